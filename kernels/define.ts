@@ -1,0 +1,57 @@
+/** What a kernel is: the definition in float64, the fast forms, the bound between them, the cases that admit it. */
+import type { FloatDType } from "../src/core/dtype.ts";
+
+/** One operand of a kernel: a dense array of `length` elements. Activations are F32, weights as stored. */
+export interface Operand {
+  readonly name: string;
+  readonly length: number;
+  readonly dtype: FloatDType | "I32";
+  /** how a test fills it; default "normal" */
+  readonly fill?: "normal" | "positive" | "dt" | "extreme";
+}
+
+/** How a kernel runs in WebAssembly: `fn(...scalars, ...pointers, from, to)` computes work items [from, to). */
+export interface WasmForm<P> {
+  /** the export of the module */
+  readonly fn: string;
+  /** numbers passed before the pointers */
+  scalars(p: P): readonly number[];
+  /** independent work items; splitting them over threads never changes a bit of the result */
+  items(p: P): number;
+  /** bytes of scratch a thread needs */
+  scratch?(p: P): number;
+}
+
+export interface Kernel<P = never> {
+  readonly id: string;
+  inputs(p: P): readonly Operand[];
+  output(p: P): Operand;
+  readonly cases: readonly P[];
+  /** Largest |kernel - oracle| allowed, relative to the largest |oracle|; derived, with its reason beside it. */
+  bound(p: P): number;
+  /** float64, by a different algorithm than the fast forms */
+  oracle(p: P, inputs: readonly Float64Array[]): Float64Array;
+  readonly wasm: WasmForm<P>;
+  wgsl?(p: P): { readonly code: string; readonly workgroups: readonly [number, number, number] };
+}
+
+/** Memory of a backend, in bytes. Opaque: only the backend that made it can use it. */
+export interface Region {
+  readonly bytes: number;
+}
+
+/** A device that runs kernels. Numbers never leave it but through `view`. */
+export interface Backend extends AsyncDisposable {
+  readonly id: "wasm" | "webgpu";
+  /** as a person would name it: "WASM SIMD, 2 threads" */
+  readonly device: string;
+  /** @throws PLAN_MEMORY when the backend's ceiling is reached */
+  allocate(bytes: number): Region;
+  release(region: Region): void;
+  /** Lets `fill` write the first `bytes` of the region, then makes them visible to kernels. */
+  upload(region: Region, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
+  /** Runs one kernel to its end; operands in the order of `inputs`, then the output. */
+  run<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): Promise<void>;
+  /** The first `length` F32 elements; valid until the region is written or released. */
+  view(region: Region, length: number): Promise<Float32Array>;
+}

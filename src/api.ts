@@ -1,0 +1,241 @@
+/**
+ * Options and reports of the library's functions. Options carry the names of the command line's flags; reports
+ * are the objects that `--json` prints, field for field as the contract names them.
+ */
+import type { Format } from "../formats/define.ts";
+import type { Event } from "./core/events.ts";
+import type { Family } from "./families/define.ts";
+
+export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
+export type VerifyLevel = "logits" | "bytes" | "off";
+export type Verdict = "same" | "within" | "different" | "unproven";
+
+/** What every long function takes. */
+export interface RunOptions {
+  readonly formats?: readonly Format[];
+  readonly families?: readonly Family[];
+  /** ceiling for buffers, bytes; default 1 GiB */
+  readonly memoryBytes?: number;
+  /** default: one a core */
+  readonly threads?: number;
+  readonly backend?: "auto" | "wasm";
+  readonly watch?: (event: Event) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What a forward pass reads. Ids win over a seeded prompt. */
+export interface PromptOptions {
+  readonly ids?: readonly number[];
+  /** length of the seeded prompt; default 64 */
+  readonly tokens?: number;
+  /** default 0 */
+  readonly seed?: number;
+}
+
+/** Quality limits of a recast; they never widen tensor invariants or the wiring bound. */
+export interface LimitOptions {
+  /** mean KL divergence, nats */
+  readonly kl?: number;
+  /** fraction of positions, 0 to 1 */
+  readonly top1?: number;
+}
+
+export interface PlanOptions extends RunOptions {
+  readonly to?: string;
+  readonly dtype?: RecastKind;
+  /** a recipe's name, or the path of a recipe file */
+  readonly recipe?: string;
+  readonly keepEnds?: number;
+  readonly maxShardBytes?: number;
+  /** packed: tensors start at multiples of this many bytes; 256 (default) or 4096 */
+  readonly alignment?: number;
+  /** BF16 or F32 values that F16 cannot hold become infinities instead of an error */
+  readonly allowOverflow?: boolean;
+}
+
+export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions {
+  readonly verify?: VerifyLevel;
+  readonly resume?: boolean;
+  readonly overwrite?: boolean;
+  /** a file that `plan --json` wrote: the conversion must be that one */
+  readonly planFile?: string;
+}
+
+export interface VerifyOptions extends RunOptions, PromptOptions, LimitOptions {
+  readonly verify?: Exclude<VerifyLevel, "off">;
+}
+
+export interface LogitsOptions extends RunOptions, PromptOptions {
+  /** path of the safetensors file to write */
+  readonly out: string;
+  readonly hidden?: boolean;
+  readonly overwrite?: boolean;
+}
+
+/** `plan`: what `convert` would do. */
+export interface PlanReport {
+  readonly id: string;
+  readonly exact: boolean;
+  readonly source: { readonly address: string; readonly format: string; readonly bytes: number };
+  readonly destination: { readonly path: string; readonly format: string; readonly bytes: number };
+  readonly files: readonly { readonly path: string; readonly size: number }[];
+  readonly tensors: readonly PlannedTensor[];
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly peakBytes: number;
+  readonly warnings: readonly string[];
+}
+
+export interface PlannedTensor {
+  readonly name: string;
+  readonly role: string;
+  readonly layer: number | null;
+  readonly from: string;
+  readonly dtype: string;
+  readonly sourceDtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+export interface ConvertReport {
+  readonly plan: string;
+  readonly exact: boolean;
+  readonly source: { readonly address: string; readonly format: string; readonly root: string | null };
+  readonly destination: {
+    readonly path: string;
+    readonly format: string;
+    readonly root: string | null;
+    readonly bytes: number;
+  };
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly seconds: number;
+  readonly peakRssBytes: number;
+  readonly verification: VerifyReport | null;
+  /** set when the verdict kept the destination from appearing: where the staged files are */
+  readonly staged?: string;
+}
+
+export interface RungReport {
+  readonly rung: "cover" | "bytes" | "logits" | "reference";
+  readonly verdict: Verdict;
+  readonly metrics: Readonly<Record<string, unknown>>;
+}
+
+export interface LayerDrift {
+  readonly layer: number;
+  readonly kind: string;
+  readonly driftRelL2: number;
+  /** the worst door, recast noise excluded */
+  readonly localRelL2: number;
+}
+
+export interface LogitsMetrics {
+  readonly tokens: number;
+  readonly maxAbs: number;
+  readonly relL2: number;
+  readonly klMean: number;
+  readonly klP99: number;
+  readonly top1: number;
+  readonly nllA: number;
+  readonly nllB: number;
+  readonly layers: readonly LayerDrift[];
+  readonly wiring: { readonly maxRelL2: number; readonly limit: number };
+  readonly routing: { readonly flips: number };
+  readonly unread: readonly string[];
+  readonly controls: readonly unknown[];
+}
+
+export interface VerifyReport {
+  readonly verdict: Verdict;
+  readonly backend: string | null;
+  readonly device: string | null;
+  readonly rungs: readonly RungReport[];
+  readonly firstDivergence: {
+    readonly layer: number;
+    readonly kind: string;
+    readonly door?: string;
+    readonly tensors: readonly string[];
+  } | null;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly certificate: null;
+  /** content roots of both sides; null where the bytes rung could not compute one */
+  readonly roots: { readonly a: string | null; readonly b: string | null };
+  readonly findings: readonly string[];
+}
+
+export interface LogitsReport {
+  readonly backend: string;
+  readonly device: string;
+  readonly tokens: number;
+  readonly vocab: number;
+  readonly seconds: number;
+  readonly out: string;
+}
+
+export interface InspectReport {
+  readonly format: string;
+  readonly dialect: string | null;
+  readonly family: string | null;
+  readonly pattern: string | null;
+  readonly layers: {
+    readonly mamba: number;
+    readonly attention: number;
+    readonly mlp: number;
+    readonly moe: number;
+  };
+  readonly parameters: number;
+  readonly bytes: number;
+  readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
+  readonly quantization: Readonly<Record<string, unknown>> | null;
+  readonly sidecars: readonly string[];
+  readonly tensors?: readonly InspectedTensor[];
+}
+
+export interface InspectedTensor {
+  readonly name: string;
+  readonly role: string | null;
+  readonly layer: number | null;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly scale?: string;
+}
+
+export interface DoctorReport {
+  readonly node: string;
+  readonly platform: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly diskFreeBytes: number;
+  readonly backends: readonly {
+    readonly id: string;
+    readonly available: boolean;
+    readonly device: string | null;
+    readonly driver: string | null;
+    readonly software: boolean;
+    readonly reason: string | null;
+  }[];
+  readonly staging: readonly string[];
+  readonly kernels?: readonly {
+    readonly id: string;
+    readonly backend: string;
+    readonly cases: number;
+    readonly worstError: number;
+    readonly bound: number;
+    readonly ok: boolean;
+  }[];
+}
+
+export interface FormatsReport {
+  readonly formats: readonly {
+    readonly id: string;
+    readonly title: string;
+    readonly reads: boolean;
+    readonly writes: boolean;
+    readonly endings: readonly string[];
+  }[];
+  readonly dialects: readonly { readonly id: string; readonly family: string }[];
+  readonly families: readonly { readonly id: string; readonly recipes: readonly string[] }[];
+  readonly recasts: readonly { readonly id: RecastKind; readonly writtenBy: readonly string[] }[];
+  readonly backends: readonly string[];
+}

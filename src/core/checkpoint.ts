@@ -1,0 +1,71 @@
+/** A checkpoint is metadata and a place to read from. */
+import type { DType, Shape } from "./dtype.ts";
+import type { Store } from "./io.ts";
+
+/** A run of bytes in a file of the checkpoint's store. */
+export interface Span {
+  readonly file: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** A box of a tensor and where its elements lie. `strides` (elements) are C order over `shape` when absent. */
+export interface Piece {
+  readonly file: string;
+  /** bytes from the start of `file` to the first element of the box */
+  readonly offset: number;
+  readonly origin: Shape;
+  readonly shape: Shape;
+  readonly strides?: Shape;
+}
+
+export interface Tensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+  /** ranks of an mp_rank file, which repeat names */
+  readonly rank?: { readonly tp: number; readonly pp: number; readonly ep: number };
+  /** they tile the tensor */
+  readonly pieces: readonly Piece[];
+  /** real = stored * scale; axis "all" is one scale for the tensor, 0 one per row */
+  readonly scale?: { readonly tensor: string; readonly axis: "all" | 0 };
+}
+
+/** A file beside the weights that travels byte for byte. */
+export interface Sidecar {
+  readonly path: string;
+  readonly span: Span;
+}
+
+/** A weight file as its writer spelt it: `header` is every byte before the first tensor's. */
+export interface Shard {
+  readonly path: string;
+  readonly header: Span;
+}
+
+/** What a recast left behind in a packed file: how the stored bits came from the source's. */
+export interface RecastRecord {
+  readonly tensor: string;
+  readonly kind: "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
+  readonly sourceDtype: DType;
+  /** SHA-256 of the source's elements, hex */
+  readonly sourceDigest: string;
+  /** FP8 only: largest |w| of the source and the factor from stored to real, both f32 */
+  readonly amax?: number;
+  readonly scale?: number;
+}
+
+export interface Checkpoint {
+  readonly format: string;
+  readonly dialect: string;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly tensors: readonly Tensor[];
+  /** pickled entries, unread */
+  readonly objects: readonly string[];
+  /** every file but the weights, config.json included, sorted by path */
+  readonly sidecars: readonly Sidecar[];
+  /** weight files in their order, where the writer's own spelling can be given back */
+  readonly shards: readonly Shard[];
+  readonly recasts: readonly RecastRecord[];
+  readonly store: Store;
+}

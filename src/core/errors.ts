@@ -1,0 +1,123 @@
+/**
+ * The one error class and the closed table of its codes. A code fixes the exit status of the command line
+ * and the next step that a person is told; what was found, expected and where is said by the thrower.
+ */
+
+export interface ErrorRow {
+  /** Exit status of the contract: 2 usage or plan, 3 input, 4 file system or network, 5 interrupted, 70 our bug. */
+  readonly exit: 2 | 3 | 4 | 5 | 70;
+  readonly next: string;
+}
+
+export const ERRORS = {
+  // 2: what was asked cannot be asked
+  USAGE: { exit: 2, next: "run the command with --help to see its arguments" },
+  NOT_AVAILABLE: { exit: 2, next: "run `isologit formats` to see what this version can do" },
+  NOT_WRITTEN: { exit: 2, next: "run `isologit formats` to see which formats are written" },
+  DESTINATION_EXISTS: { exit: 2, next: "choose another destination, or pass --overwrite" },
+  STAGING_EXISTS: { exit: 2, next: "continue it with --resume, or start again with --overwrite" },
+  PLAN_MEMORY: { exit: 2, next: "raise --memory to at least the number above" },
+  PLAN_CHANGED: { exit: 2, next: "make a new plan with `isologit plan`, or start again with --overwrite" },
+  PLAN_IMPOSSIBLE: { exit: 2, next: "run `isologit plan` with other options" },
+  RECIPE_INVALID: { exit: 2, next: "see docs/recipes.md for the form of a recipe file" },
+  // 3: the input is damaged, hostile or unsupported
+  FORMAT_UNKNOWN: { exit: 3, next: "check the path; `isologit formats` lists what can be read" },
+  FORMAT_AMBIGUOUS: { exit: 3, next: "keep only one checkpoint at this address" },
+  HEADER_INVALID: { exit: 3, next: "fetch or write the file again; its header is damaged" },
+  LIMIT_EXCEEDED: { exit: 3, next: "the file asks for more than a real checkpoint needs; do not trust it" },
+  TRUNCATED: { exit: 3, next: "fetch the file again; it was cut short" },
+  TRAILING_BYTES: { exit: 3, next: "fetch the file again; it is longer than its header says" },
+  SPAN_INVALID: { exit: 3, next: "fetch or write the file again; its tensors do not tile its data" },
+  DUPLICATE_NAME: { exit: 3, next: "write the file again with each name once" },
+  NAME_INVALID: { exit: 3, next: "do not trust the file; names like this are not written by known software" },
+  SIZE_UNSAFE: { exit: 3, next: "do not trust the file; no real tensor is this large" },
+  DTYPE_UNKNOWN: { exit: 3, next: "see docs/formats.md for the element types that can be read" },
+  INDEX_MISMATCH: { exit: 3, next: "fetch the index and the shards again, from one revision" },
+  PATH_UNSAFE: { exit: 3, next: "do not trust the checkpoint; it points outside itself" },
+  VERSION_UNSUPPORTED: { exit: 3, next: "use a version of isologit that knows this file version" },
+  DIGEST_MISMATCH: { exit: 3, next: "fetch the file again; its bytes are not those that were written" },
+  PADDING_INVALID: { exit: 3, next: "do not trust the file; it carries bytes in its padding" },
+  CONFIG_INVALID: { exit: 3, next: "compare config.json with the published one" },
+  FAMILY_UNKNOWN: { exit: 3, next: "`isologit formats` lists the families that are known" },
+  TENSOR_UNKNOWN: { exit: 3, next: "check that config.json and the weights belong together" },
+  TENSOR_MISSING: { exit: 3, next: "check that config.json and the weights belong together" },
+  SHAPE_MISMATCH: { exit: 3, next: "check that config.json and the weights belong together" },
+  SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
+  NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },
+  OVERFLOW: { exit: 3, next: "use --dtype bf16, or pass --allow-overflow to store infinities" },
+  UNSUPPORTED: { exit: 3, next: "use --verify bytes where a forward pass is not needed" },
+  // 4: the world around us
+  NOT_FOUND: { exit: 4, next: "check the path" },
+  IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with --resume" },
+  DISK_FULL: { exit: 4, next: "free space on the destination's disk, then continue with --resume" },
+  FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
+  // 5, 70
+  INTERRUPTED: { exit: 5, next: "continue with --resume" },
+  INTERNAL: { exit: 70, next: "report this with the command and the message" },
+} as const satisfies Readonly<Record<string, ErrorRow>>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** Where a fault lies. `offset` is in bytes from the start of `file`. */
+export interface Place {
+  readonly file?: string;
+  readonly tensor?: string;
+  readonly offset?: number;
+  /** flat index of an element inside `tensor`, in C order */
+  readonly index?: number;
+}
+
+export class IsologitError extends Error {
+  readonly code: ErrorCode;
+  readonly at: Place;
+  readonly next: string;
+
+  /**
+   * @param message what was found and what was expected
+   * @param options.next replaces the table's next step where a better one is known
+   */
+  constructor(
+    code: ErrorCode,
+    message: string,
+    at: Place = {},
+    options: { cause?: unknown; next?: string } = {},
+  ) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    this.name = "IsologitError";
+    this.code = code;
+    this.at = at;
+    this.next = options.next ?? ERRORS[code].next;
+  }
+
+  get exit(): number {
+    return ERRORS[this.code].exit;
+  }
+}
+
+/** The same error, with places added that the thrower could not know (a parser knows no path). */
+export function locate(error: unknown, at: Place): unknown {
+  if (!(error instanceof IsologitError)) return error;
+  const { cause, next } = error;
+  return new IsologitError(error.code, error.message, { ...at, ...error.at }, { cause, next });
+}
+
+/** A fault of Node's file system as one of ours. */
+export function fromSystem(error: unknown, at: Place): unknown {
+  if (!(error instanceof Error) || !("code" in error)) return error;
+  const cause = error;
+  switch (error.code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return new IsologitError("NOT_FOUND", "no such file or folder", at, { cause });
+    case "ENOSPC":
+    case "EDQUOT":
+    case "EFBIG":
+      return new IsologitError("DISK_FULL", "the disk has no room for this file", at, { cause });
+    case "ABORT_ERR":
+      return new IsologitError("INTERRUPTED", "stopped on request", at, { cause });
+    default:
+      return String(error.code).startsWith("E") && "syscall" in error
+        ? new IsologitError("IO_FAILED", error.message, at, { cause })
+        : error;
+  }
+}

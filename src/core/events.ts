@@ -1,0 +1,18 @@
+/** Progress as data: whoever watches decides how it looks. */
+
+export type Event =
+  | {
+      readonly type: "phase";
+      readonly phase: "plan" | "convert" | "verify" | "logits";
+      readonly totalBytes?: number;
+    }
+  | { readonly type: "advance"; readonly phase: "convert" | "verify" | "logits"; readonly bytes: number }
+  | { readonly type: "tensor"; readonly name: string; readonly bytes: number }
+  | { readonly type: "layer"; readonly layer: number; readonly of: number; readonly kind: string }
+  | { readonly type: "rung"; readonly rung: string; readonly verdict: string }
+  | { readonly type: "warning"; readonly message: string };
+
+export type Watch = (event: Event) => void;
+
+/** Where nobody watches. */
+export const unwatched: Watch = () => {};

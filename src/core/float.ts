@@ -1,0 +1,122 @@
+/**
+ * Exact conversions between F32 and the narrow floats, ties to even, subnormals and the sign of zero kept.
+ * These are the definitions; faster forms are held to them bit for bit.
+ */
+import { type FloatDType, widthOf } from "./dtype.ts";
+import { IsologitError } from "./errors.ts";
+
+const f32 = new Float32Array(1);
+const u32 = new Uint32Array(f32.buffer);
+
+export function bitsOfF32(value: number): number {
+  f32[0] = value;
+  return u32[0]!;
+}
+
+export function f32OfBits(bits: number): number {
+  u32[0] = bits;
+  return f32[0]!;
+}
+
+/** A float narrower than F32: exponent bits, mantissa bits, and what its all-ones exponent means. */
+export interface NarrowFloat {
+  readonly exponent: number;
+  readonly mantissa: number;
+  /** "ieee": infinities and NaNs; "fn": numbers, but for the one NaN of all ones (OCP E4M3) */
+  readonly top: "ieee" | "fn";
+  /** largest finite value */
+  readonly max: number;
+}
+
+export const NARROW = {
+  BF16: { exponent: 8, mantissa: 7, top: "ieee", max: 3.3895313892515355e38 },
+  F16: { exponent: 5, mantissa: 10, top: "ieee", max: 65504 },
+  F8_E4M3: { exponent: 4, mantissa: 3, top: "fn", max: 448 },
+  F8_E5M2: { exponent: 5, mantissa: 2, top: "ieee", max: 57344 },
+} as const satisfies Readonly<Record<string, NarrowFloat>>;
+
+export type NarrowDType = keyof typeof NARROW;
+
+/** The value of a narrow float's bits, as a number that F32 holds exactly. A NaN keeps its sign nowhere in JS. */
+export function decode(dtype: NarrowDType, bits: number): number {
+  const { exponent, mantissa, top } = NARROW[dtype];
+  const sign = bits >>> (exponent + mantissa) ? -1 : 1;
+  const e = (bits >>> mantissa) & ((1 << exponent) - 1);
+  const m = bits & ((1 << mantissa) - 1);
+  const bias = (1 << (exponent - 1)) - 1;
+  const last = (1 << exponent) - 1;
+  if (e === last && top === "ieee") return m === 0 ? sign * Infinity : NaN;
+  if (e === last && m === (1 << mantissa) - 1) return NaN;
+  if (e === 0) return sign * m * 2 ** (1 - bias - mantissa);
+  return sign * (1 + m * 2 ** -mantissa) * 2 ** (e - bias);
+}
+
+/**
+ * The narrow bits nearest to an F32 value given by its bits; ties to even.
+ *
+ * Overflow goes to infinity where the type has one, else to NaN (E4M3 above 464): clamp first for the
+ * saturating rule. A NaN stays a NaN of the same sign (BF16 and F16 keep the top of its payload).
+ */
+export function encodeBits(dtype: NarrowDType, bits: number): number {
+  const { exponent, mantissa, top } = NARROW[dtype];
+  const sign = (bits >>> 31) << (exponent + mantissa);
+  const magnitude = bits & 0x7fffffff;
+  const ones = ((1 << exponent) - 1) << mantissa;
+  if (magnitude > 0x7f800000) {
+    if (top === "fn") return sign | ones | ((1 << mantissa) - 1);
+    return sign | ones | (1 << (mantissa - 1)) | ((magnitude >>> (23 - mantissa)) & ((1 << mantissa) - 1));
+  }
+  const bias = (1 << (exponent - 1)) - 1;
+  const e = (magnitude >>> 23) - 127; // F32 subnormals have e = -127: only BF16 can still see them
+  let code: number;
+  if (exponent === 8) {
+    code = roundShift(magnitude, 23 - mantissa);
+  } else if (e >= 1 - bias) {
+    // Re-bias, then drop mantissa bits: a carry runs into the exponent, as it should.
+    code = roundShift(magnitude - ((127 - bias) << 23), 23 - mantissa);
+  } else {
+    const shift = 23 - mantissa + (1 - bias - e);
+    code = e === -127 || shift > 25 ? 0 : roundShift((magnitude & 0x7fffff) | 0x800000, shift);
+  }
+  const limit = top === "fn" ? ones | ((1 << mantissa) - 1) : ones; // the first code that is no number
+  return sign | Math.min(code, limit);
+}
+
+export function encode(dtype: NarrowDType, value: number): number {
+  return encodeBits(dtype, bitsOfF32(value));
+}
+
+/** Drops `shift` low bits, rounding to nearest, ties to even. `shift` is 1 to 25. */
+function roundShift(value: number, shift: number): number {
+  const kept = value >>> shift;
+  const rest = value & ((1 << shift) - 1);
+  const half = 1 << (shift - 1);
+  return rest > half || (rest === half && (kept & 1) === 1) ? kept + 1 : kept;
+}
+
+const tables = new Map<NarrowDType, Float32Array>();
+
+/** The value of every code of a narrow type: 256 or 65,536 F32 numbers. Do not write to it. */
+export function tableOf(dtype: NarrowDType): Float32Array {
+  let table = tables.get(dtype);
+  if (table === undefined) {
+    table = Float32Array.from({ length: 1 << (8 * widthOf(dtype)) }, (_, bits) => decode(dtype, bits));
+    tables.set(dtype, table);
+  }
+  return table;
+}
+
+/** Little-endian stored elements as F32 values, exactly. A scale is not applied. */
+export function widen(dtype: FloatDType, bytes: Uint8Array): Float32Array {
+  const count = bytes.byteLength / widthOf(dtype);
+  if (!Number.isInteger(count)) throw new IsologitError("INTERNAL", `${bytes.byteLength} bytes of ${dtype}`);
+  const out = new Float32Array(count);
+  if (dtype === "F32") {
+    new Uint8Array(out.buffer).set(bytes);
+    return out;
+  }
+  const table = tableOf(dtype);
+  if (widthOf(dtype) === 1) for (let i = 0; i < count; i++) out[i] = table[bytes[i]!]!;
+  else for (let i = 0; i < count; i++) out[i] = table[bytes[2 * i]! | (bytes[2 * i + 1]! << 8)]!;
+  return out;
+}

@@ -1,0 +1,43 @@
+/** The whole I/O contract: six small verbs are all that a storage must do. */
+import { IsologitError } from "./errors.ts";
+
+export interface ByteSource extends AsyncDisposable {
+  readonly url: string;
+  /** bytes */
+  readonly size: number;
+  /** Fills all of `target` from byte `offset`, or throws (TRUNCATED, IO_FAILED, FILE_CHANGED). */
+  readInto(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void>;
+}
+
+export interface Store {
+  /** what a person would call this place */
+  readonly url: string;
+  /** Every file, by its path relative to the store with `/` between names, sorted; sizes in bytes. */
+  list(): Promise<readonly { path: string; size: number }[]>;
+  /** @throws NOT_FOUND */
+  open(path: string): Promise<ByteSource>;
+}
+
+export interface Sink extends AsyncDisposable {
+  create(path: string, size: number): Promise<void>;
+  writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void>;
+  /** Makes everything visible at once. Nothing is visible before this. */
+  finish(): Promise<void>;
+}
+
+/** All bytes of a small file. `maxBytes` guards against a file that pretends to be small. */
+export async function readSmall(store: Store, path: string, maxBytes: number): Promise<Uint8Array> {
+  await using source = await store.open(path);
+  if (source.size > maxBytes) {
+    throw new IsologitError("LIMIT_EXCEEDED", `${source.size} bytes, expected at most ${maxBytes}`, {
+      file: path,
+    });
+  }
+  return readRange(source, 0, source.size);
+}
+
+export async function readRange(source: ByteSource, offset: number, size: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(size);
+  await source.readInto(bytes, offset);
+  return bytes;
+}
