@@ -5,7 +5,7 @@ import { decode, encode, encodeBits, f32OfBits, NARROW, tableOf } from "../../sr
 const casts = (name: string) => readFileSync(new URL(`../../fixtures/casts/${name}`, import.meta.url));
 const u16 = (b: Buffer) => new Uint16Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
 const u32 = (b: Buffer) => new Uint32Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
-const clamp = (value: number, max: number) => (value > max ? max : value < -max ? -max : value);
+const clamp = (value: number, max: number) => Math.max(Math.min(value, max), -max);
 
 describe("every code decodes to the value that torch gives it", () => {
   it.each(["F8_E4M3", "F8_E5M2"] as const)("%s", (dtype) => {
