@@ -59,9 +59,7 @@ export interface Use {
   readonly name: string;
   readonly on?: readonly LayerKind[];
   /** rows [from, from + count) of the stored tensor are [at, at + count) of the stream or parameter */
-  readonly feeds: (
-    d: Dims,
-  ) => readonly {
+  readonly feeds: (d: Dims) => readonly {
     readonly stream: string;
     readonly at: number;
     readonly from: number;

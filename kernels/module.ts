@@ -1,0 +1,31 @@
+/** The compiled WebAssembly module and its instances. An instance has no state but the memory it is given. */
+import { readFile } from "node:fs/promises";
+import { built } from "../src/core/built.ts";
+
+/** The first address that a host may use; below lie the module's own constants. */
+export const FIRST_ADDRESS = 65536;
+
+export type WasmExports = Readonly<Record<string, (...numbers: number[]) => number>>;
+
+let compiled: Promise<WebAssembly.Module> | undefined;
+
+/** An instance over `memory`, which must be shared, with a maximum of 65,536 pages. */
+export async function instantiate(memory: WebAssembly.Memory): Promise<WasmExports> {
+  compiled ??= readFile(built(import.meta.url, "./wasm/kernels.wasm")).then((bytes) =>
+    WebAssembly.compile(bytes),
+  );
+  const env = {
+    memory,
+    abort: () => {
+      throw new Error("a WebAssembly kernel aborted");
+    },
+  };
+  const { exports } = await WebAssembly.instantiate(await compiled, { env });
+  return exports as WasmExports; // every export of the module is a function over numbers
+}
+
+/** Shared memory of at least `bytes` above FIRST_ADDRESS; pages that are never touched take no room. */
+export function sharedMemory(bytes: number): WebAssembly.Memory {
+  const pages = Math.ceil((FIRST_ADDRESS + bytes) / 65536);
+  return new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
+}

@@ -1,0 +1,2 @@
+// The module's exports, one file a kernel. AssemblyScript: compiled by asc, imports nothing outside this folder.
+export * from "./relu2";
