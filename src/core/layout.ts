@@ -7,7 +7,13 @@ import { IsologitError } from "./errors.ts";
 
 export type Layout =
   | { readonly op: "leaf"; readonly of: string; readonly shape: Shape }
-  | { readonly op: "slice"; readonly of: Layout; readonly axis: number; readonly from: number; readonly to: number }
+  | {
+      readonly op: "slice";
+      readonly of: Layout;
+      readonly axis: number;
+      readonly from: number;
+      readonly to: number;
+    }
   | { readonly op: "concat"; readonly axis: number; readonly parts: readonly Layout[] }
   /** zero rows below, to this many; the inverse drops them */
   | { readonly op: "pad"; readonly of: Layout; readonly rows: number }
@@ -26,7 +32,13 @@ export interface Move {
 }
 
 export const leaf = (of: string, shape: Shape): Layout => ({ op: "leaf", of, shape });
-export const slice = (of: Layout, axis: number, from: number, to: number): Layout => ({ op: "slice", of, axis, from, to });
+export const slice = (of: Layout, axis: number, from: number, to: number): Layout => ({
+  op: "slice",
+  of,
+  axis,
+  from,
+  to,
+});
 export const concat = (axis: number, parts: readonly Layout[]): Layout => ({ op: "concat", axis, parts });
 
 /** @throws INTERNAL for an expression that has no meaning: layouts are written by us, never read from a file */
@@ -46,7 +58,10 @@ export function shapeOf(layout: Layout): Shape {
       for (const shape of rest) {
         if (!sameShape(shape.with(layout.axis, 0), first.with(layout.axis, 0))) refuse(layout, shape);
       }
-      return first.with(layout.axis, rest.reduce((sum, shape) => sum + shape[layout.axis]!, first[layout.axis]!));
+      return first.with(
+        layout.axis,
+        rest.reduce((sum, shape) => sum + shape[layout.axis]!, first[layout.axis]!),
+      );
     }
     case "pad": {
       const shape = shapeOf(layout.of);
@@ -60,7 +75,13 @@ export function shapeOf(layout: Layout): Shape {
     }
     case "transpose": {
       const shape = shapeOf(layout.of);
-      if (!sameShape([...layout.axes].sort((a, b) => a - b), shape.map((_, i) => i))) refuse(layout, shape);
+      if (
+        !sameShape(
+          [...layout.axes].sort((a, b) => a - b),
+          shape.map((_, i) => i),
+        )
+      )
+        refuse(layout, shape);
       return layout.axes.map((axis) => shape[axis]!);
     }
     default:
@@ -77,13 +98,20 @@ export function movesOf(layout: Layout): readonly Move[] {
   const shape = shapeOf(layout);
   switch (layout.op) {
     case "leaf":
-      return normal({ of: layout.of, size: shape, fromAt: 0, from: stridesOf(shape), toAt: 0, to: stridesOf(shape) });
+      return boxMove({
+        of: layout.of,
+        size: shape,
+        fromAt: 0,
+        from: stridesOf(shape),
+        toAt: 0,
+        to: stridesOf(shape),
+      });
     case "reshape": // flat order is the same
       return movesOf(layout.of);
     case "pad": {
       const from = countOf(shapeOf(layout.of));
       const zeros = { of: null, size: [countOf(shape) - from], fromAt: 0, from: [0], toAt: from, to: [1] };
-      return [...movesOf(layout.of), ...normal(zeros)];
+      return [...movesOf(layout.of), ...boxMove(zeros)];
     }
     case "concat": {
       const inner = stridesOf(shape)[layout.axis]!;
@@ -120,7 +148,7 @@ export function movesOf(layout: Layout): readonly Move[] {
       };
       return before
         .reduceRight((moves, stride) => moves.flatMap((move) => split(move, stride)), movesOf(layout.of))
-        .flatMap((move) => normal({ ...move, toAt: moved(move.toAt), to: move.to.map(moved) }));
+        .flatMap((move) => boxMove({ ...move, toAt: moved(move.toAt), to: move.to.map(moved) }));
     }
     default:
       return layout satisfies never;
@@ -134,7 +162,7 @@ export function invert(moves: readonly Move[], whole: string): ReadonlyMap<strin
     if (of === null) continue;
     const list = inverse.get(of) ?? [];
     inverse.set(of, list);
-    list.push(...normal({ of: whole, size, fromAt: toAt, from: to, toAt: fromAt, to: from }));
+    list.push(...boxMove({ of: whole, size, fromAt: toAt, from: to, toAt: fromAt, to: from }));
   }
   return inverse;
 }
@@ -157,13 +185,21 @@ export function* runsOf(moves: readonly Move[], lo: number, hi: number): Generat
   for (const move of moves) yield* runsOfMove(move, 0, move.fromAt, move.toAt, lo, hi);
 }
 
-function* runsOfMove(move: Move, axis: number, from: number, to: number, lo: number, hi: number): Generator<Run> {
+function* runsOfMove(
+  move: Move,
+  axis: number,
+  from: number,
+  to: number,
+  lo: number,
+  hi: number,
+): Generator<Run> {
   const size = move.size[axis] ?? 1;
   const [fromStride, toStride] = [move.from[axis] ?? 1, move.to[axis] ?? 1];
   if (axis >= move.size.length - 1 && toStride === 1 && (fromStride === 1 || move.of === null)) {
     const first = Math.max(0, lo - to);
     const last = Math.min(size, hi - to);
-    if (first < last) yield { of: move.of, from: from + first * fromStride, to: to + first, count: last - first };
+    if (first < last)
+      yield { of: move.of, from: from + first * fromStride, to: to + first, count: last - first };
     return;
   }
   // Inner dimensions reach `reach` elements beyond an index's own address: only these indices touch [lo, hi).
@@ -198,8 +234,11 @@ export function cover(moves: readonly Move[], count: number): Cover {
   return at < count ? { ok: false, at, fault: "missing" } : { ok: true };
 }
 
-/** Drops dimensions of one, orders the rest outermost first at the destination, joins those that are one run. */
-function normal(move: Move): Move[] {
+/**
+ * Any box in the form that queries understand: dimensions of one dropped, the rest outermost first at the
+ * destination, those that are one run joined. An empty box is no move.
+ */
+export function boxMove(move: Move): Move[] {
   if (move.size.includes(0)) return [];
   const dims = move.size
     .map((size, i) => ({ size, from: move.from[i]!, to: move.to[i]! }))
@@ -212,7 +251,14 @@ function normal(move: Move): Move[] {
       joined[0] = { ...inner, size: inner.size * dim.size };
     } else joined.unshift(dim);
   }
-  return [{ ...move, size: joined.map((d) => d.size), from: joined.map((d) => d.from), to: joined.map((d) => d.to) }];
+  return [
+    {
+      ...move,
+      size: joined.map((d) => d.size),
+      from: joined.map((d) => d.from),
+      to: joined.map((d) => d.to),
+    },
+  ];
 }
 
 /**
@@ -222,12 +268,14 @@ function normal(move: Move): Move[] {
 function split(move: Move, block: number): Move[] {
   const low = move.size.map((_, i) => i).filter((i) => move.to[i]! % block !== 0);
   const start = move.toAt % block;
-  const span = (axes: readonly number[]) => axes.reduce((sum, i) => sum + (move.size[i]! - 1) * move.to[i]!, 0);
+  const span = (axes: readonly number[]) =>
+    axes.reduce((sum, i) => sum + (move.size[i]! - 1) * move.to[i]!, 0);
   if (start + span(low) < block) return [move];
   const axis = low.reduce((a, b) => (move.to[b]! > move.to[a]! ? b : a));
   const [size, step] = [move.size[axis]!, move.to[axis]!];
   const fits = block % step === 0 && (start % step) + span(low.filter((i) => i !== axis)) < step;
-  if (!fits) return Array.from({ length: size }, (_, i) => part(move, axis, i, i + 1)).flatMap((m) => split(m, block));
+  if (!fits)
+    return Array.from({ length: size }, (_, i) => part(move, axis, i, i + 1)).flatMap((m) => split(m, block));
   const perBlock = block / step;
   const head = Math.min(size, perBlock - Math.floor(start / step));
   if (head < perBlock) return [part(move, axis, 0, head), ...split(part(move, axis, head, size), block)];
@@ -256,7 +304,9 @@ function part(move: Move, axis: number, first: number, last: number): Move {
 
 /** Of a move split at `inner` and `block`, what lies at [from, to) within each block; multiples of `inner`. */
 function clip(move: Move, inner: number, block: number, from: number, to: number): Move[] {
-  const within = move.size.map((_, i) => i).filter((i) => move.to[i]! % block !== 0 && move.to[i]! % inner === 0);
+  const within = move.size
+    .map((_, i) => i)
+    .filter((i) => move.to[i]! % block !== 0 && move.to[i]! % inner === 0);
   const start = Math.floor((move.toAt % block) / inner) * inner;
   const reach = within.reduce((sum, i) => sum + (move.size[i]! - 1) * move.to[i]!, 0);
   if (start >= to || start + reach < from) return [];
@@ -276,7 +326,7 @@ function clip(move: Move, inner: number, block: number, from: number, to: number
 /** Blocks of `block` destination elements become blocks of `next`, each starting `shift` elements later. */
 function restride(move: Move, block: number, next: number, shift: number): Move[] {
   return split(move, block).flatMap((m) =>
-    normal({
+    boxMove({
       ...m,
       toAt: Math.floor(m.toAt / block) * next + (m.toAt % block) + shift,
       to: m.to.map((step) => (step % block === 0 ? (step / block) * next : step)),

@@ -1,6 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
-import { concat, cover, invert, type Layout, leaf, movesOf, runsOf, shapeOf, slice } from "../../src/core/layout.ts";
+import {
+  concat,
+  cover,
+  invert,
+  type Layout,
+  leaf,
+  movesOf,
+  runsOf,
+  shapeOf,
+  slice,
+} from "../../src/core/layout.ts";
 import { randomFrom } from "../random.ts";
 
 /** The meaning of a layout, element by element, with no strides: the oracle. Zeros are null. */
@@ -81,10 +91,15 @@ function randomLayout(pick: (n: number) => number, depth: number): Layout {
     case 2:
       return { op: "pad", of, rows: shape[0]! + pick(4) };
     case 3: {
-      const merged = axis + 1 < shape.length ? shape.toSpliced(axis, 2, shape[axis]! * shape[axis + 1]!) : shape;
+      const merged =
+        axis + 1 < shape.length ? shape.toSpliced(axis, 2, shape[axis]! * shape[axis + 1]!) : shape;
       const i = pick(merged.length);
       const factor = [2, 3, 4].find((f) => merged[i]! % f === 0) ?? 1;
-      return { op: "reshape", of, shape: merged.length < 4 ? merged.toSpliced(i, 1, merged[i]! / factor, factor) : merged };
+      return {
+        op: "reshape",
+        of,
+        shape: merged.length < 4 ? merged.toSpliced(i, 1, merged[i]! / factor, factor) : merged,
+      };
     }
     case 4: {
       const axes = shape.map((_, i) => i);
@@ -108,7 +123,8 @@ describe("moves say what the expression says", () => {
       memo.clear();
       const got = carried(layout);
       const want = evaluateAll(layout);
-      if (JSON.stringify(got) !== JSON.stringify(want)) expect.fail(`${JSON.stringify(layout)}\n${got}\n${want}`);
+      if (JSON.stringify(got) !== JSON.stringify(want))
+        expect.fail(`${JSON.stringify(layout)}\n${got}\n${want}`);
     }
   });
 
@@ -123,9 +139,12 @@ describe("moves say what the expression says", () => {
       const hi = lo + 1 + pick(count - lo);
       const seen = new Map<number, string | null>();
       for (const run of runsOf(movesOf(layout), lo, hi)) {
-        for (let i = 0; i < run.count; i++) seen.set(run.to + i, run.of === null ? null : `${run.of}:${run.from + i}`);
+        for (let i = 0; i < run.count; i++)
+          seen.set(run.to + i, run.of === null ? null : `${run.of}:${run.from + i}`);
       }
-      expect([...seen.keys()].sort((a, b) => a - b)).toEqual(Array.from({ length: hi - lo }, (_, i) => lo + i));
+      expect([...seen.keys()].sort((a, b) => a - b)).toEqual(
+        Array.from({ length: hi - lo }, (_, i) => lo + i),
+      );
       for (const [to, origin] of seen) expect(origin).toBe(whole[to]);
     }
   });
@@ -179,7 +198,8 @@ describe("inverse", () => {
 
 describe("cover", () => {
   const whole = movesOf(leaf("a", [4, 6]));
-  const columns = (from: number, to: number) => invert(movesOf(slice(leaf("a", [4, 6]), 1, from, to)), "shard").get("a")!;
+  const columns = (from: number, to: number) =>
+    invert(movesOf(slice(leaf("a", [4, 6]), 1, from, to)), "shard").get("a")!;
 
   it("sees a whole", () => expect(cover(whole, 24)).toEqual({ ok: true }));
   it("sees column shards as a whole", () =>
@@ -196,10 +216,14 @@ it("stays small at real sizes: a 56B in_proj from eight shards is a few boxes", 
   const [rows, width] = [16384 * 2 + 2 * 2048 + 256, 8192];
   const role = leaf("ssm.in", [rows, width]);
   const shard = (tp: number) => {
-    const run = (at: number, size: number) => slice(role, 0, at + (tp * size) / 8, at + ((tp + 1) * size) / 8);
+    const run = (at: number, size: number) =>
+      slice(role, 0, at + (tp * size) / 8, at + ((tp + 1) * size) / 8);
     return concat(0, [run(0, 16384), run(16384, 16384), run(32768, 2048), run(34816, 2048), run(36864, 256)]);
   };
-  const moves = Array.from({ length: 8 }, (_, tp) => invert(movesOf(shard(tp)), `in.${tp}`).get("ssm.in")!).flat();
+  const moves = Array.from(
+    { length: 8 },
+    (_, tp) => invert(movesOf(shard(tp)), `in.${tp}`).get("ssm.in")!,
+  ).flat();
   expect(moves.length).toBe(40);
   expect(cover(moves, rows * width)).toEqual({ ok: true });
 });

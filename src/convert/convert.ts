@@ -1,0 +1,160 @@
+/** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { Format } from "../../formats/define.ts";
+import { formats as allFormats } from "../../formats/index.ts";
+import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { bytesOf } from "../core/dtype.ts";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { unwatched } from "../core/events.ts";
+import { families as allFamilies } from "../families/index.ts";
+import { exists, Staging, stagingPath } from "../io/staged.ts";
+import { openCheckpoint } from "../open.ts";
+import { readiness, verifyCheckpoints } from "../verify/verify.ts";
+import { version } from "../version.ts";
+import { bytesRead, bytesWritten, type Plan, plannedTensors, planConversion } from "./plan.ts";
+import { Pool, poolSize } from "./pool.ts";
+import { runPlan } from "./run.ts";
+
+/** What `convert` would do. Nothing is written. */
+export async function plan(source: string, destination: string, options: PlanOptions = {}): Promise<PlanReport> {
+  const { format, checkpoint, planned } = await prepare(source, destination, options);
+  return {
+    id: planned.id,
+    exact: planned.exact,
+    source: { address: source, format: checkpoint.format, bytes: sourceBytes(checkpoint) },
+    destination: { path: destination, format: format.id, bytes: bytesWritten(planned) },
+    files: planned.placement.files.map(({ path, size }) => ({ path: path === "" ? destination : path, size })),
+    tensors: plannedTensors(planned),
+    bytesRead: bytesRead(planned),
+    bytesWritten: bytesWritten(planned),
+    peakBytes: planned.peakBytes,
+    warnings: planned.warnings,
+  };
+}
+
+/**
+ * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
+ * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
+ *
+ * @throws every code; after those of exit status 2 and 3 nothing is left behind, after 4 and 5 the staged files
+ *   wait for `resume`
+ */
+export async function convert(source: string, destination: string, options: ConvertOptions = {}): Promise<ConvertReport> {
+  const started = performance.now();
+  const watch = options.watch ?? unwatched;
+  watch({ type: "phase", phase: "plan" });
+  const { format, checkpoint, planned } = await prepare(source, destination, options);
+  if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
+  const level = options.verify ?? "logits";
+  const { verify: _, ...shared } = options;
+  if (level !== "off") readiness(planned.source, level, shared);
+  for (const message of planned.warnings) watch({ type: "warning", message });
+  refuseInside(source, destination);
+
+  const report = (verification: VerifyReport | null, staged: string | null, written: boolean): ConvertReport => ({
+    plan: planned.id,
+    exact: planned.exact,
+    source: { address: source, format: checkpoint.format, root: verification?.roots.a ?? null },
+    destination: { path: destination, format: format.id, root: verification?.roots.b ?? null, bytes: bytesWritten(planned) },
+    bytesRead: written ? bytesRead(planned) : 0,
+    bytesWritten: written ? bytesWritten(planned) : 0,
+    seconds: (performance.now() - started) / 1000,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    verification,
+    ...(staged !== null && { staged }),
+  });
+  const verified = async (path: string): Promise<VerifyReport | null> => {
+    if (level === "off") return null;
+    const written = await openCheckpoint(path, [format]);
+    return verifyCheckpoints(checkpoint, written, { ...shared, verify: level });
+  };
+
+  if (options.resume === true && (await exists(destination)) && !(await exists(stagingPath(destination)))) {
+    return report(await verified(destination), null, false); // an earlier run finished: nothing to do but look
+  }
+  const staging = await Staging.open({
+    destination,
+    container: format.writes.container,
+    planId: planned.id,
+    totalBytes: bytesWritten(planned),
+    resume: options.resume ?? false,
+    overwrite: options.overwrite ?? false,
+  });
+  try {
+    await write(planned, format, staging, options);
+    const verification = await verified(staging.content);
+    if (verification !== null && verification.verdict !== "same" && verification.verdict !== "within") {
+      await staging[Symbol.asyncDispose]();
+      return report(verification, staging.folder, true);
+    }
+    await staging.finish();
+    return report(verification, null, true);
+  } catch (error) {
+    const known = options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
+    const resumable = known instanceof IsologitError && (known.exit === 4 || known.exit === 5);
+    await (resumable ? staging[Symbol.asyncDispose]() : staging.discard());
+    throw known;
+  }
+}
+
+async function prepare(source: string, destination: string, options: PlanOptions) {
+  const checkpoint = await openCheckpoint(source, options.formats);
+  const format = writtenFormat(destination, options);
+  const families = options.families ?? allFamilies;
+  const planned = await planConversion({ source: checkpoint, writer: format.writes, families, options, version });
+  return { format, checkpoint, planned };
+}
+
+/** The format asked for, or the one that the destination's ending says. */
+function writtenFormat(destination: string, { to, formats = allFormats }: PlanOptions): Format & Required<Pick<Format, "writes">> {
+  const writers = formats.filter((format) => format.writes !== undefined);
+  const format =
+    to === undefined
+      ? writers.find(({ writes }) => writes!.endings.some((ending) => destination.endsWith(ending)))
+      : writers.find(({ id }) => id === to);
+  if (format === undefined) {
+    const known = writers.map(({ id }) => id).join(", ");
+    throw to === undefined
+      ? new IsologitError("USAGE", `the ending of ${destination} names no format`, {}, { next: `pass --to, one of ${known}` })
+      : new IsologitError("NOT_WRITTEN", `the format ${to} is not written by this version; it writes ${known}`);
+  }
+  return format as Format & Required<Pick<Format, "writes">>; // filtered on it above
+}
+
+async function write(planned: Plan, format: Format, staging: Staging, options: ConvertOptions): Promise<void> {
+  const watch = options.watch ?? unwatched;
+  watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
+  await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
+  const { allowOverflow = false, signal } = options;
+  await runPlan({ plan: planned, writer: format.writes!, staging, pool, allowOverflow, watch, signal });
+}
+
+function sourceBytes(checkpoint: Checkpoint): number {
+  return checkpoint.tensors.reduce((sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }), 0);
+}
+
+function interrupted(destination: string): IsologitError {
+  return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
+}
+
+/** A destination inside its own source would become part of it. */
+function refuseInside(source: string, destination: string): void {
+  const [from, to] = [resolve(source), resolve(destination)];
+  if (to === from || to.startsWith(`${from}/`)) {
+    throw new IsologitError("USAGE", "the destination lies inside the source", { file: destination });
+  }
+}
+
+async function refuseOtherPlan(path: string, id: string): Promise<void> {
+  const wanted: unknown = await readFile(path, "utf8").then(JSON.parse).catch((cause) => {
+    throw cause instanceof SyntaxError
+      ? new IsologitError("USAGE", "it is not a plan: no JSON", { file: path }, { cause })
+      : fromSystem(cause, { file: path });
+  });
+  const planned = wanted !== null && typeof wanted === "object" && "id" in wanted ? wanted.id : undefined;
+  if (planned !== id) {
+    throw new IsologitError("PLAN_CHANGED", `this conversion is plan ${id}; the file says ${String(planned)}`, { file: path });
+  }
+}

@@ -1,0 +1,213 @@
+/** Executes a plan: bands in, casts and digests, bands out at known offsets. It decides nothing. */
+import { crc32 } from "node:zlib";
+import type { Sealed, Writer } from "../../formats/define.ts";
+import type { Span } from "../core/checkpoint.ts";
+import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
+import { IsologitError, locate } from "../core/errors.ts";
+import type { Watch } from "../core/events.ts";
+import { NARROW } from "../core/float.ts";
+import { type Band, bandsOf, gather } from "../core/gather.ts";
+import { Sources } from "../core/read.ts";
+import { sha256 } from "../core/root.ts";
+import type { Staging } from "../io/staged.ts";
+import { scaleOf } from "../recast/cast.ts";
+import { readScale } from "../recast/spelling.ts";
+import { throughSlots } from "./bands.ts";
+import type { Job, Plan } from "./plan.ts";
+import type { Lane, Pool, Slot } from "./pool.ts";
+
+export interface Running {
+  readonly plan: Plan;
+  readonly writer: Writer;
+  readonly staging: Staging;
+  readonly pool: Pool;
+  readonly allowOverflow: boolean;
+  readonly watch: Watch;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Fills the staged files; afterwards they are whole and synced, and not yet visible. */
+export async function runPlan(running: Running): Promise<void> {
+  const { plan, writer, staging, pool, watch } = running;
+  const { placement, manifest } = plan;
+  await using sources = new Sources(plan.source.checkpoint.store);
+  const places = new Map(placement.tensors.map((place) => [place.name, place]));
+  const sealed = new Map<string, Sealed>(staging.finished);
+  const seal = (name: string, result: Sealed) => {
+    sealed.set(name, result);
+    staging.note({ name, ...result });
+  };
+
+  for (const { path, size } of placement.files) await staging.create(path, size);
+  for (const { file, offset, bytes } of placement.inline) await staging.writeAt(file, offset, bytes);
+  for (const sidecar of manifest.sidecars) {
+    if ("bytes" in sidecar) sealed.set(`file:${sidecar.path}`, { sha256: sha256(sidecar.bytes), crc32: [] });
+  }
+
+  const copies = placement.copies.map(({ file, offset, from }) => ({ file, offset, from, name: copyName(plan, from) }));
+  await pool.each(
+    copies.filter(({ name }) => !staging.finished.has(name)),
+    async ({ file, offset, from, name }, lane) => {
+      const work = new Work(running, sources, lane);
+      seal(name, await work.copy(from, file, offset));
+    },
+  );
+
+  await pool.each(plan.jobs, async (job, lane) => {
+    const { name } = job.tensor;
+    const done = staging.finished.get(name);
+    const result = done ?? (await new Work(running, sources, lane).convert(job, places.get(name)!));
+    if (done === undefined) seal(name, result);
+    const scale = result.source?.scale;
+    if (job.cast?.scaleTo !== undefined && scale !== undefined) {
+      const bytes = new Uint8Array(Float32Array.of(scale).buffer);
+      const place = places.get(job.cast.scaleTo)!;
+      await staging.writeAt(place.file, place.offset, bytes);
+      sealed.set(job.cast.scaleTo, { sha256: sha256(bytes), crc32: [crc32(bytes)] });
+    }
+    watch({ type: "tensor", name, bytes: (job.count * bitsOf(job.sourceDtype)) / 8 });
+  });
+
+  const seals = writer.seal?.(manifest, placement, sealed) ?? [];
+  for (const [i, { file, offset }] of placement.seals.entries()) await staging.writeAt(file, offset, seals[i]!);
+  await staging.settle();
+}
+
+/** What `seal` calls a copied side file: "file:" and its path. */
+function copyName(plan: Plan, from: Span): string {
+  const sidecar = plan.manifest.sidecars.find((one) => "span" in one && one.span === from);
+  if (sidecar === undefined) throw new IsologitError("INTERNAL", `a copy of ${from.file} belongs to no side file`);
+  return `file:${sidecar.path}`;
+}
+
+/** One lane's work on one tensor or side file. */
+class Work {
+  readonly #running: Running;
+  readonly #sources: Sources;
+  readonly #lane: Lane;
+
+  constructor(running: Running, sources: Sources, lane: Lane) {
+    this.#running = running;
+    this.#sources = sources;
+    this.#lane = lane;
+  }
+
+  async copy(from: Span, file: string, offset: number): Promise<Sealed> {
+    const { staging, signal } = this.#running;
+    const lane = this.#lane;
+    await throughSlots(
+      lane,
+      bandsOf(from.size, 1, lane.slots[0]!.bytes.byteLength),
+      async ({ lo, hi }, slot) => {
+        signal?.throwIfAborted();
+        const source = await this.#sources.source(from.file);
+        await source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal);
+      },
+      async ({ lo, hi }, slot) => {
+        const digested = lane.call({ op: "band", at: slot.at, size: hi - lo });
+        await Promise.all([digested, staging.writeAt(file, offset + lo, slot.bytes.subarray(0, hi - lo))]);
+      },
+    );
+    const { sha256, crc32 } = await lane.call({ op: "finish" });
+    return { sha256, crc32 };
+  }
+
+  async convert(job: Job, place: { file: string; offset: number }): Promise<Sealed> {
+    try {
+      return await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place));
+    } catch (error) {
+      const [first] = job.origin.roles.values();
+      throw locate(error, { tensor: job.cast === undefined ? job.tensor.name : (first?.[0]?.of ?? job.tensor.name) });
+    }
+  }
+
+  async #keep(job: Job, place: { file: string; offset: number }): Promise<Sealed> {
+    const { staging, watch } = this.#running;
+    const lane = this.#lane;
+    const width = bitsOf(job.sourceDtype) / 8;
+    await throughSlots(
+      lane,
+      bandsOf(job.count, width, lane.slots[0]!.bytes.byteLength),
+      (band, slot) => this.#read(job, band, slot),
+      async ({ lo, hi }, slot) => {
+        const bytes = slot.bytes.subarray(0, (hi - lo) * width);
+        const digested = lane.call({ op: "band", at: slot.at, size: bytes.byteLength });
+        await Promise.all([digested, staging.writeAt(place.file, place.offset + lo * width, bytes)]);
+        watch({ type: "advance", phase: "convert", bytes: bytes.byteLength });
+      },
+    );
+    const { sha256, crc32 } = await lane.call({ op: "finish" });
+    return { sha256, crc32 };
+  }
+
+  async #cast(job: Job, cast: NonNullable<Job["cast"]>, place: { file: string; offset: number }): Promise<Sealed> {
+    const { staging, watch, allowOverflow, plan } = this.#running;
+    const lane = this.#lane;
+    const { from, to } = cast;
+    const [read, written] = [widthOf(from), widthOf(to)];
+    const sourceScale =
+      cast.sourceScale === undefined
+        ? null
+        : await readScale(plan.source.tensors.get(cast.sourceScale)!, this.#sources);
+    const amax = isFp8(to) ? (await this.#amax(job, from)) * (sourceScale ?? 1) : null;
+    const scale = amax === null || !isFp8(to) ? null : scaleOf(Math.fround(amax), to);
+    await throughSlots(
+      lane,
+      bandsOf(job.count, read + written, lane.slots[0]!.bytes.byteLength),
+      (band, slot) => this.#read(job, band, slot),
+      async ({ lo, hi }, slot) => {
+        const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
+        const toAt = slot.at + size;
+        const call = { from, to, scale, sourceScale, toAt, toSize, count };
+        const { overflowAt } = await lane.call({ op: "band", at: slot.at, size, cast: call });
+        if (overflowAt >= 0 && !allowOverflow) throw overflow(to, lo + overflowAt);
+        await staging.writeAt(place.file, place.offset + lo * written, slot.bytes.subarray(size, size + toSize));
+        watch({ type: "advance", phase: "convert", bytes: size });
+      },
+    );
+    const { sha256, crc32, source } = await lane.call({ op: "finish" });
+    return { sha256, crc32, source: { sha256: source, ...(amax !== null && scale !== null && { amax, scale }) } };
+  }
+
+  /** Largest |stored| of the whole tensor. Read again afterwards, from the page cache: that is cheaper than keeping it. */
+  async #amax(job: Job, dtype: FloatDType): Promise<number> {
+    const lane = this.#lane;
+    let amax = 0;
+    await throughSlots(
+      lane,
+      bandsOf(job.count, widthOf(dtype), lane.slots[0]!.bytes.byteLength),
+      (band, slot) => this.#read(job, band, slot),
+      async ({ lo, hi }, slot) => {
+        try {
+          amax = Math.max(amax, await lane.call({ op: "amax", dtype, at: slot.at, count: hi - lo }));
+        } catch (error) {
+          throw shifted(error, lo);
+        }
+      },
+    );
+    return amax;
+  }
+
+  async #read(job: Job, band: Band, slot: Slot): Promise<void> {
+    const { plan, signal } = this.#running;
+    signal?.throwIfAborted();
+    const width = bitsOf(job.sourceDtype) / 8;
+    const extents = gather(job.origin, band, plan.source.tensors, width);
+    const target = slot.bytes.subarray(0, (band.hi - band.lo) * width);
+    const filled = extents.reduce((sum, { size }) => sum + size, 0);
+    if (filled < target.byteLength) target.fill(0);
+    await this.#sources.read(extents, target, signal);
+  }
+}
+
+/** A worker's error names an index within its band; people need the one within the tensor. */
+function shifted(error: unknown, lo: number): unknown {
+  if (!(error instanceof IsologitError) || error.at.index === undefined) return error;
+  const index = error.at.index + lo;
+  return new IsologitError(error.code, `${error.message} at index ${index}`, { ...error.at, index });
+}
+
+function overflow(to: FloatDType, index: number): IsologitError {
+  const max = to === "F32" ? Infinity : NARROW[to].max;
+  return new IsologitError("OVERFLOW", `the value at index ${index} exceeds ${max}, the largest ${to}`, { index });
+}

@@ -1,0 +1,47 @@
+/** Canonical JSON, digests, and the content root: one hash of a model, whatever its format. */
+import { createHash } from "node:crypto";
+import type { DType, Shape } from "./dtype.ts";
+import { bitsOfF32 } from "./float.ts";
+
+/** JSON with sorted keys, no white space, and no number that JSON cannot say. */
+export function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (value !== null && typeof value === "object") {
+    const entries = Object.entries(value).filter(([, v]) => v !== undefined);
+    entries.sort(([a], [b]) => (a < b ? -1 : 1));
+    return `{${entries.map(([key, v]) => `${JSON.stringify(key)}:${canonical(v)}`).join(",")}}`;
+  }
+  if (typeof value === "number" && !Number.isFinite(value)) return JSON.stringify(String(value));
+  return JSON.stringify(value);
+}
+
+/** SHA-256 in hex. */
+export function sha256(bytes: Uint8Array | string): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** One role of a model, by its content. */
+export interface Leaf {
+  /** layer, role and expert: "main.3.ssm.in" */
+  readonly key: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+  /** SHA-256 of the elements in role order, hex */
+  readonly sha256: string;
+  /** the scale's value, f32, where stored numbers are not the real ones */
+  readonly scale: number | null;
+}
+
+/**
+ * The content root: SHA-256 over the settings of the forward pass and a sorted leaf a role, hex. Padding,
+ * sharding, fusing, names and the spelling of a scale do not enter; codes and dtypes do.
+ */
+export function contentRoot(settings: Readonly<Record<string, unknown>>, leaves: readonly Leaf[]): string {
+  const hash = createHash("sha256").update(`${canonical(settings)}\n`);
+  for (const { key, dtype, shape, sha256: digest, scale } of [...leaves].sort((a, b) =>
+    a.key < b.key ? -1 : 1,
+  )) {
+    hash.update(`${canonical([key, dtype, shape, digest, scale === null ? null : bitsOfF32(scale)])}\n`);
+  }
+  return hash.digest("hex");
+}

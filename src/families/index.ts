@@ -1,0 +1,5 @@
+import type { Family } from "./define.ts";
+import { nemotronH } from "./nemotron-h/index.ts";
+
+/** The families that this version knows. */
+export const families: readonly Family[] = [nemotronH];

@@ -1,0 +1,29 @@
+import { IsologitError } from "../../core/errors.ts";
+import type { Family } from "../define.ts";
+import { forward } from "./forward.ts";
+import { hf } from "./hf.ts";
+import { dims, layers, recipes, roles } from "./roles.ts";
+
+export const nemotronH: Family = {
+  id: "nemotron-h",
+  claims(config) {
+    if (config.model_type === "nemotron_h_puzzle") {
+      // Its layers have widths of their own (block_configs), so one set of dims cannot describe it.
+      throw new IsologitError(
+        "UNSUPPORTED",
+        "model_type nemotron_h_puzzle is a relative with per-layer widths",
+        {
+          file: "config.json",
+        },
+      );
+    }
+    return config.model_type === "nemotron_h";
+  },
+  pattern: (settings) => String(settings.pattern),
+  layers,
+  dims,
+  roles,
+  dialects: [hf],
+  recipes,
+  forward,
+};

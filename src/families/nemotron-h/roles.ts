@@ -1,0 +1,154 @@
+/**
+ * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes, settings, recipes.
+ * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
+ */
+import { IsologitError } from "../../core/errors.ts";
+import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../define.ts";
+
+export const LETTERS: Readonly<Record<string, LayerKind>> = {
+  M: "mamba",
+  "*": "attention",
+  "-": "mlp",
+  E: "moe",
+};
+
+/** Settings of the forward pass. Keys that only mixture-of-experts layers use are absent from dense models. */
+export interface NemotronSettings extends Settings {
+  readonly pattern: string;
+  readonly hidden: number;
+  readonly vocab: number;
+  readonly eps: number;
+  /** Δ is clamped to these after softplus; an upper limit of "Infinity" is none */
+  readonly dtMin: number;
+  readonly dtMax: number | "Infinity";
+}
+
+export function dims(settings: Settings): Dims {
+  const of = (name: string) => (typeof settings[name] === "number" ? settings[name] : 0);
+  const inner = of("mambaHeads") * of("mambaHeadDim");
+  const groupState = of("groups") * of("state");
+  return {
+    hidden: of("hidden"),
+    vocab: of("vocab"),
+    eps: of("eps"),
+    dtMin: of("dtMin"),
+    dtMax: settings.dtMax === "Infinity" ? Infinity : of("dtMax"),
+    inner,
+    mambaHeads: of("mambaHeads"),
+    mambaHeadDim: of("mambaHeadDim"),
+    groups: of("groups"),
+    state: of("state"),
+    groupState,
+    conv: inner + 2 * groupState,
+    taps: of("convKernel"),
+    heads: of("heads"),
+    kvHeads: of("kvHeads"),
+    headDim: of("headDim"),
+    q: of("heads") * of("headDim"),
+    kv: of("kvHeads") * of("headDim"),
+    ffn: of("ffn"),
+    experts: of("experts"),
+    moeFfn: of("moeFfn"),
+    moeShared: of("moeShared"),
+    latent: of("latent"),
+    // a latent projection makes routed experts narrower than the stream
+    moeWidth: of("latent") || of("hidden"),
+  };
+}
+
+/** Every layer: the main stack, then each multi-token prediction step's layers, numbered on. */
+export function layers(settings: Settings): readonly Layer[] {
+  const stack = (name: "main" | "mtp", pattern: string, steps: number): Layer[] =>
+    Array.from({ length: steps * pattern.length }, (_, index) => ({
+      stack: name,
+      index,
+      kind: kindOf(pattern[index % pattern.length]!),
+      inner: index % pattern.length,
+      of: pattern.length,
+    }));
+  const steps = Number(settings.mtpSteps ?? 0);
+  return [
+    ...stack("main", String(settings.pattern), 1),
+    ...stack("mtp", String(settings.mtpPattern ?? ""), steps),
+  ];
+}
+
+function kindOf(letter: string): LayerKind {
+  const kind = LETTERS[letter];
+  if (kind === undefined)
+    throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of M * - E`);
+  return kind;
+}
+
+const experts = (d: Dims) => d.experts!;
+const latent = (d: Dims) => d.latent! > 0;
+
+/** In execution order within a layer: what is written first is read first. */
+export const roles: readonly RoleSpec[] = [
+  { role: "embed", kind: "embedding", shape: (d) => [d.vocab!, d.hidden!] },
+
+  { role: "mtp.embed_norm", on: "every", mtp: "first", kind: "vector", shape: (d) => [d.hidden!] },
+  { role: "mtp.hidden_norm", on: "every", mtp: "first", kind: "vector", shape: (d) => [d.hidden!] },
+  { role: "mtp.join", on: "every", mtp: "first", kind: "matrix", shape: (d) => [d.hidden!, 2 * d.hidden!] },
+
+  { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden!] },
+
+  {
+    role: "ssm.in",
+    on: ["mamba"],
+    kind: "matrix",
+    shape: (d) => [d.inner! + d.conv! + d.mambaHeads!, d.hidden!],
+  },
+  { role: "ssm.conv", on: ["mamba"], kind: "vector", shape: (d) => [d.conv!, 1, d.taps!] },
+  { role: "ssm.conv.bias", on: ["mamba"], kind: "vector", shape: (d) => [d.conv!] },
+  { role: "ssm.A_log", on: ["mamba"], kind: "state", shape: (d) => [d.mambaHeads!] },
+  { role: "ssm.D", on: ["mamba"], kind: "state", shape: (d) => [d.mambaHeads!] },
+  { role: "ssm.dt_bias", on: ["mamba"], kind: "state", shape: (d) => [d.mambaHeads!] },
+  { role: "ssm.norm", on: ["mamba"], kind: "vector", shape: (d) => [d.inner!] },
+  { role: "ssm.out", on: ["mamba"], kind: "matrix", shape: (d) => [d.hidden!, d.inner!] },
+
+  { role: "attn.q", on: ["attention"], kind: "matrix", shape: (d) => [d.q!, d.hidden!] },
+  { role: "attn.k", on: ["attention"], kind: "matrix", shape: (d) => [d.kv!, d.hidden!] },
+  { role: "attn.v", on: ["attention"], kind: "matrix", shape: (d) => [d.kv!, d.hidden!] },
+  { role: "attn.o", on: ["attention"], kind: "matrix", shape: (d) => [d.hidden!, d.q!] },
+
+  { role: "mlp.up", on: ["mlp"], kind: "matrix", shape: (d) => [d.ffn!, d.hidden!] },
+  { role: "mlp.down", on: ["mlp"], kind: "matrix", shape: (d) => [d.hidden!, d.ffn!] },
+
+  { role: "moe.gate", on: ["moe"], kind: "router", shape: (d) => [d.experts!, d.hidden!] },
+  { role: "moe.gate.bias", on: ["moe"], kind: "router", shape: (d) => [d.experts!] },
+  { role: "moe.latent.in", on: ["moe"], kind: "matrix", shape: (d) => [d.latent!, d.hidden!], when: latent },
+  { role: "moe.up", on: ["moe"], kind: "matrix", experts, shape: (d) => [d.moeFfn!, d.moeWidth!] },
+  { role: "moe.down", on: ["moe"], kind: "matrix", experts, shape: (d) => [d.moeWidth!, d.moeFfn!] },
+  { role: "moe.latent.out", on: ["moe"], kind: "matrix", shape: (d) => [d.hidden!, d.latent!], when: latent },
+  { role: "moe.shared.up", on: ["moe"], kind: "matrix", shape: (d) => [d.moeShared!, d.hidden!] },
+  { role: "moe.shared.down", on: ["moe"], kind: "matrix", shape: (d) => [d.hidden!, d.moeShared!] },
+
+  { role: "mtp.final_norm", on: "every", mtp: "last", kind: "vector", shape: (d) => [d.hidden!] },
+
+  { role: "final.norm", kind: "vector", shape: (d) => [d.hidden!] },
+  { role: "head", kind: "matrix", shape: (d) => [d.vocab!, d.hidden!] },
+];
+
+export const recipes: readonly Recipe[] = [
+  {
+    // The training recipe: current scaling for the GEMMs of Mamba and MLP blocks, two layers at each end in BF16.
+    id: "nemotron-h",
+    keepEnds: 2,
+    cast: [
+      "ssm.in",
+      "ssm.out",
+      "mlp.up",
+      "mlp.down",
+      "moe.up",
+      "moe.down",
+      "moe.shared.up",
+      "moe.shared.down",
+    ],
+  },
+  {
+    id: "all-linear",
+    keepEnds: 0,
+    cast: ["ssm.in", "ssm.out", "attn.*", "mlp.*", "moe.*", "head"],
+  },
+];

@@ -1,0 +1,214 @@
+/**
+ * The atomic destination. Everything is written into `DST.partial`; the destination itself appears by one rename,
+ * when all of it is there, synced and verified. A journal of finished tensors lets an interrupted run continue.
+ */
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import type { Sink } from "../core/io.ts";
+
+/** One finished tensor or side file: enough to skip it next time. */
+export interface JournalEntry {
+  readonly name: string;
+  readonly sha256: string;
+  readonly crc32: readonly number[];
+  readonly source?: { readonly sha256: string; readonly amax?: number; readonly scale?: number };
+}
+
+export interface StagingOptions {
+  readonly destination: string;
+  readonly container: "folder" | "file";
+  readonly planId: string;
+  /** all that will be written; the disk must have room for it */
+  readonly totalBytes: number;
+  readonly resume: boolean;
+  readonly overwrite: boolean;
+}
+
+/** Written bytes between two points at which data is synced and the journal may name it. */
+const CHECKPOINT_BYTES = 256 * 1024 * 1024;
+
+const JOURNAL = "journal.ndjson";
+const DATA = "data";
+const REPLACED = "replaced";
+
+export const stagingPath = (destination: string): string => `${resolve(destination)}.partial`;
+
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error) => {
+      if (error.code === "ENOENT" || error.code === "ENOTDIR") return false;
+      throw fromSystem(error, { file: path });
+    },
+  );
+}
+
+export class Staging implements Sink {
+  /** `DST.partial` */
+  readonly folder: string;
+  /** what will be the destination: open this to verify before `finish` */
+  readonly content: string;
+  /** what an earlier run of the same plan had finished */
+  readonly finished: ReadonlyMap<string, JournalEntry>;
+  readonly #options: StagingOptions;
+  readonly #files = new Map<string, FileHandle>();
+  readonly #journal: FileHandle;
+  #pending: JournalEntry[] = [];
+  #sinceCheckpoint = 0;
+  #checkpoint: Promise<void> = Promise.resolve();
+
+  private constructor(options: StagingOptions, journal: FileHandle, finished: ReadonlyMap<string, JournalEntry>) {
+    this.#options = options;
+    this.#journal = journal;
+    this.finished = finished;
+    this.folder = stagingPath(options.destination);
+    const data = join(this.folder, DATA);
+    this.content = options.container === "folder" ? data : join(data, basename(resolve(options.destination)));
+  }
+
+  /**
+   * @throws DESTINATION_EXISTS, STAGING_EXISTS unless told otherwise; PLAN_CHANGED when a staged folder is another
+   * plan's; DISK_FULL before anything is written
+   */
+  static async open(options: StagingOptions): Promise<Staging> {
+    const folder = stagingPath(options.destination);
+    try {
+      if (!options.overwrite && (await exists(options.destination))) {
+        throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", { file: options.destination });
+      }
+      if (await exists(folder)) {
+        if (options.overwrite && !options.resume) await rm(folder, { recursive: true });
+        else if (!options.resume) {
+          throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", { file: folder });
+        }
+      }
+      await mkdir(join(folder, DATA), { recursive: true });
+      const finished = await readJournal(join(folder, JOURNAL), options.planId);
+      if (finished.size === 0) await refuseFullDisk(folder, options.totalBytes);
+      const journal = await open(join(folder, JOURNAL), finished.size === 0 ? "w" : "a");
+      if (finished.size === 0) await journal.write(`${JSON.stringify({ plan: options.planId })}\n`);
+      return new Staging(options, journal, finished);
+    } catch (error) {
+      throw fromSystem(error, { file: folder });
+    }
+  }
+
+  #place(path: string): string {
+    return path === "" ? this.content : join(this.folder, DATA, path);
+  }
+
+  async create(path: string, size: number): Promise<void> {
+    const place = this.#place(path);
+    try {
+      await mkdir(dirname(place), { recursive: true });
+      const file = await open(place, "a+").then(async (made) => {
+        await made.close();
+        return open(place, "r+");
+      });
+      this.#files.set(path, file);
+      await file.truncate(size);
+    } catch (error) {
+      throw fromSystem(error, { file: place });
+    }
+  }
+
+  async writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const file = this.#files.get(path);
+    if (file === undefined) throw new IsologitError("INTERNAL", `${path} was not created`);
+    try {
+      for (let at = 0; at < bytes.byteLength; ) {
+        at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
+      }
+    } catch (error) {
+      throw fromSystem(error, { file: this.#place(path), offset });
+    }
+    this.#sinceCheckpoint += bytes.byteLength;
+  }
+
+  /** Notes a finished tensor. The journal names it once its bytes are synced. */
+  note(entry: JournalEntry): void {
+    this.#pending.push(entry);
+    if (this.#sinceCheckpoint >= CHECKPOINT_BYTES) this.#checkpoint = this.#checkpoint.then(() => this.#sync());
+  }
+
+  async #sync(): Promise<void> {
+    const entries = this.#pending;
+    this.#pending = [];
+    this.#sinceCheckpoint = 0;
+    for (const [path, file] of this.#files) {
+      await file.datasync().catch((error) => {
+        throw fromSystem(error, { file: this.#place(path) });
+      });
+    }
+    if (entries.length > 0) await this.#journal.write(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+  }
+
+  /** Syncs all that was written and closes the files; the destination still does not exist. */
+  async settle(): Promise<void> {
+    await this.#checkpoint;
+    await this.#sync();
+    await this.#journal.sync();
+    for (const file of this.#files.values()) await file.close();
+    this.#files.clear();
+  }
+
+  async finish(): Promise<void> {
+    await this.settle();
+    await this.#journal.close();
+    const destination = resolve(this.#options.destination);
+    try {
+      await syncFolder(join(this.folder, DATA));
+      if (await exists(destination)) await rename(destination, join(this.folder, REPLACED));
+      await rename(this.content, destination);
+      await syncFolder(dirname(destination));
+      await rm(this.folder, { recursive: true });
+    } catch (error) {
+      throw fromSystem(error, { file: destination });
+    }
+  }
+
+  /** Takes everything away, as if nothing had been asked. */
+  async discard(): Promise<void> {
+    await this[Symbol.asyncDispose]();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** Leaves the staged files, with the journal naming what is finished. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.settle().catch(() => {}); // a full disk stays full; the journal then names what it could
+    for (const file of this.#files.values()) await file.close();
+    this.#files.clear();
+    await this.#journal.close().catch(() => {}); // closed already by finish
+  }
+}
+
+async function readJournal(path: string, planId: string): Promise<ReadonlyMap<string, JournalEntry>> {
+  if (!(await exists(path))) return new Map();
+  const lines = (await readFile(path, "utf8")).split("\n");
+  lines.pop(); // what follows the last line end is empty, or was cut short by a crash
+  const [head, ...entries] = lines.map((line) => JSON.parse(line) as unknown);
+  if (head === undefined) return new Map();
+  if ((head as { plan?: unknown }).plan !== planId) {
+    throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
+  }
+  // The journal is our own file, written line by line as JournalEntry.
+  return new Map((entries as JournalEntry[]).map((entry) => [entry.name, entry]));
+}
+
+async function refuseFullDisk(folder: string, totalBytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(folder);
+  if (bavail * bsize < totalBytes) {
+    await rm(folder, { recursive: true });
+    throw new IsologitError("DISK_FULL", `${totalBytes} bytes are needed, ${bavail * bsize} are free`, { file: folder });
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}

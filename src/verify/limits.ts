@@ -1,0 +1,57 @@
+/**
+ * Limits of a recast's quality, and of the wiring. Quality limits are judged on weights that look trained, and
+ * only reported elsewhere: random weights answer an honest rounding with any drift.
+ * @see docs/verification.md for where the numbers come from
+ */
+import type { LimitOptions } from "../api.ts";
+import { type DType, isFp8 } from "../core/dtype.ts";
+import type { LogitsSummary } from "./metrics.ts";
+
+export interface Limits {
+  /** mean and 99th percentile over positions of KL(source || destination), nats */
+  readonly klMean: number;
+  readonly klP99: number;
+  /** least share of positions whose best token agrees */
+  readonly top1: number;
+}
+
+const BY_KIND = {
+  same: { klMean: 0, klP99: 0, top1: 1 },
+  "16-bit": { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
+  F8_E4M3: { klMean: 1e-2, klP99: 1e-1, top1: 0.97 },
+  F8_E5M2: { klMean: 3e-2, klP99: 3e-1, top1: 0.95 },
+} as const satisfies Readonly<Record<string, Limits>>;
+
+/** The widest limits among the dtypes that a recast wrote, with the user's own in their place. */
+export function limitsFor(recastTo: ReadonlySet<DType>, { kl, top1 }: LimitOptions): Limits {
+  const fp8 = (["F8_E5M2", "F8_E4M3"] as const).find((dtype) => recastTo.has(dtype));
+  const narrow = recastTo.has("BF16") || recastTo.has("F16");
+  const limits = BY_KIND[fp8 ?? (narrow ? "16-bit" : "same")];
+  if ([...recastTo].every((dtype) => !isFp8(dtype) && !narrow)) return limits;
+  return { klMean: kl ?? limits.klMean, klP99: kl === undefined ? limits.klP99 : 10 * kl, top1: top1 ?? limits.top1 };
+}
+
+/** Below this share of ln(vocab), the reference's own loss says that it predicts these tokens. */
+const TRAINED_SHARE = 0.75;
+/** Fewer tokens cannot tell. */
+const TRAINED_TOKENS = 16;
+
+/** Whether these tokens are text that these weights were trained on, so that drift means something. */
+export function looksTrained({ nllA }: LogitsSummary, tokens: number, vocab: number): boolean {
+  return tokens >= TRAINED_TOKENS && nllA < TRAINED_SHARE * Math.log(vocab);
+}
+
+export function exceeded(logits: LogitsSummary, limits: Limits): boolean {
+  return !(logits.klMean <= limits.klMean && logits.klP99 <= limits.klP99 && logits.top1 >= limits.top1);
+}
+
+/** No looser wiring bound is ever derived. */
+const MAX_WIRING = 1e-5;
+
+/**
+ * Largest relative L2 between two runs of the same numbers whose sums over `terms` products may be ordered
+ * differently; zero where both sides sum in one order, as two sides of one dialect do on one backend.
+ */
+export function wiringLimit(sameOrder: boolean, terms: number): number {
+  return sameOrder ? 0 : Math.min(MAX_WIRING, terms * 2 ** -24);
+}
