@@ -88,25 +88,39 @@ async function openFile(where: string, path: string, seen: Map<string, string>):
 }
 
 function sourceOf(handle: FileHandle, where: string, at: Place, size: number, stamp: string): ByteSource {
+  async function read(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void> {
+    if (offset + target.byteLength > size) {
+      const message = `the file has ${size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+      throw new IsologitError("TRUNCATED", message, { ...at, offset: size });
+    }
+    for (let done = 0; done < target.byteLength; ) {
+      if (signal?.aborted) throw new IsologitError("INTERRUPTED", "stopped on request", at);
+      const count = Math.min(target.byteLength - done, MAX_READ_BYTES);
+      const place = { ...at, offset: offset + done };
+      const { bytesRead } = await system(place, () => handle.read(target, done, count, offset + done));
+      if (bytesRead === 0) throw changed(place, "and is shorter now");
+      done += bytesRead;
+    }
+    if ((await stampOf(handle, at)).stamp !== stamp) throw changed(at, "while it was read");
+  }
+  const underWay = new Set<Promise<void>>();
   return {
     url: where,
     size,
-    async readInto(target, offset, signal) {
-      if (offset + target.byteLength > size) {
-        const message = `the file has ${size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
-        throw new IsologitError("TRUNCATED", message, { ...at, offset: size });
-      }
-      for (let done = 0; done < target.byteLength; ) {
-        if (signal?.aborted) throw new IsologitError("INTERRUPTED", "stopped on request", at);
-        const count = Math.min(target.byteLength - done, MAX_READ_BYTES);
-        const place = { ...at, offset: offset + done };
-        const { bytesRead } = await system(place, () => handle.read(target, done, count, offset + done));
-        if (bytesRead === 0) throw changed(place, "and is shorter now");
-        done += bytesRead;
-      }
-      if ((await stampOf(handle, at)).stamp !== stamp) throw changed(at, "while it was read");
+    readInto(target, offset, signal) {
+      const reading = read(target, offset, signal);
+      const settled: Promise<void> = reading.then(
+        () => void underWay.delete(settled),
+        () => void underWay.delete(settled), // its caller has the error
+      );
+      underWay.add(settled);
+      return reading;
     },
-    [Symbol.asyncDispose]: () => handle.close(),
+    /** Waits for reads under way: Node closes a handle between two pieces of one, which would then fail. */
+    async [Symbol.asyncDispose]() {
+      await Promise.all(underWay);
+      await handle.close();
+    },
   };
 }
 

@@ -141,6 +141,16 @@ describe("reading", () => {
     await expect(readRange(other, 0, 6)).rejects.toEqual(coded("FILE_CHANGED", { file: "y" }));
   });
 
+  it("is finished before the source is closed", async () => {
+    put("x", "123");
+    const target = new Uint8Array(3);
+    const source = await (await fileStore(root)).open("x");
+    const reading = source.readInto(target, 0);
+    await source[Symbol.asyncDispose]();
+    await reading;
+    expect([...target]).toEqual([...Buffer.from("123")]);
+  });
+
   it("stops on request", async () => {
     put("x", "123");
     await using source = await (await fileStore(root)).open("x");
