@@ -49,11 +49,12 @@ export function placeFolder(wanted: Manifest): Placement {
 
 /** The source's files, or none where they hold none of these tensors: then they are another model's spelling. */
 function speltShards(wanted: Manifest): Spelt[] {
-  const spelt = wanted.shards.map(({ path, header: bytes }) => ({
-    path: safePath(path),
-    bytes,
-    header: parseHeader(bytes, path),
-  }));
+  const spelt = wanted.shards.map(({ path, header: bytes }) => {
+    const header = parseHeader(bytes, safePath(path, { file: path }));
+    if (header.dataOffset === bytes.byteLength) return { path, bytes, header };
+    const message = `${bytes.byteLength} bytes of header, of which it claims ${header.dataOffset}`;
+    throw new IsologitError("TRAILING_BYTES", message, { file: path, offset: header.dataOffset });
+  });
   const known = new Set(spelt.flatMap(({ header }) => header.tensors.map(({ name }) => name)));
   return wanted.tensors.some(({ name }) => known.has(name)) ? spelt : [];
 }
@@ -78,19 +79,19 @@ function asSpelt({ path, bytes, header }: Spelt): WeightFile {
 
 /** Each tensor at its old place among its old neighbours; a new one (a scale) behind the one listed before it. */
 function asSharded(wanted: Manifest, spelt: readonly Spelt[]): WeightFile[] {
-  type Rank = readonly [shard: number, position: number, newcomer: number];
+  type Rank = readonly [shard: number, position: number];
   const ranks = new Map<string, Rank>();
   spelt.forEach(({ header }, s) => {
     header.tensors.forEach(({ name }, p) => {
-      ranks.set(name, [s, p, 0]);
+      ranks.set(name, [s, p]);
     });
   });
-  let latest: Rank = [0, -1, 0];
+  let latest: Rank = [0, -1];
   const ranked = wanted.tensors.map((tensor) => {
-    latest = ranks.get(tensor.name) ?? [latest[0], latest[1], latest[2] + 1];
+    latest = ranks.get(tensor.name) ?? latest;
     return { tensor, rank: latest };
   });
-  ranked.sort(({ rank: a }, { rank: b }) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+  ranked.sort(({ rank: a }, { rank: b }) => a[0] - b[0] || a[1] - b[1]); // stable: newcomers stay behind
   return spelt.flatMap(({ path, header }, s) => {
     const tensors = ranked.filter(({ rank }) => rank[0] === s).map(({ tensor }) => tensor);
     return tensors.length === 0 ? [] : [weightFile(path, tensors, header.metadata ?? METADATA)];
@@ -114,13 +115,14 @@ function grouped(tensors: readonly WantedTensor[], maxBytes: number): WantedTens
   let header = bare;
   for (const tensor of tensors) {
     const bytes = bytesOf(tensor.dtype, tensor.shape, { tensor: tensor.name });
-    if (groups.at(-1)!.length > 0 && header + headerBytesOf(tensor, data) + data + bytes > maxBytes) {
+    const entry = headerBytesOf(tensor, maxBytes); // as long as any offset in such a file can make it
+    if (groups.at(-1)!.length > 0 && header + entry + data + bytes > maxBytes) {
       groups.push([]);
       data = 0;
       header = bare;
     }
     groups.at(-1)!.push(tensor);
-    header += headerBytesOf(tensor, data);
+    header += entry;
     data += bytes;
   }
   return groups;

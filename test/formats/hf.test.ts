@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { encodeHeader, readHeader } from "../../formats/codec/safetensors.ts";
+import { encodeHeader, parseHeader, readHeader } from "../../formats/codec/safetensors.ts";
 import type { Manifest, Placement, WantedTensor } from "../../formats/define.ts";
 import { hf } from "../../formats/hf.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
@@ -357,6 +357,23 @@ describe("placed as sharded, when element types change", () => {
     expect(paths).not.toContain("model.safetensors.index.json");
   });
 
+  it("a change of shape alone is one too, and a header's metadata stays", async () => {
+    const [a, b]: WantedTensor[] = [
+      { name: "a", dtype: "F32", shape: [2, 3] },
+      { name: "b", dtype: "F32", shape: [1] },
+    ];
+    const shards = [{ path: "x.safetensors", header: encodeHeader([b!, a!], { by: "hand" }) }];
+    const tensors = [{ ...a!, shape: [3, 2] }, b!];
+    const place = writer.place({ config: {}, dialect: "hf", tensors, sidecars: [], shards, options: {} });
+    const header = parseHeader(place.inline[0]!.bytes, "x.safetensors");
+    expect(header.metadata).toEqual({ by: "hand" });
+    expect(header.tensors.map(({ name, shape }) => [name, shape])).toEqual([
+      ["b", [1]],
+      ["a", [3, 2]],
+    ]);
+    expect(place.files).toEqual([{ path: "x.safetensors", size: header.size }]);
+  });
+
   it("headers of another model say nothing", async () => {
     const model = await hf.read(await golden("sharded"));
     const tensors = [{ name: "other", dtype: "F32", shape: [2] }] as const;
@@ -396,6 +413,11 @@ describe("what cannot be placed", () => {
       "a weight file above",
       "PATH_UNSAFE",
       { shards: [{ path: "../x.safetensors", header: encodeHeader([a], null) }] },
+    ],
+    [
+      "a header with more behind it",
+      "TRAILING_BYTES",
+      { shards: [{ path: "x", header: Uint8Array.from([...encodeHeader([a], null), 0]) }] },
     ],
     ["a header that is none", "TRUNCATED", { shards: [{ path: "x", header: bytes }] }],
     ["a tensor twice", "DUPLICATE_NAME", { tensors: [a, a] }],

@@ -107,6 +107,13 @@ describe("a header comes back as it was written", () => {
   });
 });
 
+it("an empty tensor shares its place with the next, whichever the header lists first", () => {
+  const entry = (end: number) => ({ dtype: "U8", shape: [end], data_offsets: [0, end] });
+  const json = new TextEncoder().encode(JSON.stringify({ full: entry(3), empty: entry(0) }));
+  const bytes = Uint8Array.from([json.byteLength, 0, 0, 0, 0, 0, 0, 0, ...json]);
+  expect(parseHeader(bytes, "x").tensors.map(({ name }) => name)).toEqual(["empty", "full"]);
+});
+
 it("reads the header in two pieces and no byte of a tensor", async () => {
   const bytes = encodeHeader([{ name: "w", dtype: "U8", shape: [100_000] }], null);
   const { store, counts } = countedStore(memoryStore("m", new Map([["w", fileOf(bytes, 100_000)]])));
