@@ -1,0 +1,211 @@
+/**
+ * Where everything of a Hugging Face folder goes. Three ways, by what is known and asked:
+ *
+ * - *as spelt*: the source's headers still describe every tensor, so names, headers and offsets stay its own;
+ * - *as sharded*: element types changed, so headers are new, but each tensor stays in the file it was in;
+ * - *anew*: files of at most `maxShardBytes`, in the manifest's order, as Transformers names them.
+ */
+import { bitsOf, bytesOf, sameShape } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { safePath } from "../../src/core/path.ts";
+import type { Manifest, Placement, WantedTensor } from "../define.ts";
+import { encodeIndex } from "./hf-index.ts";
+import { encodeHeader, type Header, headerBytesOf, parseHeader } from "./safetensors.ts";
+
+export const SINGLE = "model.safetensors";
+export const INDEX = "model.safetensors.index.json";
+
+/** 5 GB, decimal: how the published models are cut. */
+const DEFAULT_SHARD_BYTES = 5e9;
+/** Older releases of Transformers refuse a file without it. */
+const METADATA = { format: "pt" };
+
+/** One weight file: its header's bytes, and where each tensor starts. */
+interface WeightFile {
+  readonly path: string;
+  readonly header: Uint8Array;
+  readonly size: number;
+  readonly offsets: ReadonlyMap<string, number>;
+}
+
+/** A weight file as the source had it. */
+interface Spelt {
+  readonly path: string;
+  readonly bytes: Uint8Array;
+  readonly header: Header;
+}
+
+export function placeFolder(wanted: Manifest): Placement {
+  const spelt = wanted.options.maxShardBytes === undefined ? speltShards(wanted) : [];
+  const hadIndex = wanted.sidecars.some(({ path }) => path === INDEX);
+  if (spelt.length > 0 && describes(spelt, wanted.tensors)) {
+    return placement(wanted, spelt.map(asSpelt), hadIndex ? "kept" : spelt.length > 1 ? "new" : "none");
+  }
+  const weights = spelt.length > 0 ? asSharded(wanted, spelt) : anew(wanted);
+  // One file under a name that is not Transformers' own is found through an index, if it had one.
+  const indexed = weights.length > 1 || (weights[0]?.path !== SINGLE && hadIndex);
+  return placement(wanted, weights, indexed ? "new" : "none");
+}
+
+/** The source's files, or none where they hold none of these tensors: then they are another model's spelling. */
+function speltShards(wanted: Manifest): Spelt[] {
+  const spelt = wanted.shards.map(({ path, header: bytes }) => {
+    const header = parseHeader(bytes, safePath(path, { file: path }));
+    if (header.dataOffset === bytes.byteLength) return { path, bytes, header };
+    const message = `${bytes.byteLength} bytes of header, of which it claims ${header.dataOffset}`;
+    throw new IsologitError("TRAILING_BYTES", message, { file: path, offset: header.dataOffset });
+  });
+  const known = new Set(spelt.flatMap(({ header }) => header.tensors.map(({ name }) => name)));
+  return wanted.tensors.some(({ name }) => known.has(name)) ? spelt : [];
+}
+
+/** Do these headers hold exactly these tensors, with these types and shapes? */
+function describes(spelt: readonly Spelt[], tensors: readonly WantedTensor[]): boolean {
+  const left = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  for (const { header } of spelt) {
+    for (const { name, dtype, shape } of header.tensors) {
+      const tensor = left.get(name);
+      if (tensor?.dtype !== dtype || !sameShape(tensor.shape, shape)) return false;
+      left.delete(name);
+    }
+  }
+  return left.size === 0;
+}
+
+function asSpelt({ path, bytes, header }: Spelt): WeightFile {
+  const offsets = new Map(header.tensors.map(({ name, begin }) => [name, begin]));
+  return { path, header: bytes, size: header.size, offsets };
+}
+
+/** Each tensor at its old place among its old neighbours; a new one (a scale) behind the one listed before it. */
+function asSharded(wanted: Manifest, spelt: readonly Spelt[]): WeightFile[] {
+  type Rank = readonly [shard: number, position: number];
+  const ranks = new Map<string, Rank>();
+  spelt.forEach(({ header }, s) => {
+    header.tensors.forEach(({ name }, p) => {
+      ranks.set(name, [s, p]);
+    });
+  });
+  let latest: Rank = [0, -1];
+  const ranked = wanted.tensors.map((tensor) => {
+    latest = ranks.get(tensor.name) ?? latest;
+    return { tensor, rank: latest };
+  });
+  ranked.sort(({ rank: a }, { rank: b }) => a[0] - b[0] || a[1] - b[1]); // stable: newcomers stay behind
+  return spelt.flatMap(({ path, header }, s) => {
+    const tensors = ranked.filter(({ rank }) => rank[0] === s).map(({ tensor }) => tensor);
+    return tensors.length === 0 ? [] : [weightFile(path, tensors, header.metadata ?? METADATA)];
+  });
+}
+
+function anew(wanted: Manifest): WeightFile[] {
+  const groups = grouped(wanted.tensors, wanted.options.maxShardBytes ?? DEFAULT_SHARD_BYTES);
+  const of = String(groups.length).padStart(5, "0");
+  return groups.map((tensors, i) => {
+    const path = `model-${String(i + 1).padStart(5, "0")}-of-${of}.safetensors`;
+    return weightFile(groups.length === 1 ? SINGLE : path, tensors, METADATA);
+  });
+}
+
+/** Runs of tensors whose file, header included, stays within `maxBytes`; a tensor beyond it has a file to itself. */
+function grouped(tensors: readonly WantedTensor[], maxBytes: number): WantedTensor[][] {
+  const bare = encodeHeader([], METADATA).byteLength + 8; // 8: padding
+  const groups: WantedTensor[][] = [[]];
+  let data = 0;
+  let header = bare;
+  for (const tensor of tensors) {
+    const bytes = bytesOf(tensor.dtype, tensor.shape, { tensor: tensor.name });
+    const entry = headerBytesOf(tensor, maxBytes); // as long as any offset in such a file can make it
+    if (groups.at(-1)!.length > 0 && header + entry + data + bytes > maxBytes) {
+      groups.push([]);
+      data = 0;
+      header = bare;
+    }
+    groups.at(-1)!.push(tensor);
+    header += entry;
+    data += bytes;
+  }
+  return groups;
+}
+
+function weightFile(
+  path: string,
+  tensors: readonly WantedTensor[],
+  metadata: Readonly<Record<string, string>>,
+): WeightFile {
+  const ordered = aligned(tensors);
+  const header = encodeHeader(ordered, metadata);
+  const offsets = new Map<string, number>();
+  let size = header.byteLength;
+  for (const { name, dtype, shape } of ordered) {
+    offsets.set(name, size);
+    size += bytesOf(dtype, shape);
+  }
+  return { path, header, size, offsets };
+}
+
+/**
+ * The order given, where it starts every tensor at a multiple of its element's width; else wider elements
+ * first, as the reference writer does always. Readers that map files copy, or fail, on a misaligned tensor.
+ */
+function aligned(tensors: readonly WantedTensor[]): readonly WantedTensor[] {
+  let begin = 0; // data starts at a multiple of 8, the widest element
+  for (const { name, dtype, shape } of tensors) {
+    if ((begin * 8) % bitsOf(dtype) !== 0) {
+      return tensors.toSorted((a, b) => bitsOf(b.dtype) - bitsOf(a.dtype));
+    }
+    begin += bytesOf(dtype, shape, { tensor: name });
+  }
+  return tensors;
+}
+
+/** Weights, then the index if it is new, then side files; an index that is not `kept` is no side file any more. */
+function placement(
+  wanted: Manifest,
+  weights: readonly WeightFile[],
+  index: "kept" | "new" | "none",
+): Placement {
+  const files: { path: string; size: number }[] = [];
+  const paths = new Set<string>();
+  const inline: Placement["inline"][number][] = [];
+  const copies: Placement["copies"][number][] = [];
+  const places = new Map<string, { file: string; offset: number }>();
+  const add = (path: string, size: number) => {
+    if (paths.has(path)) {
+      throw new IsologitError("PLAN_IMPOSSIBLE", "two files of the destination have this path", {
+        file: path,
+      });
+    }
+    paths.add(path);
+    files.push({ path, size });
+  };
+  const addInline = (path: string, bytes: Uint8Array) => {
+    add(path, bytes.byteLength);
+    if (bytes.byteLength > 0) inline.push({ file: path, offset: 0, bytes });
+  };
+
+  for (const { path, header, size, offsets } of weights) {
+    add(path, size);
+    inline.push({ file: path, offset: 0, bytes: header });
+    for (const [name, offset] of offsets) places.set(name, { file: path, offset });
+  }
+  const tensors = wanted.tensors.map(({ name }) => ({ name, ...places.get(name)! })); // each is in one file
+  if (places.size !== tensors.length) {
+    throw new IsologitError("DUPLICATE_NAME", "two tensors of one name are to be written");
+  }
+  if (index === "new") {
+    const total = wanted.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
+    const fileOf = new Map([...places].map(([name, { file }]) => [name, file]));
+    addInline(INDEX, encodeIndex(fileOf, total));
+  }
+  for (const sidecar of wanted.sidecars) {
+    const path = safePath(sidecar.path, { file: sidecar.path });
+    if (path === INDEX && index !== "kept") continue;
+    if ("bytes" in sidecar) addInline(path, sidecar.bytes);
+    else {
+      add(path, sidecar.span.size);
+      if (sidecar.span.size > 0) copies.push({ file: path, offset: 0, from: sidecar.span });
+    }
+  }
+  return { files, tensors, inline, copies, seals: [] };
+}

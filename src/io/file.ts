@@ -1,0 +1,143 @@
+/**
+ * A folder, or one file, as a Store. Links to files are followed (the Hub's cache is made of them); what a
+ * checkpoint does not consist of (`.git`, the Hub's download notes, our own staging folders) is not seen.
+ */
+import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
+import type { ByteSource, Store } from "../core/io.ts";
+import { safePath } from "../core/path.ts";
+
+/** One `read` of 2^31 bytes kills Node 20 outright, and a 56B embedding is exactly 2^31 bytes. */
+const MAX_READ_BYTES = 64 * 1024 * 1024;
+
+/** A zarr checkpoint has some 100,000 files; folders linked into each other criss-cross have no end. */
+const MAX_ENTRIES = 1_000_000;
+
+/**
+ * @param root a folder, or a file: then the store holds that file alone, under its own name
+ * @throws NOT_FOUND, IO_FAILED
+ */
+export async function fileStore(root: string): Promise<Store> {
+  const about = await system({ file: root }, () => stat(root));
+  const seen = new Map<string, string>(); // path -> what the file was when first opened
+  if (about.isFile()) {
+    const name = basename(root);
+    return {
+      url: root,
+      list: async () => [{ path: name, size: (await system({ file: root }, () => stat(root))).size }],
+      open: async (path) => {
+        if (path !== name) throw new IsologitError("NOT_FOUND", "no such file", { file: path });
+        return openFile(root, path, seen);
+      },
+    };
+  }
+  if (!about.isDirectory()) throw special(root);
+  return {
+    url: root,
+    list: () => listFolder(root),
+    open: async (path) => openFile(join(root, safePath(path, { file: path })), path, seen),
+  };
+}
+
+async function listFolder(root: string): Promise<{ path: string; size: number }[]> {
+  const files: { path: string; size: number }[] = [];
+  let entries = 0;
+  async function walk(prefix: string, above: readonly string[]): Promise<void> {
+    const folder = join(root, prefix);
+    const real = await system({ file: folder }, () => realpath(folder));
+    if (above.includes(real)) return; // a link back up: all below it is listed already
+    for (const entry of await system({ file: folder }, () => readdir(folder, { withFileTypes: true }))) {
+      const path = prefix + entry.name;
+      if (++entries > MAX_ENTRIES) {
+        throw new IsologitError("LIMIT_EXCEEDED", `more than ${MAX_ENTRIES} files`, { file: root });
+      }
+      const about = await system({ file: path }, () => stat(join(root, path)));
+      if (about.isFile()) files.push({ path, size: about.size });
+      else if (!about.isDirectory()) throw special(path);
+      else if (!isForeign(path)) await walk(`${path}/`, [...above, real]);
+    }
+  }
+  await walk("", []);
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** Folders inside a checkpoint's folder that are not of the checkpoint. The Hub's own upload leaves out the same. */
+function isForeign(path: string): boolean {
+  return /(^|\/)(\.git|\.cache\/huggingface|[^/]+\.partial)$/.test(path);
+}
+
+function special(path: string): IsologitError {
+  return new IsologitError("PATH_UNSAFE", "neither a file nor a folder", { file: path });
+}
+
+/** Opens after looking: to open a pipe would wait for its writer forever. */
+async function openFile(where: string, path: string, seen: Map<string, string>): Promise<ByteSource> {
+  const at = { file: path };
+  if (!(await system(at, () => stat(where))).isFile()) throw special(path);
+  const handle = await system(at, () => open(where, "r"));
+  try {
+    const { stamp, size } = await stampOf(handle, at);
+    if ((seen.get(path) ?? stamp) !== stamp) throw changed(at, "since it was first opened");
+    seen.set(path, stamp);
+    return sourceOf(handle, where, at, size, stamp);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+function sourceOf(handle: FileHandle, where: string, at: Place, size: number, stamp: string): ByteSource {
+  async function read(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void> {
+    if (offset + target.byteLength > size) {
+      const message = `the file has ${size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+      throw new IsologitError("TRUNCATED", message, { ...at, offset: size });
+    }
+    for (let done = 0; done < target.byteLength; ) {
+      if (signal?.aborted) throw new IsologitError("INTERRUPTED", "stopped on request", at);
+      const count = Math.min(target.byteLength - done, MAX_READ_BYTES);
+      const place = { ...at, offset: offset + done };
+      const { bytesRead } = await system(place, () => handle.read(target, done, count, offset + done));
+      if (bytesRead === 0) throw changed(place, "and is shorter now");
+      done += bytesRead;
+    }
+    if ((await stampOf(handle, at)).stamp !== stamp) throw changed(at, "while it was read");
+  }
+  const underWay = new Set<Promise<void>>();
+  return {
+    url: where,
+    size,
+    readInto(target, offset, signal) {
+      const reading = read(target, offset, signal);
+      const settled: Promise<void> = reading.then(
+        () => void underWay.delete(settled),
+        () => void underWay.delete(settled), // its caller has the error
+      );
+      underWay.add(settled);
+      return reading;
+    },
+    /** Waits for reads under way: Node closes a handle between two pieces of one, which would then fail. */
+    async [Symbol.asyncDispose]() {
+      await Promise.all(underWay);
+      await handle.close();
+    },
+  };
+}
+
+/** What tells one state of a file from another, without reading it. */
+async function stampOf(handle: FileHandle, at: Place): Promise<{ stamp: string; size: number }> {
+  const { dev, ino, size, mtimeNs } = await system(at, () => handle.stat({ bigint: true }));
+  return { stamp: `${dev} ${ino} ${size} ${mtimeNs}`, size: Number(size) };
+}
+
+function changed(at: Place, how: string): IsologitError {
+  return new IsologitError("FILE_CHANGED", `the file was changed ${how}`, at);
+}
+
+async function system<T>(at: Place, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw fromSystem(error, at);
+  }
+}
