@@ -6,13 +6,19 @@ import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import { storeAt } from "./io/locate.ts";
 
 /** @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and whatever the format's reader refuses; each names the address */
-export async function openCheckpoint(address: string, formats: readonly Format[] = allFormats): Promise<Checkpoint> {
+export async function openCheckpoint(
+  address: string,
+  formats: readonly Format[] = allFormats,
+): Promise<Checkpoint> {
   try {
     const store = await storeAt(address);
-    const answers = await Promise.all(formats.map(async (format) => ({ format, answer: await format.detect(store) })));
-    const [first, second] = ["yes", "maybe"]
-      .map((answer) => answers.filter((a) => a.answer === answer))
-      .find((found) => found.length > 0) ?? [];
+    const answers = await Promise.all(
+      formats.map(async (format) => ({ format, answer: await format.detect(store) })),
+    );
+    const [first, second] =
+      ["yes", "maybe"]
+        .map((answer) => answers.filter((a) => a.answer === answer))
+        .find((found) => found.length > 0) ?? [];
     if (first === undefined) throw new IsologitError("FORMAT_UNKNOWN", "no known format is found here");
     if (second !== undefined) {
       throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);

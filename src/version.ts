@@ -2,4 +2,6 @@ import { readFileSync } from "node:fs";
 import { built } from "./core/built.ts";
 
 /** This package's version. It enters plan ids, for another version may write other bytes. */
-export const version: string = JSON.parse(readFileSync(new URL("../../package.json", built(import.meta.url, "./version.js")), "utf8")).version;
+export const version: string = JSON.parse(
+  readFileSync(new URL("../../package.json", built(import.meta.url, "./version.js")), "utf8"),
+).version;

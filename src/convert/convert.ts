@@ -13,19 +13,26 @@ import { exists, Staging, stagingPath } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
 import { readiness, verifyCheckpoints } from "../verify/verify.ts";
 import { version } from "../version.ts";
-import { bytesRead, bytesWritten, type Plan, plannedTensors, planConversion } from "./plan.ts";
+import { bytesRead, bytesWritten, type Plan, planConversion, plannedTensors } from "./plan.ts";
 import { Pool, poolSize } from "./pool.ts";
 import { runPlan } from "./run.ts";
 
 /** What `convert` would do. Nothing is written. */
-export async function plan(source: string, destination: string, options: PlanOptions = {}): Promise<PlanReport> {
+export async function plan(
+  source: string,
+  destination: string,
+  options: PlanOptions = {},
+): Promise<PlanReport> {
   const { format, checkpoint, planned } = await prepare(source, destination, options);
   return {
     id: planned.id,
     exact: planned.exact,
     source: { address: source, format: checkpoint.format, bytes: sourceBytes(checkpoint) },
     destination: { path: destination, format: format.id, bytes: bytesWritten(planned) },
-    files: planned.placement.files.map(({ path, size }) => ({ path: path === "" ? destination : path, size })),
+    files: planned.placement.files.map(({ path, size }) => ({
+      path: path === "" ? destination : path,
+      size,
+    })),
     tensors: plannedTensors(planned),
     bytesRead: bytesRead(planned),
     bytesWritten: bytesWritten(planned),
@@ -41,7 +48,11 @@ export async function plan(source: string, destination: string, options: PlanOpt
  * @throws every code; after those of exit status 2 and 3 nothing is left behind, after 4 and 5 the staged files
  *   wait for `resume`
  */
-export async function convert(source: string, destination: string, options: ConvertOptions = {}): Promise<ConvertReport> {
+export async function convert(
+  source: string,
+  destination: string,
+  options: ConvertOptions = {},
+): Promise<ConvertReport> {
   const started = performance.now();
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "plan" });
@@ -53,11 +64,20 @@ export async function convert(source: string, destination: string, options: Conv
   for (const message of planned.warnings) watch({ type: "warning", message });
   refuseInside(source, destination);
 
-  const report = (verification: VerifyReport | null, staged: string | null, written: boolean): ConvertReport => ({
+  const report = (
+    verification: VerifyReport | null,
+    staged: string | null,
+    written: boolean,
+  ): ConvertReport => ({
     plan: planned.id,
     exact: planned.exact,
     source: { address: source, format: checkpoint.format, root: verification?.roots.a ?? null },
-    destination: { path: destination, format: format.id, root: verification?.roots.b ?? null, bytes: bytesWritten(planned) },
+    destination: {
+      path: destination,
+      format: format.id,
+      root: verification?.roots.b ?? null,
+      bytes: bytesWritten(planned),
+    },
     bytesRead: written ? bytesRead(planned) : 0,
     bytesWritten: written ? bytesWritten(planned) : 0,
     seconds: (performance.now() - started) / 1000,
@@ -92,7 +112,8 @@ export async function convert(source: string, destination: string, options: Conv
     await staging.finish();
     return report(verification, null, true);
   } catch (error) {
-    const known = options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
+    const known =
+      options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
     const resumable = known instanceof IsologitError && (known.exit === 4 || known.exit === 5);
     await (resumable ? staging[Symbol.asyncDispose]() : staging.discard());
     throw known;
@@ -103,12 +124,21 @@ async function prepare(source: string, destination: string, options: PlanOptions
   const checkpoint = await openCheckpoint(source, options.formats);
   const format = writtenFormat(destination, options);
   const families = options.families ?? allFamilies;
-  const planned = await planConversion({ source: checkpoint, writer: format.writes, families, options, version });
+  const planned = await planConversion({
+    source: checkpoint,
+    writer: format.writes,
+    families,
+    options,
+    version,
+  });
   return { format, checkpoint, planned };
 }
 
 /** The format asked for, or the one that the destination's ending says. */
-function writtenFormat(destination: string, { to, formats = allFormats }: PlanOptions): Format & Required<Pick<Format, "writes">> {
+function writtenFormat(
+  destination: string,
+  { to, formats = allFormats }: PlanOptions,
+): Format & Required<Pick<Format, "writes">> {
   const writers = formats.filter((format) => format.writes !== undefined);
   const format =
     to === undefined
@@ -117,13 +147,26 @@ function writtenFormat(destination: string, { to, formats = allFormats }: PlanOp
   if (format === undefined) {
     const known = writers.map(({ id }) => id).join(", ");
     throw to === undefined
-      ? new IsologitError("USAGE", `the ending of ${destination} names no format`, {}, { next: `pass --to, one of ${known}` })
-      : new IsologitError("NOT_WRITTEN", `the format ${to} is not written by this version; it writes ${known}`);
+      ? new IsologitError(
+          "USAGE",
+          `the ending of ${destination} names no format`,
+          {},
+          { next: `pass --to, one of ${known}` },
+        )
+      : new IsologitError(
+          "NOT_WRITTEN",
+          `the format ${to} is not written by this version; it writes ${known}`,
+        );
   }
   return format as Format & Required<Pick<Format, "writes">>; // filtered on it above
 }
 
-async function write(planned: Plan, format: Format, staging: Staging, options: ConvertOptions): Promise<void> {
+async function write(
+  planned: Plan,
+  format: Format,
+  staging: Staging,
+  options: ConvertOptions,
+): Promise<void> {
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
   await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
@@ -132,7 +175,10 @@ async function write(planned: Plan, format: Format, staging: Staging, options: C
 }
 
 function sourceBytes(checkpoint: Checkpoint): number {
-  return checkpoint.tensors.reduce((sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }), 0);
+  return checkpoint.tensors.reduce(
+    (sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }),
+    0,
+  );
 }
 
 function interrupted(destination: string): IsologitError {
@@ -148,13 +194,19 @@ function refuseInside(source: string, destination: string): void {
 }
 
 async function refuseOtherPlan(path: string, id: string): Promise<void> {
-  const wanted: unknown = await readFile(path, "utf8").then(JSON.parse).catch((cause) => {
-    throw cause instanceof SyntaxError
-      ? new IsologitError("USAGE", "it is not a plan: no JSON", { file: path }, { cause })
-      : fromSystem(cause, { file: path });
-  });
+  const wanted: unknown = await readFile(path, "utf8")
+    .then(JSON.parse)
+    .catch((cause) => {
+      throw cause instanceof SyntaxError
+        ? new IsologitError("USAGE", "it is not a plan: no JSON", { file: path }, { cause })
+        : fromSystem(cause, { file: path });
+    });
   const planned = wanted !== null && typeof wanted === "object" && "id" in wanted ? wanted.id : undefined;
   if (planned !== id) {
-    throw new IsologitError("PLAN_CHANGED", `this conversion is plan ${id}; the file says ${String(planned)}`, { file: path });
+    throw new IsologitError(
+      "PLAN_CHANGED",
+      `this conversion is plan ${id}; the file says ${String(planned)}`,
+      { file: path },
+    );
   }
 }

@@ -15,7 +15,15 @@ import { canonical, sha256 } from "../core/root.ts";
 import type { Family } from "../families/define.ts";
 import { dialectOf, leavesOf, type Matched, matchRoles, type Stored, storedBy } from "../families/match.ts";
 import { type Policy, policyOf, recastFor } from "../recast/policy.ts";
-import { pairScales, quantizationConfig, type Scales, scaleName, withDtype, withoutQuantization, withQuantization } from "../recast/spelling.ts";
+import {
+  pairScales,
+  quantizationConfig,
+  type Scales,
+  scaleName,
+  withDtype,
+  withoutQuantization,
+  withQuantization,
+} from "../recast/spelling.ts";
 import { poolSize } from "./pool.ts";
 
 /** One tensor's way from source to destination. */
@@ -61,12 +69,24 @@ export interface Planning {
 const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;
 
 /** @throws everything that can be known to fail before a byte is written */
-export async function planConversion({ source, writer, families, options, version }: Planning): Promise<Plan> {
+export async function planConversion({
+  source,
+  writer,
+  families,
+  options,
+  version,
+}: Planning): Promise<Plan> {
   const scales = pairScales(source.tensors);
   const matched = matchRoles(source, families, scales.companions);
   const policy = await policyOf(options, matched.family);
   const destination = dialectOf(matched.family, writer.dialect);
-  const { jobs, tensors } = jobsFor(matched, scales, policy, namesFor(matched, destination.id, writer, options), storedBy(matched, destination));
+  const { jobs, tensors } = jobsFor(
+    matched,
+    scales,
+    policy,
+    namesFor(matched, destination.id, writer, options),
+    storedBy(matched, destination),
+  );
   const { sidecars, warnings } = await sidecarsFor(matched, jobs, scales, policy);
   const manifest: Manifest = {
     config: source.config,
@@ -89,7 +109,9 @@ export async function planConversion({ source, writer, families, options, versio
   const read = source.tensors.map(({ name, dtype, shape, pieces }) => [name, dtype, shape, pieces]);
   const cast = jobs.map((job) => [job.tensor.name, job.cast ?? null]);
   return {
-    id: sha256(canonical({ version, read, cast, files: placement.files, tensors: placement.tensors, inline })),
+    id: sha256(
+      canonical({ version, read, cast, files: placement.files, tensors: placement.tensors, inline }),
+    ),
     source: matched,
     scales,
     manifest,
@@ -104,7 +126,12 @@ export async function planConversion({ source, writer, families, options, versio
 export const DEFAULT_MEMORY_BYTES = 1024 ** 3;
 
 /** The name each tensor gets: the source's own where its spelling is to be kept, else the published one. */
-function namesFor(source: Matched, dialect: string, writer: Writer, options: PlanOptions): (stored: Stored) => string {
+function namesFor(
+  source: Matched,
+  dialect: string,
+  writer: Writer,
+  options: PlanOptions,
+): (stored: Stored) => string {
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
   const verbatim = packed && dialect === source.dialect.id && options.maxShardBytes === undefined;
   return ({ name, also }) => (verbatim ? ([name, ...also].find((n) => source.tensors.has(n)) ?? name) : name);
@@ -137,7 +164,7 @@ function jobsFor(
     const to = recastFor(role, sourceDtype, policy, source);
     const origin: Origin = { moves: movesOf(one.layout), roles: source.origin };
     const common = { origin, sourceDtype, count: countOf(shape) };
-    if (to === sourceDtype) {
+    if (to === "keep") {
       add({ ...common, tensor: { name, dtype: sourceDtype, shape } });
       // A kept FP8 weight keeps its scales, under the names they have.
       for (const companion of from.flatMap((tensor) => companionsOf.get(tensor.name) ?? [])) {
@@ -164,12 +191,19 @@ function jobsFor(
 
 /** The source's tensors behind a destination's: of one dtype, or nothing could be moved as it is. */
 function drawnFrom(source: Matched, { name, layout }: Stored): readonly Tensor[] {
-  const names = new Set(leavesOf(layout).flatMap((role) => (source.origin.get(role) ?? []).map((move) => move.of!)));
+  const names = new Set(
+    leavesOf(layout).flatMap((role) => (source.origin.get(role) ?? []).map((move) => move.of!)),
+  );
   const tensors = [...names].map((n) => source.tensors.get(n)!);
   const other = tensors.find((tensor) => tensor.dtype !== tensors[0]!.dtype);
   if (other !== undefined) {
     const message = `it joins ${tensors[0]!.name} (${tensors[0]!.dtype}) and ${other.name} (${other.dtype})`;
-    throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: name }, { next: "make them one type with --dtype" });
+    throw new IsologitError(
+      "PLAN_IMPOSSIBLE",
+      message,
+      { tensor: name },
+      { next: "make them one type with --dtype" },
+    );
   }
   return tensors;
 }
@@ -199,7 +233,9 @@ async function sidecarsFor(source: Matched, jobs: readonly Job[], scales: Scales
   const cast = jobs.filter((job) => job.cast !== undefined);
   if (config === undefined || cast.length === 0) return { sidecars, warnings: [] };
   await using file = await store.open(config.span.file);
-  const before = new TextDecoder("utf-8", { fatal: true }).decode(await readRange(file, config.span.offset, config.span.size));
+  const before = new TextDecoder("utf-8", { fatal: true }).decode(
+    await readRange(file, config.span.offset, config.span.size),
+  );
   const fp8 = jobs.filter((job) => isFp8(job.tensor.dtype));
   let text = before;
   const warnings: string[] = [];
@@ -224,7 +260,10 @@ async function shardsOf(source: Checkpoint): Promise<Manifest["shards"]> {
   await using sources = new Sources(source.store);
   const shards: { path: string; header: Uint8Array }[] = [];
   for (const { path, header } of source.shards) {
-    shards.push({ path, header: await readRange(await sources.source(header.file), header.offset, header.size) });
+    shards.push({
+      path,
+      header: await readRange(await sources.source(header.file), header.offset, header.size),
+    });
   }
   return shards;
 }

@@ -53,7 +53,10 @@ export interface CallResults {
 
 export type Answer =
   | { readonly id: number; readonly value: unknown; readonly error?: never }
-  | { readonly id: number; readonly error: { readonly code: ErrorCode; readonly at: Place; readonly message: string } };
+  | {
+      readonly id: number;
+      readonly error: { readonly code: ErrorCode; readonly at: Place; readonly message: string };
+    };
 
 /** Slots of a lane: one is read into while another is worked on and a third is written out. */
 const SLOTS = 3;
@@ -71,7 +74,10 @@ export interface Slot {
 export class Lane {
   readonly slots: readonly Slot[];
   readonly #worker: Worker;
-  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
+  readonly #waiting = new Map<
+    number,
+    { resolve: (value: unknown) => void; reject: (error: unknown) => void }
+  >();
   #next = 0;
 
   constructor(slotBytes: number) {
@@ -124,7 +130,10 @@ export function poolSize(memoryBytes: number, threads = availableParallelism()):
   const laneBytes = (slotBytes: number) => SCRATCH_BYTES + SLOTS * slotBytes;
   const least = laneBytes(MIN_SLOT_BYTES);
   if (memoryBytes < least) {
-    throw new IsologitError("PLAN_MEMORY", `${memoryBytes} bytes of buffers are allowed, at least ${least} are needed`);
+    throw new IsologitError(
+      "PLAN_MEMORY",
+      `${memoryBytes} bytes of buffers are allowed, at least ${least} are needed`,
+    );
   }
   const lanes = Math.max(1, Math.min(threads, Math.floor(memoryBytes / least)));
   const room = Math.floor((memoryBytes / lanes - SCRATCH_BYTES) / SLOTS / 65536) * 65536;

@@ -44,7 +44,12 @@ export async function runPlan(running: Running): Promise<void> {
     if ("bytes" in sidecar) sealed.set(`file:${sidecar.path}`, { sha256: sha256(sidecar.bytes), crc32: [] });
   }
 
-  const copies = placement.copies.map(({ file, offset, from }) => ({ file, offset, from, name: copyName(plan, from) }));
+  const copies = placement.copies.map(({ file, offset, from }) => ({
+    file,
+    offset,
+    from,
+    name: copyName(plan, from),
+  }));
   await pool.each(
     copies.filter(({ name }) => !staging.finished.has(name)),
     async ({ file, offset, from, name }, lane) => {
@@ -69,14 +74,16 @@ export async function runPlan(running: Running): Promise<void> {
   });
 
   const seals = writer.seal?.(manifest, placement, sealed) ?? [];
-  for (const [i, { file, offset }] of placement.seals.entries()) await staging.writeAt(file, offset, seals[i]!);
+  for (const [i, { file, offset }] of placement.seals.entries())
+    await staging.writeAt(file, offset, seals[i]!);
   await staging.settle();
 }
 
 /** What `seal` calls a copied side file: "file:" and its path. */
 function copyName(plan: Plan, from: Span): string {
   const sidecar = plan.manifest.sidecars.find((one) => "span" in one && one.span === from);
-  if (sidecar === undefined) throw new IsologitError("INTERNAL", `a copy of ${from.file} belongs to no side file`);
+  if (sidecar === undefined)
+    throw new IsologitError("INTERNAL", `a copy of ${from.file} belongs to no side file`);
   return `file:${sidecar.path}`;
 }
 
@@ -117,7 +124,9 @@ class Work {
       return await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place));
     } catch (error) {
       const [first] = job.origin.roles.values();
-      throw locate(error, { tensor: job.cast === undefined ? job.tensor.name : (first?.[0]?.of ?? job.tensor.name) });
+      throw locate(error, {
+        tensor: job.cast === undefined ? job.tensor.name : (first?.[0]?.of ?? job.tensor.name),
+      });
     }
   }
 
@@ -140,7 +149,11 @@ class Work {
     return { sha256, crc32 };
   }
 
-  async #cast(job: Job, cast: NonNullable<Job["cast"]>, place: { file: string; offset: number }): Promise<Sealed> {
+  async #cast(
+    job: Job,
+    cast: NonNullable<Job["cast"]>,
+    place: { file: string; offset: number },
+  ): Promise<Sealed> {
     const { staging, watch, allowOverflow, plan } = this.#running;
     const lane = this.#lane;
     const { from, to } = cast;
@@ -161,12 +174,20 @@ class Work {
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
         const { overflowAt } = await lane.call({ op: "band", at: slot.at, size, cast: call });
         if (overflowAt >= 0 && !allowOverflow) throw overflow(to, lo + overflowAt);
-        await staging.writeAt(place.file, place.offset + lo * written, slot.bytes.subarray(size, size + toSize));
+        await staging.writeAt(
+          place.file,
+          place.offset + lo * written,
+          slot.bytes.subarray(size, size + toSize),
+        );
         watch({ type: "advance", phase: "convert", bytes: size });
       },
     );
     const { sha256, crc32, source } = await lane.call({ op: "finish" });
-    return { sha256, crc32, source: { sha256: source, ...(amax !== null && scale !== null && { amax, scale }) } };
+    return {
+      sha256,
+      crc32,
+      source: { sha256: source, ...(amax !== null && scale !== null && { amax, scale }) },
+    };
   }
 
   /** Largest |stored| of the whole tensor. Read again afterwards, from the page cache: that is cheaper than keeping it. */
@@ -209,5 +230,7 @@ function shifted(error: unknown, lo: number): unknown {
 
 function overflow(to: FloatDType, index: number): IsologitError {
   const max = to === "F32" ? Infinity : NARROW[to].max;
-  return new IsologitError("OVERFLOW", `the value at index ${index} exceeds ${max}, the largest ${to}`, { index });
+  return new IsologitError("OVERFLOW", `the value at index ${index} exceeds ${max}, the largest ${to}`, {
+    index,
+  });
 }

@@ -65,7 +65,8 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
   pair: ({ a, size, b, toSize, count, cast }) => {
     source.update(view(a, size));
     digestStored(view(b, toSize));
-    if (cast === undefined) return { differsAt: firstDifference(view(a, size), view(b, toSize), count), amax: 0 };
+    if (cast === undefined)
+      return { differsAt: firstDifference(view(a, size), view(b, toSize), count), amax: 0 };
     const { from, to, scale, sourceScale, toAt } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
     caster.cast(from, to, scale, sourceScale, a, toAt, count);
@@ -80,7 +81,10 @@ port.on("message", (call: Call & { id: number }) => {
     answer = { id: call.id, value: (answers[call.op] as (call: Call) => unknown)(call) };
   } catch (error) {
     const { code, at } = error instanceof IsologitError ? error : { code: "INTERNAL" as const, at: {} };
-    answer = { id: call.id, error: { code, at, message: error instanceof Error ? error.message : String(error) } };
+    answer = {
+      id: call.id,
+      error: { code, at, message: error instanceof Error ? error.message : String(error) },
+    };
   }
   port.postMessage(answer);
 });

@@ -33,7 +33,7 @@ export async function readSmall(store: Store, path: string, maxBytes: number): P
       file: path,
     });
   }
-  return readRange(source, 0, source.size);
+  return await readRange(source, 0, source.size);
 }
 
 export async function readRange(source: ByteSource, offset: number, size: number): Promise<Uint8Array> {

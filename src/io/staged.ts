@@ -58,7 +58,11 @@ export class Staging implements Sink {
   #sinceCheckpoint = 0;
   #checkpoint: Promise<void> = Promise.resolve();
 
-  private constructor(options: StagingOptions, journal: FileHandle, finished: ReadonlyMap<string, JournalEntry>) {
+  private constructor(
+    options: StagingOptions,
+    journal: FileHandle,
+    finished: ReadonlyMap<string, JournalEntry>,
+  ) {
     this.#options = options;
     this.#journal = journal;
     this.finished = finished;
@@ -75,12 +79,16 @@ export class Staging implements Sink {
     const folder = stagingPath(options.destination);
     try {
       if (!options.overwrite && (await exists(options.destination))) {
-        throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", { file: options.destination });
+        throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", {
+          file: options.destination,
+        });
       }
       if (await exists(folder)) {
         if (options.overwrite && !options.resume) await rm(folder, { recursive: true });
         else if (!options.resume) {
-          throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", { file: folder });
+          throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", {
+            file: folder,
+          });
         }
       }
       await mkdir(join(folder, DATA), { recursive: true });
@@ -129,7 +137,8 @@ export class Staging implements Sink {
   /** Notes a finished tensor. The journal names it once its bytes are synced. */
   note(entry: JournalEntry): void {
     this.#pending.push(entry);
-    if (this.#sinceCheckpoint >= CHECKPOINT_BYTES) this.#checkpoint = this.#checkpoint.then(() => this.#sync());
+    if (this.#sinceCheckpoint >= CHECKPOINT_BYTES)
+      this.#checkpoint = this.#checkpoint.then(() => this.#sync());
   }
 
   async #sync(): Promise<void> {
@@ -141,7 +150,8 @@ export class Staging implements Sink {
         throw fromSystem(error, { file: this.#place(path) });
       });
     }
-    if (entries.length > 0) await this.#journal.write(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+    if (entries.length > 0)
+      await this.#journal.write(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
   }
 
   /** Syncs all that was written and closes the files; the destination still does not exist. */
@@ -200,7 +210,9 @@ async function refuseFullDisk(folder: string, totalBytes: number): Promise<void>
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize < totalBytes) {
     await rm(folder, { recursive: true });
-    throw new IsologitError("DISK_FULL", `${totalBytes} bytes are needed, ${bavail * bsize} are free`, { file: folder });
+    throw new IsologitError("DISK_FULL", `${totalBytes} bytes are needed, ${bavail * bsize} are free`, {
+      file: folder,
+    });
   }
 }
 

@@ -2,14 +2,15 @@
  * The bytes rung: both sides read back by role. Where the bits should be the same, they are compared; where the
  * destination was recast, the source is recast again under the stored scale and every code must be that one.
  */
+
+import { throughSlots } from "../convert/bands.ts";
+import type { Lane, Pool, Slot } from "../convert/pool.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type DType, type FloatDType, isFloat, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
 import { type Band, bandsOf, gather, roleOrigin } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
-import { throughSlots } from "../convert/bands.ts";
-import type { Lane, Pool, Slot } from "../convert/pool.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { scaleOf } from "../recast/cast.ts";
 
@@ -65,7 +66,13 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     compared++;
     if (from.dtype !== to.dtype) recast++;
     bytes += result.bytes;
-    leaves.a.push({ key: role.key, dtype: from.dtype, shape: role.shape, sha256: result.a, scale: from.scale });
+    leaves.a.push({
+      key: role.key,
+      dtype: from.dtype,
+      shape: role.shape,
+      sha256: result.a,
+      scale: from.scale,
+    });
     leaves.b.push({ key: role.key, dtype: to.dtype, shape: role.shape, sha256: result.b, scale: to.scale });
     if (result.message !== null) {
       differences.push({ role, tensors: [...new Set([from.tensor, to.tensor])], message: result.message });
@@ -74,7 +81,10 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   });
   const order = new Map([...a.matched.roles.keys()].map((key, i) => [key, i]));
   differences.sort((x, y) => order.get(x.role.key)! - order.get(y.role.key)!);
-  const roots = { a: contentRoot(a.matched.settings, leaves.a), b: contentRoot(b.matched.settings, leaves.b) };
+  const roots = {
+    a: contentRoot(a.matched.settings, leaves.a),
+    b: contentRoot(b.matched.settings, leaves.b),
+  };
   return { roots, compared, recast, bytes, differences, findings: findings.sort() };
 }
 
@@ -106,7 +116,10 @@ class Pair {
 
   async compare() {
     const [from, to] = [this.#from, this.#to];
-    const cast = from.dtype === to.dtype ? null : { from: floats(from), to: floats(to), scale: to.scale, sourceScale: from.scale };
+    const cast =
+      from.dtype === to.dtype
+        ? null
+        : { from: floats(from), to: floats(to), scale: to.scale, sourceScale: from.scale };
     const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
     const count = countOf(this.#role.shape);
     let firstBad = Infinity;
@@ -118,20 +131,36 @@ class Pair {
       bandsOf(count, perElement, this.#lane.slots[0]!.bytes.byteLength),
       async (band, slot) => {
         this.#o.signal?.throwIfAborted();
-        await Promise.all([this.#read("a", band, slot, 0, width), this.#read("b", band, slot, (band.hi - band.lo) * width, toWidth)]);
+        await Promise.all([
+          this.#read("a", band, slot, 0, width),
+          this.#read("b", band, slot, (band.hi - band.lo) * width, toWidth),
+        ]);
       },
       async ({ lo, hi }, slot) => {
         const n = hi - lo;
         const [a, b] = [slot.at, slot.at + n * width];
         const room = cast === null ? {} : { cast: { ...cast, toAt: b + n * toWidth } };
-        const result = await this.#lane.call({ op: "pair", a, b, count: n, size: n * width, toSize: n * toWidth, ...room });
+        const result = await this.#lane.call({
+          op: "pair",
+          a,
+          b,
+          count: n,
+          size: n * width,
+          toSize: n * toWidth,
+          ...room,
+        });
         if (result.differsAt >= 0) firstBad = Math.min(firstBad, lo + result.differsAt);
         amax = Math.max(amax, result.amax);
         this.#o.advance(n * (width + toWidth));
       },
     );
     const { source, sha256 } = await this.#lane.call({ op: "finish" });
-    return { a: source, b: sha256, bytes: count * (width + toWidth), ...this.#judgement(firstBad, cast === null ? null : amax) };
+    return {
+      a: source,
+      b: sha256,
+      bytes: count * (width + toWidth),
+      ...this.#judgement(firstBad, cast === null ? null : amax),
+    };
   }
 
   #judgement(firstBad: number, amax: number | null): { message: string | null; finding: string | null } {
@@ -142,10 +171,12 @@ class Pair {
         ? message(`the first differing element is ${firstBad}`)
         : message(`element ${firstBad} is not the right rounding of the source under the stored scale`);
     }
-    if (from.dtype === to.dtype && from.scale !== to.scale) return message(`its scale is ${to.scale}, not ${from.scale}`);
+    if (from.dtype === to.dtype && from.scale !== to.scale)
+      return message(`its scale is ${to.scale}, not ${from.scale}`);
     if (amax === null || to.scale === null || !isFp8(to.dtype)) return { message: null, finding: null };
     const best = scaleOf(Math.fround(amax * (from.scale ?? 1)), to.dtype);
-    if (to.scale < best * (1 - ONE_ULP)) return message(`its scale ${to.scale} is below amax/max = ${best}: values are clipped`);
+    if (to.scale < best * (1 - ONE_ULP))
+      return message(`its scale ${to.scale} is below amax/max = ${best}: values are clipped`);
     const odd = to.scale > best * (1 + ONE_ULP);
     return { message: null, finding: odd ? `its scale is ${to.scale}; amax/max is ${best}` : null };
   }

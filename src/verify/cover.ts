@@ -24,8 +24,11 @@ export async function compareSettings(a: Matched, b: Matched): Promise<SettingsC
   const keys = [...new Set([...Object.keys(a.settings), ...Object.keys(b.settings)])].sort();
   const differences = keys
     .filter((key) => canonical(a.settings[key] ?? null) !== canonical(b.settings[key] ?? null))
-    .map((key) => `${key} is ${canonical(b.settings[key] ?? null)}, not ${canonical(a.settings[key] ?? null)}`);
-  const shapes = (matched: Matched) => canonical([...matched.roles.values()].map(({ key, shape }) => [key, shape]));
+    .map(
+      (key) => `${key} is ${canonical(b.settings[key] ?? null)}, not ${canonical(a.settings[key] ?? null)}`,
+    );
+  const shapes = (matched: Matched) =>
+    canonical([...matched.roles.values()].map(({ key, shape }) => [key, shape]));
   const [filesA, filesB] = [await digests(a), await digests(b)];
   const findings: string[] = [];
   for (const path of [...new Set([...filesA.keys(), ...filesB.keys()])].sort()) {

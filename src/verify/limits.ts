@@ -28,7 +28,11 @@ export function limitsFor(recastTo: ReadonlySet<DType>, { kl, top1 }: LimitOptio
   const narrow = recastTo.has("BF16") || recastTo.has("F16");
   const limits = BY_KIND[fp8 ?? (narrow ? "16-bit" : "same")];
   if ([...recastTo].every((dtype) => !isFp8(dtype) && !narrow)) return limits;
-  return { klMean: kl ?? limits.klMean, klP99: kl === undefined ? limits.klP99 : 10 * kl, top1: top1 ?? limits.top1 };
+  return {
+    klMean: kl ?? limits.klMean,
+    klP99: kl === undefined ? limits.klP99 : 10 * kl,
+    top1: top1 ?? limits.top1,
+  };
 }
 
 /** Below this share of ln(vocab), the reference's own loss says that it predicts these tokens. */

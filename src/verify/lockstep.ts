@@ -88,7 +88,11 @@ class Lockstep {
     this.#borrowed = streams();
     this.#rounded = options.recast ? streams() : this.#source;
     this.#noise = options.recast ? streams() : undefined;
-    this.#runs = [this.#source, this.#own, ...(this.#noise === undefined ? [] : [this.#rounded, this.#noise])];
+    this.#runs = [
+      this.#source,
+      this.#own,
+      ...(this.#noise === undefined ? [] : [this.#rounded, this.#noise]),
+    ];
   }
 
   async run(): Promise<LockstepResult> {
@@ -153,7 +157,12 @@ class Lockstep {
   }
 
   /** Wiring at one door: rounded against the other side on rounded's inputs. */
-  async #door(stream: string, theirs: Streams, terms: number, where: Pick<Where, "layer" | "kind">): Promise<number> {
+  async #door(
+    stream: string,
+    theirs: Streams,
+    terms: number,
+    where: Pick<Where, "layer" | "kind">,
+  ): Promise<number> {
     const expected = await this.#rounded.view(stream);
     const distance = relL2(expected, await theirs.view(stream));
     if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);

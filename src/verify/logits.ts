@@ -37,10 +37,15 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
   const { memoryBytes = DEFAULT_MEMORY_BYTES, backend: wanted = "auto", threads } = options;
-  await using backend = await selectBackend({ backend: wanted, memoryBytes, ...(threads !== undefined && { threads }) });
+  await using backend = await selectBackend({
+    backend: wanted,
+    memoryBytes,
+    ...(threads !== undefined && { threads }),
+  });
 
   const layers = model.matched.layers.filter(({ stack }) => stack === "main").length;
-  const names = options.hidden === true ? [...Array(layers + 1).keys(), "norm_f"].map((n) => `hidden.${n}`) : [];
+  const names =
+    options.hidden === true ? [...Array(layers + 1).keys(), "norm_f"].map((n) => `hidden.${n}`) : [];
   const partial = `${options.out}.partial`;
   try {
     const out = await SafetensorsFile.create(partial, [
@@ -60,7 +65,14 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     throw fromSystem(error, { file: options.out });
   }
   const seconds = (performance.now() - started) / 1000;
-  return { backend: backend.id, device: backend.device, tokens: ids.length, vocab: vocab!, seconds, out: options.out };
+  return {
+    backend: backend.id,
+    device: backend.device,
+    tokens: ids.length,
+    vocab: vocab!,
+    seconds,
+    out: options.out,
+  };
 }
 
 async function pass(
@@ -74,10 +86,21 @@ async function pass(
   const { matched } = model;
   const { family, dims, layers } = matched;
   await using sources = new Sources(matched.checkpoint.store);
-  const totalBytes = matched.checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
+  const totalBytes = matched.checkpoint.tensors.reduce(
+    (sum, { dtype, shape }) => sum + bytesOf(dtype, shape),
+    0,
+  );
   watch({ type: "phase", phase: "logits", totalBytes });
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
-  const running = { backend, sources, tokens: ids.length, roundings: new Map(), rounder: await Rounder.create(), advance, signal };
+  const running = {
+    backend,
+    sources,
+    tokens: ids.length,
+    roundings: new Map(),
+    rounder: await Rounder.create(),
+    advance,
+    signal,
+  };
   const side = sideOf(model, running);
   const streams = new Streams(backend, family.forward.streams(dims), ids.length);
   const keep = async (name: string, stream: string) => {
@@ -128,7 +151,11 @@ async function writeLogits(
     await side.logits(from, lo, lo + count, [streams.set()], [block]);
     const values = await backend.view(block, tokens * count);
     for (let t = 0; t < tokens; t++) {
-      await out.write("logits", 4 * (t * vocab + lo), bytesOfF32(values.subarray(t * count, (t + 1) * count)));
+      await out.write(
+        "logits",
+        4 * (t * vocab + lo),
+        bytesOfF32(values.subarray(t * count, (t + 1) * count)),
+      );
     }
   }
   backend.release(block);
@@ -148,7 +175,10 @@ class SafetensorsFile {
     this.#offsets = offsets;
   }
 
-  static async create(path: string, tensors: readonly { name: string; dtype: DType; shape: Shape }[]): Promise<SafetensorsFile> {
+  static async create(
+    path: string,
+    tensors: readonly { name: string; dtype: DType; shape: Shape }[],
+  ): Promise<SafetensorsFile> {
     const header = encodeHeader(tensors, { format: "pt" });
     const offsets = new Map<string, number>();
     let end = header.byteLength;

@@ -35,7 +35,9 @@ export function relL2(a: Float32Array, b: Float32Array): number {
 
 /** Equal bits, -0 and 0 apart and NaNs equal to themselves. */
 export function sameBits(a: Float32Array, b: Float32Array): boolean {
-  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
+  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(
+    Buffer.from(b.buffer, b.byteOffset, b.byteLength),
+  );
 }
 
 /** Running softmax sums of one position: enough for KL, top-1 and NLL without the whole row of logits. */
@@ -101,7 +103,12 @@ export class LogitsComparison {
         position.nextA = a[t * width + next]!;
         position.nextB = b[t * width + next]!;
       }
-      accumulate(position, lo, a.subarray(t * width, (t + 1) * width), b.subarray(t * width, (t + 1) * width));
+      accumulate(
+        position,
+        lo,
+        a.subarray(t * width, (t + 1) * width),
+        b.subarray(t * width, (t + 1) * width),
+      );
     }
   }
 
@@ -114,7 +121,8 @@ export class LogitsComparison {
     const sorted = [...kls].sort((a, b) => a - b);
     const agreeing = this.#positions.filter((p) => p.topA === p.topB || p.firstA - p.secondA <= noise);
     const followed = this.#positions.filter((_, t) => t + 1 < this.#ids.length);
-    const mean = (values: readonly number[]) => (values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length);
+    const mean = (values: readonly number[]) =>
+      values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
     return {
       maxAbs: this.#distance.maxAbs,
       relL2: this.#distance.relL2,

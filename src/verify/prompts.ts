@@ -16,14 +16,19 @@ export function* splitMix64(seed: number): Generator<bigint, never> {
 }
 
 /** @throws USAGE for an id outside the vocabulary, or no token at all */
-export function promptIds({ ids, tokens = DEFAULT_TOKENS, seed = 0 }: PromptOptions, vocab: number): readonly number[] {
+export function promptIds(
+  { ids, tokens = DEFAULT_TOKENS, seed = 0 }: PromptOptions,
+  vocab: number,
+): readonly number[] {
   if (ids === undefined) {
-    if (!Number.isSafeInteger(tokens) || tokens < 1) throw new IsologitError("USAGE", `--tokens is ${tokens}, expected at least 1`);
+    if (!Number.isSafeInteger(tokens) || tokens < 1)
+      throw new IsologitError("USAGE", `--tokens is ${tokens}, expected at least 1`);
     const words = splitMix64(seed);
     return Array.from({ length: tokens }, () => Number(words.next().value % BigInt(vocab)));
   }
   const outside = ids.find((id) => !Number.isSafeInteger(id) || id < 0 || id >= vocab);
-  if (outside !== undefined) throw new IsologitError("USAGE", `token id ${outside} is outside this vocabulary of ${vocab}`);
+  if (outside !== undefined)
+    throw new IsologitError("USAGE", `token id ${outside} is outside this vocabulary of ${vocab}`);
   if (ids.length === 0) throw new IsologitError("USAGE", "no token id was given");
   return ids;
 }

@@ -27,7 +27,13 @@ export class Rounder {
   }
 
   /** Fills `target` with the rounded elements of `stored`. */
-  round(stored: Uint8Array, from: FloatDType, scale: number, { to, scale: toScale }: Rounding, target: Uint8Array): void {
+  round(
+    stored: Uint8Array,
+    from: FloatDType,
+    scale: number,
+    { to, scale: toScale }: Rounding,
+    target: Uint8Array,
+  ): void {
     const first = FIRST_ADDRESS + SCRATCH_BYTES;
     const [width, toWidth] = [widthOf(from), widthOf(to)];
     for (let at = 0; at < stored.byteLength; at += PART_BYTES) {
@@ -35,7 +41,10 @@ export class Rounder {
       const count = part.byteLength / width;
       new Uint8Array(this.#memory.buffer, first, part.byteLength).set(part);
       this.#caster.cast(from, to, toScale, scale === 1 ? null : scale, first, first + PART_BYTES, count);
-      target.set(new Uint8Array(this.#memory.buffer, first + PART_BYTES, count * toWidth), (at / width) * toWidth);
+      target.set(
+        new Uint8Array(this.#memory.buffer, first + PART_BYTES, count * toWidth),
+        (at / width) * toWidth,
+      );
     }
   }
 }

@@ -89,7 +89,9 @@ export class Side {
 
   /** The token table's rows for `ids`: [tokens, hidden] F32. */
   async embed(ids: readonly number[], weights: StreamSet["weights"], output: Region): Promise<void> {
-    const tensor = this.#tensor(this.#o.native.embedding.find((name) => this.#o.tensors.has(name)) ?? this.#o.native.embedding[0]!);
+    const tensor = this.#tensor(
+      this.#o.native.embedding.find((name) => this.#o.tensors.has(name)) ?? this.#o.native.embedding[0]!,
+    );
     const hidden = tensor.shape[1]!;
     const rows = new Uint8Array(ids.length * rowBytes(tensor));
     for (const [t, id] of ids.entries()) {
@@ -124,7 +126,13 @@ export class Side {
    * Logits of words [lo, hi), one [tokens, hi - lo] block a set, into `outputs`.
    * The vocabulary is never held whole: 131,072 words of 4,096 tokens would be 2 GiB.
    */
-  async logits(from: string, lo: number, hi: number, sets: readonly StreamSet[], outputs: readonly Region[]): Promise<void> {
+  async logits(
+    from: string,
+    lo: number,
+    hi: number,
+    sets: readonly StreamSet[],
+    outputs: readonly Region[],
+  ): Promise<void> {
     const { uses, prefix } = this.head;
     for (const use of uses) {
       for (const feed of use.feeds(this.#o.dims)) {
@@ -176,7 +184,11 @@ export class Side {
       const tensor = this.#tensor(place.prefix + use.name);
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
       const bytes = new Uint8Array(feed.count * rowBytes(tensor));
-      await this.#o.sources.read(extentsOf(tensor, feed.from * inRow, (feed.from + feed.count) * inRow), bytes, this.#o.signal);
+      await this.#o.sources.read(
+        extentsOf(tensor, feed.from * inRow, (feed.from + feed.count) * inRow),
+        bytes,
+        this.#o.signal,
+      );
       this.#o.advance(bytes.byteLength);
       const region = this.#o.backend.allocate(4 * feed.count * inRow);
       await this.#uploadWide(tensor, bytes, weights, region);
@@ -213,7 +225,9 @@ export class Side {
       if (rounding === undefined) return;
       rounded = { region: regions.rounded, dtype: rounding.to, scale: rounding.scale ?? 1 };
       const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);
-      await backend.upload(rounded.region, size, (target) => rounder.round(view, dtype, scale, rounding, target));
+      await backend.upload(rounded.region, size, (target) =>
+        rounder.round(view, dtype, scale, rounding, target),
+      );
     });
     return { lo, hi, forms: { stored, rounded } };
   }
@@ -247,7 +261,12 @@ export class Side {
   }
 
   /** Stored elements to F32, rounded first where this set wants that, and their scale applied. */
-  async #uploadWide(tensor: Tensor, stored: Uint8Array, form: StreamSet["weights"], region: Region): Promise<void> {
+  async #uploadWide(
+    tensor: Tensor,
+    stored: Uint8Array,
+    form: StreamSet["weights"],
+    region: Region,
+  ): Promise<void> {
     const dtype = floatDType(tensor);
     const scale = this.#o.scaleOf.get(tensor.name) ?? 1;
     const rounding = form === "rounded" ? this.#o.roundings.get(tensor.name) : undefined;
@@ -264,14 +283,17 @@ export class Side {
 
   #tensor(name: string): Tensor {
     const tensor = this.#o.tensors.get(name);
-    if (tensor === undefined) throw new IsologitError("TENSOR_MISSING", "the forward pass needs it", { tensor: name });
+    if (tensor === undefined)
+      throw new IsologitError("TENSOR_MISSING", "the forward pass needs it", { tensor: name });
     return tensor;
   }
 }
 
 function floatDType(tensor: Tensor): FloatDType {
   if (isFloat(tensor.dtype)) return tensor.dtype;
-  throw new IsologitError("UNSUPPORTED", `a forward pass cannot read ${tensor.dtype}`, { tensor: tensor.name });
+  throw new IsologitError("UNSUPPORTED", `a forward pass cannot read ${tensor.dtype}`, {
+    tensor: tensor.name,
+  });
 }
 
 /** Bytes of one index of the first axis. */

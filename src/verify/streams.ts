@@ -25,7 +25,8 @@ export class Streams {
 
   /** Room for streams of [tokens, width] F32. */
   make(names: readonly string[]): void {
-    for (const name of names) this.regions.set(name, this.#backend.allocate(4 * this.#tokens * this.#widths[name]!));
+    for (const name of names)
+      this.regions.set(name, this.#backend.allocate(4 * this.#tokens * this.#widths[name]!));
   }
 
   /** As the inputs and outputs of a side's stages. */
@@ -46,7 +47,11 @@ export class Streams {
 
   /** Lets go what no stage after `stages[done]` reads. */
   releaseUnused(stages: readonly Stage[], done: number): void {
-    const later = new Set(["residual", "out", ...stages.slice(done + 1).flatMap((stage) => ends(stage).reads)]);
+    const later = new Set([
+      "residual",
+      "out",
+      ...stages.slice(done + 1).flatMap((stage) => ends(stage).reads),
+    ]);
     for (const name of [...this.regions.keys()]) if (!later.has(name)) this.release(name);
   }
 

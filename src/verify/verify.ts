@@ -1,8 +1,8 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
 import { selectBackend } from "../../kernels/backend/select.ts";
 import type { LogitsMetrics, RungReport, Verdict, VerifyOptions, VerifyReport } from "../api.ts";
-import { Pool, poolSize } from "../convert/pool.ts";
 import { DEFAULT_MEMORY_BYTES } from "../convert/plan.ts";
+import { Pool, poolSize } from "../convert/pool.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, countOf, type DType, isFloat } from "../core/dtype.ts";
 import { unwatched } from "../core/events.ts";
@@ -13,14 +13,17 @@ import { openCheckpoint } from "../open.ts";
 import { type BytesResult, compareBytes, storedAs } from "./bytes.ts";
 import { compareSettings } from "./cover.ts";
 import { exceeded, type Limits, limitsFor, looksTrained, wiringLimit } from "./limits.ts";
-import { lockstep, type LockstepResult } from "./lockstep.ts";
+import { type LockstepResult, lockstep } from "./lockstep.ts";
 import { promptIds } from "./prompts.ts";
 import { Rounder, type Rounding } from "./rounding.ts";
 import { type Ready, ready, refuseUnrunnable, sideOf } from "./sides.ts";
 
 /** Compares two checkpoints by address. @throws codes of exit status 3 and 4; a bad verdict is returned */
 export async function verify(a: string, b: string, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const [source, destination] = [await openCheckpoint(a, options.formats), await openCheckpoint(b, options.formats)];
+  const [source, destination] = [
+    await openCheckpoint(a, options.formats),
+    await openCheckpoint(b, options.formats),
+  ];
   return verifyCheckpoints(source, destination, options);
 }
 
@@ -31,7 +34,11 @@ export function readiness(matched: Matched, level: "bytes" | "logits", options: 
   promptIds(options, matched.dims.vocab!);
 }
 
-export async function verifyCheckpoints(a: Checkpoint, b: Checkpoint, options: VerifyOptions): Promise<VerifyReport> {
+export async function verifyCheckpoints(
+  a: Checkpoint,
+  b: Checkpoint,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
   const level = options.verify ?? "logits";
   const watch = options.watch ?? unwatched;
   const [source, destination] = [await ready(a, options), await ready(b, options)];
@@ -48,7 +55,11 @@ export async function verifyCheckpoints(a: Checkpoint, b: Checkpoint, options: V
   const settings = await compareSettings(source.matched, destination.matched);
   const elements = [...source.matched.roles.values()].reduce((sum, role) => sum + countOf(role.shape), 0);
   const covers = { roles: source.matched.roles.size, elements, tensors: b.tensors.length };
-  add({ rung: "cover", verdict: settings.differences.length > 0 ? "different" : "same", metrics: { ...covers, settings: settings.differences } });
+  add({
+    rung: "cover",
+    verdict: settings.differences.length > 0 ? "different" : "same",
+    metrics: { ...covers, settings: settings.differences },
+  });
   const findings = [...settings.findings];
 
   let compared: BytesResult | null = null;
@@ -109,7 +120,9 @@ function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): Re
     bytes,
     different: differences.length,
     // enough to see what happened; a scrambled checkpoint differs everywhere
-    differences: differences.slice(0, 20).map(({ role, tensors, message }) => ({ role: role.key, tensors, message })),
+    differences: differences
+      .slice(0, 20)
+      .map(({ role, tensors, message }) => ({ role: role.key, tensors, message })),
   };
 }
 
@@ -128,7 +141,11 @@ async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Promise<L
   const { dims, family, roles, dialect } = a.matched;
   const ids = promptIds(options, dims.vocab!);
   const { memoryBytes = DEFAULT_MEMORY_BYTES, backend: wanted = "auto", threads, signal } = options;
-  await using backend = await selectBackend({ backend: wanted, memoryBytes, ...(threads !== undefined && { threads }) });
+  await using backend = await selectBackend({
+    backend: wanted,
+    memoryBytes,
+    ...(threads !== undefined && { threads }),
+  });
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const { roundings, recastTo } = roundingsFor(a, b);
@@ -155,7 +172,11 @@ async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Promise<L
   sideB.close();
   const limits = limitsFor(recastTo, options);
   const trained = looksTrained(result.logits, ids.length, dims.vocab!);
-  const unread = [...new Set([...roles.values()].filter((role) => role.layer?.stack === "mtp").map((role) => role.spec.role))];
+  const unread = [
+    ...new Set(
+      [...roles.values()].filter((role) => role.layer?.stack === "mtp").map((role) => role.spec.role),
+    ),
+  ];
   return {
     verdict: logitsVerdict(result, recastTo.size > 0, trained && exceeded(result.logits, limits)),
     backend: backend.id,
@@ -185,7 +206,10 @@ function logitsVerdict(result: LockstepResult, recast: boolean, tooFar: boolean)
 }
 
 /** For each stored tensor of a, how b stores the role it holds, where that differs. */
-function roundingsFor(a: Ready, b: Ready): { roundings: ReadonlyMap<string, Rounding>; recastTo: ReadonlySet<DType> } {
+function roundingsFor(
+  a: Ready,
+  b: Ready,
+): { roundings: ReadonlyMap<string, Rounding>; recastTo: ReadonlySet<DType> } {
   const roundings = new Map<string, Rounding>();
   const recastTo = new Set<DType>();
   for (const role of a.matched.roles.values()) {
@@ -212,7 +236,8 @@ function firstDivergence(
   const byBytes = (bytes?.differences ?? []).map((d) => ({ ...d, depth: depthOf(d.role, layers) }));
   const layer = Math.min(...byBytes.map(({ depth }) => depth));
   const door = run?.bad[0];
-  if (door !== undefined && door.layer < layer) return { layer: door.layer, kind: door.kind, door: door.door, tensors: [] };
+  if (door !== undefined && door.layer < layer)
+    return { layer: door.layer, kind: door.kind, door: door.door, tensors: [] };
   const [first, ...others] = byBytes.filter(({ depth }) => depth === layer);
   if (first === undefined) return null;
   const tensors = [...new Set([first, ...others].flatMap((d) => d.tensors))];

@@ -172,7 +172,10 @@ export const forward: Forward = {
   }),
   block(kind) {
     if (kind === "moe") {
-      throw new IsologitError("UNSUPPORTED", "the forward pass of mixture-of-experts layers (E) is not in this version");
+      throw new IsologitError(
+        "UNSUPPORTED",
+        "the forward pass of mixture-of-experts layers (E) is not in this version",
+      );
     }
     return BLOCKS[kind];
   },

@@ -1,0 +1,29 @@
+/** The library. Functions carry the names of the commands and return the objects that `--json` prints. */
+export type { Format } from "../formats/define.ts";
+export { formats as formatList } from "../formats/index.ts";
+export type {
+  ConvertOptions,
+  ConvertReport,
+  DoctorReport,
+  FormatsReport,
+  InspectReport,
+  LogitsOptions,
+  LogitsReport,
+  PlanOptions,
+  PlanReport,
+  RunOptions,
+  VerifyOptions,
+  VerifyReport,
+} from "./api.ts";
+export { convert, plan } from "./convert/convert.ts";
+export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
+export { type ErrorCode, IsologitError } from "./core/errors.ts";
+export type { Event } from "./core/events.ts";
+export type { Family } from "./families/define.ts";
+export { families as familyList } from "./families/index.ts";
+export { openCheckpoint } from "./open.ts";
+export { doctor } from "./survey/doctor.ts";
+export { formats } from "./survey/formats.ts";
+export { inspect } from "./survey/inspect.ts";
+export { logits } from "./verify/logits.ts";
+export { verify } from "./verify/verify.ts";

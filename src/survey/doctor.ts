@@ -1,0 +1,32 @@
+/** `doctor`: what this machine offers, and whether its arithmetic can be trusted. */
+import { readdir, statfs } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
+import { probeBackends, selectBackend } from "../../kernels/backend/select.ts";
+import { checkKernels } from "../../kernels/check.ts";
+import type { DoctorReport, RunOptions } from "../api.ts";
+import { DEFAULT_MEMORY_BYTES } from "../convert/plan.ts";
+
+/** @param options.kernels also runs every kernel's cases against its float64 oracle */
+export async function doctor(options: RunOptions & { kernels?: boolean } = {}): Promise<DoctorReport> {
+  const disk = await statfs(".");
+  return {
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    diskFreeBytes: disk.bavail * disk.bsize,
+    backends: await probeBackends(),
+    staging: (await readdir(".")).filter((name) => name.endsWith(".partial")).sort(),
+    ...(options.kernels === true && { kernels: await kernels(options) }),
+  };
+}
+
+async function kernels(options: RunOptions): Promise<NonNullable<DoctorReport["kernels"]>> {
+  const { memoryBytes = DEFAULT_MEMORY_BYTES, backend: wanted = "auto", threads } = options;
+  await using backend = await selectBackend({
+    backend: wanted,
+    memoryBytes,
+    ...(threads !== undefined && { threads }),
+  });
+  return await checkKernels(backend);
+}

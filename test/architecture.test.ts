@@ -1,0 +1,68 @@
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { describe, expect, it } from "vitest";
+
+const root = new URL("..", import.meta.url).pathname;
+const files = ["bin", "src", "formats", "kernels"]
+  .flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: root }))
+  .filter((file) => !file.endsWith(".d.ts"));
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(root, file), "utf8");
+  const relative = [...text.matchAll(/from "(\.[^"]+)"/g)].map((match) => match[1]!);
+  return relative.map((path) => normalize(join(dirname(file), path)));
+}
+
+/** Who may import whom: the first line whose `from` matches a file rules it. */
+const LINES: readonly { from: RegExp; may: RegExp }[] = [
+  { from: /^bin\//, may: /^src\/(cli\/|index\.ts)/ },
+  { from: /^src\/core\//, may: /^src\/core\// },
+  { from: /^src\/io\//, may: /^src\/(core|io)\// },
+  { from: /^kernels\/wasm\//, may: /^kernels\/wasm\// },
+  { from: /^kernels\//, may: /^(src\/core\/(dtype|float|errors|built)\.ts|kernels\/)/ },
+  { from: /^formats\/index\.ts/, may: /^formats\// },
+  { from: /^formats\//, may: /^(src\/core\/|formats\/(define\.ts|codec\/))/ },
+  { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
+  { from: /^src\/cli\//, may: /^src\/(cli\/|core\/(errors|events)\.ts|api\.ts|version\.ts|index\.ts)/ },
+  { from: /^src\/recast\//, may: /^(src\/(core|recast)\/|src\/api\.ts|src\/families\/(define|match)\.ts|kernels\/module\.ts)/ },
+  { from: /^src\//, may: /^(src\/(?!cli\/)|formats\/|kernels\/)/ },
+];
+
+describe("imports keep to the lines of the house", () => {
+  it.each(files)("%s", (file) => {
+    const line = LINES.find(({ from }) => from.test(file))!;
+    for (const target of importsOf(file)) expect(target, `${file} imports ${target}`).toMatch(line.may);
+  });
+});
+
+/** A check must not pass through what it checks: no mapping between a native run and its own tensors. */
+describe("native execution knows no mapping", () => {
+  it.each([
+    "src/verify/lockstep.ts",
+    "src/verify/side.ts",
+    "src/verify/streams.ts",
+    "src/families/nemotron-h/forward.ts",
+  ])("%s", (file) => {
+    for (const target of importsOf(file)) {
+      expect(target).not.toMatch(/core\/(layout|gather)\.ts|families\/match\.ts|nemotron-h\/(hf|roles)\.ts/);
+    }
+  });
+});
+
+it("only the command line prints", () => {
+  const printing = files.filter((file) => {
+    if (/^(src\/cli|bin)\//.test(file)) return false;
+    return /console\.|process\.std(out|err)/.test(readFileSync(join(root, file), "utf8"));
+  });
+  expect(printing).toEqual([]);
+});
+
+it("every format and every kernel is in its list", () => {
+  const listed = (index: string) => importsOf(index).filter((path) => !path.endsWith("define.ts"));
+  const beside = (folder: string, apart: RegExp) =>
+    globSync(`${folder}/*.ts`, { cwd: root }).filter((file) => !apart.test(file));
+  expect(listed("formats/index.ts").sort()).toEqual(beside("formats", /(define|index)\.ts$/).sort());
+  expect(listed("kernels/index.ts").sort()).toEqual(
+    beside("kernels", /(define|index|module|check|\.d)\.ts$/).sort(),
+  );
+});

@@ -1,0 +1,12 @@
+import { type ErrorCode, IsologitError } from "../src/core/errors.ts";
+
+/** The code that `work` fails with; whatever else it throws is thrown on. */
+export async function codeOf(work: () => unknown): Promise<ErrorCode | "no error"> {
+  try {
+    await work();
+    return "no error";
+  } catch (error) {
+    if (error instanceof IsologitError) return error.code;
+    throw error;
+  }
+}

@@ -1,0 +1,75 @@
+import { describe, expect, it } from "vitest";
+import { hf } from "../../formats/hf.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
+import { families } from "../../src/families/index.ts";
+import { matchRoles } from "../../src/families/match.ts";
+import { fileStore } from "../../src/io/file.ts";
+import { codeOf } from "../errors.ts";
+
+const golden = async (name: string): Promise<Checkpoint> =>
+  hf.read(await fileStore(new URL(`../../fixtures/nemotron-h/${name}`, import.meta.url).pathname));
+const match = (checkpoint: Checkpoint) => matchRoles(checkpoint, families, new Set());
+const withConfig = (checkpoint: Checkpoint, change: Record<string, unknown>): Checkpoint => ({
+  ...checkpoint,
+  config: { ...checkpoint.config, ...change },
+});
+
+describe("every tensor of every golden has a role, and every role a tensor", () => {
+  it.each([
+    ["tiny", 61],
+    ["tiny-t5", 61],
+    ["sharded", 90],
+    ["moe", 138],
+    ["latent-moe", 185],
+  ] as const)("%s", async (name, count) => {
+    const checkpoint = await golden(name);
+    const { roles, holds } = match(checkpoint);
+    expect(holds.size).toBe(checkpoint.tensors.length);
+    expect(roles.size).toBe(checkpoint.tensors.length);
+    expect(roles.size).toBe(count);
+  });
+
+  it("both config styles give the same settings", async () => {
+    expect(match(await golden("tiny-t5")).settings).toEqual(match(await golden("tiny")).settings);
+  });
+
+  it("prediction layers (mtp.*) are roles too", async () => {
+    const { roles } = match(await golden("latent-moe"));
+    expect([...roles.keys()].filter((key) => key.startsWith("mtp.")).length).toBe(40);
+    expect(roles.has("mtp.0.mtp.join")).toBe(true);
+    expect(roles.has("mtp.1.mtp.final_norm")).toBe(true);
+  });
+});
+
+describe("what does not fit is refused by name", () => {
+  const refused = async (change: Record<string, unknown>, name = "tiny") =>
+    codeOf(async () => match(withConfig(await golden(name), change)));
+
+  it.each([
+    ["a pattern and a list that disagree", { layers_block_type: ["mlp"] }, "CONFIG_INVALID"],
+    ["a pattern of another length", { num_hidden_layers: 8 }, "CONFIG_INVALID"],
+    ["an unknown letter", { hybrid_override_pattern: "M-M*-M*-X" }, "CONFIG_INVALID"],
+    ["a layer of another kind", { hybrid_override_pattern: "M-M*-M*--" }, "TENSOR_MISSING"],
+    ["a missing key", { mamba_num_heads: undefined }, "CONFIG_INVALID"],
+    ["an activation we do not compute", { mlp_hidden_act: "silu" }, "CONFIG_INVALID"],
+    ["a bias that no golden has", { use_bias: true }, "CONFIG_INVALID"],
+    ["another number of groups", { n_groups: 4 }, "SHAPE_MISMATCH"],
+    ["another head size", { head_dim: 32, attention_head_dim: 32 }, "SHAPE_MISMATCH"],
+    ["another vocabulary", { vocab_size: 500 }, "SHAPE_MISMATCH"],
+    ["a pruned relative", { model_type: "nemotron_h_puzzle" }, "UNSUPPORTED"],
+    ["another family", { model_type: "llama" }, "FAMILY_UNKNOWN"],
+  ])("%s", async (_, change, code) => expect(await refused(change)).toBe(code));
+
+  it("widths come from the config's heads, never from expand", async () => {
+    const { dims } = match(withConfig(await golden("tiny"), { expand: 17 }));
+    expect(dims.inner).toBe(128);
+  });
+
+  it("a tensor too many, a tensor too few", async () => {
+    const checkpoint = await golden("tiny");
+    const [first, ...rest] = checkpoint.tensors;
+    const extra = { ...first!, name: "backbone.layers.3.mixer.surprise.weight" };
+    expect(await codeOf(async () => match({ ...checkpoint, tensors: rest }))).toBe("TENSOR_MISSING");
+    expect(await codeOf(async () => match({ ...checkpoint, tensors: [...checkpoint.tensors, extra] }))).toBe("TENSOR_UNKNOWN");
+  });
+});
