@@ -1,16 +1,19 @@
 /** What a kernel is: the definition in float64, the fast forms, the bound between them, the cases that admit it. */
 import type { FloatDType } from "../src/core/dtype.ts";
 
+/** How a test fills an operand: see `fill` in check.ts. */
+export type Fill = "normal" | "codes" | "wide" | "gate";
+
 /** One operand of a kernel: a dense array of `length` elements. Activations are F32, weights as stored. */
 export interface Operand {
   readonly name: string;
   readonly length: number;
-  readonly dtype: FloatDType | "I32";
-  /** how a test fills it; default "normal" */
-  readonly fill?: "normal" | "positive" | "dt" | "extreme";
+  readonly dtype: FloatDType;
+  /** a second filling, under which every case must pass too; the first is always "normal" */
+  readonly hard?: Fill;
 }
 
-/** How a kernel runs in WebAssembly: `fn(...scalars, ...pointers, from, to)` computes work items [from, to). */
+/** How a kernel runs in WebAssembly: `fn(...scalars, ...pointers, [scratch], from, to)` computes items [from, to). */
 export interface WasmForm<P> {
   /** the export of the module */
   readonly fn: string;
@@ -18,22 +21,31 @@ export interface WasmForm<P> {
   scalars(p: P): readonly number[];
   /** independent work items; splitting them over threads never changes a bit of the result */
   items(p: P): number;
-  /** bytes of scratch a thread needs */
+  /** rough multiply-adds of the whole run: what is small is not worth waking other threads for */
+  work(p: P): number;
+  /** bytes of scratch a thread needs; a kernel without any is passed no pointer to it */
   scratch?(p: P): number;
 }
 
-export interface Kernel<P = never> {
+/** `Kernel<unknown>` stands for any kernel: its methods accept every P, as TypeScript lets methods do. */
+export interface Kernel<P = unknown> {
   readonly id: string;
   inputs(p: P): readonly Operand[];
   output(p: P): Operand;
   readonly cases: readonly P[];
   /** Largest |kernel - oracle| allowed, relative to the largest |oracle|; derived, with its reason beside it. */
   bound(p: P): number;
-  /** float64, by a different algorithm than the fast forms */
-  oracle(p: P, inputs: readonly Float64Array[]): Float64Array;
+  /** float64, by a different algorithm than the fast forms; writes the elements of `output` that the kernel owns */
+  oracle(p: P, inputs: readonly Float64Array[], output: Float64Array): void;
   readonly wasm: WasmForm<P>;
   wgsl?(p: P): { readonly code: string; readonly workgroups: readonly [number, number, number] };
 }
+
+/** Half a unit in the last place of 1, as F32: the largest relative error of one rounding. */
+export const ULP = 2 ** -24;
+
+/** The dtypes that kernels decode, in the order that kernels/wasm/decode.ts numbers them. */
+export const STORED = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] as const satisfies readonly FloatDType[];
 
 /** Memory of a backend, in bytes. Opaque: only the backend that made it can use it. */
 export interface Region {

@@ -1,0 +1,63 @@
+/**
+ * Causal attention with shared keys and values: query head a reads key-value head floor(a / (heads / kvHeads)).
+ * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs one row of scores, never [T, T].
+ */
+import { type Kernel, ULP } from "./define.ts";
+
+export interface AttentionParams {
+  readonly tokens: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  /** width of one head */
+  readonly dim: number;
+}
+
+export const attention: Kernel<AttentionParams> = {
+  id: "attention",
+  inputs: ({ tokens, heads, kvHeads, dim }) => [
+    { name: "q", length: tokens * heads * dim, dtype: "F32" }, // [T, heads, dim]
+    { name: "k", length: tokens * kvHeads * dim, dtype: "F32" }, // [T, kvHeads, dim]
+    { name: "v", length: tokens * kvHeads * dim, dtype: "F32" }, // [T, kvHeads, dim]
+  ],
+  output: ({ tokens, heads, dim }) => ({ name: "out", length: tokens * heads * dim, dtype: "F32" }),
+  cases: [
+    { tokens: 1, heads: 2, kvHeads: 1, dim: 6 },
+    { tokens: 7, heads: 6, kvHeads: 3, dim: 5 },
+    { tokens: 13, heads: 8, kvHeads: 2, dim: 16 },
+    { tokens: 50, heads: 2, kvHeads: 2, dim: 64 },
+  ],
+  // A score is off by dim / 4 + 5 roundings of sum|q k| / sqrt(dim), about 0.64 sqrt(dim); that is the relative error of
+  // its exponential, and twice that of its share. Mixing adds one rounding a token, exp and division 5.
+  bound: ({ tokens, dim }) => (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + tokens + 5) * ULP,
+  oracle({ tokens, heads, kvHeads, dim }, [q, k, v], out) {
+    for (let a = 0; a < heads; a++) {
+      const shared = Math.floor((a * kvHeads) / heads);
+      for (let t = 0; t < tokens; t++) {
+        const mine = (t * heads + a) * dim;
+        // Online: one pass over the keys, rescaled whenever a larger score turns up.
+        const mix = new Float64Array(dim);
+        let peak = -Infinity;
+        let sum = 0;
+        for (let s = 0; s <= t; s++) {
+          const theirs = (s * kvHeads + shared) * dim;
+          let score = 0;
+          for (let i = 0; i < dim; i++) score += q![mine + i]! * k![theirs + i]!;
+          score /= Math.sqrt(dim);
+          const keep = Math.exp(Math.min(peak - score, 0));
+          const share = Math.exp(Math.min(score - peak, 0));
+          peak = Math.max(peak, score);
+          sum = sum * keep + share;
+          for (let i = 0; i < dim; i++) mix[i] = mix[i]! * keep + share * v![theirs + i]!;
+        }
+        for (let i = 0; i < dim; i++) out[mine + i] = mix[i]! / sum;
+      }
+    }
+  },
+  wasm: {
+    fn: "attention",
+    scalars: ({ tokens, heads, kvHeads, dim }) => [tokens, heads, kvHeads, dim],
+    items: ({ tokens, heads }) => tokens * heads,
+    work: ({ tokens, heads, dim }) => tokens * tokens * heads * dim,
+    scratch: ({ tokens }) => 16 * Math.ceil(tokens / 4), // one row of scores
+  },
+};

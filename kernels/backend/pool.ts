@@ -1,0 +1,74 @@
+/** Worker threads that compute one kernel together. */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { built } from "../../src/core/built.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { MAILBOX_BYTES, mailboxOver, NUMBER, WORD } from "./mailbox.ts";
+import type { WorkerStart } from "./worker.ts";
+
+export interface Job {
+  /** index among the module's exports */
+  readonly fn: number;
+  /** scalars and addresses */
+  readonly args: readonly number[];
+  /** work items, dealt to the workers in equal runs */
+  readonly items: number;
+  /** address of the first worker's scratch, and the bytes of each; 0 when the kernel has none */
+  readonly scratch: number;
+  readonly scratchBytes: number;
+}
+
+export interface Pool extends AsyncDisposable {
+  /** One job at a time. @throws INTERNAL when a worker fails or dies */
+  run(job: Job): Promise<void>;
+}
+
+export async function createPool(threads: number, memory: WebAssembly.Memory): Promise<Pool> {
+  const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);
+  const { words, numbers, failure } = mailboxOver(mailbox);
+  const workers = Array.from({ length: threads }, (_, index) => {
+    const start: WorkerStart = { memory, mailbox, index, threads };
+    return new Worker(built(import.meta.url, "./worker.js"), { workerData: start });
+  });
+  await Promise.all(workers.map((worker) => once(worker, "message")));
+
+  let settle: { resolve(): void; reject(error: unknown): void } | undefined;
+  for (const worker of workers) {
+    worker.on("message", () => settle?.resolve());
+    worker.on("error", (cause) => settle?.reject(fault("a worker thread died", cause)));
+    worker.unref(); // an idle pool does not keep the process alive; a running one does, by its first worker
+  }
+
+  return {
+    async run({ fn, args, items, scratch, scratchBytes }) {
+      numbers.set(args);
+      numbers[NUMBER.ITEMS] = items;
+      numbers[NUMBER.SCRATCH] = scratch;
+      numbers[NUMBER.SCRATCH_BYTES] = scratchBytes;
+      words[WORD.FN] = fn;
+      words[WORD.COUNT] = args.length;
+      words[WORD.DONE] = 0;
+      words[WORD.FAILED] = 0;
+      workers[0]!.ref();
+      try {
+        await new Promise<void>((resolve, reject) => {
+          settle = { resolve, reject };
+          Atomics.add(words, WORD.JOB, 1);
+          Atomics.notify(words, WORD.JOB);
+        });
+      } finally {
+        settle = undefined;
+        workers[0]!.unref();
+      }
+      if (words[WORD.FAILED] !== 0) throw fault(Buffer.from(failure).toString().replace(/\0+$/, ""));
+    },
+
+    async [Symbol.asyncDispose]() {
+      await Promise.all(workers.map((worker) => worker.terminate()));
+    },
+  };
+}
+
+function fault(message: string, cause?: unknown): IsologitError {
+  return new IsologitError("INTERNAL", `a kernel failed: ${message}`, {}, { cause });
+}

@@ -1,0 +1,101 @@
+/** The WASM backend: kernels over one shared memory, large ones on worker threads, small ones right here. */
+import { setImmediate } from "node:timers/promises";
+import { widthOf } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import type { Backend, Kernel, Region } from "../define.ts";
+import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
+import { createHeap, type Span } from "./heap.ts";
+import { createPool } from "./pool.ts";
+
+export interface WasmOptions {
+  /** worker threads; with 1 there is none, and all runs on the calling thread */
+  readonly threads: number;
+  /** ceiling for operands and scratch together; a page takes room once it is written */
+  readonly memoryBytes: number;
+}
+
+/** Multiply-adds below which waking the workers costs more than they save: some 50 us of a linear kernel. */
+const SMALL_WORK = 1 << 20;
+/** How long small kernels may keep the event loop, and with it reads and signals, waiting. */
+const PATIENCE_MS = 10;
+/** WebAssembly's 4 GiB, less the module's own page and one that keeps every address below 2^32. */
+const ADDRESSABLE = 65534 * 65536;
+
+export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): Promise<Backend> {
+  const capacity = Math.min(memoryBytes, ADDRESSABLE);
+  const memory = sharedMemory(capacity);
+  const heap = createHeap(FIRST_ADDRESS, capacity);
+  const functions = await instantiate(memory);
+  const names = Object.keys(functions);
+  const pool = threads > 1 ? await createPool(threads, memory) : undefined;
+
+  let scratch: Span = heap.take(0);
+  let pausedAt = performance.now();
+  let last: Promise<void> = Promise.resolve();
+
+  /** Scratch of `bytes` for each thread; its content does not outlive a kernel. */
+  const scratchFor = (bytes: number) => {
+    if (bytes * threads > scratch.bytes) {
+      const larger = heap.take(bytes * threads);
+      heap.give(scratch);
+      scratch = larger;
+    }
+    return scratch.address;
+  };
+
+  const execute = async <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
+    const { wasm } = kernel;
+    const operands = [...kernel.inputs(p), kernel.output(p)];
+    const spans = [...inputs, output].map((region) => region as Span); // regions are made by `allocate` below
+    if (spans.length !== operands.length) throw misuse(kernel, `${operands.length} operands`, spans.length);
+    operands.forEach(({ name, length, dtype }, i) => {
+      const bytes = length * widthOf(dtype);
+      if (spans[i]!.bytes < bytes) throw misuse(kernel, `${bytes} bytes of ${name}`, spans[i]!.bytes);
+    });
+    const args = [...wasm.scalars(p), ...spans.map(({ address }) => address)];
+    const items = wasm.items(p);
+    const scratchBytes = Math.ceil((wasm.scratch?.(p) ?? 0) / 64) * 64;
+    const scratchAt = scratchFor(scratchBytes);
+    if (pool !== undefined && items > 1 && wasm.work(p) >= SMALL_WORK) {
+      await pool.run({ fn: names.indexOf(wasm.fn), args, items, scratch: scratchAt, scratchBytes });
+      pausedAt = performance.now();
+      return;
+    }
+    if (scratchBytes > 0) args.push(scratchAt);
+    functions[wasm.fn]!(...args, 0, items);
+    if (performance.now() - pausedAt > PATIENCE_MS) {
+      await setImmediate();
+      pausedAt = performance.now();
+    }
+  };
+
+  return {
+    id: "wasm",
+    device: `WASM SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`,
+    allocate: (bytes) => heap.take(bytes),
+    release: (region) => heap.give(region as Span),
+
+    async upload(region, bytes, fill) {
+      if (bytes > region.bytes) throw new IsologitError("INTERNAL", `${bytes} bytes for ${region.bytes}`);
+      await fill(new Uint8Array(memory.buffer, (region as Span).address, bytes));
+    },
+
+    run(kernel, p, inputs, output) {
+      const done = last.then(() => execute(kernel, p, inputs, output));
+      last = done.catch(() => {}); // told to the caller; the next kernel starts all the same
+      return done;
+    },
+
+    async view(region, length) {
+      return new Float32Array(memory.buffer, (region as Span).address, length);
+    },
+
+    async [Symbol.asyncDispose]() {
+      await pool?.[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function misuse(kernel: { readonly id: string }, wanted: string, got: number): IsologitError {
+  return new IsologitError("INTERNAL", `${kernel.id} wants ${wanted}, was given ${got}`);
+}

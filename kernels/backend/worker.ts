@@ -1,0 +1,39 @@
+/** A worker thread of the WASM backend: sleeps on the mailbox, computes its share of each job, sleeps again. */
+import { parentPort, workerData } from "node:worker_threads";
+import { instantiate } from "../module.ts";
+import { mailboxOver, NUMBER, WORD } from "./mailbox.ts";
+
+export interface WorkerStart {
+  readonly memory: WebAssembly.Memory;
+  readonly mailbox: SharedArrayBuffer;
+  /** this worker's number, and of how many */
+  readonly index: number;
+  readonly threads: number;
+}
+
+const { memory, mailbox, index, threads } = workerData as WorkerStart; // what pool.ts passes
+const { words, numbers, failure } = mailboxOver(mailbox);
+const functions = Object.values(await instantiate(memory));
+
+function compute(): void {
+  const args = Array.from(numbers.subarray(0, words[WORD.COUNT]));
+  const items = numbers[NUMBER.ITEMS]!;
+  const scratchBytes = numbers[NUMBER.SCRATCH_BYTES]!;
+  if (scratchBytes > 0) args.push(numbers[NUMBER.SCRATCH]! + index * scratchBytes);
+  const from = Math.floor((items * index) / threads);
+  const to = Math.floor((items * (index + 1)) / threads);
+  if (from < to) functions[words[WORD.FN]!]!(...args, from, to);
+}
+
+parentPort!.postMessage("ready");
+for (let job = 0; ; job++) {
+  Atomics.wait(words, WORD.JOB, job);
+  try {
+    compute();
+  } catch (error) {
+    failure.fill(0);
+    failure.set(new TextEncoder().encode(String(error)).subarray(0, failure.length));
+    Atomics.store(words, WORD.FAILED, index + 1);
+  }
+  if (Atomics.add(words, WORD.DONE, 1) === threads - 1) parentPort!.postMessage("done");
+}

@@ -1,0 +1,137 @@
+/** Holds every kernel on a backend to its oracle: the admission of a kernel, and `isologit doctor --kernels`. */
+import { widthOf } from "../src/core/dtype.ts";
+import { IsologitError } from "../src/core/errors.ts";
+import { decode, encode, tableOf, widen } from "../src/core/float.ts";
+import type { Backend, Fill, Kernel, Operand } from "./define.ts";
+import { kernels } from "./index.ts";
+
+export interface KernelRow {
+  readonly id: string;
+  readonly backend: Backend["id"];
+  readonly cases: number;
+  /** of the case that comes closest to its bound, or exceeds it most: max |kernel - oracle| / max |oracle| */
+  readonly worstError: number;
+  readonly bound: number;
+  readonly ok: boolean;
+}
+
+export async function checkKernels(
+  backend: Backend,
+  which: readonly Kernel[] = kernels,
+): Promise<readonly KernelRow[]> {
+  const rows: KernelRow[] = [];
+  for (const kernel of which) rows.push(await checkKernel(backend, kernel));
+  return rows;
+}
+
+async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow> {
+  let cases = 0;
+  let worst = { error: 0, bound: 0, ratio: -1 };
+  for (const p of kernel.cases) {
+    const bound = kernel.bound(p);
+    for (const hard of kernel.inputs(p).some((operand) => operand.hard) ? [false, true] : [false]) {
+      const error = errorOf(...(await bothForms(backend, kernel, p, hard)));
+      const ratio = error === 0 ? 0 : error / bound;
+      if (ratio > worst.ratio) worst = { error, bound, ratio };
+      cases++;
+    }
+  }
+  const { error, bound, ratio } = worst;
+  return { id: kernel.id, backend: backend.id, cases, worstError: error, bound, ok: ratio <= 1 };
+}
+
+/**
+ * A kernel's result and its oracle's over the same seeded operands. The output starts as noise, the same for both:
+ * what the kernel does not own must stay as it was.
+ */
+export async function bothForms<P>(
+  backend: Backend,
+  kernel: Kernel<P>,
+  p: P,
+  hard: boolean,
+): Promise<readonly [got: Float32Array, wanted: Float64Array]> {
+  const random = splitMix64(BigInt(kernel.cases.indexOf(p)));
+  const inputs = kernel
+    .inputs(p)
+    .map((operand) => bytesOf(operand, (hard && operand.hard) || "normal", random));
+  const before = bytesOf(kernel.output(p), "normal", random);
+
+  const wanted = Float64Array.from(widen("F32", before));
+  const exact = kernel.inputs(p).map(({ dtype }, i) => Float64Array.from(widen(dtype, inputs[i]!)));
+  kernel.oracle(p, exact, wanted);
+  if (!wanted.every(Number.isFinite))
+    throw new IsologitError("INTERNAL", `${kernel.id}: an oracle overflowed`);
+
+  const regions = [];
+  for (const bytes of [...inputs, before]) {
+    const region = backend.allocate(bytes.length);
+    await backend.upload(region, bytes.length, (view) => view.set(bytes));
+    regions.push(region);
+  }
+  const output = regions.at(-1)!;
+  await backend.run(kernel, p, regions.slice(0, -1), output);
+  const got = (await backend.view(output, wanted.length)).slice();
+  for (const region of regions) backend.release(region);
+  return [got, wanted];
+}
+
+/** max |got - wanted| / max |wanted|, the divisor at least the smallest normal F32; infinite where a number is missing. */
+export function errorOf(got: Float32Array, wanted: Float64Array): number {
+  let difference = 0;
+  let largest = 2 ** -126;
+  for (let i = 0; i < wanted.length; i++) {
+    const off = Math.abs(got[i]! - wanted[i]!);
+    difference = Math.max(difference, Number.isNaN(off) ? Infinity : off);
+    largest = Math.max(largest, Math.abs(wanted[i]!));
+  }
+  return difference / largest;
+}
+
+/** 64 random bits a call, the same on every machine (Steele, Lea and Flood 2014). */
+export function splitMix64(seed: bigint): () => bigint {
+  let state = BigInt.asUintN(64, seed);
+  return () => {
+    state = BigInt.asUintN(64, state + 0x9e3779b97f4a7c15n);
+    let z = state;
+    z = BigInt.asUintN(64, (z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
+    z = BigInt.asUintN(64, (z ^ (z >> 27n)) * 0x94d049bb133111ebn);
+    return z ^ (z >> 31n);
+  };
+}
+
+/** An operand's stored elements. "codes" means the narrow types: a BF16 or F32 of any bits would overflow a sum. */
+function bytesOf({ length, dtype }: Operand, fill: Fill, random: () => bigint): Uint8Array {
+  const array = Array.from({ length });
+  if (dtype === "F32") return new Uint8Array(Float32Array.from(array, () => draw(fill, random)).buffer);
+  const finite = Array.from(tableOf(dtype).keys()).filter((code) => Number.isFinite(decode(dtype, code)));
+  const codeOf =
+    fill === "codes" && dtype !== "BF16"
+      ? (i: number) => finite[(i * 7919) % finite.length]! // a prime step visits every code
+      : () => encode(dtype, draw(fill, random));
+  const codes = array.map((_, i) => codeOf(i));
+  return new Uint8Array((widthOf(dtype) === 1 ? Uint8Array.from(codes) : Uint16Array.from(codes)).buffer);
+}
+
+/**
+ * A number of zero mean. "normal": four uniforms summed, standard deviation 1. "gate": up to 100 times that, for the
+ * arguments of exponentials. "wide" (and "codes" of wide types): one in eight is zero, the others lie anywhere from the
+ * subnormals to 2^40.
+ */
+function draw(fill: Fill, random: () => bigint): number {
+  const bits = random();
+  const part = (i: bigint) => Number((bits >> (16n * i)) & 0xffffn);
+  const normal = Math.sqrt(3) * ((part(0n) + part(1n) + part(2n) + part(3n)) / 65536 - 2);
+  switch (fill) {
+    case "normal":
+      return normal;
+    case "gate":
+      return normal * [1, 30, 100][Number(random() % 3n)]!;
+    case "wide":
+    case "codes": {
+      const choice = Number(random() % 1528n);
+      return choice % 8 === 0 ? 0 : normal * 2 ** ((choice >> 3) - 150);
+    }
+    default:
+      return fill satisfies never;
+  }
+}

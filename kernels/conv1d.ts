@@ -1,0 +1,53 @@
+/**
+ * Mamba-2's short convolution over one stream (x, B or C): causal, one filter a channel, then bias and SiLU.
+ * The last tap multiplies the current token; before the start there are zeros.
+ */
+import { type Kernel, ULP } from "./define.ts";
+
+export interface Conv1dParams {
+  readonly tokens: number;
+  /** channels */
+  readonly width: number;
+  /** taps a channel */
+  readonly kernel: number;
+}
+
+export const conv1d: Kernel<Conv1dParams> = {
+  id: "conv1d",
+  inputs: ({ tokens, width, kernel }) => [
+    { name: "x", length: tokens * width, dtype: "F32", hard: "gate" }, // [T, width]
+    { name: "taps", length: width * kernel, dtype: "F32" }, // [width, K]
+    { name: "bias", length: width, dtype: "F32" },
+  ],
+  output: ({ tokens, width }) => ({ name: "out", length: tokens * width, dtype: "F32" }), // [T, width]
+  cases: [
+    { tokens: 1, width: 9, kernel: 4 },
+    { tokens: 2, width: 8, kernel: 4 },
+    { tokens: 7, width: 13, kernel: 4 },
+    { tokens: 5, width: 6, kernel: 2 },
+    { tokens: 3, width: 70, kernel: 1 },
+    { tokens: 40, width: 32, kernel: 4 },
+  ],
+  // A sum of K products and a bias is off by K + 1 roundings of the sum of magnitudes, which is below K + 1 times the
+  // largest term; silu follows it (slope at most 1.1) and adds 6 roundings of its own.
+  bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + 6) * ULP,
+  oracle({ tokens, width, kernel }, [x, taps, bias], out) {
+    for (let c = 0; c < width; c++) {
+      const sums = new Float64Array(tokens + kernel).fill(bias![c]!);
+      // Each token spreads its value over those to come.
+      for (let t = 0; t < tokens; t++) {
+        for (let lag = 0; lag < kernel; lag++) {
+          sums[t + lag]! += taps![c * kernel + kernel - 1 - lag]! * x![t * width + c]!;
+        }
+      }
+      for (let t = 0; t < tokens; t++) out[t * width + c] = sums[t]! / (1 + Math.exp(-sums[t]!));
+    }
+  },
+  wasm: {
+    fn: "conv1d",
+    scalars: ({ tokens, width, kernel }) => [tokens, width, kernel],
+    items: ({ width }) => Math.ceil(width / 4),
+    work: ({ tokens, width, kernel }) => tokens * width * (kernel + 12),
+    scratch: ({ kernel }) => kernel * 16, // the taps of four channels
+  },
+};

@@ -1,0 +1,23 @@
+/** Every kernel, one file each. A new one is a file and a line here; the suite in test/kernels admits it. */
+import { add } from "./add.ts";
+import { attention } from "./attention.ts";
+import { conv1d } from "./conv1d.ts";
+import type { Kernel } from "./define.ts";
+import { gatedNorm } from "./gated-norm.ts";
+import { linear } from "./linear.ts";
+import { relu2 } from "./relu2.ts";
+import { rmsNorm } from "./rms-norm.ts";
+import { ssd } from "./ssd.ts";
+import { widen } from "./widen.ts";
+
+export const kernels: readonly Kernel[] = [
+  add,
+  attention,
+  conv1d,
+  gatedNorm,
+  linear,
+  relu2,
+  rmsNorm,
+  ssd,
+  widen,
+];

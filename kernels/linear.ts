@@ -1,0 +1,75 @@
+/**
+ * A band of a matrix times the tokens, weights as stored:
+ * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
+ *
+ * A result is the same bits for any band, any number of tokens and any threads. FP8 weights enter as their codes'
+ * values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone.
+ */
+import type { FloatDType } from "../src/core/dtype.ts";
+import { type Kernel, STORED, ULP } from "./define.ts";
+
+export interface LinearParams {
+  readonly tokens: number;
+  /** rows of this band */
+  readonly rows: number;
+  readonly cols: number;
+  readonly dtype: FloatDType;
+  /** factor from stored to real weights; an F32 value */
+  readonly scale: number;
+  /** where the band starts in the stored rows */
+  readonly firstRow: number;
+  readonly inWidth: number;
+  readonly inFrom: number;
+  readonly outWidth: number;
+  readonly outFrom: number;
+}
+
+const whole = (tokens: number, rows: number, cols: number, dtype: FloatDType, scale = 1): LinearParams => ({
+  ...{ tokens, rows, cols, dtype, scale: Math.fround(scale) },
+  ...{ firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 },
+});
+
+export const linear: Kernel<LinearParams> = {
+  id: "linear",
+  inputs: ({ tokens, rows, cols, dtype, firstRow, inWidth }) => [
+    { name: "weight", length: (firstRow + rows) * cols, dtype, hard: "codes" }, // [firstRow + rows, cols]
+    { name: "x", length: tokens * inWidth, dtype: "F32" }, // [T, inWidth]
+  ],
+  output: ({ tokens, outWidth }) => ({ name: "out", length: tokens * outWidth, dtype: "F32" }), // [T, outWidth]
+  cases: [
+    ...STORED.flatMap((dtype) => [
+      whole(1, 9, 32, dtype),
+      whole(3, 6, 37, dtype, 0.0173),
+      { ...whole(2, 7, 21, dtype, 3), firstRow: 3, inWidth: 30, inFrom: 5, outWidth: 19, outFrom: 11 },
+    ]),
+    whole(1, 3, 1, "BF16"),
+    whole(5, 4, 513, "BF16"),
+    whole(2, 5, 2050, "F8_E4M3", 0.01),
+    whole(131, 5, 30, "F16"),
+  ],
+  // n u sum|w x|, n the additions that a term passes through: at most 128 in its lane, 2 over lanes, one a block of 512.
+  // With terms of random sign sum|w x| is about sqrt(cols) / 2 of the largest |out|, and n sqrt(cols) / 2 is below
+  // cols + 16 at every width. Two roundings more for product and scale.
+  bound: ({ cols }) => (cols + 18) * ULP,
+  oracle(p, [weight, x], out) {
+    for (let t = 0; t < p.tokens; t++) {
+      for (let r = 0; r < p.rows; r++) {
+        let sum = 0;
+        for (let k = p.cols - 1; k >= 0; k--) {
+          sum += p.scale * weight![(p.firstRow + r) * p.cols + k]! * x![t * p.inWidth + p.inFrom + k]!;
+        }
+        out[t * p.outWidth + p.outFrom + r] = sum;
+      }
+    }
+  },
+  wasm: {
+    fn: "linear",
+    scalars: ({ tokens, cols, dtype, scale, firstRow, inWidth, inFrom, outWidth, outFrom }) => [
+      ...[tokens, cols, STORED.indexOf(dtype), scale],
+      ...[firstRow, inWidth, inFrom, outWidth, outFrom],
+    ],
+    items: ({ rows }) => rows,
+    work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
+    scratch: ({ tokens }) => 64 + 2048 * (4 + 2 * Math.ceil(Math.min(tokens, 128) / 2)), // sums, four rows, the tokens
+  },
+};

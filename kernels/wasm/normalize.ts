@@ -1,0 +1,35 @@
+// The root-mean-square norm of one row.
+import { loadPart, storePart } from "./lanes";
+
+@inline
+function low(v: v128): v128 {
+  return f64x2.promote_low_f32x4(v);
+}
+
+@inline
+function high(v: v128): v128 {
+  return f64x2.promote_low_f32x4(v128.shuffle<f32>(v, v, 2, 3, 2, 3));
+}
+
+/**
+ * out = gain * x / sqrt(mean(x^2) + eps) over one row of `width` floats; out may be x.
+ * In F64 up to the one rounding of each output: squares of any F32 fit, and the sum costs no accuracy.
+ */
+export function normalize(x: usize, gain: usize, out: usize, width: i32, eps: f64): void {
+  let sum = f64x2.splat(0);
+  for (let i = 0; i < width; i += 4) {
+    const v = loadPart(x + ((<usize>i) << 2), width - i);
+    sum = f64x2.add(sum, f64x2.mul(low(v), low(v)));
+    sum = f64x2.add(sum, f64x2.mul(high(v), high(v)));
+  }
+  const mean = (f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)) / <f64>width;
+  const factor = f64x2.splat(1.0 / sqrt(mean + eps));
+  for (let i = 0; i < width; i += 4) {
+    const at = (<usize>i) << 2;
+    const v = loadPart(x + at, width - i);
+    const g = loadPart(gain + at, width - i);
+    const a = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(low(v), factor), low(g)));
+    const b = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(high(v), factor), high(g)));
+    storePart(out + at, v128.shuffle<f32>(a, b, 0, 1, 4, 5), width - i);
+  }
+}
