@@ -4,6 +4,8 @@ export * from "./attention";
 export * from "./conv1d";
 export * from "./gated-norm";
 export * from "./linear";
+
+export * from "./cast";
 export * from "./relu2";
 export * from "./rms-norm";
 export * from "./ssd";

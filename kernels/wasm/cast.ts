@@ -1,0 +1,347 @@
+// Recasting: magnitudes, table gathers, and the direct roundings of F32. Every function works on `count` elements at
+// addresses of any alignment; `from` and `to` must not overlap. Bits are little-endian, results exact.
+
+// ---- magnitudes: the sign bit masked off, floats compare as integers, NaN above infinity above all numbers ----
+
+// largest magnitude bits of one-byte floats
+export function amax8(at: usize, count: i32): i32 {
+  const mask = i8x16.splat(0x7f);
+  let most = i8x16.splat(0);
+  let i = 0;
+  for (; i + 16 <= count; i += 16) most = i8x16.max_u(most, v128.and(v128.load(at + i), mask));
+  const words = i16x8.max_u(i16x8.extend_low_i8x16_u(most), i16x8.extend_high_i8x16_u(most));
+  let top = top16(words);
+  for (; i < count; i++) top = max(top, <i32>load<u8>(at + i) & 0x7f);
+  return top;
+}
+
+// largest magnitude bits of BF16 or F16
+export function amax16(at: usize, count: i32): i32 {
+  const mask = i16x8.splat(0x7fff);
+  let a = i16x8.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  let i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const p = at + ((<usize>i) << 1);
+    a = i16x8.max_s(a, v128.and(v128.load(p), mask));
+    b = i16x8.max_s(b, v128.and(v128.load(p, 16), mask));
+    c = i16x8.max_s(c, v128.and(v128.load(p, 32), mask));
+    d = i16x8.max_s(d, v128.and(v128.load(p, 48), mask));
+  }
+  let top = top16(i16x8.max_s(i16x8.max_s(a, b), i16x8.max_s(c, d)));
+  for (; i < count; i++) top = max(top, <i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff);
+  return top;
+}
+
+// largest magnitude bits of F32
+export function amax32(at: usize, count: i32): i32 {
+  const mask = i32x4.splat(0x7fffffff);
+  let a = i32x4.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  let i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const p = at + ((<usize>i) << 2);
+    a = i32x4.max_s(a, v128.and(v128.load(p), mask));
+    b = i32x4.max_s(b, v128.and(v128.load(p, 16), mask));
+    c = i32x4.max_s(c, v128.and(v128.load(p, 32), mask));
+    d = i32x4.max_s(d, v128.and(v128.load(p, 48), mask));
+  }
+  a = i32x4.max_s(i32x4.max_s(a, b), i32x4.max_s(c, d));
+  let top = max(
+    max(i32x4.extract_lane(a, 0), i32x4.extract_lane(a, 1)),
+    max(i32x4.extract_lane(a, 2), i32x4.extract_lane(a, 3)),
+  );
+  for (; i < count; i++) top = max(top, load<i32>(at + ((<usize>i) << 2)) & 0x7fffffff);
+  return top;
+}
+
+function top16(v: v128): i32 {
+  const wide = i32x4.max_s(i32x4.extend_low_i16x8_u(v), i32x4.extend_high_i16x8_u(v));
+  return max(
+    max(i32x4.extract_lane(wide, 0), i32x4.extract_lane(wide, 1)),
+    max(i32x4.extract_lane(wide, 2), i32x4.extract_lane(wide, 3)),
+  );
+}
+
+// index of the first element at or after `start` whose magnitude bits reach `limit`, or -1
+export function reaches8(at: usize, start: i32, count: i32, limit: i32): i32 {
+  for (let i = start; i < count; i++) if ((<i32>load<u8>(at + i) & 0x7f) >= limit) return i;
+  return -1;
+}
+
+export function reaches16(at: usize, start: i32, count: i32, limit: i32): i32 {
+  for (let i = start; i < count; i++) {
+    if ((<i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff) >= limit) return i;
+  }
+  return -1;
+}
+
+export function reaches32(at: usize, start: i32, count: i32, limit: i32): i32 {
+  for (let i = start; i < count; i++) {
+    if ((load<i32>(at + ((<usize>i) << 2)) & 0x7fffffff) >= limit) return i;
+  }
+  return -1;
+}
+
+// ---- gathers: `table` holds the result of every source code ----
+
+export function gather8to8(table: usize, from: usize, to: usize, count: i32): void {
+  for (let i = 0; i < count; i++) store<u8>(to + i, load<u8>(table + <usize>load<u8>(from + i)));
+}
+
+export function gather8to16(table: usize, from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const p = to + ((<usize>i) << 1);
+    const codes = load<u32>(from + i);
+    store<u16>(p, load<u16>(table + <usize>((codes & 0xff) << 1)));
+    store<u16>(p, load<u16>(table + <usize>(((codes >> 8) & 0xff) << 1)), 2);
+    store<u16>(p, load<u16>(table + <usize>(((codes >> 16) & 0xff) << 1)), 4);
+    store<u16>(p, load<u16>(table + <usize>((codes >> 24) << 1)), 6);
+  }
+  for (; i < count; i++) {
+    store<u16>(to + ((<usize>i) << 1), load<u16>(table + ((<usize>load<u8>(from + i)) << 1)));
+  }
+}
+
+export function gather8to32(table: usize, from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const p = to + ((<usize>i) << 2);
+    const codes = load<u32>(from + i);
+    store<u32>(p, load<u32>(table + <usize>((codes & 0xff) << 2)));
+    store<u32>(p, load<u32>(table + <usize>(((codes >> 8) & 0xff) << 2)), 4);
+    store<u32>(p, load<u32>(table + <usize>(((codes >> 16) & 0xff) << 2)), 8);
+    store<u32>(p, load<u32>(table + <usize>((codes >> 24) << 2)), 12);
+  }
+  for (; i < count; i++) {
+    store<u32>(to + ((<usize>i) << 2), load<u32>(table + ((<usize>load<u8>(from + i)) << 2)));
+  }
+}
+
+export function gather16to8(table: usize, from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const p = from + ((<usize>i) << 1);
+    const q = to + i;
+    const a = load<u64>(p);
+    const b = load<u64>(p, 8);
+    store<u8>(q, load<u8>(table + <usize>(a & 0xffff)));
+    store<u8>(q, load<u8>(table + <usize>((a >> 16) & 0xffff)), 1);
+    store<u8>(q, load<u8>(table + <usize>((a >> 32) & 0xffff)), 2);
+    store<u8>(q, load<u8>(table + <usize>(a >> 48)), 3);
+    store<u8>(q, load<u8>(table + <usize>(b & 0xffff)), 4);
+    store<u8>(q, load<u8>(table + <usize>((b >> 16) & 0xffff)), 5);
+    store<u8>(q, load<u8>(table + <usize>((b >> 32) & 0xffff)), 6);
+    store<u8>(q, load<u8>(table + <usize>(b >> 48)), 7);
+  }
+  for (; i < count; i++) {
+    store<u8>(to + i, load<u8>(table + <usize>load<u16>(from + ((<usize>i) << 1))));
+  }
+}
+
+export function gather16to16(table: usize, from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const q = to + ((<usize>i) << 1);
+    const a = load<u64>(from + ((<usize>i) << 1));
+    store<u16>(q, load<u16>(table + <usize>((a & 0xffff) << 1)));
+    store<u16>(q, load<u16>(table + <usize>(((a >> 16) & 0xffff) << 1)), 2);
+    store<u16>(q, load<u16>(table + <usize>(((a >> 32) & 0xffff) << 1)), 4);
+    store<u16>(q, load<u16>(table + <usize>((a >> 48) << 1)), 6);
+  }
+  for (; i < count; i++) {
+    const at = (<usize>i) << 1;
+    store<u16>(to + at, load<u16>(table + ((<usize>load<u16>(from + at)) << 1)));
+  }
+}
+
+// ---- widening: exact ----
+
+export function bf16ToF32(from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const v = v128.load(from + ((<usize>i) << 1));
+    const q = to + ((<usize>i) << 2);
+    v128.store(q, i32x4.shl(i32x4.extend_low_i16x8_u(v), 16));
+    v128.store(q, i32x4.shl(i32x4.extend_high_i16x8_u(v), 16), 16);
+  }
+  for (; i < count; i++) {
+    store<u32>(to + ((<usize>i) << 2), (<u32>load<u16>(from + ((<usize>i) << 1))) << 16);
+  }
+}
+
+export function f16ToF32(from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const v = v128.load(from + ((<usize>i) << 1));
+    const q = to + ((<usize>i) << 2);
+    v128.store(q, widenF16(i32x4.extend_low_i16x8_u(v)));
+    v128.store(q, widenF16(i32x4.extend_high_i16x8_u(v)), 16);
+  }
+  for (; i < count; i++) {
+    const v = widenF16(i32x4.splat(<i32>load<u16>(from + ((<usize>i) << 1))));
+    store<i32>(to + ((<usize>i) << 2), i32x4.extract_lane(v, 0));
+  }
+}
+
+// Moved into F32's fields an F16 is 2^112 too small, subnormals included: one exact product mends all.
+function widenF16(v: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fff));
+  const moved = i32x4.shl(magnitude, 13);
+  const number = f32x4.mul(moved, f32x4.splat(reinterpret<f32>((127 + 112) << 23)));
+  const top = v128.or(moved, i32x4.splat(0x7f800000)); // infinity, or NaN with its payload
+  const value = v128.bitselect(top, number, i32x4.ge_s(magnitude, i32x4.splat(0x7c00)));
+  return v128.or(value, i32x4.shl(v128.and(v, i32x4.splat(0x8000)), 16));
+}
+
+// ---- narrowing F32: ties to even, subnormals honoured, the sign of zero and of NaN kept ----
+
+export function f32ToBf16(from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const p = from + ((<usize>i) << 2);
+    const v = i8x16.shuffle(
+      narrowBf16(v128.load(p)),
+      narrowBf16(v128.load(p, 16)),
+      0,
+      1,
+      4,
+      5,
+      8,
+      9,
+      12,
+      13,
+      16,
+      17,
+      20,
+      21,
+      24,
+      25,
+      28,
+      29,
+    );
+    v128.store(to + ((<usize>i) << 1), v);
+  }
+  for (; i < count; i++) {
+    const v = narrowBf16(i32x4.splat(load<i32>(from + ((<usize>i) << 2))));
+    store<u16>(to + ((<usize>i) << 1), <u16>i32x4.extract_lane(v, 0));
+  }
+}
+
+function narrowBf16(v: v128): v128 {
+  const odd = v128.and(i32x4.shr_u(v, 16), i32x4.splat(1));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(v, i32x4.splat(0x7fff)), odd), 16);
+  // Rounding would carry some NaNs into infinity or zero: they are made quiet instead.
+  const quiet = v128.or(i32x4.shr_u(v, 16), i32x4.splat(0x40));
+  return v128.bitselect(quiet, rounded, isNaN32(v));
+}
+
+function isNaN32(v: v128): v128 {
+  return i32x4.gt_s(v128.and(v, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
+}
+
+export function f32ToF16(from: usize, to: usize, count: i32): void {
+  let i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const p = from + ((<usize>i) << 2);
+    const v = i8x16.shuffle(
+      narrowF16(v128.load(p)),
+      narrowF16(v128.load(p, 16)),
+      0,
+      1,
+      4,
+      5,
+      8,
+      9,
+      12,
+      13,
+      16,
+      17,
+      20,
+      21,
+      24,
+      25,
+      28,
+      29,
+    );
+    v128.store(to + ((<usize>i) << 1), v);
+  }
+  for (; i < count; i++) {
+    const v = narrowF16(i32x4.splat(load<i32>(from + ((<usize>i) << 2))));
+    store<u16>(to + ((<usize>i) << 1), <u16>i32x4.extract_lane(v, 0));
+  }
+}
+
+function narrowF16(v: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  // 65536 and above are infinity; 65520 and above round to it by themselves.
+  const number = roundTo(i32x4.min_s(magnitude, i32x4.splat((127 + 16) << 23)), 10, 15);
+  const payload = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(0x3ff));
+  const code = v128.bitselect(v128.or(payload, i32x4.splat(0x7e00)), number, isNaN32(v));
+  return v128.or(code, v128.and(i32x4.shr_u(v, 16), i32x4.splat(0x8000)));
+}
+
+// Code of a magnitude in a float of `mantissa` bits and this bias; the caller has dealt with what lies above.
+function roundTo(magnitude: v128, mantissa: i32, bias: i32): v128 {
+  const shift = 23 - mantissa;
+  // Normal: re-bias, add just under half and the bit that breaks ties, drop the rest; a carry raises the exponent.
+  const odd = v128.and(i32x4.shr_u(magnitude, shift), i32x4.splat(1));
+  const half = i32x4.splat(((bias - 127) << 23) + (1 << (shift - 1)) - 1);
+  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, half), odd), shift);
+  // Subnormal: added to a number whose last bit weighs what the least subnormal does, the adder itself rounds.
+  const magic = i32x4.splat((127 + 23 - (bias - 1) - mantissa) << 23);
+  const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
+  return v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat((127 + 1 - bias) << 23)));
+}
+
+// code = round(clamp(w / scale)); the quotient is a true F32 division. Infinities saturate too.
+export function f32ToE4M3(scale: f32, from: usize, to: usize, count: i32): void {
+  const s = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const p = from + ((<usize>i) << 2);
+    const a = i16x8.narrow_i32x4_u(narrowE4M3(v128.load(p), s), narrowE4M3(v128.load(p, 16), s));
+    const b = i16x8.narrow_i32x4_u(narrowE4M3(v128.load(p, 32), s), narrowE4M3(v128.load(p, 48), s));
+    v128.store(to + i, i8x16.narrow_i16x8_u(a, b));
+  }
+  for (; i < count; i++) {
+    const v = narrowE4M3(i32x4.splat(load<i32>(from + ((<usize>i) << 2))), s);
+    store<u8>(to + i, <u8>i32x4.extract_lane(v, 0));
+  }
+}
+
+function narrowE4M3(v: v128, scale: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  const quotient = i32x4.min_s(f32x4.div(magnitude, scale), f32x4.splat(448));
+  const code = v128.bitselect(i32x4.splat(0x7f), roundTo(quotient, 3, 7), isNaN32(v));
+  return v128.or(code, v128.and(i32x4.shr_u(v, 24), i32x4.splat(0x80)));
+}
+
+export function f32ToE5M2(scale: f32, from: usize, to: usize, count: i32): void {
+  const s = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const p = from + ((<usize>i) << 2);
+    const a = i16x8.narrow_i32x4_u(narrowE5M2(v128.load(p), s), narrowE5M2(v128.load(p, 16), s));
+    const b = i16x8.narrow_i32x4_u(narrowE5M2(v128.load(p, 32), s), narrowE5M2(v128.load(p, 48), s));
+    v128.store(to + i, i8x16.narrow_i16x8_u(a, b));
+  }
+  for (; i < count; i++) {
+    const v = narrowE5M2(i32x4.splat(load<i32>(from + ((<usize>i) << 2))), s);
+    store<u8>(to + i, <u8>i32x4.extract_lane(v, 0));
+  }
+}
+
+function narrowE5M2(v: v128, scale: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  const quotient = i32x4.min_s(f32x4.div(magnitude, scale), f32x4.splat(57344));
+  const payload = v128.and(i32x4.shr_u(magnitude, 21), i32x4.splat(3));
+  const nan = v128.or(payload, i32x4.splat(0x7e));
+  const code = v128.bitselect(nan, roundTo(quotient, 2, 15), isNaN32(v));
+  return v128.or(code, v128.and(i32x4.shr_u(v, 24), i32x4.splat(0x80)));
+}

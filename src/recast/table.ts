@@ -1,0 +1,86 @@
+/**
+ * What a cast makes of every code of a narrow source, as tables. They are the definitions of `core/float.ts`
+ * tabulated, so a gather through them is exact by construction.
+ */
+import { bitsOf, isFp8, widthOf } from "../core/dtype.ts";
+import { bitsOfF32, encodeBits, f32OfBits, NARROW, type NarrowDType, tableOf } from "../core/float.ts";
+
+export type Fp8 = "F8_E4M3" | "F8_E5M2";
+export type Half = "BF16" | "F16";
+
+/** The F32 bits of a narrow code, exactly; a NaN keeps its sign, and a BF16's or F16's its payload. */
+export function widenBits(dtype: NarrowDType, code: number): number {
+  const value = tableOf(dtype)[code]!;
+  if (!Number.isNaN(value)) return bitsOfF32(value);
+  const sign = code >>> (bitsOf(dtype) - 1);
+  const payload = dtype === "BF16" ? code << 16 : dtype === "F16" ? code << 13 : 0x400000;
+  return ((sign << 31) | 0x7f800000 | (payload & 0x7fffff)) >>> 0;
+}
+
+/**
+ * The code of an F32 value, given by its bits, under a scale: E4M3 or E5M2, saturating, ties to even.
+ *
+ * The quotient is a true F32 division. It is computed in F64 and rounded once more, which gives the same bits:
+ * 53 >= 2 * 24 + 2, and quotients too small for that argument all become zero.
+ */
+export function fp8Code(to: Fp8, bits: number, scale: number): number {
+  const value = f32OfBits(bits);
+  if (Number.isNaN(value)) return encodeBits(to, bits);
+  const { max } = NARROW[to];
+  const quotient = Math.fround(value / scale);
+  return encodeBits(to, bitsOfF32(Math.max(-max, Math.min(max, quotient))));
+}
+
+/** Codes of all 65,536 patterns of a 16-bit float under one scale: 64 KiB. */
+export function halfToFp8(from: Half, to: Fp8, scale: number): Uint8Array {
+  const table = new Uint8Array(65536);
+  const infinity = from === "BF16" ? 0x7f80 : 0x7c00;
+  const codeOf = (magnitude: number) => fp8Code(to, widenBits(from, magnitude), scale);
+  // Division and rounding are monotone, so codes come in runs: finding each run's end by bisection takes some
+  // 2,000 divisions instead of 32,768, which is what lets a model of many small experts keep its speed.
+  for (let start = 0; start <= infinity; ) {
+    const code = codeOf(start);
+    let [same, past] = [start, infinity + 1];
+    while (past - same > 1) {
+      const middle = (same + past) >>> 1;
+      if (codeOf(middle) === code) same = middle;
+      else past = middle;
+    }
+    table.fill(code, start, past);
+    start = past;
+  }
+  for (let nan = infinity + 1; nan < 0x8000; nan++) table[nan] = codeOf(nan);
+  for (let m = 0; m < 0x8000; m++) table[0x8000 | m] = 0x80 | table[m]!;
+  return table;
+}
+
+const halves = new Map<Half, Uint8Array>();
+
+/** BF16 as F16 or F16 as BF16, all 65,536 patterns: 128 KiB, built once. Overflow is infinity. Do not write to it. */
+export function halfToHalf(from: Half): Uint8Array {
+  let table = halves.get(from);
+  if (table === undefined) {
+    const to = from === "BF16" ? "F16" : "BF16";
+    const codes = Uint16Array.from({ length: 65536 }, (_, code) => encodeBits(to, widenBits(from, code)));
+    table = new Uint8Array(codes.buffer);
+    halves.set(from, table);
+  }
+  return table;
+}
+
+/**
+ * What the 256 codes of an FP8 tensor become: code x source scale, rounded once to F32, then to `to`.
+ *
+ * @param scale of an FP8 destination; others take none
+ * @returns     256 elements of `to`, as bytes
+ */
+export function fp8To(from: Fp8, to: "F32" | Half | Fp8, sourceScale: number, scale: number): Uint8Array {
+  const codes = Array.from({ length: 256 }, (_, code) => {
+    const stored = tableOf(from)[code]!;
+    const bits = Number.isNaN(stored) ? widenBits(from, code) : bitsOfF32(stored * sourceScale);
+    if (to === "F32") return bits;
+    return isFp8(to) ? fp8Code(to, bits, scale) : encodeBits(to, bits);
+  });
+  const Codes = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[widthOf(to) as 1 | 2 | 4];
+  return new Uint8Array(new Codes(codes).buffer);
+}
