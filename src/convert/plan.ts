@@ -24,7 +24,7 @@ import {
   withoutQuantization,
   withQuantization,
 } from "../recast/spelling.ts";
-import { poolSize } from "./pool.ts";
+import { DEFAULT_MEMORY_BYTES, poolSize } from "./pool.ts";
 
 /** One tensor's way from source to destination. */
 export interface Job {
@@ -122,8 +122,6 @@ export async function planConversion({
     warnings,
   };
 }
-
-export const DEFAULT_MEMORY_BYTES = 1024 ** 3;
 
 /** The name each tensor gets: the source's own where its spelling is to be kept, else the published one. */
 function namesFor(

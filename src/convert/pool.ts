@@ -58,6 +58,9 @@ export type Answer =
       readonly error: { readonly code: ErrorCode; readonly at: Place; readonly message: string };
     };
 
+/** `--memory` where it is not given. */
+export const DEFAULT_MEMORY_BYTES = 1024 ** 3;
+
 /** Slots of a lane: one is read into while another is worked on and a third is written out. */
 const SLOTS = 3;
 /** Larger bands read no faster: at 16 MiB a read already takes longer than its start-up by far. */

@@ -1,10 +1,10 @@
 /** `doctor`: what this machine offers, and whether its arithmetic can be trusted. */
 import { readdir, statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
-import { probeBackends, selectBackend } from "../../kernels/backend/select.ts";
+import { probeBackends } from "../../kernels/backend/select.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import type { DoctorReport, RunOptions } from "../api.ts";
-import { DEFAULT_MEMORY_BYTES } from "../convert/plan.ts";
+import { backendFor } from "../verify/sides.ts";
 
 /** @param options.kernels also runs every kernel's cases against its float64 oracle */
 export async function doctor(options: RunOptions & { kernels?: boolean } = {}): Promise<DoctorReport> {
@@ -22,11 +22,6 @@ export async function doctor(options: RunOptions & { kernels?: boolean } = {}): 
 }
 
 async function kernels(options: RunOptions): Promise<NonNullable<DoctorReport["kernels"]>> {
-  const { memoryBytes = DEFAULT_MEMORY_BYTES, backend: wanted = "auto", threads } = options;
-  await using backend = await selectBackend({
-    backend: wanted,
-    memoryBytes,
-    ...(threads !== undefined && { threads }),
-  });
+  await using backend = await backendFor(options);
   return await checkKernels(backend);
 }

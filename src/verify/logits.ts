@@ -1,10 +1,8 @@
 /** `logits`: one forward pass, written as safetensors, the logits a block of words at a time. */
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import { selectBackend } from "../../kernels/backend/select.ts";
 import type { Backend } from "../../kernels/define.ts";
 import type { LogitsOptions, LogitsReport } from "../api.ts";
-import { DEFAULT_MEMORY_BYTES } from "../convert/plan.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
@@ -14,7 +12,7 @@ import { openCheckpoint } from "../open.ts";
 import { promptIds } from "./prompts.ts";
 import { Rounder } from "./rounding.ts";
 import type { Side } from "./side.ts";
-import { type Ready, ready, refuseUnrunnable, sideOf } from "./sides.ts";
+import { backendFor, type Ready, ready, refuseUnrunnable, sideOf } from "./sides.ts";
 import { ends, Streams } from "./streams.ts";
 
 /** Words of the vocabulary are written in blocks of at most this many bytes. */
@@ -36,12 +34,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   if (options.overwrite !== true && (await exists(options.out))) {
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
-  const { memoryBytes = DEFAULT_MEMORY_BYTES, backend: wanted = "auto", threads } = options;
-  await using backend = await selectBackend({
-    backend: wanted,
-    memoryBytes,
-    ...(threads !== undefined && { threads }),
-  });
+  await using backend = await backendFor(options);
 
   const layers = model.matched.layers.filter(({ stack }) => stack === "main").length;
   const names =

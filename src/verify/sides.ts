@@ -1,6 +1,9 @@
 /** A checkpoint made ready to be compared or run: its roles, its scales' values, its native form. */
+import { availableParallelism } from "node:os";
+import { selectBackend } from "../../kernels/backend/select.ts";
 import type { Backend } from "../../kernels/define.ts";
 import type { RunOptions } from "../api.ts";
+import { DEFAULT_MEMORY_BYTES } from "../convert/pool.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
@@ -16,6 +19,16 @@ export interface Ready {
   readonly scales: ReadonlyMap<string, number>;
   /** stored scales that no forward pass reads: of activations, of the KV cache */
   readonly unreadScales: readonly string[];
+}
+
+/** The backend that a run asks for. */
+export function backendFor({ backend = "auto", threads, memoryBytes }: RunOptions): Promise<Backend> {
+  const chosen = {
+    backend,
+    threads: threads ?? availableParallelism(),
+    memoryBytes: memoryBytes ?? DEFAULT_MEMORY_BYTES,
+  };
+  return selectBackend(chosen);
 }
 
 /** @throws what matching and pairing refuse; nothing but headers and scales is read */

@@ -1,8 +1,6 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
-import { selectBackend } from "../../kernels/backend/select.ts";
 import type { LogitsMetrics, RungReport, Verdict, VerifyOptions, VerifyReport } from "../api.ts";
-import { DEFAULT_MEMORY_BYTES } from "../convert/plan.ts";
-import { Pool, poolSize } from "../convert/pool.ts";
+import { DEFAULT_MEMORY_BYTES, Pool, poolSize } from "../convert/pool.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, countOf, type DType, isFloat } from "../core/dtype.ts";
 import { unwatched } from "../core/events.ts";
@@ -16,7 +14,7 @@ import { exceeded, type Limits, limitsFor, looksTrained, wiringLimit } from "./l
 import { type LockstepResult, lockstep } from "./lockstep.ts";
 import { promptIds } from "./prompts.ts";
 import { Rounder, type Rounding } from "./rounding.ts";
-import { type Ready, ready, refuseUnrunnable, sideOf } from "./sides.ts";
+import { backendFor, type Ready, ready, refuseUnrunnable, sideOf } from "./sides.ts";
 
 /** Compares two checkpoints by address. @throws codes of exit status 3 and 4; a bad verdict is returned */
 export async function verify(a: string, b: string, options: VerifyOptions = {}): Promise<VerifyReport> {
@@ -140,12 +138,8 @@ async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Promise<L
   const watch = options.watch ?? unwatched;
   const { dims, family, roles, dialect } = a.matched;
   const ids = promptIds(options, dims.vocab!);
-  const { memoryBytes = DEFAULT_MEMORY_BYTES, backend: wanted = "auto", threads, signal } = options;
-  await using backend = await selectBackend({
-    backend: wanted,
-    memoryBytes,
-    ...(threads !== undefined && { threads }),
-  });
+  const { signal } = options;
+  await using backend = await backendFor(options);
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const { roundings, recastTo } = roundingsFor(a, b);

@@ -41,6 +41,8 @@ function evaluate(layout: Layout): (string | null)[] {
         for (const [to, from] of layout.axes.entries()) inner[from] = index[to]!;
         return at(inner, layout.of);
       }
+      default:
+        return layout satisfies never;
     }
   });
 }

@@ -70,6 +70,8 @@ describe("what does not fit is refused by name", () => {
     const [first, ...rest] = checkpoint.tensors;
     const extra = { ...first!, name: "backbone.layers.3.mixer.surprise.weight" };
     expect(await codeOf(async () => match({ ...checkpoint, tensors: rest }))).toBe("TENSOR_MISSING");
-    expect(await codeOf(async () => match({ ...checkpoint, tensors: [...checkpoint.tensors, extra] }))).toBe("TENSOR_UNKNOWN");
+    expect(await codeOf(async () => match({ ...checkpoint, tensors: [...checkpoint.tensors, extra] }))).toBe(
+      "TENSOR_UNKNOWN",
+    );
   });
 });
