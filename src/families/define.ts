@@ -108,13 +108,19 @@ export interface Forward {
   readonly uses: Readonly<Record<string, { readonly embedding: string; readonly uses: readonly Use[] }>>;
 }
 
-/** Which roles are cast: the first rule that matches decides; what none matches is kept. */
+/** Which roles are cast: those that `cast` names and nothing below keeps. A family's first recipe is FP8's default. */
 export interface Recipe {
   readonly id: string;
   /** layers at each end of the main stack that keep their dtype */
   readonly keepEnds: number;
   /** roles cast, by name or by `prefix.*` */
   readonly cast: readonly string[];
+  /** roles kept although `cast` names them */
+  readonly keep?: readonly string[];
+  /** layers of the main stack, from 0, that keep their dtype */
+  readonly keepLayers?: readonly number[];
+  /** Mamba layers directly before an attention layer keep their dtype */
+  readonly keepMambaBeforeAttention?: boolean;
 }
 
 export interface Family {
