@@ -1,7 +1,7 @@
 /** Progress for eyes: a bar on a terminal, a few lines elsewhere. All of it is talk, so all of it is on stderr. */
 import { SingleBar } from "cli-progress";
 import type { Event } from "../core/events.ts";
-import type { Io } from "./io.ts";
+import type { Io, Output } from "./io.ts";
 import { bytes, visible } from "./render.ts";
 
 export interface Talk extends Disposable {
@@ -21,17 +21,20 @@ const isSet = (value: string | undefined): boolean =>
 
 export function talkOn(io: Io, options: TalkOptions): Talk {
   if (options.quiet) return { watch: () => {}, say: () => {}, [Symbol.dispose]: () => {} };
-  const bar = options.progress && io.stderr.isTTY && !isSet(io.env.CI) ? barOn(io) : undefined;
+  // With --verbose every tensor has its line; a bar between them would only flicker.
+  const barred = options.progress && !options.verbose && io.stderr.isTTY && !isSet(io.env.CI);
+  const bar = barred ? barOn(io.stderr) : undefined;
   const say = (line: string) => {
-    bar?.clear();
+    bar?.pause();
     io.stderr.write(`${line}\n`);
+    bar?.resume();
   };
   const watch = (event: Event) => {
     bar?.watch(event);
-    const line = lineOf(event, options.verbose);
+    const line = bar !== undefined && event.type === "phase" ? undefined : lineOf(event, options.verbose);
     if (line !== undefined) say(line);
   };
-  return { watch, say, [Symbol.dispose]: () => bar?.stop() };
+  return { watch, say, [Symbol.dispose]: () => bar?.pause() };
 }
 
 /** What is worth a line. Warnings are not: the summary, or the end of the run, says them once. */
@@ -53,55 +56,54 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
   }
 }
 
-/** One bar at a time: bytes where the phase counts them, else layers. */
-function barOn(io: Io) {
+/** How far a phase is, in the unit that it counts. */
+interface Way {
+  readonly unit: "bytes" | "layers";
+  readonly done: number;
+  readonly total: number;
+}
+
+/** One bar, for the phase that runs: by bytes where the phase says how many, else by layers. */
+function barOn(stderr: Output) {
+  let phase = "";
+  let way: Way | undefined;
   const bar = new SingleBar({
-    stream: io.stderr,
+    stream: stderr,
     format: "{phase} {bar} {percentage} %  {value} of {total}  {eta_formatted} left",
     barsize: 30,
     barCompleteChar: "━",
     barIncompleteChar: "─",
     clearOnComplete: true,
     hideCursor: null,
-    // Our own signal handler ends the run; the bar must not.
-    gracefulExit: false,
-    formatValue: (value, _, type) =>
-      type === "percentage" ? String(value).padStart(3) : inBytes ? bytes(value) : `layer ${value}`,
+    formatValue(value, _, type) {
+      if (type === "percentage") return String(value).padStart(3);
+      return way?.unit === "bytes" ? bytes(value) : type === "total" ? `${value} layers` : String(value);
+    },
   });
-  let inBytes = true;
-  const start = (total: number, phase: string) => {
-    bar.stop();
-    bar.start(total, 0, { phase });
+  const resume = () => {
+    if (way !== undefined) bar.start(way.total, way.done, { phase });
   };
-  let phase = "";
+  const move = (next: Way) => {
+    const started = way?.unit === next.unit;
+    way = next;
+    if (started) bar.update(next.done);
+    else resume();
+  };
   return {
+    resume,
+    /** Leaves no trace on the line: what is written next starts there. */
+    pause: () => bar.stop(),
     watch(event: Event) {
-      switch (event.type) {
-        case "phase":
-          phase = event.phase;
-          inBytes = true;
-          if (event.totalBytes === undefined) bar.stop();
-          else start(event.totalBytes, phase);
-          break;
-        case "advance":
-          if (bar.isActive && inBytes) bar.increment(event.bytes);
-          break;
-        case "layer":
-          if (bar.isActive && inBytes) break;
-          if (!bar.isActive) {
-            inBytes = false;
-            start(event.of, phase);
-          }
-          bar.update(event.layer);
-          break;
-        default:
-          break;
+      if (event.type === "phase") {
+        bar.stop();
+        phase = event.phase;
+        way = undefined;
+        if (event.totalBytes !== undefined) move({ unit: "bytes", done: 0, total: event.totalBytes });
+      } else if (event.type === "advance" && way?.unit === "bytes") {
+        move({ ...way, done: way.done + event.bytes });
+      } else if (event.type === "layer" && way?.unit !== "bytes") {
+        move({ unit: "layers", done: event.layer, total: event.of });
       }
     },
-    /** Wipes the bar's line; it is drawn again with the next step. */
-    clear: () => {
-      if (bar.isActive) io.stderr.write("\r\u001b[K");
-    },
-    stop: () => bar.stop(),
   };
 }

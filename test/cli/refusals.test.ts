@@ -30,6 +30,23 @@ it("knows a good call of every command", async () => {
   for (const line of Object.values(GOOD)) expect((await run(line)).status, line).toBe(0);
 });
 
+/** Written down a second time, from the promise and not from the code. */
+const PROMISED_COMMANDS =
+  "convert recast verify check inspect diff plan scan logits generate download upload cache doctor formats completion";
+const PROMISED_FLAGS =
+  "--to --dtype --recipe --keep-ends --quant-dialect --keep-going --calibrate --tp --pp --like --vocab-size " +
+  "--max-shard-size --verify --tokens --ids --ids-file --prompt --seed --backend --device --threads --memory " +
+  "--reference --tolerance --kl --top1 --resume --overwrite --include --exclude --revision --token --private " +
+  "--commit-message --create-pr --json --report --events --quiet --verbose --no-progress --plan --hidden --kernels";
+
+it("every promise is kept or refused, none is both", () => {
+  const here = commands.map(({ name }) => name);
+  expect([...here, ...ABSENT_COMMANDS].sort()).toEqual(PROMISED_COMMANDS.split(" ").sort());
+  const flags = [...(Object.keys(FLAGS) as FlagName[]).map(longOf), ...ABSENT_FLAGS];
+  expect(new Set(flags).size).toBe(flags.length);
+  expect(PROMISED_FLAGS.split(" ").filter((flag) => !flags.includes(flag))).toEqual([]);
+});
+
 describe("promised, and not in this version", () => {
   it.each([...ABSENT_COMMANDS])("command %s", async (name) => {
     for (const rest of ["", " a b", " --help", " a --keep-going"]) {

@@ -48,6 +48,15 @@ describe("talk is on stderr", () => {
     expect((await run(`${LINE} --no-progress`, world)).stderr).not.toContain("━");
     expect((await run(LINE, { ...world, env: { CI: "true" } })).stderr).not.toContain("━");
     expect((await run(LINE, working)).stderr).not.toContain("━");
+    expect((await run(`${LINE} --verbose`, world)).stderr).not.toContain("━");
+  });
+
+  it("lines and the bar do not share a line", async () => {
+    const { stderr } = await run(LINE, { ...working, tty: true });
+    expect(stderr).toContain("2.0 KiB of 2.0 KiB");
+    expect(stderr).toContain("1 of 4 layers");
+    expect(stderr).toContain("\u001b[2Kbytes: same\n");
+    expect(stderr.endsWith("\u001b[2K"), "the bar is gone at the end").toBe(true);
   });
 });
 
