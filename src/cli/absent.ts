@@ -1,0 +1,41 @@
+/**
+ * What the command line promises and this version does not have. Each is refused by its name: a script must never
+ * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
+ */
+
+export const ABSENT_COMMANDS = [
+  "check",
+  "diff",
+  "scan",
+  "generate",
+  "download",
+  "upload",
+  "cache",
+  "completion",
+] as const;
+
+export const ABSENT_FLAGS = [
+  "--calibrate",
+  "--tp",
+  "--pp",
+  "--like",
+  "--vocab-size",
+  "--prompt",
+  "--reference",
+  "--tolerance",
+  "--report",
+  "--include",
+  "--exclude",
+  "--revision",
+  "--token",
+  "--private",
+  "--commit-message",
+  "--create-pr",
+  "--device",
+  "--iteration",
+  "--keep-going",
+] as const;
+
+/** Values of `--to`, and endings of a destination, that some version writes. */
+export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;
+export const PROMISED_ENDINGS = [".isologit", ".nemo", ".gguf"] as const;

@@ -1,0 +1,29 @@
+/** What a command is to the command line: its words, its flags, and one call of the library. */
+import type { FlagName, Flags } from "./options.ts";
+import type { View } from "./render.ts";
+import type { Session } from "./session.ts";
+
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  /** in order; all must be given, but those in `optional` */
+  readonly places: readonly { readonly name: string; readonly about: string; readonly optional?: true }[];
+  readonly flags: readonly FlagName[];
+  /** without the leading `isologit` */
+  readonly examples: readonly string[];
+  run(places: Readonly<Record<string, string>>, flags: Flags, session: Session): Promise<Outcome>;
+}
+
+export interface Outcome {
+  /** what `--json` prints */
+  readonly report: object;
+  /** what a person reads */
+  readonly text: (view: View) => readonly string[];
+  /** 1: a check failed */
+  readonly exit: 0 | 1;
+  /** said on stderr, `--json` or not, when the work was done and its result may not be used */
+  readonly complaint?: { readonly message: string; readonly next: string };
+}
+
+export const SOURCE = { name: "SRC", about: "checkpoint to read: a folder, or a packed file" } as const;
+export const DESTINATION = { name: "DST", about: "what to write: a folder, or a packed file" } as const;

@@ -1,0 +1,75 @@
+/** `convert`: another format, proven before it appears. */
+import type { ConvertReport } from "../../api.ts";
+import { type Command, DESTINATION, type Outcome, SOURCE } from "../command.ts";
+import { LIMITS, MACHINE, PLACING, PROMPT, RECAST, WATCHED } from "../options.ts";
+import { bytes, facts, rate, seconds, type View, visible } from "../render.ts";
+import { convertOptions, targetOf, withoutTarget } from "../request.ts";
+import { passed, rootLines, verificationText } from "../verdict.ts";
+
+/** Flags of everything that writes a checkpoint. */
+export const CONVERTING = [
+  ...RECAST,
+  ...PLACING,
+  "plan",
+  "verify",
+  ...LIMITS,
+  ...PROMPT,
+  ...MACHINE,
+  "resume",
+  "overwrite",
+  ...WATCHED,
+] as const;
+
+export const convert: Command = {
+  name: "convert",
+  summary: "write a checkpoint in another format, and prove that it is the same model",
+  places: [SOURCE, DESTINATION],
+  flags: ["to", ...CONVERTING],
+  examples: [
+    "convert ./nemotron-h-8b model.isologit",
+    "convert model.isologit ./restored --to hf --max-shard-size 5GB",
+    "convert ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --kl 0.02",
+    "convert ./nemotron-h-8b model.isologit --resume",
+  ],
+  async run({ SRC, DST }, flags, session) {
+    const to = targetOf(flags, DST!, session.library.formats());
+    if (to === undefined && flags.plan === undefined) withoutTarget(DST!);
+    const options = await convertOptions(flags, session);
+    return converted(
+      await session.library.convert(SRC!, DST!, to === undefined ? options : { ...options, to }),
+    );
+  },
+};
+
+export function converted(report: ConvertReport): Outcome {
+  const { verification, staged } = report;
+  const failed = verification !== null && !passed(verification.verdict);
+  const told = { report, text: (view: View) => convertText(report, view), exit: failed ? 1 : 0 } as const;
+  if (!failed) return told;
+  const message = `the verdict is ${verification.verdict}: ${report.destination.path} was not written, what was made is staged in ${staged ?? `${report.destination.path}.partial`}`;
+  const next = "read the verdict above, remove the staged files, or start again with --overwrite";
+  return { ...told, complaint: { message, next } };
+}
+
+function convertText(report: ConvertReport, view: View): string[] {
+  const { source, destination, staged, verification } = report;
+  const took = report.seconds;
+  return [
+    ...facts(view, [
+      [staged === undefined ? "wrote" : "staged", visible(staged ?? destination.path)],
+      ["format", `${source.format} to ${destination.format}, ${bytes(destination.bytes)}`],
+      ["source", visible(source.address)],
+      ["values", report.exact ? "exact: every bit is kept" : "recast: rounded once, to the dtypes asked for"],
+      ["root", rootLines(source.root, destination.root, ["source", "written"])],
+      ["read", bytes(report.bytesRead)],
+      ["written", bytes(report.bytesWritten)],
+      ["time", `${seconds(took)}, ${rate(report.bytesWritten, took)} written`],
+      ["peak memory", `${bytes(report.peakRssBytes)} resident`],
+      ["plan", visible(report.plan)],
+    ]),
+    "",
+    ...(verification === null
+      ? facts(view, [["verdict", view.paint("yellow", "not verified, as --verify off asks")]])
+      : verificationText(verification, view)),
+  ];
+}

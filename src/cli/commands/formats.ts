@@ -1,0 +1,52 @@
+/** `formats`: what this version reads and writes. */
+import type { FormatsReport } from "../../api.ts";
+import type { Command } from "../command.ts";
+import { TALK } from "../options.ts";
+import { facts, headed, type View } from "../render.ts";
+
+export const formats: Command = {
+  name: "formats",
+  summary: "list formats, dialects, families and recasts that this version knows",
+  places: [],
+  flags: TALK,
+  examples: ["formats", "formats --json"],
+  async run(_, __, session) {
+    const report = session.library.formats();
+    return { report, exit: 0, text: (view) => formatsText(report, view) };
+  },
+};
+
+const yes = (is: boolean): string => (is ? "yes" : "no");
+const listed = (items: readonly string[]): string => items.join(", ") || "none";
+
+const formatsText = (report: FormatsReport, view: View): string[] => [
+  ...headed(
+    view,
+    ["format", "read", "written", "endings", "what it is"],
+    report.formats.map(({ id, title, reads, writes, endings }) => [
+      id,
+      yes(reads),
+      yes(writes),
+      endings.join(" "),
+      title,
+    ]),
+  ),
+  "",
+  ...headed(
+    view,
+    ["family", "dialects", "recipes"],
+    report.families.map(({ id, recipes }) => [
+      id,
+      listed(report.dialects.filter(({ family }) => family === id).map((dialect) => dialect.id)),
+      listed(recipes),
+    ]),
+  ),
+  "",
+  ...headed(
+    view,
+    ["recast", "written to"],
+    report.recasts.map(({ id, writtenBy }) => [id, listed(writtenBy)]),
+  ),
+  "",
+  ...facts(view, [["backends", listed(report.backends)]]),
+];

@@ -1,0 +1,91 @@
+/** `plan`: what `convert` would do, before any byte moves. */
+import type { PlannedTensor, PlanReport } from "../../api.ts";
+import { type Command, DESTINATION, SOURCE } from "../command.ts";
+import { MACHINE, PLACING, RECAST, WATCHED } from "../options.ts";
+import { bytes, counted, facts, grouped, headed, type View, visible } from "../render.ts";
+import { planOptions, targetOf, withoutTarget } from "../request.ts";
+
+/** Files that fit a screen. */
+const FEW_FILES = 12;
+
+export const plan: Command = {
+  name: "plan",
+  summary: "show what convert would do: names, casts, bytes, peak memory",
+  places: [SOURCE, DESTINATION],
+  flags: ["to", ...RECAST, ...PLACING, ...MACHINE, ...WATCHED],
+  examples: [
+    "plan ./nemotron-h-8b model.isologit",
+    "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
+    "plan ./nemotron-h-8b model.isologit --json > plan.json",
+  ],
+  async run({ SRC, DST }, flags, session) {
+    const to = targetOf(flags, DST!, session.library.formats());
+    // With a dtype and no format it is the plan of a recast, which keeps the format.
+    if (to === undefined && flags.dtype === undefined) withoutTarget(DST!);
+    const options = planOptions(flags, session);
+    const report = await session.library.plan(SRC!, DST!, to === undefined ? options : { ...options, to });
+    return { report, exit: 0, text: (view) => planText(report, view) };
+  },
+};
+
+function planText(report: PlanReport, view: View): string[] {
+  const { source, destination, files, tensors } = report;
+  return [
+    ...facts(view, [
+      ["plan", visible(report.id)],
+      ["source", `${source.format}, ${bytes(source.bytes)}, ${visible(source.address)}`],
+      ["destination", `${destination.format}, ${bytes(destination.bytes)}, ${visible(destination.path)}`],
+      ["values", report.exact ? "exact: every bit is kept" : "recast: some values are rounded"],
+      ["reads", bytes(report.bytesRead)],
+      ["writes", `${bytes(report.bytesWritten)} in ${counted(files.length, "file")}`],
+      ["peak memory", `${bytes(report.peakBytes)} of buffers`],
+      ...report.warnings.map((warning): [string, string] => [
+        "warning",
+        view.paint("yellow", visible(warning)),
+      ]),
+    ]),
+    "",
+    ...dtypeTable(tensors, view),
+    ...(files.length <= FEW_FILES || view.verbose ? ["", ...fileTable(files, view)] : []),
+    ...(view.verbose ? ["", ...tensorTable(tensors, view)] : []),
+  ];
+}
+
+/** One row for each pair of dtypes, in the order in which the tensors have them. */
+function dtypeTable(tensors: readonly PlannedTensor[], view: View): string[] {
+  const pairs = new Map<string, { from: string; to: string; tensors: number; bytes: number }>();
+  for (const { sourceDtype: from, dtype: to, bytes: size } of tensors) {
+    const key = `${from} ${to}`;
+    const sum = pairs.get(key) ?? { from, to, tensors: 0, bytes: 0 };
+    pairs.set(key, { ...sum, tensors: sum.tensors + 1, bytes: sum.bytes + size });
+  }
+  const rows = [...pairs.values()].map((pair) => [
+    pair.from,
+    pair.from === pair.to ? "kept" : pair.to,
+    grouped(pair.tensors),
+    bytes(pair.bytes),
+  ]);
+  return headed(view, ["dtype", "becomes", "tensors", "bytes"], rows, "llrr");
+}
+
+const fileTable = (files: PlanReport["files"], view: View): string[] =>
+  headed(
+    view,
+    ["bytes", "file"],
+    files.map(({ path, size }) => [bytes(size), visible(path) || "(the destination itself)"]),
+    "rl",
+  );
+
+const tensorTable = (tensors: readonly PlannedTensor[], view: View): string[] =>
+  headed(
+    view,
+    ["dtype", "shape", "bytes", "name", ""],
+    tensors.map(({ name, from, dtype, sourceDtype, shape, bytes: size }) => [
+      sourceDtype === dtype ? dtype : `${sourceDtype} to ${dtype}`,
+      shape.join(" x ") || "scalar",
+      bytes(size),
+      visible(name),
+      from === name ? "" : `from ${visible(from)}`,
+    ]),
+    "lrrl",
+  );

@@ -1,0 +1,51 @@
+/** Any failure as one of ours, as a person or a script reads it. */
+import { inspect } from "node:util";
+import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
+import type { Io } from "./io.ts";
+import { paintFor, visible } from "./render.ts";
+
+export interface FailureStyle {
+  readonly json: boolean;
+  readonly verbose: boolean;
+}
+
+/** Says `error` where the contract wants it. Returns the exit status. */
+export function reportFailure(error: unknown, io: Io, style: FailureStyle): number {
+  const failure = asIsologitError(error);
+  const { code, message, at, next } = failure;
+  if (style.json) {
+    io.stdout.write(`${JSON.stringify({ error: { code, message, at, next } }, null, 2)}\n`);
+  } else {
+    const paint = paintFor(io.stderr, io.env);
+    const where = placeText(at);
+    io.stderr.write(
+      `${paint("red", code)}  ${message.split("\n").map(visible).join("\n  ")}${where === "" ? "" : `, ${where}`}\n`,
+    );
+    io.stderr.write(`next: ${visible(next)}\n`);
+  }
+  if (style.verbose && code === "INTERNAL") io.stderr.write(`${inspect(failure.cause ?? failure)}\n`);
+  return failure.exit;
+}
+
+/** A failure of closing (`await using`) must not hide the one that made us close. */
+export function asIsologitError(error: unknown): IsologitError {
+  if (error instanceof Error && error.name === "SuppressedError" && "suppressed" in error) {
+    return asIsologitError(error.suppressed);
+  }
+  const path = error instanceof Error && "path" in error ? String(error.path) : undefined;
+  const known = fromSystem(error, path === undefined ? {} : { file: path });
+  if (known instanceof IsologitError) return known;
+  const message = known instanceof Error ? known.message : String(known);
+  return new IsologitError("INTERNAL", message, {}, { cause: error });
+}
+
+/** `in FILE, tensor NAME, element N, byte N`, as far as known. */
+function placeText(at: Place): string {
+  const parts = [
+    at.file === undefined ? [] : `in ${visible(at.file)}`,
+    at.tensor === undefined ? [] : `tensor ${visible(at.tensor)}`,
+    at.index === undefined ? [] : `element ${at.index}`,
+    at.offset === undefined ? [] : `byte ${at.offset}`,
+  ];
+  return parts.flat().join(", ");
+}

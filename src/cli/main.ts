@@ -1,0 +1,112 @@
+/** From arguments to an exit status: parse, run one command, say its outcome. Results on stdout, talk on stderr. */
+import { CommanderError } from "commander";
+import { IsologitError } from "../core/errors.ts";
+import type { Command, Outcome } from "./command.ts";
+import { commands } from "./commands/index.ts";
+import { asIsologitError, reportFailure } from "./failure.ts";
+import type { Io } from "./io.ts";
+import type { Library } from "./library.ts";
+import { type Flags, longOf } from "./options.ts";
+import { type Places, programOf } from "./program.ts";
+import { type Paint, paintFor, viewOf, visible } from "./render.ts";
+import { openSession, type Session } from "./session.ts";
+import { versionOf } from "./version.ts";
+
+/**
+ * @param argv what follows `isologit`
+ * @returns    the exit status of the contract; nothing is thrown
+ */
+export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
+  let status = 0;
+  const program = programOf(commands, versionOf(), io.stdout, async (command, places, flags) => {
+    status = await runCommand(command, places, flags, library, io);
+  });
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0; // help, version
+    // Flags may not have been read when they are what failed.
+    const json = argv.includes("--json");
+    const verbose = argv.includes("--verbose");
+    return reportFailure(usageOf(error, argv), io, { json, verbose });
+  }
+}
+
+async function runCommand(command: Command, places: Places, flags: Flags, library: Library, io: Io) {
+  const session = openSession(io, library, flags);
+  try {
+    return tell(await perform(command, places, flags, session), session, flags, io);
+  } catch (error) {
+    if (!flags.quiet) tellWarnings(session, io);
+    throw interruptionOf(error, session, command);
+  }
+}
+
+/** When it is over, the bar is gone, signals are nobody's business, and the events file is closed. */
+async function perform(command: Command, places: Places, flags: Flags, session: Session & Disposable) {
+  using _ = session;
+  return await command.run(places, flags, session);
+}
+
+/** A warning is said once: with the result a person reads, else on stderr. */
+function tell(outcome: Outcome, session: Session, flags: Flags, io: Io): number {
+  if (flags.json) {
+    if (!flags.quiet) tellWarnings(session, io);
+    // A number that is not finite becomes null: JSON has no word for it.
+    io.stdout.write(`${JSON.stringify(outcome.report, null, 2)}\n`);
+  } else {
+    const view = viewOf(io, flags.verbose ?? false);
+    const warnings = [...session.warnings].map((warning) => warningLine(warning, view.paint));
+    const gap = warnings.length === 0 ? [] : [""];
+    io.stdout.write([...outcome.text(view), ...gap, ...warnings, ""].join("\n"));
+  }
+  if (outcome.complaint !== undefined) {
+    io.stderr.write(`${visible(outcome.complaint.message)}\nnext: ${visible(outcome.complaint.next)}\n`);
+  }
+  return outcome.exit;
+}
+
+const warningLine = (warning: string, paint: Paint): string =>
+  `${paint("yellow", "warning")}  ${visible(warning)}`;
+
+function tellWarnings(session: Session, io: Io): void {
+  const paint = paintFor(io.stderr, io.env);
+  for (const warning of session.warnings) io.stderr.write(`${warningLine(warning, paint)}\n`);
+}
+
+/** What an abort broke on its way out is not what went wrong; how to go on depends on the command. */
+function interruptionOf(error: unknown, session: Session, command: Command): unknown {
+  const failure = asIsologitError(error);
+  const stopped = failure.code === "INTERRUPTED" || (session.signal.aborted && failure.code === "INTERNAL");
+  if (!stopped) return error;
+  const { message } = failure.code === "INTERRUPTED" ? failure : asIsologitError(session.signal.reason);
+  const again = "run the same command again";
+  const next = command.flags.includes("resume")
+    ? `${again} with --resume; it continues where it stopped`
+    : again;
+  return new IsologitError("INTERRUPTED", message, failure.at, { cause: error, next });
+}
+
+/** commander's complaints as ours; a flag that belongs elsewhere is told where. */
+function usageOf(error: unknown, argv: readonly string[]): unknown {
+  if (!(error instanceof CommanderError)) return error;
+  const command = commands.find(({ name }) => name === argv[0]);
+  const next = `run \`isologit ${command === undefined ? "" : `${command.name} `}--help\``;
+  const flag = /^error: unknown option '(--[a-z0-9-]+)/.exec(error.message)?.[1];
+  const owners = commands.filter(({ flags }) => flags.some((name) => longOf(name) === flag));
+  const message =
+    error.code === "commander.help"
+      ? "a command is missing"
+      : owners.length > 0
+        ? misplaced(flag!, command, owners)
+        : error.message.replace(/^error: /, "").replaceAll("\n", " ");
+  return new IsologitError("USAGE", message, {}, { cause: error, next });
+}
+
+function misplaced(flag: string, command: Command | undefined, owners: readonly Command[]): string {
+  const names = owners.map(({ name }) => name).join(", ");
+  return command === undefined
+    ? `${flag} stands before the command, expected after it`
+    : `${flag} does not belong to ${command.name}; it is a flag of ${names}`;
+}

@@ -1,0 +1,131 @@
+/** Every flag of this version, said once: how it is spelt, what it means, how its value is read. */
+import { choice, decimal, ids, integer, type Reader, size, text } from "./values.ts";
+
+const GROUPS = {
+  model: "What is written:",
+  check: "Verification:",
+  prompt: "What the forward passes read:",
+  machine: "Machine:",
+  files: "Existing files:",
+  talk: "Output:",
+} as const;
+
+interface Flag<T> {
+  readonly spec: string;
+  readonly about: string;
+  readonly group: string;
+  /** absent for a switch */
+  readonly read?: Reader<T>;
+}
+
+const group =
+  (heading: keyof typeof GROUPS) =>
+  <T>(spec: string, about: string, read: Reader<T>): Flag<T> => ({
+    spec,
+    about,
+    group: GROUPS[heading],
+    read,
+  });
+
+const toggle = (heading: keyof typeof GROUPS, spec: string, about: string): Flag<boolean> => ({
+  spec,
+  about,
+  group: GROUPS[heading],
+});
+
+const model = group("model");
+const check = group("check");
+const prompt = group("prompt");
+const machine = group("machine");
+const talk = group("talk");
+
+/** Keyed as commander names their values. */
+export const FLAGS = {
+  to: model("--to <format>", "format to write; may be left out where DST's ending says it", text),
+  dtype: model(
+    "--dtype <dtype>",
+    "keep, f32, f16, bf16, fp8-e4m3 or fp8-e5m2 (default: keep)",
+    choice(["keep", "f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"]),
+  ),
+  recipe: model("--recipe <name|file>", "which roles are cast: nemotron-h, all-linear, or a YAML file", text),
+  keepEnds: model(
+    "--keep-ends <n>",
+    "layers at each end left in BF16 (default: the recipe's)",
+    integer(0, 1e6),
+  ),
+  quantDialect: model(
+    "--quant-dialect <name>",
+    "names and config of FP8 in HF folders (default: compressed-tensors)",
+    choice(["compressed-tensors"], ["modelopt", "fp8"]),
+  ),
+  allowOverflow: toggle("model", "--allow-overflow", "store values that f16 cannot hold as infinities"),
+  maxShardSize: model("--max-shard-size <size>", "largest HF shard, as 5GB", size),
+  align: model(
+    "--align <bytes>",
+    "packed: where tensors start, 256 or 4096 (default: 256)",
+    choice(["256", "4096"]),
+  ),
+  plan: model("--plan <file>", "run the plan that `isologit plan --json` wrote, and no other", text),
+  out: model("--out <file>", "safetensors file to write (default: logits.safetensors)", text),
+  hidden: toggle("model", "--hidden", "also write the hidden state after every layer"),
+  tensors: toggle("model", "--tensors", "list every tensor"),
+  kernels: toggle("check", "--kernels", "run every kernel's cases against the float64 oracle"),
+  verify: check(
+    "--verify <level>",
+    "logits, bytes or off (default: logits)",
+    choice(["logits", "bytes", "off"]),
+  ),
+  kl: check(
+    "--kl <nats>",
+    "largest mean KL divergence of a recast",
+    decimal(0, Number.POSITIVE_INFINITY, "nats"),
+  ),
+  top1: check(
+    "--top1 <fraction>",
+    "least share of positions that keep their best token",
+    decimal(0, 1, "a fraction"),
+  ),
+  tokens: prompt("--tokens <n>", "length of the seeded prompt (default: 64)", integer(1, 2 ** 20)),
+  ids: prompt("--ids <list>", "token ids, as 1,2,3, instead of the seeded prompt", ids),
+  idsFile: prompt(
+    "--ids-file <file>",
+    "token ids from a file: by commas or white space, or a JSON list",
+    text,
+  ),
+  seed: prompt("--seed <n>", "seed of the prompt (default: 0)", integer(0, Number.MAX_SAFE_INTEGER)),
+  backend: machine("--backend <name>", "auto or wasm (default: auto)", choice(["auto", "wasm"], ["webgpu"])),
+  threads: machine("--threads <n>", "threads at work (default: one a core)", integer(1, 1024)),
+  memory: machine("--memory <size>", "ceiling for buffers (default: 1GiB)", size),
+  resume: toggle("files", "--resume", "continue an interrupted run"),
+  overwrite: toggle("files", "--overwrite", "replace what is there, once the new one is verified"),
+  json: toggle("talk", "--json", "one JSON object on stdout, nothing else there"),
+  events: talk("--events <file>", "write progress to a file, one JSON object a line", text),
+  quiet: toggle("talk", "--quiet", "no talk on stderr; errors still appear"),
+  verbose: toggle("talk", "--verbose", "long lists in full; the stack of an unexpected error"),
+  progress: toggle("talk", "--no-progress", "no progress bar"),
+} as const;
+
+export type FlagName = keyof typeof FLAGS;
+
+/** What was given. `progress` is true unless `--no-progress` was. */
+export type Flags = {
+  readonly [K in FlagName]?: (typeof FLAGS)[K] extends Flag<infer T> ? T : never;
+};
+
+/** Groups of flags that several commands share. */
+export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
+export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
+export const MACHINE = ["backend", "threads", "memory"] as const satisfies readonly FlagName[];
+export const PROMPT = ["tokens", "ids", "idsFile", "seed"] as const satisfies readonly FlagName[];
+export const LIMITS = ["kl", "top1"] as const satisfies readonly FlagName[];
+export const RECAST = [
+  "dtype",
+  "recipe",
+  "keepEnds",
+  "quantDialect",
+  "allowOverflow",
+] as const satisfies readonly FlagName[];
+export const PLACING = ["maxShardSize", "align"] as const satisfies readonly FlagName[];
+
+/** The long name, as `--max-shard-size`. */
+export const longOf = (name: FlagName): string => FLAGS[name].spec.split(" ")[0]!;

@@ -1,0 +1,96 @@
+/** The grammar of the command line, from the tables of commands and flags. Parsing is commander's. */
+import { Command as Grammar, Option } from "commander";
+import { ABSENT_COMMANDS, ABSENT_FLAGS } from "./absent.ts";
+import type { Command } from "./command.ts";
+import type { Output } from "./io.ts";
+import { FLAGS, type FlagName, type Flags, longOf } from "./options.ts";
+import { notAvailable, refuse } from "./values.ts";
+
+export type Places = Readonly<Record<string, string>>;
+export type Run = (command: Command, places: Places, flags: Flags) => Promise<void>;
+
+const EXIT_STATUSES = `
+Exit status:
+  0  done and, if verified, same or within
+  1  a check failed: different or unproven
+  2  usage or plan
+  3  input damaged, hostile or unsupported
+  4  file system
+  5  interrupted; --resume continues
+  70 a bug of ours
+
+Environment: ISOLOGIT_BACKEND, ISOLOGIT_MEMORY, NO_COLOR, CI.
+Not in this version: ${ABSENT_COMMANDS.join(", ")}.`;
+
+/** @param stdout where help and the version go */
+export function programOf(commands: readonly Command[], version: string, stdout: Output, run: Run): Grammar {
+  const program = quiet(new Grammar("isologit"), stdout)
+    .description("Converts Nemotron-H checkpoints and proves by logits that they are still the same model.")
+    .version(version, "--version", "print the version")
+    .helpOption("--help", "print help; `isologit <command> --help` for a command")
+    .addHelpText("after", EXIT_STATUSES);
+  for (const command of commands) program.addCommand(grammarOf(command, stdout, run));
+  for (const name of ABSENT_COMMANDS) program.addCommand(absentCommand(name, stdout), { hidden: true });
+  return program;
+}
+
+/** Failures are thrown, not printed: one place says them, the same for all. */
+const quiet = (grammar: Grammar, stdout: Output): Grammar =>
+  grammar.exitOverride().configureOutput({
+    writeOut: (text) => stdout.write(text),
+    writeErr: () => {},
+    outputError: () => {},
+    getOutHelpWidth: () => Math.min(stdout.columns ?? 100, 100),
+  });
+
+function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
+  const examples = command.examples.map((example) => `  isologit ${example}`).join("\n");
+  const grammar = quiet(new Grammar(command.name), stdout)
+    .summary(command.summary)
+    .description(command.summary)
+    .helpOption("--help", "print this help")
+    .addHelpText("after", `\nExamples:\n${examples}`);
+  for (const { name, about, optional } of command.places) {
+    grammar.argument(optional ? `[${name}]` : `<${name}>`, about);
+  }
+  for (const name of command.flags) grammar.addOption(optionOf(name));
+  for (const flag of ABSENT_FLAGS) {
+    grammar.addOption(new Option(`${flag} [value]`).hideHelp());
+    grammar.on(`option:${flag.slice(2)}`, () => notAvailable(flag));
+  }
+  return grammar.action(async () => {
+    const places = command.places.flatMap(({ name }, at) => {
+      const given = grammar.args[at];
+      return given === undefined ? [] : [[name, place(given, name)]];
+    });
+    // commander names values as FLAGS does, and each was read by its flag's reader
+    await run(command, Object.fromEntries(places), grammar.opts() as Flags);
+  });
+}
+
+function optionOf(name: FlagName): Option {
+  const { spec, about, group, read } = FLAGS[name];
+  const option = new Option(spec, about).helpGroup(group);
+  if (read !== undefined) option.argParser((text) => read(text, longOf(name)));
+  return option;
+}
+
+/** A local path. @throws USAGE, NOT_AVAILABLE for an address on the Hub */
+function place(given: string, name: string): string {
+  if (given === "") refuse(name, given, "a path");
+  if (/^hf:\/\//i.test(given)) {
+    notAvailable(
+      `${name} ${JSON.stringify(given)}: reading from the Hub`,
+      "fetch it with Python's `hf download` and name the folder",
+    );
+  }
+  return given;
+}
+
+function absentCommand(name: string, stdout: Output): Grammar {
+  return quiet(new Grammar(name), stdout)
+    .helpOption(false)
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(() => notAvailable(`the command ${name}`));
+}

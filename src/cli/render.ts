@@ -1,0 +1,143 @@
+/** Numbers with their units, aligned columns, and colour where a terminal wants it. */
+import { stripVTControlCharacters, styleText } from "node:util";
+import type { Io, Output } from "./io.ts";
+
+type Colour = "bold" | "dim" | "red" | "green" | "yellow";
+export type Paint = (colour: Colour, text: string) => string;
+
+/** How a report is shown. */
+export interface View {
+  readonly paint: Paint;
+  /** columns */
+  readonly width: number;
+  readonly verbose: boolean;
+}
+
+const WIDEST = 100;
+
+/** Colour only on a terminal, and not where NO_COLOR is set (no-color.org: set and not empty). */
+export function paintFor(output: Output, env: Io["env"]): Paint {
+  if (!output.isTTY || env.NO_COLOR) return (_, text) => text;
+  return (colour, text) => styleText(colour, text, { validateStream: false }); // the stream was asked above
+}
+
+export function viewOf(io: Io, verbose: boolean): View {
+  const width = Math.max(60, Math.min(io.stdout.columns ?? WIDEST, WIDEST));
+  return { paint: paintFor(io.stdout, io.env), width, verbose };
+}
+
+/** Names come from files of strangers: control characters in them would steer the terminal. */
+export function visible(text: string): string {
+  return text.replace(
+    /\p{Cc}|\p{Cf}/gu,
+    (control) => `\\u{${control.codePointAt(0)!.toString(16).padStart(2, "0")}}`,
+  );
+}
+
+const BINARY = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** `15.1 GiB`; below 1 KiB the exact number. */
+export function bytes(count: number): string {
+  const power = count < 1024 ? 0 : Math.min(Math.floor(Math.log2(count) / 10), BINARY.length - 1);
+  return `${power === 0 ? count : (count / 1024 ** power).toFixed(1)} ${BINARY[power]}`;
+}
+
+/** `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`. */
+export function seconds(duration: number): string {
+  if (duration < 9.995) return `${duration.toFixed(2)} s`;
+  if (duration < 59.95) return `${duration.toFixed(1)} s`;
+  const whole = Math.round(duration);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const two = (value: number) => String(value).padStart(2, "0");
+  return hours > 0 ? `${hours} h ${two(minutes)} min` : `${minutes} min ${two(whole % 60)} s`;
+}
+
+/** Bytes a second; a run too short to measure has none. */
+export function rate(count: number, duration: number): string {
+  return duration > 0 ? `${bytes(Math.round(count / duration))}/s` : "too short to measure";
+}
+
+/** `8,101,234,567` */
+export const grouped = (count: number): string => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+
+/** `1 tensor`, `720 tensors` */
+export const counted = (count: number, one: string, many = `${one}s`): string =>
+  `${grouped(count)} ${count === 1 ? one : many}`;
+
+/** A measured value to three digits; exact zero is shown as such. */
+export function measured(value: number): string {
+  if (value === 0 || !Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  return size >= 0.001 && size < 1e6 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+}
+
+export const percent = (fraction: number): string => `${Number((fraction * 100).toPrecision(4))} %`;
+
+const lengthOf = (cell: string): number => stripVTControlCharacters(cell).length;
+
+/**
+ * Rows of cells as aligned lines, two blanks between columns, no blanks at the end of a line.
+ *
+ * @param align one letter a column: `l` or `r`; columns beyond it are `l`
+ */
+export function table(rows: readonly (readonly string[])[], align = ""): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, column) => {
+      widths[column] = Math.max(widths[column] ?? 0, lengthOf(cell));
+    });
+  }
+  return rows.map((row) =>
+    row
+      .map((cell, column) => {
+        const blanks = " ".repeat(widths[column]! - lengthOf(cell));
+        return align[column] === "r" ? blanks + cell : cell + blanks;
+      })
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+/** A table with a head, set off by colour alone. */
+export function headed(
+  view: View,
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  align = "",
+): string[] {
+  return table([head.map((title) => view.paint("dim", title)), ...rows], align);
+}
+
+/** Label and value, with further lines of a value below its first. Rows without a value are left out. */
+export function facts(
+  view: View,
+  rows: readonly (readonly [label: string, value: string | readonly string[] | null | undefined])[],
+): string[] {
+  return table(
+    rows.flatMap(([label, value]) =>
+      [value ?? []].flat().map((line, at) => [at === 0 ? view.paint("dim", label) : "", line]),
+    ),
+  );
+}
+
+/** Parts joined by `separator`, broken into lines of at most `width` columns. */
+export function flow(parts: readonly string[], width: number, separator = ", "): string[] {
+  const lines: string[] = [];
+  for (const part of parts) {
+    const last = lines.at(-1);
+    const longer = last === undefined ? part : last + separator + part;
+    if (last !== undefined && lengthOf(longer) <= width) lines[lines.length - 1] = longer;
+    else {
+      if (last !== undefined) lines[lines.length - 1] = last + separator.trimEnd();
+      lines.push(part);
+    }
+  }
+  return lines;
+}
+
+/** The first few of many, and how many more there are. */
+export function some(items: readonly string[], most: number): string[] {
+  return items.length <= most
+    ? [...items]
+    : [...items.slice(0, most), `and ${grouped(items.length - most)} more`];
+}

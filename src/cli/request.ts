@@ -1,0 +1,121 @@
+/** From flags and environment to the options of the library: names change here, and nothing is decided elsewhere. */
+import { readFile } from "node:fs/promises";
+import type {
+  ConvertOptions,
+  FormatsReport,
+  LimitOptions,
+  PlanOptions,
+  PromptOptions,
+  RunOptions,
+} from "../api.ts";
+import { fromSystem, IsologitError, locate } from "../core/errors.ts";
+import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
+import { FLAGS, type Flags } from "./options.ts";
+import type { Session } from "./session.ts";
+import { ids as readIds, refuse } from "./values.ts";
+
+type Given<T> = { readonly [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** The entries that are there: an option left out is absent, never `undefined`. */
+function given<T extends object>(entries: T): Given<T> {
+  // `Object.entries` forgets which key had which value; only entries that were undefined are gone.
+  return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined)) as Given<T>;
+}
+
+/** A flag wins over its environment variable; an empty variable is an unset one. */
+export function machineOptions(flags: Flags, session: Session): Pick<RunOptions, "backend" | "threads"> {
+  const named = session.env.ISOLOGIT_BACKEND || undefined;
+  const fromEnv = named === undefined ? undefined : FLAGS.backend.read?.(named, "ISOLOGIT_BACKEND");
+  return given({ backend: flags.backend ?? fromEnv, threads: flags.threads });
+}
+
+export function runOptions(flags: Flags, session: Session): RunOptions {
+  const named = session.env.ISOLOGIT_MEMORY || undefined;
+  const fromEnv = named === undefined ? undefined : FLAGS.memory.read?.(named, "ISOLOGIT_MEMORY");
+  return {
+    ...machineOptions(flags, session),
+    ...given({ memoryBytes: flags.memory ?? fromEnv }),
+    watch: session.watch,
+    signal: session.signal,
+  };
+}
+
+export function planOptions(flags: Flags, session: Session): PlanOptions {
+  return {
+    ...runOptions(flags, session),
+    ...given({
+      dtype: flags.dtype,
+      recipe: flags.recipe,
+      keepEnds: flags.keepEnds,
+      maxShardBytes: flags.maxShardSize,
+      alignment: flags.align === undefined ? undefined : Number(flags.align),
+      allowOverflow: flags.allowOverflow,
+    }),
+  };
+}
+
+export async function convertOptions(flags: Flags, session: Session): Promise<ConvertOptions> {
+  return {
+    ...planOptions(flags, session),
+    ...(await promptOptions(flags)),
+    ...limitOptions(flags),
+    ...given({
+      verify: flags.verify,
+      resume: flags.resume,
+      overwrite: flags.overwrite,
+      planFile: flags.plan,
+    }),
+  };
+}
+
+export const limitOptions = (flags: Flags): LimitOptions => given({ kl: flags.kl, top1: flags.top1 });
+
+/** @throws USAGE, NOT_FOUND */
+export async function promptOptions(flags: Flags): Promise<PromptOptions> {
+  if (flags.ids !== undefined && flags.idsFile !== undefined) {
+    throw new IsologitError("USAGE", "--ids and --ids-file were both given, expected one of them");
+  }
+  const ids = flags.idsFile === undefined ? flags.ids : await idsIn(flags.idsFile);
+  return given({ ids, tokens: flags.tokens, seed: flags.seed });
+}
+
+async function idsIn(file: string): Promise<readonly number[]> {
+  try {
+    return readIds(await readFile(file, "utf8"), "--ids-file");
+  } catch (error) {
+    throw locate(fromSystem(error, { file }), { file });
+  }
+}
+
+/**
+ * The format that `--to` names, else the one that DST's ending says; undefined where neither does.
+ *
+ * @throws NOT_WRITTEN for what is promised, or only read; USAGE for what nobody knows
+ */
+export function targetOf(flags: Flags, dst: string, known: FormatsReport): string | undefined {
+  const written = known.formats.filter((format) => format.writes);
+  const { to } = flags;
+  if (to !== undefined) {
+    if (written.some((format) => format.id === to)) return to;
+    const promised = PROMISED_FORMATS.some((id) => id === to) || known.formats.some(({ id }) => id === to);
+    if (promised) throw new IsologitError("NOT_WRITTEN", `--to ${to} is not written by this version`);
+    return refuse("--to", to, `one of ${written.map(({ id }) => id).join(", ")}`);
+  }
+  const path = dst.replace(/\/+$/, "");
+  const said = written.find((format) => format.endings.some((ending) => path.endsWith(ending)));
+  const ending = PROMISED_ENDINGS.find((candidate) => path.endsWith(candidate));
+  if (said === undefined && ending !== undefined) {
+    throw new IsologitError("NOT_WRITTEN", `${ending} files are not written by this version`, { file: dst });
+  }
+  return said?.id;
+}
+
+/** @throws USAGE: nothing says which format DST shall have */
+export function withoutTarget(dst: string): never {
+  throw new IsologitError(
+    "USAGE",
+    `--to is missing and the ending of ${JSON.stringify(dst)} says no format`,
+    {},
+    { next: "add --to with one of the formats that `isologit formats` lists as written" },
+  );
+}

@@ -1,0 +1,235 @@
+/** A library that only remembers how it was called, and a world made of strings. */
+import { Writable } from "node:stream";
+import type { ConvertReport, LogitsMetrics, PlanReport, VerifyReport } from "../../src/api.ts";
+import type { Io, StopSignal } from "../../src/cli/io.ts";
+import type { Library } from "../../src/cli/library.ts";
+import { main } from "../../src/cli/main.ts";
+
+export const METRICS: LogitsMetrics = {
+  tokens: 64,
+  maxAbs: 0.0312,
+  relL2: 0.00417,
+  klMean: 0.000123,
+  klP99: 0.00201,
+  top1: 0.984375,
+  nllA: 6.2381,
+  nllB: 6.2402,
+  layers: [{ layer: 0, kind: "mamba", driftRelL2: 0.001, localRelL2: 2e-7 }],
+  wiring: { maxRelL2: 2.4e-7, limit: 1e-5 },
+  routing: { flips: 0 },
+  unread: [],
+  controls: [],
+};
+
+export const VERIFIED: VerifyReport = {
+  verdict: "within",
+  backend: "wasm",
+  device: "2 threads, SIMD",
+  rungs: [
+    { rung: "cover", verdict: "same", metrics: { tensors: 182, elements: 1234567 } },
+    { rung: "bytes", verdict: "within", metrics: { tensors: 182, bytes: 3145728 } },
+    { rung: "logits", verdict: "within", metrics: { ...METRICS } },
+  ],
+  firstDivergence: null,
+  limits: { kl: 0.02, top1: 0.95, wiring: 1e-5 },
+  certificate: null,
+  roots: { a: "sha256:aaaa", b: "sha256:bbbb" },
+  findings: [],
+};
+
+export const DIFFERENT: VerifyReport = {
+  ...VERIFIED,
+  verdict: "different",
+  firstDivergence: { layer: 3, kind: "attention", door: "attn.q", tensors: ["model.layers.3.q_proj.weight"] },
+  findings: ["tokenizer.json differs"],
+};
+
+export const CONVERTED: ConvertReport = {
+  plan: "plan-1",
+  exact: false,
+  source: { address: "./source", format: "hf", root: "sha256:aaaa" },
+  destination: { path: "out.isologit", format: "packed", root: "sha256:bbbb", bytes: 3145728 },
+  bytesRead: 6291456,
+  bytesWritten: 3145728,
+  seconds: 1.5,
+  peakRssBytes: 220 * 2 ** 20,
+  verification: VERIFIED,
+};
+
+export const PLANNED: PlanReport = {
+  id: "plan-1",
+  exact: false,
+  source: { address: "./source", format: "hf", bytes: 6291456 },
+  destination: { path: "out.isologit", format: "packed", bytes: 3145728 },
+  files: [{ path: "", size: 3145728 }],
+  tensors: [
+    {
+      name: "backbone.embeddings.weight",
+      role: "embed",
+      layer: null,
+      from: "backbone.embeddings.weight",
+      dtype: "BF16",
+      sourceDtype: "BF16",
+      shape: [512, 64],
+      bytes: 65536,
+    },
+    {
+      name: "backbone.layers.0.mixer.in_proj.weight",
+      role: "ssm.in",
+      layer: 0,
+      from: "layers.0.in_proj",
+      dtype: "F8_E4M3",
+      sourceDtype: "BF16",
+      shape: [296, 64],
+      bytes: 18944,
+    },
+  ],
+  bytesRead: 6291456,
+  bytesWritten: 3145728,
+  peakBytes: 64 * 2 ** 20,
+  warnings: ["12 padded rows stay: no file says the true vocabulary"],
+};
+
+export interface Call {
+  readonly name: string;
+  readonly args: readonly unknown[];
+  /** what was given but the watcher and the signal */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** Every function answers with a good report, unless `over` says otherwise. */
+export function fakeLibrary(over: Partial<Library> = {}): { library: Library; calls: Call[] } {
+  const calls: Call[] = [];
+  const answers: Library = {
+    plan: async () => PLANNED,
+    convert: async () => CONVERTED,
+    verify: async () => VERIFIED,
+    logits: async (_, { out }) => ({
+      backend: "wasm",
+      device: "2 threads, SIMD",
+      tokens: 16,
+      vocab: 131072,
+      seconds: 0.5,
+      out,
+    }),
+    inspect: async (_, { tensors }) => ({
+      format: "hf",
+      dialect: "hf",
+      family: "nemotron-h",
+      pattern: "M-M*-",
+      layers: { mamba: 2, attention: 1, mlp: 2, moe: 0 },
+      parameters: 8101234567,
+      bytes: 16202469134,
+      dtypes: { BF16: { tensors: 40, bytes: 16202467134 }, F32: { tensors: 4, bytes: 2000 } },
+      quantization: null,
+      sidecars: ["config.json", "tokenizer.json"],
+      ...(tensors
+        ? { tensors: [{ name: "backbone.D", role: "ssm.d", layer: 0, dtype: "F32", shape: [8] }] }
+        : {}),
+    }),
+    doctor: async ({ kernels }) => ({
+      node: "v20.20.2",
+      platform: "linux x64",
+      cores: 2,
+      memoryBytes: 8 * 2 ** 30,
+      diskFreeBytes: 100 * 2 ** 30,
+      backends: [
+        { id: "wasm", available: true, device: "2 threads", driver: null, software: true, reason: null },
+        {
+          id: "webgpu",
+          available: false,
+          device: null,
+          driver: null,
+          software: false,
+          reason: "no Vulkan loader",
+        },
+      ],
+      staging: [],
+      ...(kernels
+        ? {
+            kernels: [
+              { id: "linear", backend: "wasm", cases: 12, worstError: 1.2e-6, bound: 4e-6, ok: true },
+              { id: "ssd", backend: "wasm", cases: 9, worstError: 5e-3, bound: 1e-5, ok: false },
+            ],
+          }
+        : {}),
+    }),
+    formats: () => ({
+      formats: [
+        { id: "hf", title: "Hugging Face folder", reads: true, writes: true, endings: [] },
+        { id: "packed", title: "one packed file", reads: true, writes: true, endings: [".isologit"] },
+        { id: "nemo1", title: ".nemo archive", reads: true, writes: false, endings: [] },
+      ],
+      dialects: [{ id: "hf", family: "nemotron-h" }],
+      families: [{ id: "nemotron-h", recipes: ["nemotron-h", "all-linear"] }],
+      recasts: [
+        { id: "keep", writtenBy: ["hf", "packed"] },
+        { id: "fp8-e4m3", writtenBy: ["hf", "packed"] },
+      ],
+      backends: ["wasm"],
+    }),
+    ...over,
+  };
+  const remembered = Object.entries(answers).map(([name, answer]) => [
+    name,
+    (...args: unknown[]) => {
+      const last = args.at(-1);
+      const { watch: _, signal: __, ...options } = (typeof last === "object" ? last : {}) as Call["options"];
+      calls.push({ name, args: args.filter((arg) => typeof arg !== "object"), options });
+      return (answer as (...a: unknown[]) => unknown)(...args);
+    },
+  ]);
+  return { library: Object.fromEntries(remembered), calls };
+}
+
+class Text extends Writable {
+  text = "";
+  readonly isTTY: boolean;
+  constructor(isTTY: boolean) {
+    super();
+    this.isTTY = isTTY;
+  }
+  override _write(chunk: Buffer, _: string, done: () => void) {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+export interface World {
+  readonly over?: Partial<Library>;
+  readonly env?: Io["env"];
+  readonly tty?: boolean;
+  /** gets the sender of signals before the run begins */
+  readonly signals?: (send: (signal: StopSignal) => void) => void;
+}
+
+/** One run of the command line in such a world. */
+export async function run(line: string | readonly string[], world: World = {}) {
+  const { library, calls } = fakeLibrary(world.over);
+  const [stdout, stderr] = [new Text(world.tty ?? false), new Text(world.tty ?? false)];
+  const listeners = new Set<(signal: StopSignal) => void>();
+  const exits: number[] = [];
+  world.signals?.((signal) => {
+    for (const listener of listeners) listener(signal);
+  });
+  const argv = typeof line === "string" ? line.split(" ").filter((word) => word !== "") : line;
+  const status = await main(argv, library, {
+    stdout,
+    stderr,
+    env: world.env ?? {},
+    onSignal(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    exit: (code) => exits.push(code),
+  });
+  return {
+    status,
+    stdout: stdout.text,
+    stderr: stderr.text,
+    calls: calls.filter(({ name }) => name !== "formats"),
+    exits,
+    listening: listeners.size,
+    json: () => JSON.parse(stdout.text),
+  };
+}

@@ -1,0 +1,133 @@
+/** Nothing that was asked for is ignored: what is not here is refused by name, and nothing runs. */
+import { describe, expect, it } from "vitest";
+import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
+import { commands } from "../../src/cli/commands/index.ts";
+import { FLAGS, type FlagName, longOf } from "../../src/cli/options.ts";
+import { run } from "./fakes.ts";
+
+/** A call of each command that would succeed. */
+const GOOD: Readonly<Record<string, string>> = {
+  convert: "convert a b.isologit",
+  recast: "recast a b --dtype bf16",
+  verify: "verify a b",
+  inspect: "inspect a",
+  plan: "plan a b.isologit",
+  logits: "logits a",
+  doctor: "doctor",
+  formats: "formats",
+};
+
+async function refused(line: string, code: string, saying: string) {
+  const { status, stdout, stderr, calls } = await run(line);
+  expect({ status, stdout, calls }).toEqual({ status: 2, stdout: "", calls: [] });
+  expect(stderr.startsWith(`${code}  `), stderr).toBe(true);
+  expect(stderr).toContain(saying);
+  expect(stderr).toMatch(/\nnext: .+\n$/);
+}
+
+it("knows a good call of every command", async () => {
+  expect(Object.keys(GOOD)).toEqual(commands.map(({ name }) => name));
+  for (const line of Object.values(GOOD)) expect((await run(line)).status, line).toBe(0);
+});
+
+/** Written down a second time, from the promise and not from the code. */
+const PROMISED_COMMANDS =
+  "convert recast verify check inspect diff plan scan logits generate download upload cache doctor formats completion";
+const PROMISED_FLAGS =
+  "--to --dtype --recipe --keep-ends --quant-dialect --keep-going --calibrate --tp --pp --like --vocab-size " +
+  "--max-shard-size --verify --tokens --ids --ids-file --prompt --seed --backend --device --threads --memory " +
+  "--reference --tolerance --kl --top1 --resume --overwrite --include --exclude --revision --token --private " +
+  "--commit-message --create-pr --json --report --events --quiet --verbose --no-progress --plan --hidden --kernels";
+
+it("every promise is kept or refused, none is both", () => {
+  const here = commands.map(({ name }) => name);
+  expect([...here, ...ABSENT_COMMANDS].sort()).toEqual(PROMISED_COMMANDS.split(" ").sort());
+  const flags = [...(Object.keys(FLAGS) as FlagName[]).map(longOf), ...ABSENT_FLAGS];
+  expect(new Set(flags).size).toBe(flags.length);
+  expect(PROMISED_FLAGS.split(" ").filter((flag) => !flags.includes(flag))).toEqual([]);
+});
+
+describe("promised, and not in this version", () => {
+  it.each([...ABSENT_COMMANDS])("command %s", async (name) => {
+    for (const rest of ["", " a b", " --help", " a --keep-going"]) {
+      await refused(name + rest, "NOT_AVAILABLE", `the command ${name} is not in this version`);
+    }
+  });
+
+  it.each([...ABSENT_FLAGS])("flag %s, with every command", async (flag) => {
+    for (const line of Object.values(GOOD)) {
+      for (const value of ["", " x", "=x"]) {
+        await refused(`${line} ${flag}${value}`, "NOT_AVAILABLE", `${flag} is not in this version`);
+      }
+    }
+  });
+
+  it.each([
+    ["convert a b --to hf --quant-dialect modelopt", "--quant-dialect modelopt is not in this version"],
+    ["recast a b --dtype bf16 --quant-dialect fp8", "--quant-dialect fp8 is not in this version"],
+    ["verify a b --backend webgpu", "--backend webgpu is not in this version"],
+    ["verify a", "verify A without B (against a certificate) is not in this version"],
+    ["inspect hf://nvidia/x", "from the Hub is not in this version"],
+    ["convert HF://nvidia/x b --to hf", "from the Hub is not in this version"],
+    ["verify a hf://nvidia/x@main", "from the Hub is not in this version"],
+  ])("%s", (line, saying) => refused(line, "NOT_AVAILABLE", saying));
+
+  it.each([
+    ...["nemo2", "bridge", "megatron", "gguf", "nemo1"].flatMap((to) => [
+      [`convert a b --to ${to}`, `--to ${to} is not written`],
+      [`plan a b --to ${to}`, `--to ${to} is not written`],
+    ]),
+    ["convert a b.gguf", ".gguf files are not written"],
+    ["convert a b.nemo", ".nemo files are not written"],
+  ])("%s", (line, saying) => refused(line!, "NOT_WRITTEN", saying!));
+});
+
+describe("never promised, or not here", () => {
+  it.each([
+    ["", "a command is missing"],
+    ["transmogrify a", "unknown command 'transmogrify'"],
+    ["convrt a b", "(Did you mean convert?)"],
+    ["convert a", "missing required argument 'DST'"],
+    ["inspect a b", "too many arguments"],
+    ["inspect a --bogus", "unknown option '--bogus'"],
+    ["inspect a --tensor", "(Did you mean --tensors?)"],
+    ["--json inspect a", "--json stands before the command"],
+    ["convert a b --to onnx", '--to is "onnx", expected one of hf, packed'],
+    ["convert a b", "--to is missing"],
+    ["plan a b", "--to is missing"],
+    ["recast a b", "--dtype is missing"],
+    ["convert a b --to hf --dtype int4", '--dtype is "int4", expected one of keep, f32'],
+    ["convert a b --to hf --quant-dialect gptq", '--quant-dialect is "gptq"'],
+    ["convert a b --to hf --align 512", '--align is "512", expected one of 256, 4096'],
+    ["convert a b --to hf --verify maybe", '--verify is "maybe"'],
+    ["verify a b --verify off", '--verify is "off", expected logits or bytes'],
+    ["verify a b --threads 0", '--threads is "0", expected a whole number from 1 to 1024'],
+    ["verify a b --top1 98", '--top1 is "98", expected a fraction, from 0 to 1'],
+    ["verify a b --memory", "--memory <size>"],
+    ["logits a --out --json", '--out is "--json"'],
+    ["logits a --tokens 0", '--tokens is "0"'],
+  ])("%s", async (line, saying) => {
+    // An error of a run with --json in it is JSON; this table reads the text.
+    if (line.includes("--json")) {
+      const { status, json } = await run(line);
+      expect([status, json().error.code]).toEqual([2, "USAGE"]);
+      expect(json().error.message).toContain(saying);
+    } else await refused(line, "USAGE", saying);
+  });
+
+  it("an empty path", async () => {
+    const { status, stderr } = await run(["inspect", ""]);
+    expect([status, stderr.split("\n")[0]]).toEqual([2, 'USAGE  SRC is "", expected a path']);
+  });
+
+  it("every flag, with every command that it does not belong to", async () => {
+    for (const { name, flags } of commands) {
+      for (const flag of Object.keys(FLAGS) as FlagName[]) {
+        if (flags.includes(flag)) continue;
+        const long = longOf(flag);
+        if (flag === "json") throw new Error("every command has --json");
+        await refused(`${GOOD[name]} ${long} 1`, "USAGE", `${long} does not belong to ${name}`);
+      }
+    }
+  });
+});

@@ -1,0 +1,259 @@
+/** What people read. */
+import { describe, expect, it } from "vitest";
+import { commands } from "../../src/cli/commands/index.ts";
+import { versionOf } from "../../src/cli/version.ts";
+import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "./fakes.ts";
+
+const shown = async (line: string, over = {}) => (await run(line, { over })).stdout;
+
+describe("summaries", () => {
+  it("convert", async () =>
+    expect(await shown("convert a b.isologit")).toMatchInlineSnapshot(`
+    "wrote        out.isologit
+    format       hf to packed, 3.0 MiB
+    source       ./source
+    values       recast: rounded once, to the dtypes asked for
+    root         sha256:aaaa, source
+                 sha256:bbbb, written
+    read         6.0 MiB
+    written      3.0 MiB
+    time         1.50 s, 2.0 MiB/s written
+    peak memory  220.0 MiB resident
+    plan         plan-1
+
+    verdict  within: the same model within the limits of its recast
+    run on   wasm, 2 threads, SIMD
+    cover    same, 182 tensors, 1,234,567 elements
+    bytes    within, 182 tensors, 3.0 MiB
+    logits   within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
+             KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
+             NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
+             controls not run
+    limits   KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
+    "
+  `));
+
+  it("convert, not verified", async () => {
+    const exact = {
+      ...CONVERTED,
+      exact: true,
+      source: { ...CONVERTED.source, root: null },
+      destination: { ...CONVERTED.destination, root: null },
+      verification: null,
+    };
+    expect(
+      await shown("convert a b.isologit --verify off", { convert: async () => exact }),
+    ).toMatchInlineSnapshot(`
+      "wrote        out.isologit
+      format       hf to packed, 3.0 MiB
+      source       ./source
+      values       exact: every bit is kept
+      read         6.0 MiB
+      written      3.0 MiB
+      time         1.50 s, 2.0 MiB/s written
+      peak memory  220.0 MiB resident
+      plan         plan-1
+
+      verdict  not verified, as --verify off asks
+      "
+    `);
+  });
+
+  it("verify, different", async () => {
+    expect(await shown("verify a b", { verify: async () => DIFFERENT })).toMatchInlineSnapshot(`
+      "A     a
+      B     b
+      root  sha256:aaaa, A
+            sha256:bbbb, B
+
+      verdict           different: not the same model
+      run on            wasm, 2 threads, SIMD
+      cover             same, 182 tensors, 1,234,567 elements
+      bytes             within, 182 tensors, 3.0 MiB
+      logits            within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
+                        KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
+                        NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
+                        controls not run
+      limits            KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
+      first divergence  layer 3 (attention), door attn.q
+                        model.layers.3.q_proj.weight
+      finding           tokenizer.json differs
+      "
+    `);
+  });
+
+  it("verify by bytes", async () => {
+    const report = {
+      ...VERIFIED,
+      verdict: "same",
+      backend: null,
+      device: null,
+      rungs: VERIFIED.rungs.slice(0, 2),
+      limits: {},
+      roots: { a: "sha256:aaaa", b: "sha256:aaaa" },
+    };
+    expect(await shown("verify a b --verify bytes", { verify: async () => report })).toMatchInlineSnapshot(`
+      "A     a
+      B     b
+      root  sha256:aaaa, both sides
+
+      verdict  same: the same model
+      run on   no forward pass
+      cover    same, 182 tensors, 1,234,567 elements
+      bytes    within, 182 tensors, 3.0 MiB
+      "
+    `);
+  });
+
+  it("inspect", async () =>
+    expect(await shown("inspect a --tensors")).toMatchInlineSnapshot(`
+    "format        hf
+    dialect       hf
+    family        nemotron-h
+    pattern       M-M*-
+    layers        2 mamba, 1 attention, 2 mlp
+    parameters    8,101,234,567 (8.10 billion)
+    size          15.1 GiB
+    quantization  none
+    side files    config.json, tokenizer.json
+
+    dtype  tensors     bytes    share
+    BF16        40  15.1 GiB  100.0 %
+    F32          4   2.0 KiB    0.0 %
+
+    dtype  shape  layer  role   name
+    F32        8      0  ssm.d  backbone.D
+    "
+  `));
+
+  it("plan", async () =>
+    expect(await shown("plan a b.isologit --verbose")).toMatchInlineSnapshot(`
+    "plan         plan-1
+    source       hf, 6.0 MiB, ./source
+    destination  packed, 3.0 MiB, out.isologit
+    values       recast: some values are rounded
+    reads        6.0 MiB
+    writes       3.0 MiB in 1 file
+    peak memory  64.0 MiB of buffers
+    warning      12 padded rows stay: no file says the true vocabulary
+
+    dtype  becomes  tensors     bytes
+    BF16   kept           1  64.0 KiB
+    BF16   F8_E4M3        1  18.5 KiB
+
+      bytes  file
+    3.0 MiB  (the destination itself)
+
+    dtype               shape     bytes  name
+    BF16             512 x 64  64.0 KiB  backbone.embeddings.weight
+    BF16 to F8_E4M3  296 x 64  18.5 KiB  backbone.layers.0.mixer.in_proj.weight  from layers.0.in_proj
+    "
+  `));
+
+  it("logits", async () =>
+    expect(await shown("logits a")).toMatchInlineSnapshot(`
+    "wrote   logits.safetensors
+    logits  F32, 16 tokens x 131,072 vocabulary entries
+    run on  wasm, 2 threads, SIMD
+    time    0.50 s, 32.0 tokens/s
+    "
+  `));
+
+  it("doctor", async () =>
+    expect(await shown("doctor --kernels")).toMatchInlineSnapshot(`
+    "node       v20.20.2
+    platform   linux x64
+    cores      2 cores
+    memory     8.0 GiB
+    disk free  100.0 GiB
+    staged     nothing left over
+
+    backend           device
+    wasm     ready    2 threads, software
+    webgpu   missing  no Vulkan loader
+
+    kernel  backend  cases  worst error   bound
+    linear  wasm        12       1.2e-6  4.0e-6  ok
+    ssd     wasm         9        0.005  1.0e-5  out of bound
+    "
+  `));
+
+  it("formats", async () =>
+    expect(await shown("formats")).toMatchInlineSnapshot(`
+    "format  read  written  endings    what it is
+    hf      yes   yes                 Hugging Face folder
+    packed  yes   yes      .isologit  one packed file
+    nemo1   yes   no                  .nemo archive
+
+    family      dialects  recipes
+    nemotron-h  hf        nemotron-h, all-linear
+
+    recast    written to
+    keep      hf, packed
+    fp8-e4m3  hf, packed
+
+    backends  wasm
+    "
+  `));
+});
+
+it("controls are counted, and those with nothing to confuse are not", async () => {
+  const controls = [{ caught: true }, { caught: null }, { caught: false }];
+  const rungs = [
+    { rung: "logits", verdict: "unproven", metrics: { ...METRICS, controls, routing: { flips: 2 } } },
+  ];
+  const text = await shown("verify a b", { verify: async () => ({ ...VERIFIED, rungs }) });
+  expect(text).toContain("1 of 2 controls caught");
+  expect(text).toContain("2 routing flips");
+});
+
+it("nothing is wider than 100 columns, nor coloured, where stdout is a file", async () => {
+  const root = `sha256:${"a".repeat(64)}`;
+  const long = {
+    ...VERIFIED,
+    roots: { a: root, b: root.replaceAll("a", "b") },
+    findings: [],
+  };
+  const lines = [
+    await shown("verify a b", { verify: async () => long }),
+    ...(await Promise.all(commands.map(({ name }) => shown(`${name} --help`)))),
+    await shown("--help"),
+  ].flatMap((text) => text.split("\n"));
+  expect(lines.filter((line) => line.length > 100 || line.includes("\u001b"))).toEqual([]);
+});
+
+it("a long pattern is broken, not cut", async () => {
+  const pattern = "M-".repeat(60);
+  const base = JSON.parse(await shown("inspect a --json"));
+  const text = await shown("inspect a", { inspect: async () => ({ ...base, pattern }) });
+  expect(text.replaceAll(/\s/g, "")).toContain(pattern);
+});
+
+describe("help", () => {
+  it("lists every command, its examples, and what a status means", async () => {
+    const help = await shown("--help");
+    for (const { name } of commands) expect(help).toContain(`\n  ${name} `);
+    expect(help).toContain("Exit status:");
+    expect((await run("--help")).status).toBe(0);
+  });
+
+  it.each(commands)("$name shows its flags and examples", async ({ name, examples }) => {
+    const { status, stdout, stderr } = await run(`${name} --help`);
+    expect([status, stderr]).toEqual([0, ""]);
+    for (const example of examples) expect(stdout).toContain(`  isologit ${example}\n`);
+    expect(stdout).not.toContain("--calibrate");
+    expect((await run(`help ${name}`)).stdout).toBe(stdout);
+  });
+
+  it.each(commands)("$name's examples are commands that work", async ({ examples }) => {
+    for (const example of examples) {
+      expect((await run(example.replace(/ > .*/, ""))).status).toBeLessThan(2);
+    }
+  });
+
+  it("prints the version of the package", async () => {
+    const { status, stdout } = await run("--version");
+    expect([status, stdout]).toEqual([0, `${versionOf()}\n`]);
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+/);
+  });
+});

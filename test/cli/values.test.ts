@@ -1,0 +1,91 @@
+import { describe, expect, it } from "vitest";
+import { choice, decimal, ids, integer, size, text } from "../../src/cli/values.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+
+const refusal = (act: () => unknown): IsologitError => {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof IsologitError) return error;
+  }
+  return expect.fail("it was not refused");
+};
+
+describe("sizes", () => {
+  it.each([
+    ["1", 1],
+    ["1073741824", 2 ** 30],
+    ["64B", 64],
+    ["1GiB", 2 ** 30],
+    ["512MiB", 2 ** 29],
+    ["5GB", 5e9],
+    ["1.5GiB", 1.5 * 2 ** 30],
+    ["2TB", 2e12],
+    ["3KiB", 3072],
+    ["3kB", 3000],
+    ["3KB", 3000],
+  ])("%s is %d bytes", (given, bytes) => expect(size(given, "--memory")).toBe(bytes));
+
+  it.each(["", "0", "-1", "1G", "1 GiB", "GiB", "1iB", "1e9", "0x10", "9000TiB", "1gib", "NaN", "1.GiB"])(
+    "%j is refused by flag, value and expectation",
+    (given) => {
+      const { code, message } = refusal(() => size(given, "--memory"));
+      expect(code).toBe("USAGE");
+      expect(message).toBe(
+        `--memory is ${JSON.stringify(given)}, expected a size such as 1GiB, 512MiB, 5GB or 1073741824`,
+      );
+    },
+  );
+});
+
+describe("token ids", () => {
+  it.each([
+    ["1,2,3", [1, 2, 3]],
+    ["7", [7]],
+    [" 1, 2 ,3\n4 5\n", [1, 2, 3, 4, 5]],
+    ["[1, 2,\n 3]", [1, 2, 3]],
+  ])("%j", (given, expected) => expect(ids(given, "--ids")).toEqual(expected));
+
+  it.each(["", "1,,2", "1,-2", "1,2.5", "a", "[]", "2147483648"])("%j is refused", (given) => {
+    expect(refusal(() => ids(given, "--ids")).message).toMatch(/^an id of --ids is "/);
+  });
+});
+
+describe("numbers and words", () => {
+  it("keeps whole numbers in their range", () => {
+    expect(integer(1, 8)("8", "--threads")).toBe(8);
+    for (const given of ["0", "9", "1.5", "", "x", "-1", "1e3"]) {
+      expect(refusal(() => integer(1, 8)(given, "--threads")).message).toBe(
+        `--threads is ${JSON.stringify(given)}, expected a whole number from 1 to 8`,
+      );
+    }
+  });
+
+  it("keeps fractions in their range", () => {
+    const top1 = decimal(0, 1, "a fraction");
+    expect([
+      top1("0.98", "--top1"),
+      top1("1", "--top1"),
+      top1(".5", "--top1"),
+      top1("1e-3", "--top1"),
+    ]).toEqual([0.98, 1, 0.5, 0.001]);
+    for (const given of ["1.1", "-0.1", "NaN", "Infinity", "1e999", "", "98%"]) {
+      expect(refusal(() => top1(given, "--top1")).code).toBe("USAGE");
+    }
+    expect(refusal(() => decimal(0, Number.POSITIVE_INFINITY, "nats")("1e999", "--kl")).message).toBe(
+      '--kl is "1e999", expected nats, 0 or more',
+    );
+  });
+
+  it("tells a promised word from an unknown one", () => {
+    const backend = choice(["auto", "wasm"], ["webgpu"]);
+    expect(backend("wasm", "--backend")).toBe("wasm");
+    expect(refusal(() => backend("webgpu", "--backend")).code).toBe("NOT_AVAILABLE");
+    expect(refusal(() => backend("cuda", "--backend")).code).toBe("USAGE");
+  });
+
+  it("takes no flag for a value", () => {
+    expect(text("x", "--out")).toBe("x");
+    expect(refusal(() => text("--json", "--out")).message).toBe('--out is "--json", expected a value');
+  });
+});
