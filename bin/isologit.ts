@@ -1,10 +1,8 @@
 #!/usr/bin/env node
 /** The executable. It parses nothing. */
 import { guardProcess, processIo } from "../src/cli/io.ts";
-import type { Library } from "../src/cli/library.ts";
+import * as library from "../src/index.ts";
 import { main } from "../src/cli/main.ts";
-
-const library = {} as Library; // INTEGRATION: replace by `import * as library from "../src/index.ts"`
 
 const io = processIo();
 guardProcess(io);
