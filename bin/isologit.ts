@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /** The executable. It parses nothing. */
 import { guardProcess, processIo } from "../src/cli/io.ts";
-import * as library from "../src/index.ts";
 import { main } from "../src/cli/main.ts";
+import * as library from "../src/index.ts";
 
 const io = processIo();
 guardProcess(io);

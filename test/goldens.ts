@@ -8,7 +8,8 @@ import type { DType } from "../src/core/dtype.ts";
 import { widen } from "../src/core/float.ts";
 import { memorySource } from "../src/io/memory.ts";
 
-export const golden = (name: string): string => new URL(`../fixtures/nemotron-h/${name}`, import.meta.url).pathname;
+export const golden = (name: string): string =>
+  new URL(`../fixtures/nemotron-h/${name}`, import.meta.url).pathname;
 
 /** A folder for this test file, gone afterwards. */
 export function workFolder(): string {
@@ -19,7 +20,9 @@ export function workFolder(): string {
 
 /** Every file below a folder, by relative path, with its bytes. */
 export function filesOf(folder: string): Map<string, Buffer> {
-  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  );
   const paths = files.map((entry) => join(entry.parentPath, entry.name));
   return new Map(paths.sort().map((path) => [path.slice(folder.length + 1), readFileSync(path)]));
 }
@@ -34,7 +37,12 @@ export interface StoredArray {
 export async function arraysOf(path: string): Promise<ReadonlyMap<string, StoredArray>> {
   const bytes = new Uint8Array(readFileSync(path));
   const { tensors } = await readHeader(memorySource(path, bytes));
-  return new Map(tensors.map(({ name, dtype, shape, begin, end }) => [name, { dtype, shape, bytes: bytes.slice(begin, end) }]));
+  return new Map(
+    tensors.map(({ name, dtype, shape, begin, end }) => [
+      name,
+      { dtype, shape, bytes: bytes.slice(begin, end) },
+    ]),
+  );
 }
 
 export function floatsOf({ bytes }: StoredArray): Float32Array {

@@ -43,7 +43,12 @@ describe("the same input gives the same bytes", () => {
     const files: Buffer[] = [];
     for (const options of [{}, { threads: 1 }, { threads: 3, memoryBytes: 8 * 1024 * 1024 }]) {
       const packed = fresh(".isologit");
-      await convert(golden("sharded"), packed, { dtype, keepEnds: dtype === "keep" ? undefined! : 0, verify: "off", ...options });
+      await convert(golden("sharded"), packed, {
+        dtype,
+        keepEnds: dtype === "keep" ? undefined! : 0,
+        verify: "off",
+        ...options,
+      });
       files.push(readFileSync(packed));
     }
     expect(files[1]!.equals(files[0]!)).toBe(true);
@@ -72,7 +77,10 @@ describe("a recast says what it did", () => {
     // M-M*-M*-M with two layers kept at each end: layers 2, 4 and 5 have projections of Mamba or MLP blocks
     expect(new Set(cast.map((name) => name.split(".")[2]))).toEqual(new Set(["2", "4", "5"]));
     const config = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
-    expect(config.quantization_config).toMatchObject({ quant_method: "compressed-tensors", format: "float-quantized" });
+    expect(config.quantization_config).toMatchObject({
+      quant_method: "compressed-tensors",
+      format: "float-quantized",
+    });
   });
 
   it("FP8 back to BF16 is plain again, and BF16 of that to FP8 gives the same codes", async () => {
@@ -104,7 +112,8 @@ describe("names and shards", () => {
     for (const shard of shards) expect(shard).toMatch(/^model-\d{5}-of-\d{5}\.safetensors$/);
     let total = 0;
     for (const shard of shards) {
-      for (const { bytes } of (await arraysOf(join(folder, String(shard)))).values()) total += bytes.byteLength;
+      for (const { bytes } of (await arraysOf(join(folder, String(shard)))).values())
+        total += bytes.byteLength;
     }
     expect(index.metadata.total_size).toBe(total);
   });
@@ -116,7 +125,9 @@ describe("names and shards", () => {
     // one character shorter: the header's padding takes it up
     const bytes = readFileSync(file);
     const size = Number(bytes.readBigUInt64LE());
-    const header = bytes.toString("latin1", 8, 8 + size).replace("backbone.embeddings.weight", "backbone.embedding.weight");
+    const header = bytes
+      .toString("latin1", 8, 8 + size)
+      .replace("backbone.embeddings.weight", "backbone.embedding.weight");
     bytes.write(header.padEnd(size), 8, "latin1");
     writeFileSync(file, bytes);
     await convert(singular, packed, { verify: "off" });
@@ -158,9 +169,13 @@ describe("a destination appears whole or not at all", () => {
     bytes.writeUInt16LE(0x7fc0, 8 + size + header[name].data_offsets[0] + 2 * 1234);
     writeFileSync(file, bytes);
     const destination = fresh();
-    const failed = await convert(folder, destination, { to: "hf", dtype: "fp8-e4m3" }).catch((error) => error);
+    const failed = await convert(folder, destination, { to: "hf", dtype: "fp8-e4m3" }).catch(
+      (error) => error,
+    );
     expect(failed).toMatchObject({ code: "NON_FINITE", exit: 3, at: { tensor: name, index: 1234 } });
-    expect(readdirSync(work).filter((entry) => entry.startsWith(destination.slice(work.length + 1)))).toEqual([]);
+    expect(readdirSync(work).filter((entry) => entry.startsWith(destination.slice(work.length + 1)))).toEqual(
+      [],
+    );
   });
 
   it("a value that F16 cannot hold stops the run, unless allowed", async () => {
@@ -186,7 +201,11 @@ describe("plan", () => {
     expect(existsSync(destination)).toBe(false);
     expect(report.exact).toBe(false);
     expect(report.tensors.length).toBeGreaterThan(90);
-    const converted = await convert(golden("sharded"), destination, { dtype: "fp8-e4m3", keepEnds: 0, verify: "off" });
+    const converted = await convert(golden("sharded"), destination, {
+      dtype: "fp8-e4m3",
+      keepEnds: 0,
+      verify: "off",
+    });
     expect(converted.plan).toBe(report.id);
     expect(readFileSync(destination).byteLength).toBe(report.bytesWritten);
   });
@@ -207,6 +226,9 @@ describe("plan", () => {
     ["UNSUPPORTED", () => convert(golden("moe"), fresh(".isologit"))],
     ["USAGE", () => convert(golden("tiny"), fresh(".isologit"), { ids: [512] })],
     ["USAGE", () => convert(golden("tiny"), join(golden("tiny"), "inside.isologit"))],
-    ["RECIPE_INVALID", () => convert(golden("tiny"), fresh(), { to: "hf", dtype: "fp8-e4m3", recipe: "none" })],
+    [
+      "RECIPE_INVALID",
+      () => convert(golden("tiny"), fresh(), { to: "hf", dtype: "fp8-e4m3", recipe: "none" }),
+    ],
   ] as const)("refuses with %s", async (code, work) => expect(await codeOf(work)).toBe(code));
 });

@@ -76,6 +76,8 @@ const WORDS: Readonly<Record<string, string>> = {
 
 const positive = z.number().int().positive();
 const eps = z.number().positive();
+/** zod's own number refuses infinity, which is this limit's usual value */
+const limit = z.custom<number>((value) => typeof value === "number" && value >= 0, "expected a number of at least 0");
 /** Only these values are computed; any other changes the function. */
 const off = z.literal(false).optional();
 
@@ -98,8 +100,8 @@ const Schema = z.object({
   mamba_n_groups: positive.optional(),
   conv_kernel: positive.optional(),
   mamba_d_conv: positive.optional(),
-  time_step_limit: z.tuple([z.number(), z.number()]).nullish(),
-  mamba_dt_limit: z.tuple([z.number(), z.number()]).nullish(),
+  time_step_limit: z.tuple([limit, limit]).nullish(),
+  mamba_dt_limit: z.tuple([limit, limit]).nullish(),
   num_attention_heads: positive.optional(),
   num_key_value_heads: positive.optional(),
   head_dim: positive.nullish(),
