@@ -205,26 +205,7 @@ export function f32ToBf16(from: usize, to: usize, count: i32): void {
   let i = 0;
   for (; i + 8 <= count; i += 8) {
     const p = from + ((<usize>i) << 2);
-    const v = i8x16.shuffle(
-      narrowBf16(v128.load(p)),
-      narrowBf16(v128.load(p, 16)),
-      0,
-      1,
-      4,
-      5,
-      8,
-      9,
-      12,
-      13,
-      16,
-      17,
-      20,
-      21,
-      24,
-      25,
-      28,
-      29,
-    );
+    const v = i16x8.narrow_i32x4_u(narrowBf16(v128.load(p)), narrowBf16(v128.load(p, 16)));
     v128.store(to + ((<usize>i) << 1), v);
   }
   for (; i < count; i++) {
@@ -249,26 +230,7 @@ export function f32ToF16(from: usize, to: usize, count: i32): void {
   let i = 0;
   for (; i + 8 <= count; i += 8) {
     const p = from + ((<usize>i) << 2);
-    const v = i8x16.shuffle(
-      narrowF16(v128.load(p)),
-      narrowF16(v128.load(p, 16)),
-      0,
-      1,
-      4,
-      5,
-      8,
-      9,
-      12,
-      13,
-      16,
-      17,
-      20,
-      21,
-      24,
-      25,
-      28,
-      29,
-    );
+    const v = i16x8.narrow_i32x4_u(narrowF16(v128.load(p)), narrowF16(v128.load(p, 16)));
     v128.store(to + ((<usize>i) << 1), v);
   }
   for (; i < count; i++) {
