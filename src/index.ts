@@ -15,7 +15,7 @@ export type {
   VerifyOptions,
   VerifyReport,
 } from "./api.ts";
-export { convert, plan } from "./convert/convert.ts";
+export { convert, plan, recast } from "./convert/convert.ts";
 export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
 export { type ErrorCode, IsologitError } from "./core/errors.ts";
 export type { Event } from "./core/events.ts";

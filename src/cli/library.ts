@@ -25,6 +25,7 @@ export interface DoctorOptions extends Pick<RunOptions, "threads" | "backend"> {
 export interface Library {
   plan(src: string, dst: string, options: PlanOptions): Promise<PlanReport>;
   convert(src: string, dst: string, options: ConvertOptions): Promise<ConvertReport>;
+  recast(src: string, dst: string, options: ConvertOptions): Promise<ConvertReport>;
   verify(a: string, b: string, options: VerifyOptions): Promise<VerifyReport>;
   logits(src: string, options: LogitsOptions): Promise<LogitsReport>;
   inspect(src: string, options: InspectOptions): Promise<InspectReport>;

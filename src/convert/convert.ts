@@ -120,9 +120,33 @@ export async function convert(
   }
 }
 
+/**
+ * `convert` that keeps the format.
+ *
+ * @throws USAGE when the destination's ending says another format
+ */
+export async function recast(
+  source: string,
+  destination: string,
+  options: ConvertOptions,
+): Promise<ConvertReport> {
+  const { format } = await openCheckpoint(source, options.formats);
+  const said = endingFormat(destination, options.formats ?? allFormats);
+  if (said !== undefined && said.id !== format) {
+    const next = { next: "use convert, or a destination without that ending" };
+    throw new IsologitError(
+      "USAGE",
+      `the source is ${format}, but ${destination} ends as ${said.id} does`,
+      {},
+      next,
+    );
+  }
+  return await convert(source, destination, { ...options, to: format });
+}
+
 async function prepare(source: string, destination: string, options: PlanOptions) {
   const checkpoint = await openCheckpoint(source, options.formats);
-  const format = writtenFormat(destination, options);
+  const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
   const planned = await planConversion({
     source: checkpoint,
@@ -134,31 +158,27 @@ async function prepare(source: string, destination: string, options: PlanOptions
   return { format, checkpoint, planned };
 }
 
-/** The format asked for, or the one that the destination's ending says. */
+type Written = Format & Required<Pick<Format, "writes">>;
+
+/** The format asked for, the one that the destination's ending says, or the source's own. */
 function writtenFormat(
+  source: Checkpoint,
   destination: string,
   { to, formats = allFormats }: PlanOptions,
-): Format & Required<Pick<Format, "writes">> {
-  const writers = formats.filter((format) => format.writes !== undefined);
-  const format =
-    to === undefined
-      ? writers.find(({ writes }) => writes!.endings.some((ending) => destination.endsWith(ending)))
-      : writers.find(({ id }) => id === to);
-  if (format === undefined) {
-    const known = writers.map(({ id }) => id).join(", ");
-    throw to === undefined
-      ? new IsologitError(
-          "USAGE",
-          `the ending of ${destination} names no format`,
-          {},
-          { next: `pass --to, one of ${known}` },
-        )
-      : new IsologitError(
-          "NOT_WRITTEN",
-          `the format ${to} is not written by this version; it writes ${known}`,
-        );
-  }
-  return format as Format & Required<Pick<Format, "writes">>; // filtered on it above
+): Written {
+  const writers = formats.filter((format): format is Written => format.writes !== undefined);
+  const wanted = to ?? endingFormat(destination, writers)?.id ?? source.format;
+  const format = writers.find(({ id }) => id === wanted);
+  if (format !== undefined) return format;
+  const known = writers.map(({ id }) => id).join(", ");
+  throw new IsologitError(
+    "NOT_WRITTEN",
+    `the format ${wanted} is not written by this version; it writes ${known}`,
+  );
+}
+
+function endingFormat(destination: string, formats: readonly Format[]): Format | undefined {
+  return formats.find(({ writes }) => writes?.endings.some((ending) => destination.endsWith(ending)));
 }
 
 async function write(

@@ -13,11 +13,21 @@ import { movesOf, shapeOf } from "../core/layout.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Family } from "../families/define.ts";
-import { dialectOf, leavesOf, type Matched, matchRoles, type Stored, storedBy } from "../families/match.ts";
+import {
+  dialectOf,
+  leavesOf,
+  type Matched,
+  matchRoles,
+  type Role,
+  type Stored,
+  storedBy,
+} from "../families/match.ts";
 import { type Policy, policyOf, recastFor } from "../recast/policy.ts";
 import {
   pairScales,
+  QUANTIZATION_FILES,
   quantizationConfig,
+  SCALE_SHAPE,
   type Scales,
   scaleName,
   withDtype,
@@ -29,6 +39,8 @@ import { DEFAULT_MEMORY_BYTES, poolSize } from "./pool.ts";
 /** One tensor's way from source to destination. */
 export interface Job {
   readonly tensor: WantedTensor;
+  /** what it is in the model, the first of those it joins; null for a scale */
+  readonly role: Role | null;
   readonly origin: Origin;
   readonly sourceDtype: DType;
   readonly count: number;
@@ -150,7 +162,8 @@ function jobsFor(
   };
   const companionsOf = new Map<string, string[]>();
   for (const name of scales.companions) {
-    const owner = scales.ownerOf.get(name)!;
+    const owner = scales.ownerOf.get(name);
+    if (owner === undefined) continue; // a scale of the KV cache: it belongs to no weight, and is kept below
     companionsOf.set(owner, [...(companionsOf.get(owner) ?? []), name]);
   }
   for (const one of stored) {
@@ -161,7 +174,7 @@ function jobsFor(
     const role = source.roles.get(leavesOf(one.layout)[0]!)!;
     const to = recastFor(role, sourceDtype, policy, source);
     const origin: Origin = { moves: movesOf(one.layout), roles: source.origin };
-    const common = { origin, sourceDtype, count: countOf(shape) };
+    const common = { role, origin, sourceDtype, count: countOf(shape) };
     if (to === "keep") {
       add({ ...common, tensor: { name, dtype: sourceDtype, shape } });
       // A kept FP8 weight keeps its scales, under the names they have.
@@ -182,8 +195,9 @@ function jobsFor(
         ...(scaleTo !== undefined && { scaleTo }),
       },
     });
-    if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: [1] });
+    if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: SCALE_SHAPE });
   }
+  for (const name of scales.companions) if (!scales.ownerOf.has(name)) add(kept(source.tensors.get(name)!));
   return { jobs, tensors };
 }
 
@@ -213,6 +227,7 @@ function kept(tensor: Tensor): Job {
   const whole = { of: name, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
   return {
     tensor: { name, dtype, shape },
+    role: null,
     origin: { moves: [whole], roles: new Map([[name, [whole]]]) },
     sourceDtype: dtype,
     count,
@@ -231,27 +246,36 @@ async function sidecarsFor(source: Matched, jobs: readonly Job[], scales: Scales
   const cast = jobs.filter((job) => job.cast !== undefined);
   if (config === undefined || cast.length === 0) return { sidecars, warnings: [] };
   await using file = await store.open(config.span.file);
-  const before = new TextDecoder("utf-8", { fatal: true }).decode(
-    await readRange(file, config.span.offset, config.span.size),
+  const stored = await readRange(file, config.span.offset, config.span.size);
+  const { text, warnings } = configFor(
+    new TextDecoder("utf-8", { fatal: true }).decode(stored),
+    jobs,
+    scales,
+    policy,
   );
-  const fp8 = jobs.filter((job) => isFp8(job.tensor.dtype));
-  let text = before;
-  const warnings: string[] = [];
-  if (cast.some((job) => isFp8(job.tensor.dtype))) {
-    const linear = jobs.filter((job) => job.tensor.shape.length === 2 && job.tensor.name.endsWith(".weight"));
-    const quantization = quantizationConfig(
-      fp8.map((job) => job.tensor.name),
-      linear.filter((job) => !isFp8(job.tensor.dtype)).map((job) => job.tensor.name),
+  const rewritten = { path: config.path, bytes: new TextEncoder().encode(text) };
+  const kept = sidecars.filter((one) => one !== config && !QUANTIZATION_FILES.includes(one.path));
+  return { sidecars: [...kept, rewritten].sort((a, b) => (a.path < b.path ? -1 : 1)), warnings };
+}
+
+/** config.json's text after a recast. */
+function configFor(text: string, jobs: readonly Job[], scales: Scales, policy: Policy) {
+  const fp8 = jobs.filter(({ tensor }) => isFp8(tensor.dtype));
+  if (jobs.some(({ cast }) => cast !== undefined && isFp8(cast.to))) {
+    const linear = jobs.filter(({ role, tensor }) => {
+      return (
+        (role?.spec.kind === "matrix" || role?.spec.kind === "router") && tensor.name.endsWith(".weight")
+      );
+    });
+    const { config, warnings } = quantizationConfig(
+      fp8.map(({ tensor }) => tensor.name),
+      linear.filter(({ tensor }) => !isFp8(tensor.dtype)).map(({ tensor }) => tensor.name),
       fp8[0]!.tensor.dtype,
     );
-    warnings.push(...quantization.warnings);
-    text = withQuantization(text, quantization.config);
-  } else {
-    if (scales.scaleOf.size > 0 && fp8.length === 0) text = withoutQuantization(text);
-    if (policy.torchDtype !== null) text = withDtype(text, policy.torchDtype);
+    return { text: withQuantization(text, config), warnings };
   }
-  const bytes = new TextEncoder().encode(text);
-  return { sidecars: sidecars.map((one) => (one === config ? { path: one.path, bytes } : one)), warnings };
+  const plain = scales.scaleOf.size > 0 && fp8.length === 0 ? withoutQuantization(text) : text;
+  return { text: policy.torchDtype === null ? plain : withDtype(plain, policy.torchDtype), warnings: [] };
 }
 
 async function shardsOf(source: Checkpoint): Promise<Manifest["shards"]> {
@@ -268,14 +292,15 @@ async function shardsOf(source: Checkpoint): Promise<Manifest["shards"]> {
 
 /** The plan as a person reads it. */
 export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, origin, sourceDtype }) => {
-    const roles = origin.moves.map((move) => move.of).filter((of) => of !== null);
-    const role = plan.source.roles.get(roles[0] ?? "");
+  return plan.jobs.map(({ tensor, role, origin, sourceDtype }) => {
+    const from = origin.moves
+      .flatMap(({ of }) => (of === null ? [] : (origin.roles.get(of) ?? [])))
+      .map(({ of }) => of);
     return {
       name: tensor.name,
       role: role?.spec.role ?? "scale",
       layer: role?.layer?.index ?? null,
-      from: [...new Set(roles.flatMap((r) => origin.roles.get(r)!.map((move) => move.of)))].join(", "),
+      from: [...new Set(from)].join(", "),
       dtype: tensor.dtype,
       sourceDtype,
       shape: tensor.shape,

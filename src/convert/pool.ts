@@ -115,8 +115,8 @@ export class Lane {
     });
   }
 
+  /** Calls that are still waiting fail. */
   async close(): Promise<void> {
-    this.#worker.removeAllListeners("exit");
     await this.#worker.terminate();
   }
 }

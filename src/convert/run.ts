@@ -5,12 +5,11 @@ import type { Span } from "../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
-import { NARROW } from "../core/float.ts";
 import { type Band, bandsOf, gather } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sha256 } from "../core/root.ts";
 import type { Staging } from "../io/staged.ts";
-import { scaleOf } from "../recast/cast.ts";
+import { overflow, scaleOf } from "../recast/cast.ts";
 import { readScale } from "../recast/spelling.ts";
 import { throughSlots } from "./bands.ts";
 import type { Job, Plan } from "./plan.ts";
@@ -173,7 +172,7 @@ class Work {
         const toAt = slot.at + size;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
         const { overflowAt } = await lane.call({ op: "band", at: slot.at, size, cast: call });
-        if (overflowAt >= 0 && !allowOverflow) throw overflow(to, lo + overflowAt);
+        if (overflowAt >= 0 && !allowOverflow) throw shifted(overflow(to, overflowAt), lo);
         await staging.writeAt(
           place.file,
           place.offset + lo * written,
@@ -226,11 +225,4 @@ function shifted(error: unknown, lo: number): unknown {
   if (!(error instanceof IsologitError) || error.at.index === undefined) return error;
   const index = error.at.index + lo;
   return new IsologitError(error.code, `${error.message} at index ${index}`, { ...error.at, index });
-}
-
-function overflow(to: FloatDType, index: number): IsologitError {
-  const max = to === "F32" ? Infinity : NARROW[to].max;
-  return new IsologitError("OVERFLOW", `the value at index ${index} exceeds ${max}, the largest ${to}`, {
-    index,
-  });
 }

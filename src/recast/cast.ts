@@ -65,6 +65,12 @@ export function scaleOf(amax: number, to: Fp8): number {
   return clipped ? f32OfBits(bitsOfF32(scale) + 1) : scale;
 }
 
+/** The refusal of a finite value that `to` cannot hold. */
+export function overflow(to: FloatDType, index: number): IsologitError {
+  const max = to === "F32" ? 2 ** 128 * (1 - 2 ** -24) : NARROW[to].max;
+  return new IsologitError("OVERFLOW", `a weight exceeds ${max}, the largest ${to}`, { index });
+}
+
 /**
  * @param memory    shared; it may grow
  * @param scratchAt SCRATCH_BYTES here belong to this caster alone

@@ -103,7 +103,7 @@ async function bytesRung(a: Ready, b: Ready, options: VerifyOptions): Promise<By
   const watch = options.watch ?? unwatched;
   await using pool = new Pool(poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads));
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
-  return compareBytes({ a, b, pool, advance, signal: options.signal });
+  return await compareBytes({ a, b, pool, advance, signal: options.signal });
 }
 
 function bytesVerdict({ differences, recast }: BytesResult): Verdict {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { FIRST_ADDRESS, sharedMemory } from "../../kernels/module.ts";
 import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
 import { createCaster, SCRATCH_BYTES } from "../../src/recast/cast.ts";
-import type { Arena } from "../../src/recast/tensor.ts";
+import type { Arena } from "./tensor.ts";
 
 export async function arenaOf(size: number): Promise<Arena> {
   const memory = sharedMemory(SCRATCH_BYTES + size);

@@ -3,8 +3,8 @@ import { type FloatDType, isFp8, widthOf } from "../../src/core/dtype.ts";
 import { bitsOfF32, decode, encodeBits, f32OfBits, NARROW, type NarrowDType } from "../../src/core/float.ts";
 import { scaleOf } from "../../src/recast/cast.ts";
 import { type Fp8, fp8Code, halfToFp8, widenBits } from "../../src/recast/table.ts";
-import type { Arena } from "../../src/recast/tensor.ts";
 import { arenaOf, castBytes, casts, everyCode, everyHalf, seeded, u16, u32 } from "./arena.ts";
+import type { Arena } from "./tensor.ts";
 
 let arena: Arena;
 beforeAll(async () => {

@@ -2,8 +2,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
 import { bitsOfF32, encode, f32OfBits, widen } from "../../src/core/float.ts";
 import { fp8Code } from "../../src/recast/table.ts";
-import { type Arena, recastTensor } from "../../src/recast/tensor.ts";
 import { arenaOf, golden, seeded, u16, u32 } from "./arena.ts";
+import { type Arena, recastTensor } from "./tensor.ts";
 
 let arena: Arena;
 beforeAll(async () => {

@@ -77,7 +77,10 @@ const WORDS: Readonly<Record<string, string>> = {
 const positive = z.number().int().positive();
 const eps = z.number().positive();
 /** zod's own number refuses infinity, which is this limit's usual value */
-const limit = z.custom<number>((value) => typeof value === "number" && value >= 0, "expected a number of at least 0");
+const limit = z.custom<number>(
+  (value) => typeof value === "number" && value >= 0,
+  "expected a number of at least 0",
+);
 /** Only these values are computed; any other changes the function. */
 const off = z.literal(false).optional();
 

@@ -1,8 +1,7 @@
-/** One tensor recast in memory, start to end: the order of steps that conversion follows band by band. */
-import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
-import { IsologitError } from "../core/errors.ts";
-import { NARROW } from "../core/float.ts";
-import { type Caster, scaleOf } from "./cast.ts";
+/** One tensor recast in memory, start to end, by the caster that conversion drives band by band. */
+import { type FloatDType, isFp8, widthOf } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { type Caster, overflow, scaleOf } from "../../src/recast/cast.ts";
 
 /** Memory that a caster works in: `size` bytes at `at` of `memory`, apart from the caster's scratch. */
 export interface Arena {
@@ -77,12 +76,6 @@ export function recastTensor(
     out.set(viewOf(arena, toAt, n * written), lo * written);
   });
   return { bytes: out, ...recast };
-}
-
-/** The refusal of a finite value that `to` cannot hold. */
-export function overflow(to: FloatDType, index: number): IsologitError {
-  const max = to === "F32" ? 2 ** 128 * (1 - 2 ** -24) : NARROW[to].max;
-  return new IsologitError("OVERFLOW", `a weight exceeds ${max}, the largest ${to}`, { index });
 }
 
 /** An index within a band as the index within the tensor, which is named. */
