@@ -34,7 +34,7 @@ function tile(w: usize, x: usize, columns: i32, sums: usize): void {
   let b2 = a0;
   let b3 = a0;
   const end = w + <usize>((columns + 3) >> 2) * W_STEP;
-  for (; w < end; w += W_STEP, x += X_STEP) {
+  do {
     const a = v128.load(x);
     const b = v128.load(x, 16);
     let row = v128.load(w);
@@ -49,7 +49,9 @@ function tile(w: usize, x: usize, columns: i32, sums: usize): void {
     row = v128.load(w, 48);
     a3 = mulAdd(a3, row, a);
     b3 = mulAdd(b3, row, b);
-  }
+    w += W_STEP;
+    x += X_STEP;
+  } while (w != end);
   v128.store(sums, sumLanesOfFour(a0, a1, a2, a3));
   v128.store(sums, sumLanesOfFour(b0, b1, b2, b3), 16);
 }
