@@ -75,7 +75,7 @@ export async function bothForms<P>(
   return [got, wanted];
 }
 
-/** max |got - wanted| / max |wanted|, the divisor at least the smallest normal F32; infinite where a number is missing. */
+/** max |got - wanted| / max |wanted|, the divisor at least the least normal F32; infinite where a number is missing. */
 export function errorOf(got: Float32Array, wanted: Float64Array): number {
   let difference = 0;
   let largest = 2 ** -126;

@@ -1,5 +1,4 @@
-// Stored elements to F32, exactly: subnormals, infinities and NaNs included. Integers do the work, since a float
-// multiply by 2^120 stalls on each subnormal.
+// Stored elements to F32, exactly: subnormals, infinities and NaNs included. Exponents are re-biased as integers.
 import { loadPart } from "./lanes";
 
 /** The dtypes as types of the compiler, so that each gets loops of its own: branches inside cost more than decoding. */

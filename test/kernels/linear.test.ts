@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { type LinearParams, linear } from "../../kernels/linear.ts";
+import { ROUNDING } from "../../kernels/define.ts";
+import { type LinearParams, linear, roundingsOf } from "../../kernels/linear.ts";
 import { widen } from "../../kernels/widen.ts";
 import { tableOf } from "../../src/core/float.ts";
 import { runOn } from "./run.ts";
@@ -46,6 +47,27 @@ describe.each(NARROW)("every code of %s", (dtype) => {
     const got = await runOn(backend, linear, { ...sizes, dtype, scale: 1 }, [codes, Float32Array.of(1)]);
     const sums = tableOf(dtype).map((value) => 0 + value); // a sum starts at 0, and 0 + -0 is 0
     expect(firstUnequal(got, sums)).toBe(-1);
+  });
+});
+
+describe("is off by the roundings on a term's way, whatever the signs", () => {
+  it.each([1, 3, 64, 511, 512, 513, 1037, 4099])("%d columns", async (cols) => {
+    const size = { ...p, cols, inWidth: cols };
+    const operands = [ramp(p.rows * cols, 0.7), ramp(p.tokens * cols, 1.3)];
+    const got = await runOn(backend, linear, size, operands);
+    const [wanted, magnitude] = [operands, operands.map((x) => x.map(Math.abs))].map((inputs) => {
+      const out = new Float64Array(got.length);
+      linear.oracle(
+        size,
+        inputs.map((x) => Float64Array.from(x)),
+        out,
+      );
+      return out;
+    });
+    got.forEach((y, i) => {
+      const allowed = roundingsOf(cols) * ROUNDING * magnitude![i]!;
+      expect(Math.abs(y - wanted![i]!), `output ${i}`).toBeLessThanOrEqual(allowed);
+    });
   });
 });
 
