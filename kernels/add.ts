@@ -1,5 +1,5 @@
 /** The residual stream: out = a + b. `out` may be `a` or `b`. */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface AddParams {
   readonly count: number;
@@ -13,7 +13,7 @@ export const add: Kernel<AddParams> = {
   ],
   output: ({ count }) => ({ name: "out", length: count, dtype: "F32" }),
   cases: [{ count: 1 }, { count: 4 }, { count: 1027 }],
-  bound: () => ULP, // one rounding
+  bound: () => ROUNDING, // one rounding
   oracle(_, [a, b], out) {
     for (let i = 0; i < out.length; i++) out[i] = a![i]! + b![i]!;
   },

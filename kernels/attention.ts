@@ -2,7 +2,7 @@
  * Causal attention with shared keys and values: query head a reads key-value head floor(a / (heads / kvHeads)).
  * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs one row of scores, never [T, T].
  */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface AttentionParams {
   readonly tokens: number;
@@ -26,9 +26,10 @@ export const attention: Kernel<AttentionParams> = {
     { tokens: 13, heads: 8, kvHeads: 2, dim: 16 },
     { tokens: 50, heads: 2, kvHeads: 2, dim: 64 },
   ],
-  // A score is off by dim / 4 + 5 roundings of sum|q k| / sqrt(dim), about 0.64 sqrt(dim); that is the relative error of
-  // its exponential, and twice that of its share. Mixing adds one rounding a token, exp and division 5.
-  bound: ({ tokens, dim }) => (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + tokens + 5) * ULP,
+  // A score is off by dim / 4 + 5 roundings of sum|q k| / sqrt(dim), about 0.64 sqrt(dim) for
+  // normal operands; that is the relative error
+  // of its exponential, and twice that of its share. Mixing adds one rounding a token, exp and division 5.
+  bound: ({ tokens, dim }) => (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + tokens + 5) * ROUNDING,
   oracle({ tokens, heads, kvHeads, dim }, [q, k, v], out) {
     for (let a = 0; a < heads; a++) {
       const shared = Math.floor((a * kvHeads) / heads);

@@ -1,7 +1,7 @@
 /** Holds every kernel on a backend to its oracle: the admission of a kernel, and `isologit doctor --kernels`. */
 import { widthOf } from "../src/core/dtype.ts";
 import { IsologitError } from "../src/core/errors.ts";
-import { decode, encode, tableOf, widen } from "../src/core/float.ts";
+import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
 import type { Backend, Fill, Kernel, Operand } from "./define.ts";
 import { kernels } from "./index.ts";
 
@@ -75,7 +75,7 @@ export async function bothForms<P>(
   return [got, wanted];
 }
 
-/** max |got - wanted| / max |wanted|, the divisor at least the smallest normal F32; infinite where a number is missing. */
+/** max |got - wanted| / max |wanted|, the divisor at least the least normal F32; infinite where a number is missing. */
 export function errorOf(got: Float32Array, wanted: Float64Array): number {
   let difference = 0;
   let largest = 2 ** -126;
@@ -101,15 +101,20 @@ export function splitMix64(seed: bigint): () => bigint {
 
 /** An operand's stored elements. "codes" means the narrow types: a BF16 or F32 of any bits would overflow a sum. */
 function bytesOf({ length, dtype }: Operand, fill: Fill, random: () => bigint): Uint8Array {
-  const array = Array.from({ length });
-  if (dtype === "F32") return new Uint8Array(Float32Array.from(array, () => draw(fill, random)).buffer);
-  const finite = Array.from(tableOf(dtype).keys()).filter((code) => Number.isFinite(decode(dtype, code)));
-  const codeOf =
+  const numbers = () => Float32Array.from({ length }, () => draw(fill, random));
+  if (dtype === "F32") return new Uint8Array(numbers().buffer);
+  const codes =
     fill === "codes" && dtype !== "BF16"
-      ? (i: number) => finite[(i * 7919) % finite.length]! // a prime step visits every code
-      : () => encode(dtype, draw(fill, random));
-  const codes = array.map((_, i) => codeOf(i));
+      ? everyCode(dtype, length)
+      : Array.from(numbers(), (value) => encode(dtype, value));
   return new Uint8Array((widthOf(dtype) === 1 ? Uint8Array.from(codes) : Uint16Array.from(codes)).buffer);
+}
+
+/** `length` finite codes, all of them in turn where there is room; a prime step mixes large and small. */
+function everyCode(dtype: NarrowDType, length: number): readonly number[] {
+  const table = tableOf(dtype);
+  const finite = [...table.keys()].filter((code) => Number.isFinite(table[code]));
+  return Array.from({ length }, (_, i) => finite[(i * 7919) % finite.length]!);
 }
 
 /**

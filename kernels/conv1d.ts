@@ -2,7 +2,7 @@
  * Mamba-2's short convolution over one stream (x, B or C): causal, one filter a channel, then bias and SiLU.
  * The last tap multiplies the current token; before the start there are zeros.
  */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface Conv1dParams {
   readonly tokens: number;
@@ -28,9 +28,9 @@ export const conv1d: Kernel<Conv1dParams> = {
     { tokens: 3, width: 70, kernel: 1 },
     { tokens: 40, width: 32, kernel: 4 },
   ],
-  // A sum of K products and a bias is off by K + 1 roundings of the sum of magnitudes, which is below K + 1 times the
-  // largest term; silu follows it (slope at most 1.1) and adds 6 roundings of its own.
-  bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + 6) * ULP,
+  // A sum of K products and a bias is off by K + 1 roundings of the sum of magnitudes: at most K + 1 times the largest,
+  // which is taken to be no larger than the largest |out|. silu follows it (slope at most 1.1) and adds 6 of its own.
+  bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + 6) * ROUNDING,
   oracle({ tokens, width, kernel }, [x, taps, bias], out) {
     for (let c = 0; c < width; c++) {
       const sums = new Float64Array(tokens + kernel).fill(bias![c]!);

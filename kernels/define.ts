@@ -41,8 +41,8 @@ export interface Kernel<P = unknown> {
   wgsl?(p: P): { readonly code: string; readonly workgroups: readonly [number, number, number] };
 }
 
-/** Half a unit in the last place of 1, as F32: the largest relative error of one rounding. */
-export const ULP = 2 ** -24;
+/** The largest relative error of one rounding to F32. */
+export const ROUNDING = 2 ** -24;
 
 /** The dtypes that kernels decode, in the order that kernels/wasm/decode.ts numbers them. */
 export const STORED = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] as const satisfies readonly FloatDType[];

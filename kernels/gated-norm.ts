@@ -1,5 +1,5 @@
 /** Mamba-2's norm: the gate first, g = y * silu(z); then each group of channels has its own root mean square. */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface GatedNormParams {
   readonly tokens: number;
@@ -23,9 +23,9 @@ export const gatedNorm: Kernel<GatedNormParams> = {
     { tokens: 5, width: 64, groups: 8, eps: 1e-6 },
     { tokens: 2, width: 1030, groups: 2, eps: 1e-5 },
   ],
-  // silu is off by at most 6 roundings (exp 3, a sum, a quotient, a product), y * silu by 7; so is the root mean square,
-  // a mean of such squares. Their quotient and the gain end in one rounding more.
-  bound: () => 15 * ULP,
+  // silu is off by at most 6 roundings (exp 3, a sum, a quotient, a product), y * silu by 7; so is the root mean
+  // square, a mean of such squares. Their quotient and the gain end in one rounding more.
+  bound: () => 15 * ROUNDING,
   oracle({ tokens, width, groups, eps }, [y, z, gain], out) {
     const run = width / groups;
     const square = new Float64Array(tokens * groups); // [T, groups]

@@ -1,5 +1,5 @@
 /** The activation of Nemotron's MLP: y = max(x, 0)^2. `y` may be `x`. */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface Relu2Params {
   readonly count: number;
@@ -10,7 +10,7 @@ export const relu2: Kernel<Relu2Params> = {
   inputs: ({ count }) => [{ name: "x", length: count, dtype: "F32", hard: "wide" }],
   output: ({ count }) => ({ name: "y", length: count, dtype: "F32" }),
   cases: [{ count: 1 }, { count: 4 }, { count: 1027 }],
-  bound: () => ULP, // one rounding
+  bound: () => ROUNDING, // one rounding
   oracle(_, [x], y) {
     for (let i = 0; i < y.length; i++) y[i] = x![i]! > 0 ? x![i]! ** 2 : 0;
   },

@@ -1,5 +1,5 @@
 /** Root-mean-square norm of each token: gain * x / sqrt(mean(x^2) + eps). The gain is plain: no "1 +". */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface RmsNormParams {
   readonly tokens: number;
@@ -21,7 +21,7 @@ export const rmsNorm: Kernel<RmsNormParams> = {
     { tokens: 2, width: 1030, eps: 1e-5 },
   ],
   // F64 throughout, then one rounding; what F64 itself loses is 2^-29 of that a term.
-  bound: ({ width }) => ULP * (1 + width * 2 ** -28),
+  bound: ({ width }) => ROUNDING * (1 + width * 2 ** -28),
   oracle({ tokens, width, eps }, [x, gain], out) {
     for (let t = 0; t < tokens; t++) {
       const row = x!.subarray(t * width, (t + 1) * width); // [width]

@@ -1,9 +1,10 @@
 /**
  * Mamba-2's state-space scan (SSD; Dao and Gu, arXiv 2405.21060), as the recurrence it defines. Per head k, with the B
  * and C of group floor(k / (heads / groups)):
- *   delta = clamp(softplus(dt + dt_bias), dtMin, dtMax), S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x.
+ *   delta = clamp(softplus(dt + dt_bias), dtMin, dtMax)
+ *   S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
  */
-import { type Kernel, ULP } from "./define.ts";
+import { type Kernel, ROUNDING } from "./define.ts";
 
 export interface SsdParams {
   readonly tokens: number;
@@ -38,8 +39,9 @@ export const ssd: Kernel<SsdParams> = {
   ],
   // A term enters with 8 roundings (softplus 6, two products). Each step adds three: a product, a sum, and a decay
   // exp(-a) that is off by 3 + 8 a (its argument by 8), where a exp(-a) stays below 0.4. The sum over the state adds
-  // state / 4 + 3. All of it counts magnitudes: with terms of random sign their sum is about sqrt(state) / 2 of |y|.
-  bound: ({ tokens, state }) => (8 + 5 * tokens + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ULP,
+  // state / 4 + 3. All of it counts magnitudes, whose sum is about sqrt(state) / 2 of |y| for terms of random sign, as
+  // the cases draw them; so the bound is for such operands.
+  bound: ({ tokens, state }) => (8 + 5 * tokens + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING,
   oracle({ tokens, heads, headDim, groups, state, dtMin, dtMax }, [x, B, C, dt, aLog, D, dtBias], y) {
     const at = (t: number, k: number) => (t * groups + Math.floor((k * groups) / heads)) * state;
     const delta = (t: number, k: number) =>

@@ -1,6 +1,6 @@
 /** Stored elements as F32: scale * x. Embedding rows and vectors become activations here. */
 import type { FloatDType } from "../src/core/dtype.ts";
-import { type Kernel, STORED, ULP } from "./define.ts";
+import { type Kernel, ROUNDING, STORED } from "./define.ts";
 
 export interface WidenParams {
   readonly count: number;
@@ -18,7 +18,7 @@ export const widen: Kernel<WidenParams> = {
     { count: 259, dtype, scale: 1 },
     { count: 1022, dtype, scale: Math.fround(0.0173) },
   ]),
-  bound: ({ scale }) => (scale === 1 ? 0 : ULP), // decoding is exact; the scale is one rounding
+  bound: ({ scale }) => (scale === 1 ? 0 : ROUNDING), // decoding is exact; the scale is one rounding
   oracle({ scale }, [x], y) {
     for (let i = 0; i < y.length; i++) y[i] = scale * x![i]!;
   },

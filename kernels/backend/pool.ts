@@ -28,14 +28,15 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
   const { words, numbers, failure } = mailboxOver(mailbox);
   const workers = Array.from({ length: threads }, (_, index) => {
     const start: WorkerStart = { memory, mailbox, index, threads };
-    return new Worker(built(import.meta.url, "./worker.js"), { workerData: start });
+    // execArgv: flags of this process, such as --input-type, may not fit a worker.
+    return new Worker(built(import.meta.url, "./worker.js"), { workerData: start, execArgv: [] });
   });
   await Promise.all(workers.map((worker) => once(worker, "message")));
 
   let settle: { resolve(): void; reject(error: unknown): void } | undefined;
   for (const worker of workers) {
     worker.on("message", () => settle?.resolve());
-    worker.on("error", (cause) => settle?.reject(fault("a worker thread died", cause)));
+    worker.on("error", (cause) => settle?.reject(kernelFault("a worker thread died", cause)));
     worker.unref(); // an idle pool does not keep the process alive; a running one does, by its first worker
   }
 
@@ -60,7 +61,7 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
         settle = undefined;
         workers[0]!.unref();
       }
-      if (words[WORD.FAILED] !== 0) throw fault(Buffer.from(failure).toString().replace(/\0+$/, ""));
+      if (words[WORD.FAILED] !== 0) throw kernelFault(Buffer.from(failure).toString().replace(/\0+$/, ""));
     },
 
     async [Symbol.asyncDispose]() {
@@ -69,6 +70,7 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
   };
 }
 
-function fault(message: string, cause?: unknown): IsologitError {
+/** A trap or a dead thread: never the user's doing. */
+export function kernelFault(message: string, cause?: unknown): IsologitError {
   return new IsologitError("INTERNAL", `a kernel failed: ${message}`, {}, { cause });
 }

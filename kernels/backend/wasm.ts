@@ -5,7 +5,7 @@ import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Region } from "../define.ts";
 import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
 import { createHeap, type Span } from "./heap.ts";
-import { createPool } from "./pool.ts";
+import { createPool, kernelFault } from "./pool.ts";
 
 export interface WasmOptions {
   /** worker threads; with 1 there is none, and all runs on the calling thread */
@@ -62,7 +62,11 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
       return;
     }
     if (scratchBytes > 0) args.push(scratchAt);
-    functions[wasm.fn]!(...args, 0, items);
+    try {
+      functions[wasm.fn]!(...args, 0, items);
+    } catch (cause) {
+      throw kernelFault(String(cause), cause);
+    }
     if (performance.now() - pausedAt > PATIENCE_MS) {
       await setImmediate();
       pausedAt = performance.now();

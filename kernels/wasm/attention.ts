@@ -49,11 +49,13 @@ export function attention(
 function exponentials(scores: usize, count: i32, peak: f32): f32 {
   for (let i = count; i & 3; i++) store<f32>(scores + ((<usize>i) << 2), -f32.MAX_VALUE);
   let sum = f32x4.splat(0);
-  for (let i = 0; i < count; i += 4) {
+  let i = 0;
+  do {
     const at = scores + ((<usize>i) << 2);
     const e = exp4(f32x4.sub(v128.load(at), f32x4.splat(peak)));
     v128.store(at, e);
     sum = f32x4.add(sum, e);
-  }
+    i += 4;
+  } while (i < count);
   return sumLanes(sum);
 }

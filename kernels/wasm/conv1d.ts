@@ -27,13 +27,14 @@ export function conv1d(
     }
     const at = (<usize>channel) << 2;
     const start = loadPart(bias + at, lanes);
-    for (let t = 0; t < tokens; t++) {
+    let t = 0;
+    do {
       let sum = start;
       for (let j = max(0, kernel - 1 - t); j < kernel; j++) {
         const v = loadPart(x + <usize>(t - (kernel - 1) + j) * step + at, lanes);
         sum = f32x4.add(sum, f32x4.mul(v, v128.load(scratch + ((<usize>j) << 4))));
       }
       storePart(out + <usize>t * step + at, silu4(sum), lanes);
-    }
+    } while (++t < tokens);
   }
 }

@@ -1,5 +1,4 @@
-// Stored elements to F32, exactly: subnormals, infinities and NaNs included. Integers do the work, since a float
-// multiply by 2^120 stalls on each subnormal.
+// Stored elements to F32, exactly: subnormals, infinities and NaNs included. Exponents are re-biased as integers.
 import { loadPart } from "./lanes";
 
 /** The dtypes as types of the compiler, so that each gets loops of its own: branches inside cost more than decoding. */
@@ -87,11 +86,15 @@ function values<T>(codes: v128): v128 {
 }
 
 function decodeAs<T>(from: usize, count: i32, to: usize, step: usize): void {
-  let i = 0;
-  for (; i + 4 <= count; i += 4, from += 4 * width<T>(), to += step) {
-    v128.store(to, values<T>(codes<T>(from)));
+  if (count >= 4) {
+    const end = to + <usize>(count >> 2) * step;
+    do {
+      v128.store(to, values<T>(codes<T>(from)));
+      from += 4 * width<T>();
+      to += step;
+    } while (to != end);
   }
-  if (i < count) v128.store(to, values<T>(codesPart<T>(from, count - i)));
+  if (count & 3) v128.store(to, values<T>(codesPart<T>(from, count & 3)));
 }
 
 /**

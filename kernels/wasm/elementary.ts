@@ -1,5 +1,6 @@
 // exp and its kin on four lanes: our own, with a fixed order of operations, so that every machine gives the same
-// bits. No fused multiply-add and no relaxed instruction. Errors are a few units in the last place.
+// bits. No fused multiply-add and no relaxed instruction. Worst errors over ten million arguments, in units of the last
+// place where results are normal: exp 1.0, silu 3.0, softplus 2.6.
 
 @inline
 function powerOfTwo(n: v128): v128 {
@@ -7,7 +8,7 @@ function powerOfTwo(n: v128): v128 {
 }
 
 /**
- * e^x, below 1.5 ulp where the result is normal. Above 88.7 it is infinite, below -104 zero.
+ * e^x. Above 88.7 it is infinite, below -104 zero.
  * x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, so that n times the first is exact); e^r by the
  * polynomial of Cephes' expf; 2^n in two halves, since 2^128 and 2^-150 are no floats themselves.
  */

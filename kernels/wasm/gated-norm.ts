@@ -16,11 +16,13 @@ export function gatedNorm(
 ): void {
   for (let item = from; item < to; item++) {
     const first = (<usize>item * <usize>run) << 2;
-    for (let i = 0; i < run; i += 4) {
+    let i = 0;
+    do {
       const at = first + ((<usize>i) << 2);
       const g = f32x4.mul(loadPart(y + at, run - i), silu4(loadPart(z + at, run - i)));
       storePart(out + at, g, run - i);
-    }
+      i += 4;
+    } while (i < run);
     const group = (<usize>(item % groups) * <usize>run) << 2;
     normalize(out + first, gain + group, out + first, run, eps);
   }

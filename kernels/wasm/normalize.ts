@@ -24,12 +24,14 @@ export function normalize(x: usize, gain: usize, out: usize, width: i32, eps: f6
   }
   const mean = (f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)) / <f64>width;
   const factor = f64x2.splat(1.0 / sqrt(mean + eps));
-  for (let i = 0; i < width; i += 4) {
+  let i = 0;
+  do {
     const at = (<usize>i) << 2;
     const v = loadPart(x + at, width - i);
     const g = loadPart(gain + at, width - i);
     const a = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(low(v), factor), low(g)));
     const b = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(high(v), factor), high(g)));
     storePart(out + at, v128.shuffle<f32>(a, b, 0, 1, 4, 5), width - i);
-  }
+    i += 4;
+  } while (i < width);
 }

@@ -14,11 +14,13 @@ function step(s: usize, b: usize, c: usize, bytes: usize, decay: f32, input: f32
   const keep = f32x4.splat(decay);
   const add = f32x4.splat(input);
   let sum = f32x4.splat(0);
-  for (let i: usize = 0; i < bytes; i += 16) {
+  let i: usize = 0;
+  do {
     const next = f32x4.add(f32x4.mul(keep, v128.load(s + i)), f32x4.mul(add, v128.load(b + i)));
     v128.store(s + i, next);
     sum = f32x4.add(sum, f32x4.mul(next, v128.load(c + i)));
-  }
+    i += 16;
+  } while (i < bytes);
   return sumLanes(sum);
 }
 
@@ -61,12 +63,13 @@ export function ssd(
         v128.store(bRow + at(i), loadPart(b + stream + at(i), state - i));
         v128.store(cRow + at(i), loadPart(c + stream + at(i), state - i));
       }
-      for (let i = 0; i < headDim; i++) {
+      let i = 0;
+      do {
         const element = at((t * heads + head) * headDim + i);
         const input = load<f32>(x + element);
         const y = step(states + <usize>i * row, bRow, cRow, row, decay, delta * input);
         store<f32>(out + element, y + skip * input);
-      }
+      } while (++i < headDim);
     }
   }
 }

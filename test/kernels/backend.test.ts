@@ -1,0 +1,138 @@
+import { execFileSync } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { add } from "../../kernels/add.ts";
+import { createHeap } from "../../kernels/backend/heap.ts";
+import { probeBackends, selectBackend } from "../../kernels/backend/select.ts";
+import { createWasmBackend } from "../../kernels/backend/wasm.ts";
+import type { Kernel } from "../../kernels/define.ts";
+import { type Relu2Params, relu2 } from "../../kernels/relu2.ts";
+import { built } from "../../src/core/built.ts";
+import { runOn } from "./run.ts";
+
+const memoryBytes = 1 << 20;
+/** A kernel that is always worth sharing between threads. */
+const shared = <P>(kernel: Kernel<P>): Kernel<P> => ({
+  ...kernel,
+  wasm: { ...kernel.wasm, work: () => Infinity },
+});
+const filled = (value: number) => (view: Uint8Array) => {
+  new Float32Array(view.buffer, view.byteOffset, view.length / 4).fill(value);
+};
+/** A kernel whose last items lie outside of the memory. */
+const astray: Kernel<Relu2Params> = { ...relu2, wasm: { ...relu2.wasm, items: () => 2 ** 30 } };
+
+describe("the heap", () => {
+  it("gives whole cache lines that do not overlap, and joins what comes back", () => {
+    const heap = createHeap(128, 640);
+    const spans = [1, 64, 65, 200].map((bytes) => heap.take(bytes));
+    expect(spans.map(({ address }) => address)).toEqual([128, 192, 256, 384]);
+    expect(() => heap.take(129)).toThrow(/need 129 bytes more; of their ceiling of 640 bytes 128 are free/);
+    for (const i of [0, 2, 1, 3]) heap.give(spans[i]!);
+    expect(heap.take(640).address).toBe(128);
+  });
+
+  it("refuses a span that is not taken", () => {
+    const heap = createHeap(0, 640);
+    const span = heap.take(64);
+    heap.give(span);
+    expect(() => heap.give(span)).toThrow(expect.objectContaining({ code: "INTERNAL" }));
+  });
+});
+
+describe("the WASM backend", () => {
+  it("names need and ceiling when memory runs out", async () => {
+    await using backend = await createWasmBackend({ threads: 1, memoryBytes });
+    expect(() => backend.allocate(memoryBytes + 1)).toThrow(
+      expect.objectContaining({
+        code: "PLAN_MEMORY",
+        message: expect.stringMatching(/1048577 .* 1048576 bytes/),
+      }),
+    );
+  });
+
+  it("addresses almost 4 GiB, and touches none of it before it is written", async () => {
+    await using backend = await createWasmBackend({ threads: 1, memoryBytes: 2 ** 33 });
+    const before = process.memoryUsage().rss;
+    const low = backend.allocate(2 ** 32 - 2 ** 18);
+    const high = backend.allocate(64);
+    await backend.upload(high, 4, filled(-3));
+    await backend.run(add, { count: 1 }, [high, high], high);
+    expect(Array.from(await backend.view(high, 1))).toEqual([-6]);
+    expect(process.memoryUsage().rss - before).toBeLessThan(2 ** 27);
+    backend.release(low);
+  });
+
+  it("refuses operands that are too small or too few", async () => {
+    await using backend = await createWasmBackend({ threads: 1, memoryBytes });
+    const small = backend.allocate(60);
+    const large = backend.allocate(64);
+    const run = (inputs: (typeof small)[]) => backend.run(add, { count: 16 }, inputs, large);
+    await expect(run([large, small])).rejects.toThrow("add wants 64 bytes of b, was given 60");
+    await expect(run([large])).rejects.toThrow("add wants 3 operands, was given 2");
+  });
+
+  it("lets a sum overwrite one of its terms", async () => {
+    await using backend = await createWasmBackend({ threads: 2, memoryBytes });
+    const [a, b] = [backend.allocate(400), backend.allocate(400)];
+    for (const region of [a, b]) await backend.upload(region, 400, filled(0.7));
+    const [before] = await backend.view(a, 1);
+    await backend.run(shared(add), { count: 100 }, [a, b], a);
+    expect(new Set(await backend.view(a, 100))).toEqual(new Set([Math.fround(2 * before!)]));
+  });
+
+  it("runs kernels one after another, in the order of the calls", async () => {
+    await using backend = await createWasmBackend({ threads: 2, memoryBytes });
+    const x = backend.allocate(4096);
+    await backend.upload(x, 4096, filled(1));
+    const doubled = (i: number) => backend.run(i % 2 ? shared(add) : add, { count: 1024 }, [x, x], x);
+    await Promise.all(Array.from({ length: 20 }, (_, i) => doubled(i)));
+    expect(new Set(await backend.view(x, 1024))).toEqual(new Set([2 ** 20]));
+  });
+
+  it.each([
+    ["this thread", 1],
+    ["a worker", 2],
+  ])("tells of a fault in %s as ours, and goes on", async (_, threads) => {
+    await using backend = await createWasmBackend({ threads, memoryBytes });
+    const x = backend.allocate(64);
+    await expect(backend.run(shared(astray), { count: 16 }, [x], x)).rejects.toMatchObject({
+      code: "INTERNAL",
+      message: expect.stringContaining("memory access out of bounds"),
+    });
+    const input = Float32Array.of(-1, 3);
+    expect(Array.from(await runOn(backend, shared(relu2), { count: 2 }, [input]))).toEqual([0, 9]);
+  });
+
+  it("lets the process end, disposed of or not", () => {
+    const url = built(import.meta.url.replace("test/kernels", "kernels"), "./backend/wasm.js").href;
+    const program = `
+      const { createWasmBackend } = await import(${JSON.stringify(url)});
+      await createWasmBackend({ threads: 2, memoryBytes: ${memoryBytes} });
+      const disposed = await createWasmBackend({ threads: 2, memoryBytes: ${memoryBytes} });
+      await disposed[Symbol.asyncDispose]();
+      console.log("end of program");`;
+    const options = { encoding: "utf8", timeout: 20_000 } as const;
+    const out = execFileSync(process.execPath, ["--input-type=module", "--eval", program], options);
+    expect(out).toBe("end of program\n");
+  });
+});
+
+describe("the choice of a backend", () => {
+  it("tells what there is, and why the rest is not", async () => {
+    expect(await probeBackends()).toEqual([
+      expect.objectContaining({ id: "wasm", available: true, software: true, reason: null }),
+      expect.objectContaining({ id: "webgpu", available: false, reason: "not in this version" }),
+    ]);
+  });
+
+  it("takes WASM for auto, and refuses what is absent or unknown", async () => {
+    await using backend = await selectBackend({ backend: "auto", threads: 1, memoryBytes });
+    expect(backend).toMatchObject({ id: "wasm", device: "WASM SIMD, 1 thread" });
+    await expect(selectBackend({ backend: "webgpu", threads: 1, memoryBytes })).rejects.toMatchObject({
+      code: "NOT_AVAILABLE",
+    });
+    await expect(selectBackend({ backend: "gpu", threads: 1, memoryBytes })).rejects.toMatchObject({
+      code: "USAGE",
+    });
+  });
+});

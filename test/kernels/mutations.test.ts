@@ -1,0 +1,165 @@
+/** The bounds are tight enough to see each classic mistake: a kernel held to a wrong oracle must fail. */
+import { afterAll, describe, expect, it } from "vitest";
+import { add } from "../../kernels/add.ts";
+import { attention } from "../../kernels/attention.ts";
+import { createWasmBackend } from "../../kernels/backend/wasm.ts";
+import { checkKernels } from "../../kernels/check.ts";
+import { conv1d } from "../../kernels/conv1d.ts";
+import type { Kernel } from "../../kernels/define.ts";
+import { gatedNorm } from "../../kernels/gated-norm.ts";
+import { linear } from "../../kernels/linear.ts";
+import { relu2 } from "../../kernels/relu2.ts";
+import { rmsNorm } from "../../kernels/rms-norm.ts";
+import { ssd } from "../../kernels/ssd.ts";
+import { widen } from "../../kernels/widen.ts";
+import { decode, encode } from "../../src/core/float.ts";
+
+const backend = await createWasmBackend({ threads: 1, memoryBytes: 64 << 20 });
+afterAll(() => backend[Symbol.asyncDispose]());
+
+type Inputs = readonly Float64Array[];
+
+/** The kernel with an oracle that sees other parameters, other inputs, or both. */
+function believing<P>(kernel: Kernel<P>, params: (p: P) => P, inputs: (x: Inputs, p: P) => Inputs): Kernel {
+  return { ...kernel, oracle: (p: P, x, out) => kernel.oracle(params(p), inputs(x, p), out) } as Kernel;
+}
+const withParams = <P>(kernel: Kernel<P>, params: (p: P) => P) => believing(kernel, params, (x) => x);
+const withInputs = <P>(kernel: Kernel<P>, inputs: (x: Inputs, p: P) => Inputs) =>
+  believing(kernel, (p) => p, inputs);
+
+/** The kernel whose WebAssembly form is passed other parameters. */
+function running<P>(kernel: Kernel<P>, params: (p: P) => P): Kernel {
+  const scalars = (p: P) => kernel.wasm.scalars(params(p));
+  return { ...kernel, wasm: { ...kernel.wasm, scalars } } as Kernel;
+}
+
+/** Inputs with the i-th replaced. */
+const replaced = (x: Inputs, i: number, by: (old: Float64Array) => Float64Array): Inputs =>
+  x.with(i, by(x[i]!));
+const swapped = (x: Inputs, i: number, j: number): Inputs => x.with(i, x[j]!).with(j, x[i]!);
+const zeros = (old: Float64Array) => old.map(() => 0);
+
+/** The columns of `blocks` equal blocks of each row, in the order that `from` gives them. */
+function permuted(
+  x: Float64Array,
+  rows: number,
+  blocks: number,
+  from: (block: number) => number,
+): Float64Array {
+  const width = x.length / rows / blocks;
+  return x.map((_, i) => {
+    const row = Math.floor(i / width / blocks);
+    const block = Math.floor(i / width) % blocks;
+    return x[(row * blocks + from(block)) * width + (i % width)]!;
+  });
+}
+
+/** An oracle in which block k of `out` reads group k mod groups: the blocks' operands and results are dealt anew. */
+function moduloGroups<P extends { tokens: number; heads: number }>(
+  kernel: Kernel<P>,
+  groups: (p: P) => number,
+  perToken: readonly number[],
+  perHead: readonly number[],
+): Kernel {
+  const oracle = (p: P, x: Inputs, out: Float64Array) => {
+    const run = p.heads / groups(p);
+    const deal = (k: number) => (k % run) * groups(p) + Math.floor(k / run); // heads of one group, side by side
+    const back = (k: number) => (k % groups(p)) * run + Math.floor(k / groups(p));
+    const dealt = x.map((operand, i) => {
+      if (perToken.includes(i)) return permuted(operand, p.tokens, p.heads, deal);
+      return perHead.includes(i) ? permuted(operand, 1, p.heads, deal) : operand;
+    });
+    const result = new Float64Array(out.length);
+    kernel.oracle(p, dealt, result);
+    out.set(permuted(result, p.tokens, p.heads, back));
+  };
+  return { ...kernel, oracle } as Kernel;
+}
+
+const reversedTime = (x: Float64Array, tokens: number) => permuted(x, 1, tokens, (t) => tokens - 1 - t);
+
+const mutants: Readonly<Record<string, Kernel>> = {
+  "add: b twice": withInputs(add, (x) => x.with(0, x[1]!)),
+  "relu2: no relu": withInputs(relu2, (x) => replaced(x, 0, (x) => x.map(Math.abs))),
+  "relu2: no square": withInputs(relu2, (x) =>
+    replaced(x, 0, (x) => x.map((v) => Math.sqrt(Math.max(v, 0)))),
+  ),
+  "widen: no scale": withParams(widen, (p) => ({ ...p, scale: 1 })),
+  "widen: FP8 kinds confused": running(widen, (p) => ({
+    ...p,
+    dtype: p.dtype === "F8_E4M3" ? "F8_E5M2" : p.dtype,
+  })),
+  "widen: BF16 read as F16": running(widen, (p) => ({ ...p, dtype: p.dtype === "BF16" ? "F16" : p.dtype })),
+  "widen: E4M3 subnormals are zero": withInputs(widen, (x, p) =>
+    replaced(x, 0, (x) => x.map((v) => (p.dtype === "F8_E4M3" && Math.abs(v) < 2 ** -6 ? 0 : v))),
+  ),
+  "rms-norm: gain is 1 + w": withInputs(rmsNorm, (x) => replaced(x, 1, (gain) => gain.map((w) => 1 + w))),
+  "rms-norm: no eps": withParams(rmsNorm, (p) => ({ ...p, eps: 0 })),
+  "rms-norm: another eps": withParams(rmsNorm, (p) => ({ ...p, eps: 1.2 * p.eps })),
+  "gated-norm: one group": withParams(gatedNorm, (p) => ({ ...p, groups: 1 })),
+  "gated-norm: y gates z": withInputs(gatedNorm, (x) => swapped(x, 0, 1)),
+  "gated-norm: no eps": withParams(gatedNorm, (p) => ({ ...p, eps: 0 })),
+  "gated-norm: norm before gate": {
+    ...gatedNorm,
+    oracle({ tokens, width, groups, eps }: (typeof gatedNorm.cases)[number], [y, z, gain]: Inputs, out) {
+      const run = width / groups;
+      for (let i = 0; i < tokens * width; i++) {
+        const first = i - (i % run);
+        const square = y!.subarray(first, first + run).reduce((sum, v) => sum + (v * v) / run, 0);
+        out[i] = (gain![i % width]! * (y![i]! / Math.sqrt(square + eps)) * z![i]!) / (1 + Math.exp(-z![i]!));
+      }
+    },
+  } as Kernel,
+  "conv1d: taps reversed": withInputs(conv1d, (x, p) =>
+    replaced(x, 1, (taps) => permuted(taps, p.width, p.kernel, (j) => p.kernel - 1 - j)),
+  ),
+  "conv1d: no bias": withInputs(conv1d, (x) => replaced(x, 2, zeros)),
+  "conv1d: sees the future": {
+    ...conv1d,
+    oracle(p: (typeof conv1d.cases)[number], x: Inputs, out) {
+      const taps = permuted(x[1]!, p.width, p.kernel, (j) => p.kernel - 1 - j);
+      const result = new Float64Array(out.length);
+      conv1d.oracle(p, [reversedTime(x[0]!, p.tokens), taps, x[2]!], result);
+      out.set(reversedTime(result, p.tokens));
+    },
+  } as Kernel,
+  "linear: no scale": withParams(linear, (p) => ({ ...p, scale: 1 })),
+  "linear: bands start at row 0": running(linear, (p) => ({ ...p, firstRow: 0 })),
+  "linear: columns start at 0": running(linear, (p) => ({ ...p, inFrom: 0 })),
+  "linear: writes over its neighbours": running(linear, (p) => ({ ...p, outFrom: 0 })),
+  "linear: one column short": running(linear, (p) => ({ ...p, cols: Math.max(p.cols - 1, 1) })),
+  "linear: F32 weights rounded to BF16": withInputs(linear, (x, p) =>
+    replaced(x, 0, (w) => (p.dtype === "F32" ? w.map((v) => decode("BF16", encode("BF16", v))) : w)),
+  ),
+  "ssd: head k uses group k mod groups": moduloGroups(ssd, (p) => p.groups, [0, 3], [4, 5, 6]),
+  "ssd: B and C exchanged": withInputs(ssd, (x) => swapped(x, 1, 2)),
+  "ssd: no D": withInputs(ssd, (x) => replaced(x, 5, zeros)),
+  "ssd: no dt_bias": withInputs(ssd, (x) => replaced(x, 6, zeros)),
+  "ssd: A for A_log": withInputs(ssd, (x) => replaced(x, 4, (a) => a.map((v) => Math.log(Math.abs(v))))),
+  "ssd: no limits of delta": withParams(ssd, (p) => ({ ...p, dtMin: 0, dtMax: Infinity })),
+  "ssd: delta at least 0.001": withParams(ssd, (p) => ({ ...p, dtMin: Math.max(p.dtMin, 0.001) })),
+  "attention: head a uses pair a mod kvHeads": moduloGroups(attention, (p) => p.kvHeads, [0], []),
+  "attention: scores not scaled": withInputs(attention, (x, p) =>
+    replaced(x, 0, (q) => q.map((v) => v * Math.sqrt(p.dim))),
+  ),
+  "attention: k and v exchanged": withInputs(attention, (x) => swapped(x, 1, 2)),
+  "attention: sees only the future": {
+    ...attention,
+    oracle(p: (typeof attention.cases)[number], x: Inputs, out) {
+      const result = new Float64Array(out.length);
+      attention.oracle(
+        p,
+        x.map((operand) => reversedTime(operand, p.tokens)),
+        result,
+      );
+      out.set(reversedTime(result, p.tokens));
+    },
+  } as Kernel,
+};
+
+describe("a wrong kernel exceeds its bound", () => {
+  it.each(Object.entries(mutants))("%s", async (_, mutant) => {
+    const [row] = await checkKernels(backend, [mutant]);
+    expect(row!.ok, `error ${row!.worstError}, bound ${row!.bound}`).toBe(false);
+  });
+});
