@@ -6,6 +6,7 @@ import { afterAll } from "vitest";
 import { readHeader } from "../formats/codec/safetensors.ts";
 import type { DType } from "../src/core/dtype.ts";
 import { widen } from "../src/core/float.ts";
+import { sha256 } from "../src/core/root.ts";
 import { memorySource } from "../src/io/memory.ts";
 
 export const golden = (name: string): string =>
@@ -18,13 +19,13 @@ export function workFolder(): string {
   return folder;
 }
 
-/** Every file below a folder, by relative path, with its bytes. */
-export function filesOf(folder: string): Map<string, Buffer> {
+/** Every file below a folder: its relative path and the SHA-256 of its bytes. */
+export function filesOf(folder: string): Map<string, string> {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
     entry.isFile(),
   );
   const paths = files.map((entry) => join(entry.parentPath, entry.name));
-  return new Map(paths.sort().map((path) => [path.slice(folder.length + 1), readFileSync(path)]));
+  return new Map(paths.sort().map((path) => [path.slice(folder.length + 1), sha256(readFileSync(path))]));
 }
 
 export interface StoredArray {

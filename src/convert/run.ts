@@ -78,6 +78,12 @@ export async function runPlan(running: Running): Promise<void> {
   await staging.settle();
 }
 
+/** The stored tensor of the source that a job draws on first. */
+function sourceOf({ origin }: Job): string {
+  const role = origin.moves.find(({ of }) => of !== null)!.of!;
+  return origin.roles.get(role)![0]!.of!;
+}
+
 /** What `seal` calls a copied side file: "file:" and its path. */
 function copyName(plan: Plan, from: Span): string {
   const sidecar = plan.manifest.sidecars.find((one) => "span" in one && one.span === from);
@@ -122,10 +128,8 @@ class Work {
     try {
       return await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place));
     } catch (error) {
-      const [first] = job.origin.roles.values();
-      throw locate(error, {
-        tensor: job.cast === undefined ? job.tensor.name : (first?.[0]?.of ?? job.tensor.name),
-      });
+      const tensor = sourceOf(job);
+      throw locate(error, { tensor, file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file });
     }
   }
 

@@ -68,6 +68,7 @@ describe("a verdict decides the status", () => {
     const over = {
       verify: async () => verification,
       convert: async () => ({ ...CONVERTED, verification }),
+      recast: async () => ({ ...CONVERTED, verification }),
     };
     for (const line of ["verify a b", "convert a b.isologit", "recast a b --dtype bf16"]) {
       for (const json of ["", " --json"]) expect((await run(line + json, { over })).status).toBe(status);

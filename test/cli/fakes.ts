@@ -103,6 +103,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
   const answers: Library = {
     plan: async () => PLANNED,
     convert: async () => CONVERTED,
+    recast: async () => CONVERTED,
     verify: async () => VERIFIED,
     logits: async (_, { out }) => ({
       backend: "wasm",

@@ -39,8 +39,8 @@ describe("one command is one call, with the options that were given and no other
     ["convert a b.isologit/ --to hf", "convert", ["a", "b.isologit/"], { to: "hf" }],
     ["convert a b --plan p.json", "convert", ["a", "b"], { planFile: "p.json" }],
     [`convert a b --to packed ${all}`, "convert", ["a", "b"], { to: "packed", ...told }],
-    ["recast a b --dtype bf16", "convert", ["a", "b"], { dtype: "bf16" }],
-    [`recast a b ${all}`, "convert", ["a", "b"], told],
+    ["recast a b --dtype bf16", "recast", ["a", "b"], { dtype: "bf16" }],
+    [`recast a b ${all}`, "recast", ["a", "b"], told],
     ["verify a b", "verify", ["a", "b"], {}],
     [
       "verify a b --verify bytes --kl 0.1 --top1 1 --ids 5 --threads 1",
