@@ -1,4 +1,7 @@
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { hex, type Sample, sample, storeOf, written } from "../../fixtures/generate/packed-sample.ts";
 import { CHUNK_BYTES, type Manifest } from "../../formats/define.ts";
@@ -258,6 +261,36 @@ describe("opening", () => {
     const two = { ...one, list: async () => [...(await one.list()), { path: "z", size: 1 }] };
     expect(await packed.detect(two)).toBe("no");
     expect(await codeOf(packed.read(two))).toBe("FORMAT_UNKNOWN");
+  });
+});
+
+describe("docs/packed-format.md", () => {
+  const spec = readFileSync(new URL("../../docs/packed-format.md", import.meta.url), "utf8");
+
+  it("shows the head of the sample as it is", () => {
+    const dump = [...spec.matchAll(/^0000\w+: ((?:[0-9a-f]{4} ?){8})/gm)].map((line) =>
+      line[1]!.replaceAll(" ", ""),
+    );
+    expect(dump.join("")).toBe(Buffer.from(file.subarray(0, 144)).toString("hex"));
+  });
+
+  it("has a reader that runs", () => {
+    const code = /```js\n(.*?)```/s.exec(spec)![1]!;
+    const folder = mkdtempSync(join(tmpdir(), "packed-"));
+    const path = join(folder, "sample.isologit");
+    writeFileSync(path, file);
+    const args = ["--input-type=module", "-e", code, "reader", path];
+    const out = execFileSync(process.execPath, args, { encoding: "utf8" });
+    rmSync(folder, { recursive: true });
+    expect(out.split("\n")).toEqual([
+      "embeddings BF16 [ 4, 3 ] 1280",
+      "in_proj F8_E4M3 [ 2, 5 ] 1536",
+      "none F32 [ 0, 7 ] 1792",
+      "D F32 [ 2 ] 1792",
+      "norm BF16 [] 2048",
+      "intact",
+      "",
+    ]);
   });
 });
 
