@@ -5,12 +5,11 @@
 import type { Checkpoint, RecastRecord, Span, Tensor } from "../src/core/checkpoint.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { readRange, type Store } from "../src/core/io.ts";
-import { parseJsonObject } from "./codec/packed-config.ts";
+import { parseJsonObject } from "../src/core/json.ts";
 import { damageOf } from "./codec/packed-damage.ts";
 import { type Front, readFront } from "./codec/packed-front.ts";
 import { hasMagic, MAGIC } from "./codec/packed-head.ts";
-import type { PackedFile, PackedTensor } from "./codec/packed-index.ts";
-import { CONFIG } from "./codec/packed-index.ts";
+import { CONFIG, type PackedFile, type PackedTensor } from "./codec/packed-index.ts";
 import type { PackedDigests } from "./codec/packed-seals.ts";
 import { trailerOf } from "./codec/packed-trailer.ts";
 import { packedWriter } from "./codec/packed-write.ts";

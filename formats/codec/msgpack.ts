@@ -28,17 +28,24 @@ const packr = new Packr({
   int64AsType: "number",
 });
 
-/** The bytes of a value. Keys keep their order; every form is the shortest, integers from 2^32 on are int 64. */
-export function encodeMsgpack(value: Plain): Uint8Array {
-  return Uint8Array.from(packr.pack(widened(value))); // a copy: the library reuses its buffer
-}
+/** What can be encoded: integers go through `integer` first. */
+export type Spelt =
+  | number
+  | bigint
+  | string
+  | readonly Spelt[]
+  | {
+      readonly [key: string]: Spelt;
+    };
 
 /** The library spells numbers from 2^32 on as floats, and bigints as int 64. */
-function widened(value: Plain): unknown {
-  if (typeof value === "number") return value < 2 ** 32 ? value : BigInt(value);
-  if (typeof value === "string") return value;
-  if (Array.isArray(value)) return value.map(widened);
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, widened(item)]));
+export function integer(value: number): number | bigint {
+  return value < 2 ** 32 ? value : BigInt(value);
+}
+
+/** The bytes of a value. Keys keep their order; every form is the shortest, but integers from 2^32 on are int 64. */
+export function encodeMsgpack(value: Spelt): Uint8Array {
+  return Uint8Array.from(packr.pack(value)); // a copy: the library reuses its buffer
 }
 
 /**

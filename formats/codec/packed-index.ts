@@ -5,7 +5,7 @@
 import { bytesOf, type DType, isDType, type Shape } from "../../src/core/dtype.ts";
 import { IsologitError, type Place } from "../../src/core/errors.ts";
 import { CHUNK_BYTES, type WantedTensor } from "../define.ts";
-import { decodeMsgpack, encodeMsgpack, type Plain } from "./msgpack.ts";
+import { decodeMsgpack, encodeMsgpack, integer, type Plain, type Spelt } from "./msgpack.ts";
 import { HEAD_BYTES, type Range, sameBytes } from "./packed-head.ts";
 
 /** 512 experts in 60 layers, two matrices each, are 61,440 tensors; this is four times that. */
@@ -90,12 +90,14 @@ export function configBytes(contents: Contents): number {
 
 /** The canonical bytes: these keys in this order, shortest forms. */
 export function encodeIndex(index: PackedIndex): Uint8Array {
-  const file = ({ path, offset, size }: PackedFile): Plain => ({ path, offset, size });
+  const placed = ({ offset, size }: Range) => ({ offset: integer(offset), size: integer(size) });
+  const file = (item: PackedFile): Spelt => ({ path: item.path, ...placed(item) });
   return encodeMsgpack({
     dialect: index.dialect,
     chunkBytes: CHUNK_BYTES,
-    tensors: index.tensors.map(({ name, dtype, shape, offset, size, recast }): Plain => {
-      const tensor = { name, dtype, shape, offset, size };
+    tensors: index.tensors.map((item): Spelt => {
+      const { name, dtype, shape, recast } = item;
+      const tensor = { name, dtype, shape: shape.map(integer), ...placed(item) };
       if (recast === undefined) return tensor;
       return { ...tensor, recast: { kind: recast.kind, sourceDtype: recast.sourceDtype } };
     }),
