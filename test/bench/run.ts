@@ -1,0 +1,190 @@
+/**
+ * Speed and memory of the built program, each beside `cp -r` of the same bytes in the same run.
+ *
+ *   npm run bench -- [--preset m2,m6] [--rounds 3] [--items cp,keep,…] [--work FOLDER] [--memory 256MiB]
+ *
+ * Every figure includes syncing to disk. As root on Linux the page cache is dropped before each run; elsewhere the
+ * figures are warm, and say so. Only ratios within a run mean anything: a virtual machine's disk changes by the hour.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { availableParallelism, cpus, freemem, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+
+const { values } = parseArgs({
+  options: {
+    preset: { type: "string", default: "m2,m6" },
+    rounds: { type: "string", default: "3" },
+    items: { type: "string", default: "cp,keep,unpack,fp8,bytes,logits,verify" },
+    work: { type: "string", default: tmpdir() },
+    memory: { type: "string", default: "256MiB" },
+  },
+});
+
+const program = fileURLToPath(new URL("../../bin/isologit.js", import.meta.url));
+
+/** What is measured: a command over a source that writes OUT, which is then synced. */
+interface Item {
+  readonly title: string;
+  readonly aim?: string;
+  command(source: string, out: string): readonly string[];
+}
+
+const memory = ["--memory", values.memory];
+const ours = (...args: readonly string[]) => [
+  process.execPath,
+  program,
+  ...args,
+  ...memory,
+  "--json",
+  "--quiet",
+];
+const ITEMS: Readonly<Record<string, Item>> = {
+  cp: { title: "cp -r", command: (source, out) => ["cp", "-r", source, out] },
+  keep: {
+    title: "convert to packed, --verify off",
+    aim: "<= 1.2 x cp",
+    command: (source, out) => ours("convert", source, out, "--to", "packed", "--verify", "off"),
+  },
+  unpack: {
+    title: "packed back to hf, --verify off",
+    command: (source, out) => ours("convert", `${source}.isologit`, out, "--to", "hf", "--verify", "off"),
+  },
+  fp8: {
+    title: "recast to fp8-e4m3, --verify off",
+    aim: "<= 1.2 x cp",
+    command: (source, out) =>
+      ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off"),
+  },
+  bytes: {
+    title: "verify hf packed, --verify bytes",
+    command: (source) => ours("verify", source, `${source}.isologit`, "--verify", "bytes"),
+  },
+  logits: {
+    title: "logits, 64 tokens",
+    command: (source, out) => ours("logits", source, "--out", out, "--tokens", "64"),
+  },
+  verify: {
+    title: "verify hf packed, all rungs, 64 tokens",
+    command: (source) => ours("verify", source, `${source}.isologit`, "--tokens", "64"),
+  },
+};
+
+interface Run {
+  readonly seconds: number;
+  readonly peakBytes: number;
+}
+
+async function main(): Promise<void> {
+  const items = values.items.split(",").map((id) => ({ id, ...(ITEMS[id] ?? unknown(id)) }));
+  const cold = await dropCaches();
+  const [cpu] = cpus();
+  console.log(
+    `${cpu?.model.trim()}, ${availableParallelism()} cores; Node ${process.version}; cache ${cold ? "cold" : "WARM"}; synced`,
+  );
+  console.log(`rounds ${values.rounds}, --memory ${values.memory}, work in ${values.work}`);
+  for (const name of values.preset.split(",") as ("m2" | "m6")[]) {
+    const source = join(values.work, `isologit-bench-${name}`);
+    if (!existsSync(join(source, "config.json"))) await synthesize(source, { ...preset(name), seed: 0 });
+    if (!existsSync(`${source}.isologit`))
+      await run(ours("convert", source, `${source}.isologit`, "--verify", "off"));
+    const runs = new Map<string, Run[]>(items.map(({ id }) => [id, []]));
+    for (let round = 0; round < Number(values.rounds); round++) {
+      for (const item of items) runs.get(item.id)!.push(await measured(item, source));
+    }
+    print(name, items, runs);
+  }
+}
+
+async function measured(item: Item, source: string): Promise<Run> {
+  const out = join(values.work, "isologit-bench-out");
+  await rm(out, { recursive: true, force: true });
+  await run(["sync"]);
+  await prefault();
+  await dropCaches();
+  const started = performance.now();
+  const peakBytes = await run(item.command(source, out));
+  if (existsSync(out)) await run(["sync", "-f", out]);
+  const seconds = (performance.now() - started) / 1000;
+  await rm(out, { recursive: true, force: true });
+  return { seconds, peakBytes };
+}
+
+/** Runs a child to its end. @returns its peak resident bytes, 0 where the system does not tell */
+async function run(command: readonly string[]): Promise<number> {
+  const [file, ...args] = command;
+  const child = spawn(file!, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const peak = watchPeak(child);
+  const code = await new Promise<number | null>((resolve, reject) =>
+    child.on("error", reject).on("close", resolve),
+  );
+  if (code !== 0) throw new Error(`${command.join(" ")} exited with ${code}`);
+  return peak();
+}
+
+/** VmHWM of /proc, read while the child lives: the high-water mark, so the last reading is enough. */
+function watchPeak(child: ChildProcess): () => number {
+  let peak = 0;
+  const read = async () => {
+    const text = await readFile(`/proc/${child.pid}/status`, "utf8").catch(() => "");
+    peak = Math.max(peak, 1024 * Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? 0));
+  };
+  const timer = setInterval(read, 20);
+  child.on("close", () => clearInterval(timer));
+  return () => peak;
+}
+
+async function dropCaches(): Promise<boolean> {
+  return writeFile("/proc/sys/vm/drop_caches", "3").then(
+    () => true,
+    () => false,
+  );
+}
+
+/** In a virtual machine memory that lies free goes back to the host; the next user would pay for its return. */
+async function prefault(): Promise<void> {
+  if (!existsSync("/dev/shm")) return;
+  const path = `/dev/shm/isologit-bench-${process.pid}`;
+  const mebibytes = Math.floor(Math.min(8 * 2 ** 30, freemem() / 2) / 2 ** 20);
+  await run(["dd", "if=/dev/zero", `of=${path}`, "bs=1M", `count=${mebibytes}`, "status=none"]).catch(
+    () => 0,
+  );
+  await rm(path, { force: true });
+}
+
+function print(
+  name: string,
+  items: readonly (Item & { id: string })[],
+  runs: ReadonlyMap<string, readonly Run[]>,
+): void {
+  console.log(`\n${name}${" ".repeat(42 - name.length)}wall s (min-max)      / cp (min-max)   peak MiB  aim`);
+  const base = runs.get("cp");
+  for (const { id, title, aim } of items) {
+    const mine = runs.get(id)!;
+    const wall = mine.map(({ seconds }) => seconds);
+    const ratio = base === undefined ? [] : mine.map(({ seconds }, i) => seconds / base[i]!.seconds);
+    const peak = Math.max(...mine.map(({ peakBytes }) => peakBytes)) / 2 ** 20;
+    console.log(
+      `${title.padEnd(42)}${spread(wall).padEnd(22)}${spread(ratio).padEnd(18)}${peak.toFixed(0).padStart(7)}  ${aim ?? ""}`,
+    );
+  }
+}
+
+/** Median, and the range it was found in. */
+function spread(numbers: readonly number[]): string {
+  if (numbers.length === 0) return "-";
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const half = Math.floor(sorted.length / 2);
+  const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+  return `${median.toFixed(2)} (${sorted[0]!.toFixed(2)}-${sorted.at(-1)!.toFixed(2)})`;
+}
+
+function unknown(id: string): never {
+  throw new Error(`there is no item ${id}; there are ${Object.keys(ITEMS).join(", ")}`);
+}
+
+await main();
