@@ -1,6 +1,6 @@
 /** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
-import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
+import { readFile, realpath } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
@@ -9,7 +9,7 @@ import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { exists, Staging, stagingPath } from "../io/staged.ts";
+import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
 import { readiness, verifyCheckpoints } from "../verify/verify.ts";
 import { version } from "../version.ts";
@@ -62,7 +62,7 @@ export async function convert(
   const { verify: _, ...shared } = options;
   if (level !== "off") readiness(planned.source, level, shared);
   for (const message of planned.warnings) watch({ type: "warning", message });
-  refuseInside(source, destination);
+  await refuseOverlap(source, destination);
 
   const report = (
     verification: VerifyReport | null,
@@ -91,16 +91,18 @@ export async function convert(
     return verifyCheckpoints(checkpoint, written, { ...shared, verify: level });
   };
 
-  if (options.resume === true && (await exists(destination)) && !(await exists(stagingPath(destination)))) {
+  const { container } = format.writes;
+  if (options.resume === true && (await isFinished({ destination, container }))) {
     return report(await verified(destination), null, false); // an earlier run finished: nothing to do but look
   }
   const staging = await Staging.open({
     destination,
-    container: format.writes.container,
+    container,
     planId: planned.id,
     totalBytes: bytesWritten(planned),
     resume: options.resume ?? false,
     overwrite: options.overwrite ?? false,
+    checkpointBytes: options.checkpointBytes,
   });
   try {
     await write(planned, format, staging, options);
@@ -115,7 +117,8 @@ export async function convert(
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
     const resumable = known instanceof IsologitError && (known.exit === 4 || known.exit === 5);
-    await (resumable ? staging[Symbol.asyncDispose]() : staging.discard());
+    const left = resumable ? staging[Symbol.asyncDispose]() : staging.discard();
+    await left.catch(() => {}); // what went wrong first is what is told
     throw known;
   }
 }
@@ -205,12 +208,26 @@ function interrupted(destination: string): IsologitError {
   return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
 }
 
-/** A destination inside its own source would become part of it. */
-function refuseInside(source: string, destination: string): void {
-  const [from, to] = [resolve(source), resolve(destination)];
-  if (to === from || to.startsWith(`${from}/`)) {
-    throw new IsologitError("USAGE", "the destination lies inside the source", { file: destination });
-  }
+/**
+ * A destination inside its own source would become part of it; a source inside the destination, or among the files
+ * staged for it, would be taken away with them.
+ */
+async function refuseOverlap(source: string, destination: string): Promise<void> {
+  const from = await realpath(source);
+  const to = await realPlace(destination);
+  const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
+  const fault = within(to, from)
+    ? "the destination lies inside the source"
+    : [to, stagingPath(to)].some((outer) => within(from, outer))
+      ? "the source lies inside the destination"
+      : undefined;
+  if (fault !== undefined) throw new IsologitError("USAGE", fault, { file: destination });
+}
+
+/** A path that need not exist, with the links on the way to it followed. */
+async function realPlace(path: string): Promise<string> {
+  const above = dirname(resolve(path));
+  return join(await realpath(above).catch(() => realPlace(above)), basename(resolve(path)));
 }
 
 async function refuseOtherPlan(path: string, id: string): Promise<void> {
