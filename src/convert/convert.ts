@@ -45,8 +45,8 @@ export async function plan(
  * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
  * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
  *
- * @throws every code; after those of exit status 2 and 3 nothing is left behind, after 4 and 5 the staged files
- *   wait for `resume`
+ * @throws every code; after those of exit status 2 and 3, and FILE_CHANGED, nothing is left behind, after others of
+ *   4 and 5 the staged files wait for `resume`
  */
 export async function convert(
   source: string,
@@ -92,16 +92,15 @@ export async function convert(
   };
 
   const { container } = format.writes;
-  if (options.resume === true && (await isFinished({ destination, container }))) {
+  const target = { destination, container, overwrite: options.overwrite ?? false };
+  if (options.resume === true && (await isFinished(target))) {
     return report(await verified(destination), null, false); // an earlier run finished: nothing to do but look
   }
   const staging = await Staging.open({
-    destination,
-    container,
+    ...target,
     planId: planned.id,
     totalBytes: bytesWritten(planned),
     resume: options.resume ?? false,
-    overwrite: options.overwrite ?? false,
     checkpointBytes: options.checkpointBytes,
   });
   try {
@@ -116,8 +115,7 @@ export async function convert(
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
-    const resumable = known instanceof IsologitError && (known.exit === 4 || known.exit === 5);
-    const left = resumable ? staging[Symbol.asyncDispose]() : staging.discard();
+    const left = isResumable(known) ? staging[Symbol.asyncDispose]() : staging.discard();
     await left.catch(() => {}); // what went wrong first is what is told
     throw known;
   }
@@ -204,6 +202,12 @@ function sourceBytes(checkpoint: Checkpoint): number {
   );
 }
 
+/** What was read from a source that then changed belongs to no model: to go on from it would mix two. */
+function isResumable(error: unknown): boolean {
+  if (!(error instanceof IsologitError) || error.code === "FILE_CHANGED") return false;
+  return error.exit === 4 || error.exit === 5;
+}
+
 function interrupted(destination: string): IsologitError {
   return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
 }
@@ -213,7 +217,7 @@ function interrupted(destination: string): IsologitError {
  * staged for it, would be taken away with them.
  */
 async function refuseOverlap(source: string, destination: string): Promise<void> {
-  const from = await realpath(source);
+  const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
   const to = await realPlace(destination);
   const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
   const fault = within(to, from)
@@ -227,7 +231,11 @@ async function refuseOverlap(source: string, destination: string): Promise<void>
 /** A path that need not exist, with the links on the way to it followed. */
 async function realPlace(path: string): Promise<string> {
   const above = dirname(resolve(path));
-  return join(await realpath(above).catch(() => realPlace(above)), basename(resolve(path)));
+  const found = await realpath(above).catch((cause) => {
+    if (cause.code === "ENOENT") return realPlace(above);
+    throw fromSystem(cause, { file: path });
+  });
+  return join(found, basename(resolve(path)));
 }
 
 async function refuseOtherPlan(path: string, id: string): Promise<void> {

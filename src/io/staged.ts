@@ -47,7 +47,7 @@ const REPLACED = "replaced";
 /** an empty file: nothing but renames remains to be done */
 const VERIFIED = "verified";
 
-type Target = Pick<StagingOptions, "destination" | "container">;
+type Target = Pick<StagingOptions, "destination" | "container" | "overwrite">;
 
 export const stagingPath = (destination: string): string => `${resolve(destination)}.partial`;
 
@@ -61,16 +61,19 @@ export async function exists(path: string): Promise<boolean> {
   );
 }
 
-function contentPath({ destination, container }: Target): string {
+function contentPath({ destination, container }: Omit<Target, "overwrite">): string {
   const data = join(stagingPath(destination), DATA);
   return container === "folder" ? data : join(data, basename(resolve(destination)));
 }
 
-/** Whether an earlier run got as far as the destination. What a crash left beside it after that is taken away. */
+/**
+ * Whether an earlier run got as far as the destination; what a crash left beside it after that is taken away. With
+ * nothing beside it, a destination that may be overwritten may also be the one to overwrite.
+ */
 export async function isFinished(target: Target): Promise<boolean> {
   if (!(await exists(target.destination))) return false;
   const folder = stagingPath(target.destination);
-  if (!(await exists(folder))) return true;
+  if (!(await exists(folder))) return !target.overwrite;
   if (!(await exists(join(folder, VERIFIED))) || (await exists(contentPath(target)))) return false;
   await rm(folder, { recursive: true });
   return true;
