@@ -95,9 +95,9 @@ describe("calls that do less than was asked", () => {
   });
 
   it("a read that finds no more bytes is no run of zeros", async () => {
-    let reads = 0;
     const ended = await intercepted((name, again, args) => {
-      return name === "read" && ++reads === 12 ? Promise.resolve({ bytesRead: 0 }) : again(...args);
+      const ofTensor = name === "read" && Number(args[2]) > 9000;
+      return ofTensor ? Promise.resolve({ bytesRead: 0 }) : again(...args);
     }, run);
     expect(ended).toMatchObject({ status: "rejected", reason: { code: "FILE_CHANGED", exit: 4 } });
     expect(existsSync(path)).toBe(false);
