@@ -59,6 +59,8 @@ export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions
   readonly overwrite?: boolean;
   /** a file that `plan --json` wrote: the conversion must be that one */
   readonly planFile?: string;
+  /** written bytes after which they are synced and a killed run can be resumed from there; default 256 MiB */
+  readonly checkpointBytes?: number;
 }
 
 export interface VerifyOptions extends RunOptions, PromptOptions, LimitOptions {

@@ -27,11 +27,7 @@ export function reportFailure(error: unknown, io: Io, style: FailureStyle): numb
   return failure.exit;
 }
 
-/** A failure of closing (`await using`) must not hide the one that made us close. */
 export function asIsologitError(error: unknown): IsologitError {
-  if (error instanceof Error && error.name === "SuppressedError" && "suppressed" in error) {
-    return asIsologitError(error.suppressed);
-  }
   const path = error instanceof Error && "path" in error ? String(error.path) : undefined;
   const known = fromSystem(error, path === undefined ? {} : { file: path });
   if (known instanceof IsologitError) return known;

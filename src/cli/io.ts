@@ -40,7 +40,14 @@ export function processIo(): Io {
 export function guardProcess(io: Io): void {
   for (const stream of [io.stdout, io.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") io.exit(new IsologitError("IO_FAILED", error.message).exit);
+      if (error.code === "EPIPE") return;
+      const failure = new IsologitError(
+        "IO_FAILED",
+        error.message,
+        {},
+        { next: "write the output elsewhere" },
+      );
+      io.exit(reportFailure(failure, io, { json: false, verbose: false }));
     });
   }
   process.on("uncaughtException", (error) =>

@@ -1,6 +1,6 @@
 /** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
-import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
+import { readFile, realpath } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
@@ -9,7 +9,7 @@ import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { exists, Staging, stagingPath } from "../io/staged.ts";
+import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
 import { readiness, verifyCheckpoints } from "../verify/verify.ts";
 import { version } from "../version.ts";
@@ -45,8 +45,8 @@ export async function plan(
  * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
  * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
  *
- * @throws every code; after those of exit status 2 and 3 nothing is left behind, after 4 and 5 the staged files
- *   wait for `resume`
+ * @throws every code; after those of exit status 2 and 3, and FILE_CHANGED, nothing is left behind, after others of
+ *   4 and 5 the staged files wait for `resume`
  */
 export async function convert(
   source: string,
@@ -62,7 +62,7 @@ export async function convert(
   const { verify: _, ...shared } = options;
   if (level !== "off") readiness(planned.source, level, shared);
   for (const message of planned.warnings) watch({ type: "warning", message });
-  refuseInside(source, destination);
+  await refuseOverlap(source, destination);
 
   const report = (
     verification: VerifyReport | null,
@@ -91,16 +91,17 @@ export async function convert(
     return verifyCheckpoints(checkpoint, written, { ...shared, verify: level });
   };
 
-  if (options.resume === true && (await exists(destination)) && !(await exists(stagingPath(destination)))) {
+  const { container } = format.writes;
+  const target = { destination, container, overwrite: options.overwrite ?? false };
+  if (options.resume === true && (await isFinished(target))) {
     return report(await verified(destination), null, false); // an earlier run finished: nothing to do but look
   }
   const staging = await Staging.open({
-    destination,
-    container: format.writes.container,
+    ...target,
     planId: planned.id,
     totalBytes: bytesWritten(planned),
     resume: options.resume ?? false,
-    overwrite: options.overwrite ?? false,
+    checkpointBytes: options.checkpointBytes,
   });
   try {
     await write(planned, format, staging, options);
@@ -114,8 +115,8 @@ export async function convert(
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
-    const resumable = known instanceof IsologitError && (known.exit === 4 || known.exit === 5);
-    await (resumable ? staging[Symbol.asyncDispose]() : staging.discard());
+    const left = isResumable(known) ? staging[Symbol.asyncDispose]() : staging.discard();
+    await left.catch(() => {}); // what went wrong first is what is told
     throw known;
   }
 }
@@ -201,16 +202,40 @@ function sourceBytes(checkpoint: Checkpoint): number {
   );
 }
 
+/** What was read from a source that then changed belongs to no model: to go on from it would mix two. */
+function isResumable(error: unknown): boolean {
+  if (!(error instanceof IsologitError) || error.code === "FILE_CHANGED") return false;
+  return error.exit === 4 || error.exit === 5;
+}
+
 function interrupted(destination: string): IsologitError {
   return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
 }
 
-/** A destination inside its own source would become part of it. */
-function refuseInside(source: string, destination: string): void {
-  const [from, to] = [resolve(source), resolve(destination)];
-  if (to === from || to.startsWith(`${from}/`)) {
-    throw new IsologitError("USAGE", "the destination lies inside the source", { file: destination });
-  }
+/**
+ * A destination inside its own source would become part of it; a source inside the destination, or among the files
+ * staged for it, would be taken away with them.
+ */
+async function refuseOverlap(source: string, destination: string): Promise<void> {
+  const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
+  const to = await realPlace(destination);
+  const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
+  const fault = within(to, from)
+    ? "the destination lies inside the source"
+    : [to, stagingPath(to)].some((outer) => within(from, outer))
+      ? "the source lies inside the destination"
+      : undefined;
+  if (fault !== undefined) throw new IsologitError("USAGE", fault, { file: destination });
+}
+
+/** A path that need not exist, with the links on the way to it followed. */
+async function realPlace(path: string): Promise<string> {
+  const above = dirname(resolve(path));
+  const found = await realpath(above).catch((cause) => {
+    if (cause.code === "ENOENT") return realPlace(above);
+    throw fromSystem(cause, { file: path });
+  });
+  return join(found, basename(resolve(path)));
 }
 
 async function refuseOtherPlan(path: string, id: string): Promise<void> {

@@ -85,6 +85,8 @@ export class Lane {
     { resolve: (value: unknown) => void; reject: (error: unknown) => void }
   >();
   #next = 0;
+  /** set once the thread has ended: nobody would answer any more */
+  #ended: { readonly error: unknown } | undefined;
 
   constructor(slotBytes: number) {
     const first = FIRST_ADDRESS + SCRATCH_BYTES;
@@ -101,6 +103,7 @@ export class Lane {
       else waiting?.reject(new IsologitError(answer.error.code, answer.error.message, answer.error.at));
     });
     const fail = (error: unknown) => {
+      this.#ended ??= { error };
       for (const { reject } of this.#waiting.values()) reject(error);
       this.#waiting.clear();
     };
@@ -110,6 +113,7 @@ export class Lane {
 
   /** Calls are answered in their order. */
   call<C extends Call>(call: C): Promise<CallResults[C["op"]]> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended.error);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       // The worker answers each call with the result of its own `op`.

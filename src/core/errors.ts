@@ -101,8 +101,11 @@ export function locate(error: unknown, at: Place): unknown {
   return new IsologitError(error.code, error.message, { ...at, ...error.at }, { cause, next });
 }
 
-/** A fault of Node's file system as one of ours. */
+/** A fault of Node's file system as one of ours. One of closing (`await using`) must not hide what made us close. */
 export function fromSystem(error: unknown, at: Place): unknown {
+  if (error instanceof Error && error.name === "SuppressedError" && "suppressed" in error) {
+    return fromSystem(error.suppressed, at);
+  }
   if (!(error instanceof Error) || !("code" in error)) return error;
   const cause = error;
   switch (error.code) {

@@ -2,7 +2,18 @@
  * The atomic destination. Everything is written into `DST.partial`; the destination itself appears by one rename,
  * when all of it is there, synced and verified. A journal of finished tensors lets an interrupted run continue.
  */
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from "node:fs/promises";
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import type { Sink } from "../core/io.ts";
@@ -23,14 +34,20 @@ export interface StagingOptions {
   readonly totalBytes: number;
   readonly resume: boolean;
   readonly overwrite: boolean;
+  /** written bytes between two points at which data is synced and the journal may name it; default 256 MiB */
+  readonly checkpointBytes?: number | undefined;
 }
 
-/** Written bytes between two points at which data is synced and the journal may name it. */
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
 
 const JOURNAL = "journal.ndjson";
 const DATA = "data";
+/** the old destination, until the new one has its place */
 const REPLACED = "replaced";
+/** an empty file: nothing but renames remains to be done */
+const VERIFIED = "verified";
+
+type Target = Pick<StagingOptions, "destination" | "container" | "overwrite">;
 
 export const stagingPath = (destination: string): string => `${resolve(destination)}.partial`;
 
@@ -44,6 +61,24 @@ export async function exists(path: string): Promise<boolean> {
   );
 }
 
+function contentPath({ destination, container }: Omit<Target, "overwrite">): string {
+  const data = join(stagingPath(destination), DATA);
+  return container === "folder" ? data : join(data, basename(resolve(destination)));
+}
+
+/**
+ * Whether an earlier run got as far as the destination; what a crash left beside it after that is taken away. With
+ * nothing beside it, a destination that may be overwritten may also be the one to overwrite.
+ */
+export async function isFinished(target: Target): Promise<boolean> {
+  if (!(await exists(target.destination))) return false;
+  const folder = stagingPath(target.destination);
+  if (!(await exists(folder))) return !target.overwrite;
+  if (!(await exists(join(folder, VERIFIED))) || (await exists(contentPath(target)))) return false;
+  await rm(folder, { recursive: true });
+  return true;
+}
+
 export class Staging implements Sink {
   /** `DST.partial` */
   readonly folder: string;
@@ -54,6 +89,8 @@ export class Staging implements Sink {
   readonly #options: StagingOptions;
   readonly #files = new Map<string, FileHandle>();
   readonly #journal: FileHandle;
+  /** the first folder that had to be made on the way to `folder/data` */
+  readonly #made: string | undefined;
   #pending: JournalEntry[] = [];
   #sinceCheckpoint = 0;
   #checkpoint: Promise<void> = Promise.resolve();
@@ -62,13 +99,14 @@ export class Staging implements Sink {
     options: StagingOptions,
     journal: FileHandle,
     finished: ReadonlyMap<string, JournalEntry>,
+    made: string | undefined,
   ) {
     this.#options = options;
     this.#journal = journal;
+    this.#made = made;
     this.finished = finished;
     this.folder = stagingPath(options.destination);
-    const data = join(this.folder, DATA);
-    this.content = options.container === "folder" ? data : join(data, basename(resolve(options.destination)));
+    this.content = contentPath(options);
   }
 
   /**
@@ -84,19 +122,27 @@ export class Staging implements Sink {
         });
       }
       if (await exists(folder)) {
-        if (options.overwrite && !options.resume) await rm(folder, { recursive: true });
-        else if (!options.resume) {
+        if (options.overwrite && !options.resume) {
+          await putBack(options.destination);
+          await rm(folder, { recursive: true });
+        } else if (!options.resume) {
           throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", {
             file: folder,
           });
         }
       }
-      await mkdir(join(folder, DATA), { recursive: true });
-      const finished = await readJournal(join(folder, JOURNAL), options.planId);
+      const made = await mkdir(join(folder, DATA), { recursive: true });
+      const { finished, size } = await readJournal(join(folder, JOURNAL), options.planId);
       if (finished.size === 0) await refuseFullDisk(folder, options.totalBytes);
-      const journal = await open(join(folder, JOURNAL), finished.size === 0 ? "w" : "a");
-      if (finished.size === 0) await journal.write(`${JSON.stringify({ plan: options.planId })}\n`);
-      return new Staging(options, journal, finished);
+      const journal = await open(join(folder, JOURNAL), "a");
+      try {
+        await journal.truncate(size); // a line that a crash cut short would spoil the next one
+        if (size === 0) await journal.appendFile(`${JSON.stringify({ plan: options.planId })}\n`);
+      } catch (error) {
+        await journal.close();
+        throw error;
+      }
+      return new Staging(options, journal, finished, made);
     } catch (error) {
       throw fromSystem(error, { file: folder });
     }
@@ -137,21 +183,22 @@ export class Staging implements Sink {
   /** Notes a finished tensor. The journal names it once its bytes are synced. */
   note(entry: JournalEntry): void {
     this.#pending.push(entry);
-    if (this.#sinceCheckpoint >= CHECKPOINT_BYTES)
-      this.#checkpoint = this.#checkpoint.then(() => this.#sync());
+    if (this.#sinceCheckpoint < (this.#options.checkpointBytes ?? CHECKPOINT_BYTES)) return;
+    this.#sinceCheckpoint = 0;
+    this.#checkpoint = this.#checkpoint.then(() => this.#sync());
+    this.#checkpoint.catch(() => {}); // `settle` throws it; till then nobody waits, and Node would end the process
   }
 
   async #sync(): Promise<void> {
     const entries = this.#pending;
     this.#pending = [];
-    this.#sinceCheckpoint = 0;
     for (const [path, file] of this.#files) {
       await file.datasync().catch((error) => {
         throw fromSystem(error, { file: this.#place(path) });
       });
     }
     if (entries.length > 0)
-      await this.#journal.write(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+      await this.#journal.appendFile(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
   }
 
   /** Syncs all that was written and closes the files; the destination still does not exist. */
@@ -169,6 +216,7 @@ export class Staging implements Sink {
     const destination = resolve(this.#options.destination);
     try {
       await syncFolder(join(this.folder, DATA));
+      await writeFile(join(this.folder, VERIFIED), "");
       if (await exists(destination)) await rename(destination, join(this.folder, REPLACED));
       await rename(this.content, destination);
       await syncFolder(dirname(destination));
@@ -182,28 +230,56 @@ export class Staging implements Sink {
   async discard(): Promise<void> {
     await this[Symbol.asyncDispose]();
     await rm(this.folder, { recursive: true, force: true });
+    const made = this.#made ?? this.folder;
+    for (let above = dirname(this.folder); above.length >= made.length; above = dirname(above)) {
+      await rmdir(above);
+    }
   }
 
   /** Leaves the staged files, with the journal naming what is finished. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.settle().catch(() => {}); // a full disk stays full; the journal then names what it could
-    for (const file of this.#files.values()) await file.close();
+    // What counts was synced; those that `settle` and `finish` closed are closed already.
+    await Promise.allSettled([...this.#files.values(), this.#journal].map((file) => file.close()));
     this.#files.clear();
-    await this.#journal.close().catch(() => {}); // closed already by finish
+    await putBack(this.#options.destination);
   }
 }
 
-async function readJournal(path: string, planId: string): Promise<ReadonlyMap<string, JournalEntry>> {
-  if (!(await exists(path))) return new Map();
-  const lines = (await readFile(path, "utf8")).split("\n");
-  lines.pop(); // what follows the last line end is empty, or was cut short by a crash
-  const [head, ...entries] = lines.map((line) => JSON.parse(line) as unknown);
-  if (head === undefined) return new Map();
-  if ((head as { plan?: unknown }).plan !== planId) {
-    throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
+/** The old destination returns, where it was set aside and nothing took its place. */
+async function putBack(destination: string): Promise<void> {
+  const aside = join(stagingPath(destination), REPLACED);
+  if ((await exists(aside)) && !(await exists(destination))) await rename(aside, destination);
+}
+
+/** What the journal names, and the bytes it takes to say so: a crash may have cut its last line, or left zeros. */
+async function readJournal(
+  path: string,
+  planId: string,
+): Promise<{ finished: ReadonlyMap<string, JournalEntry>; size: number }> {
+  const finished = new Map<string, JournalEntry>();
+  const text = (await exists(path)) ? await readFile(path, "utf8") : "";
+  let size = 0;
+  for (const line of text.match(/.*\n/g) ?? []) {
+    // The journal is our own file: the plan's line, then one JournalEntry a line.
+    const entry = whole(line) as JournalEntry & { plan?: string };
+    if (entry === undefined) break;
+    if (size > 0) finished.set(entry.name, entry);
+    else if (entry.plan !== planId) {
+      throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
+    }
+    size += Buffer.byteLength(line);
   }
-  // The journal is our own file, written line by line as JournalEntry.
-  return new Map((entries as JournalEntry[]).map((entry) => [entry.name, entry]));
+  return { finished, size };
+}
+
+/** The value of a line, undefined where it is not whole. */
+function whole(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
 }
 
 async function refuseFullDisk(folder: string, totalBytes: number): Promise<void> {

@@ -46,8 +46,13 @@ export function converted(report: ConvertReport): Outcome {
   const failed = verification !== null && !passed(verification.verdict);
   const told = { report, text: (view: View) => convertText(report, view), exit: failed ? 1 : 0 } as const;
   if (!failed) return told;
-  const message = `the verdict is ${verification.verdict}: ${report.destination.path} was not written, what was made is staged in ${staged ?? `${report.destination.path}.partial`}`;
-  const next = "read the verdict above, remove the staged files, or start again with --overwrite";
+  const { path } = report.destination;
+  const made =
+    staged === undefined
+      ? `${path} was there already, and is not this conversion`
+      : `${path} was not written, what was made is staged in ${staged}`;
+  const message = `the verdict is ${verification.verdict}: ${made}`;
+  const next = `read the verdict above, ${staged === undefined ? "choose another destination" : "remove the staged files"}, or start again with --overwrite`;
   return { ...told, complaint: { message, next } };
 }
 

@@ -1,0 +1,132 @@
+/** The n-th call of the file system fails, for each n until none does: no partial destination, and a resume mends it. */
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api.ts";
+import { convert } from "../../src/convert/convert.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { sha256 } from "../../src/core/root.ts";
+import { filesOf, workFolder } from "../goldens.ts";
+import { smallModel } from "../small.ts";
+import { CHANGES, counted, EVERY, intercepted, withFault } from "./faults.ts";
+
+const work = workFolder();
+const model = await smallModel(join(work, "model"), "-");
+const LEAN: ConvertOptions = { threads: 1, memoryBytes: 2 ** 20, checkpointBytes: 9_000, verify: "off" };
+
+/** Every file at an address, folder or file; empty where nothing is. */
+function bytesAt(path: string): ReadonlyMap<string, string> {
+  if (!existsSync(path)) return new Map();
+  if (statSync(path).isDirectory()) return filesOf(path);
+  return new Map([["", sha256(readFileSync(path))]]);
+}
+
+function remove(path: string): void {
+  for (const each of [path, `${path}.partial`]) rmSync(each, { recursive: true, force: true });
+}
+
+describe("a fault of the file system leaves the destination as it was or as it shall be, and a resume mends it", () => {
+  it.each([
+    ["every call", "a packed file", "EIO", "x.isologit", EVERY, {}],
+    [
+      "every change",
+      "a folder in place of another",
+      "ENOSPC",
+      "folder",
+      CHANGES,
+      { to: "hf", dtype: "fp8-e4m3", keepEnds: 0, overwrite: true },
+    ],
+  ] as const)("%s: %s, %s", async (_, __, code, name, calls, extra) => {
+    const path = join(work, name);
+    const options = { ...LEAN, ...extra };
+    const run = () => convert(model, path, options);
+    const counts = await counted(run);
+    const right = bytesAt(path);
+    remove(path);
+    for (const call of calls) {
+      expect(counts.get(call) ?? 0, call).toBeGreaterThan(0);
+      for (let n = 1; n <= counts.get(call)!; n++) {
+        if (options.overwrite) cpSync(model, path, { recursive: true });
+        const before = bytesAt(path);
+        const told = `${call} ${n}`;
+        const outcome = await withFault(call, n, code, run);
+        if (outcome.status === "rejected") {
+          expect(outcome.reason, told).toBeInstanceOf(IsologitError);
+          expect(outcome.reason.exit, told).toBe(4);
+          expect([before, right], told).toContainEqual(bytesAt(path));
+          if (!existsSync(`${path}.partial`)) continue; // nothing was begun
+          await convert(model, path, { ...options, resume: true });
+        }
+        expect(bytesAt(path), told).toEqual(right);
+        expect(existsSync(`${path}.partial`), told).toBe(false);
+        remove(path);
+      }
+    }
+  });
+});
+
+describe("calls that do less than was asked", () => {
+  const path = join(work, "short.isologit");
+  const run = () => convert(model, path, LEAN);
+
+  it("reads and writes of a few bytes give the same file", async () => {
+    await run();
+    const right = bytesAt(path);
+    remove(path);
+    const halved = await intercepted((name, again, args) => {
+      if (name !== "read" && name !== "write") return again(...args);
+      const [bytes, at, count, position] = args as [Uint8Array, number, number, number];
+      if (typeof bytes === "string") return again(...args);
+      return again(bytes, at, Math.ceil(count / 2), position);
+    }, run);
+    expect(halved.status).toBe("fulfilled");
+    expect(bytesAt(path)).toEqual(right);
+    remove(path);
+  });
+
+  it("a read that finds no more bytes is no run of zeros", async () => {
+    const ended = await intercepted((name, again, args) => {
+      const ofTensor = name === "read" && Number(args[2]) > 9000;
+      return ofTensor ? Promise.resolve({ bytesRead: 0 }) : again(...args);
+    }, run);
+    expect(ended).toMatchObject({ status: "rejected", reason: { code: "FILE_CHANGED", exit: 4 } });
+    expect(existsSync(path)).toBe(false);
+    remove(path);
+  });
+});
+
+describe("a source that changes while it is read", () => {
+  const source = join(work, "changing");
+  const path = join(work, "changed.isologit");
+
+  it.each<[string, (file: string) => void]>([
+    ["grows", (file) => appendFileSync(file, "x")],
+    ["shrinks", (file) => truncateSync(file, statSync(file).size - 2)],
+    ["is written anew", (file) => utimesSync(file, 1, 1)],
+  ])("%s", async (_, change) => {
+    rmSync(source, { recursive: true, force: true });
+    cpSync(model, source, { recursive: true });
+    let changed = false;
+    const watch: ConvertOptions["watch"] = ({ type }) => {
+      if (type !== "tensor" || changed) return;
+      changed = true;
+      change(join(source, "model.safetensors"));
+    };
+    await expect(convert(source, path, { ...LEAN, watch })).rejects.toMatchObject({
+      code: "FILE_CHANGED",
+      exit: 4,
+      at: { file: "model.safetensors" },
+    });
+    expect(readdirSync(work).filter((entry) => entry.startsWith("changed"))).toEqual([]);
+  });
+});
