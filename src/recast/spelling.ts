@@ -177,11 +177,12 @@ export function quantizationConfig(
   );
   if (dtype === "F8_E5M2") {
     // Eight bits of float mean E4M3 to every reader of compressed-tensors: claiming it would have the codes misread.
+    // Of a method that it does not know Transformers only warns, and takes codes for weights; of none it refuses.
     const warning =
-      "no engine reads E5M2 weights: config.json names the method isologit, so that none misreads them";
+      "no engine reads E5M2 weights: config.json names no quant_method, so that each refuses to load them";
     const weights = { dtype, strategy: "tensor", scale: "<weight>_scale" };
     return {
-      config: { quant_method: "isologit", format: "fp8-e5m2", ignore, weights },
+      config: { format: "isologit-fp8-e5m2", ignore, weights },
       warnings: [warning, ...warnings],
     };
   }
