@@ -173,6 +173,7 @@ describe("quantization_config", () => {
       [...kept, "c.mixer.experts.1.up_proj.weight", "e.mixer.experts.0.up_proj.weight"],
       "F8_E4M3",
     );
-    expect(warnings.map((warning) => warning.split(":")[0])).toEqual(["b.mixer", "c.mixer.experts"]);
+    const experts = "routed experts are FP8"; // stacked by Transformers 5, which leaves their scales unread
+    expect(warnings.map((warning) => warning.split(":")[0])).toEqual(["b.mixer", "c.mixer.experts", experts]);
   });
 });
