@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import json
 import os
+import shutil
 import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,7 +21,7 @@ import numpy  # noqa: E402
 import safetensors  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 import check_fp8  # noqa: E402
 import hf_logits  # noqa: E402
@@ -128,22 +129,53 @@ def parses(files):
     return [read(text) for text in files]
 
 
+def awkward(source, folder, dtype):
+    """A copy of a one-file model whose numbers are hard to round: every exponent, subnormals, ties of narrower types."""
+    shutil.copytree(source, folder)
+    stored = load_file(f"{source}/model.safetensors")
+    draw = torch.Generator().manual_seed(0)
+    width = {2: torch.int16, 4: torch.int32}[TORCH[dtype].itemsize]
+    made = {}
+    for i, (name, old) in enumerate(sorted(stored.items())):
+        words = torch.randint(-(1 << 31), 1 << 31, old.shape, generator=draw, dtype=torch.int64)
+        if TORCH[dtype].itemsize == 2:
+            words = words >> 16
+        if dtype == "F32" and i % 2:  # at the border of BF16: a tie, or one unit beside it
+            words = (words & ~0xFFFF) + 0x8000 + torch.randint(-1, 2, old.shape, generator=draw)
+        any_bits = words.to(width).view(TORCH[dtype])
+        near = torch.randn(old.shape, generator=draw) * 2.0 ** torch.randint(-12, 4, old.shape, generator=draw)
+        tied = (near * 256).round() / 256 if i % 3 else near  # ties of F16 and of both FP8 types
+        value = any_bits if i % 4 == 0 else tied.to(TORCH[dtype])
+        tiny = torch.finfo(TORCH[dtype]).smallest_normal
+        value = value if i % 5 else (value.float().clamp(-4, 4) * tiny).to(TORCH[dtype])
+        made[name] = value if "embeddings" in name else value.nan_to_num(0.0, 1.0, -1.0)
+    save_file(made, f"{folder}/model.safetensors", {"format": "pt"})
+    return len(made)
+
+
 def cast(source, folder):
     """Elements of `folder` that are not what torch makes of `source`'s; FP8 by the scales stored beside them."""
     before, after = load_file(f"{source}/model.safetensors"), load_file(f"{folder}/model.safetensors")
-    wrong = {}
+    wrong, cast = {}, 0
     for name, old in before.items():
+        if name not in after:  # the scale of a weight that is FP8 no more
+            continue
         new = after[name]
         if new.dtype == old.dtype:
             want = old
         else:
+            cast += old.numel()
             real = old.float() * before.get(f"{name}_scale", torch.tensor(1.0))
             kind = next(k for k, v in TORCH.items() if v == new.dtype)
             if kind in LARGEST:
                 real = (real / after[f"{name}_scale"]).clamp(-LARGEST[kind], LARGEST[kind])
             want = real.to(new.dtype)
-        wrong[name] = int((bits(new) != bits(want)).sum())
-    return wrong
+        if new.dtype == old.dtype and name.endswith("_scale"):
+            continue
+        differ = int((bits(new) != bits(want)).sum())
+        if differ:
+            wrong[name] = differ
+    return {"cast": cast, "wrong": wrong}
 
 
 def config(folder):
@@ -192,7 +224,7 @@ def bits(tensor):
     return torch.where(nan, torch.tensor(-1, dtype=torch.int64), tensor.view(width).long())
 
 
-QUESTIONS = {f.__name__: f for f in (versions, loads, decompresses, logits, strict, fp8, opened, accepts, parses, cast, config)}
+QUESTIONS = {f.__name__: f for f in (versions, loads, decompresses, logits, strict, fp8, opened, accepts, parses, awkward, cast, config)}
 
 if __name__ == "__main__":
     answers, sys.stdout = sys.stdout, sys.stderr
