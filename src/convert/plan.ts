@@ -12,7 +12,7 @@ import { readRange } from "../core/io.ts";
 import { movesOf, shapeOf } from "../core/layout.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
-import type { Family } from "../families/define.ts";
+import type { Dialect, Family } from "../families/define.ts";
 import {
   dialectOf,
   leavesOf,
@@ -99,7 +99,7 @@ export async function planConversion({
     namesFor(matched, destination.id, writer, options),
     storedBy(matched, destination),
   );
-  const { sidecars, warnings } = await sidecarsFor(matched, jobs, scales, policy);
+  const { sidecars, warnings } = await sidecarsFor(matched, jobs, scales, policy, destination);
   const manifest: Manifest = {
     config: source.config,
     dialect: writer.dialect,
@@ -240,7 +240,13 @@ function castable(tensor: Tensor): FloatDType {
 }
 
 /** Every side file, config.json rewritten where the recast changes what it must say. */
-async function sidecarsFor(source: Matched, jobs: readonly Job[], scales: Scales, policy: Policy) {
+async function sidecarsFor(
+  source: Matched,
+  jobs: readonly Job[],
+  scales: Scales,
+  policy: Policy,
+  dialect: Dialect,
+) {
   const { sidecars, store } = source.checkpoint;
   const config = sidecars.find(({ path }) => path === "config.json");
   const cast = jobs.filter((job) => job.cast !== undefined);
@@ -252,6 +258,7 @@ async function sidecarsFor(source: Matched, jobs: readonly Job[], scales: Scales
     jobs,
     scales,
     policy,
+    dialect,
   );
   const rewritten = { path: config.path, bytes: new TextEncoder().encode(text) };
   const kept = sidecars.filter((one) => one !== config && !QUANTIZATION_FILES.includes(one.path));
@@ -259,7 +266,7 @@ async function sidecarsFor(source: Matched, jobs: readonly Job[], scales: Scales
 }
 
 /** config.json's text after a recast. */
-function configFor(text: string, jobs: readonly Job[], scales: Scales, policy: Policy) {
+function configFor(text: string, jobs: readonly Job[], scales: Scales, policy: Policy, dialect: Dialect) {
   const fp8 = jobs.filter(({ tensor }) => isFp8(tensor.dtype));
   if (jobs.some(({ cast }) => cast !== undefined && isFp8(cast.to))) {
     const linear = jobs.filter(({ role, tensor }) => {
@@ -267,15 +274,22 @@ function configFor(text: string, jobs: readonly Job[], scales: Scales, policy: P
         (role?.spec.kind === "matrix" || role?.spec.kind === "router") && tensor.name.endsWith(".weight")
       );
     });
+    const kept = linear.filter(({ tensor }) => !isFp8(tensor.dtype)).map(({ tensor }) => tensor.name);
     const { config, warnings } = quantizationConfig(
       fp8.map(({ tensor }) => tensor.name),
-      linear.filter(({ tensor }) => !isFp8(tensor.dtype)).map(({ tensor }) => tensor.name),
+      kept.flatMap((name) => spellings(name, dialect)),
       fp8[0]!.tensor.dtype,
     );
     return { text: withQuantization(text, config), warnings };
   }
   const plain = scales.scaleOf.size > 0 && fp8.length === 0 ? withoutQuantization(text) : text;
   return { text: policy.torchDtype === null ? plain : withDtype(plain, policy.torchDtype), warnings: [] };
+}
+
+/** A kept weight listed under one name only is quantised by the library that knows it by the other: it loads noise. */
+function spellings(name: string, { renamed }: Dialect): readonly string[] {
+  if (renamed === undefined || !name.startsWith(renamed.stored)) return [name];
+  return [name, renamed.loaded + name.slice(renamed.stored.length)];
 }
 
 async function shardsOf(source: Checkpoint): Promise<Manifest["shards"]> {

@@ -56,6 +56,8 @@ export interface Dialect {
   readonly rules: readonly Rule[];
   /** prefix of a layer's names, `{layer}` being its index in the stack */
   readonly stacks: { readonly main: string; readonly mtp: string };
+  /** libraries that load the dialect may hold what is stored as `stored…` under `loaded…` */
+  readonly renamed?: { readonly stored: string; readonly loaded: string };
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
   settings(config: Config): Settings;
 }

@@ -175,13 +175,17 @@ export function quantizationConfig(
   const warnings = splitGroups(cast, kept).map(
     (group) => `${group}: some of it is FP8 and some is not; vLLM fuses these and will refuse to load them`,
   );
+  if (cast.some((name) => EXPERT.test(name))) {
+    warnings.push("routed experts are FP8: vLLM reads them, Transformers 5 takes their codes without the scales");
+  }
   if (dtype === "F8_E5M2") {
     // Eight bits of float mean E4M3 to every reader of compressed-tensors: claiming it would have the codes misread.
+    // Of a method that it does not know Transformers only warns, and takes codes for weights; of none it refuses.
     const warning =
-      "no engine reads E5M2 weights: config.json names the method isologit, so that none misreads them";
+      "no engine reads E5M2 weights: config.json names no quant_method, so that each refuses to load them";
     const weights = { dtype, strategy: "tensor", scale: "<weight>_scale" };
     return {
-      config: { quant_method: "isologit", format: "fp8-e5m2", ignore, weights },
+      config: { format: "isologit-fp8-e5m2", ignore, weights },
       warnings: [warning, ...warnings],
     };
   }
@@ -204,10 +208,13 @@ export function quantizationConfig(
   return { config, warnings };
 }
 
+/** A routed expert's projection, and the module that holds them all. */
+const EXPERT = /^(.*\.experts)\.\d+\.\w+\.weight$/;
+
 /** Modules that engines fuse into one, of which a part only is cast. */
 function splitGroups(cast: readonly string[], kept: readonly string[]): string[] {
   const groupOf = (name: string) =>
-    /^(.*)\.[qkv]_proj\.weight$/.exec(name)?.[1] ?? /^(.*\.experts)\.\d+\.\w+\.weight$/.exec(name)?.[1];
+    /^(.*)\.[qkv]_proj\.weight$/.exec(name)?.[1] ?? EXPERT.exec(name)?.[1];
   const whole = new Set(kept.map(groupOf));
   return [...new Set(cast.map(groupOf))].filter(
     (group) => group !== undefined && whole.has(group),

@@ -161,9 +161,9 @@ describe("quantization_config", () => {
     });
   });
 
-  it("does not claim that compressed-tensors has E5M2", () => {
+  it("claims no method for E5M2: Transformers loads codes as weights under a method that it does not know", () => {
     const { config, warnings } = quantizationConfig(cast, kept, "F8_E5M2");
-    expect(config.quant_method).toBe("isologit");
+    expect(config).not.toHaveProperty("quant_method");
     expect(warnings).toEqual([expect.stringContaining("no engine reads E5M2")]);
   });
 
@@ -173,6 +173,7 @@ describe("quantization_config", () => {
       [...kept, "c.mixer.experts.1.up_proj.weight", "e.mixer.experts.0.up_proj.weight"],
       "F8_E4M3",
     );
-    expect(warnings.map((warning) => warning.split(":")[0])).toEqual(["b.mixer", "c.mixer.experts"]);
+    const experts = "routed experts are FP8"; // stacked by Transformers 5, which leaves their scales unread
+    expect(warnings.map((warning) => warning.split(":")[0])).toEqual(["b.mixer", "c.mixer.experts", experts]);
   });
 });

@@ -224,5 +224,7 @@ export const hf: Dialect = {
   id: "hf",
   rules,
   stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },
+  // transformers 5 and vLLM; NVIDIA's remote code keeps the stored name
+  renamed: { stored: "backbone.", loaded: "model." },
   settings,
 };
