@@ -141,6 +141,9 @@ export interface LogitsMetrics {
   readonly top1: number;
   readonly nllA: number;
   readonly nllB: number;
+  /** logits that are NaN or infinite */
+  readonly nonFiniteA: number;
+  readonly nonFiniteB: number;
   readonly layers: readonly LayerDrift[];
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
   readonly routing: { readonly flips: number };

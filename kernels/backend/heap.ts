@@ -55,3 +55,16 @@ export function createHeap(from: number, capacity: number): Heap {
     },
   };
 }
+
+/** One run of scratch that grows to what is asked; its content outlives no kernel. */
+export function createScratch(heap: Heap): (bytes: number) => number {
+  let scratch = heap.take(0);
+  return (bytes) => {
+    if (bytes > scratch.bytes) {
+      const larger = heap.take(bytes);
+      heap.give(scratch);
+      scratch = larger;
+    }
+    return scratch.address;
+  };
+}

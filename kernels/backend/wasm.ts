@@ -4,7 +4,7 @@ import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Region } from "../define.ts";
 import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
-import { createHeap, type Span } from "./heap.ts";
+import { createHeap, createScratch, type Span } from "./heap.ts";
 import { createPool, kernelFault } from "./pool.ts";
 
 export interface WasmOptions {
@@ -19,7 +19,7 @@ const SMALL_WORK = 1 << 20;
 /** How long small kernels may keep the event loop, and with it reads and signals, waiting. */
 const PATIENCE_MS = 10;
 /** WebAssembly's 4 GiB, less the module's own page and one that keeps every address below 2^32. */
-const ADDRESSABLE = 65534 * 65536;
+export const ADDRESSABLE = 65534 * 65536;
 
 export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): Promise<Backend> {
   const capacity = Math.min(memoryBytes, ADDRESSABLE);
@@ -29,19 +29,9 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
   const names = Object.keys(functions);
   const pool = threads > 1 ? await createPool(threads, memory) : undefined;
 
-  let scratch: Span = heap.take(0);
+  const scratchFor = createScratch(heap);
   let pausedAt = performance.now();
   let last: Promise<void> = Promise.resolve();
-
-  /** Scratch of `bytes` for each thread; its content does not outlive a kernel. */
-  const scratchFor = (bytes: number) => {
-    if (bytes * threads > scratch.bytes) {
-      const larger = heap.take(bytes * threads);
-      heap.give(scratch);
-      scratch = larger;
-    }
-    return scratch.address;
-  };
 
   const execute = async <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
     const { wasm } = kernel;
@@ -54,8 +44,8 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     });
     const args = [...wasm.scalars(p), ...spans.map(({ address }) => address)];
     const items = wasm.items(p);
-    const scratchBytes = Math.ceil((wasm.scratch?.(p) ?? 0) / 64) * 64;
-    const scratchAt = scratchFor(scratchBytes);
+    const scratchBytes = scratchOf(kernel, p);
+    const scratchAt = scratchFor(scratchBytes * threads);
     if (pool !== undefined && items > 1 && wasm.work(p) >= SMALL_WORK) {
       await pool.run({ fn: names.indexOf(wasm.fn), args, items, scratch: scratchAt, scratchBytes });
       pausedAt = performance.now();
@@ -98,6 +88,11 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
       await pool?.[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Bytes of scratch that a thread needs, whole cache lines. */
+export function scratchOf<P>({ wasm }: Kernel<P>, p: P): number {
+  return Math.ceil((wasm.scratch?.(p) ?? 0) / 64) * 64;
 }
 
 function misuse(kernel: { readonly id: string }, wanted: string, got: number): IsologitError {

@@ -11,9 +11,16 @@ import { unwatched } from "../core/events.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
-import { readiness, verifyCheckpoints } from "../verify/verify.ts";
+import { refuseUnverifiable, verifyCheckpoints } from "../verify/verify.ts";
 import { version } from "../version.ts";
-import { bytesRead, bytesWritten, type Plan, planConversion, plannedTensors } from "./plan.ts";
+import {
+  bytesRead,
+  bytesWritten,
+  type Plan,
+  planConversion,
+  plannedCheckpoint,
+  plannedTensors,
+} from "./plan.ts";
 import { Pool, poolSize } from "./pool.ts";
 import { runPlan } from "./run.ts";
 
@@ -60,7 +67,9 @@ export async function convert(
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   const level = options.verify ?? "logits";
   const { verify: _, ...shared } = options;
-  if (level !== "off") readiness(planned.source, level, shared);
+  if (level !== "off") {
+    await refuseUnverifiable(checkpoint, plannedCheckpoint(planned), { ...shared, verify: level });
+  }
   for (const message of planned.warnings) watch({ type: "warning", message });
   await refuseOverlap(source, destination);
 

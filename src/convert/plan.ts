@@ -184,6 +184,15 @@ function jobsFor(
       continue;
     }
     const scale = scales.scaleOf.get(from[0]!.name);
+    if (scale?.axis === 0) {
+      const message = "it has a scale a row, which is kept as it is, not recast";
+      throw new IsologitError(
+        "UNSUPPORTED",
+        message,
+        { tensor: from[0]!.name },
+        { next: "use --dtype keep" },
+      );
+    }
     const scaleTo = isFp8(to) ? scaleName(name) : undefined;
     add({
       ...common,
@@ -321,6 +330,13 @@ export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
       bytes: bytesOf(tensor.dtype, tensor.shape),
     };
   });
+}
+
+/** The destination as if it were there: all of it but bytes and side files. */
+export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
+  const { config, dialect } = manifest;
+  const tensors = manifest.tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape, pieces: [] }));
+  return { ...source.checkpoint, config, dialect, tensors, sidecars: [], shards: [], recasts: [] };
 }
 
 /** Bytes that running the plan reads: tensors that need their amax first are read twice. */

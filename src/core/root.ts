@@ -28,8 +28,8 @@ export interface Leaf {
   readonly shape: Shape;
   /** SHA-256 of the elements in role order, hex */
   readonly sha256: string;
-  /** the scale's value, f32, where stored numbers are not the real ones */
-  readonly scale: number | null;
+  /** its scales' values, f32, one or one a row, where stored numbers are not the real ones */
+  readonly scale: readonly number[] | Float32Array | null;
 }
 
 /**
@@ -41,7 +41,7 @@ export function contentRoot(settings: Readonly<Record<string, unknown>>, leaves:
   for (const { key, dtype, shape, sha256: digest, scale } of [...leaves].sort((a, b) =>
     a.key < b.key ? -1 : 1,
   )) {
-    hash.update(`${canonical([key, dtype, shape, digest, scale === null ? null : bitsOfF32(scale)])}\n`);
+    hash.update(`${canonical([key, dtype, shape, digest, scale && Array.from(scale, bitsOfF32)])}\n`);
   }
   return hash.digest("hex");
 }

@@ -6,23 +6,29 @@
 import { throughSlots } from "../convert/bands.ts";
 import type { Lane, Pool, Slot } from "../convert/pool.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import { countOf, type DType, type FloatDType, isFloat, isFp8, widthOf } from "../core/dtype.ts";
+import {
+  bytesOf,
+  countOf,
+  type DType,
+  type FloatDType,
+  isFloat,
+  isFp8,
+  type Shape,
+  widthOf,
+} from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
-import { type Band, bandsOf, gather, roleOrigin } from "../core/gather.ts";
+import { type Band, bandsOf, gather, type Origin, roleOrigin } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { scaleOf } from "../recast/cast.ts";
-
-/** One side of the rung. */
-export interface ByteSide {
-  readonly matched: Matched;
-  /** stored tensor -> its scale's value */
-  readonly scales: ReadonlyMap<string, number>;
-}
+import { type Paired, type Ready, storedAs } from "./sides.ts";
 
 export interface RoleDifference {
-  readonly role: Role;
+  /** where in the model; of a scale that no role reads, the role it stands beside */
+  readonly role: Role | null;
+  /** role, or the name of a scale that is none */
+  readonly key: string;
   /** stored tensors of both sides that hold it */
   readonly tensors: readonly string[];
   readonly message: string;
@@ -33,23 +39,29 @@ export interface BytesResult {
   readonly compared: number;
   readonly recast: number;
   readonly bytes: number;
+  /** in order of execution, scales that no role reads last */
   readonly differences: readonly RoleDifference[];
   /** oddities that make no verdict */
   readonly findings: readonly string[];
 }
 
-interface Stored {
-  readonly dtype: DType;
-  readonly scale: number | null;
-  readonly tensor: string;
-}
-
 export interface BytesOptions {
-  readonly a: ByteSide;
-  readonly b: ByteSide;
+  readonly a: Ready;
+  readonly b: Ready;
   readonly pool: Pool;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
+}
+
+/** Bytes that the rung reads. */
+export function bytesToCompare(a: Paired, b: Paired): number {
+  const size = ({ dtype, shape }: Pick<Tensor, "dtype" | "shape">) => bytesOf(dtype, shape);
+  const roles = [...a.matched.roles.values()].map((role) => {
+    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    return size({ ...role, dtype: from.dtype }) + size({ ...role, dtype: to.dtype });
+  });
+  const unread = unreadOf(a, b).both.map(({ left, right }) => size(left) + size(right));
+  return [...roles, ...unread].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 export async function compareBytes(options: BytesOptions): Promise<BytesResult> {
@@ -57,30 +69,28 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
-  const differences: RoleDifference[] = [];
-  const findings: string[] = [];
+  const unread = unreadOf(a, b);
+  const differences: RoleDifference[] = [...unread.differences];
+  const findings: string[] = [...unread.findings];
   let [compared, recast, bytes] = [0, 0, 0];
-  await pool.each([...a.matched.roles.values()], async (role, lane) => {
-    const [from, to] = [storedAs(a, role), storedAs(b, role)];
-    const result = await new Pair(options, sourcesA, sourcesB, lane, role, from, to).compare();
-    compared++;
-    if (from.dtype !== to.dtype) recast++;
+  const items = [...a.matched.roles.values()].map((role) => itemOf(role, a, b));
+  await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
+    const { key, shape, role, a: from, b: to } = item;
+    const result = await new Pair(options, sourcesA, sourcesB, lane, item).compare();
     bytes += result.bytes;
-    leaves.a.push({
-      key: role.key,
-      dtype: from.dtype,
-      shape: role.shape,
-      sha256: result.a,
-      scale: from.scale,
-    });
-    leaves.b.push({ key: role.key, dtype: to.dtype, shape: role.shape, sha256: result.b, scale: to.scale });
-    if (result.message !== null) {
-      differences.push({ role, tensors: [...new Set([from.tensor, to.tensor])], message: result.message });
+    if (item.leaf) {
+      compared++;
+      if (from.dtype !== to.dtype) recast++;
+      leaves.a.push({ key, dtype: from.dtype, shape, sha256: result.a, scale: from.scales });
+      leaves.b.push({ key, dtype: to.dtype, shape, sha256: result.b, scale: to.scales });
     }
+    const tensors = [...new Set([from.tensor, to.tensor])];
+    if (result.message !== null) differences.push({ role, key, tensors, message: result.message });
     if (result.finding !== null) findings.push(`${to.tensor}: ${result.finding}`);
   });
-  const order = new Map([...a.matched.roles.keys()].map((key, i) => [key, i]));
-  differences.sort((x, y) => order.get(x.role.key)! - order.get(y.role.key)!);
+  const order = new Map(items.map(({ key }, i) => [key, i]));
+  const at = ({ key }: RoleDifference) => order.get(key) ?? items.length;
+  differences.sort((x, y) => at(x) - at(y) || (x.key < y.key ? -1 : 1));
   const roots = {
     a: contentRoot(a.matched.settings, leaves.a),
     b: contentRoot(b.matched.settings, leaves.b),
@@ -88,10 +98,79 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   return { roots, compared, recast, bytes, differences, findings: findings.sort() };
 }
 
-/** How a side stores a role. Its first tensor speaks for all: a plan joins no unlike ones. */
-export function storedAs({ matched, scales }: ByteSide, role: Role): Stored {
-  const tensor: Tensor = matched.tensors.get(matched.origin.get(role.key)![0]!.of!)!;
-  return { dtype: tensor.dtype, scale: scales.get(tensor.name) ?? null, tensor: tensor.name };
+/** One thing to compare, as either side stores it. */
+interface Item {
+  readonly key: string;
+  readonly role: Role | null;
+  readonly shape: Shape;
+  /** it enters the content root */
+  readonly leaf: boolean;
+  readonly a: Half;
+  readonly b: Half;
+}
+
+interface Half {
+  readonly tensor: string;
+  readonly dtype: DType;
+  /** null where stored numbers are the real ones */
+  readonly scales: Float32Array | null;
+  readonly origin: Origin;
+}
+
+function itemOf(role: Role, a: Ready, b: Ready): Item {
+  const half = (side: Ready): Half => {
+    const { dtype, tensor } = storedAs(side, role);
+    const origin = roleOrigin(role.key, countOf(role.shape), side.matched.origin);
+    return { dtype, tensor, scales: side.scales.get(tensor) ?? null, origin };
+  };
+  return { key: role.key, role, shape: role.shape, leaf: true, a: half(a), b: half(b) };
+}
+
+/**
+ * Scales of activations and caches, which no role and no forward pass reads. Where the weight they stand beside
+ * keeps its type they are kept too, bit for bit; a recast takes them along.
+ */
+function unreadOf(a: Paired, b: Paired) {
+  const both: { item: Item; left: Tensor; right: Tensor }[] = [];
+  const differences: RoleDifference[] = [];
+  const findings: string[] = [];
+  for (const key of [...new Set([...a.pairs.unread, ...b.pairs.unread])].sort()) {
+    const [left, right] = [a.matched.tensors.get(key), b.matched.tensors.get(key)];
+    const side = left === undefined ? b : a;
+    const role = besides(key, side);
+    const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
+    if (left === undefined || right === undefined) {
+      const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
+      const owned = side.pairs.ownerOf.has(key) && role !== null;
+      if (owned && storedAs(a, role).dtype !== storedAs(b, role).dtype) findings.push(`${key} ${message}`);
+      else differs(`it ${message}`);
+    } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
+      differs(`it is ${described(right)}, not ${described(left)}`);
+    } else {
+      const count = countOf(left.shape);
+      const whole = { of: key, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
+      const origin: Origin = { moves: [whole], roles: new Map([[key, [whole]]]) };
+      const half: Half = { tensor: key, dtype: left.dtype, scales: null, origin };
+      both.push({ item: { key, role, shape: left.shape, leaf: false, a: half, b: half }, left, right });
+    }
+  }
+  return { both, differences, findings };
+}
+
+/** The role of the weight that a scale belongs to, or of the first one whose name is nearest to its own. */
+function besides(scale: string, { matched, pairs }: Paired): Role | null {
+  const owner = pairs.ownerOf.get(scale);
+  const names = owner === undefined ? [...matched.holds.keys()] : [owner];
+  for (let prefix = scale; prefix.includes("."); ) {
+    prefix = prefix.slice(0, prefix.lastIndexOf("."));
+    const name = names.find((one) => one.startsWith(`${prefix}.`));
+    if (name !== undefined) return matched.roles.get(matched.holds.get(name)?.[0] ?? "") ?? null;
+  }
+  return null;
+}
+
+function described({ dtype, shape }: Tensor): string {
+  return `${dtype} [${shape.join(", ")}]`;
 }
 
 /** A scale may leave the quotient of amax by this much before it is called odd: one unit in the last place. */
@@ -101,27 +180,23 @@ class Pair {
   readonly #o: BytesOptions;
   readonly #sources: { readonly a: Sources; readonly b: Sources };
   readonly #lane: Lane;
-  readonly #role: Role;
-  readonly #from: Stored;
-  readonly #to: Stored;
+  readonly #item: Item;
 
-  constructor(o: BytesOptions, a: Sources, b: Sources, lane: Lane, role: Role, from: Stored, to: Stored) {
+  constructor(o: BytesOptions, a: Sources, b: Sources, lane: Lane, item: Item) {
     this.#o = o;
     this.#sources = { a, b };
     this.#lane = lane;
-    this.#role = role;
-    this.#from = from;
-    this.#to = to;
+    this.#item = item;
   }
 
   async compare() {
-    const [from, to] = [this.#from, this.#to];
+    const { a: from, b: to, shape } = this.#item;
     const cast =
       from.dtype === to.dtype
         ? null
-        : { from: floats(from), to: floats(to), scale: to.scale, sourceScale: from.scale };
+        : { from: floats(from), to: floats(to), scale: scaleIn(to), sourceScale: scaleIn(from) };
     const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
-    const count = countOf(this.#role.shape);
+    const count = countOf(shape);
     let firstBad = Infinity;
     let amax = 0;
     // A slot holds both sides' bands, and room for the recast one.
@@ -164,35 +239,68 @@ class Pair {
   }
 
   #judgement(firstBad: number, amax: number | null): { message: string | null; finding: string | null } {
-    const [from, to] = [this.#from, this.#to];
+    const { a: from, b: to } = this.#item;
     const message = (text: string) => ({ message: text, finding: null });
     if (firstBad !== Infinity) {
       return amax === null
         ? message(`the first differing element is ${firstBad}`)
         : message(`element ${firstBad} is not the right rounding of the source under the stored scale`);
     }
-    if (from.dtype === to.dtype && from.scale !== to.scale)
-      return message(`its scale is ${to.scale}, not ${from.scale}`);
-    if (amax === null || to.scale === null || !isFp8(to.dtype)) return { message: null, finding: null };
-    const best = scaleOf(Math.fround(amax * (from.scale ?? 1)), to.dtype);
-    if (to.scale < best * (1 - ONE_ULP))
-      return message(`its scale ${to.scale} is below amax/max = ${best}: values are clipped`);
-    const odd = to.scale > best * (1 + ONE_ULP);
-    return { message: null, finding: odd ? `its scale is ${to.scale}; amax/max is ${best}` : null };
+    if (from.dtype === to.dtype) return { message: scaleDifference(from.scales, to.scales), finding: null };
+    const scale = scaleIn(to);
+    if (amax === null || scale === null || !isFp8(to.dtype)) return { message: null, finding: null };
+    const best = scaleOf(Math.fround(amax * (scaleIn(from) ?? 1)), to.dtype);
+    if (scale < best * (1 - ONE_ULP))
+      return message(`its scale ${scale} is below amax/max = ${best}: values are clipped`);
+    const odd = scale > best * (1 + ONE_ULP);
+    return { message: null, finding: odd ? `its scale is ${scale}; amax/max is ${best}` : null };
   }
 
   async #read(side: "a" | "b", band: Band, slot: Slot, at: number, width: number): Promise<void> {
-    const { matched } = this.#o[side];
-    const origin = roleOrigin(this.#role.key, countOf(this.#role.shape), matched.origin);
+    const { matched }: { matched: Matched } = this.#o[side];
+    const { origin, tensor } = this.#item[side];
     const extents = gather(origin, band, matched.tensors, width);
     const target = slot.bytes.subarray(at, at + (band.hi - band.lo) * width);
     await this.#sources[side].read(extents, target, this.#o.signal).catch((error) => {
-      throw locate(error, { tensor: side === "a" ? this.#from.tensor : this.#to.tensor });
+      throw locate(error, { tensor });
     });
   }
 }
 
-function floats({ dtype, tensor }: Stored): FloatDType {
+/** What a recast side is stored as; others were refused before. */
+function floats({ dtype, tensor }: Half): FloatDType {
   if (isFloat(dtype)) return dtype;
-  throw new IsologitError("UNSUPPORTED", `${dtype} cannot be compared with another type`, { tensor });
+  throw new IsologitError("INTERNAL", `${dtype} was to be recast`, { tensor });
+}
+
+/** The one scale of a recast side, null where there is none; a scale a row was refused before. */
+function scaleIn({ scales, tensor }: Half): number | null {
+  if (scales === null || scales.length === 1) return scales?.[0] ?? null;
+  throw new IsologitError("INTERNAL", "scales of rows were to be recast", { tensor });
+}
+
+function scaleDifference(a: Float32Array | null, b: Float32Array | null): string | null {
+  if (a === null || b === null) return null; // an FP8 weight has scales, any other has none
+  if (a.length !== b.length) return `it has ${b.length} scales, not ${a.length}`;
+  const row = a.findIndex((scale, i) => scale !== b[i]);
+  if (row < 0) return null;
+  return `its scale${a.length > 1 ? ` of row ${row}` : ""} is ${b[row]}, not ${a[row]}`;
+}
+
+/** @throws UNSUPPORTED, naming the tensor, where a role is recast from or to what this version cannot */
+export function refuseUncomparable(a: Paired, b: Paired): void {
+  for (const role of a.matched.roles.values()) {
+    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    if (from.dtype === to.dtype) continue;
+    for (const [side, { dtype, tensor }, other] of [[a, from, to] as const, [b, to, from] as const]) {
+      const found = !isFloat(dtype)
+        ? `it is ${dtype}`
+        : side.pairs.scaleOf.get(tensor)?.axis === 0
+          ? `it is ${dtype} with a scale a row`
+          : null;
+      if (found === null) continue;
+      const message = `${found}, and ${other.dtype} on the other side: no recast of this version leads there`;
+      throw new IsologitError("UNSUPPORTED", message, { tensor });
+    }
+  }
 }

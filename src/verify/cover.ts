@@ -1,17 +1,20 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
+import { sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
-import type { Matched } from "../families/match.ts";
+import type { Matched, Role } from "../families/match.ts";
+import { QUANTIZATION_FILES } from "../recast/spelling.ts";
+import { type Paired, storedAs } from "./sides.ts";
 
 export interface SettingsComparison {
   /** settings that differ, and a tokenizer that does: each makes another model */
   readonly differences: readonly string[];
   /** side files that differ or are on one side only */
   readonly findings: readonly string[];
-  /** the roles and their shapes are the same, so that elements can be compared */
-  readonly comparable: boolean;
+  /** the first role that the other side lacks or has in another shape; null: elements can be compared */
+  readonly unlike: Role | null;
 }
 
 /** Files that decide what a model does with text. */
@@ -20,26 +23,56 @@ const BEHAVIOUR = ["tokenizer.json", "tokenizer.model"];
 /** Side files that follow from the way weights are stored; they say nothing of the model. */
 const STORAGE = ["model.safetensors.index.json"];
 
-export async function compareSettings(a: Matched, b: Matched): Promise<SettingsComparison> {
-  const keys = [...new Set([...Object.keys(a.settings), ...Object.keys(b.settings)])].sort();
-  const differences = keys
-    .filter((key) => canonical(a.settings[key] ?? null) !== canonical(b.settings[key] ?? null))
-    .map(
-      (key) => `${key} is ${canonical(b.settings[key] ?? null)}, not ${canonical(a.settings[key] ?? null)}`,
-    );
-  const shapes = (matched: Matched) =>
-    canonical([...matched.roles.values()].map(({ key, shape }) => [key, shape]));
-  const [filesA, filesB] = [await digests(a), await digests(b)];
+/** Keys of config.json that a recast has to change. */
+const RECAST_KEYS = ["quantization_config", "torch_dtype", "dtype"];
+
+export async function compareSettings(a: Paired, b: Paired): Promise<SettingsComparison> {
+  const [left, right] = [a.matched.settings, b.matched.settings];
+  const unlike = firstUnlike(a.matched, b.matched);
+  const recast = unlike === null && [...a.matched.roles.values()].some((role) => isRecast(a, b, role));
+  const differences = keysThatDiffer(left, right).map(
+    (key) => `${key} is ${canonical(right[key] ?? null)}, not ${canonical(left[key] ?? null)}`,
+  );
+  const [filesA, filesB] = [await digests(a.matched), await digests(b.matched)];
   const findings: string[] = [];
   for (const path of [...new Set([...filesA.keys(), ...filesB.keys()])].sort()) {
-    const [left, right] = [filesA.get(path), filesB.get(path)];
-    if (left === right || STORAGE.includes(path)) continue;
-    if (left === undefined || right === undefined) {
-      findings.push(`${path} is only in ${left === undefined ? "the second" : "the first"} checkpoint`);
+    const [mine, theirs] = [filesA.get(path), filesB.get(path)];
+    if (mine === theirs || STORAGE.includes(path)) continue;
+    if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (mine === undefined || theirs === undefined) {
+      findings.push(`${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`);
     } else if (BEHAVIOUR.includes(path)) differences.push(`${path} differs`);
+    else if (path === CONFIG) findings.push(...configFindings(a.matched, b.matched, recast));
     else findings.push(`${path} differs`);
   }
-  return { differences, findings, comparable: a.family.id === b.family.id && shapes(a) === shapes(b) };
+  return { differences, findings, unlike };
+}
+
+function isRecast(a: Paired, b: Paired, role: Role): boolean {
+  return storedAs(a, role).dtype !== storedAs(b, role).dtype;
+}
+
+function firstUnlike(a: Matched, b: Matched): Role | null {
+  const [left, right] = [[...a.roles.values()], [...b.roles.values()]];
+  const at = Array.from({ length: Math.max(left.length, right.length) }, (_, i) => i).find((i) => {
+    return left[i]?.key !== right[i]?.key || !sameShape(left[i]!.shape, right[i]!.shape);
+  });
+  return at === undefined ? null : (left[at] ?? right[at]!);
+}
+
+function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
+  return keys.filter((key) => canonical(a[key] ?? null) !== canonical(b[key] ?? null));
+}
+
+const CONFIG = "config.json";
+
+/** Keys that differ, by name. What two configs mean was compared as settings; this is what else they say. */
+function configFindings(a: Matched, b: Matched, recast: boolean): readonly string[] {
+  const keys = keysThatDiffer(a.checkpoint.config, b.checkpoint.config);
+  const unasked = keys.filter((key) => !recast || !RECAST_KEYS.includes(key));
+  if (unasked.length > 0) return [`${CONFIG} differs in ${unasked.join(", ")}`];
+  return keys.length > 0 ? [] : [`${CONFIG} says the same in other words`];
 }
 
 /** A tokenizer of 131,072 words takes 17 MB; what is far larger is no side file that this rung reads. */

@@ -4,7 +4,7 @@
  * @see docs/verification.md for where the numbers come from
  */
 import type { LimitOptions } from "../api.ts";
-import { type DType, isFp8 } from "../core/dtype.ts";
+import type { FloatDType } from "../core/dtype.ts";
 import type { LogitsSummary } from "./metrics.ts";
 
 export interface Limits {
@@ -15,19 +15,24 @@ export interface Limits {
   readonly top1: number;
 }
 
-const BY_KIND = {
-  same: { klMean: 0, klP99: 0, top1: 1 },
-  "16-bit": { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
+/** Nothing recast, or widened exactly: the same bits. */
+const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
+
+/** By what is written. F32 written from FP8 rounds code x scale once, where a forward pass scales the sum. */
+const BY_DTYPE: Readonly<Record<FloatDType, Limits>> = {
+  F32: { klMean: 1e-6, klP99: 1e-5, top1: 1 },
+  F16: { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
+  BF16: { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
   F8_E4M3: { klMean: 1e-2, klP99: 1e-1, top1: 0.97 },
   F8_E5M2: { klMean: 3e-2, klP99: 3e-1, top1: 0.95 },
-} as const satisfies Readonly<Record<string, Limits>>;
+};
 
 /** The widest limits among the dtypes that a recast wrote, with the user's own in their place. */
-export function limitsFor(recastTo: ReadonlySet<DType>, { kl, top1 }: LimitOptions): Limits {
-  const fp8 = (["F8_E5M2", "F8_E4M3"] as const).find((dtype) => recastTo.has(dtype));
-  const narrow = recastTo.has("BF16") || recastTo.has("F16");
-  const limits = BY_KIND[fp8 ?? (narrow ? "16-bit" : "same")];
-  if ([...recastTo].every((dtype) => !isFp8(dtype) && !narrow)) return limits;
+export function limitsFor(recastTo: ReadonlySet<FloatDType>, { kl, top1 }: LimitOptions): Limits {
+  if (recastTo.size === 0) return SAME;
+  const limits = [...recastTo]
+    .map((dtype) => BY_DTYPE[dtype])
+    .reduce((a, b) => (a.klMean >= b.klMean ? a : b));
   return {
     klMean: kl ?? limits.klMean,
     klP99: kl === undefined ? limits.klP99 : 10 * kl,

@@ -30,6 +30,8 @@ export interface LockstepOptions {
   readonly recast: boolean;
   /** largest relative L2 at a door whose sums run over `terms` products */
   readonly limit: (terms: number) => number;
+  /** words of the vocabulary are compared in blocks of at most this many bytes a run */
+  readonly blockBytes: number;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
@@ -53,9 +55,6 @@ export interface LockstepResult {
 export async function lockstep(options: LockstepOptions): Promise<LockstepResult> {
   return new Lockstep(options).run();
 }
-
-/** Words of the vocabulary are compared in blocks of at most this many bytes a run. */
-const LOGITS_BLOCK_BYTES = 4 * 1024 * 1024;
 
 /** A block or the head: where a door lies. */
 interface Where {
@@ -199,11 +198,11 @@ class Lockstep {
     const from = ends(last!).reads[0]!;
     const borrows = !this.#inStep.has(from);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(borrows)];
-    const width = Math.min(dims.vocab!, Math.max(1, Math.floor(LOGITS_BLOCK_BYTES / 4 / ids.length)));
+    const width = Math.min(dims.vocab!, Math.max(1, Math.floor(this.#o.blockBytes / 4 / ids.length)));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
     const quality = new LogitsComparison(ids);
-    const [wiring, noise] = [new Distance(), new Distance()];
+    const [wiring, noise] = [new Distance(ids.length), new Distance(ids.length)];
     for (let lo = 0; lo < dims.vocab!; lo += width) {
       const hi = Math.min(dims.vocab!, lo + width);
       await a.logits(from, lo, hi, setsA, blocksA);
@@ -219,6 +218,6 @@ class Lockstep {
     for (const region of [...blocksA, ...blocksB]) backend.release(region);
     for (const run of this.#runs) run.releaseAll();
     this.#judge(wiring.relL2, this.#widths[from]!, { layer: where.layer, kind: where.kind, door: "logits" });
-    return quality.summary(noise.maxAbs);
+    return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

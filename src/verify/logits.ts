@@ -9,14 +9,12 @@ import { unwatched } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
 import { exists } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
+import { partBytes } from "./logits-rung.ts";
 import { promptIds } from "./prompts.ts";
 import { Rounder } from "./rounding.ts";
 import type { Side } from "./side.ts";
-import { backendFor, type Ready, ready, refuseUnrunnable, sideOf } from "./sides.ts";
+import { backendFor, memoryOf, type Ready, ready, refuseUnrunnable, runBytes, sideOf } from "./sides.ts";
 import { ends, Streams } from "./streams.ts";
-
-/** Words of the vocabulary are written in blocks of at most this many bytes. */
-const LOGITS_BLOCK_BYTES = 4 * 1024 * 1024;
 
 /**
  * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
@@ -28,7 +26,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   const started = performance.now();
   const checkpoint = await openCheckpoint(source, options.formats);
   const model = await ready(checkpoint, options);
-  refuseUnrunnable(model.matched);
+  refuseUnrunnable(model);
   const { vocab, hidden } = model.matched.dims;
   const ids = promptIds(options, vocab!);
   if (options.overwrite !== true && (await exists(options.out))) {
@@ -74,16 +72,14 @@ async function pass(
   backend: Backend,
   wanted: ReadonlySet<string>,
   out: SafetensorsFile,
-  { watch = unwatched, signal }: LogitsOptions,
+  options: LogitsOptions,
 ): Promise<void> {
+  const { watch = unwatched, signal } = options;
+  const bandBytes = partBytes(memoryOf(options));
   const { matched } = model;
   const { family, dims, layers } = matched;
   await using sources = new Sources(matched.checkpoint.store);
-  const totalBytes = matched.checkpoint.tensors.reduce(
-    (sum, { dtype, shape }) => sum + bytesOf(dtype, shape),
-    0,
-  );
-  watch({ type: "phase", phase: "logits", totalBytes });
+  watch({ type: "phase", phase: "logits", totalBytes: runBytes(matched) });
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
   const running = {
     backend,
@@ -91,6 +87,7 @@ async function pass(
     tokens: ids.length,
     roundings: new Map(),
     rounder: await Rounder.create(),
+    bandBytes,
     advance,
     signal,
   };
@@ -123,7 +120,7 @@ async function pass(
   }
   const from = ends(family.forward.head.at(-1)!).reads[0]!;
   await keep("hidden.norm_f", from);
-  await writeLogits(side, backend, streams, from, ids.length, dims.vocab!, out);
+  await writeLogits(side, backend, streams, from, ids.length, dims.vocab!, bandBytes / 2, out);
   streams.releaseAll();
   side.close();
 }
@@ -135,9 +132,10 @@ async function writeLogits(
   from: string,
   tokens: number,
   vocab: number,
+  blockBytes: number,
   out: SafetensorsFile,
 ): Promise<void> {
-  const width = Math.min(vocab, Math.max(1, Math.floor(LOGITS_BLOCK_BYTES / 4 / tokens)));
+  const width = Math.min(vocab, Math.max(1, Math.floor(blockBytes / 4 / tokens)));
   const block = backend.allocate(4 * tokens * width);
   for (let lo = 0; lo < vocab; lo += width) {
     const count = Math.min(width, vocab - lo);

@@ -1,32 +1,54 @@
 /** How far two results are apart. Logits come in blocks of the vocabulary and are reduced as they come. */
 
-/** Sums that give ||a - b|| / ||a|| over any number of blocks, and the largest |a - b|. */
+/**
+ * ||a - b|| / ||a|| and the largest |a - b|, over any number of blocks. Sums are kept a row, so that how the
+ * columns are cut into blocks changes no bit of the result.
+ *
+ * Two NaNs, or two infinities of one sign, are equal and count for nothing; where only one side is no number,
+ * or they are unlike infinities, both measures are infinite.
+ */
 export class Distance {
-  #difference = 0;
-  #reference = 0;
+  readonly #difference: Float64Array;
+  readonly #reference: Float64Array;
   maxAbs = 0;
 
+  constructor(rows = 1) {
+    this.#difference = new Float64Array(rows);
+    this.#reference = new Float64Array(rows);
+  }
+
+  /** @param a, b [rows, width] each */
   add(a: Float32Array, b: Float32Array): this {
-    let [difference, reference, maxAbs] = [0, 0, this.maxAbs];
-    for (let i = 0; i < a.length; i++) {
-      const d = a[i]! - b[i]!;
-      difference += d * d;
-      reference += a[i]! * a[i]!;
-      const size = Math.abs(d);
-      if (!(size <= maxAbs)) maxAbs = size; // a NaN becomes the maximum, and stays
+    const rows = this.#difference.length;
+    const width = a.length / rows;
+    for (let row = 0; row < rows; row++) {
+      let [difference, reference, maxAbs] = [this.#difference[row]!, this.#reference[row]!, this.maxAbs];
+      for (let i = row * width; i < (row + 1) * width; i++) {
+        const [x, y] = [a[i]!, b[i]!];
+        const finite = Number.isFinite(x);
+        if (finite) reference += x * x;
+        if (x === y) continue;
+        const size = finite && Number.isFinite(y) ? Math.abs(x - y) : bothNaN(x, y) ? 0 : Infinity;
+        difference += size * size;
+        if (size > maxAbs) maxAbs = size;
+      }
+      this.#difference[row] = difference;
+      this.#reference[row] = reference;
+      this.maxAbs = maxAbs;
     }
-    this.#difference += difference;
-    this.#reference += reference;
-    this.maxAbs = maxAbs;
     return this;
   }
 
-  /** Relative L2; infinite where one side is no number or the reference is zero and the other is not. */
+  /** Relative L2; infinite also where the reference is zero and the other is not. */
   get relL2(): number {
-    if (this.#difference === 0) return 0;
-    const ratio = Math.sqrt(this.#difference / this.#reference);
-    return Number.isNaN(ratio) ? Infinity : ratio;
+    const sum = (values: Float64Array) => values.reduce((total, value) => total + value, 0);
+    const difference = sum(this.#difference);
+    return difference === 0 ? 0 : Math.sqrt(difference / sum(this.#reference));
   }
+}
+
+function bothNaN(x: number, y: number): boolean {
+  return Number.isNaN(x) && Number.isNaN(y);
 }
 
 export function relL2(a: Float32Array, b: Float32Array): number {
@@ -42,11 +64,10 @@ export function sameBits(a: Float32Array, b: Float32Array): boolean {
 
 /** Running softmax sums of one position: enough for KL, top-1 and NLL without the whole row of logits. */
 interface Position {
-  maxA: number;
+  /** sums of exp(a - firstA) and exp(b - firstB) */
   sumA: number;
-  maxB: number;
   sumB: number;
-  /** sum of exp(a - maxA) * (a - b) */
+  /** sum of exp(a - firstA) * (a - b) */
   cross: number;
   firstA: number;
   secondA: number;
@@ -56,6 +77,9 @@ interface Position {
   /** logits of the token that follows, NaN until seen */
   nextA: number;
   nextB: number;
+  /** logits that are NaN or infinite */
+  nonFiniteA: number;
+  nonFiniteB: number;
 }
 
 export interface LogitsSummary {
@@ -68,20 +92,22 @@ export interface LogitsSummary {
   /** mean negative log likelihood of the token that follows, nats; 0 where there is only one token */
   readonly nllA: number;
   readonly nllB: number;
+  /** logits that are NaN or infinite: none in a model that works */
+  readonly nonFiniteA: number;
+  readonly nonFiniteB: number;
 }
 
 /** Compares logits [T, vocab] of two models, a the reference, given in blocks of words. */
 export class LogitsComparison {
   readonly #ids: readonly number[];
   readonly #positions: readonly Position[];
-  readonly #distance = new Distance();
+  readonly #distance: Distance;
 
   constructor(ids: readonly number[]) {
     this.#ids = ids;
+    this.#distance = new Distance(ids.length);
     this.#positions = ids.map(() => ({
-      maxA: -Infinity,
       sumA: 0,
-      maxB: -Infinity,
       sumB: 0,
       cross: 0,
       firstA: -Infinity,
@@ -91,6 +117,8 @@ export class LogitsComparison {
       topB: -1,
       nextA: NaN,
       nextB: NaN,
+      nonFiniteA: 0,
+      nonFiniteB: 0,
     }));
   }
 
@@ -112,14 +140,19 @@ export class LogitsComparison {
     }
   }
 
-  /** @param noise the reference's own uncertainty, largest |difference| of a logit: closer calls are no flips */
+  /**
+   * @param noise the reference's own uncertainty, largest |difference| of a logit: closer calls are no flips.
+   *              A position without a best token agrees with none
+   */
   summary(noise: number): LogitsSummary {
     const kls = this.#positions.map((p) => {
-      const kl = p.cross / p.sumA - (p.maxA + Math.log(p.sumA)) + (p.maxB + Math.log(p.sumB));
+      const kl = p.cross / p.sumA - (p.firstA + Math.log(p.sumA)) + (p.firstB + Math.log(p.sumB));
       return Number.isNaN(kl) ? Infinity : Math.max(0, kl); // rounding may leave -1e-17
     });
     const sorted = [...kls].sort((a, b) => a - b);
-    const agreeing = this.#positions.filter((p) => p.topA === p.topB || p.firstA - p.secondA <= noise);
+    const agreeing = this.#positions.filter(
+      (p) => p.topA >= 0 && p.topB >= 0 && (p.topA === p.topB || p.firstA - p.secondA <= noise),
+    );
     const followed = this.#positions.filter((_, t) => t + 1 < this.#ids.length);
     const mean = (values: readonly number[]) =>
       values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
@@ -129,38 +162,36 @@ export class LogitsComparison {
       klMean: mean(kls),
       klP99: sorted[Math.min(sorted.length - 1, Math.ceil(0.99 * sorted.length) - 1)] ?? 0,
       top1: agreeing.length / this.#positions.length,
-      nllA: mean(followed.map((p) => p.maxA + Math.log(p.sumA) - p.nextA)),
-      nllB: mean(followed.map((p) => p.maxB + Math.log(p.sumB) - p.nextB)),
+      nllA: mean(followed.map((p) => p.firstA + Math.log(p.sumA) - p.nextA)),
+      nllB: mean(followed.map((p) => p.firstB + Math.log(p.sumB) - p.nextB)),
+      nonFiniteA: this.#positions.reduce((sum, p) => sum + p.nonFiniteA, 0),
+      nonFiniteB: this.#positions.reduce((sum, p) => sum + p.nonFiniteB, 0),
     };
   }
 }
 
+/** One word after the other, so that it makes no difference where a block ends. */
 function accumulate(p: Position, lo: number, a: Float32Array, b: Float32Array): void {
-  let [maxA, maxB] = [p.maxA, p.maxB];
   for (let i = 0; i < a.length; i++) {
     const [x, y] = [a[i]!, b[i]!];
+    if (!Number.isFinite(x)) p.nonFiniteA++;
+    if (!Number.isFinite(y)) p.nonFiniteB++;
     if (x > p.firstA) {
+      const shrink = Math.exp(p.firstA - x);
+      p.sumA *= shrink;
+      p.cross *= shrink;
       p.secondA = p.firstA;
       p.firstA = x;
       p.topA = lo + i;
     } else if (x > p.secondA) p.secondA = x;
     if (y > p.firstB) {
+      p.sumB *= Math.exp(p.firstB - y);
       p.firstB = y;
       p.topB = lo + i;
     }
-    if (x > maxA) maxA = x;
-    if (y > maxB) maxB = y;
-  }
-  const shrinkA = Math.exp(p.maxA - maxA);
-  p.sumA *= shrinkA;
-  p.cross *= shrinkA;
-  p.sumB *= Math.exp(p.maxB - maxB);
-  for (let i = 0; i < a.length; i++) {
-    const weight = Math.exp(a[i]! - maxA);
+    const weight = Math.exp(x - p.firstA);
     p.sumA += weight;
-    p.cross += weight * (a[i]! - b[i]!);
-    p.sumB += Math.exp(b[i]! - maxB);
+    p.cross += weight * (x - y);
+    p.sumB += Math.exp(y - p.firstB);
   }
-  p.maxA = maxA;
-  p.maxB = maxB;
 }

@@ -10,7 +10,10 @@ export interface Rounding {
 }
 
 /** Bytes of stored elements cast at a time. */
-const PART_BYTES = 4 * 1024 * 1024;
+const PART_BYTES = 1024 * 1024;
+
+/** All that a rounder holds: FP8 widens to F32, four bytes for one. */
+export const ROUNDER_BYTES = SCRATCH_BYTES + 5 * PART_BYTES;
 
 export class Rounder {
   readonly #caster: Caster;
@@ -22,7 +25,7 @@ export class Rounder {
   }
 
   static async create(): Promise<Rounder> {
-    const memory = sharedMemory(SCRATCH_BYTES + 5 * PART_BYTES); // FP8 widens to F32: four bytes for one
+    const memory = sharedMemory(ROUNDER_BYTES);
     return new Rounder(await createCaster(memory, FIRST_ADDRESS), memory);
   }
 

@@ -10,7 +10,7 @@ import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { Dims, Feed, Forward, Native, Stage, Use } from "../families/define.ts";
-import type { Rounder, Rounding } from "./rounding.ts";
+import type { Rounding } from "./rounding.ts";
 
 /** Streams by name: what a stage reads, and where it puts what it makes. */
 export interface StreamSet {
@@ -18,6 +18,12 @@ export interface StreamSet {
   readonly outputs: Map<string, Region>;
   /** run on the weights as stored, or as the other side's recast rounds them */
   readonly weights: "stored" | "rounded";
+}
+
+/** What rounds weights as the other side's recast does. */
+export interface Rounds {
+  /** Fills `target` with the rounded elements of `stored`. */
+  round(stored: Uint8Array, from: FloatDType, scale: number, to: Rounding, target: Uint8Array): void;
 }
 
 export interface SideOptions {
@@ -32,7 +38,7 @@ export interface SideOptions {
   readonly scaleOf: ReadonlyMap<string, number>;
   /** how the other side stores what this tensor holds; absent where it is the same */
   readonly roundings: ReadonlyMap<string, Rounding>;
-  readonly rounder: Rounder;
+  readonly rounder: Rounds;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
@@ -70,11 +76,12 @@ export class Side {
     this.#widths = options.forward.streams(options.dims);
     const widest = Math.max(...[...options.tensors.values()].map(rowBytes));
     const bytes = Math.max(options.bandBytes, widest);
-    // A rounded band is at most F32 where the stored one was FP8.
-    const roundedBytes = options.roundings.size > 0 ? 4 * bytes : 0;
+    const growth = [...options.roundings].map(([name, { to }]) => {
+      return widthOf(to) / widthOf(this.#tensor(name).dtype);
+    });
     this.#bands = [0, 1].map(() => ({
       stored: options.backend.allocate(bytes),
-      rounded: options.backend.allocate(roundedBytes),
+      rounded: options.backend.allocate(bytes * Math.max(0, ...growth)),
     }));
   }
 
@@ -93,12 +100,13 @@ export class Side {
       this.#o.native.embedding.find((name) => this.#o.tensors.has(name)) ?? this.#o.native.embedding[0]!,
     );
     const hidden = tensor.shape[1]!;
-    const rows = new Uint8Array(ids.length * rowBytes(tensor));
-    for (const [t, id] of ids.entries()) {
-      const target = rows.subarray(t * rowBytes(tensor), (t + 1) * rowBytes(tensor));
-      await this.#o.sources.read(extentsOf(tensor, id * hidden, (id + 1) * hidden), target, this.#o.signal);
-    }
-    await this.#uploadWide(tensor, rows, weights, output);
+    const read = async (rows: Uint8Array) => {
+      for (const [t, id] of ids.entries()) {
+        const target = rows.subarray(t * rowBytes(tensor), (t + 1) * rowBytes(tensor));
+        await this.#o.sources.read(extentsOf(tensor, id * hidden, (id + 1) * hidden), target, this.#o.signal);
+      }
+    };
+    await this.#uploadWide(tensor, ids.length * hidden, read, weights, output);
   }
 
   /** Runs one stage for each set, over one reading of the weights. */
@@ -183,15 +191,11 @@ export class Side {
       if (feed === undefined) continue;
       const tensor = this.#tensor(place.prefix + use.name);
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      const bytes = new Uint8Array(feed.count * rowBytes(tensor));
-      await this.#o.sources.read(
-        extentsOf(tensor, feed.from * inRow, (feed.from + feed.count) * inRow),
-        bytes,
-        this.#o.signal,
-      );
-      this.#o.advance(bytes.byteLength);
+      const extents = extentsOf(tensor, feed.from * inRow, (feed.from + feed.count) * inRow);
       const region = this.#o.backend.allocate(4 * feed.count * inRow);
-      await this.#uploadWide(tensor, bytes, weights, region);
+      const read = (bytes: Uint8Array) => this.#o.sources.read(extents, bytes, this.#o.signal);
+      await this.#uploadWide(tensor, feed.count * inRow, read, weights, region);
+      if (weights === "stored") this.#o.advance(feed.count * rowBytes(tensor));
       this.#parameters.set(key, region);
       return region;
     }
@@ -260,25 +264,30 @@ export class Side {
     await this.#o.backend.run(linear, p, [region, x], to.region);
   }
 
-  /** Stored elements to F32, rounded first where this set wants that, and their scale applied. */
+  /** `count` stored elements to F32, rounded first where this set wants that, and their scale applied. */
   async #uploadWide(
     tensor: Tensor,
-    stored: Uint8Array,
+    count: number,
+    read: (stored: Uint8Array) => Promise<void>,
     form: StreamSet["weights"],
     region: Region,
   ): Promise<void> {
     const dtype = floatDType(tensor);
     const scale = this.#o.scaleOf.get(tensor.name) ?? 1;
     const rounding = form === "rounded" ? this.#o.roundings.get(tensor.name) : undefined;
-    let bytes = stored;
-    if (rounding !== undefined) {
-      bytes = new Uint8Array((stored.byteLength / widthOf(dtype)) * widthOf(rounding.to));
-      this.#o.rounder.round(stored, dtype, scale, rounding, bytes);
-    }
-    const wide = widen(rounding?.to ?? dtype, bytes);
-    const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
-    if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
-    await this.#o.backend.upload(region, wide.byteLength, (view) => view.set(new Uint8Array(wide.buffer)));
+    await this.#o.backend.upload(region, 4 * count, async (view) => {
+      const stored = new Uint8Array(count * widthOf(dtype));
+      await read(stored);
+      let bytes = stored;
+      if (rounding !== undefined) {
+        bytes = new Uint8Array(count * widthOf(rounding.to));
+        this.#o.rounder.round(stored, dtype, scale, rounding, bytes);
+      }
+      const wide = widen(rounding?.to ?? dtype, bytes);
+      const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
+      if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
+      view.set(new Uint8Array(wide.buffer));
+    });
   }
 
   #tensor(name: string): Tensor {

@@ -5,70 +5,116 @@ import type { Backend } from "../../kernels/define.ts";
 import type { RunOptions } from "../api.ts";
 import { DEFAULT_MEMORY_BYTES } from "../convert/pool.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
+import { bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
+import type { Native } from "../families/define.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { type Matched, matchRoles } from "../families/match.ts";
-import { pairScales, readScale } from "../recast/spelling.ts";
-import type { Rounder, Rounding } from "./rounding.ts";
-import { Side } from "./side.ts";
+import { type Matched, matchRoles, type Role } from "../families/match.ts";
+import { pairScales, readScales, type Scales } from "../recast/spelling.ts";
+import type { Rounding } from "./rounding.ts";
+import { type Rounds, Side } from "./side.ts";
 
-export interface Ready {
+export interface Paired {
   readonly matched: Matched;
-  /** stored tensor -> the value of its scale */
-  readonly scales: ReadonlyMap<string, number>;
-  /** stored scales that no forward pass reads: of activations, of the KV cache */
-  readonly unreadScales: readonly string[];
+  /** which stored tensor scales which, and which scales nothing reads */
+  readonly pairs: Scales;
+}
+
+export interface Ready extends Paired {
+  /** stored tensor -> its scales, one for all of it or one a row */
+  readonly scales: ReadonlyMap<string, Float32Array>;
 }
 
 /** The backend that a run asks for. */
-export function backendFor({ backend = "auto", threads, memoryBytes }: RunOptions): Promise<Backend> {
-  const chosen = {
-    backend,
-    threads: threads ?? availableParallelism(),
-    memoryBytes: memoryBytes ?? DEFAULT_MEMORY_BYTES,
-  };
-  return selectBackend(chosen);
+export function backendFor(options: RunOptions): Promise<Backend> {
+  const { backend = "auto" } = options;
+  return selectBackend({ backend, threads: threadsOf(options), memoryBytes: memoryOf(options) });
 }
 
-/** @throws what matching and pairing refuse; nothing but headers and scales is read */
-export async function ready(checkpoint: Checkpoint, { families = allFamilies }: RunOptions): Promise<Ready> {
-  const { scaleOf, companions } = pairScales(checkpoint.tensors);
-  const matched = matchRoles(checkpoint, families, companions);
+export function threadsOf({ threads }: Pick<RunOptions, "threads">): number {
+  return threads ?? availableParallelism();
+}
+
+export function memoryOf({ memoryBytes }: Pick<RunOptions, "memoryBytes">): number {
+  return memoryBytes ?? DEFAULT_MEMORY_BYTES;
+}
+
+/** @throws what matching and pairing refuse; nothing is read */
+export function paired(checkpoint: Checkpoint, { families = allFamilies }: RunOptions): Paired {
+  const pairs = pairScales(checkpoint.tensors);
+  return { matched: matchRoles(checkpoint, families, pairs.companions), pairs };
+}
+
+/** @throws what matching and pairing refuse, SCALE_INVALID; nothing but headers and scales is read */
+export async function ready(checkpoint: Checkpoint, options: RunOptions): Promise<Ready> {
+  const { matched, pairs } = paired(checkpoint, options);
   await using sources = new Sources(checkpoint.store);
-  const scales = new Map<string, number>();
-  const read = new Set<string>();
-  for (const [weight, { tensor }] of scaleOf) {
-    scales.set(weight, await readScale(matched.tensors.get(tensor)!, sources));
-    read.add(tensor);
+  const scales = new Map<string, Float32Array>();
+  for (const [weight, { tensor }] of pairs.scaleOf) {
+    scales.set(weight, await readScales(matched.tensors.get(tensor)!, sources));
   }
-  return { matched, scales, unreadScales: [...companions].filter((name) => !read.has(name)).sort() };
+  return { matched, pairs, scales };
 }
 
-/** Bytes of weights read at a time: long enough for disks, short enough for two a side in any budget. */
-const BAND_BYTES = 8 * 1024 * 1024;
+/** How a side stores a role. */
+export interface StoredRole {
+  readonly dtype: DType;
+  readonly tensor: string;
+}
+
+/** A role's first tensor speaks for all: a plan joins no unlike ones. */
+export function storedAs({ matched }: Paired, role: Role): StoredRole {
+  const { name, dtype } = matched.tensors.get(matched.origin.get(role.key)![0]!.of!)!;
+  return { dtype, tensor: name };
+}
 
 export interface Running {
   readonly backend: Backend;
   readonly sources: Sources;
   readonly tokens: number;
   readonly roundings: ReadonlyMap<string, Rounding>;
-  readonly rounder: Rounder;
+  readonly rounder: Rounds;
+  readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
 }
 
-export function sideOf({ matched, scales }: Ready, running: Running): Side {
-  const { forward, id } = matched.family;
-  const native = forward.natives.find(({ dialect }) => dialect === matched.dialect.id);
-  if (native === undefined) {
-    throw new IsologitError("UNSUPPORTED", `${id} does not run in the dialect ${matched.dialect.id} yet`);
-  }
-  const { dims, tensors } = matched;
-  return new Side({ ...running, forward, native, dims, tensors, scaleOf: scales, bandBytes: BAND_BYTES });
+export function sideOf({ matched, scales }: Pick<Ready, "matched" | "scales">, running: Running): Side {
+  const { dims, tensors, family } = matched;
+  const scaleOf = new Map([...scales].map(([name, [scale]]) => [name, scale!]));
+  return new Side({ ...running, forward: family.forward, native: nativeOf(matched), dims, tensors, scaleOf });
 }
 
-/** @throws UNSUPPORTED, naming the layer kind, when this model's forward pass cannot run */
-export function refuseUnrunnable({ family, layers }: Matched): void {
-  for (const { kind, stack } of layers) if (stack === "main") family.forward.block(kind);
+function nativeOf({ family, dialect }: Matched): Native {
+  const native = family.forward.natives.find((one) => one.dialect === dialect.id);
+  if (native !== undefined) return native;
+  throw new IsologitError("UNSUPPORTED", `${family.id} does not run in the dialect ${dialect.id} yet`);
+}
+
+/** @throws UNSUPPORTED, naming the layer kind, the dialect or the tensor, when the forward pass cannot run */
+export function refuseUnrunnable({ matched, pairs }: Paired): void {
+  nativeOf(matched);
+  for (const { kind, stack } of matched.layers) if (stack === "main") matched.family.forward.block(kind);
+  for (const [tensor, { axis }] of pairs.scaleOf) {
+    if (axis === 0) {
+      throw new IsologitError("UNSUPPORTED", "the forward pass knows one scale a tensor, not one a row", {
+        tensor,
+      });
+    }
+  }
+}
+
+/** Bytes of weights that one run through the main stack reads; the few rows of the token table apart. */
+export function runBytes(matched: Matched): number {
+  const { prefix, uses } = nativeOf(matched);
+  const names = matched.layers
+    .filter(({ stack }) => stack === "main")
+    .flatMap(({ index, kind }) =>
+      uses[kind].map(({ name }) => prefix.replace("{layer}", String(index)) + name),
+    );
+  return [...names, ...uses.head.map(({ name }) => name)].reduce((sum, name) => {
+    const tensor = matched.tensors.get(name);
+    return tensor === undefined ? sum : sum + bytesOf(tensor.dtype, tensor.shape);
+  }, 0);
 }

@@ -14,6 +14,8 @@ export const METRICS: LogitsMetrics = {
   top1: 0.984375,
   nllA: 6.2381,
   nllB: 6.2402,
+  nonFiniteA: 0,
+  nonFiniteB: 0,
   layers: [{ layer: 0, kind: "mamba", driftRelL2: 0.001, localRelL2: 2e-7 }],
   wiring: { maxRelL2: 2.4e-7, limit: 1e-5 },
   routing: { flips: 0 },

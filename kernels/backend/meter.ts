@@ -1,0 +1,45 @@
+/**
+ * A backend that computes nothing: it hands out memory as the WASM backend does and says how much of it was ever
+ * taken. What runs on it is not read either, since `upload` calls no one.
+ */
+import type { Backend } from "../define.ts";
+import { ALIGNMENT, createHeap, createScratch, type Span } from "./heap.ts";
+import { scratchOf } from "./wasm.ts";
+
+export interface Meter extends Backend {
+  /** the least ceiling under which the same calls would have found memory */
+  readonly peakBytes: number;
+}
+
+export function createMeter(threads: number): Meter {
+  let peakBytes = 0;
+  let views = 0;
+  const { take, give } = createHeap(0, Number.MAX_SAFE_INTEGER - ALIGNMENT);
+  const heap = {
+    take(bytes: number) {
+      const span = take(bytes);
+      peakBytes = Math.max(peakBytes, span.address + Math.max(ALIGNMENT, bytes));
+      return span;
+    },
+    give,
+  };
+  const scratchFor = createScratch(heap);
+  return {
+    id: "wasm",
+    device: "none",
+    get peakBytes() {
+      return Math.ceil(peakBytes / ALIGNMENT) * ALIGNMENT;
+    },
+    allocate: (bytes) => heap.take(bytes),
+    release: (region) => heap.give(region as Span), // regions are made by `allocate`
+    async upload() {},
+    async run(kernel, p) {
+      scratchFor(scratchOf(kernel, p) * threads);
+    },
+    /** One number, never the same twice: whoever compares two results must take them for different. */
+    async view() {
+      return Float32Array.of(++views);
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}

@@ -1,0 +1,180 @@
+/** The logits rung: both sides run natively on the same tokens; what its numbers mean, and what it needs to run. */
+import { createMeter } from "../../kernels/backend/meter.ts";
+import { ADDRESSABLE } from "../../kernels/backend/wasm.ts";
+import type { Backend } from "../../kernels/define.ts";
+import type { LogitsMetrics, Verdict, VerifyOptions } from "../api.ts";
+import { isFloat } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import { unwatched, type Watch } from "../core/events.ts";
+import { Sources } from "../core/read.ts";
+import type { Layer } from "../families/define.ts";
+import type { Matched } from "../families/match.ts";
+import { exceeded, type Limits, limitsFor, looksTrained, wiringLimit } from "./limits.ts";
+import { type LockstepResult, lockstep } from "./lockstep.ts";
+import { promptIds } from "./prompts.ts";
+import { ROUNDER_BYTES, Rounder, type Rounding } from "./rounding.ts";
+import type { Rounds } from "./side.ts";
+import { backendFor, memoryOf, type Paired, type Ready, sideOf, storedAs, threadsOf } from "./sides.ts";
+
+export interface LogitsRung {
+  readonly verdict: Verdict;
+  readonly backend: string;
+  readonly device: string;
+  readonly metrics: LogitsMetrics;
+  readonly limits: Limits;
+  readonly bad: LockstepResult["bad"];
+  readonly findings: readonly string[];
+}
+
+export function mainLayers({ layers }: Matched): readonly Layer[] {
+  return layers.filter(({ stack }) => stack === "main");
+}
+
+export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Promise<LogitsRung> {
+  const watch = options.watch ?? unwatched;
+  const ids = promptIds(options, a.matched.dims.vocab!);
+  const recastTo = new Set([...roundingsFor(a, b).values()].map(({ to }) => to));
+  const memoryBytes = memoryOf(options) - (recastTo.size > 0 ? ROUNDER_BYTES : 0);
+  await using backend = await backendFor({ ...options, memoryBytes });
+  const result = await inStep(a, b, {
+    backend,
+    ids,
+    memoryBytes: memoryOf(options),
+    rounder: await Rounder.create(),
+    watch,
+    signal: options.signal,
+  });
+  const limits = limitsFor(recastTo, options);
+  const trained = looksTrained(result.logits, ids.length, a.matched.dims.vocab!);
+  const prediction = [...a.matched.roles.values()].filter(({ layer }) => layer?.stack === "mtp");
+  const unread = [...new Set(prediction.map(({ spec }) => spec.role)), ...[...b.pairs.unread].sort()];
+  const { logits } = result;
+  const findings: string[] = [];
+  if (recastTo.size > 0 && !trained) {
+    findings.push(
+      "quality is reported, not judged: on these tokens the source predicts no better than chance",
+    );
+  }
+  for (const [name, count] of [
+    ["first", logits.nonFiniteA] as const,
+    ["second", logits.nonFiniteB] as const,
+  ]) {
+    if (count > 0) findings.push(`${count} logits of the ${name} checkpoint are NaN or infinite`);
+  }
+  return {
+    verdict: logitsVerdict(result, recastTo.size > 0, trained && exceeded(logits, limits)),
+    backend: backend.id,
+    device: backend.device,
+    metrics: {
+      tokens: ids.length,
+      ...logits,
+      layers: result.layers,
+      wiring: result.wiring,
+      routing: { flips: 0 },
+      unread,
+      controls: [],
+    },
+    limits,
+    bad: result.bad,
+    findings,
+  };
+}
+
+/**
+ * Where numbers are lost on both sides, nothing can be compared: bits that were kept are still the same bits, but
+ * a recast is unproven. A destination that loses numbers where its source does not is different.
+ */
+export function logitsVerdict({ bad, logits }: LockstepResult, recast: boolean, tooFar: boolean): Verdict {
+  if (bad.length > 0) return "different";
+  if (!recast) return logits.maxAbs === 0 ? "same" : "different";
+  if (logits.nonFiniteA > 0) return "unproven";
+  return tooFar || logits.nonFiniteB > 0 ? "different" : "within";
+}
+
+/** For each stored tensor of a, how b stores the role it holds, where that differs. */
+function roundingsFor(
+  a: Paired,
+  b: Pick<Ready, "matched" | "pairs" | "scales">,
+): ReadonlyMap<string, Rounding> {
+  const roundings = new Map<string, Rounding>();
+  for (const role of a.matched.roles.values()) {
+    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    if (from.dtype === to.dtype || !isFloat(to.dtype)) continue;
+    roundings.set(from.tensor, { to: to.dtype, scale: b.scales.get(to.tensor)?.[0] ?? null });
+  }
+  return roundings;
+}
+
+interface Stepping {
+  readonly backend: Backend;
+  readonly ids: readonly number[];
+  readonly memoryBytes: number;
+  readonly rounder: Rounds;
+  readonly watch: Watch;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Long enough for disks; the two to four a run, and its blocks of logits, stay small beside any budget. */
+const MAX_PART_BYTES = 8 * 1024 * 1024;
+const MIN_PART_BYTES = 64 * 1024;
+
+/** Bytes of weights read at a time, and of logits compared at a time. They change no bit of any result. */
+export function partBytes(memoryBytes: number): number {
+  return Math.min(MAX_PART_BYTES, Math.max(MIN_PART_BYTES, Math.floor(memoryBytes / 32 / 64) * 64));
+}
+
+async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepResult> {
+  const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
+  const { dims, family, dialect } = a.matched;
+  await using sourcesA = new Sources(a.matched.checkpoint.store);
+  await using sourcesB = new Sources(b.matched.checkpoint.store);
+  const roundings = roundingsFor(a, b);
+  const bytes = partBytes(memoryBytes);
+  const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
+  const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
+  const sideA = sideOf(a, { ...common, sources: sourcesA, roundings });
+  const sideB = sideOf(b, { ...common, sources: sourcesB, roundings: new Map() });
+  const result = await lockstep({
+    backend,
+    forward: family.forward,
+    dims,
+    layers: mainLayers(a.matched),
+    ids,
+    a: sideA,
+    b: sideB,
+    recast: roundings.size > 0,
+    limit: (terms) => wiringLimit(dialect.id === b.matched.dialect.id, terms),
+    blockBytes: bytes / 2,
+    watch,
+    signal,
+  });
+  sideA.close();
+  sideB.close();
+  return result;
+}
+
+/**
+ * Bytes of buffers that the rung takes at its peak, found by running it on a backend that only counts: nothing is
+ * read and nothing is computed. Tensors need no bytes behind them, so a destination can be asked before it exists.
+ */
+export async function neededBytes(a: Paired, b: Paired, options: VerifyOptions): Promise<number> {
+  const meter = createMeter(threadsOf(options));
+  const [scales, rounder] = [new Map(), { round() {} }];
+  const ids = promptIds(options, a.matched.dims.vocab!);
+  const dry = { backend: meter, ids, rounder, memoryBytes: memoryOf(options), watch: unwatched };
+  await inStep({ ...a, scales }, { ...b, scales }, { ...dry, signal: options.signal });
+  return meter.peakBytes + (roundingsFor(a, { ...b, scales }).size > 0 ? ROUNDER_BYTES : 0);
+}
+
+/** @throws PLAN_MEMORY with the number that would do */
+export async function refuseMemory(a: Paired, b: Paired, options: VerifyOptions): Promise<void> {
+  const needed = await neededBytes(a, b, options);
+  if (needed > ADDRESSABLE) {
+    const message = `the forward passes need ${needed} bytes of buffers; WebAssembly has ${ADDRESSABLE}`;
+    throw new IsologitError("PLAN_MEMORY", message, {}, { next: "give fewer --tokens" });
+  }
+  if (needed > memoryOf(options)) {
+    const message = `${memoryOf(options)} bytes of buffers are allowed; the forward passes need ${needed}`;
+    throw new IsologitError("PLAN_MEMORY", message);
+  }
+}
