@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The executable. It parses nothing. */
-import { guardProcess, processIo } from "../src/cli/io.ts";
+import { guardProcess } from "../src/cli/failure.ts";
+import { processIo } from "../src/cli/io.ts";
 import { main } from "../src/cli/main.ts";
 import * as library from "../src/index.ts";
 

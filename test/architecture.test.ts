@@ -30,6 +30,11 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
     from: /^src\/recast\//,
     may: /^(src\/(core|recast)\/|src\/api\.ts|src\/families\/(define|match)\.ts|kernels\/module\.ts)/,
   },
+  {
+    from: /^src\/lanes\//,
+    may: /^(src\/(core|lanes)\/|src\/recast\/cast\.ts|formats\/define\.ts|kernels\/module\.ts)/,
+  },
+  { from: /^src\/verify\//, may: /^(src\/(?!cli\/|convert\/|survey\/)|formats\/|kernels\/)/ },
   { from: /^src\//, may: /^(src\/(?!cli\/)|formats\/|kernels\/)/ },
 ];
 

@@ -45,3 +45,25 @@ function placeText(at: Place): string {
   ];
   return parts.flat().join(", ");
 }
+
+/**
+ * Failures that no `await` sees. A reader that has gone (`| head`) is no fault of ours and stays quiet; anything
+ * else ends with 70, since Node's own status for it, 1, would say "a check failed".
+ */
+export function guardProcess(io: Io): void {
+  for (const stream of [io.stdout, io.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") return;
+      const failure = new IsologitError(
+        "IO_FAILED",
+        error.message,
+        {},
+        { next: "write the output elsewhere" },
+      );
+      io.exit(reportFailure(failure, io, { json: false, verbose: false }));
+    });
+  }
+  process.on("uncaughtException", (error) =>
+    io.exit(reportFailure(error, io, { json: false, verbose: true })),
+  );
+}

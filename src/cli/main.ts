@@ -1,6 +1,7 @@
 /** From arguments to an exit status: parse, run one command, say its outcome. Results on stdout, talk on stderr. */
 import { CommanderError } from "commander";
 import { IsologitError } from "../core/errors.ts";
+import { version } from "../version.ts";
 import type { Command, Outcome } from "./command.ts";
 import { commands } from "./commands/index.ts";
 import { asIsologitError, reportFailure } from "./failure.ts";
@@ -10,7 +11,6 @@ import { type Flags, longOf } from "./options.ts";
 import { type Places, programOf } from "./program.ts";
 import { type Paint, paintFor, viewOf, visible } from "./render.ts";
 import { openSession, type Session } from "./session.ts";
-import { versionOf } from "./version.ts";
 
 /**
  * @param argv what follows `isologit`
@@ -18,7 +18,7 @@ import { versionOf } from "./version.ts";
  */
 export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
   let status = 0;
-  const program = programOf(commands, versionOf(), io.stdout, async (command, places, flags) => {
+  const program = programOf(commands, version, io.stdout, async (command, places, flags) => {
     status = await runCommand(command, places, flags, library, io);
   });
   try {

@@ -10,6 +10,7 @@ import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
+import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { refuseUnverifiable, verifyCheckpoints } from "../verify/verify.ts";
 import { version } from "../version.ts";
@@ -21,7 +22,6 @@ import {
   plannedCheckpoint,
   plannedTensors,
 } from "./plan.ts";
-import { Pool, poolSize } from "./pool.ts";
 import { runPlan } from "./run.ts";
 
 /** What `convert` would do. Nothing is written. */

@@ -22,6 +22,7 @@ import {
   type Stored,
   storedBy,
 } from "../families/match.ts";
+import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
 import { type Policy, policyOf, recastFor } from "../recast/policy.ts";
 import {
   pairScales,
@@ -34,7 +35,6 @@ import {
   withoutQuantization,
   withQuantization,
 } from "../recast/spelling.ts";
-import { DEFAULT_MEMORY_BYTES, poolSize } from "./pool.ts";
 
 /** One tensor's way from source to destination. */
 export interface Job {

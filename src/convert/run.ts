@@ -9,11 +9,11 @@ import { type Band, bandsOf, gather } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sha256 } from "../core/root.ts";
 import type { Staging } from "../io/staged.ts";
+import { throughSlots } from "../lanes/bands.ts";
+import type { Lane, Pool, Slot } from "../lanes/pool.ts";
 import { overflow, scaleOf } from "../recast/cast.ts";
 import { readScale } from "../recast/spelling.ts";
-import { throughSlots } from "./bands.ts";
 import type { Job, Plan } from "./plan.ts";
-import type { Lane, Pool, Slot } from "./pool.ts";
 
 export interface Running {
   readonly plan: Plan;

@@ -3,8 +3,6 @@
  * destination was recast, the source is recast again under the stored scale and every code must be that one.
  */
 
-import { throughSlots } from "../convert/bands.ts";
-import type { Lane, Pool, Slot } from "../convert/pool.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import {
   bytesOf,
@@ -21,6 +19,8 @@ import { type Band, bandsOf, gather, type Origin, roleOrigin } from "../core/gat
 import { Sources } from "../core/read.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
+import { throughSlots } from "../lanes/bands.ts";
+import type { Lane, Pool, Slot } from "../lanes/pool.ts";
 import { scaleOf } from "../recast/cast.ts";
 import { type Paired, type Ready, storedAs } from "./sides.ts";
 

@@ -1,10 +1,10 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
 import type { RungReport, Verdict, VerifyOptions, VerifyReport } from "../api.ts";
-import { Pool, poolSize } from "../convert/pool.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { unwatched } from "../core/events.ts";
 import type { Role } from "../families/match.ts";
+import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes.ts";
 import { compareSettings } from "./cover.ts";

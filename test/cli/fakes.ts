@@ -115,7 +115,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       seconds: 0.5,
       out,
     }),
-    inspect: async (_, { tensors }) => ({
+    inspect: async (_, { tensors } = {}) => ({
       format: "hf",
       dialect: "hf",
       family: "nemotron-h",
@@ -130,7 +130,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
         ? { tensors: [{ name: "backbone.D", role: "ssm.d", layer: 0, dtype: "F32", shape: [8] }] }
         : {}),
     }),
-    doctor: async ({ kernels }) => ({
+    doctor: async ({ kernels } = {}) => ({
       node: "v20.20.2",
       platform: "linux x64",
       cores: 2,

@@ -23,7 +23,7 @@ const EVENTS: readonly Event[] = [
   { type: "rung", rung: "bytes", verdict: "same" },
 ];
 
-const convert: Library["convert"] = async (_, __, { watch }) => {
+const convert: Library["convert"] = async (_, __, { watch } = {}) => {
   for (const event of EVENTS) watch?.(event);
   return CONVERTED;
 };
@@ -103,7 +103,7 @@ describe("signals", () => {
   /** Waits for the abort, as the library does, and fails the way `fail` says. */
   const waiting =
     (started: () => void, fail: (reason: unknown) => unknown): Library["convert"] =>
-    (_, __, { signal }) =>
+    (_, __, { signal } = {}) =>
       new Promise((_resolve, reject) => {
         signal?.addEventListener("abort", () => setImmediate(() => reject(fail(signal.reason))));
         started();

@@ -1,7 +1,7 @@
 /** What people read. */
 import { describe, expect, it } from "vitest";
 import { commands } from "../../src/cli/commands/index.ts";
-import { versionOf } from "../../src/cli/version.ts";
+import { version } from "../../src/version.ts";
 import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "./fakes.ts";
 
 const shown = async (line: string, over = {}) => (await run(line, { over })).stdout;
@@ -253,7 +253,7 @@ describe("help", () => {
 
   it("prints the version of the package", async () => {
     const { status, stdout } = await run("--version");
-    expect([status, stdout]).toEqual([0, `${versionOf()}\n`]);
+    expect([status, stdout]).toEqual([0, `${version}\n`]);
     expect(stdout).toMatch(/^\d+\.\d+\.\d+/);
   });
 });

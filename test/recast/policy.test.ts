@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import type { DType } from "../../src/core/dtype.ts";
 import type { Recipe } from "../../src/families/define.ts";
 import { type PolicyOptions, policyOf, type RecastKind, recastFor } from "../../src/recast/policy.ts";
-import { type LayerAt, parseRecipe, type RoleKind } from "../../src/recast/recipe.ts";
+import type { LayerAt, RoleKind } from "../../src/recast/recipe.ts";
+import { parseRecipe } from "../../src/recast/recipe-file.ts";
 
 /** A family as recipes see it, every kind of role in it. */
 const KINDS = {
