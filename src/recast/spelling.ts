@@ -176,7 +176,9 @@ export function quantizationConfig(
     (group) => `${group}: some of it is FP8 and some is not; vLLM fuses these and will refuse to load them`,
   );
   if (cast.some((name) => EXPERT.test(name))) {
-    warnings.push("routed experts are FP8: vLLM reads them, Transformers 5 takes their codes without the scales");
+    warnings.push(
+      "routed experts are FP8: vLLM reads them, Transformers 5 takes their codes without the scales",
+    );
   }
   if (dtype === "F8_E5M2") {
     // Eight bits of float mean E4M3 to every reader of compressed-tensors: claiming it would have the codes misread.
@@ -213,8 +215,7 @@ const EXPERT = /^(.*\.experts)\.\d+\.\w+\.weight$/;
 
 /** Modules that engines fuse into one, of which a part only is cast. */
 function splitGroups(cast: readonly string[], kept: readonly string[]): string[] {
-  const groupOf = (name: string) =>
-    /^(.*)\.[qkv]_proj\.weight$/.exec(name)?.[1] ?? EXPERT.exec(name)?.[1];
+  const groupOf = (name: string) => /^(.*)\.[qkv]_proj\.weight$/.exec(name)?.[1] ?? EXPERT.exec(name)?.[1];
   const whole = new Set(kept.map(groupOf));
   return [...new Set(cast.map(groupOf))].filter(
     (group) => group !== undefined && whole.has(group),
