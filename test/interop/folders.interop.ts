@@ -1,4 +1,5 @@
 /** Folders that the program writes, loaded by Transformers itself: every key met, every weight the same, our logits. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { arraysOf, filesOf, golden, idsOf, workFolder } from "../goldens.ts";
@@ -60,6 +61,11 @@ async function worstOf(folder: string, prompts: string): Promise<Distances> {
 const shown = ({ max_abs, rel_l2 }: Distances) =>
   `rel L2 ${rel_l2.toExponential(1)}, max abs ${max_abs.toExponential(1)}`;
 
+interface Config {
+  readonly quantization: { readonly quant_method?: string };
+  readonly time_step_limit: readonly string[];
+}
+
 const MODELS = ["tiny", "tiny-t5", "sharded"] as const;
 const promptsOf = (name: string) => golden(name === "tiny-t5" ? "tiny" : name);
 
@@ -108,6 +114,13 @@ describe.skipIf(absent !== null).each(MODELS)(titled("%s, FP8"), (name) => {
     expect(errors.filter((line) => !meant.test(line))).toEqual([]);
     if (folder.startsWith("ends")) expect(status).toBe(0);
     expect(said[0]).toContain('"bytes_mismatch": 0');
+    // config.json is read by AutoConfig as it was, what is quantised aside: a bare Infinity still stands in it
+    const method = folder === "e5m2" ? undefined : "compressed-tensors";
+    const { quantization, time_step_limit } = await ask<Config>("config", { folder: at(folder) });
+    expect([quantization.quant_method, time_step_limit]).toEqual([method, ["0.0", "inf"]]);
+    const infinite = (folder: string) =>
+      readFileSync(join(folder, "config.json"), "utf8").match(/.*Infinity.*/g);
+    expect(infinite(at(folder))).toEqual(infinite(source));
     const worst = await worstOf(at(folder), promptsOf(name));
     record(`${name} ${folder}`, `every byte torch's; ${shown(worst)}`);
     expect(worst.rel_l2).toBeLessThanOrEqual(LIMIT);
