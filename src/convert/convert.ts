@@ -97,7 +97,7 @@ export async function convert(
   const verified = async (path: string): Promise<VerifyReport | null> => {
     if (level === "off") return null;
     const written = await openCheckpoint(path, [format]);
-    return verifyCheckpoints(checkpoint, written, { ...shared, verify: level });
+    return verifyCheckpoints(checkpoint, written, { ...shared, verify: level }, true);
   };
 
   const { container } = format.writes;

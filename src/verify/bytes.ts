@@ -49,6 +49,8 @@ export interface BytesOptions {
   readonly a: Ready;
   readonly b: Ready;
   readonly pool: Pool;
+  /** b is our own conversion of a: its scales must be amax/max, where another tool may have chosen larger ones */
+  readonly own: boolean;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
 }
@@ -60,7 +62,7 @@ export function bytesToCompare(a: Paired, b: Paired): number {
     const [from, to] = [storedAs(a, role), storedAs(b, role)];
     return size({ ...role, dtype: from.dtype }) + size({ ...role, dtype: to.dtype });
   });
-  const unread = unreadOf(a, b).both.map(({ left, right }) => size(left) + size(right));
+  const unread = unreadOf(a, b, false).both.map(({ left, right }) => size(left) + size(right));
   return [...roles, ...unread].reduce((sum, bytes) => sum + bytes, 0);
 }
 
@@ -69,7 +71,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
-  const unread = unreadOf(a, b);
+  const unread = unreadOf(a, b, options.own);
   const differences: RoleDifference[] = [...unread.differences];
   const findings: string[] = [...unread.findings];
   let [compared, recast, bytes] = [0, 0, 0];
@@ -127,13 +129,15 @@ function itemOf(role: Role, a: Ready, b: Ready): Item {
 }
 
 /**
- * Scales of activations and caches, which no role and no forward pass reads. Where the weight they stand beside
- * keeps its type they are kept too, bit for bit; a recast takes them along.
+ * Scales of activations and caches, which no role and no forward pass reads. What is on both sides must be the
+ * same bits. A recast may lose or bring some; our own keeps those whose weight keeps its type.
  */
-function unreadOf(a: Paired, b: Paired) {
+function unreadOf(a: Paired, b: Paired, own: boolean) {
   const both: { item: Item; left: Tensor; right: Tensor }[] = [];
   const differences: RoleDifference[] = [];
   const findings: string[] = [];
+  const recast = (role: Role) => storedAs(a, role).dtype !== storedAs(b, role).dtype;
+  const anyRecast = [...a.matched.roles.values()].some(recast);
   for (const key of [...new Set([...a.pairs.unread, ...b.pairs.unread])].sort()) {
     const [left, right] = [a.matched.tensors.get(key), b.matched.tensors.get(key)];
     const side = left === undefined ? b : a;
@@ -141,8 +145,8 @@ function unreadOf(a: Paired, b: Paired) {
     const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
     if (left === undefined || right === undefined) {
       const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
-      const owned = side.pairs.ownerOf.has(key) && role !== null;
-      if (owned && storedAs(a, role).dtype !== storedAs(b, role).dtype) findings.push(`${key} ${message}`);
+      const owned = side.pairs.ownerOf.has(key);
+      if (own ? owned && role !== null && recast(role) : anyRecast) findings.push(`${key} ${message}`);
       else differs(`it ${message}`);
     } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
       differs(`it is ${described(right)}, not ${described(left)}`);
@@ -252,8 +256,9 @@ class Pair {
     const best = scaleOf(Math.fround(amax * (scaleIn(from) ?? 1)), to.dtype);
     if (scale < best * (1 - ONE_ULP))
       return message(`its scale ${scale} is below amax/max = ${best}: values are clipped`);
-    const odd = scale > best * (1 + ONE_ULP);
-    return { message: null, finding: odd ? `its scale is ${scale}; amax/max is ${best}` : null };
+    if (scale <= best * (1 + ONE_ULP)) return { message: null, finding: null };
+    const text = `its scale is ${scale}; amax/max is ${best}`;
+    return this.#o.own ? message(text) : { message: null, finding: text };
   }
 
   async #read(side: "a" | "b", band: Band, slot: Slot, at: number, width: number): Promise<void> {

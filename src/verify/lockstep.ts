@@ -52,6 +52,11 @@ export interface LockstepResult {
   readonly logits: LogitsSummary;
 }
 
+/** Words of the vocabulary whose logits fit a block. */
+export function blockWords(blockBytes: number, tokens: number): number {
+  return Math.max(1, Math.floor(blockBytes / 4 / tokens));
+}
+
 export async function lockstep(options: LockstepOptions): Promise<LockstepResult> {
   return new Lockstep(options).run();
 }
@@ -198,7 +203,7 @@ class Lockstep {
     const from = ends(last!).reads[0]!;
     const borrows = !this.#inStep.has(from);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(borrows)];
-    const width = Math.min(dims.vocab!, Math.max(1, Math.floor(this.#o.blockBytes / 4 / ids.length)));
+    const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
     const quality = new LogitsComparison(ids);

@@ -10,7 +10,7 @@ import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
 import { exceeded, type Limits, limitsFor, looksTrained, wiringLimit } from "./limits.ts";
-import { type LockstepResult, lockstep } from "./lockstep.ts";
+import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
 import { promptIds } from "./prompts.ts";
 import { ROUNDER_BYTES, Rounder, type Rounding } from "./rounding.ts";
 import type { Rounds } from "./side.ts";
@@ -105,9 +105,11 @@ function roundingsFor(
   return roundings;
 }
 
-interface Stepping {
+export interface Stepping {
   readonly backend: Backend;
   readonly ids: readonly number[];
+  /** compare only the first so many words of the vocabulary; default all */
+  readonly words?: number;
   readonly memoryBytes: number;
   readonly rounder: Rounds;
   readonly watch: Watch;
@@ -123,9 +125,10 @@ export function partBytes(memoryBytes: number): number {
   return Math.min(MAX_PART_BYTES, Math.max(MIN_PART_BYTES, Math.floor(memoryBytes / 32 / 64) * 64));
 }
 
-async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepResult> {
+export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepResult> {
   const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
-  const { dims, family, dialect } = a.matched;
+  const { family, dialect } = a.matched;
+  const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab! };
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const roundings = roundingsFor(a, b);
@@ -160,9 +163,12 @@ async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepR
 export async function neededBytes(a: Paired, b: Paired, options: VerifyOptions): Promise<number> {
   const meter = createMeter(threadsOf(options));
   const [scales, rounder] = [new Map(), { round() {} }];
-  const ids = promptIds(options, a.matched.dims.vocab!);
-  const dry = { backend: meter, ids, rounder, memoryBytes: memoryOf(options), watch: unwatched };
-  await inStep({ ...a, scales }, { ...b, scales }, { ...dry, signal: options.signal });
+  const { vocab } = a.matched.dims;
+  const ids = promptIds(options, vocab!);
+  const memoryBytes = memoryOf(options);
+  const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // more take no more room
+  const dry = { backend: meter, ids, words, rounder, memoryBytes, watch: unwatched, signal: options.signal };
+  await inStep({ ...a, scales }, { ...b, scales }, dry);
   return meter.peakBytes + (roundingsFor(a, { ...b, scales }).size > 0 ? ROUNDER_BYTES : 0);
 }
 

@@ -9,6 +9,7 @@ import { unwatched } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
 import { exists } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
+import { blockWords } from "./lockstep.ts";
 import { partBytes } from "./logits-rung.ts";
 import { promptIds } from "./prompts.ts";
 import { Rounder } from "./rounding.ts";
@@ -135,7 +136,7 @@ async function writeLogits(
   blockBytes: number,
   out: SafetensorsFile,
 ): Promise<void> {
-  const width = Math.min(vocab, Math.max(1, Math.floor(blockBytes / 4 / tokens)));
+  const width = Math.min(vocab, blockWords(blockBytes, tokens));
   const block = backend.allocate(4 * tokens * width);
   for (let lo = 0; lo < vocab; lo += width) {
     const count = Math.min(width, vocab - lo);

@@ -45,10 +45,12 @@ async function refuse(a: Paired, b: Paired, options: VerifyOptions): Promise<voi
   await refuseMemory(a, b, options);
 }
 
+/** @param own b was just converted from a by this version: nothing that another tool may choose is let pass */
 export async function verifyCheckpoints(
   a: Checkpoint,
   b: Checkpoint,
   options: VerifyOptions,
+  own = false,
 ): Promise<VerifyReport> {
   const runs = options.verify !== "bytes";
   const watch = options.watch ?? unwatched;
@@ -79,7 +81,7 @@ export async function verifyCheckpoints(
   let compared: BytesResult | null = null;
   let run: LogitsRung | null = null;
   if (comparable) {
-    compared = await bytesRung(source, destination, options);
+    compared = await bytesRung(source, destination, options, own);
     findings.push(...compared.findings);
     add({ rung: "bytes", verdict: bytesVerdict(compared), metrics: bytesMetrics(compared) });
   }
@@ -107,11 +109,11 @@ function worse(a: Verdict, b: Verdict): Verdict {
   return SEVERITY.indexOf(a) >= SEVERITY.indexOf(b) ? a : b;
 }
 
-async function bytesRung(a: Ready, b: Ready, options: VerifyOptions): Promise<BytesResult> {
+async function bytesRung(a: Ready, b: Ready, options: VerifyOptions, own: boolean): Promise<BytesResult> {
   const watch = options.watch ?? unwatched;
   await using pool = new Pool(poolSize(memoryOf(options), options.threads));
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
-  return await compareBytes({ a, b, pool, advance, signal: options.signal });
+  return await compareBytes({ a, b, pool, own, advance, signal: options.signal });
 }
 
 function bytesVerdict({ differences, recast }: BytesResult): Verdict {
