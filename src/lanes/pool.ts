@@ -95,7 +95,10 @@ export class Lane {
       const at = first + i * slotBytes;
       return { at, bytes: new Uint8Array(memory.buffer, at, slotBytes) };
     });
-    this.#worker = new Worker(built(import.meta.url, "./worker.js"), { workerData: { memory } });
+    this.#worker = new Worker(built(import.meta.url, "./worker.js"), {
+      workerData: { memory },
+      execArgv: [], // flags of `node -e` would be refused
+    });
     this.#worker.on("message", (answer: Answer) => {
       const waiting = this.#waiting.get(answer.id);
       this.#waiting.delete(answer.id);

@@ -30,6 +30,12 @@ export function shell(line: string, options: SpawnOptions = {}): Promise<Ended> 
   return watched(spawn("bash", ["-c", script], { stdio: ["ignore", "pipe", "pipe"], ...options })).ended;
 }
 
+/** A module's text, run by Node. */
+export function script(text: string): Promise<Ended> {
+  const args = ["--input-type=module", "-e", text];
+  return watched(spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] })).ended;
+}
+
 export function isologit(...args: readonly string[]): Promise<Ended> {
   return start(args).ended;
 }

@@ -1,0 +1,159 @@
+/** Stopped in mid-run, by a signal it can hear or by one it cannot: a resume gives the bytes of a run left alone. */
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api.ts";
+import { convert } from "../../src/convert/convert.ts";
+import { filesOf, golden, workFolder } from "../goldens.ts";
+import { smallModel } from "../small.ts";
+import { json, script, start } from "./program.ts";
+
+const work = workFolder();
+const destination = join(work, "model.isologit");
+const staged = `${destination}.partial`;
+afterEach(() => {
+  for (const path of [destination, staged]) rmSync(path, { recursive: true, force: true });
+});
+
+describe("the program, on 60 MB", async () => {
+  const model = await smallModel(join(work, "large"), "M-", { hidden_size: 512, vocab_size: 28_000 });
+  const whole = join(work, "whole.isologit");
+  await convert(model, whole, { verify: "off" });
+  const events = join(work, "events");
+  // one thread and small bands: slow enough to be caught at work
+  const args = [
+    "convert",
+    model,
+    destination,
+    "--verify",
+    "bytes",
+    "--threads",
+    "1",
+    "--memory",
+    "1MiB",
+    "--events",
+    events,
+  ];
+
+  /** Starts it, and sends a signal once bytes have moved. */
+  async function stopped(signal: NodeJS.Signals) {
+    rmSync(events, { force: true });
+    const { child, ended } = start(args);
+    while (!existsSync(events) || !readFileSync(events, "utf8").includes('"advance"')) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    child.kill(signal);
+    return ended;
+  }
+
+  it.each([
+    ["SIGINT", 5],
+    ["SIGTERM", 5],
+    ["SIGKILL", null],
+  ] as const)("%s ends it with %j, and --resume continues", async (signal, exit) => {
+    const { status, stdout, stderr } = await stopped(signal);
+    expect([status, stdout]).toEqual([exit, ""]);
+    if (exit !== null) {
+      expect(stderr).toContain("INTERRUPTED");
+      expect(stderr).toMatch(/^next: .*--resume/m);
+    }
+    expect([existsSync(destination), existsSync(staged)]).toEqual([false, true]);
+    const resumed = await json(...args, "--resume");
+    expect([resumed.status, resumed.report.verification.verdict]).toEqual([0, "same"]);
+    expect(readFileSync(destination).equals(readFileSync(whole))).toBe(true);
+    expect(existsSync(staged)).toBe(false);
+  });
+});
+
+describe("a process killed at a chosen point", () => {
+  const model = golden("sharded");
+  const options: ConvertOptions = { verify: "off", threads: 1, checkpointBytes: 100_000 };
+
+  /** Converts in a process of its own, killed at the n-th event or call of that name. */
+  async function killed(
+    at: { tensor?: number; rename?: number; rm?: number },
+    given: ConvertOptions,
+  ): Promise<void> {
+    const library = new URL("../../dist/src/index.js", import.meta.url).href;
+    const { signal, stderr } = await script(`
+      import fs from "node:fs/promises";
+      import { syncBuiltinESMExports } from "node:module";
+      const at = ${JSON.stringify(at)};
+      const count = (name) => --at[name] === 0 && process.kill(process.pid, "SIGKILL");
+      for (const name of ["rename", "rm"]) {
+        const real = fs[name];
+        fs[name] = async (...args) => (count(name) ? new Promise(() => {}) : real(...args));
+      }
+      syncBuiltinESMExports();
+      const { convert } = await import(${JSON.stringify(library)});
+      const watch = ({ type }) => count(type);
+      await convert(${JSON.stringify(model)}, ${JSON.stringify(destination)}, { ...${JSON.stringify(given)}, watch });
+    `);
+    expect(signal, stderr).toBe("SIGKILL");
+  }
+
+  /** Bytes of tensors that a run moves. */
+  async function moved(given: ConvertOptions): Promise<number> {
+    let bytes = 0;
+    const watch: ConvertOptions["watch"] = (event) => {
+      if (event.type === "advance") bytes += event.bytes;
+    };
+    await convert(model, destination, { ...given, watch });
+    return bytes;
+  }
+
+  it("finished tensors are not moved again, though the journal's last line was cut short", async () => {
+    const all = await moved(options);
+    const right = readFileSync(destination);
+    rmSync(destination);
+    await killed({ tensor: 40 }, options);
+    const journal = join(staged, "journal.ndjson");
+    expect(readFileSync(journal, "utf8").split("\n").length).toBeGreaterThan(10);
+    truncateSync(journal, readFileSync(journal).byteLength - 9);
+    await killed({ tensor: 70 }, { ...options, resume: true });
+    appendFileSync(journal, "\0".repeat(512)); // what a power cut leaves of a line
+    const rest = await moved({ ...options, resume: true });
+    expect(rest).toBeGreaterThan(0);
+    expect(rest).toBeLessThan(all / 2);
+    expect(readFileSync(destination).equals(right)).toBe(true);
+  });
+
+  const replaces: ConvertOptions = { ...options, to: "packed", dtype: "f32", overwrite: true };
+  const replacing = async (at: { rename?: number; rm?: number }) => {
+    await convert(model, destination, replaces);
+    const right = readFileSync(destination);
+    await convert(model, destination, { ...options, overwrite: true });
+    const old = readFileSync(destination);
+    await killed(at, replaces);
+    return { old, right };
+  };
+
+  it.each([
+    ["before the old destination is set aside", { rename: 1 }],
+    ["before the new one takes its place", { rename: 2 }],
+    ["before the rest is cleared away", { rm: 1 }],
+  ])("%s", async (_, at) => {
+    const { right } = await replacing(at);
+    await convert(model, destination, { ...replaces, resume: true });
+    expect(readFileSync(destination).equals(right)).toBe(true);
+    expect(existsSync(staged)).toBe(false);
+  });
+
+  it("a resume without --overwrite of one that was cleared all but the rest", async () => {
+    await killed({ rm: 1 }, options);
+    expect([existsSync(destination), existsSync(staged)]).toEqual([true, true]);
+    const report = await convert(model, destination, { ...options, resume: true });
+    expect([report.bytesWritten, existsSync(staged)]).toEqual([0, false]);
+  });
+
+  it("the old destination survives a fresh start that fails", async () => {
+    const { old } = await replacing({ rename: 2 });
+    expect(existsSync(destination)).toBe(false);
+    const signal = AbortSignal.abort();
+    await expect(convert(model, destination, { ...replaces, signal })).rejects.toMatchObject({
+      code: "INTERRUPTED",
+    });
+    expect(readFileSync(destination).equals(old)).toBe(true);
+    expect([...filesOf(work).keys()].filter((file) => file.endsWith("replaced"))).toEqual([]);
+  });
+});
