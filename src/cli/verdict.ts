@@ -128,7 +128,9 @@ const worded = (key: string): string => key.replace(/(?<=[a-z0-9])[A-Z]/g, (c) =
 
 function limitText([key, value]: [string, number]): string {
   switch (key) {
-    case "kl":
+    case "klP99":
+      return `KL p99 at most ${measured(value)} nats`;
+    case "klMean":
       return `KL mean at most ${measured(value)} nats`;
     case "top1":
       return `top-1 at least ${percent(value)}`;

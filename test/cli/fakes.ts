@@ -33,7 +33,7 @@ export const VERIFIED: VerifyReport = {
     { rung: "logits", verdict: "within", metrics: { ...METRICS } },
   ],
   firstDivergence: null,
-  limits: { kl: 0.02, top1: 0.95, wiring: 1e-5 },
+  limits: { klMean: 0.02, top1: 0.95, wiring: 1e-5 },
   certificate: null,
   roots: { a: "sha256:aaaa", b: "sha256:bbbb" },
   findings: [],
