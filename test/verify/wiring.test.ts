@@ -5,9 +5,9 @@
 import { afterAll, describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api.ts";
 import { convert } from "../../src/convert/convert.ts";
-import { Pool, poolSize } from "../../src/lanes/pool.ts";
 import type { Dims, Family, Feed, Native, Use } from "../../src/families/define.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
+import { Pool, poolSize } from "../../src/lanes/pool.ts";
 import { compareBytes } from "../../src/verify/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits-rung.ts";
 import { type Ready, ready } from "../../src/verify/sides.ts";
