@@ -12,7 +12,7 @@ import { readRange } from "../../src/core/io.ts";
 import { extentsOf } from "../../src/core/read.ts";
 import { sha256 } from "../../src/core/root.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { countedStore } from "../../src/io/memory.ts";
+import { countedStore, memoryStore } from "../../src/io/memory.ts";
 import { filesOf, workFolder } from "../goldens.ts";
 import { smallModel } from "../small.ts";
 
@@ -93,6 +93,13 @@ describe.each(formats)("$id", (format) => {
     for (const source of sources.values()) {
       const answer = await format.detect(await fileStore(source));
       expect(answer).toBe(format.id === "hf" ? "yes" : "no");
+    }
+    const endings = formats.flatMap(({ writes }) => writes?.endings ?? []);
+    for (const ending of ["", ".bin", ...endings]) {
+      for (const size of [0, 4, 4096]) {
+        const store = memoryStore("zeros", new Map([[`zeros${ending}`, new Uint8Array(size)]]));
+        expect(await format.detect(store), `${size} zeros${ending}`).toBe("no");
+      }
     }
   });
 
