@@ -15,16 +15,23 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { z } from "zod";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import type { Sink } from "../core/io.ts";
 
+const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const Head = z.strictObject({ plan: z.string() });
+const Entry = z.strictObject({
+  name: z.string(),
+  sha256: digest,
+  crc32: z.array(z.int()).readonly(),
+  source: z
+    .strictObject({ sha256: digest, amax: z.number().exactOptional(), scale: z.number().exactOptional() })
+    .exactOptional(),
+});
+
 /** One finished tensor or side file: enough to skip it next time. */
-export interface JournalEntry {
-  readonly name: string;
-  readonly sha256: string;
-  readonly crc32: readonly number[];
-  readonly source?: { readonly sha256: string; readonly amax?: number; readonly scale?: number };
-}
+export type JournalEntry = z.infer<typeof Entry>;
 
 export interface StagingOptions {
   readonly destination: string;
@@ -252,33 +259,37 @@ async function putBack(destination: string): Promise<void> {
   if ((await exists(aside)) && !(await exists(destination))) await rename(aside, destination);
 }
 
-/** What the journal names, and the bytes it takes to say so: a crash may have cut its last line, or left zeros. */
+/**
+ * What the journal names, and the bytes it takes to say so. It ends at the first line that is not whole: a crash
+ * cuts the last one short, or leaves zeros for it.
+ */
 async function readJournal(
   path: string,
   planId: string,
 ): Promise<{ finished: ReadonlyMap<string, JournalEntry>; size: number }> {
   const finished = new Map<string, JournalEntry>();
   const text = (await exists(path)) ? await readFile(path, "utf8") : "";
-  let size = 0;
-  for (const line of text.match(/.*\n/g) ?? []) {
-    // The journal is our own file: the plan's line, then one JournalEntry a line.
-    const entry = whole(line) as JournalEntry & { plan?: string };
+  const [first = "", ...rest] = text.match(/[^\n]*\n/g) ?? [];
+  const head = parsed(Head, first);
+  if (head === undefined) return { finished, size: 0 };
+  if (head.plan !== planId) {
+    throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
+  }
+  let size = Buffer.byteLength(first);
+  for (const line of rest) {
+    const entry = parsed(Entry, line);
     if (entry === undefined) break;
-    if (size > 0) finished.set(entry.name, entry);
-    else if (entry.plan !== planId) {
-      throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
-    }
+    finished.set(entry.name, entry);
     size += Buffer.byteLength(line);
   }
   return { finished, size };
 }
 
-/** The value of a line, undefined where it is not whole. */
-function whole(line: string): unknown {
+function parsed<T>(schema: z.ZodType<T>, line: string): T | undefined {
   try {
-    return JSON.parse(line);
+    return schema.safeParse(JSON.parse(line)).data;
   } catch {
-    return undefined;
+    return undefined; // no JSON
   }
 }
 

@@ -81,6 +81,9 @@ const limit = z.custom<number>(
   (value) => typeof value === "number" && value >= 0,
   "expected a number of at least 0",
 );
+/** A list of all that a model consists of is made from its config. Published models have up to 118 layers of 512 experts. */
+const MAX_LAYERS = 4096;
+const MAX_EXPERTS = 2 ** 18;
 /** Only these values are computed; any other changes the function. */
 const off = z.literal(false).optional();
 
@@ -146,6 +149,10 @@ function settings(config: Config): NemotronSettings {
     mtpSteps > 0 ? (c.mtp_hybrid_override_pattern ?? lettersOf(c.mtp_layers_block_type ?? [])) : "";
   if (mtpSteps > 0 && mtpPattern === "")
     invalid("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
+  refuseExcess("layers", pattern.length + mtpSteps * mtpPattern.length, MAX_LAYERS);
+  if (has("E")) refuseExcess("experts", pattern.length * need(c, "n_routed_experts"), MAX_EXPERTS);
+  if (has("M")) refuseUneven(c, "mamba_num_heads", c.n_groups === undefined ? "mamba_n_groups" : "n_groups");
+  if (has("*")) refuseUneven(c, "num_attention_heads", "num_key_value_heads");
   const [dtMin, dtMax] = c.time_step_limit ?? c.mamba_dt_limit ?? [0, Infinity];
   return {
     pattern,
@@ -209,6 +216,19 @@ function lettersOf(kinds: readonly string[]): string {
       Object.hasOwn(WORDS, kind) ? WORDS[kind] : invalid(`layers_block_type has ${JSON.stringify(kind)}`),
     )
     .join("");
+}
+
+function refuseExcess(what: string, count: number, most: number): void {
+  if (count <= most) return;
+  throw new IsologitError("LIMIT_EXCEEDED", `${count} ${what}, expected at most ${most}`, {
+    file: "config.json",
+  });
+}
+
+/** Heads are shared out among groups; a rest would be left over. */
+function refuseUneven(c: HfConfig, heads: keyof HfConfig, groups: keyof HfConfig): void {
+  const [many, few] = [need(c, heads), need(c, groups)];
+  if (many % few !== 0) invalid(`${heads} is ${many}, no multiple of ${groups}, ${few}`);
 }
 
 function need(c: HfConfig, key: keyof HfConfig): number {

@@ -1,0 +1,153 @@
+/** Whatever strangers write: a value or an IsologitError, no third way, and soon. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { hf } from "../../formats/hf.ts";
+import { formats } from "../../formats/index.ts";
+import { packed } from "../../formats/packed.ts";
+import { planConversion } from "../../src/convert/plan.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { parseJson, stringifyJson } from "../../src/core/json.ts";
+import { families } from "../../src/families/index.ts";
+import { matchRoles } from "../../src/families/match.ts";
+import { memoryStore } from "../../src/io/memory.ts";
+import { Staging } from "../../src/io/staged.ts";
+import { parseRecipe } from "../../src/recast/recipe.ts";
+import { golden, workFolder } from "../goldens.ts";
+import { randomFrom } from "../random.ts";
+import { spoiltBytes, spoiltJson, VALUES } from "./mutate.ts";
+
+const work = workFolder();
+/** No input of a few kilobytes is worth more than this. */
+const MAX_MS = 2000;
+
+/** Runs `attempt` on `times` kinds of damage. More than one thing must come of it, or the damage proves nothing. */
+async function fuzz(times: number, attempt: (random: (n: number) => number) => unknown): Promise<void> {
+  const outcomes = new Map<string, number>();
+  for (let seed = 0; seed < times; seed++) {
+    const started = performance.now();
+    let outcome = "a value";
+    try {
+      const value = await attempt(randomFrom(seed));
+      if (typeof value === "string") outcome = value;
+    } catch (error) {
+      if (!(error instanceof IsologitError))
+        throw new Error(`seed ${seed}: not one of ours`, { cause: error });
+      expect(error.exit, `seed ${seed}: ${error.message}`).toBeLessThan(70);
+      outcome = error.code;
+    }
+    expect(performance.now() - started, `seed ${seed}, ms`).toBeLessThan(MAX_MS);
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+  }
+  expect(outcomes.size, [...outcomes].join(" ")).toBeGreaterThan(1);
+}
+
+function folder(name: string): Map<string, Uint8Array> {
+  const paths = ["config.json", "model.safetensors", "model.safetensors.index.json"];
+  const shards = [1, 2, 3].map((i) => `model-0000${i}-of-00003.safetensors`);
+  const files = new Map<string, Uint8Array>();
+  for (const path of name === "sharded" ? [paths[0]!, paths[2]!, ...shards] : paths.slice(0, 2)) {
+    files.set(path, new Uint8Array(readFileSync(join(golden(name), path))));
+  }
+  return files;
+}
+
+/** Opens and plans, as far as headers go. */
+async function open(files: ReadonlyMap<string, Uint8Array>, writer = hf.writes!) {
+  const source = await hf.read(memoryStore("m", files));
+  return await planConversion({ source, writer, families, options: { dtype: "fp8-e4m3" }, version: "0" });
+}
+
+describe("a Hugging Face folder with damage in", () => {
+  it("a header", async () => {
+    const files = folder("tiny");
+    const whole = files.get("model.safetensors")!;
+    const size = Number(new DataView(whole.buffer).getBigUint64(0, true));
+    await fuzz(400, (random) => {
+      const header = spoiltBytes(whole.subarray(8, 8 + size), random);
+      const length = new Uint8Array(8);
+      new DataView(length.buffer).setBigUint64(0, BigInt(header.byteLength), true);
+      const keepsLength = random(4) === 0;
+      const bytes = Buffer.concat([
+        keepsLength ? whole.subarray(0, 8) : length,
+        header,
+        whole.subarray(8 + size),
+      ]);
+      return open(new Map(files).set("model.safetensors", new Uint8Array(bytes)));
+    });
+  });
+
+  it("the index", async () => {
+    const files = folder("sharded");
+    const index = files.get("model.safetensors.index.json")!;
+    const value = parseJson(index);
+    await fuzz(400, (random) => {
+      const spoilt =
+        random(2) === 0 ? spoiltBytes(index, random) : Buffer.from(stringifyJson(spoiltJson(value, random)));
+      return open(new Map(files).set("model.safetensors.index.json", new Uint8Array(spoilt)));
+    });
+  });
+
+  it.each(["tiny", "tiny-t5", "latent-moe"])("the config of %s", async (name) => {
+    const files = folder(name);
+    const config = files.get("config.json")!;
+    const value = parseJson(config, { nonFinite: true });
+    await fuzz(200, (random) => {
+      const spoilt =
+        random(3) === 0 ? spoiltBytes(config, random) : Buffer.from(stringifyJson(spoiltJson(value, random)));
+      return open(new Map(files).set("config.json", new Uint8Array(spoilt)), packed.writes!);
+    });
+  });
+
+  it("every key of a config with every hostile value", async () => {
+    const source = await hf.read(memoryStore("m", folder("latent-moe")));
+    const keys = Object.keys(source.config);
+    let i = 0;
+    await fuzz(keys.length * VALUES.length, () => {
+      const [key, value] = [keys[i % keys.length]!, VALUES[Math.floor(i++ / keys.length)]!];
+      return matchRoles({ ...source, config: { ...source.config, [key]: value } }, families, new Set());
+    });
+  });
+
+  it("any file is told apart by every format", async () => {
+    const files = folder("tiny");
+    await fuzz(100, async (random) => {
+      const spoilt = new Map(
+        [...files].map(([path, bytes]) => [path, bytes.subarray(0, random(bytes.byteLength))]),
+      );
+      for (const path of files.keys()) if (random(3) === 0) spoilt.delete(path);
+      for (const format of formats) await format.detect(memoryStore("m", spoilt));
+      await open(spoilt);
+    });
+  });
+});
+
+it("a recipe", async () => {
+  const recipe = "id: mine\nkeep_ends: 1\ncast: [ssm.in, mlp.*]\nkeep:\n  - mlp.down\nkeep_layers: [0, 3]\n";
+  const { roles } = families[0]!;
+  await fuzz(500, (random) =>
+    parseRecipe(Buffer.from(spoiltBytes(Buffer.from(recipe), random)).toString(), "r.yaml", roles),
+  );
+});
+
+it("a journal", async () => {
+  const destination = join(work, "x.isologit");
+  const entry = {
+    name: "lm_head.weight",
+    sha256: "0".repeat(64),
+    crc32: [1, 2],
+    source: { sha256: "1".repeat(64), amax: 1 },
+  };
+  const journal = `${JSON.stringify({ plan: "p" })}\n${JSON.stringify(entry)}\n${JSON.stringify({ ...entry, name: "b" })}\n`;
+  const options = { destination, container: "file", planId: "p", totalBytes: 1, overwrite: false } as const;
+  mkdirSync(`${destination}.partial`);
+  await fuzz(60, async (random) => {
+    writeFileSync(
+      join(`${destination}.partial`, "journal.ndjson"),
+      spoiltBytes(Buffer.from(journal), random),
+    );
+    const staging = await Staging.open({ ...options, resume: true });
+    await staging[Symbol.asyncDispose]();
+    return `${staging.finished.size} finished`;
+  });
+});
