@@ -12,7 +12,7 @@ import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import { memoryStore } from "../../src/io/memory.ts";
 import { Staging } from "../../src/io/staged.ts";
-import { parseRecipe } from "../../src/recast/recipe.ts";
+import { parseRecipe } from "../../src/recast/recipe-file.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { randomFrom } from "../random.ts";
 import { spoiltBytes, spoiltJson, VALUES } from "./mutate.ts";
