@@ -48,10 +48,10 @@ export interface Placement {
 export interface Sealed {
   /** SHA-256 of the stored elements, hex */
   readonly sha256: string;
-  /** CRC-32 of each run of CHUNK_BYTES stored bytes */
+  /** CRC-32 of each run of CHUNK_BYTES stored bytes; empty where the format has no seals */
   readonly crc32: readonly number[];
   /** of a recast tensor */
-  readonly source?: { readonly sha256: string; readonly amax?: number; readonly scale?: number };
+  readonly source?: { readonly sha256?: string; readonly amax?: number; readonly scale?: number };
 }
 
 /** Checksums are kept per run of this many bytes, so that a damaged file is located and a band can be checked alone. */

@@ -105,7 +105,7 @@ function spanOf({ offset, size }: PackedFile, file: string): Span {
 
 function recastOf({ name, recast }: PackedTensor, digests: PackedDigests): readonly RecastRecord[] {
   const source = digests.tensors.get(name)?.source;
-  if (recast === undefined || source === undefined) return [];
+  if (recast === undefined || source?.sha256 === undefined) return [];
   const { sha256: sourceDigest, ...factors } = source;
   return [{ tensor: name, kind: recast.kind, sourceDtype: recast.sourceDtype, sourceDigest, ...factors }];
 }

@@ -97,11 +97,14 @@ class Work {
   readonly #running: Running;
   readonly #sources: Sources;
   readonly #lane: Lane;
+  /** the format keeps checksums: a folder of safetensors has no place for them */
+  readonly #sealed: boolean;
 
   constructor(running: Running, sources: Sources, lane: Lane) {
     this.#running = running;
     this.#sources = sources;
     this.#lane = lane;
+    this.#sealed = running.writer.seal !== undefined;
   }
 
   async copy(from: Span, file: string, offset: number): Promise<Sealed> {
@@ -116,7 +119,7 @@ class Work {
         await source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal);
       },
       async ({ lo, hi }, slot) => {
-        const digested = lane.call({ op: "band", at: slot.at, size: hi - lo });
+        const digested = lane.call({ op: "band", at: slot.at, size: hi - lo, sealed: this.#sealed });
         await Promise.all([digested, staging.writeAt(file, offset + lo, slot.bytes.subarray(0, hi - lo))]);
       },
     );
@@ -143,7 +146,7 @@ class Work {
       (band, slot) => this.#read(job, band, slot),
       async ({ lo, hi }, slot) => {
         const bytes = slot.bytes.subarray(0, (hi - lo) * width);
-        const digested = lane.call({ op: "band", at: slot.at, size: bytes.byteLength });
+        const digested = lane.call({ op: "band", at: slot.at, size: bytes.byteLength, sealed: this.#sealed });
         await Promise.all([digested, staging.writeAt(place.file, place.offset + lo * width, bytes)]);
         watch({ type: "advance", phase: "convert", bytes: bytes.byteLength });
       },
@@ -175,7 +178,13 @@ class Work {
         const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
         const toAt = slot.at + size;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
-        const { overflowAt } = await lane.call({ op: "band", at: slot.at, size, cast: call });
+        const { overflowAt } = await lane.call({
+          op: "band",
+          at: slot.at,
+          size,
+          cast: call,
+          sealed: this.#sealed,
+        });
         if (overflowAt >= 0 && !allowOverflow) throw shifted(overflow(to, overflowAt), lo);
         await staging.writeAt(
           place.file,
@@ -189,7 +198,10 @@ class Work {
     return {
       sha256,
       crc32,
-      source: { sha256: source, ...(amax !== null && scale !== null && { amax, scale }) },
+      source: {
+        ...(this.#sealed && { sha256: source }),
+        ...(amax !== null && scale !== null && { amax, scale }),
+      },
     };
   }
 

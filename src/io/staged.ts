@@ -26,7 +26,11 @@ const Entry = z.strictObject({
   sha256: digest,
   crc32: z.array(z.int()).readonly(),
   source: z
-    .strictObject({ sha256: digest, amax: z.number().exactOptional(), scale: z.number().exactOptional() })
+    .strictObject({
+      sha256: digest.exactOptional(),
+      amax: z.number().exactOptional(),
+      scale: z.number().exactOptional(),
+    })
     .exactOptional(),
 });
 

@@ -26,6 +26,8 @@ export type Call =
   /** digests the next band of a tensor, casting it first where told; `overflowAt` is an index or -1 */
   | {
       readonly op: "band";
+      /** also checksums of chunks, and of a cast the source's digest: what a format's seals ask for */
+      readonly sealed: boolean;
       readonly at: number;
       readonly size: number;
       readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };
