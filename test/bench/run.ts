@@ -102,7 +102,7 @@ async function main(): Promise<void> {
 
 async function measured(item: Item, source: string): Promise<Run> {
   const out = join(values.work, "isologit-bench-out");
-  await rm(out, { recursive: true, force: true });
+  for (const left of [out, `${out}.partial`]) await rm(left, { recursive: true, force: true });
   await run(["sync"]);
   await prefault();
   await dropCaches();
