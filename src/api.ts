@@ -5,6 +5,7 @@
 import type { Format } from "../formats/define.ts";
 import type { Event } from "./core/events.ts";
 import type { Family } from "./families/define.ts";
+import type { LogitsSummary } from "./verify/metrics.ts";
 
 export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
 export type VerifyLevel = "logits" | "bytes" | "off";
@@ -132,18 +133,8 @@ export interface LayerDrift {
   readonly localRelL2: number;
 }
 
-export interface LogitsMetrics {
+export interface LogitsMetrics extends LogitsSummary {
   readonly tokens: number;
-  readonly maxAbs: number;
-  readonly relL2: number;
-  readonly klMean: number;
-  readonly klP99: number;
-  readonly top1: number;
-  readonly nllA: number;
-  readonly nllB: number;
-  /** logits that are NaN or infinite */
-  readonly nonFiniteA: number;
-  readonly nonFiniteB: number;
   readonly layers: readonly LayerDrift[];
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
   readonly routing: { readonly flips: number };

@@ -205,7 +205,7 @@ class Work {
     };
   }
 
-  /** Largest |stored| of the whole tensor. Read again afterwards, from the page cache: that is cheaper than keeping it. */
+  /** Largest |stored| of the whole tensor. The tensor is read again to be cast, as a rule from the page cache. */
   async #amax(job: Job, dtype: FloatDType): Promise<number> {
     const lane = this.#lane;
     let amax = 0;
