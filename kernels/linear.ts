@@ -74,6 +74,8 @@ export const linear: Kernel<LinearParams> = {
     ],
     items: ({ rows }) => rows,
     work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
-    scratch: ({ tokens }) => 64 + 2048 * (4 + 2 * Math.ceil(Math.min(tokens, 128) / 2)), // sums, four rows, the tokens
+    // sums, four rows of 512 columns, the tokens of a pass: 128 at most, 65,536 floats at most
+    scratch: ({ tokens, cols }) =>
+      64 + 8192 + 4 * Math.min(65536, Math.min(tokens, 128) * 4 * Math.ceil(cols / 4)),
   },
 };
