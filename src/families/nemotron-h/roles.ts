@@ -51,6 +51,11 @@ export function dims(settings: Settings): Dims {
     moeFfn: of("moeFfn"),
     moeShared: of("moeShared"),
     latent: of("latent"),
+    topK: of("topK"),
+    routeGroups: of("routeGroups"),
+    routeTopGroups: of("routeTopGroups"),
+    routeNormalise: settings.routeNormalise === true ? 1 : 0,
+    routeScale: of("routeScale"),
     // a latent projection makes routed experts narrower than the stream
     moeWidth: of("latent") || of("hidden"),
   };
