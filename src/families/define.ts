@@ -128,6 +128,8 @@ export interface Dialect {
   objects(model: Structure): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
   settings(config: Config, seen: Seen): Understood;
+  /** the config key that says a setting; undefined where several do, or none */
+  keyOf?(setting: string): string | undefined;
   /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */
   vocabulary(config: Config): number | undefined;
   /** how a stored checkpoint is cut. @throws SHAPE_MISMATCH */
