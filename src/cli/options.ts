@@ -69,6 +69,7 @@ export const FLAGS = {
   out: model("--out <file>", "safetensors file to write (default: logits.safetensors)", text),
   hidden: toggle("model", "--hidden", "also write the hidden state after every layer"),
   tensors: toggle("model", "--tensors", "list every tensor"),
+  keepGoing: toggle("check", "--keep-going", "report everything, past the first damaged file"),
   kernels: toggle("check", "--kernels", "run every kernel's cases against the float64 oracle"),
   verify: check(
     "--verify <level>",
