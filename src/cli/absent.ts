@@ -6,7 +6,6 @@
 export const ABSENT_COMMANDS = [
   "check",
   "diff",
-  "scan",
   "generate",
   "download",
   "upload",
@@ -33,7 +32,6 @@ export const ABSENT_FLAGS = [
   "--create-pr",
   "--device",
   "--iteration",
-  "--keep-going",
 ] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */
