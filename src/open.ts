@@ -69,7 +69,7 @@ async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promi
 const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
 
 /** Rows that a tokenizer's ids need; undefined without one. */
-async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
+export async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
   const file = "tokenizer.json";
   const tokenizer = sidecars.find(({ path }) => path === file);
   if (tokenizer === undefined || tokenizer.span.size > MAX_TOKENIZER_BYTES) return undefined;

@@ -45,7 +45,10 @@ async function checkTokenIds({ config, sidecars }: Checkpoint, files: Sources): 
   if (beside !== undefined && beside.span.size <= MAX_GENERATION_BYTES) {
     try {
       const { file: path, offset, size } = beside.span;
-      generation = parseJsonObject(await readRange(await files.source(path), offset, size), { file, nonFinite: true });
+      generation = parseJsonObject(await readRange(await files.source(path), offset, size), {
+        file,
+        nonFinite: true,
+      });
     } catch (error) {
       findings.push(findingOf(error, file));
     }
@@ -81,7 +84,12 @@ function checkCode({ config, sidecars }: Checkpoint): readonly Finding[] {
   return [...new Set(named)]
     .filter((path) => !present.has(path))
     .map((path) =>
-      finding("remote-code-missing", "warning", { file: path }, "auto_map names it; trust_remote_code fails without it"),
+      finding(
+        "remote-code-missing",
+        "warning",
+        { file: path },
+        "auto_map names it; trust_remote_code fails without it",
+      ),
     );
 }
 
@@ -90,14 +98,24 @@ function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
   const singular = tensors.find(({ name }) => name === "backbone.embedding.weight");
   if (singular !== undefined) {
     const at = { file: singular.pieces[0]?.file ?? "", tensor: singular.name };
-    const message = "published checkpoints say backbone.embeddings.weight, and NVIDIA's code knows no other name";
+    const message =
+      "published checkpoints say backbone.embeddings.weight, and NVIDIA's code knows no other name";
     findings.push(finding("embedding-spelling", "warning", at, message));
   }
   if (config.model_type === undefined) {
-    findings.push(finding("model-type-missing", "error", CONFIG, "without model_type no loader knows what this is"));
+    findings.push(
+      finding("model-type-missing", "error", CONFIG, "without model_type no loader knows what this is"),
+    );
   }
   if (config.architectures === undefined) {
-    findings.push(finding("architectures-missing", "warning", CONFIG, "vLLM and SGLang choose the model by architectures"));
+    findings.push(
+      finding(
+        "architectures-missing",
+        "warning",
+        CONFIG,
+        "vLLM and SGLang choose the model by architectures",
+      ),
+    );
   }
   return findings;
 }

@@ -25,7 +25,8 @@ export async function checkScales(
       const odd = (await readScales(tensor, files)).find(
         (scale) => scale < USUAL_SCALES.least || scale > USUAL_SCALES.most,
       );
-      if (odd !== undefined) findings.push(finding("scale-range", "warning", at, `a scale of ${odd} is unusual`));
+      if (odd !== undefined)
+        findings.push(finding("scale-range", "warning", at, `a scale of ${odd} is unusual`));
     } catch (error) {
       findings.push({ ...findingOf(error, at.file), rule: "scale-range" });
     }
@@ -49,7 +50,8 @@ export function checkQuantization({ config, tensors }: Checkpoint, scales: Scale
     return [error("quantization-absent", "it declares a quantisation, but no weight is FP8")];
   }
   const ignored = listed(said);
-  if (ignored === null) return [error("quantization-invalid", "its list of modules left alone is no list of names")];
+  if (ignored === null)
+    return [error("quantization-invalid", "its list of modules left alone is no list of names")];
   const expressions = ignored.filter((pattern) => pattern.startsWith("re:")).length;
   if (expressions > 0) {
     const message = `${expressions} regular expressions say which modules are left alone; they are not tried`;
@@ -59,11 +61,14 @@ export function checkQuantization({ config, tensors }: Checkpoint, scales: Scale
   const findings: Finding[] = [];
   for (const { name } of fp8) {
     if (spared(moduleOf(name))) {
-      findings.push(error("quantization-contradiction", "it is FP8, but the config lists its module as left alone", name));
+      findings.push(
+        error("quantization-contradiction", "it is FP8, but the config lists its module as left alone", name),
+      );
     }
   }
   for (const { name, dtype, shape } of tensors) {
-    if (isFp8(dtype) || !/_proj\.weight$/.test(name) || shape.length !== 2 || spared(moduleOf(name))) continue;
+    if (isFp8(dtype) || !/_proj\.weight$/.test(name) || shape.length !== 2 || spared(moduleOf(name)))
+      continue;
     const message = `it is ${dtype}, but the config does not list its module as left alone: engines expect a scale`;
     findings.push(error("quantization-contradiction", message, name));
   }
@@ -75,7 +80,8 @@ const LISTS = ["ignore", "ignored_layers", "exclude_modules", "modules_to_not_co
 /** Names of the modules that the config says are not quantised; null where it is no list of names. */
 function listed(said: Readonly<Record<string, unknown>>): readonly string[] | null {
   const lists = LISTS.map((key) => said[key]).filter((list) => list !== undefined && list !== null);
-  if (!lists.every((list) => Array.isArray(list) && list.every((name) => typeof name === "string"))) return null;
+  if (!lists.every((list) => Array.isArray(list) && list.every((name) => typeof name === "string")))
+    return null;
   return lists.flat() as string[]; // just checked
 }
 

@@ -110,7 +110,9 @@ function likelyCause({ family, dialect, settings }: Recognised, misfits: readonl
   const causes = Object.entries(settings).flatMap(([key, value]) => {
     if (typeof value !== "number") return [];
     const fitting = [...tried].filter((other) => other !== value && fits({ ...settings, [key]: other }));
-    return fitting.length === 1 ? [`${dialect.keyOf?.(key) ?? key} ${value}; the weights fit ${fitting[0]}`] : [];
+    return fitting.length === 1
+      ? [`${dialect.keyOf?.(key) ?? key} ${value} where the weights fit ${fitting[0]}`]
+      : [];
   });
   return causes.length === 0 ? "" : `. Likely cause: the config says ${causes.join(", or ")}`;
 }

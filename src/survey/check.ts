@@ -4,7 +4,7 @@
 import { MAX_INDEX_BYTES, parseIndex } from "../../formats/codec/hf-index.ts";
 import { INDEX } from "../../formats/codec/hf-place.ts";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import type { CheckOptions, CheckReport, Finding } from "../api.ts";
+import type { Finding, FindingsOptions, FindingsReport } from "../api.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readSmall } from "../core/io.ts";
@@ -22,7 +22,7 @@ import { findingOf, isOk } from "./findings.ts";
 const MAX_UNPAIRED = 1000;
 
 /** @throws NOT_FOUND, IO_FAILED and whatever is not the checkpoint's fault; its faults are findings */
-export async function check(source: string, options: CheckOptions = {}): Promise<CheckReport> {
+export async function check(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
   const findings: Finding[] = [];
   const checkpoint = await opened(source, options, findings);
   if (checkpoint !== null) {
@@ -39,7 +39,7 @@ export async function check(source: string, options: CheckOptions = {}): Promise
 
 async function opened(
   source: string,
-  options: CheckOptions,
+  options: FindingsOptions,
   findings: Finding[],
 ): Promise<Checkpoint | null> {
   try {

@@ -135,6 +135,8 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
         : {}),
     }),
     scan: async () => ({ ok: true, findings: [] }),
+    check: async () => ({ ok: true, findings: [] }),
+    diff: async () => ({ equal: true, tensors: [], config: [], sidecars: [] }),
     doctor: async ({ kernels } = {}) => ({
       node: "v20.20.2",
       platform: "linux x64",

@@ -11,6 +11,8 @@ const GOOD: Readonly<Record<string, string>> = {
   recast: "recast a b --dtype bf16",
   verify: "verify a b",
   inspect: "inspect a",
+  check: "check a",
+  diff: "diff a b",
   scan: "scan a",
   plan: "plan a b.isologit",
   logits: "logits a",
