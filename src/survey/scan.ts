@@ -13,7 +13,7 @@ import { type Report, scanBare, scanZips } from "./scan-pickles.ts";
 import { findingsIn, MAX_TEXT_BYTES } from "./scan-text.ts";
 
 /** Files that hold pickles, whatever they start with. */
-const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|ckpt))$/i;
+const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|bin|ckpt))$/i;
 /** Files that torch.save writes. */
 const TORCH = /\.(pt|pth|bin|ckpt)$/i;
 const ARCHIVES = /\.(nemo|tar|tgz)$/i;
