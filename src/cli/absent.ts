@@ -31,7 +31,6 @@ export const ABSENT_FLAGS = [
   "--private",
   "--commit-message",
   "--create-pr",
-  "--device",
   "--iteration",
   "--keep-going",
 ] as const;
