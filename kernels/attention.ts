@@ -63,5 +63,5 @@ export const attention: Kernel<AttentionParams> = {
     scratch: ({ tokens }) => 16 * Math.ceil(tokens / 4), // one row of scores
   },
   wgsl: attentionWgsl,
-  pace: { p: { tokens: 256, heads: 8, kvHeads: 2, dim: 128 }, work: 2 * 256 ** 2 * 8 * 128, unit: "GFLOP/s" },
+  pace: { p: { tokens: 128, heads: 8, kvHeads: 2, dim: 128 }, work: 2 * 128 ** 2 * 8 * 128, unit: "GFLOP/s" },
 };

@@ -85,5 +85,5 @@ export const linear: Kernel<LinearParams> = {
     scratch: ({ tokens }) => 64 + 2048 * (4 + 2 * Math.ceil(Math.min(tokens, 128) / 2)), // sums, four rows, the tokens
   },
   wgsl: linearWgsl,
-  pace: { p: whole(64, 2048, 4096, "BF16"), work: 2 * 64 * 2048 * 4096, unit: "GFLOP/s" },
+  pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
 };

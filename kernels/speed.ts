@@ -10,8 +10,10 @@ export interface Speed {
 
 /** Long beside the time it takes to start a run and to see its end. */
 const LEAST_SECONDS = 0.2;
+/** Beside which the time to compile is small. */
+const VERY_LONG = 20 * LEAST_SECONDS;
 
-/** Twice as many runs each time, until they take long enough; the first, which compiles, does not count. */
+/** Twice as many runs each time, until they take long enough; the first, which compiles, only where it takes very long. */
 export async function speedOf<P>(backend: Backend, kernel: Kernel<P>): Promise<Speed> {
   const { p, work, unit } = kernel.pace;
   const operands = [...kernel.inputs(p), kernel.output(p)];
@@ -29,9 +31,9 @@ export async function speedOf<P>(backend: Backend, kernel: Kernel<P>): Promise<S
     await backend.view(output, 1);
     return (performance.now() - started) / 1000;
   };
-  await secondsOf(1);
   let runs = 1;
   let seconds = await secondsOf(runs);
+  if (seconds < VERY_LONG) seconds = await secondsOf(runs);
   while (seconds < LEAST_SECONDS) {
     runs *= 2;
     seconds = await secondsOf(runs);

@@ -74,8 +74,8 @@ export const ssd: Kernel<SsdParams> = {
   },
   wgsl: ssdWgsl,
   pace: {
-    p: { tokens: 64, heads: 32, headDim: 64, groups: 8, state: 128, ...unlimited },
-    work: 5 * 64 * 32 * 64 * 128,
+    p: { tokens: 64, heads: 16, headDim: 64, groups: 8, state: 128, ...unlimited },
+    work: 5 * 64 * 16 * 64 * 128,
     unit: "GFLOP/s",
   },
 };

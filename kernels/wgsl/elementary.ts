@@ -7,18 +7,21 @@
 export const DIVISION = 5;
 export const INVERSE_ROOT = 4;
 
-/** Roundings of `expOf`, of `siluOf` (exp, a sum, a division, a product), and of `softplusOf` (the same and a sum). */
+/** Roundings of what is below: sigmoid is an exp, a sum, a division; silu a product more, softplus a sum yet. */
 export const EXP = 3;
-export const SILU = EXP + 1 + DIVISION + 1;
+export const SIGMOID = EXP + 1 + DIVISION;
+export const SILU = SIGMOID + 1;
 export const SOFTPLUS = SILU + 1;
+
+/** In bits: a comparison of a number with itself may be taken for granted. */
+export const IS_NAN_WGSL =
+  "fn isNaN(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }";
 
 /**
  * e^x. x = n ln 2 + r, ln 2 in two parts; e^r by a polynomial (Cephes' expf); 2^n in two halves, since 2^128 and 2^-150
  * are no floats themselves. Above 88.7 the result is infinite or the largest float, below -104 zero.
  */
-export const EXP_WGSL = `
-fn isNaN(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-
+export const EXP_WGSL = `${IS_NAN_WGSL}
 fn powerOfTwo(n: i32) -> f32 { return bitcast<f32>((n + 127) << 23u); }
 
 fn expOf(x: f32) -> f32 {
@@ -38,12 +41,15 @@ fn expOf(x: f32) -> f32 {
   return select(e * powerOfTwo(half) * powerOfTwo(n - half), x, isNaN(x));
 }`;
 
-/** x / (1 + e^-x), through e^-|x| so that neither end overflows. */
-export const SILU_WGSL = `${EXP_WGSL}
-fn siluOf(x: f32) -> f32 {
+/** 1 / (1 + e^-x), through e^-|x| so that neither end overflows. */
+export const SIGMOID_WGSL = `${EXP_WGSL}
+fn sigmoidOf(x: f32) -> f32 {
   let e = expOf(-abs(x));
-  return x * (select(1.0, e, x < 0.0) / (1.0 + e));
+  return select(1.0, e, x < 0.0) / (1.0 + e);
 }`;
+
+export const SILU_WGSL = `${SIGMOID_WGSL}
+fn siluOf(x: f32) -> f32 { return x * sigmoidOf(x); }`;
 
 /** ln(1 + e^x) = max(x, 0) + ln(1 + e), e = e^-|x| <= 1; with s = e / (2 + e), ln(1 + e) = 2 atanh(s), to s^15. */
 export const SOFTPLUS_WGSL = `${EXP_WGSL}

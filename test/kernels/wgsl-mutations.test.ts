@@ -7,8 +7,12 @@ import { conv1d } from "../../kernels/conv1d.ts";
 import type { Kernel } from "../../kernels/define.ts";
 import { gatedNorm } from "../../kernels/gated-norm.ts";
 import { linear } from "../../kernels/linear.ts";
+import { mix } from "../../kernels/mix.ts";
 import { relu2 } from "../../kernels/relu2.ts";
 import { rmsNorm } from "../../kernels/rms-norm.ts";
+import { routerChoose } from "../../kernels/router-choose.ts";
+import { routerScore } from "../../kernels/router-score.ts";
+import { routerWeigh } from "../../kernels/router-weigh.ts";
 import { ssd } from "../../kernels/ssd.ts";
 import { widen } from "../../kernels/widen.ts";
 import { gpuBackend } from "./software-gpu.ts";
@@ -115,6 +119,33 @@ const mutants: Readonly<Record<string, Kernel>> = {
       [`ssd: ${name}`, mutant(ssd, right!, wrong!, short)],
       [`ssd in chunks: ${name}`, mutant(ssd, right!, wrong!, long)],
     ]),
+  ),
+  "mix: no weights": mutant(mix, "weight[j] *", "(1.0 + 0.0 * weight[j]) *", every),
+  "mix: the first term only": mutant(mix, "j < first + p.terms", "j < first + 1u", every),
+  "mix: the rows in their own order": mutant(mix, "u32(source[j])", "u32(0.0 * source[j])", every),
+  "router-score: no correction": mutant(routerScore, "+ correction[", "+ 0.0 * correction[", every),
+  "router-score: correction of the neighbour": mutant(
+    routerScore,
+    "i % p.experts",
+    "(i + 1u) % p.experts",
+    every,
+  ),
+  "router-choose: of equals the later": mutant(routerChoose, "rank > best)", "rank >= best)", every),
+  "router-choose: of equal groups the later": mutant(routerChoose, "o < g", "o > g", every),
+  "router-choose: a group is worth its best alone": mutant(
+    routerChoose,
+    "first + second",
+    "first + 0.0 * second",
+    every,
+  ),
+  "router-choose: all groups are eligible": mutant(routerChoose, "better < p.topGroups", "true", every),
+  "router-weigh: not normalised": mutant(routerWeigh, "/ sum)", "/ (1.0 + 0.0 * sum))", every),
+  "router-weigh: no scale": mutant(routerWeigh, "p.scale *", "1.0 *", every),
+  "router-weigh: experts of the first token": mutant(
+    routerWeigh,
+    "chosen[t * p.topK",
+    "chosen[0u * p.topK",
+    every,
   ),
   "ssd: B and C exchanged": mutant(ssd, "input * bs[n]", "input * cs[n]", short),
   "ssd: no limits of delta": mutant(ssd, "delta < p.dtMin", "false", (p) => p.dtMin > 0),

@@ -8,7 +8,11 @@ import { type Kernel, STORED } from "../../kernels/define.ts";
 import { gatedNorm } from "../../kernels/gated-norm.ts";
 import { kernels } from "../../kernels/index.ts";
 import { type LinearParams, linear } from "../../kernels/linear.ts";
+import { mix } from "../../kernels/mix.ts";
 import { rmsNorm } from "../../kernels/rms-norm.ts";
+import { routerChoose } from "../../kernels/router-choose.ts";
+import { routerScore } from "../../kernels/router-score.ts";
+import { routerWeigh } from "../../kernels/router-weigh.ts";
 import { ssd } from "../../kernels/ssd.ts";
 import { LONG } from "../../kernels/wgsl/ssd.ts";
 import { widen } from "../../kernels/widen.ts";
@@ -77,6 +81,21 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
       };
     });
     await expectWithinBounds(attention, cases);
+  });
+
+  it("experts: any number of them, chosen in any groups", async () => {
+    for (let i = 0; i < 6; i++) {
+      const [groups, size, tokens] = [pick(1, 1, 2, 4), 2 + random(20), 1 + random(20)];
+      const experts = groups * size;
+      const topGroups = 1 + random(groups);
+      const topK = 1 + random(topGroups * size);
+      await expectWithinBounds(routerScore, [{ tokens, experts }]);
+      await expectWithinBounds(routerChoose, [{ tokens, experts, topK, groups, topGroups }]);
+      await expectWithinBounds(routerWeigh, [{ tokens, experts, topK, normalise: i % 2 === 0, scale: 2.5 }]);
+      await expectWithinBounds(mix, [
+        { sources: 1 + random(9), rows: tokens, terms: topK, width: 1 + random(70) },
+      ]);
+    }
   });
 
   it.each([1, 2, 17, LONG - 1, LONG, LONG + 1, LONG + 64])("ssd: %d tokens", async (tokens) => {
