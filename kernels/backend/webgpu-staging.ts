@@ -8,6 +8,8 @@ import type { Commands } from "./webgpu-commands.ts";
 export interface Staging {
   /** Lets `fill` write, then queues the copy to `target`. Waits while all buffers are still being copied from. */
   upload(target: GPUBuffer, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
+  /** Resolves when no `fill` is under way: the memory that one writes to must not go before. */
+  filled(): Promise<void>;
   /** A copy of the first `bytes`, as they are once all that was queued before is done. */
   download(source: GPUBuffer, bytes: number): Promise<ArrayBuffer>;
 }
@@ -29,6 +31,7 @@ const words = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
 export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands: Commands): Staging {
   const slots: Slot[] = [];
   const readers: GPUBuffer[] = [];
+  const fills = new Set<Promise<void>>();
 
   const create = (bytes: number): Slot => {
     const size = Math.max(LEAST_BYTES, bytes);
@@ -69,12 +72,16 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
       const size = words(bytes);
       const slot = await takeSlot(size);
       const range = slot.buffer.getMappedRange();
+      const done = (async () => fill(new Uint8Array(range, 0, bytes)))();
+      fills.add(done);
       try {
-        await fill(new Uint8Array(range, 0, bytes));
+        await done;
       } catch (error) {
         slots.splice(slots.indexOf(slot), 1);
         slot.buffer.destroy();
         throw error;
+      } finally {
+        fills.delete(done);
       }
       slot.buffer.unmap();
       commands.copy(slot.buffer, target, size);
@@ -88,6 +95,10 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
           slots.splice(slots.indexOf(slot), 1); // the device is gone, which others will tell
         },
       );
+    },
+
+    async filled() {
+      await Promise.allSettled(fills);
     },
 
     async download(source, bytes) {

@@ -111,6 +111,7 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     },
 
     async [Symbol.asyncDispose]() {
+      await staging.filled();
       commands.close();
     },
   };

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { add } from "../../kernels/add.ts";
 import type { Adapter } from "../../kernels/backend/adapters.ts";
@@ -98,6 +99,21 @@ describe("the WebGPU backend", () => {
     expect((await shared.view(x, 16))[15]).toBe(5);
     shared.release(x);
   });
+});
+
+it("waits, when it is closed, for what is still being written", async () => {
+  const backend = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
+  const x = backend.allocate(4096);
+  let written = false;
+  const upload = backend.upload(x, 4096, async (view) => {
+    await setTimeout(50);
+    view.fill(1); // of a buffer that was unmapped this would be nobody's memory
+    written = view.length === 4096;
+  });
+  await setTimeout(5);
+  await backend[Symbol.asyncDispose]();
+  expect(written).toBe(true);
+  await upload.catch(() => {});
 });
 
 describe("what goes wrong is told, and no number is given out after it", () => {
