@@ -19,7 +19,10 @@ export interface RunOptions {
   readonly memoryBytes?: number;
   /** default: one a core */
   readonly threads?: number;
-  readonly backend?: "auto" | "wasm";
+  /** default "auto": a hardware GPU where there is one, else WASM */
+  readonly backend?: "auto" | "webgpu" | "wasm";
+  /** part of the name of the GPU to use, in any case */
+  readonly device?: string;
   readonly watch?: (event: Event) => void;
   readonly signal?: AbortSignal;
 }
@@ -302,10 +305,12 @@ export interface DoctorReport {
   readonly kernels?: readonly {
     readonly id: string;
     readonly backend: string;
+    readonly device: string;
     readonly cases: number;
     readonly worstError: number;
     readonly bound: number;
     readonly ok: boolean;
+    readonly speed: { readonly value: number; readonly unit: "GFLOP/s" | "GB/s" };
   }[];
 }
 

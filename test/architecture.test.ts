@@ -73,6 +73,6 @@ it("every format and every kernel is in its list", () => {
     files.filter((file) => dirname(file) === folder && !apart.test(file));
   expect(listed("formats/index.ts").sort()).toEqual(beside("formats", /(define|index)\.ts$/).sort());
   expect(listed("kernels/index.ts").sort()).toEqual(
-    beside("kernels", /(define|index|module|check|\.d)\.ts$/).sort(),
+    beside("kernels", /(define|index|module|check|speed|\.d)\.ts$/).sort(),
   );
 });

@@ -22,7 +22,6 @@ export const ABSENT_FLAGS = [
   "--private",
   "--commit-message",
   "--create-pr",
-  "--device",
   "--iteration",
 ] as const;
 

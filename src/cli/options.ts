@@ -98,7 +98,12 @@ export const FLAGS = {
     text,
   ),
   seed: prompt("--seed <n>", "seed of the prompt (default: 0)", integer(0, Number.MAX_SAFE_INTEGER)),
-  backend: machine("--backend <name>", "auto or wasm (default: auto)", choice(["auto", "wasm"], ["webgpu"])),
+  backend: machine(
+    "--backend <name>",
+    "auto, webgpu or wasm (default: auto, a hardware GPU if there is one, else wasm)",
+    choice(["auto", "webgpu", "wasm"]),
+  ),
+  device: machine("--device <name>", "the GPU that has this in its name", text),
   threads: machine("--threads <n>", "threads at work (default: one a core)", integer(1, 1024)),
   memory: machine("--memory <size>", "ceiling for buffers (default: 1GiB)", size),
   resume: toggle("files", "--resume", "continue an interrupted run"),
@@ -120,7 +125,7 @@ export type Flags = {
 /** Groups of flags that several commands share. */
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
-export const MACHINE = ["backend", "threads", "memory"] as const satisfies readonly FlagName[];
+export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
 export const PROMPT = ["tokens", "ids", "idsFile", "seed"] as const satisfies readonly FlagName[];
 export const LIMITS = ["kl", "top1"] as const satisfies readonly FlagName[];
 export const RECAST = [

@@ -23,10 +23,13 @@ function given<T extends object>(entries: T): Given<T> {
 }
 
 /** A flag wins over its environment variable; an empty variable is an unset one. */
-export function machineOptions(flags: Flags, session: Session): Pick<RunOptions, "backend" | "threads"> {
+export function machineOptions(
+  flags: Flags,
+  session: Session,
+): Pick<RunOptions, "backend" | "device" | "threads"> {
   const named = session.env.ISOLOGIT_BACKEND || undefined;
   const fromEnv = named === undefined ? undefined : FLAGS.backend.read?.(named, "ISOLOGIT_BACKEND");
-  return given({ backend: flags.backend ?? fromEnv, threads: flags.threads });
+  return given({ backend: flags.backend ?? fromEnv, device: flags.device, threads: flags.threads });
 }
 
 export function runOptions(flags: Flags, session: Session): RunOptions {

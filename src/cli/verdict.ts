@@ -37,7 +37,11 @@ export function verificationText(report: VerifyReport, view: View): string[] {
   const { backend, device, firstDivergence: first } = report;
   return facts(view, [
     ["verdict", `${painted(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
-    ["run on", backend === null ? "no forward pass" : [backend, device ?? []].flat().map(visible).join(", ")],
+    // a device's name may hold a whole reason: it is broken between words
+    [
+      "run on",
+      backend === null ? "no forward pass" : flow(visible(`${backend}, ${device}`).split(" "), wide, " "),
+    ],
     ...report.rungs.map((rung): [string, string[]] => [
       rung.rung,
       flow([painted(paint, rung.verdict), ...measures(rung)], wide),

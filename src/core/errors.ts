@@ -54,6 +54,8 @@ export const ERRORS = {
   IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with --resume" },
   DISK_FULL: { exit: 4, next: "free space on the destination's disk, then continue with --resume" },
   FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
+  GPU_LOST: { exit: 4, next: "run again; with --backend wasm no GPU is needed" },
+  GPU_MEMORY: { exit: 4, next: "free memory of the GPU, or use --backend wasm" },
   // 5, 70
   INTERRUPTED: { exit: 5, next: "continue with --resume" },
   INTERNAL: { exit: 70, next: "report this with the command and the message" },

@@ -158,8 +158,24 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       ...(kernels
         ? {
             kernels: [
-              { id: "linear", backend: "wasm", cases: 12, worstError: 1.2e-6, bound: 4e-6, ok: true },
-              { id: "ssd", backend: "wasm", cases: 9, worstError: 5e-3, bound: 1e-5, ok: false },
+              {
+                ...{ id: "linear", backend: "wasm", device: "2 threads", cases: 12 },
+                ...{
+                  worstError: 1.2e-6,
+                  bound: 4e-6,
+                  ok: true,
+                  speed: { value: 71.4, unit: "GFLOP/s" as const },
+                },
+              },
+              {
+                ...{ id: "ssd", backend: "wasm", device: "2 threads", cases: 9 },
+                ...{
+                  worstError: 5e-3,
+                  bound: 1e-5,
+                  ok: false,
+                  speed: { value: 3, unit: "GFLOP/s" as const },
+                },
+              },
             ],
           }
         : {}),

@@ -116,6 +116,8 @@ describe("the environment", () => {
     expect(calls[0]?.options).toEqual({ backend: "wasm", memoryBytes: 2 ** 28 });
     const flagged = await run("verify a b --memory 1GiB --backend auto", { env });
     expect(flagged.calls[0]?.options).toEqual({ backend: "auto", memoryBytes: 2 ** 30 });
+    const gpu = await run("verify a b --device H100", { env: { ISOLOGIT_BACKEND: "webgpu" } });
+    expect(gpu.calls[0]?.options).toEqual({ backend: "webgpu", device: "H100" });
   });
 
   it("is unset where empty, and refused by its own name where wrong", async () => {
@@ -124,8 +126,8 @@ describe("the environment", () => {
     const wrong = await run("verify a b", { env: { ISOLOGIT_MEMORY: "lots" } });
     expect([wrong.status, wrong.calls.length]).toEqual([2, 0]);
     expect(wrong.stderr).toContain('ISOLOGIT_MEMORY is "lots", expected a size');
-    const webgpu = await run("doctor", { env: { ISOLOGIT_BACKEND: "webgpu" } });
-    expect(webgpu.stderr).toContain("NOT_AVAILABLE  ISOLOGIT_BACKEND webgpu is not in this version");
+    const cuda = await run("doctor", { env: { ISOLOGIT_BACKEND: "cuda" } });
+    expect(cuda.stderr).toContain('ISOLOGIT_BACKEND is "cuda", expected one of auto, webgpu, wasm');
   });
 
   it("does not reach commands that do no such work", async () => {
