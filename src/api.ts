@@ -5,6 +5,7 @@
 import type { Format } from "../formats/define.ts";
 import type { Event } from "./core/events.ts";
 import type { Family } from "./families/define.ts";
+import type { Control } from "./verify/controls.ts";
 import type { LogitsSummary } from "./verify/metrics.ts";
 
 export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
@@ -139,7 +140,7 @@ export interface LogitsMetrics extends LogitsSummary {
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
   readonly routing: { readonly flips: number };
   readonly unread: readonly string[];
-  readonly controls: readonly unknown[];
+  readonly controls: readonly Control[];
 }
 
 export interface VerifyReport {

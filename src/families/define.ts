@@ -101,6 +101,8 @@ export type Stage =
 export interface Forward {
   /** elements a token of each stream */
   streams(d: Dims): Readonly<Record<string, number>>;
+  /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
+  blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** from "residual" to "out", which is added to it. @throws UNSUPPORTED for a kind that cannot run yet */
   block(kind: LayerKind): readonly Stage[];
   /** from "residual" to "logits" */

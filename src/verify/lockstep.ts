@@ -14,6 +14,7 @@ import type { LayerDrift } from "../api.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
 import type { Dims, Forward, Layer, Stage } from "../families/define.ts";
+import { type Control, Controls } from "./controls.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
 import type { Place, Side, StreamSet } from "./side.ts";
 import { ends, Streams } from "./streams.ts";
@@ -50,6 +51,8 @@ export interface LockstepResult {
   /** in order of execution */
   readonly bad: readonly BadDoor[];
   readonly logits: LogitsSummary;
+  /** sabotages of the destination, and whether they were seen */
+  readonly controls: readonly Control[];
 }
 
 /** Words of the vocabulary whose logits fit a block. */
@@ -82,6 +85,9 @@ class Lockstep {
   readonly #inStep = new Set<string>();
   readonly #bad: BadDoor[] = [];
   readonly #wiring = { maxRelL2: 0, limit: 0 };
+  readonly #controls: Controls;
+  /** kinds of layers, of which the first is run once more with sabotages */
+  readonly #sabotaged = new Set<string>();
 
   constructor(options: LockstepOptions) {
     this.#o = options;
@@ -97,6 +103,7 @@ class Lockstep {
       this.#own,
       ...(this.#noise === undefined ? [] : [this.#rounded, this.#noise]),
     ];
+    this.#controls = new Controls({ ...options, side: options.b });
   }
 
   async run(): Promise<LockstepResult> {
@@ -112,6 +119,7 @@ class Lockstep {
         localRelL2 = Math.max(localRelL2, await this.#stage(stage, where));
         for (const run of this.#runs) run.releaseUnused(stages, i);
       }
+      this.#sabotaged.add(kind);
       await this.#addResidual();
       a.forget();
       b.forget();
@@ -120,7 +128,8 @@ class Lockstep {
       watch({ type: "layer", layer: index, of: layers.length, kind });
     }
     const logits = await this.#head();
-    return { layers: drifts, wiring: this.#wiring, bad: this.#bad, logits };
+    const controls = this.#controls.results;
+    return { layers: drifts, wiring: this.#wiring, bad: this.#bad, logits, controls };
   }
 
   async #embed(): Promise<void> {
@@ -130,7 +139,9 @@ class Lockstep {
       const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
       await (run === this.#own ? b : a).embed(ids, weights, run.regions.get("residual")!);
     }
-    await this.#door("residual", this.#own, 1, { layer: -1, kind: "embedding" });
+    const where = { layer: -1, kind: "embedding" };
+    await this.#door("residual", this.#own, 1, where);
+    await this.#controls.embed({ ...where, limit: this.#o.limit(1) }, this.#rounded.regions.get("residual")!);
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
@@ -148,6 +159,9 @@ class Lockstep {
       worst = Math.max(worst, await this.#door(name, borrows ? this.#borrowed : this.#own, terms, where));
     }
     this.#borrowed.releaseAll();
+    if (!this.#sabotaged.has(where.kind)) {
+      await this.#controls.stage({ ...where, limit: this.#o.limit(terms) }, stage, places[1], this.#rounded);
+    }
     return worst;
   }
 
@@ -218,6 +232,10 @@ class Lockstep {
       const [own, borrowed] = await values(blocksB);
       quality.add(lo, hi - lo, source!, own!);
       wiring.add(rounded ?? source!, borrowed ?? own!);
+      if (lo === 0) {
+        const spot = { layer: where.layer, kind: where.kind, limit: this.#o.limit(this.#widths[from]!) };
+        await this.#controls.logits(spot, from, hi, this.#rounded, rounded ?? source!);
+      }
       noise.add(source!, noisy ?? source!);
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);

@@ -61,6 +61,13 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
   ]) {
     if (count > 0) findings.push(`${count} logits of the ${name} checkpoint are NaN or infinite`);
   }
+  const missed = result.controls.filter(({ caught }) => caught === false);
+  for (const { layer, kind, door, mutation } of missed) {
+    findings.push(
+      `layer ${layer} (${kind}): with these weights and tokens the door ${door} does not show ${mutation}; ` +
+        "give more tokens (--tokens), or others (--seed, --ids)",
+    );
+  }
   return {
     verdict: logitsVerdict(result, recastTo.size > 0, trained && exceeded(logits, limits)),
     backend: backend.id,
@@ -72,7 +79,7 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
       wiring: result.wiring,
       routing: { flips: 0 },
       unread,
-      controls: [],
+      controls: result.controls,
     },
     limits,
     bad: result.bad,
@@ -81,17 +88,21 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
 }
 
 /**
- * Where numbers are lost on both sides, nothing can be compared: bits that were kept are still the same bits, but
- * a recast is unproven. A destination that loses numbers where its source does not is different.
+ * Where numbers are lost on both sides, nothing can be compared: a recast is unproven. A destination that loses
+ * numbers where its source does not is different. A sabotage that nobody saw leaves everything unproven.
  */
-export function logitsVerdict({ bad, logits }: LockstepResult, recast: boolean, tooFar: boolean): Verdict {
-  if (bad.length > 0) return "different";
-  if (!recast) return logits.maxAbs === 0 ? "same" : "different";
-  if (logits.nonFiniteA > 0) return "unproven";
-  return tooFar || logits.nonFiniteB > 0 ? "different" : "within";
+export function logitsVerdict(
+  { bad, logits, controls }: LockstepResult,
+  recast: boolean,
+  tooFar: boolean,
+): Verdict {
+  const lost = recast && logits.nonFiniteA === 0 && logits.nonFiniteB > 0;
+  if (bad.length > 0 || tooFar || lost || (!recast && logits.maxAbs !== 0)) return "different";
+  if (recast && logits.nonFiniteA > 0) return "unproven";
+  if (controls.some(({ caught }) => caught === false)) return "unproven";
+  return recast ? "within" : "same";
 }
 
-/** For each stored tensor of a, how b stores the role it holds, where that differs. */
 function roundingsFor(
   a: Paired,
   b: Pick<Ready, "matched" | "pairs" | "scales">,

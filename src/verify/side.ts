@@ -10,6 +10,7 @@ import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { Dims, Feed, Forward, Native, Stage, Use } from "../families/define.ts";
+import type { Exchange } from "./exchange.ts";
 import type { Rounding } from "./rounding.ts";
 
 /** Streams by name: what a stage reads, and where it puts what it makes. */
@@ -49,6 +50,8 @@ export interface SideOptions {
 export interface Place {
   readonly prefix: string;
   readonly uses: readonly Use[];
+  /** read in place of the stored tensor of its name; such a reading is a repetition and no progress */
+  readonly instead?: Tensor;
 }
 
 /** Rows [lo, hi) of a stored matrix, in each form that a set may ask for. */
@@ -69,7 +72,7 @@ export class Side {
   /** two, so that one is read while the other is used */
   readonly #bands: readonly { readonly stored: Region; readonly rounded: Region }[];
   readonly #widths: Readonly<Record<string, number>>;
-  #parameters = new Map<string, Region>();
+  readonly #parameters = new Map<string, { readonly tensor: Tensor; readonly region: Region }>();
 
   constructor(options: SideOptions) {
     this.#o = options;
@@ -94,11 +97,19 @@ export class Side {
     return { prefix: "", uses: this.#o.native.uses.head };
   }
 
+  /** The token table, [vocab, hidden]. */
+  get table(): Tensor {
+    const { embedding } = this.#o.native;
+    return this.#tensor(embedding.find((name) => this.#o.tensors.has(name)) ?? embedding[0]!);
+  }
+
   /** The token table's rows for `ids`: [tokens, hidden] F32. */
-  async embed(ids: readonly number[], weights: StreamSet["weights"], output: Region): Promise<void> {
-    const tensor = this.#tensor(
-      this.#o.native.embedding.find((name) => this.#o.tensors.has(name)) ?? this.#o.native.embedding[0]!,
-    );
+  async embed(
+    ids: readonly number[],
+    weights: StreamSet["weights"],
+    output: Region,
+    tensor = this.table,
+  ): Promise<void> {
     const hidden = tensor.shape[1]!;
     const read = async (rows: Uint8Array) => {
       for (const [t, id] of ids.entries()) {
@@ -118,8 +129,8 @@ export class Side {
     for (const use of place.uses) {
       const feeds = use.feeds(this.#o.dims).filter((feed) => stage.to.includes(feed.to));
       if (feeds.length === 0) continue;
-      const tensor = this.#tensor(place.prefix + use.name);
-      for await (const band of this.#read(tensor, 0, tensor.shape[0]!)) {
+      const tensor = this.tensor(use, place);
+      for await (const band of this.#read(tensor, 0, tensor.shape[0]!, tensor !== place.instead)) {
         for (const set of sets) {
           for (const feed of feeds) {
             const to = { region: set.outputs.get(feed.to)!, width: this.#widths[feed.to]!, from: 0 };
@@ -140,16 +151,16 @@ export class Side {
     hi: number,
     sets: readonly StreamSet[],
     outputs: readonly Region[],
+    place = this.head,
   ): Promise<void> {
-    const { uses, prefix } = this.head;
-    for (const use of uses) {
+    for (const use of place.uses) {
       for (const feed of use.feeds(this.#o.dims)) {
         if (feed.to !== "logits") continue;
-        const tensor = this.#tensor(prefix + use.name);
+        const tensor = this.tensor(use, place);
         const shift = feed.from - feed.at;
         const first = Math.max(lo + shift, feed.from);
         const last = Math.min(hi + shift, feed.from + feed.count);
-        for await (const band of this.#read(tensor, first, last)) {
+        for await (const band of this.#read(tensor, first, last, tensor !== place.instead)) {
           for (const [i, set] of sets.entries()) {
             const part = { ...feed, from: first, at: 0, count: last - first };
             const to = { region: outputs[i]!, width: hi - lo, from: first - shift - lo };
@@ -162,7 +173,7 @@ export class Side {
 
   /** Lets a layer's vectors go. */
   forget(): void {
-    for (const region of this.#parameters.values()) this.#o.backend.release(region);
+    for (const { region } of this.#parameters.values()) this.#o.backend.release(region);
     this.#parameters.clear();
   }
 
@@ -177,33 +188,35 @@ export class Side {
   async #kernel(stage: Stage & { op: "kernel" }, place: Place, set: StreamSet): Promise<void> {
     const { backend, dims, tokens } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
-    for (const name of stage.parameters) inputs.push(await this.#parameter(name, place, set.weights));
+    for (const name of stage.parameters) inputs.push(await this.parameter(name, place, set.weights));
     await stage.run(backend, dims, tokens, inputs, set.outputs.get(stage.to)!);
   }
 
   /** A vector, widened to F32, from the stored tensors whose rows feed it; kept until `forget`. */
-  async #parameter(name: string, place: Place, weights: StreamSet["weights"]): Promise<Region> {
-    const key = `${weights} ${name}`;
-    const known = this.#parameters.get(key);
-    if (known !== undefined) return known;
+  async parameter(name: string, place: Place, weights: StreamSet["weights"]): Promise<Region> {
     for (const use of place.uses) {
       const feed = use.feeds(this.#o.dims).find((one) => one.to === name);
       if (feed === undefined) continue;
-      const tensor = this.#tensor(place.prefix + use.name);
+      const tensor = this.tensor(use, place);
+      const instead = tensor === place.instead;
+      const key = `${instead ? "instead" : weights} ${name}`;
+      const known = this.#parameters.get(key);
+      if (known?.tensor === tensor) return known.region;
+      if (known !== undefined) this.#o.backend.release(known.region);
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
       const extents = extentsOf(tensor, feed.from * inRow, (feed.from + feed.count) * inRow);
       const region = this.#o.backend.allocate(4 * feed.count * inRow);
       const read = (bytes: Uint8Array) => this.#o.sources.read(extents, bytes, this.#o.signal);
       await this.#uploadWide(tensor, feed.count * inRow, read, weights, region);
-      if (weights === "stored") this.#o.advance(feed.count * rowBytes(tensor));
-      this.#parameters.set(key, region);
+      if (weights === "stored" && !instead) this.#o.advance(feed.count * rowBytes(tensor));
+      this.#parameters.set(key, { tensor, region });
       return region;
     }
     throw new IsologitError("INTERNAL", `no stored tensor of this dialect feeds ${name}`);
   }
 
   /** Rows [lo, hi) of a stored matrix, a band at a time; the next is read while this one is used. */
-  async *#read(tensor: Tensor, lo: number, hi: number): AsyncGenerator<Band> {
+  async *#read(tensor: Tensor, lo: number, hi: number, progress: boolean): AsyncGenerator<Band> {
     const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(tensor)));
     let next = this.#fill(tensor, lo, Math.min(hi, lo + step), 0);
     for (let from = lo, turn = 1; from < hi; from += step, turn++) {
@@ -211,7 +224,7 @@ export class Side {
       if (band.hi < hi) next = this.#fill(tensor, band.hi, Math.min(hi, band.hi + step), turn);
       next.catch(() => {}); // awaited above; a consumer that stops early must not leave it unhandled
       yield band;
-      this.#o.advance((band.hi - band.lo) * rowBytes(tensor));
+      if (progress) this.#o.advance((band.hi - band.lo) * rowBytes(tensor));
     }
   }
 
@@ -288,6 +301,31 @@ export class Side {
       if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
       view.set(new Uint8Array(wide.buffer));
     });
+  }
+
+  /** The stored tensor of a use, or what is read in its place. */
+  tensor({ name }: Use, { prefix, instead }: Place): Tensor {
+    return instead?.name === prefix + name ? instead : this.#tensor(prefix + name);
+  }
+
+  /** Whether two blocks of a stored tensor, rows or columns, are the same bytes. */
+  async alike(tensor: Tensor, { axis, a, b, count }: Exchange): Promise<boolean> {
+    const columns = countOf(tensor.shape) / tensor.shape[0]!;
+    const [rows, inRow, step] = axis === 0 ? [count, columns, columns] : [tensor.shape[0]!, count, columns];
+    const size = inRow * widthOf(tensor.dtype);
+    let same = true;
+    // Through the backend, though nothing is computed: one that only counts memory has no bytes to read.
+    await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
+      const [left, right] = [new Uint8Array(size), new Uint8Array(size)];
+      for (let row = 0; row < rows && same; row++) {
+        for (const [at, target] of [[a, left] as const, [b, right] as const]) {
+          const lo = axis === 0 ? (at + row) * step : row * step + at;
+          await this.#o.sources.read(extentsOf(tensor, lo, lo + inRow), target, this.#o.signal);
+        }
+        same = Buffer.from(left).equals(right);
+      }
+    });
+    return same;
   }
 
   #tensor(name: string): Tensor {

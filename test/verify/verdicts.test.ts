@@ -77,11 +77,12 @@ describe("limits", () => {
 });
 
 describe("the logits' verdict", () => {
-  const result = (logits: Partial<LogitsSummary>, bad = 0) => ({
+  const result = (logits: Partial<LogitsSummary>, bad = 0, controls: (boolean | null)[] = [true, null]) => ({
     layers: [],
     wiring: { maxRelL2: 0, limit: 0 },
     bad: Array.from({ length: bad }, () => ({ layer: 0, kind: "mlp", door: "up", relL2: 1 })),
     logits: { ...GOOD, ...logits },
+    controls: controls.map((caught) => ({ layer: 0, kind: "mamba", door: "y", mutation: "D", caught })),
   });
 
   it.each([
@@ -99,6 +100,13 @@ describe("the logits' verdict", () => {
   it("a recast that is too far is different", () => {
     expect(logitsVerdict(result({}), true, true)).toBe("different");
   });
+
+  it("a control that was missed leaves it unproven, and excuses nothing", () => {
+    expect(logitsVerdict(result({ maxAbs: 0 }, 0, [true, false]), false, false)).toBe("unproven");
+    expect(logitsVerdict(result({}, 0, [false]), true, false)).toBe("unproven");
+    expect(logitsVerdict(result({}, 1, [false]), true, false)).toBe("different");
+    expect(logitsVerdict(result({}, 0, [false]), true, true)).toBe("different");
+  });
 });
 
 describe("a model that overflows", () => {
@@ -109,11 +117,11 @@ describe("a model that overflows", () => {
     return editor.copy;
   };
 
-  it("kept is the same, and named; its recast is unproven", async () => {
+  it("is unproven, kept or recast: NaNs hide every sabotage", async () => {
     const copy = await overflowing();
-    const same = await verifyCheckpoints(await opened(copy), await opened(copy), QUICK);
-    expect(same.verdict).toBe("same");
-    expect(same.findings.join()).toContain("logits of the first checkpoint are NaN or infinite");
+    const kept = await verifyCheckpoints(await opened(copy), await opened(copy), QUICK);
+    expect(kept.rungs.map(({ verdict }) => verdict)).toEqual(["same", "same", "unproven"]);
+    expect(kept.findings.join()).toContain("logits of the first checkpoint are NaN or infinite");
     const editor = new Editor(copy);
     const name = "backbone.norm_f.weight";
     editor.put(name, { dtype: "F32", bytes: wide(editor.get(name).bytes) });
