@@ -66,6 +66,8 @@ export interface Writer {
   readonly container: "folder" | "file";
   /** endings of a destination that mean this format */
   readonly endings: readonly string[];
+  /** what is put behind the file to hold its certificate; absent: a folder, in which it is a file */
+  trailer?(certificate: Uint8Array): Uint8Array;
   place(wanted: Manifest): Placement;
   /** The bytes of `placement.seals`, in their order. Absent where a format has none. */
   seal?(wanted: Manifest, placement: Placement, sealed: ReadonlyMap<string, Sealed>): readonly Uint8Array[];

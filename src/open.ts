@@ -1,7 +1,7 @@
 /** An address as a checkpoint: where it is, which format it has, what its headers say. */
 import type { Format } from "../formats/define.ts";
 import { formats as allFormats } from "../formats/index.ts";
-import type { Checkpoint } from "./core/checkpoint.ts";
+import { CERTIFICATE_FILE, type Checkpoint } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import { storeAt } from "./io/locate.ts";
 
@@ -23,7 +23,8 @@ export async function openCheckpoint(
     if (second !== undefined) {
       throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
     }
-    return await first.format.read(store);
+    const checkpoint = await first.format.read(store);
+    return { ...checkpoint, sidecars: checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE) };
   } catch (error) {
     throw withPlace(error, { file: address });
   }

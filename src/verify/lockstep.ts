@@ -15,9 +15,10 @@ import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
 import type { Dims, Forward, Layer, Stage } from "../families/define.ts";
 import { type Control, Controls } from "./controls.ts";
+import { type Fingerprint, FingerprintTaker } from "./fingerprint.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
 import type { Place, Side, StreamSet } from "./side.ts";
-import { ends, Streams } from "./streams.ts";
+import { ends, makersOf, Streams } from "./streams.ts";
 
 export interface LockstepOptions {
   readonly backend: Backend;
@@ -25,6 +26,8 @@ export interface LockstepOptions {
   readonly dims: Dims;
   readonly layers: readonly Layer[];
   readonly ids: readonly number[];
+  /** the first so many ids are text, on which the loss is measured; 0: on all */
+  readonly textTokens: number;
   readonly a: Side;
   readonly b: Side;
   /** the destination stores other bits than the source */
@@ -43,6 +46,8 @@ export interface BadDoor {
   readonly kind: string;
   readonly door: string;
   readonly relL2: number;
+  /** the destination's tensors that make what passes the door */
+  readonly tensors: readonly string[];
 }
 
 export interface LockstepResult {
@@ -53,6 +58,8 @@ export interface LockstepResult {
   readonly logits: LogitsSummary;
   /** sabotages of the destination, and whether they were seen */
   readonly controls: readonly Control[];
+  /** of the destination's own run */
+  readonly fingerprint: Fingerprint;
 }
 
 /** Words of the vocabulary whose logits fit a block. */
@@ -86,6 +93,7 @@ class Lockstep {
   readonly #bad: BadDoor[] = [];
   readonly #wiring = { maxRelL2: 0, limit: 0 };
   readonly #controls: Controls;
+  readonly #taker: FingerprintTaker;
   /** kinds of layers, of which the first is run once more with sabotages */
   readonly #sabotaged = new Set<string>();
 
@@ -104,6 +112,7 @@ class Lockstep {
       ...(this.#noise === undefined ? [] : [this.#rounded, this.#noise]),
     ];
     this.#controls = new Controls({ ...options, side: options.b });
+    this.#taker = new FingerprintTaker(options.ids.length);
   }
 
   async run(): Promise<LockstepResult> {
@@ -123,13 +132,16 @@ class Lockstep {
       await this.#addResidual();
       a.forget();
       b.forget();
-      const driftRelL2 = relL2(await this.#source.view("residual"), await this.#own.view("residual"));
+      const own = await this.#own.view("residual");
+      const driftRelL2 = relL2(await this.#source.view("residual"), own);
+      this.#taker.residual(own);
       drifts.push({ layer: index, kind, driftRelL2, localRelL2 });
       watch({ type: "layer", layer: index, of: layers.length, kind });
     }
     const logits = await this.#head();
     const controls = this.#controls.results;
-    return { layers: drifts, wiring: this.#wiring, bad: this.#bad, logits, controls };
+    const fingerprint = this.#taker.finish(this.#o.backend.id);
+    return { layers: drifts, wiring: this.#wiring, bad: this.#bad, logits, controls, fingerprint };
   }
 
   async #embed(): Promise<void> {
@@ -140,7 +152,8 @@ class Lockstep {
       await (run === this.#own ? b : a).embed(ids, weights, run.regions.get("residual")!);
     }
     const where = { layer: -1, kind: "embedding" };
-    await this.#door("residual", this.#own, 1, where);
+    await this.#door("residual", this.#own, 1, { ...where, tensors: [b.table.name] });
+    this.#taker.residual(await this.#own.view("residual"));
     await this.#controls.embed({ ...where, limit: this.#o.limit(1) }, this.#rounded.regions.get("residual")!);
   }
 
@@ -156,7 +169,8 @@ class Lockstep {
     const terms = Math.max(...reads.map((name) => this.#widths[name]!));
     let worst = 0;
     for (const name of makes) {
-      worst = Math.max(worst, await this.#door(name, borrows ? this.#borrowed : this.#own, terms, where));
+      const at = { ...where, tensors: makersOf(stage, name, places[1], this.#o.dims) };
+      worst = Math.max(worst, await this.#door(name, borrows ? this.#borrowed : this.#own, terms, at));
     }
     this.#borrowed.releaseAll();
     if (!this.#sabotaged.has(where.kind)) {
@@ -179,7 +193,7 @@ class Lockstep {
     stream: string,
     theirs: Streams,
     terms: number,
-    where: Pick<Where, "layer" | "kind">,
+    where: Omit<BadDoor, "door" | "relL2">,
   ): Promise<number> {
     const expected = await this.#rounded.view(stream);
     const distance = relL2(expected, await theirs.view(stream));
@@ -220,7 +234,7 @@ class Lockstep {
     const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
-    const quality = new LogitsComparison(ids);
+    const quality = new LogitsComparison(ids, this.#o.textTokens || ids.length);
     const [wiring, noise] = [new Distance(ids.length), new Distance(ids.length)];
     for (let lo = 0; lo < dims.vocab!; lo += width) {
       const hi = Math.min(dims.vocab!, lo + width);
@@ -231,6 +245,7 @@ class Lockstep {
       const [source, rounded, noisy] = await values(blocksA);
       const [own, borrowed] = await values(blocksB);
       quality.add(lo, hi - lo, source!, own!);
+      this.#taker.logits(lo, hi - lo, own!);
       wiring.add(rounded ?? source!, borrowed ?? own!);
       if (lo === 0) {
         const spot = { layer: where.layer, kind: where.kind, limit: this.#o.limit(this.#widths[from]!) };
@@ -240,7 +255,9 @@ class Lockstep {
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);
     for (const run of this.#runs) run.releaseAll();
-    this.#judge(wiring.relL2, this.#widths[from]!, { layer: where.layer, kind: where.kind, door: "logits" });
+    const { layer, kind } = where;
+    const tensors = makersOf(last!, "logits", b.head, dims);
+    this.#judge(wiring.relL2, this.#widths[from]!, { layer, kind, door: "logits", tensors });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

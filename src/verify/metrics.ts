@@ -100,11 +100,14 @@ export interface LogitsSummary {
 /** Compares logits [T, vocab] of two models, a the reference, given in blocks of words. */
 export class LogitsComparison {
   readonly #ids: readonly number[];
+  readonly #scored: number;
   readonly #positions: readonly Position[];
   readonly #distance: Distance;
 
-  constructor(ids: readonly number[]) {
+  /** @param scored the loss is measured on the first so many tokens */
+  constructor(ids: readonly number[], scored = ids.length) {
     this.#ids = ids;
+    this.#scored = scored;
     this.#distance = new Distance(ids.length);
     this.#positions = ids.map(() => ({
       sumA: 0,
@@ -153,7 +156,7 @@ export class LogitsComparison {
     const agreeing = this.#positions.filter(
       (p) => p.topA >= 0 && p.topB >= 0 && (p.topA === p.topB || p.firstA - p.secondA <= noise),
     );
-    const followed = this.#positions.filter((_, t) => t + 1 < this.#ids.length);
+    const followed = this.#positions.filter((_, t) => t + 1 < this.#scored);
     const mean = (values: readonly number[]) =>
       values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
     return {

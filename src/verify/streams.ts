@@ -1,14 +1,21 @@
 /** The streams of one run through a model: what its stages read and make, allocated and let go as they pass. */
 import { add } from "../../kernels/add.ts";
 import type { Backend, Region } from "../../kernels/define.ts";
-import type { Stage } from "../families/define.ts";
-import type { StreamSet } from "./side.ts";
+import type { Dims, Stage } from "../families/define.ts";
+import type { Place, StreamSet } from "./side.ts";
 
 /** The streams a stage reads, and those it makes. */
 export function ends(stage: Stage): { readonly reads: readonly string[]; readonly makes: readonly string[] } {
   return stage.op === "linear"
     ? { reads: [stage.from], makes: stage.to }
     : { reads: stage.from, makes: [stage.to] };
+}
+
+/** The stored tensors that a stage draws on to make a stream. */
+export function makersOf(stage: Stage, stream: string, { prefix, uses }: Place, d: Dims): readonly string[] {
+  const wanted = stage.op === "linear" ? [stream] : stage.parameters;
+  const makers = uses.filter((use) => use.feeds(d).some(({ to }) => wanted.includes(to)));
+  return makers.map(({ name }) => prefix + name);
 }
 
 export class Streams {

@@ -66,7 +66,6 @@ describe("promised, and not in this version", () => {
     ["convert a b --to hf --quant-dialect modelopt", "--quant-dialect modelopt is not in this version"],
     ["recast a b --dtype bf16 --quant-dialect fp8", "--quant-dialect fp8 is not in this version"],
     ["verify a b --backend webgpu", "--backend webgpu is not in this version"],
-    ["verify a", "verify A without B (against a certificate) is not in this version"],
     ["inspect hf://nvidia/x", "from the Hub is not in this version"],
     ["convert HF://nvidia/x b --to hf", "from the Hub is not in this version"],
     ["verify a hf://nvidia/x@main", "from the Hub is not in this version"],

@@ -8,12 +8,14 @@ import type { Family, Stage } from "../../src/families/define.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { type Exchange, exchanged } from "../../src/verify/exchange.ts";
 import { logitsRung } from "../../src/verify/logits-rung.ts";
+import { seededIds } from "../../src/verify/prompts.ts";
 import { type Ready, ready } from "../../src/verify/sides.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { type Copy, copyOf, Editor, opened } from "./planted.ts";
 
 const work = workFolder();
+const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const tiny = await copyOf(golden("tiny"));
 const sharded = await copyOf(golden("sharded"));
@@ -171,7 +173,7 @@ describe("a forward pass with a closed eye, on both sides, is unproven", () => {
         },
       };
     });
-    const rung = await logitsRung(blind, blind, QUICK);
+    const rung = await logitsRung(blind, blind, QUICK, PROMPT);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.maxAbs).toBe(0);
     expect(rung.verdict).toBe("unproven");

@@ -10,11 +10,13 @@ import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { Pool, poolSize } from "../../src/lanes/pool.ts";
 import { compareBytes } from "../../src/verify/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits-rung.ts";
+import { seededIds } from "../../src/verify/prompts.ts";
 import { type Ready, ready } from "../../src/verify/sides.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { copyOf, opened } from "./planted.ts";
 
 const work = workFolder();
+const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`faults in code: ${score.named}/${score.planted} named by the logits rung alone`));
@@ -113,11 +115,11 @@ describe.each([
 ] as const)("a wrong use of one side, %s", (_, destination) => {
   it.each(Object.entries(FAULTS))("%s", async (_, [break_, layer, door]) => {
     const [right] = nemotronH.forward.natives;
-    named(await logitsRung(source, run(destination, break_(right!)), QUICK), layer, door);
+    named(await logitsRung(source, run(destination, break_(right!)), QUICK, PROMPT), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
-    const rung = await logitsRung(source, destination, QUICK);
+    const rung = await logitsRung(source, destination, QUICK, PROMPT);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new Pool(poolSize(QUICK.memoryBytes!, 1));
@@ -140,7 +142,7 @@ describe("a wrong scale", () => {
 
   it("of the neighbour is a wrong wiring at both", async () => {
     const wrong = scaled({ [up1!]: scale(up3!), [up3!]: scale(up1!) });
-    const rung = await logitsRung(source, wrong, QUICK);
+    const rung = await logitsRung(source, wrong, QUICK, PROMPT);
     named(rung, 1, "up");
     expect([...new Set(rung.bad.map(({ layer }) => layer))]).toEqual([1, 3]);
   });
@@ -150,9 +152,9 @@ it("--kl and --top1 widen the quality of a recast, and nothing else", async () =
   const [right] = nemotronH.forward.natives;
   const wide = { ...QUICK, kl: 1e9, top1: 0 };
   const wrong = run(fp8, FAULTS["halves of the groups of B swapped"]![0](right!));
-  expect((await logitsRung(source, wrong, wide)).verdict).toBe("different");
-  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide);
+  expect((await logitsRung(source, wrong, wide, PROMPT)).verdict).toBe("different");
+  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide, PROMPT);
   expect(keptRung).toMatchObject({ verdict: "different", limits: { klMean: 0, klP99: 0, top1: 1 } });
-  const good = await logitsRung(source, fp8, wide);
+  const good = await logitsRung(source, fp8, wide, PROMPT);
   expect(good).toMatchObject({ verdict: "within", limits: { klMean: 1e9, klP99: 1e10, top1: 0 } });
 });
