@@ -26,6 +26,16 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What the one who asks knows of a checkpoint, or wants of it. */
+export interface SourceOptions {
+  /** true size of the vocabulary, where the checkpoint knows only padded rows */
+  readonly vocabSize?: number;
+  /** address of another checkpoint of such a model: config and side files for what this one does not say */
+  readonly like?: string;
+  /** of a folder with several: which iteration; default the latest */
+  readonly iteration?: number;
+}
+
 /** What a forward pass reads; by default 64 seeded ids and, where there is a tokenizer, bundled text before them. */
 export interface PromptOptions {
   /** nothing else is read then */
@@ -56,7 +66,7 @@ export interface LimitOptions {
   readonly top1?: number;
 }
 
-export interface PlanOptions extends RunOptions {
+export interface PlanOptions extends RunOptions, SourceOptions {
   readonly to?: string;
   readonly dtype?: RecastKind;
   /** a recipe's name, or the path of a recipe file */
@@ -65,6 +75,9 @@ export interface PlanOptions extends RunOptions {
   readonly maxShardBytes?: number;
   /** packed: tensors start at multiples of this many bytes; 256 (default) or 4096 */
   readonly alignment?: number;
+  /** ranks that the tensors are cut for; for distributed checkpoints `tp` only sets the padding; default 1 */
+  readonly tp?: number;
+  readonly pp?: number;
   /** BF16 or F32 values that F16 cannot hold become infinities instead of an error */
   readonly allowOverflow?: boolean;
 }
@@ -81,7 +94,12 @@ export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions
   readonly checkpointBytes?: number;
 }
 
-export interface VerifyOptions extends RunOptions, PromptOptions, LimitOptions, ReferenceOptions {
+export interface VerifyOptions
+  extends RunOptions,
+    SourceOptions,
+    PromptOptions,
+    LimitOptions,
+    ReferenceOptions {
   readonly verify?: Exclude<VerifyLevel, "off">;
   /** against a certificate: the file it is in; default: in or beside the checkpoint */
   readonly certificate?: string;
@@ -89,7 +107,7 @@ export interface VerifyOptions extends RunOptions, PromptOptions, LimitOptions, 
   readonly publicKey?: string;
 }
 
-export interface LogitsOptions extends RunOptions, PromptOptions {
+export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
   /** path of the safetensors file to write */
   readonly out: string;
   readonly hidden?: boolean;
@@ -108,6 +126,20 @@ export interface PlanReport {
   readonly bytesWritten: number;
   readonly peakBytes: number;
   readonly warnings: readonly string[];
+  readonly dropped: readonly DroppedEntries[];
+  readonly padding: PaddingRows;
+}
+
+/** Entries of a training checkpoint that are no part of the model, and do not travel. */
+export interface DroppedEntries {
+  readonly why: string;
+  readonly entries: number;
+}
+
+/** Rows of the token table and of the head, each, that the model has no token for. */
+export interface PaddingRows {
+  readonly cut: number;
+  readonly added: number;
 }
 
 export interface PlannedTensor {
@@ -136,6 +168,8 @@ export interface ConvertReport {
   readonly seconds: number;
   readonly peakRssBytes: number;
   readonly verification: VerifyReport | null;
+  readonly dropped: readonly DroppedEntries[];
+  readonly padding: PaddingRows;
   /** set when the verdict kept the destination from appearing: where the staged files are */
   readonly staged?: string;
 }

@@ -8,11 +8,13 @@
  */
 import type { Backend, Region } from "../../kernels/define.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import { countOf } from "../core/dtype.ts";
-import type { Dims, Feed, Forward, Stage, Use } from "../families/define.ts";
+import { countOf, sameShape } from "../core/dtype.ts";
+import type { Dims, Feed, Forward, KernelStage, Stage } from "../families/define.ts";
+import type { Dealing, Dealt } from "./dealing.ts";
 import { type Exchange, exchanged } from "./exchange.ts";
 import { relL2 } from "./metrics.ts";
-import type { Place, Side } from "./side.ts";
+import type { Side } from "./side.ts";
+import type { Part, Place } from "./stored.ts";
 import { ends, Streams } from "./streams.ts";
 
 export interface Control {
@@ -31,6 +33,8 @@ export interface ControlsOptions {
   readonly ids: readonly number[];
   /** the destination's */
   readonly side: Side;
+  /** elements of a stream */
+  readonly lengthOf: (stream: string) => number;
 }
 
 /** Where controls are run, and how far a door may be off there. */
@@ -43,9 +47,14 @@ export interface Spot {
 /** Pairs of blocks tried before a control counts as missed. */
 const ATTEMPTS = 4;
 
+/** Two blocks of one stored tensor exchanged, or all of two tensors. */
+type Swap =
+  | { readonly of: Tensor; readonly exchange: Exchange }
+  | { readonly of: Tensor; readonly with: Tensor };
+
 interface Attempt {
   readonly mutation: string;
-  readonly exchanges: readonly Exchange[];
+  readonly swaps: readonly Swap[];
 }
 
 /** What is tried at one door, the likeliest to show first. */
@@ -77,37 +86,50 @@ export class Controls {
   async embed(spot: Spot, residual: Region): Promise<void> {
     const { backend, ids, side } = this.#o;
     const { table } = side;
-    const expected = await this.#copy(residual, "residual");
+    const expected = Float32Array.from(await this.#view(residual, "residual"));
     const width = this.#widths.residual!;
+    const row = (t: number) => expected.subarray(t * width, (t + 1) * width);
     const rows = [...new Map(ids.map((id, t) => [id, t]))];
-    const pairs = rows.flatMap(([id, t], i) => {
-      const [other, u] = rows[i + 1] ?? [];
-      if (other === undefined) return [];
-      const row = (at: number) => expected.subarray(at * width, (at + 1) * width);
-      return [{ a: id, b: other, unlike: distance(row(t), row(u!)) }];
+    const pairs = rows.slice(1).map(([b, u], i) => {
+      const [a, t] = rows[i]!;
+      return { a, b, unlike: distance(row(t), row(u)) };
     });
-    // one token alone is exchanged with its neighbour in the table
+    // one word alone is exchanged with its neighbour in the table
     if (pairs.length === 0) pairs.push({ a: ids[0]!, b: ids[0]! === 0 ? 1 : ids[0]! - 1, unlike: 0 });
     const attempts = mostUnlike(pairs).map(({ a, b }) => ({
-      mutation: `tokens ${a} and ${b} of ${table.name} exchanged`,
-      exchanges: [{ axis: 0 as const, a, b, count: 1 }],
+      mutation: `words ${a} and ${b} of ${table.name} exchanged`,
+      swaps: [{ of: table, exchange: { axis: 0 as const, a, b, count: 1 } }],
     }));
     const region = backend.allocate(residual.bytes);
-    await this.#prove(spot, table, [{ door: "residual", attempts }], async (instead) => {
-      await side.embed(ids, "stored", region, instead);
+    await this.#prove(spot, [{ door: "residual", attempts }], async (instead) => {
+      await side.embed(ids, "stored", region, instead.get(table.name));
       return async () => relL2(expected, await this.#view(region, "residual"));
     });
     backend.release(region);
   }
 
   /** Sabotages each stored tensor that a stage draws on; `streams` holds what it reads and what it should make. */
-  async stage(spot: Spot, stage: Stage, place: Place, streams: Streams): Promise<void> {
-    const made = new Streams(this.#o.backend, this.#widths, this.#o.ids.length);
+  async stage(spot: Spot, stage: Stage, place: Place, streams: Streams, dealing?: Dealing): Promise<void> {
+    const made = new Streams(this.#o.backend, this.#o.lengthOf);
     made.make(ends(stage).makes);
-    for (const use of place.uses) {
-      const feeds = use.feeds(this.#o.dims);
-      if (stage.op === "kernel") await this.#vector(spot, stage, place, use, feeds, streams, made);
-      else await this.#matrix(spot, stage, place, use, feeds, streams, made);
+    switch (stage.op) {
+      case "kernel":
+        for (const name of stage.parameters) await this.#vector(spot, stage, name, place, streams, made);
+        break;
+      case "linear":
+        for (const part of this.#o.side.parts(place, stage.to)) {
+          await this.#matrix(spot, stage, part, place, streams, made);
+        }
+        break;
+      case "experts":
+        await this.#experts(spot, stage, place, streams, made, dealing!);
+        break;
+      case "deal":
+      case "collect":
+      case "join":
+        break; // nothing stored
+      default:
+        stage satisfies never;
     }
     made.releaseAll();
   }
@@ -120,24 +142,18 @@ export class Controls {
     streams: Streams,
     expected: Float32Array,
   ): Promise<void> {
-    const { backend, ids, side, dims } = this.#o;
+    const { backend, ids, side } = this.#o;
     const honest = Float32Array.from(expected);
     const region = backend.allocate(4 * ids.length * words);
-    for (const use of side.head.uses) {
-      const feeds = use.feeds(dims).filter(({ to, at }) => to === "logits" && at < words);
-      const blocks = feeds.flatMap((feed) =>
-        blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1),
-      );
-      const attempts = this.#neighbours(use, blocks, 0, "row", "logits", columnsOf(honest, words));
-      await this.#prove(
-        spot,
-        side.tensor(use, side.head),
-        [{ door: "logits", attempts }],
-        async (instead) => {
-          await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, instead });
-          return async () => relL2(honest, await backend.view(region, ids.length * words));
-        },
-      );
+    for (const { tensor, feeds } of side.parts(side.head, ["logits"])) {
+      const blocks = feeds
+        .filter(({ at }) => at < words)
+        .flatMap((feed) => blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1));
+      const attempts = this.#neighbours(tensor, blocks, 0, "row", "logits", columnsOf(honest, words));
+      await this.#prove(spot, [{ door: "logits", attempts }], async (instead) => {
+        await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, instead });
+        return async () => relL2(honest, await backend.view(region, ids.length * words));
+      });
     }
     backend.release(region);
   }
@@ -146,117 +162,174 @@ export class Controls {
   async #matrix(
     spot: Spot,
     stage: Stage & { op: "linear" },
+    { tensor, feeds }: Part,
     place: Place,
-    use: Use,
-    all: readonly Feed[],
     streams: Streams,
     made: Streams,
   ): Promise<void> {
-    const doors = byStream(all.filter(({ to }) => stage.to.includes(to)));
-    if (doors.size === 0) return;
-    const tensor = this.#o.side.tensor(use, place);
+    const doors = byStream(feeds);
     const expected = new Map<string, Float32Array>();
-    for (const door of doors.keys()) expected.set(door, await this.#copy(streams.regions.get(door)!, door));
-    const run = async (instead: Tensor) => {
-      await this.#o.side.run(stage, { ...place, uses: [use], instead }, [made.set("stored", streams)]);
-      return async (door: string) => {
-        const theirs = await this.#view(made.regions.get(door)!, door);
-        return relL2(
-          expected.get(door)!,
-          patched(expected.get(door)!, theirs, doors.get(door)!, this.#widths[door]!),
-        );
-      };
+    for (const door of doors.keys()) {
+      expected.set(door, Float32Array.from(await this.#view(streams.regions.get(door)!, door)));
+    }
+    // Only what feeds these doors is read again.
+    const alone = { ...stage, to: [...doors.keys()] };
+    const run = async (instead: ReadonlyMap<string, Tensor>) => {
+      await this.#o.side.run(alone, { ...place, instead }, [made.set("stored", streams)]);
+      return async (door: string) =>
+        relL2(expected.get(door)!, await this.#view(made.regions.get(door)!, door));
     };
-    const rows = [...doors].map(([door, feeds]) => {
-      const { of, blocks } = this.#split(door, feeds);
+    const rows = [...doors].map(([door, fed]) => {
+      const { of, blocks } = this.#split(door, fed);
       const values = columnsOf(expected.get(door)!, this.#widths[door]!);
-      return { door, attempts: this.#neighbours(use, blocks, 0, of, door, values) };
+      return { door, attempts: this.#neighbours(tensor, blocks, 0, of, door, values) };
     });
-    await this.#prove(spot, tensor, rows, run);
-    await this.#prove(spot, tensor, parts(use, doors), run);
+    await this.#prove(spot, rows, run);
+    await this.#prove(spot, parts(tensor, doors), run);
     const eaten = this.#blocks[stage.from];
     if (eaten === undefined) return;
     const input = await this.#view(streams.regions.get(stage.from)!, stage.from);
-    const blocks = blocksOf({ at: 0, from: 0, count: tensor.shape[1]! }, eaten.count);
+    const blocks = blocksOf({ at: 0, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
     const values = columnsOf(input, this.#widths[stage.from]!);
-    const attempts = this.#neighbours(use, blocks, 1, eaten.of, stage.from, values);
-    for (const door of doors.keys()) await this.#prove(spot, tensor, [{ door, attempts }], run);
+    const attempts = this.#neighbours(tensor, blocks, 1, eaten.of, stage.from, values);
+    for (const door of doors.keys()) await this.#prove(spot, [{ door, attempts }], run);
+  }
+
+  /** One expert's rows, and two experts whole. Only theirs are read. */
+  async #experts(
+    spot: Spot,
+    stage: Stage & { op: "experts" },
+    place: Place,
+    streams: Streams,
+    made: Streams,
+    dealing: Dealing,
+  ): Promise<void> {
+    const { side } = this.#o;
+    const { to } = stage;
+    const width = this.#widths[to]!;
+    const expected = Float32Array.from(await this.#view(streams.regions.get(to)!, to));
+    const run = (dealt: Dealt) => async (instead: ReadonlyMap<string, Tensor>) => {
+      await side.run(stage, { ...place, instead }, [made.set("stored", streams)], dealt);
+      return async () => {
+        const got = await this.#view(made.regions.get(to)!, to);
+        const distances = dealt.experts.map(({ from, count }) => {
+          const [left, right] = [expected, got].map((all) =>
+            all.subarray(from * width, (from + count) * width),
+          );
+          return relL2(left!, right!);
+        });
+        return Math.max(...distances);
+      };
+    };
+    const few = dealing.experts.slice(0, ATTEMPTS + 1);
+    const [first] = few;
+    for (const { tensor, feeds } of side.parts(place, [to], first!.expert)) {
+      const { of, blocks } = this.#split(to, feeds);
+      const { from, count } = first!;
+      const values = columnsOf(expected.subarray(from * width, (from + count) * width), width);
+      const attempts = this.#neighbours(tensor, blocks, 0, of, to, values);
+      await this.#prove(
+        spot,
+        [{ door: `${to}.${first!.expert}`, attempts }],
+        run(dealing.only([first!.expert])),
+      );
+    }
+    const attempts = few.slice(1).flatMap(({ expert }, i) => {
+      const before = few[i]!.expert;
+      const [left, right] = [before, expert].map((one) => side.parts(place, [to], one));
+      const swaps = left!.flatMap(({ tensor: of }, n) => {
+        const other = right![n]?.tensor;
+        return other !== undefined && sameShape(of.shape, other.shape) && of.dtype === other.dtype
+          ? [{ of, with: other }]
+          : [];
+      });
+      return swaps.length === 0 ? [] : [{ mutation: `experts ${before} and ${expert} exchanged`, swaps }];
+    });
+    await this.#prove(spot, [{ door: to, attempts }], run(dealing.only(few.map(({ expert }) => expert))));
   }
 
   async #vector(
     spot: Spot,
-    stage: Stage & { op: "kernel" },
+    stage: KernelStage,
+    name: string,
     place: Place,
-    use: Use,
-    all: readonly Feed[],
     streams: Streams,
     made: Streams,
   ): Promise<void> {
     const { backend, side } = this.#o;
-    const tensor = side.tensor(use, place);
-    const expected = await this.#copy(streams.regions.get(stage.to)!, stage.to);
-    const run = async (instead: Tensor) => {
+    const expected = Float32Array.from(await this.#view(streams.regions.get(stage.to)!, stage.to));
+    const run = async (instead: ReadonlyMap<string, Tensor>) => {
       await side.run(stage, { ...place, instead }, [made.set("stored", streams)]);
       return async () => relL2(expected, await this.#view(made.regions.get(stage.to)!, stage.to));
     };
-    for (const name of stage.parameters) {
-      const feeds = all.filter(({ to }) => to === name);
-      if (feeds.length === 0) continue;
+    for (const { tensor, feeds } of side.parts(place, [name])) {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
       const count = inRow * Math.max(...feeds.map((feed) => feed.at + feed.count));
       const vector = Float32Array.from(
         await backend.view(await side.parameter(name, place, "stored"), count),
       );
       const { of, blocks } = this.#split(name, feeds);
-      const values = (block: Block) => vector.subarray(block.at * inRow, (block.at + block.count) * inRow);
-      const attempts = this.#neighbours(use, blocks, 0, of, name, values);
-      await this.#prove(spot, tensor, [{ door: stage.to, attempts }], run);
-      const confused = parts(use, byStream(all)).filter(({ streams: both }) => both.includes(name));
-      for (const { attempts: swaps } of confused) {
-        await this.#prove(spot, tensor, [{ door: stage.to, attempts: swaps }], run);
+      const values = ({ at, count: size }: Block) => vector.subarray(at * inRow, (at + size) * inRow);
+      const attempts = this.#neighbours(tensor, blocks, 0, of, name, values);
+      await this.#prove(spot, [{ door: stage.to, attempts }], run);
+      // its other parts belong to other stages, which would not see all that is exchanged between them
+      const all = place.uses.flatMap((use) =>
+        place.prefix + use.name === tensor.name
+          ? use.feeds(this.#o.dims, { expert: 0, shape: tensor.shape })
+          : [],
+      );
+      for (const { attempts: swaps, streams: both } of parts(tensor, byStream(all))) {
+        if (both.includes(name)) await this.#prove(spot, [{ door: stage.to, attempts: swaps }], run);
       }
     }
   }
 
-  /** Tries each target's exchanges, all targets' first ones in one run, until each is caught or none is left to try. */
+  /** Tries each target's swaps, all targets' first ones in one run, until each is caught or none is left to try. */
   async #prove(
     { limit, ...spot }: Spot,
-    tensor: Tensor,
     targets: readonly Target[],
-    run: (instead: Tensor) => Promise<(door: string) => Promise<number>>,
+    run: (instead: ReadonlyMap<string, Tensor>) => Promise<(door: string) => Promise<number>>,
   ): Promise<void> {
     let open = targets.filter(({ attempts }) => attempts.length > 0);
     for (let i = 0; i < ATTEMPTS; i++) {
       const tried = open.filter(({ attempts }) => i < attempts.length);
       if (tried.length === 0) break;
-      const exchanges = tried.flatMap(({ attempts }) => attempts[i]!.exchanges);
-      const distanceAt = await run(exchanges.reduce(exchanged, tensor));
+      const distanceAt = await run(swapped(tried.flatMap(({ attempts }) => attempts[i]!.swaps)));
       const caught = new Set<Target>();
       for (const target of tried) {
-        if ((await distanceAt(target.door)) <= limit) continue;
+        const { door, attempts } = target;
+        if ((await distanceAt(door)) <= limit) continue;
         caught.add(target);
-        this.results.push({
-          ...spot,
-          door: target.door,
-          mutation: target.attempts[i]!.mutation,
-          caught: true,
-        });
+        this.results.push({ ...spot, door, mutation: attempts[i]!.mutation, caught: true });
       }
       open = open.filter((target) => !caught.has(target));
     }
     for (const { door, attempts } of open) {
-      let mutation: string | undefined;
-      for (const attempt of attempts.slice(0, ATTEMPTS)) {
-        if (mutation !== undefined || (await this.#void(tensor, attempt))) continue;
-        mutation = attempt.mutation;
-      }
-      const caught = mutation === undefined ? null : false;
-      this.results.push({ ...spot, door, mutation: mutation ?? attempts[0]!.mutation, caught });
+      const missed = await this.#firstWithEffect(attempts.slice(0, ATTEMPTS));
+      const { mutation } = missed ?? attempts[0]!;
+      this.results.push({ ...spot, door, mutation, caught: missed === undefined ? null : false });
     }
   }
 
-  async #void(tensor: Tensor, { exchanges }: Attempt): Promise<boolean> {
-    for (const exchange of exchanges) if (!(await this.#o.side.alike(tensor, exchange))) return false;
+  /** Undefined where all that would be exchanged is the same bytes. */
+  async #firstWithEffect(attempts: readonly Attempt[]): Promise<Attempt | undefined> {
+    for (const attempt of attempts) {
+      for (const swap of attempt.swaps) if (!(await this.#alike(swap))) return attempt;
+    }
+    return undefined;
+  }
+
+  async #alike(swap: Swap): Promise<boolean> {
+    const { side } = this.#o;
+    if ("with" in swap) return side.alike(swap.of, 0, swap.with, 0, countOf(swap.of.shape));
+    const { of, exchange } = swap;
+    const { axis, a, b, count } = exchange;
+    const rows = of.shape[0]!;
+    const inRow = countOf(of.shape) / rows;
+    if (axis === 0) return side.alike(of, a * inRow, of, b * inRow, count * inRow);
+    for (let row = 0; row < rows; row++) {
+      if (!(await side.alike(of, row * inRow + a, of, row * inRow + b, count))) return false;
+    }
     return true;
   }
 
@@ -270,37 +343,40 @@ export class Controls {
   }
 
   #neighbours(
-    use: Use,
+    tensor: Tensor,
     blocks: readonly Block[],
     axis: Exchange["axis"],
     of: string,
     stream: string,
     values: (block: Block) => Float32Array,
   ): readonly Attempt[] {
-    const pairs = blocks.slice(1).flatMap((right, i) => {
+    const pairs = blocks.slice(1).map((right, i) => {
       const left = blocks[i]!;
-      if (left.count !== right.count) return [];
-      return [{ left, right, i, unlike: distance(values(left), values(right)) }];
+      return { left, right, i, unlike: distance(values(left), values(right)) };
     });
     const what = axis === 0 ? "" : "columns of ";
     return mostUnlike(pairs).map(({ left, right, i }) => ({
-      mutation: `${use.name}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
-      exchanges: [{ axis, a: left.from, b: right.from, count: left.count }],
+      mutation: `${tensor.name}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
+      swaps: [{ of: tensor, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
     }));
   }
 
-  async #copy(region: Region, stream: string): Promise<Float32Array> {
-    return Float32Array.from(await this.#view(region, stream));
-  }
-
   #view(region: Region, stream: string): Promise<Float32Array> {
-    return this.#o.backend.view(region, this.#o.ids.length * this.#widths[stream]!);
+    return this.#o.backend.view(region, this.#o.lengthOf(stream));
   }
 }
 
-function byStream(feeds: readonly Feed[]): ReadonlyMap<string, readonly Feed[]> {
-  const names = [...new Set(feeds.map(({ to }) => to))];
-  return new Map(names.map((name) => [name, feeds.filter(({ to }) => to === name)]));
+/** What is read in place of what is stored. */
+function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
+  const instead = new Map<string, Tensor>();
+  for (const swap of swaps) {
+    const { name } = swap.of;
+    if ("with" in swap) {
+      instead.set(name, { ...swap.with, name });
+      instead.set(swap.with.name, { ...swap.of, name: swap.with.name });
+    } else instead.set(name, exchanged(instead.get(name) ?? swap.of, swap.exchange));
+  }
+  return instead;
 }
 
 function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {
@@ -309,22 +385,25 @@ function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {
   });
 }
 
+function byStream(feeds: readonly Feed[]): ReadonlyMap<string, readonly Feed[]> {
+  const names = [...new Set(feeds.map(({ to }) => to))];
+  return new Map(names.map((name) => [name, feeds.filter(({ to }) => to === name)]));
+}
+
 /** Parts of one tensor that follow each other and are cut alike, such as z and x, or k and v: each for the other. */
 function parts(
-  { name }: Use,
+  of: Tensor,
   streams: ReadonlyMap<string, readonly Feed[]>,
 ): readonly (Target & { readonly streams: readonly string[] })[] {
   const all = [...streams];
   return all.slice(1).flatMap(([right, theirs], i) => {
     const [left, mine] = all[i]!;
     if (mine.length !== theirs.length || mine.some(({ count }, n) => count !== theirs[n]!.count)) return [];
-    const exchanges = mine.map(({ from, count }, n) => ({
-      axis: 0 as const,
-      a: from,
-      b: theirs[n]!.from,
-      count,
+    const swaps = mine.map(({ from, count }, n) => ({
+      of,
+      exchange: { axis: 0 as const, a: from, b: theirs[n]!.from, count },
     }));
-    const attempts = [{ mutation: `${name}: ${left} and ${right} exchanged`, exchanges }];
+    const attempts = [{ mutation: `${of.name}: ${left} and ${right} exchanged`, swaps }];
     return [{ door: left, attempts, streams: [left, right] }];
   });
 }
@@ -339,29 +418,14 @@ function distance(a: Float32Array, b: Float32Array): number {
   return Number.isNaN(sum) ? 0 : sum;
 }
 
-/** The elements of a block in every row of a stream [T, width]. */
+/** The elements of a block in every row of a stream [rows, width]. */
 function columnsOf(stream: Float32Array, width: number): (block: Block) => Float32Array {
   return ({ at, count }) => {
     const rows = Math.floor(stream.length / width);
     const values = new Float32Array(rows * count);
-    for (let t = 0; t < rows; t++)
+    for (let t = 0; t < rows; t++) {
       values.set(stream.subarray(t * width + at, t * width + at + count), t * count);
+    }
     return values;
   };
-}
-
-/** `expected` with the elements that `feeds` make taken from `theirs`: what other tensors feed was not made. */
-function patched(
-  expected: Float32Array,
-  theirs: Float32Array,
-  feeds: readonly Feed[],
-  width: number,
-): Float32Array {
-  const values = Float32Array.from(expected);
-  for (const { at, count } of feeds) {
-    for (let row = 0; row < values.length; row += width) {
-      values.set(theirs.subarray(row + at, row + at + count), row + at);
-    }
-  }
-  return values;
 }

@@ -53,8 +53,7 @@ export async function logitsRung(
   });
   const limits = limitsFor(recastTo, options);
   const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
-  const prediction = [...a.matched.roles.values()].filter(({ layer }) => layer?.stack === "mtp");
-  const unread = [...new Set(prediction.map(({ spec }) => spec.role)), ...[...b.pairs.unread].sort()];
+  const unread = [...b.pairs.unread].sort();
   const { logits } = result;
   const findings: string[] = [];
   if (recastTo.size > 0 && !trained) {
@@ -90,7 +89,7 @@ export async function logitsRung(
       ...logits,
       layers: result.layers,
       wiring: result.wiring,
-      routing: { flips: 0 },
+      routing: { flips: result.flips },
       unread,
       controls: result.controls,
     },
@@ -167,7 +166,7 @@ export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<Lo
     backend,
     forward: family.forward,
     dims,
-    layers: mainLayers(a.matched),
+    layers: a.matched.layers,
     ids,
     textTokens: stepping.textTokens ?? 0,
     a: sideA,

@@ -4,6 +4,7 @@ import { encodeHeader } from "../../formats/codec/safetensors.ts";
 import type { LogitsOptions, LogitsReport } from "../api.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import type { Matched } from "../families/match.ts";
 import { exists } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
 import { type LogitsBlock, pass } from "./pass.ts";
@@ -12,7 +13,8 @@ import { backendFor, ready, refuseUnrunnable } from "./sides.ts";
 
 /**
  * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
- * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32.
+ * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32, and the experts that
+ * each token of layer L chose, `experts.L` [T, chosen a token] I32, ascending.
  *
  * @throws DESTINATION_EXISTS, UNSUPPORTED, and what opening and matching refuse; no file is left then
  */
@@ -21,30 +23,30 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   const checkpoint = await openCheckpoint(source, options.formats);
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
-  const { vocab, hidden } = model.matched.dims;
+  const { vocab } = model.matched.dims;
   const { ids } = await promptOf(options, checkpoint, vocab!);
   if (options.overwrite !== true && (await exists(options.out))) {
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
   await using backend = await backendFor(options);
 
-  const layers = model.matched.layers.filter(({ stack }) => stack === "main").length;
-  const names =
-    options.hidden === true ? [...Array(layers + 1).keys(), "norm_f"].map((n) => `hidden.${n}`) : [];
+  const inner = options.hidden === true ? innerTensors(model.matched, ids.length) : [];
   const partial = `${options.out}.partial`;
   try {
     const out = await SafetensorsFile.create(partial, [
       { name: "input_ids", dtype: "I64", shape: [ids.length] },
-      ...names.map((name) => ({ name, dtype: "F32" as const, shape: [ids.length, hidden!] })),
+      ...inner,
       { name: "logits", dtype: "F32", shape: [ids.length, vocab!] },
     ]);
     try {
       await out.write("input_ids", 0, new Uint8Array(BigInt64Array.from(ids, BigInt).buffer));
-      const wanted = new Set(names);
+      const wanted = new Set(inner.map(({ name }) => name));
+      const keep = async (name: string, bytes: Uint8Array) => {
+        if (wanted.has(name)) await out.write(name, 0, bytes);
+      };
       await pass(model, ids, backend, options, {
-        residual: async (name, values) => {
-          if (wanted.has(`hidden.${name}`)) await out.write(`hidden.${name}`, 0, bytesOfF32(values));
-        },
+        residual: (name, values) => keep(`hidden.${name}`, bytesOfF32(values)),
+        experts: (layer, chosen) => keep(`experts.${layer}`, new Uint8Array(Int32Array.from(chosen).buffer)),
         logits: (block) => writeLogits(out, block, ids.length, vocab!),
       });
     } finally {
@@ -64,6 +66,36 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     seconds,
     out: options.out,
   };
+}
+
+interface Described {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** What is written of a pass besides its logits. */
+function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly Described[] {
+  const main = layers.filter(({ stack }) => stack === "main");
+  const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({
+    name: `hidden.${n}`,
+    dtype: "F32" as const,
+    shape: [tokens, dims.hidden!],
+  }));
+  const experts = main.flatMap(({ index, kind }) =>
+    family.forward.block(kind, dims).flatMap((stage) =>
+      stage.op === "kernel" && stage.choice !== undefined
+        ? [
+            {
+              name: `experts.${index}`,
+              dtype: "I32" as const,
+              shape: [tokens, stage.choice(dims).perToken],
+            },
+          ]
+        : [],
+    ),
+  );
+  return [...hidden, ...experts];
 }
 
 async function writeLogits(
@@ -92,10 +124,7 @@ class SafetensorsFile {
     this.#offsets = offsets;
   }
 
-  static async create(
-    path: string,
-    tensors: readonly { name: string; dtype: DType; shape: Shape }[],
-  ): Promise<SafetensorsFile> {
+  static async create(path: string, tensors: readonly Described[]): Promise<SafetensorsFile> {
     const header = encodeHeader(tensors, { format: "pt" });
     const offsets = new Map<string, number>();
     let end = header.byteLength;

@@ -311,8 +311,8 @@ describe("behaviour", () => {
     const mamba = native!.uses.mamba.map((use) => {
       if (use.name !== "mixer.in_proj.weight") return use;
       const other: Record<string, string> = { B: "C", C: "B" };
-      const feeds: typeof use.feeds = (d) =>
-        use.feeds(d).map((feed) => ({ ...feed, to: other[feed.to] ?? feed.to }));
+      const feeds: typeof use.feeds = (d, at) =>
+        use.feeds(d, at).map((feed) => ({ ...feed, to: other[feed.to] ?? feed.to }));
       return { ...use, feeds };
     });
     const forward = { ...nemotronH.forward, natives: [{ ...native!, uses: { ...native!.uses, mamba } }] };

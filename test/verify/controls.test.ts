@@ -4,7 +4,7 @@ import type { LogitsMetrics, VerifyOptions } from "../../src/api.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { Tensor } from "../../src/core/checkpoint.ts";
 import { extentsOf } from "../../src/core/read.ts";
-import type { Family, Stage } from "../../src/families/define.ts";
+import type { Dims, Family, Stage } from "../../src/families/define.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { type Exchange, exchanged } from "../../src/verify/exchange.ts";
 import { logitsRung } from "../../src/verify/logits-rung.ts";
@@ -24,7 +24,9 @@ async function judged(a: Copy, b: Copy, options = QUICK) {
   const report = await verifyCheckpoints(await opened(a), await opened(b), options);
   const { controls } = report.rungs.at(-1)!.metrics as unknown as LogitsMetrics;
   const where = (caught: boolean | null) =>
-    controls.filter((one) => one.caught === caught).map(({ mutation }) => mutation.split(" ")[0]!);
+    controls
+      .filter((one) => one.caught === caught)
+      .map(({ mutation }) => mutation.split(" ")[0]!.replace(/^backbone\.layers\.\d+\./, ""));
   return { report, controls, missed: where(false), void: where(null) };
 }
 
@@ -86,7 +88,9 @@ describe("honest checkpoints are never unproven", () => {
     expect(kinds).toEqual(["-1 embedding", "0 mamba", "1 mlp", "5 attention", "13 head"]);
     const doors = controls.filter(({ kind }) => kind === "mamba").map(({ door }) => door);
     expect(new Set(doors)).toEqual(new Set("u z x B C dt conv.x conv.B conv.C y g out".split(" ")));
-    expect(controls.map(({ mutation }) => mutation)).toContain("mixer.in_proj.weight: B and C exchanged");
+    expect(controls.map(({ mutation }) => mutation)).toContain(
+      "backbone.layers.0.mixer.in_proj.weight: B and C exchanged",
+    );
     expect(controls.map(({ mutation }) => mutation).join()).toContain("columns of heads");
   });
 
@@ -147,7 +151,7 @@ describe("a forward pass with a closed eye, on both sides, is unproven", () => {
     opened(tiny).then(async (checkpoint) => {
       const side = await ready(checkpoint, {});
       const { forward } = nemotronH;
-      const closed = { ...forward, block: (kind: "mamba") => forward.block(kind).map(change) };
+      const closed = { ...forward, block: (kind: "mamba", d: Dims) => forward.block(kind, d).map(change) };
       const family: Family = { ...nemotronH, forward: closed as Family["forward"] };
       return { ...side, matched: { ...side.matched, family } };
     });
