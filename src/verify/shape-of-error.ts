@@ -131,7 +131,7 @@ function described(what: "rows" | "columns", from: readonly number[]): ErrorShap
 
 function scaled({ values }: Pair): ErrorShape | null {
   if (values === null) return null;
-  const { factor, rest } = fit(values);
+  const { factor, rest } = nearest(values);
   if (!(rest <= ROUNDED) || Math.abs(factor - 1) < 2e-3) return null;
   const kind = Math.abs(factor + 1) < 2e-3 ? "negated" : "scaled";
   return {
@@ -161,7 +161,7 @@ function relativeL2({ expected, found }: { expected: Float32Array; found: Float3
 }
 
 /** The factor that brings `expected` nearest to `found`, and the share of `found` that it leaves over. */
-function fit({ expected, found }: { expected: Float32Array; found: Float32Array }) {
+function nearest({ expected, found }: { expected: Float32Array; found: Float32Array }) {
   const { ab, aa, bb } = products(expected, found);
   const factor = ab / aa;
   return { factor, rest: Math.sqrt(Math.max(0, bb - factor * ab) / bb) };

@@ -16,7 +16,8 @@ import { golden, workFolder } from "../goldens.ts";
 import { copyOf, opened } from "./planted.ts";
 
 const work = workFolder();
-const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
+const of = (tokens: number) => ({ ids: seededIds(tokens, 0, 512), textTokens: 0 });
+const PROMPT = of(17);
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`faults in code: ${score.named}/${score.planted} named by the logits rung alone`));
@@ -193,7 +194,7 @@ describe("experts", () => {
     "two permuted are named, each by its own door, whatever %i tokens chose",
     async (tokens) => {
       const wrong = confused(experts.source, up(2), up(7));
-      const rung = await logitsRung(experts.source, wrong, { ...QUICK, tokens });
+      const rung = await logitsRung(experts.source, wrong, QUICK, of(tokens));
       named(rung, 4, "expert.up.2");
       const doors = rung.bad.filter(({ layer }) => layer === 4).map(({ door }) => door);
       expect(doors).toEqual(expect.arrayContaining(["expert.up.2", "expert.up.7"]));
@@ -202,10 +203,9 @@ describe("experts", () => {
   );
 
   it("the source's choice is followed: a recast's own choices are counted, and move no door", async () => {
-    const options = { ...QUICK, tokens: 130 };
-    const kept = await logitsRung(experts.source, experts.source, options);
+    const kept = await logitsRung(experts.source, experts.source, QUICK, of(130));
     expect(kept.metrics.routing).toEqual({ flips: 0 });
-    const recast = await logitsRung(experts.source, experts.fp8, options);
+    const recast = await logitsRung(experts.source, experts.fp8, QUICK, of(130));
     expect(recast.metrics.routing.flips).toBeGreaterThan(0);
     expect(recast).toMatchObject({ verdict: "within", bad: [] });
   });
