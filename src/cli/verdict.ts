@@ -120,7 +120,7 @@ function proofText(metrics: Metrics): string[] {
       : `wiring ${measured(wiring.maxRelL2)} of at most ${measured(wiring.limit)} relative L2`,
     routing === undefined || routing.flips === 0 ? [] : counted(routing.flips, "routing flip"),
     unread === undefined || unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
-    controlsText(controls ?? []),
+    controls === undefined ? [] : controlsText(controls),
   ].flat();
 }
 

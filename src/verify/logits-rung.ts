@@ -64,7 +64,7 @@ export async function logitsRung(
   if (textTokens > 0 && !trained) {
     const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab!)].map((nats) => nats.toFixed(2));
     findings.push(
-      `the loss on text is ${loss} nats a token, near the ${chance} of chance: the weights are untrained, or both sides are broken alike`,
+      `the loss on text is ${loss} nats a token, where chance has ${chance}: the weights are untrained, or both sides broken alike`,
     );
   }
   for (const [name, count] of [

@@ -109,18 +109,17 @@ function permutation(a: readonly string[], b: readonly string[]): readonly numbe
 
 function described(what: "rows" | "columns", from: readonly number[]): ErrorShape {
   const count = from.length;
+  const moved = from.flatMap((at, i) => (at === i ? [] : [i]));
+  const half = moved.slice(0, moved.length / 2);
+  const [lo, hi] = [half[0]!, from[half[0]!]!];
+  const blocks = half.every((i, n) => i === lo + n && from[i] === hi + n && from[hi + n] === i);
+  if (blocks && moved.length === 2 * half.length) {
+    const range = (at: number) => (half.length === 1 ? `${at}` : `${at} to ${at + half.length - 1}`);
+    return { kind: "permuted", text: `${what} ${range(lo)} and ${range(hi)} exchanged`, suspicion: 1 };
+  }
   const by = (from[0]! + count) % count;
   if (from.every((at, i) => at === (i + by) % count)) {
     return { kind: "shifted", text: `${what} shifted by ${Math.min(by, count - by)}`, suspicion: 1 };
-  }
-  const moved = from.flatMap((at, i) => (at === i ? [] : [i]));
-  const lo = moved[0]!;
-  const swapped = moved.every((i) => from[from[i]!] === i);
-  const half = moved.slice(0, moved.length / 2);
-  const blocks = swapped && half.every((i, n) => i === lo + n && from[i] === from[lo]! + n);
-  if (blocks) {
-    const range = (at: number) => (half.length === 1 ? `${at}` : `${at} to ${at + half.length - 1}`);
-    return { kind: "permuted", text: `${what} ${range(lo)} and ${range(from[lo]!)} exchanged`, suspicion: 1 };
   }
   return {
     kind: "permuted",

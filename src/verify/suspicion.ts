@@ -66,17 +66,19 @@ async function shapeFor(
     await sources.read(extents, bytes);
     return bytes;
   };
-  let expected = await read(a, from, sourcesA);
+  const source = await read(a, from, sourcesA);
   const found = await read(b, to, sourcesB);
   const scale = to.scales?.[0] ?? null;
+  let expected = source;
   if (from.dtype !== to.dtype && isFloat(from.dtype) && isFloat(to.dtype)) {
     const rounded = new Uint8Array(found.byteLength);
     const rounder = await Rounder.create();
-    rounder.round(expected, from.dtype, from.scales?.[0] ?? 1, { to: to.dtype, scale }, rounded);
+    rounder.round(source, from.dtype, from.scales?.[0] ?? 1, { to: to.dtype, scale }, rounded);
     expected = rounded;
   }
-  const values = isFloat(to.dtype)
-    ? { expected: widen(to.dtype, expected), found: widen(to.dtype, found) }
-    : null;
+  const real = (bytes: Uint8Array, { dtype, scales }: typeof from) =>
+    isFloat(dtype) ? widen(dtype, bytes).map((x) => x * (scales?.[0] ?? 1)) : null;
+  const [left, right] = [real(source, from), real(found, to)];
+  const values = left === null || right === null ? null : { expected: left, found: right };
   return shapeOfError({ expected, found, width: widthOf(to.dtype), shape: role.shape, values });
 }
