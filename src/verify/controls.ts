@@ -11,8 +11,22 @@ import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, sameShape } from "../core/dtype.ts";
 import type { Dims, Feed, Forward, KernelStage, Stage } from "../families/define.ts";
 import type { Dealing, Dealt } from "./dealing.ts";
-import { type Exchange, exchanged } from "./exchange.ts";
 import { relL2 } from "./metrics.ts";
+import {
+  ATTEMPTS,
+  type Attempt,
+  type Block,
+  blocksOf,
+  byStream,
+  columnsOf,
+  distance,
+  mostUnlike,
+  neighbours,
+  parts,
+  type Swap,
+  swapped,
+  type Target,
+} from "./sabotage.ts";
 import type { Side } from "./side.ts";
 import type { Part, Place } from "./stored.ts";
 import { ends, Streams } from "./streams.ts";
@@ -42,32 +56,6 @@ export interface Spot {
   readonly layer: number;
   readonly kind: string;
   readonly limit: number;
-}
-
-/** Pairs of blocks tried before a control counts as missed. */
-const ATTEMPTS = 4;
-
-/** Two blocks of one stored tensor exchanged, or all of two tensors. */
-type Swap =
-  | { readonly of: Tensor; readonly exchange: Exchange }
-  | { readonly of: Tensor; readonly with: Tensor };
-
-interface Attempt {
-  readonly mutation: string;
-  readonly swaps: readonly Swap[];
-}
-
-/** What is tried at one door, the likeliest to show first. */
-interface Target {
-  readonly door: string;
-  readonly attempts: readonly Attempt[];
-}
-
-/** Elements [at, at + count) of a stream or parameter, made by rows or columns `from` on of a stored tensor. */
-interface Block {
-  readonly at: number;
-  readonly from: number;
-  readonly count: number;
 }
 
 export class Controls {
@@ -149,7 +137,7 @@ export class Controls {
       const blocks = feeds
         .filter(({ at }) => at < words)
         .flatMap((feed) => blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1));
-      const attempts = this.#neighbours(tensor, blocks, 0, "row", "logits", columnsOf(honest, words));
+      const attempts = neighbours(tensor, blocks, 0, "row", "logits", columnsOf(honest, words));
       await this.#prove(spot, [{ door: "logits", attempts }], async (instead) => {
         await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, instead });
         return async () => relL2(honest, await backend.view(region, ids.length * words));
@@ -182,7 +170,7 @@ export class Controls {
     const rows = [...doors].map(([door, fed]) => {
       const { of, blocks } = this.#split(door, fed);
       const values = columnsOf(expected.get(door)!, this.#widths[door]!);
-      return { door, attempts: this.#neighbours(tensor, blocks, 0, of, door, values) };
+      return { door, attempts: neighbours(tensor, blocks, 0, of, door, values) };
     });
     await this.#prove(spot, rows, run);
     await this.#prove(spot, parts(tensor, doors), run);
@@ -191,7 +179,7 @@ export class Controls {
     const input = await this.#view(streams.regions.get(stage.from)!, stage.from);
     const blocks = blocksOf({ at: 0, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
     const values = columnsOf(input, this.#widths[stage.from]!);
-    const attempts = this.#neighbours(tensor, blocks, 1, eaten.of, stage.from, values);
+    const attempts = neighbours(tensor, blocks, 1, eaten.of, stage.from, values);
     for (const door of doors.keys()) await this.#prove(spot, [{ door, attempts }], run);
   }
 
@@ -227,7 +215,7 @@ export class Controls {
       const { of, blocks } = this.#split(to, feeds);
       const { from, count } = first!;
       const values = columnsOf(expected.subarray(from * width, (from + count) * width), width);
-      const attempts = this.#neighbours(tensor, blocks, 0, of, to, values);
+      const attempts = neighbours(tensor, blocks, 0, of, to, values);
       await this.#prove(
         spot,
         [{ door: `${to}.${first!.expert}`, attempts }],
@@ -270,7 +258,7 @@ export class Controls {
       );
       const { of, blocks } = this.#split(name, feeds);
       const values = ({ at, count: size }: Block) => vector.subarray(at * inRow, (at + size) * inRow);
-      const attempts = this.#neighbours(tensor, blocks, 0, of, name, values);
+      const attempts = neighbours(tensor, blocks, 0, of, name, values);
       await this.#prove(spot, [{ door: stage.to, attempts }], run);
       // its other parts belong to other stages, which would not see all that is exchanged between them
       const all = place.uses.flatMap((use) =>
@@ -342,90 +330,7 @@ export class Controls {
       : { of: "row", blocks: feeds.flatMap((feed) => blocksOf(feed, 1)) };
   }
 
-  #neighbours(
-    tensor: Tensor,
-    blocks: readonly Block[],
-    axis: Exchange["axis"],
-    of: string,
-    stream: string,
-    values: (block: Block) => Float32Array,
-  ): readonly Attempt[] {
-    const pairs = blocks.slice(1).map((right, i) => {
-      const left = blocks[i]!;
-      return { left, right, i, unlike: distance(values(left), values(right)) };
-    });
-    const what = axis === 0 ? "" : "columns of ";
-    return mostUnlike(pairs).map(({ left, right, i }) => ({
-      mutation: `${tensor.name}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
-      swaps: [{ of: tensor, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
-    }));
-  }
-
   #view(region: Region, stream: string): Promise<Float32Array> {
     return this.#o.backend.view(region, this.#o.lengthOf(stream));
   }
-}
-
-/** What is read in place of what is stored. */
-function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
-  const instead = new Map<string, Tensor>();
-  for (const swap of swaps) {
-    const { name } = swap.of;
-    if ("with" in swap) {
-      instead.set(name, { ...swap.with, name });
-      instead.set(swap.with.name, { ...swap.of, name: swap.with.name });
-    } else instead.set(name, exchanged(instead.get(name) ?? swap.of, swap.exchange));
-  }
-  return instead;
-}
-
-function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {
-  return Array.from({ length: Math.floor(count / size) }, (_, i) => {
-    return { at: at + i * size, from: from + i * size, count: size };
-  });
-}
-
-function byStream(feeds: readonly Feed[]): ReadonlyMap<string, readonly Feed[]> {
-  const names = [...new Set(feeds.map(({ to }) => to))];
-  return new Map(names.map((name) => [name, feeds.filter(({ to }) => to === name)]));
-}
-
-/** Parts of one tensor that follow each other and are cut alike, such as z and x, or k and v: each for the other. */
-function parts(
-  of: Tensor,
-  streams: ReadonlyMap<string, readonly Feed[]>,
-): readonly (Target & { readonly streams: readonly string[] })[] {
-  const all = [...streams];
-  return all.slice(1).flatMap(([right, theirs], i) => {
-    const [left, mine] = all[i]!;
-    if (mine.length !== theirs.length || mine.some(({ count }, n) => count !== theirs[n]!.count)) return [];
-    const swaps = mine.map(({ from, count }, n) => ({
-      of,
-      exchange: { axis: 0 as const, a: from, b: theirs[n]!.from, count },
-    }));
-    const attempts = [{ mutation: `${of.name}: ${left} and ${right} exchanged`, swaps }];
-    return [{ door: left, attempts, streams: [left, right] }];
-  });
-}
-
-function mostUnlike<T extends { readonly unlike: number }>(pairs: readonly T[]): readonly T[] {
-  return [...pairs].sort((a, b) => b.unlike - a.unlike).slice(0, ATTEMPTS);
-}
-
-function distance(a: Float32Array, b: Float32Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += (a[i]! - b[i]!) ** 2;
-  return Number.isNaN(sum) ? 0 : sum;
-}
-
-/** The elements of a block in every row of a stream [rows, width]. */
-function columnsOf(stream: Float32Array, width: number): (block: Block) => Float32Array {
-  return ({ at, count }) => {
-    const rows = Math.floor(stream.length / width);
-    const values = new Float32Array(rows * count);
-    for (let t = 0; t < rows; t++) {
-      values.set(stream.subarray(t * width + at, t * width + at + count), t * count);
-    }
-    return values;
-  };
 }

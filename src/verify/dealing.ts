@@ -9,27 +9,20 @@ export interface ExpertRows {
   readonly count: number;
 }
 
-/** What a side needs to know of it. */
-export interface Dealt {
+/** What a side needs to know of it; of `experts` those whose rows are not wanted may be left out. */
+export type Dealt = Pick<Dealing, "rows" | "perToken" | "experts" | "tokenOf" | "ones" | "rowOf">;
+
+export class Dealing {
+  readonly #backend: Backend;
   readonly rows: number;
   readonly perToken: number;
-  /** in the order of experts; one that has no row, or whose rows are not wanted, is left out */
+  /** in the order of experts; one that has no row is left out */
   readonly experts: readonly ExpertRows[];
   /** [rows] the token of each row, a whole number in F32 */
   readonly tokenOf: Region;
   /** [rows] ones */
   readonly ones: Region;
   /** [tokens, perToken] the row of each choice */
-  readonly rowOf: Region;
-}
-
-export class Dealing implements Dealt {
-  readonly #backend: Backend;
-  readonly rows: number;
-  readonly perToken: number;
-  readonly experts: readonly ExpertRows[];
-  readonly tokenOf: Region;
-  readonly ones: Region;
   readonly rowOf: Region;
 
   private constructor(
