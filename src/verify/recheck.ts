@@ -88,7 +88,7 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
             kind: kindOf(blamed[0]!),
             tensors: blamed.map(({ key }) => side.matched.origin.get(key)![0]!.of!),
           },
-    limits: { fingerprint: FINGERPRINT_BOUND },
+    limits: behaviour.rung === null ? {} : { fingerprint: FINGERPRINT_BOUND },
     certificate: reportOf(certificate),
     roots: { a: certificate.destination.root, b: content.root },
     findings,
