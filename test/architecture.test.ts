@@ -48,6 +48,9 @@ describe("imports keep to the lines of the house", () => {
 /** A check must not pass through what it checks: no mapping between a native run and its own tensors. */
 describe("native execution knows no mapping", () => {
   it.each([
+    "src/verify/controls.ts",
+    "src/verify/exchange.ts",
+    "src/verify/sabotage.ts",
     "src/verify/lockstep.ts",
     "src/verify/side.ts",
     "src/verify/streams.ts",

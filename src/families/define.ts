@@ -211,6 +211,8 @@ export interface Choice {
 export interface Forward {
   /** elements a row of each stream */
   streams(d: Dims): Readonly<Record<string, number>>;
+  /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
+  blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** the streams whose rows are choices of an expert */
   readonly dealt: readonly string[];
   /** from "residual" to "out", which is added to it */

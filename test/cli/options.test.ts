@@ -43,6 +43,19 @@ describe("one command is one call, with the options that were given and no other
     [`recast a b ${all}`, "recast", ["a", "b"], told],
     ["verify a b", "verify", ["a", "b"], {}],
     [
+      "verify a --certificate c --public-key k --verify bytes",
+      "verify",
+      ["a", undefined],
+      { certificate: "c", publicKey: "k", verify: "bytes" },
+    ],
+    [
+      "verify a b --prompt Hello --reference r --tolerance t",
+      "verify",
+      ["a", "b"],
+      { prompt: "Hello", reference: "r", tolerance: "t" },
+    ],
+    ["convert a b --to hf --sign key.pem", "convert", ["a", "b"], { to: "hf", sign: "key.pem" }],
+    [
       "verify a b --verify bytes --kl 0.1 --top1 1 --ids 5 --threads 1",
       "verify",
       ["a", "b"],
