@@ -3,6 +3,7 @@
  * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T].
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { attentionWgsl } from "./wgsl/attention.ts";
 
 export interface AttentionParams {
   readonly tokens: number;
@@ -63,4 +64,6 @@ export const attention: Kernel<AttentionParams> = {
     scratch: ({ tokens, dim }) =>
       144 + 64 * Math.ceil(tokens / 4) + 4 * (4 + 2 * tokens) * 8 * Math.ceil(dim / 8),
   },
+  wgsl: attentionWgsl,
+  pace: { p: { tokens: 128, heads: 8, kvHeads: 2, dim: 128 }, work: 2 * 128 ** 2 * 8 * 128, unit: "GFLOP/s" },
 };

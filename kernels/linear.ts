@@ -8,6 +8,7 @@
  */
 import type { FloatDType } from "../src/core/dtype.ts";
 import { type Kernel, ROUNDING, STORED } from "./define.ts";
+import { linearWgsl } from "./wgsl/linear.ts";
 
 export interface LinearParams {
   readonly tokens: number;
@@ -56,6 +57,7 @@ export const linear: Kernel<LinearParams> = {
     whole(5, 4, 513, "BF16"),
     whole(2, 5, 2050, "F8_E4M3", 0.01),
     whole(131, 5, 30, "F16"),
+    whole(19, 67, 260, "F8_E5M2", 0.3),
   ],
   // Without assumptions an output is off by roundingsOf(cols) of its own sum|w x|: test/kernels/linear.test.ts holds
   // it to that. Relative to the largest |out| that sum is about sqrt(cols) / 2 for terms of random sign, as the cases draw
@@ -84,4 +86,6 @@ export const linear: Kernel<LinearParams> = {
     scratch: ({ tokens, cols }) =>
       64 + 8192 + 4 * Math.min(65536, Math.min(tokens, 128) * 4 * Math.ceil(cols / 4)),
   },
+  wgsl: linearWgsl,
+  pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
 };
