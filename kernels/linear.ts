@@ -2,9 +2,9 @@
  * A band of a matrix times the tokens, weights as stored:
  * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
  *
- * A result is the same bits for any band, any number of tokens and any threads. FP8 weights enter as their codes'
- * values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom` and
- * `outFrom` may pass over whole tokens, which are then left out.
+ * A result is the same bits for any band; in WASM also for any number of tokens and any threads. FP8 weights enter as
+ * their codes' values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom`
+ * and `outFrom` may pass over whole tokens, which are then left out.
  */
 import type { FloatDType } from "../src/core/dtype.ts";
 import { type Kernel, ROUNDING, STORED } from "./define.ts";
