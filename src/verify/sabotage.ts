@@ -6,6 +6,9 @@ import { type Exchange, exchanged } from "./exchange.ts";
 /** Pairs of blocks tried before a control counts as missed. */
 export const ATTEMPTS = 4;
 
+/** Blocks among which unlike neighbours are looked for: a vocabulary of pairs would take hundreds of megabytes. */
+const MOST_BLOCKS = 1024;
+
 /** Two blocks of one stored tensor exchanged, or all of two tensors. */
 export type Swap =
   | { readonly of: Tensor; readonly exchange: Exchange }
@@ -42,8 +45,9 @@ export function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
   return instead;
 }
 
+/** The first blocks of `size` that a longer run consists of. */
 export function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {
-  return Array.from({ length: Math.floor(count / size) }, (_, i) => {
+  return Array.from({ length: Math.min(MOST_BLOCKS, Math.floor(count / size)) }, (_, i) => {
     return { at: at + i * size, from: from + i * size, count: size };
   });
 }
