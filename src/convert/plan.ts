@@ -104,6 +104,7 @@ export async function planConversion({
     config: source.config,
     dialect: writer.dialect,
     tensors,
+    objects: [],
     sidecars,
     shards: await shardsOf(source),
     options: {
