@@ -7,6 +7,7 @@ import type { Checkpoint } from "../src/core/checkpoint.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { readSmall, type Store } from "../src/core/io.ts";
 import { originIn } from "../src/core/origin.ts";
+import { bridgeWriter } from "./codec/bridge-write.ts";
 import { chosenFolder, foldersWith } from "./codec/iterations.ts";
 import { entryOf, plainRecord } from "./codec/pickle-plain.ts";
 import { isKind, type PickleValue } from "./codec/pickle-value.ts";
@@ -62,6 +63,8 @@ export const bridge: Format = {
       store,
     };
   },
+
+  writes: bridgeWriter,
 };
 
 /** Bridge's section `model`; else the arguments of Megatron-LM, which moved from `common.pt` into an entry. */

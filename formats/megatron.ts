@@ -7,6 +7,7 @@ import { IsologitError, type Place } from "../src/core/errors.ts";
 import { originIn } from "../src/core/origin.ts";
 import { chosenFolder, foldersWith } from "./codec/iterations.ts";
 import { type RankFile, rankFilesIn, ranksOf } from "./codec/megatron-ranks.ts";
+import { megatronWriter } from "./codec/megatron-write.ts";
 import { entryOf, plainRecord } from "./codec/pickle-plain.ts";
 import { isKind, type PickleValue } from "./codec/pickle-value.ts";
 import { readTorch, type TorchArchive, tensorOf } from "./codec/torch-zip.ts";
@@ -60,6 +61,8 @@ export const megatron: Format = {
       store,
     };
   },
+
+  writes: megatronWriter,
 };
 
 /** @throws UNSUPPORTED for a version that fused otherwise */

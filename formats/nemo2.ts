@@ -8,6 +8,7 @@ import { readSmall, type Store } from "../src/core/io.ts";
 import { parseJsonObject } from "../src/core/json.ts";
 import { originIn } from "../src/core/origin.ts";
 import { parseFiddle } from "./codec/fiddle.ts";
+import { nemo2Writer } from "./codec/nemo2-write.ts";
 import { sidecarsIn } from "./codec/tokenizer-files.ts";
 import { METADATA, readDist } from "./codec/torch-dist.ts";
 import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "./codec/yaml-config.ts";
@@ -61,6 +62,8 @@ export const nemo2: Format = {
       store,
     };
   },
+
+  writes: nemo2Writer,
 };
 
 /** The folder of the weights; undefined where there are none. */
