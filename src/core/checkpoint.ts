@@ -79,8 +79,8 @@ export interface Origin {
 export interface Told {
   /** true size of the vocabulary, where the config knows only padded rows */
   readonly vocab?: number;
-  /** config of a like model, and the dialect it is spelt in */
-  readonly like?: { readonly dialect: string; readonly config: Readonly<Record<string, unknown>> };
+  /** another checkpoint of such a model: its config and side files stand in for what this one lacks */
+  readonly like?: Checkpoint;
 }
 
 export interface Checkpoint {
