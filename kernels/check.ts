@@ -100,8 +100,9 @@ export function splitMix64(seed: bigint): () => bigint {
 }
 
 /** An operand's stored elements. "codes" means the narrow types: a BF16 or F32 of any bits would overflow a sum. */
-function bytesOf({ length, dtype }: Operand, fill: Fill, random: () => bigint): Uint8Array {
-  const numbers = () => Float32Array.from({ length }, () => draw(fill, random));
+function bytesOf({ length, dtype, below }: Operand, fill: Fill, random: () => bigint): Uint8Array {
+  const one = below === undefined ? () => draw(fill, random) : () => Number(random() % BigInt(below));
+  const numbers = () => Float32Array.from({ length }, one);
   if (dtype === "F32") return new Uint8Array(numbers().buffer);
   const codes =
     fill === "codes" && dtype !== "BF16"
@@ -119,8 +120,8 @@ function everyCode(dtype: NarrowDType, length: number): readonly number[] {
 
 /**
  * A number of zero mean. "normal": four uniforms summed, standard deviation 1. "gate": up to 100 times that, for the
- * arguments of exponentials. "wide" (and "codes" of wide types): one in eight is zero, the others lie anywhere from the
- * subnormals to 2^40.
+ * arguments of exponentials. "ties": rounded to halves. "wide" (and "codes" of wide types): one in eight is zero, the
+ * others lie anywhere from the subnormals to 2^40.
  */
 function draw(fill: Fill, random: () => bigint): number {
   const bits = random();
@@ -131,6 +132,8 @@ function draw(fill: Fill, random: () => bigint): number {
       return normal;
     case "gate":
       return normal * [1, 30, 100][Number(random() % 3n)]!;
+    case "ties":
+      return Math.round(2 * normal) / 2;
     case "wide":
     case "codes": {
       const choice = Number(random() % 1528n);

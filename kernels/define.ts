@@ -2,7 +2,7 @@
 import type { FloatDType } from "../src/core/dtype.ts";
 
 /** How a test fills an operand: see `fill` in check.ts. */
-export type Fill = "normal" | "codes" | "wide" | "gate";
+export type Fill = "normal" | "codes" | "wide" | "gate" | "ties";
 
 /** One operand of a kernel: a dense array of `length` elements. Activations are F32, weights as stored. */
 export interface Operand {
@@ -11,6 +11,8 @@ export interface Operand {
   readonly dtype: FloatDType;
   /** a second filling, under which every case must pass too; the first is always "normal" */
   readonly hard?: Fill;
+  /** F32 that says whole numbers of at least 0 and less than this: indices */
+  readonly below?: number;
 }
 
 /** How a kernel runs in WebAssembly: `fn(...scalars, ...pointers, [scratch], from, to)` computes items [from, to). */

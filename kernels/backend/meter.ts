@@ -36,9 +36,12 @@ export function createMeter(threads: number): Meter {
     async run(kernel, p) {
       scratchFor(scratchOf(kernel, p) * threads);
     },
-    /** One number, never the same twice: whoever compares two results must take them for different. */
+    /**
+     * One number, never the same twice: whoever compares two results must take them for different. It lies between 0
+     * and 1, so that as an index it is 0.
+     */
     async view() {
-      return Float32Array.of(++views);
+      return Float32Array.of(++views * 2 ** -24);
     },
     async [Symbol.asyncDispose]() {},
   };

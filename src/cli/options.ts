@@ -74,7 +74,11 @@ export const FLAGS = {
   ),
   plan: model("--plan <file>", "run the plan that `isologit plan --json` wrote, and no other", text),
   out: model("--out <file>", "safetensors file to write (default: logits.safetensors)", text),
-  hidden: toggle("model", "--hidden", "also write the hidden state after every layer"),
+  hidden: toggle(
+    "model",
+    "--hidden",
+    "also write the hidden state after every layer, and the experts chosen",
+  ),
   tensors: toggle("model", "--tensors", "list every tensor"),
   kernels: toggle("check", "--kernels", "run every kernel's cases against the float64 oracle"),
   verify: check(

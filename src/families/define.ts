@@ -159,41 +159,67 @@ export interface Feed {
   readonly count: number;
 }
 
+/** Which of its like a stored tensor is. */
+export interface At {
+  /** 0 where a layer has none */
+  readonly expert: number;
+  readonly shape: Shape;
+}
+
 /** A stored tensor's part in a block. Written by hand, never derived from rules: it is what checks them. */
 export interface Use {
-  /** after the layer's prefix */
+  /** after the layer's prefix; `{expert}` stands for a number */
   readonly name: string;
-  readonly feeds: (d: Dims) => readonly Feed[];
+  readonly feeds: (d: Dims, at: At) => readonly Feed[];
 }
 
 /**
- * A step of a block, from streams ([tokens, width], F32) to streams. "linear" multiplies by the stored matrices
- * whose rows feed its outputs, in bands; "kernel" draws on whole parameters.
+ * A step of a block, from streams ([rows, width], F32) to streams. Rows are tokens, but for streams that are dealt: a
+ * row is then one token at one expert that it chose.
+ *
+ * - "linear" multiplies by the stored matrices whose rows feed its outputs, in bands
+ * - "kernel" draws on whole parameters; a `choice` names experts, whole numbers [tokens, perToken]
+ * - "deal" copies a token's row for each expert it chose, "experts" multiplies each by its expert's matrix, and "collect"
+ *   adds up a token's rows under its weights [tokens, perToken]
+ * - "join" lays streams side by side
  */
 export type Stage =
   | { readonly op: "linear"; readonly from: string; readonly to: readonly string[] }
-  | {
-      readonly op: "kernel";
-      readonly from: readonly string[];
-      readonly parameters: readonly string[];
-      readonly to: string;
-      run(
-        backend: Backend,
-        d: Dims,
-        tokens: number,
-        inputs: readonly Region[],
-        output: Region,
-      ): Promise<void>;
-    };
+  | KernelStage
+  | { readonly op: "deal"; readonly from: string; readonly to: string }
+  | { readonly op: "experts"; readonly from: string; readonly to: string }
+  | { readonly op: "collect"; readonly from: string; readonly weights: string; readonly to: string }
+  | { readonly op: "join"; readonly from: readonly [string, string]; readonly to: string };
+
+export interface KernelStage {
+  readonly op: "kernel";
+  readonly from: readonly string[];
+  readonly parameters: readonly string[];
+  readonly to: string;
+  readonly choice?: (d: Dims) => Choice;
+  run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
+}
+
+export interface Choice {
+  readonly experts: number;
+  readonly perToken: number;
+}
 
 /** How the family runs; all that verification sees of it. */
 export interface Forward {
-  /** elements a token of each stream */
+  /** elements a row of each stream */
   streams(d: Dims): Readonly<Record<string, number>>;
-  /** from "residual" to "out", which is added to it. @throws UNSUPPORTED for a kind that cannot run yet */
-  block(kind: LayerKind): readonly Stage[];
+  /** the streams whose rows are choices of an expert */
+  readonly dealt: readonly string[];
+  /** from "residual" to "out", which is added to it */
+  block(kind: LayerKind, d: Dims): readonly Stage[];
   /** from "residual" to "logits" */
   readonly head: readonly Stage[];
+  /**
+   * A prediction step: before its blocks from "residual" and "words", the embedding of the words that follow, to "out",
+   * which takes the residual's place; after them from "residual" to its last norm.
+   */
+  readonly step: { readonly join: readonly Stage[]; readonly end: readonly Stage[] };
   readonly natives: readonly Native[];
 }
 
@@ -202,9 +228,15 @@ export interface Native {
   readonly dialect: string;
   /** the stored token table [vocab, hidden], by any of these names */
   readonly embedding: readonly string[];
-  readonly prefix: string;
-  readonly uses: Readonly<Record<LayerKind | "head", readonly Use[]>>;
+  /**
+   * Of a layer's names, by stack, and of a prediction step's own. `{layer}` is the index in the stack, `{outer}` the
+   * step and `{inner}` the place in it; a step's names are those of its first layer on the way in, its last on the way out.
+   */
+  readonly prefix: { readonly main: string; readonly mtp: string; readonly step: string };
+  readonly uses: Readonly<Record<UseKind, readonly Use[]>>;
 }
+
+export type UseKind = LayerKind | "head" | "join" | "end";
 
 /** Which roles are cast. `keep` wins over `cast`; what neither names is kept. */
 export interface Recipe {

@@ -8,14 +8,19 @@
  *
  * Where nothing is recast, rounded is the source and there is no noise; where own's inputs are the bits of
  * rounded's, own is borrowed.
+ *
+ * Experts are chosen by the source for all of them, since a tie may fall either way and another expert is another
+ * function; what own would have chosen is counted. Every expert computes a row, chosen or not.
  */
 import type { Backend } from "../../kernels/define.ts";
 import type { LayerDrift } from "../api.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
-import type { Dims, Forward, Layer, Stage } from "../families/define.ts";
+import type { Choice, Dims, Forward, Layer, Stage } from "../families/define.ts";
+import { Dealing } from "./dealing.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
-import type { Place, Side, StreamSet } from "./side.ts";
+import type { Side, StreamSet } from "./side.ts";
+import type { Place } from "./stored.ts";
 import { ends, Streams } from "./streams.ts";
 
 export interface LockstepOptions {
@@ -36,7 +41,10 @@ export interface LockstepOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** A stream at which the wiring exceeded its limit. Layer -1 is the embedding; one past the last is the head. */
+/**
+ * A stream at which the wiring exceeded its limit. Layer -1 is the embedding; one past the last is the head, and
+ * prediction layers follow it.
+ */
 export interface BadDoor {
   readonly layer: number;
   readonly kind: string;
@@ -49,6 +57,8 @@ export interface LockstepResult {
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
   /** in order of execution */
   readonly bad: readonly BadDoor[];
+  /** tokens for which a layer's own choice of experts is not the source's */
+  readonly flips: number;
   readonly logits: LogitsSummary;
 }
 
@@ -61,12 +71,14 @@ export async function lockstep(options: LockstepOptions): Promise<LockstepResult
   return new Lockstep(options).run();
 }
 
-/** A block or the head: where a door lies. */
+/** A block, a prediction step's end or the head. */
 interface Where {
   readonly layer: number;
   readonly kind: string;
   readonly places: readonly [a: Place, b: Place];
 }
+
+type Door = Omit<Where, "places">;
 
 class Lockstep {
   readonly #o: LockstepOptions;
@@ -81,12 +93,17 @@ class Lockstep {
   /** streams of which own has the bits of rounded */
   readonly #inStep = new Set<string>();
   readonly #bad: BadDoor[] = [];
+  readonly #drifts: LayerDrift[] = [];
+  #flips = 0;
+  #dealing: Dealing | undefined;
   readonly #wiring = { maxRelL2: 0, limit: 0 };
 
   constructor(options: LockstepOptions) {
     this.#o = options;
     this.#widths = options.forward.streams(options.dims);
-    const streams = () => new Streams(options.backend, this.#widths, options.ids.length);
+    const { forward, backend, ids } = options;
+    const rowsOf = (name: string) => (forward.dealt.includes(name) ? this.#dealing!.rows : ids.length);
+    const streams = () => new Streams(backend, (name) => rowsOf(name) * this.#widths[name]!);
     this.#source = streams();
     this.#own = streams();
     this.#borrowed = streams();
@@ -100,37 +117,77 @@ class Lockstep {
   }
 
   async run(): Promise<LockstepResult> {
-    const { layers, forward, a, b, watch, signal } = this.#o;
-    await this.#embed();
-    const drifts: LayerDrift[] = [];
-    for (const { index, kind } of layers) {
-      const where: Where = { layer: index, kind, places: [a.layer(index, kind), b.layer(index, kind)] };
-      const stages = forward.block(kind);
-      let localRelL2 = 0;
-      for (const [i, stage] of stages.entries()) {
-        signal?.throwIfAborted();
-        localRelL2 = Math.max(localRelL2, await this.#stage(stage, where));
-        for (const run of this.#runs) run.releaseUnused(stages, i);
-      }
-      await this.#addResidual();
-      a.forget();
-      b.forget();
-      const driftRelL2 = relL2(await this.#source.view("residual"), await this.#own.view("residual"));
-      drifts.push({ layer: index, kind, driftRelL2, localRelL2 });
-      watch({ type: "layer", layer: index, of: layers.length, kind });
-    }
-    const logits = await this.#head();
-    return { layers: drifts, wiring: this.#wiring, bad: this.#bad, logits };
+    const { layers } = this.#o;
+    const main = layers.filter(({ stack }) => stack === "main");
+    await this.#embed("residual", this.#o.ids, { layer: -1, kind: "embedding" });
+    for (const layer of main) await this.#block(layer, layer.index);
+    const logits = await this.#head(main.length);
+    for (const layer of layers) if (layer.stack === "mtp") await this.#prediction(layer, main.length + 1);
+    for (const run of this.#runs) run.releaseAll();
+    const [wiring, bad, flips] = [this.#wiring, this.#bad, this.#flips];
+    return { layers: this.#drifts, wiring, bad, flips, logits };
   }
 
-  async #embed(): Promise<void> {
-    const { a, b, ids } = this.#o;
-    for (const run of this.#runs) {
-      run.make(["residual"]);
-      const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
-      await (run === this.#own ? b : a).embed(ids, weights, run.regions.get("residual")!);
+  /** A block and its residual; `number` says where the layer comes among all. */
+  async #block(layer: Layer, number: number): Promise<void> {
+    const { layers, forward, dims, a, b, watch } = this.#o;
+    const { kind } = layer;
+    const where: Where = { layer: number, kind, places: [a.layer(layer), b.layer(layer)] };
+    const localRelL2 = await this.#stages(forward.block(kind, dims), where);
+    await this.#addResidual();
+    const driftRelL2 = relL2(await this.#source.view("residual"), await this.#own.view("residual"));
+    this.#drifts.push({ layer: number, kind, driftRelL2, localRelL2 });
+    watch({ type: "layer", layer: number, of: layers.length, kind });
+  }
+
+  /**
+   * A layer that predicts a word further on. The first of a step reads the last hidden state; nothing is made of what
+   * the last one predicts, but every door is compared.
+   */
+  async #prediction(layer: Layer, first: number): Promise<void> {
+    const { forward, a, b, ids } = this.#o;
+    const number = first + layer.index;
+    const where = (end: "join" | "end"): Where => ({
+      layer: number,
+      kind: layer.kind,
+      places: [a.step(end, layer), b.step(end, layer)],
+    });
+    if (layer.inner === 0) {
+      const follow = ids.map((id, t) => ids[t + 1] ?? id);
+      await this.#embed("words", follow, where("join"));
+      await this.#stages(forward.step.join, where("join"));
+      for (const run of this.#runs) run.replaceResidual();
+      if (this.#inStep.has("out")) this.#inStep.add("residual");
+      else this.#inStep.delete("residual");
     }
-    await this.#door("residual", this.#own, 1, { layer: -1, kind: "embedding" });
+    await this.#block(layer, number);
+    if (layer.inner === layer.of - 1) await this.#stages(forward.step.end, where("end"));
+  }
+
+  /** @returns the worst door's distance */
+  async #stages(stages: readonly Stage[], where: Where): Promise<number> {
+    const { a, b, signal } = this.#o;
+    let worst = 0;
+    for (const [i, stage] of stages.entries()) {
+      signal?.throwIfAborted();
+      worst = Math.max(worst, await this.#stage(stage, where));
+      for (const run of this.#runs) run.releaseUnused(stages, i);
+    }
+    a.forget();
+    b.forget();
+    this.#dealing?.release();
+    this.#dealing = undefined;
+    return worst;
+  }
+
+  async #embed(stream: string, ids: readonly number[], { layer, kind }: Door): Promise<void> {
+    const { a, b } = this.#o;
+    for (const run of this.#runs) {
+      run.make([stream]);
+      const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
+      await (run === this.#own ? b : a).embed(ids, weights, run.regions.get(stream)!);
+    }
+    await this.#door(stream, this.#own, 1, { layer, kind });
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
@@ -140,15 +197,35 @@ class Lockstep {
     const borrows = !reads.every((name) => this.#inStep.has(name));
     for (const run of this.#runs) run.make(makes);
     if (borrows) this.#borrowed.make(makes);
-    await a.run(stage, places[0], this.#setsOfA());
-    await b.run(stage, places[1], this.#setsOfB(borrows));
+    await a.run(stage, places[0], this.#setsOfA(), this.#dealing);
+    await b.run(stage, places[1], this.#setsOfB(borrows), this.#dealing);
     const terms = Math.max(...reads.map((name) => this.#widths[name]!));
+    const theirs = borrows ? this.#borrowed : this.#own;
     let worst = 0;
     for (const name of makes) {
-      worst = Math.max(worst, await this.#door(name, borrows ? this.#borrowed : this.#own, terms, where));
+      if (stage.op === "experts")
+        worst = Math.max(worst, await this.#expertDoors(name, theirs, terms, where));
+      else worst = Math.max(worst, await this.#door(name, theirs, terms, where));
     }
     this.#borrowed.releaseAll();
+    if (stage.op === "kernel" && stage.choice !== undefined) {
+      await this.#followChoice(stage.to, stage.choice(this.#o.dims));
+    }
     return worst;
+  }
+
+  /** The source's experts for every run; their tokens are dealt out. */
+  async #followChoice(stream: string, choice: Choice): Promise<void> {
+    const { backend, ids } = this.#o;
+    const chosen = await this.#source.view(stream);
+    const own = await this.#own.view(stream);
+    for (let at = 0; at < chosen.length; at += choice.perToken) {
+      const [theirs, mine] = [chosen, own].map((one) => one.subarray(at, at + choice.perToken));
+      if (!sameBits(theirs!, mine!)) this.#flips++;
+    }
+    for (const run of this.#runs) if (run !== this.#source) await run.put(stream, chosen);
+    this.#inStep.add(stream);
+    this.#dealing = await Dealing.of(backend, chosen, ids.length, choice, true);
   }
 
   #setsOfA(): readonly StreamSet[] {
@@ -161,25 +238,35 @@ class Lockstep {
   }
 
   /** Wiring at one door: rounded against the other side on rounded's inputs. */
-  async #door(
-    stream: string,
-    theirs: Streams,
-    terms: number,
-    where: Pick<Where, "layer" | "kind">,
-  ): Promise<number> {
-    const expected = await this.#rounded.view(stream);
-    const distance = relL2(expected, await theirs.view(stream));
-    if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);
-    else this.#inStep.delete(stream);
-    this.#judge(distance, terms, { ...where, door: stream });
-    return distance;
+  async #door(stream: string, theirs: Streams, terms: number, where: Door): Promise<number> {
+    const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
+    await this.#noteStep(stream, expected);
+    return this.#judge(relL2(expected, got), terms, { layer: where.layer, kind: where.kind, door: stream });
   }
 
-  #judge(distance: number, terms: number, where: Omit<BadDoor, "relL2">): void {
+  /** A door for each expert: among hundreds, one that is wrong would hardly move the whole. */
+  async #expertDoors(stream: string, theirs: Streams, terms: number, { layer, kind }: Door): Promise<number> {
+    const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
+    await this.#noteStep(stream, expected);
+    const width = this.#widths[stream]!;
+    const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
+      const [left, right] = [expected, got].map((all) => all.subarray(from * width, (from + count) * width));
+      return this.#judge(relL2(left!, right!), terms, { layer, kind, door: `${stream}.${expert}` });
+    });
+    return Math.max(...distances);
+  }
+
+  async #noteStep(stream: string, expected: Float32Array): Promise<void> {
+    if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);
+    else this.#inStep.delete(stream);
+  }
+
+  #judge(distance: number, terms: number, where: Omit<BadDoor, "relL2">): number {
     const limit = this.#o.limit(terms);
     this.#wiring.limit = Math.max(this.#wiring.limit, limit);
     this.#wiring.maxRelL2 = Math.max(this.#wiring.maxRelL2, distance);
     if (!(distance <= limit)) this.#bad.push({ ...where, relL2: distance });
+    return distance;
   }
 
   async #addResidual(): Promise<void> {
@@ -190,17 +277,15 @@ class Lockstep {
     const rounded = Float32Array.from(await this.#noise.view("residual"), (value) =>
       f32OfBits((encodeBits("BF16", bitsOfF32(value)) << 16) >>> 0),
     );
-    await this.#o.backend.upload(this.#noise.regions.get("residual")!, rounded.byteLength, (view) =>
-      view.set(new Uint8Array(rounded.buffer)),
-    );
+    await this.#noise.put("residual", rounded);
   }
 
-  async #head(): Promise<LogitsSummary> {
-    const { forward, layers, a, b, backend, dims, ids } = this.#o;
-    const where: Where = { layer: layers.length, kind: "head", places: [a.head, b.head] };
-    const [last, ...before] = [...forward.head].reverse();
-    for (const stage of before.reverse()) await this.#stage(stage, where);
-    const from = ends(last!).reads[0]!;
+  async #head(layer: number): Promise<LogitsSummary> {
+    const { forward, a, b, backend, dims, ids } = this.#o;
+    const where: Where = { layer, kind: "head", places: [a.head, b.head] };
+    const last = forward.head.at(-1)!;
+    for (const stage of forward.head.slice(0, -1)) await this.#stage(stage, where);
+    const from = ends(last).reads[0]!;
     const borrows = !this.#inStep.has(from);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(borrows)];
     const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
@@ -221,7 +306,9 @@ class Lockstep {
       noise.add(source!, noisy ?? source!);
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);
-    for (const run of this.#runs) run.releaseAll();
+    for (const run of this.#runs) run.release(from);
+    a.forget();
+    b.forget();
     this.#judge(wiring.relL2, this.#widths[from]!, { layer: where.layer, kind: where.kind, door: "logits" });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }

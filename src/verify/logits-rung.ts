@@ -46,8 +46,7 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
   });
   const limits = limitsFor(recastTo, options);
   const trained = looksTrained(result.logits, ids.length, a.matched.dims.vocab!);
-  const prediction = [...a.matched.roles.values()].filter(({ layer }) => layer?.stack === "mtp");
-  const unread = [...new Set(prediction.map(({ spec }) => spec.role)), ...[...b.pairs.unread].sort()];
+  const unread = [...b.pairs.unread].sort();
   const { logits } = result;
   const findings: string[] = [];
   if (recastTo.size > 0 && !trained) {
@@ -70,7 +69,7 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
       ...logits,
       layers: result.layers,
       wiring: result.wiring,
-      routing: { flips: 0 },
+      routing: { flips: result.flips },
       unread,
       controls: [],
     },
@@ -141,7 +140,7 @@ export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<Lo
     backend,
     forward: family.forward,
     dims,
-    layers: mainLayers(a.matched),
+    layers: a.matched.layers,
     ids,
     a: sideA,
     b: sideB,

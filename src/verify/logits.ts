@@ -7,8 +7,10 @@ import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
+import type { Matched } from "../families/match.ts";
 import { exists } from "../io/staged.ts";
 import { openCheckpoint } from "../open.ts";
+import { Dealing } from "./dealing.ts";
 import { blockWords } from "./lockstep.ts";
 import { partBytes } from "./logits-rung.ts";
 import { promptIds } from "./prompts.ts";
@@ -19,7 +21,8 @@ import { ends, Streams } from "./streams.ts";
 
 /**
  * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
- * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32.
+ * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32, and the experts that
+ * each token of layer L chose, `experts.L` [T, chosen a token] I32, ascending.
  *
  * @throws DESTINATION_EXISTS, UNSUPPORTED, and what opening and matching refuse; no file is left then
  */
@@ -28,26 +31,24 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   const checkpoint = await openCheckpoint(source, options.formats, options);
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
-  const { vocab, hidden } = model.matched.dims;
+  const { vocab } = model.matched.dims;
   const ids = promptIds(options, vocab!);
   if (options.overwrite !== true && (await exists(options.out))) {
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
   await using backend = await backendFor(options);
 
-  const layers = model.matched.layers.filter(({ stack }) => stack === "main").length;
-  const names =
-    options.hidden === true ? [...Array(layers + 1).keys(), "norm_f"].map((n) => `hidden.${n}`) : [];
+  const inner = options.hidden === true ? innerTensors(model.matched, ids.length) : [];
   const partial = `${options.out}.partial`;
   try {
     const out = await SafetensorsFile.create(partial, [
       { name: "input_ids", dtype: "I64", shape: [ids.length] },
-      ...names.map((name) => ({ name, dtype: "F32" as const, shape: [ids.length, hidden!] })),
+      ...inner,
       { name: "logits", dtype: "F32", shape: [ids.length, vocab!] },
     ]);
     try {
       await out.write("input_ids", 0, new Uint8Array(BigInt64Array.from(ids, BigInt).buffer));
-      await pass(model, ids, backend, new Set(names), out, options);
+      await pass(model, ids, backend, new Set(inner.map(({ name }) => name)), out, options);
     } finally {
       await out.close();
     }
@@ -67,6 +68,36 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   };
 }
 
+interface Described {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** What is written of a pass besides its logits. */
+function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly Described[] {
+  const main = layers.filter(({ stack }) => stack === "main");
+  const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({
+    name: `hidden.${n}`,
+    dtype: "F32" as const,
+    shape: [tokens, dims.hidden!],
+  }));
+  const experts = main.flatMap(({ index, kind }) =>
+    family.forward.block(kind, dims).flatMap((stage) =>
+      stage.op === "kernel" && stage.choice !== undefined
+        ? [
+            {
+              name: `experts.${index}`,
+              dtype: "I32" as const,
+              shape: [tokens, stage.choice(dims).perToken],
+            },
+          ]
+        : [],
+    ),
+  );
+  return [...hidden, ...experts];
+}
+
 async function pass(
   model: Ready,
   ids: readonly number[],
@@ -80,7 +111,7 @@ async function pass(
   const { matched } = model;
   const { family, dims, layers } = matched;
   await using sources = new Sources(matched.checkpoint.store);
-  watch({ type: "phase", phase: "logits", totalBytes: runBytes(matched) });
+  watch({ type: "phase", phase: "logits", totalBytes: runBytes(matched, ["main"]) });
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
   const running = {
     backend,
@@ -93,7 +124,10 @@ async function pass(
     signal,
   };
   const side = sideOf(model, running);
-  const streams = new Streams(backend, family.forward.streams(dims), ids.length);
+  const widths = family.forward.streams(dims);
+  let dealing: Dealing | undefined;
+  const rowsOf = (name: string) => (family.forward.dealt.includes(name) ? dealing!.rows : ids.length);
+  const streams = new Streams(backend, (name) => rowsOf(name) * widths[name]!);
   const keep = async (name: string, stream: string) => {
     if (wanted.has(name)) await out.write(name, 0, bytesOfF32(await streams.view(stream)));
   };
@@ -101,17 +135,28 @@ async function pass(
   streams.make(["residual"]);
   await side.embed(ids, "stored", streams.regions.get("residual")!);
   await keep("hidden.0", "residual");
-  for (const { stack, index, kind } of layers) {
-    if (stack !== "main") continue;
-    const stages = family.forward.block(kind);
+  for (const layer of layers) {
+    if (layer.stack !== "main") continue;
+    const { index, kind } = layer;
+    const stages = family.forward.block(kind, dims);
+    const place = side.layer(layer);
     for (const [i, stage] of stages.entries()) {
       signal?.throwIfAborted();
       streams.make(ends(stage).makes);
-      await side.run(stage, side.layer(index, kind), [streams.set()]);
+      await side.run(stage, place, [streams.set()], dealing);
+      if (stage.op === "kernel" && stage.choice !== undefined) {
+        const chosen = await streams.view(stage.to);
+        dealing = await Dealing.of(backend, chosen, ids.length, stage.choice(dims), false);
+        if (wanted.has(`experts.${index}`)) {
+          await out.write(`experts.${index}`, 0, new Uint8Array(Int32Array.from(chosen).buffer));
+        }
+      }
       streams.releaseUnused(stages, i);
     }
     await streams.addResidual();
     side.forget();
+    dealing?.release();
+    dealing = undefined;
     await keep(`hidden.${index + 1}`, "residual");
     watch({ type: "layer", layer: index, of: layers.length, kind });
   }
@@ -167,10 +212,7 @@ class SafetensorsFile {
     this.#offsets = offsets;
   }
 
-  static async create(
-    path: string,
-    tensors: readonly { name: string; dtype: DType; shape: Shape }[],
-  ): Promise<SafetensorsFile> {
+  static async create(path: string, tensors: readonly Described[]): Promise<SafetensorsFile> {
     const header = encodeHeader(tensors, { format: "pt" });
     const offsets = new Map<string, number>();
     let end = header.byteLength;

@@ -61,7 +61,7 @@ export async function verifyCheckpoints(
   const sides = [source.matched, destination.matched];
   const totalBytes =
     (comparable ? bytesToCompare(source, destination) : 0) +
-    (comparable && runs ? sides.reduce((sum, matched) => sum + runBytes(matched), 0) : 0);
+    (comparable && runs ? sides.reduce((sum, matched) => sum + runBytes(matched, ["main", "mtp"]), 0) : 0);
   watch({ type: "phase", phase: "verify", totalBytes });
 
   const rungs: RungReport[] = [];

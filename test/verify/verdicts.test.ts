@@ -81,6 +81,7 @@ describe("the logits' verdict", () => {
     layers: [],
     wiring: { maxRelL2: 0, limit: 0 },
     bad: Array.from({ length: bad }, () => ({ layer: 0, kind: "mlp", door: "up", relL2: 1 })),
+    flips: 0,
     logits: { ...GOOD, ...logits },
   });
 
@@ -203,7 +204,6 @@ describe("memory", () => {
 
 describe("what cannot be verified is refused before anything is written", () => {
   it.each([
-    ["experts by logits", "moe", {}, "UNSUPPORTED"],
     ["a token outside the vocabulary", "tiny", { ids: [512] }, "USAGE"],
     ["too little memory", "tiny", { dtype: "fp8-e4m3", memoryBytes: 4 * 1024 * 1024 }, "PLAN_MEMORY"],
     ["too many tokens", "tiny", { tokens: 100_000, memoryBytes: 64 * 1024 * 1024 }, "PLAN_MEMORY"],

@@ -19,14 +19,17 @@ const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 
 const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`faults in code: ${score.named}/${score.planted} named by the logits rung alone`));
 
-const source = await ready(await opened(await copyOf(golden("sharded"))), {});
-await convert(golden("sharded"), `${work}/fp8`, {
-  to: "hf",
-  dtype: "fp8-e4m3",
-  keepEnds: 0,
-  verify: "off",
-});
-const fp8 = await ready(await opened(await copyOf(`${work}/fp8`)), {});
+/** A golden, and a recast of it. */
+async function pair(name: string): Promise<Readonly<Record<"source" | "fp8", Ready>>> {
+  const out = `${work}/${name}`;
+  await convert(golden(name), out, { to: "hf", dtype: "fp8-e4m3", keepEnds: 0, verify: "off" });
+  const [source, fp8] = [await copyOf(golden(name)), await copyOf(out)];
+  return { source: await ready(await opened(source), {}), fp8: await ready(await opened(fp8), {}) };
+}
+
+const { source, fp8 } = await pair("sharded");
+const experts = await pair("moe");
+const latent = await pair("latent-moe");
 
 /** The same checkpoint, run by other uses. */
 function run(side: Ready, native: Native): Ready {
@@ -39,7 +42,7 @@ const refed =
   (kind: keyof Native["uses"], name: string, feeds: (feeds: readonly Feed[], d: Dims) => readonly Feed[]) =>
   (native: Native): Native => {
     const uses: readonly Use[] = native.uses[kind].map((use) =>
-      use.name === name ? { name, feeds: (d) => feeds(use.feeds(d), d) } : use,
+      use.name === name ? { name, feeds: (d, at) => feeds(use.feeds(d, at), d) } : use,
     );
     return { ...native, uses: { ...native.uses, [kind]: uses } };
   };
@@ -100,6 +103,50 @@ const FAULTS: Readonly<Record<string, readonly [(native: Native) => Native, laye
   ],
 };
 
+/** moe: MEM*EMEM*E, its first expert layer 1. latent-moe: ME*EMEME and prediction layers of one step, * and E. */
+const EXPERT_FAULTS: typeof FAULTS = {
+  "halves of the router's rows swapped": [refed("moe", "mixer.gate.weight", halves("route")), 1, "route"],
+  "halves of the correction swapped": [
+    refed("moe", "mixer.gate.e_score_correction_bias", halves("correction")),
+    1,
+    "scores",
+  ],
+  "halves of an expert's up swapped": [
+    refed("moe", "mixer.experts.{expert}.up_proj.weight", halves("expert.up")),
+    1,
+    "expert.up.0",
+  ],
+  "halves of an expert's down swapped": [
+    refed("moe", "mixer.experts.{expert}.down_proj.weight", halves("expert.down")),
+    1,
+    "expert.down.0",
+  ],
+  "halves of the shared expert's up swapped": [
+    refed("moe", "mixer.shared_experts.up_proj.weight", halves("shared.up")),
+    1,
+    "shared.up",
+  ],
+  "halves of the shared expert's down swapped": [
+    refed("moe", "mixer.shared_experts.down_proj.weight", halves("shared")),
+    1,
+    "shared",
+  ],
+};
+const LATENT_FAULTS: typeof FAULTS = {
+  "halves of the way in swapped": [
+    refed("moe", "mixer.fc1_latent_proj.weight", halves("latent")),
+    1,
+    "latent",
+  ],
+  "halves of the way out swapped": [
+    refed("moe", "mixer.fc2_latent_proj.weight", halves("routed")),
+    1,
+    "routed",
+  ],
+  "norms of word and hidden state swapped": [renamed("join", "enorm.weight", "hnorm.weight"), 9, "words.u"],
+  "halves of the step's projection swapped": [refed("join", "eh_proj.weight", halves("out")), 9, "out"],
+};
+
 function named(rung: LogitsRung, layer: number, door: string): void {
   score.planted++;
   expect(rung.verdict).toBe("different");
@@ -108,22 +155,63 @@ function named(rung: LogitsRung, layer: number, door: string): void {
 }
 
 describe.each([
-  ["kept", source],
-  ["recast to FP8", fp8],
-] as const)("a wrong use of one side, %s", (_, destination) => {
-  it.each(Object.entries(FAULTS))("%s", async (_, [break_, layer, door]) => {
-    const [right] = nemotronH.forward.natives;
-    named(await logitsRung(source, run(destination, break_(right!)), QUICK), layer, door);
+  ["sharded, kept", source, source, FAULTS],
+  ["sharded, recast to FP8", source, fp8, FAULTS],
+  ["moe, kept", experts.source, experts.source, EXPERT_FAULTS],
+  ["moe, recast to FP8", experts.source, experts.fp8, EXPERT_FAULTS],
+  ["latent-moe, kept", latent.source, latent.source, LATENT_FAULTS],
+  ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS],
+] as const)("a wrong use of one side, %s", (_, right, destination, faults) => {
+  it.each(Object.entries(faults))("%s", async (_, [break_, layer, door]) => {
+    const [native] = nemotronH.forward.natives;
+    named(await logitsRung(right, run(destination, break_(native!)), QUICK), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
-    const rung = await logitsRung(source, destination, QUICK);
+    const rung = await logitsRung(right, destination, QUICK);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new Pool(poolSize(QUICK.memoryBytes!, 1));
     const options = { pool, own: true, advance() {}, signal: undefined };
-    const bytes = await compareBytes({ ...options, a: source, b: destination });
+    const bytes = await compareBytes({ ...options, a: right, b: destination });
     expect(bytes.differences).toEqual([]);
+  });
+});
+
+describe("experts", () => {
+  const up = (expert: number) => `backbone.layers.4.mixer.experts.${expert}.up_proj.weight`;
+  /** The same checkpoint, with two stored tensors found by one another's names. */
+  const confused = (side: Ready, a: string, b: string): Ready => {
+    const { tensors } = side.matched;
+    const other = new Map([...tensors, [a, tensors.get(b)!], [b, tensors.get(a)!]]);
+    return { ...side, matched: { ...side.matched, tensors: other } };
+  };
+
+  it.each([1, 17])(
+    "two permuted are named, each by its own door, whatever %i tokens chose",
+    async (tokens) => {
+      const wrong = confused(experts.source, up(2), up(7));
+      const rung = await logitsRung(experts.source, wrong, { ...QUICK, tokens });
+      named(rung, 4, "expert.up.2");
+      const doors = rung.bad.filter(({ layer }) => layer === 4).map(({ door }) => door);
+      expect(doors).toEqual(expect.arrayContaining(["expert.up.2", "expert.up.7"]));
+      expect(doors.filter((door) => door.startsWith("expert.up"))).toHaveLength(2);
+    },
+  );
+
+  it("the source's choice is followed: a recast's own choices are counted, and move no door", async () => {
+    const options = { ...QUICK, tokens: 130 };
+    const kept = await logitsRung(experts.source, experts.source, options);
+    expect(kept.metrics.routing).toEqual({ flips: 0 });
+    const recast = await logitsRung(experts.source, experts.fp8, options);
+    expect(recast.metrics.routing.flips).toBeGreaterThan(0);
+    expect(recast).toMatchObject({ verdict: "within", bad: [] });
+  });
+
+  it("prediction layers are run, and nothing of the model goes unread", async () => {
+    const { metrics } = await logitsRung(latent.source, latent.source, QUICK);
+    expect(metrics.unread).toEqual([]);
+    expect(metrics.layers.map(({ layer }) => layer)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 9, 10]);
   });
 });
 

@@ -23,7 +23,9 @@ export interface NemotronSettings extends Settings {
   readonly dtMax: number | "Infinity";
 }
 
+/** @throws CONFIG_INVALID where a router cannot choose as the settings ask */
 export function dims(settings: Settings): Dims {
+  refuseRouting(settings);
   const of = (name: string) => (typeof settings[name] === "number" ? settings[name] : 0);
   const inner = of("mambaHeads") * of("mambaHeadDim");
   const groupState = of("groups") * of("state");
@@ -51,9 +53,25 @@ export function dims(settings: Settings): Dims {
     moeFfn: of("moeFfn"),
     moeShared: of("moeShared"),
     latent: of("latent"),
+    topK: of("topK"),
+    routeGroups: of("routeGroups"),
+    routeTopGroups: of("routeTopGroups"),
+    routeNormalise: settings.routeNormalise === true ? 1 : 0,
+    routeScale: of("routeScale"),
     // a latent projection makes routed experts narrower than the stream
     moeWidth: of("latent") || of("hidden"),
   };
+}
+
+/** A group is worth its two best experts, and the groups that are kept must hold enough of them. */
+function refuseRouting({ experts, topK, routeGroups: groups, routeTopGroups: kept }: Settings): void {
+  if (typeof experts !== "number") return;
+  const invalid = (message: string) => new IsologitError("CONFIG_INVALID", message);
+  const size = experts / Number(groups);
+  if (!Number.isInteger(size) || (groups !== 1 && size < 2))
+    throw invalid(`${experts} experts cannot be cut into ${groups} equal groups of at least 2`);
+  if (!(Number(kept) <= Number(groups) && Number(topK) <= size * Number(kept)))
+    throw invalid(`a token cannot choose ${topK} of ${experts} experts in ${kept} of ${groups} groups`);
 }
 
 /** Every layer: the main stack, then each multi-token prediction step's layers, numbered on. */
