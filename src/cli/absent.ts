@@ -16,10 +16,6 @@ export const ABSENT_COMMANDS = [
 
 export const ABSENT_FLAGS = [
   "--calibrate",
-  "--tp",
-  "--pp",
-  "--like",
-  "--vocab-size",
   "--prompt",
   "--reference",
   "--tolerance",
@@ -32,7 +28,6 @@ export const ABSENT_FLAGS = [
   "--commit-message",
   "--create-pr",
   "--device",
-  "--iteration",
   "--keep-going",
 ] as const;
 

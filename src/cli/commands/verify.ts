@@ -1,9 +1,9 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, MACHINE, PROMPT, WATCHED } from "../options.ts";
+import { LIMITS, MACHINE, PROMPT, TELLING, WATCHED } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { limitOptions, promptOptions, runOptions } from "../request.ts";
+import { limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { notAvailable } from "../values.ts";
 import { passed, rootLines, verificationText } from "../verdict.ts";
 
@@ -14,7 +14,7 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge", optional: true },
   ],
-  flags: ["verify", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
+  flags: [...TELLING, "verify", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -33,6 +33,7 @@ export const verify: Command = {
     }
     const report = await session.library.verify(A!, B, {
       ...runOptions(flags, session),
+      ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
       ...(level === undefined ? {} : { verify: level }),
