@@ -7,10 +7,10 @@ import { IsologitError } from "../src/core/errors.ts";
 import { readSmall, type Store } from "../src/core/io.ts";
 import { parseJsonObject } from "../src/core/json.ts";
 import { originIn } from "../src/core/origin.ts";
+import { DIST_MARKER, readWeights } from "./codec/dist-weights.ts";
 import { parseFiddle } from "./codec/fiddle.ts";
 import { nemo2Writer } from "./codec/nemo2-write.ts";
 import { sidecarsIn } from "./codec/tokenizer-files.ts";
-import { METADATA, readDist } from "./codec/torch-dist.ts";
 import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "./codec/yaml-config.ts";
 import type { Format } from "./define.ts";
 
@@ -42,10 +42,10 @@ export const nemo2: Format = {
     const paths = files.map(({ path }) => path);
     const weights = weightsAmong(paths);
     if (weights === undefined) {
-      throw new IsologitError("FORMAT_UNKNOWN", `no ${METADATA} of NeMo 2 weights`, { file: store.url });
+      throw new IsologitError("FORMAT_UNKNOWN", "no weights of NeMo 2", { file: store.url });
     }
     const { config, tokenizer } = await contextOf(store, paths);
-    const { tensors, objects } = await readDist(store, weights);
+    const { tensors, objects } = await readWeights(store, weights);
     const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
     const origin = await originIn(store);
@@ -68,7 +68,9 @@ export const nemo2: Format = {
 
 /** The folder of the weights; undefined where there are none. */
 function weightsAmong(paths: readonly string[]): string | undefined {
-  return ["weights/", ""].find((folder) => paths.includes(folder + METADATA));
+  return ["weights/", ""].find((folder) =>
+    paths.some((path) => path.startsWith(folder) && DIST_MARKER.test(path.slice(folder.length))),
+  );
 }
 
 /** Arguments that fiddle could not express were pickled, code included: they are named and never opened. */

@@ -3,53 +3,42 @@ import type { Rank } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { ConfigRecord } from "./yaml-config.ts";
 
-export interface RankFile {
-  readonly path: string;
-  /** as the folder is called: one to three numbers */
-  readonly numbers: readonly number[];
-}
-
 export interface Ranks {
-  get(file: RankFile): Rank | undefined;
-  /** ranks of the pipeline */
+  /** of each file, in their order */
+  readonly ranks: readonly Rank[];
+  /** of the pipeline */
   readonly stages: number;
-}
-
-/** @param marker  matches the path below `folder` */
-export function rankFilesIn(paths: readonly string[], folder: string, marker: RegExp): RankFile[] {
-  return paths
-    .filter((path) => path.startsWith(folder) && marker.test(path.slice(folder.length)))
-    .map((path) => ({ path, numbers: (/mp_rank_([\d_]+)/.exec(path)?.[1] ?? "").split("_").map(Number) }));
 }
 
 /**
  * A second number counts pipeline stages, or, where there is one stage, expert ranks: the names do not tell, the
- * arguments do.
+ * config does.
  *
+ * @param paths  files in folders with one to three numbers in their names; one or more
  * @throws TENSOR_MISSING where a rank has no file, INDEX_MISMATCH where the names cannot be those of one run
  */
-export function ranksOf(files: readonly RankFile[], args: ConfigRecord): Ranks {
-  const ofExperts =
-    Number(args.pipeline_model_parallel_size ?? 1) <= 1 && Number(args.expert_model_parallel_size ?? 1) > 1;
-  const ranks = new Map<RankFile, Rank>();
-  for (const file of files) {
-    const [tp = 0, second = 0, third] = file.numbers;
-    const rank =
-      ofExperts && third === undefined ? { tp, pp: 0, ep: second } : { tp, pp: second, ep: third ?? 0 };
-    ranks.set(file, rank);
+export function ranksOf(paths: readonly string[], config: ConfigRecord): Ranks {
+  const numbers = paths.map(numbersIn);
+  const stagesSaid = Number(config.pipeline_model_parallel_size ?? 1);
+  const ofExperts = stagesSaid <= 1 && Number(config.expert_model_parallel_size ?? 1) > 1;
+  const ranks = numbers.map(([tp = 0, second = 0, third]) =>
+    ofExperts && third === undefined ? { tp, pp: 0, ep: second } : { tp, pp: second, ep: third ?? 0 },
+  );
+  const sizeOf = (axis: keyof Rank) => 1 + Math.max(...ranks.map((rank) => rank[axis]));
+  const [tp, pp, ep] = [sizeOf("tp"), sizeOf("pp"), sizeOf("ep")];
+  const at = { file: paths[0]! };
+  const distinct = new Set(ranks.map((rank) => `${rank.tp}.${rank.pp}.${rank.ep}`)).size;
+  if (distinct !== ranks.length || new Set(numbers.map(({ length }) => length)).size > 1) {
+    throw new IsologitError("INDEX_MISMATCH", "files of the ranks of two runs lie together", at);
   }
-  const all = [...ranks.values()];
-  const counts = (["tp", "pp", "ep"] as const).map((axis) => 1 + Math.max(...all.map((rank) => rank[axis])));
-  const [tp, pp, ep] = counts as [number, number, number]; // one for each axis
-  const keys = new Set(all.map((rank) => `${rank.tp}.${rank.pp}.${rank.ep}`));
-  if (keys.size !== all.length || new Set(files.map(({ numbers }) => numbers.length)).size > 1) {
-    throw new IsologitError("INDEX_MISMATCH", "files of ranks of two runs lie together", {
-      file: files[0]!.path,
-    });
+  if (tp * pp * ep !== distinct) {
+    const message = `${distinct} files of ranks; ${tp} tensor x ${pp} pipeline x ${ep} expert ranks make ${tp * pp * ep}`;
+    throw new IsologitError("TENSOR_MISSING", message, at);
   }
-  if (tp * pp * ep !== keys.size) {
-    const message = `${keys.size} files of ranks, where ${tp} tensor x ${pp} pipeline x ${ep} expert ranks make ${tp * pp * ep}`;
-    throw new IsologitError("TENSOR_MISSING", message, { file: files[0]!.path });
-  }
-  return { get: (file) => ranks.get(file), stages: pp };
+  return { ranks, stages: pp };
+}
+
+/** `iter_0000100/mp_rank_01_002/x.pt` -> [1, 2]; `tp_rank_01_pp_rank_002/x.ckpt` the same. */
+function numbersIn(path: string): number[] {
+  return (path.split("/").at(-2) ?? "").match(/\d+/g)?.map(Number) ?? [];
 }

@@ -16,56 +16,46 @@ export const METADATA = ".metadata";
 /** Archives looked into at a time: enough to hide the distance to a Hub, few enough for its limits. */
 const ENTRIES_AT_ONCE = 16;
 
-/**
- * What every Megatron model has. What stands before it is the checkpoint's prefix: `module.` in NeMo 2, nothing in
- * Megatron, anything in a bare folder.
- */
-const ANCHOR = "embedding.word_embeddings.weight";
-/** State of the optimizer, one entry for each shard of each moment: left unread, as objects are. */
-const OPTIMIZER = "optimizer.";
-
 export interface DistFolder {
-  /** names without the prefix */
   readonly tensors: readonly Tensor[];
+  /** keys of pickled entries and of tensors that were not wanted; unread */
   readonly objects: readonly string[];
-  /** where the archive of each pickled entry lies, by its whole key */
+  /** where the archive of each pickled entry lies, by its key */
   readonly entries: ReadonlyMap<string, Span>;
-  /** files of the folder that entries lie in, by path in the store */
-  readonly files: readonly string[];
 }
 
 /**
  * @param folder  "" or a path in the store that ends with `/`
+ * @param wanted  keys of the tensors whose entries are looked into
  * @throws codes of exit status 3; each names the file and the tensor
  */
-export async function readDist(store: Store, folder: string): Promise<DistFolder> {
+export async function readDist(
+  store: Store,
+  folder: string,
+  wanted: (key: string) => boolean = () => true,
+): Promise<DistFolder> {
   const at = { file: folder + METADATA };
   const index = parseDistIndex(await small(store, at.file), at);
-  const entries = [
+  await refuseMisplaced(store, folder, [
     ...index.objects.map(({ entry }) => entry),
     ...index.tensors.flatMap(({ chunks }) => chunks.map(({ entry }) => entry)),
-  ];
-  await refuseMisplaced(store, folder, entries);
-  const prefix = prefixOf(index.tensors.map(({ key }) => key));
-  const bare = (key: string) => (key.startsWith(prefix) ? key.slice(prefix.length) : key);
-  const model = index.tensors.filter(({ key }) => !key.startsWith(OPTIMIZER));
-  const unread = index.tensors.filter(({ key }) => key.startsWith(OPTIMIZER));
-  const pieces = await locateAll(store, folder, model);
+  ]);
+  const tensors = index.tensors.filter(({ key }) => wanted(key));
+  const pieces = await locateAll(store, folder, tensors);
   return {
-    tensors: model.map((tensor) => ({
-      name: bare(tensor.key),
-      dtype: tensor.dtype,
-      shape: tensor.shape,
-      pieces: tensor.chunks.map((chunk) => pieces.get(chunk)!), // every chunk of the model was located
+    tensors: tensors.map(({ key, dtype, shape, chunks }) => ({
+      name: key,
+      dtype,
+      shape,
+      pieces: chunks.map((chunk) => pieces.get(chunk)!), // every chunk of these was located
     })),
-    objects: [...index.objects, ...unread].map(({ key }) => bare(key)).sort(),
+    objects: [...index.objects, ...index.tensors.filter(({ key }) => !wanted(key))].map(({ key }) => key),
     entries: new Map(
       index.objects.map(({ key, entry: { path, offset, length } }) => [
         key,
         { file: folder + path, offset, size: length },
       ]),
     ),
-    files: [...new Set(entries.map(({ path }) => folder + path))].sort(),
   };
 }
 
@@ -75,18 +65,6 @@ async function small(store: Store, path: string): Promise<Uint8Array> {
   } catch (error) {
     throw locate(error, { file: path });
   }
-}
-
-/** @throws UNSUPPORTED where two tensors could be the model's embedding */
-function prefixOf(keys: readonly string[]): string {
-  const prefixes = keys
-    .filter((key) => key.endsWith(ANCHOR) && !key.startsWith(OPTIMIZER))
-    .map((key) => key.slice(0, -ANCHOR.length));
-  if (prefixes.length > 1) {
-    const message = `${prefixes.length} tensors are called …${ANCHOR}: more than one model`;
-    throw new IsologitError("UNSUPPORTED", message, { tensor: prefixes[0] + ANCHOR });
-  }
-  return prefixes[0] ?? "";
 }
 
 /** Every entry lies in a file that is there, and no two in the same bytes. */
