@@ -36,7 +36,7 @@ const CONFIGS: Readonly<Record<string, (random: Random) => Config>> = {
       ssm_state_size: 13,
       n_groups: groups,
       conv_kernel: 4,
-      n_routed_experts: few(),
+      n_routed_experts: 1 + few(),
       num_experts_per_tok: 2,
       moe_intermediate_size: 17,
       moe_shared_expert_intermediate_size: 19,
