@@ -5,8 +5,8 @@
 import type { Sealed } from "../../formats/define.ts";
 import { bitsOf, countOf, type Shape } from "../core/dtype.ts";
 import { gather, roleOrigin } from "../core/gather.ts";
-import type { Sources } from "../core/read.ts";
 import type { Layout } from "../core/layout.ts";
+import type { Sources } from "../core/read.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import { Digest } from "../lanes/digest.ts";
 import type { Lane } from "../lanes/pool.ts";
