@@ -6,7 +6,7 @@
  * Every figure includes syncing to disk. As root on Linux the page cache is dropped before each run; elsewhere the
  * figures are warm, and say so. Only ratios within a run mean anything: a virtual machine's disk changes by the hour.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, tmpdir } from "node:os";
@@ -19,7 +19,7 @@ const { values } = parseArgs({
   options: {
     preset: { type: "string", default: "m2,m6" },
     rounds: { type: "string", default: "3" },
-    items: { type: "string", default: "cp,loop,keep,unpack,fp8,bytes,logits,verify" },
+    items: { type: "string", default: "cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,logits,verify" },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
   },
@@ -34,6 +34,10 @@ interface Item {
   readonly aim?: string;
   command(source: string, out: string): readonly string[];
 }
+
+/** Torch's own writer of distributed checkpoints, on the same model; where it is not to be had, the item is left out. */
+const oracle = fileURLToPath(new URL("../../../../shared/oracle", import.meta.url));
+const hasOracle = existsSync(`${oracle}/run`) && spawnSync(`${oracle}/run`, ["true"]).status === 0;
 
 const memory = ["--memory", values.memory];
 const ours = (...args: readonly string[]) => [
@@ -65,6 +69,21 @@ const ITEMS: Readonly<Record<string, Item>> = {
     command: (source, out) =>
       ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off"),
   },
+  nemo2: {
+    title: "convert to nemo2, --verify off",
+    aim: "<= 1.3 x cp, <= 400 MiB",
+    command: (source, out) => ours("convert", source, out, "--to", "nemo2", "--verify", "off"),
+  },
+  unnemo: {
+    title: "nemo2 back to hf, --verify off",
+    aim: "<= 1.3 x cp, <= 400 MiB",
+    command: (source, out) => ours("convert", `${source}-nemo2`, out, "--to", "hf", "--verify", "off"),
+  },
+  dcp: {
+    title: "torch.distributed.checkpoint, hf to nemo2",
+    aim: ">= 2 x ours",
+    command: (source, out) => [`${oracle}/run`, "python3", `${oracle}/peers/torch_to_dcp.py`, source, out],
+  },
   bytes: {
     title: "verify hf packed, --verify bytes",
     command: (source) => ours("verify", source, `${source}.isologit`, "--verify", "bytes"),
@@ -85,7 +104,11 @@ interface Run {
 }
 
 async function main(): Promise<void> {
-  const items = values.items.split(",").map((id) => ({ id, ...(ITEMS[id] ?? unknown(id)) }));
+  const items = values.items
+    .split(",")
+    .filter((id) => id !== "dcp" || hasOracle)
+    .map((id) => ({ id, ...(ITEMS[id] ?? unknown(id)) }));
+  if (!hasOracle) console.log("without torch: there is no ../shared/oracle, or its userland is not built");
   const cold = await dropCaches();
   const [cpu] = cpus();
   console.log(
@@ -97,6 +120,8 @@ async function main(): Promise<void> {
     if (!existsSync(join(source, "config.json"))) await synthesize(source, { ...preset(name), seed: 0 });
     if (!existsSync(`${source}.isologit`))
       await run(ours("convert", source, `${source}.isologit`, "--verify", "off"));
+    if (items.some(({ id }) => id === "unnemo") && !existsSync(`${source}-nemo2`))
+      await run(ours("convert", source, `${source}-nemo2`, "--to", "nemo2", "--verify", "off"));
     const runs = new Map<string, Run[]>(items.map(({ id }) => [id, []]));
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const item of items) runs.get(item.id)!.push(await measured(item, source));
