@@ -226,6 +226,27 @@ export interface InspectedTensor {
   readonly scale?: string;
 }
 
+export type Severity = "note" | "warning" | "error" | "danger";
+
+/** Something wrong with a checkpoint. `rule` is stable: scripts may look for it. */
+export interface Finding {
+  readonly rule: string;
+  readonly severity: Severity;
+  readonly at: { readonly file: string; readonly tensor: string | null; readonly offset: number | null };
+  readonly message: string;
+}
+
+/** `ok`: no finding is an error or a danger. */
+export interface ScanReport {
+  readonly ok: boolean;
+  readonly findings: readonly Finding[];
+}
+
+export interface ScanOptions extends RunOptions {
+  /** look at everything, instead of stopping at the first damaged file */
+  readonly keepGoing?: boolean;
+}
+
 export interface DoctorReport {
   readonly node: string;
   readonly platform: string;

@@ -12,6 +12,8 @@ export type {
   PlanOptions,
   PlanReport,
   RunOptions,
+  ScanOptions,
+  ScanReport,
   VerifyOptions,
   VerifyReport,
 } from "./api.ts";
@@ -25,5 +27,6 @@ export { openCheckpoint } from "./open.ts";
 export { doctor } from "./survey/doctor.ts";
 export { formats } from "./survey/formats.ts";
 export { inspect } from "./survey/inspect.ts";
+export { scan } from "./survey/scan.ts";
 export { logits } from "./verify/logits.ts";
 export { verify } from "./verify/verify.ts";

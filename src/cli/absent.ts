@@ -6,7 +6,6 @@
 export const ABSENT_COMMANDS = [
   "check",
   "diff",
-  "scan",
   "generate",
   "download",
   "upload",
@@ -28,7 +27,6 @@ export const ABSENT_FLAGS = [
   "--commit-message",
   "--create-pr",
   "--device",
-  "--keep-going",
 ] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */

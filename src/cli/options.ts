@@ -80,6 +80,7 @@ export const FLAGS = {
     "also write the hidden state after every layer, and the experts chosen",
   ),
   tensors: toggle("model", "--tensors", "list every tensor"),
+  keepGoing: toggle("check", "--keep-going", "report everything, past the first damaged file"),
   kernels: toggle("check", "--kernels", "run every kernel's cases against the float64 oracle"),
   verify: check(
     "--verify <level>",

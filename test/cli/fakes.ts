@@ -134,6 +134,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
         ? { tensors: [{ name: "backbone.D", role: "ssm.d", layer: 0, dtype: "F32", shape: [8] }] }
         : {}),
     }),
+    scan: async () => ({ ok: true, findings: [] }),
     doctor: async ({ kernels } = {}) => ({
       node: "v20.20.2",
       platform: "linux x64",

@@ -64,6 +64,8 @@ describe("one command is one call, with the options that were given and no other
     ],
     ["inspect a", "inspect", ["a"], {}],
     ["inspect a --tensors --verbose", "inspect", ["a"], { tensors: true }],
+    ["scan a", "scan", ["a"], { keepGoing: false }],
+    ["scan a --keep-going", "scan", ["a"], { keepGoing: true }],
     ["doctor", "doctor", [], {}],
     [
       "doctor --kernels --threads 2 --backend auto",

@@ -11,6 +11,7 @@ const GOOD: Readonly<Record<string, string>> = {
   recast: "recast a b --dtype bf16",
   verify: "verify a b",
   inspect: "inspect a",
+  scan: "scan a",
   plan: "plan a b.isologit",
   logits: "logits a",
   doctor: "doctor",

@@ -7,6 +7,17 @@ import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
 import { plan } from "./plan.ts";
 import { recast } from "./recast.ts";
+import { scan } from "./scan.ts";
 import { verify } from "./verify.ts";
 
-export const commands: readonly Command[] = [convert, recast, verify, inspect, plan, logits, doctor, formats];
+export const commands: readonly Command[] = [
+  convert,
+  recast,
+  verify,
+  inspect,
+  scan,
+  plan,
+  logits,
+  doctor,
+  formats,
+];
