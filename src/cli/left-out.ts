@@ -8,7 +8,10 @@ export function leftOut({ dropped, padding }: Pick<ConvertReport, "dropped" | "p
   const rows = (count: number, what: string) =>
     count === 0 ? [] : [`${counted(count, "row")} of padding ${what}, of the token table and of the head`];
   return [
-    ["left out", dropped.map(({ why, entries }) => `${counted(entries, "entry", "entries")}: ${visible(why)}`)],
+    [
+      "left out",
+      dropped.map(({ why, entries }) => `${counted(entries, "entry", "entries")}: ${visible(why)}`),
+    ],
     ["padding", [...rows(padding.cut, "cut"), ...rows(padding.added, "added")]],
   ];
 }

@@ -43,9 +43,21 @@ const talk = group("talk");
 
 /** Keyed as commander names their values. */
 export const FLAGS = {
-  vocabSize: source("--vocab-size <n>", "true size of the vocabulary, where only padded rows are stored", integer(1, 2 ** 31)),
-  like: source("--like <dir>", "config, tokenizer and side files of another checkpoint of such a model", text),
-  iteration: source("--iteration <n>", "which iteration of a training run (default: the latest)", integer(0, Number.MAX_SAFE_INTEGER)),
+  vocabSize: source(
+    "--vocab-size <n>",
+    "true size of the vocabulary, where only padded rows are stored",
+    integer(1, 2 ** 31),
+  ),
+  like: source(
+    "--like <dir>",
+    "config, tokenizer and side files of another checkpoint of such a model",
+    text,
+  ),
+  iteration: source(
+    "--iteration <n>",
+    "which iteration of a training run (default: the latest)",
+    integer(0, Number.MAX_SAFE_INTEGER),
+  ),
   tp: model("--tp <n>", "tensor parallel ranks that the weights are cut for (default: 1)", integer(1, 4096)),
   pp: model("--pp <n>", "megatron: pipeline stages (default: 1)", integer(1, 4096)),
   to: model("--to <format>", "format to write; may be left out where DST's ending says it", text),

@@ -136,7 +136,10 @@ async function converted(
     }
     if (planned.restored && isAnothers(checkpoint, verification)) {
       await staging.discard();
-      watch({ type: "warning", message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored` });
+      watch({
+        type: "warning",
+        message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
+      });
       return await converted(source, destination, { ...options, resume: false }, false);
     }
     await writeRoot(planned, staging, verification);

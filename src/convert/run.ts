@@ -166,7 +166,8 @@ class Work {
     const [job] = jobs as [Job];
     const parts = jobs.map((one) => ({ job: one, place: places.get(tensorKey(one.tensor))! }));
     try {
-      if (jobs.length > 1) return await scatter(this.#running, this.#sources, this.#lane, parts.map(ofColumns));
+      if (jobs.length > 1)
+        return await scatter(this.#running, this.#sources, this.#lane, parts.map(ofColumns));
       const { place } = parts[0]!;
       return [await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place))];
     } catch (error) {

@@ -45,7 +45,10 @@ export const ERRORS = {
   TENSOR_UNKNOWN: { exit: 3, next: "check that config.json and the weights belong together" },
   TENSOR_MISSING: { exit: 3, next: "check that config.json and the weights belong together" },
   SHAPE_MISMATCH: { exit: 3, next: "check that config.json and the weights belong together" },
-  REPLICA_DIFFERS: { exit: 3, next: "fetch the ranks' files again, of one iteration; they do not belong together" },
+  REPLICA_DIFFERS: {
+    exit: 3,
+    next: "fetch the ranks' files again, of one iteration; they do not belong together",
+  },
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },
   OVERFLOW: { exit: 3, next: "use --dtype bf16, or pass --allow-overflow to store infinities" },

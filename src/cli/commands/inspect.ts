@@ -18,7 +18,12 @@ export const inspect: Command = {
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
     const tensors = flags.tensors === undefined ? {} : { tensors: flags.tensors };
-    const report = await session.library.inspect(SRC!, { watch, signal, ...sourceOptions(flags), ...tensors });
+    const report = await session.library.inspect(SRC!, {
+      watch,
+      signal,
+      ...sourceOptions(flags),
+      ...tensors,
+    });
     return { report, exit: 0, text: (view) => inspectText(report, view) };
   },
 };
