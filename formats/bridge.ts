@@ -23,6 +23,7 @@ const NEMO_CONTEXT = /^context\//;
 export const bridge: Format = {
   id: "bridge",
   title: "Megatron distributed checkpoint (torch_dist; reads zarr)",
+  iterations: true,
 
   async detect(store) {
     const paths = (await store.list()).map(({ path }) => path);

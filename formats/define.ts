@@ -88,22 +88,26 @@ export interface Writer {
   readonly endings: readonly string[];
   /** which side files it has a place for; absent: all. The others travel under ORIGIN_FOLDER */
   takes?(path: string): boolean;
+  /** what is put behind the file to hold its certificate; absent: a folder, in which it is a file */
+  trailer?(certificate: Uint8Array): Uint8Array;
   place(wanted: Manifest): Placement;
   /** The bytes of `placement.seals`, in their order. Absent where a format has none. */
   seal?(wanted: Manifest, placement: Placement, sealed: ReadonlyMap<string, Sealed>): readonly Uint8Array[];
 }
 
 export interface ReadOptions {
-  /** of a folder with several: which iteration; default the latest */
+  /** given only to formats with `iterations`; default the latest */
   readonly iteration?: number;
 }
 
 export interface Format {
   readonly id: string;
   readonly title: string;
+  /** a folder may hold several steps of a training run */
+  readonly iterations?: true;
   /** Decided from names and first bytes alone. */
   detect(store: Store): Promise<"yes" | "maybe" | "no">;
-  /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset; USAGE for an option it lacks */
+  /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset */
   read(store: Store, options?: ReadOptions): Promise<Checkpoint>;
   /** absent: read-only */
   readonly writes?: Writer;

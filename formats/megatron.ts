@@ -21,6 +21,7 @@ const CHECKPOINT_VERSION = 3;
 export const megatron: Format = {
   id: "megatron",
   title: "Megatron-LM ranks (mp_rank_*)",
+  iterations: true,
 
   async detect(store) {
     const paths = (await store.list()).map(({ path }) => path);

@@ -4,7 +4,11 @@ export { formats as formatList } from "../formats/index.ts";
 export type {
   ConvertOptions,
   ConvertReport,
+  DiffOptions,
+  DiffReport,
   DoctorReport,
+  FindingsOptions,
+  FindingsReport,
   FormatsReport,
   InspectReport,
   LogitsOptions,
@@ -12,8 +16,6 @@ export type {
   PlanOptions,
   PlanReport,
   RunOptions,
-  ScanOptions,
-  ScanReport,
   VerifyOptions,
   VerifyReport,
 } from "./api.ts";
@@ -24,6 +26,8 @@ export type { Event } from "./core/events.ts";
 export type { Family } from "./families/define.ts";
 export { families as familyList } from "./families/index.ts";
 export { openCheckpoint } from "./open.ts";
+export { check } from "./survey/check.ts";
+export { diff } from "./survey/diff.ts";
 export { doctor } from "./survey/doctor.ts";
 export { formats } from "./survey/formats.ts";
 export { inspect } from "./survey/inspect.ts";

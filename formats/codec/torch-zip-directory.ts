@@ -225,13 +225,14 @@ function wideFields(extra: Uint8Array, at: Place): bigint[] {
 function checked(entries: readonly Omit<ZipEntry, "limit">[], directoryAt: number, file: string): ZipEntry[] {
   const names = new Set<string>();
   for (const { name, offset } of entries) {
-    if (names.has(name)) {
+    // torch's own reader finds entries whatever their case
+    if (names.has(name.toLowerCase())) {
       throw new IsologitError("DUPLICATE_NAME", `two entries of the archive are named ${name}`, {
         file,
         offset,
       });
     }
-    names.add(name);
+    names.add(name.toLowerCase());
   }
   const sorted = entries.toSorted((a, b) => a.offset - b.offset);
   return sorted.map((entry, i) => {

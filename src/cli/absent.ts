@@ -3,21 +3,10 @@
  * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
  */
 
-export const ABSENT_COMMANDS = [
-  "check",
-  "diff",
-  "generate",
-  "download",
-  "upload",
-  "cache",
-  "completion",
-] as const;
+export const ABSENT_COMMANDS = ["generate", "download", "upload", "cache", "completion"] as const;
 
 export const ABSENT_FLAGS = [
   "--calibrate",
-  "--prompt",
-  "--reference",
-  "--tolerance",
   "--report",
   "--include",
   "--exclude",
@@ -26,7 +15,6 @@ export const ABSENT_FLAGS = [
   "--private",
   "--commit-message",
   "--create-pr",
-  "--device",
 ] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */

@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
-import type { Checkpoint } from "../core/checkpoint.ts";
+import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
@@ -13,7 +13,10 @@ import { families as allFamilies } from "../families/index.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
-import { refuseUnverifiable, verifyCheckpoints } from "../verify/verify.ts";
+import { encodeCertificate } from "../verify/certificate.ts";
+import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
+import { readKey } from "../verify/signature.ts";
+import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
 import {
   bytesRead,
@@ -79,6 +82,9 @@ async function converted(
   const { format, checkpoint, planned } = await prepare(source, destination, options, restore);
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   const level = options.verify ?? "logits";
+  if (level === "off" && options.sign !== undefined)
+    throw new IsologitError("USAGE", "--sign has no certificate to sign where --verify is off");
+  const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
   const { verify: _, ...shared } = options;
   if (level !== "off") {
     await refuseUnverifiable(checkpoint, plannedCheckpoint(planned), { ...shared, verify: level });
@@ -109,16 +115,17 @@ async function converted(
     padding: planned.padding,
     ...(staged !== null && { staged }),
   });
-  const verified = async (path: string): Promise<VerifyReport | null> => {
+  const verified = async (path: string): Promise<Proof | null> => {
     if (level === "off") return null;
     const written = await openCheckpoint(path, [format]);
-    return verifyCheckpoints(checkpoint, written, { ...shared, verify: level }, true);
+    return prove(checkpoint, written, { ...shared, verify: level }, true);
   };
 
   const { container } = format.writes;
   const target = { destination, container, overwrite: options.overwrite ?? false };
   if (options.resume === true && (await isFinished(target))) {
-    return report(await verified(destination), null, false); // an earlier run finished: nothing to do but look
+    const proof = await verified(destination);
+    return report(proof?.report ?? null, null, false); // an earlier run finished: nothing to do but look
   }
   const staging = await Staging.open({
     ...target,
@@ -129,12 +136,12 @@ async function converted(
   });
   try {
     await write(planned, format, staging, options);
-    const verification = await verified(staging.content);
-    if (verification !== null && verification.verdict !== "same" && verification.verdict !== "within") {
-      await staging[Symbol.asyncDispose]();
-      return report(verification, staging.folder, true);
+    const proof = await verified(staging.content);
+    if (proof === null) {
+      await staging.finish();
+      return report(null, null, true);
     }
-    if (planned.restored && isAnothers(checkpoint, verification)) {
+    if (planned.restored && isAnothers(checkpoint, proof.report)) {
       await staging.discard();
       watch({
         type: "warning",
@@ -142,9 +149,15 @@ async function converted(
       });
       return await converted(source, destination, { ...options, resume: false }, false);
     }
-    await writeRoot(planned, staging, verification);
+    await writeRoot(planned, staging, proof.report);
+    const certificate = await certify(proof, { plan: planned.id, version, key, signal: options.signal });
+    if (certificate === null) {
+      await staging[Symbol.asyncDispose]();
+      return report(proof.report, staging.folder, true);
+    }
+    await putCertificate(encodeCertificate(certificate), format, staging, planned);
     await staging.finish();
-    return report(verification, null, true);
+    return report({ ...proof.report, certificate: certificateReport(certificate) }, null, true);
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
@@ -240,6 +253,20 @@ async function writeRoot(
 function isAnothers({ origin }: Checkpoint, verification: VerifyReport | null): boolean {
   const root = verification?.roots.a ?? null;
   return origin !== undefined && origin.root !== "" && root !== null && origin.root !== root;
+}
+
+/** In the staged folder, or behind the staged file. */
+async function putCertificate(
+  certificate: Uint8Array,
+  { writes }: Written,
+  staging: Staging,
+  { placement }: Plan,
+): Promise<void> {
+  const [path, bytes] =
+    writes.trailer === undefined ? [CERTIFICATE_FILE, certificate] : ["", writes.trailer(certificate)];
+  const before = placement.files.find((file) => file.path === path)?.size ?? 0;
+  await staging.create(path, before + bytes.byteLength);
+  await staging.writeAt(path, before, bytes);
 }
 
 function sourceBytes(checkpoint: Checkpoint): number {

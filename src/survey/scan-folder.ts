@@ -4,6 +4,7 @@ import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises
 import { basename, dirname, join, relative, sep } from "node:path";
 import type { Finding } from "../api.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import { finding } from "./findings.ts";
 
 /** As `fileStore`: a zarr checkpoint has some 100,000 files. */
 const MAX_ENTRIES = 1_000_000;
@@ -34,7 +35,10 @@ export async function lookAround(address: string): Promise<Found> {
     throw fromSystem(error, { file: address });
   }
   const path = basename(address);
-  return { files: [], findings: [finding("special-file", "error", path, "neither a file nor a folder")] };
+  return {
+    files: [],
+    findings: [finding("special-file", "error", { file: path }, "neither a file nor a folder")],
+  };
 }
 
 async function walk(root: string): Promise<Found> {
@@ -57,7 +61,7 @@ async function walk(root: string): Promise<Found> {
         findings.push(...(await aboutFile(join(root, path), path)));
       } else
         findings.push(
-          finding("special-file", "error", path, `${kindOf(entry)}; reading it could wait forever`),
+          finding("special-file", "error", { file: path }, `${kindOf(entry)}; reading it could wait forever`),
         );
     }
   }
@@ -74,15 +78,16 @@ async function aboutLink(
   const where = join(root, path);
   const target = await readlink(where);
   const lands = await realpath(where).catch(() => null);
-  if (lands === null) return [finding("symlink", "error", path, `a link to ${target}, where nothing is`)];
+  if (lands === null)
+    return [finding("symlink", "error", { file: path }, `a link to ${target}, where nothing is`)];
   const isFile = (await stat(where)).isFile();
   if (CACHE_BLOB.test(target) && basename(dirname(lands)) === "blobs" && isFile) {
     files.push({ path, where: lands });
     return [];
   }
   const inside = lands === real || relative(real, lands).split(sep)[0] !== "..";
-  if (inside) return [finding("symlink", "warning", path, `a link to ${target}`)];
-  return [finding("symlink", "error", path, `a link out of the folder, to ${target}`)];
+  if (inside) return [finding("symlink", "warning", { file: path }, `a link to ${target}`)];
+  return [finding("symlink", "error", { file: path }, `a link out of the folder, to ${target}`)];
 }
 
 async function aboutFile(where: string, path: string): Promise<Finding[]> {
@@ -90,15 +95,18 @@ async function aboutFile(where: string, path: string): Promise<Finding[]> {
   const { mode, size } = await lstat(where);
   const start = await firstBytes(where);
   const name = basename(path);
-  if (PROGRAM.test(start)) findings.push(finding("executable", "error", path, "a program or a script"));
+  if (PROGRAM.test(start))
+    findings.push(finding("executable", "error", { file: path }, "a program or a script"));
   else if ((mode & constants.S_IXUSR) !== 0 && !/\.py$/i.test(name)) {
-    findings.push(finding("executable", "warning", path, "it is marked as executable"));
+    findings.push(finding("executable", "warning", { file: path }, "it is marked as executable"));
   }
   if (/\.(py|pyc|pyd|so|dll|dylib)$/i.test(name)) {
     const severity = /\.py$/i.test(name) ? "warning" : "error";
-    findings.push(finding("remote-code", severity, path, "code that comes with the checkpoint"));
+    findings.push(finding("remote-code", severity, { file: path }, "code that comes with the checkpoint"));
   } else if (findings.length === 0 && size > 0 && !EXPECTED.test(name) && !EXPECTED_NAME.test(name)) {
-    findings.push(finding("unexpected-file", "warning", path, "no part of a checkpoint that is known"));
+    findings.push(
+      finding("unexpected-file", "warning", { file: path }, "no part of a checkpoint that is known"),
+    );
   }
   return findings;
 }
@@ -111,8 +119,4 @@ async function firstBytes(where: string): Promise<string> {
 
 function kindOf(entry: Dirent): string {
   return entry.isFIFO() ? "a pipe" : entry.isSocket() ? "a socket" : "a device";
-}
-
-function finding(rule: string, severity: Finding["severity"], file: string, message: string): Finding {
-  return { rule, severity, at: { file, tensor: null, offset: null }, message };
 }

@@ -69,7 +69,7 @@ const WIDE_BYTES = 76;
 async function scanEntry(archive: ByteSource, entry: ZipEntry, base: number, report: Report): Promise<void> {
   const { file } = report;
   const at = { file, tensor: null, offset: base + entry.offset };
-  if (/\.py$/.test(entry.name)) {
+  if (/\.py$/i.test(entry.name)) {
     report.add({
       rule: "archive-code",
       severity: "warning",
@@ -77,70 +77,86 @@ async function scanEntry(archive: ByteSource, entry: ZipEntry, base: number, rep
       message: `the archive holds code, ${entry.name}`,
     });
   }
-  if (!/\.pkl$/.test(entry.name)) return;
+  if (!/\.pkl$/i.test(entry.name)) return; // torch finds its entries whatever their case
   try {
-    scanPickles(await bytesOf(archive, entry, file), base + entry.offset, report, "one");
+    const { bytes, placeOf } = await pickleIn(archive, entry, file);
+    scanPickles(bytes, (index) => base + placeOf(index), report, "one");
   } catch (error) {
     report.damaged(error);
   }
 }
 
-/** As other software reads them: it inflates what torch itself never deflates. */
-async function bytesOf(archive: ByteSource, entry: ZipEntry, file: string): Promise<Uint8Array> {
+/** As other software reads them: it inflates what torch itself never deflates. An inflated byte has its entry's place. */
+async function pickleIn(archive: ByteSource, entry: ZipEntry, file: string) {
   const at = { file, offset: entry.offset };
   if (entry.size > MAX_PICKLE_BYTES) {
-    throw new IsologitError(
-      "LIMIT_EXCEEDED",
-      `${entry.name} has ${entry.size} bytes; at most ${MAX_PICKLE_BYTES} are read`,
-      at,
-    );
+    const message = `${entry.name} has ${entry.size} bytes; at most ${MAX_PICKLE_BYTES} are read`;
+    throw new IsologitError("LIMIT_EXCEEDED", message, at);
   }
-  const span = await locateRaw(archive, entry, file);
-  const bytes = await readRange(archive, span.offset, span.size);
-  if (entry.method !== 8) return bytes;
+  const { offset, size } = await locateRaw(archive, entry, file);
+  const bytes = await readRange(archive, offset, size);
+  if (entry.method !== 8) return { bytes, placeOf: (index: number) => offset + index };
   try {
-    return inflateRawSync(bytes, { maxOutputLength: MAX_PICKLE_BYTES });
+    return {
+      bytes: inflateRawSync(bytes, { maxOutputLength: MAX_PICKLE_BYTES }),
+      placeOf: () => offset,
+    };
   } catch (cause) {
     throw new IsologitError("ARCHIVE_INVALID", `entry ${entry.name} does not inflate`, at, { cause });
   }
 }
 
-/** Pickles one after the other, from the start of a file: torch's old format has five, then weights. */
+/** Pickles one after the other, from the start of a file. */
 export async function scanBare(source: ByteSource, report: Report): Promise<void> {
-  scanPickles(await readRange(source, 0, Math.min(source.size, MAX_BARE_BYTES)), 0, report, "many");
+  const bytes = await readRange(source, 0, Math.min(source.size, MAX_BARE_BYTES));
+  scanPickles(bytes, (index) => index, report, "many");
 }
 
-function scanPickles(bytes: Uint8Array, base: number, report: Report, count: "one" | "many"): void {
-  const uses = new Map<string, { use: GlobalUse; times: number }>();
+/** What torch began its files with before version 1.6; the pickle may spell the number in many ways. */
+const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
+/** Such a file has this many pickles, then weights. */
+const LEGACY_PICKLES = 5;
+
+/**
+ * @param placeOf where in the file a byte of the pickles lies
+ * @param count   "many": what lies behind the first may be a pickle or anything else
+ */
+function scanPickles(
+  bytes: Uint8Array,
+  placeOf: (index: number) => number,
+  report: Report,
+  count: "one" | "many",
+): void {
+  const uses = new Map<string, GlobalUse>();
   const onGlobal = (use: GlobalUse) => {
-    if (use.listed) return;
     const known = uses.get(use.name);
     // where it is first called, else where it is first named
-    uses.set(use.name, {
-      use: known?.use.called === false && use.called ? use : (known?.use ?? use),
-      times: (known?.times ?? 0) + 1,
-    });
+    if (!use.listed && (known === undefined || (use.called && !known.called))) uses.set(use.name, use);
   };
   let fault: unknown = null;
-  for (let at = 0; ; ) {
+  /** pickles that must be there, for a loader reads them */
+  let due = 1;
+  for (let i = 0, at = 0; i < due || (count === "many" && due === 1 && at < bytes.byteLength); i++) {
     const before = uses.size;
     try {
-      at += readPickle(bytes.subarray(at), { file: report.file, base: base + at, onGlobal }).end;
+      const { value, end } = readPickle(bytes.subarray(at), { file: report.file, base: at, onGlobal });
+      if (count === "many" && i === 0 && value === LEGACY_MAGIC) due = LEGACY_PICKLES;
+      at += end;
     } catch (error) {
-      // What follows the first may be weights: then no name was found in them either.
-      if (at === 0 || uses.size > before) fault = error;
+      if (i < due || uses.size > before) fault = placed(error, placeOf);
       break;
     }
-    if (count === "one" || bytes[at] !== 0x80) break;
   }
-  for (const { use } of uses.values()) {
-    const { rule, severity, what } = verdictOn(use.name, use.called);
-    report.add({
-      rule,
-      severity,
-      at: { file: report.file, tensor: null, offset: use.offset },
-      message: `a plain unpickler ${what}`,
-    });
+  for (const { name, called, offset } of uses.values()) {
+    const { rule, severity, what } = verdictOn(name, called);
+    const at = { file: report.file, tensor: null, offset: placeOf(offset) };
+    report.add({ rule, severity, at, message: `a plain unpickler ${what}` });
   }
   if (fault !== null) report.damaged(fault);
+}
+
+function placed(error: unknown, placeOf: (index: number) => number): unknown {
+  if (!(error instanceof IsologitError) || error.at.offset === undefined) return error;
+  const { code, message, at, cause, next } = error;
+  return new IsologitError(code, message, { ...at, offset: placeOf(error.at.offset) }, { cause, next });
 }

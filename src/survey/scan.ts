@@ -2,17 +2,18 @@
 import { basename } from "node:path";
 import { tarStore } from "../../formats/codec/tar.ts";
 import { readTorch } from "../../formats/codec/torch-zip.ts";
-import type { Finding, ScanOptions, ScanReport } from "../api.ts";
+import type { Finding, FindingsOptions, FindingsReport } from "../api.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { fileStore } from "../io/file.ts";
 import { spooled } from "../io/spool.ts";
+import { isOk } from "./findings.ts";
 import { lookAround } from "./scan-folder.ts";
 import { type Report, scanBare, scanZips } from "./scan-pickles.ts";
 import { findingsIn, MAX_TEXT_BYTES } from "./scan-text.ts";
 
 /** Files that hold pickles, whatever they start with. */
-const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|ckpt))$/i;
+const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|bin|ckpt))$/i;
 /** Files that torch.save writes. */
 const TORCH = /\.(pt|pth|bin|ckpt)$/i;
 const ARCHIVES = /\.(nemo|tar|tgz)$/i;
@@ -27,7 +28,7 @@ class Stop extends Error {}
  * @param source a folder, or a file of any kind
  * @throws NOT_FOUND, IO_FAILED; what is wrong with the files themselves are findings
  */
-export async function scan(source: string, options: ScanOptions = {}): Promise<ScanReport> {
+export async function scan(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
   const { files, findings: around } = await lookAround(source);
   const findings: Finding[] = [...around];
   try {
@@ -38,10 +39,10 @@ export async function scan(source: string, options: ScanOptions = {}): Promise<S
   } catch (error) {
     if (!(error instanceof Stop)) throw error;
   }
-  return { ok: !findings.some(({ severity }) => severity === "error" || severity === "danger"), findings };
+  return { ok: isOk(findings), findings };
 }
 
-function reportOn(file: string, findings: Finding[], options: ScanOptions): Report {
+function reportOn(file: string, findings: Finding[], options: FindingsOptions): Report {
   const add = (finding: Finding) => {
     if (findings.push(finding) >= MAX_FINDINGS) throw new Stop();
   };

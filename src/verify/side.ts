@@ -11,7 +11,7 @@ import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { Dims, Feed, Forward, KernelStage, Layer, Native, Stage } from "../families/define.ts";
-import type { Dealing } from "./dealing.ts";
+import type { Dealt } from "./dealing.ts";
 import type { Rounding } from "./rounding.ts";
 import { type Part, type Place, Stored } from "./stored.ts";
 
@@ -106,9 +106,30 @@ export class Side {
     return this.#stored.head;
   }
 
+  /** The token table, [vocab, hidden]. */
+  get table(): Tensor {
+    return this.#stored.embedding;
+  }
+
+  /** What feeds any of `streams` at a place, and of which expert where it is of several. */
+  parts(place: Place, streams: readonly string[], expert?: number): readonly Part[] {
+    return this.#stored.parts(place, streams, expert);
+  }
+
+  /** The names of the stored tensors that a stage draws on to make a stream. */
+  makers(stage: Stage, place: Place, stream: string, expert?: number): readonly string[] {
+    const multiplies = stage.op === "linear" || stage.op === "experts";
+    const drawn = stage.op === "kernel" ? stage.parameters : multiplies ? [stream] : [];
+    return this.#stored.parts(place, drawn, expert).map(({ tensor }) => tensor.name);
+  }
+
   /** The token table's rows for `ids`: [tokens, hidden] F32. */
-  async embed(ids: readonly number[], weights: StreamSet["weights"], output: Region): Promise<void> {
-    const tensor = this.#stored.embedding;
+  async embed(
+    ids: readonly number[],
+    weights: StreamSet["weights"],
+    output: Region,
+    tensor = this.table,
+  ): Promise<void> {
     const hidden = tensor.shape[1]!;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
       for (const [t, id] of ids.entries()) {
@@ -122,20 +143,20 @@ export class Side {
    *
    * @param dealing of this layer's tokens, where its stages are of experts
    */
-  async run(stage: Stage, place: Place, sets: readonly StreamSet[], dealing?: Dealing): Promise<void> {
+  async run(stage: Stage, place: Place, sets: readonly StreamSet[], dealing?: Dealt): Promise<void> {
     switch (stage.op) {
       case "kernel":
         for (const set of sets) await this.#kernel(stage, place, set, dealing);
         return;
       case "linear": {
         const products = this.#parts(place, stage.to).map((part) => product(part, 0, this.#o.tokens));
-        return this.#multiply(products, stage.from, sets);
+        return this.#multiply(products, stage.from, sets, place);
       }
       case "experts": {
         const products = dealing!.experts.flatMap(({ expert, from, count }) =>
           this.#parts(place, [stage.to], expert).map((part) => product(part, from, count)),
         );
-        return this.#multiply(products, stage.from, sets);
+        return this.#multiply(products, stage.from, sets, place);
       }
       case "deal":
         for (const { inputs, outputs } of sets) {
@@ -175,16 +196,34 @@ export class Side {
     hi: number,
     sets: readonly StreamSet[],
     outputs: readonly Region[],
+    place = this.head,
   ): Promise<void> {
     const blocks = sets.map(({ inputs, weights }, i) => ({
       ...{ inputs, weights },
       outputs: new Map([["logits", outputs[i]!]]),
     }));
-    const products = this.#parts(this.head, ["logits"]).map(({ tensor, feeds }) => {
+    const products = this.#parts(place, ["logits"]).map(({ tensor, feeds }) => {
       const within = feeds.map((feed) => clipped(feed, lo, hi));
       return product({ tensor, feeds: within }, 0, this.#o.tokens);
     });
-    await this.#multiply(products, from, blocks, hi - lo);
+    await this.#multiply(products, from, blocks, place, hi - lo);
+  }
+
+  /** Whether two runs of `count` elements, of one stored tensor or of two, are the same bytes. */
+  async alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
+    let same = true;
+    // Through the backend, though nothing is computed: one that only counts memory has no bytes to read.
+    await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
+      const [left, right] = await Promise.all(
+        [[a, atA] as const, [b, atB] as const].map(async ([tensor, at]) => {
+          const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
+          await this.#o.sources.read(extentsOf(tensor, at, at + count), bytes, this.#o.signal);
+          return bytes;
+        }),
+      );
+      same = left!.equals(right!);
+    });
+    return same;
   }
 
   /** Lets a layer's vectors go. */
@@ -215,15 +254,10 @@ export class Side {
     return parts;
   }
 
-  async #kernel(
-    stage: KernelStage,
-    place: Place,
-    set: StreamSet,
-    dealing: Dealing | undefined,
-  ): Promise<void> {
+  async #kernel(stage: KernelStage, place: Place, set: StreamSet, dealing: Dealt | undefined): Promise<void> {
     const { backend, dims, tokens, forward } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
-    for (const name of stage.parameters) inputs.push(await this.#parameter(name, place, set.weights));
+    for (const name of stage.parameters) inputs.push(await this.parameter(name, place, set.weights));
     const rows = forward.dealt.includes(stage.to) ? dealing!.rows : tokens;
     await stage.run(backend, dims, rows, inputs, set.outputs.get(stage.to)!);
   }
@@ -245,11 +279,16 @@ export class Side {
   }
 
   /** A vector, widened to F32, from the stored tensors whose rows feed it; kept until `forget`. */
-  async #parameter(name: string, place: Place, weights: StreamSet["weights"]): Promise<Region> {
-    const key = `${weights} ${name}`;
+  async parameter(name: string, place: Place, weights: StreamSet["weights"]): Promise<Region> {
+    const parts = this.#stored.parts(place, [name]);
+    const instead = parts.some(({ tensor }) => tensor === place.instead?.get(tensor.name));
+    const key = `${instead ? "instead" : weights} ${name}`;
     const known = this.#parameters.get(key);
-    if (known !== undefined) return known;
-    const pieces = this.#stored.parts(place, [name]).flatMap(({ tensor, feeds }) => {
+    if (known !== undefined) {
+      if (!instead) return known;
+      this.#o.backend.release(known);
+    }
+    const pieces = parts.flatMap(({ tensor, feeds }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
       return feeds.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
     });
@@ -262,7 +301,7 @@ export class Side {
     await this.#o.backend.upload(region, 4 * length, async (view) => {
       for (const { tensor, at, from, count } of pieces) {
         view.set(await this.#wide(tensor, from, from + count, weights), 4 * at);
-        if (weights === "stored") this.#o.advance(count * widthOf(tensor.dtype));
+        if (weights === "stored" && !instead) this.#o.advance(count * widthOf(tensor.dtype));
       }
     });
     this.#parameters.set(key, region);
@@ -274,9 +313,10 @@ export class Side {
     products: readonly Product[],
     from: string,
     sets: readonly StreamSet[],
+    { instead }: Place,
     width?: number,
   ): Promise<void> {
-    for await (const { product, band } of this.#read(products)) {
+    for await (const { product, band } of this.#read(products, instead === undefined)) {
       for (const set of sets) {
         for (const feed of product.feeds) await this.#feed(band, product, feed, from, set, width);
       }
@@ -284,7 +324,10 @@ export class Side {
   }
 
   /** The stored rows, a band at a time; the next is read while this one is used. */
-  async *#read(products: readonly Product[]): AsyncGenerator<{ product: Product; band: Band }> {
+  async *#read(
+    products: readonly Product[],
+    progress: boolean,
+  ): AsyncGenerator<{ product: Product; band: Band }> {
     const spans = products.flatMap((product) => {
       const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(product.tensor)));
       const cuts = Math.ceil((product.hi - product.lo) / step);
@@ -304,7 +347,7 @@ export class Side {
       const band = await next!;
       if (i + 1 < spans.length) next = fill(i + 1);
       yield { product, band };
-      this.#o.advance((hi - lo) * rowBytes(product.tensor));
+      if (progress) this.#o.advance((hi - lo) * rowBytes(product.tensor));
     }
   }
 

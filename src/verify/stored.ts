@@ -7,6 +7,8 @@ import type { Dims, Feed, Layer, Native, Use, UseKind } from "../families/define
 export interface Place {
   readonly prefix: string;
   readonly uses: readonly Use[];
+  /** read in place of the stored tensors of these names */
+  readonly instead?: ReadonlyMap<string, Tensor>;
 }
 
 /** A stored tensor and those of its rows that one stream or parameter asks for. */
@@ -45,10 +47,11 @@ export class Stored {
   }
 
   /** What feeds any of `streams`, of one expert where the names ask for one. @throws TENSOR_MISSING */
-  parts({ prefix, uses }: Place, streams: readonly string[], expert = 0): readonly Part[] {
+  parts({ prefix, uses, instead }: Place, streams: readonly string[], expert = 0): readonly Part[] {
     const parts: Part[] = [];
     for (const use of uses) {
-      const tensor = this.#tensors.get(prefix + use.name.replace("{expert}", String(expert)));
+      const name = prefix + use.name.replace("{expert}", String(expert));
+      const tensor = instead?.get(name) ?? this.#tensors.get(name);
       if (tensor === undefined) continue;
       const feeds = use
         .feeds(this.#dims, { expert, shape: tensor.shape })

@@ -14,6 +14,7 @@ export const CONVERTING = [
   ...PLACING,
   "plan",
   "verify",
+  "sign",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,

@@ -1,6 +1,8 @@
 /** The commands of this version, in the order in which help lists them. */
 import type { Command } from "../command.ts";
+import { check } from "./check.ts";
 import { convert } from "./convert.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { formats } from "./formats.ts";
 import { inspect } from "./inspect.ts";
@@ -15,6 +17,8 @@ export const commands: readonly Command[] = [
   recast,
   verify,
   inspect,
+  check,
+  diff,
   scan,
   plan,
   logits,

@@ -1,8 +1,9 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
-import type { Finding, ScanReport } from "../../api.ts";
+import type { FindingsReport } from "../../api.ts";
 import type { Command } from "../command.ts";
+import { counted, findingLines } from "../findings.ts";
 import { WATCHED } from "../options.ts";
-import { some, type View, visible } from "../render.ts";
+import type { View } from "../render.ts";
 
 export const scan: Command = {
   name: "scan",
@@ -18,22 +19,9 @@ export const scan: Command = {
   },
 };
 
-const COLOURS = { note: "dim", warning: "yellow", error: "red", danger: "red" } as const;
-
-function scanText({ ok, findings }: ScanReport, view: View): string[] {
-  const lines = findings.map((finding) => line(finding, view));
+function scanText({ ok, findings }: FindingsReport, view: View): string[] {
   const verdict = ok
     ? "nothing here runs code by being read"
     : "do not load this with software that unpickles";
-  const count = findings.length === 1 ? "1 finding" : `${findings.length} findings`;
-  return [...some(lines, view.verbose ? Number.POSITIVE_INFINITY : 200), `${count}; ${verdict}`];
-}
-
-function line({ rule, severity, at, message }: Finding, { paint }: View): string {
-  const place = [
-    visible(at.file),
-    at.tensor === null ? [] : visible(at.tensor),
-    at.offset === null ? [] : `byte ${at.offset}`,
-  ];
-  return `${paint(COLOURS[severity], severity)}  ${rule}  ${visible(message)}, in ${place.flat().join(", ")}`;
+  return [...findingLines(findings, view), `${counted(findings)}; ${verdict}`];
 }
