@@ -7,10 +7,6 @@ export const ABSENT_COMMANDS = ["generate", "download", "upload", "cache", "comp
 
 export const ABSENT_FLAGS = [
   "--calibrate",
-  "--tp",
-  "--pp",
-  "--like",
-  "--vocab-size",
   "--report",
   "--include",
   "--exclude",
@@ -19,7 +15,6 @@ export const ABSENT_FLAGS = [
   "--private",
   "--commit-message",
   "--create-pr",
-  "--iteration",
 ] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */

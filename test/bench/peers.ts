@@ -1,4 +1,4 @@
-/** The competition for first logits: Transformers and llama.cpp in the userland that `../shared/oracle` builds. */
+/** The competition: torch, Transformers and llama.cpp in the userland that `../shared/oracle` builds. */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -7,7 +7,7 @@ const userland = process.env.ORACLE_DIR ?? "/var/tmp/oracle";
 
 /** Why a peer cannot run on a folder here, or undefined. */
 export function absent(id: string, source: string): string | undefined {
-  if (id !== "transformers" && id !== "llama") return undefined;
+  if (id !== "dcp" && id !== "transformers" && id !== "llama") return undefined;
   if (!existsSync(`${oracle}/run`)) return "there is no ../shared/oracle";
   if (!existsSync(`${userland}/.ready`)) return "the userland of ../shared/oracle is not built";
   if (id === "llama" && !existsSync(`${source}.gguf`))
@@ -25,4 +25,13 @@ export const transformers = (source: string): readonly string[] => [
 export const llama = (source: string, threads: number): readonly string[] => [
   ...[`${oracle}/run`, "llama-bench", "-m", `${source}.gguf`, "-p", "64", "-n", "0"],
   ...["-t", String(threads), "-r", "1", "--no-warmup", "-o", "json"],
+];
+
+/** Torch's own writer of distributed checkpoints, on the same model. */
+export const torchCheckpoint = (source: string, out: string): readonly string[] => [
+  `${oracle}/run`,
+  "python3",
+  `${oracle}/peers/torch_to_dcp.py`,
+  source,
+  out,
 ];

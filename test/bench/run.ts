@@ -16,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { preset, synthesize } from "../../fixtures/generate/synthesize.ts";
 import { kernelSpeeds } from "./kernels.ts";
-import { absent, llama, transformers } from "./peers.ts";
+import { absent, llama, torchCheckpoint, transformers } from "./peers.ts";
 
 const { values } = parseArgs({
   options: {
@@ -24,7 +24,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     items: {
       type: "string",
-      default: "kernels,cp,loop,keep,unpack,fp8,bytes,read,logits,verify,transformers,llama",
+      default: "kernels,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -71,6 +71,21 @@ const FILES: Readonly<Record<string, Item>> = {
     aim: "<= 1.2 x cp",
     command: (source, out) =>
       ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off"),
+  },
+  nemo2: {
+    title: "convert to nemo2, --verify off",
+    aim: "<= 1.3 x cp, <= 400 MiB",
+    command: (source, out) => ours("convert", source, out, "--to", "nemo2", "--verify", "off"),
+  },
+  unnemo: {
+    title: "nemo2 back to hf, --verify off",
+    aim: "<= 1.3 x cp, <= 400 MiB",
+    command: (source, out) => ours("convert", `${source}-nemo2`, out, "--to", "hf", "--verify", "off"),
+  },
+  dcp: {
+    title: "torch.distributed.checkpoint, hf to nemo2",
+    aim: ">= 2 x ours",
+    command: torchCheckpoint,
   },
   bytes: {
     title: "verify hf packed, --verify bytes",
@@ -135,6 +150,8 @@ async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
       if (why !== undefined) console.log(`\nskipped: ${title}: ${why}`);
     }
     if (items.length === 0) continue;
+    if (items.some(({ id }) => id === "unnemo") && !existsSync(`${source}-nemo2`))
+      await run(ours("convert", source, `${source}-nemo2`, "--to", "nemo2", "--verify", "off"));
     const runs = new Map<string, Run[]>(items.map(({ id }) => [id, []]));
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const item of items) runs.get(item.id)!.push(await measured(item, source));
