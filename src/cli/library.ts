@@ -3,5 +3,17 @@ import type * as library from "../index.ts";
 
 export type Library = Pick<
   typeof library,
-  "plan" | "convert" | "recast" | "verify" | "logits" | "inspect" | "doctor" | "formats"
+  | "plan"
+  | "convert"
+  | "recast"
+  | "verify"
+  | "logits"
+  | "inspect"
+  | "doctor"
+  | "formats"
+  | "download"
+  | "upload"
+  | "cacheLs"
+  | "cacheVerify"
+  | "cacheRm"
 >;

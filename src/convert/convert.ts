@@ -9,6 +9,7 @@ import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { families as allFamilies } from "../families/index.ts";
+import { isHubAddress } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
@@ -63,7 +64,7 @@ export async function convert(
   const started = performance.now();
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "plan" });
-  const { format, checkpoint, planned } = await prepare(source, destination, options);
+  const { format, checkpoint, planned } = await prepare(source, destination, options, true);
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   const level = options.verify ?? "logits";
   const { verify: _, ...shared } = options;
@@ -154,8 +155,8 @@ export async function recast(
   return await convert(source, destination, { ...options, to: format });
 }
 
-async function prepare(source: string, destination: string, options: PlanOptions) {
-  const checkpoint = await openCheckpoint(source, options.formats);
+async function prepare(source: string, destination: string, options: PlanOptions, keep = false) {
+  const checkpoint = await openCheckpoint(source, options.formats, { keep, watch: options.watch });
   const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
   const planned = await planConversion({
@@ -226,6 +227,7 @@ function interrupted(destination: string): IsologitError {
  * staged for it, would be taken away with them.
  */
 async function refuseOverlap(source: string, destination: string): Promise<void> {
+  if (isHubAddress(source)) return;
   const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
   const to = await realPlace(destination);
   const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);

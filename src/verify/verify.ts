@@ -15,8 +15,8 @@ import { memoryOf, type Paired, paired, type Ready, ready, refuseUnrunnable, run
 /** Compares two checkpoints by address. @throws codes of exit status 2, 3 and 4; a bad verdict is returned */
 export async function verify(a: string, b: string, options: VerifyOptions = {}): Promise<VerifyReport> {
   const [source, destination] = [
-    await openCheckpoint(a, options.formats),
-    await openCheckpoint(b, options.formats),
+    await openCheckpoint(a, options.formats, { keep: true, watch: options.watch }),
+    await openCheckpoint(b, options.formats, { keep: true, watch: options.watch }),
   ];
   return verifyCheckpoints(source, destination, options);
 }
