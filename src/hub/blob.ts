@@ -1,5 +1,6 @@
 /** A file of a commit into the cache: fetched if it is not there, under its digest, with a link in the snapshot. */
-import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { copyFile, mkdir, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fromSystem } from "../core/errors.ts";
 import type { Connection } from "./connection.ts";
@@ -71,10 +72,9 @@ async function has(path: string, { size }: HubFile): Promise<boolean> {
 
 /** By a relative link, so that a cache may be moved; where links are not allowed, by a copy. Made beside, then renamed. */
 async function point({ root }: RepoFolder, pointer: string, blob: string): Promise<void> {
-  const draft = `${pointer}.${process.pid}.tmp`;
+  const draft = `${pointer}.${randomUUID()}.tmp`;
   try {
     await mkdir(dirname(pointer), { recursive: true });
-    await rm(draft, { force: true });
     await symlink(relative(dirname(pointer), blob), draft).catch((error) => {
       if (["EPERM", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"].includes(error.code)) return copyFile(blob, draft);
       throw error;

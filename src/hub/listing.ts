@@ -1,4 +1,5 @@
 /** What a revision of a repository is: one commit, and every file in it with its digest. */
+import { randomUUID } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { listFiles, modelInfo } from "@huggingface/hub";
@@ -208,7 +209,7 @@ export async function writeTree(root: string, commit: string, files: readonly Hu
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
-  const draft = `${path}.${process.pid}.tmp`;
+  const draft = `${path}.${randomUUID()}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
     await writeFile(draft, text);

@@ -3,6 +3,7 @@
  * killed leaves one that grows old. It only saves work: a blob appears by a rename, once its digest agrees, so two
  * holders would do no harm.
  */
+import { randomUUID } from "node:crypto";
 import { link, mkdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
@@ -24,7 +25,7 @@ export interface LockOptions {
 /** Waits for the lock. @throws INTERRUPTED, IO_FAILED */
 export async function locked(path: string, options: LockOptions = {}): Promise<AsyncDisposable> {
   const { signal } = options;
-  const mine = `${path}.${hostname()}.${process.pid}.${sequence++}`;
+  const mine = `${path}.${randomUUID()}`;
   try {
     await mkdir(dirname(path), { recursive: true });
     await writeFile(mine, `${process.pid} on ${hostname()}\n`);
@@ -54,8 +55,6 @@ export async function locked(path: string, options: LockOptions = {}): Promise<A
     },
   };
 }
-
-let sequence = 0;
 
 /** A hard link comes into being at once or not at all, on every file system. */
 async function taken(mine: string, path: string): Promise<boolean> {
