@@ -171,7 +171,9 @@ export const network = (message: string, at: Place, cause?: unknown): IsologitEr
 export function passing(error: unknown, at: Place): unknown {
   if (error instanceof IsologitError || error instanceof Passing) return error;
   const reason = reasonOf(error);
-  return reason === undefined ? error : new Passing(network(reason, at, error));
+  if (reason === undefined) return error;
+  // A name that nobody knows is a typing error, or a machine with no network at all.
+  return /ENOTFOUND/.test(reason) ? network(reason, at, error) : new Passing(network(reason, at, error));
 }
 
 /** What the system or undici says of a connection; undefined for what is no failure of a connection. */

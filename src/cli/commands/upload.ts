@@ -35,7 +35,7 @@ export const upload: Command = {
   examples: [
     "upload me/nemotron-h-8b-fp8 ./nemotron-h-8b-fp8 --base-model nvidia/Nemotron-H-8B-Base-8K",
     "upload me/nemotron-h-8b model.isologit --private",
-    'upload me/nemotron-h-8b ./8b --exclude "*.log" --create-pr --commit-message "Fix the tokenizer"',
+    "upload me/nemotron-h-8b ./8b --exclude *.log --create-pr",
   ],
   async run({ REPO, PATH, PATH_IN_REPO }, flags, { library, watch, signal }) {
     const { include, exclude, revision, createPr, commitMessage, baseModel, token } = flags;
