@@ -5,8 +5,12 @@ import { conv1d } from "./conv1d.ts";
 import type { Kernel } from "./define.ts";
 import { gatedNorm } from "./gated-norm.ts";
 import { linear } from "./linear.ts";
+import { mix } from "./mix.ts";
 import { relu2 } from "./relu2.ts";
 import { rmsNorm } from "./rms-norm.ts";
+import { routerChoose } from "./router-choose.ts";
+import { routerScore } from "./router-score.ts";
+import { routerWeigh } from "./router-weigh.ts";
 import { ssd } from "./ssd.ts";
 import { widen } from "./widen.ts";
 
@@ -16,8 +20,12 @@ export const kernels: readonly Kernel[] = [
   conv1d,
   gatedNorm,
   linear,
+  mix,
   relu2,
   rmsNorm,
+  routerChoose,
+  routerScore,
+  routerWeigh,
   ssd,
   widen,
 ];

@@ -3,10 +3,12 @@
  * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
  *
  * A result is the same bits for any band, any number of tokens and any threads. FP8 weights enter as their codes'
- * values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone.
+ * values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom` and
+ * `outFrom` may pass over whole tokens, which are then left out.
  */
 import type { FloatDType } from "../src/core/dtype.ts";
 import { type Kernel, ROUNDING, STORED } from "./define.ts";
+import { linearWgsl } from "./wgsl/linear.ts";
 
 export interface LinearParams {
   readonly tokens: number;
@@ -35,11 +37,15 @@ export const roundingsOf = (cols: number): number =>
 
 export const linear: Kernel<LinearParams> = {
   id: "linear",
-  inputs: ({ tokens, rows, cols, dtype, firstRow, inWidth }) => [
+  inputs: ({ tokens, rows, cols, dtype, firstRow, inWidth, inFrom }) => [
     { name: "weight", length: (firstRow + rows) * cols, dtype, hard: "codes" }, // [firstRow + rows, cols]
-    { name: "x", length: tokens * inWidth, dtype: "F32" }, // [T, inWidth]
+    { name: "x", length: (tokens + Math.floor(inFrom / inWidth)) * inWidth, dtype: "F32" }, // [.. + T, inWidth]
   ],
-  output: ({ tokens, outWidth }) => ({ name: "out", length: tokens * outWidth, dtype: "F32" }), // [T, outWidth]
+  output: ({ tokens, outWidth, outFrom }) => ({
+    name: "out",
+    length: (tokens + Math.floor(outFrom / outWidth)) * outWidth, // [.. + T, outWidth]
+    dtype: "F32",
+  }),
   cases: [
     ...STORED.flatMap((dtype) => [
       whole(1, 9, 32, dtype),
@@ -47,9 +53,11 @@ export const linear: Kernel<LinearParams> = {
       { ...whole(2, 7, 21, dtype, 3), firstRow: 3, inWidth: 30, inFrom: 5, outWidth: 19, outFrom: 11 },
     ]),
     whole(1, 3, 1, "BF16"),
+    { ...whole(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },
     whole(5, 4, 513, "BF16"),
     whole(2, 5, 2050, "F8_E4M3", 0.01),
     whole(131, 5, 30, "F16"),
+    whole(19, 67, 260, "F8_E5M2", 0.3),
   ],
   // Without assumptions an output is off by roundingsOf(cols) of its own sum|w x|: test/kernels/linear.test.ts holds
   // it to that. Relative to the largest |out| that sum is about sqrt(cols) / 2 for terms of random sign, as the cases draw
@@ -76,4 +84,6 @@ export const linear: Kernel<LinearParams> = {
     work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
     scratch: ({ tokens }) => 64 + 2048 * (4 + 2 * Math.ceil(Math.min(tokens, 128) / 2)), // sums, four rows, the tokens
   },
+  wgsl: linearWgsl,
+  pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
 };

@@ -16,6 +16,7 @@ import {
   parseIndex,
 } from "./packed-index.ts";
 import { encodeSeals, sealBytes } from "./packed-seals.ts";
+import { trailerBytes } from "./packed-trailer.ts";
 
 /** The one file of a placement. */
 const FILE = "";
@@ -28,10 +29,12 @@ export function sealKey(path: string): string {
 
 export const packedWriter: Writer = {
   dialect: "hf",
+  software: "hf",
   prefix: "",
   dtypes: DTYPES,
   container: "file",
   endings: [".isologit"],
+  trailer: trailerBytes,
   place,
   seal,
 };

@@ -34,11 +34,15 @@ export function createMeter(threads: number): Meter {
     release: (region) => heap.give(region as Span), // regions are made by `allocate`
     async upload() {},
     async run(kernel, p) {
-      scratchFor(scratchOf(kernel, p) * threads);
+      const onGpu = Object.values(kernel.wgsl.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);
+      scratchFor(Math.max(scratchOf(kernel, p) * threads, onGpu));
     },
-    /** One number, never the same twice: whoever compares two results must take them for different. */
+    /**
+     * One number, never the same twice: whoever compares two results must take them for different. It lies between 0
+     * and 1, so that as an index it is 0.
+     */
     async view() {
-      return Float32Array.of(++views);
+      return Float32Array.of(++views * 2 ** -24);
     },
     async [Symbol.asyncDispose]() {},
   };

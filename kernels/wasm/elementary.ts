@@ -31,13 +31,19 @@ export function exp4(x: v128): v128 {
   return f32x4.mul(f32x4.mul(p, powerOfTwo(half)), powerOfTwo(i32x4.sub(n, half)));
 }
 
-/** x / (1 + e^-x), through e^-|x| so that neither end overflows. */
+/** 1 / (1 + e^-x), through e^-|x| so that neither end overflows. */
 @inline
-export function silu4(x: v128): v128 {
+export function sigmoid4(x: v128): v128 {
   const e = exp4(f32x4.neg(f32x4.abs(x)));
   const one = f32x4.splat(1);
   const above = v128.bitselect(e, one, f32x4.lt(x, f32x4.splat(0)));
-  return f32x4.mul(x, f32x4.div(above, f32x4.add(one, e)));
+  return f32x4.div(above, f32x4.add(one, e));
+}
+
+/** x / (1 + e^-x) */
+@inline
+export function silu4(x: v128): v128 {
+  return f32x4.mul(x, sigmoid4(x));
 }
 
 /**
@@ -63,6 +69,10 @@ export function softplus4(x: v128): v128 {
 
 export function exp(x: f32): f32 {
   return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
+}
+
+export function sigmoid(x: f32): f32 {
+  return f32x4.extract_lane(sigmoid4(f32x4.splat(x)), 0);
 }
 
 export function softplus(x: f32): f32 {

@@ -3,7 +3,7 @@
  * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
  */
 
-export const ABSENT_COMMANDS = ["check", "diff", "scan", "generate", "completion"] as const;
+export const ABSENT_COMMANDS = ["generate", "completion"] as const;
 
 export const ABSENT_FLAGS = [
   "--calibrate",
@@ -11,13 +11,8 @@ export const ABSENT_FLAGS = [
   "--pp",
   "--like",
   "--vocab-size",
-  "--prompt",
-  "--reference",
-  "--tolerance",
   "--report",
-  "--device",
   "--iteration",
-  "--keep-going",
 ] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */

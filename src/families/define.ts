@@ -1,5 +1,6 @@
 /** What a family is: an architecture's roles, how each dialect stores them, and how it runs. It knows nothing of files. */
 import type { Backend, Region } from "../../kernels/define.ts";
+import type { Tensor } from "../core/checkpoint.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Layout } from "../core/layout.ts";
 
@@ -45,21 +46,111 @@ export interface Rule {
   readonly also?: readonly string[];
   readonly on?: readonly LayerKind[] | "every";
   readonly mtp?: "first" | "last";
+  /** read where it is found, never written: another cut of what other rules say */
+  readonly readOnly?: true;
+  /** which pipeline stage holds what is outside the layers; "prediction": the last again, where it predicts more */
+  readonly stage?: "first" | "last" | "prediction";
   readonly is: Is;
 }
 
-/** `role` is the leaf of a role of the rule's own layer and expert. */
-export type Is = (role: (name: string) => Layout, d: Dims) => Layout;
+/** `role` is the leaf of a role of the rule's own layer, and of the given or the rule's own expert. */
+export type Is = (role: (name: string, expert?: number) => Layout, d: Dims, at: Slot) => Layout;
+
+/** Which part of the model a stored tensor is: all of it where nothing is cut. */
+export interface Slot {
+  /** part `tp` of `of` */
+  readonly tp: number;
+  readonly of: number;
+  /** an expert's own matrices may be cut otherwise */
+  readonly expertTp: number;
+  readonly expertOf: number;
+  /** rows of the token table and of the head over all parts, padding included */
+  readonly rows: number;
+}
+
+/** How a model is cut among ranks. */
+export interface Shards {
+  readonly tp: number;
+  /** experts are dealt out among so many ranks, each in `expertTp` parts */
+  readonly ep: number;
+  readonly expertTp: number;
+  /** layers of each stack that each pipeline stage holds */
+  readonly stages: readonly { readonly main: number; readonly mtp: number }[];
+  /** rows of the token table and of the head, padding included */
+  readonly rows: number;
+}
+
+/** What a checkpoint shows of itself, for what its config leaves out. */
+export interface Seen {
+  readonly tensors: readonly Pick<Tensor, "name" | "shape" | "rank">[];
+  /** true size of the vocabulary, from elsewhere than the config */
+  readonly vocab?: number;
+  /** settings of a like model */
+  readonly like?: Settings;
+}
+
+/** What a config says that the forward pass does not depend on, and that another software's record says too. */
+export type Asides = Readonly<Record<string, number | boolean>>;
+
+/** A config understood; `notes` tell in words what was not said but inferred. */
+export interface Understood {
+  readonly settings: Settings;
+  readonly asides: Asides;
+  readonly notes: readonly string[];
+}
+
+/** What a config record for a destination is made from. */
+export interface Described extends Pick<Understood, "settings" | "asides"> {
+  readonly software: string;
+  readonly shards: Shards;
+  /** of the token table, as torch calls it: "bfloat16" */
+  readonly dtype: string;
+}
+
+/** A model as its settings describe it. */
+export interface Structure {
+  readonly settings: Settings;
+  readonly dims: Dims;
+  readonly layers: readonly Layer[];
+}
 
 export interface Dialect {
   readonly id: string;
   readonly rules: readonly Rule[];
-  /** prefix of a layer's names, `{layer}` being its index in the stack */
-  readonly stacks: { readonly main: string; readonly mtp: string };
+  readonly stacks: Stacks;
+  /** a tensor belongs to a rank, and each rank counts its own layers and experts from 0 */
+  readonly ranked?: true;
   /** libraries that load the dialect may hold what is stored as `stored…` under `loaded…` */
   readonly renamed?: { readonly stored: string; readonly loaded: string };
+  /** what training leaves beside the weights: accounted for, not moved */
+  readonly drop: readonly { readonly match: RegExp; readonly why: string }[];
+  /** names of the empty entries without which its loaders refuse */
+  objects(model: Structure): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-  settings(config: Config): Settings;
+  settings(config: Config, seen: Seen): Understood;
+  /** the config key that says a setting; undefined where several do, or none */
+  keyOf?(setting: string): string | undefined;
+  /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */
+  vocabulary(config: Config): number | undefined;
+  /** how a stored checkpoint is cut. @throws SHAPE_MISMATCH */
+  shards(seen: Seen, model: Structure, config: Config): Shards;
+  /** how it is cut for so many ranks. @throws PLAN_IMPOSSIBLE where heads, groups or widths do not divide */
+  cut(model: Structure, ranks: { readonly tp: number; readonly pp: number }): Shards;
+  /**
+   * The config record that a destination's software reads; `notes` say what it cannot do with it.
+   *
+   * @throws PLAN_IMPOSSIBLE where it would run another model
+   */
+  config(model: Described): { readonly config: Config; readonly notes: readonly string[] };
+}
+
+/** Prefixes of a layer's names: `{layer}` is its index in the stack; in the mtp stack `{outer}` is its step. */
+export interface Stacks {
+  readonly main: string;
+  /** `{inner}`: the place within the step */
+  readonly mtp: string;
+  /** of what a step has once; default: the layer's own */
+  readonly step?: string;
 }
 
 /** Where a stored tensor's rows go: rows [from, from + count) are [at, at + count) of a stream or parameter. */
@@ -70,41 +161,69 @@ export interface Feed {
   readonly count: number;
 }
 
+/** Which of its like a stored tensor is. */
+export interface At {
+  /** 0 where a layer has none */
+  readonly expert: number;
+  readonly shape: Shape;
+}
+
 /** A stored tensor's part in a block. Written by hand, never derived from rules: it is what checks them. */
 export interface Use {
-  /** after the layer's prefix */
+  /** after the layer's prefix; `{expert}` stands for a number */
   readonly name: string;
-  readonly feeds: (d: Dims) => readonly Feed[];
+  readonly feeds: (d: Dims, at: At) => readonly Feed[];
 }
 
 /**
- * A step of a block, from streams ([tokens, width], F32) to streams. "linear" multiplies by the stored matrices
- * whose rows feed its outputs, in bands; "kernel" draws on whole parameters.
+ * A step of a block, from streams ([rows, width], F32) to streams. Rows are tokens, but for streams that are dealt: a
+ * row is then one token at one expert that it chose.
+ *
+ * - "linear" multiplies by the stored matrices whose rows feed its outputs, in bands
+ * - "kernel" draws on whole parameters; a `choice` names experts, whole numbers [tokens, perToken]
+ * - "deal" copies a token's row for each expert it chose, "experts" multiplies each by its expert's matrix, and "collect"
+ *   adds up a token's rows under its weights [tokens, perToken]
+ * - "join" lays streams side by side
  */
 export type Stage =
   | { readonly op: "linear"; readonly from: string; readonly to: readonly string[] }
-  | {
-      readonly op: "kernel";
-      readonly from: readonly string[];
-      readonly parameters: readonly string[];
-      readonly to: string;
-      run(
-        backend: Backend,
-        d: Dims,
-        tokens: number,
-        inputs: readonly Region[],
-        output: Region,
-      ): Promise<void>;
-    };
+  | KernelStage
+  | { readonly op: "deal"; readonly from: string; readonly to: string }
+  | { readonly op: "experts"; readonly from: string; readonly to: string }
+  | { readonly op: "collect"; readonly from: string; readonly weights: string; readonly to: string }
+  | { readonly op: "join"; readonly from: readonly [string, string]; readonly to: string };
+
+export interface KernelStage {
+  readonly op: "kernel";
+  readonly from: readonly string[];
+  readonly parameters: readonly string[];
+  readonly to: string;
+  readonly choice?: (d: Dims) => Choice;
+  run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
+}
+
+export interface Choice {
+  readonly experts: number;
+  readonly perToken: number;
+}
 
 /** How the family runs; all that verification sees of it. */
 export interface Forward {
-  /** elements a token of each stream */
+  /** elements a row of each stream */
   streams(d: Dims): Readonly<Record<string, number>>;
-  /** from "residual" to "out", which is added to it. @throws UNSUPPORTED for a kind that cannot run yet */
-  block(kind: LayerKind): readonly Stage[];
+  /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
+  blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
+  /** the streams whose rows are choices of an expert */
+  readonly dealt: readonly string[];
+  /** from "residual" to "out", which is added to it */
+  block(kind: LayerKind, d: Dims): readonly Stage[];
   /** from "residual" to "logits" */
   readonly head: readonly Stage[];
+  /**
+   * A prediction step: before its blocks from "residual" and "words", the embedding of the words that follow, to "out",
+   * which takes the residual's place; after them from "residual" to its last norm.
+   */
+  readonly step: { readonly join: readonly Stage[]; readonly end: readonly Stage[] };
   readonly natives: readonly Native[];
 }
 
@@ -113,9 +232,15 @@ export interface Native {
   readonly dialect: string;
   /** the stored token table [vocab, hidden], by any of these names */
   readonly embedding: readonly string[];
-  readonly prefix: string;
-  readonly uses: Readonly<Record<LayerKind | "head", readonly Use[]>>;
+  /**
+   * Of a layer's names, by stack, and of a prediction step's own. `{layer}` is the index in the stack, `{outer}` the
+   * step and `{inner}` the place in it; a step's names are those of its first layer on the way in, its last on the way out.
+   */
+  readonly prefix: { readonly main: string; readonly mtp: string; readonly step: string };
+  readonly uses: Readonly<Record<UseKind, readonly Use[]>>;
 }
+
+export type UseKind = LayerKind | "head" | "join" | "end";
 
 /** Which roles are cast. `keep` wins over `cast`; what neither names is kept. */
 export interface Recipe {

@@ -1,6 +1,9 @@
 /** Addresses: what a person writes to say where a checkpoint is. */
 import { IsologitError } from "../core/errors.ts";
+import type { Store } from "../core/io.ts";
 import { safePath } from "../core/path.ts";
+import { fileStore } from "./file.ts";
+import { spooled } from "./spool.ts";
 
 export interface HubAddress {
   readonly kind: "hub";
@@ -69,4 +72,17 @@ function decoded(text: string, address: string): string {
   } catch (cause) {
     throw new IsologitError("USAGE", `${JSON.stringify(address)} has a broken %-escape`, {}, { cause });
   }
+}
+
+/** Archives, which may be packed with gzip: older releases of NeMo did. */
+const PACKED = /\.(nemo|tar|tgz|gz)$/i;
+
+/** The files of a local path. @throws NOT_FOUND */
+export async function localStore(path: string): Promise<Store> {
+  return await unpacked(path, await fileStore(path));
+}
+
+/** A store whose only file may be packed as a whole: then it is inflated once. */
+export async function unpacked<S extends Store>(address: string, store: S): Promise<S | Store> {
+  return PACKED.test(address) ? await spooled(store) : store;
 }

@@ -8,14 +8,21 @@
  *
  * Where nothing is recast, rounded is the source and there is no noise; where own's inputs are the bits of
  * rounded's, own is borrowed.
+ *
+ * Experts are chosen by the source for all of them, since a tie may fall either way and another expert is another
+ * function; what own would have chosen is counted. Every expert computes a row, chosen or not.
  */
 import type { Backend } from "../../kernels/define.ts";
 import type { LayerDrift } from "../api.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
-import type { Dims, Forward, Layer, Stage } from "../families/define.ts";
+import type { Choice, Dims, Forward, Layer, Stage } from "../families/define.ts";
+import { type Control, Controls } from "./controls.ts";
+import { Dealing } from "./dealing.ts";
+import { type Fingerprint, FingerprintTaker } from "./fingerprint.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
-import type { Place, Side, StreamSet } from "./side.ts";
+import type { Side, StreamSet } from "./side.ts";
+import type { Place } from "./stored.ts";
 import { ends, Streams } from "./streams.ts";
 
 export interface LockstepOptions {
@@ -24,6 +31,8 @@ export interface LockstepOptions {
   readonly dims: Dims;
   readonly layers: readonly Layer[];
   readonly ids: readonly number[];
+  /** the first so many ids are text, on which the loss is measured; 0: on all */
+  readonly textTokens: number;
   readonly a: Side;
   readonly b: Side;
   /** the destination stores other bits than the source */
@@ -36,12 +45,17 @@ export interface LockstepOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** A stream at which the wiring exceeded its limit. Layer -1 is the embedding; one past the last is the head. */
+/**
+ * A stream at which the wiring exceeded its limit. Layer -1 is the embedding; one past the last is the head, and
+ * prediction layers follow it.
+ */
 export interface BadDoor {
   readonly layer: number;
   readonly kind: string;
   readonly door: string;
   readonly relL2: number;
+  /** the destination's tensors that make what passes the door */
+  readonly tensors: readonly string[];
 }
 
 export interface LockstepResult {
@@ -49,7 +63,13 @@ export interface LockstepResult {
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
   /** in order of execution */
   readonly bad: readonly BadDoor[];
+  /** tokens for which a layer's own choice of experts is not the source's */
+  readonly flips: number;
   readonly logits: LogitsSummary;
+  /** sabotages of the destination, and whether they were seen */
+  readonly controls: readonly Control[];
+  /** of the destination's own run */
+  readonly fingerprint: Fingerprint;
 }
 
 /** Words of the vocabulary whose logits fit a block. */
@@ -61,12 +81,16 @@ export async function lockstep(options: LockstepOptions): Promise<LockstepResult
   return new Lockstep(options).run();
 }
 
-/** A block or the head: where a door lies. */
+/** A block, a prediction step's end or the head. */
 interface Where {
   readonly layer: number;
   readonly kind: string;
+  /** the block's kind, or which other part of a model it is: the first of each is sabotaged */
+  readonly part: string;
   readonly places: readonly [a: Place, b: Place];
 }
+
+type Door = Pick<Where, "layer" | "kind">;
 
 class Lockstep {
   readonly #o: LockstepOptions;
@@ -81,12 +105,24 @@ class Lockstep {
   /** streams of which own has the bits of rounded */
   readonly #inStep = new Set<string>();
   readonly #bad: BadDoor[] = [];
+  readonly #drifts: LayerDrift[] = [];
+  #flips = 0;
+  #dealing: Dealing | undefined;
   readonly #wiring = { maxRelL2: 0, limit: 0 };
+  readonly #controls: Controls;
+  readonly #taker: FingerprintTaker;
+  /** parts of which one has been run once more with sabotages */
+  readonly #sabotaged = new Set<string>();
 
   constructor(options: LockstepOptions) {
     this.#o = options;
     this.#widths = options.forward.streams(options.dims);
-    const streams = () => new Streams(options.backend, this.#widths, options.ids.length);
+    const { forward, backend, ids } = options;
+    const rowsOf = (name: string) => (forward.dealt.includes(name) ? this.#dealing!.rows : ids.length);
+    const lengthOf = (name: string) => rowsOf(name) * this.#widths[name]!;
+    const streams = () => new Streams(backend, lengthOf);
+    this.#controls = new Controls({ ...options, side: options.b, lengthOf });
+    this.#taker = new FingerprintTaker(ids.length);
     this.#source = streams();
     this.#own = streams();
     this.#borrowed = streams();
@@ -100,55 +136,131 @@ class Lockstep {
   }
 
   async run(): Promise<LockstepResult> {
-    const { layers, forward, a, b, watch, signal } = this.#o;
-    await this.#embed();
-    const drifts: LayerDrift[] = [];
-    for (const { index, kind } of layers) {
-      const where: Where = { layer: index, kind, places: [a.layer(index, kind), b.layer(index, kind)] };
-      const stages = forward.block(kind);
-      let localRelL2 = 0;
-      for (const [i, stage] of stages.entries()) {
-        signal?.throwIfAborted();
-        localRelL2 = Math.max(localRelL2, await this.#stage(stage, where));
-        for (const run of this.#runs) run.releaseUnused(stages, i);
-      }
-      await this.#addResidual();
-      a.forget();
-      b.forget();
-      const driftRelL2 = relL2(await this.#source.view("residual"), await this.#own.view("residual"));
-      drifts.push({ layer: index, kind, driftRelL2, localRelL2 });
-      watch({ type: "layer", layer: index, of: layers.length, kind });
-    }
-    const logits = await this.#head();
-    return { layers: drifts, wiring: this.#wiring, bad: this.#bad, logits };
+    const { layers } = this.#o;
+    const main = layers.filter(({ stack }) => stack === "main");
+    await this.#embed("residual", this.#o.ids, { layer: -1, kind: "embedding" });
+    for (const layer of main) await this.#block(layer, layer.index);
+    const logits = await this.#head(main.length);
+    for (const layer of layers) if (layer.stack === "mtp") await this.#prediction(layer, main.length + 1);
+    for (const run of this.#runs) run.releaseAll();
+    const [wiring, bad, flips] = [this.#wiring, this.#bad, this.#flips];
+    const controls = this.#controls.results;
+    const fingerprint = this.#taker.finish(this.#o.backend.id);
+    return { layers: this.#drifts, wiring, bad, flips, logits, controls, fingerprint };
   }
 
-  async #embed(): Promise<void> {
-    const { a, b, ids } = this.#o;
-    for (const run of this.#runs) {
-      run.make(["residual"]);
-      const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
-      await (run === this.#own ? b : a).embed(ids, weights, run.regions.get("residual")!);
+  /** A block and its residual; `number` says where the layer comes among all. */
+  async #block(layer: Layer, number: number): Promise<void> {
+    const { layers, forward, dims, a, b, watch } = this.#o;
+    const { kind } = layer;
+    const where: Where = { layer: number, kind, part: kind, places: [a.layer(layer), b.layer(layer)] };
+    const localRelL2 = await this.#stages(forward.block(kind, dims), where);
+    await this.#addResidual();
+    const own = await this.#own.view("residual");
+    const driftRelL2 = relL2(await this.#source.view("residual"), own);
+    if (layer.stack === "main") this.#taker.residual(own);
+    this.#drifts.push({ layer: number, kind, driftRelL2, localRelL2 });
+    watch({ type: "layer", layer: number, of: layers.length, kind });
+  }
+
+  /**
+   * A layer that predicts a word further on. The first of a step reads the last hidden state; nothing is made of what
+   * the last one predicts, but every door is compared.
+   */
+  async #prediction(layer: Layer, first: number): Promise<void> {
+    const { forward, a, b, ids } = this.#o;
+    const number = first + layer.index;
+    const where = (end: "join" | "end"): Where => ({
+      layer: number,
+      kind: layer.kind,
+      part: end,
+      places: [a.step(end, layer), b.step(end, layer)],
+    });
+    if (layer.inner === 0) {
+      const follow = ids.map((id, t) => ids[t + 1] ?? id);
+      await this.#embed("words", follow, where("join"));
+      await this.#stages(forward.step.join, where("join"));
+      for (const run of this.#runs) run.replaceResidual();
+      if (this.#inStep.has("out")) this.#inStep.add("residual");
+      else this.#inStep.delete("residual");
     }
-    await this.#door("residual", this.#own, 1, { layer: -1, kind: "embedding" });
+    await this.#block(layer, number);
+    if (layer.inner === layer.of - 1) await this.#stages(forward.step.end, where("end"));
+  }
+
+  /** @returns the worst door's distance */
+  async #stages(stages: readonly Stage[], where: Where): Promise<number> {
+    const { a, b, signal } = this.#o;
+    let worst = 0;
+    for (const [i, stage] of stages.entries()) {
+      signal?.throwIfAborted();
+      worst = Math.max(worst, await this.#stage(stage, where));
+      for (const run of this.#runs) run.releaseUnused(stages, i);
+    }
+    this.#sabotaged.add(where.part);
+    a.forget();
+    b.forget();
+    this.#dealing?.release();
+    this.#dealing = undefined;
+    return worst;
+  }
+
+  async #embed(stream: string, ids: readonly number[], { layer, kind }: Door): Promise<void> {
+    const { a, b } = this.#o;
+    for (const run of this.#runs) {
+      run.make([stream]);
+      const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
+      await (run === this.#own ? b : a).embed(ids, weights, run.regions.get(stream)!);
+    }
+    await this.#door(stream, this.#own, 1, { layer, kind, tensors: [b.table.name] });
+    if (stream !== "residual") return;
+    this.#taker.residual(await this.#own.view(stream));
+    await this.#controls.embed({ layer, kind, limit: this.#o.limit(1) }, this.#rounded.regions.get(stream)!);
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
-  async #stage(stage: Stage, { places, ...where }: Where): Promise<number> {
+  async #stage(stage: Stage, { places, layer, kind, part }: Where): Promise<number> {
     const { a, b } = this.#o;
     const { reads, makes } = ends(stage);
     const borrows = !reads.every((name) => this.#inStep.has(name));
     for (const run of this.#runs) run.make(makes);
     if (borrows) this.#borrowed.make(makes);
-    await a.run(stage, places[0], this.#setsOfA());
-    await b.run(stage, places[1], this.#setsOfB(borrows));
+    await a.run(stage, places[0], this.#setsOfA(), this.#dealing);
+    await b.run(stage, places[1], this.#setsOfB(borrows), this.#dealing);
     const terms = Math.max(...reads.map((name) => this.#widths[name]!));
+    const theirs = borrows ? this.#borrowed : this.#own;
     let worst = 0;
     for (const name of makes) {
-      worst = Math.max(worst, await this.#door(name, borrows ? this.#borrowed : this.#own, terms, where));
+      const makers = (expert?: number) => b.makers(stage, places[1], name, expert);
+      const distance =
+        stage.op === "experts"
+          ? await this.#expertDoors(name, theirs, terms, { layer, kind }, makers)
+          : await this.#door(name, theirs, terms, { layer, kind, tensors: makers() });
+      worst = Math.max(worst, distance);
     }
     this.#borrowed.releaseAll();
+    if (!this.#sabotaged.has(part)) {
+      const spot = { layer, kind, limit: this.#o.limit(terms) };
+      await this.#controls.stage(spot, stage, places[1], this.#rounded, this.#dealing);
+    }
+    if (stage.op === "kernel" && stage.choice !== undefined) {
+      await this.#followChoice(stage.to, stage.choice(this.#o.dims));
+    }
     return worst;
+  }
+
+  /** The source's experts for every run; their tokens are dealt out. */
+  async #followChoice(stream: string, choice: Choice): Promise<void> {
+    const { backend, ids } = this.#o;
+    const chosen = await this.#source.view(stream);
+    const own = await this.#own.view(stream);
+    for (let at = 0; at < chosen.length; at += choice.perToken) {
+      const [theirs, mine] = [chosen, own].map((one) => one.subarray(at, at + choice.perToken));
+      if (!sameBits(theirs!, mine!)) this.#flips++;
+    }
+    for (const run of this.#runs) if (run !== this.#source) await run.put(stream, chosen);
+    this.#inStep.add(stream);
+    this.#dealing = await Dealing.of(backend, chosen, ids.length, choice, true);
   }
 
   #setsOfA(): readonly StreamSet[] {
@@ -165,21 +277,43 @@ class Lockstep {
     stream: string,
     theirs: Streams,
     terms: number,
-    where: Pick<Where, "layer" | "kind">,
+    where: Omit<BadDoor, "door" | "relL2">,
   ): Promise<number> {
-    const expected = await this.#rounded.view(stream);
-    const distance = relL2(expected, await theirs.view(stream));
-    if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);
-    else this.#inStep.delete(stream);
-    this.#judge(distance, terms, { ...where, door: stream });
-    return distance;
+    const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
+    await this.#noteStep(stream, expected);
+    return this.#judge(relL2(expected, got), terms, { ...where, door: stream });
   }
 
-  #judge(distance: number, terms: number, where: Omit<BadDoor, "relL2">): void {
+  /** A door for each expert: among hundreds, one that is wrong would hardly move the whole. */
+  async #expertDoors(
+    stream: string,
+    theirs: Streams,
+    terms: number,
+    where: Door,
+    makers: (expert: number) => readonly string[],
+  ): Promise<number> {
+    const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
+    await this.#noteStep(stream, expected);
+    const width = this.#widths[stream]!;
+    const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
+      const [left, right] = [expected, got].map((all) => all.subarray(from * width, (from + count) * width));
+      const door = { ...where, door: `${stream}.${expert}`, tensors: makers(expert) };
+      return this.#judge(relL2(left!, right!), terms, door);
+    });
+    return Math.max(...distances);
+  }
+
+  async #noteStep(stream: string, expected: Float32Array): Promise<void> {
+    if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);
+    else this.#inStep.delete(stream);
+  }
+
+  #judge(distance: number, terms: number, where: Omit<BadDoor, "relL2">): number {
     const limit = this.#o.limit(terms);
     this.#wiring.limit = Math.max(this.#wiring.limit, limit);
     this.#wiring.maxRelL2 = Math.max(this.#wiring.maxRelL2, distance);
     if (!(distance <= limit)) this.#bad.push({ ...where, relL2: distance });
+    return distance;
   }
 
   async #addResidual(): Promise<void> {
@@ -190,23 +324,21 @@ class Lockstep {
     const rounded = Float32Array.from(await this.#noise.view("residual"), (value) =>
       f32OfBits((encodeBits("BF16", bitsOfF32(value)) << 16) >>> 0),
     );
-    await this.#o.backend.upload(this.#noise.regions.get("residual")!, rounded.byteLength, (view) =>
-      view.set(new Uint8Array(rounded.buffer)),
-    );
+    await this.#noise.put("residual", rounded);
   }
 
-  async #head(): Promise<LogitsSummary> {
-    const { forward, layers, a, b, backend, dims, ids } = this.#o;
-    const where: Where = { layer: layers.length, kind: "head", places: [a.head, b.head] };
-    const [last, ...before] = [...forward.head].reverse();
-    for (const stage of before.reverse()) await this.#stage(stage, where);
-    const from = ends(last!).reads[0]!;
+  async #head(layer: number): Promise<LogitsSummary> {
+    const { forward, a, b, backend, dims, ids } = this.#o;
+    const where: Where = { layer, kind: "head", part: "head", places: [a.head, b.head] };
+    const last = forward.head.at(-1)!;
+    for (const stage of forward.head.slice(0, -1)) await this.#stage(stage, where);
+    const from = ends(last).reads[0]!;
     const borrows = !this.#inStep.has(from);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(borrows)];
     const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
-    const quality = new LogitsComparison(ids);
+    const quality = new LogitsComparison(ids, this.#o.textTokens || ids.length);
     const [wiring, noise] = [new Distance(ids.length), new Distance(ids.length)];
     for (let lo = 0; lo < dims.vocab!; lo += width) {
       const hi = Math.min(dims.vocab!, lo + width);
@@ -217,12 +349,20 @@ class Lockstep {
       const [source, rounded, noisy] = await values(blocksA);
       const [own, borrowed] = await values(blocksB);
       quality.add(lo, hi - lo, source!, own!);
+      this.#taker.logits(lo, hi - lo, own!);
       wiring.add(rounded ?? source!, borrowed ?? own!);
       noise.add(source!, noisy ?? source!);
+      if (lo === 0) {
+        const spot = { layer, kind: where.kind, limit: this.#o.limit(this.#widths[from]!) };
+        await this.#controls.logits(spot, from, hi, this.#rounded, rounded ?? source!);
+      }
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);
-    for (const run of this.#runs) run.releaseAll();
-    this.#judge(wiring.relL2, this.#widths[from]!, { layer: where.layer, kind: where.kind, door: "logits" });
+    for (const run of this.#runs) run.release(from);
+    a.forget();
+    b.forget();
+    const tensors = b.makers(last, b.head, "logits");
+    this.#judge(wiring.relL2, this.#widths[from]!, { layer, kind: where.kind, door: "logits", tensors });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

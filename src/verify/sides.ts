@@ -7,13 +7,14 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
-import type { Native } from "../families/define.ts";
+import type { Layer, Native } from "../families/define.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { type Matched, matchRoles, type Role } from "../families/match.ts";
 import { DEFAULT_MEMORY_BYTES } from "../lanes/pool.ts";
 import { pairScales, readScales, type Scales } from "../recast/spelling.ts";
 import type { Rounding } from "./rounding.ts";
 import { type Rounds, Side } from "./side.ts";
+import { Stored } from "./stored.ts";
 
 export interface Paired {
   readonly matched: Matched;
@@ -28,8 +29,9 @@ export interface Ready extends Paired {
 
 /** The backend that a run asks for. */
 export function backendFor(options: RunOptions): Promise<Backend> {
-  const { backend = "auto" } = options;
-  return selectBackend({ backend, threads: threadsOf(options), memoryBytes: memoryOf(options) });
+  const { backend = "auto", device } = options;
+  const machine = { threads: threadsOf(options), memoryBytes: memoryOf(options) };
+  return selectBackend({ backend, ...machine, ...(device !== undefined && { device }) });
 }
 
 export function threadsOf({ threads }: Pick<RunOptions, "threads">): number {
@@ -92,10 +94,9 @@ function nativeOf({ family, dialect }: Matched): Native {
   throw new IsologitError("UNSUPPORTED", `${family.id} does not run in the dialect ${dialect.id} yet`);
 }
 
-/** @throws UNSUPPORTED, naming the layer kind, the dialect or the tensor, when the forward pass cannot run */
+/** @throws UNSUPPORTED, naming the dialect or the tensor, when the forward pass cannot run */
 export function refuseUnrunnable({ matched, pairs }: Paired): void {
   nativeOf(matched);
-  for (const { kind, stack } of matched.layers) if (stack === "main") matched.family.forward.block(kind);
   for (const [tensor, { axis }] of pairs.scaleOf) {
     if (axis === 0) {
       throw new IsologitError("UNSUPPORTED", "the forward pass knows one scale a tensor, not one a row", {
@@ -105,16 +106,16 @@ export function refuseUnrunnable({ matched, pairs }: Paired): void {
   }
 }
 
-/** Bytes of weights that one run through the main stack reads; the few rows of the token table apart. */
-export function runBytes(matched: Matched): number {
-  const { prefix, uses } = nativeOf(matched);
-  const names = matched.layers
-    .filter(({ stack }) => stack === "main")
-    .flatMap(({ index, kind }) =>
-      uses[kind].map(({ name }) => prefix.replace("{layer}", String(index)) + name),
-    );
-  return [...names, ...uses.head.map(({ name }) => name)].reduce((sum, name) => {
-    const tensor = matched.tensors.get(name);
-    return tensor === undefined ? sum : sum + bytesOf(tensor.dtype, tensor.shape);
-  }, 0);
+/** Bytes of weights that one run through these layers and the head reads; the few rows of the token table apart. */
+export function runBytes(matched: Matched, stacks: readonly Layer["stack"][]): number {
+  const stored = new Stored(nativeOf(matched), matched.dims, matched.tensors);
+  const places = matched.layers
+    .filter(({ stack }) => stacks.includes(stack))
+    .flatMap((layer) => [
+      stored.layer(layer),
+      ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("join", layer)] : []),
+      ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("end", layer)] : []),
+    ]);
+  const tensors = [...places, stored.head].flatMap((place) => stored.all(place));
+  return tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
 }

@@ -6,27 +6,36 @@ import type { StreamSet } from "./side.ts";
 
 /** The streams a stage reads, and those it makes. */
 export function ends(stage: Stage): { readonly reads: readonly string[]; readonly makes: readonly string[] } {
-  return stage.op === "linear"
-    ? { reads: [stage.from], makes: stage.to }
-    : { reads: stage.from, makes: [stage.to] };
+  switch (stage.op) {
+    case "linear":
+      return { reads: [stage.from], makes: stage.to };
+    case "deal":
+    case "experts":
+      return { reads: [stage.from], makes: [stage.to] };
+    case "collect":
+      return { reads: [stage.from, stage.weights], makes: [stage.to] };
+    case "kernel":
+    case "join":
+      return { reads: stage.from, makes: [stage.to] };
+    default:
+      return stage satisfies never;
+  }
 }
 
 export class Streams {
   readonly #backend: Backend;
-  readonly #widths: Readonly<Record<string, number>>;
-  readonly #tokens: number;
+  readonly #lengthOf: (name: string) => number;
   readonly regions = new Map<string, Region>();
 
-  constructor(backend: Backend, widths: Readonly<Record<string, number>>, tokens: number) {
+  /** @param lengthOf rows times width of a stream */
+  constructor(backend: Backend, lengthOf: (name: string) => number) {
     this.#backend = backend;
-    this.#widths = widths;
-    this.#tokens = tokens;
+    this.#lengthOf = lengthOf;
   }
 
-  /** Room for streams of [tokens, width] F32. */
+  /** Room for streams of [rows, width] F32. */
   make(names: readonly string[]): void {
-    for (const name of names)
-      this.regions.set(name, this.#backend.allocate(4 * this.#tokens * this.#widths[name]!));
+    for (const name of names) this.regions.set(name, this.#backend.allocate(4 * this.#lengthOf(name)));
   }
 
   /** As the inputs and outputs of a side's stages. */
@@ -35,14 +44,27 @@ export class Streams {
   }
 
   view(name: string): Promise<Float32Array> {
-    return this.#backend.view(this.regions.get(name)!, this.#tokens * this.#widths[name]!);
+    return this.#backend.view(this.regions.get(name)!, this.#lengthOf(name));
+  }
+
+  /** Other values for a stream. */
+  async put(name: string, values: Float32Array): Promise<void> {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    await this.#backend.upload(this.regions.get(name)!, bytes.byteLength, (view) => view.set(bytes));
   }
 
   /** residual += out, which then goes. */
   async addResidual(): Promise<void> {
     const [residual, out] = [this.regions.get("residual")!, this.regions.get("out")!];
-    await this.#backend.run(add, { count: this.#tokens * this.#widths.residual! }, [residual, out], residual);
+    await this.#backend.run(add, { count: this.#lengthOf("residual") }, [residual, out], residual);
     this.release("out");
+  }
+
+  /** residual = out */
+  replaceResidual(): void {
+    this.release("residual");
+    this.regions.set("residual", this.regions.get("out")!);
+    this.regions.delete("out");
   }
 
   /** Lets go what no stage after `stages[done]` reads. */

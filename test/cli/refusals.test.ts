@@ -11,6 +11,9 @@ const GOOD: Readonly<Record<string, string>> = {
   recast: "recast a b --dtype bf16",
   verify: "verify a b",
   inspect: "inspect a",
+  check: "check a",
+  diff: "diff a b",
+  scan: "scan a",
   plan: "plan a b.isologit",
   logits: "logits a",
   download: "download a/b",
@@ -68,8 +71,6 @@ describe("promised, and not in this version", () => {
   it.each([
     ["convert a b --to hf --quant-dialect modelopt", "--quant-dialect modelopt is not in this version"],
     ["recast a b --dtype bf16 --quant-dialect fp8", "--quant-dialect fp8 is not in this version"],
-    ["verify a b --backend webgpu", "--backend webgpu is not in this version"],
-    ["verify a", "verify A without B (against a certificate) is not in this version"],
   ])("%s", (line, saying) => refused(line, "NOT_AVAILABLE", saying));
 
   it.each([
@@ -88,6 +89,10 @@ describe("never promised, or not here", () => {
     ["transmogrify a", "unknown command 'transmogrify'"],
     ["convrt a b", "(Did you mean convert?)"],
     ["convert a", "missing required argument 'DST'"],
+    ["verify a b --certificate c", "--certificate is for verify A alone"],
+    ["verify a b --public-key k", "--public-key is for verify A alone"],
+    ["verify a b --prompt x --ids 1", "--ids and --prompt were both given"],
+    ["logits a --prompt x --ids-file y", "--ids-file and --prompt were both given"],
     ["inspect a b", "too many arguments"],
     ["inspect a --bogus", "unknown option '--bogus'"],
     ["inspect a --tensor", "(Did you mean --tensors?)"],

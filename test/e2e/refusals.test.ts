@@ -103,7 +103,6 @@ describe("a refusal says what, where and what next", () => {
       { tensor: "backbone.layers.2.mixer.in_proj.weight", index: 77 },
       ["convert", nan, DST, "--dtype", "fp8-e4m3"],
     ],
-    ["mixture of experts by logits", 3, "UNSUPPORTED", {}, ["convert", golden("moe"), DST]],
     ["a budget too small", 2, "PLAN_MEMORY", {}, ["convert", ok, DST, "--memory", "1kB"]],
     ["an unknown flag", 2, "USAGE", {}, ["convert", ok, DST, "--fast"]],
     ["a promised flag", 2, "NOT_AVAILABLE", {}, ["convert", ok, DST, "--tp", "2"]],

@@ -42,7 +42,7 @@ describe("every tensor of every golden has a role, and every role a tensor", () 
 });
 
 describe("what does not fit is refused by name", () => {
-  const refused = async (change: Record<string, unknown>, name = "tiny") =>
+  const refused = async (change: Record<string, unknown>, name: string) =>
     codeOf(async () => match(withConfig(await golden(name), change)));
 
   it.each([
@@ -56,9 +56,15 @@ describe("what does not fit is refused by name", () => {
     ["another number of groups", { n_groups: 4 }, "SHAPE_MISMATCH"],
     ["another head size", { head_dim: 32, attention_head_dim: 32 }, "SHAPE_MISMATCH"],
     ["another vocabulary", { vocab_size: 500 }, "SHAPE_MISMATCH"],
+    ["experts in unequal groups", { n_group: 3 }, "CONFIG_INVALID", "moe"],
+    ["groups of one expert", { n_group: 8 }, "CONFIG_INVALID", "moe"],
+    ["more groups kept than there are", { topk_group: 3 }, "CONFIG_INVALID", "moe"],
+    ["more experts a token than are eligible", { num_experts_per_tok: 5 }, "CONFIG_INVALID", "moe"],
     ["a pruned relative", { model_type: "nemotron_h_puzzle" }, "UNSUPPORTED"],
     ["another family", { model_type: "llama" }, "FAMILY_UNKNOWN"],
-  ])("%s", async (_, change, code) => expect(await refused(change)).toBe(code));
+  ])("%s", async (_, change, code, name: string = "tiny") =>
+    expect(await refused(change as Record<string, unknown>, name)).toBe(code),
+  );
 
   it("widths come from the config's heads, never from expand", async () => {
     const { dims } = match(withConfig(await golden("tiny"), { expand: 17 }));

@@ -8,8 +8,12 @@ import { conv1d } from "../../kernels/conv1d.ts";
 import type { Kernel } from "../../kernels/define.ts";
 import { gatedNorm } from "../../kernels/gated-norm.ts";
 import { linear } from "../../kernels/linear.ts";
+import { mix } from "../../kernels/mix.ts";
 import { relu2 } from "../../kernels/relu2.ts";
 import { rmsNorm } from "../../kernels/rms-norm.ts";
+import { routerChoose } from "../../kernels/router-choose.ts";
+import { routerScore } from "../../kernels/router-score.ts";
+import { routerWeigh } from "../../kernels/router-weigh.ts";
 import { ssd } from "../../kernels/ssd.ts";
 import { widen } from "../../kernels/widen.ts";
 import { decode, encode } from "../../src/core/float.ts";
@@ -130,6 +134,54 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "linear: one column short": running(linear, (p) => ({ ...p, cols: Math.max(p.cols - 1, 1) })),
   "linear: F32 weights rounded to BF16": withInputs(linear, (x, p) =>
     replaced(x, 0, (w) => (p.dtype === "F32" ? w.map((v) => decode("BF16", encode("BF16", v))) : w)),
+  ),
+  "mix: no weights": withInputs(mix, (x) => replaced(x, 2, (w) => w.map(() => 1))),
+  "mix: a row too far": withInputs(mix, (x, p) => replaced(x, 1, (s) => s.map((v) => (v + 1) % p.sources))),
+  "mix: the first term only": withInputs(mix, (x, p) =>
+    replaced(x, 2, (w) => w.map((v, i) => (i % p.terms === 0 ? v : 0))),
+  ),
+  "router-score: no correction": withInputs(routerScore, (x) => replaced(x, 1, zeros)),
+  "router-score: no sigmoid": {
+    ...routerScore,
+    oracle: ({ experts }: (typeof routerScore.cases)[number], [logits, bias]: Inputs, out) =>
+      out.set(logits!.map((v, i) => v + bias![i % experts]!)),
+  } as Kernel,
+  "router-choose: the later of equals": withParams(
+    {
+      ...routerChoose,
+      oracle(p, [scores], out) {
+        const last = p.experts - 1;
+        const mirrored = permuted(scores!, p.tokens, p.experts, (e) => last - e);
+        routerChoose.oracle(p, [mirrored], out);
+        out.set(permuted(out, p.tokens, p.topK, (k) => p.topK - 1 - k).map((e) => last - e));
+      },
+    },
+    (p) => p,
+  ),
+  "router-choose: no groups": running(routerChoose, (p) => ({ ...p, groups: 1, topGroups: 1 })),
+  "router-choose: a group too many": running(routerChoose, (p) => ({
+    ...p,
+    topGroups: Math.min(p.topGroups + 1, p.groups),
+  })),
+  "router-choose: groups by their best alone": believing(
+    routerChoose,
+    (p) => ({ ...p, groups: 1, topGroups: 1 }),
+    (x, p) =>
+      replaced(x, 0, (scores) => {
+        const size = p.experts / p.groups;
+        const bestOf = (i: number) => Math.max(...scores.subarray(i - (i % size), i - (i % size) + size));
+        const kept = (i: number) => {
+          const row = i - (i % p.experts);
+          const worth = Array.from({ length: p.groups }, (_, g) => bestOf(row + g * size));
+          return bestOf(i) >= worth.sort((a, b) => b - a)[p.topGroups - 1]!;
+        };
+        return scores.map((v, i) => (kept(i) ? v : -1e6));
+      }),
+  ),
+  "router-weigh: not normalised": withParams(routerWeigh, (p) => ({ ...p, normalise: false })),
+  "router-weigh: no scale": withParams(routerWeigh, (p) => ({ ...p, scale: 1 })),
+  "router-weigh: scores for logits": withInputs(routerWeigh, (x) =>
+    replaced(x, 0, (logits) => logits.map((v) => 1 / (1 + Math.exp(-v)))),
   ),
   "ssd: head k uses group k mod groups": moduloGroups(ssd, (p) => p.groups, [0, 3], [4, 5, 6]),
   "ssd: B and C exchanged": withInputs(ssd, (x) => swapped(x, 1, 2)),

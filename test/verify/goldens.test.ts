@@ -6,7 +6,13 @@ import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../goldens.ts";
 
 const work = workFolder();
 /** tiny-t5 holds tiny's weights under the other config style; its reference is tiny's. */
-const REFERENCES = { tiny: "tiny", "tiny-t5": "tiny", sharded: "sharded" } as const;
+const REFERENCES = {
+  tiny: "tiny",
+  "tiny-t5": "tiny",
+  sharded: "sharded",
+  moe: "moe",
+  "latent-moe": "latent-moe",
+} as const;
 
 /** F32 arithmetic in another order lands near 1e-6; wrong mathematics lands above 1e-4 at one of these lengths. */
 function expectNear(got: Float32Array, want: Float32Array): void {
@@ -21,13 +27,19 @@ describe.each(Object.entries(REFERENCES))("%s runs as Transformers runs it", (na
     const recorded = await arraysOf(join(golden(reference), "reference.safetensors"));
     const out = join(work, `${name}-${key}.safetensors`);
     const ids = idsOf(recorded.get(`input_ids.${key}`)!);
-    const report = await logits(golden(name), { out, ids, hidden: key === "len17" });
+    const report = await logits(golden(name), { out, ids, hidden: true });
     expect(report).toMatchObject({ backend: "wasm", tokens: ids.length, vocab: 512, out });
     const got = await arraysOf(out);
     expectNear(floatsOf(got.get("logits")!), floatsOf(recorded.get(`logits_f32.${key}`)!));
+    const choices = [...recorded.keys()].filter((tensor) => /^experts_f32\..*\.len/.test(tensor));
+    expect(choices.length > 0).toBe(name.includes("moe"));
+    for (const tensor of choices.filter((one) => one.endsWith(`.${key}`))) {
+      const layer = tensor.split(".")[1];
+      expect(got.get(`experts.${layer}`), tensor).toEqual(recorded.get(tensor));
+    }
     if (key !== "len17") return;
     const hidden = [...recorded.keys()].filter((tensor) => tensor.startsWith("hidden."));
-    expect(hidden.length).toBeGreaterThan(10);
+    expect(hidden.length).toBeGreaterThan(8);
     for (const tensor of hidden) expectNear(floatsOf(got.get(tensor)!), floatsOf(recorded.get(tensor)!));
   });
 });

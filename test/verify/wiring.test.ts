@@ -10,23 +10,29 @@ import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { Pool, poolSize } from "../../src/lanes/pool.ts";
 import { compareBytes } from "../../src/verify/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits-rung.ts";
+import { seededIds } from "../../src/verify/prompts.ts";
 import { type Ready, ready } from "../../src/verify/sides.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { copyOf, opened } from "./planted.ts";
 
 const work = workFolder();
+const of = (tokens: number) => ({ ids: seededIds(tokens, 0, 512), textTokens: 0 });
+const PROMPT = of(17);
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`faults in code: ${score.named}/${score.planted} named by the logits rung alone`));
 
-const source = await ready(await opened(await copyOf(golden("sharded"))), {});
-await convert(golden("sharded"), `${work}/fp8`, {
-  to: "hf",
-  dtype: "fp8-e4m3",
-  keepEnds: 0,
-  verify: "off",
-});
-const fp8 = await ready(await opened(await copyOf(`${work}/fp8`)), {});
+/** A golden, and a recast of it. */
+async function pair(name: string): Promise<Readonly<Record<"source" | "fp8", Ready>>> {
+  const out = `${work}/${name}`;
+  await convert(golden(name), out, { to: "hf", dtype: "fp8-e4m3", keepEnds: 0, verify: "off" });
+  const [source, fp8] = [await copyOf(golden(name)), await copyOf(out)];
+  return { source: await ready(await opened(source), {}), fp8: await ready(await opened(fp8), {}) };
+}
+
+const { source, fp8 } = await pair("sharded");
+const experts = await pair("moe");
+const latent = await pair("latent-moe");
 
 /** The same checkpoint, run by other uses. */
 function run(side: Ready, native: Native): Ready {
@@ -39,7 +45,7 @@ const refed =
   (kind: keyof Native["uses"], name: string, feeds: (feeds: readonly Feed[], d: Dims) => readonly Feed[]) =>
   (native: Native): Native => {
     const uses: readonly Use[] = native.uses[kind].map((use) =>
-      use.name === name ? { name, feeds: (d) => feeds(use.feeds(d), d) } : use,
+      use.name === name ? { name, feeds: (d, at) => feeds(use.feeds(d, at), d) } : use,
     );
     return { ...native, uses: { ...native.uses, [kind]: uses } };
   };
@@ -100,6 +106,50 @@ const FAULTS: Readonly<Record<string, readonly [(native: Native) => Native, laye
   ],
 };
 
+/** moe: MEM*EMEM*E, its first expert layer 1. latent-moe: ME*EMEME and prediction layers of one step, * and E. */
+const EXPERT_FAULTS: typeof FAULTS = {
+  "halves of the router's rows swapped": [refed("moe", "mixer.gate.weight", halves("route")), 1, "route"],
+  "halves of the correction swapped": [
+    refed("moe", "mixer.gate.e_score_correction_bias", halves("correction")),
+    1,
+    "scores",
+  ],
+  "halves of an expert's up swapped": [
+    refed("moe", "mixer.experts.{expert}.up_proj.weight", halves("expert.up")),
+    1,
+    "expert.up.0",
+  ],
+  "halves of an expert's down swapped": [
+    refed("moe", "mixer.experts.{expert}.down_proj.weight", halves("expert.down")),
+    1,
+    "expert.down.0",
+  ],
+  "halves of the shared expert's up swapped": [
+    refed("moe", "mixer.shared_experts.up_proj.weight", halves("shared.up")),
+    1,
+    "shared.up",
+  ],
+  "halves of the shared expert's down swapped": [
+    refed("moe", "mixer.shared_experts.down_proj.weight", halves("shared")),
+    1,
+    "shared",
+  ],
+};
+const LATENT_FAULTS: typeof FAULTS = {
+  "halves of the way in swapped": [
+    refed("moe", "mixer.fc1_latent_proj.weight", halves("latent")),
+    1,
+    "latent",
+  ],
+  "halves of the way out swapped": [
+    refed("moe", "mixer.fc2_latent_proj.weight", halves("routed")),
+    1,
+    "routed",
+  ],
+  "norms of word and hidden state swapped": [renamed("join", "enorm.weight", "hnorm.weight"), 9, "words.u"],
+  "halves of the step's projection swapped": [refed("join", "eh_proj.weight", halves("out")), 9, "out"],
+};
+
 function named(rung: LogitsRung, layer: number, door: string): void {
   score.planted++;
   expect(rung.verdict).toBe("different");
@@ -108,22 +158,62 @@ function named(rung: LogitsRung, layer: number, door: string): void {
 }
 
 describe.each([
-  ["kept", source],
-  ["recast to FP8", fp8],
-] as const)("a wrong use of one side, %s", (_, destination) => {
-  it.each(Object.entries(FAULTS))("%s", async (_, [break_, layer, door]) => {
-    const [right] = nemotronH.forward.natives;
-    named(await logitsRung(source, run(destination, break_(right!)), QUICK), layer, door);
+  ["sharded, kept", source, source, FAULTS],
+  ["sharded, recast to FP8", source, fp8, FAULTS],
+  ["moe, kept", experts.source, experts.source, EXPERT_FAULTS],
+  ["moe, recast to FP8", experts.source, experts.fp8, EXPERT_FAULTS],
+  ["latent-moe, kept", latent.source, latent.source, LATENT_FAULTS],
+  ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS],
+] as const)("a wrong use of one side, %s", (_, right, destination, faults) => {
+  it.each(Object.entries(faults))("%s", async (_, [break_, layer, door]) => {
+    const [native] = nemotronH.forward.natives;
+    named(await logitsRung(right, run(destination, break_(native!)), QUICK, PROMPT), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
-    const rung = await logitsRung(source, destination, QUICK);
+    const rung = await logitsRung(right, destination, QUICK, PROMPT);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new Pool(poolSize(QUICK.memoryBytes!, 1));
     const options = { pool, own: true, advance() {}, signal: undefined };
-    const bytes = await compareBytes({ ...options, a: source, b: destination });
+    const bytes = await compareBytes({ ...options, a: right, b: destination });
     expect(bytes.differences).toEqual([]);
+  });
+});
+
+describe("experts", () => {
+  const up = (expert: number) => `backbone.layers.4.mixer.experts.${expert}.up_proj.weight`;
+  /** The same checkpoint, with two stored tensors found by one another's names. */
+  const confused = (side: Ready, a: string, b: string): Ready => {
+    const { tensors } = side.matched;
+    const other = new Map([...tensors, [a, tensors.get(b)!], [b, tensors.get(a)!]]);
+    return { ...side, matched: { ...side.matched, tensors: other } };
+  };
+
+  it.each([1, 17])(
+    "two permuted are named, each by its own door, whatever %i tokens chose",
+    async (tokens) => {
+      const wrong = confused(experts.source, up(2), up(7));
+      const rung = await logitsRung(experts.source, wrong, QUICK, of(tokens));
+      named(rung, 4, "expert.up.2");
+      const doors = rung.bad.filter(({ layer }) => layer === 4).map(({ door }) => door);
+      expect(doors).toEqual(expect.arrayContaining(["expert.up.2", "expert.up.7"]));
+      expect(doors.filter((door) => door.startsWith("expert.up"))).toHaveLength(2);
+    },
+  );
+
+  it("the source's choice is followed: a recast's own choices are counted, and move no door", async () => {
+    const kept = await logitsRung(experts.source, experts.source, QUICK, of(130));
+    expect(kept.metrics.routing).toEqual({ flips: 0 });
+    const recast = await logitsRung(experts.source, experts.fp8, QUICK, of(130));
+    expect(recast.metrics.routing.flips).toBeGreaterThan(0);
+    expect(recast).toMatchObject({ verdict: "within", bad: [] });
+  });
+
+  it("prediction layers are run, and nothing of the model goes unread", async () => {
+    const { metrics } = await logitsRung(latent.source, latent.source, QUICK, PROMPT);
+    expect(metrics.unread).toEqual([]);
+    expect(metrics.layers.map(({ layer }) => layer)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 9, 10]);
   });
 });
 
@@ -140,7 +230,7 @@ describe("a wrong scale", () => {
 
   it("of the neighbour is a wrong wiring at both", async () => {
     const wrong = scaled({ [up1!]: scale(up3!), [up3!]: scale(up1!) });
-    const rung = await logitsRung(source, wrong, QUICK);
+    const rung = await logitsRung(source, wrong, QUICK, PROMPT);
     named(rung, 1, "up");
     expect([...new Set(rung.bad.map(({ layer }) => layer))]).toEqual([1, 3]);
   });
@@ -150,9 +240,9 @@ it("--kl and --top1 widen the quality of a recast, and nothing else", async () =
   const [right] = nemotronH.forward.natives;
   const wide = { ...QUICK, kl: 1e9, top1: 0 };
   const wrong = run(fp8, FAULTS["halves of the groups of B swapped"]![0](right!));
-  expect((await logitsRung(source, wrong, wide)).verdict).toBe("different");
-  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide);
+  expect((await logitsRung(source, wrong, wide, PROMPT)).verdict).toBe("different");
+  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide, PROMPT);
   expect(keptRung).toMatchObject({ verdict: "different", limits: { klMean: 0, klP99: 0, top1: 1 } });
-  const good = await logitsRung(source, fp8, wide);
+  const good = await logitsRung(source, fp8, wide, PROMPT);
   expect(good).toMatchObject({ verdict: "within", limits: { klMean: 1e9, klP99: 1e10, top1: 0 } });
 });

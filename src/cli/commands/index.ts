@@ -1,7 +1,9 @@
 /** The commands of this version, in the order in which help lists them. */
 import type { Command } from "../command.ts";
 import { cache } from "./cache.ts";
+import { check } from "./check.ts";
 import { convert } from "./convert.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { download } from "./download.ts";
 import { formats } from "./formats.ts";
@@ -9,6 +11,7 @@ import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
 import { plan } from "./plan.ts";
 import { recast } from "./recast.ts";
+import { scan } from "./scan.ts";
 import { upload } from "./upload.ts";
 import { verify } from "./verify.ts";
 
@@ -17,6 +20,9 @@ export const commands: readonly Command[] = [
   recast,
   verify,
   inspect,
+  check,
+  diff,
+  scan,
   plan,
   logits,
   download,

@@ -2,36 +2,43 @@
  * Nemotron-H run natively: a block per layer kind, and for each dialect which stored rows feed which stream.
  * Written by hand and apart from the rules of its neighbours: a swapped z and x there must show here.
  */
+
+import { add } from "../../../kernels/add.ts";
 import { attention } from "../../../kernels/attention.ts";
 import { conv1d } from "../../../kernels/conv1d.ts";
 import type { Kernel } from "../../../kernels/define.ts";
 import { gatedNorm } from "../../../kernels/gated-norm.ts";
 import { relu2 } from "../../../kernels/relu2.ts";
 import { rmsNorm } from "../../../kernels/rms-norm.ts";
+import { routerChoose } from "../../../kernels/router-choose.ts";
+import { routerScore } from "../../../kernels/router-score.ts";
+import { routerWeigh } from "../../../kernels/router-weigh.ts";
 import { ssd } from "../../../kernels/ssd.ts";
-import { IsologitError } from "../../core/errors.ts";
-import type { Dims, Feed, Forward, LayerKind, Native, Stage, Use } from "../define.ts";
+import type { Dims, Feed, Forward, KernelStage, LayerKind, Native, Stage, Use } from "../define.ts";
 
 function step<P>(
   kernel: Kernel<P>,
   to: string,
   from: readonly string[],
   parameters: readonly string[],
-  p: (d: Dims, tokens: number) => P,
-): Stage {
+  p: (d: Dims, rows: number) => P,
+): KernelStage {
   return {
     op: "kernel",
     from,
     parameters,
     to,
-    run: (backend, d, tokens, inputs, output) => backend.run(kernel, p(d, tokens), inputs, output),
+    run: (backend, d, rows, inputs, output) => backend.run(kernel, p(d, rows), inputs, output),
   };
 }
 
 const linear = (from: string, ...to: readonly string[]): Stage => ({ op: "linear", from, to });
 
-const norm = (to: string, gain: string): Stage =>
-  step(rmsNorm, to, ["residual"], [gain], (d, tokens) => ({ tokens, width: d.hidden!, eps: d.eps! }));
+const norm = (to: string, gain: string, from = "residual"): Stage =>
+  step(rmsNorm, to, [from], [gain], (d, tokens) => ({ tokens, width: d.hidden!, eps: d.eps! }));
+
+const squaredRelu = (to: string, from: string, width: (d: Dims) => number): Stage =>
+  step(relu2, to, [from], [], (d, rows) => ({ count: rows * width(d) }));
 
 /** Causal depthwise convolution over time and SiLU, of one of the streams x, B, C. */
 const conv = (stream: "x" | "B" | "C", width: (d: Dims) => number): Stage =>
@@ -40,6 +47,45 @@ const conv = (stream: "x" | "B" | "C", width: (d: Dims) => number): Stage =>
     width: width(d),
     kernel: d.taps!,
   }));
+
+/** Experts may be narrower than the stream: a projection leads to them, and another back. */
+const isLatent = (d: Dims) => d.latent! > 0;
+
+const moe = (d: Dims): readonly Stage[] => [
+  norm("u", "gain"),
+  linear("u", "route", ...(isLatent(d) ? ["latent"] : [])), // [T, experts], [T, latent]
+  step(routerScore, "scores", ["route"], ["correction"], ({ experts }, tokens) => ({
+    tokens,
+    experts: experts!,
+  })),
+  {
+    ...step(routerChoose, "chosen", ["scores"], [], (d, tokens) => ({
+      tokens,
+      experts: d.experts!,
+      topK: d.topK!,
+      groups: d.routeGroups!,
+      topGroups: d.routeTopGroups!,
+    })), // [T, topK]
+    choice: (d) => ({ experts: d.experts!, perToken: d.topK! }),
+  },
+  step(routerWeigh, "weights", ["route", "chosen"], [], (d, tokens) => ({
+    tokens,
+    experts: d.experts!,
+    topK: d.topK!,
+    normalise: d.routeNormalise === 1,
+    scale: d.routeScale!,
+  })), // [T, topK]
+  { op: "deal", from: isLatent(d) ? "latent" : "u", to: "dealt" }, // [rows, moeWidth]
+  { op: "experts", from: "dealt", to: "expert.up" }, // [rows, moeFfn]
+  squaredRelu("expert.act", "expert.up", (d) => d.moeFfn!),
+  { op: "experts", from: "expert.act", to: "expert.down" }, // [rows, moeWidth]
+  { op: "collect", from: "expert.down", weights: "weights", to: isLatent(d) ? "narrow" : "routed" }, // [T, moeWidth]
+  ...(isLatent(d) ? [linear("narrow", "routed")] : []), // [T, hidden]
+  linear("u", "shared.up"), // [T, moeShared]
+  squaredRelu("shared.act", "shared.up", (d) => d.moeShared!),
+  linear("shared.act", "shared"), // [T, hidden]
+  step(add, "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden! })),
+];
 
 const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
   mamba: [
@@ -79,7 +125,7 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
   mlp: [
     norm("u", "gain"),
     linear("u", "up"), // [T, ffn]
-    step(relu2, "act", ["up"], [], (d, tokens) => ({ count: tokens * d.ffn! })),
+    squaredRelu("act", "up", (d) => d.ffn!),
     linear("act", "out"),
   ],
 };
@@ -95,7 +141,7 @@ const whole = (name: string, to: string, count: (d: Dims) => number): Use => ({
 const hf: Native = {
   dialect: "hf",
   embedding: ["backbone.embeddings.weight", "backbone.embedding.weight"],
-  prefix: "backbone.layers.{layer}.",
+  prefix: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}.", step: "mtp.layers.{layer}." },
   uses: {
     mamba: [
       whole("norm.weight", "gain", (d) => d.hidden!),
@@ -130,7 +176,23 @@ const hf: Native = {
       whole("mixer.up_proj.weight", "up", (d) => d.ffn!),
       whole("mixer.down_proj.weight", "out", (d) => d.hidden!),
     ],
-    moe: [],
+    moe: [
+      whole("norm.weight", "gain", (d) => d.hidden!),
+      whole("mixer.gate.weight", "route", (d) => d.experts!),
+      whole("mixer.gate.e_score_correction_bias", "correction", (d) => d.experts!),
+      whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent!),
+      whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn!),
+      whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth!),
+      whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden!),
+      whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared!),
+      whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden!),
+    ],
+    join: [
+      whole("enorm.weight", "words.gain", (d) => d.hidden!),
+      whole("hnorm.weight", "gain", (d) => d.hidden!),
+      whole("eh_proj.weight", "out", (d) => d.hidden!),
+    ],
+    end: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
     head: [
       whole("backbone.norm_f.weight", "gain", (d) => d.hidden!),
       whole("lm_head.weight", "logits", (d) => d.vocab!),
@@ -168,17 +230,49 @@ export const forward: Forward = {
     a: d.q!,
     up: d.ffn!,
     act: d.ffn!,
+    route: d.experts!,
+    scores: d.experts!,
+    chosen: d.topK!,
+    weights: d.topK!,
+    latent: d.latent!,
+    dealt: d.moeWidth!,
+    "expert.up": d.moeFfn!,
+    "expert.act": d.moeFfn!,
+    "expert.down": d.moeWidth!,
+    narrow: d.latent!,
+    routed: d.hidden!,
+    "shared.up": d.moeShared!,
+    "shared.act": d.moeShared!,
+    shared: d.hidden!,
+    words: d.hidden!,
+    "words.u": d.hidden!,
+    joined: 2 * d.hidden!,
     logits: d.vocab!,
   }),
-  block(kind) {
-    if (kind === "moe") {
-      throw new IsologitError(
-        "UNSUPPORTED",
-        "the forward pass of mixture-of-experts layers (E) is not in this version",
-      );
-    }
-    return BLOCKS[kind];
+  blocks: (d) => {
+    const head = { of: "head", count: d.mambaHeadDim! };
+    const group = { of: "group", count: d.state! };
+    const one = { of: "head", count: 1 }; // one number a head
+    const query = { of: "head", count: d.headDim! };
+    return {
+      ...{ z: head, x: head, y: head, g: head, "conv.x": head, "taps.x": head, "bias.x": head },
+      ...{ B: group, "conv.B": group, "taps.B": group, "bias.B": group },
+      ...{ C: group, "conv.C": group, "taps.C": group, "bias.C": group },
+      ...{ dt: one, A_log: one, D: one, dt_bias: one, "gate.gain": head },
+      ...{ q: query, k: query, v: query, a: query },
+    };
   },
+  dealt: ["dealt", "expert.up", "expert.act", "expert.down"],
+  block: (kind, d) => (kind === "moe" ? moe(d) : BLOCKS[kind]),
   head: [norm("u", "gain"), linear("u", "logits")],
+  step: {
+    join: [
+      norm("words.u", "words.gain", "words"),
+      norm("u", "gain"),
+      { op: "join", from: ["words.u", "u"], to: "joined" }, // [T, 2 hidden]
+      linear("joined", "out"),
+    ],
+    end: [norm("u", "gain")],
+  },
   natives: [hf],
 };

@@ -2,7 +2,7 @@
  * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes, settings, recipes.
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
-import { IsologitError } from "../../core/errors.ts";
+import { IsologitError, type Place } from "../../core/errors.ts";
 import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../define.ts";
 
 export const LETTERS: Readonly<Record<string, LayerKind>> = {
@@ -23,7 +23,9 @@ export interface NemotronSettings extends Settings {
   readonly dtMax: number | "Infinity";
 }
 
+/** @throws CONFIG_INVALID where a router cannot choose as the settings ask */
 export function dims(settings: Settings): Dims {
+  refuseRouting(settings);
   const of = (name: string) => (typeof settings[name] === "number" ? settings[name] : 0);
   const inner = of("mambaHeads") * of("mambaHeadDim");
   const groupState = of("groups") * of("state");
@@ -51,9 +53,25 @@ export function dims(settings: Settings): Dims {
     moeFfn: of("moeFfn"),
     moeShared: of("moeShared"),
     latent: of("latent"),
+    topK: of("topK"),
+    routeGroups: of("routeGroups"),
+    routeTopGroups: of("routeTopGroups"),
+    routeNormalise: settings.routeNormalise === true ? 1 : 0,
+    routeScale: of("routeScale"),
     // a latent projection makes routed experts narrower than the stream
     moeWidth: of("latent") || of("hidden"),
   };
+}
+
+/** A group is worth its two best experts, and the groups that are kept must hold enough of them. */
+function refuseRouting({ experts, topK, routeGroups: groups, routeTopGroups: kept }: Settings): void {
+  if (typeof experts !== "number") return;
+  const invalid = (message: string) => new IsologitError("CONFIG_INVALID", message);
+  const size = experts / Number(groups);
+  if (!Number.isInteger(size) || (groups !== 1 && size < 2))
+    throw invalid(`${experts} experts cannot be cut into ${groups} equal groups of at least 2`);
+  if (!(Number(kept) <= Number(groups) && Number(topK) <= size * Number(kept)))
+    throw invalid(`a token cannot choose ${topK} of ${experts} experts in ${kept} of ${groups} groups`);
 }
 
 /** Every layer: the main stack, then each multi-token prediction step's layers, numbered on. */
@@ -78,6 +96,24 @@ function kindOf(letter: string): LayerKind {
   if (kind === undefined)
     throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of M * - E`);
   return kind;
+}
+
+/** A list of all that a model consists of is made from its config. Published models have up to 118 layers of 512 experts. */
+const MAX_LAYERS = 4096;
+const MAX_EXPERTS = 2 ** 18;
+
+/** @throws LIMIT_EXCEEDED */
+export function refuseExcess(settings: Settings, at: Place = {}): void {
+  const main = String(settings.pattern).length;
+  const layers = main + Number(settings.mtpSteps ?? 0) * String(settings.mtpPattern ?? "").length;
+  const counts = [
+    ["layers", layers, MAX_LAYERS],
+    ["experts", main * Number(settings.experts ?? 0), MAX_EXPERTS],
+  ] as const;
+  for (const [what, count, most] of counts) {
+    if (count > most)
+      throw new IsologitError("LIMIT_EXCEEDED", `${count} ${what}, expected at most ${most}`, at);
+  }
 }
 
 const experts = (d: Dims) => d.experts!;
