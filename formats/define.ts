@@ -1,23 +1,38 @@
 /** What a format is: how bytes lie. It knows nothing of models. */
-import type { Checkpoint, Sidecar, Span } from "../src/core/checkpoint.ts";
+import type { Checkpoint, Rank, Sidecar, Span } from "../src/core/checkpoint.ts";
 import type { DType, Shape } from "../src/core/dtype.ts";
 import type { Store } from "../src/core/io.ts";
 
 /** What shall be written, before anyone has decided where. */
 export interface Manifest {
+  /** in the spelling of the writer's software */
   readonly config: Readonly<Record<string, unknown>>;
   readonly dialect: string;
   /** in execution order: a forward pass reads them one after the other */
   readonly tensors: readonly WantedTensor[];
-  /** small files, by path; `bytes` are new, `span` is copied from the source's store. config.json is among them */
+  /** names, without the writer's prefix, of empty pickled entries that loaders demand; each holds `[None]` */
+  readonly objects: readonly string[];
+  /**
+   * Small files, by path as in a Hugging Face folder; `bytes` are new, `span` is copied from the source's store.
+   * config.json is among them where the writer takes it. What begins with ORIGIN_FOLDER keeps its path.
+   */
   readonly sidecars: readonly (WantedSidecar | Sidecar)[];
   /** the source's weight files as they were spelt; empty where it has no such spelling */
   readonly shards: readonly { readonly path: string; readonly header: Uint8Array }[];
-  readonly options: { readonly maxShardBytes?: number; readonly alignment?: number };
+  readonly options: {
+    readonly maxShardBytes?: number;
+    readonly alignment?: number;
+    /** ranks that the tensors are cut for; default 1 */
+    readonly tp?: number;
+    readonly pp?: number;
+  };
 }
 
 export interface WantedTensor {
+  /** without the writer's prefix */
   readonly name: string;
+  /** the process whose file it belongs to, where the dialect is of ranks */
+  readonly rank?: Rank;
   readonly dtype: DType;
   readonly shape: Shape;
   /** set where the bits are not the source's: the elements' type there, and what was done */
@@ -32,7 +47,10 @@ export interface WantedSidecar {
   readonly bytes: Uint8Array;
 }
 
-/** Every file, size and offset of a destination, known before any byte is read. Tensors are contiguous. */
+/**
+ * Every file, size and offset of a destination, known before any byte is read. Tensors are contiguous; `name` is
+ * the wanted tensor's `tensorKey`, without a prefix.
+ */
 export interface Placement {
   readonly files: readonly { readonly path: string; readonly size: number }[];
   readonly tensors: readonly { readonly name: string; readonly file: string; readonly offset: number }[];
@@ -59,6 +77,8 @@ export const CHUNK_BYTES = 16 * 1024 * 1024;
 
 export interface Writer {
   readonly dialect: string;
+  /** whose config record it holds: a dialect may be loaded by several, each with names of its own */
+  readonly software: "hf" | "nemo2" | "bridge" | "megatron";
   /** what stands before every stored name */
   readonly prefix: string;
   readonly dtypes: readonly DType[];
@@ -66,9 +86,16 @@ export interface Writer {
   readonly container: "folder" | "file";
   /** endings of a destination that mean this format */
   readonly endings: readonly string[];
+  /** which side files it has a place for; absent: all. The others travel under ORIGIN_FOLDER */
+  takes?(path: string): boolean;
   place(wanted: Manifest): Placement;
   /** The bytes of `placement.seals`, in their order. Absent where a format has none. */
   seal?(wanted: Manifest, placement: Placement, sealed: ReadonlyMap<string, Sealed>): readonly Uint8Array[];
+}
+
+export interface ReadOptions {
+  /** of a folder with several: which iteration; default the latest */
+  readonly iteration?: number;
 }
 
 export interface Format {
@@ -76,8 +103,8 @@ export interface Format {
   readonly title: string;
   /** Decided from names and first bytes alone. */
   detect(store: Store): Promise<"yes" | "maybe" | "no">;
-  /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset */
-  read(store: Store): Promise<Checkpoint>;
+  /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset; USAGE for an option it lacks */
+  read(store: Store, options?: ReadOptions): Promise<Checkpoint>;
   /** absent: read-only */
   readonly writes?: Writer;
 }

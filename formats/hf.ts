@@ -61,6 +61,7 @@ export const hf: Format = {
 
   writes: {
     dialect: "hf",
+    software: "hf",
     prefix: "",
     dtypes: DTYPES,
     container: "folder",

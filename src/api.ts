@@ -24,6 +24,16 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What the one who asks knows of a checkpoint, or wants of it. */
+export interface SourceOptions {
+  /** true size of the vocabulary, where the checkpoint knows only padded rows */
+  readonly vocabSize?: number;
+  /** address of another checkpoint of such a model: config and side files for what this one does not say */
+  readonly like?: string;
+  /** of a folder with several: which iteration; default the latest */
+  readonly iteration?: number;
+}
+
 /** What a forward pass reads. Ids win over a seeded prompt. */
 export interface PromptOptions {
   readonly ids?: readonly number[];
@@ -41,7 +51,7 @@ export interface LimitOptions {
   readonly top1?: number;
 }
 
-export interface PlanOptions extends RunOptions {
+export interface PlanOptions extends RunOptions, SourceOptions {
   readonly to?: string;
   readonly dtype?: RecastKind;
   /** a recipe's name, or the path of a recipe file */
@@ -50,6 +60,9 @@ export interface PlanOptions extends RunOptions {
   readonly maxShardBytes?: number;
   /** packed: tensors start at multiples of this many bytes; 256 (default) or 4096 */
   readonly alignment?: number;
+  /** ranks that the tensors are cut for; for distributed checkpoints `tp` only sets the padding; default 1 */
+  readonly tp?: number;
+  readonly pp?: number;
   /** BF16 or F32 values that F16 cannot hold become infinities instead of an error */
   readonly allowOverflow?: boolean;
 }
@@ -64,11 +77,11 @@ export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions
   readonly checkpointBytes?: number;
 }
 
-export interface VerifyOptions extends RunOptions, PromptOptions, LimitOptions {
+export interface VerifyOptions extends RunOptions, SourceOptions, PromptOptions, LimitOptions {
   readonly verify?: Exclude<VerifyLevel, "off">;
 }
 
-export interface LogitsOptions extends RunOptions, PromptOptions {
+export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
   /** path of the safetensors file to write */
   readonly out: string;
   readonly hidden?: boolean;
@@ -87,6 +100,20 @@ export interface PlanReport {
   readonly bytesWritten: number;
   readonly peakBytes: number;
   readonly warnings: readonly string[];
+  readonly dropped: readonly DroppedEntries[];
+  readonly padding: PaddingRows;
+}
+
+/** Entries of a training checkpoint that are no part of the model, and do not travel. */
+export interface DroppedEntries {
+  readonly why: string;
+  readonly entries: number;
+}
+
+/** Rows of the token table and of the head, each, that the model has no token for. */
+export interface PaddingRows {
+  readonly cut: number;
+  readonly added: number;
 }
 
 export interface PlannedTensor {
@@ -115,6 +142,8 @@ export interface ConvertReport {
   readonly seconds: number;
   readonly peakRssBytes: number;
   readonly verification: VerifyReport | null;
+  readonly dropped: readonly DroppedEntries[];
+  readonly padding: PaddingRows;
   /** set when the verdict kept the destination from appearing: where the staged files are */
   readonly staged?: string;
 }

@@ -1,14 +1,23 @@
-/** An address as a checkpoint: where it is, which format it has, what its headers say. */
+/** An address as a checkpoint: where it is, which format it has, what its headers say, and what else is known of it. */
 import type { Format } from "../formats/define.ts";
 import { formats as allFormats } from "../formats/index.ts";
-import type { Checkpoint } from "./core/checkpoint.ts";
+import type { SourceOptions } from "./api.ts";
+import type { Checkpoint, Told } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
+import { readRange } from "./core/io.ts";
+import { isJsonObject, parseJsonObject } from "./core/json.ts";
+import { families as allFamilies } from "./families/index.ts";
 import { storeAt } from "./io/locate.ts";
 
-/** @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and whatever the format's reader refuses; each names the address */
+/**
+ * @param asked what the one who asks knows of the checkpoint
+ * @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and whatever the format's reader refuses; USAGE where what was
+ *   asked is not what the checkpoint says. Each names the address
+ */
 export async function openCheckpoint(
   address: string,
   formats: readonly Format[] = allFormats,
+  asked: SourceOptions = {},
 ): Promise<Checkpoint> {
   try {
     const store = await storeAt(address);
@@ -23,8 +32,55 @@ export async function openCheckpoint(
     if (second !== undefined) {
       throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
     }
-    return await first.format.read(store);
+    const { iteration } = asked;
+    const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
+    return await told(checkpoint, formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }
+}
+
+/** The checkpoint with what its config leaves out: its tokenizer knows the vocabulary, else whoever asks. */
+async function told(
+  checkpoint: Checkpoint,
+  formats: readonly Format[],
+  asked: SourceOptions,
+): Promise<Checkpoint> {
+  const like = asked.like === undefined ? undefined : await openCheckpoint(asked.like, formats);
+  const vocab = await vocabularyOf(checkpoint, asked);
+  const known: Told = { ...(like !== undefined && { like }), ...(vocab !== undefined && { vocab }) };
+  return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, told: known };
+}
+
+/** Undefined where the config says it, or nobody does. */
+async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promise<number | undefined> {
+  const dialect = allFamilies.flatMap(({ dialects }) => dialects).find(({ id }) => id === checkpoint.dialect);
+  const said = dialect?.vocabulary(checkpoint.config);
+  const tokens = said === undefined ? await tokensOf(checkpoint) : undefined;
+  const known = said ?? tokens;
+  if (known !== undefined && asked.vocabSize !== undefined && asked.vocabSize !== known) {
+    const by = said === undefined ? "tokenizer" : "config";
+    throw new IsologitError("USAGE", `--vocab-size is ${asked.vocabSize}, but its ${by} says ${known}`);
+  }
+  return tokens ?? (said === undefined ? asked.vocabSize : undefined);
+}
+
+/** A tokenizer of 131,072 words takes 17 MB. */
+const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
+
+/** Rows that a tokenizer's ids need; undefined without one. */
+async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
+  const file = "tokenizer.json";
+  const tokenizer = sidecars.find(({ path }) => path === file);
+  if (tokenizer === undefined || tokenizer.span.size > MAX_TOKENIZER_BYTES) return undefined;
+  await using source = await store.open(tokenizer.span.file);
+  const { model, added_tokens: added } = parseJsonObject(
+    await readRange(source, tokenizer.span.offset, tokenizer.span.size),
+    { file },
+  );
+  const vocab = isJsonObject(model) && isJsonObject(model.vocab) ? Object.values(model.vocab) : [];
+  const more = Array.isArray(added) ? added.map((token) => (isJsonObject(token) ? token.id : null)) : [];
+  let most = -1;
+  for (const id of [...vocab, ...more]) if (typeof id === "number") most = Math.max(most, id);
+  return most < 0 ? undefined : most + 1;
 }

@@ -28,6 +28,7 @@ export function sealKey(path: string): string {
 
 export const packedWriter: Writer = {
   dialect: "hf",
+  software: "hf",
   prefix: "",
   dtypes: DTYPES,
   container: "file",

@@ -45,6 +45,8 @@ export async function plan(
     bytesWritten: bytesWritten(planned),
     peakBytes: planned.peakBytes,
     warnings: planned.warnings,
+    dropped: planned.dropped,
+    padding: planned.padding,
   };
 }
 
@@ -92,6 +94,8 @@ export async function convert(
     seconds: (performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     verification,
+    dropped: planned.dropped,
+    padding: planned.padding,
     ...(staged !== null && { staged }),
   });
   const verified = async (path: string): Promise<VerifyReport | null> => {
@@ -155,7 +159,7 @@ export async function recast(
 }
 
 async function prepare(source: string, destination: string, options: PlanOptions) {
-  const checkpoint = await openCheckpoint(source, options.formats);
+  const checkpoint = await openCheckpoint(source, options.formats, options);
   const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
   const planned = await planConversion({

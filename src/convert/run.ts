@@ -1,7 +1,7 @@
 /** Executes a plan: bands in, casts and digests, bands out at known offsets. It decides nothing. */
 import { crc32 } from "node:zlib";
 import type { Sealed, Writer } from "../../formats/define.ts";
-import type { Span } from "../core/checkpoint.ts";
+import { type Span, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
@@ -13,7 +13,8 @@ import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Pool, Slot } from "../lanes/pool.ts";
 import { overflow, scaleOf } from "../recast/cast.ts";
 import { readScale } from "../recast/spelling.ts";
-import type { Job, Plan } from "./plan.ts";
+import type { Job } from "./jobs.ts";
+import type { Plan } from "./plan.ts";
 
 export interface Running {
   readonly plan: Plan;
@@ -58,7 +59,7 @@ export async function runPlan(running: Running): Promise<void> {
   );
 
   await pool.each(plan.jobs, async (job, lane) => {
-    const { name } = job.tensor;
+    const name = tensorKey(job.tensor);
     const done = staging.finished.get(name);
     const result = done ?? (await new Work(running, sources, lane).convert(job, places.get(name)!));
     if (done === undefined) seal(name, result);

@@ -19,16 +19,28 @@ export interface Piece {
   readonly strides?: Shape;
 }
 
+/** Which process of a training run stored a tensor: tensor, pipeline and expert parallel, each from 0. */
+export interface Rank {
+  readonly tp: number;
+  readonly pp: number;
+  readonly ep: number;
+}
+
 export interface Tensor {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: Shape;
   /** ranks of an mp_rank file, which repeat names */
-  readonly rank?: { readonly tp: number; readonly pp: number; readonly ep: number };
+  readonly rank?: Rank;
   /** they tile the tensor */
   readonly pieces: readonly Piece[];
   /** real = stored * scale; axis "all" is one scale for the tensor, 0 one per row */
   readonly scale?: { readonly tensor: string; readonly axis: "all" | 0 };
+}
+
+/** What tells a stored tensor from all others: its name, and its rank where ranks repeat names. */
+export function tensorKey({ name, rank }: { readonly name: string; readonly rank?: Rank }): string {
+  return rank === undefined ? name : `${name}@${rank.tp}.${rank.pp}.${rank.ep}`;
 }
 
 /** A file beside the weights that travels byte for byte. */
@@ -55,9 +67,26 @@ export interface RecastRecord {
   readonly scale?: number;
 }
 
+/** What a destination could not say, kept beside it by an earlier conversion. */
+export interface Origin {
+  /** content root of the model that the files belong to, hex; "" where it was not verified */
+  readonly root: string;
+  /** paths as in the folder they came from; headers of weight files lie under ORIGIN_HEADERS */
+  readonly sidecars: readonly Sidecar[];
+}
+
+/** What was learned of a checkpoint beside its config: from its tokenizer, or from whoever asked. */
+export interface Told {
+  /** true size of the vocabulary, where the config knows only padded rows */
+  readonly vocab?: number;
+  /** another checkpoint of such a model: its config and side files stand in for what this one lacks */
+  readonly like?: Checkpoint;
+}
+
 export interface Checkpoint {
   readonly format: string;
   readonly dialect: string;
+  /** raw, in the spelling of the software that wrote it */
   readonly config: Readonly<Record<string, unknown>>;
   readonly tensors: readonly Tensor[];
   /** pickled entries, unread */
@@ -67,5 +96,7 @@ export interface Checkpoint {
   /** weight files in their order, where the writer's own spelling can be given back */
   readonly shards: readonly Shard[];
   readonly recasts: readonly RecastRecord[];
+  readonly origin?: Origin;
+  readonly told?: Told;
   readonly store: Store;
 }

@@ -41,6 +41,9 @@ export const slice = (of: Layout, axis: number, from: number, to: number): Layou
 });
 export const concat = (axis: number, parts: readonly Layout[]): Layout => ({ op: "concat", axis, parts });
 
+export const pad = (of: Layout, rows: number): Layout => ({ op: "pad", of, rows });
+export const reshape = (of: Layout, shape: Shape): Layout => ({ op: "reshape", of, shape });
+
 /** @throws INTERNAL for an expression that has no meaning: layouts are written by us, never read from a file */
 export function shapeOf(layout: Layout): Shape {
   switch (layout.op) {

@@ -1,5 +1,6 @@
 /** What a family is: an architecture's roles, how each dialect stores them, and how it runs. It knows nothing of files. */
 import type { Backend, Region } from "../../kernels/define.ts";
+import type { Tensor } from "../core/checkpoint.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Layout } from "../core/layout.ts";
 
@@ -45,21 +46,109 @@ export interface Rule {
   readonly also?: readonly string[];
   readonly on?: readonly LayerKind[] | "every";
   readonly mtp?: "first" | "last";
+  /** read where it is found, never written: another cut of what other rules say */
+  readonly readOnly?: true;
+  /** which pipeline stage holds what is outside the layers; "prediction": the last again, where it predicts more */
+  readonly stage?: "first" | "last" | "prediction";
   readonly is: Is;
 }
 
-/** `role` is the leaf of a role of the rule's own layer and expert. */
-export type Is = (role: (name: string) => Layout, d: Dims) => Layout;
+/** `role` is the leaf of a role of the rule's own layer, and of the given or the rule's own expert. */
+export type Is = (role: (name: string, expert?: number) => Layout, d: Dims, at: Slot) => Layout;
+
+/** Which part of the model a stored tensor is: all of it where nothing is cut. */
+export interface Slot {
+  /** part `tp` of `of` */
+  readonly tp: number;
+  readonly of: number;
+  /** an expert's own matrices may be cut otherwise */
+  readonly expertTp: number;
+  readonly expertOf: number;
+  /** rows of the token table and of the head over all parts, padding included */
+  readonly rows: number;
+}
+
+/** How a model is cut among ranks. */
+export interface Shards {
+  readonly tp: number;
+  /** experts are dealt out among so many ranks, each in `expertTp` parts */
+  readonly ep: number;
+  readonly expertTp: number;
+  /** layers of each stack that each pipeline stage holds */
+  readonly stages: readonly { readonly main: number; readonly mtp: number }[];
+  /** rows of the token table and of the head, padding included */
+  readonly rows: number;
+}
+
+/** What a checkpoint shows of itself, for what its config leaves out. */
+export interface Seen {
+  readonly tensors: readonly Pick<Tensor, "name" | "shape" | "rank">[];
+  /** true size of the vocabulary, from elsewhere than the config */
+  readonly vocab?: number;
+  /** settings of a like model */
+  readonly like?: Settings;
+}
+
+/** What a config says that the forward pass does not depend on, and that another software's record says too. */
+export type Asides = Readonly<Record<string, number | boolean>>;
+
+/** A config understood; `notes` tell in words what was not said but inferred. */
+export interface Understood {
+  readonly settings: Settings;
+  readonly asides: Asides;
+  readonly notes: readonly string[];
+}
+
+/** What a config record for a destination is made from. */
+export interface Described extends Pick<Understood, "settings" | "asides"> {
+  readonly software: string;
+  readonly shards: Shards;
+  /** of the token table, as torch calls it: "bfloat16" */
+  readonly dtype: string;
+}
+
+/** A model as its settings describe it. */
+export interface Structure {
+  readonly settings: Settings;
+  readonly dims: Dims;
+  readonly layers: readonly Layer[];
+}
 
 export interface Dialect {
   readonly id: string;
   readonly rules: readonly Rule[];
-  /** prefix of a layer's names, `{layer}` being its index in the stack */
-  readonly stacks: { readonly main: string; readonly mtp: string };
+  readonly stacks: Stacks;
+  /** a tensor belongs to a rank, and each rank counts its own layers and experts from 0 */
+  readonly ranked?: true;
   /** libraries that load the dialect may hold what is stored as `stored…` under `loaded…` */
   readonly renamed?: { readonly stored: string; readonly loaded: string };
+  /** what training leaves beside the weights: accounted for, not moved */
+  readonly drop: readonly { readonly match: RegExp; readonly why: string }[];
+  /** names of the empty entries without which its loaders refuse */
+  objects(model: Structure): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-  settings(config: Config): Settings;
+  settings(config: Config, seen: Seen): Understood;
+  /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */
+  vocabulary(config: Config): number | undefined;
+  /** how a stored checkpoint is cut. @throws SHAPE_MISMATCH */
+  shards(seen: Seen, model: Structure, config: Config): Shards;
+  /** how it is cut for so many ranks. @throws PLAN_IMPOSSIBLE where heads, groups or widths do not divide */
+  cut(model: Structure, ranks: { readonly tp: number; readonly pp: number }): Shards;
+  /**
+   * The config record that a destination's software reads; `notes` say what it cannot do with it.
+   *
+   * @throws PLAN_IMPOSSIBLE where it would run another model
+   */
+  config(model: Described): { readonly config: Config; readonly notes: readonly string[] };
+}
+
+/** Prefixes of a layer's names: `{layer}` is its index in the stack; in the mtp stack `{outer}` is its step. */
+export interface Stacks {
+  readonly main: string;
+  /** `{inner}`: the place within the step */
+  readonly mtp: string;
+  /** of what a step has once; default: the layer's own */
+  readonly step?: string;
 }
 
 /** Where a stored tensor's rows go: rows [from, from + count) are [at, at + count) of a stream or parameter. */

@@ -1,18 +1,22 @@
 /** A checkpoint as a model: every stored tensor accounted for by a rule, every role by a tensor, every shape agreed. */
-import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
+import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type Shape, sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { cover, invert, type Layout, leaf, type Move, movesOf, shapeOf } from "../core/layout.ts";
+import { cover, invert, type Move, movesOf, shapeOf } from "../core/layout.ts";
+import { canonical } from "../core/root.ts";
 import {
   type Dialect,
   type Dims,
   type Family,
   type Layer,
   type RoleSpec,
-  type Rule,
   roleKey,
+  type Seen,
   type Settings,
+  type Shards,
+  type Understood,
 } from "./define.ts";
+import { applies, leavesOf, readableBy, type Stored } from "./stored.ts";
 
 /** One role of one model. */
 export interface Role {
@@ -20,13 +24,6 @@ export interface Role {
   readonly spec: RoleSpec;
   readonly layer: Layer | null;
   readonly shape: Shape;
-}
-
-/** One tensor as a dialect stores it: its name, the others it may be read by, and what it is. */
-export interface Stored {
-  readonly name: string;
-  readonly also: readonly string[];
-  readonly layout: Layout;
 }
 
 /** What a family makes of a config: all that exists before a weight file is opened. */
@@ -39,19 +36,41 @@ export interface Model {
   readonly roles: ReadonlyMap<string, Role>;
 }
 
-/** A model together with where its roles lie in one checkpoint. */
-export interface Matched extends Model {
-  readonly checkpoint: Checkpoint;
+/** A model as one checkpoint tells it. */
+export interface Recognised extends Model {
   readonly dialect: Dialect;
+  readonly shards: Shards;
+  readonly asides: Understood["asides"];
+  /** in words, what was not told but inferred */
+  readonly notes: readonly string[];
+}
+
+/** Entries beside the model, left out for one reason. */
+export interface Dropped {
+  readonly why: string;
+  readonly names: readonly string[];
+}
+
+/** A model together with where its roles lie in one checkpoint. */
+export interface Matched extends Recognised {
+  readonly checkpoint: Checkpoint;
+  /** by `tensorKey`, as are the tensors named below */
   readonly tensors: ReadonlyMap<string, Tensor>;
   /** each role as moves from stored tensors */
   readonly origin: ReadonlyMap<string, readonly Move[]>;
   /** the roles that a stored tensor holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
+  /** tensors that must equal another, which is the one that is read */
+  readonly replicas: readonly { readonly tensor: string; readonly of: string }[];
+  readonly dropped: readonly Dropped[];
 }
 
-export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Model & { dialect: Dialect } {
-  const family = families.find((f) => f.claims(checkpoint.config));
+/** @throws FAMILY_UNKNOWN, and what the dialect refuses */
+export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Recognised {
+  const { told = {} } = checkpoint;
+  const family = families.find(
+    (f) => f.claims(checkpoint.config) || (told.like && f.claims(told.like.config)),
+  );
   if (family === undefined) {
     const type = JSON.stringify(checkpoint.config.model_type ?? null);
     throw new IsologitError("FAMILY_UNKNOWN", `model_type is ${type}, which no known family claims`, {
@@ -59,10 +78,20 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Mo
     });
   }
   const dialect = dialectOf(family, checkpoint.dialect);
-  const settings = dialect.settings(checkpoint.config);
+  const dropped = new Set(droppedFrom(checkpoint, dialect).flatMap(({ names }) => names));
+  const like =
+    told.like && dialectOf(family, told.like.dialect).settings(told.like.config, { tensors: [] }).settings;
+  const seen: Seen = {
+    tensors: checkpoint.tensors.filter((tensor) => !dropped.has(tensorKey(tensor))),
+    ...(told.vocab !== undefined && { vocab: told.vocab }),
+    ...(like !== undefined && { like }),
+  };
+  const { settings, asides, notes } = dialect.settings(checkpoint.config, seen);
   const dims = family.dims(settings);
   const layers = family.layers(settings);
-  return { family, dialect, settings, dims, layers, roles: rolesOf(family, dims, layers) };
+  const shards = dialect.shards(seen, { settings, dims, layers }, checkpoint.config);
+  const roles = rolesOf(family, dims, layers);
+  return { family, dialect, settings, asides, notes, dims, layers, shards, roles };
 }
 
 export function dialectOf(family: Family, id: string): Dialect {
@@ -91,62 +120,23 @@ function rolesOf(family: Family, d: Dims, layers: readonly Layer[]): ReadonlyMap
   return roles;
 }
 
-function applies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: Layer): boolean {
-  if (
-    what.mtp !== undefined &&
-    (layer.stack !== "mtp" || layer.inner !== (what.mtp === "first" ? 0 : layer.of - 1))
-  ) {
-    return false;
-  }
-  return what.on === "every" || what.on?.includes(layer.kind) === true;
-}
-
 function expertsOf(spec: RoleSpec, d: Dims): readonly (number | null)[] {
   return spec.experts === undefined ? [null] : Array.from({ length: spec.experts(d) }, (_, i) => i);
 }
 
-/** Every tensor that `dialect` stores for this model, in execution order of what it holds. */
-export function storedBy(model: Model, dialect: Dialect): readonly Stored[] {
-  const { family, dims, layers, roles } = model;
-  const stored: Stored[] = [];
-  const add = (rule: Rule, layer: Layer | null, prefix: string, expert: number | null) => {
-    const spell = (name: string) => prefix + name.replace("{expert}", String(expert));
-    const role = (name: string) => {
-      const perExpert = family.roles.find((r) => r.role === name)?.experts !== undefined;
-      const found = roles.get(roleKey(name, layer, perExpert ? expert : null));
-      if (found === undefined) throw new AbsentRole();
-      return leaf(found.key, found.shape);
-    };
-    try {
-      stored.push({
-        name: spell(rule.name),
-        also: (rule.also ?? []).map(spell),
-        layout: rule.is(role, dims),
-      });
-    } catch (error) {
-      if (!(error instanceof AbsentRole)) throw error; // this model has no such role, so no such tensor
-    }
-  };
-  for (const rule of dialect.rules) {
-    if (rule.on === undefined) add(rule, null, "", null);
-    for (const layer of layers) {
-      if (!applies(rule, layer)) continue;
-      const prefix = dialect.stacks[layer.stack].replace("{layer}", String(layer.index));
-      const count = rule.name.includes("{expert}") ? dims.experts! : 1;
-      for (let expert = 0; expert < count; expert++) add(rule, layer, prefix, expert);
-    }
+/** Pickled entries are no tensors and stay unread: one that no rule of the dialect names is told, not refused. */
+const UNREAD = "other pickled entries";
+
+function droppedFrom({ tensors, objects }: Checkpoint, { drop }: Dialect): readonly Dropped[] {
+  const reasonOf = (name: string) => drop.find(({ match }) => match.test(name))?.why;
+  const found = new Map<string, string[]>();
+  const add = (why: string, name: string) => found.set(why, [...(found.get(why) ?? []), name]);
+  for (const tensor of tensors) {
+    const why = reasonOf(tensor.name);
+    if (why !== undefined) add(why, tensorKey(tensor));
   }
-  const order = new Map([...roles.keys()].map((key, i) => [key, i]));
-  const first = ({ layout }: Stored) => Math.min(...leavesOf(layout).map((key) => order.get(key)!));
-  return stored.sort((a, b) => first(a) - first(b));
-}
-
-class AbsentRole extends Error {}
-
-/** The roles an expression draws on. */
-export function leavesOf(layout: Layout): readonly string[] {
-  if (layout.op === "leaf") return [layout.of];
-  return layout.op === "concat" ? layout.parts.flatMap(leavesOf) : leavesOf(layout.of);
+  for (const name of objects) add(reasonOf(name) ?? UNREAD, name);
+  return [...found].map(([why, names]) => ({ why, names }));
 }
 
 /**
@@ -161,40 +151,94 @@ export function matchRoles(
   companions: ReadonlySet<string>,
 ): Matched {
   const model = modelOf(checkpoint, families);
-  const tensors = new Map(checkpoint.tensors.map((tensor) => [tensor.name, tensor]));
-  const origin = new Map<string, Move[]>();
-  const holds = new Map<string, readonly string[]>();
-  const missing: string[] = [];
-  for (const { name, also, layout } of storedBy(model, model.dialect)) {
-    const tensor = tensors.get([name, ...also].find((n) => tensors.has(n)) ?? name);
-    if (tensor === undefined) {
-      missing.push(name);
-      continue;
-    }
-    refuseShape(tensor, shapeOf(layout));
-    holds.set(tensor.name, leavesOf(layout));
-    for (const [role, moves] of invert(movesOf(layout), tensor.name)) {
-      origin.set(role, [...(origin.get(role) ?? []), ...moves]);
-    }
-  }
-  const unknown = checkpoint.tensors.filter(({ name }) => !holds.has(name) && !companions.has(name));
+  const tensors = new Map(checkpoint.tensors.map((tensor) => [tensorKey(tensor), tensor]));
+  const dropped = droppedFrom(checkpoint, model.dialect);
+  const left = new Set(tensors.keys());
+  for (const { names } of dropped) for (const name of names) left.delete(name);
+  const found = new Finder(tensors);
+  for (const stored of readableBy(model, model.dialect, model.shards)) found.take(stored);
+
+  const unknown = [...left].filter((key) => !found.holds.has(key) && !companions.has(tensors.get(key)!.name));
+  const missing = found.missing();
   if (missing.length > 0)
     throw absent("TENSOR_MISSING", "the config asks for", missing, "which the weights lack");
-  if (unknown.length > 0) {
-    throw absent(
-      "TENSOR_UNKNOWN",
-      "the weights hold",
-      unknown.map((t) => t.name),
-      "for which the config has no place",
-    );
+  if (unknown.length > 0)
+    throw absent("TENSOR_UNKNOWN", "the weights hold", unknown, "for which the config has no place");
+  for (const role of model.roles.values()) refuseUncovered(role, found.origin.get(role.key) ?? []);
+  const { origin, holds, replicas } = found;
+  return { ...model, checkpoint, tensors, origin, holds, replicas, dropped };
+}
+
+/** Looks stored tensors up by their names, and notes what each holds. */
+class Finder {
+  readonly origin = new Map<string, Move[]>();
+  readonly holds = new Map<string, readonly string[]>();
+  readonly replicas: { tensor: string; of: string }[] = [];
+  readonly #tensors: ReadonlyMap<string, Tensor>;
+  readonly #ranks: ReadonlySet<string>;
+  readonly #lost: Stored[] = [];
+  /** by what they hold: a tensor that another rank holds alike is its replica */
+  readonly #first = new Map<string, string>();
+  readonly #held = new Set<string>();
+
+  constructor(tensors: ReadonlyMap<string, Tensor>) {
+    this.#tensors = tensors;
+    this.#ranks = new Set([...tensors.values()].map(rankOf));
   }
-  for (const role of model.roles.values()) {
-    const covered = cover(origin.get(role.key) ?? [], countOf(role.shape));
-    if (!covered.ok) {
-      throw new IsologitError("INTERNAL", `role ${role.key} is ${covered.fault} at element ${covered.at}`);
+
+  take(stored: Stored): void {
+    const { name, also, rank, layout } = stored;
+    // Ranks of experts and of tensors may coincide: of their table only some cells are processes.
+    if (!this.#ranks.has(rankOf(stored))) return;
+    const keys = [name, ...also].map((one) => tensorKey({ name: one, ...(rank && { rank }) }));
+    const key = keys.find((one) => this.#tensors.has(one));
+    if (key === undefined) {
+      this.#lost.push(stored);
+      return;
+    }
+    refuseShape(this.#tensors.get(key)!, shapeOf(layout));
+    const leaves = leavesOf(layout);
+    this.holds.set(key, leaves);
+    for (const leaf of leaves) this.#held.add(`${rankOf(stored)} ${leaf}`);
+    if (rank !== undefined) {
+      const content = canonical(layout);
+      const first = this.#first.get(content);
+      if (first !== undefined) {
+        this.replicas.push({ tensor: key, of: first });
+        return;
+      }
+      this.#first.set(content, key);
+    }
+    for (const [role, moves] of invert(movesOf(layout), key)) {
+      const known = this.origin.get(role);
+      if (known === undefined) this.origin.set(role, [...moves]);
+      else known.push(...moves);
     }
   }
-  return { ...model, checkpoint, tensors, origin, holds };
+
+  /** What a rank lacks: a tensor whose roles it holds in another cut is not missed. */
+  missing(): readonly string[] {
+    return this.#lost
+      .filter((one) => !one.readOnly)
+      .filter((one) => !leavesOf(one.layout).every((leaf) => this.#held.has(`${rankOf(one)} ${leaf}`)))
+      .map(({ name, rank }) => tensorKey({ name, ...(rank && { rank }) }));
+  }
+}
+
+function rankOf({ rank }: Pick<Tensor, "rank">): string {
+  return rank === undefined ? "" : tensorKey({ name: "", rank });
+}
+
+function refuseUncovered({ key, shape }: Role, moves: readonly Move[]): void {
+  const covered = cover(moves, countOf(shape));
+  if (covered.ok) return;
+  const from = moves[0]?.of;
+  const at = from === undefined || from === null ? {} : { tensor: from };
+  if (covered.fault === "missing") {
+    const message = `no rank holds element ${covered.at} of ${key}; a rank's file is missing`;
+    throw new IsologitError("TENSOR_MISSING", message, at);
+  }
+  throw new IsologitError("TENSOR_UNKNOWN", `element ${covered.at} of ${key} is stored twice`, at);
 }
 
 function refuseShape(tensor: Tensor, expected: Shape): void {

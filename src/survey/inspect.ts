@@ -1,6 +1,6 @@
 /** `inspect`: what a checkpoint is, from its headers alone. */
 import type { InspectedTensor, InspectReport, RunOptions } from "../api.ts";
-import type { Checkpoint } from "../core/checkpoint.ts";
+import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import type { LayerKind } from "../families/define.ts";
 import { families as allFamilies } from "../families/index.ts";
@@ -63,8 +63,9 @@ function tensorsOf(
   matched: Matched | null,
   scales: Scales,
 ): readonly InspectedTensor[] {
-  return checkpoint.tensors.map(({ name, dtype, shape }) => {
-    const role = matched?.roles.get(matched.holds.get(name)?.[0] ?? "");
+  return checkpoint.tensors.map((tensor) => {
+    const { name, dtype, shape } = tensor;
+    const role = matched?.roles.get(matched.holds.get(tensorKey(tensor))?.[0] ?? "");
     const scale = scales.scaleOf.get(name);
     return {
       name,

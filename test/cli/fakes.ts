@@ -56,6 +56,8 @@ export const CONVERTED: ConvertReport = {
   seconds: 1.5,
   peakRssBytes: 220 * 2 ** 20,
   verification: VERIFIED,
+  dropped: [],
+  padding: { cut: 0, added: 0 },
 };
 
 export const PLANNED: PlanReport = {
@@ -90,6 +92,8 @@ export const PLANNED: PlanReport = {
   bytesWritten: 3145728,
   peakBytes: 64 * 2 ** 20,
   warnings: ["12 padded rows stay: no file says the true vocabulary"],
+  dropped: [],
+  padding: { cut: 0, added: 0 },
 };
 
 export interface Call {

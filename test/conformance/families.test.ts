@@ -1,11 +1,12 @@
 /** What every family must do, by one suite, over random settings of each. */
 import { describe, expect, it } from "vitest";
-import type { Checkpoint } from "../../src/core/checkpoint.ts";
+import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
 import { countOf, type Shape } from "../../src/core/dtype.ts";
-import { cover, movesOf, shapeOf } from "../../src/core/layout.ts";
+import { countOfMove, cover, movesOf, shapeOf } from "../../src/core/layout.ts";
 import type { Config, Dims, Feed, LayerKind, Stage, Use } from "../../src/families/define.ts";
 import { families } from "../../src/families/index.ts";
-import { leavesOf, matchRoles, modelOf, type Stored, storedBy } from "../../src/families/match.ts";
+import { matchRoles, modelOf } from "../../src/families/match.ts";
+import { leavesOf, type Stored, storedBy } from "../../src/families/stored.ts";
 import { memoryStore } from "../../src/io/memory.ts";
 import { ends } from "../../src/verify/streams.ts";
 import { randomFrom } from "../random.ts";
@@ -35,8 +36,8 @@ const CONFIGS: Readonly<Record<string, (random: Random) => Config>> = {
       ssm_state_size: 13,
       n_groups: groups,
       conv_kernel: 4,
-      n_routed_experts: few(),
-      num_experts_per_tok: 1,
+      n_routed_experts: 1 + few(),
+      num_experts_per_tok: 2,
       moe_intermediate_size: 17,
       moe_shared_expert_intermediate_size: 19,
       ...(random(2) === 0 && { moe_latent_size: 6 }),
@@ -45,9 +46,17 @@ const CONFIGS: Readonly<Record<string, (random: Random) => Config>> = {
   },
 };
 
+/** Which software's config record a dialect is tried with. */
+const SOFTWARE: Readonly<Record<string, string>> = {
+  hf: "hf",
+  megatron: "bridge",
+  "megatron-ranks": "megatron",
+};
+
 function checkpointOf(config: Config, dialect: string, stored: readonly Stored[]): Checkpoint {
-  const tensors = stored.map(({ name, layout }) => ({
+  const tensors = stored.map(({ name, rank, layout }) => ({
     name,
+    ...(rank !== undefined && { rank }),
     dtype: "BF16" as const,
     shape: shapeOf(layout),
     pieces: [],
@@ -109,10 +118,20 @@ describe.each(families)("$id", (family) => {
     }
   });
 
-  describe.each(family.dialects)("in the dialect $id", ({ id }) => {
+  describe.each(family.dialects)("in the dialect $id", (own) => {
+    const { id } = own;
+    /** The model's config as this dialect's software has it. */
+    const configIn = ({ config, model }: (typeof models)[number]): Config => {
+      if (own === dialect) return config;
+      const { settings, asides } = model;
+      const shards = own.cut(model, { tp: 1, pp: 1 });
+      return own.config({ settings, asides, software: SOFTWARE[id]!, shards, dtype: "bfloat16" }).config;
+    };
+
     it("stored tensors and roles are two cuts of the same elements", () => {
-      for (const { config, model } of models) {
-        const stored = storedBy(model, family.dialects.find((one) => one.id === id)!);
+      for (const { config: first, model } of models) {
+        const config = configIn({ config: first, model });
+        const stored = storedBy(model, own);
         const names = stored.flatMap(({ name, also }) => [name, ...also]);
         expect(new Set(names).size, "a name twice").toBe(names.length);
         for (const { name } of stored) expect(name).not.toMatch(/[{}]/);
@@ -125,25 +144,25 @@ describe.each(families)("$id", (family) => {
         // and back: `matchRoles` covers each role, or throws
         const { holds, origin } = matchRoles(checkpointOf(config, id, stored), families, new Set());
         expect([holds.size, origin.size]).toEqual([stored.length, model.roles.size]);
-        const elements = (shapes: readonly Shape[]) => shapes.reduce((sum, shape) => sum + countOf(shape), 0);
-        expect(elements(stored.map(({ layout }) => shapeOf(layout)))).toBe(
-          elements([...model.roles.values()].map(({ shape }) => shape)),
-        );
+        const moved = stored
+          .flatMap(({ layout }) => movesOf(layout))
+          .reduce((sum, move) => sum + (move.of === null ? 0 : countOfMove(move)), 0);
+        expect(moved).toBe([...model.roles.values()].reduce((sum, { shape }) => sum + countOf(shape), 0));
       }
     });
 
     it("a tensor too many or too few is refused by name", () => {
-      const { config, model } = models[0]!;
-      const stored = storedBy(model, dialect);
+      const config = configIn(models[0]!);
+      const stored = storedBy(models[0]!.model, own);
       const [first, ...rest] = stored;
       const match = (tensors: readonly Stored[]) => () =>
         matchRoles(checkpointOf(config, id, tensors), families, new Set());
       expect(match(rest)).toThrow(
-        expect.objectContaining({ code: "TENSOR_MISSING", at: { tensor: first!.name } }),
+        expect.objectContaining({ code: "TENSOR_MISSING", at: { tensor: tensorKey(first!) } }),
       );
       const extra = { ...first!, name: "extra", also: [] };
       expect(match([...stored, extra])).toThrow(
-        expect.objectContaining({ code: "TENSOR_UNKNOWN", at: { tensor: "extra" } }),
+        expect.objectContaining({ code: "TENSOR_UNKNOWN", at: { tensor: tensorKey(extra) } }),
       );
     });
   });

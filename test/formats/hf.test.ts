@@ -205,7 +205,7 @@ async function manifestOf(model: Checkpoint, change: Partial<Manifest> = {}): Pr
     shards.push({ path, header: await readRange(source, header.offset, header.size) });
   }
   const { config, dialect, tensors, sidecars } = model;
-  return { config, dialect, tensors, sidecars, shards, options: {}, ...change };
+  return { config, dialect, tensors, objects: [], sidecars, shards, options: {}, ...change };
 }
 
 /** Carries a placement out, and checks on the way that every byte of every file is written exactly once. */
@@ -312,7 +312,15 @@ describe("placed anew", () => {
       ["F32", 2],
     ];
     const tensors = order.map(([dtype, n], i) => ({ name: `t${i}`, dtype, shape: [n] }));
-    const place = writer.place({ config: {}, dialect: "hf", tensors, sidecars: [], shards: [], options: {} });
+    const place = writer.place({
+      config: {},
+      dialect: "hf",
+      tensors,
+      objects: [],
+      sidecars: [],
+      shards: [],
+      options: {},
+    });
     for (const [i, { offset }] of place.tensors.entries()) {
       expect((offset * 8) % { U8: 8, F32: 32, BF16: 16, F64: 64, F4: 4 }[order[i]![0] as "U8"]).toBe(0);
     }
@@ -364,7 +372,15 @@ describe("placed as sharded, when element types change", () => {
     ];
     const shards = [{ path: "x.safetensors", header: encodeHeader([b!, a!], { by: "hand" }) }];
     const tensors = [{ ...a!, shape: [3, 2] }, b!];
-    const place = writer.place({ config: {}, dialect: "hf", tensors, sidecars: [], shards, options: {} });
+    const place = writer.place({
+      config: {},
+      dialect: "hf",
+      tensors,
+      objects: [],
+      sidecars: [],
+      shards,
+      options: {},
+    });
     const header = parseHeader(place.inline[0]!.bytes, "x.safetensors");
     expect(header.metadata).toEqual({ by: "hand" });
     expect(header.tensors.map(({ name, shape }) => [name, shape])).toEqual([
@@ -386,7 +402,15 @@ describe("placed as sharded, when element types change", () => {
 describe("what cannot be placed", () => {
   const a: WantedTensor = { name: "a", dtype: "F32", shape: [1] };
   const bytes = new Uint8Array(1);
-  const base: Manifest = { config: {}, dialect: "hf", tensors: [a], sidecars: [], shards: [], options: {} };
+  const base: Manifest = {
+    config: {},
+    dialect: "hf",
+    tensors: [a],
+    objects: [],
+    sidecars: [],
+    shards: [],
+    options: {},
+  };
   it.each<[string, string, Partial<Manifest>]>([
     ["a side file above", "PATH_UNSAFE", { sidecars: [{ path: "../x", bytes }] }],
     [

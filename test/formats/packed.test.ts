@@ -114,6 +114,7 @@ describe("a real model", () => {
       config: {},
       dialect: "hf",
       tensors: Object.entries(entries).map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
+      objects: [],
       sidecars: [...files].map(([path, { byteLength: size }]) => ({
         path,
         span: { file: path, offset: 0, size },

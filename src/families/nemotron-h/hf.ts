@@ -4,8 +4,9 @@
  */
 import { z } from "zod";
 import { IsologitError } from "../../core/errors.ts";
-import type { Config, Dialect, Rule } from "../define.ts";
-import { LETTERS, type NemotronSettings } from "./roles.ts";
+import type { Asides, Config, Dialect, Rule, Structure } from "../define.ts";
+import { ASIDES, configJson } from "./hf-config.ts";
+import { LETTERS, type NemotronSettings, refuseExcess } from "./roles.ts";
 
 const once = (name: string, role: string, also: readonly string[] = []): Rule => ({
   name,
@@ -81,9 +82,6 @@ const limit = z.custom<number>(
   (value) => typeof value === "number" && value >= 0,
   "expected a number of at least 0",
 );
-/** A list of all that a model consists of is made from its config. Published models have up to 118 layers of 512 experts. */
-const MAX_LAYERS = 4096;
-const MAX_EXPERTS = 2 ** 18;
 /** Only these values are computed; any other changes the function. */
 const off = z.literal(false).optional();
 
@@ -149,12 +147,10 @@ function settings(config: Config): NemotronSettings {
     mtpSteps > 0 ? (c.mtp_hybrid_override_pattern ?? lettersOf(c.mtp_layers_block_type ?? [])) : "";
   if (mtpSteps > 0 && mtpPattern === "")
     invalid("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
-  refuseExcess("layers", pattern.length + mtpSteps * mtpPattern.length, MAX_LAYERS);
-  if (has("E")) refuseExcess("experts", pattern.length * need(c, "n_routed_experts"), MAX_EXPERTS);
   if (has("M")) refuseUneven(c, "mamba_num_heads", c.n_groups === undefined ? "mamba_n_groups" : "n_groups");
   if (has("*")) refuseUneven(c, "num_attention_heads", "num_key_value_heads");
   const [dtMin, dtMax] = c.time_step_limit ?? c.mamba_dt_limit ?? [0, Infinity];
-  return {
+  const settings = {
     pattern,
     hidden: c.hidden_size,
     vocab: c.vocab_size,
@@ -186,7 +182,18 @@ function settings(config: Config): NemotronSettings {
       routeScale: c.routed_scaling_factor ?? 1,
     }),
     ...(mtpSteps > 0 && { mtpPattern, mtpSteps }),
-  };
+  } satisfies NemotronSettings;
+  refuseExcess(settings, { file: "config.json" });
+  return settings;
+}
+
+/** What other software's records say too. */
+function asides(config: Config): Asides {
+  const entries = Object.entries(ASIDES).flatMap(([ours, key]) => {
+    const value = config[key];
+    return typeof value === "number" || typeof value === "boolean" ? [[ours, value] as const] : [];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** One letter a layer. A pattern and a list that disagree are refused: transformers would silently take the list. */
@@ -218,13 +225,6 @@ function lettersOf(kinds: readonly string[]): string {
     .join("");
 }
 
-function refuseExcess(what: string, count: number, most: number): void {
-  if (count <= most) return;
-  throw new IsologitError("LIMIT_EXCEEDED", `${count} ${what}, expected at most ${most}`, {
-    file: "config.json",
-  });
-}
-
 /** Heads are shared out among groups; a rest would be left over. */
 function refuseUneven(c: HfConfig, heads: keyof HfConfig, groups: keyof HfConfig): void {
   const [many, few] = [need(c, heads), need(c, groups)];
@@ -240,11 +240,23 @@ function invalid(message: string): never {
   throw new IsologitError("CONFIG_INVALID", message, { file: "config.json" });
 }
 
+/** Nothing is cut, and no row is padding. */
+function uncut({ dims, layers }: Structure) {
+  const main = layers.filter(({ stack }) => stack === "main").length;
+  return { tp: 1, ep: 1, expertTp: 1, stages: [{ main, mtp: layers.length - main }], rows: dims.vocab! };
+}
+
 export const hf: Dialect = {
   id: "hf",
   rules,
   stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },
   // transformers 5 and vLLM; NVIDIA's remote code keeps the stored name
   renamed: { stored: "backbone.", loaded: "model." },
-  settings,
+  drop: [],
+  objects: () => [],
+  settings: (config) => ({ settings: settings(config), asides: asides(config), notes: [] }),
+  vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
+  shards: (_, model) => uncut(model),
+  cut: uncut,
+  config: configJson,
 };

@@ -2,6 +2,8 @@ import { IsologitError } from "../../core/errors.ts";
 import type { Family } from "../define.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf.ts";
+import { megatron, megatronRanks } from "./megatron.ts";
+import { isMegatrons } from "./megatron-config.ts";
 import { dims, layers, recipes, roles } from "./roles.ts";
 
 export const nemotronH: Family = {
@@ -17,13 +19,13 @@ export const nemotronH: Family = {
         },
       );
     }
-    return config.model_type === "nemotron_h";
+    return config.model_type === "nemotron_h" || isMegatrons(config);
   },
   pattern: (settings) => String(settings.pattern),
   layers,
   dims,
   roles,
-  dialects: [hf],
+  dialects: [hf, megatron, megatronRanks],
   recipes,
   forward,
 };

@@ -2,7 +2,7 @@
  * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes, settings, recipes.
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
-import { IsologitError } from "../../core/errors.ts";
+import { IsologitError, type Place } from "../../core/errors.ts";
 import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../define.ts";
 
 export const LETTERS: Readonly<Record<string, LayerKind>> = {
@@ -96,6 +96,24 @@ function kindOf(letter: string): LayerKind {
   if (kind === undefined)
     throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of M * - E`);
   return kind;
+}
+
+/** A list of all that a model consists of is made from its config. Published models have up to 118 layers of 512 experts. */
+const MAX_LAYERS = 4096;
+const MAX_EXPERTS = 2 ** 18;
+
+/** @throws LIMIT_EXCEEDED */
+export function refuseExcess(settings: Settings, at: Place = {}): void {
+  const main = String(settings.pattern).length;
+  const layers = main + Number(settings.mtpSteps ?? 0) * String(settings.mtpPattern ?? "").length;
+  const counts = [
+    ["layers", layers, MAX_LAYERS],
+    ["experts", main * Number(settings.experts ?? 0), MAX_EXPERTS],
+  ] as const;
+  for (const [what, count, most] of counts) {
+    if (count > most)
+      throw new IsologitError("LIMIT_EXCEEDED", `${count} ${what}, expected at most ${most}`, at);
+  }
 }
 
 const experts = (d: Dims) => d.experts!;

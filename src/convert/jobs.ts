@@ -1,0 +1,148 @@
+/** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
+import type { WantedTensor, Writer } from "../../formats/define.ts";
+import type { PlanOptions } from "../api.ts";
+import type { Tensor } from "../core/checkpoint.ts";
+import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import type { Origin } from "../core/gather.ts";
+import { movesOf, shapeOf } from "../core/layout.ts";
+import type { Matched, Role } from "../families/match.ts";
+import { leavesOf, type Stored } from "../families/stored.ts";
+import { type Policy, recastFor } from "../recast/policy.ts";
+import { SCALE_SHAPE, type Scales, scaleName } from "../recast/spelling.ts";
+
+/** One tensor's way from source to destination. */
+export interface Job {
+  readonly tensor: WantedTensor;
+  /** what it is in the model, the first of those it joins; null for a scale */
+  readonly role: Role | null;
+  readonly origin: Origin;
+  readonly sourceDtype: DType;
+  readonly count: number;
+  /** absent: the bits stay */
+  readonly cast?: {
+    readonly from: FloatDType;
+    readonly to: FloatDType;
+    /** stored scale of an FP8 source that is decoded */
+    readonly sourceScale?: string;
+    /** tensor that receives the scale of an FP8 destination */
+    readonly scaleTo?: string;
+  };
+}
+
+const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;
+
+/** The name each tensor gets: the source's own where its spelling is to be kept, else the published one. */
+export function namesFor(
+  source: Matched,
+  dialect: string,
+  writer: Writer,
+  options: PlanOptions,
+): (stored: Stored) => string {
+  const packed = source.checkpoint.format === "packed" || writer.container === "file";
+  const verbatim = packed && dialect === source.dialect.id && options.maxShardBytes === undefined;
+  return ({ name, also }) => (verbatim ? ([name, ...also].find((n) => source.tensors.has(n)) ?? name) : name);
+}
+
+export function jobsFor(
+  source: Matched,
+  scales: Scales,
+  policy: Policy,
+  nameOf: (stored: Stored) => string,
+  stored: readonly Stored[],
+): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
+  const jobs: Job[] = [];
+  const tensors: WantedTensor[] = [];
+  const add = (job: Job) => {
+    jobs.push(job);
+    tensors.push(job.tensor);
+  };
+  const companionsOf = new Map<string, string[]>();
+  for (const name of scales.companions) {
+    const owner = scales.ownerOf.get(name);
+    if (owner === undefined) continue; // a scale of the KV cache: it belongs to no weight, and is kept below
+    companionsOf.set(owner, [...(companionsOf.get(owner) ?? []), name]);
+  }
+  for (const one of stored) {
+    const name = nameOf(one);
+    const { rank } = one;
+    const placed = { name, ...(rank !== undefined && { rank }) };
+    const shape = shapeOf(one.layout);
+    const from = drawnFrom(source, one);
+    const sourceDtype = from[0]!.dtype;
+    const role = source.roles.get(leavesOf(one.layout)[0]!)!;
+    const to = recastFor(role, sourceDtype, policy, source);
+    const origin: Origin = { moves: movesOf(one.layout), roles: source.origin };
+    const common = { role, origin, sourceDtype, count: countOf(shape) };
+    if (to === "keep") {
+      add({ ...common, tensor: { ...placed, dtype: sourceDtype, shape } });
+      // A kept FP8 weight keeps its scales, under the names they have.
+      for (const companion of from.flatMap((tensor) => companionsOf.get(tensor.name) ?? [])) {
+        add(kept(source.tensors.get(companion)!));
+      }
+      continue;
+    }
+    const scale = scales.scaleOf.get(from[0]!.name);
+    if (scale?.axis === 0) {
+      const message = "it has a scale a row, which is kept as it is, not recast";
+      throw new IsologitError(
+        "UNSUPPORTED",
+        message,
+        { tensor: from[0]!.name },
+        { next: "use --dtype keep" },
+      );
+    }
+    const scaleTo = isFp8(to) ? scaleName(name) : undefined;
+    add({
+      ...common,
+      tensor: { ...placed, dtype: to, shape, recast: { kind: KIND[to], sourceDtype } },
+      cast: {
+        from: castable(from[0]!),
+        to,
+        ...(scale !== undefined && { sourceScale: scale.tensor }),
+        ...(scaleTo !== undefined && { scaleTo }),
+      },
+    });
+    if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: SCALE_SHAPE });
+  }
+  for (const name of scales.companions) if (!scales.ownerOf.has(name)) add(kept(source.tensors.get(name)!));
+  return { jobs, tensors };
+}
+
+/** The source's tensors behind a destination's: of one dtype, or nothing could be moved as it is. */
+function drawnFrom(source: Matched, { name, layout }: Stored): readonly Tensor[] {
+  const names = new Set(
+    leavesOf(layout).flatMap((role) => (source.origin.get(role) ?? []).map((move) => move.of!)),
+  );
+  const tensors = [...names].map((n) => source.tensors.get(n)!);
+  const other = tensors.find((tensor) => tensor.dtype !== tensors[0]!.dtype);
+  if (other !== undefined) {
+    const message = `it joins ${tensors[0]!.name} (${tensors[0]!.dtype}) and ${other.name} (${other.dtype})`;
+    throw new IsologitError(
+      "PLAN_IMPOSSIBLE",
+      message,
+      { tensor: name },
+      { next: "make them one type with --dtype" },
+    );
+  }
+  return tensors;
+}
+
+/** A tensor that is no role, moved as it is. */
+function kept(tensor: Tensor): Job {
+  const { name, dtype, shape } = tensor;
+  const count = countOf(shape);
+  const whole = { of: name, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
+  return {
+    tensor: { name, dtype, shape },
+    role: null,
+    origin: { moves: [whole], roles: new Map([[name, [whole]]]) },
+    sourceDtype: dtype,
+    count,
+  };
+}
+
+function castable(tensor: Tensor): FloatDType {
+  if (isFloat(tensor.dtype)) return tensor.dtype;
+  throw new IsologitError("UNSUPPORTED", `${tensor.dtype} cannot be recast`, { tensor: tensor.name });
+}

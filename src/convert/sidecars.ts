@@ -1,0 +1,184 @@
+/**
+ * Side files of a destination: what travels, what is written anew, what a destination cannot say and so keeps in
+ * `isologit.origin/`, and what comes home from there.
+ */
+import type { Manifest, WantedSidecar, Writer } from "../../formats/define.ts";
+import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
+import { isFp8 } from "../core/dtype.ts";
+import { readRange } from "../core/io.ts";
+import { parseJsonObject } from "../core/json.ts";
+import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/origin.ts";
+import { Sources } from "../core/read.ts";
+import { canonical } from "../core/root.ts";
+import type { Config, Dialect } from "../families/define.ts";
+import { dialectOf, type Matched } from "../families/match.ts";
+import type { Policy } from "../recast/policy.ts";
+import {
+  QUANTIZATION_FILES,
+  quantizationConfig,
+  type Scales,
+  withDtype,
+  withoutQuantization,
+  withQuantization,
+} from "../recast/spelling.ts";
+import type { Job } from "./jobs.ts";
+
+const CONFIG = "config.json";
+/** The dialect whose config is that file. */
+const HF = "hf";
+
+export interface Wanted {
+  readonly source: Matched;
+  readonly writer: Writer;
+  readonly dialect: Dialect;
+  readonly jobs: readonly Job[];
+  readonly scales: Scales;
+  readonly policy: Policy;
+  /** the record that the destination's software reads, for a model that comes from another's */
+  readonly config: Config;
+  /** take back what an earlier conversion kept */
+  readonly restore: boolean;
+}
+
+export interface Files extends Pick<Manifest, "sidecars" | "shards"> {
+  readonly warnings: readonly string[];
+  /** what an earlier conversion kept came home */
+  readonly restored: boolean;
+}
+
+export async function sidecarsFor(wanted: Wanted): Promise<Files> {
+  const { source, writer, jobs } = wanted;
+  const { checkpoint } = source;
+  const home = wanted.restore ? await homecoming(source) : { files: [], headers: [], warnings: [] };
+  const files = new Map<string, Sidecar | WantedSidecar>();
+  for (const file of [...(await likeFiles(checkpoint)), ...home.files, ...checkpoint.sidecars]) {
+    files.set(file.path, file);
+  }
+  if (writer.software === HF && !files.has(CONFIG))
+    files.set(CONFIG, written(CONFIG, jsonText(wanted.config)));
+  const warnings = [...home.warnings, ...(await rewriteConfig(files, wanted))];
+  const headers = [...(await headersOf(checkpoint, checkpoint.shards)), ...home.headers];
+  const exact = jobs.every(({ cast }) => cast === undefined);
+  const takes = (path: string) => writer.takes?.(path) ?? true;
+  const all = [...files.values()];
+  const kept = [
+    ...all.filter(({ path }) => !takes(path)),
+    ...(writer.software !== HF && exact
+      ? headers.map(({ path, header }) => ({ path: ORIGIN_HEADERS + path, bytes: header }))
+      : []),
+  ].map((file) => ({ ...file, path: ORIGIN_FOLDER + file.path }));
+  if (kept.length > 0) kept.push(written(ORIGIN_FOLDER + ORIGIN_ROOT, `${UNKNOWN_ROOT}\n`));
+  return {
+    sidecars: [...all.filter(({ path }) => takes(path)), ...kept].sort((a, b) => (a.path < b.path ? -1 : 1)),
+    shards: writer.software === HF ? headers : [],
+    warnings,
+    restored: home.files.length + home.headers.length > 0,
+  };
+}
+
+const written = (path: string, text: string): WantedSidecar => ({
+  path,
+  bytes: new TextEncoder().encode(text),
+});
+
+function jsonText(config: Config): string {
+  return `${JSON.stringify(config, null, 2)}\n`;
+}
+
+interface Homecoming {
+  readonly files: readonly Sidecar[];
+  readonly headers: Manifest["shards"];
+  readonly warnings: readonly string[];
+}
+
+/** What was kept of the folder that the model came from, where its config still describes this model. */
+async function homecoming(source: Matched): Promise<Homecoming> {
+  const { origin, store } = source.checkpoint;
+  if (origin === undefined) return { files: [], headers: [], warnings: [] };
+  const files = origin.sidecars.filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
+  const config = files.find(({ path }) => path === CONFIG);
+  if (config !== undefined) {
+    const then = parseJsonObject(await bytesOf(source.checkpoint, config), { file: CONFIG, nonFinite: true });
+    const { settings } = dialectOf(source.family, HF).settings(then, { tensors: [] });
+    if (canonical(settings) !== canonical(source.settings)) {
+      const warning = `${ORIGIN_FOLDER} belongs to another model than the weights beside it: it stays where it is`;
+      return { files: [], headers: [], warnings: [warning] };
+    }
+  }
+  const spelt = origin.sidecars
+    .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
+    .map(({ path, span }) => ({ path: path.slice(ORIGIN_HEADERS.length), header: span }));
+  return { files, headers: await headersOf({ store }, spelt), warnings: [] };
+}
+
+/** Side files of a like model, read whole: they lie in another store. */
+async function likeFiles({ told }: Checkpoint): Promise<readonly WantedSidecar[]> {
+  const { like } = told ?? {};
+  if (like === undefined) return [];
+  // its index, if it has one, tells where its own weights are
+  const files = like.sidecars.filter(({ path }) => !path.endsWith(".safetensors.index.json"));
+  return Promise.all(files.map(async (file) => ({ path: file.path, bytes: await bytesOf(like, file) })));
+}
+
+async function bytesOf({ store }: Pick<Checkpoint, "store">, { span }: Sidecar): Promise<Uint8Array> {
+  await using file = await store.open(span.file);
+  return await readRange(file, span.offset, span.size);
+}
+
+/** Replaces config.json where a recast changes what it must say. */
+async function rewriteConfig(
+  files: Map<string, Sidecar | WantedSidecar>,
+  { source, jobs, scales, policy, dialect }: Wanted,
+): Promise<readonly string[]> {
+  const config = files.get(CONFIG);
+  if (config === undefined || jobs.every(({ cast }) => cast === undefined)) return [];
+  const stored = "bytes" in config ? config.bytes : await bytesOf(source.checkpoint, config);
+  const before = new TextDecoder("utf-8", { fatal: true }).decode(stored);
+  const { text, warnings } = configFor(before, jobs, scales, policy, dialect);
+  files.set(CONFIG, written(CONFIG, text));
+  for (const path of QUANTIZATION_FILES) files.delete(path);
+  return warnings;
+}
+
+/** config.json's text after a recast. */
+function configFor(text: string, jobs: readonly Job[], scales: Scales, policy: Policy, dialect: Dialect) {
+  const fp8 = jobs.filter(({ tensor }) => isFp8(tensor.dtype));
+  if (jobs.some(({ cast }) => cast !== undefined && isFp8(cast.to))) {
+    const linear = jobs.filter(({ role, tensor }) => {
+      return (
+        (role?.spec.kind === "matrix" || role?.spec.kind === "router") && tensor.name.endsWith(".weight")
+      );
+    });
+    const kept = linear.filter(({ tensor }) => !isFp8(tensor.dtype)).map(({ tensor }) => tensor.name);
+    const { config, warnings } = quantizationConfig(
+      fp8.map(({ tensor }) => tensor.name),
+      kept.flatMap((name) => spellings(name, dialect)),
+      fp8[0]!.tensor.dtype,
+    );
+    return { text: withQuantization(text, config), warnings };
+  }
+  const plain = scales.scaleOf.size > 0 && fp8.length === 0 ? withoutQuantization(text) : text;
+  return { text: policy.torchDtype === null ? plain : withDtype(plain, policy.torchDtype), warnings: [] };
+}
+
+/** A kept weight listed under one name only is quantised by the library that knows it by the other: it loads noise. */
+function spellings(name: string, { renamed }: Dialect): readonly string[] {
+  if (renamed === undefined || !name.startsWith(renamed.stored)) return [name];
+  return [name, renamed.loaded + name.slice(renamed.stored.length)];
+}
+
+/** Every byte before the first tensor, of each weight file. */
+async function headersOf(
+  { store }: Pick<Checkpoint, "store">,
+  shards: Checkpoint["shards"],
+): Promise<Manifest["shards"]> {
+  await using sources = new Sources(store);
+  const headers: { path: string; header: Uint8Array }[] = [];
+  for (const { path, header } of shards) {
+    headers.push({
+      path,
+      header: await readRange(await sources.source(header.file), header.offset, header.size),
+    });
+  }
+  return headers;
+}

@@ -1,0 +1,263 @@
+/** Config records of Megatron and of the software around it, read and written by one table of fields. */
+import { IsologitError } from "../../core/errors.ts";
+import type { Config, Described, Seen, Settings, Shards, Understood } from "../define.ts";
+import { classNamed, classSettings } from "./megatron-classes.ts";
+import { FIELDS, type Field, nameIn, namesOf, type Software } from "./megatron-fields.ts";
+import { type Size, sizesSeen } from "./megatron-sizes.ts";
+import { LETTERS, refuseExcess } from "./roles.ts";
+
+/** A hybrid model, by its pattern, its class, or Mamba's sizes beside a config of NeMo 1. */
+export function isMegatrons(config: Config): boolean {
+  if (config.model_type !== undefined) return false;
+  const pattern = config.hybrid_layer_pattern ?? config.hybrid_override_pattern;
+  if (typeof pattern === "string" || Object.keys(classSettings(config._target_)).length > 0) return true;
+  return ["mamba_ssm_ngroups", "mamba_num_groups", "mamba_state_dim"].some((key) => key in config);
+}
+
+/**
+ * Settings of a record in any of the spellings. Said outright comes first, then what the record's class sets, then a
+ * like model's, then what the tensors show.
+ *
+ * @throws CONFIG_INVALID naming the key; UNSUPPORTED
+ */
+export function settingsFrom(config: Config, seen: Seen): Understood {
+  const ofClass = classSettings(config._target_);
+  const notes: string[] = [];
+  const stacks = patternsIn(config, ofClass, seen, notes);
+  const letters = stacks.pattern + (stacks.mtpPattern ?? "");
+  const said: Record<string, string | number | boolean> = {};
+  const fields = FIELDS.filter(({ on }) => on === undefined || letters.includes(on));
+  for (const field of fields) {
+    const { name, value } = saidIn(config, field);
+    if (value === undefined) continue;
+    const parsed = field.value.safeParse(value);
+    if (!parsed.success) invalid(`${name} is ${JSON.stringify(value)}; ${parsed.error.issues[0]!.message}`);
+    // the table gives every setting a number or a boolean
+    if (field.ours !== undefined) said[field.ours] = parsed.data as number | boolean;
+  }
+  if (config.group_query_attention === false && said.heads !== undefined) said.kvHeads = said.heads;
+
+  const told: Settings = { ...seen.like, ...ofClass, ...said };
+  const sizes = sizesSeen(seen, told);
+  const rows = sizes.rows?.value;
+  const vocab = vocabularyIn(config) ?? seen.vocab ?? Number(seen.like?.vocab ?? vocabFrom(told, rows));
+  const settings: Record<string, Settings[string]> = { ...stacks, vocab, dtMin: 0, dtMax: "Infinity" };
+  for (const field of fields) {
+    const { ours, absent } = field;
+    if (ours === undefined || ours === "vocab" || ASIDES.includes(ours)) continue;
+    settings[ours] = told[ours] ?? absent ?? inferred(field, sizes, notes);
+  }
+  if (letters.includes("M")) settings.convKernel = sizes.convKernel?.value ?? CONV_KERNEL;
+  if (letters.includes("E")) settings.routeNormalise = normalises(settings);
+  refuseExcess(settings);
+  if (letters.includes("M")) refuseUneven(settings, "mambaHeads", "groups");
+  if (letters.includes("*")) refuseUneven(settings, "heads", "kvHeads");
+  if (
+    vocab === rows &&
+    [vocabularyIn(config), seen.vocab, seen.like?.vocab].every((one) => one === undefined)
+  ) {
+    notes.push(
+      `the true size of the vocabulary is not known: all ${rows} rows are kept, padding included; give it with --vocab-size or --like`,
+    );
+  }
+  const asides = Object.fromEntries(ASIDES.flatMap((key) => (key in said ? [[key, said[key]!]] : [])));
+  return { settings, asides: asides as Understood["asides"], notes };
+}
+
+/** The vocabulary that a record is sure of: NeMo 1 wrote the padded rows under the same name. */
+export function vocabularyIn(config: Config): number | undefined {
+  return isSure(config) && typeof config.vocab_size === "number" ? config.vocab_size : undefined;
+}
+
+function isSure(config: Config): boolean {
+  return typeof config.target !== "string" && config.nemo_version === undefined;
+}
+
+/** A class's default is right where it is the stored rows, or these are its padding. */
+function vocabFrom(told: Settings, rows: Size["value"] | undefined): number {
+  const vocab = Number(told.vocab ?? rows ?? 0);
+  if (vocab > 0 && (rows === undefined || vocab <= Number(rows))) return vocab;
+  return rows === undefined ? invalid("vocab_size is missing") : Number(rows);
+}
+
+/** Megatron has no key for it: every mixer that loads these models has this many taps. */
+const CONV_KERNEL = 4;
+/** They travel, but the forward pass does not depend on them. */
+const ASIDES = ["maxPositions", "chunk", "residualF32"];
+
+/** Sigmoid scores of the chosen are divided by their sum, unless one expert is chosen. */
+function normalises(settings: Settings): boolean {
+  return Number(settings.topK) > 1;
+}
+
+function saidIn(config: Config, field: Field): { name: string; value: unknown } {
+  const names = namesOf(field);
+  const name = names.find((one) => config[one] !== undefined && config[one] !== null) ?? names[0]!;
+  return { name, value: config[name] ?? undefined };
+}
+
+function inferred(field: Field, sizes: Readonly<Record<string, Size>>, notes: string[]): number | string {
+  const name = namesOf(field)[0]!;
+  const size = sizes[field.ours!];
+  if (size === undefined) return invalid(`${name} is missing, and no tensor shows it`);
+  notes.push(`${name} is not in the config; it is ${size.value} by ${size.from}`);
+  return size.value;
+}
+
+interface Patterns {
+  readonly pattern: string;
+  readonly mtpPattern?: string;
+  readonly mtpSteps?: number;
+}
+
+/** Newer patterns mark pipeline cuts with `|` and each prediction step with `/`. */
+function patternsIn(config: Config, ofClass: Settings, seen: Seen, notes: string[]): Patterns {
+  const written =
+    config.hybrid_layer_pattern ?? config.hybrid_override_pattern ?? ofClass.pattern ?? seen.like?.pattern;
+  if (written !== undefined && written !== null && typeof written !== "string")
+    invalid("the layer pattern is no text");
+  const shown = sizesSeen(seen, {}).pattern;
+  if (typeof written !== "string" && shown === undefined)
+    invalid("it has no layer pattern, and no tensor shows one");
+  if (typeof written !== "string") notes.push(`the layer pattern is ${shown!.value}, by ${shown!.from}`);
+  const [main, ...steps] = String(written ?? shown!.value)
+    .replaceAll("|", "")
+    .split("/") as [string, ...string[]];
+  const unknown = [...main, ...steps.join("")].find((letter) => !Object.hasOwn(LETTERS, letter));
+  if (unknown !== undefined) invalid(`the layer pattern has ${JSON.stringify(unknown)}, not one of M * - E`);
+  const layers = config.num_layers;
+  if (typeof layers === "number" && layers !== main.length) {
+    invalid(`num_layers is ${layers}, but the pattern ${main} has ${main.length} layers`);
+  }
+  const told = Number(config.mtp_num_layers ?? steps.length);
+  if (steps.length > 0 && (told !== steps.length || steps.some((step) => step !== steps[0]))) {
+    const message = `the layer pattern has ${steps.length} prediction steps (${steps.join(", ")}), expected ${told} alike`;
+    throw new IsologitError("UNSUPPORTED", message);
+  }
+  if (told === 0) return { pattern: main };
+  const mtpPattern = steps[0] ?? config.mtp_hybrid_override_pattern ?? seen.like?.mtpPattern;
+  if (typeof mtpPattern !== "string" || mtpPattern === "") {
+    invalid("mtp_num_layers is set, but no mtp_hybrid_override_pattern");
+  }
+  return { pattern: main, mtpPattern, mtpSteps: told };
+}
+
+/** Heads are shared out among groups; a rest would be left over. */
+function refuseUneven(settings: Settings, heads: string, groups: string): void {
+  const [many, few] = [Number(settings[heads]), Number(settings[groups])];
+  if (many % few !== 0) invalid(`${many} ${heads} cannot be shared out among ${few} ${groups}`);
+}
+
+function invalid(message: string): never {
+  throw new IsologitError(
+    "CONFIG_INVALID",
+    message,
+    {},
+    { next: "compare the config with the one it was trained by" },
+  );
+}
+
+const TARGETS = {
+  nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${classNamed(settings)}`,
+  bridge: () => "megatron.bridge.models.hybrid.hybrid_provider.HybridModelProvider",
+  megatron: null,
+} as const;
+
+/** @throws PLAN_IMPOSSIBLE for what Megatron's forward pass does otherwise */
+export function configFor({ settings, asides, software, shards, dtype }: Described) {
+  const target = software as Software; // a writer of this dialect is one of them
+  refuseUnlike(settings);
+  const letters = `${settings.pattern}${settings.mtpPattern ?? ""}`;
+  const config: Record<string, unknown> = {};
+  const named = TARGETS[target];
+  if (named !== null) config._target_ = named(settings);
+  for (const field of FIELDS) {
+    const name = nameIn(field, target);
+    if (name === null || (field.on !== undefined && !letters.includes(field.on))) continue;
+    const value = { ...asides, ...settings }[field.ours ?? ""] ?? field.otherwise;
+    if (value !== undefined) config[name] = value === field.absent && value === 0 ? null : value;
+  }
+  const uneven = shards.stages.some(({ main }) => main !== shards.stages[0]!.main);
+  Object.assign(config, patternRecord(settings, target, shards, uneven), {
+    num_layers: String(settings.pattern).length,
+    bf16: dtype === "bfloat16",
+    params_dtype: { _call_: false, _target_: `torch.${dtype}` },
+    make_vocab_size_divisible_by: VOCAB_STEP,
+    tensor_model_parallel_size: shards.tp,
+    pipeline_model_parallel_size: target === "megatron" ? shards.stages.length : 1,
+    ...(target === "bridge" && { should_pad_vocab: true }),
+    ...(target === "megatron" && {
+      padded_vocab_size: shards.rows,
+      max_position_embeddings: asides.maxPositions ?? null,
+    }),
+    ...(letters.includes("E") && {
+      expert_model_parallel_size: shards.ep,
+      expert_tensor_parallel_size: target === "megatron" ? shards.expertTp : 1,
+    }),
+  });
+  return { config, notes: notesFor(settings, target, uneven) };
+}
+
+/** Rows of the token table are padded to a multiple of this many for each tensor parallel rank. */
+export const VOCAB_STEP = 128;
+
+/** Stages of unlike length are told by `|`, which only the newer key may hold. */
+function patternRecord(settings: Settings, software: Software, { stages }: Shards, uneven: boolean): Config {
+  const { mtpSteps = 0, mtpPattern = "" } = settings;
+  const predicts = Number(mtpSteps) > 0;
+  const steps = { mtp_num_layers: predicts ? mtpSteps : null };
+  if (software === "nemo2" || (software === "megatron" && !uneven)) {
+    const own = predicts ? { mtp_hybrid_override_pattern: mtpPattern } : {};
+    return { hybrid_override_pattern: settings.pattern, ...steps, ...own };
+  }
+  const ends = stages.map((_, i) => stages.slice(0, i + 1).reduce((sum, { main }) => sum + main, 0));
+  const main = ends.map((end, i) => String(settings.pattern).slice(ends[i - 1] ?? 0, end));
+  const cut = main.join(uneven ? "|" : "");
+  return { hybrid_layer_pattern: cut + `/${mtpPattern}`.repeat(Number(mtpSteps)), ...steps };
+}
+
+function refuseUnlike(settings: Settings): void {
+  const refuse = (message: string) => {
+    throw new IsologitError(
+      "PLAN_IMPOSSIBLE",
+      `Megatron cannot run this model: ${message}`,
+      {},
+      {
+        next: "convert it to hf or packed",
+      },
+    );
+  };
+  if (settings.dtMin !== 0 || settings.dtMax !== "Infinity") {
+    refuse(
+      `its time steps are limited to [${settings.dtMin}, ${settings.dtMax}], which Megatron has no key for`,
+    );
+  }
+  if ((settings.convKernel ?? CONV_KERNEL) !== CONV_KERNEL) {
+    refuse(`its convolution has ${settings.convKernel} taps, Megatron's ${CONV_KERNEL}`);
+  }
+  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalises(settings)) {
+    refuse(`its router ${settings.routeNormalise ? "divides" : "does not divide"} scores by their sum`);
+  }
+}
+
+function notesFor(settings: Settings, software: Software, uneven: boolean): readonly string[] {
+  const notes: string[] = [];
+  const { experts, routeGroups = 1, routeTopGroups = 1, topK, mtpSteps } = settings;
+  if (software === "nemo2" && (experts !== undefined || mtpSteps !== undefined)) {
+    notes.push(
+      "NeMo 2 knows hybrid models without experts and prediction layers; a newer Megatron must load this one",
+    );
+  }
+  const scored = Math.floor(Number(topK) / Number(routeTopGroups));
+  if (Number(routeGroups) > 1 && scored !== 2) {
+    notes.push(
+      `Megatron ranks a group of experts by its ${scored} best, Transformers by its 2 best: routing will differ there`,
+    );
+  }
+  if (uneven) {
+    notes.push(
+      "the layers do not divide evenly among the pipeline stages; older Megatron releases cannot load that",
+    );
+  }
+  return notes;
+}

@@ -1,0 +1,116 @@
+/**
+ * Config keys of Megatron and of the software around it, each said once: what it is called where, which setting it
+ * holds, what may be read, and what is written where no setting says it.
+ */
+import { z } from "zod";
+
+/** Whose record: NeMo 2's `config` of model.yaml, Megatron-Bridge's `model` of run_config.yaml, Megatron-LM's args. */
+export type Software = "nemo2" | "bridge" | "megatron";
+
+export interface Field {
+  /** the setting it holds, or what travels though the forward pass does not depend on it */
+  readonly ours?: string;
+  /** by software where it differs; null: that one has no such key */
+  readonly theirs: string | Readonly<Record<Software, string | null>>;
+  /** also read so */
+  readonly also?: readonly string[];
+  /** only models with such a layer have it */
+  readonly on?: "M" | "*" | "-" | "E";
+  readonly value: z.ZodType;
+  /** what the software means where the key is absent or null */
+  readonly absent?: number;
+  /** written, where no setting says it */
+  readonly otherwise?: unknown;
+}
+
+const count = z.number().int().positive();
+const whole = z.number().int().nonnegative();
+const positive = z.number().positive();
+const text = z.string();
+/** Only these values are computed; any other changes the function. */
+const only = (...values: readonly (string | boolean)[]) =>
+  z.custom((value) => values.some((one) => one === value), `expected ${values.map(String).join(" or ")}`);
+
+/** A function written as a map with its dotted name, or as the name alone. */
+const squaredRelu = z.custom((value) => {
+  const name = value !== null && typeof value === "object" && "_target_" in value ? value._target_ : value;
+  return typeof name !== "string" || /squared[-_]relu|lambda/.test(name);
+}, "expected a squared relu");
+
+const lm = (megatron: string | null, nemo: string | null = null, bridge = nemo) => ({
+  nemo2: nemo,
+  bridge,
+  megatron,
+});
+
+export const FIELDS: readonly Field[] = [
+  { ours: "hidden", theirs: "hidden_size", value: count },
+  { ours: "vocab", theirs: "vocab_size", value: count },
+  { ours: "eps", theirs: lm("norm_epsilon", "layernorm_epsilon"), value: positive, absent: 1e-5 },
+
+  { ours: "mambaHeads", theirs: "mamba_num_heads", on: "M", value: count },
+  { ours: "mambaHeadDim", theirs: "mamba_head_dim", on: "M", value: count },
+  { ours: "groups", theirs: "mamba_num_groups", also: ["mamba_ssm_ngroups"], on: "M", value: count },
+  { ours: "state", theirs: "mamba_state_dim", on: "M", value: count },
+
+  { ours: "heads", theirs: "num_attention_heads", on: "*", value: count },
+  { ours: "kvHeads", theirs: "num_query_groups", on: "*", value: count },
+  { theirs: lm("group_query_attention"), on: "*", value: z.boolean(), otherwise: true },
+  { ours: "headDim", theirs: "kv_channels", on: "*", value: count },
+
+  { ours: "ffn", theirs: "ffn_hidden_size", on: "-", value: count },
+
+  { ours: "experts", theirs: lm("num_experts", "num_moe_experts"), on: "E", value: count },
+  { ours: "topK", theirs: "moe_router_topk", on: "E", value: count },
+  { ours: "moeFfn", theirs: "moe_ffn_hidden_size", on: "E", value: count },
+  { ours: "moeShared", theirs: "moe_shared_expert_intermediate_size", on: "E", value: count },
+  { ours: "latent", theirs: "moe_latent_size", on: "E", value: whole, absent: 0 },
+  { ours: "routeGroups", theirs: "moe_router_num_groups", on: "E", value: count, absent: 1 },
+  { ours: "routeTopGroups", theirs: "moe_router_group_topk", on: "E", value: count, absent: 1 },
+  { ours: "routeScale", theirs: "moe_router_topk_scaling_factor", on: "E", value: positive, absent: 1 },
+  {
+    theirs: "moe_router_score_function",
+    on: "E",
+    value: only("sigmoid"),
+    otherwise: "sigmoid",
+  },
+  { theirs: "moe_router_enable_expert_bias", on: "E", value: only(true), otherwise: true },
+  { theirs: "moe_router_dtype", on: "E", value: text, otherwise: "fp32" },
+  { theirs: "moe_grouped_gemm", on: "E", value: z.boolean(), otherwise: true },
+
+  { ours: "maxPositions", theirs: "seq_length", also: ["encoder_seq_length"], value: count },
+  { theirs: lm("max_position_embeddings"), value: z.unknown() },
+  { ours: "chunk", theirs: lm(null, null, "mamba_chunk_size"), value: count },
+  { ours: "residualF32", theirs: "fp32_residual_connection", value: z.boolean() },
+
+  { theirs: "normalization", value: only("RMSNorm"), otherwise: "RMSNorm" },
+  { theirs: "position_embedding_type", value: only("none"), otherwise: "none" },
+  { theirs: "add_bias_linear", value: only(false), otherwise: false },
+  { theirs: lm(null, "add_qkv_bias"), value: only(false) },
+  { theirs: lm(null, "qk_layernorm"), also: ["qk_layernorm"], value: only(false) },
+  { theirs: lm(null, "layernorm_zero_centered_gamma"), also: ["apply_layernorm_1p"], value: only(false) },
+  { theirs: lm("swiglu", "gated_linear_unit"), value: only(false), otherwise: false },
+  { theirs: lm("squared_relu"), value: only(true), otherwise: true },
+  {
+    // NeMo's own classes set it; a function cannot be passed to them by name
+    theirs: lm(null, null, "activation_func"),
+    also: ["activation"],
+    value: squaredRelu,
+    otherwise: { _call_: false, _target_: "megatron.core.activations.squared_relu" },
+  },
+  { theirs: lm("untie_embeddings_and_output_weights"), value: only(true), otherwise: true },
+  { theirs: lm(null, "share_embeddings_and_output_weights"), value: only(false), otherwise: false },
+  { theirs: "is_hybrid_model", value: z.boolean(), otherwise: true },
+  { theirs: "bf16", value: z.boolean() },
+];
+
+/** The names that a field may be read by. */
+export function namesOf({ theirs, also = [] }: Field): readonly string[] {
+  const written =
+    typeof theirs === "string" ? [theirs] : Object.values(theirs).filter((name) => name !== null);
+  return [...new Set([...written, ...also])];
+}
+
+export function nameIn({ theirs }: Field, software: Software): string | null {
+  return typeof theirs === "string" ? theirs : theirs[software];
+}
