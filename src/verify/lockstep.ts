@@ -18,6 +18,7 @@ import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
 import type { Choice, Dims, Forward, Layer, Stage } from "../families/define.ts";
 import { Dealing } from "./dealing.ts";
+import { wiringLimit } from "./limits.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
 import type { Side, StreamSet } from "./side.ts";
 import type { Place } from "./stored.ts";
@@ -33,8 +34,6 @@ export interface LockstepOptions {
   readonly b: Side;
   /** the destination stores other bits than the source */
   readonly recast: boolean;
-  /** largest relative L2 at a door whose sums run over `terms` products */
-  readonly limit: (terms: number) => number;
   /** words of the vocabulary are compared in blocks of at most this many bytes a run */
   readonly blockBytes: number;
   readonly watch: Watch;
@@ -59,6 +58,8 @@ export interface LockstepResult {
   readonly bad: readonly BadDoor[];
   /** tokens for which a layer's own choice of experts is not the source's */
   readonly flips: number;
+  /** no sum ran in another order on one side */
+  readonly inOrder: boolean;
   readonly logits: LogitsSummary;
 }
 
@@ -95,6 +96,7 @@ class Lockstep {
   readonly #bad: BadDoor[] = [];
   readonly #drifts: LayerDrift[] = [];
   #flips = 0;
+  #inOrder = true;
   #dealing: Dealing | undefined;
   readonly #wiring = { maxRelL2: 0, limit: 0 };
 
@@ -124,8 +126,8 @@ class Lockstep {
     const logits = await this.#head(main.length);
     for (const layer of layers) if (layer.stack === "mtp") await this.#prediction(layer, main.length + 1);
     for (const run of this.#runs) run.releaseAll();
-    const [wiring, bad, flips] = [this.#wiring, this.#bad, this.#flips];
-    return { layers: this.#drifts, wiring, bad, flips, logits };
+    const [wiring, bad, flips, inOrder] = [this.#wiring, this.#bad, this.#flips, this.#inOrder];
+    return { layers: this.#drifts, wiring, bad, flips, inOrder, logits };
   }
 
   /** A block and its residual; `number` says where the layer comes among all. */
@@ -187,7 +189,7 @@ class Lockstep {
       const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
       await (run === this.#own ? b : a).embed(ids, weights, run.regions.get(stream)!);
     }
-    await this.#door(stream, this.#own, 1, { layer, kind });
+    await this.#door(stream, this.#own, 0, { layer, kind });
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
@@ -199,13 +201,15 @@ class Lockstep {
     if (borrows) this.#borrowed.make(makes);
     await a.run(stage, places[0], this.#setsOfA(), this.#dealing);
     await b.run(stage, places[1], this.#setsOfB(borrows), this.#dealing);
-    const terms = Math.max(...reads.map((name) => this.#widths[name]!));
+    const sameOrder = a.cuts(stage, places[0]) === b.cuts(stage, places[1]);
+    if (!sameOrder) this.#inOrder = false;
+    const limit = wiringLimit(sameOrder, Math.max(...reads.map((name) => this.#widths[name]!)));
     const theirs = borrows ? this.#borrowed : this.#own;
     let worst = 0;
     for (const name of makes) {
       if (stage.op === "experts")
-        worst = Math.max(worst, await this.#expertDoors(name, theirs, terms, where));
-      else worst = Math.max(worst, await this.#door(name, theirs, terms, where));
+        worst = Math.max(worst, await this.#expertDoors(name, theirs, limit, where));
+      else worst = Math.max(worst, await this.#door(name, theirs, limit, where));
     }
     this.#borrowed.releaseAll();
     if (stage.op === "kernel" && stage.choice !== undefined) {
@@ -238,20 +242,20 @@ class Lockstep {
   }
 
   /** Wiring at one door: rounded against the other side on rounded's inputs. */
-  async #door(stream: string, theirs: Streams, terms: number, where: Door): Promise<number> {
+  async #door(stream: string, theirs: Streams, limit: number, where: Door): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
     await this.#noteStep(stream, expected);
-    return this.#judge(relL2(expected, got), terms, { layer: where.layer, kind: where.kind, door: stream });
+    return this.#judge(relL2(expected, got), limit, { layer: where.layer, kind: where.kind, door: stream });
   }
 
   /** A door for each expert: among hundreds, one that is wrong would hardly move the whole. */
-  async #expertDoors(stream: string, theirs: Streams, terms: number, { layer, kind }: Door): Promise<number> {
+  async #expertDoors(stream: string, theirs: Streams, limit: number, { layer, kind }: Door): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
     await this.#noteStep(stream, expected);
     const width = this.#widths[stream]!;
     const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
       const [left, right] = [expected, got].map((all) => all.subarray(from * width, (from + count) * width));
-      return this.#judge(relL2(left!, right!), terms, { layer, kind, door: `${stream}.${expert}` });
+      return this.#judge(relL2(left!, right!), limit, { layer, kind, door: `${stream}.${expert}` });
     });
     return Math.max(...distances);
   }
@@ -261,8 +265,7 @@ class Lockstep {
     else this.#inStep.delete(stream);
   }
 
-  #judge(distance: number, terms: number, where: Omit<BadDoor, "relL2">): number {
-    const limit = this.#o.limit(terms);
+  #judge(distance: number, limit: number, where: Omit<BadDoor, "relL2">): number {
     this.#wiring.limit = Math.max(this.#wiring.limit, limit);
     this.#wiring.maxRelL2 = Math.max(this.#wiring.maxRelL2, distance);
     if (!(distance <= limit)) this.#bad.push({ ...where, relL2: distance });
@@ -309,7 +312,7 @@ class Lockstep {
     for (const run of this.#runs) run.release(from);
     a.forget();
     b.forget();
-    this.#judge(wiring.relL2, this.#widths[from]!, { layer: where.layer, kind: where.kind, door: "logits" });
+    this.#judge(wiring.relL2, 0, { layer: where.layer, kind: where.kind, door: "logits" });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

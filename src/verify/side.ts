@@ -2,17 +2,19 @@
  * One side of a verification: a checkpoint that runs natively, on its own stored tensors. No layer is resident: a
  * stored matrix is read in bands, each feeds every stream of the side, and goes. No layout is imported here.
  */
+
+import { add } from "../../kernels/add.ts";
 import type { Backend, Region } from "../../kernels/define.ts";
 import { linear } from "../../kernels/linear.ts";
 import { mix } from "../../kernels/mix.ts";
-import type { Tensor } from "../core/checkpoint.ts";
-import { countOf, type FloatDType, isFloat, widthOf } from "../core/dtype.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
+import { countOf, type FloatDType, isFloat, type Shape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { Dims, Feed, Forward, KernelStage, Layer, Native, Stage } from "../families/define.ts";
 import type { Dealing } from "./dealing.ts";
-import type { Rounding } from "./rounding.ts";
+import type { Rounding, RowRounding } from "./rounding.ts";
 import { type Part, type Place, Stored } from "./stored.ts";
 
 /** Streams by name: what a stage reads, and where it puts what it makes. */
@@ -35,12 +37,13 @@ export interface SideOptions {
   readonly native: Native;
   readonly dims: Dims;
   readonly tokens: number;
+  /** by `tensorKey`, as are the scales and roundings */
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly sources: Sources;
   /** the scale of an FP8 tensor; 1 where there is none */
   readonly scaleOf: ReadonlyMap<string, number>;
-  /** how the other side stores what this tensor holds; absent where it is the same */
-  readonly roundings: ReadonlyMap<string, Rounding>;
+  /** how the other side stores what rows of a tensor hold, in their order; absent where it is the same */
+  readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
   readonly rounder: Rounds;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
@@ -54,6 +57,8 @@ interface Product {
   readonly feeds: readonly Feed[];
   readonly lo: number;
   readonly hi: number;
+  /** where in a row of the stream its first column begins */
+  readonly eats: number;
   readonly first: number;
   readonly count: number;
 }
@@ -81,13 +86,14 @@ export class Side {
 
   constructor(options: SideOptions) {
     this.#o = options;
-    this.#stored = new Stored(options.native, options.dims, options.tensors);
-    this.#widths = options.forward.streams(options.dims);
-    const widest = Math.max(...[...options.tensors.values()].map(rowBytes));
+    const { native, dims, forward, tensors } = options;
+    this.#stored = new Stored(native, dims, forward.experts(dims), tensors.values());
+    this.#widths = forward.streams(dims);
+    const widest = Math.max(...[...tensors.values()].map(rowBytes));
     const bytes = Math.max(options.bandBytes, widest);
-    const growth = [...options.roundings].map(([name, { to }]) => {
-      return widthOf(to) / widthOf(options.tensors.get(name)!.dtype);
-    });
+    const growth = [...options.roundings].flatMap(([key, rows]) =>
+      rows.map(({ rounding }) => widthOf(rounding.to) / widthOf(tensors.get(key)!.dtype)),
+    );
     this.#bands = [0, 1].map(() => ({
       stored: options.backend.allocate(bytes),
       rounded: options.backend.allocate(bytes * Math.max(0, ...growth)),
@@ -103,18 +109,29 @@ export class Side {
   }
 
   get head(): Place {
-    return this.#stored.head;
+    return this.#stored.outside("head");
   }
 
   /** The token table's rows for `ids`: [tokens, hidden] F32. */
   async embed(ids: readonly number[], weights: StreamSet["weights"], output: Region): Promise<void> {
-    const tensor = this.#stored.embedding;
-    const hidden = tensor.shape[1]!;
+    const parts = this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
+    const rows = parts.flatMap(({ tensor, feeds }) => feeds.map((feed) => ({ tensor, ...feed })));
+    const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
       for (const [t, id] of ids.entries()) {
-        view.set(await this.#wide(tensor, id * hidden, (id + 1) * hidden, weights), 4 * t * hidden);
+        const found = rows.find(({ at, count }) => id >= at && id < at + count);
+        if (found === undefined) throw unfed("word", `${id}`);
+        const from = (found.from + id - found.at) * hidden;
+        view.set(await this.#wide(found.tensor, from, from + hidden, weights), 4 * t * hidden);
       }
     });
+  }
+
+  /** In which columns a stage's sums fall apart, where they do: two sides that are alike here sum in one order. */
+  cuts(stage: Stage, place: Place): string {
+    if (stage.op !== "linear" && stage.op !== "experts") return "";
+    const parts = this.#stored.parts(place, [stage.to].flat());
+    return [...new Set(parts.map(({ eats }) => eats))].sort((a, b) => a - b).join();
   }
 
   /**
@@ -128,14 +145,18 @@ export class Side {
         for (const set of sets) await this.#kernel(stage, place, set, dealing);
         return;
       case "linear": {
-        const products = this.#parts(place, stage.to).map((part) => product(part, 0, this.#o.tokens));
-        return this.#multiply(products, stage.from, sets);
+        const parts = this.#stored.parts(place, stage.to);
+        this.#refuseUnfed(parts, stage.from, stage.to, place);
+        const products = parts.map((part) => product(part, 0, this.#o.tokens));
+        return this.#multiply(products, stage.from, this.#o.tokens, sets);
       }
       case "experts": {
-        const products = dealing!.experts.flatMap(({ expert, from, count }) =>
-          this.#parts(place, [stage.to], expert).map((part) => product(part, from, count)),
-        );
-        return this.#multiply(products, stage.from, sets);
+        const products = dealing!.experts.flatMap(({ expert, from, count }) => {
+          const parts = this.#stored.parts(place, [stage.to], expert);
+          this.#refuseUnfed(parts, stage.from, [stage.to], place);
+          return parts.map((part) => product(part, from, count));
+        });
+        return this.#multiply(products, stage.from, dealing!.rows, sets);
       }
       case "deal":
         for (const { inputs, outputs } of sets) {
@@ -180,11 +201,17 @@ export class Side {
       ...{ inputs, weights },
       outputs: new Map([["logits", outputs[i]!]]),
     }));
-    const products = this.#parts(this.head, ["logits"]).map(({ tensor, feeds }) => {
-      const within = feeds.map((feed) => clipped(feed, lo, hi));
-      return product({ tensor, feeds: within }, 0, this.#o.tokens);
+    const parts = this.#stored.parts(this.head, ["logits"]);
+    this.#refuseUnfed(parts, from, ["logits"], this.head);
+    const products = parts.flatMap((part) => {
+      const feeds = part.feeds.map((feed) => clipped(feed, lo, hi)).filter(({ count }) => count > 0);
+      return feeds.length === 0 ? [] : [product({ ...part, feeds }, 0, this.#o.tokens)];
     });
-    await this.#multiply(products, from, blocks, hi - lo);
+    for await (const { product, band } of this.#read(products)) {
+      for (const block of blocks) {
+        for (const feed of product.feeds) await this.#feed(band, product, feed, from, block, hi - lo);
+      }
+    }
   }
 
   /** Lets a layer's vectors go. */
@@ -201,18 +228,15 @@ export class Side {
     }
   }
 
-  /** @throws TENSOR_MISSING where they do not feed the streams whole */
-  #parts(place: Place, streams: readonly string[], expert?: number): readonly Part[] {
-    const parts = this.#stored.parts(place, streams, expert);
+  /** @throws TENSOR_MISSING where not every row of the streams is a product with all of the input */
+  #refuseUnfed(parts: readonly Part[], from: string, streams: readonly string[], place: Place): void {
     for (const stream of streams) {
-      const fed = parts.flatMap(({ feeds }) => feeds).filter(({ to }) => to === stream);
-      const count = fed.reduce((sum, feed) => sum + feed.count, 0);
-      if (count < this.#widths[stream]!) {
-        const message = `the forward pass needs ${this.#widths[stream]} rows for ${stream}, and finds ${count}`;
-        throw new IsologitError("TENSOR_MISSING", message, { tensor: place.prefix });
+      let area = 0;
+      for (const { tensor, feeds } of parts) {
+        for (const { to, count } of feeds) if (to === stream) area += count * tensor.shape.at(-1)!;
       }
+      if (area !== this.#widths[stream]! * this.#widths[from]!) throw unfed(stream, place.prefix);
     }
-    return parts;
   }
 
   async #kernel(
@@ -254,10 +278,7 @@ export class Side {
       return feeds.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
     });
     const length = pieces.reduce((sum, { count }) => sum + count, 0);
-    if (length === 0) {
-      const message = `the forward pass finds nothing for ${name}`;
-      throw new IsologitError("TENSOR_MISSING", message, { tensor: place.prefix });
-    }
+    if (length === 0) throw unfed(name, place.prefix);
     const region = this.#o.backend.allocate(4 * length);
     await this.#o.backend.upload(region, 4 * length, async (view) => {
       for (const { tensor, at, from, count } of pieces) {
@@ -269,16 +290,33 @@ export class Side {
     return region;
   }
 
-  /** @param width of the outputs, where it is not the streams' own */
+  /** Where ranks share a matrix out by columns, their partial sums are added in the order of ranks. */
   async #multiply(
     products: readonly Product[],
     from: string,
+    rows: number,
     sets: readonly StreamSet[],
-    width?: number,
   ): Promise<void> {
-    for await (const { product, band } of this.#read(products)) {
-      for (const set of sets) {
-        for (const feed of product.feeds) await this.#feed(band, product, feed, from, set, width);
+    const { backend } = this.#o;
+    for (const [turn, round] of rounds(products).entries()) {
+      const names = [...new Set(round.flatMap(({ feeds }) => feeds.map(({ to }) => to)))];
+      const partial = (name: string) => backend.allocate(4 * rows * this.#widths[name]!);
+      const targets = sets.map((set) =>
+        turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
+      );
+      for await (const { product, band } of this.#read(round)) {
+        for (const set of targets) {
+          for (const feed of product.feeds)
+            await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);
+        }
+      }
+      if (turn === 0) continue;
+      for (const [i, { outputs }] of targets.entries()) {
+        for (const [name, region] of outputs) {
+          const sum = sets[i]!.outputs.get(name)!;
+          await backend.run(add, { count: rows * this.#widths[name]! }, [sum, region], sum);
+          backend.release(region);
+        }
       }
     }
   }
@@ -287,11 +325,13 @@ export class Side {
   async *#read(products: readonly Product[]): AsyncGenerator<{ product: Product; band: Band }> {
     const spans = products.flatMap((product) => {
       const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(product.tensor)));
-      const cuts = Math.ceil((product.hi - product.lo) / step);
-      return Array.from({ length: cuts }, (_, i) => {
-        const lo = product.lo + i * step;
-        return { product, lo, hi: Math.min(product.hi, lo + step) };
-      });
+      const cuts: { product: Product; lo: number; hi: number }[] = [];
+      for (let lo = product.lo; lo < product.hi; lo = cuts.at(-1)!.hi) {
+        // a band has one rounding
+        const until = this.#roundingAt(product.tensor, lo).until;
+        cuts.push({ product, lo, hi: Math.min(product.hi, lo + step, until) });
+      }
+      return cuts;
     });
     const fill = (i: number) => {
       const { product, lo, hi } = spans[i]!;
@@ -313,8 +353,8 @@ export class Side {
     const regions = this.#bands[turn % 2]!;
     const columns = tensor.shape.at(-1)!;
     const dtype = floatDType(tensor);
-    const scale = this.#o.scaleOf.get(tensor.name) ?? 1;
-    const rounding = this.#o.roundings.get(tensor.name);
+    const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
+    const { rounding } = this.#roundingAt(tensor, lo);
     const stored = { region: regions.stored, dtype, scale };
     let rounded = stored;
     await backend.upload(stored.region, (hi - lo) * rowBytes(tensor), async (view) => {
@@ -332,18 +372,18 @@ export class Side {
   /** What of a band feeds one stream. */
   async #feed(
     band: Band,
-    { tensor, first, count }: Product,
+    { tensor, eats, first, count }: Product,
     feed: Feed,
     from: string,
     { inputs, outputs, weights }: StreamSet,
-    width: number | undefined,
+    outWidth: number,
   ): Promise<void> {
     const lo = Math.max(band.lo, feed.from);
     const hi = Math.min(band.hi, feed.from + feed.count);
     if (lo >= hi) return;
     const { region, dtype, scale } = band.forms[weights];
     const cols = tensor.shape.at(-1)!;
-    const outWidth = width ?? this.#widths[feed.to]!;
+    const inWidth = this.#widths[from]!;
     const p = {
       tokens: count,
       rows: hi - lo,
@@ -351,8 +391,8 @@ export class Side {
       dtype,
       scale,
       firstRow: lo - band.lo,
-      inWidth: cols,
-      inFrom: first * cols,
+      inWidth,
+      inFrom: first * inWidth + eats,
       outWidth,
       outFrom: first * outWidth + feed.at + lo - feed.from,
     };
@@ -362,8 +402,9 @@ export class Side {
   /** Stored elements [lo, hi) as F32 bytes, rounded first where this form wants that, and their scale applied. */
   async #wide(tensor: Tensor, lo: number, hi: number, form: StreamSet["weights"]): Promise<Uint8Array> {
     const dtype = floatDType(tensor);
-    const scale = this.#o.scaleOf.get(tensor.name) ?? 1;
-    const rounding = form === "rounded" ? this.#o.roundings.get(tensor.name) : undefined;
+    const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
+    const row = Math.floor(lo / columnsOf(tensor.shape));
+    const rounding = form === "rounded" ? this.#roundingAt(tensor, row).rounding : undefined;
     const stored = new Uint8Array((hi - lo) * widthOf(dtype));
     await this.#o.sources.read(extentsOf(tensor, lo, hi), stored, this.#o.signal);
     let bytes = stored;
@@ -376,13 +417,53 @@ export class Side {
     if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
     return new Uint8Array(wide.buffer);
   }
+
+  /** How the other side stores a row, and up to which row it does so. */
+  #roundingAt(
+    tensor: Tensor,
+    row: number,
+  ): { readonly rounding: Rounding | undefined; readonly until: number } {
+    const rows = this.#o.roundings.get(tensorKey(tensor)) ?? [];
+    const found = rows.find(({ hi }) => row < hi);
+    if (found === undefined) return { rounding: undefined, until: Infinity };
+    return row < found.lo
+      ? { rounding: undefined, until: found.lo }
+      : { rounding: found.rounding, until: found.hi };
+  }
+}
+
+function unfed(what: string, where: string): IsologitError {
+  const message = `the forward pass does not find all of ${what}`;
+  return new IsologitError("TENSOR_MISSING", message, { tensor: where });
 }
 
 /** Rows of a stream times all that a stored tensor feeds. */
-function product({ tensor, feeds }: Part, first: number, count: number): Product {
+function product({ tensor, feeds, eats }: Part, first: number, count: number): Product {
   const lo = Math.min(...feeds.map(({ from }) => from));
   const hi = Math.max(...feeds.map((feed) => feed.from + feed.count));
-  return { tensor, feeds, lo, hi, first, count };
+  return { tensor, feeds, lo, hi, eats, first, count };
+}
+
+/** Products in their order, each in the first round in which nothing else makes the same elements. */
+function rounds(products: readonly Product[]): readonly (readonly Product[])[] {
+  const made: Product[][] = [];
+  for (const product of products) {
+    const round = made.find((others) => !others.some((other) => overlap(product, other)));
+    if (round === undefined) made.push([product]);
+    else round.push(product);
+  }
+  return made;
+}
+
+function overlap(a: Product, b: Product): boolean {
+  return (
+    a.first === b.first &&
+    a.feeds.some((mine) =>
+      b.feeds.some(
+        ({ to, at, count }) => to === mine.to && at < mine.at + mine.count && mine.at < at + count,
+      ),
+    )
+  );
 }
 
 /** Rows of `inRow` elements as elements. */
@@ -406,5 +487,10 @@ function floatDType(tensor: Tensor): FloatDType {
 
 /** Bytes of one row of a matrix, or of a stack of them. */
 function rowBytes({ shape, dtype }: Tensor): number {
-  return (shape.at(-1) ?? 1) * widthOf(dtype);
+  return columnsOf(shape) * widthOf(dtype);
+}
+
+/** Elements of a row; those of a vector are rows of their own. */
+export function columnsOf(shape: Shape): number {
+  return shape.length < 2 ? 1 : shape.at(-1)!;
 }
