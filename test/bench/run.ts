@@ -19,13 +19,14 @@ const { values } = parseArgs({
   options: {
     preset: { type: "string", default: "m2,m6" },
     rounds: { type: "string", default: "3" },
-    items: { type: "string", default: "cp,keep,unpack,fp8,bytes,logits,verify" },
+    items: { type: "string", default: "cp,loop,keep,unpack,fp8,bytes,logits,verify" },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
   },
 });
 
 const program = fileURLToPath(new URL("../../bin/isologit.js", import.meta.url));
+const loop = fileURLToPath(new URL("loop.js", import.meta.url));
 
 /** What is measured: a command over a source that writes OUT, which is then synced. */
 interface Item {
@@ -45,6 +46,10 @@ const ours = (...args: readonly string[]) => [
 ];
 const ITEMS: Readonly<Record<string, Item>> = {
   cp: { title: "cp -r", command: (source, out) => ["cp", "-r", source, out] },
+  loop: {
+    title: "read and write, nothing else: the floor",
+    command: (source, out) => [process.execPath, loop, source, out],
+  },
   keep: {
     title: "convert to packed, --verify off",
     aim: "<= 1.2 x cp",

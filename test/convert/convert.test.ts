@@ -228,7 +228,6 @@ describe("plan", () => {
     ["NOT_FOUND", () => convert("/nowhere/at/all", fresh(".isologit"))],
     ["NOT_WRITTEN", () => convert(golden("tiny"), fresh(), { to: "gguf" })],
     ["PLAN_MEMORY", () => convert(golden("tiny"), fresh(".isologit"), { memoryBytes: 1000 })],
-    ["UNSUPPORTED", () => convert(golden("moe"), fresh(".isologit"))],
     ["USAGE", () => convert(golden("tiny"), fresh(".isologit"), { ids: [512] })],
     ["USAGE", () => convert(golden("tiny"), join(golden("tiny"), "inside.isologit"))],
     [

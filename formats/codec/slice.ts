@@ -1,0 +1,50 @@
+/** A part of a source as a source, and one that holds its two ends in memory. */
+import { IsologitError } from "../../src/core/errors.ts";
+import { type ByteSource, readRange } from "../../src/core/io.ts";
+
+/**
+ * `size` bytes of `source` from `offset` on. Closing it closes nothing: the whole belongs to whoever opened it.
+ *
+ * @param file what errors call the whole; offsets in errors of reading count from the part's start
+ * @throws SPAN_INVALID when the part does not lie in the source
+ */
+export function sliceOf(source: ByteSource, offset: number, size: number, file: string): ByteSource {
+  if (offset < 0 || size < 0 || offset + size > source.size) {
+    const message = `bytes ${offset} to ${offset + size} were named of a file of ${source.size} bytes`;
+    throw new IsologitError("SPAN_INVALID", message, { file, offset });
+  }
+  return {
+    url: source.url,
+    size,
+    async readInto(target, from, signal) {
+      if (from + target.byteLength > size) {
+        const message = `${target.byteLength} bytes were wanted from byte ${from} of a part of ${size} bytes`;
+        throw new IsologitError("TRUNCATED", message, { file, offset: size });
+      }
+      await source.readInto(target, offset + from, signal);
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+/**
+ * `source` with its first and last `bytes` read at once: an archive is described at its end and begins with what is
+ * described, and each is then some five reads less. A checkpoint may have 100,000 archives.
+ */
+export async function withEnds(source: ByteSource, bytes: number): Promise<ByteSource> {
+  const short = source.size <= 2 * bytes;
+  const head = await readRange(source, 0, short ? source.size : bytes);
+  const tailAt = short ? source.size : source.size - bytes;
+  const tail = await readRange(source, tailAt, source.size - tailAt);
+  return {
+    url: source.url,
+    size: source.size,
+    async readInto(target, from, signal) {
+      const end = from + target.byteLength;
+      if (end <= head.byteLength) target.set(head.subarray(from, end));
+      else if (from >= tailAt && end <= source.size) target.set(tail.subarray(from - tailAt, end - tailAt));
+      else await source.readInto(target, from, signal);
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
