@@ -50,9 +50,11 @@ describe("native execution knows no mapping", () => {
   it.each([
     "src/verify/dealing.ts",
     "src/verify/lockstep.ts",
+    "src/verify/products.ts",
     "src/verify/side.ts",
     "src/verify/stored.ts",
     "src/verify/streams.ts",
+    "src/verify/weights.ts",
     "src/families/nemotron-h/forward.ts",
     "src/families/nemotron-h/native-hf.ts",
     "src/families/nemotron-h/native-megatron.ts",

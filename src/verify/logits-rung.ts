@@ -14,8 +14,9 @@ import { exceeded, type Limits, limitsFor, looksTrained } from "./limits.ts";
 import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
 import { promptIds } from "./prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "./rounding.ts";
-import { columnsOf, type Rounds } from "./side.ts";
+
 import { backendFor, memoryOf, type Paired, type Ready, sideOf, storedAs, threadsOf } from "./sides.ts";
+import { columnsOf, type Rounds } from "./weights.ts";
 
 export interface LogitsRung {
   readonly verdict: Verdict;

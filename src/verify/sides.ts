@@ -13,8 +13,9 @@ import { type Matched, matchRoles, type Role } from "../families/match.ts";
 import { DEFAULT_MEMORY_BYTES } from "../lanes/pool.ts";
 import { pairScales, readScales, type Scales } from "../recast/spelling.ts";
 import type { RowRounding } from "./rounding.ts";
-import { type Rounds, Side } from "./side.ts";
+import { Side } from "./side.ts";
 import { Stored } from "./stored.ts";
+import type { Rounds } from "./weights.ts";
 
 export interface Paired {
   readonly matched: Matched;
