@@ -88,6 +88,8 @@ export interface Writer {
   readonly endings: readonly string[];
   /** which side files it has a place for; absent: all. The others travel under ORIGIN_FOLDER */
   takes?(path: string): boolean;
+  /** what is put behind the file to hold its certificate; absent: a folder, in which it is a file */
+  trailer?(certificate: Uint8Array): Uint8Array;
   place(wanted: Manifest): Placement;
   /** The bytes of `placement.seals`, in their order. Absent where a format has none. */
   seal?(wanted: Manifest, placement: Placement, sealed: ReadonlyMap<string, Sealed>): readonly Uint8Array[];

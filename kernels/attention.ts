@@ -3,6 +3,7 @@
  * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs one row of scores, never [T, T].
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { attentionWgsl } from "./wgsl/attention.ts";
 
 export interface AttentionParams {
   readonly tokens: number;
@@ -61,4 +62,6 @@ export const attention: Kernel<AttentionParams> = {
     work: ({ tokens, heads, dim }) => tokens * tokens * heads * dim,
     scratch: ({ tokens }) => 16 * Math.ceil(tokens / 4), // one row of scores
   },
+  wgsl: attentionWgsl,
+  pace: { p: { tokens: 128, heads: 8, kvHeads: 2, dim: 128 }, work: 2 * 128 ** 2 * 8 * 128, unit: "GFLOP/s" },
 };

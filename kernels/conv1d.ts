@@ -3,6 +3,7 @@
  * The last tap multiplies the current token; before the start there are zeros.
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { conv1dWgsl } from "./wgsl/conv1d.ts";
 
 export interface Conv1dParams {
   readonly tokens: number;
@@ -50,4 +51,6 @@ export const conv1d: Kernel<Conv1dParams> = {
     work: ({ tokens, width, kernel }) => tokens * width * (kernel + 12),
     scratch: ({ kernel }) => kernel * 16, // the taps of four channels
   },
+  wgsl: conv1dWgsl,
+  pace: { p: { tokens: 64, width: 8192, kernel: 4 }, work: 8 * 64 * 8192, unit: "GB/s" },
 };

@@ -29,6 +29,28 @@ export interface WasmForm<P> {
   scratch?(p: P): number;
 }
 
+/** One dispatch of a shader: what it sees, and the WGSL after the declarations of that. */
+export interface Pass {
+  /** operands, and arrays handed on between passes, by name: the WGSL type of an element */
+  readonly reads: Readonly<Record<string, string>>;
+  readonly writes: Readonly<Record<string, string>>;
+  /** the uniform `p`, in this order. It may change at every run; a change of `code` costs a new pipeline */
+  readonly u32: Readonly<Record<string, number>>;
+  readonly f32?: Readonly<Record<string, number>>;
+  /** its entry point is `main` */
+  readonly code: string;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** How a kernel runs on a GPU. Sums are F32 throughout. */
+export interface WgslForm<P> {
+  passes(p: P): readonly Pass[];
+  /** arrays that passes hand on, by name, in bytes */
+  scratch?(p: P): Readonly<Record<string, number>>;
+  /** As `Kernel.bound`, where F32 arithmetic or WGSL's looser division and root cost more than the WASM form loses. */
+  bound?(p: P): number;
+}
+
 /** `Kernel<unknown>` stands for any kernel: its methods accept every P, as TypeScript lets methods do. */
 export interface Kernel<P = unknown> {
   readonly id: string;
@@ -40,7 +62,9 @@ export interface Kernel<P = unknown> {
   /** float64, by a different algorithm than the fast forms; writes the elements of `output` that the kernel owns */
   oracle(p: P, inputs: readonly Float64Array[], output: Float64Array): void;
   readonly wasm: WasmForm<P>;
-  wgsl?(p: P): { readonly code: string; readonly workgroups: readonly [number, number, number] };
+  readonly wgsl: WgslForm<P>;
+  /** by what its speed is told: a run of a model's size, and the operations, or bytes read and written, of it */
+  readonly pace: { readonly p: P; readonly work: number; readonly unit: "GFLOP/s" | "GB/s" };
 }
 
 /** The largest relative error of one rounding to F32. */
@@ -54,17 +78,20 @@ export interface Region {
   readonly bytes: number;
 }
 
-/** A device that runs kernels. Numbers never leave it but through `view`. */
+/** A device that runs kernels. Numbers never leave it but through `view`, which never gives wrong ones: it throws. */
 export interface Backend extends AsyncDisposable {
   readonly id: "wasm" | "webgpu";
   /** as a person would name it: "WASM SIMD, 2 threads" */
   readonly device: string;
-  /** @throws PLAN_MEMORY when the backend's ceiling is reached */
+  /** @throws PLAN_MEMORY when the backend's ceiling, or what it can bind at once, is reached */
   allocate(bytes: number): Region;
   release(region: Region): void;
   /** Lets `fill` write the first `bytes` of the region, then makes them visible to kernels. */
   upload(region: Region, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
-  /** Runs one kernel to its end; operands in the order of `inputs`, then the output. */
+  /**
+   * Runs one kernel; operands in the order of `inputs`, then the output. Calls take effect in their order, uploads and
+   * views among them. A GPU resolves once the work is queued: a fault of it shows at the next `view`, at the latest.
+   */
   run<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): Promise<void>;
   /** The first `length` F32 elements; valid until the region is written or released. */
   view(region: Region, length: number): Promise<Float32Array>;

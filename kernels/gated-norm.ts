@@ -1,5 +1,6 @@
 /** Mamba-2's norm: the gate first, g = y * silu(z); then each group of channels has its own root mean square. */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { gatedNormWgsl } from "./wgsl/norm.ts";
 
 export interface GatedNormParams {
   readonly tokens: number;
@@ -43,4 +44,6 @@ export const gatedNorm: Kernel<GatedNormParams> = {
     items: ({ tokens, groups }) => tokens * groups,
     work: ({ tokens, width }) => 16 * tokens * width,
   },
+  wgsl: gatedNormWgsl,
+  pace: { p: { tokens: 64, width: 8192, groups: 8, eps: 1e-5 }, work: 12 * 64 * 8192, unit: "GB/s" },
 };

@@ -8,6 +8,7 @@
  */
 import type { FloatDType } from "../src/core/dtype.ts";
 import { type Kernel, ROUNDING, STORED } from "./define.ts";
+import { linearWgsl } from "./wgsl/linear.ts";
 
 export interface LinearParams {
   readonly tokens: number;
@@ -56,6 +57,7 @@ export const linear: Kernel<LinearParams> = {
     whole(5, 4, 513, "BF16"),
     whole(2, 5, 2050, "F8_E4M3", 0.01),
     whole(131, 5, 30, "F16"),
+    whole(19, 67, 260, "F8_E5M2", 0.3),
   ],
   // Without assumptions an output is off by roundingsOf(cols) of its own sum|w x|: test/kernels/linear.test.ts holds
   // it to that. Relative to the largest |out| that sum is about sqrt(cols) / 2 for terms of random sign, as the cases draw
@@ -82,4 +84,6 @@ export const linear: Kernel<LinearParams> = {
     work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
     scratch: ({ tokens }) => 64 + 2048 * (4 + 2 * Math.ceil(Math.min(tokens, 128) / 2)), // sums, four rows, the tokens
   },
+  wgsl: linearWgsl,
+  pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
 };

@@ -3,6 +3,7 @@
  * to experts (one term of weight 1, which is exact) and gathers what the experts made of them.
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { mixWgsl } from "./wgsl/router.ts";
 
 export interface MixParams {
   /** rows of `x` */
@@ -47,4 +48,6 @@ export const mix: Kernel<MixParams> = {
     items: ({ rows }) => rows,
     work: ({ rows, terms, width }) => rows * terms * width,
   },
+  wgsl: mixWgsl,
+  pace: { p: { sources: 384, rows: 64, terms: 6, width: 4096 }, work: 4 * 64 * 4096 * 7, unit: "GB/s" },
 };

@@ -1,5 +1,6 @@
 /** The activation of Nemotron's MLP: y = max(x, 0)^2. `y` may be `x`. */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { relu2Wgsl } from "./wgsl/elementwise.ts";
 
 export interface Relu2Params {
   readonly count: number;
@@ -15,4 +16,6 @@ export const relu2: Kernel<Relu2Params> = {
     for (let i = 0; i < y.length; i++) y[i] = x![i]! > 0 ? x![i]! ** 2 : 0;
   },
   wasm: { fn: "relu2", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
+  wgsl: relu2Wgsl,
+  pace: { p: { count: 1 << 20 }, work: 8 << 20, unit: "GB/s" },
 };

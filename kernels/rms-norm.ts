@@ -1,5 +1,6 @@
 /** Root-mean-square norm of each token: gain * x / sqrt(mean(x^2) + eps). The gain is plain: no "1 +". */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { rmsNormWgsl } from "./wgsl/norm.ts";
 
 export interface RmsNormParams {
   readonly tokens: number;
@@ -35,4 +36,6 @@ export const rmsNorm: Kernel<RmsNormParams> = {
     items: ({ tokens }) => tokens,
     work: ({ tokens, width }) => 8 * tokens * width,
   },
+  wgsl: rmsNormWgsl,
+  pace: { p: { tokens: 64, width: 4096, eps: 1e-5 }, work: 8 * 64 * 4096, unit: "GB/s" },
 };

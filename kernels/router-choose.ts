@@ -6,6 +6,7 @@
  * Of equal scores, and of equal groups, the earlier wins: torch.topk leaves it open. NaN is above every number, as there.
  */
 import type { Kernel } from "./define.ts";
+import { routerChooseWgsl } from "./wgsl/router.ts";
 
 export interface RouterChooseParams {
   readonly tokens: number;
@@ -58,5 +59,11 @@ export const routerChoose: Kernel<RouterChooseParams> = {
     items: ({ tokens }) => tokens,
     work: ({ tokens, experts, topK }) => tokens * experts * (topK + 1),
     scratch: ({ groups }) => 8 * groups, // a score and a flag a group
+  },
+  wgsl: routerChooseWgsl,
+  pace: {
+    p: { tokens: 64, experts: 128, topK: 6, groups: 1, topGroups: 1 },
+    work: 4 * 64 * (128 + 6),
+    unit: "GB/s",
   },
 };

@@ -3,6 +3,7 @@
  * (router-weigh.ts).
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { routerScoreWgsl } from "./wgsl/router.ts";
 
 export interface RouterScoreParams {
   readonly tokens: number;
@@ -35,4 +36,6 @@ export const routerScore: Kernel<RouterScoreParams> = {
     items: ({ tokens }) => tokens,
     work: ({ tokens, experts }) => 12 * tokens * experts,
   },
+  wgsl: routerScoreWgsl,
+  pace: { p: { tokens: 64, experts: 128 }, work: 8 * 64 * 128, unit: "GB/s" },
 };

@@ -3,6 +3,7 @@
  * by the sum over the chosen (plus 1e-20) where `normalise` is set, and times `scale`.
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { routerWeighWgsl } from "./wgsl/router.ts";
 
 export interface RouterWeighParams {
   readonly tokens: number;
@@ -45,5 +46,11 @@ export const routerWeigh: Kernel<RouterWeighParams> = {
     scalars: ({ experts, topK, normalise, scale }) => [experts, topK, normalise ? 1 : 0, scale],
     items: ({ tokens }) => tokens,
     work: ({ tokens, topK }) => 40 * tokens * topK,
+  },
+  wgsl: routerWeighWgsl,
+  pace: {
+    p: { tokens: 64, experts: 128, topK: 6, normalise: true, scale: 2.5 },
+    work: 12 * 64 * 6,
+    unit: "GB/s",
   },
 };

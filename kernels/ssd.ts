@@ -5,6 +5,7 @@
  *   S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
  */
 import { type Kernel, ROUNDING } from "./define.ts";
+import { ssdWgsl } from "./wgsl/ssd.ts";
 
 export interface SsdParams {
   readonly tokens: number;
@@ -36,6 +37,7 @@ export const ssd: Kernel<SsdParams> = {
     { tokens: 7, heads: 6, headDim: 5, groups: 3, state: 6, ...unlimited },
     { tokens: 9, heads: 8, headDim: 8, groups: 2, state: 16, dtMin: 0.25, dtMax: 1.5 },
     { tokens: 33, heads: 4, headDim: 4, groups: 4, state: 32, ...unlimited },
+    { tokens: 131, heads: 4, headDim: 21, groups: 2, state: 6, ...unlimited },
   ],
   // A term enters with 8 roundings (softplus 6, two products). Each step adds three: a product, a sum, and a decay
   // exp(-a) that is off by 3 + 8 a (its argument by 8), where a exp(-a) stays below 0.4. The sum over the state adds
@@ -69,5 +71,11 @@ export const ssd: Kernel<SsdParams> = {
     items: ({ heads }) => heads,
     work: ({ tokens, heads, headDim, state }) => 3 * tokens * heads * headDim * state,
     scratch: ({ headDim, state }) => 16 * Math.ceil(state / 4) * (headDim + 2), // the state, B and C of one token
+  },
+  wgsl: ssdWgsl,
+  pace: {
+    p: { tokens: 64, heads: 16, headDim: 64, groups: 8, state: 128, ...unlimited },
+    work: 5 * 64 * 16 * 64 * 128,
+    unit: "GFLOP/s",
   },
 };

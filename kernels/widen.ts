@@ -1,6 +1,7 @@
 /** Stored elements as F32: scale * x. Embedding rows and vectors become activations here. */
 import type { FloatDType } from "../src/core/dtype.ts";
 import { type Kernel, ROUNDING, STORED } from "./define.ts";
+import { widenWgsl } from "./wgsl/elementwise.ts";
 
 export interface WidenParams {
   readonly count: number;
@@ -29,4 +30,6 @@ export const widen: Kernel<WidenParams> = {
     work: ({ count }) => 2 * count,
     scratch: () => 1024, // 256 decoded floats
   },
+  wgsl: widenWgsl,
+  pace: { p: { count: 1 << 20, dtype: "BF16", scale: 1 }, work: 6 << 20, unit: "GB/s" },
 };

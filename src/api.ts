@@ -5,6 +5,8 @@
 import type { Format } from "../formats/define.ts";
 import type { Event } from "./core/events.ts";
 import type { Family } from "./families/define.ts";
+import type { CertificateReport } from "./verify/certificate.ts";
+import type { Control } from "./verify/controls.ts";
 import type { LogitsSummary } from "./verify/metrics.ts";
 
 export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
@@ -19,7 +21,10 @@ export interface RunOptions {
   readonly memoryBytes?: number;
   /** default: one a core */
   readonly threads?: number;
-  readonly backend?: "auto" | "wasm";
+  /** default "auto": a hardware GPU where there is one, else WASM */
+  readonly backend?: "auto" | "webgpu" | "wasm";
+  /** part of the name of the GPU to use, in any case */
+  readonly device?: string;
   readonly watch?: (event: Event) => void;
   readonly signal?: AbortSignal;
 }
@@ -34,19 +39,32 @@ export interface SourceOptions {
   readonly iteration?: number;
 }
 
-/** What a forward pass reads. Ids win over a seeded prompt. */
+/** What a forward pass reads; by default 64 seeded ids and, where there is a tokenizer, bundled text before them. */
 export interface PromptOptions {
+  /** nothing else is read then */
   readonly ids?: readonly number[];
-  /** length of the seeded prompt; default 64 */
+  /** read through the checkpoint's tokenizer, in place of the bundled text */
+  readonly prompt?: string;
+  /** how many seeded ids; given alone, there is no text */
   readonly tokens?: number;
   /** default 0 */
   readonly seed?: number;
 }
 
+/** Logits recorded by other software, which the source must meet. */
+export interface ReferenceOptions {
+  /** a safetensors file; see docs/recording-references.md */
+  readonly reference?: string;
+}
+
 /** Quality limits of a recast; they never widen tensor invariants or the wiring bound. */
 export interface LimitOptions {
+  /** a YAML file of these */
+  readonly tolerance?: string;
   /** mean KL divergence, nats */
   readonly kl?: number;
+  /** its 99th percentile over positions; ten times `kl` where only that is given */
+  readonly klP99?: number;
   /** fraction of positions, 0 to 1 */
   readonly top1?: number;
 }
@@ -67,8 +85,10 @@ export interface PlanOptions extends RunOptions, SourceOptions {
   readonly allowOverflow?: boolean;
 }
 
-export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions {
+export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions, ReferenceOptions {
   readonly verify?: VerifyLevel;
+  /** PEM file of an Ed25519 private key to sign the certificate with */
+  readonly sign?: string;
   readonly resume?: boolean;
   readonly overwrite?: boolean;
   /** a file that `plan --json` wrote: the conversion must be that one */
@@ -77,8 +97,17 @@ export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions
   readonly checkpointBytes?: number;
 }
 
-export interface VerifyOptions extends RunOptions, SourceOptions, PromptOptions, LimitOptions {
+export interface VerifyOptions
+  extends RunOptions,
+    SourceOptions,
+    PromptOptions,
+    LimitOptions,
+    ReferenceOptions {
   readonly verify?: Exclude<VerifyLevel, "off">;
+  /** against a certificate: the file it is in; default: in or beside the checkpoint */
+  readonly certificate?: string;
+  /** PEM file of the Ed25519 key that must have signed the certificate */
+  readonly publicKey?: string;
 }
 
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
@@ -168,7 +197,7 @@ export interface LogitsMetrics extends LogitsSummary {
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
   readonly routing: { readonly flips: number };
   readonly unread: readonly string[];
-  readonly controls: readonly unknown[];
+  readonly controls: readonly Control[];
 }
 
 export interface VerifyReport {
@@ -183,7 +212,7 @@ export interface VerifyReport {
     readonly tensors: readonly string[];
   } | null;
   readonly limits: Readonly<Record<string, number>>;
-  readonly certificate: null;
+  readonly certificate: CertificateReport | null;
   /** content roots of both sides; null where the bytes rung could not compute one */
   readonly roots: { readonly a: string | null; readonly b: string | null };
   readonly findings: readonly string[];
@@ -226,6 +255,64 @@ export interface InspectedTensor {
   readonly scale?: string;
 }
 
+export type Severity = "note" | "warning" | "error" | "danger";
+
+/** Something wrong with a checkpoint. `rule` is stable: scripts may look for it. */
+export interface Finding {
+  readonly rule: string;
+  readonly severity: Severity;
+  readonly at: { readonly file: string; readonly tensor: string | null; readonly offset: number | null };
+  readonly message: string;
+}
+
+/** `ok`: no finding is an error or a danger. */
+export interface FindingsReport {
+  readonly ok: boolean;
+  readonly findings: readonly Finding[];
+}
+
+export interface FindingsOptions extends RunOptions {
+  /** look at everything, instead of stopping at the first damaged file */
+  readonly keepGoing?: boolean;
+}
+
+export type DiffOptions = Omit<RunOptions, "backend"> & Pick<FindingsOptions, "keepGoing">;
+
+/** Two checkpoints role by role, whatever their formats and dialects. */
+export interface DiffReport {
+  /** no tensor, setting or side file differs */
+  readonly equal: boolean;
+  readonly tensors: readonly DiffedTensor[];
+  /** settings of the model that differ, and keys of the config where both sides have one dialect */
+  readonly config: readonly { readonly key: string; readonly a: unknown; readonly b: unknown }[];
+  readonly sidecars: readonly DiffedSidecar[];
+}
+
+export interface DiffedTensor {
+  readonly role: string;
+  readonly layer: number | null;
+  /** stored tensor and dtype of either side; null where it has none */
+  readonly a: string | null;
+  readonly b: string | null;
+  readonly equal: boolean;
+  /** of the real values, scales applied; null where they cannot be compared */
+  readonly maxAbs: number | null;
+  readonly relL2: number | null;
+  /** largest distance in codes of the dtype, where both sides have the same dtype and scale */
+  readonly ulp: number | null;
+  /** why it could not be compared to its end */
+  readonly error?: string;
+}
+
+/** A file that differs; `lines` are those of a text between what both have in common at its start and its end. */
+export interface DiffedSidecar {
+  readonly path: string;
+  /** SHA-256, null where a side lacks it */
+  readonly a: string | null;
+  readonly b: string | null;
+  readonly lines?: { readonly from: number; readonly a: readonly string[]; readonly b: readonly string[] };
+}
+
 export interface DoctorReport {
   readonly node: string;
   readonly platform: string;
@@ -244,10 +331,12 @@ export interface DoctorReport {
   readonly kernels?: readonly {
     readonly id: string;
     readonly backend: string;
+    readonly device: string;
     readonly cases: number;
     readonly worstError: number;
     readonly bound: number;
     readonly ok: boolean;
+    readonly speed: { readonly value: number; readonly unit: "GFLOP/s" | "GB/s" };
   }[];
 }
 

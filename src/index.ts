@@ -4,7 +4,11 @@ export { formats as formatList } from "../formats/index.ts";
 export type {
   ConvertOptions,
   ConvertReport,
+  DiffOptions,
+  DiffReport,
   DoctorReport,
+  FindingsOptions,
+  FindingsReport,
   FormatsReport,
   InspectReport,
   LogitsOptions,
@@ -22,8 +26,11 @@ export type { Event } from "./core/events.ts";
 export type { Family } from "./families/define.ts";
 export { families as familyList } from "./families/index.ts";
 export { openCheckpoint } from "./open.ts";
+export { check } from "./survey/check.ts";
+export { diff } from "./survey/diff.ts";
 export { doctor } from "./survey/doctor.ts";
 export { formats } from "./survey/formats.ts";
 export { inspect } from "./survey/inspect.ts";
+export { scan } from "./survey/scan.ts";
 export { logits } from "./verify/logits.ts";
 export { verify } from "./verify/verify.ts";

@@ -2,7 +2,7 @@
 import type { Format } from "../formats/define.ts";
 import { formats as allFormats } from "../formats/index.ts";
 import type { SourceOptions } from "./api.ts";
-import type { Checkpoint, Told } from "./core/checkpoint.ts";
+import { CERTIFICATE_FILE, type Checkpoint, type Told } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import { readRange } from "./core/io.ts";
 import { isJsonObject, parseJsonObject } from "./core/json.ts";
@@ -34,7 +34,8 @@ export async function openCheckpoint(
     }
     const { iteration } = asked;
     const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
-    return await told(checkpoint, formats, asked);
+    const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
+    return await told({ ...checkpoint, sidecars }, formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }
@@ -69,7 +70,7 @@ async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promi
 const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
 
 /** Rows that a tokenizer's ids need; undefined without one. */
-async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
+export async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
   const file = "tokenizer.json";
   const tokenizer = sidecars.find(({ path }) => path === file);
   if (tokenizer === undefined || tokenizer.span.size > MAX_TOKENIZER_BYTES) return undefined;

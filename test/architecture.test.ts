@@ -48,7 +48,10 @@ describe("imports keep to the lines of the house", () => {
 /** A check must not pass through what it checks: no mapping between a native run and its own tensors. */
 describe("native execution knows no mapping", () => {
   it.each([
+    "src/verify/controls.ts",
     "src/verify/dealing.ts",
+    "src/verify/exchange.ts",
+    "src/verify/sabotage.ts",
     "src/verify/lockstep.ts",
     "src/verify/products.ts",
     "src/verify/side.ts",
@@ -81,6 +84,6 @@ it("every format and every kernel is in its list", () => {
     files.filter((file) => dirname(file) === folder && !apart.test(file));
   expect(listed("formats/index.ts").sort()).toEqual(beside("formats", /(define|index)\.ts$/).sort());
   expect(listed("kernels/index.ts").sort()).toEqual(
-    beside("kernels", /(define|index|module|check|\.d)\.ts$/).sort(),
+    beside("kernels", /(define|index|module|check|speed|\.d)\.ts$/).sort(),
   );
 });

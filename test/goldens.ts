@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 import { readHeader } from "../formats/codec/safetensors.ts";
+import { CERTIFICATE_FILE } from "../src/core/checkpoint.ts";
 import type { DType } from "../src/core/dtype.ts";
 import { widen } from "../src/core/float.ts";
 import { sha256 } from "../src/core/root.ts";
@@ -19,10 +20,10 @@ export function workFolder(): string {
   return folder;
 }
 
-/** Every file below a folder: its relative path and the SHA-256 of its bytes. */
+/** Every file below a folder but its certificate: its relative path and the SHA-256 of its bytes. */
 export function filesOf(folder: string): Map<string, string> {
-  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
-    entry.isFile(),
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.isFile() && entry.name !== CERTIFICATE_FILE,
   );
   const paths = files.map((entry) => join(entry.parentPath, entry.name));
   return new Map(paths.sort().map((path) => [path.slice(folder.length + 1), sha256(readFileSync(path))]));

@@ -37,3 +37,12 @@ export async function trailerOf(
   }
   return { file, offset: dataEnd, size: Number(length) };
 }
+
+/** What is appended to hold a certificate. */
+export function trailerBytes(certificate: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(certificate.byteLength + TRAILER_BYTES);
+  bytes.set(certificate);
+  new DataView(bytes.buffer).setBigUint64(certificate.byteLength, BigInt(certificate.byteLength), true);
+  bytes.set(TRAILER_MAGIC, certificate.byteLength + 8);
+  return bytes;
+}

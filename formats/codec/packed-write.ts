@@ -16,6 +16,7 @@ import {
   parseIndex,
 } from "./packed-index.ts";
 import { encodeSeals, sealBytes } from "./packed-seals.ts";
+import { trailerBytes } from "./packed-trailer.ts";
 
 /** The one file of a placement. */
 const FILE = "";
@@ -33,6 +34,7 @@ export const packedWriter: Writer = {
   dtypes: DTYPES,
   container: "file",
   endings: [".isologit"],
+  trailer: trailerBytes,
   place,
   seal,
 };

@@ -1,7 +1,7 @@
 /**
  * The names a pickle may use, and what each means here. Nothing is imported, resolved or called: a name is looked
- * up in these tables, as it is spelt, or it is opaque. Those of checkpoints were collected from files that torch,
- * Megatron, NeMo and numpy wrote; docs/formats.md names the versions.
+ * up in these tables, as it is spelt, or it is opaque. They were collected from files that torch, Megatron,
+ * NeMo and numpy wrote.
  */
 import type { Place } from "../../src/core/errors.ts";
 import { recordOf } from "./pickle-object.ts";

@@ -27,6 +27,13 @@ export interface ZipEntry {
   readonly limit: number;
 }
 
+/** Where the central directory lies. */
+interface Directory {
+  readonly offset: number;
+  readonly size: number;
+  readonly count: number;
+}
+
 const END_BYTES = 22;
 const LOCATOR_BYTES = 20;
 const END64_BYTES = 56;
@@ -45,7 +52,35 @@ const CHECKED_BYTES = 4096;
  * @throws TRUNCATED, ARCHIVE_INVALID, LIMIT_EXCEEDED, SIZE_UNSAFE, PATH_UNSAFE, DUPLICATE_NAME
  */
 export async function readDirectory(source: ByteSource, file: string): Promise<ZipEntry[]> {
-  const { offset, size, count } = await findDirectory(source, file);
+  const directory = await findDirectory(source, file);
+  return checked(await listEntries(source, directory, file), directory.offset, file);
+}
+
+/**
+ * Entries whatever they may be, for who only looks at them, and the first fault that `readDirectory` would find.
+ *
+ * @throws as `readDirectory`, where there is no directory to be read
+ */
+export async function surveyDirectory(
+  source: ByteSource,
+  file: string,
+): Promise<{ entries: readonly ZipEntry[]; fault: unknown }> {
+  const directory = await findDirectory(source, file);
+  const entries = await listEntries(source, directory, file);
+  const loose = entries.map((entry) => ({ ...entry, limit: directory.offset }));
+  try {
+    return { entries: checked(entries, directory.offset, file), fault: null };
+  } catch (fault) {
+    return { entries: loose, fault };
+  }
+}
+
+/** A directory as its records say, what they say unchecked. */
+async function listEntries(
+  source: ByteSource,
+  { offset, size, count }: Directory,
+  file: string,
+): Promise<Omit<ZipEntry, "limit">[]> {
   const bytes = await readRange(source, offset, size);
   const view = new DataView(bytes.buffer);
   const entries: Omit<ZipEntry, "limit">[] = [];
@@ -69,14 +104,11 @@ export async function readDirectory(source: ByteSource, file: string): Promise<Z
       offset,
     });
   }
-  return checked(entries, offset, file);
+  return entries;
 }
 
 /** Where the central directory lies: it ends where the end records start, and these end the archive. */
-async function findDirectory(
-  source: ByteSource,
-  file: string,
-): Promise<{ offset: number; size: number; count: number }> {
+async function findDirectory(source: ByteSource, file: string): Promise<Directory> {
   const endAt = source.size - END_BYTES;
   if (endAt < 0) {
     throw new IsologitError("TRUNCATED", `${source.size} bytes are no zip archive`, {
@@ -193,13 +225,14 @@ function wideFields(extra: Uint8Array, at: Place): bigint[] {
 function checked(entries: readonly Omit<ZipEntry, "limit">[], directoryAt: number, file: string): ZipEntry[] {
   const names = new Set<string>();
   for (const { name, offset } of entries) {
-    if (names.has(name)) {
+    // torch's own reader finds entries whatever their case
+    if (names.has(name.toLowerCase())) {
       throw new IsologitError("DUPLICATE_NAME", `two entries of the archive are named ${name}`, {
         file,
         offset,
       });
     }
-    names.add(name);
+    names.add(name.toLowerCase());
   }
   const sorted = entries.toSorted((a, b) => a.offset - b.offset);
   return sorted.map((entry, i) => {
@@ -212,30 +245,43 @@ function checked(entries: readonly Omit<ZipEntry, "limit">[], directoryAt: numbe
 }
 
 /**
- * Where the bytes of a stored entry lie, after its local header, which must say what the directory says.
- * A short entry's checksum is compared too: torch itself compares none.
+ * Where the bytes of a stored entry lie.
  *
- * @throws ARCHIVE_INVALID, UNSUPPORTED for an encrypted or compressed entry, DIGEST_MISMATCH
+ * @throws UNSUPPORTED for an encrypted or compressed entry; as `locateRaw`
  */
 export async function locateEntry(source: ByteSource, entry: ZipEntry, file: string): Promise<Span> {
+  if (!entry.encrypted && entry.method === 0) return await locateRaw(source, entry, file);
+  const how = entry.encrypted ? "encrypted" : "compressed";
+  const message = `entry ${entry.name} is ${how}; torch.save stores entries as they are`;
+  throw new IsologitError(
+    "UNSUPPORTED",
+    message,
+    { file, offset: entry.offset },
+    { next: "load the file with torch and save it again" },
+  );
+}
+
+/**
+ * Where the bytes of an entry lie, stored or not: after its local header, which must say what the directory says.
+ * A short stored entry's checksum is compared too: torch itself compares none.
+ *
+ * @throws ARCHIVE_INVALID, DIGEST_MISMATCH
+ */
+export async function locateRaw(source: ByteSource, entry: ZipEntry, file: string): Promise<Span> {
   const { name, offset, limit, size } = entry;
   const at = { file, offset };
-  if (entry.encrypted || entry.method !== 0) {
-    const message = `entry ${name} is ${entry.encrypted ? "encrypted" : "compressed"}; torch.save stores entries as they are`;
-    throw new IsologitError("UNSUPPORTED", message, at, {
-      next: "load the file with torch and save it again",
-    });
-  }
   const header = LOCAL_BYTES + Buffer.byteLength(name);
   const wanted = size <= CHECKED_BYTES ? header + MAX_EXTRA_BYTES + size : header;
   const bytes = await readRange(source, offset, Math.min(limit - offset, wanted));
   const view = viewOf(bytes);
   const from = LOCAL_BYTES + view.getUint16(26, true) + view.getUint16(28, true);
   const local = Buffer.from(bytes).toString("utf8", LOCAL_BYTES, LOCAL_BYTES + view.getUint16(26, true));
-  const agree = view.getUint32(0, true) === 0x04034b50 && view.getUint16(8, true) === 0 && local === name;
+  const agree =
+    view.getUint32(0, true) === 0x04034b50 && view.getUint16(8, true) === entry.method && local === name;
   if (!agree) throw invalid(`the header of entry ${name} does not say what the directory says`, at);
   if (offset + from + size > limit) throw invalid(`entry ${name} reaches into the next`, at);
-  if (from + size <= bytes.byteLength) checkSum(entry, bytes.subarray(from, from + size), at);
+  if (entry.method === 0 && from + size <= bytes.byteLength)
+    checkSum(entry, bytes.subarray(from, from + size), at);
   return { file, offset: offset + from, size };
 }
 

@@ -34,7 +34,8 @@ export function createMeter(threads: number): Meter {
     release: (region) => heap.give(region as Span), // regions are made by `allocate`
     async upload() {},
     async run(kernel, p) {
-      scratchFor(scratchOf(kernel, p) * threads);
+      const onGpu = Object.values(kernel.wgsl.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);
+      scratchFor(Math.max(scratchOf(kernel, p) * threads, onGpu));
     },
     /**
      * One number, never the same twice: whoever compares two results must take them for different. It lies between 0

@@ -2,7 +2,9 @@
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend } from "../define.ts";
 import { instantiate, sharedMemory } from "../module.ts";
+import { type Adapter, type Adapters, findAdapters } from "./adapters.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm.ts";
+import { createWebgpuBackend, openDevice } from "./webgpu.ts";
 
 export interface BackendRow {
   readonly id: Backend["id"];
@@ -15,43 +17,93 @@ export interface BackendRow {
   readonly reason: string | null;
 }
 
-const WEBGPU: BackendRow = {
-  id: "webgpu",
-  available: false,
-  device: null,
-  driver: null,
-  software: false,
-  reason: "not in this version",
-};
+export interface Selection extends WasmOptions {
+  /** "auto" takes a hardware GPU where there is one, else WASM */
+  readonly backend: string;
+  /** part of a GPU's name, in any case */
+  readonly device?: string;
+}
 
-/** What could run here; starts no thread. */
+/** What could run here, a row a GPU; starts no thread and opens no device. */
 export async function probeBackends(): Promise<readonly BackendRow[]> {
+  return [await probeWasm(), ...gpuRows(await findAdapters())];
+}
+
+async function probeWasm(): Promise<BackendRow> {
   const wasm = { id: "wasm", driver: `V8 ${process.versions.v8}`, software: true } as const;
   try {
     await instantiate(sharedMemory(0));
-    return [{ ...wasm, available: true, device: "WASM SIMD", reason: null }, WEBGPU];
+    return { ...wasm, available: true, device: "WASM SIMD", reason: null };
   } catch (error) {
-    return [{ ...wasm, available: false, device: null, reason: String(error) }, WEBGPU];
+    return { ...wasm, available: false, device: null, reason: String(error) };
   }
 }
 
+export function gpuRows({ found, reason }: Adapters): readonly BackendRow[] {
+  if (found.length === 0) {
+    return [{ id: "webgpu", available: false, device: null, driver: null, software: false, reason }];
+  }
+  return found.map(({ name, driver, software }) => ({
+    ...{ id: "webgpu", available: true, device: name, driver, software, reason: null },
+  }));
+}
+
 /**
- * @param options.backend "auto" takes the best that is available
- * @throws NOT_AVAILABLE for a backend that this version lacks, USAGE for a name that is none
+ * @throws NOT_AVAILABLE for a GPU that is not there, with the reason; USAGE for a name that is no backend, and for a
+ *         GPU's name beside "wasm"
  */
-export async function selectBackend(options: WasmOptions & { readonly backend: string }): Promise<Backend> {
-  switch (options.backend) {
+export async function selectBackend({ backend, device, ...options }: Selection): Promise<Backend> {
+  switch (backend) {
     case "auto":
-    case "wasm":
-      return createWasmBackend(options);
+      return device === undefined ? automatic(options) : open(named(await findAdapters(), device), options);
     case "webgpu":
-      throw new IsologitError(
-        "NOT_AVAILABLE",
-        `backend webgpu: ${WEBGPU.reason}`,
-        {},
-        { next: "use --backend wasm" },
-      );
+      return open(named(await findAdapters(), device ?? ""), options);
+    case "wasm":
+      if (device !== undefined) {
+        throw new IsologitError("USAGE", `--device ${device} names a GPU; the backend wasm has none`);
+      }
+      return createWasmBackend(options);
     default:
-      throw new IsologitError("USAGE", `there is no backend "${options.backend}"; use auto or wasm`);
+      throw new IsologitError("USAGE", `there is no backend "${backend}"; use auto, webgpu or wasm`);
   }
 }
+
+/** Every backend of this machine, software GPUs among them, one after another; the caller closes each. */
+export async function* everyBackend(options: WasmOptions): AsyncGenerator<Backend> {
+  yield await createWasmBackend(options);
+  for (const adapter of (await findAdapters()).found) yield await open(adapter, options);
+}
+
+async function open(adapter: Adapter, { memoryBytes }: WasmOptions): Promise<Backend> {
+  return createWebgpuBackend(adapter, await openDevice(adapter), memoryBytes);
+}
+
+/** Where no GPU can be had, the name of what runs instead says why. */
+async function automatic(options: WasmOptions): Promise<Backend> {
+  const adapters = await findAdapters();
+  const adapter = adapters.found.find(({ software }) => !software);
+  let reason = adapters.reason ?? `${namesOf(adapters)} computes on a processor`;
+  if (adapter !== undefined) {
+    try {
+      return await open(adapter, options);
+    } catch (error) {
+      if (!(error instanceof IsologitError)) throw error;
+      reason = error.message;
+    }
+  }
+  const wasm = await createWasmBackend(options);
+  return { ...wasm, device: `${wasm.device} (no GPU: ${reason})` };
+}
+
+/** The first GPU whose name has `part` in it, hardware before software. */
+export function named(adapters: Adapters, part: string): Adapter {
+  const { found, reason } = adapters;
+  const alike = found.filter(({ name }) => name.toLowerCase().includes(part.toLowerCase()));
+  const adapter = alike.find(({ software }) => !software) ?? alike[0];
+  if (adapter !== undefined) return adapter;
+  const why = reason ?? `no GPU has "${part}" in its name; there is ${namesOf(adapters)}`;
+  const next = "run `isologit doctor` to see what there is, or use --backend wasm";
+  throw new IsologitError("NOT_AVAILABLE", `backend webgpu: ${why}`, {}, { next });
+}
+
+const namesOf = ({ found }: Adapters): string => found.map(({ name }) => name).join(", ");

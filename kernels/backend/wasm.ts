@@ -1,10 +1,10 @@
 /** The WASM backend: kernels over one shared memory, large ones on worker threads, small ones right here. */
 import { setImmediate } from "node:timers/promises";
-import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Region } from "../define.ts";
 import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
 import { createHeap, createScratch, type Span } from "./heap.ts";
+import { checkOperands } from "./operands.ts";
 import { createPool, kernelFault } from "./pool.ts";
 
 export interface WasmOptions {
@@ -35,13 +35,8 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
 
   const execute = async <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
     const { wasm } = kernel;
-    const operands = [...kernel.inputs(p), kernel.output(p)];
+    checkOperands(kernel, p, inputs, output);
     const spans = [...inputs, output].map((region) => region as Span); // regions are made by `allocate` below
-    if (spans.length !== operands.length) throw misuse(kernel, `${operands.length} operands`, spans.length);
-    operands.forEach(({ name, length, dtype }, i) => {
-      const bytes = length * widthOf(dtype);
-      if (spans[i]!.bytes < bytes) throw misuse(kernel, `${bytes} bytes of ${name}`, spans[i]!.bytes);
-    });
     const args = [...wasm.scalars(p), ...spans.map(({ address }) => address)];
     const items = wasm.items(p);
     const scratchBytes = scratchOf(kernel, p);
@@ -93,8 +88,4 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
 /** Bytes of scratch that a thread needs, whole cache lines. */
 export function scratchOf<P>({ wasm }: Kernel<P>, p: P): number {
   return Math.ceil((wasm.scratch?.(p) ?? 0) / 64) * 64;
-}
-
-function misuse(kernel: { readonly id: string }, wanted: string, got: number): IsologitError {
-  return new IsologitError("INTERNAL", `${kernel.id} wants ${wanted}, was given ${got}`);
 }

@@ -3,5 +3,15 @@ import type * as library from "../index.ts";
 
 export type Library = Pick<
   typeof library,
-  "plan" | "convert" | "recast" | "verify" | "logits" | "inspect" | "doctor" | "formats"
+  | "plan"
+  | "convert"
+  | "recast"
+  | "verify"
+  | "logits"
+  | "inspect"
+  | "scan"
+  | "check"
+  | "diff"
+  | "doctor"
+  | "formats"
 >;

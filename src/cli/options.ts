@@ -73,6 +73,7 @@ export const FLAGS = {
     "also write the hidden state after every layer, and the experts chosen",
   ),
   tensors: toggle("model", "--tensors", "list every tensor"),
+  keepGoing: toggle("check", "--keep-going", "report everything, past the first damaged file"),
   kernels: toggle("check", "--kernels", "run every kernel's cases against the float64 oracle"),
   verify: check(
     "--verify <level>",
@@ -89,15 +90,42 @@ export const FLAGS = {
     "least share of positions that keep their best token",
     decimal(0, 1, "a fraction"),
   ),
-  tokens: prompt("--tokens <n>", "length of the seeded prompt (default: 64)", integer(1, 2 ** 20)),
+  reference: check(
+    "--reference <file>",
+    "logits recorded by other software, which the source must meet",
+    text,
+  ),
+  tolerance: check("--tolerance <file>", "YAML file of quality limits of a recast: kl, klP99, top1", text),
+  certificate: check(
+    "--certificate <file>",
+    "verify A: a certificate from elsewhere (default: the one in or beside A)",
+    text,
+  ),
+  publicKey: check(
+    "--public-key <file>",
+    "PEM file of the Ed25519 key that must have signed the certificate",
+    text,
+  ),
+  sign: check("--sign <file>", "PEM file of an Ed25519 private key to sign the certificate with", text),
+  tokens: prompt(
+    "--tokens <n>",
+    "how many seeded ids (default: 64, after bundled text where there is a tokenizer)",
+    integer(1, 2 ** 20),
+  ),
   ids: prompt("--ids <list>", "token ids, as 1,2,3, instead of the seeded prompt", ids),
   idsFile: prompt(
     "--ids-file <file>",
     "token ids from a file: by commas or white space, or a JSON list",
     text,
   ),
+  prompt: prompt("--prompt <text>", "text, through the checkpoint's tokenizer.json", text),
   seed: prompt("--seed <n>", "seed of the prompt (default: 0)", integer(0, Number.MAX_SAFE_INTEGER)),
-  backend: machine("--backend <name>", "auto or wasm (default: auto)", choice(["auto", "wasm"], ["webgpu"])),
+  backend: machine(
+    "--backend <name>",
+    "auto, webgpu or wasm (default: auto, a hardware GPU if there is one, else wasm)",
+    choice(["auto", "webgpu", "wasm"]),
+  ),
+  device: machine("--device <name>", "the GPU that has this in its name", text),
   threads: machine("--threads <n>", "threads at work (default: one a core)", integer(1, 1024)),
   memory: machine("--memory <size>", "ceiling for buffers (default: 1GiB)", size),
   resume: toggle("files", "--resume", "continue an interrupted run"),
@@ -119,9 +147,9 @@ export type Flags = {
 /** Groups of flags that several commands share. */
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
-export const MACHINE = ["backend", "threads", "memory"] as const satisfies readonly FlagName[];
-export const PROMPT = ["tokens", "ids", "idsFile", "seed"] as const satisfies readonly FlagName[];
-export const LIMITS = ["kl", "top1"] as const satisfies readonly FlagName[];
+export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
+export const PROMPT = ["tokens", "ids", "idsFile", "prompt", "seed"] as const satisfies readonly FlagName[];
+export const LIMITS = ["reference", "tolerance", "kl", "top1"] as const satisfies readonly FlagName[];
 export const RECAST = [
   "dtype",
   "recipe",

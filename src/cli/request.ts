@@ -6,11 +6,13 @@ import type {
   LimitOptions,
   PlanOptions,
   PromptOptions,
+  ReferenceOptions,
   RunOptions,
+  VerifyOptions,
 } from "../api.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
 import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
-import { FLAGS, type Flags } from "./options.ts";
+import { FLAGS, type Flags, longOf } from "./options.ts";
 import type { Session } from "./session.ts";
 import { ids as readIds, refuse } from "./values.ts";
 
@@ -23,10 +25,13 @@ function given<T extends object>(entries: T): Given<T> {
 }
 
 /** A flag wins over its environment variable; an empty variable is an unset one. */
-export function machineOptions(flags: Flags, session: Session): Pick<RunOptions, "backend" | "threads"> {
+export function machineOptions(
+  flags: Flags,
+  session: Session,
+): Pick<RunOptions, "backend" | "device" | "threads"> {
   const named = session.env.ISOLOGIT_BACKEND || undefined;
   const fromEnv = named === undefined ? undefined : FLAGS.backend.read?.(named, "ISOLOGIT_BACKEND");
-  return given({ backend: flags.backend ?? fromEnv, threads: flags.threads });
+  return given({ backend: flags.backend ?? fromEnv, device: flags.device, threads: flags.threads });
 }
 
 export function runOptions(flags: Flags, session: Session): RunOptions {
@@ -64,19 +69,26 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
       resume: flags.resume,
       overwrite: flags.overwrite,
       planFile: flags.plan,
+      sign: flags.sign,
     }),
   };
 }
 
-export const limitOptions = (flags: Flags): LimitOptions => given({ kl: flags.kl, top1: flags.top1 });
+export const limitOptions = (flags: Flags): LimitOptions & ReferenceOptions =>
+  given({ reference: flags.reference, tolerance: flags.tolerance, kl: flags.kl, top1: flags.top1 });
+
+export const certificateOptions = (flags: Flags): Pick<VerifyOptions, "certificate" | "publicKey"> =>
+  given({ certificate: flags.certificate, publicKey: flags.publicKey });
 
 /** @throws USAGE, NOT_FOUND */
 export async function promptOptions(flags: Flags): Promise<PromptOptions> {
-  if (flags.ids !== undefined && flags.idsFile !== undefined) {
-    throw new IsologitError("USAGE", "--ids and --ids-file were both given, expected one of them");
+  const both = (["ids", "idsFile", "prompt"] as const).filter((name) => flags[name] !== undefined);
+  if (both.length > 1) {
+    const [first, second] = both.map(longOf);
+    throw new IsologitError("USAGE", `${first} and ${second} were both given, expected one of them`);
   }
   const ids = flags.idsFile === undefined ? flags.ids : await idsIn(flags.idsFile);
-  return given({ ids, tokens: flags.tokens, seed: flags.seed });
+  return given({ ids, prompt: flags.prompt, tokens: flags.tokens, seed: flags.seed });
 }
 
 async function idsIn(file: string): Promise<readonly number[]> {

@@ -37,11 +37,16 @@ export function verificationText(report: VerifyReport, view: View): string[] {
   const { backend, device, firstDivergence: first } = report;
   return facts(view, [
     ["verdict", `${painted(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
-    ["run on", backend === null ? "no forward pass" : [backend, device ?? []].flat().map(visible).join(", ")],
+    // a device's name may hold a whole reason: it is broken between words
+    [
+      "run on",
+      backend === null ? "no forward pass" : flow(visible(`${backend}, ${device}`).split(" "), wide, " "),
+    ],
     ...report.rungs.map((rung): [string, string[]] => [
       rung.rung,
       flow([painted(paint, rung.verdict), ...measures(rung)], wide),
     ]),
+    ["certificate", report.certificate === null ? null : certificateText(report.certificate)],
     ["limits", flow(Object.entries(report.limits).map(limitText), wide)],
     [
       "first divergence",
@@ -54,6 +59,20 @@ export function verificationText(report: VerifyReport, view: View): string[] {
     ],
     ...report.findings.map((finding): [string, string] => ["finding", visible(finding)]),
   ]);
+}
+
+function certificateText({
+  sha256,
+  tool,
+  reference,
+  signedBy,
+}: NonNullable<VerifyReport["certificate"]>): string[] {
+  const claims = [
+    `by ${visible(tool)}`,
+    reference ? "other software's logits met" : "no other software asked",
+    signedBy === null ? "unsigned" : `signed by key ${signedBy}`,
+  ];
+  return [sha256, claims.join(", ")];
 }
 
 /** Content roots of two sides; nothing where the bytes rung computed none. */
@@ -105,7 +124,7 @@ function proofText(metrics: Metrics): string[] {
       : `wiring ${measured(wiring.maxRelL2)} of at most ${measured(wiring.limit)} relative L2`,
     routing === undefined || routing.flips === 0 ? [] : counted(routing.flips, "routing flip"),
     unread === undefined || unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
-    controlsText(controls ?? []),
+    controls === undefined ? [] : controlsText(controls),
   ].flat();
 }
 

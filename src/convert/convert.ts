@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
-import type { Checkpoint } from "../core/checkpoint.ts";
+import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
@@ -12,7 +12,10 @@ import { families as allFamilies } from "../families/index.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
-import { refuseUnverifiable, verifyCheckpoints } from "../verify/verify.ts";
+import { encodeCertificate } from "../verify/certificate.ts";
+import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
+import { readKey } from "../verify/signature.ts";
+import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
 import {
   bytesRead,
@@ -68,6 +71,9 @@ export async function convert(
   const { format, checkpoint, planned } = await prepare(source, destination, options);
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   const level = options.verify ?? "logits";
+  if (level === "off" && options.sign !== undefined)
+    throw new IsologitError("USAGE", "--sign has no certificate to sign where --verify is off");
+  const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
   const { verify: _, ...shared } = options;
   if (level !== "off") {
     await refuseUnverifiable(checkpoint, plannedCheckpoint(planned), { ...shared, verify: level });
@@ -98,16 +104,17 @@ export async function convert(
     padding: planned.padding,
     ...(staged !== null && { staged }),
   });
-  const verified = async (path: string): Promise<VerifyReport | null> => {
+  const verified = async (path: string): Promise<Proof | null> => {
     if (level === "off") return null;
     const written = await openCheckpoint(path, [format]);
-    return verifyCheckpoints(checkpoint, written, { ...shared, verify: level }, true);
+    return prove(checkpoint, written, { ...shared, verify: level }, true);
   };
 
   const { container } = format.writes;
   const target = { destination, container, overwrite: options.overwrite ?? false };
   if (options.resume === true && (await isFinished(target))) {
-    return report(await verified(destination), null, false); // an earlier run finished: nothing to do but look
+    const proof = await verified(destination);
+    return report(proof?.report ?? null, null, false); // an earlier run finished: nothing to do but look
   }
   const staging = await Staging.open({
     ...target,
@@ -118,13 +125,19 @@ export async function convert(
   });
   try {
     await write(planned, format, staging, options);
-    const verification = await verified(staging.content);
-    if (verification !== null && verification.verdict !== "same" && verification.verdict !== "within") {
-      await staging[Symbol.asyncDispose]();
-      return report(verification, staging.folder, true);
+    const proof = await verified(staging.content);
+    if (proof === null) {
+      await staging.finish();
+      return report(null, null, true);
     }
+    const certificate = await certify(proof, { plan: planned.id, version, key, signal: options.signal });
+    if (certificate === null) {
+      await staging[Symbol.asyncDispose]();
+      return report(proof.report, staging.folder, true);
+    }
+    await putCertificate(encodeCertificate(certificate), format, staging, planned);
     await staging.finish();
-    return report(verification, null, true);
+    return report({ ...proof.report, certificate: certificateReport(certificate) }, null, true);
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
@@ -206,6 +219,20 @@ async function write(
   await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
   const { allowOverflow = false, signal } = options;
   await runPlan({ plan: planned, writer: format.writes!, staging, pool, allowOverflow, watch, signal });
+}
+
+/** In the staged folder, or behind the staged file. */
+async function putCertificate(
+  certificate: Uint8Array,
+  { writes }: Written,
+  staging: Staging,
+  { placement }: Plan,
+): Promise<void> {
+  const [path, bytes] =
+    writes.trailer === undefined ? [CERTIFICATE_FILE, certificate] : ["", writes.trailer(certificate)];
+  const before = placement.files.find((file) => file.path === path)?.size ?? 0;
+  await staging.create(path, before + bytes.byteLength);
+  await staging.writeAt(path, before, bytes);
 }
 
 function sourceBytes(checkpoint: Checkpoint): number {

@@ -49,6 +49,9 @@ export interface Sidecar {
   readonly span: Span;
 }
 
+/** A certificate beside the files of a checkpoint. It speaks of them and is none of them: it never travels. */
+export const CERTIFICATE_FILE = "isologit.certificate.json";
+
 /** A weight file as its writer spelt it: `header` is every byte before the first tensor's. */
 export interface Shard {
   readonly path: string;

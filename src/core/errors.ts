@@ -20,6 +20,7 @@ export const ERRORS = {
   PLAN_CHANGED: { exit: 2, next: "make a new plan with `isologit plan`, or start again with --overwrite" },
   PLAN_IMPOSSIBLE: { exit: 2, next: "run `isologit plan` with other options" },
   RECIPE_INVALID: { exit: 2, next: "see docs/recipes.md for the form of a recipe file" },
+  CERTIFICATE_MISSING: { exit: 2, next: "name the checkpoint to compare with, or a file with --certificate" },
   // 3: the input is damaged, hostile or unsupported
   FORMAT_UNKNOWN: { exit: 3, next: "check the path; `isologit formats` lists what can be read" },
   FORMAT_AMBIGUOUS: { exit: 3, next: "keep only one checkpoint at this address" },
@@ -46,6 +47,7 @@ export const ERRORS = {
   TENSOR_MISSING: { exit: 3, next: "check that config.json and the weights belong together" },
   SHAPE_MISMATCH: { exit: 3, next: "check that config.json and the weights belong together" },
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
+  CERTIFICATE_INVALID: { exit: 3, next: "do not trust it; compare with the source, or convert again" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },
   OVERFLOW: { exit: 3, next: "use --dtype bf16, or pass --allow-overflow to store infinities" },
   UNSUPPORTED: { exit: 3, next: "use --verify bytes where a forward pass is not needed" },
@@ -54,6 +56,8 @@ export const ERRORS = {
   IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with --resume" },
   DISK_FULL: { exit: 4, next: "free space on the destination's disk, then continue with --resume" },
   FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
+  GPU_LOST: { exit: 4, next: "run again; with --backend wasm no GPU is needed" },
+  GPU_MEMORY: { exit: 4, next: "free memory of the GPU, or use --backend wasm" },
   // 5, 70
   INTERRUPTED: { exit: 5, next: "continue with --resume" },
   INTERNAL: { exit: 70, next: "report this with the command and the message" },

@@ -128,6 +128,8 @@ export interface Dialect {
   objects(model: Structure): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
   settings(config: Config, seen: Seen): Understood;
+  /** the config key that says a setting; undefined where several do, or none */
+  keyOf?(setting: string): string | undefined;
   /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */
   vocabulary(config: Config): number | undefined;
   /** how a stored checkpoint is cut. @throws SHAPE_MISMATCH */
@@ -165,6 +167,7 @@ export interface At {
   readonly tp: number;
   /** among all of the layer, whatever number its rank gives it; 0 where the layer has none */
   readonly expert: number;
+  /** a stack of matrices counts as one, [all their rows, columns] */
   readonly shape: Shape;
 }
 
@@ -221,6 +224,8 @@ export interface Forward {
   streams(d: Dims): Readonly<Record<string, number>>;
   /** experts of a layer that has any */
   experts(d: Dims): number;
+  /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
+  blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** the streams whose rows are choices of an expert */
   readonly dealt: readonly string[];
   /** from "residual" to "out", which is added to it */

@@ -1,12 +1,18 @@
 /** `doctor`: what this machine offers, and whether its arithmetic can be trusted. */
 import { readdir, statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
-import { probeBackends } from "../../kernels/backend/select.ts";
+import { everyBackend, probeBackends } from "../../kernels/backend/select.ts";
 import { checkKernels } from "../../kernels/check.ts";
+import type { Backend } from "../../kernels/define.ts";
+import { kernels as allKernels } from "../../kernels/index.ts";
+import { speedOf } from "../../kernels/speed.ts";
 import type { DoctorReport, RunOptions } from "../api.ts";
-import { backendFor } from "../verify/sides.ts";
+import { backendFor, memoryOf, threadsOf } from "../verify/sides.ts";
 
-/** @param options.kernels also runs every kernel's cases against its float64 oracle */
+/**
+ * @param options.kernels also runs every kernel's cases against its float64 oracle, on all backends, or on the one that
+ *                        `backend` or `device` names
+ */
 export async function doctor(options: RunOptions & { kernels?: boolean } = {}): Promise<DoctorReport> {
   const disk = await statfs(".");
   return {
@@ -21,7 +27,24 @@ export async function doctor(options: RunOptions & { kernels?: boolean } = {}): 
   };
 }
 
-async function kernels(options: RunOptions): Promise<NonNullable<DoctorReport["kernels"]>> {
-  await using backend = await backendFor(options);
-  return await checkKernels(backend);
+type Rows = NonNullable<DoctorReport["kernels"]>;
+
+async function kernels(options: RunOptions): Promise<Rows> {
+  const { backend = "auto", device } = options;
+  if (backend !== "auto" || device !== undefined) return examined(await backendFor(options));
+  const rows: Rows[number][] = [];
+  for await (const one of everyBackend({ threads: threadsOf(options), memoryBytes: memoryOf(options) })) {
+    rows.push(...(await examined(one)));
+  }
+  return rows;
+}
+
+async function examined(backend: Backend): Promise<Rows> {
+  await using one = backend;
+  const rows: Rows[number][] = [];
+  for (const kernel of allKernels) {
+    const [row] = await checkKernels(one, [kernel]);
+    rows.push({ ...row!, speed: await speedOf(one, kernel) });
+  }
+  return rows;
 }

@@ -30,6 +30,6 @@ export function formats(): FormatsReport {
         .filter(({ writes }) => writes !== undefined && (dtype === null || writes.dtypes.includes(dtype)))
         .map((format) => format.id),
     })),
-    backends: ["wasm"],
+    backends: ["webgpu", "wasm"],
   };
 }

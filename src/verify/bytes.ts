@@ -36,6 +36,9 @@ export interface RoleDifference {
 
 export interface BytesResult {
   readonly roots: { readonly a: string; readonly b: string };
+  readonly leavesA: readonly Leaf[];
+  /** b's */
+  readonly leaves: readonly Leaf[];
   readonly compared: number;
   readonly recast: number;
   readonly bytes: number;
@@ -97,7 +100,16 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     a: contentRoot(a.matched.settings, leaves.a),
     b: contentRoot(b.matched.settings, leaves.b),
   };
-  return { roots, compared, recast, bytes, differences, findings: findings.sort() };
+  return {
+    roots,
+    leavesA: leaves.a,
+    leaves: leaves.b,
+    compared,
+    recast,
+    bytes,
+    differences,
+    findings: findings.sort(),
+  };
 }
 
 /** One thing to compare, as either side stores it. */
@@ -119,13 +131,15 @@ interface Half {
   readonly origin: Origin;
 }
 
+/** A role as a side stores it. */
+export function halfOf(role: Role, side: Ready): Half {
+  const { dtype, tensor } = storedAs(side, role);
+  const origin = roleOrigin(role.key, countOf(role.shape), side.matched.origin);
+  return { dtype, tensor, scales: side.scales.get(tensor) ?? null, origin };
+}
+
 function itemOf(role: Role, a: Ready, b: Ready): Item {
-  const half = (side: Ready): Half => {
-    const { dtype, tensor } = storedAs(side, role);
-    const origin = roleOrigin(role.key, countOf(role.shape), side.matched.origin);
-    return { dtype, tensor, scales: side.scales.get(tensor) ?? null, origin };
-  };
-  return { key: role.key, role, shape: role.shape, leaf: true, a: half(a), b: half(b) };
+  return { key: role.key, role, shape: role.shape, leaf: true, a: halfOf(role, a), b: halfOf(role, b) };
 }
 
 /**

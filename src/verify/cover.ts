@@ -21,7 +21,7 @@ export interface SettingsComparison {
 const BEHAVIOUR = ["tokenizer.json", "tokenizer.model"];
 
 /** Side files that follow from the way weights are stored; they say nothing of the model. */
-const STORAGE = ["model.safetensors.index.json"];
+export const STORAGE = ["model.safetensors.index.json"];
 
 /** Keys of config.json that a recast has to change. */
 const RECAST_KEYS = ["quantization_config", "torch_dtype", "dtype"];
@@ -60,7 +60,7 @@ function firstUnlike(a: Matched, b: Matched): Role | null {
   return at === undefined ? null : (left[at] ?? right[at]!);
 }
 
-function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {
+export function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
   return keys.filter((key) => canonical(a[key] ?? null) !== canonical(b[key] ?? null));
 }

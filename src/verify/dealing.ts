@@ -9,6 +9,9 @@ export interface ExpertRows {
   readonly count: number;
 }
 
+/** What a side needs to know of it; of `experts` those whose rows are not wanted may be left out. */
+export type Dealt = Pick<Dealing, "rows" | "perToken" | "experts" | "tokenOf" | "ones" | "rowOf">;
+
 export class Dealing {
   readonly #backend: Backend;
   readonly rows: number;
@@ -69,6 +72,13 @@ export class Dealing {
       ones: await uploaded(backend, new Float32Array(tokenOf.length).fill(1)),
       rowOf: await uploaded(backend, rowOf),
     });
+  }
+
+  /** The same rows, of which a run computes only those of some experts. */
+  only(experts: readonly number[]): Dealt {
+    const { rows, perToken, tokenOf, ones, rowOf } = this;
+    const wanted = this.experts.filter(({ expert }) => experts.includes(expert));
+    return { rows, perToken, tokenOf, ones, rowOf, experts: wanted };
   }
 
   release(): void {

@@ -28,14 +28,14 @@ const BY_DTYPE: Readonly<Record<FloatDType, Limits>> = {
 };
 
 /** The widest limits among the dtypes that a recast wrote, with the user's own in their place. */
-export function limitsFor(recastTo: ReadonlySet<FloatDType>, { kl, top1 }: LimitOptions): Limits {
+export function limitsFor(recastTo: ReadonlySet<FloatDType>, { kl, klP99, top1 }: LimitOptions): Limits {
   if (recastTo.size === 0) return SAME;
   const limits = [...recastTo]
     .map((dtype) => BY_DTYPE[dtype])
     .reduce((a, b) => (a.klMean >= b.klMean ? a : b));
   return {
     klMean: kl ?? limits.klMean,
-    klP99: kl === undefined ? limits.klP99 : 10 * kl,
+    klP99: klP99 ?? (kl === undefined ? limits.klP99 : 10 * kl),
     top1: top1 ?? limits.top1,
   };
 }

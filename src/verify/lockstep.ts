@@ -14,10 +14,13 @@
  */
 import type { Backend } from "../../kernels/define.ts";
 import type { LayerDrift } from "../api.ts";
+import { tensorKey } from "../core/checkpoint.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
 import type { Choice, Dims, Forward, Layer, Stage } from "../families/define.ts";
+import { type Control, Controls } from "./controls.ts";
 import { Dealing } from "./dealing.ts";
+import { type Fingerprint, FingerprintTaker } from "./fingerprint.ts";
 import { wiringLimit } from "./limits.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
 import type { Side, StreamSet } from "./side.ts";
@@ -30,6 +33,8 @@ export interface LockstepOptions {
   readonly dims: Dims;
   readonly layers: readonly Layer[];
   readonly ids: readonly number[];
+  /** the first so many ids are text, on which the loss is measured; 0: on all */
+  readonly textTokens: number;
   readonly a: Side;
   readonly b: Side;
   /** the destination stores other bits than the source */
@@ -49,6 +54,8 @@ export interface BadDoor {
   readonly kind: string;
   readonly door: string;
   readonly relL2: number;
+  /** the destination's tensors that make what passes the door */
+  readonly tensors: readonly string[];
 }
 
 export interface LockstepResult {
@@ -61,6 +68,10 @@ export interface LockstepResult {
   /** no sum ran in another order on one side */
   readonly inOrder: boolean;
   readonly logits: LogitsSummary;
+  /** sabotages of the destination, and whether they were seen */
+  readonly controls: readonly Control[];
+  /** of the destination's own run */
+  readonly fingerprint: Fingerprint;
 }
 
 /** Words of the vocabulary whose logits fit a block. */
@@ -76,10 +87,12 @@ export async function lockstep(options: LockstepOptions): Promise<LockstepResult
 interface Where {
   readonly layer: number;
   readonly kind: string;
+  /** the block's kind, or which other part of a model it is: the first of each is sabotaged */
+  readonly part: string;
   readonly places: readonly [a: Place, b: Place];
 }
 
-type Door = Omit<Where, "places">;
+type Door = Pick<Where, "layer" | "kind">;
 
 class Lockstep {
   readonly #o: LockstepOptions;
@@ -99,13 +112,20 @@ class Lockstep {
   #inOrder = true;
   #dealing: Dealing | undefined;
   readonly #wiring = { maxRelL2: 0, limit: 0 };
+  readonly #controls: Controls;
+  readonly #taker: FingerprintTaker;
+  /** parts of which one has been run once more with sabotages */
+  readonly #sabotaged = new Set<string>();
 
   constructor(options: LockstepOptions) {
     this.#o = options;
     this.#widths = options.forward.streams(options.dims);
     const { forward, backend, ids } = options;
     const rowsOf = (name: string) => (forward.dealt.includes(name) ? this.#dealing!.rows : ids.length);
-    const streams = () => new Streams(backend, (name) => rowsOf(name) * this.#widths[name]!);
+    const lengthOf = (name: string) => rowsOf(name) * this.#widths[name]!;
+    const streams = () => new Streams(backend, lengthOf);
+    this.#controls = new Controls({ ...options, side: options.b, lengthOf });
+    this.#taker = new FingerprintTaker(ids.length);
     this.#source = streams();
     this.#own = streams();
     this.#borrowed = streams();
@@ -127,17 +147,21 @@ class Lockstep {
     for (const layer of layers) if (layer.stack === "mtp") await this.#prediction(layer, main.length + 1);
     for (const run of this.#runs) run.releaseAll();
     const [wiring, bad, flips, inOrder] = [this.#wiring, this.#bad, this.#flips, this.#inOrder];
-    return { layers: this.#drifts, wiring, bad, flips, inOrder, logits };
+    const controls = this.#controls.results;
+    const fingerprint = this.#taker.finish(this.#o.backend.id);
+    return { layers: this.#drifts, wiring, bad, flips, inOrder, logits, controls, fingerprint };
   }
 
   /** A block and its residual; `number` says where the layer comes among all. */
   async #block(layer: Layer, number: number): Promise<void> {
     const { layers, forward, dims, a, b, watch } = this.#o;
     const { kind } = layer;
-    const where: Where = { layer: number, kind, places: [a.layer(layer), b.layer(layer)] };
+    const where: Where = { layer: number, kind, part: kind, places: [a.layer(layer), b.layer(layer)] };
     const localRelL2 = await this.#stages(forward.block(kind, dims), where);
     await this.#addResidual();
-    const driftRelL2 = relL2(await this.#source.view("residual"), await this.#own.view("residual"));
+    const own = await this.#own.view("residual");
+    const driftRelL2 = relL2(await this.#source.view("residual"), own);
+    if (layer.stack === "main") this.#taker.residual(own);
     this.#drifts.push({ layer: number, kind, driftRelL2, localRelL2 });
     watch({ type: "layer", layer: number, of: layers.length, kind });
   }
@@ -152,6 +176,7 @@ class Lockstep {
     const where = (end: "join" | "end"): Where => ({
       layer: number,
       kind: layer.kind,
+      part: end,
       places: [a.step(end, layer), b.step(end, layer)],
     });
     if (layer.inner === 0) {
@@ -175,6 +200,7 @@ class Lockstep {
       worst = Math.max(worst, await this.#stage(stage, where));
       for (const run of this.#runs) run.releaseUnused(stages, i);
     }
+    this.#sabotaged.add(where.part);
     a.forget();
     b.forget();
     this.#dealing?.release();
@@ -189,11 +215,15 @@ class Lockstep {
       const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
       await (run === this.#own ? b : a).embed(ids, weights, run.regions.get(stream)!);
     }
-    await this.#door(stream, this.#own, 0, { layer, kind });
+    const tensors = b.tables.map(({ tensor }) => tensorKey(tensor));
+    await this.#door(stream, this.#own, 0, { layer, kind, tensors });
+    if (stream !== "residual") return;
+    this.#taker.residual(await this.#own.view(stream));
+    await this.#controls.embed({ layer, kind, limit: 0 }, this.#rounded.regions.get(stream)!);
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
-  async #stage(stage: Stage, { places, ...where }: Where): Promise<number> {
+  async #stage(stage: Stage, { places, layer, kind, part }: Where): Promise<number> {
     const { a, b } = this.#o;
     const { reads, makes } = ends(stage);
     const borrows = !reads.every((name) => this.#inStep.has(name));
@@ -207,11 +237,18 @@ class Lockstep {
     const theirs = borrows ? this.#borrowed : this.#own;
     let worst = 0;
     for (const name of makes) {
-      if (stage.op === "experts")
-        worst = Math.max(worst, await this.#expertDoors(name, theirs, limit, where));
-      else worst = Math.max(worst, await this.#door(name, theirs, limit, where));
+      const makers = (expert?: number) => b.makers(stage, places[1], name, expert);
+      const distance =
+        stage.op === "experts"
+          ? await this.#expertDoors(name, theirs, limit, { layer, kind }, makers)
+          : await this.#door(name, theirs, limit, { layer, kind, tensors: makers() });
+      worst = Math.max(worst, distance);
     }
     this.#borrowed.releaseAll();
+    if (!this.#sabotaged.has(part)) {
+      const spot = { layer, kind, limit };
+      await this.#controls.stage(spot, stage, places[1], this.#rounded, this.#dealing);
+    }
     if (stage.op === "kernel" && stage.choice !== undefined) {
       await this.#followChoice(stage.to, stage.choice(this.#o.dims));
     }
@@ -242,20 +279,32 @@ class Lockstep {
   }
 
   /** Wiring at one door: rounded against the other side on rounded's inputs. */
-  async #door(stream: string, theirs: Streams, limit: number, where: Door): Promise<number> {
+  async #door(
+    stream: string,
+    theirs: Streams,
+    limit: number,
+    where: Omit<BadDoor, "door" | "relL2">,
+  ): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
     await this.#noteStep(stream, expected);
-    return this.#judge(relL2(expected, got), limit, { layer: where.layer, kind: where.kind, door: stream });
+    return this.#judge(relL2(expected, got), limit, { ...where, door: stream });
   }
 
   /** A door for each expert: among hundreds, one that is wrong would hardly move the whole. */
-  async #expertDoors(stream: string, theirs: Streams, limit: number, { layer, kind }: Door): Promise<number> {
+  async #expertDoors(
+    stream: string,
+    theirs: Streams,
+    limit: number,
+    where: Door,
+    makers: (expert: number) => readonly string[],
+  ): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
     await this.#noteStep(stream, expected);
     const width = this.#widths[stream]!;
     const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
       const [left, right] = [expected, got].map((all) => all.subarray(from * width, (from + count) * width));
-      return this.#judge(relL2(left!, right!), limit, { layer, kind, door: `${stream}.${expert}` });
+      const door = { ...where, door: `${stream}.${expert}`, tensors: makers(expert) };
+      return this.#judge(relL2(left!, right!), limit, door);
     });
     return Math.max(...distances);
   }
@@ -285,7 +334,7 @@ class Lockstep {
 
   async #head(layer: number): Promise<LogitsSummary> {
     const { forward, a, b, backend, dims, ids } = this.#o;
-    const where: Where = { layer, kind: "head", places: [a.head, b.head] };
+    const where: Where = { layer, kind: "head", part: "head", places: [a.head, b.head] };
     const last = forward.head.at(-1)!;
     for (const stage of forward.head.slice(0, -1)) await this.#stage(stage, where);
     const from = ends(last).reads[0]!;
@@ -294,7 +343,7 @@ class Lockstep {
     const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
-    const quality = new LogitsComparison(ids);
+    const quality = new LogitsComparison(ids, this.#o.textTokens || ids.length);
     const [wiring, noise] = [new Distance(ids.length), new Distance(ids.length)];
     for (let lo = 0; lo < dims.vocab!; lo += width) {
       const hi = Math.min(dims.vocab!, lo + width);
@@ -305,14 +354,20 @@ class Lockstep {
       const [source, rounded, noisy] = await values(blocksA);
       const [own, borrowed] = await values(blocksB);
       quality.add(lo, hi - lo, source!, own!);
+      this.#taker.logits(lo, hi - lo, own!);
       wiring.add(rounded ?? source!, borrowed ?? own!);
       noise.add(source!, noisy ?? source!);
+      if (lo === 0) {
+        const spot = { layer, kind: where.kind, limit: 0 };
+        await this.#controls.logits(spot, from, hi, this.#rounded, rounded ?? source!);
+      }
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);
     for (const run of this.#runs) run.release(from);
     a.forget();
     b.forget();
-    this.#judge(wiring.relL2, 0, { layer: where.layer, kind: where.kind, door: "logits" });
+    const tensors = b.makers(last, b.head, "logits");
+    this.#judge(wiring.relL2, 0, { layer, kind: where.kind, door: "logits", tensors });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

@@ -10,11 +10,11 @@ import { boxMove, runsOf } from "../core/layout.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
+import type { Fingerprint } from "./fingerprint.ts";
 import { exceeded, type Limits, limitsFor, looksTrained } from "./limits.ts";
 import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
-import { promptIds } from "./prompts.ts";
+import type { Prompt } from "./prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "./rounding.ts";
-
 import { backendFor, memoryOf, type Paired, type Ready, sideOf, storedAs, threadsOf } from "./sides.ts";
 import { columnsOf, type Rounds } from "./weights.ts";
 
@@ -25,6 +25,7 @@ export interface LogitsRung {
   readonly metrics: LogitsMetrics;
   readonly limits: Limits;
   readonly bad: LockstepResult["bad"];
+  readonly fingerprint: Fingerprint;
   readonly findings: readonly string[];
 }
 
@@ -32,22 +33,27 @@ export function mainLayers({ layers }: Matched): readonly Layer[] {
   return layers.filter(({ stack }) => stack === "main");
 }
 
-export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Promise<LogitsRung> {
+export async function logitsRung(
+  a: Ready,
+  b: Ready,
+  options: VerifyOptions,
+  { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
+): Promise<LogitsRung> {
   const watch = options.watch ?? unwatched;
-  const ids = promptIds(options, a.matched.dims.vocab!);
   const recastTo = new Set([...roundingsFor(a, b).values()].flat().map(({ rounding }) => rounding.to));
   const memoryBytes = memoryOf(options) - (recastTo.size > 0 ? ROUNDER_BYTES : 0);
   await using backend = await backendFor({ ...options, memoryBytes });
   const result = await inStep(a, b, {
     backend,
     ids,
+    textTokens,
     memoryBytes: memoryOf(options),
     rounder: await Rounder.create(),
     watch,
     signal: options.signal,
   });
   const limits = limitsFor(recastTo, options);
-  const trained = looksTrained(result.logits, ids.length, a.matched.dims.vocab!);
+  const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
   const unread = [...b.pairs.unread].sort();
   const { logits } = result;
   const findings: string[] = [];
@@ -56,11 +62,24 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
       "quality is reported, not judged: on these tokens the source predicts no better than chance",
     );
   }
+  if (textTokens > 0 && !trained) {
+    const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab!)].map((nats) => nats.toFixed(2));
+    findings.push(
+      `the loss on text is ${loss} nats a token, where chance has ${chance}: the weights are untrained, or both sides broken alike`,
+    );
+  }
   for (const [name, count] of [
     ["first", logits.nonFiniteA] as const,
     ["second", logits.nonFiniteB] as const,
   ]) {
     if (count > 0) findings.push(`${count} logits of the ${name} checkpoint are NaN or infinite`);
+  }
+  const missed = result.controls.filter(({ caught }) => caught === false);
+  for (const { layer, kind, door, mutation } of missed) {
+    findings.push(
+      `layer ${layer} (${kind}): with these weights and tokens the door ${door} does not show ${mutation}; ` +
+        "give more tokens (--tokens), or others (--seed, --ids)",
+    );
   }
   return {
     verdict: logitsVerdict(result, recastTo.size > 0, trained && exceeded(logits, limits)),
@@ -73,10 +92,11 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
       wiring: result.wiring,
       routing: { flips: result.flips },
       unread,
-      controls: [],
+      controls: result.controls,
     },
     limits,
     bad: result.bad,
+    fingerprint: result.fingerprint,
     findings,
   };
 }
@@ -85,18 +105,20 @@ export async function logitsRung(a: Ready, b: Ready, options: VerifyOptions): Pr
  * Where nothing is recast and all sums run in one order, the logits are the same bits; where partial sums of ranks are
  * added, every door within its bound is as much as can be asked.
  *
- * Where numbers are lost on both sides, nothing can be compared: bits that were kept are still the same bits, but
- * a recast is unproven. A destination that loses numbers where its source does not is different.
+ * Where numbers are lost on both sides, nothing can be compared: a recast is unproven. A destination that loses
+ * numbers where its source does not is different. A sabotage that nobody saw leaves everything unproven.
  */
 export function logitsVerdict(
-  { bad, logits, inOrder }: LockstepResult,
+  { bad, logits, inOrder, controls }: Pick<LockstepResult, "bad" | "logits" | "inOrder" | "controls">,
   recast: boolean,
   tooFar: boolean,
 ): Verdict {
-  if (bad.length > 0) return "different";
-  if (!recast) return logits.maxAbs === 0 || !inOrder ? "same" : "different";
-  if (logits.nonFiniteA > 0) return "unproven";
-  return tooFar || logits.nonFiniteB > 0 ? "different" : "within";
+  const lost = recast && logits.nonFiniteA === 0 && logits.nonFiniteB > 0;
+  const otherBits = !recast && inOrder && logits.maxAbs !== 0;
+  if (bad.length > 0 || tooFar || lost || otherBits) return "different";
+  if (recast && logits.nonFiniteA > 0) return "unproven";
+  if (controls.some(({ caught }) => caught === false)) return "unproven";
+  return recast ? "within" : "same";
 }
 
 /** For each stored tensor of a, how b stores the roles that its rows hold, where that differs. */
@@ -128,6 +150,7 @@ function roundingsFor(
 export interface Stepping {
   readonly backend: Backend;
   readonly ids: readonly number[];
+  readonly textTokens?: number;
   /** compare only the first so many words of the vocabulary; default all */
   readonly words?: number;
   readonly memoryBytes: number;
@@ -163,6 +186,7 @@ export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<Lo
     dims,
     layers: a.matched.layers,
     ids,
+    textTokens: stepping.textTokens ?? 0,
     a: sideA,
     b: sideB,
     recast: roundings.size > 0,
@@ -179,11 +203,15 @@ export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<Lo
  * Bytes of buffers that the rung takes at its peak, found by running it on a backend that only counts: nothing is
  * read and nothing is computed. Tensors need no bytes behind them, so a destination can be asked before it exists.
  */
-export async function neededBytes(a: Paired, b: Paired, options: VerifyOptions): Promise<number> {
+export async function neededBytes(
+  a: Paired,
+  b: Paired,
+  options: VerifyOptions,
+  ids: readonly number[],
+): Promise<number> {
   const meter = createMeter(threadsOf(options));
   const [scales, rounder] = [new Map(), { round() {} }];
   const { vocab } = a.matched.dims;
-  const ids = promptIds(options, vocab!);
   const memoryBytes = memoryOf(options);
   const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // more take no more room
   const dry = { backend: meter, ids, words, rounder, memoryBytes, watch: unwatched, signal: options.signal };
@@ -192,8 +220,13 @@ export async function neededBytes(a: Paired, b: Paired, options: VerifyOptions):
 }
 
 /** @throws PLAN_MEMORY with the number that would do */
-export async function refuseMemory(a: Paired, b: Paired, options: VerifyOptions): Promise<void> {
-  const needed = await neededBytes(a, b, options);
+export async function refuseMemory(
+  a: Paired,
+  b: Paired,
+  options: VerifyOptions,
+  ids: readonly number[],
+): Promise<void> {
+  const needed = await neededBytes(a, b, options, ids);
   if (needed > ADDRESSABLE) {
     const message = `the forward passes need ${needed} bytes of buffers; WebAssembly has ${ADDRESSABLE}`;
     throw new IsologitError("PLAN_MEMORY", message, {}, { next: "give fewer --tokens" });

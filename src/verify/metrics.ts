@@ -10,11 +10,15 @@
 export class Distance {
   readonly #difference: Float64Array;
   readonly #reference: Float64Array;
+  readonly #other: Float64Array;
+  readonly #product: Float64Array;
   maxAbs = 0;
 
   constructor(rows = 1) {
     this.#difference = new Float64Array(rows);
     this.#reference = new Float64Array(rows);
+    this.#other = new Float64Array(rows);
+    this.#product = new Float64Array(rows);
   }
 
   /** @param a, b [rows, width] each */
@@ -23,10 +27,13 @@ export class Distance {
     const width = a.length / rows;
     for (let row = 0; row < rows; row++) {
       let [difference, reference, maxAbs] = [this.#difference[row]!, this.#reference[row]!, this.maxAbs];
+      let [other, product] = [this.#other[row]!, this.#product[row]!];
       for (let i = row * width; i < (row + 1) * width; i++) {
         const [x, y] = [a[i]!, b[i]!];
         const finite = Number.isFinite(x);
         if (finite) reference += x * x;
+        other += y * y;
+        product += x * y;
         if (x === y) continue;
         const size = finite && Number.isFinite(y) ? Math.abs(x - y) : bothNaN(x, y) ? 0 : Infinity;
         difference += size * size;
@@ -34,6 +41,8 @@ export class Distance {
       }
       this.#difference[row] = difference;
       this.#reference[row] = reference;
+      this.#other[row] = other;
+      this.#product[row] = product;
       this.maxAbs = maxAbs;
     }
     return this;
@@ -41,10 +50,18 @@ export class Distance {
 
   /** Relative L2; infinite also where the reference is zero and the other is not. */
   get relL2(): number {
-    const sum = (values: Float64Array) => values.reduce((total, value) => total + value, 0);
     const difference = sum(this.#difference);
     return difference === 0 ? 0 : Math.sqrt(difference / sum(this.#reference));
   }
+
+  /** Cosine of the angle between a and b: what looser checks look at. NaN where either holds no numbers. */
+  get cosine(): number {
+    return sum(this.#product) / Math.sqrt(sum(this.#reference) * sum(this.#other));
+  }
+}
+
+function sum(values: Float64Array): number {
+  return values.reduce((total, value) => total + value, 0);
 }
 
 function bothNaN(x: number, y: number): boolean {
@@ -85,6 +102,8 @@ interface Position {
 export interface LogitsSummary {
   readonly maxAbs: number;
   readonly relL2: number;
+  /** of the angle between all logits of a and of b; reported, and never judged */
+  readonly cosine: number;
   readonly klMean: number;
   readonly klP99: number;
   /** share of positions whose best token agrees, or whose margin lies within `noise` */
@@ -100,11 +119,14 @@ export interface LogitsSummary {
 /** Compares logits [T, vocab] of two models, a the reference, given in blocks of words. */
 export class LogitsComparison {
   readonly #ids: readonly number[];
+  readonly #scored: number;
   readonly #positions: readonly Position[];
   readonly #distance: Distance;
 
-  constructor(ids: readonly number[]) {
+  /** @param scored the loss is measured on the first so many tokens */
+  constructor(ids: readonly number[], scored = ids.length) {
     this.#ids = ids;
+    this.#scored = scored;
     this.#distance = new Distance(ids.length);
     this.#positions = ids.map(() => ({
       sumA: 0,
@@ -153,12 +175,13 @@ export class LogitsComparison {
     const agreeing = this.#positions.filter(
       (p) => p.topA >= 0 && p.topB >= 0 && (p.topA === p.topB || p.firstA - p.secondA <= noise),
     );
-    const followed = this.#positions.filter((_, t) => t + 1 < this.#ids.length);
+    const followed = this.#positions.filter((_, t) => t + 1 < this.#scored);
     const mean = (values: readonly number[]) =>
       values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
     return {
       maxAbs: this.#distance.maxAbs,
       relL2: this.#distance.relL2,
+      cosine: this.#distance.cosine,
       klMean: mean(kls),
       klP99: sorted[Math.min(sorted.length - 1, Math.ceil(0.99 * sorted.length) - 1)] ?? 0,
       top1: agreeing.length / this.#positions.length,

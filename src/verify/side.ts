@@ -6,10 +6,11 @@ import { add } from "../../kernels/add.ts";
 import type { Region } from "../../kernels/define.ts";
 import { linear } from "../../kernels/linear.ts";
 import { mix } from "../../kernels/mix.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Dims, Feed, Forward, KernelStage, Layer, Native, Stage } from "../families/define.ts";
-import type { Dealing } from "./dealing.ts";
+import type { Dealt } from "./dealing.ts";
 import { type Product, productOf, productsWithin, rounds } from "./products.ts";
 import { type Part, type Place, Stored } from "./stored.ts";
 import { type Band, type Form, Weights, type WeightsOptions } from "./weights.ts";
@@ -56,9 +57,35 @@ export class Side {
     return this.#stored.outside("head");
   }
 
-  /** The token table's rows for `ids`: [tokens, hidden] F32. */
-  async embed(ids: readonly number[], weights: Form, output: Region): Promise<void> {
-    const parts = this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
+  /** The token table, [vocab, hidden], in the parts that ranks have of it. */
+  get tables(): readonly Part[] {
+    return this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
+  }
+
+  /** What feeds any of `streams` (default: anything) at a place, and of which expert where it is of several. */
+  parts(place: Place, streams?: readonly string[], expert?: number): readonly Part[] {
+    return this.#stored.parts(place, streams, expert);
+  }
+
+  /** The keys of the stored tensors that a stage draws on to make a stream. */
+  makers(stage: Stage, place: Place, stream: string, expert?: number): readonly string[] {
+    const multiplies = stage.op === "linear" || stage.op === "experts";
+    const drawn = stage.op === "kernel" ? stage.parameters : multiplies ? [stream] : [];
+    return this.#stored.parts(place, drawn, expert).map(({ tensor }) => tensorKey(tensor));
+  }
+
+  /**
+   * The token table's rows for `ids`: [tokens, hidden] F32.
+   *
+   * @param instead read in place of the stored tensors of these keys
+   */
+  async embed(
+    ids: readonly number[],
+    weights: Form,
+    output: Region,
+    instead: ReadonlyMap<string, Tensor> = new Map(),
+  ): Promise<void> {
+    const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), instead }, ["vocabulary"]);
     const rows = parts.flatMap(({ tensor, feeds }) => feeds.map((feed) => ({ tensor, ...feed })));
     const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
@@ -83,7 +110,7 @@ export class Side {
    *
    * @param dealing of this layer's tokens, where its stages are of experts
    */
-  async run(stage: Stage, place: Place, sets: readonly StreamSet[], dealing?: Dealing): Promise<void> {
+  async run(stage: Stage, place: Place, sets: readonly StreamSet[], dealing?: Dealt): Promise<void> {
     switch (stage.op) {
       case "kernel":
         for (const set of sets) await this.#kernel(stage, place, set, dealing);
@@ -92,7 +119,7 @@ export class Side {
         const parts = this.#stored.parts(place, stage.to);
         this.#refuseUnfed(parts, stage.from, stage.to, place);
         const products = parts.map((part) => productOf(part, 0, this.#o.tokens));
-        return this.#multiply(products, stage.from, this.#o.tokens, sets);
+        return this.#multiply(products, stage.from, this.#o.tokens, sets, place);
       }
       case "experts": {
         const products = dealing!.experts.flatMap(({ expert, from, count }) => {
@@ -100,7 +127,7 @@ export class Side {
           this.#refuseUnfed(parts, stage.from, [stage.to], place);
           return parts.map((part) => productOf(part, from, count));
         });
-        return this.#multiply(products, stage.from, dealing!.rows, sets);
+        return this.#multiply(products, stage.from, dealing!.rows, sets, place);
       }
       case "deal":
         for (const { inputs, outputs } of sets) {
@@ -140,18 +167,25 @@ export class Side {
     hi: number,
     sets: readonly StreamSet[],
     outputs: readonly Region[],
+    place = this.head,
   ): Promise<void> {
     const blocks = sets.map(({ inputs, weights }, i) => ({
       ...{ inputs, weights },
       outputs: new Map([["logits", outputs[i]!]]),
     }));
-    const parts = this.#stored.parts(this.head, ["logits"]);
-    this.#refuseUnfed(parts, from, ["logits"], this.head);
-    for await (const { rows, band } of this.#weights.bands(productsWithin(parts, lo, hi, this.#o.tokens))) {
+    const parts = this.#stored.parts(place, ["logits"]);
+    this.#refuseUnfed(parts, from, ["logits"], place);
+    const products = productsWithin(parts, lo, hi, this.#o.tokens);
+    for await (const { rows, band } of this.#weights.bands(products, place.instead === undefined)) {
       for (const block of blocks) {
         for (const feed of rows.feeds) await this.#feed(band, rows, feed, from, block, hi - lo);
       }
     }
+  }
+
+  /** Whether two runs of `count` elements, of one stored tensor or of two, are the same bytes. */
+  alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
+    return this.#weights.alike(a, atA, b, atB, count);
   }
 
   /** Lets a layer's vectors go. */
@@ -176,15 +210,10 @@ export class Side {
     }
   }
 
-  async #kernel(
-    stage: KernelStage,
-    place: Place,
-    set: StreamSet,
-    dealing: Dealing | undefined,
-  ): Promise<void> {
+  async #kernel(stage: KernelStage, place: Place, set: StreamSet, dealing: Dealt | undefined): Promise<void> {
     const { backend, dims, tokens, forward } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
-    for (const name of stage.parameters) inputs.push(await this.#parameter(name, place, set.weights));
+    for (const name of stage.parameters) inputs.push(await this.parameter(name, place, set.weights));
     const rows = forward.dealt.includes(stage.to) ? dealing!.rows : tokens;
     await stage.run(backend, dims, rows, inputs, set.outputs.get(stage.to)!);
   }
@@ -206,11 +235,16 @@ export class Side {
   }
 
   /** A vector, widened to F32, from the stored tensors whose rows feed it; kept until `forget`. */
-  async #parameter(name: string, place: Place, weights: Form): Promise<Region> {
-    const key = `${weights} ${name}`;
+  async parameter(name: string, place: Place, weights: Form): Promise<Region> {
+    const parts = this.#stored.parts(place, [name]);
+    const instead = parts.some(({ tensor }) => tensor === place.instead?.get(tensorKey(tensor)));
+    const key = `${instead ? "instead" : weights} ${name}`;
     const known = this.#parameters.get(key);
-    if (known !== undefined) return known;
-    const pieces = this.#stored.parts(place, [name]).flatMap(({ tensor, feeds }) => {
+    if (known !== undefined) {
+      if (!instead) return known;
+      this.#o.backend.release(known);
+    }
+    const pieces = parts.flatMap(({ tensor, feeds }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
       return feeds.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
     });
@@ -220,7 +254,7 @@ export class Side {
     await this.#o.backend.upload(region, 4 * length, async (view) => {
       for (const { tensor, at, from, count } of pieces) {
         view.set(await this.#weights.wide(tensor, from, from + count, weights), 4 * at);
-        if (weights === "stored") this.#o.advance(count * widthOf(tensor.dtype));
+        if (weights === "stored" && !instead) this.#o.advance(count * widthOf(tensor.dtype));
       }
     });
     this.#parameters.set(key, region);
@@ -233,6 +267,7 @@ export class Side {
     from: string,
     rows: number,
     sets: readonly StreamSet[],
+    { instead }: Place,
   ): Promise<void> {
     const { backend } = this.#o;
     for (const [turn, round] of rounds(products).entries()) {
@@ -241,7 +276,7 @@ export class Side {
       const targets = sets.map((set) =>
         turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
       );
-      for await (const { rows: product, band } of this.#weights.bands(round)) {
+      for await (const { rows: product, band } of this.#weights.bands(round, instead === undefined)) {
         for (const set of targets) {
           for (const feed of product.feeds)
             await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);

@@ -30,8 +30,9 @@ export interface Ready extends Paired {
 
 /** The backend that a run asks for. */
 export function backendFor(options: RunOptions): Promise<Backend> {
-  const { backend = "auto" } = options;
-  return selectBackend({ backend, threads: threadsOf(options), memoryBytes: memoryOf(options) });
+  const { backend = "auto", device } = options;
+  const machine = { threads: threadsOf(options), memoryBytes: memoryOf(options) };
+  return selectBackend({ backend, ...machine, ...(device !== undefined && { device }) });
 }
 
 export function threadsOf({ threads }: Pick<RunOptions, "threads">): number {

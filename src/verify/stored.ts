@@ -2,7 +2,8 @@
  * Where a checkpoint keeps what a block needs, by the names of its own dialect: layers and experts counted as each rank
  * counts them, ranks side by side. No layout and no rule is known here.
  */
-import type { Tensor } from "../core/checkpoint.ts";
+import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
+import { stridesOf, widthOf } from "../core/dtype.ts";
 import type { At, Dims, Feed, Layer, Native, Use, UseKind } from "../families/define.ts";
 
 /** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
@@ -11,6 +12,8 @@ export interface Place {
   /** absent: whichever has them */
   readonly stage?: number;
   readonly uses: readonly Use[];
+  /** read in place of the stored tensors of these keys */
+  readonly instead?: ReadonlyMap<string, Tensor>;
 }
 
 /** A stored tensor and what a stream or parameter asks of it. */
@@ -35,7 +38,7 @@ export class Stored {
   constructor(native: Native, dims: Dims, experts: number, tensors: Iterable<Tensor>) {
     this.#native = native;
     this.#dims = dims;
-    const inOrder = [...tensors].sort((a, b) => order(a) - order(b));
+    const inOrder = [...tensors].map(asMatrix).sort((a, b) => order(a) - order(b));
     for (const tensor of inOrder) {
       this.#tensors.set(tensor.name, [...(this.#tensors.get(tensor.name) ?? []), tensor]);
     }
@@ -64,7 +67,8 @@ export class Stored {
     const parts: Part[] = [];
     for (const use of place.uses) {
       const seen = new Set<string>();
-      for (const tensor of this.#named(place, use, expert)) {
+      for (const stored of this.#named(place, use, expert)) {
+        const tensor = place.instead?.get(tensorKey(stored)) ?? stored;
         const at: At = { tp: tensor.rank?.tp ?? 0, expert, shape: tensor.shape };
         const feeds = use
           .feeds(this.#dims, at)
@@ -118,6 +122,28 @@ export class Stored {
     );
     return { prefix: filled, stage, uses: this.#native.uses[kind] };
   }
+}
+
+/** A stack of matrices as one, whose rows follow each other; any other tensor as it is. */
+function asMatrix(tensor: Tensor): Tensor {
+  const [count, rows, columns] = tensor.shape;
+  if (tensor.shape.length !== 3 || rows === 1) return tensor;
+  const pieces = tensor.pieces.flatMap((piece): readonly Piece[] => {
+    const [first, top, left] = piece.origin as readonly [number, number, number];
+    const [matrices, height, width] = piece.shape as readonly [number, number, number];
+    if (height === rows && piece.strides === undefined) {
+      return [{ ...piece, origin: [first * rows + top, left], shape: [matrices * rows, width] }];
+    }
+    const [next, ...strides] = piece.strides ?? stridesOf(piece.shape);
+    return Array.from({ length: matrices }, (_, i) => ({
+      file: piece.file,
+      offset: piece.offset + i * next! * widthOf(tensor.dtype),
+      origin: [(first + i) * rows! + top, left],
+      shape: [height, width],
+      strides,
+    }));
+  });
+  return { ...tensor, shape: [count! * rows!, columns!], pieces };
 }
 
 /** Tensor parallel ranks in their order; of the others the first. */

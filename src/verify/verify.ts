@@ -7,13 +7,24 @@ import type { Role } from "../families/match.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes.ts";
+import type { Proof } from "./certify.ts";
 import { compareSettings } from "./cover.ts";
+import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
 import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-rung.ts";
-import { promptIds } from "./prompts.ts";
+import { type Prompt, promptOf } from "./prompts.ts";
+import { verifyCertified } from "./recheck.ts";
+import { type ReferenceRung, referenceRung } from "./reference.ts";
 import { memoryOf, type Paired, paired, type Ready, ready, refuseUnrunnable, runBytes } from "./sides.ts";
+import { suspectsAmong } from "./suspicion.ts";
+import { limitsAsked } from "./tolerance.ts";
 
-/** Compares two checkpoints by address. @throws codes of exit status 2, 3 and 4; a bad verdict is returned */
-export async function verify(a: string, b: string, options: VerifyOptions = {}): Promise<VerifyReport> {
+/**
+ * Compares two checkpoints by address, or one with its certificate.
+ *
+ * @throws codes of exit status 2, 3 and 4; a bad verdict is returned
+ */
+export async function verify(a: string, b?: string, options: VerifyOptions = {}): Promise<VerifyReport> {
+  if (b === undefined) return verifyCertified(a, options);
   const [source, destination] = [
     await openCheckpoint(a, options.formats),
     await openCheckpoint(b, options.formats),
@@ -35,14 +46,18 @@ export async function refuseUnverifiable(
   await refuse(await ready(source, options), paired(destination, options), options);
 }
 
-async function refuse(a: Paired, b: Paired, options: VerifyOptions): Promise<void> {
+/** @returns what the forward passes will read; null where there are none */
+async function refuse(a: Paired, b: Paired, options: VerifyOptions): Promise<Prompt | null> {
+  await limitsAsked(options);
   poolSize(memoryOf(options), options.threads);
   refuseUncomparable(a, b);
-  if (options.verify === "bytes") return;
+  if (options.verify === "bytes") return null;
   refuseUnrunnable(a);
   refuseUnrunnable(b);
-  promptIds(options, a.matched.dims.vocab!);
-  await refuseMemory(a, b, options);
+  const { checkpoint, dims } = a.matched;
+  const prompt = await promptOf(options, checkpoint, dims.vocab!);
+  await refuseMemory(a, b, options, prompt.ids);
+  return prompt;
 }
 
 /** @param own b was just converted from a by this version: nothing that another tool may choose is let pass */
@@ -52,16 +67,25 @@ export async function verifyCheckpoints(
   options: VerifyOptions,
   own = false,
 ): Promise<VerifyReport> {
-  const runs = options.verify !== "bytes";
+  return (await prove(a, b, options, own)).report;
+}
+
+/** As `verifyCheckpoints`, with all that a certificate needs. */
+export async function prove(
+  a: Checkpoint,
+  b: Checkpoint,
+  options: VerifyOptions,
+  own: boolean,
+): Promise<Proof> {
   const watch = options.watch ?? unwatched;
   const [source, destination] = [await ready(a, options), await ready(b, options)];
   const settings = await compareSettings(source, destination);
   const comparable = settings.unlike === null;
-  if (comparable) await refuse(source, destination, options);
+  const prompt = comparable ? await refuse(source, destination, options) : null;
   const sides = [source.matched, destination.matched];
   const totalBytes =
     (comparable ? bytesToCompare(source, destination) : 0) +
-    (comparable && runs ? sides.reduce((sum, matched) => sum + runBytes(matched, ["main", "mtp"]), 0) : 0);
+    (prompt !== null ? sides.reduce((sum, matched) => sum + runBytes(matched, ["main", "mtp"]), 0) : 0);
   watch({ type: "phase", phase: "verify", totalBytes });
 
   const rungs: RungReport[] = [];
@@ -85,28 +109,38 @@ export async function verifyCheckpoints(
     findings.push(...compared.findings);
     add({ rung: "bytes", verdict: bytesVerdict(compared), metrics: bytesMetrics(compared) });
   }
-  if (comparable && runs) {
-    run = await logitsRung(source, destination, options);
+  if (prompt !== null) {
+    run = await logitsRung(source, destination, await limitsAsked(options), prompt);
     findings.push(...run.findings);
     add({ rung: "logits", verdict: run.verdict, metrics: { ...run.metrics } });
   }
-  return {
+  const reference =
+    options.reference === undefined || !comparable
+      ? null
+      : await referenceRung(source, options.reference, options);
+  if (reference !== null) add(reference.rung);
+  const { first, suspects } = await firstDivergence(
+    source,
+    destination,
+    settings.unlike,
+    compared,
+    run,
+    reference,
+  );
+  findings.push(...suspects);
+  const report: VerifyReport = {
     verdict: rungs.map((rung) => rung.verdict).reduce(worse),
-    backend: run?.backend ?? null,
-    device: run?.device ?? null,
+    backend: run?.backend ?? reference?.backend ?? null,
+    device: run?.device ?? reference?.device ?? null,
     rungs,
-    firstDivergence: firstDivergence(mainLayers(source.matched).length, settings.unlike, compared, run),
+    firstDivergence: first,
     limits: run === null ? {} : { ...run.limits, wiring: run.metrics.wiring.limit },
     certificate: null,
     roots: { a: compared?.roots.a ?? null, b: compared?.roots.b ?? null },
     findings,
   };
-}
-
-const SEVERITY: readonly Verdict[] = ["same", "within", "unproven", "different"];
-
-function worse(a: Verdict, b: Verdict): Verdict {
-  return SEVERITY.indexOf(a) >= SEVERITY.indexOf(b) ? a : b;
+  const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
+  return { report, source, destination, leaves, prompt, fingerprint };
 }
 
 async function bytesRung(a: Ready, b: Ready, options: VerifyOptions, own: boolean): Promise<BytesResult> {
@@ -134,33 +168,38 @@ function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): Re
   };
 }
 
-/** Where a role lies in execution: -1 the embedding, the layers, then the head, then prediction layers. */
-function depthOf(role: Role | null, layers: number): number {
-  if (role === null) return layers;
-  const { layer, spec } = role;
-  if (layer === null) return spec.kind === "embedding" ? -1 : layers;
-  return layer.stack === "main" ? layer.index : layers + 1 + layer.index;
-}
-
-/** The lowest layer that is wrong: in shape, else by its bytes or its wiring. */
-function firstDivergence(
-  layers: number,
+/** The lowest layer that is wrong, in shape, else by its bytes or its wiring; its tensors by suspicion. */
+async function firstDivergence(
+  a: Ready,
+  b: Ready,
   unlike: Role | null,
   bytes: BytesResult | null,
   run: LogitsRung | null,
-): VerifyReport["firstDivergence"] {
-  if (unlike !== null) return { layer: depthOf(unlike, layers), kind: kindOf(unlike), tensors: [] };
+  reference: ReferenceRung | null,
+): Promise<{ first: VerifyReport["firstDivergence"]; suspects: readonly string[] }> {
+  const layers = mainLayers(a.matched).length;
+  if (unlike !== null) {
+    return { first: { layer: depthOf(unlike, layers), kind: kindOf(unlike), tensors: [] }, suspects: [] };
+  }
   const byBytes = (bytes?.differences ?? []).map((d) => ({ ...d, depth: depthOf(d.role, layers) }));
   const layer = Math.min(...byBytes.map(({ depth }) => depth));
   const door = run?.bad[0];
-  if (door !== undefined && door.layer < layer)
-    return { layer: door.layer, kind: door.kind, door: door.door, tensors: [] };
-  const first = byBytes.filter(({ depth }) => depth === layer);
-  if (first.length === 0) return null;
-  const tensors = [...new Set(first.flatMap((d) => d.tensors))];
-  return { layer, kind: kindOf(first[0]!.role), ...(door?.layer === layer && { door: door.door }), tensors };
-}
-
-function kindOf(role: Role | null): string {
-  return role?.layer?.kind ?? (role?.spec.kind === "embedding" ? "embedding" : "head");
+  if (door !== undefined && door.layer < layer) {
+    const { kind, tensors } = door;
+    return { first: { layer: door.layer, kind, door: door.door, tensors }, suspects: [] };
+  }
+  const found = byBytes.filter(({ depth }) => depth === layer);
+  if (bytes === null || found.length === 0) {
+    return { first: divergenceFrom(reference?.firstLayer ?? null, a.matched), suspects: [] };
+  }
+  const suspects = await suspectsAmong(found, bytes, a, b);
+  // every tensor of the layer, those that were not looked at last
+  const tensors = [...new Set([...suspects, ...found].flatMap((one) => one.tensors))];
+  const first = {
+    layer,
+    kind: kindOf(found[0]!.role),
+    ...(door?.layer === layer && { door: door.door }),
+    tensors,
+  };
+  return { first, suspects: suspects.map(({ text }) => `suspect ${text}`) };
 }

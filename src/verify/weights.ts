@@ -74,9 +74,14 @@ export class Weights {
     }));
   }
 
-  /** All the rows, a band at a time; the next is read while this one is used. */
+  /**
+   * All the rows, a band at a time; the next is read while this one is used.
+   *
+   * @param progress whether this reading is one of those that a run was said to take
+   */
   async *bands<R extends Rows>(
     wanted: readonly R[],
+    progress: boolean,
   ): AsyncGenerator<{ readonly rows: R; readonly band: Band }> {
     const spans = wanted.flatMap((rows) => {
       const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(rows.tensor)));
@@ -98,7 +103,7 @@ export class Weights {
       const band = await next!;
       if (i + 1 < spans.length) next = fill(i + 1);
       yield { rows, band };
-      this.#o.advance((hi - lo) * rowBytes(rows.tensor));
+      if (progress) this.#o.advance((hi - lo) * rowBytes(rows.tensor));
     }
   }
 
@@ -119,6 +124,23 @@ export class Weights {
     const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
     if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
     return new Uint8Array(wide.buffer);
+  }
+
+  /** Whether two runs of `count` elements are the same bytes. */
+  async alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
+    let same = true;
+    // Through the backend, though nothing is computed: one that only counts memory has no bytes to read.
+    await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
+      const [left, right] = await Promise.all(
+        [[a, atA] as const, [b, atB] as const].map(async ([tensor, at]) => {
+          const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
+          await this.#o.sources.read(extentsOf(tensor, at, at + count), bytes, this.#o.signal);
+          return bytes;
+        }),
+      );
+      same = left!.equals(right!);
+    });
+    return same;
   }
 
   close(): void {

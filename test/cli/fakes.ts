@@ -9,6 +9,7 @@ export const METRICS: LogitsMetrics = {
   tokens: 64,
   maxAbs: 0.0312,
   relL2: 0.00417,
+  cosine: 1,
   klMean: 0.000123,
   klP99: 0.00201,
   top1: 0.984375,
@@ -134,6 +135,9 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
         ? { tensors: [{ name: "backbone.D", role: "ssm.d", layer: 0, dtype: "F32", shape: [8] }] }
         : {}),
     }),
+    scan: async () => ({ ok: true, findings: [] }),
+    check: async () => ({ ok: true, findings: [] }),
+    diff: async () => ({ equal: true, tensors: [], config: [], sidecars: [] }),
     doctor: async ({ kernels } = {}) => ({
       node: "v20.20.2",
       platform: "linux x64",
@@ -155,8 +159,24 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       ...(kernels
         ? {
             kernels: [
-              { id: "linear", backend: "wasm", cases: 12, worstError: 1.2e-6, bound: 4e-6, ok: true },
-              { id: "ssd", backend: "wasm", cases: 9, worstError: 5e-3, bound: 1e-5, ok: false },
+              {
+                ...{ id: "linear", backend: "wasm", device: "2 threads", cases: 12 },
+                ...{
+                  worstError: 1.2e-6,
+                  bound: 4e-6,
+                  ok: true,
+                  speed: { value: 71.4, unit: "GFLOP/s" as const },
+                },
+              },
+              {
+                ...{ id: "ssd", backend: "wasm", device: "2 threads", cases: 9 },
+                ...{
+                  worstError: 5e-3,
+                  bound: 1e-5,
+                  ok: false,
+                  speed: { value: 3, unit: "GFLOP/s" as const },
+                },
+              },
             ],
           }
         : {}),

@@ -43,6 +43,19 @@ describe("one command is one call, with the options that were given and no other
     [`recast a b ${all}`, "recast", ["a", "b"], told],
     ["verify a b", "verify", ["a", "b"], {}],
     [
+      "verify a --certificate c --public-key k --verify bytes",
+      "verify",
+      ["a", undefined],
+      { certificate: "c", publicKey: "k", verify: "bytes" },
+    ],
+    [
+      "verify a b --prompt Hello --reference r --tolerance t",
+      "verify",
+      ["a", "b"],
+      { prompt: "Hello", reference: "r", tolerance: "t" },
+    ],
+    ["convert a b --to hf --sign key.pem", "convert", ["a", "b"], { to: "hf", sign: "key.pem" }],
+    [
       "verify a b --verify bytes --kl 0.1 --top1 1 --ids 5 --threads 1",
       "verify",
       ["a", "b"],
@@ -64,6 +77,8 @@ describe("one command is one call, with the options that were given and no other
     ],
     ["inspect a", "inspect", ["a"], {}],
     ["inspect a --tensors --verbose", "inspect", ["a"], { tensors: true }],
+    ["scan a", "scan", ["a"], { keepGoing: false }],
+    ["scan a --keep-going", "scan", ["a"], { keepGoing: true }],
     ["doctor", "doctor", [], {}],
     [
       "doctor --kernels --threads 2 --backend auto",
@@ -114,6 +129,8 @@ describe("the environment", () => {
     expect(calls[0]?.options).toEqual({ backend: "wasm", memoryBytes: 2 ** 28 });
     const flagged = await run("verify a b --memory 1GiB --backend auto", { env });
     expect(flagged.calls[0]?.options).toEqual({ backend: "auto", memoryBytes: 2 ** 30 });
+    const gpu = await run("verify a b --device H100", { env: { ISOLOGIT_BACKEND: "webgpu" } });
+    expect(gpu.calls[0]?.options).toEqual({ backend: "webgpu", device: "H100" });
   });
 
   it("is unset where empty, and refused by its own name where wrong", async () => {
@@ -122,8 +139,8 @@ describe("the environment", () => {
     const wrong = await run("verify a b", { env: { ISOLOGIT_MEMORY: "lots" } });
     expect([wrong.status, wrong.calls.length]).toEqual([2, 0]);
     expect(wrong.stderr).toContain('ISOLOGIT_MEMORY is "lots", expected a size');
-    const webgpu = await run("doctor", { env: { ISOLOGIT_BACKEND: "webgpu" } });
-    expect(webgpu.stderr).toContain("NOT_AVAILABLE  ISOLOGIT_BACKEND webgpu is not in this version");
+    const cuda = await run("doctor", { env: { ISOLOGIT_BACKEND: "cuda" } });
+    expect(cuda.stderr).toContain('ISOLOGIT_BACKEND is "cuda", expected one of auto, webgpu, wasm');
   });
 
   it("does not reach commands that do no such work", async () => {

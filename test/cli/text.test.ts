@@ -172,9 +172,10 @@ describe("summaries", () => {
     wasm     ready    2 threads, software
     webgpu   missing  no Vulkan loader
 
-    kernel  backend  cases  worst error   bound
-    linear  wasm        12       1.2e-6  4.0e-6  ok
-    ssd     wasm         9        0.005  1.0e-5  out of bound
+    wasm, 2 threads
+    kernel  cases  worst error   bound         speed
+    linear     12       1.2e-6  4.0e-6  71.4 GFLOP/s  ok
+    ssd         9        0.005  1.0e-5     3 GFLOP/s  out of bound
     "
   `));
 

@@ -78,10 +78,10 @@ describe("numbers and words", () => {
   });
 
   it("tells a promised word from an unknown one", () => {
-    const backend = choice(["auto", "wasm"], ["webgpu"]);
-    expect(backend("wasm", "--backend")).toBe("wasm");
-    expect(refusal(() => backend("webgpu", "--backend")).code).toBe("NOT_AVAILABLE");
-    expect(refusal(() => backend("cuda", "--backend")).code).toBe("USAGE");
+    const dialect = choice(["compressed-tensors"], ["modelopt"]);
+    expect(dialect("compressed-tensors", "--quant-dialect")).toBe("compressed-tensors");
+    expect(refusal(() => dialect("modelopt", "--quant-dialect")).code).toBe("NOT_AVAILABLE");
+    expect(refusal(() => dialect("awq", "--quant-dialect")).code).toBe("USAGE");
   });
 
   it("takes no flag for a value", () => {

@@ -53,6 +53,24 @@ describe("the main job", () => {
     expect([other.status, other.report.verdict]).toEqual([1, "different"]);
   });
 
+  it("verified again by its certificate, and a flipped byte is red", async () => {
+    const again = await json("verify", packed, "--verify", "bytes");
+    expect([again.status, again.report.verdict, again.report.backend]).toEqual([0, "same", null]);
+    expect(again.report.certificate.sha256).toMatch(/^[0-9a-f]{64}$/);
+    const bytes = readFileSync(packed);
+    for (const [at_, status] of [
+      [bytes.length - 2000, 3], // in the certificate
+      [Math.floor(bytes.length / 2), 1], // in a weight
+    ] as const) {
+      const broken = Uint8Array.from(bytes);
+      broken[at_]! ^= 1;
+      writeFileSync(at("broken.isologit"), broken);
+      expect((await json("verify", at("broken.isologit"), "--verify", "bytes")).status).toBe(status);
+    }
+    const none = await json("verify", golden("tiny"));
+    expect([none.status, none.report.error.code]).toEqual([2, "CERTIFICATE_MISSING"]);
+  });
+
   it("a plan is what convert then does", async () => {
     const planned = await json("plan", golden("tiny"), at("planned.isologit"));
     writeFileSync(at("plan.json"), planned.stdout);

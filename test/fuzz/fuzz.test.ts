@@ -1,12 +1,11 @@
 /** Whatever strangers write: a value or an IsologitError, no third way, and soon. */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, it } from "vitest";
 import { hf } from "../../formats/hf.ts";
 import { formats } from "../../formats/index.ts";
 import { packed } from "../../formats/packed.ts";
 import { planConversion } from "../../src/convert/plan.ts";
-import { IsologitError } from "../../src/core/errors.ts";
 import { parseJson, stringifyJson } from "../../src/core/json.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
@@ -14,34 +13,10 @@ import { memoryStore } from "../../src/io/memory.ts";
 import { Staging } from "../../src/io/staged.ts";
 import { parseRecipe } from "../../src/recast/recipe-file.ts";
 import { golden, workFolder } from "../goldens.ts";
-import { randomFrom } from "../random.ts";
+import { fuzz } from "./attempts.ts";
 import { spoiltBytes, spoiltJson, VALUES } from "./mutate.ts";
 
 const work = workFolder();
-/** No input of a few kilobytes is worth more than this. */
-const MAX_MS = 2000;
-
-/** Runs `attempt` on `times` kinds of damage. More than one thing must come of it, or the damage proves nothing. */
-async function fuzz(times: number, attempt: (random: (n: number) => number) => unknown): Promise<void> {
-  const outcomes = new Map<string, number>();
-  for (let seed = 0; seed < times; seed++) {
-    const started = performance.now();
-    let outcome = "a value";
-    try {
-      const value = await attempt(randomFrom(seed));
-      if (typeof value === "string") outcome = value;
-    } catch (error) {
-      if (!(error instanceof IsologitError))
-        throw new Error(`seed ${seed}: not one of ours`, { cause: error });
-      expect(error.exit, `seed ${seed}: ${error.message}`).toBeLessThan(70);
-      outcome = error.code;
-    }
-    expect(performance.now() - started, `seed ${seed}, ms`).toBeLessThan(MAX_MS);
-    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-  }
-  expect(outcomes.size, [...outcomes].join(" ")).toBeGreaterThan(1);
-}
-
 function folder(name: string): Map<string, Uint8Array> {
   const paths = ["config.json", "model.safetensors", "model.safetensors.index.json"];
   const shards = [1, 2, 3].map((i) => `model-0000${i}-of-00003.safetensors`);

@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import json
 import os
+import pickle
 import shutil
 import sys
 
@@ -129,6 +130,15 @@ def parses(files):
     return [read(text) for text in files]
 
 
+def unpickled(files):
+    """What Python makes of each pickle, as base64: its repr, and that it ends where the file does."""
+    out = []
+    for text in files:
+        stream = io.BytesIO(base64.b64decode(text))
+        out.append([repr(pickle.load(stream)), stream.read() == b""])
+    return out
+
+
 def awkward(source, folder, dtype):
     """A copy of a one-file model whose numbers are hard to round: every exponent, subnormals, ties of narrower types."""
     shutil.copytree(source, folder)
@@ -224,7 +234,7 @@ def bits(tensor):
     return torch.where(nan, torch.tensor(-1, dtype=torch.int64), tensor.view(width).long())
 
 
-QUESTIONS = {f.__name__: f for f in (versions, loads, decompresses, logits, strict, fp8, opened, accepts, parses, awkward, cast, config)}
+QUESTIONS = {f.__name__: f for f in (versions, loads, decompresses, logits, strict, fp8, opened, accepts, parses, unpickled, awkward, cast, config)}
 
 if __name__ == "__main__":
     answers, sys.stdout = sys.stdout, sys.stderr

@@ -2,7 +2,6 @@ import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { add } from "../../kernels/add.ts";
 import { createHeap } from "../../kernels/backend/heap.ts";
-import { probeBackends, selectBackend } from "../../kernels/backend/select.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import type { Kernel } from "../../kernels/define.ts";
 import { type Relu2Params, relu2 } from "../../kernels/relu2.ts";
@@ -114,25 +113,5 @@ describe("the WASM backend", () => {
     const options = { encoding: "utf8", timeout: 20_000 } as const;
     const out = execFileSync(process.execPath, ["--input-type=module", "--eval", program], options);
     expect(out).toBe("end of program\n");
-  });
-});
-
-describe("the choice of a backend", () => {
-  it("tells what there is, and why the rest is not", async () => {
-    expect(await probeBackends()).toEqual([
-      expect.objectContaining({ id: "wasm", available: true, software: true, reason: null }),
-      expect.objectContaining({ id: "webgpu", available: false, reason: "not in this version" }),
-    ]);
-  });
-
-  it("takes WASM for auto, and refuses what is absent or unknown", async () => {
-    await using backend = await selectBackend({ backend: "auto", threads: 1, memoryBytes });
-    expect(backend).toMatchObject({ id: "wasm", device: "WASM SIMD, 1 thread" });
-    await expect(selectBackend({ backend: "webgpu", threads: 1, memoryBytes })).rejects.toMatchObject({
-      code: "NOT_AVAILABLE",
-    });
-    await expect(selectBackend({ backend: "gpu", threads: 1, memoryBytes })).rejects.toMatchObject({
-      code: "USAGE",
-    });
   });
 });

@@ -5,7 +5,9 @@
 import { afterAll, describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api.ts";
 import { convert } from "../../src/convert/convert.ts";
+import type { Control } from "../../src/verify/controls.ts";
 import { logitsRung } from "../../src/verify/logits-rung.ts";
+import { seededIds } from "../../src/verify/prompts.ts";
 import { ready } from "../../src/verify/sides.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../goldens.ts";
@@ -13,6 +15,7 @@ import { type Cut, inMegatron, openedMegatron } from "./megatron-copy.ts";
 import { type Copy, copyOf, Editor, opened } from "./planted.ts";
 
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
+const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
 const work = workFolder();
 const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`layouts of Megatron: ${score.named}/${score.planted} faults named`));
@@ -52,6 +55,11 @@ describe("a right cut is the same model", () => {
     const report = await verifyCheckpoints(await opened(copy), await checkpoint(copy, cut), QUICK);
     expect(report).toMatchObject({ verdict: "same", firstDivergence: null });
     expect(report.roots.a).toBe(report.roots.b);
+    const { controls } = report.rungs.find(({ rung }) => rung === "logits")!.metrics as {
+      controls: Control[];
+    };
+    expect(controls.length).toBeGreaterThan(20);
+    expect(controls.filter(({ caught }) => caught === false)).toEqual([]);
     const { wiring, maxAbs, routing } = report.rungs.find(({ rung }) => rung === "logits")!.metrics as {
       wiring: { maxRelL2: number; limit: number };
       maxAbs: number;
@@ -65,7 +73,7 @@ describe("a right cut is the same model", () => {
 
   it("both sides cut alike sum in one order: the same bits", async () => {
     const [a, b] = [await checkpoint(copies.tiny, tp2), await checkpoint(copies.tiny, tp2)];
-    const { metrics, verdict } = await logitsRung(await ready(a, {}), await ready(b, {}), QUICK);
+    const { metrics, verdict } = await logitsRung(await ready(a, {}), await ready(b, {}), QUICK, PROMPT);
     expect(verdict).toBe("same");
     expect([metrics.maxAbs, metrics.wiring.limit]).toEqual([0, 0]);
   });
@@ -188,7 +196,7 @@ describe("a wrong layout is different, at its layer", () => {
   it.each(Object.entries(FAULTS))("%s", async (_, { copy, cut, layer, door, plant }) => {
     score.planted++;
     const [source, wrong] = [await opened(copy), await checkpoint(copy, cut, plant)];
-    const rung = await logitsRung(await ready(source, {}), await ready(wrong, {}), QUICK);
+    const rung = await logitsRung(await ready(source, {}), await ready(wrong, {}), QUICK, PROMPT);
     expect(rung.verdict).toBe("different");
     expect(rung.bad[0]).toMatchObject({ layer, door });
     const report = await verifyCheckpoints(source, wrong, QUICK);

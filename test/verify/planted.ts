@@ -6,6 +6,7 @@ import { hf } from "../../formats/hf.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
 import { bitsOfF32, encode, f32OfBits } from "../../src/core/float.ts";
+import { parseJsonObject, stringifyJson } from "../../src/core/json.ts";
 import { memoryStore } from "../../src/io/memory.ts";
 import { arraysOf, floatsOf, type StoredArray } from "../goldens.ts";
 
@@ -151,8 +152,12 @@ export class Editor {
   }
 
   config(change: Readonly<Record<string, unknown>>): void {
-    const config = JSON.parse(this.text("config.json"));
-    this.copy.files.set("config.json", Buffer.from(JSON.stringify({ ...config, ...change })));
+    const text = stringifyJson({ ...this.json("config.json"), ...change });
+    this.copy.files.set("config.json", Buffer.from(text));
+  }
+
+  json(path: string): Readonly<Record<string, unknown>> {
+    return parseJsonObject(this.copy.files.get(path)!, { nonFinite: true });
   }
 
   text(path: string): string {

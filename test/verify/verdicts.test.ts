@@ -9,7 +9,7 @@ import type { Event } from "../../src/core/events.ts";
 import { exceeded, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
 import { inStep, logitsVerdict, neededBytes } from "../../src/verify/logits-rung.ts";
 import type { LogitsSummary } from "../../src/verify/metrics.ts";
-import { promptIds, splitMix64 } from "../../src/verify/prompts.ts";
+import { promptOf, seededIds, splitMix64 } from "../../src/verify/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../../src/verify/rounding.ts";
 import { ready } from "../../src/verify/sides.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
@@ -24,7 +24,7 @@ await convert(golden("tiny"), `${work}/fp8`, { to: "hf", dtype: "fp8-e4m3", keep
 const fp8 = await copyOf(`${work}/fp8`);
 
 const GOOD: LogitsSummary = {
-  ...{ maxAbs: 0.1, relL2: 0.01, klMean: 1e-3, klP99: 1e-2, top1: 0.99 },
+  ...{ maxAbs: 0.1, relL2: 0.01, cosine: 1, klMean: 1e-3, klP99: 1e-2, top1: 0.99 },
   ...{ nllA: 2, nllB: 2, nonFiniteA: 0, nonFiniteB: 0 },
 };
 
@@ -77,13 +77,14 @@ describe("limits", () => {
 });
 
 describe("the logits' verdict", () => {
-  const result = (logits: Partial<LogitsSummary>, bad = 0) => ({
+  const result = (logits: Partial<LogitsSummary>, bad = 0, controls: (boolean | null)[] = [true, null]) => ({
     layers: [],
     wiring: { maxRelL2: 0, limit: 0 },
-    bad: Array.from({ length: bad }, () => ({ layer: 0, kind: "mlp", door: "up", relL2: 1 })),
+    bad: Array.from({ length: bad }, () => ({ layer: 0, kind: "mlp", door: "up", relL2: 1, tensors: [] })),
     flips: 0,
     inOrder: true,
     logits: { ...GOOD, ...logits },
+    controls: controls.map((caught) => ({ layer: 0, kind: "mamba", door: "y", mutation: "D", caught })),
   });
 
   it.each([
@@ -101,6 +102,13 @@ describe("the logits' verdict", () => {
   it("a recast that is too far is different", () => {
     expect(logitsVerdict(result({}), true, true)).toBe("different");
   });
+
+  it("a control that was missed leaves it unproven, and excuses nothing", () => {
+    expect(logitsVerdict(result({ maxAbs: 0 }, 0, [true, false]), false, false)).toBe("unproven");
+    expect(logitsVerdict(result({}, 0, [false]), true, false)).toBe("unproven");
+    expect(logitsVerdict(result({}, 1, [false]), true, false)).toBe("different");
+    expect(logitsVerdict(result({}, 0, [false]), true, true)).toBe("different");
+  });
 });
 
 describe("a model that overflows", () => {
@@ -111,11 +119,11 @@ describe("a model that overflows", () => {
     return editor.copy;
   };
 
-  it("kept is the same, and named; its recast is unproven", async () => {
+  it("is unproven, kept or recast: NaNs hide every sabotage", async () => {
     const copy = await overflowing();
-    const same = await verifyCheckpoints(await opened(copy), await opened(copy), QUICK);
-    expect(same.verdict).toBe("same");
-    expect(same.findings.join()).toContain("logits of the first checkpoint are NaN or infinite");
+    const kept = await verifyCheckpoints(await opened(copy), await opened(copy), QUICK);
+    expect(kept.rungs.map(({ verdict }) => verdict)).toEqual(["same", "same", "unproven"]);
+    expect(kept.findings.join()).toContain("logits of the first checkpoint are NaN or infinite");
     const editor = new Editor(copy);
     const name = "backbone.norm_f.weight";
     editor.put(name, { dtype: "F32", bytes: wide(editor.get(name).bytes) });
@@ -151,18 +159,16 @@ describe("prompts", () => {
   });
 
   it("are the same for a seed, within the vocabulary, and longer ones begin alike", () => {
-    const long = promptIds({ tokens: 200, seed: 5 }, 512);
-    expect(promptIds({ tokens: 64, seed: 5 }, 512)).toEqual(long.slice(0, 64));
-    expect(promptIds({ seed: 6 }, 512)).not.toEqual(long.slice(0, 64));
-    expect(promptIds({}, 512)).toHaveLength(64);
+    const long = seededIds(200, 5, 512);
+    expect(seededIds(64, 5, 512)).toEqual(long.slice(0, 64));
+    expect(seededIds(64, 6, 512)).not.toEqual(long.slice(0, 64));
     expect(Math.max(...long)).toBeLessThan(512);
-    expect(new Set(long).size).toBeGreaterThan(100);
   });
 
   it.each([{ ids: [] }, { ids: [512] }, { ids: [-1] }, { ids: [0.5] }, { tokens: 0 }, { tokens: 1.5 }])(
     "%j is refused",
     async (options) => {
-      expect(await codeOf(() => promptIds(options, 512))).toBe("USAGE");
+      expect(await codeOf(async () => promptOf(options, await opened(tiny), 512))).toBe("USAGE");
     },
   );
 });
@@ -173,11 +179,11 @@ describe("memory", () => {
     editor.flip("backbone.layers.0.norm.weight"); // from here on every stage runs once more, on rounded's inputs
     const [a, b] = [await ready(await opened(tiny), {}), await ready(await opened(editor.copy), {})];
     const memoryBytes = 256 * 1024 * 1024;
-    const needed = (await neededBytes(a, b, { ...QUICK, memoryBytes })) - ROUNDER_BYTES;
+    const ids = seededIds(17, 0, 512);
+    const needed = (await neededBytes(a, b, { ...QUICK, memoryBytes }, ids)) - ROUNDER_BYTES;
     const within = (ceiling: number) =>
       codeOf(async () => {
         await using backend = await createWasmBackend({ threads: 1, memoryBytes: ceiling });
-        const ids = promptIds(QUICK, 512);
         const rounder = await Rounder.create();
         await inStep(a, b, { backend, ids, memoryBytes, rounder, watch() {}, signal: undefined });
       });

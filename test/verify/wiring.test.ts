@@ -10,11 +10,14 @@ import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { Pool, poolSize } from "../../src/lanes/pool.ts";
 import { compareBytes } from "../../src/verify/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits-rung.ts";
+import { seededIds } from "../../src/verify/prompts.ts";
 import { type Ready, ready } from "../../src/verify/sides.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { copyOf, opened } from "./planted.ts";
 
 const work = workFolder();
+const of = (tokens: number) => ({ ids: seededIds(tokens, 0, 512), textTokens: 0 });
+const PROMPT = of(17);
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`faults in code: ${score.named}/${score.planted} named by the logits rung alone`));
@@ -167,11 +170,11 @@ describe.each([
 ] as const)("a wrong use of one side, %s", (_, right, destination, faults) => {
   it.each(Object.entries(faults))("%s", async (_, [break_, layer, door]) => {
     const [native] = nemotronH.forward.natives;
-    named(await logitsRung(right, run(destination, break_(native!)), QUICK), layer, door);
+    named(await logitsRung(right, run(destination, break_(native!)), QUICK, PROMPT), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
-    const rung = await logitsRung(right, destination, QUICK);
+    const rung = await logitsRung(right, destination, QUICK, PROMPT);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new Pool(poolSize(QUICK.memoryBytes!, 1));
@@ -195,7 +198,7 @@ describe("experts", () => {
     "two permuted are named, each by its own door, whatever %i tokens chose",
     async (tokens) => {
       const wrong = confused(experts.source, up(2), up(7));
-      const rung = await logitsRung(experts.source, wrong, { ...QUICK, tokens });
+      const rung = await logitsRung(experts.source, wrong, QUICK, of(tokens));
       named(rung, 4, "expert.up.2");
       const doors = rung.bad.filter(({ layer }) => layer === 4).map(({ door }) => door);
       expect(doors).toEqual(expect.arrayContaining(["expert.up.2", "expert.up.7"]));
@@ -204,16 +207,15 @@ describe("experts", () => {
   );
 
   it("the source's choice is followed: a recast's own choices are counted, and move no door", async () => {
-    const options = { ...QUICK, tokens: 130 };
-    const kept = await logitsRung(experts.source, experts.source, options);
+    const kept = await logitsRung(experts.source, experts.source, QUICK, of(130));
     expect(kept.metrics.routing).toEqual({ flips: 0 });
-    const recast = await logitsRung(experts.source, experts.fp8, options);
+    const recast = await logitsRung(experts.source, experts.fp8, QUICK, of(130));
     expect(recast.metrics.routing.flips).toBeGreaterThan(0);
     expect(recast).toMatchObject({ verdict: "within", bad: [] });
   });
 
   it("prediction layers are run, and nothing of the model goes unread", async () => {
-    const { metrics } = await logitsRung(latent.source, latent.source, QUICK);
+    const { metrics } = await logitsRung(latent.source, latent.source, QUICK, PROMPT);
     expect(metrics.unread).toEqual([]);
     expect(metrics.layers.map(({ layer }) => layer)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 9, 10]);
   });
@@ -232,7 +234,7 @@ describe("a wrong scale", () => {
 
   it("of the neighbour is a wrong wiring at both", async () => {
     const wrong = scaled({ [up1!]: scale(up3!), [up3!]: scale(up1!) });
-    const rung = await logitsRung(source, wrong, QUICK);
+    const rung = await logitsRung(source, wrong, QUICK, PROMPT);
     named(rung, 1, "up");
     expect([...new Set(rung.bad.map(({ layer }) => layer))]).toEqual([1, 3]);
   });
@@ -242,9 +244,9 @@ it("--kl and --top1 widen the quality of a recast, and nothing else", async () =
   const [right] = nemotronH.forward.natives;
   const wide = { ...QUICK, kl: 1e9, top1: 0 };
   const wrong = run(fp8, FAULTS["halves of the groups of B swapped"]![0](right!));
-  expect((await logitsRung(source, wrong, wide)).verdict).toBe("different");
-  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide);
+  expect((await logitsRung(source, wrong, wide, PROMPT)).verdict).toBe("different");
+  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide, PROMPT);
   expect(keptRung).toMatchObject({ verdict: "different", limits: { klMean: 0, klP99: 0, top1: 1 } });
-  const good = await logitsRung(source, fp8, wide);
+  const good = await logitsRung(source, fp8, wide, PROMPT);
   expect(good).toMatchObject({ verdict: "within", limits: { klMean: 1e9, klP99: 1e10, top1: 0 } });
 });

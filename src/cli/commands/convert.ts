@@ -12,6 +12,7 @@ export const CONVERTING = [
   ...PLACING,
   "plan",
   "verify",
+  "sign",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,

@@ -9,7 +9,7 @@ export const doctor: Command = {
   name: "doctor",
   summary: "show Node, memory, disk and backends; --kernels tests every kernel",
   places: [],
-  flags: ["kernels", "backend", "threads", ...TALK],
+  flags: ["kernels", "backend", "device", "threads", ...TALK],
   examples: ["doctor", "doctor --kernels --json"],
   async run(_, flags, session) {
     const kernels = flags.kernels === undefined ? {} : { kernels: flags.kernels };
@@ -49,21 +49,31 @@ function doctorText(report: DoctorReport, view: View): string[] {
           .join(", "),
       ]),
     ),
-    ...(report.kernels === undefined ? [] : ["", ...kernelTable(report.kernels, view)]),
+    ...kernelTables(report.kernels ?? [], view),
   ];
 }
 
-const kernelTable = (kernels: NonNullable<DoctorReport["kernels"]>, view: View): string[] =>
-  headed(
-    view,
-    ["kernel", "backend", "cases", "worst error", "bound", ""],
-    kernels.map(({ id, backend, cases, worstError, bound, ok }) => [
-      id,
-      backend,
-      grouped(cases),
-      measured(worstError),
-      measured(bound),
-      ok ? view.paint("green", "ok") : view.paint("red", "out of bound"),
-    ]),
-    "llrrrl",
+/** A table for each device: its name is too long for a column. */
+function kernelTables(kernels: NonNullable<DoctorReport["kernels"]>, view: View): string[] {
+  const nameOf = ({ backend, device }: (typeof kernels)[number]) => `${backend}, ${device}`;
+  const named = [...new Set(kernels.map(nameOf))].map(
+    (name) => [name, kernels.filter((row) => nameOf(row) === name)] as const,
   );
+  return named.flatMap(([name, rows]) => [
+    "",
+    visible(name),
+    ...headed(
+      view,
+      ["kernel", "cases", "worst error", "bound", "speed", ""],
+      rows.map(({ id, cases, worstError, bound, ok, speed }) => [
+        id,
+        grouped(cases),
+        measured(worstError),
+        measured(bound),
+        `${measured(speed.value)} ${speed.unit}`,
+        ok ? view.paint("green", "ok") : view.paint("red", "out of bound"),
+      ]),
+      "lrrrrl",
+    ),
+  ]);
+}

@@ -1,12 +1,27 @@
 /** The commands of this version, in the order in which help lists them. */
 import type { Command } from "../command.ts";
+import { check } from "./check.ts";
 import { convert } from "./convert.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { formats } from "./formats.ts";
 import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
 import { plan } from "./plan.ts";
 import { recast } from "./recast.ts";
+import { scan } from "./scan.ts";
 import { verify } from "./verify.ts";
 
-export const commands: readonly Command[] = [convert, recast, verify, inspect, plan, logits, doctor, formats];
+export const commands: readonly Command[] = [
+  convert,
+  recast,
+  verify,
+  inspect,
+  check,
+  diff,
+  scan,
+  plan,
+  logits,
+  doctor,
+  formats,
+];

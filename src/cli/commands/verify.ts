@@ -1,10 +1,9 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, MACHINE, PROMPT, WATCHED } from "../options.ts";
+import { LIMITS, longOf, MACHINE, PROMPT, WATCHED } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { limitOptions, promptOptions, runOptions } from "../request.ts";
-import { notAvailable } from "../values.ts";
+import { certificateOptions, limitOptions, promptOptions, runOptions } from "../request.ts";
 import { passed, rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -12,17 +11,19 @@ export const verify: Command = {
   summary: "compare two checkpoints by structure, bytes and logits",
   places: [
     { name: "A", about: "the checkpoint to trust" },
-    { name: "B", about: "the checkpoint to judge", optional: true },
+    { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: ["verify", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
+  flags: ["verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
     "verify ./a ./b --verify bytes",
+    "verify model.isologit --public-key release.pem",
   ],
   async run({ A, B }, flags, session) {
-    if (B === undefined) {
-      notAvailable("verify A without B (against a certificate)", "name the checkpoint to compare with");
+    const asked = (["certificate", "publicKey"] as const).find((name) => flags[name] !== undefined);
+    if (B !== undefined && asked !== undefined) {
+      throw new IsologitError("USAGE", `${longOf(asked)} is for verify A alone, and B was given`);
     }
     const level = flags.verify;
     if (level === "off") {
@@ -35,6 +36,7 @@ export const verify: Command = {
       ...runOptions(flags, session),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
+      ...certificateOptions(flags),
       ...(level === undefined ? {} : { verify: level }),
     });
     return {
@@ -43,8 +45,11 @@ export const verify: Command = {
       text: (view) => [
         ...facts(view, [
           ["A", visible(A!)],
-          ["B", visible(B)],
-          ["root", rootLines(report.roots.a, report.roots.b, ["A", "B"])],
+          ["B", B === undefined ? null : visible(B)],
+          [
+            "root",
+            rootLines(report.roots.a, report.roots.b, B === undefined ? ["certified", "found"] : ["A", "B"]),
+          ],
         ]),
         "",
         ...verificationText(report, view),

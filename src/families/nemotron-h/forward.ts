@@ -173,6 +173,19 @@ export const forward: Forward = {
     logits: d.vocab!,
   }),
   experts: (d) => d.experts!,
+  blocks: (d) => {
+    const head = { of: "head", count: d.mambaHeadDim! };
+    const group = { of: "group", count: d.state! };
+    const one = { of: "head", count: 1 }; // one number a head
+    const query = { of: "head", count: d.headDim! };
+    return {
+      ...{ z: head, x: head, y: head, g: head, "conv.x": head, "taps.x": head, "bias.x": head },
+      ...{ B: group, "conv.B": group, "taps.B": group, "bias.B": group },
+      ...{ C: group, "conv.C": group, "taps.C": group, "bias.C": group },
+      ...{ dt: one, A_log: one, D: one, dt_bias: one, "gate.gain": head },
+      ...{ q: query, k: query, v: query, a: query },
+    };
+  },
   dealt: ["dealt", "expert.up", "expert.act", "expert.down"],
   block: (kind, d) => (kind === "moe" ? moe(d) : BLOCKS[kind]),
   head: [norm("u", "gain"), linear("u", "logits")],

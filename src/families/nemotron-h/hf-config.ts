@@ -38,6 +38,11 @@ const KEYS: readonly (readonly [setting: string, ...keys: string[]])[] = [
   ["mtpSteps", "num_nextn_predict_layers"],
 ];
 
+/** The key that says a setting, by the name that the published releases give it. */
+export function keyOf(setting: string): string | undefined {
+  return KEYS.find(([name]) => name === setting)?.[1];
+}
+
 export function configJson({ settings, asides, dtype }: Pick<Described, "settings" | "asides" | "dtype">) {
   const config: Record<string, unknown> = {
     architectures: ["NemotronHForCausalLM"],

@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { IsologitError } from "../../core/errors.ts";
 import type { Asides, Config, Dialect, Rule, Structure } from "../define.ts";
-import { ASIDES, configJson } from "./hf-config.ts";
+import { ASIDES, configJson, keyOf } from "./hf-config.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "./roles.ts";
 
 const once = (name: string, role: string, also: readonly string[] = []): Rule => ({
@@ -259,4 +259,5 @@ export const hf: Dialect = {
   shards: (_, model) => uncut(model),
   cut: uncut,
   config: configJson,
+  keyOf,
 };

@@ -42,10 +42,10 @@ const expertDown = (name: string, also: readonly string[] = []): Use => ({
   eats: (d, { tp, shape }) => (tp % (d.moeFfn! / shape[1]!)) * shape[1]!,
 });
 
-/** [experts, rows, columns]: one expert after the other. */
-const stacked = (name: string, to: string): Use => ({
+/** The rows of one expert after the other. */
+const stacked = (name: string, to: string, size: Size): Use => ({
   name,
-  feeds: (_, { expert, shape }) => [{ to, at: 0, from: expert * shape[1]!, count: shape[1]! }],
+  feeds: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
 });
 
 /** A rank's slab: its share of each part, one after the other. */
@@ -168,8 +168,8 @@ export const megatron: Native = {
     ],
     moe: [
       ...shared.moe,
-      stacked("mlp.experts.experts.linear_fc1.weight", "expert.up"),
-      stacked("mlp.experts.experts.linear_fc2.weight", "expert.down"),
+      stacked("mlp.experts.experts.linear_fc1.weight", "expert.up", (d) => d.moeFfn!),
+      stacked("mlp.experts.experts.linear_fc2.weight", "expert.down", (d) => d.moeWidth!),
       expertUp("mlp.experts.experts.{expert}.linear_fc1.weight"),
       expertDown("mlp.experts.experts.{expert}.linear_fc2.weight"),
     ],

@@ -1,0 +1,193 @@
+/**
+ * Arrays of zarr version 2 as tensors: a folder each, `.zarray` beside raw chunks. Megatron wrote them so until
+ * early 2026, one chunk a shard, and spelt BF16 by its name; zarr itself would have said `<V2`.
+ * (zarr v2 specification: chunks are named by their index, and are full even where the array ends inside one.)
+ */
+import type { Piece, Tensor } from "../../src/core/checkpoint.ts";
+import { bytesOf, countOf, type DType, type Shape, stridesOf } from "../../src/core/dtype.ts";
+import { IsologitError, locate, type Place } from "../../src/core/errors.ts";
+import { readSmall, type Store } from "../../src/core/io.ts";
+import { isJsonObject, type Json, parseJsonObject } from "../../src/core/json.ts";
+
+const ARRAY = ".zarray";
+/** Some 200 bytes; attributes lie in a file of their own. */
+const MAX_ARRAY_BYTES = 64 * 1024;
+/** Shards of one tensor: at most one a rank. */
+const MAX_CHUNKS = 1_000_000;
+const MAX_RANK = 64;
+/** Arrays described at a time: enough to hide the distance to a Hub. */
+const ARRAYS_AT_ONCE = 16;
+
+/** Little-endian, as numpy spells types. */
+const DTYPES: ReadonlyMap<string, DType> = new Map<string, DType>(
+  Object.entries({
+    bfloat16: "BF16",
+    "<V2": "BF16",
+    "|V2": "BF16",
+    "<f2": "F16",
+    "<f4": "F32",
+    "<f8": "F64",
+    "|b1": "BOOL",
+    "|u1": "U8",
+    "|i1": "I8",
+    "<u2": "U16",
+    "<i2": "I16",
+    "<u4": "U32",
+    "<i4": "I32",
+    "<u8": "U64",
+    "<i8": "I64",
+  } as const),
+);
+
+interface Description {
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly chunks: Shape;
+  readonly separator: "." | "/";
+}
+
+/** Names of the arrays in `folder`: all that have a `.zarray`, but for the locks that Megatron left beside them. */
+export function zarrNames(paths: readonly string[], folder: string): string[] {
+  const end = `/${ARRAY}`;
+  return paths
+    .filter((path) => path.startsWith(folder) && path.endsWith(end))
+    .map((path) => path.slice(folder.length, -end.length))
+    .filter((name) => !name.endsWith(".sync"));
+}
+
+/**
+ * The arrays of a folder as tensors, one piece a chunk. Reads `.zarray` files only; every chunk must be there and of
+ * its full size.
+ *
+ * @param folder "" or a path in the store that ends with `/`
+ * @param wanted  names to read; default: all
+ * @throws HEADER_INVALID, DTYPE_UNKNOWN, UNSUPPORTED, TENSOR_MISSING, TRUNCATED, TRAILING_BYTES, LIMIT_EXCEEDED, SIZE_UNSAFE
+ */
+export async function readZarr(
+  store: Store,
+  folder: string,
+  wanted: (name: string) => boolean = () => true,
+): Promise<Tensor[]> {
+  const files = await store.list();
+  const sizes = new Map(files.map(({ path, size }) => [path, size]));
+  const names = zarrNames([...sizes.keys()], folder).filter(wanted);
+  const tensors: Tensor[] = [];
+  for (let i = 0; i < names.length; i += ARRAYS_AT_ONCE) {
+    const some = names.slice(i, i + ARRAYS_AT_ONCE);
+    const settled = await Promise.allSettled(some.map((name) => tensorOf(store, folder, name, sizes)));
+    for (const result of settled) {
+      if (result.status === "rejected") throw result.reason;
+      tensors.push(result.value);
+    }
+  }
+  return tensors;
+}
+
+async function tensorOf(
+  store: Store,
+  folder: string,
+  name: string,
+  sizes: ReadonlyMap<string, number>,
+): Promise<Tensor> {
+  const file = `${folder}${name}/${ARRAY}`;
+  const at = { file, tensor: name };
+  try {
+    const json = parseJsonObject(await readSmall(store, file, MAX_ARRAY_BYTES), {
+      code: "HEADER_INVALID",
+      file,
+    });
+    const array = descriptionOf(json, at);
+    return {
+      name,
+      dtype: array.dtype,
+      shape: array.shape,
+      pieces: piecesOf(array, `${folder}${name}/`, sizes, at),
+    };
+  } catch (error) {
+    throw locate(error, at);
+  }
+}
+
+function descriptionOf(json: Readonly<Record<string, Json>>, at: Place): Description {
+  if (json.zarr_format !== 2) {
+    throw new IsologitError(
+      "VERSION_UNSUPPORTED",
+      `zarr format ${JSON.stringify(json.zarr_format)}; 2 is read`,
+      at,
+    );
+  }
+  if (json.order !== "C") throw unsupported("order", json.order, "the order C", at);
+  if (json.filters !== undefined && json.filters !== null) {
+    throw unsupported("filters", json.filters, "no filter", at);
+  }
+  const { compressor } = json;
+  if (compressor !== undefined && compressor !== null) {
+    throw unsupported(
+      "compressor",
+      isJsonObject(compressor) ? compressor.id : compressor,
+      "no compressor",
+      at,
+    );
+  }
+  const separator = json.dimension_separator ?? ".";
+  if (separator !== "." && separator !== "/") throw invalid("dimension_separator", at);
+  const dtype = typeof json.dtype === "string" ? DTYPES.get(json.dtype) : undefined;
+  if (dtype === undefined)
+    throw new IsologitError("DTYPE_UNKNOWN", `dtype ${JSON.stringify(json.dtype)}`, at);
+  const shape = sizesOf(json.shape, "shape", at);
+  const chunks = sizesOf(json.chunks, "chunks", at);
+  if (chunks.length !== shape.length || chunks.includes(0)) throw invalid("chunks", at);
+  bytesOf(dtype, shape, at);
+  return { dtype, shape, chunks, separator };
+}
+
+function piecesOf(
+  { dtype, shape, chunks, separator }: Description,
+  folder: string,
+  sizes: ReadonlyMap<string, number>,
+  at: Place,
+): Piece[] {
+  const grid = shape.map((n, axis) => Math.ceil(n / chunks[axis]!));
+  const count = countOf(grid, at);
+  if (count > MAX_CHUNKS) {
+    throw new IsologitError("LIMIT_EXCEEDED", `${count} chunks; at most ${MAX_CHUNKS} are read`, at);
+  }
+  const full = bytesOf(dtype, chunks, at);
+  const steps = stridesOf(grid);
+  return Array.from({ length: count }, (_, i) => {
+    const index = grid.map((n, axis) => Math.floor(i / steps[axis]!) % n);
+    const file = folder + (index.length === 0 ? "0" : index.join(separator));
+    const size = sizes.get(file);
+    if (size === undefined) {
+      // zarr would fill it with a value that .zarray names; weights have no such parts
+      throw new IsologitError("TENSOR_MISSING", "a chunk of the array is not there", { ...at, file });
+    }
+    if (size !== full) {
+      const code = size < full ? "TRUNCATED" : "TRAILING_BYTES";
+      throw new IsologitError(code, `the chunk has ${size} bytes, expected ${full}`, { ...at, file });
+    }
+    const origin = index.map((n, axis) => n * chunks[axis]!);
+    const box = origin.map((from, axis) => Math.min(chunks[axis]!, shape[axis]! - from));
+    const cut = box.some((n, axis) => n !== chunks[axis]);
+    return { file, offset: 0, origin, shape: box, ...(cut && { strides: stridesOf(chunks) }) };
+  });
+}
+
+function sizesOf(value: Json | undefined, field: string, at: Place): Shape {
+  if (!Array.isArray(value) || value.length > MAX_RANK) throw invalid(field, at);
+  if (!value.every((n): n is number => typeof n === "number" && Number.isSafeInteger(n) && n >= 0)) {
+    throw invalid(field, at);
+  }
+  return value;
+}
+
+function invalid(field: string, at: Place): IsologitError {
+  return new IsologitError("HEADER_INVALID", `${field} is not as zarr version 2 wants it`, at);
+}
+
+function unsupported(field: string, found: Json | undefined, wanted: string, at: Place): IsologitError {
+  const message = `${field} is ${JSON.stringify(found)}; ${wanted} is read, as Megatron writes`;
+  return new IsologitError("UNSUPPORTED", message, at, {
+    next: "write the checkpoint again without it, or as torch_dist",
+  });
+}

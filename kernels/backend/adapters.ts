@@ -1,0 +1,61 @@
+/** The GPUs of this machine, by name, and one line on why there is none. */
+import { type Dawn, dawnIsInstalled, instanceFor, loadDawn } from "./dawn.ts";
+import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "./vulkan.ts";
+
+export interface Adapter {
+  /** as its driver calls it: "NVIDIA H100 80GB HBM3" */
+  readonly name: string;
+  /** with its version, where known */
+  readonly driver: string | null;
+  /** true when a processor does the work */
+  readonly software: boolean;
+  readonly dawn: Dawn;
+}
+
+export interface Adapters {
+  /** the fastest first, as far as Dawn knows */
+  readonly found: readonly Adapter[];
+  /** why there is none */
+  readonly reason: string | null;
+}
+
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|warp/i;
+/** The name of no adapter: asked for it, Dawn answers with the names of all there are. */
+const NOBODY = "<none>";
+
+/** Asks Dawn; where a Vulkan loader or driver is plainly missing, it is not even loaded, and prints no complaint. */
+export async function findAdapters(machine: Machine = thisMachine): Promise<Adapters> {
+  const none = (reason: string): Adapters => ({ found: [], reason });
+  if (!dawnIsInstalled()) return none("the optional npm package webgpu is not installed");
+  const missing = noVulkan(machine);
+  if (missing !== null) return none(missing);
+  let dawn: Dawn;
+  try {
+    dawn = await loadDawn();
+  } catch (error) {
+    return none(`the npm package webgpu does not load here: ${String(error).split("\n")[0]}`);
+  }
+  const found: Adapter[] = [];
+  for (const name of await namesOf(dawn)) {
+    const adapter = await requestAdapter(dawn, name);
+    if (adapter === null) continue;
+    const { description, isFallbackAdapter } = adapter.info;
+    const software = isFallbackAdapter || SOFTWARE.test(`${name} ${description}`);
+    found.push({ name, driver: description || null, software, dawn });
+  }
+  return found.length === 0 ? none(noVulkanAdapter(machine)) : { found, reason: null };
+}
+
+/** Never `forceFallbackAdapter`: where there is no such adapter, Dawn would crash rather than answer. */
+export function requestAdapter(dawn: Dawn, name: string): Promise<GPUAdapter | null> {
+  return instanceFor(dawn, name).requestAdapter({ powerPreference: "high-performance" });
+}
+
+async function namesOf(dawn: Dawn): Promise<readonly string[]> {
+  try {
+    await requestAdapter(dawn, NOBODY);
+    return []; // without any adapter there is nothing to choose from, and no complaint
+  } catch (error) {
+    return [...new Set([...String(error).matchAll(/name: '(.+)'$/gm)].map((match) => match[1]!))];
+  }
+}

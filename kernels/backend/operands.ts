@@ -1,0 +1,19 @@
+/** Whether a kernel is given what it asks for: a kernel itself believes its numbers. */
+import { widthOf } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import type { Kernel, Region } from "../define.ts";
+
+/** @throws INTERNAL */
+export function checkOperands<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): void {
+  const operands = [...kernel.inputs(p), kernel.output(p)];
+  const regions = [...inputs, output];
+  if (regions.length !== operands.length)
+    throw misuse(kernel.id, `${operands.length} operands`, regions.length);
+  operands.forEach(({ name, length, dtype }, i) => {
+    const bytes = length * widthOf(dtype);
+    if (regions[i]!.bytes < bytes) throw misuse(kernel.id, `${bytes} bytes of ${name}`, regions[i]!.bytes);
+  });
+}
+
+const misuse = (id: string, wanted: string, got: number): IsologitError =>
+  new IsologitError("INTERNAL", `${id} wants ${wanted}, was given ${got}`);

@@ -1,0 +1,89 @@
+/** What Vulkan needs on Linux, looked at without loading any driver: a loader library, and a file that names a driver. */
+import { existsSync, readdirSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+/** What is asked of a machine; tests answer in its place. */
+export interface Machine {
+  readonly platform: NodeJS.Platform;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** can the dynamic loader find this library? */
+  loads(library: string): boolean;
+  exists(path: string): boolean;
+  /** names in a folder; none where it is missing */
+  list(folder: string): readonly string[];
+}
+
+export const thisMachine: Machine = {
+  platform: process.platform,
+  env: process.env,
+  loads(library) {
+    try {
+      process.dlopen({ exports: {} }, library);
+    } catch (error) {
+      // It is no module of Node's, and is said to be none once it was found and loaded.
+      return String(error).includes("did not self-register");
+    }
+    return true;
+  },
+  exists: existsSync,
+  list(folder) {
+    try {
+      return readdirSync(folder);
+    } catch {
+      return [];
+    }
+  },
+};
+
+const LOADER = "libvulkan.so.1";
+const NVIDIA_DRIVER = "libGLX_nvidia.so.0";
+
+/** Why Vulkan cannot work here; null where it may, or where Dawn uses something else. */
+export function noVulkan(machine: Machine): string | null {
+  if (machine.platform !== "linux") return null;
+  if (!machine.loads(LOADER)) return `the Vulkan loader ${LOADER} is not installed`;
+  if (driverFiles(machine).length > 0) return null;
+  return lacksGraphics(machine) ?? "no Vulkan driver file (icd.d/*.json) is installed";
+}
+
+/** Why no adapter came forth although nothing is plainly missing. */
+export function noVulkanAdapter(machine: Machine): string {
+  if (machine.platform !== "linux") return "Dawn finds no GPU that it can use";
+  const files = driverFiles(machine).join(", ");
+  return lacksGraphics(machine) ?? `the Vulkan drivers named by ${files} offer no GPU that Dawn can use`;
+}
+
+/** A container is given an NVIDIA device, but its libraries only for computing unless it asks for more. */
+function lacksGraphics(machine: Machine): string | null {
+  const device = ["/dev/nvidiactl", "/proc/driver/nvidia/version"].some((path) => machine.exists(path));
+  if (!device || machine.loads(NVIDIA_DRIVER)) return null;
+  return (
+    `an NVIDIA GPU is here, but its Vulkan library ${NVIDIA_DRIVER} is not: ` +
+    "a container needs NVIDIA_DRIVER_CAPABILITIES=all, or graphics among them"
+  );
+}
+
+/** The driver files that the Vulkan loader would read, in its own search order. */
+function driverFiles({ env, list, exists }: Machine): readonly string[] {
+  const told = env.VK_DRIVER_FILES || env.VK_ICD_FILENAMES;
+  if (told) return told.split(":").filter((file) => file !== "" && exists(file));
+  const paths = (variable: string, otherwise: string) => (env[variable] || otherwise).split(":");
+  const added = (env.VK_ADD_DRIVER_FILES ?? "").split(":").filter((file) => file !== "" && exists(file));
+  const folders = [
+    ...paths("XDG_CONFIG_HOME", join(homedir(), ".config")),
+    ...paths("XDG_CONFIG_DIRS", "/etc/xdg"),
+    "/usr/local/etc",
+    "/etc",
+    ...paths("XDG_DATA_HOME", join(homedir(), ".local/share")),
+    ...paths("XDG_DATA_DIRS", "/usr/local/share:/usr/share"),
+  ].map((folder) => join(folder, "vulkan/icd.d"));
+  return [
+    ...added,
+    ...folders.flatMap((folder) =>
+      list(folder)
+        .filter((name) => name.endsWith(".json"))
+        .map((name) => join(folder, name)),
+    ),
+  ];
+}

@@ -1,0 +1,120 @@
+/**
+ * The buffers that both processors see: a few into which a host writes while the GPU computes, and a few out of which
+ * it reads. They grow to the largest transfer, and no further.
+ */
+import type { Dawn } from "./dawn.ts";
+import type { Commands } from "./webgpu-commands.ts";
+
+export interface Staging {
+  /** Lets `fill` write, then queues the copy to `target`. Waits while all buffers are still being copied from. */
+  upload(target: GPUBuffer, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
+  /** Resolves when no `fill` is under way: the memory that one writes to must not go before. */
+  filled(): Promise<void>;
+  /** A copy of the first `bytes`, as they are once all that was queued before is done. */
+  download(source: GPUBuffer, bytes: number): Promise<ArrayBuffer>;
+}
+
+interface Slot {
+  readonly buffer: GPUBuffer;
+  /** "free" is mapped and nobody's; "queued" is the GPU's until it is mapped again */
+  state: "free" | "filling" | "queued";
+  /** settles when it is free again */
+  freed: Promise<void>;
+}
+
+/** One is filled, one waits, one is copied from; a fill within a fill takes a fourth. */
+const SLOTS = 4;
+const LEAST_BYTES = 1 << 20;
+/** Copies are of whole words. */
+const words = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
+
+export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands: Commands): Staging {
+  const slots: Slot[] = [];
+  const readers: GPUBuffer[] = [];
+  const fills = new Set<Promise<void>>();
+
+  const create = (bytes: number): Slot => {
+    const size = Math.max(LEAST_BYTES, bytes);
+    const buffer = device.createBuffer({
+      size,
+      usage: usage.MAP_WRITE | usage.COPY_SRC,
+      mappedAtCreation: true,
+    });
+    const slot: Slot = { buffer, state: "filling", freed: Promise.resolve() };
+    slots.push(slot);
+    return slot;
+  };
+
+  const takeSlot = async (bytes: number): Promise<Slot> => {
+    for (;;) {
+      const free = slots
+        .filter(({ state }) => state === "free")
+        .sort((a, b) => a.buffer.size - b.buffer.size);
+      const fitting = free.find(({ buffer }) => buffer.size >= bytes);
+      if (fitting !== undefined) {
+        fitting.state = "filling";
+        return fitting;
+      }
+      const queued = slots.filter(({ state }) => state === "queued");
+      if (slots.length < SLOTS || free.length > 0 || queued.length === 0) {
+        if (slots.length >= SLOTS && free.length > 0) {
+          free[0]!.buffer.destroy();
+          slots.splice(slots.indexOf(free[0]!), 1);
+        }
+        return create(bytes);
+      }
+      await Promise.race(queued.map(({ freed }) => freed));
+    }
+  };
+
+  return {
+    async upload(target, bytes, fill) {
+      const size = words(bytes);
+      const slot = await takeSlot(size);
+      const range = slot.buffer.getMappedRange();
+      const done = (async () => fill(new Uint8Array(range, 0, bytes)))();
+      fills.add(done);
+      try {
+        await done;
+      } catch (error) {
+        slots.splice(slots.indexOf(slot), 1);
+        slot.buffer.destroy();
+        throw error;
+      } finally {
+        fills.delete(done);
+      }
+      slot.buffer.unmap();
+      commands.copy(slot.buffer, target, size);
+      commands.submit();
+      slot.state = "queued";
+      slot.freed = slot.buffer.mapAsync(mode.WRITE).then(
+        () => {
+          slot.state = "free";
+        },
+        () => {
+          slots.splice(slots.indexOf(slot), 1); // the device is gone, which others will tell
+        },
+      );
+    },
+
+    async filled() {
+      await Promise.allSettled(fills);
+    },
+
+    async download(source, bytes) {
+      const at = readers.findIndex((buffer) => buffer.size >= bytes);
+      const reader =
+        at >= 0
+          ? readers.splice(at, 1)[0]!
+          : device.createBuffer({ size: words(bytes), usage: usage.MAP_READ | usage.COPY_DST });
+      commands.copy(source, reader, words(bytes));
+      commands.submit();
+      await commands.proved(reader.mapAsync(mode.READ, 0, words(bytes)));
+      const copy = reader.getMappedRange(0, words(bytes)).slice(0, bytes);
+      reader.unmap();
+      readers.push(reader);
+      if (readers.length > SLOTS) readers.shift()!.destroy();
+      return copy;
+    },
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * The WebGPU backend: kernels on a GPU through Dawn. Runs are recorded and submitted in batches, uploads go through a
+ * few buffers while the GPU computes, and pipelines are made once for each text of a shader.
+ *
+ * Besides the regions it is asked for, it takes at most four upload and four read-back buffers of the largest transfer.
+ */
+import { widthOf } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import type { Backend, Kernel, Pass, Region } from "../define.ts";
+import { numbersOf, shaderOf } from "../wgsl/shader.ts";
+import { type Adapter, requestAdapter } from "./adapters.ts";
+import { checkOperands } from "./operands.ts";
+import { createBuffers } from "./webgpu-buffers.ts";
+import { createCommands } from "./webgpu-commands.ts";
+import { createPipelines } from "./webgpu-pipelines.ts";
+import { createStaging } from "./webgpu-staging.ts";
+
+interface GpuRegion extends Region {
+  readonly buffer: GPUBuffer;
+}
+
+/** @throws GPU_LOST where the adapter gives no device */
+export async function openDevice({ dawn, name }: Adapter): Promise<GPUDevice> {
+  const adapter = await requestAdapter(dawn, name);
+  if (adapter === null) throw new IsologitError("GPU_LOST", `the GPU ${name} went away`);
+  const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
+  try {
+    return await adapter.requestDevice({ requiredLimits: { maxStorageBufferBindingSize, maxBufferSize } });
+  } catch (cause) {
+    throw new IsologitError("GPU_LOST", `the GPU ${name} cannot be opened: ${String(cause)}`, {}, { cause });
+  }
+}
+
+/**
+ * @param device      one of `adapter`'s, which the backend then owns
+ * @param memoryBytes ceiling for all regions and scratch together
+ */
+export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryBytes: number): Backend {
+  const { dawn } = adapter;
+  const commands = createCommands(device, dawn);
+  const { STORAGE, COPY_SRC, COPY_DST } = dawn.usage;
+  const buffers = createBuffers(device, STORAGE | COPY_SRC | COPY_DST, memoryBytes, commands.submit);
+  const staging = createStaging(device, dawn, commands);
+  const pipelineOf = createPipelines(device);
+
+  /** What is both read and written is read from a copy: a shader may bind a buffer in one way only. */
+  const record = <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
+    const borrowed: GPUBuffer[] = [];
+    const borrow = (bytes: number) => {
+      const buffer = buffers.take(bytes);
+      borrowed.push(buffer);
+      return buffer;
+    };
+    const target = bufferOf(output);
+    const byName = new Map<string, GPUBuffer>([[kernel.output(p).name, target]]);
+    kernel.inputs(p).forEach(({ name, length, dtype }, i) => {
+      let source = bufferOf(inputs[i]!);
+      if (source === target) {
+        const bytes = Math.ceil((length * widthOf(dtype)) / 4) * 4;
+        source = borrow(bytes);
+        commands.copy(target, source, bytes);
+      }
+      byName.set(name, source);
+    });
+    for (const [name, bytes] of Object.entries(kernel.wgsl.scratch?.(p) ?? {}))
+      byName.set(name, borrow(bytes));
+    for (const pass of kernel.wgsl.passes(p)) dispatch(kernel.id, pass, byName);
+    for (const buffer of borrowed) buffers.give(buffer);
+  };
+
+  const dispatch = (kernel: string, pass: Pass, byName: ReadonlyMap<string, GPUBuffer>) => {
+    const most = device.limits.maxComputeWorkgroupsPerDimension;
+    if (pass.workgroups.some((count) => count > most)) {
+      const message = `${kernel} would need ${Math.max(...pass.workgroups)} workgroups; this GPU takes ${most}`;
+      throw new IsologitError(
+        "PLAN_MEMORY",
+        message,
+        {},
+        { next: "give fewer --tokens, or use --backend wasm" },
+      );
+    }
+    const names = [...Object.keys(pass.reads), ...Object.keys(pass.writes)];
+    commands.dispatch({
+      ...pipelineOf(shaderOf(pass), Object.keys(pass.reads).length, Object.keys(pass.writes).length),
+      buffers: names.map((name) => byName.get(name)!),
+      numbers: numbersOf(pass),
+      workgroups: pass.workgroups,
+    });
+  };
+
+  return {
+    id: "webgpu",
+    device: deviceName(adapter),
+    allocate: (bytes): GpuRegion => ({ bytes, buffer: buffers.take(bytes) }),
+    release: (region) => buffers.give(bufferOf(region)),
+
+    async upload(region, bytes, fill) {
+      if (bytes > region.bytes) throw new IsologitError("INTERNAL", `${bytes} bytes for ${region.bytes}`);
+      await staging.upload(bufferOf(region), bytes, fill);
+      await commands.pace();
+    },
+
+    async run(kernel, p, inputs, output) {
+      checkOperands(kernel, p, inputs, output);
+      record(kernel, p, inputs, output);
+      await commands.pace();
+    },
+
+    async view(region, length) {
+      return new Float32Array(await staging.download(bufferOf(region), 4 * length));
+    },
+
+    async [Symbol.asyncDispose]() {
+      await staging.filled();
+      commands.close();
+    },
+  };
+}
+
+/** "NVIDIA H100 80GB HBM3, NVIDIA 550.54", as reports name it. */
+export function deviceName({ name, driver, software }: Adapter): string {
+  return [name, ...(driver === null ? [] : [driver]), ...(software ? ["software"] : [])].join(", ");
+}
+
+const bufferOf = (region: Region): GPUBuffer => (region as GpuRegion).buffer; // regions are made by `allocate`

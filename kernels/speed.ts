@@ -1,0 +1,43 @@
+/** How fast a kernel runs on a backend: a figure for a person to read, never a test. */
+import { widthOf } from "../src/core/dtype.ts";
+import type { Backend, Kernel } from "./define.ts";
+
+export interface Speed {
+  /** of the work that the kernel's `pace` names */
+  readonly value: number;
+  readonly unit: "GFLOP/s" | "GB/s";
+}
+
+/** Long beside the time it takes to start a run and to see its end. */
+const LEAST_SECONDS = 0.2;
+/** Beside which the time to compile is small. */
+const VERY_LONG = 20 * LEAST_SECONDS;
+
+/** Twice as many runs each time, until they take long enough; the first, which compiles, only where it takes very long. */
+export async function speedOf<P>(backend: Backend, kernel: Kernel<P>): Promise<Speed> {
+  const { p, work, unit } = kernel.pace;
+  const operands = [...kernel.inputs(p), kernel.output(p)];
+  const regions = [];
+  for (const { length, dtype } of operands) {
+    const bytes = length * widthOf(dtype);
+    const region = backend.allocate(bytes);
+    await backend.upload(region, bytes, (view) => void view.fill(0x3c)); // a small positive number of every dtype
+    regions.push(region);
+  }
+  const [inputs, output] = [regions.slice(0, -1), regions.at(-1)!];
+  const secondsOf = async (runs: number) => {
+    const started = performance.now();
+    for (let run = 0; run < runs; run++) await backend.run(kernel, p, inputs, output);
+    await backend.view(output, 1);
+    return (performance.now() - started) / 1000;
+  };
+  let runs = 1;
+  let seconds = await secondsOf(runs);
+  if (seconds < VERY_LONG) seconds = await secondsOf(runs);
+  while (seconds < LEAST_SECONDS) {
+    runs *= 2;
+    seconds = await secondsOf(runs);
+  }
+  for (const region of regions) backend.release(region);
+  return { value: (runs * work) / seconds / 1e9, unit };
+}

@@ -1,0 +1,97 @@
+/**
+ * Causal attention, 16 queries of one head a workgroup: keys come in tiles of 16 through workgroup memory, each query
+ * keeps the largest score so far and rescales what it has when a larger one turns up. No score outlives its tile.
+ */
+import type { AttentionParams } from "../attention.ts";
+import { ROUNDING, type WgslForm } from "../define.ts";
+import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
+import { quads } from "./quads.ts";
+
+const TILE = 16;
+
+/**
+ * Thread (query, lane): the score of its query with the tile's key `lane`, then elements lane, lane + 16, ... of the
+ * mixture. `dim` is in the text, since the size of what a thread keeps follows from it.
+ */
+const codeOf = (dim: number, aligned: boolean): string => `
+${quads("q4", "q", aligned).code}
+${quads("k4", "k", aligned).code}
+${EXP_WGSL}
+const DIM = ${dim}u;
+const QUADS = ${Math.ceil(dim / 4)}u;
+const OWN = ${Math.ceil(dim / TILE)}u;
+var<workgroup> keys: array<vec4f, ${TILE * Math.ceil(dim / 4)}>;
+var<workgroup> scores: array<f32, ${TILE * TILE}>;
+var<workgroup> shares: array<f32, ${TILE * TILE}>;
+
+@compute @workgroup_size(${TILE * TILE})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
+  let head = group.x;
+  let kvHead = head / (p.heads / p.kvHeads);
+  let first = group.y * ${TILE}u;
+  let lane = index % ${TILE}u;
+  let line = index - lane;
+  let query = first + index / ${TILE}u;
+  let mine = (min(query, p.tokens - 1u) * p.heads + head) * DIM;
+  var peak = -3.0e38;
+  var sum = 0.0;
+  var mix: array<f32, OWN>;
+  let end = min(first + ${TILE}u, p.tokens);
+  for (var tile = 0u; tile < end; tile += ${TILE}u) {
+    for (var i = index; i < ${TILE}u * QUADS; i += ${TILE * TILE}u) {
+      let key = min(tile + i % ${TILE}u, p.tokens - 1u);
+      let j = 4u * (i / ${TILE}u);
+      keys[i] = k4((key * p.kvHeads + kvHead) * DIM + j, DIM - j);
+    }
+    workgroupBarrier();
+    var score = 0.0;
+    for (var j = 0u; j < QUADS; j++) { score += dot(q4(mine + 4u * j, DIM - 4u * j), keys[j * ${TILE}u + lane]); }
+    scores[index] = score * p.scale;
+    workgroupBarrier();
+    let seen = min(${TILE}u, query + 1u - tile);
+    var best = peak;
+    for (var j = 0u; j < seen; j++) { best = max(best, scores[line + j]); }
+    shares[index] = expOf(scores[index] - best);
+    workgroupBarrier();
+    let keep = expOf(peak - best);
+    peak = best;
+    sum *= keep;
+    for (var d = 0u; d < OWN; d++) { mix[d] *= keep; }
+    for (var j = 0u; j < seen; j++) {
+      let share = shares[line + j];
+      sum += share;
+      let value = ((tile + j) * p.kvHeads + kvHead) * DIM + lane;
+      for (var d = 0u; d < OWN; d++) { mix[d] += share * v[value + ${TILE}u * d]; }
+    }
+  }
+  if (query < p.tokens) {
+    for (var d = 0u; d < OWN; d++) {
+      let i = lane + ${TILE}u * d;
+      if (i < DIM) { out[mine + i] = mix[d] / sum; }
+    }
+  }
+}`;
+
+export const attentionWgsl: WgslForm<AttentionParams> = {
+  passes({ tokens, heads, kvHeads, dim }) {
+    const aligned = dim % 4 === 0;
+    return [
+      {
+        reads: { q: quads("q4", "q", aligned).type, k: quads("k4", "k", aligned).type, v: "f32" },
+        writes: { out: "f32" },
+        u32: { tokens, heads, kvHeads },
+        f32: { scale: 1 / Math.sqrt(dim) },
+        code: codeOf(dim, aligned),
+        workgroups: [heads, Math.ceil(tokens / TILE), 1],
+      },
+    ];
+  },
+  // As `attention.bound`, with what a tile's rescaling adds: a difference, an exp and a product, on both sums.
+  bound: ({ tokens, dim }) =>
+    (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
+      tokens +
+      2 * (EXP + 2) * Math.ceil(tokens / TILE) +
+      EXP +
+      DIVISION) *
+    ROUNDING,
+};

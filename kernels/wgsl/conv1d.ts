@@ -1,0 +1,28 @@
+/** The short convolution: a thread an output, channels side by side. */
+import type { Conv1dParams } from "../conv1d.ts";
+import { ROUNDING, type WgslForm } from "../define.ts";
+import { SILU, SILU_WGSL } from "./elementary.ts";
+import { eachElement, perElement } from "./shader.ts";
+
+const CODE = `${SILU_WGSL}
+${eachElement(`
+  let t = i / p.width;
+  let c = i % p.width;
+  var sum = bias[c];
+  for (var lag = 0u; lag < min(p.kernel, t + 1u); lag++) {
+    sum += taps[c * p.kernel + p.kernel - 1u - lag] * x[i - lag * p.width];
+  }
+  out[i] = siluOf(sum);`)}`;
+
+export const conv1dWgsl: WgslForm<Conv1dParams> = {
+  passes: ({ tokens, width, kernel }) => [
+    {
+      reads: { x: "f32", taps: "f32", bias: "f32" },
+      writes: { out: "f32" },
+      u32: { count: tokens * width, width, kernel },
+      code: CODE,
+      workgroups: perElement(tokens * width),
+    },
+  ],
+  bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + SILU) * ROUNDING,
+};

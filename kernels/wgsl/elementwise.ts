@@ -1,0 +1,52 @@
+/** The kernels that make each element from its like: add, relu2, widen. */
+import type { AddParams } from "../add.ts";
+import type { WgslForm } from "../define.ts";
+import type { Relu2Params } from "../relu2.ts";
+import type { WidenParams } from "../widen.ts";
+import { storedAs } from "./decode.ts";
+import { eachElement, perElement } from "./shader.ts";
+
+export const addWgsl: WgslForm<AddParams> = {
+  passes: ({ count }) => [
+    {
+      reads: { a: "f32", b: "f32" },
+      writes: { out: "f32" },
+      u32: { count },
+      code: eachElement("out[i] = a[i] + b[i];"),
+      workgroups: perElement(count),
+    },
+  ],
+};
+
+/** A NaN is not below zero, and stays one. */
+export const relu2Wgsl: WgslForm<Relu2Params> = {
+  passes: ({ count }) => [
+    {
+      reads: { x: "f32" },
+      writes: { y: "f32" },
+      u32: { count },
+      code: eachElement("y[i] = select(x[i] * x[i], 0.0, x[i] < 0.0);"),
+      workgroups: perElement(count),
+    },
+  ],
+};
+
+/** Written as bits: a float store may flush a subnormal, and so may the product. */
+export const widenWgsl: WgslForm<WidenParams> = {
+  passes({ count, dtype, scale }) {
+    const { type, code } = storedAs(dtype, "x", false);
+    const body = `
+  let bits = bitsOf(vec4u(codeAt(i))).x;
+  y[i] = select(bitcast<u32>(bitcast<f32>(bits) * p.scale), bits, p.scale == 1.0);`;
+    return [
+      {
+        reads: { x: type },
+        writes: { y: "u32" },
+        u32: { count },
+        f32: { scale },
+        code: `${code}\n${eachElement(body)}`,
+        workgroups: perElement(count),
+      },
+    ];
+  },
+};

@@ -1,0 +1,21 @@
+/** Four neighbouring floats of an array at a time, zeros beyond an end. */
+
+/**
+ * The element type to bind `array` with, and WGSL for `name(at, left)`: floats [at, at + 4), of which only the first
+ * `left` are there.
+ *
+ * @param aligned `at` and `left` are always multiples of four
+ */
+export function quads(name: string, array: string, aligned: boolean): { type: string; code: string } {
+  if (aligned) {
+    return { type: "vec4f", code: `fn ${name}(at: u32, left: u32) -> vec4f { return ${array}[at >> 2u]; }` };
+  }
+  return {
+    type: "f32",
+    code: `
+fn ${name}(at: u32, left: u32) -> vec4f {
+  let four = vec4f(${array}[at], ${array}[at + 1u], ${array}[at + 2u], ${array}[at + 3u]);
+  return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) < vec4u(left));
+}`,
+  };
+}

@@ -1,0 +1,127 @@
+/** The mixture-of-experts kernels: what a router scores, chooses and weighs, and rows dealt out by it. */
+import { ROUNDING, type WgslForm } from "../define.ts";
+import type { MixParams } from "../mix.ts";
+import type { RouterChooseParams } from "../router-choose.ts";
+import type { RouterScoreParams } from "../router-score.ts";
+import type { RouterWeighParams } from "../router-weigh.ts";
+import { DIVISION, IS_NAN_WGSL, SIGMOID, SIGMOID_WGSL } from "./elementary.ts";
+import { eachElement, perElement } from "./shader.ts";
+
+export const routerScoreWgsl: WgslForm<RouterScoreParams> = {
+  passes: ({ tokens, experts }) => [
+    {
+      reads: { logits: "f32", correction: "f32" },
+      writes: { scores: "f32" },
+      u32: { count: tokens * experts, experts },
+      code: `${SIGMOID_WGSL}\n${eachElement("scores[i] = sigmoidOf(logits[i]) + correction[i % p.experts];")}`,
+      workgroups: perElement(tokens * experts),
+    },
+  ],
+  bound: () => (2 * SIGMOID + 1) * ROUNDING,
+};
+
+/**
+ * A thread a token. The best is looked for topK times, each time behind the last one found; what is no worse than the
+ * last of all is chosen, in the order of the experts. No score comes near the stand-ins for "above" and "below all".
+ */
+const choose = (groups: number): string => `${IS_NAN_WGSL}
+const GROUPS = ${groups}u;
+fn rankOf(score: f32) -> f32 { return select(score, 1e38, isNaN(score)); }
+${eachElement(`
+  let row = i * p.experts;
+  let size = p.experts / GROUPS;
+  var worth: array<f32, GROUPS>;
+  for (var g = 0u; g < GROUPS; g++) {
+    var first = -1e38;
+    var second = -1e38;
+    for (var e = g * size; e < (g + 1u) * size; e++) {
+      let rank = rankOf(scores[row + e]);
+      second = max(second, min(first, rank));
+      first = max(first, rank);
+    }
+    worth[g] = first + second;
+  }
+  var kept: array<bool, GROUPS>;
+  for (var g = 0u; g < GROUPS; g++) {
+    var better = 0u;
+    for (var o = 0u; o < GROUPS; o++) {
+      if (worth[o] > worth[g] || (worth[o] == worth[g] && o < g)) { better++; }
+    }
+    kept[g] = better < p.topGroups;
+  }
+  var last = 2e38;
+  var lastExpert = 0u;
+  for (var k = 0u; k < p.topK; k++) {
+    var best = -2e38;
+    var bestExpert = 0u;
+    for (var e = 0u; e < p.experts; e++) {
+      let rank = rankOf(scores[row + e]);
+      let behind = rank < last || (rank == last && e > lastExpert);
+      if (kept[e / size] && behind && rank > best) {
+        best = rank;
+        bestExpert = e;
+      }
+    }
+    last = best;
+    lastExpert = bestExpert;
+  }
+  var found = 0u;
+  for (var e = 0u; e < p.experts; e++) {
+    let rank = rankOf(scores[row + e]);
+    if (kept[e / size] && (rank > last || (rank == last && e <= lastExpert))) {
+      chosen[i * p.topK + found] = f32(e);
+      found++;
+    }
+  }`)}`;
+
+export const routerChooseWgsl: WgslForm<RouterChooseParams> = {
+  passes: ({ tokens, experts, topK, groups, topGroups }) => [
+    {
+      reads: { scores: "f32" },
+      writes: { chosen: "f32" },
+      u32: { count: tokens, experts, topK, topGroups },
+      code: choose(groups),
+      workgroups: perElement(tokens),
+    },
+  ],
+};
+
+const WEIGH = `${SIGMOID_WGSL}
+fn scoreOf(t: u32, k: u32) -> f32 { return sigmoidOf(logits[t * p.experts + u32(chosen[t * p.topK + k])]); }
+${eachElement(`
+  var sum = 1.0;
+  if (p.normalise == 1u) {
+    sum = 1e-20;
+    for (var k = 0u; k < p.topK; k++) { sum += scoreOf(i, k); }
+  }
+  for (var k = 0u; k < p.topK; k++) { weights[i * p.topK + k] = p.scale * (scoreOf(i, k) / sum); }`)}`;
+
+export const routerWeighWgsl: WgslForm<RouterWeighParams> = {
+  passes: ({ tokens, experts, topK, normalise, scale }) => [
+    {
+      reads: { logits: "f32", chosen: "f32" },
+      writes: { weights: "f32" },
+      u32: { count: tokens, experts, topK, normalise: normalise ? 1 : 0 },
+      f32: { scale },
+      code: WEIGH,
+      workgroups: perElement(tokens),
+    },
+  ],
+  bound: ({ topK }) => (2 * SIGMOID + topK + DIVISION + 1) * ROUNDING,
+};
+
+export const mixWgsl: WgslForm<MixParams> = {
+  passes: ({ rows, terms, width }) => [
+    {
+      reads: { x: "f32", source: "f32", weight: "f32" },
+      writes: { out: "f32" },
+      u32: { count: rows * width, terms, width },
+      code: eachElement(`
+  let first = i / p.width * p.terms;
+  var sum = 0.0;
+  for (var j = first; j < first + p.terms; j++) { sum += weight[j] * x[u32(source[j]) * p.width + i % p.width]; }
+  out[i] = sum;`),
+      workgroups: perElement(rows * width),
+    },
+  ],
+};

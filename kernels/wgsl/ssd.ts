@@ -1,0 +1,276 @@
+/**
+ * The Mamba-2 scan in two forms. Short prompts: the recurrence, a thread a row of a head's state, which it keeps in
+ * registers. Long ones: by chunks (the SSD form), in which tokens of a chunk meet as in attention, and only the state
+ * goes on from chunk to chunk.
+ *
+ * Decays over a span of tokens are running products of the tokens' own, never exp of a difference of sums: those cancel,
+ * and lose every digit where one delta is large.
+ */
+
+import type { Pass } from "../define.ts";
+import { ROUNDING, type WgslForm } from "../define.ts";
+import type { SsdParams } from "../ssd.ts";
+import { SOFTPLUS, SOFTPLUS_WGSL } from "./elementary.ts";
+
+const CHUNK = 64;
+/** From here on chunks are used. */
+export const LONG = 2 * CHUNK;
+/** threads of a workgroup, each a row of the state in the recurrence, a token in the chunked form */
+const THREADS = 64;
+/** rows of the state that a workgroup of the chunked form carries along */
+const ROWS = 16;
+/** tokens s whose products C_t . B_s a thread makes at once */
+const PAIRS = 4;
+
+const uniformsOf = ({ tokens, heads, headDim, groups, dtMin, dtMax }: SsdParams) => ({
+  u32: { tokens, heads, headDim, groups },
+  f32: { dtMin, dtMax: Math.min(dtMax, 3.4e38) }, // devices may take an infinity for impossible
+});
+
+/** A NaN is beyond no limit, and stays one. */
+const DELTA = `${SOFTPLUS_WGSL}
+fn deltaOf(raw: f32) -> f32 {
+  let delta = softplusOf(raw);
+  return select(select(delta, p.dtMin, delta < p.dtMin), p.dtMax, delta > p.dtMax);
+}`;
+
+/** Four neighbours of a stream's state from element `at` on, zeros beyond \`STATE\`. */
+const quadOf = (name: string, array: string): string => `
+fn ${name}(token: u32, group: u32, quad: u32) -> vec4f {
+  let at = (token * p.groups + group) * STATE + 4u * quad;
+  let four = vec4f(${[0, 1, 2, 3].map((i) => `${array}[at + ${i}u]`).join(", ")});
+  return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) + 4u * quad < vec4u(STATE));
+}`;
+
+const stateOf = (state: number): string => `
+const STATE = ${state}u;
+const QUADS = ${Math.ceil(state / 4)}u;`;
+
+const recurrence = (state: number): string => `
+${stateOf(state)}
+${DELTA}
+${quadOf("b4", "B")}
+${quadOf("c4", "C")}
+var<workgroup> bs: array<vec4f, QUADS>;
+var<workgroup> cs: array<vec4f, QUADS>;
+
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let head = workgroup.x;
+  let group = head / (p.heads / p.groups);
+  let row = workgroup.y * ${THREADS}u + lane;
+  let a = expOf(A_log[head]);
+  var s: array<vec4f, QUADS>;
+  for (var t = 0u; t < p.tokens; t++) {
+    workgroupBarrier();
+    for (var n = lane; n < QUADS; n += ${THREADS}u) {
+      bs[n] = b4(t, group, n);
+      cs[n] = c4(t, group, n);
+    }
+    workgroupBarrier();
+    let delta = deltaOf(dt[t * p.heads + head] + dt_bias[head]);
+    let decay = expOf(-(delta * a));
+    let at = (t * p.heads + head) * p.headDim + min(row, p.headDim - 1u);
+    let input = delta * x[at];
+    var sum = vec4f();
+    for (var n = 0u; n < QUADS; n++) {
+      s[n] = decay * s[n] + input * bs[n];
+      sum += s[n] * cs[n];
+    }
+    if (row < p.headDim) { y[at] = dot(sum, vec4f(1.0)) + D[head] * x[at]; }
+  }
+}`;
+
+/**
+ * steps[t, head] = (delta, decay, decay from the chunk's start through t, decay after t to the chunk's end): a thread a
+ * chunk of a head.
+ */
+const STEPS = `${DELTA}
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let head = id.x;
+  if (head >= p.heads) { return; }
+  let a = expOf(A_log[head]);
+  let first = id.y * ${CHUNK}u;
+  let end = min(first + ${CHUNK}u, p.tokens);
+  var through = 1.0;
+  for (var t = first; t < end; t++) {
+    let delta = deltaOf(dt[t * p.heads + head] + dt_bias[head]);
+    let decay = expOf(-(delta * a));
+    through *= decay;
+    steps[t * p.heads + head] = vec4f(delta, decay, through, 1.0);
+  }
+  var after = 1.0;
+  for (var t = end; t > first; t--) {
+    let at = (t - 1u) * p.heads + head;
+    let step = steps[at];
+    steps[at] = vec4f(step.xyz, after);
+    after *= step.y;
+  }
+}`;
+
+/** meets[chunk, group, s, t] = C_t . B_s for s <= t of one chunk: a thread a token t, ${PAIRS} tokens s. */
+const meets = (state: number): string => `
+${stateOf(state)}
+${quadOf("b4", "B")}
+${quadOf("c4", "C")}
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let chunk = workgroup.z;
+  let group = workgroup.y;
+  let s = workgroup.x * ${PAIRS}u;
+  let last = p.tokens - 1u;
+  let first = chunk * ${CHUNK}u;
+  var sums: array<f32, ${PAIRS}>;
+  for (var n = 0u; n < QUADS; n++) {
+    let c = c4(min(first + lane, last), group, n);
+    for (var i = 0u; i < ${PAIRS}u; i++) { sums[i] += dot(c, b4(min(first + s + i, last), group, n)); }
+  }
+  let at = ((chunk * p.groups + group) * ${CHUNK}u + s) * ${CHUNK}u + lane;
+  for (var i = 0u; i < ${PAIRS}u; i++) { meet[at + i * ${CHUNK}u] = sums[i]; }
+}`;
+
+/**
+ * y, chunk after chunk, for ROWS rows of one head's state. A thread first makes a token's outputs: what its chunk's
+ * tokens bring (their decay a running product, from s = t backwards), and what the state before the chunk brings. Then
+ * the threads share the state's columns and take the chunk into it.
+ */
+const chunked = (state: number): string => `
+${stateOf(state)}
+${quadOf("b4", "B")}
+${quadOf("c4", "C")}
+const HALF = ${ROWS / 4}u;
+var<workgroup> inputs: array<array<vec4f, HALF>, ${CHUNK}>;
+
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let head = workgroup.x;
+  let group = head / (p.heads / p.groups);
+  let firstRow = workgroup.y * ${ROWS}u;
+  let rows = min(${ROWS}u, p.headDim - firstRow);
+  let held = (head * p.headDim + firstRow) * QUADS;
+  for (var i = lane; i < rows * QUADS; i += ${THREADS}u) { states[held + i] = vec4f(); }
+  for (var first = 0u; first < p.tokens; first += ${CHUNK}u) {
+    let t = first + lane;
+    let here = t < p.tokens;
+    let at = (min(t, p.tokens - 1u) * p.heads + head) * p.headDim + firstRow;
+    let step = steps[min(t, p.tokens - 1u) * p.heads + head];
+    for (var q = 0u; q < HALF; q++) {
+      var four = vec4f();
+      for (var i = 0u; i < 4u; i++) {
+        if (here && 4u * q + i < rows) { four[i] = step.x * x[at + 4u * q + i]; }
+      }
+      inputs[lane][q] = four;
+    }
+    storageBarrier();
+    workgroupBarrier();
+
+    if (here) {
+      var sums = array<vec4f, HALF>();
+      var decay = 1.0;
+      let met = ((first / ${CHUNK}u * p.groups + group) * ${CHUNK}u) * ${CHUNK}u + lane;
+      for (var back = 0u; back <= lane; back++) {
+        let s = lane - back;
+        let share = meet[met + s * ${CHUNK}u] * decay;
+        decay *= steps[(first + s) * p.heads + head].y;
+        for (var q = 0u; q < HALF; q++) { sums[q] += share * inputs[s][q]; }
+      }
+      var before = array<vec4f, HALF>();
+      for (var n = 0u; n < QUADS; n++) {
+        let c = c4(t, group, n);
+        for (var q = 0u; q < HALF; q++) {
+          for (var i = 0u; i < 4u; i++) {
+            if (4u * q + i < rows) { before[q][i] += dot(c, states[held + (4u * q + i) * QUADS + n]); }
+          }
+        }
+      }
+      for (var q = 0u; q < HALF; q++) {
+        for (var i = 0u; i < 4u; i++) {
+          let row = 4u * q + i;
+          if (row < rows) { y[at + row] = sums[q][i] + step.z * before[q][i] + D[head] * x[at + row]; }
+        }
+      }
+    }
+    storageBarrier();
+    workgroupBarrier();
+
+    let count = min(${CHUNK}u, p.tokens - first);
+    let end = (first + count - 1u) * p.heads + head;
+    for (var n = lane; n < QUADS; n += ${THREADS}u) {
+      var next = array<vec4f, ${ROWS}>();
+      for (var s = 0u; s < count; s++) {
+        let b = b4(first + s, group, n) * steps[(first + s) * p.heads + head].w;
+        for (var q = 0u; q < HALF; q++) {
+          let four = inputs[s][q];
+          next[4u * q] += four.x * b;
+          next[4u * q + 1u] += four.y * b;
+          next[4u * q + 2u] += four.z * b;
+          next[4u * q + 3u] += four.w * b;
+        }
+      }
+      let kept = steps[end].z;
+      for (var row = 0u; row < rows; row++) {
+        let place = held + row * QUADS + n;
+        states[place] = kept * states[place] + next[row];
+      }
+    }
+    storageBarrier();
+    workgroupBarrier();
+  }
+}`;
+
+function longPasses(p: SsdParams): readonly Pass[] {
+  const { tokens, heads, headDim, groups, state } = p;
+  const uniforms = uniformsOf(p);
+  const chunks = Math.ceil(tokens / CHUNK);
+  return [
+    {
+      reads: { dt: "f32", A_log: "f32", dt_bias: "f32" },
+      writes: { steps: "vec4f" },
+      ...uniforms,
+      code: STEPS,
+      workgroups: [Math.ceil(heads / THREADS), chunks, 1],
+    },
+    {
+      reads: { B: "f32", C: "f32" },
+      writes: { meet: "f32" },
+      ...uniforms,
+      code: meets(state),
+      workgroups: [CHUNK / PAIRS, groups, chunks],
+    },
+    {
+      reads: { x: "f32", B: "f32", C: "f32", D: "f32", steps: "vec4f", meet: "f32" },
+      writes: { states: "vec4f", y: "f32" },
+      ...uniforms,
+      code: chunked(state),
+      workgroups: [heads, Math.ceil(headDim / ROWS), 1],
+    },
+  ];
+}
+
+export const ssdWgsl: WgslForm<SsdParams> = {
+  passes(p) {
+    if (p.tokens >= LONG) return longPasses(p);
+    return [
+      {
+        reads: { x: "f32", B: "f32", C: "f32", dt: "f32", A_log: "f32", D: "f32", dt_bias: "f32" },
+        writes: { y: "f32" },
+        ...uniformsOf(p),
+        code: recurrence(p.state),
+        workgroups: [p.heads, Math.ceil(p.headDim / THREADS), 1],
+      },
+    ];
+  },
+  scratch({ tokens, heads, headDim, groups, state }): Readonly<Record<string, number>> {
+    if (tokens < LONG) return {};
+    return {
+      steps: 16 * tokens * heads,
+      meet: 4 * Math.ceil(tokens / CHUNK) * CHUNK * CHUNK * groups,
+      states: 16 * heads * headDim * Math.ceil(state / 4),
+    };
+  },
+  // As `ssd.bound`: in either form a term passes a decay of each token, and a sum of the state's products. The chunked
+  // form adds each chunk's terms apart: no more additions than tokens, and one a chunk.
+  bound: ({ tokens, state }) =>
+    (SOFTPLUS + 2 + 5 * tokens + tokens / CHUNK + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING,
+};

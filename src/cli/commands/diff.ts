@@ -1,0 +1,69 @@
+/** `diff`: two checkpoints role by role, whatever their formats. */
+import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api.ts";
+import type { Command } from "../command.ts";
+import { WATCHED } from "../options.ts";
+import { headed, some, type View, visible } from "../render.ts";
+
+export const diff: Command = {
+  name: "diff",
+  summary: "tensor by tensor across formats and dialects, by role; config and side files",
+  places: [
+    { name: "A", about: "a checkpoint" },
+    { name: "B", about: "another" },
+  ],
+  flags: ["keepGoing", "threads", "memory", ...WATCHED],
+  examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],
+  async run({ A, B }, flags, session) {
+    const { watch, signal } = session;
+    const report = await session.library.diff(A!, B!, {
+      watch,
+      signal,
+      keepGoing: flags.keepGoing ?? false,
+      ...(flags.threads !== undefined && { threads: flags.threads }),
+      ...(flags.memory !== undefined && { memoryBytes: flags.memory }),
+    });
+    return { report, exit: report.equal ? 0 : 1, text: (view) => diffText(report, view) };
+  },
+};
+
+function diffText(report: DiffReport, view: View): string[] {
+  const most = view.verbose ? Number.POSITIVE_INFINITY : 40;
+  const unlike = report.tensors.filter(({ equal }) => !equal);
+  const rows = unlike.map((tensor) => row(tensor));
+  const tensors = unlike.length === 0 ? [] : [...some(headed(view, HEAD, rows, "lrrrrl"), most), ""];
+  const config = report.config.map(
+    ({ key, a, b }) =>
+      `config  ${visible(key)}: ${visible(JSON.stringify(a))} / ${visible(JSON.stringify(b))}`,
+  );
+  const sidecars = report.sidecars.flatMap((one) => sidecarLines(one, view));
+  const verdict = report.equal ? "equal" : "different";
+  const count = `${report.tensors.length - unlike.length} of ${report.tensors.length} roles are equal`;
+  return [...tensors, ...some(config, most), ...sidecars, `${verdict}: ${count}`];
+}
+
+const HEAD = ["role", "layer", "max abs", "rel L2", "ulp", "A / B"] as const;
+
+function row({ role, layer, a, b, maxAbs, relL2, ulp, error }: DiffedTensor): string[] {
+  const sides = error ?? (a === b ? a! : `${a ?? "nothing"} / ${b ?? "nothing"}`);
+  const number = (value: number | null) => (value === null ? "" : value.toPrecision(3));
+  return [
+    role,
+    layer === null ? "" : String(layer),
+    number(maxAbs),
+    number(relL2),
+    ulp === null ? "" : String(ulp),
+    visible(sides),
+  ];
+}
+
+function sidecarLines({ path, a, b, lines }: DiffedSidecar, { paint }: View): string[] {
+  const how = a === null ? "only in B" : b === null ? "only in A" : "differs";
+  const shown =
+    lines === undefined
+      ? []
+      : [
+          ...lines.a.map((line) => paint("red", `  ${lines.from}  - ${visible(line)}`)),
+          ...lines.b.map((line) => paint("green", `  ${lines.from}  + ${visible(line)}`)),
+        ];
+  return [`file    ${visible(path)} ${how}`, ...shown];
+}

@@ -1,0 +1,27 @@
+/** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
+import type { FindingsReport } from "../../api.ts";
+import type { Command } from "../command.ts";
+import { counted, findingLines } from "../findings.ts";
+import { WATCHED } from "../options.ts";
+import type { View } from "../render.ts";
+
+export const scan: Command = {
+  name: "scan",
+  summary: "pickled code, remote code, surprising files; executes nothing",
+  places: [{ name: "PATH", about: "a checkpoint, or a file of any kind" }],
+  flags: ["keepGoing", ...WATCHED],
+  examples: ["scan ./downloaded", "scan model.nemo --keep-going", "scan pytorch_model.bin --json"],
+  async run({ PATH }, flags, session) {
+    const { watch, signal } = session;
+    const keepGoing = flags.keepGoing ?? false;
+    const report = await session.library.scan(PATH!, { watch, signal, keepGoing });
+    return { report, exit: report.ok ? 0 : 1, text: (view) => scanText(report, view) };
+  },
+};
+
+function scanText({ ok, findings }: FindingsReport, view: View): string[] {
+  const verdict = ok
+    ? "nothing here runs code by being read"
+    : "do not load this with software that unpickles";
+  return [...findingLines(findings, view), `${counted(findings)}; ${verdict}`];
+}

@@ -1,0 +1,23 @@
+/** Findings as a person reads them: a line each, the place last. */
+import type { Finding } from "../api.ts";
+import { some, type View, visible } from "./render.ts";
+
+const COLOURS = { note: "dim", warning: "yellow", error: "red", danger: "red" } as const;
+const SHOWN = 200;
+
+export function findingLines(findings: readonly Finding[], view: View): string[] {
+  const lines = findings.map((finding) => line(finding, view));
+  return some(lines, view.verbose ? Number.POSITIVE_INFINITY : SHOWN);
+}
+
+export const counted = (findings: readonly Finding[]): string =>
+  findings.length === 1 ? "1 finding" : `${findings.length} findings`;
+
+function line({ rule, severity, at, message }: Finding, { paint }: View): string {
+  const place = [
+    visible(at.file),
+    at.tensor === null ? [] : visible(at.tensor),
+    at.offset === null ? [] : `byte ${at.offset}`,
+  ];
+  return `${paint(COLOURS[severity], severity)}  ${rule}  ${visible(message)}, in ${place.flat().join(", ")}`;
+}

@@ -1,0 +1,103 @@
+/**
+ * `check`: whether a checkpoint hangs together, from its headers, its config and its scales. No weight is read.
+ */
+import { MAX_INDEX_BYTES, parseIndex } from "../../formats/codec/hf-index.ts";
+import { INDEX } from "../../formats/codec/hf-place.ts";
+import { readHeader } from "../../formats/codec/safetensors.ts";
+import type { Finding, FindingsOptions, FindingsReport } from "../api.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { IsologitError } from "../core/errors.ts";
+import { readSmall } from "../core/io.ts";
+import { Sources } from "../core/read.ts";
+import { families as allFamilies } from "../families/index.ts";
+import { storeAt } from "../io/locate.ts";
+import { openCheckpoint } from "../open.ts";
+import { pairScales, type Scales } from "../recast/spelling.ts";
+import { checkConfig } from "./check-config.ts";
+import { checkQuantization, checkScales } from "./check-quantization.ts";
+import { checkWeights } from "./check-weights.ts";
+import { findingOf, isOk } from "./findings.ts";
+
+/** FP8 weights whose scales are wrong one by one; a checkpoint of a million such is bad enough after these. */
+const MAX_UNPAIRED = 1000;
+
+/** @throws NOT_FOUND, IO_FAILED and whatever is not the checkpoint's fault; its faults are findings */
+export async function check(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
+  const findings: Finding[] = [];
+  const checkpoint = await opened(source, options, findings);
+  if (checkpoint !== null) {
+    const scales = paired(checkpoint, findings);
+    findings.push(...checkWeights(checkpoint, options.families ?? allFamilies, scales.companions, source));
+    await using files = new Sources(checkpoint.store);
+    findings.push(...(await checkScales(checkpoint, scales, files)));
+    if (checkpoint.format === "hf" || checkpoint.format === "packed") {
+      findings.push(...checkQuantization(checkpoint, scales), ...(await checkConfig(checkpoint, files)));
+    }
+  }
+  return { ok: isOk(findings), findings };
+}
+
+async function opened(
+  source: string,
+  options: FindingsOptions,
+  findings: Finding[],
+): Promise<Checkpoint | null> {
+  try {
+    return await openCheckpoint(source, options.formats);
+  } catch (error) {
+    const lost = error instanceof IsologitError && error.code === "NOT_FOUND" && error.at.file !== source;
+    findings.push(findingOf(lost ? asDamage(error) : error, source));
+    if (options.keepGoing === true) await checkShards(source, findings);
+    return null;
+  }
+}
+
+/** A weight file that the index names and nobody has is the checkpoint's fault, not the path's. */
+function asDamage({ message, at }: IsologitError): IsologitError {
+  return new IsologitError("INDEX_MISMATCH", message, at);
+}
+
+/** Every weight file on its own, where the folder as a whole could not be read. */
+async function checkShards(source: string, findings: Finding[]): Promise<void> {
+  const store = await storeAt(source);
+  const present = (await store.list()).map(({ path }) => path);
+  const known = (rule: string, file: string) =>
+    findings.some((one) => one.rule === rule && one.at.file === file);
+  const add = (error: unknown, file: string) => {
+    const found = findingOf(error, file);
+    if (!known(found.rule, found.at.file)) findings.push(found);
+  };
+  const named = present.includes(INDEX)
+    ? await readSmall(store, INDEX, MAX_INDEX_BYTES).then(
+        (bytes) => parseIndex(bytes, INDEX).files,
+        (error) => {
+          add(error, INDEX);
+          return [];
+        },
+      )
+    : [];
+  for (const file of new Set([...named, ...present.filter((path) => /^[^/]+\.safetensors$/.test(path))])) {
+    if (!present.includes(file)) {
+      add(new IsologitError("INDEX_MISMATCH", `${INDEX} names a weight file that is not there`), file);
+      continue;
+    }
+    await using shard = await store.open(file);
+    await readHeader(shard, file).catch((error) => add(error, file));
+  }
+}
+
+/** Weights with their scales; what does not pair is a finding each, and the rest is paired without it. */
+function paired({ tensors, format }: Checkpoint, findings: Finding[]): Scales {
+  let left = tensors;
+  for (let unpaired = 0; ; unpaired++) {
+    try {
+      return pairScales(left);
+    } catch (error) {
+      const found = findingOf(error, format);
+      const tensor = tensors.find(({ name }) => name === found.at.tensor);
+      findings.push({ ...found, at: { ...found.at, file: tensor?.pieces[0]?.file ?? found.at.file } });
+      if (tensor === undefined || unpaired === MAX_UNPAIRED) return pairScales([]);
+      left = left.filter((one) => one !== tensor);
+    }
+  }
+}

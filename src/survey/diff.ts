@@ -1,0 +1,105 @@
+/** `diff`: two checkpoints role by role, whatever their formats and dialects; config and side files as well. */
+import type { DiffedTensor, DiffOptions, DiffReport } from "../api.ts";
+import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import { bandsOf, gather, roleOrigin } from "../core/gather.ts";
+import { Sources } from "../core/read.ts";
+import type { Role } from "../families/match.ts";
+import { openCheckpoint } from "../open.ts";
+import { memoryOf, type Ready, ready, storedAs } from "../verify/sides.ts";
+import { diffConfigs, diffSidecars } from "./diff-files.ts";
+import { Difference } from "./difference.ts";
+
+/** Both sides' bands lie in memory together, and their values beside them. */
+const BAND_BYTES = 4 * 1024 * 1024;
+
+/** @throws codes of exit status 2, 3 and 4; with `keepGoing`, damage found in a tensor's bytes is told beside it */
+export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
+  const [left, right] = [
+    await ready(await openCheckpoint(a, options.formats), options),
+    await ready(await openCheckpoint(b, options.formats), options),
+  ];
+  await using sourcesA = new Sources(left.matched.checkpoint.store);
+  await using sourcesB = new Sources(right.matched.checkpoint.store);
+  const sides = [
+    { side: left, sources: sourcesA },
+    { side: right, sources: sourcesB },
+  ] as const;
+  const roles = new Map([...right.matched.roles, ...left.matched.roles]);
+  const tensors: DiffedTensor[] = [];
+  for (const role of roles.values()) tensors.push(await diffRole(role.key, sides, options));
+  const config = diffConfigs(left.matched, right.matched);
+  const sidecars = await diffSidecars(left.matched.checkpoint, right.matched.checkpoint);
+  const equal = tensors.every((one) => one.equal) && config.length === 0 && sidecars.length === 0;
+  return { equal, tensors, config, sidecars };
+}
+
+interface Reading {
+  readonly side: Ready;
+  readonly sources: Sources;
+}
+
+async function diffRole(
+  key: string,
+  [a, b]: readonly [Reading, Reading],
+  options: DiffOptions,
+): Promise<DiffedTensor> {
+  const [left, right] = [a.side.matched.roles.get(key), b.side.matched.roles.get(key)];
+  const { spec, layer } = (left ?? right)!;
+  const unlike = {
+    role: spec.role,
+    layer: layer?.index ?? null,
+    a: left === undefined ? null : described(a.side, left),
+    b: right === undefined ? null : described(b.side, right),
+    equal: false,
+    maxAbs: null,
+    relL2: null,
+    ulp: null,
+  };
+  if (left === undefined || right === undefined) return unlike;
+  if (!sameShape(left.shape, right.shape)) {
+    return { ...unlike, error: `[${left.shape.join(", ")}] / [${right.shape.join(", ")}]` };
+  }
+  try {
+    return { ...unlike, ...(await compared(left, a, b, options)) };
+  } catch (error) {
+    const damage = error instanceof IsologitError && error.exit === 3;
+    if (!damage || options.keepGoing !== true) throw error;
+    return { ...unlike, error: `${error.code}  ${error.message}` };
+  }
+}
+
+function described(side: Ready, role: Role): string {
+  const { tensor, dtype } = storedAs(side, role);
+  return `${tensor} (${dtype})`;
+}
+
+async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions) {
+  const [from, to] = [storedAs(a.side, role), storedAs(b.side, role)];
+  const count = countOf(role.shape);
+  const inRow = count / (role.shape[0] ?? 1);
+  const difference = new Difference(
+    { dtype: floats(from), scales: a.side.scales.get(from.tensor) ?? null },
+    { dtype: floats(to), scales: b.side.scales.get(to.tensor) ?? null },
+    inRow,
+  );
+  const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
+  const budget = Math.min(BAND_BYTES, memoryOf(options) / 4);
+  for (const band of bandsOf(count, width + toWidth, budget)) {
+    options.signal?.throwIfAborted();
+    const size = band.hi - band.lo;
+    const read = async ({ side, sources }: Reading, w: number) => {
+      const bytes = new Uint8Array(size * w);
+      const origin = roleOrigin(role.key, count, side.matched.origin);
+      await sources.read(gather(origin, band, side.matched.tensors, w), bytes, options.signal);
+      return bytes;
+    };
+    difference.add(band.lo, ...(await Promise.all([read(a, width), read(b, toWidth)])));
+  }
+  return difference.result();
+}
+
+function floats({ dtype, tensor }: { dtype: string; tensor: string }): FloatDType {
+  if (isFloat(dtype as FloatDType)) return dtype as FloatDType; // what the check is for
+  throw new IsologitError("UNSUPPORTED", `values of ${dtype} are not compared`, { tensor });
+}

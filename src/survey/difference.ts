@@ -1,0 +1,91 @@
+/** How far two tensors are from each other, told band by band. */
+import { type FloatDType, widthOf } from "../core/dtype.ts";
+import { widen } from "../core/float.ts";
+
+export interface Side {
+  readonly dtype: FloatDType;
+  /** real = stored * scale: one for the tensor or one a row; null where stored values are the real ones */
+  readonly scales: Float32Array | null;
+}
+
+export class Difference {
+  readonly #a: Side;
+  readonly #b: Side;
+  /** elements of one row */
+  readonly #inRow: number;
+  /** the same numbers mean the same on both sides, so that bits can be compared */
+  readonly #alike: boolean;
+  #equal: boolean;
+  #maxAbs = 0;
+  #ulp = 0;
+  #square = { of: 0, between: 0 };
+
+  constructor(a: Side, b: Side, inRow: number) {
+    this.#a = a;
+    this.#b = b;
+    this.#inRow = inRow;
+    const scales = (side: Side) => [...(side.scales ?? [])].join();
+    this.#alike = a.dtype === b.dtype && scales(a) === scales(b);
+    this.#equal = this.#alike;
+  }
+
+  /** Adds elements from `lo` on, as stored on either side. */
+  add(lo: number, a: Uint8Array, b: Uint8Array): void {
+    const left = widened(this.#a, a, lo, this.#inRow);
+    if (this.#alike && Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(b)) {
+      for (const value of left) this.#square.of += value * value;
+      return;
+    }
+    this.#equal = false;
+    const right = widened(this.#b, b, lo, this.#inRow);
+    for (const [i, value] of left.entries()) {
+      const apart = right[i]! - value;
+      this.#square.of += value * value;
+      this.#square.between += apart * apart;
+      const size = Math.abs(apart);
+      // A NaN is further away than anything; two infinities of one sign are not apart.
+      if (!(size <= this.#maxAbs) && value !== right[i]) this.#maxAbs = Number.isNaN(size) ? Infinity : size;
+    }
+    if (this.#alike) this.#ulp = Math.max(this.#ulp, farthest(a, b, widthOf(this.#a.dtype)));
+  }
+
+  /**
+   * `equal`: the same dtype, scales and bits. Norms are over real values; a difference from nothing but zeros has no
+   * relative size and is infinite.
+   */
+  result() {
+    const { of, between } = this.#square;
+    const relL2 = between === 0 ? 0 : Math.sqrt(between / of);
+    return {
+      equal: this.#equal,
+      maxAbs: this.#maxAbs,
+      relL2: Number.isNaN(relL2) ? Infinity : relL2,
+      ulp: this.#alike ? this.#ulp : null,
+    };
+  }
+}
+
+function widened({ dtype, scales }: Side, bytes: Uint8Array, lo: number, inRow: number): Float32Array {
+  const values = widen(dtype, bytes);
+  if (scales === null) return values;
+  for (const i of values.keys()) {
+    values[i] = values[i]! * scales[scales.length === 1 ? 0 : Math.floor((lo + i) / inRow)]!;
+  }
+  return values;
+}
+
+/** Largest distance of two codes on the number line of their dtype, where -0 and 0 are one. */
+function farthest(a: Uint8Array, b: Uint8Array, width: number): number {
+  const [left, right] = [new DataView(a.buffer, a.byteOffset), new DataView(b.buffer, b.byteOffset)];
+  const sign = 2 ** (8 * width - 1);
+  const place = (view: DataView, at: number) => {
+    const code =
+      width === 1 ? view.getUint8(at) : width === 2 ? view.getUint16(at, true) : view.getUint32(at, true);
+    return code >= sign ? sign - code : code;
+  };
+  let most = 0;
+  for (let at = 0; at < a.byteLength; at += width) {
+    most = Math.max(most, Math.abs(place(left, at) - place(right, at)));
+  }
+  return most;
+}

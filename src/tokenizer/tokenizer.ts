@@ -1,0 +1,51 @@
+/** A checkpoint's own tokenizer, from the `tokenizer.json` that travels with it. */
+import { Tokenizer as Library } from "@huggingface/tokenizers";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { IsologitError } from "../core/errors.ts";
+import { readRange } from "../core/io.ts";
+import { parseJsonObject } from "../core/json.ts";
+
+export interface Tokenizer {
+  /** ids of a text, with what this tokenizer puts around every text (usually a first token) */
+  encode(text: string): readonly number[];
+  decode(ids: readonly number[]): string;
+}
+
+const MODEL = "tokenizer.json";
+const CONFIG = "tokenizer_config.json";
+/** The largest known, of 256,000 words and their merges, has 34 MB. */
+const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
+
+/**
+ * The tokenizer beside a checkpoint's weights; null where there is none.
+ *
+ * @throws CONFIG_INVALID for one that cannot be read; LIMIT_EXCEEDED for one that is too large
+ */
+export async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer | null> {
+  const model = await jsonBeside(checkpoint, MODEL);
+  if (model === null) return null;
+  const config = (await jsonBeside(checkpoint, CONFIG)) ?? {};
+  let library: Library;
+  try {
+    library = new Library(model, config);
+  } catch (cause) {
+    const message = `this tokenizer is of no known form: ${cause instanceof Error ? cause.message : cause}`;
+    throw new IsologitError("CONFIG_INVALID", message, { file: MODEL }, { cause });
+  }
+  return {
+    encode: (text) => library.encode(text).ids,
+    decode: (ids) => library.decode([...ids]),
+  };
+}
+
+async function jsonBeside({ sidecars, store }: Checkpoint, path: string) {
+  const found = sidecars.find((sidecar) => sidecar.path === path);
+  if (found === undefined) return null;
+  const { file, offset, size } = found.span;
+  if (size > MAX_TOKENIZER_BYTES) {
+    const message = `${size} bytes, expected at most ${MAX_TOKENIZER_BYTES}`;
+    throw new IsologitError("LIMIT_EXCEEDED", message, { file: path });
+  }
+  await using source = await store.open(file);
+  return parseJsonObject(await readRange(source, offset, size), { file: path });
+}

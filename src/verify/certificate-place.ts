@@ -1,0 +1,44 @@
+/** Where certificates lie: in a folder, behind a packed file's sealed part, or beside any other file. */
+import { readFile } from "node:fs/promises";
+import { MAX_CERTIFICATE_BYTES } from "../../formats/codec/packed-trailer.ts";
+import { certificateSpan, packed } from "../../formats/packed.ts";
+import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { readRange, readSmall, type Store } from "../core/io.ts";
+
+export interface Found {
+  readonly bytes: Uint8Array;
+  /** as a person would name it */
+  readonly file: string;
+}
+
+/** Where a packed file's certificate lies in it; undefined where it has none, or is no packed file. */
+export async function trailerIn(store: Store): Promise<Span | undefined> {
+  return (await packed.detect(store)) === "yes" ? certificateSpan(store) : undefined;
+}
+
+/** @throws CERTIFICATE_MISSING; NOT_FOUND for a file that was named */
+export async function certificateFor(address: string, store: Store, named?: string): Promise<Found> {
+  if (named !== undefined) return { bytes: await bytesOf(named), file: named };
+  const trailer = await trailerIn(store);
+  if (trailer !== undefined) {
+    await using source = await store.open(trailer.file);
+    return { bytes: await readRange(source, trailer.offset, trailer.size), file: address };
+  }
+  if ((await store.list()).some(({ path }) => path === CERTIFICATE_FILE)) {
+    return { bytes: await readSmall(store, CERTIFICATE_FILE, MAX_CERTIFICATE_BYTES), file: CERTIFICATE_FILE };
+  }
+  const beside = `${address}.${CERTIFICATE_FILE}`;
+  return { bytes: await bytesOf(beside).catch((error) => missing(error, address)), file: beside };
+}
+
+async function bytesOf(file: string): Promise<Uint8Array> {
+  return readFile(file).catch((cause) => {
+    throw fromSystem(cause, { file });
+  });
+}
+
+function missing(error: unknown, file: string): never {
+  if (!(error instanceof IsologitError) || error.code !== "NOT_FOUND") throw error;
+  throw new IsologitError("CERTIFICATE_MISSING", "there is no certificate in it or beside it", { file });
+}

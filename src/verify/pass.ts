@@ -1,0 +1,101 @@
+/** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
+import type { Backend } from "../../kernels/define.ts";
+import type { RunOptions } from "../api.ts";
+import { unwatched } from "../core/events.ts";
+import { Sources } from "../core/read.ts";
+import { Dealing } from "./dealing.ts";
+import { blockWords } from "./lockstep.ts";
+import { mainLayers, partBytes } from "./logits-rung.ts";
+import { Rounder } from "./rounding.ts";
+import { memoryOf, type Ready, runBytes, sideOf } from "./sides.ts";
+import { ends, Streams } from "./streams.ts";
+
+/** Words [lo, lo + width) of every position, [T, width]. */
+export interface LogitsBlock {
+  readonly lo: number;
+  readonly width: number;
+  readonly values: Float32Array;
+}
+
+export interface PassSinks {
+  /** [T, hidden]: "0" the embedding, "N" after layer N - 1, "norm_f" what the head reads */
+  residual(name: string, values: Float32Array): void | Promise<void>;
+  /** the experts that each token of a layer chose, [T, chosen a token] */
+  experts?(layer: number, chosen: Float32Array): void | Promise<void>;
+  /** blocks in order; the vocabulary is never held whole */
+  logits(block: LogitsBlock): void | Promise<void>;
+}
+
+export async function pass(
+  model: Ready,
+  ids: readonly number[],
+  backend: Backend,
+  options: RunOptions,
+  sinks: PassSinks,
+  phase: "logits" | "verify" = "logits",
+): Promise<void> {
+  const { watch = unwatched, signal } = options;
+  const bandBytes = partBytes(memoryOf(options));
+  const { matched } = model;
+  const { family, dims } = matched;
+  await using sources = new Sources(matched.checkpoint.store);
+  watch({ type: "phase", phase, totalBytes: runBytes(matched, ["main"]) });
+  const side = sideOf(model, {
+    backend,
+    sources,
+    tokens: ids.length,
+    roundings: new Map(),
+    rounder: await Rounder.create(),
+    bandBytes,
+    advance: (bytes: number) => watch({ type: "advance", phase, bytes }),
+    signal,
+  });
+  const { forward } = family;
+  const widths = forward.streams(dims);
+  let dealing: Dealing | undefined;
+  const rowsOf = (name: string) => (forward.dealt.includes(name) ? dealing!.rows : ids.length);
+  const streams = new Streams(backend, (name) => rowsOf(name) * widths[name]!);
+  streams.make(["residual"]);
+  await side.embed(ids, "stored", streams.regions.get("residual")!);
+  await sinks.residual("0", await streams.view("residual"));
+  const layers = mainLayers(matched);
+  for (const layer of layers) {
+    const { index, kind } = layer;
+    const stages = forward.block(kind, dims);
+    const place = side.layer(layer);
+    for (const [i, stage] of stages.entries()) {
+      signal?.throwIfAborted();
+      streams.make(ends(stage).makes);
+      await side.run(stage, place, [streams.set()], dealing);
+      if (stage.op === "kernel" && stage.choice !== undefined) {
+        const chosen = await streams.view(stage.to);
+        dealing = await Dealing.of(backend, chosen, ids.length, stage.choice(dims), false);
+        await sinks.experts?.(index, chosen);
+      }
+      streams.releaseUnused(stages, i);
+    }
+    await streams.addResidual();
+    side.forget();
+    dealing?.release();
+    dealing = undefined;
+    await sinks.residual(String(index + 1), await streams.view("residual"));
+    watch({ type: "layer", layer: index, of: layers.length, kind });
+  }
+  for (const stage of forward.head.slice(0, -1)) {
+    streams.make(ends(stage).makes);
+    await side.run(stage, side.head, [streams.set()]);
+  }
+  const from = ends(forward.head.at(-1)!).reads[0]!;
+  await sinks.residual("norm_f", await streams.view(from));
+  const vocab = dims.vocab!;
+  const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));
+  const block = backend.allocate(4 * ids.length * width);
+  for (let lo = 0; lo < vocab; lo += width) {
+    const count = Math.min(width, vocab - lo);
+    await side.logits(from, lo, lo + count, [streams.set()], [block]);
+    await sinks.logits({ lo, width: count, values: await backend.view(block, ids.length * count) });
+  }
+  backend.release(block);
+  streams.releaseAll();
+  side.close();
+}

@@ -1,0 +1,224 @@
+/** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
+import type { RungReport, VerifyOptions, VerifyReport } from "../api.ts";
+import { IsologitError } from "../core/errors.ts";
+import { unwatched } from "../core/events.ts";
+import { storeAt } from "../io/locate.ts";
+import { Pool, poolSize } from "../lanes/pool.ts";
+import { openCheckpoint } from "../open.ts";
+import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
+import { certificateFor, trailerIn } from "./certificate-place.ts";
+import { reportOf } from "./certify.ts";
+import { type Content, contentBytes, contentOf } from "./content.ts";
+import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
+import { compareFingerprints, FINGERPRINT_BOUND, FingerprintTaker } from "./fingerprint.ts";
+import { mainLayers } from "./logits-rung.ts";
+import { outsideOf } from "./outside.ts";
+import { pass } from "./pass.ts";
+import { referenceRung } from "./reference.ts";
+import { backendFor, memoryOf, type Ready, ready, refuseUnrunnable } from "./sides.ts";
+import { derOf, readKey } from "./signature.ts";
+
+/**
+ * Bytes by file and by role, behaviour by fingerprint.
+ *
+ * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, and what opening and matching refuse
+ */
+export async function verifyCertified(address: string, options: VerifyOptions): Promise<VerifyReport> {
+  const checkpoint = await openCheckpoint(address, options.formats);
+  const { reference } = options;
+  const found = await certificateFor(address, await storeAt(address), options.certificate).catch((error) => {
+    const bare =
+      reference !== undefined && error instanceof IsologitError && error.code === "CERTIFICATE_MISSING";
+    if (bare) return null;
+    throw error;
+  });
+  if (found === null) return verifyReferenced(await ready(checkpoint, options), reference!, options);
+  const certificate = decodeCertificate(found.bytes, found.file);
+  await refuseOtherKey(certificate, options.publicKey, found.file);
+  const side = await ready(checkpoint, options);
+  const watch = options.watch ?? unwatched;
+  const findings: string[] = [];
+  const rungs: RungReport[] = [];
+  const add = (rung: RungReport) => {
+    rungs.push(rung);
+    watch({ type: "rung", rung: rung.rung, verdict: rung.verdict });
+  };
+
+  const files = await compareFiles(side, certificate, options.signal);
+  findings.push(...files.findings);
+  add({
+    rung: "cover",
+    verdict: files.differences.length === 0 ? "same" : "different",
+    metrics: { files: certificate.destination.files.length, differences: files.differences },
+  });
+  const content = await read(side, options);
+  const differing = differingRoles(content, certificate);
+  const sameRoot = content.root === certificate.destination.root;
+  add({
+    rung: "bytes",
+    verdict: sameRoot && differing.length === 0 ? "same" : "different",
+    metrics: {
+      roles: content.leaves.length,
+      different: differing.length,
+      differences: differing.slice(0, 20),
+    },
+  });
+  const behaviour = await compareBehaviour(side, certificate, options);
+  if (behaviour.rung !== null) add(behaviour.rung);
+  findings.push(...behaviour.findings);
+
+  const recorded = reference === undefined ? null : await referenceRung(side, reference, options);
+  if (recorded !== null) add(recorded.rung);
+
+  const layers = mainLayers(side.matched).length;
+  const roles = differing.flatMap((key) => side.matched.roles.get(key) ?? []);
+  const depths = roles.map((role) => depthOf(role, layers));
+  const first = Math.min(...depths);
+  const blamed = roles.filter((_, i) => depths[i] === first);
+  return {
+    verdict: rungs.map(({ verdict }) => verdict).reduce(worse),
+    backend: behaviour.backend ?? recorded?.backend ?? null,
+    device: behaviour.device ?? recorded?.device ?? null,
+    rungs,
+    firstDivergence:
+      blamed.length === 0
+        ? divergenceFrom(recorded?.firstLayer ?? null, side.matched)
+        : {
+            layer: first,
+            kind: kindOf(blamed[0]!),
+            tensors: blamed.map(({ key }) => side.matched.origin.get(key)![0]!.of!),
+          },
+    limits: behaviour.rung === null ? {} : { fingerprint: FINGERPRINT_BOUND },
+    certificate: reportOf(certificate),
+    roots: { a: certificate.destination.root, b: content.root },
+    findings,
+  };
+}
+
+/** Without a certificate: against other software alone. */
+async function verifyReferenced(side: Ready, file: string, options: VerifyOptions): Promise<VerifyReport> {
+  if (options.verify === "bytes")
+    throw new IsologitError("USAGE", "--reference needs a forward pass; --verify is bytes");
+  refuseUnrunnable(side);
+  const { rung, backend, device, firstLayer } = await referenceRung(side, file, options);
+  return {
+    verdict: rung.verdict,
+    backend,
+    device,
+    rungs: [rung],
+    firstDivergence: divergenceFrom(firstLayer, side.matched),
+    limits: {},
+    certificate: null,
+    roots: { a: null, b: null },
+    findings: ["there is no certificate: nothing but the reference was met"],
+  };
+}
+
+async function refuseOtherKey(
+  { signature }: Certificate,
+  path: string | undefined,
+  file: string,
+): Promise<void> {
+  if (path === undefined) return;
+  const key = derOf(await readKey(path, "public"));
+  const refuse = (message: string) => new IsologitError("CERTIFICATE_INVALID", message, { file });
+  if (signature === undefined) throw refuse("nobody signed it");
+  if (signature.publicKey !== key) throw refuse("it was signed with another key");
+}
+
+/** Files are those of one format; in another only the root can be compared. */
+async function compareFiles(side: Ready, { destination }: Certificate, signal: AbortSignal | undefined) {
+  const { checkpoint } = side.matched;
+  if (checkpoint.format !== destination.format) {
+    const finding = `it is ${checkpoint.format}, and the certificate of ${destination.format}: files are not compared`;
+    return { differences: [], findings: [finding] };
+  }
+  const found = await outsideOf(side.matched, await trailerIn(checkpoint.store), signal);
+  const byPath = new Map(found.map((file) => [file.path, file]));
+  const differences = destination.files.flatMap(({ path, size, sha256 }) => {
+    const name = path === "" ? "the file" : path;
+    const now = byPath.get(path);
+    if (now === undefined) return [`${name} is missing`];
+    if (now.size !== size) return [`${name} has ${now.size} bytes, not ${size}`];
+    return now.sha256 === sha256 ? [] : [`${name} differs`];
+  });
+  const known = new Set(destination.files.map(({ path }) => path));
+  const more = found.filter(({ path }) => !known.has(path));
+  return { differences, findings: more.map(({ path }) => `${path} was not there when it was certified`) };
+}
+
+async function read(side: Ready, options: VerifyOptions): Promise<Content> {
+  const watch = options.watch ?? unwatched;
+  watch({ type: "phase", phase: "verify", totalBytes: contentBytes(side) });
+  await using pool = new Pool(poolSize(memoryOf(options), options.threads));
+  return await contentOf(
+    side,
+    pool,
+    (bytes) => watch({ type: "advance", phase: "verify", bytes }),
+    options.signal,
+  );
+}
+
+function differingRoles({ leaves }: Content, certificate: Certificate): readonly string[] {
+  const now = new Map(leaves.map((leaf) => [leaf.key, digestOfLeaf(leaf)]));
+  const keys = new Set([...Object.keys(certificate.leaves), ...now.keys()]);
+  return [...keys].filter((key) => now.get(key) !== certificate.leaves[key]).sort();
+}
+
+async function compareBehaviour(
+  side: Ready,
+  { fingerprint, prompt }: Certificate,
+  options: VerifyOptions,
+): Promise<{
+  rung: RungReport | null;
+  findings: readonly string[];
+  backend: string | null;
+  device: string | null;
+}> {
+  const none = { rung: null, backend: null, device: null };
+  if (options.verify === "bytes") return { ...none, findings: [] };
+  if (fingerprint === null || prompt === null) {
+    return {
+      ...none,
+      findings: ["the certificate holds no fingerprint of logits: behaviour was not checked"],
+    };
+  }
+  refuseUnrunnable(side);
+  const { ids } = prompt;
+  const outside = ids.find((id) => id >= side.matched.dims.vocab!);
+  if (outside !== undefined) {
+    return {
+      ...none,
+      findings: [`the certificate's prompt has the id ${outside}, which this vocabulary lacks`],
+    };
+  }
+  await using backend = await backendFor(options);
+  const words = fingerprint.positions.map(({ top }) => top.map(([word]) => word));
+  const taker = new FingerprintTaker(ids.length, words);
+  await pass(
+    side,
+    ids,
+    backend,
+    options,
+    {
+      residual: (name, values) => {
+        if (name !== "norm_f") taker.residual(values);
+      },
+      logits: ({ lo, width, values }) => taker.logits(lo, width, values),
+    },
+    "verify",
+  );
+  const distance = compareFingerprints(fingerprint, taker.finish(backend.id), taker);
+  const { exact, logitsRelL2, normsRel } = distance;
+  // WASM kernels give the same bits everywhere: what differs there is no rounding
+  const sameBits = fingerprint.backend === "wasm" && backend.id === "wasm";
+  const near = logitsRelL2 <= FINGERPRINT_BOUND && normsRel <= FINGERPRINT_BOUND;
+  const verdict = exact ? "same" : near && !sameBits ? "within" : "different";
+  const metrics = { tokens: ids.length, relL2: logitsRelL2, normsRel, firstLayer: distance.firstLayer };
+  return {
+    rung: { rung: "logits", verdict, metrics },
+    findings: [],
+    backend: backend.id,
+    device: backend.device,
+  };
+}

@@ -1,0 +1,160 @@
+/**
+ * The reference rung: logits that other software recorded, met or not by our own forward pass. It ties the kernels,
+ * which both sides of every other rung share, to the world outside.
+ */
+import type { RungReport, Verdict, VerifyOptions } from "../api.ts";
+import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
+import { pass } from "./pass.ts";
+import { openRecording, type Recorded } from "./recorded.ts";
+import { backendFor, type Ready } from "./sides.ts";
+
+export interface ReferenceRung {
+  readonly rung: RungReport;
+  readonly backend: string;
+  readonly device: string;
+  /** the first layer whose recorded hidden state is not met; -1 the embedding, null where none was recorded or all are */
+  readonly firstLayer: number | null;
+}
+
+/**
+ * Of logits computed in F32: correct arithmetic in another order lands near 1e-6 relative L2, the mildest mistake known
+ * (another epsilon) at 1.3e-4. Of logits computed in BF16, whose own noise is 0.01 to 0.02 and 0.0006 to 0.0014 nats.
+ */
+export const REFERENCE_LIMITS = {
+  float32: { relL2: 2e-5, klMean: 1e-6 },
+  bfloat16: { relL2: 0.03, klMean: 0.005 },
+} as const;
+
+interface Met {
+  readonly relL2: number;
+  readonly klMean: number;
+  readonly maxAbs: number;
+  readonly top1: number;
+  readonly nll: number | null;
+  readonly firstLayer: number | null;
+}
+
+/** @throws USAGE for a file that is no recording for this model */
+export async function referenceRung(
+  model: Ready,
+  file: string,
+  options: VerifyOptions,
+): Promise<ReferenceRung> {
+  await using recording = await openRecording(file, model.matched.dims.vocab!);
+  await using backend = await backendFor(options);
+  const met: (Met & { readonly exact: boolean; readonly ok: boolean })[] = [];
+  for (const recorded of recording.prompts) {
+    const { exact } = recorded;
+    const one = await compare(model, recorded, (sinks) =>
+      pass(model, recorded.ids, backend, options, sinks, "verify"),
+    );
+    const limits = REFERENCE_LIMITS[exact ? "float32" : "bfloat16"];
+    met.push({ ...one, exact, ok: one.relL2 <= limits.relL2 && one.klMean <= limits.klMean });
+  }
+  const most = (of: (one: Met) => number) =>
+    met.map(of).reduce((a, b) => (a >= b || Number.isNaN(a) ? a : b));
+  const exact = met.every((one) => one.exact);
+  const verdict: Verdict = !met.every(({ ok }) => ok) ? "different" : exact ? "same" : "within";
+  const layers = met.flatMap(({ ok, firstLayer }) => (ok || firstLayer === null ? [] : [firstLayer]));
+  const losses = met.flatMap(({ nll }) => nll ?? []);
+  const metrics = {
+    prompts: met.length,
+    tokens: recording.prompts.reduce((sum, { ids }) => sum + ids.length, 0),
+    arithmetic: exact ? "float32" : "bfloat16",
+    maxAbs: most(({ maxAbs }) => maxAbs),
+    relL2: most((one) => one.relL2),
+    klMean: most(({ klMean }) => klMean),
+    top1: -most(({ top1 }) => -top1),
+    ...(losses.length > 0 && { nllA: Math.max(...losses) }),
+  };
+  const firstLayer = layers.length === 0 ? null : Math.min(...layers);
+  return {
+    rung: { rung: "reference", verdict, metrics },
+    backend: backend.id,
+    device: backend.device,
+    firstLayer,
+  };
+}
+
+async function compare(
+  { matched }: Ready,
+  recorded: Recorded,
+  run: (sinks: Parameters<typeof pass>[4]) => Promise<void>,
+): Promise<Met> {
+  const layers = matched.layers.filter(({ stack }) => stack === "main").length;
+  const limit = REFERENCE_LIMITS[recorded.exact ? "float32" : "bfloat16"].relL2;
+  let firstLayer: number | null = null;
+  const residual = async (name: string, ours: Float32Array) => {
+    const theirs = firstLayer === null ? await recorded.hidden(name) : null;
+    if (theirs === null || relL2(theirs, ours) <= limit) return;
+    firstLayer = name === "norm_f" ? layers : Number(name) - 1;
+  };
+  const { answer, ids } = recorded;
+  if (answer.kind === "logits") {
+    const comparison = new LogitsComparison(ids);
+    await run({
+      residual,
+      logits: async ({ lo, width, values }) => {
+        comparison.add(lo, width, await answer.block(lo, lo + width), values);
+      },
+    });
+    const { relL2: distance, klMean, maxAbs, top1, nllA } = comparison.summary(0);
+    return { relL2: distance, klMean, maxAbs, top1, nll: ids.length > 1 ? nllA : null, firstLayer };
+  }
+  const ours = new ChosenLogprobs(ids.length, answer.words, answer.k);
+  await run({ residual, logits: ({ lo, width, values }) => ours.add(lo, width, values) });
+  return { ...ours.against(answer.values), nll: null, firstLayer };
+}
+
+/** Our log-probabilities of the words that were recorded, from logits in blocks. */
+class ChosenLogprobs {
+  readonly #words: readonly number[];
+  readonly #k: number;
+  readonly #chosen: Float64Array;
+  readonly #max: Float64Array;
+  readonly #sum: Float64Array;
+
+  constructor(tokens: number, words: readonly number[], k: number) {
+    this.#words = words;
+    this.#k = k;
+    this.#chosen = new Float64Array(tokens * k).fill(Number.NaN);
+    this.#max = new Float64Array(tokens).fill(-Infinity);
+    this.#sum = new Float64Array(tokens);
+  }
+
+  add(lo: number, width: number, values: Float32Array): void {
+    for (let t = 0; t < this.#max.length; t++) {
+      const row = values.subarray(t * width, (t + 1) * width);
+      for (const logit of row) {
+        if (logit > this.#max[t]!) {
+          this.#sum[t] = this.#sum[t]! * Math.exp(this.#max[t]! - logit) + 1;
+          this.#max[t] = logit;
+        } else this.#sum[t]! += Math.exp(logit - this.#max[t]!);
+      }
+      for (let i = t * this.#k; i < (t + 1) * this.#k; i++) {
+        const at = this.#words[i]! - lo;
+        if (at >= 0 && at < width) this.#chosen[i] = row[at]!;
+      }
+    }
+  }
+
+  /** @param theirs [T, k]; KL is over the recorded words alone, each side's shares of them */
+  against(theirs: Float32Array): Omit<Met, "nll" | "firstLayer"> {
+    const tokens = this.#max.length;
+    const ours = Float32Array.from(this.#chosen, (logit, i) => {
+      const t = Math.floor(i / this.#k);
+      return logit - this.#max[t]! - Math.log(this.#sum[t]!);
+    });
+    const distance = new Distance(tokens).add(theirs, ours);
+    let [kl, agreeing] = [0, 0];
+    for (let t = 0; t < tokens; t++) {
+      const row = (values: Float32Array) => values.subarray(t * this.#k, (t + 1) * this.#k);
+      const comparison = new LogitsComparison([0]);
+      comparison.add(0, this.#k, row(theirs), row(ours));
+      const { klMean, top1 } = comparison.summary(0);
+      kl += klMean;
+      agreeing += top1;
+    }
+    return { relL2: distance.relL2, klMean: kl / tokens, maxAbs: distance.maxAbs, top1: agreeing / tokens };
+  }
+}

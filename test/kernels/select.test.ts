@@ -1,0 +1,161 @@
+import { describe, expect, it } from "vitest";
+import { type Adapter, findAdapters } from "../../kernels/backend/adapters.ts";
+import { everyBackend, gpuRows, named, probeBackends, selectBackend } from "../../kernels/backend/select.ts";
+import { type Machine, noVulkan, noVulkanAdapter } from "../../kernels/backend/vulkan.ts";
+import { testAdapter } from "./software-gpu.ts";
+
+const options = { threads: 1, memoryBytes: 1 << 20 };
+
+interface Parts {
+  readonly libraries?: readonly string[];
+  readonly files?: readonly string[];
+  readonly env?: Machine["env"];
+}
+
+/** A Linux machine that has these libraries and files. */
+const linux = ({ libraries = [], files = [], env = {} }: Parts): Machine => ({
+  platform: "linux",
+  env,
+  loads: (library) => libraries.includes(library),
+  exists: (path) => files.includes(path),
+  list: (folder) =>
+    files.filter((file) => file.startsWith(`${folder}/`)).map((file) => file.slice(folder.length + 1)),
+});
+
+const [LOADER, NVIDIA] = ["libvulkan.so.1", "libGLX_nvidia.so.0"];
+const [ICD, DEVICE] = ["/usr/share/vulkan/icd.d/nvidia_icd.json", "/dev/nvidiactl"];
+
+describe("why there is no GPU, in one line", () => {
+  it.each<[string, Parts, RegExp | null]>([
+    ["no loader", { files: [ICD] }, /^the Vulkan loader libvulkan\.so\.1 is not installed$/],
+    ["no driver file", { libraries: [LOADER] }, /^no Vulkan driver file \(icd\.d\/\*\.json\) is installed$/],
+    ["a driver file", { libraries: [LOADER], files: [ICD] }, null],
+    [
+      "a file that the environment names",
+      { libraries: [LOADER], files: ["/x.json"], env: { VK_DRIVER_FILES: "/x.json" } },
+      null,
+    ],
+    [
+      "only files that it does not name",
+      { libraries: [LOADER], files: [ICD], env: { VK_DRIVER_FILES: "/x.json" } },
+      /no Vulkan driver file/,
+    ],
+    [
+      "a container that may only compute",
+      { libraries: [LOADER], files: [DEVICE] },
+      /NVIDIA_DRIVER_CAPABILITIES=all, or graphics/,
+    ],
+  ])("%s", (_, parts, reason) => {
+    if (reason === null) expect(noVulkan(linux(parts))).toBeNull();
+    else expect(noVulkan(linux(parts))).toMatch(reason);
+  });
+
+  it("a driver that offers nothing is named, and so is the library it lacks", () => {
+    const parts = { libraries: [LOADER], files: [ICD] };
+    expect(noVulkanAdapter(linux(parts))).toContain(`named by ${ICD} offer no GPU`);
+    expect(noVulkanAdapter(linux({ ...parts, files: [ICD, DEVICE] }))).toMatch(
+      /libGLX_nvidia\.so\.0 is not.*graphics/,
+    );
+    const whole = { libraries: [LOADER, NVIDIA], files: [ICD, DEVICE] };
+    expect(noVulkanAdapter(linux(whole))).toContain("offer no GPU");
+  });
+
+  it("without a loader Dawn is not even loaded, and complains of nothing", async () => {
+    expect(await findAdapters(linux({}))).toEqual({ found: [], reason: expect.stringContaining("loader") });
+  });
+
+  it("other platforms have no Vulkan to miss", () => {
+    const mac: Machine = { ...linux({}), platform: "darwin" };
+    expect(noVulkan(mac)).toBeNull();
+    expect(noVulkanAdapter(mac)).toBe("Dawn finds no GPU that it can use");
+  });
+});
+
+describe("the choice of an adapter", () => {
+  const adapter = (name: string, software: boolean) => ({ name, driver: "1.0", software }) as Adapter;
+  const [lavapipe, arc, h100] = [
+    adapter("llvmpipe (LLVM 19)", true),
+    adapter("Arc A770", false),
+    adapter("NVIDIA H100", false),
+  ];
+  const adapters = { found: [lavapipe, arc, h100], reason: null };
+
+  it("goes by a part of the name, hardware first", () => {
+    expect(named(adapters, "")).toBe(arc);
+    expect(named(adapters, "h100")).toBe(h100);
+    expect(named(adapters, "llvm")).toBe(lavapipe);
+    expect(named({ found: [lavapipe], reason: null }, "")).toBe(lavapipe);
+  });
+
+  it("tells what there is instead, or why there is nothing", () => {
+    const complaint = {
+      code: "NOT_AVAILABLE",
+      message: expect.stringContaining("llvmpipe (LLVM 19), Arc A770, NVIDIA H100"),
+    };
+    expect(() => named(adapters, "RTX")).toThrow(expect.objectContaining(complaint));
+    const nothing = { found: [], reason: "the Vulkan loader is not installed" };
+    expect(() => named(nothing, "")).toThrow("backend webgpu: the Vulkan loader is not installed");
+  });
+
+  it("every adapter is a row, and so is having none", () => {
+    expect(gpuRows(adapters).map(({ device, software, available }) => [device, software, available])).toEqual(
+      [
+        ["llvmpipe (LLVM 19)", true, true],
+        ["Arc A770", false, true],
+        ["NVIDIA H100", false, true],
+      ],
+    );
+    expect(gpuRows({ found: [], reason: "why" })).toEqual([
+      { id: "webgpu", available: false, device: null, driver: null, software: false, reason: "why" },
+    ]);
+  });
+});
+
+describe("on this machine, with the tests' adapter", () => {
+  it("tells what there is", async () => {
+    const { name, software } = await testAdapter();
+    expect(await probeBackends()).toEqual([
+      expect.objectContaining({ id: "wasm", available: true, software: true, reason: null }),
+      expect.objectContaining({ id: "webgpu", available: true, device: name, software, reason: null }),
+    ]);
+  });
+
+  it("auto never takes a software adapter, and says why it took WASM", async () => {
+    const { name, software } = await testAdapter();
+    await using backend = await selectBackend({ ...options, backend: "auto" });
+    if (!software) return expect(backend.id).toBe("webgpu");
+    const device = `WASM SIMD, 1 thread (no GPU: ${name} computes on a processor)`;
+    expect(backend).toMatchObject({ id: "wasm", device });
+  });
+
+  it("takes it when asked, by backend or by name", async () => {
+    const { name } = await testAdapter();
+    for (const choice of [
+      { backend: "webgpu" },
+      { backend: "auto", device: name.slice(0, 5).toUpperCase() },
+    ]) {
+      await using backend = await selectBackend({ ...options, ...choice });
+      expect(backend).toMatchObject({ id: "webgpu", device: expect.stringContaining(name) });
+    }
+  });
+
+  it("refuses what is absent, unknown, or contradicts itself", async () => {
+    await testAdapter();
+    const refused = (choice: { backend: string; device?: string }, code: string) =>
+      expect(selectBackend({ ...options, ...choice })).rejects.toMatchObject({ code });
+    await refused({ backend: "webgpu", device: "no such GPU" }, "NOT_AVAILABLE");
+    await refused({ backend: "auto", device: "no such GPU" }, "NOT_AVAILABLE");
+    await refused({ backend: "wasm", device: "any" }, "USAGE");
+    await refused({ backend: "cuda" }, "USAGE");
+  });
+
+  it("walks over all backends", async () => {
+    await testAdapter();
+    const ids: string[] = [];
+    for await (const backend of everyBackend(options)) {
+      ids.push(backend.id);
+      await backend[Symbol.asyncDispose]();
+    }
+    expect(ids).toEqual(["wasm", "webgpu"]);
+  });
+});

@@ -1,0 +1,186 @@
+import { execFileSync } from "node:child_process";
+import { setTimeout } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { add } from "../../kernels/add.ts";
+import type { Adapter } from "../../kernels/backend/adapters.ts";
+import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts";
+import type { Backend, Kernel, Region } from "../../kernels/define.ts";
+import { type Relu2Params, relu2 } from "../../kernels/relu2.ts";
+import { built } from "../../src/core/built.ts";
+import { testAdapter, vulkanEnvironment } from "./software-gpu.ts";
+
+let adapter: Adapter;
+let shared: Backend;
+beforeAll(async () => {
+  adapter = await testAdapter();
+  shared = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
+});
+afterAll(() => shared[Symbol.asyncDispose]());
+
+const filled = (value: number) => (view: Uint8Array) => {
+  new Float32Array(view.buffer, view.byteOffset, view.length / 4).fill(value);
+};
+const doubled = (backend: Backend, x: Region, count: number) => backend.run(add, { count }, [x, x], x);
+
+describe("the WebGPU backend", () => {
+  it("is named as the device that computes", () => {
+    expect(shared).toMatchObject({ id: "webgpu", device: expect.stringContaining(adapter.name) });
+  });
+
+  it("names need and ceiling when memory runs out, and takes back what is released", async () => {
+    const all = shared.allocate(1 << 20);
+    expect(() => shared.allocate(1)).toThrow(
+      expect.objectContaining({
+        code: "PLAN_MEMORY",
+        message: expect.stringMatching(/256 .* 1048576 bytes 0/),
+      }),
+    );
+    shared.release(all);
+    for (const bytes of [1 << 19, 3000, 1 << 19]) shared.release(shared.allocate(bytes)); // idle ones make room
+  });
+
+  it("refuses what the device cannot bind in one piece", async () => {
+    await using backend = createWebgpuBackend(adapter, await openDevice(adapter), 2 ** 40);
+    expect(() => backend.allocate(2 ** 38)).toThrow(
+      expect.objectContaining({ code: "PLAN_MEMORY", message: expect.stringContaining("binds at most") }),
+    );
+  });
+
+  it("refuses operands that are too small or too few", async () => {
+    const [small, large] = [shared.allocate(60), shared.allocate(64)];
+    const run = (inputs: Region[]) => shared.run(add, { count: 16 }, inputs, large);
+    await expect(run([large, small])).rejects.toThrow("add wants 64 bytes of b, was given 60");
+    await expect(run([large])).rejects.toThrow("add wants 3 operands, was given 2");
+    for (const region of [small, large]) shared.release(region);
+  });
+
+  it("runs in the order of the calls, though none is awaited, and lets a sum overwrite its terms", async () => {
+    const x = shared.allocate(4096);
+    await shared.upload(x, 4096, filled(1));
+    const runs = Array.from({ length: 20 }, () => doubled(shared, x, 1024));
+    const early = shared.view(x, 1024);
+    runs.push(doubled(shared, x, 1024));
+    expect(new Set(await early)).toEqual(new Set([2 ** 20]));
+    expect(new Set(await shared.view(x, 1024))).toEqual(new Set([2 ** 21]));
+    await Promise.all(runs);
+    shared.release(x);
+  });
+
+  it("an upload does not overtake runs that read what was there", async () => {
+    const [x, y] = [shared.allocate(4096), shared.allocate(4096)];
+    await shared.upload(x, 4096, filled(3));
+    for (let i = 0; i < 12; i++) {
+      const run = shared.run(relu2, { count: 1024 }, [x], y);
+      const seen = shared.view(y, 1024);
+      await shared.upload(x, 4096, filled(i));
+      await run;
+      expect(new Set(await seen)).toEqual(new Set([i === 0 ? 9 : (i - 1) ** 2]));
+    }
+    for (const region of [x, y]) shared.release(region);
+  });
+
+  it("fills within fills, and several at once, need no more buffers than there are", async () => {
+    const regions = Array.from({ length: 12 }, () => shared.allocate(4096));
+    const nested = (i: number) =>
+      shared.upload(regions[2 * i]!, 4096, async (outer) => {
+        await shared.upload(regions[2 * i + 1]!, 4096, filled(2 * i + 1));
+        filled(2 * i)(outer);
+      });
+    await Promise.all(Array.from({ length: 6 }, (_, i) => nested(i)));
+    for (const [i, region] of regions.entries()) expect((await shared.view(region, 1024))[1023]).toBe(i);
+    for (const region of regions) shared.release(region);
+  });
+
+  it("a fill that fails tells its own error, and the next works", async () => {
+    const x = shared.allocate(64);
+    const fails = shared.upload(x, 64, () => Promise.reject(new Error("no such file")));
+    await expect(fails).rejects.toThrow("no such file");
+    await shared.upload(x, 64, filled(5));
+    expect((await shared.view(x, 16))[15]).toBe(5);
+    shared.release(x);
+  });
+});
+
+it("waits, when it is closed, for what is still being written", async () => {
+  const backend = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
+  const x = backend.allocate(4096);
+  let written = false;
+  const upload = backend.upload(x, 4096, async (view) => {
+    await setTimeout(50);
+    view.fill(1); // of a buffer that was unmapped this would be nobody's memory
+    written = view.length === 4096;
+  });
+  await setTimeout(5);
+  await backend[Symbol.asyncDispose]();
+  expect(written).toBe(true);
+  await upload.catch(() => {});
+});
+
+describe("what goes wrong is told, and no number is given out after it", () => {
+  async function backendWithDevice() {
+    const device = await openDevice(adapter);
+    const backend = createWebgpuBackend(adapter, device, 1 << 20);
+    const x = backend.allocate(64);
+    await backend.upload(x, 64, filled(1));
+    return { device, backend, x };
+  }
+
+  it("a lost device", async () => {
+    const { device, backend, x } = await backendWithDevice();
+    await doubled(backend, x, 16);
+    device.destroy();
+    await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "GPU_LOST", exit: 4 });
+    await expect(doubled(backend, x, 16)).rejects.toMatchObject({ code: "GPU_LOST" });
+    await backend[Symbol.asyncDispose]();
+  });
+
+  it("no memory left", async () => {
+    const { device, backend, x } = await backendWithDevice();
+    const pop = device.popErrorScope.bind(device);
+    let scopes = 0;
+    device.popErrorScope = async () => {
+      const error = await pop();
+      return ++scopes <= 3 ? ({ message: "a test took it all" } as GPUError) : error; // what follows from it included
+    };
+    await doubled(backend, x, 16);
+    const complaint = { code: "GPU_MEMORY", message: expect.stringContaining("a test took it all") };
+    await expect(backend.view(x, 16)).rejects.toMatchObject(complaint);
+    await expect(doubled(backend, x, 16)).rejects.toMatchObject(complaint);
+    await backend[Symbol.asyncDispose]();
+  });
+
+  it("a shader that does not compile", async () => {
+    const { backend, x } = await backendWithDevice();
+    const passes = (p: Relu2Params) =>
+      relu2.wgsl.passes(p).map((pass) => ({ ...pass, code: "fn main() { nonsense" }));
+    const broken: Kernel<Relu2Params> = { ...relu2, wgsl: { passes } };
+    await backend.run(broken, { count: 16 }, [x], backend.allocate(64)).catch(() => {});
+    await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "INTERNAL" });
+    await backend[Symbol.asyncDispose]();
+  });
+});
+
+it.each(["disposed of", "forgotten", "exited from", "thrown over"])("lets the process end: %s", (how) => {
+  const url = (name: string) =>
+    JSON.stringify(built(import.meta.url.replace("test/kernels", "kernels"), name).href);
+  const program = `
+    const { findAdapters } = await import(${url("./backend/adapters.js")});
+    const { createWebgpuBackend, openDevice } = await import(${url("./backend/webgpu.js")});
+    const { relu2 } = await import(${url("./relu2.js")});
+    const adapter = (await findAdapters()).found[0];
+    const backend = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
+    const x = backend.allocate(64);
+    await backend.upload(x, 64, () => {});
+    const pending = backend.run(relu2, { count: 16 }, [x], backend.allocate(64));
+    console.log("end of program");
+    if (${JSON.stringify(how)} === "disposed of") await backend[Symbol.asyncDispose]();
+    if (${JSON.stringify(how)} === "exited from") process.exit(0);
+    if (${JSON.stringify(how)} === "thrown over") { process.exitCode = 7; throw new Error("thrown"); }`;
+  const run = () =>
+    execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
+      ...{ encoding: "utf8", timeout: 20_000, stdio: "pipe" },
+      env: { ...process.env, ...vulkanEnvironment() },
+    });
+  if (how !== "thrown over") expect(run()).toBe("end of program\n");
+  else expect(run).toThrow(expect.objectContaining({ status: 1, signal: null }));
+});

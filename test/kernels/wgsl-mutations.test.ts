@@ -1,0 +1,181 @@
+/** Each classic mistake, made in the text of a shader: its own bound must see it. */
+import { afterAll, describe, expect, it } from "vitest";
+import { add } from "../../kernels/add.ts";
+import { attention } from "../../kernels/attention.ts";
+import { checkKernels } from "../../kernels/check.ts";
+import { conv1d } from "../../kernels/conv1d.ts";
+import type { Kernel } from "../../kernels/define.ts";
+import { gatedNorm } from "../../kernels/gated-norm.ts";
+import { linear } from "../../kernels/linear.ts";
+import { mix } from "../../kernels/mix.ts";
+import { relu2 } from "../../kernels/relu2.ts";
+import { rmsNorm } from "../../kernels/rms-norm.ts";
+import { routerChoose } from "../../kernels/router-choose.ts";
+import { routerScore } from "../../kernels/router-score.ts";
+import { routerWeigh } from "../../kernels/router-weigh.ts";
+import { ssd } from "../../kernels/ssd.ts";
+import { widen } from "../../kernels/widen.ts";
+import { gpuBackend } from "./software-gpu.ts";
+
+const backend = await gpuBackend();
+afterAll(() => backend[Symbol.asyncDispose]());
+
+/** The kernel over those of its cases that `on` accepts, with `wrong` in the place of `right` in every shader with it. */
+function mutant<P>(kernel: Kernel<P>, right: string, wrong: string, on: (p: P) => boolean): Kernel {
+  const cases = kernel.cases.filter(on);
+  const { wgsl } = kernel;
+  const found = cases.some((p) => wgsl.passes(p).some(({ code }) => code.includes(right)));
+  if (!found) throw new Error(`${kernel.id} has no text "${right}" to be wrong in`);
+  const passes = (p: P) =>
+    wgsl.passes(p).map((pass) => ({ ...pass, code: pass.code.replaceAll(right, wrong) }));
+  return { ...kernel, cases, wgsl: { ...wgsl, passes } } as Kernel;
+}
+
+const every = () => true;
+const [short, long] = [(p: { tokens: number }) => p.tokens === 7, (p: { tokens: number }) => p.tokens > 100];
+const [few, many] = [(p: { tokens: number }) => p.tokens === 2, (p: { tokens: number }) => p.tokens === 19];
+const ofType = (dtype: string) => (p: { dtype: string; count?: number }) =>
+  p.dtype === dtype && p.count === 1022;
+
+const mutants: Readonly<Record<string, Kernel>> = {
+  "add: a twice": mutant(add, "+ b[i]", "+ a[i] + 0.0 * b[i]", every),
+  "relu2: no relu": mutant(relu2, "x[i] < 0.0", "false", every),
+  "relu2: no square": mutant(relu2, "x[i] * x[i]", "x[i]", every),
+  "widen: no scale": mutant(widen, "* p.scale", "* 1.0", ofType("BF16")),
+  "widen: E4M3 biased as E5M2": mutant(widen, "(120u << 23u)", "(112u << 23u)", ofType("F8_E4M3")),
+  "widen: E4M3 subnormals are normal": mutant(
+    widen,
+    "magnitude < vec4u(1u << 23u)",
+    "vec4<bool>()",
+    ofType("F8_E4M3"),
+  ),
+  "widen: upper and lower half exchanged": mutant(
+    widen,
+    "(at & 1u) * 16u",
+    "(1u - (at & 1u)) * 16u",
+    ofType("F16"),
+  ),
+  "rms-norm: gain is 1 + w": mutant(rmsNorm, "gain[firstColumn + i]", "(1.0 + gain[firstColumn + i])", every),
+  "rms-norm: no eps": mutant(rmsNorm, "p.eps * down", "0.0 * down", every),
+  "rms-norm: one thread's share is lost": mutant(
+    rmsNorm,
+    "half > 0u; half >>= 1u) {\n    if (lane < half) { part[lane] +=",
+    "half > 1u; half >>= 1u) {\n    if (lane < half) { part[lane] +=",
+    every,
+  ),
+  "gated-norm: y gates z": mutant(gatedNorm, "y[i] * siluOf(z[i])", "z[i] * siluOf(y[i])", every),
+  "gated-norm: no gate": mutant(gatedNorm, "y[i] * siluOf(z[i])", "y[i] + 0.0 * z[i]", every),
+  "gated-norm: every group has the gains of the first": mutant(
+    gatedNorm,
+    "group.x * p.width, lane",
+    "0u, lane",
+    every,
+  ),
+  "gated-norm: no eps": mutant(gatedNorm, "p.eps * down", "0.0 * down", every),
+  "conv1d: taps reversed": mutant(conv1d, "p.kernel - 1u - lag", "lag", every),
+  "conv1d: a token late": mutant(conv1d, "i - lag * p.width", "i - min(lag + 1u, t) * p.width", every),
+  "conv1d: taps of the neighbour": mutant(conv1d, "taps[c * p.kernel", "taps[(c ^ 1u) * p.kernel", every),
+  "conv1d: no bias": mutant(conv1d, "= bias[c]", "= 0.0 * bias[c]", every),
+  "conv1d: no silu": mutant(conv1d, "siluOf(sum)", "sum", every),
+  "linear: no scale, few tokens": mutant(linear, "p.scale * sum", "sum", few),
+  "linear: no scale, many": mutant(linear, "p.scale * sum", "sum", many),
+  "linear: bands start at row 0": mutant(linear, "(p.firstRow + min(row", "(0u + min(row", few),
+  "linear: columns start at 0": mutant(linear, "* p.inWidth + p.inFrom", "* p.inWidth", few),
+  "linear: writes over its neighbours": mutant(linear, "* p.outWidth + p.outFrom", "* p.outWidth", few),
+  "linear: columns beyond the last count": mutant(linear, "vec4u(0u, 1u, 2u, 3u) <", "vec4u(0u) <", few),
+  "linear: a thread's sum is lost": mutant(linear, "half > 0u", "half > 1u", few),
+  "linear: only the last block counts": mutant(linear, "total[s] += sums[s]", "total[s] = sums[s]", many),
+  "linear: rows of a tile exchanged": mutant(linear, "wTile[at + 16u]", "wTile[at + 32u]", many),
+  "linear: every token is the first": mutant(linear, "min(token, p.tokens - 1u)", "min(token, 0u)", many),
+  "attention: sees one token ahead": mutant(attention, "query + 1u - tile", "query + 2u - tile", short),
+  "attention: does not see itself": mutant(attention, "query + 1u - tile", "max(query, 1u) - tile", short),
+  "attention: head a uses pair a mod kvHeads": mutant(
+    attention,
+    "head / (p.heads / p.kvHeads)",
+    "head % p.kvHeads",
+    short,
+  ),
+  "attention: scores not scaled": mutant(attention, "score * p.scale", "score", short),
+  "attention: no rescaling when a larger score comes": mutant(
+    attention,
+    "expOf(peak - best)",
+    "1.0",
+    (p) => p.tokens === 50,
+  ),
+  "attention: keys of the first tile only": mutant(
+    attention,
+    "let key = min(tile + i",
+    "let key = min(i",
+    (p) => p.tokens === 50,
+  ),
+  ...Object.fromEntries(
+    Object.entries({
+      "head k uses group k mod groups": ["head / (p.heads / p.groups)", "head % p.groups"],
+      "no D": ["D[head] * x", "0.0 * D[head] * x"],
+      "no dt_bias": ["+ dt_bias[head]", "+ 0.0 * dt_bias[head]"],
+      "A for A_log": ["= expOf(A_log[head])", "= abs(A_log[head])"],
+      "delta is no factor of the input": ["delta * a)", "delta * a) * 1.01"],
+    }).flatMap(([name, [right, wrong]]) => [
+      [`ssd: ${name}`, mutant(ssd, right!, wrong!, short)],
+      [`ssd in chunks: ${name}`, mutant(ssd, right!, wrong!, long)],
+    ]),
+  ),
+  "mix: no weights": mutant(mix, "weight[j] *", "(1.0 + 0.0 * weight[j]) *", every),
+  "mix: the first term only": mutant(mix, "j < first + p.terms", "j < first + 1u", every),
+  "mix: the rows in their own order": mutant(mix, "u32(source[j])", "u32(0.0 * source[j])", every),
+  "router-score: no correction": mutant(routerScore, "+ correction[", "+ 0.0 * correction[", every),
+  "router-score: correction of the neighbour": mutant(
+    routerScore,
+    "i % p.experts",
+    "(i + 1u) % p.experts",
+    every,
+  ),
+  "router-choose: of equals the later": mutant(routerChoose, "rank > best)", "rank >= best)", every),
+  "router-choose: of equal groups the later": mutant(routerChoose, "o < g", "o > g", every),
+  "router-choose: a group is worth its best alone": mutant(
+    routerChoose,
+    "first + second",
+    "first + 0.0 * second",
+    every,
+  ),
+  "router-choose: all groups are eligible": mutant(routerChoose, "better < p.topGroups", "true", every),
+  "router-weigh: not normalised": mutant(routerWeigh, "/ sum)", "/ (1.0 + 0.0 * sum))", every),
+  "router-weigh: no scale": mutant(routerWeigh, "p.scale *", "1.0 *", every),
+  "router-weigh: experts of the first token": mutant(
+    routerWeigh,
+    "chosen[t * p.topK",
+    "chosen[0u * p.topK",
+    every,
+  ),
+  "ssd: B and C exchanged": mutant(ssd, "input * bs[n]", "input * cs[n]", short),
+  "ssd: no limits of delta": mutant(ssd, "delta < p.dtMin", "false", (p) => p.dtMin > 0),
+  "ssd in chunks: no state goes on": mutant(ssd, "step.z * before[q][i]", "0.0 * before[q][i]", long),
+  "ssd in chunks: the state does not decay": mutant(ssd, "kept * states[place]", "states[place]", long),
+  "ssd in chunks: a token meets itself decayed": mutant(
+    ssd,
+    "let share = meet[met + s * 64u] * decay;\n        decay *= steps[(first + s) * p.heads + head].y;",
+    "decay *= steps[(first + s) * p.heads + head].y;\n        let share = meet[met + s * 64u] * decay;",
+    long,
+  ),
+  "ssd in chunks: a token misses the first of its chunk": mutant(
+    ssd,
+    "back <= lane",
+    "back < max(lane, 1u)",
+    long,
+  ),
+  "ssd in chunks: B decays from the chunk's start": mutant(ssd, ".w;", ".z;", long),
+  "ssd in chunks: delta twice": mutant(ssd, "step.x * x[at", "step.x * step.x * x[at", long),
+  "ssd in chunks: C meets the B of the next group": mutant(
+    ssd,
+    "b4(min(first + s + i, last), group",
+    "b4(min(first + s + i, last), (group + 1u) % p.groups",
+    long,
+  ),
+};
+
+describe("a wrong shader exceeds its bound", () => {
+  it.each(Object.entries(mutants))("%s", async (_, mutant) => {
+    const [row] = await checkKernels(backend, [mutant]);
+    expect(row!.ok, `error ${row!.worstError}, bound ${row!.bound}`).toBe(false);
+  });
+});

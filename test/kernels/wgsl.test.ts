@@ -1,0 +1,190 @@
+/** The WGSL form of every kernel on a real WebGPU device: the oracle's witness, and the WASM form's. */
+import { afterAll, describe, expect, it } from "vitest";
+import { attention } from "../../kernels/attention.ts";
+import { createWasmBackend } from "../../kernels/backend/wasm.ts";
+import { checkKernels } from "../../kernels/check.ts";
+import { conv1d } from "../../kernels/conv1d.ts";
+import { type Kernel, STORED } from "../../kernels/define.ts";
+import { gatedNorm } from "../../kernels/gated-norm.ts";
+import { kernels } from "../../kernels/index.ts";
+import { type LinearParams, linear } from "../../kernels/linear.ts";
+import { mix } from "../../kernels/mix.ts";
+import { rmsNorm } from "../../kernels/rms-norm.ts";
+import { routerChoose } from "../../kernels/router-choose.ts";
+import { routerScore } from "../../kernels/router-score.ts";
+import { routerWeigh } from "../../kernels/router-weigh.ts";
+import { ssd } from "../../kernels/ssd.ts";
+import { LONG } from "../../kernels/wgsl/ssd.ts";
+import { widen } from "../../kernels/widen.ts";
+import { tableOf } from "../../src/core/float.ts";
+import { randomFrom } from "../random.ts";
+import { runOn } from "./run.ts";
+import { gpuBackend } from "./software-gpu.ts";
+
+const gpu = await gpuBackend();
+const wasm = await createWasmBackend({ threads: 1, memoryBytes: 64 << 20 });
+afterAll(async () => {
+  await gpu[Symbol.asyncDispose]();
+  await wasm[Symbol.asyncDispose]();
+});
+
+async function expectWithinBounds<P>(kernel: Kernel<P>, cases: readonly P[]): Promise<void> {
+  for (const p of cases) {
+    for (const backend of [gpu, wasm]) {
+      const [row] = await checkKernels(backend, [{ ...kernel, cases: [p] } as Kernel]);
+      expect(row!.ok, `${kernel.id} ${JSON.stringify(p)} ${JSON.stringify(row)}`).toBe(true);
+    }
+  }
+}
+
+describe("is within its bound of the float64 oracle", () => {
+  it.each(kernels)("$id", async (kernel) => {
+    const [row] = await checkKernels(gpu, [kernel]);
+    expect(row, JSON.stringify(row)).toMatchObject({ id: kernel.id, backend: "webgpu", ok: true });
+  });
+});
+
+describe("agrees with the oracle, as the WASM form does, over random shapes", () => {
+  const random = randomFrom(20261124);
+  const pick = <T>(...from: readonly T[]): T => from[random(from.length)]!;
+
+  it("linear: any band, columns, tokens and dtype", async () => {
+    const cases = Array.from({ length: 6 }, (): LinearParams => {
+      const [cols, inFrom, outFrom] = [1 + random(300), random(9), random(9)];
+      const [tokens, rows] = [pick(1, 2, 4, 5, 16, 17), 1 + random(80)];
+      return {
+        ...{ tokens, rows, cols, dtype: pick(...STORED), scale: Math.fround(pick(1, 0.0173, 3)) },
+        ...{ firstRow: random(5), inWidth: inFrom + cols + random(5), inFrom },
+        ...{ outWidth: outFrom + rows + random(5), outFrom },
+      };
+    });
+    await expectWithinBounds(linear, cases);
+  });
+
+  it("conv1d and norms: any width, taps and groups", async () => {
+    for (let i = 0; i < 6; i++) {
+      const [tokens, width, groups] = [1 + random(20), 1 + random(300), pick(1, 2, 8)];
+      await expectWithinBounds(conv1d, [{ tokens, width, kernel: 1 + random(6) }]);
+      await expectWithinBounds(rmsNorm, [{ tokens, width, eps: 1e-5 }]);
+      await expectWithinBounds(gatedNorm, [{ tokens, width: width * groups, groups, eps: 1e-5 }]);
+    }
+  });
+
+  it("attention: any heads that share, any width", async () => {
+    const cases = Array.from({ length: 3 }, () => {
+      const kvHeads = 1 + random(3);
+      return {
+        tokens: pick(1, 15, 16, 17, 33),
+        heads: kvHeads * pick(1, 2, 4),
+        kvHeads,
+        dim: 1 + random(40),
+      };
+    });
+    await expectWithinBounds(attention, cases);
+  });
+
+  it("experts: any number of them, chosen in any groups", async () => {
+    for (let i = 0; i < 6; i++) {
+      const [groups, size, tokens] = [pick(1, 1, 2, 4), 2 + random(20), 1 + random(20)];
+      const experts = groups * size;
+      const topGroups = 1 + random(groups);
+      const topK = 1 + random(topGroups * size);
+      await expectWithinBounds(routerScore, [{ tokens, experts }]);
+      await expectWithinBounds(routerChoose, [{ tokens, experts, topK, groups, topGroups }]);
+      await expectWithinBounds(routerWeigh, [{ tokens, experts, topK, normalise: i % 2 === 0, scale: 2.5 }]);
+      await expectWithinBounds(mix, [
+        { sources: 1 + random(9), rows: tokens, terms: topK, width: 1 + random(70) },
+      ]);
+    }
+  });
+
+  it.each([1, 2, 17, LONG - 1, LONG, LONG + 1, LONG + 64])("ssd: %d tokens", async (tokens) => {
+    const [groups, state] = [pick(1, 2, 4), 1 + random(20)];
+    const shape = { heads: groups * pick(1, 2, 3), headDim: 1 + random(20), groups, state };
+    await expectWithinBounds(ssd, [{ tokens, ...shape, dtMin: pick(0, 0.1), dtMax: pick(2, Infinity) }]);
+  });
+});
+
+describe.each(STORED.filter((dtype) => dtype !== "F32"))("every code of %s", (dtype) => {
+  const table = tableOf(dtype);
+  const codes = (table.length === 256 ? Uint8Array : Uint16Array).from(table.keys());
+
+  it("widens exactly, bit for bit", async () => {
+    const got = await runOn(gpu, widen, { count: codes.length, dtype, scale: 1 }, [codes]);
+    expect(got.findIndex((value, i) => !Object.is(value, table[i]))).toBe(-1);
+  });
+
+  it("enters a product as it is, but that a subnormal may count as zero", async () => {
+    const rows = codes.length;
+    const p = { tokens: 1, rows, cols: 1, firstRow: 0, inWidth: 1, inFrom: 0, outWidth: rows, outFrom: 0 };
+    const got = await runOn(gpu, linear, { ...p, dtype, scale: 1 }, [codes, Float32Array.of(1)]);
+    const wrong = got.findIndex((value, i) => {
+      const flushed = Math.abs(table[i]!) < 2 ** -126 ? 0 : table[i]!;
+      return !Object.is(value, table[i]) && value !== flushed;
+    });
+    expect(wrong).toBe(-1);
+  });
+});
+
+describe("at the ends of what numbers can be", () => {
+  const p = { tokens: 3, heads: 2, headDim: 4, groups: 1, state: 4, dtMin: 0, dtMax: Infinity };
+  const constant = (length: number, value: number) => new Float32Array(length).fill(value);
+
+  it.each([p.tokens, LONG + 2])("a huge delta forgets all that was, %d tokens", async (tokens) => {
+    const x = Float32Array.from({ length: tokens * 8 }, (_, i) => Math.sin(i));
+    const [ones, zeros] = [constant(tokens * 4, 1), constant(2, 0)];
+    const inputs = [x, ones, ones, constant(tokens * 2, 1e6), constant(2, 3), zeros, zeros];
+    const got = await runOn(gpu, ssd, { ...p, tokens }, inputs);
+    const wanted = x.map((value) => 4 * 1e6 * value); // only the token itself: delta x (C . B)
+    got.forEach((y, i) => {
+      expect(Math.abs(y - wanted[i]!)).toBeLessThanOrEqual(1e-5 * Math.abs(wanted[i]!));
+    });
+  });
+
+  it("rows of zeros normalise to zeros, and the largest floats to finite numbers", async () => {
+    const gain = constant(4, 1);
+    const zeros = await runOn(gpu, rmsNorm, { tokens: 1, width: 4, eps: 1e-5 }, [constant(4, 0), gain]);
+    expect([...zeros]).toEqual([0, 0, 0, 0]);
+    const large = await runOn(gpu, rmsNorm, { tokens: 1, width: 4, eps: 1e-5 }, [constant(4, 3e38), gain]);
+    for (const value of large) expect(value).toBeCloseTo(1, 5);
+  });
+
+  it("softmax survives scores that exp cannot hold", async () => {
+    const size = { tokens: 3, heads: 1, kvHeads: 1, dim: 1 };
+    const inputs = [constant(3, 1e4), Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)];
+    expect([...(await runOn(gpu, attention, size, inputs))]).toEqual([5, 7, 8]);
+  });
+
+  it("a NaN stays one, and does not reach tokens before it", async () => {
+    const q = Float32Array.of(1, 1, 1);
+    const v = Float32Array.of(1, 2, Number.NaN);
+    const got = await runOn(gpu, attention, { tokens: 3, heads: 1, kvHeads: 1, dim: 1 }, [q, q, v]);
+    expect([...got]).toEqual([1, 1.5, Number.NaN]);
+    const taps = [Float32Array.of(Number.NaN, -1e30, 1e30), constant(3, 1), constant(3, 0)];
+    const silu = await runOn(gpu, conv1d, { tokens: 1, width: 3, kernel: 1 }, taps);
+    expect([...silu.map((value) => Math.abs(value))]).toEqual([Number.NaN, 0, Math.fround(1e30)]);
+  });
+});
+
+it("gives a row the same bits in any band", async () => {
+  const p: LinearParams = {
+    ...{ tokens: 5, rows: 70, cols: 140, dtype: "F32", scale: 0.5 },
+    ...{ firstRow: 0, inWidth: 140, inFrom: 0, outWidth: 70, outFrom: 0 },
+  };
+  const ramp = (length: number, step: number) => Float32Array.from({ length }, (_, i) => Math.sin(i * step));
+  for (const tokens of [1, 5]) {
+    const operands = [ramp(p.rows * p.cols, 0.7), ramp(tokens * p.cols, 1.3)];
+    const whole = await runOn(gpu, linear, { ...p, tokens }, operands);
+    for (const [firstRow, rows] of [
+      [0, 3],
+      [1, 66],
+      [65, 5],
+    ] as const) {
+      const band = await runOn(gpu, linear, { ...p, tokens, firstRow, rows, outWidth: rows }, operands);
+      for (let t = 0; t < tokens; t++) {
+        const expected = whole.slice(t * p.rows + firstRow, t * p.rows + firstRow + rows);
+        expect(band.slice(t * rows, (t + 1) * rows)).toEqual(expected);
+      }
+    }
+  }
+});

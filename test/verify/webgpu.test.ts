@@ -1,0 +1,51 @@
+/**
+ * The goldens on the GPU of the tests, up to 17 tokens: a software adapter takes its time. The other backend, with an
+ * order of additions of its own, is the second witness.
+ */
+import { join } from "node:path";
+import { beforeAll, expect, it } from "vitest";
+import { logits } from "../../src/verify/logits.ts";
+import { Distance } from "../../src/verify/metrics.ts";
+import { verify } from "../../src/verify/verify.ts";
+import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../goldens.ts";
+import { testAdapter } from "../kernels/software-gpu.ts";
+
+const work = workFolder();
+beforeAll(testAdapter);
+
+function expectNear(got: Float32Array, want: Float32Array): void {
+  expect(got.length).toBe(want.length);
+  expect(new Distance().add(want, got).relL2).toBeLessThanOrEqual(2e-5);
+}
+
+/** tiny-t5 holds tiny's weights under the other config style; its reference is tiny's. */
+it.each([
+  ["tiny", "tiny", "len1"],
+  ["tiny", "tiny", "len17"],
+  ["tiny-t5", "tiny", "len17"],
+  ["sharded", "sharded", "len17"],
+  ["moe", "moe", "len1"],
+  ["moe", "moe", "len17"],
+  ["latent-moe", "latent-moe", "len17"],
+])("%s runs as Transformers ran %s and as WASM runs it, %s", async (name, reference, key) => {
+  const recorded = await arraysOf(join(golden(reference), "reference.safetensors"));
+  const ids = idsOf(recorded.get(`input_ids.${key}`)!);
+  const run = async (backend: "webgpu" | "wasm") => {
+    const out = join(work, `${name}-${key}-${backend}.safetensors`);
+    const report = await logits(golden(name), { out, ids, backend, hidden: true });
+    expect(report.backend).toBe(backend);
+    return await arraysOf(out);
+  };
+  const [gpu, wasm] = [await run("webgpu"), await run("wasm")];
+  expectNear(floatsOf(gpu.get("logits")!), floatsOf(recorded.get(`logits_f32.${key}`)!));
+  for (const [tensor, array] of gpu) {
+    if (array.dtype === "F32") expectNear(floatsOf(array), floatsOf(wasm.get(tensor)!));
+    else expect(array, tensor).toEqual(wasm.get(tensor)); // ids, and the experts that were chosen
+  }
+});
+
+it("a verification on the GPU names it, and finds a model to be itself, bit for bit", async () => {
+  const { name } = await testAdapter();
+  const report = await verify(golden("tiny"), golden("tiny"), { backend: "webgpu", tokens: 5 });
+  expect(report).toMatchObject({ verdict: "same", backend: "webgpu", device: expect.stringContaining(name) });
+});
