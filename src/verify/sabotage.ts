@@ -1,5 +1,5 @@
 /** Sabotages as descriptions: which blocks of which stored tensor to exchange, the likeliest to show first. */
-import type { Tensor } from "../core/checkpoint.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import type { Feed } from "../families/define.ts";
 import { type Exchange, exchanged } from "./exchange.ts";
 
@@ -32,15 +32,16 @@ export interface Block {
   readonly count: number;
 }
 
-/** What is read in place of what is stored. */
+/** What is read in place of what is stored, by key. */
 export function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
   const instead = new Map<string, Tensor>();
   for (const swap of swaps) {
-    const { name } = swap.of;
+    const key = tensorKey(swap.of);
     if ("with" in swap) {
-      instead.set(name, { ...swap.with, name });
-      instead.set(swap.with.name, { ...swap.of, name: swap.with.name });
-    } else instead.set(name, exchanged(instead.get(name) ?? swap.of, swap.exchange));
+      const { of, with: other } = swap;
+      instead.set(key, { ...of, pieces: other.pieces });
+      instead.set(tensorKey(other), { ...other, pieces: of.pieces });
+    } else instead.set(key, exchanged(instead.get(key) ?? swap.of, swap.exchange));
   }
   return instead;
 }
@@ -72,7 +73,7 @@ export function neighbours(
   });
   const what = axis === 0 ? "" : "columns of ";
   return mostUnlike(pairs).map(({ left, right, i }) => ({
-    mutation: `${tensor.name}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
+    mutation: `${tensorKey(tensor)}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
     swaps: [{ of: tensor, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
   }));
 }
@@ -90,7 +91,7 @@ export function parts(
       of,
       exchange: { axis: 0 as const, a: from, b: theirs[n]!.from, count },
     }));
-    const attempts = [{ mutation: `${of.name}: ${left} and ${right} exchanged`, swaps }];
+    const attempts = [{ mutation: `${tensorKey(of)}: ${left} and ${right} exchanged`, swaps }];
     return [{ door: left, attempts, streams: [left, right] }];
   });
 }
