@@ -57,11 +57,6 @@ export class Decoder {
     return this.#head(last);
   }
 
-  /** Counts tokens as read that were not: for a backend that only counts. */
-  skip(tokens: number): void {
-    this.#kept.advance(tokens);
-  }
-
   close(): void {
     this.#kept.release();
   }

@@ -40,10 +40,7 @@ export async function roomFor(
   const memoryBytes = memoryOf(options);
   const most = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE) : memoryBytes;
   const bandBytes = partBytes(memoryBytes);
-  const needed = (tokens: number, bandBytes: number) => {
-    const before = promptTokens - tokens;
-    return bytesOf(model, options, bandBytes, before, tokens, capacity);
-  };
+  const needed = (tokens: number, bandBytes: number) => bytesOf(model, options, bandBytes, tokens, capacity);
   for (let tokens = Math.min(promptTokens, MOST_AT_ONCE); tokens >= 1; tokens = Math.floor(tokens / 2)) {
     if ((await needed(tokens, bandBytes)) > most) continue;
     return { readAtOnce: tokens, bandBytes, kept: { perTokenBytes: perToken, fixedBytes: fixed } };
@@ -62,12 +59,11 @@ export async function roomFor(
   throw new IsologitError("PLAN_MEMORY", message, {}, next);
 }
 
-/** Bytes of buffers at the peak, found on a backend that only counts: at the prompt's end, and at the last token. */
+/** Bytes of buffers at the peak, found on a backend that only counts: all readings but the first are alike. */
 async function bytesOf(
   { matched }: Paired,
   options: RunOptions,
   bandBytes: number,
-  before: number,
   tokens: number,
   capacity: number,
 ): Promise<number> {
@@ -75,11 +71,9 @@ async function bytesOf(
   await using sources = new Sources(matched.checkpoint.store);
   const common = { sources, rounder: { round() {} }, bandBytes, capacity, signal: options.signal };
   const decoder = new Decoder({ model: { matched, scales: new Map() }, backend, ...common });
-  const ids = new Array<number>(tokens).fill(0);
-  decoder.skip(before);
-  await decoder.read(ids);
-  decoder.skip(Math.max(0, capacity - before - tokens - 1));
-  await decoder.read([0]);
+  await decoder.read(new Array<number>(tokens).fill(0));
+  if (2 * tokens <= capacity) await decoder.read(new Array<number>(tokens).fill(0));
+  if (tokens < capacity) await decoder.read([0]);
   decoder.close();
   return backend.peakBytes;
 }

@@ -3,7 +3,17 @@ import { expect, it } from "vitest";
 import { golden } from "../goldens.ts";
 import { isologit } from "./program.ts";
 
-const asked = ["generate", golden("tiny"), "--ids", "1,5,9", "--tokens", "5", "--ignore-eos", "--backend", "wasm"];
+const asked = [
+  "generate",
+  golden("tiny"),
+  "--ids",
+  "1,5,9",
+  "--tokens",
+  "5",
+  "--ignore-eos",
+  "--backend",
+  "wasm",
+];
 
 it("text on stdout, the rate on stderr", async () => {
   const json = await isologit(...asked, "--json");

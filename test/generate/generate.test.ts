@@ -46,7 +46,11 @@ it.each(["nemo2-tiny", "nemo2-tp2", "nemo1-tiny.nemo", "megatron-tp2"])(
   "%s, in its own dialect, goes on as if it read all again",
   async (name) => {
     const whole = await generate(golden(name), { ids, ...few, tokens: 4 });
-    const again = await generate(golden(name), { ids: [...ids, ...whole.ids.slice(0, 3)], ...few, tokens: 1 });
+    const again = await generate(golden(name), {
+      ids: [...ids, ...whole.ids.slice(0, 3)],
+      ...few,
+      tokens: 1,
+    });
     expect(again.ids[0]).toBe(whole.ids[3]);
   },
 );
