@@ -10,6 +10,7 @@ import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT, ROOT_BYTES } from "../core/origin.ts";
 import { families as allFamilies } from "../families/index.ts";
+import { storeAt } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
@@ -149,8 +150,8 @@ async function converted(
       });
       return await converted(source, destination, { ...options, resume: false }, false);
     }
-    await writeRoot(planned, staging, proof.report);
-    const certificate = await certify(proof, { plan: planned.id, version, key, signal: options.signal });
+    const rooted = await withRoot(proof, planned, staging);
+    const certificate = await certify(rooted, { plan: planned.id, version, key, signal: options.signal });
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
       return report(proof.report, staging.folder, true);
@@ -236,17 +237,21 @@ async function write(
   await runPlan({ plan: planned, writer: format.writes!, staging, pool, allowOverflow, watch, signal });
 }
 
-/** The root is known only now; without a verification it stays unknown, and the way home trusts the config alone. */
-async function writeRoot(
-  { placement }: Plan,
-  staging: Staging,
-  verification: VerifyReport | null,
-): Promise<void> {
+/**
+ * Writes the root, known only now, beside what it belongs to. The proof then goes over files as they are: the store
+ * that was verified remembers the root's file as it was. Without a verification the root stays unknown, and the way
+ * home trusts the config alone.
+ */
+async function withRoot(proof: Proof, { placement }: Plan, staging: Staging): Promise<Proof> {
   const path = ORIGIN_FOLDER + ORIGIN_ROOT;
-  const root = verification?.roots.b ?? null;
-  if (root === null || !placement.files.some((file) => file.path === path)) return;
+  const root = proof.report.roots.b;
+  if (root === null || !placement.files.some((file) => file.path === path)) return proof;
   await staging.create(path, ROOT_BYTES);
   await staging.writeAt(path, 0, new TextEncoder().encode(`${root}\n`));
+  await staging.settle();
+  const { matched } = proof.destination;
+  const checkpoint = { ...matched.checkpoint, store: await storeAt(staging.content) };
+  return { ...proof, destination: { ...proof.destination, matched: { ...matched, checkpoint } } };
 }
 
 /** Were the weights beside `isologit.origin/` changed since it was written? */

@@ -70,6 +70,8 @@ const CONFIG = "config.json";
 
 /** Keys that differ, by name. What two configs mean was compared as settings; this is what else they say. */
 function configFindings(a: Matched, b: Matched, recast: boolean): readonly string[] {
+  // records of unlike software have hardly a key in common
+  if (a.dialect.id !== b.dialect.id) return [`${CONFIG} differs`];
   const keys = keysThatDiffer(a.checkpoint.config, b.checkpoint.config);
   const unasked = keys.filter((key) => !recast || !RECAST_KEYS.includes(key));
   if (unasked.length > 0) return [`${CONFIG} differs in ${unasked.join(", ")}`];
