@@ -3,19 +3,9 @@
  * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
  */
 
-export const ABSENT_COMMANDS = ["generate", "download", "upload", "cache", "completion"] as const;
+export const ABSENT_COMMANDS = ["generate", "completion"] as const;
 
-export const ABSENT_FLAGS = [
-  "--calibrate",
-  "--report",
-  "--include",
-  "--exclude",
-  "--revision",
-  "--token",
-  "--private",
-  "--commit-message",
-  "--create-pr",
-] as const;
+export const ABSENT_FLAGS = ["--calibrate", "--report"] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */
 export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;

@@ -18,8 +18,8 @@ import { openSession, type Session } from "./session.ts";
  */
 export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
   let status = 0;
-  const program = programOf(commands, version, io.stdout, async (command, places, flags) => {
-    status = await runCommand(command, places, flags, library, io);
+  const program = programOf(commands, version, io.stdout, async (command, places, flags, rest) => {
+    status = await runCommand(command, places, flags, rest, library, io);
   });
   try {
     await program.parseAsync([...argv], { from: "user" });
@@ -33,10 +33,17 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
   }
 }
 
-async function runCommand(command: Command, places: Places, flags: Flags, library: Library, io: Io) {
+async function runCommand(
+  command: Command,
+  places: Places,
+  flags: Flags,
+  rest: readonly string[],
+  library: Library,
+  io: Io,
+) {
   const session = openSession(io, library, flags);
   try {
-    return tell(await perform(command, places, flags, session), session, flags, io);
+    return tell(await perform(command, places, flags, rest, session), session, flags, io);
   } catch (error) {
     if (!flags.quiet) tellWarnings(session, io);
     throw interruptionOf(error, session, command);
@@ -44,9 +51,15 @@ async function runCommand(command: Command, places: Places, flags: Flags, librar
 }
 
 /** When it is over, the bar is gone, signals are nobody's business, and the events file is closed. */
-async function perform(command: Command, places: Places, flags: Flags, session: Session & Disposable) {
+async function perform(
+  command: Command,
+  places: Places,
+  flags: Flags,
+  rest: readonly string[],
+  session: Session & Disposable,
+) {
   using _ = session;
-  return await command.run(places, flags, session);
+  return await command.run(places, flags, session, rest);
 }
 
 /** A warning is said once: with the result a person reads, else on stderr. */

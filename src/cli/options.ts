@@ -8,6 +8,7 @@ const GROUPS = {
   prompt: "What the forward passes read:",
   machine: "Machine:",
   files: "Existing files:",
+  hub: "Hub:",
   talk: "Output:",
 } as const;
 
@@ -17,6 +18,8 @@ interface Flag<T> {
   readonly group: string;
   /** absent for a switch */
   readonly read?: Reader<T>;
+  /** given several times, all values count; `read` then reads one of them */
+  readonly several?: true;
 }
 
 const group =
@@ -34,11 +37,20 @@ const toggle = (heading: keyof typeof GROUPS, spec: string, about: string): Flag
   group: GROUPS[heading],
 });
 
+/** A flag that may be given several times. */
+const several = (heading: keyof typeof GROUPS, spec: string, about: string): Flag<readonly string[]> => ({
+  spec,
+  about,
+  group: GROUPS[heading],
+  several: true,
+});
+
 const source = group("source");
 const model = group("model");
 const check = group("check");
 const prompt = group("prompt");
 const machine = group("machine");
+const hub = group("hub");
 const talk = group("talk");
 
 /** Keyed as commander names their values. */
@@ -149,6 +161,15 @@ export const FLAGS = {
   memory: machine("--memory <size>", "ceiling for buffers (default: 1GiB)", size),
   resume: toggle("files", "--resume", "continue an interrupted run"),
   overwrite: toggle("files", "--overwrite", "replace what is there, once the new one is verified"),
+  include: several("hub", "--include <glob>", "only these files; may be given again"),
+  exclude: several("hub", "--exclude <glob>", "not these files; may be given again"),
+  revision: hub("--revision <name>", "branch, tag or commit (default: main)", text),
+  localDir: hub("--local-dir <folder>", "into this folder instead of the cache", text),
+  private: toggle("hub", "--private", "make a new repository private"),
+  createPr: toggle("hub", "--create-pr", "open a pull request instead of committing to the branch"),
+  commitMessage: hub("--commit-message <text>", "title of the commit", text),
+  baseModel: hub("--base-model <owner/name>", "what was converted, for the model card", text),
+  token: hub("--token <token>", "instead of HF_TOKEN, or the one that `hf auth login` kept", text),
   json: toggle("talk", "--json", "one JSON object on stdout, nothing else there"),
   events: talk("--events <file>", "write progress to a file, one JSON object a line", text),
   quiet: toggle("talk", "--quiet", "no talk on stderr; errors still appear"),

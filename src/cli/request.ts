@@ -20,7 +20,7 @@ import { ids as readIds, refuse } from "./values.ts";
 type Given<T> = { readonly [K in keyof T]?: Exclude<T[K], undefined> };
 
 /** The entries that are there: an option left out is absent, never `undefined`. */
-function given<T extends object>(entries: T): Given<T> {
+export function given<T extends object>(entries: T): Given<T> {
   // `Object.entries` forgets which key had which value; only entries that were undefined are gone.
   return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined)) as Given<T>;
 }

@@ -10,7 +10,8 @@ import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT, ROOT_BYTES } from "../core/origin.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { storeAt } from "../io/locate.ts";
+import { fileStore } from "../io/file.ts";
+import { isHubAddress } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
@@ -80,7 +81,10 @@ async function converted(
   const started = performance.now();
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "plan" });
-  const { format, checkpoint, planned } = await prepare(source, destination, options, restore);
+  const { format, checkpoint, planned } = await prepare(source, destination, options, {
+    restore,
+    keep: true,
+  });
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   const level = options.verify ?? "logits";
   if (level === "off" && options.sign !== undefined)
@@ -192,8 +196,20 @@ export async function recast(
   return await convert(source, destination, { ...options, to: format });
 }
 
-async function prepare(source: string, destination: string, options: PlanOptions, restore = true) {
-  const checkpoint = await openCheckpoint(source, options.formats, options);
+interface Preparing {
+  /** what another format kept for this one comes home; default true */
+  readonly restore?: boolean;
+  /** the source will be read, not only planned for; default false */
+  readonly keep?: boolean;
+}
+
+async function prepare(
+  source: string,
+  destination: string,
+  options: PlanOptions,
+  { restore = true, keep = false }: Preparing = {},
+) {
+  const checkpoint = await openCheckpoint(source, options.formats, { ...options, keep });
   const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
   const planning = { source: checkpoint, writer: format.writes, families, options, version };
@@ -250,7 +266,7 @@ async function withRoot(proof: Proof, { placement }: Plan, staging: Staging): Pr
   await staging.writeAt(path, 0, new TextEncoder().encode(`${root}\n`));
   await staging.settle();
   const { matched } = proof.destination;
-  const checkpoint = { ...matched.checkpoint, store: await storeAt(staging.content) };
+  const checkpoint = { ...matched.checkpoint, store: await fileStore(staging.content) };
   return { ...proof, destination: { ...proof.destination, matched: { ...matched, checkpoint } } };
 }
 
@@ -296,6 +312,7 @@ function interrupted(destination: string): IsologitError {
  * staged for it, would be taken away with them.
  */
 async function refuseOverlap(source: string, destination: string): Promise<void> {
+  if (isHubAddress(source)) return;
   const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
   const to = await realPlace(destination);
   const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
