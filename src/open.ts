@@ -41,6 +41,12 @@ export async function openCheckpoint(
       throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
     }
     const { iteration } = asked;
+    if (iteration !== undefined && first.format.iterations !== true) {
+      throw new IsologitError(
+        "USAGE",
+        `--iteration is ${iteration}, but ${first.format.id} holds one checkpoint`,
+      );
+    }
     const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
     const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
     const files = { ...checkpoint, sidecars };

@@ -2,6 +2,7 @@
 import { choice, decimal, ids, integer, type Reader, size, text } from "./values.ts";
 
 const GROUPS = {
+  source: "What SRC does not say:",
   model: "What is written:",
   check: "Verification:",
   prompt: "What the forward passes read:",
@@ -44,6 +45,7 @@ const several = (heading: keyof typeof GROUPS, spec: string, about: string): Fla
   several: true,
 });
 
+const source = group("source");
 const model = group("model");
 const check = group("check");
 const prompt = group("prompt");
@@ -53,6 +55,23 @@ const talk = group("talk");
 
 /** Keyed as commander names their values. */
 export const FLAGS = {
+  vocabSize: source(
+    "--vocab-size <n>",
+    "true size of the vocabulary, where only padded rows are stored",
+    integer(1, 2 ** 31),
+  ),
+  like: source(
+    "--like <dir>",
+    "config, tokenizer and side files of another checkpoint of such a model",
+    text,
+  ),
+  iteration: source(
+    "--iteration <n>",
+    "which iteration of a training run (default: the latest)",
+    integer(0, Number.MAX_SAFE_INTEGER),
+  ),
+  tp: model("--tp <n>", "tensor parallel ranks that the weights are cut for (default: 1)", integer(1, 4096)),
+  pp: model("--pp <n>", "megatron: pipeline stages (default: 1)", integer(1, 4096)),
   to: model("--to <format>", "format to write; may be left out where DST's ending says it", text),
   dtype: model(
     "--dtype <dtype>",
@@ -168,6 +187,7 @@ export type Flags = {
 /** Groups of flags that several commands share. */
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
+export const TELLING = ["vocabSize", "like", "iteration"] as const satisfies readonly FlagName[];
 export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
 export const PROMPT = ["tokens", "ids", "idsFile", "prompt", "seed"] as const satisfies readonly FlagName[];
 export const LIMITS = ["reference", "tolerance", "kl", "top1"] as const satisfies readonly FlagName[];
@@ -178,7 +198,7 @@ export const RECAST = [
   "quantDialect",
   "allowOverflow",
 ] as const satisfies readonly FlagName[];
-export const PLACING = ["maxShardSize", "align"] as const satisfies readonly FlagName[];
+export const PLACING = ["maxShardSize", "align", "tp", "pp"] as const satisfies readonly FlagName[];
 
 /** The long name, as `--max-shard-size`. */
 export const longOf = (name: FlagName): string => FLAGS[name].spec.split(" ")[0]!;

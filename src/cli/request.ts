@@ -8,6 +8,7 @@ import type {
   PromptOptions,
   ReferenceOptions,
   RunOptions,
+  SourceOptions,
   VerifyOptions,
 } from "../api.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
@@ -45,9 +46,13 @@ export function runOptions(flags: Flags, session: Session): RunOptions {
   };
 }
 
+export const sourceOptions = (flags: Flags): SourceOptions =>
+  given({ vocabSize: flags.vocabSize, like: flags.like, iteration: flags.iteration });
+
 export function planOptions(flags: Flags, session: Session): PlanOptions {
   return {
     ...runOptions(flags, session),
+    ...sourceOptions(flags),
     ...given({
       dtype: flags.dtype,
       recipe: flags.recipe,
@@ -55,6 +60,8 @@ export function planOptions(flags: Flags, session: Session): PlanOptions {
       maxShardBytes: flags.maxShardSize,
       alignment: flags.align === undefined ? undefined : Number(flags.align),
       allowOverflow: flags.allowOverflow,
+      tp: flags.tp,
+      pp: flags.pp,
     }),
   };
 }

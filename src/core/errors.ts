@@ -46,6 +46,10 @@ export const ERRORS = {
   TENSOR_UNKNOWN: { exit: 3, next: "check that config.json and the weights belong together" },
   TENSOR_MISSING: { exit: 3, next: "check that config.json and the weights belong together" },
   SHAPE_MISMATCH: { exit: 3, next: "check that config.json and the weights belong together" },
+  REPLICA_DIFFERS: {
+    exit: 3,
+    next: "fetch the ranks' files again, of one iteration; they do not belong together",
+  },
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
   CERTIFICATE_INVALID: { exit: 3, next: "do not trust it; compare with the source, or convert again" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },

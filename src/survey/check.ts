@@ -43,7 +43,7 @@ async function opened(
   findings: Finding[],
 ): Promise<Checkpoint | null> {
   try {
-    return await openCheckpoint(source, options.formats);
+    return await openCheckpoint(source, options.formats, options);
   } catch (error) {
     const lost = error instanceof IsologitError && error.code === "NOT_FOUND" && error.at.file !== source;
     findings.push(findingOf(lost ? asDamage(error) : error, source));

@@ -24,7 +24,7 @@ import { derOf, readKey } from "./signature.ts";
  * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, and what opening and matching refuse
  */
 export async function verifyCertified(address: string, options: VerifyOptions): Promise<VerifyReport> {
-  const checkpoint = await openCheckpoint(address, options.formats, { keep: true, watch: options.watch });
+  const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
   const { reference } = options;
   const found = await certificateFor(address, await storeAt(address), options.certificate).catch((error) => {
     const bare =

@@ -1,9 +1,9 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, longOf, MACHINE, PROMPT, WATCHED } from "../options.ts";
+import { LIMITS, longOf, MACHINE, PROMPT, TELLING, WATCHED } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { certificateOptions, limitOptions, promptOptions, runOptions } from "../request.ts";
+import { certificateOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { passed, rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -13,7 +13,7 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: ["verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
+  flags: [...TELLING, "verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -34,6 +34,7 @@ export const verify: Command = {
     }
     const report = await session.library.verify(A!, B, {
       ...runOptions(flags, session),
+      ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
       ...certificateOptions(flags),
