@@ -10,11 +10,11 @@ import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT, ROOT_BYTES } from "../core/origin.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { fileStore } from "../io/file.ts";
 import { isHubAddress } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
+import { storeAt } from "../store.ts";
 import { encodeCertificate } from "../verify/certificate.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
 import { readKey } from "../verify/signature.ts";
@@ -154,8 +154,15 @@ async function converted(
       });
       return await converted(source, destination, { ...options, resume: false }, false);
     }
-    const rooted = await withRoot(proof, planned, staging);
-    const certificate = await certify(rooted, { plan: planned.id, version, key, signal: options.signal });
+    await writeRoot(planned, staging, proof.report);
+    const store = await storeAt(staging.content);
+    const certificate = await certify(proof, {
+      plan: planned.id,
+      version,
+      key,
+      store,
+      signal: options.signal,
+    });
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
       return report(proof.report, staging.folder, true);
@@ -253,21 +260,17 @@ async function write(
   await runPlan({ plan: planned, writer: format.writes!, staging, pool, allowOverflow, watch, signal });
 }
 
-/**
- * Writes the root, known only now, beside what it belongs to. The proof then goes over files as they are: the store
- * that was verified remembers the root's file as it was. Without a verification the root stays unknown, and the way
- * home trusts the config alone.
- */
-async function withRoot(proof: Proof, { placement }: Plan, staging: Staging): Promise<Proof> {
+/** The root is known only now; without a verification it stays unknown, and the way home trusts the config alone. */
+async function writeRoot(
+  { placement }: Plan,
+  staging: Staging,
+  verification: VerifyReport | null,
+): Promise<void> {
   const path = ORIGIN_FOLDER + ORIGIN_ROOT;
-  const root = proof.report.roots.b;
-  if (root === null || !placement.files.some((file) => file.path === path)) return proof;
+  const root = verification?.roots.b ?? null;
+  if (root === null || !placement.files.some((file) => file.path === path)) return;
   await staging.create(path, ROOT_BYTES);
   await staging.writeAt(path, 0, new TextEncoder().encode(`${root}\n`));
-  await staging.settle();
-  const { matched } = proof.destination;
-  const checkpoint = { ...matched.checkpoint, store: await fileStore(staging.content) };
-  return { ...proof, destination: { ...proof.destination, matched: { ...matched, checkpoint } } };
 }
 
 /** Were the weights beside `isologit.origin/` changed since it was written? */

@@ -40,6 +40,7 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     const [mine, theirs] = [filesA.get(path), filesB.get(path)];
     if (mine === theirs || STORAGE.includes(path)) continue;
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (path === CONFIG && a.matched.dialect !== b.matched.dialect) continue; // compared as settings
     if (mine === undefined || theirs === undefined) {
       findings.push(`${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`);
     } else if (BEHAVIOUR.includes(path)) differences.push(`${path} differs`);
@@ -70,8 +71,6 @@ const CONFIG = "config.json";
 
 /** Keys that differ, by name. What two configs mean was compared as settings; this is what else they say. */
 function configFindings(a: Matched, b: Matched, recast: boolean): readonly string[] {
-  // records of unlike software have hardly a key in common
-  if (a.dialect.id !== b.dialect.id) return [`${CONFIG} differs`];
   const keys = keysThatDiffer(a.checkpoint.config, b.checkpoint.config);
   const unasked = keys.filter((key) => !recast || !RECAST_KEYS.includes(key));
   if (unasked.length > 0) return [`${CONFIG} differs in ${unasked.join(", ")}`];
