@@ -39,6 +39,7 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     const [mine, theirs] = [filesA.get(path), filesB.get(path)];
     if (mine === theirs || STORAGE.includes(path)) continue;
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (path === CONFIG && a.matched.dialect !== b.matched.dialect) continue; // compared as settings
     if (mine === undefined || theirs === undefined) {
       findings.push(`${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`);
     } else if (BEHAVIOUR.includes(path)) differences.push(`${path} differs`);
