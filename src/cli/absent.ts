@@ -11,7 +11,6 @@ export const ABSENT_FLAGS = [
   "--pp",
   "--like",
   "--vocab-size",
-  "--report",
   "--include",
   "--exclude",
   "--revision",

@@ -1,5 +1,5 @@
 /** Every flag of this version, said once: how it is spelt, what it means, how its value is read. */
-import { choice, decimal, ids, integer, type Reader, size, text } from "./values.ts";
+import { choice, decimal, ids, integer, type Reader, reports, size, text } from "./values.ts";
 
 const GROUPS = {
   model: "What is written:",
@@ -131,6 +131,11 @@ export const FLAGS = {
   resume: toggle("files", "--resume", "continue an interrupted run"),
   overwrite: toggle("files", "--overwrite", "replace what is there, once the new one is verified"),
   json: toggle("talk", "--json", "one JSON object on stdout, nothing else there"),
+  report: talk(
+    "--report <list>",
+    "write reports, whatever the verdict: junit=F,sarif=F,html=F,md=F,json=F",
+    reports,
+  ),
   events: talk("--events <file>", "write progress to a file, one JSON object a line", text),
   quiet: toggle("talk", "--quiet", "no talk on stderr; errors still appear"),
   verbose: toggle("talk", "--verbose", "long lists in full; the stack of an unexpected error"),
@@ -147,6 +152,7 @@ export type Flags = {
 /** Groups of flags that several commands share. */
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
+export const REPORTED = [...WATCHED, "report"] as const satisfies readonly FlagName[];
 export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
 export const PROMPT = ["tokens", "ids", "idsFile", "prompt", "seed"] as const satisfies readonly FlagName[];
 export const LIMITS = ["reference", "tolerance", "kl", "top1"] as const satisfies readonly FlagName[];

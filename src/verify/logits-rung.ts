@@ -16,6 +16,7 @@ import type { Prompt } from "./prompts.ts";
 import { ROUNDER_BYTES, Rounder, type Rounding } from "./rounding.ts";
 import type { Rounds } from "./side.ts";
 import { backendFor, memoryOf, type Paired, type Ready, sideOf, storedAs, threadsOf } from "./sides.ts";
+import { withText } from "./token-text.ts";
 
 export interface LogitsRung {
   readonly verdict: Verdict;
@@ -87,6 +88,7 @@ export async function logitsRung(
     metrics: {
       tokens: ids.length,
       ...logits,
+      positions: await withText(logits.positions, ids, a.matched.checkpoint),
       layers: result.layers,
       wiring: result.wiring,
       routing: { flips: result.flips },

@@ -2,19 +2,20 @@
 import type { FindingsReport } from "../../api.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { counted, findingLines } from "../findings.ts";
-import { WATCHED } from "../options.ts";
+import { REPORTED } from "../options.ts";
 import type { View } from "../render.ts";
 
 export const check: Command = {
   name: "check",
   summary: "structure alone: index, headers, config, tokenizer and scales agree; reads no weight",
   places: [SOURCE],
-  flags: ["keepGoing", ...WATCHED],
+  flags: ["keepGoing", ...REPORTED],
   examples: ["check ./nemotron-h-8b", "check model.isologit --json", "check ./damaged --keep-going"],
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
     const report = await session.library.check(SRC!, { watch, signal, keepGoing: flags.keepGoing ?? false });
-    return { report, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
+    const subject = { command: "check", address: SRC!, report } as const;
+    return { report, subject, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
   },
 };
 
