@@ -63,7 +63,7 @@ describe("action.yml", () => {
     ["check", { source: "torn.safetensors", args: "--keep-going" }, 1, "unsound"],
     ["scan", { source: golden("tiny") }, 0, "clean"],
     ["diff", { source: golden("tiny"), destination: golden("tiny") }, 0, "equal"],
-    ["diff", { source: golden("tiny"), destination: golden("tiny-t5") }, 0, "equal"],
+    ["diff", { source: golden("tiny"), destination: golden("tiny-t5") }, 1, "different"],
     ["verify", { source: golden("tiny"), destination: golden("tiny"), args: bytes }, 0, "same"],
     ["verify", { source: golden("tiny"), destination: golden("sharded"), args: bytes }, 1, "different"],
     ["verify", { source: "a folder", destination: golden("tiny") }, 3, "stopped"],
