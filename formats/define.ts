@@ -96,16 +96,18 @@ export interface Writer {
 }
 
 export interface ReadOptions {
-  /** of a folder with several: which iteration; default the latest */
+  /** given only to formats with `iterations`; default the latest */
   readonly iteration?: number;
 }
 
 export interface Format {
   readonly id: string;
   readonly title: string;
+  /** a folder may hold several steps of a training run */
+  readonly iterations?: true;
   /** Decided from names and first bytes alone. */
   detect(store: Store): Promise<"yes" | "maybe" | "no">;
-  /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset; USAGE for an option it lacks */
+  /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset */
   read(store: Store, options?: ReadOptions): Promise<Checkpoint>;
   /** absent: read-only */
   readonly writes?: Writer;

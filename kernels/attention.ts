@@ -1,6 +1,6 @@
 /**
  * Causal attention with shared keys and values: query head a reads key-value head floor(a / (heads / kvHeads)).
- * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs one row of scores, never [T, T].
+ * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T].
  */
 import { type Kernel, ROUNDING } from "./define.ts";
 import { attentionWgsl } from "./wgsl/attention.ts";
@@ -58,9 +58,11 @@ export const attention: Kernel<AttentionParams> = {
   wasm: {
     fn: "attention",
     scalars: ({ tokens, heads, kvHeads, dim }) => [tokens, heads, kvHeads, dim],
-    items: ({ tokens, heads }) => tokens * heads,
+    items: ({ heads }) => heads,
     work: ({ tokens, heads, dim }) => tokens * tokens * heads * dim,
-    scratch: ({ tokens }) => 16 * Math.ceil(tokens / 4), // one row of scores
+    // four queries' mix, sums, scores and themselves; the keys and values of one head
+    scratch: ({ tokens, dim }) =>
+      144 + 64 * Math.ceil(tokens / 4) + 4 * (4 + 2 * tokens) * 8 * Math.ceil(dim / 8),
   },
   wgsl: attentionWgsl,
   pace: { p: { tokens: 128, heads: 8, kvHeads: 2, dim: 128 }, work: 2 * 128 ** 2 * 8 * 128, unit: "GFLOP/s" },

@@ -47,9 +47,9 @@ export const conv1d: Kernel<Conv1dParams> = {
   wasm: {
     fn: "conv1d",
     scalars: ({ tokens, width, kernel }) => [tokens, width, kernel],
-    items: ({ width }) => Math.ceil(width / 4),
+    items: ({ width }) => Math.ceil(width / 16),
     work: ({ tokens, width, kernel }) => tokens * width * (kernel + 12),
-    scratch: ({ kernel }) => kernel * 16, // the taps of four channels
+    scratch: ({ kernel }) => kernel * 64, // the taps of sixteen channels
   },
   wgsl: conv1dWgsl,
   pace: { p: { tokens: 64, width: 8192, kernel: 4 }, work: 8 * 64 * 8192, unit: "GB/s" },

@@ -2,9 +2,9 @@
  * A band of a matrix times the tokens, weights as stored:
  * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
  *
- * A result is the same bits for any band, any number of tokens and any threads. FP8 weights enter as their codes'
- * values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom` and
- * `outFrom` may pass over whole tokens, which are then left out.
+ * A result is the same bits for any band; in WASM also for any number of tokens and any threads. FP8 weights enter as
+ * their codes' values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom`
+ * and `outFrom` may pass over whole tokens, which are then left out.
  */
 import type { FloatDType } from "../src/core/dtype.ts";
 import { type Kernel, ROUNDING, STORED } from "./define.ts";
@@ -82,7 +82,9 @@ export const linear: Kernel<LinearParams> = {
     ],
     items: ({ rows }) => rows,
     work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
-    scratch: ({ tokens }) => 64 + 2048 * (4 + 2 * Math.ceil(Math.min(tokens, 128) / 2)), // sums, four rows, the tokens
+    // sums, four rows of 512 columns, the tokens of a pass: 128 at most, 65,536 floats at most
+    scratch: ({ tokens, cols }) =>
+      64 + 8192 + 4 * Math.min(65536, Math.min(tokens, 128) * 4 * Math.ceil(cols / 4)),
   },
   wgsl: linearWgsl,
   pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },

@@ -285,12 +285,12 @@ export interface FindingsReport {
   readonly findings: readonly Finding[];
 }
 
-export interface FindingsOptions extends RunOptions {
+export interface FindingsOptions extends RunOptions, SourceOptions {
   /** look at everything, instead of stopping at the first damaged file */
   readonly keepGoing?: boolean;
 }
 
-export type DiffOptions = Omit<RunOptions, "backend"> & Pick<FindingsOptions, "keepGoing">;
+export type DiffOptions = Omit<FindingsOptions, "backend">;
 
 /** Two checkpoints role by role, whatever their formats and dialects. */
 export interface DiffReport {

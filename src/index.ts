@@ -25,6 +25,16 @@ export { type ErrorCode, IsologitError } from "./core/errors.ts";
 export type { Event } from "./core/events.ts";
 export type { Family } from "./families/define.ts";
 export { families as familyList } from "./families/index.ts";
+export {
+  type CacheReport,
+  type CacheRmReport,
+  type CacheVerifyReport,
+  cacheLs,
+  cacheRm,
+  cacheVerify,
+} from "./hub/cache.ts";
+export { type DownloadOptions, type DownloadReport, download } from "./hub/download.ts";
+export { type UploadOptions, type UploadReport, upload } from "./hub/upload.ts";
 export { openCheckpoint } from "./open.ts";
 export { check } from "./survey/check.ts";
 export { diff } from "./survey/diff.ts";

@@ -4,10 +4,18 @@ import { formats as allFormats } from "../formats/index.ts";
 import type { SourceOptions } from "./api.ts";
 import { CERTIFICATE_FILE, type Checkpoint, type Told } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
+import type { Watch } from "./core/events.ts";
 import { readRange } from "./core/io.ts";
 import { isJsonObject, parseJsonObject } from "./core/json.ts";
 import { families as allFamilies } from "./families/index.ts";
-import { storeAt } from "./io/locate.ts";
+import type { HubStore } from "./hub/store.ts";
+import { storeAt } from "./store.ts";
+
+export interface OpenOptions extends SourceOptions {
+  /** The data will be read more than once: what comes from the Hub is fetched once, into its cache. */
+  readonly keep?: boolean;
+  readonly watch?: Watch | undefined;
+}
 
 /**
  * @param asked what the one who asks knows of the checkpoint
@@ -17,10 +25,10 @@ import { storeAt } from "./io/locate.ts";
 export async function openCheckpoint(
   address: string,
   formats: readonly Format[] = allFormats,
-  asked: SourceOptions = {},
+  asked: OpenOptions = {},
 ): Promise<Checkpoint> {
   try {
-    const store = await storeAt(address);
+    const store = await storeAt(address, asked.keep);
     const answers = await Promise.all(
       formats.map(async (format) => ({ format, answer: await format.detect(store) })),
     );
@@ -33,12 +41,26 @@ export async function openCheckpoint(
       throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
     }
     const { iteration } = asked;
+    if (iteration !== undefined && first.format.iterations !== true) {
+      throw new IsologitError(
+        "USAGE",
+        `--iteration is ${iteration}, but ${first.format.id} holds one checkpoint`,
+      );
+    }
     const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
     const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
-    return await told({ ...checkpoint, sidecars }, formats, asked);
+    const files = { ...checkpoint, sidecars };
+    const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
+    return await told(held, formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }
+}
+
+/** Headers were read by ranges; from here on a file is fetched whole when a byte of it is wanted. */
+function kept(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
+  const files = checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file));
+  return { ...checkpoint, store: store.kept([...new Set(files)], watch) };
 }
 
 /** The checkpoint with what its config leaves out: its tokenizer knows the vocabulary, else whoever asks. */

@@ -1,8 +1,133 @@
-// Causal attention with grouped keys and values; item = head * tokens + query. Memory is one row of scores.
+// Causal attention with grouped keys and values; item = head. Memory is four rows of scores and one head's keys and
+// values, copied side by side: rows as far apart as a token is wide would share the same few cache sets.
+//
+// Four queries go together. Scores and shares lie [token, 4 queries]: a score is a tile of the linear kernel, and a
+// query's numbers are one lane's.
 import { exp4 } from "./elementary";
-import { dot, loadPart, storePart, sumLanes } from "./lanes";
+import { loadPart, storePart } from "./lanes";
+import { tileOfOne } from "./linear";
 
-/** scratch: `tokens` floats, rounded up to whole vectors */
+@inline
+function mulAdd(sum: v128, a: v128, b: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(a, b));
+}
+
+/** Copies `count` floats and fills up with zeros to a multiple of eight. */
+function copyRow(from: usize, to: usize, count: i32): void {
+  let i = 0;
+  do {
+    v128.store(to, loadPart(from, count - i));
+    v128.store(to, loadPart(from + 16, count - i - 4), 16);
+    from += 32;
+    to += 32;
+    i += 8;
+  } while (i < count);
+}
+
+/** Scores of four queries against `count` tokens, times `scale`. */
+function scoresOf(panel: usize, keys: usize, row: usize, dim: i32, count: i32, scale: f32, scores: usize): void {
+  const end = scores + ((<usize>count) << 4);
+  do {
+    tileOfOne(panel, keys, dim, scores);
+    v128.store(scores, f32x4.mul(v128.load(scores), f32x4.splat(scale)));
+    keys += row;
+    scores += 16;
+  } while (scores < end);
+}
+
+/** Replaces `count` scores, a multiple of four, by exp(score - the largest); returns their sums: by token mod 4 first. */
+function sharesOf(scores: usize, count: i32): v128 {
+  const end = scores + ((<usize>count) << 4);
+  let peak = v128.load(scores);
+  for (let at = scores; at < end; at += 16) peak = f32x4.pmax(v128.load(at), peak);
+  let a = f32x4.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  do {
+    a = f32x4.add(a, shareOf(scores, peak));
+    b = f32x4.add(b, shareOf(scores + 16, peak));
+    c = f32x4.add(c, shareOf(scores + 32, peak));
+    d = f32x4.add(d, shareOf(scores + 48, peak));
+    scores += 64;
+  } while (scores < end);
+  return f32x4.add(f32x4.add(a, c), f32x4.add(b, d));
+}
+
+@inline
+function shareOf(score: usize, peak: v128): v128 {
+  const share = exp4(f32x4.sub(v128.load(score), peak));
+  v128.store(score, share);
+  return share;
+}
+
+/** Sums over `count` tokens of share times value, for four queries [4, 8] and eight elements of the value. */
+function mix(shares: usize, values: usize, row: usize, count: i32, out: usize): void {
+  let a0 = f32x4.splat(0);
+  let a1 = a0;
+  let a2 = a0;
+  let a3 = a0;
+  let b0 = a0;
+  let b1 = a0;
+  let b2 = a0;
+  let b3 = a0;
+  const last = shares + ((<usize>(count - 1)) << 4);
+  while (true) {
+    let v = v128.load(values);
+    let w = v128.load(values, 16);
+    let share = v128.load32_splat(shares);
+    a0 = mulAdd(a0, share, v);
+    b0 = mulAdd(b0, share, w);
+    share = v128.load32_splat(shares, 4);
+    a1 = mulAdd(a1, share, v);
+    b1 = mulAdd(b1, share, w);
+    share = v128.load32_splat(shares, 8);
+    a2 = mulAdd(a2, share, v);
+    b2 = mulAdd(b2, share, w);
+    share = v128.load32_splat(shares, 12);
+    a3 = mulAdd(a3, share, v);
+    b3 = mulAdd(b3, share, w);
+    if (shares == last) break;
+    values += row;
+    shares += 16;
+  }
+  v128.store(out, a0);
+  v128.store(out, b0, 16);
+  v128.store(out, a1, 32);
+  v128.store(out, b1, 48);
+  v128.store(out, a2, 64);
+  v128.store(out, b2, 80);
+  v128.store(out, a3, 96);
+  v128.store(out, b3, 112);
+}
+
+/** What query `j` of the four sees beyond the first's own token, then all of it over its sum: up to eight elements. */
+function finish(
+  mixed: usize,
+  shares: usize,
+  values: usize,
+  row: usize,
+  j: i32,
+  sum: f32,
+  out: usize,
+  count: i32,
+): void {
+  let low = v128.load(mixed);
+  let high = v128.load(mixed, 16);
+  for (let s = 0; s < j; s++) {
+    const share = v128.load32_splat(shares + ((<usize>((s << 2) + j)) << 2));
+    low = mulAdd(low, share, v128.load(values));
+    high = mulAdd(high, share, v128.load(values, 16));
+    values += row;
+  }
+  storePart(out, f32x4.div(low, f32x4.splat(sum)), count);
+  storePart(out + 16, f32x4.div(high, f32x4.splat(sum)), count - 4);
+}
+
+/**
+ * scratch: a mix of four queries; their sums; their scores [tokens rounded up to four, 4]; the queries themselves, then
+ * the head's keys and values [tokens, dim], each row padded with zeros to a multiple of eight
+ */
 export function attention(
   tokens: i32,
   heads: i32,
@@ -18,44 +143,57 @@ export function attention(
 ): void {
   const qStep = (<usize>(heads * dim)) << 2;
   const kvStep = (<usize>(kvHeads * dim)) << 2;
+  const row = (<usize>((dim + 7) & ~7)) << 2;
+  const sums = scratch + 128;
+  const scores = sums + 16;
+  const panel = scores + ((<usize>((tokens + 3) & ~3)) << 4);
+  const keys = panel + 4 * row;
+  const values = keys + <usize>tokens * row;
   const scale: f32 = 1 / sqrt<f32>(<f32>dim);
-  for (let item = from; item < to; item++) {
-    const head = item / tokens;
-    const t = item % tokens;
-    const mine = <usize>t * qStep + ((<usize>(head * dim)) << 2);
-    const shared = (<usize>((head / (heads / kvHeads)) * dim)) << 2;
-    let peak = -f32.MAX_VALUE;
-    for (let s = 0; s <= t; s++) {
-      const score = dot(q + mine, k + <usize>s * kvStep + shared, dim) * scale;
-      store<f32>(scratch + ((<usize>s) << 2), score);
-      peak = max(peak, score);
+  let copied = -1;
+  for (let head = from; head < to; head++) {
+    const shared = head / (heads / kvHeads);
+    for (let s = 0; s < tokens && shared != copied; s++) {
+      const at = <usize>s * kvStep + ((<usize>(shared * dim)) << 2);
+      copyRow(k + at, keys + <usize>s * row, dim);
+      copyRow(v + at, values + <usize>s * row, dim);
     }
-    const sum = exponentials(scratch, t + 1, peak);
-    for (let i = 0; i < dim; i += 4) {
-      let mix = f32x4.splat(0);
-      let at = v + shared + ((<usize>i) << 2);
-      for (let s = 0; s <= t; s++, at += kvStep) {
-        mix = f32x4.add(
-          mix,
-          f32x4.mul(v128.load32_splat(scratch + ((<usize>s) << 2)), loadPart(at, dim - i)),
-        );
+    copied = shared;
+    for (let t = 0; t < tokens; t += 4) {
+      const queries = min(4, tokens - t);
+      const mine = <usize>t * qStep + ((<usize>(head * dim)) << 2);
+      for (let j = 0; j < queries; j++) {
+        // Lanes of a query that is not there are whatever lay there before: they meet no others.
+        const query = q + mine + <usize>j * qStep;
+        for (let i = 0; i < dim; i += 4) {
+          const at = panel + ((<usize>((i + j) << 2)) << 2);
+          v128.store(at, loadPart(query + ((<usize>i) << 2), dim - i));
+        }
       }
-      storePart(out + mine + ((<usize>i) << 2), f32x4.div(mix, f32x4.splat(sum)), dim - i);
+      scoresOf(panel, keys, row, dim, t + queries, scale, scores);
+      // No query sees what comes after it.
+      for (let s = 1; s < 4; s++) {
+        for (let j = 0; j < (s < queries ? s : 4); j++) {
+          store<f32>(scores + ((<usize>(((t + s) << 2) + j)) << 2), -f32.MAX_VALUE);
+        }
+      }
+      v128.store(sums, sharesOf(scores, t + 4));
+      for (let i = 0; i < dim; i += 8) {
+        const element = (<usize>i) << 2;
+        mix(scores, values + element, row, t + 1, scratch);
+        for (let j = 0; j < queries; j++) {
+          finish(
+            scratch + ((<usize>j) << 5),
+            scores + ((<usize>(t + 1)) << 4),
+            values + <usize>(t + 1) * row + element,
+            row,
+            j,
+            load<f32>(sums + ((<usize>j) << 2)),
+            out + mine + <usize>j * qStep + element,
+            dim - i,
+          );
+        }
+      }
     }
   }
-}
-
-/** Replaces `count` scores by exp(score - peak) and returns their sum. */
-function exponentials(scores: usize, count: i32, peak: f32): f32 {
-  for (let i = count; i & 3; i++) store<f32>(scores + ((<usize>i) << 2), -f32.MAX_VALUE);
-  let sum = f32x4.splat(0);
-  let i = 0;
-  do {
-    const at = scores + ((<usize>i) << 2);
-    const e = exp4(f32x4.sub(v128.load(at), f32x4.splat(peak)));
-    v128.store(at, e);
-    sum = f32x4.add(sum, e);
-    i += 4;
-  } while (i < count);
-  return sumLanes(sum);
 }

@@ -1,8 +1,15 @@
-// Causal depthwise convolution, bias and SiLU. An item is four neighbouring channels, over all tokens.
+// Causal depthwise convolution, bias and SiLU. An item is sixteen neighbouring channels, a cache line, over all tokens.
 import { silu4 } from "./elementary";
 import { loadPart, storePart } from "./lanes";
 
-/** scratch: `kernel` vectors, the taps of the item's four channels, oldest token first */
+const CHANNELS = 16;
+
+@inline
+function at(index: i32): usize {
+  return (<usize>index) << 2;
+}
+
+/** scratch: the taps of the item's channels [kernel, 16], oldest token first */
 export function conv1d(
   tokens: i32,
   width: i32,
@@ -15,26 +22,31 @@ export function conv1d(
   from: i32,
   to: i32,
 ): void {
-  const step = (<usize>width) << 2;
+  const step = at(width);
   for (let item = from; item < to; item++) {
-    const channel = item << 2;
-    const lanes = min(4, width - channel);
-    for (let lane = 0; lane < 4; lane++) {
+    const channel = item * CHANNELS;
+    const channels = min(CHANNELS, width - channel);
+    for (let c = 0; c < channels; c++) {
       for (let j = 0; j < kernel; j++) {
-        const tap = lane < lanes ? load<f32>(taps + ((<usize>((channel + lane) * kernel + j)) << 2)) : 0;
-        store<f32>(scratch + ((<usize>((j << 2) + lane)) << 2), tap);
+        store<f32>(scratch + at(j * CHANNELS + c), load<f32>(taps + at((channel + c) * kernel + j)));
       }
     }
-    const at = (<usize>channel) << 2;
-    const start = loadPart(bias + at, lanes);
-    let t = 0;
-    do {
-      let sum = start;
-      for (let j = max(0, kernel - 1 - t); j < kernel; j++) {
-        const v = loadPart(x + <usize>(t - (kernel - 1) + j) * step + at, lanes);
-        sum = f32x4.add(sum, f32x4.mul(v, v128.load(scratch + ((<usize>j) << 4))));
-      }
-      storePart(out + <usize>t * step + at, silu4(sum), lanes);
-    } while (++t < tokens);
+    for (let t = 0; t < tokens; t++) {
+      const oldest = max(0, kernel - 1 - t);
+      let c = 0;
+      do {
+        const first = at(channel + c);
+        let sum = loadPart(bias + first, channels - c);
+        let past = x + <usize>(t - (kernel - 1) + oldest) * step + first;
+        let j = oldest;
+        do {
+          const tap = v128.load(scratch + at(j * CHANNELS + c)); // lanes beyond the last channel are not stored
+          sum = f32x4.add(sum, f32x4.mul(loadPart(past, channels - c), tap));
+          past += step;
+        } while (++j < kernel);
+        storePart(out + <usize>t * step + first, silu4(sum), channels - c);
+        c += 4;
+      } while (c < channels);
+    }
   }
 }

@@ -1,5 +1,8 @@
 // Stored elements to F32, exactly: subnormals, infinities and NaNs included. Exponents are re-biased as integers.
-import { loadPart } from "./lanes";
+//
+// Sixteen bytes at a time. FP8 goes by way of BF16, which holds every FP8 value, one vector for each byte of it: a
+// code less its sign is shifted to where BF16 has exponent and mantissa, and the bias is added. Codes below 16, among
+// them the subnormals, are put right by a table of what is still missing.
 
 /** The dtypes as types of the compiler, so that each gets loops of its own: branches inside cost more than decoding. */
 class F32 {}
@@ -19,33 +22,10 @@ function is<T, U>(): bool {
   return idof<T>() == idof<U>();
 }
 
+/** Vectors of four that sixteen bytes decode to. */
 @inline
-function width<T>(): usize {
-  return is<T, F32>() ? 4 : is<T, F16>() || is<T, BF16>() ? 2 : 1;
-}
-
-/** Four codes as 32-bit integers. */
-@inline
-function codes<T>(at: usize): v128 {
-  if (is<T, F32>()) return v128.load(at);
-  if (width<T>() == 2) return v128.load16x4_u(at);
-  return i32x4.extend_low_i16x8_u(i16x8.extend_low_i8x16_u(v128.load32_zero(at)));
-}
-
-@inline
-function code<T>(at: usize): i32 {
-  return width<T>() == 2 ? <i32>load<u16>(at) : <i32>load<u8>(at);
-}
-
-/** The first `count` (1 to 3) codes; nothing beyond them is read. */
-@inline
-function codesPart<T>(at: usize, count: i32): v128 {
-  if (is<T, F32>()) return loadPart(at, count);
-  let v = i32x4.splat(0);
-  v = i32x4.replace_lane(v, 0, code<T>(at));
-  if (count > 1) v = i32x4.replace_lane(v, 1, code<T>(at + width<T>()));
-  if (count > 2) v = i32x4.replace_lane(v, 2, code<T>(at + 2 * width<T>()));
-  return v;
+function vectors<T>(): i32 {
+  return is<T, F32>() ? 1 : is<T, F16>() || is<T, BF16>() ? 2 : 4;
 }
 
 /**
@@ -64,37 +44,98 @@ function fromF16(code: v128): v128 {
   return v128.or(sign, v128.bitselect(tiny, i32x4.add(normal, special), isTiny));
 }
 
-/** F8_E4M3 (OCP, no infinities): four exponent bits, biased by 7; the code of all ones is the NaN. */
+/** The upper bytes of the BF16 of sixteen FP8 codes. */
 @inline
-function fromE4M3(code: v128): v128 {
-  const magnitude = i32x4.shl(v128.and(code, i32x4.splat(0x7f)), 20);
-  const sign = i32x4.shl(v128.and(code, i32x4.splat(0x80)), 24);
-  const normal = i32x4.add(magnitude, i32x4.splat(120 << 23));
-  const tiny = f32x4.sub(i32x4.add(magnitude, i32x4.splat(121 << 23)), i32x4.splat(121 << 23));
-  const isTiny = i32x4.lt_s(magnitude, i32x4.splat(1 << 23));
-  const nan = v128.and(i32x4.eq(magnitude, i32x4.splat(0x7f << 20)), i32x4.splat(0x7fc00000));
-  return v128.or(v128.or(sign, nan), v128.bitselect(tiny, normal, isTiny));
+function upper<T>(codes: v128): v128 {
+  const magnitude = v128.and(codes, i8x16.splat(0x7f));
+  const sign = v128.and(codes, i8x16.splat(-0x80));
+  if (is<T, F8_E4M3>()) {
+    // Four exponent bits, biased by 7: 120 more in BF16, whose lowest exponent bit lies in the lower byte.
+    const exponent = i8x16.add(v128.and(i16x8.shr_u(magnitude, 4), i8x16.splat(7)), i8x16.splat(0x3c));
+    const missing = i8x16(-60, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    const nan = v128.and(i8x16.eq(magnitude, i8x16.splat(0x7f)), i8x16.splat(0x7f)); // the only one; no infinities
+    const number = i8x16.add(exponent, i8x16.swizzle(missing, magnitude));
+    return v128.or(v128.or(number, nan), sign);
+  }
+  // Five exponent bits, biased by 15: 112 more, and as much again for infinity and NaNs.
+  const exponent = i8x16.add(v128.and(i16x8.shr_u(magnitude, 3), i8x16.splat(15)), i8x16.splat(0x38));
+  const missing = i8x16(-56, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  const special = v128.and(i8x16.gt_s(magnitude, i8x16.splat(0x7b)), i8x16.splat(0x38));
+  return v128.or(i8x16.add(i8x16.add(exponent, i8x16.swizzle(missing, magnitude)), special), sign);
+}
+
+/** The lower bytes. */
+@inline
+function lower<T>(codes: v128): v128 {
+  const magnitude = v128.and(codes, i8x16.splat(0x7f));
+  if (is<T, F8_E4M3>()) {
+    const mantissa = v128.and(i16x8.shl(codes, 4), i8x16.splat(-16));
+    const missing = i8x16(0, -16, 96, -112, -64, -48, -32, -16, 0, 0, 0, 0, 0, 0, 0, 0);
+    return i8x16.add(mantissa, i8x16.swizzle(missing, magnitude));
+  }
+  const mantissa = v128.and(i16x8.shl(codes, 5), i8x16.splat(-32));
+  const missing = i8x16(0, 96, -64, -32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  return i8x16.add(mantissa, i8x16.swizzle(missing, magnitude));
+}
+
+/** Eight 16-bit words as F32: [0] words 0 to 3, [1] words 4 to 7; the word is the upper half of each lane. */
+@inline
+function lowWords(words: v128): v128 {
+  return v128.shuffle<i16>(i16x8.splat(0), words, 0, 8, 1, 9, 2, 10, 3, 11);
 }
 
 @inline
-function values<T>(codes: v128): v128 {
-  if (is<T, F32>()) return codes;
-  if (is<T, BF16>()) return i32x4.shl(codes, 16);
-  if (is<T, F16>()) return fromF16(codes);
-  if (is<T, F8_E4M3>()) return fromE4M3(codes);
-  return fromF16(i32x4.shl(codes, 8)); // F8_E5M2 is the upper half of an F16
+function highWords(words: v128): v128 {
+  return v128.shuffle<i16>(i16x8.splat(0), words, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+/** Decodes sixteen bytes and stores the first `count` of their vectors, `step` bytes apart. */
+@inline
+function spread<T>(bytes: v128, to: usize, step: usize, count: i32): void {
+  if (is<T, F32>()) {
+    v128.store(to, bytes);
+  } else if (is<T, F16>()) {
+    v128.store(to, fromF16(i32x4.extend_low_i16x8_u(bytes)));
+    if (count > 1) v128.store(to + step, fromF16(i32x4.extend_high_i16x8_u(bytes)));
+  } else if (is<T, BF16>()) {
+    v128.store(to, lowWords(bytes));
+    if (count > 1) v128.store(to + step, highWords(bytes));
+  } else {
+    const high = upper<T>(bytes);
+    const low = lower<T>(bytes);
+    const first = v128.shuffle<i8>(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const second = v128.shuffle<i8>(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    v128.store(to, lowWords(first));
+    if (count > 1) v128.store(to + step, highWords(first));
+    if (count > 2) v128.store(to + 2 * step, lowWords(second));
+    if (count > 3) v128.store(to + 3 * step, highWords(second));
+  }
+}
+
+/** The first `bytes` (0 to 15) bytes, the others zero; nothing beyond them is read. */
+function loadBytes(at: usize, bytes: usize): v128 {
+  let low: i64 = 0;
+  let high: i64 = 0;
+  for (let i: usize = 0; i < bytes; i++) {
+    const byte = <i64>load<u8>(at + i);
+    if (i < 8) low |= byte << (<i64>i << 3);
+    else high |= byte << (<i64>(i - 8) << 3);
+  }
+  return i64x2.replace_lane(i64x2.splat(low), 1, high);
 }
 
 function decodeAs<T>(from: usize, count: i32, to: usize, step: usize): void {
-  if (count >= 4) {
-    const end = to + <usize>(count >> 2) * step;
+  const each = 4 * vectors<T>();
+  if (count >= each) {
+    const end = from + ((<usize>(count / each)) << 4);
     do {
-      v128.store(to, values<T>(codes<T>(from)));
-      from += 4 * width<T>();
-      to += step;
-    } while (to != end);
+      spread<T>(v128.load(from), to, step, vectors<T>());
+      from += 16;
+      to += <usize>vectors<T>() * step;
+    } while (from != end);
   }
-  if (count & 3) v128.store(to, values<T>(codesPart<T>(from, count & 3)));
+  const left = count % each;
+  if (left > 0) spread<T>(loadBytes(from, <usize>(left << 2) / <usize>vectors<T>()), to, step, (left + 3) >> 2);
 }
 
 /**

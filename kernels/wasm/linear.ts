@@ -1,8 +1,8 @@
 // out[t, r] = scale * sum over k of w[r, k] * x[t, k], weights as stored.
 //
-// Work goes by blocks of 512 columns. A block of x is copied, two tokens side by side; four rows of weights at a time
-// are decoded to F32; they meet the tokens two by two, as eight running sums of four lanes in registers. (The copy
-// gains 12 % at 4096 columns: rows of x a power of two apart would share the same few cache sets.)
+// A pass packs as many columns of x as fit half a second-level cache, two tokens side by side; it streams from there.
+// Four rows of weights at a time are decoded to F32, 512 columns of them, which stay in the first-level cache while
+// they meet the tokens two by two, as eight running sums of four lanes in registers.
 //
 // One output's additions are: within a block lane by lane (k = lane mod 4), then the four lanes, then block after
 // block, then the scale. That order depends on the number of columns alone; tiles, threads, bands and the number of
@@ -12,10 +12,10 @@ import { loadPart, storePart, sumLanesOfFour } from "./lanes";
 
 const ROWS = 4;
 const BLOCK = 512;
-/** Tokens that share a visit of the weights: 128 x 512 floats of x fit a second-level cache of 512 KiB. */
-const TOKENS = 128;
-/** Bytes of four columns of two tokens, and of four rows of weights. */
-const X_STEP: usize = 2 * 16;
+/** Floats of x that a pass over the rows packs, and tokens that share it: of those a block of columns must fit. */
+const PASS = 65536;
+const TOKENS = PASS / BLOCK;
+/** Bytes of four columns of four rows of weights. */
 const W_STEP: usize = ROWS * 16;
 
 @inline
@@ -23,8 +23,15 @@ function mulAdd(sum: v128, a: v128, b: v128): v128 {
   return f32x4.add(sum, f32x4.mul(a, b));
 }
 
-/** Four rows [columns / 4, 4 rows, 4] against two tokens [columns / 4, 2 tokens, 4]: their sums go to `sums`. */
-function tile(w: usize, x: usize, columns: i32, sums: usize): void {
+/**
+ * Four rows [columns / 4, 4 rows, 4] against two tokens [columns / 4, 2 tokens, 4]: their sums go to `sums`.
+ *
+ * Two steps a turn, left from the middle too: V8 computes before a branch what is needed behind it, each product
+ * next to its sum. In a body of one piece it puts all products first, and with the sums they are more than its fifteen
+ * registers hold (26 instead of 37 GFLOP/s). Exported lest asc inline it: V8 optimises a function for its next call,
+ * and a call of `linear` takes long.
+ */
+export function tileOfTwo(w: usize, x: usize, columns: i32, sums: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = a0;
   let a2 = a0;
@@ -33,10 +40,10 @@ function tile(w: usize, x: usize, columns: i32, sums: usize): void {
   let b1 = a0;
   let b2 = a0;
   let b3 = a0;
-  const end = w + <usize>((columns + 3) >> 2) * W_STEP;
-  for (; w < end; w += W_STEP, x += X_STEP) {
-    const a = v128.load(x);
-    const b = v128.load(x, 16);
+  const last = w + <usize>((columns - 1) >> 2) * W_STEP;
+  while (true) {
+    let a = v128.load(x);
+    let b = v128.load(x, 16);
     let row = v128.load(w);
     a0 = mulAdd(a0, row, a);
     b0 = mulAdd(b0, row, b);
@@ -49,18 +56,57 @@ function tile(w: usize, x: usize, columns: i32, sums: usize): void {
     row = v128.load(w, 48);
     a3 = mulAdd(a3, row, a);
     b3 = mulAdd(b3, row, b);
+    if (w == last) break;
+    a = v128.load(x, 32);
+    b = v128.load(x, 48);
+    row = v128.load(w, 64);
+    a0 = mulAdd(a0, row, a);
+    b0 = mulAdd(b0, row, b);
+    row = v128.load(w, 80);
+    a1 = mulAdd(a1, row, a);
+    b1 = mulAdd(b1, row, b);
+    row = v128.load(w, 96);
+    a2 = mulAdd(a2, row, a);
+    b2 = mulAdd(b2, row, b);
+    row = v128.load(w, 112);
+    a3 = mulAdd(a3, row, a);
+    b3 = mulAdd(b3, row, b);
+    if (w + W_STEP == last) break;
+    w += 2 * W_STEP;
+    x += 64;
   }
   v128.store(sums, sumLanesOfFour(a0, a1, a2, a3));
   v128.store(sums, sumLanesOfFour(b0, b1, b2, b3), 16);
 }
 
-/** Copies `columns` floats of a token to vectors X_STEP apart, the last one filled up with zeros. */
-@inline
-function pack(x: usize, columns: i32, to: usize): void {
-  for (let k = 0; k < columns; k += 4, x += 16, to += X_STEP) v128.store(to, loadPart(x, columns - k));
+/** Four rows against one token [columns / 4, 4]; exported as its neighbour is. */
+export function tileOfOne(w: usize, x: usize, columns: i32, sums: usize): void {
+  let a0 = f32x4.splat(0);
+  let a1 = a0;
+  let a2 = a0;
+  let a3 = a0;
+  const end = w + <usize>((columns + 3) >> 2) * W_STEP;
+  do {
+    const a = v128.load(x);
+    a0 = mulAdd(a0, v128.load(w), a);
+    a1 = mulAdd(a1, v128.load(w, 16), a);
+    a2 = mulAdd(a2, v128.load(w, 32), a);
+    a3 = mulAdd(a3, v128.load(w, 48), a);
+    w += W_STEP;
+    x += 16;
+  } while (w != end);
+  v128.store(sums, sumLanesOfFour(a0, a1, a2, a3));
 }
 
-/** scratch: eight sums, four rows of weights, then up to TOKENS tokens; blocks of 512 columns as F32 */
+/** Copies `columns` floats of a token to vectors `step` bytes apart, the last one filled up with zeros. */
+@inline
+function pack(x: usize, columns: i32, to: usize, step: usize): void {
+  const end = x + ((<usize>(columns & ~3)) << 2);
+  for (; x < end; x += 16, to += step) v128.store(to, v128.load(x));
+  if (columns & 3) v128.store(to, loadPart(x, columns & 3));
+}
+
+/** scratch: eight sums, four rows of weights by 512 columns, then the tokens of a pass; all F32 */
 export function linear(
   tokens: i32,
   cols: i32,
@@ -81,27 +127,43 @@ export function linear(
   const shift = widthShift(dtype);
   const panel = scratch + 64;
   const packed = panel + ((ROWS * BLOCK) << 2);
-  const pairBytes: usize = (2 * BLOCK) << 2;
   for (let token = 0; token < tokens; token += TOKENS) {
     const count = min(TOKENS, tokens - token);
-    for (let k = 0; k < cols; k += BLOCK) {
-      const columns = min(BLOCK, cols - k);
+    const span = max(1, PASS / (count * BLOCK)) * BLOCK;
+    for (let start = 0; start < cols; start += span) {
+      const stop = min(cols, start + span);
+      // [columns / 4, 2 tokens, 4] for each two tokens, then [columns / 4, 4] of the one left over; whole vectors
+      const length = (<usize>((stop - start + 3) >> 2)) << 4;
       for (let t = 0; t < count; t++) {
-        const at = x + ((<usize>(token + t) * <usize>inWidth + <usize>(inFrom + k)) << 2);
-        pack(at, columns, packed + <usize>(t >> 1) * pairBytes + ((<usize>(t & 1)) << 4));
+        const at = x + ((<usize>(token + t) * <usize>inWidth + <usize>(inFrom + start)) << 2);
+        const paired = (t | 1) < count;
+        const first = packed + <usize>(t & ~1) * length + (paired ? (<usize>(t & 1)) << 4 : 0);
+        pack(at, stop - start, first, paired ? 32 : 16);
       }
       for (let row = from; row < to; row += ROWS) {
-        // Rows or a token that a tile lacks are whatever lay there before: their sums are not stored.
         const rows = min(ROWS, to - row);
-        for (let r = 0; r < rows; r++) {
-          const element = <usize>(firstRow + row + r) * <usize>cols + <usize>k;
-          decode(dtype, weight + (element << shift), columns, panel + ((<usize>r) << 4), W_STEP);
-        }
-        for (let t = 0; t < count; t += 2) {
-          tile(panel, packed + <usize>(t >> 1) * pairBytes, columns, scratch);
-          const at = out + ((<usize>(token + t) * <usize>outWidth + <usize>(outFrom + row)) << 2);
-          finish(scratch, at, rows, k, columns == cols - k, scale);
-          if (t + 1 < count) finish(scratch + 16, at + ((<usize>outWidth) << 2), rows, k, columns == cols - k, scale);
+        for (let k = start; k < stop; k += BLOCK) {
+          // Rows that a tile lacks are whatever lay there before: their sums are not stored.
+          const columns = min(BLOCK, stop - k);
+          for (let r = 0; r < rows; r++) {
+            const element = <usize>(firstRow + row + r) * <usize>cols + <usize>k;
+            decode(dtype, weight + (element << shift), columns, panel + ((<usize>r) << 4), W_STEP);
+          }
+          const last = columns == cols - k;
+          const skip = (<usize>(k - start)) << 2;
+          let at = out + ((<usize>token * <usize>outWidth + <usize>(outFrom + row)) << 2);
+          let t = 0;
+          for (; t + 1 < count; t += 2) {
+            tileOfTwo(panel, packed + <usize>t * length + 2 * skip, columns, scratch);
+            finish(scratch, at, rows, k, last, scale);
+            at += (<usize>outWidth) << 2;
+            finish(scratch + 16, at, rows, k, last, scale);
+            at += (<usize>outWidth) << 2;
+          }
+          if (t < count) {
+            tileOfOne(panel, packed + <usize>t * length + skip, columns, scratch);
+            finish(scratch, at, rows, k, last, scale);
+          }
         }
       }
     }

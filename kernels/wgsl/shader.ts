@@ -1,4 +1,9 @@
-/** What every shader shares: its declarations, and how threads are dealt over elements. */
+/**
+ * What every shader shares: its declarations, and how threads are dealt over elements.
+ *
+ * Arrays declared inside a loop are set to zeros by hand everywhere: WGSL promises it at each turn, but SwiftShader keeps
+ * what they held in the turn before.
+ */
 import type { Pass } from "../define.ts";
 
 /** The whole text of a pass. Two passes of one text are one pipeline. */

@@ -3,23 +3,9 @@
  * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
  */
 
-export const ABSENT_COMMANDS = ["generate", "download", "upload", "cache", "completion"] as const;
+export const ABSENT_COMMANDS = ["generate", "completion"] as const;
 
-export const ABSENT_FLAGS = [
-  "--calibrate",
-  "--tp",
-  "--pp",
-  "--like",
-  "--vocab-size",
-  "--include",
-  "--exclude",
-  "--revision",
-  "--token",
-  "--private",
-  "--commit-message",
-  "--create-pr",
-  "--iteration",
-] as const;
+export const ABSENT_FLAGS = ["--calibrate"] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */
 export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;

@@ -9,11 +9,25 @@ export interface Command {
   readonly name: string;
   readonly summary: string;
   /** in order; all must be given, but those in `optional` */
-  readonly places: readonly { readonly name: string; readonly about: string; readonly optional?: true }[];
+  readonly places: readonly Place[];
   readonly flags: readonly FlagName[];
   /** without the leading `isologit` */
   readonly examples: readonly string[];
-  run(places: Readonly<Record<string, string>>, flags: Flags, session: Session): Promise<Outcome>;
+  /** @param rest what was given in a place that takes several */
+  run(
+    places: Readonly<Record<string, string>>,
+    flags: Flags,
+    session: Session,
+    rest: readonly string[],
+  ): Promise<Outcome>;
+}
+
+export interface Place {
+  readonly name: string;
+  readonly about: string;
+  readonly optional?: true;
+  /** the last place only: any number of them */
+  readonly several?: true;
 }
 
 export interface Outcome {
@@ -29,5 +43,9 @@ export interface Outcome {
   readonly complaint?: { readonly message: string; readonly next: string };
 }
 
-export const SOURCE = { name: "SRC", about: "checkpoint to read: a folder, or a packed file" } as const;
+export const SOURCE = {
+  name: "SRC",
+  about: "checkpoint to read: a folder, a file, or hf://owner/name[@revision][/folder]",
+} as const;
 export const DESTINATION = { name: "DST", about: "what to write: a folder, or a packed file" } as const;
+export const REPOSITORY = { name: "REPO", about: "repository on the Hub, as owner/name" } as const;

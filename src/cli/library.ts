@@ -14,4 +14,9 @@ export type Library = Pick<
   | "diff"
   | "doctor"
   | "formats"
+  | "download"
+  | "upload"
+  | "cacheLs"
+  | "cacheVerify"
+  | "cacheRm"
 >;

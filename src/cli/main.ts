@@ -21,8 +21,8 @@ import { openSession, type Session } from "./session.ts";
  */
 export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
   let status = 0;
-  const program = programOf(commands, version, io.stdout, async (command, places, flags) => {
-    status = await runCommand(command, places, flags, library, io);
+  const program = programOf(commands, version, io.stdout, async (command, places, flags, rest) => {
+    status = await runCommand(command, places, flags, rest, library, io);
   });
   try {
     await program.parseAsync([...argv], { from: "user" });
@@ -36,14 +36,21 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
   }
 }
 
-async function runCommand(command: Command, places: Places, flags: Flags, library: Library, io: Io) {
+async function runCommand(
+  command: Command,
+  places: Places,
+  flags: Flags,
+  rest: readonly string[],
+  library: Library,
+  io: Io,
+) {
   const { report: files = {} } = flags;
   await refuseUnwritable(files);
   const session = openSession(io, library, flags);
   const summary = io.env.GITHUB_STEP_SUMMARY;
   let outcome: Outcome;
   try {
-    outcome = await perform(command, places, flags, session);
+    outcome = await perform(command, places, flags, rest, session);
   } catch (error) {
     if (!flags.quiet) tellWarnings(session, io);
     const failure = asIsologitError(interruptionOf(error, session, command));
@@ -62,9 +69,15 @@ function stopped({ name }: Command, places: Places, failure: IsologitError): Sto
 }
 
 /** When it is over, the bar is gone, signals are nobody's business, and the events file is closed. */
-async function perform(command: Command, places: Places, flags: Flags, session: Session & Disposable) {
+async function perform(
+  command: Command,
+  places: Places,
+  flags: Flags,
+  rest: readonly string[],
+  session: Session & Disposable,
+) {
   using _ = session;
-  return await command.run(places, flags, session);
+  return await command.run(places, flags, session, rest);
 }
 
 /** A warning is said once: with the result a person reads, else on stderr. */

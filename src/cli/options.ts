@@ -2,11 +2,13 @@
 import { choice, decimal, ids, integer, type Reader, reports, size, text } from "./values.ts";
 
 const GROUPS = {
+  source: "What SRC does not say:",
   model: "What is written:",
   check: "Verification:",
   prompt: "What the forward passes read:",
   machine: "Machine:",
   files: "Existing files:",
+  hub: "Hub:",
   talk: "Output:",
 } as const;
 
@@ -16,6 +18,8 @@ interface Flag<T> {
   readonly group: string;
   /** absent for a switch */
   readonly read?: Reader<T>;
+  /** given several times, all values count; `read` then reads one of them */
+  readonly several?: true;
 }
 
 const group =
@@ -33,14 +37,41 @@ const toggle = (heading: keyof typeof GROUPS, spec: string, about: string): Flag
   group: GROUPS[heading],
 });
 
+/** A flag that may be given several times. */
+const several = (heading: keyof typeof GROUPS, spec: string, about: string): Flag<readonly string[]> => ({
+  spec,
+  about,
+  group: GROUPS[heading],
+  several: true,
+});
+
+const source = group("source");
 const model = group("model");
 const check = group("check");
 const prompt = group("prompt");
 const machine = group("machine");
+const hub = group("hub");
 const talk = group("talk");
 
 /** Keyed as commander names their values. */
 export const FLAGS = {
+  vocabSize: source(
+    "--vocab-size <n>",
+    "true size of the vocabulary, where only padded rows are stored",
+    integer(1, 2 ** 31),
+  ),
+  like: source(
+    "--like <dir>",
+    "config, tokenizer and side files of another checkpoint of such a model",
+    text,
+  ),
+  iteration: source(
+    "--iteration <n>",
+    "which iteration of a training run (default: the latest)",
+    integer(0, Number.MAX_SAFE_INTEGER),
+  ),
+  tp: model("--tp <n>", "tensor parallel ranks that the weights are cut for (default: 1)", integer(1, 4096)),
+  pp: model("--pp <n>", "megatron: pipeline stages (default: 1)", integer(1, 4096)),
   to: model("--to <format>", "format to write; may be left out where DST's ending says it", text),
   dtype: model(
     "--dtype <dtype>",
@@ -130,6 +161,15 @@ export const FLAGS = {
   memory: machine("--memory <size>", "ceiling for buffers (default: 1GiB)", size),
   resume: toggle("files", "--resume", "continue an interrupted run"),
   overwrite: toggle("files", "--overwrite", "replace what is there, once the new one is verified"),
+  include: several("hub", "--include <glob>", "only these files; may be given again"),
+  exclude: several("hub", "--exclude <glob>", "not these files; may be given again"),
+  revision: hub("--revision <name>", "branch, tag or commit (default: main)", text),
+  localDir: hub("--local-dir <folder>", "into this folder instead of the cache", text),
+  private: toggle("hub", "--private", "make a new repository private"),
+  createPr: toggle("hub", "--create-pr", "open a pull request instead of committing to the branch"),
+  commitMessage: hub("--commit-message <text>", "title of the commit", text),
+  baseModel: hub("--base-model <owner/name>", "what was converted, for the model card", text),
+  token: hub("--token <token>", "instead of HF_TOKEN, or the one that `hf auth login` kept", text),
   json: toggle("talk", "--json", "one JSON object on stdout, nothing else there"),
   report: talk(
     "--report <list>",
@@ -153,6 +193,7 @@ export type Flags = {
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
 export const REPORTED = [...WATCHED, "report"] as const satisfies readonly FlagName[];
+export const TELLING = ["vocabSize", "like", "iteration"] as const satisfies readonly FlagName[];
 export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
 export const PROMPT = ["tokens", "ids", "idsFile", "prompt", "seed"] as const satisfies readonly FlagName[];
 export const LIMITS = ["reference", "tolerance", "kl", "top1"] as const satisfies readonly FlagName[];
@@ -163,7 +204,7 @@ export const RECAST = [
   "quantDialect",
   "allowOverflow",
 ] as const satisfies readonly FlagName[];
-export const PLACING = ["maxShardSize", "align"] as const satisfies readonly FlagName[];
+export const PLACING = ["maxShardSize", "align", "tp", "pp"] as const satisfies readonly FlagName[];
 
 /** The long name, as `--max-shard-size`. */
 export const longOf = (name: FlagName): string => FLAGS[name].spec.split(" ")[0]!;

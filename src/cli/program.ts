@@ -1,13 +1,14 @@
 /** The grammar of the command line, from the tables of commands and flags. Parsing is commander's. */
 import { Command as Grammar, Option } from "commander";
+import { IsologitError } from "../core/errors.ts";
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "./absent.ts";
-import type { Command } from "./command.ts";
+import { type Command, DESTINATION } from "./command.ts";
 import type { Output } from "./io.ts";
 import { FLAGS, type FlagName, type Flags, longOf } from "./options.ts";
-import { notAvailable, refuse } from "./values.ts";
+import { notAvailable, refuse, text } from "./values.ts";
 
 export type Places = Readonly<Record<string, string>>;
-export type Run = (command: Command, places: Places, flags: Flags) => Promise<void>;
+export type Run = (command: Command, places: Places, flags: Flags, rest: readonly string[]) => Promise<void>;
 
 const EXIT_STATUSES = `
 Exit status:
@@ -15,11 +16,12 @@ Exit status:
   1  a check failed: different or unproven
   2  usage or plan
   3  input damaged, hostile or unsupported
-  4  file system
+  4  file system, network or Hub
   5  interrupted; --resume continues
   70 a bug of ours
 
-Environment: ISOLOGIT_BACKEND, ISOLOGIT_MEMORY, NO_COLOR, CI.
+Environment: ISOLOGIT_BACKEND, ISOLOGIT_MEMORY, HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE,
+HF_HUB_OFFLINE, NO_COLOR, CI.
 Not in this version: ${ABSENT_COMMANDS.join(", ")}.`;
 
 /** @param stdout where help and the version go */
@@ -50,8 +52,9 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     .description(command.summary)
     .helpOption("--help", "print this help")
     .addHelpText("after", `\nExamples:\n${examples}`);
-  for (const { name, about, optional } of command.places) {
-    grammar.argument(optional ? `[${name}]` : `<${name}>`, about);
+  for (const { name, about, optional, several } of command.places) {
+    const shown = several ? `${name}...` : name;
+    grammar.argument(optional ? `[${shown}]` : `<${shown}>`, about);
   }
   for (const name of command.flags) grammar.addOption(optionOf(name));
   for (const flag of ABSENT_FLAGS) {
@@ -59,29 +62,40 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     grammar.on(`option:${flag.slice(2)}`, () => notAvailable(flag));
   }
   return grammar.action(async () => {
-    const places = command.places.flatMap(({ name }, at) => {
+    const places = command.places.flatMap(({ name, several }, at) => {
       const given = grammar.args[at];
-      return given === undefined ? [] : [[name, place(given, name)]];
+      return given === undefined || several ? [] : [[name, place(given, name)]];
     });
+    const last = command.places.at(-1);
+    const rest = last?.several ? grammar.args.slice(command.places.length - 1) : [];
+    for (const given of rest) place(given, last!.name);
     // commander names values as FLAGS does, and each was read by its flag's reader
-    await run(command, Object.fromEntries(places), grammar.opts() as Flags);
+    await run(command, Object.fromEntries(places), grammar.opts() as Flags, rest);
   });
 }
 
 function optionOf(name: FlagName): Option {
-  const { spec, about, group, read } = FLAGS[name];
-  const option = new Option(spec, about).helpGroup(group);
-  if (read !== undefined) option.argParser((text) => read(text, longOf(name)));
+  const flag = FLAGS[name];
+  const option = new Option(flag.spec, flag.about).helpGroup(flag.group);
+  if (flag.several) {
+    option.argParser((given, before: readonly string[] = []) => [...before, text(given, longOf(name))]);
+  } else if (flag.read !== undefined) {
+    const { read } = flag;
+    option.argParser((given) => read(given, longOf(name)));
+  }
   return option;
 }
 
-/** A local path. @throws USAGE, NOT_AVAILABLE for an address on the Hub */
+/** @throws USAGE for an empty text, and for the Hub as a destination: what is there was verified here first */
 function place(given: string, name: string): string {
   if (given === "") refuse(name, given, "a path");
-  if (/^hf:\/\//i.test(given)) {
-    notAvailable(
-      `${name} ${JSON.stringify(given)}: reading from the Hub`,
-      "fetch it with Python's `hf download` and name the folder",
+  if (name === DESTINATION.name && /^hf:\/\//i.test(given)) {
+    const next = "write to a local path, then publish it with `isologit upload`";
+    throw new IsologitError(
+      "USAGE",
+      `${name} is ${JSON.stringify(given)}, expected a local path`,
+      {},
+      { next },
     );
   }
   return given;

@@ -44,6 +44,8 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
       return event.totalBytes === undefined ? event.phase : `${event.phase}: ${bytes(event.totalBytes)}`;
     case "rung":
       return `${event.rung}: ${event.verdict}`;
+    case "file":
+      return `${visible(event.path)}: ${bytes(event.bytes)}${event.fetched === 0 ? ", there already" : ""}`;
     case "tensor":
       return verbose ? `${visible(event.name)}: ${bytes(event.bytes)}` : undefined;
     case "layer":

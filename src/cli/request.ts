@@ -8,6 +8,7 @@ import type {
   PromptOptions,
   ReferenceOptions,
   RunOptions,
+  SourceOptions,
   VerifyOptions,
 } from "../api.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
@@ -19,7 +20,7 @@ import { ids as readIds, refuse } from "./values.ts";
 type Given<T> = { readonly [K in keyof T]?: Exclude<T[K], undefined> };
 
 /** The entries that are there: an option left out is absent, never `undefined`. */
-function given<T extends object>(entries: T): Given<T> {
+export function given<T extends object>(entries: T): Given<T> {
   // `Object.entries` forgets which key had which value; only entries that were undefined are gone.
   return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined)) as Given<T>;
 }
@@ -45,9 +46,13 @@ export function runOptions(flags: Flags, session: Session): RunOptions {
   };
 }
 
+export const sourceOptions = (flags: Flags): SourceOptions =>
+  given({ vocabSize: flags.vocabSize, like: flags.like, iteration: flags.iteration });
+
 export function planOptions(flags: Flags, session: Session): PlanOptions {
   return {
     ...runOptions(flags, session),
+    ...sourceOptions(flags),
     ...given({
       dtype: flags.dtype,
       recipe: flags.recipe,
@@ -55,6 +60,8 @@ export function planOptions(flags: Flags, session: Session): PlanOptions {
       maxShardBytes: flags.maxShardSize,
       alignment: flags.align === undefined ? undefined : Number(flags.align),
       allowOverflow: flags.allowOverflow,
+      tp: flags.tp,
+      pp: flags.pp,
     }),
   };
 }

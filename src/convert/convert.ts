@@ -8,10 +8,13 @@ import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
+import { ORIGIN_FOLDER, ORIGIN_ROOT, ROOT_BYTES } from "../core/origin.ts";
 import { families as allFamilies } from "../families/index.ts";
+import { isHubAddress } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
+import { storeAt } from "../store.ts";
 import { encodeCertificate } from "../verify/certificate.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
 import { readKey } from "../verify/signature.ts";
@@ -60,15 +63,28 @@ export async function plan(
  * @throws every code; after those of exit status 2 and 3, and FILE_CHANGED, nothing is left behind, after others of
  *   4 and 5 the staged files wait for `resume`
  */
-export async function convert(
+export function convert(
   source: string,
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
+  return converted(source, destination, options, true);
+}
+
+/** @param restore take back what an earlier conversion kept in `isologit.origin/` */
+async function converted(
+  source: string,
+  destination: string,
+  options: ConvertOptions,
+  restore: boolean,
+): Promise<ConvertReport> {
   const started = performance.now();
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "plan" });
-  const { format, checkpoint, planned } = await prepare(source, destination, options);
+  const { format, checkpoint, planned } = await prepare(source, destination, options, {
+    restore,
+    keep: true,
+  });
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   const level = options.verify ?? "logits";
   if (level === "off" && options.sign !== undefined)
@@ -130,7 +146,23 @@ export async function convert(
       await staging.finish();
       return report(null, null, true);
     }
-    const certificate = await certify(proof, { plan: planned.id, version, key, signal: options.signal });
+    if (planned.restored && isAnothers(checkpoint, proof.report)) {
+      await staging.discard();
+      watch({
+        type: "warning",
+        message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
+      });
+      return await converted(source, destination, { ...options, resume: false }, false);
+    }
+    await writeRoot(planned, staging, proof.report);
+    const store = await storeAt(staging.content);
+    const certificate = await certify(proof, {
+      plan: planned.id,
+      version,
+      key,
+      store,
+      signal: options.signal,
+    });
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
       return report(proof.report, staging.folder, true);
@@ -171,17 +203,24 @@ export async function recast(
   return await convert(source, destination, { ...options, to: format });
 }
 
-async function prepare(source: string, destination: string, options: PlanOptions) {
-  const checkpoint = await openCheckpoint(source, options.formats, options);
+interface Preparing {
+  /** what another format kept for this one comes home; default true */
+  readonly restore?: boolean;
+  /** the source will be read, not only planned for; default false */
+  readonly keep?: boolean;
+}
+
+async function prepare(
+  source: string,
+  destination: string,
+  options: PlanOptions,
+  { restore = true, keep = false }: Preparing = {},
+) {
+  const checkpoint = await openCheckpoint(source, options.formats, { ...options, keep });
   const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
-  const planned = await planConversion({
-    source: checkpoint,
-    writer: format.writes,
-    families,
-    options,
-    version,
-  });
+  const planning = { source: checkpoint, writer: format.writes, families, options, version };
+  const planned = await planConversion(planning, restore);
   return { format, checkpoint, planned };
 }
 
@@ -221,6 +260,25 @@ async function write(
   await runPlan({ plan: planned, writer: format.writes!, staging, pool, allowOverflow, watch, signal });
 }
 
+/** The root is known only now; without a verification it stays unknown, and the way home trusts the config alone. */
+async function writeRoot(
+  { placement }: Plan,
+  staging: Staging,
+  verification: VerifyReport | null,
+): Promise<void> {
+  const path = ORIGIN_FOLDER + ORIGIN_ROOT;
+  const root = verification?.roots.b ?? null;
+  if (root === null || !placement.files.some((file) => file.path === path)) return;
+  await staging.create(path, ROOT_BYTES);
+  await staging.writeAt(path, 0, new TextEncoder().encode(`${root}\n`));
+}
+
+/** Were the weights beside `isologit.origin/` changed since it was written? */
+function isAnothers({ origin }: Checkpoint, verification: VerifyReport | null): boolean {
+  const root = verification?.roots.a ?? null;
+  return origin !== undefined && origin.root !== "" && root !== null && origin.root !== root;
+}
+
 /** In the staged folder, or behind the staged file. */
 async function putCertificate(
   certificate: Uint8Array,
@@ -257,6 +315,7 @@ function interrupted(destination: string): IsologitError {
  * staged for it, would be taken away with them.
  */
 async function refuseOverlap(source: string, destination: string): Promise<void> {
+  if (isHubAddress(source)) return;
   const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
   const to = await realPlace(destination);
   const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);

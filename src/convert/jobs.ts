@@ -5,11 +5,12 @@ import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Origin } from "../core/gather.ts";
-import { movesOf, shapeOf } from "../core/layout.ts";
+import { movesOf, runsOf, shapeOf } from "../core/layout.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { leavesOf, type Stored } from "../families/stored.ts";
 import { type Policy, recastFor } from "../recast/policy.ts";
 import { SCALE_SHAPE, type Scales, scaleName } from "../recast/spelling.ts";
+import { type Columns, columnsOf } from "./scatter.ts";
 
 /** One tensor's way from source to destination. */
 export interface Job {
@@ -19,15 +20,24 @@ export interface Job {
   readonly origin: Origin;
   readonly sourceDtype: DType;
   readonly count: number;
+  /** a share of a matrix's columns */
+  readonly columns?: Columns;
   /** absent: the bits stay */
   readonly cast?: {
     readonly from: FloatDType;
     readonly to: FloatDType;
-    /** stored scale of an FP8 source that is decoded */
-    readonly sourceScale?: string;
+    /** an FP8 source is decoded: each run of elements by the stored scale of the tensor it comes from */
+    readonly sourceScales?: readonly ScaledRun[];
     /** tensor that receives the scale of an FP8 destination */
     readonly scaleTo?: string;
   };
+}
+
+/** Elements [lo, hi), whose scale is the stored tensor `scale`. */
+export interface ScaledRun {
+  readonly lo: number;
+  readonly hi: number;
+  readonly scale: string;
 }
 
 const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;
@@ -50,6 +60,7 @@ export function jobsFor(
   policy: Policy,
   nameOf: (stored: Stored) => string,
   stored: readonly Stored[],
+  own: boolean,
 ): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
   const jobs: Job[] = [];
   const tensors: WantedTensor[] = [];
@@ -73,7 +84,11 @@ export function jobsFor(
     const role = source.roles.get(leavesOf(one.layout)[0]!)!;
     const to = recastFor(role, sourceDtype, policy, source);
     const origin: Origin = { moves: movesOf(one.layout), roles: source.origin };
-    const common = { role, origin, sourceDtype, count: countOf(shape) };
+    const columns = columnsOf(one.layout);
+    const common = {
+      ...{ role, origin, sourceDtype, count: countOf(shape) },
+      ...(columns !== undefined && { columns }),
+    };
     if (to === "keep") {
       add({ ...common, tensor: { ...placed, dtype: sourceDtype, shape } });
       // A kept FP8 weight keeps its scales, under the names they have.
@@ -82,16 +97,12 @@ export function jobsFor(
       }
       continue;
     }
-    const scale = scales.scaleOf.get(from[0]!.name);
-    if (scale?.axis === 0) {
+    for (const { name: tensor } of from) {
+      if (scales.scaleOf.get(tensor)?.axis !== 0) continue;
       const message = "it has a scale a row, which is kept as it is, not recast";
-      throw new IsologitError(
-        "UNSUPPORTED",
-        message,
-        { tensor: from[0]!.name },
-        { next: "use --dtype keep" },
-      );
+      throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use --dtype keep" });
     }
+    const sourceScales = scaledRuns(source, scales, from, origin, common.count);
     const scaleTo = isFp8(to) ? scaleName(name) : undefined;
     add({
       ...common,
@@ -99,14 +110,38 @@ export function jobsFor(
       cast: {
         from: castable(from[0]!),
         to,
-        ...(scale !== undefined && { sourceScale: scale.tensor }),
+        ...(sourceScales.length > 0 && { sourceScales }),
         ...(scaleTo !== undefined && { scaleTo }),
       },
     });
     if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: SCALE_SHAPE });
   }
-  for (const name of scales.companions) if (!scales.ownerOf.has(name)) add(kept(source.tensors.get(name)!));
+  if (own)
+    for (const name of scales.companions) if (!scales.ownerOf.has(name)) add(kept(source.tensors.get(name)!));
   return { jobs, tensors };
+}
+
+/** Runs of a destination's elements by the scales they are decoded with; none where nothing is scaled. */
+function scaledRuns(
+  source: Matched,
+  scales: Scales,
+  from: readonly Tensor[],
+  origin: Origin,
+  count: number,
+): readonly ScaledRun[] {
+  const named = new Set(from.flatMap(({ name }) => scales.scaleOf.get(name)?.tensor ?? []));
+  if (named.size === 0) return [];
+  if (named.size === 1) return [{ lo: 0, hi: count, scale: [...named][0]! }];
+  const runs: ScaledRun[] = [];
+  for (const { of, to, count: size } of [...runsOf(origin.moves, 0, count)].sort((a, b) => a.to - b.to)) {
+    // a weight with a scale is a role, whole
+    const scale = scales.scaleOf.get(source.origin.get(of ?? "")?.[0]?.of ?? "")?.tensor;
+    const last = runs.at(-1);
+    if (scale === undefined) throw new IsologitError("INTERNAL", `${of} has no scale, unlike its neighbours`);
+    if (last?.scale === scale && last.hi === to) runs[runs.length - 1] = { ...last, hi: to + size };
+    else runs.push({ lo: to, hi: to + size, scale });
+  }
+  return runs;
 }
 
 /** The source's tensors behind a destination's: of one dtype, or nothing could be moved as it is. */

@@ -65,6 +65,7 @@ export async function planConversion(
     policy,
     namesFor(matched, dialect.id, writer, options),
     stored,
+    dialect.id === matched.dialect.id,
   );
   for (const { name, dtype } of tensors) refuseDtype(writer, name, dtype);
   const own = dialect.id === matched.dialect.id && writer.software === HF;

@@ -7,7 +7,9 @@ import { IsologitError, locate } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { type Band, bandsOf, gather } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
+import { firstUnlike } from "../core/replica.ts";
 import { sha256 } from "../core/root.ts";
+import type { Matched } from "../families/match.ts";
 import type { Staging } from "../io/staged.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Pool, Slot } from "../lanes/pool.ts";
@@ -15,6 +17,7 @@ import { overflow, scaleOf } from "../recast/cast.ts";
 import { readScale } from "../recast/spelling.ts";
 import type { Job } from "./jobs.ts";
 import type { Plan } from "./plan.ts";
+import { type Part, scatter, worksOf } from "./scatter.ts";
 
 export interface Running {
   readonly plan: Plan;
@@ -58,19 +61,23 @@ export async function runPlan(running: Running): Promise<void> {
     },
   );
 
-  await pool.each(plan.jobs, async (job, lane) => {
-    const name = tensorKey(job.tensor);
-    const done = staging.finished.get(name);
-    const result = done ?? (await new Work(running, sources, lane).convert(job, places.get(name)!));
-    if (done === undefined) seal(name, result);
-    const scale = result.source?.scale;
-    if (job.cast?.scaleTo !== undefined && scale !== undefined) {
-      const bytes = new Uint8Array(Float32Array.of(scale).buffer);
-      const place = places.get(job.cast.scaleTo)!;
-      await staging.writeAt(place.file, place.offset, bytes);
-      sealed.set(job.cast.scaleTo, { sha256: sha256(bytes), crc32: [crc32(bytes)] });
+  await pool.each(plan.source.replicas, (pair, lane) => refuseUnlike(running, sources, lane, pair));
+  await pool.each([...worksOf(plan.jobs, pool.slotBytes)], async (jobs, lane) => {
+    const left = jobs.filter(({ tensor }) => !staging.finished.has(tensorKey(tensor)));
+    const work = new Work(running, sources, lane);
+    const results = left.length === 0 ? [] : await work.run(left, places);
+    for (const [i, result] of results.entries()) seal(tensorKey(left[i]!.tensor), result);
+    for (const job of jobs) {
+      const scale = sealed.get(tensorKey(job.tensor))?.source?.scale;
+      if (job.cast?.scaleTo !== undefined && scale !== undefined) {
+        const bytes = new Uint8Array(Float32Array.of(scale).buffer);
+        const place = places.get(job.cast.scaleTo)!;
+        await staging.writeAt(place.file, place.offset, bytes);
+        sealed.set(job.cast.scaleTo, { sha256: sha256(bytes), crc32: [crc32(bytes)] });
+      }
+      const bytes = (job.count * bitsOf(job.sourceDtype)) / 8;
+      watch({ type: "tensor", name: tensorKey(job.tensor), bytes });
     }
-    watch({ type: "tensor", name, bytes: (job.count * bitsOf(job.sourceDtype)) / 8 });
   });
 
   const seals = writer.seal?.(manifest, placement, sealed) ?? [];
@@ -79,10 +86,36 @@ export async function runPlan(running: Running): Promise<void> {
   await staging.settle();
 }
 
-/** The stored tensor of the source that a job draws on first. */
-function sourceOf({ origin }: Job): string {
-  const role = origin.moves.find(({ of }) => of !== null)!.of!;
-  return origin.roles.get(role)![0]!.of!;
+interface Place {
+  readonly file: string;
+  readonly offset: number;
+}
+
+function ofColumns({ job, place }: { job: Job; place: Place }): Part {
+  if (job.columns === undefined) throw new IsologitError("INTERNAL", "a job without columns is scattered");
+  return { job: { ...job, columns: job.columns }, place };
+}
+
+/** Ranks that hold the same must agree to the byte: which of them would be the model? */
+async function refuseUnlike(
+  { plan, signal }: Running,
+  sources: Sources,
+  lane: Lane,
+  { tensor, of }: Matched["replicas"][number],
+): Promise<void> {
+  const { tensors } = plan.source;
+  const [one, other] = [tensors.get(tensor)!, tensors.get(of)!];
+  const index = await firstUnlike(one, other, sources, lane.slots[0]!.bytes, signal);
+  if (index < 0) return;
+  const file = one.pieces[0]?.file;
+  const at = { tensor, index, ...(file !== undefined && { file }) };
+  throw new IsologitError("REPLICA_DIFFERS", `it is not ${of}, of which it must be a copy`, at);
+}
+
+/** The stored tensor of the source that a job draws on first; undefined where all of it is padding. */
+function sourceOf({ origin }: Job): string | undefined {
+  const role = origin.moves.find(({ of }) => of !== null)?.of ?? undefined;
+  return role === undefined ? undefined : origin.roles.get(role)![0]!.of!;
 }
 
 /** What `seal` calls a copied side file: "file:" and its path. */
@@ -128,11 +161,18 @@ class Work {
     return { sha256, crc32 };
   }
 
-  async convert(job: Job, place: { file: string; offset: number }): Promise<Sealed> {
+  /** One job, or several whose columns are of one matrix; what is sealed of each. */
+  async run(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<readonly Sealed[]> {
+    const [job] = jobs as [Job];
+    const parts = jobs.map((one) => ({ job: one, place: places.get(tensorKey(one.tensor))! }));
     try {
-      return await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place));
+      if (jobs.length > 1)
+        return await scatter(this.#running, this.#sources, this.#lane, parts.map(ofColumns));
+      const { place } = parts[0]!;
+      return [await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place))];
     } catch (error) {
       const tensor = sourceOf(job);
+      if (tensor === undefined) throw error; // nothing is read: the error names the file that was written
       throw locate(error, { tensor, file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file });
     }
   }
@@ -165,17 +205,21 @@ class Work {
     const lane = this.#lane;
     const { from, to } = cast;
     const [read, written] = [widthOf(from), widthOf(to)];
-    const sourceScale =
-      cast.sourceScale === undefined
-        ? null
-        : await readScale(plan.source.tensors.get(cast.sourceScale)!, this.#sources);
-    const amax = isFp8(to) ? (await this.#amax(job, from)) * (sourceScale ?? 1) : null;
+    const runs = cast.sourceScales ?? [{ lo: 0, hi: job.count }];
+    const scales = new Map<string, number>();
+    for (const { scale: name } of cast.sourceScales ?? []) {
+      if (!scales.has(name)) scales.set(name, await readScale(plan.source.tensors.get(name)!, this.#sources));
+    }
+    const only = scales.size === 1 ? [...scales.values()][0]! : null;
+    // FP8 is written to dialects that join no tensors, so that its source has one scale
+    const amax = isFp8(to) ? (await this.#amax(job, from)) * (only ?? 1) : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(Math.fround(amax), to);
     await throughSlots(
       lane,
-      bandsOf(job.count, read + written, lane.slots[0]!.bytes.byteLength),
+      scaledBands(runs, read + written, lane.slots[0]!.bytes.byteLength),
       (band, slot) => this.#read(job, band, slot),
-      async ({ lo, hi }, slot) => {
+      async ({ lo, hi, scale: named }, slot) => {
+        const sourceScale = named === undefined ? null : scales.get(named)!;
         const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
         const toAt = slot.at + size;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
@@ -234,6 +278,19 @@ class Work {
     const filled = extents.reduce((sum, { size }) => sum + size, 0);
     if (filled < target.byteLength) target.fill(0);
     await this.#sources.read(extents, target, signal);
+  }
+}
+
+/** Bands of each run; none crosses from one scale to the next. */
+function* scaledBands(
+  runs: readonly { readonly lo: number; readonly hi: number; readonly scale?: string }[],
+  width: number,
+  maxBytes: number,
+) {
+  for (const run of runs) {
+    for (const { lo, hi } of bandsOf(run.hi - run.lo, width, maxBytes)) {
+      yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
+    }
   }
 }
 

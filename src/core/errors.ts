@@ -46,6 +46,10 @@ export const ERRORS = {
   TENSOR_UNKNOWN: { exit: 3, next: "check that config.json and the weights belong together" },
   TENSOR_MISSING: { exit: 3, next: "check that config.json and the weights belong together" },
   SHAPE_MISMATCH: { exit: 3, next: "check that config.json and the weights belong together" },
+  REPLICA_DIFFERS: {
+    exit: 3,
+    next: "fetch the ranks' files again, of one iteration; they do not belong together",
+  },
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
   CERTIFICATE_INVALID: { exit: 3, next: "do not trust it; compare with the source, or convert again" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },
@@ -56,6 +60,11 @@ export const ERRORS = {
   IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with --resume" },
   DISK_FULL: { exit: 4, next: "free space on the destination's disk, then continue with --resume" },
   FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
+  NETWORK: { exit: 4, next: "check the connection, then run the same command again; what came is kept" },
+  ACCESS_REFUSED: { exit: 4, next: "set HF_TOKEN to a token that may do this, or pass --token" },
+  OFFLINE: { exit: 4, next: "unset HF_HUB_OFFLINE, or name a revision that is in the cache" },
+  TRANSFER_DAMAGED: { exit: 4, next: "try again later; if it stays, tell the repository's owner" },
+  LISTING_UNSAFE: { exit: 4, next: "do not trust the repository; its owner can rename the file" },
   GPU_LOST: { exit: 4, next: "run again; with --backend wasm no GPU is needed" },
   GPU_MEMORY: { exit: 4, next: "free memory of the GPU, or use --backend wasm" },
   // 5, 70

@@ -3,10 +3,16 @@
 export type Event =
   | {
       readonly type: "phase";
-      readonly phase: "plan" | "convert" | "verify" | "logits";
+      readonly phase: "plan" | "convert" | "verify" | "logits" | "download" | "upload";
       readonly totalBytes?: number;
     }
-  | { readonly type: "advance"; readonly phase: "convert" | "verify" | "logits"; readonly bytes: number }
+  | {
+      readonly type: "advance";
+      readonly phase: "convert" | "verify" | "logits" | "download" | "upload";
+      readonly bytes: number;
+    }
+  /** a file of the Hub is whole; `fetched` bytes of it came, or went, over the network now */
+  | { readonly type: "file"; readonly path: string; readonly bytes: number; readonly fetched: number }
   | { readonly type: "tensor"; readonly name: string; readonly bytes: number }
   | { readonly type: "layer"; readonly layer: number; readonly of: number; readonly kind: string }
   | { readonly type: "rung"; readonly rung: string; readonly verdict: string }

@@ -163,8 +163,11 @@ export interface Feed {
 
 /** Which of its like a stored tensor is. */
 export interface At {
-  /** 0 where a layer has none */
+  /** tensor parallel rank; 0 where the tensor is whole */
+  readonly tp: number;
+  /** among all of the layer, whatever number its rank gives it; 0 where the layer has none */
   readonly expert: number;
+  /** a stack of matrices counts as one, [all their rows, columns] */
   readonly shape: Shape;
 }
 
@@ -172,7 +175,15 @@ export interface At {
 export interface Use {
   /** after the layer's prefix; `{expert}` stands for a number */
   readonly name: string;
+  /** other spellings: of all there are the first counts */
+  readonly also?: readonly string[];
+  /** A row that is padding goes nowhere, and so does what another rank has alike. */
   readonly feeds: (d: Dims, at: At) => readonly Feed[];
+  /**
+   * The element of the input stream that the first column multiplies, where ranks share a matrix out by columns: each
+   * gives a partial sum, added up in the order of ranks. Default 0.
+   */
+  readonly eats?: (d: Dims, at: At) => number;
 }
 
 /**
@@ -211,6 +222,8 @@ export interface Choice {
 export interface Forward {
   /** elements a row of each stream */
   streams(d: Dims): Readonly<Record<string, number>>;
+  /** experts of a layer that has any */
+  experts(d: Dims): number;
   /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
   blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** the streams whose rows are choices of an expert */
@@ -230,17 +243,17 @@ export interface Forward {
 /** A dialect's own way to run: which stored tensors each layer kind draws on. */
 export interface Native {
   readonly dialect: string;
-  /** the stored token table [vocab, hidden], by any of these names */
-  readonly embedding: readonly string[];
   /**
    * Of a layer's names, by stack, and of a prediction step's own. `{layer}` is the index in the stack, `{outer}` the
    * step and `{inner}` the place in it; a step's names are those of its first layer on the way in, its last on the way out.
+   * Pipeline stages count their own layers and steps from 0, and expert parallel ranks their own experts.
    */
   readonly prefix: { readonly main: string; readonly mtp: string; readonly step: string };
+  /** "embedding" feeds "vocabulary", the token table [vocab, hidden] */
   readonly uses: Readonly<Record<UseKind, readonly Use[]>>;
 }
 
-export type UseKind = LayerKind | "head" | "join" | "end";
+export type UseKind = LayerKind | "embedding" | "head" | "join" | "end";
 
 /** Which roles are cast. `keep` wins over `cast`; what neither names is kept. */
 export interface Recipe {

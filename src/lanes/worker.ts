@@ -1,12 +1,11 @@
 /** A lane's thread: casts, digests and comparisons over the memory it shares with the main thread. */
-import { createHash, type Hash } from "node:crypto";
+import { createHash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
-import { crc32 } from "node:zlib";
-import { CHUNK_BYTES } from "../../formats/define.ts";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type Caster, createCaster } from "../recast/cast.ts";
+import { Digest } from "./digest.ts";
 import type { Answer, Call, CallResults } from "./pool.ts";
 
 const port = parentPort;
@@ -15,11 +14,7 @@ const { memory } = workerData as { memory: WebAssembly.Memory };
 const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
 
 let source = createHash("sha256");
-let stored: { sha: Hash; crcs: number[]; filled: number } = fresh();
-
-function fresh() {
-  return { sha: createHash("sha256"), crcs: [] as number[], filled: 0 };
-}
+let stored = new Digest();
 
 function view(at: number, size: number): Uint8Array {
   return new Uint8Array(memory.buffer, at, size);
@@ -31,41 +26,28 @@ function firstDifference(left: Uint8Array, right: Uint8Array, count: number): nu
   return Math.floor(left.findIndex((byte, i) => byte !== right[i]) / (left.byteLength / count));
 }
 
-/** Checksums run per CHUNK_BYTES of the stored tensor, wherever bands end. */
-function digestStored(bytes: Uint8Array, checksums: boolean): void {
-  stored.sha.update(bytes);
-  if (!checksums) return;
-  for (let at = 0; at < bytes.byteLength; ) {
-    if (stored.filled === 0) stored.crcs.push(0);
-    const size = Math.min(bytes.byteLength - at, CHUNK_BYTES - stored.filled);
-    stored.crcs.push(crc32(bytes.subarray(at, at + size), stored.crcs.pop()));
-    stored.filled = (stored.filled + size) % CHUNK_BYTES;
-    at += size;
-  }
-}
-
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
   band: ({ at, size, cast, sealed }) => {
     if (cast === undefined) {
-      digestStored(view(at, size), sealed);
+      stored.update(view(at, size), sealed);
       return { overflowAt: -1 };
     }
     if (sealed) source.update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
     const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
-    digestStored(view(toAt, toSize), sealed);
+    stored.update(view(toAt, toSize), sealed);
     return { overflowAt };
   },
   finish: () => {
-    const result = { sha256: stored.sha.digest("hex"), crc32: stored.crcs, source: source.digest("hex") };
-    stored = fresh();
+    const result = { ...stored.result(), source: source.digest("hex") };
+    stored = new Digest();
     source = createHash("sha256");
     return result;
   },
   pair: ({ a, size, b, toSize, count, cast }) => {
     source.update(view(a, size));
-    digestStored(view(b, toSize), false);
+    stored.update(view(b, toSize), false);
     if (cast === undefined)
       return { differsAt: firstDifference(view(a, size), view(b, toSize), count), amax: 0 };
     const { from, to, scale, sourceScale, toAt } = cast;

@@ -10,9 +10,9 @@ import { IsologitError } from "../core/errors.ts";
 import { readSmall } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { storeAt } from "../io/locate.ts";
 import { openCheckpoint } from "../open.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
+import { storeAt } from "../store.ts";
 import { checkConfig } from "./check-config.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
 import { checkWeights } from "./check-weights.ts";
@@ -43,7 +43,7 @@ async function opened(
   findings: Finding[],
 ): Promise<Checkpoint | null> {
   try {
-    return await openCheckpoint(source, options.formats);
+    return await openCheckpoint(source, options.formats, options);
   } catch (error) {
     const lost = error instanceof IsologitError && error.code === "NOT_FOUND" && error.at.file !== source;
     findings.push(findingOf(lost ? asDamage(error) : error, source));

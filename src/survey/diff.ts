@@ -16,8 +16,8 @@ const BAND_BYTES = 4 * 1024 * 1024;
 /** @throws codes of exit status 2, 3 and 4; with `keepGoing`, damage found in a tensor's bytes is told beside it */
 export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
   const [left, right] = [
-    await ready(await openCheckpoint(a, options.formats), options),
-    await ready(await openCheckpoint(b, options.formats), options),
+    await ready(await openCheckpoint(a, options.formats, options), options),
+    await ready(await openCheckpoint(b, options.formats, options), options),
   ];
   await using sourcesA = new Sources(left.matched.checkpoint.store);
   await using sourcesB = new Sources(right.matched.checkpoint.store);

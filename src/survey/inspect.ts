@@ -1,5 +1,5 @@
 /** `inspect`: what a checkpoint is, from its headers alone. */
-import type { InspectedTensor, InspectReport, RunOptions } from "../api.ts";
+import type { InspectedTensor, InspectReport, RunOptions, SourceOptions } from "../api.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import type { LayerKind } from "../families/define.ts";
@@ -11,9 +11,9 @@ import { pairScales, type Scales } from "../recast/spelling.ts";
 /** @throws what opening refuses, and for a known family what matching refuses */
 export async function inspect(
   source: string,
-  options: RunOptions & { tensors?: boolean } = {},
+  options: RunOptions & SourceOptions & { tensors?: boolean } = {},
 ): Promise<InspectReport> {
-  const checkpoint = await openCheckpoint(source, options.formats);
+  const checkpoint = await openCheckpoint(source, options.formats, options);
   const scales = pairScales(checkpoint.tensors);
   const families = options.families ?? allFamilies;
   const known = families.some((family) => family.claims(checkpoint.config));

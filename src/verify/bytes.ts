@@ -17,6 +17,7 @@ import {
 import { IsologitError, locate } from "../core/errors.ts";
 import { type Band, bandsOf, gather, type Origin, roleOrigin } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
+import { firstUnlike } from "../core/replica.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { throughSlots } from "../lanes/bands.ts";
@@ -93,6 +94,15 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     if (result.message !== null) differences.push({ role, key, tensors, message: result.message });
     if (result.finding !== null) findings.push(`${to.tensor}: ${result.finding}`);
   });
+  for (const [side, sources] of [
+    [a, sourcesA],
+    [b, sourcesB],
+  ] as const) {
+    await pool.each(side.matched.replicas, async (replica, lane) => {
+      const difference = await replicaDifference(side.matched, replica, sources, lane, options.signal);
+      if (difference !== null) differences.push(difference);
+    });
+  }
   const order = new Map(items.map(({ key }, i) => [key, i]));
   const at = ({ key }: RoleDifference) => order.get(key) ?? items.length;
   differences.sort((x, y) => at(x) - at(y) || (x.key < y.key ? -1 : 1));
@@ -110,6 +120,22 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     differences,
     findings: findings.sort(),
   };
+}
+
+/** Ranks that hold the same must agree: a role is read from one of them, and its copies would go unseen. */
+async function replicaDifference(
+  { tensors, holds, roles }: Matched,
+  { tensor, of }: Matched["replicas"][number],
+  sources: Sources,
+  lane: Lane,
+  signal: AbortSignal | undefined,
+): Promise<RoleDifference | null> {
+  const room = lane.slots[0]!.bytes;
+  const index = await firstUnlike(tensors.get(tensor)!, tensors.get(of)!, sources, room, signal);
+  if (index < 0) return null;
+  const role = roles.get(holds.get(tensor)![0]!)!;
+  const message = `element ${index} of ${tensor} is not that of ${of}, of which it must be a copy`;
+  return { role, key: role.key, tensors: [tensor, of], message };
 }
 
 /** One thing to compare, as either side stores it. */

@@ -7,7 +7,7 @@
  * could be confused. What stays green although its bytes changed is a miss, and makes the verdict `unproven`.
  */
 import type { Backend, Region } from "../../kernels/define.ts";
-import type { Tensor } from "../core/checkpoint.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, sameShape } from "../core/dtype.ts";
 import type { Dims, Feed, Forward, KernelStage, Stage } from "../families/define.ts";
 import type { Dealing, Dealt } from "./dealing.ts";
@@ -73,7 +73,8 @@ export class Controls {
   /** Sabotages the token table; `residual` is what an honest one gives. */
   async embed(spot: Spot, residual: Region): Promise<void> {
     const { backend, ids, side } = this.#o;
-    const { table } = side;
+    const tables = side.tables.flatMap(({ tensor, feeds }) => feeds.map((feed) => ({ tensor, ...feed })));
+    const holds = (id: number) => tables.find(({ at, count }) => id >= at && id < at + count)!;
     const expected = Float32Array.from(await this.#view(residual, "residual"));
     const width = this.#widths.residual!;
     const row = (t: number) => expected.subarray(t * width, (t + 1) * width);
@@ -84,13 +85,18 @@ export class Controls {
     });
     // one word alone is exchanged with its neighbour in the table
     if (pairs.length === 0) pairs.push({ a: ids[0]!, b: ids[0]! === 0 ? 1 : ids[0]! - 1, unlike: 0 });
-    const attempts = mostUnlike(pairs).map(({ a, b }) => ({
-      mutation: `words ${a} and ${b} of ${table.name} exchanged`,
-      swaps: [{ of: table, exchange: { axis: 0 as const, a, b, count: 1 } }],
-    }));
+    const within = pairs.filter(({ a, b }) => holds(a) === holds(b));
+    const attempts = mostUnlike(within).map(({ a, b }) => {
+      const { tensor, at, from } = holds(a);
+      const exchange = { axis: 0 as const, a: from + a - at, b: from + b - at, count: 1 };
+      return {
+        mutation: `words ${a} and ${b} of ${tensorKey(tensor)} exchanged`,
+        swaps: [{ of: tensor, exchange }],
+      };
+    });
     const region = backend.allocate(residual.bytes);
     await this.#prove(spot, [{ door: "residual", attempts }], async (instead) => {
-      await side.embed(ids, "stored", region, instead.get(table.name));
+      await side.embed(ids, "stored", region, instead);
       return async () => relL2(expected, await this.#view(region, "residual"));
     });
     backend.release(region);
@@ -150,7 +156,7 @@ export class Controls {
   async #matrix(
     spot: Spot,
     stage: Stage & { op: "linear" },
-    { tensor, feeds }: Part,
+    { tensor, feeds, eats }: Part,
     place: Place,
     streams: Streams,
     made: Streams,
@@ -177,7 +183,7 @@ export class Controls {
     const eaten = this.#blocks[stage.from];
     if (eaten === undefined) return;
     const input = await this.#view(streams.regions.get(stage.from)!, stage.from);
-    const blocks = blocksOf({ at: 0, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
+    const blocks = blocksOf({ at: eats, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
     const values = columnsOf(input, this.#widths[stage.from]!);
     const attempts = neighbours(tensor, blocks, 1, eaten.of, stage.from, values);
     for (const door of doors.keys()) await this.#prove(spot, [{ door, attempts }], run);
@@ -225,8 +231,13 @@ export class Controls {
     const attempts = few.slice(1).flatMap(({ expert }, i) => {
       const before = few[i]!.expert;
       const [left, right] = [before, expert].map((one) => side.parts(place, [to], one));
-      const swaps = left!.flatMap(({ tensor: of }, n) => {
+      const swaps = left!.flatMap(({ tensor: of, feeds }, n): readonly Swap[] => {
         const other = right![n]?.tensor;
+        if (other === of) {
+          // one stack holds them both
+          const [mine, theirs] = [feeds[0]!, right![n]!.feeds[0]!];
+          return [{ of, exchange: { axis: 0, a: mine.from, b: theirs.from, count: mine.count } }];
+        }
         return other !== undefined && sameShape(of.shape, other.shape) && of.dtype === other.dtype
           ? [{ of, with: other }]
           : [];
@@ -261,11 +272,7 @@ export class Controls {
       const attempts = neighbours(tensor, blocks, 0, of, name, values);
       await this.#prove(spot, [{ door: stage.to, attempts }], run);
       // its other parts belong to other stages, which would not see all that is exchanged between them
-      const all = place.uses.flatMap((use) =>
-        place.prefix + use.name === tensor.name
-          ? use.feeds(this.#o.dims, { expert: 0, shape: tensor.shape })
-          : [],
-      );
+      const all = side.parts(place).find((part) => part.tensor === tensor)!.feeds;
       for (const { attempts: swaps, streams: both } of parts(tensor, byStream(all))) {
         if (both.includes(name)) await this.#prove(spot, [{ door: stage.to, attempts: swaps }], run);
       }

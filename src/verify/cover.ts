@@ -2,6 +2,7 @@
 import { sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
+import { ORIGIN_HEADERS } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
@@ -39,6 +40,7 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     const [mine, theirs] = [filesA.get(path), filesB.get(path)];
     if (mine === theirs || STORAGE.includes(path)) continue;
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (path === CONFIG && a.matched.dialect !== b.matched.dialect) continue; // compared as settings
     if (mine === undefined || theirs === undefined) {
       findings.push(`${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`);
     } else if (BEHAVIOUR.includes(path)) differences.push(`${path} differs`);
@@ -78,10 +80,12 @@ function configFindings(a: Matched, b: Matched, recast: boolean): readonly strin
 /** A tokenizer of 131,072 words takes 17 MB; what is far larger is no side file that this rung reads. */
 const MAX_SIDECAR_BYTES = 256 * 1024 * 1024;
 
+/** Side files by path; what a destination could not say lies in its `isologit.origin/`. */
 async function digests({ checkpoint }: Matched): Promise<ReadonlyMap<string, string>> {
   await using sources = new Sources(checkpoint.store);
   const found = new Map<string, string>();
-  for (const { path, span } of checkpoint.sidecars) {
+  const kept = (checkpoint.origin?.sidecars ?? []).filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
+  for (const { path, span } of [...kept, ...checkpoint.sidecars]) {
     if (span.size > MAX_SIDECAR_BYTES) {
       throw new IsologitError("LIMIT_EXCEEDED", `a side file of ${span.size} bytes`, { file: path });
     }

@@ -14,12 +14,14 @@
  */
 import type { Backend } from "../../kernels/define.ts";
 import type { LayerDrift } from "../api.ts";
+import { tensorKey } from "../core/checkpoint.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
 import type { Choice, Dims, Forward, Layer, Stage } from "../families/define.ts";
 import { type Control, Controls } from "./controls.ts";
 import { Dealing } from "./dealing.ts";
 import { type Fingerprint, FingerprintTaker } from "./fingerprint.ts";
+import { wiringLimit } from "./limits.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
 import type { Side, StreamSet } from "./side.ts";
 import type { Place } from "./stored.ts";
@@ -37,8 +39,6 @@ export interface LockstepOptions {
   readonly b: Side;
   /** the destination stores other bits than the source */
   readonly recast: boolean;
-  /** largest relative L2 at a door whose sums run over `terms` products */
-  readonly limit: (terms: number) => number;
   /** words of the vocabulary are compared in blocks of at most this many bytes a run */
   readonly blockBytes: number;
   readonly watch: Watch;
@@ -65,6 +65,8 @@ export interface LockstepResult {
   readonly bad: readonly BadDoor[];
   /** tokens for which a layer's own choice of experts is not the source's */
   readonly flips: number;
+  /** no sum ran in another order on one side */
+  readonly inOrder: boolean;
   readonly logits: LogitsSummary;
   /** sabotages of the destination, and whether they were seen */
   readonly controls: readonly Control[];
@@ -107,6 +109,7 @@ class Lockstep {
   readonly #bad: BadDoor[] = [];
   readonly #drifts: LayerDrift[] = [];
   #flips = 0;
+  #inOrder = true;
   #dealing: Dealing | undefined;
   readonly #wiring = { maxRelL2: 0, limit: 0 };
   readonly #controls: Controls;
@@ -143,10 +146,10 @@ class Lockstep {
     const logits = await this.#head(main.length);
     for (const layer of layers) if (layer.stack === "mtp") await this.#prediction(layer, main.length + 1);
     for (const run of this.#runs) run.releaseAll();
-    const [wiring, bad, flips] = [this.#wiring, this.#bad, this.#flips];
+    const [wiring, bad, flips, inOrder] = [this.#wiring, this.#bad, this.#flips, this.#inOrder];
     const controls = this.#controls.results;
     const fingerprint = this.#taker.finish(this.#o.backend.id);
-    return { layers: this.#drifts, wiring, bad, flips, logits, controls, fingerprint };
+    return { layers: this.#drifts, wiring, bad, flips, inOrder, logits, controls, fingerprint };
   }
 
   /** A block and its residual; `number` says where the layer comes among all. */
@@ -212,10 +215,11 @@ class Lockstep {
       const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
       await (run === this.#own ? b : a).embed(ids, weights, run.regions.get(stream)!);
     }
-    await this.#door(stream, this.#own, 1, { layer, kind, tensors: [b.table.name] });
+    const tensors = b.tables.map(({ tensor }) => tensorKey(tensor));
+    await this.#door(stream, this.#own, 0, { layer, kind, tensors });
     if (stream !== "residual") return;
     this.#taker.residual(await this.#own.view(stream));
-    await this.#controls.embed({ layer, kind, limit: this.#o.limit(1) }, this.#rounded.regions.get(stream)!);
+    await this.#controls.embed({ layer, kind, limit: 0 }, this.#rounded.regions.get(stream)!);
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
@@ -227,20 +231,22 @@ class Lockstep {
     if (borrows) this.#borrowed.make(makes);
     await a.run(stage, places[0], this.#setsOfA(), this.#dealing);
     await b.run(stage, places[1], this.#setsOfB(borrows), this.#dealing);
-    const terms = Math.max(...reads.map((name) => this.#widths[name]!));
+    const sameOrder = a.cuts(stage, places[0]) === b.cuts(stage, places[1]);
+    if (!sameOrder) this.#inOrder = false;
+    const limit = wiringLimit(sameOrder, Math.max(...reads.map((name) => this.#widths[name]!)));
     const theirs = borrows ? this.#borrowed : this.#own;
     let worst = 0;
     for (const name of makes) {
       const makers = (expert?: number) => b.makers(stage, places[1], name, expert);
       const distance =
         stage.op === "experts"
-          ? await this.#expertDoors(name, theirs, terms, { layer, kind }, makers)
-          : await this.#door(name, theirs, terms, { layer, kind, tensors: makers() });
+          ? await this.#expertDoors(name, theirs, limit, { layer, kind }, makers)
+          : await this.#door(name, theirs, limit, { layer, kind, tensors: makers() });
       worst = Math.max(worst, distance);
     }
     this.#borrowed.releaseAll();
     if (!this.#sabotaged.has(part)) {
-      const spot = { layer, kind, limit: this.#o.limit(terms) };
+      const spot = { layer, kind, limit };
       await this.#controls.stage(spot, stage, places[1], this.#rounded, this.#dealing);
     }
     if (stage.op === "kernel" && stage.choice !== undefined) {
@@ -276,19 +282,19 @@ class Lockstep {
   async #door(
     stream: string,
     theirs: Streams,
-    terms: number,
+    limit: number,
     where: Omit<BadDoor, "door" | "relL2">,
   ): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
     await this.#noteStep(stream, expected);
-    return this.#judge(relL2(expected, got), terms, { ...where, door: stream });
+    return this.#judge(relL2(expected, got), limit, { ...where, door: stream });
   }
 
   /** A door for each expert: among hundreds, one that is wrong would hardly move the whole. */
   async #expertDoors(
     stream: string,
     theirs: Streams,
-    terms: number,
+    limit: number,
     where: Door,
     makers: (expert: number) => readonly string[],
   ): Promise<number> {
@@ -298,7 +304,7 @@ class Lockstep {
     const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
       const [left, right] = [expected, got].map((all) => all.subarray(from * width, (from + count) * width));
       const door = { ...where, door: `${stream}.${expert}`, tensors: makers(expert) };
-      return this.#judge(relL2(left!, right!), terms, door);
+      return this.#judge(relL2(left!, right!), limit, door);
     });
     return Math.max(...distances);
   }
@@ -308,8 +314,7 @@ class Lockstep {
     else this.#inStep.delete(stream);
   }
 
-  #judge(distance: number, terms: number, where: Omit<BadDoor, "relL2">): number {
-    const limit = this.#o.limit(terms);
+  #judge(distance: number, limit: number, where: Omit<BadDoor, "relL2">): number {
     this.#wiring.limit = Math.max(this.#wiring.limit, limit);
     this.#wiring.maxRelL2 = Math.max(this.#wiring.maxRelL2, distance);
     if (!(distance <= limit)) this.#bad.push({ ...where, relL2: distance });
@@ -353,7 +358,7 @@ class Lockstep {
       wiring.add(rounded ?? source!, borrowed ?? own!);
       noise.add(source!, noisy ?? source!);
       if (lo === 0) {
-        const spot = { layer, kind: where.kind, limit: this.#o.limit(this.#widths[from]!) };
+        const spot = { layer, kind: where.kind, limit: 0 };
         await this.#controls.logits(spot, from, hi, this.#rounded, rounded ?? source!);
       }
     }
@@ -362,7 +367,7 @@ class Lockstep {
     a.forget();
     b.forget();
     const tensors = b.makers(last, b.head, "logits");
-    this.#judge(wiring.relL2, this.#widths[from]!, { layer, kind: where.kind, door: "logits", tensors });
+    this.#judge(wiring.relL2, 0, { layer, kind: where.kind, door: "logits", tensors });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

@@ -6,17 +6,18 @@ import type { LogitsMetrics, Verdict, VerifyOptions } from "../api.ts";
 import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched, type Watch } from "../core/events.ts";
+import { boxMove, runsOf } from "../core/layout.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
 import type { Fingerprint } from "./fingerprint.ts";
-import { exceeded, type Limits, limitsFor, looksTrained, wiringLimit } from "./limits.ts";
+import { exceeded, type Limits, limitsFor, looksTrained } from "./limits.ts";
 import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
 import type { Prompt } from "./prompts.ts";
-import { ROUNDER_BYTES, Rounder, type Rounding } from "./rounding.ts";
-import type { Rounds } from "./side.ts";
+import { ROUNDER_BYTES, Rounder, type RowRounding } from "./rounding.ts";
 import { backendFor, memoryOf, type Paired, type Ready, sideOf, storedAs, threadsOf } from "./sides.ts";
 import { withText } from "./token-text.ts";
+import { columnsOf, type Rounds } from "./weights.ts";
 
 export interface LogitsRung {
   readonly verdict: Verdict;
@@ -40,7 +41,7 @@ export async function logitsRung(
   { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
 ): Promise<LogitsRung> {
   const watch = options.watch ?? unwatched;
-  const recastTo = new Set([...roundingsFor(a, b).values()].map(({ to }) => to));
+  const recastTo = new Set([...roundingsFor(a, b).values()].flat().map(({ rounding }) => rounding.to));
   const memoryBytes = memoryOf(options) - (recastTo.size > 0 ? ROUNDER_BYTES : 0);
   await using backend = await backendFor({ ...options, memoryBytes });
   const result = await inStep(a, b, {
@@ -103,31 +104,48 @@ export async function logitsRung(
 }
 
 /**
+ * Where nothing is recast and all sums run in one order, the logits are the same bits; where partial sums of ranks are
+ * added, every door within its bound is as much as can be asked.
+ *
  * Where numbers are lost on both sides, nothing can be compared: a recast is unproven. A destination that loses
  * numbers where its source does not is different. A sabotage that nobody saw leaves everything unproven.
  */
 export function logitsVerdict(
-  { bad, logits, controls }: Pick<LockstepResult, "bad" | "logits" | "controls">,
+  { bad, logits, inOrder, controls }: Pick<LockstepResult, "bad" | "logits" | "inOrder" | "controls">,
   recast: boolean,
   tooFar: boolean,
 ): Verdict {
   const lost = recast && logits.nonFiniteA === 0 && logits.nonFiniteB > 0;
-  if (bad.length > 0 || tooFar || lost || (!recast && logits.maxAbs !== 0)) return "different";
+  const otherBits = !recast && inOrder && logits.maxAbs !== 0;
+  if (bad.length > 0 || tooFar || lost || otherBits) return "different";
   if (recast && logits.nonFiniteA > 0) return "unproven";
   if (controls.some(({ caught }) => caught === false)) return "unproven";
   return recast ? "within" : "same";
 }
 
+/** For each stored tensor of a, how b stores the roles that its rows hold, where that differs. */
 function roundingsFor(
   a: Paired,
   b: Pick<Ready, "matched" | "pairs" | "scales">,
-): ReadonlyMap<string, Rounding> {
-  const roundings = new Map<string, Rounding>();
+): ReadonlyMap<string, readonly RowRounding[]> {
+  const roundings = new Map<string, RowRounding[]>();
   for (const role of a.matched.roles.values()) {
     const [from, to] = [storedAs(a, role), storedAs(b, role)];
     if (from.dtype === to.dtype || !isFloat(to.dtype)) continue;
-    roundings.set(from.tensor, { to: to.dtype, scale: b.scales.get(to.tensor)?.[0] ?? null });
+    const rounding = { to: to.dtype, scale: b.scales.get(to.tensor)?.[0] ?? null };
+    for (const move of a.matched.origin.get(role.key)!) {
+      const columns = columnsOf(a.matched.tensors.get(move.of!)!.shape);
+      const rows = roundings.get(move.of!) ?? [];
+      for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
+        const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
+        const last = rows.at(-1);
+        if (last?.rounding === rounding && last.hi >= lo) rows[rows.length - 1] = { ...last, hi };
+        else rows.push({ lo, hi, rounding });
+      }
+      roundings.set(move.of!, rows);
+    }
   }
+  for (const rows of roundings.values()) rows.sort((one, other) => one.lo - other.lo);
   return roundings;
 }
 
@@ -154,7 +172,7 @@ export function partBytes(memoryBytes: number): number {
 
 export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepResult> {
   const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
-  const { family, dialect } = a.matched;
+  const { family } = a.matched;
   const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab! };
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
@@ -174,7 +192,6 @@ export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<Lo
     a: sideA,
     b: sideB,
     recast: roundings.size > 0,
-    limit: (terms) => wiringLimit(dialect.id === b.matched.dialect.id, terms),
     blockBytes: bytes / 2,
     watch,
     signal,

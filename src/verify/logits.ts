@@ -20,7 +20,7 @@ import { backendFor, ready, refuseUnrunnable } from "./sides.ts";
  */
 export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
   const started = performance.now();
-  const checkpoint = await openCheckpoint(source, options.formats);
+  const checkpoint = await openCheckpoint(source, options.formats, options);
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.matched.dims;

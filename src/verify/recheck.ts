@@ -2,9 +2,9 @@
 import type { RungReport, VerifyOptions, VerifyReport } from "../api.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
-import { storeAt } from "../io/locate.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
+import { storeAt } from "../store.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
 import { certificateFor, trailerIn } from "./certificate-place.ts";
 import { reportOf } from "./certify.ts";
@@ -24,7 +24,7 @@ import { derOf, readKey } from "./signature.ts";
  * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, and what opening and matching refuse
  */
 export async function verifyCertified(address: string, options: VerifyOptions): Promise<VerifyReport> {
-  const checkpoint = await openCheckpoint(address, options.formats);
+  const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
   const { reference } = options;
   const found = await certificateFor(address, await storeAt(address), options.certificate).catch((error) => {
     const bare =

@@ -9,6 +9,13 @@ export interface Rounding {
   readonly scale: number | null;
 }
 
+/** Rows [lo, hi) of a stored tensor. */
+export interface RowRounding {
+  readonly lo: number;
+  readonly hi: number;
+  readonly rounding: Rounding;
+}
+
 /** Bytes of stored elements cast at a time. */
 const PART_BYTES = 1024 * 1024;
 

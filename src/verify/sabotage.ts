@@ -1,10 +1,13 @@
 /** Sabotages as descriptions: which blocks of which stored tensor to exchange, the likeliest to show first. */
-import type { Tensor } from "../core/checkpoint.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import type { Feed } from "../families/define.ts";
 import { type Exchange, exchanged } from "./exchange.ts";
 
 /** Pairs of blocks tried before a control counts as missed. */
 export const ATTEMPTS = 4;
+
+/** Blocks among which unlike neighbours are looked for: a vocabulary of pairs would take hundreds of megabytes. */
+const MOST_BLOCKS = 1024;
 
 /** Two blocks of one stored tensor exchanged, or all of two tensors. */
 export type Swap =
@@ -29,21 +32,23 @@ export interface Block {
   readonly count: number;
 }
 
-/** What is read in place of what is stored. */
+/** What is read in place of what is stored, by key. */
 export function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
   const instead = new Map<string, Tensor>();
   for (const swap of swaps) {
-    const { name } = swap.of;
+    const key = tensorKey(swap.of);
     if ("with" in swap) {
-      instead.set(name, { ...swap.with, name });
-      instead.set(swap.with.name, { ...swap.of, name: swap.with.name });
-    } else instead.set(name, exchanged(instead.get(name) ?? swap.of, swap.exchange));
+      const { of, with: other } = swap;
+      instead.set(key, { ...of, pieces: other.pieces });
+      instead.set(tensorKey(other), { ...other, pieces: of.pieces });
+    } else instead.set(key, exchanged(instead.get(key) ?? swap.of, swap.exchange));
   }
   return instead;
 }
 
+/** The first blocks of `size` that a longer run consists of. */
 export function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {
-  return Array.from({ length: Math.floor(count / size) }, (_, i) => {
+  return Array.from({ length: Math.min(MOST_BLOCKS, Math.floor(count / size)) }, (_, i) => {
     return { at: at + i * size, from: from + i * size, count: size };
   });
 }
@@ -68,7 +73,7 @@ export function neighbours(
   });
   const what = axis === 0 ? "" : "columns of ";
   return mostUnlike(pairs).map(({ left, right, i }) => ({
-    mutation: `${tensor.name}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
+    mutation: `${tensorKey(tensor)}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
     swaps: [{ of: tensor, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
   }));
 }
@@ -86,7 +91,7 @@ export function parts(
       of,
       exchange: { axis: 0 as const, a: from, b: theirs[n]!.from, count },
     }));
-    const attempts = [{ mutation: `${of.name}: ${left} and ${right} exchanged`, swaps }];
+    const attempts = [{ mutation: `${tensorKey(of)}: ${left} and ${right} exchanged`, swaps }];
     return [{ door: left, attempts, streams: [left, right] }];
   });
 }

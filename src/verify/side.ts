@@ -2,96 +2,47 @@
  * One side of a verification: a checkpoint that runs natively, on its own stored tensors. No layer is resident: a
  * stored matrix is read in bands, each feeds every stream of the side, and goes. No layout is imported here.
  */
-import type { Backend, Region } from "../../kernels/define.ts";
+import { add } from "../../kernels/add.ts";
+import type { Region } from "../../kernels/define.ts";
 import { linear } from "../../kernels/linear.ts";
 import { mix } from "../../kernels/mix.ts";
-import type { Tensor } from "../core/checkpoint.ts";
-import { countOf, type FloatDType, isFloat, widthOf } from "../core/dtype.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
+import { countOf, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { widen } from "../core/float.ts";
-import { extentsOf, type Sources } from "../core/read.ts";
 import type { Dims, Feed, Forward, KernelStage, Layer, Native, Stage } from "../families/define.ts";
 import type { Dealt } from "./dealing.ts";
-import type { Rounding } from "./rounding.ts";
+import { type Product, productOf, productsWithin, rounds } from "./products.ts";
 import { type Part, type Place, Stored } from "./stored.ts";
+import { type Band, type Form, Weights, type WeightsOptions } from "./weights.ts";
 
 /** Streams by name: what a stage reads, and where it puts what it makes. */
 export interface StreamSet {
   readonly inputs: Map<string, Region>;
   readonly outputs: Map<string, Region>;
-  /** run on the weights as stored, or as the other side's recast rounds them */
-  readonly weights: "stored" | "rounded";
+  /** the weights to run on */
+  readonly weights: Form;
 }
 
-/** What rounds weights as the other side's recast does. */
-export interface Rounds {
-  /** Fills `target` with the rounded elements of `stored`. */
-  round(stored: Uint8Array, from: FloatDType, scale: number, to: Rounding, target: Uint8Array): void;
-}
-
-export interface SideOptions {
-  readonly backend: Backend;
+export interface SideOptions extends WeightsOptions {
   readonly forward: Forward;
   readonly native: Native;
   readonly dims: Dims;
   readonly tokens: number;
-  readonly tensors: ReadonlyMap<string, Tensor>;
-  readonly sources: Sources;
-  /** the scale of an FP8 tensor; 1 where there is none */
-  readonly scaleOf: ReadonlyMap<string, number>;
-  /** how the other side stores what this tensor holds; absent where it is the same */
-  readonly roundings: ReadonlyMap<string, Rounding>;
-  readonly rounder: Rounds;
-  /** bytes of weights read at a time */
-  readonly bandBytes: number;
-  readonly advance: (bytes: number) => void;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** Rows [lo, hi) of a stored matrix that multiply `count` rows of a stream, from row `first` on. */
-interface Product {
-  readonly tensor: Tensor;
-  readonly feeds: readonly Feed[];
-  readonly lo: number;
-  readonly hi: number;
-  readonly first: number;
-  readonly count: number;
-}
-
-/** Rows [lo, hi) of a stored matrix, in each form that a set may ask for. */
-interface Band {
-  readonly lo: number;
-  readonly hi: number;
-  readonly forms: Readonly<Record<StreamSet["weights"], Weights>>;
-}
-
-interface Weights {
-  readonly region: Region;
-  readonly dtype: FloatDType;
-  readonly scale: number;
 }
 
 export class Side {
   readonly #o: SideOptions;
   readonly #stored: Stored;
-  /** two, so that one is read while the other is used */
-  readonly #bands: readonly { readonly stored: Region; readonly rounded: Region }[];
+  readonly #weights: Weights;
   readonly #widths: Readonly<Record<string, number>>;
   #parameters = new Map<string, Region>();
 
   constructor(options: SideOptions) {
     this.#o = options;
-    this.#stored = new Stored(options.native, options.dims, options.tensors);
-    this.#widths = options.forward.streams(options.dims);
-    const widest = Math.max(...[...options.tensors.values()].map(rowBytes));
-    const bytes = Math.max(options.bandBytes, widest);
-    const growth = [...options.roundings].map(([name, { to }]) => {
-      return widthOf(to) / widthOf(options.tensors.get(name)!.dtype);
-    });
-    this.#bands = [0, 1].map(() => ({
-      stored: options.backend.allocate(bytes),
-      rounded: options.backend.allocate(bytes * Math.max(0, ...growth)),
-    }));
+    const { native, dims, forward, tensors } = options;
+    this.#stored = new Stored(native, dims, forward.experts(dims), tensors.values());
+    this.#weights = new Weights(options);
+    this.#widths = forward.streams(dims);
   }
 
   layer(layer: Layer): Place {
@@ -103,39 +54,55 @@ export class Side {
   }
 
   get head(): Place {
-    return this.#stored.head;
+    return this.#stored.outside("head");
   }
 
-  /** The token table, [vocab, hidden]. */
-  get table(): Tensor {
-    return this.#stored.embedding;
+  /** The token table, [vocab, hidden], in the parts that ranks have of it. */
+  get tables(): readonly Part[] {
+    return this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
   }
 
-  /** What feeds any of `streams` at a place, and of which expert where it is of several. */
-  parts(place: Place, streams: readonly string[], expert?: number): readonly Part[] {
+  /** What feeds any of `streams` (default: anything) at a place, and of which expert where it is of several. */
+  parts(place: Place, streams?: readonly string[], expert?: number): readonly Part[] {
     return this.#stored.parts(place, streams, expert);
   }
 
-  /** The names of the stored tensors that a stage draws on to make a stream. */
+  /** The keys of the stored tensors that a stage draws on to make a stream. */
   makers(stage: Stage, place: Place, stream: string, expert?: number): readonly string[] {
     const multiplies = stage.op === "linear" || stage.op === "experts";
     const drawn = stage.op === "kernel" ? stage.parameters : multiplies ? [stream] : [];
-    return this.#stored.parts(place, drawn, expert).map(({ tensor }) => tensor.name);
+    return this.#stored.parts(place, drawn, expert).map(({ tensor }) => tensorKey(tensor));
   }
 
-  /** The token table's rows for `ids`: [tokens, hidden] F32. */
+  /**
+   * The token table's rows for `ids`: [tokens, hidden] F32.
+   *
+   * @param instead read in place of the stored tensors of these keys
+   */
   async embed(
     ids: readonly number[],
-    weights: StreamSet["weights"],
+    weights: Form,
     output: Region,
-    tensor = this.table,
+    instead: ReadonlyMap<string, Tensor> = new Map(),
   ): Promise<void> {
-    const hidden = tensor.shape[1]!;
+    const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), instead }, ["vocabulary"]);
+    const rows = parts.flatMap(({ tensor, feeds }) => feeds.map((feed) => ({ tensor, ...feed })));
+    const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
       for (const [t, id] of ids.entries()) {
-        view.set(await this.#wide(tensor, id * hidden, (id + 1) * hidden, weights), 4 * t * hidden);
+        const found = rows.find(({ at, count }) => id >= at && id < at + count);
+        if (found === undefined) throw unfed("word", `${id}`);
+        const from = (found.from + id - found.at) * hidden;
+        view.set(await this.#weights.wide(found.tensor, from, from + hidden, weights), 4 * t * hidden);
       }
     });
+  }
+
+  /** In which columns a stage's sums fall apart, where they do: two sides that are alike here sum in one order. */
+  cuts(stage: Stage, place: Place): string {
+    if (stage.op !== "linear" && stage.op !== "experts") return "";
+    const parts = this.#stored.parts(place, [stage.to].flat());
+    return [...new Set(parts.map(({ eats }) => eats))].sort((a, b) => a - b).join();
   }
 
   /**
@@ -149,14 +116,18 @@ export class Side {
         for (const set of sets) await this.#kernel(stage, place, set, dealing);
         return;
       case "linear": {
-        const products = this.#parts(place, stage.to).map((part) => product(part, 0, this.#o.tokens));
-        return this.#multiply(products, stage.from, sets, place);
+        const parts = this.#stored.parts(place, stage.to);
+        this.#refuseUnfed(parts, stage.from, stage.to, place);
+        const products = parts.map((part) => productOf(part, 0, this.#o.tokens));
+        return this.#multiply(products, stage.from, this.#o.tokens, sets, place);
       }
       case "experts": {
-        const products = dealing!.experts.flatMap(({ expert, from, count }) =>
-          this.#parts(place, [stage.to], expert).map((part) => product(part, from, count)),
-        );
-        return this.#multiply(products, stage.from, sets, place);
+        const products = dealing!.experts.flatMap(({ expert, from, count }) => {
+          const parts = this.#stored.parts(place, [stage.to], expert);
+          this.#refuseUnfed(parts, stage.from, [stage.to], place);
+          return parts.map((part) => productOf(part, from, count));
+        });
+        return this.#multiply(products, stage.from, dealing!.rows, sets, place);
       }
       case "deal":
         for (const { inputs, outputs } of sets) {
@@ -202,28 +173,19 @@ export class Side {
       ...{ inputs, weights },
       outputs: new Map([["logits", outputs[i]!]]),
     }));
-    const products = this.#parts(place, ["logits"]).map(({ tensor, feeds }) => {
-      const within = feeds.map((feed) => clipped(feed, lo, hi));
-      return product({ tensor, feeds: within }, 0, this.#o.tokens);
-    });
-    await this.#multiply(products, from, blocks, place, hi - lo);
+    const parts = this.#stored.parts(place, ["logits"]);
+    this.#refuseUnfed(parts, from, ["logits"], place);
+    const products = productsWithin(parts, lo, hi, this.#o.tokens);
+    for await (const { rows, band } of this.#weights.bands(products, place.instead === undefined)) {
+      for (const block of blocks) {
+        for (const feed of rows.feeds) await this.#feed(band, rows, feed, from, block, hi - lo);
+      }
+    }
   }
 
   /** Whether two runs of `count` elements, of one stored tensor or of two, are the same bytes. */
-  async alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
-    let same = true;
-    // Through the backend, though nothing is computed: one that only counts memory has no bytes to read.
-    await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
-      const [left, right] = await Promise.all(
-        [[a, atA] as const, [b, atB] as const].map(async ([tensor, at]) => {
-          const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
-          await this.#o.sources.read(extentsOf(tensor, at, at + count), bytes, this.#o.signal);
-          return bytes;
-        }),
-      );
-      same = left!.equals(right!);
-    });
-    return same;
+  alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
+    return this.#weights.alike(a, atA, b, atB, count);
   }
 
   /** Lets a layer's vectors go. */
@@ -234,24 +196,18 @@ export class Side {
 
   close(): void {
     this.forget();
-    for (const { stored, rounded } of this.#bands) {
-      this.#o.backend.release(stored);
-      this.#o.backend.release(rounded);
-    }
+    this.#weights.close();
   }
 
-  /** @throws TENSOR_MISSING where they do not feed the streams whole */
-  #parts(place: Place, streams: readonly string[], expert?: number): readonly Part[] {
-    const parts = this.#stored.parts(place, streams, expert);
+  /** @throws TENSOR_MISSING where not every row of the streams is a product with all of the input */
+  #refuseUnfed(parts: readonly Part[], from: string, streams: readonly string[], place: Place): void {
     for (const stream of streams) {
-      const fed = parts.flatMap(({ feeds }) => feeds).filter(({ to }) => to === stream);
-      const count = fed.reduce((sum, feed) => sum + feed.count, 0);
-      if (count < this.#widths[stream]!) {
-        const message = `the forward pass needs ${this.#widths[stream]} rows for ${stream}, and finds ${count}`;
-        throw new IsologitError("TENSOR_MISSING", message, { tensor: place.prefix });
+      let area = 0;
+      for (const { tensor, feeds } of parts) {
+        for (const { to, count } of feeds) if (to === stream) area += count * tensor.shape.at(-1)!;
       }
+      if (area !== this.#widths[stream]! * this.#widths[from]!) throw unfed(stream, place.prefix);
     }
-    return parts;
   }
 
   async #kernel(stage: KernelStage, place: Place, set: StreamSet, dealing: Dealt | undefined): Promise<void> {
@@ -279,9 +235,9 @@ export class Side {
   }
 
   /** A vector, widened to F32, from the stored tensors whose rows feed it; kept until `forget`. */
-  async parameter(name: string, place: Place, weights: StreamSet["weights"]): Promise<Region> {
+  async parameter(name: string, place: Place, weights: Form): Promise<Region> {
     const parts = this.#stored.parts(place, [name]);
-    const instead = parts.some(({ tensor }) => tensor === place.instead?.get(tensor.name));
+    const instead = parts.some(({ tensor }) => tensor === place.instead?.get(tensorKey(tensor)));
     const key = `${instead ? "instead" : weights} ${name}`;
     const known = this.#parameters.get(key);
     if (known !== undefined) {
@@ -293,14 +249,11 @@ export class Side {
       return feeds.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
     });
     const length = pieces.reduce((sum, { count }) => sum + count, 0);
-    if (length === 0) {
-      const message = `the forward pass finds nothing for ${name}`;
-      throw new IsologitError("TENSOR_MISSING", message, { tensor: place.prefix });
-    }
+    if (length === 0) throw unfed(name, place.prefix);
     const region = this.#o.backend.allocate(4 * length);
     await this.#o.backend.upload(region, 4 * length, async (view) => {
       for (const { tensor, at, from, count } of pieces) {
-        view.set(await this.#wide(tensor, from, from + count, weights), 4 * at);
+        view.set(await this.#weights.wide(tensor, from, from + count, weights), 4 * at);
         if (weights === "stored" && !instead) this.#o.advance(count * widthOf(tensor.dtype));
       }
     });
@@ -308,85 +261,53 @@ export class Side {
     return region;
   }
 
-  /** @param width of the outputs, where it is not the streams' own */
+  /** Where ranks share a matrix out by columns, their partial sums are added in the order of ranks. */
   async #multiply(
     products: readonly Product[],
     from: string,
+    rows: number,
     sets: readonly StreamSet[],
     { instead }: Place,
-    width?: number,
   ): Promise<void> {
-    for await (const { product, band } of this.#read(products, instead === undefined)) {
-      for (const set of sets) {
-        for (const feed of product.feeds) await this.#feed(band, product, feed, from, set, width);
+    const { backend } = this.#o;
+    for (const [turn, round] of rounds(products).entries()) {
+      const names = [...new Set(round.flatMap(({ feeds }) => feeds.map(({ to }) => to)))];
+      const partial = (name: string) => backend.allocate(4 * rows * this.#widths[name]!);
+      const targets = sets.map((set) =>
+        turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
+      );
+      for await (const { rows: product, band } of this.#weights.bands(round, instead === undefined)) {
+        for (const set of targets) {
+          for (const feed of product.feeds)
+            await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);
+        }
+      }
+      if (turn === 0) continue;
+      for (const [i, { outputs }] of targets.entries()) {
+        for (const [name, region] of outputs) {
+          const sum = sets[i]!.outputs.get(name)!;
+          await backend.run(add, { count: rows * this.#widths[name]! }, [sum, region], sum);
+          backend.release(region);
+        }
       }
     }
-  }
-
-  /** The stored rows, a band at a time; the next is read while this one is used. */
-  async *#read(
-    products: readonly Product[],
-    progress: boolean,
-  ): AsyncGenerator<{ product: Product; band: Band }> {
-    const spans = products.flatMap((product) => {
-      const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(product.tensor)));
-      const cuts = Math.ceil((product.hi - product.lo) / step);
-      return Array.from({ length: cuts }, (_, i) => {
-        const lo = product.lo + i * step;
-        return { product, lo, hi: Math.min(product.hi, lo + step) };
-      });
-    });
-    const fill = (i: number) => {
-      const { product, lo, hi } = spans[i]!;
-      const filled = this.#fill(product.tensor, lo, hi, i);
-      filled.catch(() => {}); // awaited below; a consumer that stops early must not leave it unhandled
-      return filled;
-    };
-    let next = spans.length === 0 ? undefined : fill(0);
-    for (const [i, { product, lo, hi }] of spans.entries()) {
-      const band = await next!;
-      if (i + 1 < spans.length) next = fill(i + 1);
-      yield { product, band };
-      if (progress) this.#o.advance((hi - lo) * rowBytes(product.tensor));
-    }
-  }
-
-  async #fill(tensor: Tensor, lo: number, hi: number, turn: number): Promise<Band> {
-    const { backend, sources, rounder, signal } = this.#o;
-    const regions = this.#bands[turn % 2]!;
-    const columns = tensor.shape.at(-1)!;
-    const dtype = floatDType(tensor);
-    const scale = this.#o.scaleOf.get(tensor.name) ?? 1;
-    const rounding = this.#o.roundings.get(tensor.name);
-    const stored = { region: regions.stored, dtype, scale };
-    let rounded = stored;
-    await backend.upload(stored.region, (hi - lo) * rowBytes(tensor), async (view) => {
-      await sources.read(extentsOf(tensor, lo * columns, hi * columns), view, signal);
-      if (rounding === undefined) return;
-      rounded = { region: regions.rounded, dtype: rounding.to, scale: rounding.scale ?? 1 };
-      const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);
-      await backend.upload(rounded.region, size, (target) =>
-        rounder.round(view, dtype, scale, rounding, target),
-      );
-    });
-    return { lo, hi, forms: { stored, rounded } };
   }
 
   /** What of a band feeds one stream. */
   async #feed(
     band: Band,
-    { tensor, first, count }: Product,
+    { tensor, eats, first, count }: Product,
     feed: Feed,
     from: string,
     { inputs, outputs, weights }: StreamSet,
-    width: number | undefined,
+    outWidth: number,
   ): Promise<void> {
     const lo = Math.max(band.lo, feed.from);
     const hi = Math.min(band.hi, feed.from + feed.count);
     if (lo >= hi) return;
     const { region, dtype, scale } = band.forms[weights];
     const cols = tensor.shape.at(-1)!;
-    const outWidth = width ?? this.#widths[feed.to]!;
+    const inWidth = this.#widths[from]!;
     const p = {
       tokens: count,
       rows: hi - lo,
@@ -394,60 +315,21 @@ export class Side {
       dtype,
       scale,
       firstRow: lo - band.lo,
-      inWidth: cols,
-      inFrom: first * cols,
+      inWidth,
+      inFrom: first * inWidth + eats,
       outWidth,
       outFrom: first * outWidth + feed.at + lo - feed.from,
     };
     await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(feed.to)!);
   }
-
-  /** Stored elements [lo, hi) as F32 bytes, rounded first where this form wants that, and their scale applied. */
-  async #wide(tensor: Tensor, lo: number, hi: number, form: StreamSet["weights"]): Promise<Uint8Array> {
-    const dtype = floatDType(tensor);
-    const scale = this.#o.scaleOf.get(tensor.name) ?? 1;
-    const rounding = form === "rounded" ? this.#o.roundings.get(tensor.name) : undefined;
-    const stored = new Uint8Array((hi - lo) * widthOf(dtype));
-    await this.#o.sources.read(extentsOf(tensor, lo, hi), stored, this.#o.signal);
-    let bytes = stored;
-    if (rounding !== undefined) {
-      bytes = new Uint8Array((hi - lo) * widthOf(rounding.to));
-      this.#o.rounder.round(stored, dtype, scale, rounding, bytes);
-    }
-    const wide = widen(rounding?.to ?? dtype, bytes);
-    const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
-    if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
-    return new Uint8Array(wide.buffer);
-  }
 }
 
-/** Rows of a stream times all that a stored tensor feeds. */
-function product({ tensor, feeds }: Part, first: number, count: number): Product {
-  const lo = Math.min(...feeds.map(({ from }) => from));
-  const hi = Math.max(...feeds.map((feed) => feed.from + feed.count));
-  return { tensor, feeds, lo, hi, first, count };
+function unfed(what: string, where: string): IsologitError {
+  const message = `the forward pass does not find all of ${what}`;
+  return new IsologitError("TENSOR_MISSING", message, { tensor: where });
 }
 
 /** Rows of `inRow` elements as elements. */
 function scaled({ at, from, count }: Omit<Feed, "to">, inRow: number): Omit<Feed, "to"> {
   return { at: at * inRow, from: from * inRow, count: count * inRow };
-}
-
-/** What feeds elements [lo, hi) of a stream, as of a stream that begins at lo. */
-function clipped(feed: Feed, lo: number, hi: number): Feed {
-  const first = Math.max(lo, feed.at);
-  const count = Math.max(0, Math.min(hi, feed.at + feed.count) - first);
-  return { to: feed.to, at: first - lo, from: feed.from + first - feed.at, count };
-}
-
-function floatDType(tensor: Tensor): FloatDType {
-  if (isFloat(tensor.dtype)) return tensor.dtype;
-  throw new IsologitError("UNSUPPORTED", `a forward pass cannot read ${tensor.dtype}`, {
-    tensor: tensor.name,
-  });
-}
-
-/** Bytes of one row of a matrix, or of a stack of them. */
-function rowBytes({ shape, dtype }: Tensor): number {
-  return (shape.at(-1) ?? 1) * widthOf(dtype);
 }

@@ -12,9 +12,10 @@ import { families as allFamilies } from "../families/index.ts";
 import { type Matched, matchRoles, type Role } from "../families/match.ts";
 import { DEFAULT_MEMORY_BYTES } from "../lanes/pool.ts";
 import { pairScales, readScales, type Scales } from "../recast/spelling.ts";
-import type { Rounding } from "./rounding.ts";
-import { type Rounds, Side } from "./side.ts";
+import type { RowRounding } from "./rounding.ts";
+import { Side } from "./side.ts";
 import { Stored } from "./stored.ts";
+import type { Rounds } from "./weights.ts";
 
 export interface Paired {
   readonly matched: Matched;
@@ -62,20 +63,21 @@ export async function ready(checkpoint: Checkpoint, options: RunOptions): Promis
 /** How a side stores a role. */
 export interface StoredRole {
   readonly dtype: DType;
+  /** its `tensorKey` */
   readonly tensor: string;
 }
 
 /** A role's first tensor speaks for all: a plan joins no unlike ones. */
 export function storedAs({ matched }: Paired, role: Role): StoredRole {
-  const { name, dtype } = matched.tensors.get(matched.origin.get(role.key)![0]!.of!)!;
-  return { dtype, tensor: name };
+  const tensor = matched.origin.get(role.key)![0]!.of!;
+  return { dtype: matched.tensors.get(tensor)!.dtype, tensor };
 }
 
 export interface Running {
   readonly backend: Backend;
   readonly sources: Sources;
   readonly tokens: number;
-  readonly roundings: ReadonlyMap<string, Rounding>;
+  readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
   readonly rounder: Rounds;
   readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
@@ -108,7 +110,8 @@ export function refuseUnrunnable({ matched, pairs }: Paired): void {
 
 /** Bytes of weights that one run through these layers and the head reads; the few rows of the token table apart. */
 export function runBytes(matched: Matched, stacks: readonly Layer["stack"][]): number {
-  const stored = new Stored(nativeOf(matched), matched.dims, matched.tensors);
+  const { dims, tensors, family } = matched;
+  const stored = new Stored(nativeOf(matched), dims, family.forward.experts(dims), tensors.values());
   const places = matched.layers
     .filter(({ stack }) => stacks.includes(stack))
     .flatMap((layer) => [
@@ -116,6 +119,6 @@ export function runBytes(matched: Matched, stacks: readonly Layer["stack"][]): n
       ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("join", layer)] : []),
       ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("end", layer)] : []),
     ]);
-  const tensors = [...places, stored.head].flatMap((place) => stored.all(place));
-  return tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
+  const read = [...places, stored.outside("head")].flatMap((place) => stored.all(place));
+  return read.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
 }

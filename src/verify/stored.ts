@@ -1,31 +1,51 @@
-/** Where a checkpoint keeps what a block needs, by the names of its own dialect. No layout and no rule is known here. */
-import type { Tensor } from "../core/checkpoint.ts";
-import { IsologitError } from "../core/errors.ts";
-import type { Dims, Feed, Layer, Native, Use, UseKind } from "../families/define.ts";
+/**
+ * Where a checkpoint keeps what a block needs, by the names of its own dialect: layers and experts counted as each rank
+ * counts them, ranks side by side. No layout and no rule is known here.
+ */
+import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
+import { stridesOf, widthOf } from "../core/dtype.ts";
+import type { At, Dims, Feed, Layer, Native, Use, UseKind } from "../families/define.ts";
 
-/** A block's stored tensors: what their names begin with, and what each is used for. */
+/** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
 export interface Place {
   readonly prefix: string;
+  /** absent: whichever has them */
+  readonly stage?: number;
   readonly uses: readonly Use[];
-  /** read in place of the stored tensors of these names */
+  /** read in place of the stored tensors of these keys */
   readonly instead?: ReadonlyMap<string, Tensor>;
 }
 
-/** A stored tensor and those of its rows that one stream or parameter asks for. */
+/** A stored tensor and what a stream or parameter asks of it. */
 export interface Part {
   readonly tensor: Tensor;
   readonly feeds: readonly Feed[];
+  /** the element of the input stream that its first column multiplies */
+  readonly eats: number;
 }
 
 export class Stored {
   readonly #native: Native;
   readonly #dims: Dims;
-  readonly #tensors: ReadonlyMap<string, Tensor>;
+  /** by name, in the order of ranks */
+  readonly #tensors = new Map<string, Tensor[]>();
+  /** layers, or prediction steps, that each pipeline stage has */
+  readonly #stages: Readonly<Record<Layer["stack"], readonly number[]>>;
+  readonly #experts: number;
+  readonly #expertsPerRank: number;
 
-  constructor(native: Native, dims: Dims, tensors: ReadonlyMap<string, Tensor>) {
+  /** @param experts of a layer that has any */
+  constructor(native: Native, dims: Dims, experts: number, tensors: Iterable<Tensor>) {
     this.#native = native;
     this.#dims = dims;
-    this.#tensors = tensors;
+    const inOrder = [...tensors].map(asMatrix).sort((a, b) => order(a) - order(b));
+    for (const tensor of inOrder) {
+      this.#tensors.set(tensor.name, [...(this.#tensors.get(tensor.name) ?? []), tensor]);
+    }
+    this.#stages = { main: stages(inOrder, native.prefix.main), mtp: stages(inOrder, native.prefix.mtp) };
+    this.#experts = experts;
+    this.#expertsPerRank =
+      experts / inOrder.reduce((most, { rank }) => Math.max(most, (rank?.ep ?? 0) + 1), 1);
   }
 
   layer(layer: Layer): Place {
@@ -37,55 +57,109 @@ export class Stored {
     return this.#place(end, this.#native.prefix.step, layer);
   }
 
-  get head(): Place {
-    return { prefix: "", uses: this.#native.uses.head };
+  /** What is outside of all layers. */
+  outside(kind: "embedding" | "head"): Place {
+    return { prefix: "", uses: this.#native.uses[kind] };
   }
 
-  get embedding(): Tensor {
-    const { embedding } = this.#native;
-    return this.#tensor(embedding.find((name) => this.#tensors.has(name)) ?? embedding[0]!);
-  }
-
-  /** What feeds any of `streams`, of one expert where the names ask for one. @throws TENSOR_MISSING */
-  parts({ prefix, uses, instead }: Place, streams: readonly string[], expert = 0): readonly Part[] {
+  /** What feeds any of `streams` (default: anything), of one expert where the names ask for one. */
+  parts(place: Place, streams?: readonly string[], expert = 0): readonly Part[] {
     const parts: Part[] = [];
-    for (const use of uses) {
-      const name = prefix + use.name.replace("{expert}", String(expert));
-      const tensor = instead?.get(name) ?? this.#tensors.get(name);
-      if (tensor === undefined) continue;
-      const feeds = use
-        .feeds(this.#dims, { expert, shape: tensor.shape })
-        .filter(({ to }) => streams.includes(to));
-      if (feeds.length > 0) parts.push({ tensor, feeds });
+    for (const use of place.uses) {
+      const seen = new Set<string>();
+      for (const stored of this.#named(place, use, expert)) {
+        const tensor = place.instead?.get(tensorKey(stored)) ?? stored;
+        const at: At = { tp: tensor.rank?.tp ?? 0, expert, shape: tensor.shape };
+        const feeds = use
+          .feeds(this.#dims, at)
+          .filter(({ to, count }) => count > 0 && streams?.includes(to) !== false);
+        const eats = use.eats?.(this.#dims, at) ?? 0;
+        const part = JSON.stringify([feeds, eats]);
+        if (feeds.length === 0 || seen.has(part)) continue; // what another rank has alike is read once
+        seen.add(part);
+        parts.push({ tensor, feeds, eats });
+      }
     }
     return parts;
   }
 
-  /** Every stored tensor of a block, all experts' included. */
-  all({ prefix, uses }: Place): readonly Tensor[] {
-    return uses.flatMap(({ name }) => {
-      const numbered: Tensor[] = [];
-      for (let expert = 0; ; expert++) {
-        const tensor = this.#tensors.get(prefix + name.replace("{expert}", String(expert)));
-        if (tensor === undefined) return numbered;
-        numbered.push(tensor);
-        if (!name.includes("{expert}")) return numbered;
-      }
-    });
+  /** Every stored tensor that a block reads, each once. */
+  all(place: Place): readonly Tensor[] {
+    const tensors = new Set<Tensor>();
+    const counts = place.uses.map(({ name }) => (name.includes("{expert}") ? this.#experts : 1));
+    for (let expert = 0; expert < Math.max(1, ...counts); expert++) {
+      for (const { tensor } of this.parts(place, undefined, expert)) tensors.add(tensor);
+    }
+    return [...tensors];
   }
 
-  #place(kind: UseKind, prefix: string, { index, inner, of }: Layer): Place {
-    const numbers = { layer: index, inner, outer: Math.floor(index / of) };
-    const filled = prefix.replace(/\{(layer|inner|outer)\}/g, (_, name: keyof typeof numbers) =>
+  /** A use's tensors, one for each tensor parallel rank that has it. */
+  #named({ prefix, stage }: Place, { name, also = [] }: Use, expert: number): readonly Tensor[] {
+    const numbered = name.includes("{expert}");
+    const ep = numbered ? Math.floor(expert / this.#expertsPerRank) : undefined;
+    const local = String(numbered ? expert % this.#expertsPerRank : 0);
+    for (const spelling of [name, ...also]) {
+      const found = new Map<number, Tensor>();
+      for (const tensor of this.#tensors.get(prefix + spelling.replace("{expert}", local)) ?? []) {
+        const { rank } = tensor;
+        const elsewhere =
+          rank !== undefined &&
+          ((stage !== undefined && rank.pp !== stage) || (ep !== undefined && rank.ep !== ep));
+        if (!elsewhere && !found.has(rank?.tp ?? 0)) found.set(rank?.tp ?? 0, tensor);
+      }
+      if (found.size > 0) return [...found.values()];
+    }
+    return [];
+  }
+
+  #place(kind: UseKind, prefix: string, { stack, index, inner, of }: Layer): Place {
+    let [stage, own] = [0, stack === "main" ? index : Math.floor(index / of)];
+    const counts = this.#stages[stack];
+    for (; stage + 1 < counts.length && own >= counts[stage]!; stage++) own -= counts[stage]!;
+    const numbers = { layer: stack === "main" ? own : index, outer: own, inner };
+    const filled = prefix.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) =>
       String(numbers[name]),
     );
-    return { prefix: filled, uses: this.#native.uses[kind] };
+    return { prefix: filled, stage, uses: this.#native.uses[kind] };
   }
+}
 
-  #tensor(name: string): Tensor {
-    const tensor = this.#tensors.get(name);
-    if (tensor === undefined)
-      throw new IsologitError("TENSOR_MISSING", "the forward pass needs it", { tensor: name });
-    return tensor;
+/** A stack of matrices as one, whose rows follow each other; any other tensor as it is. */
+function asMatrix(tensor: Tensor): Tensor {
+  const [count, rows, columns] = tensor.shape;
+  if (tensor.shape.length !== 3 || rows === 1) return tensor;
+  const pieces = tensor.pieces.flatMap((piece): readonly Piece[] => {
+    const [first, top, left] = piece.origin as readonly [number, number, number];
+    const [matrices, height, width] = piece.shape as readonly [number, number, number];
+    if (height === rows && piece.strides === undefined) {
+      return [{ ...piece, origin: [first * rows + top, left], shape: [matrices * rows, width] }];
+    }
+    const [next, ...strides] = piece.strides ?? stridesOf(piece.shape);
+    return Array.from({ length: matrices }, (_, i) => ({
+      file: piece.file,
+      offset: piece.offset + i * next! * widthOf(tensor.dtype),
+      origin: [(first + i) * rows! + top, left],
+      shape: [height, width],
+      strides,
+    }));
+  });
+  return { ...tensor, shape: [count! * rows!, columns!], pieces };
+}
+
+/** Tensor parallel ranks in their order; of the others the first. */
+function order({ rank }: Tensor): number {
+  return rank === undefined ? 0 : (rank.tp * 2 ** 16 + rank.pp) * 2 ** 16 + rank.ep;
+}
+
+/** For each pipeline stage one more than the largest number that follows a prefix. */
+function stages(tensors: readonly Tensor[], prefix: string): readonly number[] {
+  const start = prefix.slice(0, prefix.indexOf("{"));
+  const counts: number[] = [];
+  for (const { name, rank } of tensors) {
+    const stage = rank?.pp ?? 0;
+    counts[stage] ??= 0;
+    const number = name.startsWith(start) ? /^\d+/.exec(name.slice(start.length)) : null;
+    if (number !== null) counts[stage] = Math.max(counts[stage]!, Number(number[0]) + 1);
   }
+  return counts;
 }

@@ -35,8 +35,8 @@ import { limitsAsked } from "./tolerance.ts";
 export async function verify(a: string, b?: string, options: VerifyOptions = {}): Promise<VerifyReport> {
   if (b === undefined) return verifyCertified(a, options);
   const [source, destination] = [
-    await openCheckpoint(a, options.formats),
-    await openCheckpoint(b, options.formats),
+    await openCheckpoint(a, options.formats, { ...options, keep: true }),
+    await openCheckpoint(b, options.formats, { ...options, keep: true }),
   ];
   return verifyCheckpoints(source, destination, options);
 }

@@ -1,5 +1,6 @@
 /**
- * Speed and memory of the built program, each beside `cp -r` of the same bytes in the same run.
+ * Speed and memory of the built program: conversions beside `cp -r` of the same bytes, first logits beside reading
+ * them once, each in the same run; and the speed of the kernels alone.
  *
  *   npm run bench -- [--preset m2,m6] [--rounds 3] [--items cp,keep,…] [--work FOLDER] [--memory 256MiB]
  *
@@ -14,12 +15,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { kernelSpeeds } from "./kernels.ts";
+import { absent, llama, torchCheckpoint, transformers } from "./peers.ts";
 
 const { values } = parseArgs({
   options: {
     preset: { type: "string", default: "m2,m6" },
     rounds: { type: "string", default: "3" },
-    items: { type: "string", default: "cp,loop,keep,unpack,fp8,bytes,logits,verify" },
+    items: {
+      type: "string",
+      default: "kernels,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
+    },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
   },
@@ -44,7 +50,8 @@ const ours = (...args: readonly string[]) => [
   "--json",
   "--quiet",
 ];
-const ITEMS: Readonly<Record<string, Item>> = {
+/** Each part's first item is what the others are compared to. */
+const FILES: Readonly<Record<string, Item>> = {
   cp: { title: "cp -r", command: (source, out) => ["cp", "-r", source, out] },
   loop: {
     title: "read and write, nothing else: the floor",
@@ -65,19 +72,47 @@ const ITEMS: Readonly<Record<string, Item>> = {
     command: (source, out) =>
       ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off"),
   },
+  nemo2: {
+    title: "convert to nemo2, --verify off",
+    aim: "<= 1.3 x cp, <= 400 MiB",
+    command: (source, out) => ours("convert", source, out, "--to", "nemo2", "--verify", "off"),
+  },
+  unnemo: {
+    title: "nemo2 back to hf, --verify off",
+    aim: "<= 1.3 x cp, <= 400 MiB",
+    command: (source, out) => ours("convert", `${source}-nemo2`, out, "--to", "hf", "--verify", "off"),
+  },
+  dcp: {
+    title: "torch.distributed.checkpoint, hf to nemo2",
+    aim: ">= 2 x ours",
+    command: torchCheckpoint,
+  },
   bytes: {
     title: "verify hf packed, --verify bytes",
     command: (source) => ours("verify", source, `${source}.isologit`, "--verify", "bytes"),
   },
+};
+const FIRST_LOGITS: Readonly<Record<string, Item>> = {
+  read: {
+    title: "read the weights once",
+    command: (source) => ["sh", "-c", 'cat "$0"/*.safetensors > /dev/null', source],
+  },
   logits: {
     title: "logits, 64 tokens",
+    aim: "<= 2 x read, 0.4 x Transformers, 1.5 x llama.cpp; 600 MiB",
     command: (source, out) => ours("logits", source, "--out", out, "--tokens", "64"),
   },
   verify: {
     title: "verify hf packed, all rungs, 64 tokens",
     command: (source) => ours("verify", source, `${source}.isologit`, "--tokens", "64"),
   },
+  transformers: { title: "Transformers, bf16, 64 tokens", command: transformers },
+  llama: {
+    title: "llama.cpp, bf16, 64 tokens",
+    command: (source) => llama(source, availableParallelism()),
+  },
 };
+const PARTS = [FILES, FIRST_LOGITS];
 
 interface Run {
   readonly seconds: number;
@@ -85,18 +120,38 @@ interface Run {
 }
 
 async function main(): Promise<void> {
-  const items = values.items.split(",").map((id) => ({ id, ...(ITEMS[id] ?? unknown(id)) }));
+  const wanted = values.items.split(",");
+  const known = ["kernels", ...PARTS.flatMap(Object.keys)];
+  for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
   console.log(
     `${cpu?.model.trim()}, ${availableParallelism()} cores; Node ${process.version}; cache ${cold ? "cold" : "WARM"}; synced`,
   );
   console.log(`rounds ${values.rounds}, --memory ${values.memory}, work in ${values.work}`);
+  if (wanted.includes("kernels")) await kernelSpeeds(3 * Number(values.rounds));
+  for (const part of PARTS) {
+    const items = Object.entries(part).flatMap(([id, item]) =>
+      wanted.includes(id) ? [{ id, ...item }] : [],
+    );
+    if (items.length > 0) await bench(items);
+  }
+}
+
+async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
   for (const name of values.preset.split(",") as ("m2" | "m6")[]) {
     const source = join(values.work, `isologit-bench-${name}`);
     if (!existsSync(join(source, "config.json"))) await synthesize(source, { ...preset(name), seed: 0 });
     if (!existsSync(`${source}.isologit`))
       await run(ours("convert", source, `${source}.isologit`, "--verify", "off"));
+    const items = all.filter(({ id }) => absent(id, source) === undefined);
+    for (const { id, title } of all) {
+      const why = absent(id, source);
+      if (why !== undefined) console.log(`\nskipped: ${title}: ${why}`);
+    }
+    if (items.length === 0) continue;
+    if (items.some(({ id }) => id === "unnemo") && !existsSync(`${source}-nemo2`))
+      await run(ours("convert", source, `${source}-nemo2`, "--to", "nemo2", "--verify", "off"));
     const runs = new Map<string, Run[]>(items.map(({ id }) => [id, []]));
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const item of items) runs.get(item.id)!.push(await measured(item, source));
@@ -166,12 +221,14 @@ function print(
   items: readonly (Item & { id: string })[],
   runs: ReadonlyMap<string, readonly Run[]>,
 ): void {
-  console.log(`\n${name}${" ".repeat(42 - name.length)}wall s (min-max)      / cp (min-max)   peak MiB  aim`);
-  const base = runs.get("cp");
+  const base = runs.get(items[0]!.id)!;
+  console.log(
+    `\n${name.padEnd(42)}wall s (min-max)      / ${items[0]!.id.padEnd(4)} (min-max)  peak MiB  aim`,
+  );
   for (const { id, title, aim } of items) {
     const mine = runs.get(id)!;
     const wall = mine.map(({ seconds }) => seconds);
-    const ratio = base === undefined ? [] : mine.map(({ seconds }, i) => seconds / base[i]!.seconds);
+    const ratio = mine.map(({ seconds }, i) => seconds / base[i]!.seconds);
     const peak = Math.max(...mine.map(({ peakBytes }) => peakBytes)) / 2 ** 20;
     console.log(
       `${title.padEnd(42)}${spread(wall).padEnd(22)}${spread(ratio).padEnd(18)}${peak.toFixed(0).padStart(7)}  ${aim ?? ""}`,
@@ -186,10 +243,6 @@ function spread(numbers: readonly number[]): string {
   const half = Math.floor(sorted.length / 2);
   const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
   return `${median.toFixed(2)} (${sorted[0]!.toFixed(2)}-${sorted.at(-1)!.toFixed(2)})`;
-}
-
-function unknown(id: string): never {
-  throw new Error(`there is no item ${id}; there are ${Object.keys(ITEMS).join(", ")}`);
 }
 
 await main();

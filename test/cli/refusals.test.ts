@@ -16,6 +16,9 @@ const GOOD: Readonly<Record<string, string>> = {
   scan: "scan a",
   plan: "plan a b.isologit",
   logits: "logits a",
+  download: "download a/b",
+  upload: "upload a/b c",
+  cache: "cache ls",
   doctor: "doctor",
   formats: "formats",
 };
@@ -68,9 +71,6 @@ describe("promised, and not in this version", () => {
   it.each([
     ["convert a b --to hf --quant-dialect modelopt", "--quant-dialect modelopt is not in this version"],
     ["recast a b --dtype bf16 --quant-dialect fp8", "--quant-dialect fp8 is not in this version"],
-    ["inspect hf://nvidia/x", "from the Hub is not in this version"],
-    ["convert HF://nvidia/x b --to hf", "from the Hub is not in this version"],
-    ["verify a hf://nvidia/x@main", "from the Hub is not in this version"],
   ])("%s", (line, saying) => refused(line, "NOT_AVAILABLE", saying));
 
   it.each([
@@ -111,6 +111,12 @@ describe("never promised, or not here", () => {
     ["verify a b --memory", "--memory <size>"],
     ["logits a --out --json", '--out is "--json"'],
     ["logits a --tokens 0", '--tokens is "0"'],
+    ["convert a hf://nvidia/x --to hf", 'DST is "hf://nvidia/x", expected a local path'],
+    ["cache", "missing required argument 'ACTION'"],
+    ["cache rm", 'REPO is "", expected owner/name'],
+    ["cache mv a/b", 'ACTION is "mv", expected one of ls, verify, rm'],
+    ["download a/b --include", "--include <glob>"],
+    ["download a/b --include=", '--include is ""'],
   ])("%s", async (line, saying) => {
     // An error of a run with --json in it is JSON; this table reads the text.
     if (line.includes("--json")) {

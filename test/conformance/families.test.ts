@@ -169,40 +169,57 @@ describe.each(families)("$id", (family) => {
 
   describe.each(family.forward.natives)("run natively in $dialect", (native) => {
     const { forward } = family;
+    const stored = family.dialects.find(({ id }) => id === native.dialect)!;
     const shapesOf = (model: (typeof models)[number]["model"]) =>
-      new Map(storedBy(model, model.dialect).map(({ name, layout }) => [name, shapeOf(layout)]));
+      new Map(storedBy(model, stored).map(({ name, layout }) => [name, shapeOf(layout)]));
 
     /** The uses that there are tensors for, those of experts once for each. */
     const present = (uses: readonly Use[], prefix: string, shapes: ReadonlyMap<string, Shape>, d: Dims) =>
-      uses.flatMap((use) => {
-        const experts = use.name.includes("{expert}") ? d.experts! : 1;
-        return Array.from({ length: experts }, (_, expert) => {
+      uses.flatMap((use) =>
+        Array.from({ length: Math.max(1, forward.experts(d)) }, (_, expert) => {
           const name = prefix + use.name.replace("{expert}", String(expert));
-          return { use, name, at: { expert, shape: shapes.get(name) ?? [] } };
-        }).filter(({ name }) => shapes.has(name));
-      });
+          return { name, feeds: use.feeds(d, { tp: 0, expert, shape: shapes.get(name) ?? [] }), expert };
+        }).filter(({ name, feeds, expert }) => shapes.has(name) && (expert === 0 || isOfExperts(feeds))),
+      );
+    const isOfExperts = (feeds: readonly Feed[]) => feeds.some(({ to }) => to.startsWith("expert."));
 
-    /** Each stored tensor's rows go somewhere once; each stream and parameter of the stages is fed once. */
-    function expectFed(stages: readonly Stage[], used: ReturnType<typeof present>, d: Dims) {
-      const widths = forward.streams(d);
+    /** Each stored row goes somewhere once, padding apart; each stream and parameter is fed once. */
+    function expectFed(
+      wanted: readonly string[],
+      used: ReturnType<typeof present>,
+      shapes: ReadonlyMap<string, Shape>,
+      d: Dims,
+    ) {
+      const widths: Readonly<Record<string, number>> = { ...forward.streams(d), vocabulary: d.vocab! };
       const fed = new Map<string, Feed[]>();
-      for (const { use, name, at } of used) {
-        const spans = use.feeds(d, at);
-        const rows = spans.map(({ from, count }) => ({ at: from, count }));
-        expect(untiled(rows, at.shape[0]!), name).toBeNull();
-        for (const feed of spans) {
-          const to = feed.to.startsWith("expert.") ? `${feed.to} ${at.expert}` : feed.to;
+      const taken = new Map<string, { at: number; count: number }[]>();
+      for (const { name, feeds, expert } of used) {
+        taken.set(name, [
+          ...(taken.get(name) ?? []),
+          ...feeds.map(({ from, count }) => ({ at: from, count })),
+        ]);
+        for (const feed of feeds) {
+          const to = feed.to.startsWith("expert.") ? `${feed.to} ${expert}` : feed.to;
           fed.set(to, [...(fed.get(to) ?? []), feed]);
         }
       }
-      const wanted = stages.flatMap((stage) => {
-        if (stage.op === "linear") return stage.to;
-        if (stage.op === "kernel") return stage.parameters;
-        return stage.op === "experts" ? Array.from({ length: d.experts! }, (_, e) => `${stage.to} ${e}`) : [];
-      });
+      for (const [name, rows] of taken) {
+        const shape = shapes.get(name)!;
+        const to = used.find((one) => one.name === name)!.feeds[0]!.to;
+        const all = countOf(shape.length === 1 ? shape : shape.slice(0, -1));
+        expect(untiled(rows, ["vocabulary", "logits"].includes(to) ? d.vocab! : all), name).toBeNull();
+      }
       expect([...fed.keys()].sort()).toEqual([...wanted].sort());
       for (const [to, feeds] of fed) expect(untiled(feeds, widths[to.split(" ")[0]!]), to).toBeNull();
     }
+
+    const fedBy = (stages: readonly Stage[], d: Dims) =>
+      stages.flatMap((stage) => {
+        if (stage.op === "linear") return stage.to;
+        if (stage.op === "kernel") return stage.parameters;
+        if (stage.op !== "experts") return [];
+        return Array.from({ length: forward.experts(d) }, (_, e) => `${stage.to} ${e}`);
+      });
 
     it("every stored tensor is used, and every stream and parameter fed, once", () => {
       const seen = new Set<LayerKind>();
@@ -210,21 +227,29 @@ describe.each(families)("$id", (family) => {
         const { dims } = model;
         const shapes = shapesOf(model);
         const unused = new Set(shapes.keys());
-        const check = (stages: readonly Stage[], uses: readonly Use[], prefix: string) => {
+        const check = (wanted: readonly string[], uses: readonly Use[], prefix: string) => {
           const used = present(uses, prefix, shapes, dims);
-          expectFed(stages, used, dims);
-          for (const { name } of used) expect(unused.delete(name), name).toBe(true);
+          expectFed(wanted, used, shapes, dims);
+          const names = new Set(used.map(({ name }) => name));
+          for (const name of names) expect(unused.delete(name), name).toBe(true);
         };
-        for (const { stack, kind, index, inner, of } of model.layers) {
+        for (const layer of model.layers) {
+          const { stack, kind, index, inner, of } = layer;
           seen.add(kind);
-          const prefix = native.prefix[stack].replace("{layer}", String(index));
-          check(forward.block(kind, dims), native.uses[kind], prefix);
+          const filled = (prefix: string) =>
+            prefix
+              .replace("{layer}", String(index))
+              .replace("{outer}", String(Math.floor(index / of)))
+              .replace("{inner}", String(inner));
+          check(fedBy(forward.block(kind, dims), dims), native.uses[kind], filled(native.prefix[stack]));
           if (stack === "main") continue;
-          if (inner === 0) check(forward.step.join, native.uses.join, prefix);
-          if (inner === of - 1) check(forward.step.end, native.uses.end, prefix);
+          const step = filled(native.prefix.step);
+          if (inner === 0) check(fedBy(forward.step.join, dims), native.uses.join, step);
+          if (inner === of - 1) check(fedBy(forward.step.end, dims), native.uses.end, step);
         }
-        check(forward.head, native.uses.head, "");
-        expect([...unused]).toEqual([native.embedding[0]]);
+        check(fedBy(forward.head, dims), native.uses.head, "");
+        check(["vocabulary"], native.uses.embedding, "");
+        expect([...unused]).toEqual([]);
       }
       expect(seen.size).toBe(4);
     });

@@ -124,7 +124,8 @@ describe("what looks and does not write", () => {
 
   it("formats and doctor", async () => {
     const [formats, doctor] = [await json("formats"), await json("doctor")];
-    expect(formats.report.formats.map(({ id }: { id: string }) => id)).toEqual(["packed", "hf"]);
+    const ids = ["packed", "hf", "nemo2", "nemo1", "bridge", "megatron"];
+    expect(formats.report.formats.map(({ id }: { id: string }) => id)).toEqual(ids);
     expect([formats.status, doctor.status, formats.stderr + doctor.stderr]).toEqual([0, 0, ""]);
     expect(doctor.report.backends[0]).toMatchObject({ id: "wasm", available: true });
   });

@@ -19,7 +19,7 @@ afterEach(() => {
 describe("the program, on 60 MB", async () => {
   const model = await smallModel(join(work, "large"), "M-", { hidden_size: 512, vocab_size: 28_000 });
   const whole = join(work, "whole.isologit");
-  await convert(model, whole, { verify: "off" });
+  await convert(model, whole, { verify: "bytes" });
   const events = join(work, "events");
   // one thread and small bands: slow enough to be caught at work
   const args = [

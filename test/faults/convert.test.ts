@@ -46,6 +46,8 @@ describe("a fault of the file system leaves the destination as it was or as it s
       CHANGES,
       { to: "hf", dtype: "fp8-e4m3", keepEnds: 0, overwrite: true },
     ],
+    ["every write", "a distributed checkpoint", "EIO", "nemo2", ["write"], { to: "nemo2" }],
+    ["every write", "a file a rank", "ENOSPC", "ranks", ["write"], { to: "megatron", tp: 2 }],
   ] as const)("%s: %s, %s", async (_, __, code, name, calls, extra) => {
     const path = join(work, name);
     const options = { ...LEAN, ...extra };

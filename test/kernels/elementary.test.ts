@@ -63,3 +63,21 @@ it("attention's softmax survives scores that exp cannot hold", async () => {
   const got = await runOn(backend, attention, p, [q, Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)]);
   expect(Array.from(got)).toEqual([5, 7, 8]);
 });
+
+it("a token that is no number reaches none before it, in attention", async () => {
+  for (const tokens of [5, 8, 11]) {
+    const p = { tokens, heads: 2, kvHeads: 1, dim: 12 };
+    const wave = (length: number, step: number) =>
+      Float32Array.from({ length }, (_, i) => Math.sin(step * i));
+    const [q, k, v] = [wave(tokens * 24, 1.3), wave(tokens * 12, 0.7), wave(tokens * 12, 2.1)];
+    const sound = await runOn(backend, attention, p, [q!, k!, v!]);
+    for (let bad = 1; bad < tokens; bad++) {
+      for (const value of [Number.NaN, Infinity]) {
+        const spoilt = [k!, v!].map((x) => x.slice().fill(value, bad * 12, (bad + 1) * 12));
+        const got = await runOn(backend, attention, p, [q!, ...spoilt]);
+        expect(got.subarray(0, bad * 24)).toEqual(sound.subarray(0, bad * 24));
+        expect(got.subarray(bad * 24).some(Number.isNaN)).toBe(true);
+      }
+    }
+  }
+});

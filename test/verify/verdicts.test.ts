@@ -83,6 +83,7 @@ describe("the logits' verdict", () => {
     wiring: { maxRelL2: 0, limit: 0 },
     bad: Array.from({ length: bad }, () => ({ layer: 0, kind: "mlp", door: "up", relL2: 1, tensors: [] })),
     flips: 0,
+    inOrder: true,
     logits: { ...GOOD, ...logits },
     controls: controls.map((caught) => ({ layer: 0, kind: "mamba", door: "y", mutation: "D", caught })),
   });

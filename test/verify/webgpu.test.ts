@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { beforeAll, expect, it } from "vitest";
+import { convert } from "../../src/convert/convert.ts";
 import { logits } from "../../src/verify/logits.ts";
 import { Distance } from "../../src/verify/metrics.ts";
 import { verify } from "../../src/verify/verify.ts";
@@ -48,4 +49,22 @@ it("a verification on the GPU names it, and finds a model to be itself, bit for 
   const { name } = await testAdapter();
   const report = await verify(golden("tiny"), golden("tiny"), { backend: "webgpu", tokens: 5 });
   expect(report).toMatchObject({ verdict: "same", backend: "webgpu", device: expect.stringContaining(name) });
+});
+
+it.each([
+  ["wasm", "webgpu", "sharded"],
+  ["webgpu", "wasm", "sharded"],
+  ["wasm", "webgpu", "latent-moe"],
+] as const)("what %s certified, %s confirms within the bound: %s", async (by, again, name) => {
+  const out = join(work, `certified-${by}-${name}`);
+  const { verification } = await convert(golden(name), out, { to: "hf", tokens: 17, backend: by });
+  expect(verification).toMatchObject({ verdict: "same", backend: by });
+  const report = await verify(out, undefined, { backend: again });
+  expect(report).toMatchObject({ verdict: "within", backend: again, firstDivergence: null });
+  const { rung, metrics } = report.rungs.at(-1)!;
+  expect(rung).toBe("logits");
+  console.log(`${name}, ${by} to ${again}: relative L2 ${metrics.relL2}, norms ${metrics.normsRel}`);
+  expect(metrics.relL2).toBeGreaterThan(0); // the backends do not add in one order: this is no comparison with itself
+  expect(metrics.relL2).toBeLessThan(5e-6);
+  expect(metrics.normsRel).toBeLessThan(5e-6);
 });

@@ -45,7 +45,7 @@ const refed =
   (kind: keyof Native["uses"], name: string, feeds: (feeds: readonly Feed[], d: Dims) => readonly Feed[]) =>
   (native: Native): Native => {
     const uses: readonly Use[] = native.uses[kind].map((use) =>
-      use.name === name ? { name, feeds: (d, at) => feeds(use.feeds(d, at), d) } : use,
+      use.name === name ? { ...use, feeds: (d, at) => feeds(use.feeds(d, at), d) } : use,
     );
     return { ...native, uses: { ...native.uses, [kind]: uses } };
   };
@@ -100,7 +100,10 @@ const FAULTS: Readonly<Record<string, readonly [(native: Native) => Native, laye
   "halves of up swapped": [refed("mlp", "mixer.up_proj.weight", halves("up")), 1, "up"],
   "words of the head swapped": [refed("head", "lm_head.weight", halves("logits")), 13, "logits"],
   "the token table's other name": [
-    (native) => ({ ...native, embedding: ["lm_head.weight"] }),
+    (native) => {
+      const [table] = native.uses.embedding;
+      return { ...native, uses: { ...native.uses, embedding: [{ ...table!, name: "lm_head.weight" }] } };
+    },
     -1,
     "residual",
   ],
@@ -186,7 +189,8 @@ describe("experts", () => {
   /** The same checkpoint, with two stored tensors found by one another's names. */
   const confused = (side: Ready, a: string, b: string): Ready => {
     const { tensors } = side.matched;
-    const other = new Map([...tensors, [a, tensors.get(b)!], [b, tensors.get(a)!]]);
+    const as = (name: string, other: string) => [name, { ...tensors.get(other)!, name }] as const;
+    const other = new Map([...tensors, as(a, b), as(b, a)]);
     return { ...side, matched: { ...side.matched, tensors: other } };
   };
 

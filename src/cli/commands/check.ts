@@ -2,18 +2,24 @@
 import type { FindingsReport } from "../../api.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { counted, findingLines } from "../findings.ts";
-import { REPORTED } from "../options.ts";
+import { REPORTED, TELLING } from "../options.ts";
 import type { View } from "../render.ts";
+import { sourceOptions } from "../request.ts";
 
 export const check: Command = {
   name: "check",
   summary: "structure alone: index, headers, config, tokenizer and scales agree; reads no weight",
   places: [SOURCE],
-  flags: ["keepGoing", ...REPORTED],
+  flags: [...TELLING, "keepGoing", ...REPORTED],
   examples: ["check ./nemotron-h-8b", "check model.isologit --json", "check ./damaged --keep-going"],
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
-    const report = await session.library.check(SRC!, { watch, signal, keepGoing: flags.keepGoing ?? false });
+    const report = await session.library.check(SRC!, {
+      watch,
+      signal,
+      ...sourceOptions(flags),
+      keepGoing: flags.keepGoing ?? false,
+    });
     const subject = { command: "check", address: SRC!, report } as const;
     return { report, subject, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
   },

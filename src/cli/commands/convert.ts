@@ -2,13 +2,15 @@
 import type { ConvertReport } from "../../api.ts";
 import { passed } from "../../report/measures.ts";
 import { type Command, DESTINATION, type Outcome, SOURCE } from "../command.ts";
-import { LIMITS, MACHINE, PLACING, PROMPT, RECAST, REPORTED } from "../options.ts";
+import { leftOut } from "../left-out.ts";
+import { LIMITS, MACHINE, PLACING, PROMPT, RECAST, REPORTED, TELLING } from "../options.ts";
 import { bytes, facts, rate, seconds, type View, visible } from "../render.ts";
 import { convertOptions, targetOf, withoutTarget } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 /** Flags of everything that writes a checkpoint. */
 export const CONVERTING = [
+  ...TELLING,
   ...RECAST,
   ...PLACING,
   "plan",
@@ -70,6 +72,7 @@ function convertText(report: ConvertReport, view: View): string[] {
       ["source", visible(source.address)],
       ["values", report.exact ? "exact: every bit is kept" : "recast: rounded once, to the dtypes asked for"],
       ["root", rootLines(source.root, destination.root, ["source", "written"])],
+      ...leftOut(report),
       ["read", bytes(report.bytesRead)],
       ["written", bytes(report.bytesWritten)],
       ["time", `${seconds(took)}, ${rate(report.bytesWritten, took)} written`],

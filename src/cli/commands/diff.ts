@@ -1,8 +1,9 @@
 /** `diff`: two checkpoints role by role, whatever their formats. */
 import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api.ts";
 import type { Command } from "../command.ts";
-import { REPORTED } from "../options.ts";
+import { REPORTED, TELLING } from "../options.ts";
 import { headed, some, type View, visible } from "../render.ts";
+import { sourceOptions } from "../request.ts";
 
 export const diff: Command = {
   name: "diff",
@@ -11,13 +12,14 @@ export const diff: Command = {
     { name: "A", about: "a checkpoint" },
     { name: "B", about: "another" },
   ],
-  flags: ["keepGoing", "threads", "memory", ...REPORTED],
+  flags: [...TELLING, "keepGoing", "threads", "memory", ...REPORTED],
   examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],
   async run({ A, B }, flags, session) {
     const { watch, signal } = session;
     const report = await session.library.diff(A!, B!, {
       watch,
       signal,
+      ...sourceOptions(flags),
       keepGoing: flags.keepGoing ?? false,
       ...(flags.threads !== undefined && { threads: flags.threads }),
       ...(flags.memory !== undefined && { memoryBytes: flags.memory }),

@@ -1,15 +1,18 @@
 /** The commands of this version, in the order in which help lists them. */
 import type { Command } from "../command.ts";
+import { cache } from "./cache.ts";
 import { check } from "./check.ts";
 import { convert } from "./convert.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
+import { download } from "./download.ts";
 import { formats } from "./formats.ts";
 import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
 import { plan } from "./plan.ts";
 import { recast } from "./recast.ts";
 import { scan } from "./scan.ts";
+import { upload } from "./upload.ts";
 import { verify } from "./verify.ts";
 
 export const commands: readonly Command[] = [
@@ -22,6 +25,9 @@ export const commands: readonly Command[] = [
   scan,
   plan,
   logits,
+  download,
+  upload,
+  cache,
   doctor,
   formats,
 ];

@@ -1,14 +1,15 @@
 /** `inspect`: what a checkpoint is, from its headers. */
 import type { InspectReport } from "../../api.ts";
 import { type Command, SOURCE } from "../command.ts";
-import { WATCHED } from "../options.ts";
+import { TELLING, WATCHED } from "../options.ts";
 import { bytes, facts, flow, grouped, headed, some, type View, visible } from "../render.ts";
+import { sourceOptions } from "../request.ts";
 
 export const inspect: Command = {
   name: "inspect",
   summary: "format, dialect, family, layers, dtypes and sizes, from headers alone",
   places: [SOURCE],
-  flags: ["tensors", ...WATCHED],
+  flags: [...TELLING, "tensors", ...WATCHED],
   examples: [
     "inspect ./nemotron-h-8b",
     "inspect model.isologit --tensors",
@@ -17,7 +18,12 @@ export const inspect: Command = {
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
     const tensors = flags.tensors === undefined ? {} : { tensors: flags.tensors };
-    const report = await session.library.inspect(SRC!, { watch, signal, ...tensors });
+    const report = await session.library.inspect(SRC!, {
+      watch,
+      signal,
+      ...sourceOptions(flags),
+      ...tensors,
+    });
     return { report, exit: 0, text: (view) => inspectText(report, view) };
   },
 };

@@ -1,9 +1,9 @@
 /** `logits`: one forward pass, kept in a file. */
 import type { LogitsReport } from "../../api.ts";
 import { type Command, SOURCE } from "../command.ts";
-import { MACHINE, PROMPT, WATCHED } from "../options.ts";
+import { MACHINE, PROMPT, TELLING, WATCHED } from "../options.ts";
 import { counted, facts, grouped, seconds, type View, visible } from "../render.ts";
-import { promptOptions, runOptions } from "../request.ts";
+import { promptOptions, runOptions, sourceOptions } from "../request.ts";
 
 const DEFAULT_OUT = "logits.safetensors";
 
@@ -11,7 +11,7 @@ export const logits: Command = {
   name: "logits",
   summary: "run one forward pass and write its logits to a safetensors file",
   places: [SOURCE],
-  flags: ["out", "hidden", ...PROMPT, ...MACHINE, "overwrite", ...WATCHED],
+  flags: [...TELLING, "out", "hidden", ...PROMPT, ...MACHINE, "overwrite", ...WATCHED],
   examples: [
     "logits ./nemotron-h-8b --ids 1,2,3 --out logits.safetensors",
     "logits model.isologit --tokens 16 --seed 7 --hidden --json",
@@ -20,6 +20,7 @@ export const logits: Command = {
     const { hidden, overwrite } = flags;
     const report = await session.library.logits(SRC!, {
       ...runOptions(flags, session),
+      ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...(hidden === undefined ? {} : { hidden }),
       ...(overwrite === undefined ? {} : { overwrite }),

@@ -1,7 +1,8 @@
 /** `plan`: what `convert` would do, before any byte moves. */
 import type { PlannedTensor, PlanReport } from "../../api.ts";
 import { type Command, DESTINATION, SOURCE } from "../command.ts";
-import { MACHINE, PLACING, RECAST, WATCHED } from "../options.ts";
+import { leftOut } from "../left-out.ts";
+import { MACHINE, PLACING, RECAST, TELLING, WATCHED } from "../options.ts";
 import { bytes, counted, facts, grouped, headed, type View, visible } from "../render.ts";
 import { planOptions, targetOf, withoutTarget } from "../request.ts";
 
@@ -12,7 +13,7 @@ export const plan: Command = {
   name: "plan",
   summary: "show what convert would do: names, casts, bytes, peak memory",
   places: [SOURCE, DESTINATION],
-  flags: ["to", ...RECAST, ...PLACING, ...MACHINE, ...WATCHED],
+  flags: [...TELLING, "to", ...RECAST, ...PLACING, ...MACHINE, ...WATCHED],
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
@@ -39,6 +40,7 @@ function planText(report: PlanReport, view: View): string[] {
       ["reads", bytes(report.bytesRead)],
       ["writes", `${bytes(report.bytesWritten)} in ${counted(files.length, "file")}`],
       ["peak memory", `${bytes(report.peakBytes)} of buffers`],
+      ...leftOut(report),
       ...report.warnings.map((warning): [string, string] => [
         "warning",
         view.paint("yellow", visible(warning)),

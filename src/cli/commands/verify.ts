@@ -2,9 +2,9 @@
 import { IsologitError } from "../../core/errors.ts";
 import { passed } from "../../report/measures.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, longOf, MACHINE, PROMPT, REPORTED } from "../options.ts";
+import { LIMITS, longOf, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { certificateOptions, limitOptions, promptOptions, runOptions } from "../request.ts";
+import { certificateOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -14,7 +14,7 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: ["verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
+  flags: [...TELLING, "verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -35,6 +35,7 @@ export const verify: Command = {
     }
     const report = await session.library.verify(A!, B, {
       ...runOptions(flags, session),
+      ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
       ...certificateOptions(flags),

@@ -1,8 +1,8 @@
-/** Config records of Megatron and of the software around it, read and written by one table of fields. */
+/** Settings from the config records of Megatron and of the software around it. */
 import { IsologitError } from "../../core/errors.ts";
-import type { Config, Described, Seen, Settings, Shards, Understood } from "../define.ts";
-import { classNamed, classSettings } from "./megatron-classes.ts";
-import { FIELDS, type Field, nameIn, namesOf, type Software } from "./megatron-fields.ts";
+import type { Config, Seen, Settings, Understood } from "../define.ts";
+import { classSettings } from "./megatron-classes.ts";
+import { ASIDES, CONV_KERNEL, FIELDS, type Field, namesOf, normalises } from "./megatron-fields.ts";
 import { type Size, sizesSeen } from "./megatron-sizes.ts";
 import { LETTERS, refuseExcess } from "./roles.ts";
 
@@ -45,7 +45,7 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
   for (const field of fields) {
     const { ours, absent } = field;
     if (ours === undefined || ours === "vocab" || ASIDES.includes(ours)) continue;
-    settings[ours] = told[ours] ?? absent ?? inferred(field, sizes, notes);
+    settings[ours] = told[ours] ?? absent ?? inferred(field, sizes, { ...told, ...settings }, notes);
   }
   if (letters.includes("M")) settings.convKernel = sizes.convKernel?.value ?? CONV_KERNEL;
   if (letters.includes("E")) settings.routeNormalise = normalises(settings);
@@ -80,27 +80,24 @@ function vocabFrom(told: Settings, rows: Size["value"] | undefined): number {
   return rows === undefined ? invalid("vocab_size is missing") : Number(rows);
 }
 
-/** Megatron has no key for it: every mixer that loads these models has this many taps. */
-const CONV_KERNEL = 4;
-/** They travel, but the forward pass does not depend on them. */
-const ASIDES = ["maxPositions", "chunk", "residualF32"];
-
-/** Sigmoid scores of the chosen are divided by their sum, unless one expert is chosen. */
-function normalises(settings: Settings): boolean {
-  return Number(settings.topK) > 1;
-}
-
 function saidIn(config: Config, field: Field): { name: string; value: unknown } {
   const names = namesOf(field);
   const name = names.find((one) => config[one] !== undefined && config[one] !== null) ?? names[0]!;
   return { name, value: config[name] ?? undefined };
 }
 
-function inferred(field: Field, sizes: Readonly<Record<string, Size>>, notes: string[]): number | string {
+/** By the tensors; in words, where that is not what the software itself would derive. */
+function inferred(
+  field: Field,
+  sizes: Readonly<Record<string, Size>>,
+  settings: Settings,
+  notes: string[],
+): number | string {
   const name = namesOf(field)[0]!;
   const size = sizes[field.ours!];
-  if (size === undefined) return invalid(`${name} is missing, and no tensor shows it`);
-  notes.push(`${name} is not in the config; it is ${size.value} by ${size.from}`);
+  const derived = field.derived?.(settings);
+  if (size === undefined) return derived || invalid(`${name} is missing, and no tensor shows it`);
+  if (size.value !== derived) notes.push(`${name} is not in the config; it is ${size.value} by ${size.from}`);
   return size.value;
 }
 
@@ -155,109 +152,4 @@ function invalid(message: string): never {
     {},
     { next: "compare the config with the one it was trained by" },
   );
-}
-
-const TARGETS = {
-  nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${classNamed(settings)}`,
-  bridge: () => "megatron.bridge.models.hybrid.hybrid_provider.HybridModelProvider",
-  megatron: null,
-} as const;
-
-/** @throws PLAN_IMPOSSIBLE for what Megatron's forward pass does otherwise */
-export function configFor({ settings, asides, software, shards, dtype }: Described) {
-  const target = software as Software; // a writer of this dialect is one of them
-  refuseUnlike(settings);
-  const letters = `${settings.pattern}${settings.mtpPattern ?? ""}`;
-  const config: Record<string, unknown> = {};
-  const named = TARGETS[target];
-  if (named !== null) config._target_ = named(settings);
-  for (const field of FIELDS) {
-    const name = nameIn(field, target);
-    if (name === null || (field.on !== undefined && !letters.includes(field.on))) continue;
-    const value = { ...asides, ...settings }[field.ours ?? ""] ?? field.otherwise;
-    if (value !== undefined) config[name] = value === field.absent && value === 0 ? null : value;
-  }
-  const uneven = shards.stages.some(({ main }) => main !== shards.stages[0]!.main);
-  Object.assign(config, patternRecord(settings, target, shards, uneven), {
-    num_layers: String(settings.pattern).length,
-    bf16: dtype === "bfloat16",
-    params_dtype: { _call_: false, _target_: `torch.${dtype}` },
-    make_vocab_size_divisible_by: VOCAB_STEP,
-    tensor_model_parallel_size: shards.tp,
-    pipeline_model_parallel_size: target === "megatron" ? shards.stages.length : 1,
-    ...(target === "bridge" && { should_pad_vocab: true }),
-    ...(target === "megatron" && {
-      padded_vocab_size: shards.rows,
-      max_position_embeddings: asides.maxPositions ?? null,
-    }),
-    ...(letters.includes("E") && {
-      expert_model_parallel_size: shards.ep,
-      expert_tensor_parallel_size: target === "megatron" ? shards.expertTp : 1,
-    }),
-  });
-  return { config, notes: notesFor(settings, target, uneven) };
-}
-
-/** Rows of the token table are padded to a multiple of this many for each tensor parallel rank. */
-export const VOCAB_STEP = 128;
-
-/** Stages of unlike length are told by `|`, which only the newer key may hold. */
-function patternRecord(settings: Settings, software: Software, { stages }: Shards, uneven: boolean): Config {
-  const { mtpSteps = 0, mtpPattern = "" } = settings;
-  const predicts = Number(mtpSteps) > 0;
-  const steps = { mtp_num_layers: predicts ? mtpSteps : null };
-  if (software === "nemo2" || (software === "megatron" && !uneven)) {
-    const own = predicts ? { mtp_hybrid_override_pattern: mtpPattern } : {};
-    return { hybrid_override_pattern: settings.pattern, ...steps, ...own };
-  }
-  const ends = stages.map((_, i) => stages.slice(0, i + 1).reduce((sum, { main }) => sum + main, 0));
-  const main = ends.map((end, i) => String(settings.pattern).slice(ends[i - 1] ?? 0, end));
-  const cut = main.join(uneven ? "|" : "");
-  return { hybrid_layer_pattern: cut + `/${mtpPattern}`.repeat(Number(mtpSteps)), ...steps };
-}
-
-function refuseUnlike(settings: Settings): void {
-  const refuse = (message: string) => {
-    throw new IsologitError(
-      "PLAN_IMPOSSIBLE",
-      `Megatron cannot run this model: ${message}`,
-      {},
-      {
-        next: "convert it to hf or packed",
-      },
-    );
-  };
-  if (settings.dtMin !== 0 || settings.dtMax !== "Infinity") {
-    refuse(
-      `its time steps are limited to [${settings.dtMin}, ${settings.dtMax}], which Megatron has no key for`,
-    );
-  }
-  if ((settings.convKernel ?? CONV_KERNEL) !== CONV_KERNEL) {
-    refuse(`its convolution has ${settings.convKernel} taps, Megatron's ${CONV_KERNEL}`);
-  }
-  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalises(settings)) {
-    refuse(`its router ${settings.routeNormalise ? "divides" : "does not divide"} scores by their sum`);
-  }
-}
-
-function notesFor(settings: Settings, software: Software, uneven: boolean): readonly string[] {
-  const notes: string[] = [];
-  const { experts, routeGroups = 1, routeTopGroups = 1, topK, mtpSteps } = settings;
-  if (software === "nemo2" && (experts !== undefined || mtpSteps !== undefined)) {
-    notes.push(
-      "NeMo 2 knows hybrid models without experts and prediction layers; a newer Megatron must load this one",
-    );
-  }
-  const scored = Math.floor(Number(topK) / Number(routeTopGroups));
-  if (Number(routeGroups) > 1 && scored !== 2) {
-    notes.push(
-      `Megatron ranks a group of experts by its ${scored} best, Transformers by its 2 best: routing will differ there`,
-    );
-  }
-  if (uneven) {
-    notes.push(
-      "the layers do not divide evenly among the pipeline stages; older Megatron releases cannot load that",
-    );
-  }
-  return notes;
 }

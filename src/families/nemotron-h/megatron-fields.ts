@@ -3,6 +3,7 @@
  * holds, what may be read, and what is written where no setting says it.
  */
 import { z } from "zod";
+import type { Settings } from "../define.ts";
 
 /** Whose record: NeMo 2's `config` of model.yaml, Megatron-Bridge's `model` of run_config.yaml, Megatron-LM's args. */
 export type Software = "nemo2" | "bridge" | "megatron";
@@ -19,6 +20,8 @@ export interface Field {
   readonly value: z.ZodType;
   /** what the software means where the key is absent or null */
   readonly absent?: number;
+  /** what it derives from others then, where no tensor shows something else; 0 for nothing */
+  readonly derived?: (settings: Settings) => number;
   /** written, where no setting says it */
   readonly otherwise?: unknown;
 }
@@ -43,12 +46,23 @@ const lm = (megatron: string | null, nemo: string | null = null, bridge = nemo) 
   megatron,
 });
 
+function quotient(many: number, few: unknown): number {
+  const value = many / Number(few);
+  return Number.isSafeInteger(value) ? value : 0;
+}
+
 export const FIELDS: readonly Field[] = [
   { ours: "hidden", theirs: "hidden_size", value: count },
   { ours: "vocab", theirs: "vocab_size", value: count },
   { ours: "eps", theirs: lm("norm_epsilon", "layernorm_epsilon"), value: positive, absent: 1e-5 },
 
-  { ours: "mambaHeads", theirs: "mamba_num_heads", on: "M", value: count },
+  {
+    ours: "mambaHeads",
+    theirs: "mamba_num_heads",
+    on: "M",
+    value: count,
+    derived: ({ hidden, mambaHeadDim }) => quotient(2 * Number(hidden), mambaHeadDim),
+  },
   { ours: "mambaHeadDim", theirs: "mamba_head_dim", on: "M", value: count },
   { ours: "groups", theirs: "mamba_num_groups", also: ["mamba_ssm_ngroups"], on: "M", value: count },
   { ours: "state", theirs: "mamba_state_dim", on: "M", value: count },
@@ -56,7 +70,13 @@ export const FIELDS: readonly Field[] = [
   { ours: "heads", theirs: "num_attention_heads", on: "*", value: count },
   { ours: "kvHeads", theirs: "num_query_groups", on: "*", value: count },
   { theirs: lm("group_query_attention"), on: "*", value: z.boolean(), otherwise: true },
-  { ours: "headDim", theirs: "kv_channels", on: "*", value: count },
+  {
+    ours: "headDim",
+    theirs: "kv_channels",
+    on: "*",
+    value: count,
+    derived: ({ hidden, heads }) => quotient(Number(hidden), heads),
+  },
 
   { ours: "ffn", theirs: "ffn_hidden_size", on: "-", value: count },
 
@@ -103,6 +123,16 @@ export const FIELDS: readonly Field[] = [
   { theirs: "is_hybrid_model", value: z.boolean(), otherwise: true },
   { theirs: "bf16", value: z.boolean() },
 ];
+
+/** Megatron has no key for it: every mixer that loads these models has this many taps. */
+export const CONV_KERNEL = 4;
+/** They travel, but the forward pass does not depend on them. */
+export const ASIDES = ["maxPositions", "chunk", "residualF32"];
+
+/** Sigmoid scores of the chosen are divided by their sum, unless one expert is chosen. */
+export function normalises({ topK }: Settings): boolean {
+  return Number(topK) > 1;
+}
 
 /** The names that a field may be read by. */
 export function namesOf({ theirs, also = [] }: Field): readonly string[] {

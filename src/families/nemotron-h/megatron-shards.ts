@@ -1,7 +1,7 @@
 /** How Megatron cuts a model among ranks: what a stored checkpoint shows, and what is asked for. */
 import { type ErrorCode, IsologitError } from "../../core/errors.ts";
 import type { Config, Dims, Seen, Shards, Structure } from "../define.ts";
-import { VOCAB_STEP } from "./megatron-config.ts";
+import { VOCAB_STEP } from "./megatron-record.ts";
 import { partsOf } from "./megatron-sizes.ts";
 
 const whole = ({ layers }: Structure) => {

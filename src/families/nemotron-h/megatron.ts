@@ -1,6 +1,7 @@
 /** The dialects of Megatron: keys of a distributed checkpoint, and modules as each rank has them. */
 import type { Dialect, Structure } from "../define.ts";
-import { configFor, settingsFrom, vocabularyIn } from "./megatron-config.ts";
+import { settingsFrom, vocabularyIn } from "./megatron-config.ts";
+import { configFor } from "./megatron-record.ts";
 import { distRules, rankRules } from "./megatron-rules.ts";
 import { cutFor, distShards, rankShards } from "./megatron-shards.ts";
 

@@ -1,0 +1,69 @@
+/**
+ * Megatron-LM's legacy checkpoint: a torch file for each rank of tensor, pipeline and expert parallelism, in which
+ * modules have the names and the slabs that the rank's own model had.
+ */
+import type { Checkpoint } from "../src/core/checkpoint.ts";
+import { IsologitError } from "../src/core/errors.ts";
+import { originIn } from "../src/core/origin.ts";
+import { chosenFolder, foldersWith } from "./codec/iterations.ts";
+import { modulesOf, readArchives } from "./codec/megatron-modules.ts";
+import { ranksOf } from "./codec/megatron-ranks.ts";
+import { megatronWriter } from "./codec/megatron-write.ts";
+import { entryOf, plainRecord } from "./codec/pickle-plain.ts";
+import type { TorchArchive } from "./codec/torch-zip.ts";
+import type { ConfigRecord } from "./codec/yaml-config.ts";
+import type { Format } from "./define.ts";
+
+const MARKER = /^mp_rank_\d+(_\d+){0,2}\/model_(optim_)?rng\.pt$/;
+/** Before version 3 the rows of fused projections had another order. */
+const CHECKPOINT_VERSION = 3;
+
+export const megatron: Format = {
+  id: "megatron",
+  title: "Megatron-LM ranks (mp_rank_*)",
+  iterations: true,
+
+  async detect(store) {
+    const paths = (await store.list()).map(({ path }) => path);
+    return foldersWith(paths, MARKER).length > 0 ? "yes" : "no";
+  },
+
+  async read(store, options = {}): Promise<Checkpoint> {
+    const paths = (await store.list()).map(({ path }) => path);
+    const folders = foldersWith(paths, MARKER);
+    if (folders.length === 0) {
+      throw new IsologitError("FORMAT_UNKNOWN", "no mp_rank_* of a Megatron checkpoint", { file: store.url });
+    }
+    const folder = await chosenFolder(store, folders, options);
+    const files = paths.filter((path) => path.startsWith(folder) && MARKER.test(path.slice(folder.length)));
+    const archives = await readArchives(store, files);
+    const config = argumentsOf(archives[0]!); // each folder found holds a file or more
+    const { ranks, stages } = ranksOf(files, config);
+    const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
+    const origin = await originIn(store);
+    return {
+      format: "megatron",
+      dialect: "megatron-ranks",
+      config,
+      tensors: modules.flatMap(({ tensors }) => tensors),
+      objects: [...new Set(modules.flatMap(({ objects }) => objects))].sort(),
+      sidecars: [],
+      shards: [],
+      recasts: [],
+      ...(origin !== undefined && { origin }),
+      store,
+    };
+  },
+
+  writes: megatronWriter,
+};
+
+/** @throws UNSUPPORTED for a version that fused otherwise */
+function argumentsOf({ file, value }: TorchArchive): ConfigRecord {
+  const version = entryOf(value, "checkpoint_version") ?? CHECKPOINT_VERSION;
+  if (version !== CHECKPOINT_VERSION) {
+    const message = `checkpoint_version is ${String(version)}; ${CHECKPOINT_VERSION} is read, since 2021`;
+    throw new IsologitError("UNSUPPORTED", message, { file });
+  }
+  return plainRecord(entryOf(value, "args"), { file });
+}

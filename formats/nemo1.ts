@@ -1,0 +1,121 @@
+/**
+ * A NeMo 1 archive: a tar with `model_config.yaml`, the tokenizer's files, and weights in any of the forms that
+ * NeMo 1 gave them. The unpacked folder is read as well. It is not written: nothing newer loads it.
+ */
+import type { Checkpoint, Sidecar } from "../src/core/checkpoint.ts";
+import { IsologitError } from "../src/core/errors.ts";
+import { readRange, readSmall, type Store } from "../src/core/io.ts";
+import { DIST_MARKER, readWeights } from "./codec/dist-weights.ts";
+import { moduleOf, readArchives } from "./codec/megatron-modules.ts";
+import { ranksOf } from "./codec/megatron-ranks.ts";
+import { tarStore } from "./codec/tar.ts";
+import { type ConfigRecord, MAX_YAML_BYTES, parseYaml } from "./codec/yaml-config.ts";
+import type { Format } from "./define.ts";
+
+const CONFIG = "model_config.yaml";
+const SINGLE = "model_weights.ckpt";
+const FOLDER = "model_weights/";
+const RANKED = /^(mp_rank_\d+|tp_rank_\d+_pp_rank_\d+)\/model_weights\.ckpt$/;
+/** before every name; twice where the model was wrapped for half precision */
+const PREFIX = /^model\.(module\.)?/;
+/** Files that the config refers to carry a number before their name, so that no two are called the same. */
+const ARTIFACT = /^[0-9a-f]{32}_(.+)$/;
+/** where POSIX and GNU headers say what they are */
+const MAGIC = { offset: 257, text: "ustar" };
+
+export const nemo1: Format = {
+  id: "nemo1",
+  title: "NeMo 1 archive (.nemo)",
+
+  async detect(store) {
+    const files = await store.list();
+    const paths = files.map(({ path }) => path);
+    if (paths.includes(CONFIG)) return weightsAmong(paths) === undefined ? "no" : "yes";
+    const [only, ...more] = files;
+    if (only === undefined || more.length > 0 || only.size < 512) return "no";
+    await using source = await store.open(only.path);
+    const magic = await readRange(source, MAGIC.offset, MAGIC.text.length);
+    return Buffer.from(magic).toString("latin1") === MAGIC.text ? "yes" : "no";
+  },
+
+  async read(store, options): Promise<Checkpoint> {
+    if (options?.iteration !== undefined) {
+      throw new IsologitError("USAGE", "a NeMo 1 archive holds one checkpoint: it has no --iteration", {
+        file: store.url,
+      });
+    }
+    const [only, ...more] = await store.list();
+    const isArchive = only !== undefined && more.length === 0;
+    const inside = isArchive ? await tarStore(store, only.path) : store;
+    const files = await inside.list();
+    const paths = files.map(({ path }) => path);
+    const weights = weightsAmong(paths);
+    if (!paths.includes(CONFIG) || weights === undefined) {
+      throw new IsologitError("FORMAT_UNKNOWN", `no ${CONFIG} with weights of NeMo 1`, { file: store.url });
+    }
+    const at = { file: CONFIG };
+    const config = interpolated(parseYaml(await readSmall(inside, CONFIG, MAX_YAML_BYTES), at));
+    return {
+      format: "nemo1",
+      config,
+      ...(await modelOf(inside, weights, config)),
+      sidecars: artifactsIn(files),
+      shards: [],
+      recasts: [],
+      store: inside,
+    };
+  },
+};
+
+type Weights = "distributed" | readonly string[];
+
+/** Files of ranks, one for a model that was not cut; undefined where there are no weights. */
+function weightsAmong(paths: readonly string[]): Weights | undefined {
+  if (paths.includes(SINGLE)) return [SINGLE];
+  if (paths.some((path) => path.startsWith(FOLDER) && DIST_MARKER.test(path.slice(FOLDER.length)))) {
+    return "distributed";
+  }
+  const ranked = paths.filter((path) => RANKED.test(path));
+  return ranked.length > 0 ? ranked : undefined;
+}
+
+async function modelOf(
+  store: Store,
+  weights: Weights,
+  config: ConfigRecord,
+): Promise<Pick<Checkpoint, "dialect" | "tensors" | "objects">> {
+  if (weights === "distributed") {
+    const { tensors, objects } = await readWeights(store, FOLDER);
+    return { dialect: "megatron", tensors, objects };
+  }
+  const archives = await readArchives(store, weights);
+  const { ranks } = ranksOf(weights, config);
+  const modules = archives.map((archive, i) => moduleOf(archive, archive.value, ranks[i]!, PREFIX));
+  return {
+    dialect: "megatron-ranks",
+    tensors: modules.flatMap(({ tensors }) => tensors),
+    objects: [...new Set(modules.flatMap(({ objects }) => objects))].sort(),
+  };
+}
+
+/** Side files under the names they had before NeMo packed them; where two had the same, the second keeps its number. */
+function artifactsIn(files: readonly { readonly path: string; readonly size: number }[]): Sidecar[] {
+  const taken = new Set<string>();
+  return files.flatMap(({ path, size }) => {
+    const name = ARTIFACT.exec(path)?.[1];
+    if (name === undefined) return [];
+    const own = taken.has(name) ? path : name;
+    taken.add(own);
+    return [{ path: own, span: { file: path, offset: 0, size } }];
+  });
+}
+
+/** `${.name}` stands for the value beside it: OmegaConf's way to say a thing once. */
+function interpolated(config: ConfigRecord): ConfigRecord {
+  return Object.fromEntries(
+    Object.entries(config).map(([key, value]) => {
+      const name = typeof value === "string" ? /^\$\{\.?(\w+)\}$/.exec(value)?.[1] : undefined;
+      return [key, name !== undefined && Object.hasOwn(config, name) ? config[name] : value];
+    }),
+  );
+}

@@ -1,0 +1,32 @@
+/** `download`: files of a Hub repository into the cache, or a folder. Arguments and flags as Python's `hf`. */
+import type { DownloadReport } from "../../index.ts";
+import { type Command, REPOSITORY } from "../command.ts";
+import { WATCHED } from "../options.ts";
+import { bytes, counted, facts, rate, seconds, type View, visible } from "../render.ts";
+import { given } from "../request.ts";
+
+export const download: Command = {
+  name: "download",
+  summary: "fetch files of a Hub repository, whole and checked; run again, it continues",
+  places: [REPOSITORY, { name: "FILES", about: "paths in it; left out: all", optional: true, several: true }],
+  flags: ["include", "exclude", "revision", "localDir", "token", ...WATCHED],
+  examples: [
+    "download nvidia/Nemotron-H-8B-Base-8K",
+    "download nvidia/Nemotron-H-8B-Base-8K config.json tokenizer.json",
+    'download nvidia/Nemotron-H-8B-Base-8K --include "*.safetensors" --local-dir ./8b',
+  ],
+  async run({ REPO }, { include, exclude, revision, localDir, token }, { library, watch, signal }, files) {
+    const options = { files, watch, signal, ...given({ include, exclude, revision, localDir, token }) };
+    const report = await library.download(REPO!, options);
+    return { report, exit: 0, text: (view) => downloadText(report, view) };
+  },
+};
+
+const downloadText = (report: DownloadReport, view: View): string[] =>
+  facts(view, [
+    ["path", visible(report.path)],
+    ["commit", `${report.commit}, ${visible(report.revision)} of ${visible(report.repo)}`],
+    ["files", `${counted(report.files.length, "file")}, ${bytes(report.bytes)}`],
+    ["fetched", `${bytes(report.fetched)}, the rest was there`],
+    ["time", `${seconds(report.seconds)}, ${rate(report.fetched, report.seconds)}`],
+  ]);

@@ -1,0 +1,60 @@
+/** `upload`: a file or a folder into a Hub repository, with a card that says what it is. */
+import type { UploadReport } from "../../index.ts";
+import { type Command, REPOSITORY } from "../command.ts";
+import { WATCHED } from "../options.ts";
+import { bytes, counted, facts, rate, seconds, type View, visible } from "../render.ts";
+import { given } from "../request.ts";
+
+export const upload: Command = {
+  name: "upload",
+  summary: "publish a file or a folder, and write what was proved of it into its model card",
+  places: [
+    REPOSITORY,
+    {
+      name: "PATH",
+      about: "file or folder to upload (default: the one named like the repository)",
+      optional: true,
+    },
+    {
+      name: "PATH_IN_REPO",
+      about: "where to put it (default: the root, or the file's name)",
+      optional: true,
+    },
+  ],
+  flags: [
+    "include",
+    "exclude",
+    "revision",
+    "private",
+    "createPr",
+    "commitMessage",
+    "baseModel",
+    "token",
+    ...WATCHED,
+  ],
+  examples: [
+    "upload me/nemotron-h-8b-fp8 ./nemotron-h-8b-fp8 --base-model nvidia/Nemotron-H-8B-Base-8K",
+    "upload me/nemotron-h-8b model.isologit --private",
+    "upload me/nemotron-h-8b ./8b --exclude *.log --create-pr",
+  ],
+  async run({ REPO, PATH, PATH_IN_REPO }, flags, { library, watch, signal }) {
+    const { include, exclude, revision, createPr, commitMessage, baseModel, token } = flags;
+    const path = PATH ?? REPO!.split("/").at(-1)!;
+    const report = await library.upload(REPO!, path, {
+      watch,
+      signal,
+      ...given({ include, exclude, revision, createPr, commitMessage, baseModel, token }),
+      ...given({ private: flags.private, pathInRepo: PATH_IN_REPO }),
+    });
+    return { report, exit: 0, text: (view) => uploadText(report, view) };
+  },
+};
+
+const uploadText = (report: UploadReport, view: View): string[] =>
+  facts(view, [
+    ["published", visible(report.pullRequest ?? report.url)],
+    ["files", `${counted(report.files.length, "file")}, ${bytes(report.bytes)}`],
+    ["sent", `${bytes(report.sent)} in ${counted(report.commits.length, "commit")}, the rest was there`],
+    ["card", report.card ? "README.md says what was converted and proved" : "none: it is no checkpoint"],
+    ["time", `${seconds(report.seconds)}, ${rate(report.sent, report.seconds)}`],
+  ]);

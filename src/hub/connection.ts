@@ -1,0 +1,120 @@
+/**
+ * Requests to the Hub. What the library asks goes through a `fetch` of ours, which adds what it lacks: proxies,
+ * pauses and further tries, a word for each refusal, and care for the token.
+ */
+import type { downloadFile as libraryDownload } from "@huggingface/hub";
+import { type Dispatcher, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
+import { IsologitError, type Place } from "../core/errors.ts";
+import { type Headers, isPassing, network, passing } from "../io/http.ts";
+import { Passing, patiently, retryAfter, stopped } from "../io/retry.ts";
+import { type Asked, asOurs, refusal } from "./faults.ts";
+import type { Environment, HubSettings } from "./settings.ts";
+
+export type Fetch = NonNullable<Parameters<typeof libraryDownload>[0]["fetch"]>;
+
+export interface Connection {
+  readonly settings: HubSettings;
+  readonly dispatcher: Dispatcher;
+  /** what the library needs to know, to be spread into its parameters */
+  readonly access: { readonly hubUrl: string; readonly accessToken?: string };
+  /** for requests about one repository; `signal` ends them */
+  fetchFor(about: About, signal?: AbortSignal): Fetch;
+}
+
+export interface About {
+  readonly repo: string;
+  readonly revision?: string;
+  readonly at?: Place;
+}
+
+const SILENCE_MS = 30_000;
+
+/** @param env names the proxies: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, in capitals or not */
+export function connect(settings: HubSettings, env: Environment = process.env): Connection {
+  const dispatcher = new EnvHttpProxyAgent({
+    httpProxy: env.http_proxy ?? env.HTTP_PROXY ?? "",
+    httpsProxy: env.https_proxy ?? env.HTTPS_PROXY ?? "",
+    noProxy: env.no_proxy ?? env.NO_PROXY ?? "",
+    headersTimeout: SILENCE_MS,
+    bodyTimeout: SILENCE_MS,
+    connect: { timeout: SILENCE_MS },
+  });
+  const { endpoint, token } = settings;
+  return {
+    settings,
+    dispatcher,
+    access: { hubUrl: endpoint, ...(token !== undefined && { accessToken: token }) },
+    fetchFor: (about, signal) => hubFetch(settings, dispatcher, askedOf(settings, about), signal),
+  };
+}
+
+export function askedOf(settings: HubSettings, { repo, revision, at }: About): Asked {
+  const { endpoint, token } = settings;
+  return {
+    repo,
+    endpoint,
+    token,
+    at: at ?? { file: `hf://${repo}` },
+    ...(revision !== undefined && { revision }),
+  };
+}
+
+/** Runs a call of the library; what it throws becomes one of ours. */
+export async function ask<T>(connection: Connection, about: About, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw asOurs(error, askedOf(connection.settings, about));
+  }
+}
+
+/** Sent twice, a commit would be made twice; whether one arrived is found out by looking. */
+const mayRepeat = (method: string, path: string): boolean =>
+  method !== "POST" || !/\/commit\/[^/]+$/.test(path);
+
+function hubFetch(settings: HubSettings, dispatcher: Dispatcher, asked: Asked, signal?: AbortSignal): Fetch {
+  const { patience } = settings;
+  async function fetchOnce(input: string | URL, init: RequestInit, again: boolean): Promise<Response> {
+    const url = new URL(input);
+    const headers = guarded(settings, url, init.headers);
+    const ends = [signal, init.signal].filter((one) => one !== undefined && one !== null);
+    try {
+      // Ours is undici's own fetch; its types differ from the platform's in names alone.
+      const answer = (await undiciFetch(url, {
+        ...(init as object),
+        headers,
+        dispatcher,
+        ...(ends.length > 0 && { signal: AbortSignal.any(ends) }),
+      })) as unknown as Response;
+      if (answer.ok || answer.status === 409) return answer;
+      const said: Headers = Object.fromEntries(answer.headers);
+      await answer.body?.cancel().catch(() => {});
+      if (!isPassing(answer.status)) throw refusal(asked, answer.status, said);
+      const failure = network(`the Hub answers ${answer.status}`, asked.at);
+      throw again ? new Passing(failure, retryAfter(answer.headers.get("retry-after"))) : failure;
+    } catch (error) {
+      if (signal?.aborted) throw stopped(signal);
+      const known = passing(error, asked.at);
+      throw known instanceof Passing && !again ? known.failure : known;
+    }
+  }
+  return async (input, init = {}) => {
+    // The library asks with strings and addresses, never with a Request.
+    const target = input as string | URL;
+    if (settings.offline) throw offline(asked.at);
+    const again = mayRepeat(init.method ?? "GET", new URL(target).pathname);
+    return await patiently(() => fetchOnce(target, init, again), patience, signal);
+  };
+}
+
+/** A listing may name any address as its next page; the token goes to the Hub alone. */
+function guarded(settings: HubSettings, url: URL, given: RequestInit["headers"]): Record<string, string> {
+  const headers = new globalThis.Headers(given);
+  const own = url.origin === new URL(settings.endpoint).origin;
+  if (!own && headers.get("authorization") === `Bearer ${settings.token}`) headers.delete("authorization");
+  return Object.fromEntries(headers);
+}
+
+export function offline(at: Place): IsologitError {
+  return new IsologitError("OFFLINE", "HF_HUB_OFFLINE is set, and this is not in the cache", at);
+}

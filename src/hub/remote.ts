@@ -1,0 +1,56 @@
+/** A file of a commit as something to read by ranges: over HTTP, or by way of Xet where HTTP is not offered. */
+import { downloadFile, fileDownloadInfo } from "@huggingface/hub";
+import { IsologitError } from "../core/errors.ts";
+import { httpRemote, passing, type Remote } from "../io/http.ts";
+import { stopped } from "../io/retry.ts";
+import { askedOf, type Connection } from "./connection.ts";
+import { refusal } from "./faults.ts";
+import type { HubFile } from "./listing.ts";
+
+export function remoteFile(connection: Connection, repo: string, commit: string, file: HubFile): Remote {
+  const { settings, dispatcher } = connection;
+  if (file.xet !== undefined && file.size > settings.xetAboveBytes) {
+    return xetRemote(connection, repo, commit, file);
+  }
+  const { endpoint, token } = settings;
+  const path = file.path.split("/").map(encodeURIComponent).join("/");
+  const at = { file: file.path };
+  const asked = askedOf(settings, { repo, revision: commit, at });
+  return httpRemote({
+    url: `${endpoint}/${repo}/resolve/${commit}/${path}`,
+    size: file.size,
+    etag: file.etag,
+    at,
+    dispatcher,
+    headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+    refusal: (status, headers) => refusal(asked, status, headers),
+  });
+}
+
+/** The library's own reader: it asks where a file's chunks lie, fetches and unpacks them. */
+function xetRemote(connection: Connection, repo: string, commit: string, file: HubFile): Remote {
+  const at = { file: file.path };
+  const about = { repo, revision: commit, at };
+  return {
+    at,
+    size: file.size,
+    async *stream(start, end, signal) {
+      if (start >= end) return;
+      const fetch = connection.fetchFor(about, signal);
+      const where = { ...connection.access, repo, path: file.path, revision: commit, fetch };
+      try {
+        const downloadInfo = await fileDownloadInfo(where);
+        if (downloadInfo?.xet === undefined || downloadInfo.size !== file.size) {
+          const message = "the Hub no longer offers this file by Xet, at this size";
+          throw new IsologitError("FILE_CHANGED", message, at, { next: "run the same command again" });
+        }
+        const blob = await downloadFile({ ...where, downloadInfo });
+        // Node's streams are async iterables; the platform's type does not say so.
+        yield* blob!.slice(start, end).stream() as unknown as AsyncIterable<Uint8Array>;
+      } catch (error) {
+        if (signal?.aborted) throw stopped(signal);
+        throw passing(error, at);
+      }
+    },
+  };
+}

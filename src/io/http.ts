@@ -1,0 +1,237 @@
+/**
+ * A file behind a URL, read by ranges. Every answer is held against what is known of the file: a server that sends
+ * another range, another size or another version is caught before a byte of it is used. A body that breaks off is
+ * taken up again where it stopped.
+ */
+import type { Readable } from "node:stream";
+import { type Dispatcher, request } from "undici";
+import { IsologitError, type Place } from "../core/errors.ts";
+import type { ByteSource } from "../core/io.ts";
+import { attempts, Passing, type Patience, retryAfter, stopped } from "./retry.ts";
+
+/** Redirects of one request. The Hub needs two: a renamed repository, and its storage. */
+const MAX_HOPS = 5;
+const SILENCE_MS = 30_000;
+
+/** A file whose bytes come from elsewhere, as they arrive. */
+export interface Remote {
+  readonly at: Place;
+  /** bytes */
+  readonly size: number;
+  /**
+   * Bytes from `start` up to `end`, in order, not one more. May break off.
+   *
+   * @throws Passing where another try may heal it; IsologitError where not
+   */
+  stream(start: number, end: number, signal?: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+export interface HttpFile {
+  readonly url: string;
+  readonly size: number;
+  /** the version of the file, as the first server names it; no quotes */
+  readonly etag: string;
+  readonly at: Place;
+  readonly dispatcher: Dispatcher;
+  /** sent to the origin of `url` alone: a token is nobody else's business */
+  readonly headers: Readonly<Record<string, string>>;
+  /** What a refusal means there. */
+  readonly refusal: (status: number, headers: Headers) => IsologitError;
+}
+
+export type Headers = Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** A signed address is used again until it expires: the first server is then spared a request a range. */
+export function httpRemote(file: HttpFile): Remote {
+  let location: string | undefined;
+  return {
+    at: file.at,
+    size: file.size,
+    async *stream(start, end, signal) {
+      if (start >= end) return;
+      try {
+        const answer = await get(file, location ?? file.url, start, end, signal);
+        location = answer.location;
+        yield* bodyOf(answer.body, file.at, start, end);
+      } catch (error) {
+        location = undefined;
+        if (signal?.aborted) throw stopped(signal);
+        throw passing(error, file.at);
+      }
+    },
+  };
+}
+
+async function get(file: HttpFile, from: string, start: number, end: number, signal?: AbortSignal) {
+  let url = from;
+  for (let hop = 0; hop <= MAX_HOPS; hop++) {
+    const own = new URL(url).origin === new URL(file.url).origin;
+    const answer = await request(url, {
+      dispatcher: file.dispatcher,
+      headers: {
+        ...(own && file.headers),
+        range: `bytes=${start}-${end - 1}`,
+        "accept-encoding": "identity",
+      },
+      headersTimeout: SILENCE_MS,
+      bodyTimeout: SILENCE_MS,
+      signal: signal ?? null,
+    });
+    const { statusCode: status, headers, body } = answer;
+    const version = headers["x-linked-etag"] ?? (url === file.url ? headers.etag : undefined);
+    const fault = versionFault(file, one(version), one(headers["x-linked-size"]));
+    if (fault === undefined && status >= 300 && status < 400 && headers.location !== undefined) {
+      body.on("error", () => {});
+      body.destroy();
+      url = new URL(one(headers.location)!, url).href;
+      continue;
+    }
+    const refused = fault ?? rangeFault(file, status, headers, start, end) ?? undefined;
+    if (refused === undefined) return { body, location: url === file.url ? undefined : url };
+    body.on("error", () => {});
+    body.destroy();
+    // A signed address that has expired refuses too: the first server gives a new one.
+    throw status === 403 && !own ? new Passing(network("the storage's address expired", file.at)) : refused;
+  }
+  throw network(`more than ${MAX_HOPS} redirects`, file.at);
+}
+
+const one = (value: string | readonly string[] | undefined): string | undefined =>
+  typeof value === "string" ? value : value?.[0];
+
+/** `"abc"`, `W/"abc"` or `abc`: abc. */
+export const plainEtag = (etag: string): string => etag.replace(/^W\//, "").replaceAll('"', "");
+
+function versionFault(file: HttpFile, etag?: string, size?: string): IsologitError | undefined {
+  if (etag !== undefined && plainEtag(etag) !== file.etag) {
+    const message = `the server has version ${plainEtag(etag)} now, expected ${file.etag}`;
+    return new IsologitError("FILE_CHANGED", message, file.at, { next: "run the same command again" });
+  }
+  return size === undefined || Number(size) === file.size ? undefined : otherSize(file, size);
+}
+
+function otherSize(file: HttpFile, size: string): IsologitError {
+  const message = `the server has ${size} bytes now, expected ${file.size}`;
+  return new IsologitError("FILE_CHANGED", message, file.at, { next: "run the same command again" });
+}
+
+function rangeFault(file: HttpFile, status: number, headers: Headers, start: number, end: number) {
+  if (status === 206) {
+    const given = one(headers["content-range"]) ?? "";
+    const [, from, to, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(given) ?? [];
+    if (total !== undefined && total !== "*" && Number(total) !== file.size) return otherSize(file, total);
+    if (Number(from) === start && Number(to) === end - 1) return undefined;
+    return new Passing(network(`asked for bytes ${start}-${end - 1}, was given "${given}"`, file.at));
+  }
+  if (status === 200 && start === 0 && end === file.size) {
+    const length = one(headers["content-length"]);
+    return length === undefined || Number(length) === file.size ? undefined : otherSize(file, length);
+  }
+  if (status === 416) return otherSize(file, "fewer");
+  if (status === 200) return network("the server does not serve ranges", file.at);
+  return statusFault(status, headers, file);
+}
+
+function statusFault(status: number, headers: Headers, file: HttpFile): IsologitError | Passing {
+  if (!isPassing(status)) return file.refusal(status, headers);
+  return new Passing(
+    network(`the server answers ${status}`, file.at),
+    retryAfter(one(headers["retry-after"])),
+  );
+}
+
+/** Timeouts, too many requests, and a server in trouble. */
+export const isPassing = (status: number): boolean =>
+  status === 408 || status === 425 || status === 429 || status >= 500;
+
+async function* bodyOf(body: Readable, at: Place, start: number, end: number): AsyncIterable<Uint8Array> {
+  let position = start;
+  try {
+    for await (const chunk of body) {
+      const bytes: Uint8Array = chunk;
+      if (position + bytes.byteLength > end) {
+        throw network(`more bytes came than the ${end - start} asked for`, { ...at, offset: end });
+      }
+      position += bytes.byteLength;
+      yield bytes;
+    }
+  } finally {
+    body.on("error", () => {}); // what it says after we have left is nobody's business
+    body.destroy();
+  }
+  if (position < end) {
+    throw new Passing(network(`${end - position} bytes are missing at the end`, { ...at, offset: position }));
+  }
+}
+
+export const network = (message: string, at: Place, cause?: unknown): IsologitError =>
+  new IsologitError("NETWORK", message, at, cause === undefined ? {} : { cause });
+
+/** A failure of the connection may heal; ours and the server's word do not. */
+export function passing(error: unknown, at: Place): unknown {
+  if (error instanceof IsologitError || error instanceof Passing) return error;
+  const reason = reasonOf(error);
+  if (reason === undefined) return error;
+  // A name that nobody knows is a typing error, or a machine with no network at all.
+  return /ENOTFOUND/.test(reason) ? network(reason, at, error) : new Passing(network(reason, at, error));
+}
+
+/** What the system or undici says of a connection; undefined for what is no failure of a connection. */
+function reasonOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ("code" in error && typeof error.code === "string" && /^(E[A-Z]|UND_ERR)/.test(error.code)) {
+    return `${error.message || "the connection failed"} (${error.code})`;
+  }
+  return (
+    reasonOf(error.cause) ??
+    (error instanceof TypeError && /fetch failed|terminated/.test(error.message) ? error.message : undefined)
+  );
+}
+
+/**
+ * All bytes from `start` to `end`, through every break that heals.
+ *
+ * @param broken told what went wrong, each time before it is tried again
+ */
+export async function* steadily(
+  remote: Remote,
+  start: number,
+  end: number,
+  options: { patience: Patience; signal?: AbortSignal | undefined; broken?: (error: unknown) => void },
+): AsyncIterable<Uint8Array> {
+  const { patience, signal, broken } = options;
+  const tries = attempts(patience, signal);
+  for (let position = start; position < end; ) {
+    try {
+      for await (const bytes of remote.stream(position, end, signal)) {
+        position += bytes.byteLength;
+        tries.gained();
+        yield bytes;
+      }
+    } catch (error) {
+      broken?.(error);
+      await tries.failed(error);
+    }
+  }
+}
+
+/** A remote file as a source: one request a read. */
+export function remoteSource(url: string, remote: Remote, patience: Patience): ByteSource {
+  return {
+    url,
+    size: remote.size,
+    async readInto(target, offset, signal) {
+      const end = offset + target.byteLength;
+      if (end > remote.size) {
+        const message = `the file has ${remote.size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+        throw new IsologitError("TRUNCATED", message, { ...remote.at, offset: remote.size });
+      }
+      let filled = 0;
+      for await (const bytes of steadily(remote, offset, end, { patience, signal })) {
+        target.set(bytes, filled);
+        filled += bytes.byteLength;
+      }
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}

@@ -1,0 +1,87 @@
+/** Trying again: what may heal by itself is tried a few times, each time after a longer pause. */
+import { setTimeout as pause } from "node:timers/promises";
+import { IsologitError } from "../core/errors.ts";
+
+export interface Patience {
+  /** failures in a row, with nothing gained between them, that are the end */
+  readonly failures: number;
+  /** pause after the first failure; it doubles with each further one */
+  readonly firstMs: number;
+  /** longest pause, also where the server asks for more */
+  readonly longestMs: number;
+}
+
+/** Some 30 seconds of silence are survived; a server that asks for a minute is given it. */
+export const PATIENCE: Patience = { failures: 7, firstMs: 500, longestMs: 60_000 };
+
+/** A failure that may heal by itself, and what it is to be called when it does not. */
+export class Passing extends Error {
+  readonly failure: IsologitError;
+  /** what the server asked for */
+  readonly waitMs: number | undefined;
+
+  constructor(failure: IsologitError, waitMs?: number) {
+    super(failure.message, { cause: failure });
+    this.name = "Passing";
+    this.failure = failure;
+    this.waitMs = waitMs;
+  }
+}
+
+export interface Attempts {
+  /** Something was gained: failures are counted anew. */
+  gained(): void;
+  /** Waits until it makes sense to try again. @throws what does not heal, or has failed too often; INTERRUPTED */
+  failed(error: unknown): Promise<void>;
+}
+
+export function attempts(patience: Patience, signal?: AbortSignal): Attempts {
+  let failures = 0;
+  return {
+    gained() {
+      failures = 0;
+    },
+    async failed(error) {
+      if (signal?.aborted) throw stopped(signal);
+      if (!(error instanceof Passing)) throw error;
+      if (++failures >= patience.failures) throw error.failure;
+      const doubled = patience.firstMs * 2 ** (failures - 1);
+      // Half of it by chance, so that many who failed together do not come back together.
+      const own = doubled * (0.5 + Math.random() / 2);
+      const waitMs = Math.min(Math.max(own, error.waitMs ?? 0), patience.longestMs);
+      await pause(waitMs, undefined, signal === undefined ? {} : { signal }).catch(() => {
+        throw stopped(signal!);
+      });
+    },
+  };
+}
+
+/** Runs `work` until it succeeds, or fails for good. */
+export async function patiently<T>(
+  work: () => Promise<T>,
+  patience: Patience,
+  signal?: AbortSignal,
+): Promise<T> {
+  const tries = attempts(patience, signal);
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      await tries.failed(error);
+    }
+  }
+}
+
+export function stopped(signal: AbortSignal): IsologitError {
+  return signal.reason instanceof IsologitError
+    ? signal.reason
+    : new IsologitError("INTERRUPTED", "stopped on request", {}, { cause: signal.reason });
+}
+
+/** `Retry-After`: seconds, or a date. @returns milliseconds from now; undefined where there is none */
+export function retryAfter(value: string | null | undefined, nowMs = Date.now()): number | undefined {
+  if (value === null || value === undefined || value.trim() === "") return undefined;
+  if (/^\d+$/.test(value.trim())) return Number(value) * 1000;
+  const at = Date.parse(value);
+  return Number.isNaN(at) ? undefined : Math.max(0, at - nowMs);
+}

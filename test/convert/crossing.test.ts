@@ -1,0 +1,207 @@
+/** From one dialect to another: scales, shards, replicas, side files, and what a source does not say. */
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { hf } from "../../formats/hf.ts";
+import { megatron } from "../../formats/megatron.ts";
+import type { ConvertOptions } from "../../src/api.ts";
+import { convert, plan } from "../../src/convert/convert.ts";
+import { planConversion } from "../../src/convert/plan.ts";
+import { runPlan } from "../../src/convert/run.ts";
+import { bytesOf } from "../../src/core/dtype.ts";
+import { families } from "../../src/families/index.ts";
+import { fileStore } from "../../src/io/file.ts";
+import { Staging } from "../../src/io/staged.ts";
+import { Pool, poolSize } from "../../src/lanes/pool.ts";
+import { codeOf } from "../errors.ts";
+import { watchedStore } from "../formats/content.ts";
+import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
+import { smallModel } from "../small.ts";
+
+const work = workFolder();
+let counter = 0;
+const fresh = () => join(work, String(counter++));
+const quiet = { verify: "off", threads: 1 } as const;
+
+async function warned(work: (options: Pick<ConvertOptions, "watch">) => Promise<unknown>): Promise<string[]> {
+  const warnings: string[] = [];
+  await work({ watch: (event) => event.type === "warning" && warnings.push(event.message) });
+  return warnings;
+}
+
+/** A byte of a file, changed. */
+function damage(file: string, offset: number): void {
+  const bytes = readFileSync(file);
+  bytes[offset] = bytes[offset]! ^ 1;
+  writeFileSync(file, bytes);
+}
+
+describe("FP8 on its way to software that stores none", async () => {
+  const source = await smallModel(fresh(), "ME*-", { n_groups: 2, moe_shared_expert_intermediate_size: 56 });
+  const coded = fresh();
+  await convert(source, coded, { ...quiet, to: "hf", dtype: "fp8-e4m3", recipe: "all-linear" });
+  const decoded = fresh();
+  await convert(coded, decoded, { ...quiet, to: "hf", dtype: "bf16" });
+
+  it("is refused, unless it is to be decoded", async () => {
+    for (const to of ["nemo2", "bridge", "megatron"]) {
+      expect(await codeOf(() => convert(coded, fresh(), { ...quiet, to }))).toBe("PLAN_IMPOSSIBLE");
+      expect(await codeOf(() => convert(source, fresh(), { ...quiet, to, dtype: "fp8-e4m3" }))).toBe(
+        "PLAN_IMPOSSIBLE",
+      );
+    }
+  });
+
+  it.each([
+    ["nemo2", {}],
+    ["megatron", { tp: 2 }],
+  ] as const)("is decoded for %s by the scale of each weight that is joined", async (to, ranks) => {
+    const [there, back] = [fresh(), fresh()];
+    const report = await convert(coded, there, { to, ...ranks, dtype: "bf16", verify: "bytes" });
+    expect([report.exact, report.verification?.verdict]).toEqual([false, "within"]);
+    await convert(there, back, { ...quiet, to: "hf" });
+    const file = "model.safetensors";
+    expect(await arraysOf(join(back, file))).toEqual(await arraysOf(join(decoded, file)));
+    expect(readFileSync(join(back, "config.json"), "utf8")).not.toMatch(/quantization/);
+  });
+});
+
+describe("shards", async () => {
+  const source = await smallModel(fresh(), "M*-E", {
+    n_routed_experts: 4,
+    moe_shared_expert_intermediate_size: 64,
+  });
+
+  it("of columns are written in one pass over the source, with casts and without", async () => {
+    for (const dtype of ["keep", "f32"] as const) {
+      const { store, payloadBytes } = watchedStore(await fileStore(source));
+      const checkpoint = await hf.read(store);
+      const [writer, destination] = [megatron.writes!, fresh()];
+      const options = { tp: 2, dtype, threads: 1 };
+      const planned = await planConversion({
+        source: checkpoint,
+        writer,
+        families,
+        options,
+        version: "test",
+      });
+      const target = { destination, container: writer.container, overwrite: false, resume: false };
+      await using staging = await Staging.open({ ...target, planId: planned.id, totalBytes: 0 });
+      await using pool = new Pool(poolSize(2 ** 26, 1));
+      const running = { plan: planned, writer, staging, pool, allowOverflow: false, signal: undefined };
+      await runPlan({ ...running, watch: () => {} });
+      const columns = checkpoint.tensors.filter(({ name }) => /(out|o|down)_proj\.weight$/.test(name));
+      expect(columns.length).toBeGreaterThan(6);
+      for (const tensor of columns) {
+        expect(payloadBytes([tensor]), tensor.name).toBe(bytesOf(tensor.dtype, tensor.shape));
+      }
+    }
+  });
+
+  it("that are replicas must be the same bytes", async () => {
+    const there = fresh();
+    await convert(source, there, { ...quiet, to: "megatron", tp: 2 });
+    const { tensors } = await megatron.read(await fileStore(there));
+    const norm = tensors.find(({ name, rank }) => name === "decoder.final_norm.weight" && rank?.tp === 1)!;
+    damage(join(there, norm.pieces[0]!.file), norm.pieces[0]!.offset + 6);
+    const error = await convert(there, fresh(), { ...quiet, to: "hf" }).catch((e) => e);
+    expect(error).toMatchObject({
+      code: "REPLICA_DIFFERS",
+      at: { tensor: "decoder.final_norm.weight@1.0.0", index: 3 },
+    });
+  });
+
+  it.each([
+    ["three ranks share no two groups", { tp: 3 }],
+    ["more stages than layers", { pp: 5 }],
+  ])("%s", async (_, ranks) => {
+    expect(await codeOf(() => plan(source, fresh(), { to: "megatron", ...ranks }))).toBe("PLAN_IMPOSSIBLE");
+  });
+
+  it.each([
+    ["hf", { tp: 2 }],
+    ["packed", { pp: 2 }],
+    ["nemo2", { pp: 2 }],
+    ["bridge", { pp: 1 }],
+  ])("%s has no such ranks", async (to, ranks) => {
+    expect(await codeOf(() => plan(source, fresh(), { to, ...ranks }))).toBe("USAGE");
+  });
+});
+
+describe("isologit.origin", async () => {
+  const source = golden("tiny");
+  const there = fresh();
+  const { destination } = await convert(source, there, { to: "nemo2", verify: "bytes" });
+  const kept = join(there, "isologit.origin");
+
+  it("knows the model that it belongs to", () => {
+    expect(readFileSync(join(kept, "root"), "utf8")).toBe(`${destination.root}\n`);
+    expect(readFileSync(join(kept, "config.json"))).toEqual(readFileSync(join(source, "config.json")));
+  });
+
+  it("beside other weights is not restored", async () => {
+    const [changed, back] = [fresh(), fresh()];
+    cpSync(there, changed, { recursive: true });
+    writeFileSync(join(changed, "isologit.origin/root"), `${"1".repeat(64)}\n`);
+    const warnings = await warned((watch) => convert(changed, back, { ...watch, to: "hf", verify: "bytes" }));
+    expect(warnings).toEqual([expect.stringMatching(/belongs to other weights/)]);
+    expect(readFileSync(join(back, "config.json"))).not.toEqual(readFileSync(join(source, "config.json")));
+    expect(existsSync(join(back, "generation_config.json"))).toBe(false);
+  });
+
+  it("of another config is not restored", async () => {
+    const [changed, back] = [fresh(), fresh()];
+    cpSync(there, changed, { recursive: true });
+    const file = join(changed, "isologit.origin/config.json");
+    writeFileSync(file, readFileSync(file, "utf8").replaceAll("1e-05", "1e-06"));
+    const warnings = await warned((watch) => convert(changed, back, { ...quiet, ...watch, to: "hf" }));
+    expect(warnings).toEqual([expect.stringMatching(/belongs to another model/)]);
+    expect(JSON.parse(readFileSync(join(back, "config.json"), "utf8")).layer_norm_epsilon).toBe(1e-5);
+  });
+
+  it("travels on through formats that cannot say it either", async () => {
+    const [bridge, ranks, back] = [fresh(), fresh(), fresh()];
+    await convert(there, bridge, { ...quiet, to: "bridge" });
+    await convert(bridge, ranks, { ...quiet, to: "megatron", tp: 2 });
+    await convert(ranks, back, { ...quiet, to: "hf" });
+    expect(filesOf(back)).toEqual(filesOf(source));
+  });
+
+  it("lost, a model still comes home, with a config of its own", async () => {
+    const [bare, back, again] = [fresh(), fresh(), fresh()];
+    cpSync(there, bare, { recursive: true });
+    rmSync(join(bare, "isologit.origin"), { recursive: true });
+    const report = await convert(bare, back, { to: "hf", verify: "bytes" });
+    expect(report.source.root).toBe(destination.root);
+    const straight = await convert(source, again, { to: "hf", verify: "bytes" });
+    expect(straight.source.root).toBe(destination.root);
+  });
+});
+
+describe("what a source does not say", async () => {
+  const source = await smallModel(fresh(), "M*-", { vocab_size: 100 });
+  writeFileSync(join(source, "chat_template.jinja"), "{{ messages }}");
+  const padded = fresh();
+  await convert(source, padded, { ...quiet, to: "megatron" });
+  rmSync(join(padded, "isologit.origin"), { recursive: true });
+
+  it("a like model does, side files included", async () => {
+    const back = fresh();
+    await convert(padded, back, { ...quiet, to: "hf", like: source });
+    const names = (folder: string) => readdirSync(folder).sort();
+    expect(names(back)).toEqual(names(source));
+    expect(readFileSync(join(back, "config.json"))).toEqual(readFileSync(join(source, "config.json")));
+  });
+
+  it("its own config is not overruled", async () => {
+    expect(await codeOf(() => plan(padded, fresh(), { to: "hf", vocabSize: 99 }))).toBe("USAGE");
+    const { padding } = await plan(padded, fresh(), { to: "hf", vocabSize: 100 });
+    expect(padding).toEqual({ cut: 28, added: 0 });
+    expect((await plan(source, fresh(), { to: "nemo2", tp: 2 })).padding).toEqual({ cut: 0, added: 156 });
+  });
+
+  it("a folder without iterations has none to choose", async () => {
+    expect(await codeOf(() => plan(source, fresh(), { to: "packed", iteration: 3 }))).toBe("USAGE");
+    expect(await codeOf(() => plan(padded, fresh(), { to: "hf", iteration: 3 }))).toBe("NOT_FOUND");
+  });
+});

@@ -1,0 +1,62 @@
+/** A tensor in pieces, whatever their cut, is read in bands of any size as if it were one run of bytes. */
+import { describe, expect, it } from "vitest";
+import type { Piece, Tensor } from "../../src/core/checkpoint.ts";
+import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
+import { extentsOf, Sources } from "../../src/core/read.ts";
+import { memoryStore } from "../../src/io/memory.ts";
+import { randomFrom } from "../random.ts";
+
+/** Elements 0, 1, 2 … of a shape, cut along every axis at random places; some pieces are stored by columns. */
+function cutAtRandom(shape: Shape, random: (n: number) => number) {
+  const cuts = shape.map((size) => {
+    const places = new Set([0, size]);
+    for (let i = random(3); i > 0; i--) places.add(random(size));
+    return [...places].sort((a, b) => a - b);
+  });
+  const strides = stridesOf(shape);
+  const files = new Map<string, Uint8Array>();
+  const pieces: Piece[] = [];
+  const build = (origin: Shape, size: Shape): void => {
+    const axis = origin.length;
+    if (axis < shape.length) {
+      for (const [i, from] of cuts[axis]!.slice(0, -1).entries())
+        build([...origin, from], [...size, cuts[axis]![i + 1]! - from]);
+      return;
+    }
+    const own = random(3) === 0 ? stridesOf([...size].reverse()).toReversed() : undefined;
+    const values = new Uint16Array(countOf(size));
+    for (let i = 0; i < values.length; i++) {
+      const index = stridesOf(size).map((stride, j) => Math.floor(i / stride) % size[j]!);
+      const at = (by: Shape) => index.reduce((sum, n, j) => sum + n * by[j]!, 0);
+      values[at(own ?? stridesOf(size))] =
+        at(strides) + origin.reduce((sum, n, j) => sum + n * strides[j]!, 0);
+    }
+    const offset = random(5);
+    const file = `piece-${pieces.length}`;
+    files.set(file, Buffer.concat([Buffer.alloc(offset), Buffer.from(values.buffer)]));
+    pieces.push({ file, offset, origin, shape: size, ...(own && { strides: own }) });
+  };
+  build([], []);
+  const tensor: Tensor = { name: "t", dtype: "BF16", shape, pieces };
+  return { tensor, store: memoryStore("memory", files) };
+}
+
+describe("extents of pieces", () => {
+  it.each([[[23]], [[7, 10]], [[12, 1, 4]], [[3, 5, 6]], [[2, 3, 4, 5]]])("%j", async (shape) => {
+    for (let seed = 0; seed < 20; seed++) {
+      const random = randomFrom(seed);
+      const { tensor, store } = cutAtRandom(shape, random);
+      await using sources = new Sources(store);
+      const count = countOf(shape);
+      const step = 1 + random(count);
+      const all: number[] = [];
+      for (let lo = 0; lo < count; lo += step) {
+        const hi = Math.min(count, lo + step);
+        const band = new Uint16Array(hi - lo);
+        await sources.read(extentsOf(tensor, lo, hi), new Uint8Array(band.buffer));
+        all.push(...band);
+      }
+      expect(all, `seed ${seed}`).toEqual(Array.from({ length: count }, (_, i) => i));
+    }
+  });
+});

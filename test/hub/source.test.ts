@@ -1,0 +1,134 @@
+/** `hf://` as a source of the library's functions: what is asked of the Hub, and what is kept. */
+import { mkdtempSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { convert, plan } from "../../src/convert/convert.ts";
+import { inspect } from "../../src/survey/inspect.ts";
+import { verify } from "../../src/verify/verify.ts";
+import { filesOf, golden, workFolder } from "../goldens.ts";
+import { put } from "./fake.ts";
+import { putFolder, world } from "./world.ts";
+
+const work = workFolder();
+const here = world(work);
+const REPO = "nvidia/sharded";
+const source = golden("sharded");
+
+beforeEach(() => {
+  Object.assign(process.env, here.env);
+  delete process.env.HF_HUB_OFFLINE;
+  here.hub.repositories.clear();
+  putFolder(here.hub, REPO, source);
+});
+
+const asked = (pattern: RegExp) =>
+  here.hub.seen.filter(({ method, url, server }) => pattern.test(`${server} ${method} ${url}`));
+const weightBytes = () => asked(/^storage GET \/objects/).reduce((sum, { bytes }) => sum + bytes, 0);
+
+/** Bytes of a shard before its first tensor, and the eight that tell how many, which are read first. */
+function headerBytes(path: string): number {
+  return 16 + Number(readFileSync(join(source, path)).readBigUInt64LE(0));
+}
+const SHARDS = [...filesOf(source).keys()].filter((path) => /^model-.*safetensors$/.test(path));
+
+describe("reads headers and nothing else", () => {
+  it.each(["inspect", "plan"])("%s", async (command) => {
+    const address = `hf://${REPO}`;
+    const from = (at: string): Promise<object> =>
+      command === "inspect" ? inspect(at, { tensors: true }) : plan(at, join(work, "x.isologit"));
+    const ours = await from(address);
+    expect(weightBytes()).toBe(SHARDS.reduce((sum, path) => sum + headerBytes(path), 0));
+    expect(ours).toEqual({
+      ...(await from(source)),
+      ...(command === "plan" && { source: expect.objectContaining({ address }) }),
+    });
+  });
+});
+
+it("pins a revision: what comes later is not seen", async () => {
+  const first = here.hub.repositories.get(REPO)!.refs.get("main")!;
+  put(here.hub, REPO, { "config.json": Buffer.from("{}") });
+  await expect(inspect(`hf://${REPO}@${first}`)).resolves.toMatchObject({ family: "nemotron-h" });
+  await expect(inspect(`hf://${REPO}`)).resolves.toMatchObject({ family: null });
+});
+
+it("a folder, and a single file, of a repository", async () => {
+  const files = Object.fromEntries(
+    [...filesOf(source).keys()].map((path) => [`models/a/${path}`, readFileSync(join(source, path))]),
+  );
+  put(here.hub, "nvidia/deep", { ...files, "README.md": Buffer.from("# no\n") });
+  await expect(inspect("hf://nvidia/deep/models/a")).resolves.toEqual(await inspect(source));
+  await expect(inspect(`hf://nvidia/deep/models/a/${SHARDS[0]}`)).resolves.toMatchObject({
+    format: "hf",
+    family: null,
+  });
+  await expect(inspect("hf://nvidia/deep/models/b")).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
+
+describe("convert and verify fetch each byte once, into the cache", () => {
+  it("convert, verified by bytes, then again offline", async () => {
+    const folder = mkdtempSync(join(work, "out-"));
+    const report = await convert(`hf://${REPO}`, join(folder, "hub"), { to: "hf", verify: "bytes" });
+    expect(report.verification?.verdict).toBe("same");
+    await convert(source, join(folder, "disk"), { to: "hf", verify: "bytes" });
+    expect(filesOf(join(folder, "hub"))).toEqual(filesOf(join(folder, "disk")));
+    const headers = SHARDS.reduce((sum, path) => sum + headerBytes(path), 0);
+    const weights = [...SHARDS, "reference.safetensors"];
+    const whole = weights.reduce((sum, path) => sum + readFileSync(join(source, path)).byteLength, 0);
+    expect(weightBytes()).toBe(whole + headers);
+
+    here.hub.seen.length = 0;
+    process.env.HF_HUB_OFFLINE = "1";
+    const again = await verify(`hf://${REPO}`, join(folder, "hub"), { verify: "bytes" });
+    expect([again.verdict, here.hub.seen.length]).toEqual(["same", 0]);
+  });
+});
+
+describe("refusals", () => {
+  it.each([
+    ["hf://nvidia/none", "NOT_FOUND", "there is no repository nvidia/none"],
+    [`hf://${REPO}@v9`, "NOT_FOUND", 'has no revision "v9"'],
+    ["hf://nvidia", "USAGE", "is no address on the Hub"],
+    ["hf://nvidia/a--b", "USAGE", "is no repository"],
+    [`hf://${REPO}@../../x`, "USAGE", "is no revision"],
+  ])("%s", async (address, code, message) => {
+    const failure = await inspect(address).catch((error) => error);
+    expect([failure.code, failure.message]).toEqual([code, expect.stringContaining(message)]);
+  });
+
+  it("private and gated, with and without a token", async () => {
+    here.hub.repositories.get(REPO)!.private = true;
+    await expect(inspect(`hf://${REPO}`)).rejects.toMatchObject({
+      code: "NOT_FOUND",
+      next: expect.stringContaining("HF_TOKEN"),
+    });
+    process.env.HF_TOKEN = "hf_wrong";
+    await expect(inspect(`hf://${REPO}`)).rejects.toMatchObject({
+      code: "ACCESS_REFUSED",
+      message: "the Hub does not know this token",
+    });
+    process.env.HF_TOKEN = "hf_right";
+    await expect(inspect(`hf://${REPO}`)).resolves.toMatchObject({ family: "nemotron-h" });
+    delete process.env.HF_TOKEN;
+    Object.assign(here.hub.repositories.get(REPO)!, { private: false, gated: true });
+    await expect(inspect(`hf://${REPO}`)).rejects.toMatchObject({
+      code: "ACCESS_REFUSED",
+      next: expect.stringContaining(`accept its conditions at ${here.hub.url}/${REPO}`),
+    });
+  });
+
+  it("the token goes to the Hub, and not to where files lie", async () => {
+    process.env.HF_TOKEN = "hf_right";
+    await inspect(`hf://${REPO}`);
+    delete process.env.HF_TOKEN;
+    expect(asked(/^hub/).every(({ authorization }) => authorization === "Bearer hf_right")).toBe(true);
+    expect(asked(/^storage/).length).toBeGreaterThan(0);
+    expect(asked(/^storage/).every(({ authorization }) => authorization === undefined)).toBe(true);
+  });
+
+  it("offline, with nothing in the cache", async () => {
+    process.env.HF_HUB_OFFLINE = "1";
+    await expect(inspect(`hf://${REPO}`)).rejects.toMatchObject({ code: "OFFLINE" });
+    expect(here.hub.seen).toEqual([]);
+  });
+});
