@@ -216,6 +216,20 @@ export interface VerifyReport {
   /** content roots of both sides; null where the bytes rung could not compute one */
   readonly roots: { readonly a: string | null; readonly b: string | null };
   readonly findings: readonly string[];
+  /** what the bytes rung compared of two checkpoints, in order of execution */
+  readonly tensors?: readonly ComparedTensor[];
+}
+
+/** A role as both sides store it. */
+export interface ComparedTensor {
+  readonly role: string;
+  readonly layer: number | null;
+  readonly a: string;
+  readonly b: string;
+  readonly dtypeA: string;
+  readonly dtypeB: string;
+  /** `rounded`: every element is the right rounding of A's */
+  readonly outcome: "same" | "rounded" | "different";
 }
 
 export interface LogitsReport {

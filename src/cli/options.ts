@@ -1,5 +1,5 @@
 /** Every flag of this version, said once: how it is spelt, what it means, how its value is read. */
-import { choice, decimal, ids, integer, type Reader, size, text } from "./values.ts";
+import { choice, decimal, ids, integer, type Reader, reports, size, text } from "./values.ts";
 
 const GROUPS = {
   source: "What SRC does not say:",
@@ -171,6 +171,11 @@ export const FLAGS = {
   baseModel: hub("--base-model <owner/name>", "what was converted, for the model card", text),
   token: hub("--token <token>", "instead of HF_TOKEN, or the one that `hf auth login` kept", text),
   json: toggle("talk", "--json", "one JSON object on stdout, nothing else there"),
+  report: talk(
+    "--report <list>",
+    "write reports, whatever the verdict: junit=F,sarif=F,html=F,md=F,json=F",
+    reports,
+  ),
   events: talk("--events <file>", "write progress to a file, one JSON object a line", text),
   quiet: toggle("talk", "--quiet", "no talk on stderr; errors still appear"),
   verbose: toggle("talk", "--verbose", "long lists in full; the stack of an unexpected error"),
@@ -187,6 +192,7 @@ export type Flags = {
 /** Groups of flags that several commands share. */
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
+export const REPORTED = [...WATCHED, "report"] as const satisfies readonly FlagName[];
 export const TELLING = ["vocabSize", "like", "iteration"] as const satisfies readonly FlagName[];
 export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
 export const PROMPT = ["tokens", "ids", "idsFile", "prompt", "seed"] as const satisfies readonly FlagName[];

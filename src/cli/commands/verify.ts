@@ -1,10 +1,11 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
+import { passed } from "../../report/measures.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, longOf, MACHINE, PROMPT, TELLING, WATCHED } from "../options.ts";
+import { LIMITS, longOf, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
 import { certificateOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
-import { passed, rootLines, verificationText } from "../verdict.ts";
+import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
   name: "verify",
@@ -13,7 +14,7 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: [...TELLING, "verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
+  flags: [...TELLING, "verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -42,6 +43,7 @@ export const verify: Command = {
     });
     return {
       report,
+      subject: { command: "verify", a: A!, b: B ?? null, report },
       exit: passed(report.verdict) ? 0 : 1,
       text: (view) => [
         ...facts(view, [
