@@ -12,7 +12,7 @@ import { fileStore } from "../../src/io/file.ts";
 import { carriedOut, saved } from "../formats/carry.ts";
 import { bytesIn } from "../formats/content.ts";
 import { golden, workFolder } from "../goldens.ts";
-import { absent, record, titled } from "./judge.ts";
+import { absent, titled } from "./judge.ts";
 import { isologit } from "./program.ts";
 
 const oracle = new URL("../../../shared/oracle", import.meta.url).pathname;
@@ -97,10 +97,6 @@ describe.skipIf(absent !== null)(titled("what `convert` makes of a Hugging Face 
     const bare = (of: Dump) =>
       Object.fromEntries(Object.entries(of).map(([k, v]) => [k.replace(/^module\./, ""), v]));
     expect(to === "bridge" ? bare(dump) : dump).toEqual(to === "bridge" ? bare(wanted) : wanted);
-    record(
-      `${to} ${options.join(" ")} of ${twin}`,
-      `${Object.keys(dump).length} tensors, each as the real one`,
-    );
   });
 
   it("megatron at two ranks is loaded as the real ranks are", () => {
@@ -116,6 +112,5 @@ describe.skipIf(absent !== null)(titled("what `convert` makes of a Hugging Face 
       );
       expect(loaded[ours[rank]!]!.model).toEqual(Object.fromEntries(weights));
     }
-    record("megatron --tp 2 of nemo2-tiny", "each rank's tensors as the real one's");
   });
 });
