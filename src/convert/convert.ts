@@ -19,6 +19,7 @@ import { reportOf as certificateReport, certify, type Proof } from "../verify/ce
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
+import { sealerFor } from "./bundle.ts";
 import {
   bytesRead,
   bytesWritten,
@@ -62,12 +63,15 @@ export async function plan(
  * @throws every code; after those of exit status 2 and 3, and FILE_CHANGED, nothing is left behind, after others of
  *   4 and 5 the staged files wait for `resume`
  */
-export function convert(
+export async function convert(
   source: string,
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  return converted(source, destination, options, true);
+  if (options.bundle === undefined) return await converted(source, destination, options, true);
+  const seal = await sealerFor(destination, options.bundle, options);
+  const { sign: _, ...unsigned } = options; // the key is the bundle's, and the certificate is one of the files
+  return await seal(await converted(source, destination, unsigned, true));
 }
 
 /** @param restore take back what an earlier conversion kept in `isologit.origin/` */

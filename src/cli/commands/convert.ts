@@ -15,6 +15,7 @@ export const CONVERTING = [
   "plan",
   "verify",
   "sign",
+  "bundle",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,
