@@ -14,6 +14,7 @@ import { isHubAddress } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
+import { storeAt } from "../store.ts";
 import { encodeCertificate } from "../verify/certificate.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
 import { readKey } from "../verify/signature.ts";
@@ -158,7 +159,14 @@ async function converted(
       return await converted(source, destination, { ...options, resume: false }, false);
     }
     await writeRoot(planned, staging, proof.report);
-    const certificate = await certify(proof, { plan: planned.id, version, key, signal: options.signal });
+    const store = await storeAt(staging.content);
+    const certificate = await certify(proof, {
+      plan: planned.id,
+      version,
+      key,
+      store,
+      signal: options.signal,
+    });
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
       return report(proof.report, staging.folder, true);
