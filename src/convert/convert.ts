@@ -16,6 +16,7 @@ import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { storeAt } from "../store.ts";
 import { encodeCertificate } from "../verify/certificate.ts";
+import { certificateOf } from "../verify/certificate-place.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
@@ -134,7 +135,10 @@ async function converted(
   const target = { destination, container, overwrite: options.overwrite ?? false };
   if (options.resume === true && (await isFinished(target))) {
     const proof = await verified(destination);
-    return report(proof?.report ?? null, null, false); // an earlier run finished: nothing to do but look
+    if (proof === null) return report(null, null, false); // an earlier run finished: nothing to do but look
+    const certificate = await certificateOf(destination, proof.report.roots.b);
+    const told = certificate && certificateReport(certificate);
+    return report({ ...proof.report, certificate: told }, null, false);
   }
   const staging = await Staging.open({
     ...target,
