@@ -134,10 +134,26 @@ export const FLAGS = {
   ),
   publicKey: check(
     "--public-key <file>",
-    "PEM file of the Ed25519 key that must have signed the certificate",
+    "PEM file of the key that must have signed the certificate, or the bundle",
     text,
   ),
-  sign: check("--sign <file>", "PEM file of an Ed25519 private key to sign the certificate with", text),
+  sign: check(
+    "--sign <file>",
+    "PEM file of a private key: Ed25519 for the certificate, P-256 to P-521 for a bundle",
+    text,
+  ),
+  bundle: check(
+    "--bundle <file>",
+    "Sigstore bundle over every file: written with --sign, met by verify A",
+    text,
+  ),
+  trustedRoot: check(
+    "--trusted-root <file>",
+    "trusted_root.json: authorities and logs to believe of a bundle signed without a key",
+    text,
+  ),
+  sigstoreIdentity: check("--sigstore-identity <name>", "who must have signed such a bundle", text),
+  sigstoreIssuer: check("--sigstore-issuer <url>", "who must have vouched for that identity", text),
   tokens: prompt(
     "--tokens <n>",
     "how many seeded ids (default: 64, after bundled text where there is a tokenizer)",

@@ -27,6 +27,7 @@ export function verificationText(report: VerifyReport, view: View): string[] {
       flow([painted(paint, rung.verdict), ...measures(rung)], wide),
     ]),
     ["certificate", report.certificate === null ? null : certificateText(report.certificate)],
+    ["bundle", report.bundle === undefined ? null : bundleText(report.bundle)],
     ["limits", flow(Object.entries(report.limits).map(limitText), wide)],
     [
       "first divergence",
@@ -53,6 +54,11 @@ function certificateText({
     signedBy === null ? "unsigned" : `signed by key ${signedBy}`,
   ];
   return [sha256, claims.join(", ")];
+}
+
+function bundleText({ signedBy, issuer, files }: NonNullable<VerifyReport["bundle"]>): string[] {
+  const who = issuer === null ? `key ${signedBy}` : `${visible(signedBy)}, says ${visible(issuer)}`;
+  return [who, `${counted(files, "file")} signed`];
 }
 
 /** Content roots of two sides; nothing where the bytes rung computed none. */

@@ -16,6 +16,7 @@ export const CONVERTING = [
   "plan",
   "verify",
   "sign",
+  "bundle",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,
