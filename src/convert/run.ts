@@ -112,10 +112,10 @@ async function refuseUnlike(
   throw new IsologitError("REPLICA_DIFFERS", `it is not ${of}, of which it must be a copy`, at);
 }
 
-/** The stored tensor of the source that a job draws on first. */
-function sourceOf({ origin }: Job): string {
-  const role = origin.moves.find(({ of }) => of !== null)!.of!;
-  return origin.roles.get(role)![0]!.of!;
+/** The stored tensor of the source that a job draws on first; undefined where all of it is padding. */
+function sourceOf({ origin }: Job): string | undefined {
+  const role = origin.moves.find(({ of }) => of !== null)?.of ?? undefined;
+  return role === undefined ? undefined : origin.roles.get(role)![0]!.of!;
 }
 
 /** What `seal` calls a copied side file: "file:" and its path. */
@@ -149,8 +149,9 @@ class Work {
       bandsOf(from.size, 1, lane.slots[0]!.bytes.byteLength),
       async ({ lo, hi }, slot) => {
         signal?.throwIfAborted();
-        const source = await this.#sources.source(from.file);
-        await source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal);
+        await this.#sources.use(from.file, (source) =>
+          source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal),
+        );
       },
       async ({ lo, hi }, slot) => {
         const digested = lane.call({ op: "band", at: slot.at, size: hi - lo, sealed: this.#sealed });
@@ -172,6 +173,7 @@ class Work {
       return [await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place))];
     } catch (error) {
       const tensor = sourceOf(job);
+      if (tensor === undefined) throw error; // nothing is read: the error names the file that was written
       throw locate(error, { tensor, file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file });
     }
   }

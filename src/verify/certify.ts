@@ -1,6 +1,8 @@
 /** Issuing: from what a verification proved to the document that says so. */
+
 import type { KeyObject } from "node:crypto";
 import type { RungReport, VerifyReport } from "../api.ts";
+import type { Store } from "../core/io.ts";
 import type { Leaf } from "../core/root.ts";
 import {
   type Certificate,
@@ -33,6 +35,8 @@ export interface Issue {
   /** version of this tool */
   readonly version: string;
   readonly key?: KeyObject | undefined;
+  /** the destination's files as they are now: some follow from its verification */
+  readonly store: Store;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -42,7 +46,9 @@ export async function certify(proof: Proof, issue: Issue): Promise<Certificate |
   const { verdict, roots } = report;
   if (verdict !== "same" && verdict !== "within") return null;
   if (leaves === null || roots.a === null || roots.b === null) return null;
-  const trailer = await trailerIn(destination.matched.checkpoint.store);
+  const { checkpoint } = destination.matched;
+  const now = { ...destination.matched, checkpoint: { ...checkpoint, store: issue.store } };
+  const trailer = await trailerIn(issue.store);
   const identity = ({ matched: { checkpoint } }: Ready, root: string) => {
     const { format, dialect } = checkpoint;
     return { format, dialect, root };
@@ -54,7 +60,7 @@ export async function certify(proof: Proof, issue: Issue): Promise<Certificate |
     source: identity(source, roots.a),
     destination: {
       ...identity(destination, roots.b),
-      files: await outsideOf(destination.matched, trailer, issue.signal),
+      files: await outsideOf(now, trailer, issue.signal),
     },
     plan: issue.plan,
     recast: recastsOf(source, destination),

@@ -1,7 +1,6 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
 import { sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { readRange } from "../core/io.ts";
 import { ORIGIN_HEADERS } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
@@ -40,6 +39,7 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     const [mine, theirs] = [filesA.get(path), filesB.get(path)];
     if (mine === theirs || STORAGE.includes(path)) continue;
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (path === CONFIG && a.matched.dialect !== b.matched.dialect) continue; // compared as settings
     if (mine === undefined || theirs === undefined) {
       findings.push(`${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`);
     } else if (BEHAVIOUR.includes(path)) differences.push(`${path} differs`);
@@ -88,7 +88,7 @@ async function digests({ checkpoint }: Matched): Promise<ReadonlyMap<string, str
     if (span.size > MAX_SIDECAR_BYTES) {
       throw new IsologitError("LIMIT_EXCEEDED", `a side file of ${span.size} bytes`, { file: path });
     }
-    found.set(path, sha256(await readRange(await sources.source(span.file), span.offset, span.size)));
+    found.set(path, sha256(await sources.bytes(span.file, span.offset, span.size)));
   }
   return found;
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api.ts";
 import { convert } from "../../src/convert/convert.ts";
+import { verify } from "../../src/verify/verify.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
 import { smallModel } from "../small.ts";
 
@@ -105,5 +106,20 @@ describe("there and back", async () => {
     await convert(small, straight, { ...quiet, to: "megatron", tp: 4, pp: 2 });
     const weights = (folder: string) => [...filesOf(folder)].filter(([path]) => path.startsWith("iter_"));
     expect(weights(four)).toEqual(weights(straight));
+  });
+});
+
+describe("verified by logits on both sides' own tensors, certified, and home again", () => {
+  it.each<[string, ConvertOptions]>([
+    ["nemo2", { to: "nemo2", tp: 4 }],
+    ["bridge", { to: "bridge" }],
+    ["megatron", { to: "megatron", tp: 2, pp: 2 }],
+  ])("%s", async (name, options) => {
+    const [there, back] = [join(work, `${name} verified`), join(work, `${name} home`)];
+    const { verification } = await convert(golden("sharded"), there, options);
+    expect(verification).toMatchObject({ verdict: "same", certificate: { signedBy: null } });
+    expect((await verify(there)).verdict).toBe("same");
+    await convert(there, back, { ...quiet, to: "hf" });
+    expect(filesOf(back)).toEqual(filesOf(golden("sharded")));
   });
 });
