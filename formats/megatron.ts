@@ -10,6 +10,7 @@ import { modulesOf, readArchives } from "./codec/megatron-modules.ts";
 import { ranksOf } from "./codec/megatron-ranks.ts";
 import { megatronWriter } from "./codec/megatron-write.ts";
 import { entryOf, plainRecord } from "./codec/pickle-plain.ts";
+import { isKind } from "./codec/pickle-value.ts";
 import type { TorchArchive } from "./codec/torch-zip.ts";
 import type { ConfigRecord } from "./codec/yaml-config.ts";
 import type { Format } from "./define.ts";
@@ -46,7 +47,9 @@ export const megatron: Format = {
       dialect: "megatron-ranks",
       config,
       tensors: modules.flatMap(({ tensors }) => tensors),
-      objects: [...new Set(modules.flatMap(({ objects }) => objects))].sort(),
+      objects: [
+        ...new Set([...archives.flatMap(statesIn), ...modules.flatMap(({ objects }) => objects)]),
+      ].sort(),
       sidecars: [],
       shards: [],
       recasts: [],
@@ -57,6 +60,15 @@ export const megatron: Format = {
 
   writes: megatronWriter,
 };
+
+/** What a training run kept beside the model to go on from: optimizer, random numbers and the like. */
+function statesIn({ value }: TorchArchive): string[] {
+  if (!isKind(value, "dict")) return [];
+  return value.entries.flatMap(([key, held]) => {
+    const isState = typeof held === "object" && held !== null;
+    return typeof key === "string" && isState && !/^(model\d*|args)$/.test(key) ? [key] : [];
+  });
+}
 
 /** @throws UNSUPPORTED for a version that fused otherwise */
 function argumentsOf({ file, value }: TorchArchive): ConfigRecord {

@@ -87,8 +87,10 @@ export interface PlanOptions extends RunOptions, SourceOptions {
 
 export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions, ReferenceOptions {
   readonly verify?: VerifyLevel;
-  /** PEM file of an Ed25519 private key to sign the certificate with */
+  /** PEM file of a private key: Ed25519 to sign the certificate with, with `bundle` on P-256, P-384 or P-521 */
   readonly sign?: string;
+  /** file to write a Sigstore bundle to that signs every file of the destination, as model signing does */
+  readonly bundle?: string;
   readonly resume?: boolean;
   readonly overwrite?: boolean;
   /** a file that `plan --json` wrote: the conversion must be that one */
@@ -106,8 +108,26 @@ export interface VerifyOptions
   readonly verify?: Exclude<VerifyLevel, "off">;
   /** against a certificate: the file it is in; default: in or beside the checkpoint */
   readonly certificate?: string;
-  /** PEM file of the Ed25519 key that must have signed the certificate */
+  /** PEM file of the key that must have signed: the bundle where there is one, else the certificate */
   readonly publicKey?: string;
+  /** a Sigstore bundle that must have signed every file */
+  readonly bundle?: string;
+  /** for a bundle that was signed without a key: file of the authorities and logs to believe */
+  readonly trustedRoot?: string;
+  /** for the same: who must have signed, as the signing certificate spells it */
+  readonly sigstoreIdentity?: string;
+  /** for the same: who must have vouched for that identity, a URL */
+  readonly sigstoreIssuer?: string;
+}
+
+/** What a report says of a bundle that was made, or whose signature was found good. */
+export interface BundleReport {
+  /** SHA-256 of the public key's PEM text, or the identity in the signing certificate */
+  readonly signedBy: string;
+  /** who vouched for the identity; null for a key */
+  readonly issuer: string | null;
+  /** how many files were signed */
+  readonly files: number;
 }
 
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
@@ -213,9 +233,25 @@ export interface VerifyReport {
   } | null;
   readonly limits: Readonly<Record<string, number>>;
   readonly certificate: CertificateReport | null;
+  /** set where a bundle was asked for */
+  readonly bundle?: BundleReport;
   /** content roots of both sides; null where the bytes rung could not compute one */
   readonly roots: { readonly a: string | null; readonly b: string | null };
   readonly findings: readonly string[];
+  /** what the bytes rung compared of two checkpoints, in order of execution */
+  readonly tensors?: readonly ComparedTensor[];
+}
+
+/** A role as both sides store it. */
+export interface ComparedTensor {
+  readonly role: string;
+  readonly layer: number | null;
+  readonly a: string;
+  readonly b: string;
+  readonly dtypeA: string;
+  readonly dtypeB: string;
+  /** `rounded`: every element is the right rounding of A's */
+  readonly outcome: "same" | "rounded" | "different";
 }
 
 export interface LogitsReport {

@@ -25,7 +25,10 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
   { from: /^formats\/index\.ts/, may: /^formats\// },
   { from: /^formats\//, may: /^(src\/core\/|formats\/(define\.ts|codec\/))/ },
   { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
-  { from: /^src\/cli\//, may: /^src\/(cli\/|core\/(errors|events)\.ts|api\.ts|version\.ts|index\.ts)/ },
+  {
+    from: /^src\/cli\//,
+    may: /^src\/((cli|report)\/|core\/(errors|events)\.ts|api\.ts|version\.ts|index\.ts)/,
+  },
   {
     from: /^src\/recast\//,
     may: /^(src\/(core|recast)\/|src\/api\.ts|src\/families\/(define|match)\.ts|kernels\/module\.ts)/,
@@ -34,6 +37,7 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
     from: /^src\/lanes\//,
     may: /^(src\/(core|lanes)\/|src\/recast\/cast\.ts|formats\/define\.ts|kernels\/module\.ts)/,
   },
+  { from: /^src\/report\//, may: /^src\/(report\/|core\/errors\.ts|api\.ts|version\.ts)/ },
   { from: /^src\/verify\//, may: /^(src\/(?!cli\/|convert\/|survey\/)|formats\/|kernels\/)/ },
   { from: /^src\//, may: /^(src\/(?!cli\/)|formats\/|kernels\/)/ },
 ];

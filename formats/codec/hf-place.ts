@@ -9,6 +9,7 @@ import { bitsOf, bytesOf, sameShape } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { safePath } from "../../src/core/path.ts";
 import type { Manifest, Placement, WantedTensor } from "../define.ts";
+import { folderPlan } from "./folder.ts";
 import { encodeIndex } from "./hf-index.ts";
 import { encodeHeader, type Header, headerBytesOf, parseHeader } from "./safetensors.ts";
 
@@ -165,47 +166,24 @@ function placement(
   weights: readonly WeightFile[],
   index: "kept" | "new" | "none",
 ): Placement {
-  const files: { path: string; size: number }[] = [];
-  const paths = new Set<string>();
-  const inline: Placement["inline"][number][] = [];
-  const copies: Placement["copies"][number][] = [];
-  const places = new Map<string, { file: string; offset: number }>();
-  const add = (path: string, size: number) => {
-    if (paths.has(path)) {
-      throw new IsologitError("PLAN_IMPOSSIBLE", "two files of the destination have this path", {
-        file: path,
-      });
-    }
-    paths.add(path);
-    files.push({ path, size });
-  };
-  const addInline = (path: string, bytes: Uint8Array) => {
-    add(path, bytes.byteLength);
-    if (bytes.byteLength > 0) inline.push({ file: path, offset: 0, bytes });
-  };
-
+  const plan = folderPlan();
+  const starts = new Map<string, { file: string; offset: number }>();
   for (const { path, header, size, offsets } of weights) {
-    add(path, size);
-    inline.push({ file: path, offset: 0, bytes: header });
-    for (const [name, offset] of offsets) places.set(name, { file: path, offset });
+    plan.file(path, size);
+    plan.inline(path, 0, header);
+    for (const [name, offset] of offsets) starts.set(name, { file: path, offset });
   }
-  const tensors = wanted.tensors.map(({ name }) => ({ name, ...places.get(name)! })); // each is in one file
-  if (places.size !== tensors.length) {
-    throw new IsologitError("DUPLICATE_NAME", "two tensors of one name are to be written");
+  for (const tensor of wanted.tensors) {
+    const { file, offset } = starts.get(tensor.name)!; // each is in one file
+    plan.tensor(tensor, file, offset);
   }
   if (index === "new") {
     const total = wanted.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
-    const fileOf = new Map([...places].map(([name, { file }]) => [name, file]));
-    addInline(INDEX, encodeIndex(fileOf, total));
+    const fileOf = new Map([...starts].map(([name, { file }]) => [name, file]));
+    plan.bytes(INDEX, encodeIndex(fileOf, total));
   }
   for (const sidecar of wanted.sidecars) {
-    const path = safePath(sidecar.path, { file: sidecar.path });
-    if (path === INDEX && index !== "kept") continue;
-    if ("bytes" in sidecar) addInline(path, sidecar.bytes);
-    else {
-      add(path, sidecar.span.size);
-      if (sidecar.span.size > 0) copies.push({ file: path, offset: 0, from: sidecar.span });
-    }
+    if (sidecar.path !== INDEX || index === "kept") plan.sidecar(sidecar.path, sidecar);
   }
-  return { files, tensors, inline, copies, seals: [] };
+  return plan.placed();
 }

@@ -3,7 +3,7 @@ import type { Rank, Tensor } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Store } from "../../src/core/io.ts";
 import { entryOf } from "./pickle-plain.ts";
-import { isKind, type PickleValue } from "./pickle-value.ts";
+import { expectKind, isKind, type PickleValue } from "./pickle-value.ts";
 import { readTorch, type TorchArchive, tensorOf } from "./torch-zip.ts";
 
 export interface Module {
@@ -41,13 +41,19 @@ export function modulesOf(archive: TorchArchive, rank: Rank, stages: number): Mo
   throw new IsologitError("TENSOR_MISSING", "the file holds no model", { file: archive.file });
 }
 
-/** @param prefix  what is taken off names that start so */
+/**
+ * A tensor saved by itself is named by its file.
+ *
+ * @param prefix  what is taken off names that start so
+ */
 export function moduleOf(archive: TorchArchive, model: PickleValue, rank: Rank, prefix = /^/): Module {
   const at = { file: archive.file };
-  if (!isKind(model, "dict")) throw new IsologitError("PICKLE_INVALID", "the model is no dict", at);
+  if (isKind(model, "tensor")) {
+    return { tensors: [{ ...tensorOf(archive, archive.file.split("/").at(-1)!, model), rank }], objects: [] };
+  }
   const tensors: Tensor[] = [];
   const objects: string[] = [];
-  for (const [key, value] of model.entries) {
+  for (const [key, value] of expectKind(model, "dict", "the model", at).entries) {
     if (typeof key !== "string") throw new IsologitError("PICKLE_INVALID", "a module's name is no text", at);
     const name = key.replace(prefix, "");
     // Transformer Engine's state is bytes in a tensor, or an object

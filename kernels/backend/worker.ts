@@ -27,7 +27,8 @@ function compute(): void {
 
 parentPort!.postMessage("ready");
 for (let job = 0; ; job++) {
-  Atomics.wait(words, WORD.JOB, job);
+  // A call to wake up may come late, when this worker has done its job unasked and sleeps again: the number decides.
+  while (Atomics.load(words, WORD.JOB) === job) Atomics.wait(words, WORD.JOB, job);
   try {
     compute();
   } catch (error) {

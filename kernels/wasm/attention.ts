@@ -4,13 +4,8 @@
 // Four queries go together. Scores and shares lie [token, 4 queries]: a score is a tile of the linear kernel, and a
 // query's numbers are one lane's.
 import { exp4 } from "./elementary";
-import { loadPart, storePart } from "./lanes";
+import { loadPart, mulAdd, storePart } from "./lanes";
 import { tileOfOne } from "./linear";
-
-@inline
-function mulAdd(sum: v128, a: v128, b: v128): v128 {
-  return f32x4.add(sum, f32x4.mul(a, b));
-}
 
 /** Copies `count` floats and fills up with zeros to a multiple of eight. */
 function copyRow(from: usize, to: usize, count: i32): void {

@@ -23,6 +23,12 @@ export function storePart(at: usize, v: v128, count: i32): void {
   if (count > 2) store<f32>(at, f32x4.extract_lane(v, 2), 8);
 }
 
+/** sum + a * b, rounded twice: a fused one would not be the same on every machine. */
+@inline
+export function mulAdd(sum: v128, a: v128, b: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(a, b));
+}
+
 /** (v0 + v2) + (v1 + v3) */
 @inline
 export function sumLanes(v: v128): f32 {

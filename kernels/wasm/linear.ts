@@ -8,7 +8,7 @@
 // block, then the scale. That order depends on the number of columns alone; tiles, threads, bands and the number of
 // tokens only change which outputs are computed together.
 import { decode, widthShift } from "./decode";
-import { loadPart, storePart, sumLanesOfFour } from "./lanes";
+import { loadPart, mulAdd, storePart, sumLanesOfFour } from "./lanes";
 
 const ROWS = 4;
 const BLOCK = 512;
@@ -17,11 +17,6 @@ const PASS = 65536;
 const TOKENS = PASS / BLOCK;
 /** Bytes of four columns of four rows of weights. */
 const W_STEP: usize = ROWS * 16;
-
-@inline
-function mulAdd(sum: v128, a: v128, b: v128): v128 {
-  return f32x4.add(sum, f32x4.mul(a, b));
-}
 
 /**
  * Four rows [columns / 4, 4 rows, 4] against two tokens [columns / 4, 2 tokens, 4]: their sums go to `sums`.

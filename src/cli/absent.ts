@@ -5,7 +5,7 @@
 
 export const ABSENT_COMMANDS = ["generate", "completion"] as const;
 
-export const ABSENT_FLAGS = ["--calibrate", "--report"] as const;
+export const ABSENT_FLAGS = ["--calibrate"] as const;
 
 /** Values of `--to`, and endings of a destination, that some version writes. */
 export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;

@@ -1,4 +1,6 @@
 /** What a command is to the command line: its words, its flags, and one call of the library. */
+
+import type { Subject } from "../report/subject.ts";
 import type { FlagName, Flags } from "./options.ts";
 import type { View } from "./render.ts";
 import type { Session } from "./session.ts";
@@ -31,6 +33,8 @@ export interface Place {
 export interface Outcome {
   /** what `--json` prints */
   readonly report: object;
+  /** the same with what a report has to know of the run; of commands that take --report */
+  readonly subject?: Subject;
   /** what a person reads */
   readonly text: (view: View) => readonly string[];
   /** 1: a check failed */

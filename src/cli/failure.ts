@@ -1,6 +1,7 @@
 /** Any failure as one of ours, as a person or a script reads it. */
 import { inspect } from "node:util";
 import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
+import { jsonText } from "../report/json.ts";
 import type { Io } from "./io.ts";
 import { paintFor, visible } from "./render.ts";
 
@@ -14,7 +15,7 @@ export function reportFailure(error: unknown, io: Io, style: FailureStyle): numb
   const failure = asIsologitError(error);
   const { code, message, at, next } = failure;
   if (style.json) {
-    io.stdout.write(`${JSON.stringify({ error: { code, message, at, next } }, null, 2)}\n`);
+    io.stdout.write(jsonText({ error: { code, message, at, next } }));
   } else {
     const paint = paintFor(io.stderr, io.env);
     const where = placeText(at);

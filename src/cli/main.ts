@@ -1,6 +1,9 @@
 /** From arguments to an exit status: parse, run one command, say its outcome. Results on stdout, talk on stderr. */
 import { CommanderError } from "commander";
 import { IsologitError } from "../core/errors.ts";
+import { jsonText } from "../report/json.ts";
+import type { Stopped } from "../report/subject.ts";
+import { refuseUnwritable, writeReports } from "../report/write.ts";
 import { version } from "../version.ts";
 import type { Command, Outcome } from "./command.ts";
 import { commands } from "./commands/index.ts";
@@ -41,13 +44,28 @@ async function runCommand(
   library: Library,
   io: Io,
 ) {
+  const { report: files = {} } = flags;
+  await refuseUnwritable(files);
   const session = openSession(io, library, flags);
+  const summary = io.env.GITHUB_STEP_SUMMARY;
+  let outcome: Outcome;
   try {
-    return tell(await perform(command, places, flags, rest, session), session, flags, io);
+    outcome = await perform(command, places, flags, rest, session);
   } catch (error) {
     if (!flags.quiet) tellWarnings(session, io);
-    throw interruptionOf(error, session, command);
+    const failure = asIsologitError(interruptionOf(error, session, command));
+    // what stopped the command is worse news than a report that cannot be written
+    await writeReports(stopped(command, places, failure), files, summary).catch(() => {});
+    throw failure;
   }
+  if (outcome.subject !== undefined) await writeReports(outcome.subject, files, summary);
+  return tell(outcome, session, flags, io);
+}
+
+function stopped({ name }: Command, places: Places, failure: IsologitError): Stopped {
+  const { code, message, at, next } = failure;
+  const report = { error: { code, message, at, next } };
+  return { command: "stopped", ran: name, addresses: Object.values(places), report };
 }
 
 /** When it is over, the bar is gone, signals are nobody's business, and the events file is closed. */
@@ -66,8 +84,7 @@ async function perform(
 function tell(outcome: Outcome, session: Session, flags: Flags, io: Io): number {
   if (flags.json) {
     if (!flags.quiet) tellWarnings(session, io);
-    // A number that is not finite becomes null: JSON has no word for it.
-    io.stdout.write(`${JSON.stringify(outcome.report, null, 2)}\n`);
+    io.stdout.write(jsonText(outcome.report));
   } else {
     const view = viewOf(io, flags.verbose ?? false);
     const warnings = [...session.warnings].map((warning) => warningLine(warning, view.paint));

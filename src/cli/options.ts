@@ -1,5 +1,5 @@
 /** Every flag of this version, said once: how it is spelt, what it means, how its value is read. */
-import { choice, decimal, ids, integer, type Reader, size, text } from "./values.ts";
+import { choice, decimal, ids, integer, type Reader, reports, size, text } from "./values.ts";
 
 const GROUPS = {
   source: "What SRC does not say:",
@@ -134,10 +134,26 @@ export const FLAGS = {
   ),
   publicKey: check(
     "--public-key <file>",
-    "PEM file of the Ed25519 key that must have signed the certificate",
+    "PEM file of the key that must have signed the certificate, or the bundle",
     text,
   ),
-  sign: check("--sign <file>", "PEM file of an Ed25519 private key to sign the certificate with", text),
+  sign: check(
+    "--sign <file>",
+    "PEM file of a private key: Ed25519 for the certificate, P-256 to P-521 for a bundle",
+    text,
+  ),
+  bundle: check(
+    "--bundle <file>",
+    "Sigstore bundle over every file: written with --sign, met by verify A",
+    text,
+  ),
+  trustedRoot: check(
+    "--trusted-root <file>",
+    "trusted_root.json: authorities and logs to believe of a bundle signed without a key",
+    text,
+  ),
+  sigstoreIdentity: check("--sigstore-identity <name>", "who must have signed such a bundle", text),
+  sigstoreIssuer: check("--sigstore-issuer <url>", "who must have vouched for that identity", text),
   tokens: prompt(
     "--tokens <n>",
     "how many seeded ids (default: 64, after bundled text where there is a tokenizer)",
@@ -171,6 +187,11 @@ export const FLAGS = {
   baseModel: hub("--base-model <owner/name>", "what was converted, for the model card", text),
   token: hub("--token <token>", "instead of HF_TOKEN, or the one that `hf auth login` kept", text),
   json: toggle("talk", "--json", "one JSON object on stdout, nothing else there"),
+  report: talk(
+    "--report <list>",
+    "write reports, whatever the verdict: junit=F,sarif=F,html=F,md=F,json=F",
+    reports,
+  ),
   events: talk("--events <file>", "write progress to a file, one JSON object a line", text),
   quiet: toggle("talk", "--quiet", "no talk on stderr; errors still appear"),
   verbose: toggle("talk", "--verbose", "long lists in full; the stack of an unexpected error"),
@@ -187,6 +208,7 @@ export type Flags = {
 /** Groups of flags that several commands share. */
 export const TALK = ["json", "quiet", "verbose", "progress"] as const satisfies readonly FlagName[];
 export const WATCHED = [...TALK, "events"] as const satisfies readonly FlagName[];
+export const REPORTED = [...WATCHED, "report"] as const satisfies readonly FlagName[];
 export const TELLING = ["vocabSize", "like", "iteration"] as const satisfies readonly FlagName[];
 export const MACHINE = ["backend", "device", "threads", "memory"] as const satisfies readonly FlagName[];
 export const PROMPT = ["tokens", "ids", "idsFile", "prompt", "seed"] as const satisfies readonly FlagName[];

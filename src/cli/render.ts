@@ -1,6 +1,9 @@
-/** Numbers with their units, aligned columns, and colour where a terminal wants it. */
+/** Aligned columns, durations, and colour where a terminal wants it. */
 import { stripVTControlCharacters, styleText } from "node:util";
+import { bytes, grouped } from "../report/figures.ts";
 import type { Io, Output } from "./io.ts";
+
+export { bytes, counted, grouped, measured, percent, visible } from "../report/figures.ts";
 
 type Colour = "bold" | "dim" | "red" | "green" | "yellow";
 export type Paint = (colour: Colour, text: string) => string;
@@ -26,22 +29,6 @@ export function viewOf(io: Io, verbose: boolean): View {
   return { paint: paintFor(io.stdout, io.env), width, verbose };
 }
 
-/** Names come from files of strangers: control characters in them would steer the terminal. */
-export function visible(text: string): string {
-  return text.replace(
-    /\p{Cc}|\p{Cf}/gu,
-    (control) => `\\u{${control.codePointAt(0)!.toString(16).padStart(2, "0")}}`,
-  );
-}
-
-const BINARY = ["B", "KiB", "MiB", "GiB", "TiB"];
-
-/** `15.1 GiB`; below 1 KiB the exact number. */
-export function bytes(count: number): string {
-  const power = count < 1024 ? 0 : Math.min(Math.floor(Math.log2(count) / 10), BINARY.length - 1);
-  return `${power === 0 ? count : (count / 1024 ** power).toFixed(1)} ${BINARY[power]}`;
-}
-
 /** `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`. */
 export function seconds(duration: number): string {
   if (duration < 9.995) return `${duration.toFixed(2)} s`;
@@ -56,22 +43,6 @@ export function seconds(duration: number): string {
 export function rate(count: number, duration: number): string {
   return duration > 0 ? `${bytes(Math.round(count / duration))}/s` : "too short to measure";
 }
-
-/** `8,101,234,567` */
-export const grouped = (count: number): string => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
-
-/** `1 tensor`, `720 tensors` */
-export const counted = (count: number, one: string, many = `${one}s`): string =>
-  `${grouped(count)} ${count === 1 ? one : many}`;
-
-/** A measured value to three digits; exact zero is shown as such. */
-export function measured(value: number): string {
-  if (value === 0 || !Number.isFinite(value)) return String(value);
-  const size = Math.abs(value);
-  return size >= 0.001 && size < 1e6 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
-}
-
-export const percent = (fraction: number): string => `${Number((fraction * 100).toPrecision(4))} %`;
 
 const lengthOf = (cell: string): number => stripVTControlCharacters(cell).length;
 

@@ -77,6 +77,7 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
       overwrite: flags.overwrite,
       planFile: flags.plan,
       sign: flags.sign,
+      bundle: flags.bundle,
     }),
   };
 }
@@ -84,8 +85,25 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
 export const limitOptions = (flags: Flags): LimitOptions & ReferenceOptions =>
   given({ reference: flags.reference, tolerance: flags.tolerance, kl: flags.kl, top1: flags.top1 });
 
-export const certificateOptions = (flags: Flags): Pick<VerifyOptions, "certificate" | "publicKey"> =>
-  given({ certificate: flags.certificate, publicKey: flags.publicKey });
+/** Flags of `verify A` alone. */
+export const ALONE = [
+  "certificate",
+  "publicKey",
+  "bundle",
+  "trustedRoot",
+  "sigstoreIdentity",
+  "sigstoreIssuer",
+] as const;
+
+export const aloneOptions = (flags: Flags): Pick<VerifyOptions, (typeof ALONE)[number]> =>
+  given({
+    certificate: flags.certificate,
+    publicKey: flags.publicKey,
+    bundle: flags.bundle,
+    trustedRoot: flags.trustedRoot,
+    sigstoreIdentity: flags.sigstoreIdentity,
+    sigstoreIssuer: flags.sigstoreIssuer,
+  });
 
 /** @throws USAGE, NOT_FOUND */
 export async function promptOptions(flags: Flags): Promise<PromptOptions> {

@@ -1,5 +1,6 @@
 /** Text of a flag, or of an environment variable, to its value. A refusal names the flag, the text and what was expected. */
 import { IsologitError } from "../core/errors.ts";
+import { REPORT_KINDS, type ReportFiles, type ReportKind } from "../report/write.ts";
 
 /** `name` is what the person wrote: `--memory`, or `ISOLOGIT_MEMORY`. */
 export type Reader<T> = (text: string, name: string) => T;
@@ -68,6 +69,21 @@ export const size: Reader<number> = (given, name) => {
   return Number.isSafeInteger(bytes) && bytes > 0 && !(binary && prefix === "")
     ? bytes
     : refuse(name, given, "a size such as 1GiB, 512MiB, 5GB or 1073741824");
+};
+
+/** Files by kind: `junit=F,sarif=F`. A comma that no kind follows belongs to a file's name. */
+export const reports: Reader<ReportFiles> = (given, name) => {
+  const files: Partial<Record<ReportKind, string>> = {};
+  const expected = `a list of ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`;
+  for (const entry of given.split(new RegExp(`,(?=(?:${REPORT_KINDS.join("|")})=)`))) {
+    const [, word, file] = /^([a-z]+)=(.+)$/s.exec(entry) ?? [];
+    const kind = REPORT_KINDS.find((known) => known === word);
+    if (kind === undefined || file === undefined) refuse(name, given, expected);
+    const twice = files[kind] !== undefined || Object.values(files).includes(file);
+    if (twice) refuse(name, given, "each kind and each file once");
+    files[kind] = file;
+  }
+  return files;
 };
 
 const LARGEST_ID = 2 ** 31 - 1;

@@ -16,10 +16,12 @@ import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { storeAt } from "../store.ts";
 import { encodeCertificate } from "../verify/certificate.ts";
+import { certificateOf } from "../verify/certificate-place.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
+import { sealerFor } from "./bundle.ts";
 import {
   bytesRead,
   bytesWritten,
@@ -63,12 +65,15 @@ export async function plan(
  * @throws every code; after those of exit status 2 and 3, and FILE_CHANGED, nothing is left behind, after others of
  *   4 and 5 the staged files wait for `resume`
  */
-export function convert(
+export async function convert(
   source: string,
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  return converted(source, destination, options, true);
+  if (options.bundle === undefined) return await converted(source, destination, options, true);
+  const seal = await sealerFor(destination, options.bundle, options);
+  const { sign: _, ...unsigned } = options; // the key is the bundle's, and the certificate is one of the files
+  return await seal(await converted(source, destination, unsigned, true));
 }
 
 /** @param restore take back what an earlier conversion kept in `isologit.origin/` */
@@ -130,7 +135,10 @@ async function converted(
   const target = { destination, container, overwrite: options.overwrite ?? false };
   if (options.resume === true && (await isFinished(target))) {
     const proof = await verified(destination);
-    return report(proof?.report ?? null, null, false); // an earlier run finished: nothing to do but look
+    if (proof === null) return report(null, null, false); // an earlier run finished: nothing to do but look
+    const certificate = await certificateOf(destination, proof.report.roots.b);
+    const told = certificate && certificateReport(certificate);
+    return report({ ...proof.report, certificate: told }, null, false);
   }
   const staging = await Staging.open({
     ...target,

@@ -55,6 +55,7 @@ export async function planConversion(
   const scales = pairScales(source.tensors);
   const matched = matchRoles(source, families, scales.companions);
   const policy = await policyOf(options, matched.family);
+  if (policy.to !== null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);
   const ranks = ranksFor(options, writer, dialect);
   const shards = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
@@ -67,7 +68,7 @@ export async function planConversion(
     stored,
     dialect.id === matched.dialect.id,
   );
-  for (const { name, dtype } of tensors) refuseDtype(writer, name, dtype);
+  for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   const own = dialect.id === matched.dialect.id && writer.software === HF;
   const record = own
     ? { config: source.config, notes: [] }
@@ -138,12 +139,13 @@ function ranksFor({ tp, pp }: PlanOptions, writer: Writer, dialect: Dialect): { 
   return { ...(tp !== undefined && { tp }), ...(pp !== undefined && { pp }) };
 }
 
-function refuseDtype(writer: Writer, name: string, dtype: DType): void {
+/** @param tensor absent: what was asked for all */
+function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
   if (writer.dtypes.includes(dtype)) return;
   throw new IsologitError(
     "PLAN_IMPOSSIBLE",
     `this format cannot store ${dtype}`,
-    { tensor: name },
+    tensor === undefined ? {} : { tensor },
     { next: "convert it with --dtype bf16, or to hf or packed" },
   );
 }

@@ -149,8 +149,9 @@ class Work {
       bandsOf(from.size, 1, lane.slots[0]!.bytes.byteLength),
       async ({ lo, hi }, slot) => {
         signal?.throwIfAborted();
-        const source = await this.#sources.source(from.file);
-        await source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal);
+        await this.#sources.use(from.file, (source) =>
+          source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal),
+        );
       },
       async ({ lo, hi }, slot) => {
         const digested = lane.call({ op: "band", at: slot.at, size: hi - lo, sealed: this.#sealed });

@@ -177,7 +177,7 @@ async function headersOf(
   for (const { path, header } of shards) {
     headers.push({
       path,
-      header: await readRange(await sources.source(header.file), header.offset, header.size),
+      header: await sources.bytes(header.file, header.offset, header.size),
     });
   }
   return headers;

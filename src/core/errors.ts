@@ -52,6 +52,8 @@ export const ERRORS = {
   },
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
   CERTIFICATE_INVALID: { exit: 3, next: "do not trust it; compare with the source, or convert again" },
+  BUNDLE_INVALID: { exit: 3, next: "do not trust it; fetch it again, or ask its signer for another" },
+  BUNDLE_UNTRUSTED: { exit: 3, next: "find out who signed it before you name that signer as trusted" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },
   OVERFLOW: { exit: 3, next: "use --dtype bf16, or pass --allow-overflow to store infinities" },
   UNSUPPORTED: { exit: 3, next: "use --verify bytes where a forward pass is not needed" },

@@ -72,6 +72,11 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
     (f) => f.claims(checkpoint.config) || (told.like && f.claims(told.like.config)),
   );
   if (family === undefined) {
+    if (checkpoint.dialect !== "hf") {
+      throw new IsologitError("FAMILY_UNKNOWN", "its config is not that of a known family", {
+        file: checkpoint.store.url,
+      });
+    }
     const type = JSON.stringify(checkpoint.config.model_type ?? null);
     throw new IsologitError("FAMILY_UNKNOWN", `model_type is ${type}, which no known family claims`, {
       file: "config.json",

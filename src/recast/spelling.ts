@@ -7,7 +7,6 @@ import type { Tensor } from "../core/checkpoint.ts";
 import { bytesOf, countOf, type DType, isFloat, isFp8, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
-import { type ByteSource, readRange } from "../core/io.ts";
 import { memberText, withMember, withoutMember } from "./config-text.ts";
 
 export interface Scales {
@@ -105,7 +104,7 @@ function refuseType({ name, dtype }: Tensor): void {
 
 /** Where scales can be read from: the opened files of a checkpoint. */
 export interface Files {
-  source(path: string): Promise<ByteSource>;
+  bytes(path: string, offset: number, size: number): Promise<Uint8Array>;
 }
 
 /** The one scale of a tensor, F32. @throws SCALE_INVALID; UNSUPPORTED for one scale a row */
@@ -122,7 +121,7 @@ export async function readScales(tensor: Tensor, files: Files): Promise<Float32A
     throw unsupported(tensor.name, "a scale in several pieces is not read");
   }
   const size = bytesOf(tensor.dtype, tensor.shape, { tensor: tensor.name });
-  return scalesOf(tensor, await readRange(await files.source(piece.file), piece.offset, size));
+  return scalesOf(tensor, await files.bytes(piece.file, piece.offset, size));
 }
 
 /**

@@ -2,7 +2,6 @@
 import { parseHeader } from "../../formats/codec/safetensors.ts";
 import type { Finding } from "../api.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { readRange } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import type { Sources } from "../core/read.ts";
 import { tokensOf } from "../open.ts";
@@ -45,7 +44,7 @@ async function checkTokenIds({ config, sidecars }: Checkpoint, files: Sources): 
   if (beside !== undefined && beside.span.size <= MAX_GENERATION_BYTES) {
     try {
       const { file: path, offset, size } = beside.span;
-      generation = parseJsonObject(await readRange(await files.source(path), offset, size), {
+      generation = parseJsonObject(await files.bytes(path, offset, size), {
         file,
         nonFinite: true,
       });
@@ -124,7 +123,7 @@ function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
 async function checkMetadata({ shards }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { path, header } of shards) {
-    const bytes = await readRange(await files.source(header.file), header.offset, header.size);
+    const bytes = await files.bytes(header.file, header.offset, header.size);
     if (parseHeader(bytes, path).metadata?.format !== undefined) continue;
     const message = 'no {"format": "pt"} in __metadata__: older releases of Transformers refuse the file';
     findings.push(finding("metadata-format", "warning", { file: path }, message));

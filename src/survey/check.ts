@@ -14,6 +14,7 @@ import { openCheckpoint } from "../open.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
 import { storeAt } from "../store.ts";
 import { checkConfig } from "./check-config.ts";
+import { checkIntegrity } from "./check-integrity.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
 import { checkWeights } from "./check-weights.ts";
 import { findingOf, isOk } from "./findings.ts";
@@ -26,6 +27,7 @@ export async function check(source: string, options: FindingsOptions = {}): Prom
   const findings: Finding[] = [];
   const checkpoint = await opened(source, options, findings);
   if (checkpoint !== null) {
+    findings.push(...(await checkIntegrity(checkpoint.store)));
     const scales = paired(checkpoint, findings);
     findings.push(...checkWeights(checkpoint, options.families ?? allFamilies, scales.companions, source));
     await using files = new Sources(checkpoint.store);

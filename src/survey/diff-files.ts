@@ -1,7 +1,6 @@
 /** What differs beside the weights: settings, config keys, side files. */
 import type { DiffedSidecar, DiffReport } from "../api.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { readRange } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Matched } from "../families/match.ts";
@@ -46,7 +45,7 @@ export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readon
 
 async function bytesOf(path: string, { sidecars }: Checkpoint, sources: Sources): Promise<Uint8Array | null> {
   const span = sidecars.find((one) => one.path === path)?.span;
-  return span === undefined ? null : readRange(await sources.source(span.file), span.offset, span.size);
+  return span === undefined ? null : sources.bytes(span.file, span.offset, span.size);
 }
 
 /** The lines between a common start and a common end; null where these are no short texts. */

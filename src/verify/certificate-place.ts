@@ -5,6 +5,8 @@ import { certificateSpan, packed } from "../../formats/packed.ts";
 import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { readRange, readSmall, type Store } from "../core/io.ts";
+import { storeAt } from "../store.ts";
+import { type Certificate, decodeCertificate } from "./certificate.ts";
 
 export interface Found {
   readonly bytes: Uint8Array;
@@ -30,6 +32,22 @@ export async function certificateFor(address: string, store: Store, named?: stri
   }
   const beside = `${address}.${CERTIFICATE_FILE}`;
   return { bytes: await bytesOf(beside).catch((error) => missing(error, address)), file: beside };
+}
+
+/**
+ * The certificate that was left with a checkpoint; null where there is none, or one of other weights.
+ *
+ * @param root the checkpoint's content root
+ * @throws CERTIFICATE_INVALID
+ */
+export async function certificateOf(address: string, root: string | null): Promise<Certificate | null> {
+  const found = await certificateFor(address, await storeAt(address)).catch((error) => {
+    if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return null;
+    throw error;
+  });
+  if (found === null) return null;
+  const certificate = decodeCertificate(found.bytes, found.file);
+  return certificate.destination.root === root ? certificate : null;
 }
 
 async function bytesOf(file: string): Promise<Uint8Array> {

@@ -1,7 +1,6 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
 import { sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { readRange } from "../core/io.ts";
 import { ORIGIN_HEADERS } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
@@ -89,7 +88,7 @@ async function digests({ checkpoint }: Matched): Promise<ReadonlyMap<string, str
     if (span.size > MAX_SIDECAR_BYTES) {
       throw new IsologitError("LIMIT_EXCEEDED", `a side file of ${span.size} bytes`, { file: path });
     }
-    found.set(path, sha256(await readRange(await sources.source(span.file), span.offset, span.size)));
+    found.set(path, sha256(await sources.bytes(span.file, span.offset, span.size)));
   }
   return found;
 }

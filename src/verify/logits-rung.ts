@@ -16,6 +16,7 @@ import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
 import type { Prompt } from "./prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "./rounding.ts";
 import { backendFor, memoryOf, type Paired, type Ready, sideOf, storedAs, threadsOf } from "./sides.ts";
+import { withText } from "./token-text.ts";
 import { columnsOf, type Rounds } from "./weights.ts";
 
 export interface LogitsRung {
@@ -88,6 +89,7 @@ export async function logitsRung(
     metrics: {
       tokens: ids.length,
       ...logits,
+      positions: await withText(logits.positions, ids, a.matched.checkpoint),
       layers: result.layers,
       wiring: result.wiring,
       routing: { flips: result.flips },

@@ -114,7 +114,38 @@ export interface LogitsSummary {
   /** logits that are NaN or infinite: none in a model that works */
   readonly nonFiniteA: number;
   readonly nonFiniteB: number;
+  readonly positions: PositionsSummary;
 }
+
+/** Where along the prompt two models part. */
+export interface PositionsSummary {
+  /** KL divergence, nats; each value is the largest of `per` positions in a row, so that there are at most 512 */
+  readonly kl: readonly number[];
+  readonly per: number;
+  /** the positions of the largest KL divergence, that first; none where it is 0 */
+  readonly worst: readonly WorstPosition[];
+}
+
+export interface WorstPosition {
+  readonly position: number;
+  /** the token read there */
+  readonly id: number;
+  /** nats */
+  readonly kl: number;
+  /** the token that either side expects next; null where its logits are no numbers */
+  readonly bestA: number | null;
+  readonly bestB: number | null;
+  /** what stands before the token, the token itself and the two best ones, where there is a tokenizer */
+  readonly text?: {
+    readonly before: string;
+    readonly token: string;
+    readonly bestA: string | null;
+    readonly bestB: string | null;
+  };
+}
+
+const MAX_KLS = 512;
+const MAX_WORST = 12;
 
 /** Compares logits [T, vocab] of two models, a the reference, given in blocks of words. */
 export class LogitsComparison {
@@ -189,7 +220,25 @@ export class LogitsComparison {
       nllB: mean(followed.map((p) => p.firstB + Math.log(p.sumB) - p.nextB)),
       nonFiniteA: this.#positions.reduce((sum, p) => sum + p.nonFiniteA, 0),
       nonFiniteB: this.#positions.reduce((sum, p) => sum + p.nonFiniteB, 0),
+      positions: this.#along(kls),
     };
+  }
+
+  #along(kls: readonly number[]): PositionsSummary {
+    const per = Math.max(1, Math.ceil(kls.length / MAX_KLS));
+    const kl = Array.from({ length: Math.ceil(kls.length / per) }, (_, i) =>
+      Math.max(...kls.slice(i * per, (i + 1) * per)),
+    );
+    const best = (word: number) => (word < 0 ? null : word);
+    const worst = [...kls.keys()]
+      .filter((t) => kls[t]! > 0)
+      .sort((s, t) => (kls[s] === kls[t] ? s - t : kls[t]! - kls[s]!))
+      .slice(0, MAX_WORST)
+      .map((t) => {
+        const { topA, topB } = this.#positions[t]!;
+        return { position: t, id: this.#ids[t]!, kl: kls[t]!, bestA: best(topA), bestB: best(topB) };
+      });
+    return { kl, per, worst };
   }
 }
 

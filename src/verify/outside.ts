@@ -41,7 +41,13 @@ export async function outsideOf(
   return digests;
 }
 
-async function digestOutside(
+/**
+ * SHA-256 of a file but for some spans.
+ *
+ * @param end bytes of the file that count
+ * @param inside the spans to leave out, in order
+ */
+export async function digestOutside(
   source: ByteSource,
   end: number,
   inside: readonly Span[],

@@ -1,5 +1,6 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
 import type { RungReport, VerifyOptions, VerifyReport } from "../api.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
@@ -17,24 +18,25 @@ import { pass } from "./pass.ts";
 import { referenceRung } from "./reference.ts";
 import { backendFor, memoryOf, type Ready, ready, refuseUnrunnable } from "./sides.ts";
 import { derOf, readKey } from "./signature.ts";
+import { type SignedFiles, signedFiles } from "./signed-files.ts";
 
 /**
- * Bytes by file and by role, behaviour by fingerprint.
+ * Bytes by file and by role, behaviour by fingerprint; before anything else of it is read, the files by a bundle.
  *
- * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, and what opening and matching refuse
+ * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED, and what opening and matching refuse
  */
 export async function verifyCertified(address: string, options: VerifyOptions): Promise<VerifyReport> {
+  const signed = await signedFiles(address, options);
   const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
   const { reference } = options;
   const found = await certificateFor(address, await storeAt(address), options.certificate).catch((error) => {
-    const bare =
-      reference !== undefined && error instanceof IsologitError && error.code === "CERTIFICATE_MISSING";
-    if (bare) return null;
+    const missing = error instanceof IsologitError && error.code === "CERTIFICATE_MISSING";
+    if (missing && (reference !== undefined || signed !== null)) return null;
     throw error;
   });
-  if (found === null) return verifyReferenced(await ready(checkpoint, options), reference!, options);
+  if (found === null) return verifyUncertified(checkpoint, signed, options);
   const certificate = decodeCertificate(found.bytes, found.file);
-  await refuseOtherKey(certificate, options.publicKey, found.file);
+  if (signed === null) await refuseOtherKey(certificate, options.publicKey, found.file);
   const side = await ready(checkpoint, options);
   const watch = options.watch ?? unwatched;
   const findings: string[] = [];
@@ -46,11 +48,8 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
 
   const files = await compareFiles(side, certificate, options.signal);
   findings.push(...files.findings);
-  add({
-    rung: "cover",
-    verdict: files.differences.length === 0 ? "same" : "different",
-    metrics: { files: certificate.destination.files.length, differences: files.differences },
-  });
+  const differences = [...files.differences, ...(signed?.differences ?? [])];
+  add(coverRung(certificate.destination.files.length, differences));
   const content = await read(side, options);
   const differing = differingRoles(content, certificate);
   const sameRoot = content.root === certificate.destination.root;
@@ -90,27 +89,52 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
           },
     limits: behaviour.rung === null ? {} : { fingerprint: FINGERPRINT_BOUND },
     certificate: reportOf(certificate),
+    ...(signed !== null && { bundle: signed.report }),
     roots: { a: certificate.destination.root, b: content.root },
     findings,
   };
 }
 
-/** Without a certificate: against other software alone. */
-async function verifyReferenced(side: Ready, file: string, options: VerifyOptions): Promise<VerifyReport> {
-  if (options.verify === "bytes")
-    throw new IsologitError("USAGE", "--reference needs a forward pass; --verify is bytes");
-  refuseUnrunnable(side);
-  const { rung, backend, device, firstLayer } = await referenceRung(side, file, options);
+/** Without a certificate: against what was signed, against other software, or both. */
+async function verifyUncertified(
+  checkpoint: Checkpoint,
+  signed: SignedFiles | null,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
+  const cover = signed === null ? [] : [coverRung(signed.report.files, signed.differences)];
+  const recorded = options.reference === undefined ? null : await verifyReferenced(checkpoint, options);
+  const rungs = [...cover, ...(recorded === null ? [] : [recorded.rung])];
+  const met = [
+    ...cover.map(() => "the files that were signed"),
+    ...(recorded === null ? [] : ["the reference"]),
+  ];
   return {
-    verdict: rung.verdict,
-    backend,
-    device,
-    rungs: [rung],
-    firstDivergence: divergenceFrom(firstLayer, side.matched),
+    verdict: rungs.map(({ verdict }) => verdict).reduce(worse),
+    backend: recorded?.backend ?? null,
+    device: recorded?.device ?? null,
+    rungs,
+    firstDivergence: recorded === null ? null : divergenceFrom(recorded.firstLayer, recorded.matched),
     limits: {},
     certificate: null,
+    ...(signed !== null && { bundle: signed.report }),
     roots: { a: null, b: null },
-    findings: ["there is no certificate: nothing but the reference was met"],
+    findings: [`there is no certificate: nothing but ${met.join(" and ")} was met`],
+  };
+}
+
+async function verifyReferenced(checkpoint: Checkpoint, options: VerifyOptions) {
+  if (options.verify === "bytes")
+    throw new IsologitError("USAGE", "--reference needs a forward pass; --verify is bytes");
+  const side = await ready(checkpoint, options);
+  refuseUnrunnable(side);
+  return { ...(await referenceRung(side, options.reference!, options)), matched: side.matched };
+}
+
+function coverRung(files: number, differences: readonly string[]): RungReport {
+  return {
+    rung: "cover",
+    verdict: differences.length === 0 ? "same" : "different",
+    metrics: { files, differences },
   };
 }
 

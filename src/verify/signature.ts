@@ -18,17 +18,21 @@ const messageOf = (digest: string): Uint8Array => Buffer.from(`isologit certific
 
 /** @throws USAGE, NOT_FOUND: a PEM file that holds no Ed25519 key of this sort */
 export async function readKey(path: string, sort: "private" | "public"): Promise<KeyObject> {
-  let key: KeyObject;
+  const key = await readPem(path, sort);
+  if (key.asymmetricKeyType === "ed25519") return key;
+  throw new IsologitError("USAGE", `its key is ${key.asymmetricKeyType}, expected ed25519`, { file: path });
+}
+
+/** @throws USAGE, NOT_FOUND: a PEM file that holds no key of this sort */
+export async function readPem(path: string, sort: "private" | "public"): Promise<KeyObject> {
   try {
     const pem = await readFile(path);
-    key = sort === "private" ? createPrivateKey(pem) : createPublicKey(pem);
+    return sort === "private" ? createPrivateKey(pem) : createPublicKey(pem);
   } catch (cause) {
     const known = fromSystem(cause, { file: path });
     if (known instanceof IsologitError) throw known;
     throw new IsologitError("USAGE", `it holds no ${sort} key in PEM form`, { file: path }, { cause });
   }
-  if (key.asymmetricKeyType === "ed25519") return key;
-  throw new IsologitError("USAGE", `its key is ${key.asymmetricKeyType}, expected ed25519`, { file: path });
 }
 
 export function signDigest(digest: string, privateKey: KeyObject): Signature {

@@ -1,5 +1,5 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
-import type { RungReport, Verdict, VerifyOptions, VerifyReport } from "../api.ts";
+import type { ComparedTensor, RungReport, Verdict, VerifyOptions, VerifyReport } from "../api.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { unwatched } from "../core/events.ts";
@@ -14,7 +14,16 @@ import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-
 import { type Prompt, promptOf } from "./prompts.ts";
 import { verifyCertified } from "./recheck.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
-import { memoryOf, type Paired, paired, type Ready, ready, refuseUnrunnable, runBytes } from "./sides.ts";
+import {
+  memoryOf,
+  type Paired,
+  paired,
+  type Ready,
+  ready,
+  refuseUnrunnable,
+  runBytes,
+  storedAs,
+} from "./sides.ts";
 import { suspectsAmong } from "./suspicion.ts";
 import { limitsAsked } from "./tolerance.ts";
 
@@ -138,6 +147,7 @@ export async function prove(
     certificate: null,
     roots: { a: compared?.roots.a ?? null, b: compared?.roots.b ?? null },
     findings,
+    ...(compared !== null && { tensors: tensorsOf(source, destination, compared) }),
   };
   const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
   return { report, source, destination, leaves, prompt, fingerprint };
@@ -148,6 +158,24 @@ async function bytesRung(a: Ready, b: Ready, options: VerifyOptions, own: boolea
   await using pool = new Pool(poolSize(memoryOf(options), options.threads));
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
   return await compareBytes({ a, b, pool, own, advance, signal: options.signal });
+}
+
+function tensorsOf(a: Ready, b: Ready, { differences }: BytesResult): readonly ComparedTensor[] {
+  const layers = mainLayers(a.matched).length;
+  const different = new Set(differences.map(({ key }) => key));
+  return [...a.matched.roles.values()].map((role) => {
+    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    const kept = from.dtype === to.dtype ? "same" : "rounded";
+    return {
+      role: role.spec.role,
+      layer: role.layer === null ? null : depthOf(role, layers),
+      a: from.tensor,
+      b: to.tensor,
+      dtypeA: from.dtype,
+      dtypeB: to.dtype,
+      outcome: different.has(role.key) ? "different" : kept,
+    };
+  });
 }
 
 function bytesVerdict({ differences, recast }: BytesResult): Verdict {

@@ -17,6 +17,7 @@ export const METRICS: LogitsMetrics = {
   nllB: 6.2402,
   nonFiniteA: 0,
   nonFiniteB: 0,
+  positions: { kl: [0.0001, 0.00201], per: 1, worst: [] },
   layers: [{ layer: 0, kind: "mamba", driftRelL2: 0.001, localRelL2: 2e-7 }],
   wiring: { maxRelL2: 2.4e-7, limit: 1e-5 },
   routing: { flips: 0 },

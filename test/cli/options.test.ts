@@ -54,7 +54,18 @@ describe("one command is one call, with the options that were given and no other
       ["a", "b"],
       { prompt: "Hello", reference: "r", tolerance: "t" },
     ],
-    ["convert a b --to hf --sign key.pem", "convert", ["a", "b"], { to: "hf", sign: "key.pem" }],
+    [
+      "verify a --bundle b --trusted-root t --sigstore-identity i --sigstore-issuer s",
+      "verify",
+      ["a", undefined],
+      { bundle: "b", trustedRoot: "t", sigstoreIdentity: "i", sigstoreIssuer: "s" },
+    ],
+    [
+      "convert a b --to hf --sign key.pem --bundle b.sig",
+      "convert",
+      ["a", "b"],
+      { to: "hf", sign: "key.pem", bundle: "b.sig" },
+    ],
     [
       "verify a b --verify bytes --kl 0.1 --top1 1 --ids 5 --threads 1",
       "verify",

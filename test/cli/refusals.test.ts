@@ -91,6 +91,7 @@ describe("never promised, or not here", () => {
     ["convert a", "missing required argument 'DST'"],
     ["verify a b --certificate c", "--certificate is for verify A alone"],
     ["verify a b --public-key k", "--public-key is for verify A alone"],
+    ["verify a b --bundle k", "--bundle is for verify A alone"],
     ["verify a b --prompt x --ids 1", "--ids and --prompt were both given"],
     ["logits a --prompt x --ids-file y", "--ids-file and --prompt were both given"],
     ["inspect a b", "too many arguments"],

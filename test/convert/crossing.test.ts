@@ -2,6 +2,7 @@
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { synthesize } from "../../fixtures/generate/synthesize.ts";
 import { hf } from "../../formats/hf.ts";
 import { megatron } from "../../formats/megatron.ts";
 import type { ConvertOptions } from "../../src/api.ts";
@@ -13,6 +14,7 @@ import { families } from "../../src/families/index.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { Staging } from "../../src/io/staged.ts";
 import { Pool, poolSize } from "../../src/lanes/pool.ts";
+import { verify } from "../../src/verify/verify.ts";
 import { codeOf } from "../errors.ts";
 import { watchedStore } from "../formats/content.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
@@ -27,13 +29,6 @@ async function warned(work: (options: Pick<ConvertOptions, "watch">) => Promise<
   const warnings: string[] = [];
   await work({ watch: (event) => event.type === "warning" && warnings.push(event.message) });
   return warnings;
-}
-
-/** A byte of a file, changed. */
-function damage(file: string, offset: number): void {
-  const bytes = readFileSync(file);
-  bytes[offset] = bytes[offset]! ^ 1;
-  writeFileSync(file, bytes);
 }
 
 describe("FP8 on its way to software that stores none", async () => {
@@ -99,16 +94,22 @@ describe("shards", async () => {
   });
 
   it("that are replicas must be the same bytes", async () => {
-    const there = fresh();
+    const [there, stranger, other] = [fresh(), fresh(), fresh()];
+    const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8"));
+    await synthesize(stranger, { config, seed: 2, maxShardBytes: 1e9 });
     await convert(source, there, { ...quiet, to: "megatron", tp: 2 });
-    const { tensors } = await megatron.read(await fileStore(there));
-    const norm = tensors.find(({ name, rank }) => name === "decoder.final_norm.weight" && rank?.tp === 1)!;
-    damage(join(there, norm.pieces[0]!.file), norm.pieces[0]!.offset + 6);
-    const error = await convert(there, fresh(), { ...quiet, to: "hf" }).catch((e) => e);
-    expect(error).toMatchObject({
+    await convert(stranger, other, { ...quiet, to: "megatron", tp: 2 });
+    const file = "iter_0000000/mp_rank_01/model_optim_rng.pt";
+    cpSync(join(other, file), join(there, file));
+    const at = { file, tensor: expect.stringMatching(/@1\.0\.0$/) };
+    await expect(convert(there, fresh(), { ...quiet, to: "hf" })).rejects.toMatchObject({
       code: "REPLICA_DIFFERS",
-      at: { tensor: "decoder.final_norm.weight@1.0.0", index: 3 },
+      at,
     });
+    // as a verdict: of two that should be the same, one does not agree with itself
+    const report = await verify(source, there, { threads: 1, verify: "bytes" });
+    expect(report.verdict).toBe("different");
+    expect(JSON.stringify(report.rungs)).toContain("of which it must be a copy");
   });
 
   it.each([

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Piece, Tensor } from "../../src/core/checkpoint.ts";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
 import { extentsOf, Sources } from "../../src/core/read.ts";
-import { memoryStore } from "../../src/io/memory.ts";
+import { countedStore, memoryStore } from "../../src/io/memory.ts";
 import { randomFrom } from "../random.ts";
 
 /** Elements 0, 1, 2 … of a shape, cut along every axis at random places; some pieces are stored by columns. */
@@ -58,5 +58,47 @@ describe("extents of pieces", () => {
       }
       expect(all, `seed ${seed}`).toEqual(Array.from({ length: count }, (_, i) => i));
     }
+  });
+});
+
+describe("a store of more files than may be open", () => {
+  const files = new Map(Array.from({ length: 1000 }, (_, i) => [`${i}`, Uint8Array.of(i % 251)]));
+  const { store, counts } = countedStore(memoryStore("memory", files));
+  const openNow = () => [...counts.values()].reduce((sum, { opened, closed }) => sum + opened - closed, 0);
+
+  it("is read with a bounded number open, the latest ones opened once", async () => {
+    let most = 0;
+    {
+      await using sources = new Sources(store, 8);
+      for (let i = 0; i < 1000; i++) {
+        for (const path of [`${i}`, "0"]) // one that is read all the time
+          expect(await sources.bytes(path, 0, 1)).toEqual(files.get(path));
+        most = Math.max(most, openNow());
+      }
+    }
+    expect(most).toBe(8);
+    expect(counts.get("0")).toMatchObject({ opened: 1, reads: 1001 });
+    expect(openNow()).toBe(0);
+  });
+
+  it("closes none that is being read", async () => {
+    await using sources = new Sources(store, 2);
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const reading = ["1", "2", "3"].map((path) =>
+      sources.use(path, async (source) => {
+        await gate;
+        const { closed } = counts.get(path)!;
+        await source.readInto(new Uint8Array(1), 0);
+        return closed;
+      }),
+    );
+    const before = ["1", "2", "3"].map((path) => counts.get(path)!.closed);
+    for (let i = 10; i < 20; i++) await sources.bytes(`${i}`, 0, 1);
+    open();
+    expect(await Promise.all(reading)).toEqual(before);
+    expect(openNow()).toBe(2);
   });
 });

@@ -13,6 +13,7 @@ import { carriedOut, saved } from "../formats/carry.ts";
 import { bytesIn } from "../formats/content.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { absent, titled } from "./judge.ts";
+import { isologit } from "./program.ts";
 
 const oracle = new URL("../../../shared/oracle", import.meta.url).pathname;
 const work = workFolder();
@@ -39,6 +40,10 @@ async function rewritten(format: Format, name: string): Promise<string> {
 }
 
 type Dump = Record<string, { sha256?: string; bytes?: number }>;
+type Loaded = Record<string, { args: object; model: Record<string, object> }>;
+
+const tensorsOf = (dump: Dump): Dump =>
+  Object.fromEntries(Object.entries(dump).filter(([, { sha256 }]) => sha256 !== undefined));
 
 describe.skipIf(absent !== null)(titled("torch.distributed.checkpoint"), () => {
   it.each<[Format, string, string]>([
@@ -47,10 +52,7 @@ describe.skipIf(absent !== null)(titled("torch.distributed.checkpoint"), () => {
   ])("loads what $id places", async (format, name, folder) => {
     const dump = python(`${oracle}/dcp_dump.py`, join(await rewritten(format, name), folder)) as Dump;
     const real: Dump = JSON.parse(readFileSync(golden(`${name}/dcp.json`), "utf8"));
-    const tensors = Object.entries(real).filter(([, { sha256 }]) => sha256 !== undefined);
-    expect(Object.fromEntries(Object.entries(dump).filter(([, { sha256 }]) => sha256 !== undefined))).toEqual(
-      Object.fromEntries(tensors),
-    );
+    expect(tensorsOf(dump)).toEqual(tensorsOf(real));
     const states = (of: Dump) => Object.keys(of).filter((key) => key.includes("_extra_state"));
     expect(states(dump)).toEqual(states(real));
   });
@@ -62,15 +64,53 @@ describe.skipIf(absent !== null)(titled("torch.load"), () => {
     const fileOf = (iteration: string, rank: number) => `${iteration}/mp_rank_0${rank}/model_optim_rng.pt`;
     const ours = [0, 1].map((rank) => join(folder, fileOf("iter_0000000", rank)));
     const real = [0, 1].map((rank) => golden(join("megatron-tp2", fileOf("iter_0000010", rank))));
-    const loaded = python(new URL("torch_load.py", import.meta.url).pathname, ...ours, ...real) as Record<
-      string,
-      { args: object; model: Record<string, object> }
-    >;
+    const loaded = python(new URL("torch_load.py", import.meta.url).pathname, ...ours, ...real) as Loaded;
     for (const rank of [0, 1]) {
       const [mine, theirs] = [loaded[ours[rank]!]!, loaded[real[rank]!]!];
       const weights = Object.entries(theirs.model).filter(([key]) => !key.endsWith("_extra_state"));
       expect(mine.model).toEqual(Object.fromEntries(weights));
       expect(mine.args).toEqual(theirs.args);
+    }
+  });
+});
+
+/** Each golden was written from the twin that is converted here. */
+describe.skipIf(absent !== null)(titled("what `convert` makes of a Hugging Face folder"), () => {
+  const convert = (twin: string, to: string, ...options: readonly string[]) => {
+    const out = join(work, `${to}${options.join("")}-of-${twin}`);
+    isologit("convert", golden(`${twin}/hf`), out, "--to", to, ...options);
+    return out;
+  };
+
+  it.each([
+    ["nemo2", "nemo2-tiny", "weights", [], "nemo2-tiny"],
+    ["nemo2", "nemo2-tiny", "weights", ["--tp", "2"], "nemo2-tp2"],
+    ["nemo2", "nemo2-tiny", "weights", ["--tp", "4"], "nemo2-tiny"],
+    ["bridge", "nemo2-tiny", "iter_0000000", [], "nemo2-tiny"],
+    ["bridge", "megatron-bridge-moe", "iter_0000000", [], "megatron-bridge-moe"],
+  ] as const)("%s of %s, %s %j, dumps as the real %s", (to, twin, folder, options, real) => {
+    const dump = tensorsOf(
+      python(`${oracle}/dcp_dump.py`, join(convert(twin, to, ...options), folder)) as Dump,
+    );
+    const wanted = tensorsOf(JSON.parse(readFileSync(golden(`${real}/dcp.json`), "utf8")));
+    // NeMo's keys stand under `module.`, Megatron's own under nothing
+    const bare = (of: Dump) =>
+      Object.fromEntries(Object.entries(of).map(([k, v]) => [k.replace(/^module\./, ""), v]));
+    expect(to === "bridge" ? bare(dump) : dump).toEqual(to === "bridge" ? bare(wanted) : wanted);
+  });
+
+  it("megatron at two ranks is loaded as the real ranks are", () => {
+    const folder = convert("nemo2-tiny", "megatron", "--tp", "2");
+    const fileOf = (root: string, iteration: string, rank: number) =>
+      join(root, iteration, `mp_rank_0${rank}/model_optim_rng.pt`);
+    const ours = [0, 1].map((rank) => fileOf(folder, "iter_0000000", rank));
+    const real = [0, 1].map((rank) => fileOf(golden("megatron-tp2"), "iter_0000010", rank));
+    const loaded = python(new URL("torch_load.py", import.meta.url).pathname, ...ours, ...real) as Loaded;
+    for (const rank of [0, 1]) {
+      const weights = Object.entries(loaded[real[rank]!]!.model).filter(
+        ([key]) => !key.endsWith("_extra_state"),
+      );
+      expect(loaded[ours[rank]!]!.model).toEqual(Object.fromEntries(weights));
     }
   });
 });

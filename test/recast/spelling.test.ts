@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Tensor } from "../../src/core/checkpoint.ts";
 import type { DType, Shape } from "../../src/core/dtype.ts";
 import { encode } from "../../src/core/float.ts";
-import type { ByteSource } from "../../src/core/io.ts";
+import { type ByteSource, readRange } from "../../src/core/io.ts";
 import {
   pairScales,
   quantizationConfig,
@@ -124,7 +124,7 @@ describe("a scale's value", () => {
       readInto: async (target, offset) => target.set(file.subarray(offset, offset + target.byteLength)),
       [Symbol.asyncDispose]: async () => {},
     };
-    const files = { source: async () => source };
+    const files = { bytes: (_: string, offset: number, size: number) => readRange(source, offset, size) };
     expect(await readScale(tensor("s", "F32", []), files)).toBe(0.5);
     expect([...(await readScales(tensor("s", "F32", [2]), files))]).toEqual([0.5, 0.25]);
     await expect(readScale(tensor("s", "F32", [2]), files)).rejects.toMatchObject({ code: "UNSUPPORTED" });

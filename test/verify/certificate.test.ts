@@ -1,6 +1,6 @@
 /** Certificates: what they say, that they can be checked again, and that nothing can change unseen. */
 import { generateKeyPairSync } from "node:crypto";
-import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { VerifyOptions, VerifyReport } from "../../src/api.ts";
@@ -137,6 +137,19 @@ describe("what was certified verifies again, without the source", () => {
     const report = await again(out);
     expect(report).toMatchObject({ verdict: "same", backend: null });
     expect(report.findings).toEqual([expect.stringContaining("behaviour was not checked")]);
+  });
+
+  it("--resume on a finished destination tells the one that is there, if it is of what is there", async () => {
+    const resumed = async (to: string, path: string) =>
+      (await convert(golden("tiny"), path, { to, resume: true, verify: "bytes", ...QUICK })).verification!;
+    const { sha256 } = certificateIn(made.hf);
+    expect((await resumed("hf", made.hf)).certificate?.sha256).toBe(sha256);
+    expect((await resumed("packed", made.packed)).certificate).not.toBeNull();
+    const copy = copyOf(made.hf);
+    cpSync(join(made.shards, CERTIFICATE_FILE), join(copy, CERTIFICATE_FILE));
+    expect((await resumed("hf", copy)).certificate).toBeNull();
+    rmSync(join(copy, CERTIFICATE_FILE));
+    expect((await resumed("hf", copy)).certificate).toBeNull();
   });
 
   it("where there is none, that is told; --verify off writes none", async () => {

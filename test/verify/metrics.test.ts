@@ -165,3 +165,21 @@ describe("distance", () => {
     expect(cut.relL2).toBe(whole.relL2);
   });
 });
+
+describe("positions", () => {
+  it("the worst first, none where both sides agree, and never more than 512 values", () => {
+    const count = 1300;
+    const comparison = new LogitsComparison(Array.from({ length: count }, (_, t) => t));
+    const a = new Float32Array(2 * count);
+    const b = Float32Array.from(a);
+    [b[2 * 700], b[2 * 5]] = [3, 1];
+    comparison.add(0, 2, a, b);
+    const { positions } = comparison.summary(0);
+    expect(positions.worst.map(({ position, id, bestA, bestB }) => [position, id, bestA, bestB])).toEqual([
+      [700, 700, 0, 0],
+      [5, 5, 0, 0],
+    ]);
+    expect([positions.per, positions.kl.length]).toEqual([3, 434]);
+    expect(positions.kl.flatMap((kl, i) => (kl > 0 ? [i] : []))).toEqual([1, 233]);
+  });
+});

@@ -26,6 +26,7 @@ const fp8 = await copyOf(`${work}/fp8`);
 const GOOD: LogitsSummary = {
   ...{ maxAbs: 0.1, relL2: 0.01, cosine: 1, klMean: 1e-3, klP99: 1e-2, top1: 0.99 },
   ...{ nllA: 2, nllB: 2, nonFiniteA: 0, nonFiniteB: 0 },
+  positions: { kl: [1e-2], per: 1, worst: [] },
 };
 
 describe("limits", () => {

@@ -2,7 +2,7 @@
 import type { FindingsReport } from "../../api.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { counted, findingLines } from "../findings.ts";
-import { TELLING, WATCHED } from "../options.ts";
+import { REPORTED, TELLING } from "../options.ts";
 import type { View } from "../render.ts";
 import { sourceOptions } from "../request.ts";
 
@@ -10,7 +10,7 @@ export const check: Command = {
   name: "check",
   summary: "structure alone: index, headers, config, tokenizer and scales agree; reads no weight",
   places: [SOURCE],
-  flags: [...TELLING, "keepGoing", ...WATCHED],
+  flags: [...TELLING, "keepGoing", ...REPORTED],
   examples: ["check ./nemotron-h-8b", "check model.isologit --json", "check ./damaged --keep-going"],
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
@@ -20,7 +20,8 @@ export const check: Command = {
       ...sourceOptions(flags),
       keepGoing: flags.keepGoing ?? false,
     });
-    return { report, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
+    const subject = { command: "check", address: SRC!, report } as const;
+    return { report, subject, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
   },
 };
 

@@ -1,11 +1,12 @@
 /** `convert`: another format, proven before it appears. */
 import type { ConvertReport } from "../../api.ts";
+import { passed } from "../../report/measures.ts";
 import { type Command, DESTINATION, type Outcome, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
-import { LIMITS, MACHINE, PLACING, PROMPT, RECAST, TELLING, WATCHED } from "../options.ts";
+import { LIMITS, MACHINE, PLACING, PROMPT, RECAST, REPORTED, TELLING } from "../options.ts";
 import { bytes, facts, rate, seconds, type View, visible } from "../render.ts";
 import { convertOptions, targetOf, withoutTarget } from "../request.ts";
-import { passed, rootLines, verificationText } from "../verdict.ts";
+import { rootLines, verificationText } from "../verdict.ts";
 
 /** Flags of everything that writes a checkpoint. */
 export const CONVERTING = [
@@ -15,12 +16,13 @@ export const CONVERTING = [
   "plan",
   "verify",
   "sign",
+  "bundle",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,
   "resume",
   "overwrite",
-  ...WATCHED,
+  ...REPORTED,
 ] as const;
 
 export const convert: Command = {
@@ -39,15 +41,17 @@ export const convert: Command = {
     if (to === undefined && flags.plan === undefined) withoutTarget(DST!);
     const options = await convertOptions(flags, session);
     return converted(
+      "convert",
       await session.library.convert(SRC!, DST!, to === undefined ? options : { ...options, to }),
     );
   },
 };
 
-export function converted(report: ConvertReport): Outcome {
+export function converted(command: "convert" | "recast", report: ConvertReport): Outcome {
   const { verification, staged } = report;
   const failed = verification !== null && !passed(verification.verdict);
-  const told = { report, text: (view: View) => convertText(report, view), exit: failed ? 1 : 0 } as const;
+  const text = (view: View) => convertText(report, view);
+  const told = { report, subject: { command, report }, text, exit: failed ? 1 : 0 } as const;
   if (!failed) return told;
   const { path } = report.destination;
   const made =

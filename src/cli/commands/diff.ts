@@ -1,7 +1,7 @@
 /** `diff`: two checkpoints role by role, whatever their formats. */
 import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api.ts";
 import type { Command } from "../command.ts";
-import { TELLING, WATCHED } from "../options.ts";
+import { REPORTED, TELLING } from "../options.ts";
 import { headed, some, type View, visible } from "../render.ts";
 import { sourceOptions } from "../request.ts";
 
@@ -12,7 +12,7 @@ export const diff: Command = {
     { name: "A", about: "a checkpoint" },
     { name: "B", about: "another" },
   ],
-  flags: [...TELLING, "keepGoing", "threads", "memory", ...WATCHED],
+  flags: [...TELLING, "keepGoing", "threads", "memory", ...REPORTED],
   examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],
   async run({ A, B }, flags, session) {
     const { watch, signal } = session;
@@ -24,7 +24,8 @@ export const diff: Command = {
       ...(flags.threads !== undefined && { threads: flags.threads }),
       ...(flags.memory !== undefined && { memoryBytes: flags.memory }),
     });
-    return { report, exit: report.equal ? 0 : 1, text: (view) => diffText(report, view) };
+    const subject = { command: "diff", a: A!, b: B!, report } as const;
+    return { report, subject, exit: report.equal ? 0 : 1, text: (view) => diffText(report, view) };
   },
 };
 

@@ -19,6 +19,6 @@ export const recast: Command = {
       throw new IsologitError("USAGE", "--dtype is missing, recast needs it", {}, { next });
     }
     const options = await convertOptions(flags, session);
-    return converted(await session.library.recast(SRC!, DST!, options));
+    return converted("recast", await session.library.recast(SRC!, DST!, options));
   },
 };

@@ -2,20 +2,21 @@
 import type { FindingsReport } from "../../api.ts";
 import type { Command } from "../command.ts";
 import { counted, findingLines } from "../findings.ts";
-import { WATCHED } from "../options.ts";
+import { REPORTED } from "../options.ts";
 import type { View } from "../render.ts";
 
 export const scan: Command = {
   name: "scan",
   summary: "pickled code, remote code, surprising files; executes nothing",
   places: [{ name: "PATH", about: "a checkpoint, or a file of any kind; also hf://owner/name" }],
-  flags: ["keepGoing", ...WATCHED],
+  flags: ["keepGoing", ...REPORTED],
   examples: ["scan ./downloaded", "scan model.nemo --keep-going", "scan pytorch_model.bin --json"],
   async run({ PATH }, flags, session) {
     const { watch, signal } = session;
     const keepGoing = flags.keepGoing ?? false;
     const report = await session.library.scan(PATH!, { watch, signal, keepGoing });
-    return { report, exit: report.ok ? 0 : 1, text: (view) => scanText(report, view) };
+    const subject = { command: "scan", address: PATH!, report } as const;
+    return { report, subject, exit: report.ok ? 0 : 1, text: (view) => scanText(report, view) };
   },
 };
 

@@ -1,10 +1,11 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
+import { passed } from "../../report/measures.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, longOf, MACHINE, PROMPT, TELLING, WATCHED } from "../options.ts";
+import { LIMITS, longOf, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { certificateOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
-import { passed, rootLines, verificationText } from "../verdict.ts";
+import { ALONE, aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
+import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
   name: "verify",
@@ -13,15 +14,16 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: [...TELLING, "verify", "certificate", "publicKey", ...LIMITS, ...PROMPT, ...MACHINE, ...WATCHED],
+  flags: [...TELLING, "verify", ...ALONE, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
     "verify ./a ./b --verify bytes",
     "verify model.isologit --public-key release.pem",
+    "verify ./model --bundle model.sig --public-key release.pem",
   ],
   async run({ A, B }, flags, session) {
-    const asked = (["certificate", "publicKey"] as const).find((name) => flags[name] !== undefined);
+    const asked = ALONE.find((name) => flags[name] !== undefined);
     if (B !== undefined && asked !== undefined) {
       throw new IsologitError("USAGE", `${longOf(asked)} is for verify A alone, and B was given`);
     }
@@ -37,11 +39,12 @@ export const verify: Command = {
       ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
-      ...certificateOptions(flags),
+      ...aloneOptions(flags),
       ...(level === undefined ? {} : { verify: level }),
     });
     return {
       report,
+      subject: { command: "verify", a: A!, b: B ?? null, report },
       exit: passed(report.verdict) ? 0 : 1,
       text: (view) => [
         ...facts(view, [

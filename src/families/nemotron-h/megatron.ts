@@ -13,7 +13,7 @@ const stacks: Dialect["stacks"] = {
 
 /** An optimizer's keys contain those of the weights: only the start of a name tells them apart. */
 const drop: Dialect["drop"] = [
-  { match: /^optimizer\./, why: "optimizer state" },
+  { match: /^optimizer(\.|$)/, why: "optimizer state" },
   { match: /(^|\.)_extra_state(\/|$)/, why: "extra state of modules" },
   { match: /^rng_state(\/|$)/, why: "random number generators" },
   {

@@ -1,0 +1,139 @@
+/** Charts as SVG: measures over layers or positions, on a logarithmic scale that has room for an exact zero. */
+import { measured } from "./figures.ts";
+import { type Markup, markup } from "./markup.ts";
+
+/** One value a place; `joined` points are drawn as a line. */
+export interface Series {
+  readonly as: "line" | "marks" | "bars";
+  readonly values: readonly number[];
+  readonly name: string;
+}
+
+export interface Chart {
+  readonly title: string;
+  readonly series: readonly Series[];
+  /** what stands below the places, one for each; empty where nothing does */
+  readonly labels: readonly string[];
+  readonly axis: string;
+  /** values above it are marked */
+  readonly limit?: { readonly value: number; readonly text: string };
+}
+
+const WIDTH = 640;
+const LEFT = 54;
+const RIGHT = 8;
+const TOP = 22;
+const PLOT = 190;
+/** below the smallest decade, where zeros lie */
+const ZERO = 24;
+
+/** Where values lie, top down. What is no number lies above all that are. */
+interface Scale {
+  readonly decades: readonly number[];
+  y(value: number): number;
+}
+
+function scaleOf(values: readonly number[]): Scale {
+  const logs = values.filter((value) => value > 0 && Number.isFinite(value)).map(Math.log10);
+  const [least, most] =
+    logs.length === 0 ? [-1, 0] : [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
+  const high = Math.max(most, least + 1);
+  const step = Math.ceil((high - least) / 8);
+  const decades: number[] = [];
+  for (let decade = least; decade <= high; decade += step) decades.push(decade);
+  return {
+    decades,
+    y(value) {
+      if (value === 0) return TOP + PLOT + ZERO;
+      if (!Number.isFinite(value)) return TOP - 6;
+      return TOP + PLOT * (1 - (Math.log10(value) - least) / (high - least));
+    },
+  };
+}
+
+export function chartOf({ title, series, labels, axis, limit }: Chart): Markup {
+  const count = Math.max(...series.map(({ values }) => values.length));
+  const bound = limit !== undefined && limit.value > 0 ? limit : undefined;
+  const scale = scaleOf([
+    ...series.flatMap(({ values }) => values),
+    ...(bound === undefined ? [] : [bound.value]),
+  ]);
+  const gap = (WIDTH - LEFT - RIGHT) / count;
+  const x = (place: number) => LEFT + gap * (place + 0.5);
+  const bottom = TOP + PLOT + ZERO;
+  const height = bottom + 40;
+  const above = (value: number) => limit !== undefined && !(value <= limit.value);
+  return markup`<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}">
+${scale.decades.map((decade) => {
+  const y = round(scale.y(10 ** decade));
+  return markup`<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text x="${LEFT - 8}" y="${y + 4}" text-anchor="end">${decadeText(decade)}</text>`;
+})}
+<line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${bottom}" y2="${bottom}"/><text x="${LEFT - 8}" y="${bottom + 4}" text-anchor="end">0</text>
+${series.map((one) => drawn(one, { x, scale, gap, above, bottom }))}
+${bound === undefined ? null : limitLine(bound, scale)}
+${labelsBelow(labels, x, gap, bottom + 16)}
+<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${bottom + 34}" text-anchor="middle">${axis}</text>
+</svg>`;
+}
+
+interface Canvas {
+  readonly x: (place: number) => number;
+  readonly scale: Scale;
+  readonly gap: number;
+  readonly above: (value: number) => boolean;
+  readonly bottom: number;
+}
+
+function drawn({ as, values }: Series, { x, scale, gap, above, bottom }: Canvas): Markup {
+  const at = values.map((value, place) => [round(x(place)), round(scale.y(value))] as const);
+  if (as === "bars") {
+    const width = round(Math.max(0.75, Math.min(gap * 0.7, 14)));
+    return markup`${at.map(([cx, y], i) =>
+      values[i] === 0
+        ? null
+        : markup`<rect class="bar${above(values[i]!) ? " over-limit" : ""}" x="${round(cx - width / 2)}" y="${y}" width="${width}" height="${round(bottom - y)}"/>`,
+    )}`;
+  }
+  const size = round(Math.max(1.2, Math.min(gap * 0.28, 3.4)));
+  const kind = as === "line" ? "dot" : "local";
+  const marks = at.map(
+    ([cx, y], i) =>
+      markup`<circle class="${kind}${as === "marks" && above(values[i]!) ? " over-limit" : ""}" cx="${cx}" cy="${y}" r="${size}"/>`,
+  );
+  if (as === "marks") return markup`${marks}`;
+  const path = at.map(([cx, y]) => `${cx},${y}`).join(" ");
+  return markup`<polyline class="drift" points="${path}"/>${marks}`;
+}
+
+function limitLine({ value, text }: NonNullable<Chart["limit"]>, scale: Scale): Markup {
+  const y = round(scale.y(value));
+  return markup`<line class="limit" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text class="limit-text" x="${WIDTH - RIGHT}" y="${y - 5}" text-anchor="end">${text} ${measured(value)}</text>`;
+}
+
+/** As many as fit: each, every second, fifth, tenth, and so on. */
+function labelsBelow(
+  labels: readonly string[],
+  x: (place: number) => number,
+  gap: number,
+  y: number,
+): Markup {
+  const widest = 7 * Math.max(0, ...labels.map(({ length }) => length)) + 4;
+  const power = 10 ** Math.max(0, Math.floor(Math.log10(widest / gap)));
+  const every =
+    [1, 2, 5, 10].map((step) => step * power).find((step) => step * gap >= widest) ?? labels.length;
+  return markup`${labels.map((label, place) =>
+    place % every === 0
+      ? markup`<text x="${round(x(place))}" y="${y}" text-anchor="middle">${label}</text>`
+      : null,
+  )}`;
+}
+
+const round = (value: number): number => Math.round(value * 100) / 100;
+
+const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+
+function decadeText(decade: number): string {
+  if (decade === 0) return "1";
+  const digits = [...String(Math.abs(decade))].map((digit) => SUPERSCRIPTS[Number(digit)]).join("");
+  return `10${decade < 0 ? "⁻" : ""}${digits}`;
+}

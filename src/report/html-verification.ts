@@ -1,0 +1,173 @@
+/** The sections of a verification: what each rung found, where layers and positions part, what the verdict rests on. */
+import type { ComparedTensor, LogitsMetrics, RungReport, VerifyReport } from "../api.ts";
+import { chartOf } from "./chart.ts";
+import { counted, grouped } from "./figures.ts";
+import { longTable, MAX_ROWS, number, sidesText, table } from "./html-tables.ts";
+import { type Markup, markup } from "./markup.ts";
+import { limitText, measures } from "./measures.ts";
+import { controlsOf, divergenceText } from "./problems.ts";
+
+const ASKS = {
+  cover: "Is every element there exactly once, under the same settings?",
+  bytes: "Is every stored value the same bits, or the right rounding?",
+  logits: "Do both sides, run on their own tensors, agree at every door of every layer?",
+  reference: "Do the logits agree with those recorded by other software?",
+} as const;
+
+const TONES = { same: "good", within: "good", different: "bad", unproven: "open" } as const;
+
+/** The logits rung's numbers; against a certificate it has only some of them. */
+type Logits = Partial<Pick<LogitsMetrics, "layers" | "wiring" | "positions">> & RungReport["metrics"];
+
+export function divergenceAside({ firstDivergence: first }: VerifyReport): Markup | null {
+  if (first === null) return null;
+  const text = divergenceText(first);
+  const suspects = first.tensors.slice(0, 12).map((tensor) => markup`<li><code>${tensor}</code></li>`);
+  return markup`<aside><p>${`${text[0]!.toUpperCase()}${text.slice(1)}`}${suspects.length < 2 ? "." : ", the most suspicious first."}</p><ol>${suspects}</ol></aside>`;
+}
+
+export function verificationSections(report: VerifyReport): readonly (Markup | null)[] {
+  const logits = report.rungs.find(({ rung }) => rung === "logits")?.metrics as Logits | undefined;
+  return [
+    rungSection(report.rungs),
+    findingSection(report.findings),
+    logits === undefined ? null : layerSection(logits),
+    logits?.positions === undefined ? null : positionSection(logits.positions, report.limits),
+    report.tensors === undefined ? null : tensorSection(report.tensors),
+    logits === undefined ? null : controlSection(logits),
+    limitSection(report.limits),
+    certificateSection(report.certificate),
+  ];
+}
+
+function rungSection(rungs: readonly RungReport[]): Markup {
+  const rows = rungs.map(
+    (rung) =>
+      markup`<tr><td>${rung.rung}</td><td class="${TONES[rung.verdict]}">${rung.verdict}</td><td>${ASKS[rung.rung]}<br><span class="soft">${measures(rung).join(", ")}</span></td></tr>\n`,
+  );
+  return markup`<h2>What was asked</h2>
+<p>The verdict is the worst of its rungs, cheapest first.</p>
+${table(["rung", "verdict", "question and measures"], rows)}`;
+}
+
+function findingSection(findings: readonly string[]): Markup | null {
+  if (findings.length === 0) return null;
+  return markup`<h2>Findings</h2><ul>${findings.map((finding) => markup`<li>${finding}</li>`)}</ul>`;
+}
+
+/** Kinds as the layer pattern writes them. */
+const LETTERS: Readonly<Record<string, string>> = { mamba: "M", attention: "*", mlp: "-", moe: "E" };
+
+/** More letters than this do not fit beside one another. */
+const MAX_LETTERS = 50;
+
+function layerSection({ layers = [], wiring }: Logits): Markup | null {
+  if (layers.length === 0 || wiring === undefined) return null;
+  const drift = layers.map(({ driftRelL2 }) => driftRelL2);
+  const local = layers.map(({ localRelL2 }) => localRelL2);
+  const rows = layers.map(
+    ({ layer, kind, driftRelL2, localRelL2 }) =>
+      markup`<tr>${number("layer", layer)}<td>${kind}</td>${number("drift", driftRelL2)}${number("own error", localRelL2)}</tr>\n`,
+  );
+  const still = [...drift, ...local].every((value) => value === 0);
+  const lettered = layers.length <= MAX_LETTERS;
+  const labels = layers.map(({ layer, kind }) => (lettered ? (LETTERS[kind] ?? "?") : String(layer)));
+  const used = [...new Set(layers.map(({ kind }) => kind))];
+  const legend = used.map((kind) => `${LETTERS[kind] ?? "?"} ${kind}`).join(", ");
+  const figure = markup`<figure><div class="wide">${chartOf({
+    title: "Drift and own error of each layer, relative L2, logarithmic",
+    axis: `layers in order of execution${lettered ? `: ${legend}` : ""}`,
+    labels,
+    series: [
+      { as: "line", name: "drift", values: drift },
+      { as: "marks", name: "own error", values: local },
+    ],
+    limit: { value: wiring.limit, text: "wiring limit" },
+  })}</div><figcaption>Relative L2. Line and dots: drift of the hidden state, what a recast costs, added up from layer to layer. Rings: a layer’s own error on the same inputs, at its worst door${wiring.limit === 0 ? "; it must be exactly 0" : ""}.</figcaption></figure>`;
+  return markup`<h2>Layer by layer</h2>
+${still ? markup`<p>${`At all ${layers.length} layers both sides gave the same bits: drift and own error are exactly 0.`}</p>` : figure}
+${still ? null : markup`<details><summary>The same in numbers</summary>${table(["layer", "kind", "drift", "own error"], rows, [0, 2, 3], "")}</details>`}`;
+}
+
+function positionSection(
+  { kl, per, worst }: LogitsMetrics["positions"],
+  { klP99 }: VerifyReport["limits"],
+): Markup {
+  if (worst.length === 0) {
+    return markup`<h2>Position by position</h2>
+<p>${`At all ${counted(kl.length * per, "position")} the two distributions over the next token are the same: KL divergence is exactly 0.`}</p>`;
+  }
+  const chart = chartOf({
+    title: "KL divergence at each position, nats, logarithmic",
+    axis: per === 1 ? "position in the prompt" : `position in the prompt, the largest of ${per} each`,
+    labels: kl.map((_, i) => String(i * per)),
+    series: [{ as: "bars", name: "KL", values: kl }],
+    ...(klP99 !== undefined &&
+      klP99 > 0 && { limit: { value: klP99, text: "limit of the 99th percentile" } }),
+  });
+  const texts = worst.some(({ text }) => text !== undefined);
+  const rows = worst.map(({ position, id, kl: nats, bestA, bestB, text }) => {
+    const where =
+      text === undefined ? markup`${`token ${id}`}` : markup`<q>${text.before}<b>${text.token}</b></q>`;
+    return markup`<tr>${number("position", position)}<td>${where}</td>${number("KL", nats)}<td>${best(bestA, text?.bestA)}</td><td${bestA === bestB ? null : ALERT}>${best(bestB, text?.bestB)}</td></tr>\n`;
+  });
+  return markup`<h2>Position by position</h2>
+<figure><div class="wide">${chart}</div><figcaption>KL divergence of B’s distribution over the next token from A’s, in nats.</figcaption></figure>
+<p>The positions at which the two sides expect the most different words${texts ? ", with the token read there underlined" : ""}:</p>
+${table(["position", "read", "KL, nats", "A expects", "B expects"], rows, [0, 2])}`;
+}
+
+const ALERT: Markup = { markup: ' class="bad"' };
+
+function best(id: number | null, text: string | null | undefined): Markup {
+  if (id === null) return markup`no number`;
+  return typeof text === "string" ? markup`<q>${text}</q>` : markup`${`token ${id}`}`;
+}
+
+const OUTCOMES = { same: "good", rounded: "good", different: "bad" } as const;
+
+function tensorSection(tensors: readonly ComparedTensor[]): Markup {
+  const differing = tensors.filter(({ outcome }) => outcome === "different");
+  const others = tensors.filter(({ outcome }) => outcome !== "different");
+  const rows = [...differing, ...others]
+    .slice(0, MAX_ROWS)
+    .map(
+      ({ role, layer, a, b, dtypeA, dtypeB, outcome }) =>
+        markup`<tr>${number("layer", layer)}<td>${role}</td><td>${sidesText(a, b)}</td><td>${dtypeA === dtypeB ? dtypeA : `${dtypeA} → ${dtypeB}`}</td><td class="${OUTCOMES[outcome]}">${outcome}</td></tr>\n`,
+    );
+  const left = tensors.length - rows.length;
+  return markup`<h2>Tensors</h2>
+<p>${`${grouped(others.length)} of ${counted(tensors.length, "role")} are the same bits or the right rounding${differing.length === 0 ? "." : "; those that are not stand first."}`}</p>
+${longTable(["layer", "role", "stored as", "type", "outcome"], rows, [0])}
+${left === 0 ? null : markup`<p class="note">${counted(left, "more row")} left out of this page.</p>`}`;
+}
+
+function controlSection(metrics: Logits): Markup | null {
+  const controls = controlsOf(metrics);
+  if (controls.length === 0) return null;
+  const decided = controls.filter(({ caught }) => caught !== null);
+  const caught = decided.filter((one) => one.caught).length;
+  const rows = controls.map(({ layer, kind, door, mutation, caught: seen }) => {
+    const outcome = seen === null ? ["soft", "void"] : seen ? ["good", "caught"] : ["bad", "missed"];
+    return markup`<tr>${number("layer", layer)}<td>${kind}</td><td><code>${door}</code></td><td>${mutation}</td><td class="${outcome[0]!}">${outcome[1]!}</td></tr>\n`;
+  });
+  const voids = controls.length - decided.length;
+  return markup`<h2>Controls</h2>
+<p>${`Parts of B were exchanged on purpose while it ran, to prove that a mistake would be seen: ${caught} of ${decided.length} were caught${voids === 0 ? "" : `, and ${voids} could show nothing, for what would be exchanged is alike`}.`}</p>
+<details${caught === decided.length ? null : OPEN}><summary>Every sabotage</summary>${table(["layer", "kind", "door", "what was exchanged", "outcome"], rows, [0])}</details>`;
+}
+
+const OPEN: Markup = { markup: " open" };
+
+function limitSection(limits: VerifyReport["limits"]): Markup | null {
+  const texts = Object.entries(limits).map(limitText);
+  if (texts.length === 0) return null;
+  return markup`<h2>Limits</h2><p>${`${texts.join(", ")}.`}</p>`;
+}
+
+function certificateSection(certificate: VerifyReport["certificate"]): Markup | null {
+  if (certificate === null) return null;
+  const { sha256, tool, reference, signedBy } = certificate;
+  return markup`<h2>Certificate</h2>
+<dl><dt>digest</dt><dd><code>${sha256}</code></dd><dt>issued by</dt><dd>${tool}</dd><dt>other software</dt><dd>${reference ? "its recorded logits were met" : "was not asked"}</dd><dt>signature</dt><dd>${signedBy === null ? "none" : markup`key <code>${signedBy}</code>`}</dd></dl>`;
+}

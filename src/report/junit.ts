@@ -1,0 +1,141 @@
+/** JUnit XML: a test case for every rung, layer, tensor and sabotage, or for every finding or difference. */
+import type { ComparedTensor, LayerDrift, VerifyReport } from "../api.ts";
+import { escaped } from "./escape.ts";
+import { measured } from "./figures.ts";
+import { measures } from "./measures.ts";
+import { controlsOf, divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
+import { commandOf, headlineOf, type Subject, verificationOf } from "./subject.ts";
+
+interface Case {
+  readonly name: string;
+  /** `skipped`: it could show nothing */
+  readonly outcome: "passed" | "failed" | "skipped" | "error";
+  readonly type?: string;
+  readonly message?: string;
+}
+
+interface Suite {
+  readonly name: string;
+  readonly cases: readonly Case[];
+}
+
+/** Cases of a suite beyond which servers that show them give up; the gravest problems come first. */
+const MAX_CASES = 5000;
+
+export function junitText(subject: Subject): string {
+  const command = commandOf(subject);
+  const suites = suitesOf(subject).filter(({ cases }) => cases.length > 0);
+  const lines = suites.flatMap(({ name, cases }) => [
+    `  <testsuite name="${escaped(name)}"${counts(cases)}>`,
+    ...cases.map((one) => caseText(one, `isologit.${command}.${name}`)),
+    "  </testsuite>",
+  ]);
+  const head = `<testsuites name="${escaped(`isologit ${command}`)}"${counts(suites.flatMap(({ cases }) => cases))}>`;
+  return ['<?xml version="1.0" encoding="UTF-8"?>', head, ...lines, "</testsuites>", ""].join("\n");
+}
+
+function counts(cases: readonly Case[]): string {
+  const of = (outcome: Case["outcome"]) => cases.filter((one) => one.outcome === outcome).length;
+  return ` tests="${cases.length}" failures="${of("failed")}" errors="${of("error")}" skipped="${of("skipped")}"`;
+}
+
+function caseText({ name, outcome, type = outcome, message = "" }: Case, group: string): string {
+  const open = `    <testcase classname="${escaped(group)}" name="${escaped(name)}"`;
+  if (outcome === "passed") return `${open}/>`;
+  const tag = { failed: "failure", error: "error", skipped: "skipped" }[outcome];
+  const kind = outcome === "skipped" ? "" : ` type="${escaped(type)}"`;
+  return `${open}><${tag}${kind} message="${escaped(message)}"/></testcase>`;
+}
+
+function suitesOf(subject: Subject): readonly Suite[] {
+  const { word, meaning, tone } = headlineOf(subject);
+  const verification = verificationOf(subject);
+  if (verification !== null) {
+    const whole: Case = { name: meaning, outcome: tone === "good" ? "passed" : "failed", type: word };
+    return [{ name: "verdict", cases: [whole] }, ...verified(verification, problemsOf(subject))];
+  }
+  if (subject.command === "stopped") {
+    const cases = problemsOf(subject).map(({ rule, message }): Case => {
+      return { name: word, outcome: "error", type: rule, message };
+    });
+    return [{ name: "command", cases }];
+  }
+  const { shown, leftOut } = gravest(problemsOf(subject), MAX_CASES);
+  const whole: Case = {
+    name: meaning,
+    outcome: tone === "bad" ? "failed" : "passed",
+    type: word,
+    message: leftOut === 0 ? meaning : `${meaning}; ${leftOut} more problems are not listed here`,
+  };
+  return [
+    { name: "verdict", cases: [whole] },
+    { name: "problems", cases: shown.map(problemCase) },
+  ];
+}
+
+/** What is only worth a note or a warning fails no build, as it fails no command. */
+function problemCase({ rule, severity, message, file, tensor, offset }: Problem): Case {
+  const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
+  const name = [rule, ...place].join(", ");
+  const harmless = severity === "note" || severity === "warning";
+  return { name, outcome: harmless ? "passed" : "failed", type: rule, message };
+}
+
+function verified(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {
+  const metrics = report.rungs.find(({ rung }) => rung === "logits")?.metrics ?? {};
+  const { layers = [], wiring } = metrics as Partial<{
+    // the contract gives the logits rung these
+    layers: readonly LayerDrift[];
+    wiring: { limit: number };
+  }>;
+  const why = new Map(problems.map(({ rule, tensor, message }) => [`${rule} ${tensor}`, message]));
+  return [
+    {
+      name: "rungs",
+      cases: report.rungs.map((rung) => ({
+        name: rung.rung,
+        outcome: rung.verdict === "same" || rung.verdict === "within" ? "passed" : "failed",
+        type: rung.verdict,
+        message: measures(rung).join(", "),
+      })),
+    },
+    { name: "layers", cases: layers.map((layer) => layerCase(layer, wiring?.limit ?? 0, report)) },
+    {
+      name: "tensors",
+      cases: tensorsOf(report).map(({ role, layer, b, outcome }) => ({
+        name: b,
+        outcome: outcome === "different" ? "failed" : "passed",
+        type: "tensor-differs",
+        message:
+          why.get(`tensor-differs ${b}`) ?? `${role}${layer === null ? "" : ` of layer ${layer}`} differs`,
+      })),
+    },
+    {
+      name: "controls",
+      cases: controlsOf(metrics).map(({ layer, kind, door, mutation, caught }) => ({
+        name: `layer ${layer} (${kind}), ${door}: ${mutation}`,
+        outcome: caught === null ? "skipped" : caught ? "passed" : "failed",
+        type: "control-missed",
+        message: caught === null ? "what would be exchanged is alike" : "this sabotage was not seen",
+      })),
+    },
+  ];
+}
+
+/** Where there are too many, those that differ come first. */
+function tensorsOf({ tensors = [] }: VerifyReport): readonly ComparedTensor[] {
+  if (tensors.length <= MAX_CASES) return tensors;
+  const differing = tensors.filter(({ outcome }) => outcome === "different");
+  const others = tensors.filter(({ outcome }) => outcome !== "different");
+  return [...differing, ...others].slice(0, MAX_CASES);
+}
+
+function layerCase(drift: LayerDrift, limit: number, { firstDivergence: first }: VerifyReport): Case {
+  const { layer, kind, driftRelL2, localRelL2 } = drift;
+  const name = `layer ${layer} (${kind})`;
+  if (first?.layer === layer) {
+    return { name, outcome: "failed", type: "first-divergence", message: divergenceText(first) };
+  }
+  const message = `error of its own ${measured(localRelL2)}, at most ${measured(limit)} relative L2; drift ${measured(driftRelL2)}`;
+  return { name, outcome: localRelL2 <= limit ? "passed" : "failed", type: "wiring", message };
+}

@@ -1,0 +1,71 @@
+/** Markdown for the summary of a CI step: the verdict, the rungs, where it parts, what the limits were, what is wrong. */
+import type { VerifyReport } from "../api.ts";
+import { visible } from "./figures.ts";
+import { limitText, measures } from "./measures.ts";
+import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
+import { commandOf, factsOf, headlineOf, type Subject, type Tone, verificationOf } from "./subject.ts";
+
+/** A step's summary may have 1 MiB; nobody reads a thousand rows of it. */
+const MAX_ROWS = 100;
+const MAX_CELL = 400;
+
+/** What stands in a paragraph or a table of its own. */
+const TOLD = /^(rung-|first-divergence$)/;
+
+const MARKS: Readonly<Record<Tone, string>> = { good: "✅", bad: "❌", open: "⚠️" };
+
+export function mdText(subject: Subject): string {
+  const { word, meaning, tone } = headlineOf(subject);
+  const verification = verificationOf(subject);
+  return [
+    `## ${MARKS[tone]} isologit ${commandOf(subject)}: ${word}`,
+    "",
+    `${meaning[0]!.toUpperCase()}${meaning.slice(1)}.`,
+    "",
+    ...tableOf(
+      ["", ""],
+      factsOf(subject).map(([label, value]) => [label, cell(value)]),
+    ),
+    ...(verification === null ? [] : verificationLines(verification)),
+    ...problemLines(problemsOf(subject).filter(({ rule }) => !TOLD.test(rule))),
+  ].join("\n");
+}
+
+function verificationLines({ rungs, firstDivergence: first, limits }: VerifyReport): string[] {
+  const rows = rungs.map((rung) => [rung.rung, `**${rung.verdict}**`, cell(measures(rung).join(", "))]);
+  const suspects = first?.tensors.slice(0, 10).map((tensor) => `- ${cell(tensor)}`) ?? [];
+  const bounds = Object.entries(limits).map(limitText).join(", ");
+  return [
+    ...tableOf(["rung", "verdict", "measured"], rows),
+    ...(first === null ? [] : [`**${capital(cell(divergenceText(first)))}**`, "", ...suspects, ""]),
+    ...(bounds === "" ? [] : [`Limits: ${bounds}.`, ""]),
+  ];
+}
+
+function problemLines(problems: readonly Problem[]): string[] {
+  if (problems.length === 0) return [];
+  const { shown, leftOut } = gravest(problems, MAX_ROWS);
+  const rows = shown.map(({ rule, severity, message, file, tensor, offset }) => {
+    const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
+    return [severity, `\`${rule}\``, cell(message), cell(place.join(", "))];
+  });
+  const more = leftOut === 0 ? [] : [`…and ${leftOut} more.`, ""];
+  return [...tableOf(["severity", "rule", "what", "where"], rows), ...more];
+}
+
+function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  if (rows.length === 0) return [];
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line), ""];
+}
+
+const capital = (text: string): string => text[0]!.toUpperCase() + text.slice(1);
+
+/** Words of strangers in a cell: no mark-up of Markdown or HTML, no mention, no link, no further cell. */
+function cell(text: string): string {
+  const short = text.length > MAX_CELL ? `${text.slice(0, MAX_CELL)}…` : text;
+  return visible(short)
+    .replace(/&/g, "&amp;")
+    .replace(/</g, "&lt;")
+    .replace(/[\\`*_[\]#|~$@:]/g, (mark) => `&#${mark.codePointAt(0)};`);
+}

@@ -1,0 +1,182 @@
+/** Everything that a report holds against a checkpoint, as one list. Rules have stable names: scripts look for them. */
+import type { DiffReport, RungReport, Severity, VerifyReport } from "../api.ts";
+import { counted, measured } from "./figures.ts";
+import { measures } from "./measures.ts";
+import { judged, type Subject, verificationOf } from "./subject.ts";
+
+export interface Problem {
+  readonly rule: string;
+  readonly severity: Severity;
+  readonly message: string;
+  /** the checkpoint's address, and the file in it where it is known */
+  readonly address: string;
+  readonly file: string | null;
+  readonly tensor: string | null;
+  /** bytes from the start of `file` */
+  readonly offset: number | null;
+}
+
+/** What is no finding of `check` or `scan` and no error code. */
+export const RULES: Readonly<Record<string, string>> = {
+  "rung-cover": "Settings, tokenizer or the set of tensors are not the same on both sides",
+  "rung-bytes": "Stored values are neither the same bits nor the right rounding",
+  "rung-logits": "The two checkpoints do not run alike on the same tokens",
+  "rung-reference": "Logits recorded by other software are not met",
+  "first-divergence": "The lowest layer that is wrong",
+  "control-missed": "A sabotage of the checkpoint was not seen, so that the proof has a hole",
+  finding: "Something that the verdict does not rest on",
+  "tensor-differs": "A tensor is not the same on both sides",
+  "tensor-absent": "A tensor is on one side only",
+  "tensor-uncomparable": "A tensor could not be compared to its end",
+  "config-differs": "A setting is not the same on both sides",
+  "file-differs": "A side file is not the same on both sides",
+};
+
+/** In the order of the report. */
+export function problemsOf(subject: Subject): readonly Problem[] {
+  const address = judged(subject);
+  const problem = (
+    rule: string,
+    severity: Severity,
+    message: string,
+    at: {
+      readonly file?: string | null;
+      readonly tensor?: string | null;
+      readonly offset?: number | null;
+    } = {},
+  ): Problem => {
+    const { file = null, tensor = null, offset = null } = at;
+    return { rule, severity, message, address, file: file === "" ? null : file, tensor, offset };
+  };
+  if (subject.command === "check" || subject.command === "scan") {
+    return subject.report.findings.map(({ rule, severity, message, at }) =>
+      problem(rule, severity, message, at),
+    );
+  }
+  if (subject.command === "diff") return differences(subject.report, problem);
+  if (subject.command === "stopped") {
+    const { code, message, at, next } = subject.report.error;
+    const rule = code.toLowerCase().replaceAll("_", "-");
+    const place = at.file === undefined ? "" : `, in ${at.file}`;
+    return [problem(rule, "error", `${message}${place}; next: ${next}`, at)];
+  }
+  const verification = verificationOf(subject);
+  return verification === null ? [] : verdicts(verification, problem);
+}
+
+type Make = (
+  rule: string,
+  severity: Severity,
+  message: string,
+  at?: { readonly file?: string; readonly tensor?: string | null },
+) => Problem;
+
+function verdicts({ rungs, firstDivergence: first, findings }: VerifyReport, problem: Make): Problem[] {
+  const failed = rungs.flatMap((rung): Problem[] => {
+    if (rung.verdict === "same" || rung.verdict === "within") return [];
+    const severity = rung.verdict === "different" ? "error" : "warning";
+    const text = [...measures(rung), ...unlike(rung)].join(", ");
+    return [problem(`rung-${rung.rung}`, severity, `${rung.rung}: ${rung.verdict}; ${text}`)];
+  });
+  const tensors = rungs.flatMap(({ metrics }) =>
+    differencesOf(metrics).map(({ role, tensors, message }) =>
+      problem("tensor-differs", "error", `${role}: ${message}`, { tensor: tensors.at(-1) ?? role }),
+    ),
+  );
+  const divergence =
+    first === null
+      ? []
+      : [problem("first-divergence", "error", divergenceText(first), { tensor: first.tensors[0] ?? null })];
+  const missed = rungs.flatMap(({ metrics }) =>
+    controlsOf(metrics)
+      .filter(({ caught }) => caught === false)
+      .map(({ layer, kind, door, mutation }) =>
+        problem(
+          "control-missed",
+          "warning",
+          `layer ${layer} (${kind}), door ${door}: ${mutation} was not seen`,
+        ),
+      ),
+  );
+  const notes = findings.map((finding) => problem("finding", "note", finding));
+  return [...failed, ...divergence, ...tensors, ...missed, ...notes];
+}
+
+export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"]>): string {
+  const door = first.door === undefined ? "" : `, door ${first.door}`;
+  const tensors = first.tensors.length === 0 ? "" : `: ${counted(first.tensors.length, "suspect")}`;
+  return `the first divergence is in layer ${first.layer} (${first.kind})${door}${tensors}`;
+}
+
+/** Settings that are not the same. */
+function unlike({ metrics }: RungReport): readonly string[] {
+  const { settings } = metrics as { settings?: unknown };
+  return Array.isArray(settings) ? settings.map(String) : [];
+}
+
+interface Difference {
+  readonly role: string;
+  readonly tensors: readonly string[];
+  readonly message: string;
+}
+
+/** The bytes rung lists roles with what is wrong; against a certificate, only that they differ. */
+function differencesOf({ differences }: RungReport["metrics"]): readonly Difference[] {
+  if (!Array.isArray(differences)) return [];
+  return differences.map((one: Difference | string) =>
+    typeof one === "string" ? { role: one, tensors: [], message: "not as certified" } : one,
+  );
+}
+
+export interface Sabotage {
+  readonly layer: number;
+  readonly kind: string;
+  readonly door: string;
+  readonly mutation: string;
+  readonly caught: boolean | null;
+}
+
+/** Of the logits rung, which alone has them. */
+export function controlsOf({ controls }: RungReport["metrics"]): readonly Sabotage[] {
+  return Array.isArray(controls) ? controls : [];
+}
+
+function differences({ tensors, config, sidecars }: DiffReport, problem: Make): Problem[] {
+  return [
+    ...tensors
+      .filter(({ equal }) => !equal)
+      .map(({ role, layer, a, b, maxAbs, relL2, error }) => {
+        const name = `${role}${layer === null ? "" : ` of layer ${layer}`}`;
+        const at = { tensor: b ?? a };
+        if (error !== undefined) return problem("tensor-uncomparable", "error", `${name}: ${error}`, at);
+        if (a === null || b === null) {
+          return problem("tensor-absent", "error", `${name}: only in ${a === null ? "B" : "A"}`, at);
+        }
+        const sizes = [
+          maxAbs === null ? [] : `max abs ${measured(maxAbs)}`,
+          relL2 === null ? [] : `relative L2 ${measured(relL2)}`,
+        ].flat();
+        return problem("tensor-differs", "error", [`${name} differs`, ...sizes].join(", "), at);
+      }),
+    ...config.map(({ key, a, b }) =>
+      problem("config-differs", "error", `${key}: ${JSON.stringify(a)} / ${JSON.stringify(b)}`, {
+        file: "config.json",
+      }),
+    ),
+    ...sidecars.map(({ path, a, b }) => {
+      const how = a === null ? "is only in B" : b === null ? "is only in A" : "differs";
+      return problem("file-differs", "warning", `${path} ${how}`, { file: path });
+    }),
+  ];
+}
+
+const SEVERITIES: readonly Severity[] = ["danger", "error", "warning", "note"];
+
+/** The first `most`, the gravest first, and how many were left out. */
+export function gravest(problems: readonly Problem[], most: number) {
+  const shown = SEVERITIES.flatMap((severity) => problems.filter((one) => one.severity === severity)).slice(
+    0,
+    most,
+  );
+  return { shown, leftOut: problems.length - shown.length };
+}

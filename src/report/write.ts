@@ -1,0 +1,84 @@
+/** Reports as files: each whole or not there at all. */
+import { constants } from "node:fs";
+import { access, appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { htmlText } from "./html.ts";
+import { jsonText } from "./json.ts";
+import { junitText } from "./junit.ts";
+import { mdText } from "./md.ts";
+import { sarifText } from "./sarif.ts";
+import type { Subject } from "./subject.ts";
+
+/** Each form, and how a subject is written in it. */
+const WRITERS = {
+  junit: junitText,
+  sarif: (subject) => sarifText(subject, process.cwd()),
+  html: htmlText,
+  md: mdText,
+  json: ({ report }) => jsonText(report),
+} as const satisfies Record<string, (subject: Subject) => string>;
+
+export type ReportKind = keyof typeof WRITERS;
+export const REPORT_KINDS = Object.keys(WRITERS) as readonly ReportKind[];
+
+export type ReportFiles = Readonly<Partial<Record<ReportKind, string>>>;
+
+/**
+ * Asks before hours of work whether the files can be written after it.
+ *
+ * @throws NOT_FOUND, IO_FAILED, naming the file
+ */
+export async function refuseUnwritable(files: ReportFiles): Promise<void> {
+  for (const file of Object.values(files)) {
+    await located(file, async () => {
+      const there = await stat(file).catch(() => null);
+      if (there?.isDirectory()) throw new IsologitError("IO_FAILED", "it is a folder", { file });
+      if (there === null || there.isFile()) await access(dirname(file), constants.W_OK);
+    });
+  }
+}
+
+/**
+ * @param summary file of a CI step's summary: Markdown, where it is asked for, is appended to it
+ * @throws NOT_FOUND, IO_FAILED, DISK_FULL, naming the file
+ */
+export async function writeReports(
+  subject: Subject,
+  files: ReportFiles,
+  summary: string | undefined,
+): Promise<void> {
+  for (const kind of REPORT_KINDS) {
+    const file = files[kind];
+    if (file === undefined) continue;
+    const text = WRITERS[kind](subject);
+    await located(file, () => replace(file, text));
+    if (kind === "md" && summary) await located(summary, () => appendFile(summary, text));
+  }
+}
+
+const AGAIN = { next: "name a file that can be written with --report" };
+
+async function located(file: string, act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    const known = fromSystem(error, { file });
+    if (!(known instanceof IsologitError)) throw known;
+    throw new IsologitError(known.code, known.message, { file }, { cause: error, ...AGAIN });
+  }
+}
+
+/** A device (/dev/stdout) is written as it is: nothing can take its place. */
+async function replace(file: string, text: string): Promise<void> {
+  const there = await stat(file).catch(() => null);
+  if (there !== null && !there.isFile()) return writeFile(file, text);
+  const partial = `${file}.partial`;
+  try {
+    await writeFile(partial, text);
+    await rename(partial, file);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
+}

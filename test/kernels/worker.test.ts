@@ -1,0 +1,29 @@
+/** A worker thread and its mailbox, without the pool that raises it. */
+import { once } from "node:events";
+import { setTimeout } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
+import { expect, it } from "vitest";
+import { MAILBOX_BYTES, mailboxOver, WORD } from "../../kernels/backend/mailbox.ts";
+import { sharedMemory } from "../../kernels/module.ts";
+import { built } from "../../src/core/built.ts";
+
+it("computes when a job's number is raised, not when it is woken", async () => {
+  const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);
+  const { words } = mailboxOver(mailbox);
+  const file = built(new URL("../../kernels/backend/pool.ts", import.meta.url).href, "./worker.js");
+  const workerData = { memory: sharedMemory(65536), mailbox, index: 0, threads: 1 };
+  const worker = new Worker(file, { workerData, execArgv: [] });
+  try {
+    await once(worker, "message"); // ready
+    // As a main thread does that was held up between raising the number and calling: the worker has done the job by then.
+    while (Atomics.notify(words, WORD.JOB) === 0) await setTimeout(5);
+    await setTimeout(100);
+    expect(Atomics.load(words, WORD.DONE)).toBe(0);
+    Atomics.add(words, WORD.JOB, 1);
+    Atomics.notify(words, WORD.JOB);
+    await once(worker, "message");
+    expect(Atomics.load(words, WORD.DONE)).toBe(1);
+  } finally {
+    await worker.terminate();
+  }
+});

@@ -1,0 +1,195 @@
+/** Each form over good, bad and hostile reports. */
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { htmlText } from "../../src/report/html.ts";
+import { junitText } from "../../src/report/junit.ts";
+import { mdText } from "../../src/report/md.ts";
+import { sarifText } from "../../src/report/sarif.ts";
+import { HOSTILE, MANY, SUBJECTS } from "./reports.ts";
+
+const each = Object.entries(SUBJECTS);
+
+/**
+ * Tags that are opened and closed in order, with quoted attributes: what makes XML well-formed, where there are no
+ * comments, sections or instructions. @returns names of elements, in order
+ */
+function elements(xml: string, empty = /^$/): string[] {
+  const [names, open]: [string[], string[]] = [[], []];
+  const rest = xml.replace(
+    /<(\/?)([a-zA-Z][\w-]*)((?:\s+[\w:-]+(?:="[^"<]*")?)*)\s*(\/?)>/g,
+    (_, end, name, _a, own) => {
+      if (end) expect(open.pop()).toBe(name);
+      else {
+        names.push(name);
+        if (!own && !empty.test(name)) open.push(name);
+      }
+      return "";
+    },
+  );
+  expect(open).toEqual([]);
+  expect(rest).not.toMatch(/[<>]|&(?!(?:amp|lt|gt|quot|#39);)/);
+  return names;
+}
+
+/** All that no text file should hold: control characters, marks that turn text around, halves of characters. */
+const NO_TEXT = /[^\P{C}\n\p{Co}\p{Cn}]|[\ufffe\uffff]/u;
+
+describe("junit", () => {
+  it.each(each)("%s is well-formed, and counts its cases", (_, subject) => {
+    const xml = junitText(subject);
+    expect(xml).not.toMatch(NO_TEXT);
+    const names = elements(xml.replace('<?xml version="1.0" encoding="UTF-8"?>', ""));
+    const count = (name: string) => names.filter((one) => one === name).length;
+    const [, tests, failures, errors, skipped] =
+      /<testsuites name="[^"]*" tests="(\d+)" failures="(\d+)" errors="(\d+)" skipped="(\d+)">/.exec(xml)!;
+    expect([tests, failures, errors, skipped].map(Number)).toEqual([
+      ...[count("testcase"), count("failure"), count("error"), count("skipped")],
+    ]);
+  });
+
+  it("fails where the verdict is bad, and only there", () => {
+    const failing = each.filter(([, subject]) => /<(failure|error) /.test(junitText(subject)));
+    expect(failing.map(([name]) => name)).toEqual(["bad", "hostile", "unsafe", "many", "unequal", "stopped"]);
+  });
+
+  it("is bounded, and says so", () => {
+    const xml = junitText(SUBJECTS.many!);
+    expect(xml.match(/<testcase/g)).toHaveLength(5001);
+    expect(xml).toContain("5000 more problems are not listed here");
+  });
+});
+
+/** What SARIF 2.1.0 requires of the properties that we write, and what code scanning requires beyond it. */
+const text = z.strictObject({ text: z.string().min(1) });
+const level = z.enum(["none", "note", "warning", "error"]);
+const Sarif = z.strictObject({
+  $schema: z.url(),
+  version: z.literal("2.1.0"),
+  runs: z.tuple([
+    z.strictObject({
+      tool: z.strictObject({
+        driver: z.strictObject({
+          name: z.string(),
+          version: z.string(),
+          rules: z.array(
+            z.strictObject({
+              id: z.string().regex(/^[a-z0-9-]+$/),
+              shortDescription: text,
+              defaultConfiguration: z.strictObject({ level }),
+              properties: z
+                .strictObject({ tags: z.array(z.string()), "security-severity": z.string() })
+                .optional(),
+            }),
+          ),
+        }),
+      }),
+      automationDetails: z.strictObject({ id: z.string() }),
+      invocations: z.tuple([
+        z.strictObject({
+          executionSuccessful: z.boolean(),
+          toolExecutionNotifications: z.array(z.strictObject({ level, message: text })),
+        }),
+      ]),
+      results: z.array(
+        z.strictObject({
+          ruleId: z.string(),
+          ruleIndex: z.int().nonnegative(),
+          level,
+          message: text,
+          locations: z.tuple([
+            z.strictObject({
+              physicalLocation: z.strictObject({
+                // a relative reference: no scheme, no root, no way out
+                artifactLocation: z.strictObject({
+                  uri: z.string().regex(/^(?!\.\.?(\/|$))[^/:?#\s"<>|\\][^:?#\s"<>|\\]*$/),
+                }),
+                region: z.strictObject({ startLine: z.int().min(1), byteOffset: z.int().min(0).optional() }),
+              }),
+              logicalLocations: z
+                .tuple([z.strictObject({ fullyQualifiedName: z.string(), kind: z.literal("member") })])
+                .optional(),
+            }),
+          ]),
+          partialFingerprints: z.record(z.string(), z.string().regex(/^[0-9a-f]{32}:\d+$/)),
+        }),
+      ),
+      properties: z.strictObject({ verdict: z.string(), passed: z.boolean() }),
+    }),
+  ]),
+});
+
+const sarif = (name: string, root = "/elsewhere") =>
+  Sarif.parse(JSON.parse(sarifText(SUBJECTS[name]!, root))).runs[0];
+
+describe("sarif", () => {
+  it.each(each)("%s has what the schema requires; rules and fingerprints hold", (name) => {
+    const { results, tool } = sarif(name);
+    for (const { ruleId, ruleIndex } of results) expect(tool.driver.rules[ruleIndex]!.id).toBe(ruleId);
+    const prints = results.map(({ partialFingerprints }) => partialFingerprints["isologit/v1"]);
+    expect(new Set(prints).size).toBe(results.length);
+    expect(sarif(name).results).toEqual(results);
+  });
+
+  it("locations are relative to the root, files inside the checkpoint", () => {
+    const uri = (name: string, root?: string) =>
+      sarif(name, root).results[0]!.locations[0].physicalLocation.artifactLocation.uri;
+    expect(uri("bad")).toBe("models/b");
+    expect(uri("many")).toMatch(/^a\//);
+    expect(uri("many", "/elsewhere/a/b")).not.toContain("elsewhere");
+  });
+
+  it("keeps the gravest 5,000, and says how many are left out", () => {
+    const { results, invocations } = sarif("many");
+    expect(results).toHaveLength(5000);
+    expect(sarif("many").tool.driver.rules[0]!.properties?.tags).toEqual(["security"]);
+    expect(invocations[0].toolExecutionNotifications[0]!.message.text).toContain(String(MANY - 5000));
+  });
+});
+
+describe("html", () => {
+  it.each(each)("%s is closed, refers to nothing outside and carries no one else's mark-up", (_, subject) => {
+    const page = htmlText(subject);
+    expect(page).not.toMatch(NO_TEXT);
+    const body = page.replace(/<(style|script)>.*?<\/\1>/gs, "<$1></$1>").replace("<!doctype html>", "");
+    const names = elements(body, /^(meta|br)$/);
+    expect(names.filter((name) => name === "script")).toHaveLength(1);
+    const known =
+      /^(html|head|meta|title|style|body|header|p|h1|h2|dl|dt|dd|main|aside|ol|ul|li|div|table|thead|tbody|tr|th|td|br|span|code|figure|figcaption|svg|g|line|text|circle|rect|polyline|details|summary|q|b|footer|script)$/;
+    expect(names.filter((name) => !known.test(name))).toEqual([]);
+    expect(body).not.toMatch(/<[^>]*\s(src|href|srcset|action|style|on\w+)=/);
+    expect(page.match(/@import|url\(/g)).toBeNull();
+    expect(page).toContain("default-src &#39;none&#39;");
+  });
+
+  it("draws what there is to see", () => {
+    const page = htmlText(SUBJECTS.good!);
+    expect(page.match(/<svg/g)).toHaveLength(1);
+    expect(htmlText(SUBJECTS.hostile!).match(/<svg/g)).toHaveLength(2);
+    expect(page).not.toContain("NaN");
+  });
+
+  it("is bounded", () => {
+    expect(htmlText(SUBJECTS.many!).match(/<tr>/g)).toHaveLength(5001);
+  });
+});
+
+describe("markdown", () => {
+  it.each(each)("%s keeps its tables, and carries no mark-up", (_, subject) => {
+    const text = mdText(subject);
+    expect(text).not.toMatch(NO_TEXT);
+    expect(text).not.toMatch(/<|https?:|@all/);
+    for (const rows of text.split("\n\n").filter((block) => block.startsWith("|"))) {
+      const widths = rows
+        .trim()
+        .split("\n")
+        .map((row) => row.split("|").length);
+      expect(new Set(widths).size, rows).toBe(1);
+    }
+    expect(text.length).toBeLessThan(400_000);
+  });
+});
+
+it("the hostile text is hostile", () => {
+  expect(HOSTILE).toMatch(NO_TEXT);
+  expect(() => elements(`<a b="${HOSTILE}"/>`)).toThrow();
+});
