@@ -1,12 +1,15 @@
 /**
  * Causal attention with shared keys and values: query head a reads key-value head floor(a / (heads / kvHeads)).
- * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T].
+ * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T]. Keys and
+ * values may begin with those of earlier tokens.
  */
 import { type Kernel, ROUNDING } from "./define.ts";
 import { attentionWgsl } from "./wgsl/attention.ts";
 
 export interface AttentionParams {
   readonly tokens: number;
+  /** tokens before these, which have keys and values only */
+  readonly past: number;
   readonly heads: number;
   readonly kvHeads: number;
   /** width of one head */
@@ -15,23 +18,27 @@ export interface AttentionParams {
 
 export const attention: Kernel<AttentionParams> = {
   id: "attention",
-  inputs: ({ tokens, heads, kvHeads, dim }) => [
+  inputs: ({ tokens, past, heads, kvHeads, dim }) => [
     { name: "q", length: tokens * heads * dim, dtype: "F32" }, // [T, heads, dim]
-    { name: "k", length: tokens * kvHeads * dim, dtype: "F32" }, // [T, kvHeads, dim]
-    { name: "v", length: tokens * kvHeads * dim, dtype: "F32" }, // [T, kvHeads, dim]
+    { name: "k", length: (past + tokens) * kvHeads * dim, dtype: "F32" }, // [past + T, kvHeads, dim]
+    { name: "v", length: (past + tokens) * kvHeads * dim, dtype: "F32" }, // [past + T, kvHeads, dim]
   ],
   output: ({ tokens, heads, dim }) => ({ name: "out", length: tokens * heads * dim, dtype: "F32" }),
   cases: [
-    { tokens: 1, heads: 2, kvHeads: 1, dim: 6 },
-    { tokens: 7, heads: 6, kvHeads: 3, dim: 5 },
-    { tokens: 13, heads: 8, kvHeads: 2, dim: 16 },
-    { tokens: 50, heads: 2, kvHeads: 2, dim: 64 },
+    { tokens: 1, past: 0, heads: 2, kvHeads: 1, dim: 6 },
+    { tokens: 7, past: 0, heads: 6, kvHeads: 3, dim: 5 },
+    { tokens: 13, past: 0, heads: 8, kvHeads: 2, dim: 16 },
+    { tokens: 50, past: 0, heads: 2, kvHeads: 2, dim: 64 },
+    { tokens: 1, past: 34, heads: 6, kvHeads: 2, dim: 10 },
+    { tokens: 19, past: 18, heads: 4, kvHeads: 2, dim: 12 },
+    { tokens: 6, past: 1, heads: 2, kvHeads: 1, dim: 9 },
   ],
   // A score is off by dim / 4 + 5 roundings of sum|q k| / sqrt(dim), about 0.64 sqrt(dim) for
   // normal operands; that is the relative error
   // of its exponential, and twice that of its share. Mixing adds one rounding a token, exp and division 5.
-  bound: ({ tokens, dim }) => (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + tokens + 5) * ROUNDING,
-  oracle({ tokens, heads, kvHeads, dim }, [q, k, v], out) {
+  bound: ({ tokens, past, dim }) =>
+    (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + past + tokens + 5) * ROUNDING,
+  oracle({ tokens, past, heads, kvHeads, dim }, [q, k, v], out) {
     for (let a = 0; a < heads; a++) {
       const shared = Math.floor((a * kvHeads) / heads);
       for (let t = 0; t < tokens; t++) {
@@ -40,7 +47,7 @@ export const attention: Kernel<AttentionParams> = {
         const mix = new Float64Array(dim);
         let peak = -Infinity;
         let sum = 0;
-        for (let s = 0; s <= t; s++) {
+        for (let s = 0; s <= past + t; s++) {
           const theirs = (s * kvHeads + shared) * dim;
           let score = 0;
           for (let i = 0; i < dim; i++) score += q![mine + i]! * k![theirs + i]!;
@@ -57,13 +64,17 @@ export const attention: Kernel<AttentionParams> = {
   },
   wasm: {
     fn: "attention",
-    scalars: ({ tokens, heads, kvHeads, dim }) => [tokens, heads, kvHeads, dim],
+    scalars: ({ tokens, past, heads, kvHeads, dim }) => [tokens, past, heads, kvHeads, dim],
     items: ({ heads }) => heads,
-    work: ({ tokens, heads, dim }) => tokens * tokens * heads * dim,
+    work: ({ tokens, past, heads, dim }) => tokens * (2 * past + tokens) * heads * dim,
     // four queries' mix, sums, scores and themselves; the keys and values of one head
-    scratch: ({ tokens, dim }) =>
-      144 + 64 * Math.ceil(tokens / 4) + 4 * (4 + 2 * tokens) * 8 * Math.ceil(dim / 8),
+    scratch: ({ tokens, past, dim }) =>
+      144 + 64 * Math.ceil((past + tokens + 3) / 4) + 4 * (4 + 2 * (past + tokens)) * 8 * Math.ceil(dim / 8),
   },
   wgsl: attentionWgsl,
-  pace: { p: { tokens: 128, heads: 8, kvHeads: 2, dim: 128 }, work: 2 * 128 ** 2 * 8 * 128, unit: "GFLOP/s" },
+  pace: {
+    p: { tokens: 128, past: 0, heads: 8, kvHeads: 2, dim: 128 },
+    work: 2 * 128 ** 2 * 8 * 128,
+    unit: "GFLOP/s",
+  },
 };

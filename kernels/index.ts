@@ -2,6 +2,7 @@
 import { add } from "./add.ts";
 import { attention } from "./attention.ts";
 import { conv1d } from "./conv1d.ts";
+import { copy } from "./copy.ts";
 import type { Kernel } from "./define.ts";
 import { gatedNorm } from "./gated-norm.ts";
 import { linear } from "./linear.ts";
@@ -12,12 +13,14 @@ import { routerChoose } from "./router-choose.ts";
 import { routerScore } from "./router-score.ts";
 import { routerWeigh } from "./router-weigh.ts";
 import { ssd } from "./ssd.ts";
+import { ssdStep } from "./ssd-step.ts";
 import { widen } from "./widen.ts";
 
 export const kernels: readonly Kernel[] = [
   add,
   attention,
   conv1d,
+  copy,
   gatedNorm,
   linear,
   mix,
@@ -27,5 +30,6 @@ export const kernels: readonly Kernel[] = [
   routerScore,
   routerWeigh,
   ssd,
+  ssdStep,
   widen,
 ];

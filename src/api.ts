@@ -137,6 +137,46 @@ export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions 
   readonly overwrite?: boolean;
 }
 
+export interface GenerateOptions extends RunOptions, SourceOptions {
+  /** what the model reads; this or `prompt` */
+  readonly ids?: readonly number[];
+  readonly prompt?: string;
+  /** `prompt` is what a user says in a chat, put as the checkpoint's template has it */
+  readonly chat?: boolean;
+  /** new tokens at most; default 64 */
+  readonly tokens?: number;
+  /** go on after the token that ends a text */
+  readonly ignoreEos?: boolean;
+  /** logits are divided by it; 0 (default) takes the best token always */
+  readonly temperature?: number;
+  /** draw from so many of the best tokens */
+  readonly topK?: number;
+  /** draw from the best tokens that together have this probability */
+  readonly topP?: number;
+  /** of what is drawn; default 0 */
+  readonly seed?: number;
+  /** called with each new piece of text, always of whole characters; with ids where there is no tokenizer */
+  readonly onText?: (piece: string) => unknown;
+}
+
+export interface GenerateReport {
+  readonly backend: string;
+  readonly device: string;
+  readonly promptIds: readonly number[];
+  /** what followed; the token that ended the text among them */
+  readonly ids: readonly number[];
+  /** null where the checkpoint has no tokenizer */
+  readonly text: string | null;
+  readonly stopped: "eos" | "tokens";
+  /** until the prompt was read, and from there to the end */
+  readonly promptSeconds: number;
+  readonly seconds: number;
+  /** tokens of the prompt that were read at a time */
+  readonly readAtOnce: number;
+  /** what the model kept of earlier tokens at the end, bytes: for each token, and however many there are */
+  readonly kept: { readonly perTokenBytes: number; readonly fixedBytes: number };
+}
+
 /** `plan`: what `convert` would do. */
 export interface PlanReport {
   readonly id: string;

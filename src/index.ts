@@ -10,6 +10,8 @@ export type {
   FindingsOptions,
   FindingsReport,
   FormatsReport,
+  GenerateOptions,
+  GenerateReport,
   InspectReport,
   LogitsOptions,
   LogitsReport,
@@ -25,6 +27,7 @@ export { type ErrorCode, IsologitError } from "./core/errors.ts";
 export type { Event } from "./core/events.ts";
 export type { Family } from "./families/define.ts";
 export { families as familyList } from "./families/index.ts";
+export { generate } from "./generate/generate.ts";
 export {
   type CacheReport,
   type CacheRmReport,

@@ -10,3 +10,14 @@ export async function codeOf(work: () => unknown): Promise<ErrorCode | "no error
     throw error;
   }
 }
+
+/** The failure of `work`, whole. */
+export async function errorOf(work: () => Promise<unknown>): Promise<IsologitError> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof IsologitError) return error;
+    throw error;
+  }
+  throw new Error("nothing failed");
+}

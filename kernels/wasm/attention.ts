@@ -120,11 +120,14 @@ function finish(
 }
 
 /**
- * scratch: a mix of four queries; their sums; their scores [tokens rounded up to four, 4]; the queries themselves, then
- * the head's keys and values [tokens, dim], each row padded with zeros to a multiple of eight
+ * k and v begin with `past` earlier tokens.
+ *
+ * scratch: a mix of four queries; their sums; their scores [past + tokens + 3 rounded up to four, 4]; the queries
+ * themselves, then the head's keys and values [past + tokens, dim], each row padded with zeros to a multiple of eight
  */
 export function attention(
   tokens: i32,
+  past: i32,
   heads: i32,
   kvHeads: i32,
   dim: i32,
@@ -136,19 +139,20 @@ export function attention(
   from: i32,
   to: i32,
 ): void {
+  const all = past + tokens;
   const qStep = (<usize>(heads * dim)) << 2;
   const kvStep = (<usize>(kvHeads * dim)) << 2;
   const row = (<usize>((dim + 7) & ~7)) << 2;
   const sums = scratch + 128;
   const scores = sums + 16;
-  const panel = scores + ((<usize>((tokens + 3) & ~3)) << 4);
+  const panel = scores + ((<usize>((all + 6) & ~3)) << 4);
   const keys = panel + 4 * row;
-  const values = keys + <usize>tokens * row;
+  const values = keys + <usize>all * row;
   const scale: f32 = 1 / sqrt<f32>(<f32>dim);
   let copied = -1;
   for (let head = from; head < to; head++) {
     const shared = head / (heads / kvHeads);
-    for (let s = 0; s < tokens && shared != copied; s++) {
+    for (let s = 0; s < all && shared != copied; s++) {
       const at = <usize>s * kvStep + ((<usize>(shared * dim)) << 2);
       copyRow(k + at, keys + <usize>s * row, dim);
       copyRow(v + at, values + <usize>s * row, dim);
@@ -165,22 +169,24 @@ export function attention(
           v128.store(at, loadPart(query + ((<usize>i) << 2), dim - i));
         }
       }
-      scoresOf(panel, keys, row, dim, t + queries, scale, scores);
+      const first = past + t;
+      const padded = (first + 7) & ~3;
+      scoresOf(panel, keys, row, dim, first + queries, scale, scores);
       // No query sees what comes after it.
-      for (let s = 1; s < 4; s++) {
+      for (let s = 1; first + s < padded; s++) {
         for (let j = 0; j < (s < queries ? s : 4); j++) {
-          store<f32>(scores + ((<usize>(((t + s) << 2) + j)) << 2), -f32.MAX_VALUE);
+          store<f32>(scores + ((<usize>(((first + s) << 2) + j)) << 2), -f32.MAX_VALUE);
         }
       }
-      v128.store(sums, sharesOf(scores, t + 4));
+      v128.store(sums, sharesOf(scores, padded));
       for (let i = 0; i < dim; i += 8) {
         const element = (<usize>i) << 2;
-        mix(scores, values + element, row, t + 1, scratch);
+        mix(scores, values + element, row, first + 1, scratch);
         for (let j = 0; j < queries; j++) {
           finish(
             scratch + ((<usize>j) << 5),
-            scores + ((<usize>(t + 1)) << 4),
-            values + <usize>(t + 1) * row + element,
+            scores + ((<usize>(first + 1)) << 4),
+            values + <usize>(first + 1) * row + element,
             row,
             j,
             load<f32>(sums + ((<usize>j) << 2)),

@@ -1,4 +1,5 @@
 // Causal depthwise convolution, bias and SiLU. An item is sixteen neighbouring channels, a cache line, over all tokens.
+// x [past + tokens, width] begins with rows that are only looked back at.
 import { silu4 } from "./elementary";
 import { loadPart, storePart } from "./lanes";
 
@@ -12,6 +13,7 @@ function at(index: i32): usize {
 /** scratch: the taps of the item's channels [kernel, 16], oldest token first */
 export function conv1d(
   tokens: i32,
+  past: i32,
   width: i32,
   kernel: i32,
   x: usize,
@@ -32,17 +34,17 @@ export function conv1d(
       }
     }
     for (let t = 0; t < tokens; t++) {
-      const oldest = max(0, kernel - 1 - t);
+      const oldest = max(0, kernel - 1 - past - t);
       let c = 0;
       do {
         const first = at(channel + c);
         let sum = loadPart(bias + first, channels - c);
-        let past = x + <usize>(t - (kernel - 1) + oldest) * step + first;
+        let row = x + <usize>(past + t - (kernel - 1) + oldest) * step + first;
         let j = oldest;
         do {
           const tap = v128.load(scratch + at(j * CHANNELS + c)); // lanes beyond the last channel are not stored
-          sum = f32x4.add(sum, f32x4.mul(loadPart(past, channels - c), tap));
-          past += step;
+          sum = f32x4.add(sum, f32x4.mul(loadPart(row, channels - c), tap));
+          row += step;
         } while (++j < kernel);
         storePart(out + <usize>t * step + first, silu4(sum), channels - c);
         c += 4;

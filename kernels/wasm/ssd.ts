@@ -1,30 +1,6 @@
-// The Mamba-2 scan as its recurrence, heads [from, to):
-//   delta = clamp(softplus(dt + dt_bias)), S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
-import { exp, softplus } from "./elementary";
-import { loadPart, sumLanes } from "./lanes";
+// The Mamba-2 scan of a whole prompt: from a state of zeros, which is forgotten at its end.
+import { scan } from "./scan";
 
-@inline
-function at(index: i32): usize {
-  return (<usize>index) << 2;
-}
-
-/** One row of the state, one step: returns its product with C. b, c and s are whole vectors; bytes is their length. */
-@inline
-function step(s: usize, b: usize, c: usize, bytes: usize, decay: f32, input: f32): f32 {
-  const keep = f32x4.splat(decay);
-  const add = f32x4.splat(input);
-  let sum = f32x4.splat(0);
-  let i: usize = 0;
-  do {
-    const next = f32x4.add(f32x4.mul(keep, v128.load(s + i)), f32x4.mul(add, v128.load(b + i)));
-    v128.store(s + i, next);
-    sum = f32x4.add(sum, f32x4.mul(next, v128.load(c + i)));
-    i += 16;
-  } while (i < bytes);
-  return sumLanes(sum);
-}
-
-/** scratch: B and C of one token and the state [headDim], each row padded with zeros to whole vectors */
 export function ssd(
   tokens: i32,
   heads: i32,
@@ -45,31 +21,26 @@ export function ssd(
   from: i32,
   to: i32,
 ): void {
-  const row = at((state + 3) & ~3);
-  const bRow = scratch;
-  const cRow = scratch + row;
-  const states = cRow + row;
-  for (let head = from; head < to; head++) {
-    const group = head / (heads / groups);
-    const a = -exp(load<f32>(aLog + at(head)));
-    const skip = load<f32>(d + at(head));
-    memory.fill(states, 0, row * <usize>headDim);
-    for (let t = 0; t < tokens; t++) {
-      const raw = load<f32>(dt + at(t * heads + head)) + load<f32>(dtBias + at(head));
-      const delta = min(max(softplus(raw), dtMin), dtMax);
-      const decay = exp(delta * a);
-      const stream = at((t * groups + group) * state);
-      for (let i = 0; i < state; i += 4) {
-        v128.store(bRow + at(i), loadPart(b + stream + at(i), state - i));
-        v128.store(cRow + at(i), loadPart(c + stream + at(i), state - i));
-      }
-      let i = 0;
-      do {
-        const element = at((t * heads + head) * headDim + i);
-        const input = load<f32>(x + element);
-        const y = step(states + <usize>i * row, bRow, cRow, row, decay, delta * input);
-        store<f32>(out + element, y + skip * input);
-      } while (++i < headDim);
-    }
-  }
+  scan(
+    tokens,
+    heads,
+    headDim,
+    groups,
+    state,
+    dtMin,
+    dtMax,
+    x,
+    b,
+    c,
+    dt,
+    aLog,
+    d,
+    dtBias,
+    0,
+    0,
+    out,
+    scratch,
+    from,
+    to,
+  );
 }

@@ -36,10 +36,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
   var peak = -3.0e38;
   var sum = 0.0;
   var mix: array<f32, OWN>;
-  let end = min(first + ${TILE}u, p.tokens);
+  let all = p.past + p.tokens;
+  let end = min(p.past + first + ${TILE}u, all);
   for (var tile = 0u; tile < end; tile += ${TILE}u) {
     for (var i = index; i < ${TILE}u * QUADS; i += ${TILE * TILE}u) {
-      let key = min(tile + i % ${TILE}u, p.tokens - 1u);
+      let key = min(tile + i % ${TILE}u, all - 1u);
       let j = 4u * (i / ${TILE}u);
       keys[i] = k4((key * p.kvHeads + kvHead) * DIM + j, DIM - j);
     }
@@ -48,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
     for (var j = 0u; j < QUADS; j++) { score += dot(q4(mine + 4u * j, DIM - 4u * j), keys[j * ${TILE}u + lane]); }
     scores[index] = score * p.scale;
     workgroupBarrier();
-    let seen = min(${TILE}u, query + 1u - tile);
+    let seen = min(${TILE}u, max(p.past + query + 1u, tile) - tile);
     var best = peak;
     for (var j = 0u; j < seen; j++) { best = max(best, scores[line + j]); }
     shares[index] = expOf(scores[index] - best);
@@ -73,13 +74,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
 }`;
 
 export const attentionWgsl: WgslForm<AttentionParams> = {
-  passes({ tokens, heads, kvHeads, dim }) {
+  passes({ tokens, past, heads, kvHeads, dim }) {
     const aligned = dim % 4 === 0;
     return [
       {
         reads: { q: quads("q4", "q", aligned).type, k: quads("k4", "k", aligned).type, v: "f32" },
         writes: { out: "f32" },
-        u32: { tokens, heads, kvHeads },
+        u32: { tokens, past, heads, kvHeads },
         f32: { scale: 1 / Math.sqrt(dim) },
         code: codeOf(dim, aligned),
         workgroups: [heads, Math.ceil(tokens / TILE), 1],
@@ -87,10 +88,11 @@ export const attentionWgsl: WgslForm<AttentionParams> = {
     ];
   },
   // As `attention.bound`, with what a tile's rescaling adds: a difference, an exp and a product, on both sums.
-  bound: ({ tokens, dim }) =>
+  bound: ({ tokens, past, dim }) =>
     (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
+      past +
       tokens +
-      2 * (EXP + 2) * Math.ceil(tokens / TILE) +
+      2 * (EXP + 2) * Math.ceil((past + tokens) / TILE) +
       EXP +
       DIVISION) *
     ROUNDING,

@@ -8,18 +8,19 @@ const CODE = `${SILU_WGSL}
 ${eachElement(`
   let t = i / p.width;
   let c = i % p.width;
+  let now = i + p.past * p.width;
   var sum = bias[c];
-  for (var lag = 0u; lag < min(p.kernel, t + 1u); lag++) {
-    sum += taps[c * p.kernel + p.kernel - 1u - lag] * x[i - lag * p.width];
+  for (var lag = 0u; lag < min(p.kernel, p.past + t + 1u); lag++) {
+    sum += taps[c * p.kernel + p.kernel - 1u - lag] * x[now - lag * p.width];
   }
   out[i] = siluOf(sum);`)}`;
 
 export const conv1dWgsl: WgslForm<Conv1dParams> = {
-  passes: ({ tokens, width, kernel }) => [
+  passes: ({ tokens, past, width, kernel }) => [
     {
       reads: { x: "f32", taps: "f32", bias: "f32" },
       writes: { out: "f32" },
-      u32: { count: tokens * width, width, kernel },
+      u32: { count: tokens * width, past, width, kernel },
       code: CODE,
       workgroups: perElement(tokens * width),
     },

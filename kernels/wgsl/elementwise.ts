@@ -1,5 +1,6 @@
-/** The kernels that make each element from its like: add, relu2, widen. */
+/** The kernels that make each element from its like: add, copy, relu2, widen. */
 import type { AddParams } from "../add.ts";
+import type { CopyParams } from "../copy.ts";
 import type { WgslForm } from "../define.ts";
 import type { Relu2Params } from "../relu2.ts";
 import type { WidenParams } from "../widen.ts";
@@ -13,6 +14,19 @@ export const addWgsl: WgslForm<AddParams> = {
       writes: { out: "f32" },
       u32: { count },
       code: eachElement("out[i] = a[i] + b[i];"),
+      workgroups: perElement(count),
+    },
+  ],
+};
+
+/** As bits: a float store may flush a subnormal. */
+export const copyWgsl: WgslForm<CopyParams> = {
+  passes: ({ count, from, at }) => [
+    {
+      reads: { x: "u32" },
+      writes: { out: "u32" },
+      u32: { count, first: from, at },
+      code: eachElement("out[p.at + i] = x[p.first + i];"),
       workgroups: perElement(count),
     },
   ],

@@ -16,13 +16,13 @@ const CHUNK = 64;
 /** From here on chunks are used. */
 export const LONG = 2 * CHUNK;
 /** threads of a workgroup, each a row of the state in the recurrence, a token in the chunked form */
-const THREADS = 64;
+export const THREADS = 64;
 /** rows of the state that a workgroup of the chunked form carries along */
 const ROWS = 16;
 /** tokens s whose products C_t . B_s a thread makes at once */
 const PAIRS = 4;
 
-const uniformsOf = ({ tokens, heads, headDim, groups, dtMin, dtMax }: SsdParams) => ({
+export const uniformsOf = ({ tokens, heads, headDim, groups, dtMin, dtMax }: SsdParams) => ({
   u32: { tokens, heads, headDim, groups },
   f32: { dtMin, dtMax: Math.min(dtMax, 3.4e38) }, // devices may take an infinity for impossible
 });
@@ -35,14 +35,14 @@ fn deltaOf(raw: f32) -> f32 {
 }`;
 
 /** Four neighbours of a stream's state from element `at` on, zeros beyond \`STATE\`. */
-const quadOf = (name: string, array: string): string => `
+export const quadOf = (name: string, array: string): string => `
 fn ${name}(token: u32, group: u32, quad: u32) -> vec4f {
   let at = (token * p.groups + group) * STATE + 4u * quad;
   let four = vec4f(${[0, 1, 2, 3].map((i) => `${array}[at + ${i}u]`).join(", ")});
   return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) + 4u * quad < vec4u(STATE));
 }`;
 
-const stateOf = (state: number): string => `
+export const stateOf = (state: number): string => `
 const STATE = ${state}u;
 const QUADS = ${Math.ceil(state / 4)}u;`;
 
@@ -219,18 +219,23 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   }
 }`;
 
+export const stepsPass = (p: SsdParams): Pass => ({
+  reads: { dt: "f32", A_log: "f32", dt_bias: "f32" },
+  writes: { steps: "vec4f" },
+  ...uniformsOf(p),
+  code: STEPS,
+  workgroups: [Math.ceil(p.heads / THREADS), Math.ceil(p.tokens / CHUNK), 1],
+});
+
+/** Bytes of `steps`. */
+export const stepsBytes = ({ tokens, heads }: SsdParams): number => 16 * tokens * heads;
+
 function longPasses(p: SsdParams): readonly Pass[] {
   const { tokens, heads, headDim, groups, state } = p;
   const uniforms = uniformsOf(p);
   const chunks = Math.ceil(tokens / CHUNK);
   return [
-    {
-      reads: { dt: "f32", A_log: "f32", dt_bias: "f32" },
-      writes: { steps: "vec4f" },
-      ...uniforms,
-      code: STEPS,
-      workgroups: [Math.ceil(heads / THREADS), chunks, 1],
-    },
+    stepsPass(p),
     {
       reads: { B: "f32", C: "f32" },
       writes: { meet: "f32" },
@@ -261,10 +266,11 @@ export const ssdWgsl: WgslForm<SsdParams> = {
       },
     ];
   },
-  scratch({ tokens, heads, headDim, groups, state }): Readonly<Record<string, number>> {
+  scratch(p): Readonly<Record<string, number>> {
+    const { tokens, heads, headDim, groups, state } = p;
     if (tokens < LONG) return {};
     return {
-      steps: 16 * tokens * heads,
+      steps: stepsBytes(p),
       meet: 4 * Math.ceil(tokens / CHUNK) * CHUNK * CHUNK * groups,
       states: 16 * heads * headDim * Math.ceil(state / 4),
     };

@@ -3,7 +3,7 @@
  * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
  */
 
-export const ABSENT_COMMANDS = ["generate", "completion"] as const;
+export const ABSENT_COMMANDS = ["completion"] as const;
 
 export const ABSENT_FLAGS = ["--calibrate"] as const;
 

@@ -11,6 +11,8 @@ export interface Command {
   /** in order; all must be given, but those in `optional` */
   readonly places: readonly Place[];
   readonly flags: readonly FlagName[];
+  /** what a flag is about where this command means something else by it than others do */
+  readonly abouts?: Readonly<Partial<Record<FlagName, string>>>;
   /** without the leading `isologit` */
   readonly examples: readonly string[];
   /** @param rest what was given in a place that takes several */

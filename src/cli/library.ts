@@ -8,6 +8,7 @@ export type Library = Pick<
   | "recast"
   | "verify"
   | "logits"
+  | "generate"
   | "inspect"
   | "scan"
   | "check"

@@ -6,6 +6,7 @@ const GROUPS = {
   model: "What is written:",
   check: "Verification:",
   prompt: "What the forward passes read:",
+  sample: "What is written next:",
   machine: "Machine:",
   files: "Existing files:",
   hub: "Hub:",
@@ -49,6 +50,7 @@ const source = group("source");
 const model = group("model");
 const check = group("check");
 const prompt = group("prompt");
+const sample = group("sample");
 const machine = group("machine");
 const hub = group("hub");
 const talk = group("talk");
@@ -166,6 +168,23 @@ export const FLAGS = {
     text,
   ),
   prompt: prompt("--prompt <text>", "text, through the checkpoint's tokenizer.json", text),
+  chat: toggle(
+    "prompt",
+    "--chat",
+    "--prompt is what a user says, put as the checkpoint's chat template has it",
+  ),
+  temperature: sample(
+    "--temperature <x>",
+    "draw the next token, logits divided by this (default: 0, always the best token)",
+    decimal(0, 1000, "a number"),
+  ),
+  topK: sample("--top-k <n>", "draw from so many of the best tokens", integer(1, 2 ** 31)),
+  topP: sample(
+    "--top-p <fraction>",
+    "draw from the best tokens that together have this probability",
+    decimal(0, 1, "a fraction"),
+  ),
+  ignoreEos: toggle("sample", "--ignore-eos", "go on after the token that ends a text"),
   seed: prompt("--seed <n>", "seed of the prompt (default: 0)", integer(0, Number.MAX_SAFE_INTEGER)),
   backend: machine(
     "--backend <name>",

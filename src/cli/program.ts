@@ -56,7 +56,7 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     const shown = several ? `${name}...` : name;
     grammar.argument(optional ? `[${shown}]` : `<${shown}>`, about);
   }
-  for (const name of command.flags) grammar.addOption(optionOf(name));
+  for (const name of command.flags) grammar.addOption(optionOf(name, command.abouts?.[name]));
   for (const flag of ABSENT_FLAGS) {
     grammar.addOption(new Option(`${flag} [value]`).hideHelp());
     grammar.on(`option:${flag.slice(2)}`, () => notAvailable(flag));
@@ -74,9 +74,9 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
   });
 }
 
-function optionOf(name: FlagName): Option {
+function optionOf(name: FlagName, about: string = FLAGS[name].about): Option {
   const flag = FLAGS[name];
-  const option = new Option(flag.spec, flag.about).helpGroup(flag.group);
+  const option = new Option(flag.spec, about).helpGroup(flag.group);
   if (flag.several) {
     option.argParser((given, before: readonly string[] = []) => [...before, text(given, longOf(name))]);
   } else if (flag.read !== undefined) {

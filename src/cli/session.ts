@@ -11,6 +11,10 @@ export interface Session {
   readonly library: Library;
   readonly env: Io["env"];
   readonly watch: Watch;
+  /** a piece of the result, before the rest of it is there */
+  readonly write: (text: string) => void;
+  /** one line of talk */
+  readonly say: (line: string) => void;
   readonly signal: AbortSignal;
   /** in the order they came, each once */
   readonly warnings: ReadonlySet<string>;
@@ -30,6 +34,8 @@ export function openSession(io: Io, library: Library, flags: Flags): Session & D
     library,
     env: io.env,
     signal: stop.signal,
+    write: (text) => void io.stdout.write(text),
+    say: talk.say,
     warnings,
     watch(event) {
       events.write(`${JSON.stringify(event)}\n`);

@@ -1,6 +1,6 @@
 /** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
 import type { Verdict, VerifyReport } from "../api.ts";
-import { visible } from "../report/figures.ts";
+import { counted, visible } from "../report/figures.ts";
 import { limitText, MEANINGS, measures } from "../report/measures.ts";
 import { facts, flow, type Paint, some, type View } from "./render.ts";
 

@@ -210,8 +210,37 @@ export interface KernelStage {
   readonly parameters: readonly string[];
   readonly to: string;
   readonly choice?: (d: Dims) => Choice;
+  /** absent where a token's result depends on no other token */
+  readonly carry?: Carry;
   run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
 }
+
+/**
+ * What a stage needs of the tokens of earlier runs, to go on where they stopped.
+ * - "rows": the last rows of streams that it reads, `most` of them or all there were. Its `run` is given those streams
+ *   with `past` such rows before its own
+ * - "state": so many elements, of one size however many tokens there were. Its `run` is given them after all other
+ *   inputs, and leaves its own behind the rows of its output
+ */
+export type Carry =
+  | {
+      readonly keeps: "rows";
+      readonly of: readonly string[];
+      readonly most?: (d: Dims) => number;
+      run(
+        backend: Backend,
+        d: Dims,
+        rows: number,
+        past: number,
+        inputs: readonly Region[],
+        output: Region,
+      ): Promise<void>;
+    }
+  | {
+      readonly keeps: "state";
+      readonly elements: (d: Dims) => number;
+      run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
+    };
 
 export interface Choice {
   readonly experts: number;

@@ -8,11 +8,13 @@ import { parseJsonObject } from "../core/json.ts";
 export interface Tokenizer {
   /** ids of a text, with what this tokenizer puts around every text (usually a first token) */
   encode(text: string): readonly number[];
+  /** ids of a text that says all its special tokens itself */
+  encodeBare(text: string): readonly number[];
   decode(ids: readonly number[]): string;
 }
 
 const MODEL = "tokenizer.json";
-const CONFIG = "tokenizer_config.json";
+export const CONFIG = "tokenizer_config.json";
 /** The largest known, of 256,000 words and their merges, has 34 MB. */
 const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
 
@@ -34,11 +36,19 @@ export async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer | n
   }
   return {
     encode: (text) => library.encode(text).ids,
-    decode: (ids) => library.decode([...ids]),
+    encodeBare: (text) => library.encode(text, { add_special_tokens: false }).ids,
+    decode: (ids) => (ids.length === 0 ? "" : library.decode([...ids])),
   };
 }
 
-async function jsonBeside({ sidecars, store }: Checkpoint, path: string) {
+/** A JSON object among a checkpoint's side files; null where there is none. @throws CONFIG_INVALID, LIMIT_EXCEEDED */
+export async function jsonBeside(checkpoint: Checkpoint, path: string) {
+  const bytes = await bytesBeside(checkpoint, path);
+  return bytes === null ? null : parseJsonObject(bytes, { file: path });
+}
+
+/** A side file of a checkpoint; null where there is none. @throws LIMIT_EXCEEDED */
+export async function bytesBeside({ sidecars, store }: Checkpoint, path: string): Promise<Uint8Array | null> {
   const found = sidecars.find((sidecar) => sidecar.path === path);
   if (found === undefined) return null;
   const { file, offset, size } = found.span;
@@ -47,5 +57,5 @@ async function jsonBeside({ sidecars, store }: Checkpoint, path: string) {
     throw new IsologitError("LIMIT_EXCEEDED", message, { file: path });
   }
   await using source = await store.open(file);
-  return parseJsonObject(await readRange(source, offset, size), { file: path });
+  return readRange(source, offset, size);
 }

@@ -3,12 +3,12 @@ import type { Backend } from "../../kernels/define.ts";
 import type { RunOptions } from "../api.ts";
 import { unwatched } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
-import { Dealing } from "./dealing.ts";
+import { throughLayers } from "./layers.ts";
 import { blockWords } from "./lockstep.ts";
 import { mainLayers, partBytes } from "./logits-rung.ts";
 import { Rounder } from "./rounding.ts";
 import { memoryOf, type Ready, runBytes, sideOf } from "./sides.ts";
-import { ends, Streams } from "./streams.ts";
+import { ends } from "./streams.ts";
 
 /** Words [lo, lo + width) of every position, [T, width]. */
 export interface LogitsBlock {
@@ -51,36 +51,17 @@ export async function pass(
     signal,
   });
   const { forward } = family;
-  const widths = forward.streams(dims);
-  let dealing: Dealing | undefined;
-  const rowsOf = (name: string) => (forward.dealt.includes(name) ? dealing!.rows : ids.length);
-  const streams = new Streams(backend, (name) => rowsOf(name) * widths[name]!);
-  streams.make(["residual"]);
-  await side.embed(ids, "stored", streams.regions.get("residual")!);
-  await sinks.residual("0", await streams.view("residual"));
   const layers = mainLayers(matched);
-  for (const layer of layers) {
-    const { index, kind } = layer;
-    const stages = forward.block(kind, dims);
-    const place = side.layer(layer);
-    for (const [i, stage] of stages.entries()) {
-      signal?.throwIfAborted();
-      streams.make(ends(stage).makes);
-      await side.run(stage, place, [streams.set()], dealing);
-      if (stage.op === "kernel" && stage.choice !== undefined) {
-        const chosen = await streams.view(stage.to);
-        dealing = await Dealing.of(backend, chosen, ids.length, stage.choice(dims), false);
-        await sinks.experts?.(index, chosen);
-      }
-      streams.releaseUnused(stages, i);
-    }
-    await streams.addResidual();
-    side.forget();
-    dealing?.release();
-    dealing = undefined;
-    await sinks.residual(String(index + 1), await streams.view("residual"));
-    watch({ type: "layer", layer: index, of: layers.length, kind });
-  }
+  const walk = { matched, side, backend, signal };
+  const streams = await throughLayers(walk, ids, {
+    experts: sinks.experts,
+    async residual(done, values) {
+      await sinks.residual(String(done), await values());
+      const layer = layers[done - 1];
+      if (layer !== undefined)
+        watch({ type: "layer", layer: layer.index, of: layers.length, kind: layer.kind });
+    },
+  });
   for (const stage of forward.head.slice(0, -1)) {
     streams.make(ends(stage).makes);
     await side.run(stage, side.head, [streams.set()]);

@@ -87,10 +87,10 @@ const CALLS: readonly Call[] = [
     call(
       `attention, T=${tokens}`,
       attention,
-      { tokens, heads: 32, kvHeads: 8, dim: 128 },
+      { past: 0, tokens, heads: 32, kvHeads: 8, dim: 128 },
       2 * tokens * tokens * 32 * 128, // half of the pairs, scores and values
     ),
-    call(`conv1d, T=${tokens}`, conv1d, { tokens, width: 8192, kernel: 4 }),
+    call(`conv1d, T=${tokens}`, conv1d, { past: 0, tokens, width: 8192, kernel: 4 }),
     call(`rms-norm, T=${tokens}`, rmsNorm, { tokens, width: 4096, eps: 1e-5 }),
     call(`gated-norm, T=${tokens}`, gatedNorm, { tokens, width: 8192, groups: 8, eps: 1e-5 }),
     call(`relu2, T=${tokens}`, relu2, { count: tokens * 21504 }),

@@ -121,6 +121,21 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       seconds: 0.5,
       out,
     }),
+    generate: async (_, { onText, ids = [5] }) => {
+      for (const piece of ["a lamp", "\n\u001b[31m", " burns"]) onText?.(piece);
+      return {
+        backend: "wasm",
+        device: "2 threads, SIMD",
+        promptIds: ids,
+        ids: [7, 8, 9],
+        text: "a lamp\n\u001b[31m burns",
+        stopped: "eos",
+        promptSeconds: 0.25,
+        seconds: 0.5,
+        readAtOnce: 1,
+        kept: { perTokenBytes: 512, fixedBytes: 4096 },
+      };
+    },
     inspect: async (_, { tensors } = {}) => ({
       format: "hf",
       dialect: "hf",

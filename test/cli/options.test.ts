@@ -86,6 +86,15 @@ describe("one command is one call, with the options that were given and no other
       ["a"],
       { out: "x", hidden: true, overwrite: true, tokens: 3 },
     ],
+    [
+      "generate a --ids 1,2 --json --tokens 8 --chat --temperature 0.5 --top-k 4 --top-p 0.9 --seed 3 --ignore-eos",
+      "generate",
+      ["a"],
+      {
+        ...{ ids: [1, 2], tokens: 8, chat: true, temperature: 0.5, topK: 4, topP: 0.9, seed: 3 },
+        ignoreEos: true,
+      },
+    ],
     ["inspect a", "inspect", ["a"], {}],
     ["inspect a --tensors --verbose", "inspect", ["a"], { tensors: true }],
     ["scan a", "scan", ["a"], { keepGoing: false }],

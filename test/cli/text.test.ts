@@ -159,6 +159,18 @@ describe("summaries", () => {
     "
   `));
 
+  it("generate: text as it comes, without what would steer a terminal; the rate is talk", async () => {
+    const { stdout, stderr } = await run("generate a --ids 1,2");
+    expect(stdout).toBe("a lamp\n\\u{1b}[31m burns\n");
+    expect(stderr).toBe(
+      "wasm, 2 threads, SIMD: 2 tokens read in 0.25 s; 3 tokens written in 0.50 s, 4.00 tokens/s; " +
+        "stopped at the end token\n",
+    );
+    expect((await run("generate a --ids 1 --quiet")).stderr).toBe("");
+    const json = await run("generate a --ids 1 --json");
+    expect(json.json()).toMatchObject({ ids: [7, 8, 9], stopped: "eos", kept: { perTokenBytes: 512 } });
+  });
+
   it("doctor", async () =>
     expect(await shown("doctor --kernels")).toMatchInlineSnapshot(`
     "node       v20.20.2

@@ -25,7 +25,11 @@ function ulps(got: number, wanted: number): number {
 
 async function silu(x: Float32Array): Promise<Float32Array> {
   const width = x.length;
-  return runOn(backend, conv1d, { tokens: 1, width, kernel: 1 }, [x, constant(width, 1), constant(width, 0)]);
+  return runOn(backend, conv1d, { tokens: 1, past: 0, width, kernel: 1 }, [
+    x,
+    constant(width, 1),
+    constant(width, 0),
+  ]);
 }
 
 /** One token, a head an argument, B = C = x = 1: y is delta. */
@@ -58,7 +62,7 @@ it("softplus is within 4 units in the last place", async () => {
 });
 
 it("attention's softmax survives scores that exp cannot hold", async () => {
-  const p = { tokens: 3, heads: 1, kvHeads: 1, dim: 1 };
+  const p = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1 };
   const q = Float32Array.of(1e4, 1e4, 1e4);
   const got = await runOn(backend, attention, p, [q, Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)]);
   expect(Array.from(got)).toEqual([5, 7, 8]);
@@ -66,7 +70,7 @@ it("attention's softmax survives scores that exp cannot hold", async () => {
 
 it("a token that is no number reaches none before it, in attention", async () => {
   for (const tokens of [5, 8, 11]) {
-    const p = { tokens, heads: 2, kvHeads: 1, dim: 12 };
+    const p = { tokens, past: 0, heads: 2, kvHeads: 1, dim: 12 };
     const wave = (length: number, step: number) =>
       Float32Array.from({ length }, (_, i) => Math.sin(step * i));
     const [q, k, v] = [wave(tokens * 24, 1.3), wave(tokens * 12, 0.7), wave(tokens * 12, 2.1)];

@@ -5,6 +5,7 @@ import { attention } from "../../kernels/attention.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import { conv1d } from "../../kernels/conv1d.ts";
+import { copy } from "../../kernels/copy.ts";
 import type { Kernel } from "../../kernels/define.ts";
 import { gatedNorm } from "../../kernels/gated-norm.ts";
 import { linear } from "../../kernels/linear.ts";
@@ -15,6 +16,7 @@ import { routerChoose } from "../../kernels/router-choose.ts";
 import { routerScore } from "../../kernels/router-score.ts";
 import { routerWeigh } from "../../kernels/router-weigh.ts";
 import { ssd } from "../../kernels/ssd.ts";
+import { ssdStep } from "../../kernels/ssd-step.ts";
 import { widen } from "../../kernels/widen.ts";
 import { decode, encode } from "../../src/core/float.ts";
 
@@ -118,8 +120,15 @@ const mutants: Readonly<Record<string, Kernel>> = {
     replaced(x, 1, (taps) => permuted(taps, p.width, p.kernel, (j) => p.kernel - 1 - j)),
   ),
   "conv1d: no bias": withInputs(conv1d, (x) => replaced(x, 2, zeros)),
+  "conv1d: the rows before are zeros": withInputs(conv1d, (x, p) =>
+    replaced(x, 0, (x) => x.map((v, i) => (i < p.past * p.width ? 0 : v))),
+  ),
+  "conv1d: begins at the first row": running(conv1d, (p) => ({ ...p, past: 0 })),
+  "copy: from the start": running(copy, (p) => ({ ...p, from: 0 })),
+  "copy: to the start": running(copy, (p) => ({ ...p, at: 0 })),
   "conv1d: sees the future": {
     ...conv1d,
+    cases: conv1d.cases.filter(({ past }) => past === 0),
     oracle(p: (typeof conv1d.cases)[number], x: Inputs, out) {
       const taps = permuted(x[1]!, p.width, p.kernel, (j) => p.kernel - 1 - j);
       const result = new Float64Array(out.length);
@@ -190,13 +199,27 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "ssd: A for A_log": withInputs(ssd, (x) => replaced(x, 4, (a) => a.map((v) => Math.log(Math.abs(v))))),
   "ssd: no limits of delta": withParams(ssd, (p) => ({ ...p, dtMin: 0, dtMax: Infinity })),
   "ssd: delta at least 0.001": withParams(ssd, (p) => ({ ...p, dtMin: Math.max(p.dtMin, 0.001) })),
+  "ssd-step: begins with zeros": withInputs(ssdStep, (x) => replaced(x, 7, zeros)),
+  "ssd-step: the state before a hundredth larger": withInputs(ssdStep, (x) =>
+    replaced(x, 7, (s) => s.map((v) => 1.01 * v)),
+  ),
+  "ssd-step: keeps the state before": {
+    ...ssdStep,
+    oracle(p: (typeof ssdStep.cases)[number], x: Inputs, out) {
+      ssdStep.oracle(p, x, out);
+      out.set(x[7]!, p.tokens * p.heads * p.headDim);
+    },
+  } as Kernel,
+  "ssd-step: B and C exchanged": withInputs(ssdStep, (x) => swapped(x, 1, 2)),
   "attention: head a uses pair a mod kvHeads": moduloGroups(attention, (p) => p.kvHeads, [0], []),
   "attention: scores not scaled": withInputs(attention, (x, p) =>
     replaced(x, 0, (q) => q.map((v) => v * Math.sqrt(p.dim))),
   ),
   "attention: k and v exchanged": withInputs(attention, (x) => swapped(x, 1, 2)),
+  "attention: does not see what was before": running(attention, (p) => ({ ...p, past: 0 })),
   "attention: sees only the future": {
     ...attention,
+    cases: attention.cases.filter(({ past }) => past === 0),
     oracle(p: (typeof attention.cases)[number], x: Inputs, out) {
       const result = new Float64Array(out.length);
       attention.oracle(

@@ -4,6 +4,7 @@ import { add } from "../../kernels/add.ts";
 import { attention } from "../../kernels/attention.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import { conv1d } from "../../kernels/conv1d.ts";
+import { copy } from "../../kernels/copy.ts";
 import type { Kernel } from "../../kernels/define.ts";
 import { gatedNorm } from "../../kernels/gated-norm.ts";
 import { linear } from "../../kernels/linear.ts";
@@ -14,6 +15,7 @@ import { routerChoose } from "../../kernels/router-choose.ts";
 import { routerScore } from "../../kernels/router-score.ts";
 import { routerWeigh } from "../../kernels/router-weigh.ts";
 import { ssd } from "../../kernels/ssd.ts";
+import { ssdStep } from "../../kernels/ssd-step.ts";
 import { widen } from "../../kernels/widen.ts";
 import { gpuBackend } from "./software-gpu.ts";
 
@@ -73,7 +75,7 @@ const mutants: Readonly<Record<string, Kernel>> = {
   ),
   "gated-norm: no eps": mutant(gatedNorm, "p.eps * down", "0.0 * down", every),
   "conv1d: taps reversed": mutant(conv1d, "p.kernel - 1u - lag", "lag", every),
-  "conv1d: a token late": mutant(conv1d, "i - lag * p.width", "i - min(lag + 1u, t) * p.width", every),
+  "conv1d: a token late": mutant(conv1d, "now - lag * p.width", "now - min(lag + 1u, t) * p.width", every),
   "conv1d: taps of the neighbour": mutant(conv1d, "taps[c * p.kernel", "taps[(c ^ 1u) * p.kernel", every),
   "conv1d: no bias": mutant(conv1d, "= bias[c]", "= 0.0 * bias[c]", every),
   "conv1d: no silu": mutant(conv1d, "siluOf(sum)", "sum", every),
@@ -87,8 +89,8 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "linear: only the last block counts": mutant(linear, "total[s] += sums[s]", "total[s] = sums[s]", many),
   "linear: rows of a tile exchanged": mutant(linear, "wTile[at + 16u]", "wTile[at + 32u]", many),
   "linear: every token is the first": mutant(linear, "min(token, p.tokens - 1u)", "min(token, 0u)", many),
-  "attention: sees one token ahead": mutant(attention, "query + 1u - tile", "query + 2u - tile", short),
-  "attention: does not see itself": mutant(attention, "query + 1u - tile", "max(query, 1u) - tile", short),
+  "attention: sees one token ahead": mutant(attention, "query + 1u, tile", "query + 2u, tile", short),
+  "attention: does not see itself": mutant(attention, "query + 1u, tile", "max(query, 1u), tile", short),
   "attention: head a uses pair a mod kvHeads": mutant(
     attention,
     "head / (p.heads / p.kvHeads)",
@@ -102,6 +104,25 @@ const mutants: Readonly<Record<string, Kernel>> = {
     "1.0",
     (p) => p.tokens === 50,
   ),
+  "attention: does not see what was before": mutant(
+    attention,
+    "max(p.past + query",
+    "max(query",
+    (p) => p.past > 0,
+  ),
+  "conv1d: the rows before are the tokens": mutant(conv1d, "i + p.past", "i + 0u * p.past", every),
+  "copy: from the start": mutant(copy, "x[p.first + i]", "x[0u * p.first + i]", every),
+  "copy: to the start": mutant(copy, "out[p.at + i]", "out[0u * p.at + i]", every),
+  "ssd-step: begins with zeros": mutant(ssdStep, "= before[held + n]", "= 0.0 * before[held + n]", short),
+  "ssd-step: rows of the state exchanged": mutant(
+    ssdStep,
+    "= before[held + n]",
+    "= before[(held ^ STATE) + n]",
+    short,
+  ),
+  "ssd-step: the state after lies elsewhere": mutant(ssdStep, "y[after + n]", "y[after + (n ^ 1u)]", short),
+  "ssd-step: the state does not decay": mutant(ssdStep, "step.y * s[n]", "s[n]", short),
+  "ssd-step: no delta": mutant(ssdStep, "step.x * x[at]", "x[at]", short),
   "attention: keys of the first tile only": mutant(
     attention,
     "let key = min(tile + i",

@@ -64,7 +64,7 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
   it("conv1d and norms: any width, taps and groups", async () => {
     for (let i = 0; i < 6; i++) {
       const [tokens, width, groups] = [1 + random(20), 1 + random(300), pick(1, 2, 8)];
-      await expectWithinBounds(conv1d, [{ tokens, width, kernel: 1 + random(6) }]);
+      await expectWithinBounds(conv1d, [{ past: 0, tokens, width, kernel: 1 + random(6) }]);
       await expectWithinBounds(rmsNorm, [{ tokens, width, eps: 1e-5 }]);
       await expectWithinBounds(gatedNorm, [{ tokens, width: width * groups, groups, eps: 1e-5 }]);
     }
@@ -75,6 +75,7 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
       const kvHeads = 1 + random(3);
       return {
         tokens: pick(1, 15, 16, 17, 33),
+        past: pick(0, 0, 3, 16, 21),
         heads: kvHeads * pick(1, 2, 4),
         kvHeads,
         dim: 1 + random(40),
@@ -150,7 +151,7 @@ describe("at the ends of what numbers can be", () => {
   });
 
   it("softmax survives scores that exp cannot hold", async () => {
-    const size = { tokens: 3, heads: 1, kvHeads: 1, dim: 1 };
+    const size = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1 };
     const inputs = [constant(3, 1e4), Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)];
     expect([...(await runOn(gpu, attention, size, inputs))]).toEqual([5, 7, 8]);
   });
@@ -158,10 +159,10 @@ describe("at the ends of what numbers can be", () => {
   it("a NaN stays one, and does not reach tokens before it", async () => {
     const q = Float32Array.of(1, 1, 1);
     const v = Float32Array.of(1, 2, Number.NaN);
-    const got = await runOn(gpu, attention, { tokens: 3, heads: 1, kvHeads: 1, dim: 1 }, [q, q, v]);
+    const got = await runOn(gpu, attention, { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1 }, [q, q, v]);
     expect([...got]).toEqual([1, 1.5, Number.NaN]);
     const taps = [Float32Array.of(Number.NaN, -1e30, 1e30), constant(3, 1), constant(3, 0)];
-    const silu = await runOn(gpu, conv1d, { tokens: 1, width: 3, kernel: 1 }, taps);
+    const silu = await runOn(gpu, conv1d, { tokens: 1, past: 0, width: 3, kernel: 1 }, taps);
     expect([...silu.map((value) => Math.abs(value))]).toEqual([Number.NaN, 0, Math.fround(1e30)]);
   });
 });

@@ -7,6 +7,7 @@ import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { download } from "./download.ts";
 import { formats } from "./formats.ts";
+import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
 import { plan } from "./plan.ts";
@@ -25,6 +26,7 @@ export const commands: readonly Command[] = [
   scan,
   plan,
   logits,
+  generate,
   download,
   upload,
   cache,

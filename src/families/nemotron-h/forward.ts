@@ -13,7 +13,8 @@ import { rmsNorm } from "../../../kernels/rms-norm.ts";
 import { routerChoose } from "../../../kernels/router-choose.ts";
 import { routerScore } from "../../../kernels/router-score.ts";
 import { routerWeigh } from "../../../kernels/router-weigh.ts";
-import { ssd } from "../../../kernels/ssd.ts";
+import { type SsdParams, ssd } from "../../../kernels/ssd.ts";
+import { ssdStep, stateOf } from "../../../kernels/ssd-step.ts";
 import type { Dims, Forward, KernelStage, LayerKind, Stage } from "../define.ts";
 import { hf } from "./native-hf.ts";
 import { megatron, megatronRanks } from "./native-megatron.ts";
@@ -34,6 +35,25 @@ function step<P>(
   };
 }
 
+/** A step that looks back on earlier rows of the streams `kept`: the last `most` of them, or all. */
+function lookingBack<P>(
+  kernel: Kernel<P>,
+  to: string,
+  from: readonly string[],
+  parameters: readonly string[],
+  kept: { readonly of: readonly string[]; readonly most?: (d: Dims) => number },
+  p: (d: Dims, rows: number, past: number) => P,
+): KernelStage {
+  return {
+    ...step(kernel, to, from, parameters, (d, rows) => p(d, rows, 0)),
+    carry: {
+      keeps: "rows",
+      ...kept,
+      run: (backend, d, rows, past, inputs, output) => backend.run(kernel, p(d, rows, past), inputs, output),
+    },
+  };
+}
+
 const linear = (from: string, ...to: readonly string[]): Stage => ({ op: "linear", from, to });
 
 const norm = (to: string, gain: string, from = "residual"): Stage =>
@@ -44,11 +64,33 @@ const squaredRelu = (to: string, from: string, width: (d: Dims) => number): Stag
 
 /** Causal depthwise convolution over time and SiLU, of one of the streams x, B, C. */
 const conv = (stream: "x" | "B" | "C", width: (d: Dims) => number): Stage =>
-  step(conv1d, `conv.${stream}`, [stream], [`taps.${stream}`, `bias.${stream}`], (d, tokens) => ({
-    tokens,
-    width: width(d),
-    kernel: d.taps!,
-  }));
+  lookingBack(
+    conv1d,
+    `conv.${stream}`,
+    [stream],
+    [`taps.${stream}`, `bias.${stream}`],
+    { of: [stream], most: (d) => d.taps! - 1 },
+    (d, tokens, past) => ({ tokens, past, width: width(d), kernel: d.taps! }),
+  );
+
+const scanOf = (d: Dims, tokens: number): SsdParams => ({
+  tokens,
+  heads: d.mambaHeads!,
+  headDim: d.mambaHeadDim!,
+  groups: d.groups!,
+  state: d.state!,
+  dtMin: d.dtMin!,
+  dtMax: d.dtMax!,
+});
+
+const scan: Stage = {
+  ...step(ssd, "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], scanOf), // [T, inner]
+  carry: {
+    keeps: "state",
+    elements: (d) => stateOf(scanOf(d, 0)),
+    run: (backend, d, rows, inputs, output) => backend.run(ssdStep, scanOf(d, rows), inputs, output),
+  },
+};
 
 /** Experts may be narrower than the stream: a projection leads to them, and another back. */
 const isLatent = (d: Dims) => d.latent! > 0;
@@ -96,15 +138,7 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
     conv("x", (d) => d.inner!),
     conv("B", (d) => d.groupState!),
     conv("C", (d) => d.groupState!),
-    step(ssd, "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], (d, tokens) => ({
-      tokens,
-      heads: d.mambaHeads!,
-      headDim: d.mambaHeadDim!,
-      groups: d.groups!,
-      state: d.state!,
-      dtMin: d.dtMin!,
-      dtMax: d.dtMax!,
-    })), // [T, inner]
+    scan,
     step(gatedNorm, "g", ["y", "z"], ["gate.gain"], (d, tokens) => ({
       tokens,
       width: d.inner!,
@@ -116,8 +150,9 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
   attention: [
     norm("u", "gain"),
     linear("u", "q", "k", "v"), // [T, heads * headDim], [T, kvHeads * headDim] twice
-    step(attention, "a", ["q", "k", "v"], [], (d, tokens) => ({
+    lookingBack(attention, "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
       tokens,
+      past,
       heads: d.heads!,
       kvHeads: d.kvHeads!,
       dim: d.headDim!,

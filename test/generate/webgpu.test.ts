@@ -1,0 +1,19 @@
+/** The GPU forms of what is kept, on the adapter that the tests have. */
+import { afterAll, expect, it } from "vitest";
+import { Distance } from "../../src/verify/metrics.ts";
+import { gpuBackend } from "../kernels/software-gpu.ts";
+import { readIn, recorded } from "./model.ts";
+
+const backend = await gpuBackend();
+afterAll(() => backend[Symbol.asyncDispose]());
+
+it.each(["tiny", "moe"])("%s: step by step as at once", async (name) => {
+  const { ids, after } = await recorded(name, "len17");
+  const lengths = [1, 5, 2, 1];
+  const runs = await readIn(name, backend, ids, lengths);
+  let read = 0;
+  for (const [i, length] of lengths.entries()) {
+    read += length;
+    expect(new Distance().add(after(read), runs[i]!).relL2, `after ${read}`).toBeLessThanOrEqual(2e-5);
+  }
+});
