@@ -4,7 +4,7 @@
  */
 import type { FileHandle } from "node:fs/promises";
 
-/** As much of a file may be lost, and is fetched again, where the process is killed: twice this, with the one gathered. */
+/** Where the process is killed, up to two blocks are lost and fetched again: one gathered, one being written. */
 const BLOCK_BYTES = 1024 * 1024;
 
 export interface Appender {

@@ -68,7 +68,13 @@ async function lookThrough(store: Store): Promise<Found> {
   for (const { path, size } of await store.list()) {
     await using source = await store.open(path);
     findings.push(...aboutContent(path, await readRange(source, 0, Math.min(size, START_BYTES)), size));
-    files.push({ path, name: path, store: async () => store });
+    // Alone, as on disk: a lone file that is packed as a whole is inflated before it is looked into.
+    const alone: Store = {
+      url: store.url,
+      list: async () => [{ path, size }],
+      open: (name) => store.open(name),
+    };
+    files.push({ path, name: path, store: async () => alone });
   }
   return { files, findings };
 }

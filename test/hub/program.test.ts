@@ -1,12 +1,5 @@
 /** The built program against the fake Hub: killed at any point and run again, asked for little, quiet about secrets. */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -139,7 +132,10 @@ it.each(["inspect", "check"])("%s of 16 GB transfers headers, and no tensor data
   const shards = readdirSync(folder).filter((path) => path.endsWith(".safetensors"));
   const files = readdirSync(folder).map((path, at) => {
     const where = join(folder, path);
-    return [path, shards.includes(path) ? contentAt(where, `${at}`.repeat(64)) : readFileSync(where)] as const;
+    return [
+      path,
+      shards.includes(path) ? contentAt(where, `${at}`.repeat(64)) : readFileSync(where),
+    ] as const;
   });
   put(here.hub, REPO, Object.fromEntries(files));
   const { status, stdout } = await program([command, `hf://${REPO}`, "--json"]).ended;

@@ -74,9 +74,12 @@ it("diff finds on the Hub what it finds on disk", async () => {
 });
 
 it("scan finds on the Hub what it finds on disk, and reads no weight", async () => {
-  const hostile = new URL("../../fixtures/hostile/pickles/", import.meta.url).pathname;
+  const hostile = new URL("../../fixtures/hostile/pickles", import.meta.url).pathname;
   putFolder(here.hub, "nvidia/traps", hostile);
-  const [there, local] = [await scan("hf://nvidia/traps", { keepGoing: true }), await scan(hostile, { keepGoing: true })];
+  const [there, local] = [
+    await scan("hf://nvidia/traps", { keepGoing: true }),
+    await scan(hostile, { keepGoing: true }),
+  ];
   expect(there).toEqual(local);
   expect(there.ok).toBe(false);
   here.hub.seen.length = 0;
