@@ -7,6 +7,7 @@ import { type FileHandle, mkdir, open, rename, rm, statfs } from "node:fs/promis
 import { dirname } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { steadily } from "../io/http.ts";
+import { appender } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import type { HubFile } from "./listing.ts";
 import { remoteFile } from "./remote.ts";
@@ -71,23 +72,21 @@ async function fill(connection: Connection, wanted: Transfer): Promise<{ came: n
     const remote = remoteFile(connection, wanted.repo, wanted.commit, file);
     const { patience } = connection.settings;
     let came = 0;
-    for await (const bytes of steadily(remote, there, file.size, { patience, signal })) {
-      hash.update(bytes);
-      await writeAll(handle, bytes);
-      came += bytes.byteLength;
-      advance?.(bytes.byteLength);
+    const out = appender(handle);
+    try {
+      for await (const bytes of steadily(remote, there, file.size, { patience, signal })) {
+        hash.update(bytes);
+        await out.write(bytes);
+        came += bytes.byteLength;
+        advance?.(bytes.byteLength);
+      }
+    } finally {
+      await out.flush(); // also what came before a break: the next run goes on from it
     }
     await handle.datasync();
     return { came, digest: hash.digest("hex") };
   } finally {
     await handle.close();
-  }
-}
-
-/** The handle appends; a short write is gone on from. */
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.byteLength; ) {
-    done += (await handle.write(bytes, done, bytes.byteLength - done)).bytesWritten;
   }
 }
 

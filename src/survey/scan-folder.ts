@@ -1,15 +1,20 @@
-/** What lies in a folder: files to look into, and what should not be there. Links are looked at, not followed out. */
+/** What lies at an address: files to look into, and what should not be there. Links are looked at, not followed out. */
 import { constants, type Dirent } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
 import type { Finding } from "../api.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import { readRange, type Store } from "../core/io.ts";
+import { fileStore } from "../io/file.ts";
+import { isHubAddress } from "../io/locate.ts";
+import { storeAt } from "../store.ts";
 import { finding } from "./findings.ts";
 
 /** As `fileStore`: a zarr checkpoint has some 100,000 files. */
 const MAX_ENTRIES = 1_000_000;
 /** The Hub's cache is made of such links. */
 const CACHE_BLOB = /^(\.\.\/)+blobs\/[0-9a-f]{40,64}$/;
+const START_BYTES = 4;
 /** What programs start with: ELF, Windows, Mach-O in both orders and many forms, scripts. */
 const PROGRAM = /^(7f454c46|4d5a|feedface|feedfacf|cefaedfe|cffaedfe|cafebabe|2321)/;
 /** Endings of what checkpoints consist of. */
@@ -19,18 +24,27 @@ const EXPECTED =
 const EXPECTED_NAME =
   /^(LICENSE|LICENCE|NOTICE|README|COPYING|MODEL_CARD|\d+(\.\d+)*|[0-9a-f-]{36}|\.metadata)$/i;
 
+export interface FoundFile {
+  /** relative to the folder */
+  readonly path: string;
+  /** what its store calls it */
+  readonly name: string;
+  store(): Promise<Store>;
+}
+
 export interface Found {
-  /** relative to the folder, in order */
-  readonly files: readonly { readonly path: string; readonly where: string }[];
+  /** in order */
+  readonly files: readonly FoundFile[];
   readonly findings: readonly Finding[];
 }
 
-/** @throws NOT_FOUND, IO_FAILED, LIMIT_EXCEEDED */
+/** @throws NOT_FOUND, IO_FAILED, LIMIT_EXCEEDED; of the Hub also ACCESS_REFUSED, NETWORK, OFFLINE, LISTING_UNSAFE */
 export async function lookAround(address: string): Promise<Found> {
+  if (isHubAddress(address)) return await lookThrough(await storeAt(address));
   try {
     const about = await stat(address);
     if (about.isDirectory()) return await walk(address);
-    if (about.isFile()) return { files: [{ path: basename(address), where: address }], findings: [] };
+    if (about.isFile()) return { files: [onDisk(basename(address), address)], findings: [] };
   } catch (error) {
     throw fromSystem(error, { file: address });
   }
@@ -41,8 +55,32 @@ export async function lookAround(address: string): Promise<Found> {
   };
 }
 
+const onDisk = (path: string, where: string): FoundFile => ({
+  path,
+  name: basename(where),
+  store: () => fileStore(where),
+});
+
+/** A commit has files and no more: no links that anybody follows, no modes, no pipes. */
+async function lookThrough(store: Store): Promise<Found> {
+  const findings: Finding[] = [];
+  const files: FoundFile[] = [];
+  for (const { path, size } of await store.list()) {
+    await using source = await store.open(path);
+    findings.push(...aboutContent(path, await readRange(source, 0, Math.min(size, START_BYTES)), size));
+    // Alone, as on disk: a lone file that is packed as a whole is inflated before it is looked into.
+    const alone: Store = {
+      url: store.url,
+      list: async () => [{ path, size }],
+      open: (name) => store.open(name),
+    };
+    files.push({ path, name: path, store: async () => alone });
+  }
+  return { files, findings };
+}
+
 async function walk(root: string): Promise<Found> {
-  const files: { path: string; where: string }[] = [];
+  const files: FoundFile[] = [];
   const findings: Finding[] = [];
   const real = await realpath(root);
   let entries = 0;
@@ -57,7 +95,7 @@ async function walk(root: string): Promise<Found> {
       else if (entry.isDirectory()) {
         if (path !== ".git" && !path.startsWith(".cache/huggingface")) await visit(`${path}/`);
       } else if (entry.isFile()) {
-        files.push({ path, where: join(root, path) });
+        files.push(onDisk(path, join(root, path)));
         findings.push(...(await aboutFile(join(root, path), path)));
       } else
         findings.push(
@@ -69,12 +107,7 @@ async function walk(root: string): Promise<Found> {
   return { files, findings };
 }
 
-async function aboutLink(
-  root: string,
-  real: string,
-  path: string,
-  files: { path: string; where: string }[],
-): Promise<Finding[]> {
+async function aboutLink(root: string, real: string, path: string, files: FoundFile[]): Promise<Finding[]> {
   const where = join(root, path);
   const target = await readlink(where);
   const lands = await realpath(where).catch(() => null);
@@ -82,7 +115,7 @@ async function aboutLink(
     return [finding("symlink", "error", { file: path }, `a link to ${target}, where nothing is`)];
   const isFile = (await stat(where)).isFile();
   if (CACHE_BLOB.test(target) && basename(dirname(lands)) === "blobs" && isFile) {
-    files.push({ path, where: lands });
+    files.push(onDisk(path, lands));
     return [];
   }
   const inside = lands === real || relative(real, lands).split(sep)[0] !== "..";
@@ -91,14 +124,20 @@ async function aboutLink(
 }
 
 async function aboutFile(where: string, path: string): Promise<Finding[]> {
-  const findings: Finding[] = [];
   const { mode, size } = await lstat(where);
-  const start = await firstBytes(where);
+  const findings = aboutContent(path, await firstBytes(where), size);
+  const marked = (mode & constants.S_IXUSR) !== 0 && !/\.py$/i.test(path);
+  if (!marked || findings.some(({ rule }) => rule === "executable")) return findings;
+  const mark = finding("executable", "warning", { file: path }, "it is marked as executable");
+  return [mark, ...findings.filter(({ rule }) => rule !== "unexpected-file")];
+}
+
+/** What a file's name and its first bytes say of it. */
+function aboutContent(path: string, start: Uint8Array, size: number): Finding[] {
+  const findings: Finding[] = [];
   const name = basename(path);
-  if (PROGRAM.test(start))
+  if (PROGRAM.test(Buffer.from(start).toString("hex"))) {
     findings.push(finding("executable", "error", { file: path }, "a program or a script"));
-  else if ((mode & constants.S_IXUSR) !== 0 && !/\.py$/i.test(name)) {
-    findings.push(finding("executable", "warning", { file: path }, "it is marked as executable"));
   }
   if (/\.(py|pyc|pyd|so|dll|dylib)$/i.test(name)) {
     const severity = /\.py$/i.test(name) ? "warning" : "error";
@@ -111,10 +150,10 @@ async function aboutFile(where: string, path: string): Promise<Finding[]> {
   return findings;
 }
 
-async function firstBytes(where: string): Promise<string> {
+async function firstBytes(where: string): Promise<Uint8Array> {
   await using handle = await open(where, "r");
-  const { buffer, bytesRead } = await handle.read(new Uint8Array(4), 0, 4, 0);
-  return Buffer.from(buffer.subarray(0, bytesRead)).toString("hex");
+  const { buffer, bytesRead } = await handle.read(new Uint8Array(START_BYTES), 0, START_BYTES, 0);
+  return buffer.subarray(0, bytesRead);
 }
 
 function kindOf(entry: Dirent): string {

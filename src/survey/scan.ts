@@ -1,11 +1,9 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. Executes nothing. */
-import { basename } from "node:path";
 import { tarStore } from "../../formats/codec/tar.ts";
 import { readTorch } from "../../formats/codec/torch-zip.ts";
 import type { Finding, FindingsOptions, FindingsReport } from "../api.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
-import { fileStore } from "../io/file.ts";
 import { spooled } from "../io/spool.ts";
 import { isOk } from "./findings.ts";
 import { lookAround } from "./scan-folder.ts";
@@ -25,16 +23,16 @@ const MAX_FINDINGS = 10_000;
 class Stop extends Error {}
 
 /**
- * @param source a folder, or a file of any kind
- * @throws NOT_FOUND, IO_FAILED; what is wrong with the files themselves are findings
+ * @param source a folder, or a file of any kind, on this machine or the Hub
+ * @throws NOT_FOUND, IO_FAILED, of the Hub also what `storeAt` throws; what is wrong with the files themselves are findings
  */
 export async function scan(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
   const { files, findings: around } = await lookAround(source);
   const findings: Finding[] = [...around];
   try {
-    for (const { path, where } of files) {
+    for (const { path, name, store } of files) {
       options.signal?.throwIfAborted();
-      await scanFile(await fileStore(where), basename(where), path, reportOn(path, findings, options));
+      await scanFile(await store(), name, path, reportOn(path, findings, options));
     }
   } catch (error) {
     if (!(error instanceof Stop)) throw error;

@@ -3,7 +3,9 @@ import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { convert, plan } from "../../src/convert/convert.ts";
+import { diff } from "../../src/survey/diff.ts";
 import { inspect } from "../../src/survey/inspect.ts";
+import { scan } from "../../src/survey/scan.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { filesOf, golden, workFolder } from "../goldens.ts";
 import { put } from "./fake.ts";
@@ -63,6 +65,26 @@ it("a folder, and a single file, of a repository", async () => {
     family: null,
   });
   await expect(inspect("hf://nvidia/deep/models/b")).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
+
+it("diff finds on the Hub what it finds on disk", async () => {
+  const other = golden("tiny");
+  expect(await diff(`hf://${REPO}`, source)).toMatchObject({ equal: true, config: [], sidecars: [] });
+  expect(await diff(`hf://${REPO}`, other)).toEqual(await diff(source, other));
+});
+
+it("scan finds on the Hub what it finds on disk, and reads no weight", async () => {
+  const hostile = new URL("../../fixtures/hostile/pickles", import.meta.url).pathname;
+  putFolder(here.hub, "nvidia/traps", hostile);
+  const [there, local] = [
+    await scan("hf://nvidia/traps", { keepGoing: true }),
+    await scan(hostile, { keepGoing: true }),
+  ];
+  expect(there).toEqual(local);
+  expect(there.ok).toBe(false);
+  here.hub.seen.length = 0;
+  expect(await scan(`hf://${REPO}`)).toEqual(await scan(source));
+  for (const { bytes } of asked(/^storage GET \/objects/)) expect(bytes).toBeLessThanOrEqual(512);
 });
 
 describe("convert and verify fetch each byte once, into the cache", () => {

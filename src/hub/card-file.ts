@@ -1,0 +1,46 @@
+/** The card of an upload: of the folder, else of the repository, with what is known of the checkpoint written into it. */
+import { readFile, stat } from "node:fs/promises";
+import { steadily } from "../io/http.ts";
+import { repoName } from "../io/locate.ts";
+import { cardOf } from "./card.ts";
+import { cardFacts } from "./card-facts.ts";
+import type { Connection } from "./connection.ts";
+import type { HubFile, Listing } from "./listing.ts";
+import type { LocalFile } from "./local-files.ts";
+import { remoteFile } from "./remote.ts";
+
+export const CARD = "README.md";
+const MAX_CARD_BYTES = 4 * 1024 * 1024;
+
+/** The card, where what is uploaded is a checkpoint at the root of the repository. */
+export async function cardFile(
+  connection: Connection,
+  before: Listing,
+  path: string,
+  local: readonly LocalFile[],
+  options: { readonly inRepo: string; readonly baseModel?: string | undefined },
+): Promise<LocalFile | undefined> {
+  const { inRepo, baseModel } = options;
+  const atRoot = (await stat(path)).isDirectory() ? inRepo === "" : !inRepo.includes("/");
+  if (!atRoot) return undefined;
+  const facts = await cardFacts(path, baseModel === undefined ? undefined : repoName(baseModel));
+  if (facts === undefined) return undefined;
+  const own = local.find((one) => one.path === CARD);
+  const remote = before.files.find((file) => file.path === CARD);
+  const existing =
+    own !== undefined && "file" in own.content
+      ? await readFile(own.content.file, "utf8")
+      : remote !== undefined && remote.size <= MAX_CARD_BYTES
+        ? await textOf(connection, before, remote)
+        : undefined;
+  const text = cardOf(existing, facts, before.repo.split("/")[1]!);
+  return { path: CARD, size: Buffer.byteLength(text), mtimeMs: 0, content: { text } };
+}
+
+async function textOf(connection: Connection, { repo, commit }: Listing, file: HubFile): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  const { patience } = connection.settings;
+  const remote = remoteFile(connection, repo, commit, file);
+  for await (const bytes of steadily(remote, 0, file.size, { patience })) chunks.push(bytes);
+  return Buffer.concat(chunks).toString("utf8");
+}

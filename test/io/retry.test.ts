@@ -1,0 +1,77 @@
+/** Trying again: how often, how long the pauses are, and who decides that. */
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { IsologitError } from "../../src/core/errors.ts";
+import { attempts, Passing, type Patience, patiently, retryAfter } from "../../src/io/retry.ts";
+
+const PATIENCE: Patience = { failures: 5, firstMs: 100, longestMs: 1000 };
+const down = (waitMs?: number) => new Passing(new IsologitError("NETWORK", "down"), waitMs);
+
+/** Pauses that were asked for; none is waited for. */
+const pauses: number[] = [];
+vi.mock("node:timers/promises", () => ({
+  setTimeout: async (ms: number) => {
+    pauses.push(ms);
+  },
+}));
+
+beforeEach(() => {
+  pauses.length = 0;
+  vi.spyOn(Math, "random").mockReturnValue(1);
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe("pauses", () => {
+  it("double, up to the longest; the last failure is the end", async () => {
+    const work = vi.fn().mockRejectedValue(down());
+    await expect(patiently(work, PATIENCE)).rejects.toMatchObject({ code: "NETWORK", message: "down" });
+    expect([work.mock.calls.length, pauses]).toEqual([5, [100, 200, 400, 800]]);
+  });
+
+  it("are shortened by chance, to a half at most", async () => {
+    vi.spyOn(Math, "random").mockReturnValue(0);
+    await attempts(PATIENCE).failed(down());
+    expect(pauses).toEqual([50]);
+  });
+
+  it("are what the server asks for, where that is more, but not beyond the longest", async () => {
+    for (const waitMs of [700, 5, 60_000]) await attempts(PATIENCE).failed(down(waitMs));
+    expect(pauses).toEqual([700, 100, 1000]);
+  });
+
+  it("begin anew where something was gained", async () => {
+    const tries = attempts(PATIENCE);
+    for (let i = 0; i < 3; i++) await tries.failed(down());
+    tries.gained();
+    await tries.failed(down());
+    expect(pauses).toEqual([100, 200, 400, 100]);
+  });
+});
+
+it("what does not heal is thrown at once", async () => {
+  const work = vi.fn().mockRejectedValue(new IsologitError("FILE_CHANGED", "other"));
+  await expect(patiently(work, PATIENCE)).rejects.toMatchObject({ code: "FILE_CHANGED" });
+  expect([work.mock.calls.length, pauses]).toEqual([1, []]);
+});
+
+it("who was stopped does not try again", async () => {
+  const over = AbortSignal.abort();
+  await expect(attempts(PATIENCE, over).failed(down())).rejects.toMatchObject({ code: "INTERRUPTED" });
+  expect(pauses).toEqual([]);
+});
+
+describe("Retry-After", () => {
+  const now = Date.UTC(2025, 0, 1);
+  it.each([
+    ["7", 7000],
+    [" 0 ", 0],
+    ["Wed, 01 Jan 2025 00:00:30 GMT", 30_000],
+    ["Tue, 31 Dec 2024 00:00:00 GMT", 0],
+    ["soon", undefined],
+    ["", undefined],
+    [null, undefined],
+  ])("%j", (value, ms) => {
+    expect(retryAfter(value, now)).toBe(ms);
+  });
+});
