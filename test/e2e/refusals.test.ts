@@ -107,7 +107,7 @@ describe("a refusal says what, where and what next", () => {
     ["an unknown flag", 2, "USAGE", {}, ["convert", ok, DST, "--fast"]],
     ["a promised flag", 2, "NOT_AVAILABLE", {}, ["convert", ok, DST, "--calibrate"]],
     ["ranks of what has none", 2, "USAGE", {}, ["convert", ok, DST, "--tp", "2"]],
-    ["a promised command", 2, "NOT_AVAILABLE", {}, ["generate", ok]],
+    ["a promised command", 2, "NOT_AVAILABLE", {}, ["completion", "bash"]],
     ["a promised format", 2, "NOT_WRITTEN", {}, ["convert", ok, at("out/model.gguf")]],
     ["a Hub destination", 2, "USAGE", {}, ["convert", ok, "hf://owner/name", "--to", "hf"]],
   ])("%s: %i %s", async (_, exit, code, place, args) => {
