@@ -4,8 +4,8 @@
  */
 import type { FileHandle } from "node:fs/promises";
 
-/** Where the process is killed, up to two blocks are lost and fetched again: one gathered, one being written. */
-const BLOCK_BYTES = 1024 * 1024;
+/** Where the process is killed, two are lost and fetched again, one gathered and one being written: 1 MiB a file at most. */
+const BLOCK_BYTES = 512 * 1024;
 
 export interface Appender {
   /** May keep `bytes` until later; waits only while a whole block is in front of it. */
