@@ -10,9 +10,6 @@ export function findingLines(findings: readonly Finding[], view: View): string[]
   return some(lines, view.verbose ? Number.POSITIVE_INFINITY : SHOWN);
 }
 
-export const counted = (findings: readonly Finding[]): string =>
-  findings.length === 1 ? "1 finding" : `${findings.length} findings`;
-
 function line({ rule, severity, at, message }: Finding, { paint }: View): string {
   const place = [
     visible(at.file),

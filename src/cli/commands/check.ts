@@ -1,9 +1,9 @@
 /** `check`: whether a checkpoint hangs together, from headers alone. */
 import type { FindingsReport } from "../../api.ts";
 import { type Command, SOURCE } from "../command.ts";
-import { counted, findingLines } from "../findings.ts";
+import { findingLines } from "../findings.ts";
 import { REPORTED, TELLING } from "../options.ts";
-import type { View } from "../render.ts";
+import { counted, type View } from "../render.ts";
 import { sourceOptions } from "../request.ts";
 
 export const check: Command = {
@@ -28,6 +28,6 @@ export const check: Command = {
 function checkText({ ok, findings }: FindingsReport, view: View): string[] {
   return [
     ...findingLines(findings, view),
-    `${counted(findings)}; ${ok ? "it hangs together" : "it is not sound"}`,
+    `${counted(findings.length, "finding")}; ${ok ? "it hangs together" : "it is not sound"}`,
   ];
 }

@@ -1,9 +1,9 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
 import type { FindingsReport } from "../../api.ts";
 import type { Command } from "../command.ts";
-import { counted, findingLines } from "../findings.ts";
+import { findingLines } from "../findings.ts";
 import { REPORTED } from "../options.ts";
-import type { View } from "../render.ts";
+import { counted, type View } from "../render.ts";
 
 export const scan: Command = {
   name: "scan",
@@ -24,5 +24,5 @@ function scanText({ ok, findings }: FindingsReport, view: View): string[] {
   const verdict = ok
     ? "nothing here runs code by being read"
     : "do not load this with software that unpickles";
-  return [...findingLines(findings, view), `${counted(findings)}; ${verdict}`];
+  return [...findingLines(findings, view), `${counted(findings.length, "finding")}; ${verdict}`];
 }
