@@ -31,9 +31,9 @@ const whole = (tokens: number, rows: number, cols: number, dtype: FloatDType, sc
   ...{ firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 },
 });
 
-/** Roundings a term passes: at most 128 additions in its lane, 2 over lanes, one a block of 512; product and scale. */
+/** Roundings a term passes: at most 256 additions in its lane, 2 over lanes, one a block of 1024; product and scale. */
 export const roundingsOf = (cols: number): number =>
-  Math.ceil(Math.min(cols, 512) / 4) + 2 + Math.ceil(cols / 512) + 2;
+  Math.ceil(Math.min(cols, 1024) / 4) + 2 + Math.ceil(cols / 1024) + 2;
 
 export const linear: Kernel<LinearParams> = {
   id: "linear",
@@ -54,7 +54,7 @@ export const linear: Kernel<LinearParams> = {
     ]),
     whole(1, 3, 1, "BF16"),
     { ...whole(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },
-    whole(5, 4, 513, "BF16"),
+    whole(5, 4, 1025, "BF16"),
     whole(2, 5, 2050, "F8_E4M3", 0.01),
     whole(131, 5, 30, "F16"),
     whole(19, 67, 260, "F8_E5M2", 0.3),
@@ -82,9 +82,9 @@ export const linear: Kernel<LinearParams> = {
     ],
     items: ({ rows }) => rows,
     work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
-    // sums, four rows of 512 columns, the tokens of a pass: 128 at most, 65,536 floats at most
+    // sums, five rows of 1024 columns, the tokens of a pass: 64 at most, 65,536 floats at most
     scratch: ({ tokens, cols }) =>
-      64 + 8192 + 4 * Math.min(65536, Math.min(tokens, 128) * 4 * Math.ceil(cols / 4)),
+      192 + 20480 + 4 * Math.min(65536, Math.min(tokens, 64) * 4 * Math.ceil(cols / 4)),
   },
   wgsl: linearWgsl,
   pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
