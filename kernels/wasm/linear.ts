@@ -1,6 +1,6 @@
 // out[t, r] = scale * sum over k of w[r, k] * x[t, k], weights as stored.
 //
-// A pass packs as many columns of x as fit half a second-level cache, two tokens side by side; it streams from there.
+// A pass takes as many columns of x as fit half a second-level cache, two tokens side by side; it streams from there.
 // Five rows of weights at a time are decoded to F32, 1024 columns of them, which stay in the first-level cache while
 // they meet the tokens two by two, as ten running sums of four lanes in registers.
 //
@@ -13,9 +13,8 @@ import { loadPart, mulAdd, sumLanes, sumLanesOfFour } from "./lanes";
 const ROWS = 5;
 /** Columns. The panel is 20 KiB of the cache then, two tokens 8; shorter blocks start and end too often. */
 const BLOCK = 1024;
-/** Floats of x that a pass over the rows packs, and tokens that share it: of those a block of columns must fit. */
+/** Floats of x that a pass over the rows reads, half a second-level cache: at least a block of columns. */
 const PASS = 65536;
-const TOKENS = PASS / BLOCK;
 /** Bytes of the sums of a tile, whole cache lines. */
 const SUMS: usize = 192;
 /** Bytes of four columns of a tile's rows. */
@@ -127,19 +126,51 @@ function packOne(x: usize, columns: i32, to: usize): void {
   if (columns & 3) v128.store(to, loadPart(x, columns & 3));
 }
 
-/** scratch: ten vectors of sums, five rows of weights by a block of columns, then the tokens of a pass; all F32 */
+/**
+ * x as `linear` reads it: for each block of columns [columns / 4, 2 tokens, 4] for each two tokens, then [columns / 4, 4]
+ * of the one left over; the last vector of a row filled up with zeros. item = two tokens
+ */
+export function packTokens(
+  tokens: i32,
+  cols: i32,
+  inWidth: i32,
+  inFrom: i32,
+  x: usize,
+  packed: usize,
+  from: i32,
+  to: i32,
+): void {
+  const step = (<usize>inWidth) << 2;
+  for (let t = from << 1; t < min(tokens, to << 1); t += 2) {
+    let at = x + <usize>t * step + ((<usize>inFrom) << 2);
+    for (let k = 0; k < cols; k += BLOCK) {
+      const columns = min(BLOCK, cols - k);
+      const into = packed + packedAt(tokens, k, t, columns);
+      if (t + 1 < tokens) packTwo(at, at + step, columns, into);
+      else packOne(at, columns, into);
+      at += BLOCK << 2;
+    }
+  }
+}
+
+/** Where the block at column `k`, of `columns` columns, begins of token `t`, an even number. */
+@inline
+function packedAt(tokens: i32, k: i32, t: i32, columns: i32): usize {
+  return ((<usize>k * <usize>tokens) << 2) + <usize>t * ((<usize>((columns + 3) >> 2)) << 4);
+}
+
+/** `packed` is what `packTokens` makes; item = five rows; scratch: the sums of a tile, then its rows of a block, F32 */
 export function linear(
   tokens: i32,
+  rows: i32,
   cols: i32,
   dtype: i32,
   scale: f32,
   firstRow: i32,
-  inWidth: i32,
-  inFrom: i32,
   outWidth: i32,
   outFrom: i32,
   weight: usize,
-  x: usize,
+  packed: usize,
   out: usize,
   scratch: usize,
   from: i32,
@@ -147,48 +178,33 @@ export function linear(
 ): void {
   const shift = widthShift(dtype);
   const panel = scratch + SUMS;
-  const packed = panel + ((ROWS * BLOCK) << 2);
-  const inStep = (<usize>inWidth) << 2;
   const outStep = (<usize>outWidth) << 2;
-  for (let token = 0; token < tokens; token += TOKENS) {
-    const count = min(TOKENS, tokens - token);
-    const span = max(1, PASS / (count * BLOCK)) * BLOCK;
-    for (let start = 0; start < cols; start += span) {
-      const stop = min(cols, start + span);
-      // [columns / 4, 2 tokens, 4] for each two tokens, then [columns / 4, 4] of the one left over; whole vectors
-      const length = (<usize>((stop - start + 3) >> 2)) << 4;
-      let at = x + <usize>token * inStep + ((<usize>(inFrom + start)) << 2);
-      for (let t = 0; t < count; t += 2) {
-        const into = packed + <usize>t * length;
-        if (t + 1 < count) packTwo(at, at + inStep, stop - start, into);
-        else packOne(at, stop - start, into);
-        at += 2 * inStep;
-      }
-      for (let row = from; row < to; row += ROWS) {
-        const rows = min(ROWS, to - row);
-        for (let k = start; k < stop; k += BLOCK) {
-          const columns = min(BLOCK, stop - k);
-          const element = <usize>(firstRow + row) * <usize>cols + <usize>k;
-          decodeFive(dtype, weight + (element << shift), (<usize>cols) << shift, rows, columns, panel);
-          const last = columns == cols - k;
-          const skip = (<usize>(k - start)) << 2;
-          let at = out + <usize>token * outStep + ((<usize>(outFrom + row)) << 2);
-          for (let t = 0; t < count; t += 2) {
-            const tile = packed + <usize>t * length;
-            if (t + 1 == count) {
-              tileOfOne(panel, tile + skip, columns, scratch);
-              finish(scratch, at, rows, k, last, scale);
+  const span = max(1, PASS / (tokens * BLOCK)) * BLOCK;
+  for (let start = 0; start < cols; start += span) {
+    const stop = min(cols, start + span);
+    for (let row = from * ROWS; row < min(rows, to * ROWS); row += ROWS) {
+      const count = min(ROWS, rows - row);
+      for (let k = start; k < stop; k += BLOCK) {
+        const columns = min(BLOCK, cols - k);
+        const element = <usize>(firstRow + row) * <usize>cols + <usize>k;
+        decodeFive(dtype, weight + (element << shift), (<usize>cols) << shift, count, columns, panel);
+        const last = columns == cols - k;
+        let at = out + ((<usize>(outFrom + row)) << 2);
+        for (let t = 0; t < tokens; t += 2) {
+          const tile = packed + packedAt(tokens, k, t, columns);
+          if (t + 1 == tokens) {
+            tileOfOne(panel, tile, columns, scratch);
+            finish(scratch, at, count, k, last, scale);
+          } else {
+            tileOfTwo(panel, tile, columns, scratch);
+            if (count == ROWS) {
+              finishAll(scratch, at, at + outStep, k, last, scale);
             } else {
-              tileOfTwo(panel, tile + 2 * skip, columns, scratch);
-              if (rows == ROWS) {
-                finishAll(scratch, at, at + outStep, k, last, scale);
-              } else {
-                finish(scratch, at, rows, k, last, scale);
-                finish(scratch + 16, at + outStep, rows, k, last, scale);
-              }
+              finish(scratch, at, count, k, last, scale);
+              finish(scratch + 16, at + outStep, count, k, last, scale);
             }
-            at += 2 * outStep;
           }
+          at += 2 * outStep;
         }
       }
     }
