@@ -18,7 +18,7 @@ export interface Score {
   readonly seen: { fault: string; verdict: Verdict; layer: number | undefined; cosine: number }[];
 }
 
-/** @param title of the suite; a fault's own name is its test's */
+/** @param title of the suite; a fault is called as its test is, after the first words of what that stands in */
 export function keepScore(title: string): Score {
   const score: Score = {
     ...{ planted: 0, caught: 0, placed: 0, localised: 0, byLogits: 0, clean: 0, falseAlarms: 0 },
@@ -42,7 +42,8 @@ export function expectNamed(score: Score, report: VerifyReport, layer: number): 
   const { verdict, firstDivergence, rungs } = report;
   const logits = rungs.find(({ rung }) => rung === "logits")?.metrics as { cosine: number } | undefined;
   if (logits !== undefined) {
-    const fault = expect.getState().currentTestName!.split(" > ").slice(1).join(": ");
+    const [suite, ...test] = expect.getState().currentTestName!.split(" > ");
+    const fault = [suite!.split(":")[0], ...test].join(": ");
     score.seen.push({ fault, verdict, layer: firstDivergence?.layer, cosine: logits.cosine });
   }
   expect(verdict).toBe("different");
