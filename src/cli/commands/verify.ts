@@ -1,10 +1,11 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
 import { passed } from "../../report/measures.ts";
+import { ALONE, refuseAlone } from "../../verify/alone.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, longOf, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
+import { LIMITS, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { ALONE, aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
+import { aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -23,10 +24,8 @@ export const verify: Command = {
     "verify ./model --bundle model.sig --public-key release.pem",
   ],
   async run({ A, B }, flags, session) {
-    const asked = ALONE.find((name) => flags[name] !== undefined);
-    if (B !== undefined && asked !== undefined) {
-      throw new IsologitError("USAGE", `${longOf(asked)} is for verify A alone, and B was given`);
-    }
+    const alone = aloneOptions(flags);
+    if (B !== undefined) refuseAlone(alone);
     const level = flags.verify;
     if (level === "off") {
       throw new IsologitError(
@@ -34,14 +33,17 @@ export const verify: Command = {
         '--verify is "off", expected logits or bytes: there is nothing else to do',
       );
     }
-    const report = await session.library.verify(A!, B, {
+    const options = {
       ...runOptions(flags, session),
       ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
-      ...aloneOptions(flags),
       ...(level === undefined ? {} : { verify: level }),
-    });
+    };
+    const { library } = session;
+    const report = await (B === undefined
+      ? library.verify(A!, B, { ...options, ...alone })
+      : library.verify(A!, B, options));
     return {
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },
