@@ -3,7 +3,7 @@
  * signatures, a timestamp authority, and whoever vouches for those who sign, as GitHub's runners do. Real instances need
  * a network and an identity provider.
  */
-import { createHash, generateKeyPairSync } from "node:crypto";
+import { createHash, generateKeyPairSync, X509Certificate } from "node:crypto";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
@@ -136,13 +136,14 @@ export async function keylessWorld(): Promise<KeylessWorld> {
 function entered({ apiVersion, kind, spec }: ReturnType<typeof JSON.parse>): object {
   const { envelope, verifiers } = spec.proposedContent;
   const { payload, signatures } = JSON.parse(envelope);
+  const certificate = new X509Certificate(Buffer.from(verifiers[0], "base64")).toString(); // lines of 64 letters
   return {
     apiVersion,
     kind,
     spec: {
       envelopeHash: { algorithm: "sha256", value: digest(envelope) },
       payloadHash: { algorithm: "sha256", value: digest(Buffer.from(payload, "base64")) },
-      signatures: [{ signature: signatures[0].sig, verifier: verifiers[0] }],
+      signatures: [{ signature: signatures[0].sig, verifier: Buffer.from(certificate).toString("base64") }],
     },
   };
 }
