@@ -72,7 +72,7 @@ describe("native execution knows no mapping", () => {
   ])("%s", (file) => {
     for (const target of importsOf(file)) {
       expect(target).not.toMatch(
-        /core\/(layout|gather)\.ts|families\/(match|stored)\.ts|nemotron-h\/(hf|megatron|roles)/,
+        /core\/(layout|moves|gather)\.ts|families\/(match|stored)\.ts|nemotron-h\/(hf|megatron|roles)/,
       );
     }
   });
