@@ -3,7 +3,7 @@
 import { guardProcess } from "../src/cli/failure.ts";
 import { processIo } from "../src/cli/io.ts";
 import { main } from "../src/cli/main.ts";
-import * as library from "../src/index.ts";
+import { library } from "./on-demand.ts";
 
 const INTERRUPTED = 5;
 
