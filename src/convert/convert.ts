@@ -17,7 +17,7 @@ import { reportOf as certificateReport, certify, type Proof } from "../verify/ce
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
-import { sealerFor } from "./bundle.ts";
+import { type Seal, type Sealed, sealFor } from "./bundle.ts";
 import { refuseOverlap } from "./overlap.ts";
 import { bytesRead, bytesWritten, type Plan, plannedCheckpoint, plannedTensors } from "./plan.ts";
 import { endingFormat, prepare, refuseOtherPlan, type Written } from "./prepare.ts";
@@ -61,10 +61,10 @@ export async function convert(
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  if (options.bundle === undefined) return await converted(source, destination, options, true);
-  const seal = await sealerFor(destination, options.bundle, options);
-  const { sign: _, ...unsigned } = options; // the key is the bundle's, and the certificate is one of the files
-  return await seal(await converted(source, destination, unsigned, true));
+  const seal = await sealFor(destination, options);
+  if (seal === null) return await converted(source, destination, options, null, true);
+  const { sign: _, ...unsigned } = options; // the signature is the bundle's, and the certificate is one of the files
+  return await converted(source, destination, unsigned, seal, true);
 }
 
 /** @param restore take back what an earlier conversion kept in `isologit.origin/` */
@@ -72,6 +72,7 @@ async function converted(
   source: string,
   destination: string,
   options: ConvertOptions,
+  seal: Seal | null,
   restore: boolean,
 ): Promise<ConvertReport> {
   const started = performance.now();
@@ -129,7 +130,9 @@ async function converted(
     if (proof === null) return report(null, null, false); // an earlier run finished: nothing to do but look
     const certificate = await certificateOf(destination, proof.report.roots.b);
     const told = certificate && certificateReport(certificate);
-    return report({ ...proof.report, certificate: told }, null, false);
+    const sealed = isProven(proof.report) ? await seal?.(destination) : undefined;
+    await sealed?.write();
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, false);
   }
   const staging = await Staging.open({
     ...target,
@@ -151,7 +154,7 @@ async function converted(
         type: "warning",
         message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
       });
-      return await converted(source, destination, { ...options, resume: false }, false);
+      return await converted(source, destination, { ...options, resume: false }, seal, false);
     }
     await writeRoot(planned, staging, proof.report);
     const store = await storeAt(staging.content);
@@ -167,8 +170,11 @@ async function converted(
       return report(proof.report, staging.folder, true);
     }
     await putCertificate(encodeCertificate(certificate), format, staging, planned);
+    const sealed = await seal?.(staging.content);
     await staging.finish();
-    return report({ ...proof.report, certificate: certificateReport(certificate) }, null, true);
+    await sealed?.write();
+    const told = certificateReport(certificate);
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, true);
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
@@ -201,6 +207,10 @@ export async function recast(
   }
   return await convert(source, destination, { ...options, to: format });
 }
+
+const isProven = ({ verdict }: VerifyReport): boolean => verdict === "same" || verdict === "within";
+
+const bundleOf = (sealed: Sealed | undefined) => (sealed === undefined ? {} : { bundle: sealed.report });
 
 async function write(
   planned: Plan,
