@@ -89,6 +89,16 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
 export const limitOptions = (flags: Flags): LimitOptions & ReferenceOptions =>
   given({ reference: flags.reference, tolerance: flags.tolerance, kl: flags.kl, top1: flags.top1 });
 
+/** Flags of `verify A` alone. */
+export const ALONE = [
+  "certificate",
+  "publicKey",
+  "bundle",
+  "trustedRoot",
+  "sigstoreIdentity",
+  "sigstoreIssuer",
+] as const;
+
 export const aloneOptions = (flags: Flags): CertifiedOptions =>
   given({
     certificate: flags.certificate,

@@ -40,9 +40,11 @@ import { limitsAsked } from "./tolerance.ts";
  *
  * @throws codes of exit status 2, 3 and 4; a bad verdict is returned
  */
-export async function verify(a: string, b: string, options?: CompareOptions): Promise<VerifyReport>;
-export async function verify(a: string, b?: undefined, options?: VerifyOptions): Promise<VerifyReport>;
-export async function verify(a: string, b?: string, options: VerifyOptions = {}): Promise<VerifyReport> {
+export async function verify(
+  ...[a, b, options = {}]:
+    | [a: string, b: string | undefined, options?: CompareOptions]
+    | [a: string, b?: undefined, options?: VerifyOptions]
+): Promise<VerifyReport> {
   if (b === undefined) return verifyCertified(a, options);
   refuseAlone(options);
   const [source, destination] = [

@@ -1,11 +1,10 @@
 /** `verify`: are these two the same model? */
 import { IsologitError } from "../../core/errors.ts";
 import { passed } from "../../report/measures.ts";
-import { ALONE, refuseAlone } from "../../verify/alone.ts";
 import type { Command } from "../command.ts";
 import { LIMITS, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
+import { ALONE, aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -24,8 +23,6 @@ export const verify: Command = {
     "verify ./model --bundle model.sig --public-key release.pem",
   ],
   async run({ A, B }, flags, session) {
-    const alone = aloneOptions(flags);
-    if (B !== undefined) refuseAlone(alone);
     const level = flags.verify;
     if (level === "off") {
       throw new IsologitError(
@@ -33,17 +30,14 @@ export const verify: Command = {
         '--verify is "off", expected logits or bytes: there is nothing else to do',
       );
     }
-    const options = {
+    const report = await session.library.verify(A!, B, {
       ...runOptions(flags, session),
       ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
+      ...aloneOptions(flags), // which the library refuses beside a B
       ...(level === undefined ? {} : { verify: level }),
-    };
-    const { library } = session;
-    const report = await (B === undefined
-      ? library.verify(A!, B, { ...options, ...alone })
-      : library.verify(A!, B, options));
+    });
     return {
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },
