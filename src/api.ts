@@ -109,13 +109,18 @@ export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions
   readonly checkpointBytes?: number;
 }
 
-export interface VerifyOptions
+/** Of `verify A B`. */
+export interface CompareOptions
   extends RunOptions,
     SourceOptions,
     PromptOptions,
     LimitOptions,
     ReferenceOptions {
   readonly verify?: Exclude<VerifyLevel, "off">;
+}
+
+/** Of `verify A`, against a certificate or what was signed; with a B they are refused. */
+export interface CertifiedOptions {
   /** against a certificate: the file it is in; default: in or beside the checkpoint */
   readonly certificate?: string;
   /** PEM file of the key that must have signed: the bundle where there is one, else the certificate */
@@ -129,6 +134,8 @@ export interface VerifyOptions
   /** for the same: who must have vouched for that identity, a URL */
   readonly sigstoreIssuer?: string;
 }
+
+export interface VerifyOptions extends CompareOptions, CertifiedOptions {}
 
 /** What a report says of a bundle that was made, or whose signature was found good. */
 export interface BundleReport {

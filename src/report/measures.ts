@@ -41,7 +41,7 @@ function proofText(metrics: Metrics): string[] {
   const { wiring, routing, unread, controls } = metrics as Partial<{
     // the contract gives the logits rung these; a rung that stopped early has only some
     wiring: { maxRelL2: number; limit: number };
-    routing: { flips: number };
+    routing: { flips: number; beyond?: number };
     unread: readonly string[];
     controls: readonly { caught: boolean | null }[];
   }>;
@@ -50,6 +50,7 @@ function proofText(metrics: Metrics): string[] {
       ? []
       : `wiring ${measured(wiring.maxRelL2)} of at most ${measured(wiring.limit)} relative L2`,
     routing === undefined || routing.flips === 0 ? [] : counted(routing.flips, "routing flip"),
+    routing?.beyond ? `${counted(routing.beyond, "choice")} of experts that no near tie explains` : [],
     unread === undefined || unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
     controls === undefined ? [] : controlsText(controls),
   ].flat();

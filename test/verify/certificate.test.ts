@@ -152,6 +152,22 @@ describe("what was certified verifies again, without the source", () => {
     expect((await resumed("hf", copy)).certificate).toBeNull();
   });
 
+  it("means nothing beside a second checkpoint, and neither do keys and bundles", async () => {
+    const both = (options: VerifyOptions) => codeOf(() => verify(made.hf, made.packed, options));
+    for (const options of [
+      { certificate: join(made.hf, CERTIFICATE_FILE) },
+      { publicKey: "key.pem" },
+      { bundle: "model.sig" },
+      { trustedRoot: "root.json" },
+    ]) {
+      expect(await both({ ...QUICK, ...options })).toBe("USAGE");
+    }
+    // @ts-expect-error: nor may it be written down
+    await expect(verify(made.hf, made.packed, { publicKey: "key.pem" })).rejects.toThrow(
+      "--public-key is for verify A alone",
+    );
+  });
+
   it("where there is none, that is told; --verify off writes none", async () => {
     await convert(golden("tiny"), `${work}/off`, { to: "hf", verify: "off", ...QUICK });
     expect(readdirSync(`${work}/off`)).not.toContain(CERTIFICATE_FILE);
