@@ -152,7 +152,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
   it("a shader that does not compile", async () => {
     const { backend, x } = await backendWithDevice();
     const passes = (p: Relu2Params) =>
-      relu2.wgsl.passes(p).map((pass) => ({ ...pass, code: "fn main() { nonsense" }));
+      relu2.wgsl.passes(p, []).map((pass) => ({ ...pass, code: "fn main() { nonsense" }));
     const broken: Kernel<Relu2Params> = { ...relu2, wgsl: { passes } };
     await backend.run(broken, { count: 16 }, [x], backend.allocate(64)).catch(() => {});
     await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "INTERNAL" });
