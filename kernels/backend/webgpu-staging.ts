@@ -79,6 +79,7 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
       } catch (error) {
         slots.splice(slots.indexOf(slot), 1);
         slot.buffer.destroy();
+        if (range.byteLength === 0) await commands.proved(Promise.reject(error)); // it was taken away meanwhile
         throw error;
       } finally {
         fills.delete(done);
@@ -109,8 +110,10 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
           : device.createBuffer({ size: words(bytes), usage: usage.MAP_READ | usage.COPY_DST });
       commands.copy(source, reader, words(bytes));
       commands.submit();
-      await commands.proved(reader.mapAsync(mode.READ, 0, words(bytes)));
-      const copy = reader.getMappedRange(0, words(bytes)).slice(0, bytes);
+      const mapped = reader.mapAsync(mode.READ, 0, words(bytes));
+      const copy = await commands.proved(
+        mapped.then(() => reader.getMappedRange(0, words(bytes)).slice(0, bytes)),
+      );
       reader.unmap();
       readers.push(reader);
       if (readers.length > SLOTS) readers.shift()!.destroy();
