@@ -173,6 +173,30 @@ const mutants: Readonly<Record<string, Mutant>> = {
   "ssd-step: the state after lies elsewhere": mutant(ssdStep, "y[after + n]", "y[after + (n ^ 1u)]", short),
   "ssd-step: the state does not decay": mutant(ssdStep, "step.y * s[n]", "s[n]", short),
   "ssd-step: no delta": mutant(ssdStep, "step.x * x[at]", "x[at]", short),
+  "ssd-step in chunks: begins with zeros": mutant(
+    ssdStep,
+    "select(0.0, before",
+    "0.0 * select(0.0, before",
+    long,
+  ),
+  "ssd-step in chunks: columns of the state exchanged": mutant(
+    ssdStep,
+    "states[i][c] =",
+    "states[i][c ^ 1u] =",
+    long,
+  ),
+  "ssd-step in chunks: the state after lies elsewhere": mutant(
+    ssdStep,
+    "y[p.after + i]",
+    "y[p.after + (i ^ 1u)]",
+    long,
+  ),
+  "ssd-step in chunks: the state before is forgotten": mutant(
+    ssdStep,
+    "step.z * before[q][i]",
+    "0.0 * before[q][i]",
+    long,
+  ),
   "attention: keys of the first tile only": mutant(
     attention,
     "let key = min(tile + i",

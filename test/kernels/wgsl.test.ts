@@ -14,6 +14,7 @@ import { routerChoose } from "../../kernels/router-choose.ts";
 import { routerScore } from "../../kernels/router-score.ts";
 import { routerWeigh } from "../../kernels/router-weigh.ts";
 import { ssd } from "../../kernels/ssd.ts";
+import { ssdStep } from "../../kernels/ssd-step.ts";
 import { LONG } from "../../kernels/wgsl/ssd.ts";
 import { widen } from "../../kernels/widen.ts";
 import { tableOf } from "../../src/core/float.ts";
@@ -115,10 +116,12 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
     }
   });
 
-  it.each([1, 2, 17, LONG - 1, LONG, LONG + 1, LONG + 64])("ssd: %d tokens", async (tokens) => {
+  it.each([1, 2, 17, 63, 64, 65, LONG - 1, LONG, LONG + 1, LONG + 64])("scans: %d tokens", async (tokens) => {
     const [groups, state] = [pick(1, 2, 4), 1 + random(20)];
     const shape = { heads: groups * pick(1, 2, 3), headDim: 1 + random(20), groups, state };
-    await expectWithinBounds(ssd, [{ tokens, ...shape, dtMin: pick(0, 0.1), dtMax: pick(2, Infinity) }]);
+    const p = { tokens, ...shape, dtMin: pick(0, 0.1), dtMax: pick(2, Infinity) };
+    await expectWithinBounds(ssd, [p]);
+    await expectWithinBounds(ssdStep, [p]);
   });
 });
 
