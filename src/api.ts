@@ -87,10 +87,20 @@ export interface PlanOptions extends RunOptions, SourceOptions {
 
 export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions, ReferenceOptions {
   readonly verify?: VerifyLevel;
-  /** PEM file of a private key: Ed25519 to sign the certificate with, with `bundle` on P-256, P-384 or P-521 */
+  /**
+   * PEM file of a private key: Ed25519 to sign the certificate with, with `bundle` on P-256, P-384 or P-521; or "sigstore",
+   * to sign the bundle without a key
+   */
   readonly sign?: string;
   /** file to write a Sigstore bundle to that signs every file of the destination, as model signing does */
   readonly bundle?: string;
+  /** to sign without a key: an OIDC identity token, or a file that holds it; default: what the CI gives */
+  readonly identityToken?: string;
+  /** for the same: the authority and the log to ask, both or neither; default: Sigstore's public instance */
+  readonly fulcioUrl?: string;
+  readonly rekorUrl?: string;
+  /** for the same: a timestamp authority, asked besides */
+  readonly tsaUrl?: string;
   readonly resume?: boolean;
   readonly overwrite?: boolean;
   /** a file that `plan --json` wrote: the conversion must be that one */

@@ -78,6 +78,10 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
       planFile: flags.plan,
       sign: flags.sign,
       bundle: flags.bundle,
+      identityToken: flags.identityToken,
+      fulcioUrl: flags.fulcioUrl,
+      rekorUrl: flags.rekorUrl,
+      tsaUrl: flags.tsaUrl,
     }),
   };
 }

@@ -108,6 +108,11 @@ export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"
   return `the first divergence is in layer ${first.layer} (${first.kind})${door}${tensors}`;
 }
 
+/** What a rung holds against a checkpoint, one by one: settings, or roles with what is wrong. */
+export function objections(rung: RungReport): readonly string[] {
+  return [...unlike(rung), ...differencesOf(rung.metrics).map(({ role, message }) => `${role}: ${message}`)];
+}
+
 /** Settings that are not the same. */
 function unlike({ metrics }: RungReport): readonly string[] {
   const { settings } = metrics as { settings?: unknown };

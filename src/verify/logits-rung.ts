@@ -6,7 +6,7 @@ import type { LogitsMetrics, Verdict, VerifyOptions } from "../api.ts";
 import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched, type Watch } from "../core/events.ts";
-import { boxMove, runsOf } from "../core/layout.ts";
+import { boxMove, runsOf } from "../core/moves.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";

@@ -17,6 +17,10 @@ export const CONVERTING = [
   "verify",
   "sign",
   "bundle",
+  "identityToken",
+  "fulcioUrl",
+  "rekorUrl",
+  "tsaUrl",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,
@@ -37,7 +41,7 @@ export const convert: Command = {
     "convert ./nemotron-h-8b model.isologit --resume",
   ],
   async run({ SRC, DST }, flags, session) {
-    const to = targetOf(flags, DST!, session.library.formats());
+    const to = targetOf(flags, DST!, await session.library.formats());
     if (to === undefined && flags.plan === undefined) withoutTarget(DST!);
     const options = await convertOptions(flags, session);
     return converted(

@@ -11,7 +11,7 @@ export const formats: Command = {
   flags: TALK,
   examples: ["formats", "formats --json"],
   async run(_, __, session) {
-    const report = session.library.formats();
+    const report = await session.library.formats();
     return { report, exit: 0, text: (view) => formatsText(report, view) };
   },
 };
