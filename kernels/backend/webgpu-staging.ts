@@ -77,9 +77,10 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
       try {
         await done;
       } catch (error) {
+        const takenAway = range.byteLength === 0;
         slots.splice(slots.indexOf(slot), 1);
         slot.buffer.destroy();
-        if (range.byteLength === 0) await commands.proved(Promise.reject(error)); // it was taken away meanwhile
+        if (takenAway) await commands.proved(Promise.reject(error));
         throw error;
       } finally {
         fills.delete(done);
