@@ -418,6 +418,8 @@ export interface DoctorReport {
     readonly device: string | null;
     readonly driver: string | null;
     readonly software: boolean;
+    /** of WGSL, that its shaders use */
+    readonly extensions: readonly string[];
     readonly reason: string | null;
   }[];
   readonly staging: readonly string[];

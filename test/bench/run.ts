@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { decodeTimes } from "./decode.ts";
 import { kernelSpeeds } from "./kernels.ts";
 import { absent, llama, torchCheckpoint, transformers } from "./peers.ts";
 
@@ -24,7 +25,8 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     items: {
       type: "string",
-      default: "kernels,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
+      default:
+        "kernels,decode,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -134,7 +136,7 @@ interface Run {
 
 async function main(): Promise<void> {
   const wanted = values.items.split(",");
-  const known = ["kernels", ...PARTS.flatMap(Object.keys)];
+  const known = ["kernels", "decode", ...PARTS.flatMap(Object.keys)];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
@@ -143,6 +145,7 @@ async function main(): Promise<void> {
   );
   console.log(`rounds ${values.rounds}, --memory ${values.memory}, work in ${values.work}`);
   if (wanted.includes("kernels")) await kernelSpeeds(3 * Number(values.rounds));
+  if (wanted.includes("decode")) await decodeTimes(10 * Number(values.rounds), values.work);
   for (const part of PARTS) {
     const items = Object.entries(part).flatMap(([id, item]) =>
       wanted.includes(id) ? [{ id, ...item }] : [],

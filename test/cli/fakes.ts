@@ -186,13 +186,17 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       memoryBytes: 8 * 2 ** 30,
       diskFreeBytes: 100 * 2 ** 30,
       backends: [
-        { id: "wasm", available: true, device: "2 threads", driver: null, software: true, reason: null },
+        {
+          ...{ id: "wasm", available: true, device: "2 threads", driver: null },
+          ...{ software: true, extensions: [], reason: null },
+        },
         {
           id: "webgpu",
           available: false,
           device: null,
           driver: null,
           software: false,
+          extensions: [],
           reason: "no Vulkan loader",
         },
       ],

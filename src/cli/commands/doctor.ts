@@ -35,7 +35,7 @@ function doctorText(report: DoctorReport, view: View): string[] {
     ...headed(
       view,
       ["backend", "", "device"],
-      report.backends.map(({ id, available, device, driver, software, reason }) => [
+      report.backends.map(({ id, available, device, driver, software, extensions, reason }) => [
         id,
         available ? paint("green", "ready") : paint("yellow", "missing"),
         [
@@ -43,6 +43,7 @@ function doctorText(report: DoctorReport, view: View): string[] {
           device ?? [],
           driver ?? [],
           software ? "software" : [],
+          extensions,
         ]
           .flat()
           .map(visible)
