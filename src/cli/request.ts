@@ -3,14 +3,14 @@ import { readFile } from "node:fs/promises";
 import type {
   CertifiedOptions,
   ConvertOptions,
-  FormatsReport,
   LimitOptions,
   PlanOptions,
   PromptOptions,
   ReferenceOptions,
   RunOptions,
   SourceOptions,
-} from "../api.ts";
+} from "../api/options.ts";
+import type { FormatsReport } from "../api/reports.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
 import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
 import { FLAGS, type Flags, longOf } from "./options.ts";

@@ -1,5 +1,5 @@
 /** The sections of a verification: what each rung found, where layers and positions part, what the verdict rests on. */
-import type { ComparedTensor, LogitsMetrics, RungReport, VerifyReport } from "../api.ts";
+import type { ComparedTensor, LogitsMetrics, RungReport, VerifyReport } from "../api/reports.ts";
 import { chartOf } from "./chart.ts";
 import { counted, grouped } from "./figures.ts";
 import { longTable, MAX_ROWS, number, sidesText, table } from "./html-tables.ts";

@@ -1,5 +1,5 @@
 /** A verification in words: what a verdict means, what a rung measured, which limits held. */
-import type { RungReport, Verdict } from "../api.ts";
+import type { RungReport, Verdict } from "../api/reports.ts";
 import { bytes, counted, grouped, measured, percent, visible } from "./figures.ts";
 
 /** What a verdict means for whoever waits for it. */

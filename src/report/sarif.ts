@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { isAbsolute, posix, relative } from "node:path";
 import type { Log, PropertyBag, ReportingDescriptor, Result } from "sarif";
-import type { Severity } from "../api.ts";
+import type { Severity } from "../api/reports.ts";
 import { version } from "../version.ts";
 import { visible } from "./figures.ts";
 import { jsonText } from "./json.ts";

@@ -1,5 +1,5 @@
 /** Options of `verify A` alone, against what was left with A or signed of it. Beside a B they would mean nothing. */
-import type { CertifiedOptions, VerifyOptions } from "../api.ts";
+import type { CertifiedOptions, VerifyOptions } from "../api/options.ts";
 import { IsologitError } from "../core/errors.ts";
 
 export const ALONE = [

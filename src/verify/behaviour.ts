@@ -1,5 +1,6 @@
 /** A certificate's last question: does the checkpoint still answer as it did? One forward pass, on any backend. */
-import type { RungReport, Verdict, VerifyOptions } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { RungReport, Verdict } from "../api/reports.ts";
 import type { Certificate } from "./certificate.ts";
 import {
   compareFingerprints,

@@ -13,7 +13,7 @@
  * function; what own would have chosen is counted. Every expert computes a row, chosen or not.
  */
 import type { Backend } from "../../kernels/define.ts";
-import type { LayerDrift } from "../api.ts";
+import type { LayerDrift } from "../api/reports.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";

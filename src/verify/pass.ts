@@ -1,6 +1,6 @@
 /** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
 import type { Backend } from "../../kernels/define.ts";
-import type { RunOptions } from "../api.ts";
+import type { RunOptions } from "../api/options.ts";
 import { unwatched } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
 import { throughLayers } from "./layers.ts";

@@ -1,5 +1,6 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
-import type { RungReport, VerifyOptions, VerifyReport } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { RungReport, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";

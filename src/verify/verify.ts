@@ -1,12 +1,6 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
-import type {
-  ComparedTensor,
-  CompareOptions,
-  RungReport,
-  Verdict,
-  VerifyOptions,
-  VerifyReport,
-} from "../api.ts";
+import type { CompareOptions, VerifyOptions } from "../api/options.ts";
+import type { ComparedTensor, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { unwatched } from "../core/events.ts";

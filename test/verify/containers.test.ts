@@ -13,7 +13,7 @@ import { megatron } from "../../formats/megatron.ts";
 import { nemo1 } from "../../formats/nemo1.ts";
 import { nemo2 } from "../../formats/nemo2.ts";
 import { packed } from "../../formats/packed.ts";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
 import { countOf } from "../../src/core/dtype.ts";

@@ -3,7 +3,7 @@
  * cut, and what is laid out wrongly is named, at its layer and door.
  */
 import { describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { Control } from "../../src/verify/controls.ts";
 import { logitsRung } from "../../src/verify/logits-rung.ts";

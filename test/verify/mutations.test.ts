@@ -3,7 +3,7 @@
  * against a right recast of it. Each must be `different` at the right layer, or refused with its code.
  */
 import { describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { ErrorCode } from "../../src/core/errors.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";

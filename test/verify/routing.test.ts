@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { VerifyReport } from "../../src/api.ts";
+import type { VerifyReport } from "../../src/api/reports.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import {

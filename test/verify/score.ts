@@ -1,6 +1,6 @@
 /** What a suite of faults and clean pairs came to, in one form for all of them, printed after its last test. */
 import { afterAll, expect } from "vitest";
-import type { Verdict, VerifyReport } from "../../src/api.ts";
+import type { Verdict, VerifyReport } from "../../src/api/reports.ts";
 
 export interface Score {
   planted: number;

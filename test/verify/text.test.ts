@@ -3,7 +3,8 @@
  * words: the byte-level BPE of the goldens, by the library's own default prompt.
  */
 import { describe, expect, it } from "vitest";
-import type { LogitsMetrics, VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
+import type { LogitsMetrics } from "../../src/api/reports.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
 import { promptOf } from "../../src/verify/prompts.ts";
