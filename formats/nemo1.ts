@@ -38,12 +38,7 @@ export const nemo1: Format = {
     return Buffer.from(magic).toString("latin1") === MAGIC.text ? "yes" : "no";
   },
 
-  async read(store, options): Promise<Checkpoint> {
-    if (options?.iteration !== undefined) {
-      throw new IsologitError("USAGE", "a NeMo 1 archive holds one checkpoint: it has no --iteration", {
-        file: store.url,
-      });
-    }
+  async read(store): Promise<Checkpoint> {
     const [only, ...more] = await store.list();
     const isArchive = only !== undefined && more.length === 0;
     const inside = isArchive ? await tarStore(store, only.path) : store;

@@ -32,12 +32,7 @@ export const nemo2: Format = {
     return weightsAmong(paths) === undefined ? "no" : "yes";
   },
 
-  async read(store, options): Promise<Checkpoint> {
-    if (options?.iteration !== undefined) {
-      throw new IsologitError("USAGE", "a NeMo 2 folder holds one checkpoint: it has no --iteration", {
-        file: store.url,
-      });
-    }
+  async read(store): Promise<Checkpoint> {
     const files = await store.list();
     const paths = files.map(({ path }) => path);
     const weights = weightsAmong(paths);

@@ -30,6 +30,7 @@ export const attention: Kernel<AttentionParams> = {
     { tokens: 13, past: 0, heads: 8, kvHeads: 2, dim: 16 },
     { tokens: 50, past: 0, heads: 2, kvHeads: 2, dim: 64 },
     { tokens: 1, past: 34, heads: 6, kvHeads: 2, dim: 10 },
+    { tokens: 1, past: 140, heads: 4, kvHeads: 2, dim: 132 },
     { tokens: 19, past: 18, heads: 4, kvHeads: 2, dim: 12 },
     { tokens: 6, past: 1, heads: 2, kvHeads: 1, dim: 9 },
   ],

@@ -29,7 +29,7 @@ async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow>
   let cases = 0;
   let worst = { error: 0, bound: 0, ratio: -1 };
   for (const p of kernel.cases) {
-    const bound = boundOf(kernel, p, backend.id);
+    const bound = boundOf(kernel, p, backend);
     for (const hard of kernel.inputs(p).some((operand) => operand.hard) ? [false, true] : [false]) {
       const error = errorOf(...(await bothForms(backend, kernel, p, hard)), SLACK[backend.id]);
       const ratio = error === 0 ? 0 : error / bound;
@@ -50,8 +50,8 @@ async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow>
 }
 
 /** The largest error allowed of a kernel's form. */
-export function boundOf<P>(kernel: Kernel<P>, p: P, backend: Backend["id"]): number {
-  return (backend === "webgpu" ? kernel.wgsl.bound?.(p) : undefined) ?? kernel.bound(p);
+function boundOf<P>(kernel: Kernel<P>, p: P, { id, extensions }: Backend): number {
+  return (id === "webgpu" ? kernel.wgsl.bound?.(p, extensions) : undefined) ?? kernel.bound(p);
 }
 
 /**

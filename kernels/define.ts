@@ -61,13 +61,16 @@ export interface Pass {
   readonly workgroups: readonly [number, number, number];
 }
 
+/** What a device offers beyond plain WGSL, and shaders have a faster form for. */
+export type Extensions = readonly "subgroups"[];
+
 /** How a kernel runs on a GPU. Sums are F32 throughout. */
 export interface WgslForm<P> {
-  passes(p: P): readonly Pass[];
+  passes(p: P, extensions: Extensions): readonly Pass[];
   /** arrays that passes hand on, by name, in bytes */
   scratch?(p: P): Readonly<Record<string, number>>;
   /** As `Kernel.bound`, where F32 arithmetic or WGSL's looser division and root cost more than the WASM form loses. */
-  bound?(p: P): number;
+  bound?(p: P, extensions: Extensions): number;
 }
 
 /** `Kernel<unknown>` stands for any kernel: its methods accept every P, as TypeScript lets methods do. */
@@ -102,6 +105,8 @@ export interface Backend extends AsyncDisposable {
   readonly id: "wasm" | "webgpu";
   /** as a person would name it: "WASM SIMD, 2 threads" */
   readonly device: string;
+  /** those that its shaders take */
+  readonly extensions: Extensions;
   /** @throws PLAN_MEMORY when the backend's ceiling, or what it can bind at once, is reached */
   allocate(bytes: number): Region;
   release(region: Region): void;

@@ -1,4 +1,6 @@
-/** The GPUs of this machine, by name, and one line on why there is none. */
+/** The GPUs of this machine, by name, what of theirs the shaders use, and one line on why there is none. */
+import { IsologitError } from "../../src/core/errors.ts";
+import type { Extensions } from "../define.ts";
 import { type Dawn, dawnIsInstalled, instanceFor, loadDawn } from "./dawn.ts";
 import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "./vulkan.ts";
 
@@ -9,6 +11,8 @@ export interface Adapter {
   readonly driver: string | null;
   /** true when a processor does the work */
   readonly software: boolean;
+  /** those that its shaders take; a plain form of every one would run as well */
+  readonly extensions: Extensions;
   readonly dawn: Dawn;
 }
 
@@ -23,8 +27,13 @@ const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|warp/i;
 /** The name of no adapter: asked for it, Dawn answers with the names of all there are. */
 const NOBODY = "<none>";
 
-/** Asks Dawn; where a Vulkan loader or driver is plainly missing, it is not even loaded, and prints no complaint. */
+/**
+ * Asks Dawn; where a Vulkan loader or driver is plainly missing, it is not even loaded, and prints no complaint.
+ *
+ * @throws USAGE for an ISOLOGIT_SHADERS that is none
+ */
 export async function findAdapters(machine: Machine = thisMachine): Promise<Adapters> {
+  const plain = onlyPlain(machine);
   const none = (reason: string): Adapters => ({ found: [], reason });
   if (!dawnIsInstalled()) return none("the optional npm package webgpu is not installed");
   const missing = noVulkan(machine);
@@ -41,9 +50,24 @@ export async function findAdapters(machine: Machine = thisMachine): Promise<Adap
     if (adapter === null) continue;
     const { description, isFallbackAdapter } = adapter.info;
     const software = isFallbackAdapter || SOFTWARE.test(`${name} ${description}`);
-    found.push({ name, driver: description || null, software, dawn });
+    const extensions = plain ? [] : extensionsOf(adapter, instanceFor(dawn, name));
+    found.push({ name, driver: description || null, software, extensions, dawn });
   }
   return found.length === 0 ? none(noVulkanAdapter(machine)) : { found, reason: null };
+}
+
+/** Whether the environment wants the plain form of every shader. */
+function onlyPlain({ env }: Machine): boolean {
+  const { ISOLOGIT_SHADERS: wanted = "auto" } = env;
+  if (wanted === "auto" || wanted === "plain") return wanted === "plain";
+  const message = `ISOLOGIT_SHADERS is "${wanted}", expected auto or plain`;
+  throw new IsologitError("USAGE", message, {}, { next: "unset it, or set it to plain" });
+}
+
+/** The one place where it is decided which forms of the shaders run. */
+function extensionsOf({ features }: GPUAdapter, { wgslLanguageFeatures }: GPU): Extensions {
+  // A subgroup's own number comes with the language, not with the device.
+  return features.has("subgroups") && wgslLanguageFeatures.has("subgroup_id") ? ["subgroups"] : [];
 }
 
 /** Never `forceFallbackAdapter`: where there is no such adapter, Dawn would crash rather than answer. */

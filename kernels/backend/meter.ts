@@ -26,6 +26,7 @@ export function createMeter(threads: number): Meter {
   return {
     id: "wasm",
     device: "none",
+    extensions: [],
     get peakBytes() {
       return Math.ceil(peakBytes / ALIGNMENT) * ALIGNMENT;
     },

@@ -1,6 +1,6 @@
 /** Which backend runs the kernels, and why another does not. */
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Backend } from "../define.ts";
+import type { Backend, Extensions } from "../define.ts";
 import { instantiate, sharedMemory } from "../module.ts";
 import { type Adapter, type Adapters, findAdapters } from "./adapters.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm.ts";
@@ -13,6 +13,8 @@ export interface BackendRow {
   readonly driver: string | null;
   /** true when a processor does the work, whatever the interface */
   readonly software: boolean;
+  /** what its shaders use beyond plain WGSL; nothing where it is not available, or has none */
+  readonly extensions: Extensions;
   /** why it is not available */
   readonly reason: string | null;
 }
@@ -30,7 +32,7 @@ export async function probeBackends(): Promise<readonly BackendRow[]> {
 }
 
 async function probeWasm(): Promise<BackendRow> {
-  const wasm = { id: "wasm", driver: `V8 ${process.versions.v8}`, software: true } as const;
+  const wasm = { id: "wasm", driver: `V8 ${process.versions.v8}`, software: true, extensions: [] } as const;
   try {
     await instantiate(sharedMemory(0));
     return { ...wasm, available: true, device: "WASM SIMD", reason: null };
@@ -41,10 +43,11 @@ async function probeWasm(): Promise<BackendRow> {
 
 export function gpuRows({ found, reason }: Adapters): readonly BackendRow[] {
   if (found.length === 0) {
-    return [{ id: "webgpu", available: false, device: null, driver: null, software: false, reason }];
+    const nothing = { device: null, driver: null, software: false, extensions: [] };
+    return [{ id: "webgpu", available: false, ...nothing, reason }];
   }
-  return found.map(({ name, driver, software }) => ({
-    ...{ id: "webgpu", available: true, device: name, driver, software, reason: null },
+  return found.map(({ name, driver, software, extensions }) => ({
+    ...{ id: "webgpu", available: true, device: name, driver, software, extensions, reason: null },
   }));
 }
 

@@ -83,6 +83,7 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
 
   return {
     id: "wasm",
+    extensions: [],
     device: `WASM SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     allocate: (bytes) => heap.take(bytes),
     release(region) {

@@ -53,6 +53,11 @@ export function createCommands(device: GPUDevice, { usage }: Dawn): Commands {
   const lost = device.lost.then(({ message }) => {
     if (!closed) blame(new IsologitError("GPU_LOST", `the GPU went away: ${firstLine(message)}`));
   });
+  // What no scope sees; without a listener Dawn would print it among the results.
+  device.addEventListener("uncapturederror", (event) => {
+    event.preventDefault();
+    blame(faultOf("validation", event.error.message));
+  });
   const watch = () => {
     for (const filter of SCOPES) device.pushErrorScope(filter);
   };

@@ -77,8 +77,10 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
       try {
         await done;
       } catch (error) {
+        const takenAway = range.byteLength === 0;
         slots.splice(slots.indexOf(slot), 1);
         slot.buffer.destroy();
+        if (takenAway) await commands.proved(Promise.reject(error));
         throw error;
       } finally {
         fills.delete(done);
@@ -109,8 +111,10 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
           : device.createBuffer({ size: words(bytes), usage: usage.MAP_READ | usage.COPY_DST });
       commands.copy(source, reader, words(bytes));
       commands.submit();
-      await commands.proved(reader.mapAsync(mode.READ, 0, words(bytes)));
-      const copy = reader.getMappedRange(0, words(bytes)).slice(0, bytes);
+      const mapped = reader.mapAsync(mode.READ, 0, words(bytes));
+      const copy = await commands.proved(
+        mapped.then(() => reader.getMappedRange(0, words(bytes)).slice(0, bytes)),
+      );
       reader.unmap();
       readers.push(reader);
       if (readers.length > SLOTS) readers.shift()!.destroy();

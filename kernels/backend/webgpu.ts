@@ -20,12 +20,15 @@ interface GpuRegion extends Region {
 }
 
 /** @throws GPU_LOST where the adapter gives no device */
-export async function openDevice({ dawn, name }: Adapter): Promise<GPUDevice> {
+export async function openDevice({ dawn, name, extensions }: Adapter): Promise<GPUDevice> {
   const adapter = await requestAdapter(dawn, name);
   if (adapter === null) throw new IsologitError("GPU_LOST", `the GPU ${name} went away`);
   const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
   try {
-    return await adapter.requestDevice({ requiredLimits: { maxStorageBufferBindingSize, maxBufferSize } });
+    return await adapter.requestDevice({
+      requiredFeatures: extensions,
+      requiredLimits: { maxStorageBufferBindingSize, maxBufferSize },
+    });
   } catch (cause) {
     throw new IsologitError("GPU_LOST", `the GPU ${name} cannot be opened: ${String(cause)}`, {}, { cause });
   }
@@ -36,7 +39,7 @@ export async function openDevice({ dawn, name }: Adapter): Promise<GPUDevice> {
  * @param memoryBytes ceiling for all regions and scratch together
  */
 export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryBytes: number): Backend {
-  const { dawn } = adapter;
+  const { dawn, extensions } = adapter;
   const commands = createCommands(device, dawn);
   const { STORAGE, COPY_SRC, COPY_DST } = dawn.usage;
   const buffers = createBuffers(device, STORAGE | COPY_SRC | COPY_DST, memoryBytes, commands.submit);
@@ -64,7 +67,7 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     });
     for (const [name, bytes] of Object.entries(kernel.wgsl.scratch?.(p) ?? {}))
       byName.set(name, borrow(bytes));
-    for (const pass of kernel.wgsl.passes(p)) dispatch(kernel.id, pass, byName);
+    for (const pass of kernel.wgsl.passes(p, extensions)) dispatch(kernel.id, pass, byName);
     for (const buffer of borrowed) buffers.give(buffer);
   };
 
@@ -81,7 +84,11 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     }
     const names = [...Object.keys(pass.reads), ...Object.keys(pass.writes)];
     commands.dispatch({
-      ...pipelineOf(shaderOf(pass), Object.keys(pass.reads).length, Object.keys(pass.writes).length),
+      ...pipelineOf(
+        shaderOf(pass, extensions),
+        Object.keys(pass.reads).length,
+        Object.keys(pass.writes).length,
+      ),
       buffers: names.map((name) => byName.get(name)!),
       numbers: numbersOf(pass),
       workgroups: pass.workgroups,
@@ -91,6 +98,7 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
   return {
     id: "webgpu",
     device: deviceName(adapter),
+    extensions,
     allocate: (bytes): GpuRegion => ({ bytes, buffer: buffers.take(bytes) }),
     release: (region) => buffers.give(bufferOf(region)),
 

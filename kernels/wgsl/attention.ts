@@ -1,9 +1,11 @@
 /**
  * Causal attention, 16 queries of one head a workgroup: keys come in tiles of 16 through workgroup memory, each query
- * keeps the largest score so far and rescales what it has when a larger one turns up. No score outlives its tile.
+ * keeps the largest score so far and rescales what it has when a larger one turns up. No score outlives its tile. One
+ * query alone has a form of its own: see attention-one.ts.
  */
 import type { AttentionParams } from "../attention.ts";
 import { ROUNDING, type WgslForm } from "../define.ts";
+import { boundOfOne, codeOfOne } from "./attention-one.ts";
 import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
 import { quads } from "./quads.ts";
 
@@ -74,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
 }`;
 
 export const attentionWgsl: WgslForm<AttentionParams> = {
-  passes({ tokens, past, heads, kvHeads, dim }) {
+  passes({ tokens, past, heads, kvHeads, dim }, extensions) {
     const aligned = dim % 4 === 0;
     return [
       {
@@ -82,18 +84,17 @@ export const attentionWgsl: WgslForm<AttentionParams> = {
         writes: { out: "f32" },
         u32: { tokens, past, heads, kvHeads },
         f32: { scale: 1 / Math.sqrt(dim) },
-        code: codeOf(dim, aligned),
+        code: tokens === 1 ? codeOfOne(dim, aligned, extensions) : codeOf(dim, aligned),
         workgroups: [heads, Math.ceil(tokens / TILE), 1],
       },
     ];
   },
   // As `attention.bound`, with what a tile's rescaling adds: a difference, an exp and a product, on both sums.
-  bound: ({ tokens, past, dim }) =>
-    (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
-      past +
-      tokens +
-      2 * (EXP + 2) * Math.ceil((past + tokens) / TILE) +
-      EXP +
-      DIVISION) *
-    ROUNDING,
+  bound(p, extensions) {
+    const { tokens, past, dim } = p;
+    if (tokens === 1) return boundOfOne(p, extensions);
+    const scores = 2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5);
+    const rescaled = 2 * (EXP + 2) * Math.ceil((past + tokens) / TILE);
+    return (scores + past + tokens + rescaled + EXP + DIVISION) * ROUNDING;
+  },
 };

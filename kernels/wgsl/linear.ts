@@ -5,10 +5,11 @@
  *
  * The order of additions depends on the columns and on the shape alone, so a row is the same bits in any band.
  */
-import { ROUNDING, type WgslForm } from "../define.ts";
+import { type Extensions, ROUNDING, type WgslForm } from "../define.ts";
 import type { LinearParams } from "../linear.ts";
 import { storedAs } from "./decode.ts";
 import { quads } from "./quads.ts";
+import { additionsOf, reductions } from "./reduce.ts";
 
 const FEW = 4;
 const FEW_THREADS = 64;
@@ -45,17 +46,16 @@ fn store(token: u32, row: u32, sum: f32) {
   if (token < p.tokens && row < p.rows) { out[token * p.outWidth + p.outFrom + row] = p.scale * sum; }
 }`;
 
-/** Partial sums [thread, token] of four rows, then halved until one is left. */
-const fewTokens = (tokens: number): string => `
+/** A thread's partial sums [token] of four rows, then those of all threads. */
+const fewTokens = (tokens: number, extensions: Extensions): string => `
 const TOKENS = ${tokens}u;
-var<workgroup> part: array<vec4f, ${FEW_THREADS * tokens}>;
+${reductions({ threads: FEW_THREADS, type: "vec4f", count: tokens, operations: ["sumOf"] }, extensions)}
 
 @compute @workgroup_size(${FEW_THREADS})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, lane: Lane) {
   let row = (group.y * groups.x + group.x) * ${FEW_ROWS}u;
   var sums: array<array<vec4f, ${FEW_ROWS}>, TOKENS>;
-  for (var k = 4u * lane; k < p.cols; k += ${4 * FEW_THREADS}u) {
+  for (var k = 4u * lane.index; k < p.cols; k += ${4 * FEW_THREADS}u) {
     var w: array<vec4f, ${FEW_ROWS}>;
     for (var r = 0u; r < ${FEW_ROWS}u; r++) { w[r] = weights(row + r, k); }
     for (var t = 0u; t < TOKENS; t++) {
@@ -63,20 +63,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       for (var r = 0u; r < ${FEW_ROWS}u; r++) { sums[t][r] += w[r] * x; }
     }
   }
+  var own: array<vec4f, TOKENS>;
   for (var t = 0u; t < TOKENS; t++) {
     let one = vec4f(1.0);
-    part[lane * TOKENS + t] =
-      vec4f(dot(sums[t][0], one), dot(sums[t][1], one), dot(sums[t][2], one), dot(sums[t][3], one));
+    own[t] = vec4f(dot(sums[t][0], one), dot(sums[t][1], one), dot(sums[t][2], one), dot(sums[t][3], one));
   }
-  for (var half = ${FEW_THREADS / 2}u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (lane < half) {
-      for (var t = 0u; t < TOKENS; t++) { part[lane * TOKENS + t] += part[(lane + half) * TOKENS + t]; }
-    }
-  }
-  workgroupBarrier();
-  if (lane < ${FEW_ROWS}u) {
-    for (var t = 0u; t < TOKENS; t++) { store(t, row + lane, part[t][lane]); }
+  let all = sumOf(lane, own);
+  if (lane.index < ${FEW_ROWS}u) {
+    for (var t = 0u; t < TOKENS; t++) { store(t, row + lane.index, all[t][lane.index]); }
   }
 }`;
 
@@ -139,13 +133,14 @@ function dispatchOf({ rows, tokens }: LinearParams, shape: Shape): readonly [num
 }
 
 /** Roundings that a term passes: its product, the additions on its way, the scale. */
-export function roundingsInWgsl({ cols, tokens }: Pick<LinearParams, "cols" | "tokens">): number {
-  if (tokens <= FEW) return 1 + Math.ceil(cols / (4 * FEW_THREADS)) + 3 + Math.log2(FEW_THREADS) + 1;
+function roundingsOf({ cols, tokens }: LinearParams, extensions: Extensions): number {
+  if (tokens <= FEW)
+    return 1 + Math.ceil(cols / (4 * FEW_THREADS)) + 3 + additionsOf(FEW_THREADS, extensions) + 1;
   return 1 + 3 + Math.ceil(Math.min(cols, BLOCK) / 4) + Math.ceil(cols / BLOCK) + 1;
 }
 
 export const linearWgsl: WgslForm<LinearParams> = {
-  passes(p) {
+  passes(p, extensions) {
     const shape = shapeOf(p);
     const weight = storedAs(p.dtype, "weight", shape.aligned);
     const x = quads("x4", "x", shape.aligned);
@@ -160,12 +155,12 @@ export const linearWgsl: WgslForm<LinearParams> = {
           weight.code,
           x.code,
           LOADS,
-          shape.tokens <= FEW ? fewTokens(shape.tokens) : tiled(shape.tokens),
+          shape.tokens <= FEW ? fewTokens(shape.tokens, extensions) : tiled(shape.tokens),
         ].join("\n"),
         workgroups: dispatchOf(p, shape),
       },
     ];
   },
   // As `linear.bound`, over this form's own roundings.
-  bound: (p) => roundingsInWgsl(p) * (1 + Math.sqrt(p.cols) / 2) * ROUNDING,
+  bound: (p, extensions) => roundingsOf(p, extensions) * (1 + Math.sqrt(p.cols) / 2) * ROUNDING,
 };

@@ -4,10 +4,10 @@
  * Arrays declared inside a loop are set to zeros by hand everywhere: WGSL promises it at each turn, but SwiftShader keeps
  * what they held in the turn before.
  */
-import type { Pass } from "../define.ts";
+import type { Extensions, Pass } from "../define.ts";
 
-/** The whole text of a pass. Two passes of one text are one pipeline. */
-export function shaderOf({ reads, writes, u32, f32 = {}, code }: Pass): string {
+/** The whole text of a pass, for a device of these extensions. Two passes of one text are one pipeline. */
+export function shaderOf({ reads, writes, u32, f32 = {}, code }: Pass, extensions: Extensions): string {
   const fields = [
     ...Object.keys(u32).map((name) => `${name}: u32`),
     ...Object.keys(f32).map((name) => `${name}: f32`),
@@ -17,6 +17,7 @@ export function shaderOf({ reads, writes, u32, f32 = {}, code }: Pass): string {
     ...Object.entries(writes).map(([name, type]) => `var<storage, read_write> ${name}: array<${type}>;`),
   ];
   return [
+    ...extensions.map((extension) => `enable ${extension};`),
     `struct Numbers { ${fields.join(", ")} }`,
     "@group(0) @binding(0) var<uniform> p: Numbers;",
     ...arrays.map((declaration, i) => `@group(0) @binding(${i + 1}) ${declaration}`),

@@ -1,13 +1,24 @@
 /**
- * The Mamba-2 scan from a state to a state: the recurrence, a thread a row of a head's state, whatever the number of
- * tokens. Steps are made by a pass of their own, for a shader binds eight arrays and no more.
+ * The Mamba-2 scan from a state to a state, in the two forms of ssd.ts. A shader binds eight arrays and no more: so the
+ * recurrence has its steps from a pass of their own, and the chunked form the state.
  */
-import { ROUNDING, type WgslForm } from "../define.ts";
+import type { Pass, WgslForm } from "../define.ts";
 import type { SsdParams } from "../ssd.ts";
-import { SOFTPLUS } from "./elementary.ts";
-import { quadOf, stateOf, stepsBytes, stepsPass, THREADS, uniformsOf } from "./ssd.ts";
+import { eachElement, perElement } from "./shader.ts";
+import {
+  chunkedBytes,
+  chunkedPasses,
+  LONG,
+  quadOf,
+  scanBound,
+  stateOf,
+  stepsBytes,
+  stepsPass,
+  THREADS,
+  uniformsOf,
+} from "./ssd.ts";
 
-const codeOf = (state: number): string => `
+const recurrence = (state: number): string => `
 ${stateOf(state)}
 ${quadOf("b4", "B")}
 ${quadOf("c4", "C")}
@@ -46,18 +57,49 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   }
 }`;
 
+/** The state as the chunked form holds it, in quads of a row's columns. */
+function fromBefore({ heads, headDim, state }: SsdParams): Pass {
+  const count = heads * headDim * Math.ceil(state / 4);
+  const body = `
+  let n = 4u * (i % QUADS);
+  let held = i / QUADS * STATE;
+  for (var c = 0u; c < 4u; c++) { states[i][c] = select(0.0, before[held + min(n + c, STATE - 1u)], n + c < STATE); }`;
+  return {
+    reads: { before: "f32" },
+    writes: { states: "vec4f" },
+    u32: { count },
+    code: `${stateOf(state)}\n${eachElement(body)}`,
+    workgroups: perElement(count),
+  };
+}
+
+/** And back, behind the outputs. */
+function toAfter({ tokens, heads, headDim, state }: SsdParams): Pass {
+  const count = heads * headDim * state;
+  return {
+    reads: { states: "vec4f" },
+    writes: { y: "f32" },
+    u32: { count, after: tokens * heads * headDim },
+    code: `${stateOf(state)}\n${eachElement("y[p.after + i] = states[i / STATE * QUADS + i % STATE / 4u][i % STATE % 4u];")}`,
+    workgroups: perElement(count),
+  };
+}
+
 export const ssdStepWgsl: WgslForm<SsdParams> = {
-  passes: (p) => [
-    stepsPass(p),
-    {
-      reads: { x: "f32", B: "f32", C: "f32", D: "f32", steps: "vec4f", before: "f32" },
-      writes: { y: "f32" },
-      ...uniformsOf(p),
-      code: codeOf(p.state),
-      workgroups: [p.heads, Math.ceil(p.headDim / THREADS), 1],
-    },
-  ],
-  scratch: (p) => ({ steps: stepsBytes(p) }),
-  bound: ({ tokens, state }) =>
-    (SOFTPLUS + 2 + 5 * tokens + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING,
+  passes(p) {
+    if (p.tokens >= LONG) return [fromBefore(p), ...chunkedPasses(p, "before"), toAfter(p)];
+    return [
+      stepsPass(p),
+      {
+        reads: { x: "f32", B: "f32", C: "f32", D: "f32", steps: "vec4f", before: "f32" },
+        writes: { y: "f32" },
+        ...uniformsOf(p),
+        code: recurrence(p.state),
+        workgroups: [p.heads, Math.ceil(p.headDim / THREADS), 1],
+      },
+    ];
+  },
+  scratch: (p): Readonly<Record<string, number>> =>
+    p.tokens < LONG ? { steps: stepsBytes(p) } : chunkedBytes(p),
+  bound: scanBound,
 };

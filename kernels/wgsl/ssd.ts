@@ -13,7 +13,7 @@ import type { SsdParams } from "../ssd.ts";
 import { SOFTPLUS, SOFTPLUS_WGSL } from "./elementary.ts";
 
 const CHUNK = 64;
-/** From here on chunks are used. */
+/** From so many tokens on chunks are used. */
 export const LONG = 2 * CHUNK;
 /** threads of a workgroup, each a row of the state in the recurrence, a token in the chunked form */
 export const THREADS = 64;
@@ -134,8 +134,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
  * y, chunk after chunk, for ROWS rows of one head's state. A thread first makes a token's outputs: what its chunk's
  * tokens bring (their decay a running product, from s = t backwards), and what the state before the chunk brings. Then
  * the threads share the state's columns and take the chunk into it.
+ *
+ * @param from what `states` hold at first: nothing yet, or the state that earlier tokens left
  */
-const chunked = (state: number): string => `
+const chunked = (state: number, from: "zeros" | "before"): string => `
 ${stateOf(state)}
 ${quadOf("b4", "B")}
 ${quadOf("c4", "C")}
@@ -149,7 +151,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let firstRow = workgroup.y * ${ROWS}u;
   let rows = min(${ROWS}u, p.headDim - firstRow);
   let held = (head * p.headDim + firstRow) * QUADS;
-  for (var i = lane; i < rows * QUADS; i += ${THREADS}u) { states[held + i] = vec4f(); }
+  ${from === "zeros" ? `for (var i = lane; i < rows * QUADS; i += ${THREADS}u) { states[held + i] = vec4f(); }` : ""}
   for (var first = 0u; first < p.tokens; first += ${CHUNK}u) {
     let t = first + lane;
     let here = t < p.tokens;
@@ -230,7 +232,17 @@ export const stepsPass = (p: SsdParams): Pass => ({
 /** Bytes of `steps`. */
 export const stepsBytes = ({ tokens, heads }: SsdParams): number => 16 * tokens * heads;
 
-function longPasses(p: SsdParams): readonly Pass[] {
+/** Bytes of all that the passes by chunks hand on. */
+export function chunkedBytes(p: SsdParams) {
+  const { tokens, heads, headDim, groups, state } = p;
+  return {
+    steps: stepsBytes(p),
+    meet: 4 * Math.ceil(tokens / CHUNK) * CHUNK * CHUNK * groups,
+    states: 16 * heads * headDim * Math.ceil(state / 4),
+  };
+}
+
+export function chunkedPasses(p: SsdParams, from: "zeros" | "before"): readonly Pass[] {
   const { tokens, heads, headDim, groups, state } = p;
   const uniforms = uniformsOf(p);
   const chunks = Math.ceil(tokens / CHUNK);
@@ -247,15 +259,22 @@ function longPasses(p: SsdParams): readonly Pass[] {
       reads: { x: "f32", B: "f32", C: "f32", D: "f32", steps: "vec4f", meet: "f32" },
       writes: { states: "vec4f", y: "f32" },
       ...uniforms,
-      code: chunked(state),
+      code: chunked(state, from),
       workgroups: [heads, Math.ceil(headDim / ROWS), 1],
     },
   ];
 }
 
+/**
+ * As `ssd.bound`: in either form a term passes a decay of each token, and a sum of the state's products. The chunked
+ * form adds each chunk's terms apart: no more additions than tokens, and one a chunk.
+ */
+export const scanBound = ({ tokens, state }: SsdParams): number =>
+  (SOFTPLUS + 2 + 5 * tokens + tokens / CHUNK + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING;
+
 export const ssdWgsl: WgslForm<SsdParams> = {
   passes(p) {
-    if (p.tokens >= LONG) return longPasses(p);
+    if (p.tokens >= LONG) return chunkedPasses(p, "zeros");
     return [
       {
         reads: { x: "f32", B: "f32", C: "f32", dt: "f32", A_log: "f32", D: "f32", dt_bias: "f32" },
@@ -266,17 +285,6 @@ export const ssdWgsl: WgslForm<SsdParams> = {
       },
     ];
   },
-  scratch(p): Readonly<Record<string, number>> {
-    const { tokens, heads, headDim, groups, state } = p;
-    if (tokens < LONG) return {};
-    return {
-      steps: stepsBytes(p),
-      meet: 4 * Math.ceil(tokens / CHUNK) * CHUNK * CHUNK * groups,
-      states: 16 * heads * headDim * Math.ceil(state / 4),
-    };
-  },
-  // As `ssd.bound`: in either form a term passes a decay of each token, and a sum of the state's products. The chunked
-  // form adds each chunk's terms apart: no more additions than tokens, and one a chunk.
-  bound: ({ tokens, state }) =>
-    (SOFTPLUS + 2 + 5 * tokens + tokens / CHUNK + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING,
+  scratch: (p): Readonly<Record<string, number>> => (p.tokens < LONG ? {} : chunkedBytes(p)),
+  bound: scanBound,
 };

@@ -1,4 +1,8 @@
-/** What the command line asks of the library. `main` takes it as a parameter, so that tests can pass their own. */
+/**
+ * What the command line asks of the library. `main` takes it as a parameter: the executable passes functions that are
+ * loaded on demand, tests pass their own.
+ */
+import type { FormatsReport } from "../api/reports.ts";
 import type * as library from "../index.ts";
 
 export type Library = Pick<
@@ -14,10 +18,9 @@ export type Library = Pick<
   | "check"
   | "diff"
   | "doctor"
-  | "formats"
   | "download"
   | "upload"
   | "cacheLs"
   | "cacheVerify"
   | "cacheRm"
->;
+> & { formats(): FormatsReport | Promise<FormatsReport> };

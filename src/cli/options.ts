@@ -140,13 +140,33 @@ export const FLAGS = {
     text,
   ),
   sign: check(
-    "--sign <file>",
-    "PEM file of a private key: Ed25519 for the certificate, P-256 to P-521 for a bundle",
+    "--sign <file|sigstore>",
+    "PEM file of a private key: Ed25519 for the certificate, P-256 to P-521 for a bundle; sigstore: a bundle, without a key",
     text,
   ),
   bundle: check(
     "--bundle <file>",
     "Sigstore bundle over every file: written with --sign, met by verify A",
+    text,
+  ),
+  identityToken: check(
+    "--identity-token <token|file>",
+    "--sign sigstore: who signs (default: SIGSTORE_ID_TOKEN, or the GitHub job's own identity)",
+    text,
+  ),
+  fulcioUrl: check(
+    "--fulcio-url <url>",
+    "--sign sigstore: certificate authority to ask (default: Sigstore's public one)",
+    text,
+  ),
+  rekorUrl: check(
+    "--rekor-url <url>",
+    "--sign sigstore: log to enter it in (default: Sigstore's public one)",
+    text,
+  ),
+  tsaUrl: check(
+    "--tsa-url <url>",
+    "--sign sigstore: timestamp authority to ask besides (default: none)",
     text,
   ),
   trustedRoot: check(

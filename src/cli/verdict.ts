@@ -1,7 +1,8 @@
 /** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
-import type { Verdict, VerifyReport } from "../api.ts";
+import type { Verdict, VerifyReport } from "../api/reports.ts";
 import { counted, visible } from "../report/figures.ts";
 import { limitText, MEANINGS, measures } from "../report/measures.ts";
+import { objections } from "../report/problems.ts";
 import { facts, flow, type Paint, some, type View } from "./render.ts";
 
 const COLOURS = { same: "green", within: "green", different: "red", unproven: "yellow" } as const;
@@ -14,17 +15,18 @@ const LABELS = 18;
 export function verificationText(report: VerifyReport, view: View): string[] {
   const { paint } = view;
   const wide = view.width - LABELS;
+  const worded = (text: string) => flow(visible(text).split(" "), wide, " "); // broken between words
+  const most = view.verbose ? Number.POSITIVE_INFINITY : 4;
   const { backend, device, firstDivergence: first } = report;
   return facts(view, [
     ["verdict", `${painted(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
-    // a device's name may hold a whole reason: it is broken between words
-    [
-      "run on",
-      backend === null ? "no forward pass" : flow(visible(`${backend}, ${device}`).split(" "), wide, " "),
-    ],
+    ["run on", backend === null ? "no forward pass" : worded(`${backend}, ${device}`)],
     ...report.rungs.map((rung): [string, string[]] => [
       rung.rung,
-      flow([painted(paint, rung.verdict), ...measures(rung)], wide),
+      [
+        ...flow([painted(paint, rung.verdict), ...measures(rung)], wide),
+        ...some(objections(rung).map(visible), most),
+      ],
     ]),
     ["certificate", report.certificate === null ? null : certificateText(report.certificate)],
     ["bundle", report.bundle === undefined ? null : bundleText(report.bundle)],
@@ -35,10 +37,10 @@ export function verificationText(report: VerifyReport, view: View): string[] {
         ? null
         : [
             `layer ${first.layer} (${first.kind})${first.door === undefined ? "" : `, door ${visible(first.door)}`}`,
-            ...some(first.tensors.map(visible), view.verbose ? Number.POSITIVE_INFINITY : 4),
+            ...some(first.tensors.map(visible), most),
           ],
     ],
-    ...report.findings.map((finding): [string, string] => ["finding", visible(finding)]),
+    ...report.findings.map((finding): [string, string[]] => ["finding", worded(finding)]),
   ]);
 }
 

@@ -1,16 +1,13 @@
 /** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
-import { readFile, realpath } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
-import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
+import type { ConvertOptions, PlanOptions } from "../api/options.ts";
+import type { ConvertReport, PlanReport, VerifyReport } from "../api/reports.ts";
 import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT, ROOT_BYTES } from "../core/origin.ts";
-import { families as allFamilies } from "../families/index.ts";
-import { isHubAddress } from "../io/locate.ts";
 import { isFinished, Staging, stagingPath } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
@@ -21,15 +18,10 @@ import { reportOf as certificateReport, certify, type Proof } from "../verify/ce
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
-import { sealerFor } from "./bundle.ts";
-import {
-  bytesRead,
-  bytesWritten,
-  type Plan,
-  planConversion,
-  plannedCheckpoint,
-  plannedTensors,
-} from "./plan.ts";
+import { type Seal, type Sealed, sealFor } from "./bundle.ts";
+import { refuseOverlap } from "./overlap.ts";
+import { bytesRead, bytesWritten, type Plan, plannedCheckpoint, plannedTensors } from "./plan.ts";
+import { endingFormat, prepare, refuseOtherPlan, type Written } from "./prepare.ts";
 import { runPlan } from "./run.ts";
 
 /** What `convert` would do. Nothing is written. */
@@ -70,10 +62,10 @@ export async function convert(
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  if (options.bundle === undefined) return await converted(source, destination, options, true);
-  const seal = await sealerFor(destination, options.bundle, options);
-  const { sign: _, ...unsigned } = options; // the key is the bundle's, and the certificate is one of the files
-  return await seal(await converted(source, destination, unsigned, true));
+  const seal = await sealFor(destination, options);
+  if (seal === null) return await converted(source, destination, options, null, true);
+  const { sign: _, ...unsigned } = options; // the signature is the bundle's, and the certificate is one of the files
+  return await converted(source, destination, unsigned, seal, true);
 }
 
 /** @param restore take back what an earlier conversion kept in `isologit.origin/` */
@@ -81,6 +73,7 @@ async function converted(
   source: string,
   destination: string,
   options: ConvertOptions,
+  seal: Seal | null,
   restore: boolean,
 ): Promise<ConvertReport> {
   const started = performance.now();
@@ -138,7 +131,9 @@ async function converted(
     if (proof === null) return report(null, null, false); // an earlier run finished: nothing to do but look
     const certificate = await certificateOf(destination, proof.report.roots.b);
     const told = certificate && certificateReport(certificate);
-    return report({ ...proof.report, certificate: told }, null, false);
+    const sealed = isProven(proof.report) ? await seal?.(destination) : undefined;
+    await sealed?.write();
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, false);
   }
   const staging = await Staging.open({
     ...target,
@@ -160,7 +155,7 @@ async function converted(
         type: "warning",
         message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
       });
-      return await converted(source, destination, { ...options, resume: false }, false);
+      return await converted(source, destination, { ...options, resume: false }, seal, false);
     }
     await writeRoot(planned, staging, proof.report);
     const store = await storeAt(staging.content);
@@ -176,8 +171,11 @@ async function converted(
       return report(proof.report, staging.folder, true);
     }
     await putCertificate(encodeCertificate(certificate), format, staging, planned);
+    const sealed = await seal?.(staging.content);
     await staging.finish();
-    return report({ ...proof.report, certificate: certificateReport(certificate) }, null, true);
+    await sealed?.write();
+    const told = certificateReport(certificate);
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, true);
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
@@ -211,49 +209,9 @@ export async function recast(
   return await convert(source, destination, { ...options, to: format });
 }
 
-interface Preparing {
-  /** what another format kept for this one comes home; default true */
-  readonly restore?: boolean;
-  /** the source will be read, not only planned for; default false */
-  readonly keep?: boolean;
-}
+const isProven = ({ verdict }: VerifyReport): boolean => verdict === "same" || verdict === "within";
 
-async function prepare(
-  source: string,
-  destination: string,
-  options: PlanOptions,
-  { restore = true, keep = false }: Preparing = {},
-) {
-  const checkpoint = await openCheckpoint(source, options.formats, { ...options, keep });
-  const format = writtenFormat(checkpoint, destination, options);
-  const families = options.families ?? allFamilies;
-  const planning = { source: checkpoint, writer: format.writes, families, options, version };
-  const planned = await planConversion(planning, restore);
-  return { format, checkpoint, planned };
-}
-
-type Written = Format & Required<Pick<Format, "writes">>;
-
-/** The format asked for, the one that the destination's ending says, or the source's own. */
-function writtenFormat(
-  source: Checkpoint,
-  destination: string,
-  { to, formats = allFormats }: PlanOptions,
-): Written {
-  const writers = formats.filter((format): format is Written => format.writes !== undefined);
-  const wanted = to ?? endingFormat(destination, writers)?.id ?? source.format;
-  const format = writers.find(({ id }) => id === wanted);
-  if (format !== undefined) return format;
-  const known = writers.map(({ id }) => id).join(", ");
-  throw new IsologitError(
-    "NOT_WRITTEN",
-    `the format ${wanted} is not written by this version; it writes ${known}`,
-  );
-}
-
-function endingFormat(destination: string, formats: readonly Format[]): Format | undefined {
-  return formats.find(({ writes }) => writes?.endings.some((ending) => destination.endsWith(ending)));
-}
+const bundleOf = (sealed: Sealed | undefined) => (sealed === undefined ? {} : { bundle: sealed.report });
 
 async function write(
   planned: Plan,
@@ -316,49 +274,4 @@ function isResumable(error: unknown): boolean {
 
 function interrupted(destination: string): IsologitError {
   return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
-}
-
-/**
- * A destination inside its own source would become part of it; a source inside the destination, or among the files
- * staged for it, would be taken away with them.
- */
-async function refuseOverlap(source: string, destination: string): Promise<void> {
-  if (isHubAddress(source)) return;
-  const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
-  const to = await realPlace(destination);
-  const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
-  const fault = within(to, from)
-    ? "the destination lies inside the source"
-    : [to, stagingPath(to)].some((outer) => within(from, outer))
-      ? "the source lies inside the destination"
-      : undefined;
-  if (fault !== undefined) throw new IsologitError("USAGE", fault, { file: destination });
-}
-
-/** A path that need not exist, with the links on the way to it followed. */
-async function realPlace(path: string): Promise<string> {
-  const above = dirname(resolve(path));
-  const found = await realpath(above).catch((cause) => {
-    if (cause.code === "ENOENT") return realPlace(above);
-    throw fromSystem(cause, { file: path });
-  });
-  return join(found, basename(resolve(path)));
-}
-
-async function refuseOtherPlan(path: string, id: string): Promise<void> {
-  const wanted: unknown = await readFile(path, "utf8")
-    .then(JSON.parse)
-    .catch((cause) => {
-      throw cause instanceof SyntaxError
-        ? new IsologitError("USAGE", "it is not a plan: no JSON", { file: path }, { cause })
-        : fromSystem(cause, { file: path });
-    });
-  const planned = wanted !== null && typeof wanted === "object" && "id" in wanted ? wanted.id : undefined;
-  if (planned !== id) {
-    throw new IsologitError(
-      "PLAN_CHANGED",
-      `this conversion is plan ${id}; the file says ${String(planned)}`,
-      { file: path },
-    );
-  }
 }

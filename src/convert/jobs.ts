@@ -1,11 +1,12 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor, Writer } from "../../formats/define.ts";
-import type { PlanOptions } from "../api.ts";
+import type { PlanOptions } from "../api/options.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Origin } from "../core/gather.ts";
-import { movesOf, runsOf, shapeOf } from "../core/layout.ts";
+import { movesOf, shapeOf } from "../core/layout.ts";
+import { runsOf } from "../core/moves.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { leavesOf, type Stored } from "../families/stored.ts";
 import { type Policy, recastFor } from "../recast/policy.ts";

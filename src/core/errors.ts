@@ -21,6 +21,10 @@ export const ERRORS = {
   PLAN_IMPOSSIBLE: { exit: 2, next: "run `isologit plan` with other options" },
   RECIPE_INVALID: { exit: 2, next: "see docs/recipes.md for the form of a recipe file" },
   CERTIFICATE_MISSING: { exit: 2, next: "name the checkpoint to compare with, or a file with --certificate" },
+  IDENTITY_MISSING: {
+    exit: 2,
+    next: "give the GitHub job `permissions: id-token: write`, set SIGSTORE_ID_TOKEN, or pass --identity-token",
+  },
   // 3: the input is damaged, hostile or unsupported
   FORMAT_UNKNOWN: { exit: 3, next: "check the path; `isologit formats` lists what can be read" },
   FORMAT_AMBIGUOUS: { exit: 3, next: "keep only one checkpoint at this address" },

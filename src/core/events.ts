@@ -3,7 +3,7 @@
 export type Event =
   | {
       readonly type: "phase";
-      readonly phase: "plan" | "convert" | "verify" | "logits" | "download" | "upload";
+      readonly phase: "plan" | "convert" | "verify" | "logits" | "sign" | "download" | "upload";
       readonly totalBytes?: number;
     }
   | {

@@ -2,7 +2,7 @@
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
-import { type Move, runsOf } from "./layout.ts";
+import { type Move, runsOf } from "./moves.ts";
 import { type Extent, extentsOf } from "./read.ts";
 
 /** Elements as moves from roles, and each role as moves from stored tensors. */

@@ -2,7 +2,8 @@
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type Shape, sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { cover, invert, type Move, movesOf, shapeOf } from "../core/layout.ts";
+import { movesOf, shapeOf } from "../core/layout.ts";
+import { cover, invert, type Move } from "../core/moves.ts";
 import { canonical } from "../core/root.ts";
 import {
   type Dialect,

@@ -72,8 +72,9 @@ export class Kept {
       await this.#copy(inputs[i]!, 0, all, past * width, rows * width);
       widened[i] = all;
     }
-    // Once as if it were the last: the scratch that it takes grows with what it looks back on, and would scatter.
-    if (this.#seen === 0 && most === undefined)
+    // Once as if it were the last: the scratch that it takes grows with what it looks back on, and would scatter. A GPU's
+    // shaders take none for it.
+    if (this.#seen === 0 && most === undefined && this.#backend.id === "wasm")
       await carry.run(this.#backend, d, rows, this.#capacity - rows, widened, output);
     await carry.run(this.#backend, d, rows, past, widened, output);
     if (most === undefined) return;

@@ -1,10 +1,19 @@
 /** `cache ls|verify|rm`: what of the Hub is here, whether it is what it was, and away with it. */
-import { open, readdir, readFile, readlink, realpath, rm, stat } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { open, readlink, realpath, rm, stat } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { IsologitError } from "../core/errors.ts";
 import { repoName } from "../io/locate.ts";
-import { isCommit, type RepoFolder, repoFolder, repoOf, snapshotPath } from "./layout.ts";
-import { readTree } from "./listing.ts";
+import {
+  blobsOf,
+  type CachedRepo,
+  type CachedRevision,
+  describe,
+  filesBelow,
+  foldersOf,
+  namesIn,
+  refsOf,
+} from "./cached.ts";
+import { type RepoFolder, snapshotPath } from "./layout.ts";
 import { type HubSettings, hubSettings } from "./settings.ts";
 import { hashFile, hashFor } from "./transfer.ts";
 
@@ -12,24 +21,6 @@ export interface CacheOptions {
   /** default: of the environment */
   readonly settings?: HubSettings;
   readonly signal?: AbortSignal;
-}
-
-export interface CachedRevision {
-  readonly commit: string;
-  readonly refs: readonly string[];
-  readonly files: number;
-  readonly bytes: number;
-  /** every file of the commit is here; null where nobody noted what it has */
-  readonly whole: boolean | null;
-}
-
-export interface CachedRepo {
-  readonly repo: string;
-  readonly path: string;
-  /** of blobs, each counted once */
-  readonly bytes: number;
-  readonly incompleteBytes: number;
-  readonly revisions: readonly CachedRevision[];
 }
 
 export interface CacheReport {
@@ -154,86 +145,6 @@ async function removeRevision(folder: RepoFolder, { commit, refs }: CachedRevisi
 const settingsOf = async ({ settings }: CacheOptions): Promise<HubSettings> =>
   settings ?? (await hubSettings());
 
-async function foldersOf(cache: string, repo?: string): Promise<readonly RepoFolder[]> {
-  if (repo !== undefined) {
-    const folder = repoFolder(cache, repoName(repo));
-    if (await stat(folder.root).catch(() => undefined)) return [folder];
-    throw new IsologitError(
-      "NOT_FOUND",
-      `${repo} is not in the cache`,
-      { file: cache },
-      { next: "see `isologit cache ls`" },
-    );
-  }
-  return (await namesIn(cache)).flatMap((name) => {
-    const known = repoOf(name);
-    return known === undefined ? [] : [repoFolder(cache, known)];
-  });
-}
-
-async function describe(folder: RepoFolder): Promise<CachedRepo> {
-  const refs = [...(await refsOf(folder))];
-  const revisions = await Promise.all(
-    (await namesIn(join(folder.root, "snapshots"))).map(async (commit) => {
-      const root = snapshotPath(folder, commit);
-      const paths = await filesBelow(root);
-      const sizes = await Promise.all(
-        paths.map((path) =>
-          stat(path).then(
-            ({ size }) => size,
-            () => undefined,
-          ),
-        ),
-      );
-      const here = new Set(
-        paths
-          .filter((_, at) => sizes[at] !== undefined)
-          .map((path) => relative(root, path).split(sep).join("/")),
-      );
-      const tree = await readTree(folder.root, commit);
-      return {
-        commit,
-        refs: refs.filter(([, to]) => to === commit).map(([ref]) => ref),
-        files: paths.length,
-        bytes: sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0),
-        whole: tree === undefined ? null : tree.every(({ path }) => here.has(path)),
-      };
-    }),
-  );
-  const blobs = await blobsOf(folder);
-  const bytesOf = (partial: boolean) =>
-    blobs.reduce((sum, blob) => sum + (blob.partial === partial ? blob.size : 0), 0);
-  return {
-    repo: folder.repo,
-    path: folder.root,
-    bytes: bytesOf(false),
-    incompleteBytes: bytesOf(true),
-    revisions,
-  };
-}
-
-async function blobsOf({ root }: RepoFolder) {
-  const folder = join(root, "blobs");
-  const names = await namesIn(folder);
-  return await Promise.all(
-    names.map(async (name) => {
-      const path = join(folder, name);
-      const { size } = await stat(path);
-      return { path, name, size, partial: !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(name) };
-    }),
-  );
-}
-
-async function refsOf({ root }: RepoFolder): Promise<ReadonlyMap<string, string>> {
-  const folder = join(root, "refs");
-  const refs = new Map<string, string>();
-  for (const path of await filesBelow(folder)) {
-    const commit = (await readFile(path, "utf8")).trim();
-    if (isCommit(commit)) refs.set(relative(folder, path).split(sep).join("/"), commit);
-  }
-  return refs;
-}
-
 async function digestOf(path: string, etag: string, size: number, signal?: AbortSignal): Promise<string> {
   const hash = hashFor({ etag, size });
   const handle = await open(path, "r");
@@ -243,27 +154,4 @@ async function digestOf(path: string, etag: string, size: number, signal?: Abort
     await handle.close();
   }
   return hash.digest("hex");
-}
-
-/** Sorted; none where there is no such folder. */
-async function namesIn(folder: string): Promise<readonly string[]> {
-  return await readdir(folder).then(
-    (names) => names.filter((name) => !name.startsWith(".") && !name.endsWith(".tmp")).sort(),
-    (error) => {
-      if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
-      throw fromSystem(error, { file: folder });
-    },
-  );
-}
-
-/** Files, and links whether they lead somewhere or not. */
-async function filesBelow(folder: string): Promise<readonly string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((error) => {
-    if (error.code === "ENOENT") return [];
-    throw fromSystem(error, { file: folder });
-  });
-  return entries
-    .filter((entry) => !entry.isDirectory())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
 }

@@ -41,11 +41,14 @@ export async function hubSettings(env: Environment = process.env, token?: string
     token: cleanToken(token ?? (await foundToken(env, home))),
     home,
     cache,
-    offline: isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE),
+    offline: isOffline(env),
     patience: PATIENCE,
     xetAboveBytes: PLAIN_HTTP_BYTES,
   };
 }
+
+export const isOffline = (env: Environment): boolean =>
+  isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE);
 
 const isTrue = (value: string | undefined): boolean => /^(1|on|yes|true)$/i.test(value ?? "");
 

@@ -72,6 +72,18 @@ export async function patiently<T>(
   }
 }
 
+/** What cannot be stopped itself is left to itself. @throws INTERRUPTED, as soon as `signal` says so */
+export async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work;
+  let leave = () => {};
+  const left = new Promise<never>((_, reject) => {
+    leave = () => reject(stopped(signal));
+    if (signal.aborted) leave();
+    else signal.addEventListener("abort", leave, { once: true });
+  });
+  return await Promise.race([left, work]).finally(() => signal.removeEventListener("abort", leave));
+}
+
 export function stopped(signal: AbortSignal): IsologitError {
   return signal.reason instanceof IsologitError
     ? signal.reason

@@ -1,5 +1,5 @@
 /** What is kept of a tensor's bytes as they go by: one SHA-256, and where asked a CRC-32 of each chunk. */
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { CHUNK_BYTES } from "../../formats/define.ts";
 
@@ -19,6 +19,11 @@ export class Digest {
       this.#filled = (this.#filled + size) % CHUNK_BYTES;
       at += size;
     }
+  }
+
+  /** A SHA-256 of all bytes so far, to go its own way. */
+  fork(): Hash {
+    return this.#sha.copy();
   }
 
   /** Once, after the last byte. */

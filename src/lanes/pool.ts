@@ -32,7 +32,7 @@ export type Call =
       readonly size: number;
       readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };
     }
-  /** digests of all bands since the last */
+  /** digests of all bands since the last; `source` is of what was cast or compared, else of what is stored */
   | { readonly op: "finish" }
   /** digests a's band as source and b's as stored; `differsAt` is the first element of b that is not (the cast of) a's */
   | {

@@ -1,5 +1,5 @@
 /** A lane's thread: casts, digests and comparisons over the memory it shares with the main thread. */
-import { createHash } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { isFp8 } from "../core/dtype.ts";
@@ -13,11 +13,17 @@ if (port === null) throw new Error("this file runs as a worker thread");
 const { memory } = workerData as { memory: WebAssembly.Memory };
 const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
 
-let source = createHash("sha256");
 let stored = new Digest();
+/** Of the source's bytes, once they are not those that are stored: until then one digest is both. */
+let source: Hash | undefined;
 
 function view(at: number, size: number): Uint8Array {
   return new Uint8Array(memory.buffer, at, size);
+}
+
+function apart(): Hash {
+  source ??= stored.fork();
+  return source;
 }
 
 /** Index of the first element in which two bands of `count` elements differ, or -1. */
@@ -33,23 +39,28 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       stored.update(view(at, size), sealed);
       return { overflowAt: -1 };
     }
-    if (sealed) source.update(view(at, size));
+    if (sealed) apart().update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
     const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
     stored.update(view(toAt, toSize), sealed);
     return { overflowAt };
   },
   finish: () => {
-    const result = { ...stored.result(), source: source.digest("hex") };
+    const result = stored.result();
+    const theirs = source?.digest("hex") ?? result.sha256;
     stored = new Digest();
-    source = createHash("sha256");
-    return result;
+    source = undefined;
+    return { ...result, source: theirs };
   },
   pair: ({ a, size, b, toSize, count, cast }) => {
-    source.update(view(a, size));
+    if (cast === undefined) {
+      const differsAt = firstDifference(view(a, size), view(b, toSize), count);
+      if (differsAt >= 0 || source !== undefined) apart().update(view(a, size));
+      stored.update(view(b, toSize), false);
+      return { differsAt, amax: 0 };
+    }
+    apart().update(view(a, size));
     stored.update(view(b, toSize), false);
-    if (cast === undefined)
-      return { differsAt: firstDifference(view(a, size), view(b, toSize), count), amax: 0 };
     const { from, to, scale, sourceScale, toAt } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
     caster.cast(from, to, scale, sourceScale, a, toAt, count);

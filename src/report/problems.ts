@@ -1,5 +1,5 @@
 /** Everything that a report holds against a checkpoint, as one list. Rules have stable names: scripts look for them. */
-import type { DiffReport, RungReport, Severity, VerifyReport } from "../api.ts";
+import type { DiffReport, RungReport, Severity, VerifyReport } from "../api/reports.ts";
 import { counted, measured } from "./figures.ts";
 import { measures } from "./measures.ts";
 import { judged, type Subject, verificationOf } from "./subject.ts";
@@ -106,6 +106,11 @@ export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"
   const door = first.door === undefined ? "" : `, door ${first.door}`;
   const tensors = first.tensors.length === 0 ? "" : `: ${counted(first.tensors.length, "suspect")}`;
   return `the first divergence is in layer ${first.layer} (${first.kind})${door}${tensors}`;
+}
+
+/** What a rung holds against a checkpoint, one by one: settings, or roles with what is wrong. */
+export function objections(rung: RungReport): readonly string[] {
+  return [...unlike(rung), ...differencesOf(rung.metrics).map(({ role, message }) => `${role}: ${message}`)];
 }
 
 /** Settings that are not the same. */

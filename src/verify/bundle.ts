@@ -35,6 +35,9 @@ export interface Signed {
   readonly issuer: string | null;
 }
 
+/** The text of a bundle over a statement, and who signed it. */
+export type BundleSigner = (payload: Buffer) => Promise<By & { readonly text: string }>;
+
 /** @throws USAGE, NOT_FOUND: a PEM file that holds no key of this sort on a curve that model signing knows */
 export async function readCurveKey(path: string, sort: "private" | "public"): Promise<KeyObject> {
   const key = await readPem(path, sort);
@@ -59,11 +62,8 @@ export async function readAuthorities(bytes: Uint8Array, file: string): Promise<
   return attempt(() => toTrustMaterial(TrustedRoot.fromJSON(value)), "USAGE", "it is no trusted root", file);
 }
 
-/** The text of a bundle over a statement, and the key as it is named in it. */
-export async function signBundle(
-  payload: Buffer,
-  privateKey: KeyObject,
-): Promise<{ text: string; signedBy: string }> {
+/** The key is named as it is in the bundle. */
+export async function signBundle(payload: Buffer, privateKey: KeyObject): ReturnType<BundleSigner> {
   const [{ bundleToJSON, toDSSEBundle }, { dsse }] = await Promise.all([
     import("@sigstore/bundle"),
     import("@sigstore/core"),
@@ -71,7 +71,7 @@ export async function signBundle(
   const signature = sign(hashFor(privateKey), dsse.preAuthEncoding(PAYLOAD_TYPE, payload), privateKey);
   const keyHint = hintOf(createPublicKey(privateKey));
   const bundle = toDSSEBundle({ artifact: payload, artifactType: PAYLOAD_TYPE, signature, keyHint });
-  return { text: `${JSON.stringify(bundleToJSON(bundle))}\n`, signedBy: keyHint };
+  return { text: `${JSON.stringify(bundleToJSON(bundle))}\n`, signedBy: keyHint, issuer: null };
 }
 
 /**

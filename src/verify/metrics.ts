@@ -1,4 +1,7 @@
-/** How far two results are apart. Logits come in blocks of the vocabulary and are reduced as they come. */
+/**
+ * How far two results are apart. Logits come in blocks of the vocabulary and are reduced as they come. Every element of
+ * every door passes here, so inner loops hold plain numbers: a pair taken apart costs V8 five times the arithmetic.
+ */
 
 /**
  * ||a - b|| / ||a|| and the largest |a - b|, over any number of blocks. Sums are kept a row, so that how the
@@ -26,16 +29,21 @@ export class Distance {
     const rows = this.#difference.length;
     const width = a.length / rows;
     for (let row = 0; row < rows; row++) {
-      let [difference, reference, maxAbs] = [this.#difference[row]!, this.#reference[row]!, this.maxAbs];
-      let [other, product] = [this.#other[row]!, this.#product[row]!];
-      for (let i = row * width; i < (row + 1) * width; i++) {
-        const [x, y] = [a[i]!, b[i]!];
-        const finite = Number.isFinite(x);
+      let difference = this.#difference[row]!;
+      let reference = this.#reference[row]!;
+      let other = this.#other[row]!;
+      let product = this.#product[row]!;
+      let maxAbs = this.maxAbs;
+      const end = (row + 1) * width;
+      for (let i = row * width; i < end; i++) {
+        const x = a[i]!;
+        const y = b[i]!;
+        const finite = isNumber(x);
         if (finite) reference += x * x;
         other += y * y;
         product += x * y;
         if (x === y) continue;
-        const size = finite && Number.isFinite(y) ? Math.abs(x - y) : bothNaN(x, y) ? 0 : Infinity;
+        const size = finite && isNumber(y) ? Math.abs(x - y) : bothNaN(x, y) ? 0 : Infinity;
         difference += size * size;
         if (size > maxAbs) maxAbs = size;
       }
@@ -64,12 +72,17 @@ function sum(values: Float64Array): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
+/** As `Number.isFinite`, inlined. */
+function isNumber(x: number): boolean {
+  return x - x === 0;
+}
+
 function bothNaN(x: number, y: number): boolean {
   return Number.isNaN(x) && Number.isNaN(y);
 }
 
 export function relL2(a: Float32Array, b: Float32Array): number {
-  return new Distance().add(a, b).relL2;
+  return sameBits(a, b) ? 0 : new Distance().add(a, b).relL2;
 }
 
 /** Equal bits, -0 and 0 apart and NaNs equal to themselves. */
@@ -245,9 +258,10 @@ export class LogitsComparison {
 /** One word after the other, so that it makes no difference where a block ends. */
 function accumulate(p: Position, lo: number, a: Float32Array, b: Float32Array): void {
   for (let i = 0; i < a.length; i++) {
-    const [x, y] = [a[i]!, b[i]!];
-    if (!Number.isFinite(x)) p.nonFiniteA++;
-    if (!Number.isFinite(y)) p.nonFiniteB++;
+    const x = a[i]!;
+    const y = b[i]!;
+    if (!isNumber(x)) p.nonFiniteA++;
+    if (!isNumber(y)) p.nonFiniteB++;
     if (x > p.firstA) {
       const shrink = Math.exp(p.firstA - x);
       p.sumA *= shrink;

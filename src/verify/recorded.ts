@@ -17,7 +17,7 @@ export interface Recorded {
   readonly exact: boolean;
   readonly answer:
     | { readonly kind: "logits"; block(lo: number, hi: number): Promise<Float32Array> }
-    /** log-probabilities of some words a position, [T, k] each */
+    /** log-probabilities of some words a position, [T, k] each; `NO_WORD` where a position has fewer */
     | {
         readonly kind: "logprobs";
         readonly words: readonly number[];
@@ -31,6 +31,9 @@ export interface Recorded {
 export interface Recording extends AsyncDisposable {
   readonly prompts: readonly Recorded[];
 }
+
+/** In the place of a word: what stands beside it says nothing. */
+export const NO_WORD = -1;
 
 /** Names under which logits are found, the most exact first. */
 const LOGITS = ["logits_f32", "logits", "logits_bf16"];
@@ -103,6 +106,14 @@ class Tensors {
       const words = await this.#integers(`logprob_ids${key}`);
       if (words.length !== rows * columns)
         throw this.#refuse(`logprob_ids${key}`, "it is not as long as logprobs");
+      const strange = words.find((word) => word !== NO_WORD && (word < 0 || word >= this.#vocab));
+      if (strange !== undefined)
+        throw this.#refuse(
+          `logprob_ids${key}`,
+          `it has the id ${strange}; this vocabulary has ${this.#vocab}`,
+        );
+      if (words.every((word) => word === NO_WORD))
+        throw this.#refuse(`logprob_ids${key}`, "it names no word at any position");
       const values = await this.#floats(tensor, 0, rows * columns);
       return { key, ids, exact, hidden, answer: { kind: "logprobs", words, values, k: columns } };
     }

@@ -2,10 +2,11 @@
  * The reference rung: logits that other software recorded, met or not by our own forward pass. It ties the kernels,
  * which both sides of every other rung share, to the world outside.
  */
-import type { RungReport, Verdict, VerifyOptions } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { RungReport, Verdict } from "../api/reports.ts";
 import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
 import { pass } from "./pass.ts";
-import { openRecording, type Recorded } from "./recorded.ts";
+import { NO_WORD, openRecording, type Recorded } from "./recorded.ts";
 import { backendFor, type Ready } from "./sides.ts";
 
 export interface ReferenceRung {
@@ -138,23 +139,27 @@ class ChosenLogprobs {
     }
   }
 
-  /** @param theirs [T, k]; KL is over the recorded words alone, each side's shares of them */
+  /** @param theirs [T, k]; KL is over the recorded words alone, each side's shares of them, where there are any */
   against(theirs: Float32Array): Omit<Met, "nll" | "firstLayer"> {
-    const tokens = this.#max.length;
-    const ours = Float32Array.from(this.#chosen, (logit, i) => {
-      const t = Math.floor(i / this.#k);
-      return logit - this.#max[t]! - Math.log(this.#sum[t]!);
-    });
-    const distance = new Distance(tokens).add(theirs, ours);
-    let [kl, agreeing] = [0, 0];
-    for (let t = 0; t < tokens; t++) {
-      const row = (values: Float32Array) => values.subarray(t * this.#k, (t + 1) * this.#k);
+    const distance = new Distance();
+    let [kl, agreeing, rows] = [0, 0, 0];
+    for (const [t, max] of this.#max.entries()) {
+      const places = Array.from({ length: this.#k }, (_, i) => t * this.#k + i);
+      const told = places.filter((i) => this.#words[i] !== NO_WORD);
+      if (told.length === 0) continue;
+      const norm = max + Math.log(this.#sum[t]!);
+      const [a, b] = [
+        Float32Array.from(told, (i) => theirs[i]!),
+        Float32Array.from(told, (i) => this.#chosen[i]! - norm),
+      ];
+      distance.add(a, b);
       const comparison = new LogitsComparison([0]);
-      comparison.add(0, this.#k, row(theirs), row(ours));
+      comparison.add(0, told.length, a, b);
       const { klMean, top1 } = comparison.summary(0);
       kl += klMean;
       agreeing += top1;
+      rows++;
     }
-    return { relL2: distance.relL2, klMean: kl / tokens, maxAbs: distance.maxAbs, top1: agreeing / tokens };
+    return { relL2: distance.relL2, klMean: kl / rows, maxAbs: distance.maxAbs, top1: agreeing / rows };
   }
 }

@@ -14,7 +14,8 @@ import { availableParallelism, cpus, freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { decodeTimes } from "./decode.ts";
 import { kernelSpeeds } from "./kernels.ts";
 import { absent, llama, torchCheckpoint, transformers } from "./peers.ts";
 
@@ -24,7 +25,8 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     items: {
       type: "string",
-      default: "kernels,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
+      default:
+        "kernels,decode,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -38,8 +40,16 @@ const loop = fileURLToPath(new URL("loop.js", import.meta.url));
 interface Item {
   readonly title: string;
   readonly aim?: string;
+  /** what the source must also exist as, beside it */
+  readonly needs?: keyof typeof COPIES;
   command(source: string, out: string): readonly string[];
 }
+
+/** Other forms of a source, by format. */
+const COPIES = {
+  packed: (source: string) => `${source}.isologit`,
+  nemo2: (source: string) => `${source}-nemo2`,
+};
 
 const memory = ["--memory", values.memory];
 const ours = (...args: readonly string[]) => [
@@ -64,7 +74,8 @@ const FILES: Readonly<Record<string, Item>> = {
   },
   unpack: {
     title: "packed back to hf, --verify off",
-    command: (source, out) => ours("convert", `${source}.isologit`, out, "--to", "hf", "--verify", "off"),
+    needs: "packed",
+    command: (source, out) => ours("convert", COPIES.packed(source), out, "--to", "hf", "--verify", "off"),
   },
   fp8: {
     title: "recast to fp8-e4m3, --verify off",
@@ -80,7 +91,8 @@ const FILES: Readonly<Record<string, Item>> = {
   unnemo: {
     title: "nemo2 back to hf, --verify off",
     aim: "<= 1.3 x cp, <= 400 MiB",
-    command: (source, out) => ours("convert", `${source}-nemo2`, out, "--to", "hf", "--verify", "off"),
+    needs: "nemo2",
+    command: (source, out) => ours("convert", COPIES.nemo2(source), out, "--to", "hf", "--verify", "off"),
   },
   dcp: {
     title: "torch.distributed.checkpoint, hf to nemo2",
@@ -89,7 +101,8 @@ const FILES: Readonly<Record<string, Item>> = {
   },
   bytes: {
     title: "verify hf packed, --verify bytes",
-    command: (source) => ours("verify", source, `${source}.isologit`, "--verify", "bytes"),
+    needs: "packed",
+    command: (source) => ours("verify", source, COPIES.packed(source), "--verify", "bytes"),
   },
 };
 const FIRST_LOGITS: Readonly<Record<string, Item>> = {
@@ -104,7 +117,9 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
   },
   verify: {
     title: "verify hf packed, all rungs, 64 tokens",
-    command: (source) => ours("verify", source, `${source}.isologit`, "--tokens", "64"),
+    aim: "<= 5 x read: both sides are read",
+    needs: "packed",
+    command: (source) => ours("verify", source, COPIES.packed(source), "--tokens", "64"),
   },
   transformers: { title: "Transformers, bf16, 64 tokens", command: transformers },
   llama: {
@@ -121,7 +136,7 @@ interface Run {
 
 async function main(): Promise<void> {
   const wanted = values.items.split(",");
-  const known = ["kernels", ...PARTS.flatMap(Object.keys)];
+  const known = ["kernels", "decode", ...PARTS.flatMap(Object.keys)];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
@@ -130,6 +145,7 @@ async function main(): Promise<void> {
   );
   console.log(`rounds ${values.rounds}, --memory ${values.memory}, work in ${values.work}`);
   if (wanted.includes("kernels")) await kernelSpeeds(3 * Number(values.rounds));
+  if (wanted.includes("decode")) await decodeTimes(10 * Number(values.rounds), values.work);
   for (const part of PARTS) {
     const items = Object.entries(part).flatMap(([id, item]) =>
       wanted.includes(id) ? [{ id, ...item }] : [],
@@ -139,19 +155,20 @@ async function main(): Promise<void> {
 }
 
 async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
-  for (const name of values.preset.split(",") as ("m2" | "m6")[]) {
+  for (const name of values.preset.split(",") as Preset[]) {
     const source = join(values.work, `isologit-bench-${name}`);
     if (!existsSync(join(source, "config.json"))) await synthesize(source, { ...preset(name), seed: 0 });
-    if (!existsSync(`${source}.isologit`))
-      await run(ours("convert", source, `${source}.isologit`, "--verify", "off"));
     const items = all.filter(({ id }) => absent(id, source) === undefined);
     for (const { id, title } of all) {
       const why = absent(id, source);
       if (why !== undefined) console.log(`\nskipped: ${title}: ${why}`);
     }
     if (items.length === 0) continue;
-    if (items.some(({ id }) => id === "unnemo") && !existsSync(`${source}-nemo2`))
-      await run(ours("convert", source, `${source}-nemo2`, "--to", "nemo2", "--verify", "off"));
+    for (const [to, pathOf] of Object.entries(COPIES)) {
+      const path = pathOf(source);
+      if (items.some(({ needs }) => needs === to) && !existsSync(path))
+        await run(ours("convert", source, path, "--to", to, "--verify", "off"));
+    }
     const runs = new Map<string, Run[]>(items.map(({ id }) => [id, []]));
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const item of items) runs.get(item.id)!.push(await measured(item, source));

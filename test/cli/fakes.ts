@@ -1,6 +1,6 @@
 /** A library that only remembers how it was called, and a world made of strings. */
 import { Writable } from "node:stream";
-import type { ConvertReport, LogitsMetrics, PlanReport, VerifyReport } from "../../src/api.ts";
+import type { ConvertReport, LogitsMetrics, PlanReport, VerifyReport } from "../../src/api/reports.ts";
 import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";
@@ -186,13 +186,17 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       memoryBytes: 8 * 2 ** 30,
       diskFreeBytes: 100 * 2 ** 30,
       backends: [
-        { id: "wasm", available: true, device: "2 threads", driver: null, software: true, reason: null },
+        {
+          ...{ id: "wasm", available: true, device: "2 threads", driver: null },
+          ...{ software: true, extensions: [], reason: null },
+        },
         {
           id: "webgpu",
           available: false,
           device: null,
           driver: null,
           software: false,
+          extensions: [],
           reason: "no Vulkan loader",
         },
       ],

@@ -220,12 +220,35 @@ it("controls are counted, and those with nothing to confuse are not", async () =
   expect(text).toContain("2 routing flips");
 });
 
+it("says which settings and which roles a rung holds against a checkpoint, the first few of many", async () => {
+  const settings = ["eps is 1e-6, not 1e-5", "heads is 8, not 4"];
+  const message = "the first differing element is 7";
+  const differences = [0, 1, 2, 3, 4, 5].map((n) => ({ role: `main.${n}.gain`, tensors: [], message }));
+  const rungs = [
+    { rung: "cover", verdict: "different", metrics: { roles: 9, settings } },
+    { rung: "bytes", verdict: "different", metrics: { roles: 9, differences } },
+  ];
+  const report = { ...VERIFIED, rungs };
+  expect(await shown("verify a b", { verify: async () => report })).toContain(`
+cover    different, 9 roles
+         eps is 1e-6, not 1e-5
+         heads is 8, not 4
+bytes    different, 9 roles
+         main.0.gain: ${message}
+         main.1.gain: ${message}
+         main.2.gain: ${message}
+         main.3.gain: ${message}
+         and 2 more
+`);
+  expect(await shown("verify a b --verbose", { verify: async () => report })).toContain("main.5.gain");
+});
+
 it("nothing is wider than 100 columns, nor coloured, where stdout is a file", async () => {
   const root = `sha256:${"a".repeat(64)}`;
   const long = {
     ...VERIFIED,
     roots: { a: root, b: root.replaceAll("a", "b") },
-    findings: [],
+    findings: ["one word after the other ".repeat(9)],
   };
   const lines = [
     await shown("verify a b", { verify: async () => long }),

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
 import { countOf, type Shape } from "../../src/core/dtype.ts";
-import { countOfMove, cover, movesOf, shapeOf } from "../../src/core/layout.ts";
+import { movesOf, shapeOf } from "../../src/core/layout.ts";
+import { countOfMove, cover } from "../../src/core/moves.ts";
 import type { Config, Dims, Feed, LayerKind, Stage, Use } from "../../src/families/define.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles, modelOf } from "../../src/families/match.ts";

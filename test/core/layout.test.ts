@@ -1,16 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
-import {
-  concat,
-  cover,
-  invert,
-  type Layout,
-  leaf,
-  movesOf,
-  runsOf,
-  shapeOf,
-  slice,
-} from "../../src/core/layout.ts";
+import { concat, type Layout, leaf, movesOf, shapeOf, slice } from "../../src/core/layout.ts";
+import { cover, invert, runsOf } from "../../src/core/moves.ts";
 import { randomFrom } from "../random.ts";
 
 /** The meaning of a layout, element by element, with no strides: the oracle. Zeros are null. */

@@ -39,6 +39,23 @@ describe("every tensor of every golden has a role, and every role a tensor", () 
     expect(roles.has("mtp.0.mtp.join")).toBe(true);
     expect(roles.has("mtp.1.mtp.final_norm")).toBe(true);
   });
+
+  it("a checkpoint that lost all prediction layers, as Transformers saves it, is a model without them", async () => {
+    const whole = await golden("latent-moe");
+    const without = (lost: (name: string) => boolean) =>
+      match({ ...whole, tensors: whole.tensors.filter(({ name }) => !lost(name)) });
+    const { roles, settings, layers, notes } = without((name) => name.startsWith("mtp."));
+    expect(roles.size).toBe(159);
+    expect(settings).not.toHaveProperty("mtpSteps");
+    expect(layers.every(({ stack }) => stack === "main")).toBe(true);
+    expect(notes).toEqual(["num_nextn_predict_layers is 1, but no mtp.* weight is here: none is read"]);
+    expect(await codeOf(async () => without((name) => name === "mtp.layers.0.eh_proj.weight"))).toBe(
+      "TENSOR_MISSING",
+    );
+    expect(await codeOf(async () => without((name) => name.startsWith("mtp.layers.1.")))).toBe(
+      "TENSOR_MISSING",
+    );
+  });
 });
 
 describe("what does not fit is refused by name", () => {

@@ -83,11 +83,6 @@ describe("what is no archive of NeMo 1", () => {
     expect(await codeOf(() => nemo1.read(store))).toBe("FORMAT_UNKNOWN");
   });
 
-  it("an archive has no iterations", async () => {
-    const store = await fileStore(golden("nemo1-tiny.nemo"));
-    expect(await codeOf(() => nemo1.read(store, { iteration: 1 }))).toBe("USAGE");
-  });
-
   it("bytes without a header's mark are not taken for one", async () => {
     writeFileSync(join(work, "zeros.nemo"), new Uint8Array(4096));
     expect(await nemo1.detect(await fileStore(join(work, "zeros.nemo")))).toBe("no");

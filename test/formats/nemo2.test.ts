@@ -4,7 +4,6 @@ import { describe, expect, it } from "vitest";
 import { bridge } from "../../formats/bridge.ts";
 import { nemo2 } from "../../formats/nemo2.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { codeOf } from "../errors.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { digestsOf, watchedStore } from "./content.ts";
 
@@ -67,10 +66,5 @@ describe("a real NeMo 2 folder", () => {
     const { store, payloadBytes } = watchedStore(await fileStore(golden("nemo2-tp2")));
     const { tensors } = await nemo2.read(store);
     expect(payloadBytes(tensors)).toBeLessThanOrEqual(8192);
-  });
-
-  it("has no iterations", async () => {
-    const store = await fileStore(golden("nemo2-tiny"));
-    expect(await codeOf(() => nemo2.read(store, { iteration: 3 }))).toBe("USAGE");
   });
 });

@@ -1,16 +1,18 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { GenerateReport } from "../../src/api.ts";
+import type { GenerateReport } from "../../src/api/reports.ts";
+import { convert } from "../../src/convert/convert.ts";
 import { generate } from "../../src/generate/generate.ts";
 import { chooser } from "../../src/generate/sample.ts";
 import { openCheckpoint } from "../../src/open.ts";
 import { chatOf } from "../../src/tokenizer/chat.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
 import { errorOf } from "../errors.ts";
-import { golden } from "../goldens.ts";
+import { golden, workFolder } from "../goldens.ts";
 import { recorded } from "./model.ts";
 
+const work = workFolder();
 const tiny = golden("tiny");
 const ids = [5, 9, 77];
 const few = { tokens: 6, ignoreEos: true, threads: 1 };
@@ -54,6 +56,19 @@ it.each(["nemo2-tiny", "nemo2-tp2", "nemo1-tiny.nemo", "megatron-tp2"])(
     expect(again.ids[0]).toBe(whole.ids[3]);
   },
 );
+
+it.each([
+  ["packed", { prompt: "The lamp on the desk" }],
+  ["nemo2", { prompt: "The lamp on the desk" }],
+  ["bridge", { prompt: "The lamp on the desk" }],
+  ["megatron", { ids }], // a folder of ranks has no tokenizer
+] as const)("what is written as %s says what it said as hf", async (to, prompt) => {
+  const other = join(work, to === "packed" ? "model.isologit" : to);
+  await convert(tiny, other, { to, verify: "off", ...(to === "megatron" && { tp: 2 }) });
+  const [a, b] = [await generate(tiny, { ...prompt, ...few }), await generate(other, { ...prompt, ...few })];
+  expect(b.ids).toEqual(a.ids);
+  expect(b.text).toBe(to === "megatron" ? null : a.text);
+});
 
 it("a seed draws the same again, and another seed other tokens", async () => {
   const drawn = async (seed: number) =>

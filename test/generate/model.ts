@@ -14,6 +14,7 @@ export const wasm = () => createWasmBackend({ threads: 1, memoryBytes: 256 << 20
 /**
  * Reads ids in runs of the given lengths.
  *
+ * @param between called after each
  * @returns the logits after each run
  */
 export async function readIn(
@@ -21,6 +22,7 @@ export async function readIn(
   backend: Backend,
   ids: readonly number[],
   lengths: readonly number[],
+  between: () => void = () => {},
 ): Promise<readonly Float32Array[]> {
   const checkpoint = await openCheckpoint(golden(name));
   const model = await ready(checkpoint, {});
@@ -33,6 +35,7 @@ export async function readIn(
   for (const length of lengths) {
     logits.push(await decoder.read(ids.slice(at, at + length)));
     at += length;
+    between();
   }
   decoder.close();
   return logits;

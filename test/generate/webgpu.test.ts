@@ -7,9 +7,12 @@ import { readIn, recorded } from "./model.ts";
 const backend = await gpuBackend();
 afterAll(() => backend[Symbol.asyncDispose]());
 
-it.each(["tiny", "moe"])("%s: step by step as at once", async (name) => {
-  const { ids, after } = await recorded(name, "len17");
-  const lengths = [1, 5, 2, 1];
+it.each([
+  ["tiny", "len17", [1, 5, 2, 1]],
+  ["moe", "len17", [1, 5, 2, 1]],
+  ["tiny", "len130", [1, 128, 1]], // a long part goes by chunks, from the state of the one before
+] as const)("%s, %s: step by step as at once", async (name, key, lengths) => {
+  const { ids, after } = await recorded(name, key);
   const runs = await readIn(name, backend, ids, lengths);
   let read = 0;
   for (const [i, length] of lengths.entries()) {

@@ -38,10 +38,7 @@ export function judge(): Judge {
   if (absent !== null) return { ask: () => Promise.reject(new Error(absent)) };
   const process = spawn(run, ["python3", script, oracle], { stdio: ["pipe", "pipe", "ignore"] });
   const answers = createInterface(process.stdout)[Symbol.asyncIterator]();
-  afterAll(() => {
-    process.stdin.end();
-    console.log(measured.join("\n"));
-  });
+  afterAll(() => void process.stdin.end());
   return {
     async ask<T>(question: string, about = {}) {
       process.stdin.write(`${JSON.stringify({ ask: question, ...about })}\n`);
@@ -54,7 +51,15 @@ export function judge(): Judge {
   };
 }
 
+/** Runs a script in a folder of the userland, with further variables. @throws what it said, where it fails */
+export function python(script: string, cwd: string, env: Readonly<Record<string, string>>): void {
+  const options = { cwd, env: { ...process.env, ...env, HF_HUB_OFFLINE: "1" }, encoding: "utf8" } as const;
+  const { status, stderr } = spawnSync(run, ["python3", "-c", script], options);
+  if (status !== 0) throw new Error(`${stderr}`);
+}
+
 const measured: string[] = [];
+afterAll(() => console.log(measured.join("\n")));
 
 /** A line of the table that a file prints when it is done. */
 export function record(what: string, value: string): void {

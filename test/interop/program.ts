@@ -12,6 +12,27 @@ export function isologit(...args: readonly string[]): void {
   if (status !== 0) throw new Error(`isologit ${args.join(" ")}: ${status}\n${stderr}`);
 }
 
+export interface Answer {
+  readonly reference?: {
+    readonly verdict: string;
+    readonly metrics: Readonly<Record<"relL2" | "klMean" | "tokens", number>>;
+  };
+  readonly firstDivergence?: { readonly layer: number } | null;
+  readonly error?: { readonly code: string };
+}
+
+/** What the program says of a recording: the reference rung, or why it is refused. */
+export function verdictOf(folder: string, recording: string): Answer {
+  const args = ["verify", folder, "--reference", recording, "--backend", "wasm", "--quiet", "--json"];
+  const { stdout } = spawnSync(process.execPath, [program, ...args], { encoding: "utf8" });
+  const { rungs, firstDivergence, error } = JSON.parse(stdout);
+  return {
+    reference: rungs?.find(({ rung }: { rung: string }) => rung === "reference"),
+    firstDivergence,
+    error,
+  };
+}
+
 /** A golden without its reference logits: a folder as it is published. */
 export function published(name: string, work: string): string {
   const folder = join(work, name);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type Adapter, findAdapters } from "../../kernels/backend/adapters.ts";
 import { everyBackend, gpuRows, named, probeBackends, selectBackend } from "../../kernels/backend/select.ts";
-import { type Machine, noVulkan, noVulkanAdapter } from "../../kernels/backend/vulkan.ts";
+import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "../../kernels/backend/vulkan.ts";
 import { testAdapter } from "./software-gpu.ts";
 
 const options = { threads: 1, memoryBytes: 1 << 20 };
@@ -106,7 +106,15 @@ describe("the choice of an adapter", () => {
       ],
     );
     expect(gpuRows({ found: [], reason: "why" })).toEqual([
-      { id: "webgpu", available: false, device: null, driver: null, software: false, reason: "why" },
+      {
+        id: "webgpu",
+        available: false,
+        device: null,
+        driver: null,
+        software: false,
+        extensions: [],
+        reason: "why",
+      },
     ]);
   });
 });
@@ -126,6 +134,16 @@ describe("on this machine, with the tests' adapter", () => {
     if (!software) return expect(backend.id).toBe("webgpu");
     const device = `WASM SIMD, 1 thread (no GPU: ${name} computes on a processor)`;
     expect(backend).toMatchObject({ id: "wasm", device });
+  });
+
+  it("plain shaders are what the environment may ask for", async () => {
+    await testAdapter();
+    const [adapter] = (await findAdapters()).found;
+    expect(adapter!.extensions).toEqual(["subgroups"]);
+    const env = { ...process.env, ISOLOGIT_SHADERS: "plain" };
+    expect((await findAdapters({ ...thisMachine, env })).found).toEqual([{ ...adapter, extensions: [] }]);
+    const wrong = findAdapters({ ...thisMachine, env: { ISOLOGIT_SHADERS: "fancy" } });
+    await expect(wrong).rejects.toMatchObject({ code: "USAGE", message: expect.stringContaining('"fancy"') });
   });
 
   it("takes it when asked, by backend or by name", async () => {

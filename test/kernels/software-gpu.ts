@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
 import { type Adapter, findAdapters } from "../../kernels/backend/adapters.ts";
 import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts";
-import type { Backend } from "../../kernels/define.ts";
+import type { Backend, Extensions } from "../../kernels/define.ts";
 
 const TARBALL = "bin/swiftshader.tar.br";
 /** glibc's RTLD_NODELETE, which Node does not name: the library stays although it is no module of Node's. */
@@ -62,7 +62,9 @@ export async function testAdapter(): Promise<Adapter> {
   return found[0]!;
 }
 
-export async function gpuBackend(memoryBytes = 256 << 20): Promise<Backend> {
-  const adapter = await testAdapter();
+/** @param extensions of those that the adapter has, the ones that shaders may take: all, unless told */
+export async function gpuBackend(memoryBytes = 256 << 20, extensions?: Extensions): Promise<Backend> {
+  const found = await testAdapter();
+  const adapter = extensions === undefined ? found : { ...found, extensions };
   return createWebgpuBackend(adapter, await openDevice(adapter), memoryBytes);
 }

@@ -93,8 +93,8 @@ describe("the WebGPU backend", () => {
 
   it("a fill that fails tells its own error, and the next works", async () => {
     const x = shared.allocate(64);
-    const fails = shared.upload(x, 64, () => Promise.reject(new Error("no such file")));
-    await expect(fails).rejects.toThrow("no such file");
+    const error = new Error("no such file");
+    await expect(shared.upload(x, 64, () => Promise.reject(error))).rejects.toBe(error);
     await shared.upload(x, 64, filled(5));
     expect((await shared.view(x, 16))[15]).toBe(5);
     shared.release(x);
@@ -116,6 +116,9 @@ it("waits, when it is closed, for what is still being written", async () => {
   await upload.catch(() => {});
 });
 
+/** What is open around every batch of commands. */
+const SCOPES = ["out-of-memory", "internal", "validation"] as const;
+
 describe("what goes wrong is told, and no number is given out after it", () => {
   async function backendWithDevice() {
     const device = await openDevice(adapter);
@@ -132,6 +135,50 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "GPU_LOST", exit: 4 });
     await expect(doubled(backend, x, 16)).rejects.toMatchObject({ code: "GPU_LOST" });
     await backend[Symbol.asyncDispose]();
+  });
+
+  it("lost before anything was submitted", async () => {
+    const device = await openDevice(adapter);
+    const backend = createWebgpuBackend(adapter, device, 1 << 20);
+    const x = backend.allocate(64);
+    device.destroy();
+    await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "GPU_LOST" });
+    await backend[Symbol.asyncDispose]();
+  });
+
+  it("lost while numbers were on their way", async () => {
+    const { device, backend, x } = await backendWithDevice();
+    const seen = backend.view(x, 16);
+    device.destroy();
+    await expect(seen).rejects.toMatchObject({ code: "GPU_LOST" });
+    await backend[Symbol.asyncDispose]();
+  });
+
+  it("lost while memory of it was written", async () => {
+    const { device, backend, x } = await backendWithDevice();
+    const upload = backend.upload(x, 64, (view) => {
+      device.destroy();
+      filled(2)(view);
+    });
+    await expect(upload).rejects.toMatchObject({ code: "GPU_LOST" });
+    await backend[Symbol.asyncDispose]();
+  });
+
+  it("a mistake that no scope saw", async () => {
+    const { device, backend, x } = await backendWithDevice();
+    for (const _ of SCOPES) void device.popErrorScope();
+    device.createBuffer({ size: 4, usage: 0 });
+    for (const filter of SCOPES) device.pushErrorScope(filter);
+    await setTimeout(0);
+    await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "INTERNAL" });
+    await backend[Symbol.asyncDispose]();
+  });
+
+  it("more than SwiftShader has", async () => {
+    if (!adapter.name.includes("SwiftShader")) return;
+    await using backend = createWebgpuBackend(adapter, await openDevice(adapter), 2 ** 40);
+    const x = backend.allocate(2 ** 30);
+    await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "GPU_MEMORY" });
   });
 
   it("no memory left", async () => {
@@ -152,7 +199,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
   it("a shader that does not compile", async () => {
     const { backend, x } = await backendWithDevice();
     const passes = (p: Relu2Params) =>
-      relu2.wgsl.passes(p).map((pass) => ({ ...pass, code: "fn main() { nonsense" }));
+      relu2.wgsl.passes(p, []).map((pass) => ({ ...pass, code: "fn main() { nonsense" }));
     const broken: Kernel<Relu2Params> = { ...relu2, wgsl: { passes } };
     await backend.run(broken, { count: 16 }, [x], backend.allocate(64)).catch(() => {});
     await expect(backend.view(x, 16)).rejects.toMatchObject({ code: "INTERNAL" });

@@ -5,7 +5,7 @@ import { attention } from "../../kernels/attention.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import { conv1d } from "../../kernels/conv1d.ts";
 import { copy } from "../../kernels/copy.ts";
-import type { Kernel } from "../../kernels/define.ts";
+import type { Backend, Kernel } from "../../kernels/define.ts";
 import { gatedNorm } from "../../kernels/gated-norm.ts";
 import { linear } from "../../kernels/linear.ts";
 import { mix } from "../../kernels/mix.ts";
@@ -19,18 +19,32 @@ import { ssdStep } from "../../kernels/ssd-step.ts";
 import { widen } from "../../kernels/widen.ts";
 import { gpuBackend } from "./software-gpu.ts";
 
-const backend = await gpuBackend();
-afterAll(() => backend[Symbol.asyncDispose]());
+const [plain, fast] = await Promise.all([gpuBackend(64 << 20, []), gpuBackend(64 << 20)]);
+afterAll(() => Promise.all([plain, fast].map((backend) => backend[Symbol.asyncDispose]())));
+
+interface Mutant {
+  readonly kernel: Kernel;
+  /** whose shaders have the text */
+  readonly backend: Backend;
+}
 
 /** The kernel over those of its cases that `on` accepts, with `wrong` in the place of `right` in every shader with it. */
-function mutant<P>(kernel: Kernel<P>, right: string, wrong: string, on: (p: P) => boolean): Kernel {
+function mutant<P>(
+  kernel: Kernel<P>,
+  right: string,
+  wrong: string,
+  on: (p: P) => boolean,
+  backend = plain,
+): Mutant {
   const cases = kernel.cases.filter(on);
   const { wgsl } = kernel;
-  const found = cases.some((p) => wgsl.passes(p).some(({ code }) => code.includes(right)));
+  const found = cases.some((p) =>
+    wgsl.passes(p, backend.extensions).some(({ code }) => code.includes(right)),
+  );
   if (!found) throw new Error(`${kernel.id} has no text "${right}" to be wrong in`);
   const passes = (p: P) =>
-    wgsl.passes(p).map((pass) => ({ ...pass, code: pass.code.replaceAll(right, wrong) }));
-  return { ...kernel, cases, wgsl: { ...wgsl, passes } } as Kernel;
+    wgsl.passes(p, backend.extensions).map((pass) => ({ ...pass, code: pass.code.replaceAll(right, wrong) }));
+  return { kernel: { ...kernel, cases, wgsl: { ...wgsl, passes } } as Kernel, backend };
 }
 
 const every = () => true;
@@ -39,7 +53,7 @@ const [few, many] = [(p: { tokens: number }) => p.tokens === 2, (p: { tokens: nu
 const ofType = (dtype: string) => (p: { dtype: string; count?: number }) =>
   p.dtype === dtype && p.count === 1022;
 
-const mutants: Readonly<Record<string, Kernel>> = {
+const mutants: Readonly<Record<string, Mutant>> = {
   "add: a twice": mutant(add, "+ b[i]", "+ a[i] + 0.0 * b[i]", every),
   "relu2: no relu": mutant(relu2, "x[i] < 0.0", "false", every),
   "relu2: no square": mutant(relu2, "x[i] * x[i]", "x[i]", every),
@@ -59,11 +73,20 @@ const mutants: Readonly<Record<string, Kernel>> = {
   ),
   "rms-norm: gain is 1 + w": mutant(rmsNorm, "gain[firstColumn + i]", "(1.0 + gain[firstColumn + i])", every),
   "rms-norm: no eps": mutant(rmsNorm, "p.eps * down", "0.0 * down", every),
-  "rms-norm: one thread's share is lost": mutant(
+  "rms-norm: one thread's share is lost": mutant(rmsNorm, "half > 0u", "half > 1u", every),
+  "rms-norm: a subgroup's share is lost": mutant(
     rmsNorm,
-    "half > 0u; half >>= 1u) {\n    if (lane < half) { part[lane] +=",
-    "half > 1u; half >>= 1u) {\n    if (lane < half) { part[lane] +=",
+    "s < lane.subgroups",
+    "s + 1u < lane.subgroups",
     every,
+    fast,
+  ),
+  "rms-norm: all subgroups have the sum of the first": mutant(
+    rmsNorm,
+    "all[i] + part[s][i]",
+    "all[i] + part[0][i]",
+    every,
+    fast,
   ),
   "gated-norm: y gates z": mutant(gatedNorm, "y[i] * siluOf(z[i])", "z[i] * siluOf(y[i])", every),
   "gated-norm: no gate": mutant(gatedNorm, "y[i] * siluOf(z[i])", "y[i] + 0.0 * z[i]", every),
@@ -86,6 +109,20 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "linear: writes over its neighbours": mutant(linear, "* p.outWidth + p.outFrom", "* p.outWidth", few),
   "linear: columns beyond the last count": mutant(linear, "vec4u(0u, 1u, 2u, 3u) <", "vec4u(0u) <", few),
   "linear: a thread's sum is lost": mutant(linear, "half > 0u", "half > 1u", few),
+  "linear: a subgroup gives its first thread's sum": mutant(
+    linear,
+    "subgroupAdd(own[i])",
+    "own[i]",
+    few,
+    fast,
+  ),
+  "linear: a subgroup takes another's place": mutant(
+    linear,
+    "part[lane.subgroup] =",
+    "part[lane.subgroup & ~1u] =",
+    few,
+    fast,
+  ),
   "linear: only the last block counts": mutant(linear, "total[s] += sums[s]", "total[s] = sums[s]", many),
   "linear: rows of a tile exchanged": mutant(linear, "wTile[at + 16u]", "wTile[at + 32u]", many),
   "linear: every token is the first": mutant(linear, "min(token, p.tokens - 1u)", "min(token, 0u)", many),
@@ -110,6 +147,19 @@ const mutants: Readonly<Record<string, Kernel>> = {
     "max(query",
     (p) => p.past > 0,
   ),
+  ...Object.fromEntries(
+    Object.entries({
+      "does not see the last key": ["key < all)", "key + 1u < all)"],
+      "no rescaling when a larger score comes": ["expOf(peak - best)", "1.0"],
+      "keys of the first run only": ["((first + s) *", "(s *"],
+      "elements beyond the threads are the first": ["v[value + 128u * d]", "v[value]"],
+      "head a uses pair a mod kvHeads": ["head / (p.heads / p.kvHeads)", "head % p.kvHeads"],
+      "a thread's sum for all": ["sumOf(lane, array(sum))[0]", "sum"],
+    }).map(([name, [right, wrong]]) => [
+      `attention of one token: ${name}`,
+      mutant(attention, right!, wrong!, (p) => p.past === 140, fast),
+    ]),
+  ),
   "conv1d: the rows before are the tokens": mutant(conv1d, "i + p.past", "i + 0u * p.past", every),
   "copy: from the start": mutant(copy, "x[p.first + i]", "x[0u * p.first + i]", every),
   "copy: to the start": mutant(copy, "out[p.at + i]", "out[0u * p.at + i]", every),
@@ -123,6 +173,30 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "ssd-step: the state after lies elsewhere": mutant(ssdStep, "y[after + n]", "y[after + (n ^ 1u)]", short),
   "ssd-step: the state does not decay": mutant(ssdStep, "step.y * s[n]", "s[n]", short),
   "ssd-step: no delta": mutant(ssdStep, "step.x * x[at]", "x[at]", short),
+  "ssd-step in chunks: begins with zeros": mutant(
+    ssdStep,
+    "select(0.0, before",
+    "0.0 * select(0.0, before",
+    long,
+  ),
+  "ssd-step in chunks: columns of the state exchanged": mutant(
+    ssdStep,
+    "states[i][c] =",
+    "states[i][c ^ 1u] =",
+    long,
+  ),
+  "ssd-step in chunks: the state after lies elsewhere": mutant(
+    ssdStep,
+    "y[p.after + i]",
+    "y[p.after + (i ^ 1u)]",
+    long,
+  ),
+  "ssd-step in chunks: the state before is forgotten": mutant(
+    ssdStep,
+    "step.z * before[q][i]",
+    "0.0 * before[q][i]",
+    long,
+  ),
   "attention: keys of the first tile only": mutant(
     attention,
     "let key = min(tile + i",
@@ -195,8 +269,8 @@ const mutants: Readonly<Record<string, Kernel>> = {
 };
 
 describe("a wrong shader exceeds its bound", () => {
-  it.each(Object.entries(mutants))("%s", async (_, mutant) => {
-    const [row] = await checkKernels(backend, [mutant]);
+  it.each(Object.entries(mutants))("%s", async (_, { kernel, backend }) => {
+    const [row] = await checkKernels(backend, [kernel]);
     expect(row!.ok, `error ${row!.worstError}, bound ${row!.bound}`).toBe(false);
   });
 });

@@ -3,14 +3,13 @@ import { createHash, createPublicKey, createVerify, generateKeyPairSync, type Ke
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions, VerifyOptions } from "../../src/api.ts";
+import type { ConvertOptions, VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { signBundle } from "../../src/verify/bundle.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { codeOf } from "../errors.ts";
 import { filesOf, golden, workFolder } from "../goldens.ts";
-import { KeylessWorld } from "./keyless-world.ts";
 
 const work = workFolder();
 const QUICK = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 } as const;
@@ -294,89 +293,6 @@ describe("a bundle that is not right is refused by name", () => {
     expect(await ask({ sigstoreIssuer: "https://a" })).toBe("USAGE");
     expect(await ask({ bundle: folderSig, publicKey: edwards.publicFile })).toBe("USAGE");
     expect(await ask({ ...trusted, bundle: join(work, "none.sig") })).toBe("NOT_FOUND");
-  });
-});
-
-describe("what is signed without a key", () => {
-  const world = new KeylessWorld();
-  const identity = "https://github.com/us/models/.github/workflows/release.yml@refs/heads/main";
-  const who = { identity, issuer: "https://token.actions.test" };
-  const rootOf = (of: KeylessWorld) => written(of.trustedRoot());
-  const payload = Buffer.from(partsOf(folderSig).dsseEnvelope.payload, "base64");
-  const text = world.bundle(payload, who);
-  const named = { trustedRoot: rootOf(world), sigstoreIdentity: identity, sigstoreIssuer: who.issuer };
-  const code = (bundle: string, options: VerifyOptions = {}) =>
-    codeOf(() => met(folder, { bundle: written(bundle), ...named, ...options }));
-
-  it("is met offline, by authority, logs, identity and issuer", async () => {
-    const report = await met(folder, { bundle: written(text), ...named });
-    expect(report).toMatchObject({ verdict: "same", bundle: { signedBy: identity, issuer: who.issuer } });
-    const mail = { identity: "a.b@models.test", issuer: who.issuer };
-    expect(await code(world.bundle(payload, mail), { sigstoreIdentity: mail.identity })).toBe("no error");
-    const copy = bare();
-    writeFileSync(join(copy, "more"), "");
-    expect(await coverOf(copy, { bundle: written(text), ...named })).toMatchObject({ verdict: "different" });
-  });
-
-  it("another identity, and one that a pattern would let pass; another issuer", async () => {
-    expect(await code(text, { sigstoreIdentity: "https://github.com/us/models" })).toBe("BUNDLE_UNTRUSTED");
-    expect(await code(text, { sigstoreIdentity: ".*" })).toBe("BUNDLE_UNTRUSTED");
-    expect(await code(text, { sigstoreIssuer: "https://accounts.test" })).toBe("BUNDLE_UNTRUSTED");
-  });
-
-  it("other authorities and logs, a certificate in no log, one that had run out when it signed", async () => {
-    const stranger = new KeylessWorld();
-    expect(await code(text, { trustedRoot: rootOf(stranger) })).toBe("BUNDLE_UNTRUSTED");
-    const mixed = (name: string) => {
-      const root = JSON.parse(world.trustedRoot());
-      root[name] = JSON.parse(stranger.trustedRoot())[name];
-      return written(JSON.stringify(root));
-    };
-    expect(await code(text, { trustedRoot: mixed("certificateAuthorities") })).toBe("BUNDLE_UNTRUSTED");
-    expect(await code(text, { trustedRoot: mixed("ctlogs") })).toBe("BUNDLE_UNTRUSTED");
-    expect(await code(text, { trustedRoot: mixed("tlogs") })).toBe("BUNDLE_INVALID");
-    expect(await code(world.bundle(payload, { ...who, unlogged: true }))).toBe("BUNDLE_UNTRUSTED");
-    const late = new Date(Date.now() + 7_200_000);
-    expect(await code(world.bundle(payload, { ...who, loggedAt: late }))).toBe("BUNDLE_UNTRUSTED");
-  });
-
-  it("edited: statement, signature, log entry", async () => {
-    const forged = statementOf(folderSig);
-    forged.predicate.resources[0].digest = "0".repeat(64);
-    const changes: ((parts: ReturnType<typeof JSON.parse>) => void)[] = [
-      ({ dsseEnvelope }) => {
-        dsseEnvelope.payload = Buffer.from(JSON.stringify(forged)).toString("base64");
-      },
-      ({ dsseEnvelope }) => {
-        dsseEnvelope.signatures[0].sig = JSON.parse(
-          world.bundle(payload, who),
-        ).dsseEnvelope.signatures[0].sig;
-      },
-      ({ verificationMaterial }) => {
-        verificationMaterial.tlogEntries = [];
-      },
-      ({ verificationMaterial }) => {
-        verificationMaterial.tlogEntries[0].integratedTime = "1";
-      },
-      ({ verificationMaterial }) => {
-        const other = JSON.parse(world.bundle(payload, who));
-        verificationMaterial.tlogEntries = other.verificationMaterial.tlogEntries;
-      },
-    ];
-    for (const [index, change] of changes.entries()) {
-      const parts = JSON.parse(text);
-      change(parts);
-      expect(await code(JSON.stringify(parts)), String(index)).toMatch(/^BUNDLE_/);
-    }
-  });
-
-  it("a key where authorities are named, and the other way round; a root that is none", async () => {
-    expect(await codeOf(() => met(folder, { bundle: folderSig, ...named }))).toBe("USAGE");
-    expect(await codeOf(() => met(folder, { bundle: written(text), publicKey: owner.publicFile }))).toBe(
-      "USAGE",
-    );
-    expect(await code(text, { trustedRoot: written("{") })).toBe("USAGE");
-    expect(await code(text, { trustedRoot: written("{}") })).toBe("BUNDLE_UNTRUSTED");
   });
 });
 

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { verify } from "../../src/verify/verify.ts";
@@ -68,28 +68,83 @@ describe("what Transformers recorded is met", () => {
       "within",
     );
   });
+});
 
-  it("as log-probabilities of a few words", async () => {
-    const k = 5;
-    const [words, values]: [number[], number[]] = [[], []];
-    for (let t = 0; t < 17; t++) {
-      const row = [...logits.subarray(t * 512, (t + 1) * 512)];
-      const norm = Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
-      const best = row.map((x, word) => [x, word] as const).sort(([a], [b]) => b - a);
-      for (const [x, word] of best.slice(0, k)) {
-        words.push(word);
-        values.push(x - norm);
-      }
-    }
-    const entries = (of: readonly number[]) => ({
+describe("log-probabilities of a few words are met", () => {
+  const k = 5;
+  /** Log-probabilities of every word at a position, and the words from the likeliest on. */
+  const rows = Array.from({ length: 17 }, (_, t) => {
+    const row = [...logits.subarray(t * 512, (t + 1) * 512)];
+    const norm = Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
+    const best = [...row.keys()].sort((a, b) => row[b]! - row[a]!);
+    return { logprobs: row.map((x) => x - norm), best };
+  });
+  type Word = readonly [word: number, logprob: number];
+  const top: readonly (readonly Word[])[] = rows.map(({ logprobs, best }) =>
+    best.slice(0, k).map((word) => [word, logprobs[word]!]),
+  );
+  /** Rows of unlike lengths are filled up with -1 and minus infinity, as other software does it. */
+  const filled = (words: readonly (readonly Word[])[]) => {
+    const width = Math.max(...words.map(({ length }) => length));
+    const nothing: Word = [-1, Number.NEGATIVE_INFINITY];
+    const all = words.flatMap((row) => [...row, ...Array(width - row.length).fill(nothing)]) as Word[];
+    const shape = [words.length, width];
+    return {
       "input_ids.a": ints(ids, [17]),
-      "logprob_ids.a": ints(of, [17, k]),
-      "logprobs.a": f32(Float32Array.from(values), [17, k]),
+      "logprob_ids.a": ints(
+        all.map(([word]) => word),
+        shape,
+      ),
+      "logprobs.a": f32(
+        Float32Array.from(all, ([, logprob]) => logprob),
+        shape,
+      ),
+    };
+  };
+  const rung = async (words: readonly (readonly Word[])[]) =>
+    (await meets(golden("sharded"), recording(filled(words)))).rungs[0]!;
+  const with5 = (row: readonly Word[]) => top.with(5, row);
+
+  it("of the likeliest", async () => {
+    expect(await rung(top)).toMatchObject({ verdict: "same", metrics: { top1: 1 } });
+  });
+
+  it("and of the token that came, where it is not among them", async () => {
+    const came = top.map((row, t) => {
+      const word = ids[t + 1];
+      if (word === undefined || row.some(([known]) => known === word)) return row;
+      return [[word, rows[t]!.logprobs[word]!] as const, ...row];
     });
-    const report = await meets(golden("sharded"), recording(entries(words)));
-    expect(report.rungs[0]).toMatchObject({ verdict: "same", metrics: { top1: 1 } });
-    const wrong = words.with(7, (words[7]! + 1) % 512);
-    expect((await meets(golden("sharded"), recording(entries(wrong)))).verdict).toBe("different");
+    expect(came.some(({ length }) => length > k)).toBe(true);
+    expect(await rung(came)).toMatchObject({ verdict: "same", metrics: { top1: 1 } });
+  });
+
+  it("where the first position has none, or all but the last", async () => {
+    expect(await rung(top.with(0, []))).toMatchObject({ verdict: "same", metrics: { top1: 1 } });
+    expect(await rung(top.map((row, t) => (t < 16 ? [] : row)))).toMatchObject({ verdict: "same" });
+  });
+
+  it("not with another word, a word twice as likely, or one that cannot be", async () => {
+    const [[word, logprob], ...rest] = top[5] as [Word, ...Word[]];
+    for (const wrong of [
+      [[(word + 1) % 512, logprob], ...rest],
+      [[word, logprob + Math.LN2], ...rest],
+      [[word, Number.NEGATIVE_INFINITY], ...rest],
+      [[word, Number.NaN], ...rest],
+    ] as const) {
+      expect(await rung(with5(wrong))).toMatchObject({ verdict: "different" });
+    }
+  });
+
+  it("not a position early or late", async () => {
+    expect(await rung([...top.slice(1), []])).toMatchObject({ verdict: "different" });
+    expect(await rung([[], ...top.slice(0, -1)])).toMatchObject({ verdict: "different" });
+  });
+
+  it("nor with ids that no word has, or none at all: that is no recording", async () => {
+    for (const words of [with5([[512, -1]]), with5([[-2, -1]]), top.map(() => [[-1, -1]] as const)]) {
+      expect(await codeOf(() => rung(words))).toBe("USAGE");
+    }
   });
 });
 

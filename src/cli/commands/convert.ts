@@ -1,5 +1,5 @@
 /** `convert`: another format, proven before it appears. */
-import type { ConvertReport } from "../../api.ts";
+import type { ConvertReport } from "../../api/reports.ts";
 import { passed } from "../../report/measures.ts";
 import { type Command, DESTINATION, type Outcome, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
@@ -17,6 +17,10 @@ export const CONVERTING = [
   "verify",
   "sign",
   "bundle",
+  "identityToken",
+  "fulcioUrl",
+  "rekorUrl",
+  "tsaUrl",
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,
@@ -37,7 +41,7 @@ export const convert: Command = {
     "convert ./nemotron-h-8b model.isologit --resume",
   ],
   async run({ SRC, DST }, flags, session) {
-    const to = targetOf(flags, DST!, session.library.formats());
+    const to = targetOf(flags, DST!, await session.library.formats());
     if (to === undefined && flags.plan === undefined) withoutTarget(DST!);
     const options = await convertOptions(flags, session);
     return converted(

@@ -1,5 +1,5 @@
 /** `doctor`: what this machine offers, and why something is missing. */
-import type { DoctorReport } from "../../api.ts";
+import type { DoctorReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
 import { TALK } from "../options.ts";
 import { bytes, counted, facts, grouped, headed, measured, type View, visible } from "../render.ts";
@@ -35,7 +35,7 @@ function doctorText(report: DoctorReport, view: View): string[] {
     ...headed(
       view,
       ["backend", "", "device"],
-      report.backends.map(({ id, available, device, driver, software, reason }) => [
+      report.backends.map(({ id, available, device, driver, software, extensions, reason }) => [
         id,
         available ? paint("green", "ready") : paint("yellow", "missing"),
         [
@@ -43,6 +43,7 @@ function doctorText(report: DoctorReport, view: View): string[] {
           device ?? [],
           driver ?? [],
           software ? "software" : [],
+          extensions,
         ]
           .flat()
           .map(visible)

@@ -1,5 +1,5 @@
 /** `formats`: what this version reads and writes. */
-import type { FormatsReport } from "../../api.ts";
+import type { FormatsReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
 import { TALK } from "../options.ts";
 import { facts, headed, type View } from "../render.ts";
@@ -11,7 +11,7 @@ export const formats: Command = {
   flags: TALK,
   examples: ["formats", "formats --json"],
   async run(_, __, session) {
-    const report = session.library.formats();
+    const report = await session.library.formats();
     return { report, exit: 0, text: (view) => formatsText(report, view) };
   },
 };

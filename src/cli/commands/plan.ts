@@ -1,5 +1,5 @@
 /** `plan`: what `convert` would do, before any byte moves. */
-import type { PlannedTensor, PlanReport } from "../../api.ts";
+import type { PlannedTensor, PlanReport } from "../../api/reports.ts";
 import { type Command, DESTINATION, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
 import { MACHINE, PLACING, RECAST, TELLING, WATCHED } from "../options.ts";
@@ -20,7 +20,7 @@ export const plan: Command = {
     "plan ./nemotron-h-8b model.isologit --json > plan.json",
   ],
   async run({ SRC, DST }, flags, session) {
-    const to = targetOf(flags, DST!, session.library.formats());
+    const to = targetOf(flags, DST!, await session.library.formats());
     // With a dtype and no format it is the plan of a recast, which keeps the format.
     if (to === undefined && flags.dtype === undefined) withoutTarget(DST!);
     const options = planOptions(flags, session);

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { IsologitError } from "../../core/errors.ts";
-import type { Asides, Config, Dialect, Rule, Structure } from "../define.ts";
+import type { Asides, Config, Dialect, Rule, Seen, Structure, Understood } from "../define.ts";
 import { ASIDES, configJson, keyOf } from "./hf-config.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "./roles.ts";
 
@@ -132,7 +132,7 @@ const Schema = z.object({
 
 type HfConfig = z.infer<typeof Schema>;
 
-function settings(config: Config): NemotronSettings {
+function settings(config: Config, predicts: boolean): NemotronSettings {
   const parsed = Schema.safeParse(config);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
@@ -142,7 +142,7 @@ function settings(config: Config): NemotronSettings {
   const c = parsed.data;
   const pattern = patternOf(c);
   const has = (letter: string) => pattern.includes(letter) || mtpPattern.includes(letter);
-  const mtpSteps = c.num_nextn_predict_layers ?? 0;
+  const mtpSteps = predicts ? (c.num_nextn_predict_layers ?? 0) : 0;
   const mtpPattern =
     mtpSteps > 0 ? (c.mtp_hybrid_override_pattern ?? lettersOf(c.mtp_layers_block_type ?? [])) : "";
   if (mtpSteps > 0 && mtpPattern === "")
@@ -185,6 +185,18 @@ function settings(config: Config): NemotronSettings {
   } satisfies NemotronSettings;
   refuseExcess(settings, { file: "config.json" });
   return settings;
+}
+
+/**
+ * Transformers reads no prediction layer, so what it saves has none, under a config that still tells of them. Where
+ * one weight of theirs is there, all must be.
+ */
+function understood(config: Config, { tensors }: Seen): Understood {
+  const predicts = tensors.length === 0 || tensors.some(({ name }) => name.startsWith("mtp."));
+  const steps = predicts ? 0 : Number(config.num_nextn_predict_layers ?? 0);
+  const notes =
+    steps > 0 ? [`num_nextn_predict_layers is ${steps}, but no mtp.* weight is here: none is read`] : [];
+  return { settings: settings(config, predicts), asides: asides(config), notes };
 }
 
 /** What other software's records say too. */
@@ -254,7 +266,7 @@ export const hf: Dialect = {
   renamed: { stored: "backbone.", loaded: "model." },
   drop: [],
   objects: () => [],
-  settings: (config) => ({ settings: settings(config), asides: asides(config), notes: [] }),
+  settings: understood,
   vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
   shards: (_, model) => uncut(model),
   cut: uncut,

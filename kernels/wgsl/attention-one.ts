@@ -1,0 +1,68 @@
+/**
+ * Attention of one token, as decoding asks for it: a workgroup a head, a thread a key, THREADS keys at a time; then a
+ * thread an element of the mixture. The largest score so far and the sum of shares are the whole workgroup's.
+ */
+import type { AttentionParams } from "../attention.ts";
+import { type Extensions, ROUNDING } from "../define.ts";
+import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
+import { quads } from "./quads.ts";
+import { additionsOf, reductions } from "./reduce.ts";
+
+/** The width of most heads: threads beyond it would have nothing to mix. */
+const THREADS = 128;
+
+export const codeOfOne = (dim: number, aligned: boolean, extensions: Extensions): string => `
+${quads("q4", "q", aligned).code}
+${quads("k4", "k", aligned).code}
+${EXP_WGSL}
+${reductions({ threads: THREADS, type: "f32", count: 1, operations: ["sumOf", "peakOf"] }, extensions)}
+const DIM = ${dim}u;
+const OWN = ${Math.ceil(dim / THREADS)}u;
+var<workgroup> shares: array<f32, ${THREADS}>;
+
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
+  let head = group.x;
+  let kvHead = head / (p.heads / p.kvHeads);
+  let all = p.past + 1u;
+  var peak = -3.0e38;
+  var sum = 0.0;
+  var mix: array<f32, OWN>;
+  for (var first = 0u; first < all; first += ${THREADS}u) {
+    let key = first + lane.index;
+    var score = -3.0e38;
+    if (key < all) {
+      let at = (key * p.kvHeads + kvHead) * DIM;
+      score = 0.0;
+      for (var j = 0u; j < DIM; j += 4u) { score += dot(q4(head * DIM + j, DIM - j), k4(at + j, DIM - j)); }
+      score *= p.scale;
+    }
+    let best = max(peak, peakOf(lane, array(score))[0]);
+    let keep = expOf(peak - best);
+    peak = best;
+    let share = select(0.0, expOf(score - best), key < all);
+    sum = sum * keep + share;
+    shares[lane.index] = share;
+    workgroupBarrier();
+    for (var d = 0u; d < OWN; d++) { mix[d] *= keep; }
+    for (var s = 0u; s < min(${THREADS}u, all - first); s++) {
+      let value = ((first + s) * p.kvHeads + kvHead) * DIM + lane.index;
+      for (var d = 0u; d < OWN; d++) { mix[d] += shares[s] * v[value + ${THREADS}u * d]; }
+    }
+  }
+  let total = sumOf(lane, array(sum))[0];
+  for (var d = 0u; d < OWN; d++) {
+    let i = lane.index + ${THREADS}u * d;
+    if (i < DIM) { out[head * DIM + i] = mix[d] / total; }
+  }
+}`;
+
+/** As `attention.bound`, with what rescaling adds, and the sum of the threads' own sums. */
+export const boundOfOne = ({ past, dim }: AttentionParams, extensions: Extensions): number =>
+  (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
+    (past + 1) +
+    (2 * (EXP + 2) + 1) * Math.ceil((past + 1) / THREADS) +
+    additionsOf(THREADS, extensions) +
+    EXP +
+    DIVISION) *
+  ROUNDING;

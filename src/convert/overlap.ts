@@ -1,0 +1,33 @@
+/** Where a destination may not lie. */
+import { realpath } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { isHubAddress } from "../io/locate.ts";
+import { stagingPath } from "../io/staged.ts";
+
+/**
+ * A destination inside its own source would become part of it; a source inside the destination, or among the files
+ * staged for it, would be taken away with them.
+ */
+export async function refuseOverlap(source: string, destination: string): Promise<void> {
+  if (isHubAddress(source)) return;
+  const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
+  const to = await realPlace(destination);
+  const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
+  const fault = within(to, from)
+    ? "the destination lies inside the source"
+    : [to, stagingPath(to)].some((outer) => within(from, outer))
+      ? "the source lies inside the destination"
+      : undefined;
+  if (fault !== undefined) throw new IsologitError("USAGE", fault, { file: destination });
+}
+
+/** A path that need not exist, with the links on the way to it followed. */
+async function realPlace(path: string): Promise<string> {
+  const above = dirname(resolve(path));
+  const found = await realpath(above).catch((cause) => {
+    if (cause.code === "ENOENT") return realPlace(above);
+    throw fromSystem(cause, { file: path });
+  });
+  return join(found, basename(resolve(path)));
+}

@@ -1,0 +1,194 @@
+/**
+ * Moves: strided boxes between flat C-order element spaces. What they fill, what fills a range of theirs, and the
+ * inverse, which swaps the two sides of each.
+ */
+
+/** Elements of `of` at `fromAt + i·from` lie at `toAt + i·to`, for each index i below `size`. Units: elements. */
+export interface Move {
+  /** the tensor moved from; null moves zeros */
+  readonly of: string | null;
+  readonly size: readonly number[];
+  readonly fromAt: number;
+  readonly from: readonly number[];
+  readonly toAt: number;
+  readonly to: readonly number[];
+}
+
+/** The same boxes seen from the other side: what each leaf is, as moves from `whole`. Padding is dropped. */
+export function invert(moves: readonly Move[], whole: string): ReadonlyMap<string, readonly Move[]> {
+  const inverse = new Map<string, Move[]>();
+  for (const { of, size, fromAt, from, toAt, to } of moves) {
+    if (of === null) continue;
+    const list = inverse.get(of) ?? [];
+    inverse.set(of, list);
+    list.push(...boxMove({ of: whole, size, fromAt: toAt, from: to, toAt: fromAt, to: from }));
+  }
+  return inverse;
+}
+
+/** Elements that a move places. */
+export function countOfMove(move: Move): number {
+  return move.size.reduce((a, b) => a * b, 1);
+}
+
+/** A contiguous run of elements on both sides. */
+export interface Run {
+  readonly of: string | null;
+  readonly from: number;
+  readonly to: number;
+  readonly count: number;
+}
+
+/** The runs that fill elements [lo, hi) of the destination, in the order of the moves. */
+export function* runsOf(moves: readonly Move[], lo: number, hi: number): Generator<Run> {
+  for (const move of moves) yield* runsOfMove(move, 0, move.fromAt, move.toAt, lo, hi);
+}
+
+function* runsOfMove(
+  move: Move,
+  axis: number,
+  from: number,
+  to: number,
+  lo: number,
+  hi: number,
+): Generator<Run> {
+  const size = move.size[axis] ?? 1;
+  const [fromStride, toStride] = [move.from[axis] ?? 1, move.to[axis] ?? 1];
+  if (axis >= move.size.length - 1 && toStride === 1 && (fromStride === 1 || move.of === null)) {
+    const first = Math.max(0, lo - to);
+    const last = Math.min(size, hi - to);
+    if (first < last)
+      yield { of: move.of, from: from + first * fromStride, to: to + first, count: last - first };
+    return;
+  }
+  // Inner dimensions reach `reach` elements beyond an index's own address: only these indices touch [lo, hi).
+  let reach = 0;
+  for (let j = axis + 1; j < move.size.length; j++) reach += (move.size[j]! - 1) * move.to[j]!;
+  const first = Math.max(0, Math.ceil((lo - to - reach) / toStride));
+  const last = Math.min(size, Math.ceil((hi - to) / toStride));
+  for (let i = first; i < last; i++) {
+    const [f, t] = [from + i * fromStride, to + i * toStride];
+    if (axis < move.size.length - 1) yield* runsOfMove(move, axis + 1, f, t, lo, hi);
+    else yield { of: move.of, from: f, to: t, count: 1 };
+  }
+}
+
+/** How often elements [0, count) are placed by `moves`: once each, or what is wrong. */
+export type Cover =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly at: number; readonly fault: "missing" | "twice" | "outside" };
+
+/** @returns the lowest element that is not placed exactly once */
+export function cover(moves: readonly Move[], count: number): Cover {
+  const spans: [number, number][] = [];
+  for (const run of runsOf(moves, -Infinity, Infinity)) spans.push([run.to, run.to + run.count]);
+  spans.sort((a, b) => a[0] - b[0]);
+  let at = 0;
+  for (const [from, to] of spans) {
+    if (from > at) return { ok: false, at, fault: "missing" };
+    if (from < at) return { ok: false, at: from, fault: from < 0 ? "outside" : "twice" };
+    at = to;
+  }
+  if (at > count) return { ok: false, at: count, fault: "outside" };
+  return at < count ? { ok: false, at, fault: "missing" } : { ok: true };
+}
+
+/**
+ * Any box in the form that queries understand: dimensions of one dropped, the rest outermost first at the
+ * destination, those that are one run joined. An empty box is no move.
+ */
+export function boxMove(move: Move): Move[] {
+  if (move.size.includes(0)) return [];
+  const dims = move.size
+    .map((size, i) => ({ size, from: move.from[i]!, to: move.to[i]! }))
+    .filter((dim) => dim.size > 1)
+    .sort((a, b) => b.to - a.to);
+  const joined: typeof dims = [];
+  for (const dim of dims.reverse()) {
+    const inner = joined[0];
+    if (inner && dim.to === inner.to * inner.size && dim.from === inner.from * inner.size) {
+      joined[0] = { ...inner, size: inner.size * dim.size };
+    } else joined.unshift(dim);
+  }
+  return [
+    {
+      ...move,
+      size: joined.map((d) => d.size),
+      from: joined.map((d) => d.from),
+      to: joined.map((d) => d.to),
+    },
+  ];
+}
+
+/**
+ * Cuts a move so that each of its dimensions either steps by whole blocks of `block` destination elements or
+ * stays within one block.
+ */
+export function split(move: Move, block: number): Move[] {
+  const low = move.size.map((_, i) => i).filter((i) => move.to[i]! % block !== 0);
+  const start = move.toAt % block;
+  const span = (axes: readonly number[]) =>
+    axes.reduce((sum, i) => sum + (move.size[i]! - 1) * move.to[i]!, 0);
+  if (start + span(low) < block) return [move];
+  const axis = low.reduce((a, b) => (move.to[b]! > move.to[a]! ? b : a));
+  const [size, step] = [move.size[axis]!, move.to[axis]!];
+  const fits = block % step === 0 && (start % step) + span(low.filter((i) => i !== axis)) < step;
+  if (!fits)
+    return Array.from({ length: size }, (_, i) => part(move, axis, i, i + 1)).flatMap((m) => split(m, block));
+  const perBlock = block / step;
+  const head = Math.min(size, perBlock - Math.floor(start / step));
+  if (head < perBlock) return [part(move, axis, 0, head), ...split(part(move, axis, head, size), block)];
+  const blocks = Math.floor(size / perBlock);
+  const whole = {
+    ...move,
+    size: move.size.toSpliced(axis, 1, blocks, perBlock),
+    from: move.from.toSpliced(axis, 1, perBlock * move.from[axis]!, move.from[axis]!),
+    to: move.to.toSpliced(axis, 1, block, step),
+  };
+  return blocks * perBlock === size ? [whole] : [whole, part(move, axis, blocks * perBlock, size)];
+}
+
+/** Indices [first, last) of one dimension, which is dropped when one index is left. */
+function part(move: Move, axis: number, first: number, last: number): Move {
+  const kept = last - first === 1 ? [] : [axis];
+  return {
+    ...move,
+    size: move.size.toSpliced(axis, 1, ...kept.map(() => last - first)),
+    from: move.from.toSpliced(axis, 1, ...kept.map(() => move.from[axis]!)),
+    to: move.to.toSpliced(axis, 1, ...kept.map(() => move.to[axis]!)),
+    fromAt: move.fromAt + first * move.from[axis]!,
+    toAt: move.toAt + first * move.to[axis]!,
+  };
+}
+
+/** Of a move split at `inner` and `block`, what lies at [from, to) within each block; multiples of `inner`. */
+export function clip(move: Move, inner: number, block: number, from: number, to: number): Move[] {
+  const within = move.size
+    .map((_, i) => i)
+    .filter((i) => move.to[i]! % block !== 0 && move.to[i]! % inner === 0);
+  const start = Math.floor((move.toAt % block) / inner) * inner;
+  const reach = within.reduce((sum, i) => sum + (move.size[i]! - 1) * move.to[i]!, 0);
+  if (start >= to || start + reach < from) return [];
+  if (start >= from && start + reach < to) return [move];
+  const axis = within.reduce((a, b) => (move.to[b]! > move.to[a]! ? b : a));
+  const [size, step] = [move.size[axis]!, move.to[axis]!];
+  const rest = reach - (size - 1) * step;
+  const first = Math.min(size, Math.max(0, Math.ceil((from - start) / step)));
+  const last = Math.min(size, Math.max(first, Math.floor((to - inner - rest - start) / step) + 1));
+  const edges = [...Array(first).keys(), ...Array.from({ length: size - last }, (_, i) => last + i)];
+  return [
+    ...(last > first ? [part(move, axis, first, last)] : []),
+    ...(rest > 0 ? edges.flatMap((i) => clip(part(move, axis, i, i + 1), inner, block, from, to)) : []),
+  ];
+}
+
+/** Blocks of `block` destination elements become blocks of `next`, each starting `shift` elements later. */
+export function restride(move: Move, block: number, next: number, shift: number): Move[] {
+  return split(move, block).flatMap((m) =>
+    boxMove({
+      ...m,
+      toAt: Math.floor(m.toAt / block) * next + (m.toAt % block) + shift,
+      to: m.to.map((step) => (step % block === 0 ? (step / block) * next : step)),
+    }),
+  );
+}
