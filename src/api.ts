@@ -135,6 +135,15 @@ export interface CertifiedOptions {
   readonly sigstoreIssuer?: string;
 }
 
+export const CERTIFIED = [
+  "certificate",
+  "publicKey",
+  "bundle",
+  "trustedRoot",
+  "sigstoreIdentity",
+  "sigstoreIssuer",
+] as const satisfies readonly (keyof CertifiedOptions)[];
+
 export interface VerifyOptions extends CompareOptions, CertifiedOptions {}
 
 /** What a report says of a bundle that was made, or whose signature was found good. */
