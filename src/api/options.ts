@@ -127,6 +127,15 @@ export interface CertifiedOptions {
   readonly sigstoreIssuer?: string;
 }
 
+export const CERTIFIED = [
+  "certificate",
+  "publicKey",
+  "bundle",
+  "trustedRoot",
+  "sigstoreIdentity",
+  "sigstoreIssuer",
+] as const satisfies readonly (keyof CertifiedOptions)[];
+
 export interface VerifyOptions extends CompareOptions, CertifiedOptions {}
 
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {

@@ -89,17 +89,8 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
 export const limitOptions = (flags: Flags): LimitOptions & ReferenceOptions =>
   given({ reference: flags.reference, tolerance: flags.tolerance, kl: flags.kl, top1: flags.top1 });
 
-/** Flags of `verify A` alone. */
-export const ALONE = [
-  "certificate",
-  "publicKey",
-  "bundle",
-  "trustedRoot",
-  "sigstoreIdentity",
-  "sigstoreIssuer",
-] as const;
-
-export const aloneOptions = (flags: Flags): CertifiedOptions =>
+/** Of `verify A` alone. */
+export const certifiedOptions = (flags: Flags): CertifiedOptions =>
   given({
     certificate: flags.certificate,
     publicKey: flags.publicKey,

@@ -4,7 +4,7 @@ import type { Layer, Stage } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
 import { Dealing } from "./dealing.ts";
 import { mainLayers } from "./logits-rung.ts";
-import { type Router, routerOf } from "./routing.ts";
+import { type Router, type Routing, routerOf } from "./routing.ts";
 import type { Side } from "./side.ts";
 import { ends, Streams } from "./streams.ts";
 
@@ -53,13 +53,15 @@ export async function throughLayers(
       await side.run(seams.stage?.(stage, layer) ?? stage, place, [streams.set()], dealing);
       if (stage.op === "kernel" && stage.choice !== undefined) {
         const { choice } = stage;
-        const router = await routerOf({
-          ...{ layer: layer.index, tokens: ids.length, dims, stages, chooses: { ...stage, choice }, streams },
+        const own = await streams.view(stage.to);
+        const router: Routing = {
+          ...{ layer: layer.index, tokens: ids.length, own, dims, stages, streams },
+          chooses: { ...stage, choice },
           room: () => new Streams(backend, lengthOf),
-          run: (other, set) => side.run(other, place, [set], undefined),
-        });
-        const chosen = (await seams.follow?.(router)) ?? router.own;
-        if (chosen !== router.own) await streams.put(stage.to, chosen);
+          run: (other, set) => side.run(other, place, [set]),
+        };
+        const chosen = (await seams.follow?.(routerOf(router))) ?? own;
+        if (chosen !== own) await streams.put(stage.to, chosen);
         dealing = await Dealing.of(backend, chosen, ids.length, choice(dims), false);
         await seams.experts?.(layer.index, chosen);
       }

@@ -24,38 +24,24 @@ export interface Router {
   chooseBy(logits: Float32Array, change: (scores: Float32Array) => void): Promise<Float32Array>;
 }
 
-export interface Routing {
-  readonly layer: number;
-  readonly tokens: number;
+export interface Routing extends Pick<Router, "layer" | "tokens" | "own"> {
   readonly dims: Dims;
   /** those of the block; the one that chooses reads scores, and the one that makes these reads logits */
   readonly stages: readonly Stage[];
   readonly chooses: KernelStage & Required<Pick<KernelStage, "choice">>;
   readonly streams: Streams;
-  /** room for streams that the model does not have */
+  /** room for streams beside those of the model */
   readonly room: () => Streams;
   readonly run: (stage: Stage, set: StreamSet) => Promise<void>;
 }
 
-export async function routerOf({
-  stages,
-  chooses,
-  streams,
-  dims,
-  room,
-  run,
-  ...at
-}: Routing): Promise<Router> {
+export function routerOf(routing: Routing): Router {
+  const { layer, tokens, own, dims, stages, chooses, streams, room, run } = routing;
   const scores = chooses.from[0]!;
   const scoring = stages.find((stage) => ends(stage).makes.includes(scores))!;
   const logits = ends(scoring).reads[0]!;
   return {
-    ...{
-      layer: at.layer,
-      tokens: at.tokens,
-      choice: chooses.choice(dims),
-      own: await streams.view(chooses.to),
-    },
+    ...{ layer, tokens, own, choice: chooses.choice(dims) },
     logits: () => streams.view(logits),
     async chooseBy(others, change) {
       const probe = room();

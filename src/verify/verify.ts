@@ -1,13 +1,13 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
-import type { CompareOptions, VerifyOptions } from "../api/options.ts";
+import { CERTIFIED, type CompareOptions, type VerifyOptions } from "../api/options.ts";
 import type { ComparedTensor, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import type { Role } from "../families/match.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
-import { refuseAlone } from "./alone.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes.ts";
 import type { Proof } from "./certify.ts";
 import { compareSettings } from "./cover.ts";
@@ -40,12 +40,20 @@ export async function verify(
     | [a: string, b?: undefined, options?: VerifyOptions]
 ): Promise<VerifyReport> {
   if (b === undefined) return verifyCertified(a, options);
-  refuseAlone(options);
+  refuseCertified(options);
   const [source, destination] = [
     await openCheckpoint(a, options.formats, { ...options, keep: true }),
     await openCheckpoint(b, options.formats, { ...options, keep: true }),
   ];
   return verifyCheckpoints(source, destination, options);
+}
+
+/** @throws USAGE: a B was given; names the flag as the command line spells it */
+function refuseCertified(options: VerifyOptions): void {
+  const asked = CERTIFIED.find((name) => options[name] !== undefined);
+  if (asked === undefined) return;
+  const flag = `--${asked.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  throw new IsologitError("USAGE", `${flag} is for verify A alone, and B was given`);
 }
 
 /**

@@ -1,10 +1,11 @@
 /** `verify`: are these two the same model? */
+import { CERTIFIED } from "../../api/options.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { passed } from "../../report/measures.ts";
 import type { Command } from "../command.ts";
 import { LIMITS, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { ALONE, aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
+import { certifiedOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -14,7 +15,7 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: [...TELLING, "verify", ...ALONE, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
+  flags: [...TELLING, "verify", ...CERTIFIED, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -35,7 +36,7 @@ export const verify: Command = {
       ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
-      ...aloneOptions(flags), // which the library refuses beside a B
+      ...certifiedOptions(flags), // which the library refuses beside a B
       ...(level === undefined ? {} : { verify: level }),
     });
     return {
