@@ -27,6 +27,25 @@ export interface WasmForm<P> {
   work(p: P): number;
   /** bytes of scratch a thread needs; a kernel without any is passed no pointer to it */
   scratch?(p: P): number;
+  /** runs that make up this one, one after the other; the first takes most memory */
+  parts?(p: P): readonly P[];
+  /** an operand in another form, made before the threads begin and passed to them in its place */
+  shared?(p: P): Shared;
+}
+
+/**
+ * An operand as all threads read it, made by `fn(...scalars, operand, made, from, to)` over items [from, to). Runs that
+ * follow use it again as long as they want the same of an operand that is not written meanwhile.
+ */
+export interface Shared {
+  readonly fn: string;
+  /** index among the inputs */
+  readonly operand: number;
+  readonly scalars: readonly number[];
+  readonly items: number;
+  /** as of a kernel */
+  readonly work: number;
+  readonly bytes: number;
 }
 
 /** One dispatch of a shader: what it sees, and the WGSL after the declarations of that. */

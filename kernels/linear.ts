@@ -31,9 +31,14 @@ const whole = (tokens: number, rows: number, cols: number, dtype: FloatDType, sc
   ...{ firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 },
 });
 
-/** Roundings a term passes: at most 128 additions in its lane, 2 over lanes, one a block of 512; product and scale. */
+/** Of kernels/wasm/linear.ts: rows of a tile, columns of a block, and tokens at a time. */
+const ROWS = 5;
+const BLOCK = 1024;
+const PART = 64;
+
+/** Roundings a term passes: at most 256 additions in its lane, 2 over lanes, one a block of 1024; product and scale. */
 export const roundingsOf = (cols: number): number =>
-  Math.ceil(Math.min(cols, 512) / 4) + 2 + Math.ceil(cols / 512) + 2;
+  Math.ceil(Math.min(cols, BLOCK) / 4) + 2 + Math.ceil(cols / BLOCK) + 2;
 
 export const linear: Kernel<LinearParams> = {
   id: "linear",
@@ -54,7 +59,7 @@ export const linear: Kernel<LinearParams> = {
     ]),
     whole(1, 3, 1, "BF16"),
     { ...whole(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },
-    whole(5, 4, 513, "BF16"),
+    whole(5, 4, 1025, "BF16"),
     whole(2, 5, 2050, "F8_E4M3", 0.01),
     whole(131, 5, 30, "F16"),
     whole(19, 67, 260, "F8_E5M2", 0.3),
@@ -76,15 +81,29 @@ export const linear: Kernel<LinearParams> = {
   },
   wasm: {
     fn: "linear",
-    scalars: ({ tokens, cols, dtype, scale, firstRow, inWidth, inFrom, outWidth, outFrom }) => [
-      ...[tokens, cols, STORED.indexOf(dtype), scale],
-      ...[firstRow, inWidth, inFrom, outWidth, outFrom],
+    scalars: ({ tokens, rows, cols, dtype, scale, firstRow, outWidth, outFrom }) => [
+      ...[tokens, rows, cols, STORED.indexOf(dtype), scale],
+      ...[firstRow, outWidth, outFrom],
     ],
-    items: ({ rows }) => rows,
+    items: ({ rows }) => Math.ceil(rows / ROWS),
     work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
-    // sums, four rows of 512 columns, the tokens of a pass: 128 at most, 65,536 floats at most
-    scratch: ({ tokens, cols }) =>
-      64 + 8192 + 4 * Math.min(65536, Math.min(tokens, 128) * 4 * Math.ceil(cols / 4)),
+    scratch: () => 192 + 4 * ROWS * BLOCK, // sums of a tile, its rows of a block
+    parts: (p) =>
+      Array.from({ length: Math.ceil(p.tokens / PART) }, (_, i) => ({
+        ...p,
+        tokens: Math.min(PART, p.tokens - i * PART),
+        inFrom: p.inFrom + i * PART * p.inWidth,
+        outFrom: p.outFrom + i * PART * p.outWidth,
+      })),
+    // x as the tiles read it, two tokens side by side
+    shared: ({ tokens, cols, inWidth, inFrom }) => ({
+      fn: "packTokens",
+      operand: 1,
+      scalars: [tokens, cols, inWidth, inFrom],
+      items: Math.ceil(tokens / 2),
+      work: 4 * tokens * cols,
+      bytes: 16 * tokens * Math.ceil(cols / 4),
+    }),
   },
   wgsl: linearWgsl,
   pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },

@@ -2,25 +2,28 @@
 export type { Format } from "../formats/define.ts";
 export { formats as formatList } from "../formats/index.ts";
 export type {
+  CompareOptions,
   ConvertOptions,
-  ConvertReport,
   DiffOptions,
-  DiffReport,
-  DoctorReport,
   FindingsOptions,
-  FindingsReport,
-  FormatsReport,
   GenerateOptions,
-  GenerateReport,
-  InspectReport,
   LogitsOptions,
-  LogitsReport,
   PlanOptions,
-  PlanReport,
   RunOptions,
   VerifyOptions,
+} from "./api/options.ts";
+export type {
+  ConvertReport,
+  DiffReport,
+  DoctorReport,
+  FindingsReport,
+  FormatsReport,
+  GenerateReport,
+  InspectReport,
+  LogitsReport,
+  PlanReport,
   VerifyReport,
-} from "./api.ts";
+} from "./api/reports.ts";
 export { convert, plan, recast } from "./convert/convert.ts";
 export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
 export { type ErrorCode, IsologitError } from "./core/errors.ts";

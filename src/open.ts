@@ -1,7 +1,7 @@
 /** An address as a checkpoint: where it is, which format it has, what its headers say, and what else is known of it. */
 import type { Format } from "../formats/define.ts";
 import { formats as allFormats } from "../formats/index.ts";
-import type { SourceOptions } from "./api.ts";
+import type { SourceOptions } from "./api/options.ts";
 import { CERTIFICATE_FILE, type Checkpoint, type Told } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import type { Watch } from "./core/events.ts";

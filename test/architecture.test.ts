@@ -31,17 +31,17 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
   { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
   {
     from: /^src\/cli\//,
-    may: /^src\/((cli|report)\/|core\/(errors|events)\.ts|api\.ts|version\.ts|index\.ts)/,
+    may: /^src\/((cli|report)\/|core\/(errors|events)\.ts|api\/\w+\.ts|version\.ts|index\.ts)/,
   },
   {
     from: /^src\/recast\//,
-    may: /^(src\/(core|recast)\/|src\/api\.ts|src\/families\/(define|match)\.ts|kernels\/module\.ts)/,
+    may: /^(src\/(core|recast)\/|src\/api\/|src\/families\/(define|match)\.ts|kernels\/module\.ts)/,
   },
   {
     from: /^src\/lanes\//,
     may: /^(src\/(core|lanes)\/|src\/recast\/cast\.ts|formats\/define\.ts|kernels\/module\.ts)/,
   },
-  { from: /^src\/report\//, may: /^src\/(report\/|core\/errors\.ts|api\.ts|version\.ts)/ },
+  { from: /^src\/report\//, may: /^src\/(report\/|core\/errors\.ts|api\/\w+\.ts|version\.ts)/ },
   { from: /^src\/verify\//, may: /^(src\/(?!cli\/|convert\/|survey\/)|formats\/|kernels\/)/ },
   { from: /^src\//, may: /^(src\/(?!cli\/)|formats\/|kernels\/)/ },
 ];

@@ -1,5 +1,6 @@
 /** Which bytes of a memory are taken: first fit over a sorted list of gaps, neighbours joined on release. */
 import { IsologitError } from "../../src/core/errors.ts";
+import type { Kernel } from "../define.ts";
 
 /** Whole cache lines, so that two threads never write to one. */
 export const ALIGNMENT = 64;
@@ -56,8 +57,30 @@ export function createHeap(from: number, capacity: number): Heap {
   };
 }
 
-/** One run of scratch that grows to what is asked; its content outlives no kernel. */
-export function createScratch(heap: Heap): (bytes: number) => number {
+/** Memory of a run besides its operands; its content outlives no other run that wants some. */
+export interface Room {
+  /** address of what all threads share */
+  readonly shared: number;
+  /** address of the first thread's scratch, and the bytes of each, whole cache lines */
+  readonly scratch: number;
+  readonly scratchBytes: number;
+}
+
+/** @returns a run's room, which grows to what is asked; @param least  bytes of scratch of all threads, at least */
+export function createRooms(
+  heap: Heap,
+  threads: number,
+): <P>(kernel: Kernel<P>, p: P, least?: number) => Room {
+  const sharedFor = createScratch(heap);
+  const scratchFor = createScratch(heap);
+  return ({ wasm }, p, least = 0) => {
+    const scratchBytes = Math.ceil((wasm.scratch?.(p) ?? 0) / ALIGNMENT) * ALIGNMENT;
+    const shared = sharedFor(wasm.shared?.(p).bytes ?? 0);
+    return { shared, scratch: scratchFor(Math.max(scratchBytes * threads, least)), scratchBytes };
+  };
+}
+
+function createScratch(heap: Heap): (bytes: number) => number {
   let scratch = heap.take(0);
   return (bytes) => {
     if (bytes > scratch.bytes) {

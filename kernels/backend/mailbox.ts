@@ -15,6 +15,8 @@ export const WORD = {
   COUNT: 3,
   /** the failed worker's number plus one, or 0 */
   FAILED: 4,
+  /** the first item that no worker has taken yet */
+  NEXT: 5,
 } as const;
 
 export interface Mailbox {

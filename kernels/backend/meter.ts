@@ -3,8 +3,7 @@
  * taken. What runs on it is not read either, since `upload` calls no one.
  */
 import type { Backend } from "../define.ts";
-import { ALIGNMENT, createHeap, createScratch, type Span } from "./heap.ts";
-import { scratchOf } from "./wasm.ts";
+import { ALIGNMENT, createHeap, createRooms, type Span } from "./heap.ts";
 
 export interface Meter extends Backend {
   /** the least ceiling under which the same calls would have found memory */
@@ -23,7 +22,7 @@ export function createMeter(threads: number): Meter {
     },
     give,
   };
-  const scratchFor = createScratch(heap);
+  const roomFor = createRooms(heap, threads);
   return {
     id: "wasm",
     device: "none",
@@ -36,7 +35,7 @@ export function createMeter(threads: number): Meter {
     async upload() {},
     async run(kernel, p) {
       const onGpu = Object.values(kernel.wgsl.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);
-      scratchFor(Math.max(scratchOf(kernel, p) * threads, onGpu));
+      roomFor(kernel, kernel.wasm.parts?.(p)[0] ?? p, onGpu);
     },
     /**
      * One number, never the same twice: whoever compares two results must take them for different. It lies between 0

@@ -11,7 +11,7 @@ export interface Job {
   readonly fn: number;
   /** scalars and addresses */
   readonly args: readonly number[];
-  /** work items, dealt to the workers in equal runs */
+  /** work items; the workers take short runs of them as they come */
   readonly items: number;
   /** address of the first worker's scratch, and the bytes of each; 0 when the kernel has none */
   readonly scratch: number;
@@ -50,6 +50,7 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
       words[WORD.COUNT] = args.length;
       words[WORD.DONE] = 0;
       words[WORD.FAILED] = 0;
+      words[WORD.NEXT] = 0;
       workers[0]!.ref();
       try {
         await new Promise<void>((resolve, reject) => {

@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Region } from "../define.ts";
 import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
-import { createHeap, createScratch, type Span } from "./heap.ts";
+import { createHeap, createRooms, type Room, type Span } from "./heap.ts";
 import { checkOperands } from "./operands.ts";
 import { createPool, kernelFault } from "./pool.ts";
 
@@ -29,26 +29,26 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
   const names = Object.keys(functions);
   const pool = threads > 1 ? await createPool(threads, memory) : undefined;
 
-  const scratchFor = createScratch(heap);
+  const roomFor = createRooms(heap, threads);
   let pausedAt = performance.now();
   let last: Promise<void> = Promise.resolve();
+  /** what the shared room holds, and of which region */
+  let made: { readonly of: Region; readonly what: string } | undefined;
+  const written = (region: Region) => {
+    if (made?.of === region) made = undefined;
+  };
 
-  const execute = async <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
-    const { wasm } = kernel;
-    checkOperands(kernel, p, inputs, output);
-    const spans = [...inputs, output].map((region) => region as Span); // regions are made by `allocate` below
-    const args = [...wasm.scalars(p), ...spans.map(({ address }) => address)];
-    const items = wasm.items(p);
-    const scratchBytes = scratchOf(kernel, p);
-    const scratchAt = scratchFor(scratchBytes * threads);
-    if (pool !== undefined && items > 1 && wasm.work(p) >= SMALL_WORK) {
-      await pool.run({ fn: names.indexOf(wasm.fn), args, items, scratch: scratchAt, scratchBytes });
+  /** Items of one export, by the workers if there is work enough. */
+  const compute = async (fn: string, args: readonly number[], items: number, work: number, room?: Room) => {
+    if (pool !== undefined && items > 1 && work >= SMALL_WORK) {
+      const { scratch = 0, scratchBytes = 0 } = room ?? {};
+      await pool.run({ fn: names.indexOf(fn), args, items, scratch, scratchBytes });
       pausedAt = performance.now();
       return;
     }
-    if (scratchBytes > 0) args.push(scratchAt);
+    const own = room !== undefined && room.scratchBytes > 0 ? [room.scratch] : [];
     try {
-      functions[wasm.fn]!(...args, 0, items);
+      functions[fn]!(...args, ...own, 0, items);
     } catch (cause) {
       throw kernelFault(String(cause), cause);
     }
@@ -58,16 +58,46 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     }
   };
 
+  const execute = async <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
+    const { wasm } = kernel;
+    checkOperands(kernel, p, inputs, output);
+    for (const part of wasm.parts?.(p) ?? [p]) {
+      const addresses = [...inputs, output].map((region) => (region as Span).address); // made by `allocate` below
+      const room = roomFor(kernel, part);
+      const shared = wasm.shared?.(part);
+      if (shared !== undefined) {
+        const { fn, operand, scalars, items, work } = shared;
+        const args = [...scalars, addresses[operand]!, room.shared];
+        const what = [fn, ...args].join();
+        if (made?.what !== what) {
+          made = undefined; // not even by half, should this fail
+          await compute(fn, args, items, work);
+          made = { of: inputs[operand]!, what };
+        }
+        addresses[operand] = room.shared;
+      }
+      written(output);
+      await compute(wasm.fn, [...wasm.scalars(part), ...addresses], wasm.items(part), wasm.work(part), room);
+    }
+  };
+
   return {
     id: "wasm",
     extensions: [],
     device: `WASM SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     allocate: (bytes) => heap.take(bytes),
-    release: (region) => heap.give(region as Span),
+    release(region) {
+      written(region);
+      heap.give(region as Span);
+    },
 
     async upload(region, bytes, fill) {
       if (bytes > region.bytes) throw new IsologitError("INTERNAL", `${bytes} bytes for ${region.bytes}`);
-      await fill(new Uint8Array(memory.buffer, (region as Span).address, bytes));
+      try {
+        await fill(new Uint8Array(memory.buffer, (region as Span).address, bytes));
+      } finally {
+        written(region);
+      }
     },
 
     run(kernel, p, inputs, output) {
@@ -84,9 +114,4 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
       await pool?.[Symbol.asyncDispose]();
     },
   };
-}
-
-/** Bytes of scratch that a thread needs, whole cache lines. */
-export function scratchOf<P>({ wasm }: Kernel<P>, p: P): number {
-  return Math.ceil((wasm.scratch?.(p) ?? 0) / 64) * 64;
 }

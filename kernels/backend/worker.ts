@@ -15,14 +15,24 @@ const { memory, mailbox, index, threads } = workerData as WorkerStart; // what p
 const { words, numbers, failure } = mailboxOver(mailbox);
 const functions = Object.values(await instantiate(memory));
 
+/**
+ * Runs that a worker takes of a job if all are equally fast: none waits long for one whose core is shared, and V8
+ * optimises a kernel between two calls of it.
+ */
+const RUNS = 8;
+
 function compute(): void {
   const args = Array.from(numbers.subarray(0, words[WORD.COUNT]));
   const items = numbers[NUMBER.ITEMS]!;
   const scratchBytes = numbers[NUMBER.SCRATCH_BYTES]!;
   if (scratchBytes > 0) args.push(numbers[NUMBER.SCRATCH]! + index * scratchBytes);
-  const from = Math.floor((items * index) / threads);
-  const to = Math.floor((items * (index + 1)) / threads);
-  if (from < to) functions[words[WORD.FN]!]!(...args, from, to);
+  const fn = functions[words[WORD.FN]!]!;
+  const run = Math.ceil(items / (threads * RUNS));
+  while (true) {
+    const from = Atomics.add(words, WORD.NEXT, run);
+    if (from >= items) return;
+    fn(...args, from, Math.min(items, from + run));
+  }
 }
 
 parentPort!.postMessage("ready");

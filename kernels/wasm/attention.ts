@@ -1,11 +1,9 @@
 // Causal attention with grouped keys and values; item = head. Memory is four rows of scores and one head's keys and
 // values, copied side by side: rows as far apart as a token is wide would share the same few cache sets.
 //
-// Four queries go together. Scores and shares lie [token, 4 queries]: a score is a tile of the linear kernel, and a
-// query's numbers are one lane's.
+// Four queries go together. Scores and shares lie [token, 4 queries]: a query's numbers are one lane's.
 import { exp4 } from "./elementary";
-import { loadPart, mulAdd, storePart } from "./lanes";
-import { tileOfOne } from "./linear";
+import { loadPart, mulAdd, storePart, sumLanesOfFour } from "./lanes";
 
 /** Copies `count` floats and fills up with zeros to a multiple of eight. */
 function copyRow(from: usize, to: usize, count: i32): void {
@@ -19,11 +17,33 @@ function copyRow(from: usize, to: usize, count: i32): void {
   } while (i < count);
 }
 
+/**
+ * Four queries [dim / 4, 4 queries, 4] against one key. Exported lest asc inline it: V8 optimises a function for its next
+ * call, and a call of `attention` takes long.
+ */
+export function scoresOfOne(panel: usize, key: usize, dim: i32, scores: usize): void {
+  let a = f32x4.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  const end = panel + ((<usize>((dim + 3) >> 2)) << 6);
+  do {
+    const k = v128.load(key);
+    a = mulAdd(a, v128.load(panel), k);
+    b = mulAdd(b, v128.load(panel, 16), k);
+    c = mulAdd(c, v128.load(panel, 32), k);
+    d = mulAdd(d, v128.load(panel, 48), k);
+    panel += 64;
+    key += 16;
+  } while (panel != end);
+  v128.store(scores, sumLanesOfFour(a, b, c, d));
+}
+
 /** Scores of four queries against `count` tokens, times `scale`. */
 function scoresOf(panel: usize, keys: usize, row: usize, dim: i32, count: i32, scale: f32, scores: usize): void {
   const end = scores + ((<usize>count) << 4);
   do {
-    tileOfOne(panel, keys, dim, scores);
+    scoresOfOne(panel, keys, dim, scores);
     v128.store(scores, f32x4.mul(v128.load(scores), f32x4.splat(scale)));
     keys += row;
     scores += 16;

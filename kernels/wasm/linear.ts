@@ -1,44 +1,55 @@
 // out[t, r] = scale * sum over k of w[r, k] * x[t, k], weights as stored.
 //
-// A pass packs as many columns of x as fit half a second-level cache, two tokens side by side; it streams from there.
-// Four rows of weights at a time are decoded to F32, 512 columns of them, which stay in the first-level cache while
-// they meet the tokens two by two, as eight running sums of four lanes in registers.
+// A pass takes as many columns of x as fit half a second-level cache, two tokens side by side; it streams from there.
+// Five rows of weights at a time are decoded to F32, 1024 columns of them, which stay in the first-level cache while
+// they meet the tokens two by two, as ten running sums of four lanes in registers.
 //
 // One output's additions are: within a block lane by lane (k = lane mod 4), then the four lanes, then block after
 // block, then the scale. That order depends on the number of columns alone; tiles, threads, bands and the number of
 // tokens only change which outputs are computed together.
-import { decode, widthShift } from "./decode";
-import { loadPart, mulAdd, storePart, sumLanesOfFour } from "./lanes";
+import { decodeFive, widthShift } from "./decode";
+import { loadPart, mulAdd, sumLanes, sumLanesOfFour } from "./lanes";
 
-const ROWS = 4;
-const BLOCK = 512;
-/** Floats of x that a pass over the rows packs, and tokens that share it: of those a block of columns must fit. */
+const ROWS = 5;
+/** Columns. The panel is 20 KiB of the cache then, two tokens 8; shorter blocks start and end too often. */
+const BLOCK = 1024;
+/** Floats of x that a pass over the rows reads, half a second-level cache: at least a block of columns. */
 const PASS = 65536;
-const TOKENS = PASS / BLOCK;
-/** Bytes of four columns of four rows of weights. */
+/** Bytes of the sums of a tile, whole cache lines. */
+const SUMS: usize = 192;
+/** Bytes of four columns of a tile's rows. */
 const W_STEP: usize = ROWS * 16;
 
 /**
- * Four rows [columns / 4, 4 rows, 4] against two tokens [columns / 4, 2 tokens, 4]: their sums go to `sums`.
+ * Five rows [columns / 4, 5 rows, 4] against two tokens [columns / 4, 2 tokens, 4]: ten vectors of sums go to `sums`
+ * [5 rows, 2 tokens, 4].
  *
- * Two steps a turn, left from the middle too: V8 computes before a branch what is needed behind it, each product
- * next to its sum. In a body of one piece it puts all products first, and with the sums they are more than its fifteen
- * registers hold (26 instead of 37 GFLOP/s). Exported lest asc inline it: V8 optimises a function for its next call,
- * and a call of `linear` takes long.
+ * Ten sums, two vectors of x, one of w and a product are fourteen of V8's fifteen registers, if it computes each product
+ * next to its sum. It does where the loop tests before its body, and where behind the loop the sums are stored one by
+ * one, in the order in which they are computed: what follows decides in which order V8 places what comes before.
+ * Pointers step before they are used, as V8 then knows their upper halves to be zero. (Written otherwise, the same
+ * arithmetic took up to twice as long.) Exported lest asc inline it: V8 optimises a function for its next call, and a
+ * call of `linear` takes long.
  */
 export function tileOfTwo(w: usize, x: usize, columns: i32, sums: usize): void {
   let a0 = f32x4.splat(0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
   let b0 = a0;
+  let a1 = a0;
   let b1 = a0;
+  let a2 = a0;
   let b2 = a0;
+  let a3 = a0;
   let b3 = a0;
-  const last = w + <usize>((columns - 1) >> 2) * W_STEP;
-  while (true) {
-    let a = v128.load(x);
-    let b = v128.load(x, 16);
+  let a4 = a0;
+  let b4 = a0;
+  w -= W_STEP;
+  x -= 32;
+  const last = x + ((<usize>((columns + 3) >> 2)) << 5);
+  while (x != last) {
+    x += 32;
+    w += W_STEP;
+    const a = v128.load(x);
+    const b = v128.load(x, 16);
     let row = v128.load(w);
     a0 = mulAdd(a0, row, a);
     b0 = mulAdd(b0, row, b);
@@ -51,125 +62,184 @@ export function tileOfTwo(w: usize, x: usize, columns: i32, sums: usize): void {
     row = v128.load(w, 48);
     a3 = mulAdd(a3, row, a);
     b3 = mulAdd(b3, row, b);
-    if (w == last) break;
-    a = v128.load(x, 32);
-    b = v128.load(x, 48);
     row = v128.load(w, 64);
-    a0 = mulAdd(a0, row, a);
-    b0 = mulAdd(b0, row, b);
-    row = v128.load(w, 80);
-    a1 = mulAdd(a1, row, a);
-    b1 = mulAdd(b1, row, b);
-    row = v128.load(w, 96);
-    a2 = mulAdd(a2, row, a);
-    b2 = mulAdd(b2, row, b);
-    row = v128.load(w, 112);
-    a3 = mulAdd(a3, row, a);
-    b3 = mulAdd(b3, row, b);
-    if (w + W_STEP == last) break;
-    w += 2 * W_STEP;
-    x += 64;
+    a4 = mulAdd(a4, row, a);
+    b4 = mulAdd(b4, row, b);
   }
-  v128.store(sums, sumLanesOfFour(a0, a1, a2, a3));
-  v128.store(sums, sumLanesOfFour(b0, b1, b2, b3), 16);
+  v128.store(sums, a0);
+  v128.store(sums, b0, 16);
+  v128.store(sums, a1, 32);
+  v128.store(sums, b1, 48);
+  v128.store(sums, a2, 64);
+  v128.store(sums, b2, 80);
+  v128.store(sums, a3, 96);
+  v128.store(sums, b3, 112);
+  v128.store(sums, a4, 128);
+  v128.store(sums, b4, 144);
 }
 
-/** Four rows against one token [columns / 4, 4]; exported as its neighbour is. */
+/** Five rows against one token [columns / 4, 4]: sums [5 rows, 4], two vectors apart as its neighbour's are. */
 export function tileOfOne(w: usize, x: usize, columns: i32, sums: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = a0;
   let a2 = a0;
   let a3 = a0;
-  const end = w + <usize>((columns + 3) >> 2) * W_STEP;
-  do {
+  let a4 = a0;
+  w -= W_STEP;
+  x -= 16;
+  const last = x + ((<usize>((columns + 3) >> 2)) << 4);
+  while (x != last) {
+    x += 16;
+    w += W_STEP;
     const a = v128.load(x);
     a0 = mulAdd(a0, v128.load(w), a);
     a1 = mulAdd(a1, v128.load(w, 16), a);
     a2 = mulAdd(a2, v128.load(w, 32), a);
     a3 = mulAdd(a3, v128.load(w, 48), a);
-    w += W_STEP;
-    x += 16;
-  } while (w != end);
-  v128.store(sums, sumLanesOfFour(a0, a1, a2, a3));
+    a4 = mulAdd(a4, v128.load(w, 64), a);
+  }
+  v128.store(sums, a0);
+  v128.store(sums, a1, 32);
+  v128.store(sums, a2, 64);
+  v128.store(sums, a3, 96);
+  v128.store(sums, a4, 128);
 }
 
-/** Copies `columns` floats of a token to vectors `step` bytes apart, the last one filled up with zeros. */
-@inline
-function pack(x: usize, columns: i32, to: usize, step: usize): void {
+/** Two tokens' `columns` floats side by side, vector by vector, the last ones filled up with zeros. */
+function packTwo(x: usize, y: usize, columns: i32, to: usize): void {
   const end = x + ((<usize>(columns & ~3)) << 2);
-  for (; x < end; x += 16, to += step) v128.store(to, v128.load(x));
+  while (x != end) {
+    v128.store(to, v128.load(x));
+    v128.store(to, v128.load(y), 16);
+    x += 16;
+    y += 16;
+    to += 32;
+  }
+  if ((columns & 3) == 0) return;
+  v128.store(to, loadPart(x, columns & 3));
+  v128.store(to, loadPart(y, columns & 3), 16);
+}
+
+function packOne(x: usize, columns: i32, to: usize): void {
+  const end = x + ((<usize>(columns & ~3)) << 2);
+  for (; x != end; x += 16, to += 16) v128.store(to, v128.load(x));
   if (columns & 3) v128.store(to, loadPart(x, columns & 3));
 }
 
-/** scratch: eight sums, four rows of weights by 512 columns, then the tokens of a pass; all F32 */
+/**
+ * x as `linear` reads it: for each block of columns [columns / 4, 2 tokens, 4] for each two tokens, then [columns / 4, 4]
+ * of the one left over; the last vector of a row filled up with zeros. item = two tokens
+ */
+export function packTokens(
+  tokens: i32,
+  cols: i32,
+  inWidth: i32,
+  inFrom: i32,
+  x: usize,
+  packed: usize,
+  from: i32,
+  to: i32,
+): void {
+  const step = (<usize>inWidth) << 2;
+  for (let t = from << 1; t < min(tokens, to << 1); t += 2) {
+    let at = x + <usize>t * step + ((<usize>inFrom) << 2);
+    for (let k = 0; k < cols; k += BLOCK) {
+      const columns = min(BLOCK, cols - k);
+      const into = packed + packedAt(tokens, k, t, columns);
+      if (t + 1 < tokens) packTwo(at, at + step, columns, into);
+      else packOne(at, columns, into);
+      at += BLOCK << 2;
+    }
+  }
+}
+
+/** Where the block at column `k`, of `columns` columns, begins of token `t`, an even number. */
+@inline
+function packedAt(tokens: i32, k: i32, t: i32, columns: i32): usize {
+  return ((<usize>k * <usize>tokens) << 2) + <usize>t * ((<usize>((columns + 3) >> 2)) << 4);
+}
+
+/** `packed` is what `packTokens` makes; item = five rows; scratch: the sums of a tile, then its rows of a block, F32 */
 export function linear(
   tokens: i32,
+  rows: i32,
   cols: i32,
   dtype: i32,
   scale: f32,
   firstRow: i32,
-  inWidth: i32,
-  inFrom: i32,
   outWidth: i32,
   outFrom: i32,
   weight: usize,
-  x: usize,
+  packed: usize,
   out: usize,
   scratch: usize,
   from: i32,
   to: i32,
 ): void {
   const shift = widthShift(dtype);
-  const panel = scratch + 64;
-  const packed = panel + ((ROWS * BLOCK) << 2);
-  for (let token = 0; token < tokens; token += TOKENS) {
-    const count = min(TOKENS, tokens - token);
-    const span = max(1, PASS / (count * BLOCK)) * BLOCK;
-    for (let start = 0; start < cols; start += span) {
-      const stop = min(cols, start + span);
-      // [columns / 4, 2 tokens, 4] for each two tokens, then [columns / 4, 4] of the one left over; whole vectors
-      const length = (<usize>((stop - start + 3) >> 2)) << 4;
-      for (let t = 0; t < count; t++) {
-        const at = x + ((<usize>(token + t) * <usize>inWidth + <usize>(inFrom + start)) << 2);
-        const paired = (t | 1) < count;
-        const first = packed + <usize>(t & ~1) * length + (paired ? (<usize>(t & 1)) << 4 : 0);
-        pack(at, stop - start, first, paired ? 32 : 16);
-      }
-      for (let row = from; row < to; row += ROWS) {
-        const rows = min(ROWS, to - row);
-        for (let k = start; k < stop; k += BLOCK) {
-          // Rows that a tile lacks are whatever lay there before: their sums are not stored.
-          const columns = min(BLOCK, stop - k);
-          for (let r = 0; r < rows; r++) {
-            const element = <usize>(firstRow + row + r) * <usize>cols + <usize>k;
-            decode(dtype, weight + (element << shift), columns, panel + ((<usize>r) << 4), W_STEP);
+  const panel = scratch + SUMS;
+  const outStep = (<usize>outWidth) << 2;
+  const span = max(1, PASS / (tokens * BLOCK)) * BLOCK;
+  for (let start = 0; start < cols; start += span) {
+    const stop = min(cols, start + span);
+    for (let row = from * ROWS; row < min(rows, to * ROWS); row += ROWS) {
+      const count = min(ROWS, rows - row);
+      for (let k = start; k < stop; k += BLOCK) {
+        const columns = min(BLOCK, cols - k);
+        const element = <usize>(firstRow + row) * <usize>cols + <usize>k;
+        decodeFive(dtype, weight + (element << shift), (<usize>cols) << shift, count, columns, panel);
+        const last = columns == cols - k;
+        let at = out + ((<usize>(outFrom + row)) << 2);
+        for (let t = 0; t < tokens; t += 2) {
+          const tile = packed + packedAt(tokens, k, t, columns);
+          if (t + 1 == tokens) {
+            tileOfOne(panel, tile, columns, scratch);
+            finish(scratch, at, count, k, last, scale);
+          } else {
+            tileOfTwo(panel, tile, columns, scratch);
+            if (count == ROWS) {
+              finishAll(scratch, at, at + outStep, k, last, scale);
+            } else {
+              finish(scratch, at, count, k, last, scale);
+              finish(scratch + 16, at + outStep, count, k, last, scale);
+            }
           }
-          const last = columns == cols - k;
-          const skip = (<usize>(k - start)) << 2;
-          let at = out + ((<usize>token * <usize>outWidth + <usize>(outFrom + row)) << 2);
-          let t = 0;
-          for (; t + 1 < count; t += 2) {
-            tileOfTwo(panel, packed + <usize>t * length + 2 * skip, columns, scratch);
-            finish(scratch, at, rows, k, last, scale);
-            at += (<usize>outWidth) << 2;
-            finish(scratch + 16, at, rows, k, last, scale);
-            at += (<usize>outWidth) << 2;
-          }
-          if (t < count) {
-            tileOfOne(panel, packed + <usize>t * length + skip, columns, scratch);
-            finish(scratch, at, rows, k, last, scale);
-          }
+          at += 2 * outStep;
         }
       }
     }
   }
 }
 
-/** Adds a block's sums to those before it; the last block applies the scale. */
-@inline
+/** Adds the lanes of a block's sums, and these to the blocks before it; the last block applies the scale. */
 function finish(sums: usize, out: usize, rows: i32, k: i32, last: bool, scale: f32): void {
-  let sum = v128.load(sums);
-  if (k > 0) sum = f32x4.add(loadPart(out, rows), sum);
-  if (last) sum = f32x4.mul(sum, f32x4.splat(scale));
-  storePart(out, sum, rows);
+  for (let r = 0; r < rows; r++, sums += 32, out += 4) {
+    const sum = sumLanes(v128.load(sums)) + (k > 0 ? load<f32>(out) : 0);
+    store<f32>(out, last ? sum * scale : sum);
+  }
+}
+
+/** The same for five rows of two tokens. */
+@inline
+function finishAll(sums: usize, out: usize, next: usize, k: i32, last: bool, scale: f32): void {
+  const a4 = v128.load(sums, 128);
+  const b4 = v128.load(sums, 144);
+  let a = sumLanesOfFour(v128.load(sums), v128.load(sums, 32), v128.load(sums, 64), v128.load(sums, 96));
+  let b = sumLanesOfFour(v128.load(sums, 16), v128.load(sums, 48), v128.load(sums, 80), v128.load(sums, 112));
+  let ends = sumLanesOfFour(a4, b4, a4, b4);
+  if (k > 0) {
+    a = f32x4.add(a, v128.load(out));
+    b = f32x4.add(b, v128.load(next));
+    ends = f32x4.add(ends, v128.load32_lane(next, v128.load32_zero(out, 16), 1, 16));
+  }
+  if (last) {
+    const factor = f32x4.splat(scale);
+    a = f32x4.mul(a, factor);
+    b = f32x4.mul(b, factor);
+    ends = f32x4.mul(ends, factor);
+  }
+  v128.store(out, a);
+  v128.store(next, b);
+  v128.store32_lane(out, ends, 0, 16);
+  v128.store32_lane(next, ends, 1, 16);
 }

@@ -1,5 +1,5 @@
 /** Findings as a person reads them: a line each, the place last. */
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import { some, type View, visible } from "./render.ts";
 
 const COLOURS = { note: "dim", warning: "yellow", error: "red", danger: "red" } as const;

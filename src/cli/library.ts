@@ -2,7 +2,7 @@
  * What the command line asks of the library. `main` takes it as a parameter: the executable passes functions that are
  * loaded on demand, tests pass their own.
  */
-import type { FormatsReport } from "../api.ts";
+import type { FormatsReport } from "../api/reports.ts";
 import type * as library from "../index.ts";
 
 export type Library = Pick<

@@ -1,16 +1,16 @@
 /** From flags and environment to the options of the library: names change here, and nothing is decided elsewhere. */
 import { readFile } from "node:fs/promises";
 import type {
+  CertifiedOptions,
   ConvertOptions,
-  FormatsReport,
   LimitOptions,
   PlanOptions,
   PromptOptions,
   ReferenceOptions,
   RunOptions,
   SourceOptions,
-  VerifyOptions,
-} from "../api.ts";
+} from "../api/options.ts";
+import type { FormatsReport } from "../api/reports.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
 import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
 import { FLAGS, type Flags, longOf } from "./options.ts";
@@ -99,7 +99,7 @@ export const ALONE = [
   "sigstoreIssuer",
 ] as const;
 
-export const aloneOptions = (flags: Flags): Pick<VerifyOptions, (typeof ALONE)[number]> =>
+export const aloneOptions = (flags: Flags): CertifiedOptions =>
   given({
     certificate: flags.certificate,
     publicKey: flags.publicKey,

@@ -1,5 +1,5 @@
 /** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
-import type { Verdict, VerifyReport } from "../api.ts";
+import type { Verdict, VerifyReport } from "../api/reports.ts";
 import { counted, visible } from "../report/figures.ts";
 import { limitText, MEANINGS, measures } from "../report/measures.ts";
 import { objections } from "../report/problems.ts";

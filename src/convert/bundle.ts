@@ -1,7 +1,8 @@
 /** Signing a destination as a whole, once it is proven. */
 import { lstat, writeFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import type { BundleReport, ConvertOptions } from "../api.ts";
+import type { ConvertOptions } from "../api/options.ts";
+import type { BundleReport } from "../api/reports.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { type BundleSigner, readCurveKey, signBundle } from "../verify/bundle.ts";

@@ -1,7 +1,8 @@
 /** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
-import type { ConvertOptions, ConvertReport, PlanOptions, PlanReport, VerifyReport } from "../api.ts";
+import type { ConvertOptions, PlanOptions } from "../api/options.ts";
+import type { ConvertReport, PlanReport, VerifyReport } from "../api/reports.ts";
 import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";

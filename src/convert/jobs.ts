@@ -1,6 +1,6 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor, Writer } from "../../formats/define.ts";
-import type { PlanOptions } from "../api.ts";
+import type { PlanOptions } from "../api/options.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";

@@ -3,7 +3,8 @@
  * how they are recast, and where every byte lies. Pure but for the reading of headers.
  */
 import type { Manifest, Placement, Writer } from "../../formats/define.ts";
-import type { DroppedEntries, PaddingRows, PlannedTensor, PlanOptions } from "../api.ts";
+import type { PlanOptions } from "../api/options.ts";
+import type { DroppedEntries, PaddingRows, PlannedTensor } from "../api/reports.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/define.ts";
 import { formats as allFormats } from "../../formats/index.ts";
-import type { PlanOptions } from "../api.ts";
+import type { PlanOptions } from "../api/options.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { families as allFamilies } from "../families/index.ts";

@@ -245,6 +245,8 @@ export type Carry =
 export interface Choice {
   readonly experts: number;
   readonly perToken: number;
+  /** how far the scores it is made by may be off where what they are made of is right, relative to the largest */
+  readonly rounding: number;
 }
 
 /** How the family runs; all that verification sees of it. */

@@ -1,5 +1,6 @@
 /** `generate`: text that follows a prompt, for eyes. Weights come from the disk anew for every token. */
-import type { GenerateOptions, GenerateReport } from "../api.ts";
+import type { GenerateOptions } from "../api/options.ts";
+import type { GenerateReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";

@@ -2,7 +2,7 @@
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/define.ts";
-import type { RunOptions } from "../api.ts";
+import type { RunOptions } from "../api/options.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
 import { mainLayers, partBytes } from "../verify/logits-rung.ts";

@@ -47,18 +47,20 @@ svg .mean { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 1 4; stroke-
 .find input:focus { outline: 0; border-bottom: 2px solid var(--line); padding-bottom: calc(.2rem - 1px) }
 footer { margin-top: 4rem; padding-top: .8rem; border-top: 1px solid var(--rule) }
 summary { cursor: pointer }
-@media (max-width: 36rem) {
+@media screen and (max-width: 36rem) {
   body { padding-top: 2rem; font-size: 1rem } h1 { font-size: 1.9rem }
   dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .55rem }
   .stack thead { display: none } .stack tr { display: block; border-bottom: 1px solid var(--rule); padding: .45rem 0 }
   .stack td { display: block; border: 0; padding: .05rem 0 } .stack .n { text-align: left }
-  .stack .n:empty { display: none } .stack .n::before { content: attr(data-of) " "; color: var(--soft) }
+  .stack .n:empty { display: none } .stack [data-of]::before { content: attr(data-of) " "; color: var(--soft) }
 }
 @media print {
   @page { margin: 18mm 16mm }
   :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --wash: #eee; --line: #1d4a77; --mark: #8f3d10;
     --good: #1d5636; --bad: #8c1b20; --open: #66490a }
-  body { padding: 0; max-width: none; font-size: 10.5pt } h2 { break-after: avoid } tr, figure, aside { break-inside: avoid }
+  html { font-size: 9pt } body { padding: 0; max-width: none; line-height: 1.4 } p { max-width: 46rem }
+  h2 { margin-top: 2rem; break-after: avoid } h2 + p { break-after: avoid } tr, figure, aside { break-inside: avoid }
+  td { padding-top: .15rem; padding-bottom: .15rem } tr[hidden] { display: table-row } footer { margin-top: 2rem }
   .find { display: none } .wide { overflow: visible } svg { min-width: 0 }
   details::details-content { content-visibility: visible; block-size: auto } thead { display: table-header-group }
 }

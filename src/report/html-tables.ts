@@ -1,5 +1,5 @@
 /** Tables of the page that are no part of a verification: problems, and two checkpoints side by side. */
-import type { DiffReport } from "../api.ts";
+import type { DiffReport } from "../api/reports.ts";
 import { counted, grouped, measured } from "./figures.ts";
 import { type Markup, markup } from "./markup.ts";
 import { gravest, type Problem } from "./problems.ts";

@@ -1,5 +1,5 @@
 /** The sections of a verification: what each rung found, where layers and positions part, what the verdict rests on. */
-import type { ComparedTensor, LogitsMetrics, RungReport, VerifyReport } from "../api.ts";
+import type { ComparedTensor, LogitsMetrics, RungReport, VerifyReport } from "../api/reports.ts";
 import { chartOf } from "./chart.ts";
 import { counted, grouped } from "./figures.ts";
 import { longTable, MAX_ROWS, number, sidesText, table } from "./html-tables.ts";
@@ -109,7 +109,7 @@ function positionSection(
   const rows = worst.map(({ position, id, kl: nats, bestA, bestB, text }) => {
     const where =
       text === undefined ? markup`${`token ${id}`}` : markup`<q>${text.before}<b>${text.token}</b></q>`;
-    return markup`<tr>${number("position", position)}<td>${where}</td>${number("KL", nats)}<td>${best(bestA, text?.bestA)}</td><td${bestA === bestB ? null : ALERT}>${best(bestB, text?.bestB)}</td></tr>\n`;
+    return markup`<tr>${number("position", position)}<td>${where}</td>${number("KL", nats)}<td data-of="A expects">${best(bestA, text?.bestA)}</td><td data-of="B expects"${bestA === bestB ? null : ALERT}>${best(bestB, text?.bestB)}</td></tr>\n`;
   });
   return markup`<h2>Position by position</h2>
 <figure><div class="wide">${chart}</div><figcaption>KL divergence of B’s distribution over the next token from A’s, in nats.</figcaption></figure>
@@ -149,7 +149,7 @@ function controlSection(metrics: Logits): Markup | null {
   const caught = decided.filter((one) => one.caught).length;
   const rows = controls.map(({ layer, kind, door, mutation, caught: seen }) => {
     const outcome = seen === null ? ["soft", "void"] : seen ? ["good", "caught"] : ["bad", "missed"];
-    return markup`<tr>${number("layer", layer)}<td>${kind}</td><td><code>${door}</code></td><td>${mutation}</td><td class="${outcome[0]!}">${outcome[1]!}</td></tr>\n`;
+    return markup`<tr>${number("layer", layer)}<td>${kind}</td><td><code class="rule">${door}</code></td><td>${mutation}</td><td class="${outcome[0]!}">${outcome[1]!}</td></tr>\n`;
   });
   const voids = controls.length - decided.length;
   return markup`<h2>Controls</h2>

@@ -1,5 +1,5 @@
 /** JUnit XML: a test case for every rung, layer, tensor and sabotage, or for every finding or difference. */
-import type { ComparedTensor, LayerDrift, VerifyReport } from "../api.ts";
+import type { ComparedTensor, LayerDrift, VerifyReport } from "../api/reports.ts";
 import { escaped } from "./escape.ts";
 import { measured } from "./figures.ts";
 import { measures } from "./measures.ts";

@@ -1,5 +1,5 @@
 /** Markdown for the summary of a CI step: the verdict, the rungs, where it parts, what the limits were, what is wrong. */
-import type { VerifyReport } from "../api.ts";
+import type { VerifyReport } from "../api/reports.ts";
 import { visible } from "./figures.ts";
 import { limitText, measures } from "./measures.ts";
 import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";

@@ -1,5 +1,5 @@
 /** A verification in words: what a verdict means, what a rung measured, which limits held. */
-import type { RungReport, Verdict } from "../api.ts";
+import type { RungReport, Verdict } from "../api/reports.ts";
 import { bytes, counted, grouped, measured, percent, visible } from "./figures.ts";
 
 /** What a verdict means for whoever waits for it. */
@@ -41,7 +41,7 @@ function proofText(metrics: Metrics): string[] {
   const { wiring, routing, unread, controls } = metrics as Partial<{
     // the contract gives the logits rung these; a rung that stopped early has only some
     wiring: { maxRelL2: number; limit: number };
-    routing: { flips: number };
+    routing: { flips: number; beyond?: number };
     unread: readonly string[];
     controls: readonly { caught: boolean | null }[];
   }>;
@@ -50,6 +50,7 @@ function proofText(metrics: Metrics): string[] {
       ? []
       : `wiring ${measured(wiring.maxRelL2)} of at most ${measured(wiring.limit)} relative L2`,
     routing === undefined || routing.flips === 0 ? [] : counted(routing.flips, "routing flip"),
+    routing?.beyond ? `${counted(routing.beyond, "choice")} of experts that no near tie explains` : [],
     unread === undefined || unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
     controls === undefined ? [] : controlsText(controls),
   ].flat();

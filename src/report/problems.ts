@@ -1,5 +1,5 @@
 /** Everything that a report holds against a checkpoint, as one list. Rules have stable names: scripts look for them. */
-import type { DiffReport, RungReport, Severity, VerifyReport } from "../api.ts";
+import type { DiffReport, RungReport, Severity, VerifyReport } from "../api/reports.ts";
 import { counted, measured } from "./figures.ts";
 import { measures } from "./measures.ts";
 import { judged, type Subject, verificationOf } from "./subject.ts";

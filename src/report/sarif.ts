@@ -1,7 +1,8 @@
 /** SARIF 2.1.0: problems as results that code scanning shows, each with a stable rule and a fingerprint. */
 import { createHash } from "node:crypto";
 import { isAbsolute, posix, relative } from "node:path";
-import type { Severity } from "../api.ts";
+import type { Log, PropertyBag, ReportingDescriptor, Result } from "sarif";
+import type { Severity } from "../api/reports.ts";
 import { version } from "../version.ts";
 import { visible } from "./figures.ts";
 import { jsonText } from "./json.ts";
@@ -16,10 +17,10 @@ const LEVELS = {
   warning: "warning",
   error: "error",
   danger: "error",
-} as const satisfies Record<Severity, string>;
+} as const satisfies Record<Severity, Result.level>;
 
 /** Code that runs on reading is as grave as a finding gets (CVSS scale, as code scanning sorts by it). */
-const DANGER = { tags: ["security"], "security-severity": "9.8" };
+const DANGER: PropertyBag = { tags: ["security"], "security-severity": "9.8" };
 
 /** @param root absolute folder that locations are relative to: the checked out repository, in CI */
 export function sarifText(subject: Subject, root: string): string {
@@ -27,7 +28,7 @@ export function sarifText(subject: Subject, root: string): string {
   const ids = [...new Set(shown.map(({ rule }) => rule))].sort();
   const { word, tone } = headlineOf(subject);
   const seen = new Map<string, number>();
-  return jsonText({
+  const log: Log = {
     $schema: "https://json.schemastore.org/sarif-2.1.0.json",
     version: "2.1.0",
     runs: [
@@ -49,10 +50,11 @@ export function sarifText(subject: Subject, root: string): string {
         properties: { verdict: word, passed: tone === "good" },
       },
     ],
-  });
+  };
+  return jsonText(log);
 }
 
-function ruleOf(id: string, problems: readonly Problem[]) {
+function ruleOf(id: string, problems: readonly Problem[]): ReportingDescriptor {
   const { severity } = problems.find(({ rule }) => rule === id)!;
   const text = RULES[id] ?? id.replaceAll("-", " ");
   return {
@@ -63,7 +65,7 @@ function ruleOf(id: string, problems: readonly Problem[]) {
   };
 }
 
-function resultOf(problem: Problem, ruleIndex: number, root: string, seen: Map<string, number>) {
+function resultOf(problem: Problem, ruleIndex: number, root: string, seen: Map<string, number>): Result {
   const { rule, severity, message, tensor, offset } = problem;
   const uri = uriOf(problem, root);
   const region = offset === null ? { startLine: 1 } : { startLine: 1, byteOffset: offset };

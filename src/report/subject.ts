@@ -1,5 +1,5 @@
 /** What a report is about: which command ran on which checkpoints, and what came of it. */
-import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../api.ts";
+import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../api/reports.ts";
 import { bytes, counted, grouped } from "./figures.ts";
 import { MEANINGS } from "./measures.ts";
 

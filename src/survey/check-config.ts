@@ -1,6 +1,6 @@
 /** config.json against its neighbours, and against what the loaders of such a folder are known to stumble over. */
 import { parseHeader } from "../../formats/codec/safetensors.ts";
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import type { Sources } from "../core/read.ts";

@@ -1,5 +1,5 @@
 /** `integrity.json`: digests that Megatron may leave beside a checkpoint's files. */
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import { readSmall, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import { sha256 } from "../core/root.ts";

@@ -1,5 +1,5 @@
 /** FP8 weights against what config.json says of them: engines believe the config, and load noise where it is wrong. */
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { isFp8 } from "../core/dtype.ts";
 import { isJsonObject } from "../core/json.ts";

@@ -1,5 +1,5 @@
 /** Weights against config: what is missing, what no config asks for, what has another shape, and why it may. */
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { type Shape, sameShape } from "../core/dtype.ts";
 import { shapeOf } from "../core/layout.ts";

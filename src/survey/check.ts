@@ -4,7 +4,8 @@
 import { MAX_INDEX_BYTES, parseIndex } from "../../formats/codec/hf-index.ts";
 import { INDEX } from "../../formats/codec/hf-place.ts";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import type { Finding, FindingsOptions, FindingsReport } from "../api.ts";
+import type { FindingsOptions } from "../api/options.ts";
+import type { Finding, FindingsReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readSmall } from "../core/io.ts";

@@ -1,5 +1,5 @@
 /** What differs beside the weights: settings, config keys, side files. */
-import type { DiffedSidecar, DiffReport } from "../api.ts";
+import type { DiffedSidecar, DiffReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";

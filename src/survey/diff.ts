@@ -1,5 +1,6 @@
 /** `diff`: two checkpoints role by role, whatever their formats and dialects; config and side files as well. */
-import type { DiffedTensor, DiffOptions, DiffReport } from "../api.ts";
+import type { DiffOptions } from "../api/options.ts";
+import type { DiffedTensor, DiffReport } from "../api/reports.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { bandsOf, gather, roleOrigin } from "../core/gather.ts";

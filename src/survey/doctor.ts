@@ -6,7 +6,8 @@ import { checkKernels } from "../../kernels/check.ts";
 import type { Backend } from "../../kernels/define.ts";
 import { kernels as allKernels } from "../../kernels/index.ts";
 import { speedOf } from "../../kernels/speed.ts";
-import type { DoctorReport, RunOptions } from "../api.ts";
+import type { RunOptions } from "../api/options.ts";
+import type { DoctorReport } from "../api/reports.ts";
 import { backendFor, memoryOf, threadsOf } from "../verify/sides.ts";
 
 /**

@@ -1,5 +1,5 @@
 /** What a survey finds wrong. Rules have stable names: scripts look for them. */
-import type { Finding, Severity } from "../api.ts";
+import type { Finding, Severity } from "../api/reports.ts";
 import { IsologitError } from "../core/errors.ts";
 
 export function finding(

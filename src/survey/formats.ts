@@ -1,6 +1,7 @@
 /** `formats`: what this version can read, write and recast. Told by the lists themselves, so that it cannot lie. */
 import { formats as allFormats } from "../../formats/index.ts";
-import type { FormatsReport, RecastKind } from "../api.ts";
+import type { RecastKind } from "../api/options.ts";
+import type { FormatsReport } from "../api/reports.ts";
 import type { DType } from "../core/dtype.ts";
 import { families } from "../families/index.ts";
 

@@ -1,5 +1,6 @@
 /** `inspect`: what a checkpoint is, from its headers alone. */
-import type { InspectedTensor, InspectReport, RunOptions, SourceOptions } from "../api.ts";
+import type { RunOptions, SourceOptions } from "../api/options.ts";
+import type { InspectedTensor, InspectReport } from "../api/reports.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import type { LayerKind } from "../families/define.ts";

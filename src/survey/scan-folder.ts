@@ -2,7 +2,7 @@
 import { constants, type Dirent } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { fileStore } from "../io/file.ts";

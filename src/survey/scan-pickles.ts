@@ -3,7 +3,7 @@ import { inflateRawSync } from "node:zlib";
 import { type GlobalUse, MAX_PICKLE_BYTES, readPickle } from "../../formats/codec/pickle.ts";
 import { sliceOf } from "../../formats/codec/slice.ts";
 import { locateRaw, surveyDirectory, type ZipEntry } from "../../formats/codec/torch-zip-directory.ts";
-import type { Finding } from "../api.ts";
+import type { Finding } from "../api/reports.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type ByteSource, readRange } from "../core/io.ts";
 import { verdictOn } from "./scan-names.ts";

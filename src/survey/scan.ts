@@ -1,7 +1,8 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. Executes nothing. */
 import { tarStore } from "../../formats/codec/tar.ts";
 import { readTorch } from "../../formats/codec/torch-zip.ts";
-import type { Finding, FindingsOptions, FindingsReport } from "../api.ts";
+import type { FindingsOptions } from "../api/options.ts";
+import type { Finding, FindingsReport } from "../api/reports.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { spooled } from "../io/spool.ts";

@@ -1,7 +1,7 @@
 /** Issuing: from what a verification proved to the document that says so. */
 
 import type { KeyObject } from "node:crypto";
-import type { RungReport, VerifyReport } from "../api.ts";
+import type { RungReport, VerifyReport } from "../api/reports.ts";
 import type { Store } from "../core/io.ts";
 import type { Leaf } from "../core/root.ts";
 import {

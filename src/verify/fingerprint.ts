@@ -5,6 +5,7 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
+import { RecordedExperts, recordExperts } from "./experts.ts";
 
 /** Logits kept a position. */
 const TOP = 8;
@@ -26,6 +27,8 @@ export const Fingerprint = z.strictObject({
     .readonly(),
   /** L2 norms of the residual stream: of the embedding, and after each layer */
   norms: z.array(value).readonly(),
+  /** of each layer that has any; absent where none has, and in certificates of old */
+  experts: z.array(RecordedExperts).readonly().exactOptional(),
 });
 export type Fingerprint = z.infer<typeof Fingerprint>;
 type Value = z.infer<typeof value>;
@@ -35,6 +38,7 @@ export class FingerprintTaker {
   readonly #hashes: readonly Hash[];
   readonly #top: [number, number][][];
   readonly #norms: Value[] = [];
+  readonly #experts: RecordedExperts[] = [];
   /** logits at words that were asked for, by position */
   readonly asked: readonly Map<number, number>[];
 
@@ -52,6 +56,11 @@ export class FingerprintTaker {
     let sum = 0;
     for (const x of stream) sum += x * x;
     this.#norms.push(said(Math.sqrt(sum)));
+  }
+
+  /** Of a layer of the main stack. */
+  experts(layer: number, followed: Float32Array, own: Float32Array): void {
+    this.#experts.push(recordExperts(layer, followed, own));
   }
 
   /** Words [lo, lo + width) of every position, [T, width]; blocks come in order. */
@@ -77,7 +86,8 @@ export class FingerprintTaker {
       top: this.#top[t]!.map(([word, logit]): [number, Value] => [word, said(logit)]),
       sha256: hash.digest("hex"),
     }));
-    return { backend, positions, norms: this.#norms };
+    const experts = this.#experts;
+    return { backend, positions, norms: this.#norms, ...(experts.length > 0 && { experts }) };
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 import type { BundleWithDsseEnvelope } from "@sigstore/bundle";
-import type { ConvertOptions } from "../api.ts";
+import type { ConvertOptions } from "../api/options.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { isOffline } from "../hub/settings.ts";
 import { unlessStopped } from "../io/retry.ts";

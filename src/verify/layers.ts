@@ -4,6 +4,7 @@ import type { Layer, Stage } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
 import { Dealing } from "./dealing.ts";
 import { mainLayers } from "./logits-rung.ts";
+import { type Router, routerOf } from "./routing.ts";
 import type { Side } from "./side.ts";
 import { ends, Streams } from "./streams.ts";
 
@@ -20,7 +21,9 @@ export interface Seams {
   stage?(stage: Stage, layer: Layer): Stage;
   /** after the embedding and so many layers: their sum, [T, hidden], where `values` is called */
   residual?(done: number, values: () => Promise<Float32Array>): Promise<void>;
-  /** the experts that each token of a layer chose, [T, chosen a token] */
+  /** other experts than a router's own, [T, chosen a token] */
+  follow?: ((router: Router) => Promise<Float32Array>) | undefined;
+  /** the experts that each token of a layer goes to, [T, chosen a token] */
   experts?: ((layer: number, chosen: Float32Array) => void | Promise<void>) | undefined;
 }
 
@@ -35,7 +38,8 @@ export async function throughLayers(
   const widths = forward.streams(dims);
   let dealing: Dealing | undefined;
   const rowsOf = (name: string) => (forward.dealt.includes(name) ? dealing!.rows : ids.length);
-  const streams = new Streams(backend, (name) => rowsOf(name) * widths[name]!);
+  const lengthOf = (name: string) => rowsOf(name) * widths[name]!;
+  const streams = new Streams(backend, lengthOf);
   const residual = () => streams.view("residual");
   streams.make(["residual"]);
   await side.embed(ids, "stored", streams.regions.get("residual")!);
@@ -48,8 +52,15 @@ export async function throughLayers(
       streams.make(ends(stage).makes);
       await side.run(seams.stage?.(stage, layer) ?? stage, place, [streams.set()], dealing);
       if (stage.op === "kernel" && stage.choice !== undefined) {
-        const chosen = await streams.view(stage.to);
-        dealing = await Dealing.of(backend, chosen, ids.length, stage.choice(dims), false);
+        const { choice } = stage;
+        const router = await routerOf({
+          ...{ layer: layer.index, tokens: ids.length, dims, stages, chooses: { ...stage, choice }, streams },
+          room: () => new Streams(backend, lengthOf),
+          run: (other, set) => side.run(other, place, [set], undefined),
+        });
+        const chosen = (await seams.follow?.(router)) ?? router.own;
+        if (chosen !== router.own) await streams.put(stage.to, chosen);
+        dealing = await Dealing.of(backend, chosen, ids.length, choice(dims), false);
         await seams.experts?.(layer.index, chosen);
       }
       streams.releaseUnused(stages, i);

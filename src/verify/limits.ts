@@ -3,7 +3,7 @@
  * only reported elsewhere: random weights answer an honest rounding with any drift.
  * @see docs/verification.md for where the numbers come from
  */
-import type { LimitOptions } from "../api.ts";
+import type { LimitOptions } from "../api/options.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import type { LogitsSummary } from "./metrics.ts";
 

@@ -13,7 +13,7 @@
  * function; what own would have chosen is counted. Every expert computes a row, chosen or not.
  */
 import type { Backend } from "../../kernels/define.ts";
-import type { LayerDrift } from "../api.ts";
+import type { LayerDrift } from "../api/reports.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
@@ -250,20 +250,22 @@ class Lockstep {
       await this.#controls.stage(spot, stage, places[1], this.#rounded, this.#dealing);
     }
     if (stage.op === "kernel" && stage.choice !== undefined) {
-      await this.#followChoice(stage.to, stage.choice(this.#o.dims));
+      await this.#followChoice(stage.to, stage.choice(this.#o.dims), layer);
     }
     return worst;
   }
 
   /** The source's experts for every run; their tokens are dealt out. */
-  async #followChoice(stream: string, choice: Choice): Promise<void> {
-    const { backend, ids } = this.#o;
+  async #followChoice(stream: string, choice: Choice, layer: number): Promise<void> {
+    const { backend, ids, layers } = this.#o;
     const chosen = await this.#source.view(stream);
     const own = await this.#own.view(stream);
     for (let at = 0; at < chosen.length; at += choice.perToken) {
       const [theirs, mine] = [chosen, own].map((one) => one.subarray(at, at + choice.perToken));
       if (!sameBits(theirs!, mine!)) this.#flips++;
     }
+    if (layers.some(({ stack, index }) => stack === "main" && index === layer))
+      this.#taker.experts(layer, chosen, own);
     for (const run of this.#runs) if (run !== this.#source) await run.put(stream, chosen);
     this.#inStep.add(stream);
     this.#dealing = await Dealing.of(backend, chosen, ids.length, choice, true);

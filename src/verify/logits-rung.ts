@@ -2,7 +2,8 @@
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/define.ts";
-import type { LogitsMetrics, Verdict, VerifyOptions } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { LogitsMetrics, Verdict } from "../api/reports.ts";
 import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched, type Watch } from "../core/events.ts";

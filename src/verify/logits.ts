@@ -1,7 +1,8 @@
 /** `logits`: one forward pass, written as safetensors, the logits a block of words at a time. */
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import type { LogitsOptions, LogitsReport } from "../api.ts";
+import type { LogitsOptions } from "../api/options.ts";
+import type { LogitsReport } from "../api/reports.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import type { Matched } from "../families/match.ts";

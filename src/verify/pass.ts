@@ -1,12 +1,13 @@
 /** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
 import type { Backend } from "../../kernels/define.ts";
-import type { RunOptions } from "../api.ts";
+import type { RunOptions } from "../api/options.ts";
 import { unwatched } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
 import { throughLayers } from "./layers.ts";
 import { blockWords } from "./lockstep.ts";
 import { mainLayers, partBytes } from "./logits-rung.ts";
 import { Rounder } from "./rounding.ts";
+import type { Router } from "./routing.ts";
 import { memoryOf, type Ready, runBytes, sideOf } from "./sides.ts";
 import { ends } from "./streams.ts";
 
@@ -20,7 +21,9 @@ export interface LogitsBlock {
 export interface PassSinks {
   /** [T, hidden]: "0" the embedding, "N" after layer N - 1, "norm_f" what the head reads */
   residual(name: string, values: Float32Array): void | Promise<void>;
-  /** the experts that each token of a layer chose, [T, chosen a token] */
+  /** other experts for the tokens of a layer to go to than its router chose, [T, chosen a token] */
+  follow?(router: Router): Promise<Float32Array>;
+  /** the experts that each token of a layer goes to, [T, chosen a token] */
   experts?(layer: number, chosen: Float32Array): void | Promise<void>;
   /** blocks in order; the vocabulary is never held whole */
   logits(block: LogitsBlock): void | Promise<void>;
@@ -54,6 +57,7 @@ export async function pass(
   const layers = mainLayers(matched);
   const walk = { matched, side, backend, signal };
   const streams = await throughLayers(walk, ids, {
+    follow: sinks.follow,
     experts: sinks.experts,
     async residual(done, values) {
       await sinks.residual(String(done), await values());

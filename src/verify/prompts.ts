@@ -1,5 +1,5 @@
 /** What the forward passes read: token ids that are given, drawn from a seed, or those of a text. */
-import type { PromptOptions } from "../api.ts";
+import type { PromptOptions } from "../api/options.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";

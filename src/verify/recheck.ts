@@ -1,22 +1,23 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
-import type { RungReport, VerifyOptions, VerifyReport } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { RungReport, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { storeAt } from "../store.ts";
+import { compareBehaviour } from "./behaviour.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
 import { certificateFor, trailerIn } from "./certificate-place.ts";
 import { reportOf } from "./certify.ts";
 import { type Content, contentBytes, contentOf } from "./content.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
-import { compareFingerprints, FINGERPRINT_BOUND, FingerprintTaker } from "./fingerprint.ts";
+import { FINGERPRINT_BOUND } from "./fingerprint.ts";
 import { mainLayers } from "./logits-rung.ts";
 import { outsideOf } from "./outside.ts";
-import { pass } from "./pass.ts";
 import { referenceRung } from "./reference.ts";
-import { backendFor, memoryOf, type Ready, ready, refuseUnrunnable } from "./sides.ts";
+import { memoryOf, type Ready, ready, refuseUnrunnable } from "./sides.ts";
 import { derOf, readKey } from "./signature.ts";
 import { type SignedFiles, signedFiles } from "./signed-files.ts";
 
@@ -187,62 +188,4 @@ function differingRoles({ leaves }: Content, certificate: Certificate): readonly
   const now = new Map(leaves.map((leaf) => [leaf.key, digestOfLeaf(leaf)]));
   const keys = new Set([...Object.keys(certificate.leaves), ...now.keys()]);
   return [...keys].filter((key) => now.get(key) !== certificate.leaves[key]).sort();
-}
-
-async function compareBehaviour(
-  side: Ready,
-  { fingerprint, prompt }: Certificate,
-  options: VerifyOptions,
-): Promise<{
-  rung: RungReport | null;
-  findings: readonly string[];
-  backend: string | null;
-  device: string | null;
-}> {
-  const none = { rung: null, backend: null, device: null };
-  if (options.verify === "bytes") return { ...none, findings: [] };
-  if (fingerprint === null || prompt === null) {
-    return {
-      ...none,
-      findings: ["the certificate holds no fingerprint of logits: behaviour was not checked"],
-    };
-  }
-  refuseUnrunnable(side);
-  const { ids } = prompt;
-  const outside = ids.find((id) => id >= side.matched.dims.vocab!);
-  if (outside !== undefined) {
-    return {
-      ...none,
-      findings: [`the certificate's prompt has the id ${outside}, which this vocabulary lacks`],
-    };
-  }
-  await using backend = await backendFor(options);
-  const words = fingerprint.positions.map(({ top }) => top.map(([word]) => word));
-  const taker = new FingerprintTaker(ids.length, words);
-  await pass(
-    side,
-    ids,
-    backend,
-    options,
-    {
-      residual: (name, values) => {
-        if (name !== "norm_f") taker.residual(values);
-      },
-      logits: ({ lo, width, values }) => taker.logits(lo, width, values),
-    },
-    "verify",
-  );
-  const distance = compareFingerprints(fingerprint, taker.finish(backend.id), taker);
-  const { exact, logitsRelL2, normsRel } = distance;
-  // WASM kernels give the same bits everywhere: what differs there is no rounding
-  const sameBits = fingerprint.backend === "wasm" && backend.id === "wasm";
-  const near = logitsRelL2 <= FINGERPRINT_BOUND && normsRel <= FINGERPRINT_BOUND;
-  const verdict = exact ? "same" : near && !sameBits ? "within" : "different";
-  const metrics = { tokens: ids.length, relL2: logitsRelL2, normsRel, firstLayer: distance.firstLayer };
-  return {
-    rung: { rung: "logits", verdict, metrics },
-    findings: [],
-    backend: backend.id,
-    device: backend.device,
-  };
 }

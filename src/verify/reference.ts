@@ -2,7 +2,8 @@
  * The reference rung: logits that other software recorded, met or not by our own forward pass. It ties the kernels,
  * which both sides of every other rung share, to the world outside.
  */
-import type { RungReport, Verdict, VerifyOptions } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { RungReport, Verdict } from "../api/reports.ts";
 import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
 import { pass } from "./pass.ts";
 import { NO_WORD, openRecording, type Recorded } from "./recorded.ts";

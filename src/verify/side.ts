@@ -176,11 +176,11 @@ export class Side {
     const parts = this.#stored.parts(place, ["logits"]);
     this.#refuseUnfed(parts, from, ["logits"], place);
     const products = productsWithin(parts, lo, hi, this.#o.tokens);
-    for await (const { rows, band } of this.#weights.bands(products, place.instead === undefined)) {
+    await this.#weights.eachBand(products, place.instead === undefined, async (product, band) => {
       for (const block of blocks) {
-        for (const feed of rows.feeds) await this.#feed(band, rows, feed, from, block, hi - lo);
+        for (const feed of product.feeds) await this.#feed(band, product, feed, from, block, hi - lo);
       }
-    }
+    });
   }
 
   /** Whether two runs of `count` elements, of one stored tensor or of two, are the same bytes. */
@@ -276,12 +276,12 @@ export class Side {
       const targets = sets.map((set) =>
         turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
       );
-      for await (const { rows: product, band } of this.#weights.bands(round, instead === undefined)) {
+      await this.#weights.eachBand(round, instead === undefined, async (product, band) => {
         for (const set of targets) {
           for (const feed of product.feeds)
             await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);
         }
-      }
+      });
       if (turn === 0) continue;
       for (const [i, { outputs }] of targets.entries()) {
         for (const [name, region] of outputs) {

@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import { selectBackend } from "../../kernels/backend/select.ts";
 import type { Backend } from "../../kernels/define.ts";
-import type { RunOptions } from "../api.ts";
+import type { RunOptions } from "../api/options.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";

@@ -1,7 +1,8 @@
 /** A checkpoint's files against a bundle that signs them. Files as they lie there: nothing of the checkpoint is parsed. */
 import { readFile, realpath, stat } from "node:fs/promises";
 import { relative } from "node:path";
-import type { BundleReport, VerifyOptions } from "../api.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { BundleReport } from "../api/reports.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { fileStore } from "../io/file.ts";
 import { isHubAddress } from "../io/locate.ts";

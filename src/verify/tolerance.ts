@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { parse } from "yaml";
 import { z } from "zod";
-import type { LimitOptions } from "../api.ts";
+import type { LimitOptions } from "../api/options.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 
 const nats = z.number().nonnegative();

@@ -1,11 +1,13 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
-import type { ComparedTensor, RungReport, Verdict, VerifyOptions, VerifyReport } from "../api.ts";
+import type { CompareOptions, VerifyOptions } from "../api/options.ts";
+import type { ComparedTensor, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { unwatched } from "../core/events.ts";
 import type { Role } from "../families/match.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
+import { refuseAlone } from "./alone.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes.ts";
 import type { Proof } from "./certify.ts";
 import { compareSettings } from "./cover.ts";
@@ -32,8 +34,13 @@ import { limitsAsked } from "./tolerance.ts";
  *
  * @throws codes of exit status 2, 3 and 4; a bad verdict is returned
  */
-export async function verify(a: string, b?: string, options: VerifyOptions = {}): Promise<VerifyReport> {
+export async function verify(
+  ...[a, b, options = {}]:
+    | [a: string, b: string | undefined, options?: CompareOptions]
+    | [a: string, b?: undefined, options?: VerifyOptions]
+): Promise<VerifyReport> {
   if (b === undefined) return verifyCertified(a, options);
+  refuseAlone(options);
   const [source, destination] = [
     await openCheckpoint(a, options.formats, { ...options, keep: true }),
     await openCheckpoint(b, options.formats, { ...options, keep: true }),

@@ -10,6 +10,9 @@ import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { Rounding, RowRounding } from "./rounding.ts";
 
+/** The first band's part of a whole one; each further band is twice the one before, up to a whole one. */
+const FIRST_BAND = 1 / 8;
+
 /** "stored", or "rounded" as the other side's recast rounds them */
 export type Form = "stored" | "rounded";
 
@@ -75,36 +78,46 @@ export class Weights {
   }
 
   /**
-   * All the rows, a band at a time; the next is read while this one is used.
+   * All the rows, a band at a time: `use` of a band is called while the one before is still used, so that its work is
+   * waiting when that ends, and the next is read meanwhile.
    *
    * @param progress whether this reading is one of those that a run was said to take
    */
-  async *bands<R extends Rows>(
+  async eachBand<R extends Rows>(
     wanted: readonly R[],
     progress: boolean,
-  ): AsyncGenerator<{ readonly rows: R; readonly band: Band }> {
-    const spans = wanted.flatMap((rows) => {
-      const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(rows.tensor)));
-      const cuts: { rows: R; lo: number; hi: number }[] = [];
-      for (let lo = rows.lo; lo < rows.hi; lo = cuts.at(-1)!.hi) {
-        const { until } = this.#roundingAt(rows.tensor, lo); // a band has one rounding
-        cuts.push({ rows, lo, hi: Math.min(rows.hi, lo + step, until) });
+    use: (rows: R, band: Band) => Promise<void>,
+  ): Promise<void> {
+    const cuts = this.#cuts(wanted);
+    const fill = (i: number) => awaited(this.#fill(cuts[i]!.rows.tensor, cuts[i]!.lo, cuts[i]!.hi, i));
+    let filled = cuts.length === 0 ? undefined : fill(0);
+    const uses: Promise<void>[] = [];
+    try {
+      for (const [i, { rows, lo, hi }] of cuts.entries()) {
+        uses.push(awaited(use(rows, await filled!)));
+        await uses[i - 1];
+        if (i + 1 < cuts.length) filled = fill(i + 1);
+        if (progress) this.#o.advance((hi - lo) * rowBytes(rows.tensor));
       }
-      return cuts;
-    });
-    const fill = (i: number) => {
-      const { rows, lo, hi } = spans[i]!;
-      const filled = this.#fill(rows.tensor, lo, hi, i);
-      filled.catch(() => {}); // awaited below; a consumer that stops early must not leave it unhandled
-      return filled;
-    };
-    let next = spans.length === 0 ? undefined : fill(0);
-    for (const [i, { rows, lo, hi }] of spans.entries()) {
-      const band = await next!;
-      if (i + 1 < spans.length) next = fill(i + 1);
-      yield { rows, band };
-      if (progress) this.#o.advance((hi - lo) * rowBytes(rows.tensor));
+      await uses.at(-1);
+    } finally {
+      await Promise.allSettled([...uses, filled]); // nobody computes on a band, or fills it, when it is let go
     }
+  }
+
+  /** The rows of each band, which has one rounding. The first are short: until the first is read, nothing is computed. */
+  #cuts<R extends Rows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
+    const cuts: { rows: R; lo: number; hi: number }[] = [];
+    for (const rows of wanted) {
+      for (let { lo } = rows; lo < rows.hi; ) {
+        const bytes = this.#o.bandBytes * Math.min(1, FIRST_BAND * 2 ** cuts.length);
+        const step = Math.max(1, Math.floor(bytes / rowBytes(rows.tensor)));
+        const hi = Math.min(rows.hi, lo + step, this.#roundingAt(rows.tensor, lo).until);
+        cuts.push({ rows, lo, hi });
+        lo = hi;
+      }
+    }
+    return cuts;
   }
 
   /** Stored elements [lo, hi), which lie in rows of one rounding, as F32 bytes, their scale applied. */
@@ -183,6 +196,12 @@ export class Weights {
       ? { rounding: undefined, until: found.lo }
       : { rounding: found.rounding, until: found.hi };
   }
+}
+
+/** A promise that is awaited later, whatever comes between: that it failed is no news until then. */
+function awaited<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 function floatDType(tensor: Tensor): FloatDType {

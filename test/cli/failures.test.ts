@@ -1,6 +1,6 @@
 /** How a run ends when it does not end well: status, words, streams. */
 import { describe, expect, it } from "vitest";
-import type { Verdict } from "../../src/api.ts";
+import type { Verdict } from "../../src/api/reports.ts";
 import { ERRORS, type ErrorCode, IsologitError } from "../../src/core/errors.ts";
 import { CONVERTED, DIFFERENT, run, VERIFIED } from "./fakes.ts";
 

@@ -1,6 +1,6 @@
 /** A library that only remembers how it was called, and a world made of strings. */
 import { Writable } from "node:stream";
-import type { ConvertReport, LogitsMetrics, PlanReport, VerifyReport } from "../../src/api.ts";
+import type { ConvertReport, LogitsMetrics, PlanReport, VerifyReport } from "../../src/api/reports.ts";
 import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";

@@ -115,7 +115,7 @@ describe("signals", () => {
       for (const signal of sent) send(signal);
     }, fail);
     return await run(line, {
-      over: { convert: wait, verify: (a, b, options) => wait(a, b!, options) as never },
+      over: { convert: wait, verify: (...[a, b, options]) => wait(a, b!, options) as never },
       signals: (sender) => {
         send = sender;
       },

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { synthesize } from "../../fixtures/generate/synthesize.ts";
 import { hf } from "../../formats/hf.ts";
 import { megatron } from "../../formats/megatron.ts";
-import type { ConvertOptions } from "../../src/api.ts";
+import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert, plan } from "../../src/convert/convert.ts";
 import { planConversion } from "../../src/convert/plan.ts";
 import { runPlan } from "../../src/convert/run.ts";

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions } from "../../src/api.ts";
+import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";

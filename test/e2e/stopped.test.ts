@@ -2,7 +2,7 @@
 import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ConvertOptions } from "../../src/api.ts";
+import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { filesOf, golden, workFolder } from "../goldens.ts";
 import { smallModel } from "../small.ts";

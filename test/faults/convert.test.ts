@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions } from "../../src/api.ts";
+import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { sha256 } from "../../src/core/root.ts";

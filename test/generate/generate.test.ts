@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { GenerateReport } from "../../src/api.ts";
+import type { GenerateReport } from "../../src/api/reports.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { generate } from "../../src/generate/generate.ts";
 import { chooser } from "../../src/generate/sample.ts";

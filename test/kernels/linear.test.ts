@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
+import { add } from "../../kernels/add.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { ROUNDING } from "../../kernels/define.ts";
+import { type Region, ROUNDING } from "../../kernels/define.ts";
 import { type LinearParams, linear, roundingsOf } from "../../kernels/linear.ts";
 import { widen } from "../../kernels/widen.ts";
 import { tableOf } from "../../src/core/float.ts";
@@ -51,7 +52,7 @@ describe.each(NARROW)("every code of %s", (dtype) => {
 });
 
 describe("is off by the roundings on a term's way, whatever the signs", () => {
-  it.each([1, 3, 64, 511, 512, 513, 1037, 4099])("%d columns", async (cols) => {
+  it.each([1, 3, 64, 1023, 1024, 1025, 1037, 4099])("%d columns", async (cols) => {
     const size = { ...p, cols, inWidth: cols };
     const operands = [ramp(p.rows * cols, 0.7), ramp(p.tokens * cols, 1.3)];
     const got = await runOn(backend, linear, size, operands);
@@ -90,6 +91,46 @@ it("gives a token the same bits among any others", async () => {
   }
   const many = await runOn(backend, linear, { ...p, tokens: 261 }, [weight, repeat(x, 29)]);
   expect(firstUnequal(many, repeat(whole, 29))).toBe(-1);
+});
+
+describe("sees what x became since the last product", () => {
+  const size = { ...p, tokens: 2, rows: 3, cols: 8, inWidth: 8, outWidth: 3 };
+  const bytes = (values: Float32Array) => (view: Uint8Array) => view.set(new Uint8Array(values.buffer));
+  const [before, after] = [ramp(16, 1.3), ramp(16, 0.4)];
+
+  const rewrite: Record<string, (x: Region) => Promise<Region>> = {
+    async "by an upload"(x) {
+      await backend.upload(x, 64, bytes(after!));
+      return x;
+    },
+    async "by another kernel"(x) {
+      const more = backend.allocate(64);
+      await backend.upload(more, 64, bytes(after!.map((value, i) => value - before![i]!)));
+      await backend.run(add, { count: 16 }, [x, more], x);
+      return x;
+    },
+    async "as another region in its place"(x) {
+      backend.release(x);
+      const anew = backend.allocate(64);
+      await backend.upload(anew, 64, bytes(after!));
+      return anew;
+    },
+  };
+  it.each(Object.keys(rewrite))("%s", async (how) => {
+    const [w, out] = [backend.allocate(96), backend.allocate(24)];
+    let x = backend.allocate(64);
+    await backend.upload(w, 96, bytes(ramp(24, 0.7)));
+    await backend.upload(x, 64, bytes(before!));
+    await backend.run(linear, size, [w, x], out);
+    const first = (await backend.view(out, 6)).slice();
+    x = await rewrite[how]!(x);
+    await backend.run(linear, size, [w, x], out);
+    const second = (await backend.view(out, 6)).slice();
+    for (const region of [w, out, x]) backend.release(region);
+    const now = (await backend.view(x, 16)).slice();
+    expect(firstUnequal(second, await runOn(backend, linear, size, [ramp(24, 0.7), now]))).toBe(-1);
+    expect(firstUnequal(second, first)).not.toBe(-1);
+  });
 });
 
 it("reads and writes only its own columns", async () => {

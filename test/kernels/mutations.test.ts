@@ -35,8 +35,10 @@ const withInputs = <P>(kernel: Kernel<P>, inputs: (x: Inputs, p: P) => Inputs) =
 
 /** The kernel whose WebAssembly form is passed other parameters. */
 function running<P>(kernel: Kernel<P>, params: (p: P) => P): Kernel {
-  const scalars = (p: P) => kernel.wasm.scalars(params(p));
-  return { ...kernel, wasm: { ...kernel.wasm, scalars } } as Kernel;
+  const { wasm } = kernel;
+  const scalars = (p: P) => wasm.scalars(params(p));
+  const shared = wasm.shared && { shared: (p: P) => wasm.shared!(params(p)) };
+  return { ...kernel, wasm: { ...wasm, scalars, ...shared } } as Kernel;
 }
 
 /** Inputs with the i-th replaced. */

@@ -1,7 +1,7 @@
 /** What differs is told by role and by how much, across formats; what does not, is equal. */
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import type { DiffReport } from "../../src/api.ts";
+import type { DiffReport } from "../../src/api/reports.ts";
 import { convert, recast } from "../../src/convert/convert.ts";
 import { bitsOfF32, decode, encode, f32OfBits } from "../../src/core/float.ts";
 import { diff } from "../../src/survey/diff.ts";

@@ -13,7 +13,7 @@ import {
 import { join } from "node:path";
 import { deflateRawSync, gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Finding } from "../../src/api.ts";
+import type { Finding } from "../../src/api/reports.ts";
 import { scan } from "../../src/survey/scan.ts";
 import { golden, workFolder } from "../goldens.ts";
 

@@ -3,7 +3,7 @@ import { createHash, createPublicKey, createVerify, generateKeyPairSync, type Ke
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions, VerifyOptions } from "../../src/api.ts";
+import type { ConvertOptions, VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { signBundle } from "../../src/verify/bundle.ts";

@@ -3,7 +3,8 @@ import { generateKeyPairSync } from "node:crypto";
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { VerifyOptions, VerifyReport } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
+import type { VerifyReport } from "../../src/api/reports.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -150,6 +151,22 @@ describe("what was certified verifies again, without the source", () => {
     expect((await resumed("hf", copy)).certificate).toBeNull();
     rmSync(join(copy, CERTIFICATE_FILE));
     expect((await resumed("hf", copy)).certificate).toBeNull();
+  });
+
+  it("means nothing beside a second checkpoint, and neither do keys and bundles", async () => {
+    const both = (options: VerifyOptions) => codeOf(() => verify(made.hf, made.packed, options));
+    for (const options of [
+      { certificate: join(made.hf, CERTIFICATE_FILE) },
+      { publicKey: "key.pem" },
+      { bundle: "model.sig" },
+      { trustedRoot: "root.json" },
+    ]) {
+      expect(await both({ ...QUICK, ...options })).toBe("USAGE");
+    }
+    // @ts-expect-error: nor may it be written down
+    await expect(verify(made.hf, made.packed, { publicKey: "key.pem" })).rejects.toThrow(
+      "--public-key is for verify A alone",
+    );
   });
 
   it("where there is none, that is told; --verify off writes none", async () => {

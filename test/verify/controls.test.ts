@@ -1,6 +1,7 @@
 /** Positive controls: what honest checkpoints give, what blind ones give, and that blindness is told. */
 import { describe, expect, it } from "vitest";
-import type { LogitsMetrics, VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
+import type { LogitsMetrics } from "../../src/api/reports.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { Tensor } from "../../src/core/checkpoint.ts";
 import { extentsOf } from "../../src/core/read.ts";

@@ -2,7 +2,7 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import type { ConvertOptions, VerifyOptions } from "../../src/api.ts";
+import type { ConvertOptions, VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { type KeylessOptions, keylessSigner } from "../../src/verify/keyless.ts";
 import { verify } from "../../src/verify/verify.ts";

@@ -2,8 +2,8 @@
  * Megatron's dialects run on their own stored tensors: what they hold is the model they were cut from, however it was
  * cut, and what is laid out wrongly is named, at its layer and door.
  */
-import { afterAll, describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api.ts";
+import { describe, expect, it } from "vitest";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { Control } from "../../src/verify/controls.ts";
 import { logitsRung } from "../../src/verify/logits-rung.ts";
@@ -13,12 +13,12 @@ import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { type Cut, inMegatron, openedMegatron } from "./megatron-copy.ts";
 import { type Copy, copyOf, Editor, opened } from "./planted.ts";
+import { expectClean, expectNamed, keepScore } from "./score.ts";
 
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
 const work = workFolder();
-const score = { planted: 0, named: 0 };
-afterAll(() => console.log(`layouts of Megatron: ${score.named}/${score.planted} faults named`));
+const score = keepScore("layouts of Megatron");
 
 const VOCAB = 512;
 const dist: Cut = { dialect: "megatron", tp: 1, stages: [0], ep: 1, rows: 640 };
@@ -53,7 +53,7 @@ describe("a right cut is the same model", () => {
   ] as const)("%s: %s", async (name, _, cut, limit) => {
     const copy = copies[name];
     const report = await verifyCheckpoints(await opened(copy), await checkpoint(copy, cut), QUICK);
-    expect(report).toMatchObject({ verdict: "same", firstDivergence: null });
+    expectClean(score, report, "same");
     expect(report.roots.a).toBe(report.roots.b);
     const { controls } = report.rungs.find(({ rung }) => rung === "logits")!.metrics as {
       controls: Control[];
@@ -93,7 +93,7 @@ describe("a recast of it is within, and its wiring exact where no sum is cut", (
     await convert(golden(name), out, options);
     const source = await checkpoint(copies[name], cut);
     const report = await verifyCheckpoints(source, await opened(await copyOf(out)), QUICK);
-    expect(report).toMatchObject({ verdict: "within", firstDivergence: null });
+    expectClean(score, report, "within");
     expect(report.limits.wiring).toBeLessThanOrEqual(limit);
   });
 });
@@ -192,15 +192,12 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   ),
 };
 
-describe("a wrong layout is different, at its layer", () => {
+describe("layouts: a wrong one is different, at its layer", () => {
   it.each(Object.entries(FAULTS))("%s", async (_, { copy, cut, layer, door, plant }) => {
-    score.planted++;
     const [source, wrong] = [await opened(copy), await checkpoint(copy, cut, plant)];
     const rung = await logitsRung(await ready(source, {}), await ready(wrong, {}), QUICK, PROMPT);
     expect(rung.verdict).toBe("different");
     expect(rung.bad[0]).toMatchObject({ layer, door });
-    const report = await verifyCheckpoints(source, wrong, QUICK);
-    expect(report).toMatchObject({ verdict: "different", firstDivergence: { layer } });
-    score.named++;
+    expectNamed(score, await verifyCheckpoints(source, wrong, QUICK), layer);
   });
 });

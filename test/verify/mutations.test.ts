@@ -2,14 +2,15 @@
  * Every check must be able to fail: single faults, each planted in a copy of a golden, against the golden or
  * against a right recast of it. Each must be `different` at the right layer, or refused with its code.
  */
-import { afterAll, describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api.ts";
+import { describe, expect, it } from "vitest";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { ErrorCode } from "../../src/core/errors.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../errors.ts";
 import { floatsOf, golden, workFolder } from "../goldens.ts";
 import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "./planted.ts";
+import { expectClean, expectNamed, keepScore } from "./score.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
@@ -25,23 +26,7 @@ await convert(golden("tiny"), `${work}/fp8`, {
 });
 const fp8 = await copyOf(`${work}/fp8`);
 
-/** `placed`: faults that lie in a layer; a refusal and a setting name a code or a key instead. */
-const score = { planted: 0, caught: 0, placed: 0, localised: 0, byLogits: 0, clean: 0, falseAlarms: 0 };
-afterAll(() => {
-  const { planted, caught, placed, localised, byLogits, clean, falseAlarms } = score;
-  const blind = seen.filter(({ cosine }) => cosine > 0.99).length;
-  for (const { fault, verdict, layer, cosine } of [...seen].sort((x, y) => y.cosine - x.cosine)) {
-    console.log(`${cosine.toFixed(6)}  ${verdict} at layer ${layer}  ${fault}`);
-  }
-  console.log(`of ${seen.length} faults, a cosine of logits above 0.99 would have passed ${blind}`);
-  console.log(
-    `faults caught ${caught}/${planted}; at the right layer ${localised}/${placed}, ` +
-      `at a door of it too ${byLogits}; false alarms ${falseAlarms}/${clean}`,
-  );
-});
-
-/** Each fault that was run, with the cosine of its logits to the source's: all that a looser check looks at. */
-const seen: { fault: string; verdict: string; layer: number | undefined; cosine: number }[] = [];
+const score = keepScore("faults in Hugging Face folders");
 
 interface Fault {
   readonly layer: number;
@@ -51,29 +36,11 @@ interface Fault {
 }
 
 async function planted(source: Copy, right: Copy, { plant, layer, blames }: Fault, options: VerifyOptions) {
-  score.planted++;
-  score.placed++;
   const editor = new Editor(right);
   plant(editor);
   const report = await verifyCheckpoints(await opened(source), await opened(editor.copy), options);
-  const logits = report.rungs.find(({ rung }) => rung === "logits")?.metrics as
-    | { cosine: number }
-    | undefined;
-  if (logits !== undefined) {
-    const fault = expect.getState().currentTestName!.split(" > ").slice(1).join(": ");
-    seen.push({
-      fault,
-      verdict: report.verdict,
-      layer: report.firstDivergence?.layer,
-      cosine: logits.cosine,
-    });
-  }
-  expect(report.verdict).toBe("different");
-  score.caught++;
-  expect(report.firstDivergence?.layer).toBe(layer);
+  expectNamed(score, report, layer);
   expect(report.firstDivergence?.tensors.join(" ")).toContain(blames ?? "");
-  score.localised++;
-  if (report.firstDivergence?.door !== undefined) score.byLogits++;
   return report;
 }
 
@@ -368,11 +335,8 @@ describe("kept FP8: scales are compared, those that nothing reads too", () => {
   });
 
   it("scales of rows are compared by bytes; logits are refused", async () => {
-    score.clean++;
     const [a, b] = [await opened(keptRows), await opened(keptRows)];
-    const report = await verifyCheckpoints(a, b, { ...QUICK, verify: "bytes" });
-    if (report.verdict !== "same") score.falseAlarms++;
-    expect(report.verdict).toBe("same");
+    expectClean(score, await verifyCheckpoints(a, b, { ...QUICK, verify: "bytes" }), "same");
     expect(await codeOf(() => verifyCheckpoints(a, b, QUICK))).toBe("UNSUPPORTED");
     expect(
       await codeOf(async () => verifyCheckpoints(await opened(tiny), b, { ...QUICK, verify: "bytes" })),
@@ -380,10 +344,8 @@ describe("kept FP8: scales are compared, those that nothing reads too", () => {
   });
 
   it("a recast may bring or lose scales that nothing reads: they are named, not judged", async () => {
-    score.clean++;
     const report = await verifyCheckpoints(await opened(tiny), await opened(kept), QUICK);
-    if (report.verdict !== "within") score.falseAlarms++;
-    expect(report.verdict).toBe("within");
+    expectClean(score, report, "within");
     expect(report.findings.join()).toContain("in_proj.input_scale is only in the second checkpoint");
     const own = await verifyCheckpoints(await opened(tiny), await opened(kept), QUICK, true);
     expect(own).toMatchObject({ verdict: "different", firstDivergence: { layer: 3 } });
@@ -498,45 +460,13 @@ describe("experts: a fault in a copy is different, at its layer", () => {
 });
 
 describe("no false alarm", () => {
-  const clean = async (source: string, options: object, verdict: string, from = golden(source)) => {
-    score.clean++;
-    const out = `${work}/clean-${score.clean}`;
-    const report = await convert(from, out, { to: "hf", ...QUICK, ...options });
-    if (report.verification?.verdict !== verdict) score.falseAlarms++;
-    expect(report.verification?.verdict).toBe(verdict);
-    return { out, report };
-  };
-
-  it.each(["tiny", "tiny-t5", "sharded"])("%s kept, recast, and back", async (name) => {
-    await clean(name, {}, "same");
-    const { out, report } = await clean(name, { dtype: "fp8-e4m3", recipe: "all-linear" }, "within");
-    expect(report.verification?.findings).toEqual([expect.stringContaining("reported, not judged")]);
-    await clean(name, { dtype: "bf16" }, "within", out);
-  });
-
-  it("every dtype", async () => {
-    await clean("sharded", { dtype: "f32" }, "within");
-    await clean("sharded", { dtype: "f16" }, "within");
-    const { out } = await clean("sharded", { dtype: "fp8-e5m2", keepEnds: 0 }, "within");
-    await clean("sharded", {}, "same", out);
-    await clean("sharded", { dtype: "f32" }, "within", out);
-    await clean("sharded", { dtype: "fp8-e4m3", keepEnds: 0 }, "within", out);
-  });
-
-  it.each(["moe", "latent-moe"])("%s kept, and recast", async (name) => {
-    await clean(name, {}, "same");
-    await clean(name, { dtype: "fp8-e4m3", keepEnds: 0 }, "within");
-  });
-
   it("side files that mean nothing to the model are named, not judged", async () => {
-    score.clean++;
     const editor = new Editor(tiny);
     editor.copy.files.set("generation_config.json", Buffer.from("{}"));
     for (const path of ["tokenizer.json", "chat_template.jinja"]) editor.copy.files.delete(path);
     editor.config({ use_cache: false, torch_dtype: "float32" });
     const report = await verifyCheckpoints(await opened(tiny), await opened(editor.copy), QUICK);
-    if (report.verdict !== "same") score.falseAlarms++;
-    expect(report.verdict).toBe("same");
+    expectClean(score, report, "same");
     expect(report.findings).toEqual([
       "chat_template.jinja is only in the first checkpoint",
       "config.json differs in torch_dtype, use_cache",

@@ -1,6 +1,7 @@
 /** What the forward passes read: ids that cover a vocabulary, text, and where each came from. */
 import { describe, expect, it } from "vitest";
-import type { LogitsMetrics, PromptOptions } from "../../src/api.ts";
+import type { PromptOptions } from "../../src/api/options.ts";
+import type { LogitsMetrics } from "../../src/api/reports.ts";
 import { promptOf, seededIds } from "../../src/verify/prompts.ts";
 import { TEXTS } from "../../src/verify/texts.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { verify } from "../../src/verify/verify.ts";

@@ -1,6 +1,6 @@
 /** What seems to have happened to a tensor, and which tensor of a bad layer is named first. */
 import { describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { widen } from "../../src/core/float.ts";
 import { shapeOfError } from "../../src/verify/shape-of-error.ts";

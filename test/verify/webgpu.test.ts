@@ -52,13 +52,15 @@ it("a verification on the GPU names it, and finds a model to be itself, bit for 
 });
 
 it.each([
-  ["wasm", "webgpu", "sharded"],
-  ["webgpu", "wasm", "sharded"],
-  ["wasm", "webgpu", "latent-moe"],
-] as const)("what %s certified, %s confirms within the bound: %s", async (by, again, name) => {
+  ["wasm", "webgpu", "sharded", "keep"],
+  ["webgpu", "wasm", "sharded", "keep"],
+  // other experts than the source's would be chosen
+  ["wasm", "webgpu", "latent-moe", "fp8-e4m3"],
+] as const)("what %s certified, %s confirms within the bound: %s, %s", async (by, again, name, dtype) => {
   const out = join(work, `certified-${by}-${name}`);
-  const { verification } = await convert(golden(name), out, { to: "hf", tokens: 17, backend: by });
-  expect(verification).toMatchObject({ verdict: "same", backend: by });
+  const recast = dtype === "keep" ? {} : { dtype, recipe: "all-linear" };
+  const { verification } = await convert(golden(name), out, { to: "hf", tokens: 17, backend: by, ...recast });
+  expect(verification).toMatchObject({ verdict: dtype === "keep" ? "same" : "within", backend: by });
   const report = await verify(out, undefined, { backend: again });
   expect(report).toMatchObject({ verdict: "within", backend: again, firstDivergence: null });
   const { rung, metrics } = report.rungs.at(-1)!;

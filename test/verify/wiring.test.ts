@@ -3,7 +3,7 @@
  * wrong table of uses, or decodes under a wrong scale. The logits rung alone must see each, and name its door.
  */
 import { afterAll, describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api.ts";
+import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { Dims, Family, Feed, Native, Use } from "../../src/families/define.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";

@@ -1,5 +1,5 @@
 /** `check`: whether a checkpoint hangs together, from headers alone. */
-import type { FindingsReport } from "../../api.ts";
+import type { FindingsReport } from "../../api/reports.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { findingLines } from "../findings.ts";
 import { REPORTED, TELLING } from "../options.ts";

@@ -1,5 +1,5 @@
 /** `convert`: another format, proven before it appears. */
-import type { ConvertReport } from "../../api.ts";
+import type { ConvertReport } from "../../api/reports.ts";
 import { passed } from "../../report/measures.ts";
 import { type Command, DESTINATION, type Outcome, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";

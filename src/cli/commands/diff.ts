@@ -1,5 +1,5 @@
 /** `diff`: two checkpoints role by role, whatever their formats. */
-import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api.ts";
+import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
 import { REPORTED, TELLING } from "../options.ts";
 import { headed, some, type View, visible } from "../render.ts";

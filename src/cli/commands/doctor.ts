@@ -1,5 +1,5 @@
 /** `doctor`: what this machine offers, and why something is missing. */
-import type { DoctorReport } from "../../api.ts";
+import type { DoctorReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
 import { TALK } from "../options.ts";
 import { bytes, counted, facts, grouped, headed, measured, type View, visible } from "../render.ts";

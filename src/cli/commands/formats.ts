@@ -1,5 +1,5 @@
 /** `formats`: what this version reads and writes. */
-import type { FormatsReport } from "../../api.ts";
+import type { FormatsReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
 import { TALK } from "../options.ts";
 import { facts, headed, type View } from "../render.ts";

@@ -1,5 +1,5 @@
 /** `generate`: what a model says after a prompt. Text goes to stdout as it comes; how long it took is talk. */
-import type { GenerateReport } from "../../api.ts";
+import type { GenerateReport } from "../../api/reports.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { MACHINE, PROMPT, TALK, TELLING } from "../options.ts";
 import { counted, seconds, visible } from "../render.ts";

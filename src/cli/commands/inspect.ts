@@ -1,5 +1,5 @@
 /** `inspect`: what a checkpoint is, from its headers. */
-import type { InspectReport } from "../../api.ts";
+import type { InspectReport } from "../../api/reports.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { TELLING, WATCHED } from "../options.ts";
 import { bytes, facts, flow, grouped, headed, some, type View, visible } from "../render.ts";

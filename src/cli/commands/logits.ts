@@ -1,5 +1,5 @@
 /** `logits`: one forward pass, kept in a file. */
-import type { LogitsReport } from "../../api.ts";
+import type { LogitsReport } from "../../api/reports.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { MACHINE, PROMPT, TELLING, WATCHED } from "../options.ts";
 import { counted, facts, grouped, seconds, type View, visible } from "../render.ts";

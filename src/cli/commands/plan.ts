@@ -1,5 +1,5 @@
 /** `plan`: what `convert` would do, before any byte moves. */
-import type { PlannedTensor, PlanReport } from "../../api.ts";
+import type { PlannedTensor, PlanReport } from "../../api/reports.ts";
 import { type Command, DESTINATION, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
 import { MACHINE, PLACING, RECAST, TELLING, WATCHED } from "../options.ts";

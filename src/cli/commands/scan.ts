@@ -1,5 +1,5 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
-import type { FindingsReport } from "../../api.ts";
+import type { FindingsReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
 import { findingLines } from "../findings.ts";
 import { REPORTED } from "../options.ts";

@@ -2,7 +2,7 @@
 import { IsologitError } from "../../core/errors.ts";
 import { passed } from "../../report/measures.ts";
 import type { Command } from "../command.ts";
-import { LIMITS, longOf, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
+import { LIMITS, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
 import { ALONE, aloneOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
@@ -23,10 +23,6 @@ export const verify: Command = {
     "verify ./model --bundle model.sig --public-key release.pem",
   ],
   async run({ A, B }, flags, session) {
-    const asked = ALONE.find((name) => flags[name] !== undefined);
-    if (B !== undefined && asked !== undefined) {
-      throw new IsologitError("USAGE", `${longOf(asked)} is for verify A alone, and B was given`);
-    }
     const level = flags.verify;
     if (level === "off") {
       throw new IsologitError(
@@ -39,7 +35,7 @@ export const verify: Command = {
       ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
-      ...aloneOptions(flags),
+      ...aloneOptions(flags), // which the library refuses beside a B
       ...(level === undefined ? {} : { verify: level }),
     });
     return {

@@ -110,7 +110,11 @@ const moe = (d: Dims): readonly Stage[] => [
       groups: d.routeGroups!,
       topGroups: d.routeTopGroups!,
     })), // [T, topK]
-    choice: (d) => ({ experts: d.experts!, perToken: d.topK! }),
+    choice: (d) => ({
+      experts: d.experts!,
+      perToken: d.topK!,
+      rounding: routerScore.bound({ tokens: 1, experts: d.experts! }),
+    }),
   },
   step(routerWeigh, "weights", ["route", "chosen"], [], (d, tokens) => ({
     tokens,
