@@ -47,7 +47,7 @@ describe("is told, with its exit status", () => {
     ["lost after some", "GPUQueue.submit", 9, AFTER, 4, "GPU_LOST"],
     ["lost while a buffer is mapped", "GPUBuffer.mapAsync", 4, AFTER, 4, "GPU_LOST"],
     ["lost while it is written", "GPUBuffer.getMappedRange", 3, AFTER, 4, "GPU_LOST"],
-    // the first four are of the adapter's own size; what SwiftShader has is less
+    // a GiB is more than SwiftShader gives, and less than other adapters have
     ...(name.includes("SwiftShader")
       ? ([["no memory left", "GPUDevice.createBuffer", 5, HUGE, 4, "GPU_MEMORY"]] as const)
       : []),

@@ -174,7 +174,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await backend[Symbol.asyncDispose]();
   });
 
-  it("more than SwiftShader has", async () => {
+  it("more memory than SwiftShader has, where that is the adapter", async () => {
     if (!adapter.name.includes("SwiftShader")) return;
     await using backend = createWebgpuBackend(adapter, await openDevice(adapter), 2 ** 40);
     const x = backend.allocate(2 ** 30);
