@@ -71,7 +71,13 @@ export async function keylessWorld(): Promise<KeylessWorld> {
   const [caKeys, ctKeys, logKeys, tsaKeys] = [pair(), pair(), pair(), pair()];
   const ctLog = await initializeCTLog(ctKeys);
   const [ca, secretCa] = [await initializeCA(caKeys, ctLog), await initializeCA(caKeys)];
-  const tsa = await initializeTSA(tsaKeys);
+  // whole seconds: the mock cuts the zeros off a fraction, and what is left may be no time that the verifier reads
+  const clock = new Date();
+  const tsa = await initializeTSA(tsaKeys, clock);
+  const timestamp = (body: string): Promise<Answer> => {
+    clock.setTime(1000 * Math.floor(Date.now() / 1000));
+    return tsaHandler(tsa).fn(body);
+  };
   const { publicKey: logKey } = await initializeTLog(LOG, logKeys);
 
   const validFor = { start: new Date(Date.now() - 3_600_000).toISOString() };
@@ -104,7 +110,7 @@ export async function keylessWorld(): Promise<KeylessWorld> {
     const posts: Readonly<Record<string, (body: string) => Promise<Answer>>> = {
       "/api/v2/signingCert": fulcioHandler(unlogged ? secretCa : ca).fn,
       "/api/v1/log/entries": enter,
-      "/api/v1/timestamp": tsaHandler(tsa).fn,
+      "/api/v1/timestamp": timestamp,
     };
     const asked: string[] = [];
     const server = createServer(async (request, response) => {
