@@ -54,7 +54,7 @@ export class FingerprintTaker {
 
   residual(stream: Float32Array): void {
     let sum = 0;
-    for (const x of stream) sum += x * x;
+    for (let i = 0; i < stream.length; i++) sum += stream[i]! * stream[i]!; // an iterator takes ten times as long
     this.#norms.push(said(Math.sqrt(sum)));
   }
 
