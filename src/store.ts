@@ -10,16 +10,7 @@ import { addressOf, localStore, unpacked } from "./io/locate.ts";
 export async function storeAt(text: string, keep = false): Promise<Store | HubStore> {
   const address = addressOf(text);
   if (address.kind === "local") return await localStore(address.path);
-  const { connect, hubSettings, hubStore } = await theHub();
-  return await unpacked(text, await hubStore(connect(await hubSettings()), address, keep));
-}
-
-/** Loaded when it is first asked for: its libraries take longer to load than all the rest. */
-async function theHub() {
-  const [connection, settings, store] = await Promise.all([
-    import("./hub/connection.ts"),
-    import("./hub/settings.ts"),
-    import("./hub/store.ts"),
-  ]);
-  return { ...connection, ...settings, ...store };
+  // The Hub's libraries take longer to load than all the rest: only who asks for it waits.
+  const { storeOnHub } = await import("./hub/store.ts");
+  return await unpacked(text, await storeOnHub(address, keep));
 }

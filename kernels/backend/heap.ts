@@ -66,7 +66,7 @@ export interface Room {
   readonly scratchBytes: number;
 }
 
-/** @returns a run's room, which grows to what is asked; @param least  bytes of scratch of all threads, at least */
+/** @returns a run's room, which grows to what is asked; its `least` is bytes of scratch of all threads, at least */
 export function createRooms(
   heap: Heap,
   threads: number,

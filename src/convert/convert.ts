@@ -15,6 +15,7 @@ import { storeAt } from "../store.ts";
 import { encodeCertificate } from "../verify/certificate.ts";
 import { certificateOf } from "../verify/certificate-place.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
+import { isProven } from "../verify/depth.ts";
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
@@ -131,7 +132,7 @@ async function converted(
     if (proof === null) return report(null, null, false); // an earlier run finished: nothing to do but look
     const certificate = await certificateOf(destination, proof.report.roots.b);
     const told = certificate && certificateReport(certificate);
-    const sealed = isProven(proof.report) ? await seal?.(destination) : undefined;
+    const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
     await sealed?.write();
     return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, false);
   }
@@ -208,8 +209,6 @@ export async function recast(
   }
   return await convert(source, destination, { ...options, to: format });
 }
-
-const isProven = ({ verdict }: VerifyReport): boolean => verdict === "same" || verdict === "within";
 
 const bundleOf = (sealed: Sealed | undefined) => (sealed === undefined ? {} : { bundle: sealed.report });
 

@@ -7,11 +7,13 @@ import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
 import { isFp8 } from "../core/dtype.ts";
 import { readRange } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
+import { shapeOf } from "../core/layout.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
 import { canonical } from "../core/root.ts";
 import type { Config, Dialect } from "../families/define.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
+import { storedBy } from "../families/stored.ts";
 import type { Policy } from "../recast/policy.ts";
 import {
   QUANTIZATION_FILES,
@@ -99,7 +101,10 @@ async function homecoming(source: Matched): Promise<Homecoming> {
   const config = files.find(({ path }) => path === CONFIG);
   if (config !== undefined) {
     const then = parseJsonObject(await bytesOf(source.checkpoint, config), { file: CONFIG, nonFinite: true });
-    const { settings } = dialectOf(source.family, HF).settings(then, { tensors: [] });
+    const hf = dialectOf(source.family, HF);
+    // what this model would hold there: a config may tell of layers that the folder lacked
+    const tensors = storedBy(source, hf).map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
+    const { settings } = hf.settings(then, { tensors });
     if (canonical(settings) !== canonical(source.settings)) {
       const warning = `${ORIGIN_FOLDER} belongs to another model than the weights beside it: it stays where it is`;
       return { files: [], headers: [], warnings: [warning] };

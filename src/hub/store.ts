@@ -14,15 +14,21 @@ import { remoteSource } from "../io/http.ts";
 import type { HubAddress } from "../io/locate.ts";
 import { Recall, recalled } from "../io/recall.ts";
 import { fetchBlob } from "./blob.ts";
-import { type Connection, offline } from "./connection.ts";
+import { type Connection, connect, offline } from "./connection.ts";
 import { blobPath, type RepoFolder, repoFolder, snapshotPath } from "./layout.ts";
 import { type HubFile, isLarge, type Listing, listRevision, remember } from "./listing.ts";
 import { Prefetch } from "./prefetch.ts";
 import { remoteFile } from "./remote.ts";
+import { hubSettings } from "./settings.ts";
 
 export interface HubStore extends Store {
   /** The same files, kept in the cache as they are read; `order` is that in which they will be wanted. */
   kept(order: readonly string[], watch?: Watch): Store;
+}
+
+/** As `hubStore`, over a connection by the settings of the environment. */
+export async function storeOnHub(address: HubAddress, keep: boolean): Promise<HubStore> {
+  return await hubStore(connect(await hubSettings()), address, keep);
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   sealCertificate,
 } from "./certificate.ts";
 import { trailerIn } from "./certificate-place.ts";
+import { isProven } from "./depth.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { outsideOf } from "./outside.ts";
 import type { Prompt } from "./prompts.ts";
@@ -44,7 +45,7 @@ export interface Issue {
 export async function certify(proof: Proof, issue: Issue): Promise<Certificate | null> {
   const { report, source, destination, leaves, prompt, fingerprint } = proof;
   const { verdict, roots } = report;
-  if (verdict !== "same" && verdict !== "within") return null;
+  if (!isProven(verdict)) return null;
   if (leaves === null || roots.a === null || roots.b === null) return null;
   const { checkpoint } = destination.matched;
   const now = { ...destination.matched, checkpoint: { ...checkpoint, store: issue.store } };

@@ -8,6 +8,11 @@ export function worse(a: Verdict, b: Verdict): Verdict {
   return SEVERITY.indexOf(a) >= SEVERITY.indexOf(b) ? a : b;
 }
 
+/** Good enough to be certified, signed, and let appear. */
+export function isProven(verdict: Verdict): verdict is "same" | "within" {
+  return verdict === "same" || verdict === "within";
+}
+
 /** -1 the embedding, the layers, then the head, then prediction layers. */
 export function depthOf(role: Role | null, layers: number): number {
   if (role === null) return layers;

@@ -19,6 +19,7 @@ import { codeOf } from "../errors.ts";
 import { watchedStore } from "../formats/content.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
 import { smallModel } from "../small.ts";
+import { copyOf, Editor, written } from "../verify/planted.ts";
 
 const work = workFolder();
 let counter = 0;
@@ -166,6 +167,15 @@ describe("isologit.origin", async () => {
     await convert(bridge, ranks, { ...quiet, to: "megatron", tp: 2 });
     await convert(ranks, back, { ...quiet, to: "hf" });
     expect(filesOf(back)).toEqual(filesOf(source));
+  });
+
+  it("of a model whose prediction layers Transformers lost comes home, config and all", async () => {
+    const editor = new Editor(await copyOf(golden("latent-moe")));
+    for (const name of [...editor.copy.tensors.keys()]) if (name.startsWith("mtp.")) editor.drop(name);
+    const [saved, bridge, back] = [written(editor.copy, fresh()), fresh(), fresh()];
+    await convert(saved, bridge, { ...quiet, to: "bridge" });
+    await convert(bridge, back, { ...quiet, to: "hf" });
+    expect(filesOf(back)).toEqual(filesOf(saved));
   });
 
   it("lost, a model still comes home, with a config of its own", async () => {
