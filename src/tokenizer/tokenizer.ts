@@ -57,5 +57,5 @@ export async function bytesBeside({ sidecars, store }: Checkpoint, path: string)
     throw new IsologitError("LIMIT_EXCEEDED", message, { file: path });
   }
   await using source = await store.open(file);
-  return readRange(source, offset, size);
+  return await readRange(source, offset, size);
 }
