@@ -2,6 +2,7 @@
 export type { Format } from "../formats/define.ts";
 export { formats as formatList } from "../formats/index.ts";
 export type {
+  CheckOptions,
   CompareOptions,
   ConvertOptions,
   DiffOptions,

@@ -61,6 +61,12 @@ export interface LimitOptions {
   readonly top1?: number;
 }
 
+/** How findings are judged. */
+export interface StrictOptions {
+  /** a finding that names a difference makes the verdict `different`; of `check`: a warning is an error */
+  readonly strict?: boolean;
+}
+
 export interface PlanOptions extends RunOptions, SourceOptions {
   readonly to?: string;
   readonly dtype?: RecastKind;
@@ -77,7 +83,12 @@ export interface PlanOptions extends RunOptions, SourceOptions {
   readonly allowOverflow?: boolean;
 }
 
-export interface ConvertOptions extends PlanOptions, PromptOptions, LimitOptions, ReferenceOptions {
+export interface ConvertOptions
+  extends PlanOptions,
+    PromptOptions,
+    LimitOptions,
+    ReferenceOptions,
+    StrictOptions {
   readonly verify?: VerifyLevel;
   /**
    * PEM file of a private key: Ed25519 to sign the certificate with, with `bundle` on P-256, P-384 or P-521; or "sigstore",
@@ -107,7 +118,8 @@ export interface CompareOptions
     SourceOptions,
     PromptOptions,
     LimitOptions,
-    ReferenceOptions {
+    ReferenceOptions,
+    StrictOptions {
   readonly verify?: Exclude<VerifyLevel, "off">;
 }
 
@@ -171,5 +183,7 @@ export interface FindingsOptions extends RunOptions, SourceOptions {
   /** look at everything, instead of stopping at the first damaged file */
   readonly keepGoing?: boolean;
 }
+
+export interface CheckOptions extends FindingsOptions, StrictOptions {}
 
 export type DiffOptions = Omit<FindingsOptions, "backend">;

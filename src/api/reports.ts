@@ -134,7 +134,14 @@ export interface VerifyReport {
   readonly bundle?: BundleReport;
   /** content roots of both sides; null where the bytes rung could not compute one */
   readonly roots: { readonly a: string | null; readonly b: string | null };
+  /** the texts of `findingDetails`, in the same order */
   readonly findings: readonly string[];
+  /**
+   * What the rungs' numbers do not say. A `warning` is a difference: something of the model, its behaviour or its files is
+   * not the same or is missing; under `strict` it is an `error`, and the verdict is `different`. A `note` is a remark. The
+   * rule is stable; `at.file` is empty where it is about the checkpoint as a whole.
+   */
+  readonly findingDetails: readonly Finding[];
   /** what the bytes rung compared of two checkpoints, in order of execution */
   readonly tensors?: readonly ComparedTensor[];
 }

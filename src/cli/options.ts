@@ -113,6 +113,11 @@ export const FLAGS = {
     "logits, bytes or off (default: logits)",
     choice(["logits", "bytes", "off"]),
   ),
+  strict: toggle(
+    "check",
+    "--strict",
+    "findings that name a difference are errors, and so are warnings of check",
+  ),
   kl: check(
     "--kl <nats>",
     "largest mean KL divergence of a recast",

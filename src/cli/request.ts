@@ -9,6 +9,7 @@ import type {
   ReferenceOptions,
   RunOptions,
   SourceOptions,
+  StrictOptions,
 } from "../api/options.ts";
 import type { FormatsReport } from "../api/reports.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
@@ -71,6 +72,7 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
     ...planOptions(flags, session),
     ...(await promptOptions(flags)),
     ...limitOptions(flags),
+    ...strictOptions(flags),
     ...given({
       verify: flags.verify,
       resume: flags.resume,
@@ -88,6 +90,8 @@ export async function convertOptions(flags: Flags, session: Session): Promise<Co
 
 export const limitOptions = (flags: Flags): LimitOptions & ReferenceOptions =>
   given({ reference: flags.reference, tolerance: flags.tolerance, kl: flags.kl, top1: flags.top1 });
+
+export const strictOptions = (flags: Flags): StrictOptions => given({ strict: flags.strict });
 
 /** Of `verify A` alone. */
 export const certifiedOptions = (flags: Flags): CertifiedOptions =>

@@ -2,7 +2,7 @@
 import type { Verdict, VerifyReport } from "../api/reports.ts";
 import { counted, visible } from "../report/figures.ts";
 import { limitText, MEANINGS, measures } from "../report/measures.ts";
-import { objections } from "../report/problems.ts";
+import { gravest, objections } from "../report/problems.ts";
 import { facts, flow, type Paint, some, type View } from "./render.ts";
 
 const COLOURS = { same: "green", within: "green", different: "red", unproven: "yellow" } as const;
@@ -40,7 +40,12 @@ export function verificationText(report: VerifyReport, view: View): string[] {
             ...some(first.tensors.map(visible), most),
           ],
     ],
-    ...report.findings.map((finding): [string, string[]] => ["finding", worded(finding)]),
+    ...gravest(report.findingDetails, report.findingDetails.length).shown.map(
+      ({ severity, message }): [string, string[]] => [
+        severity === "note" ? "remark" : "difference",
+        worded(message),
+      ],
+    ),
   ]);
 }
 

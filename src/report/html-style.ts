@@ -14,6 +14,7 @@ header { border-bottom: 1px solid var(--ink); padding-bottom: 1.75rem }
 .over { margin: 0; color: var(--soft); font-variant-caps: all-small-caps; letter-spacing: .08em }
 h1 { margin: .2rem 0 .4rem; font-size: 2.4rem; line-height: 1.15; font-weight: 500; letter-spacing: -.01em }
 h2 { margin: 3rem 0 .6rem; font-size: 1.3rem; font-weight: 600 }
+h3 { margin: 1.2rem 0 .3rem; font-size: 1.05rem; font-weight: 600 }
 h2 + p { margin-top: 0 }
 p { margin: .6rem 0; max-width: 38rem; text-wrap: pretty }
 .lead { margin: 0; font-size: 1.15rem }

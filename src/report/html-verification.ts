@@ -1,8 +1,8 @@
 /** The sections of a verification: what each rung found, where layers and positions part, what the verdict rests on. */
-import type { ComparedTensor, LogitsMetrics, RungReport, VerifyReport } from "../api/reports.ts";
+import type { ComparedTensor, Finding, LogitsMetrics, RungReport, VerifyReport } from "../api/reports.ts";
 import { chartOf } from "./chart.ts";
 import { counted, grouped } from "./figures.ts";
-import { longTable, MAX_ROWS, number, sidesText, table } from "./html-tables.ts";
+import { longTable, MAX_ROWS, number, sidesText, TONE_OF, table } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
 import { limitText, measures } from "./measures.ts";
 import { controlsOf, divergenceText } from "./problems.ts";
@@ -30,7 +30,7 @@ export function verificationSections(report: VerifyReport): readonly (Markup | n
   const logits = report.rungs.find(({ rung }) => rung === "logits")?.metrics as Logits | undefined;
   return [
     rungSection(report.rungs),
-    findingSection(report.findings),
+    findingSection(report.findingDetails),
     logits === undefined ? null : layerSection(logits),
     logits?.positions === undefined ? null : positionSection(logits.positions, report.limits),
     report.tensors === undefined ? null : tensorSection(report.tensors),
@@ -50,9 +50,21 @@ function rungSection(rungs: readonly RungReport[]): Markup {
 ${table(["rung", "verdict", "question and measures"], rows)}`;
 }
 
-function findingSection(findings: readonly string[]): Markup | null {
+/** Differences first: they are what `--strict` judges. */
+function findingSection(findings: readonly Finding[]): Markup | null {
   if (findings.length === 0) return null;
-  return markup`<h2>Findings</h2><ul>${findings.map((finding) => markup`<li>${finding}</li>`)}</ul>`;
+  const remarks = findings.filter(({ severity }) => severity === "note");
+  const differences = findings.filter(({ severity }) => severity !== "note");
+  return markup`<h2>Findings</h2>${findingList("Differences", differences)}${findingList("Remarks", remarks)}`;
+}
+
+function findingList(title: string, findings: readonly Finding[]): Markup | null {
+  if (findings.length === 0) return null;
+  const items = findings.slice(0, MAX_ROWS).map(({ rule, severity, message }) => {
+    return markup`<li><code class="rule ${TONE_OF[severity]}">${rule}</code> ${message}</li>\n`;
+  });
+  const left = findings.length - items.length;
+  return markup`<h3>${title}</h3><ul>${items}</ul>${left === 0 ? null : markup`<p class="note">${counted(left, "more finding")} left out of this page.</p>`}`;
 }
 
 /** Kinds as the layer pattern writes them. */

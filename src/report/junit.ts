@@ -12,6 +12,8 @@ interface Case {
   readonly outcome: "passed" | "failed" | "skipped" | "error";
   readonly type?: string;
   readonly message?: string;
+  /** the message is printed where it passed too */
+  readonly told?: boolean;
 }
 
 interface Suite {
@@ -39,9 +41,14 @@ function counts(cases: readonly Case[]): string {
   return ` tests="${cases.length}" failures="${of("failed")}" errors="${of("error")}" skipped="${of("skipped")}"`;
 }
 
-function caseText({ name, outcome, type = outcome, message = "" }: Case, group: string): string {
+function caseText(
+  { name, outcome, type = outcome, message = "", told = false }: Case,
+  group: string,
+): string {
   const open = `    <testcase classname="${escaped(group)}" name="${escaped(name)}"`;
-  if (outcome === "passed") return `${open}/>`;
+  if (outcome === "passed") {
+    return told ? `${open}><system-out>${escaped(message)}</system-out></testcase>` : `${open}/>`;
+  }
   const tag = { failed: "failure", error: "error", skipped: "skipped" }[outcome];
   const kind = outcome === "skipped" ? "" : ` type="${escaped(type)}"`;
   return `${open}><${tag}${kind} message="${escaped(message)}"/></testcase>`;
@@ -78,7 +85,7 @@ function problemCase({ rule, severity, message, file, tensor, offset }: Problem)
   const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
   const name = [rule, ...place].join(", ");
   const harmless = severity === "note" || severity === "warning";
-  return { name, outcome: harmless ? "passed" : "failed", type: rule, message };
+  return { name, outcome: harmless ? "passed" : "failed", type: rule, message, told: true };
 }
 
 function verified(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {
@@ -119,7 +126,15 @@ function verified(report: VerifyReport, problems: readonly Problem[]): readonly 
         message: caught === null ? "what would be exchanged is alike" : "this sabotage was not seen",
       })),
     },
+    { name: "findings", cases: findingsAmong(report, problems).map(problemCase) },
   ];
+}
+
+/** Problems that are findings, differences first. */
+function findingsAmong({ findingDetails }: VerifyReport, problems: readonly Problem[]): readonly Problem[] {
+  const told = new Set(findingDetails.map(({ rule, message }) => `${rule} ${message}`));
+  const found = problems.filter(({ rule, message }) => told.has(`${rule} ${message}`));
+  return gravest(found, MAX_CASES).shown;
 }
 
 /** Where there are too many, those that differ come first. */

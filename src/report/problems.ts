@@ -24,7 +24,20 @@ export const RULES: Readonly<Record<string, string>> = {
   "rung-reference": "Logits recorded by other software are not met",
   "first-divergence": "The lowest layer that is wrong",
   "control-missed": "A sabotage of the checkpoint was not seen, so that the proof has a hole",
-  finding: "Something that the verdict does not rest on",
+  "file-absent": "A side file is on one side only",
+  "file-added": "A file that was not there when the checkpoint was certified",
+  "files-not-compared": "Files were not compared with those that were certified",
+  "config-respelt": "A config says the same in other words",
+  "activation-scale-absent": "A scale of activations or caches is on one side only",
+  "activation-scale-left": "A scale of activations that a recast left behind",
+  "scale-larger": "A scale is larger than its values need",
+  "quality-unjudged": "What a recast costs is reported, and not judged",
+  "weights-untrained": "The weights predict text no better than chance",
+  "logits-not-finite": "Logits are NaN or infinite",
+  "behaviour-unchecked": "No forward pass was compared with the certificate",
+  "experts-unknown": "The certificate does not say which experts computed",
+  "certificate-absent": "There is no certificate",
+  suspect: "What a tensor of the lowest wrong layer looks like beside the right one",
   "tensor-differs": "A tensor is not the same on both sides",
   "tensor-absent": "A tensor is on one side only",
   "tensor-uncomparable": "A tensor could not be compared to its end",
@@ -71,7 +84,7 @@ type Make = (
   at?: { readonly file?: string; readonly tensor?: string | null },
 ) => Problem;
 
-function verdicts({ rungs, firstDivergence: first, findings }: VerifyReport, problem: Make): Problem[] {
+function verdicts({ rungs, firstDivergence: first, findingDetails }: VerifyReport, problem: Make): Problem[] {
   const failed = rungs.flatMap((rung): Problem[] => {
     if (rung.verdict === "same" || rung.verdict === "within") return [];
     const severity = rung.verdict === "different" ? "error" : "warning";
@@ -98,8 +111,10 @@ function verdicts({ rungs, firstDivergence: first, findings }: VerifyReport, pro
         ),
       ),
   );
-  const notes = findings.map((finding) => problem("finding", "note", finding));
-  return [...failed, ...divergence, ...tensors, ...missed, ...notes];
+  const found = findingDetails
+    .filter(({ rule }) => rule !== "control-missed") // the list of controls has them
+    .map(({ rule, severity, message, at }) => problem(rule, severity, message, at));
+  return [...failed, ...divergence, ...tensors, ...missed, ...found];
 }
 
 export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"]>): string {
@@ -178,7 +193,7 @@ function differences({ tensors, config, sidecars }: DiffReport, problem: Make): 
 const SEVERITIES: readonly Severity[] = ["danger", "error", "warning", "note"];
 
 /** The first `most`, the gravest first, and how many were left out. */
-export function gravest(problems: readonly Problem[], most: number) {
+export function gravest<T extends { readonly severity: Severity }>(problems: readonly T[], most: number) {
   const shown = SEVERITIES.flatMap((severity) => problems.filter((one) => one.severity === severity)).slice(
     0,
     most,

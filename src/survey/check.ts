@@ -4,7 +4,7 @@
 import { MAX_INDEX_BYTES, parseIndex } from "../../formats/codec/hf-index.ts";
 import { INDEX } from "../../formats/codec/hf-place.ts";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import type { FindingsOptions } from "../api/options.ts";
+import type { CheckOptions, FindingsOptions } from "../api/options.ts";
 import type { Finding, FindingsReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -14,6 +14,7 @@ import { families as allFamilies } from "../families/index.ts";
 import { openCheckpoint } from "../open.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
 import { storeAt } from "../store.ts";
+import { judgeFindings } from "../verify/findings.ts";
 import { checkConfig } from "./check-config.ts";
 import { checkIntegrity } from "./check-integrity.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
@@ -24,7 +25,7 @@ import { findingOf, isOk } from "./findings.ts";
 const MAX_UNPAIRED = 1000;
 
 /** @throws NOT_FOUND, IO_FAILED and whatever is not the checkpoint's fault; its faults are findings */
-export async function check(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
+export async function check(source: string, options: CheckOptions = {}): Promise<FindingsReport> {
   const findings: Finding[] = [];
   const checkpoint = await opened(source, options, findings);
   if (checkpoint !== null) {
@@ -37,7 +38,8 @@ export async function check(source: string, options: FindingsOptions = {}): Prom
       findings.push(...checkQuantization(checkpoint, scales), ...(await checkConfig(checkpoint, files)));
     }
   }
-  return { ok: isOk(findings), findings };
+  const judged = judgeFindings(findings, options.strict);
+  return { ok: isOk(judged), findings: judged };
 }
 
 async function opened(

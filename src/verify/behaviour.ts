@@ -1,7 +1,8 @@
 /** A certificate's last question: does the checkpoint still answer as it did? One forward pass, on any backend. */
 import type { VerifyOptions } from "../api/options.ts";
-import type { RungReport, Verdict } from "../api/reports.ts";
+import type { Finding, RungReport, Verdict } from "../api/reports.ts";
 import type { Certificate } from "./certificate.ts";
+import { remark } from "./findings.ts";
 import {
   compareFingerprints,
   FINGERPRINT_BOUND,
@@ -15,7 +16,7 @@ import { backendFor, type Ready, refuseUnrunnable } from "./sides.ts";
 export interface Behaviour {
   /** null where nothing was run */
   readonly rung: RungReport | null;
-  readonly findings: readonly string[];
+  readonly findings: readonly Finding[];
   readonly backend: string | null;
   readonly device: string | null;
 }
@@ -26,7 +27,10 @@ export async function compareBehaviour(
   { fingerprint, prompt }: Certificate,
   options: VerifyOptions,
 ): Promise<Behaviour> {
-  const none = (...findings: string[]) => ({ rung: null, findings, backend: null, device: null });
+  const none = (...unchecked: string[]) => {
+    const findings = unchecked.map((message) => remark("behaviour-unchecked", message));
+    return { rung: null, findings, backend: null, device: null };
+  };
   if (options.verify === "bytes") return none();
   if (fingerprint === null || prompt === null)
     return none("the certificate holds no fingerprint of logits: behaviour was not checked");
@@ -73,7 +77,12 @@ export async function compareBehaviour(
   return {
     rung: { rung: "logits", verdict: unknown ? "unproven" : verdict, metrics },
     findings: unknown
-      ? ["the certificate does not say which experts were followed: others may explain other logits"]
+      ? [
+          remark(
+            "experts-unknown",
+            "the certificate does not say which experts were followed: others may explain other logits",
+          ),
+        ]
       : [],
     backend: backend.id,
     device: backend.device,

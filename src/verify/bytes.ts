@@ -3,6 +3,7 @@
  * destination was recast, the source is recast again under the stored scale and every code must be that one.
  */
 
+import type { Finding } from "../api/reports.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import {
   bytesOf,
@@ -23,6 +24,7 @@ import type { Matched, Role } from "../families/match.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Pool, Slot } from "../lanes/pool.ts";
 import { scaleOf } from "../recast/cast.ts";
+import { difference, remark } from "./findings.ts";
 import { type Paired, type Ready, storedAs } from "./sides.ts";
 
 export interface RoleDifference {
@@ -46,7 +48,7 @@ export interface BytesResult {
   /** in order of execution, scales that no role reads last */
   readonly differences: readonly RoleDifference[];
   /** oddities that make no verdict */
-  readonly findings: readonly string[];
+  readonly findings: readonly Finding[];
 }
 
 export interface BytesOptions {
@@ -77,7 +79,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
   const unread = unreadOf(a, b, options.own);
   const differences: RoleDifference[] = [...unread.differences];
-  const findings: string[] = [...unread.findings];
+  const findings: Finding[] = [...unread.findings];
   let [compared, recast, bytes] = [0, 0, 0];
   const items = [...a.matched.roles.values()].map((role) => itemOf(role, a, b));
   await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
@@ -92,7 +94,10 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     }
     const tensors = [...new Set([from.tensor, to.tensor])];
     if (result.message !== null) differences.push({ role, key, tensors, message: result.message });
-    if (result.finding !== null) findings.push(`${to.tensor}: ${result.finding}`);
+    if (result.finding !== null) {
+      const at = { tensor: to.tensor };
+      findings.push(remark("scale-larger", `${to.tensor}: ${result.finding}`, at));
+    }
   });
   for (const [side, sources] of [
     [a, sourcesA],
@@ -118,7 +123,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     recast,
     bytes,
     differences,
-    findings: findings.sort(),
+    findings: findings.sort((x, y) => (x.message < y.message ? -1 : 1)),
   };
 }
 
@@ -175,7 +180,7 @@ function itemOf(role: Role, a: Ready, b: Ready): Item {
 function unreadOf(a: Paired, b: Paired, own: boolean) {
   const both: { item: Item; left: Tensor; right: Tensor }[] = [];
   const differences: RoleDifference[] = [];
-  const findings: string[] = [];
+  const findings: Finding[] = [];
   const recast = (role: Role) => storedAs(a, role).dtype !== storedAs(b, role).dtype;
   const anyRecast = [...a.matched.roles.values()].some(recast);
   for (const key of [...new Set([...a.pairs.unread, ...b.pairs.unread])].sort()) {
@@ -186,8 +191,12 @@ function unreadOf(a: Paired, b: Paired, own: boolean) {
     if (left === undefined || right === undefined) {
       const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
       const owned = side.pairs.ownerOf.has(key);
-      if (own ? owned && role !== null && recast(role) : anyRecast) findings.push(`${key} ${message}`);
-      else differs(`it ${message}`);
+      const at = { tensor: key };
+      if (own && owned && role !== null && recast(role)) {
+        findings.push(remark("activation-scale-left", `${key} ${message}`, at));
+      } else if (!own && anyRecast) {
+        findings.push(difference("activation-scale-absent", `${key} ${message}`, at));
+      } else differs(`it ${message}`);
     } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
       differs(`it is ${described(right)}, not ${described(left)}`);
     } else {

@@ -1,4 +1,5 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
+import type { Finding } from "../api/reports.ts";
 import { sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ORIGIN_HEADERS } from "../core/origin.ts";
@@ -6,13 +7,14 @@ import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { QUANTIZATION_FILES } from "../recast/spelling.ts";
+import { difference, remark } from "./findings.ts";
 import { type Paired, storedAs } from "./sides.ts";
 
 export interface SettingsComparison {
   /** settings that differ, and a tokenizer that does: each makes another model */
   readonly differences: readonly string[];
   /** side files that differ or are on one side only */
-  readonly findings: readonly string[];
+  readonly findings: readonly Finding[];
   /** the first role that the other side lacks or has in another shape; null: elements can be compared */
   readonly unlike: Role | null;
 }
@@ -34,17 +36,18 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     (key) => `${key} is ${canonical(right[key] ?? null)}, not ${canonical(left[key] ?? null)}`,
   );
   const [filesA, filesB] = [await digests(a.matched), await digests(b.matched)];
-  const findings: string[] = [];
+  const findings: Finding[] = [];
   for (const path of [...new Set([...filesA.keys(), ...filesB.keys()])].sort()) {
     const [mine, theirs] = [filesA.get(path), filesB.get(path)];
     if (mine === theirs || STORAGE.includes(path)) continue;
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
     if (path === CONFIG && a.matched.dialect !== b.matched.dialect) continue; // compared as settings
     if (mine === undefined || theirs === undefined) {
-      findings.push(`${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`);
+      const message = `${path} is only in the ${mine === undefined ? "second" : "first"} checkpoint`;
+      findings.push(difference("file-absent", message, { file: path }));
     } else if (BEHAVIOUR.includes(path)) differences.push(`${path} differs`);
     else if (path === CONFIG) findings.push(...configFindings(a.matched, b.matched, recast));
-    else findings.push(`${path} differs`);
+    else findings.push(difference("file-differs", `${path} differs`, { file: path }));
   }
   return { differences, findings, unlike };
 }
@@ -69,11 +72,14 @@ export function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly
 const CONFIG = "config.json";
 
 /** Keys that differ, by name. What two configs mean was compared as settings; this is what else they say. */
-function configFindings(a: Matched, b: Matched, recast: boolean): readonly string[] {
+function configFindings(a: Matched, b: Matched, recast: boolean): readonly Finding[] {
   const keys = keysThatDiffer(a.checkpoint.config, b.checkpoint.config);
   const unasked = keys.filter((key) => !recast || !RECAST_KEYS.includes(key));
-  if (unasked.length > 0) return [`${CONFIG} differs in ${unasked.join(", ")}`];
-  return keys.length > 0 ? [] : [`${CONFIG} says the same in other words`];
+  const at = { file: CONFIG };
+  if (unasked.length > 0) {
+    return [difference("config-differs", `${CONFIG} differs in ${unasked.join(", ")}`, at)];
+  }
+  return keys.length > 0 ? [] : [remark("config-respelt", `${CONFIG} says the same in other words`, at)];
 }
 
 /** A tokenizer of 131,072 words takes 17 MB; what is far larger is no side file that this rung reads. */

@@ -3,7 +3,7 @@ import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/define.ts";
 import type { VerifyOptions } from "../api/options.ts";
-import type { LogitsMetrics, Verdict } from "../api/reports.ts";
+import type { Finding, LogitsMetrics, Verdict } from "../api/reports.ts";
 import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched, type Watch } from "../core/events.ts";
@@ -11,6 +11,7 @@ import { boxMove, runsOf } from "../core/moves.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
+import { remark } from "./findings.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { exceeded, type Limits, limitsFor, looksTrained } from "./limits.ts";
 import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
@@ -28,7 +29,7 @@ export interface LogitsRung {
   readonly limits: Limits;
   readonly bad: LockstepResult["bad"];
   readonly fingerprint: Fingerprint;
-  readonly findings: readonly string[];
+  readonly findings: readonly Finding[];
 }
 
 export function mainLayers({ layers }: Matched): readonly Layer[] {
@@ -58,29 +59,39 @@ export async function logitsRung(
   const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
   const unread = [...b.pairs.unread].sort();
   const { logits } = result;
-  const findings: string[] = [];
+  const findings: Finding[] = [];
   if (recastTo.size > 0 && !trained) {
     findings.push(
-      "quality is reported, not judged: on these tokens the source predicts no better than chance",
+      remark(
+        "quality-unjudged",
+        "quality is reported, not judged: on these tokens the source predicts no better than chance",
+      ),
     );
   }
   if (textTokens > 0 && !trained) {
     const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab!)].map((nats) => nats.toFixed(2));
     findings.push(
-      `the loss on text is ${loss} nats a token, where chance has ${chance}: the weights are untrained, or both sides broken alike`,
+      remark(
+        "weights-untrained",
+        `the loss on text is ${loss} nats a token, where chance has ${chance}: the weights are untrained, or both sides broken alike`,
+      ),
     );
   }
   for (const [name, count] of [
     ["first", logits.nonFiniteA] as const,
     ["second", logits.nonFiniteB] as const,
   ]) {
-    if (count > 0) findings.push(`${count} logits of the ${name} checkpoint are NaN or infinite`);
+    const message = `${count} logits of the ${name} checkpoint are NaN or infinite`;
+    if (count > 0) findings.push(remark("logits-not-finite", message));
   }
   const missed = result.controls.filter(({ caught }) => caught === false);
   for (const { layer, kind, door, mutation } of missed) {
     findings.push(
-      `layer ${layer} (${kind}): with these weights and tokens the door ${door} does not show ${mutation}; ` +
-        "give more tokens (--tokens), or others (--seed, --ids)",
+      remark(
+        "control-missed",
+        `layer ${layer} (${kind}): with these weights and tokens the door ${door} does not show ${mutation}; ` +
+          "give more tokens (--tokens), or others (--seed, --ids)",
+      ),
     );
   }
   return {

@@ -1,6 +1,6 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
 import type { VerifyOptions } from "../api/options.ts";
-import type { RungReport, VerifyReport } from "../api/reports.ts";
+import type { Finding, RungReport, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
@@ -13,6 +13,7 @@ import { certificateFor, trailerIn } from "./certificate-place.ts";
 import { reportOf } from "./certify.ts";
 import { type Content, contentBytes, contentOf } from "./content.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
+import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";
 import { mainLayers } from "./logits-rung.ts";
 import { outsideOf } from "./outside.ts";
@@ -40,7 +41,8 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
   if (signed === null) await refuseOtherKey(certificate, options.publicKey, found.file);
   const side = await ready(checkpoint, options);
   const watch = options.watch ?? unwatched;
-  const findings: string[] = [];
+  const findings: Finding[] = [];
+  const judge = (found: readonly Finding[]) => judgeFindings(found, options.strict);
   const rungs: RungReport[] = [];
   const add = (rung: RungReport) => {
     rungs.push(rung);
@@ -48,9 +50,11 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
   };
 
   const files = await compareFiles(side, certificate, options.signal);
-  findings.push(...files.findings);
+  const aboutFiles = judge(files.findings);
+  findings.push(...aboutFiles);
   const differences = [...files.differences, ...(signed?.differences ?? [])];
-  add(coverRung(certificate.destination.files.length, differences));
+  const cover = coverRung(certificate.destination.files.length, differences);
+  add({ ...cover, verdict: verdictWith(cover.verdict, aboutFiles) });
   const content = await read(side, options);
   const differing = differingRoles(content, certificate);
   const sameRoot = content.root === certificate.destination.root;
@@ -92,7 +96,7 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
     certificate: reportOf(certificate),
     ...(signed !== null && { bundle: signed.report }),
     roots: { a: certificate.destination.root, b: content.root },
-    findings,
+    ...reportedFindings(findings),
   };
 }
 
@@ -109,6 +113,7 @@ async function verifyUncertified(
     ...cover.map(() => "the files that were signed"),
     ...(recorded === null ? [] : ["the reference"]),
   ];
+  const message = `there is no certificate: nothing but ${met.join(" and ")} was met`;
   return {
     verdict: rungs.map(({ verdict }) => verdict).reduce(worse),
     backend: recorded?.backend ?? null,
@@ -119,7 +124,7 @@ async function verifyUncertified(
     certificate: null,
     ...(signed !== null && { bundle: signed.report }),
     roots: { a: null, b: null },
-    findings: [`there is no certificate: nothing but ${met.join(" and ")} was met`],
+    ...reportedFindings([remark("certificate-absent", message)]),
   };
 }
 
@@ -155,8 +160,8 @@ async function refuseOtherKey(
 async function compareFiles(side: Ready, { destination }: Certificate, signal: AbortSignal | undefined) {
   const { checkpoint } = side.matched;
   if (checkpoint.format !== destination.format) {
-    const finding = `it is ${checkpoint.format}, and the certificate of ${destination.format}: files are not compared`;
-    return { differences: [], findings: [finding] };
+    const message = `it is ${checkpoint.format}, and the certificate of ${destination.format}: files are not compared`;
+    return { differences: [], findings: [difference("files-not-compared", message)] };
   }
   const found = await outsideOf(side.matched, await trailerIn(checkpoint.store), signal);
   const byPath = new Map(found.map((file) => [file.path, file]));
@@ -169,7 +174,10 @@ async function compareFiles(side: Ready, { destination }: Certificate, signal: A
   });
   const known = new Set(destination.files.map(({ path }) => path));
   const more = found.filter(({ path }) => !known.has(path));
-  return { differences, findings: more.map(({ path }) => `${path} was not there when it was certified`) };
+  const findings = more.map(({ path }) => {
+    return difference("file-added", `${path} was not there when it was certified`, { file: path });
+  });
+  return { differences, findings };
 }
 
 async function read(side: Ready, options: VerifyOptions): Promise<Content> {

@@ -1,6 +1,6 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
 import { CERTIFIED, type CompareOptions, type VerifyOptions } from "../api/options.ts";
-import type { ComparedTensor, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
+import type { ComparedTensor, Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -12,6 +12,7 @@ import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } fr
 import type { Proof } from "./certify.ts";
 import { compareSettings } from "./cover.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
+import { judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
 import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-rung.ts";
 import { type Prompt, promptOf } from "./prompts.ts";
 import { verifyCertified } from "./recheck.ts";
@@ -113,30 +114,34 @@ export async function prove(
   watch({ type: "phase", phase: "verify", totalBytes });
 
   const rungs: RungReport[] = [];
-  const add = (rung: RungReport) => {
-    rungs.push(rung);
-    watch({ type: "rung", rung: rung.rung, verdict: rung.verdict });
+  const findings: Finding[] = [];
+  const add = (rung: RungReport, found: readonly Finding[] = []) => {
+    const judged = judgeFindings(found, options.strict);
+    findings.push(...judged);
+    const verdict = verdictWith(rung.verdict, judged);
+    rungs.push({ ...rung, verdict });
+    watch({ type: "rung", rung: rung.rung, verdict });
   };
   const elements = [...source.matched.roles.values()].reduce((sum, role) => sum + countOf(role.shape), 0);
   const covers = { roles: source.matched.roles.size, elements, tensors: b.tensors.length };
-  add({
-    rung: "cover",
-    verdict: comparable && settings.differences.length === 0 ? "same" : "different",
-    metrics: { ...covers, settings: settings.differences },
-  });
-  const findings = [...settings.findings];
+  const verdict = comparable && settings.differences.length === 0 ? "same" : "different";
+  const metrics = { ...covers, settings: settings.differences };
+  add({ rung: "cover", verdict, metrics }, settings.findings);
 
   let compared: BytesResult | null = null;
   let run: LogitsRung | null = null;
   if (comparable) {
     compared = await bytesRung(source, destination, options, own);
-    findings.push(...compared.findings);
-    add({ rung: "bytes", verdict: bytesVerdict(compared), metrics: bytesMetrics(compared) });
+    const bytes: RungReport = {
+      rung: "bytes",
+      verdict: bytesVerdict(compared),
+      metrics: bytesMetrics(compared),
+    };
+    add(bytes, compared.findings);
   }
   if (prompt !== null) {
     run = await logitsRung(source, destination, await limitsAsked(options), prompt);
-    findings.push(...run.findings);
-    add({ rung: "logits", verdict: run.verdict, metrics: { ...run.metrics } });
+    add({ rung: "logits", verdict: run.verdict, metrics: { ...run.metrics } }, run.findings);
   }
   const reference =
     options.reference === undefined || !comparable
@@ -161,7 +166,7 @@ export async function prove(
     limits: run === null ? {} : { ...run.limits, wiring: run.metrics.wiring.limit },
     certificate: null,
     roots: { a: compared?.roots.a ?? null, b: compared?.roots.b ?? null },
-    findings,
+    ...reportedFindings(findings),
     ...(compared !== null && { tensors: tensorsOf(source, destination, compared) }),
   };
   const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
@@ -219,7 +224,7 @@ async function firstDivergence(
   bytes: BytesResult | null,
   run: LogitsRung | null,
   reference: ReferenceRung | null,
-): Promise<{ first: VerifyReport["firstDivergence"]; suspects: readonly string[] }> {
+): Promise<{ first: VerifyReport["firstDivergence"]; suspects: readonly Finding[] }> {
   const layers = mainLayers(a.matched).length;
   if (unlike !== null) {
     return { first: { layer: depthOf(unlike, layers), kind: kindOf(unlike), tensors: [] }, suspects: [] };
@@ -244,5 +249,8 @@ async function firstDivergence(
     ...(door?.layer === layer && { door: door.door }),
     tensors,
   };
-  return { first, suspects: suspects.map(({ text }) => `suspect ${text}`) };
+  const remarks = suspects.map(({ text, tensors }) => {
+    return remark("suspect", `suspect ${text}`, { tensor: tensors.at(-1)! });
+  });
+  return { first, suspects: remarks };
 }

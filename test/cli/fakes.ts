@@ -39,13 +39,28 @@ export const VERIFIED: VerifyReport = {
   certificate: null,
   roots: { a: "sha256:aaaa", b: "sha256:bbbb" },
   findings: [],
+  findingDetails: [],
 };
 
 export const DIFFERENT: VerifyReport = {
   ...VERIFIED,
   verdict: "different",
   firstDivergence: { layer: 3, kind: "attention", door: "attn.q", tensors: ["model.layers.3.q_proj.weight"] },
-  findings: ["tokenizer.json differs"],
+  findings: ["the weights are untrained", "chat_template.jinja differs"],
+  findingDetails: [
+    {
+      rule: "weights-untrained",
+      severity: "note",
+      at: { file: "", tensor: null, offset: null },
+      message: "the weights are untrained",
+    },
+    {
+      rule: "file-differs",
+      severity: "warning",
+      at: { file: "chat_template.jinja", tensor: null, offset: null },
+      message: "chat_template.jinja differs",
+    },
+  ],
 };
 
 export const CONVERTED: ConvertReport = {

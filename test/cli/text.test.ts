@@ -77,7 +77,8 @@ describe("summaries", () => {
       limits            KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
       first divergence  layer 3 (attention), door attn.q
                         model.layers.3.q_proj.weight
-      finding           tokenizer.json differs
+      difference        chat_template.jinja differs
+      remark            the weights are untrained
       "
     `);
   });
@@ -248,7 +249,10 @@ it("nothing is wider than 100 columns, nor coloured, where stdout is a file", as
   const long = {
     ...VERIFIED,
     roots: { a: root, b: root.replaceAll("a", "b") },
-    findings: ["one word after the other ".repeat(9)],
+    findingDetails: DIFFERENT.findingDetails.map((one) => ({
+      ...one,
+      message: "one word after the other ".repeat(9),
+    })),
   };
   const lines = [
     await shown("verify a b", { verify: async () => long }),

@@ -1,6 +1,6 @@
 /** The action's own steps, run as a runner would, with the built program in npx's place. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
@@ -21,6 +21,9 @@ writeFileSync(
 chmodSync(npx, 0o755);
 writeFileSync(join(work, "torn.safetensors"), "torn");
 mkdirSync(join(work, "a folder"));
+cpSync(golden("tiny"), join(work, "retold"), { recursive: true });
+writeFileSync(join(work, "retold/chat_template.jinja"), "{{ messages }}");
+const retold = { source: golden("tiny"), destination: "retold", args: "--verify bytes --quiet" };
 
 let runs = 0;
 
@@ -66,6 +69,8 @@ describe("action.yml", () => {
     ["diff", { source: golden("tiny"), destination: golden("tiny-t5") }, 1, "different"],
     ["verify", { source: golden("tiny"), destination: golden("tiny"), args: bytes }, 0, "same"],
     ["verify", { source: golden("tiny"), destination: golden("sharded"), args: bytes }, 1, "different"],
+    ["verify", retold, 0, "same"],
+    ["verify", { ...retold, strict: "true" }, 1, "different"],
     ["verify", { source: "a folder", destination: golden("tiny") }, 3, "stopped"],
     ["verify", { source: "$(touch owned)", destination: golden("tiny") }, 4, "stopped"],
   ])("%s %o", (command, inputs, status, verdict) => {

@@ -6,10 +6,18 @@ import { CONVERTED, DIFFERENT, METRICS, VERIFIED } from "../cli/fakes.ts";
 /** What breaks out of attributes, elements, CDATA, comments, tables and terminals. */
 export const HOSTILE = `"><script>alert(1)</script>' ]]> --> | <img src="https://evil.example/x" onerror=x> \u0000\u001b[31m\u202e \ud800 @all`;
 
+const finding = (rule: string, i = 0): Finding => ({
+  rule,
+  severity: i % 2 === 0 ? "error" : "danger",
+  at: { file: HOSTILE, tensor: `${HOSTILE}${i}`, offset: i },
+  message: HOSTILE,
+});
+
 const hostile = {
   ...DIFFERENT,
   device: HOSTILE,
   findings: [HOSTILE],
+  findingDetails: [finding("file-differs"), { ...finding("suspect"), severity: "note" as const }],
   firstDivergence: { layer: 0, kind: HOSTILE, door: HOSTILE, tensors: [HOSTILE] },
   certificate: { sha256: HOSTILE, tool: HOSTILE, reference: true, signedBy: HOSTILE },
   tensors: [
@@ -44,13 +52,6 @@ const hostile = {
     },
   ],
 };
-
-const finding = (rule: string, i = 0): Finding => ({
-  rule,
-  severity: i % 2 === 0 ? "error" : "danger",
-  at: { file: HOSTILE, tensor: `${HOSTILE}${i}`, offset: i },
-  message: HOSTILE,
-});
 
 export const MANY = 10_000;
 

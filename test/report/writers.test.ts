@@ -1,10 +1,12 @@
 /** Each form over good, bad and hostile reports. */
 import type { Log, Result } from "sarif";
 import { describe, expect, it } from "vitest";
+import type { VerifyReport } from "../../src/api/reports.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { junitText } from "../../src/report/junit.ts";
 import { mdText } from "../../src/report/md.ts";
 import { sarifText } from "../../src/report/sarif.ts";
+import type { Subject } from "../../src/report/subject.ts";
 import { HOSTILE, MANY, SUBJECTS } from "./reports.ts";
 
 const each = Object.entries(SUBJECTS);
@@ -50,6 +52,21 @@ describe("junit", () => {
   it("fails where the verdict is bad, and only there", () => {
     const failing = each.filter(([, subject]) => /<(failure|error) /.test(junitText(subject)));
     expect(failing.map(([name]) => name)).toEqual(["bad", "hostile", "unsafe", "many", "unequal", "stopped"]);
+  });
+
+  it("lists findings of a verification with rule and file; an error among them fails", () => {
+    const { report } = SUBJECTS.bad as { report: VerifyReport };
+    expect(report.findingDetails.map(({ severity }) => severity)).toEqual(["note", "warning"]);
+    const found = (xml: string) => xml.match(/<testcase classname="isologit.verify.findings".*/g)!;
+    expect(found(junitText(SUBJECTS.bad!))).toEqual([
+      expect.stringMatching(
+        /name="file-differs, chat_template.jinja"><system-out>chat_template.jinja differs/,
+      ),
+      expect.stringMatching(/name="weights-untrained"><system-out>/),
+    ]);
+    const findingDetails = report.findingDetails.map((one) => ({ ...one, severity: "error" as const }));
+    const strict = { ...SUBJECTS.bad, report: { ...report, findingDetails } } as Subject;
+    expect(found(junitText(strict))[1]).toContain('<failure type="file-differs"');
   });
 
   it("is bounded, and says so", () => {
@@ -98,6 +115,17 @@ describe("sarif", () => {
     expect(uri("many", "/elsewhere/a/b")).not.toContain("elsewhere");
   });
 
+  it("a finding of a verification lies in its file, under its own rule", () => {
+    const { results, rules } = sarif("bad");
+    const found = results.find(({ ruleId }) => ruleId === "file-differs")!;
+    expect([found.level, placeOf(found).artifactLocation!.uri]).toEqual([
+      "warning",
+      "models/b/chat_template.jinja",
+    ]);
+    expect(rules[found.ruleIndex!]!.shortDescription!.text).toBe("A side file is not the same on both sides");
+    expect(results.find(({ ruleId }) => ruleId === "weights-untrained")!.level).toBe("note");
+  });
+
   it("keeps the gravest 5,000, and says how many are left out", () => {
     const { results, rules, invocation } = sarif("many");
     expect(results).toHaveLength(5000);
@@ -114,11 +142,19 @@ describe("html", () => {
     const names = elements(body, /^(meta|br)$/);
     expect(names.filter((name) => name === "script")).toHaveLength(1);
     const known =
-      /^(html|head|meta|title|style|body|header|p|h1|h2|dl|dt|dd|main|aside|ol|ul|li|div|table|thead|tbody|tr|th|td|br|span|code|figure|figcaption|svg|g|line|text|circle|rect|polyline|details|summary|q|b|footer|script)$/;
+      /^(html|head|meta|title|style|body|header|p|h1|h2|h3|dl|dt|dd|main|aside|ol|ul|li|div|table|thead|tbody|tr|th|td|br|span|code|figure|figcaption|svg|g|line|text|circle|rect|polyline|details|summary|q|b|footer|script)$/;
     expect(names.filter((name) => !known.test(name))).toEqual([]);
     expect(body).not.toMatch(/<[^>]*\s(src|href|srcset|action|style|on\w+)=/);
     expect(page.match(/@import|url\(/g)).toBeNull();
     expect(page).toContain("default-src &#39;none&#39;");
+  });
+
+  it("shows differences before remarks", () => {
+    const page = htmlText(SUBJECTS.bad!);
+    const at = ["<h3>Differences", "chat_template.jinja differs", "<h3>Remarks", "the weights are untrained"];
+    const places = at.map((text) => page.indexOf(text));
+    expect(places).toEqual([...places].sort((a, b) => a - b));
+    expect(places).not.toContain(-1);
   });
 
   it("draws what there is to see", () => {
@@ -146,6 +182,14 @@ describe("markdown", () => {
       expect(new Set(widths).size, rows).toBe(1);
     }
     expect(text.length).toBeLessThan(400_000);
+  });
+
+  it("shows differences before remarks, each with rule and file", () => {
+    const text = mdText(SUBJECTS.bad!);
+    const [difference, note] = [text.indexOf("`file-differs`"), text.indexOf("`weights-untrained`")];
+    expect(difference).toBeGreaterThan(0);
+    expect(note).toBeGreaterThan(difference);
+    expect(text).toContain("| chat&#95;template.jinja |");
   });
 });
 

@@ -4,13 +4,13 @@ import { type Command, SOURCE } from "../command.ts";
 import { findingLines } from "../findings.ts";
 import { REPORTED, TELLING } from "../options.ts";
 import { counted, type View } from "../render.ts";
-import { sourceOptions } from "../request.ts";
+import { sourceOptions, strictOptions } from "../request.ts";
 
 export const check: Command = {
   name: "check",
   summary: "structure alone: index, headers, config, tokenizer and scales agree; reads no weight",
   places: [SOURCE],
-  flags: [...TELLING, "keepGoing", ...REPORTED],
+  flags: [...TELLING, "keepGoing", "strict", ...REPORTED],
   examples: ["check ./nemotron-h-8b", "check model.isologit --json", "check ./damaged --keep-going"],
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
@@ -18,6 +18,7 @@ export const check: Command = {
       watch,
       signal,
       ...sourceOptions(flags),
+      ...strictOptions(flags),
       keepGoing: flags.keepGoing ?? false,
     });
     const subject = { command: "check", address: SRC!, report } as const;

@@ -15,6 +15,7 @@ export const CONVERTING = [
   ...PLACING,
   "plan",
   "verify",
+  "strict",
   "sign",
   "bundle",
   "identityToken",

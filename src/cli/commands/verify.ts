@@ -5,7 +5,14 @@ import { passed } from "../../report/measures.ts";
 import type { Command } from "../command.ts";
 import { LIMITS, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import { certifiedOptions, limitOptions, promptOptions, runOptions, sourceOptions } from "../request.ts";
+import {
+  certifiedOptions,
+  limitOptions,
+  promptOptions,
+  runOptions,
+  sourceOptions,
+  strictOptions,
+} from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
@@ -15,7 +22,7 @@ export const verify: Command = {
     { name: "A", about: "the checkpoint to trust" },
     { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
   ],
-  flags: [...TELLING, "verify", ...CERTIFIED, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
+  flags: [...TELLING, "verify", "strict", ...CERTIFIED, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -36,6 +43,7 @@ export const verify: Command = {
       ...sourceOptions(flags),
       ...(await promptOptions(flags)),
       ...limitOptions(flags),
+      ...strictOptions(flags),
       ...certifiedOptions(flags), // which the library refuses beside a B
       ...(level === undefined ? {} : { verify: level }),
     });

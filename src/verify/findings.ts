@@ -1,0 +1,44 @@
+/**
+ * What a verification tells beside its rungs. A *difference* is something of the model, its behaviour or its files that
+ * is not the same or is missing; `strict` makes it an error. A *remark* is worth knowing and is no fault of either side.
+ */
+import type { Finding, Verdict } from "../api/reports.ts";
+import { worse } from "./depth.ts";
+
+/** The file or the stored tensor that a finding is about; neither where it is about the checkpoint. */
+export interface Place {
+  readonly file?: string;
+  readonly tensor?: string;
+}
+
+/** @param rule stable: scripts, JUnit and SARIF go by it; its text is in `RULES` of src/report/problems.ts */
+export function difference(rule: string, message: string, at: Place = {}): Finding {
+  return { rule, severity: "warning", at: placeOf(at), message };
+}
+
+/** @param rule as of `difference` */
+export function remark(rule: string, message: string, at: Place = {}): Finding {
+  return { rule, severity: "note", at: placeOf(at), message };
+}
+
+const placeOf = ({ file = "", tensor }: Place): Finding["at"] => ({
+  file,
+  tensor: tensor ?? null,
+  offset: null,
+});
+
+/** Under `strict` each difference, and each warning of a survey, is an error; otherwise the findings as they are. */
+export function judgeFindings(findings: readonly Finding[], strict: boolean | undefined): readonly Finding[] {
+  if (strict !== true) return findings;
+  return findings.map((one) => (one.severity === "warning" ? { ...one, severity: "error" } : one));
+}
+
+/** A rung's verdict together with the findings that it made. */
+export function verdictWith(verdict: Verdict, findings: readonly Finding[]): Verdict {
+  return findings.some(({ severity }) => severity === "error") ? worse(verdict, "different") : verdict;
+}
+
+/** Both fields of a report that hold findings: as text, and with rule, severity and place. */
+export function reportedFindings(findings: readonly Finding[]) {
+  return { findings: findings.map(({ message }) => message), findingDetails: findings };
+}
