@@ -2,16 +2,22 @@
 import type { Format } from "../formats/define.ts";
 import { formats as allFormats } from "../formats/index.ts";
 import type { SourceOptions } from "./api/options.ts";
-import { CERTIFICATE_FILE, type Checkpoint, type Told } from "./core/checkpoint.ts";
+import { sortBeside, withoutCopies } from "./beside.ts";
+import { CERTIFICATE_FILE, type Checkpoint, type Remark, type Told } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import type { Watch } from "./core/events.ts";
 import { readRange } from "./core/io.ts";
 import { isJsonObject, parseJsonObject } from "./core/json.ts";
+import type { Family } from "./families/define.ts";
 import { families as allFamilies } from "./families/index.ts";
 import type { HubStore } from "./hub/store.ts";
+import { isThere } from "./io/file.ts";
 import { storeAt } from "./store.ts";
 
 export interface OpenOptions extends SourceOptions {
+  readonly families?: readonly Family[] | undefined;
+  /** files beside the model that are no part of it are side files all the same */
+  readonly keepExtra?: boolean | undefined;
   /** The data will be read more than once: what comes from the Hub is fetched once, into its cache. */
   readonly keep?: boolean;
   readonly watch?: Watch | undefined;
@@ -49,12 +55,27 @@ export async function openCheckpoint(
     }
     const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
     const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
-    const files = { ...checkpoint, sidecars };
+    const read = { ...checkpoint, sidecars };
+    const { families = allFamilies, keepExtra = false } = asked;
+    const files =
+      checkpoint.format === "hf"
+        ? await sortBeside(read, families, keepExtra)
+        : await markedUnfinished(withoutCopies(read, keepExtra));
     const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
     return await told(held, formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }
+}
+
+/** NeMo removes its marker beside a checkpoint once all of it is written. */
+async function markedUnfinished(checkpoint: Checkpoint): Promise<Checkpoint> {
+  const root = checkpoint.format === "nemo2" ? checkpoint.store.roots?.[0] : undefined;
+  const marker = `${root}-unfinished`;
+  if (root === undefined || !(await isThere(marker))) return checkpoint;
+  const message = "NeMo's marker beside the checkpoint says that it was not written to its end";
+  const remark: Remark = { rule: "unfinished", severity: "warning", at: { file: marker }, message };
+  return { ...checkpoint, remarks: [...(checkpoint.remarks ?? []), remark] };
 }
 
 /** Headers were read by ranges; from here on a file is fetched whole when a byte of it is wanted. */

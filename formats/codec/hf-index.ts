@@ -1,5 +1,6 @@
 /** `model.safetensors.index.json`: which of several weight files holds which tensor. */
-import { IsologitError } from "../../src/core/errors.ts";
+import type { Remark } from "../../src/core/checkpoint.ts";
+import { IsologitError, type Place } from "../../src/core/errors.ts";
 import { isJsonObject, parseJsonObject, stringifyJson } from "../../src/core/json.ts";
 import { safePath } from "../../src/core/path.ts";
 
@@ -13,44 +14,71 @@ export interface ShardIndex {
   readonly files: readonly string[];
   /** bytes of all tensors, headers aside, where the index tells */
   readonly totalBytes: number | null;
+  /** the first path that had to be spelt anew to lead into the folder; null: none had to be */
+  readonly respelt: string | null;
+}
+
+/** What is known of the folder around an index: its absolute paths. */
+export interface Around {
+  readonly roots?: readonly string[];
 }
 
 /** @throws HEADER_INVALID, DUPLICATE_NAME, and PATH_UNSAFE for a file outside the folder */
-export function parseIndex(bytes: Uint8Array, file: string): ShardIndex {
+export function parseIndex(bytes: Uint8Array, file: string, { roots = [] }: Around = {}): ShardIndex {
   const json = parseJsonObject(bytes, { code: "HEADER_INVALID", file });
   const map = json.weight_map;
   if (!isJsonObject(map)) {
     throw new IsologitError("HEADER_INVALID", "weight_map is not a map from tensors to files", { file });
   }
   const fileOf = new Map<string, string>();
+  let respelt: string | null = null;
   for (const [tensor, shard] of Object.entries(map)) {
     if (typeof shard !== "string") {
       throw new IsologitError("HEADER_INVALID", "weight_map does not name a file", { file, tensor });
     }
-    fileOf.set(tensor, safePath(shard, { file, tensor }));
+    const path = relativePath(shard, roots);
+    if (path !== shard) respelt ??= shard;
+    fileOf.set(tensor, safeShard(path, { file, tensor }));
   }
   const total = isJsonObject(json.metadata) ? json.metadata.total_size : undefined;
   return {
     fileOf,
     files: [...new Set(fileOf.values())].sort(),
     totalBytes: typeof total === "number" ? total : null,
+    respelt,
   };
 }
 
-/** What the index says against what the files' headers say, both as tensor -> file. @throws INDEX_MISMATCH */
+/** Loaders join a folder's path and what the index says: `./x`, and the folder's own path before `x`, lead to `x`. */
+function relativePath(shard: string, roots: readonly string[]): string {
+  const root = roots.find((one) => shard.startsWith(`${one}/`));
+  const path = root === undefined ? shard : shard.slice(root.length + 1);
+  return path.replace(/^(\.\/+)+/, "");
+}
+
+function safeShard(path: string, at: Place): string {
+  if (!path.startsWith("/")) return safePath(path, at);
+  const message = `weight_map names ${JSON.stringify(path)}, an absolute path that is not in this folder`;
+  const next = "write file names without a folder into weight_map, where the files lie beside the index";
+  throw new IsologitError("PATH_UNSAFE", message, at, { next });
+}
+
+/**
+ * What the index says against what the files' headers say, both as tensor -> file.
+ *
+ * @returns what no loader minds
+ * @throws INDEX_MISMATCH
+ */
 export function checkIndex(
   index: ShardIndex,
   found: ReadonlyMap<string, string>,
   bytes: number,
   file: string,
-): void {
+): readonly Remark[] {
   const lost = [...index.fileOf.keys()].filter((name) => !found.has(name));
-  const extra = [...found.keys()].filter((name) => !index.fileOf.has(name));
-  if (lost.length > 0 || extra.length > 0) {
-    const said = lost.length > 0 ? `${firstOf(lost)} in the index but in no file` : "";
-    const held = extra.length > 0 ? `${firstOf(extra)} in a file but not in the index` : "";
-    const tensor = (lost[0] ?? extra[0])!;
-    throw new IsologitError("INDEX_MISMATCH", [said, held].filter(Boolean).join("; "), { file, tensor });
+  if (lost.length > 0) {
+    const message = `${firstOf(lost)} in the index but in no file`;
+    throw new IsologitError("INDEX_MISMATCH", message, { file, tensor: lost[0]! });
   }
   for (const [tensor, shard] of index.fileOf) {
     if (found.get(tensor) !== shard) {
@@ -58,13 +86,24 @@ export function checkIndex(
       throw new IsologitError("INDEX_MISMATCH", message, { file, tensor });
     }
   }
-  if (index.totalBytes !== null && index.totalBytes !== bytes) {
-    const message = `total_size is ${index.totalBytes} bytes; the tensors have ${bytes}`;
-    throw new IsologitError("INDEX_MISMATCH", message, { file });
+  const remarks: Remark[] = [];
+  const extra = [...found.keys()].filter((name) => !index.fileOf.has(name));
+  if (extra.length > 0) {
+    const message = `${firstOf(extra)} in ${found.get(extra[0]!)} but not in the index: read, as loaders of whole files do`;
+    remarks.push({ rule: "index-omits", severity: "warning", at: { file, tensor: extra[0]! }, message });
   }
+  if (index.totalBytes !== null && index.totalBytes !== bytes) {
+    const message = `total_size is ${index.totalBytes} bytes, but the tensors have ${bytes}: no loader looks at it`;
+    remarks.push({ rule: "index-total", severity: "warning", at: { file }, message });
+  }
+  if (index.respelt !== null) {
+    const message = `weight_map names ${JSON.stringify(index.respelt)}, where every loader finds a plain file name only`;
+    remarks.push({ rule: "index-path", severity: "warning", at: { file }, message });
+  }
+  return remarks;
 }
 
-function firstOf(names: readonly string[]): string {
+export function firstOf(names: readonly string[]): string {
   return `${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}`;
 }
 

@@ -79,6 +79,8 @@ export interface PlanOptions extends RunOptions, SourceOptions {
   /** ranks that the tensors are cut for; for distributed checkpoints `tp` only sets the padding; default 1 */
   readonly tp?: number;
   readonly pp?: number;
+  /** files beside the model that are no part of it, such as optimizer states, travel with it */
+  readonly keepExtra?: boolean;
   /** BF16 or F32 values that F16 cannot hold become infinities instead of an error */
   readonly allowOverflow?: boolean;
 }

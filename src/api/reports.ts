@@ -50,10 +50,13 @@ export interface PlanReport {
   readonly padding: PaddingRows;
 }
 
-/** Entries of a training checkpoint that are no part of the model, and do not travel. */
+/** What lies in or beside a checkpoint, is no part of the model, and does not travel. */
 export interface DroppedEntries {
   readonly why: string;
+  /** entries of a file, or whole files */
   readonly entries: number;
+  /** size of the files, where they are whole ones */
+  readonly bytes?: number;
 }
 
 /** Rows of the token table and of the head, each, that the model has no token for. */

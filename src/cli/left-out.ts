@@ -1,6 +1,6 @@
 /** What a conversion does not carry over, and what it adds: said in every report, so that nobody misses it. */
 import type { ConvertReport } from "../api/reports.ts";
-import { counted, visible } from "./render.ts";
+import { bytes, counted, visible } from "./render.ts";
 
 type Row = readonly [label: string, value: readonly string[]];
 
@@ -10,7 +10,13 @@ export function leftOut({ dropped, padding }: Pick<ConvertReport, "dropped" | "p
   return [
     [
       "left out",
-      dropped.map(({ why, entries }) => `${counted(entries, "entry", "entries")}: ${visible(why)}`),
+      dropped.map(({ why, entries, bytes: size }) => {
+        const what =
+          size === undefined
+            ? counted(entries, "entry", "entries")
+            : `${counted(entries, "file")}, ${bytes(size)}`;
+        return `${what}: ${visible(why)}`;
+      }),
     ],
     ["padding", [...rows(padding.cut, "cut"), ...rows(padding.added, "added")]],
   ];

@@ -92,6 +92,11 @@ export const FLAGS = {
     choice(["compressed-tensors"], ["modelopt", "fp8"]),
   ),
   allowOverflow: toggle("model", "--allow-overflow", "store values that f16 cannot hold as infinities"),
+  keepExtra: toggle(
+    "model",
+    "--keep-extra",
+    "take along training state and other files that are no part of the model",
+  ),
   maxShardSize: model("--max-shard-size <size>", "largest HF shard, as 5GB", size),
   align: model(
     "--align <bytes>",
@@ -263,6 +268,7 @@ export const RECAST = [
   "keepEnds",
   "quantDialect",
   "allowOverflow",
+  "keepExtra",
 ] as const satisfies readonly FlagName[];
 export const PLACING = ["maxShardSize", "align", "tp", "pp"] as const satisfies readonly FlagName[];
 

@@ -61,6 +61,7 @@ export function planOptions(flags: Flags, session: Session): PlanOptions {
       maxShardBytes: flags.maxShardSize,
       alignment: flags.align === undefined ? undefined : Number(flags.align),
       allowOverflow: flags.allowOverflow,
+      keepExtra: flags.keepExtra,
       tp: flags.tp,
       pp: flags.pp,
     }),

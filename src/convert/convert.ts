@@ -121,7 +121,10 @@ async function converted(
   });
   const verified = async (path: string): Promise<Proof | null> => {
     if (level === "off") return null;
-    const written = await openCheckpoint(path, [format]);
+    const written = await openCheckpoint(path, [format], {
+      families: options.families,
+      keepExtra: options.keepExtra,
+    });
     return prove(checkpoint, written, { ...shared, verify: level }, true);
   };
 

@@ -15,6 +15,7 @@ import { storedBy } from "../families/stored.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
 import { policyOf } from "../recast/policy.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
+import { surplusTexts } from "../surplus.ts";
 import { type Job, jobsFor, namesFor } from "./jobs.ts";
 import { sidecarsFor } from "./sidecars.ts";
 
@@ -113,13 +114,33 @@ export async function planConversion(
     exact: jobs.every((job) => job.cast === undefined),
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
-    warnings: [...matched.notes, ...record.notes, ...warnings],
-    dropped: matched.dropped.map(({ why, names }) => ({ why, entries: names.length })),
+    warnings: [...oddities(source, options), ...matched.notes, ...record.notes, ...warnings],
+    dropped: [
+      ...matched.dropped.map(({ why, names }) => ({ why, entries: names.length })),
+      ...leftBeside(source, options),
+    ],
     padding: {
       cut: matched.shards.rows - matched.dims.vocab!,
       added: shards.rows - matched.dims.vocab!,
     },
   };
+}
+
+/** What was odd about the source's files, and which of them are no part of the model. */
+function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly string[] {
+  const odd = remarks
+    .filter(({ severity }) => severity !== "note")
+    .map(({ at, message }) => `${at.file}: ${message}`);
+  const beside = surplusTexts(surplus, keepExtra ?? false);
+  return [...odd, ...beside];
+}
+
+function leftBeside({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly DroppedEntries[] {
+  const left = surplus.filter(({ rival }) => rival || keepExtra !== true);
+  return [...new Set(left.map(({ why }) => why))].map((why) => {
+    const files = left.filter((one) => one.why === why);
+    return { why, entries: files.length, bytes: files.reduce((sum, { span }) => sum + span.size, 0) };
+  });
 }
 
 const HF = "hf";

@@ -49,6 +49,24 @@ export interface Sidecar {
   readonly span: Span;
 }
 
+/** Something odd about files that were read all the same: a finding of `check`, a warning of a conversion. */
+export interface Remark {
+  /** stable name of the finding */
+  readonly rule: string;
+  /** "error" where software that loads the checkpoint loads another model from it, or none */
+  readonly severity: "error" | "warning" | "note";
+  readonly at: { readonly file: string; readonly tensor?: string };
+  readonly message: string;
+}
+
+/** A file beside the weights that is no part of the model, and does not travel unasked. */
+export interface Surplus extends Sidecar {
+  /** what it is, in words */
+  readonly why: string;
+  /** weights that loaders would read beside those of a new folder, or in their place: they never travel into one */
+  readonly rival: boolean;
+}
+
 /** A certificate beside the files of a checkpoint. It speaks of them and is none of them: it never travels. */
 export const CERTIFICATE_FILE = "isologit.certificate.json";
 
@@ -94,12 +112,16 @@ export interface Checkpoint {
   readonly tensors: readonly Tensor[];
   /** pickled entries, unread */
   readonly objects: readonly string[];
-  /** every file but the weights, config.json included, sorted by path */
+  /** every file but the weights and the surplus, config.json included, sorted by path */
   readonly sidecars: readonly Sidecar[];
   /** weight files in their order, where the writer's own spelling can be given back */
   readonly shards: readonly Shard[];
   readonly recasts: readonly RecastRecord[];
   readonly origin?: Origin;
+  /** absent: there is nothing to say */
+  readonly remarks?: readonly Remark[];
+  /** files that are no side files, sorted by path */
+  readonly surplus?: readonly Surplus[];
   readonly told?: Told;
   readonly store: Store;
 }

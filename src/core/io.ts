@@ -12,6 +12,8 @@ export interface ByteSource extends AsyncDisposable {
 export interface Store {
   /** what a person would call this place */
   readonly url: string;
+  /** absolute paths of this folder, where the store is a local one */
+  readonly roots?: readonly string[];
   /** Every file, by its path relative to the store with `/` between names, sorted; sizes in bytes. */
   list(): Promise<readonly { path: string; size: number }[]>;
   /** @throws NOT_FOUND */

@@ -3,7 +3,7 @@
  * checkpoint does not consist of (`.git`, the Hub's download notes, our own staging folders) is not seen.
  */
 import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
 import type { ByteSource, Store } from "../core/io.ts";
 import { safePath } from "../core/path.ts";
@@ -35,9 +35,18 @@ export async function fileStore(root: string): Promise<Store> {
   if (!about.isDirectory()) throw special(root);
   return {
     url: root,
+    roots: [...new Set([resolve(root), await system({ file: root }, () => realpath(root))])],
     list: () => listFolder(root),
     open: async (path) => openFile(join(root, safePath(path, { file: path })), path, seen),
   };
+}
+
+/** Whether anything lies at a path, without opening it. */
+export async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function listFolder(root: string): Promise<{ path: string; size: number }[]> {

@@ -14,12 +14,13 @@ import { families as allFamilies } from "../families/index.ts";
 import { openCheckpoint } from "../open.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
 import { storeAt } from "../store.ts";
+import { surplusTexts } from "../surplus.ts";
 import { judgeFindings } from "../verify/findings.ts";
 import { checkConfig } from "./check-config.ts";
 import { checkIntegrity } from "./check-integrity.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
 import { checkWeights } from "./check-weights.ts";
-import { findingOf, isOk } from "./findings.ts";
+import { finding, findingOf, isOk } from "./findings.ts";
 
 /** FP8 weights whose scales are wrong one by one; a checkpoint of a million such is bad enough after these. */
 const MAX_UNPAIRED = 1000;
@@ -29,6 +30,7 @@ export async function check(source: string, options: CheckOptions = {}): Promise
   const findings: Finding[] = [];
   const checkpoint = await opened(source, options, findings);
   if (checkpoint !== null) {
+    findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
     const scales = paired(checkpoint, findings);
     findings.push(...checkWeights(checkpoint, options.families ?? allFamilies, scales.companions, source));
@@ -57,6 +59,14 @@ async function opened(
   }
 }
 
+/** What was odd about the files, and which of them are no part of the model. */
+function checkFiles({ remarks = [], surplus = [], store }: Checkpoint): readonly Finding[] {
+  return [
+    ...remarks.map(({ rule, severity, at, message }) => finding(rule, severity, at, message)),
+    ...surplusTexts(surplus, false).map((text) => finding("surplus", "note", { file: store.url }, text)),
+  ];
+}
+
 /** A weight file that the index names and nobody has is the checkpoint's fault, not the path's. */
 function asDamage({ message, at }: IsologitError): IsologitError {
   return new IsologitError("INDEX_MISMATCH", message, at);
@@ -74,7 +84,7 @@ async function checkShards(source: string, findings: Finding[]): Promise<void> {
   };
   const named = present.includes(INDEX)
     ? await readSmall(store, INDEX, MAX_INDEX_BYTES).then(
-        (bytes) => parseIndex(bytes, INDEX).files,
+        (bytes) => parseIndex(bytes, INDEX, store).files,
         (error) => {
           add(error, INDEX);
           return [];

@@ -67,7 +67,9 @@ describe("what is taken for a Hugging Face folder", () => {
     ["maybe", ["odd.safetensors"]],
     ["maybe", ["model.safetensors", "other.safetensors"]],
     ["no", ["config.json"]],
-    ["no", ["config.json", "a.safetensors", "b.safetensors"]],
+    ["maybe", ["config.json", "a.safetensors", "b.safetensors"]],
+    ["no", ["a.safetensors", "b.safetensors"]],
+    ["yes", ["config.json", "odd.safetensors", "._odd.safetensors", "adapter_model.safetensors"]],
     ["no", ["config.json", "sub/model.safetensors"]],
     ["no", ["x.isologit"]],
   ])("%s: %j", async (answer, paths) => {
@@ -86,11 +88,12 @@ describe("what is taken for a Hugging Face folder", () => {
       folder({
         "config.json": config,
         "model.safetensors": w,
-        "model.safetensors.index.json": index({ b: "s1.safetensors" }),
-        "s1.safetensors": weights("b"),
+        "model.safetensors.index.json": index({ a: "s1.safetensors" }),
+        "s1.safetensors": w,
       }),
     );
-    expect(model.tensors.map(({ name }) => name)).toEqual(["a"]);
+    expect(model.tensors.map(({ pieces }) => pieces[0]!.file)).toEqual(["model.safetensors"]);
+    expect(model.remarks).toMatchObject([{ rule: "two-sets", severity: "error" }]);
     expect(model.sidecars.map(({ path }) => path)).toEqual([
       "config.json",
       "model.safetensors.index.json",
@@ -114,7 +117,21 @@ describe("a folder that contradicts itself is refused", () => {
     expect(model.tensors.map(({ name, pieces }) => [name, pieces[0]!.file])).toEqual(Object.entries(map));
   });
 
+  it.each<[string, Record<string, Uint8Array>]>([
+    ["index-omits", { "s1.safetensors": weights("a", "c"), [INDEX]: index(map) }],
+    ["index-total", { [INDEX]: index(map, { total_size: 7 }) }],
+  ])("what no loader minds is read and remarked: %s", async (rule, change) => {
+    const model = await hf.read(folder({ ...sound, ...change }));
+    expect(model.remarks).toMatchObject([{ rule, severity: "warning", at: { file: INDEX } }]);
+  });
+
   it.each<[string, string, object, Record<string, Uint8Array>]>([
+    [
+      "a single file in the way",
+      "INDEX_MISMATCH",
+      { file: "model.safetensors" },
+      { "model.safetensors": weights("a") },
+    ],
     [
       "no tensor for an entry",
       "INDEX_MISMATCH",
@@ -122,18 +139,11 @@ describe("a folder that contradicts itself is refused", () => {
       { [INDEX]: index({ ...map, c: "s1.safetensors" }) },
     ],
     [
-      "no entry for a tensor",
-      "INDEX_MISMATCH",
-      { file: INDEX, tensor: "c" },
-      { "s1.safetensors": weights("a", "c") },
-    ],
-    [
       "files exchanged",
       "INDEX_MISMATCH",
       { file: INDEX, tensor: "a" },
       { [INDEX]: index({ a: map.b, b: map.a }) },
     ],
-    ["another total_size", "INDEX_MISMATCH", { file: INDEX }, { [INDEX]: index(map, { total_size: 7 }) }],
     [
       "a tensor in two files",
       "DUPLICATE_NAME",
