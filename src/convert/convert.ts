@@ -165,6 +165,7 @@ async function converted(
     const store = await storeAt(staging.content);
     const certificate = await certify(proof, {
       plan: planned.id,
+      conversion: planned.conversion,
       version,
       key,
       store,

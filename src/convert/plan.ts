@@ -16,12 +16,15 @@ import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
 import { policyOf } from "../recast/policy.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
 import { surplusTexts } from "../surplus.ts";
+import { type Conversion, conversionOf } from "../verify/conversion.ts";
 import { type Job, jobsFor, namesFor } from "./jobs.ts";
 import { sidecarsFor } from "./sidecars.ts";
 
 export interface Plan {
   /** SHA-256 of all that the plan depends on: equal ids give equal bytes */
   readonly id: string;
+  /** what was asked beside the format */
+  readonly conversion: Conversion | undefined;
   readonly source: Matched;
   readonly scales: Scales;
   readonly manifest: Manifest;
@@ -106,6 +109,7 @@ export async function planConversion(
     id: sha256(
       canonical({ version, read, cast, files: placement.files, tensors: placement.tensors, inline }),
     ),
+    conversion: conversionOf(options, policy.recipe, matched.family.recipes),
     source: matched,
     scales,
     manifest,

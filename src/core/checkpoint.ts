@@ -69,6 +69,8 @@ export interface Surplus extends Sidecar {
 
 /** A certificate beside the files of a checkpoint. It speaks of them and is none of them: it never travels. */
 export const CERTIFICATE_FILE = "isologit.certificate.json";
+/** The model card: text for people, which `upload` rewrites. */
+export const CARD_FILE = "README.md";
 
 /** A weight file as its writer spelt it: `header` is every byte before the first tensor's. */
 export interface Shard {

@@ -1,105 +1,83 @@
-/** What a card can say of a checkpoint on this machine: read from it, and from the certificate in it or beside it. */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { z } from "zod";
-import { formats } from "../../formats/index.ts";
+/** What a card can say of a checkpoint on this machine: read from it, and from its certificate, which must hold. */
 import { IsologitError } from "../core/errors.ts";
-import { isHubAddress, repoName } from "../io/locate.ts";
+import type { Watch } from "../core/events.ts";
+import { repoName } from "../io/locate.ts";
+import { storeAt } from "../store.ts";
 import { inspect } from "../survey/inspect.ts";
+import { type Certificate, decodeCertificate } from "../verify/certificate.ts";
+import { certificateFor } from "../verify/certificate-place.ts";
+import { isProven } from "../verify/depth.ts";
+import { verify } from "../verify/verify.ts";
 import type { CardFacts, Proof } from "./card.ts";
+import { commandOf } from "./card-command.ts";
 
-const CERTIFICATE = "isologit.certificate.json";
-
-/** As much of a certificate as a card repeats. Whether it holds is for `verify` to say. */
-const Certificate = z.object({
-  tool: z.string(),
-  sha256: z.string(),
-  verdict: z.string(),
-  source: z.object({ format: z.string().optional(), address: z.string().optional() }),
-  destination: z.object({ format: z.string().optional() }).optional(),
-  recast: z.record(z.string(), z.number()).default({}),
-  rungs: z.array(
-    z.object({
-      rung: z.string(),
-      verdict: z.string(),
-      metrics: z.record(z.string(), z.unknown()).default({}),
-    }),
-  ),
-});
-type Certificate = z.infer<typeof Certificate>;
-
-/** @returns undefined for what is no checkpoint: it has no card of ours */
-export async function cardFacts(path: string, baseModel?: string): Promise<CardFacts | undefined> {
+/**
+ * @returns undefined for what is no checkpoint: it has no card of ours
+ * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
+ */
+export async function cardFacts(
+  path: string,
+  options: { readonly baseModel?: string | undefined; readonly watch?: Watch; readonly signal?: AbortSignal },
+): Promise<CardFacts | undefined> {
   const report = await inspect(path).catch((error) => {
     if (error instanceof IsologitError && error.exit === 3) return undefined;
     throw error;
   });
   if (report === undefined) return undefined;
-  const certificate = await readCertificate(path);
-  const recast =
-    certificate === undefined ? report.quantization !== null : Object.keys(certificate.recast).length > 0;
-  const base = baseModel ?? sourceRepo(certificate);
+  const certificate = await certificateIn(path, options);
+  const base = options.baseModel ?? sourceRepo(certificate);
   const fp8 = Object.keys(report.dtypes).some((dtype) => dtype.startsWith("F8"));
   return {
     baseModel: base,
-    recast,
+    recast:
+      certificate === undefined ? report.quantization !== null : Object.keys(certificate.recast).length > 0,
     library: report.format === "hf" ? "transformers" : report.format === "packed" ? "isologit" : "nemo",
     tags: ["isologit", ...(report.family === null ? [] : [report.family]), ...(fp8 ? ["fp8"] : [])],
-    command: certificate === undefined ? undefined : commandOf(certificate, report.format, base),
-    proof: certificate === undefined ? undefined : proofOf(certificate),
+    proof: certificate === undefined ? undefined : proofOf(certificate, base),
   };
 }
 
-/** In the folder, else beside the file; undefined where there is none that can be read. */
-async function readCertificate(path: string): Promise<Certificate | undefined> {
-  for (const place of [join(path, CERTIFICATE), `${path}.${CERTIFICATE}`]) {
-    const text = await readFile(place, "utf8").catch(() => undefined);
-    if (text === undefined) continue;
-    try {
-      return Certificate.safeParse(JSON.parse(text)).data;
-    } catch {
-      return undefined;
-    }
-  }
-  return undefined;
+/** The certificate of these files; undefined where they have none. Every byte is read: what a card says is checked first. */
+async function certificateIn(
+  path: string,
+  { watch, signal }: { readonly watch?: Watch; readonly signal?: AbortSignal },
+): Promise<Certificate | undefined> {
+  const found = await certificateFor(path, await storeAt(path)).catch((error) => {
+    if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return undefined;
+    throw error;
+  });
+  if (found === undefined) return undefined;
+  const certificate = decodeCertificate(found.bytes, found.file);
+  const running = { ...(watch !== undefined && { watch }), ...(signal !== undefined && { signal }) };
+  const { verdict, rungs } = await verify(path, undefined, { verify: "bytes", ...running });
+  if (isProven(verdict)) return certificate;
+  const differences = rungs.flatMap(({ metrics }) =>
+    Array.isArray(metrics.differences) ? metrics.differences : [],
+  );
+  throw new IsologitError(
+    "CERTIFICATE_INVALID",
+    `it is not of these files: ${differences.slice(0, 3).join(", ") || "they differ"}`,
+    { file: found.file },
+    { next: "convert again, or take the certificate away: then the card says that nothing was proved" },
+  );
 }
 
 function sourceRepo(certificate: Certificate | undefined): string | undefined {
-  const address = certificate?.source.address;
-  if (address === undefined || !isHubAddress(address)) return undefined;
-  const [, repo] = /^hf:\/\/([^/@]+\/[^/@]+)/i.exec(address) ?? [];
+  const [, repo] = /^hf:\/\/([^/@]+\/[^/@]+)/.exec(certificate?.source.address ?? "") ?? [];
   return repo === undefined ? undefined : repoName(repo);
 }
 
-/** The types that a recast writes, as the command line calls them. */
-const FLAGS: Readonly<Record<string, string>> = {
-  F32: "f32",
-  F16: "f16",
-  BF16: "bf16",
-  F8_E4M3: "fp8-e4m3",
-  F8_E5M2: "fp8-e5m2",
-};
-
-function commandOf({ recast }: Certificate, format: string, base: string | undefined): string {
-  const to = Object.keys(recast).map((change) => FLAGS[change.split(" to ")[1] ?? ""]);
-  const dtype = to.find((flag) => flag !== undefined);
-  const writes = formats.find(({ id }) => id === format)?.writes;
-  const out = `./out${writes?.endings[0] ?? ""}`;
-  const source = base === undefined ? "SRC" : `hf://${base}`;
-  return `npx isologit convert ${source} ${out} --to ${format}${dtype === undefined ? "" : ` --dtype ${dtype}`}`;
-}
-
 /** Numbers and words; lists and tables stay in the certificate. */
-const proofOf = ({ verdict, tool, sha256, rungs }: Certificate): Proof => ({
-  verdict,
-  tool,
-  sha256,
-  rungs: rungs.map(({ rung, verdict: one, metrics }) => ({
+const proofOf = (certificate: Certificate, base: string | undefined): Proof => ({
+  verdict: certificate.verdict,
+  tool: certificate.tool,
+  sha256: certificate.sha256,
+  source: certificate.source.format,
+  command: commandOf(certificate, base),
+  rungs: certificate.rungs.map(({ rung, verdict, metrics }) => ({
     rung,
-    verdict: one,
-    metrics: Object.entries(metrics).flatMap(([name, value]) =>
-      typeof value === "number" || typeof value === "string" ? [`${name} ${shown(value)}`] : [],
-    ),
+    verdict,
+    metrics: Object.entries(metrics).map(([name, value]) => `${name} ${shown(value)}`),
   })),
 });
 

@@ -1,5 +1,7 @@
 /** The card of an upload: of the folder, else of the repository, with what is known of the checkpoint written into it. */
 import { readFile, stat } from "node:fs/promises";
+import { CARD_FILE } from "../core/checkpoint.ts";
+import type { Watch } from "../core/events.ts";
 import { steadily } from "../io/http.ts";
 import { repoName } from "../io/locate.ts";
 import { cardOf } from "./card.ts";
@@ -9,24 +11,42 @@ import type { HubFile, Listing } from "./listing.ts";
 import type { LocalFile } from "./local-files.ts";
 import { remoteFile } from "./remote.ts";
 
-export const CARD = "README.md";
 const MAX_CARD_BYTES = 4 * 1024 * 1024;
 
-/** The card, where what is uploaded is a checkpoint at the root of the repository. */
+export interface Card {
+  readonly file: LocalFile;
+  /** as certified; null where nothing was proved */
+  readonly verdict: "same" | "within" | null;
+}
+
+/**
+ * The card, where what is uploaded is a checkpoint at the root of the repository.
+ *
+ * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
+ */
 export async function cardFile(
   connection: Connection,
   before: Listing,
   path: string,
   local: readonly LocalFile[],
-  options: { readonly inRepo: string; readonly baseModel?: string | undefined },
-): Promise<LocalFile | undefined> {
-  const { inRepo, baseModel } = options;
+  options: {
+    readonly inRepo: string;
+    readonly baseModel?: string | undefined;
+    readonly watch?: Watch;
+    readonly signal?: AbortSignal | undefined;
+  },
+): Promise<Card | undefined> {
+  const { inRepo, baseModel, watch, signal } = options;
   const atRoot = (await stat(path)).isDirectory() ? inRepo === "" : !inRepo.includes("/");
   if (!atRoot) return undefined;
-  const facts = await cardFacts(path, baseModel === undefined ? undefined : repoName(baseModel));
+  const facts = await cardFacts(path, {
+    ...(baseModel !== undefined && { baseModel: repoName(baseModel) }),
+    ...(watch !== undefined && { watch }),
+    ...(signal !== undefined && { signal }),
+  });
   if (facts === undefined) return undefined;
-  const own = local.find((one) => one.path === CARD);
-  const remote = before.files.find((file) => file.path === CARD);
+  const own = local.find((one) => one.path === CARD_FILE);
+  const remote = before.files.find((file) => file.path === CARD_FILE);
   const existing =
     own !== undefined && "file" in own.content
       ? await readFile(own.content.file, "utf8")
@@ -34,7 +54,8 @@ export async function cardFile(
         ? await textOf(connection, before, remote)
         : undefined;
   const text = cardOf(existing, facts, before.repo.split("/")[1]!);
-  return { path: CARD, size: Buffer.byteLength(text), mtimeMs: 0, content: { text } };
+  const file = { path: CARD_FILE, size: Buffer.byteLength(text), mtimeMs: 0, content: { text } };
+  return { file, verdict: facts.proof?.verdict ?? null };
 }
 
 async function textOf(connection: Connection, { repo, commit }: Listing, file: HubFile): Promise<string> {

@@ -1,9 +1,11 @@
 /**
  * A model card: what the source's says stays, and what a conversion made true is added: in the front matter what the
- * Hub reads, below the text a section that says how the files were made and what was proved of them.
+ * Hub reads, below the text a section that says how the files were made and what was proved of them. Without a
+ * certificate the section says that nothing was proved.
  */
 import { isMap, parseDocument } from "yaml";
 import { IsologitError } from "../core/errors.ts";
+import type { CardCommand } from "./card-command.ts";
 
 export interface CardFacts {
   /** `owner/name` of what was converted */
@@ -13,16 +15,19 @@ export interface CardFacts {
   /** what loads the files, as the Hub calls it */
   readonly library: string;
   readonly tags: readonly string[];
-  /** makes these files from the source */
-  readonly command: string | undefined;
+  /** undefined where nothing was proved */
   readonly proof: Proof | undefined;
 }
 
-/** What a certificate says, as far as a card repeats it. */
+/** What a certificate says that holds for the files, as far as a card repeats it. */
 export interface Proof {
-  readonly verdict: string;
+  readonly verdict: "same" | "within";
   readonly tool: string;
   readonly sha256: string;
+  /** format of what was converted */
+  readonly source: string;
+  /** makes these files from it; undefined where the certificate does not say how */
+  readonly command: CardCommand | undefined;
   readonly rungs: readonly {
     readonly rung: string;
     readonly verdict: string;
@@ -84,29 +89,61 @@ function withoutSection(body: string): string {
   return body.slice(0, from) + (to < 0 ? "" : body.slice(to + CLOSE.length));
 }
 
-function section({ command, proof, baseModel, recast }: CardFacts): string {
-  const from = baseModel === undefined ? "" : ` from [${baseModel}](https://huggingface.co/${baseModel})`;
-  const how = recast ? "Some weights were rounded to another type." : "Every bit of the weights was kept.";
+function section({ proof, baseModel, recast }: CardFacts): string {
+  const base = baseModel === undefined ? "" : `[${baseModel}](https://huggingface.co/${baseModel})`;
   return [
     OPEN,
-    "## How these files were made",
-    "",
-    `Converted${from} with Isologit. ${how}`,
-    ...(command === undefined ? [] : ["", "```sh", command, "```"]),
-    ...(proof === undefined ? ["", "No certificate came with them."] : ["", ...proofLines(proof)]),
+    ...(proof === undefined ? unprovenLines(base) : provenLines(proof, base, recast)),
     CLOSE,
   ].join("\n");
 }
 
-const proofLines = ({ verdict, tool, sha256, rungs }: Proof): string[] => [
-  `**Verdict: ${cell(verdict)}**, by ${cell(tool)}. The certificate \`isologit.certificate.json\` has SHA-256 \`${cell(sha256)}\`.`,
+/** Who uploads says what the files come from; no one else does. */
+const unprovenLines = (base: string): string[] => [
+  "## What was proved of these files",
   "",
-  "| rung | verdict | measured |",
-  "| ---- | ------- | -------- |",
-  ...rungs.map(
-    ({ rung, verdict: one, metrics }) => `| ${cell(rung)} | ${cell(one)} | ${metrics.map(cell).join(", ")} |`,
-  ),
+  "No certificate came with them. Nothing was proved of them.",
+  ...(base === "" ? [] : ["", `Who uploaded them names ${base} as their source.`]),
 ];
+
+function provenLines(proof: Proof, base: string, recast: boolean): string[] {
+  const { verdict, tool, sha256, rungs } = proof;
+  return [
+    "## How these files were made",
+    "",
+    `Converted${base === "" ? "" : ` from ${base}`} with Isologit. ${
+      recast ? "Some weights were rounded to another type." : "Every bit of the weights was kept."
+    }`,
+    "",
+    ...commandLines(proof),
+    "",
+    `**Verdict: ${cell(verdict)}**, by ${cell(tool)}. Its certificate has SHA-256 \`${cell(sha256)}\`.`,
+    "",
+    "| rung | verdict | measured |",
+    "| ---- | ------- | -------- |",
+    ...rungs.map(
+      ({ rung, verdict: one, metrics }) =>
+        `| ${cell(rung)} | ${cell(one)} | ${metrics.map(cell).join(", ")} |`,
+    ),
+  ];
+}
+
+function commandLines({ command, tool, source }: Proof): string[] {
+  if (command === undefined) return ["The certificate does not say with which options they were made."];
+  const { lines, placeholders } = command;
+  const meanings: Readonly<Record<string, string>> = {
+    SRC: `SRC is what was converted (${cell(source)})`,
+    LIKE: "LIKE is the checkpoint whose side files were taken",
+  };
+  const told = placeholders.map((word) => `; ${meanings[word]}`).join("");
+  return [
+    `The same version (${cell(tool)}) makes the same files by this${told}:`,
+    "",
+    "```sh",
+    ...lines,
+    "```",
+  ];
+}
 
 /** Text that came from a file cannot leave its place in the table, or become markup. */
 const cell = (text: string): string => text.replace(/[|<>`\\\r\n]/g, " ").slice(0, 200);

@@ -4,11 +4,12 @@
  * broken upload goes on.
  */
 import { resolve } from "node:path";
+import { CARD_FILE } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched, type Watch } from "../core/events.ts";
 import { repoName, revisionName } from "../io/locate.ts";
 import { readyBranch } from "./branch.ts";
-import { CARD, cardFile } from "./card-file.ts";
+import { cardFile } from "./card-file.ts";
 import { connect, offline } from "./connection.ts";
 import { forget, journalPath, readJournal } from "./journal.ts";
 import { isSame, type LocalFile, localFiles } from "./local-files.ts";
@@ -49,6 +50,8 @@ export interface UploadReport {
   readonly bytes: number;
   readonly sent: number;
   readonly card: boolean;
+  /** the verdict of a certificate that holds for what was uploaded, as the card says it; null where nothing was proved */
+  readonly verdict: "same" | "within" | null;
   readonly seconds: number;
 }
 
@@ -86,8 +89,13 @@ export async function upload(
   );
   const branch = journal.opened?.branch ?? revision;
   const before = await readyBranch(connection, repo, branch, options);
-  const card = await cardFile(connection, before, path, local, { inRepo, baseModel: options.baseModel });
-  const wanted = card === undefined ? local : [...local.filter((one) => one.path !== CARD), card];
+  const card = await cardFile(connection, before, path, local, {
+    inRepo,
+    baseModel: options.baseModel,
+    watch,
+    signal,
+  });
+  const wanted = card === undefined ? local : [...local.filter((one) => one.path !== CARD_FILE), card.file];
 
   const bytes = wanted.reduce((sum, { size }) => sum + size, 0);
   watch({ type: "phase", phase: "upload", totalBytes: bytes });
@@ -134,6 +142,7 @@ export async function upload(
     bytes,
     sent: files.reduce((sum, { size, sent }) => sum + (sent ? size : 0), 0),
     card: card !== undefined,
+    verdict: card?.verdict ?? null,
     seconds: (performance.now() - started) / 1000,
   };
 }
@@ -145,8 +154,8 @@ function partsOf(
   maxBytes: number,
 ): readonly (readonly LocalFile[])[] {
   const ordered = [
-    ...files.filter(({ path }) => path !== CARD),
-    ...files.filter(({ path }) => path === CARD),
+    ...files.filter(({ path }) => path !== CARD_FILE),
+    ...files.filter(({ path }) => path === CARD_FILE),
   ];
   const parts: LocalFile[][] = [];
   let bytes = 0;

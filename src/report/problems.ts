@@ -26,6 +26,7 @@ export const RULES: Readonly<Record<string, string>> = {
   "control-missed": "A sabotage of the checkpoint was not seen, so that the proof has a hole",
   "file-absent": "A side file is on one side only",
   "file-added": "A file that was not there when the checkpoint was certified",
+  "card-changed": "The model card was written anew since the checkpoint was certified",
   "files-not-compared": "Files were not compared with those that were certified",
   "config-respelt": "A config says the same in other words",
   "activation-scale-absent": "A scale of activations or caches is on one side only",

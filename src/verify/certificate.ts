@@ -7,6 +7,7 @@ import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { canonical, type Leaf, sha256 } from "../core/root.ts";
+import { Conversion, HubPlace } from "./conversion.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import { Signature, verifySignature } from "./signature.ts";
 
@@ -18,13 +19,16 @@ const Body = z.strictObject({
   version: z.literal(1),
   /** name and version of what issued it */
   tool: z.string(),
-  source: z.strictObject(identity),
+  /** its address, pinned to a commit, where it was read on the Hub; a path is in no certificate */
+  source: z.strictObject({ ...identity, address: HubPlace.exactOptional() }),
   destination: z.strictObject({
     ...identity,
     files: z.array(z.strictObject({ path: z.string(), size: z.int().nonnegative(), sha256: hex })).readonly(),
   }),
   /** digest of the conversion's plan */
   plan: z.string(),
+  /** the options that decide the destination's bytes; absent where none was given */
+  conversion: Conversion.exactOptional(),
   /** roles by what was done to them, as "BF16 to F8_E4M3": 12; empty where every bit was kept */
   recast: z.record(z.string(), z.int().positive()),
   verdict: z.enum(["same", "within"]),

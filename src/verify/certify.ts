@@ -12,6 +12,7 @@ import {
   sealCertificate,
 } from "./certificate.ts";
 import { trailerIn } from "./certificate-place.ts";
+import { type Conversion, hubPlaceOf } from "./conversion.ts";
 import { isProven } from "./depth.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { outsideOf } from "./outside.ts";
@@ -33,6 +34,8 @@ export interface Proof {
 export interface Issue {
   /** the conversion's plan id */
   readonly plan: string;
+  /** the options that decide the destination's bytes */
+  readonly conversion: Conversion | undefined;
   /** version of this tool */
   readonly version: string;
   readonly key?: KeyObject | undefined;
@@ -54,16 +57,18 @@ export async function certify(proof: Proof, issue: Issue): Promise<Certificate |
     const { format, dialect } = checkpoint;
     return { format, dialect, root };
   };
+  const address = hubPlaceOf(source.matched.checkpoint.store.url);
   const body: CertificateBody = {
     kind: "isologit certificate",
     version: 1,
     tool: `isologit ${issue.version}`,
-    source: identity(source, roots.a),
+    source: { ...identity(source, roots.a), ...(address !== undefined && { address }) },
     destination: {
       ...identity(destination, roots.b),
       files: await outsideOf(now, trailer, issue.signal),
     },
     plan: issue.plan,
+    ...(issue.conversion !== undefined && { conversion: issue.conversion }),
     recast: recastsOf(source, destination),
     verdict,
     backend: report.backend,

@@ -1,7 +1,7 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
 import type { VerifyOptions } from "../api/options.ts";
 import type { Finding, RungReport, VerifyReport } from "../api/reports.ts";
-import type { Checkpoint } from "../core/checkpoint.ts";
+import { CARD_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
@@ -165,19 +165,24 @@ async function compareFiles(side: Ready, { destination }: Certificate, signal: A
   }
   const found = await outsideOf(side.matched, await trailerIn(checkpoint.store), signal);
   const byPath = new Map(found.map((file) => [file.path, file]));
-  const differences = destination.files.flatMap(({ path, size, sha256 }) => {
+  const changed = destination.files.flatMap(({ path, size, sha256 }) => {
     const name = path === "" ? "the file" : path;
     const now = byPath.get(path);
-    if (now === undefined) return [`${name} is missing`];
-    if (now.size !== size) return [`${name} has ${now.size} bytes, not ${size}`];
-    return now.sha256 === sha256 ? [] : [`${name} differs`];
+    if (now === undefined) return [{ path, message: `${name} is missing` }];
+    if (now.size !== size) return [{ path, message: `${name} has ${now.size} bytes, not ${size}` }];
+    return now.sha256 === sha256 ? [] : [{ path, message: `${name} differs` }];
   });
+  const isCard = ({ path }: { path: string }) => path === CARD_FILE;
+  const differences = changed.filter((one) => !isCard(one)).map(({ message }) => message);
   const known = new Set(destination.files.map(({ path }) => path));
-  const more = found.filter(({ path }) => !known.has(path));
-  const findings = more.map(({ path }) => {
+  const more = found.filter((one) => !known.has(one.path) && !isCard(one));
+  const added = more.map(({ path }) => {
     return difference("file-added", `${path} was not there when it was certified`, { file: path });
   });
-  return { differences, findings };
+  const cards = changed
+    .filter(isCard)
+    .map(({ message }) => remark("card-changed", message, { file: CARD_FILE }));
+  return { differences, findings: [...added, ...cards] };
 }
 
 async function read(side: Ready, options: VerifyOptions): Promise<Content> {

@@ -186,6 +186,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       bytes: 1024,
       sent: 1024,
       card: true,
+      verdict: "same",
       seconds: 0.5,
     }),
     cacheLs: async () => ({ path: "/cache", bytes: 0, repos: [] }),

@@ -199,18 +199,6 @@ describe("faults", () => {
 });
 
 describe("the card", () => {
-  const CERTIFICATE = {
-    tool: "isologit 0.1.0",
-    sha256: "ab".repeat(32),
-    verdict: "within",
-    source: { format: "hf", dialect: "hf", root: "00".repeat(32) },
-    destination: { format: "hf" },
-    recast: { "BF16 to F8_E4M3": 12 },
-    rungs: [
-      { rung: "bytes", verdict: "within", metrics: { roles: 82, recast: 12 } },
-      { rung: "logits", verdict: "within", metrics: { klMean: 0.000123456, top1: 0.984375 } },
-    ],
-  };
   const card = (repo = REPO) => {
     const text = filesOn(here.hub, repo).get("README.md")!.content.bytes().toString();
     const [, front, body] = /^---\n([\s\S]*?)---\n([\s\S]*)$/.exec(text)!;
@@ -223,29 +211,10 @@ describe("the card", () => {
     return path;
   };
 
-  it("is written where there is none", async () => {
-    const path = checkpoint({ "isologit.certificate.json": JSON.stringify(CERTIFICATE) });
-    expect(await send({ path, baseModel: "nvidia/Base" })).toMatchObject({ card: true });
-    const { front, body } = card();
-    expect(front).toEqual({
-      base_model: "nvidia/Base",
-      base_model_relation: "quantized",
-      library_name: "transformers",
-      tags: ["isologit", "nemotron-h"],
-    });
-    expect(body).toContain("# mine\n");
-    expect(body).toContain("npx isologit convert hf://nvidia/Base ./out --to hf --dtype fp8-e4m3");
-    expect(body).toContain("**Verdict: within**, by isologit 0.1.0.");
-    expect(body).toContain("| logits | within | klMean 0.0001235, top1 0.9844 |");
-  });
-
   it("keeps licence, comments, order and body of the source's, and replaces only its own section", async () => {
     const source =
       "---\n# of the source\nlicense: other\nlicense_name: nvidia-open\ntags:\n- pytorch\n---\n# Base\n\nText of the source.\n\n```\n---\n```\n";
-    const path = checkpoint({
-      "README.md": source,
-      "isologit.certificate.json": JSON.stringify({ ...CERTIFICATE, recast: {} }),
-    });
+    const path = checkpoint({ "README.md": source });
     await send({ path, baseModel: "nvidia/Base" });
     const one = card();
     expect(
@@ -262,21 +231,18 @@ describe("the card", () => {
     expect(readFileSync(join(path, "README.md"), "utf8")).toBe(source);
     writeFileSync(join(path, "README.md"), one.text);
     expect((await send({ path, baseModel: "nvidia/Base" })).sent).toBe(0);
-    writeFileSync(
-      join(path, "isologit.certificate.json"),
-      JSON.stringify({ ...CERTIFICATE, verdict: "same" }),
-    );
-    await send({ path, baseModel: "nvidia/Base" });
-    expect(card().body.match(/How these files were made/g)?.length).toBe(1);
-    expect(card().body).toContain("**Verdict: same**");
+    await send({ path, baseModel: "nvidia/Other" });
+    expect(card().body.match(/What was proved of these files/g)?.length).toBe(1);
+    expect(card().body).toContain("names [nvidia/Other]");
   });
 
   it("updates the repository's own, where the folder has none", async () => {
     put(here.hub, REPO, { "README.md": Buffer.from("---\nlicense: mit\n---\nWritten by hand.\n") });
-    await send({ path: checkpoint() });
+    expect(await send({ path: checkpoint() })).toMatchObject({ card: true, verdict: null });
     expect(card().front.license).toBe("mit");
     expect(card().body).toContain("Written by hand.");
-    expect(card().body).toContain("No certificate came with them.");
+    expect(card().body).toContain("No certificate came with them. Nothing was proved of them.");
+    expect(card().body).not.toMatch(/[Cc]onverted|Every bit/);
   });
 
   it("comes last, and is refused where its front matter is broken", async () => {
@@ -287,12 +253,5 @@ describe("the card", () => {
     expect(commits.get(refs.get("main")!)!.files.has("README.md")).toBe(true);
     const path = checkpoint({ "README.md": "---\na: [\n---\n" });
     await expect(send({ path })).rejects.toMatchObject({ code: "CONFIG_INVALID", at: { file: "README.md" } });
-  });
-
-  it("lets no text of a certificate out of its place", async () => {
-    const rungs = [{ rung: "x|y\n<script>", verdict: "`", metrics: { "a|b": "c\n# d" } }];
-    const path = checkpoint({ "isologit.certificate.json": JSON.stringify({ ...CERTIFICATE, rungs }) });
-    await send({ path });
-    expect(card().body).toContain("| x y  script  |   | a b c # d |");
   });
 });

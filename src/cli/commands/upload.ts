@@ -55,6 +55,13 @@ const uploadText = (report: UploadReport, view: View): string[] =>
     ["published", visible(report.pullRequest ?? report.url)],
     ["files", `${counted(report.files.length, "file")}, ${bytes(report.bytes)}`],
     ["sent", `${bytes(report.sent)} in ${counted(report.commits.length, "commit")}, the rest was there`],
-    ["card", report.card ? "README.md says what was converted and proved" : "none: it is no checkpoint"],
+    ["card", cardText(report)],
     ["time", `${seconds(report.seconds)}, ${rate(report.sent, report.seconds)}`],
   ]);
+
+const cardText = ({ card, verdict }: UploadReport): string =>
+  !card
+    ? "none: it is no checkpoint"
+    : verdict === null
+      ? "README.md says that nothing was proved: there is no certificate"
+      : `README.md says what was converted, and the verdict: ${verdict}`;
