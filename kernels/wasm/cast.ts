@@ -87,6 +87,49 @@ export function reaches32(at: usize, start: i32, count: i32, limit: i32): i32 {
   return -1;
 }
 
+// how many elements have magnitude bits below `limit`, which is 1 or more
+export function below8(at: usize, count: i32, limit: i32): i32 {
+  const mask = i8x16.splat(0x7f);
+  const most = i8x16.splat(<i8>limit);
+  let found = 0;
+  let i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const a = i8x16.lt_s(v128.and(v128.load(at + i), mask), most);
+    const b = i8x16.lt_s(v128.and(v128.load(at + i, 16), mask), most);
+    found += popcnt<i32>(i8x16.bitmask(a) | (i8x16.bitmask(b) << 16));
+  }
+  for (; i < count; i++) found += <i32>((<i32>load<u8>(at + i) & 0x7f) < limit);
+  return found;
+}
+
+export function below16(at: usize, count: i32, limit: i32): i32 {
+  const mask = i16x8.splat(0x7fff);
+  const most = i16x8.splat(<i16>limit);
+  let found = 0;
+  let i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const p = at + ((<usize>i) << 1);
+    const a = i16x8.lt_s(v128.and(v128.load(p), mask), most);
+    const b = i16x8.lt_s(v128.and(v128.load(p, 16), mask), most);
+    found += popcnt<i32>(i8x16.bitmask(i8x16.narrow_i16x8_s(a, b)));
+  }
+  for (; i < count; i++) found += <i32>((<i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff) < limit);
+  return found;
+}
+
+export function below32(at: usize, count: i32, limit: i32): i32 {
+  const mask = i32x4.splat(0x7fffffff);
+  const most = i32x4.splat(limit);
+  let found = 0;
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const v = v128.load(at + ((<usize>i) << 2));
+    found += popcnt<i32>(i32x4.bitmask(i32x4.lt_s(v128.and(v, mask), most)));
+  }
+  for (; i < count; i++) found += <i32>((load<i32>(at + ((<usize>i) << 2)) & 0x7fffffff) < limit);
+  return found;
+}
+
 // ---- gathers: `table` holds the result of every source code ----
 
 export function gather8to8(table: usize, from: usize, to: usize, count: i32): void {

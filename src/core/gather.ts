@@ -20,10 +20,21 @@ export interface Band {
 /** Bands start at multiples of this many elements, so that types narrower than a byte stay whole bytes. */
 const BAND_STEP = 64;
 
-/** Runs of elements within a byte budget, from first to last. `width`: bytes an element, all its forms together. */
-export function* bandsOf(count: number, width: number, maxBytes: number): Generator<Band> {
-  const step = Math.max(1, Math.floor(maxBytes / width / BAND_STEP)) * BAND_STEP;
+/**
+ * Runs of elements within a byte budget, from first to last. `width`: bytes an element, all its forms together.
+ *
+ * @param unit every band but the last is a multiple of it: a multiple of 64 of which one fits
+ */
+export function* bandsOf(count: number, width: number, maxBytes: number, unit = BAND_STEP): Generator<Band> {
+  const step = Math.max(1, Math.floor(maxBytes / width / unit)) * unit;
   for (let lo = 0; lo < count; lo += step) yield { lo, hi: Math.min(count, lo + step) };
+}
+
+/** Elements of the fewest whole rows that are a unit of `bandsOf`. */
+export function rowsUnit(columns: number): number {
+  let shared = BAND_STEP; // a power of two
+  while (columns % shared !== 0) shared /= 2;
+  return columns * (BAND_STEP / shared);
 }
 
 /**

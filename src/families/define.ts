@@ -34,6 +34,8 @@ export interface RoleSpec {
   readonly shape: (d: Dims) => Shape;
   /** what a recipe speaks of; a "matrix" is a projection, "state" and "router" are never narrowed unasked */
   readonly kind: "matrix" | "embedding" | "vector" | "state" | "router";
+  /** engines join the roles of a layer that say the same here into one tensor, and tools give them one FP8 scale */
+  readonly fused?: string;
   /** absent from models for which this is false */
   readonly when?: (d: Dims) => boolean;
 }
@@ -209,6 +211,10 @@ export interface KernelStage {
   readonly from: readonly string[];
   readonly parameters: readonly string[];
   readonly to: string;
+  /** by parameter, the inputs that multiply it: where all of one is zeros, the parameter changes nothing */
+  readonly needs?: Readonly<Record<string, readonly string[]>>;
+  /** of a stage without parameters: whether the kernel rightly makes nothing but zeros of these inputs */
+  readonly silent?: (inputs: readonly Float32Array[]) => boolean;
   readonly choice?: (d: Dims) => Choice;
   /** absent where a token's result depends on no other token */
   readonly carry?: Carry;

@@ -8,7 +8,7 @@ import { FIRST_ADDRESS, sharedMemory } from "../../kernels/module.ts";
 import { built } from "../core/built.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, IsologitError, type Place } from "../core/errors.ts";
-import { SCRATCH_BYTES } from "../recast/cast.ts";
+import { type Deadness, SCRATCH_BYTES } from "../recast/cast.ts";
 
 export interface Cast {
   readonly from: FloatDType;
@@ -42,15 +42,33 @@ export type Call =
       readonly b: number;
       readonly toSize: number;
       readonly count: number;
-      readonly cast?: Cast & { readonly toAt: number };
+      readonly cast?: Cast & {
+        readonly toAt: number;
+        /** elements of a row, where rows are to be looked at; else 0 */
+        readonly columns: number;
+      };
+      /** the type of a's elements, where it is asked whether all of them are dead */
+      readonly probe?: FloatDType;
     };
+
+/** What a cast destroyed in a band. */
+export interface Loss {
+  /** elements of a that are not 0 */
+  readonly nonzero: number;
+  /** of these, how many became 0 */
+  readonly zeroed: number;
+  /** of these, how many became 0 or a subnormal number */
+  readonly coarse: number;
+  /** rows that are not all 0 in a and all 0 in b: how many, and the first and the last, counted from the band's start */
+  readonly rows: { readonly count: number; readonly first: number; readonly last: number } | null;
+}
 
 export interface CallResults {
   amax: number;
   band: { overflowAt: number };
   finish: { sha256: string; crc32: readonly number[]; source: string };
-  /** `amax` is that of a's stored numbers where they are cast, else 0 */
-  pair: { differsAt: number; amax: number };
+  /** `amax` is that of a's stored numbers where they are cast, else 0; `loss` is null where nothing is cast */
+  pair: { differsAt: number; amax: number; loss: Loss | null; dead: Deadness | null };
 }
 
 export type Answer =

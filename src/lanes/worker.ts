@@ -2,16 +2,18 @@
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
-import { isFp8 } from "../core/dtype.ts";
+import { isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type Caster, createCaster } from "../recast/cast.ts";
 import { Digest } from "./digest.ts";
-import type { Answer, Call, CallResults } from "./pool.ts";
+import type { Answer, Call, CallResults, Loss } from "./pool.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("this file runs as a worker thread");
 const { memory } = workerData as { memory: WebAssembly.Memory };
 const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
+
+type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
 let stored = new Digest();
 /** Of the source's bytes, once they are not those that are stored: until then one digest is both. */
@@ -30,6 +32,23 @@ function apart(): Hash {
 function firstDifference(left: Uint8Array, right: Uint8Array, count: number): number {
   if (Buffer.from(left.buffer, left.byteOffset, left.byteLength).equals(right)) return -1;
   return Math.floor(left.findIndex((byte, i) => byte !== right[i]) / (left.byteLength / count));
+}
+
+/** What the cast of a band, which starts with a row, destroyed; its result lies at `toAt`. */
+function lossOf({ from, to, toAt, columns }: Casting, at: number, count: number): Loss {
+  const [before, after] = [caster.zeros(from, at, count), caster.zeros(to, toAt, count)];
+  const zeroed = after - before;
+  const loss = { nonzero: count - before, zeroed, coarse: caster.subnormals(to, toAt, count) - before };
+  if (zeroed === 0 || columns === 0) return { ...loss, rows: null };
+  const [width, toWidth] = [widthOf(from), widthOf(to)];
+  const lost: number[] = [];
+  for (let row = 0; (row + 1) * columns <= count; row++) {
+    const first = row * columns;
+    if (caster.zeros(to, toAt + first * toWidth, columns) < columns) continue;
+    if (caster.zeros(from, at + first * width, columns) < columns) lost.push(row);
+  }
+  const rows = lost.length === 0 ? null : { count: lost.length, first: lost[0]!, last: lost.at(-1)! };
+  return { ...loss, rows };
 }
 
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
@@ -52,19 +71,21 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     source = undefined;
     return { ...result, source: theirs };
   },
-  pair: ({ a, size, b, toSize, count, cast }) => {
+  pair: ({ a, size, b, toSize, count, cast, probe }) => {
+    const dead = probe === undefined || count === 0 ? null : caster.deadness(probe, a, count);
     if (cast === undefined) {
       const differsAt = firstDifference(view(a, size), view(b, toSize), count);
       if (differsAt >= 0 || source !== undefined) apart().update(view(a, size));
       stored.update(view(b, toSize), false);
-      return { differsAt, amax: 0 };
+      return { differsAt, amax: 0, loss: null, dead };
     }
     apart().update(view(a, size));
     stored.update(view(b, toSize), false);
     const { from, to, scale, sourceScale, toAt } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
     caster.cast(from, to, scale, sourceScale, a, toAt, count);
-    return { differsAt: firstDifference(view(toAt, toSize), view(b, toSize), count), amax };
+    const loss = lossOf(cast, a, count);
+    return { differsAt: firstDifference(view(toAt, toSize), view(b, toSize), count), amax, loss, dead };
   },
 };
 

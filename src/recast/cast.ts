@@ -14,6 +14,15 @@ export const SCRATCH_BYTES = 65536 * 2;
 /** The first magnitude bits that are no number: infinity, or NaN where there is none. */
 const NON_FINITE = { F32: 0x7f800000, BF16: 0x7f80, F16: 0x7c00, F8_E4M3: 0x7f, F8_E5M2: 0x7c } as const;
 
+/** What a tensor is when nothing in it is a number that computes. */
+export type Deadness = "zero" | "NaN";
+
+/** Magnitude bits of the least normal number, below which lie the subnormal ones and 0. */
+const LEAST_NORMAL = { F32: 0x800000, BF16: 0x80, F16: 0x400, F8_E4M3: 8, F8_E5M2: 4 } as const;
+
+/** The first magnitude bits of a NaN. */
+const FIRST_NAN = { F32: 0x7f800001, BF16: 0x7f81, F16: 0x7c01, F8_E4M3: 0x7f, F8_E5M2: 0x7d } as const;
+
 /** Addresses are bytes into the memory, of any alignment; counts and indices are elements. */
 export interface Caster {
   /**
@@ -22,6 +31,15 @@ export interface Caster {
    * @throws NON_FINITE with the index of the first such element, counted from `at`
    */
   amax(dtype: FloatDType, at: number, count: number): number;
+
+  /** How many elements of a run are 0, of either sign. */
+  zeros(dtype: FloatDType, at: number, count: number): number;
+
+  /** How many elements of a run are 0 or subnormal numbers. */
+  subnormals(dtype: FloatDType, at: number, count: number): number;
+
+  /** Whether all elements of a run, which has some, are 0 or all are NaN; ends at the first that is neither. */
+  deadness(dtype: FloatDType, at: number, count: number): Deadness | null;
 
   /** Index of the first NaN or infinity, counted from `at`; -1 where there is none. */
   firstNonFinite(dtype: FloatDType, at: number, count: number): number;
@@ -86,8 +104,15 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
   };
   const magnitude = (dtype: FloatDType, at: number, count: number) =>
     wasm[`amax${8 * widthOf(dtype)}`]!(at, count);
-  const reaches = (dtype: FloatDType, at: number, start: number, count: number) =>
-    wasm[`reaches${8 * widthOf(dtype)}`]!(at, start, count, NON_FINITE[dtype]);
+  const reaches = (
+    dtype: FloatDType,
+    at: number,
+    start: number,
+    count: number,
+    limit: number = NON_FINITE[dtype],
+  ) => wasm[`reaches${8 * widthOf(dtype)}`]!(at, start, count, limit);
+  const below = (dtype: FloatDType, at: number, count: number, limit: number) =>
+    wasm[`below${8 * widthOf(dtype)}`]!(at, count, limit);
 
   const firstNonFinite = (dtype: FloatDType, at: number, count: number) =>
     magnitude(dtype, at, count) < NON_FINITE[dtype] ? -1 : reaches(dtype, at, 0, count);
@@ -110,6 +135,17 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
     },
 
     firstNonFinite,
+
+    zeros: (dtype, at, count) => below(dtype, at, count, 1),
+
+    subnormals: (dtype, at, count) => below(dtype, at, count, LEAST_NORMAL[dtype]),
+
+    deadness(dtype, at, count) {
+      if (reaches(dtype, at, 0, count, 1) < 0) return "zero";
+      const numbers = FIRST_NAN[dtype];
+      const first = reaches(dtype, at, 0, 1, numbers);
+      return first === 0 && below(dtype, at, count, numbers) === 0 ? "NaN" : null;
+    },
 
     cast(from, to, scale, sourceScale, at, toAt, count) {
       const s = checked(to, scale);

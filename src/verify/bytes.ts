@@ -11,20 +11,21 @@ import {
   type DType,
   type FloatDType,
   isFloat,
-  isFp8,
   type Shape,
   widthOf,
 } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
-import { type Band, bandsOf, gather, type Origin, roleOrigin } from "../core/gather.ts";
+import { type Band, bandsOf, gather, type Origin, roleOrigin, rowsUnit } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { firstUnlike } from "../core/replica.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { throughSlots } from "../lanes/bands.ts";
-import type { Lane, Pool, Slot } from "../lanes/pool.ts";
-import { scaleOf } from "../recast/cast.ts";
+import type { Lane, Loss, Pool, Slot } from "../lanes/pool.ts";
+import type { Deadness } from "../recast/cast.ts";
+import { type DeadRole, deadFindings } from "./dead.ts";
 import { difference, remark } from "./findings.ts";
+import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
 import { type Paired, type Ready, storedAs } from "./sides.ts";
 
 export interface RoleDifference {
@@ -81,6 +82,8 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const differences: RoleDifference[] = [...unread.differences];
   const findings: Finding[] = [...unread.findings];
   let [compared, recast, bytes] = [0, 0, 0];
+  const casts: { readonly item: Item; readonly cast: RecastRole }[] = [];
+  const dead: DeadRole[] = [];
   const items = [...a.matched.roles.values()].map((role) => itemOf(role, a, b));
   await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
     const { key, shape, role, a: from, b: to } = item;
@@ -92,13 +95,20 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
       leaves.a.push({ key, dtype: from.dtype, shape, sha256: result.a, scale: from.scales });
       leaves.b.push({ key, dtype: to.dtype, shape, sha256: result.b, scale: to.scales });
     }
-    const tensors = [...new Set([from.tensor, to.tensor])];
-    if (result.message !== null) differences.push({ role, key, tensors, message: result.message });
-    if (result.finding !== null) {
-      const at = { tensor: to.tensor };
-      findings.push(remark("scale-larger", `${to.tensor}: ${result.finding}`, at));
-    }
+    if (result.message !== null) differences.push(differenceOf(item, result.message));
+    else if (result.cast !== null) casts.push({ item, cast: result.cast });
+    if (result.dead !== null && role !== null) dead.push({ role, tensor: to.tensor, as: result.dead });
   });
+  const others = casts.map(({ cast }) => cast);
+  for (const { item, cast } of casts) {
+    const [scale, loss] = [judgeScale(cast, options.own, others), judgeLoss(cast)];
+    const message = scale.message ?? loss.message;
+    if (message !== null) differences.push(differenceOf(item, message));
+    const { tensor } = item.b;
+    for (const { rule, text } of [...scale.findings, ...loss.findings])
+      findings.push(remark(rule, `${tensor}: ${text}`, { tensor }));
+  }
+  findings.push(...deadFindings(dead, compared));
   for (const [side, sources] of [
     [a, sourcesA],
     [b, sourcesB],
@@ -125,6 +135,10 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     differences,
     findings: findings.sort((x, y) => (x.message < y.message ? -1 : 1)),
   };
+}
+
+function differenceOf({ key, role, a: from, b: to }: Item, message: string): RoleDifference {
+  return { role, key, tensors: [...new Set([from.tensor, to.tensor])], message };
 }
 
 /** Ranks that hold the same must agree: a role is read from one of them, and its copies would go unseen. */
@@ -226,8 +240,8 @@ function described({ dtype, shape }: Tensor): string {
   return `${dtype} [${shape.join(", ")}]`;
 }
 
-/** A scale may leave the quotient of amax by this much before it is called odd: one unit in the last place. */
-const ONE_ULP = 2 ** -23;
+/** Rows of fewer elements, as of a convolution's taps, are not looked at one by one. */
+const LEAST_COLUMNS = 16;
 
 class Pair {
   readonly #o: BytesOptions;
@@ -250,13 +264,21 @@ class Pair {
         : { from: floats(from), to: floats(to), scale: scaleIn(to), sourceScale: scaleIn(from) };
     const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
     const count = countOf(shape);
+    const isRole = this.#item.leaf && isFloat(from.dtype);
     let firstBad = Infinity;
     let amax = 0;
+    let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
+    /** what all bands so far are; undefined before the first */
+    let dead: Deadness | null | undefined;
     // A slot holds both sides' bands, and room for the recast one.
     const perElement = width + toWidth + (cast === null ? 0 : toWidth);
+    const room = this.#lane.slots[0]!.bytes.byteLength;
+    const columns = cast === null || shape.length < 2 ? 0 : shape.at(-1)!;
+    const unit = columns >= LEAST_COLUMNS ? rowsUnit(columns) : Infinity;
+    const inRows = unit * perElement <= room;
     await throughSlots(
       this.#lane,
-      bandsOf(count, perElement, this.#lane.slots[0]!.bytes.byteLength),
+      bandsOf(count, perElement, room, inRows ? unit : undefined),
       async (band, slot) => {
         this.#o.signal?.throwIfAborted();
         await Promise.all([
@@ -267,7 +289,8 @@ class Pair {
       async ({ lo, hi }, slot) => {
         const n = hi - lo;
         const [a, b] = [slot.at, slot.at + n * width];
-        const room = cast === null ? {} : { cast: { ...cast, toAt: b + n * toWidth } };
+        const casting =
+          cast === null ? {} : { cast: { ...cast, toAt: b + n * toWidth, columns: inRows ? columns : 0 } };
         const result = await this.#lane.call({
           op: "pair",
           a,
@@ -275,10 +298,13 @@ class Pair {
           count: n,
           size: n * width,
           toSize: n * toWidth,
-          ...room,
+          ...casting,
+          ...(isRole && dead !== null && { probe: floats(from) }),
         });
         if (result.differsAt >= 0) firstBad = Math.min(firstBad, lo + result.differsAt);
         amax = Math.max(amax, result.amax);
+        if (result.loss !== null) loss = joined(loss, result.loss, inRows ? lo / columns : 0);
+        dead = dead === undefined || dead === result.dead ? result.dead : null;
         this.#o.advance(n * (width + toWidth));
       },
     );
@@ -287,27 +313,24 @@ class Pair {
       a: source,
       b: sha256,
       bytes: count * (width + toWidth),
-      ...this.#judgement(firstBad, cast === null ? null : amax),
+      message: this.#message(firstBad, cast !== null),
+      cast: cast === null ? null : this.#recast(amax, loss),
+      dead: dead ?? null,
     };
   }
 
-  #judgement(firstBad: number, amax: number | null): { message: string | null; finding: string | null } {
+  #message(firstBad: number, cast: boolean): string | null {
     const { a: from, b: to } = this.#item;
-    const message = (text: string) => ({ message: text, finding: null });
-    if (firstBad !== Infinity) {
-      return amax === null
-        ? message(`the first differing element is ${firstBad}`)
-        : message(`element ${firstBad} is not the right rounding of the source under the stored scale`);
-    }
-    if (from.dtype === to.dtype) return { message: scaleDifference(from.scales, to.scales), finding: null };
-    const scale = scaleIn(to);
-    if (amax === null || scale === null || !isFp8(to.dtype)) return { message: null, finding: null };
-    const best = scaleOf(Math.fround(amax * (scaleIn(from) ?? 1)), to.dtype);
-    if (scale < best * (1 - ONE_ULP))
-      return message(`its scale ${scale} is below amax/max = ${best}: values are clipped`);
-    if (scale <= best * (1 + ONE_ULP)) return { message: null, finding: null };
-    const text = `its scale is ${scale}; amax/max is ${best}`;
-    return this.#o.own ? message(text) : { message: null, finding: text };
+    if (firstBad === Infinity) return cast ? null : scaleDifference(from.scales, to.scales);
+    return cast
+      ? `element ${firstBad} is not the right rounding of the source under the stored scale`
+      : `the first differing element is ${firstBad}`;
+  }
+
+  #recast(amax: number, loss: Loss): RecastRole {
+    const { a: from, b: to, role } = this.#item;
+    const real = Math.fround(amax * (scaleIn(from) ?? 1));
+    return { role, to: to.dtype, scale: scaleIn(to), amax: real, loss };
   }
 
   async #read(side: "a" | "b", band: Band, slot: Slot, at: number, width: number): Promise<void> {
@@ -319,6 +342,25 @@ class Pair {
       throw locate(error, { tensor });
     });
   }
+}
+
+/** What two runs of bands lost; the second starts with row `row`. */
+function joined(one: Loss, other: Loss, row: number): Loss {
+  const [before, after] = [one.rows, other.rows];
+  const rows =
+    after === null
+      ? before
+      : {
+          count: (before?.count ?? 0) + after.count,
+          first: Math.min(before?.first ?? Infinity, row + after.first),
+          last: Math.max(before?.last ?? -1, row + after.last),
+        };
+  return {
+    nonzero: one.nonzero + other.nonzero,
+    zeroed: one.zeroed + other.zeroed,
+    coarse: one.coarse + other.coarse,
+    rows,
+  };
 }
 
 /** What a recast side is stored as; others were refused before. */

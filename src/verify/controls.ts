@@ -3,8 +3,10 @@
  * layer of each kind runs once more on the destination's side, on `rounded`'s inputs, with two blocks of one stored
  * tensor exchanged as they are read: heads, groups, rows, whole parts. Its door must then exceed the wiring limit.
  *
- * Blocks are neighbours, and those tried first are the most unlike. Blocks of the same bytes are void: nothing there
- * could be confused. What stays green although its bytes changed is a miss, and makes the verdict `unproven`.
+ * Blocks are neighbours, and those tried first are the most unlike. A control is void where it cannot show: its blocks
+ * are the same bytes, or what it multiplies is all zeros. A void control is tried again in the next layer of its kind,
+ * and stays void only when it is void in all of them. What stays green although it could show is a miss, in whichever
+ * layer, and makes the verdict `unproven`.
  */
 import type { Backend, Region } from "../../kernels/define.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
@@ -36,8 +38,12 @@ export interface Control {
   readonly kind: string;
   readonly door: string;
   readonly mutation: string;
-  /** null where the blocks are alike: nothing could be confused */
+  /** null where it cannot show in any layer of the kind */
   readonly caught: boolean | null;
+  /** why it cannot show in the layer that is named; absent where it can */
+  readonly void?: "equal blocks" | "zero input";
+  /** it exchanged blocks of a matrix of a layer: vectors, the token table and the head prove little alone */
+  readonly matrix: boolean;
 }
 
 export interface ControlsOptions {
@@ -56,10 +62,36 @@ export interface Spot {
   readonly layer: number;
   readonly kind: string;
   readonly limit: number;
+  /** the same in all layers of a kind: what is void in one is tried again in the next */
+  readonly slot: string;
+  /** streams that are all zeros, and rightly so */
+  readonly dark: ReadonlySet<string>;
 }
+
+/** A control with the inputs that it needs: where one of them is all zeros, the control cannot show. */
+interface Needing extends Target {
+  readonly needs: readonly string[];
+}
+
+/** What became of a control so far. */
+interface Slot {
+  /** its place among the results */
+  readonly at: number;
+  /** void so far */
+  readonly open: boolean;
+}
+
+type Outcome = Pick<Control, "caught" | "void">;
+const ZERO_INPUT: Outcome = { caught: null, void: "zero input" };
+const EQUAL_BLOCKS: Outcome = { caught: null, void: "equal blocks" };
 
 export class Controls {
   readonly results: Control[] = [];
+  readonly #slots = new Map<string, Slot>();
+  /** slots of a stage -> whether one of its controls is still void */
+  readonly #stages = new Map<string, boolean>();
+  /** controls that the present stage has had so far */
+  #turn = 0;
   readonly #o: ControlsOptions;
   readonly #widths: Readonly<Record<string, number>>;
   readonly #blocks: ReturnType<Forward["blocks"]>;
@@ -68,6 +100,11 @@ export class Controls {
     this.#o = options;
     this.#widths = options.forward.streams(options.dims);
     this.#blocks = options.forward.blocks(options.dims);
+  }
+
+  /** Whether a stage's controls were never run, or some of them were void wherever they were run. */
+  wants(slot: string): boolean {
+    return this.#stages.get(slot) ?? true;
   }
 
   /** Sabotages the token table; `residual` is what an honest one gives. */
@@ -95,7 +132,7 @@ export class Controls {
       };
     });
     const region = backend.allocate(residual.bytes);
-    await this.#prove(spot, [{ door: "residual", attempts }], async (instead) => {
+    await this.#prove(spot, false, [{ door: "residual", attempts, needs: [] }], async (instead) => {
       await side.embed(ids, "stored", region, instead);
       return async () => relL2(expected, await this.#view(region, "residual"));
     });
@@ -106,6 +143,7 @@ export class Controls {
   async stage(spot: Spot, stage: Stage, place: Place, streams: Streams, dealing?: Dealing): Promise<void> {
     const made = new Streams(this.#o.backend, this.#o.lengthOf);
     made.make(ends(stage).makes);
+    this.#turn = 0;
     switch (stage.op) {
       case "kernel":
         for (const name of stage.parameters) await this.#vector(spot, stage, name, place, streams, made);
@@ -126,6 +164,8 @@ export class Controls {
         stage satisfies never;
     }
     made.releaseAll();
+    const open = [...this.#slots].some(([key, slot]) => slot.open && key.startsWith(`${spot.slot}/`));
+    this.#stages.set(spot.slot, open);
   }
 
   /** Sabotages the head within words [0, words), whose honest logits are `expected`. */
@@ -144,7 +184,8 @@ export class Controls {
         .filter(({ at }) => at < words)
         .flatMap((feed) => blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1));
       const attempts = neighbours(tensor, blocks, 0, "row", "logits", columnsOf(honest, words));
-      await this.#prove(spot, [{ door: "logits", attempts }], async (instead) => {
+      const target = { door: "logits", attempts, needs: [from] };
+      await this.#prove(spot, false, [target], async (instead) => {
         await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, instead });
         return async () => relL2(honest, await backend.view(region, ids.length * words));
       });
@@ -173,20 +214,26 @@ export class Controls {
       return async (door: string) =>
         relL2(expected.get(door)!, await this.#view(made.regions.get(door)!, door));
     };
+    const needs = [stage.from];
     const rows = [...doors].map(([door, fed]) => {
       const { of, blocks } = this.#split(door, fed);
       const values = columnsOf(expected.get(door)!, this.#widths[door]!);
-      return { door, attempts: neighbours(tensor, blocks, 0, of, door, values) };
+      return { door, attempts: neighbours(tensor, blocks, 0, of, door, values), needs };
     });
-    await this.#prove(spot, rows, run);
-    await this.#prove(spot, parts(tensor, doors), run);
+    await this.#prove(spot, true, rows, run);
+    await this.#prove(
+      spot,
+      true,
+      parts(tensor, doors).map((part) => ({ ...part, needs })),
+      run,
+    );
     const eaten = this.#blocks[stage.from];
     if (eaten === undefined) return;
     const input = await this.#view(streams.regions.get(stage.from)!, stage.from);
     const blocks = blocksOf({ at: eats, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
     const values = columnsOf(input, this.#widths[stage.from]!);
     const attempts = neighbours(tensor, blocks, 1, eaten.of, stage.from, values);
-    for (const door of doors.keys()) await this.#prove(spot, [{ door, attempts }], run);
+    for (const door of doors.keys()) await this.#prove(spot, true, [{ door, attempts, needs }], run);
   }
 
   /** One expert's rows, and two experts whole. Only theirs are read. */
@@ -200,6 +247,7 @@ export class Controls {
   ): Promise<void> {
     const { side } = this.#o;
     const { to } = stage;
+    const needs = [stage.from];
     const width = this.#widths[to]!;
     const expected = Float32Array.from(await this.#view(streams.regions.get(to)!, to));
     const run = (dealt: Dealt) => async (instead: ReadonlyMap<string, Tensor>) => {
@@ -224,7 +272,8 @@ export class Controls {
       const attempts = neighbours(tensor, blocks, 0, of, to, values);
       await this.#prove(
         spot,
-        [{ door: `${to}.${first!.expert}`, attempts }],
+        true,
+        [{ door: `${to}.${first!.expert}`, attempts, needs }],
         run(dealing.only([first!.expert])),
       );
     }
@@ -244,7 +293,8 @@ export class Controls {
       });
       return swaps.length === 0 ? [] : [{ mutation: `experts ${before} and ${expert} exchanged`, swaps }];
     });
-    await this.#prove(spot, [{ door: to, attempts }], run(dealing.only(few.map(({ expert }) => expert))));
+    const both = [{ door: to, attempts, needs }];
+    await this.#prove(spot, true, both, run(dealing.only(few.map(({ expert }) => expert))));
   }
 
   async #vector(
@@ -257,6 +307,7 @@ export class Controls {
   ): Promise<void> {
     const { backend, side } = this.#o;
     const expected = Float32Array.from(await this.#view(streams.regions.get(stage.to)!, stage.to));
+    const needs = stage.needs?.[name] ?? [];
     const run = async (instead: ReadonlyMap<string, Tensor>) => {
       await side.run(stage, { ...place, instead }, [made.set("stored", streams)]);
       return async () => relL2(expected, await this.#view(made.regions.get(stage.to)!, stage.to));
@@ -270,48 +321,83 @@ export class Controls {
       const { of, blocks } = this.#split(name, feeds);
       const values = ({ at, count: size }: Block) => vector.subarray(at * inRow, (at + size) * inRow);
       const attempts = neighbours(tensor, blocks, 0, of, name, values);
-      await this.#prove(spot, [{ door: stage.to, attempts }], run);
+      await this.#prove(spot, false, [{ door: stage.to, attempts, needs }], run);
       // its other parts belong to other stages, which would not see all that is exchanged between them
       const all = side.parts(place).find((part) => part.tensor === tensor)!.feeds;
       for (const { attempts: swaps, streams: both } of parts(tensor, byStream(all))) {
-        if (both.includes(name)) await this.#prove(spot, [{ door: stage.to, attempts: swaps }], run);
+        if (!both.includes(name)) continue;
+        await this.#prove(spot, false, [{ door: stage.to, attempts: swaps, needs }], run);
       }
     }
   }
 
   /** Tries each target's swaps, all targets' first ones in one run, until each is caught or none is left to try. */
   async #prove(
-    { limit, ...spot }: Spot,
-    targets: readonly Target[],
+    spot: Spot,
+    matrix: boolean,
+    targets: readonly Needing[],
     run: (instead: ReadonlyMap<string, Tensor>) => Promise<(door: string) => Promise<number>>,
   ): Promise<void> {
-    let open = targets.filter(({ attempts }) => attempts.length > 0);
-    for (let i = 0; i < ATTEMPTS; i++) {
-      const tried = open.filter(({ attempts }) => i < attempts.length);
-      if (tried.length === 0) break;
-      const distanceAt = await run(swapped(tried.flatMap(({ attempts }) => attempts[i]!.swaps)));
-      const caught = new Set<Target>();
-      for (const target of tried) {
-        const { door, attempts } = target;
-        if ((await distanceAt(door)) <= limit) continue;
-        caught.add(target);
-        this.results.push({ ...spot, door, mutation: attempts[i]!.mutation, caught: true });
+    const { limit, layer, kind, dark } = spot;
+    const note = (key: string, { door }: Target, { mutation }: Attempt, outcome: Outcome) =>
+      this.#note(key, { layer, kind, door, mutation, ...outcome, matrix });
+    let open: { readonly key: string; readonly target: Target }[] = [];
+    for (const target of targets) {
+      const key = `${spot.slot}/${this.#turn++}`;
+      const before = this.#slots.get(key);
+      const [first] = target.attempts;
+      if (first === undefined || before?.open === false) continue;
+      if (target.needs.some((name) => dark.has(name))) note(key, target, first, ZERO_INPUT);
+      else if (before === undefined) open.push({ key, target });
+      else {
+        // a void control is rarely void by zeros alone: what has no effect here either is not worth a run
+        const attempts = await this.#withEffect(target.attempts);
+        if (attempts.length > 0) open.push({ key, target: { ...target, attempts } });
       }
-      open = open.filter((target) => !caught.has(target));
     }
-    for (const { door, attempts } of open) {
-      const missed = await this.#firstWithEffect(attempts.slice(0, ATTEMPTS));
-      const { mutation } = missed ?? attempts[0]!;
-      this.results.push({ ...spot, door, mutation, caught: missed === undefined ? null : false });
+    for (let i = 0; i < ATTEMPTS; i++) {
+      const tried = open.filter(({ target }) => i < target.attempts.length);
+      if (tried.length === 0) break;
+      const distanceAt = await run(swapped(tried.flatMap(({ target }) => target.attempts[i]!.swaps)));
+      const caught = new Set<string>();
+      for (const { key, target } of tried) {
+        if ((await distanceAt(target.door)) <= limit) continue;
+        caught.add(key);
+        note(key, target, target.attempts[i]!, { caught: true });
+      }
+      open = open.filter(({ key }) => !caught.has(key));
+    }
+    for (const { key, target } of open) {
+      const [missed] = await this.#withEffect(target.attempts.slice(0, ATTEMPTS));
+      if (missed === undefined) note(key, target, target.attempts[0]!, EQUAL_BLOCKS);
+      else note(key, target, missed, { caught: false });
     }
   }
 
-  /** Undefined where all that would be exchanged is the same bytes. */
-  async #firstWithEffect(attempts: readonly Attempt[]): Promise<Attempt | undefined> {
-    for (const attempt of attempts) {
-      for (const swap of attempt.swaps) if (!(await this.#alike(swap))) return attempt;
+  /** What is void in two layers keeps the first one's result. */
+  #note(key: string, control: Control): void {
+    const before = this.#slots.get(key);
+    const open = control.caught === null;
+    if (before === undefined) {
+      this.#slots.set(key, { at: this.results.length, open });
+      this.results.push(control);
+    } else if (!open) {
+      this.#slots.set(key, { at: before.at, open });
+      this.results[before.at] = control;
     }
-    return undefined;
+  }
+
+  /** Those that exchange unlike bytes. */
+  async #withEffect(attempts: readonly Attempt[]): Promise<readonly Attempt[]> {
+    const found: Attempt[] = [];
+    for (const attempt of attempts) {
+      for (const swap of attempt.swaps) {
+        if (await this.#alike(swap)) continue;
+        found.push(attempt);
+        break;
+      }
+    }
+    return found;
   }
 
   async #alike(swap: Swap): Promise<boolean> {

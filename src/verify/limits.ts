@@ -1,6 +1,7 @@
 /**
- * Limits of a recast's quality, and of the wiring. Quality limits are judged on weights that look trained, and
- * only reported elsewhere: random weights answer an honest rounding with any drift.
+ * Limits of a recast's quality, and of the wiring. Default limits are judged on weights that look trained, and only
+ * reported elsewhere: random weights answer an honest rounding with any drift. A limit that the user gives is always
+ * judged.
  * @see docs/verification.md for where the numbers come from
  */
 import type { LimitOptions } from "../api/options.ts";
@@ -50,8 +51,30 @@ export function looksTrained({ nllA }: LogitsSummary, tokens: number, vocab: num
   return tokens >= TRAINED_TOKENS && nllA < TRAINED_SHARE * Math.log(vocab);
 }
 
-export function exceeded(logits: LogitsSummary, limits: Limits): boolean {
-  return !(logits.klMean <= limits.klMean && logits.klP99 <= limits.klP99 && logits.top1 >= limits.top1);
+/** Measures of quality that a limit can be set on. */
+export type Quality = Pick<LogitsSummary, "klMean" | "klP99" | "top1">;
+
+/** The limits that the user gave, by the measure that each one limits; a tolerance file was read before. */
+export function limitsGiven({ kl, klP99, top1 }: LimitOptions): Partial<Limits> {
+  return {
+    ...(kl !== undefined && { klMean: kl }),
+    ...(klP99 !== undefined && { klP99 }),
+    ...(top1 !== undefined && { top1 }),
+  };
+}
+
+/** The measures that exceed their limit, as phrases; a NaN exceeds any limit. */
+export function excesses(quality: Quality, limits: Partial<Limits>): readonly string[] {
+  const { klMean = Infinity, klP99 = Infinity, top1 = 0 } = limits;
+  const text = (name: string, found: number, limit: number) =>
+    `${name} is ${found}, and its limit is ${limit}`;
+  return [
+    ...(quality.klMean <= klMean ? [] : [text("the mean KL divergence", quality.klMean, klMean)]),
+    ...(quality.klP99 <= klP99
+      ? []
+      : [text("the 99th percentile of the KL divergence", quality.klP99, klP99)]),
+    ...(quality.top1 >= top1 ? [] : [text("top-1 agreement", quality.top1, top1)]),
+  ];
 }
 
 /** No looser wiring bound is ever derived. */

@@ -87,8 +87,8 @@ export async function lockstep(options: LockstepOptions): Promise<LockstepResult
 interface Where {
   readonly layer: number;
   readonly kind: string;
-  /** the block's kind, or which other part of a model it is: the first of each is sabotaged */
-  readonly part: string;
+  /** the block's kind, or which other part of a model it is: the first of each is sabotaged; null: not here */
+  readonly part: string | null;
   readonly places: readonly [a: Place, b: Place];
 }
 
@@ -114,8 +114,10 @@ class Lockstep {
   readonly #wiring = { maxRelL2: 0, limit: 0 };
   readonly #controls: Controls;
   readonly #taker: FingerprintTaker;
-  /** parts of which one has been run once more with sabotages */
-  readonly #sabotaged = new Set<string>();
+  /** of rounded, the streams that are all zeros, and rightly so */
+  readonly #dark = new Set<string>();
+  /** of rounded, the streams that are all zeros */
+  readonly #zeros = new Set<string>();
 
   constructor(options: LockstepOptions) {
     this.#o = options;
@@ -156,7 +158,12 @@ class Lockstep {
   async #block(layer: Layer, number: number): Promise<void> {
     const { layers, forward, dims, a, b, watch } = this.#o;
     const { kind } = layer;
-    const where: Where = { layer: number, kind, part: kind, places: [a.layer(layer), b.layer(layer)] };
+    const where: Where = {
+      layer: number,
+      kind,
+      part: this.#partOf(layer),
+      places: [a.layer(layer), b.layer(layer)],
+    };
     const localRelL2 = await this.#stages(forward.block(kind, dims), where);
     await this.#addResidual();
     const own = await this.#own.view("residual");
@@ -184,8 +191,10 @@ class Lockstep {
       await this.#embed("words", follow, where("join"));
       await this.#stages(forward.step.join, where("join"));
       for (const run of this.#runs) run.replaceResidual();
-      if (this.#inStep.has("out")) this.#inStep.add("residual");
-      else this.#inStep.delete("residual");
+      for (const streams of [this.#inStep, this.#dark]) {
+        if (streams.has("out")) streams.add("residual");
+        else streams.delete("residual");
+      }
     }
     await this.#block(layer, number);
     if (layer.inner === layer.of - 1) await this.#stages(forward.step.end, where("end"));
@@ -200,7 +209,6 @@ class Lockstep {
       worst = Math.max(worst, await this.#stage(stage, where));
       for (const run of this.#runs) run.releaseUnused(stages, i);
     }
-    this.#sabotaged.add(where.part);
     a.forget();
     b.forget();
     this.#dealing?.release();
@@ -217,9 +225,12 @@ class Lockstep {
     }
     const tensors = b.tables.map(({ tensor }) => tensorKey(tensor));
     await this.#door(stream, this.#own, 0, { layer, kind, tensors });
+    if (this.#zeros.has(stream)) this.#dark.add(stream);
+    else this.#dark.delete(stream);
     if (stream !== "residual") return;
     this.#taker.residual(await this.#own.view(stream));
-    await this.#controls.embed({ layer, kind, limit: 0 }, this.#rounded.regions.get(stream)!);
+    const spot = { layer, kind, limit: 0, slot: "embedding", dark: this.#dark };
+    await this.#controls.embed(spot, this.#rounded.regions.get(stream)!);
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
@@ -245,14 +256,48 @@ class Lockstep {
       worst = Math.max(worst, distance);
     }
     this.#borrowed.releaseAll();
-    if (!this.#sabotaged.has(part)) {
-      const spot = { layer, kind, limit };
+    for (const name of makes) {
+      if (this.#zeros.has(name) && (await this.#isRightlyZero(stage))) this.#dark.add(name);
+      else this.#dark.delete(name);
+    }
+    const slot = `${part}: ${makes.join()}`;
+    if (part !== null && this.#controls.wants(slot)) {
+      const spot = { layer, kind, limit, slot, dark: this.#dark };
       await this.#controls.stage(spot, stage, places[1], this.#rounded, this.#dealing);
     }
     if (stage.op === "kernel" && stage.choice !== undefined) {
       await this.#followChoice(stage.to, stage.choice(this.#o.dims), layer);
     }
     return worst;
+  }
+
+  /**
+   * A control whose input is all zeros is void, so a kernel that loses its result must not pass for one. Stages with
+   * weights of their own have controls of their own, which tell; of others the family says when zeros are right.
+   */
+  async #isRightlyZero(stage: Stage): Promise<boolean> {
+    switch (stage.op) {
+      case "linear":
+      case "experts":
+        return true;
+      case "kernel":
+        if (stage.parameters.length > 0) return true;
+        return stage.silent?.(await Promise.all(stage.from.map((name) => this.#rounded.view(name)))) ?? false;
+      case "deal":
+        return this.#dark.has(stage.from);
+      case "collect":
+        return this.#dark.has(stage.from) || this.#dark.has(stage.weights);
+      case "join":
+        return stage.from.every((name) => this.#dark.has(name));
+      default:
+        return stage satisfies never;
+    }
+  }
+
+  /** Controls of a kind run in the stack in which it comes first: memory was counted for these. */
+  #partOf({ kind, stack }: Layer): string | null {
+    const first = this.#o.layers.find((layer) => layer.kind === kind)!;
+    return first.stack === stack ? kind : null;
   }
 
   /** The source's experts for every run; their tokens are dealt out. */
@@ -288,7 +333,7 @@ class Lockstep {
     where: Omit<BadDoor, "door" | "relL2">,
   ): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
-    await this.#noteStep(stream, expected);
+    await this.#noteStream(stream, expected);
     return this.#judge(relL2(expected, got), limit, { ...where, door: stream });
   }
 
@@ -301,7 +346,7 @@ class Lockstep {
     makers: (expert: number) => readonly string[],
   ): Promise<number> {
     const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
-    await this.#noteStep(stream, expected);
+    await this.#noteStream(stream, expected);
     const width = this.#widths[stream]!;
     const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
       const [left, right] = [expected, got].map((all) => all.subarray(from * width, (from + count) * width));
@@ -311,7 +356,9 @@ class Lockstep {
     return Math.max(...distances);
   }
 
-  async #noteStep(stream: string, expected: Float32Array): Promise<void> {
+  async #noteStream(stream: string, expected: Float32Array): Promise<void> {
+    if (expected.every((value) => value === 0)) this.#zeros.add(stream);
+    else this.#zeros.delete(stream);
     if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);
     else this.#inStep.delete(stream);
   }
@@ -326,6 +373,7 @@ class Lockstep {
   async #addResidual(): Promise<void> {
     for (const run of this.#runs) await run.addResidual();
     if (!this.#inStep.has("out")) this.#inStep.delete("residual");
+    if (!this.#dark.has("out")) this.#dark.delete("residual");
     if (this.#noise === undefined) return;
     // The residual stream as a BF16 run would keep it.
     const rounded = Float32Array.from(await this.#noise.view("residual"), (value) =>
@@ -360,7 +408,7 @@ class Lockstep {
       wiring.add(rounded ?? source!, borrowed ?? own!);
       noise.add(source!, noisy ?? source!);
       if (lo === 0) {
-        const spot = { layer, kind: where.kind, limit: 0 };
+        const spot = { layer, kind: where.kind, limit: 0, slot: "head: logits", dark: this.#dark };
         await this.#controls.logits(spot, from, hi, this.#rounded, rounded ?? source!);
       }
     }

@@ -11,9 +11,10 @@ import { boxMove, runsOf } from "../core/moves.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
+import { controlFindings } from "./control-findings.ts";
 import { remark } from "./findings.ts";
 import type { Fingerprint } from "./fingerprint.ts";
-import { exceeded, type Limits, limitsFor, looksTrained } from "./limits.ts";
+import { excesses, type Limits, limitsFor, limitsGiven, looksTrained } from "./limits.ts";
 import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
 import type { Prompt } from "./prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "./rounding.ts";
@@ -59,14 +60,15 @@ export async function logitsRung(
   const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
   const unread = [...b.pairs.unread].sort();
   const { logits } = result;
-  const findings: Finding[] = [];
+  const given = limitsGiven(options);
+  const judged = recastTo.size > 0 && trained ? { ...limits, ...given } : given;
+  // where the source itself has no numbers, no limit can be judged: that is unproven
+  const beyond = logits.nonFiniteA > 0 ? [] : excesses(logits, judged);
+  const findings: Finding[] = beyond.map((message) => remark("limit-exceeded", message));
   if (recastTo.size > 0 && !trained) {
-    findings.push(
-      remark(
-        "quality-unjudged",
-        "quality is reported, not judged: on these tokens the source predicts no better than chance",
-      ),
-    );
+    const only = Object.keys(given).length === 0 ? "not judged" : "judged by the given limits alone";
+    const message = `quality is reported, ${only}: on these tokens the source predicts no better than chance`;
+    findings.push(remark("quality-unjudged", message));
   }
   if (textTokens > 0 && !trained) {
     const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab!)].map((nats) => nats.toFixed(2));
@@ -84,18 +86,9 @@ export async function logitsRung(
     const message = `${count} logits of the ${name} checkpoint are NaN or infinite`;
     if (count > 0) findings.push(remark("logits-not-finite", message));
   }
-  const missed = result.controls.filter(({ caught }) => caught === false);
-  for (const { layer, kind, door, mutation } of missed) {
-    findings.push(
-      remark(
-        "control-missed",
-        `layer ${layer} (${kind}): with these weights and tokens the door ${door} does not show ${mutation}; ` +
-          "give more tokens (--tokens), or others (--seed, --ids)",
-      ),
-    );
-  }
+  findings.push(...controlFindings(result.controls));
   return {
-    verdict: logitsVerdict(result, recastTo.size > 0, trained && exceeded(logits, limits)),
+    verdict: logitsVerdict(result, recastTo.size > 0, beyond.length > 0),
     backend: backend.id,
     device: backend.device,
     metrics: {
@@ -119,8 +112,9 @@ export async function logitsRung(
  * Where nothing is recast and all sums run in one order, the logits are the same bits; where partial sums of ranks are
  * added, every door within its bound is as much as can be asked.
  *
- * Where numbers are lost on both sides, nothing can be compared: a recast is unproven. A destination that loses
- * numbers where its source does not is different. A sabotage that nobody saw leaves everything unproven.
+ * A destination that loses numbers where its source does not is different. Where both lose them, nothing can be
+ * compared: unproven. So is everything where a sabotage was missed, and where none of a layer's matrix was caught: of a
+ * model whose layers make nothing but zeros a copy with other weights would look the same.
  */
 export function logitsVerdict(
   { bad, logits, inOrder, controls }: Pick<LockstepResult, "bad" | "logits" | "inOrder" | "controls">,
@@ -130,8 +124,9 @@ export function logitsVerdict(
   const lost = recast && logits.nonFiniteA === 0 && logits.nonFiniteB > 0;
   const otherBits = !recast && inOrder && logits.maxAbs !== 0;
   if (bad.length > 0 || tooFar || lost || otherBits) return "different";
-  if (recast && logits.nonFiniteA > 0) return "unproven";
+  if (logits.nonFiniteA > 0) return "unproven";
   if (controls.some(({ caught }) => caught === false)) return "unproven";
+  if (!controls.some(({ caught, matrix }) => caught === true && matrix)) return "unproven";
   return recast ? "within" : "same";
 }
 

@@ -183,7 +183,7 @@ export class Side {
     });
   }
 
-  /** Whether two runs of `count` elements, of one stored tensor or of two, are the same bytes. */
+  /** Whether two runs of `count` elements, of one stored tensor or of two, are the same values. */
   alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
     return this.#weights.alike(a, atA, b, atB, count);
   }

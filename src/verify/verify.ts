@@ -13,6 +13,7 @@ import type { Proof } from "./certify.ts";
 import { compareSettings } from "./cover.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
 import { judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
+import { limitsGiven } from "./limits.ts";
 import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-rung.ts";
 import { type Prompt, promptOf } from "./prompts.ts";
 import { verifyCertified } from "./recheck.ts";
@@ -157,8 +158,14 @@ export async function prove(
     reference,
   );
   findings.push(...suspects);
+  const unjudged = run === null ? Object.keys(limitsGiven(await limitsAsked(options))) : [];
+  if (unjudged.length > 0) {
+    const message = `no forward pass ran: the limits that were given (${unjudged.join(", ")}) were not judged`;
+    findings.push(remark("limit-unjudged", message));
+  }
+  const verdicts = [...rungs.map(({ verdict }) => verdict), ...unjudged.map((): Verdict => "unproven")];
   const report: VerifyReport = {
-    verdict: rungs.map((rung) => rung.verdict).reduce(worse),
+    verdict: verdicts.reduce(worse),
     backend: run?.backend ?? reference?.backend ?? null,
     device: run?.device ?? reference?.device ?? null,
     rungs,

@@ -207,6 +207,60 @@ describe("amax", () => {
   });
 });
 
+describe("what a run holds is counted", () => {
+  const all: readonly FloatDType[] = ["F32", ...HALVES, ...FP8];
+  const codes = {
+    F32: { zero: 0x80000000, subnormal: 0x807fffff, normal: 0x800000, infinity: 0x7f800000, nan: 0xff800001 },
+    BF16: { zero: 0x8000, subnormal: 0x807f, normal: 0x80, infinity: 0x7f80, nan: 0xff81 },
+    F16: { zero: 0x8000, subnormal: 0x83ff, normal: 0x400, infinity: 0x7c00, nan: 0xfc01 },
+    F8_E4M3: { zero: 0x80, subnormal: 0x87, normal: 8, infinity: 0x7e, nan: 0xff }, // 448 for want of infinity
+    F8_E5M2: { zero: 0x80, subnormal: 0x83, normal: 4, infinity: 0x7c, nan: 0xfd },
+  };
+  const put = (dtype: FloatDType, values: readonly number[]) => {
+    const width = widthOf(dtype);
+    const bytes = new Uint8Array(arena.memory.buffer, arena.at, values.length * width);
+    for (const [i, code] of values.entries()) {
+      for (let b = 0; b < width; b++) bytes[i * width + b] = code >>> (8 * b);
+    }
+  };
+
+  it.each(all)("zeros and subnormal numbers of %s, wherever they lie and however long the run", (dtype) => {
+    const { zero, subnormal, normal } = codes[dtype];
+    const random = seeded(11);
+    for (const count of [0, 1, 3, 15, 16, 17, 31, 32, 33, 64, 71]) {
+      const values = Array.from(
+        { length: count },
+        () => [zero, 0, subnormal, normal][Math.floor(4 * random())]!,
+      );
+      put(dtype, values);
+      const zeros = values.filter((code) => code === zero || code === 0).length;
+      expect(arena.caster.zeros(dtype, arena.at, count)).toBe(zeros);
+      const normals = values.filter((code) => code === normal).length;
+      expect(arena.caster.subnormals(dtype, arena.at, count)).toBe(count - normals);
+    }
+  });
+
+  it.each(all)("%s of zeros or NaNs alone is dead, whatever else is not", (dtype) => {
+    const { zero, subnormal, infinity, nan } = codes[dtype];
+    const deadness = (values: readonly number[]) => {
+      put(dtype, values);
+      return arena.caster.deadness(dtype, arena.at, values.length);
+    };
+    for (const count of [1, 16, 37]) {
+      const all = (code: number) => Array.from({ length: count }, () => code);
+      expect(deadness(all(zero))).toBe("zero");
+      expect(deadness(all(nan))).toBe("NaN");
+      expect(deadness(all(infinity))).toBeNull();
+      for (const other of [subnormal, infinity]) {
+        for (const at of [0, count - 1]) {
+          expect(deadness(all(zero).with(at, other))).toBeNull();
+          expect(deadness(all(nan).with(at, other))).toBeNull();
+        }
+      }
+    }
+  });
+});
+
 describe("overflow", () => {
   const halfOf = (...values: number[]) =>
     new Uint8Array(Uint16Array.from(values, (v) => encodeBits("BF16", bitsOfF32(v))).buffer);

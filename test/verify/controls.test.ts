@@ -123,6 +123,80 @@ describe("honest checkpoints are never unproven", () => {
   });
 });
 
+describe("a control that cannot show in the first layer of its kind is tried in the next", () => {
+  const copyWith = (change: (editor: Editor) => void) => {
+    const editor = new Editor(tiny);
+    change(editor);
+    return editor.copy;
+  };
+  const mixer = (layer: number, name: string) => `backbone.layers.${layer}.mixer.${name}.weight`;
+  const zero = (value: number) => value * 0; // zeros of either sign, as multiplying in place leaves them
+
+  it.each([
+    ["an up projection", mixer(1, "up_proj"), [4]],
+    ["values", mixer(3, "v_proj"), [6]],
+    ["the gain of a layer's norm", "backbone.layers.0.norm.weight", [2]],
+    ["an in projection", mixer(0, "in_proj"), [2]],
+  ])("%s of zeros: all controls are caught, some of them later", async (_, name, later) => {
+    const copy = copyWith((e) => e.values(name, zero));
+    const { report, controls, missed, void: nothing } = await judged(copy, copy);
+    expect([missed, nothing]).toEqual([[], []]);
+    expect(report.verdict).toBe("same");
+    expect(controls).toHaveLength(36);
+    const layers = [...new Set(controls.map(({ layer }) => layer))].filter(
+      (layer) => ![-1, 0, 1, 3, 9].includes(layer),
+    );
+    expect(layers).toEqual(later);
+  });
+
+  it("an up projection so small that its squares are 0", async () => {
+    const copy = copyWith((e) => e.values(mixer(1, "up_proj"), (v) => v * 1e-39));
+    expect(await judged(copy, copy)).toMatchObject({ missed: [], void: [], report: { verdict: "same" } });
+  });
+
+  it("and is void when it cannot show in any, which is told", async () => {
+    const dead = copyWith((e) => {
+      for (const layer of [0, 2, 5, 8]) e.values(mixer(layer, "in_proj"), zero);
+    });
+    const { report, missed, void: nothing } = await judged(dead, dead);
+    expect(missed).toEqual([]);
+    expect(new Set(nothing)).toEqual(
+      new Set([
+        "mixer.in_proj.weight:",
+        "mixer.conv1d.weight:",
+        "mixer.norm.weight:",
+        "mixer.out_proj.weight:",
+      ]),
+    );
+    expect(report.verdict).toBe("same");
+    const findings = report.findings.join("; ");
+    expect(findings).toMatch(/\d+ of \d+ controls of the kind mamba cannot show/);
+    expect(findings).toContain("4 of 58 tensors are 0 in every element");
+    const silent = copyWith((e) => {
+      for (const layer of [1, 4, 7]) e.values(mixer(layer, "up_proj"), zero);
+      for (const layer of [1, 4, 7]) e.values(`backbone.layers.${layer}.norm.weight`, zero);
+    });
+    const told = (await judged(silent, silent)).report;
+    expect(told.verdict).toBe("same");
+    expect(told.findings.join("; ")).toContain("no control of the kind mlp can show");
+  });
+
+  it.each([
+    ["every element is 0", /./, 0, "58 of 58 tensors are 0 in every element"],
+    ["every element is NaN", /./, NaN, "58 of 58 tensors are NaN in every element"],
+    ["gains of 0 cut every layer off", /layers\.\d\.norm/, 0, "no sabotage of a layer's matrix can show"],
+    ["the token table is 0", /embeddings/, 0, "no sabotage of a layer's matrix can show"],
+  ])("is unproven where none of a layer's matrix can show: %s", async (_, names, value, finding) => {
+    const copy = copyWith((e) => {
+      for (const name of e.copy.tensors.keys()) if (names.test(name)) e.values(name, () => value);
+    });
+    const { report, missed } = await judged(copy, copy);
+    expect(report.verdict).toBe("unproven");
+    expect(report.findings.join("; ")).toContain(finding);
+    if (value === 0) expect(missed).toEqual([]);
+  });
+});
+
 describe("what these weights and tokens cannot show is told, and unproven", () => {
   it("one token shows no decay", async () => {
     const { report, missed } = await judged(tiny, tiny, { ...QUICK, tokens: 1 });
@@ -136,7 +210,7 @@ describe("what these weights and tokens cannot show is told, and unproven", () =
     editor.values("backbone.layers.0.mixer.dt_bias", (v) => v - 1000);
     const { report, missed, void: nothing } = await judged(editor.copy, editor.copy);
     expect(missed).toEqual(["mixer.A_log:"]);
-    expect(nothing).toEqual(["mixer.dt_bias:"]); // BF16 keeps -1000 of all of them
+    expect(nothing).toEqual([]); // BF16 keeps -1000 of all biases, so those of the next layer are exchanged
     expect(report.verdict).toBe("unproven");
   });
 
@@ -185,5 +259,30 @@ describe("a forward pass with a closed eye, on both sides, is unproven", () => {
     expect(rung.metrics.controls.filter(({ caught }) => caught === false)).toContainEqual(
       expect.objectContaining({ door }),
     );
+  });
+
+  it.each([
+    ["attention", "a", "o_proj"],
+    ["act", "act", "down_proj"],
+    ["u", "u", "norm"],
+    ["conv.x", "conv.x", "conv1d"],
+    ["y", "y", "mixer.D"],
+    ["g", "g", "mixer.norm"],
+  ])("a kernel that loses its result is no input of zeros: %s", async (_, lost, tensor) => {
+    const blind = await source((stage) => {
+      if (stage.op !== "kernel" || stage.to !== lost) return stage;
+      return {
+        ...stage,
+        run: async (backend, _dims, _tokens, _inputs, output) => {
+          await backend.upload(output, output.bytes, (view) => {
+            view.fill(0);
+          });
+        },
+      };
+    });
+    const rung = await logitsRung(blind, blind, QUICK, PROMPT);
+    expect(rung.verdict).toBe("unproven");
+    const missed = rung.metrics.controls.filter(({ caught }) => caught === false);
+    expect(missed.map(({ mutation }) => mutation).join()).toContain(tensor);
   });
 });

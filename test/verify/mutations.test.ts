@@ -264,14 +264,15 @@ describe("FP8: a fault in a right recast is different, at its layer", () => {
   it("a scale of our own that is not amax/max is no recast of ours; another tool's is named", async () => {
     score.planted++;
     const editor = new Editor(fp8);
-    recode(UP1, "F8_E4M3", 1)(editor);
-    rescale(UP1, () => 1)(editor);
+    const scale = Math.fround(scaleOf(UP1) * 1.5);
+    recode(UP1, "F8_E4M3", scale)(editor);
+    rescale(UP1, () => scale)(editor);
     const [a, b] = [await opened(tiny), await opened(editor.copy)];
     const own = await verifyCheckpoints(a, b, { ...QUICK, verify: "bytes" }, true);
     expect(own).toMatchObject({ verdict: "different", firstDivergence: { layer: 1, tensors: [UP1] } });
     const other = await verifyCheckpoints(a, b, { ...QUICK, verify: "bytes" });
     expect(other.verdict).toBe("within");
-    expect(other.findings.join()).toContain(`${UP1}: its scale is 1; amax/max is`);
+    expect(other.findings.join()).toContain(`${UP1}: its scale is ${scale}; amax/max is`);
     score.caught++;
   });
 });

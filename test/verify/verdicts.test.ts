@@ -6,7 +6,7 @@ import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { FloatDType } from "../../src/core/dtype.ts";
 import type { Event } from "../../src/core/events.ts";
-import { exceeded, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
+import { excesses, limitsFor, limitsGiven, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
 import { inStep, logitsVerdict, neededBytes } from "../../src/verify/logits-rung.ts";
 import type { LogitsSummary } from "../../src/verify/metrics.ts";
 import { promptOf, seededIds, splitMix64 } from "../../src/verify/prompts.ts";
@@ -51,7 +51,7 @@ describe("limits", () => {
 
   it("each can be exceeded, a NaN exceeds any", () => {
     const limits = of("F8_E4M3");
-    expect(exceeded(GOOD, limits)).toBe(false);
+    expect(excesses(GOOD, limits)).toEqual([]);
     for (const worse of [
       { klMean: 0.02 },
       { klP99: 0.2 },
@@ -59,8 +59,16 @@ describe("limits", () => {
       { klMean: NaN },
       { klP99: Infinity },
     ]) {
-      expect(exceeded({ ...GOOD, ...worse }, limits), JSON.stringify(worse)).toBe(true);
+      expect(excesses({ ...GOOD, ...worse }, limits), JSON.stringify(worse)).toHaveLength(1);
     }
+  });
+
+  it("those that the user gave are told apart", () => {
+    expect(limitsGiven({})).toEqual({});
+    expect(limitsGiven({ kl: 0.5, top1: 0 })).toEqual({ klMean: 0.5, top1: 0 });
+    expect(limitsGiven({ klP99: 1 })).toEqual({ klP99: 1 });
+    expect(excesses(GOOD, limitsGiven({ kl: 1e-6, top1: 1 }))).toHaveLength(2);
+    expect(excesses(GOOD, {})).toEqual([]);
   });
 
   it("trained is a loss well below that of chance, over enough tokens", () => {
@@ -85,12 +93,19 @@ describe("the logits' verdict", () => {
     flips: 0,
     inOrder: true,
     logits: { ...GOOD, ...logits },
-    controls: controls.map((caught) => ({ layer: 0, kind: "mamba", door: "y", mutation: "D", caught })),
+    controls: controls.map((caught) => ({
+      layer: 0,
+      kind: "mamba",
+      door: "y",
+      mutation: "D",
+      caught,
+      matrix: true,
+    })),
   });
 
   it.each([
     ["same bits", { maxAbs: 0 }, false, "same"],
-    ["same bits, some of them NaN", { maxAbs: 0, nonFiniteA: 9, nonFiniteB: 9 }, false, "same"],
+    ["same bits, some of them NaN", { maxAbs: 0, nonFiniteA: 9, nonFiniteB: 9 }, false, "unproven"],
     ["other bits", {}, false, "different"],
     ["a recast", {}, true, "within"],
     ["a recast of a source that overflows", { nonFiniteA: 1, nonFiniteB: 1 }, true, "unproven"],
@@ -104,11 +119,72 @@ describe("the logits' verdict", () => {
     expect(logitsVerdict(result({}), true, true)).toBe("different");
   });
 
+  it("without a caught sabotage of a layer's matrix it is unproven", () => {
+    const of = (...controls: { caught: boolean | null; matrix: boolean }[]) => {
+      const { controls: all, ...rest } = result(
+        { maxAbs: 0 },
+        0,
+        controls.map(({ caught }) => caught),
+      );
+      return { ...rest, controls: all.map((one, i) => ({ ...one, matrix: controls[i]!.matrix })) };
+    };
+    const [vector, voidMatrix] = [
+      { caught: true, matrix: false },
+      { caught: null, matrix: true },
+    ];
+    for (const recast of [false, true]) {
+      expect(logitsVerdict(of(), recast, false)).toBe("unproven");
+      expect(logitsVerdict(of(vector, voidMatrix), recast, false)).toBe("unproven");
+      expect(logitsVerdict(of(voidMatrix, { caught: true, matrix: true }), recast, false)).not.toBe(
+        "unproven",
+      );
+    }
+  });
+
   it("a control that was missed leaves it unproven, and excuses nothing", () => {
     expect(logitsVerdict(result({ maxAbs: 0 }, 0, [true, false]), false, false)).toBe("unproven");
     expect(logitsVerdict(result({}, 0, [false]), true, false)).toBe("unproven");
     expect(logitsVerdict(result({}, 1, [false]), true, false)).toBe("different");
     expect(logitsVerdict(result({}, 0, [false]), true, true)).toBe("different");
+  });
+});
+
+describe("a limit that the user gives", () => {
+  const judge = async (options: VerifyOptions) => {
+    const report = await verifyCheckpoints(await opened(tiny), await opened(fp8), { ...QUICK, ...options });
+    return { report, findings: report.findings.join("; ") };
+  };
+
+  it.each([
+    [{ kl: 1e-6 }, "the mean KL divergence is"],
+    [{ klP99: 1e-9 }, "the 99th percentile of the KL divergence is"],
+    [{ kl: 1e-6, top1: 1 }, "and its limit is 0.000001"],
+  ])("is judged on weights that look untrained: %j", async (options, finding) => {
+    const { report, findings } = await judge(options);
+    expect(report.verdict).toBe("different");
+    expect(report.rungs.map(({ verdict }) => verdict)).toEqual(["same", "within", "different"]);
+    expect(findings).toContain(finding);
+  });
+
+  it("is met where it is wide enough, and the others are not judged then", async () => {
+    const { report, findings } = await judge({ kl: 10 });
+    expect(report.verdict).toBe("within");
+    expect(findings).toContain("judged by the given limits alone");
+  });
+
+  it("is unproven where nothing can judge it: no forward pass, or a source without numbers", async () => {
+    const { report, findings } = await judge({ kl: 10, verify: "bytes" });
+    expect(report.verdict).toBe("unproven");
+    expect(findings).toContain("no forward pass ran: the limits that were given (klMean) were not judged");
+    const editor = new Editor(tiny);
+    editor.values("backbone.layers.1.mixer.up_proj.weight", () => NaN);
+    const nan = await opened(editor.copy);
+    expect((await verifyCheckpoints(nan, nan, { ...QUICK, kl: 1e-6 })).verdict).toBe("unproven");
+  });
+
+  it("of a copy, whose logits are the same bits, is met", async () => {
+    const copy = await opened(tiny);
+    expect((await verifyCheckpoints(copy, copy, { ...QUICK, kl: 0, top1: 1 })).verdict).toBe("same");
   });
 });
 

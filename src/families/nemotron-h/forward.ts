@@ -56,22 +56,31 @@ function lookingBack<P>(
 
 const linear = (from: string, ...to: readonly string[]): Stage => ({ op: "linear", from, to });
 
-const norm = (to: string, gain: string, from = "residual"): Stage =>
-  step(rmsNorm, to, [from], [gain], (d, tokens) => ({ tokens, width: d.hidden!, eps: d.eps! }));
+const norm = (to: string, gain: string, from = "residual"): Stage => ({
+  ...step(rmsNorm, to, [from], [gain], (d, tokens) => ({ tokens, width: d.hidden!, eps: d.eps! })),
+  needs: { [gain]: [from] },
+});
 
-const squaredRelu = (to: string, from: string, width: (d: Dims) => number): Stage =>
-  step(relu2, to, [from], [], (d, rows) => ({ count: rows * width(d) }));
+const squaredRelu = (to: string, from: string, width: (d: Dims) => number): Stage => ({
+  ...step(relu2, to, [from], [], (d, rows) => ({ count: rows * width(d) })),
+  // a square may be too small for F32
+  silent: ([values]) => values!.every((value) => value <= 0 || Math.fround(value * value) === 0),
+});
+
+const isZero = (values: Float32Array): boolean => values.every((value) => value === 0);
 
 /** Causal depthwise convolution over time and SiLU, of one of the streams x, B, C. */
-const conv = (stream: "x" | "B" | "C", width: (d: Dims) => number): Stage =>
-  lookingBack(
+const conv = (stream: "x" | "B" | "C", width: (d: Dims) => number): Stage => ({
+  ...lookingBack(
     conv1d,
     `conv.${stream}`,
     [stream],
     [`taps.${stream}`, `bias.${stream}`],
     { of: [stream], most: (d) => d.taps! - 1 },
     (d, tokens, past) => ({ tokens, past, width: width(d), kernel: d.taps! }),
-  );
+  ),
+  needs: { [`taps.${stream}`]: [stream] },
+});
 
 const scanOf = (d: Dims, tokens: number): SsdParams => ({
   tokens,
@@ -85,6 +94,11 @@ const scanOf = (d: Dims, tokens: number): SsdParams => ({
 
 const scan: Stage = {
   ...step(ssd, "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], scanOf), // [T, inner]
+  needs: {
+    A_log: ["conv.x", "conv.B", "conv.C"],
+    D: ["conv.x"],
+    dt_bias: ["conv.x", "conv.B", "conv.C"],
+  },
   carry: {
     keeps: "state",
     elements: (d) => stateOf(scanOf(d, 0)),
@@ -143,24 +157,30 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
     conv("B", (d) => d.groupState!),
     conv("C", (d) => d.groupState!),
     scan,
-    step(gatedNorm, "g", ["y", "z"], ["gate.gain"], (d, tokens) => ({
-      tokens,
-      width: d.inner!,
-      groups: d.groups!,
-      eps: d.eps!,
-    })), // [T, inner]
+    {
+      ...step(gatedNorm, "g", ["y", "z"], ["gate.gain"], (d, tokens) => ({
+        tokens,
+        width: d.inner!,
+        groups: d.groups!,
+        eps: d.eps!,
+      })), // [T, inner]
+      needs: { "gate.gain": ["y", "z"] },
+    },
     linear("g", "out"), // [T, hidden]
   ],
   attention: [
     norm("u", "gain"),
     linear("u", "q", "k", "v"), // [T, heads * headDim], [T, kvHeads * headDim] twice
-    lookingBack(attention, "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
-      tokens,
-      past,
-      heads: d.heads!,
-      kvHeads: d.kvHeads!,
-      dim: d.headDim!,
-    })), // [T, heads * headDim]
+    {
+      ...lookingBack(attention, "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
+        tokens,
+        past,
+        heads: d.heads!,
+        kvHeads: d.kvHeads!,
+        dim: d.headDim!,
+      })), // [T, heads * headDim]
+      silent: ([, , v]) => isZero(v!),
+    },
     linear("a", "out"),
   ],
   mlp: [

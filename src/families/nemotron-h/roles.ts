@@ -143,9 +143,9 @@ export const roles: readonly RoleSpec[] = [
   { role: "ssm.norm", on: ["mamba"], kind: "vector", shape: (d) => [d.inner!] },
   { role: "ssm.out", on: ["mamba"], kind: "matrix", shape: (d) => [d.hidden!, d.inner!] },
 
-  { role: "attn.q", on: ["attention"], kind: "matrix", shape: (d) => [d.q!, d.hidden!] },
-  { role: "attn.k", on: ["attention"], kind: "matrix", shape: (d) => [d.kv!, d.hidden!] },
-  { role: "attn.v", on: ["attention"], kind: "matrix", shape: (d) => [d.kv!, d.hidden!] },
+  { role: "attn.q", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.q!, d.hidden!] },
+  { role: "attn.k", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.kv!, d.hidden!] },
+  { role: "attn.v", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.kv!, d.hidden!] },
   { role: "attn.o", on: ["attention"], kind: "matrix", shape: (d) => [d.hidden!, d.q!] },
 
   { role: "mlp.up", on: ["mlp"], kind: "matrix", shape: (d) => [d.ffn!, d.hidden!] },
