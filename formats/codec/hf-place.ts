@@ -48,7 +48,10 @@ export function placeFolder(wanted: Manifest): Placement {
   return placement(wanted, weights, indexed ? "new" : "none");
 }
 
-/** The source's files, or none where they hold none of these tensors: then they are another model's spelling. */
+/**
+ * The source's files, or none where most of what they hold is not among these tensors: then they are of another model, or
+ * in another spelling, and do not say which file a tensor belongs to.
+ */
 function speltShards(wanted: Manifest): Spelt[] {
   const spelt = wanted.shards.map(({ path, header: bytes }) => {
     const header = parseHeader(bytes, safePath(path, { file: path }));
@@ -56,8 +59,9 @@ function speltShards(wanted: Manifest): Spelt[] {
     const message = `${bytes.byteLength} bytes of header, of which it claims ${header.dataOffset}`;
     throw new IsologitError("TRAILING_BYTES", message, { file: path, offset: header.dataOffset });
   });
-  const known = new Set(spelt.flatMap(({ header }) => header.tensors.map(({ name }) => name)));
-  return wanted.tensors.some(({ name }) => known.has(name)) ? spelt : [];
+  const names = new Set(wanted.tensors.map(({ name }) => name));
+  const held = spelt.flatMap(({ header }) => header.tensors);
+  return 2 * held.filter(({ name }) => names.has(name)).length >= held.length ? spelt : [];
 }
 
 /** Do these headers hold exactly these tensors, with these types and shapes? */

@@ -7,8 +7,9 @@ import { IsologitError } from "../core/errors.ts";
 import type { Origin } from "../core/gather.ts";
 import { movesOf, shapeOf } from "../core/layout.ts";
 import { runsOf } from "../core/moves.ts";
+import type { Dialect, Shards } from "../families/define.ts";
 import type { Matched, Role } from "../families/match.ts";
-import { leavesOf, type Stored } from "../families/stored.ts";
+import { leavesOf, publishedName, type Stored, storedBy, storedIn } from "../families/stored.ts";
 import { type Policy, recastFor } from "../recast/policy.ts";
 import { SCALE_SHAPE, type Scales, scaleName } from "../recast/spelling.ts";
 import { type Columns, columnsOf } from "./scatter.ts";
@@ -43,23 +44,33 @@ export interface ScaledRun {
 
 const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;
 
-/** The name each tensor gets: the source's own where its spelling is to be kept, else the published one. */
-export function namesFor(
+/**
+ * What is written, and under which names. Into and out of a packed file a model goes as its source spells it, so that it
+ * comes home byte for byte; a recast keeps names where the source has each of them. Else names are the published ones.
+ */
+export function spelledFor(
   source: Matched,
-  dialect: string,
+  dialect: Dialect,
   writer: Writer,
+  policy: Policy,
   options: PlanOptions,
-): (stored: Stored) => string {
+  shards: Shards,
+): readonly Stored[] {
+  const published = storedBy(source, dialect, shards);
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
-  const verbatim = packed && dialect === source.dialect.id && options.maxShardBytes === undefined;
-  return ({ name, also }) => (verbatim ? ([name, ...also].find((n) => source.tensors.has(n)) ?? name) : name);
+  if (!packed || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined) return published;
+  if (policy.to === null) return storedIn(source);
+  const spelled = published.map((one) => {
+    const name = [one.name, ...one.also].find((other) => source.tensors.has(other));
+    return name === undefined ? undefined : { ...one, name };
+  });
+  return spelled.every((one) => one !== undefined) ? spelled : published;
 }
 
 export function jobsFor(
   source: Matched,
   scales: Scales,
   policy: Policy,
-  nameOf: (stored: Stored) => string,
   stored: readonly Stored[],
   own: boolean,
 ): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
@@ -76,8 +87,7 @@ export function jobsFor(
     companionsOf.set(owner, [...(companionsOf.get(owner) ?? []), name]);
   }
   for (const one of stored) {
-    const name = nameOf(one);
-    const { rank } = one;
+    const { name, rank } = one;
     const placed = { name, ...(rank !== undefined && { rank }) };
     const shape = shapeOf(one.layout);
     const from = drawnFrom(source, one);
@@ -92,9 +102,11 @@ export function jobsFor(
     };
     if (to === "keep") {
       add({ ...common, tensor: { ...placed, dtype: sourceDtype, shape } });
-      // A kept FP8 weight keeps its scales, under the names they have.
-      for (const companion of from.flatMap((tensor) => companionsOf.get(tensor.name) ?? [])) {
-        add(kept(source.tensors.get(companion)!));
+      // A kept FP8 weight keeps its scales, which are named after it.
+      for (const { name: owner } of from) {
+        for (const companion of companionsOf.get(owner) ?? []) {
+          add(kept(source.tensors.get(companion)!, companionName(companion, owner, name)));
+        }
       }
       continue;
     }
@@ -117,8 +129,14 @@ export function jobsFor(
     });
     if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: SCALE_SHAPE });
   }
-  if (own)
-    for (const name of scales.companions) if (!scales.ownerOf.has(name)) add(kept(source.tensors.get(name)!));
+  if (own) {
+    const names = new Set(stored.map(({ name }) => name));
+    const respelt = [...source.holds.keys()].some((name) => !names.has(name));
+    for (const name of scales.companions) {
+      if (scales.ownerOf.has(name)) continue;
+      add(kept(source.tensors.get(name)!, respelt ? publishedName(name, source.dialect) : name));
+    }
+  }
   return { jobs, tensors };
 }
 
@@ -164,13 +182,25 @@ function drawnFrom(source: Matched, { name, layout }: Stored): readonly Tensor[]
   return tensors;
 }
 
+/** The name of what stands beside a weight, where the weight gets another name. */
+function companionName(companion: string, owner: string, name: string): string {
+  if (companion.startsWith(owner)) return name + companion.slice(owner.length);
+  const module = moduleOf(owner);
+  return companion.startsWith(module) ? moduleOf(name) + companion.slice(module.length) : companion;
+}
+
+/** `a.b.` of `a.b.weight` */
+function moduleOf(name: string): string {
+  return name.slice(0, name.lastIndexOf(".") + 1);
+}
+
 /** A tensor that is no role, moved as it is. */
-function kept(tensor: Tensor): Job {
+function kept(tensor: Tensor, as: string): Job {
   const { name, dtype, shape } = tensor;
   const count = countOf(shape);
   const whole = { of: name, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
   return {
-    tensor: { name, dtype, shape },
+    tensor: { name: as, dtype, shape },
     role: null,
     origin: { moves: [whole], roles: new Map([[name, [whole]]]) },
     sourceDtype: dtype,

@@ -2,7 +2,7 @@
  * What a conversion will do, as a value: which stored tensors of the source make up each tensor of the destination,
  * how they are recast, and where every byte lies. Pure but for the reading of headers.
  */
-import type { Manifest, Placement, Writer } from "../../formats/define.ts";
+import type { Manifest, Placement, WantedTensor, Writer } from "../../formats/define.ts";
 import type { PlanOptions } from "../api/options.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../api/reports.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
@@ -11,13 +11,12 @@ import { IsologitError } from "../core/errors.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Dialect, Family, Shards } from "../families/define.ts";
 import { dialectOf, type Matched, matchRoles } from "../families/match.ts";
-import { storedBy } from "../families/stored.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
 import { policyOf } from "../recast/policy.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
 import { surplusTexts } from "../surplus.ts";
 import { type Conversion, conversionOf } from "../verify/conversion.ts";
-import { type Job, jobsFor, namesFor } from "./jobs.ts";
+import { type Job, jobsFor, spelledFor } from "./jobs.ts";
 import { sidecarsFor } from "./sidecars.ts";
 
 export interface Plan {
@@ -64,15 +63,8 @@ export async function planConversion(
   const dialect = dialectOf(matched.family, writer.dialect);
   const ranks = ranksFor(options, writer, dialect);
   const shards = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
-  const stored = storedBy(matched, dialect, shards);
-  const { jobs, tensors } = jobsFor(
-    matched,
-    scales,
-    policy,
-    namesFor(matched, dialect.id, writer, options),
-    stored,
-    dialect.id === matched.dialect.id,
-  );
+  const stored = spelledFor(matched, dialect, writer, policy, options, shards);
+  const { jobs, tensors } = jobsFor(matched, scales, policy, stored, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   const own = dialect.id === matched.dialect.id && writer.software === HF;
   const record = own
@@ -118,7 +110,13 @@ export async function planConversion(
     exact: jobs.every((job) => job.cast === undefined),
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
-    warnings: [...oddities(source, options), ...matched.notes, ...record.notes, ...warnings],
+    warnings: [
+      ...oddities(source, options),
+      ...(own ? respelt(matched, tensors) : []),
+      ...matched.notes,
+      ...record.notes,
+      ...warnings,
+    ],
     dropped: [
       ...matched.dropped.map(({ why, names }) => ({ why, entries: names.length })),
       ...leftBeside(source, options),
@@ -137,6 +135,14 @@ function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: Pla
     .map(({ at, message }) => `${at.file}: ${message}`);
   const beside = surplusTexts(surplus, keepExtra ?? false);
   return [...odd, ...beside];
+}
+
+/** Names in a new folder that are not the source's. One alone is an old name of the same module. */
+function respelt({ holds }: Matched, tensors: readonly WantedTensor[]): readonly string[] {
+  const names = new Set(tensors.map(({ name }) => name));
+  const gone = [...holds.keys()].filter((name) => !names.has(name));
+  if (gone.length < 2) return [];
+  return [`${gone.length} tensors, ${gone[0]} the first, are written under the published names`];
 }
 
 function leftBeside({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly DroppedEntries[] {

@@ -122,7 +122,7 @@ export interface Dialect {
   readonly stacks: Stacks;
   /** a tensor belongs to a rank, and each rank counts its own layers and experts from 0 */
   readonly ranked?: true;
-  /** libraries that load the dialect may hold what is stored as `stored…` under `loaded…` */
+  /** libraries that load the dialect may hold what is stored as `stored…` under `loaded…`; it is read by either name */
   readonly renamed?: { readonly stored: string; readonly loaded: string };
   /** what training leaves beside the weights: accounted for, not moved */
   readonly drop: readonly { readonly match: RegExp; readonly why: string }[];
@@ -285,7 +285,13 @@ export interface Native {
    * step and `{inner}` the place in it; a step's names are those of its first layer on the way in, its last on the way out.
    * Pipeline stages count their own layers and steps from 0, and expert parallel ranks their own experts.
    */
-  readonly prefix: { readonly main: string; readonly mtp: string; readonly step: string };
+  readonly prefix: {
+    readonly main: string;
+    /** another spelling of the same */
+    readonly also?: string;
+    readonly mtp: string;
+    readonly step: string;
+  };
   /** "embedding" feeds "vocabulary", the token table [vocab, hidden] */
   readonly uses: Readonly<Record<UseKind, readonly Use[]>>;
 }

@@ -1,5 +1,5 @@
 /** What a dialect stores of a model, tensor by tensor: its rules carried out over layers, experts and ranks. */
-import type { Rank } from "../core/checkpoint.ts";
+import { type Rank, tensorKey } from "../core/checkpoint.ts";
 import { type Layout, leaf } from "../core/layout.ts";
 import {
   type Dialect,
@@ -10,7 +10,7 @@ import {
   type Shards,
   type Slot,
 } from "./define.ts";
-import type { Model } from "./match.ts";
+import type { Matched, Model } from "./match.ts";
 
 /** One tensor as a dialect stores it: its name, the others it may be read by, and what it is. */
 export interface Stored {
@@ -28,13 +28,36 @@ export function storedBy(
   dialect: Dialect,
   shards: Shards = dialect.cut(model, { tp: 1, pp: 1 }),
 ): readonly Stored[] {
-  const order = new Map([...model.roles.keys()].map((key, i) => [key, i]));
+  const written = readableBy(model, dialect, shards).filter(({ readOnly }) => !readOnly);
+  return inOrder(written, model);
+}
+
+/** Every tensor that a checkpoint holds of its model, under the name that it has there, in the same order. */
+export function storedIn(matched: Matched): readonly Stored[] {
+  const { dialect, shards, tensors } = matched;
+  const held = readableBy(matched, dialect, shards).flatMap((one) => {
+    const { rank } = one;
+    const name = [one.name, ...one.also].find((other) =>
+      tensors.has(tensorKey({ name: other, ...(rank && { rank }) })),
+    );
+    return name === undefined ? [] : [{ ...one, name }];
+  });
+  return inOrder(held, matched);
+}
+
+function inOrder(stored: readonly Stored[], { roles }: Model): readonly Stored[] {
+  const order = new Map([...roles.keys()].map((key, i) => [key, i]));
   const first = ({ layout }: Stored) => Math.min(...leavesOf(layout).map((key) => order.get(key)!));
-  return readableBy(model, dialect, shards)
-    .filter(({ readOnly }) => !readOnly)
-    .map((stored) => ({ stored, at: first(stored) }))
+  return stored
+    .map((one) => ({ one, at: first(one) }))
     .sort((a, b) => a.at - b.at)
-    .map(({ stored }) => stored);
+    .map(({ one }) => one);
+}
+
+/** A name as the dialect writes it, where a library spells it otherwise. */
+export function publishedName(name: string, { renamed }: Dialect): string {
+  if (renamed === undefined || !name.startsWith(renamed.loaded)) return name;
+  return renamed.stored + name.slice(renamed.loaded.length);
 }
 
 /** As `storedBy`, with what is only read, in the order of ranks and rules. */
@@ -70,10 +93,11 @@ function storedOn(model: Model, dialect: Dialect, shards: Shards, rank: Rank | u
       if (found === undefined) throw new AbsentRole();
       return leaf(found.key, found.shape);
     };
+    const [name, ...also] = namesOf([rule.name, ...(rule.also ?? [])].map(spell), dialect);
     try {
       stored.push({
-        name: spell(rule.name),
-        also: (rule.also ?? []).map(spell),
+        name: name!,
+        also,
         ...(rank !== undefined && { rank }),
         readOnly: rule.readOnly === true,
         layout: rule.is(role, dims, slot),
@@ -94,6 +118,14 @@ function storedOn(model: Model, dialect: Dialect, shards: Shards, rank: Rank | u
     }
   }
   return stored;
+}
+
+/** The names given, and those of them that libraries spell otherwise. */
+function namesOf(names: readonly string[], { renamed }: Dialect): readonly string[] {
+  if (renamed === undefined) return names;
+  const { stored, loaded } = renamed;
+  const others = names.filter((name) => name.startsWith(stored));
+  return [...names, ...others.map((name) => loaded + name.slice(stored.length))];
 }
 
 class AbsentRole extends Error {}

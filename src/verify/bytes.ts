@@ -20,6 +20,7 @@ import { Sources } from "../core/read.ts";
 import { firstUnlike } from "../core/replica.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
+import { publishedName } from "../families/stored.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Loss, Pool, Slot } from "../lanes/pool.ts";
 import type { Deadness } from "../recast/cast.ts";
@@ -197,15 +198,17 @@ function unreadOf(a: Paired, b: Paired, own: boolean) {
   const findings: Finding[] = [];
   const recast = (role: Role) => storedAs(a, role).dtype !== storedAs(b, role).dtype;
   const anyRecast = [...a.matched.roles.values()].some(recast);
-  for (const key of [...new Set([...a.pairs.unread, ...b.pairs.unread])].sort()) {
-    const [left, right] = [a.matched.tensors.get(key), b.matched.tensors.get(key)];
-    const side = left === undefined ? b : a;
-    const role = besides(key, side);
+  const [namesA, namesB] = [unreadNames(a), unreadNames(b)];
+  for (const key of [...new Set([...namesA.keys(), ...namesB.keys()])].sort()) {
+    const [nameA, nameB] = [namesA.get(key) ?? key, namesB.get(key) ?? key];
+    const [left, right] = [a.matched.tensors.get(nameA), b.matched.tensors.get(nameB)];
+    const [side, name] = left === undefined ? [b, nameB] : [a, nameA];
+    const role = besides(name, side);
     const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
     if (left === undefined || right === undefined) {
       const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
-      const owned = side.pairs.ownerOf.has(key);
-      const at = { tensor: key };
+      const owned = side.pairs.ownerOf.has(name);
+      const at = { tensor: name };
       if (own && owned && role !== null && recast(role)) {
         findings.push(remark("activation-scale-left", `${key} ${message}`, at));
       } else if (!own && anyRecast) {
@@ -214,14 +217,27 @@ function unreadOf(a: Paired, b: Paired, own: boolean) {
     } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
       differs(`it is ${described(right)}, not ${described(left)}`);
     } else {
-      const count = countOf(left.shape);
-      const whole = { of: key, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
-      const origin: Origin = { moves: [whole], roles: new Map([[key, [whole]]]) };
-      const half: Half = { tensor: key, dtype: left.dtype, scales: null, origin };
-      both.push({ item: { key, role, shape: left.shape, leaf: false, a: half, b: half }, left, right });
+      const item = { key, role, shape: left.shape, leaf: false, a: wholeOf(left), b: wholeOf(right) };
+      both.push({ item, left, right });
     }
   }
   return { both, differences, findings };
+}
+
+/** By the name that the dialect writes, for a library may spell it otherwise: the name that is stored. */
+function unreadNames({ pairs, matched }: Paired): ReadonlyMap<string, string> {
+  return new Map(pairs.unread.map((name) => [publishedName(name, matched.dialect), name]));
+}
+
+/** All elements of a stored tensor, as they lie. */
+function wholeOf({ name, dtype, shape }: Tensor): Half {
+  const whole = { of: name, size: [countOf(shape)], fromAt: 0, from: [1], toAt: 0, to: [1] };
+  return {
+    tensor: name,
+    dtype,
+    scales: null,
+    origin: { moves: [whole], roles: new Map([[name, [whole]]]) },
+  };
 }
 
 /** The role of the weight that a scale belongs to, or of the first one whose name is nearest to its own. */

@@ -9,6 +9,8 @@ import type { At, Dims, Feed, Layer, Native, Use, UseKind } from "../families/de
 /** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
 export interface Place {
   readonly prefix: string;
+  /** another spelling of the same */
+  readonly also?: string;
   /** absent: whichever has them */
   readonly stage?: number;
   readonly uses: readonly Use[];
@@ -49,7 +51,10 @@ export class Stored {
   }
 
   layer(layer: Layer): Place {
-    return this.#place(layer.kind, this.#native.prefix[layer.stack], layer);
+    const { main, also, mtp } = this.#native.prefix;
+    return layer.stack === "main"
+      ? this.#place(layer.kind, main, layer, also)
+      : this.#place(layer.kind, mtp, layer);
   }
 
   /** What a prediction step has of its own, by its first ("join") or last ("end") layer. */
@@ -94,13 +99,15 @@ export class Stored {
   }
 
   /** A use's tensors, one for each tensor parallel rank that has it. */
-  #named({ prefix, stage }: Place, { name, also = [] }: Use, expert: number): readonly Tensor[] {
+  #named({ prefix, also: other, stage }: Place, { name, also = [] }: Use, expert: number): readonly Tensor[] {
     const numbered = name.includes("{expert}");
     const ep = numbered ? Math.floor(expert / this.#expertsPerRank) : undefined;
     const local = String(numbered ? expert % this.#expertsPerRank : 0);
-    for (const spelling of [name, ...also]) {
+    const prefixes = other === undefined ? [prefix] : [prefix, other];
+    const spellings = prefixes.flatMap((before) => [name, ...also].map((one) => before + one));
+    for (const spelling of spellings) {
       const found = new Map<number, Tensor>();
-      for (const tensor of this.#tensors.get(prefix + spelling.replace("{expert}", local)) ?? []) {
+      for (const tensor of this.#tensors.get(spelling.replace("{expert}", local)) ?? []) {
         const { rank } = tensor;
         const elsewhere =
           rank !== undefined &&
@@ -112,15 +119,15 @@ export class Stored {
     return [];
   }
 
-  #place(kind: UseKind, prefix: string, { stack, index, inner, of }: Layer): Place {
+  #place(kind: UseKind, prefix: string, { stack, index, inner, of }: Layer, also?: string): Place {
     let [stage, own] = [0, stack === "main" ? index : Math.floor(index / of)];
     const counts = this.#stages[stack];
     for (; stage + 1 < counts.length && own >= counts[stage]!; stage++) own -= counts[stage]!;
     const numbers = { layer: stack === "main" ? own : index, outer: own, inner };
-    const filled = prefix.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) =>
-      String(numbers[name]),
-    );
-    return { prefix: filled, stage, uses: this.#native.uses[kind] };
+    const filled = (text: string) =>
+      text.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) => String(numbers[name]));
+    const other = also === undefined ? {} : { also: filled(also) };
+    return { prefix: filled(prefix), ...other, stage, uses: this.#native.uses[kind] };
   }
 }
 

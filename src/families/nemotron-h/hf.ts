@@ -7,6 +7,7 @@ import { IsologitError } from "../../core/errors.ts";
 import type { Asides, Config, Dialect, Rule, Seen, Structure, Understood } from "../define.ts";
 import { ASIDES, configJson, keyOf } from "./hf-config.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "./roles.ts";
+import { stacked } from "./stacked-experts.ts";
 
 const once = (name: string, role: string, also: readonly string[] = []): Rule => ({
   name,
@@ -57,6 +58,9 @@ const rules: readonly Rule[] = [
     "moe.shared.up": "shared_experts.up_proj.weight",
     "moe.shared.down": "shared_experts.down_proj.weight",
   }),
+  // transformers 5 holds a layer's experts so, and writes them apart
+  { name: "mixer.experts.up_proj", on: ["moe"], readOnly: true, is: stacked("moe.up") },
+  { name: "mixer.experts.down_proj", on: ["moe"], readOnly: true, is: stacked("moe.down") },
   mtp("first", "eh_proj.weight", "mtp.join"),
   mtp("first", "enorm.weight", "mtp.embed_norm"),
   mtp("first", "hnorm.weight", "mtp.hidden_norm"),
@@ -262,7 +266,7 @@ export const hf: Dialect = {
   id: "hf",
   rules,
   stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },
-  // transformers 5 and vLLM; NVIDIA's remote code keeps the stored name
+  // transformers 5 and vLLM, which read either; NVIDIA's remote code knows the stored name alone
   renamed: { stored: "backbone.", loaded: "model." },
   drop: [],
   objects: () => [],

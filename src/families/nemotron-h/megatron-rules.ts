@@ -2,8 +2,9 @@
  * What Megatron stores, as layouts of roles. Two dialects of one software: a distributed checkpoint's keys
  * (Mamba's projection in named parts, experts stacked), and the modules of one rank (fused slabs, own numbers).
  */
-import { concat, type Layout, pad, reshape, shapeOf, slice } from "../../core/layout.ts";
+import { concat, type Layout, pad, shapeOf, slice } from "../../core/layout.ts";
 import type { Dims, Is, LayerKind, Rule, Slot } from "../define.ts";
+import { stacked } from "./stacked-experts.ts";
 
 type Cut = (layout: Layout, at: Slot) => Layout;
 
@@ -92,18 +93,6 @@ const inNamedParts = (name: string, role: string, parts: Parts, names: readonly 
     on: ["mamba"],
     is: (of, d, at) => partOf(of(role), parts(d), part, at),
   }));
-
-/** [experts, rows, columns] */
-const stacked =
-  (role: string): Is =>
-  (of, d) =>
-    concat(
-      0,
-      Array.from({ length: d.experts! }, (_, expert) => {
-        const one = of(role, expert);
-        return reshape(one, [1, ...shapeOf(one)]);
-      }),
-    );
 
 const IN = ["z", "x", "B", "C", "dt"];
 const CONV = ["x", "B", "C"];

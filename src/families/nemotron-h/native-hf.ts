@@ -12,6 +12,11 @@ const whole = (name: string, to: string, count: (d: Dims) => number): Use => ({
   feeds: (d) => [rows(to, 0, count(d))],
 });
 
+const stack = (name: string, to: string, count: (d: Dims) => number): Use => ({
+  name,
+  feeds: (d, { expert }) => [rows(to, expert * count(d), count(d))],
+});
+
 /** The convolution's channels, in the order x, B, C. */
 function channels(parameter: string, d: Dims): readonly Feed[] {
   return [
@@ -23,12 +28,17 @@ function channels(parameter: string, d: Dims): readonly Feed[] {
 
 export const hf: Native = {
   dialect: "hf",
-  prefix: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}.", step: "mtp.layers.{layer}." },
+  prefix: {
+    main: "backbone.layers.{layer}.",
+    also: "model.layers.{layer}.",
+    mtp: "mtp.layers.{layer}.",
+    step: "mtp.layers.{layer}.",
+  },
   uses: {
     embedding: [
       {
         ...whole("backbone.embeddings.weight", "vocabulary", (d) => d.vocab!),
-        also: ["backbone.embedding.weight"],
+        also: ["backbone.embedding.weight", "model.embeddings.weight", "model.embedding.weight"],
       },
     ],
     mamba: [
@@ -71,6 +81,9 @@ export const hf: Native = {
       whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent!),
       whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn!),
       whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth!),
+      // as one tensor: the rows of one expert after the other
+      stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn!),
+      stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth!),
       whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden!),
       whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared!),
       whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden!),
@@ -82,7 +95,7 @@ export const hf: Native = {
     ],
     end: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
     head: [
-      whole("backbone.norm_f.weight", "gain", (d) => d.hidden!),
+      { ...whole("backbone.norm_f.weight", "gain", (d) => d.hidden!), also: ["model.norm_f.weight"] },
       whole("lm_head.weight", "logits", (d) => d.vocab!),
     ],
   },

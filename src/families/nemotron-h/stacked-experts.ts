@@ -1,0 +1,15 @@
+/** Experts as one tensor of a layer, in the order of their numbers. */
+import { concat, reshape, shapeOf } from "../../core/layout.ts";
+import type { Is } from "../define.ts";
+
+/** [experts, rows, columns] */
+export const stacked =
+  (role: string): Is =>
+  (of, d) =>
+    concat(
+      0,
+      Array.from({ length: d.experts! }, (_, expert) => {
+        const one = of(role, expert);
+        return reshape(one, [1, ...shapeOf(one)]);
+      }),
+    );
