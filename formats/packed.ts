@@ -6,7 +6,7 @@ import type { Checkpoint, RecastRecord, Span, Tensor } from "../src/core/checkpo
 import { IsologitError } from "../src/core/errors.ts";
 import { readRange, type Store } from "../src/core/io.ts";
 import { parseJsonObject } from "../src/core/json.ts";
-import { damageOf } from "./codec/packed-damage.ts";
+import { damageOf, sealedSpans } from "./codec/packed-damage.ts";
 import { type Front, readFront } from "./codec/packed-front.ts";
 import { hasMagic, MAGIC } from "./codec/packed-head.ts";
 import { CONFIG, type PackedFile, type PackedTensor } from "./codec/packed-index.ts";
@@ -33,19 +33,23 @@ async function detect(store: Store): Promise<"yes" | "no"> {
 
 /** Two reads; a third, of 16 bytes, where a certificate follows the sealed part. */
 async function read(store: Store): Promise<Checkpoint> {
-  return withFront(store, ({ index, digests, config }, file) => ({
-    format: "packed",
-    dialect: index.dialect,
-    config: config === undefined ? {} : parseJsonObject(config, { file: CONFIG, nonFinite: true }),
-    tensors: index.tensors.map((tensor) => tensorOf(tensor, file)),
-    objects: [],
-    sidecars: index.entries
-      .map((entry) => ({ path: entry.path, span: spanOf(entry, file) }))
-      .sort((a, b) => (a.path < b.path ? -1 : 1)),
-    shards: index.shards.map((shard) => ({ path: shard.path, header: spanOf(shard, file) })),
-    recasts: index.tensors.flatMap((tensor) => recastOf(tensor, digests)),
-    store,
-  }));
+  return withFront(store, (front, file) => {
+    const { index, digests, config } = front;
+    return {
+      format: "packed",
+      dialect: index.dialect,
+      config: config === undefined ? {} : parseJsonObject(config, { file: CONFIG, nonFinite: true }),
+      tensors: index.tensors.map((tensor) => tensorOf(tensor, file)),
+      objects: [],
+      sidecars: index.entries
+        .map((entry) => ({ path: entry.path, span: spanOf(entry, file) }))
+        .sort((a, b) => (a.path < b.path ? -1 : 1)),
+      shards: index.shards.map((shard) => ({ path: shard.path, header: spanOf(shard, file) })),
+      recasts: index.tensors.flatMap((tensor) => recastOf(tensor, digests)),
+      seals: sealedSpans(front, file),
+      store,
+    };
+  });
 }
 
 /**

@@ -8,6 +8,7 @@ import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import type { Watch } from "./core/events.ts";
 import { readRange } from "./core/io.ts";
 import { isJsonObject, parseJsonObject } from "./core/json.ts";
+import { sealedStore } from "./core/sealed.ts";
 import type { Family } from "./families/define.ts";
 import { families as allFamilies } from "./families/index.ts";
 import type { HubStore } from "./hub/store.ts";
@@ -62,7 +63,7 @@ export async function openCheckpoint(
         ? await sortBeside(read, families, keepExtra)
         : await markedUnfinished(withoutCopies(read, keepExtra));
     const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
-    return await told(held, formats, asked);
+    return await told({ ...held, store: sealedStore(held.store, held.seals) }, formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }

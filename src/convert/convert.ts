@@ -226,7 +226,17 @@ async function write(
   watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
   await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
   const { allowOverflow = false, signal } = options;
-  await runPlan({ plan: planned, writer: format.writes!, staging, pool, allowOverflow, watch, signal });
+  const alone = options.verify === "off";
+  await runPlan({
+    plan: planned,
+    writer: format.writes!,
+    staging,
+    pool,
+    allowOverflow,
+    alone,
+    watch,
+    signal,
+  });
 }
 
 /** The root is known only now; without a verification it stays unknown, and the way home trusts the config alone. */

@@ -15,6 +15,7 @@ import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Pool, Slot } from "../lanes/pool.ts";
 import { overflow, scaleOf } from "../recast/cast.ts";
 import { readScale } from "../recast/spelling.ts";
+import { Held, readRest } from "./held.ts";
 import type { Job } from "./jobs.ts";
 import type { Plan } from "./plan.ts";
 import { type Part, scatter, worksOf } from "./scatter.ts";
@@ -25,6 +26,8 @@ export interface Running {
   readonly staging: Staging;
   readonly pool: Pool;
   readonly allowOverflow: boolean;
+  /** no verification will read the source again: what it has sealed is compared here, to the last tensor */
+  readonly alone: boolean;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
@@ -34,6 +37,7 @@ export async function runPlan(running: Running): Promise<void> {
   const { plan, writer, staging, pool, watch } = running;
   const { placement, manifest } = plan;
   await using sources = new Sources(plan.source.checkpoint.store);
+  const held = new Held(plan.source, sources, running.signal);
   const places = new Map(placement.tensors.map((place) => [place.name, place]));
   const sealed = new Map<string, Sealed>(staging.finished);
   const seal = (name: string, result: Sealed) => {
@@ -56,7 +60,7 @@ export async function runPlan(running: Running): Promise<void> {
   await pool.each(
     copies.filter(({ name }) => !staging.finished.has(name)),
     async ({ file, offset, from, name }, lane) => {
-      const work = new Work(running, sources, lane);
+      const work = new Work(running, sources, held, lane);
       seal(name, await work.copy(from, file, offset));
     },
   );
@@ -64,7 +68,7 @@ export async function runPlan(running: Running): Promise<void> {
   await pool.each(plan.source.replicas, (pair, lane) => refuseUnlike(running, sources, lane, pair));
   await pool.each([...worksOf(plan.jobs, pool.slotBytes)], async (jobs, lane) => {
     const left = jobs.filter(({ tensor }) => !staging.finished.has(tensorKey(tensor)));
-    const work = new Work(running, sources, lane);
+    const work = new Work(running, sources, held, lane);
     const results = left.length === 0 ? [] : await work.run(left, places);
     for (const [i, result] of results.entries()) seal(tensorKey(left[i]!.tensor), result);
     for (const job of jobs) {
@@ -79,6 +83,8 @@ export async function runPlan(running: Running): Promise<void> {
       watch({ type: "tensor", name: tensorKey(job.tensor), bytes });
     }
   });
+
+  if (running.alone) await readRest(running, sources, held);
 
   const seals = writer.seal?.(manifest, placement, sealed) ?? [];
   for (const [i, { file, offset }] of placement.seals.entries())
@@ -130,13 +136,15 @@ function copyName(plan: Plan, from: Span): string {
 class Work {
   readonly #running: Running;
   readonly #sources: Sources;
+  readonly #held: Held;
   readonly #lane: Lane;
   /** the format keeps checksums: a folder of safetensors has no place for them */
   readonly #sealed: boolean;
 
-  constructor(running: Running, sources: Sources, lane: Lane) {
+  constructor(running: Running, sources: Sources, held: Held, lane: Lane) {
     this.#running = running;
     this.#sources = sources;
+    this.#held = held;
     this.#lane = lane;
     this.#sealed = running.writer.seal !== undefined;
   }
@@ -159,6 +167,7 @@ class Work {
       },
     );
     const { sha256, crc32 } = await lane.call({ op: "finish" });
+    await this.#held.refuse(this.#held.sealAt(from), { sha256 });
     return { sha256, crc32 };
   }
 
@@ -182,6 +191,7 @@ class Work {
     const { staging, watch } = this.#running;
     const lane = this.#lane;
     const width = bitsOf(job.sourceDtype) / 8;
+    const seal = this.#held.sealOf(job);
     await throughSlots(
       lane,
       bandsOf(job.count, width, lane.slots[0]!.bytes.byteLength),
@@ -194,6 +204,7 @@ class Work {
       },
     );
     const { sha256, crc32 } = await lane.call({ op: "finish" });
+    await this.#held.refuse(seal, { sha256, ...(this.#sealed && { crc32 }) });
     return { sha256, crc32 };
   }
 
@@ -202,8 +213,10 @@ class Work {
     cast: NonNullable<Job["cast"]>,
     place: { file: string; offset: number },
   ): Promise<Sealed> {
-    const { staging, watch, allowOverflow, plan } = this.#running;
+    const { staging, watch, allowOverflow, plan, alone } = this.#running;
     const lane = this.#lane;
+    const seal = this.#held.sealOf(job);
+    const ofSource = this.#sealed || (alone && seal?.sha256 !== undefined);
     const { from, to } = cast;
     const [read, written] = [widthOf(from), widthOf(to)];
     const runs = cast.sourceScales ?? [{ lo: 0, hi: job.count }];
@@ -230,6 +243,7 @@ class Work {
           size,
           cast: call,
           sealed: this.#sealed,
+          ofSource,
         });
         if (overflowAt >= 0 && !allowOverflow) throw shifted(overflow(to, overflowAt), lo);
         await staging.writeAt(
@@ -241,6 +255,7 @@ class Work {
       },
     );
     const { sha256, crc32, source } = await lane.call({ op: "finish" });
+    if (ofSource) await this.#held.refuse(seal, { sha256: source });
     return {
       sha256,
       crc32,

@@ -9,6 +9,18 @@ export interface Span {
   readonly size: number;
 }
 
+/** A run of bytes, and what the checkpoint's format says that they hash to. */
+export interface SealedSpan extends Span {
+  /** the tensor, the side file or the entry, as a person would call it */
+  readonly what: string;
+  /** `tensorKey` of the tensor whose elements they are, in C order */
+  readonly tensor?: string;
+  /** hex */
+  readonly sha256?: string;
+  /** CRC-32 of each run of `chunkBytes`, the last one shorter */
+  readonly crc32?: { readonly chunkBytes: number; readonly sums: readonly number[] };
+}
+
 /** A box of a tensor and where its elements lie. `strides` (elements) are C order over `shape` when absent. */
 export interface Piece {
   readonly file: string;
@@ -119,6 +131,8 @@ export interface Checkpoint {
   /** weight files in their order, where the writer's own spelling can be given back */
   readonly shards: readonly Shard[];
   readonly recasts: readonly RecastRecord[];
+  /** absent where the format keeps no digests of what it holds */
+  readonly seals?: readonly SealedSpan[];
   readonly origin?: Origin;
   /** absent: there is nothing to say */
   readonly remarks?: readonly Remark[];

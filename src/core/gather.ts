@@ -2,7 +2,7 @@
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
-import { type Move, runsOf } from "./moves.ts";
+import { type Move, type Run, runsOf } from "./moves.ts";
 import { type Extent, extentsOf } from "./read.ts";
 
 /** Elements as moves from roles, and each role as moves from stored tensors. */
@@ -71,4 +71,15 @@ export function gather(
 /** One role, as an origin of its own. */
 export function roleOrigin(role: string, count: number, roles: ReadonlyMap<string, readonly Move[]>): Origin {
   return { moves: [{ of: role, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] }], roles };
+}
+
+/** The stored tensor that an origin's `count` elements are the first ones of, in their order; undefined for any other. */
+export function runOf({ moves, roles }: Origin, count: number): string | undefined {
+  const role = onlyRun(moves, count);
+  return role === undefined ? undefined : onlyRun(roles.get(role) ?? [], count);
+}
+
+function onlyRun(moves: readonly Move[], count: number): string | undefined {
+  const first = runsOf(moves, 0, count).next().value as Run | undefined; // a generator of runs returns nothing else
+  return first?.of != null && first.from === 0 && first.count === count ? first.of : undefined;
 }

@@ -26,8 +26,10 @@ export type Call =
   /** digests the next band of a tensor, casting it first where told; `overflowAt` is an index or -1 */
   | {
       readonly op: "band";
-      /** also checksums of chunks, and of a cast the source's digest: what a format's seals ask for */
+      /** also checksums of chunks, which a format's seals ask for */
       readonly sealed: boolean;
+      /** of a cast, also the digest of the source's bytes; default: no */
+      readonly ofSource?: boolean;
       readonly at: number;
       readonly size: number;
       readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };

@@ -53,12 +53,12 @@ function lossOf({ from, to, toAt, columns }: Casting, at: number, count: number)
 
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
-  band: ({ at, size, cast, sealed }) => {
+  band: ({ at, size, cast, sealed, ofSource }) => {
     if (cast === undefined) {
       stored.update(view(at, size), sealed);
       return { overflowAt: -1 };
     }
-    if (sealed) apart().update(view(at, size));
+    if (ofSource === true) apart().update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
     const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
     stored.update(view(toAt, toSize), sealed);

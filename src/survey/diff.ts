@@ -3,10 +3,13 @@ import type { DiffOptions } from "../api/options.ts";
 import type { DiffedTensor, DiffReport } from "../api/reports.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { bandsOf, gather, roleOrigin } from "../core/gather.ts";
+import { type Band, bandsOf, gather, roleOrigin } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
+import { type FindSeal, sealFinder } from "../core/sealed.ts";
 import type { Role } from "../families/match.ts";
+import { Digest } from "../lanes/digest.ts";
 import { openCheckpoint } from "../open.ts";
+import { refuseDamaged, sealOf } from "../verify/sealed.ts";
 import { memoryOf, type Ready, ready, storedAs } from "../verify/sides.ts";
 import { diffConfigs, diffSidecars } from "./diff-files.ts";
 import { Difference } from "./difference.ts";
@@ -23,8 +26,8 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
   await using sourcesA = new Sources(left.matched.checkpoint.store);
   await using sourcesB = new Sources(right.matched.checkpoint.store);
   const sides = [
-    { side: left, sources: sourcesA },
-    { side: right, sources: sourcesB },
+    { side: left, sources: sourcesA, find: sealFinder(left.matched.checkpoint) },
+    { side: right, sources: sourcesB, find: sealFinder(right.matched.checkpoint) },
   ] as const;
   const roles = new Map([...right.matched.roles, ...left.matched.roles]);
   const tensors: DiffedTensor[] = [];
@@ -38,6 +41,7 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
 interface Reading {
   readonly side: Ready;
   readonly sources: Sources;
+  readonly find: FindSeal;
 }
 
 async function diffRole(
@@ -85,19 +89,34 @@ async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions
     inRow,
   );
   const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
+  const sides = [a, b].map((one) => reader(role, one, options));
   const budget = Math.min(BAND_BYTES, memoryOf(options) / 4);
   for (const band of bandsOf(count, width + toWidth, budget)) {
     options.signal?.throwIfAborted();
-    const size = band.hi - band.lo;
-    const read = async ({ side, sources }: Reading, w: number) => {
-      const bytes = new Uint8Array(size * w);
-      const origin = roleOrigin(role.key, count, side.matched.origin);
-      await sources.read(gather(origin, band, side.matched.tensors, w), bytes, options.signal);
-      return bytes;
-    };
-    difference.add(band.lo, ...(await Promise.all([read(a, width), read(b, toWidth)])));
+    const [left, right] = await Promise.all([sides[0]!.read(band, width), sides[1]!.read(band, toWidth)]);
+    difference.add(band.lo, left, right);
   }
+  for (const side of sides) await side.refuseDamaged();
   return difference.result();
+}
+
+/** A role as one side stores it, band after band; what the side has sealed of it is compared after the last. */
+function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOptions) {
+  const count = countOf(role.shape);
+  const origin = roleOrigin(role.key, count, side.matched.origin);
+  const seal = sealOf(origin, count, side.matched.tensors, find);
+  const digest = new Digest();
+  return {
+    async read(band: Band, width: number): Promise<Uint8Array> {
+      const bytes = new Uint8Array((band.hi - band.lo) * width);
+      await sources.read(gather(origin, band, side.matched.tensors, width), bytes, signal);
+      if (seal !== undefined) digest.update(bytes, true);
+      return bytes;
+    },
+    async refuseDamaged(): Promise<void> {
+      if (seal !== undefined) await refuseDamaged(seal, digest.result(), sources, signal);
+    },
+  };
 }
 
 function floats({ dtype, tensor }: { dtype: string; tensor: string }): FloatDType {

@@ -19,6 +19,7 @@ import { type Band, bandsOf, gather, type Origin, roleOrigin, rowsUnit } from ".
 import { Sources } from "../core/read.ts";
 import { firstUnlike } from "../core/replica.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
+import { type FindSeal, sealFinder } from "../core/sealed.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { publishedName } from "../families/stored.ts";
 import { throughSlots } from "../lanes/bands.ts";
@@ -27,6 +28,7 @@ import type { Deadness } from "../recast/cast.ts";
 import { type DeadRole, deadFindings } from "./dead.ts";
 import { difference, remark } from "./findings.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
+import { refuseDamaged, sealOf } from "./sealed.ts";
 import { type Paired, type Ready, storedAs } from "./sides.ts";
 
 export interface RoleDifference {
@@ -74,10 +76,12 @@ export function bytesToCompare(a: Paired, b: Paired): number {
   return [...roles, ...unread].reduce((sum, bytes) => sum + bytes, 0);
 }
 
+/** @throws DIGEST_MISMATCH, naming the chunk, for a tensor that is not what its own checkpoint sealed */
 export async function compareBytes(options: BytesOptions): Promise<BytesResult> {
   const { a, b, pool } = options;
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
+  const seals = { a: sealFinder(a.matched.checkpoint), b: sealFinder(b.matched.checkpoint) };
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
   const unread = unreadOf(a, b, options.own);
   const differences: RoleDifference[] = [...unread.differences];
@@ -88,7 +92,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const items = [...a.matched.roles.values()].map((role) => itemOf(role, a, b));
   await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
     const { key, shape, role, a: from, b: to } = item;
-    const result = await new Pair(options, sourcesA, sourcesB, lane, item).compare();
+    const result = await new Pair(options, sourcesA, sourcesB, seals, lane, item).compare();
     bytes += result.bytes;
     if (item.leaf) {
       compared++;
@@ -262,12 +266,21 @@ const LEAST_COLUMNS = 16;
 class Pair {
   readonly #o: BytesOptions;
   readonly #sources: { readonly a: Sources; readonly b: Sources };
+  readonly #seals: { readonly a: FindSeal; readonly b: FindSeal };
   readonly #lane: Lane;
   readonly #item: Item;
 
-  constructor(o: BytesOptions, a: Sources, b: Sources, lane: Lane, item: Item) {
+  constructor(
+    o: BytesOptions,
+    a: Sources,
+    b: Sources,
+    seals: { readonly a: FindSeal; readonly b: FindSeal },
+    lane: Lane,
+    item: Item,
+  ) {
     this.#o = o;
     this.#sources = { a, b };
+    this.#seals = seals;
     this.#lane = lane;
     this.#item = item;
   }
@@ -325,14 +338,23 @@ class Pair {
       },
     );
     const { source, sha256 } = await this.#lane.call({ op: "finish" });
+    const message = this.#message(firstBad, cast !== null);
+    await this.#refuseDamaged("a", count, source);
+    // What we wrote just now and is not the source's is told as that: its own seals say nothing beside it.
+    if (!this.#o.own || message === null) await this.#refuseDamaged("b", count, sha256);
     return {
       a: source,
       b: sha256,
       bytes: count * (width + toWidth),
-      message: this.#message(firstBad, cast !== null),
+      message,
       cast: cast === null ? null : this.#recast(amax, loss),
       dead: dead ?? null,
     };
+  }
+
+  async #refuseDamaged(side: "a" | "b", count: number, sha256: string): Promise<void> {
+    const seal = sealOf(this.#item[side].origin, count, this.#o[side].matched.tensors, this.#seals[side]);
+    await refuseDamaged(seal, { sha256 }, this.#sources[side], this.#o.signal);
   }
 
   #message(firstBad: number, cast: boolean): string | null {

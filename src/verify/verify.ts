@@ -18,6 +18,7 @@ import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-
 import { type Prompt, promptOf } from "./prompts.ts";
 import { verifyCertified } from "./recheck.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
+import { refuseDamagedHeaders } from "./sealed.ts";
 import {
   memoryOf,
   type Paired,
@@ -105,6 +106,7 @@ export async function prove(
 ): Promise<Proof> {
   const watch = options.watch ?? unwatched;
   const [source, destination] = [await ready(a, options), await ready(b, options)];
+  for (const side of [a, b]) await refuseDamagedHeaders(side, options.signal);
   const settings = await compareSettings(source, destination);
   const comparable = settings.unlike === null;
   const prompt = comparable ? await refuse(source, destination, options) : null;

@@ -84,8 +84,8 @@ describe("shards", async () => {
       const target = { destination, container: writer.container, overwrite: false, resume: false };
       await using staging = await Staging.open({ ...target, planId: planned.id, totalBytes: 0 });
       await using pool = new Pool(poolSize(2 ** 26, 1));
-      const running = { plan: planned, writer, staging, pool, allowOverflow: false, signal: undefined };
-      await runPlan({ ...running, watch: () => {} });
+      const running = { plan: planned, writer, staging, pool, allowOverflow: false, alone: false };
+      await runPlan({ ...running, watch: () => {}, signal: undefined });
       const columns = checkpoint.tensors.filter(({ name }) => /(out|o|down)_proj\.weight$/.test(name));
       expect(columns.length).toBeGreaterThan(6);
       for (const tensor of columns) {

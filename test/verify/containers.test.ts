@@ -63,7 +63,7 @@ describe("is its twin, both ways", () => {
   });
 });
 
-/** The container's own files in memory, after `plant` moved bytes of tensors within them. */
+/** The container's own files in memory, after `plant` moved bytes of tensors within them; what sealed them is forgotten. */
 async function planted({ format, path }: Container, plant: (e: Editor) => void): Promise<Checkpoint> {
   const files = await filesIn(path);
   const checkpoint = await format.read(memoryStore("memory", files));
@@ -83,7 +83,7 @@ async function planted({ format, path }: Container, plant: (e: Editor) => void):
     for (const { file, offset, to, size } of extentsOf(tensor, 0, countOf(tensor.shape)))
       files.get(file)!.set(bytes.subarray(to, to + size), offset);
   }
-  return { ...checkpoint, told: { vocab: VOCAB } };
+  return { ...checkpoint, seals: [], told: { vocab: VOCAB } };
 }
 
 /** The container's own files in memory, after `plant` changed them. */
