@@ -113,6 +113,7 @@ export async function planConversion(
     warnings: [
       ...oddities(source, options),
       ...(own ? respelt(matched, tensors) : []),
+      ...leftTensors(matched),
       ...matched.notes,
       ...record.notes,
       ...warnings,
@@ -135,6 +136,17 @@ function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: Pla
     .map(({ at, message }) => `${at.file}: ${message}`);
   const beside = surplusTexts(surplus, keepExtra ?? false);
   return [...odd, ...beside];
+}
+
+/** Tensors of a folder that loaders skip. What training leaves in a checkpoint of its own is counted, not named. */
+function leftTensors({ dropped, tensors, dialect }: Matched): readonly string[] {
+  if (dialect.id !== HF) return [];
+  return dropped.flatMap(({ why, names }) => {
+    const held = names.filter((name) => tensors.has(name));
+    if (held.length === 0) return [];
+    const named = held.length === 1 ? held[0] : `${held[0]} and ${held.length - 1} more`;
+    return [`${named}: left out (${why})`];
+  });
 }
 
 /** Names in a new folder that are not the source's. One alone is an old name of the same module. */

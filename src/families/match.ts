@@ -17,6 +17,7 @@ import {
   type Shards,
   type Understood,
 } from "./define.ts";
+import { causesOf, causeText, type Misfit, misfitOf } from "./likely-cause.ts";
 import { applies, leavesOf, readableBy, type Stored } from "./stored.ts";
 
 /** One role of one model. */
@@ -161,8 +162,9 @@ export function matchRoles(
   const dropped = droppedFrom(checkpoint, model.dialect);
   const left = new Set(tensors.keys());
   for (const { names } of dropped) for (const name of names) left.delete(name);
-  const found = new Finder(tensors);
+  const found = new Finder(tensors, model);
   for (const stored of readableBy(model, model.dialect, model.shards)) found.take(stored);
+  refuseMisfits(found.misfits, model);
 
   const unknown = [...left].filter((key) => !found.holds.has(key) && !companions.has(tensors.get(key)!.name));
   const missing = found.missing();
@@ -180,6 +182,8 @@ class Finder {
   readonly origin = new Map<string, Move[]>();
   readonly holds = new Map<string, readonly string[]>();
   readonly replicas: { tensor: string; of: string }[] = [];
+  readonly misfits: Misfit[] = [];
+  readonly #model: Recognised;
   readonly #tensors: ReadonlyMap<string, Tensor>;
   readonly #ranks: ReadonlySet<string>;
   readonly #lost: Stored[] = [];
@@ -187,7 +191,8 @@ class Finder {
   readonly #first = new Map<string, string>();
   readonly #held = new Set<string>();
 
-  constructor(tensors: ReadonlyMap<string, Tensor>) {
+  constructor(tensors: ReadonlyMap<string, Tensor>, model: Recognised) {
+    this.#model = model;
     this.#tensors = tensors;
     this.#ranks = new Set([...tensors.values()].map(rankOf));
   }
@@ -202,7 +207,8 @@ class Finder {
       this.#lost.push(stored);
       return;
     }
-    refuseShape(this.#tensors.get(key)!, shapeOf(layout));
+    const tensor = this.#tensors.get(key)!;
+    if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
     const leaves = leavesOf(layout);
     this.holds.set(key, leaves);
     for (const leaf of leaves) this.#held.add(`${rankOf(stored)} ${leaf}`);
@@ -247,13 +253,22 @@ function refuseUncovered({ key, shape }: Role, moves: readonly Move[]): void {
   throw new IsologitError("TENSOR_UNKNOWN", `element ${covered.at} of ${key} is stored twice`, at);
 }
 
-function refuseShape(tensor: Tensor, expected: Shape): void {
-  if (sameShape(tensor.shape, expected)) return;
+/** @throws SHAPE_MISMATCH for the first, with the one number of the config that would explain them all */
+function refuseMisfits(misfits: readonly Misfit[], model: Recognised): void {
+  const [first] = misfits;
+  if (first === undefined) return;
+  const { tensor, asked } = first;
   const file = tensor.pieces[0]?.file;
+  const causes = causesOf(model, misfits);
+  const [cause, ...others] = causes;
+  const found = `it is [${tensor.shape.join(", ")}] in the file; this config asks for [${asked.join(", ")}]`;
   throw new IsologitError(
     "SHAPE_MISMATCH",
-    `it is [${tensor.shape.join(", ")}] in the file; this config asks for [${expected.join(", ")}]`,
+    found + causeText(causes),
     { tensor: tensor.name, ...(file !== undefined && { file }) },
+    cause === undefined || others.length > 0
+      ? {}
+      : { next: `set ${cause.key} to ${cause.fits} in the config, if that is how the model was trained` },
   );
 }
 

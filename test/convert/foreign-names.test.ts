@@ -7,7 +7,7 @@ import { convert } from "../../src/convert/convert.ts";
 import { openCheckpoint } from "../../src/open.ts";
 import { check } from "../../src/survey/check.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { type Arrays, changedGolden, saveArrays, saveIndex, saveShards } from "../foreign.ts";
+import { type Arrays, changeConfig, changedGolden, saveArrays, saveIndex, saveShards } from "../foreign.ts";
 import { digestsOf } from "../formats/content.ts";
 import { arraysOf, filesOf, golden, type StoredArray, workFolder } from "../goldens.ts";
 
@@ -152,4 +152,58 @@ describe("FP8 under names of memory", () => {
     const list = readFileSync(join(home.out, "config.json"), "utf8");
     expect(list).toContain('"backbone.layers.');
   });
+});
+
+it("buffers that no forward pass reads are named and left out", async () => {
+  const name = "backbone.layers.3.mixer.rotary_emb.inv_freq";
+  const buffer = { dtype: "F32", shape: [2], bytes: new Uint8Array(8) } as const;
+  const source = await changedGolden("tiny", place(), (arrays) => new Map([...arrays, [name, buffer]]));
+  expect((await check(source)).findings).toContainEqual(
+    expect.objectContaining({ rule: "left-out", at: expect.objectContaining({ tensor: name }) }),
+  );
+  const { out, warnings } = await written(source, "hf");
+  expect(warnings).toBe(`${name}: left out (buffers that no forward pass reads)`);
+  expect(await weightsOf(out)).toEqual(await weightsOf(golden("tiny")));
+  const packed = await written(source, "packed");
+  expect(await weightsOf((await written(packed.out, "hf")).out)).toEqual(await weightsOf(golden("tiny")));
+});
+
+it.each([8, 128])(
+  "a vocabulary of %i rows more names its likely cause, and the next step works",
+  async (more) => {
+    const source = await changedGolden(
+      "tiny",
+      place(),
+      (arrays) =>
+        new Map(
+          [...arrays].map(([name, array]) => {
+            if (!/embeddings|lm_head/.test(name)) return [name, array];
+            const bytes = new Uint8Array(Buffer.concat([array.bytes, Buffer.alloc(more * 64 * 2)]));
+            return [name, { ...array, shape: [512 + more, 64], bytes }];
+          }),
+        ),
+    );
+    const cause = `Likely cause: the config says vocab_size 512 where the weights fit ${512 + more}`;
+    await expect(written(source, "packed")).rejects.toMatchObject({
+      code: "SHAPE_MISMATCH",
+      message: expect.stringContaining(cause),
+      next: `set vocab_size to ${512 + more} in the config, if that is how the model was trained`,
+    });
+    expect((await check(source)).findings[0]!.message).toContain(cause);
+    changeConfig(source, { vocab_size: 512 + more });
+    await written(source, "packed");
+  },
+);
+
+it("of experts that are stacked a fault elsewhere is the only finding", async () => {
+  const source = await changedGolden("moe", place(), (arrays) => {
+    const changed = new Map(stacked(arrays));
+    changed.delete("backbone.norm_f.weight");
+    return changed;
+  });
+  const { findings } = await check(source);
+  const errors = findings.filter(({ severity }) => severity === "error");
+  expect(errors.map(({ rule, at }) => `${rule} ${at.tensor}`)).toEqual([
+    "tensor-missing backbone.norm_f.weight",
+  ]);
 });

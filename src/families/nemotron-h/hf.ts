@@ -268,7 +268,13 @@ export const hf: Dialect = {
   stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },
   // transformers 5 and vLLM, which read either; NVIDIA's remote code knows the stored name alone
   renamed: { stored: "backbone.", loaded: "model." },
-  drop: [],
+  // saved by older remote code; the family has no positions, and loaders leave them out
+  drop: [
+    {
+      match: /(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|masked_bias)$/,
+      why: "buffers that no forward pass reads",
+    },
+  ],
   objects: () => [],
   settings: understood,
   vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
