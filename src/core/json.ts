@@ -43,6 +43,12 @@ export function parseJson(source: string | Uint8Array, options: JsonOptions = {}
   } catch (cause) {
     throw new IsologitError(code, "the text is not UTF-8", at, { cause });
   }
+  if (text.startsWith(BYTE_ORDER_MARK)) {
+    const next = "save the file as UTF-8 without a byte order mark";
+    throw new IsologitError(code, "the text begins with a byte order mark, which JSON does not allow", at, {
+      next,
+    });
+  }
   const strict = scan(text, options, at);
   let value: Json;
   try {
@@ -53,7 +59,8 @@ export function parseJson(source: string | Uint8Array, options: JsonOptions = {}
   return nonFinite ? withFloats(value) : value;
 }
 
-/** A byte order mark stays in the text, where JSON refuses it, as Python does. */
+const BYTE_ORDER_MARK = "\ufeff";
+/** A byte order mark stays in the text, and is refused there, as Python does. */
 const UTF8 = { fatal: true, ignoreBOM: true };
 
 /** As `parseJson`, where only an object will do. */

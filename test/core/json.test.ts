@@ -81,6 +81,17 @@ it("digits only, where asked", () => {
   }
 });
 
+it("a byte order mark is refused by that name", () => {
+  for (const source of ["\ufeff{}", new TextEncoder().encode("\ufeff{}")]) {
+    const said = {
+      code: "CONFIG_INVALID",
+      message: expect.stringContaining("byte order mark"),
+      next: expect.stringContaining("without"),
+    };
+    expect(() => parseJson(source)).toThrow(expect.objectContaining(said));
+  }
+});
+
 it("bytes that are not UTF-8, a byte order mark and other damage have the caller's code and file", () => {
   const options = { code: "HEADER_INVALID", file: "f" } as const;
   const bad = [
