@@ -115,6 +115,7 @@ export async function planConversion(
       ...(own ? respelt(matched, tensors) : []),
       ...leftTensors(matched),
       ...matched.notes,
+      ...(own ? [] : untold(matched)),
       ...record.notes,
       ...warnings,
     ],
@@ -166,6 +167,14 @@ function leftBeside({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): r
 }
 
 const HF = "hf";
+
+/** What the source's config says and the destination's record, made from settings, does not. */
+function untold({ checkpoint, dialect }: Matched): readonly string[] {
+  return dialect
+    .keyRemarks(checkpoint.config)
+    .filter(({ rule }) => rule === "config-key-unknown" || rule === "config-precision")
+    .map(({ message }) => message);
+}
 
 /** @throws USAGE for ranks that a format does not have */
 function ranksFor({ tp, pp }: PlanOptions, writer: Writer, dialect: Dialect): { tp?: number; pp?: number } {

@@ -5,13 +5,14 @@
 import type { Manifest, WantedSidecar, Writer } from "../../formats/define.ts";
 import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
 import { isFp8 } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { shapeOf } from "../core/layout.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
 import { canonical } from "../core/root.ts";
-import type { Config, Dialect } from "../families/define.ts";
+import type { Config, Dialect, Settings } from "../families/define.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
 import { storedBy } from "../families/stored.ts";
 import type { Policy } from "../recast/policy.ts";
@@ -104,16 +105,30 @@ async function homecoming(source: Matched): Promise<Homecoming> {
     const hf = dialectOf(source.family, HF);
     // what this model would hold there: a config may tell of layers that the folder lacked
     const tensors = storedBy(source, hf).map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
-    const { settings } = hf.settings(then, { tensors });
-    if (canonical(settings) !== canonical(source.settings)) {
-      const warning = `${ORIGIN_FOLDER} belongs to another model than the weights beside it: it stays where it is`;
-      return { files: [], headers: [], warnings: [warning] };
-    }
+    const shards = origin.sidecars
+      .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
+      .map(({ path }) => path.slice(ORIGIN_HEADERS.length));
+    const unlike = otherModel(
+      source,
+      () => hf.settings(then, { tensors, ...(shards.length > 0 && { files: shards }) }).settings,
+    );
+    if (unlike !== null) return { files: [], headers: [], warnings: [unlike] };
   }
   const spelt = origin.sidecars
     .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
     .map(({ path, span }) => ({ path: path.slice(ORIGIN_HEADERS.length), header: span }));
   return { files, headers: await headersOf({ store }, spelt), warnings: [] };
+}
+
+/** Why what was kept does not belong to these weights; null where it does. */
+function otherModel({ settings }: Matched, read: () => Settings): string | null {
+  try {
+    if (canonical(read()) === canonical(settings)) return null;
+    return `${ORIGIN_FOLDER} belongs to another model than the weights beside it: it stays where it is`;
+  } catch (error) {
+    if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
+    return `${ORIGIN_FOLDER}${CONFIG} is refused, and what was kept stays where it is: ${error.message}`;
+  }
 }
 
 /** Side files of a like model, read whole: they lie in another store. */

@@ -85,6 +85,8 @@ export interface Shards {
 /** What a checkpoint shows of itself, for what its config leaves out. */
 export interface Seen {
   readonly tensors: readonly Pick<Tensor, "name" | "shape" | "rank">[];
+  /** the files that the tensors lie in, where they are those of a folder of safetensors */
+  readonly files?: readonly string[];
   /** true size of the vocabulary, from elsewhere than the config */
   readonly vocab?: number;
   /** settings of a like model */
@@ -99,6 +101,17 @@ export interface Understood {
   readonly settings: Settings;
   readonly asides: Asides;
   readonly notes: readonly string[];
+}
+
+/** What a reader of a config should know of keys that change no setting. */
+export interface KeyRemark {
+  /**
+   * `config-key-unknown`: no table has the key, and engines may obey it; `config-precision`: the function is computed
+   * with another precision; `config-null`, `architectures-other`: some engines refuse the config, or choose another class
+   */
+  readonly rule: "config-key-unknown" | "config-precision" | "config-null" | "architectures-other";
+  readonly severity: "warning" | "note";
+  readonly message: string;
 }
 
 /** What a config record for a destination is made from. */
@@ -130,6 +143,8 @@ export interface Dialect {
   objects(model: Structure): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
   settings(config: Config, seen: Seen): Understood;
+  /** what the settings do not show of a config that was read */
+  keyRemarks(config: Config): readonly KeyRemark[];
   /** the config key that says a setting; undefined where several do, or none */
   keyOf?(setting: string): string | undefined;
   /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */

@@ -9,6 +9,7 @@ import {
   type Dialect,
   type Dims,
   type Family,
+  type KeyRemark,
   type Layer,
   type RoleSpec,
   roleKey,
@@ -90,6 +91,7 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
     told.like && dialectOf(family, told.like.dialect).settings(told.like.config, { tensors: [] }).settings;
   const seen: Seen = {
     tensors: checkpoint.tensors.filter((tensor) => !dropped.has(tensorKey(tensor))),
+    ...(checkpoint.shards.length > 0 && { files: checkpoint.shards.map(({ path }) => path) }),
     ...(told.vocab !== undefined && { vocab: told.vocab }),
     ...(like !== undefined && { like }),
   };
@@ -105,6 +107,20 @@ export function dialectOf(family: Family, id: string): Dialect {
   const dialect = family.dialects.find((d) => d.id === id);
   if (dialect === undefined) throw new IsologitError("UNSUPPORTED", `${family.id} has no dialect ${id}`);
   return dialect;
+}
+
+/** What a checkpoint's config says beside its settings; nothing where no family claims it, or one refuses to. */
+export function keyRemarksOf(
+  { config, dialect: id }: Checkpoint,
+  families: readonly Family[],
+): readonly KeyRemark[] {
+  try {
+    const family = families.find((one) => one.claims(config));
+    return family?.dialects.find((one) => one.id === id)?.keyRemarks(config) ?? [];
+  } catch (error) {
+    if (error instanceof IsologitError) return []; // the refusal itself is told where the model is read
+    throw error;
+  }
 }
 
 /** Execution order: what comes before the layers, the layers, what comes after; prediction layers last. */

@@ -29,6 +29,8 @@ export const RULES: Readonly<Record<string, string>> = {
   "card-changed": "The model card was written anew since the checkpoint was certified",
   "files-not-compared": "Files were not compared with those that were certified",
   "config-respelt": "A config says the same in other words",
+  "config-key-unknown": "Config keys that this version does not know, and that engines may obey",
+  "config-precision": "A config says that the model is computed in another precision",
   "activation-scale-absent": "A scale of activations or caches is on one side only",
   "activation-scale-left": "A scale of activations that a recast left behind",
   "scale-larger": "A scale is larger than its values need",

@@ -18,6 +18,7 @@ import { surplusTexts } from "../surplus.ts";
 import { judgeFindings } from "../verify/findings.ts";
 import { checkConfig } from "./check-config.ts";
 import { checkIntegrity } from "./check-integrity.ts";
+import { checkKeys } from "./check-keys.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
 import { checkWeights } from "./check-weights.ts";
 import { finding, findingOf, isOk } from "./findings.ts";
@@ -33,7 +34,9 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
     const scales = paired(checkpoint, findings);
-    findings.push(...checkWeights(checkpoint, options.families ?? allFamilies, scales.companions, source));
+    const families = options.families ?? allFamilies;
+    findings.push(...checkWeights(checkpoint, families, scales.companions, source));
+    findings.push(...checkKeys(checkpoint, families));
     await using files = new Sources(checkpoint.store);
     findings.push(...(await checkScales(checkpoint, scales, files)));
     if (checkpoint.format === "hf" || checkpoint.format === "packed") {

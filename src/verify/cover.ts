@@ -36,7 +36,8 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     (key) => `${key} is ${canonical(right[key] ?? null)}, not ${canonical(left[key] ?? null)}`,
   );
   const [filesA, filesB] = [await digests(a.matched), await digests(b.matched)];
-  const findings: Finding[] = [];
+  // two records of one dialect are compared as files
+  const findings: Finding[] = a.matched.dialect === b.matched.dialect ? [] : [a, b].flatMap(keyFindings);
   for (const path of [...new Set([...filesA.keys(), ...filesB.keys()])].sort()) {
     const [mine, theirs] = [filesA.get(path), filesB.get(path)];
     if (mine === theirs || STORAGE.includes(path)) continue;
@@ -50,6 +51,15 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     else findings.push(difference("file-differs", `${path} differs`, { file: path }));
   }
   return { differences, findings, unlike };
+}
+
+/** What one side's config says beside the settings, and no other dialect's can say. */
+function keyFindings({ matched: { dialect, checkpoint } }: Paired): readonly Finding[] {
+  const file = dialect.id === "hf" ? CONFIG : checkpoint.store.url;
+  return dialect.keyRemarks(checkpoint.config).flatMap(({ rule, message }) => {
+    if (rule === "config-key-unknown") return [difference(rule, message, { file })];
+    return rule === "config-precision" ? [remark(rule, message, { file })] : [];
+  });
 }
 
 function isRecast(a: Paired, b: Paired, role: Role): boolean {

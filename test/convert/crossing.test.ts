@@ -161,6 +161,16 @@ describe("isologit.origin", async () => {
     expect(JSON.parse(readFileSync(join(back, "config.json"), "utf8")).layer_norm_epsilon).toBe(1e-5);
   });
 
+  it("with a config that says another function is not restored", async () => {
+    const [changed, back] = [fresh(), fresh()];
+    cpSync(there, changed, { recursive: true });
+    const file = join(changed, "isologit.origin/config.json");
+    writeFileSync(file, readFileSync(file, "utf8").replace("{", '{"mamba_conv_bias": false,'));
+    const warnings = await warned((watch) => convert(changed, back, { ...quiet, ...watch, to: "hf" }));
+    expect(warnings).toEqual([expect.stringMatching(/config\.json is refused, .*mamba_conv_bias is false/)]);
+    expect(readFileSync(join(back, "config.json"), "utf8")).not.toContain("mamba_conv_bias");
+  });
+
   it("travels on through formats that cannot say it either", async () => {
     const [bridge, ranks, back] = [fresh(), fresh(), fresh()];
     await convert(there, bridge, { ...quiet, to: "bridge" });
@@ -186,6 +196,45 @@ describe("isologit.origin", async () => {
     expect(report.source.root).toBe(destination.root);
     const straight = await convert(source, again, { to: "hf", verify: "bytes" });
     expect(straight.source.root).toBe(destination.root);
+  });
+});
+
+describe("what a record says beside the settings", () => {
+  const source = golden("nemo2-tiny/hf");
+  const said = (change: (yaml: string) => string) => {
+    const folder = fresh();
+    cpSync(golden("nemo2-tiny"), folder, { recursive: true, filter: (path) => path !== source });
+    const file = join(folder, "context/model.yaml");
+    writeFileSync(file, change(readFileSync(file, "utf8")));
+    return folder;
+  };
+
+  it("is told by convert and verify where another dialect cannot say it", async () => {
+    const scaled = said((yaml) => yaml.replace(/(query_key_layer_scaling: )false/, "$1true\n  softcap: 30"));
+    const told = [
+      expect.stringMatching(/engines may obey: softcap$/),
+      expect.stringMatching(/apply_query_key_layer_scaling is true: .* the same function/),
+    ];
+    expect(await warned((watch) => convert(scaled, fresh(), { ...quiet, ...watch, to: "hf" }))).toEqual(told);
+    const { verdict, findings } = await verify(source, scaled, { threads: 1, verify: "bytes" });
+    expect(verdict).toBe("same");
+    expect(findings).toEqual(expect.arrayContaining(told));
+  });
+
+  it("is told of a Hugging Face config too, and only where it gets lost", async () => {
+    const folder = fresh();
+    cpSync(source, folder, { recursive: true });
+    const file = join(folder, "config.json");
+    writeFileSync(file, readFileSync(file, "utf8").replace("{", '{"softcap": 30,'));
+    const warnings = (to: string) => warned((watch) => convert(folder, fresh(), { ...quiet, ...watch, to }));
+    expect(await warnings("nemo2")).toEqual([expect.stringMatching(/engines may obey: softcap$/)]);
+    expect(await warnings("packed")).toEqual([]);
+  });
+
+  it("is refused where it changes the function", async () => {
+    const scaled = said((yaml) => yaml.replace("softmax_scale: null", "softmax_scale: 1.0"));
+    expect(await codeOf(() => convert(scaled, fresh(), { ...quiet, to: "hf" }))).toBe("UNSUPPORTED");
+    expect(await codeOf(() => verify(source, scaled, { threads: 1 }))).toBe("UNSUPPORTED");
   });
 });
 

@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { codeOf } from "../errors.ts";
+import { codeOf, errorOf } from "../errors.ts";
 
 const golden = async (name: string): Promise<Checkpoint> =>
   hf.read(await fileStore(new URL(`../../fixtures/nemotron-h/${name}`, import.meta.url).pathname));
@@ -68,8 +68,8 @@ describe("what does not fit is refused by name", () => {
     ["an unknown letter", { hybrid_override_pattern: "M-M*-M*-X" }, "CONFIG_INVALID"],
     ["a layer of another kind", { hybrid_override_pattern: "M-M*-M*--" }, "TENSOR_MISSING"],
     ["a missing key", { mamba_num_heads: undefined }, "CONFIG_INVALID"],
-    ["an activation we do not compute", { mlp_hidden_act: "silu" }, "CONFIG_INVALID"],
-    ["a bias that no golden has", { use_bias: true }, "CONFIG_INVALID"],
+    ["an activation we do not compute", { mlp_hidden_act: "silu" }, "UNSUPPORTED"],
+    ["a bias that no golden has", { use_bias: true }, "UNSUPPORTED"],
     ["another number of groups", { n_groups: 4 }, "SHAPE_MISMATCH"],
     ["another head size", { head_dim: 32, attention_head_dim: 32 }, "SHAPE_MISMATCH"],
     ["another vocabulary", { vocab_size: 500 }, "SHAPE_MISMATCH"],
@@ -82,6 +82,19 @@ describe("what does not fit is refused by name", () => {
   ])("%s", async (_, change, code, name: string = "tiny") =>
     expect(await refused(change as Record<string, unknown>, name)).toBe(code),
   );
+
+  it("a pruned relative's next step is one that works", async () => {
+    const puzzle = withConfig(await golden("tiny"), { model_type: "nemotron_h_puzzle" });
+    const { next } = await errorOf(async () => match(puzzle));
+    expect(next).toMatch(/\.safetensors files by itself/);
+  });
+
+  it("null is as good as absent where Transformers takes it", async () => {
+    const tiny = await golden("tiny");
+    const nulls = ["layers_block_type", "norm_eps", "rms_norm_eps", "num_hidden_layers", "rope_scaling"];
+    const config = withConfig(tiny, Object.fromEntries(nulls.map((key) => [key, null])));
+    expect(match(config).settings).toEqual(match(tiny).settings);
+  });
 
   it("widths come from the config's heads, never from expand", async () => {
     const { dims } = match(withConfig(await golden("tiny"), { expand: 17 }));

@@ -233,6 +233,13 @@ describe("what a config does not say", () => {
     ["biases", { add_bias_linear: true }],
     ["rotary positions", { position_embedding_type: "rope" }],
     ["tied embeddings", { share_embeddings_and_output_weights: true }],
+  ])("%s is refused", (_, change) => {
+    expect(() => match(source({ ...config, ...change }))).toThrow(
+      expect.objectContaining({ code: "UNSUPPORTED" }),
+    );
+  });
+
+  it.each([
     ["layers that do not fit the pattern", { num_layers: 10 }],
     ["an unknown letter", { hybrid_override_pattern: "M-M*-M-*X" }],
   ])("%s is refused", (_, change) => {

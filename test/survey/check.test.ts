@@ -45,6 +45,12 @@ const FAULTS: readonly Fault[] = [
   ],
   ["config-invalid", (e) => e.config({ num_hidden_layers: 3 }), /num_hidden_layers is 3/],
   ["config-invalid", (e) => e.config({ hybrid_override_pattern: "MX" }), /"X"/],
+  ["config-invalid", (e) => e.config({ rms_norm_eps: 1e-2 }), /rms_norm_eps says 0.01/],
+  ["config-invalid", (e) => e.config({ transformers_weights: "x.safetensors" }), /which Transformers loads/],
+  ["unsupported", (e) => e.config({ mamba_conv_bias: false }), /only true is computed here/],
+  ["config-key-unknown", (e) => e.config({ attn_gain: 2 }), /engines may obey: attn_gain$/],
+  ["config-null", (e) => e.config({ use_cache: null }), /refuses null for use_cache/],
+  ["architectures-other", (e) => e.config({ architectures: ["Llama"] }), /know this one as Nemotron/],
   ["family-unknown", (e) => e.config({ model_type: "llama" }), /llama/],
   ["tokenizer-vocabulary", (e) => tokens(e, 700), /ids go up to 699, but vocab_size is 512/],
   [

@@ -3,6 +3,8 @@
  * and Transformers both load. Keys that say nothing of the model are left out, so that each takes its own default.
  */
 import type { Described } from "../define.ts";
+import { SETTING_KEYS } from "./hf-keys.ts";
+import { ONLY_KEYS } from "./hf-other-keys.ts";
 
 /** What travels, by the key that holds it here. */
 export const ASIDES = {
@@ -12,31 +14,11 @@ export const ASIDES = {
 } as const;
 
 /** A setting, and the keys that say it: releases and Transformers differ in some. */
-const KEYS: readonly (readonly [setting: string, ...keys: string[]])[] = [
-  ["pattern", "hybrid_override_pattern"],
-  ["hidden", "hidden_size"],
-  ["vocab", "vocab_size"],
-  ["eps", "layer_norm_epsilon", "rms_norm_eps"],
-  ["mambaHeads", "mamba_num_heads"],
-  ["mambaHeadDim", "mamba_head_dim"],
-  ["state", "ssm_state_size"],
-  ["groups", "n_groups"],
-  ["convKernel", "conv_kernel"],
-  ["heads", "num_attention_heads"],
-  ["kvHeads", "num_key_value_heads"],
-  ["headDim", "head_dim", "attention_head_dim"],
-  ["ffn", "intermediate_size"],
-  ["experts", "n_routed_experts"],
-  ["topK", "num_experts_per_tok"],
-  ["moeFfn", "moe_intermediate_size"],
-  ["moeShared", "moe_shared_expert_intermediate_size"],
-  ["routeGroups", "n_group"],
-  ["routeTopGroups", "topk_group"],
-  ["routeNormalise", "norm_topk_prob"],
-  ["routeScale", "routed_scaling_factor"],
-  ["mtpPattern", "mtp_hybrid_override_pattern"],
-  ["mtpSteps", "num_nextn_predict_layers"],
-];
+const KEYS: readonly (readonly [setting: string, ...keys: string[]])[] = SETTING_KEYS.filter(
+  ({ setting }) => setting !== "latent",
+).map(({ setting, key, others = [] }) => {
+  return [setting, key, ...others.filter(({ written }) => written).map((other) => other.key)];
+});
 
 /** The key that says a setting, by the name that the published releases give it. */
 export function keyOf(setting: string): string | undefined {
@@ -62,17 +44,9 @@ export function configJson({ settings, asides, dtype }: Pick<Described, "setting
 }
 
 /** The only values that are computed; some releases of a loader have other defaults. */
-const FIXED = {
-  attention_bias: false,
-  mlp_bias: false,
-  use_bias: false,
-  mamba_proj_bias: false,
-  use_conv_bias: true,
-  mamba_hidden_act: "silu",
-  mlp_hidden_act: "relu2",
-  tie_word_embeddings: false,
-  sliding_window: null,
-};
+const FIXED = Object.fromEntries(
+  ONLY_KEYS.filter(({ written }) => written).map(({ key, only }) => [key, only[0]]),
+);
 
 /** By key, as every published config is. */
 function sorted(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {

@@ -2,10 +2,11 @@
  * The Hugging Face dialect: names of the published checkpoints, and both spellings of config.json
  * (NVIDIA's remote code, and what transformers 5 writes).
  */
-import { z } from "zod";
-import { IsologitError } from "../../core/errors.ts";
 import type { Asides, Config, Dialect, Rule, Seen, Structure, Understood } from "../define.ts";
 import { ASIDES, configJson, keyOf } from "./hf-config.ts";
+import { ONLY_KEYS } from "./hf-other-keys.ts";
+import { invalid, needSetting, readSetting, refuseOtherWeights, remarksOn } from "./hf-said.ts";
+import { placesOf, refuseOtherValues } from "./keys.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "./roles.ts";
 import { stacked } from "./stacked-experts.ts";
 
@@ -69,124 +70,47 @@ const rules: readonly Rule[] = [
   once("lm_head.weight", "head"),
 ];
 
-/** Layer kinds as transformers lists them; newer releases use the second pair of words. */
-const WORDS: Readonly<Record<string, string>> = {
-  mamba: "M",
-  linear_attention: "M",
-  attention: "*",
-  full_attention: "*",
-  mlp: "-",
-  moe: "E",
-};
-
-const positive = z.number().int().positive();
-const eps = z.number().positive();
-/** zod's own number refuses infinity, which is this limit's usual value */
-const limit = z.custom<number>(
-  (value) => typeof value === "number" && value >= 0,
-  "expected a number of at least 0",
-);
-/** Only these values are computed; any other changes the function. */
-const off = z.literal(false).optional();
-
-const Schema = z.object({
-  hidden_size: positive,
-  vocab_size: positive,
-  layer_norm_epsilon: eps.optional(),
-  rms_norm_eps: eps.optional(),
-  norm_eps: eps.optional(),
-  num_hidden_layers: positive.optional(),
-  hybrid_override_pattern: z.string().optional(),
-  layers_block_type: z.array(z.string()).optional(),
-  mtp_hybrid_override_pattern: z.string().nullish(),
-  mtp_layers_block_type: z.array(z.string()).nullish(),
-  num_nextn_predict_layers: z.number().int().nonnegative().nullish(),
-  mamba_num_heads: positive.optional(),
-  mamba_head_dim: positive.optional(),
-  ssm_state_size: positive.optional(),
-  n_groups: positive.optional(),
-  mamba_n_groups: positive.optional(),
-  conv_kernel: positive.optional(),
-  mamba_d_conv: positive.optional(),
-  time_step_limit: z.tuple([limit, limit]).nullish(),
-  mamba_dt_limit: z.tuple([limit, limit]).nullish(),
-  num_attention_heads: positive.optional(),
-  num_key_value_heads: positive.optional(),
-  head_dim: positive.nullish(),
-  attention_head_dim: positive.nullish(),
-  intermediate_size: positive.optional(),
-  n_routed_experts: positive.nullish(),
-  num_experts_per_tok: positive.nullish(),
-  moe_intermediate_size: positive.nullish(),
-  moe_shared_expert_intermediate_size: positive.nullish(),
-  moe_latent_size: positive.nullish(),
-  n_group: positive.nullish(),
-  topk_group: positive.nullish(),
-  norm_topk_prob: z.boolean().nullish(),
-  routed_scaling_factor: z.number().nullish(),
-  attention_bias: off,
-  mlp_bias: off,
-  use_bias: off,
-  mamba_proj_bias: off,
-  use_conv_bias: z.literal(true).optional(),
-  mamba_hidden_act: z.literal("silu").optional(),
-  mlp_hidden_act: z.literal("relu2").optional(),
-  tie_word_embeddings: off,
-});
-
-type HfConfig = z.infer<typeof Schema>;
-
 function settings(config: Config, predicts: boolean): NemotronSettings {
-  const parsed = Schema.safeParse(config);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    const key = issue.path.join(".");
-    invalid(`${key} is ${JSON.stringify(config[String(issue.path[0])])}; ${issue.message}`);
-  }
-  const c = parsed.data;
-  const pattern = patternOf(c);
-  const has = (letter: string) => pattern.includes(letter) || mtpPattern.includes(letter);
-  const mtpSteps = predicts ? (c.num_nextn_predict_layers ?? 0) : 0;
-  const mtpPattern =
-    mtpSteps > 0 ? (c.mtp_hybrid_override_pattern ?? lettersOf(c.mtp_layers_block_type ?? [])) : "";
-  if (mtpSteps > 0 && mtpPattern === "")
+  const pattern = patternOf(config);
+  const mtpSteps = predicts ? needSetting(config, "mtpSteps") : 0;
+  const mtpPattern = mtpSteps > 0 ? readSetting(config, "mtpPattern") : "";
+  if (typeof mtpPattern !== "string" || (mtpSteps > 0 && mtpPattern === ""))
     invalid("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
-  if (has("M")) refuseUneven(c, "mamba_num_heads", c.n_groups === undefined ? "mamba_n_groups" : "n_groups");
-  if (has("*")) refuseUneven(c, "num_attention_heads", "num_key_value_heads");
-  const [dtMin, dtMax] = c.time_step_limit ?? c.mamba_dt_limit ?? [0, Infinity];
+  const has = placesOf(pattern + mtpPattern, mtpSteps);
+  refuseOtherValues(config, ONLY_KEYS, has, { file: "config.json" });
+  const of = (name: string) => needSetting(config, name);
+  const [dtMin, dtMax] = readSetting(config, "dtLimits") as [number, number | "Infinity"]; // as the table has it
   const settings = {
     pattern,
-    hidden: c.hidden_size,
-    vocab: c.vocab_size,
-    eps: c.layer_norm_epsilon ?? c.rms_norm_eps ?? c.norm_eps ?? 1e-5,
+    hidden: of("hidden"),
+    vocab: of("vocab"),
+    eps: of("eps"),
     dtMin,
-    dtMax: dtMax >= 1e30 ? "Infinity" : dtMax,
+    dtMax,
     ...(has("M") && {
-      mambaHeads: need(c, "mamba_num_heads"),
-      mambaHeadDim: need(c, "mamba_head_dim"),
-      state: need(c, "ssm_state_size"),
-      groups: c.n_groups ?? need(c, "mamba_n_groups"),
-      convKernel: c.conv_kernel ?? need(c, "mamba_d_conv"),
+      mambaHeads: of("mambaHeads"),
+      mambaHeadDim: of("mambaHeadDim"),
+      state: of("state"),
+      groups: of("groups"),
+      convKernel: of("convKernel"),
     }),
-    ...(has("*") && {
-      heads: need(c, "num_attention_heads"),
-      kvHeads: need(c, "num_key_value_heads"),
-      headDim: c.head_dim ?? need(c, "attention_head_dim"),
-    }),
-    ...(has("-") && { ffn: need(c, "intermediate_size") }),
+    ...(has("*") && { heads: of("heads"), kvHeads: of("kvHeads"), headDim: of("headDim") }),
+    ...(has("-") && { ffn: of("ffn") }),
     ...(has("E") && {
-      experts: need(c, "n_routed_experts"),
-      topK: need(c, "num_experts_per_tok"),
-      moeFfn: need(c, "moe_intermediate_size"),
-      moeShared: need(c, "moe_shared_expert_intermediate_size"),
-      latent: c.moe_latent_size ?? 0,
-      routeGroups: c.n_group ?? 1,
-      routeTopGroups: c.topk_group ?? 1,
-      routeNormalise: c.norm_topk_prob ?? true,
-      routeScale: c.routed_scaling_factor ?? 1,
+      experts: of("experts"),
+      topK: of("topK"),
+      moeFfn: of("moeFfn"),
+      moeShared: of("moeShared"),
+      latent: of("latent"),
+      routeGroups: of("routeGroups"),
+      routeTopGroups: of("routeTopGroups"),
+      routeNormalise: readSetting(config, "routeNormalise") as boolean, // as the table has it
+      routeScale: of("routeScale"),
     }),
     ...(mtpSteps > 0 && { mtpPattern, mtpSteps }),
   } satisfies NemotronSettings;
+  if (has("M")) refuseUneven("mamba_num_heads", settings.mambaHeads, "n_groups", settings.groups);
+  if (has("*")) refuseUneven("num_attention_heads", settings.heads, "num_key_value_heads", settings.kvHeads);
   refuseExcess(settings, { file: "config.json" });
   return settings;
 }
@@ -195,7 +119,8 @@ function settings(config: Config, predicts: boolean): NemotronSettings {
  * Transformers reads no prediction layer, so what it saves has none, under a config that still tells of them. Where
  * one weight of theirs is there, all must be.
  */
-function understood(config: Config, { tensors }: Seen): Understood {
+function understood(config: Config, { tensors, files }: Seen): Understood {
+  if (files !== undefined) refuseOtherWeights(config, files);
   const predicts = tensors.length === 0 || tensors.some(({ name }) => name.startsWith("mtp."));
   const steps = predicts ? 0 : Number(config.num_nextn_predict_layers ?? 0);
   const notes =
@@ -212,48 +137,28 @@ function asides(config: Config): Asides {
   return Object.fromEntries(entries);
 }
 
-/** One letter a layer. A pattern and a list that disagree are refused: transformers would silently take the list. */
-function patternOf(c: HfConfig): string {
-  const listed = c.layers_block_type === undefined ? undefined : lettersOf(c.layers_block_type);
-  // Megatron marks pipeline cuts with | and the prediction part with /
-  const written = c.hybrid_override_pattern?.replace(/\/.*$/, "").replaceAll("|", "");
-  const pattern = written ?? listed;
-  if (pattern === undefined) invalid("it has neither hybrid_override_pattern nor layers_block_type");
-  if (listed !== undefined && listed !== pattern) {
-    invalid(`hybrid_override_pattern ${pattern} and layers_block_type (${listed}) disagree`);
-  }
+/** One letter a layer. */
+function patternOf(config: Config): string {
+  const pattern = readSetting(config, "pattern");
+  if (typeof pattern !== "string")
+    invalid(
+      "it has neither hybrid_override_pattern nor layers_block_type, which say the kinds of its layers",
+    );
   const unknown = [...pattern].find((letter) => !Object.hasOwn(LETTERS, letter));
   if (unknown !== undefined)
     invalid(`hybrid_override_pattern has ${JSON.stringify(unknown)}, not one of M * - E`);
-  if (c.num_hidden_layers !== undefined && c.num_hidden_layers !== pattern.length) {
+  const layers = config.num_hidden_layers ?? pattern.length;
+  if (layers !== pattern.length) {
     invalid(
-      `num_hidden_layers is ${c.num_hidden_layers}, but the pattern ${pattern} has ${pattern.length} layers`,
+      `num_hidden_layers is ${JSON.stringify(layers)}, but the pattern ${pattern} has ${pattern.length} layers`,
     );
   }
   return pattern;
 }
 
-function lettersOf(kinds: readonly string[]): string {
-  return kinds
-    .map((kind) =>
-      Object.hasOwn(WORDS, kind) ? WORDS[kind] : invalid(`layers_block_type has ${JSON.stringify(kind)}`),
-    )
-    .join("");
-}
-
 /** Heads are shared out among groups; a rest would be left over. */
-function refuseUneven(c: HfConfig, heads: keyof HfConfig, groups: keyof HfConfig): void {
-  const [many, few] = [need(c, heads), need(c, groups)];
+function refuseUneven(heads: string, many = 0, groups: string, few = 1): void {
   if (many % few !== 0) invalid(`${heads} is ${many}, no multiple of ${groups}, ${few}`);
-}
-
-function need(c: HfConfig, key: keyof HfConfig): number {
-  const value = c[key];
-  return typeof value === "number" ? value : invalid(`${key} is missing`);
-}
-
-function invalid(message: string): never {
-  throw new IsologitError("CONFIG_INVALID", message, { file: "config.json" });
 }
 
 /** Nothing is cut, and no row is padding. */
@@ -282,4 +187,5 @@ export const hf: Dialect = {
   cut: uncut,
   config: configJson,
   keyOf,
+  keyRemarks: remarksOn,
 };

@@ -13,10 +13,9 @@ export const nemotronH: Family = {
       // Its layers have widths of their own (block_configs), so one set of dims cannot describe it.
       throw new IsologitError(
         "UNSUPPORTED",
-        "model_type nemotron_h_puzzle is a relative with per-layer widths",
-        {
-          file: "config.json",
-        },
+        "model_type nemotron_h_puzzle is a relative with per-layer widths, which this version does not read",
+        { file: "config.json" },
+        { next: "inspect or check one of its .safetensors files by itself: that needs no config" },
       );
     }
     return config.model_type === "nemotron_h" || isMegatrons(config);

@@ -1,8 +1,19 @@
 /** Settings from the config records of Megatron and of the software around it. */
 import { IsologitError } from "../../core/errors.ts";
+import { canonical } from "../../core/root.ts";
 import type { Config, Seen, Settings, Understood } from "../define.ts";
+import { placesOf, refuseOtherValues, unsupported } from "./keys.ts";
 import { classSettings } from "./megatron-classes.ts";
-import { ASIDES, CONV_KERNEL, FIELDS, type Field, namesOf, normalises } from "./megatron-fields.ts";
+import {
+  ASIDES,
+  CONV_KERNEL,
+  FIELDS,
+  type Field,
+  MIXER_EPSILON,
+  namesOf,
+  normalises,
+} from "./megatron-fields.ts";
+import { FIXED_KEYS } from "./megatron-keys.ts";
 import { type Size, sizesSeen } from "./megatron-sizes.ts";
 import { LETTERS, refuseExcess } from "./roles.ts";
 
@@ -26,11 +37,17 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
   const stacks = patternsIn(config, ofClass, seen, notes);
   const letters = stacks.pattern + (stacks.mtpPattern ?? "");
   const said: Record<string, string | number | boolean> = {};
+  refuseOtherValues(config, FIXED_KEYS, placesOf(letters, stacks.mtpSteps ?? 0));
   const fields = FIELDS.filter(({ on }) => on === undefined || letters.includes(on));
   for (const field of fields) {
     const { name, value } = saidIn(config, field);
-    if (value === undefined) continue;
+    if (value === undefined) {
+      refuseSilent(config, field, name);
+      continue;
+    }
     const parsed = field.value.safeParse(value);
+    if (!parsed.success && field.does !== undefined)
+      throw unsupported(`${name} is ${canonical(value)}: it ${field.does}`, name, field.otherwise, {});
     if (!parsed.success) invalid(`${name} is ${JSON.stringify(value)}; ${parsed.error.issues[0]!.message}`);
     // the table gives every setting a number or a boolean
     if (field.ours !== undefined) said[field.ours] = parsed.data as number | boolean;
@@ -50,6 +67,13 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
   if (letters.includes("M")) settings.convKernel = sizes.convKernel?.value ?? CONV_KERNEL;
   if (letters.includes("E")) settings.routeNormalise = normalises(settings);
   refuseExcess(settings);
+  if (letters.includes("M") && settings.eps !== MIXER_EPSILON)
+    throw new IsologitError(
+      "UNSUPPORTED",
+      `layernorm_epsilon is ${settings.eps}, but Megatron's Mamba layers norm with ${MIXER_EPSILON} inside, whatever the config says; one epsilon for both is computed here`,
+      {},
+      { next: "this model can be read only by Megatron; no Hugging Face config says two epsilons" },
+    );
   if (letters.includes("M")) refuseUneven(settings, "mambaHeads", "groups");
   if (letters.includes("*")) refuseUneven(settings, "heads", "kvHeads");
   if (
@@ -78,6 +102,13 @@ function vocabFrom(told: Settings, rows: Size["value"] | undefined): number {
   const vocab = Number(told.vocab ?? rows ?? 0);
   if (vocab > 0 && (rows === undefined || vocab <= Number(rows))) return vocab;
   return rows === undefined ? invalid("vocab_size is missing") : Number(rows);
+}
+
+/** A record that says its experts and not how they are chosen means Megatron's default. @throws UNSUPPORTED */
+function refuseSilent(config: Config, { silent, does, otherwise }: Field, name: string): void {
+  const experts = FIELDS.find(({ ours }) => ours === "experts")!;
+  if (silent === undefined || saidIn(config, experts).value === undefined) return;
+  throw unsupported(`${name} is absent, which means ${canonical(silent)}: it ${does}`, name, otherwise, {});
 }
 
 function saidIn(config: Config, field: Field): { name: string; value: unknown } {

@@ -24,6 +24,10 @@ export interface Field {
   readonly derived?: (settings: Settings) => number;
   /** written, where no setting says it */
   readonly otherwise?: unknown;
+  /** the values read are the only ones that are computed: what another does, as a verb */
+  readonly does?: string;
+  /** what Megatron takes where the key is absent from a record that says the rest, if that is another function */
+  readonly silent?: unknown;
 }
 
 const count = z.number().int().positive();
@@ -64,7 +68,13 @@ export const FIELDS: readonly Field[] = [
     derived: ({ hidden, mambaHeadDim }) => quotient(2 * Number(hidden), mambaHeadDim),
   },
   { ours: "mambaHeadDim", theirs: "mamba_head_dim", on: "M", value: count },
-  { ours: "groups", theirs: "mamba_num_groups", also: ["mamba_ssm_ngroups"], on: "M", value: count },
+  {
+    ours: "groups",
+    theirs: "mamba_num_groups",
+    also: ["mamba_ssm_ngroups", "ngroups_mamba"],
+    on: "M",
+    value: count,
+  },
   { ours: "state", theirs: "mamba_state_dim", on: "M", value: count },
 
   { ours: "heads", theirs: "num_attention_heads", on: "*", value: count },
@@ -93,8 +103,13 @@ export const FIELDS: readonly Field[] = [
     on: "E",
     value: only("sigmoid"),
     otherwise: "sigmoid",
+    does: "weighs experts by another function",
+    silent: "softmax",
   },
-  { theirs: "moe_router_enable_expert_bias", on: "E", value: only(true), otherwise: true },
+  {
+    ...{ theirs: "moe_router_enable_expert_bias", on: "E", value: only(true), otherwise: true },
+    ...{ does: "leaves the router's correction out", silent: false },
+  },
   { theirs: "moe_router_dtype", on: "E", value: text, otherwise: "fp32" },
   { theirs: "moe_grouped_gemm", on: "E", value: z.boolean(), otherwise: true },
 
@@ -103,29 +118,50 @@ export const FIELDS: readonly Field[] = [
   { ours: "chunk", theirs: lm(null, null, "mamba_chunk_size"), value: count },
   { ours: "residualF32", theirs: "fp32_residual_connection", value: z.boolean() },
 
-  { theirs: "normalization", value: only("RMSNorm"), otherwise: "RMSNorm" },
-  { theirs: "position_embedding_type", value: only("none"), otherwise: "none" },
-  { theirs: "add_bias_linear", value: only(false), otherwise: false },
-  { theirs: lm(null, "add_qkv_bias"), value: only(false) },
-  { theirs: lm(null, "qk_layernorm"), also: ["qk_layernorm"], value: only(false) },
-  { theirs: lm(null, "layernorm_zero_centered_gamma"), also: ["apply_layernorm_1p"], value: only(false) },
-  { theirs: lm("swiglu", "gated_linear_unit"), value: only(false), otherwise: false },
-  { theirs: lm("squared_relu"), value: only(true), otherwise: true },
+  {
+    ...{ theirs: "normalization", value: only("RMSNorm"), otherwise: "RMSNorm" },
+    does: "normalises by another rule",
+  },
+  {
+    ...{ theirs: "position_embedding_type", value: only("none"), otherwise: "none" },
+    does: "adds positions",
+  },
+  {
+    ...{ theirs: "add_bias_linear", value: only(false), otherwise: false },
+    does: "adds biases to linear layers",
+  },
+  {
+    ...{ theirs: lm("swiglu", "gated_linear_unit"), value: only(false), otherwise: false },
+    does: "gates the MLPs",
+  },
+  {
+    ...{ theirs: lm("squared_relu"), value: only(true), otherwise: true },
+    does: "changes the activation of MLPs and experts",
+  },
   {
     // NeMo's own classes set it; a function cannot be passed to them by name
     theirs: lm(null, null, "activation_func"),
     also: ["activation"],
     value: squaredRelu,
     otherwise: { _call_: false, _target_: "megatron.core.activations.squared_relu" },
+    does: "changes the activation of MLPs and experts",
   },
-  { theirs: lm("untie_embeddings_and_output_weights"), value: only(true), otherwise: true },
-  { theirs: lm(null, "share_embeddings_and_output_weights"), value: only(false), otherwise: false },
+  {
+    ...{ theirs: lm("untie_embeddings_and_output_weights"), value: only(true), otherwise: true },
+    does: "makes the token table the head",
+  },
+  {
+    ...{ theirs: lm(null, "share_embeddings_and_output_weights"), value: only(false), otherwise: false },
+    does: "makes the token table the head",
+  },
   { theirs: "is_hybrid_model", value: z.boolean(), otherwise: true },
   { theirs: "bf16", value: z.boolean() },
 ];
 
 /** Megatron has no key for it: every mixer that loads these models has this many taps. */
 export const CONV_KERNEL = 4;
+/** Of the norm inside a Mamba mixer: a constant there (megatron/core/ssm/mamba_mixer.py), never the config's. */
+export const MIXER_EPSILON = 1e-5;
 /** They travel, but the forward pass does not depend on them. */
 export const ASIDES = ["maxPositions", "chunk", "residualF32"];
 

@@ -2,7 +2,7 @@
 import { IsologitError } from "../../core/errors.ts";
 import type { Config, Described, Settings, Shards } from "../define.ts";
 import { classNamed } from "./megatron-classes.ts";
-import { CONV_KERNEL, FIELDS, nameIn, normalises, type Software } from "./megatron-fields.ts";
+import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalises, type Software } from "./megatron-fields.ts";
 
 const TARGETS = {
   nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${classNamed(settings)}`,
@@ -81,6 +81,11 @@ function refuseUnlike(settings: Settings): void {
   }
   if ((settings.convKernel ?? CONV_KERNEL) !== CONV_KERNEL) {
     refuse(`its convolution has ${settings.convKernel} taps, Megatron's ${CONV_KERNEL}`);
+  }
+  if (settings.mambaHeads !== undefined && settings.eps !== MIXER_EPSILON) {
+    refuse(
+      `its epsilon is ${settings.eps}, Megatron's in the norm of a Mamba layer ${MIXER_EPSILON}, whatever its config says`,
+    );
   }
   if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalises(settings)) {
     refuse(`its router ${settings.routeNormalise ? "divides" : "does not divide"} scores by their sum`);

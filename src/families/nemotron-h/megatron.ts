@@ -2,6 +2,7 @@
 import type { Dialect, Structure } from "../define.ts";
 import { settingsFrom, vocabularyIn } from "./megatron-config.ts";
 import { configFor } from "./megatron-record.ts";
+import { remarksOn } from "./megatron-remarks.ts";
 import { distRules, rankRules } from "./megatron-rules.ts";
 import { cutFor, distShards, rankShards } from "./megatron-shards.ts";
 
@@ -55,7 +56,10 @@ function objects({ dims, layers }: Structure): readonly string[] {
   return [...names, entry("decoder.final_norm"), entry("output_layer")];
 }
 
-const shared = { stacks, drop, settings: settingsFrom, vocabulary: vocabularyIn, config: configFor };
+const shared = {
+  ...{ stacks, drop, settings: settingsFrom, vocabulary: vocabularyIn, config: configFor },
+  keyRemarks: remarksOn,
+};
 
 export const megatron: Dialect = {
   ...shared,

@@ -1,0 +1,153 @@
+/** docs/config-keys.md, written from the tables that it describes. */
+import { SETTING_KEYS, SOURCES } from "../../src/families/nemotron-h/hf-keys.ts";
+import * as hf from "../../src/families/nemotron-h/hf-other-keys.ts";
+import type { OnlyKey, UnreadKeys } from "../../src/families/nemotron-h/keys.ts";
+import { FIELDS, type Field, namesOf } from "../../src/families/nemotron-h/megatron-fields.ts";
+import { FIXED_KEYS, TOLD_KEYS } from "../../src/families/nemotron-h/megatron-keys.ts";
+import { PROCESS_KEYS } from "../../src/families/nemotron-h/megatron-process-keys.ts";
+import * as megatron from "../../src/families/nemotron-h/megatron-unread.ts";
+
+const WHERE: Readonly<Record<string, string>> = {
+  ...{
+    M: "Mamba layers",
+    "*": "attention layers",
+    "-": "MLP layers",
+    E: "experts",
+    steps: "prediction steps",
+  },
+  "many steps": "more than one prediction step",
+};
+
+export function keysPage(): string {
+  return [
+    INTRODUCTION,
+    "## config.json: settings",
+    ABOUT_SETTINGS,
+    table(
+      ["setting", "keys", "where absent", "in models with", "read in"],
+      SETTING_KEYS.map(({ setting, key, others = [], absent, on, source }) => [
+        setting,
+        [key, ...others.map((other) => other.key)].map(code).join(", "),
+        absent === undefined ? "refused" : code(JSON.stringify(absent)),
+        where(on),
+        SOURCES[source],
+      ]),
+    ),
+    "## config.json: keys that are read at one value only",
+    "Any other value is refused (`UNSUPPORTED`, exit 3), with key, value and default.",
+    onlyTable(hf.ONLY_KEYS),
+    "## config.json: keys on which nothing depends",
+    unreadTable(hf.UNREAD_KEYS),
+    "## Megatron records: settings",
+    ABOUT_FIELDS,
+    table(
+      ["setting", "keys", "where absent", "in models with"],
+      FIELDS.filter(({ does }) => does === undefined).map((field) => [
+        field.ours ?? "–",
+        namesOf(field).map(code).join(", "),
+        absence(field),
+        where(field.on),
+      ]),
+    ),
+    "## Megatron records: keys that are read at one value only",
+    ABOUT_FIXED,
+    onlyTable([...FIELDS.flatMap(asOnly), ...FIXED_KEYS]),
+    "## Megatron records: keys that are told",
+    "They change how exactly the function is computed. Another value than these is a note of `check` (`config-precision`), a warning of `convert` and a finding of `verify`.",
+    table(
+      ["key", "usual", "what another value means", "read in"],
+      TOLD_KEYS.map(({ key, usual, says, source }) => [code(key), values(usual), says, source]),
+    ),
+    "## Megatron records: keys on which nothing depends",
+    unreadTable(megatron.UNREAD_KEYS),
+  ]
+    .join("\n\n")
+    .concat("\n");
+}
+
+const INTRODUCTION = `# Which config keys are read
+
+Each key of a model's config that an engine reads is one of four things here: a **setting**, a key that is read **at one value only**,
+a key **on which nothing depends**, or **unknown**. This page is made from the tables in \`src/families/nemotron-h/\`
+(\`hf-keys.ts\`, \`hf-other-keys.ts\`, \`megatron-fields.ts\`, \`megatron-keys.ts\`, \`megatron-unread.ts\`); tests hold the tables to the
+classes of the real libraries (\`fixtures/config-keys/\`) and this page to the tables.
+
+- An unknown key is a warning of \`check\` (\`config-key-unknown\`), a warning of \`convert\` where the destination's record cannot say it,
+  and a finding of \`verify\`. Two Hugging Face configs that differ in any key are a finding that names the key.
+- Sources are files of Transformers 5.12.1, NVIDIA's code in the published checkpoints, vLLM, Megatron-LM (core 0.9.0 to 0.19.0, and
+  trunk of August 2026), Megatron-Bridge and NeMo.`;
+
+const ABOUT_SETTINGS = `Transformers is the measure of what a key means. Where a setting has several keys, all that are there must say the same, for engines
+differ in which they read: Transformers takes \`layer_types\` before \`layers_block_type\` before \`hybrid_override_pattern\`, and
+\`mamba_n_groups\` before \`n_groups\`; NVIDIA's code and vLLM take the others first. Keys that disagree are refused (\`CONFIG_INVALID\`, with
+both values). \`rms_norm_eps\` and \`norm_eps\` are read by other engines only: without \`layer_norm_epsilon\` they must say 1e-5, which
+Transformers takes then. \`null\` is read as absent where no engine reads anything else in it; \`check\` warns of \`null\` that
+Transformers refuses (\`config-null\`). \`num_hidden_layers\` must be the length of the pattern. \`transformers_weights\` must name the
+weights that are read: Transformers loads the file that it names.`;
+
+const ABOUT_FIELDS = `From NeMo 1's \`model_config.yaml\`, the \`config\` of NeMo 2's \`model.yaml\`, the \`model\` of Megatron-Bridge's \`run_config.yaml\` and the
+arguments that Megatron-LM stores. \`null\` is read as absent. The pattern (\`hybrid_layer_pattern\` or \`hybrid_override_pattern\`),
+\`num_layers\` and the keys of how a model is cut are read on their own: [megatron.md](megatron.md).`;
+
+const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with key, value and default. A record that says its experts and not
+\`moe_router_score_function\` or \`moe_router_enable_expert_bias\` means Megatron's own default, which is refused too. So is a
+\`layernorm_epsilon\` other than 1e-5 in a model with Mamba layers: the norm inside these layers has 1e-5 in Megatron, whatever the
+config says (\`megatron/core/ssm/mamba_mixer.py\`).`;
+
+function absence({ absent, derived }: Field): string {
+  if (absent !== undefined) return code(JSON.stringify(absent));
+  return derived === undefined ? "seen in the weights, else refused" : "seen in the weights, else derived";
+}
+
+function asOnly(field: Field): OnlyKey[] {
+  const { does, otherwise, on } = field;
+  if (does === undefined) return [];
+  const source = "megatron/core/transformer/transformer_config.py";
+  return namesOf(field).map((key) => ({
+    key,
+    source,
+    only: [otherwise],
+    does,
+    ...(on !== undefined && { on }),
+  }));
+}
+
+function onlyTable(rows: readonly OnlyKey[]): string {
+  return table(
+    ["key", "read at", "what another value does", "in models with", "read in"],
+    rows.map(({ key, only, never, does, on, source }) => [
+      code(key),
+      never === undefined ? values(only) : `all but ${values(never)}`,
+      `it ${does}`,
+      where(on),
+      source,
+    ]),
+  );
+}
+
+function unreadTable(rows: readonly UnreadKeys[]): string {
+  return table(
+    ["why", "keys", "read in"],
+    rows.map(({ why, keys, source }) => {
+      const many = keys.join(" ") === PROCESS_KEYS.trim().split(/\s+/).join(" ");
+      const named = many
+        ? `${keys.length} keys: \`megatron-process-keys.ts\` lists them`
+        : keys.map(code).join(", ");
+      return [why, named, source];
+    }),
+  );
+}
+
+const values = (list: readonly unknown[]) => list.map((value) => code(spelt(value))).join(", ");
+const spelt = (value: unknown) =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? "squared relu"
+    : JSON.stringify(value);
+const code = (text: string) => `\`${text}\``;
+const where = (on: string | undefined) => (on === undefined ? "all" : WHERE[on]!);
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
+}
