@@ -66,6 +66,8 @@ export const ERRORS = {
   IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with --resume" },
   DISK_FULL: { exit: 4, next: "free space on the destination's disk, then continue with --resume" },
   FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
+  STAGING_CHANGED: { exit: 4, next: "let nothing else write there, then continue with --resume" },
+  DESTINATION_BUSY: { exit: 4, next: "wait until the other process ends, then use --resume" },
   NETWORK: { exit: 4, next: "check the connection, then run the same command again; what came is kept" },
   ACCESS_REFUSED: { exit: 4, next: "set HF_TOKEN to a token that may do this, or pass --token" },
   OFFLINE: { exit: 4, next: "unset HF_HUB_OFFLINE, or name a revision that is in the cache" },

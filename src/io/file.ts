@@ -61,6 +61,7 @@ async function listFolder(root: string): Promise<{ path: string; size: number }[
       if (++entries > MAX_ENTRIES) {
         throw new IsologitError("LIMIT_EXCEEDED", `more than ${MAX_ENTRIES} files`, { file: root });
       }
+      if (isLock(entry.name)) continue;
       const about = await system({ file: path }, () => stat(join(root, path)));
       if (about.isFile()) files.push({ path, size: about.size });
       else if (!about.isDirectory()) throw special(path);
@@ -74,6 +75,11 @@ async function listFolder(root: string): Promise<{ path: string; size: number }[
 /** Folders inside a checkpoint's folder that are not of the checkpoint. The Hub's own upload leaves out the same. */
 function isForeign(path: string): boolean {
   return /(^|\/)(\.git|\.cache\/huggingface|[^/]+\.partial)$/.test(path);
+}
+
+/** The lock of a conversion that writes into this folder: a link that leads nowhere. */
+function isLock(name: string): boolean {
+  return /\.partial\.lock(\.[0-9a-f]+)?$/.test(name);
 }
 
 function special(path: string): IsologitError {

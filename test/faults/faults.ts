@@ -15,20 +15,26 @@ export type Instead = (
 const CALLS = [
   "open",
   "stat",
+  "lstat",
   "readdir",
+  "readlink",
   "realpath",
   "mkdir",
   "statfs",
+  "symlink",
+  "unlink",
   "writeFile",
+  "link",
   "rename",
   "rm",
+  "rmdir",
 ] as const;
 const HANDLE_CALLS = ["read", "write", "appendFile", "truncate", "datasync", "sync"] as const;
 
 export const EVERY = [...CALLS, ...HANDLE_CALLS];
 /** Those that change what is on the disk, or may. */
 export const CHANGES = EVERY.filter(
-  (name) => !["stat", "readdir", "realpath", "statfs", "read"].includes(name),
+  (name) => !["stat", "lstat", "readdir", "readlink", "realpath", "statfs", "read"].includes(name),
 );
 
 /** Runs `work` while `instead` has each file system call in its hands. */

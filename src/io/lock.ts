@@ -1,0 +1,122 @@
+/**
+ * The lock of a destination: `DST.partial.lock`, beside the staged folder, which comes and goes while the lock is held.
+ * It is a symbolic link whose target tells the holder, because a link is made with its content in one step and never
+ * replaces anything.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { z } from "zod";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { hasEnded, markOfThisProcess, ProcessMark } from "./process-mark.ts";
+
+const Holder = z.object({ ...ProcessMark.shape, since: z.string(), token: z.string() });
+type Holder = z.infer<typeof Holder>;
+
+const MAX_TRIES = 10;
+
+export const lockPath = (destination: string): string => `${resolve(destination)}.partial.lock`;
+
+/**
+ * Takes the lock; it is given back when disposed of. A lock whose process has ended is taken over.
+ *
+ * @throws DESTINATION_BUSY: another process holds it, or may hold it
+ */
+export async function lockDestination(destination: string): Promise<AsyncDisposable> {
+  const path = lockPath(destination);
+  const token = randomBytes(8).toString("hex");
+  const holder: Holder = { ...(await markOfThisProcess()), since: new Date().toISOString(), token };
+  let made: string | undefined;
+  for (let tries = 1; ; tries++) {
+    try {
+      made = (await mkdir(dirname(path), { recursive: true })) ?? made;
+      await take(path, holder);
+      break;
+    } catch (error) {
+      // Another run may have taken away the folders that it had made itself.
+      if (codeOf(error) !== "ENOENT" || tries === MAX_TRIES) throw fromSystem(error, { file: path });
+    }
+  }
+  return {
+    // A lock that cannot be removed ends with this process: the next one sees that, and takes it over.
+    async [Symbol.asyncDispose]() {
+      if ((await holderAt(path).catch(() => null))?.token === token) await unlink(path).catch(() => {});
+      if (made !== undefined) await removeEmpty(dirname(path), made);
+    },
+  };
+}
+
+async function take(path: string, holder: Holder): Promise<void> {
+  while (!(await place(path, holder))) {
+    const other = await holderAt(path);
+    if (other === null) continue; // given back meanwhile
+    if (other.token === holder.token) return; // a network file system sent the request twice
+    if (!(await hasEnded(other))) throw busy(path, other);
+    // Of those that found it abandoned, one may replace it: the one that holds the lock named after it.
+    const guard = `${path}.${other.token}`;
+    await take(guard, holder);
+    if ((await holderAt(path))?.token === other.token) return await rename(guard, path);
+    await unlink(guard);
+  }
+}
+
+/** @returns whether there was none */
+async function place(path: string, holder: Holder): Promise<boolean> {
+  const text = JSON.stringify(holder);
+  try {
+    await symlink(text, path);
+    return true;
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return false;
+    if (!["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"].includes(codeOf(error))) throw error;
+  }
+  // No symbolic links here. A crash between the next two calls leaves an empty lock, which nobody takes over.
+  const file = await open(path, "wx").catch((error) => {
+    if (codeOf(error) === "EEXIST") return null;
+    throw error;
+  });
+  await file?.writeFile(text);
+  await file?.close();
+  return file !== null;
+}
+
+/**
+ * @returns null where there is no lock
+ * @throws DESTINATION_BUSY for one that does not tell its holder
+ */
+async function holderAt(path: string): Promise<Holder | null> {
+  const text = await readlink(path)
+    .catch((error) => (codeOf(error) === "EINVAL" ? readFile(path, "utf8") : Promise.reject(error)))
+    .catch((error) => (codeOf(error) === "ENOENT" ? null : Promise.reject(error)));
+  if (text === null) return null;
+  try {
+    return Holder.parse(JSON.parse(text));
+  } catch {
+    throw busy(path, null);
+  }
+}
+
+function busy(path: string, holder: Holder | null): IsologitError {
+  const who =
+    holder === null
+      ? "a process that is not named holds its lock"
+      : `process ${holder.pid} on ${holder.host} has been writing it since ${holder.since}`;
+  const next = `wait until that process ends, then use --resume; if it ended long ago, delete ${path}`;
+  return new IsologitError("DESTINATION_BUSY", who, { file: path }, { next });
+}
+
+/** The folders made on the way to the lock, from the innermost, as far as they are empty. */
+async function removeEmpty(innermost: string, outermost: string): Promise<void> {
+  for (let folder = innermost; folder.length >= outermost.length; folder = dirname(folder)) {
+    if (
+      !(await rmdir(folder).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return;
+  }
+}
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && "code" in error ? String(error.code) : "";

@@ -1,0 +1,66 @@
+/** Who a process is, so that another can tell later whether it has ended. */
+import { readFile, readlink } from "node:fs/promises";
+import { hostname } from "node:os";
+import { z } from "zod";
+
+const Mark = z.object({
+  pid: z.int(),
+  host: z.string(),
+  /** of the installed system: hosts of one name may share a disk */
+  machine: z.string().nullable(),
+  /** of this start of the machine */
+  boot: z.string().nullable(),
+  /** the namespace in which `pid` means something: containers may share a host's name */
+  pids: z.string().nullable(),
+  /** clock ticks from boot to the start of the process: a process id is used again */
+  started: z.string().nullable(),
+});
+
+/** Where the system does not tell a field, it is null. */
+export type ProcessMark = z.infer<typeof Mark>;
+export const ProcessMark = Mark;
+
+export async function markOfThisProcess(): Promise<ProcessMark> {
+  return {
+    pid: process.pid,
+    host: hostname(),
+    machine: await textOf("/etc/machine-id"),
+    boot: await textOf("/proc/sys/kernel/random/boot_id"),
+    pids: await readlink("/proc/self/ns/pid").catch(() => null),
+    started: (await statusOf(process.pid))?.started ?? null,
+  };
+}
+
+/** True only where it is certain. What runs on another host, or in another container, may be alive. */
+export async function hasEnded(other: ProcessMark): Promise<boolean> {
+  const own = await markOfThisProcess();
+  if (other.host !== own.host || other.machine !== own.machine) return false;
+  if (other.boot !== own.boot) return own.machine !== null; // the same machine, started again since
+  if (other.pids !== own.pids) return false;
+  if (other.started === null || own.started === null) return !isThere(other.pid);
+  const status = await statusOf(other.pid);
+  return status === null || status.ended || status.started !== other.started;
+}
+
+/** @returns null where there is no such process, or no /proc */
+async function statusOf(pid: number): Promise<{ ended: boolean; started: string } | null> {
+  const text = await textOf(`/proc/${pid}/stat`);
+  if (text === null) return null;
+  // proc_pid_stat(5): the name stands in parentheses and may hold any character; state is field 3, start field 22
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return { ended: fields[0] === "Z" || fields[0] === "X", started: fields[19] ?? "" };
+}
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return !(error instanceof Error && "code" in error && error.code === "ESRCH");
+  }
+}
+
+async function textOf(path: string): Promise<string | null> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  return text.trim() || null;
+}

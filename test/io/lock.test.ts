@@ -1,0 +1,122 @@
+/** One process at a time writes a destination; a lock whose process has ended is taken over by one process. */
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readlinkSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { IsologitError } from "../../src/core/errors.ts";
+import { lockDestination, lockPath } from "../../src/io/lock.ts";
+import { markOfThisProcess, type ProcessMark } from "../../src/io/process-mark.ts";
+import { intercepted } from "../faults/faults.ts";
+import { workFolder } from "../goldens.ts";
+
+const work = workFolder();
+const destination = join(work, "model");
+const path = lockPath(destination);
+const own = await markOfThisProcess();
+const since = "2026-01-02T03:04:05.000Z";
+
+const released = async (lock: AsyncDisposable) => lock[Symbol.asyncDispose]();
+const left = () => readdirSync(work);
+const holds = (mark: Partial<ProcessMark>, token = "1".repeat(16), at = path) =>
+  symlinkSync(JSON.stringify({ ...own, ...mark, since, token }), at);
+/** A process that has ended. */
+const ended = spawnSync(process.execPath, ["-e", ""]).pid;
+
+it("refuses the second, and names the first", async () => {
+  const lock = await lockDestination(destination);
+  const refused = await lockDestination(destination).catch((error) => error);
+  expect(refused).toBeInstanceOf(IsologitError);
+  expect([refused.code, refused.exit, refused.at.file]).toEqual(["DESTINATION_BUSY", 4, path]);
+  expect(refused.message).toContain(`process ${process.pid} on ${own.host}`);
+  expect(refused.message).toContain(JSON.parse(readlinkSync(path)).since);
+  expect(refused.next).toContain(path);
+  await released(lock);
+  expect(left()).toEqual([]);
+  await released(await lockDestination(destination));
+});
+
+describe("a lock that was left", () => {
+  it.each<[string, Partial<ProcessMark>, boolean]>([
+    ["by a process that has ended", { pid: ended }, true],
+    ["by a process whose number is used again", { started: "1" }, true],
+    ["before the machine was started again", { boot: "another", pid: process.pid }, true],
+    ["by a process that runs", {}, false],
+    ["on another host", { host: "elsewhere", pid: ended }, false],
+    ["on another host of that name", { machine: "another", boot: "another", pid: ended }, false],
+    ["in another container", { pids: "pid:[1]", pid: ended }, false],
+  ])("%s", async (_, mark, taken) => {
+    holds(mark);
+    const lock = await lockDestination(destination).catch((error) => error);
+    if (taken) {
+      expect(JSON.parse(readlinkSync(path)).since).not.toBe(since);
+      await released(lock);
+      expect(left()).toEqual([]);
+    } else {
+      expect(lock).toMatchObject({ code: "DESTINATION_BUSY", message: expect.stringContaining(since) });
+      unlinkSync(path);
+    }
+  });
+
+  it("is taken over by one of many", async () => {
+    for (let round = 0; round < 20; round++) {
+      holds({ pid: ended });
+      // each crashed taker leaves a lock named after the one that it was about to replace
+      if (round % 2 === 1) holds({ pid: ended }, "2".repeat(16), `${path}.${"1".repeat(16)}`);
+      const tries = await Promise.allSettled(Array.from({ length: 8 }, () => lockDestination(destination)));
+      const won = tries.filter((each) => each.status === "fulfilled");
+      expect(won.length).toBe(1);
+      for (const each of tries) {
+        if (each.status === "rejected") expect(each.reason).toMatchObject({ code: "DESTINATION_BUSY" });
+      }
+      await released(won[0]!.value);
+      expect(left()).toEqual([]);
+    }
+  });
+
+  it("and tells nobody's name is refused", async () => {
+    writeFileSync(path, "");
+    await expect(lockDestination(destination)).rejects.toMatchObject({
+      code: "DESTINATION_BUSY",
+      next: expect.stringContaining(`delete ${path}`),
+    });
+    unlinkSync(path);
+  });
+});
+
+it("is a file where there are no symbolic links", async () => {
+  const outcome = await intercepted(
+    (name, again, args) =>
+      name === "symlink" ? Promise.reject(Object.assign(new Error("no"), { code: "EPERM" })) : again(...args),
+    async () => {
+      const lock = await lockDestination(destination);
+      expect(lstatSync(path).isFile()).toBe(true);
+      await expect(lockDestination(destination)).rejects.toMatchObject({
+        code: "DESTINATION_BUSY",
+        message: expect.stringContaining(`process ${process.pid}`),
+      });
+      await released(lock);
+    },
+  );
+  expect(outcome.status).toBe("fulfilled");
+  expect(left()).toEqual([]);
+});
+
+it("makes the folders above, and takes them away again where they stay empty", async () => {
+  const deep = join(work, "a", "b", "model");
+  const lock = await lockDestination(deep);
+  expect(existsSync(join(work, "a", "b"))).toBe(true);
+  await released(lock);
+  expect(left()).toEqual([]);
+  const kept = await lockDestination(deep);
+  writeFileSync(deep, "");
+  await released(kept);
+  expect(existsSync(deep)).toBe(true);
+});
