@@ -7,8 +7,11 @@ import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
-import { ORIGIN_FOLDER, ORIGIN_ROOT, ROOT_BYTES } from "../core/origin.ts";
-import { isFinished, Staging, stagingPath } from "../io/staged.ts";
+import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/origin.ts";
+import { isFinished, refuseExisting, stagingPath } from "../io/destination.ts";
+import { fileStore } from "../io/file.ts";
+import { lockDestination } from "../io/lock.ts";
+import { Staging } from "../io/staged.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
 import { openCheckpoint } from "../open.ts";
 import { storeAt } from "../store.ts";
@@ -19,7 +22,9 @@ import { isProven } from "../verify/depth.ts";
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
+import type { Beside } from "./beside.ts";
 import { type Seal, type Sealed, sealFor } from "./bundle.ts";
+import { holdStill, proveStaged, watchStaged } from "./held-still.ts";
 import { refuseOverlap } from "./overlap.ts";
 import { bytesRead, bytesWritten, type Plan, plannedCheckpoint, plannedTensors } from "./plan.ts";
 import { endingFormat, prepare, refuseOtherPlan, type Written } from "./prepare.ts";
@@ -55,8 +60,8 @@ export async function plan(
  * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
  * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
  *
- * @throws every code; after those of exit status 2 and 3, and FILE_CHANGED, nothing is left behind, after others of
- *   4 and 5 the staged files wait for `resume`
+ * @throws every code; until all is written nothing is left behind after those of exit status 2 and 3, and after
+ *   FILE_CHANGED never; after others the staged files wait for `resume`
  */
 export async function convert(
   source: string,
@@ -69,13 +74,17 @@ export async function convert(
   return await converted(source, destination, unsigned, seal, true);
 }
 
-/** @param restore take back what an earlier conversion kept in `isologit.origin/` */
+/**
+ * @param restore take back what an earlier conversion kept in `isologit.origin/`
+ * @param held the destination's lock, where it is taken already
+ */
 async function converted(
   source: string,
   destination: string,
   options: ConvertOptions,
   seal: Seal | null,
   restore: boolean,
+  held?: AsyncDisposable,
 ): Promise<ConvertReport> {
   const started = performance.now();
   const watch = options.watch ?? unwatched;
@@ -98,8 +107,9 @@ async function converted(
 
   const report = (
     verification: VerifyReport | null,
-    staged: string | null,
+    bytes: number,
     written: boolean,
+    staged?: string,
   ): ConvertReport => ({
     plan: planned.id,
     exact: planned.exact,
@@ -108,7 +118,7 @@ async function converted(
       path: destination,
       format: format.id,
       root: verification?.roots.b ?? null,
-      bytes: bytesWritten(planned),
+      bytes,
     },
     bytesRead: written ? bytesRead(planned) : 0,
     bytesWritten: written ? bytesWritten(planned) : 0,
@@ -117,74 +127,85 @@ async function converted(
     verification,
     dropped: planned.dropped,
     padding: planned.padding,
-    ...(staged !== null && { staged }),
+    ...(staged !== undefined && { staged }),
   });
-  const verified = async (path: string): Promise<Proof | null> => {
-    if (level === "off") return null;
-    const written = await openCheckpoint(path, [format], {
-      families: options.families,
-      keepExtra: options.keepExtra,
-    });
-    return prove(checkpoint, written, { ...shared, verify: level }, true);
+  const proveAgainst = async (path: string, verify: "bytes" | "logits"): Promise<Proof> => {
+    const { families, keepExtra } = options;
+    const written = await openCheckpoint(path, [format], { families, keepExtra });
+    return prove(checkpoint, written, { ...shared, verify }, true);
   };
 
   const { container } = format.writes;
-  const target = { destination, container, overwrite: options.overwrite ?? false };
-  if (options.resume === true && (await isFinished(target))) {
-    const proof = await verified(destination);
-    if (proof === null) return report(null, null, false); // an earlier run finished: nothing to do but look
+  const { resume = false, overwrite = false } = options;
+  const target = { destination, container, overwrite };
+  if (!resume) await refuseExisting(target);
+  await using lock = held ?? (await lockDestination(destination));
+  if (resume && (await isFinished(target))) {
+    const bytes = await sizeOf(destination);
+    if (level === "off") return report(null, bytes, false); // an earlier run finished: nothing to do but look
+    const proof = await proveAgainst(destination, level);
     const certificate = await certificateOf(destination, proof.report.roots.b);
     const told = certificate && certificateReport(certificate);
     const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
     await sealed?.write();
-    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, false);
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, false);
   }
   const staging = await Staging.open({
     ...target,
     planId: planned.id,
     totalBytes: bytesWritten(planned),
-    resume: options.resume ?? false,
+    resume,
     checkpointBytes: options.checkpointBytes,
   });
+  const finish = async () => {
+    const { bytes } = staging;
+    const left = await staging.finish();
+    const reason = left instanceof Error ? left.message : left;
+    if (left !== null)
+      watch({ type: "warning", message: `${staging.folder} is no longer needed, but stays: ${reason}` });
+    return bytes;
+  };
+  let isWritten = false;
   try {
-    await write(planned, format, staging, options);
-    const proof = await verified(staging.content);
-    if (proof === null) {
-      await staging.finish();
-      return report(null, null, true);
+    const beside = await write(planned, format, staging, options);
+    isWritten = true;
+    const { files } = planned.placement;
+    const staged = { staging, files, beside, watch, signal: options.signal };
+    if (level === "off") {
+      await watchStaged(staged);
+      return report(null, await finish(), true);
     }
+    const proof = await proveStaged(staged, () => proveAgainst(staging.content, level));
     if (planned.restored && isAnothers(checkpoint, proof.report)) {
       await staging.discard();
       watch({
         type: "warning",
         message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
       });
-      return await converted(source, destination, { ...options, resume: false }, seal, false);
+      return await converted(source, destination, { ...options, resume: false }, seal, false, lock);
     }
     await writeRoot(planned, staging, proof.report);
-    const store = await storeAt(staging.content);
-    const certificate = await certify(proof, {
-      plan: planned.id,
-      conversion: planned.conversion,
-      version,
-      key,
-      store,
-      signal: options.signal,
+    const { certificate, sealed } = await holdStill(staging, async () => {
+      const store = await storeAt(staging.content);
+      const { signal } = options;
+      const { conversion } = planned;
+      const certificate = await certify(proof, { plan: planned.id, conversion, version, key, store, signal });
+      if (certificate === null) return { certificate, sealed: undefined };
+      await putCertificate(encodeCertificate(certificate), format, staging, planned);
+      return { certificate, sealed: await seal?.(staging.content) };
     });
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
-      return report(proof.report, staging.folder, true);
+      return report(proof.report, staging.bytes, true, staging.folder);
     }
-    await putCertificate(encodeCertificate(certificate), format, staging, planned);
-    const sealed = await seal?.(staging.content);
-    await staging.finish();
+    const bytes = await finish();
     await sealed?.write();
     const told = certificateReport(certificate);
-    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, null, true);
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, true);
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
-    const left = isResumable(known) ? staging[Symbol.asyncDispose]() : staging.discard();
+    const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
     await left.catch(() => {}); // what went wrong first is what is told
     throw known;
   }
@@ -221,13 +242,13 @@ async function write(
   format: Format,
   staging: Staging,
   options: ConvertOptions,
-): Promise<void> {
+): Promise<readonly Beside[]> {
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
   await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
   const { allowOverflow = false, signal } = options;
   const alone = options.verify === "off";
-  await runPlan({
+  return await runPlan({
     plan: planned,
     writer: format.writes!,
     staging,
@@ -248,8 +269,7 @@ async function writeRoot(
   const path = ORIGIN_FOLDER + ORIGIN_ROOT;
   const root = verification?.roots.b ?? null;
   if (root === null || !placement.files.some((file) => file.path === path)) return;
-  await staging.create(path, ROOT_BYTES);
-  await staging.writeAt(path, 0, new TextEncoder().encode(`${root}\n`));
+  await staging.amend(path, 0, new TextEncoder().encode(`${root}\n`));
 }
 
 /** Were the weights beside `isologit.origin/` changed since it was written? */
@@ -268,8 +288,7 @@ async function putCertificate(
   const [path, bytes] =
     writes.trailer === undefined ? [CERTIFICATE_FILE, certificate] : ["", writes.trailer(certificate)];
   const before = placement.files.find((file) => file.path === path)?.size ?? 0;
-  await staging.create(path, before + bytes.byteLength);
-  await staging.writeAt(path, before, bytes);
+  await staging.amend(path, before, bytes);
 }
 
 function sourceBytes(checkpoint: Checkpoint): number {
@@ -279,10 +298,19 @@ function sourceBytes(checkpoint: Checkpoint): number {
   );
 }
 
-/** What was read from a source that then changed belongs to no model: to go on from it would mix two. */
-function isResumable(error: unknown): boolean {
+/**
+ * Whether staged files wait for `resume`. What was read from a source that then changed belongs to no model: to go on
+ * from it would mix two. What is wholly written stays, whatever fails after that.
+ */
+function isResumable(error: unknown, isWritten: boolean): boolean {
   if (!(error instanceof IsologitError) || error.code === "FILE_CHANGED") return false;
-  return error.exit === 4 || error.exit === 5;
+  return isWritten || error.exit === 4 || error.exit === 5;
+}
+
+/** Bytes on the disk, its certificate included. */
+async function sizeOf(destination: string): Promise<number> {
+  const files = await (await fileStore(destination)).list();
+  return files.reduce((sum, { size }) => sum + size, 0);
 }
 
 function interrupted(destination: string): IsologitError {

@@ -15,9 +15,11 @@ import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Pool, Slot } from "../lanes/pool.ts";
 import { overflow, scaleOf } from "../recast/cast.ts";
 import { readScale } from "../recast/spelling.ts";
+import { type Beside, besideTensors, gapsIn } from "./beside.ts";
 import { Held, readRest } from "./held.ts";
 import type { Job } from "./jobs.ts";
 import type { Plan } from "./plan.ts";
+import { storedTensors } from "./resumed.ts";
 import { type Part, scatter, worksOf } from "./scatter.ts";
 
 export interface Running {
@@ -32,20 +34,29 @@ export interface Running {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Fills the staged files; afterwards they are whole and synced, and not yet visible. */
-export async function runPlan(running: Running): Promise<void> {
+/**
+ * Fills the staged files; afterwards they are whole and synced, and not yet visible. Of what an earlier run left, only
+ * tensors stay: side files are copied again, since the source's may have changed.
+ *
+ * @returns what was written beside the model's elements
+ */
+export async function runPlan(running: Running): Promise<readonly Beside[]> {
   const { plan, writer, staging, pool, watch } = running;
   const { placement, manifest } = plan;
   await using sources = new Sources(plan.source.checkpoint.store);
   const held = new Held(plan.source, sources, running.signal);
   const places = new Map(placement.tensors.map((place) => [place.name, place]));
-  const sealed = new Map<string, Sealed>(staging.finished);
+  for (const path of await staging.clean(placement.files.map(({ path }) => path))) {
+    watch({ type: "warning", message: `${path} is in no plan, but among the staged files: it is removed` });
+  }
+  for (const { path, size } of placement.files) await staging.create(path, size);
+  const stored = await storedTensors(running);
+  const sealed = new Map<string, Sealed>(stored);
   const seal = (name: string, result: Sealed) => {
     sealed.set(name, result);
     staging.note({ name, ...result });
   };
-
-  for (const { path, size } of placement.files) await staging.create(path, size);
+  if (staging.isResumed) await clearGaps(running);
   for (const { file, offset, bytes } of placement.inline) await staging.writeAt(file, offset, bytes);
   for (const sidecar of manifest.sidecars) {
     if ("bytes" in sidecar) sealed.set(`file:${sidecar.path}`, { sha256: sha256(sidecar.bytes), crc32: [] });
@@ -57,17 +68,14 @@ export async function runPlan(running: Running): Promise<void> {
     from,
     name: copyName(plan, from),
   }));
-  await pool.each(
-    copies.filter(({ name }) => !staging.finished.has(name)),
-    async ({ file, offset, from, name }, lane) => {
-      const work = new Work(running, sources, held, lane);
-      seal(name, await work.copy(from, file, offset));
-    },
-  );
+  await pool.each(copies, async ({ file, offset, from, name }, lane) => {
+    const work = new Work(running, sources, held, lane);
+    sealed.set(name, await work.copy(from, file, offset));
+  });
 
   await pool.each(plan.source.replicas, (pair, lane) => refuseUnlike(running, sources, lane, pair));
   await pool.each([...worksOf(plan.jobs, pool.slotBytes)], async (jobs, lane) => {
-    const left = jobs.filter(({ tensor }) => !staging.finished.has(tensorKey(tensor)));
+    const left = jobs.filter(({ tensor }) => !stored.has(tensorKey(tensor)));
     const work = new Work(running, sources, held, lane);
     const results = left.length === 0 ? [] : await work.run(left, places);
     for (const [i, result] of results.entries()) seal(tensorKey(left[i]!.tensor), result);
@@ -90,6 +98,14 @@ export async function runPlan(running: Running): Promise<void> {
   for (const [i, { file, offset }] of placement.seals.entries())
     await staging.writeAt(file, offset, seals[i]!);
   await staging.settle();
+  const names = copies.map(({ name }) => name);
+  return besideTensors(plan, sealed, names, seals);
+}
+
+/** Zeros between what is placed: in a new file they are there already. */
+async function clearGaps({ plan, staging }: Running): Promise<void> {
+  for (const { file, offset, size } of gapsIn(plan))
+    await staging.writeAt(file, offset, new Uint8Array(size));
 }
 
 interface Place {

@@ -20,13 +20,6 @@ export interface Store {
   open(path: string): Promise<ByteSource>;
 }
 
-export interface Sink extends AsyncDisposable {
-  create(path: string, size: number): Promise<void>;
-  writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void>;
-  /** Makes everything visible at once. Nothing is visible before this. */
-  finish(): Promise<void>;
-}
-
 /** All bytes of a small file. `maxBytes` guards against a file that pretends to be small. */
 export async function readSmall(store: Store, path: string, maxBytes: number): Promise<Uint8Array> {
   await using source = await store.open(path);

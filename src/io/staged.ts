@@ -1,50 +1,34 @@
 /**
- * The atomic destination. Everything is written into `DST.partial`; the destination itself appears by one rename,
- * when all of it is there, synced and verified. A journal of finished tensors lets an interrupted run continue.
+ * The staged files of a destination. Everything is written into `DST.partial`; the destination itself appears in one
+ * step, when all of it is there, synced and verified, and nothing of it has changed since. A journal of finished tensors
+ * lets an interrupted run continue.
  */
-import {
-  type FileHandle,
-  mkdir,
-  open,
-  readFile,
-  rename,
-  rm,
-  rmdir,
-  stat,
-  statfs,
-  writeFile,
-} from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
-import { z } from "zod";
+import type { BigIntStats } from "node:fs";
+import { type FileHandle, mkdir, open, rm, statfs } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
-import type { Sink } from "../core/io.ts";
+import {
+  clearStaging,
+  contentPath,
+  DATA,
+  dropReplaced,
+  putBack,
+  putInPlace,
+  refuseExisting,
+  stagingPath,
+  syncFolder,
+  type Target,
+  unmarkVerified,
+} from "./destination.ts";
+import { fileStamp, pathsThatDiffer, removeUnplanned, type Stamp, stampsBelow } from "./inventory.ts";
+import { Journal, type JournalEntry } from "./journal.ts";
+import { exists } from "./stamps.ts";
 
-const digest = z.string().regex(/^[0-9a-f]{64}$/);
-const Head = z.strictObject({ plan: z.string() });
-const Entry = z.strictObject({
-  name: z.string(),
-  sha256: digest,
-  crc32: z.array(z.int()).readonly(),
-  source: z
-    .strictObject({
-      sha256: digest.exactOptional(),
-      amax: z.number().exactOptional(),
-      scale: z.number().exactOptional(),
-    })
-    .exactOptional(),
-});
-
-/** One finished tensor or side file: enough to skip it next time. */
-export type JournalEntry = z.infer<typeof Entry>;
-
-export interface StagingOptions {
-  readonly destination: string;
-  readonly container: "folder" | "file";
+export interface StagingOptions extends Target {
   readonly planId: string;
   /** all that will be written; the disk must have room for it */
   readonly totalBytes: number;
   readonly resume: boolean;
-  readonly overwrite: boolean;
   /** written bytes between two points at which data is synced and the journal may name it; default 256 MiB */
   readonly checkpointBytes?: number | undefined;
 }
@@ -52,117 +36,102 @@ export interface StagingOptions {
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
 
 const JOURNAL = "journal.ndjson";
-const DATA = "data";
-/** the old destination, until the new one has its place */
-const REPLACED = "replaced";
-/** an empty file: nothing but renames remains to be done */
-const VERIFIED = "verified";
 
-type Target = Pick<StagingOptions, "destination" | "container" | "overwrite">;
-
-export const stagingPath = (destination: string): string => `${resolve(destination)}.partial`;
-
-export async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    (error) => {
-      if (error.code === "ENOENT" || error.code === "ENOTDIR") return false;
-      throw fromSystem(error, { file: path });
-    },
-  );
-}
-
-function contentPath({ destination, container }: Omit<Target, "overwrite">): string {
-  const data = join(stagingPath(destination), DATA);
-  return container === "folder" ? data : join(data, basename(resolve(destination)));
-}
-
-/**
- * Whether an earlier run got as far as the destination; what a crash left beside it after that is taken away. With
- * nothing beside it, a destination that may be overwritten may also be the one to overwrite.
- */
-export async function isFinished(target: Target): Promise<boolean> {
-  if (!(await exists(target.destination))) return false;
-  const folder = stagingPath(target.destination);
-  if (!(await exists(folder))) return !target.overwrite;
-  if (!(await exists(join(folder, VERIFIED))) || (await exists(contentPath(target)))) return false;
-  await rm(folder, { recursive: true });
-  return true;
-}
-
-export class Staging implements Sink {
+export class Staging implements AsyncDisposable {
   /** `DST.partial` */
   readonly folder: string;
   /** what will be the destination: open this to verify before `finish` */
   readonly content: string;
-  /** what an earlier run of the same plan had finished */
+  /** what the journal of an earlier run of the same plan names; its bytes are yet to be looked at */
   readonly finished: ReadonlyMap<string, JournalEntry>;
   readonly #options: StagingOptions;
+  readonly #data: string;
   readonly #files = new Map<string, FileHandle>();
-  readonly #journal: FileHandle;
-  /** the first folder that had to be made on the way to `folder/data` */
-  readonly #made: string | undefined;
+  readonly #journal: Journal;
+  /** the destination as the run found it; null where nothing was */
+  readonly #before: BigIntStats | null;
+  #stamps = new Map<string, Stamp>();
   #pending: JournalEntry[] = [];
   #sinceCheckpoint = 0;
   #checkpoint: Promise<void> = Promise.resolve();
 
-  private constructor(
-    options: StagingOptions,
-    journal: FileHandle,
-    finished: ReadonlyMap<string, JournalEntry>,
-    made: string | undefined,
-  ) {
+  private constructor(options: StagingOptions, journal: Journal, before: BigIntStats | null) {
     this.#options = options;
     this.#journal = journal;
-    this.#made = made;
-    this.finished = finished;
+    this.#before = before;
+    this.finished = journal.entries;
     this.folder = stagingPath(options.destination);
     this.content = contentPath(options);
+    this.#data = join(this.folder, DATA);
   }
 
   /**
+   * For the holder of the destination's lock.
+   *
    * @throws DESTINATION_EXISTS, STAGING_EXISTS unless told otherwise; PLAN_CHANGED when a staged folder is another
    * plan's; DISK_FULL before anything is written
    */
   static async open(options: StagingOptions): Promise<Staging> {
-    const folder = stagingPath(options.destination);
+    const { destination, overwrite, resume } = options;
+    const folder = stagingPath(destination);
     try {
-      if (!options.overwrite && (await exists(options.destination))) {
-        throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", {
-          file: options.destination,
+      await refuseExisting(options);
+      const isStaged = await exists(folder);
+      if (isStaged && !resume && !overwrite) {
+        throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", {
+          file: folder,
         });
       }
-      if (await exists(folder)) {
-        if (options.overwrite && !options.resume) {
-          await putBack(options.destination);
-          await rm(folder, { recursive: true });
-        } else if (!options.resume) {
-          throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", {
-            file: folder,
-          });
-        }
+      await putBack(destination);
+      const before = await refuseExisting(options);
+      if (isStaged && !resume) await rm(folder, { recursive: true });
+      if (isStaged && resume) {
+        await dropReplaced(folder);
+        await unmarkVerified(folder);
       }
-      const made = await mkdir(join(folder, DATA), { recursive: true });
-      const { finished, size } = await readJournal(join(folder, JOURNAL), options.planId);
-      if (finished.size === 0) await refuseFullDisk(folder, options.totalBytes);
-      const journal = await open(join(folder, JOURNAL), "a");
+      await mkdir(join(folder, DATA), { recursive: true });
+      const journal = await Journal.open(join(folder, JOURNAL), options.planId);
       try {
-        await journal.truncate(size); // a line that a crash cut short would spoil the next one
-        if (size === 0) await journal.appendFile(`${JSON.stringify({ plan: options.planId })}\n`);
+        if (journal.entries.size === 0) await refuseFullDisk(folder, options.totalBytes);
       } catch (error) {
-        await journal.close();
+        await journal[Symbol.asyncDispose]();
         throw error;
       }
-      return new Staging(options, journal, finished, made);
+      return new Staging(options, journal, before);
     } catch (error) {
       throw fromSystem(error, { file: folder });
     }
   }
 
-  #place(path: string): string {
-    return path === "" ? this.content : join(this.folder, DATA, path);
+  /** There may be bytes of an earlier run. */
+  get isResumed(): boolean {
+    return this.#options.resume;
   }
 
+  /** @param path in the placement: "" is the one file of a destination that is a file */
+  #nameOf(path: string): string {
+    return path === "" ? basename(this.content) : path;
+  }
+
+  #place(path: string): string {
+    return join(this.#data, this.#nameOf(path));
+  }
+
+  /**
+   * Removes what is not planned, and what must not be written into, before the first file is created.
+   *
+   * @returns what nobody planned
+   */
+  async clean(paths: readonly string[]): Promise<readonly string[]> {
+    const names = new Set(paths.map((path) => this.#nameOf(path)));
+    try {
+      return (await removeUnplanned(this.#data, names)).strangers;
+    } catch (error) {
+      throw fromSystem(error, { file: this.#data });
+    }
+  }
+
+  /** A file of that size; what an earlier run wrote into it stays. */
   async create(path: string, size: number): Promise<void> {
     const place = this.#place(path);
     try {
@@ -179,16 +148,32 @@ export class Staging implements Sink {
   }
 
   async writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void> {
-    const file = this.#files.get(path);
-    if (file === undefined) throw new IsologitError("INTERNAL", `${path} was not created`);
     try {
-      for (let at = 0; at < bytes.byteLength; ) {
-        at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
-      }
+      await writeAll(this.#file(path), offset, bytes);
     } catch (error) {
       throw fromSystem(error, { file: this.#place(path), offset });
     }
     this.#sinceCheckpoint += bytes.byteLength;
+  }
+
+  /** What an earlier run wrote, while the files are open. */
+  async readAt(path: string, offset: number, target: Uint8Array): Promise<void> {
+    const file = this.#file(path);
+    try {
+      for (let at = 0; at < target.byteLength; ) {
+        const { bytesRead } = await file.read(target, at, target.byteLength - at, offset + at);
+        if (bytesRead === 0) throw stagedChange([this.#nameOf(path)]); // `create` gave it its size
+        at += bytesRead;
+      }
+    } catch (error) {
+      throw fromSystem(error, { file: this.#place(path), offset });
+    }
+  }
+
+  #file(path: string): FileHandle {
+    const file = this.#files.get(path);
+    if (file === undefined) throw new IsologitError("INTERNAL", `${path} was not created`);
+    return file;
   }
 
   /** Notes a finished tensor. The journal names it once its bytes are synced. */
@@ -208,8 +193,7 @@ export class Staging implements Sink {
         throw fromSystem(error, { file: this.#place(path) });
       });
     }
-    if (entries.length > 0)
-      await this.#journal.appendFile(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+    await this.#journal.append(entries);
   }
 
   /** Syncs all that was written and closes the files; the destination still does not exist. */
@@ -221,80 +205,110 @@ export class Staging implements Sink {
     this.#files.clear();
   }
 
-  async finish(): Promise<void> {
-    await this.settle();
-    await this.#journal.close();
-    const destination = resolve(this.#options.destination);
+  /**
+   * Remembers the state of every staged file: what is verified from here on is what `finish` accepts.
+   *
+   * @returns what nobody planned, which is removed
+   * @throws STAGING_CHANGED where a planned file is not there, or is not what was planned
+   */
+  async watchFiles(
+    files: readonly { readonly path: string; readonly size: number }[],
+  ): Promise<readonly string[]> {
+    const strangers = await this.clean(files.map(({ path }) => path));
+    this.#stamps = await stampsBelow(this.#data);
+    const other = files.filter(({ path, size }) => this.#stamps.get(this.#nameOf(path))?.size !== size);
+    if (other.length > 0) throw stagedChange(other.map(({ path }) => this.#nameOf(path)));
+    return strangers;
+  }
+
+  /** Paths below the staged content that came, went or changed since `watchFiles`. */
+  async changes(): Promise<readonly string[]> {
+    return pathsThatDiffer(this.#stamps, await stampsBelow(this.#data));
+  }
+
+  /** Bytes of all staged files, as they are watched. */
+  get bytes(): number {
+    return [...this.#stamps.values()].reduce((sum, { size }) => sum + (size ?? 0), 0);
+  }
+
+  /**
+   * Writes what follows from the verification: behind a file's end or over a part of it, or as a new file.
+   *
+   * @throws STAGING_CHANGED where the file is not as it was
+   */
+  async amend(path: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const place = this.#place(path);
+    const stamp = this.#stamps.get(this.#nameOf(path));
     try {
-      await syncFolder(join(this.folder, DATA));
-      await writeFile(join(this.folder, VERIFIED), "");
-      if (await exists(destination)) await rename(destination, join(this.folder, REPLACED));
-      await rename(this.content, destination);
-      await syncFolder(dirname(destination));
-      await rm(this.folder, { recursive: true });
+      const file = await open(place, stamp === undefined ? "wx" : "r+");
+      try {
+        const isOther = fileStamp(await file.stat({ bigint: true })).state !== stamp?.state;
+        if (stamp !== undefined && isOther) throw stagedChange([this.#nameOf(path)]);
+        await writeAll(file, offset, bytes);
+        await file.sync();
+        this.#stamps.set(this.#nameOf(path), fileStamp(await file.stat({ bigint: true })));
+      } finally {
+        await file.close();
+      }
     } catch (error) {
-      throw fromSystem(error, { file: destination });
+      throw fromSystem(error, { file: place });
     }
+  }
+
+  /**
+   * The staged content becomes the destination.
+   *
+   * @returns null, or why what is left beside the destination could not be removed
+   * @throws STAGING_CHANGED, DESTINATION_EXISTS; what was staged stays
+   */
+  async finish(): Promise<unknown> {
+    await this.settle();
+    await this.#journal[Symbol.asyncDispose]();
+    try {
+      for (const folder of new Set([...this.#stamps.keys()].map((name) => dirname(name)))) {
+        await syncFolder(join(this.#data, folder));
+      }
+      const paths = await this.changes();
+      if (paths.length > 0) throw stagedChange(paths);
+      await putInPlace(this.#options, this.#before);
+    } catch (error) {
+      throw fromSystem(error, { file: this.#options.destination });
+    }
+    return await clearStaging(this.folder).then(
+      () => null,
+      (error) => error,
+    );
   }
 
   /** Takes everything away, as if nothing had been asked. */
   async discard(): Promise<void> {
     await this[Symbol.asyncDispose]();
     await rm(this.folder, { recursive: true, force: true });
-    const made = this.#made ?? this.folder;
-    for (let above = dirname(this.folder); above.length >= made.length; above = dirname(above)) {
-      await rmdir(above);
-    }
   }
 
   /** Leaves the staged files, with the journal naming what is finished. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.settle().catch(() => {}); // a full disk stays full; the journal then names what it could
     // What counts was synced; those that `settle` and `finish` closed are closed already.
-    await Promise.allSettled([...this.#files.values(), this.#journal].map((file) => file.close()));
+    await Promise.allSettled([...this.#files.values()].map((file) => file.close()));
+    await this.#journal[Symbol.asyncDispose]().catch(() => {});
     this.#files.clear();
     await putBack(this.#options.destination);
   }
 }
 
-/** The old destination returns, where it was set aside and nothing took its place. */
-async function putBack(destination: string): Promise<void> {
-  const aside = join(stagingPath(destination), REPLACED);
-  if ((await exists(aside)) && !(await exists(destination))) await rename(aside, destination);
+async function writeAll(file: FileHandle, offset: number, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.byteLength; ) {
+    at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
+  }
 }
 
-/**
- * What the journal names, and the bytes it takes to say so. It ends at the first line that is not whole: a crash
- * cuts the last one short, or leaves zeros for it.
- */
-async function readJournal(
-  path: string,
-  planId: string,
-): Promise<{ finished: ReadonlyMap<string, JournalEntry>; size: number }> {
-  const finished = new Map<string, JournalEntry>();
-  const text = (await exists(path)) ? await readFile(path, "utf8") : "";
-  const [first = "", ...rest] = text.match(/[^\n]*\n/g) ?? [];
-  const head = parsed(Head, first);
-  if (head === undefined) return { finished, size: 0 };
-  if (head.plan !== planId) {
-    throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
-  }
-  let size = Buffer.byteLength(first);
-  for (const line of rest) {
-    const entry = parsed(Entry, line);
-    if (entry === undefined) break;
-    finished.set(entry.name, entry);
-    size += Buffer.byteLength(line);
-  }
-  return { finished, size };
-}
-
-function parsed<T>(schema: z.ZodType<T>, line: string): T | undefined {
-  try {
-    return schema.safeParse(JSON.parse(line)).data;
-  } catch {
-    return undefined; // no JSON
-  }
+/** @param cause what failed because of it */
+export function stagedChange(paths: readonly string[], cause?: unknown): IsologitError {
+  const [first] = paths;
+  const more = paths.length > 1 ? `, with ${paths.length - 1} more` : "";
+  const message = `what was staged was changed by something else: ${first || "the file"}${more}`;
+  return new IsologitError("STAGING_CHANGED", message, {}, { cause });
 }
 
 async function refuseFullDisk(folder: string, totalBytes: number): Promise<void> {
@@ -304,14 +318,5 @@ async function refuseFullDisk(folder: string, totalBytes: number): Promise<void>
     throw new IsologitError("DISK_FULL", `${totalBytes} bytes are needed, ${bavail * bsize} are free`, {
       file: folder,
     });
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }

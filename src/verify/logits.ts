@@ -6,7 +6,7 @@ import type { LogitsReport } from "../api/reports.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import type { Matched } from "../families/match.ts";
-import { exists } from "../io/staged.ts";
+import { exists } from "../io/stamps.ts";
 import { openCheckpoint } from "../open.ts";
 import { type LogitsBlock, pass } from "./pass.ts";
 import { promptOf } from "./prompts.ts";

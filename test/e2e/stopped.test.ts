@@ -12,8 +12,9 @@ const work = workFolder();
 const destination = join(work, "model.isologit");
 const staged = `${destination}.partial`;
 const journal = join(staged, "journal.ndjson");
+const lock = `${staged}.lock`;
 afterEach(() => {
-  for (const path of [destination, staged]) rmSync(path, { recursive: true, force: true });
+  for (const path of [destination, staged, lock]) rmSync(path, { recursive: true, force: true });
 });
 
 describe("the program, on 60 MB", async () => {
@@ -72,7 +73,7 @@ describe("a process killed at a chosen point", () => {
 
   /** Converts in a process of its own, killed at the n-th call of that name, or once the journal has n lines. */
   async function killed(
-    at: { lines?: number; rename?: number; rm?: number },
+    at: { lines?: number; rename?: number; link?: number; rm?: number },
     given: ConvertOptions,
   ): Promise<void> {
     const library = new URL("../../dist/src/index.js", import.meta.url).href;
@@ -82,7 +83,7 @@ describe("a process killed at a chosen point", () => {
       import { syncBuiltinESMExports } from "node:module";
       const at = ${JSON.stringify(at)};
       const count = (name) => --at[name] === 0 && process.kill(process.pid, "SIGKILL");
-      for (const name of ["rename", "rm"]) {
+      for (const name of ["rename", "link", "rm"]) {
         const real = fs[name];
         fs[name] = async (...args) => (count(name) ? new Promise(() => {}) : real(...args));
       }
@@ -129,7 +130,7 @@ describe("a process killed at a chosen point", () => {
   });
 
   const replaces: ConvertOptions = { ...options, to: "packed", dtype: "f32", overwrite: true };
-  const replacing = async (at: { rename?: number; rm?: number }) => {
+  const replacing = async (at: { rename?: number; link?: number; rm?: number }) => {
     await convert(model, destination, replaces);
     const right = readFileSync(destination);
     await convert(model, destination, { ...options, overwrite: true });
@@ -140,7 +141,7 @@ describe("a process killed at a chosen point", () => {
 
   it.each([
     ["before the old destination is set aside", { rename: 1 }],
-    ["before the new one takes its place", { rename: 2 }],
+    ["before the new one takes its place", { link: 1 }],
     ["before the rest is cleared away", { rm: 1 }],
   ])("%s", async (_, at) => {
     const { right } = await replacing(at);
@@ -157,7 +158,7 @@ describe("a process killed at a chosen point", () => {
   });
 
   it("the old destination survives a fresh start that fails", async () => {
-    const { old } = await replacing({ rename: 2 });
+    const { old } = await replacing({ link: 1 });
     expect(existsSync(destination)).toBe(false);
     const signal = AbortSignal.abort();
     await expect(convert(model, destination, { ...replaces, signal })).rejects.toMatchObject({

@@ -32,26 +32,39 @@ function bytesAt(path: string): ReadonlyMap<string, string> {
 }
 
 function remove(path: string): void {
-  for (const each of [path, `${path}.partial`]) rmSync(each, { recursive: true, force: true });
+  for (const each of beside(path)) rmSync(each, { recursive: true, force: true });
 }
+
+/** All that a conversion may leave: the destination, its staged folder, its lock. */
+function beside(path: string): readonly string[] {
+  return [path, `${path}.partial`, `${path}.partial.lock`];
+}
+
+/** A file appears by a link; a folder can only be renamed. */
+const but = <T extends string>(calls: readonly T[], left: T): readonly T[] =>
+  calls.filter((call) => call !== left);
 
 describe("a fault of the file system leaves the destination as it was or as it shall be, and a resume mends it", () => {
   it.each([
-    ["every call", "a packed file", "EIO", "x.isologit", EVERY, {}],
+    ["every call", "a packed file", "EIO", "x.isologit", but(EVERY, "rename"), {}],
     [
       "every change",
       "a folder in place of another",
       "ENOSPC",
       "folder",
-      CHANGES,
+      but(CHANGES, "link"),
       { to: "hf", dtype: "fp8-e4m3", keepEnds: 0, overwrite: true },
     ],
     ["every write", "a distributed checkpoint", "EIO", "nemo2", ["write"], { to: "nemo2" }],
     ["every write", "a file a rank", "ENOSPC", "ranks", ["write"], { to: "megatron", tp: 2 }],
+    ["every look", "a verified file", "EIO", "v.isologit", ["lstat", "write", "link"], { verify: "bytes" }],
   ] as const)("%s: %s, %s", async (_, __, code, name, calls, extra) => {
     const path = join(work, name);
     const options = { ...LEAN, ...extra };
-    const run = () => convert(model, path, options);
+    let warnings: string[] = [];
+    const watch: ConvertOptions["watch"] = (event) =>
+      event.type === "warning" && warnings.push(event.message);
+    const run = () => convert(model, path, { ...options, watch });
     const counts = await counted(run);
     const right = bytesAt(path);
     remove(path);
@@ -61,6 +74,7 @@ describe("a fault of the file system leaves the destination as it was or as it s
         if (options.overwrite) cpSync(model, path, { recursive: true });
         const before = bytesAt(path);
         const told = `${call} ${n}`;
+        warnings = [];
         const outcome = await withFault(call, n, code, run);
         if (outcome.status === "rejected") {
           expect(outcome.reason, told).toBeInstanceOf(IsologitError);
@@ -68,9 +82,16 @@ describe("a fault of the file system leaves the destination as it was or as it s
           expect([before, right], told).toContainEqual(bytesAt(path));
           if (!existsSync(`${path}.partial`)) continue; // nothing was begun
           await convert(model, path, { ...options, resume: true });
+        } else if (existsSync(`${path}.partial`)) {
+          expect(warnings, told).toEqual([expect.stringContaining(`${path}.partial is no longer needed`)]);
+          expect(bytesAt(path), told).toEqual(right);
+          await convert(model, path, { ...options, resume: true });
         }
         expect(bytesAt(path), told).toEqual(right);
         expect(existsSync(`${path}.partial`), told).toBe(false);
+        if (call !== "unlink" && call !== "readlink")
+          // then a lock stays, until its process ends
+          expect(existsSync(`${path}.partial.lock`), told).toBe(false);
         remove(path);
       }
     }

@@ -1,5 +1,5 @@
 /** Whatever strangers write: a value or an IsologitError, no third way, and soon. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "vitest";
 import { hf } from "../../formats/hf.ts";
@@ -113,14 +113,14 @@ it("a journal", async () => {
     crc32: [1, 2],
     source: { sha256: "1".repeat(64), amax: 1 },
   };
-  const journal = `${JSON.stringify({ plan: "p" })}\n${JSON.stringify(entry)}\n${JSON.stringify({ ...entry, name: "b" })}\n`;
   const options = { destination, container: "file", planId: "p", totalBytes: 1, overwrite: false } as const;
-  mkdirSync(`${destination}.partial`);
+  const first = await Staging.open({ ...options, resume: false });
+  for (const name of ["a", "b", "c", "d"]) first.note({ ...entry, name });
+  await first[Symbol.asyncDispose]();
+  const path = join(`${destination}.partial`, "journal.ndjson");
+  const journal = readFileSync(path);
   await fuzz(60, async (random) => {
-    writeFileSync(
-      join(`${destination}.partial`, "journal.ndjson"),
-      spoiltBytes(Buffer.from(journal), random),
-    );
+    writeFileSync(path, spoiltBytes(journal, random));
     const staging = await Staging.open({ ...options, resume: true });
     await staging[Symbol.asyncDispose]();
     return `${staging.finished.size} finished`;

@@ -1,0 +1,170 @@
+/**
+ * A destination, the folder in which it is staged beside it, and the one step by which it appears. All of this is
+ * for the holder of the destination's lock.
+ */
+import type { BigIntStats } from "node:fs";
+import { link, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { exists, identityOf, look } from "./stamps.ts";
+
+export interface Target {
+  readonly destination: string;
+  readonly container: "folder" | "file";
+  readonly overwrite: boolean;
+}
+
+/** What will be the destination, or the folder that holds it. */
+export const DATA = "data";
+/** the old destination, until the new one has its place */
+const REPLACED = "replaced";
+/** an empty file: nothing but renames remains to be done */
+const VERIFIED = "verified";
+
+export const stagingPath = (destination: string): string => `${resolve(destination)}.partial`;
+
+export function contentPath({ destination, container }: Omit<Target, "overwrite">): string {
+  const data = join(stagingPath(destination), DATA);
+  return container === "folder" ? data : join(data, basename(resolve(destination)));
+}
+
+/**
+ * @returns what will be replaced; null where nothing is
+ * @throws DESTINATION_EXISTS unless it may be overwritten
+ */
+export async function refuseExisting({ destination, overwrite }: Target): Promise<BigIntStats | null> {
+  const found = await look(destination);
+  if (found === null || overwrite) return found;
+  throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", { file: destination });
+}
+
+/**
+ * Whether an earlier run got as far as the destination; what a crash left beside it after that is taken away. With
+ * nothing beside it, a destination that may be overwritten may also be the one to overwrite.
+ */
+export async function isFinished(target: Target): Promise<boolean> {
+  const destination = await look(target.destination);
+  if (destination === null) return false;
+  const folder = stagingPath(target.destination);
+  if (!(await exists(folder))) return !target.overwrite;
+  if (!(await exists(join(folder, VERIFIED)))) {
+    if (!(await removeEmpty(folder))) return false;
+    return !target.overwrite; // an error came between the removal of all it held and its own
+  }
+  const content = await look(contentPath(target));
+  const placed = content === null || identityOf(content) === identityOf(destination);
+  if (placed) await clearStaging(folder);
+  return placed;
+}
+
+/** Removes a staged folder. The mark of a finished run goes last: until then a resume can see that it has finished. */
+export async function clearStaging(folder: string): Promise<void> {
+  try {
+    const names = (await readdir(folder)).filter((name) => name !== VERIFIED);
+    for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
+    await rm(join(folder, VERIFIED), { force: true });
+    await rmdir(folder);
+  } catch (error) {
+    throw fromSystem(error, { file: folder });
+  }
+}
+
+async function removeEmpty(folder: string): Promise<boolean> {
+  return rmdir(folder).then(
+    () => true,
+    (error) => {
+      if (error.code === "ENOTEMPTY" || error.code === "EEXIST") return false;
+      throw fromSystem(error, { file: folder });
+    },
+  );
+}
+
+/** From here on files are written: the run is no longer one that has only to rename. */
+export async function unmarkVerified(folder: string): Promise<void> {
+  await rm(join(folder, VERIFIED), { force: true });
+}
+
+/**
+ * Gives the staged content the destination's name. Nothing is replaced but what was there when the run began.
+ *
+ * @param before the destination when the run began; null where nothing was
+ * @throws DESTINATION_EXISTS where something else is there now; what was staged stays
+ */
+export async function putInPlace(target: Target, before: BigIntStats | null): Promise<void> {
+  const destination = resolve(target.destination);
+  const folder = stagingPath(destination);
+  await writeFile(join(folder, VERIFIED), "");
+  await syncFolder(folder);
+  const now = await look(destination);
+  if (now !== null) {
+    if (before === null || stateOf(now) !== stateOf(before)) throw cameBetween(destination);
+    const aside = join(folder, REPLACED);
+    await rename(destination, aside);
+    const moved = await look(aside);
+    if (moved === null || identityOf(moved) !== identityOf(before)) {
+      await putBack(destination);
+      throw cameBetween(destination);
+    }
+  }
+  await moveInto(contentPath(target), destination, target.container);
+  await syncFolder(dirname(destination));
+}
+
+/** The old destination returns, where it was set aside and nothing took its place. */
+export async function putBack(destination: string): Promise<void> {
+  const aside = join(stagingPath(destination), REPLACED);
+  if ((await exists(aside)) && !(await exists(destination))) await rename(aside, resolve(destination));
+}
+
+/** Drops what an earlier run set aside, where something else has its place: it was to be overwritten. */
+export async function dropReplaced(folder: string): Promise<void> {
+  await rm(join(folder, REPLACED), { recursive: true, force: true });
+}
+
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** Which state of a destination it is. A folder's time tells what was added to it and taken out of it. */
+function stateOf(about: BigIntStats): string {
+  return `${identityOf(about)} ${about.size} ${about.mtimeNs}`;
+}
+
+/**
+ * A file is linked, for a link replaces nothing. A folder can only be renamed, and may replace an empty folder that
+ * is made in this very moment: one that holds something is refused by the file system.
+ */
+async function moveInto(content: string, destination: string, container: Target["container"]): Promise<void> {
+  try {
+    if (container === "file" && (await linkTo(content, destination))) return;
+    if (await exists(destination)) throw cameBetween(destination);
+    await rename(content, destination);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : "";
+    if (code === "EEXIST" || code === "ENOTEMPTY" || code === "ENOTDIR") throw cameBetween(destination);
+    throw error;
+  }
+}
+
+/** @returns false where the file system has no links; the file's staged name stays until the folder is cleared */
+async function linkTo(content: string, destination: string): Promise<boolean> {
+  try {
+    await link(content, destination);
+    return true;
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    if (["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EMLINK"].includes(code)) return false;
+    throw error;
+  }
+}
+
+function cameBetween(destination: string): IsologitError {
+  const next = "move it away, then continue with --resume; or replace it with --resume --overwrite";
+  const message = "something was put there, or changed there, during the run";
+  return new IsologitError("DESTINATION_EXISTS", message, { file: destination }, { next });
+}
