@@ -8,6 +8,7 @@ import { canonical, sha256 } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { QUANTIZATION_FILES } from "../recast/spelling.ts";
 import { difference, remark } from "./findings.ts";
+import { compareQuantization } from "./quantization.ts";
 import { type Paired, storedAs } from "./sides.ts";
 
 export interface SettingsComparison {
@@ -15,6 +16,8 @@ export interface SettingsComparison {
   readonly differences: readonly string[];
   /** side files that differ or are on one side only */
   readonly findings: readonly Finding[];
+  /** why what config.json says could not be judged; null where it was */
+  readonly unjudged: string | null;
   /** the first role that the other side lacks or has in another shape; null: elements can be compared */
   readonly unlike: Role | null;
 }
@@ -50,7 +53,10 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     else if (path === CONFIG) findings.push(...configFindings(a.matched, b.matched, recast));
     else findings.push(difference("file-differs", `${path} differs`, { file: path }));
   }
-  return { differences, findings, unlike };
+  const quantization = await compareQuantization(a, b);
+  differences.push(...quantization.differences);
+  findings.push(...quantization.findings);
+  return { differences, findings, unjudged: quantization.unjudged, unlike };
 }
 
 /** What one side's config says beside the settings, and no other dialect's can say. */

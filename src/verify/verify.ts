@@ -127,7 +127,8 @@ export async function prove(
   };
   const elements = [...source.matched.roles.values()].reduce((sum, role) => sum + countOf(role.shape), 0);
   const covers = { roles: source.matched.roles.size, elements, tensors: b.tensors.length };
-  const verdict = comparable && settings.differences.length === 0 ? "same" : "different";
+  const covered = settings.unjudged === null ? "same" : "unproven";
+  const verdict = comparable && settings.differences.length === 0 ? covered : "different";
   const metrics = { ...covers, settings: settings.differences };
   add({ rung: "cover", verdict, metrics }, settings.findings);
 

@@ -344,8 +344,13 @@ describe("kept FP8: scales are compared, those that nothing reads too", () => {
     ).toBe("UNSUPPORTED");
   });
 
-  it("a recast may bring or lose scales that nothing reads: they are named, not judged", async () => {
-    const report = await verifyCheckpoints(await opened(tiny), await opened(kept), QUICK);
+  it("a recast may bring or lose scales that its config declares: they are named, not judged", async () => {
+    const declared = new Editor(kept);
+    const cast = [...fp8.tensors.keys()].filter((name) => fp8.tensors.has(`${name}_scale`));
+    for (const name of cast) declared.add(name.replace(/weight$/, "input_scale"), "F32", [], oneF32(0.25));
+    const { ignore } = declared.json("config.json").quantization_config as { ignore: readonly string[] };
+    declared.config({ quantization_config: { quant_method: "fp8", activation_scheme: "static", ignore } });
+    const report = await verifyCheckpoints(await opened(tiny), await opened(declared.copy), QUICK);
     expectClean(score, report, "within");
     expect(report.findings.join()).toContain("in_proj.input_scale is only in the second checkpoint");
     const own = await verifyCheckpoints(await opened(tiny), await opened(kept), QUICK, true);
@@ -383,7 +388,7 @@ describe("what is no checkpoint is refused, not compared", () => {
 });
 
 const SETTINGS: Readonly<Record<string, (e: Editor) => void>> = {
-  epsilon: (e) => e.config({ layer_norm_epsilon: 1e-6 }),
+  epsilon: (e) => e.config({ layer_norm_epsilon: 1e-6, rms_norm_eps: 1e-6 }),
   "limits of the time step": (e) => e.config({ time_step_limit: [0.001, 100] }),
   "groups of states": (e) => e.config({ n_groups: 1, ssm_state_size: 32 }),
   "heads of attention": (e) =>
@@ -473,6 +478,7 @@ describe("no false alarm", () => {
       "config.json differs in torch_dtype, use_cache",
       "generation_config.json differs",
       "tokenizer.json is only in the first checkpoint",
+      "config.json: it says float32, and most weights are BF16: engines compute in another type",
     ]);
   });
 });

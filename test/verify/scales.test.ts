@@ -25,8 +25,10 @@ function rescaled(editor: Editor, source: Copy, name: string, scale: number): vo
   editor.put(`${name}_scale`, { bytes: oneF32(scale) });
 }
 
+/** As the bytes rung says: configs are another rung's. */
 async function judged(a: Copy, b: Copy, options = BYTES) {
-  const { verdict, rungs, findings } = await verifyCheckpoints(await opened(a), await opened(b), options);
+  const { rungs, findings } = await verifyCheckpoints(await opened(a), await opened(b), options);
+  const { verdict } = rungs[1]!;
   const { differences } = rungs[1]!.metrics as { differences: { role: string; message: string }[] };
   return { verdict, findings: findings.join("; "), messages: differences.map(({ message }) => message) };
 }

@@ -1,0 +1,69 @@
+/**
+ * What both sides' config.json says of quantised weights and of types, by the rules of `check`. What is wrong in the
+ * destination alone makes engines load another model; what both sides have in common came with the source.
+ */
+import type { Finding } from "../api/reports.ts";
+import { Sources } from "../core/read.ts";
+import { dtypeFaults, type Fault, quantizationFaults, scaleFaults } from "../recast/quantization-rules.ts";
+import { difference, remark } from "./findings.ts";
+import type { Paired } from "./sides.ts";
+
+export interface QuantizationComparison {
+  readonly differences: readonly string[];
+  readonly findings: readonly Finding[];
+  /** why the destination's config could not be judged; null where it was */
+  readonly unjudged: string | null;
+}
+
+const CONFIG = "config.json";
+
+export async function compareQuantization(a: Paired, b: Paired): Promise<QuantizationComparison> {
+  const [before, after] = [await faultsOf(a), await faultsOf(b)];
+  const isInherited = ({ rule, tensor }: Fault) =>
+    before.some((one) => one.rule === rule && one.tensor === tensor) ||
+    // a scale that nothing declares any more came along from the source: told, and engines say so
+    (rule === "activation-scale-undeclared" && a.matched.tensors.has(tensor!));
+  const inherited = after.filter(isInherited);
+  const own = after.filter((one) => !isInherited(one));
+  const untried = own.find(({ rule }) => rule === "quantization-unchecked");
+  return {
+    differences: toldOnce(own.filter(({ severity }) => severity === "error")).map(({ text }) => text),
+    findings: [
+      ...toldOnce(own.filter(({ severity }) => severity === "warning")).map(({ rule, text }) =>
+        difference(rule, text, { file: CONFIG }),
+      ),
+      ...toldOnce(inherited).map(({ rule, text }) =>
+        remark(rule, `${text}, as in the source`, { file: CONFIG }),
+      ),
+      ...toldOnce(before.filter((one) => !after.some(({ rule }) => rule === one.rule))).map(
+        ({ rule, text }) => remark(rule, `in the source, ${text}`, { file: CONFIG }),
+      ),
+      ...(untried === undefined ? [] : [remark(untried.rule, untried.message, { file: CONFIG })]),
+    ],
+    unjudged: untried?.message ?? null,
+  };
+}
+
+/** Other formats say nothing of the kind: what they hold, they hold in full. */
+async function faultsOf({ matched, pairs }: Paired): Promise<readonly Fault[]> {
+  const { checkpoint } = matched;
+  if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
+  await using files = new Sources(checkpoint.store);
+  return [
+    ...quantizationFaults(checkpoint, pairs),
+    ...dtypeFaults(checkpoint),
+    // a weight's scale is held to the weight by the bytes rung
+    ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unread: pairs.unread }, files)),
+  ];
+}
+
+/** A rule with its first case, and how many more there are. */
+function toldOnce(faults: readonly Fault[]): readonly { readonly rule: string; readonly text: string }[] {
+  return [...new Set(faults.map(({ rule }) => rule))].map((rule) => {
+    const all = faults.filter((one) => one.rule === rule);
+    const [{ tensor, message }] = all as [Fault, ...Fault[]]; // each rule is one of them
+    const where = tensor === null ? CONFIG : `${CONFIG} and ${tensor}`;
+    const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
+    return { rule, text: `${where}: ${message}${more}` };
+  });
+}
