@@ -1,6 +1,7 @@
 /** What a format is: how bytes lie. It knows nothing of models. */
 import type { Checkpoint, Rank, Sidecar, Span } from "../src/core/checkpoint.ts";
 import type { DType, Shape } from "../src/core/dtype.ts";
+import type { IsologitError } from "../src/core/errors.ts";
 import type { Store } from "../src/core/io.ts";
 
 /** What shall be written, before anyone has decided where. */
@@ -109,6 +110,8 @@ export interface Format {
   detect(store: Store): Promise<"yes" | "maybe" | "no">;
   /** Headers only. @throws codes of exit status 3, each naming file, tensor and offset */
   read(store: Store, options?: ReadOptions): Promise<Checkpoint>;
+  /** Every fault that reading a sound front's bytes finds. Absent: `seals` of what `read` gives say all that can be said */
+  damage?(store: Store, signal?: AbortSignal): AsyncIterable<IsologitError>;
   /** absent: read-only */
   readonly writes?: Writer;
 }

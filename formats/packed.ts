@@ -20,6 +20,7 @@ export const packed: Format = {
   title: "Isologit packed file",
   detect,
   read,
+  damage: packedDamage,
   writes: packedWriter,
 };
 

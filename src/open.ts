@@ -21,6 +21,8 @@ export interface OpenOptions extends SourceOptions {
   readonly keepExtra?: boolean | undefined;
   /** The data will be read more than once: what comes from the Hub is fetched once, into its cache. */
   readonly keep?: boolean;
+  /** what is read of the store is held to what the format has sealed; default: yes */
+  readonly sealed?: boolean;
   readonly watch?: Watch | undefined;
 }
 
@@ -63,7 +65,8 @@ export async function openCheckpoint(
         ? await sortBeside(read, families, keepExtra)
         : await markedUnfinished(withoutCopies(read, keepExtra));
     const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
-    return await told({ ...held, store: sealedStore(held.store, held.seals) }, formats, asked);
+    const whole = asked.sealed === false ? held : { ...held, store: sealedStore(held.store, held.seals) };
+    return await told(whole, formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }

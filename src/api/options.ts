@@ -186,6 +186,9 @@ export interface FindingsOptions extends RunOptions, SourceOptions {
   readonly keepGoing?: boolean;
 }
 
-export interface CheckOptions extends FindingsOptions, StrictOptions {}
+export interface CheckOptions extends FindingsOptions, StrictOptions {
+  /** read every byte, and hold it to whatever digests the format keeps */
+  readonly read?: boolean;
+}
 
 export type DiffOptions = Omit<FindingsOptions, "backend">;

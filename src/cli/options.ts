@@ -112,6 +112,7 @@ export const FLAGS = {
   ),
   tensors: toggle("model", "--tensors", "list every tensor"),
   keepGoing: toggle("check", "--keep-going", "report everything, past the first damaged file"),
+  read: toggle("check", "--read", "read every byte, and compare it with the format's own digests"),
   kernels: toggle("check", "--kernels", "run every kernel's cases against the float64 oracle"),
   verify: check(
     "--verify <level>",

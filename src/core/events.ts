@@ -3,12 +3,12 @@
 export type Event =
   | {
       readonly type: "phase";
-      readonly phase: "plan" | "convert" | "verify" | "logits" | "sign" | "download" | "upload";
+      readonly phase: "plan" | "convert" | "verify" | "check" | "logits" | "sign" | "download" | "upload";
       readonly totalBytes?: number;
     }
   | {
       readonly type: "advance";
-      readonly phase: "convert" | "verify" | "logits" | "download" | "upload";
+      readonly phase: "convert" | "verify" | "check" | "logits" | "download" | "upload";
       readonly bytes: number;
     }
   /** a file of the Hub is whole; `fetched` bytes of it came, or went, over the network now */

@@ -58,7 +58,7 @@ export async function* damageOfSpan(
     }
     if (seal.crc32 === undefined || sum === sums[chunk]) continue;
     located = true;
-    const part = sums.length === 1 ? what : `chunk ${chunk + 1} of the ${sums.length} of ${what}`;
+    const part = sums.length === 1 ? what : `chunk ${chunk + 1} of ${sums.length} of ${what}`;
     const message = `${part} is not what was written: the CRC-32 of its ${end - start} bytes differs`;
     yield mismatch(seal, message, offset + start);
   }
@@ -85,11 +85,7 @@ export function sealedStore(store: Store, seals: readonly SealedSpan[] | undefin
   if (seals === undefined || seals.length === 0) return store;
   const readAlone = seals.filter(({ tensor, size }) => tensor === undefined || size <= SMALL_BYTES);
   const find = sealFinder({ seals: readAlone });
-  return {
-    url: store.url,
-    list: () => store.list(),
-    open: async (path) => sealedSource(await store.open(path), path, find),
-  };
+  return { ...store, open: async (path) => sealedSource(await store.open(path), path, find) };
 }
 
 function sealedSource(source: ByteSource, file: string, find: FindSeal): ByteSource {

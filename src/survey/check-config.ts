@@ -130,8 +130,13 @@ function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
 async function checkMetadata({ shards }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { path, header } of shards) {
-    const bytes = await files.bytes(header.file, header.offset, header.size);
-    if (parseHeader(bytes, path).metadata?.format !== undefined) continue;
+    try {
+      const bytes = await files.bytes(header.file, header.offset, header.size);
+      if (parseHeader(bytes, path).metadata?.format !== undefined) continue;
+    } catch (error) {
+      findings.push(findingOf(error, path)); // a packed file's copy of it
+      continue;
+    }
     const message = 'no {"format": "pt"} in __metadata__: older releases of Transformers refuse the file';
     findings.push(finding("metadata-format", "warning", { file: path }, message));
   }

@@ -1,10 +1,11 @@
 /**
- * `check`: whether a checkpoint hangs together, from its headers, its config and its scales. No weight is read.
+ * `check`: whether a checkpoint hangs together, from its headers, its config and its scales. No weight is read unless
+ * every byte shall be.
  */
 import { MAX_INDEX_BYTES, parseIndex } from "../../formats/codec/hf-index.ts";
 import { INDEX } from "../../formats/codec/hf-place.ts";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import type { CheckOptions, FindingsOptions } from "../api/options.ts";
+import type { CheckOptions } from "../api/options.ts";
 import type { Finding, FindingsReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -20,6 +21,7 @@ import { checkConfig } from "./check-config.ts";
 import { checkIntegrity } from "./check-integrity.ts";
 import { checkKeys } from "./check-keys.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
+import { checkBytes } from "./check-read.ts";
 import { checkWeights } from "./check-weights.ts";
 import { finding, findingOf, isOk } from "./findings.ts";
 
@@ -43,17 +45,19 @@ export async function check(source: string, options: CheckOptions = {}): Promise
       findings.push(...checkQuantization(checkpoint, scales), ...(await checkConfig(checkpoint, files)));
     }
   }
+  if (checkpoint !== null && options.read === true) findings.push(...(await checkBytes(checkpoint, options)));
   const judged = judgeFindings(findings, options.strict);
   return { ok: isOk(judged), findings: judged };
 }
 
 async function opened(
   source: string,
-  options: FindingsOptions,
+  options: CheckOptions,
   findings: Finding[],
 ): Promise<Checkpoint | null> {
   try {
-    return await openCheckpoint(source, options.formats, options);
+    // Where every byte will be read, damage is listed then; it must not end the first read that meets it.
+    return await openCheckpoint(source, options.formats, { ...options, sealed: options.read !== true });
   } catch (error) {
     const lost = error instanceof IsologitError && error.code === "NOT_FOUND" && error.at.file !== source;
     findings.push(findingOf(lost ? asDamage(error) : error, source));

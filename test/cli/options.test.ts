@@ -97,6 +97,8 @@ describe("one command is one call, with the options that were given and no other
     ],
     ["inspect a", "inspect", ["a"], {}],
     ["inspect a --tensors --verbose", "inspect", ["a"], { tensors: true }],
+    ["check a --read", "check", ["a"], { keepGoing: false, read: true }],
+    ["check a", "check", ["a"], { keepGoing: false }],
     ["scan a", "scan", ["a"], { keepGoing: false }],
     ["scan a --keep-going", "scan", ["a"], { keepGoing: true }],
     ["doctor", "doctor", [], {}],

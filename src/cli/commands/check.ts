@@ -1,4 +1,4 @@
-/** `check`: whether a checkpoint hangs together, from headers alone. */
+/** `check`: whether a checkpoint hangs together, from headers alone, or with every byte read. */
 import type { FindingsReport } from "../../api/reports.ts";
 import { type Command, SOURCE } from "../command.ts";
 import { findingLines } from "../findings.ts";
@@ -8,10 +8,11 @@ import { sourceOptions, strictOptions } from "../request.ts";
 
 export const check: Command = {
   name: "check",
-  summary: "structure alone: index, headers, config, tokenizer and scales agree; reads no weight",
+  summary:
+    "structure alone: index, headers, config, tokenizer and scales agree; reads no weight unless --read is given",
   places: [SOURCE],
-  flags: [...TELLING, "keepGoing", "strict", ...REPORTED],
-  examples: ["check ./nemotron-h-8b", "check model.isologit --json", "check ./damaged --keep-going"],
+  flags: [...TELLING, "read", "keepGoing", "strict", ...REPORTED],
+  examples: ["check ./nemotron-h-8b", "check model.isologit --read", "check ./damaged --keep-going"],
   async run({ SRC }, flags, session) {
     const { watch, signal } = session;
     const report = await session.library.check(SRC!, {
@@ -20,6 +21,7 @@ export const check: Command = {
       ...sourceOptions(flags),
       ...strictOptions(flags),
       keepGoing: flags.keepGoing ?? false,
+      ...(flags.read === true && { read: true }),
     });
     const subject = { command: "check", address: SRC!, report } as const;
     return { report, subject, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
