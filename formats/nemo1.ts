@@ -6,6 +6,7 @@ import type { Checkpoint, Sidecar } from "../src/core/checkpoint.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { readRange, readSmall, type Store } from "../src/core/io.ts";
 import { DIST_MARKER, readWeights } from "./codec/dist-weights.ts";
+import { folderStore } from "./codec/folder-store.ts";
 import { moduleOf, readArchives } from "./codec/megatron-modules.ts";
 import { ranksOf } from "./codec/megatron-ranks.ts";
 import { tarStore } from "./codec/tar.ts";
@@ -41,7 +42,7 @@ export const nemo1: Format = {
   async read(store): Promise<Checkpoint> {
     const [only, ...more] = await store.list();
     const isArchive = only !== undefined && more.length === 0;
-    const inside = isArchive ? await tarStore(store, only.path) : store;
+    const inside = isArchive ? await insideOf(await tarStore(store, only.path)) : store;
     const files = await inside.list();
     const paths = files.map(({ path }) => path);
     const weights = weightsAmong(paths);
@@ -61,6 +62,15 @@ export const nemo1: Format = {
     };
   },
 };
+
+/** Packed as `tar cf m.nemo folder`, all lies in that folder. */
+async function insideOf(archive: Store): Promise<Store> {
+  const paths = (await archive.list()).map(({ path }) => path);
+  if (paths.includes(CONFIG)) return archive;
+  const folders = paths.flatMap((path) => (path.endsWith(`/${CONFIG}`) ? path.slice(0, -CONFIG.length) : []));
+  const [folder, ...more] = folders;
+  return folder !== undefined && more.length === 0 ? folderStore(archive, folder) : archive;
+}
 
 type Weights = "distributed" | readonly string[];
 
