@@ -111,12 +111,11 @@ export function tensorOf(archive: TorchArchive, name: string, tensor: PickleTens
 
 /** Tells apart what is no zip at all. */
 async function checkStart(source: ByteSource, file: string): Promise<void> {
-  const start = Buffer.from(await readRange(source, 0, Math.min(source.size, 16)));
+  const start = Buffer.from(await readRange(source, 0, Math.min(source.size, 32)));
   if (start.toString("latin1", 0, 4) === "PK\x03\x04") return;
   const at = { file, offset: 0 };
-  if (start.subarray(2).toString("hex").startsWith(LEGACY_MAGIC)) {
-    const next =
-      "load it with torch 1.6 or later and save it again: torch.save(torch.load(F, weights_only=True), F)";
+  if (start[0] === 0x80 && start.includes(LEGACY_MAGIC)) {
+    const next = `if you trust it (loading executes it; run \`isologit scan\` first), save it again: \`python3 -c "import sys,torch; [torch.save(torch.load(f, map_location='cpu', weights_only=False), f) for f in sys.argv[1:]]" FILES\``;
     throw new IsologitError(
       "UNSUPPORTED",
       "torch's format of before version 1.6, a run of pickles and no zip",
@@ -133,8 +132,11 @@ async function checkStart(source: ByteSource, file: string): Promise<void> {
   throw new IsologitError(code, "it does not start as a zip archive does", at);
 }
 
-/** LONG1 of ten bytes, the number 0x1950a86a20f9469cfc6c: with it torch begins what it wrote before version 1.6. */
-const LEGACY_MAGIC = "8a0a6cfc9c46f9206aa85019";
+/**
+ * LONG1 of ten bytes, the number 0x1950a86a20f9469cfc6c: with it torch begins what it wrote before version 1.6. From
+ * pickle protocol 4 on the length of a frame stands before it.
+ */
+const LEGACY_MAGIC = Buffer.from("8a0a6cfc9c46f9206aa85019", "hex");
 
 /** The folder that all lies in, with its slash: what stands before `data.pkl`. */
 function rootOf(entries: readonly ZipEntry[], file: string): string {
