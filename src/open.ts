@@ -3,10 +3,11 @@ import type { Format } from "../formats/define.ts";
 import { formats as allFormats } from "../formats/index.ts";
 import type { SourceOptions } from "./api/options.ts";
 import { sortBeside, withoutCopies } from "./beside.ts";
+import { recognise } from "./checkpoint/recognise.ts";
 import { CERTIFICATE_FILE, type Checkpoint, type Remark, type Told } from "./core/checkpoint.ts";
 import { IsologitError, locate as withPlace } from "./core/errors.ts";
 import type { Watch } from "./core/events.ts";
-import { readRange } from "./core/io.ts";
+import { readRange, type Store } from "./core/io.ts";
 import { isJsonObject, parseJsonObject } from "./core/json.ts";
 import { sealedStore } from "./core/sealed.ts";
 import type { Family } from "./families/define.ts";
@@ -37,39 +38,56 @@ export async function openCheckpoint(
   asked: OpenOptions = {},
 ): Promise<Checkpoint> {
   try {
-    const store = await storeAt(address, asked.keep);
-    const answers = await Promise.all(
-      formats.map(async (format) => ({ format, answer: await format.detect(store) })),
-    );
-    const [first, second] =
-      ["yes", "maybe"]
-        .map((answer) => answers.filter((a) => a.answer === answer))
-        .find((found) => found.length > 0) ?? [];
-    if (first === undefined) throw new IsologitError("FORMAT_UNKNOWN", "no known format is found here");
-    if (second !== undefined) {
-      throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
-    }
-    const { iteration } = asked;
-    if (iteration !== undefined && first.format.iterations !== true) {
-      throw new IsologitError(
-        "USAGE",
-        `--iteration is ${iteration}, but ${first.format.id} holds one checkpoint`,
-      );
-    }
-    const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
-    const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
-    const read = { ...checkpoint, sidecars };
-    const { families = allFamilies, keepExtra = false } = asked;
-    const files =
-      checkpoint.format === "hf"
-        ? await sortBeside(read, families, keepExtra)
-        : await markedUnfinished(withoutCopies(read, keepExtra));
-    const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
-    const whole = asked.sealed === false ? held : { ...held, store: sealedStore(held.store, held.seals) };
-    return await told(whole, formats, asked);
+    return await told(await readAt(address, formats, asked), formats, asked);
   } catch (error) {
     throw withPlace(error, { file: address });
   }
+}
+
+/** What lies at an address as a checkpoint. @throws where there is none, by the name of what lies there where it is known */
+async function readAt(address: string, formats: readonly Format[], asked: OpenOptions): Promise<Checkpoint> {
+  let opened: Store | HubStore | undefined;
+  try {
+    opened = await storeAt(address, asked.keep);
+    return await checkpointIn(opened, formats, asked);
+  } catch (error) {
+    throw await recognise(error, { address, formats, store: opened });
+  }
+}
+
+async function checkpointIn(
+  store: Store | HubStore,
+  formats: readonly Format[],
+  asked: OpenOptions,
+): Promise<Checkpoint> {
+  const answers = await Promise.all(
+    formats.map(async (format) => ({ format, answer: await format.detect(store) })),
+  );
+  const [first, second] =
+    ["yes", "maybe"]
+      .map((answer) => answers.filter((a) => a.answer === answer))
+      .find((found) => found.length > 0) ?? [];
+  if (first === undefined) throw new IsologitError("FORMAT_UNKNOWN", "no known format is found here");
+  if (second !== undefined) {
+    throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
+  }
+  const { iteration } = asked;
+  if (iteration !== undefined && first.format.iterations !== true) {
+    throw new IsologitError(
+      "USAGE",
+      `--iteration is ${iteration}, but ${first.format.id} holds one checkpoint`,
+    );
+  }
+  const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
+  const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
+  const read = { ...checkpoint, sidecars };
+  const { families = allFamilies, keepExtra = false } = asked;
+  const files =
+    checkpoint.format === "hf"
+      ? await sortBeside(read, families, keepExtra)
+      : await markedUnfinished(withoutCopies(read, keepExtra));
+  const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
+  return asked.sealed === false ? held : { ...held, store: sealedStore(held.store, held.seals) };
 }
 
 /** NeMo removes its marker beside a checkpoint once all of it is written. */
@@ -94,10 +112,21 @@ async function told(
   formats: readonly Format[],
   asked: SourceOptions,
 ): Promise<Checkpoint> {
-  const like = asked.like === undefined ? undefined : await openCheckpoint(asked.like, formats);
+  const like = asked.like === undefined ? undefined : await openLike(asked.like, formats);
   const vocab = await vocabularyOf(checkpoint, asked);
   const known: Told = { ...(like !== undefined && { like }), ...(vocab !== undefined && { vocab }) };
   return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, told: known };
+}
+
+/** @throws as `openCheckpoint`, naming the flag: the checkpoint that is converted is not at fault */
+async function openLike(address: string, formats: readonly Format[]): Promise<Checkpoint> {
+  try {
+    return await openCheckpoint(address, formats);
+  } catch (error) {
+    if (!(error instanceof IsologitError)) throw error;
+    const { code, message, at, next, cause } = error;
+    throw new IsologitError(code, `--like: ${message}`, at, { cause, next });
+  }
 }
 
 /** Undefined where the config says it, or nobody does. */

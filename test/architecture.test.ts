@@ -29,6 +29,11 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
   { from: /^formats\/index\.ts/, may: /^formats\// },
   { from: /^formats\//, may: /^(src\/core\/|formats\/(define\.ts|codec\/))/ },
   { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
+  // from an address to a checkpoint: it knows formats and families, and nothing that is done with a checkpoint
+  {
+    from: /^src\/checkpoint\//,
+    may: /^(src\/(core|io|checkpoint|families)\/|src\/(store|recast\/spelling)\.ts|formats\/)/,
+  },
   {
     from: /^src\/cli\//,
     may: /^src\/((cli|report)\/|core\/(errors|events)\.ts|api\/\w+\.ts|version\.ts|index\.ts)/,

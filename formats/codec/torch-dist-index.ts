@@ -131,7 +131,7 @@ function entriesOf(root: PickleRecord, at: Place): ReadonlyMap<string, DistEntry
     );
     const transforms = info.fields.get("transform_descriptors") ?? null;
     if (transforms !== null && !(isKind(transforms, "list") && transforms.items.length === 0)) {
-      throw new IsologitError("UNSUPPORTED", "its entry is compressed or otherwise transformed", here);
+      throw transformed(transforms, here);
     }
     const entry = {
       path: safePath(expectText(info.fields.get("relative_path"), "an entry's file", here), here),
@@ -144,6 +144,15 @@ function entriesOf(root: PickleRecord, at: Place): ReadonlyMap<string, DistEntry
     entries.set(placeKey(name, origin), entry);
   }
   return entries;
+}
+
+/** torch (2.7 and later) writes entries through extensions, Zstandard by its own. */
+function transformed(transforms: PickleValue, at: Place): IsologitError {
+  const named = isKind(transforms, "list") ? transforms.items.filter((item) => typeof item === "string") : [];
+  const message = `its entry is compressed or otherwise transformed${named.length === 0 ? "" : ` (${named.join(", ")})`}`;
+  return new IsologitError("UNSUPPORTED", message, at, {
+    next: "write the checkpoint again without extensions, as docs/other-checkpoints.md says (compressed entries)",
+  });
 }
 
 function placeKey(key: string, origin: Shape | null): string {

@@ -206,6 +206,10 @@ export interface Finding {
   readonly severity: Severity;
   readonly at: { readonly file: string; readonly tensor: string | null; readonly offset: number | null };
   readonly message: string;
+  /** what to do about it, where that is known */
+  readonly next?: string;
+  /** every tensor that it is about, where they are several */
+  readonly tensors?: readonly string[];
 }
 
 /** `ok`: no finding is an error or a danger. */

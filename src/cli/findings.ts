@@ -1,4 +1,4 @@
-/** Findings as a person reads them: a line each, the place last. */
+/** Findings as a person reads them: a line each, the place last; below it what to do, where that is known. */
 import type { Finding } from "../api/reports.ts";
 import { some, type View, visible } from "./render.ts";
 
@@ -10,11 +10,12 @@ export function findingLines(findings: readonly Finding[], view: View): string[]
   return some(lines, view.verbose ? Number.POSITIVE_INFINITY : SHOWN);
 }
 
-function line({ rule, severity, at, message }: Finding, { paint }: View): string {
+function line({ rule, severity, at, message, next }: Finding, { paint }: View): string {
   const place = [
     visible(at.file),
     at.tensor === null ? [] : visible(at.tensor),
     at.offset === null ? [] : `byte ${at.offset}`,
   ];
-  return `${paint(COLOURS[severity], severity)}  ${rule}  ${visible(message)}, in ${place.flat().join(", ")}`;
+  const said = `${paint(COLOURS[severity], severity)}  ${rule}  ${visible(message)}, in ${place.flat().join(", ")}`;
+  return next === undefined ? said : `${said}\nnext: ${visible(next)}`;
 }

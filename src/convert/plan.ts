@@ -5,15 +5,16 @@
 import type { Manifest, Placement, WantedTensor, Writer } from "../../formats/define.ts";
 import type { PlanOptions } from "../api/options.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../api/reports.ts";
+import { matchCheckpoint } from "../checkpoint/match.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Dialect, Family, Shards } from "../families/define.ts";
-import { dialectOf, type Matched, matchRoles } from "../families/match.ts";
+import { dialectOf, type Matched } from "../families/match.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
 import { policyOf } from "../recast/policy.ts";
-import { pairScales, type Scales } from "../recast/spelling.ts";
+import type { Scales } from "../recast/spelling.ts";
 import { surplusTexts } from "../surplus.ts";
 import { type Conversion, conversionOf } from "../verify/conversion.ts";
 import { type Job, jobsFor, spelledFor } from "./jobs.ts";
@@ -56,8 +57,7 @@ export async function planConversion(
   { source, writer, families, options, version }: Planning,
   restore = true,
 ): Promise<Plan> {
-  const scales = pairScales(source.tensors);
-  const matched = matchRoles(source, families, scales.companions);
+  const { scales, matched } = await matchCheckpoint(source, families, options.formats);
   const policy = await policyOf(options, matched.family);
   if (policy.to !== null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);

@@ -27,6 +27,7 @@ export const ERRORS = {
   },
   // 3: the input is damaged, hostile or unsupported
   FORMAT_UNKNOWN: { exit: 3, next: "check the path; `isologit formats` lists what can be read" },
+  NOT_FETCHED: { exit: 3, next: "fetch the file again, all of it" },
   FORMAT_AMBIGUOUS: { exit: 3, next: "keep only one checkpoint at this address" },
   HEADER_INVALID: { exit: 3, next: "fetch or write the file again; its header is damaged" },
   LIMIT_EXCEEDED: { exit: 3, next: "the file asks for more than a real checkpoint needs; do not trust it" },
@@ -60,7 +61,7 @@ export const ERRORS = {
   BUNDLE_UNTRUSTED: { exit: 3, next: "find out who signed it before you name that signer as trusted" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with --recipe, or repair the weights" },
   OVERFLOW: { exit: 3, next: "use --dtype bf16, or pass --allow-overflow to store infinities" },
-  UNSUPPORTED: { exit: 3, next: "use --verify bytes where a forward pass is not needed" },
+  UNSUPPORTED: { exit: 3, next: "see docs/formats.md and docs/other-checkpoints.md for what is read" },
   // 4: the world around us
   NOT_FOUND: { exit: 4, next: "check the path" },
   IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with --resume" },

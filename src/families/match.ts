@@ -184,8 +184,7 @@ export function matchRoles(
 
   const unknown = [...left].filter((key) => !found.holds.has(key) && !companions.has(tensors.get(key)!.name));
   const missing = found.missing();
-  if (missing.length > 0)
-    throw absent("TENSOR_MISSING", "the config asks for", missing, "which the weights lack");
+  if (missing.length > 0) throw absent("TENSOR_MISSING", "the config asks for", missing, lacking(unknown));
   if (unknown.length > 0)
     throw absent("TENSOR_UNKNOWN", "the weights hold", unknown, "for which the config has no place");
   for (const role of model.roles.values()) refuseUncovered(role, found.origin.get(role.key) ?? []);
@@ -288,13 +287,22 @@ function refuseMisfits(misfits: readonly Misfit[], model: Recognised): void {
   );
 }
 
+/** What is there under a name that no config asks for may be what is missed. */
+function lacking(unknown: readonly string[]): string {
+  return unknown.length === 0
+    ? "which the weights lack"
+    : `which the weights lack; they hold ${shownOf(unknown)} instead`;
+}
+
 function absent(
   code: "TENSOR_MISSING" | "TENSOR_UNKNOWN",
   before: string,
   names: readonly string[],
   after: string,
 ) {
-  const shown = names.slice(0, 3).join(", ");
-  const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
-  return new IsologitError(code, `${before} ${shown}${more}, ${after}`, { tensor: names[0]! });
+  return new IsologitError(code, `${before} ${shownOf(names)}, ${after}`, { tensor: names[0]! });
+}
+
+function shownOf(names: readonly string[]): string {
+  return `${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}`;
 }

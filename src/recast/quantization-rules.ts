@@ -37,7 +37,7 @@ export function quantizationFaults(
   const fp8 = tensors.filter(({ dtype, name }) => isFp8(dtype) && !scales.companions.has(name));
   if (said === undefined || said === null) {
     if (fp8.length === 0) return [];
-    const message = `${fp8.length} weights are FP8, but there is no quantization_config: engines take codes for weights`;
+    const message = `${fp8.length} weights are FP8, but nothing declares it in quantization_config or hf_quant_config.json: engines take codes for weights`;
     return [fault("quantization-undeclared", "error", message, fp8[0]!.name)];
   }
   if (!isJsonObject(said))

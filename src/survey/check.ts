@@ -7,6 +7,8 @@ import { INDEX } from "../../formats/codec/hf-place.ts";
 import { readHeader } from "../../formats/codec/safetensors.ts";
 import type { CheckOptions } from "../api/options.ts";
 import type { Finding, FindingsReport } from "../api/reports.ts";
+import { matchCheckpoint } from "../checkpoint/match.ts";
+import { isNearMiss } from "../checkpoint/recognise.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readSmall } from "../core/io.ts";
@@ -23,7 +25,7 @@ import { checkKeys } from "./check-keys.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
 import { checkBytes } from "./check-read.ts";
 import { checkWeights } from "./check-weights.ts";
-import { finding, findingOf, isOk } from "./findings.ts";
+import { finding, findingOf, gatherFindings, isOk, nearMiss } from "./findings.ts";
 
 /** FP8 weights whose scales are wrong one by one; a checkpoint of a million such is bad enough after these. */
 const MAX_UNPAIRED = 1000;
@@ -35,19 +37,46 @@ export async function check(source: string, options: CheckOptions = {}): Promise
   if (checkpoint !== null) {
     findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
-    const scales = paired(checkpoint, findings);
-    const families = options.families ?? allFamilies;
-    findings.push(...checkWeights(checkpoint, families, scales.companions, source));
-    findings.push(...checkKeys(checkpoint, families));
     await using files = new Sources(checkpoint.store);
-    findings.push(...(await checkScales(checkpoint, scales, files)));
-    if (checkpoint.format === "hf" || checkpoint.format === "packed") {
-      findings.push(...checkQuantization(checkpoint, scales), ...(await checkConfig(checkpoint, files)));
-    }
+    const ofTensors = await checkTensors(checkpoint, source, options, files);
+    const told = isOk(ofTensors) ? null : await nearMissIn(checkpoint, options);
+    // Of weights in another software's hands, what does not fit is told once, by its name, not once a tensor.
+    findings.push(...(told === null ? ofTensors : [nearMiss(told, source)]));
+    findings.push(...checkKeys(checkpoint, options.families ?? allFamilies));
+    // Without a config there is nothing to hold against its neighbours, and the lack of it was told.
+    const isSilent = told !== null && Object.keys(checkpoint.config).length === 0;
+    if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
   }
   if (checkpoint !== null && options.read === true) findings.push(...(await checkBytes(checkpoint, options)));
-  const judged = judgeFindings(findings, options.strict);
+  const judged = judgeFindings(gatherFindings(findings), options.strict);
   return { ok: isOk(judged), findings: judged };
+}
+
+const isOfTransformers = ({ format }: Checkpoint): boolean => format === "hf" || format === "packed";
+
+/** Weights against config and scales. */
+async function checkTensors(
+  checkpoint: Checkpoint,
+  source: string,
+  options: CheckOptions,
+  files: Sources,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  const scales = paired(checkpoint, findings);
+  findings.push(...checkWeights(checkpoint, options.families ?? allFamilies, scales.companions, source));
+  findings.push(...(await checkScales(checkpoint, scales, files)));
+  if (isOfTransformers(checkpoint)) findings.push(...(await checkQuantization(checkpoint, scales)));
+  return findings;
+}
+
+/** What lies there, where names, shapes or scales fit no model; null where they fit, or nothing is recognised. */
+async function nearMissIn(checkpoint: Checkpoint, options: CheckOptions): Promise<IsologitError | null> {
+  try {
+    await matchCheckpoint(checkpoint, options.families ?? allFamilies, options.formats);
+    return null;
+  } catch (error) {
+    return isNearMiss(error) ? error : null;
+  }
 }
 
 async function opened(
@@ -59,6 +88,10 @@ async function opened(
     // Where every byte will be read, damage is listed then; it must not end the first read that meets it.
     return await openCheckpoint(source, options.formats, { ...options, sealed: options.read !== true });
   } catch (error) {
+    if (isNearMiss(error)) {
+      findings.push(nearMiss(error, source));
+      return null;
+    }
     const lost = error instanceof IsologitError && error.code === "NOT_FOUND" && error.at.file !== source;
     findings.push(findingOf(lost ? asDamage(error) : error, source));
     if (options.keepGoing === true) await checkShards(source, findings);

@@ -1,11 +1,13 @@
 /** `inspect`: what a checkpoint is, from its headers alone. */
 import type { RunOptions, SourceOptions } from "../api/options.ts";
 import type { InspectedTensor, InspectReport } from "../api/reports.ts";
+import { type Declared, declaredQuantization } from "../checkpoint/declared.ts";
+import { matchCheckpoint } from "../checkpoint/match.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import type { LayerKind } from "../families/define.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { type Matched, matchRoles } from "../families/match.ts";
+import type { Matched } from "../families/match.ts";
 import { openCheckpoint } from "../open.ts";
 import { pairScales, type Scales } from "../recast/spelling.ts";
 
@@ -15,10 +17,11 @@ export async function inspect(
   options: RunOptions & SourceOptions & { tensors?: boolean } = {},
 ): Promise<InspectReport> {
   const checkpoint = await openCheckpoint(source, options.formats, options);
-  const scales = pairScales(checkpoint.tensors);
   const families = options.families ?? allFamilies;
   const known = families.some((family) => family.claims(checkpoint.config));
-  const matched = known ? matchRoles(checkpoint, families, scales.companions) : null;
+  const { matched, scales } = known
+    ? await matchCheckpoint(checkpoint, families, options.formats)
+    : { matched: null, scales: pairScales(checkpoint.tensors) };
   const weights = checkpoint.tensors.filter(({ name }) => !scales.companions.has(name));
   const count = (kind: LayerKind) =>
     matched?.layers.filter((layer) => layer.stack === "main" && layer.kind === kind).length ?? 0;
@@ -31,7 +34,7 @@ export async function inspect(
     parameters: weights.reduce((sum, { shape }) => sum + countOf(shape), 0),
     bytes: checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
     dtypes: dtypesOf(checkpoint),
-    quantization: quantizationOf(checkpoint, scales),
+    quantization: quantizationOf(await declaredQuantization(checkpoint), checkpoint, scales),
     sidecars: checkpoint.sidecars.map(({ path }) => path),
     ...(options.tensors === true && { tensors: tensorsOf(checkpoint, matched, scales) }),
   };
@@ -47,13 +50,17 @@ function dtypesOf({ tensors }: Checkpoint): InspectReport["dtypes"] {
 }
 
 /** What the config says of quantisation, and what the tensors show. */
-function quantizationOf({ config, recasts }: Checkpoint, scales: Scales): InspectReport["quantization"] {
-  const said = config.quantization_config;
-  if (said === undefined && scales.scaleOf.size === 0 && recasts.length === 0) return null;
-  const declared = said !== null && typeof said === "object" ? (said as Record<string, unknown>) : {};
+function quantizationOf(
+  from: Declared | null,
+  { recasts }: Checkpoint,
+  scales: Scales,
+): InspectReport["quantization"] {
+  const said = from?.said ?? null;
+  if (said === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
+  const declared = typeof said === "object" && said !== null ? (said as Record<string, unknown>) : {};
   return {
     method: typeof declared.quant_method === "string" ? declared.quant_method : null,
-    format: typeof declared.format === "string" ? declared.format : null,
+    format: [declared.format, declared.quant_algo].find((one) => typeof one === "string") ?? null,
     scaledTensors: scales.scaleOf.size,
     recasts: [...new Set(recasts.map(({ kind }) => kind))],
   };

@@ -1,12 +1,17 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. Executes nothing. */
 import { tarStore } from "../../formats/codec/tar.ts";
 import { readTorch } from "../../formats/codec/torch-zip.ts";
+import { formats as allFormats } from "../../formats/index.ts";
 import type { FindingsOptions } from "../api/options.ts";
 import type { Finding, FindingsReport } from "../api/reports.ts";
+import { nearMissAt } from "../checkpoint/recognise.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
+import { fileStore } from "../io/file.ts";
+import { isHubAddress } from "../io/locate.ts";
 import { spooled } from "../io/spool.ts";
-import { isOk } from "./findings.ts";
+import { storeAt } from "../store.ts";
+import { isOk, nearMiss } from "./findings.ts";
 import { lookAround } from "./scan-folder.ts";
 import { type Report, scanBare, scanZips } from "./scan-pickles.ts";
 import { findingsIn, MAX_TEXT_BYTES } from "./scan-text.ts";
@@ -35,10 +40,26 @@ export async function scan(source: string, options: FindingsOptions = {}): Promi
       options.signal?.throwIfAborted();
       await scanFile(await store(), name, path, reportOn(path, findings, options));
     }
+    findings.push(...(await aboutAddress(source, options)));
   } catch (error) {
     if (!(error instanceof Stop)) throw error;
   }
   return { ok: isOk(findings), findings };
+}
+
+/** What lies there in place of a checkpoint: of files that are not here yet nothing can be said. */
+async function aboutAddress(source: string, { formats = allFormats }: FindingsOptions): Promise<Finding[]> {
+  try {
+    const store = isHubAddress(source) ? await storeAt(source) : await fileStore(source);
+    const told = await nearMissAt(store, { address: source, formats });
+    if (told === null) return [];
+    const found = nearMiss(told, source);
+    if (told.code === "NOT_FETCHED") return [{ ...found, severity: "warning" }];
+    return [{ ...found, rule: "no-checkpoint", severity: "note" }];
+  } catch (error) {
+    if (error instanceof IsologitError) return []; // links and files that cannot be listed are findings of their own
+    throw error;
+  }
 }
 
 function reportOn(file: string, findings: Finding[], options: FindingsOptions): Report {

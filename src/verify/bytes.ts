@@ -434,7 +434,8 @@ export function refuseUncomparable(a: Paired, b: Paired): void {
           : null;
       if (found === null) continue;
       const message = `${found}, and ${other.dtype} on the other side: no recast of this version leads there`;
-      throw new IsologitError("UNSUPPORTED", message, { tensor });
+      const next = "compare it with a checkpoint of the same dtype";
+      throw new IsologitError("UNSUPPORTED", message, { tensor }, { next });
     }
   }
 }

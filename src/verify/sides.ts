@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { selectBackend } from "../../kernels/backend/select.ts";
 import type { Backend } from "../../kernels/define.ts";
 import type { RunOptions } from "../api/options.ts";
+import { matchCheckpoint } from "../checkpoint/match.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -51,7 +52,11 @@ export function paired(checkpoint: Checkpoint, { families = allFamilies }: RunOp
 
 /** @throws what matching and pairing refuse, SCALE_INVALID; nothing but headers and scales is read */
 export async function ready(checkpoint: Checkpoint, options: RunOptions): Promise<Ready> {
-  const { matched, pairs } = paired(checkpoint, options);
+  const { matched, scales: pairs } = await matchCheckpoint(
+    checkpoint,
+    options.families ?? allFamilies,
+    options.formats,
+  );
   await using sources = new Sources(checkpoint.store);
   const scales = new Map<string, Float32Array>();
   for (const [weight, { tensor }] of pairs.scaleOf) {
@@ -90,10 +95,18 @@ export function sideOf({ matched, scales }: Pick<Ready, "matched" | "scales">, r
   return new Side({ ...running, forward: family.forward, native: nativeOf(matched), dims, tensors, scaleOf });
 }
 
+/** The next step where a forward pass cannot run. */
+export const WITHOUT_PASS = { next: "use --verify bytes, which runs no forward pass" };
+
 function nativeOf({ family, dialect }: Matched): Native {
   const native = family.forward.natives.find((one) => one.dialect === dialect.id);
   if (native !== undefined) return native;
-  throw new IsologitError("UNSUPPORTED", `${family.id} does not run in the dialect ${dialect.id} yet`);
+  throw new IsologitError(
+    "UNSUPPORTED",
+    `${family.id} does not run in the dialect ${dialect.id} yet`,
+    {},
+    WITHOUT_PASS,
+  );
 }
 
 /** @throws UNSUPPORTED, naming the dialect or the tensor, when the forward pass cannot run */
@@ -101,9 +114,12 @@ export function refuseUnrunnable({ matched, pairs }: Paired): void {
   nativeOf(matched);
   for (const [tensor, { axis }] of pairs.scaleOf) {
     if (axis === 0) {
-      throw new IsologitError("UNSUPPORTED", "the forward pass knows one scale a tensor, not one a row", {
-        tensor,
-      });
+      throw new IsologitError(
+        "UNSUPPORTED",
+        "the forward pass knows one scale a tensor, not one a row",
+        { tensor },
+        WITHOUT_PASS,
+      );
     }
   }
 }

@@ -211,9 +211,9 @@ function sameValues(dtype: FloatDType, left: Uint8Array, right: Uint8Array): boo
 
 function floatDType(tensor: Tensor): FloatDType {
   if (isFloat(tensor.dtype)) return tensor.dtype;
-  throw new IsologitError("UNSUPPORTED", `a forward pass cannot read ${tensor.dtype}`, {
-    tensor: tensor.name,
-  });
+  const message = `a forward pass cannot read ${tensor.dtype}`;
+  const next = "use --verify bytes, which runs no forward pass";
+  throw new IsologitError("UNSUPPORTED", message, { tensor: tensor.name }, { next });
 }
 
 /** Bytes of one row of a matrix, or of a stack of them. */

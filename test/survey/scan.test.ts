@@ -147,7 +147,10 @@ describe("a folder with", () => {
       "snapshots/x/config.json": "{}",
     });
     symlinkSync(`../../blobs/${blob}`, join(work, "cache/snapshots/x/pytorch_model.bin"));
-    expect(await shown(join(work, "cache/snapshots/x"))).toEqual(["danger pickle-danger pytorch_model.bin"]);
+    expect(await shown(join(work, "cache/snapshots/x"))).toEqual([
+      "danger pickle-danger pytorch_model.bin",
+      "note no-checkpoint pytorch_model.bin",
+    ]);
   });
 
   it("configs that call", async () => {
@@ -183,6 +186,7 @@ describe("a folder with", () => {
     expect(await shown(path)).toEqual([
       "danger pickle-danger context/0f8fad5b-d9cb-469f-a165-70867728950e",
       "danger pickle-danger model.nemo/model_weights.ckpt",
+      `note no-checkpoint ${path}`,
     ]);
   });
 });
@@ -251,4 +255,31 @@ it("leaves what it looks at as it was", async () => {
   const before = listing();
   await scan(join(work, "copy"), { keepGoing: true });
   expect(listing()).toEqual(before);
+});
+
+describe("what lies there in place of a checkpoint", () => {
+  it("pointers are no files that were looked into", async () => {
+    const folder = join(work, "pointers");
+    mkdirSync(folder);
+    writeFileSync(
+      join(folder, "model.safetensors"),
+      "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+    );
+    writeFileSync(join(folder, "config.json"), "{}");
+    const { ok, findings } = await scan(folder);
+    expect(ok).toBe(true);
+    expect(findings.map(({ rule, severity }) => [rule, severity])).toEqual([["not-fetched", "warning"]]);
+    expect(findings[0]!.next).toContain("lfs pull");
+  });
+
+  it("a checkpoint below is a note", async () => {
+    const folder = join(work, "above");
+    mkdirSync(folder);
+    cpSync(golden("tiny"), join(folder, "final"), { recursive: true });
+    const { findings } = await scan(folder);
+    expect(findings.find(({ rule }) => rule === "no-checkpoint")).toMatchObject({
+      severity: "note",
+      message: expect.stringContaining("final (hf)"),
+    });
+  });
 });

@@ -15,7 +15,7 @@ export const nemotronH: Family = {
         "UNSUPPORTED",
         "model_type nemotron_h_puzzle is a relative with per-layer widths, which this version does not read",
         { file: "config.json" },
-        { next: "inspect or check one of its .safetensors files by itself: that needs no config" },
+        { next: "inspect one of its .safetensors files by itself: that needs no config" },
       );
     }
     return config.model_type === "nemotron_h" || isMegatrons(config);
