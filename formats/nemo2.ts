@@ -40,6 +40,7 @@ export const nemo2: Format = {
       throw new IsologitError("FORMAT_UNKNOWN", "no weights of NeMo 2", { file: store.url });
     }
     const { config, tokenizer } = await contextOf(store, paths);
+    const passed = await passedIn(store, paths);
     const { tensors, objects } = await readWeights(store, weights);
     const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
@@ -48,6 +49,7 @@ export const nemo2: Format = {
       format: "nemo2",
       dialect: "megatron",
       config,
+      ...passed,
       tensors,
       objects: [...objects, ...artifacts],
       sidecars,
@@ -98,9 +100,29 @@ async function modelOf(store: Store, paths: readonly string[]): Promise<ConfigRe
   if (paths.includes(MODEL_YAML)) {
     return parseYaml(await readSmall(store, MODEL_YAML, MAX_YAML_BYTES), { file: MODEL_YAML });
   }
-  if (!paths.includes(IO_JSON)) return undefined;
+  return paths.includes(IO_JSON) ? graphOf(store) : undefined;
+}
+
+async function graphOf(store: Store): Promise<ConfigRecord> {
   const at = { file: IO_JSON };
   const graph = parseJsonObject(await readSmall(store, IO_JSON, MAX_GRAPH_BYTES), { ...at, nonFinite: true });
   const root = parseFiddle(graph, at);
   return isRecord(root.model) ? root.model : root;
+}
+
+/** NeMo builds the model from io.json: model.yaml is for people and for converters, and is read here for its defaults. */
+async function passedIn(
+  store: Store,
+  paths: readonly string[],
+): Promise<Pick<Checkpoint, "passed" | "remarks">> {
+  if (!paths.includes(MODEL_YAML) || !paths.includes(IO_JSON)) return {};
+  try {
+    const { config } = await graphOf(store);
+    return isRecord(config) ? { passed: { file: IO_JSON, config } } : {};
+  } catch (error) {
+    if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
+    const message = `NeMo loads it, and it was not compared with ${MODEL_YAML}: ${error.message}`;
+    const at = { file: IO_JSON };
+    return { remarks: [{ rule: "context-unread", severity: "warning", at, message }] };
+  }
 }

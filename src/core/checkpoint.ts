@@ -123,6 +123,8 @@ export interface Checkpoint {
   readonly dialect: string;
   /** raw, in the spelling of the software that wrote it */
   readonly config: Readonly<Record<string, unknown>>;
+  /** what the format's own software was passed, where it loads that and not `config`: both must say one model */
+  readonly passed?: { readonly file: string; readonly config: Readonly<Record<string, unknown>> };
   readonly tensors: readonly Tensor[];
   /** pickled entries, unread */
   readonly objects: readonly string[];

@@ -1,11 +1,12 @@
 /** A checkpoint as a model: every stored tensor accounted for by a rule, every role by a tensor, every shape agreed. */
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type Shape, sameShape } from "../core/dtype.ts";
-import { IsologitError } from "../core/errors.ts";
+import { IsologitError, locate } from "../core/errors.ts";
 import { movesOf, shapeOf } from "../core/layout.ts";
 import { cover, invert, type Move } from "../core/moves.ts";
 import { canonical } from "../core/root.ts";
 import {
+  type Config,
   type Dialect,
   type Dims,
   type Family,
@@ -96,11 +97,39 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
     ...(like !== undefined && { like }),
   };
   const { settings, asides, notes } = dialect.settings(checkpoint.config, seen);
+  if (checkpoint.passed !== undefined)
+    refuseOtherRecord(
+      checkpoint.config,
+      checkpoint.passed,
+      (config) => dialect.settings(config, seen).settings,
+    );
   const dims = family.dims(settings);
   const layers = family.layers(settings);
   const shards = dialect.shards(seen, { settings, dims, layers }, checkpoint.config);
   const roles = rolesOf(family, dims, layers);
   return { family, dialect, settings, asides, notes, dims, layers, shards, roles };
+}
+
+/** @throws CONFIG_INVALID where another record, which software loads, says another model, and what that record's keys are refused for */
+function refuseOtherRecord(
+  config: Config,
+  { file, config: passed }: NonNullable<Checkpoint["passed"]>,
+  settingsOf: (config: Config) => Settings,
+): void {
+  const said = Object.entries(passed).filter(([, value]) => value !== null && value !== undefined);
+  const withKeys = (entries: typeof said) => {
+    try {
+      return canonical(settingsOf({ ...config, ...Object.fromEntries(entries) }));
+    } catch (error) {
+      throw locate(error, { file });
+    }
+  };
+  const settings = canonical(settingsOf(config));
+  if (withKeys(said) === settings) return;
+  const [key, value] = said.find((entry) => withKeys([entry]) !== settings) ?? said[0]!;
+  const message = `${key} is ${canonical(value)} in ${file}, which is loaded, and ${canonical(config[key] ?? null)} in the config that is read here`;
+  const next = "make both say what the model was trained with; the run that wrote them has one value";
+  throw new IsologitError("CONFIG_INVALID", message, { file }, { next });
 }
 
 export function dialectOf(family: Family, id: string): Dialect {

@@ -231,6 +231,40 @@ describe("what a record says beside the settings", () => {
     expect(await warnings("packed")).toEqual([]);
   });
 
+  it.each([
+    ["softmax_scale", "1.0", "UNSUPPORTED", /softmax_scale is 1:/],
+    ["layernorm_epsilon", "1e-06", "UNSUPPORTED", /layernorm_epsilon is 0.000001/],
+    [
+      "num_query_groups",
+      "4",
+      "CONFIG_INVALID",
+      /num_query_groups is 4 in context\/io.json, which is loaded, and 2/,
+    ],
+    ["hybrid_override_pattern", '"M-M*-M-M*"', "CONFIG_INVALID", /"M-M\*-M-M\*" in context\/io.json/],
+    ["kv_channels", "null", "no error", /^$/],
+    ["seq_length", "8192", "no error", /^$/],
+  ] as const)(
+    "is refused where NeMo was passed another %s than model.yaml says",
+    async (key, value, code, message) => {
+      const folder = said((yaml) => yaml);
+      const file = join(folder, "context/io.json");
+      const graph = JSON.parse(readFileSync(file, "utf8"));
+      const { items } = graph.objects.nemotron_hconfig8_b_1;
+      const name = `Attr(name='${key}')`;
+      const leaf = { type: "leaf", value: JSON.parse(value), paths: [] };
+      graph.objects.nemotron_hconfig8_b_1.items = [
+        ...items.filter(([one]: readonly [string]) => one !== name),
+        [name, leaf],
+      ];
+      writeFileSync(file, JSON.stringify(graph));
+      const planned = () => plan(folder, fresh(), { to: "hf" });
+      expect(await codeOf(planned)).toBe(code);
+      if (code === "no error") return;
+      await expect(planned()).rejects.toMatchObject({ message: expect.stringMatching(message) });
+      await expect(planned()).rejects.toMatchObject({ at: { file: "context/io.json" } });
+    },
+  );
+
   it("is refused where it changes the function", async () => {
     const scaled = said((yaml) => yaml.replace("softmax_scale: null", "softmax_scale: 1.0"));
     expect(await codeOf(() => convert(scaled, fresh(), { ...quiet, to: "hf" }))).toBe("UNSUPPORTED");

@@ -1,4 +1,4 @@
-import { cpSync, rmSync } from "node:fs";
+import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { bridge } from "../../formats/bridge.ts";
@@ -34,6 +34,20 @@ describe("a real NeMo 2 folder", () => {
     });
     expect(tiny.sidecars.map(({ path }) => path)).toEqual(["tokenizer.json", "tokenizer_config.json"]);
     expect(tiny.sidecars[0]?.span.file).toBe("context/nemo_tokenizer/tokenizer.json");
+  });
+
+  it("shows what NeMo itself loads, or that it could not be read", async () => {
+    expect(tiny.passed).toMatchObject({
+      file: "context/io.json",
+      config: { hidden_size: 64, vocab_size: 500 },
+    });
+    expect(tiny.remarks).toBeUndefined();
+    const store = await changed("io", (folder) => writeFileSync(join(folder, "context/io.json"), "{}"));
+    const { passed, remarks } = await nemo2.read(store);
+    expect(passed).toBeUndefined();
+    expect(remarks).toMatchObject([
+      { rule: "context-unread", severity: "warning", at: { file: "context/io.json" } },
+    ]);
   });
 
   it("gives what was passed where nobody wrote model.yaml", async () => {
