@@ -19,6 +19,13 @@ interface Measured {
   readonly dropped_by_all_configs: readonly string[];
   readonly read_by_the_model: readonly string[];
   readonly read_by_helpers: readonly string[];
+  /** what another value of each key did to the logits of a small model */
+  readonly logits: {
+    readonly config: Config;
+    readonly outcomes: Readonly<
+      Record<string, readonly (readonly [unknown, "same" | "changed" | "refused"])[]>
+    >;
+  };
 }
 const measured = parseJsonObject(readFileSync(fixture), { nonFinite: true }) as unknown as Measured; // as the fixture is made
 
@@ -64,6 +71,30 @@ describe("against Transformers", () => {
   ])("%s is in the table", (_, keys) => {
     expect(keys.length).toBeGreaterThan(8);
     expect(keys.filter((key) => !KNOWN.has(key))).toEqual([]);
+  });
+
+  /** Only without its CUDA kernels, by mistake: how the scan is cut, and a bound of the initialisation. */
+  const MISTAKES = ["chunk_size", "mamba_chunk_size", "time_step_min", "mamba_dt_min"];
+  const { config, outcomes } = measured.logits;
+  const changed = Object.entries(outcomes).flatMap(([key, tried]) =>
+    tried.filter(([, outcome]) => outcome === "changed").map(([value]) => [key, value] as const),
+  );
+
+  it.each(changed.filter(([key]) => !MISTAKES.includes(key)))(
+    "%s at %j makes other logits: other settings, or refused",
+    async (key, value) => {
+      const other = { ...config, [key]: value };
+      const refused = await codeOf(() => settingsOf(other));
+      if (refused === "no error") expect(settingsOf(other)).not.toEqual(settingsOf(config));
+      else expect(["UNSUPPORTED", "CONFIG_INVALID"]).toContain(refused);
+    },
+  );
+
+  it("keys of all kinds were tried, and some made other logits", () => {
+    expect(Object.keys(outcomes).length).toBeGreaterThan(80);
+    expect(changed.map(([key]) => key)).toEqual(
+      expect.arrayContaining(["is_causal", "mamba_conv_bias", "layer_norm_epsilon", "layer_types"]),
+    );
   });
 
   it("no key is in two rows", () => {
