@@ -18,6 +18,8 @@ export function verificationText(report: VerifyReport, view: View): string[] {
   const worded = (text: string) => flow(visible(text).split(" "), wide, " "); // broken between words
   const most = view.verbose ? Number.POSITIVE_INFINITY : 4;
   const { backend, device, firstDivergence: first } = report;
+  const told = new Set(report.rungs.flatMap(objections));
+  const untold = report.findingDetails.filter(({ message }) => !told.has(message));
   return facts(view, [
     ["verdict", `${painted(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
     ["run on", backend === null ? "no forward pass" : worded(`${backend}, ${device}`)],
@@ -40,12 +42,10 @@ export function verificationText(report: VerifyReport, view: View): string[] {
             ...some(first.tensors.map(visible), most),
           ],
     ],
-    ...gravest(report.findingDetails, report.findingDetails.length).shown.map(
-      ({ severity, message }): [string, string[]] => [
-        severity === "note" ? "remark" : "difference",
-        worded(message),
-      ],
-    ),
+    ...gravest(untold, untold.length).shown.map(({ severity, message }): [string, string[]] => [
+      severity === "note" ? "remark" : "difference",
+      worded(message),
+    ]),
   ]);
 }
 

@@ -25,6 +25,8 @@ export const RULES: Readonly<Record<string, string>> = {
   "first-divergence": "The lowest layer that is wrong",
   "control-missed": "A sabotage of the checkpoint was not seen, so that the proof has a hole",
   "file-absent": "A side file is on one side only",
+  "file-respelt": "A side file says the same in other words",
+  "file-unsigned": "A file is not as it was signed",
   "file-added": "A file that was not there when the checkpoint was certified",
   "card-changed": "The model card was written anew since the checkpoint was certified",
   "files-not-compared": "Files were not compared with those that were certified",
@@ -109,10 +111,11 @@ function verdicts({ rungs, firstDivergence: first, findingDetails }: VerifyRepor
     const text = [...measures(rung), ...unlike(rung)].join(", ");
     return [problem(`rung-${rung.rung}`, severity, `${rung.rung}: ${rung.verdict}; ${text}`)];
   });
-  const tensors = rungs.flatMap(({ metrics }) =>
-    differencesOf(metrics).map(({ role, tensors, message }) =>
-      problem("tensor-differs", "error", `${role}: ${message}`, { tensor: tensors.at(-1) ?? role }),
-    ),
+  const tensors = rungs.flatMap(({ rung, metrics }) =>
+    (rung === "cover" ? [] : differencesOf(metrics)) // the findings have its files
+      .map(({ role, tensors, message }) =>
+        problem("tensor-differs", "error", `${role}: ${message}`, { tensor: tensors.at(-1) ?? role }),
+      ),
   );
   const divergence =
     first === null
@@ -143,7 +146,9 @@ export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"
 
 /** What a rung holds against a checkpoint, one by one: settings, or roles with what is wrong. */
 export function objections(rung: RungReport): readonly string[] {
-  return [...unlike(rung), ...differencesOf(rung.metrics).map(({ role, message }) => `${role}: ${message}`)];
+  const found = differencesOf(rung.metrics);
+  if (rung.rung === "cover") return [...unlike(rung), ...found.map(({ role }) => role)]; // files, as a sentence each
+  return found.map(({ role, message }) => `${role}: ${message}`);
 }
 
 /** Settings that are not the same. */

@@ -4,7 +4,8 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { Sources } from "../core/read.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Matched } from "../families/match.ts";
-import { keysThatDiffer, STORAGE } from "../verify/cover.ts";
+import { keysThatDiffer } from "../verify/compare-files.ts";
+import { isOwnIndex } from "../verify/held-files.ts";
 
 /** Settings of the model; and where both sides spell their config alike, its other keys. */
 export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
@@ -33,7 +34,7 @@ export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readon
   const paths = new Set([...a.sidecars, ...b.sidecars].map(({ path }) => path));
   const diffed: DiffedSidecar[] = [];
   for (const path of [...paths].sort()) {
-    if (STORAGE.includes(path) || path === "config.json") continue;
+    if (path === "config.json") continue;
     const [mine, theirs] = [await bytesOf(path, a, left), await bytesOf(path, b, right)];
     const [x, y] = [mine === null ? null : sha256(mine), theirs === null ? null : sha256(theirs)];
     if (x === y) continue;
@@ -43,8 +44,9 @@ export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readon
   return diffed;
 }
 
-async function bytesOf(path: string, { sidecars }: Checkpoint, sources: Sources): Promise<Uint8Array | null> {
-  const span = sidecars.find((one) => one.path === path)?.span;
+async function bytesOf(path: string, checkpoint: Checkpoint, sources: Sources): Promise<Uint8Array | null> {
+  if (isOwnIndex(path, checkpoint)) return null;
+  const span = checkpoint.sidecars.find((one) => one.path === path)?.span;
   return span === undefined ? null : sources.bytes(span.file, span.offset, span.size);
 }
 

@@ -4,6 +4,7 @@
  */
 import type { Finding, Verdict } from "../api/reports.ts";
 import { worse } from "./depth.ts";
+import type { Outcome } from "./side-files.ts";
 
 /** The file or the stored tensor that a finding is about; neither where it is about the checkpoint. */
 export interface Place {
@@ -36,6 +37,14 @@ export function judgeFindings(findings: readonly Finding[], strict: boolean | un
 /** A rung's verdict together with the findings that it made. */
 export function verdictWith(verdict: Verdict, findings: readonly Finding[]): Verdict {
   return findings.some(({ severity }) => severity === "error") ? worse(verdict, "different") : verdict;
+}
+
+/** What the table of side files makes of a difference: nothing, or one finding; `different` is an error. */
+export function findingAs(outcome: Outcome, rule: string, message: string, at: Place): readonly Finding[] {
+  if (outcome === "nothing") return [];
+  if (outcome === "remark") return [remark(rule, message, at)];
+  const found = difference(rule, message, at);
+  return outcome === "different" ? [{ ...found, severity: "error" }] : [found];
 }
 
 /** Both fields of a report that hold findings: as text, and with rule, severity and place. */

@@ -9,14 +9,14 @@ import { openCheckpoint } from "../open.ts";
 import { storeAt } from "../store.ts";
 import { compareBehaviour } from "./behaviour.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
-import { certificateFor, trailerIn } from "./certificate-place.ts";
+import { certificateFor } from "./certificate-place.ts";
+import { compareCertified } from "./certified-files.ts";
 import { reportOf } from "./certify.ts";
 import { type Content, contentBytes, contentOf } from "./content.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
-import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
+import { findingAs, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";
 import { mainLayers } from "./logits-rung.ts";
-import { outsideOf } from "./outside.ts";
 import { referenceRung } from "./reference.ts";
 import { memoryOf, type Ready, ready, refuseUnrunnable } from "./sides.ts";
 import { derOf, readKey } from "./signature.ts";
@@ -49,12 +49,14 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
     watch({ type: "rung", rung: rung.rung, verdict: rung.verdict });
   };
 
-  const files = await compareFiles(side, certificate, options.signal);
-  const aboutFiles = judge(files.findings);
+  const { file } = found;
+  const named = options.certificate !== undefined;
+  const files = await compareCertified(side, certificate, { file, named, signal: options.signal });
+  const aboutFiles = judge([...files.findings, ...unsigned(signed)]);
   findings.push(...aboutFiles);
   const differences = [...files.differences, ...(signed?.differences ?? [])];
   const cover = coverRung(certificate.destination.files.length, differences);
-  add({ ...cover, verdict: verdictWith(cover.verdict, aboutFiles) });
+  add({ ...cover, verdict: verdictWith(worse(cover.verdict, files.verdict), aboutFiles) });
   const content = await read(side, options);
   const differing = differingRoles(content, certificate);
   const sameRoot = content.root === certificate.destination.root;
@@ -124,8 +126,15 @@ async function verifyUncertified(
     certificate: null,
     ...(signed !== null && { bundle: signed.report }),
     roots: { a: null, b: null },
-    ...reportedFindings([remark("certificate-absent", message)]),
+    ...reportedFindings([...unsigned(signed), remark("certificate-absent", message)]),
   };
+}
+
+/** What a bundle holds against the files. */
+function unsigned(signed: SignedFiles | null): readonly Finding[] {
+  return (signed?.differences ?? []).flatMap((message) =>
+    findingAs("different", "file-unsigned", message, {}),
+  );
 }
 
 async function verifyReferenced(checkpoint: Checkpoint, options: VerifyOptions) {
@@ -154,35 +163,6 @@ async function refuseOtherKey(
   const refuse = (message: string) => new IsologitError("CERTIFICATE_INVALID", message, { file });
   if (signature === undefined) throw refuse("nobody signed it");
   if (signature.publicKey !== key) throw refuse("it was signed with another key");
-}
-
-/** Files are those of one format; in another only the root can be compared. */
-async function compareFiles(side: Ready, { destination }: Certificate, signal: AbortSignal | undefined) {
-  const { checkpoint } = side.matched;
-  if (checkpoint.format !== destination.format) {
-    const message = `it is ${checkpoint.format}, and the certificate of ${destination.format}: files are not compared`;
-    return { differences: [], findings: [difference("files-not-compared", message)] };
-  }
-  const found = await outsideOf(side.matched, await trailerIn(checkpoint.store), signal);
-  const byPath = new Map(found.map((file) => [file.path, file]));
-  const changed = destination.files.flatMap(({ path, size, sha256 }) => {
-    const name = path === "" ? "the file" : path;
-    const now = byPath.get(path);
-    if (now === undefined) return [{ path, message: `${name} is missing` }];
-    if (now.size !== size) return [{ path, message: `${name} has ${now.size} bytes, not ${size}` }];
-    return now.sha256 === sha256 ? [] : [{ path, message: `${name} differs` }];
-  });
-  const isCard = ({ path }: { path: string }) => path === CARD_FILE;
-  const differences = changed.filter((one) => !isCard(one)).map(({ message }) => message);
-  const known = new Set(destination.files.map(({ path }) => path));
-  const more = found.filter((one) => !known.has(one.path) && !isCard(one));
-  const added = more.map(({ path }) => {
-    return difference("file-added", `${path} was not there when it was certified`, { file: path });
-  });
-  const cards = changed
-    .filter(isCard)
-    .map(({ message }) => remark("card-changed", message, { file: CARD_FILE }));
-  return { differences, findings: [...added, ...cards] };
 }
 
 async function read(side: Ready, options: VerifyOptions): Promise<Content> {

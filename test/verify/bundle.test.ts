@@ -180,7 +180,9 @@ describe("a change is seen", () => {
     writeFileSync(join(more, "pickle.bin"), "x");
     expect(await coverOf(more, trusted)).toMatchObject({
       verdict: "different",
-      metrics: { differences: ["pickle.bin was not signed"] },
+      metrics: {
+        differences: ["pickle.bin was not there when it was certified", "pickle.bin was not signed"],
+      },
     });
     const less = bare();
     rmSync(join(less, CERTIFICATE_FILE));

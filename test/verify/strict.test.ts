@@ -55,10 +55,14 @@ describe("verify", () => {
   it("against a certificate: a file that was added", async () => {
     const folder = `${work}/certified`;
     await convert(golden("tiny"), folder, { to: "hf", ...QUICK });
-    writeFileSync(`${folder}/NOTES.md`, "later");
+    writeFileSync(`${folder}/LICENSE`, "later");
+    writeFileSync(`${folder}/notes.yaml`, "later");
     expect(await verify(folder, undefined, QUICK)).toMatchObject({
       verdict: "same",
-      findingDetails: [{ rule: "file-added", severity: "warning", at: { file: "NOTES.md" } }],
+      findingDetails: [
+        { rule: "file-added", severity: "note", at: { file: "LICENSE" } },
+        { rule: "file-added", severity: "warning", at: { file: "notes.yaml" } },
+      ],
     });
     expect(await verify(folder, undefined, { ...QUICK, strict: true })).toMatchObject({
       verdict: "different",

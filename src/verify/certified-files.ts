@@ -1,0 +1,104 @@
+/** Files of a checkpoint against those that its certificate lists. */
+import type { Finding, RungReport } from "../api/reports.ts";
+import { IsologitError } from "../core/errors.ts";
+import { ORIGIN_FOLDER } from "../core/origin.ts";
+import type { Certificate } from "./certificate.ts";
+import { trailerIn } from "./certificate-place.ts";
+import { difference, findingAs } from "./findings.ts";
+import { SideFiles } from "./held-files.ts";
+import { outsideOf } from "./outside.ts";
+import { sideFileKind, WEIGHT_KINDS } from "./side-files.ts";
+import type { Ready } from "./sides.ts";
+
+export interface CertifiedFiles {
+  /** what differs or is missing, as text */
+  readonly differences: readonly string[];
+  /** those of `differences` too, and what was added */
+  readonly findings: readonly Finding[];
+  readonly verdict: RungReport["verdict"];
+}
+
+/**
+ * A certificate speaks for the files of one format. In another format the root, which the settings enter, must be the
+ * same, and the side files are compared as far as the certificate knows them.
+ *
+ * @param file  where the certificate was found
+ * @param named the certificate was asked for by its path
+ * @throws CERTIFICATE_INVALID for one of another format that was found in its place
+ */
+export async function compareCertified(
+  side: Ready,
+  certificate: Certificate,
+  { file, named, signal }: { file: string; named: boolean; signal: AbortSignal | undefined },
+): Promise<CertifiedFiles> {
+  const [found, certified] = [side.matched.checkpoint.format, certificate.destination.format];
+  if (found === certified) return judged(await sameFormat(side, certificate, signal));
+  if (!named) {
+    const message = `it was issued for a checkpoint of format ${certified}, and this one is ${found}`;
+    const next = `verify it against its source, or name the certificate of the ${certified} checkpoint with --certificate`;
+    throw new IsologitError("CERTIFICATE_INVALID", message, { file }, { next });
+  }
+  if (certified === "hf") return judged(await sideFilesOf(side, certificate));
+  const message = `it is ${found}, and the certificate of ${certified}: tokenizer, chat template and other side files were not compared`;
+  return { differences: [], findings: [difference("files-not-compared", message)], verdict: "unproven" };
+}
+
+function judged(findings: readonly Finding[]): CertifiedFiles {
+  const differences = findings.filter(({ severity }) => severity === "error").map(({ message }) => message);
+  return { differences, findings, verdict: differences.length === 0 ? "same" : "different" };
+}
+
+/** Every byte outside the roles, file by file. */
+async function sameFormat(
+  side: Ready,
+  { destination }: Certificate,
+  signal: AbortSignal | undefined,
+): Promise<readonly Finding[]> {
+  const found = await outsideOf(side.matched, await trailerIn(side.matched.checkpoint.store), signal);
+  const byPath = new Map(found.map((file) => [file.path, file]));
+  const changed = destination.files.flatMap(({ path, size, sha256 }): readonly Finding[] => {
+    const name = path === "" ? "the file" : path;
+    const now = byPath.get(path);
+    const at = { file: path };
+    if (now === undefined) return findingAs("different", "file-absent", `${name} is missing`, at);
+    if (now.size !== size) {
+      return findingAs("different", "file-differs", `${name} has ${now.size} bytes, not ${size}`, at);
+    }
+    return now.sha256 === sha256 ? [] : findingAs("different", "file-differs", `${name} differs`, at);
+  });
+  const known = new Set(destination.files.map(({ path }) => path));
+  return [
+    ...changed,
+    ...found.filter(({ path }) => !known.has(path)).flatMap(({ path }) => uncertified(path)),
+  ];
+}
+
+/** What was kept for the way home is judged as what it will be there. */
+function uncertified(path: string): readonly Finding[] {
+  const name = path.startsWith(ORIGIN_FOLDER) ? path.slice(ORIGIN_FOLDER.length) : path;
+  const message = `${path} was not there when it was certified`;
+  return findingAs(sideFileKind(name).uncertified, "file-added", message, { file: path });
+}
+
+/** Side files against the certificate of a Hugging Face folder, whose files have the names that side files have everywhere. */
+async function sideFilesOf(side: Ready, { destination }: Certificate): Promise<readonly Finding[]> {
+  await using held = new SideFiles(side.matched.checkpoint);
+  const certified = new Map(destination.files.map(({ path, sha256 }) => [path, sha256]));
+  const findings: Finding[] = [];
+  for (const path of held.paths) {
+    const then = certified.get(path);
+    if (then === undefined) findings.push(...uncertified(path));
+    else if (then !== (await held.digest(path))) {
+      findings.push(
+        ...findingAs(sideFileKind(path).differs, "file-differs", `${path} differs`, { file: path }),
+      );
+    }
+  }
+  for (const path of certified.keys()) {
+    const { kind, missing } = sideFileKind(path);
+    // weights and index are the root's; what a config means enters the root too
+    if (held.has(path) || WEIGHT_KINDS.includes(kind) || path === "config.json") continue;
+    findings.push(...findingAs(missing, "file-absent", `${path} is missing`, { file: path }));
+  }
+  return findings;
+}

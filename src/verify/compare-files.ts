@@ -1,0 +1,70 @@
+/** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
+import type { Finding } from "../api/reports.ts";
+import { canonical } from "../core/root.ts";
+import type { Matched } from "../families/match.ts";
+import { QUANTIZATION_FILES } from "../recast/spelling.ts";
+import { findingAs, remark } from "./findings.ts";
+import { SideFiles } from "./held-files.ts";
+import { meanTheSame } from "./meaning.ts";
+import { configKeys, type Outcome, sideFileKind } from "./side-files.ts";
+
+const CONFIG = "config.json";
+
+/** A tokenizer of 131,072 words takes 17 MB; of what is far larger only the bytes are compared. */
+const MAX_MEANING_BYTES = 256 * 1024 * 1024;
+
+/** @param recast some element is stored as another type in b */
+export async function compareFiles(a: Matched, b: Matched, recast: boolean): Promise<readonly Finding[]> {
+  await using left = new SideFiles(a.checkpoint, true);
+  await using right = new SideFiles(b.checkpoint);
+  const findings: Finding[] = [];
+  for (const path of [...new Set([...left.paths, ...right.paths])].sort()) {
+    if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (path === CONFIG && a.dialect !== b.dialect) continue; // compared as settings
+    const { added, missing, differs } = sideFileKind(path);
+    const at = { file: path };
+    if (!left.has(path)) {
+      findings.push(...findingAs(added, "file-absent", `${path} is only in the second checkpoint`, at));
+    } else if (!right.has(path)) {
+      findings.push(...findingAs(missing, "file-absent", `${path} is only in the first checkpoint`, at));
+    } else if (!(await areEqual(path, left, right))) {
+      if (path === CONFIG) findings.push(...configFindings(a, b, recast));
+      else if (await areAlike(path, left, right)) {
+        findings.push(remark("file-respelt", `${path} says the same in other words`, at));
+      } else findings.push(...findingAs(differs, "file-differs", `${path} differs`, at));
+    }
+  }
+  return findings;
+}
+
+async function areEqual(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {
+  return a.size(path) === b.size(path) && (await a.digest(path)) === (await b.digest(path));
+}
+
+async function areAlike(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {
+  if (Math.max(a.size(path), b.size(path)) > MAX_MEANING_BYTES) return false;
+  return meanTheSame(path, await a.bytes(path), await b.bytes(path));
+}
+
+/** Keys that differ, by name. What two configs mean was compared as settings; this is what else they say. */
+function configFindings(a: Matched, b: Matched, recast: boolean): readonly Finding[] {
+  const differing = keysThatDiffer(a.checkpoint.config, b.checkpoint.config);
+  if (differing.length === 0)
+    return told("config-respelt", "remark", `${CONFIG} says the same in other words`);
+  const outcomeOf = (key: string): Outcome => configKeys(key)[recast ? "recast" : "differs"];
+  return OUTCOMES.flatMap((outcome) => {
+    const keys = differing.filter((key) => outcomeOf(key) === outcome);
+    if (keys.length === 0) return [];
+    return told("config-differs", outcome, `${CONFIG} differs in ${keys.join(", ")}`);
+  });
+}
+
+const OUTCOMES: readonly Outcome[] = ["different", "difference", "remark"];
+
+const told = (rule: string, outcome: Outcome, message: string) =>
+  findingAs(outcome, rule, message, { file: CONFIG });
+
+export function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
+  return keys.filter((key) => canonical(a[key] ?? null) !== canonical(b[key] ?? null));
+}

@@ -1,0 +1,163 @@
+/**
+ * What a difference in a side file means for the verdict, as data: the table in docs/verification.md is made of this one,
+ * and a test holds them equal. Engines are Transformers, vLLM and the like, as they load a folder.
+ */
+
+/**
+ * `different`: the verdict. `difference`: a finding that `strict` turns into the verdict. `remark`: a finding that never
+ * decides. `nothing`: not told.
+ */
+export type Outcome = "different" | "difference" | "remark" | "nothing";
+
+export interface SideFileKind {
+  readonly kind: string;
+  /** names as the documentation writes them */
+  readonly files: string;
+  readonly matches: RegExp;
+  /** both checkpoints have the file, and it means something else in the second */
+  readonly differs: Outcome;
+  /** only the first checkpoint has the file */
+  readonly missing: Outcome;
+  /** only the second checkpoint has the file */
+  readonly added: Outcome;
+  /** the file was not there when the checkpoint was certified */
+  readonly uncertified: Outcome;
+  readonly why: string;
+}
+
+const always = (outcome: Outcome) => ({ differs: outcome, missing: outcome, added: outcome });
+
+/** The first row that matches a path rules it; the last one matches every path. */
+export const SIDE_FILES: readonly SideFileKind[] = [
+  {
+    kind: "index of other weights",
+    files: "`model.safetensors.index.json` beside `model.safetensors`",
+    matches: /^model\.safetensors\.index\.json$/,
+    ...{ differs: "different", missing: "difference", added: "different", uncertified: "different" },
+    why: "vLLM loads what the index names, Transformers the single file",
+  },
+  {
+    kind: "stale weights",
+    files: "`model.safetensors`, `model-*.safetensors` that are not the weights",
+    matches: /^model[^/]*\.safetensors$/,
+    ...{ differs: "different", missing: "difference", added: "different", uncertified: "different" },
+    why: "Transformers prefers `model.safetensors`; vLLM without an index loads every file",
+  },
+  {
+    kind: "adapter",
+    files: "`adapter_config.json`, `adapter_model.*`",
+    matches: /^adapter_(config\.json|model\.[^/]+)$/,
+    ...{ differs: "different", missing: "difference", added: "different", uncertified: "different" },
+    why: "Transformers with PEFT loads it into the model without being asked",
+  },
+  {
+    kind: "other weights",
+    files:
+      "any other `.safetensors`, `.bin`, `.pt`, `.pth`, `.ckpt`, `.gguf`, `.h5`, `.msgpack`, `.onnx`, and their indexes",
+    matches:
+      /\.(safetensors|bin|pt|pth|ckpt|gguf|h5|msgpack|onnx)$|\.(safetensors|bin|h5|msgpack)\.index\.json$/,
+    ...always("difference"),
+    uncertified: "different",
+    why: "loaded where a loader asks for that format or variant, and then not compared",
+  },
+  {
+    kind: "tokenizer",
+    files: "`tokenizer.json`, `tokenizer.model`, `*.tiktoken`",
+    matches: /^(tokenizer\.json|([^/]+\.)?(tokenizer|spiece|sentencepiece[^/]*)\.model|[^/]+\.tiktoken)$/,
+    ...{ differs: "different", missing: "difference", added: "difference", uncertified: "different" },
+    why: "decides which ids the model reads; a missing one leaves the weights the same model",
+  },
+  {
+    kind: "settings and parts of a tokenizer",
+    files:
+      "`tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `vocab.json`, `vocab.txt`, `merges.txt`",
+    matches: /^(tokenizer_config|special_tokens_map|added_tokens|vocab)\.json$|^(vocab|merges)\.txt$/,
+    ...always("difference"),
+    uncertified: "different",
+    why: "change class, special tokens or what is put before a text; `tokenizer.json` still says the vocabulary",
+  },
+  {
+    kind: "chat template",
+    files: "`chat_template.jinja`, `chat_template.json`, `additional_chat_templates/*`",
+    matches: /^(chat_template\.(jinja|json)|additional_chat_templates\/.+)$/,
+    ...always("difference"),
+    uncertified: "different",
+    why: "changes what a chat puts before the model, and is often changed on purpose",
+  },
+  {
+    kind: "generation settings",
+    files: "`generation_config.json`",
+    matches: /^generation_config\.json$/,
+    ...always("difference"),
+    uncertified: "different",
+    why: "changes when and how tokens are drawn, not the logits",
+  },
+  {
+    kind: "remote code",
+    files: "`*.py`",
+    matches: /\.py$/,
+    ...always("difference"),
+    uncertified: "different",
+    why: "runs in place of the library's model under `trust_remote_code`; it is neither run nor read here",
+  },
+  {
+    kind: "documentation",
+    files: "`README*`, `LICENSE*`, `NOTICE*`, `*.md`, `*.pdf`, images, `.git*`",
+    matches:
+      /(^|\/)(README|LICEN[CS]E|NOTICE|COPYING|CITATION|CHANGELOG)[^/]*$|\.(md|rst|pdf|png|jpe?g|gif|webp|svg)$|(^|\/)\.git(attributes|ignore)$/i,
+    ...always("remark"),
+    uncertified: "remark",
+    why: "no software reads it",
+  },
+  {
+    kind: "any other file",
+    files: "",
+    matches: /^/,
+    ...always("difference"),
+    uncertified: "difference",
+    why: "what reads it is not known",
+  },
+];
+
+/** Kinds of files that hold weights, or say where they are. */
+export const WEIGHT_KINDS: readonly string[] = ["index of other weights", "stale weights", "other weights"];
+
+export function sideFileKind(path: string): SideFileKind {
+  return SIDE_FILES.find(({ matches }) => matches.test(path))!;
+}
+
+/** What a difference in keys of config.json means; what the forward pass depends on is compared as settings before. */
+export interface ConfigKeys {
+  readonly keys: string;
+  readonly matches: RegExp;
+  readonly differs: Outcome;
+  /** where an element was recast */
+  readonly recast: Outcome;
+  readonly why: string;
+}
+
+/** As `SIDE_FILES`, by key. */
+export const CONFIG_KEYS: readonly ConfigKeys[] = [
+  {
+    keys: "`quantization_config`, `torch_dtype`, `dtype`",
+    matches: /^(quantization_config|torch_dtype|dtype)$/,
+    ...{ differs: "difference", recast: "nothing" },
+    why: "a recast has to change them",
+  },
+  {
+    keys: "`transformers_version`, `_name_or_path`, `_commit_hash`",
+    matches: /^(transformers_version|_name_or_path|_commit_hash)$/,
+    ...{ differs: "remark", recast: "remark" },
+    why: "say who wrote the file",
+  },
+  {
+    keys: "any other key",
+    matches: /^/,
+    ...{ differs: "difference", recast: "difference" },
+    why: "token ids, class names, lengths: read beside the forward pass, or by something that is not known",
+  },
+];
+
+export function configKeys(key: string): ConfigKeys {
+  return CONFIG_KEYS.find(({ matches }) => matches.test(key))!;
+}
