@@ -1,13 +1,14 @@
 /** Files of a checkpoint against those that its certificate lists. */
 import type { Finding, RungReport } from "../api/reports.ts";
+import type { Origin } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
-import { ORIGIN_FOLDER } from "../core/origin.ts";
+import { ORIGIN_FOLDER, ORIGIN_HEADERS } from "../core/origin.ts";
 import type { Certificate } from "./certificate.ts";
 import { trailerIn } from "./certificate-place.ts";
 import { difference, findingAs } from "./findings.ts";
 import { SideFiles } from "./held-files.ts";
 import { outsideOf } from "./outside.ts";
-import { sideFileKind, WEIGHT_KINDS } from "./side-files.ts";
+import { sideFileKind } from "./side-files.ts";
 import type { Ready } from "./sides.ts";
 
 export interface CertifiedFiles {
@@ -94,11 +95,21 @@ async function sideFilesOf(side: Ready, { destination }: Certificate): Promise<r
       );
     }
   }
+  const { shards, origin } = side.matched.checkpoint;
+  const weights = [...shards.map(({ path }) => path), ...originHeaders(origin)];
   for (const path of certified.keys()) {
-    const { kind, missing } = sideFileKind(path);
-    // weights and index are the root's; what a config means enters the root too
-    if (held.has(path) || WEIGHT_KINDS.includes(kind) || path === "config.json") continue;
+    const { missing } = sideFileKind(path);
+    // the root has the weights, and what a config means
+    if (held.has(path) || weights.includes(path) || path === "config.json") continue;
     findings.push(...findingAs(missing, "file-absent", `${path} is missing`, { file: path }));
   }
   return findings;
+}
+
+/** Weight files of the folder that the model came from. */
+function originHeaders(origin: Origin | undefined): readonly string[] {
+  const paths = (origin?.sidecars ?? []).map(({ path }) => path);
+  return paths
+    .filter((path) => path.startsWith(ORIGIN_HEADERS))
+    .map((path) => path.slice(ORIGIN_HEADERS.length));
 }

@@ -1,10 +1,11 @@
 /** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
 import type { Finding } from "../api/reports.ts";
+import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import { canonical } from "../core/root.ts";
 import type { Matched } from "../families/match.ts";
 import { QUANTIZATION_FILES } from "../recast/spelling.ts";
-import { findingAs, remark } from "./findings.ts";
-import { SideFiles } from "./held-files.ts";
+import { difference, findingAs, remark } from "./findings.ts";
+import { INDEX, SINGLE, SideFiles } from "./held-files.ts";
 import { meanTheSame } from "./meaning.ts";
 import { configKeys, type Outcome, sideFileKind } from "./side-files.ts";
 
@@ -21,20 +22,43 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
   for (const path of [...new Set([...left.paths, ...right.paths])].sort()) {
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
     if (path === CONFIG && a.dialect !== b.dialect) continue; // compared as settings
-    const { added, missing, differs } = sideFileKind(path);
+    if (path === INDEX && (await namesSingle(right))) continue;
+    const { added, missing, differs } = sideFileKind(path, right.isRival(path));
     const at = { file: path };
     if (!left.has(path)) {
       findings.push(...findingAs(added, "file-absent", `${path} is only in the second checkpoint`, at));
     } else if (!right.has(path)) {
+      if (left.isSurplus(path)) continue; // a conversion left it out, and said so
       findings.push(...findingAs(missing, "file-absent", `${path} is only in the first checkpoint`, at));
-    } else if (!(await areEqual(path, left, right))) {
+    } else if (differs !== "nothing" && !(await areEqual(path, left, right))) {
       if (path === CONFIG) findings.push(...configFindings(a, b, recast));
       else if (await areAlike(path, left, right)) {
         findings.push(remark("file-respelt", `${path} says the same in other words`, at));
       } else findings.push(...findingAs(differs, "file-differs", `${path} differs`, at));
     }
   }
-  return findings;
+  return [...findings, ...readingFindings(a, b, findings)];
+}
+
+/** What reading said of b alone, of files that are not among the findings. */
+function readingFindings(a: Matched, b: Matched, findings: readonly Finding[]): readonly Finding[] {
+  const known = new Set((a.checkpoint.remarks ?? []).map(({ rule }) => rule));
+  const told = new Set(findings.map(({ at }) => at.file));
+  const fresh = (b.checkpoint.remarks ?? []).filter(({ rule, at }) => !known.has(rule) && !told.has(at.file));
+  return fresh.map(({ rule, severity, at, message }) => {
+    return severity === "error" ? difference(rule, message, at) : remark(rule, message, at);
+  });
+}
+
+/** An index that names the single file beside it, and nothing else. */
+async function namesSingle(files: SideFiles): Promise<boolean> {
+  if (!files.has(INDEX)) return false;
+  try {
+    const { weight_map: map } = parseJsonObject(await files.bytes(INDEX));
+    return isJsonObject(map) && Object.values(map).every((file) => file === SINGLE);
+  } catch {
+    return false; // no index of anything
+  }
 }
 
 async function areEqual(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {

@@ -1,19 +1,19 @@
 /** The side files that a checkpoint holds, wherever they lie: beside its weights, inside a packed file, or kept for the way home. */
 import { createHash } from "node:crypto";
-import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
+import type { Checkpoint, Sidecar, Surplus } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ORIGIN_HEADERS } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
 
-const INDEX = "model.safetensors.index.json";
-const SINGLE = "model.safetensors";
+export const INDEX = "model.safetensors.index.json";
+export const SINGLE = "model.safetensors";
 
 /** Bytes read at a time. */
 const PART_BYTES = 4 * 1024 * 1024;
 
 /** An index by which the weights were read says how they are cut, and nothing of the model. */
 export function isOwnIndex(path: string, { shards }: Pick<Checkpoint, "shards">): boolean {
-  return path === INDEX && !shards.some((shard) => shard.path === SINGLE);
+  return path === INDEX && !(shards.length === 1 && shards[0]!.path === SINGLE);
 }
 
 /** A side file, wherever it lies. */
@@ -26,13 +26,15 @@ interface Held {
 export class SideFiles implements AsyncDisposable {
   readonly #held = new Map<string, Held>();
   readonly #like = new Map<string, Held>();
+  readonly #surplus = new Map<string, Surplus>();
   readonly #opened: Sources[] = [];
 
   /** @param like a like model's files stand in for those that the checkpoint lacks */
   constructor(checkpoint: Checkpoint, like = false) {
     const sources = this.#sources(checkpoint);
     const kept = (checkpoint.origin?.sidecars ?? []).filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
-    for (const sidecar of [...kept, ...checkpoint.sidecars]) {
+    for (const one of checkpoint.surplus ?? []) this.#surplus.set(one.path, one);
+    for (const sidecar of [...kept, ...this.#surplus.values(), ...checkpoint.sidecars]) {
       if (!isOwnIndex(sidecar.path, checkpoint)) this.#held.set(sidecar.path, { sidecar, sources });
     }
     const alike = like ? checkpoint.told?.like : undefined;
@@ -48,6 +50,16 @@ export class SideFiles implements AsyncDisposable {
 
   has(path: string): boolean {
     return this.#held.has(path) || this.#like.has(path);
+  }
+
+  /** No part of the model: a conversion leaves it out. */
+  isSurplus(path: string): boolean {
+    return this.#surplus.has(path);
+  }
+
+  /** Loaders may take it instead of the weights. */
+  isRival(path: string): boolean {
+    return this.#surplus.get(path)?.rival === true;
   }
 
   size(path: string): number {

@@ -27,20 +27,29 @@ export interface SideFileKind {
 
 const always = (outcome: Outcome) => ({ differs: outcome, missing: outcome, added: outcome });
 
+const RIVAL = "another set of the weights";
+
 /** The first row that matches a path rules it; the last one matches every path. */
 export const SIDE_FILES: readonly SideFileKind[] = [
   {
+    kind: "notes of an operating system",
+    files: "`._*`, `.DS_Store`",
+    matches: /(^|\/)(\._[^/]*|\.DS_Store)$/,
+    ...{ differs: "nothing", missing: "nothing", added: "remark", uncertified: "remark" },
+    why: "no software for models reads it",
+  },
+  {
     kind: "index of other weights",
-    files: "`model.safetensors.index.json` beside `model.safetensors`",
+    files: "`model.safetensors.index.json` beside `model.safetensors` that names other files",
     matches: /^model\.safetensors\.index\.json$/,
-    ...{ differs: "different", missing: "difference", added: "different", uncertified: "different" },
+    ...{ differs: "different", missing: "nothing", added: "different", uncertified: "different" },
     why: "vLLM loads what the index names, Transformers the single file",
   },
   {
-    kind: "stale weights",
-    files: "`model.safetensors`, `model-*.safetensors` that are not the weights",
+    kind: RIVAL,
+    files: "`.safetensors` that hold tensors of the model and are not its weights, `model*.safetensors`",
     matches: /^model[^/]*\.safetensors$/,
-    ...{ differs: "different", missing: "difference", added: "different", uncertified: "different" },
+    ...{ differs: "different", missing: "nothing", added: "different", uncertified: "different" },
     why: "Transformers prefers `model.safetensors`; vLLM without an index loads every file",
   },
   {
@@ -51,14 +60,28 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     why: "Transformers with PEFT loads it into the model without being asked",
   },
   {
-    kind: "other weights",
+    kind: "training state",
     files:
-      "any other `.safetensors`, `.bin`, `.pt`, `.pth`, `.ckpt`, `.gguf`, `.h5`, `.msgpack`, `.onnx`, and their indexes",
+      "`optimizer*`, `scheduler*`, `rng_state*`, `training_args.bin`, `trainer_state.json`, `global_step*/`, `checkpoint-*/`",
     matches:
-      /\.(safetensors|bin|pt|pth|ckpt|gguf|h5|msgpack|onnx)$|\.(safetensors|bin|h5|msgpack)\.index\.json$/,
+      /^(.*\/)?((optimizer|scheduler|rng_state|training_args|scaler|random_states)[^/]*\.(pt|pth|bin|pkl|safetensors)|trainer_state\.json)$|^(global_step\d+|checkpoint-\d+)\//,
+    ...{ differs: "nothing", missing: "nothing", added: "remark", uncertified: "remark" },
+    why: "no part of a model; not read",
+  },
+  {
+    kind: "weights for other loaders",
+    files: "`.bin`, `.pt`, `.pth`, `.ckpt`, `.gguf`, `.h5`, `.msgpack`, `.onnx`, and other indexes",
+    matches: /\.(bin|pt|pth|ckpt|gguf|h5|msgpack|onnx)$|\.(safetensors|bin|h5|msgpack)\.index\.json$/i,
+    ...{ differs: "difference", missing: "nothing", added: "difference", uncertified: "different" },
+    why: "loaded where a loader asks for that format, and not compared; left out by a conversion",
+  },
+  {
+    kind: "other tensors",
+    files: "any other `.safetensors`",
+    matches: /\.safetensors$/,
     ...always("difference"),
     uncertified: "different",
-    why: "loaded where a loader asks for that format or variant, and then not compared",
+    why: "a side file that travels; a loader that is asked for it loads it",
   },
   {
     kind: "tokenizer",
@@ -119,11 +142,9 @@ export const SIDE_FILES: readonly SideFileKind[] = [
   },
 ];
 
-/** Kinds of files that hold weights, or say where they are. */
-export const WEIGHT_KINDS: readonly string[] = ["index of other weights", "stale weights", "other weights"];
-
-export function sideFileKind(path: string): SideFileKind {
-  return SIDE_FILES.find(({ matches }) => matches.test(path))!;
+/** @param rival the file holds tensors of the model, and loaders may take them instead of the weights */
+export function sideFileKind(path: string, rival = false): SideFileKind {
+  return SIDE_FILES.find(({ kind, matches }) => (rival ? kind === RIVAL : matches.test(path)))!;
 }
 
 /** What a difference in keys of config.json means; what the forward pass depends on is compared as settings before. */

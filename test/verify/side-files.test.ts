@@ -2,18 +2,22 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api/options.ts";
+import { convert } from "../../src/convert/convert.ts";
 import { meanTheSame } from "../../src/verify/meaning.ts";
 import { CONFIG_KEYS, SIDE_FILES, sideFileKind } from "../../src/verify/side-files.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { golden } from "../goldens.ts";
-import { type Copy, copyOf, Editor, opened } from "./planted.ts";
+import { verify, verifyCheckpoints } from "../../src/verify/verify.ts";
+import { golden, workFolder } from "../goldens.ts";
+import { type Copy, copyOf, Editor, opened, written } from "./planted.ts";
 
 const BYTES: VerifyOptions = { threads: 1, memoryBytes: 64 * 1024 * 1024, verify: "bytes" };
 const tiny = await copyOf(golden("tiny"));
 tiny.files.set("modeling.py", Buffer.from("pass"));
 tiny.files.set("tokenizer.model", Buffer.from("pieces"));
 
-const bytesOf = (value: unknown) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value));
+const bytesOf = (value: unknown) =>
+  value instanceof Uint8Array
+    ? value
+    : Buffer.from(typeof value === "string" ? value : JSON.stringify(value));
 
 /** Files by path that B has in place of A's; null: B lacks it. */
 type Files = Readonly<Record<string, unknown>>;
@@ -66,14 +70,17 @@ describe("docs/verification.md", () => {
 describe("each kind", () => {
   it.each<[string, string]>([
     ["model.safetensors.index.json", "index of other weights"],
-    ["model.safetensors", "stale weights"],
-    ["model-00001-of-00002.safetensors", "stale weights"],
+    ["model.safetensors", "another set of the weights"],
+    ["model-00001-of-00002.safetensors", "another set of the weights"],
+    ["._tokenizer.json", "notes of an operating system"],
+    ["optimizer.pt", "training state"],
+    ["checkpoint-500/model.safetensors", "training state"],
     ["adapter_config.json", "adapter"],
     ["adapter_model.safetensors", "adapter"],
-    ["reference.safetensors", "other weights"],
-    ["pytorch_model-00001-of-00002.bin", "other weights"],
-    ["pytorch_model.bin.index.json", "other weights"],
-    ["onnx/decoder.onnx", "other weights"],
+    ["reference.safetensors", "other tensors"],
+    ["pytorch_model-00001-of-00002.bin", "weights for other loaders"],
+    ["pytorch_model.bin.index.json", "weights for other loaders"],
+    ["onnx/decoder.onnx", "weights for other loaders"],
     ["tokenizer.json", "tokenizer"],
     ["tokenizer.model", "tokenizer"],
     ["spiece.model", "tokenizer"],
@@ -106,7 +113,8 @@ describe("each kind", () => {
       ["error file-absent model-00001-of-00002.safetensors"],
     ],
     ["adapter", { "adapter_config.json": {} }, "different", ["error file-absent adapter_config.json"]],
-    ["other weights", { "pytorch_model.bin": "x" }, "same", ["warning file-absent pytorch_model.bin"]],
+    ["training state", { "optimizer.pt": "x" }, "same", ["note file-absent optimizer.pt"]],
+    ["weights for others", { "pytorch_model.bin": "x" }, "same", ["warning file-absent pytorch_model.bin"]],
     ["tokenizer changed", { "tokenizer.json": {} }, "different", ["error file-differs tokenizer.json"]],
     ["pieces changed", { "tokenizer.model": "pieceS" }, "different", ["error file-differs tokenizer.model"]],
     ["tokenizer missing", { "tokenizer.json": null }, "same", ["warning file-absent tokenizer.json"]],
@@ -165,6 +173,53 @@ describe("each kind", () => {
       metrics: { settings: ["tokenizer.json differs"] },
     });
     expect(report.findings).toEqual(["tokenizer.json differs"]);
+  });
+});
+
+describe("weights that loaders may take instead", () => {
+  const work = workFolder();
+  const plain = written(tiny, `${work}/plain`);
+  const { tensors } = tiny;
+  const index = (file: string) =>
+    JSON.stringify({ weight_map: Object.fromEntries([...tensors.keys()].map((name) => [name, file])) });
+  const beside = async (name: string, files: Files) => {
+    const { verdict, findingDetails } = await verify(
+      plain,
+      written(edited(tiny, files), `${work}/${name}`),
+      BYTES,
+    );
+    return [verdict, ...findingDetails.map(({ severity, at }) => `${severity} ${at.file}`)];
+  };
+  const weights = readFileSync(`${plain}/model.safetensors`);
+
+  it("a file that holds tensors of the model, whatever its name", async () => {
+    expect(await beside("rival", { "extra.safetensors": weights })).toEqual([
+      "different",
+      "error extra.safetensors",
+    ]);
+  });
+
+  it("an index of such a file", async () => {
+    const files = { "model-00001-of-00001.safetensors": weights };
+    const named = { ...files, "model.safetensors.index.json": index("model-00001-of-00001.safetensors") };
+    expect(await beside("indexed", named)).toEqual([
+      "different",
+      "error model-00001-of-00001.safetensors",
+      "error model.safetensors.index.json",
+      "warning model.safetensors", // there are two sets
+    ]);
+  });
+
+  it("not an index that names the weights that are read", async () => {
+    const named = { "model.safetensors.index.json": index("model.safetensors") };
+    expect(await beside("harmless", named)).toEqual(["same"]);
+  });
+
+  it("what a conversion leaves out is not missing", async () => {
+    const files = { "extra.safetensors": weights, "optimizer.pt": "x", "pytorch_model.bin": "x", "._x": "" };
+    const from = written(edited(tiny, files), `${work}/from`);
+    const { verification } = await convert(from, `${work}/to`, { ...BYTES, to: "hf", strict: true });
+    expect(verification).toMatchObject({ verdict: "same", findings: [] });
   });
 });
 
