@@ -1,11 +1,11 @@
 /** Files of a checkpoint against those that its certificate lists. */
 import type { Finding, RungReport } from "../api/reports.ts";
-import type { Origin } from "../core/checkpoint.ts";
+import { CARD_FILE, type Origin } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS } from "../core/origin.ts";
 import type { Certificate } from "./certificate.ts";
 import { trailerIn } from "./certificate-place.ts";
-import { difference, findingAs } from "./findings.ts";
+import { difference, findingAs, remark } from "./findings.ts";
 import { SideFiles } from "./held-files.ts";
 import { outsideOf } from "./outside.ts";
 import { sideFileKind } from "./side-files.ts";
@@ -60,18 +60,22 @@ async function sameFormat(
   const changed = destination.files.flatMap(({ path, size, sha256 }): readonly Finding[] => {
     const name = path === "" ? "the file" : path;
     const now = byPath.get(path);
-    const at = { file: path };
-    if (now === undefined) return findingAs("different", "file-absent", `${name} is missing`, at);
+    if (now === undefined) return broken(path, "file-absent", `${name} is missing`);
     if (now.size !== size) {
-      return findingAs("different", "file-differs", `${name} has ${now.size} bytes, not ${size}`, at);
+      return broken(path, "file-differs", `${name} has ${now.size} bytes, not ${size}`);
     }
-    return now.sha256 === sha256 ? [] : findingAs("different", "file-differs", `${name} differs`, at);
+    return now.sha256 === sha256 ? [] : broken(path, "file-differs", `${name} differs`);
   });
-  const known = new Set(destination.files.map(({ path }) => path));
-  return [
-    ...changed,
-    ...found.filter(({ path }) => !known.has(path)).flatMap(({ path }) => uncertified(path)),
-  ];
+  const known = new Set([CARD_FILE, ...destination.files.map(({ path }) => path)]);
+  const added = found.filter(({ path }) => !known.has(path));
+  return [...changed, ...added.flatMap(({ path }) => uncertified(path))];
+}
+
+/** A certified file that is not as it was; an upload writes the model card anew. */
+function broken(path: string, rule: string, message: string): readonly Finding[] {
+  const at = { file: path };
+  if (path === CARD_FILE) return [remark("card-changed", message, at)];
+  return findingAs("different", rule, message, at);
 }
 
 /** What was kept for the way home is judged as what it will be there. */

@@ -5,7 +5,7 @@ import { canonical } from "../core/root.ts";
 import type { Matched } from "../families/match.ts";
 import { QUANTIZATION_FILES } from "../recast/spelling.ts";
 import { difference, findingAs, remark } from "./findings.ts";
-import { INDEX, SINGLE, SideFiles } from "./held-files.ts";
+import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./held-files.ts";
 import { meanTheSame } from "./meaning.ts";
 import { configKeys, type Outcome, sideFileKind } from "./side-files.ts";
 
@@ -16,6 +16,7 @@ const MAX_MEANING_BYTES = 256 * 1024 * 1024;
 
 /** @param recast some element is stored as another type in b */
 export async function compareFiles(a: Matched, b: Matched, recast: boolean): Promise<readonly Finding[]> {
+  for (const { checkpoint } of [a, b]) await refuseDamagedFiles(checkpoint);
   await using left = new SideFiles(a.checkpoint, true);
   await using right = new SideFiles(b.checkpoint);
   const findings: Finding[] = [];

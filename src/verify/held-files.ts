@@ -1,9 +1,10 @@
 /** The side files that a checkpoint holds, wherever they lie: beside its weights, inside a packed file, or kept for the way home. */
 import { createHash } from "node:crypto";
-import type { Checkpoint, Sidecar, Surplus } from "../core/checkpoint.ts";
+import type { Checkpoint, Sidecar, Span, Surplus } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ORIGIN_HEADERS } from "../core/origin.ts";
 import { Sources } from "../core/read.ts";
+import { mismatch, sealFinder } from "../core/sealed.ts";
 
 export const INDEX = "model.safetensors.index.json";
 export const SINGLE = "model.safetensors";
@@ -74,12 +75,7 @@ export class SideFiles implements AsyncDisposable {
   /** SHA-256, read in parts. */
   async digest(path: string): Promise<string> {
     const { sidecar, sources } = this.#find(path);
-    const { file, offset, size } = sidecar.span;
-    const hash = createHash("sha256");
-    for (let at = 0; at < size; at += PART_BYTES) {
-      hash.update(await sources.bytes(file, offset + at, Math.min(PART_BYTES, size - at)));
-    }
-    return hash.digest("hex");
+    return await digestOf(sidecar.span, sources);
   }
 
   #find(path: string): Held {
@@ -96,5 +92,28 @@ export class SideFiles implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const sources of this.#opened) await sources[Symbol.asyncDispose]();
+  }
+}
+
+async function digestOf({ file, offset, size }: Span, sources: Sources): Promise<string> {
+  const hash = createHash("sha256");
+  for (let at = 0; at < size; at += PART_BYTES) {
+    hash.update(await sources.bytes(file, offset + at, Math.min(PART_BYTES, size - at)));
+  }
+  return hash.digest("hex");
+}
+
+/**
+ * Every side file against what its format has sealed of it, also one that the other side lacks.
+ *
+ * @throws DIGEST_MISMATCH, naming the file
+ */
+export async function refuseDamagedFiles(checkpoint: Checkpoint): Promise<void> {
+  const find = sealFinder(checkpoint);
+  await using sources = new Sources(checkpoint.store);
+  for (const { span, path } of [...(checkpoint.origin?.sidecars ?? []), ...checkpoint.sidecars]) {
+    const seal = find(span);
+    if (seal?.sha256 === undefined || seal.sha256 === (await digestOf(span, sources))) continue;
+    throw mismatch(seal, `${path} is not what was written: its SHA-256 differs`, span.offset);
   }
 }

@@ -1,7 +1,7 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
 import type { VerifyOptions } from "../api/options.ts";
 import type { Finding, RungReport, VerifyReport } from "../api/reports.ts";
-import { CARD_FILE, type Checkpoint } from "../core/checkpoint.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { Pool, poolSize } from "../lanes/pool.ts";
