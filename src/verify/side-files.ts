@@ -163,7 +163,7 @@ export const CONFIG_KEYS: readonly ConfigKeys[] = [
     keys: "`quantization_config`, `torch_dtype`, `dtype`",
     matches: /^(quantization_config|torch_dtype|dtype)$/,
     ...{ differs: "difference", recast: "nothing" },
-    why: "a recast has to change them",
+    why: "a recast has to change them; what they say is held to the weights besides",
   },
   {
     keys: "`transformers_version`, `_name_or_path`, `_commit_hash`",
