@@ -12,6 +12,7 @@ import { IsologitError } from "../core/errors.ts";
 import { canonical, sha256 } from "../core/root.ts";
 import type { Dialect, Family, Shards } from "../families/define.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
+import { leavesOf, type Stored } from "../families/stored.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
 import { policyOf } from "../recast/policy.ts";
 import type { Scales } from "../recast/spelling.ts";
@@ -66,6 +67,7 @@ export async function planConversion(
   const stored = spelledFor(matched, dialect, writer, policy, options, shards);
   const { jobs, tensors } = jobsFor(matched, scales, policy, stored, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
+  if (matched.tied && writer.software === HF) refuseUntied(jobs);
   const own = dialect.id === matched.dialect.id && writer.software === HF;
   const record = own
     ? { config: source.config, notes: [] }
@@ -114,6 +116,7 @@ export async function planConversion(
       ...oddities(source, options),
       ...(own ? respelt(matched, tensors) : []),
       ...leftTensors(matched),
+      ...tiedHead(matched, stored),
       ...matched.notes,
       ...(own ? [] : untold(matched)),
       ...record.notes,
@@ -148,6 +151,33 @@ function leftTensors({ dropped, tensors, dialect }: Matched): readonly string[] 
     const named = held.length === 1 ? held[0] : `${held[0]} and ${held.length - 1} more`;
     return [`${named}: left out (${why})`];
   });
+}
+
+/** A head that the source does not store, where the destination gets one of its own. */
+function tiedHead(
+  { tied, roles, origin, tensors, holds }: Matched,
+  stored: readonly Stored[],
+): readonly string[] {
+  const heads = tied ? [...roles.values()].filter(({ spec }) => spec.tiedTo !== undefined) : [];
+  return heads.flatMap(({ key }) => {
+    const table = tensors.get(origin.get(key)![0]!.of!)!.name;
+    const own = [...holds.values()].flat().includes(key);
+    const written = stored.find(({ layout }) => leavesOf(layout).includes(key));
+    return own || written === undefined
+      ? []
+      : [`tie_word_embeddings is true and no head is stored: ${table} is written as ${written.name} too`];
+  });
+}
+
+/** @throws PLAN_IMPOSSIBLE where a recast would make two tensors of what the config ties */
+function refuseUntied(jobs: readonly Job[]): void {
+  for (const { role, tensor } of jobs) {
+    const other = jobs.find((job) => job.role?.key === role?.spec.tiedTo)?.tensor;
+    if (role?.spec.tiedTo === undefined || other === undefined || other.dtype === tensor.dtype) continue;
+    const message = `it would be ${tensor.dtype} and ${other.name} ${other.dtype}, but tie_word_embeddings is true: engines that tie them would not read it`;
+    const next = "use a recipe that keeps the head, as --recipe nemotron-h does";
+    throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: tensor.name }, { next });
+  }
 }
 
 /** Names in a new folder that are not the source's. One alone is an old name of the same module. */

@@ -9,7 +9,7 @@ import { type Band, bandsOf, gather } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { firstUnlike } from "../core/replica.ts";
 import { sha256 } from "../core/root.ts";
-import type { Matched } from "../families/match.ts";
+import { type Replica, unlikeReplica } from "../families/match.ts";
 import type { Staging } from "../io/staged.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Pool, Slot } from "../lanes/pool.ts";
@@ -123,15 +123,15 @@ async function refuseUnlike(
   { plan, signal }: Running,
   sources: Sources,
   lane: Lane,
-  { tensor, of }: Matched["replicas"][number],
+  replica: Replica,
 ): Promise<void> {
   const { tensors } = plan.source;
+  const { tensor, of } = replica;
   const [one, other] = [tensors.get(tensor)!, tensors.get(of)!];
   const index = await firstUnlike(one, other, sources, lane.slots[0]!.bytes, signal);
   if (index < 0) return;
   const file = one.pieces[0]?.file;
-  const at = { tensor, index, ...(file !== undefined && { file }) };
-  throw new IsologitError("REPLICA_DIFFERS", `it is not ${of}, of which it must be a copy`, at);
+  throw locate(unlikeReplica(replica, index), file === undefined ? {} : { file });
 }
 
 /** The stored tensor of the source that a job draws on first; undefined where all of it is padding. */

@@ -15,6 +15,7 @@ import { canonical } from "../core/root.ts";
 import type { Config, Dialect, Settings } from "../families/define.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
 import { storedBy } from "../families/stored.ts";
+import { withMember } from "../recast/config-text.ts";
 import type { Policy } from "../recast/policy.ts";
 import {
   QUANTIZATION_FILES,
@@ -148,16 +149,33 @@ async function bytesOf({ store }: Pick<Checkpoint, "store">, { span }: Sidecar):
 /** Replaces config.json where a recast changes what it must say. */
 async function rewriteConfig(
   files: Map<string, Sidecar | WantedSidecar>,
-  { source, jobs, scales, policy, dialect }: Wanted,
+  { source, writer, jobs, scales, policy, dialect }: Wanted,
 ): Promise<readonly string[]> {
+  const untied = await untie(files, source, writer);
   const config = files.get(CONFIG);
-  if (config === undefined || jobs.every(({ cast }) => cast === undefined)) return [];
+  if (config === undefined || jobs.every(({ cast }) => cast === undefined)) return untied;
   const stored = "bytes" in config ? config.bytes : await bytesOf(source.checkpoint, config);
   const before = new TextDecoder("utf-8", { fatal: true }).decode(stored);
   const { text, warnings } = configFor(before, jobs, scales, policy, dialect);
   files.set(CONFIG, written(CONFIG, text));
   for (const path of QUANTIZATION_FILES) files.delete(path);
-  return warnings;
+  return [...untied, ...warnings];
+}
+
+/** The head of a model of other software is stored, and may have been trained apart: a config that ties it is changed. */
+async function untie(
+  files: Map<string, Sidecar | WantedSidecar>,
+  { dialect, checkpoint }: Matched,
+  writer: Writer,
+): Promise<readonly string[]> {
+  const config = files.get(CONFIG);
+  if (config === undefined || dialect.id === HF || writer.software !== HF) return [];
+  const bytes = "bytes" in config ? config.bytes : await bytesOf(checkpoint, config);
+  const key = "tie_word_embeddings";
+  if (parseJsonObject(bytes, { file: CONFIG, nonFinite: true })[key] !== true) return [];
+  const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  files.set(CONFIG, written(CONFIG, withMember(text, key, false)));
+  return [`${key} is written as false in ${CONFIG}: the head is stored, and may have been trained apart`];
 }
 
 /** config.json's text after a recast. */

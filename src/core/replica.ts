@@ -1,4 +1,4 @@
-/** Two stored tensors that must be the same bytes. */
+/** Two stored tensors that must be the same bytes: compared whole, or looked at in a few places. */
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf, countOf } from "./dtype.ts";
 import { bandsOf } from "./gather.ts";
@@ -25,6 +25,27 @@ export async function firstUnlike(
     await sources.read(extentsOf(b, lo, hi), right, signal);
     if (Buffer.compare(left, right) === 0) continue;
     return lo + Math.floor(left.findIndex((byte, i) => byte !== right[i]) / width);
+  }
+  return -1;
+}
+
+/** Elements of each sample; a matrix that was trained apart differs in nearly all. */
+const SAMPLE = 2048;
+
+/** As `firstUnlike`, but only the first, the middle and the last elements are read: -1 says that those are alike. */
+export async function firstUnlikeSample(a: Tensor, b: Tensor, sources: Sources): Promise<number> {
+  if (a.dtype !== b.dtype) return 0;
+  const [width, count] = [bitsOf(a.dtype) / 8, countOf(a.shape)];
+  const size = Math.min(SAMPLE, count);
+  for (const lo of [0, Math.floor((count - size) / 2), count - size]) {
+    const read = async (tensor: Tensor) => {
+      const bytes = new Uint8Array(size * width);
+      await sources.read(extentsOf(tensor, lo, lo + size), bytes);
+      return bytes;
+    };
+    const [left, right] = [await read(a), await read(b)];
+    const at = left.findIndex((byte, i) => byte !== right[i]);
+    if (at >= 0) return lo + Math.floor(at / width);
   }
   return -1;
 }

@@ -38,6 +38,8 @@ export interface RoleSpec {
   readonly fused?: string;
   /** absent from models for which this is false */
   readonly when?: (d: Dims) => boolean;
+  /** the role whose tensor it shares where a config ties the two: it may then be stored, as a copy, or not */
+  readonly tiedTo?: string;
 }
 
 /** One stored tensor, said once: "this name is that expression of roles". The other direction is derived. */
@@ -101,6 +103,8 @@ export interface Understood {
   readonly settings: Settings;
   readonly asides: Asides;
   readonly notes: readonly string[];
+  /** roles that may be tied to another are */
+  readonly tied?: boolean;
 }
 
 /** What a reader of a config should know of keys that change no setting. */

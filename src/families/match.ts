@@ -47,6 +47,16 @@ export interface Recognised extends Model {
   readonly asides: Understood["asides"];
   /** in words, what was not told but inferred */
   readonly notes: readonly string[];
+  /** the config makes one tensor of two roles */
+  readonly tied: boolean;
+}
+
+/** A stored tensor that must equal another, which is the one that is read. */
+export interface Replica {
+  readonly tensor: string;
+  readonly of: string;
+  /** no rank's copy: the config ties the two, and both are stored */
+  readonly tied?: true;
 }
 
 /** Entries beside the model, left out for one reason. */
@@ -64,8 +74,7 @@ export interface Matched extends Recognised {
   readonly origin: ReadonlyMap<string, readonly Move[]>;
   /** the roles that a stored tensor holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
-  /** tensors that must equal another, which is the one that is read */
-  readonly replicas: readonly { readonly tensor: string; readonly of: string }[];
+  readonly replicas: readonly Replica[];
   readonly dropped: readonly Dropped[];
 }
 
@@ -96,7 +105,7 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
     ...(told.vocab !== undefined && { vocab: told.vocab }),
     ...(like !== undefined && { like }),
   };
-  const { settings, asides, notes } = dialect.settings(checkpoint.config, seen);
+  const { settings, asides, notes, tied = false } = dialect.settings(checkpoint.config, seen);
   if (checkpoint.passed !== undefined)
     refuseOtherRecord(
       checkpoint.config,
@@ -107,7 +116,7 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
   const layers = family.layers(settings);
   const shards = dialect.shards(seen, { settings, dims, layers }, checkpoint.config);
   const roles = rolesOf(family, dims, layers);
-  return { family, dialect, settings, asides, notes, dims, layers, shards, roles };
+  return { family, dialect, settings, asides, notes, tied, dims, layers, shards, roles };
 }
 
 /** @throws CONFIG_INVALID where another record, which software loads, says another model, and what that record's keys are refused for */
@@ -210,6 +219,7 @@ export function matchRoles(
   const found = new Finder(tensors, model);
   for (const stored of readableBy(model, model.dialect, model.shards)) found.take(stored);
   refuseMisfits(found.misfits, model);
+  if (model.tied) found.tie();
 
   const unknown = [...left].filter((key) => !found.holds.has(key) && !companions.has(tensors.get(key)!.name));
   const missing = found.missing();
@@ -225,7 +235,7 @@ export function matchRoles(
 class Finder {
   readonly origin = new Map<string, Move[]>();
   readonly holds = new Map<string, readonly string[]>();
-  readonly replicas: { tensor: string; of: string }[] = [];
+  readonly replicas: Replica[] = [];
   readonly misfits: Misfit[] = [];
   readonly #model: Recognised;
   readonly #tensors: ReadonlyMap<string, Tensor>;
@@ -272,6 +282,26 @@ class Finder {
     }
   }
 
+  /** Gives a role that is tied and not stored the tensor of the other; where both are stored, they must be alike. */
+  tie(): void {
+    const { roles } = this.#model;
+    for (const { key, spec } of roles.values()) {
+      const shared = spec.tiedTo === undefined ? undefined : this.origin.get(spec.tiedTo);
+      if (shared === undefined) continue;
+      const own = this.origin.get(key)?.[0]?.of;
+      if (own === undefined) {
+        this.origin.set(key, shared);
+        this.#held.add(` ${key}`);
+      } else this.#mustEqual(this.#tensors.get(own!)!, this.#tensors.get(shared[0]!.of!)!);
+    }
+  }
+
+  #mustEqual(one: Tensor, other: Tensor): void {
+    if (one.dtype !== other.dtype)
+      throw tiedApart(one.name, other.name, `it is ${one.dtype}, not ${other.dtype}`);
+    this.replicas.push({ tensor: tensorKey(one), of: tensorKey(other), tied: true });
+  }
+
   /** What a rank lacks: a tensor whose roles it holds in another cut is not missed. */
   missing(): readonly string[] {
     return this.#lost
@@ -279,6 +309,20 @@ class Finder {
       .filter((one) => !leavesOf(one.layout).every((leaf) => this.#held.has(`${rankOf(one)} ${leaf}`)))
       .map(({ name, rank }) => tensorKey({ name, ...(rank && { rank }) }));
   }
+}
+
+/** What is wrong where a replica is none. */
+export function unlikeReplica({ tensor, of, tied }: Replica, index: number): IsologitError {
+  const at = { tensor, index };
+  if (tied === true) return tiedApart(tensor, of, `element ${index} is another`);
+  return new IsologitError("REPLICA_DIFFERS", `it is not ${of}, of which it must be a copy`, at);
+}
+
+/** Loaders differ in which of the two they take, so that neither can be called the model. */
+function tiedApart(tensor: string, of: string, found: string): IsologitError {
+  const message = `tie_word_embeddings is true, and ${tensor} is not ${of} (${found}): Transformers takes the stored head, vLLM and NVIDIA's code the token table`;
+  const next = `set tie_word_embeddings to false to keep ${tensor}, or remove it to make ${of} the head`;
+  return new IsologitError("REPLICA_DIFFERS", message, { tensor }, { next });
 }
 
 function rankOf({ rank }: Pick<Tensor, "rank">): string {

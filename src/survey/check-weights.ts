@@ -65,7 +65,9 @@ function everyFault(
     if (tensor === undefined) {
       const at = { file: checkpoint.store.url, tensor: name };
       // what another tensor holds in another cut is not missed
-      if (!readOnly && !leavesOf(layout).every((leaf) => held.has(leaf)))
+      const tied =
+        model.tied && layout.op === "leaf" && model.roles.get(layout.of)!.spec.tiedTo !== undefined;
+      if (!readOnly && !tied && !leavesOf(layout).every((leaf) => held.has(leaf)))
         findings.push(finding("tensor-missing", "error", at, "the config asks for it"));
       continue;
     }

@@ -24,6 +24,7 @@ import { checkIntegrity } from "./check-integrity.ts";
 import { checkKeys } from "./check-keys.ts";
 import { checkQuantization, checkScales } from "./check-quantization.ts";
 import { checkBytes } from "./check-read.ts";
+import { checkTies } from "./check-ties.ts";
 import { checkWeights } from "./check-weights.ts";
 import { finding, findingOf, gatherFindings, isOk, nearMiss } from "./findings.ts";
 
@@ -63,7 +64,9 @@ async function checkTensors(
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const scales = paired(checkpoint, findings);
-  findings.push(...checkWeights(checkpoint, options.families ?? allFamilies, scales.companions, source));
+  const families = options.families ?? allFamilies;
+  findings.push(...checkWeights(checkpoint, families, scales.companions, source));
+  findings.push(...(await checkTies(checkpoint, families, scales.companions, files)));
   findings.push(...(await checkScales(checkpoint, scales, files)));
   if (isOfTransformers(checkpoint)) findings.push(...(await checkQuantization(checkpoint, scales)));
   return findings;

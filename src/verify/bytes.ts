@@ -20,7 +20,7 @@ import { Sources } from "../core/read.ts";
 import { firstUnlike } from "../core/replica.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import { type FindSeal, sealFinder } from "../core/sealed.ts";
-import type { Matched, Role } from "../families/match.ts";
+import { type Matched, type Replica, type Role, unlikeReplica } from "../families/match.ts";
 import { publishedName } from "../families/stored.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Loss, Pool, Slot } from "../lanes/pool.ts";
@@ -149,7 +149,7 @@ function differenceOf({ key, role, a: from, b: to }: Item, message: string): Rol
 /** Ranks that hold the same must agree: a role is read from one of them, and its copies would go unseen. */
 async function replicaDifference(
   { tensors, holds, roles }: Matched,
-  { tensor, of }: Matched["replicas"][number],
+  { tensor, of, tied }: Replica,
   sources: Sources,
   lane: Lane,
   signal: AbortSignal | undefined,
@@ -158,7 +158,9 @@ async function replicaDifference(
   const index = await firstUnlike(tensors.get(tensor)!, tensors.get(of)!, sources, room, signal);
   if (index < 0) return null;
   const role = roles.get(holds.get(tensor)![0]!)!;
-  const message = `element ${index} of ${tensor} is not that of ${of}, of which it must be a copy`;
+  const message = tied
+    ? unlikeReplica({ tensor, of, tied }, index).message
+    : `element ${index} of ${tensor} is not that of ${of}, of which it must be a copy`;
   return { role, key: role.key, tensors: [tensor, of], message };
 }
 

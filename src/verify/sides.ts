@@ -8,9 +8,10 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
+import { firstUnlikeSample } from "../core/replica.ts";
 import type { Layer, Native } from "../families/define.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { type Matched, matchRoles, type Role } from "../families/match.ts";
+import { type Matched, matchRoles, type Role, unlikeReplica } from "../families/match.ts";
 import { DEFAULT_MEMORY_BYTES } from "../lanes/pool.ts";
 import { pairScales, readScales, type Scales } from "../recast/spelling.ts";
 import type { RowRounding } from "./rounding.ts";
@@ -58,11 +59,22 @@ export async function ready(checkpoint: Checkpoint, options: RunOptions): Promis
     options.formats,
   );
   await using sources = new Sources(checkpoint.store);
+  await refuseTiedApart(matched, sources);
   const scales = new Map<string, Float32Array>();
   for (const [weight, { tensor }] of pairs.scaleOf) {
     scales.set(weight, await readScales(matched.tensors.get(tensor)!, sources));
   }
   return { matched, pairs, scales };
+}
+
+/** @throws REPLICA_DIFFERS where a head that is stored is not the token table to which the config ties it, as far as samples tell */
+async function refuseTiedApart({ replicas, tensors }: Matched, sources: Sources): Promise<void> {
+  for (const replica of replicas.filter(({ tied }) => tied === true)) {
+    const [one, other] = [tensors.get(replica.tensor)!, tensors.get(replica.of)!];
+    if (one.pieces.length === 0) continue; // planned, and not there yet
+    const index = await firstUnlikeSample(one, other, sources);
+    if (index >= 0) throw unlikeReplica(replica, index);
+  }
 }
 
 /** How a side stores a role. */

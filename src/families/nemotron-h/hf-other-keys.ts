@@ -45,8 +45,9 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
     does: "changes the shared expert's width in vLLM, or drops the shared expert",
   },
   {
-    ...{ key: "tie_word_embeddings", source: SOURCES.remote, only: [false, null], written: true },
-    does: "makes the token table the head in vLLM and in NVIDIA's code",
+    // what the head is under `true` is settled where roles are matched
+    ...{ key: "tie_word_embeddings", source: SOURCES.remote, only: [false, null, true], written: true },
+    does: "makes the token table the head in vLLM and in NVIDIA's code; Transformers 5.12 ties nothing in this family",
   },
   {
     ...{ key: "sliding_window", source: SOURCES.vllm, only: [null], on: "*", written: true },

@@ -125,7 +125,12 @@ function understood(config: Config, { tensors, files }: Seen): Understood {
   const steps = predicts ? 0 : Number(config.num_nextn_predict_layers ?? 0);
   const notes =
     steps > 0 ? [`num_nextn_predict_layers is ${steps}, but no mtp.* weight is here: none is read`] : [];
-  return { settings: settings(config, predicts), asides: asides(config), notes };
+  return {
+    settings: settings(config, predicts),
+    asides: asides(config),
+    notes,
+    tied: config.tie_word_embeddings === true,
+  };
 }
 
 /** What other software's records say too. */

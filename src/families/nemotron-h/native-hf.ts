@@ -26,6 +26,14 @@ function channels(parameter: string, d: Dims): readonly Feed[] {
   ];
 }
 
+/** The token table, which is the head as well where none is stored: a config that ties the two allows that alone. */
+const TABLE = [
+  "backbone.embeddings.weight",
+  "backbone.embedding.weight",
+  "model.embeddings.weight",
+  "model.embedding.weight",
+] as const;
+
 export const hf: Native = {
   dialect: "hf",
   prefix: {
@@ -35,12 +43,7 @@ export const hf: Native = {
     step: "mtp.layers.{layer}.",
   },
   uses: {
-    embedding: [
-      {
-        ...whole("backbone.embeddings.weight", "vocabulary", (d) => d.vocab!),
-        also: ["backbone.embedding.weight", "model.embeddings.weight", "model.embedding.weight"],
-      },
-    ],
+    embedding: [{ ...whole(TABLE[0], "vocabulary", (d) => d.vocab!), also: TABLE.slice(1) }],
     mamba: [
       whole("norm.weight", "gain", (d) => d.hidden!),
       {
@@ -96,7 +99,7 @@ export const hf: Native = {
     end: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
     head: [
       { ...whole("backbone.norm_f.weight", "gain", (d) => d.hidden!), also: ["model.norm_f.weight"] },
-      whole("lm_head.weight", "logits", (d) => d.vocab!),
+      { ...whole("lm_head.weight", "logits", (d) => d.vocab!), also: TABLE },
     ],
   },
 };

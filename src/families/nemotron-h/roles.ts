@@ -163,7 +163,7 @@ export const roles: readonly RoleSpec[] = [
   { role: "mtp.final_norm", on: "every", mtp: "last", kind: "vector", shape: (d) => [d.hidden!] },
 
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden!] },
-  { role: "head", kind: "matrix", shape: (d) => [d.vocab!, d.hidden!] },
+  { role: "head", kind: "matrix", tiedTo: "embed", shape: (d) => [d.vocab!, d.hidden!] },
 ];
 
 export const recipes: readonly Recipe[] = [
