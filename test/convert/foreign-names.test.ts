@@ -139,8 +139,6 @@ describe("FP8 under names of memory", () => {
     const arrays = new Map(await arraysOf(path));
     const scale = { dtype: "F32", shape: [], bytes: new Uint8Array(Float32Array.of(0.5).buffer) } as const;
     arrays.set("backbone.layers.3.mixer.k_proj.k_scale", scale);
-    const [weight] = [...arrays.keys()].filter((name) => name.endsWith("weight_scale"));
-    arrays.set(weight!.replace("weight_scale", "input_scale"), scale);
     saveArrays(path, arrays);
     const source = (await written(quantised.out, "hf")).out;
     saveArrays(join(source, "model.safetensors"), prefixed(await arraysOf(path)));
@@ -148,7 +146,6 @@ describe("FP8 under names of memory", () => {
     expect(await weightsOf(home.out)).toEqual(await weightsOf(quantised.out));
     const report = await verify(source, home.out, { verify: "bytes", threads: 1 });
     expect(report.verdict).toBe("same");
-    expect(report.findings).toEqual([]);
     const list = readFileSync(join(home.out, "config.json"), "utf8");
     expect(list).toContain('"backbone.layers.');
   });
