@@ -1,7 +1,7 @@
 /** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
 import type { Verdict, VerifyReport } from "../api/reports.ts";
 import { counted, visible } from "../report/figures.ts";
-import { limitText, MEANINGS, measures } from "../report/measures.ts";
+import { certifiedText, limitText, MEANINGS, measures } from "../report/measures.ts";
 import { gravest, objections } from "../report/problems.ts";
 import { facts, flow, type Paint, some, type View } from "./render.ts";
 
@@ -30,7 +30,7 @@ export function verificationText(report: VerifyReport, view: View): string[] {
         ...some(objections(rung).map(visible), most),
       ],
     ]),
-    ["certificate", report.certificate === null ? null : certificateText(report.certificate)],
+    ["certificate", report.certificate === null ? null : certificateText(report.certificate, wide)],
     ["bundle", report.bundle === undefined ? null : bundleText(report.bundle)],
     ["limits", flow(Object.entries(report.limits).map(limitText), wide)],
     [
@@ -49,18 +49,17 @@ export function verificationText(report: VerifyReport, view: View): string[] {
   ]);
 }
 
-function certificateText({
-  sha256,
-  tool,
-  reference,
-  signedBy,
-}: NonNullable<VerifyReport["certificate"]>): string[] {
+function certificateText(
+  certificate: NonNullable<VerifyReport["certificate"]>,
+  wide: number,
+): readonly string[] {
+  const { sha256, tool, reference, signedBy } = certificate;
   const claims = [
     `by ${visible(tool)}`,
     reference ? "other software's logits met" : "no other software asked",
     signedBy === null ? "unsigned" : `signed by key ${signedBy}`,
   ];
-  return [sha256, claims.join(", ")];
+  return [sha256, claims.join(", "), ...flow(certifiedText(certificate), wide)];
 }
 
 function bundleText({ signedBy, issuer, files }: NonNullable<VerifyReport["bundle"]>): string[] {

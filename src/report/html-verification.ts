@@ -4,7 +4,7 @@ import { chartOf } from "./chart.ts";
 import { counted, grouped } from "./figures.ts";
 import { longTable, MAX_ROWS, number, sidesText, TONE_OF, table } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
-import { limitText, measures } from "./measures.ts";
+import { certifiedText, limitText, measures } from "./measures.ts";
 import { controlsOf, divergenceText } from "./problems.ts";
 
 const ASKS = {
@@ -181,5 +181,5 @@ function certificateSection(certificate: VerifyReport["certificate"]): Markup | 
   if (certificate === null) return null;
   const { sha256, tool, reference, signedBy } = certificate;
   return markup`<h2>Certificate</h2>
-<dl><dt>digest</dt><dd><code>${sha256}</code></dd><dt>issued by</dt><dd>${tool}</dd><dt>other software</dt><dd>${reference ? "its recorded logits were met" : "was not asked"}</dd><dt>signature</dt><dd>${signedBy === null ? "none" : markup`key <code>${signedBy}</code>`}</dd></dl>`;
+<dl><dt>digest</dt><dd><code>${sha256}</code></dd><dt>issued by</dt><dd>${tool}</dd><dt>outcome</dt><dd>${certifiedText(certificate).join(", ")}</dd><dt>other software</dt><dd>${reference ? "its recorded logits were met" : "was not asked"}</dd><dt>signature</dt><dd>${signedBy === null ? "none" : markup`key <code>${signedBy}</code>`}</dd></dl>`;
 }

@@ -1,5 +1,5 @@
 /** A verification in words: what a verdict means, what a rung measured, which limits held. */
-import type { RungReport, Verdict } from "../api/reports.ts";
+import type { RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import { bytes, counted, grouped, measured, percent, visible } from "./figures.ts";
 
 /** What a verdict means for whoever waits for it. */
@@ -86,4 +86,18 @@ export function limitText([key, value]: [string, number]): string {
     default:
       return `${worded(key)} ${measured(value)}`;
   }
+}
+
+/** With which verdict a certificate was issued: what was measured, and under which limits. */
+export function certifiedText({
+  verdict,
+  limits,
+  quality,
+}: NonNullable<VerifyReport["certificate"]>): readonly string[] {
+  const measured = LOGITS.flatMap(([key, text]) => {
+    const value = quality?.[key as keyof typeof quality];
+    return value === undefined ? [] : [text(value)];
+  });
+  const held = Object.entries(limits).map(limitText);
+  return [`issued as ${verdict}`, ...(quality === null ? ["without a forward pass"] : measured), ...held];
 }

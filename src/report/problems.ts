@@ -50,6 +50,7 @@ export const RULES: Readonly<Record<string, string>> = {
   "tensor-dead": "All elements of a tensor are 0, or NaN",
   "control-void": "Sabotages that these weights cannot show, since layers are dead",
   "limit-exceeded": "A measure of quality exceeds its limit",
+  "limit-wider": "A certificate that was issued under limits wider than usual",
   "limit-unjudged": "A limit that was given could not be judged",
   "quality-unjudged": "What a recast costs is reported, and not judged",
   "weights-untrained": "The weights predict text no better than chance",

@@ -9,6 +9,7 @@ import { parseJsonObject } from "../core/json.ts";
 import { canonical, type Leaf, sha256 } from "../core/root.ts";
 import { Conversion, HubPlace } from "./conversion.ts";
 import { Fingerprint } from "./fingerprint.ts";
+import type { Quality } from "./limits.ts";
 import { Signature, verifySignature } from "./signature.ts";
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
@@ -68,6 +69,10 @@ export interface CertificateReport {
   readonly sha256: string;
   readonly tool: string;
   readonly reference: boolean;
+  /** as it was issued, with the limits that held then and what was measured; null: no forward pass ran */
+  readonly verdict: "same" | "within";
+  readonly limits: Readonly<Record<string, number>>;
+  readonly quality: Quality | null;
   /** SHA-256 of the public key that signed it; null where nobody did */
   readonly signedBy: string | null;
 }

@@ -12,6 +12,7 @@ import {
   sealCertificate,
 } from "./certificate.ts";
 import { trailerIn } from "./certificate-place.ts";
+import { certifiedQuality } from "./certified-limits.ts";
 import { type Conversion, hubPlaceOf } from "./conversion.ts";
 import { isProven } from "./depth.ts";
 import type { Fingerprint } from "./fingerprint.ts";
@@ -83,8 +84,10 @@ export async function certify(proof: Proof, issue: Issue): Promise<Certificate |
   return issue.key === undefined ? sealed : { ...sealed, signature: signDigest(sealed.sha256, issue.key) };
 }
 
-export function reportOf({ sha256, tool, reference, signature }: Certificate): CertificateReport {
-  return { sha256, tool, reference, signedBy: signature === undefined ? null : fingerprintOf(signature) };
+export function reportOf(certificate: Certificate): CertificateReport {
+  const { sha256, tool, reference, verdict, limits, signature } = certificate;
+  const signedBy = signature === undefined ? null : fingerprintOf(signature);
+  return { sha256, tool, reference, verdict, limits, quality: certifiedQuality(certificate), signedBy };
 }
 
 function recastsOf(a: Ready, b: Ready): Readonly<Record<string, number>> {

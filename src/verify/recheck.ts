@@ -1,6 +1,6 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
 import type { VerifyOptions } from "../api/options.ts";
-import type { Finding, RungReport, VerifyReport } from "../api/reports.ts";
+import type { Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
@@ -11,16 +11,19 @@ import { compareBehaviour } from "./behaviour.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
 import { certificateFor } from "./certificate-place.ts";
 import { compareCertified } from "./certified-files.ts";
+import { judgeCertified, widerLimits } from "./certified-limits.ts";
 import { reportOf } from "./certify.ts";
 import { type Content, contentBytes, contentOf } from "./content.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
 import { findingAs, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";
+import { limitsGiven } from "./limits.ts";
 import { mainLayers } from "./logits-rung.ts";
 import { referenceRung } from "./reference.ts";
 import { memoryOf, type Ready, ready, refuseUnrunnable } from "./sides.ts";
 import { derOf, readKey } from "./signature.ts";
 import { type SignedFiles, signedFiles } from "./signed-files.ts";
+import { limitsAsked } from "./tolerance.ts";
 
 /**
  * Bytes by file and by role, behaviour by fingerprint; before anything else of it is read, the files by a bundle.
@@ -72,6 +75,8 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
   const behaviour = await compareBehaviour(side, certificate, options);
   if (behaviour.rung !== null) add(behaviour.rung);
   findings.push(...behaviour.findings);
+  const limits = judgeCertified(certificate, await limitsAsked(options));
+  findings.push(...widerLimits(certificate), ...limits.findings);
 
   const recorded = reference === undefined ? null : await referenceRung(side, reference, options);
   if (recorded !== null) add(recorded.rung);
@@ -82,7 +87,7 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
   const first = Math.min(...depths);
   const blamed = roles.filter((_, i) => depths[i] === first);
   return {
-    verdict: rungs.map(({ verdict }) => verdict).reduce(worse),
+    verdict: [...rungs, limits].map(({ verdict }) => verdict).reduce(worse),
     backend: behaviour.backend ?? recorded?.backend ?? null,
     device: behaviour.device ?? recorded?.device ?? null,
     rungs,
@@ -116,8 +121,11 @@ async function verifyUncertified(
     ...(recorded === null ? [] : ["the reference"]),
   ];
   const message = `there is no certificate: nothing but ${met.join(" and ")} was met`;
+  const unjudged = Object.keys(limitsGiven(await limitsAsked(options)));
+  const verdicts = [...rungs.map(({ verdict }) => verdict), ...unjudged.map((): Verdict => "unproven")];
+  const told = `the limits that were given (${unjudged.join(", ")}) were not judged`;
   return {
-    verdict: rungs.map(({ verdict }) => verdict).reduce(worse),
+    verdict: verdicts.reduce(worse),
     backend: recorded?.backend ?? null,
     device: recorded?.device ?? null,
     rungs,
@@ -126,7 +134,11 @@ async function verifyUncertified(
     certificate: null,
     ...(signed !== null && { bundle: signed.report }),
     roots: { a: null, b: null },
-    ...reportedFindings([...unsigned(signed), remark("certificate-absent", message)]),
+    ...reportedFindings([
+      ...unsigned(signed),
+      remark("certificate-absent", message),
+      ...(unjudged.length === 0 ? [] : [remark("limit-unjudged", told)]),
+    ]),
   };
 }
 

@@ -19,7 +19,14 @@ const hostile = {
   findings: [HOSTILE],
   findingDetails: [finding("file-differs"), { ...finding("suspect"), severity: "note" as const }],
   firstDivergence: { layer: 0, kind: HOSTILE, door: HOSTILE, tensors: [HOSTILE] },
-  certificate: { sha256: HOSTILE, tool: HOSTILE, reference: true, signedBy: HOSTILE },
+  certificate: {
+    ...{ sha256: HOSTILE, tool: HOSTILE, reference: true, signedBy: HOSTILE },
+    ...{
+      verdict: "within" as const,
+      limits: { [HOSTILE]: 1 },
+      quality: { klMean: 0.01, klP99: 0.1, top1: 0.99 },
+    },
+  },
   tensors: [
     {
       ...{ role: HOSTILE, layer: 0, a: HOSTILE, b: `${HOSTILE}2`, dtypeA: HOSTILE, dtypeB: "BF16" },

@@ -180,6 +180,46 @@ describe("what was certified verifies again, without the source", () => {
   });
 });
 
+describe("the limits under which it was issued", () => {
+  const absurd = `${work}/absurd`;
+
+  it("are told with the verdict and what was measured, and no less where they are wider than usual", async () => {
+    const report = await again(made.fp8, { verify: "bytes" });
+    expect(report.certificate).toMatchObject({
+      verdict: "within",
+      limits: { klMean: 0.01, klP99: 0.1, top1: 0.97, wiring: 0 },
+      quality: { klMean: expect.any(Number), klP99: expect.any(Number), top1: expect.any(Number) },
+    });
+    expect(report.findings).toEqual([]);
+    await convert(golden("tiny"), absurd, { to: "hf", dtype: "fp8-e4m3", kl: 1e9, top1: 0, ...FEW });
+    const wide = await again(absurd, { verify: "bytes" });
+    expect(wide.verdict).toBe("same");
+    expect(wide.certificate!.limits).toMatchObject({ klMean: 1e9, top1: 0 });
+    expect(wide.findings).toEqual([
+      "it was certified under limits that are wider than usual: klMean 1000000000 (usual 0.01), " +
+        "klP99 10000000000 (usual 0.1), top1 0 (usual 0.97)",
+    ]);
+    expect((await again(made.hf, { verify: "bytes" })).certificate).toMatchObject({
+      verdict: "same",
+      limits: { klMean: 0, klP99: 0, top1: 1 },
+      quality: { klMean: 0, klP99: 0, top1: 1 },
+    });
+  });
+
+  it("others that are given now are judged by what was measured then", async () => {
+    const exceeded = await again(made.fp8, { verify: "bytes", kl: 1e-9 });
+    expect(exceeded.verdict).toBe("different");
+    expect(exceeded.findings.join()).toContain("when it was certified, the mean KL divergence is");
+    expect((await again(made.fp8, { verify: "bytes", kl: 1, top1: 0 })).verdict).toBe("same");
+    const out = `${work}/by-bytes-alone`;
+    await convert(golden("tiny"), out, { to: "hf", verify: "bytes", ...QUICK });
+    const unjudged = await again(out, { kl: 1 });
+    expect(unjudged.verdict).toBe("unproven");
+    expect(unjudged.findings.join()).toContain("(klMean) were not judged");
+    expect(unjudged.certificate).toMatchObject({ verdict: "same", quality: null });
+  });
+});
+
 describe("one flipped byte anywhere is red", () => {
   /** Offsets that meet the start, the end and everything between. */
   const offsets = (size: number, count: number) => [
