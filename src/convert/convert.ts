@@ -19,6 +19,7 @@ import { encodeCertificate } from "../verify/certificate.ts";
 import { certificateOf } from "../verify/certificate-place.ts";
 import { reportOf as certificateReport, certify, type Proof } from "../verify/certify.ts";
 import { isProven } from "../verify/depth.ts";
+import { ownCertificate } from "../verify/own-certificate.ts";
 import { readKey } from "../verify/signature.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
@@ -103,6 +104,11 @@ async function converted(
     await refuseUnverifiable(checkpoint, plannedCheckpoint(planned), { ...shared, verify: level });
   }
   for (const message of planned.warnings) watch({ type: "warning", message });
+  const certified = await ownCertificate(source, checkpoint);
+  if (level === "off" && certified !== null) {
+    const message = `${certified.file} was not held against the source: --verify is off`;
+    watch({ type: "warning", message });
+  }
   await refuseOverlap(source, destination);
 
   const report = (
@@ -132,7 +138,7 @@ async function converted(
   const proveAgainst = async (path: string, verify: "bytes" | "logits"): Promise<Proof> => {
     const { families, keepExtra } = options;
     const written = await openCheckpoint(path, [format], { families, keepExtra });
-    return prove(checkpoint, written, { ...shared, verify }, true);
+    return prove(checkpoint, written, { ...shared, verify }, true, { a: certified });
   };
 
   const { container } = format.writes;

@@ -56,6 +56,10 @@ export const ERRORS = {
     next: "fetch the ranks' files again, of one iteration; they do not belong together",
   },
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
+  CERTIFICATE_CONTRADICTED: {
+    exit: 3,
+    next: "run `isologit verify` on the source; where it was changed on purpose, delete its certificate",
+  },
   CERTIFICATE_INVALID: { exit: 3, next: "do not trust it; compare with the source, or convert again" },
   BUNDLE_INVALID: { exit: 3, next: "do not trust it; fetch it again, or ask its signer for another" },
   BUNDLE_UNTRUSTED: { exit: 3, next: "find out who signed it before you name that signer as trusted" },

@@ -19,6 +19,7 @@ import { pairScales, type Scales } from "../recast/spelling.ts";
 import { storeAt } from "../store.ts";
 import { surplusTexts } from "../surplus.ts";
 import { judgeFindings } from "../verify/findings.ts";
+import { ownCertificate } from "../verify/own-certificate.ts";
 import { checkConfig } from "./check-config.ts";
 import { checkIntegrity } from "./check-integrity.ts";
 import { checkKeys } from "./check-keys.ts";
@@ -48,8 +49,13 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     const isSilent = told !== null && Object.keys(checkpoint.config).length === 0;
     if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
   }
-  if (checkpoint !== null && options.read === true) findings.push(...(await checkBytes(checkpoint, options)));
-  const judged = judgeFindings(gatherFindings(findings), options.strict);
+  const found = [...gatherFindings(findings)];
+  if (checkpoint !== null && options.read === true) {
+    // Each damaged chunk is told by itself: it may be all that has to be fetched again.
+    found.push(...(await checkBytes(checkpoint, options)));
+    found.push(...((await ownCertificate(source, checkpoint))?.findings ?? []));
+  }
+  const judged = judgeFindings(found, options.strict);
   return { ok: isOk(judged), findings: judged };
 }
 

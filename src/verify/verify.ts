@@ -12,9 +12,15 @@ import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } fr
 import type { Proof } from "./certify.ts";
 import { compareSettings } from "./cover.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
-import { judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
+import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
 import { limitsGiven } from "./limits.ts";
 import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-rung.ts";
+import {
+  contradictionOf,
+  type OwnCertificate,
+  ownCertificate,
+  refuseContradicted,
+} from "./own-certificate.ts";
 import { type Prompt, promptOf } from "./prompts.ts";
 import { verifyCertified } from "./recheck.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
@@ -48,7 +54,8 @@ export async function verify(
     await openCheckpoint(a, options.formats, { ...options, keep: true }),
     await openCheckpoint(b, options.formats, { ...options, keep: true }),
   ];
-  return verifyCheckpoints(source, destination, options);
+  const certificates = { a: await ownCertificate(a, source), b: await ownCertificate(b, destination) };
+  return (await prove(source, destination, options, false, certificates)).report;
 }
 
 /** @throws USAGE: a B was given; names the flag as the command line spells it */
@@ -97,12 +104,24 @@ export async function verifyCheckpoints(
   return (await prove(a, b, options, own)).report;
 }
 
-/** As `verifyCheckpoints`, with all that a certificate needs. */
+/** What is known of two sides before they are read. */
+interface Certificates {
+  readonly a?: OwnCertificate | null;
+  readonly b?: OwnCertificate | null;
+}
+
+/**
+ * As `verifyCheckpoints`, with all that a certificate needs.
+ *
+ * @param certificates of the sides, where they have any: what contradicts one is a finding
+ * @throws CERTIFICATE_CONTRADICTED, where b was just converted from an a that is not what its certificate says
+ */
 export async function prove(
   a: Checkpoint,
   b: Checkpoint,
   options: VerifyOptions,
   own: boolean,
+  certificates: Certificates = {},
 ): Promise<Proof> {
   const watch = options.watch ?? unwatched;
   const [source, destination] = [await ready(a, options), await ready(b, options)];
@@ -141,7 +160,22 @@ export async function prove(
       verdict: bytesVerdict(compared),
       metrics: bytesMetrics(compared),
     };
-    add(bytes, compared.findings);
+    const content = {
+      a: { leaves: compared.leavesA, root: compared.roots.a },
+      b: { leaves: compared.leaves, root: compared.roots.b },
+    };
+    const contradictions = [["a", source] as const, ["b", destination] as const].flatMap(
+      ([side, { matched }]) => {
+        const certificate = certificates[side];
+        return certificate == null ? [] : (contradictionOf(certificate, matched, content[side]) ?? []);
+      },
+    );
+    if (own && contradictions[0] !== undefined) refuseContradicted(contradictions[0]);
+    const contradicted = contradictions.map(({ message, at }) =>
+      difference("certificate-contradicted", message, at),
+    );
+    const unread = [certificates.a, certificates.b].flatMap((one) => one?.findings ?? []);
+    add(bytes, [...compared.findings, ...unread, ...contradicted]);
   }
   if (prompt !== null) {
     run = await logitsRung(source, destination, await limitsAsked(options), prompt);

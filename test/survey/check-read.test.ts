@@ -1,4 +1,5 @@
 /** `check --read`: every byte is read, and what the format keeps digests of is held to them. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { packed } from "../../formats/packed.ts";
@@ -6,7 +7,7 @@ import { convert } from "../../src/convert/convert.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { check } from "../../src/survey/check.ts";
 import { golden, workFolder } from "../goldens.ts";
-import { flip, sealAnew } from "../packed.ts";
+import { flip, partsOf, sealAnew } from "../packed.ts";
 
 const work = workFolder();
 let counter = 0;
@@ -60,6 +61,14 @@ describe("a packed file", () => {
       bytes[Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).indexOf(crc)]! ^= 1;
     });
     expect(await errorsOf(damaged)).toMatchObject([{ rule: "digest-mismatch", at: { tensor: TABLE } }]);
+  });
+
+  it("has a certificate that was edited", async () => {
+    const { dataEnd } = partsOf(readFileSync(whole));
+    const { findings } = await check(flip(whole, fresh(".isologit"), dataEnd + 500), { read: true });
+    expect(findings).toContainEqual(
+      expect.objectContaining({ rule: "certificate-invalid", severity: "warning" }),
+    );
   });
 
   it("is not read otherwise", async () => {
