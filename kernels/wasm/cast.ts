@@ -87,16 +87,29 @@ export function reaches32(at: usize, start: i32, count: i32, limit: i32): i32 {
   return -1;
 }
 
-// how many elements have magnitude bits below `limit`, which is 1 or more
+// how many elements have magnitude bits below `limit`, which is 1 or more; lanes count down, and are added up before
+// they overflow
 export function below8(at: usize, count: i32, limit: i32): i32 {
   const mask = i8x16.splat(0x7f);
   const most = i8x16.splat(<i8>limit);
   let found = 0;
   let i = 0;
-  for (; i + 32 <= count; i += 32) {
-    const a = i8x16.lt_s(v128.and(v128.load(at + i), mask), most);
-    const b = i8x16.lt_s(v128.and(v128.load(at + i, 16), mask), most);
-    found += popcnt<i32>(i8x16.bitmask(a) | (i8x16.bitmask(b) << 16));
+  while (i + 64 <= count) {
+    const end = min(count - 64, i + 255 * 64 - 64);
+    let a = i8x16.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    for (; i <= end; i += 64) {
+      const p = at + i;
+      a = i8x16.sub(a, i8x16.lt_s(v128.and(v128.load(p), mask), most));
+      b = i8x16.sub(b, i8x16.lt_s(v128.and(v128.load(p, 16), mask), most));
+      c = i8x16.sub(c, i8x16.lt_s(v128.and(v128.load(p, 32), mask), most));
+      d = i8x16.sub(d, i8x16.lt_s(v128.and(v128.load(p, 48), mask), most));
+    }
+    const ab = i16x8.add(i16x8.extadd_pairwise_i8x16_u(a), i16x8.extadd_pairwise_i8x16_u(b));
+    const cd = i16x8.add(i16x8.extadd_pairwise_i8x16_u(c), i16x8.extadd_pairwise_i8x16_u(d));
+    found += sum16(i16x8.add(ab, cd));
   }
   for (; i < count; i++) found += <i32>((<i32>load<u8>(at + i) & 0x7f) < limit);
   return found;
@@ -107,14 +120,34 @@ export function below16(at: usize, count: i32, limit: i32): i32 {
   const most = i16x8.splat(<i16>limit);
   let found = 0;
   let i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const p = at + ((<usize>i) << 1);
-    const a = i16x8.lt_s(v128.and(v128.load(p), mask), most);
-    const b = i16x8.lt_s(v128.and(v128.load(p, 16), mask), most);
-    found += popcnt<i32>(i8x16.bitmask(i8x16.narrow_i16x8_s(a, b)));
+  while (i + 32 <= count) {
+    const end = min(count - 32, i + 0x3fff * 32 - 32);
+    let a = i16x8.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    for (; i <= end; i += 32) {
+      const p = at + ((<usize>i) << 1);
+      a = i16x8.sub(a, i16x8.lt_s(v128.and(v128.load(p), mask), most));
+      b = i16x8.sub(b, i16x8.lt_s(v128.and(v128.load(p, 16), mask), most));
+      c = i16x8.sub(c, i16x8.lt_s(v128.and(v128.load(p, 32), mask), most));
+      d = i16x8.sub(d, i16x8.lt_s(v128.and(v128.load(p, 48), mask), most));
+    }
+    found += sum16(i16x8.add(a, b)) + sum16(i16x8.add(c, d));
   }
   for (; i < count; i++) found += <i32>((<i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff) < limit);
   return found;
+}
+
+// the sum of unsigned lanes
+function sum16(v: v128): i32 {
+  const wide = i32x4.extadd_pairwise_i16x8_u(v);
+  return (
+    i32x4.extract_lane(wide, 0) +
+    i32x4.extract_lane(wide, 1) +
+    i32x4.extract_lane(wide, 2) +
+    i32x4.extract_lane(wide, 3)
+  );
 }
 
 export function below32(at: usize, count: i32, limit: i32): i32 {
