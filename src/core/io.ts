@@ -18,6 +18,12 @@ export interface Store {
   list(): Promise<readonly { path: string; size: number }[]>;
   /** @throws NOT_FOUND */
   open(path: string): Promise<ByteSource>;
+  /**
+   * Looks once more at every file that was opened; absent where files do not change.
+   *
+   * @throws FILE_CHANGED
+   */
+  refuseChanged?(): Promise<void>;
 }
 
 /** All bytes of a small file. `maxBytes` guards against a file that pretends to be small. */

@@ -2,6 +2,7 @@
  * A folder, or one file, as a Store. Links to files are followed (the Hub's cache is made of them); what a
  * checkpoint does not consist of (`.git`, the Hub's download notes, our own staging folders) is not seen.
  */
+import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
@@ -30,6 +31,7 @@ export async function fileStore(root: string): Promise<Store> {
         if (path !== name) throw new IsologitError("NOT_FOUND", "no such file", { file: path });
         return openFile(root, path, seen);
       },
+      refuseChanged: () => refuseChanged(seen, () => root),
     };
   }
   if (!about.isDirectory()) throw special(root);
@@ -38,6 +40,7 @@ export async function fileStore(root: string): Promise<Store> {
     roots: [...new Set([resolve(root), await system({ file: root }, () => realpath(root))])],
     list: () => listFolder(root),
     open: async (path) => openFile(join(root, safePath(path, { file: path })), path, seen),
+    refuseChanged: () => refuseChanged(seen, (path) => join(root, path)),
   };
 }
 
@@ -141,8 +144,22 @@ function sourceOf(handle: FileHandle, where: string, at: Place, size: number, st
 
 /** What tells one state of a file from another, without reading it. */
 async function stampOf(handle: FileHandle, at: Place): Promise<{ stamp: string; size: number }> {
-  const { dev, ino, size, mtimeNs } = await system(at, () => handle.stat({ bigint: true }));
-  return { stamp: `${dev} ${ino} ${size} ${mtimeNs}`, size: Number(size) };
+  const about = await system(at, () => handle.stat({ bigint: true }));
+  return { stamp: stampIn(about), size: Number(about.size) };
+}
+
+const stampIn = ({ dev, ino, size, mtimeNs }: BigIntStats): string => `${dev} ${ino} ${size} ${mtimeNs}`;
+
+/** @param seen what each file was when first opened */
+async function refuseChanged(
+  seen: ReadonlyMap<string, string>,
+  whereIs: (path: string) => string,
+): Promise<void> {
+  for (const [path, stamp] of seen) {
+    const about = await stat(whereIs(path), { bigint: true }).catch(() => null);
+    if (about === null || stampIn(about) !== stamp)
+      throw changed({ file: path }, "since it was first opened");
+  }
 }
 
 function changed(at: Place, how: string): IsologitError {

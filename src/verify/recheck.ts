@@ -80,6 +80,7 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
 
   const recorded = reference === undefined ? null : await referenceRung(side, reference, options);
   if (recorded !== null) add(recorded.rung);
+  await checkpoint.store.refuseChanged?.(); // the verdict is of files as they were at one time
 
   const layers = mainLayers(side.matched).length;
   const roles = differing.flatMap((key) => side.matched.roles.get(key) ?? []);

@@ -55,7 +55,10 @@ export async function verify(
     await openCheckpoint(b, options.formats, { ...options, keep: true }),
   ];
   const certificates = { a: await ownCertificate(a, source), b: await ownCertificate(b, destination) };
-  return (await prove(source, destination, options, false, certificates)).report;
+  const { report } = await prove(source, destination, options, false, certificates);
+  // A verdict is of files as they were at one time: those that the first rung read are still the same.
+  for (const { store } of [source, destination]) await store.refuseChanged?.();
+  return report;
 }
 
 /** @throws USAGE: a B was given; names the flag as the command line spells it */

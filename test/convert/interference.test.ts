@@ -11,7 +11,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
@@ -136,6 +136,57 @@ describe("staged files that change while they are verified", () => {
     expect([times, warnings.length]).toEqual([3, 2]);
     await expectResumed(destination);
   });
+
+  /** Does `act` once, at the first call that `isThen` knows. */
+  const atCall = (isThen: (name: string, args: unknown[]) => boolean, act: () => void) => {
+    let done = false;
+    return (name: string, again: (...args: unknown[]) => Promise<unknown>, args: unknown[]) => {
+      if (!done && isThen(name, args)) {
+        done = true;
+        act();
+      }
+      return again(...args);
+    };
+  };
+
+  it("after the verification, before the last step: refused", async () => {
+    const destination = fresh();
+    const data = join(`${destination}.partial`, "data");
+    const isSynced = (name: string, args: unknown[]) => name === "open" && args[0] === data;
+    const outcome = await intercepted(
+      atCall(isSynced, () => writeFileSync(join(data, "config.json"), "{}")),
+      () => convert(model, destination, { ...quick, to: "hf" }),
+    );
+    expect(outcome).toMatchObject({ status: "rejected", reason: { code: "STAGING_CHANGED" } });
+    expect(existsSync(destination)).toBe(false);
+    await expectResumed(destination);
+    expect(filesOf(destination)).toEqual(filesOf(undisturbed));
+  });
+
+  it.each(["hf", "packed"])(
+    "before the verification, %s: nothing appears, and nothing is lost",
+    async (to) => {
+      const destination = fresh(to === "hf" ? "" : ".isologit");
+      const name = to === "hf" ? "model.safetensors" : basename(destination);
+      const file = join(`${destination}.partial`, "data", name);
+      const outcome = await intercepted(
+        // the journal is synced when all is written
+        atCall(
+          (name) => name === "sync",
+          () => {
+            const bytes = readFileSync(file);
+            bytes[bytes.byteLength - 10]! ^= 0x40;
+            writeFileSync(file, bytes);
+          },
+        ),
+        () => convert(model, destination, { ...quick, to }),
+      );
+      if (to === "packed") expect(outcome).toMatchObject({ reason: { code: "DIGEST_MISMATCH" } });
+      else expect(outcome).toMatchObject({ value: { verification: { verdict: "different" } } });
+      expect([existsSync(destination), existsSync(file)]).toEqual([false, true]);
+      await expectResumed(destination, { to });
+    },
+  );
 
   it("a file that nobody planned is removed, and not published", async () => {
     const destination = fresh();
