@@ -77,6 +77,14 @@ describe("staged files that change while they are verified", () => {
         renameSync(join(data, "..", "new"), join(data, "config.json"));
       },
     ],
+    [
+      "a side file gets other bytes, as many",
+      "bytes",
+      (data) => {
+        const file = join(data, "tokenizer_config.json");
+        writeFileSync(file, Buffer.alloc(statSync(file).size, "x"));
+      },
+    ],
     ["a file is removed", "bytes", (data) => rmSync(join(data, "generation_config.json"))],
     [
       "a folder takes the weights' place",
