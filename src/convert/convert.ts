@@ -5,7 +5,7 @@ import type { ConvertOptions, PlanOptions } from "../api/options.ts";
 import type { ConvertReport, PlanReport, VerifyReport } from "../api/reports.ts";
 import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { type ErrorCode, fromSystem, IsologitError } from "../core/errors.ts";
 import { unwatched } from "../core/events.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/origin.ts";
 import { isFinished, refuseExisting, stagingPath } from "../io/destination.ts";
@@ -61,8 +61,8 @@ export async function plan(
  * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
  * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
  *
- * @throws every code; until all is written nothing is left behind after those of exit status 2 and 3, and after
- *   FILE_CHANGED never; after others the staged files wait for `resume`
+ * @throws every code. Nothing is left behind after those of exit status 2 and 3 until all is written, and after those
+ *   that speak of a source that is no model; after others the staged files wait for `resume`
  */
 export async function convert(
   source: string,
@@ -304,12 +304,12 @@ function sourceBytes(checkpoint: Checkpoint): number {
   );
 }
 
-/**
- * Whether staged files wait for `resume`. What was read from a source that then changed belongs to no model: to go on
- * from it would mix two. What is wholly written stays, whatever fails after that.
- */
+/** Faults of a source that was read. To go on from what was written of it would mix two models, or copy a wrong one. */
+const OF_SOURCE: readonly ErrorCode[] = ["FILE_CHANGED", "CERTIFICATE_CONTRADICTED"];
+
+/** Whether staged files wait for `resume`. What is wholly written stays, unless its source is no model. */
 function isResumable(error: unknown, isWritten: boolean): boolean {
-  if (!(error instanceof IsologitError) || error.code === "FILE_CHANGED") return false;
+  if (!(error instanceof IsologitError) || OF_SOURCE.includes(error.code)) return false;
   return isWritten || error.exit === 4 || error.exit === 5;
 }
 
