@@ -36,9 +36,9 @@ export function surplusKind(path: string, paths: ReadonlySet<string>): string | 
 export function surplusTexts(surplus: readonly Surplus[], keepExtra: boolean): readonly string[] {
   const left = surplus.filter(({ rival }) => rival || !keepExtra);
   const kept = surplus.filter((one) => !left.includes(one));
-  const way = left.every(({ rival }) => rival)
-    ? ""
-    : "; --keep-extra takes along all but other sets of weights";
+  const rivals = left.filter(({ rival }) => rival);
+  const rest = rivals.length === 0 ? "takes them along" : "takes along all but the other set of weights";
+  const way = rivals.length === left.length ? "" : `; --keep-extra ${rest}`;
   return [
     ...(left.length === 0 ? [] : [`${described(left)}: left out${way}`]),
     ...(kept.length === 0 ? [] : [`${described(kept)}: taken along`]),

@@ -67,7 +67,7 @@ export async function readWeights(
     case "loose": {
       const files = named.files.length === 1 ? named.files : completeSet(named.files);
       const headers = await readHeaders(store, files);
-      if (files.length === 1) return { headers, index: null, remarks: [] };
+      if (files.length === 1) return { headers, index: null, remarks: otherName(files[0]!, paths) };
       refuseTwice(headers);
       const message = `${files.length} weight files and no ${INDEX}: vLLM and SGLang read them all, Transformers finds no weights`;
       const remark: Remark = { rule: "index-missing", severity: "error", at: { file: INDEX }, message };
@@ -102,6 +102,13 @@ async function indexBeside(store: Store): Promise<ShardIndex | Remark> {
 function singleNamed({ files }: ShardIndex): Remark {
   const message = `it names ${SINGLE} and ${counted(files.length - 1, "other file")}: all are read, but Transformers loads ${SINGLE} alone`;
   return { rule: "two-sets", severity: "error", at: { file: INDEX }, message };
+}
+
+/** A folder's only weight file, where it is not called as Transformers looks for it. A lone file may be called anything. */
+function otherName(file: string, paths: ReadonlySet<string>): readonly Remark[] {
+  if (file === SINGLE || !paths.has("config.json")) return [];
+  const message = `it is the only weight file here and read under this name, as by vLLM and SGLang; Transformers looks for ${SINGLE} alone`;
+  return [{ rule: "weights-name", severity: "warning", at: { file }, message }];
 }
 
 /** @throws as `parseIndex` */

@@ -154,7 +154,7 @@ const READ: Readonly<Record<string, Case>> = {
       for (const file of readdirSync(folder)) writeFileSync(join(folder, `._${file}`), new Uint8Array(4096));
       return folder;
     },
-    rules: ["note surplus"],
+    rules: ["warning weights-name", "note surplus"],
     says: /7 files of 28\.0 KiB beside the model \(notes that macOS keeps/,
   },
   "prediction layers in a file that the index leaves out": {
@@ -394,7 +394,7 @@ describe("training state and surplus files", () => {
     expect(warnings).toMatch(
       /13 files of 54\.4 KiB beside the model \(training state: optimizer\.pt 29\.3 KiB, global_step500\/ 17\.6 KiB/,
     );
-    expect(warnings).toMatch(/--keep-extra takes along/);
+    expect(warnings).toMatch(/--keep-extra takes them along/);
     expect(report.dropped).toEqual([
       { why: "training state", entries: 10, bytes: 50_264 },
       { why: "weights that nothing names", entries: 3, bytes: 5450 },
