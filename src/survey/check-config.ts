@@ -94,13 +94,6 @@ function checkCode({ config, sidecars }: Checkpoint): readonly Finding[] {
 
 function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
   const findings: Finding[] = [];
-  const held = tensors.find(({ name }) => /^model\.|\.mixer\.experts\.(up|down)_proj$/.test(name));
-  if (held !== undefined) {
-    const at = { file: held.pieces[0]?.file ?? "", tensor: held.name };
-    const message =
-      "names as Transformers 5 holds them in memory; published checkpoints say backbone. and one matrix an expert, and NVIDIA's code knows no other names";
-    findings.push(finding("memory-spelling", "warning", at, message));
-  }
   const singular = tensors.find(({ name }) => name === "backbone.embedding.weight");
   if (singular !== undefined) {
     const at = { file: singular.pieces[0]?.file ?? "", tensor: singular.name };

@@ -6,7 +6,7 @@ import { shapeOf } from "../core/layout.ts";
 import type { Family } from "../families/define.ts";
 import { causesOf, causeText, type Misfit, misfitOf } from "../families/likely-cause.ts";
 import { type Matched, matchRoles, modelOf, type Recognised } from "../families/match.ts";
-import { leavesOf, readableBy } from "../families/stored.ts";
+import { leavesOf, readableBy, storedIn } from "../families/stored.ts";
 import { finding, findingOf } from "./findings.ts";
 
 /**
@@ -20,7 +20,8 @@ export function checkWeights(
   address: string,
 ): readonly Finding[] {
   try {
-    return asides(matchRoles(checkpoint, families, companions));
+    const matched = matchRoles(checkpoint, families, companions);
+    return [...asides(matched), ...memorySpelling(matched)];
   } catch (error) {
     const first = findingOf(error, address);
     const every = everyFault(checkpoint, families, companions);
@@ -39,6 +40,17 @@ function asides({ dropped, notes, checkpoint, tensors }: Matched): readonly Find
     }),
     ...notes.map((note) => finding("inferred", "note", { file }, note)),
   ];
+}
+
+/** Names under which libraries hold the model, which are not those that the dialect writes. */
+function memorySpelling(matched: Matched): readonly Finding[] {
+  const { renamed } = matched.dialect;
+  if (renamed === undefined) return [];
+  const { stored, loaded } = renamed;
+  const held = storedIn(matched).find(({ name, readOnly }) => readOnly || name.startsWith(loaded));
+  if (held === undefined) return [];
+  const message = `named as Transformers 5 holds it in memory; published checkpoints say ${stored} and one matrix an expert, and NVIDIA's code knows no other names`;
+  return [finding("memory-spelling", "warning", placeOf(matched.tensors.get(held.name)!), message)];
 }
 
 /** All names and shapes that do not fit, where `matchRoles` stops at the first. Empty where it is not that simple. */
