@@ -65,10 +65,12 @@ const isUsingList = (list: Node) => isVariableDeclarationList(list) && (list.fla
 /** A promise, an iterator or a stream that nobody awaited. */
 function isPending({ checker }: Project, { expression }: ReturnStatement): boolean {
   if (expression === undefined || isAwaitExpression(expression)) return false;
-  const pending = (type: Type): boolean =>
-    type.isUnionType()
-      ? type.getTypes().some(pending)
-      : checker.getPropertiesOfType(type).some(({ name }) => /^then$|^next$|asyncIterator/.test(name));
+  const pending = (type: Type): boolean => {
+    if (type.isUnionType()) return type.getTypes().some(pending);
+    const names = checker.getPropertiesOfType(type).map(({ name }) => name);
+    const has = (name: RegExp) => names.some((one) => name.test(one));
+    return has(/^then$/) || has(/asyncIterator/) || (has(/^next$/) && has(/@iterator/));
+  };
   const type = checker.getTypeAtLocation(expression);
   return type !== undefined && pending(type);
 }
@@ -80,15 +82,18 @@ it("nothing leaves a block before it is there", () => {
 
 /** One function a line: those called `early…` are at fault. */
 const SAMPLE = `
+class Failure extends Error { next = ""; }
 declare const it: AsyncDisposable & Disposable & { read(): Promise<number>; stream(): AsyncGenerator<number>; size: number };
 async function earlyCall() { await using one = it; return one.read(); }
 async function earlyName() { await using one = it; const read = one.read(); return read; }
 async function earlyNested(yes: boolean) { using one = it; if (yes) { for (;;) return one.read(); } return 0; }
 async function earlyEither(given: number | undefined) { await using one = it; return given ?? one.read(); }
 function earlyStream() { using one = it; return one.stream(); }
+function earlyIterator() { using one = it; return [one.size].values(); }
 async function earlyCatch() { try { return it.read(); } catch { return 0; } }
 async function earlyFinally() { try { return await it.read(); } catch { return it.read(); } finally { it.size; } }
 async function earlyLoop() { for (await using one of [it]) return one.read(); return 0; }
+async function errorWithNext() { try { return new Failure(); } catch { return 0; } }
 async function awaited() { await using one = it; return await one.read(); }
 async function plain() { using one = it; return one.size; }
 async function inside() { await using one = it; const later = () => { return it.read(); }; return await later(); }
