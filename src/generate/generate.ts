@@ -7,6 +7,7 @@ import { Sources } from "../core/read.ts";
 import { openCheckpoint } from "../open.ts";
 import { chatOf } from "../tokenizer/chat.ts";
 import { jsonBeside, type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
+import { chunked } from "../verify/chunks.ts";
 import { promptOf } from "../verify/prompts.ts";
 import { Rounder } from "../verify/rounding.ts";
 import { backendFor, ready, refuseUnrunnable } from "../verify/sides.ts";
@@ -24,7 +25,7 @@ const DEFAULT_NEW_TOKENS = 64;
  */
 export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
   refuseContradictions(options);
-  const checkpoint = await openCheckpoint(source, options.formats, options);
+  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
   const tokenizer = await tokenizerOf(checkpoint);

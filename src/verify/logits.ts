@@ -8,6 +8,7 @@ import { fromSystem, IsologitError } from "../core/errors.ts";
 import type { Matched } from "../families/match.ts";
 import { exists } from "../io/stamps.ts";
 import { openCheckpoint } from "../open.ts";
+import { chunked } from "./chunks.ts";
 import { type LogitsBlock, pass } from "./pass.ts";
 import { promptOf } from "./prompts.ts";
 import { backendFor, ready, refuseUnrunnable } from "./sides.ts";
@@ -21,7 +22,7 @@ import { backendFor, ready, refuseUnrunnable } from "./sides.ts";
  */
 export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
   const started = performance.now();
-  const checkpoint = await openCheckpoint(source, options.formats, options);
+  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.matched.dims;

@@ -13,6 +13,7 @@ import { certificateFor } from "./certificate-place.ts";
 import { compareCertified } from "./certified-files.ts";
 import { judgeCertified, widerLimits } from "./certified-limits.ts";
 import { reportOf } from "./certify.ts";
+import { chunked } from "./chunks.ts";
 import { type Content, contentBytes, contentOf } from "./content.ts";
 import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
 import { findingAs, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
@@ -39,7 +40,7 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
     if (missing && (reference !== undefined || signed !== null)) return null;
     throw error;
   });
-  if (found === null) return verifyUncertified(checkpoint, signed, options);
+  if (found === null) return verifyUncertified(chunked(checkpoint), signed, options);
   const certificate = decodeCertificate(found.bytes, found.file);
   if (signed === null) await refuseOtherKey(certificate, options.publicKey, found.file);
   const side = await ready(checkpoint, options);
