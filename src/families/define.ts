@@ -149,6 +149,8 @@ export interface Dialect {
   settings(config: Config, seen: Seen): Understood;
   /** what the settings do not show of a config that was read */
   keyRemarks(config: Config): readonly KeyRemark[];
+  /** what the key says is compared as a setting, or must be one value; absent: no key is known as such */
+  saysSetting?(key: string): boolean;
   /** the config key that says a setting; undefined where several do, or none */
   keyOf?(setting: string): string | undefined;
   /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */

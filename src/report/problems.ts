@@ -25,6 +25,8 @@ export const RULES: Readonly<Record<string, string>> = {
   "first-divergence": "The lowest layer that is wrong",
   "control-missed": "A sabotage of the checkpoint was not seen, so that the proof has a hole",
   "file-absent": "A side file is on one side only",
+  "metadata-format": "A weight file names a format that Transformers refuses",
+  "padding-values": "Rows that pad the vocabulary are not zero",
   "file-respelt": "A side file says the same in other words",
   "file-unsigned": "A file is not as it was signed",
   "file-added": "A file that was not there when the checkpoint was certified",

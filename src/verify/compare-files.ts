@@ -2,6 +2,7 @@
 import type { Finding } from "../api/reports.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import { canonical } from "../core/root.ts";
+import type { Config, Dialect } from "../families/define.ts";
 import type { Matched } from "../families/match.ts";
 import { QUANTIZATION_FILES } from "../recast/spelling.ts";
 import { difference, findingAs, remark } from "./findings.ts";
@@ -22,7 +23,7 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
   const findings: Finding[] = [];
   for (const path of [...new Set([...left.paths, ...right.paths])].sort()) {
     if (recast && QUANTIZATION_FILES.includes(path)) continue;
-    if (path === CONFIG && a.dialect !== b.dialect) continue; // compared as settings
+    if (path === CONFIG && a.dialect !== b.dialect && !(left.has(path) && right.has(path))) continue; // settings
     if (path === INDEX && (await namesSingle(right))) continue;
     const { added, missing, differs } = sideFileKind(path, right.isRival(path));
     const at = { file: path };
@@ -32,8 +33,9 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
       if (left.isSurplus(path)) continue; // a conversion left it out, and said so
       findings.push(...findingAs(missing, "file-absent", `${path} is only in the first checkpoint`, at));
     } else if (differs !== "nothing" && !(await areEqual(path, left, right))) {
-      if (path === CONFIG) findings.push(...configFindings(a, b, recast));
-      else if (await areAlike(path, left, right)) {
+      if (path === CONFIG) {
+        findings.push(...configFindings(await configIn(left), await configIn(right), readBy(a, b), recast));
+      } else if (await areAlike(path, left, right)) {
         findings.push(remark("file-respelt", `${path} says the same in other words`, at));
       } else findings.push(...findingAs(differs, "file-differs", `${path} differs`, at));
     }
@@ -71,12 +73,22 @@ async function areAlike(path: string, a: SideFiles, b: SideFiles): Promise<boole
   return meanTheSame(path, await a.bytes(path), await b.bytes(path));
 }
 
-/** Keys that differ, by name. What two configs mean was compared as settings; this is what else they say. */
-function configFindings(a: Matched, b: Matched, recast: boolean): readonly Finding[] {
-  const differing = keysThatDiffer(a.checkpoint.config, b.checkpoint.config);
+function configIn(files: SideFiles): Promise<Config> {
+  return files.bytes(CONFIG).then((bytes) => parseJsonObject(bytes, { file: CONFIG, nonFinite: true }));
+}
+
+/** The dialect that read both files as settings; a config that was kept for the way home was read by none. */
+function readBy(a: Matched, b: Matched): Dialect | null {
+  return a.dialect === b.dialect && a.dialect.saysSetting !== undefined ? a.dialect : null;
+}
+
+/** Keys that differ, by name, those first that decide. */
+function configFindings(before: Config, after: Config, dialect: Dialect | null, recast: boolean) {
+  const differing = keysThatDiffer(before, after);
   if (differing.length === 0)
     return told("config-respelt", "remark", `${CONFIG} says the same in other words`);
-  const outcomeOf = (key: string): Outcome => configKeys(key)[recast ? "recast" : "differs"];
+  const outcomeOf = (key: string): Outcome =>
+    configKeys(key, dialect?.saysSetting?.(key) ?? false)[recast ? "recast" : "differs"];
   return OUTCOMES.flatMap((outcome) => {
     const keys = differing.filter((key) => outcomeOf(key) === outcome);
     if (keys.length === 0) return [];

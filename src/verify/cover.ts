@@ -5,6 +5,8 @@ import { canonical } from "../core/root.ts";
 import type { Matched, Role } from "../families/match.ts";
 import { compareFiles, keysThatDiffer } from "./compare-files.ts";
 import { difference, remark } from "./findings.ts";
+import { compareMetadata } from "./header-metadata.ts";
+import { paddingFindings } from "./padding-rows.ts";
 import { compareQuantization } from "./quantization.ts";
 import { type Paired, storedAs } from "./sides.ts";
 
@@ -35,7 +37,13 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
   const quantization = await compareQuantization(a, b);
   return {
     differences: [...differences, ...decisive, ...quantization.differences],
-    findings: [...keys, ...files, ...quantization.findings],
+    findings: [
+      ...keys,
+      ...files,
+      ...(await compareMetadata(a.matched.checkpoint, b.matched.checkpoint)),
+      ...(await paddingFindings(b.matched)),
+      ...quantization.findings,
+    ],
     unjudged: quantization.unjudged,
     unlike,
   };

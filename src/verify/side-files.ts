@@ -157,8 +157,16 @@ export interface ConfigKeys {
   readonly why: string;
 }
 
+const SETTINGS = "any key of a setting that is spelt otherwise, or left to its default";
+
 /** As `SIDE_FILES`, by key. */
 export const CONFIG_KEYS: readonly ConfigKeys[] = [
+  {
+    keys: SETTINGS,
+    matches: /(?!)/,
+    ...{ differs: "remark", recast: "remark" },
+    why: "what it says was compared as a setting",
+  },
   {
     keys: "`quantization_config`, `torch_dtype`, `dtype`",
     matches: /^(quantization_config|torch_dtype|dtype)$/,
@@ -166,10 +174,17 @@ export const CONFIG_KEYS: readonly ConfigKeys[] = [
     why: "a recast has to change them; what they say is held to the weights besides",
   },
   {
-    keys: "`transformers_version`, `_name_or_path`, `_commit_hash`",
-    matches: /^(transformers_version|_name_or_path|_commit_hash)$/,
+    keys: "`transformers_version`, `_name_or_path`, `name_or_path`, `_commit_hash`",
+    matches: /^(transformers_version|_?name_or_path|_commit_hash)$/,
     ...{ differs: "remark", recast: "remark" },
     why: "say who wrote the file",
+  },
+  {
+    keys: "`expand`, `num_query_groups`, `time_step_rank`, `initializer_range`, `rescale_prenorm_residual`, `*_dropout`, `gradient_checkpointing`",
+    matches:
+      /^((mamba_)?expand|num_query_groups|time_step_rank|initializer_range|rescale_prenorm_residual|[a-z]+_dropout|gradient_checkpointing)$/,
+    ...{ differs: "remark", recast: "remark" },
+    why: "no engine computes with them; initialisation and training",
   },
   {
     keys: "any other key",
@@ -179,6 +194,7 @@ export const CONFIG_KEYS: readonly ConfigKeys[] = [
   },
 ];
 
-export function configKeys(key: string): ConfigKeys {
-  return CONFIG_KEYS.find(({ matches }) => matches.test(key))!;
+/** @param setting what the key says was compared as a setting: it differs in its spelling, or is left to a default */
+export function configKeys(key: string, setting: boolean): ConfigKeys {
+  return CONFIG_KEYS.find(({ keys, matches }) => (setting ? keys === SETTINGS : matches.test(key)))!;
 }

@@ -1,5 +1,5 @@
 /** The policy of side files: as the documentation tells it, and as verdicts and findings follow it. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
@@ -235,10 +235,50 @@ describe("config.json", () => {
     ["who wrote it", { transformers_version: "9" }, "note config-differs config.json"],
     ["the type", { torch_dtype: "float32" }, "warning config-differs config.json"],
     ["nothing but spelling", {}, "note config-respelt config.json"],
+    [
+      "a key of a setting that is left to its alias",
+      { rms_norm_eps: undefined },
+      "note config-differs config.json",
+    ],
+    ["a key that nothing reads", { expand: 3, time_step_rank: 7 }, "note config-differs config.json"],
+    ["a key that no table has", { unheard_of: 1 }, "warning config-differs config.json"],
   ])("%s", async (_, keys, found) => {
     const { verdict, found: all } = await told(tiny, withKeys(keys));
     expect([verdict, all[0]]).toEqual(["same", found]); // that the type is not the weights' is told besides
   });
+});
+
+it("a config.json that was kept for the way home is compared by its keys", async () => {
+  const work = workFolder();
+  const nemo = `${work}/nemo2`;
+  await convert(golden("tiny"), nemo, { ...BYTES, to: "nemo2", verify: "off" });
+  const path = `${nemo}/isologit.origin/config.json`;
+  const config = JSON.parse(readFileSync(path, "utf8").replaceAll("Infinity", '"Infinity"'));
+  writeFileSync(
+    path,
+    JSON.stringify({ ...config, eos_token_id: 7, rms_norm_eps: 1e-5 }).replaceAll('"Infinity"', "Infinity"),
+  );
+  for (const from of [golden("tiny"), nemo]) {
+    const { verdict, findingDetails } = await verify(from, nemo, BYTES);
+    expect(verdict).toBe("same");
+    const found = findingDetails.map(({ severity, message }) => `${severity} ${message}`);
+    expect(found).toEqual(from === nemo ? [] : ["warning config.json differs in eos_token_id"]);
+  }
+});
+
+it("a weight file of a format that Transformers refuses is told", async () => {
+  const work = workFolder();
+  const plain = written(tiny, `${work}/plain`);
+  const other = written(tiny, `${work}/other`);
+  const bytes = readFileSync(`${other}/model.safetensors`);
+  bytes.write("tf", bytes.indexOf('"format":"pt"') + 10);
+  writeFileSync(`${other}/model.safetensors`, bytes);
+  const { verdict, findingDetails } = await verify(plain, other, BYTES);
+  expect(verdict).toBe("same");
+  expect(findingDetails).toMatchObject([
+    { rule: "metadata-format", severity: "warning", at: { file: "model.safetensors" } },
+  ]);
+  expect((await verify(other, other, BYTES)).findings).toEqual([]);
 });
 
 describe("a file that says the same in other words", () => {

@@ -102,9 +102,15 @@ function parse(config: Config, key: string, value: SettingKey["value"]): unknown
   return invalid(`${[key, ...issue.path].join(".")} is ${JSON.stringify(config[key])}; ${issue.message}`);
 }
 
-/** Every key that a table has. */
-export const KNOWN: ReadonlySet<string> = new Set([
+/** Keys that say a setting, and keys that must have one value. */
+const COMPARED: ReadonlySet<string> = new Set([
   ...SETTING_KEYS.flatMap((row) => keysOf(row).map(({ key }) => key)),
   ...ONLY_KEYS.map(({ key }) => key),
-  ...UNREAD_KEYS.flatMap(({ keys }) => keys),
 ]);
+
+export function saysSetting(key: string): boolean {
+  return COMPARED.has(key);
+}
+
+/** Every key that a table has. */
+export const KNOWN: ReadonlySet<string> = new Set([...COMPARED, ...UNREAD_KEYS.flatMap(({ keys }) => keys)]);

@@ -5,7 +5,7 @@
 import type { Asides, Config, Dialect, Rule, Seen, Structure, Understood } from "../define.ts";
 import { ASIDES, configJson, keyOf } from "./hf-config.ts";
 import { ONLY_KEYS } from "./hf-other-keys.ts";
-import { invalid, needSetting, readSetting, refuseOtherWeights, remarksOn } from "./hf-said.ts";
+import { invalid, needSetting, readSetting, refuseOtherWeights, remarksOn, saysSetting } from "./hf-said.ts";
 import { placesOf, refuseOtherValues } from "./keys.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "./roles.ts";
 import { stacked } from "./stacked-experts.ts";
@@ -193,4 +193,5 @@ export const hf: Dialect = {
   config: configJson,
   keyOf,
   keyRemarks: remarksOn,
+  saysSetting,
 };
