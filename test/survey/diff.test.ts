@@ -70,11 +70,13 @@ it("a template's changed lines, a changed key and a lost file are named", async 
   const template = editor.text("chat_template.jinja").split("\n");
   editor.copy.files.set("chat_template.jinja", Buffer.from(["new", ...template].join("\n")));
   editor.copy.files.delete("generation_config.json");
-  editor.config({ layer_norm_epsilon: 1e-6 });
+  editor.config({ layer_norm_epsilon: 1e-6, rms_norm_eps: 1e-6 }); // both keys of the setting
   const report = await diff(plain, written(editor.copy, fresh()));
   expect(unlike(report)).toEqual([]);
   expect(report.equal).toBe(false);
-  expect(report.config).toEqual([{ key: "layer_norm_epsilon", a: 1e-5, b: 1e-6 }]);
+  expect(report.config).toEqual(
+    ["layer_norm_epsilon", "rms_norm_eps"].map((key) => ({ key, a: 1e-5, b: 1e-6 })),
+  );
   expect(report.sidecars.map(({ path, b, lines }) => [path, b === null, lines])).toEqual([
     ["chat_template.jinja", false, { from: 1, a: [], b: ["new"] }],
     ["generation_config.json", true, undefined],

@@ -41,7 +41,12 @@ async function covered(a: Copy, b: Copy, options = BYTES) {
 
 /** What is wrong, what is said of it, and the rule under which `check` says it. */
 const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
-  ["removed", () => edited(undefined), /no quantization_config/, "quantization-undeclared"],
+  [
+    "removed",
+    () => edited(undefined),
+    /nothing declares it in quantization_config/,
+    "quantization-undeclared",
+  ],
   ["put on plain weights", () => edited(said, undefined, tiny), /no weight is FP8/, "quantization-absent"],
   ["no object", () => edited("fp8"), /is no object/, "quantization-invalid"],
   ...(["re:.*", "re:(?P<all>.*)", "re:model\\.layers", "*", "backbone"] as const).map(
