@@ -48,7 +48,7 @@ export async function openCheckpoint(
 async function readAt(address: string, formats: readonly Format[], asked: OpenOptions): Promise<Checkpoint> {
   let opened: Store | HubStore | undefined;
   try {
-    opened = await storeAt(address, asked.keep);
+    opened = await storeAt(address, asked.keep, asked.watch);
     return await checkpointIn(opened, formats, asked);
   } catch (error) {
     throw await recognise(error, { address, formats, store: opened });

@@ -62,13 +62,41 @@ export async function selectBackend({ backend, device, ...options }: Selection):
     case "webgpu":
       return open(named(await findAdapters(), device ?? ""), options);
     case "wasm":
-      if (device !== undefined) {
-        throw new IsologitError("USAGE", `--device ${device} names a GPU; the backend wasm has none`);
-      }
+      if (device !== undefined) throw refuseDevice(device);
       return createWasmBackend(options);
     default:
-      throw new IsologitError("USAGE", `there is no backend "${backend}"; use auto, webgpu or wasm`);
+      throw refuseName(backend);
   }
+}
+
+/**
+ * Refuses what `selectBackend` would refuse, and opens no device: before hours of work that end in a forward pass.
+ *
+ * @throws NOT_AVAILABLE, USAGE
+ */
+export async function refuseBackend({
+  backend,
+  device,
+}: Pick<Selection, "backend" | "device">): Promise<void> {
+  if (backend === "webgpu" || (backend === "auto" && device !== undefined)) {
+    named(await findAdapters(), device ?? "");
+  } else if (backend !== "auto" && (backend !== "wasm" || device !== undefined)) {
+    throw backend === "wasm" ? refuseDevice(device!) : refuseName(backend);
+  }
+}
+
+function refuseDevice(device: string): IsologitError {
+  const next = "leave --device out, or use --backend webgpu";
+  return new IsologitError(
+    "USAGE",
+    `--device ${device} names a GPU; the backend wasm has none`,
+    {},
+    { next },
+  );
+}
+
+function refuseName(backend: string): IsologitError {
+  return new IsologitError("USAGE", `there is no backend "${backend}"; use auto, webgpu or wasm`);
 }
 
 /** Every backend of this machine, software GPUs among them, one after another; the caller closes each. */

@@ -50,6 +50,8 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
       return verbose ? `${visible(event.name)}: ${bytes(event.bytes)}` : undefined;
     case "layer":
       return verbose ? `layer ${event.layer} of ${event.of}: ${event.kind}` : undefined;
+    case "retry":
+      return `${visible(event.message)}; trying again in ${event.waitSeconds.toFixed(1)} s`;
     case "advance":
     case "warning":
       return undefined;

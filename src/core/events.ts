@@ -16,6 +16,8 @@ export type Event =
   | { readonly type: "tensor"; readonly name: string; readonly bytes: number }
   | { readonly type: "layer"; readonly layer: number; readonly of: number; readonly kind: string }
   | { readonly type: "rung"; readonly rung: string; readonly verdict: string }
+  /** the network failed; it is tried again after the pause */
+  | { readonly type: "retry"; readonly message: string; readonly waitSeconds: number }
   | { readonly type: "warning"; readonly message: string };
 
 export type Watch = (event: Event) => void;

@@ -28,6 +28,8 @@ export interface About {
 }
 
 const SILENCE_MS = 30_000;
+/** A connection is made in less than a second, or not at all. */
+const CONNECT_MS = 10_000;
 
 /** @param env names the proxies: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, in capitals or not */
 export function connect(settings: HubSettings, env: Environment = process.env): Connection {
@@ -37,14 +39,15 @@ export function connect(settings: HubSettings, env: Environment = process.env): 
     noProxy: env.no_proxy ?? env.NO_PROXY ?? "",
     headersTimeout: SILENCE_MS,
     bodyTimeout: SILENCE_MS,
-    connect: { timeout: SILENCE_MS },
+    connect: { timeout: CONNECT_MS },
   });
   const { endpoint, token } = settings;
+  const reach = { ever: false };
   return {
     settings,
     dispatcher,
     access: { hubUrl: endpoint, ...(token !== undefined && { accessToken: token }) },
-    fetchFor: (about, signal) => hubFetch(settings, dispatcher, askedOf(settings, about), signal),
+    fetchFor: (about, signal) => hubFetch(settings, dispatcher, reach, askedOf(settings, about), signal),
   };
 }
 
@@ -72,7 +75,18 @@ export async function ask<T>(connection: Connection, about: About, call: () => P
 const mayRepeat = (method: string, path: string): boolean =>
   method !== "POST" || !/\/commit\/[^/]+$/.test(path);
 
-function hubFetch(settings: HubSettings, dispatcher: Dispatcher, asked: Asked, signal?: AbortSignal): Fetch {
+/** Whether any answer came yet: before the first the address may be wrong, after it the network has a moment's trouble. */
+interface Reach {
+  ever: boolean;
+}
+
+function hubFetch(
+  settings: HubSettings,
+  dispatcher: Dispatcher,
+  reach: Reach,
+  asked: Asked,
+  signal?: AbortSignal,
+): Fetch {
   const { patience } = settings;
   async function fetchOnce(input: string | URL, init: RequestInit, again: boolean): Promise<Response> {
     const url = new URL(input);
@@ -86,6 +100,7 @@ function hubFetch(settings: HubSettings, dispatcher: Dispatcher, asked: Asked, s
         dispatcher,
         ...(ends.length > 0 && { signal: AbortSignal.any(ends) }),
       })) as unknown as Response;
+      reach.ever = true;
       if (answer.ok || answer.status === 409) return answer;
       const said: Headers = Object.fromEntries(answer.headers);
       await answer.body?.cancel().catch(() => {});
@@ -94,7 +109,7 @@ function hubFetch(settings: HubSettings, dispatcher: Dispatcher, asked: Asked, s
       throw again ? new Passing(failure, retryAfter(answer.headers.get("retry-after"))) : failure;
     } catch (error) {
       if (signal?.aborted) throw stopped(signal);
-      const known = passing(error, asked.at);
+      const known = named(passing(error, asked.at), error, url, reach);
       throw known instanceof Passing && !again ? known.failure : known;
     }
   }
@@ -105,6 +120,27 @@ function hubFetch(settings: HubSettings, dispatcher: Dispatcher, asked: Asked, s
     const again = mayRepeat(init.method ?? "GET", new URL(target).pathname);
     return await patiently(() => fetchOnce(target, init, again), patience, signal);
   };
+}
+
+/** Failures before a connection is made. One that was made and closed again is a server in trouble. */
+const UNREACHED =
+  /E(CONNREFUSED|HOSTUNREACH|NETUNREACH|HOSTDOWN|TIMEDOUT|NOTFOUND|AI_AGAIN)|CONNECT_TIMEOUT|bad port/;
+
+/** A failure of the connection, with the address that was asked. Others are told by whoever answered. */
+function named(known: unknown, error: unknown, url: URL, reach: Reach): unknown {
+  if (known === error) return known;
+  const failure = known instanceof Passing ? known.failure : known;
+  if (!(failure instanceof IsologitError) || failure.code !== "NETWORK") return known;
+  const isUnreached = !reach.ever && UNREACHED.test(failure.message);
+  const message = `${url.origin} ${isUnreached ? "cannot be reached" : "broke off"}: ${failure.message}`;
+  const next = !isUnreached
+    ? undefined
+    : "check the connection and, where they are set, HF_ENDPOINT and the proxy (HTTPS_PROXY), then run the same command again";
+  const told = new IsologitError("NETWORK", message, failure.at, {
+    cause: failure.cause,
+    ...(next !== undefined && { next }),
+  });
+  return known instanceof Passing ? new Passing(told, known.waitMs, isUnreached) : told;
 }
 
 /** A listing may name any address as its next page; the token goes to the Hub alone. */

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import type { Watch } from "../core/events.ts";
 import { PATIENCE, type Patience } from "../io/retry.ts";
 
 export interface HubSettings {
@@ -27,9 +28,14 @@ const PLAIN_HTTP_BYTES = 50e9;
 
 /**
  * @param token what a person gave for this one run; it wins over the environment
+ * @param watch hears of each request that is tried again
  * @throws USAGE for an endpoint that is no address, a token that is none
  */
-export async function hubSettings(env: Environment = process.env, token?: string): Promise<HubSettings> {
+export async function hubSettings(
+  env: Environment = process.env,
+  token?: string,
+  watch?: Watch,
+): Promise<HubSettings> {
   const home = expanded(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
   const cache = expanded(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
   const endpoint = (env.HF_ENDPOINT || HUB).replace(/\/+$/, "");
@@ -42,9 +48,13 @@ export async function hubSettings(env: Environment = process.env, token?: string
     home,
     cache,
     offline: isOffline(env),
-    patience: PATIENCE,
+    patience: watch === undefined ? PATIENCE : { ...PATIENCE, told: tellRetries(watch) },
     xetAboveBytes: PLAIN_HTTP_BYTES,
   };
+}
+
+function tellRetries(watch: Watch): NonNullable<Patience["told"]> {
+  return ({ message }, waitMs) => watch({ type: "retry", message, waitSeconds: waitMs / 1000 });
 }
 
 export const isOffline = (env: Environment): boolean =>
@@ -69,6 +79,18 @@ async function foundToken(env: Environment, home: string): Promise<string | unde
 function cleanToken(text: string | undefined): string | undefined {
   const token = text?.trim();
   if (token === undefined || token === "") return undefined;
-  if (/^[\x21-\x7e]+$/.test(token)) return token;
-  throw new IsologitError("USAGE", "the token holds blanks or characters that no token has");
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    throw new IsologitError("USAGE", "the token holds blanks or characters that no token has");
+  }
+  if (token.startsWith("hf_")) return token;
+  const message =
+    "the token (--token, HF_TOKEN, or the file that `hf auth login` wrote) does not begin with hf_";
+  throw new IsologitError(
+    "USAGE",
+    message,
+    {},
+    {
+      next: "take a token from https://huggingface.co/settings/tokens, or unset it: public repositories need none",
+    },
+  );
 }

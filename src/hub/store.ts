@@ -27,8 +27,8 @@ export interface HubStore extends Store {
 }
 
 /** As `hubStore`, over a connection by the settings of the environment. */
-export async function storeOnHub(address: HubAddress, keep: boolean): Promise<HubStore> {
-  return await hubStore(connect(await hubSettings()), address, keep);
+export async function storeOnHub(address: HubAddress, keep: boolean, watch?: Watch): Promise<HubStore> {
+  return await hubStore(connect(await hubSettings(process.env, undefined, watch)), address, keep);
 }
 
 /**

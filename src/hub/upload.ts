@@ -69,7 +69,7 @@ export async function upload(
   const repo = repoName(repository);
   const revision = revisionName(options.revision ?? "main");
   const { watch = unwatched, signal } = options;
-  const settings = options.settings ?? (await hubSettings(process.env, options.token));
+  const settings = options.settings ?? (await hubSettings(process.env, options.token, options.watch));
   const at = { file: `hf://${repo}` };
   if (settings.offline) throw offline(at);
   if (settings.token === undefined) throw new IsologitError("ACCESS_REFUSED", "an upload needs a token", at);

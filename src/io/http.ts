@@ -172,8 +172,10 @@ export function passing(error: unknown, at: Place): unknown {
   if (error instanceof IsologitError || error instanceof Passing) return error;
   const reason = reasonOf(error);
   if (reason === undefined) return error;
-  // A name that nobody knows is a typing error, or a machine with no network at all.
-  return /ENOTFOUND/.test(reason) ? network(reason, at, error) : new Passing(network(reason, at, error));
+  // A name that nobody knows is a typing error, or a machine with no network at all; a port may be forbidden.
+  return /ENOTFOUND|bad port/.test(reason)
+    ? network(reason, at, error)
+    : new Passing(network(reason, at, error));
 }
 
 /** What the system or undici says of a connection; undefined for what is no failure of a connection. */
@@ -184,9 +186,14 @@ function reasonOf(error: unknown): string | undefined {
   }
   return (
     reasonOf(error.cause) ??
-    (error instanceof TypeError && /fetch failed|terminated/.test(error.message) ? error.message : undefined)
+    (error instanceof TypeError && /fetch failed|terminated/.test(error.message)
+      ? wholeMessage(error)
+      : undefined)
   );
 }
+
+const wholeMessage = ({ message, cause }: Error): string =>
+  cause instanceof Error && cause.message !== "" ? `${message}: ${cause.message}` : message;
 
 /**
  * All bytes from `start` to `end`, through every break that heals.

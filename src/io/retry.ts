@@ -9,19 +9,27 @@ export interface Patience {
   readonly firstMs: number;
   /** longest pause, also where the server asks for more */
   readonly longestMs: number;
+  /** hears of each failure after which it is tried again */
+  readonly told?: (failure: IsologitError, waitMs: number) => void;
 }
 
 /** Some 30 seconds of silence are survived; a server that asks for a minute is given it. */
 export const PATIENCE: Patience = { failures: 7, firstMs: 500, longestMs: 60_000 };
+
+/** Tries of a server that never answered: a wrong address is told within seconds. */
+const UNREACHED_FAILURES = 3;
 
 /** A failure that may heal by itself, and what it is to be called when it does not. */
 export class Passing extends Error {
   readonly failure: IsologitError;
   /** what the server asked for */
   readonly waitMs: number | undefined;
+  /** nothing has come from this server yet */
+  readonly unreached: boolean;
 
-  constructor(failure: IsologitError, waitMs?: number) {
+  constructor(failure: IsologitError, waitMs?: number, unreached = false) {
     super(failure.message, { cause: failure });
+    this.unreached = unreached;
     this.name = "Passing";
     this.failure = failure;
     this.waitMs = waitMs;
@@ -44,11 +52,13 @@ export function attempts(patience: Patience, signal?: AbortSignal): Attempts {
     async failed(error) {
       if (signal?.aborted) throw stopped(signal);
       if (!(error instanceof Passing)) throw error;
-      if (++failures >= patience.failures) throw error.failure;
+      const most = error.unreached ? Math.min(UNREACHED_FAILURES, patience.failures) : patience.failures;
+      if (++failures >= most) throw error.failure;
       const doubled = patience.firstMs * 2 ** (failures - 1);
       // Half of it by chance, so that many who failed together do not come back together.
       const own = doubled * (0.5 + Math.random() / 2);
       const waitMs = Math.min(Math.max(own, error.waitMs ?? 0), patience.longestMs);
+      patience.told?.(error.failure, waitMs);
       await pause(waitMs, undefined, signal === undefined ? {} : { signal }).catch(() => {
         throw stopped(signal!);
       });

@@ -1,6 +1,6 @@
 /** A checkpoint made ready to be compared or run: its roles, its scales' values, its native form. */
 import { availableParallelism } from "node:os";
-import { selectBackend } from "../../kernels/backend/select.ts";
+import { refuseBackend, selectBackend } from "../../kernels/backend/select.ts";
 import type { Backend } from "../../kernels/define.ts";
 import type { RunOptions } from "../api/options.ts";
 import { matchCheckpoint } from "../checkpoint/match.ts";
@@ -35,6 +35,11 @@ export function backendFor(options: RunOptions): Promise<Backend> {
   const { backend = "auto", device } = options;
   const machine = { threads: threadsOf(options), memoryBytes: memoryOf(options) };
   return selectBackend({ backend, ...machine, ...(device !== undefined && { device }) });
+}
+
+/** @throws NOT_AVAILABLE, USAGE for one that is not there; nothing is opened */
+export async function refuseAbsentBackend({ backend = "auto", device }: RunOptions): Promise<void> {
+  await refuseBackend({ backend, ...(device !== undefined && { device }) });
 }
 
 export function threadsOf({ threads }: Pick<RunOptions, "threads">): number {

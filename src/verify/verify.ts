@@ -31,6 +31,7 @@ import {
   paired,
   type Ready,
   ready,
+  refuseAbsentBackend,
   refuseUnrunnable,
   runBytes,
   storedAs,
@@ -89,6 +90,7 @@ async function refuse(a: Paired, b: Paired, options: VerifyOptions): Promise<Pro
   poolSize(memoryOf(options), options.threads);
   refuseUncomparable(a, b);
   if (options.verify === "bytes") return null;
+  await refuseAbsentBackend(options);
   refuseUnrunnable(a);
   refuseUnrunnable(b);
   const { checkpoint, dims } = a.matched;

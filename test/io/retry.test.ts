@@ -49,6 +49,21 @@ describe("pauses", () => {
   });
 });
 
+describe("a server that never answered", () => {
+  it("is given up after three tries, and each pause is told", async () => {
+    const told: [string, number][] = [];
+    const patience: Patience = { ...PATIENCE, told: ({ message }, waitMs) => told.push([message, waitMs]) };
+    const unreached = new Passing(new IsologitError("NETWORK", "refused"), undefined, true);
+    const work = vi.fn().mockRejectedValue(unreached);
+    await expect(patiently(work, patience)).rejects.toMatchObject({ code: "NETWORK", message: "refused" });
+    expect(work).toHaveBeenCalledTimes(3);
+    expect(told).toEqual([
+      ["refused", 100],
+      ["refused", 200],
+    ]);
+  });
+});
+
 it("what does not heal is thrown at once", async () => {
   const work = vi.fn().mockRejectedValue(new IsologitError("FILE_CHANGED", "other"));
   await expect(patiently(work, PATIENCE)).rejects.toMatchObject({ code: "FILE_CHANGED" });

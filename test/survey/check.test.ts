@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { recast } from "../../src/convert/convert.ts";
 import { check } from "../../src/survey/check.ts";
+import { inspect } from "../../src/survey/inspect.ts";
 import { golden, workFolder } from "../goldens.ts";
 import { codesOf, copyOf, Editor, oneF32, written } from "../verify/planted.ts";
 
@@ -103,6 +104,36 @@ const FAULTS: readonly Fault[] = [
     /no scale/,
   ],
 ];
+
+describe("FP8 that hf_quant_config.json alone declares", () => {
+  /** ModelOpt's FP8 with no declaration in config.json, and `quantization` in the file beside it. */
+  function declared(quantization: object): string {
+    const editor = new Editor(quantised);
+    editor.config({ quantization_config: undefined });
+    const text = JSON.stringify({ quantization });
+    editor.copy.files.set("hf_quant_config.json", new TextEncoder().encode(text));
+    return written(editor.copy, fresh());
+  }
+  const kept = [...quantised.tensors]
+    .filter(([name, { dtype }]) => name.endsWith("_proj.weight") && dtype !== "F8_E4M3")
+    .map(([name]) => name.replace(/\.weight$/, ""));
+
+  it("is declared", async () => {
+    const folder = declared({ quant_algo: "FP8", exclude_modules: kept });
+    const { findings } = await check(folder);
+    const rules = findings.map(({ rule }) => rule);
+    expect(rules).not.toContain("quantization-undeclared");
+    expect((await inspect(folder)).quantization).toMatchObject({ method: "modelopt", format: "FP8" });
+  });
+
+  it("with no list of modules is told once, as a warning", async () => {
+    const { findings } = await check(declared({ quant_algo: "FP8" }));
+    const told = findings.filter(({ rule }) => rule.startsWith("quantization-"));
+    expect(told.map(({ rule, severity, at }) => [rule, severity, at.file])).toEqual([
+      ["quantization-unlisted", "warning", "hf_quant_config.json"],
+    ]);
+  });
+});
 
 for (const [rule, plant, said, from = source] of FAULTS) {
   it(`${rule}: ${said.source}`, async () => {
