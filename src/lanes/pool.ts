@@ -53,7 +53,7 @@ export type Call =
       readonly probe?: FloatDType;
     };
 
-/** What a cast destroyed in a band. */
+/** What a cast destroyed in a band; less than one element in 256, and than a row, is taken for nothing. */
 export interface Loss {
   /** elements of a that are not 0 */
   readonly nonzero: number;

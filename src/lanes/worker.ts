@@ -34,11 +34,18 @@ function firstDifference(left: Uint8Array, right: Uint8Array, count: number): nu
   return Math.floor(left.findIndex((byte, i) => byte !== right[i]) / (left.byteLength / count));
 }
 
+/** A band that loses a smaller share, and not as much as a row has, loses nothing to speak of. */
+const LEAST_SHARE = 1 / 256;
+
 /** What the cast of a band, which starts with a row, destroyed; its result lies at `toAt`. */
 function lossOf({ from, to, toAt, columns }: Casting, at: number, count: number): Loss {
+  const small = caster.subnormals(to, toAt, count);
+  // of usual weights one in thousands is so small: the source need not be read again for them
+  if (small < LEAST_SHARE * count && (columns === 0 || small < columns))
+    return { nonzero: count - small, zeroed: 0, coarse: 0, rows: null };
   const [before, after] = [caster.zeros(from, at, count), caster.zeros(to, toAt, count)];
   const zeroed = after - before;
-  const loss = { nonzero: count - before, zeroed, coarse: caster.subnormals(to, toAt, count) - before };
+  const loss = { nonzero: count - before, zeroed, coarse: small - before };
   if (zeroed === 0 || columns === 0) return { ...loss, rows: null };
   const [width, toWidth] = [widthOf(from), widthOf(to)];
   const lost: number[] = [];
