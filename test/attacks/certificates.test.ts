@@ -118,6 +118,7 @@ const rows: readonly Attack[] = [
     name: "cert-absurd-limits",
     what: "the certificate was issued under limits that pass anything",
     right: "told",
+    tells: /certified under limits/,
     async run(at) {
       const tolerance = join(at, "t.yaml");
       put(at, "t.yaml", "kl: 1e9\nklP99: 1e9\ntop1: 0\n");

@@ -197,6 +197,7 @@ const rows: readonly Attack[] = [
     name: "metadata-format",
     what: "__metadata__ says format tf, which Transformers refuses",
     right: "told",
+    tells: /metadata|format/,
     run: leniently((b) => {
       const path = join(b, "model.safetensors");
       writeFileSync(

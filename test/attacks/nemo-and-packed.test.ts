@@ -87,6 +87,7 @@ const rows: readonly Attack[] = [
     name: "nemo-qk-scaling",
     what: "apply_query_key_layer_scaling is true: Megatron divides and multiplies again, the same function",
     right: "told",
+    tells: /apply_query_key_layer_scaling/,
     run: recorded("apply_query_key_layer_scaling: false", "apply_query_key_layer_scaling: true"),
   },
   {
@@ -105,6 +106,7 @@ const rows: readonly Attack[] = [
     name: "nemo-padding",
     what: "padded rows of the head hold large numbers: Megatron's argmax picks ids that no tokenizer has",
     right: "told",
+    tells: /padd/,
     async run(at) {
       const written = await made(
         "convert",
@@ -144,6 +146,7 @@ const rows: readonly Attack[] = [
     name: "hf-window-convert",
     what: "sliding_window is 4, and the destination says nothing of it",
     right: "told",
+    tells: /sliding_window/,
     async run(at) {
       const source = await copied("tiny", join(at, "a"), (one) => one.config({ sliding_window: 4 }));
       return await convert(source, join(at, "n"), "--to", "nemo2");
@@ -213,6 +216,7 @@ const rows: readonly Attack[] = [
     name: "certified-source-damaged",
     what: "one weight bit of a certified folder is flipped, and it is converted on",
     right: "told",
+    tells: /certif/,
     async run(at) {
       const folder = await made("convert", await copied("tiny", join(at, "a")), join(at, "c"), "--to", "hf");
       const path = join(folder, "model.safetensors");

@@ -142,7 +142,7 @@ const rows: readonly Attack[] = [
     name: "cfg-dtype-recast",
     what: "torch_dtype of an FP8 recast is float16: an engine computes in F16",
     right: "told",
-    tells: /torch_dtype/,
+    tells: /it says float16/,
     async run(at) {
       return await verify(...(await recastPair(at, (one) => one.config({ torch_dtype: "float16" }))));
     },
