@@ -233,7 +233,7 @@ describe("what a record says beside the settings", () => {
 
   it.each([
     ["softmax_scale", "1.0", "UNSUPPORTED", /softmax_scale is 1:/],
-    ["layernorm_epsilon", "1e-06", "UNSUPPORTED", /layernorm_epsilon is 0.000001/],
+    ["layernorm_epsilon", "1e-06", "CONFIG_INVALID", /layernorm_epsilon is 0.000001 in/],
     [
       "num_query_groups",
       "4",

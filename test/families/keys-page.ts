@@ -90,9 +90,9 @@ arguments that Megatron-LM stores. \`null\` is read as absent. The pattern (\`hy
 \`num_layers\` and the keys of how a model is cut are read on their own: [megatron.md](megatron.md).`;
 
 const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with key, value and default. A record that says its experts and not
-\`moe_router_score_function\` or \`moe_router_enable_expert_bias\` means Megatron's own default, which is refused too. So is a
-\`layernorm_epsilon\` other than 1e-5 in a model with Mamba layers: the norm inside these layers has 1e-5 in Megatron, whatever the
-config says (\`megatron/core/ssm/mamba_mixer.py\`).`;
+\`moe_router_score_function\` or \`moe_router_enable_expert_bias\` means Megatron's own default, which is refused too. The norm
+inside a Mamba layer has the epsilon 1e-5 in Megatron, whatever \`layernorm_epsilon\` says (\`megatron/core/ssm/mamba_mixer.py\`): it is computed
+so, and such a model has no config.json where the two differ.`;
 
 function absence({ absent, derived }: Field): string {
   if (absent !== undefined) return code(JSON.stringify(absent));

@@ -1,7 +1,11 @@
 /** The tables of a Megatron record's keys against the classes of real software, and every row against what it says. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import type { Backend, Region } from "../../kernels/define.ts";
+import { gatedNorm } from "../../kernels/gated-norm.ts";
+import { rmsNorm } from "../../kernels/rms-norm.ts";
 import type { Config } from "../../src/families/define.ts";
+import { forward } from "../../src/families/nemotron-h/forward.ts";
 import { hf } from "../../src/families/nemotron-h/hf.ts";
 import { megatron, megatronRanks } from "../../src/families/nemotron-h/megatron.ts";
 import { FIELDS, namesOf } from "../../src/families/nemotron-h/megatron-fields.ts";
@@ -145,15 +149,38 @@ it("a key that no table has is named", () => {
 });
 
 describe("the epsilon inside a Mamba layer is 1e-5 in Megatron, whatever its config says", () => {
-  it("another one is refused where the model has such layers", async () => {
-    const error = await errorOf(async () => settingsOf({ ...whole, layernorm_epsilon: 1e-6 }));
-    expect(error).toMatchObject({
-      code: "UNSUPPORTED",
-      message: expect.stringContaining("layernorm_epsilon"),
-    });
+  it("another one holds for all other norms, and no config.json says both", async () => {
+    const settings = settingsOf({ ...whole, layernorm_epsilon: 1e-6 });
+    expect(settings).toEqual({ ...settingsOf(whole), eps: 1e-6, mixerEps: 1e-5 });
+    expect(dims(settings)).toMatchObject({ eps: 1e-6, mixerEps: 1e-5 });
+    const shards = megatron.cut(
+      { settings, dims: dims(settings), layers: layers(settings) },
+      { tp: 1, pp: 1 },
+    );
+    const described = { settings, asides: {}, software: "bridge", shards, dtype: "bfloat16" };
+    expect(await codeOf(() => hf.config(described))).toBe("PLAN_IMPOSSIBLE");
+    expect(settingsOf(megatron.config(described).config)).toEqual(settings);
+  });
+
+  it("the forward pass takes each where it belongs", async () => {
+    const d = dims(settingsOf({ ...whole, layernorm_epsilon: 1e-6 }));
+    const epsilons = new Map<string, number>();
+    // it notes what a kernel is told, and runs none
+    const backend = {
+      run: async ({ id }: { id: string }, { eps }: { eps: number }) => void epsilons.set(id, eps),
+    } as unknown as Backend;
+    for (const stage of forward.block("mamba", d)) {
+      if (stage.op === "kernel") await stage.run(backend, d, 1, [], null as unknown as Region);
+    }
+    expect(epsilons.get(rmsNorm.id)).toBe(1e-6);
+    expect(epsilons.get(gatedNorm.id)).toBe(1e-5);
+  });
+
+  it("a model without such layers has one", () => {
     const { mtp_num_layers, mtp_hybrid_override_pattern, ...rest } = whole;
-    const without = { ...rest, hybrid_layer_pattern: "*-*-*-*-", layernorm_epsilon: 1e-6 };
-    expect(settingsOf(without).eps).toBe(1e-6);
+    const other = settingsOf({ ...rest, hybrid_layer_pattern: "*-*-*-*-", layernorm_epsilon: 1e-6 });
+    expect(other).toMatchObject({ eps: 1e-6 });
+    expect(other).not.toHaveProperty("mixerEps");
   });
 
   it("a model with another one has no record there", async () => {

@@ -162,7 +162,7 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
         tokens,
         width: d.inner!,
         groups: d.groups!,
-        eps: d.eps!,
+        eps: d.mixerEps!,
       })), // [T, inner]
       needs: { "gate.gain": ["y", "z"] },
     },

@@ -2,6 +2,7 @@
  * config.json for a model that came from elsewhere: the keys of the published releases, which NVIDIA's remote code
  * and Transformers both load. Keys that say nothing of the model are left out, so that each takes its own default.
  */
+import { IsologitError } from "../../core/errors.ts";
 import type { Described } from "../define.ts";
 import { SETTING_KEYS } from "./hf-keys.ts";
 import { ONLY_KEYS } from "./hf-other-keys.ts";
@@ -25,7 +26,13 @@ export function keyOf(setting: string): string | undefined {
   return KEYS.find(([name]) => name === setting)?.[1];
 }
 
+/** @throws PLAN_IMPOSSIBLE for a model that no such config can say */
 export function configJson({ settings, asides, dtype }: Pick<Described, "settings" | "asides" | "dtype">) {
+  if (settings.mixerEps !== undefined) {
+    const message = `its epsilon is ${settings.eps}, and ${settings.mixerEps} in the norm of a Mamba layer, as in Megatron whatever the config says; config.json has one epsilon for both`;
+    const next = "convert it to nemo2, bridge or megatron";
+    throw new IsologitError("PLAN_IMPOSSIBLE", message, {}, { next });
+  }
   const config: Record<string, unknown> = {
     architectures: ["NemotronHForCausalLM"],
     model_type: "nemotron_h",

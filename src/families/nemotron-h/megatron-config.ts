@@ -67,13 +67,7 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
   if (letters.includes("M")) settings.convKernel = sizes.convKernel?.value ?? CONV_KERNEL;
   if (letters.includes("E")) settings.routeNormalise = normalises(settings);
   refuseExcess(settings);
-  if (letters.includes("M") && settings.eps !== MIXER_EPSILON)
-    throw new IsologitError(
-      "UNSUPPORTED",
-      `layernorm_epsilon is ${settings.eps}, but Megatron's Mamba layers norm with ${MIXER_EPSILON} inside, whatever the config says; one epsilon for both is computed here`,
-      {},
-      { next: "this model can be read only by Megatron; no Hugging Face config says two epsilons" },
-    );
+  if (letters.includes("M") && settings.eps !== MIXER_EPSILON) settings.mixerEps = MIXER_EPSILON;
   if (letters.includes("M")) refuseUneven(settings, "mambaHeads", "groups");
   if (letters.includes("*")) refuseUneven(settings, "heads", "kvHeads");
   if (

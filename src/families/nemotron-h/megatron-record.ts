@@ -82,9 +82,10 @@ function refuseUnlike(settings: Settings): void {
   if ((settings.convKernel ?? CONV_KERNEL) !== CONV_KERNEL) {
     refuse(`its convolution has ${settings.convKernel} taps, Megatron's ${CONV_KERNEL}`);
   }
-  if (settings.mambaHeads !== undefined && settings.eps !== MIXER_EPSILON) {
+  const mixerEps = settings.mixerEps ?? settings.eps;
+  if (settings.mambaHeads !== undefined && mixerEps !== MIXER_EPSILON) {
     refuse(
-      `its epsilon is ${settings.eps}, Megatron's in the norm of a Mamba layer ${MIXER_EPSILON}, whatever its config says`,
+      `its epsilon is ${mixerEps}, Megatron's in the norm of a Mamba layer ${MIXER_EPSILON}, whatever its config says`,
     );
   }
   if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalises(settings)) {

@@ -18,6 +18,8 @@ export interface NemotronSettings extends Settings {
   readonly hidden: number;
   readonly vocab: number;
   readonly eps: number;
+  /** of the norm inside a Mamba mixer, where it is another */
+  readonly mixerEps?: number;
   /** Δ is clamped to these after softplus; an upper limit of "Infinity" is none */
   readonly dtMin: number;
   readonly dtMax: number | "Infinity";
@@ -33,6 +35,8 @@ export function dims(settings: Settings): Dims {
     hidden: of("hidden"),
     vocab: of("vocab"),
     eps: of("eps"),
+    // of the norm inside a Mamba mixer
+    mixerEps: of("mixerEps") || of("eps"),
     dtMin: of("dtMin"),
     dtMax: settings.dtMax === "Infinity" ? Infinity : of("dtMax"),
     inner,
