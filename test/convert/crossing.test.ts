@@ -157,7 +157,7 @@ describe("isologit.origin", async () => {
     const file = join(changed, "isologit.origin/config.json");
     writeFileSync(file, readFileSync(file, "utf8").replaceAll("1e-05", "1e-06"));
     const warnings = await warned((watch) => convert(changed, back, { ...quiet, ...watch, to: "hf" }));
-    expect(warnings).toEqual([expect.stringMatching(/belongs to another model/)]);
+    expect(warnings).toContainEqual(expect.stringMatching(/belongs to another model/));
     expect(JSON.parse(readFileSync(join(back, "config.json"), "utf8")).layer_norm_epsilon).toBe(1e-5);
   });
 
@@ -167,7 +167,9 @@ describe("isologit.origin", async () => {
     const file = join(changed, "isologit.origin/config.json");
     writeFileSync(file, readFileSync(file, "utf8").replace("{", '{"mamba_conv_bias": false,'));
     const warnings = await warned((watch) => convert(changed, back, { ...quiet, ...watch, to: "hf" }));
-    expect(warnings).toEqual([expect.stringMatching(/config\.json is refused, .*mamba_conv_bias is false/)]);
+    expect(warnings).toContainEqual(
+      expect.stringMatching(/config\.json is refused, .*mamba_conv_bias is false/),
+    );
     expect(readFileSync(join(back, "config.json"), "utf8")).not.toContain("mamba_conv_bias");
   });
 
