@@ -17,7 +17,15 @@ export function meanTheSame(path: string, a: Uint8Array, b: Uint8Array): boolean
 function meaningOf(path: string, bytes: Uint8Array): string | null {
   const value = read(path, bytes);
   if (value === null || !isPlain(value)) return null;
-  return sha256(canonical(path === TOKENIZER ? withPairs(value) : value));
+  const digest = sha256(canonical(path === TOKENIZER ? withPairs(value) : value));
+  return `${digest} ${countFractions(bytes)}`;
+}
+
+/** `5.0` and `5` are one number here; a library that asks for an id refuses the first. */
+function countFractions(bytes: Uint8Array): number {
+  const bare = new TextDecoder().decode(bytes).replace(/"(?:[^"\\]|\\.)*"/g, "");
+  const whole = bare.match(/-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g) ?? [];
+  return whole.filter((text) => !/^\d+$|^-[1-9]\d*$/.test(text) && Number.isInteger(Number(text))).length;
 }
 
 function read(path: string, bytes: Uint8Array): Json {

@@ -85,8 +85,8 @@ export const SIDE_FILES: readonly SideFileKind[] = [
   },
   {
     kind: "tokenizer",
-    files: "`tokenizer.json`, `tokenizer.model`, `*.tiktoken`",
-    matches: /^(tokenizer\.json|([^/]+\.)?(tokenizer|spiece|sentencepiece[^/]*)\.model|[^/]+\.tiktoken)$/,
+    files: "`tokenizer.json`, `tekken.json`, `*.model`, `*.tiktoken`",
+    matches: /^(tokenizer\.json|tekken\.json|[^/]+\.model|[^/]+\.tiktoken)$/,
     ...{ differs: "different", missing: "difference", added: "difference", uncertified: "different" },
     why: "decides which ids the model reads; a missing one leaves the weights the same model",
   },
@@ -114,6 +114,14 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     ...always("difference"),
     uncertified: "different",
     why: "changes when and how tokens are drawn, not the logits",
+  },
+  {
+    kind: "quantisation settings",
+    files: "`hf_quant_config.json`, `quant_config.json`, `quantize_config.json`",
+    matches: /^(hf_quant_config|quant_config|quantize_config)\.json$/,
+    ...always("difference"),
+    uncertified: "different",
+    why: "engines read them beside config.json; what config.json and the first say is held to the weights besides",
   },
   {
     kind: "remote code",
