@@ -59,6 +59,7 @@ export const bridge: Format = {
       sidecars: sidecarsIn(files, `${folder}tokenizer/`),
       shards: [],
       recasts: [],
+      seals: dist.seals,
       ...(origin !== undefined && { origin }),
       store,
     };

@@ -11,7 +11,7 @@ import { ranksOf } from "./codec/megatron-ranks.ts";
 import { megatronWriter } from "./codec/megatron-write.ts";
 import { entryOf, plainRecord } from "./codec/pickle-plain.ts";
 import { isKind } from "./codec/pickle-value.ts";
-import type { TorchArchive } from "./codec/torch-zip.ts";
+import { namedSeals, type TorchArchive } from "./codec/torch-zip.ts";
 import type { ConfigRecord } from "./codec/yaml-config.ts";
 import type { Format } from "./define.ts";
 
@@ -41,18 +41,23 @@ export const megatron: Format = {
     const config = argumentsOf(archives[0]!); // each folder found holds a file or more
     const { ranks, stages } = ranksOf(files, config);
     const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
+    const tensors = modules.flatMap(({ tensors }) => tensors);
     const origin = await originIn(store);
     return {
       format: "megatron",
       dialect: "megatron-ranks",
       config,
-      tensors: modules.flatMap(({ tensors }) => tensors),
+      tensors,
       objects: [
         ...new Set([...archives.flatMap(statesIn), ...modules.flatMap(({ objects }) => objects)]),
       ].sort(),
       sidecars: [],
       shards: [],
       recasts: [],
+      seals: namedSeals(
+        archives.flatMap(({ seals }) => seals),
+        tensors,
+      ),
       ...(origin !== undefined && { origin }),
       store,
     };

@@ -10,6 +10,7 @@ import { folderStore } from "./codec/folder-store.ts";
 import { moduleOf, readArchives } from "./codec/megatron-modules.ts";
 import { ranksOf } from "./codec/megatron-ranks.ts";
 import { tarStore } from "./codec/tar.ts";
+import { namedSeals } from "./codec/torch-zip.ts";
 import { type ConfigRecord, MAX_YAML_BYTES, parseYaml } from "./codec/yaml-config.ts";
 import type { Format } from "./define.ts";
 
@@ -88,17 +89,22 @@ async function modelOf(
   store: Store,
   weights: Weights,
   config: ConfigRecord,
-): Promise<Pick<Checkpoint, "dialect" | "tensors" | "objects">> {
+): Promise<Pick<Checkpoint, "dialect" | "tensors" | "objects" | "seals">> {
   if (weights === "distributed") {
-    const { tensors, objects } = await readWeights(store, FOLDER);
-    return { dialect: "megatron", tensors, objects };
+    const { tensors, objects, seals } = await readWeights(store, FOLDER);
+    return { dialect: "megatron", tensors, objects, seals };
   }
   const archives = await readArchives(store, weights);
   const { ranks } = ranksOf(weights, config);
   const modules = archives.map((archive, i) => moduleOf(archive, archive.value, ranks[i]!, PREFIX));
+  const tensors = modules.flatMap(({ tensors }) => tensors);
   return {
     dialect: "megatron-ranks",
-    tensors: modules.flatMap(({ tensors }) => tensors),
+    tensors,
+    seals: namedSeals(
+      archives.flatMap(({ seals }) => seals),
+      tensors,
+    ),
     objects: [...new Set(modules.flatMap(({ objects }) => objects))].sort(),
   };
 }

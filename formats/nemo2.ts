@@ -41,7 +41,7 @@ export const nemo2: Format = {
     }
     const { config, tokenizer } = await contextOf(store, paths);
     const passed = await passedIn(store, paths);
-    const { tensors, objects } = await readWeights(store, weights);
+    const { tensors, objects, seals } = await readWeights(store, weights);
     const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
     const origin = await originIn(store);
@@ -55,6 +55,7 @@ export const nemo2: Format = {
       sidecars,
       shards: [],
       recasts: [],
+      seals,
       ...(origin !== undefined && { origin }),
       store,
     };

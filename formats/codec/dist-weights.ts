@@ -2,7 +2,7 @@
  * A model in a distributed checkpoint of Megatron, in either of its backends: `torch_dist`, one index and files of
  * entries, or `zarr`, a folder a tensor.
  */
-import type { Span, Tensor } from "../../src/core/checkpoint.ts";
+import type { SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Store } from "../../src/core/io.ts";
 import { METADATA, readDist } from "./torch-dist.ts";
@@ -23,6 +23,8 @@ export interface DistWeights {
   readonly objects: readonly string[];
   /** where the archive of each pickled entry lies, by its key */
   readonly entries: ReadonlyMap<string, Span>;
+  /** zarr keeps no digests */
+  readonly seals: readonly SealedSpan[];
 }
 
 /** A path below a folder that only a distributed checkpoint has there. */
@@ -41,6 +43,10 @@ export async function readWeights(store: Store, folder: string): Promise<DistWei
     tensors: found.tensors.map((tensor) => ({ ...tensor, name: bare(tensor.name) })),
     objects: found.objects.map(bare).sort(),
     entries: found.entries,
+    seals: found.seals.map(({ tensor, ...seal }) => ({
+      ...seal,
+      ...(tensor !== undefined && { tensor: bare(tensor) }),
+    })),
   };
 }
 
@@ -60,6 +66,7 @@ async function readArrays(
     tensors: await readZarr(store, folder, wanted),
     objects: [...pickled, ...zarrNames(paths, folder).filter((key) => !wanted(key))],
     entries: new Map(),
+    seals: [],
   };
 }
 

@@ -2,14 +2,14 @@
  * A folder of torch.distributed.checkpoint: `.metadata`, and files in which every entry is a torch.save archive of
  * one box of a tensor. Only `.metadata` and the two ends of each archive are read.
  */
-import type { Piece, Span, Tensor } from "../../src/core/checkpoint.ts";
+import type { Piece, SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { sameShape } from "../../src/core/dtype.ts";
 import { IsologitError, locate, type Place } from "../../src/core/errors.ts";
 import { type ByteSource, readSmall, type Store } from "../../src/core/io.ts";
 import { MAX_PICKLE_BYTES } from "./pickle.ts";
 import { expectKind } from "./pickle-value.ts";
 import { type DistChunk, type DistEntry, type DistTensor, parseDistIndex } from "./torch-dist-index.ts";
-import { pieceOf, readTorch } from "./torch-zip.ts";
+import { namedSeals, pieceOf, readTorch } from "./torch-zip.ts";
 
 export const METADATA = ".metadata";
 
@@ -22,6 +22,8 @@ export interface DistFolder {
   readonly objects: readonly string[];
   /** where the archive of each pickled entry lies, by its key */
   readonly entries: ReadonlyMap<string, Span>;
+  /** checksums of the tensors' entries */
+  readonly seals: readonly SealedSpan[];
 }
 
 /**
@@ -41,14 +43,19 @@ export async function readDist(
     ...index.tensors.flatMap(({ chunks }) => chunks.map(({ entry }) => entry)),
   ]);
   const tensors = index.tensors.filter(({ key }) => wanted(key));
-  const pieces = await locateAll(store, folder, tensors);
+  const located = await locateAll(store, folder, tensors);
+  const stored = tensors.map(({ key, dtype, shape, chunks }) => ({
+    name: key,
+    dtype,
+    shape,
+    pieces: chunks.map((chunk) => located.get(chunk)!.piece), // every chunk of these was located
+  }));
   return {
-    tensors: tensors.map(({ key, dtype, shape, chunks }) => ({
-      name: key,
-      dtype,
-      shape,
-      pieces: chunks.map((chunk) => pieces.get(chunk)!), // every chunk of these was located
-    })),
+    tensors: stored,
+    seals: namedSeals(
+      [...located.values()].flatMap(({ seals }) => seals),
+      stored,
+    ),
     objects: [...index.objects, ...index.tensors.filter(({ key }) => !wanted(key))].map(({ key }) => key),
     entries: new Map(
       index.objects.map(({ key, entry: { path, offset, length } }) => [
@@ -90,13 +97,19 @@ async function refuseMisplaced(store: Store, folder: string, entries: readonly D
   }
 }
 
+/** Where the elements of a chunk lie, and what their entry says that they hash to. */
+interface Located {
+  readonly piece: Piece;
+  readonly seals: readonly SealedSpan[];
+}
+
 /** Where the elements of each chunk lie, file by file. */
 async function locateAll(
   store: Store,
   folder: string,
   tensors: readonly DistTensor[],
-): Promise<ReadonlyMap<DistChunk, Piece>> {
-  const found = new Map<DistChunk, Piece>();
+): Promise<ReadonlyMap<DistChunk, Located>> {
+  const found = new Map<DistChunk, Located>();
   const byFile = new Map<string, { tensor: DistTensor; chunk: DistChunk }[]>();
   for (const tensor of tensors) {
     for (const chunk of tensor.chunks) {
@@ -129,7 +142,7 @@ async function pieceIn(
   file: string,
   { key, dtype }: DistTensor,
   { entry, origin, shape }: DistChunk,
-): Promise<Piece> {
+): Promise<Located> {
   const at: Place = { file, tensor: key, offset: entry.offset };
   const archive = await readTorch(source, { file, part: { offset: entry.offset, size: entry.length } });
   const tensor = expectKind(archive.value, "tensor", "what an entry holds", at);
@@ -141,5 +154,5 @@ async function pieceIn(
     const message = `its entry holds [${tensor.shape.join(", ")}]; ${METADATA} says [${shape.join(", ")}]`;
     throw new IsologitError("INDEX_MISMATCH", message, at);
   }
-  return { ...pieceOf(archive, tensor), origin };
+  return { piece: { ...pieceOf(archive, tensor), origin }, seals: archive.seals };
 }

@@ -2,7 +2,7 @@
  * What `torch.save` writes: a zip of a pickle, `data.pkl`, and of the storages that its tensors view, `data/0`,
  * `data/1` and so on, all below one folder. The archive may be a part of a file, as each entry of a `.distcp` is.
  */
-import type { Piece, Span, Tensor } from "../../src/core/checkpoint.ts";
+import { type Piece, type SealedSpan, type Span, type Tensor, tensorKey } from "../../src/core/checkpoint.ts";
 import { stridesOf, widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
@@ -18,6 +18,8 @@ export interface TorchArchive {
   readonly value: PickleValue;
   /** where the bytes of each storage lie in `file`, by its key */
   readonly storages: ReadonlyMap<string, Span>;
+  /** the CRC-32 of each storage, where torch was not told to leave it out */
+  readonly seals: readonly SealedSpan[];
 }
 
 export interface TorchOptions {
@@ -54,7 +56,8 @@ export async function readTorch(source: ByteSource, options: TorchOptions): Prom
   const wanted = storageEntries(pickle.storages, root, entries, file);
   const storages = await inFile(locateAll(archive, wanted, file));
   for (const [key, at] of storages) storages.set(key, { ...at, offset: base + at.offset });
-  return { file, value: pickle.value, storages };
+  const seals = [...wanted].flatMap(([key, entry]) => sealOf(entry, file, storages.get(key)!));
+  return { file, value: pickle.value, storages, seals };
 }
 
 /** The archive's directory, and its pickle unread. */
@@ -103,6 +106,24 @@ export function pieceOf(archive: TorchArchive, tensor: PickleTensor): Piece {
     shape,
     ...(!plain && { strides }),
   };
+}
+
+function sealOf({ name, size, crc32 }: ZipEntry, file: string, { offset }: Span): readonly SealedSpan[] {
+  if (crc32 === 0 || size === 0) return [];
+  return [{ what: `entry ${name}`, file, offset, size, crc32: { chunkBytes: size, sums: [crc32] } }];
+}
+
+/** Seals of storages, each with the tensor that begins where it does. */
+export function namedSeals(seals: readonly SealedSpan[], tensors: readonly Tensor[]): readonly SealedSpan[] {
+  const byPlace = new Map(
+    tensors.flatMap((tensor) =>
+      tensor.pieces.map(({ file, offset }) => [`${offset} ${file}`, tensorKey(tensor)] as const),
+    ),
+  );
+  return seals.map((seal) => {
+    const tensor = byPlace.get(`${seal.offset} ${seal.file}`);
+    return tensor === undefined ? seal : { ...seal, tensor };
+  });
 }
 
 export function tensorOf(archive: TorchArchive, name: string, tensor: PickleTensor): Tensor {

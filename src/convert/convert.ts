@@ -90,12 +90,13 @@ async function converted(
   const started = performance.now();
   const watch = options.watch ?? unwatched;
   watch({ type: "phase", phase: "plan" });
-  const { format, checkpoint, planned } = await prepare(source, destination, options, {
+  const level = options.verify ?? "logits";
+  const { format, checkpoint, planned, complete } = await prepare(source, destination, options, {
     restore,
     keep: true,
+    checksums: level !== "off",
   });
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
-  const level = options.verify ?? "logits";
   if (level === "off" && options.sign !== undefined)
     throw new IsologitError("USAGE", "--sign has no certificate to sign where --verify is off");
   const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
@@ -138,7 +139,9 @@ async function converted(
   const proveAgainst = async (path: string, verify: "bytes" | "logits"): Promise<Proof> => {
     const { families, keepExtra } = options;
     const written = await openCheckpoint(path, [format], { families, keepExtra });
-    return prove(checkpoint, written, { ...shared, verify }, true, { a: certified });
+    const proof = await prove(checkpoint, written, { ...shared, verify }, true, { a: certified });
+    await complete(options.signal);
+    return proof;
   };
 
   const { container } = format.writes;

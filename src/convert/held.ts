@@ -40,11 +40,11 @@ export class Held {
     this.#met.add(seal);
   }
 
-  /** Seals of tensors that these jobs draw on, and that nothing was held to. */
+  /** Seals by SHA-256 of tensors that these jobs draw on, and that nothing was held to. */
   unmet(jobs: readonly Job[]): readonly SealedSpan[] {
     const tensors = new Set(jobs.flatMap((job) => drawnOn(job, this.#source.tensors)));
     const seals = [...tensors].flatMap((tensor) => this.sealAt(spanOf(tensor)) ?? []);
-    return seals.filter((seal) => !this.#met.has(seal));
+    return seals.filter((seal) => seal.sha256 !== undefined && !this.#met.has(seal));
   }
 }
 
@@ -62,7 +62,6 @@ function drawnOn({ origin }: Job, tensors: ReadonlyMap<string, Tensor>): readonl
  */
 export async function readRest({ plan, pool, signal }: Running, sources: Sources, held: Held): Promise<void> {
   await pool.each(held.unmet(plan.jobs), async (seal, lane) => {
-    const sealed = seal.sha256 === undefined; // SHA-256 says all that checksums do
     await throughSlots(
       lane,
       bandsOf(seal.size, 1, lane.slots[0]!.bytes.byteLength),
@@ -72,10 +71,10 @@ export async function readRest({ plan, pool, signal }: Running, sources: Sources
         await sources.use(seal.file, (source) => source.readInto(target, seal.offset + lo, signal));
       },
       async ({ lo, hi }, { at }) => {
-        await lane.call({ op: "band", at, size: hi - lo, sealed });
+        await lane.call({ op: "band", at, size: hi - lo, sealed: false });
       },
     );
-    const { sha256, crc32 } = await lane.call({ op: "finish" });
-    await held.refuse(seal, { sha256, ...(sealed && { crc32 }) });
+    const { sha256 } = await lane.call({ op: "finish" });
+    await held.refuse(seal, { sha256 });
   });
 }

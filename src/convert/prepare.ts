@@ -7,6 +7,7 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { openCheckpoint } from "../open.ts";
+import { type Chunked, chunkedWhereUndigested } from "../verify/chunks.ts";
 import { version } from "../version.ts";
 import { planConversion } from "./plan.ts";
 
@@ -15,6 +16,8 @@ interface Preparing {
   readonly restore?: boolean;
   /** the source will be read, not only planned for; default false */
   readonly keep?: boolean;
+  /** compare checksums of a format that keeps no better digests, as torch's archives do; default false */
+  readonly checksums?: boolean;
 }
 
 /** Opens the source and plans; nothing is written. */
@@ -22,15 +25,18 @@ export async function prepare(
   source: string,
   destination: string,
   options: PlanOptions,
-  { restore = true, keep = false }: Preparing = {},
+  { restore = true, keep = false, checksums = false }: Preparing = {},
 ) {
-  const checkpoint = await openCheckpoint(source, options.formats, { ...options, keep });
+  const opened = await openCheckpoint(source, options.formats, { ...options, keep });
+  const { checkpoint, complete } = checksums ? chunkedWhereUndigested(opened) : whole(opened);
   const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
   const planning = { source: checkpoint, writer: format.writes, families, options, version };
   const planned = await planConversion(planning, restore);
-  return { format, checkpoint, planned };
+  return { format, checkpoint, planned, complete };
 }
+
+const whole = (checkpoint: Checkpoint): Chunked => ({ checkpoint, complete: async () => {} });
 
 /** A format that can be written. */
 export type Written = Format & Required<Pick<Format, "writes">>;

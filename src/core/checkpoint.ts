@@ -13,7 +13,7 @@ export interface Span {
 export interface SealedSpan extends Span {
   /** the tensor, the side file or the entry, as a person would call it */
   readonly what: string;
-  /** `tensorKey` of the tensor whose elements they are, in C order */
+  /** `tensorKey` of the tensor that the bytes are elements of */
   readonly tensor?: string;
   /** hex */
   readonly sha256?: string;

@@ -9,17 +9,61 @@ import type { Checkpoint, SealedSpan } from "../core/checkpoint.ts";
 import type { ByteSource } from "../core/io.ts";
 import { mismatch } from "../core/sealed.ts";
 
+export interface Chunked {
+  readonly checkpoint: Checkpoint;
+  /** Reads what is left of chunks that were read in part, as padded rows of a vocabulary are left. @throws DIGEST_MISMATCH */
+  complete(signal: AbortSignal | undefined): Promise<void>;
+}
+
 /** The same checkpoint; what reads a whole chunk of it gets what was written, or DIGEST_MISMATCH. */
 export function chunked(checkpoint: Checkpoint): Checkpoint {
-  const chunks = chunksOf(checkpoint.seals ?? []);
-  if (chunks.size === 0) return checkpoint;
+  return chunkedBy(checkpoint, checkpoint.seals).checkpoint;
+}
+
+/** As `chunked`, for seals that are checksums and no more; of others the SHA-256 is compared anyway. */
+export function chunkedWhereUndigested(checkpoint: Checkpoint): Chunked {
+  return chunkedBy(
+    checkpoint,
+    checkpoint.seals?.filter(({ sha256 }) => sha256 === undefined),
+  );
+}
+
+function chunkedBy(checkpoint: Checkpoint, seals: readonly SealedSpan[] = []): Chunked {
+  const chunks = chunksOf(seals);
+  if (chunks.size === 0) return { checkpoint, complete: async () => {} };
   const { store } = checkpoint;
   const open = async (path: string) => {
     const source = await store.open(path);
     const inFile = chunks.get(path);
     return inFile === undefined ? source : chunkedSource(source, inFile);
   };
-  return { ...checkpoint, store: { ...store, open } };
+  return {
+    checkpoint: { ...checkpoint, store: { ...store, open } },
+    async complete(signal) {
+      for (const [path, inFile] of chunks) {
+        const begun = inFile.filter(({ parts }) => parts !== undefined && parts.length > 0);
+        if (begun.length === 0) continue;
+        await using source = await open(path);
+        for (const chunk of begun) await readRest(source, chunk, signal);
+      }
+    },
+  };
+}
+
+/** Bytes read at a time. */
+const STEP_BYTES = 4 * 1024 * 1024;
+
+async function readRest(source: ByteSource, chunk: Chunk, signal: AbortSignal | undefined): Promise<void> {
+  const { parts = [], from, to } = chunk;
+  const ends = [from, ...parts.map((part) => part.to)];
+  const starts = [...parts.map((part) => part.from), to];
+  for (const [i, end] of starts.entries()) {
+    for (let at = ends[i]!; at < end; ) {
+      const size = Math.min(STEP_BYTES, end - at);
+      await source.readInto(new Uint8Array(size), at, signal);
+      at += size;
+    }
+  }
 }
 
 /** Bytes [from, to) of a file that were read, and their CRC-32. */

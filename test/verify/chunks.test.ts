@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import { expect, it } from "vitest";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { memoryStore } from "../../src/io/memory.ts";
-import { chunked } from "../../src/verify/chunks.ts";
+import { chunked, chunkedWhereUndigested } from "../../src/verify/chunks.ts";
 import { codeOf, errorOf } from "../errors.ts";
 import { randomFrom } from "../random.ts";
 
@@ -72,4 +72,20 @@ it("of a chunk that is read in part nothing is said, nor of bytes that no seal s
   await read(0, 50);
   await read(300, 400);
   await read(725, 1000);
+});
+
+it("what is left of a chunk is read where that is asked, and of others nothing", async () => {
+  for (const [wrongAt, code] of [
+    [590, "DIGEST_MISMATCH"],
+    [610, "no error"],
+  ] as const) {
+    const bytes = right.slice();
+    bytes[wrongAt]! ^= 4;
+    const store = memoryStore("memory", new Map([["f", bytes]]));
+    const { checkpoint, complete } = chunkedWhereUndigested({ seals, store } as unknown as Checkpoint); // as above
+    await using source = await checkpoint.store.open("f");
+    await source.readInto(new Uint8Array(10), 520);
+    await source.readInto(new Uint8Array(10), 550);
+    expect(await codeOf(() => complete(undefined))).toBe(code);
+  }
 });
