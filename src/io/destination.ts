@@ -3,9 +3,10 @@
  * for the holder of the destination's lock.
  */
 import type { BigIntStats } from "node:fs";
-import { link, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { link, mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import { isMountPoint } from "./mount.ts";
 import { exists, identityOf, look } from "./stamps.ts";
 
 export interface Target {
@@ -20,8 +21,17 @@ export const DATA = "data";
 const REPLACED = "replaced";
 /** an empty file: nothing but renames remains to be done */
 const VERIFIED = "verified";
+/** an empty file: a mount point holds nothing any more of what it held before */
+const CLEARED = "cleared";
 
-export const stagingPath = (destination: string): string => `${resolve(destination)}.partial`;
+/** In a folder that is a mount point: nothing beside it is on its disk, and it cannot be renamed itself. */
+const INSIDE = ".isologit.partial";
+
+/** `DST.partial`; of a mount point a folder inside it. */
+export function stagingPath(destination: string): string {
+  const path = resolve(destination);
+  return isMountPoint(path) ? join(path, INSIDE) : `${path}.partial`;
+}
 
 export function contentPath({ destination, container }: Omit<Target, "overwrite">): string {
   const data = join(stagingPath(destination), DATA);
@@ -30,12 +40,25 @@ export function contentPath({ destination, container }: Omit<Target, "overwrite"
 
 /**
  * @returns what will be replaced; null where nothing is
- * @throws DESTINATION_EXISTS unless it may be overwritten
+ * @throws DESTINATION_EXISTS unless it may be overwritten, or is a folder that holds nothing, for a folder
  */
-export async function refuseExisting({ destination, overwrite }: Target): Promise<BigIntStats | null> {
+export async function refuseExisting(target: Target): Promise<BigIntStats | null> {
+  const { destination, overwrite } = target;
   const found = await look(destination);
-  if (found === null || overwrite) return found;
+  if (found === null || overwrite || (await isVacant(target))) return found;
   throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", { file: destination });
+}
+
+/** Is it a folder that holds nothing but what this program stages there, for a checkpoint that is a folder? */
+async function isVacant({ destination, container }: Omit<Target, "overwrite">): Promise<boolean> {
+  if (container !== "folder") return false;
+  return (await namesIn(destination)).length === 0 && ((await look(destination))?.isDirectory() ?? false);
+}
+
+/** What a folder holds, but for what this program stages in it. A link to a folder is no folder. */
+async function namesIn(folder: string): Promise<readonly string[]> {
+  if (!((await look(folder))?.isDirectory() ?? false)) return [];
+  return (await readdir(folder)).filter((name) => !name.startsWith(INSIDE)).sort();
 }
 
 /**
@@ -46,10 +69,16 @@ export async function isFinished(target: Target): Promise<boolean> {
   const destination = await look(target.destination);
   if (destination === null) return false;
   const folder = stagingPath(target.destination);
-  if (!(await exists(folder))) return !target.overwrite;
+  const isThere = !target.overwrite && !(await isVacant(target));
+  if (!(await exists(folder))) return isThere;
   if (!(await exists(join(folder, VERIFIED)))) {
     if (!(await removeEmpty(folder))) return false;
-    return !target.overwrite; // an error came between the removal of all it held and its own
+    return isThere; // an error came between the removal of all it held and its own
+  }
+  if (isInside(target)) {
+    await fillMount(target.destination, folder);
+    await clearStaging(folder);
+    return true;
   }
   const content = await look(contentPath(target));
   const placed = content === null || identityOf(content) === identityOf(destination);
@@ -84,8 +113,15 @@ export async function unmarkVerified(folder: string): Promise<void> {
   await rm(join(folder, VERIFIED), { force: true });
 }
 
+/** Is it staged inside the destination, which is a mount point? */
+function isInside({ destination }: Pick<Target, "destination">): boolean {
+  return stagingPath(destination) === join(resolve(destination), INSIDE);
+}
+
 /**
- * Gives the staged content the destination's name. Nothing is replaced but what was there when the run began.
+ * Gives the staged content the destination's name. Nothing is replaced but what was there when the run began. In a
+ * mount point, which cannot be renamed, files and folders get their names one after the other; where that is
+ * interrupted, a resume ends it.
  *
  * @param before the destination when the run began; null where nothing was
  * @throws DESTINATION_EXISTS where something else is there now; what was staged stays
@@ -95,24 +131,58 @@ export async function putInPlace(target: Target, before: BigIntStats | null): Pr
   const folder = stagingPath(destination);
   await writeFile(join(folder, VERIFIED), "");
   await syncFolder(folder);
+  if (isInside(target)) {
+    if (!target.overwrite && (await namesIn(destination)).length > 0) throw cameBetween(destination);
+    return await fillMount(destination, folder);
+  }
   const now = await look(destination);
+  const isEmpty = await isVacant(target);
   if (now !== null) {
     if (before === null || stateOf(now) !== stateOf(before)) throw cameBetween(destination);
-    const aside = join(folder, REPLACED);
-    await rename(destination, aside);
-    const moved = await look(aside);
-    if (moved === null || identityOf(moved) !== identityOf(before)) {
-      await putBack(destination);
-      throw cameBetween(destination);
-    }
+    if (!isEmpty) await replace(destination, join(folder, REPLACED), before);
   }
-  await moveInto(contentPath(target), destination, target.container);
+  await moveInto(contentPath(target), destination, target.container, isEmpty);
   await syncFolder(dirname(destination));
+}
+
+/** @throws DESTINATION_EXISTS where another thing took its name in this moment; that one stays */
+async function replace(destination: string, aside: string, before: BigIntStats): Promise<void> {
+  await rename(destination, aside);
+  const moved = await look(aside);
+  if (moved !== null && identityOf(moved) === identityOf(before)) return;
+  await putBack(destination);
+  throw cameBetween(destination);
+}
+
+/**
+ * What is staged inside a mount point moves up into it, and what it held before is set aside. An earlier run may have
+ * done a part: the mark says that all there is new from then on.
+ */
+async function fillMount(destination: string, folder: string): Promise<void> {
+  const [aside, data] = [join(folder, REPLACED), join(folder, DATA)];
+  // All was moved, and a part of this folder was removed: what lies in the mount point is new.
+  if ((await namesIn(data)).length === 0) return;
+  const isCleared = await exists(join(folder, CLEARED));
+  for (const name of isCleared ? [] : await namesIn(destination)) {
+    await mkdir(aside, { recursive: true });
+    await rename(join(destination, name), join(aside, name));
+  }
+  await writeFile(join(folder, CLEARED), "");
+  await syncFolder(folder);
+  for (const name of await namesIn(data)) await rename(join(data, name), join(destination, name));
+  await syncFolder(destination);
 }
 
 /** The old destination returns, where it was set aside and nothing took its place. */
 export async function putBack(destination: string): Promise<void> {
   const aside = join(stagingPath(destination), REPLACED);
+  if (isInside({ destination })) {
+    const isTaken = (await namesIn(destination)).length > 0;
+    if (isTaken || (await exists(join(dirname(aside), VERIFIED)))) return;
+    for (const name of await namesIn(aside))
+      await rename(join(aside, name), join(resolve(destination), name));
+    return;
+  }
   if ((await exists(aside)) && !(await exists(destination))) await rename(aside, resolve(destination));
 }
 
@@ -139,10 +209,15 @@ function stateOf(about: BigIntStats): string {
  * A file is linked, for a link replaces nothing. A folder can only be renamed, and may replace an empty folder that
  * is made in this very moment: one that holds something is refused by the file system.
  */
-async function moveInto(content: string, destination: string, container: Target["container"]): Promise<void> {
+async function moveInto(
+  content: string,
+  destination: string,
+  container: Target["container"],
+  replacesEmpty: boolean,
+): Promise<void> {
   try {
     if (container === "file" && (await linkTo(content, destination))) return;
-    if (await exists(destination)) throw cameBetween(destination);
+    if (!replacesEmpty && (await exists(destination))) throw cameBetween(destination);
     await rename(content, destination);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";

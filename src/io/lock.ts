@@ -5,9 +5,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { z } from "zod";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import { stagingPath } from "./destination.ts";
 import { hasEnded, markOfThisProcess, ProcessMark } from "./process-mark.ts";
 
 const Holder = z.object({ ...ProcessMark.shape, since: z.string(), token: z.string() });
@@ -15,7 +16,7 @@ type Holder = z.infer<typeof Holder>;
 
 const MAX_TRIES = 10;
 
-export const lockPath = (destination: string): string => `${resolve(destination)}.partial.lock`;
+export const lockPath = (destination: string): string => `${stagingPath(destination)}.lock`;
 
 /**
  * Takes the lock; it is given back when disposed of. A lock whose process has ended is taken over.
