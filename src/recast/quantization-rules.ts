@@ -7,8 +7,10 @@ import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { countOf, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { isJsonObject } from "../core/json.ts";
+import { canonical } from "../core/root.ts";
 import { type Patterns, patternsOver } from "./module-patterns.ts";
-import { type Group, groupFor, isIgnored, OWN_E5M2, type Scheme, schemeOf } from "./quantization-scheme.ts";
+import { oddHead } from "./quantization-fields.ts";
+import { type Group, groupsFor, isIgnored, OWN_E5M2, type Scheme, schemeOf } from "./quantization-scheme.ts";
 import { type Files, readScales, type Scales } from "./spelling.ts";
 
 export interface Fault {
@@ -50,12 +52,14 @@ export function quantizationFaults(
     const message = "its list of modules left alone, or of those that a group names, is no list of names";
     return [fault("quantization-invalid", "error", message)];
   }
+  const projection = /^(compressed-tensors|modelopt)$/.test(scheme.method ?? "") ? LINEAR_OR_HEAD : LINEAR;
   const linear = tensors.filter(
-    ({ dtype, name, shape }) => !isFp8(dtype) && /_proj\.weight$/.test(name) && shape.length === 2,
+    ({ dtype, name, shape }) => !isFp8(dtype) && projection.test(name) && shape.length === 2,
   );
   const patterns = patternsOver([...fp8, ...linear].map(({ name }) => moduleOf(name)));
   const faults = [
     ...methodFaults(scheme, said.format === OWN_E5M2),
+    ...(scheme.method === "compressed-tensors" ? fieldFaults(scheme, oddHead(said)) : []),
     ...fp8.flatMap((tensor) => weightFaults(tensor, scheme, patterns, scales)),
     ...linear.flatMap((tensor) => plainFaults(tensor, scheme, patterns)),
   ];
@@ -68,10 +72,27 @@ export function quantizationFaults(
   ];
 }
 
+/** Linear modules by their names; the two methods also quantise a head that they are not told to leave alone. */
+const LINEAR = /_proj\.weight$/;
+const LINEAR_OR_HEAD = /(_proj|^lm_head)\.weight$/;
+
+/** What compressed-tensors says of all modules. */
+function fieldFaults({ unknown }: Scheme, odd: readonly string[]): readonly Fault[] {
+  const faults = odd.map((field) =>
+    fault("quantization-field", "error", `its ${field}: engines read no plain codes and scales under it`),
+  );
+  if (unknown.length === 0) return faults;
+  const message = `it has keys that are not known: ${unknown.join(", ")}`;
+  return [...faults, fault("quantization-key-unknown", "warning", message)];
+}
+
 /** Methods whose engines read FP8 weights with their scales. */
 const METHODS = ["compressed-tensors", "modelopt", "fp8", "fbgemm_fp8", "quark"];
 
-function methodFaults({ method, groups }: Scheme, ownE5m2: boolean): readonly Fault[] {
+/** Algorithms of ModelOpt under which weights are FP8. */
+const ALGORITHMS = /^(FP8|MXFP8|W4A8|MIXED_PRECISION)/i;
+
+function methodFaults({ method, algorithm, groups }: Scheme, ownE5m2: boolean): readonly Fault[] {
   const error = (message: string) => [fault("quantization-method", "error", message)];
   if (ownE5m2 && method === null) return [];
   if (method === null) return error("it names no quant_method: engines refuse it");
@@ -79,6 +100,11 @@ function methodFaults({ method, groups }: Scheme, ownE5m2: boolean): readonly Fa
     return error(
       `its quant_method is ${JSON.stringify(method)}, and the weights are FP8 as ${METHODS.join(", ")} store it`,
     );
+  }
+  if (method === "modelopt" && (algorithm === null || !ALGORITHMS.test(algorithm))) {
+    const named =
+      algorithm === null ? "it names no quant_algo" : `its quant_algo is ${JSON.stringify(algorithm)}`;
+    return error(`${named}: ModelOpt's engines choose by it how to read weights, which are FP8`);
   }
   return groups.length > 0 ? [] : error("it names no group of modules: engines take codes for weights");
 }
@@ -93,14 +119,18 @@ function weightFaults(
   if (isIgnored(scheme, module, patterns)) {
     return [contradiction("it is FP8, but the config lists its module as left alone", name)];
   }
-  const group = groupFor(scheme, module, patterns);
+  const [group, ...others] = groupsFor(scheme, module, patterns);
   if (group === undefined) {
     // a config without any group is told once
     const unnamed = contradiction("it is FP8, but no group of the config names its module", name);
     return scheme.groups.length === 0 ? [] : [unnamed];
   }
   const { bits, type, strategy } = group;
-  const found: string[] = [];
+  const found = group.odd.map((field) => `it is FP8, but the config's ${field}`);
+  if (
+    others.some((other) => canonical({ ...other, targets: null }) !== canonical({ ...group, targets: null }))
+  )
+    found.push("two groups of the config name its module and say unlike things of it");
   if ((bits !== null && bits !== 8) || (type !== null && type !== "float"))
     found.push(`it is ${dtype}, but the config says ${bits ?? 8} bits of type ${type ?? "float"}`);
   if (dtype === "F8_E5M2" && scheme.method !== null)
@@ -141,7 +171,7 @@ const INPUTS = [".input_scale", ".activation_scale"] as const;
 /** A linear weight that is not FP8 must be left alone, or engines look for its scale. */
 function plainFaults({ name, dtype }: Tensor, scheme: Scheme, patterns: Patterns): readonly Fault[] {
   const module = moduleOf(name);
-  if (isIgnored(scheme, module, patterns) || groupFor(scheme, module, patterns) === undefined) return [];
+  if (isIgnored(scheme, module, patterns) || groupsFor(scheme, module, patterns).length === 0) return [];
   const message = `it is ${dtype}, but the config does not list its module as left alone: engines expect a scale`;
   return [contradiction(message, name)];
 }

@@ -1,6 +1,7 @@
 /** What a `quantization_config` says, whichever tool wrote it: which modules are FP8, and how their scales are stored. */
 import { isJsonObject } from "../core/json.ts";
 import type { Patterns } from "./module-patterns.ts";
+import { oddFields, unknownFields } from "./quantization-fields.ts";
 
 /** How activations are quantised: not at all, by a scale of each pass, or by one that is stored. */
 export type Activations = "none" | "dynamic" | "static";
@@ -14,6 +15,8 @@ export interface Group {
   /** "tensor", "channel", "block" …; null where it is not said */
   readonly strategy: string | null;
   readonly activations: Activations | null;
+  /** what else it says of its modules, and no engine reads as eight bits of float with these scales */
+  readonly odd: readonly string[];
 }
 
 export interface Scheme {
@@ -23,12 +26,17 @@ export interface Scheme {
   readonly groups: readonly Group[];
   /** modules that are left alone */
   readonly ignored: readonly string[];
+  /** keys that no table has */
+  readonly unknown: readonly string[];
 }
 
 /** As recasts to E5M2 say it, which no engine reads and which therefore names no method. */
 export const OWN_E5M2 = "isologit-fp8-e5m2";
 
 const LISTS = ["ignore", "ignored_layers", "exclude_modules", "modules_to_not_convert"] as const;
+
+/** The class of a linear module, by which groups and lists name all of them. */
+const LINEAR = "Linear";
 
 /** @returns null where one of the lists is no list of names */
 export function schemeOf(said: Readonly<Record<string, unknown>>): Scheme | null {
@@ -37,7 +45,9 @@ export function schemeOf(said: Readonly<Record<string, unknown>>): Scheme | null
   const method = textOf(said.quant_method);
   const algorithm = textOf(said.quant_algo);
   const groups = groupsOf(said, method, algorithm);
-  return groups === null ? null : { method, algorithm, groups, ignored: lists.flat() };
+  return groups === null
+    ? null
+    : { method, algorithm, groups, ignored: lists.flat(), unknown: unknownFields(said, method) };
 }
 
 function groupsOf(
@@ -45,7 +55,7 @@ function groupsOf(
   method: string | null,
   algorithm: string | null,
 ): readonly Group[] | null {
-  const all = { targets: null, bits: 8, type: "float", strategy: null, activations: null };
+  const all = { targets: null, bits: 8, type: "float", strategy: null, activations: null, odd: [] };
   if (isJsonObject(said.config_groups)) {
     const groups = Object.values(said.config_groups).map((group) =>
       isJsonObject(group) ? groupOf(group) : null,
@@ -75,18 +85,23 @@ function groupOf(group: Readonly<Record<string, unknown>>): Group | null {
     type: textOf(weights.type),
     strategy: textOf(weights.strategy),
     activations: inputs === null ? "none" : inputs.dynamic === false ? "static" : "dynamic",
+    odd: oddFields(group),
   };
 }
 
-/** The first group that names a linear module, whether it is ignored or not. */
-export function groupFor({ groups }: Scheme, module: string, { matches }: Patterns): Group | undefined {
-  return groups.find(({ targets }) => {
-    return targets === null || targets.some((target) => target === "Linear" || matches(target, module));
-  });
+/**
+ * The groups that name a linear module, whether it is ignored or not: by its name, else by its class. Where several do,
+ * engines differ in which they take.
+ */
+export function groupsFor({ groups }: Scheme, module: string, { matches }: Patterns): readonly Group[] {
+  const byName = groups.filter(({ targets }) => targets?.some((target) => matches(target, module)));
+  if (byName.length > 0) return byName;
+  return groups.filter(({ targets }) => targets === null || targets.includes(LINEAR));
 }
 
+/** Transformers takes the name of a class in a list too, and vLLM does not. */
 export function isIgnored({ ignored }: Scheme, module: string, { matches }: Patterns): boolean {
-  return ignored.some((pattern) => matches(pattern, module));
+  return ignored.some((pattern) => pattern === LINEAR || matches(pattern, module));
 }
 
 function textOf(value: unknown): string | null {

@@ -3,7 +3,9 @@
  * destination alone makes engines load another model; what both sides have in common came with the source.
  */
 import type { Finding } from "../api/reports.ts";
+import { isJsonObject } from "../core/json.ts";
 import { Sources } from "../core/read.ts";
+import { canonical } from "../core/root.ts";
 import { dtypeFaults, type Fault, quantizationFaults, scaleFaults } from "../recast/quantization-rules.ts";
 import { difference, remark } from "./findings.ts";
 import type { Paired } from "./sides.ts";
@@ -38,10 +40,22 @@ export async function compareQuantization(a: Paired, b: Paired): Promise<Quantiz
       ...toldOnce(before.filter((one) => !after.some(({ rule }) => rule === one.rule))).map(
         ({ rule, text }) => remark(rule, `in the source, ${text}`, { file: CONFIG }),
       ),
+      ...cacheFindings(a, b),
       ...(untried === undefined ? [] : [remark(untried.rule, untried.message, { file: CONFIG })]),
     ],
     unjudged: untried?.message ?? null,
   };
+}
+
+/** Engines round keys and values to the type that this names; a recast of weights does not ask for it. */
+function cacheFindings(a: Paired, b: Paired): readonly Finding[] {
+  const [before, after] = [a, b].map(({ matched }) => {
+    const said = matched.checkpoint.config.quantization_config;
+    return isJsonObject(said) ? (said.kv_cache_scheme ?? null) : null;
+  });
+  if (after === null || canonical(before!) === canonical(after!)) return [];
+  const message = `${CONFIG}: kv_cache_scheme is ${canonical(after!)}, which the first checkpoint does not say: engines keep keys and values in another type`;
+  return [difference("kv-cache-type", message, { file: CONFIG })];
 }
 
 /** Other formats say nothing of the kind: what they hold, they hold in full. */

@@ -133,7 +133,9 @@ export async function prove(
   for (const side of [a, b]) await refuseDamagedHeaders(side, options.signal);
   const settings = await compareSettings(source, destination);
   const comparable = settings.unlike === null;
-  const prompt = comparable ? await refuse(source, destination, options) : null;
+  const asked = comparable ? await refuse(source, destination, options) : null;
+  const unlikeStreams = asked === null ? [] : streamsUnlike(source, destination);
+  const prompt = unlikeStreams.length === 0 ? asked : null;
   const sides = [source.matched, destination.matched];
   const totalBytes =
     (comparable ? bytesToCompare(source, destination) : 0) +
@@ -186,6 +188,10 @@ export async function prove(
     run = await logitsRung(source, destination, await limitsAsked(options), prompt);
     add({ rung: "logits", verdict: run.verdict, metrics: { ...run.metrics } }, run.findings);
   }
+  if (unlikeStreams.length > 0) {
+    const message = `the settings give streams other widths (${unlikeStreams.join(", ")}): no forward pass ran`;
+    findings.push(remark("logits-unlike", message));
+  }
   const reference =
     options.reference === undefined || !comparable
       ? null
@@ -220,6 +226,12 @@ export async function prove(
   };
   const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
   return { report, source, destination, leaves, prompt, fingerprint };
+}
+
+/** Streams that a setting, and no weight, makes wider on one side, as `num_experts_per_tok` does: not to be run in step. */
+function streamsUnlike({ matched: a }: Paired, { matched: b }: Paired): readonly string[] {
+  const [left, right] = [a, b].map(({ family, dims }) => family.forward.streams(dims));
+  return Object.keys(left!).filter((name) => left![name] !== right![name]);
 }
 
 async function bytesRung(a: Ready, b: Ready, options: VerifyOptions, own: boolean): Promise<BytesResult> {

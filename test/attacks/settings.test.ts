@@ -63,6 +63,18 @@ const rows: readonly Attack[] = [
     run: keys({ n_shared_experts: 2 }, { golden: "moe" }),
   },
   {
+    name: "cfg-more-experts-a-token",
+    what: "num_experts_per_tok is 4 where A has 3: no weight has another shape",
+    right: "red",
+    run: keys({ num_experts_per_tok: 4 }, { golden: "moe" }),
+  },
+  {
+    name: "cfg-fewer-experts-a-token",
+    what: "num_experts_per_tok is 2 where A has 3",
+    right: "red",
+    run: keys({ num_experts_per_tok: 2 }, { golden: "moe" }),
+  },
+  {
     name: "cfg-sliding-window",
     what: "sliding_window is 4 where A has null",
     right: "told",

@@ -39,6 +39,9 @@ async function covered(a: Copy, b: Copy, options = BYTES) {
   return { verdict: report.rungs[0]!.verdict, overall: report.verdict, settings: settings.join("; "), rules };
 }
 
+const CONTRA = "quantization-contradiction";
+const FIELD = "quantization-field";
+
 /** What is wrong, what is said of it, and the rule under which `check` says it. */
 const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
   [
@@ -92,6 +95,49 @@ const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
     /one a block/,
     "quantization-contradiction",
   ],
+  ["weights with a zero point", () => edited(weights({ symmetric: false })), /symmetric is false/, CONTRA],
+  ["scales of each pass", () => edited(weights({ dynamic: true })), /dynamic is true/, CONTRA],
+  ["activations in integers", () => edited(inputs({ type: "int" })), /type is "int"/, CONTRA],
+  ["activations in four bits", () => edited(inputs({ num_bits: 4 })), /num_bits is 4/, CONTRA],
+  [
+    "outputs that are rounded",
+    () => edited(grouped({ output_activations: {} })),
+    /output_activations/,
+    CONTRA,
+  ],
+  ["packed codes in a group", () => edited(grouped({ format: "pack-quantized" })), /pack-quantized/, CONTRA],
+  ["packed codes", () => edited({ ...said, format: "pack-quantized" }), /pack-quantized/, FIELD],
+  ["codes to come", () => edited({ ...said, quantization_status: "initialized" }), /initialized/, FIELD],
+  ["sparse weights", () => edited({ ...said, sparsity_config: { format: "sparse-24" } }), /sparse-24/, FIELD],
+  [
+    "rotated weights",
+    () => edited({ ...said, transform_config: { config_groups: { u: { type: "hadamard" } } } }),
+    /hadamard/,
+    FIELD,
+  ],
+  ["every class ignored", () => edited({ ...said, ignore: ["Linear"] }), /left alone/, CONTRA],
+  [
+    "two groups that are unlike",
+    () =>
+      edited({
+        ...said,
+        config_groups: { a: group, b: { ...group, weights: { num_bits: 4, type: "int" } } },
+      }),
+    /two groups/,
+    CONTRA,
+  ],
+  [
+    "modelopt, no algorithm",
+    () => edited({ ...said, quant_method: "modelopt" }),
+    /no quant_algo/,
+    "quantization-method",
+  ],
+  [
+    "modelopt in four bits",
+    () => edited({ ...said, quant_method: "modelopt", quant_algo: "NVFP4" }),
+    /quant_algo is "NVFP4"/,
+    "quantization-method",
+  ],
   [
     "static, no scale",
     () => edited(inputs({ dynamic: false })),
@@ -136,6 +182,17 @@ describe("a quantization_config that says other than what is stored is different
     const stale = edited(said, undefined, tiny);
     expect(await covered(stale, stale)).toMatchObject({ overall: "same", rules: ["quantization-absent"] });
     expect((await covered(undeclared, fp8)).verdict).toBe("same");
+  });
+
+  it("a cache of keys and values in another type is told", async () => {
+    const cached = edited({ ...said, kv_cache_scheme: { num_bits: 8, type: "float", dynamic: false } });
+    expect(await covered(tiny, cached)).toMatchObject({ verdict: "same", rules: ["kv-cache-type"] });
+    expect((await covered(cached, cached)).rules).toEqual([]);
+  });
+
+  it("a key of compressed-tensors that is not known is told", async () => {
+    const { verdict, rules } = await covered(tiny, edited(weights({ zero_mean: true })));
+    expect({ verdict, rules }).toEqual({ verdict: "same", rules: ["quantization-key-unknown"] });
   });
 
   it("an expression that cannot be tried leaves it unproven", async () => {
