@@ -19,6 +19,7 @@ export interface Target {
 export const DATA = "data";
 /** the old destination, until the new one has its place */
 const REPLACED = "replaced";
+export const JOURNAL = "journal.ndjson";
 /** an empty file: nothing but renames remains to be done */
 const VERIFIED = "verified";
 /** an empty file: a mount point holds nothing any more of what it held before */
@@ -62,8 +63,29 @@ async function namesIn(folder: string): Promise<readonly string[]> {
 }
 
 /**
+ * A run leaves folders and a journal of its own. Through a link in their place, or a second name, a resume would write
+ * into what lies elsewhere, and take it away.
+ *
+ * @throws STAGING_EXISTS
+ */
+export async function refuseForeignStaging(folder: string): Promise<void> {
+  const folders = [folder, join(folder, DATA)];
+  for (const path of [...folders, join(folder, JOURNAL)]) {
+    const found = await look(path);
+    if (found === null) continue;
+    const isOwn = folders.includes(path) ? found.isDirectory() : found.isFile() && found.nlink === 1n;
+    if (isOwn) continue;
+    const message = "no earlier run left this: it is a link, or of another kind";
+    const next = "move it away, or start again with --overwrite";
+    throw new IsologitError("STAGING_EXISTS", message, { file: path }, { next });
+  }
+}
+
+/**
  * Whether an earlier run got as far as the destination; what a crash left beside it after that is taken away. With
  * nothing beside it, a destination that may be overwritten may also be the one to overwrite.
+ *
+ * @throws STAGING_EXISTS where what lies beside it is no run's
  */
 export async function isFinished(target: Target): Promise<boolean> {
   const destination = await look(target.destination);
@@ -71,6 +93,7 @@ export async function isFinished(target: Target): Promise<boolean> {
   const folder = stagingPath(target.destination);
   const isThere = !target.overwrite && !(await isVacant(target));
   if (!(await exists(folder))) return isThere;
+  await refuseForeignStaging(folder);
   if (!(await exists(join(folder, VERIFIED)))) {
     if (!(await removeEmpty(folder))) return false;
     return isThere; // an error came between the removal of all it held and its own

@@ -2,7 +2,7 @@
  * The journal of a staged folder: a line for the plan, then one for each finished tensor. Each line carries a digest
  * of itself, so that a damaged one is not believed.
  */
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
 import { canonical, sha256 } from "../core/root.ts";
@@ -23,6 +23,9 @@ const Entry = z.strictObject({
     .exactOptional(),
 });
 const Line = Entry.extend({ line: digest });
+
+/** No plan has as many tensors, nor as many checksums. */
+const MAX_BYTES = 256 * 1024 * 1024;
 
 /** One finished tensor: enough to skip it next time. */
 export type JournalEntry = z.infer<typeof Entry>;
@@ -81,23 +84,38 @@ async function readEntries(
   planId: string,
 ): Promise<{ entries: ReadonlyMap<string, JournalEntry>; size: number }> {
   const entries = new Map<string, JournalEntry>();
-  const text = (await exists(path)) ? await readFile(path, "utf8") : "";
-  const [first = "", ...rest] = text.match(/[^\n]*\n/g) ?? [];
+  const text = (await exists(path)) ? await readStart(path) : "";
+  const [first = "", ...rest] = text.split("\n").slice(0, -1); // the last one has no end
   const head = parse(Head, first);
   if (head === undefined) return { entries, size: 0 };
   if (head.plan !== planId) {
     throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
   }
-  let size = Buffer.byteLength(first);
+  let size = Buffer.byteLength(first) + 1;
   for (const each of rest) {
     const parsed = parse(Line, each);
     if (parsed === undefined) break;
     const { line, ...entry } = parsed;
     if (line !== digestOf(entry, planId)) break;
     entries.set(entry.name, entry);
-    size += Buffer.byteLength(each);
+    size += Buffer.byteLength(each) + 1;
   }
   return { entries, size };
+}
+
+/** All of a journal that a run wrote. What lies beyond is not believed. */
+async function readStart(path: string): Promise<string> {
+  const file = await open(path, "r");
+  try {
+    const bytes = Buffer.alloc(Math.min((await file.stat()).size, MAX_BYTES));
+    let filled = 0;
+    for (let read = 1; read > 0 && filled < bytes.byteLength; filled += read) {
+      read = (await file.read(bytes, filled, bytes.byteLength - filled, filled)).bytesRead;
+    }
+    return bytes.toString("utf8", 0, filled);
+  } finally {
+    await file.close();
+  }
 }
 
 function parse<T>(schema: z.ZodType<T>, line: string): T | undefined {

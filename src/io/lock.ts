@@ -4,7 +4,7 @@
  * replaces anything.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
+import { lstat, mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { fromSystem, IsologitError } from "../core/errors.ts";
@@ -15,6 +15,8 @@ const Holder = z.object({ ...ProcessMark.shape, since: z.string(), token: z.stri
 type Holder = z.infer<typeof Holder>;
 
 const MAX_TRIES = 10;
+/** of a lock that is a file */
+const MAX_BYTES = 65_536;
 
 export const lockPath = (destination: string): string => `${stagingPath(destination)}.lock`;
 
@@ -86,15 +88,23 @@ async function place(path: string, holder: Holder): Promise<boolean> {
  * @throws DESTINATION_BUSY for one that does not tell its holder
  */
 async function holderAt(path: string): Promise<Holder | null> {
-  const text = await readlink(path)
-    .catch((error) => (codeOf(error) === "EINVAL" ? readFile(path, "utf8") : Promise.reject(error)))
-    .catch((error) => (codeOf(error) === "ENOENT" ? null : Promise.reject(error)));
+  const text = await textAt(path).catch((error) => {
+    if (codeOf(error) === "ENOENT") return null;
+    throw error;
+  });
   if (text === null) return null;
   try {
     return Holder.parse(JSON.parse(text));
   } catch {
     throw busy(path, null);
   }
+}
+
+/** Nothing of what is no lock: a pipe in its place would be waited for, a large file read. */
+async function textAt(path: string): Promise<string> {
+  const about = await lstat(path);
+  if (about.isSymbolicLink()) return await readlink(path);
+  return about.isFile() && about.size <= MAX_BYTES ? await readFile(path, "utf8") : "";
 }
 
 function busy(path: string, holder: Holder | null): IsologitError {

@@ -12,9 +12,11 @@ import {
   contentPath,
   DATA,
   dropReplaced,
+  JOURNAL,
   putBack,
   putInPlace,
   refuseExisting,
+  refuseForeignStaging,
   stagingPath,
   syncFolder,
   type Target,
@@ -34,8 +36,6 @@ export interface StagingOptions extends Target {
 }
 
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
-
-const JOURNAL = "journal.ndjson";
 
 export class Staging implements AsyncDisposable {
   /** `DST.partial` */
@@ -82,6 +82,7 @@ export class Staging implements AsyncDisposable {
           file: folder,
         });
       }
+      if (isStaged && resume) await refuseForeignStaging(folder);
       await putBack(destination);
       const before = await refuseExisting(options);
       if (isStaged && !resume) await rm(folder, { recursive: true });

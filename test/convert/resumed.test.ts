@@ -1,4 +1,5 @@
 /** Whatever happens to staged files between a stopped run and `resume`: the bytes of a run that nobody disturbed. */
+import { execFileSync } from "node:child_process";
 import {
   copyFileSync,
   cpSync,
@@ -91,6 +92,12 @@ function flip(path: string, at: number): void {
   const bytes = readFileSync(path);
   bytes[at < 0 ? bytes.byteLength + at : at]! ^= 1;
   writeFileSync(path, bytes);
+}
+
+function moveBehindLink(path: string, other: string): string {
+  renameSync(path, other);
+  symlinkSync(other, path);
+  return path;
 }
 
 const zero = (path: string) => writeFileSync(path, Buffer.alloc(statSync(path).size));
@@ -218,6 +225,31 @@ describe("a staged folder that was changed", () => {
       expect(flipped.equals(before)).toBe(false);
       expect(readFileSync(other).equals(flipped)).toBe(true);
     }
+  });
+
+  it.each<[string, (run: Stopped, other: string) => string]>([
+    ["the staged folder", (run, other) => moveBehindLink(`${run.destination}.partial`, other)],
+    ["the folder of its files", ({ data }, other) => moveBehindLink(data, other)],
+    ["the journal", ({ journal }, other) => moveBehindLink(journal, other)],
+    ["the journal, with a second name", ({ journal }, other) => (linkSync(journal, other), journal)],
+    ["the journal, a pipe", ({ journal }) => (rmSync(journal), execFileSync("mkfifo", [journal]), journal)],
+  ])("a link in place of %s is refused, and what lies behind it stays", async (_, make) => {
+    const run = await stopped("hf");
+    const other = join(run.folder, "other");
+    const file = make(run, other);
+    const kept = () => (existsSync(other) ? bytesAt(other) : undefined);
+    const before = kept();
+    await expect(resumed(run)).rejects.toMatchObject({ code: "STAGING_EXISTS", at: { file } });
+    expect(kept()).toEqual(before);
+    await convert(run.source, run.destination, { ...run.options, overwrite: true });
+    expect(bytesAt(run.destination)).toEqual(await undisturbed(run));
+    expect(kept()).toEqual(before);
+  });
+
+  it("a journal of gigabytes is believed as far as a run can have written it", async () => {
+    const run = await stopped("hf");
+    truncateSync(run.journal, 2 ** 32);
+    await expectUndisturbed(run);
   });
 
   it("without a verification too", async () => {

@@ -1,11 +1,12 @@
 /** One process at a time writes a destination; a lock whose process has ended is taken over by one process. */
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
   readdirSync,
   readlinkSync,
   symlinkSync,
+  truncateSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -81,8 +82,13 @@ describe("a lock that was left", () => {
     }
   });
 
-  it("and tells nobody's name is refused", async () => {
-    writeFileSync(path, "");
+  it.each<[string, () => unknown]>([
+    ["an empty file", () => writeFileSync(path, "")],
+    ["a pipe, which nobody will write to", () => execFileSync("mkfifo", [path])],
+    ["a file too large to be read", () => [writeFileSync(path, ""), truncateSync(path, 2 ** 33)]],
+    ["a link to another file", () => symlinkSync("/etc/hostname", path)],
+  ])("and tells nobody's name is refused: %s", async (_, make) => {
+    make();
     await expect(lockDestination(destination)).rejects.toMatchObject({
       code: "DESTINATION_BUSY",
       next: expect.stringContaining(`delete ${path}`),
