@@ -12,7 +12,7 @@ import { DIST_MARKER, type DistWeights, readWeights } from "./codec/dist-weights
 import { chosenFolder, foldersWith } from "./codec/iterations.ts";
 import { entryOf, plainRecord } from "./codec/pickle-plain.ts";
 import { isKind, type PickleValue } from "./codec/pickle-value.ts";
-import { sidecarsIn } from "./codec/tokenizer-files.ts";
+import { sidecarsIn, withoutTokenizer } from "./codec/tokenizer-files.ts";
 import { readTorch } from "./codec/torch-zip.ts";
 import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "./codec/yaml-config.ts";
 import type { Format } from "./define.ts";
@@ -44,7 +44,7 @@ export const bridge: Format = {
     }
     const folder = await chosenFolder(store, folders, options);
     const dist = await readWeights(store, folder);
-    const origin = await originIn(store);
+    const origin = withoutTokenizer(await originIn(store));
     return {
       format: "bridge",
       dialect: "megatron",

@@ -10,7 +10,7 @@ import { originIn } from "../src/core/origin.ts";
 import { DIST_MARKER, readWeights } from "./codec/dist-weights.ts";
 import { parseFiddle } from "./codec/fiddle.ts";
 import { nemo2Writer } from "./codec/nemo2-write.ts";
-import { sidecarsIn } from "./codec/tokenizer-files.ts";
+import { sidecarsIn, withoutTokenizer } from "./codec/tokenizer-files.ts";
 import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "./codec/yaml-config.ts";
 import type { Format } from "./define.ts";
 
@@ -44,7 +44,7 @@ export const nemo2: Format = {
     const { tensors, objects, seals } = await readWeights(store, weights);
     const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
-    const origin = await originIn(store);
+    const origin = withoutTokenizer(await originIn(store));
     return {
       format: "nemo2",
       dialect: "megatron",

@@ -1,5 +1,5 @@
 /** Files of a tokenizer, which NeMo and Megatron keep in a folder of their own. */
-import type { Sidecar } from "../../src/core/checkpoint.ts";
+import type { Origin, Sidecar } from "../../src/core/checkpoint.ts";
 
 /** Names by which Hugging Face's and SentencePiece's tokenizers find their parts. */
 const NAMES = new Set([
@@ -31,4 +31,13 @@ export function sidecarsIn(
       path: path.slice(folder.length),
       span: { file: path, offset: 0, size },
     }));
+}
+
+/**
+ * What was kept for the way home, of a format that has a folder for its tokenizer: engines read that folder, and a file of a
+ * tokenizer that somebody put elsewhere stands in for none that is missing there.
+ */
+export function withoutTokenizer(origin: Origin | undefined): Origin | undefined {
+  if (origin === undefined) return undefined;
+  return { ...origin, sidecars: origin.sidecars.filter(({ path }) => !isTokenizerFile(path)) };
 }

@@ -3,10 +3,13 @@
  * destination alone makes engines load another model; what both sides have in common came with the source.
  */
 import type { Finding } from "../api/reports.ts";
+import { type Declared, declaredQuantization, MODELOPT } from "../checkpoint/declared.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import { isJsonObject } from "../core/json.ts";
 import { Sources } from "../core/read.ts";
 import { canonical } from "../core/root.ts";
 import { dtypeFaults, type Fault, quantizationFaults, scaleFaults } from "../recast/quantization-rules.ts";
+import type { Scales } from "../recast/spelling.ts";
 import { difference, remark } from "./findings.ts";
 import type { Paired } from "./sides.ts";
 
@@ -63,12 +66,39 @@ async function faultsOf({ matched, pairs }: Paired): Promise<readonly Fault[]> {
   const { checkpoint } = matched;
   if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
   await using files = new Sources(checkpoint.store);
+  const { tensors } = checkpoint;
+  const declared = await declaredQuantization(checkpoint);
+  const config =
+    declared === null ? checkpoint.config : { ...checkpoint.config, quantization_config: declared.said };
   return [
-    ...quantizationFaults(checkpoint, pairs),
+    ...quantizationFaults({ config, tensors }, pairs),
+    ...(await besideFaults(checkpoint, pairs, declared)),
     ...dtypeFaults(checkpoint),
     // a weight's scale is held to the weight by the bytes rung
     ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unread: pairs.unread }, files)),
   ];
+}
+
+/** ModelOpt's file beside a config.json that declares on its own: TensorRT-LLM reads the file, and other engines the config. */
+async function besideFaults(
+  checkpoint: Checkpoint,
+  pairs: Scales,
+  declared: Declared | null,
+): Promise<readonly Fault[]> {
+  if (declared?.file !== CONFIG) return [];
+  const { quantization_config: _, ...plain } = checkpoint.config;
+  const { said } = (await declaredQuantization({ ...checkpoint, config: plain })) ?? {};
+  if (said === undefined) return [];
+  const config = { ...plain, quantization_config: said };
+  const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, pairs);
+  return faults
+    .filter(({ severity }) => severity === "error")
+    .map((fault) => ({
+      ...fault,
+      rule: "quantization-beside",
+      severity: "warning",
+      message: `by ${MODELOPT}, ${fault.message}`,
+    }));
 }
 
 /** A rule with its first case, and how many more there are. */

@@ -184,6 +184,21 @@ const rows: readonly Attack[] = [
     },
   },
   {
+    name: "origin-tokenizer",
+    what: "tokenizer.json is gone from the folder that NeMo reads, and lies in isologit.origin instead",
+    right: "told",
+    tells: /tokenizer\.json is only in the first/,
+    async run(at) {
+      const a = await copied("tiny", join(at, "a"));
+      const folder = await made("convert", a, join(at, "n"), "--to", "nemo2", "--verify", "off");
+      renameSync(
+        join(folder, "context/nemo_tokenizer/tokenizer.json"),
+        join(folder, "isologit.origin/tokenizer.json"),
+      );
+      return await verify(a, folder);
+    },
+  },
+  {
     name: "packed-config",
     what: "config.json inside a packed file is altered in place",
     right: "red",

@@ -184,6 +184,22 @@ describe("a quantization_config that says other than what is stored is different
     expect((await covered(undeclared, fp8)).verdict).toBe("same");
   });
 
+  it("ModelOpt's own file declares where config.json does not, and is told where both do", async () => {
+    const beside = (copy: Copy, quantization: Config): Copy => {
+      const text = JSON.stringify({ quantization });
+      return { ...copy, files: new Map(copy.files).set("hf_quant_config.json", Buffer.from(text)) };
+    };
+    const right = { quant_algo: "FP8", exclude_modules: said.ignore };
+    const alone = edited(undefined, 0.0123);
+    expect(await covered(tiny, beside(alone, right))).toMatchObject({ verdict: "same", settings: "" });
+    const wrong = { ...right, exclude_modules: ["*"] };
+    expect((await covered(tiny, beside(alone, wrong))).settings).toMatch(/left alone/);
+    expect(await covered(tiny, beside(fp8, { ...right, quant_algo: "NVFP4" }))).toMatchObject({
+      verdict: "same",
+      rules: ["quantization-beside"],
+    });
+  });
+
   it("a cache of keys and values in another type is told", async () => {
     const cached = edited({ ...said, kv_cache_scheme: { num_bits: 8, type: "float", dynamic: false } });
     expect(await covered(tiny, cached)).toMatchObject({ verdict: "same", rules: ["kv-cache-type"] });
