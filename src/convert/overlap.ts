@@ -7,9 +7,15 @@ import { isHubAddress } from "../io/locate.ts";
 
 /**
  * A destination inside its own source would become part of it; a source inside the destination, or among the files
- * staged for it, would be taken away with them.
+ * staged for it, would be taken away with them. In the root of the file system everything lies, a source on the Hub
+ * apart.
+ *
+ * @throws USAGE
  */
 export async function refuseOverlap(source: string, destination: string): Promise<void> {
+  if (dirname(resolve(destination)) === resolve(destination)) {
+    throw new IsologitError("USAGE", "the destination is the root of the file system", { file: destination });
+  }
   if (isHubAddress(source)) return;
   const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
   const to = await realPlace(destination);

@@ -5,12 +5,12 @@ import { dirname } from "node:path";
 /** The mounts of this process, where the system tells them: a mount of a folder of the same disk shows nowhere else. */
 const MOUNTS = "/proc/self/mountinfo";
 
-/** @returns false for what is not there, and for what is no folder */
+/** @returns false for what is not there, and for what is no folder: a link to one is replaced as any other link is */
 export function isMountPoint(path: string): boolean {
   try {
-    const real = realpathSync(path);
-    const about = lstatSync(real);
+    const about = lstatSync(path);
     if (!about.isDirectory()) return false;
+    const real = realpathSync(path);
     return about.dev !== lstatSync(dirname(real)).dev || mountPoints().has(real);
   } catch {
     return false; // what cannot be looked at is told by whoever writes there

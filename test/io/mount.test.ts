@@ -1,8 +1,18 @@
 /** Destinations that are there already and hold nothing: an empty folder, and a mount point, which cannot be renamed. */
-import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { convert } from "../../src/convert/convert.ts";
+import { refuseOverlap } from "../../src/convert/overlap.ts";
 import { errorOf } from "../errors.ts";
 import { filesOf, golden, workFolder } from "../goldens.ts";
 
@@ -120,10 +130,24 @@ describe("a mount point", () => {
   });
 });
 
+it.each(["hf://owner/name", golden("tiny")])(
+  "the root of the file system is no destination of %s",
+  async (from) => {
+    for (const root of ["/", "//", `${work}${"/..".repeat(30)}`]) {
+      expect(await errorOf(() => refuseOverlap(from, root))).toMatchObject({ code: "USAGE" });
+    }
+  },
+);
+
 it("mount points are known by the system's own list", async () => {
   const { isMountPoint } =
     await vi.importActual<typeof import("../../src/io/mount.ts")>("../../src/io/mount.ts");
   expect([isMountPoint(work), isMountPoint(join(work, "nowhere"))]).toEqual([false, false]);
-  if (existsSync("/proc/self/mountinfo")) expect(isMountPoint("/proc")).toBe(true);
+  if (existsSync("/proc/self/mountinfo")) {
+    expect(isMountPoint("/proc")).toBe(true);
+    // --overwrite replaces the link: what it leads to is not the destination
+    symlinkSync("/proc", join(work, "link"));
+    expect(isMountPoint(join(work, "link"))).toBe(false);
+  }
   rmSync(join(work, "expected"), { recursive: true, force: true });
 });
