@@ -40,7 +40,7 @@ export const nemo2: Format = {
       throw new IsologitError("FORMAT_UNKNOWN", "no weights of NeMo 2", { file: store.url });
     }
     const { config, tokenizer } = await contextOf(store, paths);
-    const passed = await passedIn(store, paths);
+    const passed = await passedIn(store, paths, config);
     const { tensors, objects, seals } = await readWeights(store, weights);
     const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
@@ -115,11 +115,18 @@ async function graphOf(store: Store): Promise<ConfigRecord> {
 async function passedIn(
   store: Store,
   paths: readonly string[],
+  resolved: ConfigRecord,
 ): Promise<Pick<Checkpoint, "passed" | "remarks">> {
   if (!paths.includes(MODEL_YAML) || !paths.includes(IO_JSON)) return {};
   try {
     const { config } = await graphOf(store);
-    return isRecord(config) ? { passed: { file: IO_JSON, config } } : {};
+    if (!isRecord(config)) return {};
+    const [loaded, said] = [config._target_, resolved._target_];
+    if (loaded === said || said === undefined) return { passed: { file: IO_JSON, config } };
+    // what the class sets where nothing is passed is known of NeMo's classes of this family alone
+    const message = `NeMo makes a ${String(loaded)} of it, and ${MODEL_YAML} says ${String(said)}: what neither says may be another`;
+    const remark = { rule: "context-class", severity: "error", at: { file: IO_JSON }, message } as const;
+    return { passed: { file: IO_JSON, config }, remarks: [remark] };
   } catch (error) {
     if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
     const message = `NeMo loads it, and it was not compared with ${MODEL_YAML}: ${error.message}`;

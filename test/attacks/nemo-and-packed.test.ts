@@ -184,6 +184,17 @@ const rows: readonly Attack[] = [
     },
   },
   {
+    name: "nemo-other-class",
+    what: "io.json, which NeMo loads, names another class of config than model.yaml",
+    right: "told",
+    tells: /MambaConfig130M/,
+    async run(at) {
+      const folder = copyOf("nemo2-tiny", join(at, "b"));
+      editText(join(folder, "context/io.json"), '"NemotronHConfig8B"', '"MambaConfig130M"');
+      return await verify(ORIGINAL, folder);
+    },
+  },
+  {
     name: "origin-tokenizer",
     what: "tokenizer.json is gone from the folder that NeMo reads, and lies in isologit.origin instead",
     right: "told",
