@@ -6,6 +6,7 @@ import type { BigIntStats } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import { fileStamp, pathsThatDiffer, type Stamps, stampsBelow } from "./inventory.ts";
 import { isMountPoint } from "./mount.ts";
 import { exists, identityOf, look } from "./stamps.ts";
 
@@ -48,6 +49,20 @@ export async function refuseExisting(target: Target): Promise<BigIntStats | null
   const found = await look(destination);
   if (found === null || overwrite || (await isVacant(target))) return found;
   throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", { file: destination });
+}
+
+/**
+ * A destination as it is found, all that lies in it included: a folder's own time tells nothing of what is written
+ * further down. What this program stages in it is no part.
+ *
+ * @returns null where nothing is
+ */
+export async function stampsAt(destination: string): Promise<Stamps | null> {
+  const found = await look(destination);
+  if (found === null) return null;
+  if (!found.isDirectory()) return new Map([["", fileStamp(found)]]);
+  const stamps = await stampsBelow(resolve(destination));
+  return new Map([...stamps].filter(([path]) => !path.startsWith(INSIDE)));
 }
 
 /** Is it a folder that holds nothing but what this program stages there, for a checkpoint that is a folder? */
@@ -149,21 +164,20 @@ function isInside({ destination }: Pick<Target, "destination">): boolean {
  * @param before the destination when the run began; null where nothing was
  * @throws DESTINATION_EXISTS where something else is there now; what was staged stays
  */
-export async function putInPlace(target: Target, before: BigIntStats | null): Promise<void> {
+export async function putInPlace(target: Target, before: Stamps | null): Promise<void> {
   const destination = resolve(target.destination);
   const folder = stagingPath(destination);
   await writeFile(join(folder, VERIFIED), "");
   await syncFolder(folder);
-  if (isInside(target)) {
-    if (!target.overwrite && (await namesIn(destination)).length > 0) throw cameBetween(destination);
-    return await fillMount(destination, folder);
-  }
-  const now = await look(destination);
+  const found = await look(destination);
   const isEmpty = await isVacant(target);
-  if (now !== null) {
-    if (before === null || stateOf(now) !== stateOf(before)) throw cameBetween(destination);
-    if (!isEmpty) await replace(destination, join(folder, REPLACED), before);
+  if (found !== null) {
+    const now = await stampsAt(destination);
+    if (before === null || now === null || pathsThatDiffer(before, now).length > 0)
+      throw cameBetween(destination);
   }
+  if (isInside(target)) return await fillMount(destination, folder);
+  if (found !== null && !isEmpty) await replace(destination, join(folder, REPLACED), found);
   await moveInto(contentPath(target), destination, target.container, isEmpty);
   await syncFolder(dirname(destination));
 }
@@ -221,11 +235,6 @@ export async function syncFolder(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
-}
-
-/** Which state of a destination it is. A folder's time tells what was added to it and taken out of it. */
-function stateOf(about: BigIntStats): string {
-  return `${identityOf(about)} ${about.size} ${about.mtimeNs}`;
 }
 
 /**

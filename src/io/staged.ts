@@ -3,7 +3,6 @@
  * step, when all of it is there, synced and verified, and nothing of it has changed since. A journal of finished tensors
  * lets an interrupted run continue.
  */
-import type { BigIntStats } from "node:fs";
 import { type FileHandle, mkdir, open, rm, statfs } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
@@ -18,13 +17,21 @@ import {
   refuseExisting,
   refuseForeignStaging,
   stagingPath,
+  stampsAt,
   syncFolder,
   type Target,
   unmarkVerified,
 } from "./destination.ts";
-import { fileStamp, pathsThatDiffer, removeUnplanned, type Stamp, stampsBelow } from "./inventory.ts";
+import {
+  fileStamp,
+  pathsThatDiffer,
+  removeUnplanned,
+  type Stamp,
+  type Stamps,
+  stampsBelow,
+} from "./inventory.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
-import { exists } from "./stamps.ts";
+import { exists, look } from "./stamps.ts";
 
 export interface StagingOptions extends Target {
   readonly planId: string;
@@ -49,13 +56,13 @@ export class Staging implements AsyncDisposable {
   readonly #files = new Map<string, FileHandle>();
   readonly #journal: Journal;
   /** the destination as the run found it; null where nothing was */
-  readonly #before: BigIntStats | null;
+  readonly #before: Stamps | null;
   #stamps = new Map<string, Stamp>();
   #pending: JournalEntry[] = [];
   #sinceCheckpoint = 0;
   #checkpoint: Promise<void> = Promise.resolve();
 
-  private constructor(options: StagingOptions, journal: Journal, before: BigIntStats | null) {
+  private constructor(options: StagingOptions, journal: Journal, before: Stamps | null) {
     this.#options = options;
     this.#journal = journal;
     this.#before = before;
@@ -84,7 +91,8 @@ export class Staging implements AsyncDisposable {
       }
       if (isStaged && resume) await refuseForeignStaging(folder);
       await putBack(destination);
-      const before = await refuseExisting(options);
+      await refuseExisting(options);
+      const before = await stampsAt(destination);
       if (isStaged && !resume) await rm(folder, { recursive: true });
       if (isStaged && resume) {
         await dropReplaced(folder);
@@ -126,6 +134,8 @@ export class Staging implements AsyncDisposable {
   async clean(paths: readonly string[]): Promise<readonly string[]> {
     const names = new Set(paths.map((path) => this.#nameOf(path)));
     try {
+      // Through a link in place of the folder, what lies elsewhere would be removed, and then published.
+      if (!((await look(this.#data))?.isDirectory() ?? false)) throw stagedChange([DATA]);
       return (await removeUnplanned(this.#data, names)).strangers;
     } catch (error) {
       throw fromSystem(error, { file: this.#data });

@@ -1,5 +1,5 @@
 /** Where certificates lie: in a folder, behind a packed file's sealed part, or beside any other file. */
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { MAX_CERTIFICATE_BYTES } from "../../formats/codec/packed-trailer.ts";
 import { certificateSpan, packed } from "../../formats/packed.ts";
 import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";
@@ -31,7 +31,7 @@ export async function certificateFor(address: string, store: Store, named?: stri
     return { bytes: await readSmall(store, CERTIFICATE_FILE, MAX_CERTIFICATE_BYTES), file: CERTIFICATE_FILE };
   }
   const beside = `${address}.${CERTIFICATE_FILE}`;
-  return { bytes: await bytesOf(beside).catch((error) => missing(error, address)), file: beside };
+  return { bytes: await bytesBeside(beside).catch((error) => missing(error, address)), file: beside };
 }
 
 /**
@@ -48,6 +48,18 @@ export async function certificateOf(address: string, root: string | null): Promi
   if (found === null) return null;
   const certificate = decodeCertificate(found.bytes, found.file);
   return certificate.destination.root === root ? certificate : null;
+}
+
+/** Nobody named this one: a pipe in its place would be waited for. */
+async function bytesBeside(file: string): Promise<Uint8Array> {
+  const about = await stat(file).catch((cause) => Promise.reject(fromSystem(cause, { file })));
+  if (!about.isFile())
+    throw new IsologitError("PATH_UNSAFE", "a certificate lies here that is no file", { file });
+  if (about.size > MAX_CERTIFICATE_BYTES) {
+    const message = `${about.size} bytes, expected at most ${MAX_CERTIFICATE_BYTES} of a certificate`;
+    throw new IsologitError("LIMIT_EXCEEDED", message, { file });
+  }
+  return await bytesOf(file);
 }
 
 async function bytesOf(file: string): Promise<Uint8Array> {

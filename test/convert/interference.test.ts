@@ -8,6 +8,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
@@ -196,6 +197,19 @@ describe("staged files that change while they are verified", () => {
     },
   );
 
+  it("a link in place of their folder is refused, and what lies behind it stays", async () => {
+    const destination = fresh();
+    const other = fresh();
+    const { error } = await disturbed(destination, "bytes", (data) => {
+      cpSync(data, other, { recursive: true });
+      writeFileSync(join(other, "thesis.txt"), "mine");
+      rmSync(data, { recursive: true });
+      symlinkSync(other, data);
+    });
+    expect(error).toMatchObject({ code: "STAGING_CHANGED" });
+    expect([existsSync(destination), existsSync(join(other, "thesis.txt"))]).toEqual([false, true]);
+  });
+
   it("a file that nobody planned is removed, and not published", async () => {
     const destination = fresh();
     const { report, warnings } = await disturbed(destination, "cover", (data) =>
@@ -275,6 +289,20 @@ describe("a destination that others make during the run", () => {
     expect(readFileSync(join(destination, "thesis.txt"), "utf8")).toBe("mine");
     await expectResumed(destination, { overwrite: true });
     expect(filesOf(destination)).toEqual(filesOf(undisturbed));
+  });
+
+  it.each([
+    ["is rewritten", "thesis.txt"],
+    ["comes further down", "deep/thesis.txt"],
+  ])("under --overwrite too what is there stays, where a file %s", async (_, name) => {
+    const destination = fresh();
+    mkdirSync(join(destination, "deep"), { recursive: true });
+    writeFileSync(join(destination, "thesis.txt"), "old");
+    const change = () => writeFileSync(join(destination, name), "mine");
+    const { error } = await disturbed(destination, "bytes", change, { overwrite: true });
+    expect(error).toMatchObject({ code: "DESTINATION_EXISTS", exit: 2 });
+    expect(readFileSync(join(destination, name), "utf8")).toBe("mine");
+    await expectResumed(destination, { overwrite: true });
   });
 
   it("one that is made in the very moment of the last step stays", async () => {

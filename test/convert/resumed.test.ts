@@ -231,8 +231,21 @@ describe("a staged folder that was changed", () => {
     ["the staged folder", (run, other) => moveBehindLink(`${run.destination}.partial`, other)],
     ["the folder of its files", ({ data }, other) => moveBehindLink(data, other)],
     ["the journal", ({ journal }, other) => moveBehindLink(journal, other)],
-    ["the journal, with a second name", ({ journal }, other) => (linkSync(journal, other), journal)],
-    ["the journal, a pipe", ({ journal }) => (rmSync(journal), execFileSync("mkfifo", [journal]), journal)],
+    [
+      "the journal, with a second name",
+      ({ journal }, other) => {
+        linkSync(journal, other);
+        return journal;
+      },
+    ],
+    [
+      "the journal, a pipe",
+      ({ journal }) => {
+        rmSync(journal);
+        execFileSync("mkfifo", [journal]);
+        return journal;
+      },
+    ],
   ])("a link in place of %s is refused, and what lies behind it stays", async (_, make) => {
     const run = await stopped("hf");
     const other = join(run.folder, "other");

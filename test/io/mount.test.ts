@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -11,6 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { refuseOverlap } from "../../src/convert/overlap.ts";
 import { errorOf } from "../errors.ts";
@@ -87,6 +89,20 @@ describe("a mount point", () => {
       code: "DESTINATION_EXISTS",
     });
     expect(readdirSync(folder)).toEqual(["mine"]);
+    await convert(golden("tiny"), folder, { ...OPTIONS, overwrite: true });
+    isWhole();
+  });
+
+  it("keeps what is put there during the run, where it may be overwritten too", async () => {
+    writeFileSync(join(folder, "mine"), "old");
+    const change: ConvertOptions["watch"] = (event) => {
+      if (event.type === "phase" && event.phase === "verify") writeFileSync(join(folder, "mine"), "new");
+    };
+    const options = { ...OPTIONS, overwrite: true, watch: change };
+    expect(await errorOf(() => convert(golden("tiny"), folder, options))).toMatchObject({
+      code: "DESTINATION_EXISTS",
+    });
+    expect(readFileSync(join(folder, "mine"), "utf8")).toBe("new");
     await convert(golden("tiny"), folder, { ...OPTIONS, overwrite: true });
     isWhole();
   });

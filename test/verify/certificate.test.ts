@@ -1,6 +1,7 @@
 /** Certificates: what they say, that they can be checked again, and that nothing can change unseen. */
+import { execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
-import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api/options.ts";
@@ -167,6 +168,22 @@ describe("what was certified verifies again, without the source", () => {
     await expect(verify(made.hf, made.packed, { publicKey: "key.pem" })).rejects.toThrow(
       "--public-key is for verify A alone",
     );
+  });
+
+  it("beside a file it is a file, of a size that certificates have", async () => {
+    const packed = `${work}/beside.isologit`;
+    const beside = `${packed}.${CERTIFICATE_FILE}`;
+    await convert(golden("tiny"), packed, { to: "packed", verify: "off", ...QUICK });
+    const both = async () => [
+      await codeOf(() => again(packed)),
+      await codeOf(() => convert(packed, `${work}/home`, { to: "hf", verify: "bytes", ...QUICK })),
+    ];
+    execFileSync("mkfifo", [beside]); // nobody will write to it
+    expect(await both()).toEqual(["PATH_UNSAFE", "PATH_UNSAFE"]);
+    rmSync(beside);
+    writeFileSync(beside, "");
+    truncateSync(beside, 2 ** 33);
+    expect(await both()).toEqual(["LIMIT_EXCEEDED", "LIMIT_EXCEEDED"]);
   });
 
   it("where there is none, that is told; --verify off writes none", async () => {
