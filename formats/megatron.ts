@@ -5,6 +5,7 @@
 import type { Checkpoint } from "../src/core/checkpoint.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { originIn } from "../src/core/origin.ts";
+import { canonical } from "../src/core/root.ts";
 import { chosenFolder, foldersWith } from "./codec/iterations.ts";
 import { modulesOf, readArchives } from "./codec/megatron-modules.ts";
 import { ranksOf } from "./codec/megatron-ranks.ts";
@@ -39,6 +40,7 @@ export const megatron: Format = {
     const files = paths.filter((path) => path.startsWith(folder) && MARKER.test(path.slice(folder.length)));
     const archives = await readArchives(store, files);
     const config = argumentsOf(archives[0]!); // each folder found holds a file or more
+    const other = otherArguments(archives, config);
     const { ranks, stages } = ranksOf(files, config);
     const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
     const tensors = modules.flatMap(({ tensors }) => tensors);
@@ -47,6 +49,7 @@ export const megatron: Format = {
       format: "megatron",
       dialect: "megatron-ranks",
       config,
+      ...(other !== undefined && { passed: other }),
       tensors,
       objects: [
         ...new Set([...archives.flatMap(statesIn), ...modules.flatMap(({ objects }) => objects)]),
@@ -74,6 +77,26 @@ function statesIn({ value }: TorchArchive): string[] {
     return typeof key === "string" && isState && !/^(model\d*|args)$/.test(key) ? [key] : [];
   });
 }
+
+/** The first rank that was saved with other arguments than the first one's: each process has those of its own file. */
+function otherArguments(
+  [, ...others]: readonly TorchArchive[],
+  config: ConfigRecord,
+): { readonly file: string; readonly config: ConfigRecord } | undefined {
+  const shared = (args: ConfigRecord) =>
+    canonical(Object.fromEntries(Object.entries(args).filter(([key]) => !OF_A_PROCESS.test(key))));
+  const first = shared(config);
+  for (const { file, value } of others) {
+    const args = entryOf(value, "args");
+    if (args === undefined) continue;
+    const own = plainRecord(args, { file });
+    if (shared(own) !== first) return { file, config: own };
+  }
+  return undefined;
+}
+
+/** Arguments that are a process's own. */
+const OF_A_PROCESS = /(^|_)rank$/;
 
 /** @throws UNSUPPORTED for a version that fused otherwise */
 function argumentsOf({ file, value }: TorchArchive): ConfigRecord {

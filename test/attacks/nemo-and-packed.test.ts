@@ -195,6 +195,24 @@ const rows: readonly Attack[] = [
     },
   },
   {
+    name: "megatron-rank-arguments",
+    what: "the second rank of two comes from a model that scales experts otherwise, with the same weights",
+    right: "red",
+    async run(at) {
+      const flags = ["--to", "megatron", "--tp", "2", "--verify", "off"];
+      const a = await copied("moe", join(at, "a"));
+      const folder = await made("convert", a, join(at, "m"), ...flags);
+      expect((await verify(a, folder, "--verify", "bytes")).verdict).toBe("same");
+      const b = await copied("moe", join(at, "b"), (one) => one.config({ routed_scaling_factor: 1 }));
+      const other = await made("convert", b, join(at, "o"), ...flags);
+      const rank = readdirSync(folder, { recursive: true }).find((path) =>
+        /mp_rank_01.*\.pt$/.test(String(path)),
+      );
+      cpSync(join(other, String(rank)), join(folder, String(rank)));
+      return await verify(a, folder);
+    },
+  },
+  {
     name: "origin-tokenizer",
     what: "tokenizer.json is gone from the folder that NeMo reads, and lies in isologit.origin instead",
     right: "told",
