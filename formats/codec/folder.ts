@@ -1,11 +1,11 @@
 /** A placement of many files, put together piece by piece. */
-import { type Sidecar, type Span, tensorKey } from "../../src/core/checkpoint.ts";
+import { CERTIFICATE_FILE, type Sidecar, type Span, tensorKey } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { safePath } from "../../src/core/path.ts";
 import type { Placement, WantedSidecar, WantedTensor } from "../define.ts";
 
 export interface FolderPlan {
-  /** A file of so many bytes. @throws PLAN_IMPOSSIBLE for a path that is taken, PATH_UNSAFE */
+  /** A file of so many bytes. @throws PLAN_IMPOSSIBLE for a path that is taken, the certificate's too, PATH_UNSAFE */
   file(path: string, size: number): void;
   /** Bytes of a file that are known now. */
   inline(path: string, offset: number, bytes: Uint8Array): void;
@@ -22,7 +22,8 @@ export interface FolderPlan {
 
 export function folderPlan(): FolderPlan {
   const files: Placement["files"][number][] = [];
-  const paths = new Set<string>();
+  const paths = new Set<string>([CERTIFICATE_FILE]); // written last, and never planned
+  const folders = new Set<string>();
   const tensors: Placement["tensors"][number][] = [];
   const names = new Set<string>();
   const inline: Placement["inline"][number][] = [];
@@ -35,7 +36,14 @@ export function folderPlan(): FolderPlan {
           file: path,
         });
       }
+      const above = foldersAbove(path);
+      if (folders.has(path) || above.some((folder) => paths.has(folder))) {
+        throw new IsologitError("PLAN_IMPOSSIBLE", "a file and a folder of the destination have one path", {
+          file: path,
+        });
+      }
       paths.add(path);
+      for (const folder of above) folders.add(folder);
       files.push({ path, size });
     },
     inline(file, offset, bytes) {
@@ -66,4 +74,9 @@ export function folderPlan(): FolderPlan {
     placed: () => ({ files, tensors, inline, copies, seals }),
   };
   return plan;
+}
+
+function foldersAbove(path: string): readonly string[] {
+  const names = path.split("/").slice(0, -1);
+  return names.map((_, i) => names.slice(0, i + 1).join("/"));
 }
