@@ -17,8 +17,11 @@ const never = () => false;
 const isNo = (value: unknown) => value === false;
 const isEmpty = (value: unknown) => isJsonObject(value) && Object.keys(value).length === 0;
 
-/** Codes and scales as they are; each group of `mixed-precision` says its own. */
-const FORMATS: readonly unknown[] = ["float-quantized", "naive-quantized", "mixed-precision"];
+/** Codes and scales as they are, whatever a scale is of; each group of `mixed-precision` says its own. */
+const FORMATS: readonly unknown[] = [
+  ...["float-quantized", "naive-quantized", "mxfp8-quantized"],
+  "mixed-precision",
+];
 const isFormat = (value: unknown) => FORMATS.includes(value);
 const FORMAT: Field = { key: "format", usual: isFormat };
 

@@ -234,6 +234,10 @@ describe("honest configs of other tools stay right", () => {
       { ...grouped({ targets: ["re:.*\\.mixer\\.(in|out|up|down)_proj$"] }), ignore: [] },
     ],
     ["weights alone", grouped({ input_activations: null })],
+    [
+      "another name for codes beside scales",
+      { ...grouped({ format: "mxfp8-quantized" }), format: "mxfp8-quantized" },
+    ],
   ])("%s", async (name, config) => {
     const keep = name.includes("expression") ? edited({ ...config, ignore: said.ignore }) : edited(config);
     expect(await covered(tiny, keep)).toMatchObject({ verdict: "same", settings: "" });
