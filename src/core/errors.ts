@@ -135,6 +135,10 @@ export function fromSystem(error: unknown, at: Place): unknown {
   if (error instanceof Error && error.name === "SuppressedError" && "suppressed" in error) {
     return fromSystem(error.suppressed, at);
   }
+  if (error instanceof RangeError && isTooLarge(error)) {
+    const next = "check that this is the file that was meant";
+    return new IsologitError("LIMIT_EXCEEDED", "too large to be read whole", at, { cause: error, next });
+  }
   if (!(error instanceof Error) || !("code" in error)) return error;
   const cause = error;
   switch (error.code) {
@@ -152,4 +156,10 @@ export function fromSystem(error: unknown, at: Place): unknown {
         ? new IsologitError("IO_FAILED", error.message, at, { cause })
         : error;
   }
+}
+
+/** What Node says of a file of more than 2 GiB, and of one that is too long for a string: that one has no code. */
+function isTooLarge(error: RangeError): boolean {
+  const code = "code" in error ? error.code : "";
+  return code === "ERR_FS_FILE_TOO_LARGE" || error.message === "Invalid string length";
 }

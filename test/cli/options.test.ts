@@ -1,5 +1,5 @@
 /** Each command's words to the one call it makes. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -128,6 +128,14 @@ describe("ids from a file", () => {
   });
 
   it("name the file when it is missing, or holds something else", async () => {
+    for (const bytes of [2 ** 30, 2 ** 32]) {
+      const weights = join(folder, "weights");
+      writeFileSync(weights, "");
+      truncateSync(weights, bytes);
+      const large = await run(["logits", "a", "--json", "--ids-file", weights]);
+      expect(large.json().error).toMatchObject({ code: "LIMIT_EXCEEDED", at: { file: weights } });
+      rmSync(weights);
+    }
     const missing = await run(["logits", "a", "--json", "--ids-file", join(folder, "none")]);
     expect(missing.status).toBe(4);
     expect(missing.json().error).toMatchObject({ code: "NOT_FOUND", at: { file: join(folder, "none") } });
