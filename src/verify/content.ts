@@ -4,9 +4,11 @@ import { locate } from "../core/errors.ts";
 import { bandsOf, gather } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
+import { sealFinder } from "../core/sealed.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Pool } from "../lanes/pool.ts";
 import { halfOf } from "./bytes.ts";
+import { refuseDamaged, sealOf } from "./sealed.ts";
 import type { Paired, Ready } from "./sides.ts";
 
 export interface Content {
@@ -22,6 +24,7 @@ export function contentBytes({ matched }: Paired): number {
   }, 0);
 }
 
+/** @throws DIGEST_MISMATCH where a tensor is not what the checkpoint's format has sealed */
 export async function contentOf(
   side: Ready,
   pool: Pool,
@@ -30,6 +33,7 @@ export async function contentOf(
 ): Promise<Content> {
   const { matched } = side;
   await using sources = new Sources(matched.checkpoint.store);
+  const findSeal = sealFinder(matched.checkpoint);
   const leaves: Leaf[] = [];
   await pool.each([...matched.roles.values()], async (role, lane) => {
     const { tensor, dtype, scales, origin } = halfOf(role, side);
@@ -50,6 +54,8 @@ export async function contentOf(
       },
     );
     const { sha256 } = await lane.call({ op: "finish" });
+    const seal = sealOf(origin, countOf(role.shape), matched.tensors, findSeal);
+    await refuseDamaged(seal, { sha256 }, sources, signal);
     leaves.push({ key: role.key, dtype, shape: role.shape, sha256, scale: scales });
   });
   return { root: contentRoot(matched.settings, leaves), leaves };

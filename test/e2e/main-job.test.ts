@@ -58,14 +58,15 @@ describe("the main job", () => {
     expect([again.status, again.report.verdict, again.report.backend]).toEqual([0, "same", null]);
     expect(again.report.certificate.sha256).toMatch(/^[0-9a-f]{64}$/);
     const bytes = readFileSync(packed);
-    for (const [at_, status] of [
-      [bytes.length - 2000, 3], // in the certificate
-      [Math.floor(bytes.length / 2), 1], // in a weight
+    for (const [at_, code] of [
+      [bytes.length - 2000, "CERTIFICATE_INVALID"], // in the certificate
+      [Math.floor(bytes.length / 2), "DIGEST_MISMATCH"], // in a weight
     ] as const) {
       const broken = Uint8Array.from(bytes);
       broken[at_]! ^= 1;
       writeFileSync(at("broken.isologit"), broken);
-      expect((await json("verify", at("broken.isologit"), "--verify", "bytes")).status).toBe(status);
+      const { status, report } = await json("verify", at("broken.isologit"), "--verify", "bytes");
+      expect([status, report.error.code]).toEqual([3, code]);
     }
     const none = await json("verify", golden("tiny"));
     expect([none.status, none.report.error.code]).toEqual([2, "CERTIFICATE_MISSING"]);
@@ -119,7 +120,8 @@ describe("what looks and does not write", () => {
     const lone = join(golden("tiny"), "model.safetensors");
     expect((await json("inspect", lone)).report).toMatchObject({ format: "hf", family: null, dialect: null });
     const { status, report } = await json("convert", lone, at("lone.isologit"));
-    expect([status, report.error.code]).toEqual([3, "FAMILY_UNKNOWN"]);
+    expect([status, report.error.code]).toEqual([3, "FORMAT_UNKNOWN"]);
+    expect(report.error.next).toContain(golden("tiny")); // the folder that it is a file of
   });
 
   it("formats and doctor", async () => {

@@ -162,7 +162,8 @@ describe("what is not met is different", () => {
     const editor = new Editor(await copyOf(golden("sharded")));
     const text = editor.text("config.json").replaceAll("Infinity", "1e30"); // as large, and JSON
     editor.copy.files.set("config.json", Buffer.from(text));
-    editor.config({ [key]: key === "layer_norm_epsilon" ? 1e-6 : [0.001, 100] });
+    const epsilon = { layer_norm_epsilon: 1e-6, rms_norm_eps: 1e-6 }; // keys of one setting must agree
+    editor.config(key === "layer_norm_epsilon" ? epsilon : { [key]: [0.001, 100] });
     const folder = written(editor.copy, `${work}/${key}`);
     expect((await meets(folder, recordedFor("sharded"))).verdict).toBe("different");
   });
