@@ -135,7 +135,10 @@ function weightFaults(
     found.push(`it is ${dtype}, but the config says ${bits ?? 8} bits of type ${type ?? "float"}`);
   if (dtype === "F8_E5M2" && scheme.method !== null)
     found.push("it is F8_E5M2, and eight bits of float mean F8_E4M3 to engines");
-  const axis = scaleOf.get(name)?.axis;
+  const scale = scaleOf.get(name);
+  if (scale?.tensor.endsWith("_scale_inv") === true && SCALE_ALONE.includes(scheme.method ?? ""))
+    found.push(`its scale is stored as ${scale.tensor}, which engines of ${scheme.method} do not read`);
+  const axis = scale?.axis;
   if (axis !== undefined && (shape[0] ?? 1) > 1) {
     const stored = axis === "all" ? "tensor" : "channel";
     if (strategy !== null && strategy !== stored)
@@ -143,6 +146,9 @@ function weightFaults(
   }
   return [...found.map((message) => contradiction(message, name)), ...inputFaults(name, group, companions)];
 }
+
+/** Methods that know a scale as `weight_scale`; `weight_scale_inv` is a name of `fp8`. */
+const SCALE_ALONE = ["compressed-tensors", "modelopt", "fbgemm_fp8"];
 
 const EXPERT = /\.experts\.\d+\./;
 

@@ -115,6 +115,17 @@ const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
     /hadamard/,
     FIELD,
   ],
+  [
+    "scales under another method's name",
+    () => {
+      const tensors = [...fp8.tensors].map(
+        ([name, array]) => [name.replace(/weight_scale$/, "weight_scale_inv"), array] as const,
+      );
+      return { ...fp8, tensors: new Map(tensors) };
+    },
+    /weight_scale_inv, which engines of compressed-tensors do not read/,
+    CONTRA,
+  ],
   ["every class ignored", () => edited({ ...said, ignore: ["Linear"] }), /left alone/, CONTRA],
   [
     "two groups that are unlike",
