@@ -10,7 +10,9 @@ import type { Matched } from "../families/match.ts";
 import { version } from "../version.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
 import { certificateFor } from "./certificate-place.ts";
+import { compareCertified } from "./certified-files.ts";
 import { difference, remark } from "./findings.ts";
+import type { Ready } from "./sides.ts";
 
 export interface OwnCertificate {
   /** as a person would name it */
@@ -80,6 +82,21 @@ export function contradictionOf(
   const comparable = certificate.tool === `isologit ${version}`;
   if (!comparable || certificate.destination.root === root) return null;
   return { message: `its settings are not those that ${file} was issued for`, at: { file }, next };
+}
+
+/** Headers and side files that are not as they were certified, and files that engines load and nobody certified. */
+export async function filesContradicting(
+  { certificate, file }: OwnCertificate,
+  side: Ready,
+  signal: AbortSignal | undefined,
+): Promise<readonly Finding[]> {
+  if (certificate === null) return [];
+  const { findings } = await compareCertified(side, certificate, { file, named: false, signal });
+  return findings
+    .filter(({ severity }) => severity === "error")
+    .map(({ message, at }) =>
+      difference("certificate-contradicted", `${message}, against ${file}`, { file: at.file }),
+    );
 }
 
 /** @throws CERTIFICATE_CONTRADICTED */

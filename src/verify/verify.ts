@@ -17,6 +17,7 @@ import { limitsGiven } from "./limits.ts";
 import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-rung.ts";
 import {
   contradictionOf,
+  filesContradicting,
   type OwnCertificate,
   ownCertificate,
   refuseContradicted,
@@ -181,8 +182,17 @@ export async function prove(
     const contradicted = contradictions.map(({ message, at }) =>
       difference("certificate-contradicted", message, at),
     );
-    const unread = [certificates.a, certificates.b].flatMap((one) => one?.findings ?? []);
-    add(bytes, [...compared.findings, ...unread, ...contradicted]);
+    for (const [certificate, side] of [
+      [certificates.a, source] as const,
+      [certificates.b, destination] as const,
+    ]) {
+      if (certificate == null) continue;
+      contradicted.push(
+        ...certificate.findings,
+        ...(await filesContradicting(certificate, side, options.signal)),
+      );
+    }
+    add(bytes, [...compared.findings, ...contradicted]);
   }
   if (prompt !== null) {
     run = await logitsRung(source, destination, await limitsAsked(options), prompt);

@@ -81,6 +81,23 @@ describe("a certified source that was changed since", () => {
   });
 });
 
+describe("side files of a certified source that were changed since", () => {
+  const edited = since((folder) => {
+    writeFileSync(join(folder, "tokenizer.json"), `${readFileSync(join(folder, "tokenizer.json"), "utf8")} `);
+    writeFileSync(join(folder, "modeling_added.py"), "print()\n");
+  });
+
+  it("are findings of a conversion, and different under --strict", async () => {
+    const { verification } = await convert(edited, fresh(".isologit"), BYTES);
+    const files = verification?.findingDetails
+      .filter(({ rule }) => rule === "certificate-contradicted")
+      .map(({ at }) => at.file);
+    expect([verification?.verdict, files]).toEqual(["same", ["tokenizer.json", "modeling_added.py"]]);
+    const strict = await convert(edited, fresh(".isologit"), { ...BYTES, strict: true });
+    expect(strict.verification?.verdict).toBe("different");
+  });
+});
+
 describe("nothing is held against", () => {
   const rules = async (source: string) => {
     const { verification } = await convert(source, fresh(".isologit"), BYTES);
