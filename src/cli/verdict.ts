@@ -1,4 +1,5 @@
 /** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
+import { isDeepStrictEqual } from "node:util";
 import type { Verdict, VerifyReport } from "../api/reports.ts";
 import { counted, visible } from "../report/figures.ts";
 import { certifiedText, limitText, MEANINGS, measures } from "../report/measures.ts";
@@ -30,7 +31,7 @@ export function verificationText(report: VerifyReport, view: View): string[] {
         ...some(objections(rung).map(visible), most),
       ],
     ]),
-    ["certificate", report.certificate === null ? null : certificateText(report.certificate, wide)],
+    ["certificate", report.certificate === null ? null : certificateText(report.certificate, report, wide)],
     ["bundle", report.bundle === undefined ? null : bundleText(report.bundle)],
     ["limits", flow(Object.entries(report.limits).map(limitText), wide)],
     [
@@ -49,17 +50,20 @@ export function verificationText(report: VerifyReport, view: View): string[] {
   ]);
 }
 
+/** A certificate that this run issued was issued under the limits that are printed below. */
 function certificateText(
   certificate: NonNullable<VerifyReport["certificate"]>,
+  { limits }: VerifyReport,
   wide: number,
 ): readonly string[] {
   const { sha256, tool, reference, signedBy } = certificate;
+  const issued = isDeepStrictEqual(limits, certificate.limits) ? [] : flow(certifiedText(certificate), wide);
   const claims = [
     `by ${visible(tool)}`,
     reference ? "other software's logits met" : "no other software asked",
     signedBy === null ? "unsigned" : `signed by key ${signedBy}`,
   ];
-  return [sha256, claims.join(", "), ...flow(certifiedText(certificate), wide)];
+  return [sha256, claims.join(", "), ...issued];
 }
 
 function bundleText({ signedBy, issuer, files }: NonNullable<VerifyReport["bundle"]>): string[] {
