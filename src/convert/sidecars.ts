@@ -55,7 +55,7 @@ export async function sidecarsFor(wanted: Wanted): Promise<Files> {
   const { checkpoint } = source;
   const home = wanted.restore ? await homecoming(source) : { files: [], headers: [], warnings: [] };
   const files = new Map<string, Sidecar | WantedSidecar>();
-  for (const file of [...(await likeFiles(checkpoint)), ...home.files, ...checkpoint.sidecars]) {
+  for (const file of [...(await likeFiles(source)), ...home.files, ...checkpoint.sidecars]) {
     files.set(file.path, file);
   }
   if (writer.software === HF && !files.has(CONFIG))
@@ -102,23 +102,30 @@ async function homecoming(source: Matched): Promise<Homecoming> {
   const files = origin.sidecars.filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
   const config = files.find(({ path }) => path === CONFIG);
   if (config !== undefined) {
-    const then = parseJsonObject(await bytesOf(source.checkpoint, config), { file: CONFIG, nonFinite: true });
-    const hf = dialectOf(source.family, HF);
-    // what this model would hold there: a config may tell of layers that the folder lacked
-    const tensors = storedBy(source, hf).map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
+    const then = await bytesOf(source.checkpoint, config);
     const shards = origin.sidecars
       .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
       .map(({ path }) => path.slice(ORIGIN_HEADERS.length));
-    const unlike = otherModel(
-      source,
-      () => hf.settings(then, { tensors, ...(shards.length > 0 && { files: shards }) }).settings,
-    );
+    const unlike = otherModel(source, () => settingsIn(then, source, shards));
     if (unlike !== null) return { files: [], headers: [], warnings: [unlike] };
   }
   const spelt = origin.sidecars
     .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
     .map(({ path, span }) => ({ path: path.slice(ORIGIN_HEADERS.length), header: span }));
   return { files, headers: await headersOf({ store }, spelt), warnings: [] };
+}
+
+/**
+ * What a config.json says of a model that holds what this one would hold there: a config may tell of layers that the
+ * folder lacked.
+ *
+ * @param shards weight files beside it; none: they are not known
+ */
+function settingsIn(config: Uint8Array, source: Matched, shards: readonly string[]): Settings {
+  const hf = dialectOf(source.family, HF);
+  const tensors = storedBy(source, hf).map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
+  const read = parseJsonObject(config, { file: CONFIG, nonFinite: true });
+  return hf.settings(read, { tensors, ...(shards.length > 0 && { files: shards }) }).settings;
 }
 
 /** Why what was kept does not belong to these weights; null where it does. */
@@ -132,13 +139,40 @@ function otherModel({ settings }: Matched, read: () => Settings): string | null 
   }
 }
 
-/** Side files of a like model, read whole: they lie in another store. */
-async function likeFiles({ told }: Checkpoint): Promise<readonly WantedSidecar[]> {
-  const { like } = told ?? {};
+/** @throws CONFIG_INVALID where the config of a like model is refused, or says another model than the source */
+function refuseUnlike(like: Checkpoint, { settings }: Matched, read: () => Settings): void {
+  const refusal = (message: string, cause?: unknown) => {
+    const next = "name a checkpoint of the same architecture with --like";
+    const said = `--like ${like.store.url}: ${message}`;
+    return new IsologitError("CONFIG_INVALID", said, { file: CONFIG }, { next, cause });
+  };
+  let said: Settings;
+  try {
+    said = read();
+  } catch (error) {
+    if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
+    throw refusal(error.message, error);
+  }
+  if (canonical(said) !== canonical(settings))
+    throw refusal("its config says another model than the source is");
+}
+
+/**
+ * Side files of a like model, read whole: they lie in another store.
+ *
+ * @throws CONFIG_INVALID for a config.json that says another model than the source
+ */
+async function likeFiles(source: Matched): Promise<readonly WantedSidecar[]> {
+  const { like } = source.checkpoint.told ?? {};
   if (like === undefined) return [];
   // its index, if it has one, tells where its own weights are
-  const files = like.sidecars.filter(({ path }) => !path.endsWith(".safetensors.index.json"));
-  return Promise.all(files.map(async (file) => ({ path: file.path, bytes: await bytesOf(like, file) })));
+  const named = like.sidecars.filter(({ path }) => !path.endsWith(".safetensors.index.json"));
+  const files = await Promise.all(
+    named.map(async (file) => ({ path: file.path, bytes: await bytesOf(like, file) })),
+  );
+  const config = files.find(({ path }) => path === CONFIG);
+  if (config !== undefined) refuseUnlike(like, source, () => settingsIn(config.bytes, source, []));
+  return files;
 }
 
 async function bytesOf({ store }: Pick<Checkpoint, "store">, { span }: Sidecar): Promise<Uint8Array> {

@@ -1,5 +1,5 @@
 /** What can be refused before a conversion is refused before it: nothing is staged. */
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api/options.ts";
@@ -45,6 +45,16 @@ describe("--like", () => {
   ])("%s is named", async (_, like, says) => {
     const error = await errorOf(() => convert(weights, join(work, "like"), { to: "hf", like }));
     expect(error.message).toMatch(says);
+  });
+
+  it("of another model than a source with a config of its own is named, before work", async () => {
+    const out = join(work, "like-other");
+    for (const source of ["nemo1-tiny.nemo", "nemo2-tiny"]) {
+      const error = await errorOf(() => convert(golden(source), out, { to: "hf", like: golden("moe") }));
+      expect(error).toMatchObject({ code: "CONFIG_INVALID", next: expect.stringContaining("--like") });
+      expect(error.message).toMatch(/^--like \S+moe: /);
+      expect([existsSync(out), existsSync(`${out}.partial`)]).toEqual([false, false]);
+    }
   });
 
   it("that fits is enough for weights without a config", async () => {
