@@ -2,6 +2,8 @@
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { encodeHeader } from "../formats/codec/safetensors.ts";
+import type { ConvertOptions } from "../src/api/options.ts";
+import { convert } from "../src/convert/convert.ts";
 import { arraysOf, golden, type StoredArray } from "./goldens.ts";
 
 export type Arrays = ReadonlyMap<string, StoredArray>;
@@ -88,6 +90,25 @@ export function weightFileBytes(folder: string): number {
   return readdirSync(folder)
     .filter((file) => file.endsWith(".safetensors"))
     .reduce((sum, file) => sum + statSync(join(folder, file)).size, 0);
+}
+
+/**
+ * Converts, unless told otherwise without verification.
+ *
+ * @param path of the destination, without an ending
+ * @returns the destination, and all warnings as one text
+ */
+export async function convertForeign(source: string, path: string, to: string, options: ConvertOptions = {}) {
+  const out = `${path}${to === "packed" ? ".isologit" : ""}`;
+  const warnings: string[] = [];
+  await convert(source, out, {
+    verify: "off",
+    threads: 1,
+    watch: (event) => void (event.type === "warning" && warnings.push(event.message)),
+    ...options,
+    to,
+  });
+  return { out, warnings: warnings.join("\n") };
 }
 
 function numbered(n: number): string {

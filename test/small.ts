@@ -1,4 +1,6 @@
 /** Synthetic models of a few kilobytes, in any layer pattern. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { synthesize } from "../fixtures/generate/synthesize.ts";
 
 /** Widths that are all unlike, so that no two shapes agree by chance. */
@@ -28,5 +30,14 @@ export async function smallModel(
 ): Promise<string> {
   const whole = { ...WIDTHS, hybrid_override_pattern: pattern, ...config };
   await synthesize(folder, { config: whole, seed: 1, maxShardBytes });
+  return folder;
+}
+
+/** As `smallModel`, of one MLP and with side files of some hundred bytes. */
+export async function smallModelWithFiles(folder: string): Promise<string> {
+  await smallModel(folder, "-");
+  for (const name of ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"]) {
+    writeFileSync(join(folder, name), `{"${name}": "${"x".repeat(300)}"}\n`);
+  }
   return folder;
 }

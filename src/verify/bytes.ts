@@ -5,41 +5,24 @@
 
 import type { Finding } from "../api/reports.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import {
-  bytesOf,
-  countOf,
-  type DType,
-  type FloatDType,
-  isFloat,
-  type Shape,
-  widthOf,
-} from "../core/dtype.ts";
+import { bytesOf, countOf, type FloatDType, isFloat, widthOf } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
-import { type Band, bandsOf, gather, type Origin, roleOrigin, rowsUnit } from "../core/gather.ts";
+import { type Band, bandsOf, gather, rowsUnit } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { firstUnlike } from "../core/replica.ts";
 import { contentRoot, type Leaf } from "../core/root.ts";
 import { type FindSeal, sealFinder } from "../core/sealed.ts";
-import { type Matched, type Replica, type Role, unlikeReplica } from "../families/match.ts";
-import { publishedName } from "../families/stored.ts";
+import { type Matched, type Replica, unlikeReplica } from "../families/match.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Lane, Loss, Pool, Slot } from "../lanes/pool.ts";
 import type { Deadness } from "../recast/cast.ts";
 import { type DeadRole, deadFindings } from "./dead.ts";
-import { difference, remark } from "./findings.ts";
+import { remark } from "./findings.ts";
+import { differenceOf, type Half, type Item, itemOf, type RoleDifference } from "./items.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
 import { refuseDamaged, sealOf } from "./sealed.ts";
 import { type Paired, type Ready, storedAs } from "./sides.ts";
-
-export interface RoleDifference {
-  /** where in the model; of a scale that no role reads, the role it stands beside */
-  readonly role: Role | null;
-  /** role, or the name of a scale that is none */
-  readonly key: string;
-  /** stored tensors of both sides that hold it */
-  readonly tensors: readonly string[];
-  readonly message: string;
-}
+import { unreadOf } from "./unread-scales.ts";
 
 export interface BytesResult {
   readonly roots: { readonly a: string; readonly b: string };
@@ -142,10 +125,6 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   };
 }
 
-function differenceOf({ key, role, a: from, b: to }: Item, message: string): RoleDifference {
-  return { role, key, tensors: [...new Set([from.tensor, to.tensor])], message };
-}
-
 /** Ranks that hold the same must agree: a role is read from one of them, and its copies would go unseen. */
 async function replicaDifference(
   { tensors, holds, roles }: Matched,
@@ -162,104 +141,6 @@ async function replicaDifference(
     ? unlikeReplica({ tensor, of, tied }, index).message
     : `element ${index} of ${tensor} is not that of ${of}, of which it must be a copy`;
   return { role, key: role.key, tensors: [tensor, of], message };
-}
-
-/** One thing to compare, as either side stores it. */
-interface Item {
-  readonly key: string;
-  readonly role: Role | null;
-  readonly shape: Shape;
-  /** it enters the content root */
-  readonly leaf: boolean;
-  readonly a: Half;
-  readonly b: Half;
-}
-
-interface Half {
-  readonly tensor: string;
-  readonly dtype: DType;
-  /** null where stored numbers are the real ones */
-  readonly scales: Float32Array | null;
-  readonly origin: Origin;
-}
-
-/** A role as a side stores it. */
-export function halfOf(role: Role, side: Ready): Half {
-  const { dtype, tensor } = storedAs(side, role);
-  const origin = roleOrigin(role.key, countOf(role.shape), side.matched.origin);
-  return { dtype, tensor, scales: side.scales.get(tensor) ?? null, origin };
-}
-
-function itemOf(role: Role, a: Ready, b: Ready): Item {
-  return { key: role.key, role, shape: role.shape, leaf: true, a: halfOf(role, a), b: halfOf(role, b) };
-}
-
-/**
- * Scales of activations and caches, which no role and no forward pass reads. What is on both sides must be the
- * same bits. A recast may lose or bring some; our own keeps those whose weight keeps its type.
- */
-function unreadOf(a: Paired, b: Paired, own: boolean) {
-  const both: { item: Item; left: Tensor; right: Tensor }[] = [];
-  const differences: RoleDifference[] = [];
-  const findings: Finding[] = [];
-  const recast = (role: Role) => storedAs(a, role).dtype !== storedAs(b, role).dtype;
-  const anyRecast = [...a.matched.roles.values()].some(recast);
-  const [namesA, namesB] = [unreadNames(a), unreadNames(b)];
-  for (const key of [...new Set([...namesA.keys(), ...namesB.keys()])].sort()) {
-    const [nameA, nameB] = [namesA.get(key) ?? key, namesB.get(key) ?? key];
-    const [left, right] = [a.matched.tensors.get(nameA), b.matched.tensors.get(nameB)];
-    const [side, name] = left === undefined ? [b, nameB] : [a, nameA];
-    const role = besides(name, side);
-    const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
-    if (left === undefined || right === undefined) {
-      const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
-      const owned = side.pairs.ownerOf.has(name);
-      const at = { tensor: name };
-      if (own && owned && role !== null && recast(role)) {
-        findings.push(remark("activation-scale-left", `${key} ${message}`, at));
-      } else if (!own && anyRecast) {
-        findings.push(difference("activation-scale-absent", `${key} ${message}`, at));
-      } else differs(`it ${message}`);
-    } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
-      differs(`it is ${described(right)}, not ${described(left)}`);
-    } else {
-      const item = { key, role, shape: left.shape, leaf: false, a: wholeOf(left), b: wholeOf(right) };
-      both.push({ item, left, right });
-    }
-  }
-  return { both, differences, findings };
-}
-
-/** By the name that the dialect writes, for a library may spell it otherwise: the name that is stored. */
-function unreadNames({ pairs, matched }: Paired): ReadonlyMap<string, string> {
-  return new Map(pairs.unread.map((name) => [publishedName(name, matched.dialect), name]));
-}
-
-/** All elements of a stored tensor, as they lie. */
-function wholeOf({ name, dtype, shape }: Tensor): Half {
-  const whole = { of: name, size: [countOf(shape)], fromAt: 0, from: [1], toAt: 0, to: [1] };
-  return {
-    tensor: name,
-    dtype,
-    scales: null,
-    origin: { moves: [whole], roles: new Map([[name, [whole]]]) },
-  };
-}
-
-/** The role of the weight that a scale belongs to, or of the first one whose name is nearest to its own. */
-function besides(scale: string, { matched, pairs }: Paired): Role | null {
-  const owner = pairs.ownerOf.get(scale);
-  const names = owner === undefined ? [...matched.holds.keys()] : [owner];
-  for (let prefix = scale; prefix.includes("."); ) {
-    prefix = prefix.slice(0, prefix.lastIndexOf("."));
-    const name = names.find((one) => one.startsWith(`${prefix}.`));
-    if (name !== undefined) return matched.roles.get(matched.holds.get(name)?.[0] ?? "") ?? null;
-  }
-  return null;
-}
-
-function described({ dtype, shape }: Tensor): string {
-  return `${dtype} [${shape.join(", ")}]`;
 }
 
 /** Rows of fewer elements, as of a convolution's taps, are not looked at one by one. */

@@ -7,7 +7,7 @@ import { contentRoot, type Leaf } from "../core/root.ts";
 import { sealFinder } from "../core/sealed.ts";
 import { throughSlots } from "../lanes/bands.ts";
 import type { Pool } from "../lanes/pool.ts";
-import { halfOf } from "./bytes.ts";
+import { halfOf } from "./items.ts";
 import { refuseDamaged, sealOf } from "./sealed.ts";
 import type { Paired, Ready } from "./sides.ts";
 

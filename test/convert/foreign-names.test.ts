@@ -3,11 +3,18 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import { openCheckpoint } from "../../src/open.ts";
 import { check } from "../../src/survey/check.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { type Arrays, changeConfig, changedGolden, saveArrays, saveIndex, saveShards } from "../foreign.ts";
+import {
+  type Arrays,
+  changeConfig,
+  changedGolden,
+  convertForeign,
+  saveArrays,
+  saveIndex,
+  saveShards,
+} from "../foreign.ts";
 import { digestsOf } from "../formats/content.ts";
 import { arraysOf, filesOf, golden, type StoredArray, workFolder } from "../goldens.ts";
 
@@ -59,18 +66,8 @@ const MODELS: readonly (readonly [string, string, (arrays: Arrays) => Arrays])[]
   ["model.* with stacked latent experts", "latent-moe", (arrays) => stacked(prefixed(arrays))],
 ];
 
-const written = async (source: string, to: string, options: ConvertOptions = {}) => {
-  const out = `${place()}${to === "packed" ? ".isologit" : ""}`;
-  const warnings: string[] = [];
-  await convert(source, out, {
-    verify: "off",
-    threads: 1,
-    watch: (event) => void (event.type === "warning" && warnings.push(event.message)),
-    ...options,
-    to,
-  });
-  return { out, warnings: warnings.join("\n") };
-};
+const written = (source: string, to: string, options: ConvertOptions = {}) =>
+  convertForeign(source, place(), to, options);
 const weightsOf = async (source: string) => await digestsOf(await openCheckpoint(source));
 
 describe.each(MODELS)("%s", (_, name, change) => {

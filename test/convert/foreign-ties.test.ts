@@ -3,11 +3,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import { openCheckpoint } from "../../src/open.ts";
 import { check } from "../../src/survey/check.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { type Arrays, changeConfig, changedGolden, saveArrays } from "../foreign.ts";
+import { type Arrays, changeConfig, changedGolden, convertForeign, saveArrays } from "../foreign.ts";
 import { digestsOf } from "../formats/content.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
 
@@ -22,18 +21,8 @@ const tied = async (change: (arrays: Arrays) => Arrays) =>
 const withoutHead = () => tied((arrays) => new Map([...arrays].filter(([name]) => name !== HEAD)));
 const withCopy = () => tied((arrays) => new Map([...arrays, [HEAD, arrays.get(TABLE)!]]));
 
-async function written(source: string, to: string, options: ConvertOptions = {}) {
-  const out = `${place()}${to === "packed" ? ".isologit" : ""}`;
-  const warnings: string[] = [];
-  await convert(source, out, {
-    verify: "off",
-    threads: 1,
-    watch: (event) => void (event.type === "warning" && warnings.push(event.message)),
-    ...options,
-    to,
-  });
-  return { out, warnings: warnings.join("\n") };
-}
+const written = (source: string, to: string, options: ConvertOptions = {}) =>
+  convertForeign(source, place(), to, options);
 const weightsOf = async (source: string) => await digestsOf(await openCheckpoint(source));
 const tiesIn = async (source: string) =>
   (await check(source)).findings.filter(({ rule }) => rule === "tied-head").map(({ severity }) => severity);

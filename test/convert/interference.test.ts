@@ -18,13 +18,10 @@ import type { ConvertOptions } from "../../src/api/options.ts";
 import { convert } from "../../src/convert/convert.ts";
 import { intercepted } from "../faults/faults.ts";
 import { filesOf, workFolder } from "../goldens.ts";
-import { smallModel } from "../small.ts";
+import { smallModelWithFiles } from "../small.ts";
 
 const work = workFolder();
-const model = await smallModel(join(work, "model"), "-");
-for (const name of ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"]) {
-  writeFileSync(join(model, name), `{"${name}": "${"x".repeat(300)}"}\n`);
-}
+const model = await smallModelWithFiles(join(work, "model"));
 let counter = 0;
 const quick = { verify: "bytes", threads: 1 } as const;
 type When = "cover" | "bytes";
