@@ -7,6 +7,7 @@ import { convert } from "../../src/convert/convert.ts";
 import type { SealedSpan } from "../../src/core/checkpoint.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { diff } from "../../src/survey/diff.ts";
+import { certificateFor } from "../../src/verify/certificate-place.ts";
 import { logits } from "../../src/verify/logits.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { errorOf } from "../errors.ts";
@@ -60,6 +61,22 @@ it("the test has large tensors, small ones and headers", () => {
   for (const name of [TABLE, QUERY]) expect(sizes(name)).toBeGreaterThan(1024 * 1024);
   expect(sizes(SMALL)).toBeLessThan(1024 * 1024);
   expect(seals.filter(({ what }) => what.startsWith("the header of"))).not.toHaveLength(0);
+});
+
+it.each([TABLE, QUERY, SMALL])("verified by a certificate, refuses a flipped bit of %s", async (name) => {
+  const certified = fresh(".isologit");
+  await convert(plain, certified, { verify: "bytes" });
+  const { bytes } = await certificateFor(certified, await fileStore(certified));
+  const certificate = fresh(".json");
+  writeFileSync(certificate, bytes);
+  const { offset, size } = sealOf(name);
+  const damaged = flip(whole, fresh(".isologit"), offset + size - 3, 5);
+  const options = { certificate, verify: "bytes" } as const;
+  expect(await errorOf(() => verify(damaged, undefined, options))).toMatchObject({
+    ...{ code: "DIGEST_MISMATCH", exit: 3 },
+    at: { tensor: name },
+  });
+  expect((await verify(whole, undefined, options)).verdict).toBe("same");
 });
 
 describe.each(Object.entries(WAYS))("%s", (way, read) => {
