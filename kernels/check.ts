@@ -2,8 +2,8 @@
 import { widthOf } from "../src/core/dtype.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
-import type { Backend, Fill, Kernel, Operand } from "./define.ts";
 import { kernels } from "./index.ts";
+import type { Backend, Fill, Kernel, Operand } from "./kernel.ts";
 
 export interface KernelRow {
   readonly id: string;

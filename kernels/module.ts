@@ -1,6 +1,6 @@
 /** The compiled WebAssembly module and its instances. An instance has no state but the memory it is given. */
 import { readFile } from "node:fs/promises";
-import { built } from "../src/core/built.ts";
+import { built } from "../src/core/built-file.ts";
 
 /** The first address that a host may use; below lie the module's own constants. */
 export const FIRST_ADDRESS = 65536;

@@ -1,6 +1,6 @@
 /** How fast a kernel runs on a backend: a figure for a person to read, never a test. */
 import { widthOf } from "../src/core/dtype.ts";
-import type { Backend, Kernel } from "./define.ts";
+import type { Backend, Kernel } from "./kernel.ts";
 
 export interface Speed {
   /** of the work that the kernel's `pace` names */

@@ -1,6 +1,23 @@
 /** The library. Functions carry the names of the commands and return the objects that `--json` prints. */
-export type { Format } from "../formats/define.ts";
+export type { Format } from "../formats/format.ts";
 export { formats as formatList } from "../formats/index.ts";
+export {
+  type CacheReport,
+  type CacheRmReport,
+  type CacheVerifyReport,
+  cacheLs,
+  cacheRm,
+  cacheVerify,
+} from "./api/cache.ts";
+export { check } from "./api/check.ts";
+export { convert, plan, recast } from "./api/convert.ts";
+export { diff } from "./api/diff.ts";
+export { doctor } from "./api/doctor.ts";
+export { type DownloadOptions, type DownloadReport, download } from "./api/download.ts";
+export { formats } from "./api/formats.ts";
+export { generate } from "./api/generate.ts";
+export { inspect } from "./api/inspect.ts";
+export { logits } from "./api/logits.ts";
 export type {
   CheckOptions,
   CompareOptions,
@@ -25,29 +42,12 @@ export type {
   PlanReport,
   VerifyReport,
 } from "./api/reports.ts";
-export { convert, plan, recast } from "./convert/convert.ts";
+export { scan } from "./api/scan.ts";
+export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
+export { openCheckpoint } from "./checkpoint/open.ts";
 export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
 export { type ErrorCode, IsologitError } from "./core/errors.ts";
 export type { Event } from "./core/events.ts";
-export type { Family } from "./families/define.ts";
+export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
-export { generate } from "./generate/generate.ts";
-export {
-  type CacheReport,
-  type CacheRmReport,
-  type CacheVerifyReport,
-  cacheLs,
-  cacheRm,
-  cacheVerify,
-} from "./hub/cache.ts";
-export { type DownloadOptions, type DownloadReport, download } from "./hub/download.ts";
-export { type UploadOptions, type UploadReport, upload } from "./hub/upload.ts";
-export { openCheckpoint } from "./open.ts";
-export { check } from "./survey/check.ts";
-export { diff } from "./survey/diff.ts";
-export { doctor } from "./survey/doctor.ts";
-export { formats } from "./survey/formats.ts";
-export { inspect } from "./survey/inspect.ts";
-export { scan } from "./survey/scan.ts";
-export { logits } from "./verify/logits.ts";
 export { verify } from "./verify/verify.ts";

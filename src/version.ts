@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { built } from "./core/built.ts";
+import { built } from "./core/built-file.ts";
 
 /** This package's version. It enters plan ids, for another version may write other bytes. */
 export const version: string = JSON.parse(

@@ -1,6 +1,6 @@
 /** The GPUs of this machine, by name, what of theirs the shaders use, and one line on why there is none. */
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Extensions } from "../define.ts";
+import type { Extensions } from "../kernel.ts";
 import { type Dawn, dawnIsInstalled, instanceFor, loadDawn } from "./dawn.ts";
 import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "./vulkan.ts";
 

@@ -1,6 +1,6 @@
 /** Which bytes of a memory are taken: first fit over a sorted list of gaps, neighbours joined on release. */
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Kernel } from "../define.ts";
+import type { Kernel } from "../kernel.ts";
 
 /** Whole cache lines, so that two threads never write to one. */
 export const ALIGNMENT = 64;

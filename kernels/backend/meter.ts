@@ -2,7 +2,7 @@
  * A backend that computes nothing: it hands out memory as the WASM backend does and says how much of it was ever
  * taken. What runs on it is not read either, since `upload` calls no one.
  */
-import type { Backend } from "../define.ts";
+import type { Backend } from "../kernel.ts";
 import { ALIGNMENT, createHeap, createRooms, type Span } from "./heap.ts";
 
 export interface Meter extends Backend {

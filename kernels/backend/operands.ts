@@ -1,7 +1,7 @@
 /** Whether a kernel is given what it asks for: a kernel itself believes its numbers. */
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Kernel, Region } from "../define.ts";
+import type { Kernel, Region } from "../kernel.ts";
 
 /** @throws INTERNAL */
 export function checkOperands<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): void {

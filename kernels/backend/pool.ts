@@ -1,7 +1,7 @@
 /** Worker threads that compute one kernel together. */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { built } from "../../src/core/built.ts";
+import { built } from "../../src/core/built-file.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { MAILBOX_BYTES, mailboxOver, NUMBER, WORD } from "./mailbox.ts";
 import type { WorkerStart } from "./worker.ts";

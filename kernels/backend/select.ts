@@ -1,6 +1,6 @@
 /** Which backend runs the kernels, and why another does not. */
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Backend, Extensions } from "../define.ts";
+import type { Backend, Extensions } from "../kernel.ts";
 import { instantiate, sharedMemory } from "../module.ts";
 import { type Adapter, type Adapters, findAdapters } from "./adapters.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm.ts";

@@ -1,7 +1,7 @@
 /** The WASM backend: kernels over one shared memory, large ones on worker threads, small ones right here. */
 import { setImmediate } from "node:timers/promises";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Backend, Kernel, Region } from "../define.ts";
+import type { Backend, Kernel, Region } from "../kernel.ts";
 import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
 import { createHeap, createRooms, type Room, type Span } from "./heap.ts";
 import { checkOperands } from "./operands.ts";

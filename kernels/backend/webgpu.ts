@@ -6,7 +6,7 @@
  */
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Backend, Kernel, Pass, Region } from "../define.ts";
+import type { Backend, Kernel, Pass, Region } from "../kernel.ts";
 import { numbersOf, shaderOf } from "../wgsl/shader.ts";
 import { type Adapter, requestAdapter } from "./adapters.ts";
 import { checkOperands } from "./operands.ts";

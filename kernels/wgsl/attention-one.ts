@@ -2,8 +2,8 @@
  * Attention of one token, as decoding asks for it: a workgroup a head, a thread a key, THREADS keys at a time; then a
  * thread an element of the mixture. The largest score so far and the sum of shares are the whole workgroup's.
  */
-import type { AttentionParams } from "../attention.ts";
-import { type Extensions, ROUNDING } from "../define.ts";
+import type { AttentionParams } from "../definitions/attention.ts";
+import { type Extensions, ROUNDING } from "../kernel.ts";
 import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
 import { quads } from "./quads.ts";
 import { additionsOf, reductions } from "./reduce.ts";

@@ -3,8 +3,8 @@
  * keeps the largest score so far and rescales what it has when a larger one turns up. No score outlives its tile. One
  * query alone has a form of its own: see attention-one.ts.
  */
-import type { AttentionParams } from "../attention.ts";
-import { ROUNDING, type WgslForm } from "../define.ts";
+import type { AttentionParams } from "../definitions/attention.ts";
+import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { boundOfOne, codeOfOne } from "./attention-one.ts";
 import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
 import { quads } from "./quads.ts";

@@ -1,6 +1,6 @@
 /** The short convolution: a thread an output, channels side by side. */
-import type { Conv1dParams } from "../conv1d.ts";
-import { ROUNDING, type WgslForm } from "../define.ts";
+import type { Conv1dParams } from "../definitions/conv1d.ts";
+import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { SILU, SILU_WGSL } from "./elementary.ts";
 import { eachElement, perElement } from "./shader.ts";
 

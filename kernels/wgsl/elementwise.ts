@@ -1,9 +1,9 @@
 /** The kernels that make each element from its like: add, copy, relu2, widen. */
-import type { AddParams } from "../add.ts";
-import type { CopyParams } from "../copy.ts";
-import type { WgslForm } from "../define.ts";
-import type { Relu2Params } from "../relu2.ts";
-import type { WidenParams } from "../widen.ts";
+import type { AddParams } from "../definitions/add.ts";
+import type { CopyParams } from "../definitions/copy.ts";
+import type { Relu2Params } from "../definitions/relu2.ts";
+import type { WidenParams } from "../definitions/widen.ts";
+import type { WgslForm } from "../kernel.ts";
 import { storedAs } from "./decode.ts";
 import { eachElement, perElement } from "./shader.ts";
 

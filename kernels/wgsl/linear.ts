@@ -5,8 +5,9 @@
  *
  * The order of additions depends on the columns and on the shape alone, so a row is the same bits in any band.
  */
-import { type Extensions, ROUNDING, type WgslForm } from "../define.ts";
-import type { LinearParams } from "../linear.ts";
+
+import type { LinearParams } from "../definitions/linear.ts";
+import { type Extensions, ROUNDING, type WgslForm } from "../kernel.ts";
 import { storedAs } from "./decode.ts";
 import { quads } from "./quads.ts";
 import { additionsOf, reductions } from "./reduce.ts";

@@ -2,7 +2,7 @@
  * Sums and maxima over a workgroup. Plainly: a tree in workgroup memory, a barrier a level. With subgroups: each makes
  * its own, of whatever size and threads it is, and every thread goes over what they made, in their order.
  */
-import type { Extensions } from "../define.ts";
+import type { Extensions } from "../kernel.ts";
 
 /** Sizes that WGSL lets a subgroup have: powers of two between. */
 const [LEAST, MOST] = [4, 128];

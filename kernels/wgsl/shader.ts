@@ -4,7 +4,7 @@
  * Arrays declared inside a loop are set to zeros by hand everywhere: WGSL promises it at each turn, but SwiftShader keeps
  * what they held in the turn before.
  */
-import type { Extensions, Pass } from "../define.ts";
+import type { Extensions, Pass } from "../kernel.ts";
 
 /** The whole text of a pass, for a device of these extensions. Two passes of one text are one pipeline. */
 export function shaderOf({ reads, writes, u32, f32 = {}, code }: Pass, extensions: Extensions): string {

@@ -2,8 +2,9 @@
  * The Mamba-2 scan from a state to a state, in the two forms of ssd.ts. A shader binds eight arrays and no more: so the
  * recurrence has its steps from a pass of their own, and the chunked form the state.
  */
-import type { Pass, WgslForm } from "../define.ts";
-import type { SsdParams } from "../ssd.ts";
+
+import type { SsdParams } from "../definitions/ssd.ts";
+import type { Pass, WgslForm } from "../kernel.ts";
 import { eachElement, perElement } from "./shader.ts";
 import {
   chunkedBytes,

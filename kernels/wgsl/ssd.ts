@@ -7,9 +7,9 @@
  * and lose every digit where one delta is large.
  */
 
-import type { Pass } from "../define.ts";
-import { ROUNDING, type WgslForm } from "../define.ts";
-import type { SsdParams } from "../ssd.ts";
+import type { SsdParams } from "../definitions/ssd.ts";
+import type { Pass } from "../kernel.ts";
+import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { SOFTPLUS, SOFTPLUS_WGSL } from "./elementary.ts";
 
 const CHUNK = 64;

@@ -1,7 +1,7 @@
 /** Options of the library's functions. They carry the names of the command line's flags. */
-import type { Format } from "../../formats/define.ts";
+import type { Format } from "../../formats/format.ts";
 import type { Event } from "../core/events.ts";
-import type { Family } from "../families/define.ts";
+import type { Family } from "../families/family.ts";
 
 export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
 export type VerifyLevel = "logits" | "bytes" | "off";

@@ -1,6 +1,6 @@
 /** What the library's functions return: the objects that `--json` prints, field for field as the contract names them. */
-import type { CertificateReport } from "../verify/certificate.ts";
-import type { Control } from "../verify/controls.ts";
+import type { CertificateReport } from "../certificate/certificate.ts";
+import type { Control } from "../verify/controls/controls.ts";
 import type { LogitsSummary } from "../verify/metrics.ts";
 import type { RecastKind } from "./options.ts";
 

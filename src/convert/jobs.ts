@@ -1,17 +1,17 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
-import type { WantedTensor, Writer } from "../../formats/define.ts";
+import type { WantedTensor, Writer } from "../../formats/format.ts";
 import type { PlanOptions } from "../api/options.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Origin } from "../core/gather.ts";
-import { movesOf, shapeOf } from "../core/layout.ts";
-import { runsOf } from "../core/moves.ts";
-import type { Dialect, Shards } from "../families/define.ts";
+import type { Origin } from "../core/mapping/gather.ts";
+import { movesOf, shapeOf } from "../core/mapping/layout.ts";
+import { runsOf } from "../core/mapping/moves.ts";
+import { leavesOf, publishedName, type Stored, storedBy, storedIn } from "../families/expand.ts";
+import type { Dialect, Shards } from "../families/family.ts";
 import type { Matched, Role } from "../families/match.ts";
-import { leavesOf, publishedName, type Stored, storedBy, storedIn } from "../families/stored.ts";
-import { type Policy, recastFor } from "../recast/policy.ts";
-import { SCALE_SHAPE, type Scales, scaleName } from "../recast/spelling.ts";
+import { SCALE_SHAPE, type Scales, scaleName } from "../quantization/compressed-tensors.ts";
+import { type Policy, recastFor } from "../quantization/policy.ts";
 import { type Columns, columnsOf } from "./scatter.ts";
 
 /** One tensor's way from source to destination. */

@@ -2,8 +2,8 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
+import { isHubAddress } from "../io/address.ts";
 import { stagingPath } from "../io/destination.ts";
-import { isHubAddress } from "../io/locate.ts";
 
 /**
  * A destination inside its own source would become part of it; a source inside the destination, or among the files

@@ -2,22 +2,22 @@
  * What a conversion will do, as a value: which stored tensors of the source make up each tensor of the destination,
  * how they are recast, and where every byte lies. Pure but for the reading of headers.
  */
-import type { Manifest, Placement, WantedTensor, Writer } from "../../formats/define.ts";
+import type { Manifest, Placement, WantedTensor, Writer } from "../../formats/format.ts";
 import type { PlanOptions } from "../api/options.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../api/reports.ts";
-import { matchCheckpoint } from "../checkpoint/match.ts";
+import { type Conversion, conversionOf } from "../certificate/conversion.ts";
+import { matchCheckpoint } from "../checkpoint/load.ts";
+import { surplusTexts } from "../checkpoint/surplus.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
+import { canonical, sha256 } from "../core/content-root.ts";
 import { bitsOf, bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { canonical, sha256 } from "../core/root.ts";
-import type { Dialect, Family, Shards } from "../families/define.ts";
+import { leavesOf, type Stored } from "../families/expand.ts";
+import type { Dialect, Family, Shards } from "../families/family.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
-import { leavesOf, type Stored } from "../families/stored.ts";
-import { DEFAULT_MEMORY_BYTES, poolSize } from "../lanes/pool.ts";
-import { policyOf } from "../recast/policy.ts";
-import type { Scales } from "../recast/spelling.ts";
-import { surplusTexts } from "../surplus.ts";
-import { type Conversion, conversionOf } from "../verify/conversion.ts";
+import type { Scales } from "../quantization/compressed-tensors.ts";
+import { policyOf } from "../quantization/policy.ts";
+import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { type Job, jobsFor, spelledFor } from "./jobs.ts";
 import { sidecarsFor } from "./sidecars.ts";
 

@@ -1,13 +1,13 @@
 /** From two addresses to a plan: which checkpoint, which format, and whether it is the plan that was asked for. */
 import { readFile } from "node:fs/promises";
-import type { Format } from "../../formats/define.ts";
+import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { PlanOptions } from "../api/options.ts";
+import { type Chunked, chunkedWhereUndigested } from "../checkpoint/chunk-checks.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { fromSystem, IsologitError } from "../core/errors.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { openCheckpoint } from "../open.ts";
-import { type Chunked, chunkedWhereUndigested } from "../verify/chunks.ts";
 import { version } from "../version.ts";
 import { planConversion } from "./plan.ts";
 

@@ -1,26 +1,26 @@
 /** Executes a plan: bands in, casts and digests, bands out at known offsets. It decides nothing. */
 import { crc32 } from "node:zlib";
-import type { Sealed, Writer } from "../../formats/define.ts";
+import type { Sealed, Writer } from "../../formats/format.ts";
+import { overflow, scaleOf } from "../cast/cast.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
+import { sha256 } from "../core/content-root.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
-import { type Band, bandsOf, gather } from "../core/gather.ts";
+import { firstUnlike } from "../core/first-difference.ts";
+import { type Band, bandsOf, gather } from "../core/mapping/gather.ts";
 import { Sources } from "../core/read.ts";
-import { firstUnlike } from "../core/replica.ts";
-import { sha256 } from "../core/root.ts";
 import { type Replica, unlikeReplica } from "../families/match.ts";
-import type { Staging } from "../io/staged.ts";
-import { throughSlots } from "../lanes/bands.ts";
-import type { Lane, Pool, Slot } from "../lanes/pool.ts";
-import { overflow, scaleOf } from "../recast/cast.ts";
-import { readScale } from "../recast/spelling.ts";
-import { type Beside, besideTensors, gapsIn } from "./beside.ts";
-import { Held, readRest } from "./held.ts";
+import type { Staging } from "../io/staging.ts";
+import { readScale } from "../quantization/compressed-tensors.ts";
+import { throughSlots } from "../workers/pipeline.ts";
+import type { Lane, Pool, Slot } from "../workers/pool.ts";
 import type { Job } from "./jobs.ts";
+import { type Beside, besideTensors, gapsIn } from "./outside-elements.ts";
 import type { Plan } from "./plan.ts";
-import { storedTensors } from "./resumed.ts";
+import { storedTensors } from "./resume.ts";
 import { type Part, scatter, worksOf } from "./scatter.ts";
+import { Held, readRest } from "./sealed-source.ts";
 
 export interface Running {
   readonly plan: Plan;

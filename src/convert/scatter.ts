@@ -2,16 +2,16 @@
  * Tensors that are columns of one matrix, as the ranks of a row-parallel layer hold it: its rows are read once and
  * scattered. Written one by one, eight ranks would read it eight times.
  */
-import type { Sealed } from "../../formats/define.ts";
+import type { Sealed } from "../../formats/format.ts";
+import { overflow } from "../cast/cast.ts";
 import { bitsOf, countOf, type Shape } from "../core/dtype.ts";
-import { gather, roleOrigin } from "../core/gather.ts";
-import type { Layout } from "../core/layout.ts";
+import { gather, roleOrigin } from "../core/mapping/gather.ts";
+import type { Layout } from "../core/mapping/layout.ts";
 import type { Sources } from "../core/read.ts";
-import { throughSlots } from "../lanes/bands.ts";
-import { Digest } from "../lanes/digest.ts";
-import type { Lane } from "../lanes/pool.ts";
-import { overflow } from "../recast/cast.ts";
-import { readScale } from "../recast/spelling.ts";
+import { readScale } from "../quantization/compressed-tensors.ts";
+import { Digest } from "../workers/digest.ts";
+import { throughSlots } from "../workers/pipeline.ts";
+import type { Lane } from "../workers/pool.ts";
 import type { Job } from "./jobs.ts";
 import type { Running } from "./run.ts";
 

@@ -2,21 +2,19 @@
  * Side files of a destination: what travels, what is written anew, what a destination cannot say and so keeps in
  * `isologit.origin/`, and what comes home from there.
  */
-import type { Manifest, WantedSidecar, Writer } from "../../formats/define.ts";
+import type { Manifest, WantedSidecar, Writer } from "../../formats/format.ts";
+import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/carried-files.ts";
 import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
+import { canonical } from "../core/content-root.ts";
 import { isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
-import { shapeOf } from "../core/layout.ts";
-import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/origin.ts";
+import { shapeOf } from "../core/mapping/layout.ts";
 import { Sources } from "../core/read.ts";
-import { canonical } from "../core/root.ts";
-import type { Config, Dialect, Settings } from "../families/define.ts";
+import { storedBy } from "../families/expand.ts";
+import type { Config, Dialect, Settings } from "../families/family.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
-import { storedBy } from "../families/stored.ts";
-import { withMember } from "../recast/config-text.ts";
-import type { Policy } from "../recast/policy.ts";
 import {
   QUANTIZATION_FILES,
   quantizationConfig,
@@ -24,7 +22,9 @@ import {
   withDtype,
   withoutQuantization,
   withQuantization,
-} from "../recast/spelling.ts";
+} from "../quantization/compressed-tensors.ts";
+import { withMember } from "../quantization/json-edit.ts";
+import type { Policy } from "../quantization/policy.ts";
 import type { Job } from "./jobs.ts";
 
 const CONFIG = "config.json";

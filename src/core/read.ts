@@ -2,7 +2,7 @@
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf, stridesOf } from "./dtype.ts";
 import { type ByteSource, readRange, type Store } from "./io.ts";
-import { boxMove, type Move, runsOf } from "./moves.ts";
+import { boxMove, type Move, runsOf } from "./mapping/moves.ts";
 
 /** `size` bytes at `offset` of `file` belong at byte `to` of the target. */
 export interface Extent {

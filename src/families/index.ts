@@ -1,4 +1,4 @@
-import type { Family } from "./define.ts";
+import type { Family } from "./family.ts";
 import { nemotronH } from "./nemotron-h/index.ts";
 
 /** The families that this version knows. */

@@ -1,8 +1,8 @@
 /** Why shapes do not fit a config: often one number in it is that of another model. */
 import type { Tensor } from "../core/checkpoint.ts";
 import { type Shape, sameShape } from "../core/dtype.ts";
-import { type Layout, shapeOf } from "../core/layout.ts";
-import type { Settings } from "./define.ts";
+import { type Layout, shapeOf } from "../core/mapping/layout.ts";
+import type { Settings } from "./family.ts";
 import type { Recognised, Role } from "./match.ts";
 
 /** A stored tensor that has not the shape that the config asks for. */

@@ -1,10 +1,11 @@
 /** A checkpoint as a model: every stored tensor accounted for by a rule, every role by a tensor, every shape agreed. */
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
+import { canonical } from "../core/content-root.ts";
 import { countOf, type Shape, sameShape } from "../core/dtype.ts";
 import { IsologitError, locate } from "../core/errors.ts";
-import { movesOf, shapeOf } from "../core/layout.ts";
-import { cover, invert, type Move } from "../core/moves.ts";
-import { canonical } from "../core/root.ts";
+import { movesOf, shapeOf } from "../core/mapping/layout.ts";
+import { cover, invert, type Move } from "../core/mapping/moves.ts";
+import { applies, leavesOf, readableBy, type Stored } from "./expand.ts";
 import {
   type Config,
   type Dialect,
@@ -18,9 +19,8 @@ import {
   type Settings,
   type Shards,
   type Understood,
-} from "./define.ts";
+} from "./family.ts";
 import { causesOf, causeText, type Misfit, misfitOf } from "./likely-cause.ts";
-import { applies, leavesOf, readableBy, type Stored } from "./stored.ts";
 
 /** One role of one model. */
 export interface Role {

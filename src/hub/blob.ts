@@ -3,11 +3,11 @@ import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fromSystem } from "../core/errors.ts";
+import { blobPath, incompletePath, type RepoFolder, repoFolder, snapshotPath } from "./cache/layout.ts";
+import { locked } from "./cache/lock.ts";
 import type { Connection } from "./connection.ts";
 import { offline } from "./connection.ts";
-import { blobPath, incompletePath, type RepoFolder, repoFolder, snapshotPath } from "./layout.ts";
 import type { HubFile, Listing } from "./listing.ts";
-import { locked } from "./lock.ts";
 import { transfer } from "./transfer.ts";
 
 export interface BlobOptions {

@@ -5,9 +5,9 @@ import { dirname } from "node:path";
 import { listFiles, modelInfo } from "@huggingface/hub";
 import { z } from "zod";
 import { fromSystem, IsologitError } from "../core/errors.ts";
-import { safePath } from "../core/path.ts";
+import { safePath } from "../core/safe-path.ts";
+import { isCommit, type RepoFolder, refPath, repoFolder, treePath } from "./cache/layout.ts";
 import { ask, type Connection, offline } from "./connection.ts";
-import { isCommit, type RepoFolder, refPath, repoFolder, treePath } from "./layout.ts";
 
 export interface HubFile {
   readonly path: string;

@@ -2,7 +2,7 @@
 import { open, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fromSystem, IsologitError } from "../core/errors.ts";
-import { safePath } from "../core/path.ts";
+import { safePath } from "../core/safe-path.ts";
 import { fileStore } from "../io/file.ts";
 import { type Choice, chosen } from "./globs.ts";
 import type { SentFile } from "./journal.ts";

@@ -6,10 +6,10 @@ import { copyFile, mkdir, open, readFile, rename, stat, writeFile } from "node:f
 import { dirname, join } from "node:path";
 import { fromSystem } from "../core/errors.ts";
 import type { BlobOptions, Fetched } from "./blob.ts";
+import { repoFolder } from "./cache/layout.ts";
+import { locked } from "./cache/lock.ts";
 import { type Connection, offline } from "./connection.ts";
-import { repoFolder } from "./layout.ts";
 import type { HubFile, Listing } from "./listing.ts";
-import { locked } from "./lock.ts";
 import { cachedFile } from "./store.ts";
 import { hashFile, hashFor, transfer } from "./transfer.ts";
 

@@ -7,7 +7,7 @@ import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises
 import { basename, join, resolve } from "node:path";
 import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
 import type { ByteSource, Store } from "../core/io.ts";
-import { safePath } from "../core/path.ts";
+import { safePath } from "../core/safe-path.ts";
 
 /** One `read` of 2^31 bytes kills Node 20 outright, and a 56B embedding is exactly 2^31 bytes. */
 const MAX_READ_BYTES = 64 * 1024 * 1024;

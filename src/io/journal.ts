@@ -4,8 +4,8 @@
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
+import { canonical, sha256 } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
-import { canonical, sha256 } from "../core/root.ts";
 import { exists } from "./stamps.ts";
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);

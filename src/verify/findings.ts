@@ -3,8 +3,8 @@
  * is not the same or is missing; `strict` makes it an error. A *remark* is worth knowing and is no fault of either side.
  */
 import type { Finding, Verdict } from "../api/reports.ts";
-import { worse } from "./depth.ts";
-import type { Outcome } from "./side-files.ts";
+import type { Outcome } from "../checkpoint/side-files/rules.ts";
+import { worse } from "./verdict.ts";
 
 /** The file or the stored tensor that a finding is about; neither where it is about the checkpoint. */
 export interface Place {

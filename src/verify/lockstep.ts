@@ -12,20 +12,20 @@
  * Experts are chosen by the source for all of them, since a tie may fall either way and another expert is another
  * function; what own would have chosen is counted. Every expert computes a row, chosen or not.
  */
-import type { Backend } from "../../kernels/define.ts";
+import type { Backend } from "../../kernels/kernel.ts";
 import type { LayerDrift } from "../api/reports.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
-import type { Choice, Dims, Forward, Layer, Stage } from "../families/define.ts";
-import { type Control, Controls } from "./controls.ts";
-import { Dealing } from "./dealing.ts";
-import { type Fingerprint, FingerprintTaker } from "./fingerprint.ts";
+import type { Choice, Dims, Forward, Layer, Stage } from "../families/family.ts";
+import { ends, Streams } from "../inference/activations.ts";
+import { Dealing } from "../inference/expert-rows.ts";
+import { type Fingerprint, FingerprintTaker } from "../inference/fingerprint.ts";
+import type { Side, StreamSet } from "../inference/runner.ts";
+import type { Place } from "../inference/tensor-lookup.ts";
+import { type Control, Controls } from "./controls/controls.ts";
 import { wiringLimit } from "./limits.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
-import type { Side, StreamSet } from "./side.ts";
-import type { Place } from "./stored.ts";
-import { ends, Streams } from "./streams.ts";
 
 export interface LockstepOptions {
   readonly backend: Backend;

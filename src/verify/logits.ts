@@ -1,154 +1,255 @@
-/** `logits`: one forward pass, written as safetensors, the logits a block of words at a time. */
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import type { LogitsOptions } from "../api/options.ts";
-import type { LogitsReport } from "../api/reports.ts";
-import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+/** The logits rung: both sides run natively on the same tokens; what its numbers mean, and what it needs to run. */
+import { createMeter } from "../../kernels/backend/meter.ts";
+import { ADDRESSABLE } from "../../kernels/backend/wasm.ts";
+import type { Backend } from "../../kernels/kernel.ts";
+import type { VerifyOptions } from "../api/options.ts";
+import type { Finding, LogitsMetrics, Verdict } from "../api/reports.ts";
+import { isFloat } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import { unwatched, type Watch } from "../core/events.ts";
+import { boxMove, runsOf } from "../core/mapping/moves.ts";
+import { Sources } from "../core/read.ts";
+import type { Layer } from "../families/family.ts";
 import type { Matched } from "../families/match.ts";
-import { exists } from "../io/stamps.ts";
-import { openCheckpoint } from "../open.ts";
-import { chunked } from "./chunks.ts";
-import { type LogitsBlock, pass } from "./pass.ts";
-import { promptOf } from "./prompts.ts";
-import { backendFor, ready, refuseUnrunnable } from "./sides.ts";
+import type { Fingerprint } from "../inference/fingerprint.ts";
+import {
+  backendFor,
+  memoryOf,
+  type Paired,
+  type Ready,
+  sideOf,
+  storedAs,
+  threadsOf,
+} from "../inference/model-runner.ts";
+import type { Prompt } from "../inference/prompts.ts";
+import { ROUNDER_BYTES, Rounder, type RowRounding } from "../inference/rounding.ts";
+import { columnsOf, type Rounds } from "../inference/weight-bands.ts";
+import { controlFindings } from "./controls/findings.ts";
+import { remark } from "./findings.ts";
+import { excesses, type Limits, limitsFor, limitsGiven, looksTrained } from "./limits.ts";
+import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
+import { withText } from "./worst-positions.ts";
 
-/**
- * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
- * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32, and the experts that
- * each token of layer L chose, `experts.L` [T, chosen a token] I32, ascending.
- *
- * @throws DESTINATION_EXISTS, UNSUPPORTED, and what opening and matching refuse; no file is left then
- */
-export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
-  const started = performance.now();
-  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
-  const model = await ready(checkpoint, options);
-  refuseUnrunnable(model);
-  const { vocab } = model.matched.dims;
-  const { ids } = await promptOf(options, checkpoint, vocab!);
-  if (options.overwrite !== true && (await exists(options.out))) {
-    throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
-  }
-  await using backend = await backendFor(options);
+export interface LogitsRung {
+  readonly verdict: Verdict;
+  readonly backend: string;
+  readonly device: string;
+  readonly metrics: LogitsMetrics;
+  readonly limits: Limits;
+  readonly bad: LockstepResult["bad"];
+  readonly fingerprint: Fingerprint;
+  readonly findings: readonly Finding[];
+}
 
-  const inner = options.hidden === true ? innerTensors(model.matched, ids.length) : [];
-  const partial = `${options.out}.partial`;
-  try {
-    const out = await SafetensorsFile.create(partial, [
-      { name: "input_ids", dtype: "I64", shape: [ids.length] },
-      ...inner,
-      { name: "logits", dtype: "F32", shape: [ids.length, vocab!] },
-    ]);
-    try {
-      await out.write("input_ids", 0, new Uint8Array(BigInt64Array.from(ids, BigInt).buffer));
-      const wanted = new Set(inner.map(({ name }) => name));
-      const keep = async (name: string, bytes: Uint8Array) => {
-        if (wanted.has(name)) await out.write(name, 0, bytes);
-      };
-      await pass(model, ids, backend, options, {
-        residual: (name, values) => keep(`hidden.${name}`, bytesOfF32(values)),
-        experts: (layer, chosen) => keep(`experts.${layer}`, new Uint8Array(Int32Array.from(chosen).buffer)),
-        logits: (block) => writeLogits(out, block, ids.length, vocab!),
-      });
-    } finally {
-      await out.close();
-    }
-    await rename(partial, options.out);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw fromSystem(error, { file: options.out });
+export function mainLayers({ layers }: Matched): readonly Layer[] {
+  return layers.filter(({ stack }) => stack === "main");
+}
+
+export async function logitsRung(
+  a: Ready,
+  b: Ready,
+  options: VerifyOptions,
+  { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
+): Promise<LogitsRung> {
+  const watch = options.watch ?? unwatched;
+  const recastTo = new Set([...roundingsFor(a, b).values()].flat().map(({ rounding }) => rounding.to));
+  const memoryBytes = memoryOf(options) - (recastTo.size > 0 ? ROUNDER_BYTES : 0);
+  await using backend = await backendFor({ ...options, memoryBytes });
+  const result = await inStep(a, b, {
+    backend,
+    ids,
+    textTokens,
+    memoryBytes: memoryOf(options),
+    rounder: await Rounder.create(),
+    watch,
+    signal: options.signal,
+  });
+  const limits = limitsFor(recastTo, options);
+  const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
+  const unread = [...b.pairs.unread].sort();
+  const { logits } = result;
+  const given = limitsGiven(options);
+  const judged = recastTo.size > 0 && trained ? { ...limits, ...given } : given;
+  // where the source itself has no numbers, no limit can be judged: that is unproven
+  const beyond = logits.nonFiniteA > 0 ? [] : excesses(logits, judged);
+  const findings: Finding[] = beyond.map((message) => remark("limit-exceeded", message));
+  if (recastTo.size > 0 && !trained) {
+    const only = Object.keys(given).length === 0 ? "not judged" : "judged by the given limits alone";
+    const message = `quality is reported, ${only}: on these tokens the source predicts no better than chance`;
+    findings.push(remark("quality-unjudged", message));
   }
-  const seconds = (performance.now() - started) / 1000;
+  if (textTokens > 0 && !trained) {
+    const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab!)].map((nats) => nats.toFixed(2));
+    findings.push(
+      remark(
+        "weights-untrained",
+        `the loss on text is ${loss} nats a token, where chance has ${chance}: the weights are untrained, or both sides broken alike`,
+      ),
+    );
+  }
+  for (const [name, count] of [
+    ["first", logits.nonFiniteA] as const,
+    ["second", logits.nonFiniteB] as const,
+  ]) {
+    const message = `${count} logits of the ${name} checkpoint are NaN or infinite`;
+    if (count > 0) findings.push(remark("logits-not-finite", message));
+  }
+  findings.push(...controlFindings(result.controls));
   return {
+    verdict: logitsVerdict(result, recastTo.size > 0, beyond.length > 0),
     backend: backend.id,
     device: backend.device,
-    tokens: ids.length,
-    vocab: vocab!,
-    seconds,
-    out: options.out,
+    metrics: {
+      tokens: ids.length,
+      ...logits,
+      positions: await withText(logits.positions, ids, a.matched.checkpoint),
+      layers: result.layers,
+      wiring: result.wiring,
+      routing: { flips: result.flips },
+      unread,
+      controls: result.controls,
+    },
+    limits,
+    bad: result.bad,
+    fingerprint: result.fingerprint,
+    findings,
   };
 }
 
-interface Described {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: Shape;
+/**
+ * Where nothing is recast and all sums run in one order, the logits are the same bits; where partial sums of ranks are
+ * added, every door within its bound is as much as can be asked.
+ *
+ * A destination that loses numbers where its source does not is different. Where both lose them, nothing can be
+ * compared: unproven. So is everything where a sabotage was missed, and where none of a layer's matrix was caught: of a
+ * model whose layers make nothing but zeros a copy with other weights would look the same.
+ */
+export function logitsVerdict(
+  { bad, logits, inOrder, controls }: Pick<LockstepResult, "bad" | "logits" | "inOrder" | "controls">,
+  recast: boolean,
+  tooFar: boolean,
+): Verdict {
+  const lost = recast && logits.nonFiniteA === 0 && logits.nonFiniteB > 0;
+  const otherBits = !recast && inOrder && logits.maxAbs !== 0;
+  if (bad.length > 0 || tooFar || lost || otherBits) return "different";
+  if (logits.nonFiniteA > 0) return "unproven";
+  if (controls.some(({ caught }) => caught === false)) return "unproven";
+  if (!controls.some(({ caught, matrix }) => caught === true && matrix)) return "unproven";
+  return recast ? "within" : "same";
 }
 
-/** What is written of a pass besides its logits. */
-function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly Described[] {
-  const main = layers.filter(({ stack }) => stack === "main");
-  const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({
-    name: `hidden.${n}`,
-    dtype: "F32" as const,
-    shape: [tokens, dims.hidden!],
-  }));
-  const experts = main.flatMap(({ index, kind }) =>
-    family.forward.block(kind, dims).flatMap((stage) =>
-      stage.op === "kernel" && stage.choice !== undefined
-        ? [
-            {
-              name: `experts.${index}`,
-              dtype: "I32" as const,
-              shape: [tokens, stage.choice(dims).perToken],
-            },
-          ]
-        : [],
-    ),
-  );
-  return [...hidden, ...experts];
+/** For each stored tensor of a, how b stores the roles that its rows hold, where that differs. */
+function roundingsFor(
+  a: Paired,
+  b: Pick<Ready, "matched" | "pairs" | "scales">,
+): ReadonlyMap<string, readonly RowRounding[]> {
+  const roundings = new Map<string, RowRounding[]>();
+  for (const role of a.matched.roles.values()) {
+    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    if (from.dtype === to.dtype || !isFloat(to.dtype)) continue;
+    const rounding = { to: to.dtype, scale: b.scales.get(to.tensor)?.[0] ?? null };
+    for (const move of a.matched.origin.get(role.key)!) {
+      const columns = columnsOf(a.matched.tensors.get(move.of!)!.shape);
+      const rows = roundings.get(move.of!) ?? [];
+      for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
+        const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
+        const last = rows.at(-1);
+        if (last?.rounding === rounding && last.hi >= lo) rows[rows.length - 1] = { ...last, hi };
+        else rows.push({ lo, hi, rounding });
+      }
+      roundings.set(move.of!, rows);
+    }
+  }
+  for (const rows of roundings.values()) rows.sort((one, other) => one.lo - other.lo);
+  return roundings;
 }
 
-async function writeLogits(
-  out: SafetensorsFile,
-  { lo, width, values }: LogitsBlock,
-  tokens: number,
-  vocab: number,
+export interface Stepping {
+  readonly backend: Backend;
+  readonly ids: readonly number[];
+  readonly textTokens?: number;
+  /** compare only the first so many words of the vocabulary; default all */
+  readonly words?: number;
+  readonly memoryBytes: number;
+  readonly rounder: Rounds;
+  readonly watch: Watch;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Long enough for disks; the two to four a run, and its blocks of logits, stay small beside any budget. */
+const MAX_PART_BYTES = 8 * 1024 * 1024;
+const MIN_PART_BYTES = 64 * 1024;
+
+/** Bytes of weights read at a time, and of logits compared at a time. They change no bit of any result. */
+export function partBytes(memoryBytes: number): number {
+  return Math.min(MAX_PART_BYTES, Math.max(MIN_PART_BYTES, Math.floor(memoryBytes / 32 / 64) * 64));
+}
+
+export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepResult> {
+  const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
+  const { family } = a.matched;
+  const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab! };
+  await using sourcesA = new Sources(a.matched.checkpoint.store);
+  await using sourcesB = new Sources(b.matched.checkpoint.store);
+  const roundings = roundingsFor(a, b);
+  const bytes = partBytes(memoryBytes);
+  const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
+  const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
+  const sideA = sideOf(a, { ...common, sources: sourcesA, roundings });
+  const sideB = sideOf(b, { ...common, sources: sourcesB, roundings: new Map() });
+  const result = await lockstep({
+    backend,
+    forward: family.forward,
+    dims,
+    layers: a.matched.layers,
+    ids,
+    textTokens: stepping.textTokens ?? 0,
+    a: sideA,
+    b: sideB,
+    recast: roundings.size > 0,
+    blockBytes: bytes / 2,
+    watch,
+    signal,
+  });
+  sideA.close();
+  sideB.close();
+  return result;
+}
+
+/**
+ * Bytes of buffers that the rung takes at its peak, found by running it on a backend that only counts: nothing is
+ * read and nothing is computed. Tensors need no bytes behind them, so a destination can be asked before it exists.
+ */
+export async function neededBytes(
+  a: Paired,
+  b: Paired,
+  options: VerifyOptions,
+  ids: readonly number[],
+): Promise<number> {
+  const meter = createMeter(threadsOf(options));
+  const [scales, rounder] = [new Map(), { round() {} }];
+  const { vocab } = a.matched.dims;
+  const memoryBytes = memoryOf(options);
+  const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // more take no more room
+  const dry = { backend: meter, ids, words, rounder, memoryBytes, watch: unwatched, signal: options.signal };
+  await inStep({ ...a, scales }, { ...b, scales }, dry);
+  return meter.peakBytes + (roundingsFor(a, { ...b, scales }).size > 0 ? ROUNDER_BYTES : 0);
+}
+
+/** @throws PLAN_MEMORY with the number that would do */
+export async function refuseMemory(
+  a: Paired,
+  b: Paired,
+  options: VerifyOptions,
+  ids: readonly number[],
 ): Promise<void> {
-  for (let t = 0; t < tokens; t++) {
-    const row = values.subarray(t * width, (t + 1) * width);
-    await out.write("logits", 4 * (t * vocab + lo), bytesOfF32(row));
+  const needed = await neededBytes(a, b, options, ids);
+  if (needed > ADDRESSABLE) {
+    const message = `the forward passes need ${needed} bytes of buffers; WebAssembly has ${ADDRESSABLE}`;
+    throw new IsologitError("PLAN_MEMORY", message, {}, { next: "give fewer --tokens" });
   }
-}
-
-function bytesOfF32(values: Float32Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-}
-
-/** A safetensors file whose tensors are filled in any order. */
-class SafetensorsFile {
-  readonly #file: FileHandle;
-  readonly #offsets: ReadonlyMap<string, number>;
-
-  private constructor(file: FileHandle, offsets: ReadonlyMap<string, number>) {
-    this.#file = file;
-    this.#offsets = offsets;
-  }
-
-  static async create(path: string, tensors: readonly Described[]): Promise<SafetensorsFile> {
-    const header = encodeHeader(tensors, { format: "pt" });
-    const offsets = new Map<string, number>();
-    let end = header.byteLength;
-    for (const { name, dtype, shape } of tensors) {
-      offsets.set(name, end);
-      end += bytesOf(dtype, shape);
-    }
-    const file = await open(path, "w");
-    await file.write(header);
-    await file.truncate(end);
-    return new SafetensorsFile(file, offsets);
-  }
-
-  /** `at` is in bytes from the tensor's start. */
-  async write(name: string, at: number, bytes: Uint8Array): Promise<void> {
-    const offset = this.#offsets.get(name)! + at;
-    for (let done = 0; done < bytes.byteLength; ) {
-      done += (await this.#file.write(bytes, done, bytes.byteLength - done, offset + done)).bytesWritten;
-    }
-  }
-
-  async close(): Promise<void> {
-    await this.#file.close();
+  if (needed > memoryOf(options)) {
+    const message = `${memoryOf(options)} bytes of buffers are allowed; the forward passes need ${needed}`;
+    throw new IsologitError("PLAN_MEMORY", message);
   }
 }

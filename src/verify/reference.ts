@@ -4,10 +4,10 @@
  */
 import type { VerifyOptions } from "../api/options.ts";
 import type { RungReport, Verdict } from "../api/reports.ts";
+import { pass } from "../inference/forward-pass.ts";
+import { backendFor, type Ready } from "../inference/model-runner.ts";
 import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
-import { pass } from "./pass.ts";
-import { NO_WORD, openRecording, type Recorded } from "./recorded.ts";
-import { backendFor, type Ready } from "./sides.ts";
+import { NO_WORD, openRecording, type Recorded } from "./recording.ts";
 
 export interface ReferenceRung {
   readonly rung: RungReport;

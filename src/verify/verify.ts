@@ -1,31 +1,22 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
 import { CERTIFIED, type CompareOptions, type VerifyOptions } from "../api/options.ts";
 import type { ComparedTensor, Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
-import type { Checkpoint } from "../core/checkpoint.ts";
-import { countOf } from "../core/dtype.ts";
-import { IsologitError } from "../core/errors.ts";
-import { unwatched } from "../core/events.ts";
-import type { Role } from "../families/match.ts";
-import { Pool, poolSize } from "../lanes/pool.ts";
-import { openCheckpoint } from "../open.ts";
-import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes.ts";
-import type { Proof } from "./certify.ts";
-import { compareSettings } from "./cover.ts";
-import { depthOf, divergenceFrom, kindOf, worse } from "./depth.ts";
-import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
-import { limitsGiven } from "./limits.ts";
-import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits-rung.ts";
+import type { Proof } from "../certificate/issue.ts";
 import {
   contradictionOf,
   filesContradicting,
   type OwnCertificate,
   ownCertificate,
   refuseContradicted,
-} from "./own-certificate.ts";
-import { type Prompt, promptOf } from "./prompts.ts";
-import { verifyCertified } from "./recheck.ts";
-import { type ReferenceRung, referenceRung } from "./reference.ts";
-import { refuseDamagedHeaders } from "./sealed.ts";
+} from "../certificate/own-certificate.ts";
+import { verifyCertified } from "../certificate/recheck.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
+import { refuseDamagedHeaders } from "../checkpoint/tensor-digests.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { countOf } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import { unwatched } from "../core/events.ts";
+import type { Role } from "../families/match.ts";
 import {
   memoryOf,
   type Paired,
@@ -36,9 +27,18 @@ import {
   refuseUnrunnable,
   runBytes,
   storedAs,
-} from "./sides.ts";
-import { suspectsAmong } from "./suspicion.ts";
+} from "../inference/model-runner.ts";
+import { type Prompt, promptOf } from "../inference/prompts.ts";
+import { Pool, poolSize } from "../workers/pool.ts";
+import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes/bytes.ts";
+import { suspectsAmong } from "./diagnosis/suspects.ts";
+import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
+import { limitsGiven } from "./limits.ts";
+import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits.ts";
+import { type ReferenceRung, referenceRung } from "./reference.ts";
+import { compareSettings } from "./settings/settings.ts";
 import { limitsAsked } from "./tolerance.ts";
+import { depthOf, divergenceFrom, kindOf, worse } from "./verdict.ts";
 
 /**
  * Compares two checkpoints by address, or one with its certificate.

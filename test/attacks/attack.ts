@@ -8,8 +8,8 @@ import { describe, expect, it } from "vitest";
 import { library } from "../../bin/on-demand.ts";
 import type { Library } from "../../src/cli/library.ts";
 import type { Event } from "../../src/core/events.ts";
-import { run } from "../cli/fakes.ts";
-import { workFolder } from "../goldens.ts";
+import { run } from "../support/fake-library.ts";
+import { workFolder } from "../support/goldens.ts";
 import { OPEN } from "./open.ts";
 
 /**

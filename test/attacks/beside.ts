@@ -1,9 +1,9 @@
 /** Files of other models that attacks lay beside a model's own. */
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { saveArrays, saveIndex, sizeOf } from "../foreign.ts";
-import { arraysOf } from "../goldens.ts";
-import { oneF32 } from "../verify/planted.ts";
+import { saveArrays, saveIndex, sizeOf } from "../support/foreign.ts";
+import { arraysOf } from "../support/goldens.ts";
+import { oneF32 } from "../support/verify/planted.ts";
 import { copied, otherModel, put } from "./changes.ts";
 
 /** A shard of another model with the index that names it. @param at for the other model */

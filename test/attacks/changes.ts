@@ -2,8 +2,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { golden, workFolder } from "../goldens.ts";
-import { type Copy, copyOf, Editor, written } from "../verify/planted.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { type Copy, copyOf, Editor, written } from "../support/verify/planted.ts";
 import { type Answer, made, verify } from "./attack.ts";
 
 const work = workFolder();

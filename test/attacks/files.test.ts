@@ -1,7 +1,7 @@
 /** Files of a folder: which weights are loaded, under which names, and with which tokenizer and code. */
 import { readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { copyGolden, INDEX } from "../foreign.ts";
+import { copyGolden, INDEX } from "../support/foreign.ts";
 import { type Answer, type Attack, attacks, verify, verifyStrictly } from "./attack.ts";
 import { putAdapter, putOtherShards } from "./beside.ts";
 import { type Change, compared, copied, editJson, fill, otherModel, pair, put } from "./changes.ts";

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { expect } from "vitest";
-import { start } from "../e2e/program.ts";
+import { start } from "../support/program.ts";
 import { type Answer, convert, made } from "./attack.ts";
 import { copied } from "./changes.ts";
 

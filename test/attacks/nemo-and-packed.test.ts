@@ -2,7 +2,7 @@
 import { cpSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { golden } from "../goldens.ts";
+import { golden } from "../support/goldens.ts";
 import { type Attack, ask, attacks, convert, made, verify } from "./attack.ts";
 import { copied, editJson, editText, pair, put } from "./changes.ts";
 

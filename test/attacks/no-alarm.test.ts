@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { golden, workFolder } from "../goldens.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 import { convert } from "./attack.ts";
 
 const work = workFolder();

@@ -1,5 +1,5 @@
 /** What a config says of quantisation, and the tensors that are stored: one without the other loads as another model. */
-import { oneF32 } from "../verify/planted.ts";
+import { oneF32 } from "../support/verify/planted.ts";
 import { type Attack, attacks, verify } from "./attack.ts";
 import { type Change, compared, namesOf, recastPair } from "./changes.ts";
 

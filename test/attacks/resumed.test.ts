@@ -2,7 +2,7 @@
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { library } from "../../bin/on-demand.ts";
-import { run } from "../cli/fakes.ts";
+import { run } from "../support/fake-library.ts";
 import { type Attack, attacks, convert } from "./attack.ts";
 import { copied, otherModel, put } from "./changes.ts";
 import { type Killed, killedAt, resumed, stagedFile } from "./killed.ts";

@@ -1,7 +1,7 @@
 /** Codes are the nearest under the stored scale in each of these: the scale itself is what is judged. */
 import { bitsOfF32, f32OfBits } from "../../src/core/float.ts";
-import { floatsOf, golden } from "../goldens.ts";
-import { type Copy, codesOf, copyOf, oneF32 } from "../verify/planted.ts";
+import { floatsOf, golden } from "../support/goldens.ts";
+import { type Copy, codesOf, copyOf, oneF32 } from "../support/verify/planted.ts";
 import { type Attack, attacks, verify } from "./attack.ts";
 import { type Change, namesOf, pair, recastPair } from "./changes.ts";
 

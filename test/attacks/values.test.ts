@@ -1,7 +1,7 @@
 /** The bits decide, also where no prompt goes. */
 import { encode } from "../../src/core/float.ts";
-import { floatsOf } from "../goldens.ts";
-import type { Editor } from "../verify/planted.ts";
+import { floatsOf } from "../support/goldens.ts";
+import type { Editor } from "../support/verify/planted.ts";
 import { type Attack, attacks } from "./attack.ts";
 import { type Change, compared, fill, namesOf } from "./changes.ts";
 

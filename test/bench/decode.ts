@@ -2,11 +2,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { synthesize } from "../../fixtures/generate/synthesize.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { Sources } from "../../src/core/read.ts";
-import { Decoder } from "../../src/generate/decoder.ts";
-import { openCheckpoint } from "../../src/open.ts";
-import { Rounder } from "../../src/verify/rounding.ts";
-import { backendFor, ready } from "../../src/verify/sides.ts";
+import { Decoder } from "../../src/inference/decoding/decoder.ts";
+import { backendFor, ready } from "../../src/inference/model-runner.ts";
+import { Rounder } from "../../src/inference/rounding.ts";
 
 /** An eighth of the published 8B model's widths, with half of its attention heads: what grows is to be seen. */
 const WIDTHS = {

@@ -11,8 +11,8 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { fakeHub, put } from "../hub/fake.ts";
-import { contentAt } from "../hub/repository.ts";
+import { fakeHub, put } from "../support/hub/fake.ts";
+import { contentAt } from "../support/hub/repository.ts";
 
 const { values } = parseArgs({
   options: {

@@ -1,14 +1,14 @@
 /** Speed of each WASM kernel at the shapes of the 8B model, on one thread and on all. */
 import { availableParallelism } from "node:os";
-import { attention } from "../../kernels/attention.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { conv1d } from "../../kernels/conv1d.ts";
-import { type Backend, type Kernel, STORED } from "../../kernels/define.ts";
-import { gatedNorm } from "../../kernels/gated-norm.ts";
-import { linear } from "../../kernels/linear.ts";
-import { relu2 } from "../../kernels/relu2.ts";
-import { rmsNorm } from "../../kernels/rms-norm.ts";
-import { ssd } from "../../kernels/ssd.ts";
+import { attention } from "../../kernels/definitions/attention.ts";
+import { conv1d } from "../../kernels/definitions/conv1d.ts";
+import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
+import { linear } from "../../kernels/definitions/linear.ts";
+import { relu2 } from "../../kernels/definitions/relu2.ts";
+import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
+import { ssd } from "../../kernels/definitions/ssd.ts";
+import { type Backend, type Kernel, STORED } from "../../kernels/kernel.ts";
 import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
 
 /** One kernel at one size, and what its speed counts. */

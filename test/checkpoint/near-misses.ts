@@ -2,8 +2,15 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import { changeConfig, changedGolden, copyGolden, INDEX, saveArrays, shardedGolden } from "../foreign.ts";
-import { arraysOf, golden, type StoredArray } from "../goldens.ts";
+import {
+  changeConfig,
+  changedGolden,
+  copyGolden,
+  INDEX,
+  saveArrays,
+  shardedGolden,
+} from "../support/foreign.ts";
+import { arraysOf, golden, type StoredArray } from "../support/goldens.ts";
 
 export interface NearMiss {
   readonly name: string;

@@ -2,11 +2,11 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { plan } from "../../src/convert/convert.ts";
+import { check } from "../../src/api/check.ts";
+import { plan } from "../../src/api/convert.ts";
 import type { IsologitError } from "../../src/core/errors.ts";
-import { check } from "../../src/survey/check.ts";
-import { errorOf } from "../errors.ts";
-import { workFolder } from "../goldens.ts";
+import { errorOf } from "../support/errors.ts";
+import { workFolder } from "../support/goldens.ts";
 import { NEAR_MISSES } from "./near-misses.ts";
 
 const work = workFolder();

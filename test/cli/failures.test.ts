@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Verdict } from "../../src/api/reports.ts";
 import { ERRORS, type ErrorCode, IsologitError } from "../../src/core/errors.ts";
-import { CONVERTED, DIFFERENT, run, VERIFIED } from "./fakes.ts";
+import { CONVERTED, DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
 
 const failing = (error: unknown) => ({
   over: { inspect: async () => Promise.reject(error), convert: async () => Promise.reject(error) },

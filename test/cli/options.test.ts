@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { run } from "./fakes.ts";
+import { run } from "../support/fake-library.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isologit-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { FLAGS, type FlagName, longOf } from "../../src/cli/options.ts";
-import { run } from "./fakes.ts";
+import { run } from "../support/fake-library.ts";
 
 /** A call of each command that would succeed. */
 const GOOD: Readonly<Record<string, string>> = {

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import type { Event } from "../../src/core/events.ts";
-import { CONVERTED, run } from "./fakes.ts";
+import { CONVERTED, run } from "../support/fake-library.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isologit-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));

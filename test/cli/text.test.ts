@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { commands } from "../../src/cli/commands/index.ts";
 import { version } from "../../src/version.ts";
-import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "./fakes.ts";
+import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "../support/fake-library.ts";
 
 const shown = async (line: string, over = {}) => (await run(line, { over })).stdout;
 

@@ -2,15 +2,15 @@
 import { describe, expect, it } from "vitest";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
 import { countOf, type Shape } from "../../src/core/dtype.ts";
-import { movesOf, shapeOf } from "../../src/core/layout.ts";
-import { countOfMove, cover } from "../../src/core/moves.ts";
-import type { Config, Dims, Feed, LayerKind, Stage, Use } from "../../src/families/define.ts";
+import { movesOf, shapeOf } from "../../src/core/mapping/layout.ts";
+import { countOfMove, cover } from "../../src/core/mapping/moves.ts";
+import { leavesOf, type Stored, storedBy } from "../../src/families/expand.ts";
+import type { Config, Dims, Feed, LayerKind, Stage, Use } from "../../src/families/family.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles, modelOf } from "../../src/families/match.ts";
-import { leavesOf, type Stored, storedBy } from "../../src/families/stored.ts";
-import { memoryStore } from "../../src/io/memory.ts";
-import { ends } from "../../src/verify/streams.ts";
-import { randomFrom } from "../random.ts";
+import { ends } from "../../src/inference/activations.ts";
+import { memoryStore } from "../support/memory-store.ts";
+import { randomFrom } from "../support/random.ts";
 
 type Random = (n: number) => number;
 

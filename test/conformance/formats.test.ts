@@ -1,17 +1,17 @@
 /** What every format must do, by one suite: a new one is admitted by a line in `formats/index.ts`. */
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { Writer } from "../../formats/define.ts";
+import type { Writer } from "../../formats/format.ts";
 import { formats } from "../../formats/index.ts";
-import { convert } from "../../src/convert/convert.ts";
+import { convert } from "../../src/api/convert.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { countedStore, memoryStore } from "../../src/io/memory.ts";
-import { digestsOf, watchedStore } from "../formats/content.ts";
-import { filesOf, workFolder } from "../goldens.ts";
-import { smallModel } from "../small.ts";
-import { hostileTo } from "./hostile.ts";
+import { digestsOf, watchedStore } from "../support/content.ts";
+import { filesOf, workFolder } from "../support/goldens.ts";
+import { hostileTo } from "../support/hostile.ts";
+import { countedStore, memoryStore } from "../support/memory-store.ts";
+import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
 

@@ -2,10 +2,10 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
-import { errorOf } from "../errors.ts";
-import { golden, workFolder } from "../goldens.ts";
+import { errorOf } from "../support/errors.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 

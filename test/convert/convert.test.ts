@@ -1,9 +1,9 @@
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { convert, plan } from "../../src/convert/convert.ts";
-import { codeOf } from "../errors.ts";
-import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
+import { convert, plan } from "../../src/api/convert.ts";
+import { codeOf } from "../support/errors.ts";
+import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 let counter = 0;

@@ -2,13 +2,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { check } from "../../src/api/check.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { openCheckpoint } from "../../src/open.ts";
-import { check } from "../../src/survey/check.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { type Arrays, changeConfig, changedGolden, convertForeign, saveArrays } from "../foreign.ts";
-import { digestsOf } from "../formats/content.ts";
-import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
+import { digestsOf } from "../support/content.ts";
+import { type Arrays, changeConfig, changedGolden, convertForeign, saveArrays } from "../support/foreign.ts";
+import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 let serial = 0;

@@ -10,10 +10,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { check } from "../../src/api/check.ts";
+import { convert, plan } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert, plan } from "../../src/convert/convert.ts";
-import { openCheckpoint } from "../../src/open.ts";
-import { check } from "../../src/survey/check.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { digestsOf } from "../support/content.ts";
 import {
   copyGolden,
   INDEX,
@@ -23,9 +24,8 @@ import {
   saveShards,
   shardedGolden,
   weightFileBytes,
-} from "../foreign.ts";
-import { digestsOf } from "../formats/content.ts";
-import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
+} from "../support/foreign.ts";
+import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 let serial = 0;

@@ -2,11 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
-import { smallModel } from "../small.ts";
+import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
+import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
 const quiet = { verify: "off", threads: 1 } as const;

@@ -17,11 +17,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { filesOf, workFolder } from "../goldens.ts";
-import { smallModelWithFiles } from "../small.ts";
+import { filesOf, workFolder } from "../support/goldens.ts";
+import { smallModelWithFiles } from "../support/small.ts";
 
 const work = workFolder();
 const model = await smallModelWithFiles(join(work, "model"));

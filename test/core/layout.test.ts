@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
-import { concat, type Layout, leaf, movesOf, shapeOf, slice } from "../../src/core/layout.ts";
-import { cover, invert, runsOf } from "../../src/core/moves.ts";
-import { randomFrom } from "../random.ts";
+import { concat, type Layout, leaf, movesOf, shapeOf, slice } from "../../src/core/mapping/layout.ts";
+import { cover, invert, runsOf } from "../../src/core/mapping/moves.ts";
+import { randomFrom } from "../support/random.ts";
 
 /** The meaning of a layout, element by element, with no strides: the oracle. Zeros are null. */
 function evaluate(layout: Layout): (string | null)[] {

@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { Piece, Tensor } from "../../src/core/checkpoint.ts";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
 import { extentsOf, Sources } from "../../src/core/read.ts";
-import { countedStore, memoryStore } from "../../src/io/memory.ts";
-import { randomFrom } from "../random.ts";
+import { countedStore, memoryStore } from "../support/memory-store.ts";
+import { randomFrom } from "../support/random.ts";
 
 /** Elements 0, 1, 2 … of a shape, cut along every axis at random places; some pieces are stored by columns. */
 function cutAtRandom(shape: Shape, random: (n: number) => number) {

@@ -1,9 +1,9 @@
 /** The choice of a backend, as users make it. */
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { golden, workFolder } from "../goldens.ts";
-import { testAdapter, vulkanEnvironment } from "../kernels/software-gpu.ts";
-import { start } from "./program.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { testAdapter, vulkanEnvironment } from "../support/kernels/software-gpu.ts";
+import { start } from "../support/program.ts";
 
 const work = workFolder();
 const { name, software } = await testAdapter();

@@ -1,7 +1,7 @@
 /** The built program writes text, stops where it is told, and says the same as JSON. */
 import { expect, it } from "vitest";
-import { golden } from "../goldens.ts";
-import { isologit } from "./program.ts";
+import { golden } from "../support/goldens.ts";
+import { isologit } from "../support/program.ts";
 
 const asked = [
   "generate",

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { golden, workFolder } from "../goldens.ts";
-import { testAdapter, vulkanEnvironment } from "../kernels/software-gpu.ts";
-import { start } from "./program.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { testAdapter, vulkanEnvironment } from "../support/kernels/software-gpu.ts";
+import { start } from "../support/program.ts";
 
 const work = workFolder();
 const { name } = await testAdapter();

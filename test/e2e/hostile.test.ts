@@ -3,8 +3,8 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import * as library from "../../src/index.ts";
-import { run } from "../cli/fakes.ts";
-import { workFolder } from "../goldens.ts";
+import { run } from "../support/fake-library.ts";
+import { workFolder } from "../support/goldens.ts";
 
 const hostile = new URL("../../fixtures/hostile/pickles/", import.meta.url).pathname;
 const read = (name: string) => JSON.parse(readFileSync(join(hostile, name), "utf8"));

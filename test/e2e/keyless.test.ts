@@ -2,9 +2,9 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { golden, workFolder } from "../goldens.ts";
-import { keylessWorld, RUNNER, RUNNER_SECRET, tokenOf } from "../verify/keyless-world.ts";
-import { type Report, start } from "./program.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { type Report, start } from "../support/program.ts";
+import { keylessWorld, RUNNER, RUNNER_SECRET, tokenOf } from "../support/verify/keyless-world.ts";
 
 const work = workFolder();
 const world = await keylessWorld();

@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { arraysOf, filesOf, golden, workFolder } from "../goldens.ts";
-import { isologit, json } from "./program.ts";
+import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
+import { isologit, json } from "../support/program.ts";
 
 const work = workFolder();
 const at = (name: string) => join(work, name);

@@ -1,9 +1,9 @@
 /** Peak memory is a constant of the settings, not a function of the model. */
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { workFolder } from "../goldens.ts";
-import { smallModel } from "../small.ts";
-import { json } from "./program.ts";
+import { workFolder } from "../support/goldens.ts";
+import { json } from "../support/program.ts";
+import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
 

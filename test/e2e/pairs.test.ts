@@ -1,6 +1,6 @@
 import { it } from "vitest";
-import { workFolder } from "../goldens.ts";
-import { runPair, worldOf } from "./pairs.ts";
+import { workFolder } from "../support/goldens.ts";
+import { runPair, worldOf } from "../support/pairs.ts";
 
 const world = await worldOf(workFolder());
 

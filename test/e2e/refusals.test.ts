@@ -11,8 +11,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { golden, workFolder } from "../goldens.ts";
-import { json, shell, start } from "./program.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { json, shell, start } from "../support/program.ts";
 
 const work = workFolder();
 const at = (name: string) => join(work, name);

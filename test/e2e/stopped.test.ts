@@ -2,11 +2,11 @@
 import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
-import { filesOf, golden, workFolder } from "../goldens.ts";
-import { smallModel } from "../small.ts";
-import { json, script, start } from "./program.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
+import { json, script, start } from "../support/program.ts";
+import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
 const destination = join(work, "model.isologit");

@@ -2,13 +2,13 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseJsonObject } from "../../src/core/json.ts";
-import type { Config, Seen } from "../../src/families/define.ts";
-import { hf } from "../../src/families/nemotron-h/hf.ts";
-import { SETTING_KEYS, type SettingKey } from "../../src/families/nemotron-h/hf-keys.ts";
-import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS } from "../../src/families/nemotron-h/hf-other-keys.ts";
-import { KNOWN } from "../../src/families/nemotron-h/hf-said.ts";
-import { codeOf, errorOf } from "../errors.ts";
-import { golden } from "../goldens.ts";
+import type { Config, Seen } from "../../src/families/family.ts";
+import { KNOWN } from "../../src/families/nemotron-h/hf/config-json.ts";
+import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
+import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS } from "../../src/families/nemotron-h/hf/other-keys.ts";
+import { SETTING_KEYS, type SettingKey } from "../../src/families/nemotron-h/hf/setting-keys.ts";
+import { codeOf, errorOf } from "../support/errors.ts";
+import { golden } from "../support/goldens.ts";
 
 const fixture = new URL("../../fixtures/config-keys/transformers.json", import.meta.url);
 interface Measured {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { hf } from "../../formats/hf.ts";
+import { hf } from "../../formats/hf/format.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { codeOf, errorOf } from "../errors.ts";
+import { codeOf, errorOf } from "../support/errors.ts";
 
 const golden = async (name: string): Promise<Checkpoint> =>
   hf.read(await fileStore(new URL(`../../fixtures/nemotron-h/${name}`, import.meta.url).pathname));

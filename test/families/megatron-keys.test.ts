@@ -1,21 +1,21 @@
 /** The tables of a Megatron record's keys against the classes of real software, and every row against what it says. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { Backend, Region } from "../../kernels/define.ts";
-import { gatedNorm } from "../../kernels/gated-norm.ts";
-import { rmsNorm } from "../../kernels/rms-norm.ts";
-import type { Config } from "../../src/families/define.ts";
+import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
+import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
+import type { Backend, Region } from "../../kernels/kernel.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import type { Config } from "../../src/families/family.ts";
 import { forward } from "../../src/families/nemotron-h/forward.ts";
-import { hf } from "../../src/families/nemotron-h/hf.ts";
-import { megatron, megatronRanks } from "../../src/families/nemotron-h/megatron.ts";
-import { FIELDS, namesOf } from "../../src/families/nemotron-h/megatron-fields.ts";
-import { FIXED_KEYS, TOLD_KEYS } from "../../src/families/nemotron-h/megatron-keys.ts";
-import { KNOWN, STRUCTURE_KEYS } from "../../src/families/nemotron-h/megatron-remarks.ts";
-import { UNREAD_KEYS } from "../../src/families/nemotron-h/megatron-unread.ts";
+import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
+import { megatron, megatronRanks } from "../../src/families/nemotron-h/megatron/dialect.ts";
+import { FIELDS, namesOf } from "../../src/families/nemotron-h/megatron/fields.ts";
+import { FIXED_KEYS, TOLD_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
+import { KNOWN, STRUCTURE_KEYS } from "../../src/families/nemotron-h/megatron/remarks.ts";
+import { UNREAD_KEYS } from "../../src/families/nemotron-h/megatron/unread-keys.ts";
 import { dims, layers } from "../../src/families/nemotron-h/roles.ts";
-import { openCheckpoint } from "../../src/open.ts";
-import { codeOf, errorOf } from "../errors.ts";
-import { golden } from "../goldens.ts";
+import { codeOf, errorOf } from "../support/errors.ts";
+import { golden } from "../support/goldens.ts";
 
 const url = (path: string) => new URL(`../../fixtures/${path}`, import.meta.url);
 const json = (path: string) => JSON.parse(readFileSync(url(path), "utf8"));

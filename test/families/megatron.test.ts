@@ -4,14 +4,14 @@ import { describe, expect, it } from "vitest";
 import { type Checkpoint, type Rank, type Tensor, tensorKey } from "../../src/core/checkpoint.ts";
 import { countOf, type DType, type Shape } from "../../src/core/dtype.ts";
 import { parseJson } from "../../src/core/json.ts";
-import { movesOf, shapeOf } from "../../src/core/layout.ts";
-import { type Move, runsOf } from "../../src/core/moves.ts";
-import type { Config, Dialect } from "../../src/families/define.ts";
+import { movesOf, shapeOf } from "../../src/core/mapping/layout.ts";
+import { type Move, runsOf } from "../../src/core/mapping/moves.ts";
+import { storedBy } from "../../src/families/expand.ts";
+import type { Config, Dialect } from "../../src/families/family.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles, modelOf } from "../../src/families/match.ts";
-import { storedBy } from "../../src/families/stored.ts";
-import { memoryStore } from "../../src/io/memory.ts";
-import { randomFrom } from "../random.ts";
+import { memoryStore } from "../support/memory-store.ts";
+import { randomFrom } from "../support/random.ts";
 
 type Listed = Readonly<Record<string, readonly [DType, Shape]>>;
 

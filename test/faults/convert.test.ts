@@ -12,13 +12,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
+import { sha256 } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { sha256 } from "../../src/core/root.ts";
-import { filesOf, workFolder } from "../goldens.ts";
-import { smallModel } from "../small.ts";
-import { CHANGES, counted, EVERY, intercepted, withFault } from "./faults.ts";
+import { CHANGES, counted, EVERY, intercepted, withFault } from "../support/faulty-io.ts";
+import { filesOf, workFolder } from "../support/goldens.ts";
+import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
 const model = await smallModel(join(work, "model"), "-");

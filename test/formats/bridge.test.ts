@@ -1,11 +1,11 @@
 import { cpSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { bridge } from "../../formats/bridge.ts";
+import { bridge } from "../../formats/bridge/format.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { codeOf } from "../errors.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { digestsOf } from "./content.ts";
+import { digestsOf } from "../support/content.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const moe = await bridge.read(await fileStore(golden("megatron-bridge-moe")));

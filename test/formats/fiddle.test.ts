@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type FiddleConfig, fiddleText, parseFiddle } from "../../formats/codec/fiddle.ts";
-import { type ConfigRecord, isRecord } from "../../formats/codec/yaml-config.ts";
-import { codeOf } from "../errors.ts";
-import { golden } from "../goldens.ts";
+import { type ConfigRecord, isRecord } from "../../formats/codec/yaml.ts";
+import { type FiddleConfig, fiddleText, parseFiddle } from "../../formats/nemo2/fiddle.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden } from "../support/goldens.ts";
 
 const SSM = "nemo.collections.llm.gpt.model.ssm";
 const TOKENIZER = "nemo.collections.common.tokenizers.huggingface.auto_tokenizer";

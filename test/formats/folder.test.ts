@@ -1,8 +1,8 @@
 /** What may lie in a folder that is written: each path once, as a file or as a folder. */
 import { expect, it } from "vitest";
-import { folderPlan } from "../../formats/codec/folder.ts";
+import { folderPlan } from "../../formats/folder-placement.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { codeOf } from "../errors.ts";
+import { codeOf } from "../support/errors.ts";
 
 const planned = (...paths: readonly string[]) =>
   codeOf(() => {

@@ -3,13 +3,13 @@
  * `.metadata` over the years says nothing more, and must not be in the way.
  */
 import { describe, expect, it } from "vitest";
-import { type WrittenValue, writePickle } from "../../formats/codec/pickle-write.ts";
-import { readDist } from "../../formats/codec/torch-dist.ts";
-import { pickledTensor } from "../../formats/codec/torch-pickles.ts";
-import { memoryStore } from "../../src/io/memory.ts";
-import { codeOf } from "../errors.ts";
-import { bytesIn } from "./content.ts";
-import { archive } from "./ranks-cut.ts";
+import { type WrittenValue, writePickle } from "../../formats/codec/pickle/write.ts";
+import { pickledTensor } from "../../formats/torch-dist/pickles.ts";
+import { readDist } from "../../formats/torch-dist/read.ts";
+import { bytesIn } from "../support/content.ts";
+import { codeOf } from "../support/errors.ts";
+import { memoryStore } from "../support/memory-store.ts";
+import { archive } from "../support/ranks-cut.ts";
 
 const META = "torch.distributed.checkpoint.metadata";
 const PLANNER = "torch.distributed.checkpoint.planner";

@@ -2,14 +2,14 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { encodeHeader, parseHeader, readHeader } from "../../formats/codec/safetensors.ts";
-import type { Manifest, Placement, WantedTensor } from "../../formats/define.ts";
-import { hf } from "../../formats/hf.ts";
+import type { Manifest, Placement, WantedTensor } from "../../formats/format.ts";
+import { hf } from "../../formats/hf/format.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { bytesOf, type DType } from "../../src/core/dtype.ts";
 import { readRange, type Store } from "../../src/core/io.ts";
 import { parseJson } from "../../src/core/json.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { countedStore, memorySource, memoryStore } from "../../src/io/memory.ts";
+import { countedStore, memorySource, memoryStore } from "../support/memory-store.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/", import.meta.url));
 const golden = (name: string) => fileStore(`${fixtures}nemotron-h/${name}`);

@@ -1,20 +1,20 @@
 /** What the writers of NeMo's and Megatron's formats place is what their readers read. */
 import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { bridge } from "../../formats/bridge.ts";
-import { readDirectory } from "../../formats/codec/torch-zip-directory.ts";
-import { archiveOf } from "../../formats/codec/torch-zip-write.ts";
-import type { Format, Manifest } from "../../formats/define.ts";
-import { megatron } from "../../formats/megatron.ts";
-import { nemo2 } from "../../formats/nemo2.ts";
+import { bridge } from "../../formats/bridge/format.ts";
+import { readDirectory } from "../../formats/codec/torch-zip/directory.ts";
+import { archiveOf } from "../../formats/codec/torch-zip/write.ts";
+import type { Format, Manifest } from "../../formats/format.ts";
+import { megatron } from "../../formats/megatron/format.ts";
+import { nemo2 } from "../../formats/nemo2/format.ts";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/root.ts";
+import { sha256 } from "../../src/core/content-root.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { memorySource, memoryStore } from "../../src/io/memory.ts";
-import { codeOf } from "../errors.ts";
-import { golden } from "../goldens.ts";
-import { carriedOut } from "./carry.ts";
-import { bytesIn, digestsOf, watchedStore } from "./content.ts";
+import { carriedOut } from "../support/carry.ts";
+import { bytesIn, digestsOf, watchedStore } from "../support/content.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden } from "../support/goldens.ts";
+import { memorySource, memoryStore } from "../support/memory-store.ts";
 
 /** The golden folder that a format reads, to be written again. */
 const MODELS: readonly (readonly [Format, string])[] = [

@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { megatron } from "../../formats/megatron.ts";
+import { megatron } from "../../formats/megatron/format.ts";
 import type { Tensor } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/root.ts";
+import { sha256 } from "../../src/core/content-root.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { golden } from "../goldens.ts";
-import { bytesIn, watchedStore } from "./content.ts";
+import { bytesIn, watchedStore } from "../support/content.ts";
+import { golden } from "../support/goldens.ts";
 
 const { store, payloadBytes } = watchedStore(await fileStore(golden("megatron-tp2")));
 const model = await megatron.read(store);

@@ -2,12 +2,12 @@ import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { nemo1 } from "../../formats/nemo1.ts";
-import { nemo2 } from "../../formats/nemo2.ts";
+import { nemo1 } from "../../formats/nemo1/format.ts";
+import { nemo2 } from "../../formats/nemo2/format.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { codeOf } from "../errors.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { digestsOf, watchedStore } from "./content.ts";
+import { digestsOf, watchedStore } from "../support/content.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 

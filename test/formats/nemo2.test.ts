@@ -1,11 +1,11 @@
 import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { bridge } from "../../formats/bridge.ts";
-import { nemo2 } from "../../formats/nemo2.ts";
+import { bridge } from "../../formats/bridge/format.ts";
+import { nemo2 } from "../../formats/nemo2/format.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { digestsOf, watchedStore } from "./content.ts";
+import { digestsOf, watchedStore } from "../support/content.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const tiny = await nemo2.read(await fileStore(golden("nemo2-tiny")));

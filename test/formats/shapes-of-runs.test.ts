@@ -1,16 +1,16 @@
 /** Ranks of runs of every shape are the model that they were cut from; what else training kept is counted. */
 import { describe, expect, it } from "vitest";
-import { namespace } from "../../formats/codec/torch-pickles.ts";
-import { megatron } from "../../formats/megatron.ts";
+import { megatron } from "../../formats/megatron/format.ts";
+import { namespace } from "../../formats/torch-dist/pickles.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
-import { memoryStore } from "../../src/io/memory.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { golden } from "../goldens.ts";
-import { type Cut, inMegatron } from "../verify/megatron-copy.ts";
-import { copyOf, opened } from "../verify/planted.ts";
-import { type RankFile, rankFiles } from "./ranks-cut.ts";
+import { golden } from "../support/goldens.ts";
+import { memoryStore } from "../support/memory-store.ts";
+import { type RankFile, rankFiles } from "../support/ranks-cut.ts";
+import { type Cut, inMegatron } from "../support/verify/megatron-copy.ts";
+import { copyOf, opened } from "../support/verify/planted.ts";
 
 const FILE = "model_optim_rng.pt";
 const TRAINING = [

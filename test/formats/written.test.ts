@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import { sha256 } from "../../src/core/root.ts";
-import { memorySource } from "../../src/io/memory.ts";
+import { sha256 } from "../../src/core/content-root.ts";
+import { memorySource } from "../support/memory-store.ts";
 
 /** What the reference implementation wrote: `fixtures/generate/safetensors_written.py`. */
 const folder = new URL("../../fixtures/safetensors-written/", import.meta.url);

@@ -1,12 +1,12 @@
 /** Pickles, torch archives, tars and zarr with damage in: their parsers give a value or an IsologitError, and soon. */
 import { readFileSync } from "node:fs";
 import { describe, it } from "vitest";
-import { readPickle } from "../../formats/codec/pickle.ts";
-import { tarStore } from "../../formats/codec/tar.ts";
-import { readTorch } from "../../formats/codec/torch-zip.ts";
+import { readPickle } from "../../formats/codec/pickle/read.ts";
+import { tarStore } from "../../formats/codec/tar/read.ts";
+import { readTorch } from "../../formats/codec/torch-zip/read.ts";
 import { readZarr } from "../../formats/codec/zarr.ts";
 import { stringifyJson } from "../../src/core/json.ts";
-import { memorySource, memoryStore } from "../../src/io/memory.ts";
+import { memorySource, memoryStore } from "../support/memory-store.ts";
 import { fuzz } from "./attempts.ts";
 import { spoiltBytes, spoiltJson } from "./mutate.ts";
 

@@ -1,7 +1,7 @@
 /** Many kinds of damage, one outcome each: a value or an IsologitError, no third way, and soon. */
 import { expect } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { randomFrom } from "../random.ts";
+import { randomFrom } from "../support/random.ts";
 
 /** No input of a few kilobytes is worth more than this. */
 const MAX_MS = 2000;

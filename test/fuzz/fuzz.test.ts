@@ -2,17 +2,17 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "vitest";
-import { hf } from "../../formats/hf.ts";
+import { hf } from "../../formats/hf/format.ts";
 import { formats } from "../../formats/index.ts";
-import { packed } from "../../formats/packed.ts";
+import { packed } from "../../formats/packed/format.ts";
 import { planConversion } from "../../src/convert/plan.ts";
 import { parseJson, stringifyJson } from "../../src/core/json.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
-import { memoryStore } from "../../src/io/memory.ts";
-import { Staging } from "../../src/io/staged.ts";
-import { parseRecipe } from "../../src/recast/recipe-file.ts";
-import { golden, workFolder } from "../goldens.ts";
+import { Staging } from "../../src/io/staging.ts";
+import { parseRecipe } from "../../src/quantization/recipe-file.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { memoryStore } from "../support/memory-store.ts";
 import { fuzz } from "./attempts.ts";
 import { spoiltBytes, spoiltJson, VALUES } from "./mutate.ts";
 

@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { library } from "../../bin/on-demand.ts";
 import { commands } from "../../src/cli/commands/index.ts";
-import { run } from "../cli/fakes.ts";
-import { start } from "../e2e/program.ts";
-import { filesOf, golden, workFolder } from "../goldens.ts";
-import { type FakeHub, put } from "./fake.ts";
-import { putFolder, world } from "./world.ts";
+import { run } from "../support/fake-library.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
+import { type FakeHub, put } from "../support/hub/fake.ts";
+import { putFolder, world } from "../support/hub/world.ts";
+import { start } from "../support/program.ts";
 
 const work = workFolder();
 const here = world(work);

@@ -14,13 +14,13 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { cacheLs, cacheRm, cacheVerify } from "../../src/api/cache.ts";
+import { type DownloadOptions, download } from "../../src/api/download.ts";
 import type { Event } from "../../src/core/events.ts";
-import { cacheLs, cacheRm, cacheVerify } from "../../src/hub/cache.ts";
-import { type DownloadOptions, download } from "../../src/hub/download.ts";
-import { workFolder } from "../goldens.ts";
-import { put } from "./fake.ts";
-import { first } from "./faults.ts";
-import { noise, world } from "./world.ts";
+import { workFolder } from "../support/goldens.ts";
+import { put } from "../support/hub/fake.ts";
+import { first } from "../support/hub/faults.ts";
+import { noise, world } from "../support/hub/world.ts";
 
 const work = workFolder();
 const here = world(work);

@@ -3,12 +3,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFi
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { beforeEach, describe, expect, it } from "vitest";
-import { start } from "../e2e/program.ts";
-import { filesOf, golden, workFolder } from "../goldens.ts";
-import { filesOn, put } from "./fake.ts";
-import { every } from "./faults.ts";
-import { contentAt } from "./repository.ts";
-import { noise, putFolder, world } from "./world.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
+import { filesOn, put } from "../support/hub/fake.ts";
+import { every } from "../support/hub/faults.ts";
+import { contentAt } from "../support/hub/repository.ts";
+import { noise, putFolder, world } from "../support/hub/world.ts";
+import { start } from "../support/program.ts";
 
 const work = workFolder();
 const here = world(work);

@@ -5,9 +5,9 @@ import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { connect } from "../../src/hub/connection.ts";
 import { listRevision } from "../../src/hub/listing.ts";
 import { hubSettings } from "../../src/hub/settings.ts";
-import { workFolder } from "../goldens.ts";
-import { put } from "./fake.ts";
-import { HASTY, world } from "./world.ts";
+import { workFolder } from "../support/goldens.ts";
+import { put } from "../support/hub/fake.ts";
+import { HASTY, world } from "../support/hub/world.ts";
 
 const here = world(workFolder());
 const REPO = "owner/model";

@@ -2,14 +2,14 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { convert, plan } from "../../src/convert/convert.ts";
-import { diff } from "../../src/survey/diff.ts";
-import { inspect } from "../../src/survey/inspect.ts";
-import { scan } from "../../src/survey/scan.ts";
+import { convert, plan } from "../../src/api/convert.ts";
+import { diff } from "../../src/api/diff.ts";
+import { inspect } from "../../src/api/inspect.ts";
+import { scan } from "../../src/api/scan.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { filesOf, golden, workFolder } from "../goldens.ts";
-import { put } from "./fake.ts";
-import { putFolder, world } from "./world.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
+import { put } from "../support/hub/fake.ts";
+import { putFolder, world } from "../support/hub/world.ts";
 
 const work = workFolder();
 const here = world(work);

@@ -2,15 +2,15 @@
 import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { download } from "../../src/api/download.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import type { Event } from "../../src/core/events.ts";
 import { connect } from "../../src/hub/connection.ts";
-import { download } from "../../src/hub/download.ts";
 import { hubSettings } from "../../src/hub/settings.ts";
 import { hubStore } from "../../src/hub/store.ts";
-import { openCheckpoint } from "../../src/open.ts";
-import { errorOf } from "../errors.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { HASTY, putFolder, world } from "./world.ts";
+import { errorOf } from "../support/errors.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { HASTY, putFolder, world } from "../support/hub/world.ts";
 
 const work = workFolder();
 const here = world(work);

@@ -3,12 +3,12 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { type UploadOptions, upload } from "../../src/api/upload.ts";
 import type { Event } from "../../src/core/events.ts";
-import { type UploadOptions, upload } from "../../src/hub/upload.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { filesOn, put } from "./fake.ts";
-import { every, first, type Plan } from "./faults.ts";
-import { noise, world } from "./world.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { filesOn, put } from "../support/hub/fake.ts";
+import { every, first, type Plan } from "../support/hub/faults.ts";
+import { noise, world } from "../support/hub/world.ts";
 
 const work = workFolder();
 const here = world(work);

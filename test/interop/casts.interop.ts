@@ -1,7 +1,7 @@
 /** `isologit recast` of numbers that are hard to round, against torch: every element of every pair of types. */
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { workFolder } from "../goldens.ts";
+import { workFolder } from "../support/goldens.ts";
 import { absent, judge, record, titled } from "./judge.ts";
 import { isologit, published } from "./program.ts";
 

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { arraysOf, filesOf, golden, idsOf, workFolder } from "../goldens.ts";
+import { arraysOf, filesOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 import { absent, type Distances, judge, record, titled } from "./judge.ts";
 import { isologit, published } from "./program.ts";
 

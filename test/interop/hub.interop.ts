@@ -4,12 +4,12 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { cacheLs, cacheVerify } from "../../src/hub/cache.ts";
-import { download } from "../../src/hub/download.ts";
-import { upload } from "../../src/hub/upload.ts";
-import { workFolder } from "../goldens.ts";
-import { filesOn, put } from "../hub/fake.ts";
-import { noise, world } from "../hub/world.ts";
+import { cacheLs, cacheVerify } from "../../src/api/cache.ts";
+import { download } from "../../src/api/download.ts";
+import { upload } from "../../src/api/upload.ts";
+import { workFolder } from "../support/goldens.ts";
+import { filesOn, put } from "../support/hub/fake.ts";
+import { noise, world } from "../support/hub/world.ts";
 import { absent, titled } from "./judge.ts";
 
 const work = workFolder();

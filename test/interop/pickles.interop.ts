@@ -1,6 +1,6 @@
 /** Pickles that we write, unpickled by Python itself with torch beside it. */
 import { describe, expect, it } from "vitest";
-import { type WrittenValue, writePickle } from "../../formats/codec/pickle-write.ts";
+import { type WrittenValue, writePickle } from "../../formats/codec/pickle/write.ts";
 import { absent, judge, titled } from "./judge.ts";
 
 const METADATA = "torch.distributed.checkpoint.metadata";

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { golden } from "../goldens.ts";
+import { golden } from "../support/goldens.ts";
 
 const program = new URL("../../dist/bin/isologit.js", import.meta.url).pathname;
 

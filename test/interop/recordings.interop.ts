@@ -2,8 +2,8 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { workFolder } from "../goldens.ts";
-import { copyOf, Editor, written } from "../verify/planted.ts";
+import { workFolder } from "../support/goldens.ts";
+import { copyOf, Editor, written } from "../support/verify/planted.ts";
 import { absent, python, record, titled } from "./judge.ts";
 import { type Answer, published, verdictOf } from "./program.ts";
 

@@ -3,10 +3,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import { sha256 } from "../../src/core/root.ts";
-import { memorySource } from "../../src/io/memory.ts";
-import { splitMix64 } from "../../src/verify/prompts.ts";
-import { arraysOf, workFolder } from "../goldens.ts";
+import { sha256 } from "../../src/core/content-root.ts";
+import { splitMix64 } from "../../src/inference/prompts.ts";
+import { arraysOf, workFolder } from "../support/goldens.ts";
+import { memorySource } from "../support/memory-store.ts";
 import { absent, judge, record, titled } from "./judge.ts";
 import { isologit, published } from "./program.ts";
 

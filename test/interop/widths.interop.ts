@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { preset, synthesize } from "../../fixtures/generate/synthesize.ts";
-import { workFolder } from "../goldens.ts";
+import { workFolder } from "../support/goldens.ts";
 import { absent, type Distances, judge, record, titled } from "./judge.ts";
 import { isologit } from "./program.ts";
 

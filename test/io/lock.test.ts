@@ -15,8 +15,8 @@ import { describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
 import { lockDestination, lockPath } from "../../src/io/lock.ts";
 import { markOfThisProcess, type ProcessMark } from "../../src/io/process-mark.ts";
-import { intercepted } from "../faults/faults.ts";
-import { workFolder } from "../goldens.ts";
+import { intercepted } from "../support/faulty-io.ts";
+import { workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const destination = join(work, "model");

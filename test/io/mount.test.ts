@@ -12,11 +12,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { ConvertOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import { refuseOverlap } from "../../src/convert/overlap.ts";
-import { errorOf } from "../errors.ts";
-import { filesOf, golden, workFolder } from "../goldens.ts";
+import { errorOf } from "../support/errors.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 /** the folder that counts as a mount point */

@@ -1,12 +1,12 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { add } from "../../kernels/add.ts";
 import { createHeap } from "../../kernels/backend/heap.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import type { Kernel } from "../../kernels/define.ts";
-import { type Relu2Params, relu2 } from "../../kernels/relu2.ts";
-import { built } from "../../src/core/built.ts";
-import { runOn } from "./run.ts";
+import { add } from "../../kernels/definitions/add.ts";
+import { type Relu2Params, relu2 } from "../../kernels/definitions/relu2.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
+import { built } from "../../src/core/built-file.ts";
+import { runOn } from "../support/kernels/run.ts";
 
 const memoryBytes = 1 << 20;
 /** A kernel that is always worth sharing between threads. */

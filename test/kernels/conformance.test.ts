@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { bothForms, checkKernels } from "../../kernels/check.ts";
-import type { Kernel } from "../../kernels/define.ts";
 import { kernels } from "../../kernels/index.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
 
 const memoryBytes = 64 << 20;
 const backends = await Promise.all([1, 2, 3].map((threads) => createWasmBackend({ threads, memoryBytes })));
@@ -11,7 +11,7 @@ const [alone] = backends;
 afterAll(() => Promise.all(backends.map((backend) => backend[Symbol.asyncDispose]())));
 
 it("lists every file that defines a kernel", () => {
-  const folder = new URL("../../kernels/", import.meta.url);
+  const folder = new URL("../../kernels/definitions/", import.meta.url);
   const defined = readdirSync(folder).filter(
     (name) => name.endsWith(".ts") && /: Kernel<\w+> = \{/.test(readFileSync(new URL(name, folder), "utf8")),
   );

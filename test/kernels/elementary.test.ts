@@ -1,10 +1,10 @@
 /** exp, silu and softplus, seen through the smallest kernels that use them. */
 import { afterAll, expect, it } from "vitest";
-import { attention } from "../../kernels/attention.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { conv1d } from "../../kernels/conv1d.ts";
-import { ssd } from "../../kernels/ssd.ts";
-import { runOn } from "./run.ts";
+import { attention } from "../../kernels/definitions/attention.ts";
+import { conv1d } from "../../kernels/definitions/conv1d.ts";
+import { ssd } from "../../kernels/definitions/ssd.ts";
+import { runOn } from "../support/kernels/run.ts";
 
 const backend = await createWasmBackend({ threads: 1, memoryBytes: 64 << 20 });
 afterAll(() => backend[Symbol.asyncDispose]());

@@ -1,11 +1,11 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { add } from "../../kernels/add.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { type Region, ROUNDING } from "../../kernels/define.ts";
-import { type LinearParams, linear, roundingsOf } from "../../kernels/linear.ts";
-import { widen } from "../../kernels/widen.ts";
+import { add } from "../../kernels/definitions/add.ts";
+import { type LinearParams, linear, roundingsOf } from "../../kernels/definitions/linear.ts";
+import { widen } from "../../kernels/definitions/widen.ts";
+import { type Region, ROUNDING } from "../../kernels/kernel.ts";
 import { tableOf } from "../../src/core/float.ts";
-import { runOn } from "./run.ts";
+import { runOn } from "../support/kernels/run.ts";
 
 const backend = await createWasmBackend({ threads: 1, memoryBytes: 64 << 20 });
 afterAll(() => backend[Symbol.asyncDispose]());

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { type Adapter, findAdapters } from "../../kernels/backend/adapters.ts";
 import { everyBackend, gpuRows, named, probeBackends, selectBackend } from "../../kernels/backend/select.ts";
 import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "../../kernels/backend/vulkan.ts";
-import { testAdapter } from "./software-gpu.ts";
+import { testAdapter } from "../support/kernels/software-gpu.ts";
 
 const options = { threads: 1, memoryBytes: 1 << 20 };
 

@@ -1,13 +1,13 @@
 import { execFileSync } from "node:child_process";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { add } from "../../kernels/add.ts";
 import type { Adapter } from "../../kernels/backend/adapters.ts";
 import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts";
-import type { Backend, Kernel, Region } from "../../kernels/define.ts";
-import { type Relu2Params, relu2 } from "../../kernels/relu2.ts";
-import { built } from "../../src/core/built.ts";
-import { testAdapter, vulkanEnvironment } from "./software-gpu.ts";
+import { add } from "../../kernels/definitions/add.ts";
+import { type Relu2Params, relu2 } from "../../kernels/definitions/relu2.ts";
+import type { Backend, Kernel, Region } from "../../kernels/kernel.ts";
+import { built } from "../../src/core/built-file.ts";
+import { testAdapter, vulkanEnvironment } from "../support/kernels/software-gpu.ts";
 
 let adapter: Adapter;
 let shared: Backend;
@@ -213,7 +213,7 @@ it.each(["disposed of", "forgotten", "exited from", "thrown over"])("lets the pr
   const program = `
     const { findAdapters } = await import(${url("./backend/adapters.js")});
     const { createWebgpuBackend, openDevice } = await import(${url("./backend/webgpu.js")});
-    const { relu2 } = await import(${url("./relu2.js")});
+    const { relu2 } = await import(${url("./definitions/relu2.js")});
     const adapter = (await findAdapters()).found[0];
     const backend = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
     const x = backend.allocate(64);

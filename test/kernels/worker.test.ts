@@ -5,7 +5,7 @@ import { Worker } from "node:worker_threads";
 import { expect, it } from "vitest";
 import { MAILBOX_BYTES, mailboxOver, WORD } from "../../kernels/backend/mailbox.ts";
 import { sharedMemory } from "../../kernels/module.ts";
-import { built } from "../../src/core/built.ts";
+import { built } from "../../src/core/built-file.ts";
 
 it("computes when a job's number is raised, not when it is woken", async () => {
   const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);

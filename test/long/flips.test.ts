@@ -1,9 +1,9 @@
 /** 204 bits that flip in a packed file of three shards, each refused by name or harmless. */
 import { join } from "node:path";
 import { it } from "vitest";
-import { convert } from "../../src/convert/convert.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { expectHandled, flipsIn, outcomeOf } from "../verify/flips.ts";
+import { convert } from "../../src/api/convert.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { expectHandled, flipsIn, outcomeOf } from "../support/verify/flips.ts";
 
 const work = workFolder();
 const file = join(work, "whole.isologit");

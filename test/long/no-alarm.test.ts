@@ -6,7 +6,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { convert, verify } from "../attacks/attack.ts";
-import { filesOf, golden, workFolder } from "../goldens.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const WAYS = [

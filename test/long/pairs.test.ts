@@ -1,7 +1,7 @@
 /** 200 pairs of processes on one destination; PAIRS and SEED in the environment choose others. */
 import { expect, it } from "vitest";
-import { runPair, worldOf } from "../e2e/pairs.ts";
-import { workFolder } from "../goldens.ts";
+import { workFolder } from "../support/goldens.ts";
+import { runPair, worldOf } from "../support/pairs.ts";
 
 const count = Number(process.env.PAIRS ?? 200);
 const first = Number(process.env.SEED ?? 1000);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { version } from "../../src/version.ts";
-import { golden, workFolder } from "../goldens.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const action = parse(readFileSync(join(ROOT, "action.yml"), "utf8"));

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { DIFFERENT, run, VERIFIED } from "../cli/fakes.ts";
+import { DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isologit-report-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -7,7 +7,7 @@ import { junitText } from "../../src/report/junit.ts";
 import { mdText } from "../../src/report/md.ts";
 import { sarifText } from "../../src/report/sarif.ts";
 import type { Subject } from "../../src/report/subject.ts";
-import { HOSTILE, MANY, SUBJECTS } from "./reports.ts";
+import { HOSTILE, MANY, SUBJECTS } from "../support/reports.ts";
 
 const each = Object.entries(SUBJECTS);
 

@@ -1,12 +1,12 @@
 /** Ids as the tokenizers library for Python gives them, from the same tokenizer.json. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { hf } from "../../formats/hf.ts";
-import { memoryStore } from "../../src/io/memory.ts";
+import { hf } from "../../formats/hf/format.ts";
 import { type Tokenizer, tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
-import { codeOf } from "../errors.ts";
-import { golden } from "../goldens.ts";
-import { copyOf, opened } from "../verify/planted.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden } from "../support/goldens.ts";
+import { memoryStore } from "../support/memory-store.ts";
+import { copyOf, opened } from "../support/verify/planted.ts";
 
 const tiny = await copyOf(golden("tiny"));
 const tokenizer = (await tokenizerOf(await opened(tiny))) as Tokenizer;

@@ -6,19 +6,19 @@
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
-import type { Format } from "../../formats/define.ts";
+import type { Format } from "../../formats/format.ts";
 import { formats } from "../../formats/index.ts";
+import { convert, plan } from "../../src/api/convert.ts";
 import type { ConvertOptions, RecastKind } from "../../src/api/options.ts";
 import type { LogitsMetrics, Verdict } from "../../src/api/reports.ts";
-import { convert, plan } from "../../src/convert/convert.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { families } from "../../src/families/index.ts";
 import { type Matched, matchRoles } from "../../src/families/match.ts";
-import { openCheckpoint } from "../../src/open.ts";
-import { pairScales } from "../../src/recast/spelling.ts";
-import { codeOf } from "../errors.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { expectClean, keepScore } from "./score.ts";
+import { pairScales } from "../../src/quantization/compressed-tensors.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { expectClean, keepScore } from "../support/verify/score.ts";
 
 const work = workFolder();
 const score = keepScore("clean conversions");

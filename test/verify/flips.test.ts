@@ -1,9 +1,9 @@
 /** A bit that flips anywhere in a packed file is refused by name, or harms nothing. `npm run test:long` tries more. */
 import { join } from "node:path";
 import { it } from "vitest";
-import { convert } from "../../src/convert/convert.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { expectHandled, flipsIn, outcomeOf } from "./flips.ts";
+import { convert } from "../../src/api/convert.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { expectHandled, flipsIn, outcomeOf } from "../support/verify/flips.ts";
 
 const work = workFolder();
 const file = join(work, "whole.isologit");

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { logits } from "../../src/verify/logits.ts";
+import { logits } from "../../src/api/logits.ts";
 import { Distance } from "../../src/verify/metrics.ts";
-import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../goldens.ts";
+import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 /** tiny-t5 holds tiny's weights under the other config style; its reference is tiny's. */

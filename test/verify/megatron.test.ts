@@ -3,17 +3,17 @@
  * cut, and what is laid out wrongly is named, at its layer and door.
  */
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
-import type { Control } from "../../src/verify/controls.ts";
-import { logitsRung } from "../../src/verify/logits-rung.ts";
-import { seededIds } from "../../src/verify/prompts.ts";
-import { ready } from "../../src/verify/sides.ts";
+import { ready } from "../../src/inference/model-runner.ts";
+import { seededIds } from "../../src/inference/prompts.ts";
+import type { Control } from "../../src/verify/controls/controls.ts";
+import { logitsRung } from "../../src/verify/logits.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { type Cut, inMegatron, openedMegatron } from "./megatron-copy.ts";
-import { type Copy, copyOf, Editor, opened } from "./planted.ts";
-import { expectClean, expectNamed, keepScore } from "./score.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { type Cut, inMegatron, openedMegatron } from "../support/verify/megatron-copy.ts";
+import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
+import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
 
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };

@@ -3,14 +3,14 @@
  * against a right recast of it. Each must be `different` at the right layer, or refused with its code.
  */
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import type { ErrorCode } from "../../src/core/errors.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { codeOf } from "../errors.ts";
-import { floatsOf, golden, workFolder } from "../goldens.ts";
-import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "./planted.ts";
-import { expectClean, expectNamed, keepScore } from "./score.ts";
+import { codeOf } from "../support/errors.ts";
+import { floatsOf, golden, workFolder } from "../support/goldens.ts";
+import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "../support/verify/planted.ts";
+import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };

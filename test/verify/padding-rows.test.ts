@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { convert } from "../../src/convert/convert.ts";
+import { convert } from "../../src/api/convert.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { golden, workFolder } from "../goldens.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const BYTES = { threads: 1, memoryBytes: 64 * 1024 * 1024, verify: "bytes" } as const;

@@ -1,12 +1,12 @@
 /** What config.json says of quantised weights, held to what is stored: by the cover rung, with the rules of `check`. */
 import { describe, expect, it } from "vitest";
+import { check } from "../../src/api/check.ts";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
-import { patternsOver } from "../../src/recast/module-patterns.ts";
-import { check } from "../../src/survey/check.ts";
+import { patternsOver } from "../../src/quantization/module-patterns.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { type Copy, copyOf, Editor, oneF32, opened, written } from "./planted.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { type Copy, copyOf, Editor, oneF32, opened, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const BYTES: VerifyOptions = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 };

@@ -3,13 +3,13 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { codeOf } from "../errors.ts";
-import { arraysOf, floatsOf, golden, idsOf, type StoredArray, workFolder } from "../goldens.ts";
-import { copyOf, Editor, written } from "./planted.ts";
+import { codeOf } from "../support/errors.ts";
+import { arraysOf, floatsOf, golden, idsOf, type StoredArray, workFolder } from "../support/goldens.ts";
+import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const QUICK = { threads: 1, memoryBytes: 64 * 1024 * 1024 };

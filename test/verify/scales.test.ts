@@ -1,12 +1,12 @@
 /** What a scale may cost: codes that are the right rounding under it prove nothing of the scale. */
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
+import { scaleOf } from "../../src/cast/cast.ts";
 import { bitsOfF32, f32OfBits, widen } from "../../src/core/float.ts";
-import { scaleOf } from "../../src/recast/cast.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "./planted.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const BYTES: VerifyOptions = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 };

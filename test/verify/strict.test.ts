@@ -1,12 +1,12 @@
 /** `strict`: a finding that names a difference makes the verdict `different`; a remark never does. */
 import { existsSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { convert } from "../../src/convert/convert.ts";
-import { check } from "../../src/survey/check.ts";
+import { check } from "../../src/api/check.ts";
+import { convert } from "../../src/api/convert.ts";
 import { difference, judgeFindings, remark, verdictWith } from "../../src/verify/findings.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { copyOf, Editor, written } from "./planted.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const QUICK = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024, verify: "bytes" } as const;

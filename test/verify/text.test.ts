@@ -5,13 +5,13 @@
 import { describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api/options.ts";
 import type { LogitsMetrics } from "../../src/api/reports.ts";
+import { TEXTS } from "../../src/inference/prompt-texts.ts";
+import { promptOf } from "../../src/inference/prompts.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
-import { promptOf } from "../../src/verify/prompts.ts";
-import { TEXTS } from "../../src/verify/texts.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { golden } from "../goldens.ts";
-import { type Copy, copyOf, Editor, opened } from "./planted.ts";
+import { golden } from "../support/goldens.ts";
+import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
 
 const QUICK: VerifyOptions = { threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const tiny = await copyOf(golden("tiny"));

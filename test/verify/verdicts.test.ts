@@ -2,20 +2,20 @@
 import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
 import type { FloatDType } from "../../src/core/dtype.ts";
 import type { Event } from "../../src/core/events.ts";
+import { ready } from "../../src/inference/model-runner.ts";
+import { promptOf, seededIds, splitMix64 } from "../../src/inference/prompts.ts";
+import { ROUNDER_BYTES, Rounder } from "../../src/inference/rounding.ts";
 import { excesses, limitsFor, limitsGiven, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
-import { inStep, logitsVerdict, neededBytes } from "../../src/verify/logits-rung.ts";
+import { inStep, logitsVerdict, neededBytes } from "../../src/verify/logits.ts";
 import type { LogitsSummary } from "../../src/verify/metrics.ts";
-import { promptOf, seededIds, splitMix64 } from "../../src/verify/prompts.ts";
-import { ROUNDER_BYTES, Rounder } from "../../src/verify/rounding.ts";
-import { ready } from "../../src/verify/sides.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
-import { codeOf } from "../errors.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { copyOf, Editor, opened, written } from "./planted.ts";
+import { codeOf } from "../support/errors.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { copyOf, Editor, opened, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };

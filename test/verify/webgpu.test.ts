@@ -4,12 +4,12 @@
  */
 import { join } from "node:path";
 import { beforeAll, expect, it } from "vitest";
-import { convert } from "../../src/convert/convert.ts";
-import { logits } from "../../src/verify/logits.ts";
+import { convert } from "../../src/api/convert.ts";
+import { logits } from "../../src/api/logits.ts";
 import { Distance } from "../../src/verify/metrics.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../goldens.ts";
-import { testAdapter } from "../kernels/software-gpu.ts";
+import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
+import { testAdapter } from "../support/kernels/software-gpu.ts";
 
 const work = workFolder();
 beforeAll(testAdapter);

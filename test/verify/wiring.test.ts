@@ -3,17 +3,17 @@
  * wrong table of uses, or decodes under a wrong scale. The logits rung alone must see each, and name its door.
  */
 import { afterAll, describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { convert } from "../../src/convert/convert.ts";
-import type { Dims, Family, Feed, Native, Use } from "../../src/families/define.ts";
+import type { Dims, Family, Feed, Native, Use } from "../../src/families/family.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
-import { Pool, poolSize } from "../../src/lanes/pool.ts";
-import { compareBytes } from "../../src/verify/bytes.ts";
-import { type LogitsRung, logitsRung } from "../../src/verify/logits-rung.ts";
-import { seededIds } from "../../src/verify/prompts.ts";
-import { type Ready, ready } from "../../src/verify/sides.ts";
-import { golden, workFolder } from "../goldens.ts";
-import { copyOf, opened } from "./planted.ts";
+import { type Ready, ready } from "../../src/inference/model-runner.ts";
+import { seededIds } from "../../src/inference/prompts.ts";
+import { compareBytes } from "../../src/verify/bytes/bytes.ts";
+import { type LogitsRung, logitsRung } from "../../src/verify/logits.ts";
+import { Pool, poolSize } from "../../src/workers/pool.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { copyOf, opened } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const of = (tokens: number) => ({ ids: seededIds(tokens, 0, 512), textTokens: 0 });

@@ -3,21 +3,21 @@
  * native-hf.ts and native-megatron.ts.
  */
 
-import { add } from "../../../kernels/add.ts";
-import { attention } from "../../../kernels/attention.ts";
-import { conv1d } from "../../../kernels/conv1d.ts";
-import type { Kernel } from "../../../kernels/define.ts";
-import { gatedNorm } from "../../../kernels/gated-norm.ts";
-import { relu2 } from "../../../kernels/relu2.ts";
-import { rmsNorm } from "../../../kernels/rms-norm.ts";
-import { routerChoose } from "../../../kernels/router-choose.ts";
-import { routerScore } from "../../../kernels/router-score.ts";
-import { routerWeigh } from "../../../kernels/router-weigh.ts";
-import { type SsdParams, ssd } from "../../../kernels/ssd.ts";
-import { ssdStep, stateOf } from "../../../kernels/ssd-step.ts";
-import type { Dims, Forward, KernelStage, LayerKind, Stage } from "../define.ts";
-import { hf } from "./native-hf.ts";
-import { megatron, megatronRanks } from "./native-megatron.ts";
+import { add } from "../../../kernels/definitions/add.ts";
+import { attention } from "../../../kernels/definitions/attention.ts";
+import { conv1d } from "../../../kernels/definitions/conv1d.ts";
+import { gatedNorm } from "../../../kernels/definitions/gated-norm.ts";
+import { relu2 } from "../../../kernels/definitions/relu2.ts";
+import { rmsNorm } from "../../../kernels/definitions/rms-norm.ts";
+import { routerChoose } from "../../../kernels/definitions/router-choose.ts";
+import { routerScore } from "../../../kernels/definitions/router-score.ts";
+import { routerWeigh } from "../../../kernels/definitions/router-weigh.ts";
+import { type SsdParams, ssd } from "../../../kernels/definitions/ssd.ts";
+import { ssdStep, stateOf } from "../../../kernels/definitions/ssd-step.ts";
+import type { Kernel } from "../../../kernels/kernel.ts";
+import type { Dims, Forward, KernelStage, LayerKind, Stage } from "../family.ts";
+import { hf } from "./hf/native.ts";
+import { megatron, megatronRanks } from "./megatron/native.ts";
 
 function step<P>(
   kernel: Kernel<P>,

@@ -1,9 +1,9 @@
 import { IsologitError } from "../../core/errors.ts";
-import type { Family } from "../define.ts";
+import type { Family } from "../family.ts";
 import { forward } from "./forward.ts";
-import { hf } from "./hf.ts";
-import { megatron, megatronRanks } from "./megatron.ts";
-import { isMegatrons } from "./megatron-config.ts";
+import { hf } from "./hf/dialect.ts";
+import { isMegatrons } from "./megatron/config.ts";
+import { megatron, megatronRanks } from "./megatron/dialect.ts";
 import { dims, layers, recipes, roles } from "./roles.ts";
 
 export const nemotronH: Family = {

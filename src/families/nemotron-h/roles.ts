@@ -3,7 +3,7 @@
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
 import { IsologitError, type Place } from "../../core/errors.ts";
-import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../define.ts";
+import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../family.ts";
 
 export const LETTERS: Readonly<Record<string, LayerKind>> = {
   M: "mamba",

@@ -1,6 +1,6 @@
 /** Experts as one tensor of a layer, in the order of their numbers. */
-import { concat, reshape, shapeOf } from "../../core/layout.ts";
-import type { Is } from "../define.ts";
+import { concat, reshape, shapeOf } from "../../core/mapping/layout.ts";
+import type { Is } from "../family.ts";
 
 /** [experts, rows, columns] */
 export const stacked =

@@ -1,0 +1,100 @@
+/**
+ * A distributed checkpoint of Megatron: `iter_0000100/` with `.metadata` and its files, as Megatron-Bridge writes it
+ * (with `run_config.yaml`, tokenizer and training state) or Megatron-LM (with its arguments). One such folder alone,
+ * or a bare folder of torch.distributed.checkpoint, is read as well; so is the older backend, zarr.
+ */
+
+import { originIn } from "../../src/core/carried-files.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { readSmall, type Store } from "../../src/core/io.ts";
+import { entryOf, plainRecord } from "../codec/pickle/plain.ts";
+import { isKind, type PickleValue } from "../codec/pickle/value.ts";
+import { readTorch } from "../codec/torch-zip/read.ts";
+import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "../codec/yaml.ts";
+import type { Format } from "../format.ts";
+import { chosenFolder, foldersWith } from "../megatron/iterations.ts";
+import { sidecarsIn, withoutTokenizer } from "../tokenizer-files.ts";
+import { DIST_MARKER, type DistWeights, readWeights } from "../torch-dist/weights.ts";
+import { bridgeWriter } from "./write.ts";
+
+/** what stands beside the weights of NeMo 2 */
+const NEMO_CONTEXT = /^context\//;
+
+export const bridge: Format = {
+  id: "bridge",
+  title: "Megatron distributed checkpoint (torch_dist; reads zarr)",
+  iterations: true,
+
+  async detect(store) {
+    const paths = (await store.list()).map(({ path }) => path);
+    if (paths.some((path) => NEMO_CONTEXT.test(path))) return "no";
+    return foldersWith(paths, DIST_MARKER).length > 0 ? "yes" : "no";
+  },
+
+  async read(store, options = {}): Promise<Checkpoint> {
+    const files = await store.list();
+    const folders = foldersWith(
+      files.map(({ path }) => path),
+      DIST_MARKER,
+    );
+    if (folders.length === 0) {
+      throw new IsologitError("FORMAT_UNKNOWN", "no distributed checkpoint of Megatron", {
+        file: store.url,
+      });
+    }
+    const folder = await chosenFolder(store, folders, options);
+    const dist = await readWeights(store, folder);
+    const origin = withoutTokenizer(await originIn(store));
+    return {
+      format: "bridge",
+      dialect: "megatron",
+      config: await configOf(
+        store,
+        folder,
+        files.map(({ path }) => path),
+        dist,
+      ),
+      tensors: dist.tensors,
+      objects: dist.objects,
+      sidecars: sidecarsIn(files, `${folder}tokenizer/`),
+      shards: [],
+      recasts: [],
+      seals: dist.seals,
+      ...(origin !== undefined && { origin }),
+      store,
+    };
+  },
+
+  writes: bridgeWriter,
+};
+
+/** Bridge's section `model`; else the arguments of Megatron-LM, which moved from `common.pt` into an entry. */
+async function configOf(
+  store: Store,
+  folder: string,
+  paths: readonly string[],
+  { entries }: DistWeights,
+): Promise<ConfigRecord> {
+  const file = `${folder}run_config.yaml`;
+  if (paths.includes(file)) {
+    const { model } = parseYaml(await readSmall(store, file, MAX_YAML_BYTES), { file });
+    if (isRecord(model)) return model;
+    throw new IsologitError("CONFIG_INVALID", "it has no section named model", { file });
+  }
+  const common = `${folder}common.pt`;
+  const entry = entries.get("common_state/shard_0_1");
+  const at = { file: paths.includes(common) ? common : entry?.file };
+  if (at.file === undefined) return {};
+  await using source = await store.open(at.file);
+  const { value } = await readTorch(source, {
+    file: at.file,
+    ...(at.file !== common && { part: entry! }), // with no common.pt the file is the entry's
+  });
+  return plainRecord(entryOf(single(value), "args"), { file: at.file });
+}
+
+/** Entries are pickled as lists of one. */
+function single(value: PickleValue): PickleValue | undefined {
+  return isKind(value, "list") ? value.items[0] : value;
+}

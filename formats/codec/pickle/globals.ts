@@ -1,0 +1,141 @@
+/**
+ * The names a pickle may use, and what each means here. Nothing is imported, resolved or called: a name is looked
+ * up in these tables, as it is spelt, or it is opaque. They were collected from files that torch, Megatron,
+ * NeMo and numpy wrote.
+ */
+import type { Place } from "../../../src/core/errors.ts";
+import { recordOf } from "./object.ts";
+import { DTYPE_GLOBALS, rebuildTensor, rebuildTyped, STORAGE_GLOBALS } from "./torch.ts";
+import { expectKind, isKind, type PickleEntry, type PickleValue, unexpected } from "./value.ts";
+
+export type Meaning =
+  /** stands for itself and makes nothing */
+  | { readonly use: "value" }
+  /** what it makes is kept as a record of its arguments */
+  | { readonly use: "class" }
+  | { readonly use: "function"; make(args: readonly PickleValue[], at: Place): PickleValue };
+
+const CLASSES: Readonly<Record<string, readonly string[]>> = {
+  argparse: ["Namespace"],
+  types: ["SimpleNamespace"],
+  builtins: ["complex", "slice", "range", "object"],
+  _io: ["BytesIO"],
+  uuid: ["UUID", "SafeUUID"],
+  datetime: ["datetime", "date", "timedelta", "timezone"],
+  decimal: ["Decimal"],
+  signal: ["Signals"],
+  pathlib: ["Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"],
+  "pathlib._local": ["Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"],
+  collections: ["defaultdict", "deque", "Counter"],
+  numpy: ["ndarray", "dtype"],
+  // where both lie was renamed in numpy 2
+  "numpy.core.multiarray": ["_reconstruct", "scalar"],
+  "numpy._core.multiarray": ["_reconstruct", "scalar"],
+  torch: ["device"],
+  "torch.serialization": ["_get_layout"],
+  "torch.distributed.checkpoint.metadata": [
+    ...["Metadata", "MetadataIndex", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata"],
+    ...["TensorProperties", "StorageMeta", "_MEM_FORMAT_ENCODING"],
+  ],
+  "torch.distributed.checkpoint.filesystem": ["_StorageInfo"],
+  "torch.distributed.checkpoint.planner": [
+    ...["SavePlan", "WriteItem", "WriteItemType", "TensorWriteData", "BytesIOWriteData"],
+  ],
+  "megatron.core.dist_checkpointing.strategies.torch": ["MCoreSavePlan", "MCoreMetadata"],
+  "omegaconf.dictconfig": ["DictConfig"],
+  "omegaconf.listconfig": ["ListConfig"],
+  "omegaconf.base": ["ContainerMetadata", "Metadata"],
+  "omegaconf.nodes": ["AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode"],
+  "pytorch_lightning.utilities.parsing": ["AttributeDict"],
+  "lightning.pytorch.utilities.parsing": ["AttributeDict"],
+  "lightning.fabric.utilities.data": ["AttributeDict"],
+};
+
+/** Modules of nothing but enums; their members differ from version to version. */
+const ENUM_MODULES = ["megatron.core.enums", "megatron.core.transformer.enums"];
+
+const FUNCTIONS: Readonly<Record<string, (args: readonly PickleValue[], at: Place) => PickleValue>> = {
+  "collections.OrderedDict": dictOf,
+  "builtins.dict": dictOf,
+  "builtins.list": (args, at) => ({ kind: "list", items: itemsOf(args, "list", at) }),
+  "builtins.tuple": (args, at) => ({ kind: "tuple", items: itemsOf(args, "tuple", at) }),
+  "builtins.set": (args, at) => ({ kind: "set", items: itemsOf(args, "set", at) }),
+  "builtins.frozenset": (args, at) => ({ kind: "set", items: itemsOf(args, "frozenset", at) }),
+  "builtins.bytes": bytesOf,
+  "builtins.bytearray": bytesOf,
+  "_codecs.encode": bytesOf,
+  "torch.Size": (args, at) => ({ kind: "tuple", items: itemsOf(args, "torch.Size", at) }),
+  "torch._utils._rebuild_tensor": rebuildTensor,
+  "torch._utils._rebuild_tensor_v2": rebuildTensor,
+  "torch._utils._rebuild_tensor_v3": rebuildTyped,
+  // a Parameter is its tensor; what else it carries is of training
+  "torch._utils._rebuild_parameter": ([data]) => data ?? null,
+  "torch._utils._rebuild_parameter_with_state": ([data]) => data ?? null,
+  "copyreg._reconstructor": reconstructed,
+};
+
+const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
+  ...[...DTYPE_GLOBALS.keys(), ...STORAGE_GLOBALS.keys(), "torch.strided"].map(
+    (name) => [name, { use: "value" }] as const,
+  ),
+  ...Object.entries(CLASSES).flatMap(([module, names]) =>
+    names.map((name) => [`${module}.${name}`, { use: "class" }] as const),
+  ),
+  ...Object.entries(FUNCTIONS).map(([name, make]) => [name, { use: "function", make }] as const),
+]);
+
+/** Python 2 spelt two modules otherwise, and protocols 0 to 2 still do. */
+const RENAMED: Readonly<Record<string, string>> = { __builtin__: "builtins", copy_reg: "copyreg" };
+
+/** One spelling of a name, dotted. Where a qualified name begins does not matter: Python would find the same object. */
+export function globalName(module: string, name: string): string {
+  return `${Object.hasOwn(RENAMED, module) ? RENAMED[module] : module}.${name}`;
+}
+
+/** What a name means; undefined where it is not listed. */
+export function meaningOf(name: string): Meaning | undefined {
+  const isEnum = ENUM_MODULES.some(
+    (module) => name.startsWith(module) && /^\.\w+$/.test(name.slice(module.length)),
+  );
+  return isEnum ? { use: "class" } : MEANINGS.get(name);
+}
+
+/** No argument, a dict, or a list of pairs. */
+function dictOf(args: readonly PickleValue[], at: Place): PickleValue {
+  const [given] = args;
+  if (isKind(given, "dict")) return { kind: "dict", entries: [...given.entries] };
+  const entries = itemsOf(args, "dict", at).map((pair): PickleEntry => {
+    const [key, value, ...more] = itemsOf([pair], "pair of a dict", at);
+    if (key !== undefined && value !== undefined && more.length === 0) return [key, value];
+    throw unexpected(pair, "a pair", "an item of a dict", at);
+  });
+  return { kind: "dict", entries };
+}
+
+/** No argument, or one container. */
+function itemsOf(args: readonly PickleValue[], what: string, at: Place): readonly PickleValue[] {
+  const [given] = args;
+  if (given === undefined) return [];
+  if (isKind(given, "list") || isKind(given, "tuple") || isKind(given, "set")) return [...given.items];
+  throw unexpected(given, "a list or a tuple", `the argument of ${what}`, at);
+}
+
+/** Protocol 2 has no bytes: they are the code points of a text, to be encoded as Latin-1. */
+function bytesOf(args: readonly PickleValue[], at: Place): PickleValue {
+  const [given, encoding] = args;
+  if (given === undefined) return new Uint8Array();
+  if (given instanceof Uint8Array) return given;
+  const what = "text of bytes";
+  if (typeof given !== "string" || !/^latin-?1$/.test(String(encoding)) || /[^\0-\xff]/.test(given)) {
+    throw unexpected(given, "Latin-1", what, at);
+  }
+  return new Uint8Array(Buffer.from(given, "latin1"));
+}
+
+/** Protocols 0 and 1 make an object so: its class, `object`, None. */
+function reconstructed([type]: readonly PickleValue[], at: Place): PickleValue {
+  if (isKind(type, "opaque")) return type;
+  const { name } = expectKind(type, "global", "a class", at);
+  if (meaningOf(name)?.use === "class") return recordOf(name, []);
+  throw unexpected(type, "a class", "what is made", at);
+}

@@ -1,0 +1,376 @@
+/**
+ * A pickle, read as data: a machine for the opcodes of protocols 0 to 5 that builds plain values and nothing else.
+ * It imports, calls and evaluates nothing, whatever the pickle asks; pickle-globals.ts lists the names it knows.
+ *
+ * An opcode takes at least a byte, and time in proportion to the bytes and stack items it consumes; values are
+ * shared where the pickle shares them, never expanded. So the limit on bytes is one on time, and the limits of
+ * pickle-stack.ts are ones on memory.
+ */
+import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { globalName, meaningOf } from "./globals.ts";
+import { PickleInput } from "./input.ts";
+import { append, giveState, pairsOf, recordOf, setItems } from "./object.ts";
+import { PickleStack } from "./stack.ts";
+import { storageOf } from "./torch.ts";
+import { described, isKind, type PickleStorage, type PickleValue } from "./value.ts";
+
+/** The largest pickles are `.metadata` files of sharded optimizers: some 500 bytes a stored chunk. */
+export const MAX_PICKLE_BYTES = 128 * 1024 * 1024;
+
+/** The longest of our lists has 100. */
+const MAX_NAME = 1000;
+
+/** A name that the pickle uses: a plain unpickler would import its module, and, where `called`, run it. */
+export interface GlobalUse {
+  /** dotted, as `os.system` */
+  readonly name: string;
+  readonly called: boolean;
+  /** this reader has a meaning for it */
+  readonly listed: boolean;
+  /** in the file */
+  readonly offset: number;
+}
+
+export interface PickleOptions {
+  /** what errors call the file */
+  readonly file: string;
+  /** where the pickle starts in it, bytes; default 0. All offsets count from the file's start */
+  readonly base?: number;
+  /** told at once, so that what precedes a fault is known */
+  readonly onGlobal?: (use: GlobalUse) => void;
+}
+
+export interface Pickle {
+  readonly value: PickleValue;
+  /** each as often as it is named */
+  readonly storages: readonly PickleStorage[];
+  /** bytes from the start to behind the last opcode */
+  readonly end: number;
+}
+
+/**
+ * The pickle that starts `bytes`.
+ *
+ * @throws PICKLE_INVALID, PICKLE_REFUSED, TRUNCATED, LIMIT_EXCEEDED, VERSION_UNSUPPORTED, SIZE_UNSAFE, SPAN_INVALID,
+ *         PATH_UNSAFE; each with the offset of the opcode
+ */
+export function readPickle(bytes: Uint8Array, options: PickleOptions): Pickle {
+  if (bytes.byteLength > MAX_PICKLE_BYTES) {
+    const message = `a pickle of ${bytes.byteLength} bytes; at most ${MAX_PICKLE_BYTES} are read`;
+    throw new IsologitError("LIMIT_EXCEEDED", message, { file: options.file });
+  }
+  return new Machine(bytes, options).run();
+}
+
+class Machine {
+  readonly #input: PickleInput;
+  readonly #options: PickleOptions;
+  readonly #stack = new PickleStack((code, message) => new IsologitError(code, message, this.#at()));
+  readonly #storages: PickleStorage[] = [];
+  readonly #base: number;
+  /** of the opcode at work, in the file */
+  #offset = 0;
+
+  constructor(bytes: Uint8Array, options: PickleOptions) {
+    this.#base = options.base ?? 0;
+    this.#input = new PickleInput(bytes, options.file, this.#base);
+    this.#options = options;
+  }
+
+  run(): Pickle {
+    for (;;) {
+      this.#offset = this.#base + this.#input.offset;
+      const code = this.#input.u8();
+      if (code === 0x2e) {
+        // "." STOP
+        return { value: this.#stack.pop(), storages: this.#storages, end: this.#input.offset };
+      }
+      const value = this.#literal(code) ?? this.#container(code) ?? this.#object(code);
+      if (value !== undefined) this.#stack.push(value);
+      else this.#change(code);
+    }
+  }
+
+  /** Numbers, text and bytes; undefined where the opcode is none of these. */
+  #literal(code: number): PickleValue | undefined {
+    const input = this.#input;
+    switch (code) {
+      case 0x88: // NEWTRUE
+        return true;
+      case 0x89: // NEWFALSE
+        return false;
+      case 0x4b: // K BININT1
+        return input.u8();
+      case 0x4d: // M BININT2
+        return input.u16();
+      case 0x4a: // J BININT
+        return input.i32();
+      case 0x8a: // LONG1
+        return input.int(input.u8());
+      case 0x8b: // LONG4
+        return input.int(input.i32());
+      case 0x47: // G BINFLOAT
+        return input.f64();
+      case 0x58: // X BINUNICODE
+        return input.text(input.u32());
+      case 0x8c: // SHORT_BINUNICODE
+        return input.text(input.u8());
+      case 0x8d: // BINUNICODE8
+        return input.text(input.u64());
+      case 0x42: // B BINBYTES
+        return input.bytes(input.u32());
+      case 0x43: // C SHORT_BINBYTES
+        return input.bytes(input.u8());
+      case 0x8e: // BINBYTES8
+      case 0x96: // BYTEARRAY8
+        return input.bytes(input.u64());
+      case 0x54: // T BINSTRING
+        return input.text(input.i32());
+      case 0x55: // U SHORT_BINSTRING
+        return input.text(input.u8());
+      case 0x53: // S STRING
+        return input.quotedLine();
+      case 0x56: // V UNICODE
+        return input.escapedLine();
+      case 0x49: // I INT
+      case 0x4c: // L LONG
+        return input.intLine();
+      case 0x46: // F FLOAT
+        return input.floatLine();
+      default:
+        return undefined;
+    }
+  }
+
+  /** Lists, tuples, sets and dicts; undefined where the opcode makes none of these. */
+  #container(code: number): PickleValue | undefined {
+    switch (code) {
+      case 0x5d: // ] EMPTY_LIST
+        return { kind: "list", items: [] };
+      case 0x29: // ) EMPTY_TUPLE
+        return { kind: "tuple", items: [] };
+      case 0x8f: // EMPTY_SET
+        return { kind: "set", items: [] };
+      case 0x7d: // } EMPTY_DICT
+        return { kind: "dict", entries: [] };
+      case 0x6c: // l LIST
+        return { kind: "list", items: this.#stack.popMark() };
+      case 0x74: // t TUPLE
+        return { kind: "tuple", items: this.#stack.popMark() };
+      case 0x91: // FROZENSET
+        return { kind: "set", items: this.#stack.popMark() };
+      case 0x85: // TUPLE1
+      case 0x86: // TUPLE2
+      case 0x87: // TUPLE3
+        return { kind: "tuple", items: this.#stack.popMany(code - 0x84) };
+      case 0x64: // d DICT
+        return { kind: "dict", entries: pairsOf(this.#stack.popMark(), this.#at()) };
+      default:
+        return undefined;
+    }
+  }
+
+  /** Names, and what is made of them; undefined where the opcode makes none of these. */
+  #object(code: number): PickleValue | undefined {
+    const input = this.#input;
+    switch (code) {
+      case 0x63: // c GLOBAL
+        return this.#global(input.line(), input.line());
+      case 0x93: {
+        // STACK_GLOBAL
+        const [module, name] = this.#stack.popMany(2);
+        if (typeof module === "string" && typeof name === "string") return this.#global(module, name);
+        throw this.#invalid("a name is not text");
+      }
+      // EXT1, EXT2, EXT4: a number that a table inside Python turns into a name
+      case 0x82:
+        return this.#global("copyreg", `extension_${input.u8()}`);
+      case 0x83:
+        return this.#global("copyreg", `extension_${input.u16()}`);
+      case 0x84:
+        return this.#global("copyreg", `extension_${input.i32()}`);
+      case 0x52: // R REDUCE
+      case 0x81: {
+        // NEWOBJ
+        const [callee, args] = this.#stack.popMany(2);
+        return this.#call(callee!, this.#argumentsOf(args!));
+      }
+      case 0x92: {
+        // NEWOBJ_EX; named arguments become attributes
+        const [callee, args, named] = this.#stack.popMany(3);
+        const object = this.#call(callee!, this.#argumentsOf(args!));
+        this.#giveState(object, named!);
+        return object;
+      }
+      case 0x69: // i INST
+        return this.#call(this.#global(input.line(), input.line()), this.#stack.popMark());
+      case 0x6f: {
+        // o OBJ
+        const [callee, ...args] = this.#stack.popMark();
+        if (callee !== undefined) return this.#call(callee, args);
+        throw this.#invalid("an object has no class");
+      }
+      case 0x50: // P PERSID
+        return this.#storage(input.line());
+      case 0x51: // Q BINPERSID
+        return this.#storage(this.#stack.pop());
+      default:
+        return undefined;
+    }
+  }
+
+  /** What changes a value, the stack or the memo. @throws PICKLE_INVALID for an opcode that is none at all */
+  #change(code: number): void {
+    const [input, stack] = [this.#input, this.#stack];
+    switch (code) {
+      case 0x4e: // N NONE
+        stack.push(null);
+        break;
+      case 0x61: {
+        // a APPEND
+        const item = stack.pop();
+        append(stack.top(), [item], this.#at());
+        break;
+      }
+      case 0x65: // e APPENDS
+      case 0x90: {
+        // ADDITEMS
+        const items = stack.popMark();
+        append(stack.top(), items, this.#at());
+        break;
+      }
+      case 0x73: {
+        // s SETITEM
+        const pair = stack.popMany(2);
+        setItems(stack.top(), pair, this.#at());
+        break;
+      }
+      case 0x75: {
+        // u SETITEMS
+        const pairs = stack.popMark();
+        setItems(stack.top(), pairs, this.#at());
+        break;
+      }
+      case 0x62: {
+        // b BUILD
+        const state = stack.pop();
+        this.#giveState(stack.top(), state);
+        break;
+      }
+      case 0x28: // ( MARK
+        stack.mark();
+        break;
+      case 0x30: // 0 POP
+        stack.drop();
+        break;
+      case 0x31: // 1 POP_MARK
+        stack.popMark();
+        break;
+      case 0x32: // 2 DUP
+        stack.share(stack.top());
+        break;
+      case 0x70: // p PUT
+        stack.put(Number(input.intLine()));
+        break;
+      case 0x71: // q BINPUT
+        stack.put(input.u8());
+        break;
+      case 0x72: // r LONG_BINPUT
+        stack.put(input.u32());
+        break;
+      case 0x94: // MEMOIZE
+        stack.put();
+        break;
+      case 0x67: // g GET
+        stack.get(Number(input.intLine()));
+        break;
+      case 0x68: // h BINGET
+        stack.get(input.u8());
+        break;
+      case 0x6a: // j LONG_BINGET
+        stack.get(input.u32());
+        break;
+      case 0x80: // PROTO
+        this.#protocol(input.u8());
+        break;
+      case 0x95: // FRAME; of use to readers of streams
+        input.demand(input.u64());
+        break;
+      default:
+        throw this.#invalid(`opcode 0x${code.toString(16).padStart(2, "0")} is not known`);
+    }
+  }
+
+  #protocol(version: number): void {
+    if (version > 5) {
+      throw new IsologitError(
+        "VERSION_UNSUPPORTED",
+        `pickle protocol ${version}; 0 to 5 are read`,
+        this.#at(),
+      );
+    }
+  }
+
+  #global(module: string, name: string): PickleValue {
+    if (module.length + name.length > MAX_NAME) throw this.#invalid("a name is longer than any of Python's");
+    const global = globalName(module, name);
+    const listed = meaningOf(global) !== undefined;
+    this.#options.onGlobal?.({ name: global, called: false, listed, offset: this.#offset });
+    return listed ? { kind: "global", name: global } : { kind: "opaque", name: global, offset: this.#offset };
+  }
+
+  #storage(id: PickleValue): PickleValue {
+    const storage = storageOf(id, this.#at());
+    if (isKind(storage, "storage")) this.#storages.push(storage);
+    return storage;
+  }
+
+  /** What calling `callee` would give, as data. */
+  #call(callee: PickleValue, args: readonly PickleValue[]): PickleValue {
+    if (isKind(callee, "opaque")) {
+      this.#options.onGlobal?.({ name: callee.name, called: true, listed: false, offset: this.#offset });
+      return callee;
+    }
+    if (!isKind(callee, "global")) throw this.#invalid(`${described(callee)} is called`);
+    const { name } = callee;
+    this.#options.onGlobal?.({ name, called: true, listed: true, offset: this.#offset });
+    const meaning = meaningOf(name)!; // only listed names become globals
+    switch (meaning.use) {
+      case "function": {
+        const made = meaning.make(args, this.#at());
+        this.#stack.charge(weightOf(made));
+        return made;
+      }
+      case "class":
+        return recordOf(name, args);
+      case "value":
+        throw this.#invalid(`${name} is called`);
+      default:
+        return meaning satisfies never;
+    }
+  }
+
+  #giveState(object: PickleValue, state: PickleValue): void {
+    this.#stack.charge(giveState(object, state, this.#at()));
+  }
+
+  #argumentsOf(args: PickleValue): readonly PickleValue[] {
+    if (isKind(args, "tuple")) return args.items;
+    throw this.#invalid(`arguments are ${described(args)}, expected a tuple`);
+  }
+
+  #at(): Place {
+    return { file: this.#options.file, offset: this.#offset };
+  }
+
+  #invalid(message: string): IsologitError {
+    return new IsologitError("PICKLE_INVALID", message, this.#at());
+  }
+}
+
+/** Values held by the outermost of a value: what copying it takes. */
+function weightOf(value: PickleValue): number {
+  if (value instanceof Uint8Array) return value.byteLength / 64;
+  if (isKind(value, "dict")) return value.entries.length;
+  return isKind(value, "list") || isKind(value, "tuple") || isKind(value, "set") ? value.items.length : 0;
+}

@@ -1,0 +1,108 @@
+/**
+ * A Hugging Face folder: `config.json`, safetensors weights in one file or in shards, and side
+ * files that travel byte for byte. A lone `.safetensors` file is read too, with no config.
+ */
+import type { Checkpoint, Remark, Sidecar, Tensor } from "../../src/core/checkpoint.ts";
+import { DTYPES } from "../../src/core/dtype.ts";
+import { IsologitError, locate } from "../../src/core/errors.ts";
+import { readSmall, type Store } from "../../src/core/io.ts";
+import { parseJsonObject } from "../../src/core/json.ts";
+import type { Header } from "../codec/safetensors.ts";
+import type { Format } from "../format.ts";
+import { checkIndex, type ShardIndex } from "./index-json.ts";
+import { INDEX, placeFolder } from "./place.ts";
+import { readWeights, weightsAmong } from "./weight-files.ts";
+
+const CONFIG = "config.json";
+/** The largest published config, with its quantisation lists, has some 100 kB. */
+const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
+export const hf: Format = {
+  id: "hf",
+  title: "Hugging Face folder (safetensors)",
+
+  async detect(store) {
+    const paths = (await store.list()).map((file) => file.path);
+    const named = weightsAmong(paths);
+    const configured = paths.includes(CONFIG);
+    if (named === null) return "no";
+    // Files that nobody names may be those of another format, which then knows them.
+    if (named.by === "loose" && named.files.length > 1) return configured ? "maybe" : "no";
+    return configured ? "yes" : "maybe";
+  },
+
+  async read(store): Promise<Checkpoint> {
+    const files = await store.list();
+    const paths = new Set(files.map((file) => file.path));
+    const named = weightsAmong([...paths]);
+    if (named === null)
+      throw new IsologitError("FORMAT_UNKNOWN", "no safetensors weights", { file: store.url });
+    const { headers, index, remarks } = await readWeights(store, named, paths);
+    const weights = new Set(headers.map(([path]) => path));
+    const { tensors, remarks: odd } = tensorsOf(headers, index);
+    const sidecars: Sidecar[] = files
+      .filter(({ path }) => !weights.has(path))
+      // An index whose paths lead into this folder alone is written anew for another.
+      .filter(({ path }) => path !== INDEX || (index?.respelt ?? null) === null)
+      .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } }));
+    return {
+      format: "hf",
+      dialect: "hf",
+      config: paths.has(CONFIG)
+        ? parseJsonObject(await config(store), { file: CONFIG, nonFinite: true })
+        : {},
+      tensors,
+      objects: [],
+      sidecars,
+      shards: headers.map(([path, { dataOffset }]) => ({
+        path,
+        header: { file: path, offset: 0, size: dataOffset },
+      })),
+      recasts: [],
+      ...(remarks.length + odd.length > 0 && { remarks: [...remarks, ...odd] }),
+      store,
+    };
+  },
+
+  writes: {
+    dialect: "hf",
+    software: "hf",
+    prefix: "",
+    dtypes: DTYPES,
+    container: "folder",
+    endings: [],
+    place: placeFolder,
+  },
+};
+
+async function config(store: Store): Promise<Uint8Array> {
+  try {
+    return await readSmall(store, CONFIG, MAX_CONFIG_BYTES);
+  } catch (error) {
+    throw locate(error, { file: CONFIG });
+  }
+}
+
+/** One piece each, in the order of the files and of the bytes in them. @throws DUPLICATE_NAME, INDEX_MISMATCH */
+function tensorsOf(
+  headers: readonly (readonly [string, Header])[],
+  index: ShardIndex | null,
+): { readonly tensors: readonly Tensor[]; readonly remarks: readonly Remark[] } {
+  const found = new Map<string, string>();
+  const tensors: Tensor[] = [];
+  let bytes = 0;
+  for (const [file, header] of headers) {
+    for (const { name, dtype, shape, begin, end } of header.tensors) {
+      if (found.has(name)) {
+        throw new IsologitError("DUPLICATE_NAME", `it lies in ${found.get(name)} too`, {
+          file,
+          tensor: name,
+        });
+      }
+      found.set(name, file);
+      bytes += end - begin;
+      const origin = shape.map(() => 0);
+      tensors.push({ name, dtype, shape, pieces: [{ file, offset: begin, origin, shape }] });
+    }
+  }
+  return { tensors, remarks: index === null ? [] : checkIndex(index, found, bytes, INDEX) };
+}

@@ -1,0 +1,110 @@
+/**
+ * Megatron-LM's legacy checkpoint: a torch file for each rank of tensor, pipeline and expert parallelism, in which
+ * modules have the names and the slabs that the rank's own model had.
+ */
+
+import { originIn } from "../../src/core/carried-files.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
+import { canonical } from "../../src/core/content-root.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { entryOf, plainRecord } from "../codec/pickle/plain.ts";
+import { isKind } from "../codec/pickle/value.ts";
+import { namedSeals, type TorchArchive } from "../codec/torch-zip/read.ts";
+import type { ConfigRecord } from "../codec/yaml.ts";
+import type { Format } from "../format.ts";
+import { chosenFolder, foldersWith } from "./iterations.ts";
+import { modulesOf, readArchives } from "./modules.ts";
+import { ranksOf } from "./ranks.ts";
+import { megatronWriter } from "./write.ts";
+
+const MARKER = /^mp_rank_\d+(_\d+){0,2}\/model_(optim_)?rng\.pt$/;
+/** Before version 3 the rows of fused projections had another order. */
+const CHECKPOINT_VERSION = 3;
+
+export const megatron: Format = {
+  id: "megatron",
+  title: "Megatron-LM ranks (mp_rank_*)",
+  iterations: true,
+
+  async detect(store) {
+    const paths = (await store.list()).map(({ path }) => path);
+    return foldersWith(paths, MARKER).length > 0 ? "yes" : "no";
+  },
+
+  async read(store, options = {}): Promise<Checkpoint> {
+    const paths = (await store.list()).map(({ path }) => path);
+    const folders = foldersWith(paths, MARKER);
+    if (folders.length === 0) {
+      throw new IsologitError("FORMAT_UNKNOWN", "no mp_rank_* of a Megatron checkpoint", { file: store.url });
+    }
+    const folder = await chosenFolder(store, folders, options);
+    const files = paths.filter((path) => path.startsWith(folder) && MARKER.test(path.slice(folder.length)));
+    const archives = await readArchives(store, files);
+    const config = argumentsOf(archives[0]!); // each folder found holds a file or more
+    const other = otherArguments(archives, config);
+    const { ranks, stages } = ranksOf(files, config);
+    const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
+    const tensors = modules.flatMap(({ tensors }) => tensors);
+    const origin = await originIn(store);
+    return {
+      format: "megatron",
+      dialect: "megatron-ranks",
+      config,
+      ...(other !== undefined && { passed: other }),
+      tensors,
+      objects: [
+        ...new Set([...archives.flatMap(statesIn), ...modules.flatMap(({ objects }) => objects)]),
+      ].sort(),
+      sidecars: [],
+      shards: [],
+      recasts: [],
+      seals: namedSeals(
+        archives.flatMap(({ seals }) => seals),
+        tensors,
+      ),
+      ...(origin !== undefined && { origin }),
+      store,
+    };
+  },
+
+  writes: megatronWriter,
+};
+
+/** What a training run kept beside the model to go on from: optimizer, random numbers and the like. */
+function statesIn({ value }: TorchArchive): string[] {
+  if (!isKind(value, "dict")) return [];
+  return value.entries.flatMap(([key, held]) => {
+    const isState = typeof held === "object" && held !== null;
+    return typeof key === "string" && isState && !/^(model\d*|args)$/.test(key) ? [key] : [];
+  });
+}
+
+/** The first rank that was saved with other arguments than the first one's: each process has those of its own file. */
+function otherArguments(
+  [, ...others]: readonly TorchArchive[],
+  config: ConfigRecord,
+): { readonly file: string; readonly config: ConfigRecord } | undefined {
+  const shared = (args: ConfigRecord) =>
+    canonical(Object.fromEntries(Object.entries(args).filter(([key]) => !OF_A_PROCESS.test(key))));
+  const first = shared(config);
+  for (const { file, value } of others) {
+    const args = entryOf(value, "args");
+    if (args === undefined) continue;
+    const own = plainRecord(args, { file });
+    if (shared(own) !== first) return { file, config: own };
+  }
+  return undefined;
+}
+
+/** Arguments that are a process's own. */
+const OF_A_PROCESS = /(^|_)rank$/;
+
+/** @throws UNSUPPORTED for a version that fused otherwise */
+function argumentsOf({ file, value }: TorchArchive): ConfigRecord {
+  const version = entryOf(value, "checkpoint_version") ?? CHECKPOINT_VERSION;
+  if (version !== CHECKPOINT_VERSION) {
+    const message = `checkpoint_version is ${String(version)}; ${CHECKPOINT_VERSION} is read, since 2021`;
+    throw new IsologitError("UNSUPPORTED", message, { file });
+  }
+  return plainRecord(entryOf(value, "args"), { file });
+}

@@ -1,0 +1,61 @@
+/** Which of several checkpoints in a folder of Megatron is meant: `iter_0000100/`, `release/`, or the folder itself. */
+import { IsologitError } from "../../src/core/errors.ts";
+import { readSmall, type Store } from "../../src/core/io.ts";
+import type { ReadOptions } from "../format.ts";
+
+export const TRACKER = "latest_checkpointed_iteration.txt";
+const MAX_TRACKER_BYTES = 64;
+
+export function iterationFolder(iteration: number): string {
+  return `iter_${String(iteration).padStart(7, "0")}/`;
+}
+
+/** The folders directly below that hold a file whose path there matches. "" is the top itself. */
+export function foldersWith(paths: readonly string[], marker: RegExp): string[] {
+  const found = new Set<string>();
+  for (const path of paths) {
+    const [, folder = "", rest = path] = /^((?:iter_\d+|release)\/)?(.*)$/.exec(path) ?? [];
+    if (marker.test(rest)) found.add(folder);
+  }
+  return [...found];
+}
+
+/**
+ * The one to read: what is asked for, else what the tracker file names, else the only or the latest one.
+ *
+ * @param folders  as `foldersWith` gives them, one or more
+ * @throws NOT_FOUND, naming those that are there; HEADER_INVALID for a tracker that holds no iteration
+ */
+export async function chosenFolder(
+  store: Store,
+  folders: readonly string[],
+  { iteration }: ReadOptions,
+): Promise<string> {
+  if (iteration !== undefined) return present(iterationFolder(iteration), folders, store.url);
+  if (folders.includes("")) return "";
+  const tracked = await trackedFolder(store);
+  if (tracked !== undefined) return present(tracked, folders, TRACKER);
+  return folders.toSorted((a, b) => numberOf(a) - numberOf(b)).at(-1)!; // one or more, by the contract above
+}
+
+async function trackedFolder(store: Store): Promise<string | undefined> {
+  if (!(await store.list()).some(({ path }) => path === TRACKER)) return undefined;
+  const text = new TextDecoder().decode(await readSmall(store, TRACKER, MAX_TRACKER_BYTES)).trim();
+  if (text === "release") return "release/";
+  if (/^\d{1,15}$/.test(text)) return iterationFolder(Number(text));
+  const message = `it says ${JSON.stringify(text)}, expected an iteration or "release"`;
+  throw new IsologitError("HEADER_INVALID", message, { file: TRACKER });
+}
+
+function present(folder: string, folders: readonly string[], asker: string): string {
+  if (folders.includes(folder)) return folder;
+  const there = folders.map((name) => name || "the folder itself").join(", ");
+  throw new IsologitError("NOT_FOUND", `no checkpoint lies in ${folder}; those that are there: ${there}`, {
+    file: asker,
+  });
+}
+
+/** A release is what training ended with. */
+function numberOf(folder: string): number {
+  return folder === "release/" ? Number.POSITIVE_INFINITY : Number(/\d+/.exec(folder)?.[0] ?? 0);
+}

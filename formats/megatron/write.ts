@@ -1,0 +1,94 @@
+/** Placing Megatron-LM's legacy checkpoint: a torch file for each rank, an import, iteration 0. */
+import { type Rank, tensorKey } from "../../src/core/checkpoint.ts";
+import { bytesOf } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { joinedCrc32 } from "../codec/crc32-join.ts";
+import { writePickle } from "../codec/pickle/write.ts";
+import { type Archive, archiveOf } from "../codec/torch-zip/write.ts";
+import { folderPlan } from "../folder-placement.ts";
+import { CHUNK_BYTES, type Manifest, type Sealed, type WantedTensor, type Writer } from "../format.ts";
+import { namespace, orderedDict, pickledTensor, TORCH_DTYPES } from "../torch-dist/pickles.ts";
+import { iterationFolder, TRACKER } from "./iterations.ts";
+
+const FOLDER = iterationFolder(0);
+
+export const megatronWriter: Writer = {
+  dialect: "megatron-ranks",
+  software: "megatron",
+  prefix: "",
+  dtypes: TORCH_DTYPES,
+  container: "folder",
+  endings: [],
+  takes: () => false,
+  place(wanted) {
+    const plan = folderPlan();
+    for (const { path, tensors } of filesOf(wanted)) {
+      const { size, storages, gaps } = archive(wanted, tensors);
+      plan.file(path, size);
+      plan.inline(path, 0, gaps[0]!.bytes);
+      tensors.forEach((tensor, i) => {
+        plan.tensor(tensor, path, storages[i]!);
+      });
+      for (const { offset, bytes } of gaps.slice(1)) {
+        plan.seal({ file: path, offset, size: bytes.byteLength });
+      }
+    }
+    plan.bytes(TRACKER, Buffer.from("0"));
+    for (const sidecar of wanted.sidecars) plan.sidecar(sidecar.path, sidecar);
+    return plan.placed();
+  },
+  seal: (wanted, _placement, sealed) =>
+    filesOf(wanted).flatMap(({ tensors }) => {
+      const crcs = tensors.map((tensor) => crcOf(tensor, sealed));
+      return archive(wanted, tensors, crcs)
+        .gaps.slice(1)
+        .map(({ bytes }) => bytes);
+    }),
+};
+
+interface RankTensors {
+  readonly path: string;
+  readonly tensors: readonly WantedTensor[];
+}
+
+/** One file a rank, in the order of ranks; its tensors in the order they were wanted. */
+function filesOf({ tensors, options }: Manifest): RankTensors[] {
+  const byRank = new Map<string, WantedTensor[]>();
+  for (const tensor of tensors) {
+    if (tensor.rank === undefined) {
+      throw new IsologitError("INTERNAL", "a tensor of a rank was to be written without it", {
+        tensor: tensor.name,
+      });
+    }
+    const path = pathOf(tensor.rank, options.pp ?? 1);
+    const held = byRank.get(path);
+    if (held === undefined) byRank.set(path, [tensor]);
+    else held.push(tensor);
+  }
+  return [...byRank].sort(([a], [b]) => (a < b ? -1 : 1)).map(([path, held]) => ({ path, tensors: held }));
+}
+
+function pathOf({ tp, pp }: Rank, stages: number): string {
+  const stage = stages > 1 ? `_${String(pp).padStart(3, "0")}` : "";
+  return `${FOLDER}mp_rank_${String(tp).padStart(2, "0")}${stage}/model_optim_rng.pt`;
+}
+
+/** The file of one rank. The version says how fused rows lie: since 3.0, group by group. */
+function archive({ config }: Manifest, tensors: readonly WantedTensor[], crcs?: readonly number[]): Archive {
+  const model = tensors.map(({ name, dtype, shape }, i) => [name, pickledTensor(dtype, shape, i)] as const);
+  const pickle = writePickle({
+    dict: [
+      ["args", namespace(config)],
+      ["checkpoint_version", { float: 3 }],
+      ["iteration", 0],
+      ["model", orderedDict(model)],
+    ],
+  });
+  const storages = tensors.map(({ name, dtype, shape }) => bytesOf(dtype, shape, { tensor: name }));
+  return archiveOf({ root: "model_optim_rng", pickle, storages }, crcs);
+}
+
+function crcOf(tensor: WantedTensor, sealed: ReadonlyMap<string, Sealed>): number {
+  const { crc32 } = sealed.get(tensorKey(tensor))!; // every tensor is written before the seals
+  return joinedCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES);
+}

@@ -1,0 +1,137 @@
+/**
+ * A NeMo 2 folder: `context/` says what the model is, `weights/` holds a distributed checkpoint. The first releases
+ * put what is in `weights/` beside `context/`.
+ */
+
+import { originIn } from "../../src/core/carried-files.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { readSmall, type Store } from "../../src/core/io.ts";
+import { parseJsonObject } from "../../src/core/json.ts";
+import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "../codec/yaml.ts";
+import type { Format } from "../format.ts";
+import { sidecarsIn, withoutTokenizer } from "../tokenizer-files.ts";
+import { DIST_MARKER, readWeights } from "../torch-dist/weights.ts";
+import { parseFiddle } from "./fiddle.ts";
+import { nemo2Writer } from "./write.ts";
+
+const CONTEXT = "context/";
+const MODEL_YAML = `${CONTEXT}model.yaml`;
+const IO_JSON = `${CONTEXT}io.json`;
+/** A graph takes some 500 bytes an argument. */
+const MAX_GRAPH_BYTES = 16 * 1024 * 1024;
+/** As NeMo's importer names the folder that it copies a tokenizer into. */
+const TOKENIZER = "nemo_tokenizer";
+
+export const nemo2: Format = {
+  id: "nemo2",
+  title: "NeMo 2 folder (torch_dist)",
+
+  async detect(store) {
+    const paths = (await store.list()).map(({ path }) => path);
+    if (!paths.some((path) => path.startsWith(CONTEXT))) return "no";
+    return weightsAmong(paths) === undefined ? "no" : "yes";
+  },
+
+  async read(store): Promise<Checkpoint> {
+    const files = await store.list();
+    const paths = files.map(({ path }) => path);
+    const weights = weightsAmong(paths);
+    if (weights === undefined) {
+      throw new IsologitError("FORMAT_UNKNOWN", "no weights of NeMo 2", { file: store.url });
+    }
+    const { config, tokenizer } = await contextOf(store, paths);
+    const passed = await passedIn(store, paths, config);
+    const { tensors, objects, seals } = await readWeights(store, weights);
+    const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
+    const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
+    const origin = withoutTokenizer(await originIn(store));
+    return {
+      format: "nemo2",
+      dialect: "megatron",
+      config,
+      ...passed,
+      tensors,
+      objects: [...objects, ...artifacts],
+      sidecars,
+      shards: [],
+      recasts: [],
+      seals,
+      ...(origin !== undefined && { origin }),
+      store,
+    };
+  },
+
+  writes: nemo2Writer,
+};
+
+/** The folder of the weights; undefined where there are none. */
+function weightsAmong(paths: readonly string[]): string | undefined {
+  return ["weights/", ""].find((folder) =>
+    paths.some((path) => path.startsWith(folder) && DIST_MARKER.test(path.slice(folder.length))),
+  );
+}
+
+/** Arguments that fiddle could not express were pickled, code included: they are named and never opened. */
+function isArtifact(path: string, tokenizer: string | undefined): boolean {
+  if (!path.startsWith(CONTEXT) || path === MODEL_YAML || path === IO_JSON) return false;
+  return tokenizer === undefined || !path.startsWith(tokenizer);
+}
+
+interface Context {
+  readonly config: ConfigRecord;
+  /** folder of the tokenizer's files */
+  readonly tokenizer: string | undefined;
+}
+
+/** model.yaml holds every resolved value, io.json only what was passed: the class says the rest. */
+async function contextOf(store: Store, paths: readonly string[]): Promise<Context> {
+  const model = await modelOf(store, paths);
+  const { config, tokenizer } = model ?? {};
+  if (model !== undefined && !isRecord(config)) {
+    const file = paths.includes(MODEL_YAML) ? MODEL_YAML : IO_JSON;
+    throw new IsologitError("CONFIG_INVALID", "the model has no config", { file });
+  }
+  const named = isRecord(tokenizer) ? tokenizer.pretrained_model_name : undefined;
+  const folders = [named, TOKENIZER].map((name) => `${CONTEXT}${name}/`);
+  const found = folders.find((folder) => paths.some((path) => path.startsWith(folder)));
+  return { config: isRecord(config) ? config : {}, tokenizer: found };
+}
+
+async function modelOf(store: Store, paths: readonly string[]): Promise<ConfigRecord | undefined> {
+  if (paths.includes(MODEL_YAML)) {
+    return parseYaml(await readSmall(store, MODEL_YAML, MAX_YAML_BYTES), { file: MODEL_YAML });
+  }
+  return paths.includes(IO_JSON) ? graphOf(store) : undefined;
+}
+
+async function graphOf(store: Store): Promise<ConfigRecord> {
+  const at = { file: IO_JSON };
+  const graph = parseJsonObject(await readSmall(store, IO_JSON, MAX_GRAPH_BYTES), { ...at, nonFinite: true });
+  const root = parseFiddle(graph, at);
+  return isRecord(root.model) ? root.model : root;
+}
+
+/** NeMo builds the model from io.json: model.yaml is for people and for converters, and is read here for its defaults. */
+async function passedIn(
+  store: Store,
+  paths: readonly string[],
+  resolved: ConfigRecord,
+): Promise<Pick<Checkpoint, "passed" | "remarks">> {
+  if (!paths.includes(MODEL_YAML) || !paths.includes(IO_JSON)) return {};
+  try {
+    const { config } = await graphOf(store);
+    if (!isRecord(config)) return {};
+    const [loaded, said] = [config._target_, resolved._target_];
+    if (loaded === said || said === undefined) return { passed: { file: IO_JSON, config } };
+    // what the class sets where nothing is passed is known of NeMo's classes of this family alone
+    const message = `NeMo makes a ${String(loaded)} of it, and ${MODEL_YAML} says ${String(said)}: what neither says may be another`;
+    const remark = { rule: "context-class", severity: "error", at: { file: IO_JSON }, message } as const;
+    return { passed: { file: IO_JSON, config }, remarks: [remark] };
+  } catch (error) {
+    if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
+    const message = `NeMo loads it, and it was not compared with ${MODEL_YAML}: ${error.message}`;
+    const at = { file: IO_JSON };
+    return { remarks: [{ rule: "context-unread", severity: "warning", at, message }] };
+  }
+}

@@ -1,0 +1,113 @@
+/** Placing a NeMo 2 folder: `context/` as its loader and its converters expect it, `weights/`, and the tokenizer. */
+
+import { ORIGIN_FOLDER } from "../../src/core/carried-files.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { writePickle } from "../codec/pickle/write.ts";
+import { archiveOf } from "../codec/torch-zip/write.ts";
+import { type ConfigRecord, yamlText } from "../codec/yaml.ts";
+import { folderPlan } from "../folder-placement.ts";
+import type { Manifest, Writer } from "../format.ts";
+import { isTokenizerFile } from "../tokenizer-files.ts";
+import { TORCH_DTYPES } from "../torch-dist/pickles.ts";
+import { placeDist, sealsOf } from "../torch-dist/write.ts";
+import { type FiddleArgument, type FiddleConfig, fiddleText } from "./fiddle.ts";
+
+/** what NeMo's importer calls the folder that it copies a tokenizer into */
+const TOKENIZER = "nemo_tokenizer";
+const TOKENIZER_CLASS = {
+  module: "nemo.collections.common.tokenizers.huggingface.auto_tokenizer",
+  name: "AutoTokenizer",
+};
+/** The one model class of NeMo 2 whose configs have a layer pattern; it lies in the config's module. */
+const MODEL_CLASS = "MambaModel";
+const PREFIX = "module.";
+
+export const nemo2Writer: Writer = {
+  dialect: "megatron",
+  software: "nemo2",
+  prefix: PREFIX,
+  dtypes: TORCH_DTYPES,
+  container: "folder",
+  endings: [],
+  takes: isTokenizerFile,
+  place(wanted) {
+    const plan = folderPlan();
+    placeDist(plan, "weights/", PREFIX, wanted);
+    plan.bytes("weights/common.pt", commonState());
+    const hasTokenizer = wanted.sidecars.some(({ path }) => isTokenizerFile(path));
+    plan.bytes("context/model.yaml", Buffer.from(yamlText(modelOf(wanted, hasTokenizer))));
+    plan.bytes("context/io.json", Buffer.from(fiddleText(contextOf(wanted, hasTokenizer))));
+    for (const sidecar of wanted.sidecars) {
+      const { path } = sidecar;
+      plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `context/${TOKENIZER}/${path}`, sidecar);
+    }
+    return plan.placed();
+  },
+  seal: (wanted, _placement, sealed) => sealsOf(wanted, sealed),
+};
+
+/** What Lightning saves beside the weights, of a run that has not begun. */
+function commonState(): Uint8Array {
+  const pickle = writePickle({
+    dict: [
+      ["epoch", 0],
+      ["global_step", 0],
+      ["pytorch-lightning_version", "2.5.2"],
+      ["state_dict", { dict: [] }],
+    ],
+  });
+  return archiveOf({ root: "common", pickle, storages: [] }).gaps[0]!.bytes; // without storages all is one gap
+}
+
+function modelOf({ config }: Manifest, hasTokenizer: boolean): ConfigRecord {
+  const tokenizer = {
+    _target_: `${TOKENIZER_CLASS.module}.${TOKENIZER_CLASS.name}`,
+    pretrained_model_name: TOKENIZER,
+  };
+  return {
+    _target_: `${classOf(config).module}.${MODEL_CLASS}`,
+    config,
+    model_transform: null,
+    optim: null,
+    tokenizer: hasTokenizer ? tokenizer : null,
+  };
+}
+
+/** NeMo's loader rebuilds the model from this: its class, and the arguments passed to the config's. */
+function contextOf({ config }: Manifest, hasTokenizer: boolean): FiddleConfig {
+  const { module, name } = classOf(config);
+  const args = Object.entries(config).flatMap(([key, value]): [string, FiddleArgument][] =>
+    key !== "_target_" && isLeaf(value) ? [[key, value]] : [],
+  );
+  const tokenizer: FiddleConfig = { ...TOKENIZER_CLASS, args: [["pretrained_model_name", TOKENIZER]] };
+  return {
+    module: "nemo.lightning.io.pl",
+    name: "TrainerContext",
+    args: [
+      [
+        "model",
+        {
+          module,
+          name: MODEL_CLASS,
+          args: [
+            ["config", { module, name, args }],
+            ...(hasTokenizer ? [["tokenizer", tokenizer] as const] : []),
+          ],
+        },
+      ],
+      ["trainer", { module: "nemo.lightning.pytorch.trainer", name: "Trainer", args: [] }],
+      ["extra", {}],
+    ],
+  };
+}
+
+/** Functions and dtypes are defaults of the class: only plain values are passed. */
+function isLeaf(value: unknown): value is string | number | boolean | null {
+  return value === null || ["string", "number", "boolean"].includes(typeof value);
+}
+
+function classOf(config: ConfigRecord): { module: string; name: string } {
+  const [, module, name] = /^(.+)\.(\w+)$/.exec(String(config._target_)) ?? [];
+  if (module !== undefined && name !== undefined) return { module, name };
+  throw new IsologitError("INTERNAL", "a NeMo 2 config was to be written without its class");
+}

@@ -1,0 +1,283 @@
+/**
+ * The index of a packed file: what it holds and where. Its places are no choice: `arrange` gives the only
+ * ones there are, to the writer as to the reader that checks them.
+ */
+import { bytesOf, type DType, isDType, type Shape } from "../../src/core/dtype.ts";
+import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { decodeMsgpack, encodeMsgpack, integer, type Plain, type Spelt } from "../codec/msgpack.ts";
+import { CHUNK_BYTES, type WantedTensor } from "../format.ts";
+import { HEAD_BYTES, type Range, sameBytes } from "./head.ts";
+
+/** 512 experts in 60 layers, two matrices each, are 61,440 tensors; this is four times that. */
+export const MAX_TENSORS = 262_144;
+/** Side files and shards: a repository has dozens, a sharded 1 TB model some 300 weight files. */
+export const MAX_FILES = 16_384;
+/** The deepest tensor of any known checkpoint has rank 4. */
+export const MAX_RANK = 8;
+/** Known tensor names stay below 120 characters, paths below 260. */
+export const MAX_NAME_LENGTH = 1024;
+
+/** The index nests list, tensor, shape: 4 levels. A tensor takes some 20 values. */
+const LIMITS = { depth: 4, items: MAX_TENSORS, values: 32 * MAX_TENSORS };
+
+export const CONFIG = "config.json";
+
+export const RECAST_KINDS = ["f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"] as const;
+type Recast = NonNullable<WantedTensor["recast"]>;
+
+export interface PackedTensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+  /** bytes from the start of the file */
+  readonly offset: number;
+  readonly size: number;
+  readonly recast?: Recast;
+}
+
+/** A side file, or the verbatim header of a source's weight file. */
+export interface PackedFile {
+  readonly path: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+export interface PackedIndex {
+  readonly dialect: string;
+  /** in execution order, as they lie in the file */
+  readonly tensors: readonly PackedTensor[];
+  /** config.json first where there is one */
+  readonly entries: readonly PackedFile[];
+  readonly shards: readonly PackedFile[];
+}
+
+/** An index before anything has a place. */
+export interface Contents {
+  readonly dialect: string;
+  readonly tensors: readonly Omit<PackedTensor, "offset">[];
+  readonly entries: readonly Omit<PackedFile, "offset">[];
+  readonly shards: readonly Omit<PackedFile, "offset">[];
+}
+
+/**
+ * Gives everything its place: side files, then shard headers, end to end from `start`; then each tensor at the
+ * next multiple of `alignment`.
+ */
+export function arrange(contents: Contents, start: number, alignment: number): PackedIndex {
+  let end = start;
+  const put = <T extends { readonly size: number }>(item: T, step: number): T & { offset: number } => {
+    const offset = Math.ceil(end / step) * step;
+    end = offset + item.size;
+    return { ...item, offset };
+  };
+  const entries = contents.entries.map((file) => put(file, 1));
+  const shards = contents.shards.map((file) => put(file, 1));
+  const tensors = contents.tensors.map((tensor) => put(tensor, alignment));
+  return { dialect: contents.dialect, tensors, entries, shards };
+}
+
+/** Where the last thing of the index ends. */
+export function endOf(index: PackedIndex, start: number): number {
+  const last = index.tensors.at(-1) ?? index.shards.at(-1) ?? index.entries.at(-1);
+  return last === undefined ? start : last.offset + last.size;
+}
+
+/** Bytes of config.json, which opening reads along: 0 where there is none. */
+export function configBytes(contents: Contents): number {
+  const first = contents.entries[0];
+  return first?.path === CONFIG ? first.size : 0;
+}
+
+/** The canonical bytes: these keys in this order, shortest forms. */
+export function encodeIndex(index: PackedIndex): Uint8Array {
+  const placed = ({ offset, size }: Range) => ({ offset: integer(offset), size: integer(size) });
+  const file = (item: PackedFile): Spelt => ({ path: item.path, ...placed(item) });
+  return encodeMsgpack({
+    dialect: index.dialect,
+    chunkBytes: CHUNK_BYTES,
+    tensors: index.tensors.map((item): Spelt => {
+      const { name, dtype, shape, recast } = item;
+      const tensor = { name, dtype, shape: shape.map(integer), ...placed(item) };
+      if (recast === undefined) return tensor;
+      return { ...tensor, recast: { kind: recast.kind, sourceDtype: recast.sourceDtype } };
+    }),
+    entries: index.entries.map(file),
+    shards: index.shards.map(file),
+  });
+}
+
+/**
+ * The index, every rule but those on places checked.
+ *
+ * @throws HEADER_INVALID, LIMIT_EXCEEDED, NAME_INVALID, PATH_UNSAFE, DUPLICATE_NAME, DTYPE_UNKNOWN, SIZE_UNSAFE,
+ *   SPAN_INVALID (a size that is not the shape's), VERSION_UNSUPPORTED (another chunk size)
+ */
+export function parseIndex(bytes: Uint8Array, file: string): PackedIndex {
+  const at = { file, offset: HEAD_BYTES };
+  const { dialect, chunkBytes, tensors, entries, shards } = mapOf(
+    decodeMsgpack(bytes, LIMITS, at),
+    ["dialect", "chunkBytes", "tensors", "entries", "shards"],
+    "the index",
+    at,
+  );
+  if (chunkBytes !== CHUNK_BYTES) {
+    const message = `checksums of every ${chunkBytes} bytes; this reader knows ${CHUNK_BYTES}`;
+    throw new IsologitError("VERSION_UNSUPPORTED", message, at);
+  }
+  const names = new Set<string>();
+  const paths = new Set<string>();
+  const index: PackedIndex = {
+    dialect: nameOf(dialect, "the dialect", at),
+    tensors: listOf(tensors, MAX_TENSORS, "tensors", at).map((t, i) => tensorOf(t, i, names, file)),
+    entries: listOf(entries, MAX_FILES, "entries", at).map((e, i) => fileOf(e, `entries[${i}]`, paths, at)),
+    shards: listOf(shards, MAX_FILES, "shards", at).map((s, i) => fileOf(s, `shards[${i}]`, paths, at)),
+  };
+  if (paths.has(CONFIG) && index.entries[0]?.path !== CONFIG) {
+    throw new IsologitError("HEADER_INVALID", "config.json is not the first entry", at);
+  }
+  // Key order, repeated keys, long forms of short numbers: two spellings of one index would be two files.
+  if (!sameBytes(bytes, encodeIndex(index))) {
+    throw new IsologitError("HEADER_INVALID", "the index is not in canonical form", at);
+  }
+  return index;
+}
+
+/**
+ * Each place is the one that `arrange` gives: no overlap, no gap but padding, nothing past the end.
+ *
+ * @throws SPAN_INVALID
+ */
+export function checkPlaces(
+  index: PackedIndex,
+  start: number,
+  alignment: number,
+  dataEnd: number,
+  file: string,
+): void {
+  const right = arrange(index, start, alignment);
+  const compare = (what: string, found: Range, expected: number, where: Place) => {
+    const end = found.offset + found.size;
+    if (found.offset === expected && end <= dataEnd) return;
+    const why =
+      end > dataEnd
+        ? `ends at byte ${end}, past the data's end at ${dataEnd}`
+        : found.offset < expected
+          ? `begins at byte ${found.offset} and overlaps what ends before ${expected}`
+          : `begins at byte ${found.offset}, expected ${expected}`;
+    throw new IsologitError("SPAN_INVALID", `${what} ${why}`, { ...where, offset: found.offset });
+  };
+  index.entries.forEach((entry, i) => {
+    compare(entry.path, entry, right.entries[i]!.offset, { file });
+  });
+  index.shards.forEach((shard, i) => {
+    compare(`the header of ${shard.path}`, shard, right.shards[i]!.offset, { file });
+  });
+  index.tensors.forEach((tensor, i) => {
+    compare(tensor.name, tensor, right.tensors[i]!.offset, { file, tensor: tensor.name });
+  });
+  const end = endOf(index, start);
+  if (end !== dataEnd) {
+    const message = `the last tensor ends at byte ${end}, the head says the data ends at ${dataEnd}`;
+    throw new IsologitError("SPAN_INVALID", message, { file, offset: end });
+  }
+}
+
+function tensorOf(value: Plain, i: number, names: Set<string>, file: string): PackedTensor {
+  const where = `tensors[${i}]`;
+  const at = { file, offset: HEAD_BYTES };
+  const keys = ["name", "dtype", "shape", "offset", "size"] as const;
+  const fields = mapOf(value, keys, where, at, "recast");
+  const name = nameOf(fields.name, where, at);
+  const here = { ...at, tensor: name };
+  if (names.has(name)) throw new IsologitError("DUPLICATE_NAME", `${name} is in the index twice`, here);
+  names.add(name);
+  const dtype = dtypeOf(fields.dtype, here);
+  const shape = listOf(fields.shape, MAX_RANK, `the shape of ${name}`, here).map((n) =>
+    sizeOf(n, where, here),
+  );
+  const [offset, size] = [sizeOf(fields.offset, where, here), sizeOf(fields.size, where, here)];
+  const needs = bytesOf(dtype, shape, here);
+  if (size !== needs) {
+    const message = `${size} bytes for ${dtype} [${shape.join(", ")}], which takes ${needs}`;
+    throw new IsologitError("SPAN_INVALID", message, { ...here, offset });
+  }
+  const tensor = { name, dtype, shape, offset, size };
+  if (fields.recast === undefined) return tensor;
+  const { kind, sourceDtype } = mapOf(fields.recast, ["kind", "sourceDtype"], `${where}.recast`, here);
+  const known = RECAST_KINDS.find((k) => k === kind);
+  if (known === undefined) throw new IsologitError("HEADER_INVALID", `a recast of kind ${kind}`, here);
+  return { ...tensor, recast: { kind: known, sourceDtype: dtypeOf(sourceDtype, here) } };
+}
+
+function fileOf(value: Plain, where: string, paths: Set<string>, at: Place): PackedFile {
+  const fields = mapOf(value, ["path", "offset", "size"], where, at);
+  const path = checkedPath(nameOf(fields.path, where, at), at);
+  if (paths.has(path)) throw new IsologitError("DUPLICATE_NAME", `${path} is in the index twice`, at);
+  paths.add(path);
+  return { path, offset: sizeOf(fields.offset, where, at), size: sizeOf(fields.size, where, at) };
+}
+
+/** @throws NAME_INVALID: empty, longer than MAX_NAME_LENGTH, with control characters or half a surrogate pair */
+export function checkedName(name: string, at: Place): string {
+  if (name !== "" && name.length <= MAX_NAME_LENGTH && !/[\p{Cc}\p{Cs}]/u.test(name)) return name;
+  const message = `${JSON.stringify(name.slice(0, 80))} (${name.length} characters) is no name`;
+  throw new IsologitError("NAME_INVALID", message, at);
+}
+
+/** A path that stays inside the folder it is unpacked into, on every system. @throws PATH_UNSAFE */
+function checkedPath(path: string, at: Place): string {
+  const inside = path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+  if (inside && !/[\\:]/.test(path)) return path;
+  throw new IsologitError("PATH_UNSAFE", `the path ${JSON.stringify(path)} may lead outside`, at);
+}
+
+function nameOf(value: Plain | undefined, where: string, at: Place): string {
+  if (typeof value === "string") return checkedName(value, at);
+  throw new IsologitError("HEADER_INVALID", `${where}: expected text, found ${kindOf(value)}`, at);
+}
+
+function sizeOf(value: Plain | undefined, where: string, at: Place): number {
+  if (typeof value === "number") return value; // the scan of the bytes let only safe sizes through
+  throw new IsologitError("HEADER_INVALID", `${where}: expected a size, found ${kindOf(value)}`, at);
+}
+
+function dtypeOf(value: Plain | undefined, at: Place): DType {
+  if (isDType(value)) return value;
+  throw new IsologitError("DTYPE_UNKNOWN", `element type ${JSON.stringify(value)}`, at);
+}
+
+function listOf(value: Plain | undefined, most: number, what: string, at: Place): readonly Plain[] {
+  if (!Array.isArray(value)) {
+    throw new IsologitError("HEADER_INVALID", `${what}: expected a list, found ${kindOf(value)}`, at);
+  }
+  if (value.length <= most) return value;
+  throw new IsologitError("LIMIT_EXCEEDED", `${what}: ${value.length} items, expected at most ${most}`, at);
+}
+
+/** The values of a map that has these keys, perhaps `optional`, and no others. */
+function mapOf<K extends string>(
+  value: Plain,
+  keys: readonly K[],
+  where: string,
+  at: Place,
+  optional?: string,
+): Readonly<Record<K, Plain>> & { readonly recast?: Plain } {
+  if (typeof value !== "object" || Array.isArray(value)) {
+    throw new IsologitError("HEADER_INVALID", `${where}: expected a map, found ${kindOf(value)}`, at);
+  }
+  const found = Object.keys(value);
+  const strange = found.find((key) => key !== optional && !keys.some((k) => k === key));
+  if (strange !== undefined) {
+    throw new IsologitError("HEADER_INVALID", `${where} has the unknown key ${JSON.stringify(strange)}`, at);
+  }
+  const missing = keys.find((key) => !Object.hasOwn(value, key));
+  if (missing !== undefined) {
+    throw new IsologitError("HEADER_INVALID", `${where} has no ${missing}`, at);
+  }
+  return value as Readonly<Record<K, Plain>>; // exactly these keys, checked above
+}
+
+function kindOf(value: Plain | undefined): string {
+  if (value === undefined) return "nothing";
+  return Array.isArray(value) ? "a list" : typeof value === "object" ? "a map" : `a ${typeof value}`;
+}

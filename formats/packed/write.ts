@@ -1,0 +1,174 @@
+/** Placing and sealing a packed file: pure functions of what shall be written. */
+import { bytesOf, DTYPES } from "../../src/core/dtype.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import type { Manifest, Placement, Sealed, Writer } from "../format.ts";
+import { ALIGNMENTS, encodeHead, HEAD_BYTES, type Head, parseHead, sha256 } from "./head.ts";
+import { encodeSeals, sealBytes } from "./seals.ts";
+import {
+  arrange,
+  CONFIG,
+  type Contents,
+  checkedName,
+  checkPlaces,
+  configBytes,
+  encodeIndex,
+  endOf,
+  type PackedIndex,
+  parseIndex,
+} from "./tensor-index.ts";
+import { trailerBytes } from "./trailer.ts";
+
+/** The one file of a placement. */
+const FILE = "";
+const DEFAULT_ALIGNMENT = 256;
+
+/** What `seal` is told the digest of a copied side file under. */
+export function sealKey(path: string): string {
+  return `file:${path}`;
+}
+
+export const packedWriter: Writer = {
+  dialect: "hf",
+  software: "hf",
+  prefix: "",
+  dtypes: DTYPES,
+  container: "file",
+  endings: [".isologit"],
+  trailer: trailerBytes,
+  place,
+  seal,
+};
+
+/**
+ * Head, index, seals, config.json, other side files, shard headers, tensors.
+ *
+ * @throws USAGE for an alignment that is neither 256 nor 4096; whatever a reader of the file would refuse
+ */
+function place(wanted: Manifest): Placement {
+  const sidecars = inOrder(wanted);
+  const { head, headText, index, indexText } = layOut(wanted);
+  const inline: Placement["inline"][number][] = [
+    { file: FILE, offset: 0, bytes: headText },
+    { file: FILE, offset: head.index.offset, bytes: indexText },
+  ];
+  const copies: Placement["copies"][number][] = [];
+  sidecars.forEach((sidecar, i) => {
+    const { offset } = index.entries[i]!;
+    if ("bytes" in sidecar) inline.push({ file: FILE, offset, bytes: sidecar.bytes });
+    else copies.push({ file: FILE, offset, from: sidecar.span });
+  });
+  wanted.shards.forEach((shard, i) => {
+    inline.push({ file: FILE, offset: index.shards[i]!.offset, bytes: shard.header });
+  });
+  return {
+    files: [{ path: FILE, size: head.dataEnd }],
+    tensors: index.tensors.map(({ name, offset }) => ({ name, file: FILE, offset })),
+    inline,
+    copies,
+    seals: [{ file: FILE, ...head.seals }],
+  };
+}
+
+/**
+ * @param sealed by tensor name; of a side file that is copied, by `sealKey` of its path
+ * @throws INTERNAL when a digest is missing
+ */
+function seal(
+  wanted: Manifest,
+  _placement: Placement,
+  sealed: ReadonlyMap<string, Sealed>,
+): readonly Uint8Array[] {
+  const { head, index } = layOut(wanted);
+  const entries = new Map<string, string>();
+  for (const sidecar of wanted.sidecars) {
+    const digest = "bytes" in sidecar ? hexOf(sidecar.bytes) : sealed.get(sealKey(sidecar.path))?.sha256;
+    if (digest !== undefined) entries.set(sidecar.path, digest);
+  }
+  const shards = new Map(wanted.shards.map(({ path, header }) => [path, hexOf(header)]));
+  return [encodeSeals(index, head.indexDigest, { tensors: sealed, entries, shards })];
+}
+
+interface LaidOut {
+  readonly head: Head;
+  readonly headText: Uint8Array;
+  readonly index: PackedIndex;
+  readonly indexText: Uint8Array;
+}
+
+/** Every place, and the front as bytes; the reader's own rules have passed them. */
+function layOut(wanted: Manifest): LaidOut {
+  const { alignment = DEFAULT_ALIGNMENT } = wanted.options;
+  if (!ALIGNMENTS.includes(alignment)) {
+    throw new IsologitError("USAGE", `alignment ${alignment}: it is ${ALIGNMENTS.join(" or ")}`);
+  }
+  const contents = contentsOf(wanted);
+  const sealSize = sealBytes(contents);
+  const { index, indexText } = settle(contents, HEAD_BYTES + sealSize, alignment);
+  const seals = { offset: HEAD_BYTES + indexText.byteLength, size: sealSize };
+  const start = seals.offset + sealSize;
+  const head: Head = {
+    alignment,
+    index: { offset: HEAD_BYTES, size: indexText.byteLength },
+    indexDigest: sha256(indexText),
+    seals,
+    frontEnd: start + configBytes(contents),
+    dataEnd: endOf(index, start),
+  };
+  const headText = encodeHead(head);
+  parseHead(headText, head.dataEnd, FILE);
+  checkPlaces(parseIndex(indexText, FILE), start, alignment, head.dataEnd, FILE);
+  return { head, headText, index, indexText };
+}
+
+/**
+ * The index holds offsets, and its own length moves them. A longer index never makes an offset smaller, nor
+ * its spelling shorter; so the lengths rise from 0 to the least one that agrees with itself, in a few steps.
+ */
+function settle(
+  contents: Contents,
+  before: number,
+  alignment: number,
+): { index: PackedIndex; indexText: Uint8Array } {
+  for (let size = 0; ; ) {
+    const index = arrange(contents, before + size, alignment);
+    const indexText = encodeIndex(index);
+    if (indexText.byteLength === size) return { index, indexText };
+    size = indexText.byteLength;
+  }
+}
+
+function contentsOf(wanted: Manifest): Contents {
+  const names = new Set(wanted.tensors.map((tensor) => tensor.name));
+  const entries = inOrder(wanted).map((sidecar) => {
+    const { path } = sidecar;
+    if (names.has(sealKey(path))) {
+      throw new IsologitError("NAME_INVALID", `a tensor is named as the digest of ${path} is`, {
+        tensor: sealKey(path),
+      });
+    }
+    const size = "bytes" in sidecar ? sidecar.bytes.byteLength : sidecar.span.size;
+    return { path: checkedName(path, { file: path }), size };
+  });
+  const shards = wanted.shards.map(({ path, header }) => ({
+    path: checkedName(path, { file: path }),
+    size: header.byteLength,
+  }));
+  const tensors = wanted.tensors.map(({ name, dtype, shape, recast }) => {
+    const at = { tensor: name };
+    const tensor = { name: checkedName(name, at), dtype, shape, size: bytesOf(dtype, shape, at) };
+    return recast === undefined ? tensor : { ...tensor, recast };
+  });
+  return { dialect: wanted.dialect, tensors, entries, shards };
+}
+
+/** config.json, then the other side files by path. */
+function inOrder(wanted: Manifest): Manifest["sidecars"] {
+  const rank = (path: string) => (path === CONFIG ? 0 : 1);
+  return wanted.sidecars.toSorted(
+    (a, b) => rank(a.path) - rank(b.path) || (a.path < b.path ? -1 : a.path > b.path ? 1 : 0),
+  );
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(sha256(bytes)).toString("hex");
+}

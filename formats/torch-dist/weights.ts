@@ -1,0 +1,81 @@
+/**
+ * A model in a distributed checkpoint of Megatron, in either of its backends: `torch_dist`, one index and files of
+ * entries, or `zarr`, a folder a tensor.
+ */
+import type { SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import type { Store } from "../../src/core/io.ts";
+import { readZarr, zarrNames } from "../codec/zarr.ts";
+import { METADATA, readDist } from "./read.ts";
+
+/**
+ * What every Megatron model has. What stands before it is the checkpoint's prefix: `module.` in NeMo 2, `model.` in
+ * NeMo 1, nothing in Megatron, anything in a bare folder.
+ */
+const ANCHOR = "embedding.word_embeddings.weight";
+/** State of the optimizer, one entry for each shard of each moment: left unread, as objects are. */
+const OPTIMIZER = "optimizer.";
+
+export interface DistWeights {
+  /** names without the prefix */
+  readonly tensors: readonly Tensor[];
+  /** what else is stored, unread; without the prefix */
+  readonly objects: readonly string[];
+  /** where the archive of each pickled entry lies, by its key */
+  readonly entries: ReadonlyMap<string, Span>;
+  /** zarr keeps no digests */
+  readonly seals: readonly SealedSpan[];
+}
+
+/** A path below a folder that only a distributed checkpoint has there. */
+export const DIST_MARKER = /^(\.metadata|[^/]+\/\.zarray)$/;
+
+/** @throws codes of exit status 3, each naming file and tensor */
+export async function readWeights(store: Store, folder: string): Promise<DistWeights> {
+  const paths = (await store.list()).map(({ path }) => path);
+  const wanted = (key: string) => !key.startsWith(OPTIMIZER);
+  const found = paths.includes(folder + METADATA)
+    ? await readDist(store, folder, wanted)
+    : await readArrays(store, folder, paths, wanted);
+  const prefix = prefixOf(found.tensors.map(({ name }) => name));
+  const bare = (key: string) => (key.startsWith(prefix) ? key.slice(prefix.length) : key);
+  return {
+    tensors: found.tensors.map((tensor) => ({ ...tensor, name: bare(tensor.name) })),
+    objects: found.objects.map(bare).sort(),
+    entries: found.entries,
+    seals: found.seals.map(({ tensor, ...seal }) => ({
+      ...seal,
+      ...(tensor !== undefined && { tensor: bare(tensor) }),
+    })),
+  };
+}
+
+/** Objects lie beside the arrays as `KEY/shard_0_1.pt`. */
+async function readArrays(
+  store: Store,
+  folder: string,
+  paths: readonly string[],
+  wanted: (key: string) => boolean,
+): Promise<DistWeights> {
+  const pickled = paths.flatMap((path) => {
+    return path.startsWith(folder)
+      ? (/^(.+\/shard_[\d._]+)\.pt$/.exec(path.slice(folder.length))?.[1] ?? [])
+      : [];
+  });
+  return {
+    tensors: await readZarr(store, folder, wanted),
+    objects: [...pickled, ...zarrNames(paths, folder).filter((key) => !wanted(key))],
+    entries: new Map(),
+    seals: [],
+  };
+}
+
+/** @throws UNSUPPORTED where two tensors could be the model's embedding */
+function prefixOf(keys: readonly string[]): string {
+  const prefixes = keys.filter((key) => key.endsWith(ANCHOR)).map((key) => key.slice(0, -ANCHOR.length));
+  if (prefixes.length > 1) {
+    const message = `${prefixes.length} tensors are called …${ANCHOR}: more than one model`;
+    throw new IsologitError("UNSUPPORTED", message, { tensor: prefixes[0] + ANCHOR });
+  }
+  return prefixes[0] ?? "";
+}

@@ -1,0 +1,154 @@
+/**
+ * A folder of torch.distributed.checkpoint to be written, as small as its loaders allow: plain torch without
+ * Megatron, and Megatron core 0.13 onwards. Each tensor is one box in one entry, so that it loads at any number of
+ * ranks.
+ */
+import { bytesOf, type Shape } from "../../src/core/dtype.ts";
+import { joinedCrc32 } from "../codec/crc32-join.ts";
+import { type WrittenValue, writePickle } from "../codec/pickle/write.ts";
+import { type Archive, archiveOf } from "../codec/torch-zip/write.ts";
+import type { FolderPlan } from "../folder-placement.ts";
+import { CHUNK_BYTES, type Manifest, type Sealed, type WantedTensor } from "../format.ts";
+import type { DistEntry } from "./index-file.ts";
+import { pickledTensor, torchDtype } from "./pickles.ts";
+
+const META = "torch.distributed.checkpoint.metadata";
+/** Files are read side by side when loading; tensors of the largest models stay below. */
+const DEFAULT_FILE_BYTES = 5e9;
+/** Of an empty entry, which loaders demand and do not look into. */
+const EMPTY: WrittenValue = { list: [null] };
+
+/** Adds `.metadata`, data files and `metadata.json` to a placement, the spans that `sealsOf` fills included. */
+export function placeDist(plan: FolderPlan, folder: string, prefix: string, wanted: Manifest): void {
+  const maxBytes = wanted.options.maxShardBytes ?? DEFAULT_FILE_BYTES;
+  const stored: Stored[] = [];
+  const empty = archiveOf({ root: "archive", pickle: writePickle(EMPTY), storages: [] });
+  let file = { path: "__0_0.distcp", size: 0 };
+  let files = 1;
+  const take = (size: number): DistEntry => {
+    if (file.size > 0 && file.size + size > maxBytes) {
+      plan.file(folder + file.path, file.size);
+      file = { path: `__0_${files++}.distcp`, size: 0 };
+    }
+    const entry = { path: file.path, offset: file.size, length: size };
+    file.size += size;
+    return entry;
+  };
+  for (const name of wanted.objects) {
+    const entry = take(empty.size);
+    plan.inline(folder + entry.path, entry.offset, empty.gaps[0]!.bytes);
+    stored.push({ key: prefix + name, entry });
+  }
+  for (const tensor of wanted.tensors) {
+    const archive = entryOf(tensor);
+    const entry = take(archive.size);
+    const path = folder + entry.path;
+    const [front, tail] = archive.gaps;
+    plan.inline(path, entry.offset, front!.bytes);
+    plan.tensor(tensor, path, entry.offset + archive.storages[0]!);
+    plan.seal({ file: path, offset: entry.offset + tail!.offset, size: tail!.bytes.byteLength });
+    stored.push({ key: prefix + tensor.name, entry, tensor });
+  }
+  plan.file(folder + file.path, file.size);
+  plan.bytes(`${folder}.metadata`, writePickle(metadataOf(stored)));
+  plan.bytes(`${folder}metadata.json`, Buffer.from(JSON.stringify(BACKEND)));
+}
+
+/** What Megatron core asks a folder first. */
+const BACKEND = {
+  sharded_backend: "torch_dist",
+  sharded_backend_version: 1,
+  common_backend: "torch",
+  common_backend_version: 1,
+};
+
+/** The bytes of the spans that `placeDist` left to be sealed, in their order: what follows each tensor. */
+export function sealsOf(wanted: Manifest, sealed: ReadonlyMap<string, Sealed>): Uint8Array[] {
+  return wanted.tensors.map((tensor) => {
+    const { crc32 } = sealed.get(tensor.name)!; // every tensor is written before the seals
+    return entryOf(tensor, joinedCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES)).gaps[1]!
+      .bytes;
+  });
+}
+
+/** The archive of one tensor: gap 0, its elements, gap 1. */
+function entryOf({ name, dtype, shape }: WantedTensor, crc?: number): Archive {
+  const pickle = writePickle(pickledTensor(dtype, shape, 0));
+  const storages = [bytesOf(dtype, shape, { tensor: name })];
+  return archiveOf({ root: "archive", pickle, storages }, crc === undefined ? undefined : [crc]);
+}
+
+interface Stored {
+  readonly key: string;
+  readonly entry: DistEntry;
+  /** absent of an empty entry */
+  readonly tensor?: WantedTensor;
+}
+
+/** Classes of torch alone, fields that every version since 2.0 knows. */
+function metadataOf(stored: readonly Stored[]): WrittenValue {
+  return object(`${META}.Metadata`, [
+    ["state_dict_metadata", { dict: stored.map(({ key, tensor }) => [key, described(tensor)] as const) }],
+    ["planner_data", null],
+    ["storage_data", { dict: stored.map((one) => [indexOf(one), placeOf(one)] as const) }],
+    ["storage_meta", null],
+    ["version", "1.0.0"],
+  ]);
+}
+
+function described(tensor: WantedTensor | undefined): WrittenValue {
+  if (tensor === undefined) return object(`${META}.BytesStorageMetadata`);
+  const { dtype, shape } = tensor;
+  const properties: WrittenValue = {
+    newobj: { global: `${META}.TensorProperties` },
+    args: [],
+    state: {
+      tuple: [
+        torchDtype(dtype),
+        { reduce: { global: "torch.serialization._get_layout" }, args: ["torch.strided"] },
+        false, // requires_grad
+        { reduce: { global: `${META}._MEM_FORMAT_ENCODING` }, args: [0] }, // contiguous
+        false, // pin_memory
+      ],
+    },
+  };
+  const chunk = object(`${META}.ChunkStorageMetadata`, [
+    ["offsets", sizes(origin(shape))],
+    ["sizes", sizes(shape)],
+  ]);
+  return object(`${META}.TensorStorageMetadata`, [
+    ["properties", properties],
+    ["size", sizes(shape)],
+    ["chunks", { list: [chunk] }],
+  ]);
+}
+
+function indexOf({ key, tensor }: Stored): WrittenValue {
+  const offset = tensor === undefined ? [] : [["offset", sizes(origin(tensor.shape))] as const];
+  return object(`${META}.MetadataIndex`, [
+    ["fqn", key],
+    ["index", tensor === undefined ? null : 0],
+    ...offset,
+  ]);
+}
+
+function placeOf({ entry: { path, offset, length } }: Stored): WrittenValue {
+  return object("torch.distributed.checkpoint.filesystem._StorageInfo", [
+    ["relative_path", path],
+    ["offset", offset],
+    ["length", length],
+  ]);
+}
+
+function origin(shape: Shape): Shape {
+  return shape.map(() => 0);
+}
+
+function sizes(shape: Shape): WrittenValue {
+  return { reduce: { global: "torch.Size" }, args: [{ tuple: shape }] };
+}
+
+function object(name: string, fields: readonly (readonly [string, WrittenValue])[] = []): WrittenValue {
+  const made = { newobj: { global: name }, args: [] };
+  return fields.length === 0 ? made : { ...made, state: { dict: fields } };
+}

@@ -1,0 +1,81 @@
+/**
+ * Causal attention with shared keys and values: query head a reads key-value head floor(a / (heads / kvHeads)).
+ * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T]. Keys and
+ * values may begin with those of earlier tokens.
+ */
+import { type Kernel, ROUNDING } from "../kernel.ts";
+import { attentionWgsl } from "../wgsl/attention.ts";
+
+export interface AttentionParams {
+  readonly tokens: number;
+  /** tokens before these, which have keys and values only */
+  readonly past: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  /** width of one head */
+  readonly dim: number;
+}
+
+export const attention: Kernel<AttentionParams> = {
+  id: "attention",
+  inputs: ({ tokens, past, heads, kvHeads, dim }) => [
+    { name: "q", length: tokens * heads * dim, dtype: "F32" }, // [T, heads, dim]
+    { name: "k", length: (past + tokens) * kvHeads * dim, dtype: "F32" }, // [past + T, kvHeads, dim]
+    { name: "v", length: (past + tokens) * kvHeads * dim, dtype: "F32" }, // [past + T, kvHeads, dim]
+  ],
+  output: ({ tokens, heads, dim }) => ({ name: "out", length: tokens * heads * dim, dtype: "F32" }),
+  cases: [
+    { tokens: 1, past: 0, heads: 2, kvHeads: 1, dim: 6 },
+    { tokens: 7, past: 0, heads: 6, kvHeads: 3, dim: 5 },
+    { tokens: 13, past: 0, heads: 8, kvHeads: 2, dim: 16 },
+    { tokens: 50, past: 0, heads: 2, kvHeads: 2, dim: 64 },
+    { tokens: 1, past: 34, heads: 6, kvHeads: 2, dim: 10 },
+    { tokens: 1, past: 140, heads: 4, kvHeads: 2, dim: 132 },
+    { tokens: 19, past: 18, heads: 4, kvHeads: 2, dim: 12 },
+    { tokens: 6, past: 1, heads: 2, kvHeads: 1, dim: 9 },
+  ],
+  // A score is off by dim / 4 + 5 roundings of sum|q k| / sqrt(dim), about 0.64 sqrt(dim) for
+  // normal operands; that is the relative error
+  // of its exponential, and twice that of its share. Mixing adds one rounding a token, exp and division 5.
+  bound: ({ tokens, past, dim }) =>
+    (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + past + tokens + 5) * ROUNDING,
+  oracle({ tokens, past, heads, kvHeads, dim }, [q, k, v], out) {
+    for (let a = 0; a < heads; a++) {
+      const shared = Math.floor((a * kvHeads) / heads);
+      for (let t = 0; t < tokens; t++) {
+        const mine = (t * heads + a) * dim;
+        // Online: one pass over the keys, rescaled whenever a larger score turns up.
+        const mix = new Float64Array(dim);
+        let peak = -Infinity;
+        let sum = 0;
+        for (let s = 0; s <= past + t; s++) {
+          const theirs = (s * kvHeads + shared) * dim;
+          let score = 0;
+          for (let i = 0; i < dim; i++) score += q![mine + i]! * k![theirs + i]!;
+          score /= Math.sqrt(dim);
+          const keep = Math.exp(Math.min(peak - score, 0));
+          const share = Math.exp(Math.min(score - peak, 0));
+          peak = Math.max(peak, score);
+          sum = sum * keep + share;
+          for (let i = 0; i < dim; i++) mix[i] = mix[i]! * keep + share * v![theirs + i]!;
+        }
+        for (let i = 0; i < dim; i++) out[mine + i] = mix[i]! / sum;
+      }
+    }
+  },
+  wasm: {
+    fn: "attention",
+    scalars: ({ tokens, past, heads, kvHeads, dim }) => [tokens, past, heads, kvHeads, dim],
+    items: ({ heads }) => heads,
+    work: ({ tokens, past, heads, dim }) => tokens * (2 * past + tokens) * heads * dim,
+    // four queries' mix, sums, scores and themselves; the keys and values of one head
+    scratch: ({ tokens, past, dim }) =>
+      144 + 64 * Math.ceil((past + tokens + 3) / 4) + 4 * (4 + 2 * (past + tokens)) * 8 * Math.ceil(dim / 8),
+  },
+  wgsl: attentionWgsl,
+  pace: {
+    p: { tokens: 128, past: 0, heads: 8, kvHeads: 2, dim: 128 },
+    work: 2 * 128 ** 2 * 8 * 128,
+    unit: "GFLOP/s",
+  },
+};

@@ -1,0 +1,110 @@
+/**
+ * A band of a matrix times the tokens, weights as stored:
+ * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
+ *
+ * A result is the same bits for any band; in WASM also for any number of tokens and any threads. FP8 weights enter as
+ * their codes' values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom`
+ * and `outFrom` may pass over whole tokens, which are then left out.
+ */
+import type { FloatDType } from "../../src/core/dtype.ts";
+import { type Kernel, ROUNDING, STORED } from "../kernel.ts";
+import { linearWgsl } from "../wgsl/linear.ts";
+
+export interface LinearParams {
+  readonly tokens: number;
+  /** rows of this band */
+  readonly rows: number;
+  readonly cols: number;
+  readonly dtype: FloatDType;
+  /** factor from stored to real weights; an F32 value */
+  readonly scale: number;
+  /** where the band starts in the stored rows */
+  readonly firstRow: number;
+  readonly inWidth: number;
+  readonly inFrom: number;
+  readonly outWidth: number;
+  readonly outFrom: number;
+}
+
+const whole = (tokens: number, rows: number, cols: number, dtype: FloatDType, scale = 1): LinearParams => ({
+  ...{ tokens, rows, cols, dtype, scale: Math.fround(scale) },
+  ...{ firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 },
+});
+
+/** Of kernels/wasm/linear.ts: rows of a tile, columns of a block, and tokens at a time. */
+const ROWS = 5;
+const BLOCK = 1024;
+const PART = 64;
+
+/** Roundings a term passes: at most 256 additions in its lane, 2 over lanes, one a block of 1024; product and scale. */
+export const roundingsOf = (cols: number): number =>
+  Math.ceil(Math.min(cols, BLOCK) / 4) + 2 + Math.ceil(cols / BLOCK) + 2;
+
+export const linear: Kernel<LinearParams> = {
+  id: "linear",
+  inputs: ({ tokens, rows, cols, dtype, firstRow, inWidth, inFrom }) => [
+    { name: "weight", length: (firstRow + rows) * cols, dtype, hard: "codes" }, // [firstRow + rows, cols]
+    { name: "x", length: (tokens + Math.floor(inFrom / inWidth)) * inWidth, dtype: "F32" }, // [.. + T, inWidth]
+  ],
+  output: ({ tokens, outWidth, outFrom }) => ({
+    name: "out",
+    length: (tokens + Math.floor(outFrom / outWidth)) * outWidth, // [.. + T, outWidth]
+    dtype: "F32",
+  }),
+  cases: [
+    ...STORED.flatMap((dtype) => [
+      whole(1, 9, 32, dtype),
+      whole(3, 6, 37, dtype, 0.0173),
+      { ...whole(2, 7, 21, dtype, 3), firstRow: 3, inWidth: 30, inFrom: 5, outWidth: 19, outFrom: 11 },
+    ]),
+    whole(1, 3, 1, "BF16"),
+    { ...whole(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },
+    whole(5, 4, 1025, "BF16"),
+    whole(2, 5, 2050, "F8_E4M3", 0.01),
+    whole(131, 5, 30, "F16"),
+    whole(19, 67, 260, "F8_E5M2", 0.3),
+  ],
+  // Without assumptions an output is off by roundingsOf(cols) of its own sum|w x|: test/kernels/linear.test.ts holds
+  // it to that. Relative to the largest |out| that sum is about sqrt(cols) / 2 for terms of random sign, as the cases draw
+  // them; so this form of the bound is for such operands only.
+  bound: ({ cols }) => roundingsOf(cols) * (1 + Math.sqrt(cols) / 2) * ROUNDING,
+  oracle(p, [weight, x], out) {
+    for (let t = 0; t < p.tokens; t++) {
+      for (let r = 0; r < p.rows; r++) {
+        let sum = 0;
+        for (let k = p.cols - 1; k >= 0; k--) {
+          sum += p.scale * weight![(p.firstRow + r) * p.cols + k]! * x![t * p.inWidth + p.inFrom + k]!;
+        }
+        out[t * p.outWidth + p.outFrom + r] = sum;
+      }
+    }
+  },
+  wasm: {
+    fn: "linear",
+    scalars: ({ tokens, rows, cols, dtype, scale, firstRow, outWidth, outFrom }) => [
+      ...[tokens, rows, cols, STORED.indexOf(dtype), scale],
+      ...[firstRow, outWidth, outFrom],
+    ],
+    items: ({ rows }) => Math.ceil(rows / ROWS),
+    work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
+    scratch: () => 192 + 4 * ROWS * BLOCK, // sums of a tile, its rows of a block
+    parts: (p) =>
+      Array.from({ length: Math.ceil(p.tokens / PART) }, (_, i) => ({
+        ...p,
+        tokens: Math.min(PART, p.tokens - i * PART),
+        inFrom: p.inFrom + i * PART * p.inWidth,
+        outFrom: p.outFrom + i * PART * p.outWidth,
+      })),
+    // x as the tiles read it, two tokens side by side
+    shared: ({ tokens, cols, inWidth, inFrom }) => ({
+      fn: "packTokens",
+      operand: 1,
+      scalars: [tokens, cols, inWidth, inFrom],
+      items: Math.ceil(tokens / 2),
+      work: 4 * tokens * cols,
+      bytes: 16 * tokens * Math.ceil(cols / 4),
+    }),
+  },
+  wgsl: linearWgsl,
+  pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
+};

@@ -1,0 +1,50 @@
+/**
+ * Mamba-2's scan (see ssd.ts) that goes on where earlier tokens stopped: it begins with the state they left, and leaves
+ * its own. The state has one size however many tokens there were.
+ */
+import type { Kernel } from "../kernel.ts";
+import { ssdStepWgsl } from "../wgsl/ssd-step.ts";
+import { type SsdParams, ssd } from "./ssd.ts";
+
+/** Elements of the state: [heads, headDim, state]. */
+export const stateOf = ({ heads, headDim, state }: SsdParams): number => heads * headDim * state;
+
+export const ssdStep: Kernel<SsdParams> = {
+  id: "ssd-step",
+  inputs: (p) => [...ssd.inputs(p), { name: "before", length: stateOf(p), dtype: "F32" }],
+  // y [T, heads, headDim], then the state after the last token
+  output: (p) => ({ name: "y", length: p.tokens * p.heads * p.headDim + stateOf(p), dtype: "F32" }),
+  cases: ssd.cases,
+  bound: ssd.bound, // the state before is one more term, which passes as many decays as the first token's
+  oracle(p, inputs, out) {
+    const { tokens, heads, headDim, groups, state, dtMin, dtMax } = p;
+    const [x, B, C, dt, aLog, , dtBias, before] = inputs;
+    const y = out.subarray(0, tokens * heads * headDim);
+    ssd.oracle(p, inputs.slice(0, -1), y);
+    for (let k = 0; k < heads; k++) {
+      const deltas = Array.from({ length: tokens }, (_, t) =>
+        Math.min(Math.max(Math.log1p(Math.exp(dt![t * heads + k]! + dtBias![k]!)), dtMin), dtMax),
+      );
+      const until = (from: number, to: number) =>
+        Math.exp(-Math.exp(aLog![k]!) * deltas.slice(from, to).reduce((sum, delta) => sum + delta, 0));
+      const group = Math.floor((k * groups) / heads);
+      for (let i = 0; i < headDim; i++) {
+        const row = (k * headDim + i) * state;
+        for (let n = 0; n < state; n++) {
+          const start = before![row + n]!;
+          let after = until(0, tokens) * start;
+          for (let t = 0; t < tokens; t++) {
+            const place = (t * groups + group) * state + n;
+            const at = (t * heads + k) * headDim + i;
+            y[at]! += until(0, t + 1) * C![place]! * start;
+            after += until(t + 1, tokens) * deltas[t]! * x![at]! * B![place]!;
+          }
+          out[y.length + row + n] = after;
+        }
+      }
+    }
+  },
+  wasm: { ...ssd.wasm, fn: "ssdStep" },
+  wgsl: ssdStepWgsl,
+  pace: { ...ssd.pace, p: { ...ssd.pace.p, tokens: 1 }, work: ssd.pace.work / ssd.pace.p.tokens },
+};

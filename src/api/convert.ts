@@ -1,0 +1,327 @@
+/** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
+import type { Format } from "../../formats/format.ts";
+import { formats as allFormats } from "../../formats/index.ts";
+import { encodeCertificate } from "../certificate/certificate.ts";
+import { reportOf as certificateReport, certify, type Proof } from "../certificate/issue.ts";
+import { certificateOf } from "../certificate/location.ts";
+import { ownCertificate } from "../certificate/own-certificate.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
+import { storeAt } from "../checkpoint/store.ts";
+import type { Beside } from "../convert/outside-elements.ts";
+import { refuseOverlap } from "../convert/overlap.ts";
+import { bytesRead, bytesWritten, type Plan, plannedCheckpoint, plannedTensors } from "../convert/plan.ts";
+import { endingFormat, prepare, refuseOtherPlan, type Written } from "../convert/prepare.ts";
+import { runPlan } from "../convert/run.ts";
+import { holdStill, proveStaged, watchStaged } from "../convert/staged-changes.ts";
+import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/carried-files.ts";
+import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
+import { bytesOf } from "../core/dtype.ts";
+import { type ErrorCode, fromSystem, IsologitError } from "../core/errors.ts";
+import { unwatched } from "../core/events.ts";
+import { isFinished, refuseExisting, stagingPath } from "../io/destination.ts";
+import { fileStore } from "../io/file.ts";
+import { lockDestination } from "../io/lock.ts";
+import { Staging } from "../io/staging.ts";
+import { readKey } from "../signing/ed25519.ts";
+import { type Seal, type Sealed, sealFor } from "../signing/sign-destination.ts";
+import { isProven } from "../verify/verdict.ts";
+import { prove, refuseUnverifiable } from "../verify/verify.ts";
+import { version } from "../version.ts";
+import { Pool, poolSize } from "../workers/pool.ts";
+import type { ConvertOptions, PlanOptions } from "./options.ts";
+import type { ConvertReport, PlanReport, VerifyReport } from "./reports.ts";
+
+/** What `convert` would do. Nothing is written. */
+export async function plan(
+  source: string,
+  destination: string,
+  options: PlanOptions = {},
+): Promise<PlanReport> {
+  const { format, checkpoint, planned } = await prepare(source, destination, options);
+  return {
+    id: planned.id,
+    exact: planned.exact,
+    source: { address: source, format: checkpoint.format, bytes: sourceBytes(checkpoint) },
+    destination: { path: destination, format: format.id, bytes: bytesWritten(planned) },
+    files: planned.placement.files.map(({ path, size }) => ({
+      path: path === "" ? destination : path,
+      size,
+    })),
+    tensors: plannedTensors(planned),
+    bytesRead: bytesRead(planned),
+    bytesWritten: bytesWritten(planned),
+    peakBytes: planned.peakBytes,
+    warnings: planned.warnings,
+    dropped: planned.dropped,
+    padding: planned.padding,
+  };
+}
+
+/**
+ * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
+ * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
+ *
+ * @throws every code. Nothing is left behind after those of exit status 2 and 3 until all is written, and after those
+ *   that speak of a source that is no model; after others the staged files wait for `resume`
+ */
+export async function convert(
+  source: string,
+  destination: string,
+  options: ConvertOptions = {},
+): Promise<ConvertReport> {
+  const seal = await sealFor(destination, options);
+  if (seal === null) return await converted(source, destination, options, null, true);
+  const { sign: _, ...unsigned } = options; // the signature is the bundle's, and the certificate is one of the files
+  return await converted(source, destination, unsigned, seal, true);
+}
+
+/**
+ * @param restore take back what an earlier conversion kept in `isologit.origin/`
+ * @param held the destination's lock, where it is taken already
+ */
+async function converted(
+  source: string,
+  destination: string,
+  options: ConvertOptions,
+  seal: Seal | null,
+  restore: boolean,
+  held?: AsyncDisposable,
+): Promise<ConvertReport> {
+  const started = performance.now();
+  const watch = options.watch ?? unwatched;
+  watch({ type: "phase", phase: "plan" });
+  const level = options.verify ?? "logits";
+  const { format, checkpoint, planned, complete } = await prepare(source, destination, options, {
+    restore,
+    keep: true,
+    checksums: level !== "off",
+  });
+  if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
+  if (level === "off" && options.sign !== undefined)
+    throw new IsologitError("USAGE", "--sign has no certificate to sign where --verify is off");
+  const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
+  const { verify: _, ...shared } = options;
+  if (level !== "off") {
+    await refuseUnverifiable(checkpoint, plannedCheckpoint(planned), { ...shared, verify: level });
+  }
+  for (const message of planned.warnings) watch({ type: "warning", message });
+  const certified = await ownCertificate(source, checkpoint);
+  if (level === "off" && certified !== null) {
+    const message = `${certified.file} was not held against the source: --verify is off`;
+    watch({ type: "warning", message });
+  }
+  await refuseOverlap(source, destination);
+
+  const report = (
+    verification: VerifyReport | null,
+    bytes: number,
+    written: boolean,
+    staged?: string,
+  ): ConvertReport => ({
+    plan: planned.id,
+    exact: planned.exact,
+    source: { address: source, format: checkpoint.format, root: verification?.roots.a ?? null },
+    destination: {
+      path: destination,
+      format: format.id,
+      root: verification?.roots.b ?? null,
+      bytes,
+    },
+    bytesRead: written ? bytesRead(planned) : 0,
+    bytesWritten: written ? bytesWritten(planned) : 0,
+    seconds: (performance.now() - started) / 1000,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    verification,
+    dropped: planned.dropped,
+    padding: planned.padding,
+    ...(staged !== undefined && { staged }),
+  });
+  const proveAgainst = async (path: string, verify: "bytes" | "logits"): Promise<Proof> => {
+    const { families, keepExtra } = options;
+    const written = await openCheckpoint(path, [format], { families, keepExtra });
+    const proof = await prove(checkpoint, written, { ...shared, verify }, true, { a: certified });
+    await complete(options.signal);
+    return proof;
+  };
+
+  const { container } = format.writes;
+  const { resume = false, overwrite = false } = options;
+  const target = { destination, container, overwrite };
+  if (!resume) await refuseExisting(target);
+  await using lock = held ?? (await lockDestination(destination));
+  if (resume && (await isFinished(target))) {
+    const bytes = await sizeOf(destination);
+    if (level === "off") return report(null, bytes, false); // an earlier run finished: nothing to do but look
+    const proof = await proveAgainst(destination, level);
+    const certificate = await certificateOf(destination, proof.report.roots.b);
+    const told = certificate && certificateReport(certificate);
+    const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
+    await sealed?.write();
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, false);
+  }
+  const staging = await Staging.open({
+    ...target,
+    planId: planned.id,
+    totalBytes: bytesWritten(planned),
+    resume,
+    checkpointBytes: options.checkpointBytes,
+  });
+  const finish = async () => {
+    const { bytes } = staging;
+    const left = await staging.finish();
+    const reason = left instanceof Error ? left.message : left;
+    if (left !== null)
+      watch({ type: "warning", message: `${staging.folder} is no longer needed, but stays: ${reason}` });
+    return bytes;
+  };
+  let isWritten = false;
+  try {
+    const beside = await write(planned, format, staging, options);
+    isWritten = true;
+    const { files } = planned.placement;
+    const staged = { staging, files, beside, watch, signal: options.signal };
+    if (level === "off") {
+      await watchStaged(staged);
+      return report(null, await finish(), true);
+    }
+    const proof = await proveStaged(staged, () => proveAgainst(staging.content, level));
+    if (planned.restored && isAnothers(checkpoint, proof.report)) {
+      await staging.discard();
+      watch({
+        type: "warning",
+        message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
+      });
+      return await converted(source, destination, { ...options, resume: false }, seal, false, lock);
+    }
+    await writeRoot(planned, staging, proof.report);
+    const { certificate, sealed } = await holdStill(staging, async () => {
+      const store = await storeAt(staging.content);
+      const { signal } = options;
+      const { conversion } = planned;
+      const certificate = await certify(proof, { plan: planned.id, conversion, version, key, store, signal });
+      if (certificate === null) return { certificate, sealed: undefined };
+      await putCertificate(encodeCertificate(certificate), format, staging, planned);
+      return { certificate, sealed: await seal?.(staging.content) };
+    });
+    if (certificate === null) {
+      await staging[Symbol.asyncDispose]();
+      return report(proof.report, staging.bytes, true, staging.folder);
+    }
+    const bytes = await finish();
+    await sealed?.write();
+    const told = certificateReport(certificate);
+    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, true);
+  } catch (error) {
+    const known =
+      options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
+    const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
+    await left.catch(() => {}); // what went wrong first is what is told
+    throw known;
+  }
+}
+
+/**
+ * `convert` that keeps the format.
+ *
+ * @throws USAGE when the destination's ending says another format
+ */
+export async function recast(
+  source: string,
+  destination: string,
+  options: ConvertOptions,
+): Promise<ConvertReport> {
+  const { format } = await openCheckpoint(source, options.formats);
+  const said = endingFormat(destination, options.formats ?? allFormats);
+  if (said !== undefined && said.id !== format) {
+    const next = { next: "use convert, or a destination without that ending" };
+    throw new IsologitError(
+      "USAGE",
+      `the source is ${format}, but ${destination} ends as ${said.id} does`,
+      {},
+      next,
+    );
+  }
+  return await convert(source, destination, { ...options, to: format });
+}
+
+const bundleOf = (sealed: Sealed | undefined) => (sealed === undefined ? {} : { bundle: sealed.report });
+
+async function write(
+  planned: Plan,
+  format: Format,
+  staging: Staging,
+  options: ConvertOptions,
+): Promise<readonly Beside[]> {
+  const watch = options.watch ?? unwatched;
+  watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
+  await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
+  const { allowOverflow = false, signal } = options;
+  const alone = options.verify === "off";
+  return await runPlan({
+    plan: planned,
+    writer: format.writes!,
+    staging,
+    pool,
+    allowOverflow,
+    alone,
+    watch,
+    signal,
+  });
+}
+
+/** The root is known only now; without a verification it stays unknown, and the way home trusts the config alone. */
+async function writeRoot(
+  { placement }: Plan,
+  staging: Staging,
+  verification: VerifyReport | null,
+): Promise<void> {
+  const path = ORIGIN_FOLDER + ORIGIN_ROOT;
+  const root = verification?.roots.b ?? null;
+  if (root === null || !placement.files.some((file) => file.path === path)) return;
+  await staging.amend(path, 0, new TextEncoder().encode(`${root}\n`));
+}
+
+/** Were the weights beside `isologit.origin/` changed since it was written? */
+function isAnothers({ origin }: Checkpoint, verification: VerifyReport | null): boolean {
+  const root = verification?.roots.a ?? null;
+  return origin !== undefined && origin.root !== "" && root !== null && origin.root !== root;
+}
+
+/** In the staged folder, or behind the staged file. */
+async function putCertificate(
+  certificate: Uint8Array,
+  { writes }: Written,
+  staging: Staging,
+  { placement }: Plan,
+): Promise<void> {
+  const [path, bytes] =
+    writes.trailer === undefined ? [CERTIFICATE_FILE, certificate] : ["", writes.trailer(certificate)];
+  const before = placement.files.find((file) => file.path === path)?.size ?? 0;
+  await staging.amend(path, before, bytes);
+}
+
+function sourceBytes(checkpoint: Checkpoint): number {
+  return checkpoint.tensors.reduce(
+    (sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }),
+    0,
+  );
+}
+
+/** Faults of a source that was read. To go on from what was written of it would mix two models, or copy a wrong one. */
+const OF_SOURCE: readonly ErrorCode[] = ["FILE_CHANGED", "CERTIFICATE_CONTRADICTED"];
+
+/** Whether staged files wait for `resume`. What is wholly written stays, unless its source is no model. */
+function isResumable(error: unknown, isWritten: boolean): boolean {
+  if (!(error instanceof IsologitError) || OF_SOURCE.includes(error.code)) return false;
+  return isWritten || error.exit === 4 || error.exit === 5;
+}
+
+/** Bytes on the disk, its certificate included. */
+async function sizeOf(destination: string): Promise<number> {
+  const files = await (await fileStore(destination)).list();
+  return files.reduce((sum, { size }) => sum + size, 0);
+}
+
+function interrupted(destination: string): IsologitError {
+  return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
+}

@@ -1,0 +1,126 @@
+/** `diff`: two checkpoints role by role, whatever their formats and dialects; config and side files as well. */
+
+import { openCheckpoint } from "../checkpoint/open.ts";
+import { refuseDamaged, sealOf } from "../checkpoint/tensor-digests.ts";
+import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import { type Band, bandsOf, gather, roleOrigin } from "../core/mapping/gather.ts";
+import { Sources } from "../core/read.ts";
+import { type FindSeal, sealFinder } from "../core/sealed-spans.ts";
+import { Difference } from "../diff/difference.ts";
+import { diffConfigs, diffSidecars } from "../diff/files.ts";
+import type { Role } from "../families/match.ts";
+import { memoryOf, type Ready, ready, storedAs } from "../inference/model-runner.ts";
+import { Digest } from "../workers/digest.ts";
+import type { DiffOptions } from "./options.ts";
+import type { DiffedTensor, DiffReport } from "./reports.ts";
+
+/** Both sides' bands lie in memory together, and their values beside them. */
+const BAND_BYTES = 4 * 1024 * 1024;
+
+/** @throws codes of exit status 2, 3 and 4; with `keepGoing`, damage found in a tensor's bytes is told beside it */
+export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
+  const [left, right] = [
+    await ready(await openCheckpoint(a, options.formats, options), options),
+    await ready(await openCheckpoint(b, options.formats, options), options),
+  ];
+  await using sourcesA = new Sources(left.matched.checkpoint.store);
+  await using sourcesB = new Sources(right.matched.checkpoint.store);
+  const sides = [
+    { side: left, sources: sourcesA, find: sealFinder(left.matched.checkpoint) },
+    { side: right, sources: sourcesB, find: sealFinder(right.matched.checkpoint) },
+  ] as const;
+  const roles = new Map([...right.matched.roles, ...left.matched.roles]);
+  const tensors: DiffedTensor[] = [];
+  for (const role of roles.values()) tensors.push(await diffRole(role.key, sides, options));
+  const config = diffConfigs(left.matched, right.matched);
+  const sidecars = await diffSidecars(left.matched.checkpoint, right.matched.checkpoint);
+  const equal = tensors.every((one) => one.equal) && config.length === 0 && sidecars.length === 0;
+  return { equal, tensors, config, sidecars };
+}
+
+interface Reading {
+  readonly side: Ready;
+  readonly sources: Sources;
+  readonly find: FindSeal;
+}
+
+async function diffRole(
+  key: string,
+  [a, b]: readonly [Reading, Reading],
+  options: DiffOptions,
+): Promise<DiffedTensor> {
+  const [left, right] = [a.side.matched.roles.get(key), b.side.matched.roles.get(key)];
+  const { spec, layer } = (left ?? right)!;
+  const unlike = {
+    role: spec.role,
+    layer: layer?.index ?? null,
+    a: left === undefined ? null : described(a.side, left),
+    b: right === undefined ? null : described(b.side, right),
+    equal: false,
+    maxAbs: null,
+    relL2: null,
+    ulp: null,
+  };
+  if (left === undefined || right === undefined) return unlike;
+  if (!sameShape(left.shape, right.shape)) {
+    return { ...unlike, error: `[${left.shape.join(", ")}] / [${right.shape.join(", ")}]` };
+  }
+  try {
+    return { ...unlike, ...(await compared(left, a, b, options)) };
+  } catch (error) {
+    const damage = error instanceof IsologitError && error.exit === 3;
+    if (!damage || options.keepGoing !== true) throw error;
+    return { ...unlike, error: `${error.code}  ${error.message}` };
+  }
+}
+
+function described(side: Ready, role: Role): string {
+  const { tensor, dtype } = storedAs(side, role);
+  return `${tensor} (${dtype})`;
+}
+
+async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions) {
+  const [from, to] = [storedAs(a.side, role), storedAs(b.side, role)];
+  const count = countOf(role.shape);
+  const inRow = count / (role.shape[0] ?? 1);
+  const difference = new Difference(
+    { dtype: floats(from), scales: a.side.scales.get(from.tensor) ?? null },
+    { dtype: floats(to), scales: b.side.scales.get(to.tensor) ?? null },
+    inRow,
+  );
+  const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
+  const sides = [a, b].map((one) => reader(role, one, options));
+  const budget = Math.min(BAND_BYTES, memoryOf(options) / 4);
+  for (const band of bandsOf(count, width + toWidth, budget)) {
+    options.signal?.throwIfAborted();
+    const [left, right] = await Promise.all([sides[0]!.read(band, width), sides[1]!.read(band, toWidth)]);
+    difference.add(band.lo, left, right);
+  }
+  for (const side of sides) await side.refuseDamaged();
+  return difference.result();
+}
+
+/** A role as one side stores it, band after band; what the side has sealed of it is compared after the last. */
+function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOptions) {
+  const count = countOf(role.shape);
+  const origin = roleOrigin(role.key, count, side.matched.origin);
+  const seal = sealOf(origin, count, side.matched.tensors, find);
+  const digest = new Digest();
+  return {
+    async read(band: Band, width: number): Promise<Uint8Array> {
+      const bytes = new Uint8Array((band.hi - band.lo) * width);
+      await sources.read(gather(origin, band, side.matched.tensors, width), bytes, signal);
+      if (seal !== undefined) digest.update(bytes, true);
+      return bytes;
+    },
+    async refuseDamaged(): Promise<void> {
+      if (seal !== undefined) await refuseDamaged(seal, digest.result(), sources, signal);
+    },
+  };
+}
+
+function floats({ dtype, tensor }: { dtype: string; tensor: string }): FloatDType {
+  if (isFloat(dtype as FloatDType)) return dtype as FloatDType; // what the check is for
+  throw new IsologitError("UNSUPPORTED", `values of ${dtype} are not compared`, { tensor });
+}

@@ -1,0 +1,51 @@
+/** `doctor`: what this machine offers, and whether its arithmetic can be trusted. */
+import { readdir, statfs } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
+import { everyBackend, probeBackends } from "../../kernels/backend/select.ts";
+import { checkKernels } from "../../kernels/check.ts";
+import { kernels as allKernels } from "../../kernels/index.ts";
+import type { Backend } from "../../kernels/kernel.ts";
+import { speedOf } from "../../kernels/speed.ts";
+import { backendFor, memoryOf, threadsOf } from "../inference/model-runner.ts";
+import type { RunOptions } from "./options.ts";
+import type { DoctorReport } from "./reports.ts";
+
+/**
+ * @param options.kernels also runs every kernel's cases against its float64 oracle, on all backends, or on the one that
+ *                        `backend` or `device` names
+ */
+export async function doctor(options: RunOptions & { kernels?: boolean } = {}): Promise<DoctorReport> {
+  const disk = await statfs(".");
+  return {
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    diskFreeBytes: disk.bavail * disk.bsize,
+    backends: await probeBackends(),
+    staging: (await readdir(".")).filter((name) => name.endsWith(".partial")).sort(),
+    ...(options.kernels === true && { kernels: await kernels(options) }),
+  };
+}
+
+type Rows = NonNullable<DoctorReport["kernels"]>;
+
+async function kernels(options: RunOptions): Promise<Rows> {
+  const { backend = "auto", device } = options;
+  if (backend !== "auto" || device !== undefined) return examined(await backendFor(options));
+  const rows: Rows[number][] = [];
+  for await (const one of everyBackend({ threads: threadsOf(options), memoryBytes: memoryOf(options) })) {
+    rows.push(...(await examined(one)));
+  }
+  return rows;
+}
+
+async function examined(backend: Backend): Promise<Rows> {
+  await using one = backend;
+  const rows: Rows[number][] = [];
+  for (const kernel of allKernels) {
+    const [row] = await checkKernels(one, [kernel]);
+    rows.push({ ...row!, speed: await speedOf(one, kernel) });
+  }
+  return rows;
+}

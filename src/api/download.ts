@@ -1,0 +1,161 @@
+/** `download`: files of a repository into the cache, or into a folder. */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { unwatched, type Watch } from "../core/events.ts";
+import { fetchBlob } from "../hub/blob.ts";
+import { repoFolder, snapshotPath } from "../hub/cache/layout.ts";
+import { connect } from "../hub/connection.ts";
+import { chosen } from "../hub/globs.ts";
+import { type HubFile, type Listing, listRevision, remember, writeTree } from "../hub/listing.ts";
+import { fetchLocal, notesFolder } from "../hub/local-folder.ts";
+import { type HubSettings, hubSettings } from "../hub/settings.ts";
+import { repoName, revisionName } from "../io/address.ts";
+
+export interface DownloadOptions {
+  /** paths in the repository; then globs may not be given */
+  readonly files?: readonly string[];
+  readonly include?: readonly string[];
+  readonly exclude?: readonly string[];
+  /** a branch, a tag or a commit; default `main` */
+  readonly revision?: string;
+  /** a folder of one's own, instead of the cache */
+  readonly localDir?: string;
+  /** default: of the environment */
+  readonly token?: string;
+  /** default: of the environment */
+  readonly settings?: HubSettings;
+  readonly watch?: Watch;
+  readonly signal?: AbortSignal;
+}
+
+export interface DownloadReport {
+  readonly repo: string;
+  readonly revision: string;
+  readonly commit: string;
+  /** the snapshot or the folder; of a single file asked for by name, that file */
+  readonly path: string;
+  readonly files: readonly { readonly path: string; readonly size: number; readonly fetched: number }[];
+  /** bytes of all files, and those of them that came over the network now */
+  readonly bytes: number;
+  readonly fetched: number;
+  readonly seconds: number;
+}
+
+/** Python's number: small files wait for answers, large ones share the line. */
+const FILES_AT_ONCE = 8;
+
+/** @throws USAGE, NOT_FOUND, ACCESS_REFUSED, NETWORK, OFFLINE, TRANSFER_DAMAGED, LISTING_UNSAFE, DISK_FULL, INTERRUPTED */
+export async function download(repository: string, options: DownloadOptions = {}): Promise<DownloadReport> {
+  const started = performance.now();
+  const repo = repoName(repository);
+  const revision = revisionName(options.revision ?? "main");
+  const { files = [], include = [], exclude = [], localDir, signal, watch = unwatched } = options;
+  if (files.length > 0 && include.length + exclude.length > 0) {
+    throw new IsologitError("USAGE", "files and patterns were both given, expected one of them");
+  }
+  const connection = connect(
+    options.settings ?? (await hubSettings(process.env, options.token, options.watch)),
+  );
+  const listing = await listRevision(connection, repo, revision, signal);
+  const wanted =
+    files.length > 0
+      ? named(listing, files)
+      : listing.files.filter(({ path }) => chosen({ include, exclude })(path));
+  if (wanted.length === 0) {
+    throw new IsologitError(
+      "NOT_FOUND",
+      "no file of the repository is asked for",
+      { file: `hf://${repo}` },
+      {
+        next: "check --include and --exclude; a `*` matches folders too",
+      },
+    );
+  }
+  const bytes = wanted.reduce((sum, { size }) => sum + size, 0);
+  watch({ type: "phase", phase: "download", totalBytes: bytes });
+  const root = localDir === undefined ? undefined : resolve(localDir);
+  await (root === undefined ? remember(connection, listing) : noteFolder(root, listing));
+
+  const over = new AbortController();
+  const ends = signal === undefined ? over.signal : AbortSignal.any([signal, over.signal]);
+  const fetchOne = async (file: HubFile) => {
+    const how = {
+      signal: ends,
+      advance: (count: number) => watch({ type: "advance", phase: "download", bytes: count }),
+      waiting: ({ path }: HubFile) =>
+        watch({ type: "warning", message: `${path} is being fetched by another process; waited for it` }),
+    };
+    const done = await (root === undefined
+      ? fetchBlob(connection, listing, file, how)
+      : fetchLocal(connection, listing, file, root, how));
+    watch({ type: "file", path: file.path, bytes: file.size, fetched: done.bytes });
+    return { path: file.path, size: file.size, fetched: done.bytes };
+  };
+  const fetched = await eachOf(wanted, FILES_AT_ONCE, fetchOne, over);
+  const top = root ?? snapshotPath(repoFolder(connection.settings.cache, repo), listing.commit);
+  return {
+    repo,
+    revision,
+    commit: listing.commit,
+    path: files.length === 1 ? join(top, files[0]!) : top,
+    files: fetched,
+    bytes,
+    fetched: fetched.reduce((sum, one) => sum + one.fetched, 0),
+    seconds: (performance.now() - started) / 1000,
+  };
+}
+
+function named(listing: Listing, names: readonly string[]): readonly HubFile[] {
+  const files = new Map(listing.files.map((file) => [file.path, file]));
+  return [...new Set(names)].map((name) => {
+    const file = files.get(name);
+    if (file !== undefined) return file;
+    throw new IsologitError(
+      "NOT_FOUND",
+      `${listing.repo} has no such file`,
+      { file: name },
+      {
+        next: "check the name; --include takes patterns",
+      },
+    );
+  });
+}
+
+/** Git leaves the notes alone, and backup programs too. */
+async function noteFolder(root: string, { commit, files }: Listing): Promise<void> {
+  const notes = notesFolder(root);
+  try {
+    await mkdir(notes, { recursive: true });
+    await writeFile(join(notes, ".gitignore"), "*");
+  } catch (error) {
+    throw fromSystem(error, { file: root });
+  }
+  await writeTree(notes, commit, files);
+}
+
+/** Results in the order of `items`. The first failure ends the others, and is what is thrown. */
+export async function eachOf<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T) => Promise<R>,
+  over: AbortController,
+): Promise<readonly R[]> {
+  const results: R[] = [];
+  const failures: unknown[] = [];
+  let next = 0;
+  const run = async () => {
+    while (next < items.length && failures.length === 0) {
+      const at = next++;
+      try {
+        results[at] = await work(items[at]!);
+      } catch (error) {
+        failures.push(error);
+        over.abort();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, run));
+  if (failures.length > 0) throw failures[0];
+  return results;
+}

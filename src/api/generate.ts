@@ -1,0 +1,129 @@
+/** `generate`: text that follows a prompt, for eyes. Weights come from the disk anew for every token. */
+
+import { chunked } from "../checkpoint/chunk-checks.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { IsologitError } from "../core/errors.ts";
+import { Sources } from "../core/read.ts";
+import { Decoder } from "../inference/decoding/decoder.ts";
+import { roomFor } from "../inference/decoding/decoder-memory.ts";
+import { chooser } from "../inference/decoding/sample.ts";
+import { textStream } from "../inference/decoding/text-stream.ts";
+import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { promptOf } from "../inference/prompts.ts";
+import { Rounder } from "../inference/rounding.ts";
+import { chatOf } from "../tokenizer/chat.ts";
+import { jsonBeside, type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
+import type { GenerateOptions } from "./options.ts";
+import type { GenerateReport } from "./reports.ts";
+
+const DEFAULT_NEW_TOKENS = 64;
+
+/**
+ * Reads a prompt and goes on from it: `tokens` more, or up to the token that ends a text.
+ *
+ * @throws USAGE, UNSUPPORTED, PLAN_MEMORY, NON_FINITE, and what opening and matching refuse
+ */
+export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
+  refuseContradictions(options);
+  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
+  const model = await ready(checkpoint, options);
+  refuseUnrunnable(model);
+  const tokenizer = await tokenizerOf(checkpoint);
+  const promptIds = await idsFor(options, checkpoint, tokenizer, model.matched.dims.vocab!);
+  const ends = options.ignoreEos === true ? new Set<number>() : await endsOf(checkpoint);
+  const tokens = options.tokens ?? DEFAULT_NEW_TOKENS;
+
+  await using backend = await backendFor(options);
+  const capacity = promptIds.length + tokens - 1; // nothing follows the last
+  const room = await roomFor(model, options, backend.id, promptIds.length, capacity);
+  await using sources = new Sources(checkpoint.store);
+  const rounder = await Rounder.create();
+  const { bandBytes, readAtOnce, kept } = room;
+  const { signal, onText = () => {} } = options;
+  const decoder = new Decoder({ model, backend, sources, rounder, bandBytes, capacity, signal });
+
+  const started = performance.now();
+  let logits: Float32Array = new Float32Array();
+  for (let at = 0; at < promptIds.length; at += readAtOnce) {
+    logits = await decoder.read(promptIds.slice(at, at + readAtOnce));
+  }
+  const read = performance.now();
+  const choose = chooser(options);
+  const stream = tokenizer === null ? null : textStream(tokenizer);
+  const ids: number[] = [];
+  let text = "";
+  const tell = (piece: string) => {
+    text += piece;
+    if (piece !== "") onText(piece);
+  };
+  let stopped: GenerateReport["stopped"] = "tokens";
+  while (true) {
+    const id = choose(logits);
+    ids.push(id);
+    if (ends.has(id)) {
+      stopped = "eos";
+      break;
+    }
+    tell(stream === null ? `${ids.length === 1 ? "" : " "}${id}` : stream.add(id));
+    if (ids.length === tokens) break;
+    logits = await decoder.read([id]);
+  }
+  if (stream !== null) tell(stream.end());
+  const done = performance.now();
+  decoder.close();
+  return {
+    backend: backend.id,
+    device: backend.device,
+    promptIds,
+    ids,
+    text: tokenizer === null ? null : text,
+    stopped,
+    promptSeconds: (read - started) / 1000,
+    seconds: (done - read) / 1000,
+    readAtOnce,
+    kept,
+  };
+}
+
+/** @throws USAGE for a prompt that is missing, and for what would have no effect */
+function refuseContradictions(options: GenerateOptions): void {
+  const { ids, prompt, chat, temperature = 0, topK, topP, seed, tokens } = options;
+  const refuse = (message: string, next: string): never => {
+    throw new IsologitError("USAGE", message, {}, { next });
+  };
+  if (ids === undefined && prompt === undefined)
+    refuse("there is no prompt", "give --prompt TEXT, or token ids with --ids or --ids-file");
+  if (chat === true && prompt === undefined)
+    refuse("--chat was given with ids, expected a text", "give --prompt TEXT");
+  if (tokens !== undefined && !(Number.isSafeInteger(tokens) && tokens >= 1))
+    refuse(`--tokens is ${tokens}, expected at least 1`, "give a whole number of new tokens");
+  const drawing = { "--top-k": topK, "--top-p": topP, "--seed": seed };
+  for (const [flag, value] of Object.entries(drawing)) {
+    if (value !== undefined && temperature === 0)
+      refuse(`${flag} was given, and nothing is drawn at temperature 0`, "give --temperature, as 0.7");
+  }
+}
+
+async function idsFor(
+  { ids, prompt, chat }: GenerateOptions,
+  checkpoint: Checkpoint,
+  tokenizer: Tokenizer | null,
+  vocab: number,
+): Promise<readonly number[]> {
+  const chatted = chat === true && prompt !== undefined && tokenizer !== null;
+  const bare = chatted ? tokenizer.encodeBare(await chatOf(checkpoint, prompt)) : undefined;
+  const said = bare ?? ids;
+  const options = {
+    ...(said !== undefined && { ids: said }),
+    ...(!chatted && prompt !== undefined && { prompt }),
+  };
+  return (await promptOf(options, checkpoint, vocab)).ids;
+}
+
+/** The tokens that end a text, as the generation config says, else the config. */
+async function endsOf(checkpoint: Checkpoint): Promise<ReadonlySet<number>> {
+  const generation = await jsonBeside(checkpoint, "generation_config.json");
+  const said = [generation?.eos_token_id ?? checkpoint.config.eos_token_id].flat();
+  return new Set(said.filter((id) => typeof id === "number"));
+}

@@ -1,0 +1,88 @@
+/** `inspect`: what a checkpoint is, from its headers alone. */
+
+import { type Declared, declaredQuantization } from "../checkpoint/declared-quantization.ts";
+import { matchCheckpoint } from "../checkpoint/load.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
+import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
+import { bytesOf, countOf } from "../core/dtype.ts";
+import type { LayerKind } from "../families/family.ts";
+import { families as allFamilies } from "../families/index.ts";
+import type { Matched } from "../families/match.ts";
+import { pairScales, type Scales } from "../quantization/compressed-tensors.ts";
+import type { RunOptions, SourceOptions } from "./options.ts";
+import type { InspectedTensor, InspectReport } from "./reports.ts";
+
+/** @throws what opening refuses, and for a known family what matching refuses */
+export async function inspect(
+  source: string,
+  options: RunOptions & SourceOptions & { tensors?: boolean } = {},
+): Promise<InspectReport> {
+  const checkpoint = await openCheckpoint(source, options.formats, options);
+  const families = options.families ?? allFamilies;
+  const known = families.some((family) => family.claims(checkpoint.config));
+  const { matched, scales } = known
+    ? await matchCheckpoint(checkpoint, families, options.formats)
+    : { matched: null, scales: pairScales(checkpoint.tensors) };
+  const weights = checkpoint.tensors.filter(({ name }) => !scales.companions.has(name));
+  const count = (kind: LayerKind) =>
+    matched?.layers.filter((layer) => layer.stack === "main" && layer.kind === kind).length ?? 0;
+  return {
+    format: checkpoint.format,
+    dialect: matched?.dialect.id ?? null,
+    family: matched?.family.id ?? null,
+    pattern: matched === null ? null : matched.family.pattern(matched.settings),
+    layers: { mamba: count("mamba"), attention: count("attention"), mlp: count("mlp"), moe: count("moe") },
+    parameters: weights.reduce((sum, { shape }) => sum + countOf(shape), 0),
+    bytes: checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
+    dtypes: dtypesOf(checkpoint),
+    quantization: quantizationOf(await declaredQuantization(checkpoint), checkpoint, scales),
+    sidecars: checkpoint.sidecars.map(({ path }) => path),
+    ...(options.tensors === true && { tensors: tensorsOf(checkpoint, matched, scales) }),
+  };
+}
+
+function dtypesOf({ tensors }: Checkpoint): InspectReport["dtypes"] {
+  const dtypes: Record<string, { tensors: number; bytes: number }> = {};
+  for (const { dtype, shape } of tensors) {
+    const { tensors: n, bytes } = dtypes[dtype] ?? { tensors: 0, bytes: 0 };
+    dtypes[dtype] = { tensors: n + 1, bytes: bytes + bytesOf(dtype, shape) };
+  }
+  return dtypes;
+}
+
+/** What the config says of quantisation, and what the tensors show. */
+function quantizationOf(
+  from: Declared | null,
+  { recasts }: Checkpoint,
+  scales: Scales,
+): InspectReport["quantization"] {
+  const said = from?.said ?? null;
+  if (said === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
+  const declared = typeof said === "object" && said !== null ? (said as Record<string, unknown>) : {};
+  return {
+    method: typeof declared.quant_method === "string" ? declared.quant_method : null,
+    format: [declared.format, declared.quant_algo].find((one) => typeof one === "string") ?? null,
+    scaledTensors: scales.scaleOf.size,
+    recasts: [...new Set(recasts.map(({ kind }) => kind))],
+  };
+}
+
+function tensorsOf(
+  checkpoint: Checkpoint,
+  matched: Matched | null,
+  scales: Scales,
+): readonly InspectedTensor[] {
+  return checkpoint.tensors.map((tensor) => {
+    const { name, dtype, shape } = tensor;
+    const role = matched?.roles.get(matched.holds.get(tensorKey(tensor))?.[0] ?? "");
+    const scale = scales.scaleOf.get(name);
+    return {
+      name,
+      role: role?.spec.role ?? null,
+      layer: role?.layer?.index ?? null,
+      dtype,
+      shape,
+      ...(scale !== undefined && { scale: scale.tensor }),
+    };
+  });
+}

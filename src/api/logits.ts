@@ -1,0 +1,154 @@
+/** `logits`: one forward pass, written as safetensors, the logits a block of words at a time. */
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { encodeHeader } from "../../formats/codec/safetensors.ts";
+import { chunked } from "../checkpoint/chunk-checks.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
+import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import type { Matched } from "../families/match.ts";
+import { type LogitsBlock, pass } from "../inference/forward-pass.ts";
+import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { promptOf } from "../inference/prompts.ts";
+import { exists } from "../io/stamps.ts";
+import type { LogitsOptions } from "./options.ts";
+import type { LogitsReport } from "./reports.ts";
+
+/**
+ * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
+ * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32, and the experts that
+ * each token of layer L chose, `experts.L` [T, chosen a token] I32, ascending.
+ *
+ * @throws DESTINATION_EXISTS, UNSUPPORTED, and what opening and matching refuse; no file is left then
+ */
+export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
+  const started = performance.now();
+  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
+  const model = await ready(checkpoint, options);
+  refuseUnrunnable(model);
+  const { vocab } = model.matched.dims;
+  const { ids } = await promptOf(options, checkpoint, vocab!);
+  if (options.overwrite !== true && (await exists(options.out))) {
+    throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
+  }
+  await using backend = await backendFor(options);
+
+  const inner = options.hidden === true ? innerTensors(model.matched, ids.length) : [];
+  const partial = `${options.out}.partial`;
+  try {
+    const out = await SafetensorsFile.create(partial, [
+      { name: "input_ids", dtype: "I64", shape: [ids.length] },
+      ...inner,
+      { name: "logits", dtype: "F32", shape: [ids.length, vocab!] },
+    ]);
+    try {
+      await out.write("input_ids", 0, new Uint8Array(BigInt64Array.from(ids, BigInt).buffer));
+      const wanted = new Set(inner.map(({ name }) => name));
+      const keep = async (name: string, bytes: Uint8Array) => {
+        if (wanted.has(name)) await out.write(name, 0, bytes);
+      };
+      await pass(model, ids, backend, options, {
+        residual: (name, values) => keep(`hidden.${name}`, bytesOfF32(values)),
+        experts: (layer, chosen) => keep(`experts.${layer}`, new Uint8Array(Int32Array.from(chosen).buffer)),
+        logits: (block) => writeLogits(out, block, ids.length, vocab!),
+      });
+    } finally {
+      await out.close();
+    }
+    await rename(partial, options.out);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw fromSystem(error, { file: options.out });
+  }
+  const seconds = (performance.now() - started) / 1000;
+  return {
+    backend: backend.id,
+    device: backend.device,
+    tokens: ids.length,
+    vocab: vocab!,
+    seconds,
+    out: options.out,
+  };
+}
+
+interface Described {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** What is written of a pass besides its logits. */
+function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly Described[] {
+  const main = layers.filter(({ stack }) => stack === "main");
+  const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({
+    name: `hidden.${n}`,
+    dtype: "F32" as const,
+    shape: [tokens, dims.hidden!],
+  }));
+  const experts = main.flatMap(({ index, kind }) =>
+    family.forward.block(kind, dims).flatMap((stage) =>
+      stage.op === "kernel" && stage.choice !== undefined
+        ? [
+            {
+              name: `experts.${index}`,
+              dtype: "I32" as const,
+              shape: [tokens, stage.choice(dims).perToken],
+            },
+          ]
+        : [],
+    ),
+  );
+  return [...hidden, ...experts];
+}
+
+async function writeLogits(
+  out: SafetensorsFile,
+  { lo, width, values }: LogitsBlock,
+  tokens: number,
+  vocab: number,
+): Promise<void> {
+  for (let t = 0; t < tokens; t++) {
+    const row = values.subarray(t * width, (t + 1) * width);
+    await out.write("logits", 4 * (t * vocab + lo), bytesOfF32(row));
+  }
+}
+
+function bytesOfF32(values: Float32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+/** A safetensors file whose tensors are filled in any order. */
+class SafetensorsFile {
+  readonly #file: FileHandle;
+  readonly #offsets: ReadonlyMap<string, number>;
+
+  private constructor(file: FileHandle, offsets: ReadonlyMap<string, number>) {
+    this.#file = file;
+    this.#offsets = offsets;
+  }
+
+  static async create(path: string, tensors: readonly Described[]): Promise<SafetensorsFile> {
+    const header = encodeHeader(tensors, { format: "pt" });
+    const offsets = new Map<string, number>();
+    let end = header.byteLength;
+    for (const { name, dtype, shape } of tensors) {
+      offsets.set(name, end);
+      end += bytesOf(dtype, shape);
+    }
+    const file = await open(path, "w");
+    await file.write(header);
+    await file.truncate(end);
+    return new SafetensorsFile(file, offsets);
+  }
+
+  /** `at` is in bytes from the tensor's start. */
+  async write(name: string, at: number, bytes: Uint8Array): Promise<void> {
+    const offset = this.#offsets.get(name)! + at;
+    for (let done = 0; done < bytes.byteLength; ) {
+      done += (await this.#file.write(bytes, done, bytes.byteLength - done, offset + done)).bytesWritten;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}

@@ -1,0 +1,147 @@
+/** `scan`: what other software would execute of a checkpoint, and what should not be in it. Executes nothing. */
+import { tarStore } from "../../formats/codec/tar/read.ts";
+import { readTorch } from "../../formats/codec/torch-zip/read.ts";
+import { formats as allFormats } from "../../formats/index.ts";
+import { isOk, nearMiss } from "../check/findings.ts";
+import { nearMissAt } from "../checkpoint/near-misses/recognise.ts";
+import { storeAt } from "../checkpoint/store.ts";
+import { IsologitError } from "../core/errors.ts";
+import { readRange, type Store } from "../core/io.ts";
+import { isHubAddress } from "../io/address.ts";
+import { fileStore } from "../io/file.ts";
+import { spooled } from "../io/gunzip.ts";
+import { lookAround } from "../scan/folder.ts";
+import { type Report, scanBare, scanZips } from "../scan/pickles.ts";
+import { findingsIn, MAX_TEXT_BYTES } from "../scan/text.ts";
+import type { FindingsOptions } from "./options.ts";
+import type { Finding, FindingsReport } from "./reports.ts";
+
+/** Files that hold pickles, whatever they start with. */
+const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|bin|ckpt))$/i;
+/** Files that torch.save writes. */
+const TORCH = /\.(pt|pth|bin|ckpt)$/i;
+const ARCHIVES = /\.(nemo|tar|tgz)$/i;
+const TEXTS = /\.(json|ya?ml)$/i;
+/** Findings that are listed; a file of a million names is bad enough after these. */
+const MAX_FINDINGS = 10_000;
+
+/** Stops the scan at a damaged file. */
+class Stop extends Error {}
+
+/**
+ * @param source a folder, or a file of any kind, on this machine or the Hub
+ * @throws NOT_FOUND, IO_FAILED, of the Hub also what `storeAt` throws; what is wrong with the files themselves are findings
+ */
+export async function scan(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
+  const { files, findings: around } = await lookAround(source);
+  const findings: Finding[] = [...around];
+  try {
+    for (const { path, name, store } of files) {
+      options.signal?.throwIfAborted();
+      await scanFile(await store(), name, path, reportOn(path, findings, options));
+    }
+    findings.push(...(await aboutAddress(source, options)));
+  } catch (error) {
+    if (!(error instanceof Stop)) throw error;
+  }
+  return { ok: isOk(findings), findings };
+}
+
+/** What lies there in place of a checkpoint: of files that are not here yet nothing can be said. */
+async function aboutAddress(source: string, { formats = allFormats }: FindingsOptions): Promise<Finding[]> {
+  try {
+    const store = isHubAddress(source) ? await storeAt(source) : await fileStore(source);
+    const told = await nearMissAt(store, { address: source, formats });
+    if (told === null) return [];
+    const found = nearMiss(told, source);
+    if (told.code === "NOT_FETCHED") return [{ ...found, severity: "warning" }];
+    return [{ ...found, rule: "no-checkpoint", severity: "note" }];
+  } catch (error) {
+    if (error instanceof IsologitError) return []; // links and files that cannot be listed are findings of their own
+    throw error;
+  }
+}
+
+function reportOn(file: string, findings: Finding[], options: FindingsOptions): Report {
+  const add = (finding: Finding) => {
+    if (findings.push(finding) >= MAX_FINDINGS) throw new Stop();
+  };
+  return {
+    file,
+    of: (member) => reportOn(member, findings, options),
+    add,
+    damaged(error) {
+      if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
+      const { code, message, at } = error;
+      const said = `${code}: ${message}`;
+      if (findings.some((known) => known.message === said && known.at.file === file)) return; // by a second reader
+      add({
+        rule: RULES.get(code) ?? "damaged",
+        severity: "error",
+        at: { file, tensor: at.tensor ?? null, offset: at.offset ?? null },
+        message: said,
+      });
+      if (!options.keepGoing) throw new Stop();
+    },
+  };
+}
+
+/** Faults that are more than damage. */
+const RULES: ReadonlyMap<string, string> = new Map([
+  ["PATH_UNSAFE", "unsafe-path"],
+  ["DUPLICATE_NAME", "ambiguous-archive"],
+  ["LIMIT_EXCEEDED", "limit"],
+  ["SIZE_UNSAFE", "limit"],
+  ["PICKLE_REFUSED", "pickle-refused"],
+]);
+
+/** The one file of a store, or one member of an archive. */
+async function scanFile(store: Store, name: string, path: string, report: Report): Promise<void> {
+  try {
+    await using source = await store.open(name);
+    switch (kindOf(await readRange(source, 0, Math.min(source.size, 512)), name)) {
+      case "archive":
+        return await scanMembers(await tarStore(await spooled(store), name), path, report);
+      case "zip":
+        await scanZips(source, report);
+        if (TORCH.test(name)) await readTorch(source, { file: path });
+        return;
+      case "entries":
+        return await scanZips(source, report);
+      case "pickle":
+        return await scanBare(source, report);
+      case "text":
+        if (source.size <= MAX_TEXT_BYTES) {
+          const text = Buffer.from(await readRange(source, 0, source.size)).toString("utf8");
+          for (const finding of findingsIn(text, path)) report.add(finding);
+        }
+        return;
+      default:
+        return;
+    }
+  } catch (error) {
+    if (error instanceof Stop) throw error;
+    report.damaged(error);
+  }
+}
+
+/** What a file is: its first bytes say, and where they do not, its name says what it claims to be. */
+function kindOf(
+  start: Uint8Array,
+  name: string,
+): "archive" | "zip" | "entries" | "pickle" | "text" | "other" {
+  const bytes = Buffer.from(start);
+  if (/\.distcp$/i.test(name)) return "entries";
+  if (bytes.toString("latin1", 0, 4) === "PK\x03\x04") return "zip";
+  const isTar = bytes.toString("latin1", 257, 262) === "ustar";
+  if (isTar || (bytes[0] === 0x1f && bytes[1] === 0x8b) || ARCHIVES.test(name)) return "archive";
+  if ((bytes[0] === 0x80 && bytes[1]! <= 5) || PICKLES.test(name)) return "pickle";
+  return TEXTS.test(name) ? "text" : "other";
+}
+
+/** Members are named as if the archive were a folder. */
+async function scanMembers(members: Store, path: string, report: Report): Promise<void> {
+  for (const { path: name } of await members.list()) {
+    await scanFile(members, name, `${path}/${name}`, report.of(`${path}/${name}`));
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * The limits under which a certificate was issued. It says which held and what was measured, and not who chose them: what
+ * is wider than a default can only have been given.
+ */
+import type { LimitOptions } from "../api/options.ts";
+import type { Finding, Verdict } from "../api/reports.ts";
+import { type FloatDType, isFloat } from "../core/dtype.ts";
+import { remark } from "../verify/findings.ts";
+import { excesses, type Limits, limitsFor, limitsGiven, type Quality } from "../verify/limits.ts";
+import type { Certificate } from "./certificate.ts";
+
+/** What the logits rung measured when the certificate was issued; null where no forward pass ran, or a number is lost. */
+export function certifiedQuality({ rungs }: Pick<Certificate, "rungs">): Quality | null {
+  const metrics = rungs.find(({ rung }) => rung === "logits")?.metrics;
+  if (metrics === undefined) return null;
+  const { klMean, klP99, top1 } = metrics;
+  const numbers = [klMean, klP99, top1].every((value) => typeof value === "number");
+  return numbers ? { klMean: Number(klMean), klP99: Number(klP99), top1: Number(top1) } : null;
+}
+
+/** Limits that are wider than this version's own for such a recast. */
+export function widerLimits({ limits, recast }: Pick<Certificate, "limits" | "recast">): readonly Finding[] {
+  if (limits.klMean === undefined) return [];
+  const written = Object.keys(recast).map((change) => change.split(" to ")[1] as FloatDType);
+  const usual = limitsFor(new Set(written.filter(isFloat)), {});
+  const wider = (["klMean", "klP99", "top1"] as const).filter((name) => {
+    const [found, own] = [limits[name], usual[name]];
+    return found !== undefined && (name === "top1" ? found < own : found > own);
+  });
+  if (wider.length === 0) return [];
+  const told = wider.map((name) => `${name} ${limits[name]} (usual ${usual[name]})`).join(", ");
+  return [remark("limit-wider", `it was certified under limits that are wider than usual: ${told}`)];
+}
+
+export interface LimitJudgement {
+  readonly verdict: Verdict;
+  readonly findings: readonly Finding[];
+}
+
+/** Limits that the user gives are judged by what was measured then: the source is not here to be asked again. */
+export function judgeCertified(certificate: Certificate, options: LimitOptions): LimitJudgement {
+  const given: Partial<Limits> = limitsGiven(options);
+  if (Object.keys(given).length === 0) return { verdict: "same", findings: [] };
+  const quality = certifiedQuality(certificate);
+  if (quality === null) {
+    const message = `the certificate holds no measure of quality: the limits that were given (${Object.keys(given).join(", ")}) were not judged`;
+    return { verdict: "unproven", findings: [remark("limit-unjudged", message)] };
+  }
+  const beyond = excesses(quality, given).map((text) =>
+    remark("limit-exceeded", `when it was certified, ${text}`),
+  );
+  return { verdict: beyond.length > 0 ? "different" : "same", findings: beyond };
+}

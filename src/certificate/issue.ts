@@ -1,0 +1,116 @@
+/** Issuing: from what a verification proved to the document that says so. */
+
+import type { KeyObject } from "node:crypto";
+import type { RungReport, VerifyReport } from "../api/reports.ts";
+import type { Leaf } from "../core/content-root.ts";
+import type { Store } from "../core/io.ts";
+import type { Fingerprint } from "../inference/fingerprint.ts";
+import { type Ready, storedAs } from "../inference/model-runner.ts";
+import type { Prompt } from "../inference/prompts.ts";
+import { fingerprintOf, signDigest } from "../signing/ed25519.ts";
+import { isProven } from "../verify/verdict.ts";
+import {
+  type Certificate,
+  type CertificateBody,
+  type CertificateReport,
+  digestOfLeaf,
+  sealCertificate,
+} from "./certificate.ts";
+import { certifiedQuality } from "./certified-limits.ts";
+import { type Conversion, hubPlaceOf } from "./conversion.ts";
+import { outsideOf } from "./file-digests.ts";
+import { trailerIn } from "./location.ts";
+
+/** All that a verification found out. */
+export interface Proof {
+  readonly report: VerifyReport;
+  readonly source: Ready;
+  readonly destination: Ready;
+  /** the destination's; null where elements could not be compared */
+  readonly leaves: readonly Leaf[] | null;
+  readonly prompt: Prompt | null;
+  readonly fingerprint: Fingerprint | null;
+}
+
+export interface Issue {
+  /** the conversion's plan id */
+  readonly plan: string;
+  /** the options that decide the destination's bytes */
+  readonly conversion: Conversion | undefined;
+  /** version of this tool */
+  readonly version: string;
+  readonly key?: KeyObject | undefined;
+  /** the destination's files as they are now: some follow from its verification */
+  readonly store: Store;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** @returns null where the verdict is neither `same` nor `within`: nothing is certified then */
+export async function certify(proof: Proof, issue: Issue): Promise<Certificate | null> {
+  const { report, source, destination, leaves, prompt, fingerprint } = proof;
+  const { verdict, roots } = report;
+  if (!isProven(verdict)) return null;
+  if (leaves === null || roots.a === null || roots.b === null) return null;
+  const { checkpoint } = destination.matched;
+  const now = { ...destination.matched, checkpoint: { ...checkpoint, store: issue.store } };
+  const trailer = await trailerIn(issue.store);
+  const identity = ({ matched: { checkpoint } }: Ready, root: string) => {
+    const { format, dialect } = checkpoint;
+    return { format, dialect, root };
+  };
+  const address = hubPlaceOf(source.matched.checkpoint.store.url);
+  const body: CertificateBody = {
+    kind: "isologit certificate",
+    version: 1,
+    tool: `isologit ${issue.version}`,
+    source: { ...identity(source, roots.a), ...(address !== undefined && { address }) },
+    destination: {
+      ...identity(destination, roots.b),
+      files: await outsideOf(now, trailer, issue.signal),
+    },
+    plan: issue.plan,
+    ...(issue.conversion !== undefined && { conversion: issue.conversion }),
+    recast: recastsOf(source, destination),
+    verdict,
+    backend: report.backend,
+    prompt,
+    rungs: report.rungs.map(rungOf),
+    limits: report.limits,
+    reference: report.rungs.some(({ rung }) => rung === "reference"),
+    leaves: Object.fromEntries(leaves.map((leaf) => [leaf.key, digestOfLeaf(leaf)])),
+    fingerprint,
+  };
+  const sealed = sealCertificate(body);
+  return issue.key === undefined ? sealed : { ...sealed, signature: signDigest(sealed.sha256, issue.key) };
+}
+
+export function reportOf(certificate: Certificate): CertificateReport {
+  const { sha256, tool, reference, verdict, limits, signature } = certificate;
+  const signedBy = signature === undefined ? null : fingerprintOf(signature);
+  return { sha256, tool, reference, verdict, limits, quality: certifiedQuality(certificate), signedBy };
+}
+
+function recastsOf(a: Ready, b: Ready): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const role of a.matched.roles.values()) {
+    const [from, to] = [storedAs(a, role).dtype, storedAs(b, role).dtype];
+    if (from !== to) counts[`${from} to ${to}`] = (counts[`${from} to ${to}`] ?? 0) + 1;
+  }
+  return counts;
+}
+
+/** A rung's numbers, without its lists; of the controls, how many were caught and how many were void. */
+function rungOf({ rung, verdict, metrics }: RungReport): CertificateBody["rungs"][number] {
+  const numbers: Record<string, number | string> = {};
+  for (const [name, value] of Object.entries(metrics)) {
+    if (typeof value === "number") numbers[name] = Number.isFinite(value) ? value : String(value);
+    if (name === "wiring") numbers.wiringMaxRelL2 = (value as { maxRelL2: number }).maxRelL2;
+    if (name === "controls") {
+      const results = (value as readonly { caught: boolean | null }[]).map(({ caught }) => caught);
+      numbers.controlsCaught = results.filter((caught) => caught === true).length;
+      numbers.controlsVoid = results.filter((caught) => caught === null).length;
+    }
+  }
+  // `certify` goes no further than these two, and a verdict is the worst of its rungs
+  return { rung, verdict: verdict as "same" | "within", metrics: numbers };
+}

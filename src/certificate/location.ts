@@ -1,0 +1,74 @@
+/** Where certificates lie: in a folder, behind a packed file's sealed part, or beside any other file. */
+import { readFile, stat } from "node:fs/promises";
+import { certificateSpan, packed } from "../../formats/packed/format.ts";
+import { MAX_CERTIFICATE_BYTES } from "../../formats/packed/trailer.ts";
+import { storeAt } from "../checkpoint/store.ts";
+import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { readRange, readSmall, type Store } from "../core/io.ts";
+import { type Certificate, decodeCertificate } from "./certificate.ts";
+
+export interface Found {
+  readonly bytes: Uint8Array;
+  /** as a person would name it */
+  readonly file: string;
+}
+
+/** Where a packed file's certificate lies in it; undefined where it has none, or is no packed file. */
+export async function trailerIn(store: Store): Promise<Span | undefined> {
+  return (await packed.detect(store)) === "yes" ? certificateSpan(store) : undefined;
+}
+
+/** @throws CERTIFICATE_MISSING; NOT_FOUND for a file that was named */
+export async function certificateFor(address: string, store: Store, named?: string): Promise<Found> {
+  if (named !== undefined) return { bytes: await bytesOf(named), file: named };
+  const trailer = await trailerIn(store);
+  if (trailer !== undefined) {
+    await using source = await store.open(trailer.file);
+    return { bytes: await readRange(source, trailer.offset, trailer.size), file: address };
+  }
+  if ((await store.list()).some(({ path }) => path === CERTIFICATE_FILE)) {
+    return { bytes: await readSmall(store, CERTIFICATE_FILE, MAX_CERTIFICATE_BYTES), file: CERTIFICATE_FILE };
+  }
+  const beside = `${address}.${CERTIFICATE_FILE}`;
+  return { bytes: await bytesBeside(beside).catch((error) => missing(error, address)), file: beside };
+}
+
+/**
+ * The certificate that was left with a checkpoint; null where there is none, or one of other weights.
+ *
+ * @param root the checkpoint's content root
+ * @throws CERTIFICATE_INVALID
+ */
+export async function certificateOf(address: string, root: string | null): Promise<Certificate | null> {
+  const found = await certificateFor(address, await storeAt(address)).catch((error) => {
+    if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return null;
+    throw error;
+  });
+  if (found === null) return null;
+  const certificate = decodeCertificate(found.bytes, found.file);
+  return certificate.destination.root === root ? certificate : null;
+}
+
+/** Nobody named this one: a pipe in its place would be waited for. */
+async function bytesBeside(file: string): Promise<Uint8Array> {
+  const about = await stat(file).catch((cause) => Promise.reject(fromSystem(cause, { file })));
+  if (!about.isFile())
+    throw new IsologitError("PATH_UNSAFE", "a certificate lies here that is no file", { file });
+  if (about.size > MAX_CERTIFICATE_BYTES) {
+    const message = `${about.size} bytes, expected at most ${MAX_CERTIFICATE_BYTES} of a certificate`;
+    throw new IsologitError("LIMIT_EXCEEDED", message, { file });
+  }
+  return await bytesOf(file);
+}
+
+async function bytesOf(file: string): Promise<Uint8Array> {
+  return readFile(file).catch((cause) => {
+    throw fromSystem(cause, { file });
+  });
+}
+
+function missing(error: unknown, file: string): never {
+  if (!(error instanceof IsologitError) || error.code !== "NOT_FOUND") throw error;
+  throw new IsologitError("CERTIFICATE_MISSING", "there is no certificate in it or beside it", { file });
+}

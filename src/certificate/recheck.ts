@@ -1,0 +1,198 @@
+/** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
+import type { VerifyOptions } from "../api/options.ts";
+import type { Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
+import { chunked } from "../checkpoint/chunk-checks.ts";
+import { openCheckpoint } from "../checkpoint/open.ts";
+import { storeAt } from "../checkpoint/store.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { IsologitError } from "../core/errors.ts";
+import { unwatched } from "../core/events.ts";
+import { FINGERPRINT_BOUND } from "../inference/fingerprint.ts";
+import { memoryOf, type Ready, ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { derOf, readKey } from "../signing/ed25519.ts";
+import { type SignedFiles, signedFiles } from "../signing/signed-files.ts";
+import { findingAs, judgeFindings, remark, reportedFindings, verdictWith } from "../verify/findings.ts";
+import { limitsGiven } from "../verify/limits.ts";
+import { mainLayers } from "../verify/logits.ts";
+import { referenceRung } from "../verify/reference.ts";
+import { limitsAsked } from "../verify/tolerance.ts";
+import { depthOf, divergenceFrom, kindOf, worse } from "../verify/verdict.ts";
+import { Pool, poolSize } from "../workers/pool.ts";
+import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
+import { compareCertified } from "./certified-files.ts";
+import { judgeCertified, widerLimits } from "./certified-limits.ts";
+import { type Content, contentBytes, contentOf } from "./content.ts";
+import { reportOf } from "./issue.ts";
+import { certificateFor } from "./location.ts";
+import { compareBehaviour } from "./rerun.ts";
+
+/**
+ * Bytes by file and by role, behaviour by fingerprint; before anything else of it is read, the files by a bundle.
+ *
+ * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED, and what opening and matching refuse
+ */
+export async function verifyCertified(address: string, options: VerifyOptions): Promise<VerifyReport> {
+  const signed = await signedFiles(address, options);
+  const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
+  const { reference } = options;
+  const found = await certificateFor(address, await storeAt(address), options.certificate).catch((error) => {
+    const missing = error instanceof IsologitError && error.code === "CERTIFICATE_MISSING";
+    if (missing && (reference !== undefined || signed !== null)) return null;
+    throw error;
+  });
+  if (found === null) return verifyUncertified(chunked(checkpoint), signed, options);
+  const certificate = decodeCertificate(found.bytes, found.file);
+  if (signed === null) await refuseOtherKey(certificate, options.publicKey, found.file);
+  const side = await ready(checkpoint, options);
+  const watch = options.watch ?? unwatched;
+  const findings: Finding[] = [];
+  const judge = (found: readonly Finding[]) => judgeFindings(found, options.strict);
+  const rungs: RungReport[] = [];
+  const add = (rung: RungReport) => {
+    rungs.push(rung);
+    watch({ type: "rung", rung: rung.rung, verdict: rung.verdict });
+  };
+
+  const { file } = found;
+  const named = options.certificate !== undefined;
+  const files = await compareCertified(side, certificate, { file, named, signal: options.signal });
+  const aboutFiles = judge([...files.findings, ...unsigned(signed)]);
+  findings.push(...aboutFiles);
+  const differences = [...files.differences, ...(signed?.differences ?? [])];
+  const cover = coverRung(certificate.destination.files.length, differences);
+  add({ ...cover, verdict: verdictWith(worse(cover.verdict, files.verdict), aboutFiles) });
+  const content = await read(side, options);
+  const differing = differingRoles(content, certificate);
+  const sameRoot = content.root === certificate.destination.root;
+  add({
+    rung: "bytes",
+    verdict: sameRoot && differing.length === 0 ? "same" : "different",
+    metrics: {
+      roles: content.leaves.length,
+      different: differing.length,
+      differences: differing.slice(0, 20),
+    },
+  });
+  const behaviour = await compareBehaviour(side, certificate, options);
+  if (behaviour.rung !== null) add(behaviour.rung);
+  findings.push(...behaviour.findings);
+  const limits = judgeCertified(certificate, await limitsAsked(options));
+  findings.push(...widerLimits(certificate), ...limits.findings);
+
+  const recorded = reference === undefined ? null : await referenceRung(side, reference, options);
+  if (recorded !== null) add(recorded.rung);
+  await checkpoint.store.refuseChanged?.(); // the verdict is of files as they were at one time
+
+  const layers = mainLayers(side.matched).length;
+  const roles = differing.flatMap((key) => side.matched.roles.get(key) ?? []);
+  const depths = roles.map((role) => depthOf(role, layers));
+  const first = Math.min(...depths);
+  const blamed = roles.filter((_, i) => depths[i] === first);
+  return {
+    verdict: [...rungs, limits].map(({ verdict }) => verdict).reduce(worse),
+    backend: behaviour.backend ?? recorded?.backend ?? null,
+    device: behaviour.device ?? recorded?.device ?? null,
+    rungs,
+    firstDivergence:
+      blamed.length === 0
+        ? divergenceFrom(recorded?.firstLayer ?? null, side.matched)
+        : {
+            layer: first,
+            kind: kindOf(blamed[0]!),
+            tensors: blamed.map(({ key }) => side.matched.origin.get(key)![0]!.of!),
+          },
+    limits: behaviour.rung === null ? {} : { fingerprint: FINGERPRINT_BOUND },
+    certificate: reportOf(certificate),
+    ...(signed !== null && { bundle: signed.report }),
+    roots: { a: certificate.destination.root, b: content.root },
+    ...reportedFindings(findings),
+  };
+}
+
+/** Without a certificate: against what was signed, against other software, or both. */
+async function verifyUncertified(
+  checkpoint: Checkpoint,
+  signed: SignedFiles | null,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
+  const cover = signed === null ? [] : [coverRung(signed.report.files, signed.differences)];
+  const recorded = options.reference === undefined ? null : await verifyReferenced(checkpoint, options);
+  const rungs = [...cover, ...(recorded === null ? [] : [recorded.rung])];
+  const met = [
+    ...cover.map(() => "the files that were signed"),
+    ...(recorded === null ? [] : ["the reference"]),
+  ];
+  const message = `there is no certificate: nothing but ${met.join(" and ")} was met`;
+  const unjudged = Object.keys(limitsGiven(await limitsAsked(options)));
+  const verdicts = [...rungs.map(({ verdict }) => verdict), ...unjudged.map((): Verdict => "unproven")];
+  const told = `the limits that were given (${unjudged.join(", ")}) were not judged`;
+  return {
+    verdict: verdicts.reduce(worse),
+    backend: recorded?.backend ?? null,
+    device: recorded?.device ?? null,
+    rungs,
+    firstDivergence: recorded === null ? null : divergenceFrom(recorded.firstLayer, recorded.matched),
+    limits: {},
+    certificate: null,
+    ...(signed !== null && { bundle: signed.report }),
+    roots: { a: null, b: null },
+    ...reportedFindings([
+      ...unsigned(signed),
+      remark("certificate-absent", message),
+      ...(unjudged.length === 0 ? [] : [remark("limit-unjudged", told)]),
+    ]),
+  };
+}
+
+/** What a bundle holds against the files. */
+function unsigned(signed: SignedFiles | null): readonly Finding[] {
+  return (signed?.differences ?? []).flatMap((message) =>
+    findingAs("different", "file-unsigned", message, {}),
+  );
+}
+
+async function verifyReferenced(checkpoint: Checkpoint, options: VerifyOptions) {
+  if (options.verify === "bytes")
+    throw new IsologitError("USAGE", "--reference needs a forward pass; --verify is bytes");
+  const side = await ready(checkpoint, options);
+  refuseUnrunnable(side);
+  return { ...(await referenceRung(side, options.reference!, options)), matched: side.matched };
+}
+
+function coverRung(files: number, differences: readonly string[]): RungReport {
+  return {
+    rung: "cover",
+    verdict: differences.length === 0 ? "same" : "different",
+    metrics: { files, differences },
+  };
+}
+
+async function refuseOtherKey(
+  { signature }: Certificate,
+  path: string | undefined,
+  file: string,
+): Promise<void> {
+  if (path === undefined) return;
+  const key = derOf(await readKey(path, "public"));
+  const refuse = (message: string) => new IsologitError("CERTIFICATE_INVALID", message, { file });
+  if (signature === undefined) throw refuse("nobody signed it");
+  if (signature.publicKey !== key) throw refuse("it was signed with another key");
+}
+
+async function read(side: Ready, options: VerifyOptions): Promise<Content> {
+  const watch = options.watch ?? unwatched;
+  watch({ type: "phase", phase: "verify", totalBytes: contentBytes(side) });
+  await using pool = new Pool(poolSize(memoryOf(options), options.threads));
+  return await contentOf(
+    side,
+    pool,
+    (bytes) => watch({ type: "advance", phase: "verify", bytes }),
+    options.signal,
+  );
+}
+
+function differingRoles({ leaves }: Content, certificate: Certificate): readonly string[] {
+  const now = new Map(leaves.map((leaf) => [leaf.key, digestOfLeaf(leaf)]));
+  const keys = new Set([...Object.keys(certificate.leaves), ...now.keys()]);
+  return [...keys].filter((key) => now.get(key) !== certificate.leaves[key]).sort();
+}

@@ -1,0 +1,101 @@
+/** A certificate's last question: does the checkpoint still answer as it did? One forward pass, on any backend. */
+import type { VerifyOptions } from "../api/options.ts";
+import type { Finding, RungReport, Verdict } from "../api/reports.ts";
+import {
+  compareFingerprints,
+  FINGERPRINT_BOUND,
+  type FingerprintDistance,
+  FingerprintTaker,
+} from "../inference/fingerprint.ts";
+import { pass } from "../inference/forward-pass.ts";
+import { backendFor, type Ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { Following } from "../inference/router.ts";
+import { remark } from "../verify/findings.ts";
+import type { Certificate } from "./certificate.ts";
+
+export interface Behaviour {
+  /** null where nothing was run */
+  readonly rung: RungReport | null;
+  readonly findings: readonly Finding[];
+  readonly backend: string | null;
+  readonly device: string | null;
+}
+
+/** @throws CERTIFICATE_INVALID, and what a forward pass refuses */
+export async function compareBehaviour(
+  side: Ready,
+  { fingerprint, prompt }: Certificate,
+  options: VerifyOptions,
+): Promise<Behaviour> {
+  const none = (...unchecked: string[]) => {
+    const findings = unchecked.map((message) => remark("behaviour-unchecked", message));
+    return { rung: null, findings, backend: null, device: null };
+  };
+  if (options.verify === "bytes") return none();
+  if (fingerprint === null || prompt === null)
+    return none("the certificate holds no fingerprint of logits: behaviour was not checked");
+  refuseUnrunnable(side);
+  const { ids } = prompt;
+  const outside = ids.find((id) => id >= side.matched.dims.vocab!);
+  if (outside !== undefined)
+    return none(`the certificate's prompt has the id ${outside}, which this vocabulary lacks`);
+  await using backend = await backendFor(options);
+  const words = fingerprint.positions.map(({ top }) => top.map(([word]) => word));
+  const taker = new FingerprintTaker(ids.length, words);
+  const following = fingerprint.experts === undefined ? null : new Following(fingerprint.experts);
+  let routed = false;
+  await pass(
+    side,
+    ids,
+    backend,
+    options,
+    {
+      residual: (name, values) => {
+        if (name !== "norm_f") taker.residual(values);
+      },
+      ...(following !== null && { follow: (router) => following.follow(router) }),
+      experts: () => {
+        routed = true;
+      },
+      logits: ({ lo, width, values }) => taker.logits(lo, width, values),
+    },
+    "verify",
+  );
+  const distance = compareFingerprints(fingerprint, taker.finish(backend.id), taker);
+  // WASM kernels give the same bits everywhere: what differs there is no rounding
+  const sameBits = fingerprint.backend === "wasm" && backend.id === "wasm";
+  const verdict = verdictOf(distance, following, sameBits);
+  const unknown = verdict === "different" && routed && following === null;
+  const firstLayers = [distance.firstLayer, following?.firstBeyond ?? null].filter((one) => one !== null);
+  const metrics = {
+    tokens: ids.length,
+    relL2: distance.logitsRelL2,
+    normsRel: distance.normsRel,
+    firstLayer: firstLayers.length === 0 ? null : Math.min(...firstLayers),
+    ...(following !== null && { routing: { flips: following.flips, beyond: following.beyond } }),
+  };
+  return {
+    rung: { rung: "logits", verdict: unknown ? "unproven" : verdict, metrics },
+    findings: unknown
+      ? [
+          remark(
+            "experts-unknown",
+            "the certificate does not say which experts were followed: others may explain other logits",
+          ),
+        ]
+      : [],
+    backend: backend.id,
+    device: backend.device,
+  };
+}
+
+function verdictOf(
+  { exact, logitsRelL2, normsRel }: FingerprintDistance,
+  following: Following | null,
+  sameBits: boolean,
+): Verdict {
+  const { flips, beyond } = following ?? { flips: 0, beyond: 0 };
+  if (exact && flips === 0 && beyond === 0) return "same";
+  const near = logitsRelL2 <= FINGERPRINT_BOUND && normsRel <= FINGERPRINT_BOUND && beyond === 0;
+  return near && !sameBits ? "within" : "different";
+}

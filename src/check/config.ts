@@ -1,0 +1,137 @@
+/** config.json against its neighbours, and against what the loaders of such a folder are known to stumble over. */
+import { parseHeader } from "../../formats/codec/safetensors.ts";
+import type { Finding } from "../api/reports.ts";
+import { tokensOf } from "../checkpoint/open.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { isJsonObject, parseJsonObject } from "../core/json.ts";
+import type { Sources } from "../core/read.ts";
+import { finding, findingOf } from "./findings.ts";
+
+const CONFIG = { file: "config.json" };
+
+export async function checkConfig(checkpoint: Checkpoint, files: Sources): Promise<readonly Finding[]> {
+  return [
+    ...(await checkVocabulary(checkpoint)),
+    ...(await checkTokenIds(checkpoint, files)),
+    ...checkCode(checkpoint),
+    ...checkSpelling(checkpoint),
+    ...(await checkMetadata(checkpoint, files)),
+  ];
+}
+
+async function checkVocabulary(checkpoint: Checkpoint): Promise<readonly Finding[]> {
+  const rows = checkpoint.config.vocab_size;
+  try {
+    const tokens = await tokensOf(checkpoint);
+    if (typeof rows !== "number" || tokens === undefined || tokens <= rows) return [];
+    const message = `its ids go up to ${tokens - 1}, but vocab_size is ${rows}`;
+    return [finding("tokenizer-vocabulary", "error", { file: "tokenizer.json" }, message)];
+  } catch (error) {
+    return [findingOf(error, "tokenizer.json")];
+  }
+}
+
+const TOKEN_IDS = ["bos_token_id", "eos_token_id", "pad_token_id"] as const;
+/** Real ones have a few hundred bytes. */
+const MAX_GENERATION_BYTES = 1024 * 1024;
+
+/** Ids of special tokens, which the vocabulary must hold and two files must agree on. */
+async function checkTokenIds({ config, sidecars }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
+  const file = "generation_config.json";
+  const beside = sidecars.find(({ path }) => path === file);
+  const findings: Finding[] = [];
+  let generation: Readonly<Record<string, unknown>> = {};
+  if (beside !== undefined && beside.span.size <= MAX_GENERATION_BYTES) {
+    try {
+      const { file: path, offset, size } = beside.span;
+      generation = parseJsonObject(await files.bytes(path, offset, size), {
+        file,
+        nonFinite: true,
+      });
+    } catch (error) {
+      findings.push(findingOf(error, file));
+    }
+  }
+  for (const [where, said] of [[CONFIG.file, config] as const, [file, generation] as const]) {
+    for (const key of TOKEN_IDS) {
+      const outside = idsIn(said[key]).find((id) => id < 0 || id >= Number(config.vocab_size));
+      if (outside === undefined) continue;
+      const message = `${key} is ${outside}; the vocabulary has ids 0 to ${Number(config.vocab_size) - 1}`;
+      findings.push(finding("token-id-range", "error", { file: where }, message));
+    }
+  }
+  const [mine, theirs] = [idsIn(config.eos_token_id), idsIn(generation.eos_token_id)];
+  if (mine.length > 0 && theirs.length > 0 && !mine.some((id) => theirs.includes(id))) {
+    const message = `eos_token_id is ${theirs.join(", ")} here and ${mine.join(", ")} in ${CONFIG.file}`;
+    findings.push(finding("eos-disagrees", "warning", { file }, message));
+  }
+  return findings;
+}
+
+function idsIn(value: unknown): readonly number[] {
+  return (Array.isArray(value) ? value : [value]).filter((id) => typeof id === "number");
+}
+
+/** Code that `auto_map` names and loaders look for beside the config. */
+function checkCode({ config, sidecars }: Checkpoint): readonly Finding[] {
+  if (!isJsonObject(config.auto_map)) return [];
+  const present = new Set(sidecars.map(({ path }) => path));
+  const named = Object.values(config.auto_map)
+    .flat()
+    .filter((name) => typeof name === "string" && !name.includes("--"))
+    .map((name) => `${String(name).split(".")[0]}.py`);
+  return [...new Set(named)]
+    .filter((path) => !present.has(path))
+    .map((path) =>
+      finding(
+        "remote-code-missing",
+        "warning",
+        { file: path },
+        "auto_map names it; trust_remote_code fails without it",
+      ),
+    );
+}
+
+function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
+  const findings: Finding[] = [];
+  const singular = tensors.find(({ name }) => name === "backbone.embedding.weight");
+  if (singular !== undefined) {
+    const at = { file: singular.pieces[0]?.file ?? "", tensor: singular.name };
+    const message =
+      "published checkpoints say backbone.embeddings.weight, and NVIDIA's code knows no other name";
+    findings.push(finding("embedding-spelling", "warning", at, message));
+  }
+  if (config.model_type === undefined) {
+    findings.push(
+      finding("model-type-missing", "error", CONFIG, "without model_type no loader knows what this is"),
+    );
+  }
+  if (config.architectures === undefined) {
+    findings.push(
+      finding(
+        "architectures-missing",
+        "warning",
+        CONFIG,
+        "vLLM and SGLang choose the model by architectures",
+      ),
+    );
+  }
+  return findings;
+}
+
+/** Transformers before version 5 refuses a weight file that does not say `format`. */
+async function checkMetadata({ shards }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { path, header } of shards) {
+    try {
+      const bytes = await files.bytes(header.file, header.offset, header.size);
+      if (parseHeader(bytes, path).metadata?.format !== undefined) continue;
+    } catch (error) {
+      findings.push(findingOf(error, path)); // a packed file's copy of it
+      continue;
+    }
+    const message = 'no {"format": "pt"} in __metadata__: older releases of Transformers refuse the file';
+    findings.push(finding("metadata-format", "warning", { file: path }, message));
+  }
+  return findings;
+}

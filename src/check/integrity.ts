@@ -1,0 +1,61 @@
+/** `integrity.json`: digests that Megatron may leave beside a checkpoint's files. */
+import type { Finding } from "../api/reports.ts";
+import { sha256 } from "../core/content-root.ts";
+import { readSmall, type Store } from "../core/io.ts";
+import { isJsonObject, parseJsonObject } from "../core/json.ts";
+import { finding, findingOf } from "./findings.ts";
+
+const NAME = /(^|\/)integrity\.json$/;
+const MAX_INTEGRITY_BYTES = 16 * 1024 * 1024;
+/** Indexes and configs are digested; what holds weights is larger, and `check` reads none. */
+const MAX_DIGESTED_BYTES = 1024 * 1024;
+
+/** Files that are listed and not there, and small ones that have another digest; and how many were only counted. */
+export async function checkIntegrity(store: Store): Promise<readonly Finding[]> {
+  const files = await store.list();
+  const sizes = new Map(files.map(({ path, size }) => [path, size]));
+  const findings: Finding[] = [];
+  for (const { path } of files) {
+    if (!NAME.test(path)) continue;
+    try {
+      findings.push(...(await checkOne(store, path, sizes)));
+    } catch (error) {
+      findings.push(findingOf(error, path));
+    }
+  }
+  return findings;
+}
+
+async function checkOne(
+  store: Store,
+  file: string,
+  sizes: ReadonlyMap<string, number>,
+): Promise<readonly Finding[]> {
+  const json = parseJsonObject(await readSmall(store, file, MAX_INTEGRITY_BYTES), {
+    code: "HEADER_INVALID",
+    file,
+  });
+  const { algorithm, files } = json;
+  if (algorithm !== "sha256" || !isJsonObject(files)) {
+    return [finding("integrity-unread", "note", { file }, "it does not list SHA-256 digests of files")];
+  }
+  const folder = file.replace(NAME, "$1");
+  const findings: Finding[] = [];
+  let unread = 0;
+  for (const [name, digest] of Object.entries(files)) {
+    const size = sizes.get(folder + name);
+    if (size === undefined) {
+      const message = `${file} lists it, and it is not there`;
+      findings.push(finding("integrity-missing", "error", { file: folder + name }, message));
+    } else if (size > MAX_DIGESTED_BYTES) unread++;
+    else if (sha256(await readSmall(store, folder + name, MAX_DIGESTED_BYTES)) !== digest) {
+      const message = `it does not have the digest that ${file} gives`;
+      findings.push(finding("integrity-mismatch", "error", { file: folder + name }, message));
+    }
+  }
+  if (unread > 0) {
+    const message = `${unread} larger files that it lists are there; their digests were not computed`;
+    findings.push(finding("integrity-unread", "note", { file }, message));
+  }
+  return findings;
+}

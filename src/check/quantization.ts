@@ -1,0 +1,53 @@
+/** What config.json says of FP8 weights and of types, and the scales themselves, as findings of `check`. */
+import type { Finding } from "../api/reports.ts";
+import { declaredQuantization, MODELOPT } from "../checkpoint/declared-quantization.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import type { Sources } from "../core/read.ts";
+import type { Scales } from "../quantization/compressed-tensors.ts";
+import { dtypeFaults, type Fault, quantizationFaults, scaleFaults } from "../quantization/rules.ts";
+import { finding, findingOf } from "./findings.ts";
+
+/** Reads the scales themselves: a few bytes a tensor. */
+export async function checkScales(
+  checkpoint: Checkpoint,
+  scales: Scales,
+  files: Sources,
+): Promise<readonly Finding[]> {
+  const pieces = new Map(checkpoint.tensors.map(({ name, pieces }) => [name, pieces]));
+  return (await scaleFaults(checkpoint, scales, files)).map((fault) =>
+    findingIn(pieces.get(fault.tensor ?? "")?.[0]?.file ?? "", fault),
+  );
+}
+
+export async function checkQuantization(checkpoint: Checkpoint, scales: Scales): Promise<readonly Finding[]> {
+  const ofTypes = dtypeFaults(checkpoint).map((fault) => findingIn("config.json", fault));
+  try {
+    const declared = await declaredQuantization(checkpoint);
+    const { file = "config.json", said } = declared ?? {};
+    const config = { ...checkpoint.config, ...(declared !== null && { quantization_config: said }) };
+    const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, scales);
+    const isUnlisted = file === MODELOPT && !Object.keys(said as object).some((key) => LIST.test(key));
+    return [
+      ...ofTypes,
+      ...(isUnlisted ? withoutList(faults) : faults).map((fault) => findingIn(file, fault)),
+    ];
+  } catch (error) {
+    return [...ofTypes, findingOf(error, "config.json")];
+  }
+}
+
+/** The key of ModelOpt's list of modules left alone. */
+const LIST = /^(exclude_modules|ignore)$/;
+
+/** A release whose file lists no module: engines know it by its name. That some weights are not FP8 is said once. */
+function withoutList(faults: readonly Fault[]): readonly Fault[] {
+  const unlisted = faults.filter(({ rule }) => rule === "quantization-contradiction");
+  if (unlisted.length === 0) return faults;
+  const message = `it lists no module as left alone, and ${unlisted.length} projections are not FP8: an engine that goes by it alone expects their scales`;
+  const told = { rule: "quantization-unlisted", severity: "warning", message, tensor: null } as const;
+  return [...faults.filter((fault) => !unlisted.includes(fault)), told];
+}
+
+function findingIn(file: string, { rule, severity, tensor, message }: Fault): Finding {
+  return finding(rule, severity, { file, ...(tensor !== null && { tensor }) }, message);
+}

@@ -1,0 +1,46 @@
+/** `tie_word_embeddings`: what it makes of the head, and which loaders do not follow it. */
+import type { Finding } from "../api/reports.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { firstUnlikeSample } from "../core/first-difference.ts";
+import type { Sources } from "../core/read.ts";
+import type { Family } from "../families/family.ts";
+import { type Matched, matchRoles, unlikeReplica } from "../families/match.ts";
+import { finding, findingOf } from "./findings.ts";
+
+/** A few elements of the head and of the token table are read, where both are stored. */
+export async function checkTies(
+  checkpoint: Checkpoint,
+  families: readonly Family[],
+  companions: ReadonlySet<string>,
+  files: Sources,
+): Promise<readonly Finding[]> {
+  let matched: Matched;
+  try {
+    matched = matchRoles(checkpoint, families, companions);
+  } catch {
+    return []; // told by `checkWeights`, which met the same fault
+  }
+  if (!matched.tied) return [];
+  const at = { file: "config.json" };
+  const pairs = matched.replicas.filter(({ tied }) => tied === true);
+  if (pairs.length === 0) {
+    const message =
+      "tie_word_embeddings is true and no lm_head.weight is stored: the token table is read as the head, where Transformers 5.12, which ties nothing in this family, starts with a head at random";
+    return [finding("tied-head", "error", at, message)];
+  }
+  const findings: Finding[] = [];
+  for (const pair of pairs) {
+    const [one, other] = [matched.tensors.get(pair.tensor)!, matched.tensors.get(pair.of)!];
+    const file = one.pieces[0]!.file;
+    try {
+      const index = await firstUnlikeSample(one, other, files);
+      if (index >= 0) throw unlikeReplica(pair, index);
+      const message = `tie_word_embeddings is true and ${one.name} is stored: it is the same as ${other.name} where both were looked at`;
+      findings.push(finding("tied-head", "note", at, message));
+    } catch (error) {
+      const found = findingOf(error, file);
+      findings.push(found.rule === "replica-differs" ? { ...found, rule: "tied-head" } : found);
+    }
+  }
+  return findings;
+}

@@ -1,0 +1,113 @@
+/** Weights against config: what is missing, what no config asks for, what has another shape, and why it may. */
+import type { Finding } from "../api/reports.ts";
+import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
+import { sameShape } from "../core/dtype.ts";
+import { shapeOf } from "../core/mapping/layout.ts";
+import { leavesOf, readableBy, storedIn } from "../families/expand.ts";
+import type { Family } from "../families/family.ts";
+import { causesOf, causeText, type Misfit, misfitOf } from "../families/likely-cause.ts";
+import { type Matched, matchRoles, modelOf, type Recognised } from "../families/match.ts";
+import { finding, findingOf } from "./findings.ts";
+
+/**
+ * @param companions names of stored scales, which are no roles
+ * @param address    what findings call a checkpoint of which no file is at fault
+ */
+export function checkWeights(
+  checkpoint: Checkpoint,
+  families: readonly Family[],
+  companions: ReadonlySet<string>,
+  address: string,
+): readonly Finding[] {
+  try {
+    const matched = matchRoles(checkpoint, families, companions);
+    return [...asides(matched), ...memorySpelling(matched)];
+  } catch (error) {
+    const first = findingOf(error, address);
+    const every = everyFault(checkpoint, families, companions);
+    return every.length === 0 ? [first] : every;
+  }
+}
+
+/** What a sound checkpoint carries beside the model. */
+function asides({ dropped, notes, checkpoint, tensors }: Matched): readonly Finding[] {
+  const file = checkpoint.store.url;
+  return [
+    ...dropped.map(({ why, names }) => {
+      const tensor = tensors.get(names[0]!)?.name;
+      const at = { file, ...(tensor !== undefined && { tensor }) };
+      return finding("left-out", "note", at, `${names.length} entries are no part of the model: ${why}`);
+    }),
+    ...notes.map((note) => finding("inferred", "note", { file }, note)),
+  ];
+}
+
+/** Names under which libraries hold the model, which are not those that the dialect writes. */
+function memorySpelling(matched: Matched): readonly Finding[] {
+  const { renamed } = matched.dialect;
+  if (renamed === undefined) return [];
+  const { stored, loaded } = renamed;
+  const held = storedIn(matched).find(({ name, readOnly }) => readOnly || name.startsWith(loaded));
+  if (held === undefined) return [];
+  const message = `named as Transformers 5 holds it in memory; published checkpoints say ${stored} and one matrix an expert, and NVIDIA's code knows no other names`;
+  return [finding("memory-spelling", "warning", placeOf(matched.tensors.get(held.name)!), message)];
+}
+
+/** All names and shapes that do not fit, where `matchRoles` stops at the first. Empty where it is not that simple. */
+function everyFault(
+  checkpoint: Checkpoint,
+  families: readonly Family[],
+  companions: ReadonlySet<string>,
+): readonly Finding[] {
+  const model = understood(checkpoint, families);
+  if (model === null || model.dialect.ranked === true) return [];
+  const tensors = new Map(checkpoint.tensors.map((tensor) => [tensor.name, tensor]));
+  const left = new Set([...tensors.keys()].filter((name) => !companions.has(name)));
+  for (const name of left) if (model.dialect.drop.some(({ match }) => match.test(name))) left.delete(name);
+  const findings: Finding[] = [];
+  const misfits: Misfit[] = [];
+  const readable = readableBy(model, model.dialect, model.shards).map((stored) => {
+    const { name, also } = stored;
+    const tensor = [name, ...also].map((one) => tensors.get(one)).find((one) => one !== undefined);
+    return { ...stored, tensor };
+  });
+  const here = readable.filter(({ tensor }) => tensor !== undefined);
+  const held = new Set(here.flatMap(({ layout }) => leavesOf(layout)));
+  for (const { name, readOnly, layout, tensor } of readable) {
+    if (tensor === undefined) {
+      const at = { file: checkpoint.store.url, tensor: name };
+      // what another tensor holds in another cut is not missed
+      const tied =
+        model.tied && layout.op === "leaf" && model.roles.get(layout.of)!.spec.tiedTo !== undefined;
+      if (!readOnly && !tied && !leavesOf(layout).every((leaf) => held.has(leaf)))
+        findings.push(finding("tensor-missing", "error", at, "the config asks for it"));
+      continue;
+    }
+    left.delete(tensor.name);
+    if (!sameShape(tensor.shape, shapeOf(layout))) misfits.push(misfitOf(tensor, layout, model));
+  }
+  const cause = causeText(causesOf(model, misfits));
+  for (const { tensor, asked } of misfits) {
+    const message = `it is [${tensor.shape.join(", ")}]; the config asks for [${asked.join(", ")}]${cause}`;
+    findings.push(finding("shape-mismatch", "error", placeOf(tensor), message));
+  }
+  for (const name of left) {
+    const message = "the config has no place for it";
+    findings.push(finding("tensor-unknown", "error", placeOf(tensors.get(name)!), message));
+  }
+  return findings;
+}
+
+/** Null where not even the config can be understood. */
+function understood(checkpoint: Checkpoint, families: readonly Family[]): Recognised | null {
+  try {
+    return modelOf(checkpoint, families);
+  } catch {
+    return null; // `matchRoles` met the same fault, and it was reported
+  }
+}
+
+function placeOf({ name, pieces }: Tensor) {
+  const [piece] = pieces;
+  return { file: piece?.file ?? "", tensor: name, ...(piece !== undefined && { offset: piece.offset }) };
+}

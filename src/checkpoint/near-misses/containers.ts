@@ -1,0 +1,190 @@
+/** Weights in containers that are not read, and archives packed by another program. */
+
+import type { Header } from "../../../formats/codec/safetensors.ts";
+import { MAX_INDEX_BYTES, parseIndex } from "../../../formats/hf/index-json.ts";
+import { INDEX } from "../../../formats/hf/place.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { readSmall } from "../../core/io.ts";
+import { addressBelow, shellWord } from "./address.ts";
+import { CONTENT_NAMES, type Content } from "./content.ts";
+import { sourceOfCopy } from "./origin.ts";
+import type { File, Scene } from "./scene.ts";
+
+const DOC = "docs/other-checkpoints.md";
+const atTop = ({ path }: File) => !path.includes("/");
+
+/** llama.cpp's file. */
+export async function ggufFiles(scene: Scene): Promise<IsologitError | null> {
+  const { files } = scene;
+  if (files.some(({ path }) => path.endsWith(".safetensors")) && files.length > 1) return null;
+  const named = files.filter(({ path }) => /\.gguf$/i.test(path));
+  const looked = named.length > 0 ? named : files.length === 1 ? files : [];
+  const first = looked[0];
+  if (first === undefined || (await scene.contentOf(first.path)) !== "gguf") return null;
+  const count =
+    looked.length > 1
+      ? `${looked.length} GGUF files, as llama.cpp reads them`
+      : "a GGUF file, as llama.cpp reads it";
+  return new IsologitError(
+    "FORMAT_UNKNOWN",
+    `${looked.length > 1 ? "here are" : "it is"} ${count}; this version does not read GGUF`,
+    { file: first.path },
+    { next: await sourceOfCopy(scene, "give the checkpoint that the GGUF was made from") },
+  );
+}
+
+/** How each is unpacked to standard output, and what comes out. */
+const UNPACKERS: { readonly [K in Content]?: string } = {
+  xz: "xz -dc",
+  zstd: "zstd -dc",
+  bzip2: "bzip2 -dc",
+};
+
+/** A `.nemo` is a tar, plain or packed with gzip. */
+export async function packedArchive(scene: Scene): Promise<IsologitError | null> {
+  const [only, ...more] = scene.files;
+  if (only === undefined || more.length > 0) return null;
+  const content = await scene.contentOf(only.path);
+  const unpacker = UNPACKERS[content];
+  const at = { file: only.path };
+  const path = shellWord(scene.address);
+  if (unpacker !== undefined) {
+    const message = `it is ${CONTENT_NAMES[content]}; a .nemo archive is a tar, plain or packed with gzip`;
+    const plain = shellWord(`${scene.address.replace(/\.[^./]+$/, "")}.unpacked.nemo`);
+    return new IsologitError("FORMAT_UNKNOWN", message, at, {
+      next: `unpack it with \`${unpacker} ${path} > ${plain}\`, then give ${plain}`,
+    });
+  }
+  if (content === "zip" && /\.(nemo|zip)$/i.test(only.path)) {
+    const folder = shellWord(scene.address.replace(/\.[^./]+$/, ""));
+    return new IsologitError("FORMAT_UNKNOWN", "it is a zip archive; a .nemo archive is a tar", at, {
+      next: `unpack it with \`unzip ${path} -d ${folder}\`, then give ${folder}`,
+    });
+  }
+  return null;
+}
+
+/** Files of torch.save that hold a whole model. */
+const TORCH_MODEL = /^(pytorch_model|model(?!_(optim_)?rng)|consolidated)[^/]*\.(bin|pt|pth)$/;
+/** Files of a model for other software than torch. */
+const OTHER_SOFTWARE: readonly (readonly [name: RegExp, software: string])[] = [
+  [/^(tf_model|[^/]*)\.h5$/, "TensorFlow"],
+  [/^flax_model[^/]*\.msgpack$/, "Flax"],
+  [/^[^/]*\.onnx(_data)?$/, "ONNX"],
+  [/^(rank\d+|[^/]*)\.(engine|plan)$/, "TensorRT"],
+];
+
+/** `pytorch_model.bin` and no safetensors, or only the index of those that are gone. */
+export async function torchFilesOnly(scene: Scene): Promise<IsologitError | null> {
+  const { files, address } = scene;
+  if (files.some((file) => atTop(file) && file.path.endsWith(".safetensors"))) return null;
+  const torch = files.filter(({ path }) => TORCH_MODEL.test(path));
+  const first = torch[0];
+  if (first === undefined) return otherSoftware(scene);
+  const names = torch.length === 1 ? first.path : `${first.path} and ${torch.length - 1} more`;
+  const lost = await lostShards(scene);
+  const stale = lost === 0 ? "" : `; ${INDEX} names ${lost} files that are gone`;
+  const message = `the weights are in ${names}, pickled by torch.save; only safetensors are read${stale}`;
+  const glob =
+    torch.length === 1
+      ? first.path
+      : `${/^[a-z_]+/.exec(first.path)![0]}*${/\.[a-z]+$/.exec(first.path)![0]}`;
+  const script = `python3 -c "import re,sys,torch,safetensors.torch as s; [s.save_file({k: v.clone() for k, v in torch.load(f, weights_only=True, map_location='cpu').items()}, re.sub(r'(pytorch_)?(model|consolidated)([^/]*)[.]\\w+$', r'model\\3.safetensors', f), {'format': 'pt'}) for f in sys.argv[1:]]" ${glob}`;
+  const remove = lost === 0 ? "" : `remove ${INDEX}, and `;
+  const next = `${remove}in ${shellWord(address)} run \`${script}\``;
+  return new IsologitError("FORMAT_UNKNOWN", message, { file: first.path }, { next });
+}
+
+async function otherSoftware({ files }: Scene): Promise<IsologitError | null> {
+  for (const [name, software] of OTHER_SOFTWARE) {
+    const found = files.find(({ path }) => name.test(path));
+    if (found === undefined) continue;
+    const message = `it is a model for ${software}; no weights in safetensors are here`;
+    return new IsologitError(
+      "FORMAT_UNKNOWN",
+      message,
+      { file: found.path },
+      {
+        next: "give the release in safetensors, or save the model again from torch",
+      },
+    );
+  }
+  return null;
+}
+
+/** How many files the index of safetensors names that are not here. */
+async function lostShards({ store, files }: Scene): Promise<number> {
+  const paths = new Set(files.map(({ path }) => path));
+  if (!paths.has(INDEX)) return 0;
+  try {
+    const index = parseIndex(await readSmall(store, INDEX, MAX_INDEX_BYTES), INDEX);
+    return index.files.filter((file) => !paths.has(file)).length;
+  } catch {
+    return 0; // an index that cannot be read names nothing
+  }
+}
+
+/** A file of torch.save under the name of safetensors, or another container under a name that promises one. */
+export async function misnamedFile(scene: Scene): Promise<IsologitError | null> {
+  const path = scene.error.at.file;
+  if (path === undefined || !path.endsWith(".safetensors") || !scene.files.some((file) => file.path === path))
+    return null;
+  const content = await scene.contentOf(path);
+  if (content === "safetensors" || content === "other") return null;
+  const torch = content === "zip" || content === "pickle";
+  const what = torch
+    ? `it is ${CONTENT_NAMES[content]}, as torch.save writes`
+    : `it is ${CONTENT_NAMES[content]}`;
+  return new IsologitError(
+    "FORMAT_UNKNOWN",
+    `${what}, under the name of a safetensors file`,
+    { file: path },
+    {
+      next: torch
+        ? `name it pytorch_model.bin: isologit then says how to make safetensors of ${shellWord(addressBelow(scene.address, "pytorch_model.bin"))}`
+        : "fetch the file again, or give it the name that its content has",
+    },
+  );
+}
+
+/** Shards of `HuggingFaceStorageWriter`: each rank's file holds its part of every tensor. */
+export async function shardsOfRanks(scene: Scene): Promise<IsologitError | null> {
+  const weights = scene.files.filter((file) => atTop(file) && file.path.endsWith(".safetensors"));
+  const first = weights[0];
+  if (first === undefined || weights.length > 10_000) return null;
+  const header = await scene.headerOf(first.path);
+  if (header?.metadata?.DCP_SHARDING_INFO === undefined) return null;
+  const ranks = new Set(weights.map(({ path }) => /^shard-(\d+)-/.exec(path)?.[1] ?? path));
+  const software = "torch's HuggingFaceStorageWriter (DCP_SHARDING_INFO in its header)";
+  if (ranks.size === 1) {
+    if (!(await isPart(scene, header))) return null;
+    const message = `it holds one rank's part of each tensor, by ${software}; the files of the other ranks are not here`;
+    return new IsologitError(
+      "TENSOR_MISSING",
+      message,
+      { file: first.path },
+      {
+        next: `copy the shard-* files of all ranks into one folder, then join them as ${DOC} says (HuggingFaceStorageWriter)`,
+      },
+    );
+  }
+  const message = `the files of ${ranks.size} ranks hold a part of each tensor, by ${software}`;
+  return new IsologitError(
+    "UNSUPPORTED",
+    message,
+    { file: first.path },
+    {
+      next: `join the shards into one model.safetensors with the command in ${DOC} (HuggingFaceStorageWriter)`,
+    },
+  );
+}
+
+/** One rank may have held all: of a part, the vectors that are as long as the model is wide are shorter. */
+async function isPart(scene: Scene, { tensors, metadata }: Header): Promise<boolean> {
+  if (/"saved_offsets"\s*:\s*\[[^\]]*[1-9]/.test(metadata?.DCP_SHARDING_INFO ?? "")) return true;
+  const { hidden_size: hidden } = (await scene.jsonOf("config.json")) ?? {};
+  const gain = tensors.find(
+    ({ name, shape }) => /(?<!mixer)\.norm(_f)?\.weight$/.test(name) && shape.length === 1,
+  );
+  return typeof hidden === "number" && gain !== undefined && gain.shape[0]! < hidden;
+}

@@ -1,0 +1,92 @@
+/** Weights in the quantisation, or the layout, of software whose files are not read. */
+import type { Tensor } from "../../core/checkpoint.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { isJsonObject } from "../../core/json.ts";
+import { sourceOfCopy } from "./origin.ts";
+import type { Scene } from "./scene.ts";
+
+const GIVE = "give the checkpoint that was quantised; what is lost in these weights does not come back";
+
+/** How a quantiser's tensors are called, beside the weights that they decode. */
+const METHODS: readonly { readonly method: string; readonly name: string; readonly tensors: RegExp }[] = [
+  { method: "bitsandbytes", name: "bitsandbytes", tensors: /\.(quant_state\.bitsandbytes__\w+|SCB)$/ },
+  { method: "gptq", name: "GPTQ", tensors: /\.g_idx$/ },
+  { method: "awq", name: "AWQ", tensors: /\.qzeros$/ },
+  { method: "hqq", name: "HQQ", tensors: /\.W_q$/ },
+  { method: "modelopt", name: "NVFP4", tensors: /\.weight_scale_2$/ },
+  { method: "compressed-tensors", name: "compressed-tensors, packed", tensors: /\.weight_packed$/ },
+];
+
+/** Weights of 4 or 8 bits with scales that only their own software reads. */
+export async function foreignQuantisation(scene: Scene): Promise<IsologitError | null> {
+  const { checkpoint } = scene;
+  if (checkpoint === undefined || checkpoint.dialect !== "hf") return null;
+  for (const { name, tensors } of METHODS) {
+    const found = checkpoint.tensors.filter((tensor) => tensors.test(tensor.name));
+    const [first] = found;
+    if (first === undefined) continue;
+    const said = await declaredIn(scene);
+    const message = `${found.length} weights are quantised by ${said ?? name}, which is not read`;
+    return new IsologitError("UNSUPPORTED", message, placeOf(first), {
+      next: await sourceOfCopy(scene, GIVE),
+    });
+  }
+  return null;
+}
+
+/** The quantisation as its own files call it. */
+async function declaredIn(scene: Scene): Promise<string | undefined> {
+  const { quantization_config: said } = scene.checkpoint!.config;
+  if (isJsonObject(said as never)) {
+    const {
+      quant_method: method,
+      quant_algo: algo,
+      bnb_4bit_quant_type: type,
+    } = said as Record<string, unknown>;
+    const parts = [method, algo, type].filter((part) => typeof part === "string");
+    if (parts.length > 0) return `${parts.join(" ")} (quantization_config)`;
+  }
+  const { quantization: beside } = (await scene.jsonOf("hf_quant_config.json")) ?? {};
+  if (!isJsonObject(beside as never)) return undefined;
+  const { quant_algo: algo } = beside as Record<string, unknown>;
+  return typeof algo === "string" ? `${algo} (hf_quant_config.json)` : undefined;
+}
+
+/** MLX keeps 4-bit weights in U32 with scales and biases, and the filters of convolutions with their channels last. */
+export async function mlxWeights(scene: Scene): Promise<IsologitError | null> {
+  const { checkpoint } = scene;
+  if (checkpoint === undefined || checkpoint.dialect !== "hf") return null;
+  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.name, tensor]));
+  const packed = checkpoint.tensors.filter(({ name, dtype }) => {
+    const base = name.replace(/\.weight$/, "");
+    return dtype === "U32" && byName.has(`${base}.scales`) && byName.has(`${base}.biases`);
+  });
+  const [first] = packed;
+  if (first !== undefined) {
+    const { quantization: said } = checkpoint.config;
+    const { bits, group_size: group } = isJsonObject(said as never) ? (said as Record<string, unknown>) : {};
+    const how =
+      typeof bits === "number" && typeof group === "number" ? `: ${bits} bits, groups of ${group}` : "";
+    const message = `${packed.length} weights are quantised by MLX${how}; they are not read`;
+    return new IsologitError("UNSUPPORTED", message, placeOf(first), {
+      next: await sourceOfCopy(scene, GIVE),
+    });
+  }
+  const filters = checkpoint.tensors.filter(({ name, shape }) => {
+    return name.endsWith(".conv1d.weight") && shape.length === 3 && shape[2] === 1 && shape[1]! > 1;
+  });
+  const [filter] = filters;
+  if (filter === undefined) return null;
+  const file = filter.pieces[0]?.file;
+  const format = file === undefined ? undefined : (await scene.headerOf(file))?.metadata?.format;
+  const says = format === "mlx" ? " (its header says format mlx)" : "";
+  const message = `the layout is that of MLX${says}: the channels of ${filters.length} conv1d.weight stand last, [${filter.shape.join(", ")}]`;
+  const script = `python3 -c "import os,sys,safetensors.torch as s; [(t:=s.load_file(f), os.remove(f), s.save_file({k: v.transpose(1, 2).contiguous() if k.endswith('conv1d.weight') else v for k, v in t.items()}, f, {'format': 'pt'})) for f in sys.argv[1:]]" *.safetensors`;
+  return new IsologitError("UNSUPPORTED", message, placeOf(filter), {
+    next: `give the checkpoint that MLX converted, or turn the filters back in a copy of the folder: \`${script}\``,
+  });
+}
+
+function placeOf({ name, pieces: [piece] }: Tensor) {
+  return { tensor: name, ...(piece !== undefined && { file: piece.file }) };
+}

@@ -1,0 +1,163 @@
+/** An address as a checkpoint: where it is, which format it has, what its headers say, and what else is known of it. */
+import type { Format } from "../../formats/format.ts";
+import { formats as allFormats } from "../../formats/index.ts";
+import type { SourceOptions } from "../api/options.ts";
+import { CERTIFICATE_FILE, type Checkpoint, type Remark, type Told } from "../core/checkpoint.ts";
+import { IsologitError, locate as withPlace } from "../core/errors.ts";
+import type { Watch } from "../core/events.ts";
+import { readRange, type Store } from "../core/io.ts";
+import { isJsonObject, parseJsonObject } from "../core/json.ts";
+import { sealedStore } from "../core/sealed-spans.ts";
+import type { Family } from "../families/family.ts";
+import { families as allFamilies } from "../families/index.ts";
+import type { HubStore } from "../hub/store.ts";
+import { isThere } from "../io/file.ts";
+import { recognise } from "./near-misses/recognise.ts";
+import { storeAt } from "./store.ts";
+import { sortBeside, withoutCopies } from "./weight-choice.ts";
+
+export interface OpenOptions extends SourceOptions {
+  readonly families?: readonly Family[] | undefined;
+  /** files beside the model that are no part of it are side files all the same */
+  readonly keepExtra?: boolean | undefined;
+  /** The data will be read more than once: what comes from the Hub is fetched once, into its cache. */
+  readonly keep?: boolean;
+  /** what is read of the store is held to what the format has sealed; default: yes */
+  readonly sealed?: boolean;
+  readonly watch?: Watch | undefined;
+}
+
+/**
+ * @param asked what the one who asks knows of the checkpoint
+ * @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and whatever the format's reader refuses; USAGE where what was
+ *   asked is not what the checkpoint says. Each names the address
+ */
+export async function openCheckpoint(
+  address: string,
+  formats: readonly Format[] = allFormats,
+  asked: OpenOptions = {},
+): Promise<Checkpoint> {
+  try {
+    return await told(await readAt(address, formats, asked), formats, asked);
+  } catch (error) {
+    throw withPlace(error, { file: address });
+  }
+}
+
+/** What lies at an address as a checkpoint. @throws where there is none, by the name of what lies there where it is known */
+async function readAt(address: string, formats: readonly Format[], asked: OpenOptions): Promise<Checkpoint> {
+  let opened: Store | HubStore | undefined;
+  try {
+    opened = await storeAt(address, asked.keep, asked.watch);
+    return await checkpointIn(opened, formats, asked);
+  } catch (error) {
+    throw await recognise(error, { address, formats, store: opened });
+  }
+}
+
+async function checkpointIn(
+  store: Store | HubStore,
+  formats: readonly Format[],
+  asked: OpenOptions,
+): Promise<Checkpoint> {
+  const answers = await Promise.all(
+    formats.map(async (format) => ({ format, answer: await format.detect(store) })),
+  );
+  const [first, second] =
+    ["yes", "maybe"]
+      .map((answer) => answers.filter((a) => a.answer === answer))
+      .find((found) => found.length > 0) ?? [];
+  if (first === undefined) throw new IsologitError("FORMAT_UNKNOWN", "no known format is found here");
+  if (second !== undefined) {
+    throw new IsologitError("FORMAT_AMBIGUOUS", `it is both ${first.format.id} and ${second.format.id}`);
+  }
+  const { iteration } = asked;
+  if (iteration !== undefined && first.format.iterations !== true) {
+    throw new IsologitError(
+      "USAGE",
+      `--iteration is ${iteration}, but ${first.format.id} holds one checkpoint`,
+    );
+  }
+  const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
+  const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
+  const read = { ...checkpoint, sidecars };
+  const { families = allFamilies, keepExtra = false } = asked;
+  const files =
+    checkpoint.format === "hf"
+      ? await sortBeside(read, families, keepExtra)
+      : await markedUnfinished(withoutCopies(read, keepExtra));
+  const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
+  return asked.sealed === false ? held : { ...held, store: sealedStore(held.store, held.seals) };
+}
+
+/** NeMo removes its marker beside a checkpoint once all of it is written. */
+async function markedUnfinished(checkpoint: Checkpoint): Promise<Checkpoint> {
+  const root = checkpoint.format === "nemo2" ? checkpoint.store.roots?.[0] : undefined;
+  const marker = `${root}-unfinished`;
+  if (root === undefined || !(await isThere(marker))) return checkpoint;
+  const message = "NeMo's marker beside the checkpoint says that it was not written to its end";
+  const remark: Remark = { rule: "unfinished", severity: "warning", at: { file: marker }, message };
+  return { ...checkpoint, remarks: [...(checkpoint.remarks ?? []), remark] };
+}
+
+/** Headers were read by ranges; from here on a file is fetched whole when a byte of it is wanted. */
+function kept(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
+  const files = checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file));
+  return { ...checkpoint, store: store.kept([...new Set(files)], watch) };
+}
+
+/** The checkpoint with what its config leaves out: its tokenizer knows the vocabulary, else whoever asks. */
+async function told(
+  checkpoint: Checkpoint,
+  formats: readonly Format[],
+  asked: SourceOptions,
+): Promise<Checkpoint> {
+  const like = asked.like === undefined ? undefined : await openLike(asked.like, formats);
+  const vocab = await vocabularyOf(checkpoint, asked);
+  const known: Told = { ...(like !== undefined && { like }), ...(vocab !== undefined && { vocab }) };
+  return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, told: known };
+}
+
+/** @throws as `openCheckpoint`, naming the flag: the checkpoint that is converted is not at fault */
+async function openLike(address: string, formats: readonly Format[]): Promise<Checkpoint> {
+  try {
+    return await openCheckpoint(address, formats);
+  } catch (error) {
+    if (!(error instanceof IsologitError)) throw error;
+    const { code, message, at, next, cause } = error;
+    throw new IsologitError(code, `--like: ${message}`, at, { cause, next });
+  }
+}
+
+/** Undefined where the config says it, or nobody does. */
+async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promise<number | undefined> {
+  const dialect = allFamilies.flatMap(({ dialects }) => dialects).find(({ id }) => id === checkpoint.dialect);
+  const said = dialect?.vocabulary(checkpoint.config);
+  const tokens = said === undefined ? await tokensOf(checkpoint) : undefined;
+  const known = said ?? tokens;
+  if (known !== undefined && asked.vocabSize !== undefined && asked.vocabSize !== known) {
+    const by = said === undefined ? "tokenizer" : "config";
+    throw new IsologitError("USAGE", `--vocab-size is ${asked.vocabSize}, but its ${by} says ${known}`);
+  }
+  return tokens ?? (said === undefined ? asked.vocabSize : undefined);
+}
+
+/** A tokenizer of 131,072 words takes 17 MB. */
+const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
+
+/** Rows that a tokenizer's ids need; undefined without one. */
+export async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
+  const file = "tokenizer.json";
+  const tokenizer = sidecars.find(({ path }) => path === file);
+  if (tokenizer === undefined || tokenizer.span.size > MAX_TOKENIZER_BYTES) return undefined;
+  await using source = await store.open(tokenizer.span.file);
+  const { model, added_tokens: added } = parseJsonObject(
+    await readRange(source, tokenizer.span.offset, tokenizer.span.size),
+    { file },
+  );
+  const vocab = isJsonObject(model) && isJsonObject(model.vocab) ? Object.values(model.vocab) : [];
+  const more = Array.isArray(added) ? added.map((token) => (isJsonObject(token) ? token.id : null)) : [];
+  let most = -1;
+  for (const id of [...vocab, ...more]) if (typeof id === "number") most = Math.max(most, id);
+  return most < 0 ? undefined : most + 1;
+}

@@ -1,0 +1,107 @@
+/** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
+import type { Finding } from "../../api/reports.ts";
+import { canonical } from "../../core/content-root.ts";
+import { isJsonObject, parseJsonObject } from "../../core/json.ts";
+import type { Config, Dialect } from "../../families/family.ts";
+import type { Matched } from "../../families/match.ts";
+import { QUANTIZATION_FILES } from "../../quantization/compressed-tensors.ts";
+import { difference, findingAs, remark } from "../../verify/findings.ts";
+import { meanTheSame } from "./meaning.ts";
+import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./read.ts";
+import { configKeys, type Outcome, sideFileKind } from "./rules.ts";
+
+const CONFIG = "config.json";
+
+/** A tokenizer of 131,072 words takes 17 MB; of what is far larger only the bytes are compared. */
+const MAX_MEANING_BYTES = 256 * 1024 * 1024;
+
+/** @param recast some element is stored as another type in b */
+export async function compareFiles(a: Matched, b: Matched, recast: boolean): Promise<readonly Finding[]> {
+  for (const { checkpoint } of [a, b]) await refuseDamagedFiles(checkpoint);
+  await using left = new SideFiles(a.checkpoint, true);
+  await using right = new SideFiles(b.checkpoint);
+  const findings: Finding[] = [];
+  for (const path of [...new Set([...left.paths, ...right.paths])].sort()) {
+    if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (path === CONFIG && a.dialect !== b.dialect && !(left.has(path) && right.has(path))) continue; // settings
+    if (path === INDEX && (await namesSingle(right))) continue;
+    const { added, missing, differs } = sideFileKind(path, right.isRival(path));
+    const at = { file: path };
+    if (!left.has(path)) {
+      findings.push(...findingAs(added, "file-absent", `${path} is only in the second checkpoint`, at));
+    } else if (!right.has(path)) {
+      if (left.isSurplus(path)) continue; // a conversion left it out, and said so
+      findings.push(...findingAs(missing, "file-absent", `${path} is only in the first checkpoint`, at));
+    } else if (differs !== "nothing" && !(await areEqual(path, left, right))) {
+      if (path === CONFIG) {
+        findings.push(...configFindings(await configIn(left), await configIn(right), readBy(a, b), recast));
+      } else if (await areAlike(path, left, right)) {
+        findings.push(remark("file-respelt", `${path} says the same in other words`, at));
+      } else findings.push(...findingAs(differs, "file-differs", `${path} differs`, at));
+    }
+  }
+  return [...findings, ...readingFindings(a, b, findings)];
+}
+
+/** What reading said of b alone, of files that are not among the findings. */
+function readingFindings(a: Matched, b: Matched, findings: readonly Finding[]): readonly Finding[] {
+  const known = new Set((a.checkpoint.remarks ?? []).map(({ rule }) => rule));
+  const told = new Set(findings.map(({ at }) => at.file));
+  const fresh = (b.checkpoint.remarks ?? []).filter(({ rule, at }) => !known.has(rule) && !told.has(at.file));
+  return fresh.map(({ rule, severity, at, message }) => {
+    return severity === "error" ? difference(rule, message, at) : remark(rule, message, at);
+  });
+}
+
+/** An index that names the single file beside it, and nothing else. */
+async function namesSingle(files: SideFiles): Promise<boolean> {
+  if (!files.has(INDEX)) return false;
+  try {
+    const { weight_map: map } = parseJsonObject(await files.bytes(INDEX));
+    return isJsonObject(map) && Object.values(map).every((file) => file === SINGLE);
+  } catch {
+    return false; // no index of anything
+  }
+}
+
+async function areEqual(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {
+  return a.size(path) === b.size(path) && (await a.digest(path)) === (await b.digest(path));
+}
+
+async function areAlike(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {
+  if (Math.max(a.size(path), b.size(path)) > MAX_MEANING_BYTES) return false;
+  return meanTheSame(path, await a.bytes(path), await b.bytes(path));
+}
+
+function configIn(files: SideFiles): Promise<Config> {
+  return files.bytes(CONFIG).then((bytes) => parseJsonObject(bytes, { file: CONFIG, nonFinite: true }));
+}
+
+/** The dialect that read both files as settings; a config that was kept for the way home was read by none. */
+function readBy(a: Matched, b: Matched): Dialect | null {
+  return a.dialect === b.dialect && a.dialect.saysSetting !== undefined ? a.dialect : null;
+}
+
+/** Keys that differ, by name, those first that decide. */
+function configFindings(before: Config, after: Config, dialect: Dialect | null, recast: boolean) {
+  const differing = keysThatDiffer(before, after);
+  if (differing.length === 0)
+    return told("config-respelt", "remark", `${CONFIG} says the same in other words`);
+  const outcomeOf = (key: string): Outcome =>
+    configKeys(key, dialect?.saysSetting?.(key) ?? false)[recast ? "recast" : "differs"];
+  return OUTCOMES.flatMap((outcome) => {
+    const keys = differing.filter((key) => outcomeOf(key) === outcome);
+    if (keys.length === 0) return [];
+    return told("config-differs", outcome, `${CONFIG} differs in ${keys.join(", ")}`);
+  });
+}
+
+const OUTCOMES: readonly Outcome[] = ["different", "difference", "remark"];
+
+const told = (rule: string, outcome: Outcome, message: string) =>
+  findingAs(outcome, rule, message, { file: CONFIG });
+
+export function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
+  return keys.filter((key) => canonical(a[key] ?? null) !== canonical(b[key] ?? null));
+}

@@ -1,0 +1,54 @@
+/**
+ * Whether two side files mean the same. Software that saves a tokenizer or a config writes white space, the order of keys,
+ * escapes and, of a tokenizer, its merges as it likes.
+ */
+
+import { canonical, sha256 } from "../../core/content-root.ts";
+import { isJsonObject, type Json, parseJson } from "../../core/json.ts";
+
+const TOKENIZER = "tokenizer.json";
+
+/** @returns false too for what is no JSON, or JSON that a reader may take in two ways; then only equal bytes are equal */
+export function meanTheSame(path: string, a: Uint8Array, b: Uint8Array): boolean {
+  if (!path.endsWith(".json")) return false;
+  const meaning = meaningOf(path, a); // a digest, so that one large value is held at a time
+  return meaning !== null && meaning === meaningOf(path, b);
+}
+
+function meaningOf(path: string, bytes: Uint8Array): string | null {
+  const value = read(path, bytes);
+  if (value === null || !isPlain(value)) return null;
+  const digest = sha256(canonical(path === TOKENIZER ? withPairs(value) : value));
+  return `${digest} ${countFractions(bytes)}`;
+}
+
+/** `5.0` and `5` are one number here; a library that asks for an id refuses the first. */
+function countFractions(bytes: Uint8Array): number {
+  const bare = new TextDecoder().decode(bytes).replace(/"(?:[^"\\]|\\.)*"/g, "");
+  const whole = bare.match(/-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g) ?? [];
+  return whole.filter((text) => !/^\d+$|^-[1-9]\d*$/.test(text) && Number.isInteger(Number(text))).length;
+}
+
+function read(path: string, bytes: Uint8Array): Json {
+  try {
+    return parseJson(bytes, { file: path });
+  } catch {
+    return null; // the bytes differ, and this is all that can be said
+  }
+}
+
+/** No number lost a digit on reading: two that differ beyond 2^53 would look equal. */
+function isPlain(value: Json): boolean {
+  if (typeof value === "number") return !Number.isInteger(value) || Number.isSafeInteger(value);
+  if (typeof value !== "object" || value === null) return true;
+  return Object.values(value).every(isPlain);
+}
+
+/** Merges of a BPE model as pairs: the tokenizers library writes them as pairs since 0.20, and as "a b" before. */
+function withPairs(tokenizer: Json): Json {
+  if (!isJsonObject(tokenizer) || !isJsonObject(tokenizer.model)) return tokenizer;
+  const { merges } = tokenizer.model;
+  if (!Array.isArray(merges)) return tokenizer;
+  const pairs = merges.map((merge: Json) => (typeof merge === "string" ? merge.split(" ") : merge));
+  return { ...tokenizer, model: { ...tokenizer.model, merges: pairs } };
+}

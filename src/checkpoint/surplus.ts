@@ -1,0 +1,75 @@
+/** Files in a Hugging Face folder that are no part of the model, by their names: training state and other weights. */
+import type { Sidecar, Surplus } from "../core/checkpoint.ts";
+import { bytes, counted } from "../report/figures.ts";
+
+const STATE = "training state";
+const WEIGHTS = "weights that nothing names";
+const COPIES = "notes that macOS keeps beside copied files";
+
+/** What a path says of a file, the first that fits. */
+const KINDS: readonly { readonly match: RegExp; readonly why: string }[] = [
+  { match: /(^|\/)\._[^/]*$/, why: COPIES },
+  { match: /(^|\/)(global_step\d+|checkpoint-\d+)\//, why: STATE },
+  {
+    match:
+      /(^|\/)(optimizer|scheduler|rng_state|training_args|scaler|random_states)[^/]*\.(pt|pth|bin|pkl|safetensors)$/,
+    why: STATE,
+  },
+  { match: /(^|\/)trainer_state\.json$/, why: STATE },
+  { match: /\.(bin|pt|pth|ckpt|gguf|h5|msgpack|onnx|distcp|pdparams)$/i, why: WEIGHTS },
+  { match: /\.(bin|h5|msgpack|safetensors)\.index\.json$/, why: WEIGHTS },
+];
+
+/** The index of the weights that are read: beside them it is a side file. */
+const INDEX = "model.safetensors.index.json";
+
+/** Why a file is surplus; undefined for one that travels with the model. */
+export function surplusKind(path: string, paths: ReadonlySet<string>): string | undefined {
+  if (path === INDEX) return undefined;
+  const folder = path.slice(0, path.lastIndexOf("/") + 1);
+  if (folder !== "" && paths.has(`${folder}.metadata`)) return STATE; // a distributed checkpoint's own folder
+  if (path === "latest" && [...paths].some((one) => /^global_step\d+\//.test(one))) return STATE;
+  return KINDS.find(({ match }) => match.test(path))?.why;
+}
+
+/** A sentence for what is left out, and one for what travels where that was asked for. */
+export function surplusTexts(surplus: readonly Surplus[], keepExtra: boolean): readonly string[] {
+  const left = surplus.filter(({ rival }) => rival || !keepExtra);
+  const kept = surplus.filter((one) => !left.includes(one));
+  const rivals = left.filter(({ rival }) => rival);
+  const rest = rivals.length === 0 ? "takes them along" : "takes along all but the other set of weights";
+  const way = rivals.length === left.length ? "" : `; --keep-extra ${rest}`;
+  return [
+    ...(left.length === 0 ? [] : [`${described(left)}: left out${way}`]),
+    ...(kept.length === 0 ? [] : [`${described(kept)}: taken along`]),
+  ];
+}
+
+function described(files: readonly Surplus[]): string {
+  const kinds = [...new Set(files.map(({ why }) => why))];
+  const told = kinds.map((why) => `${why}: ${placesOf(files.filter((one) => one.why === why))}`).join("; ");
+  return `${counted(files.length, "file")} of ${bytes(sizeOf(files))} beside the model (${told})`;
+}
+
+const MOST_NAMED = 6;
+
+/** Files and folders at the top, the largest first, each with its size. */
+function placesOf(files: readonly Sidecar[]): string {
+  const places = [...new Set(files.map(topOf))].map((place) => ({
+    place,
+    size: sizeOf(files.filter((file) => topOf(file) === place)),
+  }));
+  const ordered = places.sort((a, b) => b.size - a.size || (a.place < b.place ? -1 : 1));
+  const named = ordered.slice(0, MOST_NAMED).map(({ place, size }) => `${place} ${bytes(size)}`);
+  const more = ordered.length - named.length;
+  return named.join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
+
+/** The folder at the top that holds a file, or the file. */
+function topOf({ path }: Sidecar): string {
+  return path.slice(0, path.indexOf("/") + 1) || path;
+}
+
+function sizeOf(files: readonly Sidecar[]): number {
+  return files.reduce((sum, { span }) => sum + span.size, 0);
+}

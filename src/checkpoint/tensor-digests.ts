@@ -1,0 +1,90 @@
+/**
+ * Digests that run along with a tensor's bytes anyway, held to those that its checkpoint's format keeps of it: no byte
+ * is hashed for this alone.
+ */
+import { joinedCrc32 } from "../../formats/codec/crc32-join.ts";
+import { CHUNK_BYTES } from "../../formats/format.ts";
+import type { Checkpoint, SealedSpan, Tensor } from "../core/checkpoint.ts";
+import { sha256 } from "../core/content-root.ts";
+import { countOf } from "../core/dtype.ts";
+import { type Origin, runOf } from "../core/mapping/gather.ts";
+import { Sources } from "../core/read.ts";
+import { damageOfSpan, type FindSeal, mismatch, sealFinder, spanOf } from "../core/sealed-spans.ts";
+
+/** What was computed of all bytes of a span; what is absent was not. */
+export interface Computed {
+  /** hex */
+  readonly sha256?: string;
+  /** CRC-32 of each run of CHUNK_BYTES */
+  readonly crc32?: readonly number[];
+}
+
+/** The seal of elements that are one stored tensor from its first to its last; undefined for any other. */
+export function sealOf(
+  origin: Origin,
+  count: number,
+  tensors: ReadonlyMap<string, Tensor>,
+  find: FindSeal,
+): SealedSpan | undefined {
+  const tensor = tensors.get(runOf(origin, count) ?? "");
+  if (tensor === undefined || countOf(tensor.shape) !== count) return undefined;
+  const span = spanOf(tensor);
+  return span === undefined ? undefined : find(span);
+}
+
+/** Bytes read at a time to find which chunk is damaged. */
+const STEP_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Where what was computed is not what the seal says, the span is read once more to name the chunk.
+ *
+ * @throws DIGEST_MISMATCH with the file, the tensor, the chunk and its first byte
+ */
+export async function refuseDamaged(
+  seal: SealedSpan | undefined,
+  computed: Computed,
+  sources: Sources,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (seal === undefined || agrees(seal, computed)) return;
+  const buffer = new Uint8Array(Math.min(STEP_BYTES, seal.size));
+  await sources.use(seal.file, async (source) => {
+    const read = async (offset: number, size: number) => {
+      const bytes = buffer.subarray(0, size);
+      await source.readInto(bytes, offset, signal);
+      return bytes;
+    };
+    for await (const fault of damageOfSpan(seal, read, buffer.byteLength)) throw fault;
+  });
+  const message = `${seal.what} was not what was written when it was read, and is when it is read again`;
+  throw mismatch(seal, message, seal.offset);
+}
+
+/**
+ * Headers of weight files are no part of what two checkpoints are compared by: where they are sealed, they are read
+ * for their digests alone.
+ *
+ * @throws DIGEST_MISMATCH
+ */
+export async function refuseDamagedHeaders(
+  checkpoint: Checkpoint,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const find = sealFinder(checkpoint);
+  await using sources = new Sources(checkpoint.store);
+  for (const { header } of checkpoint.shards) {
+    const seal = find(header);
+    if (seal === undefined) continue;
+    const bytes = await sources.bytes(header.file, header.offset, header.size);
+    await refuseDamaged(seal, { sha256: sha256(bytes) }, sources, signal);
+  }
+}
+
+function agrees({ sha256, crc32, size }: SealedSpan, computed: Computed): boolean {
+  if (sha256 !== undefined && computed.sha256 !== undefined && sha256 !== computed.sha256) return false;
+  if (crc32 === undefined || computed.crc32 === undefined) return true;
+  const { chunkBytes, sums } = crc32;
+  const found =
+    chunkBytes === CHUNK_BYTES ? computed.crc32 : [joinedCrc32(computed.crc32, size, CHUNK_BYTES)];
+  return found.length === sums.length && found.every((sum, i) => sum === sums[i]);
+}

@@ -1,0 +1,81 @@
+/** A conversion's source, held to what its format has sealed while it is read. */
+
+import { type Computed, refuseDamaged, sealOf } from "../checkpoint/tensor-digests.ts";
+import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
+import { bandsOf } from "../core/mapping/gather.ts";
+import type { Sources } from "../core/read.ts";
+import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
+import type { Matched } from "../families/match.ts";
+import { throughSlots } from "../workers/pipeline.ts";
+import type { Job } from "./jobs.ts";
+import type { Running } from "./run.ts";
+
+export class Held {
+  readonly #source: Matched;
+  readonly #sources: Sources;
+  readonly #signal: AbortSignal | undefined;
+  readonly #find: FindSeal;
+  /** seals that bytes were held to */
+  readonly #met = new Set<SealedSpan>();
+
+  constructor(source: Matched, sources: Sources, signal: AbortSignal | undefined) {
+    this.#source = source;
+    this.#sources = sources;
+    this.#signal = signal;
+    this.#find = sealFinder(source.checkpoint);
+  }
+
+  /** The seal of the one stored tensor that a job reads from end to end, where it reads one so. */
+  sealOf({ origin, count }: Job): SealedSpan | undefined {
+    return sealOf(origin, count, this.#source.tensors, this.#find);
+  }
+
+  sealAt(span: Span | undefined): SealedSpan | undefined {
+    return span === undefined ? undefined : this.#find(span);
+  }
+
+  /** @throws DIGEST_MISMATCH */
+  async refuse(seal: SealedSpan | undefined, computed: Computed): Promise<void> {
+    if (seal === undefined) return;
+    await refuseDamaged(seal, computed, this.#sources, this.#signal);
+    this.#met.add(seal);
+  }
+
+  /** Seals by SHA-256 of tensors that these jobs draw on, and that nothing was held to. */
+  unmet(jobs: readonly Job[]): readonly SealedSpan[] {
+    const tensors = new Set(jobs.flatMap((job) => drawnOn(job, this.#source.tensors)));
+    const seals = [...tensors].flatMap((tensor) => this.sealAt(spanOf(tensor)) ?? []);
+    return seals.filter((seal) => seal.sha256 !== undefined && !this.#met.has(seal));
+  }
+}
+
+function drawnOn({ origin }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
+  const roles = new Set(origin.moves.flatMap(({ of }) => of ?? []));
+  const names = [...roles].flatMap((role) => (origin.roles.get(role) ?? []).map(({ of }) => of!));
+  return [...new Set(names)].map((name) => tensors.get(name)!);
+}
+
+/**
+ * Reads sealed tensors that no job read from end to end, as those are that become parts of several, once more: for
+ * their digests alone.
+ *
+ * @throws DIGEST_MISMATCH
+ */
+export async function readRest({ plan, pool, signal }: Running, sources: Sources, held: Held): Promise<void> {
+  await pool.each(held.unmet(plan.jobs), async (seal, lane) => {
+    await throughSlots(
+      lane,
+      bandsOf(seal.size, 1, lane.slots[0]!.bytes.byteLength),
+      async ({ lo, hi }, { bytes }) => {
+        signal?.throwIfAborted();
+        const target = bytes.subarray(0, hi - lo);
+        await sources.use(seal.file, (source) => source.readInto(target, seal.offset + lo, signal));
+      },
+      async ({ lo, hi }, { at }) => {
+        await lane.call({ op: "band", at, size: hi - lo, sealed: false });
+      },
+    );
+    const { sha256 } = await lane.call({ op: "finish" });
+    await held.refuse(seal, { sha256 });
+  });
+}

@@ -1,0 +1,146 @@
+/** The algebra of layouts: a stored tensor said as an expression over other tensors, which compiles to moves. */
+import { countOf, type Shape, sameShape, stridesOf } from "../dtype.ts";
+import { IsologitError } from "../errors.ts";
+import { boxMove, clip, type Move, restride, split } from "./moves.ts";
+
+export type Layout =
+  | { readonly op: "leaf"; readonly of: string; readonly shape: Shape }
+  | {
+      readonly op: "slice";
+      readonly of: Layout;
+      readonly axis: number;
+      readonly from: number;
+      readonly to: number;
+    }
+  | { readonly op: "concat"; readonly axis: number; readonly parts: readonly Layout[] }
+  /** zero rows below, to this many; the inverse drops them */
+  | { readonly op: "pad"; readonly of: Layout; readonly rows: number }
+  | { readonly op: "reshape"; readonly of: Layout; readonly shape: Shape }
+  | { readonly op: "transpose"; readonly of: Layout; readonly axes: readonly number[] };
+
+export const leaf = (of: string, shape: Shape): Layout => ({ op: "leaf", of, shape });
+export const slice = (of: Layout, axis: number, from: number, to: number): Layout => ({
+  op: "slice",
+  of,
+  axis,
+  from,
+  to,
+});
+export const concat = (axis: number, parts: readonly Layout[]): Layout => ({ op: "concat", axis, parts });
+
+export const pad = (of: Layout, rows: number): Layout => ({ op: "pad", of, rows });
+export const reshape = (of: Layout, shape: Shape): Layout => ({ op: "reshape", of, shape });
+
+/** @throws INTERNAL for an expression that has no meaning: layouts are written by us, never read from a file */
+export function shapeOf(layout: Layout): Shape {
+  switch (layout.op) {
+    case "leaf":
+      return layout.shape;
+    case "slice": {
+      const shape = shapeOf(layout.of);
+      const { axis, from, to } = layout;
+      if (!(0 <= from && from <= to && to <= (shape[axis] ?? -1))) refuse(layout, shape);
+      return shape.with(axis, to - from);
+    }
+    case "concat": {
+      const [first, ...rest] = layout.parts.map(shapeOf);
+      if (first?.[layout.axis] === undefined) return refuse(layout, first ?? []);
+      for (const shape of rest) {
+        if (!sameShape(shape.with(layout.axis, 0), first.with(layout.axis, 0))) refuse(layout, shape);
+      }
+      return first.with(
+        layout.axis,
+        rest.reduce((sum, shape) => sum + shape[layout.axis]!, first[layout.axis]!),
+      );
+    }
+    case "pad": {
+      const shape = shapeOf(layout.of);
+      if (!(layout.rows >= (shape[0] ?? Infinity))) refuse(layout, shape);
+      return shape.with(0, layout.rows);
+    }
+    case "reshape": {
+      const shape = shapeOf(layout.of);
+      if (countOf(shape) !== countOf(layout.shape)) refuse(layout, shape);
+      return layout.shape;
+    }
+    case "transpose": {
+      const shape = shapeOf(layout.of);
+      if (
+        !sameShape(
+          [...layout.axes].sort((a, b) => a - b),
+          shape.map((_, i) => i),
+        )
+      )
+        refuse(layout, shape);
+      return layout.axes.map((axis) => shape[axis]!);
+    }
+    default:
+      return layout satisfies never;
+  }
+}
+
+function refuse(layout: Layout, shape: Shape): never {
+  throw new IsologitError("INTERNAL", `${layout.op} does not fit a tensor of shape [${shape.join(", ")}]`);
+}
+
+/** The moves that build `layout` from its leaves; their destinations tile it, each element once. */
+export function movesOf(layout: Layout): readonly Move[] {
+  const shape = shapeOf(layout);
+  switch (layout.op) {
+    case "leaf":
+      return boxMove({
+        of: layout.of,
+        size: shape,
+        fromAt: 0,
+        from: stridesOf(shape),
+        toAt: 0,
+        to: stridesOf(shape),
+      });
+    case "reshape": // flat order is the same
+      return movesOf(layout.of);
+    case "pad": {
+      const from = countOf(shapeOf(layout.of));
+      const zeros = { of: null, size: [countOf(shape) - from], fromAt: 0, from: [0], toAt: from, to: [1] };
+      return [...movesOf(layout.of), ...boxMove(zeros)];
+    }
+    case "concat": {
+      const inner = stridesOf(shape)[layout.axis]!;
+      let at = 0;
+      return layout.parts.flatMap((part) => {
+        const block = shapeOf(part)[layout.axis]! * inner;
+        const shift = at;
+        at += block;
+        return movesOf(part).flatMap((move) => restride(move, block, shape[layout.axis]! * inner, shift));
+      });
+    }
+    case "slice": {
+      const whole = shapeOf(layout.of);
+      const inner = stridesOf(whole)[layout.axis]!;
+      const block = whole[layout.axis]! * inner;
+      return movesOf(layout.of)
+        .flatMap((move) => split(move, inner))
+        .flatMap((move) => split(move, block))
+        .flatMap((move) => clip(move, inner, block, layout.from * inner, layout.to * inner))
+        .flatMap((move) => restride(move, block, (layout.to - layout.from) * inner, -layout.from * inner));
+    }
+    case "transpose": {
+      const before = stridesOf(shapeOf(layout.of));
+      const after = stridesOf(shape);
+      // Axis i of the operand becomes axis position[i]; a stride belongs to the innermost axis not above it.
+      const position = before.map((_, axis) => layout.axes.indexOf(axis));
+      const moved = (flat: number) => {
+        let rest = flat;
+        return before.reduce((sum, stride, axis) => {
+          const index = Math.floor(rest / stride);
+          rest -= index * stride;
+          return sum + index * after[position[axis]!]!;
+        }, 0);
+      };
+      return before
+        .reduceRight((moves, stride) => moves.flatMap((move) => split(move, stride)), movesOf(layout.of))
+        .flatMap((move) => boxMove({ ...move, toAt: moved(move.toAt), to: move.to.map(moved) }));
+    }
+    default:
+      return layout satisfies never;
+  }
+}

@@ -1,0 +1,74 @@
+/** What differs beside the weights: settings, config keys, side files. */
+import type { DiffedSidecar, DiffReport } from "../api/reports.ts";
+import { keysThatDiffer } from "../checkpoint/side-files/compare.ts";
+import { isOwnIndex } from "../checkpoint/side-files/read.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
+import { canonical, sha256 } from "../core/content-root.ts";
+import { Sources } from "../core/read.ts";
+import type { Matched } from "../families/match.ts";
+
+/** Settings of the model; and where both sides spell their config alike, its other keys. */
+export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
+  const unlike = (left: Readonly<Record<string, unknown>>, right: Readonly<Record<string, unknown>>) =>
+    keysThatDiffer(left, right).map((key) => ({ key, a: said(left[key]), b: said(right[key]) }));
+  const settings = unlike(a.settings, b.settings);
+  if (a.dialect !== b.dialect) return settings;
+  const keys = unlike(a.checkpoint.config, b.checkpoint.config);
+  // A setting that differs is told by the key that says it.
+  return [...(keys.length > 0 ? [] : settings), ...keys];
+}
+
+/** A value as JSON can say it: `Infinity` is a string there. */
+function said(value: unknown): unknown {
+  return value === undefined ? null : JSON.parse(canonical(value as Parameters<typeof canonical>[0]));
+}
+
+/** A tokenizer of 131,072 words takes 17 MB, and lines of it are nothing to look at. */
+const MAX_TEXT_BYTES = 1024 * 1024;
+const MAX_LINES = 20;
+
+/** Side files that differ or that one side lacks; config.json and what follows from storage apart. */
+export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readonly DiffedSidecar[]> {
+  await using left = new Sources(a.store);
+  await using right = new Sources(b.store);
+  const paths = new Set([...a.sidecars, ...b.sidecars].map(({ path }) => path));
+  const diffed: DiffedSidecar[] = [];
+  for (const path of [...paths].sort()) {
+    if (path === "config.json") continue;
+    const [mine, theirs] = [await bytesOf(path, a, left), await bytesOf(path, b, right)];
+    const [x, y] = [mine === null ? null : sha256(mine), theirs === null ? null : sha256(theirs)];
+    if (x === y) continue;
+    const lines = mine === null || theirs === null ? null : linesApart(mine, theirs);
+    diffed.push({ path, a: x, b: y, ...(lines !== null && { lines }) });
+  }
+  return diffed;
+}
+
+async function bytesOf(path: string, checkpoint: Checkpoint, sources: Sources): Promise<Uint8Array | null> {
+  if (isOwnIndex(path, checkpoint)) return null;
+  const span = checkpoint.sidecars.find((one) => one.path === path)?.span;
+  return span === undefined ? null : sources.bytes(span.file, span.offset, span.size);
+}
+
+/** The lines between a common start and a common end; null where these are no short texts. */
+function linesApart(a: Uint8Array, b: Uint8Array): NonNullable<DiffedSidecar["lines"]> | null {
+  if (Math.max(a.byteLength, b.byteLength) > MAX_TEXT_BYTES) return null;
+  const [left, right] = [textOf(a), textOf(b)];
+  if (left === null || right === null) return null;
+  const least = Math.min(left.length, right.length);
+  let start = 0;
+  while (start < least && left[start] === right[start]) start++;
+  let end = 0;
+  while (end < least - start && left.at(-1 - end) === right.at(-1 - end)) end++;
+  const between = (lines: readonly string[]) =>
+    lines.slice(start, Math.min(lines.length - end, start + MAX_LINES));
+  return { from: start + 1, a: between(left), b: between(right) };
+}
+
+function textOf(bytes: Uint8Array): string[] | null {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes).split("\n");
+  } catch {
+    return null; // no text, and then lines say nothing
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * The Hugging Face dialect: names of the published checkpoints, and both spellings of config.json
+ * (NVIDIA's remote code, and what transformers 5 writes).
+ */
+import type { Asides, Config, Dialect, Rule, Seen, Structure, Understood } from "../../family.ts";
+import { placesOf, refuseOtherValues } from "../config-keys.ts";
+import { LETTERS, type NemotronSettings, refuseExcess } from "../roles.ts";
+import { stacked } from "../stacked-experts.ts";
+import { ASIDES, configJson, keyOf } from "./config.ts";
+import {
+  invalid,
+  needSetting,
+  readSetting,
+  refuseOtherWeights,
+  remarksOn,
+  saysSetting,
+} from "./config-json.ts";
+import { ONLY_KEYS } from "./other-keys.ts";
+
+const once = (name: string, role: string, also: readonly string[] = []): Rule => ({
+  name,
+  also,
+  is: (of) => of(role),
+});
+const every = (name: string, role: string): Rule => ({ name, on: "every", is: (of) => of(role) });
+const rulesOf = (
+  kind: "mamba" | "attention" | "mlp" | "moe",
+  names: Readonly<Record<string, string>>,
+): Rule[] =>
+  Object.entries(names).map(([role, name]) => ({ name: `mixer.${name}`, on: [kind], is: (of) => of(role) }));
+const mtp = (end: "first" | "last", name: string, role: string): Rule => ({
+  name,
+  on: "every",
+  mtp: end,
+  is: (of) => of(role),
+});
+
+const rules: readonly Rule[] = [
+  // transformers up to 5.12 writes the singular for a model made from a config
+  once("backbone.embeddings.weight", "embed", ["backbone.embedding.weight"]),
+  every("norm.weight", "norm"),
+  ...rulesOf("mamba", {
+    "ssm.in": "in_proj.weight",
+    "ssm.conv": "conv1d.weight",
+    "ssm.conv.bias": "conv1d.bias",
+    "ssm.A_log": "A_log",
+    "ssm.D": "D",
+    "ssm.dt_bias": "dt_bias",
+    "ssm.norm": "norm.weight",
+    "ssm.out": "out_proj.weight",
+  }),
+  ...rulesOf("attention", {
+    "attn.q": "q_proj.weight",
+    "attn.k": "k_proj.weight",
+    "attn.v": "v_proj.weight",
+    "attn.o": "o_proj.weight",
+  }),
+  ...rulesOf("mlp", { "mlp.up": "up_proj.weight", "mlp.down": "down_proj.weight" }),
+  ...rulesOf("moe", {
+    "moe.gate": "gate.weight",
+    "moe.gate.bias": "gate.e_score_correction_bias",
+    "moe.latent.in": "fc1_latent_proj.weight",
+    "moe.up": "experts.{expert}.up_proj.weight",
+    "moe.down": "experts.{expert}.down_proj.weight",
+    "moe.latent.out": "fc2_latent_proj.weight",
+    "moe.shared.up": "shared_experts.up_proj.weight",
+    "moe.shared.down": "shared_experts.down_proj.weight",
+  }),
+  // transformers 5 holds a layer's experts so, and writes them apart
+  { name: "mixer.experts.up_proj", on: ["moe"], readOnly: true, is: stacked("moe.up") },
+  { name: "mixer.experts.down_proj", on: ["moe"], readOnly: true, is: stacked("moe.down") },
+  mtp("first", "eh_proj.weight", "mtp.join"),
+  mtp("first", "enorm.weight", "mtp.embed_norm"),
+  mtp("first", "hnorm.weight", "mtp.hidden_norm"),
+  mtp("last", "final_layernorm.weight", "mtp.final_norm"),
+  once("backbone.norm_f.weight", "final.norm"),
+  once("lm_head.weight", "head"),
+];
+
+function settings(config: Config, predicts: boolean): NemotronSettings {
+  const pattern = patternOf(config);
+  const mtpSteps = predicts ? needSetting(config, "mtpSteps") : 0;
+  const mtpPattern = mtpSteps > 0 ? readSetting(config, "mtpPattern") : "";
+  if (typeof mtpPattern !== "string" || (mtpSteps > 0 && mtpPattern === ""))
+    invalid("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
+  const has = placesOf(pattern + mtpPattern, mtpSteps);
+  refuseOtherValues(config, ONLY_KEYS, has, { file: "config.json" });
+  const of = (name: string) => needSetting(config, name);
+  const [dtMin, dtMax] = readSetting(config, "dtLimits") as [number, number | "Infinity"]; // as the table has it
+  const settings = {
+    pattern,
+    hidden: of("hidden"),
+    vocab: of("vocab"),
+    eps: of("eps"),
+    dtMin,
+    dtMax,
+    ...(has("M") && {
+      mambaHeads: of("mambaHeads"),
+      mambaHeadDim: of("mambaHeadDim"),
+      state: of("state"),
+      groups: of("groups"),
+      convKernel: of("convKernel"),
+    }),
+    ...(has("*") && { heads: of("heads"), kvHeads: of("kvHeads"), headDim: of("headDim") }),
+    ...(has("-") && { ffn: of("ffn") }),
+    ...(has("E") && {
+      experts: of("experts"),
+      topK: of("topK"),
+      moeFfn: of("moeFfn"),
+      moeShared: of("moeShared"),
+      latent: of("latent"),
+      routeGroups: of("routeGroups"),
+      routeTopGroups: of("routeTopGroups"),
+      routeNormalise: readSetting(config, "routeNormalise") as boolean, // as the table has it
+      routeScale: of("routeScale"),
+    }),
+    ...(mtpSteps > 0 && { mtpPattern, mtpSteps }),
+  } satisfies NemotronSettings;
+  if (has("M")) refuseUneven("mamba_num_heads", settings.mambaHeads, "n_groups", settings.groups);
+  if (has("*")) refuseUneven("num_attention_heads", settings.heads, "num_key_value_heads", settings.kvHeads);
+  refuseExcess(settings, { file: "config.json" });
+  return settings;
+}
+
+/**
+ * Transformers reads no prediction layer, so what it saves has none, under a config that still tells of them. Where
+ * one weight of theirs is there, all must be.
+ */
+function understood(config: Config, { tensors, files }: Seen): Understood {
+  if (files !== undefined) refuseOtherWeights(config, files);
+  const predicts = tensors.length === 0 || tensors.some(({ name }) => name.startsWith("mtp."));
+  const steps = predicts ? 0 : Number(config.num_nextn_predict_layers ?? 0);
+  const notes =
+    steps > 0 ? [`num_nextn_predict_layers is ${steps}, but no mtp.* weight is here: none is read`] : [];
+  return {
+    settings: settings(config, predicts),
+    asides: asides(config),
+    notes,
+    tied: config.tie_word_embeddings === true,
+  };
+}
+
+/** What other software's records say too. */
+function asides(config: Config): Asides {
+  const entries = Object.entries(ASIDES).flatMap(([ours, key]) => {
+    const value = config[key];
+    return typeof value === "number" || typeof value === "boolean" ? [[ours, value] as const] : [];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** One letter a layer. */
+function patternOf(config: Config): string {
+  const pattern = readSetting(config, "pattern");
+  if (typeof pattern !== "string")
+    invalid(
+      "it has neither hybrid_override_pattern nor layers_block_type, which say the kinds of its layers",
+    );
+  const unknown = [...pattern].find((letter) => !Object.hasOwn(LETTERS, letter));
+  if (unknown !== undefined)
+    invalid(`hybrid_override_pattern has ${JSON.stringify(unknown)}, not one of M * - E`);
+  const layers = config.num_hidden_layers ?? pattern.length;
+  if (layers !== pattern.length) {
+    invalid(
+      `num_hidden_layers is ${JSON.stringify(layers)}, but the pattern ${pattern} has ${pattern.length} layers`,
+    );
+  }
+  return pattern;
+}
+
+/** Heads are shared out among groups; a rest would be left over. */
+function refuseUneven(heads: string, many = 0, groups: string, few = 1): void {
+  if (many % few !== 0) invalid(`${heads} is ${many}, no multiple of ${groups}, ${few}`);
+}
+
+/** Nothing is cut, and no row is padding. */
+function uncut({ dims, layers }: Structure) {
+  const main = layers.filter(({ stack }) => stack === "main").length;
+  return { tp: 1, ep: 1, expertTp: 1, stages: [{ main, mtp: layers.length - main }], rows: dims.vocab! };
+}
+
+export const hf: Dialect = {
+  id: "hf",
+  rules,
+  stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },
+  // transformers 5 and vLLM, which read either; NVIDIA's remote code knows the stored name alone
+  renamed: { stored: "backbone.", loaded: "model." },
+  // saved by older remote code; the family has no positions, and loaders leave them out
+  drop: [
+    {
+      match: /(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|masked_bias)$/,
+      why: "buffers that no forward pass reads",
+    },
+  ],
+  objects: () => [],
+  settings: understood,
+  vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
+  shards: (_, model) => uncut(model),
+  cut: uncut,
+  config: configJson,
+  keyOf,
+  keyRemarks: remarksOn,
+  saysSetting,
+};

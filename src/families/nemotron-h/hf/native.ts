@@ -1,0 +1,105 @@
+/**
+ * The Hugging Face dialect run natively: which stored rows feed which stream. Written by hand and apart from the
+ * rules of its neighbours: a swapped z and x there must show here.
+ */
+import type { Dims, Feed, Native, Use } from "../../family.ts";
+
+/** Rows [from, from + count) to the whole of a stream or parameter. */
+const rows = (to: string, from: number, count: number): Feed => ({ to, at: 0, from, count });
+
+const whole = (name: string, to: string, count: (d: Dims) => number): Use => ({
+  name,
+  feeds: (d) => [rows(to, 0, count(d))],
+});
+
+const stack = (name: string, to: string, count: (d: Dims) => number): Use => ({
+  name,
+  feeds: (d, { expert }) => [rows(to, expert * count(d), count(d))],
+});
+
+/** The convolution's channels, in the order x, B, C. */
+function channels(parameter: string, d: Dims): readonly Feed[] {
+  return [
+    rows(`${parameter}.x`, 0, d.inner!),
+    rows(`${parameter}.B`, d.inner!, d.groupState!),
+    rows(`${parameter}.C`, d.inner! + d.groupState!, d.groupState!),
+  ];
+}
+
+/** The token table, which is the head as well where none is stored: a config that ties the two allows that alone. */
+const TABLE = [
+  "backbone.embeddings.weight",
+  "backbone.embedding.weight",
+  "model.embeddings.weight",
+  "model.embedding.weight",
+] as const;
+
+export const hf: Native = {
+  dialect: "hf",
+  prefix: {
+    main: "backbone.layers.{layer}.",
+    also: "model.layers.{layer}.",
+    mtp: "mtp.layers.{layer}.",
+    step: "mtp.layers.{layer}.",
+  },
+  uses: {
+    embedding: [{ ...whole(TABLE[0], "vocabulary", (d) => d.vocab!), also: TABLE.slice(1) }],
+    mamba: [
+      whole("norm.weight", "gain", (d) => d.hidden!),
+      {
+        // one fused projection, rows in the order z, x, B, C, dt
+        name: "mixer.in_proj.weight",
+        feeds: (d) => [
+          rows("z", 0, d.inner!),
+          rows("x", d.inner!, d.inner!),
+          rows("B", 2 * d.inner!, d.groupState!),
+          rows("C", 2 * d.inner! + d.groupState!, d.groupState!),
+          rows("dt", 2 * d.inner! + 2 * d.groupState!, d.mambaHeads!),
+        ],
+      },
+      { name: "mixer.conv1d.weight", feeds: (d) => channels("taps", d) },
+      { name: "mixer.conv1d.bias", feeds: (d) => channels("bias", d) },
+      whole("mixer.A_log", "A_log", (d) => d.mambaHeads!),
+      whole("mixer.D", "D", (d) => d.mambaHeads!),
+      whole("mixer.dt_bias", "dt_bias", (d) => d.mambaHeads!),
+      whole("mixer.norm.weight", "gate.gain", (d) => d.inner!),
+      whole("mixer.out_proj.weight", "out", (d) => d.hidden!),
+    ],
+    attention: [
+      whole("norm.weight", "gain", (d) => d.hidden!),
+      whole("mixer.q_proj.weight", "q", (d) => d.q!),
+      whole("mixer.k_proj.weight", "k", (d) => d.kv!),
+      whole("mixer.v_proj.weight", "v", (d) => d.kv!),
+      whole("mixer.o_proj.weight", "out", (d) => d.hidden!),
+    ],
+    mlp: [
+      whole("norm.weight", "gain", (d) => d.hidden!),
+      whole("mixer.up_proj.weight", "up", (d) => d.ffn!),
+      whole("mixer.down_proj.weight", "out", (d) => d.hidden!),
+    ],
+    moe: [
+      whole("norm.weight", "gain", (d) => d.hidden!),
+      whole("mixer.gate.weight", "route", (d) => d.experts!),
+      whole("mixer.gate.e_score_correction_bias", "correction", (d) => d.experts!),
+      whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent!),
+      whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn!),
+      whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth!),
+      // as one tensor: the rows of one expert after the other
+      stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn!),
+      stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth!),
+      whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden!),
+      whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared!),
+      whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden!),
+    ],
+    join: [
+      whole("enorm.weight", "words.gain", (d) => d.hidden!),
+      whole("hnorm.weight", "gain", (d) => d.hidden!),
+      whole("eh_proj.weight", "out", (d) => d.hidden!),
+    ],
+    end: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
+    head: [
+      { ...whole("backbone.norm_f.weight", "gain", (d) => d.hidden!), also: ["model.norm_f.weight"] },
+      { ...whole("lm_head.weight", "logits", (d) => d.vocab!), also: TABLE },
+    ],
+  },
+};

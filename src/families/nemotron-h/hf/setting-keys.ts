@@ -1,0 +1,156 @@
+/**
+ * Keys of config.json that say a setting, each said once: what they are called, what may be read, and what Transformers
+ * takes where they are absent. hf-other-keys.ts has the keys that say none.
+ */
+import { z } from "zod";
+import type { Where } from "../config-keys.ts";
+
+/** Files that read keys. The first six are Transformers'. */
+export const SOURCES = {
+  config: "transformers/models/nemotron_h/configuration_nemotron_h.py",
+  model: "transformers/models/nemotron_h/modeling_nemotron_h.py",
+  base: "transformers/configuration_utils.py",
+  load: "transformers/modeling_utils.py",
+  masks: "transformers/masking_utils.py",
+  cache: "transformers/cache_utils.py",
+  generation: "transformers/generation/configuration_utils.py",
+  remote: "configuration_nemotron_h.py and modeling_nemotron_h.py of the published checkpoints",
+  vllm: "vllm/model_executor/models/nemotron_h.py",
+  bridge: "megatron/bridge/models/nemotronh/nemotron_h_bridge.py",
+} as const;
+
+export type Source = keyof typeof SOURCES;
+
+/** Another key of a setting: all that are there must agree, for engines differ in which they read. */
+export interface Other {
+  readonly key: string;
+  readonly source: Source;
+  /** default: as the row's own */
+  readonly value?: z.ZodType;
+  /** Transformers does not read it, and takes the row's `absent` where the row's own key is not there */
+  readonly ignored?: true;
+  /** also written, for software that knows no other key */
+  readonly written?: true;
+}
+
+/** A key that says a setting. */
+export interface SettingKey {
+  readonly setting: string;
+  readonly key: string;
+  readonly source: Source;
+  readonly value: z.ZodType;
+  readonly on?: Where;
+  readonly others?: readonly Other[];
+  /** what Transformers takes where no key says it; without it, the key must be there */
+  readonly absent?: unknown;
+  /** `null` is as good as no key, though Transformers refuses it: no engine reads anything else in it */
+  readonly nullable?: true;
+}
+
+/** Layer kinds as Transformers lists them; newer releases use the second pair of words. */
+const WORDS: Readonly<Record<string, string>> = {
+  mamba: "M",
+  linear_attention: "M",
+  attention: "*",
+  full_attention: "*",
+  mlp: "-",
+  moe: "E",
+};
+
+const count = z.number().int().positive();
+/** zod's own number refuses infinity, which is this limit's usual value */
+const limit = z.custom<number>(
+  (value) => typeof value === "number" && value >= 0,
+  "expected a number of at least 0",
+);
+/** A limit that no time step reaches is none: releases write Infinity, 1e30 and 1e308. */
+const limits = z
+  .tuple([limit, limit])
+  .transform(([least, most]) => [least, most >= 1e30 ? "Infinity" : most] as const);
+/** Megatron marks pipeline cuts with `|` and the prediction part with `/`. */
+const letters = z.string().transform((text) => text.replace(/\/.*$/, "").replaceAll("|", ""));
+const words = z
+  .array(z.enum(Object.keys(WORDS)))
+  .transform((kinds) => kinds.map((kind) => WORDS[kind]).join(""));
+
+export const SETTING_KEYS: readonly SettingKey[] = [
+  {
+    ...{ setting: "pattern", key: "hybrid_override_pattern", source: "config", value: letters },
+    others: [
+      { key: "layers_block_type", source: "config", value: words },
+      { key: "layer_types", source: "config", value: words },
+    ],
+  },
+  { setting: "hidden", key: "hidden_size", source: "config", value: count },
+  { setting: "vocab", key: "vocab_size", source: "config", value: count },
+  {
+    ...{ setting: "eps", key: "layer_norm_epsilon", source: "config", value: z.number().positive() },
+    absent: 1e-5,
+    others: [
+      { key: "rms_norm_eps", source: "remote", ignored: true, written: true },
+      { key: "norm_eps", source: "remote", ignored: true },
+    ],
+  },
+  {
+    ...{ setting: "dtLimits", key: "time_step_limit", source: "config", value: limits },
+    ...{ absent: [0, "Infinity"], nullable: true },
+    others: [{ key: "mamba_dt_limit", source: "config" }],
+  },
+
+  { setting: "mambaHeads", key: "mamba_num_heads", source: "config", value: count, on: "M" },
+  { setting: "mambaHeadDim", key: "mamba_head_dim", source: "config", value: count, on: "M" },
+  { setting: "state", key: "ssm_state_size", source: "config", value: count, on: "M" },
+  {
+    ...{ setting: "groups", key: "n_groups", source: "config", value: count, on: "M" },
+    others: [{ key: "mamba_n_groups", source: "config" }],
+  },
+  {
+    ...{ setting: "convKernel", key: "conv_kernel", source: "config", value: count, on: "M" },
+    others: [{ key: "mamba_d_conv", source: "config" }],
+  },
+
+  { setting: "heads", key: "num_attention_heads", source: "config", value: count, on: "*" },
+  { setting: "kvHeads", key: "num_key_value_heads", source: "config", value: count, on: "*" },
+  {
+    ...{ setting: "headDim", key: "head_dim", source: "config", value: count, on: "*", nullable: true },
+    // the shapes of projections hold it to the truth, whichever key says it
+    others: [{ key: "attention_head_dim", source: "remote", written: true }],
+  },
+
+  { setting: "ffn", key: "intermediate_size", source: "config", value: count, on: "-" },
+
+  {
+    ...{ setting: "experts", key: "n_routed_experts", source: "config", value: count, on: "E" },
+    others: [{ key: "num_local_experts", source: "config" }],
+  },
+  { setting: "topK", key: "num_experts_per_tok", source: "config", value: count, on: "E" },
+  { setting: "moeFfn", key: "moe_intermediate_size", source: "config", value: count, on: "E" },
+  {
+    ...{ setting: "moeShared", key: "moe_shared_expert_intermediate_size", source: "config" },
+    ...{ value: count, on: "E" },
+  },
+  {
+    ...{ setting: "latent", key: "moe_latent_size", source: "config", value: count, on: "E" },
+    ...{ absent: 0, nullable: true },
+  },
+  { setting: "routeGroups", key: "n_group", source: "config", value: count, on: "E", absent: 1 },
+  { setting: "routeTopGroups", key: "topk_group", source: "config", value: count, on: "E", absent: 1 },
+  {
+    ...{ setting: "routeNormalise", key: "norm_topk_prob", source: "config", value: z.boolean() },
+    ...{ on: "E", absent: true },
+  },
+  {
+    ...{ setting: "routeScale", key: "routed_scaling_factor", source: "config", value: z.number() },
+    ...{ on: "E", absent: 1 },
+  },
+
+  {
+    ...{ setting: "mtpSteps", key: "num_nextn_predict_layers", source: "config" },
+    ...{ value: z.number().int().nonnegative(), absent: 0, nullable: true },
+  },
+  {
+    ...{ setting: "mtpPattern", key: "mtp_hybrid_override_pattern", source: "config", value: letters },
+    ...{ on: "steps", nullable: true },
+    others: [{ key: "mtp_layers_block_type", source: "config", value: words }],
+  },
+];

@@ -1,0 +1,82 @@
+/** The dialects of Megatron: keys of a distributed checkpoint, and modules as each rank has them. */
+import type { Dialect, Structure } from "../../family.ts";
+import { settingsFrom, vocabularyIn } from "./config.ts";
+import { configFor } from "./record.ts";
+import { remarksOn } from "./remarks.ts";
+import { distRules, rankRules } from "./rules.ts";
+import { cutFor, distShards, rankShards } from "./shards.ts";
+
+const stacks: Dialect["stacks"] = {
+  main: "decoder.layers.{layer}.",
+  mtp: "mtp.layers.{outer}.mtp_model_layer.layers.{inner}.",
+  step: "mtp.layers.{outer}.",
+};
+
+/** An optimizer's keys contain those of the weights: only the start of a name tells them apart. */
+const drop: Dialect["drop"] = [
+  { match: /^optimizer(\.|$)/, why: "optimizer state" },
+  { match: /(^|\.)_extra_state(\/|$)/, why: "extra state of modules" },
+  { match: /^rng_state(\/|$)/, why: "random number generators" },
+  {
+    match: /^(common_state|opt_param_scheduler|rerun_state_machine_state|args|iteration)(\/|$)/,
+    why: "training state",
+  },
+];
+
+/** Modules whose state strict loaders ask for, by layer kind; a surplus entry does no harm. */
+const STATEFUL = {
+  mamba: ["mixer.in_proj", "mixer.out_proj"],
+  attention: ["self_attention.linear_qkv", "self_attention.linear_proj", "self_attention.core_attention"],
+  mlp: ["mlp.linear_fc1", "mlp.linear_fc2"],
+  moe: ["pre_mlp_layernorm", "mlp.shared_experts.linear_fc1", "mlp.shared_experts.linear_fc2"],
+} as const;
+const STEP = ["eh_proj", "enorm", "hnorm", "final_layernorm"];
+
+/** Each entry carries its place among its likes: experts are counted, all else is one of one. */
+function objects({ dims, layers }: Structure): readonly string[] {
+  const entry = (module: string, index = 0, of = 1) => `${module}._extra_state/shard_${index}_${of}`;
+  const names = layers.flatMap(({ stack, kind, index, inner, of }) => {
+    const outer = String(Math.floor(index / of));
+    const prefix = stacks[stack]
+      .replace("{layer}", String(index))
+      .replace("{outer}", outer)
+      .replace("{inner}", String(inner));
+    const step =
+      stack === "mtp" && inner === 0 ? STEP.map((name) => stacks.step!.replace("{outer}", outer) + name) : [];
+    const latent = kind === "moe" && dims.latent! > 0 ? ["mlp.fc1_latent_proj", "mlp.fc2_latent_proj"] : [];
+    const experts = kind === "moe" ? Array.from({ length: dims.experts! }, (_, expert) => expert) : [];
+    return [
+      ...step.map((name) => entry(name)),
+      ...[...STATEFUL[kind], ...latent].map((name) => entry(prefix + name)),
+      ...["linear_fc1", "linear_fc2"].flatMap((name) =>
+        experts.map((expert) => entry(`${prefix}mlp.experts.experts.${name}`, expert, dims.experts!)),
+      ),
+    ];
+  });
+  return [...names, entry("decoder.final_norm"), entry("output_layer")];
+}
+
+const shared = {
+  ...{ stacks, drop, settings: settingsFrom, vocabulary: vocabularyIn, config: configFor },
+  keyRemarks: remarksOn,
+};
+
+export const megatron: Dialect = {
+  ...shared,
+  id: "megatron",
+  rules: distRules,
+  objects,
+  shards: distShards,
+  cut: (model, ranks) => cutFor(model, ranks, false),
+};
+
+export const megatronRanks: Dialect = {
+  ...shared,
+  id: "megatron-ranks",
+  rules: rankRules,
+  ranked: true,
+  // torch.save of a module's own dict: its loaders take what is there
+  objects: () => [],
+  shards: rankShards,
+  cut: (model, ranks) => cutFor(model, ranks, true),
+};

@@ -1,0 +1,205 @@
+/**
+ * Megatron's dialects run natively, as its ranks would: queries, keys and values stay fused and their activations are
+ * dealt out by group, a rank's slab feeds its share of each stream, what ranks share by columns is summed over them.
+ * Written by hand and apart from the rules of its neighbours, which it checks.
+ */
+import type { At, Dims, Feed, Native, Use } from "../../family.ts";
+
+type Size = (d: Dims) => number;
+
+/** Rank t's n rows are [t n, (t + 1) n) of the stream. Those past its end are padding, or what another rank has alike. */
+function ownRows(to: string, size: number, { tp, shape }: Pick<At, "tp" | "shape">): readonly Feed[] {
+  const [count, at] = [shape[0]!, tp * shape[0]!];
+  return at < size ? [{ to, at, from: 0, count: Math.min(count, size - at) }] : [];
+}
+
+const rows = (name: string, to: string, size: Size, also: readonly string[] = []): Use => ({
+  name,
+  also,
+  feeds: (d, at) => ownRows(to, size(d), at),
+});
+
+/** Rank t's n columns eat [t n, (t + 1) n) of a stream of `eaten` elements, and give a partial sum of all rows. */
+const columns = (name: string, to: string, eaten: Size): Use => ({
+  name,
+  feeds: (d, { tp, shape }) => {
+    const [count, width] = [shape[0]!, shape[1]!];
+    return tp * width < eaten(d) ? [{ to, at: 0, from: 0, count }] : [];
+  },
+  eats: (_, { tp, shape }) => tp * shape[1]!,
+});
+
+/** One expert's own matrix, in as many parts as its shape says: ranks beyond them repeat the first ones. */
+const expertUp = (name: string, also: readonly string[] = []): Use => ({
+  name,
+  also,
+  feeds: (d, { tp, shape }) => ownRows("expert.up", d.moeFfn!, { tp: tp % (d.moeFfn! / shape[0]!), shape }),
+});
+const expertDown = (name: string, also: readonly string[] = []): Use => ({
+  name,
+  also,
+  feeds: (_, { shape }) => [{ to: "expert.down", at: 0, from: 0, count: shape[0]! }],
+  eats: (d, { tp, shape }) => (tp % (d.moeFfn! / shape[1]!)) * shape[1]!,
+});
+
+/** The rows of one expert after the other. */
+const stacked = (name: string, to: string, size: Size): Use => ({
+  name,
+  feeds: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
+});
+
+/** A rank's slab: its share of each part, one after the other. */
+const slab = (name: string, parts: Readonly<Record<string, Size>>, also: readonly string[] = []): Use => ({
+  name,
+  also,
+  feeds: (d, { tp, shape }) => {
+    const sizes = Object.entries(parts).map(([to, size]) => ({ to, size: size(d) }));
+    const ranks = sizes.reduce((sum, { size }) => sum + size, 0) / shape[0]!;
+    if (tp >= ranks) return [];
+    let from = 0;
+    return sizes.map(({ to, size }) => {
+      const feed = { to, at: (tp * size) / ranks, from, count: size / ranks };
+      from += feed.count;
+      return feed;
+    });
+  },
+});
+
+/**
+ * Queries, keys and values fused: for each group of heads its queries, then its key, then its value. Rank t has rows
+ * [t n, (t + 1) n) of them, whole groups or not.
+ */
+function byGroup(d: Dims, { tp, shape }: At): readonly Feed[] {
+  const queries = (d.heads! / d.kvHeads!) * d.headDim!;
+  const first = tp * shape[0]!;
+  const feeds: Feed[] = [];
+  for (let group = 0; group < d.kvHeads!; group++) {
+    let from = group * (queries + 2 * d.headDim!) - first;
+    for (const [to, size] of [
+      ["q", queries],
+      ["k", d.headDim!],
+      ["v", d.headDim!],
+    ] as const) {
+      const [lo, hi] = [Math.max(from, 0), Math.min(from + size, shape[0]!)];
+      if (lo < hi) feeds.push({ to, at: group * size + lo - from, from: lo, count: hi - lo });
+      from += size;
+    }
+  }
+  return feeds;
+}
+
+const hidden: Size = (d) => d.hidden!;
+const inner: Size = (d) => d.inner!;
+const groupState: Size = (d) => d.groupState!;
+const mambaHeads: Size = (d) => d.mambaHeads!;
+
+/** NeMo's old converter named the norm of every layer so. */
+const OLD_NORM = "mixer.in_proj.layer_norm_weight";
+
+/** What both dialects have; a norm is part of the module that follows it, or stands before it where builds are unfused. */
+const shared = {
+  embedding: [rows("embedding.word_embeddings.weight", "vocabulary", (d) => d.vocab!)],
+  mamba: [
+    rows(OLD_NORM, "gain", hidden, ["norm.weight"]),
+    rows("mixer.A_log", "A_log", mambaHeads),
+    rows("mixer.D", "D", mambaHeads),
+    rows("mixer.dt_bias", "dt_bias", mambaHeads),
+    rows("mixer.norm.weight", "gate.gain", inner),
+    columns("mixer.out_proj.weight", "out", inner),
+  ],
+  attention: [
+    rows("self_attention.linear_qkv.layer_norm_weight", "gain", hidden, ["input_layernorm.weight", OLD_NORM]),
+    { name: "self_attention.linear_qkv.weight", feeds: byGroup },
+    columns("self_attention.linear_proj.weight", "out", (d) => d.q!),
+  ],
+  mlp: [
+    rows("mlp.linear_fc1.layer_norm_weight", "gain", hidden, ["pre_mlp_layernorm.weight", OLD_NORM]),
+    rows("mlp.linear_fc1.weight", "up", (d) => d.ffn!),
+    columns("mlp.linear_fc2.weight", "out", (d) => d.ffn!),
+  ],
+  moe: [
+    rows("pre_mlp_layernorm.weight", "gain", hidden),
+    rows("mlp.router.weight", "route", (d) => d.experts!),
+    rows("mlp.router.expert_bias", "correction", (d) => d.experts!),
+    rows("mlp.fc1_latent_proj.weight", "latent", (d) => d.latent!),
+    rows("mlp.fc2_latent_proj.weight", "routed", hidden),
+    rows("mlp.shared_experts.linear_fc1.weight", "shared.up", (d) => d.moeShared!),
+    columns("mlp.shared_experts.linear_fc2.weight", "shared", (d) => d.moeShared!),
+  ],
+  join: [
+    rows("enorm.weight", "words.gain", hidden),
+    rows("hnorm.weight", "gain", hidden),
+    rows("eh_proj.weight", "out", hidden),
+  ],
+  end: [rows("final_layernorm.weight", "gain", hidden)],
+  head: [
+    rows("decoder.final_norm.weight", "gain", hidden, ["decoder.final_layernorm.weight"]),
+    rows("output_layer.weight", "logits", (d) => d.vocab!),
+  ],
+} satisfies Native["uses"];
+
+const prefix: Native["prefix"] = {
+  main: "decoder.layers.{layer}.",
+  mtp: "mtp.layers.{outer}.mtp_model_layer.layers.{inner}.",
+  step: "mtp.layers.{outer}.",
+};
+
+/** Keys of a distributed checkpoint: shapes of the whole model, Mamba's fused matrices in named parts. */
+export const megatron: Native = {
+  dialect: "megatron",
+  prefix,
+  uses: {
+    ...shared,
+    mamba: [
+      ...shared.mamba,
+      rows("mixer.in_proj.weight.z", "z", inner),
+      rows("mixer.in_proj.weight.x", "x", inner),
+      rows("mixer.in_proj.weight.B", "B", groupState),
+      rows("mixer.in_proj.weight.C", "C", groupState),
+      rows("mixer.in_proj.weight.dt", "dt", mambaHeads),
+      ...[
+        ["weight", "taps"],
+        ["bias", "bias"],
+      ].flatMap(([stored, to]) => [
+        rows(`mixer.conv1d.${stored}.x`, `${to}.x`, inner),
+        rows(`mixer.conv1d.${stored}.B`, `${to}.B`, groupState),
+        rows(`mixer.conv1d.${stored}.C`, `${to}.C`, groupState),
+      ]),
+    ],
+    moe: [
+      ...shared.moe,
+      stacked("mlp.experts.experts.linear_fc1.weight", "expert.up", (d) => d.moeFfn!),
+      stacked("mlp.experts.experts.linear_fc2.weight", "expert.down", (d) => d.moeWidth!),
+      expertUp("mlp.experts.experts.{expert}.linear_fc1.weight"),
+      expertDown("mlp.experts.experts.{expert}.linear_fc2.weight"),
+    ],
+  },
+};
+
+/** Modules of one rank: fused slabs, its own numbers for layers and experts. */
+export const megatronRanks: Native = {
+  dialect: "megatron-ranks",
+  prefix,
+  uses: {
+    ...shared,
+    mamba: [
+      ...shared.mamba,
+      slab("mixer.in_proj.weight", { z: inner, x: inner, B: groupState, C: groupState, dt: mambaHeads }),
+      slab("mixer.conv1d.weight", { "taps.x": inner, "taps.B": groupState, "taps.C": groupState }, [
+        "mixer.conv1d_weight",
+      ]),
+      slab("mixer.conv1d.bias", { "bias.x": inner, "bias.B": groupState, "bias.C": groupState }, [
+        "mixer.conv1d_bias",
+      ]),
+    ],
+    moe: [
+      ...shared.moe,
+      expertUp("mlp.experts.linear_fc1.weight{expert}", [
+        "mlp.experts.local_experts.{expert}.linear_fc1.weight",
+      ]),
+      expertDown("mlp.experts.linear_fc2.weight{expert}", [
+        "mlp.experts.local_experts.{expert}.linear_fc2.weight",
+      ]),
+    ],
+  },
+};

@@ -1,0 +1,116 @@
+/** The config record that Megatron, or the software around it, reads: by the table of fields. */
+import { IsologitError } from "../../../core/errors.ts";
+import type { Config, Described, Settings, Shards } from "../../family.ts";
+import { classNamed } from "./classes.ts";
+import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalises, type Software } from "./fields.ts";
+
+const TARGETS = {
+  nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${classNamed(settings)}`,
+  bridge: () => "megatron.bridge.models.hybrid.hybrid_provider.HybridModelProvider",
+  megatron: null,
+} as const;
+
+/** @throws PLAN_IMPOSSIBLE for what Megatron's forward pass does otherwise */
+export function configFor({ settings, asides, software, shards, dtype }: Described) {
+  const target = software as Software; // a writer of this dialect is one of them
+  refuseUnlike(settings);
+  const letters = `${settings.pattern}${settings.mtpPattern ?? ""}`;
+  const config: Record<string, unknown> = {};
+  const named = TARGETS[target];
+  if (named !== null) config._target_ = named(settings);
+  for (const field of FIELDS) {
+    const name = nameIn(field, target);
+    if (name === null || (field.on !== undefined && !letters.includes(field.on))) continue;
+    const value = { ...asides, ...settings }[field.ours ?? ""] ?? field.otherwise;
+    if (value !== undefined) config[name] = value === field.absent && value === 0 ? null : value;
+  }
+  const uneven = shards.stages.some(({ main }) => main !== shards.stages[0]!.main);
+  Object.assign(config, patternRecord(settings, target, shards, uneven), {
+    num_layers: String(settings.pattern).length,
+    bf16: dtype === "bfloat16",
+    params_dtype: { _call_: false, _target_: `torch.${dtype}` },
+    make_vocab_size_divisible_by: VOCAB_STEP,
+    tensor_model_parallel_size: shards.tp,
+    pipeline_model_parallel_size: target === "megatron" ? shards.stages.length : 1,
+    ...(target === "bridge" && { should_pad_vocab: true }),
+    ...(target === "megatron" && {
+      padded_vocab_size: shards.rows,
+      max_position_embeddings: asides.maxPositions ?? null,
+    }),
+    ...(letters.includes("E") && {
+      expert_model_parallel_size: shards.ep,
+      expert_tensor_parallel_size: target === "megatron" ? shards.expertTp : 1,
+    }),
+  });
+  return { config, notes: notesFor(settings, target, uneven) };
+}
+
+/** Rows of the token table are padded to a multiple of this many for each tensor parallel rank. */
+export const VOCAB_STEP = 128;
+
+/** Stages of unlike length are told by `|`, which only the newer key may hold. */
+function patternRecord(settings: Settings, software: Software, { stages }: Shards, uneven: boolean): Config {
+  const { mtpSteps = 0, mtpPattern = "" } = settings;
+  const predicts = Number(mtpSteps) > 0;
+  const steps = { mtp_num_layers: predicts ? mtpSteps : null };
+  if (software === "nemo2" || (software === "megatron" && !uneven)) {
+    const own = predicts ? { mtp_hybrid_override_pattern: mtpPattern } : {};
+    return { hybrid_override_pattern: settings.pattern, ...steps, ...own };
+  }
+  const ends = stages.map((_, i) => stages.slice(0, i + 1).reduce((sum, { main }) => sum + main, 0));
+  const main = ends.map((end, i) => String(settings.pattern).slice(ends[i - 1] ?? 0, end));
+  const cut = main.join(uneven ? "|" : "");
+  return { hybrid_layer_pattern: cut + `/${mtpPattern}`.repeat(Number(mtpSteps)), ...steps };
+}
+
+function refuseUnlike(settings: Settings): void {
+  const refuse = (message: string) => {
+    throw new IsologitError(
+      "PLAN_IMPOSSIBLE",
+      `Megatron cannot run this model: ${message}`,
+      {},
+      {
+        next: "convert it to hf or packed",
+      },
+    );
+  };
+  if (settings.dtMin !== 0 || settings.dtMax !== "Infinity") {
+    refuse(
+      `its time steps are limited to [${settings.dtMin}, ${settings.dtMax}], which Megatron has no key for`,
+    );
+  }
+  if ((settings.convKernel ?? CONV_KERNEL) !== CONV_KERNEL) {
+    refuse(`its convolution has ${settings.convKernel} taps, Megatron's ${CONV_KERNEL}`);
+  }
+  const mixerEps = settings.mixerEps ?? settings.eps;
+  if (settings.mambaHeads !== undefined && mixerEps !== MIXER_EPSILON) {
+    refuse(
+      `its epsilon is ${mixerEps}, Megatron's in the norm of a Mamba layer ${MIXER_EPSILON}, whatever its config says`,
+    );
+  }
+  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalises(settings)) {
+    refuse(`its router ${settings.routeNormalise ? "divides" : "does not divide"} scores by their sum`);
+  }
+}
+
+function notesFor(settings: Settings, software: Software, uneven: boolean): readonly string[] {
+  const notes: string[] = [];
+  const { experts, routeGroups = 1, routeTopGroups = 1, topK, mtpSteps } = settings;
+  if (software === "nemo2" && (experts !== undefined || mtpSteps !== undefined)) {
+    notes.push(
+      "NeMo 2 knows hybrid models without experts and prediction layers; a newer Megatron must load this one",
+    );
+  }
+  const scored = Math.floor(Number(topK) / Number(routeTopGroups));
+  if (Number(routeGroups) > 1 && scored !== 2) {
+    notes.push(
+      `Megatron ranks a group of experts by its ${scored} best, Transformers by its 2 best: routing will differ there`,
+    );
+  }
+  if (uneven) {
+    notes.push(
+      "the layers do not divide evenly among the pipeline stages; older Megatron releases cannot load that",
+    );
+  }
+  return notes;
+}

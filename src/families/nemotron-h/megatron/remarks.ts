@@ -1,0 +1,37 @@
+/** What a Megatron record says beside the settings: keys that no table has, and how exactly it computes. */
+import { canonical } from "../../../core/content-root.ts";
+import type { Config, KeyRemark } from "../../family.ts";
+import { remarkUnknown } from "../config-keys.ts";
+import { FIELDS, namesOf } from "./fields.ts";
+import { FIXED_KEYS, TOLD_KEYS } from "./keys.ts";
+import { UNREAD_KEYS } from "./unread-keys.ts";
+
+/** Keys of the layers and of how they are cut, which are read on their own. */
+export const STRUCTURE_KEYS: readonly string[] = [
+  ...["num_layers", "hybrid_layer_pattern", "hybrid_override_pattern", "mtp_hybrid_override_pattern"],
+  ...["mtp_num_layers", "tensor_model_parallel_size", "pipeline_model_parallel_size"],
+  ...["expert_model_parallel_size", "expert_tensor_parallel_size", "make_vocab_size_divisible_by"],
+  ...["padded_vocab_size", "should_pad_vocab"],
+];
+
+/** Every key that a table has. */
+export const KNOWN: ReadonlySet<string> = new Set([
+  ...STRUCTURE_KEYS,
+  ...FIELDS.flatMap(namesOf),
+  ...[...FIXED_KEYS, ...TOLD_KEYS].map(({ key }) => key),
+  ...UNREAD_KEYS.flatMap(({ keys }) => keys),
+]);
+
+export function remarksOn(config: Config): readonly KeyRemark[] {
+  const told = TOLD_KEYS.filter(({ key, usual }) => {
+    const value = config[key];
+    return value !== undefined && !usual.some((one) => canonical(one) === canonical(value));
+  });
+  return [
+    ...remarkUnknown(config, KNOWN),
+    ...told.map(({ key, says }): KeyRemark => {
+      const message = `${key} is ${canonical(config[key])}: ${says}`;
+      return { rule: "config-precision", severity: "note", message };
+    }),
+  ];
+}

@@ -1,0 +1,186 @@
+/**
+ * What Megatron stores, as layouts of roles. Two dialects of one software: a distributed checkpoint's keys
+ * (Mamba's projection in named parts, experts stacked), and the modules of one rank (fused slabs, own numbers).
+ */
+import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
+import type { Dims, Is, LayerKind, Rule, Slot } from "../../family.ts";
+import { stacked } from "../stacked-experts.ts";
+
+type Cut = (layout: Layout, at: Slot) => Layout;
+
+/** An even share of one axis; the whole where there is one part. */
+function share(layout: Layout, axis: number, part: number, of: number): Layout {
+  if (of === 1) return layout;
+  const size = shapeOf(layout)[axis]! / of;
+  return slice(layout, axis, part * size, (part + 1) * size);
+}
+
+/** Every rank has all of it: replicas, which must be equal. */
+const whole: Cut = (layout) => layout;
+const rows: Cut = (layout, at) => share(layout, 0, at.tp, at.of);
+const columns: Cut = (layout, at) => share(layout, 1, at.tp, at.of);
+const expertRows: Cut = (layout, at) => share(layout, 0, at.expertTp, at.expertOf);
+const expertColumns: Cut = (layout, at) => share(layout, 1, at.expertTp, at.expertOf);
+
+const is =
+  (role: string, cut: Cut): Is =>
+  (of, _, at) =>
+    cut(of(role), at);
+
+const layerRule = (kind: LayerKind, name: string, role: string, cut: Cut, also: readonly string[] = []) =>
+  ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule;
+
+/** Rows of zeros up to a number that every rank can have an equal share of. */
+const padded: Cut = (layout, at) => rows(pad(layout, at.rows), at);
+
+/** A norm that a fused module holds; unfused builds keep it apart, and NeMo's old converter named all alike. */
+const norm = (kind: LayerKind, name: string, also: readonly string[]): Rule =>
+  layerRule(kind, name, "norm", whole, also);
+
+const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
+
+/**
+ * Query, key and value rows by group: each group's queries, then its key, then its value. A rank has an even run
+ * of those rows, which are whole groups wherever the groups can be shared out.
+ */
+const interleaved: Is = (of, d, at) => {
+  const [q, k, v] = ["attn.q", "attn.k", "attn.v"].map((role) => of(role)) as [Layout, Layout, Layout];
+  const queries = (d.heads! / d.kvHeads!) * d.headDim!;
+  const groups = Array.from({ length: d.kvHeads! }, (_, j) => [
+    slice(q, 0, j * queries, (j + 1) * queries),
+    slice(k, 0, j * d.headDim!, (j + 1) * d.headDim!),
+    slice(v, 0, j * d.headDim!, (j + 1) * d.headDim!),
+  ]);
+  return rows(concat(0, groups.flat()), at);
+};
+
+/** Rows of Mamba's fused matrices, in their order. */
+const inParts = (d: Dims) => ({
+  z: d.inner!,
+  x: d.inner!,
+  B: d.groupState!,
+  C: d.groupState!,
+  dt: d.mambaHeads!,
+});
+const convParts = (d: Dims) => ({ x: d.inner!, B: d.groupState!, C: d.groupState! });
+
+type Parts = (d: Dims) => Readonly<Record<string, number>>;
+
+/** The named part's own rows, shared out. */
+function partOf(layout: Layout, parts: Readonly<Record<string, number>>, name: string, at: Slot): Layout {
+  let from = 0;
+  for (const [key, size] of Object.entries(parts)) {
+    if (key === name) return rows(slice(layout, 0, from, from + size), at);
+    from += size;
+  }
+  return layout;
+}
+
+/** A rank's slab: its share of each part, one after the other. Not a share of the whole. */
+const slab =
+  (role: string, parts: Parts): Is =>
+  (of, d, at) => {
+    const sizes = parts(d);
+    return concat(
+      0,
+      Object.keys(sizes).map((name) => partOf(of(role), sizes, name, at)),
+    );
+  };
+
+const inNamedParts = (name: string, role: string, parts: Parts, names: readonly string[]): readonly Rule[] =>
+  names.map((part) => ({
+    name: `${name}.${part}`,
+    on: ["mamba"],
+    is: (of, d, at) => partOf(of(role), parts(d), part, at),
+  }));
+
+const IN = ["z", "x", "B", "C", "dt"];
+const CONV = ["x", "B", "C"];
+
+/** Mamba's fused tensors and the experts, where the two dialects differ. */
+const DIST: readonly Rule[] = [
+  ...inNamedParts("mixer.in_proj.weight", "ssm.in", inParts, IN),
+  ...inNamedParts("mixer.conv1d.weight", "ssm.conv", convParts, CONV),
+  ...inNamedParts("mixer.conv1d.bias", "ssm.conv.bias", convParts, CONV),
+  { name: "mlp.experts.experts.linear_fc1.weight", on: ["moe"], is: stacked("moe.up") },
+  { name: "mlp.experts.experts.linear_fc2.weight", on: ["moe"], is: stacked("moe.down") },
+  ...(["moe.up", "moe.down"] as const).map(
+    (role, i): Rule => ({
+      name: `mlp.experts.experts.{expert}.linear_fc${i + 1}.weight`,
+      on: ["moe"],
+      readOnly: true,
+      is: is(role, whole),
+    }),
+  ),
+];
+
+const RANKS: readonly Rule[] = [
+  { name: "mixer.in_proj.weight", on: ["mamba"], is: slab("ssm.in", inParts) },
+  {
+    name: "mixer.conv1d.weight",
+    also: ["mixer.conv1d_weight"],
+    on: ["mamba"],
+    is: slab("ssm.conv", convParts),
+  },
+  {
+    name: "mixer.conv1d.bias",
+    also: ["mixer.conv1d_bias"],
+    on: ["mamba"],
+    is: slab("ssm.conv.bias", convParts),
+  },
+  layerRule("moe", "mlp.experts.linear_fc1.weight{expert}", "moe.up", expertRows, [
+    "mlp.experts.local_experts.{expert}.linear_fc1.weight",
+  ]),
+  layerRule("moe", "mlp.experts.linear_fc2.weight{expert}", "moe.down", expertColumns, [
+    "mlp.experts.local_experts.{expert}.linear_fc2.weight",
+  ]),
+];
+
+const rulesWith = (own: readonly Rule[]): readonly Rule[] => [
+  { name: "embedding.word_embeddings.weight", stage: "first", is: is("embed", padded) },
+  { name: "embedding.word_embeddings.weight", stage: "prediction", is: is("embed", padded) },
+
+  norm("mamba", "mixer.in_proj.layer_norm_weight", ["norm.weight"]),
+  norm("attention", "self_attention.linear_qkv.layer_norm_weight", ["input_layernorm.weight", OLD_CONVERTER]),
+  norm("mlp", "mlp.linear_fc1.layer_norm_weight", ["pre_mlp_layernorm.weight", OLD_CONVERTER]),
+  norm("moe", "pre_mlp_layernorm.weight", []),
+
+  layerRule("mamba", "mixer.A_log", "ssm.A_log", rows),
+  layerRule("mamba", "mixer.D", "ssm.D", rows),
+  layerRule("mamba", "mixer.dt_bias", "ssm.dt_bias", rows),
+  layerRule("mamba", "mixer.norm.weight", "ssm.norm", rows),
+  layerRule("mamba", "mixer.out_proj.weight", "ssm.out", columns),
+
+  { name: "self_attention.linear_qkv.weight", on: ["attention"], is: interleaved },
+  layerRule("attention", "self_attention.linear_proj.weight", "attn.o", columns),
+
+  layerRule("mlp", "mlp.linear_fc1.weight", "mlp.up", rows),
+  layerRule("mlp", "mlp.linear_fc2.weight", "mlp.down", columns),
+
+  layerRule("moe", "mlp.router.weight", "moe.gate", whole),
+  layerRule("moe", "mlp.router.expert_bias", "moe.gate.bias", whole),
+  layerRule("moe", "mlp.fc1_latent_proj.weight", "moe.latent.in", whole),
+  layerRule("moe", "mlp.fc2_latent_proj.weight", "moe.latent.out", whole),
+  layerRule("moe", "mlp.shared_experts.linear_fc1.weight", "moe.shared.up", rows),
+  layerRule("moe", "mlp.shared_experts.linear_fc2.weight", "moe.shared.down", columns),
+
+  ...own,
+
+  { name: "eh_proj.weight", on: "every", mtp: "first", is: is("mtp.join", rows) },
+  { name: "enorm.weight", on: "every", mtp: "first", is: is("mtp.embed_norm", whole) },
+  { name: "hnorm.weight", on: "every", mtp: "first", is: is("mtp.hidden_norm", whole) },
+  { name: "final_layernorm.weight", on: "every", mtp: "last", is: is("mtp.final_norm", whole) },
+
+  {
+    name: "decoder.final_norm.weight",
+    also: ["decoder.final_layernorm.weight"],
+    stage: "last",
+    is: is("final.norm", whole),
+  },
+  { name: "output_layer.weight", stage: "last", is: is("head", padded) },
+];
+
+/** Keys of a distributed checkpoint: shapes of the whole model, layers counted over all stages. */
+export const distRules = rulesWith(DIST);
+/** Modules of one rank. */
+export const rankRules = rulesWith(RANKS);

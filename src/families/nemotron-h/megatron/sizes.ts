@@ -1,0 +1,83 @@
+/** What the tensors of a Megatron checkpoint show of its sizes, where its config is silent. */
+import type { Shape } from "../../../core/dtype.ts";
+import type { Seen } from "../../family.ts";
+
+/** A size, and the tensor that shows it. */
+export interface Size {
+  readonly value: number | string;
+  readonly from: string;
+}
+
+const LAYER = /^decoder\.layers\.(\d+)\.(.+)$/;
+
+/** Sizes by the names of settings. What shapes cannot tell (groups, and head widths without them) is absent. */
+export function sizesSeen(
+  seen: Seen,
+  known: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, Size>> {
+  const parts = partsOf(seen);
+  const sizes: Record<string, Size> = {};
+  const found = (setting: string, suffixes: readonly string[], size: (shape: Shape) => number) => {
+    for (const suffix of suffixes) {
+      const tensor = seen.tensors.find(
+        ({ name }) => name === suffix || (LAYER.test(name) && name.endsWith(`.${suffix}`)),
+      );
+      const value = tensor === undefined ? 0 : size(tensor.shape);
+      if (tensor === undefined || !(Number.isSafeInteger(value) && value > 0)) continue;
+      sizes[setting] = { value, from: `the shape of ${tensor.name}` };
+      return;
+    }
+  };
+  const of = (setting: string) => Number(known[setting] ?? sizes[setting]?.value ?? 0);
+  const cut = (axis: number) => (shape: Shape) => shape[axis]! * parts;
+
+  found("rows", ["embedding.word_embeddings.weight"], cut(0));
+  found("hidden", ["embedding.word_embeddings.weight"], (shape) => shape[1]!);
+  found("mambaHeads", ["mixer.A_log"], cut(0));
+  found("mambaHeadDim", ["mixer.norm.weight"], (shape) => cut(0)(shape) / of("mambaHeads"));
+  found("state", ["mixer.in_proj.weight.B"], (shape) => cut(0)(shape) / of("groups"));
+  if (sizes.state === undefined) {
+    const rest = of("mambaHeads") * (2 * of("mambaHeadDim") + 1);
+    found("state", ["mixer.in_proj.weight"], (shape) => (cut(0)(shape) - rest) / 2 / of("groups"));
+  }
+  found("convKernel", ["mixer.conv1d.weight.x", "mixer.conv1d.weight", "mixer.conv1d_weight"], (s) => s[2]!);
+  found("headDim", ["self_attention.linear_proj.weight"], (shape) => cut(1)(shape) / of("heads"));
+  found("kvHeads", ["self_attention.linear_qkv.weight"], (shape) => {
+    return (cut(0)(shape) / of("headDim") - of("heads")) / 2;
+  });
+  found("experts", ["mlp.router.weight"], (shape) => shape[0]!);
+  found("latent", ["mlp.fc1_latent_proj.weight"], (shape) => shape[0]!);
+  found("moeFfn", ["mlp.experts.experts.linear_fc1.weight"], (shape) => shape[1]!);
+  found("moeShared", ["mlp.shared_experts.linear_fc1.weight"], cut(0));
+  found("ffn", ["mlp.linear_fc1.weight"], cut(0));
+  const pattern = patternSeen(seen);
+  return pattern === ""
+    ? sizes
+    : { ...sizes, pattern: { value: pattern, from: "the modules of each layer" } };
+}
+
+/** Tensor parallel parts that the stored tensors are cut in. */
+export function partsOf({ tensors }: Seen): number {
+  return tensors.reduce((most, { rank }) => Math.max(most, (rank?.tp ?? 0) + 1), 1);
+}
+
+/** One letter a layer, told by the module that each has; ranks of a pipeline follow one another. */
+function patternSeen({ tensors }: Seen): string {
+  const letters = new Map<number, string>();
+  for (const { name, rank } of tensors) {
+    const [, index, rest] = LAYER.exec(name) ?? [];
+    if (rest === undefined) continue;
+    const place = (rank?.pp ?? 0) * STAGE + Number(index);
+    if (rest.startsWith("mlp.router.")) letters.set(place, "E");
+    else if (rest.startsWith("mlp.") && !letters.has(place)) letters.set(place, "-");
+    else if (rest.startsWith("self_attention.")) letters.set(place, "*");
+    else if (rest.startsWith("mixer.") && rest !== "mixer.in_proj.layer_norm_weight") letters.set(place, "M");
+  }
+  return [...letters]
+    .sort(([a], [b]) => a - b)
+    .map(([, letter]) => letter)
+    .join("");
+}
+
+/** More layers than any stage has. */
+const STAGE = 2 ** 20;

@@ -1,0 +1,89 @@
+/** The streams of one run through a model: what its stages read and make, allocated and let go as they pass. */
+import { add } from "../../kernels/definitions/add.ts";
+import type { Backend, Region } from "../../kernels/kernel.ts";
+import type { Stage } from "../families/family.ts";
+import type { StreamSet } from "./runner.ts";
+
+/** The streams a stage reads, and those it makes. */
+export function ends(stage: Stage): { readonly reads: readonly string[]; readonly makes: readonly string[] } {
+  switch (stage.op) {
+    case "linear":
+      return { reads: [stage.from], makes: stage.to };
+    case "deal":
+    case "experts":
+      return { reads: [stage.from], makes: [stage.to] };
+    case "collect":
+      return { reads: [stage.from, stage.weights], makes: [stage.to] };
+    case "kernel":
+    case "join":
+      return { reads: stage.from, makes: [stage.to] };
+    default:
+      return stage satisfies never;
+  }
+}
+
+export class Streams {
+  readonly #backend: Backend;
+  readonly #lengthOf: (name: string) => number;
+  readonly regions = new Map<string, Region>();
+
+  /** @param lengthOf rows times width of a stream */
+  constructor(backend: Backend, lengthOf: (name: string) => number) {
+    this.#backend = backend;
+    this.#lengthOf = lengthOf;
+  }
+
+  /** Room for streams of [rows, width] F32. */
+  make(names: readonly string[]): void {
+    for (const name of names) this.regions.set(name, this.#backend.allocate(4 * this.#lengthOf(name)));
+  }
+
+  /** As the inputs and outputs of a side's stages. */
+  set(weights: StreamSet["weights"] = "stored", inputs: Streams = this): StreamSet {
+    return { inputs: inputs.regions, outputs: this.regions, weights };
+  }
+
+  view(name: string): Promise<Float32Array> {
+    return this.#backend.view(this.regions.get(name)!, this.#lengthOf(name));
+  }
+
+  /** Other values for a stream. */
+  async put(name: string, values: Float32Array): Promise<void> {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    await this.#backend.upload(this.regions.get(name)!, bytes.byteLength, (view) => view.set(bytes));
+  }
+
+  /** residual += out, which then goes. */
+  async addResidual(): Promise<void> {
+    const [residual, out] = [this.regions.get("residual")!, this.regions.get("out")!];
+    await this.#backend.run(add, { count: this.#lengthOf("residual") }, [residual, out], residual);
+    this.release("out");
+  }
+
+  /** residual = out */
+  replaceResidual(): void {
+    this.release("residual");
+    this.regions.set("residual", this.regions.get("out")!);
+    this.regions.delete("out");
+  }
+
+  /** Lets go what no stage after `stages[done]` reads. */
+  releaseUnused(stages: readonly Stage[], done: number): void {
+    const later = new Set([
+      "residual",
+      "out",
+      ...stages.slice(done + 1).flatMap((stage) => ends(stage).reads),
+    ]);
+    for (const name of [...this.regions.keys()]) if (!later.has(name)) this.release(name);
+  }
+
+  release(name: string): void {
+    const region = this.regions.get(name);
+    if (region !== undefined) this.#backend.release(region);
+    this.regions.delete(name);
+  }
+
+  releaseAll(): void {
+    for (const name of [...this.regions.keys()]) this.release(name);
+  }
+}

@@ -1,0 +1,86 @@
+/** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
+import type { Backend } from "../../kernels/kernel.ts";
+import type { RunOptions } from "../api/options.ts";
+import { unwatched } from "../core/events.ts";
+import { Sources } from "../core/read.ts";
+import { blockWords } from "../verify/lockstep.ts";
+import { mainLayers, partBytes } from "../verify/logits.ts";
+import { ends } from "./activations.ts";
+import { throughLayers } from "./layers.ts";
+import { memoryOf, type Ready, runBytes, sideOf } from "./model-runner.ts";
+import { Rounder } from "./rounding.ts";
+import type { Router } from "./router.ts";
+
+/** Words [lo, lo + width) of every position, [T, width]. */
+export interface LogitsBlock {
+  readonly lo: number;
+  readonly width: number;
+  readonly values: Float32Array;
+}
+
+export interface PassSinks {
+  /** [T, hidden]: "0" the embedding, "N" after layer N - 1, "norm_f" what the head reads */
+  residual(name: string, values: Float32Array): void | Promise<void>;
+  /** other experts for the tokens of a layer to go to than its router chose, [T, chosen a token] */
+  follow?(router: Router): Promise<Float32Array>;
+  /** the experts that each token of a layer goes to, [T, chosen a token] */
+  experts?(layer: number, chosen: Float32Array): void | Promise<void>;
+  /** blocks in order; the vocabulary is never held whole */
+  logits(block: LogitsBlock): void | Promise<void>;
+}
+
+export async function pass(
+  model: Ready,
+  ids: readonly number[],
+  backend: Backend,
+  options: RunOptions,
+  sinks: PassSinks,
+  phase: "logits" | "verify" = "logits",
+): Promise<void> {
+  const { watch = unwatched, signal } = options;
+  const bandBytes = partBytes(memoryOf(options));
+  const { matched } = model;
+  const { family, dims } = matched;
+  await using sources = new Sources(matched.checkpoint.store);
+  watch({ type: "phase", phase, totalBytes: runBytes(matched, ["main"]) });
+  const side = sideOf(model, {
+    backend,
+    sources,
+    tokens: ids.length,
+    roundings: new Map(),
+    rounder: await Rounder.create(),
+    bandBytes,
+    advance: (bytes: number) => watch({ type: "advance", phase, bytes }),
+    signal,
+  });
+  const { forward } = family;
+  const layers = mainLayers(matched);
+  const walk = { matched, side, backend, signal };
+  const streams = await throughLayers(walk, ids, {
+    follow: sinks.follow,
+    experts: sinks.experts,
+    async residual(done, values) {
+      await sinks.residual(String(done), await values());
+      const layer = layers[done - 1];
+      if (layer !== undefined)
+        watch({ type: "layer", layer: layer.index, of: layers.length, kind: layer.kind });
+    },
+  });
+  for (const stage of forward.head.slice(0, -1)) {
+    streams.make(ends(stage).makes);
+    await side.run(stage, side.head, [streams.set()]);
+  }
+  const from = ends(forward.head.at(-1)!).reads[0]!;
+  await sinks.residual("norm_f", await streams.view(from));
+  const vocab = dims.vocab!;
+  const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));
+  const block = backend.allocate(4 * ids.length * width);
+  for (let lo = 0; lo < vocab; lo += width) {
+    const count = Math.min(width, vocab - lo);
+    await side.logits(from, lo, lo + count, [streams.set()], [block]);
+    await sinks.logits({ lo, width: count, values: await backend.view(block, ids.length * count) });
+  }
+  backend.release(block);
+  streams.releaseAll();
+  side.close();
+}

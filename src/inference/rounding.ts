@@ -1,0 +1,60 @@
+/** Weights as the other side's recast rounds them, in memory: the source run again with nothing else changed. */
+import { FIRST_ADDRESS, sharedMemory } from "../../kernels/module.ts";
+import { type Caster, createCaster, SCRATCH_BYTES } from "../cast/cast.ts";
+import { type FloatDType, widthOf } from "../core/dtype.ts";
+
+/** The other side's dtype for a tensor, and its stored scale. */
+export interface Rounding {
+  readonly to: FloatDType;
+  readonly scale: number | null;
+}
+
+/** Rows [lo, hi) of a stored tensor. */
+export interface RowRounding {
+  readonly lo: number;
+  readonly hi: number;
+  readonly rounding: Rounding;
+}
+
+/** Bytes of stored elements cast at a time. */
+const PART_BYTES = 1024 * 1024;
+
+/** All that a rounder holds: FP8 widens to F32, four bytes for one. */
+export const ROUNDER_BYTES = SCRATCH_BYTES + 5 * PART_BYTES;
+
+export class Rounder {
+  readonly #caster: Caster;
+  readonly #memory: WebAssembly.Memory;
+
+  private constructor(caster: Caster, memory: WebAssembly.Memory) {
+    this.#caster = caster;
+    this.#memory = memory;
+  }
+
+  static async create(): Promise<Rounder> {
+    const memory = sharedMemory(ROUNDER_BYTES);
+    return new Rounder(await createCaster(memory, FIRST_ADDRESS), memory);
+  }
+
+  /** Fills `target` with the rounded elements of `stored`. */
+  round(
+    stored: Uint8Array,
+    from: FloatDType,
+    scale: number,
+    { to, scale: toScale }: Rounding,
+    target: Uint8Array,
+  ): void {
+    const first = FIRST_ADDRESS + SCRATCH_BYTES;
+    const [width, toWidth] = [widthOf(from), widthOf(to)];
+    for (let at = 0; at < stored.byteLength; at += PART_BYTES) {
+      const part = stored.subarray(at, at + PART_BYTES);
+      const count = part.byteLength / width;
+      new Uint8Array(this.#memory.buffer, first, part.byteLength).set(part);
+      this.#caster.cast(from, to, toScale, scale === 1 ? null : scale, first, first + PART_BYTES, count);
+      target.set(
+        new Uint8Array(this.#memory.buffer, first + PART_BYTES, count * toWidth),
+        (at / width) * toWidth,
+      );
+    }
+  }
+}

@@ -1,0 +1,88 @@
+/** Addresses: what a person writes to say where a checkpoint is. */
+import { IsologitError } from "../core/errors.ts";
+import type { Store } from "../core/io.ts";
+import { safePath } from "../core/safe-path.ts";
+import { fileStore } from "./file.ts";
+import { spooled } from "./gunzip.ts";
+
+export interface HubAddress {
+  readonly kind: "hub";
+  /** `owner/name` */
+  readonly repo: string;
+  /** a branch, a tag or a commit; absent: the default branch */
+  readonly revision?: string;
+  /** a folder, or a file, inside the repository */
+  readonly path?: string;
+}
+
+export type Address = { readonly kind: "local"; readonly path: string } | HubAddress;
+
+/** One half of `owner/name`. A double hyphen or dot is refused by the Hub, and would confuse its cache. */
+const PART = /^(?!.*(--|\.\.))[A-Za-z0-9_]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$/;
+
+export function isHubAddress(text: string): boolean {
+  return /^hf:\/\//i.test(text);
+}
+
+/**
+ * `hf://owner/name[@revision][/folder]`, else a local path. A revision may hold slashes only as `refs/pr/N`, or
+ * spelt `%2F`, as in the Hub's own addresses.
+ *
+ * @throws USAGE
+ */
+export function addressOf(text: string): Address {
+  if (!isHubAddress(text)) return { kind: "local", path: text };
+  const form = "hf://owner/name[@revision][/folder]";
+  const [, owner, name, given, path] =
+    /^hf:\/\/([^/@]+)\/([^/@]+)(?:@(refs\/pr\/\d+|[^/]+))?(?:\/(.*?))?\/?$/i.exec(text) ?? [];
+  if (owner === undefined || name === undefined) {
+    throw new IsologitError("USAGE", `${JSON.stringify(text)} is no address on the Hub, expected ${form}`);
+  }
+  const repo = repoName(`${owner}/${name}`);
+  const revision = given === undefined ? undefined : revisionName(decoded(given, text));
+  return {
+    kind: "hub",
+    repo,
+    ...(revision !== undefined && { revision }),
+    ...(path !== undefined && path !== "" && { path: safePath(path, { file: text }) }),
+  };
+}
+
+/** `owner/name`, also where it is written as an address. @throws USAGE */
+export function repoName(text: string): string {
+  const bare = text.replace(/^hf:\/\//i, "");
+  const parts = bare.split("/");
+  if (parts.length === 2 && parts.every((part) => PART.test(part))) return bare;
+  throw new IsologitError("USAGE", `${JSON.stringify(text)} is no repository, expected owner/name`);
+}
+
+/** It becomes part of a URL and of a path in the cache. @throws USAGE */
+export function revisionName(text: string): string {
+  const safe = text.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+  if (safe && !/[\\\p{Cc}\s~^:?*[]/u.test(text)) return text;
+  throw new IsologitError(
+    "USAGE",
+    `${JSON.stringify(text)} is no revision, expected a branch, a tag or a commit`,
+  );
+}
+
+function decoded(text: string, address: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new IsologitError("USAGE", `${JSON.stringify(address)} has a broken %-escape`, {}, { cause });
+  }
+}
+
+/** Archives, which may be packed with gzip: older releases of NeMo did. */
+const PACKED = /\.(nemo|tar|tgz|gz)$/i;
+
+/** The files of a local path. @throws NOT_FOUND */
+export async function localStore(path: string): Promise<Store> {
+  return await unpacked(path, await fileStore(path));
+}
+
+/** A store whose only file may be packed as a whole: then it is inflated once. */
+export async function unpacked<S extends Store>(address: string, store: S): Promise<S | Store> {
+  return PACKED.test(address) ? await spooled(store) : store;
+}

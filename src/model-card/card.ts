@@ -1,0 +1,149 @@
+/**
+ * A model card: what the source's says stays, and what a conversion made true is added: in the front matter what the
+ * Hub reads, below the text a section that says how the files were made and what was proved of them. Without a
+ * certificate the section says that nothing was proved.
+ */
+import { isMap, parseDocument } from "yaml";
+import { IsologitError } from "../core/errors.ts";
+import type { CardCommand } from "./command.ts";
+
+export interface CardFacts {
+  /** `owner/name` of what was converted */
+  readonly baseModel: string | undefined;
+  /** some weights were rounded */
+  readonly recast: boolean;
+  /** what loads the files, as the Hub calls it */
+  readonly library: string;
+  readonly tags: readonly string[];
+  /** undefined where nothing was proved */
+  readonly proof: Proof | undefined;
+}
+
+/** What a certificate says that holds for the files, as far as a card repeats it. */
+export interface Proof {
+  readonly verdict: "same" | "within";
+  readonly tool: string;
+  readonly sha256: string;
+  /** format of what was converted */
+  readonly source: string;
+  /** makes these files from it; undefined where the certificate does not say how */
+  readonly command: CardCommand | undefined;
+  readonly rungs: readonly {
+    readonly rung: string;
+    readonly verdict: string;
+    readonly metrics: readonly string[];
+  }[];
+}
+
+const OPEN = "<!-- isologit: written by `isologit upload`, replaced by the next -->";
+const CLOSE = "<!-- /isologit -->";
+
+/**
+ * @param existing the card so far: of the folder, else of the repository
+ * @throws CONFIG_INVALID where its front matter cannot be read
+ */
+export function cardOf(existing: string | undefined, facts: CardFacts, title: string): string {
+  const { front, body } = parts(existing ?? "");
+  const own = section(facts);
+  const kept = withoutSection(body);
+  const text = kept.trim() === "" ? `# ${title}\n` : kept.trimEnd();
+  return `---\n${frontMatter(front, facts)}---\n\n${text.trim()}\n\n${own}\n`;
+}
+
+function parts(card: string): { front: string; body: string } {
+  const [, front, body] =
+    /^\uFEFF?---\r?\n(?:([\s\S]*?)\r?\n)?---[ \t]*(?:\r?\n|$)([\s\S]*)$/.exec(card) ?? [];
+  return body === undefined ? { front: "", body: card } : { front: front ?? "", body };
+}
+
+/** Comments, order and keys that mean nothing to us are kept as they are. */
+function frontMatter(text: string, facts: CardFacts): string {
+  const document = parseDocument(text);
+  if (document.errors.length > 0 || !(document.contents === null || isMap(document.contents))) {
+    const why = document.errors[0]?.message.split("\n")[0] ?? "no keys";
+    throw new IsologitError(
+      "CONFIG_INVALID",
+      `its front matter cannot be read: ${why}`,
+      { file: "README.md" },
+      {
+        next: "repair README.md, or take it away",
+      },
+    );
+  }
+  if (facts.baseModel !== undefined) {
+    document.set("base_model", facts.baseModel);
+    if (facts.recast) document.set("base_model_relation", "quantized");
+    else document.delete("base_model_relation");
+  }
+  document.set("library_name", facts.library);
+  const before: unknown = document.toJS()?.tags;
+  const tags = Array.isArray(before) ? before.filter((tag) => typeof tag === "string") : [];
+  document.set("tags", [...new Set([...tags, ...facts.tags])]);
+  return document.toString({ lineWidth: 0 });
+}
+
+function withoutSection(body: string): string {
+  const from = body.indexOf(OPEN);
+  if (from < 0) return body;
+  const to = body.indexOf(CLOSE, from);
+  return body.slice(0, from) + (to < 0 ? "" : body.slice(to + CLOSE.length));
+}
+
+function section({ proof, baseModel, recast }: CardFacts): string {
+  const base = baseModel === undefined ? "" : `[${baseModel}](https://huggingface.co/${baseModel})`;
+  return [
+    OPEN,
+    ...(proof === undefined ? unprovenLines(base) : provenLines(proof, base, recast)),
+    CLOSE,
+  ].join("\n");
+}
+
+/** Who uploads says what the files come from; no one else does. */
+const unprovenLines = (base: string): string[] => [
+  "## What was proved of these files",
+  "",
+  "No certificate came with them. Nothing was proved of them.",
+  ...(base === "" ? [] : ["", `Who uploaded them names ${base} as their source.`]),
+];
+
+function provenLines(proof: Proof, base: string, recast: boolean): string[] {
+  const { verdict, tool, sha256, rungs } = proof;
+  return [
+    "## How these files were made",
+    "",
+    `Converted${base === "" ? "" : ` from ${base}`} with Isologit. ${
+      recast ? "Some weights were rounded to another type." : "Every bit of the weights was kept."
+    }`,
+    "",
+    ...commandLines(proof),
+    "",
+    `**Verdict: ${cell(verdict)}**, by ${cell(tool)}. Its certificate has SHA-256 \`${cell(sha256)}\`.`,
+    "",
+    "| rung | verdict | measured |",
+    "| ---- | ------- | -------- |",
+    ...rungs.map(
+      ({ rung, verdict: one, metrics }) =>
+        `| ${cell(rung)} | ${cell(one)} | ${metrics.map(cell).join(", ")} |`,
+    ),
+  ];
+}
+
+function commandLines({ command, tool, source }: Proof): string[] {
+  if (command === undefined) return ["The certificate does not say with which options they were made."];
+  const { lines, placeholders } = command;
+  const meanings: Readonly<Record<string, string>> = {
+    SRC: `SRC is what was converted (${cell(source)})`,
+    LIKE: "LIKE is the checkpoint whose side files were taken",
+  };
+  const told = placeholders.map((word) => `; ${meanings[word]}`).join("");
+  return [
+    `The same version (${cell(tool)}) makes the same files by this${told}:`,
+    "",
+    "```sh",
+    ...lines,
+    "```",
+  ];
+}
+
+/** Text that came from a file cannot leave its place in the table, or become markup. */
+const cell = (text: string): string => text.replace(/[|<>`\\\r\n]/g, " ").slice(0, 200);

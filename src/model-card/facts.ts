@@ -1,0 +1,86 @@
+/** What a card can say of a checkpoint on this machine: read from it, and from its certificate, which must hold. */
+
+import { inspect } from "../api/inspect.ts";
+import { type Certificate, decodeCertificate } from "../certificate/certificate.ts";
+import { certificateFor } from "../certificate/location.ts";
+import { storeAt } from "../checkpoint/store.ts";
+import { IsologitError } from "../core/errors.ts";
+import type { Watch } from "../core/events.ts";
+import { repoName } from "../io/address.ts";
+import { isProven } from "../verify/verdict.ts";
+import { verify } from "../verify/verify.ts";
+import type { CardFacts, Proof } from "./card.ts";
+import { commandOf } from "./command.ts";
+
+/**
+ * @returns undefined for what is no checkpoint: it has no card of ours
+ * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
+ */
+export async function cardFacts(
+  path: string,
+  options: { readonly baseModel?: string | undefined; readonly watch?: Watch; readonly signal?: AbortSignal },
+): Promise<CardFacts | undefined> {
+  const report = await inspect(path).catch((error) => {
+    if (error instanceof IsologitError && error.exit === 3) return undefined;
+    throw error;
+  });
+  if (report === undefined) return undefined;
+  const certificate = await certificateIn(path, options);
+  const base = options.baseModel ?? sourceRepo(certificate);
+  const fp8 = Object.keys(report.dtypes).some((dtype) => dtype.startsWith("F8"));
+  return {
+    baseModel: base,
+    recast:
+      certificate === undefined ? report.quantization !== null : Object.keys(certificate.recast).length > 0,
+    library: report.format === "hf" ? "transformers" : report.format === "packed" ? "isologit" : "nemo",
+    tags: ["isologit", ...(report.family === null ? [] : [report.family]), ...(fp8 ? ["fp8"] : [])],
+    proof: certificate === undefined ? undefined : proofOf(certificate, base),
+  };
+}
+
+/** The certificate of these files; undefined where they have none. Every byte is read: what a card says is checked first. */
+async function certificateIn(
+  path: string,
+  { watch, signal }: { readonly watch?: Watch; readonly signal?: AbortSignal },
+): Promise<Certificate | undefined> {
+  const found = await certificateFor(path, await storeAt(path)).catch((error) => {
+    if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return undefined;
+    throw error;
+  });
+  if (found === undefined) return undefined;
+  const certificate = decodeCertificate(found.bytes, found.file);
+  const running = { ...(watch !== undefined && { watch }), ...(signal !== undefined && { signal }) };
+  const { verdict, rungs } = await verify(path, undefined, { verify: "bytes", ...running });
+  if (isProven(verdict)) return certificate;
+  const differences = rungs.flatMap(({ metrics }) =>
+    Array.isArray(metrics.differences) ? metrics.differences : [],
+  );
+  throw new IsologitError(
+    "CERTIFICATE_INVALID",
+    `it is not of these files: ${differences.slice(0, 3).join(", ") || "they differ"}`,
+    { file: found.file },
+    { next: "convert again, or take the certificate away: then the card says that nothing was proved" },
+  );
+}
+
+function sourceRepo(certificate: Certificate | undefined): string | undefined {
+  const [, repo] = /^hf:\/\/([^/@]+\/[^/@]+)/.exec(certificate?.source.address ?? "") ?? [];
+  return repo === undefined ? undefined : repoName(repo);
+}
+
+/** Numbers and words; lists and tables stay in the certificate. */
+const proofOf = (certificate: Certificate, base: string | undefined): Proof => ({
+  verdict: certificate.verdict,
+  tool: certificate.tool,
+  sha256: certificate.sha256,
+  source: certificate.source.format,
+  command: commandOf(certificate, base),
+  rungs: certificate.rungs.map(({ rung, verdict, metrics }) => ({
+    rung,
+    verdict,
+    metrics: Object.entries(metrics).map(([name, value]) => `${name} ${shown(value)}`),
+  })),
+});
+
+const shown = (value: number | string): string =>
+  typeof value === "string" || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));

@@ -1,0 +1,67 @@
+/** The card of an upload: of the folder, else of the repository, with what is known of the checkpoint written into it. */
+import { readFile, stat } from "node:fs/promises";
+import { CARD_FILE } from "../core/checkpoint.ts";
+import type { Watch } from "../core/events.ts";
+import type { Connection } from "../hub/connection.ts";
+import type { HubFile, Listing } from "../hub/listing.ts";
+import type { LocalFile } from "../hub/local-files.ts";
+import { remoteFile } from "../hub/remote.ts";
+import { repoName } from "../io/address.ts";
+import { steadily } from "../io/http.ts";
+import { cardOf } from "./card.ts";
+import { cardFacts } from "./facts.ts";
+
+const MAX_CARD_BYTES = 4 * 1024 * 1024;
+
+export interface Card {
+  readonly file: LocalFile;
+  /** as certified; null where nothing was proved */
+  readonly verdict: "same" | "within" | null;
+}
+
+/**
+ * The card, where what is uploaded is a checkpoint at the root of the repository.
+ *
+ * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
+ */
+export async function cardFile(
+  connection: Connection,
+  before: Listing,
+  path: string,
+  local: readonly LocalFile[],
+  options: {
+    readonly inRepo: string;
+    readonly baseModel?: string | undefined;
+    readonly watch?: Watch;
+    readonly signal?: AbortSignal | undefined;
+  },
+): Promise<Card | undefined> {
+  const { inRepo, baseModel, watch, signal } = options;
+  const atRoot = (await stat(path)).isDirectory() ? inRepo === "" : !inRepo.includes("/");
+  if (!atRoot) return undefined;
+  const facts = await cardFacts(path, {
+    ...(baseModel !== undefined && { baseModel: repoName(baseModel) }),
+    ...(watch !== undefined && { watch }),
+    ...(signal !== undefined && { signal }),
+  });
+  if (facts === undefined) return undefined;
+  const own = local.find((one) => one.path === CARD_FILE);
+  const remote = before.files.find((file) => file.path === CARD_FILE);
+  const existing =
+    own !== undefined && "file" in own.content
+      ? await readFile(own.content.file, "utf8")
+      : remote !== undefined && remote.size <= MAX_CARD_BYTES
+        ? await textOf(connection, before, remote)
+        : undefined;
+  const text = cardOf(existing, facts, before.repo.split("/")[1]!);
+  const file = { path: CARD_FILE, size: Buffer.byteLength(text), mtimeMs: 0, content: { text } };
+  return { file, verdict: facts.proof?.verdict ?? null };
+}
+
+async function textOf(connection: Connection, { repo, commit }: Listing, file: HubFile): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  const { patience } = connection.settings;
+  const remote = remoteFile(connection, repo, commit, file);
+  for await (const bytes of steadily(remote, 0, file.size, { patience })) chunks.push(bytes);
+  return Buffer.concat(chunks).toString("utf8");
+}

@@ -1,0 +1,100 @@
+/** Which roles a recast touches: decided from names and kinds alone, before a byte is read. */
+import type { RecastRecord } from "../core/checkpoint.ts";
+import { type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import type { Recipe } from "../families/family.ts";
+import { casts, type LayerAt, type RoleKind, recipeOf } from "./recipe.ts";
+
+export type RecastKind = "keep" | RecastRecord["kind"];
+
+/** What `--dtype`, `--recipe` and `--keep-ends` ask for, by their names. */
+export interface PolicyOptions {
+  readonly dtype?: RecastKind;
+  readonly recipe?: string;
+  readonly keepEnds?: number;
+}
+
+export interface Policy {
+  readonly kind: RecastKind;
+  /** null: nothing is cast */
+  readonly to: FloatDType | null;
+  /** null: every role is cast */
+  readonly recipe: Recipe | null;
+  /** what config.json then says of the whole model; null: what it says stays true */
+  readonly torchDtype: "float32" | "float16" | "bfloat16" | null;
+}
+
+const TARGETS = {
+  keep: { to: null, torchDtype: null },
+  f32: { to: "F32", torchDtype: "float32" },
+  f16: { to: "F16", torchDtype: "float16" },
+  bf16: { to: "BF16", torchDtype: "bfloat16" },
+  "fp8-e4m3": { to: "F8_E4M3", torchDtype: null },
+  "fp8-e5m2": { to: "F8_E5M2", torchDtype: null },
+} as const satisfies Record<RecastKind, Pick<Policy, "to" | "torchDtype">>;
+
+/**
+ * The policy that the flags ask for. FP8 without a recipe takes the family's first.
+ *
+ * @throws USAGE          when flags do not go together
+ * @throws RECIPE_INVALID when the recipe is unknown or wrong, or names for FP8 what is no projection
+ * @throws NOT_FOUND      when the recipe file is missing
+ */
+export async function policyOf(
+  options: PolicyOptions,
+  family: { readonly recipes: readonly Recipe[]; readonly roles: readonly RoleKind[] },
+): Promise<Policy> {
+  const { dtype: kind = "keep", keepEnds } = options;
+  const { to, torchDtype } = TARGETS[kind];
+  if (to === null && options.recipe !== undefined) throw usage("--recipe", "--dtype");
+  if (keepEnds !== undefined && !(Number.isSafeInteger(keepEnds) && keepEnds >= 0)) {
+    throw new IsologitError("USAGE", `--keep-ends is ${keepEnds}, not a number of layers`);
+  }
+  const asked = options.recipe ?? (to !== null && isFp8(to) ? family.recipes[0]?.id : undefined);
+  if (asked === undefined) {
+    if (keepEnds !== undefined) throw usage("--keep-ends", "--recipe or an FP8 --dtype");
+    return { kind, to, recipe: null, torchDtype };
+  }
+  const recipe = await recipeOf(asked, family.recipes, family.roles);
+  if (to !== null && isFp8(to)) refuseOthers(recipe, family.roles);
+  return { kind, to, torchDtype: null, recipe: { ...recipe, keepEnds: keepEnds ?? recipe.keepEnds } };
+}
+
+/**
+ * What becomes of one role.
+ *
+ * Under f32, f16 and bf16 every float is cast, with two exceptions: `state` (A_log, D, dt_bias) and `router`
+ * roles set recurrences and choices that the rest depends on, so they are never given less precision than they
+ * have. A recipe narrows the choice further, and FP8 reaches matrices only. What is not cast stays as it is.
+ *
+ * @param role  its kind, and the layer it belongs to (null: once a model)
+ * @param dtype as stored
+ * @param model all layers, for what a recipe says of ends and neighbours
+ */
+export function recastFor(
+  role: { readonly spec: RoleKind; readonly layer: LayerAt | null },
+  dtype: DType,
+  { to, recipe }: Pick<Policy, "to" | "recipe">,
+  model: { readonly layers: readonly LayerAt[] },
+): "keep" | FloatDType {
+  const { spec, layer } = role;
+  if (to === null || dtype === to || !isFloat(dtype)) return "keep";
+  if (recipe !== null && !casts(recipe, spec.role, layer, model.layers)) return "keep";
+  if (isFp8(to)) return spec.kind === "matrix" ? to : "keep";
+  const precious = spec.kind === "state" || spec.kind === "router";
+  const holdsAll = to === "F32" || isFp8(dtype);
+  return precious && !holdsAll ? "keep" : to;
+}
+
+/** A pattern reaches the projections among its roles; a role named outright must be one. */
+function refuseOthers(recipe: Recipe, roles: readonly RoleKind[]): void {
+  for (const { role, kind } of roles) {
+    if (kind === "matrix" || !recipe.cast.includes(role)) continue;
+    const message = `recipe ${recipe.id} casts ${role}, a ${kind}; only projections are cast to FP8`;
+    throw new IsologitError("RECIPE_INVALID", message);
+  }
+}
+
+function usage(flag: string, needs: string): IsologitError {
+  return new IsologitError("USAGE", `${flag} has no meaning without ${needs}`);
+}

@@ -1,0 +1,42 @@
+/** Configs that make their loaders run something: YAML tags of Python, classes named by `_target_`, `auto_map`. */
+import type { Finding } from "../api/reports.ts";
+import { isDangerous } from "./names.ts";
+
+/** A config; larger ones are vocabularies. */
+export const MAX_TEXT_BYTES = 16 * 1024 * 1024;
+
+export function findingsIn(text: string, file: string): Finding[] {
+  const findings: Finding[] = [];
+  const add = (rule: string, severity: Finding["severity"], offset: number, message: string) =>
+    findings.push({ rule, severity, at: { file, tensor: null, offset }, message });
+  const isYaml = /\.ya?ml$/i.test(file);
+  const byteAt = (index: number) => Buffer.byteLength(text.slice(0, index));
+  if (isYaml) {
+    for (const match of text.matchAll(/(?:!!|!<tag:yaml\.org,2002:)(python\/[\w./:-]+)/g)) {
+      add(
+        "yaml-code",
+        "danger",
+        byteAt(match.index),
+        `a YAML loader that is not safe would make ${match[1]}`,
+      );
+    }
+  }
+  // YAML and JSON spell it alike; a Fiddle graph has module and name apart.
+  const targets = text.matchAll(
+    /["']?_target_["']?\s*:\s*["']?([\w.]+)|"module"\s*:\s*"([\w.]+)"\s*,\s*"name"\s*:\s*"([\w.]+)"/g,
+  );
+  for (const match of targets) {
+    const name = match[1] ?? `${match[2]}.${match[3]}`;
+    if (isDangerous(name)) add("config-code", "danger", byteAt(match.index), `its loader would call ${name}`);
+  }
+  const map = isYaml ? -1 : text.search(/"auto_map"\s*:/);
+  if (map >= 0) {
+    add(
+      "remote-code",
+      "warning",
+      byteAt(map),
+      "auto_map: with trust_remote_code its loader runs code that comes with it",
+    );
+  }
+  return findings;
+}

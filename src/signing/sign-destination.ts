@@ -1,0 +1,68 @@
+/** Signing a destination as a whole, once it is proven. */
+import { lstat, writeFile } from "node:fs/promises";
+import { basename, resolve } from "node:path";
+import type { ConvertOptions } from "../api/options.ts";
+import type { BundleReport } from "../api/reports.ts";
+import { fromSystem, IsologitError } from "../core/errors.ts";
+import { unwatched } from "../core/events.ts";
+import { KEYLESS, keylessSigner, refuseKeyless } from "./keyless.ts";
+import { filesAt } from "./signed-files.ts";
+import { type BundleSigner, readCurveKey, signBundle } from "./sigstore-bundle.ts";
+import { encodeStatement } from "./statement.ts";
+
+export interface Sealed {
+  readonly report: BundleReport;
+  /** Writes the bundle: when what it signs is in its place, for it would promise what is not there. */
+  write(): Promise<void>;
+}
+
+/** @param address where the destination is now, which may be where it is staged */
+export type Seal = (address: string) => Promise<Sealed>;
+
+/**
+ * What signs every file of a destination. All that can be refused is refused now.
+ *
+ * @returns null where no bundle is asked for
+ * @throws USAGE, NOT_FOUND; DESTINATION_EXISTS: the bundle's file is there; what `keylessSigner` refuses
+ */
+export async function sealFor(destination: string, options: ConvertOptions): Promise<Seal | null> {
+  const { bundle: file, verify, overwrite = false, signal, watch = unwatched } = options;
+  if (options.sign !== KEYLESS) refuseKeyless(options);
+  if (file === undefined) {
+    if (options.sign !== KEYLESS) return null;
+    throw new IsologitError("USAGE", `--sign ${KEYLESS} needs --bundle with the file to write`);
+  }
+  if (verify === "off") throw new IsologitError("USAGE", "--bundle signs what is proven; --verify is off");
+  const place = `${resolve(destination)}/`;
+  if (`${resolve(file)}/`.startsWith(place))
+    throw new IsologitError("USAGE", "the bundle would become part of what it signs", { file });
+  const sign = await signerFor(options);
+  const exists = await lstat(file).then(
+    () => true,
+    () => false,
+  );
+  if (exists && !overwrite) throw new IsologitError("DESTINATION_EXISTS", "the bundle is there", { file });
+
+  return async (address) => {
+    watch({ type: "phase", phase: "sign" });
+    const manifest = await filesAt(address, [], signal);
+    const statement = encodeStatement(manifest, basename(resolve(destination)));
+    const { text, signedBy, issuer } = await sign(statement);
+    return {
+      report: { signedBy, issuer, files: manifest.files.size },
+      write: () =>
+        writeFile(file, text, { flag: overwrite ? "w" : "wx" }).catch((cause) => {
+          throw fromSystem(cause, { file });
+        }),
+    };
+  };
+}
+
+async function signerFor(options: ConvertOptions): Promise<BundleSigner> {
+  const { sign, signal } = options;
+  if (sign === undefined)
+    throw new IsologitError("USAGE", `--bundle needs --sign with the key that signs it, or ${KEYLESS}`);
+  if (sign === KEYLESS) return await keylessSigner(options, signal);
+  const key = await readCurveKey(sign, "private");
+  return (payload) => signBundle(payload, key);
+}

@@ -1,0 +1,66 @@
+/** Scales of activations and caches: the bytes rung compares them beside the roles, none of which they belong to. */
+import type { Finding } from "../../api/reports.ts";
+import type { Tensor } from "../../core/checkpoint.ts";
+import { countOf } from "../../core/dtype.ts";
+import { publishedName } from "../../families/expand.ts";
+import type { Role } from "../../families/match.ts";
+import { type Paired, storedAs } from "../../inference/model-runner.ts";
+import { difference, remark } from "../findings.ts";
+import { type Item, type RoleDifference, wholeOf } from "./compared-items.ts";
+
+/**
+ * Scales of activations and caches, which no role and no forward pass reads. What is on both sides must be the
+ * same bits. A recast may lose or bring some; our own keeps those whose weight keeps its type.
+ */
+export function unreadOf(a: Paired, b: Paired, own: boolean) {
+  const both: { item: Item; left: Tensor; right: Tensor }[] = [];
+  const differences: RoleDifference[] = [];
+  const findings: Finding[] = [];
+  const recast = (role: Role) => storedAs(a, role).dtype !== storedAs(b, role).dtype;
+  const anyRecast = [...a.matched.roles.values()].some(recast);
+  const [namesA, namesB] = [unreadNames(a), unreadNames(b)];
+  for (const key of [...new Set([...namesA.keys(), ...namesB.keys()])].sort()) {
+    const [nameA, nameB] = [namesA.get(key) ?? key, namesB.get(key) ?? key];
+    const [left, right] = [a.matched.tensors.get(nameA), b.matched.tensors.get(nameB)];
+    const [side, name] = left === undefined ? [b, nameB] : [a, nameA];
+    const role = besides(name, side);
+    const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
+    if (left === undefined || right === undefined) {
+      const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
+      const owned = side.pairs.ownerOf.has(name);
+      const at = { tensor: name };
+      if (own && owned && role !== null && recast(role)) {
+        findings.push(remark("activation-scale-left", `${key} ${message}`, at));
+      } else if (!own && anyRecast) {
+        findings.push(difference("activation-scale-absent", `${key} ${message}`, at));
+      } else differs(`it ${message}`);
+    } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
+      differs(`it is ${described(right)}, not ${described(left)}`);
+    } else {
+      const item = { key, role, shape: left.shape, leaf: false, a: wholeOf(left), b: wholeOf(right) };
+      both.push({ item, left, right });
+    }
+  }
+  return { both, differences, findings };
+}
+
+/** By the name that the dialect writes, for a library may spell it otherwise: the name that is stored. */
+function unreadNames({ pairs, matched }: Paired): ReadonlyMap<string, string> {
+  return new Map(pairs.unread.map((name) => [publishedName(name, matched.dialect), name]));
+}
+
+/** The role of the weight that a scale belongs to, or of the first one whose name is nearest to its own. */
+function besides(scale: string, { matched, pairs }: Paired): Role | null {
+  const owner = pairs.ownerOf.get(scale);
+  const names = owner === undefined ? [...matched.holds.keys()] : [owner];
+  for (let prefix = scale; prefix.includes("."); ) {
+    prefix = prefix.slice(0, prefix.lastIndexOf("."));
+    const name = names.find((one) => one.startsWith(`${prefix}.`));
+    if (name !== undefined) return matched.roles.get(matched.holds.get(name)?.[0] ?? "") ?? null;
+  }
+  return null;
+}
+
+function described({ dtype, shape }: Tensor): string {
+  return `${dtype} [${shape.join(", ")}]`;
+}

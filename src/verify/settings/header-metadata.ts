@@ -1,0 +1,38 @@
+/** What weight files say of themselves beside their tensors: Transformers goes by `format` when it loads them. */
+import { parseHeader } from "../../../formats/codec/safetensors.ts";
+import type { Finding } from "../../api/reports.ts";
+import type { Checkpoint } from "../../core/checkpoint.ts";
+import { Sources } from "../../core/read.ts";
+import { difference, remark } from "../findings.ts";
+
+const PYTORCH = "pt";
+const RULE = "metadata-format";
+
+/** Of b's weight files, where a's do not say the same. */
+export async function compareMetadata(a: Checkpoint, b: Checkpoint): Promise<readonly Finding[]> {
+  const before = new Set((await formatsOf(a)).values());
+  const fresh = [...(await formatsOf(b))].filter(([, format]) => format !== PYTORCH && !before.has(format));
+  return fresh.map(([file, format]) => {
+    const at = { file };
+    if (format === undefined) {
+      return remark(RULE, `${file} names no format: older releases of Transformers refuse it`, at);
+    }
+    const said = JSON.stringify(format);
+    return difference(
+      RULE,
+      `${file} says that it is of format ${said}: Transformers refuses all but "pt"`,
+      at,
+    );
+  });
+}
+
+/** `format` in `__metadata__`, by weight file. */
+async function formatsOf({ store, shards }: Checkpoint): Promise<ReadonlyMap<string, string | undefined>> {
+  await using sources = new Sources(store);
+  const formats = new Map<string, string | undefined>();
+  for (const { path, header } of shards) {
+    const bytes = await sources.bytes(header.file, header.offset, header.size);
+    formats.set(path, parseHeader(bytes, path).metadata?.format);
+  }
+  return formats;
+}

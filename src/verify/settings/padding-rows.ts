@@ -1,0 +1,72 @@
+/** Rows that a padded vocabulary adds. No role has them and nothing compares them; some software runs them all the same. */
+import type { Finding } from "../../api/reports.ts";
+import type { Tensor } from "../../core/checkpoint.ts";
+import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
+import { widen } from "../../core/float.ts";
+import { boxMove, countOfMove, type Move, runsOf } from "../../core/mapping/moves.ts";
+import { extentsOf, Sources } from "../../core/read.ts";
+import type { Matched } from "../../families/match.ts";
+import { remark } from "../findings.ts";
+
+/** Values read at a time. */
+const BAND = 1024 * 1024;
+
+/** Stored tables of which some rows belong to no role, where these are not zero. */
+export async function paddingFindings({ checkpoint, tensors, origin }: Matched): Promise<readonly Finding[]> {
+  const moves = new Map<string, Move[]>();
+  for (const move of [...origin.values()].flat()) {
+    const name = move.of!; // what a role is made of has a name
+    const known = moves.get(name);
+    if (known === undefined) moves.set(name, [move]);
+    else known.push(move);
+  }
+  await using sources = new Sources(checkpoint.store);
+  const findings: Finding[] = [];
+  for (const [name, parts] of moves) {
+    const tensor = tensors.get(name)!;
+    const [count, used] = [countOf(tensor.shape), parts.reduce((sum, one) => sum + countOfMove(one), 0)];
+    if (used === count || tensor.shape.length !== 2 || !isFloat(tensor.dtype)) continue;
+    let largest = 0;
+    for (const gap of gapsIn(tensor, parts)) {
+      largest = Math.max(largest, await largestIn(tensor, tensor.dtype, gap, sources));
+    }
+    if (largest === 0) continue;
+    const rows = (count - used) / tensor.shape[1]!;
+    const message = `${name}: ${rows} rows of padding hold values up to ${largest}; software that does not cut them may choose ids that no tokenizer has`;
+    findings.push(remark("padding-values", message, { tensor: name }));
+  }
+  return findings;
+}
+
+interface Gap {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Elements that no move takes. */
+function gapsIn({ shape }: Tensor, moves: readonly Move[]): readonly Gap[] {
+  const whole = moves.flatMap((move) => [...runsOf(boxMove(move), -Infinity, Infinity)]);
+  const runs = whole.sort((a, b) => a.from - b.from);
+  const starts = [0, ...runs.map(({ from, count }) => from + count)];
+  const ends = [...runs.map(({ from }) => from), countOf(shape)];
+  return starts.map((from, i) => ({ from, to: ends[i]! })).filter(({ from, to }) => from < to);
+}
+
+/** Infinity where a value is no number. */
+async function largestIn(
+  tensor: Tensor,
+  dtype: FloatDType,
+  { from, to }: Gap,
+  sources: Sources,
+): Promise<number> {
+  let largest = 0;
+  for (let lo = from; lo < to; lo += BAND) {
+    const hi = Math.min(to, lo + BAND);
+    const bytes = new Uint8Array((hi - lo) * widthOf(dtype));
+    await sources.read(extentsOf(tensor, lo, hi), bytes);
+    for (const value of widen(dtype, bytes)) {
+      largest = Math.max(largest, Number.isNaN(value) ? Infinity : Math.abs(value));
+    }
+  }
+  return largest;
+}

@@ -1,0 +1,33 @@
+/** What is kept of a tensor's bytes as they go by: one SHA-256, and where asked a CRC-32 of each chunk. */
+import { createHash, type Hash } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { CHUNK_BYTES } from "../../formats/format.ts";
+
+export class Digest {
+  readonly #sha = createHash("sha256");
+  readonly #crcs: number[] = [];
+  #filled = 0;
+
+  /** Checksums run per CHUNK_BYTES of the tensor, wherever bands end. */
+  update(bytes: Uint8Array, checksums: boolean): void {
+    this.#sha.update(bytes);
+    if (!checksums) return;
+    for (let at = 0; at < bytes.byteLength; ) {
+      if (this.#filled === 0) this.#crcs.push(0);
+      const size = Math.min(bytes.byteLength - at, CHUNK_BYTES - this.#filled);
+      this.#crcs.push(crc32(bytes.subarray(at, at + size), this.#crcs.pop()));
+      this.#filled = (this.#filled + size) % CHUNK_BYTES;
+      at += size;
+    }
+  }
+
+  /** A SHA-256 of all bytes so far, to go its own way. */
+  fork(): Hash {
+    return this.#sha.copy();
+  }
+
+  /** Once, after the last byte. */
+  result(): { readonly sha256: string; readonly crc32: readonly number[] } {
+    return { sha256: this.#sha.digest("hex"), crc32: this.#crcs };
+  }
+}

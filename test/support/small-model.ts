@@ -1,0 +1,56 @@
+/** A golden as a decoder reads it, and the logits that Transformers recorded for it. */
+import { join } from "node:path";
+import { createWasmBackend } from "../../kernels/backend/wasm.ts";
+import type { Backend } from "../../kernels/kernel.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { Sources } from "../../src/core/read.ts";
+import { Decoder } from "../../src/inference/decoding/decoder.ts";
+import { ready } from "../../src/inference/model-runner.ts";
+import { Rounder } from "../../src/inference/rounding.ts";
+import { arraysOf, floatsOf, golden, idsOf } from "./goldens.ts";
+
+export const wasm = () => createWasmBackend({ threads: 1, memoryBytes: 256 << 20 });
+
+/**
+ * Reads ids in runs of the given lengths.
+ *
+ * @param between called after each
+ * @returns the logits after each run
+ */
+export async function readIn(
+  name: string,
+  backend: Backend,
+  ids: readonly number[],
+  lengths: readonly number[],
+  between: () => void = () => {},
+): Promise<readonly Float32Array[]> {
+  const checkpoint = await openCheckpoint(golden(name));
+  const model = await ready(checkpoint, {});
+  await using sources = new Sources(checkpoint.store);
+  const rounder = await Rounder.create();
+  const common = { sources, rounder, bandBytes: 1 << 20, signal: undefined };
+  const decoder = new Decoder({ model, backend, capacity: ids.length, ...common });
+  const logits: Float32Array[] = [];
+  let at = 0;
+  for (const length of lengths) {
+    logits.push(await decoder.read(ids.slice(at, at + length)));
+    at += length;
+    between();
+  }
+  decoder.close();
+  return logits;
+}
+
+export interface Recorded {
+  readonly ids: readonly number[];
+  /** of what follows the first so many tokens, [vocab] */
+  after(tokens: number): Float32Array;
+}
+
+export async function recorded(name: string, key: string): Promise<Recorded> {
+  const arrays = await arraysOf(join(golden(name), "reference.safetensors"));
+  const ids = idsOf(arrays.get(`input_ids.${key}`)!);
+  const logits = floatsOf(arrays.get(`logits_f32.${key}`)!);
+  const vocab = logits.length / ids.length;
+  return { ids, after: (tokens) => logits.subarray((tokens - 1) * vocab, tokens * vocab) };
+}
