@@ -70,7 +70,7 @@ const INTRODUCTION = `# Which config keys are read
 
 Each key of a model's config that an engine reads is one of four things here: a **setting**, a key that is read **at one value only**,
 a key **on which nothing depends**, or **unknown**. This page is made from the tables in \`src/families/nemotron-h/\`
-(\`hf-keys.ts\`, \`hf-other-keys.ts\`, \`megatron-fields.ts\`, \`megatron-keys.ts\`, \`megatron-unread.ts\`); tests hold the tables to the
+(\`hf/setting-keys.ts\`, \`hf/other-keys.ts\`, \`megatron/fields.ts\`, \`megatron/keys.ts\`, \`megatron/process-keys.ts\`, \`megatron/unread-keys.ts\`); tests hold the tables to the
 classes of the real libraries (\`fixtures/config-keys/\`) and this page to the tables.
 
 - An unknown key is a warning of \`check\` (\`config-key-unknown\`), a warning of \`convert\` where the destination's record cannot say it,
@@ -88,7 +88,7 @@ weights that are read: Transformers loads the file that it names.`;
 
 const ABOUT_FIELDS = `From NeMo 1's \`model_config.yaml\`, the \`config\` of NeMo 2's \`model.yaml\`, the \`model\` of Megatron-Bridge's \`run_config.yaml\` and the
 arguments that Megatron-LM stores. \`null\` is read as absent. The pattern (\`hybrid_layer_pattern\` or \`hybrid_override_pattern\`),
-\`num_layers\` and the keys of how a model is cut are read on their own: [megatron.md](megatron.md).`;
+\`num_layers\` and the keys of how a model is cut are read on their own: [formats.md](formats.md#settings).`;
 
 const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with key, value and default. A record that says its experts and not
 \`moe_router_score_function\` or \`moe_router_enable_expert_bias\` means Megatron's own default, which is refused too. The norm
