@@ -73,8 +73,8 @@ export interface WgslForm<P> {
   bound?(p: P, extensions: Extensions): number;
 }
 
-/** `Kernel<unknown>` stands for any kernel: its methods accept every P, as TypeScript lets methods do. */
-export interface Kernel<P = unknown> {
+/** A kernel without its shaders: what it computes, how it runs in WebAssembly, and the cases that test it. */
+export interface KernelDefinition<P> {
   readonly id: string;
   inputs(p: P): readonly Operand[];
   output(p: P): Operand;
@@ -84,9 +84,13 @@ export interface Kernel<P = unknown> {
   /** float64, by a different algorithm than the fast forms; writes the elements of `output` that the kernel owns */
   oracle(p: P, inputs: readonly Float64Array[], output: Float64Array): void;
   readonly wasm: WasmForm<P>;
-  readonly wgsl: WgslForm<P>;
-  /** by what its speed is told: a run of a model's size, and the operations, or bytes read and written, of it */
+  /** benchmark case: parameters of realistic size, and the work of one run (operations, or bytes read and written) */
   readonly pace: { readonly p: P; readonly work: number; readonly unit: "GFLOP/s" | "GB/s" };
+}
+
+/** `Kernel<unknown>` stands for any kernel: its methods accept every P, as TypeScript lets methods do. */
+export interface Kernel<P = unknown> extends KernelDefinition<P> {
+  readonly wgsl: WgslForm<P>;
 }
 
 /** The largest relative error of one rounding to F32. */

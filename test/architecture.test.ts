@@ -22,6 +22,14 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
   { from: /^src\/core\//, may: /^src\/core\// },
   { from: /^src\/io\//, may: /^src\/(core|io)\// },
   { from: /^kernels\/wasm\//, may: /^kernels\/wasm\// },
+  {
+    from: /^kernels\/definitions\//,
+    may: /^(src\/core\/(dtype|float)\.ts|kernels\/(definitions\/|kernel\.ts))/,
+  },
+  {
+    from: /^kernels\/wgsl\//,
+    may: /^(src\/core\/dtype\.ts|kernels\/(definitions\/|wgsl\/|kernel\.ts))/,
+  },
   { from: /^kernels\//, may: /^(src\/core\/(dtype|float|errors|built-file)\.ts|kernels\/)/ },
   { from: /^formats\//, may: /^(src\/core\/|formats\/)/ },
   { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },

@@ -3,8 +3,7 @@
  * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T]. Keys and
  * values may begin with those of earlier tokens.
  */
-import { type Kernel, ROUNDING } from "../kernel.ts";
-import { attentionWgsl } from "../wgsl/attention.ts";
+import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 
 export interface AttentionParams {
   readonly tokens: number;
@@ -16,7 +15,7 @@ export interface AttentionParams {
   readonly dim: number;
 }
 
-export const attention: Kernel<AttentionParams> = {
+export const attentionDefinition: KernelDefinition<AttentionParams> = {
   id: "attention",
   inputs: ({ tokens, past, heads, kvHeads, dim }) => [
     { name: "q", length: tokens * heads * dim, dtype: "F32" }, // [T, heads, dim]
@@ -72,7 +71,6 @@ export const attention: Kernel<AttentionParams> = {
     scratch: ({ tokens, past, dim }) =>
       144 + 64 * Math.ceil((past + tokens + 3) / 4) + 4 * (4 + 2 * (past + tokens)) * 8 * Math.ceil(dim / 8),
   },
-  wgsl: attentionWgsl,
   pace: {
     p: { tokens: 128, past: 0, heads: 8, kvHeads: 2, dim: 128 },
     work: 2 * 128 ** 2 * 8 * 128,

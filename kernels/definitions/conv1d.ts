@@ -2,8 +2,7 @@
  * Mamba-2's short convolution over one stream (x, B or C): causal, one filter a channel, then bias and SiLU.
  * The last tap multiplies the current token; before the first row there are zeros.
  */
-import { type Kernel, ROUNDING } from "../kernel.ts";
-import { conv1dWgsl } from "../wgsl/conv1d.ts";
+import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 
 export interface Conv1dParams {
   readonly tokens: number;
@@ -15,7 +14,7 @@ export interface Conv1dParams {
   readonly kernel: number;
 }
 
-export const conv1d: Kernel<Conv1dParams> = {
+export const conv1dDefinition: KernelDefinition<Conv1dParams> = {
   id: "conv1d",
   inputs: ({ tokens, past, width, kernel }) => [
     { name: "x", length: (past + tokens) * width, dtype: "F32", hard: "gate" }, // [past + T, width]
@@ -56,6 +55,5 @@ export const conv1d: Kernel<Conv1dParams> = {
     work: ({ tokens, width, kernel }) => tokens * width * (kernel + 12),
     scratch: ({ kernel }) => kernel * 64, // the taps of sixteen channels
   },
-  wgsl: conv1dWgsl,
   pace: { p: { tokens: 64, past: 0, width: 8192, kernel: 4 }, work: 8 * 64 * 8192, unit: "GB/s" },
 };

@@ -7,8 +7,7 @@
  * and `outFrom` may pass over whole tokens, which are then left out.
  */
 import type { FloatDType } from "../../src/core/dtype.ts";
-import { type Kernel, ROUNDING, STORED } from "../kernel.ts";
-import { linearWgsl } from "../wgsl/linear.ts";
+import { type KernelDefinition, ROUNDING, STORED } from "../kernel.ts";
 
 export interface LinearParams {
   readonly tokens: number;
@@ -40,7 +39,7 @@ const PART = 64;
 export const roundingsOf = (cols: number): number =>
   Math.ceil(Math.min(cols, BLOCK) / 4) + 2 + Math.ceil(cols / BLOCK) + 2;
 
-export const linear: Kernel<LinearParams> = {
+export const linearDefinition: KernelDefinition<LinearParams> = {
   id: "linear",
   inputs: ({ tokens, rows, cols, dtype, firstRow, inWidth, inFrom }) => [
     { name: "weight", length: (firstRow + rows) * cols, dtype, hard: "codes" }, // [firstRow + rows, cols]
@@ -105,6 +104,5 @@ export const linear: Kernel<LinearParams> = {
       bytes: 16 * tokens * Math.ceil(cols / 4),
     }),
   },
-  wgsl: linearWgsl,
   pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
 };

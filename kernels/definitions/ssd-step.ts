@@ -2,25 +2,24 @@
  * Mamba-2's scan (see ssd.ts) that goes on where earlier tokens stopped: it begins with the state they left, and leaves
  * its own. The state has one size however many tokens there were.
  */
-import type { Kernel } from "../kernel.ts";
-import { ssdStepWgsl } from "../wgsl/ssd-step.ts";
-import { type SsdParams, ssd } from "./ssd.ts";
+import type { KernelDefinition } from "../kernel.ts";
+import { type SsdParams, scanScalars, ssdDefinition } from "./ssd.ts";
 
 /** Elements of the state: [heads, headDim, state]. */
 export const stateOf = ({ heads, headDim, state }: SsdParams): number => heads * headDim * state;
 
-export const ssdStep: Kernel<SsdParams> = {
+export const ssdStepDefinition: KernelDefinition<SsdParams> = {
   id: "ssd-step",
-  inputs: (p) => [...ssd.inputs(p), { name: "before", length: stateOf(p), dtype: "F32" }],
+  inputs: (p) => [{ name: "before", length: stateOf(p), dtype: "F32" }, ...ssdDefinition.inputs(p)],
   // y [T, heads, headDim], then the state after the last token
   output: (p) => ({ name: "y", length: p.tokens * p.heads * p.headDim + stateOf(p), dtype: "F32" }),
-  cases: ssd.cases,
-  bound: ssd.bound, // the state before is one more term, which passes as many decays as the first token's
+  cases: ssdDefinition.cases,
+  bound: ssdDefinition.bound, // the state before is one more term, which passes as many decays as the first token's
   oracle(p, inputs, out) {
     const { tokens, heads, headDim, groups, state, dtMin, dtMax } = p;
-    const [x, B, C, dt, aLog, , dtBias, before] = inputs;
+    const [before, x, B, C, dt, aLog, , dtBias] = inputs;
     const y = out.subarray(0, tokens * heads * headDim);
-    ssd.oracle(p, inputs.slice(0, -1), y);
+    ssdDefinition.oracle(p, inputs.slice(1), y);
     for (let k = 0; k < heads; k++) {
       const deltas = Array.from({ length: tokens }, (_, t) =>
         Math.min(Math.max(Math.log1p(Math.exp(dt![t * heads + k]! + dtBias![k]!)), dtMin), dtMax),
@@ -44,7 +43,10 @@ export const ssdStep: Kernel<SsdParams> = {
       }
     }
   },
-  wasm: { ...ssd.wasm, fn: "ssdStep" },
-  wgsl: ssdStepWgsl,
-  pace: { ...ssd.pace, p: { ...ssd.pace.p, tokens: 1 }, work: ssd.pace.work / ssd.pace.p.tokens },
+  wasm: { ...ssdDefinition.wasm, scalars: scanScalars },
+  pace: {
+    ...ssdDefinition.pace,
+    p: { ...ssdDefinition.pace.p, tokens: 1 },
+    work: ssdDefinition.pace.work / ssdDefinition.pace.p.tokens,
+  },
 };

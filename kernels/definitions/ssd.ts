@@ -4,8 +4,7 @@
  *   delta = clamp(softplus(dt + dt_bias), dtMin, dtMax)
  *   S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
  */
-import { type Kernel, ROUNDING } from "../kernel.ts";
-import { ssdWgsl } from "../wgsl/ssd.ts";
+import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 
 export interface SsdParams {
   readonly tokens: number;
@@ -18,9 +17,20 @@ export interface SsdParams {
   readonly dtMax: number;
 }
 
+/** Numbers that the function `scan` of kernels/wasm/scan.ts takes before the address of the state. */
+export const scanScalars = (p: SsdParams): readonly number[] => [
+  p.tokens,
+  p.heads,
+  p.headDim,
+  p.groups,
+  p.state,
+  p.dtMin,
+  p.dtMax,
+];
+
 const unlimited = { dtMin: 0, dtMax: Infinity };
 
-export const ssd: Kernel<SsdParams> = {
+export const ssdDefinition: KernelDefinition<SsdParams> = {
   id: "ssd",
   inputs: ({ tokens, heads, headDim, groups, state }) => [
     { name: "x", length: tokens * heads * headDim, dtype: "F32" }, // [T, heads, headDim]
@@ -66,13 +76,12 @@ export const ssd: Kernel<SsdParams> = {
     }
   },
   wasm: {
-    fn: "ssd",
-    scalars: (p) => [p.tokens, p.heads, p.headDim, p.groups, p.state, p.dtMin, p.dtMax],
+    fn: "scan",
+    scalars: (p) => [...scanScalars(p), 0], // 0: no state before
     items: ({ heads }) => heads,
     work: ({ tokens, heads, headDim, state }) => 3 * tokens * heads * headDim * state,
     scratch: ({ headDim, state }) => 16 * Math.ceil(state / 4) * (headDim + 2), // the state, B and C of one token
   },
-  wgsl: ssdWgsl,
   pace: {
     p: { tokens: 64, heads: 16, headDim: 64, groups: 8, state: 128, ...unlimited },
     work: 5 * 64 * 16 * 64 * 128,

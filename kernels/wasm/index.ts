@@ -16,6 +16,5 @@ export * from "./rms-norm";
 export * from "./router-choose";
 export * from "./router-score";
 export * from "./router-weigh";
-export * from "./ssd";
-export * from "./ssd-step";
+export * from "./scan";
 export * from "./widen";

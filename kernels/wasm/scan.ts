@@ -1,4 +1,4 @@
-// The Mamba-2 scan as its recurrence, heads [from, to), from zeros or from a state, for ssd and ssd-step:
+// The Mamba-2 scan as its recurrence, heads [from, to), from zeros (the kernel ssd) or from a state (ssd-step):
 //   delta = clamp(softplus(dt + dt_bias)), S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
 import { exp, softplus } from "./elementary";
 import { loadPart, storePart, sumLanes } from "./lanes";
@@ -25,8 +25,9 @@ function step(s: usize, b: usize, c: usize, bytes: usize, decay: f32, input: f32
 }
 
 /**
- * before, after: the states [heads, headDim, state] to begin with, and where those after the last token go; 0 for
- * zeros, and for nowhere
+ * before: the state [heads, headDim, state] at the start; 0 for a state of zeros
+ *
+ * out: y [tokens, heads, headDim]; then, unless `before` is 0, the state after the last token
  *
  * scratch: B and C of one token and the state [headDim], each row padded with zeros to whole vectors
  */
@@ -38,6 +39,7 @@ export function scan(
   state: i32,
   dtMin: f32,
   dtMax: f32,
+  before: usize,
   x: usize,
   b: usize,
   c: usize,
@@ -45,8 +47,6 @@ export function scan(
   aLog: usize,
   d: usize,
   dtBias: usize,
-  before: usize,
-  after: usize,
   out: usize,
   scratch: usize,
   from: i32,
@@ -56,6 +56,7 @@ export function scan(
   const bRow = scratch;
   const cRow = scratch + row;
   const states = cRow + row;
+  const after = out + ((<usize>(tokens * heads * headDim)) << 2);
   for (let head = from; head < to; head++) {
     const group = head / (heads / groups);
     const a = -exp(load<f32>(aLog + at(head)));
@@ -84,7 +85,7 @@ export function scan(
         store<f32>(out + element, y + skip * input);
       } while (++i < headDim);
     }
-    for (let i = 0; i < headDim && after != 0; i++) {
+    for (let i = 0; i < headDim && before != 0; i++) {
       for (let n = 0; n < state; n += 4) {
         storePart(
           after + first + at(i * state + n),

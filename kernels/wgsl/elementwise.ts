@@ -1,8 +1,5 @@
 /** The kernels that make each element from its like: add, copy, relu2, widen. */
-import type { AddParams } from "../definitions/add.ts";
-import type { CopyParams } from "../definitions/copy.ts";
-import type { Relu2Params } from "../definitions/relu2.ts";
-import type { WidenParams } from "../definitions/widen.ts";
+import type { AddParams, CopyParams, Relu2Params, WidenParams } from "../definitions/elementwise.ts";
 import type { WgslForm } from "../kernel.ts";
 import { storedAs } from "./decode.ts";
 import { eachElement, perElement } from "./shader.ts";

@@ -1,7 +1,6 @@
 /** Root-mean-square norms: a workgroup a row (of a token, or of one of its groups). */
 
-import type { GatedNormParams } from "../definitions/gated-norm.ts";
-import type { RmsNormParams } from "../definitions/rms-norm.ts";
+import type { GatedNormParams, RmsNormParams } from "../definitions/norm.ts";
 import { type Extensions, ROUNDING, type WgslForm } from "../kernel.ts";
 import { DIVISION, INVERSE_ROOT, SILU, SILU_WGSL } from "./elementary.ts";
 import { additionsOf, reductions } from "./reduce.ts";

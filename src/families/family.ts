@@ -246,7 +246,7 @@ export interface KernelStage {
  * What a stage needs of the tokens of earlier runs, to go on where they stopped.
  * - "rows": the last rows of streams that it reads, `most` of them or all there were. Its `run` is given those streams
  *   with `past` such rows before its own
- * - "state": so many elements, of one size however many tokens there were. Its `run` is given them after all other
+ * - "state": so many elements, of one size however many tokens there were. Its `run` is given them before all other
  *   inputs, and leaves its own behind the rows of its output
  */
 export type Carry =

@@ -2,9 +2,7 @@
  * One side of a verification: a checkpoint that runs natively, on its own stored tensors. No layer is resident: a
  * stored matrix is read in bands, each feeds every stream of the side, and goes. No layout is imported here.
  */
-import { add } from "../../kernels/definitions/add.ts";
-import { linear } from "../../kernels/definitions/linear.ts";
-import { mix } from "../../kernels/definitions/mix.ts";
+import { add, linear, mix } from "../../kernels/index.ts";
 import type { Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, widthOf } from "../core/dtype.ts";

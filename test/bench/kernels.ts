@@ -1,13 +1,7 @@
 /** Speed of each WASM kernel at the shapes of the 8B model, on one thread and on all. */
 import { availableParallelism } from "node:os";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { attention } from "../../kernels/definitions/attention.ts";
-import { conv1d } from "../../kernels/definitions/conv1d.ts";
-import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
-import { linear } from "../../kernels/definitions/linear.ts";
-import { relu2 } from "../../kernels/definitions/relu2.ts";
-import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
-import { ssd } from "../../kernels/definitions/ssd.ts";
+import { attention, conv1d, gatedNorm, linear, relu2, rmsNorm, ssd } from "../../kernels/index.ts";
 import { type Backend, type Kernel, STORED } from "../../kernels/kernel.ts";
 import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
 

@@ -1,8 +1,7 @@
 /** The tables of a Megatron record's keys against the classes of real software, and every row against what it says. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
-import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
+import { gatedNorm, rmsNorm } from "../../kernels/index.ts";
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import type { Config } from "../../src/families/family.ts";

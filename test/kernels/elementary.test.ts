@@ -1,9 +1,7 @@
 /** exp, silu and softplus, seen through the smallest kernels that use them. */
 import { afterAll, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { attention } from "../../kernels/definitions/attention.ts";
-import { conv1d } from "../../kernels/definitions/conv1d.ts";
-import { ssd } from "../../kernels/definitions/ssd.ts";
+import { attention, conv1d, ssd } from "../../kernels/index.ts";
 import { runOn } from "../support/kernels/run.ts";
 
 const backend = await createWasmBackend({ threads: 1, memoryBytes: 64 << 20 });

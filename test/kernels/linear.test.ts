@@ -1,8 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { add } from "../../kernels/definitions/add.ts";
-import { type LinearParams, linear, roundingsOf } from "../../kernels/definitions/linear.ts";
-import { widen } from "../../kernels/definitions/widen.ts";
+import { type LinearParams, roundingsOf } from "../../kernels/definitions/linear.ts";
+import { add, linear, widen } from "../../kernels/index.ts";
 import { type Region, ROUNDING } from "../../kernels/kernel.ts";
 import { tableOf } from "../../src/core/float.ts";
 import { runOn } from "../support/kernels/run.ts";

@@ -2,21 +2,23 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { checkKernels } from "../../kernels/check.ts";
-import { add } from "../../kernels/definitions/add.ts";
-import { attention } from "../../kernels/definitions/attention.ts";
-import { conv1d } from "../../kernels/definitions/conv1d.ts";
-import { copy } from "../../kernels/definitions/copy.ts";
-import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
-import { linear } from "../../kernels/definitions/linear.ts";
-import { mix } from "../../kernels/definitions/mix.ts";
-import { relu2 } from "../../kernels/definitions/relu2.ts";
-import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
-import { routerChoose } from "../../kernels/definitions/router-choose.ts";
-import { routerScore } from "../../kernels/definitions/router-score.ts";
-import { routerWeigh } from "../../kernels/definitions/router-weigh.ts";
-import { ssd } from "../../kernels/definitions/ssd.ts";
-import { ssdStep } from "../../kernels/definitions/ssd-step.ts";
-import { widen } from "../../kernels/definitions/widen.ts";
+import {
+  add,
+  attention,
+  conv1d,
+  copy,
+  gatedNorm,
+  linear,
+  mix,
+  relu2,
+  rmsNorm,
+  routerChoose,
+  routerScore,
+  routerWeigh,
+  ssd,
+  ssdStep,
+  widen,
+} from "../../kernels/index.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { decode, encode } from "../../src/core/float.ts";
 
@@ -201,18 +203,18 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "ssd: A for A_log": withInputs(ssd, (x) => replaced(x, 4, (a) => a.map((v) => Math.log(Math.abs(v))))),
   "ssd: no limits of delta": withParams(ssd, (p) => ({ ...p, dtMin: 0, dtMax: Infinity })),
   "ssd: delta at least 0.001": withParams(ssd, (p) => ({ ...p, dtMin: Math.max(p.dtMin, 0.001) })),
-  "ssd-step: begins with zeros": withInputs(ssdStep, (x) => replaced(x, 7, zeros)),
+  "ssd-step: begins with zeros": withInputs(ssdStep, (x) => replaced(x, 0, zeros)),
   "ssd-step: the state before a hundredth larger": withInputs(ssdStep, (x) =>
-    replaced(x, 7, (s) => s.map((v) => 1.01 * v)),
+    replaced(x, 0, (s) => s.map((v) => 1.01 * v)),
   ),
   "ssd-step: keeps the state before": {
     ...ssdStep,
     oracle(p: (typeof ssdStep.cases)[number], x: Inputs, out) {
       ssdStep.oracle(p, x, out);
-      out.set(x[7]!, p.tokens * p.heads * p.headDim);
+      out.set(x[0]!, p.tokens * p.heads * p.headDim);
     },
   } as Kernel,
-  "ssd-step: B and C exchanged": withInputs(ssdStep, (x) => swapped(x, 1, 2)),
+  "ssd-step: B and C exchanged": withInputs(ssdStep, (x) => swapped(x, 2, 3)),
   "attention: head a uses pair a mod kvHeads": moduloGroups(attention, (p) => p.kvHeads, [0], []),
   "attention: scores not scaled": withInputs(attention, (x, p) =>
     replaced(x, 0, (q) => q.map((v) => v * Math.sqrt(p.dim))),

@@ -1,21 +1,23 @@
 /** Each classic mistake, made in the text of a shader: its own bound must see it. */
 import { afterAll, describe, expect, it } from "vitest";
 import { checkKernels } from "../../kernels/check.ts";
-import { add } from "../../kernels/definitions/add.ts";
-import { attention } from "../../kernels/definitions/attention.ts";
-import { conv1d } from "../../kernels/definitions/conv1d.ts";
-import { copy } from "../../kernels/definitions/copy.ts";
-import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
-import { linear } from "../../kernels/definitions/linear.ts";
-import { mix } from "../../kernels/definitions/mix.ts";
-import { relu2 } from "../../kernels/definitions/relu2.ts";
-import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
-import { routerChoose } from "../../kernels/definitions/router-choose.ts";
-import { routerScore } from "../../kernels/definitions/router-score.ts";
-import { routerWeigh } from "../../kernels/definitions/router-weigh.ts";
-import { ssd } from "../../kernels/definitions/ssd.ts";
-import { ssdStep } from "../../kernels/definitions/ssd-step.ts";
-import { widen } from "../../kernels/definitions/widen.ts";
+import {
+  add,
+  attention,
+  conv1d,
+  copy,
+  gatedNorm,
+  linear,
+  mix,
+  relu2,
+  rmsNorm,
+  routerChoose,
+  routerScore,
+  routerWeigh,
+  ssd,
+  ssdStep,
+  widen,
+} from "../../kernels/index.ts";
 import type { Backend, Kernel } from "../../kernels/kernel.ts";
 import { gpuBackend } from "../support/kernels/software-gpu.ts";
 

@@ -2,19 +2,22 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { checkKernels } from "../../kernels/check.ts";
-import { attention } from "../../kernels/definitions/attention.ts";
-import { conv1d } from "../../kernels/definitions/conv1d.ts";
-import { gatedNorm } from "../../kernels/definitions/gated-norm.ts";
-import { type LinearParams, linear } from "../../kernels/definitions/linear.ts";
-import { mix } from "../../kernels/definitions/mix.ts";
-import { rmsNorm } from "../../kernels/definitions/rms-norm.ts";
-import { routerChoose } from "../../kernels/definitions/router-choose.ts";
-import { routerScore } from "../../kernels/definitions/router-score.ts";
-import { routerWeigh } from "../../kernels/definitions/router-weigh.ts";
-import { ssd } from "../../kernels/definitions/ssd.ts";
-import { ssdStep } from "../../kernels/definitions/ssd-step.ts";
-import { widen } from "../../kernels/definitions/widen.ts";
-import { kernels } from "../../kernels/index.ts";
+import type { LinearParams } from "../../kernels/definitions/linear.ts";
+import {
+  attention,
+  conv1d,
+  gatedNorm,
+  kernels,
+  linear,
+  mix,
+  rmsNorm,
+  routerChoose,
+  routerScore,
+  routerWeigh,
+  ssd,
+  ssdStep,
+  widen,
+} from "../../kernels/index.ts";
 import { type Backend, type Kernel, STORED } from "../../kernels/kernel.ts";
 import { LONG } from "../../kernels/wgsl/ssd.ts";
 import { tableOf } from "../../src/core/float.ts";

@@ -3,17 +3,21 @@
  * native-hf.ts and native-megatron.ts.
  */
 
-import { add } from "../../../kernels/definitions/add.ts";
-import { attention } from "../../../kernels/definitions/attention.ts";
-import { conv1d } from "../../../kernels/definitions/conv1d.ts";
-import { gatedNorm } from "../../../kernels/definitions/gated-norm.ts";
-import { relu2 } from "../../../kernels/definitions/relu2.ts";
-import { rmsNorm } from "../../../kernels/definitions/rms-norm.ts";
-import { routerChoose } from "../../../kernels/definitions/router-choose.ts";
-import { routerScore } from "../../../kernels/definitions/router-score.ts";
-import { routerWeigh } from "../../../kernels/definitions/router-weigh.ts";
-import { type SsdParams, ssd } from "../../../kernels/definitions/ssd.ts";
-import { ssdStep, stateOf } from "../../../kernels/definitions/ssd-step.ts";
+import type { SsdParams } from "../../../kernels/definitions/ssd.ts";
+import { stateOf } from "../../../kernels/definitions/ssd-step.ts";
+import {
+  add,
+  attention,
+  conv1d,
+  gatedNorm,
+  relu2,
+  rmsNorm,
+  routerChoose,
+  routerScore,
+  routerWeigh,
+  ssd,
+  ssdStep,
+} from "../../../kernels/index.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
 import type { Dims, Forward, KernelStage, LayerKind, Stage } from "../family.ts";
 import { hf } from "./hf/native.ts";

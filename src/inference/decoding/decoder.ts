@@ -1,6 +1,6 @@
 /** A model that reads tokens a few at a time and says what follows, each time from where it stopped. */
 
-import { copy } from "../../../kernels/definitions/copy.ts";
+import { copy } from "../../../kernels/index.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
 import type { Sources } from "../../core/read.ts";
 import { ends, Streams } from "../activations.ts";

@@ -2,7 +2,7 @@
  * What a model keeps of the tokens it has read: keys and values of attention layers, which grow with every token, and
  * for Mamba layers the last inputs of each convolution and the state of the scan, which do not.
  */
-import { copy } from "../../../kernels/definitions/copy.ts";
+import { copy } from "../../../kernels/index.ts";
 import type { Backend, Region } from "../../../kernels/kernel.ts";
 import type { Carry, Dims, KernelStage, Stage } from "../../families/family.ts";
 
@@ -101,7 +101,7 @@ export class Kept {
     const state = this.#region(key, size);
     if (this.#seen === 0) await this.#backend.upload(state, 4 * size, (view) => void view.fill(0));
     const both = this.#backend.allocate(4 * (own + size));
-    await carry.run(this.#backend, d, rows, [...inputs, state], both);
+    await carry.run(this.#backend, d, rows, [state, ...inputs], both);
     await this.#copy(both, 0, output, 0, own);
     await this.#copy(both, own, state, 0, size);
     this.#backend.release(both);

@@ -1,9 +1,11 @@
 /** The mixture-of-experts kernels: what a router scores, chooses and weighs, and rows dealt out by it. */
 
-import type { MixParams } from "../definitions/mix.ts";
-import type { RouterChooseParams } from "../definitions/router-choose.ts";
-import type { RouterScoreParams } from "../definitions/router-score.ts";
-import type { RouterWeighParams } from "../definitions/router-weigh.ts";
+import type {
+  MixParams,
+  RouterChooseParams,
+  RouterScoreParams,
+  RouterWeighParams,
+} from "../definitions/moe.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { DIVISION, IS_NAN_WGSL, SIGMOID, SIGMOID_WGSL } from "./elementary.ts";
 import { eachElement, perElement } from "./shader.ts";

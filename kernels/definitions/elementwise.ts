@@ -1,0 +1,104 @@
+/** The kernels that make each element from the elements at its place: add, copy, relu2, widen. */
+import type { FloatDType } from "../../src/core/dtype.ts";
+import { type KernelDefinition, ROUNDING, STORED } from "../kernel.ts";
+
+export interface AddParams {
+  readonly count: number;
+}
+
+/** The residual stream: out = a + b. `out` may be `a` or `b`. */
+export const addDefinition: KernelDefinition<AddParams> = {
+  id: "add",
+  inputs: ({ count }) => [
+    { name: "a", length: count, dtype: "F32", hard: "wide" },
+    { name: "b", length: count, dtype: "F32" },
+  ],
+  output: ({ count }) => ({ name: "out", length: count, dtype: "F32" }),
+  cases: [{ count: 1 }, { count: 4 }, { count: 1027 }],
+  bound: () => ROUNDING, // one rounding
+  oracle(_, [a, b], out) {
+    for (let i = 0; i < out.length; i++) out[i] = a![i]! + b![i]!;
+  },
+  wasm: { fn: "add", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
+  pace: { p: { count: 1 << 20 }, work: 12 << 20, unit: "GB/s" },
+};
+
+export interface CopyParams {
+  readonly count: number;
+  /** the first element taken of `x` */
+  readonly from: number;
+  /** where it goes in `out`; what lies before and behind stays */
+  readonly at: number;
+}
+
+/** A run of elements from one array into another, bit by bit: what a run keeps of its streams for the next. */
+export const copyDefinition: KernelDefinition<CopyParams> = {
+  id: "copy",
+  inputs: ({ count, from }) => [{ name: "x", length: from + count, dtype: "F32", hard: "wide" }],
+  output: ({ count, at }) => ({ name: "out", length: at + count, dtype: "F32" }),
+  cases: [
+    { count: 1, from: 0, at: 0 },
+    { count: 7, from: 2, at: 0 },
+    { count: 1027, from: 5, at: 38 },
+  ],
+  bound: () => 0, // nothing is computed
+  oracle({ count, from, at }, [x], out) {
+    out.set(x!.subarray(from, from + count), at);
+  },
+  wasm: {
+    fn: "copy",
+    scalars: ({ from, at }) => [from, at],
+    items: ({ count }) => count,
+    work: ({ count }) => count,
+  },
+  pace: { p: { count: 1 << 20, from: 0, at: 0 }, work: 8 << 20, unit: "GB/s" },
+};
+
+export interface Relu2Params {
+  readonly count: number;
+}
+
+/** The activation of Nemotron's MLP: y = max(x, 0)^2. `y` may be `x`. */
+export const relu2Definition: KernelDefinition<Relu2Params> = {
+  id: "relu2",
+  inputs: ({ count }) => [{ name: "x", length: count, dtype: "F32", hard: "wide" }],
+  output: ({ count }) => ({ name: "y", length: count, dtype: "F32" }),
+  cases: [{ count: 1 }, { count: 4 }, { count: 1027 }],
+  bound: () => ROUNDING, // one rounding
+  oracle(_, [x], y) {
+    for (let i = 0; i < y.length; i++) y[i] = x![i]! > 0 ? x![i]! ** 2 : 0;
+  },
+  wasm: { fn: "relu2", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
+  pace: { p: { count: 1 << 20 }, work: 8 << 20, unit: "GB/s" },
+};
+
+export interface WidenParams {
+  readonly count: number;
+  readonly dtype: FloatDType;
+  /** factor from stored to real values; an F32 value */
+  readonly scale: number;
+}
+
+/** Stored elements as F32: scale * x. Embedding rows and vectors become activations here. */
+export const widenDefinition: KernelDefinition<WidenParams> = {
+  id: "widen",
+  inputs: ({ count, dtype }) => [{ name: "x", length: count, dtype, hard: "codes" }],
+  output: ({ count }) => ({ name: "y", length: count, dtype: "F32" }),
+  cases: STORED.flatMap((dtype) => [
+    { count: 1, dtype, scale: 1 },
+    { count: 259, dtype, scale: 1 },
+    { count: 1022, dtype, scale: Math.fround(0.0173) },
+  ]),
+  bound: ({ scale }) => (scale === 1 ? 0 : ROUNDING), // decoding is exact; the scale is one rounding
+  oracle({ scale }, [x], y) {
+    for (let i = 0; i < y.length; i++) y[i] = scale * x![i]!;
+  },
+  wasm: {
+    fn: "widen",
+    scalars: ({ dtype, scale }) => [STORED.indexOf(dtype), scale],
+    items: ({ count }) => count,
+    work: ({ count }) => 2 * count,
+    scratch: () => 1024, // 256 decoded floats
+  },
+  pace: { p: { count: 1 << 20, dtype: "BF16", scale: 1 }, work: 6 << 20, unit: "GB/s" },
+};
