@@ -1,6 +1,7 @@
 /** What a command is to the command line: its words, its flags, and one call of the library. */
 
 import type { Subject } from "../report/subject.ts";
+import type { FlagHelp } from "./flag.ts";
 import type { FlagName, Flags } from "./options.ts";
 import type { View } from "./render.ts";
 import type { Session } from "./session.ts";
@@ -11,8 +12,8 @@ export interface Command {
   /** in order; all must be given, but those in `optional` */
   readonly places: readonly Place[];
   readonly flags: readonly FlagName[];
-  /** what a flag is about where this command means something else by it than others do */
-  readonly abouts?: Readonly<Partial<Record<FlagName, string>>>;
+  /** help of flags that have another meaning here than in other commands */
+  readonly helps?: Readonly<Partial<Record<FlagName, FlagHelp>>>;
   /** without the leading `isologit` */
   readonly examples: readonly string[];
   /** @param rest what was given in a place that takes several */
@@ -32,6 +33,12 @@ export interface Place {
   readonly several?: true;
 }
 
+/** An argument as help shows it: `<SRC>`, `[B]`, `[FILES...]`. */
+export function placeSpec({ name, optional, several }: Place): string {
+  const shown = several ? `${name}...` : name;
+  return optional ? `[${shown}]` : `<${shown}>`;
+}
+
 export interface Outcome {
   /** what `--json` prints */
   readonly report: object;
@@ -49,5 +56,5 @@ export const SOURCE = {
   name: "SRC",
   about: "checkpoint to read: a folder, a file, or hf://owner/name[@revision][/folder]",
 } as const;
-export const DESTINATION = { name: "DST", about: "what to write: a folder, or a packed file" } as const;
-export const REPOSITORY = { name: "REPO", about: "repository on the Hub, as owner/name" } as const;
+export const DESTINATION = { name: "DST", about: "folder or packed file to write" } as const;
+export const REPOSITORY = { name: "REPO", about: "repository on the Hub: owner/name" } as const;

@@ -8,9 +8,10 @@ import { version } from "../version.ts";
 import type { Command, Outcome } from "./command.ts";
 import { commands } from "./commands/index.ts";
 import { asIsologitError, reportFailure } from "./failure.ts";
+import { longName } from "./flag.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
-import { type Flags, longOf } from "./options.ts";
+import { FLAGS, type Flags } from "./options.ts";
 import { type Places, programOf } from "./program.ts";
 import { type Paint, paintFor, viewOf, visible } from "./render.ts";
 import { openSession, type Session } from "./session.ts";
@@ -124,7 +125,7 @@ function usageOf(error: unknown, argv: readonly string[]): unknown {
   const command = commands.find(({ name }) => name === argv[0]);
   const next = `run \`isologit ${command === undefined ? "" : `${command.name} `}--help\``;
   const flag = /^error: unknown option '(--[a-z0-9-]+)/.exec(error.message)?.[1];
-  const owners = commands.filter(({ flags }) => flags.some((name) => longOf(name) === flag));
+  const owners = commands.filter(({ flags }) => flags.some((name) => longName(FLAGS[name]) === flag));
   const message =
     error.code === "commander.help"
       ? "a command is missing"

@@ -2,26 +2,27 @@
 import { Command as Grammar, Option } from "commander";
 import { IsologitError } from "../core/errors.ts";
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "./absent.ts";
-import { type Command, DESTINATION } from "./command.ts";
+import { type Command, DESTINATION, placeSpec } from "./command.ts";
+import { ENVIRONMENT, EXIT_STATUSES } from "./contract.ts";
+import { type Flag, type FlagHelp, helpText, longName } from "./flag.ts";
 import type { Output } from "./io.ts";
-import { FLAGS, type FlagName, type Flags, longOf } from "./options.ts";
-import { notAvailable, refuse, text } from "./values.ts";
+import { FLAGS, type FlagName, type Flags } from "./options.ts";
+import { notAvailable, refuse } from "./values.ts";
 
 export type Places = Readonly<Record<string, string>>;
 export type Run = (command: Command, places: Places, flags: Flags, rest: readonly string[]) => Promise<void>;
 
-const EXIT_STATUSES = `
+const AFTER_HELP = `
 Exit status:
-  0  done and, if verified, same or within
-  1  a check failed: different or unproven
-  2  usage or plan
-  3  input damaged, hostile or unsupported
-  4  file system, network or Hub
-  5  interrupted; --resume continues
-  70 a bug of ours
+${Object.entries(EXIT_STATUSES)
+  .map(([status, meaning]) => `  ${status.padEnd(2)} ${meaning.replaceAll("`", "")}`)
+  .join("\n")}
 
-Environment: ISOLOGIT_BACKEND, ISOLOGIT_MEMORY, HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE,
-HF_HUB_OFFLINE, NO_COLOR, CI.
+Environment variables:
+${Object.entries(ENVIRONMENT)
+  .map(([name, meaning]) => `  ${name.padEnd(19)} ${meaning.replaceAll("`", "")}`)
+  .join("\n")}
+
 Not in this version: ${ABSENT_COMMANDS.join(", ")}.`;
 
 /** @param stdout where help and the version go */
@@ -30,7 +31,7 @@ export function programOf(commands: readonly Command[], version: string, stdout:
     .description("Converts Nemotron-H checkpoints and proves by logits that they are still the same model.")
     .version(version, "--version", "print the version")
     .helpOption("--help", "print help; `isologit <command> --help` for a command")
-    .addHelpText("after", EXIT_STATUSES);
+    .addHelpText("after", AFTER_HELP);
   for (const command of commands) program.addCommand(grammarOf(command, stdout, run));
   for (const name of ABSENT_COMMANDS) program.addCommand(absentCommand(name, stdout), { hidden: true });
   return program;
@@ -52,11 +53,8 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     .description(command.summary)
     .helpOption("--help", "print this help")
     .addHelpText("after", `\nExamples:\n${examples}`);
-  for (const { name, about, optional, several } of command.places) {
-    const shown = several ? `${name}...` : name;
-    grammar.argument(optional ? `[${shown}]` : `<${shown}>`, about);
-  }
-  for (const name of command.flags) grammar.addOption(optionOf(name, command.abouts?.[name]));
+  for (const place of command.places) grammar.argument(placeSpec(place), place.about);
+  for (const name of command.flags) grammar.addOption(optionOf(name, command.helps?.[name]));
   for (const flag of ABSENT_FLAGS) {
     grammar.addOption(new Option(`${flag} [value]`).hideHelp());
     grammar.on(`option:${flag.slice(2)}`, () => notAvailable(flag));
@@ -74,16 +72,14 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
   });
 }
 
-function optionOf(name: FlagName, about: string = FLAGS[name].about): Option {
-  const flag = FLAGS[name];
-  const option = new Option(flag.spec, about).helpGroup(flag.group);
-  if (flag.several) {
-    option.argParser((given, before: readonly string[] = []) => [...before, text(given, longOf(name))]);
-  } else if (flag.read !== undefined) {
-    const { read } = flag;
-    option.argParser((given) => read(given, longOf(name)));
-  }
-  return option;
+function optionOf(name: FlagName, help: FlagHelp = FLAGS[name]): Option {
+  const { spec, heading, read, repeatable }: Flag & { readonly heading: string } = FLAGS[name];
+  const option = new Option(spec, helpText(help)).helpGroup(heading);
+  if (read === undefined) return option;
+  const long = longName(FLAGS[name]);
+  return repeatable
+    ? option.argParser((given, before: readonly unknown[] = []) => [...before, read(given, long)])
+    : option.argParser((given) => read(given, long));
 }
 
 /** @throws USAGE for an empty text, and for the Hub as a destination: what is there was verified here first */

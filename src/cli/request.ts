@@ -14,7 +14,8 @@ import type {
 import type { FormatsReport } from "../api/reports.ts";
 import { fromSystem, IsologitError, locate } from "../core/errors.ts";
 import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
-import { FLAGS, type Flags, longOf } from "./options.ts";
+import { longName } from "./flag.ts";
+import { FLAGS, type Flags } from "./options.ts";
 import type { Session } from "./session.ts";
 import { ids as readIds, refuse } from "./values.ts";
 
@@ -109,7 +110,7 @@ export const certifiedOptions = (flags: Flags): CertifiedOptions =>
 export async function promptOptions(flags: Flags): Promise<PromptOptions> {
   const both = (["ids", "idsFile", "prompt"] as const).filter((name) => flags[name] !== undefined);
   if (both.length > 1) {
-    const [first, second] = both.map(longOf);
+    const [first, second] = both.map((name) => longName(FLAGS[name]));
     throw new IsologitError("USAGE", `${first} and ${second} were both given, expected one of them`);
   }
   const ids = flags.idsFile === undefined ? flags.ids : await idsIn(flags.idsFile);

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
 import { commands } from "../../src/cli/commands/index.ts";
-import { FLAGS, type FlagName, longOf } from "../../src/cli/options.ts";
+import { longName } from "../../src/cli/flag.ts";
+import { FLAGS, type FlagName } from "../../src/cli/options.ts";
 import { run } from "../support/fake-library.ts";
 
 /** A call of each command that would succeed. */
@@ -49,7 +50,7 @@ const PROMISED_FLAGS =
 it("every promise is kept or refused, none is both", () => {
   const here = commands.map(({ name }) => name);
   expect([...here, ...ABSENT_COMMANDS].sort()).toEqual(PROMISED_COMMANDS.split(" ").sort());
-  const flags = [...(Object.keys(FLAGS) as FlagName[]).map(longOf), ...ABSENT_FLAGS];
+  const flags = [...Object.values(FLAGS).map(longName), ...ABSENT_FLAGS];
   expect(new Set(flags).size).toBe(flags.length);
   expect(PROMISED_FLAGS.split(" ").filter((flag) => !flags.includes(flag))).toEqual([]);
 });
@@ -139,7 +140,7 @@ describe("never promised, or not here", () => {
     for (const { name, flags } of commands) {
       for (const flag of Object.keys(FLAGS) as FlagName[]) {
         if (flags.includes(flag)) continue;
-        const long = longOf(flag);
+        const long = longName(FLAGS[flag]);
         if (flag === "json") throw new Error("every command has --json");
         await refused(`${GOOD[name]} ${long} 1`, "USAGE", `${long} does not belong to ${name}`);
       }

@@ -8,10 +8,10 @@ import { refuse } from "../values.ts";
 
 export const cache: Command = {
   name: "cache",
-  summary: "list, check or remove what the Hub cache holds",
+  summary: "list, check or remove files of the Hub cache",
   places: [
     { name: "ACTION", about: "ls, verify or rm" },
-    { name: "REPO", about: "owner/name; with rm also owner/name@revision", optional: true },
+    { name: "REPO", about: "owner/name; for rm also owner/name@revision", optional: true },
   ],
   flags: TALK,
   examples: [

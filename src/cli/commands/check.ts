@@ -8,8 +8,7 @@ import { sourceOptions, strictOptions } from "../request.ts";
 
 export const check: Command = {
   name: "check",
-  summary:
-    "structure alone: index, headers, config, tokenizer and scales agree; reads no weight unless --read is given",
+  summary: "check that index, headers, config, tokenizer and scales agree; reads no weights without --read",
   places: [SOURCE],
   flags: [...TELLING, "read", "keepGoing", "strict", ...REPORTED],
   examples: ["check ./nemotron-h-8b", "check model.isologit --read", "check ./damaged --keep-going"],

@@ -32,7 +32,7 @@ export const CONVERTING = [
 
 export const convert: Command = {
   name: "convert",
-  summary: "write a checkpoint in another format, and prove that it is the same model",
+  summary: "write a checkpoint in another format and prove that it is the same model",
   places: [SOURCE, DESTINATION],
   flags: ["to", ...CONVERTING],
   examples: [

@@ -7,10 +7,10 @@ import { sourceOptions } from "../request.ts";
 
 export const diff: Command = {
   name: "diff",
-  summary: "tensor by tensor across formats and dialects, by role; config and side files",
+  summary: "list the tensors, settings and side files that differ, across formats and dialects",
   places: [
-    { name: "A", about: "a checkpoint" },
-    { name: "B", about: "another" },
+    { name: "A", about: "first checkpoint" },
+    { name: "B", about: "second checkpoint" },
   ],
   flags: [...TELLING, "keepGoing", "threads", "memory", ...REPORTED],
   examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],

@@ -7,8 +7,11 @@ import { given } from "../request.ts";
 
 export const download: Command = {
   name: "download",
-  summary: "fetch files of a Hub repository, whole and checked; run again, it continues",
-  places: [REPOSITORY, { name: "FILES", about: "paths in it; left out: all", optional: true, several: true }],
+  summary: "download files of a Hub repository and check them; a second run continues",
+  places: [
+    REPOSITORY,
+    { name: "FILES", about: "paths in the repository (default: all files)", optional: true, several: true },
+  ],
   flags: ["include", "exclude", "revision", "localDir", "token", ...WATCHED],
   examples: [
     "download nvidia/Nemotron-H-8B-Base-8K",

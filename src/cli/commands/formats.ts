@@ -6,7 +6,7 @@ import { facts, headed, type View } from "../render.ts";
 
 export const formats: Command = {
   name: "formats",
-  summary: "list formats, dialects, families and recasts that this version knows",
+  summary: "list the formats, dialects, families and recasts of this version",
   places: [],
   flags: TALK,
   examples: ["formats", "formats --json"],

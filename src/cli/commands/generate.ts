@@ -7,13 +7,13 @@ import { given, promptOptions, runOptions, sourceOptions } from "../request.ts";
 
 export const generate: Command = {
   name: "generate",
-  summary: "write what follows a prompt, a token at a time: for eyes, not for serving",
+  summary: "write text that continues a prompt, to inspect a model; not meant for serving",
   places: [SOURCE],
   flags: [...TELLING, ...PROMPT, "chat", "temperature", "topK", "topP", "ignoreEos", ...MACHINE, ...TALK],
-  abouts: {
-    tokens: "new tokens at most (default: 64)",
-    ids: "the prompt as token ids, as 1,2,3",
-    seed: "seed of what is drawn (default: 0)",
+  helps: {
+    tokens: { about: "largest number of new tokens", default: "64" },
+    ids: { about: "token ids of the prompt, for example 1,2,3" },
+    seed: { about: "seed of the sampling", default: "0" },
   },
   examples: [
     "generate ./nemotron-h-8b --prompt Once --tokens 16",

@@ -7,7 +7,7 @@ import { sourceOptions } from "../request.ts";
 
 export const inspect: Command = {
   name: "inspect",
-  summary: "format, dialect, family, layers, dtypes and sizes, from headers alone",
+  summary: "show format, dialect, family, layers, dtypes and sizes; reads only headers",
   places: [SOURCE],
   flags: [...TELLING, "tensors", ...WATCHED],
   examples: [

@@ -11,7 +11,7 @@ const FEW_FILES = 12;
 
 export const plan: Command = {
   name: "plan",
-  summary: "show what convert would do: names, casts, bytes, peak memory",
+  summary: "show what `convert` would do: names, casts, bytes, peak memory",
   places: [SOURCE, DESTINATION],
   flags: [...TELLING, "to", ...RECAST, ...PLACING, ...MACHINE, ...WATCHED],
   examples: [

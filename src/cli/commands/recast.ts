@@ -6,7 +6,7 @@ import { CONVERTING, converted } from "./convert.ts";
 
 export const recast: Command = {
   name: "recast",
-  summary: "write a checkpoint in the same format with other dtypes",
+  summary: "write a checkpoint in the same format with another dtype",
   places: [SOURCE, DESTINATION],
   flags: CONVERTING,
   examples: [

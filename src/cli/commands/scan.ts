@@ -7,8 +7,8 @@ import { counted, type View } from "../render.ts";
 
 export const scan: Command = {
   name: "scan",
-  summary: "pickled code, remote code, surprising files; executes nothing",
-  places: [{ name: "PATH", about: "a checkpoint, or a file of any kind; also hf://owner/name" }],
+  summary: "find pickled code, remote code and unexpected files; executes nothing",
+  places: [{ name: "PATH", about: "checkpoint, or file of any kind; also hf://owner/name" }],
   flags: ["keepGoing", ...REPORTED],
   examples: ["scan ./downloaded", "scan model.nemo --keep-going", "scan pytorch_model.bin --json"],
   async run({ PATH }, flags, session) {

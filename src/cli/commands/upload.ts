@@ -7,17 +7,17 @@ import { given } from "../request.ts";
 
 export const upload: Command = {
   name: "upload",
-  summary: "publish a file or a folder, and write what was proved of it into its model card",
+  summary: "upload a file or a folder to the Hub, with a model card that states the verdict",
   places: [
     REPOSITORY,
     {
       name: "PATH",
-      about: "file or folder to upload (default: the one named like the repository)",
+      about: "file or folder to upload (default: the name of the repository)",
       optional: true,
     },
     {
       name: "PATH_IN_REPO",
-      about: "where to put it (default: the root, or the file's name)",
+      about: "path in the repository (default: the root, or the name of the file)",
       optional: true,
     },
   ],

@@ -17,12 +17,17 @@ import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify: Command = {
   name: "verify",
-  summary: "compare two checkpoints by structure, bytes and logits",
+  summary: "compare two checkpoints, or one checkpoint with its certificate",
   places: [
-    { name: "A", about: "the checkpoint to trust" },
-    { name: "B", about: "the checkpoint to judge (default: A, by its certificate)", optional: true },
+    { name: "A", about: "checkpoint to trust" },
+    {
+      name: "B",
+      about: "checkpoint to judge; without B, A is compared with its certificate",
+      optional: true,
+    },
   ],
   flags: [...TELLING, "verify", "strict", ...CERTIFIED, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
+  helps: { verify: { about: "how much is compared", choices: ["logits", "bytes"], default: "logits" } },
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",

@@ -1,0 +1,56 @@
+/** What a flag is: its spelling, its help text, and the function that reads its value. */
+import { choice, type Reader } from "./values.ts";
+
+export interface FlagHelp {
+  /** meaning, without the choices and the default */
+  readonly about: string;
+  /** the only values that are accepted */
+  readonly choices?: readonly string[];
+  /** what holds without the flag, in words */
+  readonly default?: string;
+}
+
+export interface Flag<T = unknown> extends FlagHelp {
+  /** as commander reads it: `--memory <size>` */
+  readonly spec: string;
+  /** absent for a switch */
+  readonly read?: Reader<T>;
+  /** may be given several times: `read` reads one value, and all values count */
+  readonly repeatable?: true;
+}
+
+/** The flags of one heading of the help text. */
+export function flagGroup<const T extends Readonly<Record<string, Flag>>>(heading: string, flags: T) {
+  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, heading }])) as {
+    // every row of `flags` got the heading, and nothing else changed
+    readonly [K in keyof T]: T[K] & { readonly heading: string };
+  };
+}
+
+/** The choices of a flag, with the function that reads them; `promised` are refused by name as not available. */
+export const oneOf = <const W extends string>(choices: readonly W[], promised: readonly string[] = []) => ({
+  choices,
+  read: choice(choices, promised),
+});
+
+/** The value of a flag after parsing. */
+export type ValueOf<F> = F extends { readonly read: Reader<infer T> }
+  ? F extends { readonly repeatable: true }
+    ? readonly T[]
+    : T
+  : boolean;
+
+/** The long name: `--memory`. */
+export const longName = ({ spec }: Pick<Flag, "spec">): string => spec.split(" ")[0]!;
+
+/** Meaning, choices and default as one text: `alignment in bytes: 256 or 4096 (default: 256)`. */
+export function helpText({ about, choices, default: usual }: FlagHelp): string {
+  const listed = choices === undefined ? "" : `: ${joinChoices(choices)}`;
+  return `${about}${listed}${usual === undefined ? "" : ` (default: ${usual})`}`;
+}
+
+/** `a, b or c` */
+export function joinChoices(words: readonly string[]): string {
+  const last = words.at(-1)!;
+  return words.length < 2 ? last : `${words.slice(0, -1).join(", ")} or ${last}`;
+}

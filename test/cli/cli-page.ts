@@ -1,0 +1,109 @@
+/** docs/cli.md, written from the tables of commands, flags and errors. */
+import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
+import { type Command, placeSpec } from "../../src/cli/command.ts";
+import { commands } from "../../src/cli/commands/index.ts";
+import { ENVIRONMENT, EXIT_STATUSES } from "../../src/cli/contract.ts";
+import { type FlagHelp, joinChoices } from "../../src/cli/flag.ts";
+import { FLAGS, type FlagName } from "../../src/cli/options.ts";
+import { ERRORS } from "../../src/core/errors.ts";
+
+export function cliPage(): string {
+  return [
+    INTRODUCTION,
+    "## Commands",
+    table(
+      ["command", "purpose"],
+      commands.map(({ name, summary }) => [`[\`${name}\`](#isologit-${name})`, summary]),
+    ),
+    ...commands.flatMap(commandSection),
+    "## Exit statuses",
+    table(
+      ["status", "meaning"],
+      Object.entries(EXIT_STATUSES).map(([status, meaning]) => [status, meaning]),
+    ),
+    "## Error codes",
+    ABOUT_CODES,
+    table(
+      ["code", "status", "usual next step"],
+      Object.entries(ERRORS).map(([code, { exit, next }]) => [`\`${code}\``, String(exit), next]),
+    ),
+    "## Environment variables",
+    table(
+      ["variable", "meaning"],
+      Object.entries(ENVIRONMENT).map(([name, meaning]) => [`\`${name}\``, meaning]),
+    ),
+    "## Not in this version",
+    `These names are reserved and refused with \`NOT_AVAILABLE\` (status 2): ${reserved()}.`,
+  ]
+    .join("\n\n")
+    .concat("\n");
+}
+
+const INTRODUCTION = `# Command line
+
+\`\`\`text
+isologit <command> [options] [arguments]
+\`\`\`
+
+Results go to stdout. Progress, warnings and errors go to stderr. \`isologit --version\` prints the version, \`isologit --help\` lists the
+commands, and \`isologit <command> --help\` shows the options of one command. The value of an option may follow after a space or after \`=\`.
+A size is a number of bytes with an optional unit: \`1GiB\` and the like are powers of 1024, \`5GB\` and the like are powers of 1000.
+
+This page is written from the tables in \`src/cli/\`, and a test compares it with them.`;
+
+const ABOUT_CODES = `An error has a code, a message, a location and a next step. With \`--json\` it is
+\`{ "error": { "code", "message", "at", "next" } }\` on stdout. The next step of a particular error may be more precise than the one in this table.`;
+
+function commandSection(command: Command): string[] {
+  const { name, summary, places, flags, examples } = command;
+  const synopsis = ["isologit", name, "[options]", ...places.map(placeSpec)].join(" ");
+  const headings = [...new Set(flags.map((flag) => FLAGS[flag].heading))];
+  return [
+    `## isologit ${name}`,
+    sentence(summary),
+    fenced([synopsis], "text"),
+    ...(places.length === 0
+      ? []
+      : [
+          table(
+            ["argument", "meaning"],
+            places.map((place) => [`\`${place.name}\``, place.about]),
+          ),
+        ]),
+    ...headings.flatMap((heading) => [
+      `**${heading.replace(/:$/, "")}**`,
+      table(
+        ["option", "meaning", "default"],
+        flags.filter((flag) => FLAGS[flag].heading === heading).map((flag) => optionRow(flag, command)),
+      ),
+    ]),
+    "Examples:",
+    fenced(
+      examples.map((example) => `isologit ${example}`),
+      "sh",
+    ),
+  ];
+}
+
+function optionRow(name: FlagName, { helps }: Command): string[] {
+  const { about, choices, default: usual = "" }: FlagHelp = helps?.[name] ?? FLAGS[name];
+  const values = choices === undefined ? "" : `: ${joinChoices(choices.map((choice) => `\`${choice}\``))}`;
+  return [`\`${FLAGS[name].spec}\``, `${about}${values}`, usual];
+}
+
+const reserved = (): string =>
+  [
+    ...ABSENT_COMMANDS.map((name) => `the command \`${name}\``),
+    ...ABSENT_FLAGS.map((flag) => `\`${flag}\``),
+  ].join(", ");
+
+const sentence = (text: string): string => `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+
+const fenced = (lines: readonly string[], language: string): string =>
+  ["```", language, "\n", lines.join("\n"), "\n```"].join("");
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
+}
