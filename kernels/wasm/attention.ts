@@ -1,11 +1,11 @@
-// Causal attention with grouped keys and values; item = head. Memory is four rows of scores and one head's keys and
-// values, copied side by side: rows as far apart as a token is wide would share the same few cache sets.
+// Causal attention with grouped keys and values; an item is one head. The scratch memory holds four rows of scores and
+// a copy of one head's keys and values without gaps: rows at the distance of a whole token would use few cache sets.
 //
-// Four queries go together. Scores and shares lie [token, 4 queries]: a query's numbers are one lane's.
+// Four queries are computed together. Scores and shares have the shape [token, 4 queries]: one lane for each query.
 import { exp4 } from "./elementary";
 import { loadPart, mulAdd, storePart, sumLanesOfFour } from "./lanes";
 
-/** Copies `count` floats and fills up with zeros to a multiple of eight. */
+/** Copies `count` floats and pads them with zeros to a multiple of eight. */
 function copyRow(from: usize, to: usize, count: i32): void {
   let i = 0;
   do {
@@ -18,8 +18,8 @@ function copyRow(from: usize, to: usize, count: i32): void {
 }
 
 /**
- * Four queries [dim / 4, 4 queries, 4] against one key. Exported lest asc inline it: V8 optimises a function for its next
- * call, and a call of `attention` takes long.
+ * Scores of four queries [dim / 4, 4 queries, 4] against one key. The function is exported so that asc does not inline
+ * it: V8 optimises a function for its next call, and one call of `attention` takes long.
  */
 export function scoresOfOne(panel: usize, key: usize, dim: i32, scores: usize): void {
   let a = f32x4.splat(0);
@@ -50,7 +50,10 @@ function scoresOf(panel: usize, keys: usize, row: usize, dim: i32, count: i32, s
   } while (scores < end);
 }
 
-/** Replaces `count` scores, a multiple of four, by exp(score - the largest); returns their sums: by token mod 4 first. */
+/**
+ * Replaces `count` scores, a multiple of four, by exp(score - largest score); returns the sums, added by token mod 4
+ * first.
+ */
 function sharesOf(scores: usize, count: i32): v128 {
   const end = scores + ((<usize>count) << 4);
   let peak = v128.load(scores);
@@ -116,7 +119,7 @@ function mix(shares: usize, values: usize, row: usize, count: i32, out: usize): 
   v128.store(out, b3, 112);
 }
 
-/** What query `j` of the four sees beyond the first's own token, then all of it over its sum: up to eight elements. */
+/** Adds the tokens that query `j` sees after the token of query 0, then divides by the sum: up to eight elements. */
 function finish(
   mixed: usize,
   shares: usize,
@@ -140,7 +143,7 @@ function finish(
 }
 
 /**
- * k and v begin with `past` earlier tokens.
+ * The first `past` tokens of k and v are earlier tokens.
  *
  * scratch: a mix of four queries; their sums; their scores [past + tokens + 3 rounded up to four, 4]; the queries
  * themselves, then the head's keys and values [past + tokens, dim], each row padded with zeros to a multiple of eight
@@ -180,10 +183,10 @@ export function attention(
     copied = shared;
     for (let t = 0; t < tokens; t += 4) {
       const queries = min(4, tokens - t);
-      const mine = <usize>t * qStep + ((<usize>(head * dim)) << 2);
+      const firstQuery = <usize>t * qStep + ((<usize>(head * dim)) << 2);
       for (let j = 0; j < queries; j++) {
-        // Lanes of a query that is not there are whatever lay there before: they meet no others.
-        const query = q + mine + <usize>j * qStep;
+        // The lanes of missing queries hold old values, which are never mixed with the lanes of other queries.
+        const query = q + firstQuery + <usize>j * qStep;
         for (let i = 0; i < dim; i += 4) {
           const at = panel + ((<usize>((i + j) << 2)) << 2);
           v128.store(at, loadPart(query + ((<usize>i) << 2), dim - i));
@@ -192,7 +195,7 @@ export function attention(
       const first = past + t;
       const padded = (first + 7) & ~3;
       scoresOf(panel, keys, row, dim, first + queries, scale, scores);
-      // No query sees what comes after it.
+      // No query sees a later token.
       for (let s = 1; first + s < padded; s++) {
         for (let j = 0; j < (s < queries ? s : 4); j++) {
           store<f32>(scores + ((<usize>(((first + s) << 2) + j)) << 2), -f32.MAX_VALUE);
@@ -210,7 +213,7 @@ export function attention(
             row,
             j,
             load<f32>(sums + ((<usize>j) << 2)),
-            out + mine + <usize>j * qStep + element,
+            out + firstQuery + <usize>j * qStep + element,
             dim - i,
           );
         }

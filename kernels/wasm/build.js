@@ -1,4 +1,4 @@
-// Compiles the AssemblyScript kernels into one small module, dist/kernels/wasm/kernels.wasm.
+// Compiles the AssemblyScript kernels into one module, dist/kernels/wasm/kernels.wasm.
 import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
@@ -16,8 +16,8 @@ const { error, stderr } = await asc.main([
   "--shrinkLevel",
   "0",
   "--noAssert",
-  // No heap and no garbage collector: the host owns the memory and passes addresses. What asc itself places
-  // (constants) lies below 64 KiB, which the host leaves alone.
+  // No heap and no garbage collector: the host owns the memory and passes addresses. The constants of the
+  // module lie below 64 KiB, where the host writes nothing.
   "--runtime",
   "stub",
   "--importMemory",

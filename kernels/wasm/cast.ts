@@ -1,169 +1,7 @@
-// Recasting: magnitudes, table gathers, and the direct roundings of F32. Every function works on `count` elements at
-// addresses of any alignment; `from` and `to` must not overlap. Bits are little-endian, results exact.
+// Casts between dtypes: table gathers, exact widening, and the rounding of F32. Every function works on `count`
+// elements at addresses of any alignment; `from` and `to` must not overlap. Bits are little-endian.
 
-// ---- magnitudes: the sign bit masked off, floats compare as integers, NaN above infinity above all numbers ----
-
-// largest magnitude bits of one-byte floats
-export function amax8(at: usize, count: i32): i32 {
-  const mask = i8x16.splat(0x7f);
-  let most = i8x16.splat(0);
-  let i = 0;
-  for (; i + 16 <= count; i += 16) most = i8x16.max_u(most, v128.and(v128.load(at + i), mask));
-  const words = i16x8.max_u(i16x8.extend_low_i8x16_u(most), i16x8.extend_high_i8x16_u(most));
-  let top = top16(words);
-  for (; i < count; i++) top = max(top, <i32>load<u8>(at + i) & 0x7f);
-  return top;
-}
-
-// largest magnitude bits of BF16 or F16
-export function amax16(at: usize, count: i32): i32 {
-  const mask = i16x8.splat(0x7fff);
-  let a = i16x8.splat(0);
-  let b = a;
-  let c = a;
-  let d = a;
-  let i = 0;
-  for (; i + 32 <= count; i += 32) {
-    const p = at + ((<usize>i) << 1);
-    a = i16x8.max_s(a, v128.and(v128.load(p), mask));
-    b = i16x8.max_s(b, v128.and(v128.load(p, 16), mask));
-    c = i16x8.max_s(c, v128.and(v128.load(p, 32), mask));
-    d = i16x8.max_s(d, v128.and(v128.load(p, 48), mask));
-  }
-  let top = top16(i16x8.max_s(i16x8.max_s(a, b), i16x8.max_s(c, d)));
-  for (; i < count; i++) top = max(top, <i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff);
-  return top;
-}
-
-// largest magnitude bits of F32
-export function amax32(at: usize, count: i32): i32 {
-  const mask = i32x4.splat(0x7fffffff);
-  let a = i32x4.splat(0);
-  let b = a;
-  let c = a;
-  let d = a;
-  let i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const p = at + ((<usize>i) << 2);
-    a = i32x4.max_s(a, v128.and(v128.load(p), mask));
-    b = i32x4.max_s(b, v128.and(v128.load(p, 16), mask));
-    c = i32x4.max_s(c, v128.and(v128.load(p, 32), mask));
-    d = i32x4.max_s(d, v128.and(v128.load(p, 48), mask));
-  }
-  a = i32x4.max_s(i32x4.max_s(a, b), i32x4.max_s(c, d));
-  let top = max(
-    max(i32x4.extract_lane(a, 0), i32x4.extract_lane(a, 1)),
-    max(i32x4.extract_lane(a, 2), i32x4.extract_lane(a, 3)),
-  );
-  for (; i < count; i++) top = max(top, load<i32>(at + ((<usize>i) << 2)) & 0x7fffffff);
-  return top;
-}
-
-function top16(v: v128): i32 {
-  const wide = i32x4.max_s(i32x4.extend_low_i16x8_u(v), i32x4.extend_high_i16x8_u(v));
-  return max(
-    max(i32x4.extract_lane(wide, 0), i32x4.extract_lane(wide, 1)),
-    max(i32x4.extract_lane(wide, 2), i32x4.extract_lane(wide, 3)),
-  );
-}
-
-// index of the first element at or after `start` whose magnitude bits reach `limit`, or -1
-export function reaches8(at: usize, start: i32, count: i32, limit: i32): i32 {
-  for (let i = start; i < count; i++) if ((<i32>load<u8>(at + i) & 0x7f) >= limit) return i;
-  return -1;
-}
-
-export function reaches16(at: usize, start: i32, count: i32, limit: i32): i32 {
-  for (let i = start; i < count; i++) {
-    if ((<i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff) >= limit) return i;
-  }
-  return -1;
-}
-
-export function reaches32(at: usize, start: i32, count: i32, limit: i32): i32 {
-  for (let i = start; i < count; i++) {
-    if ((load<i32>(at + ((<usize>i) << 2)) & 0x7fffffff) >= limit) return i;
-  }
-  return -1;
-}
-
-// how many elements have magnitude bits below `limit`, which is 1 or more; lanes count down, and are added up before
-// they overflow
-export function below8(at: usize, count: i32, limit: i32): i32 {
-  const mask = i8x16.splat(0x7f);
-  const most = i8x16.splat(<i8>limit);
-  let found = 0;
-  let i = 0;
-  while (i + 64 <= count) {
-    const end = min(count - 64, i + 255 * 64 - 64);
-    let a = i8x16.splat(0);
-    let b = a;
-    let c = a;
-    let d = a;
-    for (; i <= end; i += 64) {
-      const p = at + i;
-      a = i8x16.sub(a, i8x16.lt_s(v128.and(v128.load(p), mask), most));
-      b = i8x16.sub(b, i8x16.lt_s(v128.and(v128.load(p, 16), mask), most));
-      c = i8x16.sub(c, i8x16.lt_s(v128.and(v128.load(p, 32), mask), most));
-      d = i8x16.sub(d, i8x16.lt_s(v128.and(v128.load(p, 48), mask), most));
-    }
-    const ab = i16x8.add(i16x8.extadd_pairwise_i8x16_u(a), i16x8.extadd_pairwise_i8x16_u(b));
-    const cd = i16x8.add(i16x8.extadd_pairwise_i8x16_u(c), i16x8.extadd_pairwise_i8x16_u(d));
-    found += sum16(i16x8.add(ab, cd));
-  }
-  for (; i < count; i++) found += <i32>((<i32>load<u8>(at + i) & 0x7f) < limit);
-  return found;
-}
-
-export function below16(at: usize, count: i32, limit: i32): i32 {
-  const mask = i16x8.splat(0x7fff);
-  const most = i16x8.splat(<i16>limit);
-  let found = 0;
-  let i = 0;
-  while (i + 32 <= count) {
-    const end = min(count - 32, i + 0x3fff * 32 - 32);
-    let a = i16x8.splat(0);
-    let b = a;
-    let c = a;
-    let d = a;
-    for (; i <= end; i += 32) {
-      const p = at + ((<usize>i) << 1);
-      a = i16x8.sub(a, i16x8.lt_s(v128.and(v128.load(p), mask), most));
-      b = i16x8.sub(b, i16x8.lt_s(v128.and(v128.load(p, 16), mask), most));
-      c = i16x8.sub(c, i16x8.lt_s(v128.and(v128.load(p, 32), mask), most));
-      d = i16x8.sub(d, i16x8.lt_s(v128.and(v128.load(p, 48), mask), most));
-    }
-    found += sum16(i16x8.add(a, b)) + sum16(i16x8.add(c, d));
-  }
-  for (; i < count; i++) found += <i32>((<i32>load<u16>(at + ((<usize>i) << 1)) & 0x7fff) < limit);
-  return found;
-}
-
-// the sum of unsigned lanes
-function sum16(v: v128): i32 {
-  const wide = i32x4.extadd_pairwise_i16x8_u(v);
-  return (
-    i32x4.extract_lane(wide, 0) +
-    i32x4.extract_lane(wide, 1) +
-    i32x4.extract_lane(wide, 2) +
-    i32x4.extract_lane(wide, 3)
-  );
-}
-
-export function below32(at: usize, count: i32, limit: i32): i32 {
-  const mask = i32x4.splat(0x7fffffff);
-  const most = i32x4.splat(limit);
-  let found = 0;
-  let i = 0;
-  for (; i + 4 <= count; i += 4) {
-    const v = v128.load(at + ((<usize>i) << 2));
-    found += popcnt<i32>(i32x4.bitmask(i32x4.lt_s(v128.and(v, mask), most)));
-  }
-  for (; i < count; i++) found += <i32>((load<i32>(at + ((<usize>i) << 2)) & 0x7fffffff) < limit);
-  return found;
-}
-
-// ---- gathers: `table` holds the result of every source code ----
+// ---- gathers: `table` holds the result for every source code ----
 
 export function gather8to8(table: usize, from: usize, to: usize, count: i32): void {
   for (let i = 0; i < count; i++) store<u8>(to + i, load<u8>(table + <usize>load<u8>(from + i)));
@@ -265,7 +103,7 @@ export function f16ToF32(from: usize, to: usize, count: i32): void {
   }
 }
 
-// Moved into F32's fields an F16 is 2^112 too small, subnormals included: one exact product mends all.
+// An F16 shifted into the fields of F32 is 2^112 times too small, subnormals included: one exact product corrects it.
 function widenF16(v: v128): v128 {
   const magnitude = v128.and(v, i32x4.splat(0x7fff));
   const moved = i32x4.shl(magnitude, 13);
@@ -275,7 +113,7 @@ function widenF16(v: v128): v128 {
   return v128.or(value, i32x4.shl(v128.and(v, i32x4.splat(0x8000)), 16));
 }
 
-// ---- narrowing F32: ties to even, subnormals honoured, the sign of zero and of NaN kept ----
+// ---- narrowing F32: ties round to even; subnormals, the sign of zero and the sign of NaN stay ----
 
 export function f32ToBf16(from: usize, to: usize, count: i32): void {
   let i = 0;
@@ -293,7 +131,7 @@ export function f32ToBf16(from: usize, to: usize, count: i32): void {
 function narrowBf16(v: v128): v128 {
   const odd = v128.and(i32x4.shr_u(v, 16), i32x4.splat(1));
   const rounded = i32x4.shr_u(i32x4.add(i32x4.add(v, i32x4.splat(0x7fff)), odd), 16);
-  // Rounding would carry some NaNs into infinity or zero: they are made quiet instead.
+  // Rounding would turn some NaNs into infinity or zero: every NaN becomes a quiet NaN instead.
   const quiet = v128.or(i32x4.shr_u(v, 16), i32x4.splat(0x40));
   return v128.bitselect(quiet, rounded, isNaN32(v));
 }
@@ -317,27 +155,28 @@ export function f32ToF16(from: usize, to: usize, count: i32): void {
 
 function narrowF16(v: v128): v128 {
   const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
-  // 65536 and above are infinity; 65520 and above round to it by themselves.
+  // 65536 and above are infinity; rounding makes 65520 and above infinity.
   const number = roundTo(i32x4.min_s(magnitude, i32x4.splat((127 + 16) << 23)), 10, 15);
   const payload = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(0x3ff));
   const code = v128.bitselect(v128.or(payload, i32x4.splat(0x7e00)), number, isNaN32(v));
   return v128.or(code, v128.and(i32x4.shr_u(v, 16), i32x4.splat(0x8000)));
 }
 
-// Code of a magnitude in a float of `mantissa` bits and this bias; the caller has dealt with what lies above.
+// The code of a magnitude in a float type with `mantissa` bits and this bias; the caller handles larger magnitudes.
 function roundTo(magnitude: v128, mantissa: i32, bias: i32): v128 {
   const shift = 23 - mantissa;
-  // Normal: re-bias, add just under half and the bit that breaks ties, drop the rest; a carry raises the exponent.
+  // Normal: re-bias, add just under half and the bit that breaks ties, drop the lower bits; a carry raises the
+  // exponent.
   const odd = v128.and(i32x4.shr_u(magnitude, shift), i32x4.splat(1));
   const half = i32x4.splat(((bias - 127) << 23) + (1 << (shift - 1)) - 1);
   const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, half), odd), shift);
-  // Subnormal: added to a number whose last bit weighs what the least subnormal does, the adder itself rounds.
+  // Subnormal: the sum with a number whose last bit equals the least subnormal is rounded by the addition itself.
   const magic = i32x4.splat((127 + 23 - (bias - 1) - mantissa) << 23);
   const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
   return v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat((127 + 1 - bias) << 23)));
 }
 
-// code = round(clamp(w / scale)); the quotient is a true F32 division. Infinities saturate too.
+// code = round(clamp(w / scale)); the quotient is an F32 division. Infinities become the largest code.
 export function f32ToE4M3(scale: f32, from: usize, to: usize, count: i32): void {
   const s = f32x4.splat(scale);
   let i = 0;

@@ -1,17 +1,17 @@
 // Stored elements to F32, exactly: subnormals, infinities and NaNs included. Exponents are re-biased as integers.
 //
-// Sixteen bytes at a time. FP8 goes by way of BF16, which holds every FP8 value, one vector for each byte of it: a
-// code less its sign is shifted to where BF16 has exponent and mantissa, and the bias is added. Codes below 16, among
-// them the subnormals, are put right by a table of what is still missing.
+// The code works on sixteen bytes at a time. FP8 becomes BF16 first, which holds every FP8 value: one vector of upper
+// bytes and one of lower bytes. A code without its sign is shifted to the exponent and mantissa of BF16, and the
+// difference of the biases is added. Codes below 16, which include the subnormals, also get a correction from a table.
 
-/** The dtypes as types of the compiler, so that each gets loops of its own: branches inside cost more than decoding. */
+/** The dtypes as compile-time types. Each gets its own loops: a branch inside a loop costs more than the decoding. */
 class F32 {}
 class F16 {}
 class BF16 {}
 class F8_E4M3 {}
 class F8_E5M2 {}
 
-/** log2 of the bytes of an element */
+/** log2 of the bytes of one element */
 @inline
 export function widthShift(dtype: i32): usize {
   return dtype == 0 ? 2 : dtype <= 2 ? 1 : 0;
@@ -22,7 +22,7 @@ function is<T, U>(): bool {
   return idof<T>() == idof<U>();
 }
 
-/** Vectors of four that sixteen bytes decode to. */
+/** Vectors of four floats that sixteen bytes decode to. */
 @inline
 function vectors<T>(): i32 {
   return is<T, F32>() ? 1 : is<T, F16>() || is<T, BF16>() ? 2 : 4;
@@ -30,7 +30,7 @@ function vectors<T>(): i32 {
 
 /**
  * F16: five exponent bits, biased by 15. Numbers are re-biased by adding 112 to the exponent, infinities and NaNs by
- * adding it twice. A subnormal m * 2^-24 is read as the number 2^-14 (1 + m / 2^10), from which 2^-14 is taken again.
+ * adding it twice. A subnormal m * 2^-24 is read as the number 2^-14 (1 + m / 2^10); then 2^-14 is subtracted.
  */
 @inline
 function fromF16(code: v128): v128 {
@@ -44,7 +44,7 @@ function fromF16(code: v128): v128 {
   return v128.or(sign, v128.bitselect(tiny, i32x4.add(normal, special), isTiny));
 }
 
-/** The upper bytes of the BF16 of sixteen FP8 codes. */
+/** The upper bytes of sixteen FP8 codes as BF16. */
 @inline
 function upper<T>(codes: v128): v128 {
   const magnitude = v128.and(codes, i8x16.splat(0x7f));
@@ -53,18 +53,19 @@ function upper<T>(codes: v128): v128 {
     // Four exponent bits, biased by 7: 120 more in BF16, whose lowest exponent bit lies in the lower byte.
     const exponent = i8x16.add(v128.and(i16x8.shr_u(magnitude, 4), i8x16.splat(7)), i8x16.splat(0x3c));
     const missing = i8x16(-60, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    const nan = v128.and(i8x16.eq(magnitude, i8x16.splat(0x7f)), i8x16.splat(0x7f)); // the only one; no infinities
+    // E4M3 has one NaN and no infinities.
+    const nan = v128.and(i8x16.eq(magnitude, i8x16.splat(0x7f)), i8x16.splat(0x7f));
     const number = i8x16.add(exponent, i8x16.swizzle(missing, magnitude));
     return v128.or(v128.or(number, nan), sign);
   }
-  // Five exponent bits, biased by 15: 112 more, and as much again for infinity and NaNs.
+  // Five exponent bits, biased by 15: 112 more in BF16, and 112 again for infinity and NaNs.
   const exponent = i8x16.add(v128.and(i16x8.shr_u(magnitude, 3), i8x16.splat(15)), i8x16.splat(0x38));
   const missing = i8x16(-56, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
   const special = v128.and(i8x16.gt_s(magnitude, i8x16.splat(0x7b)), i8x16.splat(0x38));
   return v128.or(i8x16.add(i8x16.add(exponent, i8x16.swizzle(missing, magnitude)), special), sign);
 }
 
-/** The lower bytes. */
+/** The lower bytes of sixteen FP8 codes as BF16. */
 @inline
 function lower<T>(codes: v128): v128 {
   const magnitude = v128.and(codes, i8x16.splat(0x7f));
@@ -89,7 +90,7 @@ function highWords(words: v128): v128 {
   return v128.shuffle<i16>(i16x8.splat(0), words, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
-/** Decodes sixteen bytes and stores the first `count` of their vectors, `step` bytes apart. */
+/** Decodes sixteen bytes and stores the first `count` vectors of the result, `step` bytes apart. */
 @inline
 function spread<T>(bytes: v128, to: usize, step: usize, count: i32): void {
   if (is<T, F32>()) {
@@ -112,7 +113,7 @@ function spread<T>(bytes: v128, to: usize, step: usize, count: i32): void {
   }
 }
 
-/** The first `bytes` (0 to 15) bytes, the others zero; nothing beyond them is read. */
+/** The first `bytes` (0 to 15) bytes at `at`, the others zero. Reads no byte after them. */
 function loadBytes(at: usize, bytes: usize): v128 {
   let low: i64 = 0;
   let high: i64 = 0;
@@ -138,7 +139,7 @@ function decodeAs<T>(from: usize, count: i32, to: usize, step: usize): void {
   if (left > 0) spread<T>(loadBytes(from, <usize>(left << 2) / <usize>vectors<T>()), to, step, (left + 3) >> 2);
 }
 
-/** Five rows, `stride` bytes apart, side by side [vectors, 5 rows, 4]: caches serve five streams better than one. */
+/** Decodes five rows, `stride` bytes apart, into [vectors, 5 rows, 4]. Five reads in parallel use the caches better. */
 function fiveAs<T>(from: usize, stride: usize, rows: i32, count: i32, to: usize): void {
   const r1 = from + (rows > 1 ? stride : 0);
   const r2 = r1 + (rows > 2 ? stride : 0);
@@ -168,7 +169,7 @@ function fiveAs<T>(from: usize, stride: usize, rows: i32, count: i32, to: usize)
 }
 
 /**
- * Decodes `count` elements of up to five rows into [vectors, 5 rows, 4]. In place of rows that are lacking, the last is
+ * Decodes `count` elements of up to five rows into [vectors, 5 rows, 4]. With fewer than five rows the last one is
  * repeated.
  */
 export function decodeFive(dtype: i32, from: usize, stride: usize, rows: i32, count: i32, to: usize): void {
@@ -180,9 +181,9 @@ export function decodeFive(dtype: i32, from: usize, stride: usize, rows: i32, co
 }
 
 /**
- * Decodes `count` elements into vectors of four, `step` bytes apart; the lanes behind the last element are zero.
+ * Decodes `count` elements into vectors of four, `step` bytes apart; the lanes after the last element are zero.
  *
- * @param dtype index in STORED of kernels/define.ts
+ * @param dtype index in STORED of kernels/kernel.ts
  */
 export function decode(dtype: i32, from: usize, count: i32, to: usize, step: usize): void {
   if (dtype == 0) decodeAs<F32>(from, count, to, step);

@@ -1,6 +1,6 @@
-// exp and its kin on four lanes: our own, with a fixed order of operations, so that every machine gives the same
-// bits. No fused multiply-add and no relaxed instruction. Worst errors over ten million arguments, in units of the last
-// place where results are normal: exp 1.0, silu 3.0, softplus 2.6.
+// exp, sigmoid, silu and softplus on four lanes. They have a fixed order of operations, so that every machine gives the
+// same bits: no fused multiply-add and no relaxed instruction. Worst errors over ten million arguments, in units of the
+// last place where results are normal: exp 1.0, silu 3.0, softplus 2.6.
 
 @inline
 function powerOfTwo(n: v128): v128 {
@@ -11,12 +11,12 @@ function powerOfTwo(n: v128): v128 {
  * e^x. Above 88.7 it is infinite, below -104 zero. (pmin and pmax are one instruction each and keep a NaN on the left;
  * min and max take seven.)
  * x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, so that n times the first is exact); e^r by the
- * polynomial of Cephes' expf; 2^n in two halves, since 2^128 and 2^-150 are no floats themselves.
+ * polynomial of Cephes' expf; 2^n in two factors, since 2^128 and 2^-150 are not floats.
  */
 @inline
 export function exp4(x: v128): v128 {
   x = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-104)), f32x4.splat(89));
-  // n rounded to even in the lowest bits of 3 * 2^22 + n, which has no room for a fraction
+  // n rounded to even in the lowest bits of 3 * 2^22 + n, which has no bits for a fraction
   const shifted = f32x4.add(f32x4.mul(x, f32x4.splat(1.44269504)), f32x4.splat(12582912));
   const whole = f32x4.sub(shifted, f32x4.splat(12582912));
   let r = f32x4.sub(x, f32x4.mul(whole, f32x4.splat(0.693359375)));
@@ -51,7 +51,7 @@ export function silu4(x: v128): v128 {
 
 /**
  * ln(1 + e^x) = max(x, 0) + ln(1 + e), e = e^-|x| <= 1. With s = e / (2 + e) <= 1/3,
- * ln(1 + e) = 2 atanh(s) = 2 s (1 + s^2/3 + ... + s^14/15): what is left out is below 2e-9 of it.
+ * ln(1 + e) = 2 atanh(s) = 2 s (1 + s^2/3 + ... + s^14/15): the omitted terms are below 2e-9 of the result.
  */
 @inline
 export function softplus4(x: v128): v128 {
@@ -65,7 +65,7 @@ export function softplus4(x: v128): v128 {
   p = f32x4.add(f32x4.mul(p, q), f32x4.splat(1.0 / 7.0));
   p = f32x4.add(f32x4.mul(p, q), f32x4.splat(1.0 / 5.0));
   p = f32x4.add(f32x4.mul(p, q), f32x4.splat(1.0 / 3.0));
-  // s + s q p rather than s (1 + q p): the small part is rounded apart from the large one.
+  // s + s q p rather than s (1 + q p): the small part is rounded separately from the large part.
   const log = f32x4.add(s, f32x4.mul(f32x4.mul(s, q), p));
   return f32x4.add(f32x4.pmax(x, f32x4.splat(0)), f32x4.add(log, log));
 }

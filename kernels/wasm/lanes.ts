@@ -1,6 +1,13 @@
-// Vectors at the ragged end of a row, and sums over lanes. The order of every sum here is part of the result.
+// Loads and stores of the last, incomplete vector of a row, and sums over lanes. The order of additions in every sum is
+// part of the result.
 
-/** The first `count` (0 to 4) floats at `at`, the other lanes zero. Nothing beyond them is read. */
+/** Bytes before element `index` of an F32 array. */
+@inline
+export function offset(index: i32): usize {
+  return (<usize>index) << 2;
+}
+
+/** The first `count` (0 to 4) floats at `at`, the other lanes zero. Reads no byte after them. */
 @inline
 export function loadPart(at: usize, count: i32): v128 {
   if (count >= 4) return v128.load(at);
@@ -11,7 +18,7 @@ export function loadPart(at: usize, count: i32): v128 {
   return v;
 }
 
-/** Stores the first `count` (0 to 4) lanes; what lies behind them is left alone. */
+/** Stores the first `count` (0 to 4) lanes; does not change the bytes after them. */
 @inline
 export function storePart(at: usize, v: v128, count: i32): void {
   if (count >= 4) {
@@ -23,7 +30,7 @@ export function storePart(at: usize, v: v128, count: i32): void {
   if (count > 2) store<f32>(at, f32x4.extract_lane(v, 2), 8);
 }
 
-/** sum + a * b, rounded twice: a fused one would not be the same on every machine. */
+/** sum + a * b, rounded twice: a fused multiply-add would differ between machines. */
 @inline
 export function mulAdd(sum: v128, a: v128, b: v128): v128 {
   return f32x4.add(sum, f32x4.mul(a, b));

@@ -1,19 +1,19 @@
 // out[t, r] = scale * sum over k of w[r, k] * x[t, k], weights as stored.
 //
-// A pass takes as many columns of x as fit half a second-level cache, two tokens side by side; it streams from there.
-// Five rows of weights at a time are decoded to F32, 1024 columns of them, which stay in the first-level cache while
-// they meet the tokens two by two, as ten running sums of four lanes in registers.
+// A pass reads as many columns of x as fit half of the second-level cache, with two tokens side by side. It decodes
+// 1024 columns of five rows of weights to F32. These stay in the first-level cache while they are multiplied with two
+// tokens at a time: ten sums of four lanes, in registers.
 //
-// One output's additions are: within a block lane by lane (k = lane mod 4), then the four lanes, then block after
-// block, then the scale. That order depends on the number of columns alone; tiles, threads, bands and the number of
-// tokens only change which outputs are computed together.
+// The additions of one output have this order: within a block, each lane sums its columns (k = lane mod 4); then the
+// four lanes are added; then block after block; then the scale multiplies. The order depends on the number of columns
+// alone: tiles, threads, bands and the number of tokens only change which outputs are computed together.
 import { decodeFive, widthShift } from "./decode";
 import { loadPart, mulAdd, sumLanes, sumLanesOfFour } from "./lanes";
 
 const ROWS = 5;
-/** Columns. The panel is 20 KiB of the cache then, two tokens 8; shorter blocks start and end too often. */
+/** Columns of a block: five rows take 20 KiB of the cache and two tokens 8 KiB; smaller blocks have more overhead. */
 const BLOCK = 1024;
-/** Floats of x that a pass over the rows reads, half a second-level cache: at least a block of columns. */
+/** Floats of x that a pass over the rows reads: half of a second-level cache, and at least a block of columns. */
 const PASS = 65536;
 /** Bytes of the sums of a tile, whole cache lines. */
 const SUMS: usize = 192;
@@ -24,12 +24,14 @@ const W_STEP: usize = ROWS * 16;
  * Five rows [columns / 4, 5 rows, 4] against two tokens [columns / 4, 2 tokens, 4]: ten vectors of sums go to `sums`
  * [5 rows, 2 tokens, 4].
  *
- * Ten sums, two vectors of x, one of w and a product are fourteen of V8's fifteen registers, if it computes each product
- * next to its sum. It does where the loop tests before its body, and where behind the loop the sums are stored one by
- * one, in the order in which they are computed: what follows decides in which order V8 places what comes before.
- * Pointers step before they are used, as V8 then knows their upper halves to be zero. (Written otherwise, the same
- * arithmetic took up to twice as long.) Exported lest asc inline it: V8 optimises a function for its next call, and a
- * call of `linear` takes long.
+ * Ten sums, two vectors of x, one of w and one product use fourteen of V8's fifteen registers, provided that V8
+ * computes each product next to its sum. V8 does so when the loop tests before its body and when the code after the
+ * loop stores the sums one by one in the order in which they are computed. The pointers advance before they are used,
+ * because V8 then knows that their upper halves are zero. (Other forms of the same arithmetic took up to twice as
+ * long.)
+ *
+ * The function is exported so that asc does not inline it: V8 optimises a function for its next call, and one call of
+ * `linear` takes long.
  */
 export function tileOfTwo(w: usize, x: usize, columns: i32, sums: usize): void {
   let a0 = f32x4.splat(0);
@@ -78,7 +80,7 @@ export function tileOfTwo(w: usize, x: usize, columns: i32, sums: usize): void {
   v128.store(sums, b4, 144);
 }
 
-/** Five rows against one token [columns / 4, 4]: sums [5 rows, 4], two vectors apart as its neighbour's are. */
+/** Five rows against one token [columns / 4, 4]: sums [5 rows, 4], two vectors apart as in `tileOfTwo`. */
 export function tileOfOne(w: usize, x: usize, columns: i32, sums: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = a0;
@@ -105,7 +107,7 @@ export function tileOfOne(w: usize, x: usize, columns: i32, sums: usize): void {
   v128.store(sums, a4, 128);
 }
 
-/** Two tokens' `columns` floats side by side, vector by vector, the last ones filled up with zeros. */
+/** Copies `columns` floats of two tokens side by side, vector by vector; pads the last vectors with zeros. */
 function packTwo(x: usize, y: usize, columns: i32, to: usize): void {
   const end = x + ((<usize>(columns & ~3)) << 2);
   while (x != end) {
@@ -127,8 +129,9 @@ function packOne(x: usize, columns: i32, to: usize): void {
 }
 
 /**
- * x as `linear` reads it: for each block of columns [columns / 4, 2 tokens, 4] for each two tokens, then [columns / 4, 4]
- * of the one left over; the last vector of a row filled up with zeros. item = two tokens
+ * Copies x into the order in which `linear` reads it. For each block of columns and each two tokens:
+ * [columns / 4, 2 tokens, 4]; for an odd last token: [columns / 4, 4]. The last vector of a row is padded with zeros.
+ * An item is two tokens.
  */
 export function packTokens(
   tokens: i32,
@@ -153,13 +156,16 @@ export function packTokens(
   }
 }
 
-/** Where the block at column `k`, of `columns` columns, begins of token `t`, an even number. */
+/** Offset of token `t`, an even number, in the block that begins at column `k` and has `columns` columns. */
 @inline
 function packedAt(tokens: i32, k: i32, t: i32, columns: i32): usize {
   return ((<usize>k * <usize>tokens) << 2) + <usize>t * ((<usize>((columns + 3) >> 2)) << 4);
 }
 
-/** `packed` is what `packTokens` makes; item = five rows; scratch: the sums of a tile, then its rows of a block, F32 */
+/**
+ * An item is five rows. `packed`: the result of `packTokens`; scratch: the sums of a tile, then its rows of a block,
+ * F32
+ */
 export function linear(
   tokens: i32,
   rows: i32,
@@ -211,7 +217,7 @@ export function linear(
   }
 }
 
-/** Adds the lanes of a block's sums, and these to the blocks before it; the last block applies the scale. */
+/** Adds the lanes of a block's sums and adds the result to the earlier blocks; the last block applies the scale. */
 function finish(sums: usize, out: usize, rows: i32, k: i32, last: bool, scale: f32): void {
   for (let r = 0; r < rows; r++, sums += 32, out += 4) {
     const sum = sumLanes(v128.load(sums)) + (k > 0 ? load<f32>(out) : 0);
@@ -219,7 +225,7 @@ function finish(sums: usize, out: usize, rows: i32, k: i32, last: bool, scale: f
   }
 }
 
-/** The same for five rows of two tokens. */
+/** As `finish`, for five rows of two tokens. */
 @inline
 function finishAll(sums: usize, out: usize, next: usize, k: i32, last: bool, scale: f32): void {
   const a4 = v128.load(sums, 128);

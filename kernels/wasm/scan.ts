@@ -1,14 +1,9 @@
 // The Mamba-2 scan as its recurrence, heads [from, to), from zeros (the kernel ssd) or from a state (ssd-step):
 //   delta = clamp(softplus(dt + dt_bias)), S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
 import { exp, softplus } from "./elementary";
-import { loadPart, storePart, sumLanes } from "./lanes";
+import { loadPart, offset, storePart, sumLanes } from "./lanes";
 
-@inline
-function at(index: i32): usize {
-  return (<usize>index) << 2;
-}
-
-/** One row of the state, one step: returns its product with C. b, c and s are whole vectors; bytes is their length. */
+/** One step of one row of the state; returns its product with C. `bytes`: length of b, c and s, whole vectors. */
 @inline
 function step(s: usize, b: usize, c: usize, bytes: usize, decay: f32, input: f32): f32 {
   const keep = f32x4.splat(decay);
@@ -52,34 +47,34 @@ export function scan(
   from: i32,
   to: i32,
 ): void {
-  const row = at((state + 3) & ~3);
+  const row = offset((state + 3) & ~3);
   const bRow = scratch;
   const cRow = scratch + row;
   const states = cRow + row;
   const after = out + ((<usize>(tokens * heads * headDim)) << 2);
   for (let head = from; head < to; head++) {
     const group = head / (heads / groups);
-    const a = -exp(load<f32>(aLog + at(head)));
-    const skip = load<f32>(d + at(head));
-    const first = at(head * headDim * state);
+    const a = -exp(load<f32>(aLog + offset(head)));
+    const skip = load<f32>(d + offset(head));
+    const first = offset(head * headDim * state);
     for (let i = 0; i < headDim; i++) {
       for (let n = 0; n < state; n += 4) {
-        const part = before == 0 ? f32x4.splat(0) : loadPart(before + first + at(i * state + n), state - n);
-        v128.store(states + <usize>i * row + at(n), part);
+        const part = before == 0 ? f32x4.splat(0) : loadPart(before + first + offset(i * state + n), state - n);
+        v128.store(states + <usize>i * row + offset(n), part);
       }
     }
     for (let t = 0; t < tokens; t++) {
-      const raw = load<f32>(dt + at(t * heads + head)) + load<f32>(dtBias + at(head));
+      const raw = load<f32>(dt + offset(t * heads + head)) + load<f32>(dtBias + offset(head));
       const delta = min(max(softplus(raw), dtMin), dtMax);
       const decay = exp(delta * a);
-      const stream = at((t * groups + group) * state);
+      const stream = offset((t * groups + group) * state);
       for (let i = 0; i < state; i += 4) {
-        v128.store(bRow + at(i), loadPart(b + stream + at(i), state - i));
-        v128.store(cRow + at(i), loadPart(c + stream + at(i), state - i));
+        v128.store(bRow + offset(i), loadPart(b + stream + offset(i), state - i));
+        v128.store(cRow + offset(i), loadPart(c + stream + offset(i), state - i));
       }
       let i = 0;
       do {
-        const element = at((t * heads + head) * headDim + i);
+        const element = offset((t * heads + head) * headDim + i);
         const input = load<f32>(x + element);
         const y = step(states + <usize>i * row, bRow, cRow, row, decay, delta * input);
         store<f32>(out + element, y + skip * input);
@@ -88,8 +83,8 @@ export function scan(
     for (let i = 0; i < headDim && before != 0; i++) {
       for (let n = 0; n < state; n += 4) {
         storePart(
-          after + first + at(i * state + n),
-          v128.load(states + <usize>i * row + at(n)),
+          after + first + offset(i * state + n),
+          v128.load(states + <usize>i * row + offset(n)),
           state - n,
         );
       }

@@ -1,0 +1,51 @@
+// Kernels that make each element from the elements at its place: add, copy, relu2, widen.
+import { decode, widthShift } from "./decode";
+import { loadPart, storePart } from "./lanes";
+
+/** elements that `widen` decodes at a time */
+const CHUNK = 256;
+
+/** out = a + b over elements [from, to); `out` may be `a` or `b`. */
+export function add(a: usize, b: usize, out: usize, from: i32, to: i32): void {
+  for (let i = from; i < to; i += 4) {
+    const at = (<usize>i) << 2;
+    storePart(out + at, f32x4.add(loadPart(a + at, to - i), loadPart(b + at, to - i)), to - i);
+  }
+}
+
+/** out[at + i] = x[first + i] for each i in [from, to) */
+export function copy(first: i32, at: i32, x: usize, out: usize, from: i32, to: i32): void {
+  memory.copy(
+    out + ((<usize>(at + from)) << 2),
+    x + ((<usize>(first + from)) << 2),
+    (<usize>(to - from)) << 2,
+  );
+}
+
+/** y = max(x, 0)^2 over elements [from, to) */
+export function relu2(x: usize, y: usize, from: i32, to: i32): void {
+  const zero = f32x4.splat(0);
+  for (let i = from; i < to; i += 4) {
+    const at = (<usize>i) << 2;
+    const v = f32x4.max(loadPart(x + at, to - i), zero);
+    storePart(y + at, f32x4.mul(v, v), to - i);
+  }
+}
+
+/**
+ * y = scale * x over elements [from, to); `x` has the stored dtype.
+ *
+ * scratch: CHUNK floats
+ */
+export function widen(dtype: i32, scale: f32, x: usize, y: usize, scratch: usize, from: i32, to: i32): void {
+  const shift = widthShift(dtype);
+  const factor = f32x4.splat(scale);
+  for (let chunk = from; chunk < to; chunk += CHUNK) {
+    const count = min(CHUNK, to - chunk);
+    decode(dtype, x + ((<usize>chunk) << shift), count, scratch, 16);
+    for (let i = 0; i < count; i += 4) {
+      const v = f32x4.mul(v128.load(scratch + ((<usize>i) << 2)), factor);
+      storePart(y + ((<usize>(chunk + i)) << 2), v, count - i);
+    }
+  }
+}
