@@ -29,8 +29,8 @@ export async function hostile({ run, out }: Session, source: string): Promise<vo
   await run(["convert", source, out("out"), "--to", "hf"], ["--verify", "bytes"]);
 }
 
-/** One set of weights: what is read of it, its way into every format and back. */
-export async function roundTrips(session: Session, source: string): Promise<void> {
+/** What is read of a checkpoint, and computed from it. */
+async function readings(session: Session, source: string): Promise<void> {
   const { run, out } = session;
   await survey(session, source);
   await run(["check", source, "--read", "--strict", "--keep-going"]);
@@ -38,6 +38,22 @@ export async function roundTrips(session: Session, source: string): Promise<void
   await run(["generate", source, "--tokens", "6"], IDS);
   const sampled = ["--temperature", "0.8", "--top-k", "20", "--seed", "3"];
   await run(["generate", source, "--tokens", "6", ...sampled], IDS);
+}
+
+/** Another container of weights that make the round trip elsewhere: its readings, and its way into every format. */
+export async function oneWay(session: Session, source: string): Promise<void> {
+  const { run, out } = session;
+  await readings(session, source);
+  for (const { id, path, flags } of FORMATS) {
+    const status = await run(["convert", source, out(path), "--to", id, ...flags]);
+    if (status === 0) await run(["check", out(path), "--read"]);
+  }
+}
+
+/** A checkpoint's readings, its way into every format and back. */
+export async function roundTrips(session: Session, source: string): Promise<void> {
+  const { run, out } = session;
+  await readings(session, source);
   for (const { id, path, flags } of FORMATS) {
     const to = ["--to", id, ...flags];
     await run(["plan", source, out(path), ...to]);
@@ -51,12 +67,12 @@ export async function roundTrips(session: Session, source: string): Promise<void
   }
 }
 
-/** One set of weights in other dtypes: in hf folders, and once in the format that it has. */
+/** A checkpoint in other dtypes: in hf folders, and once in the format that it has. */
 export async function recasts({ run, out }: Session, source: string): Promise<void> {
   for (const dtype of DTYPES) {
     const to = ["--to", "hf", "--dtype", dtype];
     await run(["plan", source, out(dtype), ...to]);
-    if ((await run(["convert", source, out(dtype), ...to])) > 1) continue;
+    if ((await run(["convert", source, out(dtype), ...to])) !== 0) continue;
     await run(["check", out(dtype), "--strict"]);
     await run(["verify", source, out(dtype)], IDS);
   }

@@ -8,11 +8,14 @@ import { eventsOf, type Json, stable } from "./stable.ts";
 /** What is recorded of each command line. */
 export type Entries = Map<string, Json>;
 
+/** The exit status, or the signal that ended the program. */
+type Status = number | NodeJS.Signals;
+
 export interface Session {
   /** a path for outputs of this session, relative to the working folder */
   readonly out: (name: string) => string;
   /** runs a command line; `flags` are not part of the name under which it is recorded */
-  readonly run: (line: readonly string[], flags?: readonly string[]) => Promise<number>;
+  readonly run: (line: readonly string[], flags?: readonly string[]) => Promise<Status>;
 }
 
 /** Commands that compute, and take the flag for it. */
@@ -21,7 +24,8 @@ const THREADED = new Set(["convert", "recast", "verify", "plan", "diff", "logits
 const REPORTING = new Set(["convert", "recast", "verify", "check", "diff", "scan"]);
 const WATCHED = new Set([...REPORTING, "inspect", "plan", "logits"]);
 
-const MAX_MS = 120_000;
+/** A program that does not end by itself is ended, and the signal is recorded. */
+const MAX_MS = 300_000;
 
 /**
  * Opens a folder of outputs below `work`, which is the working directory of every run. All paths are relative, so
@@ -56,7 +60,7 @@ export function openSession(program: string, work: string, name: string, entries
       ]);
       entries.set(title, {
         status,
-        ...(stdout === "" ? {} : { json: reduced(stdout) }),
+        ...(stdout === "" || typeof status === "string" ? {} : { json: reduced(stdout) }),
         ...notesAt(join(work, stem)),
         files: written(work, folder, known),
       });
@@ -115,23 +119,21 @@ function ended(
   program: string,
   cwd: string,
   line: readonly string[],
-): Promise<{ status: number; stdout: string }> {
+): Promise<{ status: Status; stdout: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [program, ...line], {
       cwd,
       env: ENVIRONMENT,
       stdio: ["ignore", "pipe", "ignore"],
+      timeout: MAX_MS,
+      killSignal: "SIGKILL",
     });
-    const timer = setTimeout(() => child.kill("SIGKILL"), MAX_MS);
     let stdout = "";
     child.stdout.setEncoding("utf8").on("data", (part: string) => {
       stdout += part;
     });
     child.on("error", reject);
-    child.on("close", (status, signal) => {
-      clearTimeout(timer);
-      if (status === null) reject(new Error(`${line.join(" ")} was ended by ${signal}`));
-      else resolve({ status, stdout });
-    });
+    // one of the two is always given
+    child.on("close", (status, signal) => resolve({ status: status ?? signal!, stdout }));
   });
 }
