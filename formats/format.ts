@@ -5,7 +5,7 @@ import type { IsologitError } from "../src/core/errors.ts";
 import type { Store } from "../src/core/io.ts";
 
 /** What shall be written, before anyone has decided where. */
-export interface Manifest {
+export interface WriteRequest {
   /** in the spelling of the writer's software */
   readonly config: Readonly<Record<string, unknown>>;
   readonly dialect: string;
@@ -19,7 +19,7 @@ export interface Manifest {
    */
   readonly sidecars: readonly (WantedSidecar | Sidecar)[];
   /** the source's weight files as they were spelt; empty where it has no such spelling */
-  readonly shards: readonly { readonly path: string; readonly header: Uint8Array }[];
+  readonly weightFiles: readonly { readonly path: string; readonly header: Uint8Array }[];
   readonly options: {
     readonly maxShardBytes?: number;
     readonly alignment?: number;
@@ -64,7 +64,7 @@ export interface Placement {
 }
 
 /** What is known of a tensor once its last byte is written. */
-export interface Sealed {
+export interface TensorDigests {
   /** SHA-256 of the stored elements, hex */
   readonly sha256: string;
   /** CRC-32 of each run of CHUNK_BYTES stored bytes; empty where the format has no seals */
@@ -91,9 +91,13 @@ export interface Writer {
   takes?(path: string): boolean;
   /** what is put behind the file to hold its certificate; absent: a folder, in which it is a file */
   trailer?(certificate: Uint8Array): Uint8Array;
-  place(wanted: Manifest): Placement;
+  place(wanted: WriteRequest): Placement;
   /** The bytes of `placement.seals`, in their order. Absent where a format has none. */
-  seal?(wanted: Manifest, placement: Placement, sealed: ReadonlyMap<string, Sealed>): readonly Uint8Array[];
+  seal?(
+    wanted: WriteRequest,
+    placement: Placement,
+    sealed: ReadonlyMap<string, TensorDigests>,
+  ): readonly Uint8Array[];
 }
 
 export interface ReadOptions {

@@ -1,5 +1,5 @@
 /** Files of a tokenizer, which NeMo and Megatron keep in a folder of their own. */
-import type { Origin, Sidecar } from "../src/core/checkpoint.ts";
+import type { CarriedFiles, Sidecar } from "../src/core/checkpoint.ts";
 
 /** Names by which Hugging Face's and SentencePiece's tokenizers find their parts. */
 const NAMES = new Set([
@@ -21,7 +21,7 @@ export function isTokenizerFile(path: string): boolean {
 }
 
 /** What lies in a folder, as side files by the path they have in a Hugging Face folder. */
-export function sidecarsIn(
+export function sidecarsBelow(
   files: readonly { readonly path: string; readonly size: number }[],
   folder: string,
 ): Sidecar[] {
@@ -37,7 +37,7 @@ export function sidecarsIn(
  * What was kept for the way home, of a format that has a folder for its tokenizer: engines read that folder, and a file of a
  * tokenizer that somebody put elsewhere stands in for none that is missing there.
  */
-export function withoutTokenizer(origin: Origin | undefined): Origin | undefined {
+export function dropTokenizerFiles(origin: CarriedFiles | undefined): CarriedFiles | undefined {
   if (origin === undefined) return undefined;
   return { ...origin, sidecars: origin.sidecars.filter(({ path }) => !isTokenizerFile(path)) };
 }

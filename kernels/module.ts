@@ -1,6 +1,6 @@
 /** The compiled WebAssembly module and its instances. An instance has no state but the memory it is given. */
 import { readFile } from "node:fs/promises";
-import { built } from "../src/core/built-file.ts";
+import { builtFile } from "../src/core/built-file.ts";
 
 /** The first address that a host may use; below lie the module's own constants. */
 export const FIRST_ADDRESS = 65536;
@@ -11,7 +11,7 @@ let compiled: Promise<WebAssembly.Module> | undefined;
 
 /** An instance over `memory`, which must be shared, with a maximum of 65,536 pages. */
 export async function instantiate(memory: WebAssembly.Memory): Promise<WasmExports> {
-  compiled ??= readFile(built(import.meta.url, "./wasm/kernels.wasm")).then((bytes) =>
+  compiled ??= readFile(builtFile(import.meta.url, "./wasm/kernels.wasm")).then((bytes) =>
     WebAssembly.compile(bytes),
   );
   const env = {

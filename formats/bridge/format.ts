@@ -4,7 +4,7 @@
  * or a bare folder of torch.distributed.checkpoint, is read as well; so is the older backend, zarr.
  */
 
-import { originIn } from "../../src/core/carried-files.ts";
+import { readCarriedFiles } from "../../src/core/carried-files.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
@@ -13,8 +13,8 @@ import { isKind, type PickleValue } from "../codec/pickle/value.ts";
 import { readTorch } from "../codec/torch-zip/read.ts";
 import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "../codec/yaml.ts";
 import type { Format } from "../format.ts";
-import { chosenFolder, foldersWith } from "../megatron/iterations.ts";
-import { sidecarsIn, withoutTokenizer } from "../tokenizer-files.ts";
+import { chooseIterationFolder, foldersWith } from "../megatron/iterations.ts";
+import { dropTokenizerFiles, sidecarsBelow } from "../tokenizer-files.ts";
 import { DIST_MARKER, type DistWeights, readWeights } from "../torch-dist/weights.ts";
 import { bridgeWriter } from "./write.ts";
 
@@ -43,9 +43,9 @@ export const bridge: Format = {
         file: store.url,
       });
     }
-    const folder = await chosenFolder(store, folders, options);
+    const folder = await chooseIterationFolder(store, folders, options);
     const dist = await readWeights(store, folder);
-    const origin = withoutTokenizer(await originIn(store));
+    const origin = dropTokenizerFiles(await readCarriedFiles(store));
     return {
       format: "bridge",
       dialect: "megatron",
@@ -57,11 +57,11 @@ export const bridge: Format = {
       ),
       tensors: dist.tensors,
       objects: dist.objects,
-      sidecars: sidecarsIn(files, `${folder}tokenizer/`),
-      shards: [],
+      sidecars: sidecarsBelow(files, `${folder}tokenizer/`),
+      weightFiles: [],
       recasts: [],
       seals: dist.seals,
-      ...(origin !== undefined && { origin }),
+      ...(origin !== undefined && { carriedFiles: origin }),
       store,
     };
   },

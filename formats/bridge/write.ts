@@ -6,7 +6,7 @@ import { type WrittenValue, writePickle } from "../codec/pickle/write.ts";
 import { archiveOf } from "../codec/torch-zip/write.ts";
 import { type ConfigRecord, yamlText } from "../codec/yaml.ts";
 import { folderPlan } from "../folder-placement.ts";
-import type { Manifest, Writer } from "../format.ts";
+import type { WriteRequest, Writer } from "../format.ts";
 import { iterationFolder, TRACKER } from "../megatron/iterations.ts";
 import { isTokenizerFile } from "../tokenizer-files.ts";
 import { pickledTensor, TORCH_DTYPES } from "../torch-dist/pickles.ts";
@@ -41,7 +41,7 @@ export const bridgeWriter: Writer = {
   seal: (wanted, _placement, sealed) => sealsOf(wanted, sealed),
 };
 
-function runConfig({ config, sidecars }: Manifest): ConfigRecord {
+function runConfig({ config, sidecars }: WriteRequest): ConfigRecord {
   const tokenizer = {
     _target_: `${CONFIG}.tokenizers.config.TokenizerConfig`,
     tokenizer_model: "tokenizer",

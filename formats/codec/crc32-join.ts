@@ -31,7 +31,7 @@ function shiftBy(bytes: number): number {
  * @param crcs   the CRC-32 of each run of `runBytes`, in order, the last run being what is left
  * @param size   bytes of all runs together
  */
-export function joinedCrc32(crcs: readonly number[], size: number, runBytes: number): number {
+export function joinCrc32(crcs: readonly number[], size: number, runBytes: number): number {
   const whole = shiftBy(runBytes);
   return crcs.reduce((joined, crc, i) => {
     if (i === 0) return crc;

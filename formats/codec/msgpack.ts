@@ -7,9 +7,13 @@
  */
 import { isUtf8 } from "node:buffer";
 import { Packr } from "msgpackr";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 
-export type Plain = number | string | readonly Plain[] | { readonly [key: string]: Plain };
+export type DecodedValue =
+  | number
+  | string
+  | readonly DecodedValue[]
+  | { readonly [key: string]: DecodedValue };
 
 export interface MsgpackLimits {
   /** containers inside one another */
@@ -29,22 +33,22 @@ const packr = new Packr({
 });
 
 /** What can be encoded: integers go through `integer` first. */
-export type Spelt =
+export type EncodableValue =
   | number
   | bigint
   | string
-  | readonly Spelt[]
+  | readonly EncodableValue[]
   | {
-      readonly [key: string]: Spelt;
+      readonly [key: string]: EncodableValue;
     };
 
 /** The library spells numbers from 2^32 on as floats, and bigints as int 64. */
-export function integer(value: number): number | bigint {
+export function encodableInteger(value: number): number | bigint {
   return value < 2 ** 32 ? value : BigInt(value);
 }
 
 /** The bytes of a value. Keys keep their order; every form is the shortest, but integers from 2^32 on are int 64. */
-export function encodeMsgpack(value: Spelt): Uint8Array {
+export function encodeMsgpack(value: EncodableValue): Uint8Array {
   return Uint8Array.from(packr.pack(value)); // a copy: the library reuses its buffer
 }
 
@@ -54,10 +58,10 @@ export function encodeMsgpack(value: Spelt): Uint8Array {
  * @param at where the text begins: `at.offset` is added to the offsets of errors
  * @throws HEADER_INVALID, LIMIT_EXCEEDED, SIZE_UNSAFE, NAME_INVALID (a string that is not UTF-8)
  */
-export function decodeMsgpack(bytes: Uint8Array, limits: MsgpackLimits, at: Place): Plain {
+export function decodeMsgpack(bytes: Uint8Array, limits: MsgpackLimits, at: ErrorLocation): DecodedValue {
   scan(bytes, limits, at);
   try {
-    return packr.unpack(bytes) as Plain; // the scan let nothing else through
+    return packr.unpack(bytes) as DecodedValue; // the scan let nothing else through
   } catch (cause) {
     throw new IsologitError("HEADER_INVALID", `not MessagePack: ${(cause as Error).message}`, at, { cause });
   }
@@ -68,7 +72,7 @@ type Token =
   | { readonly kind: "string"; readonly bytes: number; readonly length: number }
   | { readonly kind: "array" | "map"; readonly bytes: number; readonly length: number };
 
-function scan(bytes: Uint8Array, limits: MsgpackLimits, at: Place): void {
+function scan(bytes: Uint8Array, limits: MsgpackLimits, at: ErrorLocation): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const open: { left: number; readonly map: boolean }[] = []; // values still to come in each container
   let position = 0;

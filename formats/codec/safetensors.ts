@@ -5,7 +5,7 @@
  * second parser might see another file: no key twice, no number spelt as a fraction, no field unknown to it.
  */
 import { bytesOf, type DType, isDType, type Shape } from "../../src/core/dtype.ts";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
 import { isJsonObject, type Json, parseJsonObject } from "../../src/core/json.ts";
 
@@ -111,7 +111,7 @@ function tensorOf(name: string, entry: Json, dataOffset: number, file: string): 
   return { name, dtype, shape, begin, end };
 }
 
-function integersOf(value: Json, field: string, at: Place): number[] {
+function integersOf(value: Json, field: string, at: ErrorLocation): number[] {
   if (!Array.isArray(value) || !value.every((n) => typeof n === "number")) {
     throw new IsologitError("HEADER_INVALID", `${field} is not a list of whole numbers`, at);
   }
@@ -132,7 +132,7 @@ function metadataOf(value: Json | undefined, file: string): Readonly<Record<stri
 }
 
 /** @throws NAME_INVALID for a name that some reader along the way would take for something else */
-function checkName(name: string, at: Place): void {
+function checkName(name: string, at: ErrorLocation): void {
   const why =
     name === ""
       ? "is empty"
@@ -174,7 +174,7 @@ function truncated(
 }
 
 /** What a header says of a tensor, but for its place, which follows from the order. */
-export type Described = Pick<StoredTensor, "name" | "dtype" | "shape">;
+export type HeaderTensor = Pick<StoredTensor, "name" | "dtype" | "shape">;
 
 /**
  * The header of a file whose data holds `tensors` in this order: 8 bytes of length, JSON, spaces up to a
@@ -183,7 +183,7 @@ export type Described = Pick<StoredTensor, "name" | "dtype" | "shape">;
  * @throws NAME_INVALID, DUPLICATE_NAME, SIZE_UNSAFE; LIMIT_EXCEEDED above 100 MB
  */
 export function encodeHeader(
-  tensors: readonly Described[],
+  tensors: readonly HeaderTensor[],
   metadata: Readonly<Record<string, string>> | null,
 ): Uint8Array {
   const entries = metadata === null ? [] : [`"__metadata__":${JSON.stringify(metadata)}`];
@@ -209,11 +209,11 @@ export function encodeHeader(
 }
 
 /** The bytes that a tensor starting at data byte `begin` adds to a header, its comma included. */
-export function headerBytesOf(tensor: Described, begin: number): number {
+export function headerBytesOf(tensor: HeaderTensor, begin: number): number {
   return new TextEncoder().encode(entryOf(tensor, begin)).byteLength + 1;
 }
 
-function entryOf(tensor: Described, begin: number): string {
+function entryOf(tensor: HeaderTensor, begin: number): string {
   const { name, dtype, shape } = tensor;
   checkName(name, { tensor: name });
   const end = begin + bytesOf(dtype, shape, { tensor: name });

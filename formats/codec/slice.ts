@@ -31,7 +31,7 @@ export function sliceOf(source: ByteSource, offset: number, size: number, file: 
  * `source` with its first and last `bytes` read at once: an archive is described at its end and begins with what is
  * described, and each is then some five reads less. A checkpoint may have 100,000 archives.
  */
-export async function withEnds(source: ByteSource, bytes: number): Promise<ByteSource> {
+export async function holdEnds(source: ByteSource, bytes: number): Promise<ByteSource> {
   const short = source.size <= 2 * bytes;
   const head = await readRange(source, 0, short ? source.size : bytes);
   const tailAt = short ? source.size : source.size - bytes;

@@ -1,6 +1,6 @@
 /** Configs written as YAML by Python, which speaks YAML 1.1: read as plain data, written so that Python's reader gets the same values. */
 import { parseDocument, type ScalarTag, stringify } from "yaml";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 
 export type ConfigRecord = Readonly<Record<string, unknown>>;
 
@@ -15,7 +15,7 @@ const MAX_ALIASES = 100;
  * @throws CONFIG_INVALID for what is no YAML mapping, and for tags, which name Python objects to be built;
  *   LIMIT_EXCEEDED for nesting or aliases that no config has
  */
-export function parseYaml(bytes: Uint8Array, at: Place): ConfigRecord {
+export function parseYaml(bytes: Uint8Array, at: ErrorLocation): ConfigRecord {
   if (bytes.byteLength > MAX_YAML_BYTES) {
     throw new IsologitError("LIMIT_EXCEEDED", `${bytes.byteLength} bytes of YAML, expected a config`, at);
   }
@@ -28,7 +28,7 @@ export function isRecord(value: unknown): value is ConfigRecord {
   return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 
-function plain(text: string, at: Place): unknown {
+function plain(text: string, at: ErrorLocation): unknown {
   let fault: string | undefined;
   try {
     const document = parseDocument(text, { version: "1.1", prettyErrors: false });

@@ -5,7 +5,7 @@
  */
 import type { Piece, Tensor } from "../../src/core/checkpoint.ts";
 import { bytesOf, countOf, type DType, type Shape, stridesOf } from "../../src/core/dtype.ts";
-import { IsologitError, locate, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError, withLocation } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
 import { isJsonObject, type Json, parseJsonObject } from "../../src/core/json.ts";
 
@@ -104,11 +104,11 @@ async function tensorOf(
       pieces: piecesOf(array, `${folder}${name}/`, sizes, at),
     };
   } catch (error) {
-    throw locate(error, at);
+    throw withLocation(error, at);
   }
 }
 
-function descriptionOf(json: Readonly<Record<string, Json>>, at: Place): Description {
+function descriptionOf(json: Readonly<Record<string, Json>>, at: ErrorLocation): Description {
   if (json.zarr_format !== 2) {
     throw new IsologitError(
       "VERSION_UNSUPPORTED",
@@ -145,7 +145,7 @@ function piecesOf(
   { dtype, shape, chunks, separator }: Description,
   folder: string,
   sizes: ReadonlyMap<string, number>,
-  at: Place,
+  at: ErrorLocation,
 ): Piece[] {
   const grid = shape.map((n, axis) => Math.ceil(n / chunks[axis]!));
   const count = countOf(grid, at);
@@ -166,14 +166,14 @@ function piecesOf(
       const code = size < full ? "TRUNCATED" : "TRAILING_BYTES";
       throw new IsologitError(code, `the chunk has ${size} bytes, expected ${full}`, { ...at, file });
     }
-    const origin = index.map((n, axis) => n * chunks[axis]!);
-    const box = origin.map((from, axis) => Math.min(chunks[axis]!, shape[axis]! - from));
+    const start = index.map((n, axis) => n * chunks[axis]!);
+    const box = start.map((from, axis) => Math.min(chunks[axis]!, shape[axis]! - from));
     const cut = box.some((n, axis) => n !== chunks[axis]);
-    return { file, offset: 0, origin, shape: box, ...(cut && { strides: stridesOf(chunks) }) };
+    return { file, offset: 0, start, shape: box, ...(cut && { strides: stridesOf(chunks) }) };
   });
 }
 
-function sizesOf(value: Json | undefined, field: string, at: Place): Shape {
+function sizesOf(value: Json | undefined, field: string, at: ErrorLocation): Shape {
   if (!Array.isArray(value) || value.length > MAX_RANK) throw invalid(field, at);
   if (!value.every((n): n is number => typeof n === "number" && Number.isSafeInteger(n) && n >= 0)) {
     throw invalid(field, at);
@@ -181,11 +181,16 @@ function sizesOf(value: Json | undefined, field: string, at: Place): Shape {
   return value;
 }
 
-function invalid(field: string, at: Place): IsologitError {
+function invalid(field: string, at: ErrorLocation): IsologitError {
   return new IsologitError("HEADER_INVALID", `${field} is not as zarr version 2 wants it`, at);
 }
 
-function unsupported(field: string, found: Json | undefined, wanted: string, at: Place): IsologitError {
+function unsupported(
+  field: string,
+  found: Json | undefined,
+  wanted: string,
+  at: ErrorLocation,
+): IsologitError {
   const message = `${field} is ${JSON.stringify(found)}; ${wanted} is read, as Megatron writes`;
   return new IsologitError("UNSUPPORTED", message, at, {
     next: "write the checkpoint again without it, or as torch_dist",

@@ -4,14 +4,14 @@
  */
 import type { Checkpoint, Remark, Sidecar, Tensor } from "../../src/core/checkpoint.ts";
 import { DTYPES } from "../../src/core/dtype.ts";
-import { IsologitError, locate } from "../../src/core/errors.ts";
+import { IsologitError, withLocation } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
 import { parseJsonObject } from "../../src/core/json.ts";
 import type { Header } from "../codec/safetensors.ts";
 import type { Format } from "../format.ts";
-import { checkIndex, type ShardIndex } from "./index-json.ts";
+import { checkIndex, type WeightIndex } from "./index-json.ts";
 import { INDEX, placeFolder } from "./place.ts";
-import { readWeights, weightsAmong } from "./weight-files.ts";
+import { chooseWeightFiles, readWeights } from "./weight-files.ts";
 
 const CONFIG = "config.json";
 /** The largest published config, with its quantisation lists, has some 100 kB. */
@@ -22,7 +22,7 @@ export const hf: Format = {
 
   async detect(store) {
     const paths = (await store.list()).map((file) => file.path);
-    const named = weightsAmong(paths);
+    const named = chooseWeightFiles(paths);
     const configured = paths.includes(CONFIG);
     if (named === null) return "no";
     // Files that nobody names may be those of another format, which then knows them.
@@ -33,7 +33,7 @@ export const hf: Format = {
   async read(store): Promise<Checkpoint> {
     const files = await store.list();
     const paths = new Set(files.map((file) => file.path));
-    const named = weightsAmong([...paths]);
+    const named = chooseWeightFiles([...paths]);
     if (named === null)
       throw new IsologitError("FORMAT_UNKNOWN", "no safetensors weights", { file: store.url });
     const { headers, index, remarks } = await readWeights(store, named, paths);
@@ -53,7 +53,7 @@ export const hf: Format = {
       tensors,
       objects: [],
       sidecars,
-      shards: headers.map(([path, { dataOffset }]) => ({
+      weightFiles: headers.map(([path, { dataOffset }]) => ({
         path,
         header: { file: path, offset: 0, size: dataOffset },
       })),
@@ -78,14 +78,14 @@ async function config(store: Store): Promise<Uint8Array> {
   try {
     return await readSmall(store, CONFIG, MAX_CONFIG_BYTES);
   } catch (error) {
-    throw locate(error, { file: CONFIG });
+    throw withLocation(error, { file: CONFIG });
   }
 }
 
 /** One piece each, in the order of the files and of the bytes in them. @throws DUPLICATE_NAME, INDEX_MISMATCH */
 function tensorsOf(
   headers: readonly (readonly [string, Header])[],
-  index: ShardIndex | null,
+  index: WeightIndex | null,
 ): { readonly tensors: readonly Tensor[]; readonly remarks: readonly Remark[] } {
   const found = new Map<string, string>();
   const tensors: Tensor[] = [];
@@ -101,7 +101,7 @@ function tensorsOf(
       found.set(name, file);
       bytes += end - begin;
       const origin = shape.map(() => 0);
-      tensors.push({ name, dtype, shape, pieces: [{ file, offset: begin, origin, shape }] });
+      tensors.push({ name, dtype, shape, pieces: [{ file, offset: begin, start: origin, shape }] });
     }
   }
   return { tensors, remarks: index === null ? [] : checkIndex(index, found, bytes, INDEX) };

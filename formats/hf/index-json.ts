@@ -1,13 +1,13 @@
 /** `model.safetensors.index.json`: which of several weight files holds which tensor. */
 import type { Remark } from "../../src/core/checkpoint.ts";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { isJsonObject, parseJsonObject, stringifyJson } from "../../src/core/json.ts";
 import { safePath } from "../../src/core/safe-path.ts";
 
 /** 0.3 kB a tensor, so that a model with 100,000 experts still fits many times over. */
 export const MAX_INDEX_BYTES = 100_000_000;
 
-export interface ShardIndex {
+export interface WeightIndex {
   /** tensor -> name of its weight file */
   readonly fileOf: ReadonlyMap<string, string>;
   /** weight files, sorted, each once */
@@ -19,12 +19,12 @@ export interface ShardIndex {
 }
 
 /** What is known of the folder around an index: its absolute paths. */
-export interface Around {
+export interface IndexFolder {
   readonly roots?: readonly string[];
 }
 
 /** @throws HEADER_INVALID, DUPLICATE_NAME, and PATH_UNSAFE for a file outside the folder */
-export function parseIndex(bytes: Uint8Array, file: string, { roots = [] }: Around = {}): ShardIndex {
+export function parseIndex(bytes: Uint8Array, file: string, { roots = [] }: IndexFolder = {}): WeightIndex {
   const json = parseJsonObject(bytes, { code: "HEADER_INVALID", file });
   const map = json.weight_map;
   if (!isJsonObject(map)) {
@@ -56,7 +56,7 @@ function relativePath(shard: string, roots: readonly string[]): string {
   return path.replace(/^(\.\/+)+/, "");
 }
 
-function safeShard(path: string, at: Place): string {
+function safeShard(path: string, at: ErrorLocation): string {
   if (!path.startsWith("/")) return safePath(path, at);
   const message = `weight_map names ${JSON.stringify(path)}, an absolute path that is not in this folder`;
   const next = "write file names without a folder into weight_map, where the files lie beside the index";
@@ -70,14 +70,14 @@ function safeShard(path: string, at: Place): string {
  * @throws INDEX_MISMATCH
  */
 export function checkIndex(
-  index: ShardIndex,
+  index: WeightIndex,
   found: ReadonlyMap<string, string>,
   bytes: number,
   file: string,
 ): readonly Remark[] {
   const lost = [...index.fileOf.keys()].filter((name) => !found.has(name));
   if (lost.length > 0) {
-    const message = `${firstOf(lost)} in the index but in no file`;
+    const message = `${firstNames(lost)} in the index but in no file`;
     throw new IsologitError("INDEX_MISMATCH", message, { file, tensor: lost[0]! });
   }
   for (const [tensor, shard] of index.fileOf) {
@@ -89,7 +89,7 @@ export function checkIndex(
   const remarks: Remark[] = [];
   const extra = [...found.keys()].filter((name) => !index.fileOf.has(name));
   if (extra.length > 0) {
-    const message = `${firstOf(extra)} in ${found.get(extra[0]!)} but not in the index: read, as loaders of whole files do`;
+    const message = `${firstNames(extra)} in ${found.get(extra[0]!)} but not in the index: read, as loaders of whole files do`;
     remarks.push({ rule: "index-omits", severity: "warning", at: { file, tensor: extra[0]! }, message });
   }
   if (index.totalBytes !== null && index.totalBytes !== bytes) {
@@ -103,7 +103,7 @@ export function checkIndex(
   return remarks;
 }
 
-export function firstOf(names: readonly string[]): string {
+export function firstNames(names: readonly string[]): string {
   return `${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}`;
 }
 

@@ -10,7 +10,7 @@ import { IsologitError } from "../../src/core/errors.ts";
 import { safePath } from "../../src/core/safe-path.ts";
 import { encodeHeader, type Header, headerBytesOf, parseHeader } from "../codec/safetensors.ts";
 import { folderPlan } from "../folder-placement.ts";
-import type { Manifest, Placement, WantedTensor } from "../format.ts";
+import type { Placement, WantedTensor, WriteRequest } from "../format.ts";
 import { encodeIndex } from "./index-json.ts";
 
 export const SINGLE = "model.safetensors";
@@ -36,7 +36,7 @@ interface Spelt {
   readonly header: Header;
 }
 
-export function placeFolder(wanted: Manifest): Placement {
+export function placeFolder(wanted: WriteRequest): Placement {
   const spelt = wanted.options.maxShardBytes === undefined ? speltShards(wanted) : [];
   const hadIndex = wanted.sidecars.some(({ path }) => path === INDEX);
   if (spelt.length > 0 && describes(spelt, wanted.tensors)) {
@@ -52,8 +52,8 @@ export function placeFolder(wanted: Manifest): Placement {
  * The source's files, or none where most of what they hold is not among these tensors: then they are of another model, or
  * in another spelling, and do not say which file a tensor belongs to.
  */
-function speltShards(wanted: Manifest): Spelt[] {
-  const spelt = wanted.shards.map(({ path, header: bytes }) => {
+function speltShards(wanted: WriteRequest): Spelt[] {
+  const spelt = wanted.weightFiles.map(({ path, header: bytes }) => {
     const header = parseHeader(bytes, safePath(path, { file: path }));
     if (header.dataOffset === bytes.byteLength) return { path, bytes, header };
     const message = `${bytes.byteLength} bytes of header, of which it claims ${header.dataOffset}`;
@@ -83,7 +83,7 @@ function asSpelt({ path, bytes, header }: Spelt): WeightFile {
 }
 
 /** Each tensor at its old place among its old neighbours; a new one (a scale) behind the one listed before it. */
-function asSharded(wanted: Manifest, spelt: readonly Spelt[]): WeightFile[] {
+function asSharded(wanted: WriteRequest, spelt: readonly Spelt[]): WeightFile[] {
   type Rank = readonly [shard: number, position: number];
   const ranks = new Map<string, Rank>();
   spelt.forEach(({ header }, s) => {
@@ -103,7 +103,7 @@ function asSharded(wanted: Manifest, spelt: readonly Spelt[]): WeightFile[] {
   });
 }
 
-function anew(wanted: Manifest): WeightFile[] {
+function anew(wanted: WriteRequest): WeightFile[] {
   const groups = grouped(wanted.tensors, wanted.options.maxShardBytes ?? DEFAULT_SHARD_BYTES);
   const of = String(groups.length).padStart(5, "0");
   return groups.map((tensors, i) => {
@@ -166,7 +166,7 @@ function aligned(tensors: readonly WantedTensor[]): readonly WantedTensor[] {
 
 /** Weights, then the index if it is new, then side files; an index that is not `kept` is no side file any more. */
 function placement(
-  wanted: Manifest,
+  wanted: WriteRequest,
   weights: readonly WeightFile[],
   index: "kept" | "new" | "none",
 ): Placement {

@@ -1,9 +1,9 @@
 /** Which files of a Hugging Face folder are its weights: by their names alone, and then by what their headers say. */
 import type { Remark } from "../../src/core/checkpoint.ts";
-import { IsologitError, locate } from "../../src/core/errors.ts";
+import { IsologitError, withLocation } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
 import { type Header, readHeader } from "../codec/safetensors.ts";
-import { firstOf, MAX_INDEX_BYTES, parseIndex, type ShardIndex } from "./index-json.ts";
+import { firstNames, MAX_INDEX_BYTES, parseIndex, type WeightIndex } from "./index-json.ts";
 import { INDEX, SINGLE } from "./place.ts";
 
 /** Headers asked for at a time: enough to hide the distance to a Hub, few enough for any limit on open files. */
@@ -18,7 +18,7 @@ export function isAppleDouble(path: string): boolean {
 const ADAPTER = /^adapter_/;
 
 /** The weight files of a folder by their names. "loose": no file says which they are. */
-export type Named =
+export type WeightFileChoice =
   | { readonly by: "single" | "index" }
   | { readonly by: "loose"; readonly files: readonly string[] };
 
@@ -26,7 +26,7 @@ export type Named =
  * The single file where it is there, for Transformers loads that one; else what an index names; else every
  * `.safetensors` at the top. Null where there is none.
  */
-export function weightsAmong(paths: readonly string[]): Named | null {
+export function chooseWeightFiles(paths: readonly string[]): WeightFileChoice | null {
   if (paths.includes(SINGLE)) return { by: "single" };
   if (paths.includes(INDEX)) return { by: "index" };
   const loose = paths.filter(
@@ -41,14 +41,14 @@ export interface ReadWeights {
   /** by file, in their order */
   readonly headers: readonly (readonly [string, Header])[];
   /** what is to be held against the headers */
-  readonly index: ShardIndex | null;
+  readonly index: WeightIndex | null;
   readonly remarks: readonly Remark[];
 }
 
 /** @throws what an index or a header is refused for; INDEX_MISMATCH, FORMAT_AMBIGUOUS where it is unsure which files count */
 export async function readWeights(
   store: Store,
-  named: Named,
+  named: WeightFileChoice,
   paths: ReadonlySet<string>,
 ): Promise<ReadWeights> {
   switch (named.by) {
@@ -80,7 +80,7 @@ export async function readWeights(
 
 async function readIndexed(
   store: Store,
-  index: ShardIndex,
+  index: WeightIndex,
   paths: ReadonlySet<string>,
   remarks: readonly Remark[],
 ): Promise<ReadWeights> {
@@ -89,7 +89,7 @@ async function readIndexed(
 }
 
 /** The index beside a single file, which no loader of that file reads: damage is a remark and no refusal. */
-async function indexBeside(store: Store): Promise<ShardIndex | Remark> {
+async function indexBeside(store: Store): Promise<WeightIndex | Remark> {
   try {
     return await readIndex(store);
   } catch (error) {
@@ -99,7 +99,7 @@ async function indexBeside(store: Store): Promise<ShardIndex | Remark> {
   }
 }
 
-function singleNamed({ files }: ShardIndex): Remark {
+function singleNamed({ files }: WeightIndex): Remark {
   const message = `it names ${SINGLE} and ${counted(files.length - 1, "other file")}: all are read, but Transformers loads ${SINGLE} alone`;
   return { rule: "two-sets", severity: "error", at: { file: INDEX }, message };
 }
@@ -112,9 +112,9 @@ function otherName(file: string, paths: ReadonlySet<string>): readonly Remark[] 
 }
 
 /** @throws as `parseIndex` */
-export async function readIndex(store: Store): Promise<ShardIndex> {
+export async function readIndex(store: Store): Promise<WeightIndex> {
   const bytes = await readSmall(store, INDEX, MAX_INDEX_BYTES).catch((error) => {
-    throw locate(error, { file: INDEX });
+    throw withLocation(error, { file: INDEX });
   });
   return parseIndex(bytes, INDEX, store);
 }
@@ -126,7 +126,7 @@ export async function readHeaders(store: Store, files: readonly string[]): Promi
     const some = files.slice(i, i + HEADERS_AT_ONCE);
     const settled = await Promise.allSettled(some.map((path) => headerOf(store, path)));
     for (const [k, result] of settled.entries()) {
-      if (result.status === "rejected") throw locate(result.reason, { file: some[k]! });
+      if (result.status === "rejected") throw withLocation(result.reason, { file: some[k]! });
       headers.push([some[k]!, result.value]);
     }
   }
@@ -139,7 +139,7 @@ async function headerOf(store: Store, path: string): Promise<Header> {
 }
 
 /** A single file beside an index of others: Transformers loads the file, vLLM and SGLang what the index names. */
-function besideSingle(header: Header, index: ShardIndex, paths: ReadonlySet<string>): readonly Remark[] {
+function besideSingle(header: Header, index: WeightIndex, paths: ReadonlySet<string>): readonly Remark[] {
   if (index.files.every((path) => path === SINGLE)) return [];
   if (!index.files.every((path) => paths.has(path))) {
     const message = `it names files that are not here: ${SINGLE} is read, which vLLM and SGLang leave out by this index`;
@@ -150,7 +150,7 @@ function besideSingle(header: Header, index: ShardIndex, paths: ReadonlySet<stri
   const others = `${counted(index.files.length, "file")} that ${INDEX} names`;
   const sets = `two sets of weights: ${SINGLE} holds ${counted(held.size, "tensor")}, and ${others} hold ${index.fileOf.size}`;
   if (lacking.length > 0) {
-    const message = `${sets}; Transformers loads the single file, which lacks ${firstOf(lacking)}`;
+    const message = `${sets}; Transformers loads the single file, which lacks ${firstNames(lacking)}`;
     const next = `remove ${SINGLE}, or else ${INDEX} and the files that it names`;
     throw new IsologitError("INDEX_MISMATCH", message, { file: SINGLE }, { next });
   }
@@ -159,11 +159,11 @@ function besideSingle(header: Header, index: ShardIndex, paths: ReadonlySet<stri
 }
 
 /** @throws INDEX_MISMATCH where an index is of other files than those that are here; NOT_FOUND where some of its own are lost */
-async function refuseLost(store: Store, index: ShardIndex, paths: ReadonlySet<string>): Promise<void> {
+async function refuseLost(store: Store, index: WeightIndex, paths: ReadonlySet<string>): Promise<void> {
   const lost = index.files.filter((path) => !paths.has(path));
   if (lost.length === 0) return;
   const named = `${INDEX} names ${lost.length === 1 ? "a weight file that is" : `${lost.length} weight files that are`} not there`;
-  const other = weightsAmong([...paths].filter((path) => path !== INDEX));
+  const other = chooseWeightFiles([...paths].filter((path) => path !== INDEX));
   if (lost.length === index.files.length && other?.by === "loose") {
     const headers = await readHeaders(store, other.files).catch(() => []);
     const held = new Set(headers.flatMap(([, { tensors }]) => tensors.map(({ name }) => name)));
@@ -172,7 +172,7 @@ async function refuseLost(store: Store, index: ShardIndex, paths: ReadonlySet<st
     const message =
       lacking.length === 0
         ? `${named}; ${here} here hold all ${index.fileOf.size} tensors that it lists`
-        : `${named}; ${here} here lack ${firstOf(lacking)}`;
+        : `${named}; ${here} here lack ${firstNames(lacking)}`;
     const next =
       lacking.length === 0 ? `remove ${INDEX}: without it the files that are here are read` : undefined;
     throw new IsologitError(

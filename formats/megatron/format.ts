@@ -3,16 +3,16 @@
  * modules have the names and the slabs that the rank's own model had.
  */
 
-import { originIn } from "../../src/core/carried-files.ts";
+import { readCarriedFiles } from "../../src/core/carried-files.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
-import { canonical } from "../../src/core/content-root.ts";
+import { canonicalJson } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { entryOf, plainRecord } from "../codec/pickle/plain.ts";
 import { isKind } from "../codec/pickle/value.ts";
-import { namedSeals, type TorchArchive } from "../codec/torch-zip/read.ts";
+import { nameSeals, type TorchArchive } from "../codec/torch-zip/read.ts";
 import type { ConfigRecord } from "../codec/yaml.ts";
 import type { Format } from "../format.ts";
-import { chosenFolder, foldersWith } from "./iterations.ts";
+import { chooseIterationFolder, foldersWith } from "./iterations.ts";
 import { modulesOf, readArchives } from "./modules.ts";
 import { ranksOf } from "./ranks.ts";
 import { megatronWriter } from "./write.ts";
@@ -37,7 +37,7 @@ export const megatron: Format = {
     if (folders.length === 0) {
       throw new IsologitError("FORMAT_UNKNOWN", "no mp_rank_* of a Megatron checkpoint", { file: store.url });
     }
-    const folder = await chosenFolder(store, folders, options);
+    const folder = await chooseIterationFolder(store, folders, options);
     const files = paths.filter((path) => path.startsWith(folder) && MARKER.test(path.slice(folder.length)));
     const archives = await readArchives(store, files);
     const config = argumentsOf(archives[0]!); // each folder found holds a file or more
@@ -45,24 +45,24 @@ export const megatron: Format = {
     const { ranks, stages } = ranksOf(files, config);
     const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
     const tensors = modules.flatMap(({ tensors }) => tensors);
-    const origin = await originIn(store);
+    const origin = await readCarriedFiles(store);
     return {
       format: "megatron",
       dialect: "megatron-ranks",
       config,
-      ...(other !== undefined && { passed: other }),
+      ...(other !== undefined && { loadedConfig: other }),
       tensors,
       objects: [
         ...new Set([...archives.flatMap(statesIn), ...modules.flatMap(({ objects }) => objects)]),
       ].sort(),
       sidecars: [],
-      shards: [],
+      weightFiles: [],
       recasts: [],
-      seals: namedSeals(
+      seals: nameSeals(
         archives.flatMap(({ seals }) => seals),
         tensors,
       ),
-      ...(origin !== undefined && { origin }),
+      ...(origin !== undefined && { carriedFiles: origin }),
       store,
     };
   },
@@ -85,7 +85,7 @@ function otherArguments(
   config: ConfigRecord,
 ): { readonly file: string; readonly config: ConfigRecord } | undefined {
   const shared = (args: ConfigRecord) =>
-    canonical(Object.fromEntries(Object.entries(args).filter(([key]) => !OF_A_PROCESS.test(key))));
+    canonicalJson(Object.fromEntries(Object.entries(args).filter(([key]) => !OF_A_PROCESS.test(key))));
   const first = shared(config);
   for (const { file, value } of others) {
     const args = entryOf(value, "args");

@@ -26,7 +26,7 @@ export function foldersWith(paths: readonly string[], marker: RegExp): string[] 
  * @param folders  as `foldersWith` gives them, one or more
  * @throws NOT_FOUND, naming those that are there; HEADER_INVALID for a tracker that holds no iteration
  */
-export async function chosenFolder(
+export async function chooseIterationFolder(
   store: Store,
   folders: readonly string[],
   { iteration }: ReadOptions,

@@ -2,11 +2,17 @@
 import { type Rank, tensorKey } from "../../src/core/checkpoint.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { joinedCrc32 } from "../codec/crc32-join.ts";
+import { joinCrc32 } from "../codec/crc32-join.ts";
 import { writePickle } from "../codec/pickle/write.ts";
 import { type Archive, archiveOf } from "../codec/torch-zip/write.ts";
 import { folderPlan } from "../folder-placement.ts";
-import { CHUNK_BYTES, type Manifest, type Sealed, type WantedTensor, type Writer } from "../format.ts";
+import {
+  CHUNK_BYTES,
+  type TensorDigests,
+  type WantedTensor,
+  type WriteRequest,
+  type Writer,
+} from "../format.ts";
 import { namespace, orderedDict, pickledTensor, TORCH_DTYPES } from "../torch-dist/pickles.ts";
 import { iterationFolder, TRACKER } from "./iterations.ts";
 
@@ -52,7 +58,7 @@ interface RankTensors {
 }
 
 /** One file a rank, in the order of ranks; its tensors in the order they were wanted. */
-function filesOf({ tensors, options }: Manifest): RankTensors[] {
+function filesOf({ tensors, options }: WriteRequest): RankTensors[] {
   const byRank = new Map<string, WantedTensor[]>();
   for (const tensor of tensors) {
     if (tensor.rank === undefined) {
@@ -74,7 +80,11 @@ function pathOf({ tp, pp }: Rank, stages: number): string {
 }
 
 /** The file of one rank. The version says how fused rows lie: since 3.0, group by group. */
-function archive({ config }: Manifest, tensors: readonly WantedTensor[], crcs?: readonly number[]): Archive {
+function archive(
+  { config }: WriteRequest,
+  tensors: readonly WantedTensor[],
+  crcs?: readonly number[],
+): Archive {
   const model = tensors.map(({ name, dtype, shape }, i) => [name, pickledTensor(dtype, shape, i)] as const);
   const pickle = writePickle({
     dict: [
@@ -88,7 +98,7 @@ function archive({ config }: Manifest, tensors: readonly WantedTensor[], crcs?: 
   return archiveOf({ root: "model_optim_rng", pickle, storages }, crcs);
 }
 
-function crcOf(tensor: WantedTensor, sealed: ReadonlyMap<string, Sealed>): number {
+function crcOf(tensor: WantedTensor, sealed: ReadonlyMap<string, TensorDigests>): number {
   const { crc32 } = sealed.get(tensorKey(tensor))!; // every tensor is written before the seals
-  return joinedCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES);
+  return joinCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES);
 }

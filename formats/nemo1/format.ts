@@ -6,7 +6,7 @@ import type { Checkpoint, Sidecar } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { readRange, readSmall, type Store } from "../../src/core/io.ts";
 import { tarStore } from "../codec/tar/read.ts";
-import { namedSeals } from "../codec/torch-zip/read.ts";
+import { nameSeals } from "../codec/torch-zip/read.ts";
 import { type ConfigRecord, MAX_YAML_BYTES, parseYaml } from "../codec/yaml.ts";
 import { folderStore } from "../folder-store.ts";
 import type { Format } from "../format.ts";
@@ -57,7 +57,7 @@ export const nemo1: Format = {
       config,
       ...(await modelOf(inside, weights, config)),
       sidecars: artifactsIn(files),
-      shards: [],
+      weightFiles: [],
       recasts: [],
       store: inside,
     };
@@ -101,7 +101,7 @@ async function modelOf(
   return {
     dialect: "megatron-ranks",
     tensors,
-    seals: namedSeals(
+    seals: nameSeals(
       archives.flatMap(({ seals }) => seals),
       tensors,
     ),

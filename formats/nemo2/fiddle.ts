@@ -2,7 +2,7 @@
  * `io.json`: a graph of Fiddle configs, as NeMo 2 stores how a run was set up. It names classes and the arguments
  * that somebody passed them, never their defaults. Read as plain data; nothing that it names is looked up.
  */
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { type ConfigRecord, isRecord } from "../codec/yaml.ts";
 
 const CONFIG_CLASS = "fiddle._src.config.Config";
@@ -19,7 +19,7 @@ const MAX_NODES = 100_000;
  *
  * @throws CONFIG_INVALID, LIMIT_EXCEEDED
  */
-export function parseFiddle(graph: ConfigRecord, at: Place): ConfigRecord {
+export function parseFiddle(graph: ConfigRecord, at: ErrorLocation): ConfigRecord {
   const { root, objects } = graph;
   if (!isRecord(root) || !isRecord(objects)) {
     throw new IsologitError("CONFIG_INVALID", "expected a Fiddle graph with a root and objects", at);

@@ -3,14 +3,14 @@
  * put what is in `weights/` beside `context/`.
  */
 
-import { originIn } from "../../src/core/carried-files.ts";
+import { readCarriedFiles } from "../../src/core/carried-files.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
 import { parseJsonObject } from "../../src/core/json.ts";
 import { type ConfigRecord, isRecord, MAX_YAML_BYTES, parseYaml } from "../codec/yaml.ts";
 import type { Format } from "../format.ts";
-import { sidecarsIn, withoutTokenizer } from "../tokenizer-files.ts";
+import { dropTokenizerFiles, sidecarsBelow } from "../tokenizer-files.ts";
 import { DIST_MARKER, readWeights } from "../torch-dist/weights.ts";
 import { parseFiddle } from "./fiddle.ts";
 import { nemo2Writer } from "./write.ts";
@@ -43,9 +43,9 @@ export const nemo2: Format = {
     const { config, tokenizer } = await contextOf(store, paths);
     const passed = await passedIn(store, paths, config);
     const { tensors, objects, seals } = await readWeights(store, weights);
-    const sidecars = tokenizer === undefined ? [] : sidecarsIn(files, tokenizer);
+    const sidecars = tokenizer === undefined ? [] : sidecarsBelow(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
-    const origin = withoutTokenizer(await originIn(store));
+    const origin = dropTokenizerFiles(await readCarriedFiles(store));
     return {
       format: "nemo2",
       dialect: "megatron",
@@ -54,10 +54,10 @@ export const nemo2: Format = {
       tensors,
       objects: [...objects, ...artifacts],
       sidecars,
-      shards: [],
+      weightFiles: [],
       recasts: [],
       seals,
-      ...(origin !== undefined && { origin }),
+      ...(origin !== undefined && { carriedFiles: origin }),
       store,
     };
   },
@@ -117,17 +117,17 @@ async function passedIn(
   store: Store,
   paths: readonly string[],
   resolved: ConfigRecord,
-): Promise<Pick<Checkpoint, "passed" | "remarks">> {
+): Promise<Pick<Checkpoint, "loadedConfig" | "remarks">> {
   if (!paths.includes(MODEL_YAML) || !paths.includes(IO_JSON)) return {};
   try {
     const { config } = await graphOf(store);
     if (!isRecord(config)) return {};
     const [loaded, said] = [config._target_, resolved._target_];
-    if (loaded === said || said === undefined) return { passed: { file: IO_JSON, config } };
+    if (loaded === said || said === undefined) return { loadedConfig: { file: IO_JSON, config } };
     // what the class sets where nothing is passed is known of NeMo's classes of this family alone
     const message = `NeMo makes a ${String(loaded)} of it, and ${MODEL_YAML} says ${String(said)}: what neither says may be another`;
     const remark = { rule: "context-class", severity: "error", at: { file: IO_JSON }, message } as const;
-    return { passed: { file: IO_JSON, config }, remarks: [remark] };
+    return { loadedConfig: { file: IO_JSON, config }, remarks: [remark] };
   } catch (error) {
     if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
     const message = `NeMo loads it, and it was not compared with ${MODEL_YAML}: ${error.message}`;

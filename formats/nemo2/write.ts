@@ -6,7 +6,7 @@ import { writePickle } from "../codec/pickle/write.ts";
 import { archiveOf } from "../codec/torch-zip/write.ts";
 import { type ConfigRecord, yamlText } from "../codec/yaml.ts";
 import { folderPlan } from "../folder-placement.ts";
-import type { Manifest, Writer } from "../format.ts";
+import type { WriteRequest, Writer } from "../format.ts";
 import { isTokenizerFile } from "../tokenizer-files.ts";
 import { TORCH_DTYPES } from "../torch-dist/pickles.ts";
 import { placeDist, sealsOf } from "../torch-dist/write.ts";
@@ -59,7 +59,7 @@ function commonState(): Uint8Array {
   return archiveOf({ root: "common", pickle, storages: [] }).gaps[0]!.bytes; // without storages all is one gap
 }
 
-function modelOf({ config }: Manifest, hasTokenizer: boolean): ConfigRecord {
+function modelOf({ config }: WriteRequest, hasTokenizer: boolean): ConfigRecord {
   const tokenizer = {
     _target_: `${TOKENIZER_CLASS.module}.${TOKENIZER_CLASS.name}`,
     pretrained_model_name: TOKENIZER,
@@ -74,7 +74,7 @@ function modelOf({ config }: Manifest, hasTokenizer: boolean): ConfigRecord {
 }
 
 /** NeMo's loader rebuilds the model from this: its class, and the arguments passed to the config's. */
-function contextOf({ config }: Manifest, hasTokenizer: boolean): FiddleConfig {
+function contextOf({ config }: WriteRequest, hasTokenizer: boolean): FiddleConfig {
   const { module, name } = classOf(config);
   const args = Object.entries(config).flatMap(([key, value]): [string, FiddleArgument][] =>
     key !== "_target_" && isLeaf(value) ? [[key, value]] : [],

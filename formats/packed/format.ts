@@ -45,7 +45,7 @@ async function read(store: Store): Promise<Checkpoint> {
       sidecars: index.entries
         .map((entry) => ({ path: entry.path, span: spanOf(entry, file) }))
         .sort((a, b) => (a.path < b.path ? -1 : 1)),
-      shards: index.shards.map((shard) => ({ path: shard.path, header: spanOf(shard, file) })),
+      weightFiles: index.shards.map((shard) => ({ path: shard.path, header: spanOf(shard, file) })),
       recasts: index.tensors.flatMap((tensor) => recastOf(tensor, digests)),
       seals: sealedSpans(front, file),
       store,
@@ -101,7 +101,7 @@ async function withFront<T>(
 }
 
 function tensorOf({ name, dtype, shape, offset }: PackedTensor, file: string): Tensor {
-  return { name, dtype, shape, pieces: [{ file, offset, origin: shape.map(() => 0), shape }] };
+  return { name, dtype, shape, pieces: [{ file, offset, start: shape.map(() => 0), shape }] };
 }
 
 function spanOf({ offset, size }: PackedFile, file: string): Span {

@@ -10,8 +10,8 @@
  * the end       SHA-256 of the index's SHA-256 followed by all of the above (32)
  * ```
  */
-import { IsologitError, type Place } from "../../src/core/errors.ts";
-import { CHUNK_BYTES, type Sealed } from "../format.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
+import { CHUNK_BYTES, type TensorDigests } from "../format.ts";
 import { sameBytes, sha256 } from "./head.ts";
 import type { Contents, PackedIndex, PackedTensor } from "./tensor-index.ts";
 
@@ -19,7 +19,7 @@ const DIGEST_BYTES = 32;
 const RECAST_BYTES = DIGEST_BYTES + 8;
 
 export interface PackedDigests {
-  readonly tensors: ReadonlyMap<string, Sealed>;
+  readonly tensors: ReadonlyMap<string, TensorDigests>;
   /** SHA-256 of side files, by path, hex */
   readonly entries: ReadonlyMap<string, string>;
   /** SHA-256 of shard headers, by the shard's path, hex */
@@ -96,7 +96,7 @@ export function parseSeals(
     position += DIGEST_BYTES;
     return Buffer.from(bytes.subarray(position - DIGEST_BYTES, position)).toString("hex");
   };
-  const tensors = new Map<string, Sealed>();
+  const tensors = new Map<string, TensorDigests>();
   for (const tensor of index.tensors) {
     const ofTensor = digest();
     const crc32 = Array.from({ length: chunkCount(tensor.size) }, (_, i) =>
@@ -129,7 +129,7 @@ function isScaled(tensor: PackedTensor): boolean {
   return tensor.recast?.kind === "fp8-e4m3" || tensor.recast?.kind === "fp8-e5m2";
 }
 
-function checkScale(tensor: PackedTensor, amax: number, scale: number, at: Place): void {
+function checkScale(tensor: PackedTensor, amax: number, scale: number, at: ErrorLocation): void {
   const fits = isScaled(tensor)
     ? Number.isFinite(amax) && amax >= 0 && Number.isFinite(scale) && scale > 0
     : amax === 0 && scale === 0;

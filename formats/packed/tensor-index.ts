@@ -3,8 +3,14 @@
  * ones there are, to the writer as to the reader that checks them.
  */
 import { bytesOf, type DType, isDType, type Shape } from "../../src/core/dtype.ts";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
-import { decodeMsgpack, encodeMsgpack, integer, type Plain, type Spelt } from "../codec/msgpack.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
+import {
+  type DecodedValue,
+  decodeMsgpack,
+  type EncodableValue,
+  encodableInteger,
+  encodeMsgpack,
+} from "../codec/msgpack.ts";
 import { CHUNK_BYTES, type WantedTensor } from "../format.ts";
 import { HEAD_BYTES, type Range, sameBytes } from "./head.ts";
 
@@ -63,7 +69,7 @@ export interface Contents {
  * Gives everything its place: side files, then shard headers, end to end from `start`; then each tensor at the
  * next multiple of `alignment`.
  */
-export function arrange(contents: Contents, start: number, alignment: number): PackedIndex {
+export function arrangeIndex(contents: Contents, start: number, alignment: number): PackedIndex {
   let end = start;
   const put = <T extends { readonly size: number }>(item: T, step: number): T & { offset: number } => {
     const offset = Math.ceil(end / step) * step;
@@ -90,14 +96,17 @@ export function configBytes(contents: Contents): number {
 
 /** The canonical bytes: these keys in this order, shortest forms. */
 export function encodeIndex(index: PackedIndex): Uint8Array {
-  const placed = ({ offset, size }: Range) => ({ offset: integer(offset), size: integer(size) });
-  const file = (item: PackedFile): Spelt => ({ path: item.path, ...placed(item) });
+  const placed = ({ offset, size }: Range) => ({
+    offset: encodableInteger(offset),
+    size: encodableInteger(size),
+  });
+  const file = (item: PackedFile): EncodableValue => ({ path: item.path, ...placed(item) });
   return encodeMsgpack({
     dialect: index.dialect,
     chunkBytes: CHUNK_BYTES,
-    tensors: index.tensors.map((item): Spelt => {
+    tensors: index.tensors.map((item): EncodableValue => {
       const { name, dtype, shape, recast } = item;
-      const tensor = { name, dtype, shape: shape.map(integer), ...placed(item) };
+      const tensor = { name, dtype, shape: shape.map(encodableInteger), ...placed(item) };
       if (recast === undefined) return tensor;
       return { ...tensor, recast: { kind: recast.kind, sourceDtype: recast.sourceDtype } };
     }),
@@ -154,8 +163,8 @@ export function checkPlaces(
   dataEnd: number,
   file: string,
 ): void {
-  const right = arrange(index, start, alignment);
-  const compare = (what: string, found: Range, expected: number, where: Place) => {
+  const right = arrangeIndex(index, start, alignment);
+  const compare = (what: string, found: Range, expected: number, where: ErrorLocation) => {
     const end = found.offset + found.size;
     if (found.offset === expected && end <= dataEnd) return;
     const why =
@@ -182,7 +191,7 @@ export function checkPlaces(
   }
 }
 
-function tensorOf(value: Plain, i: number, names: Set<string>, file: string): PackedTensor {
+function tensorOf(value: DecodedValue, i: number, names: Set<string>, file: string): PackedTensor {
   const where = `tensors[${i}]`;
   const at = { file, offset: HEAD_BYTES };
   const keys = ["name", "dtype", "shape", "offset", "size"] as const;
@@ -209,7 +218,7 @@ function tensorOf(value: Plain, i: number, names: Set<string>, file: string): Pa
   return { ...tensor, recast: { kind: known, sourceDtype: dtypeOf(sourceDtype, here) } };
 }
 
-function fileOf(value: Plain, where: string, paths: Set<string>, at: Place): PackedFile {
+function fileOf(value: DecodedValue, where: string, paths: Set<string>, at: ErrorLocation): PackedFile {
   const fields = mapOf(value, ["path", "offset", "size"], where, at);
   const path = checkedPath(nameOf(fields.path, where, at), at);
   if (paths.has(path)) throw new IsologitError("DUPLICATE_NAME", `${path} is in the index twice`, at);
@@ -218,35 +227,40 @@ function fileOf(value: Plain, where: string, paths: Set<string>, at: Place): Pac
 }
 
 /** @throws NAME_INVALID: empty, longer than MAX_NAME_LENGTH, with control characters or half a surrogate pair */
-export function checkedName(name: string, at: Place): string {
+export function checkName(name: string, at: ErrorLocation): string {
   if (name !== "" && name.length <= MAX_NAME_LENGTH && !/[\p{Cc}\p{Cs}]/u.test(name)) return name;
   const message = `${JSON.stringify(name.slice(0, 80))} (${name.length} characters) is no name`;
   throw new IsologitError("NAME_INVALID", message, at);
 }
 
 /** A path that stays inside the folder it is unpacked into, on every system. @throws PATH_UNSAFE */
-function checkedPath(path: string, at: Place): string {
+function checkedPath(path: string, at: ErrorLocation): string {
   const inside = path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
   if (inside && !/[\\:]/.test(path)) return path;
   throw new IsologitError("PATH_UNSAFE", `the path ${JSON.stringify(path)} may lead outside`, at);
 }
 
-function nameOf(value: Plain | undefined, where: string, at: Place): string {
-  if (typeof value === "string") return checkedName(value, at);
+function nameOf(value: DecodedValue | undefined, where: string, at: ErrorLocation): string {
+  if (typeof value === "string") return checkName(value, at);
   throw new IsologitError("HEADER_INVALID", `${where}: expected text, found ${kindOf(value)}`, at);
 }
 
-function sizeOf(value: Plain | undefined, where: string, at: Place): number {
+function sizeOf(value: DecodedValue | undefined, where: string, at: ErrorLocation): number {
   if (typeof value === "number") return value; // the scan of the bytes let only safe sizes through
   throw new IsologitError("HEADER_INVALID", `${where}: expected a size, found ${kindOf(value)}`, at);
 }
 
-function dtypeOf(value: Plain | undefined, at: Place): DType {
+function dtypeOf(value: DecodedValue | undefined, at: ErrorLocation): DType {
   if (isDType(value)) return value;
   throw new IsologitError("DTYPE_UNKNOWN", `element type ${JSON.stringify(value)}`, at);
 }
 
-function listOf(value: Plain | undefined, most: number, what: string, at: Place): readonly Plain[] {
+function listOf(
+  value: DecodedValue | undefined,
+  most: number,
+  what: string,
+  at: ErrorLocation,
+): readonly DecodedValue[] {
   if (!Array.isArray(value)) {
     throw new IsologitError("HEADER_INVALID", `${what}: expected a list, found ${kindOf(value)}`, at);
   }
@@ -256,12 +270,12 @@ function listOf(value: Plain | undefined, most: number, what: string, at: Place)
 
 /** The values of a map that has these keys, perhaps `optional`, and no others. */
 function mapOf<K extends string>(
-  value: Plain,
+  value: DecodedValue,
   keys: readonly K[],
   where: string,
-  at: Place,
+  at: ErrorLocation,
   optional?: string,
-): Readonly<Record<K, Plain>> & { readonly recast?: Plain } {
+): Readonly<Record<K, DecodedValue>> & { readonly recast?: DecodedValue } {
   if (typeof value !== "object" || Array.isArray(value)) {
     throw new IsologitError("HEADER_INVALID", `${where}: expected a map, found ${kindOf(value)}`, at);
   }
@@ -274,10 +288,10 @@ function mapOf<K extends string>(
   if (missing !== undefined) {
     throw new IsologitError("HEADER_INVALID", `${where} has no ${missing}`, at);
   }
-  return value as Readonly<Record<K, Plain>>; // exactly these keys, checked above
+  return value as Readonly<Record<K, DecodedValue>>; // exactly these keys, checked above
 }
 
-function kindOf(value: Plain | undefined): string {
+function kindOf(value: DecodedValue | undefined): string {
   if (value === undefined) return "nothing";
   return Array.isArray(value) ? "a list" : typeof value === "object" ? "a map" : `a ${typeof value}`;
 }

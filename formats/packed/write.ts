@@ -1,14 +1,14 @@
 /** Placing and sealing a packed file: pure functions of what shall be written. */
 import { bytesOf, DTYPES } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Manifest, Placement, Sealed, Writer } from "../format.ts";
+import type { Placement, TensorDigests, WriteRequest, Writer } from "../format.ts";
 import { ALIGNMENTS, encodeHead, HEAD_BYTES, type Head, parseHead, sha256 } from "./head.ts";
 import { encodeSeals, sealBytes } from "./seals.ts";
 import {
-  arrange,
+  arrangeIndex,
   CONFIG,
   type Contents,
-  checkedName,
+  checkName,
   checkPlaces,
   configBytes,
   encodeIndex,
@@ -23,7 +23,7 @@ const FILE = "";
 const DEFAULT_ALIGNMENT = 256;
 
 /** What `seal` is told the digest of a copied side file under. */
-export function sealKey(path: string): string {
+export function sealPackedFile(path: string): string {
   return `file:${path}`;
 }
 
@@ -44,7 +44,7 @@ export const packedWriter: Writer = {
  *
  * @throws USAGE for an alignment that is neither 256 nor 4096; whatever a reader of the file would refuse
  */
-function place(wanted: Manifest): Placement {
+function place(wanted: WriteRequest): Placement {
   const sidecars = inOrder(wanted);
   const { head, headText, index, indexText } = layOut(wanted);
   const inline: Placement["inline"][number][] = [
@@ -57,7 +57,7 @@ function place(wanted: Manifest): Placement {
     if ("bytes" in sidecar) inline.push({ file: FILE, offset, bytes: sidecar.bytes });
     else copies.push({ file: FILE, offset, from: sidecar.span });
   });
-  wanted.shards.forEach((shard, i) => {
+  wanted.weightFiles.forEach((shard, i) => {
     inline.push({ file: FILE, offset: index.shards[i]!.offset, bytes: shard.header });
   });
   return {
@@ -74,17 +74,18 @@ function place(wanted: Manifest): Placement {
  * @throws INTERNAL when a digest is missing
  */
 function seal(
-  wanted: Manifest,
+  wanted: WriteRequest,
   _placement: Placement,
-  sealed: ReadonlyMap<string, Sealed>,
+  sealed: ReadonlyMap<string, TensorDigests>,
 ): readonly Uint8Array[] {
   const { head, index } = layOut(wanted);
   const entries = new Map<string, string>();
   for (const sidecar of wanted.sidecars) {
-    const digest = "bytes" in sidecar ? hexOf(sidecar.bytes) : sealed.get(sealKey(sidecar.path))?.sha256;
+    const digest =
+      "bytes" in sidecar ? hexOf(sidecar.bytes) : sealed.get(sealPackedFile(sidecar.path))?.sha256;
     if (digest !== undefined) entries.set(sidecar.path, digest);
   }
-  const shards = new Map(wanted.shards.map(({ path, header }) => [path, hexOf(header)]));
+  const shards = new Map(wanted.weightFiles.map(({ path, header }) => [path, hexOf(header)]));
   return [encodeSeals(index, head.indexDigest, { tensors: sealed, entries, shards })];
 }
 
@@ -96,7 +97,7 @@ interface LaidOut {
 }
 
 /** Every place, and the front as bytes; the reader's own rules have passed them. */
-function layOut(wanted: Manifest): LaidOut {
+function layOut(wanted: WriteRequest): LaidOut {
   const { alignment = DEFAULT_ALIGNMENT } = wanted.options;
   if (!ALIGNMENTS.includes(alignment)) {
     throw new IsologitError("USAGE", `alignment ${alignment}: it is ${ALIGNMENTS.join(" or ")}`);
@@ -130,39 +131,39 @@ function settle(
   alignment: number,
 ): { index: PackedIndex; indexText: Uint8Array } {
   for (let size = 0; ; ) {
-    const index = arrange(contents, before + size, alignment);
+    const index = arrangeIndex(contents, before + size, alignment);
     const indexText = encodeIndex(index);
     if (indexText.byteLength === size) return { index, indexText };
     size = indexText.byteLength;
   }
 }
 
-function contentsOf(wanted: Manifest): Contents {
+function contentsOf(wanted: WriteRequest): Contents {
   const names = new Set(wanted.tensors.map((tensor) => tensor.name));
   const entries = inOrder(wanted).map((sidecar) => {
     const { path } = sidecar;
-    if (names.has(sealKey(path))) {
+    if (names.has(sealPackedFile(path))) {
       throw new IsologitError("NAME_INVALID", `a tensor is named as the digest of ${path} is`, {
-        tensor: sealKey(path),
+        tensor: sealPackedFile(path),
       });
     }
     const size = "bytes" in sidecar ? sidecar.bytes.byteLength : sidecar.span.size;
-    return { path: checkedName(path, { file: path }), size };
+    return { path: checkName(path, { file: path }), size };
   });
-  const shards = wanted.shards.map(({ path, header }) => ({
-    path: checkedName(path, { file: path }),
+  const shards = wanted.weightFiles.map(({ path, header }) => ({
+    path: checkName(path, { file: path }),
     size: header.byteLength,
   }));
   const tensors = wanted.tensors.map(({ name, dtype, shape, recast }) => {
     const at = { tensor: name };
-    const tensor = { name: checkedName(name, at), dtype, shape, size: bytesOf(dtype, shape, at) };
+    const tensor = { name: checkName(name, at), dtype, shape, size: bytesOf(dtype, shape, at) };
     return recast === undefined ? tensor : { ...tensor, recast };
   });
   return { dialect: wanted.dialect, tensors, entries, shards };
 }
 
 /** config.json, then the other side files by path. */
-function inOrder(wanted: Manifest): Manifest["sidecars"] {
+function inOrder(wanted: WriteRequest): WriteRequest["sidecars"] {
   const rank = (path: string) => (path === CONFIG ? 0 : 1);
   return wanted.sidecars.toSorted(
     (a, b) => rank(a.path) - rank(b.path) || (a.path < b.path ? -1 : a.path > b.path ? 1 : 0),

@@ -3,7 +3,7 @@
  * pickle, read as data. What Megatron adds (`mcore_data`, `all_local_plans`: most of the file) says nothing more.
  */
 import { countOf, type DType, type Shape } from "../../src/core/dtype.ts";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { safePath } from "../../src/core/safe-path.ts";
 import { readPickle } from "../codec/pickle/read.ts";
 import { DTYPE_GLOBALS } from "../codec/pickle/torch.ts";
@@ -16,9 +16,9 @@ import {
   isKind,
   type PickleRecord,
   type PickleValue,
-  unexpected,
+  unexpectedValueError,
 } from "../codec/pickle/value.ts";
-import { refuseUntiled } from "./tiles.ts";
+import { refuseGaps } from "./tiles.ts";
 
 const META = "torch.distributed.checkpoint.metadata";
 const ROOTS = [`${META}.Metadata`, "megatron.core.dist_checkpointing.strategies.torch.MCoreMetadata"];
@@ -31,7 +31,7 @@ export interface DistEntry {
 }
 
 export interface DistChunk {
-  readonly origin: Shape;
+  readonly start: Shape;
   readonly shape: Shape;
   readonly entry: DistEntry;
 }
@@ -53,7 +53,7 @@ export interface DistIndex {
  * @throws PICKLE_REFUSED, PICKLE_INVALID and what else reading a pickle throws; SPAN_INVALID for chunks that do not
  *   tile their tensor, TENSOR_MISSING for one that is stored nowhere, PATH_UNSAFE, UNSUPPORTED for compressed entries
  */
-export function parseDistIndex(bytes: Uint8Array, at: Place): DistIndex {
+export function parseDistIndex(bytes: Uint8Array, at: ErrorLocation): DistIndex {
   const root = expectRecord(
     readPickle(bytes, { file: at.file ?? "" }).value,
     ROOTS,
@@ -63,10 +63,10 @@ export function parseDistIndex(bytes: Uint8Array, at: Place): DistIndex {
   const planner = root.fields.get("planner_data");
   if (planner !== null && planner !== undefined) expectKind(planner, "dict", "planner_data", at);
   const entries = entriesOf(root, at);
-  const take = (key: string, origin: Shape | null): DistEntry => {
-    const entry = entries.get(placeKey(key, origin));
+  const take = (key: string, start: Shape | null): DistEntry => {
+    const entry = entries.get(placeKey(key, start));
     if (entry !== undefined) return entry;
-    const where = origin === null ? "" : ` at [${origin.join(", ")}]`;
+    const where = start === null ? "" : ` at [${start.join(", ")}]`;
     throw new IsologitError("TENSOR_MISSING", `no entry stores it${where}`, { ...at, tensor: key });
   };
   const tensors: DistTensor[] = [];
@@ -88,41 +88,41 @@ export function parseDistIndex(bytes: Uint8Array, at: Place): DistIndex {
 function tensorOf(
   key: string,
   record: PickleRecord,
-  take: (key: string, origin: Shape) => DistEntry,
-  at: Place,
+  take: (key: string, start: Shape) => DistEntry,
+  at: ErrorLocation,
 ): DistTensor {
   const shape = expectShape(record.fields.get("size"), "its size", at);
   const count = countOf(shape, at);
   const chunks = expectKind(record.fields.get("chunks"), "list", "its chunks", at).items.map((item) => {
     const chunk = expectRecord(item, [`${META}.ChunkStorageMetadata`], "a chunk", at);
-    const origin = expectShape(chunk.fields.get("offsets"), "a chunk's offsets", at);
+    const start = expectShape(chunk.fields.get("offsets"), "a chunk's offsets", at);
     const size = expectShape(chunk.fields.get("sizes"), "a chunk's sizes", at);
-    return { origin, shape: size, entry: take(key, origin) };
+    return { start, shape: size, entry: take(key, start) };
   });
-  if (count > 0 || chunks.length > 0) refuseUntiled(shape, chunks, at);
+  if (count > 0 || chunks.length > 0) refuseGaps(shape, chunks, at);
   return { key, dtype: dtypeOf(record.fields.get("properties"), at), shape, chunks };
 }
 
 /** A 5-tuple as state, whose first item is the dtype; fields by name before torch 2.1. */
-function dtypeOf(value: PickleValue | undefined, at: Place): DType {
+function dtypeOf(value: PickleValue | undefined, at: ErrorLocation): DType {
   const { state, fields } = expectRecord(value, [`${META}.TensorProperties`], "its properties", at);
   const given = isKind(state, "tuple") ? state.items[0] : fields.get("dtype");
   const { name } = expectKind(given, "global", "its dtype", at);
   const dtype = DTYPE_GLOBALS.get(name);
-  if (dtype === undefined) throw unexpected(given, "a dtype of torch", "its dtype", at);
+  if (dtype === undefined) throw unexpectedValueError(given, "a dtype of torch", "its dtype", at);
   if (dtype === null) throw new IsologitError("DTYPE_UNKNOWN", `${name} cannot be converted`, at);
   return dtype;
 }
 
-/** Every stored entry by the key and the chunk's origin. */
-function entriesOf(root: PickleRecord, at: Place): ReadonlyMap<string, DistEntry> {
+/** Every stored entry by the key and the chunk's start. */
+function entriesOf(root: PickleRecord, at: ErrorLocation): ReadonlyMap<string, DistEntry> {
   const entries = new Map<string, DistEntry>();
   for (const [key, value] of dictOf(root, "storage_data", at)) {
     const index = expectRecord(key, [`${META}.MetadataIndex`], "a key of storage_data", at);
     const name = expectText(index.fields.get("fqn"), "the name of an entry", at);
     const here = { ...at, tensor: name };
     const offsets = index.fields.get("offset") ?? null; // None of an object is not always written
-    const origin = offsets === null ? null : expectShape(offsets, "an entry's offset", here);
+    const start = offsets === null ? null : expectShape(offsets, "an entry's offset", here);
     const info = expectRecord(
       value,
       ["torch.distributed.checkpoint.filesystem._StorageInfo"],
@@ -138,16 +138,16 @@ function entriesOf(root: PickleRecord, at: Place): ReadonlyMap<string, DistEntry
       offset: expectSize(info.fields.get("offset"), "an entry's offset in its file", here),
       length: expectSize(info.fields.get("length"), "an entry's length", here),
     };
-    if (entries.has(placeKey(name, origin))) {
+    if (entries.has(placeKey(name, start))) {
       throw new IsologitError("DUPLICATE_NAME", "two entries store it", here);
     }
-    entries.set(placeKey(name, origin), entry);
+    entries.set(placeKey(name, start), entry);
   }
   return entries;
 }
 
 /** torch (2.7 and later) writes entries through extensions, Zstandard by its own. */
-function transformed(transforms: PickleValue, at: Place): IsologitError {
+function transformed(transforms: PickleValue, at: ErrorLocation): IsologitError {
   const named = isKind(transforms, "list") ? transforms.items.filter((item) => typeof item === "string") : [];
   const message = `its entry is compressed or otherwise transformed${named.length === 0 ? "" : ` (${named.join(", ")})`}`;
   return new IsologitError("UNSUPPORTED", message, at, {
@@ -155,10 +155,10 @@ function transformed(transforms: PickleValue, at: Place): IsologitError {
   });
 }
 
-function placeKey(key: string, origin: Shape | null): string {
-  return JSON.stringify([key, origin]);
+function placeKey(key: string, start: Shape | null): string {
+  return JSON.stringify([key, start]);
 }
 
-function dictOf(root: PickleRecord, field: string, at: Place) {
+function dictOf(root: PickleRecord, field: string, at: ErrorLocation) {
   return expectKind(root.fields.get(field), "dict", field, at).entries;
 }

@@ -4,11 +4,11 @@
  */
 import type { Piece, SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { sameShape } from "../../src/core/dtype.ts";
-import { IsologitError, locate, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError, withLocation } from "../../src/core/errors.ts";
 import { type ByteSource, readSmall, type Store } from "../../src/core/io.ts";
 import { MAX_PICKLE_BYTES } from "../codec/pickle/read.ts";
 import { expectKind } from "../codec/pickle/value.ts";
-import { namedSeals, pieceOf, readTorch } from "../codec/torch-zip/read.ts";
+import { nameSeals, pieceOf, readTorch } from "../codec/torch-zip/read.ts";
 import { type DistChunk, type DistEntry, type DistTensor, parseDistIndex } from "./index-file.ts";
 
 export const METADATA = ".metadata";
@@ -52,7 +52,7 @@ export async function readDist(
   }));
   return {
     tensors: stored,
-    seals: namedSeals(
+    seals: nameSeals(
       [...located.values()].flatMap(({ seals }) => seals),
       stored,
     ),
@@ -70,7 +70,7 @@ async function small(store: Store, path: string): Promise<Uint8Array> {
   try {
     return await readSmall(store, path, MAX_PICKLE_BYTES);
   } catch (error) {
-    throw locate(error, { file: path });
+    throw withLocation(error, { file: path });
   }
 }
 
@@ -128,7 +128,7 @@ async function locateAll(
       );
       for (const [k, result] of settled.entries()) {
         const { tensor, chunk } = some[k]!;
-        if (result.status === "rejected") throw locate(result.reason, { file, tensor: tensor.key });
+        if (result.status === "rejected") throw withLocation(result.reason, { file, tensor: tensor.key });
         found.set(chunk, result.value);
       }
     }
@@ -141,9 +141,9 @@ async function pieceIn(
   source: ByteSource,
   file: string,
   { key, dtype }: DistTensor,
-  { entry, origin, shape }: DistChunk,
+  { entry, start, shape }: DistChunk,
 ): Promise<Located> {
-  const at: Place = { file, tensor: key, offset: entry.offset };
+  const at: ErrorLocation = { file, tensor: key, offset: entry.offset };
   const archive = await readTorch(source, { file, part: { offset: entry.offset, size: entry.length } });
   const tensor = expectKind(archive.value, "tensor", "what an entry holds", at);
   if (tensor.dtype !== dtype) {
@@ -154,5 +154,5 @@ async function pieceIn(
     const message = `its entry holds [${tensor.shape.join(", ")}]; ${METADATA} says [${shape.join(", ")}]`;
     throw new IsologitError("INDEX_MISMATCH", message, at);
   }
-  return { piece: { ...pieceOf(archive, tensor), origin }, seals: archive.seals };
+  return { piece: { ...pieceOf(archive, tensor), start }, seals: archive.seals };
 }

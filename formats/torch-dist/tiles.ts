@@ -1,9 +1,9 @@
 /** Boxes that must fill a tensor exactly: no hole, no overlap, nothing outside. */
 import { countOf, type Shape } from "../../src/core/dtype.ts";
-import { IsologitError, type Place } from "../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 
 export interface Box {
-  readonly origin: Shape;
+  readonly start: Shape;
   readonly shape: Shape;
 }
 
@@ -11,7 +11,7 @@ export interface Box {
 const MAX_BOXES = 16_384;
 
 /** @throws SPAN_INVALID naming the first box at fault, LIMIT_EXCEEDED */
-export function refuseUntiled(shape: Shape, boxes: readonly Box[], at: Place): void {
+export function refuseGaps(shape: Shape, boxes: readonly Box[], at: ErrorLocation): void {
   if (boxes.length > MAX_BOXES) {
     throw new IsologitError("LIMIT_EXCEEDED", `${boxes.length} pieces; at most ${MAX_BOXES} are read`, at);
   }
@@ -20,7 +20,7 @@ export function refuseUntiled(shape: Shape, boxes: readonly Box[], at: Place): v
     if (!isInside(box, shape)) throw fault(`a piece ${text(box)} does not lie in [${shape.join(", ")}]`, at);
     held += countOf(box.shape, at);
   }
-  const sorted = boxes.toSorted((a, b) => (a.origin[0] ?? 0) - (b.origin[0] ?? 0));
+  const sorted = boxes.toSorted((a, b) => (a.start[0] ?? 0) - (b.start[0] ?? 0));
   let open: Box[] = []; // those whose rows reach into the rows ahead
   for (const box of sorted) {
     open = open.filter((other) => overlaps(other, box, 0));
@@ -32,24 +32,24 @@ export function refuseUntiled(shape: Shape, boxes: readonly Box[], at: Place): v
   if (held !== count) throw fault(`its pieces hold ${held} of [${shape.join(", ")}]'s ${count} elements`, at);
 }
 
-function isInside({ origin, shape: size }: Box, shape: Shape): boolean {
+function isInside({ start, shape: size }: Box, shape: Shape): boolean {
   return (
-    origin.length === shape.length &&
+    start.length === shape.length &&
     size.length === shape.length &&
-    shape.every((n, axis) => origin[axis]! + size[axis]! <= n)
+    shape.every((n, axis) => start[axis]! + size[axis]! <= n)
   );
 }
 
 function overlaps(a: Box, b: Box, axis: number): boolean {
-  if (a.origin.length === 0) return true; // both are the one element of a scalar
-  const [from, until] = [a.origin[axis]!, a.origin[axis]! + a.shape[axis]!];
-  return from < b.origin[axis]! + b.shape[axis]! && b.origin[axis]! < until;
+  if (a.start.length === 0) return true; // both are the one element of a scalar
+  const [from, until] = [a.start[axis]!, a.start[axis]! + a.shape[axis]!];
+  return from < b.start[axis]! + b.shape[axis]! && b.start[axis]! < until;
 }
 
-function text({ origin, shape }: Box): string {
-  return `[${shape.join(", ")}] at [${origin.join(", ")}]`;
+function text({ start, shape }: Box): string {
+  return `[${shape.join(", ")}] at [${start.join(", ")}]`;
 }
 
-function fault(message: string, at: Place): IsologitError {
+function fault(message: string, at: ErrorLocation): IsologitError {
   return new IsologitError("SPAN_INVALID", message, at);
 }

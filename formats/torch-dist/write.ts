@@ -4,11 +4,11 @@
  * ranks.
  */
 import { bytesOf, type Shape } from "../../src/core/dtype.ts";
-import { joinedCrc32 } from "../codec/crc32-join.ts";
+import { joinCrc32 } from "../codec/crc32-join.ts";
 import { type WrittenValue, writePickle } from "../codec/pickle/write.ts";
 import { type Archive, archiveOf } from "../codec/torch-zip/write.ts";
 import type { FolderPlan } from "../folder-placement.ts";
-import { CHUNK_BYTES, type Manifest, type Sealed, type WantedTensor } from "../format.ts";
+import { CHUNK_BYTES, type TensorDigests, type WantedTensor, type WriteRequest } from "../format.ts";
 import type { DistEntry } from "./index-file.ts";
 import { pickledTensor, torchDtype } from "./pickles.ts";
 
@@ -19,7 +19,7 @@ const DEFAULT_FILE_BYTES = 5e9;
 const EMPTY: WrittenValue = { list: [null] };
 
 /** Adds `.metadata`, data files and `metadata.json` to a placement, the spans that `sealsOf` fills included. */
-export function placeDist(plan: FolderPlan, folder: string, prefix: string, wanted: Manifest): void {
+export function placeDist(plan: FolderPlan, folder: string, prefix: string, wanted: WriteRequest): void {
   const maxBytes = wanted.options.maxShardBytes ?? DEFAULT_FILE_BYTES;
   const stored: Stored[] = [];
   const empty = archiveOf({ root: "archive", pickle: writePickle(EMPTY), storages: [] });
@@ -63,11 +63,10 @@ const BACKEND = {
 };
 
 /** The bytes of the spans that `placeDist` left to be sealed, in their order: what follows each tensor. */
-export function sealsOf(wanted: Manifest, sealed: ReadonlyMap<string, Sealed>): Uint8Array[] {
+export function sealsOf(wanted: WriteRequest, sealed: ReadonlyMap<string, TensorDigests>): Uint8Array[] {
   return wanted.tensors.map((tensor) => {
     const { crc32 } = sealed.get(tensor.name)!; // every tensor is written before the seals
-    return entryOf(tensor, joinedCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES)).gaps[1]!
-      .bytes;
+    return entryOf(tensor, joinCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES)).gaps[1]!.bytes;
   });
 }
 

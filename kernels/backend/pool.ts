@@ -1,7 +1,7 @@
 /** Worker threads that compute one kernel together. */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { built } from "../../src/core/built-file.ts";
+import { builtFile } from "../../src/core/built-file.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { MAILBOX_BYTES, mailboxOver, NUMBER, WORD } from "./mailbox.ts";
 import type { WorkerStart } from "./worker.ts";
@@ -29,7 +29,7 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
   const workers = Array.from({ length: threads }, (_, index) => {
     const start: WorkerStart = { memory, mailbox, index, threads };
     // execArgv: flags of this process, such as --input-type, may not fit a worker.
-    return new Worker(built(import.meta.url, "./worker.js"), { workerData: start, execArgv: [] });
+    return new Worker(builtFile(import.meta.url, "./worker.js"), { workerData: start, execArgv: [] });
   });
   await Promise.all(workers.map((worker) => once(worker, "message")));
 

@@ -19,13 +19,13 @@ import { matchCheckpoint } from "../checkpoint/load.ts";
 import { isNearMiss } from "../checkpoint/near-misses/recognise.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { storeAt } from "../checkpoint/store.ts";
-import { surplusTexts } from "../checkpoint/surplus.ts";
+import { describeSurplus } from "../checkpoint/surplus.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readSmall } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { pairScales, type Scales } from "../quantization/compressed-tensors.ts";
+import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import { judgeFindings } from "../verify/findings.ts";
 import type { CheckOptions } from "./options.ts";
 import type { Finding, FindingsReport } from "./reports.ts";
@@ -72,8 +72,8 @@ async function checkTensors(
   const findings: Finding[] = [];
   const scales = paired(checkpoint, findings);
   const families = options.families ?? allFamilies;
-  findings.push(...checkWeights(checkpoint, families, scales.companions, source));
-  findings.push(...(await checkTies(checkpoint, families, scales.companions, files)));
+  findings.push(...checkWeights(checkpoint, families, scales.scaleTensors, source));
+  findings.push(...(await checkTies(checkpoint, families, scales.scaleTensors, files)));
   findings.push(...(await checkScales(checkpoint, scales, files)));
   if (isOfTransformers(checkpoint)) findings.push(...(await checkQuantization(checkpoint, scales)));
   return findings;
@@ -113,7 +113,7 @@ async function opened(
 function checkFiles({ remarks = [], surplus = [], store }: Checkpoint): readonly Finding[] {
   return [
     ...remarks.map(({ rule, severity, at, message }) => finding(rule, severity, at, message)),
-    ...surplusTexts(surplus, false).map((text) => finding("surplus", "note", { file: store.url }, text)),
+    ...describeSurplus(surplus, false).map((text) => finding("surplus", "note", { file: store.url }, text)),
   ];
 }
 
@@ -152,7 +152,7 @@ async function checkShards(source: string, findings: Finding[]): Promise<void> {
 }
 
 /** Weights with their scales; what does not pair is a finding each, and the rest is paired without it. */
-function paired({ tensors, format }: Checkpoint, findings: Finding[]): Scales {
+function paired({ tensors, format }: Checkpoint, findings: Finding[]): ScaleTable {
   let left = tensors;
   for (let unpaired = 0; ; unpaired++) {
     try {

@@ -2,32 +2,32 @@
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import { encodeCertificate } from "../certificate/certificate.ts";
-import { reportOf as certificateReport, certify, type Proof } from "../certificate/issue.ts";
-import { certificateOf } from "../certificate/location.ts";
+import { certificateReport, issueCertificate, type Proof } from "../certificate/issue.ts";
+import { readMatchingCertificate } from "../certificate/location.ts";
 import { ownCertificate } from "../certificate/own-certificate.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { storeAt } from "../checkpoint/store.ts";
-import type { Beside } from "../convert/outside-elements.ts";
+import type { OutsideSpan } from "../convert/outside-elements.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
 import { bytesRead, bytesWritten, type Plan, plannedCheckpoint, plannedTensors } from "../convert/plan.ts";
-import { endingFormat, prepare, refuseOtherPlan, type Written } from "../convert/prepare.ts";
+import { formatOfEnding, preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { runPlan } from "../convert/run.ts";
 import { holdStill, proveStaged, watchStaged } from "../convert/staged-changes.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/carried-files.ts";
 import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
-import { type ErrorCode, fromSystem, IsologitError } from "../core/errors.ts";
-import { unwatched } from "../core/events.ts";
+import { type ErrorCode, IsologitError, systemError } from "../core/errors.ts";
+import { ignoreEvents } from "../core/events.ts";
 import { isFinished, refuseExisting, stagingPath } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
 import { lockDestination } from "../io/lock.ts";
 import { Staging } from "../io/staging.ts";
 import { readKey } from "../signing/ed25519.ts";
-import { type Seal, type Sealed, sealFor } from "../signing/sign-destination.ts";
+import { type SignDestination, type SignedDestination, signerFor } from "../signing/sign-destination.ts";
 import { isProven } from "../verify/verdict.ts";
 import { prove, refuseUnverifiable } from "../verify/verify.ts";
 import { version } from "../version.ts";
-import { Pool, poolSize } from "../workers/pool.ts";
+import { poolSize, WorkerPool } from "../workers/pool.ts";
 import type { ConvertOptions, PlanOptions } from "./options.ts";
 import type { ConvertReport, PlanReport, VerifyReport } from "./reports.ts";
 
@@ -37,7 +37,7 @@ export async function plan(
   destination: string,
   options: PlanOptions = {},
 ): Promise<PlanReport> {
-  const { format, checkpoint, planned } = await prepare(source, destination, options);
+  const { format, checkpoint, planned } = await preparePlan(source, destination, options);
   return {
     id: planned.id,
     exact: planned.exact,
@@ -69,7 +69,7 @@ export async function convert(
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  const seal = await sealFor(destination, options);
+  const seal = await signerFor(destination, options);
   if (seal === null) return await converted(source, destination, options, null, true);
   const { sign: _, ...unsigned } = options; // the signature is the bundle's, and the certificate is one of the files
   return await converted(source, destination, unsigned, seal, true);
@@ -83,15 +83,15 @@ async function converted(
   source: string,
   destination: string,
   options: ConvertOptions,
-  seal: Seal | null,
+  seal: SignDestination | null,
   restore: boolean,
   held?: AsyncDisposable,
 ): Promise<ConvertReport> {
   const started = performance.now();
-  const watch = options.watch ?? unwatched;
+  const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "plan" });
   const level = options.verify ?? "logits";
-  const { format, checkpoint, planned, complete } = await prepare(source, destination, options, {
+  const { format, checkpoint, planned, complete } = await preparePlan(source, destination, options, {
     restore,
     keep: true,
     checksums: level !== "off",
@@ -153,7 +153,7 @@ async function converted(
     const bytes = await sizeOf(destination);
     if (level === "off") return report(null, bytes, false); // an earlier run finished: nothing to do but look
     const proof = await proveAgainst(destination, level);
-    const certificate = await certificateOf(destination, proof.report.roots.b);
+    const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
     const told = certificate && certificateReport(certificate);
     const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
     await sealed?.write();
@@ -198,7 +198,14 @@ async function converted(
       const store = await storeAt(staging.content);
       const { signal } = options;
       const { conversion } = planned;
-      const certificate = await certify(proof, { plan: planned.id, conversion, version, key, store, signal });
+      const certificate = await issueCertificate(proof, {
+        plan: planned.id,
+        conversion,
+        version,
+        key,
+        store,
+        signal,
+      });
       if (certificate === null) return { certificate, sealed: undefined };
       await putCertificate(encodeCertificate(certificate), format, staging, planned);
       return { certificate, sealed: await seal?.(staging.content) };
@@ -213,7 +220,7 @@ async function converted(
     return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, true);
   } catch (error) {
     const known =
-      options.signal?.aborted === true ? interrupted(destination) : fromSystem(error, { file: destination });
+      options.signal?.aborted === true ? interrupted(destination) : systemError(error, { file: destination });
     const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
     await left.catch(() => {}); // what went wrong first is what is told
     throw known;
@@ -231,7 +238,7 @@ export async function recast(
   options: ConvertOptions,
 ): Promise<ConvertReport> {
   const { format } = await openCheckpoint(source, options.formats);
-  const said = endingFormat(destination, options.formats ?? allFormats);
+  const said = formatOfEnding(destination, options.formats ?? allFormats);
   if (said !== undefined && said.id !== format) {
     const next = { next: "use convert, or a destination without that ending" };
     throw new IsologitError(
@@ -244,17 +251,18 @@ export async function recast(
   return await convert(source, destination, { ...options, to: format });
 }
 
-const bundleOf = (sealed: Sealed | undefined) => (sealed === undefined ? {} : { bundle: sealed.report });
+const bundleOf = (sealed: SignedDestination | undefined) =>
+  sealed === undefined ? {} : { bundle: sealed.report };
 
 async function write(
   planned: Plan,
   format: Format,
   staging: Staging,
   options: ConvertOptions,
-): Promise<readonly Beside[]> {
-  const watch = options.watch ?? unwatched;
+): Promise<readonly OutsideSpan[]> {
+  const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
-  await using pool = new Pool(poolSize(planned.peakBytes, options.threads));
+  await using pool = new WorkerPool(poolSize(planned.peakBytes, options.threads));
   const { allowOverflow = false, signal } = options;
   const alone = options.verify === "off";
   return await runPlan({
@@ -282,15 +290,17 @@ async function writeRoot(
 }
 
 /** Were the weights beside `isologit.origin/` changed since it was written? */
-function isAnothers({ origin }: Checkpoint, verification: VerifyReport | null): boolean {
+function isAnothers({ carriedFiles }: Checkpoint, verification: VerifyReport | null): boolean {
   const root = verification?.roots.a ?? null;
-  return origin !== undefined && origin.root !== "" && root !== null && origin.root !== root;
+  return (
+    carriedFiles !== undefined && carriedFiles.root !== "" && root !== null && carriedFiles.root !== root
+  );
 }
 
 /** In the staged folder, or behind the staged file. */
 async function putCertificate(
   certificate: Uint8Array,
-  { writes }: Written,
+  { writes }: WritableFormat,
   staging: Staging,
   { placement }: Plan,
 ): Promise<void> {

@@ -1,16 +1,16 @@
 /** `diff`: two checkpoints role by role, whatever their formats and dialects; config and side files as well. */
 
 import { openCheckpoint } from "../checkpoint/open.ts";
-import { refuseDamaged, sealOf } from "../checkpoint/tensor-digests.ts";
+import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { type Band, bandsOf, gather, roleOrigin } from "../core/mapping/gather.ts";
+import { type Band, bandsOf, gatherExtents, roleSource } from "../core/mapping/gather.ts";
 import { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder } from "../core/sealed-spans.ts";
 import { Difference } from "../diff/difference.ts";
 import { diffConfigs, diffSidecars } from "../diff/files.ts";
 import type { Role } from "../families/match.ts";
-import { memoryOf, type Ready, ready, storedAs } from "../inference/model-runner.ts";
+import { memoryOf, type Ready, ready, storedRole } from "../inference/model-runner.ts";
 import { Digest } from "../workers/digest.ts";
 import type { DiffOptions } from "./options.ts";
 import type { DiffedTensor, DiffReport } from "./reports.ts";
@@ -76,12 +76,12 @@ async function diffRole(
 }
 
 function described(side: Ready, role: Role): string {
-  const { tensor, dtype } = storedAs(side, role);
+  const { tensor, dtype } = storedRole(side, role);
   return `${tensor} (${dtype})`;
 }
 
 async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions) {
-  const [from, to] = [storedAs(a.side, role), storedAs(b.side, role)];
+  const [from, to] = [storedRole(a.side, role), storedRole(b.side, role)];
   const count = countOf(role.shape);
   const inRow = count / (role.shape[0] ?? 1);
   const difference = new Difference(
@@ -104,13 +104,13 @@ async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions
 /** A role as one side stores it, band after band; what the side has sealed of it is compared after the last. */
 function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOptions) {
   const count = countOf(role.shape);
-  const origin = roleOrigin(role.key, count, side.matched.origin);
-  const seal = sealOf(origin, count, side.matched.tensors, find);
+  const origin = roleSource(role.key, count, side.matched.roleSources);
+  const seal = sealOfElements(origin, count, side.matched.tensors, find);
   const digest = new Digest();
   return {
     async read(band: Band, width: number): Promise<Uint8Array> {
       const bytes = new Uint8Array((band.hi - band.lo) * width);
-      await sources.read(gather(origin, band, side.matched.tensors, width), bytes, signal);
+      await sources.read(gatherExtents(origin, band, side.matched.tensors, width), bytes, signal);
       if (seal !== undefined) digest.update(bytes, true);
       return bytes;
     },

@@ -1,8 +1,8 @@
 /** `download`: files of a repository into the cache, or into a folder. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
-import { unwatched, type Watch } from "../core/events.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import { fetchBlob } from "../hub/blob.ts";
 import { repoFolder, snapshotPath } from "../hub/cache/layout.ts";
 import { connect } from "../hub/connection.ts";
@@ -50,7 +50,7 @@ export async function download(repository: string, options: DownloadOptions = {}
   const started = performance.now();
   const repo = repoName(repository);
   const revision = revisionName(options.revision ?? "main");
-  const { files = [], include = [], exclude = [], localDir, signal, watch = unwatched } = options;
+  const { files = [], include = [], exclude = [], localDir, signal, watch = ignoreEvents } = options;
   if (files.length > 0 && include.length + exclude.length > 0) {
     throw new IsologitError("USAGE", "files and patterns were both given, expected one of them");
   }
@@ -129,7 +129,7 @@ async function noteFolder(root: string, { commit, files }: Listing): Promise<voi
     await mkdir(notes, { recursive: true });
     await writeFile(join(notes, ".gitignore"), "*");
   } catch (error) {
-    throw fromSystem(error, { file: root });
+    throw systemError(error, { file: root });
   }
   await writeTree(notes, commit, files);
 }

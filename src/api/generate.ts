@@ -1,13 +1,13 @@
 /** `generate`: text that follows a prompt, for eyes. Weights come from the disk anew for every token. */
 
-import { chunked } from "../checkpoint/chunk-checks.ts";
+import { checkChunks } from "../checkpoint/chunk-checks.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
 import { Decoder } from "../inference/decoding/decoder.ts";
-import { roomFor } from "../inference/decoding/decoder-memory.ts";
-import { chooser } from "../inference/decoding/sample.ts";
+import { planDecoderMemory } from "../inference/decoding/decoder-memory.ts";
+import { createSampler } from "../inference/decoding/sample.ts";
 import { textStream } from "../inference/decoding/text-stream.ts";
 import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";
@@ -26,7 +26,7 @@ const DEFAULT_NEW_TOKENS = 64;
  */
 export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
   refuseContradictions(options);
-  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
+  const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
   const tokenizer = await tokenizerOf(checkpoint);
@@ -36,7 +36,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
 
   await using backend = await backendFor(options);
   const capacity = promptIds.length + tokens - 1; // nothing follows the last
-  const room = await roomFor(model, options, backend.id, promptIds.length, capacity);
+  const room = await planDecoderMemory(model, options, backend.id, promptIds.length, capacity);
   await using sources = new Sources(checkpoint.store);
   const rounder = await Rounder.create();
   const { bandBytes, readAtOnce, kept } = room;
@@ -49,7 +49,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
     logits = await decoder.read(promptIds.slice(at, at + readAtOnce));
   }
   const read = performance.now();
-  const choose = chooser(options);
+  const choose = createSampler(options);
   const stream = tokenizer === null ? null : textStream(tokenizer);
   const ids: number[] = [];
   let text = "";

@@ -1,6 +1,6 @@
 /** `inspect`: what a checkpoint is, from its headers alone. */
 
-import { type Declared, declaredQuantization } from "../checkpoint/declared-quantization.ts";
+import { type DeclaredQuantization, declaredQuantization } from "../checkpoint/declared-quantization.ts";
 import { matchCheckpoint } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
@@ -8,7 +8,7 @@ import { bytesOf, countOf } from "../core/dtype.ts";
 import type { LayerKind } from "../families/family.ts";
 import { families as allFamilies } from "../families/index.ts";
 import type { Matched } from "../families/match.ts";
-import { pairScales, type Scales } from "../quantization/compressed-tensors.ts";
+import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import type { RunOptions, SourceOptions } from "./options.ts";
 import type { InspectedTensor, InspectReport } from "./reports.ts";
 
@@ -23,7 +23,7 @@ export async function inspect(
   const { matched, scales } = known
     ? await matchCheckpoint(checkpoint, families, options.formats)
     : { matched: null, scales: pairScales(checkpoint.tensors) };
-  const weights = checkpoint.tensors.filter(({ name }) => !scales.companions.has(name));
+  const weights = checkpoint.tensors.filter(({ name }) => !scales.scaleTensors.has(name));
   const count = (kind: LayerKind) =>
     matched?.layers.filter((layer) => layer.stack === "main" && layer.kind === kind).length ?? 0;
   return {
@@ -52,9 +52,9 @@ function dtypesOf({ tensors }: Checkpoint): InspectReport["dtypes"] {
 
 /** What the config says of quantisation, and what the tensors show. */
 function quantizationOf(
-  from: Declared | null,
+  from: DeclaredQuantization | null,
   { recasts }: Checkpoint,
-  scales: Scales,
+  scales: ScaleTable,
 ): InspectReport["quantization"] {
   const said = from?.said ?? null;
   if (said === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
@@ -70,7 +70,7 @@ function quantizationOf(
 function tensorsOf(
   checkpoint: Checkpoint,
   matched: Matched | null,
-  scales: Scales,
+  scales: ScaleTable,
 ): readonly InspectedTensor[] {
   return checkpoint.tensors.map((tensor) => {
     const { name, dtype, shape } = tensor;

@@ -1,12 +1,12 @@
 /** `logits`: one forward pass, written as safetensors, the logits a block of words at a time. */
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
-import { chunked } from "../checkpoint/chunk-checks.ts";
+import { checkChunks } from "../checkpoint/chunk-checks.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import type { Matched } from "../families/match.ts";
-import { type LogitsBlock, pass } from "../inference/forward-pass.ts";
+import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";
 import { exists } from "../io/stamps.ts";
@@ -22,7 +22,7 @@ import type { LogitsReport } from "./reports.ts";
  */
 export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
   const started = performance.now();
-  const checkpoint = chunked(await openCheckpoint(source, options.formats, options));
+  const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
   const model = await ready(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.matched.dims;
@@ -46,7 +46,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
       const keep = async (name: string, bytes: Uint8Array) => {
         if (wanted.has(name)) await out.write(name, 0, bytes);
       };
-      await pass(model, ids, backend, options, {
+      await runForwardPass(model, ids, backend, options, {
         residual: (name, values) => keep(`hidden.${name}`, bytesOfF32(values)),
         experts: (layer, chosen) => keep(`experts.${layer}`, new Uint8Array(Int32Array.from(chosen).buffer)),
         logits: (block) => writeLogits(out, block, ids.length, vocab!),
@@ -57,7 +57,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     await rename(partial, options.out);
   } catch (error) {
     await rm(partial, { force: true });
-    throw fromSystem(error, { file: options.out });
+    throw systemError(error, { file: options.out });
   }
   const seconds = (performance.now() - started) / 1000;
   return {

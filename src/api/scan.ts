@@ -9,10 +9,10 @@ import { IsologitError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
-import { spooled } from "../io/gunzip.ts";
-import { lookAround } from "../scan/folder.ts";
+import { gunzipOnce } from "../io/gunzip.ts";
+import { listFolder } from "../scan/folder.ts";
 import { type Report, scanBare, scanZips } from "../scan/pickles.ts";
-import { findingsIn, MAX_TEXT_BYTES } from "../scan/text.ts";
+import { MAX_TEXT_BYTES, scanText } from "../scan/text.ts";
 import type { FindingsOptions } from "./options.ts";
 import type { Finding, FindingsReport } from "./reports.ts";
 
@@ -33,7 +33,7 @@ class Stop extends Error {}
  * @throws NOT_FOUND, IO_FAILED, of the Hub also what `storeAt` throws; what is wrong with the files themselves are findings
  */
 export async function scan(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
-  const { files, findings: around } = await lookAround(source);
+  const { files, findings: around } = await listFolder(source);
   const findings: Finding[] = [...around];
   try {
     for (const { path, name, store } of files) {
@@ -101,7 +101,7 @@ async function scanFile(store: Store, name: string, path: string, report: Report
     await using source = await store.open(name);
     switch (kindOf(await readRange(source, 0, Math.min(source.size, 512)), name)) {
       case "archive":
-        return await scanMembers(await tarStore(await spooled(store), name), path, report);
+        return await scanMembers(await tarStore(await gunzipOnce(store), name), path, report);
       case "zip":
         await scanZips(source, report);
         if (TORCH.test(name)) await readTorch(source, { file: path });
@@ -113,7 +113,7 @@ async function scanFile(store: Store, name: string, path: string, report: Report
       case "text":
         if (source.size <= MAX_TEXT_BYTES) {
           const text = Buffer.from(await readRange(source, 0, source.size)).toString("utf8");
-          for (const finding of findingsIn(text, path)) report.add(finding);
+          for (const finding of scanText(text, path)) report.add(finding);
         }
         return;
       default:

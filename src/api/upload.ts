@@ -6,7 +6,7 @@
 import { resolve } from "node:path";
 import { CARD_FILE } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
-import { unwatched, type Watch } from "../core/events.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import { readyBranch } from "../hub/branch.ts";
 import { connect, offline } from "../hub/connection.ts";
 import { forget, journalPath, readJournal } from "../hub/journal.ts";
@@ -68,7 +68,7 @@ export async function upload(
   const started = performance.now();
   const repo = repoName(repository);
   const revision = revisionName(options.revision ?? "main");
-  const { watch = unwatched, signal } = options;
+  const { watch = ignoreEvents, signal } = options;
   const settings = options.settings ?? (await hubSettings(process.env, options.token, options.watch));
   const at = { file: `hf://${repo}` };
   if (settings.offline) throw offline(at);

@@ -15,7 +15,7 @@ export const SCRATCH_BYTES = 65536 * 2;
 const NON_FINITE = { F32: 0x7f800000, BF16: 0x7f80, F16: 0x7c00, F8_E4M3: 0x7f, F8_E5M2: 0x7c } as const;
 
 /** What a tensor is when nothing in it is a number that computes. */
-export type Deadness = "zero" | "NaN";
+export type EmptyKind = "zero" | "NaN";
 
 /** Magnitude bits of the least normal number, below which lie the subnormal ones and 0. */
 const LEAST_NORMAL = { F32: 0x800000, BF16: 0x80, F16: 0x400, F8_E4M3: 8, F8_E5M2: 4 } as const;
@@ -39,7 +39,7 @@ export interface Caster {
   subnormals(dtype: FloatDType, at: number, count: number): number;
 
   /** Whether all elements of a run, which has some, are 0 or all are NaN; ends at the first that is neither. */
-  deadness(dtype: FloatDType, at: number, count: number): Deadness | null;
+  deadness(dtype: FloatDType, at: number, count: number): EmptyKind | null;
 
   /** Index of the first NaN or infinity, counted from `at`; -1 where there is none. */
   firstNonFinite(dtype: FloatDType, at: number, count: number): number;
@@ -84,7 +84,7 @@ export function scaleOf(amax: number, to: Fp8): number {
 }
 
 /** The refusal of a finite value that `to` cannot hold. */
-export function overflow(to: FloatDType, index: number): IsologitError {
+export function overflowError(to: FloatDType, index: number): IsologitError {
   const max = to === "F32" ? 2 ** 128 * (1 - 2 ** -24) : NARROW[to].max;
   return new IsologitError("OVERFLOW", `a weight exceeds ${max}, the largest ${to}`, { index });
 }

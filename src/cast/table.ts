@@ -6,7 +6,7 @@ import { bitsOf, isFp8, widthOf } from "../core/dtype.ts";
 import { bitsOfF32, encodeBits, f32OfBits, NARROW, type NarrowDType, tableOf } from "../core/float.ts";
 
 export type Fp8 = "F8_E4M3" | "F8_E5M2";
-export type Half = "BF16" | "F16";
+export type HalfDType = "BF16" | "F16";
 
 /** The F32 bits of a narrow code, exactly; a NaN keeps its sign, and a BF16's or F16's its payload. */
 export function widenBits(dtype: NarrowDType, code: number): number {
@@ -32,7 +32,7 @@ export function fp8Code(to: Fp8, bits: number, scale: number): number {
 }
 
 /** Codes of all 65,536 patterns of a 16-bit float under one scale: 64 KiB. */
-export function halfToFp8(from: Half, to: Fp8, scale: number): Uint8Array {
+export function halfToFp8(from: HalfDType, to: Fp8, scale: number): Uint8Array {
   const table = new Uint8Array(65536);
   const infinity = from === "BF16" ? 0x7f80 : 0x7c00;
   const codeOf = (magnitude: number) => fp8Code(to, widenBits(from, magnitude), scale);
@@ -54,10 +54,10 @@ export function halfToFp8(from: Half, to: Fp8, scale: number): Uint8Array {
   return table;
 }
 
-const halves = new Map<Half, Uint8Array>();
+const halves = new Map<HalfDType, Uint8Array>();
 
 /** BF16 as F16 or F16 as BF16, all 65,536 patterns: 128 KiB, built once. Overflow is infinity. Do not write to it. */
-export function halfToHalf(from: Half): Uint8Array {
+export function halfToHalf(from: HalfDType): Uint8Array {
   let table = halves.get(from);
   if (table === undefined) {
     const to = from === "BF16" ? "F16" : "BF16";
@@ -74,7 +74,12 @@ export function halfToHalf(from: Half): Uint8Array {
  * @param scale of an FP8 destination; others take none
  * @returns     256 elements of `to`, as bytes
  */
-export function fp8To(from: Fp8, to: "F32" | Half | Fp8, sourceScale: number, scale: number): Uint8Array {
+export function fp8To(
+  from: Fp8,
+  to: "F32" | HalfDType | Fp8,
+  sourceScale: number,
+  scale: number,
+): Uint8Array {
   const codes = Array.from({ length: 256 }, (_, code) => {
     const stored = tableOf(from)[code]!;
     const bits = Number.isNaN(stored) ? widenBits(from, code) : bitsOfF32(stored * sourceScale);

@@ -4,7 +4,7 @@
  * perhaps a signature. Nothing in it depends on the time, the machine or a path.
  */
 import { z } from "zod";
-import { canonical, type Leaf, sha256 } from "../core/content-root.ts";
+import { canonicalJson, type Leaf, sha256 } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { Fingerprint } from "../inference/fingerprint.ts";
@@ -78,15 +78,17 @@ export interface CertificateReport {
 }
 
 export const digestOfLeaf = (leaf: Leaf): string =>
-  sha256(canonical([leaf.key, leaf.dtype, leaf.shape, leaf.sha256, leaf.scale && Array.from(leaf.scale)]));
+  sha256(
+    canonicalJson([leaf.key, leaf.dtype, leaf.shape, leaf.sha256, leaf.scale && Array.from(leaf.scale)]),
+  );
 
 /** The document's bytes: canonical JSON, and a newline. */
 export function encodeCertificate(certificate: Certificate): Uint8Array {
-  return Buffer.from(`${canonical(certificate)}\n`);
+  return Buffer.from(`${canonicalJson(certificate)}\n`);
 }
 
 export function sealCertificate(body: CertificateBody): Certificate {
-  return { ...body, sha256: sha256(canonical(body)) };
+  return { ...body, sha256: sha256(canonicalJson(body)) };
 }
 
 /**
@@ -102,7 +104,7 @@ export function decodeCertificate(bytes: Uint8Array, file: string): Certificate 
     throw refuse(`it is no certificate of this version: ${issue.path.join(".")}: ${issue.message}`);
   }
   const { sha256: said, signature, ...body } = parsed.data;
-  if (sha256(canonical(body)) !== said) throw refuse("its text is not the text that was sealed");
+  if (sha256(canonicalJson(body)) !== said) throw refuse("its text is not the text that was sealed");
   if (!Buffer.from(encodeCertificate(parsed.data)).equals(bytes)) throw refuse("it is not in canonical form");
   if (signature !== undefined && !verifySignature(said, signature))
     throw refuse("its signature is not of this text");

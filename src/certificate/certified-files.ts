@@ -3,12 +3,12 @@ import type { Finding, RungReport } from "../api/reports.ts";
 import { SideFiles } from "../checkpoint/side-files/read.ts";
 import { sideFileKind } from "../checkpoint/side-files/rules.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS } from "../core/carried-files.ts";
-import { CARD_FILE, type Origin } from "../core/checkpoint.ts";
+import { CARD_FILE, type CarriedFiles } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Ready } from "../inference/model-runner.ts";
-import { difference, findingAs, remark } from "../verify/findings.ts";
+import { difference, remark, withSeverity } from "../verify/findings.ts";
 import type { Certificate } from "./certificate.ts";
-import { outsideOf } from "./file-digests.ts";
+import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
 
 export interface CertifiedFiles {
@@ -27,7 +27,7 @@ export interface CertifiedFiles {
  * @param named the certificate was asked for by its path
  * @throws CERTIFICATE_INVALID for one of another format that was found in its place
  */
-export async function compareCertified(
+export async function compareCertifiedFiles(
   side: Ready,
   certificate: Certificate,
   { file, named, signal }: { file: string; named: boolean; signal: AbortSignal | undefined },
@@ -55,7 +55,11 @@ async function sameFormat(
   { destination }: Certificate,
   signal: AbortSignal | undefined,
 ): Promise<readonly Finding[]> {
-  const found = await outsideOf(side.matched, await trailerIn(side.matched.checkpoint.store), signal);
+  const found = await digestFilesExceptRoles(
+    side.matched,
+    await trailerIn(side.matched.checkpoint.store),
+    signal,
+  );
   const byPath = new Map(found.map((file) => [file.path, file]));
   const changed = destination.files.flatMap(({ path, size, sha256 }): readonly Finding[] => {
     const name = path === "" ? "the file" : path;
@@ -75,14 +79,14 @@ async function sameFormat(
 function broken(path: string, rule: string, message: string): readonly Finding[] {
   const at = { file: path };
   if (path === CARD_FILE) return [remark("card-changed", message, at)];
-  return findingAs("different", rule, message, at);
+  return withSeverity("different", rule, message, at);
 }
 
 /** What was kept for the way home is judged as what it will be there. */
 function uncertified(path: string): readonly Finding[] {
   const name = path.startsWith(ORIGIN_FOLDER) ? path.slice(ORIGIN_FOLDER.length) : path;
   const message = `${path} was not there when it was certified`;
-  return findingAs(sideFileKind(name).uncertified, "file-added", message, { file: path });
+  return withSeverity(sideFileKind(name).uncertified, "file-added", message, { file: path });
 }
 
 /** Side files against the certificate of a Hugging Face folder, whose files have the names that side files have everywhere. */
@@ -95,23 +99,23 @@ async function sideFilesOf(side: Ready, { destination }: Certificate): Promise<r
     if (then === undefined) findings.push(...uncertified(path));
     else if (then !== (await held.digest(path))) {
       findings.push(
-        ...findingAs(sideFileKind(path).differs, "file-differs", `${path} differs`, { file: path }),
+        ...withSeverity(sideFileKind(path).differs, "file-differs", `${path} differs`, { file: path }),
       );
     }
   }
-  const { shards, origin } = side.matched.checkpoint;
-  const weights = [...shards.map(({ path }) => path), ...originHeaders(origin)];
+  const { weightFiles, carriedFiles } = side.matched.checkpoint;
+  const weights = [...weightFiles.map(({ path }) => path), ...originHeaders(carriedFiles)];
   for (const path of certified.keys()) {
     const { missing } = sideFileKind(path);
     // the root has the weights, and what a config means
     if (held.has(path) || weights.includes(path) || path === "config.json") continue;
-    findings.push(...findingAs(missing, "file-absent", `${path} is missing`, { file: path }));
+    findings.push(...withSeverity(missing, "file-absent", `${path} is missing`, { file: path }));
   }
   return findings;
 }
 
 /** Weight files of the folder that the model came from. */
-function originHeaders(origin: Origin | undefined): readonly string[] {
+function originHeaders(origin: CarriedFiles | undefined): readonly string[] {
   const paths = (origin?.sidecars ?? []).map(({ path }) => path);
   return paths
     .filter((path) => path.startsWith(ORIGIN_HEADERS))

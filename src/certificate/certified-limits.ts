@@ -6,7 +6,7 @@ import type { LimitOptions } from "../api/options.ts";
 import type { Finding, Verdict } from "../api/reports.ts";
 import { type FloatDType, isFloat } from "../core/dtype.ts";
 import { remark } from "../verify/findings.ts";
-import { excesses, type Limits, limitsFor, limitsGiven, type Quality } from "../verify/limits.ts";
+import { excesses, givenLimits, type Limits, limitsFor, type Quality } from "../verify/limits.ts";
 import type { Certificate } from "./certificate.ts";
 
 /** What the logits rung measured when the certificate was issued; null where no forward pass ran, or a number is lost. */
@@ -38,8 +38,8 @@ export interface LimitJudgement {
 }
 
 /** Limits that the user gives are judged by what was measured then: the source is not here to be asked again. */
-export function judgeCertified(certificate: Certificate, options: LimitOptions): LimitJudgement {
-  const given: Partial<Limits> = limitsGiven(options);
+export function judgeCertifiedLimits(certificate: Certificate, options: LimitOptions): LimitJudgement {
+  const given: Partial<Limits> = givenLimits(options);
   if (Object.keys(given).length === 0) return { verdict: "same", findings: [] };
   const quality = certifiedQuality(certificate);
   if (quality === null) {

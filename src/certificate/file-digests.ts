@@ -22,7 +22,7 @@ export interface FileDigest {
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
 /** @param trailer the certificate's span in a packed file: it, and what follows it, is not the checkpoint's */
-export async function outsideOf(
+export async function digestFilesExceptRoles(
   matched: Matched,
   trailer: Span | undefined,
   signal: AbortSignal | undefined,
@@ -35,7 +35,7 @@ export async function outsideOf(
   for (const { path, size } of files) {
     await using source = await store.open(path);
     const end = trailer?.file === path ? trailer.offset : size;
-    const sha256 = await digestOutside(source, end, inside.get(path) ?? [], signal);
+    const sha256 = await digestExcept(source, end, inside.get(path) ?? [], signal);
     digests.push({ path: alone ? "" : path, size: end, sha256 });
   }
   return digests;
@@ -47,7 +47,7 @@ export async function outsideOf(
  * @param end bytes of the file that count
  * @param inside the spans to leave out, in order
  */
-export async function digestOutside(
+export async function digestExcept(
   source: ByteSource,
   end: number,
   inside: readonly Span[],
@@ -67,9 +67,9 @@ export async function digestOutside(
 }
 
 /** By file and in order, where the elements lie that roles are made of; a tensor of which a part is padding is not. */
-function insideOf({ tensors, origin }: Matched): ReadonlyMap<string, readonly Span[]> {
+function insideOf({ tensors, roleSources }: Matched): ReadonlyMap<string, readonly Span[]> {
   const used = new Map<string, number>();
-  for (const move of [...origin.values()].flat()) {
+  for (const move of [...roleSources.values()].flat()) {
     const name = move.of!;
     used.set(name, (used.get(name) ?? 0) + countOf(move.size));
   }

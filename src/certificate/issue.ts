@@ -5,7 +5,7 @@ import type { RungReport, VerifyReport } from "../api/reports.ts";
 import type { Leaf } from "../core/content-root.ts";
 import type { Store } from "../core/io.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
-import { type Ready, storedAs } from "../inference/model-runner.ts";
+import { type Ready, storedRole } from "../inference/model-runner.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import { fingerprintOf, signDigest } from "../signing/ed25519.ts";
 import { isProven } from "../verify/verdict.ts";
@@ -18,7 +18,7 @@ import {
 } from "./certificate.ts";
 import { certifiedQuality } from "./certified-limits.ts";
 import { type Conversion, hubPlaceOf } from "./conversion.ts";
-import { outsideOf } from "./file-digests.ts";
+import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
 
 /** All that a verification found out. */
@@ -46,7 +46,7 @@ export interface Issue {
 }
 
 /** @returns null where the verdict is neither `same` nor `within`: nothing is certified then */
-export async function certify(proof: Proof, issue: Issue): Promise<Certificate | null> {
+export async function issueCertificate(proof: Proof, issue: Issue): Promise<Certificate | null> {
   const { report, source, destination, leaves, prompt, fingerprint } = proof;
   const { verdict, roots } = report;
   if (!isProven(verdict)) return null;
@@ -66,7 +66,7 @@ export async function certify(proof: Proof, issue: Issue): Promise<Certificate |
     source: { ...identity(source, roots.a), ...(address !== undefined && { address }) },
     destination: {
       ...identity(destination, roots.b),
-      files: await outsideOf(now, trailer, issue.signal),
+      files: await digestFilesExceptRoles(now, trailer, issue.signal),
     },
     plan: issue.plan,
     ...(issue.conversion !== undefined && { conversion: issue.conversion }),
@@ -84,7 +84,7 @@ export async function certify(proof: Proof, issue: Issue): Promise<Certificate |
   return issue.key === undefined ? sealed : { ...sealed, signature: signDigest(sealed.sha256, issue.key) };
 }
 
-export function reportOf(certificate: Certificate): CertificateReport {
+export function certificateReport(certificate: Certificate): CertificateReport {
   const { sha256, tool, reference, verdict, limits, signature } = certificate;
   const signedBy = signature === undefined ? null : fingerprintOf(signature);
   return { sha256, tool, reference, verdict, limits, quality: certifiedQuality(certificate), signedBy };
@@ -93,7 +93,7 @@ export function reportOf(certificate: Certificate): CertificateReport {
 function recastsOf(a: Ready, b: Ready): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const role of a.matched.roles.values()) {
-    const [from, to] = [storedAs(a, role).dtype, storedAs(b, role).dtype];
+    const [from, to] = [storedRole(a, role).dtype, storedRole(b, role).dtype];
     if (from !== to) counts[`${from} to ${to}`] = (counts[`${from} to ${to}`] ?? 0) + 1;
   }
   return counts;

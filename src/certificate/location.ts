@@ -4,11 +4,11 @@ import { certificateSpan, packed } from "../../formats/packed/format.ts";
 import { MAX_CERTIFICATE_BYTES } from "../../formats/packed/trailer.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { readRange, readSmall, type Store } from "../core/io.ts";
 import { type Certificate, decodeCertificate } from "./certificate.ts";
 
-export interface Found {
+export interface FoundCertificate {
   readonly bytes: Uint8Array;
   /** as a person would name it */
   readonly file: string;
@@ -20,7 +20,11 @@ export async function trailerIn(store: Store): Promise<Span | undefined> {
 }
 
 /** @throws CERTIFICATE_MISSING; NOT_FOUND for a file that was named */
-export async function certificateFor(address: string, store: Store, named?: string): Promise<Found> {
+export async function findCertificate(
+  address: string,
+  store: Store,
+  named?: string,
+): Promise<FoundCertificate> {
   if (named !== undefined) return { bytes: await bytesOf(named), file: named };
   const trailer = await trailerIn(store);
   if (trailer !== undefined) {
@@ -40,8 +44,11 @@ export async function certificateFor(address: string, store: Store, named?: stri
  * @param root the checkpoint's content root
  * @throws CERTIFICATE_INVALID
  */
-export async function certificateOf(address: string, root: string | null): Promise<Certificate | null> {
-  const found = await certificateFor(address, await storeAt(address)).catch((error) => {
+export async function readMatchingCertificate(
+  address: string,
+  root: string | null,
+): Promise<Certificate | null> {
+  const found = await findCertificate(address, await storeAt(address)).catch((error) => {
     if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return null;
     throw error;
   });
@@ -52,7 +59,7 @@ export async function certificateOf(address: string, root: string | null): Promi
 
 /** Nobody named this one: a pipe in its place would be waited for. */
 async function bytesBeside(file: string): Promise<Uint8Array> {
-  const about = await stat(file).catch((cause) => Promise.reject(fromSystem(cause, { file })));
+  const about = await stat(file).catch((cause) => Promise.reject(systemError(cause, { file })));
   if (!about.isFile())
     throw new IsologitError("PATH_UNSAFE", "a certificate lies here that is no file", { file });
   if (about.size > MAX_CERTIFICATE_BYTES) {
@@ -64,7 +71,7 @@ async function bytesBeside(file: string): Promise<Uint8Array> {
 
 async function bytesOf(file: string): Promise<Uint8Array> {
   return readFile(file).catch((cause) => {
-    throw fromSystem(cause, { file });
+    throw systemError(cause, { file });
   });
 }
 

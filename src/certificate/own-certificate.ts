@@ -11,8 +11,8 @@ import type { Ready } from "../inference/model-runner.ts";
 import { difference, remark } from "../verify/findings.ts";
 import { version } from "../version.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
-import { compareCertified } from "./certified-files.ts";
-import { certificateFor } from "./location.ts";
+import { compareCertifiedFiles } from "./certified-files.ts";
+import { findCertificate } from "./location.ts";
 
 export interface OwnCertificate {
   /** as a person would name it */
@@ -30,7 +30,7 @@ export async function ownCertificate(
   address: string,
   checkpoint: Checkpoint,
 ): Promise<OwnCertificate | null> {
-  const found = await certificateFor(address, checkpoint.store).catch((error) => {
+  const found = await findCertificate(address, checkpoint.store).catch((error) => {
     if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return null;
     throw error;
   });
@@ -60,7 +60,7 @@ export interface Contradiction {
 /** The first thing of a checkpoint that is not what its own certificate says; null where there is none. */
 export function contradictionOf(
   { certificate, file, address }: OwnCertificate,
-  { roles, origin }: Matched,
+  { roles, roleSources }: Matched,
   { leaves, root }: { readonly leaves: readonly Leaf[]; readonly root: string },
 ): Contradiction | null {
   if (certificate === null) return null;
@@ -71,7 +71,7 @@ export function contradictionOf(
   const wrong = [...roles.keys()].filter((key) => now.get(key) !== certificate.leaves[key]);
   const [first, ...more] = wrong;
   if (first !== undefined) {
-    const tensor = origin.get(first)![0]!.of!;
+    const tensor = roleSources.get(first)![0]!.of!;
     const others = more.length === 0 ? "" : ` (of ${wrong.length})`;
     return { message: `${tensor}${others} has other values than ${file} says`, at: { file, tensor }, next };
   }
@@ -91,7 +91,7 @@ export async function filesContradicting(
   signal: AbortSignal | undefined,
 ): Promise<readonly Finding[]> {
   if (certificate === null) return [];
-  const { findings } = await compareCertified(side, certificate, { file, named: false, signal });
+  const { findings } = await compareCertifiedFiles(side, certificate, { file, named: false, signal });
   return findings
     .filter(({ severity }) => severity === "error")
     .map(({ message, at }) =>

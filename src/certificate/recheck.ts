@@ -1,50 +1,50 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
 import type { VerifyOptions } from "../api/options.ts";
 import type { Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
-import { chunked } from "../checkpoint/chunk-checks.ts";
+import { checkChunks } from "../checkpoint/chunk-checks.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
-import { unwatched } from "../core/events.ts";
+import { ignoreEvents } from "../core/events.ts";
 import { FINGERPRINT_BOUND } from "../inference/fingerprint.ts";
 import { memoryOf, type Ready, ready, refuseUnrunnable } from "../inference/model-runner.ts";
 import { derOf, readKey } from "../signing/ed25519.ts";
 import { type SignedFiles, signedFiles } from "../signing/signed-files.ts";
-import { findingAs, judgeFindings, remark, reportedFindings, verdictWith } from "../verify/findings.ts";
-import { limitsGiven } from "../verify/limits.ts";
+import { judgeFindings, remark, reportedFindings, verdictWith, withSeverity } from "../verify/findings.ts";
+import { givenLimits } from "../verify/limits.ts";
 import { mainLayers } from "../verify/logits.ts";
 import { referenceRung } from "../verify/reference.ts";
-import { limitsAsked } from "../verify/tolerance.ts";
-import { depthOf, divergenceFrom, kindOf, worse } from "../verify/verdict.ts";
-import { Pool, poolSize } from "../workers/pool.ts";
+import { readLimits } from "../verify/tolerance.ts";
+import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "../verify/verdict.ts";
+import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
-import { compareCertified } from "./certified-files.ts";
-import { judgeCertified, widerLimits } from "./certified-limits.ts";
-import { type Content, contentBytes, contentOf } from "./content.ts";
-import { reportOf } from "./issue.ts";
-import { certificateFor } from "./location.ts";
-import { compareBehaviour } from "./rerun.ts";
+import { compareCertifiedFiles } from "./certified-files.ts";
+import { judgeCertifiedLimits, widerLimits } from "./certified-limits.ts";
+import { type ContentDigests, contentBytes, digestContent } from "./content.ts";
+import { certificateReport } from "./issue.ts";
+import { findCertificate } from "./location.ts";
+import { compareRerun } from "./rerun.ts";
 
 /**
  * Bytes by file and by role, behaviour by fingerprint; before anything else of it is read, the files by a bundle.
  *
  * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED, and what opening and matching refuse
  */
-export async function verifyCertified(address: string, options: VerifyOptions): Promise<VerifyReport> {
+export async function recheckCertificate(address: string, options: VerifyOptions): Promise<VerifyReport> {
   const signed = await signedFiles(address, options);
   const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
   const { reference } = options;
-  const found = await certificateFor(address, await storeAt(address), options.certificate).catch((error) => {
+  const found = await findCertificate(address, await storeAt(address), options.certificate).catch((error) => {
     const missing = error instanceof IsologitError && error.code === "CERTIFICATE_MISSING";
     if (missing && (reference !== undefined || signed !== null)) return null;
     throw error;
   });
-  if (found === null) return verifyUncertified(chunked(checkpoint), signed, options);
+  if (found === null) return verifyUncertified(checkChunks(checkpoint), signed, options);
   const certificate = decodeCertificate(found.bytes, found.file);
   if (signed === null) await refuseOtherKey(certificate, options.publicKey, found.file);
   const side = await ready(checkpoint, options);
-  const watch = options.watch ?? unwatched;
+  const watch = options.watch ?? ignoreEvents;
   const findings: Finding[] = [];
   const judge = (found: readonly Finding[]) => judgeFindings(found, options.strict);
   const rungs: RungReport[] = [];
@@ -55,12 +55,12 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
 
   const { file } = found;
   const named = options.certificate !== undefined;
-  const files = await compareCertified(side, certificate, { file, named, signal: options.signal });
+  const files = await compareCertifiedFiles(side, certificate, { file, named, signal: options.signal });
   const aboutFiles = judge([...files.findings, ...unsigned(signed)]);
   findings.push(...aboutFiles);
   const differences = [...files.differences, ...(signed?.differences ?? [])];
   const cover = coverRung(certificate.destination.files.length, differences);
-  add({ ...cover, verdict: verdictWith(worse(cover.verdict, files.verdict), aboutFiles) });
+  add({ ...cover, verdict: verdictWith(worseVerdict(cover.verdict, files.verdict), aboutFiles) });
   const content = await read(side, options);
   const differing = differingRoles(content, certificate);
   const sameRoot = content.root === certificate.destination.root;
@@ -73,10 +73,10 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
       differences: differing.slice(0, 20),
     },
   });
-  const behaviour = await compareBehaviour(side, certificate, options);
+  const behaviour = await compareRerun(side, certificate, options);
   if (behaviour.rung !== null) add(behaviour.rung);
   findings.push(...behaviour.findings);
-  const limits = judgeCertified(certificate, await limitsAsked(options));
+  const limits = judgeCertifiedLimits(certificate, await readLimits(options));
   findings.push(...widerLimits(certificate), ...limits.findings);
 
   const recorded = reference === undefined ? null : await referenceRung(side, reference, options);
@@ -85,11 +85,11 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
 
   const layers = mainLayers(side.matched).length;
   const roles = differing.flatMap((key) => side.matched.roles.get(key) ?? []);
-  const depths = roles.map((role) => depthOf(role, layers));
+  const depths = roles.map((role) => executionDepth(role, layers));
   const first = Math.min(...depths);
   const blamed = roles.filter((_, i) => depths[i] === first);
   return {
-    verdict: [...rungs, limits].map(({ verdict }) => verdict).reduce(worse),
+    verdict: [...rungs, limits].map(({ verdict }) => verdict).reduce(worseVerdict),
     backend: behaviour.backend ?? recorded?.backend ?? null,
     device: behaviour.device ?? recorded?.device ?? null,
     rungs,
@@ -99,10 +99,10 @@ export async function verifyCertified(address: string, options: VerifyOptions): 
         : {
             layer: first,
             kind: kindOf(blamed[0]!),
-            tensors: blamed.map(({ key }) => side.matched.origin.get(key)![0]!.of!),
+            tensors: blamed.map(({ key }) => side.matched.roleSources.get(key)![0]!.of!),
           },
     limits: behaviour.rung === null ? {} : { fingerprint: FINGERPRINT_BOUND },
-    certificate: reportOf(certificate),
+    certificate: certificateReport(certificate),
     ...(signed !== null && { bundle: signed.report }),
     roots: { a: certificate.destination.root, b: content.root },
     ...reportedFindings(findings),
@@ -123,11 +123,11 @@ async function verifyUncertified(
     ...(recorded === null ? [] : ["the reference"]),
   ];
   const message = `there is no certificate: nothing but ${met.join(" and ")} was met`;
-  const unjudged = Object.keys(limitsGiven(await limitsAsked(options)));
+  const unjudged = Object.keys(givenLimits(await readLimits(options)));
   const verdicts = [...rungs.map(({ verdict }) => verdict), ...unjudged.map((): Verdict => "unproven")];
   const told = `the limits that were given (${unjudged.join(", ")}) were not judged`;
   return {
-    verdict: verdicts.reduce(worse),
+    verdict: verdicts.reduce(worseVerdict),
     backend: recorded?.backend ?? null,
     device: recorded?.device ?? null,
     rungs,
@@ -147,7 +147,7 @@ async function verifyUncertified(
 /** What a bundle holds against the files. */
 function unsigned(signed: SignedFiles | null): readonly Finding[] {
   return (signed?.differences ?? []).flatMap((message) =>
-    findingAs("different", "file-unsigned", message, {}),
+    withSeverity("different", "file-unsigned", message, {}),
   );
 }
 
@@ -179,11 +179,11 @@ async function refuseOtherKey(
   if (signature.publicKey !== key) throw refuse("it was signed with another key");
 }
 
-async function read(side: Ready, options: VerifyOptions): Promise<Content> {
-  const watch = options.watch ?? unwatched;
+async function read(side: Ready, options: VerifyOptions): Promise<ContentDigests> {
+  const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "verify", totalBytes: contentBytes(side) });
-  await using pool = new Pool(poolSize(memoryOf(options), options.threads));
-  return await contentOf(
+  await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));
+  return await digestContent(
     side,
     pool,
     (bytes) => watch({ type: "advance", phase: "verify", bytes }),
@@ -191,7 +191,7 @@ async function read(side: Ready, options: VerifyOptions): Promise<Content> {
   );
 }
 
-function differingRoles({ leaves }: Content, certificate: Certificate): readonly string[] {
+function differingRoles({ leaves }: ContentDigests, certificate: Certificate): readonly string[] {
   const now = new Map(leaves.map((leaf) => [leaf.key, digestOfLeaf(leaf)]));
   const keys = new Set([...Object.keys(certificate.leaves), ...now.keys()]);
   return [...keys].filter((key) => now.get(key) !== certificate.leaves[key]).sort();

@@ -7,13 +7,13 @@ import {
   type FingerprintDistance,
   FingerprintTaker,
 } from "../inference/fingerprint.ts";
-import { pass } from "../inference/forward-pass.ts";
+import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor, type Ready, refuseUnrunnable } from "../inference/model-runner.ts";
-import { Following } from "../inference/router.ts";
+import { RoutingComparison } from "../inference/router.ts";
 import { remark } from "../verify/findings.ts";
 import type { Certificate } from "./certificate.ts";
 
-export interface Behaviour {
+export interface RerunResult {
   /** null where nothing was run */
   readonly rung: RungReport | null;
   readonly findings: readonly Finding[];
@@ -22,11 +22,11 @@ export interface Behaviour {
 }
 
 /** @throws CERTIFICATE_INVALID, and what a forward pass refuses */
-export async function compareBehaviour(
+export async function compareRerun(
   side: Ready,
   { fingerprint, prompt }: Certificate,
   options: VerifyOptions,
-): Promise<Behaviour> {
+): Promise<RerunResult> {
   const none = (...unchecked: string[]) => {
     const findings = unchecked.map((message) => remark("behaviour-unchecked", message));
     return { rung: null, findings, backend: null, device: null };
@@ -42,9 +42,9 @@ export async function compareBehaviour(
   await using backend = await backendFor(options);
   const words = fingerprint.positions.map(({ top }) => top.map(([word]) => word));
   const taker = new FingerprintTaker(ids.length, words);
-  const following = fingerprint.experts === undefined ? null : new Following(fingerprint.experts);
+  const following = fingerprint.experts === undefined ? null : new RoutingComparison(fingerprint.experts);
   let routed = false;
-  await pass(
+  await runForwardPass(
     side,
     ids,
     backend,
@@ -91,7 +91,7 @@ export async function compareBehaviour(
 
 function verdictOf(
   { exact, logitsRelL2, normsRel }: FingerprintDistance,
-  following: Following | null,
+  following: RoutingComparison | null,
   sameBits: boolean,
 ): Verdict {
   const { flips, beyond } = following ?? { flips: 0, beyond: 0 };

@@ -120,9 +120,9 @@ function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
 }
 
 /** Transformers before version 5 refuses a weight file that does not say `format`. */
-async function checkMetadata({ shards }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
+async function checkMetadata({ weightFiles }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  for (const { path, header } of shards) {
+  for (const { path, header } of weightFiles) {
     try {
       const bytes = await files.bytes(header.file, header.offset, header.size);
       if (parseHeader(bytes, path).metadata?.format !== undefined) continue;

@@ -3,14 +3,19 @@ import type { Finding } from "../api/reports.ts";
 import { declaredQuantization, MODELOPT } from "../checkpoint/declared-quantization.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Sources } from "../core/read.ts";
-import type { Scales } from "../quantization/compressed-tensors.ts";
-import { dtypeFaults, type Fault, quantizationFaults, scaleFaults } from "../quantization/rules.ts";
+import type { ScaleTable } from "../quantization/compressed-tensors.ts";
+import {
+  dtypeFaults,
+  type QuantizationFault,
+  quantizationFaults,
+  scaleFaults,
+} from "../quantization/rules.ts";
 import { finding, findingOf } from "./findings.ts";
 
 /** Reads the scales themselves: a few bytes a tensor. */
 export async function checkScales(
   checkpoint: Checkpoint,
-  scales: Scales,
+  scales: ScaleTable,
   files: Sources,
 ): Promise<readonly Finding[]> {
   const pieces = new Map(checkpoint.tensors.map(({ name, pieces }) => [name, pieces]));
@@ -19,7 +24,10 @@ export async function checkScales(
   );
 }
 
-export async function checkQuantization(checkpoint: Checkpoint, scales: Scales): Promise<readonly Finding[]> {
+export async function checkQuantization(
+  checkpoint: Checkpoint,
+  scales: ScaleTable,
+): Promise<readonly Finding[]> {
   const ofTypes = dtypeFaults(checkpoint).map((fault) => findingIn("config.json", fault));
   try {
     const declared = await declaredQuantization(checkpoint);
@@ -40,7 +48,7 @@ export async function checkQuantization(checkpoint: Checkpoint, scales: Scales):
 const LIST = /^(exclude_modules|ignore)$/;
 
 /** A release whose file lists no module: engines know it by its name. That some weights are not FP8 is said once. */
-function withoutList(faults: readonly Fault[]): readonly Fault[] {
+function withoutList(faults: readonly QuantizationFault[]): readonly QuantizationFault[] {
   const unlisted = faults.filter(({ rule }) => rule === "quantization-contradiction");
   if (unlisted.length === 0) return faults;
   const message = `it lists no module as left alone, and ${unlisted.length} projections are not FP8: an engine that goes by it alone expects their scales`;
@@ -48,6 +56,6 @@ function withoutList(faults: readonly Fault[]): readonly Fault[] {
   return [...faults.filter((fault) => !unlisted.includes(fault)), told];
 }
 
-function findingIn(file: string, { rule, severity, tensor, message }: Fault): Finding {
+function findingIn(file: string, { rule, severity, tensor, message }: QuantizationFault): Finding {
   return finding(rule, severity, { file, ...(tensor !== null && { tensor }) }, message);
 }

@@ -3,8 +3,8 @@ import { formats as allFormats } from "../../formats/index.ts";
 import type { CheckOptions } from "../api/options.ts";
 import type { Finding } from "../api/reports.ts";
 import type { Checkpoint, SealedSpan } from "../core/checkpoint.ts";
-import { locate } from "../core/errors.ts";
-import { unwatched } from "../core/events.ts";
+import { withLocation } from "../core/errors.ts";
+import { ignoreEvents } from "../core/events.ts";
 import type { Store } from "../core/io.ts";
 import { damageOfSpan } from "../core/sealed-spans.ts";
 import { findingOf } from "./findings.ts";
@@ -19,7 +19,7 @@ const STEP_BYTES = 4 * 1024 * 1024;
  * @throws IO_FAILED and whatever is not the checkpoint's fault
  */
 export async function checkBytes(checkpoint: Checkpoint, options: CheckOptions): Promise<readonly Finding[]> {
-  const { formats = allFormats, watch = unwatched, keepGoing = false, signal } = options;
+  const { formats = allFormats, watch = ignoreEvents, keepGoing = false, signal } = options;
   const { store, format: id } = checkpoint;
   const format = formats.find((one) => one.id === id);
   const files = await store.list();
@@ -31,7 +31,7 @@ export async function checkBytes(checkpoint: Checkpoint, options: CheckOptions):
     try {
       for await (const fault of faults) findings.push(findingOf(fault, path));
     } catch (error) {
-      findings.push(findingOf(locate(error, { file: path }), path));
+      findings.push(findingOf(withLocation(error, { file: path }), path));
     }
     watch({ type: "advance", phase: "check", bytes: size });
     if (findings.length > 0 && !keepGoing) break;

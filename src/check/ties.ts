@@ -1,10 +1,10 @@
 /** `tie_word_embeddings`: what it makes of the head, and which loaders do not follow it. */
 import type { Finding } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { firstUnlikeSample } from "../core/first-difference.ts";
+import { findSampledDifference } from "../core/first-difference.ts";
 import type { Sources } from "../core/read.ts";
 import type { Family } from "../families/family.ts";
-import { type Matched, matchRoles, unlikeReplica } from "../families/match.ts";
+import { type Matched, matchRoles, replicaError } from "../families/match.ts";
 import { finding, findingOf } from "./findings.ts";
 
 /** A few elements of the head and of the token table are read, where both are stored. */
@@ -33,8 +33,8 @@ export async function checkTies(
     const [one, other] = [matched.tensors.get(pair.tensor)!, matched.tensors.get(pair.of)!];
     const file = one.pieces[0]!.file;
     try {
-      const index = await firstUnlikeSample(one, other, files);
-      if (index >= 0) throw unlikeReplica(pair, index);
+      const index = await findSampledDifference(one, other, files);
+      if (index >= 0) throw replicaError(pair, index);
       const message = `tie_word_embeddings is true and ${one.name} is stored: it is the same as ${other.name} where both were looked at`;
       findings.push(finding("tied-head", "note", at, message));
     } catch (error) {

@@ -3,9 +3,9 @@ import type { Finding } from "../api/reports.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { sameShape } from "../core/dtype.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
-import { leavesOf, readableBy, storedIn } from "../families/expand.ts";
+import { leafRoles, tensorsHeld, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
-import { causesOf, causeText, type Misfit, misfitOf } from "../families/likely-cause.ts";
+import { causesOf, causeText, misfitOf, type ShapeMisfit } from "../families/likely-cause.ts";
 import { type Matched, matchRoles, modelOf, type Recognised } from "../families/match.ts";
 import { finding, findingOf } from "./findings.ts";
 
@@ -47,7 +47,7 @@ function memorySpelling(matched: Matched): readonly Finding[] {
   const { renamed } = matched.dialect;
   if (renamed === undefined) return [];
   const { stored, loaded } = renamed;
-  const held = storedIn(matched).find(({ name, readOnly }) => readOnly || name.startsWith(loaded));
+  const held = tensorsHeld(matched).find(({ name, readOnly }) => readOnly || name.startsWith(loaded));
   if (held === undefined) return [];
   const message = `named as Transformers 5 holds it in memory; published checkpoints say ${stored} and one matrix an expert, and NVIDIA's code knows no other names`;
   return [finding("memory-spelling", "warning", placeOf(matched.tensors.get(held.name)!), message)];
@@ -65,21 +65,21 @@ function everyFault(
   const left = new Set([...tensors.keys()].filter((name) => !companions.has(name)));
   for (const name of left) if (model.dialect.drop.some(({ match }) => match.test(name))) left.delete(name);
   const findings: Finding[] = [];
-  const misfits: Misfit[] = [];
-  const readable = readableBy(model, model.dialect, model.shards).map((stored) => {
+  const misfits: ShapeMisfit[] = [];
+  const readable = tensorsRead(model, model.dialect, model.parallelism).map((stored) => {
     const { name, also } = stored;
     const tensor = [name, ...also].map((one) => tensors.get(one)).find((one) => one !== undefined);
     return { ...stored, tensor };
   });
   const here = readable.filter(({ tensor }) => tensor !== undefined);
-  const held = new Set(here.flatMap(({ layout }) => leavesOf(layout)));
+  const held = new Set(here.flatMap(({ layout }) => leafRoles(layout)));
   for (const { name, readOnly, layout, tensor } of readable) {
     if (tensor === undefined) {
       const at = { file: checkpoint.store.url, tensor: name };
       // what another tensor holds in another cut is not missed
       const tied =
         model.tied && layout.op === "leaf" && model.roles.get(layout.of)!.spec.tiedTo !== undefined;
-      if (!readOnly && !tied && !leavesOf(layout).every((leaf) => held.has(leaf)))
+      if (!readOnly && !tied && !leafRoles(layout).every((leaf) => held.has(leaf)))
         findings.push(finding("tensor-missing", "error", at, "the config asks for it"));
       continue;
     }

@@ -4,31 +4,31 @@
  * be said.
  */
 import { crc32 } from "node:zlib";
-import { joinedCrc32 } from "../../formats/codec/crc32-join.ts";
+import { joinCrc32 } from "../../formats/codec/crc32-join.ts";
 import type { Checkpoint, SealedSpan } from "../core/checkpoint.ts";
 import type { ByteSource } from "../core/io.ts";
-import { mismatch } from "../core/sealed-spans.ts";
+import { digestMismatchError } from "../core/sealed-spans.ts";
 
-export interface Chunked {
+export interface ChunkChecks {
   readonly checkpoint: Checkpoint;
   /** Reads what is left of chunks that were read in part, as padded rows of a vocabulary are left. @throws DIGEST_MISMATCH */
   complete(signal: AbortSignal | undefined): Promise<void>;
 }
 
 /** The same checkpoint; what reads a whole chunk of it gets what was written, or DIGEST_MISMATCH. */
-export function chunked(checkpoint: Checkpoint): Checkpoint {
+export function checkChunks(checkpoint: Checkpoint): Checkpoint {
   return chunkedBy(checkpoint, checkpoint.seals).checkpoint;
 }
 
 /** As `chunked`, for seals that are checksums and no more; of others the SHA-256 is compared anyway. */
-export function chunkedWhereUndigested(checkpoint: Checkpoint): Chunked {
+export function checkUndigestedChunks(checkpoint: Checkpoint): ChunkChecks {
   return chunkedBy(
     checkpoint,
     checkpoint.seals?.filter(({ sha256 }) => sha256 === undefined),
   );
 }
 
-function chunkedBy(checkpoint: Checkpoint, seals: readonly SealedSpan[] = []): Chunked {
+function chunkedBy(checkpoint: Checkpoint, seals: readonly SealedSpan[] = []): ChunkChecks {
   const chunks = chunksOf(seals);
   if (chunks.size === 0) return { checkpoint, complete: async () => {} };
   const { store } = checkpoint;
@@ -148,10 +148,10 @@ function addPart(chunk: Chunk, from: number, to: number, bytes: Uint8Array): voi
   const { seal, index } = chunk;
   const part = `chunk ${index + 1} of ${seal.crc32!.sums.length} of ${seal.what}`;
   const message = `${part} is not what was written: the CRC-32 of its ${chunk.to - chunk.from} bytes differs`;
-  throw mismatch(seal, message, chunk.from);
+  throw digestMismatchError(seal, message, chunk.from);
 }
 
 function joined(left: Part, right: Part): Part {
   const [size, before] = [right.to - left.from, left.to - left.from];
-  return { from: left.from, to: right.to, crc: joinedCrc32([left.crc, right.crc], size, before) };
+  return { from: left.from, to: right.to, crc: joinCrc32([left.crc, right.crc], size, before) };
 }

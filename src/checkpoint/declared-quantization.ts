@@ -4,7 +4,7 @@ import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 
-export interface Declared {
+export interface DeclaredQuantization {
   readonly file: string;
   /** as config.json says it; what ModelOpt's file says stands here under the keys of config.json */
   readonly said: unknown;
@@ -19,7 +19,7 @@ export async function declaredQuantization({
   config,
   sidecars,
   store,
-}: Checkpoint): Promise<Declared | null> {
+}: Checkpoint): Promise<DeclaredQuantization | null> {
   const said = config.quantization_config;
   if (said !== undefined && said !== null) return { file: "config.json", said };
   const beside = sidecars.find(({ path }) => path === MODELOPT);

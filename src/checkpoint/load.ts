@@ -5,7 +5,7 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Family } from "../families/family.ts";
 import { type Matched, matchRoles } from "../families/match.ts";
-import { pairScales, type Scales } from "../quantization/compressed-tensors.ts";
+import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 
 /** @throws what pairing scales and matching roles refuse, by the name of what lies there where it is known */
@@ -13,10 +13,10 @@ export async function matchCheckpoint(
   checkpoint: Checkpoint,
   families: readonly Family[],
   formats: readonly Format[] = allFormats,
-): Promise<{ readonly matched: Matched; readonly scales: Scales }> {
+): Promise<{ readonly matched: Matched; readonly scales: ScaleTable }> {
   try {
     const scales = pairScales(checkpoint.tensors);
-    return { matched: matchRoles(checkpoint, families, scales.companions), scales };
+    return { matched: matchRoles(checkpoint, families, scales.scaleTensors), scales };
   } catch (error) {
     const told = await recognise(error, { address: checkpoint.store.url, formats, checkpoint });
     throw isNearMiss(told) ? told : namingLike(told, checkpoint);
@@ -24,8 +24,8 @@ export async function matchCheckpoint(
 }
 
 /** What a checkpoint does not say of its model came from another: where that does not fit, it is named. */
-function namingLike(error: unknown, { told, config }: Checkpoint): unknown {
-  const { like } = told ?? {};
+function namingLike(error: unknown, { hints, config }: Checkpoint): unknown {
+  const { like } = hints ?? {};
   if (!(error instanceof IsologitError) || error.exit !== 3 || like === undefined) return error;
   const { code, message, at, cause } = error;
   const isAll = Object.keys(config).length === 0;

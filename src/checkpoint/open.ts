@@ -2,19 +2,19 @@
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { SourceOptions } from "../api/options.ts";
-import { CERTIFICATE_FILE, type Checkpoint, type Remark, type Told } from "../core/checkpoint.ts";
-import { IsologitError, locate as withPlace } from "../core/errors.ts";
+import { CERTIFICATE_FILE, type Checkpoint, type Hints, type Remark } from "../core/checkpoint.ts";
+import { IsologitError, withLocation as withPlace } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
-import { sealedStore } from "../core/sealed-spans.ts";
+import { checkingStore } from "../core/sealed-spans.ts";
 import type { Family } from "../families/family.ts";
 import { families as allFamilies } from "../families/index.ts";
 import type { HubStore } from "../hub/store.ts";
-import { isThere } from "../io/file.ts";
+import { fileExists } from "../io/file.ts";
 import { recognise } from "./near-misses/recognise.ts";
 import { storeAt } from "./store.ts";
-import { sortBeside, withoutCopies } from "./weight-choice.ts";
+import { chooseWeights, dropCopies } from "./weight-choice.ts";
 
 export interface OpenOptions extends SourceOptions {
   readonly families?: readonly Family[] | undefined;
@@ -84,17 +84,17 @@ async function checkpointIn(
   const { families = allFamilies, keepExtra = false } = asked;
   const files =
     checkpoint.format === "hf"
-      ? await sortBeside(read, families, keepExtra)
-      : await markedUnfinished(withoutCopies(read, keepExtra));
+      ? await chooseWeights(read, families, keepExtra)
+      : await markedUnfinished(dropCopies(read, keepExtra));
   const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
-  return asked.sealed === false ? held : { ...held, store: sealedStore(held.store, held.seals) };
+  return asked.sealed === false ? held : { ...held, store: checkingStore(held.store, held.seals) };
 }
 
 /** NeMo removes its marker beside a checkpoint once all of it is written. */
 async function markedUnfinished(checkpoint: Checkpoint): Promise<Checkpoint> {
   const root = checkpoint.format === "nemo2" ? checkpoint.store.roots?.[0] : undefined;
   const marker = `${root}-unfinished`;
-  if (root === undefined || !(await isThere(marker))) return checkpoint;
+  if (root === undefined || !(await fileExists(marker))) return checkpoint;
   const message = "NeMo's marker beside the checkpoint says that it was not written to its end";
   const remark: Remark = { rule: "unfinished", severity: "warning", at: { file: marker }, message };
   return { ...checkpoint, remarks: [...(checkpoint.remarks ?? []), remark] };
@@ -114,8 +114,8 @@ async function told(
 ): Promise<Checkpoint> {
   const like = asked.like === undefined ? undefined : await openLike(asked.like, formats);
   const vocab = await vocabularyOf(checkpoint, asked);
-  const known: Told = { ...(like !== undefined && { like }), ...(vocab !== undefined && { vocab }) };
-  return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, told: known };
+  const known: Hints = { ...(like !== undefined && { like }), ...(vocab !== undefined && { vocab }) };
+  return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, hints: known };
 }
 
 /** @throws as `openCheckpoint`, naming the flag: the checkpoint that is converted is not at fault */

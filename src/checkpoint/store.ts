@@ -2,7 +2,7 @@
 import type { Watch } from "../core/events.ts";
 import type { Store } from "../core/io.ts";
 import type { HubStore } from "../hub/store.ts";
-import { addressOf, localStore, unpacked } from "../io/address.ts";
+import { addressOf, localStore, unpackStore } from "../io/address.ts";
 
 /**
  * @param keep what comes from the Hub will be read more than once: it is fetched once, into its cache
@@ -13,5 +13,5 @@ export async function storeAt(text: string, keep = false, watch?: Watch): Promis
   if (address.kind === "local") return await localStore(address.path);
   // The Hub's libraries take longer to load than all the rest: only who asks for it waits.
   const { storeOnHub } = await import("../hub/store.ts");
-  return await unpacked(text, await storeOnHub(address, keep, watch));
+  return await unpackStore(text, await storeOnHub(address, keep, watch));
 }

@@ -33,7 +33,7 @@ export function surplusKind(path: string, paths: ReadonlySet<string>): string | 
 }
 
 /** A sentence for what is left out, and one for what travels where that was asked for. */
-export function surplusTexts(surplus: readonly Surplus[], keepExtra: boolean): readonly string[] {
+export function describeSurplus(surplus: readonly Surplus[], keepExtra: boolean): readonly string[] {
   const left = surplus.filter(({ rival }) => rival || !keepExtra);
   const kept = surplus.filter((one) => !left.includes(one));
   const rivals = left.filter(({ rival }) => rival);

@@ -2,17 +2,23 @@
  * Digests that run along with a tensor's bytes anyway, held to those that its checkpoint's format keeps of it: no byte
  * is hashed for this alone.
  */
-import { joinedCrc32 } from "../../formats/codec/crc32-join.ts";
+import { joinCrc32 } from "../../formats/codec/crc32-join.ts";
 import { CHUNK_BYTES } from "../../formats/format.ts";
 import type { Checkpoint, SealedSpan, Tensor } from "../core/checkpoint.ts";
 import { sha256 } from "../core/content-root.ts";
 import { countOf } from "../core/dtype.ts";
-import { type Origin, runOf } from "../core/mapping/gather.ts";
+import { type ElementSource, wholeTensorOf } from "../core/mapping/gather.ts";
 import { Sources } from "../core/read.ts";
-import { damageOfSpan, type FindSeal, mismatch, sealFinder, spanOf } from "../core/sealed-spans.ts";
+import {
+  damageOfSpan,
+  digestMismatchError,
+  type FindSeal,
+  sealFinder,
+  spanOf,
+} from "../core/sealed-spans.ts";
 
 /** What was computed of all bytes of a span; what is absent was not. */
-export interface Computed {
+export interface ComputedDigests {
   /** hex */
   readonly sha256?: string;
   /** CRC-32 of each run of CHUNK_BYTES */
@@ -20,13 +26,13 @@ export interface Computed {
 }
 
 /** The seal of elements that are one stored tensor from its first to its last; undefined for any other. */
-export function sealOf(
-  origin: Origin,
+export function sealOfElements(
+  origin: ElementSource,
   count: number,
   tensors: ReadonlyMap<string, Tensor>,
   find: FindSeal,
 ): SealedSpan | undefined {
-  const tensor = tensors.get(runOf(origin, count) ?? "");
+  const tensor = tensors.get(wholeTensorOf(origin, count) ?? "");
   if (tensor === undefined || countOf(tensor.shape) !== count) return undefined;
   const span = spanOf(tensor);
   return span === undefined ? undefined : find(span);
@@ -42,7 +48,7 @@ const STEP_BYTES = 4 * 1024 * 1024;
  */
 export async function refuseDamaged(
   seal: SealedSpan | undefined,
-  computed: Computed,
+  computed: ComputedDigests,
   sources: Sources,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -57,7 +63,7 @@ export async function refuseDamaged(
     for await (const fault of damageOfSpan(seal, read, buffer.byteLength)) throw fault;
   });
   const message = `${seal.what} was not what was written when it was read, and is when it is read again`;
-  throw mismatch(seal, message, seal.offset);
+  throw digestMismatchError(seal, message, seal.offset);
 }
 
 /**
@@ -72,7 +78,7 @@ export async function refuseDamagedHeaders(
 ): Promise<void> {
   const find = sealFinder(checkpoint);
   await using sources = new Sources(checkpoint.store);
-  for (const { header } of checkpoint.shards) {
+  for (const { header } of checkpoint.weightFiles) {
     const seal = find(header);
     if (seal === undefined) continue;
     const bytes = await sources.bytes(header.file, header.offset, header.size);
@@ -80,11 +86,10 @@ export async function refuseDamagedHeaders(
   }
 }
 
-function agrees({ sha256, crc32, size }: SealedSpan, computed: Computed): boolean {
+function agrees({ sha256, crc32, size }: SealedSpan, computed: ComputedDigests): boolean {
   if (sha256 !== undefined && computed.sha256 !== undefined && sha256 !== computed.sha256) return false;
   if (crc32 === undefined || computed.crc32 === undefined) return true;
   const { chunkBytes, sums } = crc32;
-  const found =
-    chunkBytes === CHUNK_BYTES ? computed.crc32 : [joinedCrc32(computed.crc32, size, CHUNK_BYTES)];
+  const found = chunkBytes === CHUNK_BYTES ? computed.crc32 : [joinCrc32(computed.crc32, size, CHUNK_BYTES)];
   return found.length === sums.length && found.every((sum, i) => sum === sums[i]);
 }

@@ -8,7 +8,7 @@ import { INDEX, SINGLE } from "../../formats/hf/place.ts";
 import { isAppleDouble, readHeaders } from "../../formats/hf/weight-files.ts";
 import type { Checkpoint, Remark, Sidecar, Surplus, Tensor } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
-import { leavesOf, readableBy, type Stored } from "../families/expand.ts";
+import { type ExpectedTensor, leafRoles, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import { modelOf } from "../families/match.ts";
 import { surplusKind } from "./surplus.ts";
@@ -24,13 +24,16 @@ const OTHER_SET = "another set of the weights";
  * @throws INDEX_MISMATCH for a file that holds weights which the config asks for beside some that are read already;
  *   DUPLICATE_NAME for a tensor in two files that no index names
  */
-export async function sortBeside(
+export async function chooseWeights(
   checkpoint: Checkpoint,
   families: readonly Family[],
   keepExtra: boolean,
 ): Promise<Checkpoint> {
   const { sidecars } = checkpoint;
-  const paths = new Set([...sidecars.map(({ path }) => path), ...checkpoint.shards.map(({ path }) => path)]);
+  const paths = new Set([
+    ...sidecars.map(({ path }) => path),
+    ...checkpoint.weightFiles.map(({ path }) => path),
+  ]);
   const found = await looseWeights(checkpoint, families);
   const read = completed(checkpoint, found.omitted);
   // Beside a single file that is read an index of other files, or of none, would lead some loaders astray.
@@ -58,7 +61,7 @@ export async function sortBeside(
 }
 
 /** Of any other format: what macOS leaves beside the files of a folder is no part of a model. */
-export function withoutCopies(checkpoint: Checkpoint, keepExtra: boolean): Checkpoint {
+export function dropCopies(checkpoint: Checkpoint, keepExtra: boolean): Checkpoint {
   const copies = checkpoint.sidecars.filter(({ path }) => isAppleDouble(path));
   if (copies.length === 0) return checkpoint;
   const why = surplusKind(copies[0]!.path, new Set())!;
@@ -69,8 +72,8 @@ export function withoutCopies(checkpoint: Checkpoint, keepExtra: boolean): Check
   };
 }
 
-function isSingle({ shards }: Checkpoint): boolean {
-  return shards.length === 1 && shards[0]!.path === SINGLE;
+function isSingle({ weightFiles }: Checkpoint): boolean {
+  return weightFiles.length === 1 && weightFiles[0]!.path === SINGLE;
 }
 
 interface Loose {
@@ -146,26 +149,27 @@ function askedFor(
   families: readonly Family[],
 ): Asked {
   const tensors = [...checkpoint.tensors, ...headers.flatMap(tensorsOf)];
-  let stored: readonly Stored[];
+  let stored: readonly ExpectedTensor[];
   try {
     const model = modelOf({ ...checkpoint, tensors }, families);
-    stored = readableBy(model, model.dialect, model.shards);
+    stored = tensorsRead(model, model.dialect, model.parallelism);
   } catch (error) {
     if (error instanceof IsologitError && error.exit === 3) return { all: new Set(), lacking: new Set() };
     throw error;
   }
   const names = new Set(checkpoint.tensors.map(({ name }) => name));
-  const isHere = ({ name, also }: Stored) => [name, ...also].some((one) => names.has(one));
-  const held = new Set(stored.filter(isHere).flatMap(({ layout }) => leavesOf(layout)));
-  const lacking = stored.filter(({ layout }) => !leavesOf(layout).every((leaf) => held.has(leaf)));
-  const namesOf = (some: readonly Stored[]) => new Set(some.flatMap(({ name, also }) => [name, ...also]));
+  const isHere = ({ name, also }: ExpectedTensor) => [name, ...also].some((one) => names.has(one));
+  const held = new Set(stored.filter(isHere).flatMap(({ layout }) => leafRoles(layout)));
+  const lacking = stored.filter(({ layout }) => !leafRoles(layout).every((leaf) => held.has(leaf)));
+  const namesOf = (some: readonly ExpectedTensor[]) =>
+    new Set(some.flatMap(({ name, also }) => [name, ...also]));
   return { all: namesOf(stored), lacking: namesOf(lacking) };
 }
 
 function tensorsOf([file, header]: readonly [string, Header]): readonly Tensor[] {
   return header.tensors.map(({ name, dtype, shape, begin }) => {
-    const origin = shape.map(() => 0);
-    return { name, dtype, shape, pieces: [{ file, offset: begin, origin, shape }] };
+    const start = shape.map(() => 0);
+    return { name, dtype, shape, pieces: [{ file, offset: begin, start, shape }] };
   });
 }
 
@@ -175,8 +179,8 @@ function completed(checkpoint: Checkpoint, omitted: Loose["omitted"]): Checkpoin
   return {
     ...checkpoint,
     tensors: [...checkpoint.tensors, ...omitted.flatMap(tensorsOf)],
-    shards: [
-      ...checkpoint.shards,
+    weightFiles: [
+      ...checkpoint.weightFiles,
       ...omitted.map(([path, { dataOffset }]) => ({
         path,
         header: { file: path, offset: 0, size: dataOffset },

@@ -1,6 +1,6 @@
 /** Any failure as one of ours, as a person or a script reads it. */
 import { inspect } from "node:util";
-import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
+import { type ErrorLocation, IsologitError, systemError } from "../core/errors.ts";
 import { jsonText } from "../report/json.ts";
 import type { Io } from "./io.ts";
 import { paintFor, visible } from "./render.ts";
@@ -30,14 +30,14 @@ export function reportFailure(error: unknown, io: Io, style: FailureStyle): numb
 
 export function asIsologitError(error: unknown): IsologitError {
   const path = error instanceof Error && "path" in error ? String(error.path) : undefined;
-  const known = fromSystem(error, path === undefined ? {} : { file: path });
+  const known = systemError(error, path === undefined ? {} : { file: path });
   if (known instanceof IsologitError) return known;
   const message = known instanceof Error ? known.message : String(known);
   return new IsologitError("INTERNAL", message, {}, { cause: error });
 }
 
 /** `in FILE, tensor NAME, element N, byte N`, as far as known. */
-function placeText(at: Place): string {
+function placeText(at: ErrorLocation): string {
   const parts = [
     at.file === undefined ? [] : `in ${visible(at.file)}`,
     at.tensor === undefined ? [] : `tensor ${visible(at.tensor)}`,

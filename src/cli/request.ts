@@ -12,7 +12,7 @@ import type {
   StrictOptions,
 } from "../api/options.ts";
 import type { FormatsReport } from "../api/reports.ts";
-import { fromSystem, IsologitError, locate } from "../core/errors.ts";
+import { IsologitError, systemError, withLocation } from "../core/errors.ts";
 import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
 import { longName } from "./flag.ts";
 import { FLAGS, type Flags } from "./options.ts";
@@ -121,7 +121,7 @@ async function idsIn(file: string): Promise<readonly number[]> {
   try {
     return readIds(await readFile(file, "utf8"), "--ids-file");
   } catch (error) {
-    throw locate(fromSystem(error, { file }), { file });
+    throw withLocation(systemError(error, { file }), { file });
   }
 }
 

@@ -1,6 +1,6 @@
 /** What one run of a command has around it: someone who watches, a way to stop, the warnings so far. */
 import { closeSync, openSync, writeSync } from "node:fs";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
@@ -57,7 +57,7 @@ function eventsTo(file: string | undefined) {
     try {
       return act();
     } catch (error) {
-      throw fromSystem(error, { file });
+      throw systemError(error, { file });
     }
   };
   const descriptor = located(() => openSync(file, "w"));

@@ -4,26 +4,32 @@ import type { PlanOptions } from "../api/options.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Origin } from "../core/mapping/gather.ts";
+import type { ElementSource } from "../core/mapping/gather.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
-import { leavesOf, publishedName, type Stored, storedBy, storedIn } from "../families/expand.ts";
-import type { Dialect, Shards } from "../families/family.ts";
+import {
+  type ExpectedTensor,
+  leafRoles,
+  publishedName,
+  tensorsHeld,
+  tensorsWritten,
+} from "../families/expand.ts";
+import type { Dialect, Parallelism } from "../families/family.ts";
 import type { Matched, Role } from "../families/match.ts";
-import { SCALE_SHAPE, type Scales, scaleName } from "../quantization/compressed-tensors.ts";
+import { SCALE_SHAPE, type ScaleTable, scaleName } from "../quantization/compressed-tensors.ts";
 import { type Policy, recastFor } from "../quantization/policy.ts";
-import { type Columns, columnsOf } from "./scatter.ts";
+import { type ColumnShare, columnShare } from "./scatter.ts";
 
 /** One tensor's way from source to destination. */
 export interface Job {
   readonly tensor: WantedTensor;
   /** what it is in the model, the first of those it joins; null for a scale */
   readonly role: Role | null;
-  readonly origin: Origin;
+  readonly elementSource: ElementSource;
   readonly sourceDtype: DType;
   readonly count: number;
   /** a share of a matrix's columns */
-  readonly columns?: Columns;
+  readonly columns?: ColumnShare;
   /** absent: the bits stay */
   readonly cast?: {
     readonly from: FloatDType;
@@ -48,18 +54,18 @@ const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M
  * What is written, and under which names. Into and out of a packed file a model goes as its source spells it, so that it
  * comes home byte for byte; a recast keeps names where the source has each of them. Else names are the published ones.
  */
-export function spelledFor(
+export function chooseNames(
   source: Matched,
   dialect: Dialect,
   writer: Writer,
   policy: Policy,
   options: PlanOptions,
-  shards: Shards,
-): readonly Stored[] {
-  const published = storedBy(source, dialect, shards);
+  parallelism: Parallelism,
+): readonly ExpectedTensor[] {
+  const published = tensorsWritten(source, dialect, parallelism);
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
   if (!packed || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined) return published;
-  if (policy.to === null) return storedIn(source);
+  if (policy.to === null) return tensorsHeld(source);
   const spelled = published.map((one) => {
     const name = [one.name, ...one.also].find((other) => source.tensors.has(other));
     return name === undefined ? undefined : { ...one, name };
@@ -69,9 +75,9 @@ export function spelledFor(
 
 export function jobsFor(
   source: Matched,
-  scales: Scales,
+  scales: ScaleTable,
   policy: Policy,
-  stored: readonly Stored[],
+  stored: readonly ExpectedTensor[],
   own: boolean,
 ): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
   const jobs: Job[] = [];
@@ -81,7 +87,7 @@ export function jobsFor(
     tensors.push(job.tensor);
   };
   const companionsOf = new Map<string, string[]>();
-  for (const name of scales.companions) {
+  for (const name of scales.scaleTensors) {
     const owner = scales.ownerOf.get(name);
     if (owner === undefined) continue; // a scale of the KV cache: it belongs to no weight, and is kept below
     companionsOf.set(owner, [...(companionsOf.get(owner) ?? []), name]);
@@ -92,12 +98,12 @@ export function jobsFor(
     const shape = shapeOf(one.layout);
     const from = drawnFrom(source, one);
     const sourceDtype = from[0]!.dtype;
-    const role = source.roles.get(leavesOf(one.layout)[0]!)!;
+    const role = source.roles.get(leafRoles(one.layout)[0]!)!;
     const to = recastFor(role, sourceDtype, policy, source);
-    const origin: Origin = { moves: movesOf(one.layout), roles: source.origin };
-    const columns = columnsOf(one.layout);
+    const elementSource: ElementSource = { moves: movesOf(one.layout), roles: source.roleSources };
+    const columns = columnShare(one.layout);
     const common = {
-      ...{ role, origin, sourceDtype, count: countOf(shape) },
+      ...{ role, elementSource, sourceDtype, count: countOf(shape) },
       ...(columns !== undefined && { columns }),
     };
     if (to === "keep") {
@@ -115,7 +121,7 @@ export function jobsFor(
       const message = "it has a scale a row, which is kept as it is, not recast";
       throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use --dtype keep" });
     }
-    const sourceScales = scaledRuns(source, scales, from, origin, common.count);
+    const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
     const scaleTo = isFp8(to) ? scaleName(name) : undefined;
     add({
       ...common,
@@ -132,7 +138,7 @@ export function jobsFor(
   if (own) {
     const names = new Set(stored.map(({ name }) => name));
     const respelt = [...source.holds.keys()].some((name) => !names.has(name));
-    for (const name of scales.companions) {
+    for (const name of scales.scaleTensors) {
       if (scales.ownerOf.has(name)) continue;
       add(kept(source.tensors.get(name)!, respelt ? publishedName(name, source.dialect) : name));
     }
@@ -143,18 +149,20 @@ export function jobsFor(
 /** Runs of a destination's elements by the scales they are decoded with; none where nothing is scaled. */
 function scaledRuns(
   source: Matched,
-  scales: Scales,
+  scales: ScaleTable,
   from: readonly Tensor[],
-  origin: Origin,
+  elementSource: ElementSource,
   count: number,
 ): readonly ScaledRun[] {
   const named = new Set(from.flatMap(({ name }) => scales.scaleOf.get(name)?.tensor ?? []));
   if (named.size === 0) return [];
   if (named.size === 1) return [{ lo: 0, hi: count, scale: [...named][0]! }];
   const runs: ScaledRun[] = [];
-  for (const { of, to, count: size } of [...runsOf(origin.moves, 0, count)].sort((a, b) => a.to - b.to)) {
+  for (const { of, to, count: size } of [...runsOf(elementSource.moves, 0, count)].sort(
+    (a, b) => a.to - b.to,
+  )) {
     // a weight with a scale is a role, whole
-    const scale = scales.scaleOf.get(source.origin.get(of ?? "")?.[0]?.of ?? "")?.tensor;
+    const scale = scales.scaleOf.get(source.roleSources.get(of ?? "")?.[0]?.of ?? "")?.tensor;
     const last = runs.at(-1);
     if (scale === undefined) throw new IsologitError("INTERNAL", `${of} has no scale, unlike its neighbours`);
     if (last?.scale === scale && last.hi === to) runs[runs.length - 1] = { ...last, hi: to + size };
@@ -164,9 +172,9 @@ function scaledRuns(
 }
 
 /** The source's tensors behind a destination's: of one dtype, or nothing could be moved as it is. */
-function drawnFrom(source: Matched, { name, layout }: Stored): readonly Tensor[] {
+function drawnFrom(source: Matched, { name, layout }: ExpectedTensor): readonly Tensor[] {
   const names = new Set(
-    leavesOf(layout).flatMap((role) => (source.origin.get(role) ?? []).map((move) => move.of!)),
+    leafRoles(layout).flatMap((role) => (source.roleSources.get(role) ?? []).map((move) => move.of!)),
   );
   const tensors = [...names].map((n) => source.tensors.get(n)!);
   const other = tensors.find((tensor) => tensor.dtype !== tensors[0]!.dtype);
@@ -202,7 +210,7 @@ function kept(tensor: Tensor, as: string): Job {
   return {
     tensor: { name: as, dtype, shape },
     role: null,
-    origin: { moves: [whole], roles: new Map([[name, [whole]]]) },
+    elementSource: { moves: [whole], roles: new Map([[name, [whole]]]) },
     sourceDtype: dtype,
     count,
   };

@@ -3,7 +3,7 @@
  * and the zeros between them. No content root covers it, so a conversion compares it with what it has written.
  */
 import { createHash } from "node:crypto";
-import type { Sealed } from "../../formats/format.ts";
+import type { TensorDigests } from "../../formats/format.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
 import { sha256 } from "../core/content-root.ts";
 import { bytesOf } from "../core/dtype.ts";
@@ -13,7 +13,7 @@ import type { Job } from "./jobs.ts";
 import type { Plan } from "./plan.ts";
 
 /** Bytes of one staged file, by the path that the placement has for it. */
-export interface Beside extends Span {
+export interface OutsideSpan extends Span {
   readonly sha256: string;
 }
 
@@ -24,12 +24,12 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
  * @param sealed what was digested while it was written: tensors, and copied side files by `copyNames`
  * @param seals the bytes of `placement.seals`, in their order
  */
-export function besideTensors(
+export function spansOutsideTensors(
   plan: Plan,
-  sealed: ReadonlyMap<string, Sealed>,
+  sealed: ReadonlyMap<string, TensorDigests>,
   copyNames: readonly string[],
   seals: readonly Uint8Array[],
-): readonly Beside[] {
+): readonly OutsideSpan[] {
   const { placement, jobs } = plan;
   const covered = new Set(jobs.filter(isCovered).map(({ tensor }) => tensorKey(tensor)));
   const spans = spansOf(plan);
@@ -45,8 +45,8 @@ export function besideTensors(
 }
 
 /** The comparison with the source reads all of it: it is of one role, or of several, and of nothing else. */
-function isCovered({ role, origin }: Job): boolean {
-  return role !== null && origin.moves.every(({ of }) => of !== null);
+function isCovered({ role, elementSource }: Job): boolean {
+  return role !== null && elementSource.moves.every(({ of }) => of !== null);
 }
 
 /** What no part of the plan covers: zeros, for alignment. */
@@ -82,7 +82,7 @@ function spansOf({ placement, manifest }: Plan): Record<"inline" | "copies" | "t
 /** Files that hold other bytes than were written. */
 export async function filesThatDiffer(
   store: Store,
-  beside: readonly Beside[],
+  beside: readonly OutsideSpan[],
   signal: AbortSignal | undefined,
 ): Promise<readonly string[]> {
   await using sources = new Sources(store);

@@ -1,7 +1,7 @@
 /** Where a destination may not lie. */
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { isHubAddress } from "../io/address.ts";
 import { stagingPath } from "../io/destination.ts";
 
@@ -17,7 +17,7 @@ export async function refuseOverlap(source: string, destination: string): Promis
     throw new IsologitError("USAGE", "the destination is the root of the file system", { file: destination });
   }
   if (isHubAddress(source)) return;
-  const from = await realpath(source).catch((cause) => Promise.reject(fromSystem(cause, { file: source })));
+  const from = await realpath(source).catch((cause) => Promise.reject(systemError(cause, { file: source })));
   const to = await realPlace(destination);
   const within = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}/`);
   const fault = within(to, from)
@@ -33,7 +33,7 @@ async function realPlace(path: string): Promise<string> {
   const above = dirname(resolve(path));
   const found = await realpath(above).catch((cause) => {
     if (cause.code === "ENOENT") return realPlace(above);
-    throw fromSystem(cause, { file: path });
+    throw systemError(cause, { file: path });
   });
   return join(found, basename(resolve(path)));
 }

@@ -2,24 +2,24 @@
  * What a conversion will do, as a value: which stored tensors of the source make up each tensor of the destination,
  * how they are recast, and where every byte lies. Pure but for the reading of headers.
  */
-import type { Manifest, Placement, WantedTensor, Writer } from "../../formats/format.ts";
+import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
 import type { PlanOptions } from "../api/options.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../api/reports.ts";
 import { type Conversion, conversionOf } from "../certificate/conversion.ts";
 import { matchCheckpoint } from "../checkpoint/load.ts";
-import { surplusTexts } from "../checkpoint/surplus.ts";
+import { describeSurplus } from "../checkpoint/surplus.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
-import { canonical, sha256 } from "../core/content-root.ts";
+import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { bitsOf, bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { leavesOf, type Stored } from "../families/expand.ts";
-import type { Dialect, Family, Shards } from "../families/family.ts";
+import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
+import type { Dialect, Family, Parallelism } from "../families/family.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
-import type { Scales } from "../quantization/compressed-tensors.ts";
+import type { ScaleTable } from "../quantization/compressed-tensors.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
-import { type Job, jobsFor, spelledFor } from "./jobs.ts";
-import { sidecarsFor } from "./sidecars.ts";
+import { chooseNames, type Job, jobsFor } from "./jobs.ts";
+import { planSidecars } from "./sidecars.ts";
 
 export interface Plan {
   /** SHA-256 of all that the plan depends on: equal ids give equal bytes */
@@ -27,8 +27,8 @@ export interface Plan {
   /** what was asked beside the format */
   readonly conversion: Conversion | undefined;
   readonly source: Matched;
-  readonly scales: Scales;
-  readonly manifest: Manifest;
+  readonly scales: ScaleTable;
+  readonly manifest: WriteRequest;
   readonly placement: Placement;
   readonly jobs: readonly Job[];
   /** nothing is recast: the content root stays */
@@ -63,32 +63,32 @@ export async function planConversion(
   if (policy.to !== null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);
   const ranks = ranksFor(options, writer, dialect);
-  const shards = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
-  const stored = spelledFor(matched, dialect, writer, policy, options, shards);
+  const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
+  const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const { jobs, tensors } = jobsFor(matched, scales, policy, stored, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.software === HF) refuseUntied(jobs);
   const own = dialect.id === matched.dialect.id && writer.software === HF;
   const record = own
     ? { config: source.config, notes: [] }
-    : recordFor(matched, jobs, writer, dialect, shards);
+    : recordFor(matched, jobs, writer, dialect, parallelism);
   const {
     sidecars,
-    shards: headers,
+    weightFiles: headers,
     warnings,
     restored,
-  } = await sidecarsFor({
+  } = await planSidecars({
     source: matched,
     ...{ writer, dialect, jobs, scales, policy, restore },
     config: record.config,
   });
-  const manifest: Manifest = {
+  const manifest: WriteRequest = {
     config: record.config,
     dialect: writer.dialect,
     tensors,
     objects: dialect.objects(matched),
     sidecars,
-    shards: headers,
+    weightFiles: headers,
     options: {
       ...(options.maxShardBytes !== undefined && { maxShardBytes: options.maxShardBytes }),
       ...(options.alignment !== undefined && { alignment: options.alignment }),
@@ -101,7 +101,7 @@ export async function planConversion(
   const cast = jobs.map((job) => [tensorKey(job.tensor), job.cast ?? null]);
   return {
     id: sha256(
-      canonical({ version, read, cast, files: placement.files, tensors: placement.tensors, inline }),
+      canonicalJson({ version, read, cast, files: placement.files, tensors: placement.tensors, inline }),
     ),
     conversion: conversionOf(options, policy.recipe, matched.family.recipes),
     source: matched,
@@ -127,8 +127,8 @@ export async function planConversion(
       ...leftBeside(source, options),
     ],
     padding: {
-      cut: matched.shards.rows - matched.dims.vocab!,
-      added: shards.rows - matched.dims.vocab!,
+      cut: matched.parallelism.rows - matched.dims.vocab!,
+      added: parallelism.rows - matched.dims.vocab!,
     },
   };
 }
@@ -138,7 +138,7 @@ function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: Pla
   const odd = remarks
     .filter(({ severity }) => severity !== "note")
     .map(({ at, message }) => `${at.file}: ${message}`);
-  const beside = surplusTexts(surplus, keepExtra ?? false);
+  const beside = describeSurplus(surplus, keepExtra ?? false);
   return [...odd, ...beside];
 }
 
@@ -155,14 +155,14 @@ function leftTensors({ dropped, tensors, dialect }: Matched): readonly string[] 
 
 /** A head that the source does not store, where the destination gets one of its own. */
 function tiedHead(
-  { tied, roles, origin, tensors, holds }: Matched,
-  stored: readonly Stored[],
+  { tied, roles, roleSources, tensors, holds }: Matched,
+  stored: readonly ExpectedTensor[],
 ): readonly string[] {
   const heads = tied ? [...roles.values()].filter(({ spec }) => spec.tiedTo !== undefined) : [];
   return heads.flatMap(({ key }) => {
-    const table = tensors.get(origin.get(key)![0]!.of!)!.name;
+    const table = tensors.get(roleSources.get(key)![0]!.of!)!.name;
     const own = [...holds.values()].flat().includes(key);
-    const written = stored.find(({ layout }) => leavesOf(layout).includes(key));
+    const written = stored.find(({ layout }) => leafRoles(layout).includes(key));
     return own || written === undefined
       ? []
       : [`tie_word_embeddings is true and no head is stored: ${table} is written as ${written.name} too`];
@@ -237,18 +237,30 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
 const TORCH: { readonly [K in DType]?: string } = { BF16: "bfloat16", F16: "float16", F32: "float32" };
 
 /** The config record for software that the model does not come from. */
-function recordFor(source: Matched, jobs: readonly Job[], writer: Writer, dialect: Dialect, shards: Shards) {
+function recordFor(
+  source: Matched,
+  jobs: readonly Job[],
+  writer: Writer,
+  dialect: Dialect,
+  parallelism: Parallelism,
+) {
   const embedding = jobs.find(({ role }) => role?.spec.kind === "embedding")?.tensor.dtype;
   const dtype = TORCH[embedding ?? "BF16"] ?? "bfloat16";
-  const { settings, asides } = source;
-  return dialect.config({ settings, asides, software: writer.software, shards, dtype });
+  const { settings, passthrough } = source;
+  return dialect.config({
+    settings,
+    passthrough,
+    software: writer.software,
+    parallelism: parallelism,
+    dtype,
+  });
 }
 
 /** The plan as a person reads it. */
 export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, role, origin, sourceDtype }) => {
-    const from = origin.moves
-      .flatMap(({ of }) => (of === null ? [] : (origin.roles.get(of) ?? [])))
+  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype }) => {
+    const from = elementSource.moves
+      .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
       .map(({ of }) => of);
     return {
       name: tensorKey(tensor),
@@ -268,7 +280,7 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   const { config, dialect } = manifest;
   const tensors = manifest.tensors.map((tensor) => ({ ...tensor, pieces: [] }));
   const { store, format } = source.checkpoint;
-  return { format, config, dialect, tensors, objects: [], sidecars: [], shards: [], recasts: [], store };
+  return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
 }
 
 /** Bytes that running the plan reads: tensors that need their amax first are read twice. */

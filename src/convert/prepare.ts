@@ -3,10 +3,10 @@ import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import type { PlanOptions } from "../api/options.ts";
-import { type Chunked, chunkedWhereUndigested } from "../checkpoint/chunk-checks.ts";
+import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { version } from "../version.ts";
 import { planConversion } from "./plan.ts";
@@ -21,14 +21,14 @@ interface Preparing {
 }
 
 /** Opens the source and plans; nothing is written. */
-export async function prepare(
+export async function preparePlan(
   source: string,
   destination: string,
   options: PlanOptions,
   { restore = true, keep = false, checksums = false }: Preparing = {},
 ) {
   const opened = await openCheckpoint(source, options.formats, { ...options, keep });
-  const { checkpoint, complete } = checksums ? chunkedWhereUndigested(opened) : whole(opened);
+  const { checkpoint, complete } = checksums ? checkUndigestedChunks(opened) : whole(opened);
   const format = writtenFormat(checkpoint, destination, options);
   const families = options.families ?? allFamilies;
   const planning = { source: checkpoint, writer: format.writes, families, options, version };
@@ -36,19 +36,19 @@ export async function prepare(
   return { format, checkpoint, planned, complete };
 }
 
-const whole = (checkpoint: Checkpoint): Chunked => ({ checkpoint, complete: async () => {} });
+const whole = (checkpoint: Checkpoint): ChunkChecks => ({ checkpoint, complete: async () => {} });
 
 /** A format that can be written. */
-export type Written = Format & Required<Pick<Format, "writes">>;
+export type WritableFormat = Format & Required<Pick<Format, "writes">>;
 
 /** The format asked for, the one that the destination's ending says, or the source's own. */
 function writtenFormat(
   source: Checkpoint,
   destination: string,
   { to, formats = allFormats }: PlanOptions,
-): Written {
-  const writers = formats.filter((format): format is Written => format.writes !== undefined);
-  const wanted = to ?? endingFormat(destination, writers)?.id ?? source.format;
+): WritableFormat {
+  const writers = formats.filter((format): format is WritableFormat => format.writes !== undefined);
+  const wanted = to ?? formatOfEnding(destination, writers)?.id ?? source.format;
   const format = writers.find(({ id }) => id === wanted);
   if (format !== undefined) return format;
   const known = writers.map(({ id }) => id).join(", ");
@@ -59,7 +59,7 @@ function writtenFormat(
 }
 
 /** The format whose ending a destination has. */
-export function endingFormat(destination: string, formats: readonly Format[]): Format | undefined {
+export function formatOfEnding(destination: string, formats: readonly Format[]): Format | undefined {
   return formats.find(({ writes }) => writes?.endings.some((ending) => destination.endsWith(ending)));
 }
 
@@ -70,7 +70,7 @@ export async function refuseOtherPlan(path: string, id: string): Promise<void> {
     .catch((cause) => {
       throw cause instanceof SyntaxError
         ? new IsologitError("USAGE", "it is not a plan: no JSON", { file: path }, { cause })
-        : fromSystem(cause, { file: path });
+        : systemError(cause, { file: path });
     });
   const planned = wanted !== null && typeof wanted === "object" && "id" in wanted ? wanted.id : undefined;
   if (planned !== id) {

@@ -3,14 +3,14 @@ import { tensorKey } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { bandsOf } from "../core/mapping/gather.ts";
 import type { JournalEntry } from "../io/journal.ts";
-import { throughSlots } from "../workers/pipeline.ts";
-import type { Running } from "./run.ts";
+import { pipelineBands } from "../workers/pipeline.ts";
+import type { ConversionRun } from "./run.ts";
 
 /**
  * A journal may name bytes that never reached the disk, or that were changed since. Each tensor that it names is read
  * and digested, after the files were given their sizes.
  */
-export async function storedTensors(running: Running): Promise<ReadonlyMap<string, JournalEntry>> {
+export async function storedTensors(running: ConversionRun): Promise<ReadonlyMap<string, JournalEntry>> {
   const { plan, writer, staging, pool, watch, signal } = running;
   const places = new Map(plan.placement.tensors.map((place) => [place.name, place]));
   const stored = new Map<string, JournalEntry>();
@@ -21,9 +21,9 @@ export async function storedTensors(running: Running): Promise<ReadonlyMap<strin
   });
   await pool.each(named, async ({ tensor, entry }, lane) => {
     const place = places.get(entry.name)!; // every job's tensor has its place in the plan
-    await throughSlots(
+    await pipelineBands(
       lane,
-      bandsOf(bytesOf(tensor.dtype, tensor.shape), 1, lane.slots[0]!.bytes.byteLength),
+      bandsOf(bytesOf(tensor.dtype, tensor.shape), 1, lane.buffers[0]!.bytes.byteLength),
       async ({ lo, hi }, slot) => {
         signal?.throwIfAborted();
         await staging.readAt(place.file, place.offset + lo, slot.bytes.subarray(0, hi - lo));

@@ -1,32 +1,32 @@
 /** Executes a plan: bands in, casts and digests, bands out at known offsets. It decides nothing. */
 import { crc32 } from "node:zlib";
-import type { Sealed, Writer } from "../../formats/format.ts";
-import { overflow, scaleOf } from "../cast/cast.ts";
+import type { TensorDigests, Writer } from "../../formats/format.ts";
+import { overflowError, scaleOf } from "../cast/cast.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
 import { sha256 } from "../core/content-root.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
-import { IsologitError, locate } from "../core/errors.ts";
+import { IsologitError, withLocation } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
-import { firstUnlike } from "../core/first-difference.ts";
-import { type Band, bandsOf, gather } from "../core/mapping/gather.ts";
+import { findFirstDifference } from "../core/first-difference.ts";
+import { type Band, bandsOf, gatherExtents } from "../core/mapping/gather.ts";
 import { Sources } from "../core/read.ts";
-import { type Replica, unlikeReplica } from "../families/match.ts";
+import { type Replica, replicaError } from "../families/match.ts";
 import type { Staging } from "../io/staging.ts";
 import { readScale } from "../quantization/compressed-tensors.ts";
-import { throughSlots } from "../workers/pipeline.ts";
-import type { Lane, Pool, Slot } from "../workers/pool.ts";
+import { pipelineBands } from "../workers/pipeline.ts";
+import type { BandBuffer, BandWorker, WorkerPool } from "../workers/pool.ts";
 import type { Job } from "./jobs.ts";
-import { type Beside, besideTensors, gapsIn } from "./outside-elements.ts";
+import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
 import type { Plan } from "./plan.ts";
 import { storedTensors } from "./resume.ts";
-import { type Part, scatter, worksOf } from "./scatter.ts";
-import { Held, readRest } from "./sealed-source.ts";
+import { groupJobs, type ScatterPart, scatterColumns } from "./scatter.ts";
+import { readRest, SealedSource } from "./sealed-source.ts";
 
-export interface Running {
+export interface ConversionRun {
   readonly plan: Plan;
   readonly writer: Writer;
   readonly staging: Staging;
-  readonly pool: Pool;
+  readonly pool: WorkerPool;
   readonly allowOverflow: boolean;
   /** no verification will read the source again: what it has sealed is compared here, to the last tensor */
   readonly alone: boolean;
@@ -40,19 +40,19 @@ export interface Running {
  *
  * @returns what was written beside the model's elements
  */
-export async function runPlan(running: Running): Promise<readonly Beside[]> {
+export async function runPlan(running: ConversionRun): Promise<readonly OutsideSpan[]> {
   const { plan, writer, staging, pool, watch } = running;
   const { placement, manifest } = plan;
   await using sources = new Sources(plan.source.checkpoint.store);
-  const held = new Held(plan.source, sources, running.signal);
+  const held = new SealedSource(plan.source, sources, running.signal);
   const places = new Map(placement.tensors.map((place) => [place.name, place]));
   for (const path of await staging.clean(placement.files.map(({ path }) => path))) {
     watch({ type: "warning", message: `${path} is in no plan, but among the staged files: it is removed` });
   }
   for (const { path, size } of placement.files) await staging.create(path, size);
   const stored = await storedTensors(running);
-  const sealed = new Map<string, Sealed>(stored);
-  const seal = (name: string, result: Sealed) => {
+  const sealed = new Map<string, TensorDigests>(stored);
+  const seal = (name: string, result: TensorDigests) => {
     sealed.set(name, result);
     staging.note({ name, ...result });
   };
@@ -74,7 +74,7 @@ export async function runPlan(running: Running): Promise<readonly Beside[]> {
   });
 
   await pool.each(plan.source.replicas, (pair, lane) => refuseUnlike(running, sources, lane, pair));
-  await pool.each([...worksOf(plan.jobs, pool.slotBytes)], async (jobs, lane) => {
+  await pool.each([...groupJobs(plan.jobs, pool.slotBytes)], async (jobs, lane) => {
     const left = jobs.filter(({ tensor }) => !stored.has(tensorKey(tensor)));
     const work = new Work(running, sources, held, lane);
     const results = left.length === 0 ? [] : await work.run(left, places);
@@ -99,11 +99,11 @@ export async function runPlan(running: Running): Promise<readonly Beside[]> {
     await staging.writeAt(file, offset, seals[i]!);
   await staging.settle();
   const names = copies.map(({ name }) => name);
-  return besideTensors(plan, sealed, names, seals);
+  return spansOutsideTensors(plan, sealed, names, seals);
 }
 
 /** Zeros between what is placed: in a new file they are there already. */
-async function clearGaps({ plan, staging }: Running): Promise<void> {
+async function clearGaps({ plan, staging }: ConversionRun): Promise<void> {
   for (const { file, offset, size } of gapsIn(plan))
     await staging.writeAt(file, offset, new Uint8Array(size));
 }
@@ -113,31 +113,31 @@ interface Place {
   readonly offset: number;
 }
 
-function ofColumns({ job, place }: { job: Job; place: Place }): Part {
+function ofColumns({ job, place }: { job: Job; place: Place }): ScatterPart {
   if (job.columns === undefined) throw new IsologitError("INTERNAL", "a job without columns is scattered");
   return { job: { ...job, columns: job.columns }, place };
 }
 
 /** Ranks that hold the same must agree to the byte: which of them would be the model? */
 async function refuseUnlike(
-  { plan, signal }: Running,
+  { plan, signal }: ConversionRun,
   sources: Sources,
-  lane: Lane,
+  lane: BandWorker,
   replica: Replica,
 ): Promise<void> {
   const { tensors } = plan.source;
   const { tensor, of } = replica;
   const [one, other] = [tensors.get(tensor)!, tensors.get(of)!];
-  const index = await firstUnlike(one, other, sources, lane.slots[0]!.bytes, signal);
+  const index = await findFirstDifference(one, other, sources, lane.buffers[0]!.bytes, signal);
   if (index < 0) return;
   const file = one.pieces[0]?.file;
-  throw locate(unlikeReplica(replica, index), file === undefined ? {} : { file });
+  throw withLocation(replicaError(replica, index), file === undefined ? {} : { file });
 }
 
 /** The stored tensor of the source that a job draws on first; undefined where all of it is padding. */
-function sourceOf({ origin }: Job): string | undefined {
-  const role = origin.moves.find(({ of }) => of !== null)?.of ?? undefined;
-  return role === undefined ? undefined : origin.roles.get(role)![0]!.of!;
+function sourceOf({ elementSource }: Job): string | undefined {
+  const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
+  return role === undefined ? undefined : elementSource.roles.get(role)![0]!.of!;
 }
 
 /** What `seal` calls a copied side file: "file:" and its path. */
@@ -150,14 +150,14 @@ function copyName(plan: Plan, from: Span): string {
 
 /** One lane's work on one tensor or side file. */
 class Work {
-  readonly #running: Running;
+  readonly #running: ConversionRun;
   readonly #sources: Sources;
-  readonly #held: Held;
-  readonly #lane: Lane;
+  readonly #held: SealedSource;
+  readonly #lane: BandWorker;
   /** the format keeps checksums: a folder of safetensors has no place for them */
   readonly #sealed: boolean;
 
-  constructor(running: Running, sources: Sources, held: Held, lane: Lane) {
+  constructor(running: ConversionRun, sources: Sources, held: SealedSource, lane: BandWorker) {
     this.#running = running;
     this.#sources = sources;
     this.#held = held;
@@ -165,12 +165,12 @@ class Work {
     this.#sealed = running.writer.seal !== undefined;
   }
 
-  async copy(from: Span, file: string, offset: number): Promise<Sealed> {
+  async copy(from: Span, file: string, offset: number): Promise<TensorDigests> {
     const { staging, signal } = this.#running;
     const lane = this.#lane;
-    await throughSlots(
+    await pipelineBands(
       lane,
-      bandsOf(from.size, 1, lane.slots[0]!.bytes.byteLength),
+      bandsOf(from.size, 1, lane.buffers[0]!.bytes.byteLength),
       async ({ lo, hi }, slot) => {
         signal?.throwIfAborted();
         await this.#sources.use(from.file, (source) =>
@@ -188,29 +188,32 @@ class Work {
   }
 
   /** One job, or several whose columns are of one matrix; what is sealed of each. */
-  async run(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<readonly Sealed[]> {
+  async run(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<readonly TensorDigests[]> {
     const [job] = jobs as [Job];
     const parts = jobs.map((one) => ({ job: one, place: places.get(tensorKey(one.tensor))! }));
     try {
       if (jobs.length > 1)
-        return await scatter(this.#running, this.#sources, this.#lane, parts.map(ofColumns));
+        return await scatterColumns(this.#running, this.#sources, this.#lane, parts.map(ofColumns));
       const { place } = parts[0]!;
       return [await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place))];
     } catch (error) {
       const tensor = sourceOf(job);
       if (tensor === undefined) throw error; // nothing is read: the error names the file that was written
-      throw locate(error, { tensor, file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file });
+      throw withLocation(error, {
+        tensor,
+        file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file,
+      });
     }
   }
 
-  async #keep(job: Job, place: { file: string; offset: number }): Promise<Sealed> {
+  async #keep(job: Job, place: { file: string; offset: number }): Promise<TensorDigests> {
     const { staging, watch } = this.#running;
     const lane = this.#lane;
     const width = bitsOf(job.sourceDtype) / 8;
     const seal = this.#held.sealOf(job);
-    await throughSlots(
+    await pipelineBands(
       lane,
-      bandsOf(job.count, width, lane.slots[0]!.bytes.byteLength),
+      bandsOf(job.count, width, lane.buffers[0]!.bytes.byteLength),
       (band, slot) => this.#read(job, band, slot),
       async ({ lo, hi }, slot) => {
         const bytes = slot.bytes.subarray(0, (hi - lo) * width);
@@ -228,7 +231,7 @@ class Work {
     job: Job,
     cast: NonNullable<Job["cast"]>,
     place: { file: string; offset: number },
-  ): Promise<Sealed> {
+  ): Promise<TensorDigests> {
     const { staging, watch, allowOverflow, plan, alone } = this.#running;
     const lane = this.#lane;
     const seal = this.#held.sealOf(job);
@@ -244,9 +247,9 @@ class Work {
     // FP8 is written to dialects that join no tensors, so that its source has one scale
     const amax = isFp8(to) ? (await this.#amax(job, from)) * (only ?? 1) : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(Math.fround(amax), to);
-    await throughSlots(
+    await pipelineBands(
       lane,
-      scaledBands(runs, read + written, lane.slots[0]!.bytes.byteLength),
+      scaledBands(runs, read + written, lane.buffers[0]!.bytes.byteLength),
       (band, slot) => this.#read(job, band, slot),
       async ({ lo, hi, scale: named }, slot) => {
         const sourceScale = named === undefined ? null : scales.get(named)!;
@@ -261,7 +264,7 @@ class Work {
           sealed: this.#sealed,
           ofSource,
         });
-        if (overflowAt >= 0 && !allowOverflow) throw shifted(overflow(to, overflowAt), lo);
+        if (overflowAt >= 0 && !allowOverflow) throw shifted(overflowError(to, overflowAt), lo);
         await staging.writeAt(
           place.file,
           place.offset + lo * written,
@@ -286,9 +289,9 @@ class Work {
   async #amax(job: Job, dtype: FloatDType): Promise<number> {
     const lane = this.#lane;
     let amax = 0;
-    await throughSlots(
+    await pipelineBands(
       lane,
-      bandsOf(job.count, widthOf(dtype), lane.slots[0]!.bytes.byteLength),
+      bandsOf(job.count, widthOf(dtype), lane.buffers[0]!.bytes.byteLength),
       (band, slot) => this.#read(job, band, slot),
       async ({ lo, hi }, slot) => {
         try {
@@ -301,11 +304,11 @@ class Work {
     return amax;
   }
 
-  async #read(job: Job, band: Band, slot: Slot): Promise<void> {
+  async #read(job: Job, band: Band, slot: BandBuffer): Promise<void> {
     const { plan, signal } = this.#running;
     signal?.throwIfAborted();
     const width = bitsOf(job.sourceDtype) / 8;
-    const extents = gather(job.origin, band, plan.source.tensors, width);
+    const extents = gatherExtents(job.elementSource, band, plan.source.tensors, width);
     const target = slot.bytes.subarray(0, (band.hi - band.lo) * width);
     const filled = extents.reduce((sum, { size }) => sum + size, 0);
     if (filled < target.byteLength) target.fill(0);

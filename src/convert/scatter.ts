@@ -2,21 +2,21 @@
  * Tensors that are columns of one matrix, as the ranks of a row-parallel layer hold it: its rows are read once and
  * scattered. Written one by one, eight ranks would read it eight times.
  */
-import type { Sealed } from "../../formats/format.ts";
-import { overflow } from "../cast/cast.ts";
+import type { TensorDigests } from "../../formats/format.ts";
+import { overflowError } from "../cast/cast.ts";
 import { bitsOf, countOf, type Shape } from "../core/dtype.ts";
-import { gather, roleOrigin } from "../core/mapping/gather.ts";
+import { gatherExtents, roleSource } from "../core/mapping/gather.ts";
 import type { Layout } from "../core/mapping/layout.ts";
 import type { Sources } from "../core/read.ts";
 import { readScale } from "../quantization/compressed-tensors.ts";
 import { Digest } from "../workers/digest.ts";
-import { throughSlots } from "../workers/pipeline.ts";
-import type { Lane } from "../workers/pool.ts";
+import { pipelineBands } from "../workers/pipeline.ts";
+import type { BandWorker } from "../workers/pool.ts";
 import type { Job } from "./jobs.ts";
-import type { Running } from "./run.ts";
+import type { ConversionRun } from "./run.ts";
 
 /** Columns [from, to) of a role's matrix. */
-export interface Columns {
+export interface ColumnShare {
   readonly role: string;
   /** of the whole matrix */
   readonly shape: Shape;
@@ -25,20 +25,20 @@ export interface Columns {
 }
 
 /** Undefined for a layout that is no share of a matrix's columns. */
-export function columnsOf(layout: Layout): Columns | undefined {
+export function columnShare(layout: Layout): ColumnShare | undefined {
   if (layout.op !== "slice" || layout.axis !== 1 || layout.of.op !== "leaf") return undefined;
   const { of: role, shape } = layout.of;
   return shape.length === 2 ? { role, shape, from: layout.from, to: layout.to } : undefined;
 }
 
 /** A job of columns, and where its tensor goes. */
-export interface Part {
-  readonly job: Job & { readonly columns: Columns };
+export interface ScatterPart {
+  readonly job: Job & { readonly columns: ColumnShare };
   readonly place: { readonly file: string; readonly offset: number };
 }
 
 /** Jobs one by one, or those together that draw on the columns of one matrix, where a slot holds a row of it. */
-export function* worksOf(jobs: readonly Job[], slotBytes: number): Generator<readonly Job[]> {
+export function* groupJobs(jobs: readonly Job[], slotBytes: number): Generator<readonly Job[]> {
   for (let i = 0; i < jobs.length; ) {
     const first = jobs[i]!;
     let end = i + 1;
@@ -58,12 +58,12 @@ function rowsIn({ columns, sourceDtype, tensor, cast }: Job, slotBytes: number):
 }
 
 /** What is sealed of each part, in their order. */
-export async function scatter(
-  running: Running,
+export async function scatterColumns(
+  running: ConversionRun,
   sources: Sources,
-  lane: Lane,
-  parts: readonly Part[],
-): Promise<readonly Sealed[]> {
+  lane: BandWorker,
+  parts: readonly ScatterPart[],
+): Promise<readonly TensorDigests[]> {
   const { plan, writer, staging, watch, allowOverflow, signal } = running;
   const { job } = parts[0]!;
   const { role, shape } = job.columns;
@@ -72,16 +72,16 @@ export async function scatter(
   const [scale] = job.cast?.sourceScales ?? []; // one matrix, one scale
   const sourceScale =
     scale === undefined ? null : await readScale(plan.source.tensors.get(scale.scale)!, sources);
-  const origin = roleOrigin(role, countOf(shape), plan.source.origin);
+  const origin = roleSource(role, countOf(shape), plan.source.roleSources);
   const digests = parts.map(() => new Digest());
-  await throughSlots(
+  await pipelineBands(
     lane,
-    runs(rows, rowsIn(job, lane.slots[0]!.bytes.byteLength)),
+    runs(rows, rowsIn(job, lane.buffers[0]!.bytes.byteLength)),
     async ({ lo, hi }, { bytes }) => {
       signal?.throwIfAborted();
       const band = { lo: lo * columns, hi: hi * columns };
       const target = bytes.subarray(0, (band.hi - band.lo) * read);
-      await sources.read(gather(origin, band, plan.source.tensors, read), target, signal);
+      await sources.read(gatherExtents(origin, band, plan.source.tensors, read), target, signal);
     },
     async ({ lo, hi }, { at, bytes }) => {
       const count = (hi - lo) * columns;
@@ -91,7 +91,7 @@ export async function scatter(
         const { from, to } = job.cast;
         const cast = { from, to, scale: null, sourceScale, toAt: at + size, toSize, count };
         const { overflowAt } = await lane.call({ op: "band", at, size, cast, sealed: false });
-        if (overflowAt >= 0 && !allowOverflow) throw overflow(to, lo * columns + overflowAt);
+        if (overflowAt >= 0 && !allowOverflow) throw overflowError(to, lo * columns + overflowAt);
       }
       const matrix = bytes.subarray(start, start + toSize);
       let free = start + toSize;

@@ -1,16 +1,16 @@
 /** A conversion's source, held to what its format has sealed while it is read. */
 
-import { type Computed, refuseDamaged, sealOf } from "../checkpoint/tensor-digests.ts";
+import { type ComputedDigests, refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
 import { bandsOf } from "../core/mapping/gather.ts";
 import type { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
 import type { Matched } from "../families/match.ts";
-import { throughSlots } from "../workers/pipeline.ts";
+import { pipelineBands } from "../workers/pipeline.ts";
 import type { Job } from "./jobs.ts";
-import type { Running } from "./run.ts";
+import type { ConversionRun } from "./run.ts";
 
-export class Held {
+export class SealedSource {
   readonly #source: Matched;
   readonly #sources: Sources;
   readonly #signal: AbortSignal | undefined;
@@ -26,8 +26,8 @@ export class Held {
   }
 
   /** The seal of the one stored tensor that a job reads from end to end, where it reads one so. */
-  sealOf({ origin, count }: Job): SealedSpan | undefined {
-    return sealOf(origin, count, this.#source.tensors, this.#find);
+  sealOf({ elementSource, count }: Job): SealedSpan | undefined {
+    return sealOfElements(elementSource, count, this.#source.tensors, this.#find);
   }
 
   sealAt(span: Span | undefined): SealedSpan | undefined {
@@ -35,7 +35,7 @@ export class Held {
   }
 
   /** @throws DIGEST_MISMATCH */
-  async refuse(seal: SealedSpan | undefined, computed: Computed): Promise<void> {
+  async refuse(seal: SealedSpan | undefined, computed: ComputedDigests): Promise<void> {
     if (seal === undefined) return;
     await refuseDamaged(seal, computed, this.#sources, this.#signal);
     this.#met.add(seal);
@@ -49,9 +49,9 @@ export class Held {
   }
 }
 
-function drawnOn({ origin }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
-  const roles = new Set(origin.moves.flatMap(({ of }) => of ?? []));
-  const names = [...roles].flatMap((role) => (origin.roles.get(role) ?? []).map(({ of }) => of!));
+function drawnOn({ elementSource }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
+  const roles = new Set(elementSource.moves.flatMap(({ of }) => of ?? []));
+  const names = [...roles].flatMap((role) => (elementSource.roles.get(role) ?? []).map(({ of }) => of!));
   return [...new Set(names)].map((name) => tensors.get(name)!);
 }
 
@@ -61,11 +61,15 @@ function drawnOn({ origin }: Job, tensors: ReadonlyMap<string, Tensor>): readonl
  *
  * @throws DIGEST_MISMATCH
  */
-export async function readRest({ plan, pool, signal }: Running, sources: Sources, held: Held): Promise<void> {
+export async function readRest(
+  { plan, pool, signal }: ConversionRun,
+  sources: Sources,
+  held: SealedSource,
+): Promise<void> {
   await pool.each(held.unmet(plan.jobs), async (seal, lane) => {
-    await throughSlots(
+    await pipelineBands(
       lane,
-      bandsOf(seal.size, 1, lane.slots[0]!.bytes.byteLength),
+      bandsOf(seal.size, 1, lane.buffers[0]!.bytes.byteLength),
       async ({ lo, hi }, { bytes }) => {
         signal?.throwIfAborted();
         const target = bytes.subarray(0, hi - lo);

@@ -2,23 +2,23 @@
  * Side files of a destination: what travels, what is written anew, what a destination cannot say and so keeps in
  * `isologit.origin/`, and what comes home from there.
  */
-import type { Manifest, WantedSidecar, Writer } from "../../formats/format.ts";
+import type { WantedSidecar, WriteRequest, Writer } from "../../formats/format.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/carried-files.ts";
 import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
-import { canonical } from "../core/content-root.ts";
+import { canonicalJson } from "../core/content-root.ts";
 import { isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { Sources } from "../core/read.ts";
-import { storedBy } from "../families/expand.ts";
+import { tensorsWritten } from "../families/expand.ts";
 import type { Config, Dialect, Settings } from "../families/family.ts";
 import { dialectOf, type Matched } from "../families/match.ts";
 import {
   QUANTIZATION_FILES,
   quantizationConfig,
-  type Scales,
+  type ScaleTable,
   withDtype,
   withoutQuantization,
   withQuantization,
@@ -31,12 +31,12 @@ const CONFIG = "config.json";
 /** The dialect whose config is that file. */
 const HF = "hf";
 
-export interface Wanted {
+export interface SidecarRequest {
   readonly source: Matched;
   readonly writer: Writer;
   readonly dialect: Dialect;
   readonly jobs: readonly Job[];
-  readonly scales: Scales;
+  readonly scales: ScaleTable;
   readonly policy: Policy;
   /** the record that the destination's software reads, for a model that comes from another's */
   readonly config: Config;
@@ -44,13 +44,13 @@ export interface Wanted {
   readonly restore: boolean;
 }
 
-export interface Files extends Pick<Manifest, "sidecars" | "shards"> {
+export interface SidecarFiles extends Pick<WriteRequest, "sidecars" | "weightFiles"> {
   readonly warnings: readonly string[];
   /** what an earlier conversion kept came home */
   readonly restored: boolean;
 }
 
-export async function sidecarsFor(wanted: Wanted): Promise<Files> {
+export async function planSidecars(wanted: SidecarRequest): Promise<SidecarFiles> {
   const { source, writer, jobs } = wanted;
   const { checkpoint } = source;
   const home = wanted.restore ? await homecoming(source) : { files: [], headers: [], warnings: [] };
@@ -61,7 +61,7 @@ export async function sidecarsFor(wanted: Wanted): Promise<Files> {
   if (writer.software === HF && !files.has(CONFIG))
     files.set(CONFIG, written(CONFIG, jsonText(wanted.config)));
   const warnings = [...home.warnings, ...(await rewriteConfig(files, wanted))];
-  const headers = [...(await headersOf(checkpoint, checkpoint.shards)), ...home.headers];
+  const headers = [...(await headersOf(checkpoint, checkpoint.weightFiles)), ...home.headers];
   const exact = jobs.every(({ cast }) => cast === undefined);
   const takes = (path: string) => writer.takes?.(path) ?? true;
   const all = [...files.values()];
@@ -74,7 +74,7 @@ export async function sidecarsFor(wanted: Wanted): Promise<Files> {
   if (kept.length > 0) kept.push(written(ORIGIN_FOLDER + ORIGIN_ROOT, `${UNKNOWN_ROOT}\n`));
   return {
     sidecars: [...all.filter(({ path }) => takes(path)), ...kept].sort((a, b) => (a.path < b.path ? -1 : 1)),
-    shards: writer.software === HF ? headers : [],
+    weightFiles: writer.software === HF ? headers : [],
     warnings,
     restored: home.files.length + home.headers.length > 0,
   };
@@ -91,25 +91,25 @@ function jsonText(config: Config): string {
 
 interface Homecoming {
   readonly files: readonly Sidecar[];
-  readonly headers: Manifest["shards"];
+  readonly headers: WriteRequest["weightFiles"];
   readonly warnings: readonly string[];
 }
 
 /** What was kept of the folder that the model came from, where its config still describes this model. */
 async function homecoming(source: Matched): Promise<Homecoming> {
-  const { origin, store } = source.checkpoint;
-  if (origin === undefined) return { files: [], headers: [], warnings: [] };
-  const files = origin.sidecars.filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
+  const { carriedFiles, store } = source.checkpoint;
+  if (carriedFiles === undefined) return { files: [], headers: [], warnings: [] };
+  const files = carriedFiles.sidecars.filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
   const config = files.find(({ path }) => path === CONFIG);
   if (config !== undefined) {
     const then = await bytesOf(source.checkpoint, config);
-    const shards = origin.sidecars
+    const shards = carriedFiles.sidecars
       .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
       .map(({ path }) => path.slice(ORIGIN_HEADERS.length));
     const unlike = otherModel(source, () => settingsIn(then, source, shards));
     if (unlike !== null) return { files: [], headers: [], warnings: [unlike] };
   }
-  const spelt = origin.sidecars
+  const spelt = carriedFiles.sidecars
     .filter(({ path }) => path.startsWith(ORIGIN_HEADERS))
     .map(({ path, span }) => ({ path: path.slice(ORIGIN_HEADERS.length), header: span }));
   return { files, headers: await headersOf({ store }, spelt), warnings: [] };
@@ -123,7 +123,7 @@ async function homecoming(source: Matched): Promise<Homecoming> {
  */
 function settingsIn(config: Uint8Array, source: Matched, shards: readonly string[]): Settings {
   const hf = dialectOf(source.family, HF);
-  const tensors = storedBy(source, hf).map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
+  const tensors = tensorsWritten(source, hf).map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
   const read = parseJsonObject(config, { file: CONFIG, nonFinite: true });
   return hf.settings(read, { tensors, ...(shards.length > 0 && { files: shards }) }).settings;
 }
@@ -131,7 +131,7 @@ function settingsIn(config: Uint8Array, source: Matched, shards: readonly string
 /** Why what was kept does not belong to these weights; null where it does. */
 function otherModel({ settings }: Matched, read: () => Settings): string | null {
   try {
-    if (canonical(read()) === canonical(settings)) return null;
+    if (canonicalJson(read()) === canonicalJson(settings)) return null;
     return `${ORIGIN_FOLDER} belongs to another model than the weights beside it: it stays where it is`;
   } catch (error) {
     if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
@@ -153,7 +153,7 @@ function refuseUnlike(like: Checkpoint, { settings }: Matched, read: () => Setti
     if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
     throw refusal(error.message, error);
   }
-  if (canonical(said) !== canonical(settings))
+  if (canonicalJson(said) !== canonicalJson(settings))
     throw refusal("its config says another model than the source is");
 }
 
@@ -163,7 +163,7 @@ function refuseUnlike(like: Checkpoint, { settings }: Matched, read: () => Setti
  * @throws CONFIG_INVALID for a config.json that says another model than the source
  */
 async function likeFiles(source: Matched): Promise<readonly WantedSidecar[]> {
-  const { like } = source.checkpoint.told ?? {};
+  const { like } = source.checkpoint.hints ?? {};
   if (like === undefined) return [];
   // its index, if it has one, tells where its own weights are
   const named = like.sidecars.filter(({ path }) => !path.endsWith(".safetensors.index.json"));
@@ -183,7 +183,7 @@ async function bytesOf({ store }: Pick<Checkpoint, "store">, { span }: Sidecar):
 /** Replaces config.json where a recast changes what it must say. */
 async function rewriteConfig(
   files: Map<string, Sidecar | WantedSidecar>,
-  { source, writer, jobs, scales, policy, dialect }: Wanted,
+  { source, writer, jobs, scales, policy, dialect }: SidecarRequest,
 ): Promise<readonly string[]> {
   const untied = await untie(files, source, writer);
   const config = files.get(CONFIG);
@@ -213,7 +213,7 @@ async function untie(
 }
 
 /** config.json's text after a recast. */
-function configFor(text: string, jobs: readonly Job[], scales: Scales, policy: Policy, dialect: Dialect) {
+function configFor(text: string, jobs: readonly Job[], scales: ScaleTable, policy: Policy, dialect: Dialect) {
   const fp8 = jobs.filter(({ tensor }) => isFp8(tensor.dtype));
   if (jobs.some(({ cast }) => cast !== undefined && isFp8(cast.to))) {
     const linear = jobs.filter(({ role, tensor }) => {
@@ -242,8 +242,8 @@ function spellings(name: string, { renamed }: Dialect): readonly string[] {
 /** Every byte before the first tensor, of each weight file. */
 async function headersOf(
   { store }: Pick<Checkpoint, "store">,
-  shards: Checkpoint["shards"],
-): Promise<Manifest["shards"]> {
+  shards: Checkpoint["weightFiles"],
+): Promise<WriteRequest["weightFiles"]> {
   await using sources = new Sources(store);
   const headers: { path: string; header: Uint8Array }[] = [];
   for (const { path, header } of shards) {

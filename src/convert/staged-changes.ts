@@ -5,13 +5,13 @@ import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { fileStore } from "../io/file.ts";
 import { type Staging, stagedChange } from "../io/staging.ts";
-import { type Beside, filesThatDiffer } from "./outside-elements.ts";
+import { filesThatDiffer, type OutsideSpan } from "./outside-elements.ts";
 
-export interface Staged {
+export interface StagedDestination {
   readonly staging: Staging;
   /** all that are planned */
   readonly files: Placement["files"];
-  readonly beside: readonly Beside[];
+  readonly beside: readonly OutsideSpan[];
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
@@ -25,7 +25,7 @@ const MAX_PROOFS = 3;
  *
  * @throws STAGING_CHANGED, and whatever `prove` throws
  */
-export async function proveStaged<T>(staged: Staged, prove: () => Promise<T>): Promise<T> {
+export async function proveStaged<T>(staged: StagedDestination, prove: () => Promise<T>): Promise<T> {
   const { staging, watch } = staged;
   for (let proofs = 1; ; proofs++) {
     await watchStaged(staged);
@@ -47,7 +47,7 @@ export async function watchStaged({
   staging,
   files,
   watch,
-}: Omit<Staged, "beside" | "signal">): Promise<void> {
+}: Omit<StagedDestination, "beside" | "signal">): Promise<void> {
   for (const path of await staging.watchFiles(files)) {
     watch({
       type: "warning",
@@ -69,7 +69,7 @@ export async function holdStill<T>(staging: Staging, work: () => Promise<T>): Pr
   return outcome.value;
 }
 
-async function refuseOtherBytes({ staging, beside, signal }: Staged): Promise<void> {
+async function refuseOtherBytes({ staging, beside, signal }: StagedDestination): Promise<void> {
   const store = await fileStore(staging.content);
   const [only] = await store.list();
   const named = beside.map((span) => (span.file === "" ? { ...span, file: only!.path } : span));

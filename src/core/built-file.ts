@@ -2,7 +2,7 @@
  * Workers and the WebAssembly module exist only as built files. Code that runs from TypeScript sources (the
  * tests do) finds them in `dist`, at the same place.
  */
-export function built(moduleUrl: string, relative: string): URL {
+export function builtFile(moduleUrl: string, relative: string): URL {
   const url = new URL(relative, moduleUrl);
   if (!moduleUrl.endsWith(".ts")) return url;
   const root = new URL("../../", import.meta.url).href; // this file is src/core/built-file.ts

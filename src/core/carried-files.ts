@@ -1,5 +1,5 @@
 /** `isologit.origin/`: what a destination cannot say travels beside it and comes back. */
-import type { Origin } from "./checkpoint.ts";
+import type { CarriedFiles } from "./checkpoint.ts";
 import { IsologitError } from "./errors.ts";
 import { readRange, type Store } from "./io.ts";
 
@@ -14,7 +14,7 @@ export const ROOT_BYTES = 65;
 export const UNKNOWN_ROOT = "0".repeat(64);
 
 /** The origin kept in a store; undefined where there is none. For a format's reader, which lists none of its files as side files. */
-export async function originIn(store: Store): Promise<Origin | undefined> {
+export async function readCarriedFiles(store: Store): Promise<CarriedFiles | undefined> {
   const files = (await store.list()).filter(({ path }) => path.startsWith(ORIGIN_FOLDER));
   const root = files.find(({ path }) => path === ORIGIN_FOLDER + ORIGIN_ROOT);
   if (root === undefined) return undefined;

@@ -26,7 +26,7 @@ export interface Piece {
   readonly file: string;
   /** bytes from the start of `file` to the first element of the box */
   readonly offset: number;
-  readonly origin: Shape;
+  readonly start: Shape;
   readonly shape: Shape;
   readonly strides?: Shape;
 }
@@ -85,7 +85,7 @@ export const CERTIFICATE_FILE = "isologit.certificate.json";
 export const CARD_FILE = "README.md";
 
 /** A weight file as its writer spelt it: `header` is every byte before the first tensor's. */
-export interface Shard {
+export interface WeightFile {
   readonly path: string;
   readonly header: Span;
 }
@@ -103,7 +103,7 @@ export interface RecastRecord {
 }
 
 /** What a destination could not say, kept beside it by an earlier conversion. */
-export interface Origin {
+export interface CarriedFiles {
   /** content root of the model that the files belong to, hex; "" where it was not verified */
   readonly root: string;
   /** paths as in the folder they came from; headers of weight files lie under ORIGIN_HEADERS */
@@ -111,7 +111,7 @@ export interface Origin {
 }
 
 /** What was learned of a checkpoint beside its config: from its tokenizer, or from whoever asked. */
-export interface Told {
+export interface Hints {
   /** true size of the vocabulary, where the config knows only padded rows */
   readonly vocab?: number;
   /** another checkpoint of such a model: its config and side files stand in for what this one lacks */
@@ -124,22 +124,22 @@ export interface Checkpoint {
   /** raw, in the spelling of the software that wrote it */
   readonly config: Readonly<Record<string, unknown>>;
   /** what the format's own software was passed, where it loads that and not `config`: both must say one model */
-  readonly passed?: { readonly file: string; readonly config: Readonly<Record<string, unknown>> };
+  readonly loadedConfig?: { readonly file: string; readonly config: Readonly<Record<string, unknown>> };
   readonly tensors: readonly Tensor[];
   /** pickled entries, unread */
   readonly objects: readonly string[];
   /** every file but the weights and the surplus, config.json included, sorted by path */
   readonly sidecars: readonly Sidecar[];
   /** weight files in their order, where the writer's own spelling can be given back */
-  readonly shards: readonly Shard[];
+  readonly weightFiles: readonly WeightFile[];
   readonly recasts: readonly RecastRecord[];
   /** absent where the format keeps no digests of what it holds */
   readonly seals?: readonly SealedSpan[];
-  readonly origin?: Origin;
+  readonly carriedFiles?: CarriedFiles;
   /** absent: there is nothing to say */
   readonly remarks?: readonly Remark[];
   /** files that are no side files, sorted by path */
   readonly surplus?: readonly Surplus[];
-  readonly told?: Told;
+  readonly hints?: Hints;
   readonly store: Store;
 }

@@ -4,12 +4,12 @@ import type { DType, Shape } from "./dtype.ts";
 import { bitsOfF32 } from "./float.ts";
 
 /** JSON with sorted keys, no white space, and no number that JSON cannot say. */
-export function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+export function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (value !== null && typeof value === "object") {
     const entries = Object.entries(value).filter(([, v]) => v !== undefined);
     entries.sort(([a], [b]) => (a < b ? -1 : 1));
-    return `{${entries.map(([key, v]) => `${JSON.stringify(key)}:${canonical(v)}`).join(",")}}`;
+    return `{${entries.map(([key, v]) => `${JSON.stringify(key)}:${canonicalJson(v)}`).join(",")}}`;
   }
   if (typeof value === "number" && !Number.isFinite(value)) return JSON.stringify(String(value));
   return JSON.stringify(value);
@@ -37,11 +37,11 @@ export interface Leaf {
  * sharding, fusing, names and the spelling of a scale do not enter; codes and dtypes do.
  */
 export function contentRoot(settings: Readonly<Record<string, unknown>>, leaves: readonly Leaf[]): string {
-  const hash = createHash("sha256").update(`${canonical(settings)}\n`);
+  const hash = createHash("sha256").update(`${canonicalJson(settings)}\n`);
   for (const { key, dtype, shape, sha256: digest, scale } of [...leaves].sort((a, b) =>
     a.key < b.key ? -1 : 1,
   )) {
-    hash.update(`${canonical([key, dtype, shape, digest, scale && Array.from(scale, bitsOfF32)])}\n`);
+    hash.update(`${canonicalJson([key, dtype, shape, digest, scale && Array.from(scale, bitsOfF32)])}\n`);
   }
   return hash.digest("hex");
 }

@@ -2,7 +2,7 @@
  * Element types and all arithmetic on sizes. Bits, bytes and elements are converted here and nowhere else,
  * so that a type whose elements are not whole bytes touches one file.
  */
-import { IsologitError, type Place } from "./errors.ts";
+import { type ErrorLocation, IsologitError } from "./errors.ts";
 
 /** Bits an element takes, by the name that safetensors gives the type. */
 const BITS = {
@@ -60,7 +60,7 @@ export function widthOf(dtype: DType): number {
 }
 
 /** Number of elements. @throws SIZE_UNSAFE when a dimension or the product is not a safe non-negative integer */
-export function countOf(shape: Shape, at: Place = {}): number {
+export function countOf(shape: Shape, at: ErrorLocation = {}): number {
   let count = 1;
   for (const n of shape) {
     if (!Number.isSafeInteger(n) || n < 0) {
@@ -80,7 +80,7 @@ export function countOf(shape: Shape, at: Place = {}): number {
 }
 
 /** Bytes of a whole tensor. @throws SIZE_UNSAFE when they are not a safe integer or not whole bytes */
-export function bytesOf(dtype: DType, shape: Shape, at: Place = {}): number {
+export function bytesOf(dtype: DType, shape: Shape, at: ErrorLocation = {}): number {
   const bits = countOf(shape, at) * BITS[dtype];
   if (!Number.isSafeInteger(bits) || bits % 8 !== 0) {
     throw new IsologitError(

@@ -88,7 +88,7 @@ export const ERRORS = {
 export type ErrorCode = keyof typeof ERRORS;
 
 /** Where a fault lies. `offset` is in bytes from the start of `file`. */
-export interface Place {
+export interface ErrorLocation {
   readonly file?: string;
   readonly tensor?: string;
   readonly offset?: number;
@@ -98,7 +98,7 @@ export interface Place {
 
 export class IsologitError extends Error {
   readonly code: ErrorCode;
-  readonly at: Place;
+  readonly at: ErrorLocation;
   readonly next: string;
 
   /**
@@ -108,7 +108,7 @@ export class IsologitError extends Error {
   constructor(
     code: ErrorCode,
     message: string,
-    at: Place = {},
+    at: ErrorLocation = {},
     options: { cause?: unknown; next?: string } = {},
   ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
@@ -124,16 +124,16 @@ export class IsologitError extends Error {
 }
 
 /** The same error, with places added that the thrower could not know (a parser knows no path). */
-export function locate(error: unknown, at: Place): unknown {
+export function withLocation(error: unknown, at: ErrorLocation): unknown {
   if (!(error instanceof IsologitError)) return error;
   const { cause, next } = error;
   return new IsologitError(error.code, error.message, { ...at, ...error.at }, { cause, next });
 }
 
 /** A fault of Node's file system as one of ours. One of closing (`await using`) must not hide what made us close. */
-export function fromSystem(error: unknown, at: Place): unknown {
+export function systemError(error: unknown, at: ErrorLocation): unknown {
   if (error instanceof Error && error.name === "SuppressedError" && "suppressed" in error) {
-    return fromSystem(error.suppressed, at);
+    return systemError(error.suppressed, at);
   }
   if (error instanceof RangeError && isTooLarge(error)) {
     const next = "check that this is the file that was meant";

@@ -23,4 +23,4 @@ export type Event =
 export type Watch = (event: Event) => void;
 
 /** Where nobody watches. */
-export const unwatched: Watch = () => {};
+export const ignoreEvents: Watch = () => {};

@@ -9,7 +9,7 @@ import { extentsOf, type Sources } from "./read.ts";
  *
  * @param room holds a band of each, at least 128 elements of both
  */
-export async function firstUnlike(
+export async function findFirstDifference(
   a: Tensor,
   b: Tensor,
   sources: Sources,
@@ -33,7 +33,7 @@ export async function firstUnlike(
 const SAMPLE = 2048;
 
 /** As `firstUnlike`, but only the first, the middle and the last elements are read: -1 says that those are alike. */
-export async function firstUnlikeSample(a: Tensor, b: Tensor, sources: Sources): Promise<number> {
+export async function findSampledDifference(a: Tensor, b: Tensor, sources: Sources): Promise<number> {
   if (a.dtype !== b.dtype) return 0;
   const [width, count] = [bitsOf(a.dtype) / 8, countOf(a.shape)];
   const size = Math.min(SAMPLE, count);

@@ -22,7 +22,7 @@ export function extentsOf(tensor: Tensor, lo: number, hi: number): Extent[] {
       size: piece.shape,
       fromAt: 0,
       from: piece.strides ?? stridesOf(piece.shape),
-      toAt: piece.origin.reduce((sum, at, axis) => sum + at * strides[axis]!, 0),
+      toAt: piece.start.reduce((sum, at, axis) => sum + at * strides[axis]!, 0),
       to: strides,
     };
     return [...runsOf(boxMove(move), lo, hi)].map(({ from, to, count }) => ({

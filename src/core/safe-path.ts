@@ -1,12 +1,12 @@
 /** Names of files inside a checkpoint. They come from strangers, so they may not lead out of it. */
-import { IsologitError, type Place } from "./errors.ts";
+import { type ErrorLocation, IsologitError } from "./errors.ts";
 
 /**
  * `path`, when it is a plain relative path with `/` between its names.
  *
  * @throws PATH_UNSAFE for an empty, absolute or drive path, an empty name, `.` or `..`, a backslash, a control character
  */
-export function safePath(path: string, at: Place = {}): string {
+export function safePath(path: string, at: ErrorLocation = {}): string {
   const bad =
     /[\\\p{Cc}]|^[A-Za-z]:/u.test(path) || path.split("/").some((n) => n === "" || n === "." || n === "..");
   if (!bad) return path;

@@ -60,14 +60,18 @@ export async function* damageOfSpan(
     located = true;
     const part = sums.length === 1 ? what : `chunk ${chunk + 1} of ${sums.length} of ${what}`;
     const message = `${part} is not what was written: the CRC-32 of its ${end - start} bytes differs`;
-    yield mismatch(seal, message, offset + start);
+    yield digestMismatchError(seal, message, offset + start);
   }
   if (whole === null || located || whole.digest("hex") === seal.sha256) return;
-  yield mismatch(seal, `${what} is not what was written: its SHA-256 differs`, offset);
+  yield digestMismatchError(seal, `${what} is not what was written: its SHA-256 differs`, offset);
 }
 
 /** @param offset in the file, of the first byte in doubt */
-export function mismatch({ file, tensor }: SealedSpan, message: string, offset: number): IsologitError {
+export function digestMismatchError(
+  { file, tensor }: SealedSpan,
+  message: string,
+  offset: number,
+): IsologitError {
   return new IsologitError("DIGEST_MISMATCH", message, {
     ...{ file, offset },
     ...(tensor !== undefined && { tensor }),
@@ -81,7 +85,7 @@ const SMALL_BYTES = 1024 * 1024;
  * The same store; whoever reads a sealed side file or header from it, or a small tensor, and no byte beside it, gets
  * what was written or DIGEST_MISMATCH.
  */
-export function sealedStore(store: Store, seals: readonly SealedSpan[] | undefined): Store {
+export function checkingStore(store: Store, seals: readonly SealedSpan[] | undefined): Store {
   if (seals === undefined || seals.length === 0) return store;
   const readAlone = seals.filter(({ tensor, size }) => tensor === undefined || size <= SMALL_BYTES);
   const find = sealFinder({ seals: readAlone });

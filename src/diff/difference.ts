@@ -2,15 +2,15 @@
 import { type FloatDType, widthOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
 
-export interface Side {
+export interface DiffSide {
   readonly dtype: FloatDType;
   /** real = stored * scale: one for the tensor or one a row; null where stored values are the real ones */
   readonly scales: Float32Array | null;
 }
 
 export class Difference {
-  readonly #a: Side;
-  readonly #b: Side;
+  readonly #a: DiffSide;
+  readonly #b: DiffSide;
   /** elements of one row */
   readonly #inRow: number;
   /** the same numbers mean the same on both sides, so that bits can be compared */
@@ -20,11 +20,11 @@ export class Difference {
   #ulp = 0;
   #square = { of: 0, between: 0 };
 
-  constructor(a: Side, b: Side, inRow: number) {
+  constructor(a: DiffSide, b: DiffSide, inRow: number) {
     this.#a = a;
     this.#b = b;
     this.#inRow = inRow;
-    const scales = (side: Side) => [...(side.scales ?? [])].join();
+    const scales = (side: DiffSide) => [...(side.scales ?? [])].join();
     this.#alike = a.dtype === b.dtype && scales(a) === scales(b);
     this.#equal = this.#alike;
   }
@@ -65,7 +65,7 @@ export class Difference {
   }
 }
 
-function widened({ dtype, scales }: Side, bytes: Uint8Array, lo: number, inRow: number): Float32Array {
+function widened({ dtype, scales }: DiffSide, bytes: Uint8Array, lo: number, inRow: number): Float32Array {
   const values = widen(dtype, bytes);
   if (scales === null) return values;
   for (const i of values.keys()) {

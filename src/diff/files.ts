@@ -3,7 +3,7 @@ import type { DiffedSidecar, DiffReport } from "../api/reports.ts";
 import { keysThatDiffer } from "../checkpoint/side-files/compare.ts";
 import { isOwnIndex } from "../checkpoint/side-files/read.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { canonical, sha256 } from "../core/content-root.ts";
+import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { Sources } from "../core/read.ts";
 import type { Matched } from "../families/match.ts";
 
@@ -20,7 +20,7 @@ export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
 
 /** A value as JSON can say it: `Infinity` is a string there. */
 function said(value: unknown): unknown {
-  return value === undefined ? null : JSON.parse(canonical(value as Parameters<typeof canonical>[0]));
+  return value === undefined ? null : JSON.parse(canonicalJson(value as Parameters<typeof canonicalJson>[0]));
 }
 
 /** A tokenizer of 131,072 words takes 17 MB, and lines of it are nothing to look at. */

@@ -4,16 +4,16 @@ import { type Layout, leaf } from "../core/mapping/layout.ts";
 import {
   type Dialect,
   type Layer,
+  type Parallelism,
   type RoleSpec,
   type Rule,
   roleKey,
-  type Shards,
-  type Slot,
+  type ShardPosition,
 } from "./family.ts";
 import type { Matched, Model } from "./match.ts";
 
 /** One tensor as a dialect stores it: its name, the others it may be read by, and what it is. */
-export interface Stored {
+export interface ExpectedTensor {
   readonly name: string;
   readonly also: readonly string[];
   readonly rank?: Rank;
@@ -23,19 +23,19 @@ export interface Stored {
 }
 
 /** Every tensor that `dialect` writes for this model, in execution order of what it holds; ranks side by side. */
-export function storedBy(
+export function tensorsWritten(
   model: Model,
   dialect: Dialect,
-  shards: Shards = dialect.cut(model, { tp: 1, pp: 1 }),
-): readonly Stored[] {
-  const written = readableBy(model, dialect, shards).filter(({ readOnly }) => !readOnly);
+  shards: Parallelism = dialect.cut(model, { tp: 1, pp: 1 }),
+): readonly ExpectedTensor[] {
+  const written = tensorsRead(model, dialect, shards).filter(({ readOnly }) => !readOnly);
   return inOrder(written, model);
 }
 
 /** Every tensor that a checkpoint holds of its model, under the name that it has there, in the same order. */
-export function storedIn(matched: Matched): readonly Stored[] {
-  const { dialect, shards, tensors } = matched;
-  const held = readableBy(matched, dialect, shards).flatMap((one) => {
+export function tensorsHeld(matched: Matched): readonly ExpectedTensor[] {
+  const { dialect, parallelism, tensors } = matched;
+  const held = tensorsRead(matched, dialect, parallelism).flatMap((one) => {
     const { rank } = one;
     const name = [one.name, ...one.also].find((other) =>
       tensors.has(tensorKey({ name: other, ...(rank && { rank }) })),
@@ -45,9 +45,9 @@ export function storedIn(matched: Matched): readonly Stored[] {
   return inOrder(held, matched);
 }
 
-function inOrder(stored: readonly Stored[], { roles }: Model): readonly Stored[] {
+function inOrder(stored: readonly ExpectedTensor[], { roles }: Model): readonly ExpectedTensor[] {
   const order = new Map([...roles.keys()].map((key, i) => [key, i]));
-  const first = ({ layout }: Stored) => Math.min(...leavesOf(layout).map((key) => order.get(key)!));
+  const first = ({ layout }: ExpectedTensor) => Math.min(...leafRoles(layout).map((key) => order.get(key)!));
   return stored
     .map((one) => ({ one, at: first(one) }))
     .sort((a, b) => a.at - b.at)
@@ -61,9 +61,9 @@ export function publishedName(name: string, { renamed }: Dialect): string {
 }
 
 /** As `storedBy`, with what is only read, in the order of ranks and rules. */
-export function readableBy(model: Model, dialect: Dialect, shards: Shards): readonly Stored[] {
+export function tensorsRead(model: Model, dialect: Dialect, shards: Parallelism): readonly ExpectedTensor[] {
   if (dialect.ranked !== true) return storedOn(model, dialect, shards, undefined);
-  const stored: Stored[] = [];
+  const stored: ExpectedTensor[] = [];
   for (let pp = 0; pp < shards.stages.length; pp++) {
     for (let ep = 0; ep < shards.ep; ep++) {
       for (let tp = 0; tp < shards.tp; tp++) stored.push(...storedOn(model, dialect, shards, { tp, pp, ep }));
@@ -73,17 +73,22 @@ export function readableBy(model: Model, dialect: Dialect, shards: Shards): read
 }
 
 /** The tensors of one rank; of the whole model without one. */
-function storedOn(model: Model, dialect: Dialect, shards: Shards, rank: Rank | undefined): Stored[] {
+function storedOn(
+  model: Model,
+  dialect: Dialect,
+  shards: Parallelism,
+  rank: Rank | undefined,
+): ExpectedTensor[] {
   const { family, dims, layers, roles } = model;
   const { tp, ep } = rank ?? { tp: 0, ep: 0 };
-  const slot: Slot = {
+  const slot: ShardPosition = {
     tp,
     of: rank === undefined ? 1 : shards.tp,
     expertTp: tp % shards.expertTp,
     expertOf: rank === undefined ? 1 : shards.expertTp,
     rows: shards.rows,
   };
-  const stored: Stored[] = [];
+  const stored: ExpectedTensor[] = [];
   const add = (rule: Rule, place: Place | null, local: number | null) => {
     const expert = local === null ? null : ep * (dims.experts! / shards.ep) + local;
     const spell = (name: string) => (place?.prefix ?? "") + name.replace("{expert}", String(local));
@@ -109,7 +114,7 @@ function storedOn(model: Model, dialect: Dialect, shards: Shards, rank: Rank | u
   for (const rule of dialect.rules) {
     if (rule.on === undefined && isHeld(rule, shards, rank)) add(rule, null, null);
     for (const layer of layers) {
-      if (!applies(rule, layer)) continue;
+      if (!ruleApplies(rule, layer)) continue;
       const place = placeOf(rule, layer, dialect, shards, rank?.pp ?? 0);
       if (place === null) continue;
       const count = rule.name.includes("{expert}") ? dims.experts! / shards.ep : 0;
@@ -137,9 +142,9 @@ interface Place {
 }
 
 /** Does this rank's stage hold what lies outside the layers? */
-function isHeld({ stage }: Rule, { stages }: Shards, rank: Rank | undefined): boolean {
+function isHeld({ stage }: Rule, { stages }: Parallelism, rank: Rank | undefined): boolean {
   const last = stages.length - 1;
-  if (stage === "prediction") return rank?.pp === last && last > 0 && stages[last]!.mtp > 0;
+  if (stage === "mtp") return rank?.pp === last && last > 0 && stages[last]!.mtp > 0;
   return rank === undefined || stage === undefined || rank.pp === (stage === "first" ? 0 : last);
 }
 
@@ -148,7 +153,7 @@ function placeOf(
   rule: Rule,
   layer: Layer,
   { stacks, ranked }: Dialect,
-  { stages }: Shards,
+  { stages }: Parallelism,
   pp: number,
 ): Place | null {
   const before = ranked ? stages.slice(0, pp).reduce((sum, stage) => sum + stage[layer.stack], 0) : 0;
@@ -164,7 +169,7 @@ function placeOf(
   };
 }
 
-export function applies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: Layer): boolean {
+export function ruleApplies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: Layer): boolean {
   if (
     what.mtp !== undefined &&
     (layer.stack !== "mtp" || layer.inner !== (what.mtp === "first" ? 0 : layer.of - 1))
@@ -175,7 +180,7 @@ export function applies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: Layer)
 }
 
 /** The roles an expression draws on. */
-export function leavesOf(layout: Layout): readonly string[] {
+export function leafRoles(layout: Layout): readonly string[] {
   if (layout.op === "leaf") return [layout.of];
-  return layout.op === "concat" ? layout.parts.flatMap(leavesOf) : leavesOf(layout.of);
+  return layout.op === "concat" ? layout.parts.flatMap(leafRoles) : leafRoles(layout.of);
 }

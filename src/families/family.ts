@@ -52,16 +52,16 @@ export interface Rule {
   readonly mtp?: "first" | "last";
   /** read where it is found, never written: another cut of what other rules say */
   readonly readOnly?: true;
-  /** which pipeline stage holds what is outside the layers; "prediction": the last again, where it predicts more */
-  readonly stage?: "first" | "last" | "prediction";
+  /** which pipeline stage holds what is outside the layers; "mtp": the last again, where it predicts more */
+  readonly stage?: "first" | "last" | "mtp";
   readonly is: Is;
 }
 
 /** `role` is the leaf of a role of the rule's own layer, and of the given or the rule's own expert. */
-export type Is = (role: (name: string, expert?: number) => Layout, d: Dims, at: Slot) => Layout;
+export type Is = (role: (name: string, expert?: number) => Layout, d: Dims, at: ShardPosition) => Layout;
 
 /** Which part of the model a stored tensor is: all of it where nothing is cut. */
-export interface Slot {
+export interface ShardPosition {
   /** part `tp` of `of` */
   readonly tp: number;
   readonly of: number;
@@ -73,7 +73,7 @@ export interface Slot {
 }
 
 /** How a model is cut among ranks. */
-export interface Shards {
+export interface Parallelism {
   readonly tp: number;
   /** experts are dealt out among so many ranks, each in `expertTp` parts */
   readonly ep: number;
@@ -85,7 +85,7 @@ export interface Shards {
 }
 
 /** What a checkpoint shows of itself, for what its config leaves out. */
-export interface Seen {
+export interface ObservedFacts {
   readonly tensors: readonly Pick<Tensor, "name" | "shape" | "rank">[];
   /** the files that the tensors lie in, where they are those of a folder of safetensors */
   readonly files?: readonly string[];
@@ -96,12 +96,12 @@ export interface Seen {
 }
 
 /** What a config says that the forward pass does not depend on, and that another software's record says too. */
-export type Asides = Readonly<Record<string, number | boolean>>;
+export type Passthrough = Readonly<Record<string, number | boolean>>;
 
 /** A config understood; `notes` tell in words what was not said but inferred. */
-export interface Understood {
+export interface ParsedConfig {
   readonly settings: Settings;
-  readonly asides: Asides;
+  readonly passthrough: Passthrough;
   readonly notes: readonly string[];
   /** roles that may be tied to another are */
   readonly tied?: boolean;
@@ -119,9 +119,9 @@ export interface KeyRemark {
 }
 
 /** What a config record for a destination is made from. */
-export interface Described extends Pick<Understood, "settings" | "asides"> {
+export interface ConfigInput extends Pick<ParsedConfig, "settings" | "passthrough"> {
   readonly software: string;
-  readonly shards: Shards;
+  readonly parallelism: Parallelism;
   /** of the token table, as torch calls it: "bfloat16" */
   readonly dtype: string;
 }
@@ -146,25 +146,25 @@ export interface Dialect {
   /** names of the empty entries without which its loaders refuse */
   objects(model: Structure): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-  settings(config: Config, seen: Seen): Understood;
+  settings(config: Config, seen: ObservedFacts): ParsedConfig;
   /** what the settings do not show of a config that was read */
   keyRemarks(config: Config): readonly KeyRemark[];
   /** what the key says is compared as a setting, or must be one value; absent: no key is known as such */
-  saysSetting?(key: string): boolean;
+  isSettingKey?(key: string): boolean;
   /** the config key that says a setting; undefined where several do, or none */
   keyOf?(setting: string): string | undefined;
   /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */
   vocabulary(config: Config): number | undefined;
   /** how a stored checkpoint is cut. @throws SHAPE_MISMATCH */
-  shards(seen: Seen, model: Structure, config: Config): Shards;
+  parallelism(seen: ObservedFacts, model: Structure, config: Config): Parallelism;
   /** how it is cut for so many ranks. @throws PLAN_IMPOSSIBLE where heads, groups or widths do not divide */
-  cut(model: Structure, ranks: { readonly tp: number; readonly pp: number }): Shards;
+  cut(model: Structure, ranks: { readonly tp: number; readonly pp: number }): Parallelism;
   /**
    * The config record that a destination's software reads; `notes` say what it cannot do with it.
    *
    * @throws PLAN_IMPOSSIBLE where it would run another model
    */
-  config(model: Described): { readonly config: Config; readonly notes: readonly string[] };
+  config(model: ConfigInput): { readonly config: Config; readonly notes: readonly string[] };
 }
 
 /** Prefixes of a layer's names: `{layer}` is its index in the stack; in the mtp stack `{outer}` is its step. */
@@ -177,7 +177,7 @@ export interface Stacks {
 }
 
 /** Where a stored tensor's rows go: rows [from, from + count) are [at, at + count) of a stream or parameter. */
-export interface Feed {
+export interface OutputRows {
   readonly to: string;
   readonly at: number;
   readonly from: number;
@@ -185,7 +185,7 @@ export interface Feed {
 }
 
 /** Which of its like a stored tensor is. */
-export interface At {
+export interface TensorPosition {
   /** tensor parallel rank; 0 where the tensor is whole */
   readonly tp: number;
   /** among all of the layer, whatever number its rank gives it; 0 where the layer has none */
@@ -201,12 +201,12 @@ export interface Use {
   /** other spellings: of all there are the first counts */
   readonly also?: readonly string[];
   /** A row that is padding goes nowhere, and so does what another rank has alike. */
-  readonly feeds: (d: Dims, at: At) => readonly Feed[];
+  readonly outputs: (d: Dims, at: TensorPosition) => readonly OutputRows[];
   /**
    * The element of the input stream that the first column multiplies, where ranks share a matrix out by columns: each
    * gives a partial sum, added up in the order of ranks. Default 0.
    */
-  readonly eats?: (d: Dims, at: At) => number;
+  readonly inputOffset?: (d: Dims, at: TensorPosition) => number;
 }
 
 /**
@@ -215,17 +215,17 @@ export interface Use {
  *
  * - "linear" multiplies by the stored matrices whose rows feed its outputs, in bands
  * - "kernel" draws on whole parameters; a `choice` names experts, whole numbers [tokens, perToken]
- * - "deal" copies a token's row for each expert it chose, "experts" multiplies each by its expert's matrix, and "collect"
+ * - "dispatch" copies a token's row for each expert it chose, "experts" multiplies each by its expert's matrix, and "combine"
  *   adds up a token's rows under its weights [tokens, perToken]
- * - "join" lays streams side by side
+ * - "concat" lays streams side by side
  */
 export type Stage =
   | { readonly op: "linear"; readonly from: string; readonly to: readonly string[] }
   | KernelStage
-  | { readonly op: "deal"; readonly from: string; readonly to: string }
+  | { readonly op: "dispatch"; readonly from: string; readonly to: string }
   | { readonly op: "experts"; readonly from: string; readonly to: string }
-  | { readonly op: "collect"; readonly from: string; readonly weights: string; readonly to: string }
-  | { readonly op: "join"; readonly from: readonly [string, string]; readonly to: string };
+  | { readonly op: "combine"; readonly from: string; readonly weights: string; readonly to: string }
+  | { readonly op: "concat"; readonly from: readonly [string, string]; readonly to: string };
 
 export interface KernelStage {
   readonly op: "kernel";
@@ -236,7 +236,7 @@ export interface KernelStage {
   readonly needs?: Readonly<Record<string, readonly string[]>>;
   /** of a stage without parameters: whether the kernel rightly makes nothing but zeros of these inputs */
   readonly silent?: (inputs: readonly Float32Array[]) => boolean;
-  readonly choice?: (d: Dims) => Choice;
+  readonly choice?: (d: Dims) => ExpertChoice;
   /** absent where a token's result depends on no other token */
   readonly carry?: Carry;
   run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
@@ -269,7 +269,7 @@ export type Carry =
       run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
     };
 
-export interface Choice {
+export interface ExpertChoice {
   readonly experts: number;
   readonly perToken: number;
   /** how far the scores it is made by may be off where what they are made of is right, relative to the largest */
@@ -285,7 +285,7 @@ export interface Forward {
   /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
   blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** the streams whose rows are choices of an expert */
-  readonly dealt: readonly string[];
+  readonly dispatched: readonly string[];
   /** from "residual" to "out", which is added to it */
   block(kind: LayerKind, d: Dims): readonly Stage[];
   /** from "residual" to "logits" */
@@ -294,7 +294,7 @@ export interface Forward {
    * A prediction step: before its blocks from "residual" and "words", the embedding of the words that follow, to "out",
    * which takes the residual's place; after them from "residual" to its last norm.
    */
-  readonly step: { readonly join: readonly Stage[]; readonly end: readonly Stage[] };
+  readonly mtp: { readonly start: readonly Stage[]; readonly end: readonly Stage[] };
   readonly natives: readonly Native[];
 }
 
@@ -317,7 +317,7 @@ export interface Native {
   readonly uses: Readonly<Record<UseKind, readonly Use[]>>;
 }
 
-export type UseKind = LayerKind | "embedding" | "head" | "join" | "end";
+export type UseKind = LayerKind | "embedding" | "head" | "mtpStart" | "mtpEnd";
 
 /** Which roles are cast. `keep` wins over `cast`; what neither names is kept. */
 export interface Recipe {

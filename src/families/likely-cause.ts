@@ -6,14 +6,14 @@ import type { Settings } from "./family.ts";
 import type { Recognised, Role } from "./match.ts";
 
 /** A stored tensor that has not the shape that the config asks for. */
-export interface Misfit {
+export interface ShapeMisfit {
   readonly tensor: Tensor;
   readonly asked: Shape;
   /** what it is, where a tensor is one role and no more */
   readonly role?: Role;
 }
 
-export function misfitOf(tensor: Tensor, layout: Layout, { roles }: Recognised): Misfit {
+export function misfitOf(tensor: Tensor, layout: Layout, { roles }: Recognised): ShapeMisfit {
   const role = layout.op === "leaf" ? roles.get(layout.of) : undefined;
   return { tensor, asked: shapeOf(layout), ...(role !== undefined && { role }) };
 }
@@ -31,7 +31,7 @@ const MOST_TRIED = 1024;
 /** The numbers of the config with another value of which every misfit would fit; each alone would do. */
 export function causesOf(
   { family, dialect, settings }: Recognised,
-  misfits: readonly Misfit[],
+  misfits: readonly ShapeMisfit[],
 ): readonly Cause[] {
   if (misfits.length === 0 || misfits.some(({ role }) => role === undefined)) return [];
   const tried = new Set(Array.from({ length: MOST_TRIED }, (_, i) => i + 1));

@@ -1,11 +1,11 @@
 /** A checkpoint as a model: every stored tensor accounted for by a rule, every role by a tensor, every shape agreed. */
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { canonical } from "../core/content-root.ts";
+import { canonicalJson } from "../core/content-root.ts";
 import { countOf, type Shape, sameShape } from "../core/dtype.ts";
-import { IsologitError, locate } from "../core/errors.ts";
+import { IsologitError, withLocation } from "../core/errors.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
-import { cover, invert, type Move } from "../core/mapping/moves.ts";
-import { applies, leavesOf, readableBy, type Stored } from "./expand.ts";
+import { findCoverFault, invertMoves, type Move } from "../core/mapping/moves.ts";
+import { type ExpectedTensor, leafRoles, ruleApplies, tensorsRead } from "./expand.ts";
 import {
   type Config,
   type Dialect,
@@ -13,14 +13,14 @@ import {
   type Family,
   type KeyRemark,
   type Layer,
+  type ObservedFacts,
+  type Parallelism,
+  type ParsedConfig,
   type RoleSpec,
   roleKey,
-  type Seen,
   type Settings,
-  type Shards,
-  type Understood,
 } from "./family.ts";
-import { causesOf, causeText, type Misfit, misfitOf } from "./likely-cause.ts";
+import { causesOf, causeText, misfitOf, type ShapeMisfit } from "./likely-cause.ts";
 
 /** One role of one model. */
 export interface Role {
@@ -43,8 +43,8 @@ export interface Model {
 /** A model as one checkpoint tells it. */
 export interface Recognised extends Model {
   readonly dialect: Dialect;
-  readonly shards: Shards;
-  readonly asides: Understood["asides"];
+  readonly parallelism: Parallelism;
+  readonly passthrough: ParsedConfig["passthrough"];
   /** in words, what was not told but inferred */
   readonly notes: readonly string[];
   /** the config makes one tensor of two roles */
@@ -71,7 +71,7 @@ export interface Matched extends Recognised {
   /** by `tensorKey`, as are the tensors named below */
   readonly tensors: ReadonlyMap<string, Tensor>;
   /** each role as moves from stored tensors */
-  readonly origin: ReadonlyMap<string, readonly Move[]>;
+  readonly roleSources: ReadonlyMap<string, readonly Move[]>;
   /** the roles that a stored tensor holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
   readonly replicas: readonly Replica[];
@@ -80,9 +80,9 @@ export interface Matched extends Recognised {
 
 /** @throws FAMILY_UNKNOWN, and what the dialect refuses */
 export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Recognised {
-  const { told = {} } = checkpoint;
+  const { hints = {} } = checkpoint;
   const family = families.find(
-    (f) => f.claims(checkpoint.config) || (told.like && f.claims(told.like.config)),
+    (f) => f.claims(checkpoint.config) || (hints.like && f.claims(hints.like.config)),
   );
   if (family === undefined) {
     if (checkpoint.dialect !== "hf") {
@@ -98,45 +98,45 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
   const dialect = dialectOf(family, checkpoint.dialect);
   const dropped = new Set(droppedFrom(checkpoint, dialect).flatMap(({ names }) => names));
   const like =
-    told.like && dialectOf(family, told.like.dialect).settings(told.like.config, { tensors: [] }).settings;
-  const seen: Seen = {
+    hints.like && dialectOf(family, hints.like.dialect).settings(hints.like.config, { tensors: [] }).settings;
+  const seen: ObservedFacts = {
     tensors: checkpoint.tensors.filter((tensor) => !dropped.has(tensorKey(tensor))),
-    ...(checkpoint.shards.length > 0 && { files: checkpoint.shards.map(({ path }) => path) }),
-    ...(told.vocab !== undefined && { vocab: told.vocab }),
+    ...(checkpoint.weightFiles.length > 0 && { files: checkpoint.weightFiles.map(({ path }) => path) }),
+    ...(hints.vocab !== undefined && { vocab: hints.vocab }),
     ...(like !== undefined && { like }),
   };
-  const { settings, asides, notes, tied = false } = dialect.settings(checkpoint.config, seen);
-  if (checkpoint.passed !== undefined)
+  const { settings, passthrough, notes, tied = false } = dialect.settings(checkpoint.config, seen);
+  if (checkpoint.loadedConfig !== undefined)
     refuseOtherRecord(
       checkpoint.config,
-      checkpoint.passed,
+      checkpoint.loadedConfig,
       (config) => dialect.settings(config, seen).settings,
     );
   const dims = family.dims(settings);
   const layers = family.layers(settings);
-  const shards = dialect.shards(seen, { settings, dims, layers }, checkpoint.config);
+  const shards = dialect.parallelism(seen, { settings, dims, layers }, checkpoint.config);
   const roles = rolesOf(family, dims, layers);
-  return { family, dialect, settings, asides, notes, tied, dims, layers, shards, roles };
+  return { family, dialect, settings, passthrough, notes, tied, dims, layers, parallelism: shards, roles };
 }
 
 /** @throws CONFIG_INVALID where another record, which software loads, says another model, and what that record's keys are refused for */
 function refuseOtherRecord(
   config: Config,
-  { file, config: passed }: NonNullable<Checkpoint["passed"]>,
+  { file, config: passed }: NonNullable<Checkpoint["loadedConfig"]>,
   settingsOf: (config: Config) => Settings,
 ): void {
   const said = Object.entries(passed).filter(([, value]) => value !== null && value !== undefined);
   const withKeys = (entries: typeof said) => {
     try {
-      return canonical(settingsOf({ ...config, ...Object.fromEntries(entries) }));
+      return canonicalJson(settingsOf({ ...config, ...Object.fromEntries(entries) }));
     } catch (error) {
-      throw locate(error, { file });
+      throw withLocation(error, { file });
     }
   };
-  const settings = canonical(settingsOf(config));
+  const settings = canonicalJson(settingsOf(config));
   if (withKeys(said) === settings) return;
   const [key, value] = said.find((entry) => withKeys([entry]) !== settings) ?? said[0]!;
-  const message = `${key} is ${canonical(value)} in ${file}, which is loaded, and ${canonical(config[key] ?? null)} in the config that is read here`;
+  const message = `${key} is ${canonicalJson(value)} in ${file}, which is loaded, and ${canonicalJson(config[key] ?? null)} in the config that is read here`;
   const next = "make both say what the model was trained with; the run that wrote them has one value";
   throw new IsologitError("CONFIG_INVALID", message, { file }, { next });
 }
@@ -165,7 +165,7 @@ export function keyRemarksOf(
 function rolesOf(family: Family, d: Dims, layers: readonly Layer[]): ReadonlyMap<string, Role> {
   const roles = new Map<string, Role>();
   const add = (spec: RoleSpec, layer: Layer | null) => {
-    if (spec.when?.(d) === false || (layer !== null && !applies(spec, layer))) return;
+    if (spec.when?.(d) === false || (layer !== null && !ruleApplies(spec, layer))) return;
     for (const expert of expertsOf(spec, d)) {
       const key = roleKey(spec.role, layer, expert);
       roles.set(key, { key, spec, layer, shape: spec.shape(d) });
@@ -217,7 +217,7 @@ export function matchRoles(
   const left = new Set(tensors.keys());
   for (const { names } of dropped) for (const name of names) left.delete(name);
   const found = new Finder(tensors, model);
-  for (const stored of readableBy(model, model.dialect, model.shards)) found.take(stored);
+  for (const stored of tensorsRead(model, model.dialect, model.parallelism)) found.take(stored);
   refuseMisfits(found.misfits, model);
   if (model.tied) found.tie();
 
@@ -228,7 +228,7 @@ export function matchRoles(
     throw absent("TENSOR_UNKNOWN", "the weights hold", unknown, "for which the config has no place");
   for (const role of model.roles.values()) refuseUncovered(role, found.origin.get(role.key) ?? []);
   const { origin, holds, replicas } = found;
-  return { ...model, checkpoint, tensors, origin, holds, replicas, dropped };
+  return { ...model, checkpoint, tensors, roleSources: origin, holds, replicas, dropped };
 }
 
 /** Looks stored tensors up by their names, and notes what each holds. */
@@ -236,11 +236,11 @@ class Finder {
   readonly origin = new Map<string, Move[]>();
   readonly holds = new Map<string, readonly string[]>();
   readonly replicas: Replica[] = [];
-  readonly misfits: Misfit[] = [];
+  readonly misfits: ShapeMisfit[] = [];
   readonly #model: Recognised;
   readonly #tensors: ReadonlyMap<string, Tensor>;
   readonly #ranks: ReadonlySet<string>;
-  readonly #lost: Stored[] = [];
+  readonly #lost: ExpectedTensor[] = [];
   /** by what they hold: a tensor that another rank holds alike is its replica */
   readonly #first = new Map<string, string>();
   readonly #held = new Set<string>();
@@ -251,7 +251,7 @@ class Finder {
     this.#ranks = new Set([...tensors.values()].map(rankOf));
   }
 
-  take(stored: Stored): void {
+  take(stored: ExpectedTensor): void {
     const { name, also, rank, layout } = stored;
     // Ranks of experts and of tensors may coincide: of their table only some cells are processes.
     if (!this.#ranks.has(rankOf(stored))) return;
@@ -263,11 +263,11 @@ class Finder {
     }
     const tensor = this.#tensors.get(key)!;
     if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
-    const leaves = leavesOf(layout);
+    const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
     for (const leaf of leaves) this.#held.add(`${rankOf(stored)} ${leaf}`);
     if (rank !== undefined) {
-      const content = canonical(layout);
+      const content = canonicalJson(layout);
       const first = this.#first.get(content);
       if (first !== undefined) {
         this.replicas.push({ tensor: key, of: first });
@@ -275,7 +275,7 @@ class Finder {
       }
       this.#first.set(content, key);
     }
-    for (const [role, moves] of invert(movesOf(layout), key)) {
+    for (const [role, moves] of invertMoves(movesOf(layout), key)) {
       const known = this.origin.get(role);
       if (known === undefined) this.origin.set(role, [...moves]);
       else known.push(...moves);
@@ -306,13 +306,13 @@ class Finder {
   missing(): readonly string[] {
     return this.#lost
       .filter((one) => !one.readOnly)
-      .filter((one) => !leavesOf(one.layout).every((leaf) => this.#held.has(`${rankOf(one)} ${leaf}`)))
+      .filter((one) => !leafRoles(one.layout).every((leaf) => this.#held.has(`${rankOf(one)} ${leaf}`)))
       .map(({ name, rank }) => tensorKey({ name, ...(rank && { rank }) }));
   }
 }
 
 /** What is wrong where a replica is none. */
-export function unlikeReplica({ tensor, of, tied }: Replica, index: number): IsologitError {
+export function replicaError({ tensor, of, tied }: Replica, index: number): IsologitError {
   const at = { tensor, index };
   if (tied === true) return tiedApart(tensor, of, `element ${index} is another`);
   return new IsologitError("REPLICA_DIFFERS", `it is not ${of}, of which it must be a copy`, at);
@@ -330,7 +330,7 @@ function rankOf({ rank }: Pick<Tensor, "rank">): string {
 }
 
 function refuseUncovered({ key, shape }: Role, moves: readonly Move[]): void {
-  const covered = cover(moves, countOf(shape));
+  const covered = findCoverFault(moves, countOf(shape));
   if (covered.ok) return;
   const from = moves[0]?.of;
   const at = from === undefined || from === null ? {} : { tensor: from };
@@ -342,7 +342,7 @@ function refuseUncovered({ key, shape }: Role, moves: readonly Move[]): void {
 }
 
 /** @throws SHAPE_MISMATCH for the first, with the one number of the config that would explain them all */
-function refuseMisfits(misfits: readonly Misfit[], model: Recognised): void {
+function refuseMisfits(misfits: readonly ShapeMisfit[], model: Recognised): void {
   const [first] = misfits;
   if (first === undefined) return;
   const { tensor, asked } = first;

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { fromSystem } from "../core/errors.ts";
+import { systemError } from "../core/errors.ts";
 import { blobPath, incompletePath, type RepoFolder, repoFolder, snapshotPath } from "./cache/layout.ts";
 import { locked } from "./cache/lock.ts";
 import type { Connection } from "./connection.ts";
@@ -81,7 +81,7 @@ async function point({ root }: RepoFolder, pointer: string, blob: string): Promi
     });
     await rename(draft, pointer);
   } catch (error) {
-    throw fromSystem(error, { file: relative(root, pointer) });
+    throw systemError(error, { file: relative(root, pointer) });
   }
 }
 
@@ -95,6 +95,6 @@ async function tagCache(cache: string): Promise<void> {
     await writeFile(path, `Signature: 8a477f597d28d172789f06886806bc55\n${why}`, { flag: "wx" });
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "EEXIST") return;
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   }
 }

@@ -4,9 +4,9 @@
  */
 import type { downloadFile as libraryDownload } from "@huggingface/hub";
 import { type Dispatcher, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
-import { IsologitError, type Place } from "../core/errors.ts";
-import { type Headers, isPassing, network, passing } from "../io/http.ts";
-import { Passing, patiently, retryAfter, stopped } from "../io/retry.ts";
+import { type ErrorLocation, IsologitError } from "../core/errors.ts";
+import { asTransient, type Headers, isTransientStatus, networkError } from "../io/http.ts";
+import { interruptedError, retry, retryAfterMs, TransientError } from "../io/retry.ts";
 import { type Asked, asOurs, refusal } from "./faults.ts";
 import type { Environment, HubSettings } from "./settings.ts";
 
@@ -24,7 +24,7 @@ export interface Connection {
 export interface About {
   readonly repo: string;
   readonly revision?: string;
-  readonly at?: Place;
+  readonly at?: ErrorLocation;
 }
 
 const SILENCE_MS = 30_000;
@@ -104,13 +104,13 @@ function hubFetch(
       if (answer.ok || answer.status === 409) return answer;
       const said: Headers = Object.fromEntries(answer.headers);
       await answer.body?.cancel().catch(() => {});
-      if (!isPassing(answer.status)) throw refusal(asked, answer.status, said);
-      const failure = network(`the Hub answers ${answer.status}`, asked.at);
-      throw again ? new Passing(failure, retryAfter(answer.headers.get("retry-after"))) : failure;
+      if (!isTransientStatus(answer.status)) throw refusal(asked, answer.status, said);
+      const failure = networkError(`the Hub answers ${answer.status}`, asked.at);
+      throw again ? new TransientError(failure, retryAfterMs(answer.headers.get("retry-after"))) : failure;
     } catch (error) {
-      if (signal?.aborted) throw stopped(signal);
-      const known = named(passing(error, asked.at), error, url, reach);
-      throw known instanceof Passing && !again ? known.failure : known;
+      if (signal?.aborted) throw interruptedError(signal);
+      const known = named(asTransient(error, asked.at), error, url, reach);
+      throw known instanceof TransientError && !again ? known.failure : known;
     }
   }
   return async (input, init = {}) => {
@@ -118,7 +118,7 @@ function hubFetch(
     const target = input as string | URL;
     if (settings.offline) throw offline(asked.at);
     const again = mayRepeat(init.method ?? "GET", new URL(target).pathname);
-    return await patiently(() => fetchOnce(target, init, again), patience, signal);
+    return await retry(() => fetchOnce(target, init, again), patience, signal);
   };
 }
 
@@ -129,7 +129,7 @@ const UNREACHED =
 /** A failure of the connection, with the address that was asked. Others are told by whoever answered. */
 function named(known: unknown, error: unknown, url: URL, reach: Reach): unknown {
   if (known === error) return known;
-  const failure = known instanceof Passing ? known.failure : known;
+  const failure = known instanceof TransientError ? known.failure : known;
   if (!(failure instanceof IsologitError) || failure.code !== "NETWORK") return known;
   const isUnreached = !reach.ever && UNREACHED.test(failure.message);
   const message = `${url.origin} ${isUnreached ? "cannot be reached" : "broke off"}: ${failure.message}`;
@@ -140,7 +140,7 @@ function named(known: unknown, error: unknown, url: URL, reach: Reach): unknown 
     cause: failure.cause,
     ...(next !== undefined && { next }),
   });
-  return known instanceof Passing ? new Passing(told, known.waitMs, isUnreached) : told;
+  return known instanceof TransientError ? new TransientError(told, known.waitMs, isUnreached) : told;
 }
 
 /** A listing may name any address as its next page; the token goes to the Hub alone. */
@@ -151,6 +151,6 @@ function guarded(settings: HubSettings, url: URL, given: RequestInit["headers"])
   return Object.fromEntries(headers);
 }
 
-export function offline(at: Place): IsologitError {
+export function offline(at: ErrorLocation): IsologitError {
   return new IsologitError("OFFLINE", "HF_HUB_OFFLINE is set, and this is not in the cache", at);
 }

@@ -1,15 +1,15 @@
 /** What the Hub refuses, in words that say what to do. Nothing secret goes into them: no token, no signed address. */
 import { HubApiError } from "@huggingface/hub";
-import { IsologitError, type Place } from "../core/errors.ts";
-import { type Headers, passing } from "../io/http.ts";
-import { Passing } from "../io/retry.ts";
+import { type ErrorLocation, IsologitError } from "../core/errors.ts";
+import { asTransient, type Headers } from "../io/http.ts";
+import { TransientError } from "../io/retry.ts";
 
 export interface Asked {
   readonly repo: string;
   readonly revision?: string;
   readonly endpoint: string;
   readonly token: string | undefined;
-  readonly at: Place;
+  readonly at: ErrorLocation;
 }
 
 const SPELLING = "check the spelling; for a private repository set HF_TOKEN, or pass --token";
@@ -52,8 +52,8 @@ export function refusal(asked: Asked, status: number, headers: Headers): Isologi
 
 /** Whatever the library or the connection threw, as one of ours. */
 export function asOurs(error: unknown, asked: Asked): unknown {
-  const known = passing(error, asked.at);
-  if (known instanceof Passing) return known.failure;
+  const known = asTransient(error, asked.at);
+  if (known instanceof TransientError) return known.failure;
   if (known instanceof IsologitError) return known;
   if (known instanceof HubApiError) {
     const message = `the Hub refuses the request with status ${known.statusCode}`;

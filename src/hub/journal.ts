@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { fromSystem } from "../core/errors.ts";
+import { systemError } from "../core/errors.ts";
 
 /** A local file as it was when it was sent, and the digest that the Hub gave it. */
 const Sent = z.object({ path: z.string(), size: z.number(), mtimeMs: z.number(), etag: z.string() });
@@ -30,7 +30,7 @@ export function journalPath(home: string, what: readonly string[]): string {
 export async function readJournal(path: string): Promise<Journal> {
   const text = await readFile(path, "utf8").catch((error) => {
     if (error.code === "ENOENT") return "";
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   });
   const sent = new Map<string, SentFile>();
   let opened: OpenedRequest | undefined;
@@ -56,7 +56,7 @@ export async function note(path: string, lines: readonly (SentFile | OpenedReque
     await mkdir(dirname(path), { recursive: true });
     await appendFile(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
   } catch (error) {
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   }
 }
 

@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { listFiles, modelInfo } from "@huggingface/hub";
 import { z } from "zod";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { safePath } from "../core/safe-path.ts";
 import { isCommit, type RepoFolder, refPath, repoFolder, treePath } from "./cache/layout.ts";
 import { ask, type Connection, offline } from "./connection.ts";
@@ -85,7 +85,7 @@ async function commitOf(connection: Connection, folder: RepoFolder, revision: st
   if (connection.settings.offline) {
     const found = await readFile(refPath(folder, revision), "utf8").catch((cause) => {
       if (cause.code === "ENOENT" || cause.code === "ENOTDIR" || cause.code === "EISDIR") throw offline(at);
-      throw fromSystem(cause, at);
+      throw systemError(cause, at);
     });
     if (isCommit(found.trim())) return found.trim();
     throw new IsologitError("IO_FAILED", "the cache names no commit here", {
@@ -215,6 +215,6 @@ async function replaceFile(path: string, text: string): Promise<void> {
     await writeFile(draft, text);
     await rename(draft, path);
   } catch (error) {
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   }
 }

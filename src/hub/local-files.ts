@@ -1,7 +1,7 @@
 /** The files of this machine that an upload is about, and whether the repository has them already. */
 import { open, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { safePath } from "../core/safe-path.ts";
 import { fileStore } from "../io/file.ts";
 import { type Choice, chosen } from "./globs.ts";
@@ -36,7 +36,7 @@ export async function localFiles(
       const from = single ? path : join(path, file.path);
       const to = single ? inRepo || basename(path) : inRepo === "" ? file.path : `${inRepo}/${file.path}`;
       const { size, mtimeMs } = await stat(from).catch((error) =>
-        Promise.reject(fromSystem(error, { file: from })),
+        Promise.reject(systemError(error, { file: from })),
       );
       return { path: safePath(to, { file: from }), size, mtimeMs, content: { file: from } };
     }),

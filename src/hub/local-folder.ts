@@ -4,7 +4,7 @@
  */
 import { copyFile, mkdir, open, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { fromSystem } from "../core/errors.ts";
+import { systemError } from "../core/errors.ts";
 import type { BlobOptions, Fetched } from "./blob.ts";
 import { repoFolder } from "./cache/layout.ts";
 import { locked } from "./cache/lock.ts";
@@ -59,7 +59,7 @@ export async function fetchLocal(
     await writeFile(note, `${commit}\n${file.etag}\n${Date.now() / 1000}\n`);
     return { path, bytes };
   } catch (error) {
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   }
 }
 

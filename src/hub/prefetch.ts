@@ -2,7 +2,7 @@
  * Files fetched whole in the order in which they will be read, a few at a time, from the first read on and for as long
  * as a reader is there.
  */
-import { unlessStopped } from "../io/retry.ts";
+import { raceAbort } from "../io/retry.ts";
 import type { HubFile } from "./listing.ts";
 
 /** Enough to fill a line through one far connection each; more would spread a slow line thin. */
@@ -42,7 +42,7 @@ export class Prefetch {
   async whole(file: HubFile, signal?: AbortSignal): Promise<string> {
     const path = this.#start(file);
     this.#fill();
-    return await unlessStopped(path, signal);
+    return await raceAbort(path, signal);
   }
 
   #start(file: HubFile): Promise<string> {

@@ -1,8 +1,8 @@
 /** A file of a commit as something to read by ranges: over HTTP, or by way of Xet where HTTP is not offered. */
 import { downloadFile, fileDownloadInfo } from "@huggingface/hub";
 import { IsologitError } from "../core/errors.ts";
-import { httpRemote, passing, type Remote } from "../io/http.ts";
-import { stopped } from "../io/retry.ts";
+import { asTransient, httpRemote, type Remote } from "../io/http.ts";
+import { interruptedError } from "../io/retry.ts";
 import { askedOf, type Connection } from "./connection.ts";
 import { refusal } from "./faults.ts";
 import type { HubFile } from "./listing.ts";
@@ -48,8 +48,8 @@ function xetRemote(connection: Connection, repo: string, commit: string, file: H
         // Node's streams are async iterables; the platform's type does not say so.
         yield* blob!.slice(start, end).stream() as unknown as AsyncIterable<Uint8Array>;
       } catch (error) {
-        if (signal?.aborted) throw stopped(signal);
-        throw passing(error, at);
+        if (signal?.aborted) throw interruptedError(signal);
+        throw asTransient(error, at);
       }
     },
   };

@@ -2,9 +2,9 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
-import { PATIENCE, type Patience } from "../io/retry.ts";
+import { RETRY_LIMITS, type RetryLimits } from "../io/retry.ts";
 
 export interface HubSettings {
   /** no slash at its end */
@@ -16,7 +16,7 @@ export interface HubSettings {
   readonly cache: string;
   /** nothing is asked of the network */
   readonly offline: boolean;
-  readonly patience: Patience;
+  readonly patience: RetryLimits;
   /** Larger files are not served by plain HTTP (a limit of the Hub's), and come by way of Xet. */
   readonly xetAboveBytes: number;
 }
@@ -48,12 +48,12 @@ export async function hubSettings(
     home,
     cache,
     offline: isOffline(env),
-    patience: watch === undefined ? PATIENCE : { ...PATIENCE, told: tellRetries(watch) },
+    patience: watch === undefined ? RETRY_LIMITS : { ...RETRY_LIMITS, onRetry: tellRetries(watch) },
     xetAboveBytes: PLAIN_HTTP_BYTES,
   };
 }
 
-function tellRetries(watch: Watch): NonNullable<Patience["told"]> {
+function tellRetries(watch: Watch): NonNullable<RetryLimits["onRetry"]> {
   return ({ message }, waitMs) => watch({ type: "retry", message, waitSeconds: waitMs / 1000 });
 }
 
@@ -71,7 +71,7 @@ async function foundToken(env: Environment, home: string): Promise<string | unde
   const path = expanded(env.HF_TOKEN_PATH || join(home, "token"));
   return await readFile(path, "utf8").catch((cause) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR") return undefined;
-    throw fromSystem(cause, { file: path });
+    throw systemError(cause, { file: path });
   });
 }
 

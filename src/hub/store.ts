@@ -9,10 +9,10 @@ import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import type { ByteSource, Store } from "../core/io.ts";
 import type { HubAddress } from "../io/address.ts";
-import { coalesced } from "../io/coalesce.ts";
+import { coalesceReads } from "../io/coalesce.ts";
 import { fileStore } from "../io/file.ts";
 import { remoteSource } from "../io/http.ts";
-import { Recall, recalled } from "../io/range-cache.ts";
+import { cacheRanges, RangeCache } from "../io/range-cache.ts";
 import { fetchBlob } from "./blob.ts";
 import { blobPath, type RepoFolder, repoFolder, snapshotPath } from "./cache/layout.ts";
 import { type Connection, connect, offline } from "./connection.ts";
@@ -41,7 +41,7 @@ export async function hubStore(connection: Connection, address: HubAddress, keep
   const files = filesBelow(listing, path);
   const url = `hf://${repo}@${listing.commit}${path === undefined ? "" : `/${path}`}`;
   const folder = repoFolder(connection.settings.cache, repo);
-  const recall = new Recall();
+  const recall = new RangeCache();
   let remembering: Promise<void> | undefined;
   const remembered = () => (remembering ??= remember(connection, listing));
   const list = async () => [...files].map(([name, { size }]) => ({ path: name, size }));
@@ -63,8 +63,8 @@ export async function hubStore(connection: Connection, address: HubAddress, keep
         return await openLocal((await fetchBlob(connection, listing, file)).path);
       }
       const remote = remoteFile(connection, repo, listing.commit, file);
-      const source = coalesced(remoteSource(`${url}/${name}`, remote, connection.settings.patience));
-      return recalled(source, file.path, recall);
+      const source = coalesceReads(remoteSource(`${url}/${name}`, remote, connection.settings.patience));
+      return cacheRanges(source, file.path, recall);
     },
     kept(order, watch) {
       const prefetch = new Prefetch(order.map(found), async (file, signal) => {
@@ -118,7 +118,7 @@ async function openLocal(path: string): Promise<ByteSource> {
 }
 
 /** Nothing is fetched until a byte is wanted that its header did not tell already. */
-function keptSource(url: string, file: HubFile, prefetch: Prefetch, recall: Recall): ByteSource {
+function keptSource(url: string, file: HubFile, prefetch: Prefetch, recall: RangeCache): ByteSource {
   const interest = prefetch.enter();
   let local: Promise<ByteSource> | undefined;
   return {

@@ -5,8 +5,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { type FileHandle, mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
-import { steadily } from "../io/http.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
+import { readThroughBreaks } from "../io/http.ts";
 import { appender } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import type { HubFile } from "./listing.ts";
@@ -52,7 +52,7 @@ export async function transfer(connection: Connection, wanted: Transfer): Promis
     }
     return fetched;
   } catch (error) {
-    throw fromSystem(error, at);
+    throw systemError(error, at);
   }
 }
 
@@ -74,7 +74,7 @@ async function fill(connection: Connection, wanted: Transfer): Promise<{ came: n
     let came = 0;
     const out = appender(handle);
     try {
-      for await (const bytes of steadily(remote, there, file.size, { patience, signal })) {
+      for await (const bytes of readThroughBreaks(remote, there, file.size, { patience, signal })) {
         hash.update(bytes);
         await out.write(bytes);
         came += bytes.byteLength;

@@ -5,17 +5,20 @@ import type { Stage } from "../families/family.ts";
 import type { StreamSet } from "./runner.ts";
 
 /** The streams a stage reads, and those it makes. */
-export function ends(stage: Stage): { readonly reads: readonly string[]; readonly makes: readonly string[] } {
+export function stageStreams(stage: Stage): {
+  readonly reads: readonly string[];
+  readonly makes: readonly string[];
+} {
   switch (stage.op) {
     case "linear":
       return { reads: [stage.from], makes: stage.to };
-    case "deal":
+    case "dispatch":
     case "experts":
       return { reads: [stage.from], makes: [stage.to] };
-    case "collect":
+    case "combine":
       return { reads: [stage.from, stage.weights], makes: [stage.to] };
     case "kernel":
-    case "join":
+    case "concat":
       return { reads: stage.from, makes: [stage.to] };
     default:
       return stage satisfies never;
@@ -72,7 +75,7 @@ export class Streams {
     const later = new Set([
       "residual",
       "out",
-      ...stages.slice(done + 1).flatMap((stage) => ends(stage).reads),
+      ...stages.slice(done + 1).flatMap((stage) => stageStreams(stage).reads),
     ]);
     for (const name of [...this.regions.keys()]) if (!later.has(name)) this.release(name);
   }

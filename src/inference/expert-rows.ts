@@ -1,23 +1,23 @@
 /** Tokens dealt out to the experts that they chose: the rows of dealt streams, expert after expert. */
 import type { Backend, Region } from "../../kernels/kernel.ts";
-import type { Choice } from "../families/family.ts";
+import type { ExpertChoice } from "../families/family.ts";
 
 /** Rows [from, from + count) are one expert's. */
-export interface ExpertRows {
+export interface ExpertRun {
   readonly expert: number;
   readonly from: number;
   readonly count: number;
 }
 
 /** What a side needs to know of it; of `experts` those whose rows are not wanted may be left out. */
-export type Dealt = Pick<Dealing, "rows" | "perToken" | "experts" | "tokenOf" | "ones" | "rowOf">;
+export type DispatchedRows = Pick<ExpertRows, "rows" | "perToken" | "experts" | "tokenOf" | "ones" | "rowOf">;
 
-export class Dealing {
+export class ExpertRows {
   readonly #backend: Backend;
   readonly rows: number;
   readonly perToken: number;
   /** in the order of experts; one that has no row is left out */
-  readonly experts: readonly ExpertRows[];
+  readonly experts: readonly ExpertRun[];
   /** [rows] the token of each row, a whole number in F32 */
   readonly tokenOf: Region;
   /** [rows] ones */
@@ -28,7 +28,7 @@ export class Dealing {
   private constructor(
     backend: Backend,
     perToken: number,
-    experts: readonly ExpertRows[],
+    experts: readonly ExpertRun[],
     regions: { readonly tokenOf: Region; readonly ones: Region; readonly rowOf: Region },
   ) {
     this.#backend = backend;
@@ -49,15 +49,15 @@ export class Dealing {
     backend: Backend,
     chosen: Float32Array,
     tokens: number,
-    { experts, perToken }: Choice,
+    { experts, perToken }: ExpertChoice,
     each: boolean,
-  ): Promise<Dealing> {
+  ): Promise<ExpertRows> {
     const choices: number[][] = Array.from({ length: experts }, () => []);
     // `| 0`: a backend that only counts shows one number for all of them
     for (let i = 0; i < tokens * perToken; i++) choices[chosen[i]! | 0]!.push(i);
     const rowOf = new Float32Array(tokens * perToken);
     const tokenOf: number[] = [];
-    const runs: ExpertRows[] = [];
+    const runs: ExpertRun[] = [];
     for (const [expert, mine] of choices.entries()) {
       const from = tokenOf.length;
       for (const choice of mine) {
@@ -67,7 +67,7 @@ export class Dealing {
       if (each) tokenOf.push(expert % tokens);
       if (tokenOf.length > from) runs.push({ expert, from, count: tokenOf.length - from });
     }
-    return new Dealing(backend, perToken, runs, {
+    return new ExpertRows(backend, perToken, runs, {
       tokenOf: await uploaded(backend, Float32Array.from(tokenOf)),
       ones: await uploaded(backend, new Float32Array(tokenOf.length).fill(1)),
       rowOf: await uploaded(backend, rowOf),
@@ -75,7 +75,7 @@ export class Dealing {
   }
 
   /** The same rows, of which a run computes only those of some experts. */
-  only(experts: readonly number[]): Dealt {
+  only(experts: readonly number[]): DispatchedRows {
     const { rows, perToken, tokenOf, ones, rowOf } = this;
     const wanted = this.experts.filter(({ expert }) => experts.includes(expert));
     return { rows, perToken, tokenOf, ones, rowOf, experts: wanted };

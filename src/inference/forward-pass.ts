@@ -1,13 +1,13 @@
 /** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
 import type { Backend } from "../../kernels/kernel.ts";
 import type { RunOptions } from "../api/options.ts";
-import { unwatched } from "../core/events.ts";
+import { ignoreEvents } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
 import { blockWords } from "../verify/lockstep.ts";
 import { mainLayers, partBytes } from "../verify/logits.ts";
-import { ends } from "./activations.ts";
-import { throughLayers } from "./layers.ts";
-import { memoryOf, type Ready, runBytes, sideOf } from "./model-runner.ts";
+import { stageStreams } from "./activations.ts";
+import { runLayers } from "./layers.ts";
+import { createRunner, memoryOf, type Ready, runBytes } from "./model-runner.ts";
 import { Rounder } from "./rounding.ts";
 import type { Router } from "./router.ts";
 
@@ -29,7 +29,7 @@ export interface PassSinks {
   logits(block: LogitsBlock): void | Promise<void>;
 }
 
-export async function pass(
+export async function runForwardPass(
   model: Ready,
   ids: readonly number[],
   backend: Backend,
@@ -37,13 +37,13 @@ export async function pass(
   sinks: PassSinks,
   phase: "logits" | "verify" = "logits",
 ): Promise<void> {
-  const { watch = unwatched, signal } = options;
+  const { watch = ignoreEvents, signal } = options;
   const bandBytes = partBytes(memoryOf(options));
   const { matched } = model;
   const { family, dims } = matched;
   await using sources = new Sources(matched.checkpoint.store);
   watch({ type: "phase", phase, totalBytes: runBytes(matched, ["main"]) });
-  const side = sideOf(model, {
+  const side = createRunner(model, {
     backend,
     sources,
     tokens: ids.length,
@@ -56,7 +56,7 @@ export async function pass(
   const { forward } = family;
   const layers = mainLayers(matched);
   const walk = { matched, side, backend, signal };
-  const streams = await throughLayers(walk, ids, {
+  const streams = await runLayers(walk, ids, {
     follow: sinks.follow,
     experts: sinks.experts,
     async residual(done, values) {
@@ -67,10 +67,10 @@ export async function pass(
     },
   });
   for (const stage of forward.head.slice(0, -1)) {
-    streams.make(ends(stage).makes);
+    streams.make(stageStreams(stage).makes);
     await side.run(stage, side.head, [streams.set()]);
   }
-  const from = ends(forward.head.at(-1)!).reads[0]!;
+  const from = stageStreams(forward.head.at(-1)!).reads[0]!;
   await sinks.residual("norm_f", await streams.view(from));
   const vocab = dims.vocab!;
   const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));

@@ -3,15 +3,15 @@ import type { Backend } from "../../kernels/kernel.ts";
 import type { Layer, Stage } from "../families/family.ts";
 import type { Matched } from "../families/match.ts";
 import { mainLayers } from "../verify/logits.ts";
-import { ends, Streams } from "./activations.ts";
-import { Dealing } from "./expert-rows.ts";
-import { type Router, type Routing, routerOf } from "./router.ts";
-import type { Side } from "./runner.ts";
+import { Streams, stageStreams } from "./activations.ts";
+import { ExpertRows } from "./expert-rows.ts";
+import { createRouter, type Router, type Routing } from "./router.ts";
+import type { ModelRunner } from "./runner.ts";
 
 export interface Walk {
   readonly matched: Matched;
   /** made for as many tokens as the run has */
-  readonly side: Side;
+  readonly side: ModelRunner;
   readonly backend: Backend;
   readonly signal: AbortSignal | undefined;
 }
@@ -28,7 +28,7 @@ export interface Seams {
 }
 
 /** @returns the streams, of which "residual" is left */
-export async function throughLayers(
+export async function runLayers(
   { matched, side, backend, signal }: Walk,
   ids: readonly number[],
   seams: Seams,
@@ -36,8 +36,8 @@ export async function throughLayers(
   const { dims, family } = matched;
   const { forward } = family;
   const widths = forward.streams(dims);
-  let dealing: Dealing | undefined;
-  const rowsOf = (name: string) => (forward.dealt.includes(name) ? dealing!.rows : ids.length);
+  let dealing: ExpertRows | undefined;
+  const rowsOf = (name: string) => (forward.dispatched.includes(name) ? dealing!.rows : ids.length);
   const lengthOf = (name: string) => rowsOf(name) * widths[name]!;
   const streams = new Streams(backend, lengthOf);
   const residual = () => streams.view("residual");
@@ -49,7 +49,7 @@ export async function throughLayers(
     const place = side.layer(layer);
     for (const [i, stage] of stages.entries()) {
       signal?.throwIfAborted();
-      streams.make(ends(stage).makes);
+      streams.make(stageStreams(stage).makes);
       await side.run(seams.stage?.(stage, layer) ?? stage, place, [streams.set()], dealing);
       if (stage.op === "kernel" && stage.choice !== undefined) {
         const { choice } = stage;
@@ -60,9 +60,9 @@ export async function throughLayers(
           room: () => new Streams(backend, lengthOf),
           run: (other, set) => side.run(other, place, [set]),
         };
-        const chosen = (await seams.follow?.(routerOf(router))) ?? own;
+        const chosen = (await seams.follow?.(createRouter(router))) ?? own;
         if (chosen !== own) await streams.put(stage.to, chosen);
-        dealing = await Dealing.of(backend, chosen, ids.length, choice(dims), false);
+        dealing = await ExpertRows.of(backend, chosen, ids.length, choice(dims), false);
         await seams.experts?.(layer.index, chosen);
       }
       streams.releaseUnused(stages, i);

@@ -7,22 +7,22 @@ import { matchCheckpoint } from "../checkpoint/load.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { firstUnlikeSample } from "../core/first-difference.ts";
+import { findSampledDifference } from "../core/first-difference.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer, Native } from "../families/family.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { type Matched, matchRoles, type Role, unlikeReplica } from "../families/match.ts";
-import { pairScales, readScales, type Scales } from "../quantization/compressed-tensors.ts";
+import { type Matched, matchRoles, type Role, replicaError } from "../families/match.ts";
+import { pairScales, readScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import { DEFAULT_MEMORY_BYTES } from "../workers/pool.ts";
 import type { RowRounding } from "./rounding.ts";
-import { Side } from "./runner.ts";
-import { Stored } from "./tensor-lookup.ts";
-import type { Rounds } from "./weight-bands.ts";
+import { ModelRunner } from "./runner.ts";
+import { TensorLookup } from "./tensor-lookup.ts";
+import type { WeightRounder } from "./weight-bands.ts";
 
 export interface Paired {
   readonly matched: Matched;
   /** which stored tensor scales which, and which scales nothing reads */
-  readonly pairs: Scales;
+  readonly pairs: ScaleTable;
 }
 
 export interface Ready extends Paired {
@@ -53,7 +53,7 @@ export function memoryOf({ memoryBytes }: Pick<RunOptions, "memoryBytes">): numb
 /** @throws what matching and pairing refuse; nothing is read */
 export function paired(checkpoint: Checkpoint, { families = allFamilies }: RunOptions): Paired {
   const pairs = pairScales(checkpoint.tensors);
-  return { matched: matchRoles(checkpoint, families, pairs.companions), pairs };
+  return { matched: matchRoles(checkpoint, families, pairs.scaleTensors), pairs };
 }
 
 /** @throws what matching and pairing refuse, SCALE_INVALID; nothing but headers and scales is read */
@@ -77,8 +77,8 @@ async function refuseTiedApart({ replicas, tensors }: Matched, sources: Sources)
   for (const replica of replicas.filter(({ tied }) => tied === true)) {
     const [one, other] = [tensors.get(replica.tensor)!, tensors.get(replica.of)!];
     if (one.pieces.length === 0) continue; // planned, and not there yet
-    const index = await firstUnlikeSample(one, other, sources);
-    if (index >= 0) throw unlikeReplica(replica, index);
+    const index = await findSampledDifference(one, other, sources);
+    if (index >= 0) throw replicaError(replica, index);
   }
 }
 
@@ -90,26 +90,36 @@ export interface StoredRole {
 }
 
 /** A role's first tensor speaks for all: a plan joins no unlike ones. */
-export function storedAs({ matched }: Paired, role: Role): StoredRole {
-  const tensor = matched.origin.get(role.key)![0]!.of!;
+export function storedRole({ matched }: Paired, role: Role): StoredRole {
+  const tensor = matched.roleSources.get(role.key)![0]!.of!;
   return { dtype: matched.tensors.get(tensor)!.dtype, tensor };
 }
 
-export interface Running {
+export interface RunnerRequest {
   readonly backend: Backend;
   readonly sources: Sources;
   readonly tokens: number;
   readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
-  readonly rounder: Rounds;
+  readonly rounder: WeightRounder;
   readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
 }
 
-export function sideOf({ matched, scales }: Pick<Ready, "matched" | "scales">, running: Running): Side {
+export function createRunner(
+  { matched, scales }: Pick<Ready, "matched" | "scales">,
+  running: RunnerRequest,
+): ModelRunner {
   const { dims, tensors, family } = matched;
   const scaleOf = new Map([...scales].map(([name, [scale]]) => [name, scale!]));
-  return new Side({ ...running, forward: family.forward, native: nativeOf(matched), dims, tensors, scaleOf });
+  return new ModelRunner({
+    ...running,
+    forward: family.forward,
+    native: nativeOf(matched),
+    dims,
+    tensors,
+    scaleOf,
+  });
 }
 
 /** The next step where a forward pass cannot run. */
@@ -144,13 +154,13 @@ export function refuseUnrunnable({ matched, pairs }: Paired): void {
 /** Bytes of weights that one run through these layers and the head reads; the few rows of the token table apart. */
 export function runBytes(matched: Matched, stacks: readonly Layer["stack"][]): number {
   const { dims, tensors, family } = matched;
-  const stored = new Stored(nativeOf(matched), dims, family.forward.experts(dims), tensors.values());
+  const stored = new TensorLookup(nativeOf(matched), dims, family.forward.experts(dims), tensors.values());
   const places = matched.layers
     .filter(({ stack }) => stacks.includes(stack))
     .flatMap((layer) => [
       stored.layer(layer),
-      ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("join", layer)] : []),
-      ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("end", layer)] : []),
+      ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("mtpStart", layer)] : []),
+      ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("mtpEnd", layer)] : []),
     ]);
   const read = [...places, stored.outside("head")].flatMap((place) => stored.all(place));
   return read.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);

@@ -1,7 +1,7 @@
 /** The experts that tokens chose, as a certificate holds them: 16 bits each, little endian, in Base64. */
 import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
-import type { Choice } from "../families/family.ts";
+import type { ExpertChoice } from "../families/family.ts";
 
 const Text = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
 
@@ -28,10 +28,10 @@ function encode(experts: Float32Array): string {
 }
 
 /** @throws CERTIFICATE_INVALID for what `tokens` of this layer cannot have chosen */
-export function recordedExperts(
+export function parseRecordedExperts(
   { layer, followed, own = followed }: RecordedExperts,
   tokens: number,
-  { experts, perToken }: Choice,
+  { experts, perToken }: ExpertChoice,
 ): { readonly followed: Float32Array; readonly own: Float32Array } {
   const decoded = (text: string): Float32Array => {
     const bytes = Buffer.from(text, "base64");

@@ -4,18 +4,18 @@
  * then. Where it chooses otherwise now, its scores must be as near to that as the backends' arithmetic is.
  */
 import { IsologitError } from "../core/errors.ts";
-import type { Choice, Dims, KernelStage, Stage } from "../families/family.ts";
+import type { Dims, ExpertChoice, KernelStage, Stage } from "../families/family.ts";
 import { sameBits } from "../verify/metrics.ts";
-import { ends, type Streams } from "./activations.ts";
+import { type Streams, stageStreams } from "./activations.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";
-import { type RecordedExperts, recordedExperts } from "./recorded-experts.ts";
+import { parseRecordedExperts, type RecordedExperts } from "./recorded-experts.ts";
 import type { StreamSet } from "./runner.ts";
 
 /** A layer's router at work. */
 export interface Router {
   readonly layer: number;
   readonly tokens: number;
-  readonly choice: Choice;
+  readonly choice: ExpertChoice;
   /** [T, chosen a token] its own choice */
   readonly own: Float32Array;
   /** [T, experts] the logits that its scores are made of */
@@ -35,11 +35,11 @@ export interface Routing extends Pick<Router, "layer" | "tokens" | "own"> {
   readonly run: (stage: Stage, set: StreamSet) => Promise<void>;
 }
 
-export function routerOf(routing: Routing): Router {
+export function createRouter(routing: Routing): Router {
   const { layer, tokens, own, dims, stages, chooses, streams, room, run } = routing;
   const scores = chooses.from[0]!;
-  const scoring = stages.find((stage) => ends(stage).makes.includes(scores))!;
-  const logits = ends(scoring).reads[0]!;
+  const scoring = stages.find((stage) => stageStreams(stage).makes.includes(scores))!;
+  const logits = stageStreams(scoring).reads[0]!;
   return {
     ...{ layer, tokens, own, choice: chooses.choice(dims) },
     logits: () => streams.view(logits),
@@ -59,7 +59,7 @@ export function routerOf(routing: Routing): Router {
   };
 }
 
-export class Following {
+export class RoutingComparison {
   readonly #recorded: ReadonlyMap<number, RecordedExperts>;
   /** tokens, over all layers, for which the router chose otherwise than was recorded: near ties, and others */
   flips = 0;
@@ -80,7 +80,7 @@ export class Following {
     const recorded = this.#recorded.get(layer);
     if (recorded === undefined)
       throw new IsologitError("CERTIFICATE_INVALID", `it has no experts of layer ${layer}`);
-    const { followed, own } = recordedExperts(recorded, tokens, choice);
+    const { followed, own } = parseRecordedExperts(recorded, tokens, choice);
     const row = (chosen: Float32Array, t: number) =>
       chosen.subarray(t * choice.perToken, (t + 1) * choice.perToken);
     const others = Array.from({ length: tokens }, (_, t) => t).filter(

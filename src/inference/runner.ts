@@ -7,66 +7,66 @@ import type { Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Dims, Feed, Forward, KernelStage, Layer, Native, Stage } from "../families/family.ts";
-import type { Dealt } from "./expert-rows.ts";
-import { type Product, productOf, productsWithin, rounds } from "./products.ts";
-import { type Part, type Place, Stored } from "./tensor-lookup.ts";
-import { type Band, type Form, Weights, type WeightsOptions } from "./weight-bands.ts";
+import type { Dims, Forward, KernelStage, Layer, Native, OutputRows, Stage } from "../families/family.ts";
+import type { DispatchedRows } from "./expert-rows.ts";
+import { groupByOutput, type MatmulTask, matmulTask, matmulTasksWithin } from "./products.ts";
+import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
+import { type BandData, Weights, type WeightsOptions, type WeightVersion } from "./weight-bands.ts";
 
 /** Streams by name: what a stage reads, and where it puts what it makes. */
 export interface StreamSet {
   readonly inputs: Map<string, Region>;
   readonly outputs: Map<string, Region>;
   /** the weights to run on */
-  readonly weights: Form;
+  readonly weights: WeightVersion;
 }
 
-export interface SideOptions extends WeightsOptions {
+export interface RunnerOptions extends WeightsOptions {
   readonly forward: Forward;
   readonly native: Native;
   readonly dims: Dims;
   readonly tokens: number;
 }
 
-export class Side {
-  readonly #o: SideOptions;
-  readonly #stored: Stored;
+export class ModelRunner {
+  readonly #o: RunnerOptions;
+  readonly #stored: TensorLookup;
   readonly #weights: Weights;
   readonly #widths: Readonly<Record<string, number>>;
   #parameters = new Map<string, Region>();
 
-  constructor(options: SideOptions) {
+  constructor(options: RunnerOptions) {
     this.#o = options;
     const { native, dims, forward, tensors } = options;
-    this.#stored = new Stored(native, dims, forward.experts(dims), tensors.values());
+    this.#stored = new TensorLookup(native, dims, forward.experts(dims), tensors.values());
     this.#weights = new Weights(options);
     this.#widths = forward.streams(dims);
   }
 
-  layer(layer: Layer): Place {
+  layer(layer: Layer): BlockNames {
     return this.#stored.layer(layer);
   }
 
-  step(end: "join" | "end", layer: Layer): Place {
+  step(end: "mtpStart" | "mtpEnd", layer: Layer): BlockNames {
     return this.#stored.step(end, layer);
   }
 
-  get head(): Place {
+  get head(): BlockNames {
     return this.#stored.outside("head");
   }
 
   /** The token table, [vocab, hidden], in the parts that ranks have of it. */
-  get tables(): readonly Part[] {
+  get tables(): readonly TensorUse[] {
     return this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
   }
 
   /** What feeds any of `streams` (default: anything) at a place, and of which expert where it is of several. */
-  parts(place: Place, streams?: readonly string[], expert?: number): readonly Part[] {
+  parts(place: BlockNames, streams?: readonly string[], expert?: number): readonly TensorUse[] {
     return this.#stored.parts(place, streams, expert);
   }
 
   /** The keys of the stored tensors that a stage draws on to make a stream. */
-  makers(stage: Stage, place: Place, stream: string, expert?: number): readonly string[] {
+  makers(stage: Stage, place: BlockNames, stream: string, expert?: number): readonly string[] {
     const multiplies = stage.op === "linear" || stage.op === "experts";
     const drawn = stage.op === "kernel" ? stage.parameters : multiplies ? [stream] : [];
     return this.#stored.parts(place, drawn, expert).map(({ tensor }) => tensorKey(tensor));
@@ -79,12 +79,12 @@ export class Side {
    */
   async embed(
     ids: readonly number[],
-    weights: Form,
+    weights: WeightVersion,
     output: Region,
     instead: ReadonlyMap<string, Tensor> = new Map(),
   ): Promise<void> {
     const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), instead }, ["vocabulary"]);
-    const rows = parts.flatMap(({ tensor, feeds }) => feeds.map((feed) => ({ tensor, ...feed })));
+    const rows = parts.flatMap(({ tensor, outputs }) => outputs.map((feed) => ({ tensor, ...feed })));
     const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
       for (const [t, id] of ids.entries()) {
@@ -97,10 +97,10 @@ export class Side {
   }
 
   /** In which columns a stage's sums fall apart, where they do: two sides that are alike here sum in one order. */
-  cuts(stage: Stage, place: Place): string {
+  cuts(stage: Stage, place: BlockNames): string {
     if (stage.op !== "linear" && stage.op !== "experts") return "";
     const parts = this.#stored.parts(place, [stage.to].flat());
-    return [...new Set(parts.map(({ eats }) => eats))].sort((a, b) => a - b).join();
+    return [...new Set(parts.map(({ inputOffset }) => inputOffset))].sort((a, b) => a - b).join();
   }
 
   /**
@@ -108,7 +108,12 @@ export class Side {
    *
    * @param dealing of this layer's tokens, where its stages are of experts
    */
-  async run(stage: Stage, place: Place, sets: readonly StreamSet[], dealing?: Dealt): Promise<void> {
+  async run(
+    stage: Stage,
+    place: BlockNames,
+    sets: readonly StreamSet[],
+    dealing?: DispatchedRows,
+  ): Promise<void> {
     switch (stage.op) {
       case "kernel":
         for (const set of sets) await this.#kernel(stage, place, set, dealing);
@@ -116,18 +121,18 @@ export class Side {
       case "linear": {
         const parts = this.#stored.parts(place, stage.to);
         this.#refuseUnfed(parts, stage.from, stage.to, place);
-        const products = parts.map((part) => productOf(part, 0, this.#o.tokens));
+        const products = parts.map((part) => matmulTask(part, 0, this.#o.tokens));
         return this.#multiply(products, stage.from, this.#o.tokens, sets, place);
       }
       case "experts": {
         const products = dealing!.experts.flatMap(({ expert, from, count }) => {
           const parts = this.#stored.parts(place, [stage.to], expert);
           this.#refuseUnfed(parts, stage.from, [stage.to], place);
-          return parts.map((part) => productOf(part, from, count));
+          return parts.map((part) => matmulTask(part, from, count));
         });
         return this.#multiply(products, stage.from, dealing!.rows, sets, place);
       }
-      case "deal":
+      case "dispatch":
         for (const { inputs, outputs } of sets) {
           const p = {
             rows: dealing!.rows,
@@ -139,7 +144,7 @@ export class Side {
           await this.#o.backend.run(mix, p, operands, outputs.get(stage.to)!);
         }
         return;
-      case "collect":
+      case "combine":
         for (const { inputs, outputs } of sets) {
           const { rows: sources, perToken: terms, rowOf } = dealing!;
           const p = { rows: this.#o.tokens, sources, terms, width: this.#widths[stage.to]! };
@@ -147,7 +152,7 @@ export class Side {
           await this.#o.backend.run(mix, p, operands, outputs.get(stage.to)!);
         }
         return;
-      case "join":
+      case "concat":
         for (const set of sets) await this.#join(stage.from, stage.to, set);
         return;
       default:
@@ -173,10 +178,10 @@ export class Side {
     }));
     const parts = this.#stored.parts(place, ["logits"]);
     this.#refuseUnfed(parts, from, ["logits"], place);
-    const products = productsWithin(parts, lo, hi, this.#o.tokens);
+    const products = matmulTasksWithin(parts, lo, hi, this.#o.tokens);
     await this.#weights.eachBand(products, place.instead === undefined, async (product, band) => {
       for (const block of blocks) {
-        for (const feed of product.feeds) await this.#feed(band, product, feed, from, block, hi - lo);
+        for (const feed of product.outputs) await this.#feed(band, product, feed, from, block, hi - lo);
       }
     });
   }
@@ -198,21 +203,31 @@ export class Side {
   }
 
   /** @throws TENSOR_MISSING where not every row of the streams is a product with all of the input */
-  #refuseUnfed(parts: readonly Part[], from: string, streams: readonly string[], place: Place): void {
+  #refuseUnfed(
+    parts: readonly TensorUse[],
+    from: string,
+    streams: readonly string[],
+    place: BlockNames,
+  ): void {
     for (const stream of streams) {
       let area = 0;
-      for (const { tensor, feeds } of parts) {
-        for (const { to, count } of feeds) if (to === stream) area += count * tensor.shape.at(-1)!;
+      for (const { tensor, outputs } of parts) {
+        for (const { to, count } of outputs) if (to === stream) area += count * tensor.shape.at(-1)!;
       }
       if (area !== this.#widths[stream]! * this.#widths[from]!) throw unfed(stream, place.prefix);
     }
   }
 
-  async #kernel(stage: KernelStage, place: Place, set: StreamSet, dealing: Dealt | undefined): Promise<void> {
+  async #kernel(
+    stage: KernelStage,
+    place: BlockNames,
+    set: StreamSet,
+    dealing: DispatchedRows | undefined,
+  ): Promise<void> {
     const { backend, dims, tokens, forward } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
     for (const name of stage.parameters) inputs.push(await this.parameter(name, place, set.weights));
-    const rows = forward.dealt.includes(stage.to) ? dealing!.rows : tokens;
+    const rows = forward.dispatched.includes(stage.to) ? dealing!.rows : tokens;
     await stage.run(backend, dims, rows, inputs, set.outputs.get(stage.to)!);
   }
 
@@ -233,7 +248,7 @@ export class Side {
   }
 
   /** A vector, widened to F32, from the stored tensors whose rows feed it; kept until `forget`. */
-  async parameter(name: string, place: Place, weights: Form): Promise<Region> {
+  async parameter(name: string, place: BlockNames, weights: WeightVersion): Promise<Region> {
     const parts = this.#stored.parts(place, [name]);
     const instead = parts.some(({ tensor }) => tensor === place.instead?.get(tensorKey(tensor)));
     const key = `${instead ? "instead" : weights} ${name}`;
@@ -242,9 +257,9 @@ export class Side {
       if (!instead) return known;
       this.#o.backend.release(known);
     }
-    const pieces = parts.flatMap(({ tensor, feeds }) => {
+    const pieces = parts.flatMap(({ tensor, outputs }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      return feeds.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
+      return outputs.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
     });
     const length = pieces.reduce((sum, { count }) => sum + count, 0);
     if (length === 0) throw unfed(name, place.prefix);
@@ -261,22 +276,22 @@ export class Side {
 
   /** Where ranks share a matrix out by columns, their partial sums are added in the order of ranks. */
   async #multiply(
-    products: readonly Product[],
+    products: readonly MatmulTask[],
     from: string,
     rows: number,
     sets: readonly StreamSet[],
-    { instead }: Place,
+    { instead }: BlockNames,
   ): Promise<void> {
     const { backend } = this.#o;
-    for (const [turn, round] of rounds(products).entries()) {
-      const names = [...new Set(round.flatMap(({ feeds }) => feeds.map(({ to }) => to)))];
+    for (const [turn, round] of groupByOutput(products).entries()) {
+      const names = [...new Set(round.flatMap(({ outputs }) => outputs.map(({ to }) => to)))];
       const partial = (name: string) => backend.allocate(4 * rows * this.#widths[name]!);
       const targets = sets.map((set) =>
         turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
       );
       await this.#weights.eachBand(round, instead === undefined, async (product, band) => {
         for (const set of targets) {
-          for (const feed of product.feeds)
+          for (const feed of product.outputs)
             await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);
         }
       });
@@ -293,9 +308,9 @@ export class Side {
 
   /** What of a band feeds one stream. */
   async #feed(
-    band: Band,
-    { tensor, eats, first, count }: Product,
-    feed: Feed,
+    band: BandData,
+    { tensor, inputOffset, first, count }: MatmulTask,
+    feed: OutputRows,
     from: string,
     { inputs, outputs, weights }: StreamSet,
     outWidth: number,
@@ -314,7 +329,7 @@ export class Side {
       scale,
       firstRow: lo - band.lo,
       inWidth,
-      inFrom: first * inWidth + eats,
+      inFrom: first * inWidth + inputOffset,
       outWidth,
       outFrom: first * outWidth + feed.at + lo - feed.from,
     };
@@ -328,6 +343,6 @@ function unfed(what: string, where: string): IsologitError {
 }
 
 /** Rows of `inRow` elements as elements. */
-function scaled({ at, from, count }: Omit<Feed, "to">, inRow: number): Omit<Feed, "to"> {
+function scaled({ at, from, count }: Omit<OutputRows, "to">, inRow: number): Omit<OutputRows, "to"> {
   return { at: at * inRow, from: from * inRow, count: count * inRow };
 }

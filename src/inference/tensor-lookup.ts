@@ -4,10 +4,10 @@
  */
 import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { stridesOf, widthOf } from "../core/dtype.ts";
-import type { At, Dims, Feed, Layer, Native, Use, UseKind } from "../families/family.ts";
+import type { Dims, Layer, Native, OutputRows, TensorPosition, Use, UseKind } from "../families/family.ts";
 
 /** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
-export interface Place {
+export interface BlockNames {
   readonly prefix: string;
   /** another spelling of the same */
   readonly also?: string;
@@ -19,14 +19,14 @@ export interface Place {
 }
 
 /** A stored tensor and what a stream or parameter asks of it. */
-export interface Part {
+export interface TensorUse {
   readonly tensor: Tensor;
-  readonly feeds: readonly Feed[];
+  readonly outputs: readonly OutputRows[];
   /** the element of the input stream that its first column multiplies */
-  readonly eats: number;
+  readonly inputOffset: number;
 }
 
-export class Stored {
+export class TensorLookup {
   readonly #native: Native;
   readonly #dims: Dims;
   /** by name, in the order of ranks */
@@ -50,46 +50,46 @@ export class Stored {
       experts / inOrder.reduce((most, { rank }) => Math.max(most, (rank?.ep ?? 0) + 1), 1);
   }
 
-  layer(layer: Layer): Place {
+  layer(layer: Layer): BlockNames {
     const { main, also, mtp } = this.#native.prefix;
     return layer.stack === "main"
       ? this.#place(layer.kind, main, layer, also)
       : this.#place(layer.kind, mtp, layer);
   }
 
-  /** What a prediction step has of its own, by its first ("join") or last ("end") layer. */
-  step(end: "join" | "end", layer: Layer): Place {
+  /** What a prediction step has of its own, by its first ("mtpStart") or last ("mtpEnd") layer. */
+  step(end: "mtpStart" | "mtpEnd", layer: Layer): BlockNames {
     return this.#place(end, this.#native.prefix.step, layer);
   }
 
   /** What is outside of all layers. */
-  outside(kind: "embedding" | "head"): Place {
+  outside(kind: "embedding" | "head"): BlockNames {
     return { prefix: "", uses: this.#native.uses[kind] };
   }
 
   /** What feeds any of `streams` (default: anything), of one expert where the names ask for one. */
-  parts(place: Place, streams?: readonly string[], expert = 0): readonly Part[] {
-    const parts: Part[] = [];
+  parts(place: BlockNames, streams?: readonly string[], expert = 0): readonly TensorUse[] {
+    const parts: TensorUse[] = [];
     for (const use of place.uses) {
       const seen = new Set<string>();
       for (const stored of this.#named(place, use, expert)) {
         const tensor = place.instead?.get(tensorKey(stored)) ?? stored;
-        const at: At = { tp: tensor.rank?.tp ?? 0, expert, shape: tensor.shape };
+        const at: TensorPosition = { tp: tensor.rank?.tp ?? 0, expert, shape: tensor.shape };
         const feeds = use
-          .feeds(this.#dims, at)
+          .outputs(this.#dims, at)
           .filter(({ to, count }) => count > 0 && streams?.includes(to) !== false);
-        const eats = use.eats?.(this.#dims, at) ?? 0;
+        const eats = use.inputOffset?.(this.#dims, at) ?? 0;
         const part = JSON.stringify([feeds, eats]);
         if (feeds.length === 0 || seen.has(part)) continue; // what another rank has alike is read once
         seen.add(part);
-        parts.push({ tensor, feeds, eats });
+        parts.push({ tensor, outputs: feeds, inputOffset: eats });
       }
     }
     return parts;
   }
 
   /** Every stored tensor that a block reads, each once. */
-  all(place: Place): readonly Tensor[] {
+  all(place: BlockNames): readonly Tensor[] {
     const tensors = new Set<Tensor>();
     const counts = place.uses.map(({ name }) => (name.includes("{expert}") ? this.#experts : 1));
     for (let expert = 0; expert < Math.max(1, ...counts); expert++) {
@@ -99,7 +99,11 @@ export class Stored {
   }
 
   /** A use's tensors, one for each tensor parallel rank that has it. */
-  #named({ prefix, also: other, stage }: Place, { name, also = [] }: Use, expert: number): readonly Tensor[] {
+  #named(
+    { prefix, also: other, stage }: BlockNames,
+    { name, also = [] }: Use,
+    expert: number,
+  ): readonly Tensor[] {
     const numbered = name.includes("{expert}");
     const ep = numbered ? Math.floor(expert / this.#expertsPerRank) : undefined;
     const local = String(numbered ? expert % this.#expertsPerRank : 0);
@@ -119,7 +123,7 @@ export class Stored {
     return [];
   }
 
-  #place(kind: UseKind, prefix: string, { stack, index, inner, of }: Layer, also?: string): Place {
+  #place(kind: UseKind, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
     let [stage, own] = [0, stack === "main" ? index : Math.floor(index / of)];
     const counts = this.#stages[stack];
     for (; stage + 1 < counts.length && own >= counts[stage]!; stage++) own -= counts[stage]!;
@@ -136,16 +140,16 @@ function asMatrix(tensor: Tensor): Tensor {
   const [count, rows, columns] = tensor.shape;
   if (tensor.shape.length !== 3 || rows === 1) return tensor;
   const pieces = tensor.pieces.flatMap((piece): readonly Piece[] => {
-    const [first, top, left] = piece.origin as readonly [number, number, number];
+    const [first, top, left] = piece.start as readonly [number, number, number];
     const [matrices, height, width] = piece.shape as readonly [number, number, number];
     if (height === rows && piece.strides === undefined) {
-      return [{ ...piece, origin: [first * rows + top, left], shape: [matrices * rows, width] }];
+      return [{ ...piece, start: [first * rows + top, left], shape: [matrices * rows, width] }];
     }
     const [next, ...strides] = piece.strides ?? stridesOf(piece.shape);
     return Array.from({ length: matrices }, (_, i) => ({
       file: piece.file,
       offset: piece.offset + i * next! * widthOf(tensor.dtype),
-      origin: [(first + i) * rows! + top, left],
+      start: [(first + i) * rows! + top, left],
       shape: [height, width],
       strides,
     }));

@@ -13,11 +13,11 @@ import type { Rounding, RowRounding } from "./rounding.ts";
 /** The first band's part of a whole one; each further band is twice the one before, up to a whole one. */
 const FIRST_BAND = 1 / 8;
 
-/** "stored", or "rounded" as the other side's recast rounds them */
-export type Form = "stored" | "rounded";
+/** "stored", or "recast" as the other side's recast rounds them */
+export type WeightVersion = "stored" | "recast";
 
 /** What rounds weights as the other side's recast does. */
-export interface Rounds {
+export interface WeightRounder {
   /** Fills `target` with the rounded elements of `stored`. */
   round(stored: Uint8Array, from: FloatDType, scale: number, to: Rounding, target: Uint8Array): void;
 }
@@ -31,7 +31,7 @@ export interface WeightsOptions {
   readonly scaleOf: ReadonlyMap<string, number>;
   /** how the other side stores what rows of a tensor hold, in their order; absent where it is the same */
   readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
-  readonly rounder: Rounds;
+  readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
@@ -39,17 +39,17 @@ export interface WeightsOptions {
 }
 
 /** Rows [lo, hi) of a stored matrix. */
-export interface Rows {
+export interface MatrixRows {
   readonly tensor: Tensor;
   readonly lo: number;
   readonly hi: number;
 }
 
 /** Some of those rows, in each form. */
-export interface Band {
+export interface BandData {
   readonly lo: number;
   readonly hi: number;
-  readonly forms: Readonly<Record<Form, Formed>>;
+  readonly forms: Readonly<Record<WeightVersion, Formed>>;
 }
 
 interface Formed {
@@ -61,7 +61,7 @@ interface Formed {
 export class Weights {
   readonly #o: WeightsOptions;
   /** two, so that one is read while the other is used */
-  readonly #bands: readonly { readonly stored: Region; readonly rounded: Region }[];
+  readonly #bands: readonly { readonly stored: Region; readonly recast: Region }[];
 
   constructor(options: WeightsOptions) {
     this.#o = options;
@@ -73,7 +73,7 @@ export class Weights {
     );
     this.#bands = [0, 1].map(() => ({
       stored: backend.allocate(bytes),
-      rounded: backend.allocate(bytes * Math.max(0, ...growth)),
+      recast: backend.allocate(bytes * Math.max(0, ...growth)),
     }));
   }
 
@@ -83,10 +83,10 @@ export class Weights {
    *
    * @param progress whether this reading is one of those that a run was said to take
    */
-  async eachBand<R extends Rows>(
+  async eachBand<R extends MatrixRows>(
     wanted: readonly R[],
     progress: boolean,
-    use: (rows: R, band: Band) => Promise<void>,
+    use: (rows: R, band: BandData) => Promise<void>,
   ): Promise<void> {
     const cuts = this.#cuts(wanted);
     const fill = (i: number) => awaited(this.#fill(cuts[i]!.rows.tensor, cuts[i]!.lo, cuts[i]!.hi, i));
@@ -106,7 +106,7 @@ export class Weights {
   }
 
   /** The rows of each band, which has one rounding. The first are short: until the first is read, nothing is computed. */
-  #cuts<R extends Rows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
+  #cuts<R extends MatrixRows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
     const cuts: { rows: R; lo: number; hi: number }[] = [];
     for (const rows of wanted) {
       for (let { lo } = rows; lo < rows.hi; ) {
@@ -121,11 +121,11 @@ export class Weights {
   }
 
   /** Stored elements [lo, hi), which lie in rows of one rounding, as F32 bytes, their scale applied. */
-  async wide(tensor: Tensor, lo: number, hi: number, form: Form): Promise<Uint8Array> {
+  async wide(tensor: Tensor, lo: number, hi: number, form: WeightVersion): Promise<Uint8Array> {
     const dtype = floatDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
-    const rounding = form === "rounded" ? this.#roundingAt(tensor, row).rounding : undefined;
+    const rounding = form === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
     const stored = new Uint8Array((hi - lo) * widthOf(dtype));
     await this.#o.sources.read(extentsOf(tensor, lo, hi), stored, this.#o.signal);
     let bytes = stored;
@@ -157,13 +157,13 @@ export class Weights {
   }
 
   close(): void {
-    for (const { stored, rounded } of this.#bands) {
+    for (const { stored, recast } of this.#bands) {
       this.#o.backend.release(stored);
-      this.#o.backend.release(rounded);
+      this.#o.backend.release(recast);
     }
   }
 
-  async #fill(tensor: Tensor, lo: number, hi: number, turn: number): Promise<Band> {
+  async #fill(tensor: Tensor, lo: number, hi: number, turn: number): Promise<BandData> {
     const { backend, sources, rounder, signal } = this.#o;
     const regions = this.#bands[turn % 2]!;
     const columns = columnsOf(tensor.shape);
@@ -171,17 +171,17 @@ export class Weights {
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const { rounding } = this.#roundingAt(tensor, lo);
     const stored = { region: regions.stored, dtype, scale };
-    let rounded = stored;
+    let recast = stored;
     await backend.upload(stored.region, (hi - lo) * rowBytes(tensor), async (view) => {
       await sources.read(extentsOf(tensor, lo * columns, hi * columns), view, signal);
       if (rounding === undefined) return;
-      rounded = { region: regions.rounded, dtype: rounding.to, scale: rounding.scale ?? 1 };
+      recast = { region: regions.recast, dtype: rounding.to, scale: rounding.scale ?? 1 };
       const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);
-      await backend.upload(rounded.region, size, (target) =>
+      await backend.upload(recast.region, size, (target) =>
         rounder.round(view, dtype, scale, rounding, target),
       );
     });
-    return { lo, hi, forms: { stored, rounded } };
+    return { lo, hi, forms: { stored, recast } };
   }
 
   /** How the other side stores a row, and up to which row it does so. */

@@ -3,7 +3,7 @@ import { IsologitError } from "../core/errors.ts";
 import type { Store } from "../core/io.ts";
 import { safePath } from "../core/safe-path.ts";
 import { fileStore } from "./file.ts";
-import { spooled } from "./gunzip.ts";
+import { gunzipOnce } from "./gunzip.ts";
 
 export interface HubAddress {
   readonly kind: "hub";
@@ -79,10 +79,10 @@ const PACKED = /\.(nemo|tar|tgz|gz)$/i;
 
 /** The files of a local path. @throws NOT_FOUND */
 export async function localStore(path: string): Promise<Store> {
-  return await unpacked(path, await fileStore(path));
+  return await unpackStore(path, await fileStore(path));
 }
 
 /** A store whose only file may be packed as a whole: then it is inflated once. */
-export async function unpacked<S extends Store>(address: string, store: S): Promise<S | Store> {
-  return PACKED.test(address) ? await spooled(store) : store;
+export async function unpackStore<S extends Store>(address: string, store: S): Promise<S | Store> {
+  return PACKED.test(address) ? await gunzipOnce(store) : store;
 }

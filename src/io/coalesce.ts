@@ -27,7 +27,7 @@ interface Ahead {
   readonly ready: Promise<void>;
 }
 
-export function coalesced(source: ByteSource, options: Coalescing = {}): ByteSource {
+export function coalesceReads(source: ByteSource, options: Coalescing = {}): ByteSource {
   const { gapBytes = 16 * 1024, sharedBytes = 4 * 1024 * 1024, aheadBytes = 8 * 1024 * 1024 } = options;
   let waiting: Wish[] = [];
   let ahead: Ahead | undefined;

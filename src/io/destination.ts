@@ -5,12 +5,12 @@
 import type { BigIntStats } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { fileStamp, pathsThatDiffer, type Stamps, stampsBelow } from "./inventory.ts";
 import { isMountPoint } from "./mount.ts";
-import { exists, identityOf, look } from "./stamps.ts";
+import { exists, identityOf, statIfPresent } from "./stamps.ts";
 
-export interface Target {
+export interface Destination {
   readonly destination: string;
   readonly container: "folder" | "file";
   readonly overwrite: boolean;
@@ -35,7 +35,7 @@ export function stagingPath(destination: string): string {
   return isMountPoint(path) ? join(path, INSIDE) : `${path}.partial`;
 }
 
-export function contentPath({ destination, container }: Omit<Target, "overwrite">): string {
+export function contentPath({ destination, container }: Omit<Destination, "overwrite">): string {
   const data = join(stagingPath(destination), DATA);
   return container === "folder" ? data : join(data, basename(resolve(destination)));
 }
@@ -44,9 +44,9 @@ export function contentPath({ destination, container }: Omit<Target, "overwrite"
  * @returns what will be replaced; null where nothing is
  * @throws DESTINATION_EXISTS unless it may be overwritten, or is a folder that holds nothing, for a folder
  */
-export async function refuseExisting(target: Target): Promise<BigIntStats | null> {
+export async function refuseExisting(target: Destination): Promise<BigIntStats | null> {
   const { destination, overwrite } = target;
-  const found = await look(destination);
+  const found = await statIfPresent(destination);
   if (found === null || overwrite || (await isVacant(target))) return found;
   throw new IsologitError("DESTINATION_EXISTS", "the destination exists already", { file: destination });
 }
@@ -58,7 +58,7 @@ export async function refuseExisting(target: Target): Promise<BigIntStats | null
  * @returns null where nothing is
  */
 export async function stampsAt(destination: string): Promise<Stamps | null> {
-  const found = await look(destination);
+  const found = await statIfPresent(destination);
   if (found === null) return null;
   if (!found.isDirectory()) return new Map([["", fileStamp(found)]]);
   const stamps = await stampsBelow(resolve(destination));
@@ -66,14 +66,16 @@ export async function stampsAt(destination: string): Promise<Stamps | null> {
 }
 
 /** Is it a folder that holds nothing but what this program stages there, for a checkpoint that is a folder? */
-async function isVacant({ destination, container }: Omit<Target, "overwrite">): Promise<boolean> {
+async function isVacant({ destination, container }: Omit<Destination, "overwrite">): Promise<boolean> {
   if (container !== "folder") return false;
-  return (await namesIn(destination)).length === 0 && ((await look(destination))?.isDirectory() ?? false);
+  return (
+    (await namesIn(destination)).length === 0 && ((await statIfPresent(destination))?.isDirectory() ?? false)
+  );
 }
 
 /** What a folder holds, but for what this program stages in it. A link to a folder is no folder. */
 async function namesIn(folder: string): Promise<readonly string[]> {
-  if (!((await look(folder))?.isDirectory() ?? false)) return [];
+  if (!((await statIfPresent(folder))?.isDirectory() ?? false)) return [];
   return (await readdir(folder)).filter((name) => !name.startsWith(INSIDE)).sort();
 }
 
@@ -86,7 +88,7 @@ async function namesIn(folder: string): Promise<readonly string[]> {
 export async function refuseForeignStaging(folder: string): Promise<void> {
   const folders = [folder, join(folder, DATA)];
   for (const path of [...folders, join(folder, JOURNAL)]) {
-    const found = await look(path);
+    const found = await statIfPresent(path);
     if (found === null) continue;
     const isOwn = folders.includes(path) ? found.isDirectory() : found.isFile() && found.nlink === 1n;
     if (isOwn) continue;
@@ -102,8 +104,8 @@ export async function refuseForeignStaging(folder: string): Promise<void> {
  *
  * @throws STAGING_EXISTS where what lies beside it is no run's
  */
-export async function isFinished(target: Target): Promise<boolean> {
-  const destination = await look(target.destination);
+export async function isFinished(target: Destination): Promise<boolean> {
+  const destination = await statIfPresent(target.destination);
   if (destination === null) return false;
   const folder = stagingPath(target.destination);
   const isThere = !target.overwrite && !(await isVacant(target));
@@ -118,7 +120,7 @@ export async function isFinished(target: Target): Promise<boolean> {
     await clearStaging(folder);
     return true;
   }
-  const content = await look(contentPath(target));
+  const content = await statIfPresent(contentPath(target));
   const placed = content === null || identityOf(content) === identityOf(destination);
   if (placed) await clearStaging(folder);
   return placed;
@@ -132,7 +134,7 @@ export async function clearStaging(folder: string): Promise<void> {
     await rm(join(folder, VERIFIED), { force: true });
     await rmdir(folder);
   } catch (error) {
-    throw fromSystem(error, { file: folder });
+    throw systemError(error, { file: folder });
   }
 }
 
@@ -141,7 +143,7 @@ async function removeEmpty(folder: string): Promise<boolean> {
     () => true,
     (error) => {
       if (error.code === "ENOTEMPTY" || error.code === "EEXIST") return false;
-      throw fromSystem(error, { file: folder });
+      throw systemError(error, { file: folder });
     },
   );
 }
@@ -152,7 +154,7 @@ export async function unmarkVerified(folder: string): Promise<void> {
 }
 
 /** Is it staged inside the destination, which is a mount point? */
-function isInside({ destination }: Pick<Target, "destination">): boolean {
+function isInside({ destination }: Pick<Destination, "destination">): boolean {
   return stagingPath(destination) === join(resolve(destination), INSIDE);
 }
 
@@ -164,12 +166,12 @@ function isInside({ destination }: Pick<Target, "destination">): boolean {
  * @param before the destination when the run began; null where nothing was
  * @throws DESTINATION_EXISTS where something else is there now; what was staged stays
  */
-export async function putInPlace(target: Target, before: Stamps | null): Promise<void> {
+export async function putInPlace(target: Destination, before: Stamps | null): Promise<void> {
   const destination = resolve(target.destination);
   const folder = stagingPath(destination);
   await writeFile(join(folder, VERIFIED), "");
   await syncFolder(folder);
-  const found = await look(destination);
+  const found = await statIfPresent(destination);
   const isEmpty = await isVacant(target);
   if (found !== null) {
     const now = await stampsAt(destination);
@@ -185,7 +187,7 @@ export async function putInPlace(target: Target, before: Stamps | null): Promise
 /** @throws DESTINATION_EXISTS where another thing took its name in this moment; that one stays */
 async function replace(destination: string, aside: string, before: BigIntStats): Promise<void> {
   await rename(destination, aside);
-  const moved = await look(aside);
+  const moved = await statIfPresent(aside);
   if (moved !== null && identityOf(moved) === identityOf(before)) return;
   await putBack(destination);
   throw cameBetween(destination);
@@ -244,7 +246,7 @@ export async function syncFolder(path: string): Promise<void> {
 async function moveInto(
   content: string,
   destination: string,
-  container: Target["container"],
+  container: Destination["container"],
   replacesEmpty: boolean,
 ): Promise<void> {
   try {

@@ -5,7 +5,7 @@
 import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { fromSystem, IsologitError, type Place } from "../core/errors.ts";
+import { type ErrorLocation, IsologitError, systemError } from "../core/errors.ts";
 import type { ByteSource, Store } from "../core/io.ts";
 import { safePath } from "../core/safe-path.ts";
 
@@ -45,7 +45,7 @@ export async function fileStore(root: string): Promise<Store> {
 }
 
 /** Whether anything lies at a path, without opening it. */
-export async function isThere(path: string): Promise<boolean> {
+export async function fileExists(path: string): Promise<boolean> {
   return await stat(path).then(
     () => true,
     () => false,
@@ -105,7 +105,13 @@ async function openFile(where: string, path: string, seen: Map<string, string>):
   }
 }
 
-function sourceOf(handle: FileHandle, where: string, at: Place, size: number, stamp: string): ByteSource {
+function sourceOf(
+  handle: FileHandle,
+  where: string,
+  at: ErrorLocation,
+  size: number,
+  stamp: string,
+): ByteSource {
   async function read(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void> {
     if (offset + target.byteLength > size) {
       const message = `the file has ${size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
@@ -143,7 +149,7 @@ function sourceOf(handle: FileHandle, where: string, at: Place, size: number, st
 }
 
 /** What tells one state of a file from another, without reading it. */
-async function stampOf(handle: FileHandle, at: Place): Promise<{ stamp: string; size: number }> {
+async function stampOf(handle: FileHandle, at: ErrorLocation): Promise<{ stamp: string; size: number }> {
   const about = await system(at, () => handle.stat({ bigint: true }));
   return { stamp: stampIn(about), size: Number(about.size) };
 }
@@ -162,14 +168,14 @@ async function refuseChanged(
   }
 }
 
-function changed(at: Place, how: string): IsologitError {
+function changed(at: ErrorLocation, how: string): IsologitError {
   return new IsologitError("FILE_CHANGED", `the file was changed ${how}`, at);
 }
 
-async function system<T>(at: Place, call: () => Promise<T>): Promise<T> {
+async function system<T>(at: ErrorLocation, call: () => Promise<T>): Promise<T> {
   try {
     return await call();
   } catch (error) {
-    throw fromSystem(error, at);
+    throw systemError(error, at);
   }
 }

@@ -10,7 +10,7 @@ import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { createGunzip } from "node:zlib";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { type ByteSource, readRange, type Store } from "../core/io.ts";
 
 /** Read and written at a time. */
@@ -29,7 +29,7 @@ interface Held {
 const abandoned = new FinalizationRegistry<number>((descriptor) => closeSync(descriptor));
 const readAt = promisify(read);
 
-export interface SpoolOptions {
+export interface GunzipOptions {
   /** bytes that the inflated file may have; default: nine tenths of what is free where temporary files go */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;
@@ -40,7 +40,7 @@ export interface SpoolOptions {
  *
  * @throws LIMIT_EXCEEDED, ARCHIVE_INVALID, TRUNCATED, DISK_FULL, INTERRUPTED
  */
-export async function spooled(store: Store, options: SpoolOptions = {}): Promise<Store> {
+export async function gunzipOnce(store: Store, options: GunzipOptions = {}): Promise<Store> {
   const [only, ...more] = await store.list();
   if (only === undefined || more.length > 0 || !(await isGzip(store, only.path))) return store;
   const { path } = only;
@@ -64,7 +64,7 @@ async function isGzip(store: Store, path: string): Promise<boolean> {
 }
 
 /** @returns a file that is open and has no name any more */
-async function inflate(source: ByteSource, path: string, options: SpoolOptions): Promise<Held> {
+async function inflate(source: ByteSource, path: string, options: GunzipOptions): Promise<Held> {
   const folder = await mkdtemp(join(tmpdir(), "isologit-spool-"));
   try {
     const { bavail, bsize } = await statfs(folder);
@@ -123,7 +123,7 @@ function faultOf(error: unknown, file: string): unknown {
   if (code.startsWith("Z_")) {
     return new IsologitError("ARCHIVE_INVALID", "the gzip is damaged", { file }, { cause: error });
   }
-  return fromSystem(error, { file });
+  return systemError(error, { file });
 }
 
 /** One write may take less than it is given. */
@@ -150,7 +150,7 @@ function sourceOf(held: Held, url: string, file: string, size: number): ByteSour
             throw new IsologitError("IO_FAILED", "the inflated file is cut short", { file });
           done += bytesRead;
         } catch (error) {
-          throw fromSystem(error, { file, offset: offset + done });
+          throw systemError(error, { file, offset: offset + done });
         }
       }
     },

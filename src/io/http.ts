@@ -5,9 +5,9 @@
  */
 import type { Readable } from "node:stream";
 import { type Dispatcher, request } from "undici";
-import { IsologitError, type Place } from "../core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { ByteSource } from "../core/io.ts";
-import { attempts, Passing, type Patience, retryAfter, stopped } from "./retry.ts";
+import { createAttempts, interruptedError, type RetryLimits, retryAfterMs, TransientError } from "./retry.ts";
 
 /** Redirects of one request. The Hub needs two: a renamed repository, and its storage. */
 const MAX_HOPS = 5;
@@ -15,7 +15,7 @@ const SILENCE_MS = 30_000;
 
 /** A file whose bytes come from elsewhere, as they arrive. */
 export interface Remote {
-  readonly at: Place;
+  readonly at: ErrorLocation;
   /** bytes */
   readonly size: number;
   /**
@@ -31,7 +31,7 @@ export interface HttpFile {
   readonly size: number;
   /** the version of the file, as the first server names it; no quotes */
   readonly etag: string;
-  readonly at: Place;
+  readonly at: ErrorLocation;
   readonly dispatcher: Dispatcher;
   /** sent to the origin of `url` alone: a token is nobody else's business */
   readonly headers: Readonly<Record<string, string>>;
@@ -55,8 +55,8 @@ export function httpRemote(file: HttpFile): Remote {
         yield* bodyOf(answer.body, file.at, start, end);
       } catch (error) {
         location = undefined;
-        if (signal?.aborted) throw stopped(signal);
-        throw passing(error, file.at);
+        if (signal?.aborted) throw interruptedError(signal);
+        throw asTransient(error, file.at);
       }
     },
   };
@@ -91,9 +91,11 @@ async function get(file: HttpFile, from: string, start: number, end: number, sig
     body.on("error", () => {});
     body.destroy();
     // A signed address that has expired refuses too: the first server gives a new one.
-    throw status === 403 && !own ? new Passing(network("the storage's address expired", file.at)) : refused;
+    throw status === 403 && !own
+      ? new TransientError(networkError("the storage's address expired", file.at))
+      : refused;
   }
-  throw network(`more than ${MAX_HOPS} redirects`, file.at);
+  throw networkError(`more than ${MAX_HOPS} redirects`, file.at);
 }
 
 const one = (value: string | readonly string[] | undefined): string | undefined =>
@@ -121,36 +123,43 @@ function rangeFault(file: HttpFile, status: number, headers: Headers, start: num
     const [, from, to, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(given) ?? [];
     if (total !== undefined && total !== "*" && Number(total) !== file.size) return otherSize(file, total);
     if (Number(from) === start && Number(to) === end - 1) return undefined;
-    return new Passing(network(`asked for bytes ${start}-${end - 1}, was given "${given}"`, file.at));
+    return new TransientError(
+      networkError(`asked for bytes ${start}-${end - 1}, was given "${given}"`, file.at),
+    );
   }
   if (status === 200 && start === 0 && end === file.size) {
     const length = one(headers["content-length"]);
     return length === undefined || Number(length) === file.size ? undefined : otherSize(file, length);
   }
   if (status === 416) return otherSize(file, "fewer");
-  if (status === 200) return network("the server does not serve ranges", file.at);
+  if (status === 200) return networkError("the server does not serve ranges", file.at);
   return statusFault(status, headers, file);
 }
 
-function statusFault(status: number, headers: Headers, file: HttpFile): IsologitError | Passing {
-  if (!isPassing(status)) return file.refusal(status, headers);
-  return new Passing(
-    network(`the server answers ${status}`, file.at),
-    retryAfter(one(headers["retry-after"])),
+function statusFault(status: number, headers: Headers, file: HttpFile): IsologitError | TransientError {
+  if (!isTransientStatus(status)) return file.refusal(status, headers);
+  return new TransientError(
+    networkError(`the server answers ${status}`, file.at),
+    retryAfterMs(one(headers["retry-after"])),
   );
 }
 
 /** Timeouts, too many requests, and a server in trouble. */
-export const isPassing = (status: number): boolean =>
+export const isTransientStatus = (status: number): boolean =>
   status === 408 || status === 425 || status === 429 || status >= 500;
 
-async function* bodyOf(body: Readable, at: Place, start: number, end: number): AsyncIterable<Uint8Array> {
+async function* bodyOf(
+  body: Readable,
+  at: ErrorLocation,
+  start: number,
+  end: number,
+): AsyncIterable<Uint8Array> {
   let position = start;
   try {
     for await (const chunk of body) {
       const bytes: Uint8Array = chunk;
       if (position + bytes.byteLength > end) {
-        throw network(`more bytes came than the ${end - start} asked for`, { ...at, offset: end });
+        throw networkError(`more bytes came than the ${end - start} asked for`, { ...at, offset: end });
       }
       position += bytes.byteLength;
       yield bytes;
@@ -160,22 +169,24 @@ async function* bodyOf(body: Readable, at: Place, start: number, end: number): A
     body.destroy();
   }
   if (position < end) {
-    throw new Passing(network(`${end - position} bytes are missing at the end`, { ...at, offset: position }));
+    throw new TransientError(
+      networkError(`${end - position} bytes are missing at the end`, { ...at, offset: position }),
+    );
   }
 }
 
-export const network = (message: string, at: Place, cause?: unknown): IsologitError =>
+export const networkError = (message: string, at: ErrorLocation, cause?: unknown): IsologitError =>
   new IsologitError("NETWORK", message, at, cause === undefined ? {} : { cause });
 
 /** A failure of the connection may heal; ours and the server's word do not. */
-export function passing(error: unknown, at: Place): unknown {
-  if (error instanceof IsologitError || error instanceof Passing) return error;
+export function asTransient(error: unknown, at: ErrorLocation): unknown {
+  if (error instanceof IsologitError || error instanceof TransientError) return error;
   const reason = reasonOf(error);
   if (reason === undefined) return error;
   // A name that nobody knows is a typing error, or a machine with no network at all; a port may be forbidden.
   return /ENOTFOUND|bad port/.test(reason)
-    ? network(reason, at, error)
-    : new Passing(network(reason, at, error));
+    ? networkError(reason, at, error)
+    : new TransientError(networkError(reason, at, error));
 }
 
 /** What the system or undici says of a connection; undefined for what is no failure of a connection. */
@@ -200,14 +211,14 @@ const wholeMessage = ({ message, cause }: Error): string =>
  *
  * @param broken told what went wrong, each time before it is tried again
  */
-export async function* steadily(
+export async function* readThroughBreaks(
   remote: Remote,
   start: number,
   end: number,
-  options: { patience: Patience; signal?: AbortSignal | undefined; broken?: (error: unknown) => void },
+  options: { patience: RetryLimits; signal?: AbortSignal | undefined; broken?: (error: unknown) => void },
 ): AsyncIterable<Uint8Array> {
   const { patience, signal, broken } = options;
-  const tries = attempts(patience, signal);
+  const tries = createAttempts(patience, signal);
   for (let position = start; position < end; ) {
     try {
       for await (const bytes of remote.stream(position, end, signal)) {
@@ -223,7 +234,7 @@ export async function* steadily(
 }
 
 /** A remote file as a source: one request a read. */
-export function remoteSource(url: string, remote: Remote, patience: Patience): ByteSource {
+export function remoteSource(url: string, remote: Remote, patience: RetryLimits): ByteSource {
   return {
     url,
     size: remote.size,
@@ -234,7 +245,7 @@ export function remoteSource(url: string, remote: Remote, patience: Patience): B
         throw new IsologitError("TRUNCATED", message, { ...remote.at, offset: remote.size });
       }
       let filled = 0;
-      for await (const bytes of steadily(remote, offset, end, { patience, signal })) {
+      for await (const bytes of readThroughBreaks(remote, offset, end, { patience, signal })) {
         target.set(bytes, filled);
         filled += bytes.byteLength;
       }

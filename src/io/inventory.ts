@@ -2,7 +2,7 @@
 import type { BigIntStats } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { entriesBelow, identityOf, look, stampOf } from "./stamps.ts";
+import { entriesBelow, identityOf, stampOf, statIfPresent } from "./stamps.ts";
 
 /** By path: the state of each file, and its bytes; of a folder which one it is, whatever it holds. "" is the topmost. */
 export type Stamps = ReadonlyMap<string, Stamp>;
@@ -14,7 +14,7 @@ export interface Stamp {
 }
 
 export async function stampsBelow(folder: string): Promise<Map<string, Stamp>> {
-  const top = await look(folder);
+  const top = await statIfPresent(folder);
   const entries = [...(top === null ? [] : [{ path: "", about: top }]), ...(await entriesBelow(folder))];
   return new Map(entries.map(({ path, about }) => [path, fileStamp(about)]));
 }

@@ -4,7 +4,7 @@
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
-import { canonical, sha256 } from "../core/content-root.ts";
+import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
 import { exists } from "./stamps.ts";
 
@@ -72,7 +72,7 @@ export class Journal implements AsyncDisposable {
 }
 
 function digestOf(entry: JournalEntry, planId: string): string {
-  return sha256(canonical({ plan: planId, entry }));
+  return sha256(canonicalJson({ plan: planId, entry }));
 }
 
 /**

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { lstat, mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { stagingPath } from "./destination.ts";
 import { hasEnded, markOfThisProcess, ProcessMark } from "./process-mark.ts";
 
@@ -37,7 +37,7 @@ export async function lockDestination(destination: string): Promise<AsyncDisposa
       break;
     } catch (error) {
       // Another run may have taken away the folders that it had made itself.
-      if (codeOf(error) !== "ENOENT" || tries === MAX_TRIES) throw fromSystem(error, { file: path });
+      if (codeOf(error) !== "ENOENT" || tries === MAX_TRIES) throw systemError(error, { file: path });
     }
   }
   return {

@@ -12,7 +12,7 @@ interface Stretch {
 }
 
 /** What was read of the files of one store, by their names. */
-export class Recall {
+export class RangeCache {
   readonly #stretches = new Map<string, readonly Stretch[]>();
   #bytes = 0;
 
@@ -43,7 +43,7 @@ export class Recall {
 const endOf = ({ offset, bytes }: Stretch): number => offset + bytes.byteLength;
 
 /** `source`, asked only for what nobody remembers. */
-export function recalled(source: ByteSource, path: string, recall: Recall): ByteSource {
+export function cacheRanges(source: ByteSource, path: string, recall: RangeCache): ByteSource {
   return {
     url: source.url,
     size: source.size,

@@ -5,11 +5,12 @@
  */
 import { type FileHandle, mkdir, open, rm, statfs } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import {
   clearStaging,
   contentPath,
   DATA,
+  type Destination,
   dropReplaced,
   JOURNAL,
   putBack,
@@ -19,7 +20,6 @@ import {
   stagingPath,
   stampsAt,
   syncFolder,
-  type Target,
   unmarkVerified,
 } from "./destination.ts";
 import {
@@ -31,9 +31,9 @@ import {
   stampsBelow,
 } from "./inventory.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
-import { exists, look } from "./stamps.ts";
+import { exists, statIfPresent } from "./stamps.ts";
 
-export interface StagingOptions extends Target {
+export interface StagingOptions extends Destination {
   readonly planId: string;
   /** all that will be written; the disk must have room for it */
   readonly totalBytes: number;
@@ -108,7 +108,7 @@ export class Staging implements AsyncDisposable {
       }
       return new Staging(options, journal, before);
     } catch (error) {
-      throw fromSystem(error, { file: folder });
+      throw systemError(error, { file: folder });
     }
   }
 
@@ -135,10 +135,10 @@ export class Staging implements AsyncDisposable {
     const names = new Set(paths.map((path) => this.#nameOf(path)));
     try {
       // Through a link in place of the folder, what lies elsewhere would be removed, and then published.
-      if (!((await look(this.#data))?.isDirectory() ?? false)) throw stagedChange([DATA]);
+      if (!((await statIfPresent(this.#data))?.isDirectory() ?? false)) throw stagedChange([DATA]);
       return (await removeUnplanned(this.#data, names)).strangers;
     } catch (error) {
-      throw fromSystem(error, { file: this.#data });
+      throw systemError(error, { file: this.#data });
     }
   }
 
@@ -154,7 +154,7 @@ export class Staging implements AsyncDisposable {
       this.#files.set(path, file);
       await file.truncate(size);
     } catch (error) {
-      throw fromSystem(error, { file: place });
+      throw systemError(error, { file: place });
     }
   }
 
@@ -162,7 +162,7 @@ export class Staging implements AsyncDisposable {
     try {
       await writeAll(this.#file(path), offset, bytes);
     } catch (error) {
-      throw fromSystem(error, { file: this.#place(path), offset });
+      throw systemError(error, { file: this.#place(path), offset });
     }
     this.#sinceCheckpoint += bytes.byteLength;
   }
@@ -177,7 +177,7 @@ export class Staging implements AsyncDisposable {
         at += bytesRead;
       }
     } catch (error) {
-      throw fromSystem(error, { file: this.#place(path), offset });
+      throw systemError(error, { file: this.#place(path), offset });
     }
   }
 
@@ -201,7 +201,7 @@ export class Staging implements AsyncDisposable {
     this.#pending = [];
     for (const [path, file] of this.#files) {
       await file.datasync().catch((error) => {
-        throw fromSystem(error, { file: this.#place(path) });
+        throw systemError(error, { file: this.#place(path) });
       });
     }
     await this.#journal.append(entries);
@@ -262,7 +262,7 @@ export class Staging implements AsyncDisposable {
         await file.close();
       }
     } catch (error) {
-      throw fromSystem(error, { file: place });
+      throw systemError(error, { file: place });
     }
   }
 
@@ -283,7 +283,7 @@ export class Staging implements AsyncDisposable {
       if (paths.length > 0) throw stagedChange(paths);
       await putInPlace(this.#options, this.#before);
     } catch (error) {
-      throw fromSystem(error, { file: this.#options.destination });
+      throw systemError(error, { file: this.#options.destination });
     }
     return await clearStaging(this.folder).then(
       () => null,

@@ -2,18 +2,18 @@
 import type { BigIntStats } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { fromSystem } from "../core/errors.ts";
+import { systemError } from "../core/errors.ts";
 
 /** Links are not followed: one that leads nowhere is there too. */
 export async function exists(path: string): Promise<boolean> {
-  return (await look(path)) !== null;
+  return (await statIfPresent(path)) !== null;
 }
 
 /** @returns null where nothing is */
-export async function look(path: string): Promise<BigIntStats | null> {
+export async function statIfPresent(path: string): Promise<BigIntStats | null> {
   return lstat(path, { bigint: true }).catch((error) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return null;
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   });
 }
 
@@ -39,11 +39,11 @@ export async function entriesBelow(folder: string, prefix = ""): Promise<readonl
   const found: Entry[] = [];
   const names = await readdir(join(folder, prefix)).catch((error) => {
     if (error.code === "ENOENT") return []; // gone since it was listed
-    throw fromSystem(error, { file: join(folder, prefix) });
+    throw systemError(error, { file: join(folder, prefix) });
   });
   for (const name of names.sort()) {
     const path = prefix + name;
-    const about = await look(join(folder, path));
+    const about = await statIfPresent(join(folder, path));
     if (about === null) continue; // gone since it was listed
     found.push({ path, about });
     if (about.isDirectory()) found.push(...(await entriesBelow(folder, `${path}/`)));

@@ -16,11 +16,11 @@ export interface CardFacts {
   readonly library: string;
   readonly tags: readonly string[];
   /** undefined where nothing was proved */
-  readonly proof: Proof | undefined;
+  readonly proof: CardProof | undefined;
 }
 
 /** What a certificate says that holds for the files, as far as a card repeats it. */
-export interface Proof {
+export interface CardProof {
   readonly verdict: "same" | "within";
   readonly tool: string;
   readonly sha256: string;
@@ -106,7 +106,7 @@ const unprovenLines = (base: string): string[] => [
   ...(base === "" ? [] : ["", `Who uploaded them names ${base} as their source.`]),
 ];
 
-function provenLines(proof: Proof, base: string, recast: boolean): string[] {
+function provenLines(proof: CardProof, base: string, recast: boolean): string[] {
   const { verdict, tool, sha256, rungs } = proof;
   return [
     "## How these files were made",
@@ -128,7 +128,7 @@ function provenLines(proof: Proof, base: string, recast: boolean): string[] {
   ];
 }
 
-function commandLines({ command, tool, source }: Proof): string[] {
+function commandLines({ command, tool, source }: CardProof): string[] {
   if (command === undefined) return ["The certificate does not say with which options they were made."];
   const { lines, placeholders } = command;
   const meanings: Readonly<Record<string, string>> = {

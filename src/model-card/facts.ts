@@ -2,14 +2,14 @@
 
 import { inspect } from "../api/inspect.ts";
 import { type Certificate, decodeCertificate } from "../certificate/certificate.ts";
-import { certificateFor } from "../certificate/location.ts";
+import { findCertificate } from "../certificate/location.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { repoName } from "../io/address.ts";
 import { isProven } from "../verify/verdict.ts";
 import { verify } from "../verify/verify.ts";
-import type { CardFacts, Proof } from "./card.ts";
+import type { CardFacts, CardProof } from "./card.ts";
 import { commandOf } from "./command.ts";
 
 /**
@@ -43,7 +43,7 @@ async function certificateIn(
   path: string,
   { watch, signal }: { readonly watch?: Watch; readonly signal?: AbortSignal },
 ): Promise<Certificate | undefined> {
-  const found = await certificateFor(path, await storeAt(path)).catch((error) => {
+  const found = await findCertificate(path, await storeAt(path)).catch((error) => {
     if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return undefined;
     throw error;
   });
@@ -69,7 +69,7 @@ function sourceRepo(certificate: Certificate | undefined): string | undefined {
 }
 
 /** Numbers and words; lists and tables stay in the certificate. */
-const proofOf = (certificate: Certificate, base: string | undefined): Proof => ({
+const proofOf = (certificate: Certificate, base: string | undefined): CardProof => ({
   verdict: certificate.verdict,
   tool: certificate.tool,
   sha256: certificate.sha256,

@@ -7,7 +7,7 @@ import type { HubFile, Listing } from "../hub/listing.ts";
 import type { LocalFile } from "../hub/local-files.ts";
 import { remoteFile } from "../hub/remote.ts";
 import { repoName } from "../io/address.ts";
-import { steadily } from "../io/http.ts";
+import { readThroughBreaks } from "../io/http.ts";
 import { cardOf } from "./card.ts";
 import { cardFacts } from "./facts.ts";
 
@@ -62,6 +62,6 @@ async function textOf(connection: Connection, { repo, commit }: Listing, file: H
   const chunks: Uint8Array[] = [];
   const { patience } = connection.settings;
   const remote = remoteFile(connection, repo, commit, file);
-  for await (const bytes of steadily(remote, 0, file.size, { patience })) chunks.push(bytes);
+  for await (const bytes of readThroughBreaks(remote, 0, file.size, { patience })) chunks.push(bytes);
   return Buffer.concat(chunks).toString("utf8");
 }

@@ -9,15 +9,15 @@ import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { memberText, withMember, withoutMember } from "./json-edit.ts";
 
-export interface Scales {
+export interface ScaleTable {
   /** by the name of the FP8 tensor; real = stored * scale, one for the tensor or one a row */
   readonly scaleOf: ReadonlyMap<string, NonNullable<Tensor["scale"]>>;
   /** every tensor that is a scale and no role, those unread included */
-  readonly companions: ReadonlySet<string>;
+  readonly scaleTensors: ReadonlySet<string>;
   /** the weight that a companion stands beside, where there is one */
   readonly ownerOf: ReadonlyMap<string, string>;
   /** scales of activations and caches: they travel, no verdict claims them */
-  readonly unread: readonly string[];
+  readonly unusedScales: readonly string[];
 }
 
 /** The same factor by two names: DeepSeek's `_inv` is the inverse of the quantiser's, so it multiplies too. */
@@ -30,7 +30,7 @@ const UNREAD = /\.(input|activation|k|v|q|kv|output)_scale$/;
  * @throws SCALE_INVALID when an FP8 weight has no scale or two, a scale no weight, or a weight that is not FP8
  * @throws UNSUPPORTED   for block scales, for types of other hardware (FNUZ), for scales of packed types
  */
-export function pairScales(tensors: readonly Tensor[]): Scales {
+export function pairScales(tensors: readonly Tensor[]): ScaleTable {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const scaleOf = new Map<string, NonNullable<Tensor["scale"]>>();
   const ownerOf = new Map<string, string>();
@@ -66,7 +66,7 @@ export function pairScales(tensors: readonly Tensor[]): Scales {
       "fetch the checkpoint again, all of it; without the scale its codes mean nothing",
     );
   }
-  return { scaleOf, companions, ownerOf, unread };
+  return { scaleOf, scaleTensors: companions, ownerOf, unusedScales: unread };
 }
 
 /** The weight that this name scales, if it is one's name with an ending added. */
@@ -103,19 +103,19 @@ function refuseType({ name, dtype }: Tensor): void {
 }
 
 /** Where scales can be read from: the opened files of a checkpoint. */
-export interface Files {
+export interface RangeReader {
   bytes(path: string, offset: number, size: number): Promise<Uint8Array>;
 }
 
 /** The one scale of a tensor, F32. @throws SCALE_INVALID; UNSUPPORTED for one scale a row */
-export async function readScale(tensor: Tensor, files: Files): Promise<number> {
+export async function readScale(tensor: Tensor, files: RangeReader): Promise<number> {
   const scales = await readScales(tensor, files);
   if (scales.length === 1) return scales[0]!;
   throw unsupported(tensor.name, `${scales.length} scales, one a row, can be moved but not decoded`);
 }
 
 /** The scales of a tensor as F32, one or one a row. @throws SCALE_INVALID */
-export async function readScales(tensor: Tensor, files: Files): Promise<Float32Array> {
+export async function readScales(tensor: Tensor, files: RangeReader): Promise<Float32Array> {
   const [piece, ...others] = tensor.pieces;
   if (piece === undefined || others.length > 0 || piece.strides !== undefined) {
     throw unsupported(tensor.name, "a scale in several pieces is not read");

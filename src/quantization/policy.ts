@@ -3,19 +3,19 @@ import type { RecastRecord } from "../core/checkpoint.ts";
 import { type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
-import { casts, type LayerAt, type RoleKind, recipeOf } from "./recipe.ts";
+import { findRecipe, type LayerAt, type RoleKind, recipeCastsRole } from "./recipe.ts";
 
-export type RecastKind = "keep" | RecastRecord["kind"];
+export type RecastTarget = "keep" | RecastRecord["kind"];
 
 /** What `--dtype`, `--recipe` and `--keep-ends` ask for, by their names. */
 export interface PolicyOptions {
-  readonly dtype?: RecastKind;
+  readonly dtype?: RecastTarget;
   readonly recipe?: string;
   readonly keepEnds?: number;
 }
 
 export interface Policy {
-  readonly kind: RecastKind;
+  readonly kind: RecastTarget;
   /** null: nothing is cast */
   readonly to: FloatDType | null;
   /** null: every role is cast */
@@ -31,7 +31,7 @@ const TARGETS = {
   bf16: { to: "BF16", torchDtype: "bfloat16" },
   "fp8-e4m3": { to: "F8_E4M3", torchDtype: null },
   "fp8-e5m2": { to: "F8_E5M2", torchDtype: null },
-} as const satisfies Record<RecastKind, Pick<Policy, "to" | "torchDtype">>;
+} as const satisfies Record<RecastTarget, Pick<Policy, "to" | "torchDtype">>;
 
 /**
  * The policy that the flags ask for. FP8 without a recipe takes the family's first.
@@ -55,7 +55,7 @@ export async function policyOf(
     if (keepEnds !== undefined) throw usage("--keep-ends", "--recipe or an FP8 --dtype");
     return { kind, to, recipe: null, torchDtype };
   }
-  const recipe = await recipeOf(asked, family.recipes, family.roles);
+  const recipe = await findRecipe(asked, family.recipes, family.roles);
   if (to !== null && isFp8(to)) refuseOthers(recipe, family.roles);
   return { kind, to, torchDtype: null, recipe: { ...recipe, keepEnds: keepEnds ?? recipe.keepEnds } };
 }
@@ -79,7 +79,7 @@ export function recastFor(
 ): "keep" | FloatDType {
   const { spec, layer } = role;
   if (to === null || dtype === to || !isFloat(dtype)) return "keep";
-  if (recipe !== null && !casts(recipe, spec.role, layer, model.layers)) return "keep";
+  if (recipe !== null && !recipeCastsRole(recipe, spec.role, layer, model.layers)) return "keep";
   if (isFp8(to)) return spec.kind === "matrix" ? to : "keep";
   const precious = spec.kind === "state" || spec.kind === "router";
   const holdsAll = to === "F32" || isFp8(dtype);

@@ -3,7 +3,7 @@ import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
-import { names, type RoleKind } from "./recipe.ts";
+import { type RoleKind, recipeNamesRole } from "./recipe.ts";
 
 /** Recipes are a dozen lines; a file beyond this is no recipe. */
 const MAX_RECIPE_BYTES = 64 * 1024;
@@ -41,7 +41,7 @@ export function parseRecipe(text: string, file: string, roles: readonly RoleKind
   const { id, keep_ends, cast, keep, keep_layers, keep_mamba_before_attention } = parsed.data;
   for (const [key, patterns] of Object.entries({ cast, keep })) {
     for (const [i, pattern] of patterns.entries()) {
-      if (roles.some(({ role }) => names(pattern, role))) continue;
+      if (roles.some(({ role }) => recipeNamesRole(pattern, role))) continue;
       throw invalid(file, lineOf([key, i]), `${key}: ${pattern} names no role of this family`);
     }
   }

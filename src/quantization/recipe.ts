@@ -1,6 +1,6 @@
 /** Recipes: which roles a recast touches. */
 import { readFile } from "node:fs/promises";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import type { Layer, Recipe, RoleSpec } from "../families/family.ts";
 
 /** A role as recipes see it, and a layer. */
@@ -13,7 +13,7 @@ export type LayerAt = Pick<Layer, "stack" | "index" | "kind">;
  * @throws RECIPE_INVALID where there is none, or the file is wrong; names file and line
  * @throws NOT_FOUND
  */
-export async function recipeOf(
+export async function findRecipe(
   nameOrPath: string,
   known: readonly Recipe[],
   roles: readonly RoleKind[],
@@ -28,7 +28,7 @@ export async function recipeOf(
     );
   }
   const text = await readFile(nameOrPath, "utf8").catch((error: unknown) => {
-    throw fromSystem(error, { file: nameOrPath });
+    throw systemError(error, { file: nameOrPath });
   });
   // Loaded where a file is named: the YAML parser alone takes some 60 ms to load.
   const { parseRecipe } = await import("./recipe-file.ts");
@@ -36,7 +36,7 @@ export async function recipeOf(
 }
 
 /** Whether a pattern (`mlp.up`, `mlp.*`, `*`) names a role. */
-export function names(pattern: string, role: string): boolean {
+export function recipeNamesRole(pattern: string, role: string): boolean {
   return (
     pattern === "*" || pattern === role || (pattern.endsWith(".*") && role.startsWith(pattern.slice(0, -1)))
   );
@@ -49,7 +49,7 @@ export function names(pattern: string, role: string): boolean {
  * @param layers all layers of the model
  * @throws RECIPE_INVALID when the recipe keeps a layer that the model does not have
  */
-export function casts(
+export function recipeCastsRole(
   recipe: Recipe,
   role: string,
   layer: LayerAt | null,
@@ -62,7 +62,7 @@ export function casts(
     const message = `recipe ${recipe.id} keeps layer ${absent}; the model has layers 0 to ${main.length - 1}`;
     throw new IsologitError("RECIPE_INVALID", message);
   }
-  const named = (patterns: readonly string[]) => patterns.some((pattern) => names(pattern, role));
+  const named = (patterns: readonly string[]) => patterns.some((pattern) => recipeNamesRole(pattern, role));
   if (!named(cast) || named(keep)) return false;
   if (layer === null) return true;
   if (layer.stack === "mtp") return false;

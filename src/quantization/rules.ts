@@ -4,16 +4,16 @@
  */
 import type { Severity } from "../api/reports.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
-import { canonical } from "../core/content-root.ts";
+import { canonicalJson } from "../core/content-root.ts";
 import { countOf, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { isJsonObject } from "../core/json.ts";
-import { type Files, readScales, type Scales } from "./compressed-tensors.ts";
+import { type RangeReader, readScales, type ScaleTable } from "./compressed-tensors.ts";
 import { oddHead } from "./fields.ts";
 import { type Patterns, patternsOver } from "./module-patterns.ts";
 import { type Group, groupsFor, isIgnored, OWN_E5M2, type Scheme, schemeOf } from "./scheme.ts";
 
-export interface Fault {
+export interface QuantizationFault {
   /** stable: scripts look for it */
   readonly rule: string;
   readonly severity: Severity;
@@ -21,7 +21,12 @@ export interface Fault {
   readonly tensor: string | null;
 }
 
-const fault = (rule: string, severity: Severity, message: string, tensor: string | null = null): Fault => ({
+const fault = (
+  rule: string,
+  severity: Severity,
+  message: string,
+  tensor: string | null = null,
+): QuantizationFault => ({
   rule,
   severity,
   message,
@@ -33,10 +38,10 @@ const contradiction = (message: string, tensor: string) =>
 /** Names alone are looked at; nothing is read. */
 export function quantizationFaults(
   { config, tensors }: Pick<Checkpoint, "config" | "tensors">,
-  scales: Scales,
-): readonly Fault[] {
+  scales: ScaleTable,
+): readonly QuantizationFault[] {
   const said = config.quantization_config;
-  const fp8 = tensors.filter(({ dtype, name }) => isFp8(dtype) && !scales.companions.has(name));
+  const fp8 = tensors.filter(({ dtype, name }) => isFp8(dtype) && !scales.scaleTensors.has(name));
   if (said === undefined || said === null) {
     if (fp8.length === 0) return [];
     const message = `${fp8.length} weights are FP8, but nothing declares it in quantization_config or hf_quant_config.json: engines take codes for weights`;
@@ -77,7 +82,7 @@ const LINEAR = /_proj\.weight$/;
 const LINEAR_OR_HEAD = /(_proj|^lm_head)\.weight$/;
 
 /** What compressed-tensors says of all modules. */
-function fieldFaults({ unknown }: Scheme, odd: readonly string[]): readonly Fault[] {
+function fieldFaults({ unknown }: Scheme, odd: readonly string[]): readonly QuantizationFault[] {
   const faults = odd.map((field) =>
     fault("quantization-field", "error", `its ${field}: engines read no plain codes and scales under it`),
   );
@@ -92,7 +97,7 @@ const METHODS = ["compressed-tensors", "modelopt", "fp8", "fbgemm_fp8", "quark"]
 /** Algorithms of ModelOpt under which weights are FP8. */
 const ALGORITHMS = /^(FP8|MXFP8|W4A8|MIXED_PRECISION)/i;
 
-function methodFaults({ method, algorithm, groups }: Scheme, ownE5m2: boolean): readonly Fault[] {
+function methodFaults({ method, algorithm, groups }: Scheme, ownE5m2: boolean): readonly QuantizationFault[] {
   const error = (message: string) => [fault("quantization-method", "error", message)];
   if (ownE5m2 && method === null) return [];
   if (method === null) return error("it names no quant_method: engines refuse it");
@@ -113,8 +118,8 @@ function weightFaults(
   { name, dtype, shape }: Tensor,
   scheme: Scheme,
   patterns: Patterns,
-  { scaleOf, companions }: Scales,
-): readonly Fault[] {
+  { scaleOf, scaleTensors }: ScaleTable,
+): readonly QuantizationFault[] {
   const module = moduleOf(name);
   if (isIgnored(scheme, module, patterns)) {
     return [contradiction("it is FP8, but the config lists its module as left alone", name)];
@@ -128,7 +133,9 @@ function weightFaults(
   const { bits, type, strategy } = group;
   const found = group.odd.map((field) => `it is FP8, but the config's ${field}`);
   if (
-    others.some((other) => canonical({ ...other, targets: null }) !== canonical({ ...group, targets: null }))
+    others.some(
+      (other) => canonicalJson({ ...other, targets: null }) !== canonicalJson({ ...group, targets: null }),
+    )
   )
     found.push("two groups of the config name its module and say unlike things of it");
   if ((bits !== null && bits !== 8) || (type !== null && type !== "float"))
@@ -144,7 +151,7 @@ function weightFaults(
     if (strategy !== null && strategy !== stored)
       found.push(`it has one scale a ${stored}, but the config says one a ${strategy}`);
   }
-  return [...found.map((message) => contradiction(message, name)), ...inputFaults(name, group, companions)];
+  return [...found.map((message) => contradiction(message, name)), ...inputFaults(name, group, scaleTensors)];
 }
 
 /** Methods that know a scale as `weight_scale`; `weight_scale_inv` is a name of `fp8`. */
@@ -156,8 +163,8 @@ const EXPERT = /\.experts\.\d+\./;
 function inputFaults(
   name: string,
   { activations }: Group,
-  companions: Scales["companions"],
-): readonly Fault[] {
+  companions: ScaleTable["scaleTensors"],
+): readonly QuantizationFault[] {
   if (activations === null) return [];
   const stored = INPUTS.map((ending) => moduleOf(name) + ending).find((input) => companions.has(input));
   if (activations === "static" && stored === undefined) {
@@ -175,7 +182,11 @@ function inputFaults(
 const INPUTS = [".input_scale", ".activation_scale"] as const;
 
 /** A linear weight that is not FP8 must be left alone, or engines look for its scale. */
-function plainFaults({ name, dtype }: Tensor, scheme: Scheme, patterns: Patterns): readonly Fault[] {
+function plainFaults(
+  { name, dtype }: Tensor,
+  scheme: Scheme,
+  patterns: Patterns,
+): readonly QuantizationFault[] {
   const module = moduleOf(name);
   if (isIgnored(scheme, module, patterns) || groupsFor(scheme, module, patterns).length === 0) return [];
   const message = `it is ${dtype}, but the config does not list its module as left alone: engines expect a scale`;
@@ -197,13 +208,16 @@ const USUAL = {
  */
 export async function scaleFaults(
   { tensors }: Pick<Checkpoint, "tensors">,
-  { scaleOf, unread }: Pick<Scales, "scaleOf" | "unread">,
-  files: Files,
-): Promise<readonly Fault[]> {
+  { scaleOf, unusedScales }: Pick<ScaleTable, "scaleOf" | "unusedScales">,
+  files: RangeReader,
+): Promise<readonly QuantizationFault[]> {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const weights = [...scaleOf.values()].map(({ tensor }) => [tensor, USUAL.weight] as const);
-  const faults: Fault[] = [];
-  for (const [name, usual] of [...weights, ...unread.map((name) => [name, USUAL.activation] as const)]) {
+  const faults: QuantizationFault[] = [];
+  for (const [name, usual] of [
+    ...weights,
+    ...unusedScales.map((name) => [name, USUAL.activation] as const),
+  ]) {
     const found = await scaleFault(byName.get(name)!, usual, files);
     if (found !== null) faults.push(found);
   }
@@ -213,8 +227,8 @@ export async function scaleFaults(
 async function scaleFault(
   tensor: Tensor,
   { least, most, severity }: (typeof USUAL)["weight" | "activation"],
-  files: Files,
-): Promise<Fault | null> {
+  files: RangeReader,
+): Promise<QuantizationFault | null> {
   const { name } = tensor;
   try {
     const odd = (await readScales(tensor, files)).find((scale) => scale < least || scale > most);
@@ -228,7 +242,10 @@ async function scaleFault(
 const NAMES: Readonly<Record<string, string>> = { float32: "F32", float16: "F16", bfloat16: "BF16" };
 
 /** The type that the config names, in which engines compute, against that of most weights that are not FP8. */
-export function dtypeFaults({ config, tensors }: Pick<Checkpoint, "config" | "tensors">): readonly Fault[] {
+export function dtypeFaults({
+  config,
+  tensors,
+}: Pick<Checkpoint, "config" | "tensors">): readonly QuantizationFault[] {
   const said = config.dtype ?? config.torch_dtype;
   if (typeof said !== "string") return [];
   const elements = new Map<string, number>();

@@ -2,7 +2,7 @@
 import { constants } from "node:fs";
 import { access, appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { htmlText } from "./html.ts";
 import { jsonText } from "./json.ts";
 import { junitText } from "./junit.ts";
@@ -63,7 +63,7 @@ async function located(file: string, act: () => Promise<void>): Promise<void> {
   try {
     await act();
   } catch (error) {
-    const known = fromSystem(error, { file });
+    const known = systemError(error, { file });
     if (!(known instanceof IsologitError)) throw known;
     throw new IsologitError(known.code, known.message, { file }, { cause: error, ...AGAIN });
   }

@@ -5,7 +5,7 @@ import { basename, dirname, join, relative, sep } from "node:path";
 import type { Finding } from "../api/reports.ts";
 import { finding } from "../check/findings.ts";
 import { storeAt } from "../checkpoint/store.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
@@ -32,21 +32,21 @@ export interface FoundFile {
   store(): Promise<Store>;
 }
 
-export interface Found {
+export interface FolderContents {
   /** in order */
   readonly files: readonly FoundFile[];
   readonly findings: readonly Finding[];
 }
 
 /** @throws NOT_FOUND, IO_FAILED, LIMIT_EXCEEDED; of the Hub also ACCESS_REFUSED, NETWORK, OFFLINE, LISTING_UNSAFE */
-export async function lookAround(address: string): Promise<Found> {
+export async function listFolder(address: string): Promise<FolderContents> {
   if (isHubAddress(address)) return await lookThrough(await storeAt(address));
   try {
     const about = await stat(address);
     if (about.isDirectory()) return await walk(address);
     if (about.isFile()) return { files: [onDisk(basename(address), address)], findings: [] };
   } catch (error) {
-    throw fromSystem(error, { file: address });
+    throw systemError(error, { file: address });
   }
   const path = basename(address);
   return {
@@ -62,7 +62,7 @@ const onDisk = (path: string, where: string): FoundFile => ({
 });
 
 /** A commit has files and no more: no links that anybody follows, no modes, no pipes. */
-async function lookThrough(store: Store): Promise<Found> {
+async function lookThrough(store: Store): Promise<FolderContents> {
   const findings: Finding[] = [];
   const files: FoundFile[] = [];
   for (const { path, size } of await store.list()) {
@@ -79,7 +79,7 @@ async function lookThrough(store: Store): Promise<Found> {
   return { files, findings };
 }
 
-async function walk(root: string): Promise<Found> {
+async function walk(root: string): Promise<FolderContents> {
   const files: FoundFile[] = [];
   const findings: Finding[] = [];
   const real = await realpath(root);

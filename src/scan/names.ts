@@ -135,14 +135,14 @@ export function isDangerous(name: string): boolean {
   return DANGEROUS_MODULES.some((known) => name === known || name.startsWith(`${known}.`));
 }
 
-export interface Verdict {
+export interface GlobalRisk {
   readonly rule: "pickle-danger" | "pickle-call" | "pickle-import";
   readonly severity: Severity;
   readonly what: string;
 }
 
 /** What a plain unpickler does with a name that this reader does not list. */
-export function verdictOn(name: string, called: boolean): Verdict {
+export function riskOfGlobal(name: string, called: boolean): GlobalRisk {
   const what = called ? `would run ${name}` : `would import ${name}`;
   if (isDangerous(name)) return { rule: "pickle-danger", severity: "danger", what };
   if (called || name.startsWith("copyreg.extension_"))

@@ -2,11 +2,11 @@
 import { inflateRawSync } from "node:zlib";
 import { type GlobalUse, MAX_PICKLE_BYTES, readPickle } from "../../formats/codec/pickle/read.ts";
 import { sliceOf } from "../../formats/codec/slice.ts";
-import { locateRaw, surveyDirectory, type ZipEntry } from "../../formats/codec/torch-zip/directory.ts";
+import { listEntries, locateRaw, type ZipEntry } from "../../formats/codec/torch-zip/directory.ts";
 import type { Finding } from "../api/reports.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type ByteSource, readRange } from "../core/io.ts";
-import { verdictOn } from "./names.ts";
+import { riskOfGlobal } from "./names.ts";
 
 /** Of a file of bare pickles: torch's old format has weights behind them. */
 const MAX_BARE_BYTES = 64 * 1024 * 1024;
@@ -36,7 +36,7 @@ async function scanZip(source: ByteSource, report: Report): Promise<number | nul
   try {
     start = await startOfZip(source, file);
     const archive = sliceOf(source, start, source.size - start, file);
-    const { entries, fault } = await surveyDirectory(archive, file);
+    const { entries, fault } = await listEntries(archive, file);
     for (const entry of entries) await scanEntry(archive, entry, start, report);
     if (fault !== null) report.damaged(fault);
   } catch (error) {
@@ -148,7 +148,7 @@ function scanPickles(
     }
   }
   for (const { name, called, offset } of uses.values()) {
-    const { rule, severity, what } = verdictOn(name, called);
+    const { rule, severity, what } = riskOfGlobal(name, called);
     const at = { file: report.file, tensor: null, offset: placeOf(offset) };
     report.add({ rule, severity, at, message: `a plain unpickler ${what}` });
   }

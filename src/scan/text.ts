@@ -5,7 +5,7 @@ import { isDangerous } from "./names.ts";
 /** A config; larger ones are vocabularies. */
 export const MAX_TEXT_BYTES = 16 * 1024 * 1024;
 
-export function findingsIn(text: string, file: string): Finding[] {
+export function scanText(text: string, file: string): Finding[] {
   const findings: Finding[] = [];
   const add = (rule: string, severity: Finding["severity"], offset: number, message: string) =>
     findings.push({ rule, severity, at: { file, tensor: null, offset }, message });

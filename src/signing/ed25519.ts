@@ -3,7 +3,7 @@ import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { sha256 } from "../core/content-root.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 
 export const Signature = z.strictObject({
   algorithm: z.literal("ed25519"),
@@ -29,7 +29,7 @@ export async function readPem(path: string, sort: "private" | "public"): Promise
     const pem = await readFile(path);
     return sort === "private" ? createPrivateKey(pem) : createPublicKey(pem);
   } catch (cause) {
-    const known = fromSystem(cause, { file: path });
+    const known = systemError(cause, { file: path });
     if (known instanceof IsologitError) throw known;
     throw new IsologitError("USAGE", `it holds no ${sort} key in PEM form`, { file: path }, { cause });
   }

@@ -6,9 +6,9 @@
 import { readFile } from "node:fs/promises";
 import type { BundleWithDsseEnvelope } from "@sigstore/bundle";
 import type { ConvertOptions } from "../api/options.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { isOffline } from "../hub/settings.ts";
-import { unlessStopped } from "../io/retry.ts";
+import { raceAbort } from "../io/retry.ts";
 import type { BundleSigner } from "./sigstore-bundle.ts";
 import { PAYLOAD_TYPE } from "./statement.ts";
 
@@ -58,7 +58,7 @@ export async function keylessSigner(
 
   return async (payload) => {
     const { DSSEBundleBuilder, FulcioSigner, RekorWitness, TSAWitness } = await import("@sigstore/sign");
-    const token = await unlessStopped(askToken(), signal);
+    const token = await raceAbort(askToken(), signal);
     const identityProvider = { getToken: () => Promise.resolve(token) };
     const builder = new DSSEBundleBuilder({
       signer: new FulcioSigner({ ...PATIENCE, fulcioBaseURL, identityProvider }),
@@ -70,7 +70,7 @@ export async function keylessSigner(
     });
     const made = builder.create({ data: payload, type: PAYLOAD_TYPE }).then(textOf);
     const ours = made.catch((error) => Promise.reject(asOurs(error, token)));
-    return await unlessStopped(ours, signal);
+    return await raceAbort(ours, signal);
   };
 }
 
@@ -116,7 +116,7 @@ async function tokenIn(given: string): Promise<string> {
   if (TOKEN.test(given.trim())) return given.trim();
   // never named: what is no path may be most of a secret
   const text = await readFile(given, "utf8").catch((cause) => {
-    const known = fromSystem(cause, {});
+    const known = systemError(cause, {});
     const next = { next: "pass the token, or the path of a file that holds it" };
     if (!(known instanceof IsologitError) || known.code === "NOT_FOUND" || cause.code === "ENAMETOOLONG")
       throw new IsologitError("NOT_FOUND", "the identity is neither a token nor a file", {}, next);

@@ -3,21 +3,21 @@ import { lstat, writeFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import type { ConvertOptions } from "../api/options.ts";
 import type { BundleReport } from "../api/reports.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
-import { unwatched } from "../core/events.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
+import { ignoreEvents } from "../core/events.ts";
 import { KEYLESS, keylessSigner, refuseKeyless } from "./keyless.ts";
 import { filesAt } from "./signed-files.ts";
 import { type BundleSigner, readCurveKey, signBundle } from "./sigstore-bundle.ts";
 import { encodeStatement } from "./statement.ts";
 
-export interface Sealed {
+export interface SignedDestination {
   readonly report: BundleReport;
   /** Writes the bundle: when what it signs is in its place, for it would promise what is not there. */
   write(): Promise<void>;
 }
 
 /** @param address where the destination is now, which may be where it is staged */
-export type Seal = (address: string) => Promise<Sealed>;
+export type SignDestination = (address: string) => Promise<SignedDestination>;
 
 /**
  * What signs every file of a destination. All that can be refused is refused now.
@@ -25,8 +25,11 @@ export type Seal = (address: string) => Promise<Sealed>;
  * @returns null where no bundle is asked for
  * @throws USAGE, NOT_FOUND; DESTINATION_EXISTS: the bundle's file is there; what `keylessSigner` refuses
  */
-export async function sealFor(destination: string, options: ConvertOptions): Promise<Seal | null> {
-  const { bundle: file, verify, overwrite = false, signal, watch = unwatched } = options;
+export async function signerFor(
+  destination: string,
+  options: ConvertOptions,
+): Promise<SignDestination | null> {
+  const { bundle: file, verify, overwrite = false, signal, watch = ignoreEvents } = options;
   if (options.sign !== KEYLESS) refuseKeyless(options);
   if (file === undefined) {
     if (options.sign !== KEYLESS) return null;
@@ -36,7 +39,7 @@ export async function sealFor(destination: string, options: ConvertOptions): Pro
   const place = `${resolve(destination)}/`;
   if (`${resolve(file)}/`.startsWith(place))
     throw new IsologitError("USAGE", "the bundle would become part of what it signs", { file });
-  const sign = await signerFor(options);
+  const sign = await bundleSigner(options);
   const exists = await lstat(file).then(
     () => true,
     () => false,
@@ -52,13 +55,13 @@ export async function sealFor(destination: string, options: ConvertOptions): Pro
       report: { signedBy, issuer, files: manifest.files.size },
       write: () =>
         writeFile(file, text, { flag: overwrite ? "w" : "wx" }).catch((cause) => {
-          throw fromSystem(cause, { file });
+          throw systemError(cause, { file });
         }),
     };
   };
 }
 
-async function signerFor(options: ConvertOptions): Promise<BundleSigner> {
+async function bundleSigner(options: ConvertOptions): Promise<BundleSigner> {
   const { sign, signal } = options;
   if (sign === undefined)
     throw new IsologitError("USAGE", `--bundle needs --sign with the key that signs it, or ${KEYLESS}`);

@@ -4,11 +4,11 @@ import { relative } from "node:path";
 import type { VerifyOptions } from "../api/options.ts";
 import type { BundleReport } from "../api/reports.ts";
 import { storeAt } from "../checkpoint/store.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
 import { openBundle, readAuthorities, readCurveKey, type Trust } from "./sigstore-bundle.ts";
-import { decodeStatement, differencesFrom, type Manifest, manifestOf } from "./statement.ts";
+import { compareManifest, decodeStatement, type Manifest, manifestOf } from "./statement.ts";
 
 export interface SignedFiles {
   readonly report: BundleReport;
@@ -28,7 +28,7 @@ export async function signedFiles(address: string, options: VerifyOptions): Prom
   const found = await filesAt(address, [...signed.ignored, ...(await placeIn(address, file))], signal);
   return {
     report: { signedBy, issuer, files: signed.files.size },
-    differences: differencesFrom(signed, found),
+    differences: compareManifest(signed, found),
   };
 }
 
@@ -83,5 +83,5 @@ async function bytesOf(file: string): Promise<Uint8Array> {
 }
 
 function failed(cause: unknown, file: string): never {
-  throw fromSystem(cause, { file });
+  throw systemError(cause, { file });
 }

@@ -27,7 +27,7 @@ export type Trust =
       readonly issuer: string;
     };
 
-export interface Signed {
+export interface SignedStatement {
   readonly payload: Uint8Array;
   /** the key's SHA-256, or the identity in the signing certificate */
   readonly signedBy: string;
@@ -80,7 +80,7 @@ export async function signBundle(payload: Buffer, privateKey: KeyObject): Return
  * @throws BUNDLE_INVALID: damaged, edited, or no bundle; BUNDLE_UNTRUSTED: another signed it; USAGE: a signature of the
  *   other kind than the trust
  */
-export async function openBundle(bytes: Uint8Array, trust: Trust, file: string): Promise<Signed> {
+export async function openBundle(bytes: Uint8Array, trust: Trust, file: string): Promise<SignedStatement> {
   const bundle = await parse(bytes, file);
   const { payload, payloadType } = bundle.content.dsseEnvelope;
   const by =
@@ -91,7 +91,7 @@ export async function openBundle(bytes: Uint8Array, trust: Trust, file: string):
   return { payload, ...by };
 }
 
-type By = Omit<Signed, "payload">;
+type By = Omit<SignedStatement, "payload">;
 
 async function parse(bytes: Uint8Array, file: string): Promise<BundleWithDsseEnvelope> {
   const value = parseJsonObject(bytes, { file, code: "BUNDLE_INVALID" });

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { digestOutside } from "../certificate/file-digests.ts";
+import { digestExcept } from "../certificate/file-digests.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Store } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
@@ -61,7 +61,7 @@ export async function manifestOf(
   for (const { path, size } of await store.list()) {
     if (!single && skipped.some((skip) => path === skip || path.startsWith(`${skip}/`))) continue;
     await using source = await store.open(path);
-    files.set(single ? ITSELF : path, await digestOutside(source, size, [], signal));
+    files.set(single ? ITSELF : path, await digestExcept(source, size, [], signal));
   }
   return { files, ignored };
 }
@@ -116,7 +116,7 @@ export function decodeStatement(payload: Uint8Array, file: string): Manifest {
 }
 
 /** How the files that are there differ from those that were signed; empty where they do not. */
-export function differencesFrom(signed: Manifest, found: Manifest): readonly string[] {
+export function compareManifest(signed: Manifest, found: Manifest): readonly string[] {
   const named = (path: string) => (path === ITSELF ? "the file" : path);
   const changed = [...signed.files].flatMap(([path, digest]) => {
     const now = found.files.get(path);

@@ -3,26 +3,26 @@
  * is not the same or is missing; `strict` makes it an error. A *remark* is worth knowing and is no fault of either side.
  */
 import type { Finding, Verdict } from "../api/reports.ts";
-import type { Outcome } from "../checkpoint/side-files/rules.ts";
-import { worse } from "./verdict.ts";
+import type { FileOutcome } from "../checkpoint/side-files/rules.ts";
+import { worseVerdict } from "./verdict.ts";
 
 /** The file or the stored tensor that a finding is about; neither where it is about the checkpoint. */
-export interface Place {
+export interface FindingLocation {
   readonly file?: string;
   readonly tensor?: string;
 }
 
 /** @param rule stable: scripts, JUnit and SARIF go by it; its text is in `RULES` of src/report/problems.ts */
-export function difference(rule: string, message: string, at: Place = {}): Finding {
+export function difference(rule: string, message: string, at: FindingLocation = {}): Finding {
   return { rule, severity: "warning", at: placeOf(at), message };
 }
 
 /** @param rule as of `difference` */
-export function remark(rule: string, message: string, at: Place = {}): Finding {
+export function remark(rule: string, message: string, at: FindingLocation = {}): Finding {
   return { rule, severity: "note", at: placeOf(at), message };
 }
 
-const placeOf = ({ file = "", tensor }: Place): Finding["at"] => ({
+const placeOf = ({ file = "", tensor }: FindingLocation): Finding["at"] => ({
   file,
   tensor: tensor ?? null,
   offset: null,
@@ -36,11 +36,16 @@ export function judgeFindings(findings: readonly Finding[], strict: boolean | un
 
 /** A rung's verdict together with the findings that it made. */
 export function verdictWith(verdict: Verdict, findings: readonly Finding[]): Verdict {
-  return findings.some(({ severity }) => severity === "error") ? worse(verdict, "different") : verdict;
+  return findings.some(({ severity }) => severity === "error") ? worseVerdict(verdict, "different") : verdict;
 }
 
 /** What the table of side files makes of a difference: nothing, or one finding; `different` is an error. */
-export function findingAs(outcome: Outcome, rule: string, message: string, at: Place): readonly Finding[] {
+export function withSeverity(
+  outcome: FileOutcome,
+  rule: string,
+  message: string,
+  at: FindingLocation,
+): readonly Finding[] {
   if (outcome === "nothing") return [];
   if (outcome === "remark") return [remark(rule, message, at)];
   const found = difference(rule, message, at);

@@ -55,7 +55,7 @@ export function looksTrained({ nllA }: LogitsSummary, tokens: number, vocab: num
 export type Quality = Pick<LogitsSummary, "klMean" | "klP99" | "top1">;
 
 /** The limits that the user gave, by the measure that each one limits; a tolerance file was read before. */
-export function limitsGiven({ kl, klP99, top1 }: LimitOptions): Partial<Limits> {
+export function givenLimits({ kl, klP99, top1 }: LimitOptions): Partial<Limits> {
   return {
     ...(kl !== undefined && { klMean: kl }),
     ...(klP99 !== undefined && { klP99 }),

@@ -17,12 +17,12 @@ import type { LayerDrift } from "../api/reports.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
-import type { Choice, Dims, Forward, Layer, Stage } from "../families/family.ts";
-import { ends, Streams } from "../inference/activations.ts";
-import { Dealing } from "../inference/expert-rows.ts";
+import type { Dims, ExpertChoice, Forward, Layer, Stage } from "../families/family.ts";
+import { Streams, stageStreams } from "../inference/activations.ts";
+import { ExpertRows } from "../inference/expert-rows.ts";
 import { type Fingerprint, FingerprintTaker } from "../inference/fingerprint.ts";
-import type { Side, StreamSet } from "../inference/runner.ts";
-import type { Place } from "../inference/tensor-lookup.ts";
+import type { ModelRunner, StreamSet } from "../inference/runner.ts";
+import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { type Control, Controls } from "./controls/controls.ts";
 import { wiringLimit } from "./limits.ts";
 import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
@@ -35,8 +35,8 @@ export interface LockstepOptions {
   readonly ids: readonly number[];
   /** the first so many ids are text, on which the loss is measured; 0: on all */
   readonly textTokens: number;
-  readonly a: Side;
-  readonly b: Side;
+  readonly a: ModelRunner;
+  readonly b: ModelRunner;
   /** the destination stores other bits than the source */
   readonly recast: boolean;
   /** words of the vocabulary are compared in blocks of at most this many bytes a run */
@@ -89,7 +89,7 @@ interface Where {
   readonly kind: string;
   /** the block's kind, or which other part of a model it is: the first of each is sabotaged; null: not here */
   readonly part: string | null;
-  readonly places: readonly [a: Place, b: Place];
+  readonly places: readonly [a: BlockNames, b: BlockNames];
 }
 
 type Door = Pick<Where, "layer" | "kind">;
@@ -98,10 +98,10 @@ class Lockstep {
   readonly #o: LockstepOptions;
   readonly #widths: Readonly<Record<string, number>>;
   readonly #source: Streams;
-  readonly #rounded: Streams;
+  readonly #recastSource: Streams;
   readonly #noise: Streams | undefined;
-  readonly #own: Streams;
-  readonly #borrowed: Streams;
+  readonly #destination: Streams;
+  readonly #destinationOnSourceInputs: Streams;
   /** the runs that keep a residual stream of their own */
   readonly #runs: readonly Streams[];
   /** streams of which own has the bits of rounded */
@@ -110,7 +110,7 @@ class Lockstep {
   readonly #drifts: LayerDrift[] = [];
   #flips = 0;
   #inOrder = true;
-  #dealing: Dealing | undefined;
+  #dealing: ExpertRows | undefined;
   readonly #wiring = { maxRelL2: 0, limit: 0 };
   readonly #controls: Controls;
   readonly #taker: FingerprintTaker;
@@ -123,20 +123,20 @@ class Lockstep {
     this.#o = options;
     this.#widths = options.forward.streams(options.dims);
     const { forward, backend, ids } = options;
-    const rowsOf = (name: string) => (forward.dealt.includes(name) ? this.#dealing!.rows : ids.length);
+    const rowsOf = (name: string) => (forward.dispatched.includes(name) ? this.#dealing!.rows : ids.length);
     const lengthOf = (name: string) => rowsOf(name) * this.#widths[name]!;
     const streams = () => new Streams(backend, lengthOf);
     this.#controls = new Controls({ ...options, side: options.b, lengthOf });
     this.#taker = new FingerprintTaker(ids.length);
     this.#source = streams();
-    this.#own = streams();
-    this.#borrowed = streams();
-    this.#rounded = options.recast ? streams() : this.#source;
+    this.#destination = streams();
+    this.#destinationOnSourceInputs = streams();
+    this.#recastSource = options.recast ? streams() : this.#source;
     this.#noise = options.recast ? streams() : undefined;
     this.#runs = [
       this.#source,
-      this.#own,
-      ...(this.#noise === undefined ? [] : [this.#rounded, this.#noise]),
+      this.#destination,
+      ...(this.#noise === undefined ? [] : [this.#recastSource, this.#noise]),
     ];
   }
 
@@ -146,7 +146,7 @@ class Lockstep {
     await this.#embed("residual", this.#o.ids, { layer: -1, kind: "embedding" });
     for (const layer of main) await this.#block(layer, layer.index);
     const logits = await this.#head(main.length);
-    for (const layer of layers) if (layer.stack === "mtp") await this.#prediction(layer, main.length + 1);
+    for (const layer of layers) if (layer.stack === "mtp") await this.#mtpLayer(layer, main.length + 1);
     for (const run of this.#runs) run.releaseAll();
     const [wiring, bad, flips, inOrder] = [this.#wiring, this.#bad, this.#flips, this.#inOrder];
     const controls = this.#controls.results;
@@ -166,7 +166,7 @@ class Lockstep {
     };
     const localRelL2 = await this.#stages(forward.block(kind, dims), where);
     await this.#addResidual();
-    const own = await this.#own.view("residual");
+    const own = await this.#destination.view("residual");
     const driftRelL2 = relL2(await this.#source.view("residual"), own);
     if (layer.stack === "main") this.#taker.residual(own);
     this.#drifts.push({ layer: number, kind, driftRelL2, localRelL2 });
@@ -177,10 +177,10 @@ class Lockstep {
    * A layer that predicts a word further on. The first of a step reads the last hidden state; nothing is made of what
    * the last one predicts, but every door is compared.
    */
-  async #prediction(layer: Layer, first: number): Promise<void> {
+  async #mtpLayer(layer: Layer, first: number): Promise<void> {
     const { forward, a, b, ids } = this.#o;
     const number = first + layer.index;
-    const where = (end: "join" | "end"): Where => ({
+    const where = (end: "mtpStart" | "mtpEnd"): Where => ({
       layer: number,
       kind: layer.kind,
       part: end,
@@ -188,8 +188,8 @@ class Lockstep {
     });
     if (layer.inner === 0) {
       const follow = ids.map((id, t) => ids[t + 1] ?? id);
-      await this.#embed("words", follow, where("join"));
-      await this.#stages(forward.step.join, where("join"));
+      await this.#embed("words", follow, where("mtpStart"));
+      await this.#stages(forward.mtp.start, where("mtpStart"));
       for (const run of this.#runs) run.replaceResidual();
       for (const streams of [this.#inStep, this.#dark]) {
         if (streams.has("out")) streams.add("residual");
@@ -197,7 +197,7 @@ class Lockstep {
       }
     }
     await this.#block(layer, number);
-    if (layer.inner === layer.of - 1) await this.#stages(forward.step.end, where("end"));
+    if (layer.inner === layer.of - 1) await this.#stages(forward.mtp.end, where("mtpEnd"));
   }
 
   /** @returns the worst door's distance */
@@ -220,32 +220,32 @@ class Lockstep {
     const { a, b } = this.#o;
     for (const run of this.#runs) {
       run.make([stream]);
-      const weights = run === this.#rounded && this.#o.recast ? "rounded" : "stored";
-      await (run === this.#own ? b : a).embed(ids, weights, run.regions.get(stream)!);
+      const weights = run === this.#recastSource && this.#o.recast ? "recast" : "stored";
+      await (run === this.#destination ? b : a).embed(ids, weights, run.regions.get(stream)!);
     }
     const tensors = b.tables.map(({ tensor }) => tensorKey(tensor));
-    await this.#door(stream, this.#own, 0, { layer, kind, tensors });
+    await this.#door(stream, this.#destination, 0, { layer, kind, tensors });
     if (this.#zeros.has(stream)) this.#dark.add(stream);
     else this.#dark.delete(stream);
     if (stream !== "residual") return;
-    this.#taker.residual(await this.#own.view(stream));
+    this.#taker.residual(await this.#destination.view(stream));
     const spot = { layer, kind, limit: 0, slot: "embedding", dark: this.#dark };
-    await this.#controls.embed(spot, this.#rounded.regions.get(stream)!);
+    await this.#controls.embed(spot, this.#recastSource.regions.get(stream)!);
   }
 
   /** Runs a stage on both sides. @returns the worst door's distance */
   async #stage(stage: Stage, { places, layer, kind, part }: Where): Promise<number> {
     const { a, b } = this.#o;
-    const { reads, makes } = ends(stage);
+    const { reads, makes } = stageStreams(stage);
     const borrows = !reads.every((name) => this.#inStep.has(name));
     for (const run of this.#runs) run.make(makes);
-    if (borrows) this.#borrowed.make(makes);
+    if (borrows) this.#destinationOnSourceInputs.make(makes);
     await a.run(stage, places[0], this.#setsOfA(), this.#dealing);
     await b.run(stage, places[1], this.#setsOfB(borrows), this.#dealing);
     const sameOrder = a.cuts(stage, places[0]) === b.cuts(stage, places[1]);
     if (!sameOrder) this.#inOrder = false;
     const limit = wiringLimit(sameOrder, Math.max(...reads.map((name) => this.#widths[name]!)));
-    const theirs = borrows ? this.#borrowed : this.#own;
+    const theirs = borrows ? this.#destinationOnSourceInputs : this.#destination;
     let worst = 0;
     for (const name of makes) {
       const makers = (expert?: number) => b.makers(stage, places[1], name, expert);
@@ -255,7 +255,7 @@ class Lockstep {
           : await this.#door(name, theirs, limit, { layer, kind, tensors: makers() });
       worst = Math.max(worst, distance);
     }
-    this.#borrowed.releaseAll();
+    this.#destinationOnSourceInputs.releaseAll();
     for (const name of makes) {
       if (this.#zeros.has(name) && (await this.#isRightlyZero(stage))) this.#dark.add(name);
       else this.#dark.delete(name);
@@ -263,7 +263,7 @@ class Lockstep {
     const slot = `${part}: ${makes.join()}`;
     if (part !== null && this.#controls.wants(slot)) {
       const spot = { layer, kind, limit, slot, dark: this.#dark };
-      await this.#controls.stage(spot, stage, places[1], this.#rounded, this.#dealing);
+      await this.#controls.stage(spot, stage, places[1], this.#recastSource, this.#dealing);
     }
     if (stage.op === "kernel" && stage.choice !== undefined) {
       await this.#followChoice(stage.to, stage.choice(this.#o.dims), layer);
@@ -282,12 +282,14 @@ class Lockstep {
         return true;
       case "kernel":
         if (stage.parameters.length > 0) return true;
-        return stage.silent?.(await Promise.all(stage.from.map((name) => this.#rounded.view(name)))) ?? false;
-      case "deal":
+        return (
+          stage.silent?.(await Promise.all(stage.from.map((name) => this.#recastSource.view(name)))) ?? false
+        );
+      case "dispatch":
         return this.#dark.has(stage.from);
-      case "collect":
+      case "combine":
         return this.#dark.has(stage.from) || this.#dark.has(stage.weights);
-      case "join":
+      case "concat":
         return stage.from.every((name) => this.#dark.has(name));
       default:
         return stage satisfies never;
@@ -301,10 +303,10 @@ class Lockstep {
   }
 
   /** The source's experts for every run; their tokens are dealt out. */
-  async #followChoice(stream: string, choice: Choice, layer: number): Promise<void> {
+  async #followChoice(stream: string, choice: ExpertChoice, layer: number): Promise<void> {
     const { backend, ids, layers } = this.#o;
     const chosen = await this.#source.view(stream);
-    const own = await this.#own.view(stream);
+    const own = await this.#destination.view(stream);
     for (let at = 0; at < chosen.length; at += choice.perToken) {
       const [theirs, mine] = [chosen, own].map((one) => one.subarray(at, at + choice.perToken));
       if (!sameBits(theirs!, mine!)) this.#flips++;
@@ -313,16 +315,19 @@ class Lockstep {
       this.#taker.experts(layer, chosen, own);
     for (const run of this.#runs) if (run !== this.#source) await run.put(stream, chosen);
     this.#inStep.add(stream);
-    this.#dealing = await Dealing.of(backend, chosen, ids.length, choice, true);
+    this.#dealing = await ExpertRows.of(backend, chosen, ids.length, choice, true);
   }
 
   #setsOfA(): readonly StreamSet[] {
     if (this.#noise === undefined) return [this.#source.set()];
-    return [this.#source.set(), this.#rounded.set("rounded"), this.#noise.set()];
+    return [this.#source.set(), this.#recastSource.set("recast"), this.#noise.set()];
   }
 
   #setsOfB(borrows: boolean): readonly StreamSet[] {
-    return [this.#own.set(), ...(borrows ? [this.#borrowed.set("stored", this.#rounded)] : [])];
+    return [
+      this.#destination.set(),
+      ...(borrows ? [this.#destinationOnSourceInputs.set("stored", this.#recastSource)] : []),
+    ];
   }
 
   /** Wiring at one door: rounded against the other side on rounded's inputs. */
@@ -332,7 +337,7 @@ class Lockstep {
     limit: number,
     where: Omit<BadDoor, "door" | "relL2">,
   ): Promise<number> {
-    const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
+    const [expected, got] = [await this.#recastSource.view(stream), await theirs.view(stream)];
     await this.#noteStream(stream, expected);
     return this.#judge(relL2(expected, got), limit, { ...where, door: stream });
   }
@@ -345,7 +350,7 @@ class Lockstep {
     where: Door,
     makers: (expert: number) => readonly string[],
   ): Promise<number> {
-    const [expected, got] = [await this.#rounded.view(stream), await theirs.view(stream)];
+    const [expected, got] = [await this.#recastSource.view(stream), await theirs.view(stream)];
     await this.#noteStream(stream, expected);
     const width = this.#widths[stream]!;
     const distances = this.#dealing!.experts.map(({ expert, from, count }) => {
@@ -359,7 +364,7 @@ class Lockstep {
   async #noteStream(stream: string, expected: Float32Array): Promise<void> {
     if (expected.every((value) => value === 0)) this.#zeros.add(stream);
     else this.#zeros.delete(stream);
-    if (sameBits(expected, await this.#own.view(stream))) this.#inStep.add(stream);
+    if (sameBits(expected, await this.#destination.view(stream))) this.#inStep.add(stream);
     else this.#inStep.delete(stream);
   }
 
@@ -387,7 +392,7 @@ class Lockstep {
     const where: Where = { layer, kind: "head", part: "head", places: [a.head, b.head] };
     const last = forward.head.at(-1)!;
     for (const stage of forward.head.slice(0, -1)) await this.#stage(stage, where);
-    const from = ends(last).reads[0]!;
+    const from = stageStreams(last).reads[0]!;
     const borrows = !this.#inStep.has(from);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(borrows)];
     const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
@@ -409,7 +414,7 @@ class Lockstep {
       noise.add(source!, noisy ?? source!);
       if (lo === 0) {
         const spot = { layer, kind: where.kind, limit: 0, slot: "head: logits", dark: this.#dark };
-        await this.#controls.logits(spot, from, hi, this.#rounded, rounded ?? source!);
+        await this.#controls.logits(spot, from, hi, this.#recastSource, rounded ?? source!);
       }
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);

@@ -6,7 +6,7 @@ import type { VerifyOptions } from "../api/options.ts";
 import type { Finding, LogitsMetrics, Verdict } from "../api/reports.ts";
 import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { unwatched, type Watch } from "../core/events.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import { boxMove, runsOf } from "../core/mapping/moves.ts";
 import { Sources } from "../core/read.ts";
 import type { Layer } from "../families/family.ts";
@@ -14,21 +14,21 @@ import type { Matched } from "../families/match.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import {
   backendFor,
+  createRunner,
   memoryOf,
   type Paired,
   type Ready,
-  sideOf,
-  storedAs,
+  storedRole,
   threadsOf,
 } from "../inference/model-runner.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "../inference/rounding.ts";
-import { columnsOf, type Rounds } from "../inference/weight-bands.ts";
+import { columnsOf, type WeightRounder } from "../inference/weight-bands.ts";
 import { controlFindings } from "./controls/findings.ts";
 import { remark } from "./findings.ts";
-import { excesses, type Limits, limitsFor, limitsGiven, looksTrained } from "./limits.ts";
+import { excesses, givenLimits, type Limits, limitsFor, looksTrained } from "./limits.ts";
 import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
-import { withText } from "./worst-positions.ts";
+import { addTexts } from "./worst-positions.ts";
 
 export interface LogitsRung {
   readonly verdict: Verdict;
@@ -51,11 +51,11 @@ export async function logitsRung(
   options: VerifyOptions,
   { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
 ): Promise<LogitsRung> {
-  const watch = options.watch ?? unwatched;
+  const watch = options.watch ?? ignoreEvents;
   const recastTo = new Set([...roundingsFor(a, b).values()].flat().map(({ rounding }) => rounding.to));
   const memoryBytes = memoryOf(options) - (recastTo.size > 0 ? ROUNDER_BYTES : 0);
   await using backend = await backendFor({ ...options, memoryBytes });
-  const result = await inStep(a, b, {
+  const result = await runLockstep(a, b, {
     backend,
     ids,
     textTokens,
@@ -66,9 +66,9 @@ export async function logitsRung(
   });
   const limits = limitsFor(recastTo, options);
   const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
-  const unread = [...b.pairs.unread].sort();
+  const unread = [...b.pairs.unusedScales].sort();
   const { logits } = result;
-  const given = limitsGiven(options);
+  const given = givenLimits(options);
   const judged = recastTo.size > 0 && trained ? { ...limits, ...given } : given;
   // where the source itself has no numbers, no limit can be judged: that is unproven
   const beyond = logits.nonFiniteA > 0 ? [] : excesses(logits, judged);
@@ -102,7 +102,7 @@ export async function logitsRung(
     metrics: {
       tokens: ids.length,
       ...logits,
-      positions: await withText(logits.positions, ids, a.matched.checkpoint),
+      positions: await addTexts(logits.positions, ids, a.matched.checkpoint),
       layers: result.layers,
       wiring: result.wiring,
       routing: { flips: result.flips },
@@ -145,10 +145,10 @@ function roundingsFor(
 ): ReadonlyMap<string, readonly RowRounding[]> {
   const roundings = new Map<string, RowRounding[]>();
   for (const role of a.matched.roles.values()) {
-    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    const [from, to] = [storedRole(a, role), storedRole(b, role)];
     if (from.dtype === to.dtype || !isFloat(to.dtype)) continue;
     const rounding = { to: to.dtype, scale: b.scales.get(to.tensor)?.[0] ?? null };
-    for (const move of a.matched.origin.get(role.key)!) {
+    for (const move of a.matched.roleSources.get(role.key)!) {
       const columns = columnsOf(a.matched.tensors.get(move.of!)!.shape);
       const rows = roundings.get(move.of!) ?? [];
       for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
@@ -164,14 +164,14 @@ function roundingsFor(
   return roundings;
 }
 
-export interface Stepping {
+export interface LockstepRequest {
   readonly backend: Backend;
   readonly ids: readonly number[];
   readonly textTokens?: number;
   /** compare only the first so many words of the vocabulary; default all */
   readonly words?: number;
   readonly memoryBytes: number;
-  readonly rounder: Rounds;
+  readonly rounder: WeightRounder;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
@@ -185,7 +185,7 @@ export function partBytes(memoryBytes: number): number {
   return Math.min(MAX_PART_BYTES, Math.max(MIN_PART_BYTES, Math.floor(memoryBytes / 32 / 64) * 64));
 }
 
-export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<LockstepResult> {
+export async function runLockstep(a: Ready, b: Ready, stepping: LockstepRequest): Promise<LockstepResult> {
   const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
   const { family } = a.matched;
   const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab! };
@@ -195,8 +195,8 @@ export async function inStep(a: Ready, b: Ready, stepping: Stepping): Promise<Lo
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
-  const sideA = sideOf(a, { ...common, sources: sourcesA, roundings });
-  const sideB = sideOf(b, { ...common, sources: sourcesB, roundings: new Map() });
+  const sideA = createRunner(a, { ...common, sources: sourcesA, roundings });
+  const sideB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });
   const result = await lockstep({
     backend,
     forward: family.forward,
@@ -231,8 +231,16 @@ export async function neededBytes(
   const { vocab } = a.matched.dims;
   const memoryBytes = memoryOf(options);
   const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // more take no more room
-  const dry = { backend: meter, ids, words, rounder, memoryBytes, watch: unwatched, signal: options.signal };
-  await inStep({ ...a, scales }, { ...b, scales }, dry);
+  const dry = {
+    backend: meter,
+    ids,
+    words,
+    rounder,
+    memoryBytes,
+    watch: ignoreEvents,
+    signal: options.signal,
+  };
+  await runLockstep({ ...a, scales }, { ...b, scales }, dry);
   return meter.peakBytes + (roundingsFor(a, { ...b, scales }).size > 0 ? ROUNDER_BYTES : 0);
 }
 

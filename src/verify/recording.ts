@@ -10,7 +10,7 @@ import { type ByteSource, readRange } from "../core/io.ts";
 import { fileStore } from "../io/file.ts";
 
 /** One recorded prompt. Rows are positions. */
-export interface Recorded {
+export interface RecordedLogits {
   readonly key: string;
   readonly ids: readonly number[];
   /** whether it was computed in F32 throughout; else it carries the noise of BF16 */
@@ -29,7 +29,7 @@ export interface Recorded {
 }
 
 export interface Recording extends AsyncDisposable {
-  readonly prompts: readonly Recorded[];
+  readonly prompts: readonly RecordedLogits[];
 }
 
 /** In the place of a word: what stands beside it says nothing. */
@@ -55,7 +55,7 @@ export async function openRecording(path: string, vocab: number): Promise<Record
       vocab,
     );
     const keys = tensors.map(({ name }) => /^input_ids(\..+)?$/.exec(name)?.[0].slice("input_ids".length));
-    const prompts: Recorded[] = [];
+    const prompts: RecordedLogits[] = [];
     for (const key of keys.filter((one) => one !== undefined).sort()) {
       prompts.push(await recording.prompt(key, metadata?.compute));
     }
@@ -81,7 +81,7 @@ class Tensors {
   }
 
   /** @param key with its dot, or "" @param compute what the file says its arithmetic was */
-  async prompt(key: string, compute: string | undefined): Promise<Recorded> {
+  async prompt(key: string, compute: string | undefined): Promise<RecordedLogits> {
     const ids = await this.#integers(`input_ids${key}`);
     const outside = ids.find((id) => id < 0 || id >= this.#vocab);
     if (ids.length === 0 || ids.length > MAX_TOKENS || outside !== undefined) {

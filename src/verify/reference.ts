@@ -4,10 +4,10 @@
  */
 import type { VerifyOptions } from "../api/options.ts";
 import type { RungReport, Verdict } from "../api/reports.ts";
-import { pass } from "../inference/forward-pass.ts";
+import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor, type Ready } from "../inference/model-runner.ts";
 import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
-import { NO_WORD, openRecording, type Recorded } from "./recording.ts";
+import { NO_WORD, openRecording, type RecordedLogits } from "./recording.ts";
 
 export interface ReferenceRung {
   readonly rung: RungReport;
@@ -47,7 +47,7 @@ export async function referenceRung(
   for (const recorded of recording.prompts) {
     const { exact } = recorded;
     const one = await compare(model, recorded, (sinks) =>
-      pass(model, recorded.ids, backend, options, sinks, "verify"),
+      runForwardPass(model, recorded.ids, backend, options, sinks, "verify"),
     );
     const limits = REFERENCE_LIMITS[exact ? "float32" : "bfloat16"];
     met.push({ ...one, exact, ok: one.relL2 <= limits.relL2 && one.klMean <= limits.klMean });
@@ -79,8 +79,8 @@ export async function referenceRung(
 
 async function compare(
   { matched }: Ready,
-  recorded: Recorded,
-  run: (sinks: Parameters<typeof pass>[4]) => Promise<void>,
+  recorded: RecordedLogits,
+  run: (sinks: Parameters<typeof runForwardPass>[4]) => Promise<void>,
 ): Promise<Met> {
   const layers = matched.layers.filter(({ stack }) => stack === "main").length;
   const limit = REFERENCE_LIMITS[recorded.exact ? "float32" : "bfloat16"].relL2;

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { parse } from "yaml";
 import { z } from "zod";
 import type { LimitOptions } from "../api/options.ts";
-import { fromSystem, IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 
 const nats = z.number().nonnegative();
 const Schema = z.strictObject({
@@ -13,11 +13,11 @@ const Schema = z.strictObject({
 });
 
 /** The limits that options ask for; what they give themselves wins over the file. @throws USAGE, NOT_FOUND */
-export async function limitsAsked<T extends LimitOptions>(options: T): Promise<T> {
+export async function readLimits<T extends LimitOptions>(options: T): Promise<T> {
   const { tolerance: file } = options;
   if (file === undefined) return options;
   const text = await readFile(file, "utf8").catch((cause) => {
-    throw fromSystem(cause, { file });
+    throw systemError(cause, { file });
   });
   let value: unknown;
   try {

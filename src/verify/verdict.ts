@@ -4,7 +4,7 @@ import type { Matched, Role } from "../families/match.ts";
 
 const SEVERITY: readonly Verdict[] = ["same", "within", "unproven", "different"];
 
-export function worse(a: Verdict, b: Verdict): Verdict {
+export function worseVerdict(a: Verdict, b: Verdict): Verdict {
   return SEVERITY.indexOf(a) >= SEVERITY.indexOf(b) ? a : b;
 }
 
@@ -14,7 +14,7 @@ export function isProven(verdict: Verdict): verdict is "same" | "within" {
 }
 
 /** -1 the embedding, the layers, then the head, then prediction layers. */
-export function depthOf(role: Role | null, layers: number): number {
+export function executionDepth(role: Role | null, layers: number): number {
   if (role === null) return layers;
   const { layer, spec } = role;
   if (layer === null) return spec.kind === "embedding" ? -1 : layers;

@@ -9,13 +9,13 @@ import {
   ownCertificate,
   refuseContradicted,
 } from "../certificate/own-certificate.ts";
-import { verifyCertified } from "../certificate/recheck.ts";
+import { recheckCertificate } from "../certificate/recheck.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { refuseDamagedHeaders } from "../checkpoint/tensor-digests.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { unwatched } from "../core/events.ts";
+import { ignoreEvents } from "../core/events.ts";
 import type { Role } from "../families/match.ts";
 import {
   memoryOf,
@@ -26,19 +26,19 @@ import {
   refuseAbsentBackend,
   refuseUnrunnable,
   runBytes,
-  storedAs,
+  storedRole,
 } from "../inference/model-runner.ts";
 import { type Prompt, promptOf } from "../inference/prompts.ts";
-import { Pool, poolSize } from "../workers/pool.ts";
+import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes/bytes.ts";
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
-import { limitsGiven } from "./limits.ts";
+import { givenLimits } from "./limits.ts";
 import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
 import { compareSettings } from "./settings/settings.ts";
-import { limitsAsked } from "./tolerance.ts";
-import { depthOf, divergenceFrom, kindOf, worse } from "./verdict.ts";
+import { readLimits } from "./tolerance.ts";
+import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "./verdict.ts";
 
 /**
  * Compares two checkpoints by address, or one with its certificate.
@@ -50,7 +50,7 @@ export async function verify(
     | [a: string, b: string | undefined, options?: CompareOptions]
     | [a: string, b?: undefined, options?: VerifyOptions]
 ): Promise<VerifyReport> {
-  if (b === undefined) return verifyCertified(a, options);
+  if (b === undefined) return recheckCertificate(a, options);
   refuseCertified(options);
   const [source, destination] = [
     await openCheckpoint(a, options.formats, { ...options, keep: true }),
@@ -87,7 +87,7 @@ export async function refuseUnverifiable(
 
 /** @returns what the forward passes will read; null where there are none */
 async function refuse(a: Paired, b: Paired, options: VerifyOptions): Promise<Prompt | null> {
-  await limitsAsked(options);
+  await readLimits(options);
   poolSize(memoryOf(options), options.threads);
   refuseUncomparable(a, b);
   if (options.verify === "bytes") return null;
@@ -129,7 +129,7 @@ export async function prove(
   own: boolean,
   certificates: Certificates = {},
 ): Promise<Proof> {
-  const watch = options.watch ?? unwatched;
+  const watch = options.watch ?? ignoreEvents;
   const [source, destination] = [await ready(a, options), await ready(b, options)];
   for (const side of [a, b]) await refuseDamagedHeaders(side, options.signal);
   const settings = await compareSettings(source, destination);
@@ -195,7 +195,7 @@ export async function prove(
     add(bytes, [...compared.findings, ...contradicted]);
   }
   if (prompt !== null) {
-    run = await logitsRung(source, destination, await limitsAsked(options), prompt);
+    run = await logitsRung(source, destination, await readLimits(options), prompt);
     add({ rung: "logits", verdict: run.verdict, metrics: { ...run.metrics } }, run.findings);
   }
   if (unlikeStreams.length > 0) {
@@ -216,14 +216,14 @@ export async function prove(
     reference,
   );
   findings.push(...suspects);
-  const unjudged = run === null ? Object.keys(limitsGiven(await limitsAsked(options))) : [];
+  const unjudged = run === null ? Object.keys(givenLimits(await readLimits(options))) : [];
   if (unjudged.length > 0) {
     const message = `no forward pass ran: the limits that were given (${unjudged.join(", ")}) were not judged`;
     findings.push(remark("limit-unjudged", message));
   }
   const verdicts = [...rungs.map(({ verdict }) => verdict), ...unjudged.map((): Verdict => "unproven")];
   const report: VerifyReport = {
-    verdict: verdicts.reduce(worse),
+    verdict: verdicts.reduce(worseVerdict),
     backend: run?.backend ?? reference?.backend ?? null,
     device: run?.device ?? reference?.device ?? null,
     rungs,
@@ -245,8 +245,8 @@ function streamsUnlike({ matched: a }: Paired, { matched: b }: Paired): readonly
 }
 
 async function bytesRung(a: Ready, b: Ready, options: VerifyOptions, own: boolean): Promise<BytesResult> {
-  const watch = options.watch ?? unwatched;
-  await using pool = new Pool(poolSize(memoryOf(options), options.threads));
+  const watch = options.watch ?? ignoreEvents;
+  await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
   return await compareBytes({ a, b, pool, own, advance, signal: options.signal });
 }
@@ -255,11 +255,11 @@ function tensorsOf(a: Ready, b: Ready, { differences }: BytesResult): readonly C
   const layers = mainLayers(a.matched).length;
   const different = new Set(differences.map(({ key }) => key));
   return [...a.matched.roles.values()].map((role) => {
-    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    const [from, to] = [storedRole(a, role), storedRole(b, role)];
     const kept = from.dtype === to.dtype ? "same" : "rounded";
     return {
       role: role.spec.role,
-      layer: role.layer === null ? null : depthOf(role, layers),
+      layer: role.layer === null ? null : executionDepth(role, layers),
       a: from.tensor,
       b: to.tensor,
       dtypeA: from.dtype,
@@ -298,9 +298,12 @@ async function firstDivergence(
 ): Promise<{ first: VerifyReport["firstDivergence"]; suspects: readonly Finding[] }> {
   const layers = mainLayers(a.matched).length;
   if (unlike !== null) {
-    return { first: { layer: depthOf(unlike, layers), kind: kindOf(unlike), tensors: [] }, suspects: [] };
+    return {
+      first: { layer: executionDepth(unlike, layers), kind: kindOf(unlike), tensors: [] },
+      suspects: [],
+    };
   }
-  const byBytes = (bytes?.differences ?? []).map((d) => ({ ...d, depth: depthOf(d.role, layers) }));
+  const byBytes = (bytes?.differences ?? []).map((d) => ({ ...d, depth: executionDepth(d.role, layers) }));
   const layer = Math.min(...byBytes.map(({ depth }) => depth));
   const door = run?.bad[0];
   if (door !== undefined && door.layer < layer) {

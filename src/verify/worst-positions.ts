@@ -7,7 +7,7 @@ import type { PositionsSummary } from "./metrics.ts";
 const BEFORE = 8;
 
 /** `positions` with text where the checkpoint has a tokenizer; it is not opened where no position is bad. */
-export async function withText(
+export async function addTexts(
   positions: PositionsSummary,
   ids: readonly number[],
   model: Checkpoint,

@@ -5,10 +5,10 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { FIRST_ADDRESS, sharedMemory } from "../../kernels/module.ts";
-import { type Deadness, SCRATCH_BYTES } from "../cast/cast.ts";
-import { built } from "../core/built-file.ts";
+import { type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
+import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
-import { type ErrorCode, IsologitError, type Place } from "../core/errors.ts";
+import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
 
 export interface Cast {
   readonly from: FloatDType;
@@ -70,14 +70,14 @@ export interface CallResults {
   band: { overflowAt: number };
   finish: { sha256: string; crc32: readonly number[]; source: string };
   /** `amax` is that of a's stored numbers where they are cast, else 0; `loss` is null where nothing is cast */
-  pair: { differsAt: number; amax: number; loss: Loss | null; dead: Deadness | null };
+  pair: { differsAt: number; amax: number; loss: Loss | null; dead: EmptyKind | null };
 }
 
 export type Answer =
   | { readonly id: number; readonly value: unknown; readonly error?: never }
   | {
       readonly id: number;
-      readonly error: { readonly code: ErrorCode; readonly at: Place; readonly message: string };
+      readonly error: { readonly code: ErrorCode; readonly at: ErrorLocation; readonly message: string };
     };
 
 /** `--memory` where it is not given. */
@@ -94,13 +94,13 @@ const MAX_SLOT_BYTES = 4 * 1024 * 1024;
 const MIN_SLOT_BYTES = 256 * 1024;
 
 /** A place for one band in a lane's memory. */
-export interface Slot {
+export interface BandBuffer {
   readonly at: number;
   readonly bytes: Uint8Array;
 }
 
-export class Lane {
-  readonly slots: readonly Slot[];
+export class BandWorker {
+  readonly buffers: readonly BandBuffer[];
   readonly #worker: Worker;
   readonly #waiting = new Map<
     number,
@@ -113,11 +113,11 @@ export class Lane {
   constructor(slotBytes: number) {
     const first = FIRST_ADDRESS + SCRATCH_BYTES;
     const memory = sharedMemory(SCRATCH_BYTES + SLOTS * slotBytes);
-    this.slots = Array.from({ length: SLOTS }, (_, i) => {
+    this.buffers = Array.from({ length: SLOTS }, (_, i) => {
       const at = first + i * slotBytes;
       return { at, bytes: new Uint8Array(memory.buffer, at, slotBytes) };
     });
-    this.#worker = new Worker(built(import.meta.url, "./worker.js"), {
+    this.#worker = new Worker(builtFile(import.meta.url, "./worker.js"), {
       workerData: { memory },
       execArgv: [], // flags of `node -e` would be refused
     });
@@ -176,20 +176,20 @@ export function poolSize(memoryBytes: number, threads = availableParallelism()):
   return { lanes, slotBytes, bytes: lanes * laneBytes(slotBytes) };
 }
 
-export class Pool implements AsyncDisposable {
-  readonly lanes: readonly Lane[];
+export class WorkerPool implements AsyncDisposable {
+  readonly lanes: readonly BandWorker[];
   readonly slotBytes: number;
 
   constructor(size: PoolSize) {
     this.slotBytes = size.slotBytes;
-    this.lanes = Array.from({ length: size.lanes }, () => new Lane(size.slotBytes));
+    this.lanes = Array.from({ length: size.lanes }, () => new BandWorker(size.slotBytes));
   }
 
   /** Every job once, each on the next free lane, in their order. The first failure stops the rest. */
-  async each<J>(jobs: readonly J[], work: (job: J, lane: Lane) => Promise<void>): Promise<void> {
+  async each<J>(jobs: readonly J[], work: (job: J, lane: BandWorker) => Promise<void>): Promise<void> {
     let next = 0;
     let failed = false;
-    const run = async (lane: Lane) => {
+    const run = async (lane: BandWorker) => {
       while (next < jobs.length && !failed) await work(jobs[next++]!, lane);
     };
     const stop = (error: unknown) => {

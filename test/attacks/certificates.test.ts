@@ -4,7 +4,7 @@ import { appendFileSync, copyFileSync, readFileSync, rmSync, writeFileSync } fro
 import { join } from "node:path";
 import { expect } from "vitest";
 import { decodeCertificate, encodeCertificate, sealCertificate } from "../../src/certificate/certificate.ts";
-import { certificateFor } from "../../src/certificate/location.ts";
+import { findCertificate } from "../../src/certificate/location.ts";
 import { storeAt } from "../../src/checkpoint/store.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { type Attack, attacks, convert, made, verify } from "./attack.ts";
@@ -40,7 +40,7 @@ const rows: readonly Attack[] = [
       const b = await copied("tiny", join(at, "b"));
       const { key, publicKey } = keyPair(at);
       const packed = await made("convert", b, join(at, "m.isologit"), "--sign", key);
-      const { bytes } = await certificateFor(packed, await storeAt(packed));
+      const { bytes } = await findCertificate(packed, await storeAt(packed));
       put(b, CERTIFICATE_FILE, bytes);
       editJson(join(b, "tokenizer.json"), ({ model: { vocab } }) => {
         const [x, y] = Object.keys(vocab).slice(100, 102) as [string, string];

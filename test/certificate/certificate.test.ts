@@ -14,7 +14,7 @@ import {
   sealCertificate,
 } from "../../src/certificate/certificate.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { canonical } from "../../src/core/content-root.ts";
+import { canonicalJson } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Family } from "../../src/families/family.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
@@ -398,9 +398,9 @@ describe("behaviour", () => {
     const mamba = native!.uses.mamba.map((use) => {
       if (use.name !== "mixer.in_proj.weight") return use;
       const other: Record<string, string> = { B: "C", C: "B" };
-      const feeds: typeof use.feeds = (d, at) =>
-        use.feeds(d, at).map((feed) => ({ ...feed, to: other[feed.to] ?? feed.to }));
-      return { ...use, feeds };
+      const feeds: typeof use.outputs = (d, at) =>
+        use.outputs(d, at).map((feed) => ({ ...feed, to: other[feed.to] ?? feed.to }));
+      return { ...use, outputs: feeds };
     });
     const forward = { ...nemotronH.forward, natives: [{ ...native!, uses: { ...native!.uses, mamba } }] };
     const families: Family[] = [{ ...nemotronH, forward }];
@@ -447,7 +447,7 @@ describe("behaviour", () => {
       return { taker, print: taker.finish("wasm") };
     };
     const { taker, print } = take([40]);
-    expect(canonical(take([1, 7, 32]).print)).toBe(canonical(print));
+    expect(canonicalJson(take([1, 7, 32]).print)).toBe(canonicalJson(print));
     const row = [...logits.subarray(40, 80)];
     const best = row.map((value, word) => [word, value] as const).sort(([, a], [, b]) => b - a);
     expect(print.positions[1]!.top.map(([word]) => word)).toEqual(best.slice(0, 8).map(([word]) => word));

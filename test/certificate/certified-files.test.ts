@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
 import { encodeCertificate } from "../../src/certificate/certificate.ts";
-import { certificateOf } from "../../src/certificate/location.ts";
+import { readMatchingCertificate } from "../../src/certificate/location.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { verify } from "../../src/verify/verify.ts";
@@ -133,5 +133,5 @@ describe("a certificate of another format", () => {
 
 const certificateIn = async (address: string) => {
   const { roots } = await again(address);
-  return certificateOf(address, roots.b);
+  return readMatchingCertificate(address, roots.b);
 };

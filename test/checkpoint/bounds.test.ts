@@ -6,7 +6,7 @@ import { encodeHeader } from "../../formats/codec/safetensors.ts";
 import { formats } from "../../formats/index.ts";
 import { check } from "../../src/api/check.ts";
 import { addressAbove, addressBelow, shellWord } from "../../src/checkpoint/near-misses/address.ts";
-import { contentOf } from "../../src/checkpoint/near-misses/content.ts";
+import { fileContent } from "../../src/checkpoint/near-misses/content.ts";
 import { isNearMiss, recognise } from "../../src/checkpoint/near-misses/recognise.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -100,7 +100,7 @@ describe("what a file is by its first bytes", () => {
     ["zip", "PK\x03\x04\x14"],
     ["safetensors", bytes("model.safetensors").subarray(0, 512)],
     ["other", Buffer.from("ffffffffffffff7f7b7d", "hex")],
-  ])("%s", (content, start) => expect(contentOf(Buffer.from(start as string))).toBe(content));
+  ])("%s", (content, start) => expect(fileContent(Buffer.from(start as string))).toBe(content));
 });
 
 describe("addresses near an address", () => {

@@ -1,7 +1,7 @@
 /** Chunks that are read whole, in whatever order, are compared with their checksums; those read in part are not. */
 import { crc32 } from "node:zlib";
 import { expect, it } from "vitest";
-import { chunked, chunkedWhereUndigested } from "../../src/checkpoint/chunk-checks.ts";
+import { checkChunks, checkUndigestedChunks } from "../../src/checkpoint/chunk-checks.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 import { memoryStore } from "../support/memory-store.ts";
@@ -28,7 +28,7 @@ async function reader(wrongAt: number | null) {
   const bytes = right.slice();
   if (wrongAt !== null) bytes[wrongAt]! ^= 4;
   const store = memoryStore("memory", new Map([["f", bytes]]));
-  const checkpoint = chunked({ seals, store } as unknown as Checkpoint); // it looks at nothing else
+  const checkpoint = checkChunks({ seals, store } as unknown as Checkpoint); // it looks at nothing else
   const source = await checkpoint.store.open("f");
   return (from: number, to: number) => source.readInto(new Uint8Array(to - from), from);
 }
@@ -82,7 +82,7 @@ it("what is left of a chunk is read where that is asked, and of others nothing",
     const bytes = right.slice();
     bytes[wrongAt]! ^= 4;
     const store = memoryStore("memory", new Map([["f", bytes]]));
-    const { checkpoint, complete } = chunkedWhereUndigested({ seals, store } as unknown as Checkpoint); // as above
+    const { checkpoint, complete } = checkUndigestedChunks({ seals, store } as unknown as Checkpoint); // as above
     await using source = await checkpoint.store.open("f");
     await source.readInto(new Uint8Array(10), 520);
     await source.readInto(new Uint8Array(10), 550);

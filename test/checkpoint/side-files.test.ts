@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import { meanTheSame } from "../../src/checkpoint/side-files/meaning.ts";
+import { haveSameMeaning } from "../../src/checkpoint/side-files/meaning.ts";
 import { CONFIG_KEYS, SIDE_FILES, sideFileKind } from "../../src/checkpoint/side-files/rules.ts";
 import { verify, verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
@@ -350,10 +350,10 @@ describe("a file that says the same in other words", () => {
       false,
     ],
   ])("%s", (_, a, b, same) => {
-    expect(meanTheSame("tokenizer.json", Buffer.from(a), Buffer.from(b))).toBe(same);
+    expect(haveSameMeaning("tokenizer.json", Buffer.from(a), Buffer.from(b))).toBe(same);
   });
 
   it("is asked of JSON only", () => {
-    expect(meanTheSame("chat_template.jinja", Buffer.from("{}"), Buffer.from("{ }"))).toBe(false);
+    expect(haveSameMeaning("chat_template.jinja", Buffer.from("{}"), Buffer.from("{ }"))).toBe(false);
   });
 });

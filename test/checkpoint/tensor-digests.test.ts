@@ -6,7 +6,7 @@ import { packed } from "../../formats/packed/format.ts";
 import { convert } from "../../src/api/convert.ts";
 import { diff } from "../../src/api/diff.ts";
 import { logits } from "../../src/api/logits.ts";
-import { certificateFor } from "../../src/certificate/location.ts";
+import { findCertificate } from "../../src/certificate/location.ts";
 import type { SealedSpan } from "../../src/core/checkpoint.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { verify } from "../../src/verify/verify.ts";
@@ -66,7 +66,7 @@ it("the test has large tensors, small ones and headers", () => {
 it.each([TABLE, QUERY, SMALL])("verified by a certificate, refuses a flipped bit of %s", async (name) => {
   const certified = fresh(".isologit");
   await convert(plain, certified, { verify: "bytes" });
-  const { bytes } = await certificateFor(certified, await fileStore(certified));
+  const { bytes } = await findCertificate(certified, await fileStore(certified));
   const certificate = fresh(".json");
   writeFileSync(certificate, bytes);
   const { offset, size } = sealOf(name);

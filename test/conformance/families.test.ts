@@ -3,12 +3,12 @@ import { describe, expect, it } from "vitest";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
 import { countOf, type Shape } from "../../src/core/dtype.ts";
 import { movesOf, shapeOf } from "../../src/core/mapping/layout.ts";
-import { countOfMove, cover } from "../../src/core/mapping/moves.ts";
-import { leavesOf, type Stored, storedBy } from "../../src/families/expand.ts";
-import type { Config, Dims, Feed, LayerKind, Stage, Use } from "../../src/families/family.ts";
+import { countOfMove, findCoverFault } from "../../src/core/mapping/moves.ts";
+import { type ExpectedTensor, leafRoles, tensorsWritten } from "../../src/families/expand.ts";
+import type { Config, Dims, LayerKind, OutputRows, Stage, Use } from "../../src/families/family.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles, modelOf } from "../../src/families/match.ts";
-import { ends } from "../../src/inference/activations.ts";
+import { stageStreams } from "../../src/inference/activations.ts";
 import { memoryStore } from "../support/memory-store.ts";
 import { randomFrom } from "../support/random.ts";
 
@@ -54,7 +54,7 @@ const SOFTWARE: Readonly<Record<string, string>> = {
   "megatron-ranks": "megatron",
 };
 
-function checkpointOf(config: Config, dialect: string, stored: readonly Stored[]): Checkpoint {
+function checkpointOf(config: Config, dialect: string, stored: readonly ExpectedTensor[]): Checkpoint {
   const tensors = stored.map(({ name, rank, layout }) => ({
     name,
     ...(rank !== undefined && { rank }),
@@ -70,7 +70,7 @@ function checkpointOf(config: Config, dialect: string, stored: readonly Stored[]
     tensors,
     objects: [],
     sidecars: [],
-    shards: [],
+    weightFiles: [],
     recasts: [],
     store,
   };
@@ -124,27 +124,33 @@ describe.each(families)("$id", (family) => {
     /** The model's config as this dialect's software has it. */
     const configIn = ({ config, model }: (typeof models)[number]): Config => {
       if (own === dialect) return config;
-      const { settings, asides } = model;
+      const { settings, passthrough } = model;
       const shards = own.cut(model, { tp: 1, pp: 1 });
-      return own.config({ settings, asides, software: SOFTWARE[id]!, shards, dtype: "bfloat16" }).config;
+      return own.config({
+        settings,
+        passthrough,
+        software: SOFTWARE[id]!,
+        parallelism: shards,
+        dtype: "bfloat16",
+      }).config;
     };
 
     it("stored tensors and roles are two cuts of the same elements", () => {
       for (const { config: first, model } of models) {
         const config = configIn({ config: first, model });
-        const stored = storedBy(model, own);
+        const stored = tensorsWritten(model, own);
         const names = stored.flatMap(({ name, also }) => [name, ...also]);
         expect(new Set(names).size, "a name twice").toBe(names.length);
         for (const { name } of stored) expect(name).not.toMatch(/[{}]/);
         for (const { name, layout } of stored) {
           const moves = movesOf(layout);
-          expect(cover(moves, countOf(shapeOf(layout))), name).toMatchObject({ ok: true });
+          expect(findCoverFault(moves, countOf(shapeOf(layout))), name).toMatchObject({ ok: true });
         }
-        const drawn = stored.flatMap(({ layout }) => leavesOf(layout));
+        const drawn = stored.flatMap(({ layout }) => leafRoles(layout));
         expect(new Set(drawn)).toEqual(new Set(model.roles.keys()));
         // and back: `matchRoles` covers each role, or throws
-        const { holds, origin } = matchRoles(checkpointOf(config, id, stored), families, new Set());
-        expect([holds.size, origin.size]).toEqual([stored.length, model.roles.size]);
+        const { holds, roleSources } = matchRoles(checkpointOf(config, id, stored), families, new Set());
+        expect([holds.size, roleSources.size]).toEqual([stored.length, model.roles.size]);
         const moved = stored
           .flatMap(({ layout }) => movesOf(layout))
           .reduce((sum, move) => sum + (move.of === null ? 0 : countOfMove(move)), 0);
@@ -154,9 +160,9 @@ describe.each(families)("$id", (family) => {
 
     it("a tensor too many or too few is refused by name", () => {
       const config = configIn(models[0]!);
-      const stored = storedBy(models[0]!.model, own);
+      const stored = tensorsWritten(models[0]!.model, own);
       const [first, ...rest] = stored;
-      const match = (tensors: readonly Stored[]) => () =>
+      const match = (tensors: readonly ExpectedTensor[]) => () =>
         matchRoles(checkpointOf(config, id, tensors), families, new Set());
       expect(match(rest)).toThrow(
         expect.objectContaining({ code: "TENSOR_MISSING", at: { tensor: tensorKey(first!) } }),
@@ -172,17 +178,17 @@ describe.each(families)("$id", (family) => {
     const { forward } = family;
     const stored = family.dialects.find(({ id }) => id === native.dialect)!;
     const shapesOf = (model: (typeof models)[number]["model"]) =>
-      new Map(storedBy(model, stored).map(({ name, layout }) => [name, shapeOf(layout)]));
+      new Map(tensorsWritten(model, stored).map(({ name, layout }) => [name, shapeOf(layout)]));
 
     /** The uses that there are tensors for, those of experts once for each. */
     const present = (uses: readonly Use[], prefix: string, shapes: ReadonlyMap<string, Shape>, d: Dims) =>
       uses.flatMap((use) =>
         Array.from({ length: Math.max(1, forward.experts(d)) }, (_, expert) => {
           const name = prefix + use.name.replace("{expert}", String(expert));
-          return { name, feeds: use.feeds(d, { tp: 0, expert, shape: shapes.get(name) ?? [] }), expert };
+          return { name, feeds: use.outputs(d, { tp: 0, expert, shape: shapes.get(name) ?? [] }), expert };
         }).filter(({ name, feeds, expert }) => shapes.has(name) && (expert === 0 || isOfExperts(feeds))),
       );
-    const isOfExperts = (feeds: readonly Feed[]) => feeds.some(({ to }) => to.startsWith("expert."));
+    const isOfExperts = (feeds: readonly OutputRows[]) => feeds.some(({ to }) => to.startsWith("expert."));
 
     /** Each stored row goes somewhere once, padding apart; each stream and parameter is fed once. */
     function expectFed(
@@ -192,7 +198,7 @@ describe.each(families)("$id", (family) => {
       d: Dims,
     ) {
       const widths: Readonly<Record<string, number>> = { ...forward.streams(d), vocabulary: d.vocab! };
-      const fed = new Map<string, Feed[]>();
+      const fed = new Map<string, OutputRows[]>();
       const taken = new Map<string, { at: number; count: number }[]>();
       for (const { name, feeds, expert } of used) {
         taken.set(name, [
@@ -245,8 +251,8 @@ describe.each(families)("$id", (family) => {
           check(fedBy(forward.block(kind, dims), dims), native.uses[kind], filled(native.prefix[stack]));
           if (stack === "main") continue;
           const step = filled(native.prefix.step);
-          if (inner === 0) check(fedBy(forward.step.join, dims), native.uses.join, step);
-          if (inner === of - 1) check(fedBy(forward.step.end, dims), native.uses.end, step);
+          if (inner === 0) check(fedBy(forward.mtp.start, dims), native.uses.mtpStart, step);
+          if (inner === of - 1) check(fedBy(forward.mtp.end, dims), native.uses.mtpEnd, step);
         }
         check(fedBy(forward.head, dims), native.uses.head, "");
         check(["vocabulary"], native.uses.embedding, "");
@@ -263,18 +269,18 @@ describe.each(families)("$id", (family) => {
         for (const [stages, given, gives] of [
           ...blocks,
           [forward.head, ["residual"], "logits"] as const,
-          [forward.step.join, ["residual", "words"], "out"] as const,
+          [forward.mtp.start, ["residual", "words"], "out"] as const,
         ]) {
           const made = new Set<string>(given);
           for (const stage of stages) {
-            const { reads, makes } = ends(stage);
+            const { reads, makes } = stageStreams(stage);
             for (const from of reads) expect(made, from).toContain(from);
             for (const to of makes) {
               expect(made, to).not.toContain(to);
               made.add(to);
             }
           }
-          expect(ends(stages.at(-1)!).makes).toEqual([gives]);
+          expect(stageStreams(stages.at(-1)!).makes).toEqual([gives]);
         }
       }
     });

@@ -14,7 +14,7 @@ import { families } from "../../src/families/index.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { Staging } from "../../src/io/staging.ts";
 import { verify } from "../../src/verify/verify.ts";
-import { Pool, poolSize } from "../../src/workers/pool.ts";
+import { poolSize, WorkerPool } from "../../src/workers/pool.ts";
 import { watchedStore } from "../support/content.ts";
 import { codeOf } from "../support/errors.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
@@ -83,7 +83,7 @@ describe("shards", async () => {
       });
       const target = { destination, container: writer.container, overwrite: false, resume: false };
       await using staging = await Staging.open({ ...target, planId: planned.id, totalBytes: 0 });
-      await using pool = new Pool(poolSize(2 ** 26, 1));
+      await using pool = new WorkerPool(poolSize(2 ** 26, 1));
       const running = { plan: planned, writer, staging, pool, allowOverflow: false, alone: false };
       await runPlan({ ...running, watch: () => {}, signal: undefined });
       const columns = checkpoint.tensors.filter(({ name }) => /(out|o|down)_proj\.weight$/.test(name));

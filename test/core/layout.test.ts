@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
 import { concat, type Layout, leaf, movesOf, shapeOf, slice } from "../../src/core/mapping/layout.ts";
-import { cover, invert, runsOf } from "../../src/core/mapping/moves.ts";
+import { findCoverFault, invertMoves, runsOf } from "../../src/core/mapping/moves.ts";
 import { randomFrom } from "../support/random.ts";
 
 /** The meaning of a layout, element by element, with no strides: the oracle. Zeros are null. */
@@ -164,10 +164,10 @@ describe("inverse", () => {
     [8, 2, 4, 1],
   ])("of grouped qkv gives each element of q, k and v once (%i groups)", (groups, perGroup, dim, width) => {
     const layout = qkv(groups, perGroup, dim, width);
-    const inverse = invert(movesOf(layout), "qkv");
-    expect(cover(inverse.get("q")!, groups * perGroup * dim * width)).toEqual({ ok: true });
-    expect(cover(inverse.get("k")!, groups * dim * width)).toEqual({ ok: true });
-    expect(cover(inverse.get("v")!, groups * dim * width)).toEqual({ ok: true });
+    const inverse = invertMoves(movesOf(layout), "qkv");
+    expect(findCoverFault(inverse.get("q")!, groups * perGroup * dim * width)).toEqual({ ok: true });
+    expect(findCoverFault(inverse.get("k")!, groups * dim * width)).toEqual({ ok: true });
+    expect(findCoverFault(inverse.get("v")!, groups * dim * width)).toEqual({ ok: true });
   });
 
   it("twice is the identity, over random expressions without padding", () => {
@@ -179,7 +179,7 @@ describe("inverse", () => {
         for (let i = 0; of !== null && i < count; i++) there.set(`whole:${to + i}`, `${of}:${from + i}`);
       }
       const back = new Map<string, string>();
-      for (const [of, moves] of invert(movesOf(layout), "whole")) {
+      for (const [of, moves] of invertMoves(movesOf(layout), "whole")) {
         for (const run of runsOf(moves, -Infinity, Infinity)) {
           for (let i = 0; i < run.count; i++) back.set(`whole:${run.from + i}`, `${of}:${run.to + i}`);
         }
@@ -192,17 +192,27 @@ describe("inverse", () => {
 describe("cover", () => {
   const whole = movesOf(leaf("a", [4, 6]));
   const columns = (from: number, to: number) =>
-    invert(movesOf(slice(leaf("a", [4, 6]), 1, from, to)), "shard").get("a")!;
+    invertMoves(movesOf(slice(leaf("a", [4, 6]), 1, from, to)), "shard").get("a")!;
 
-  it("sees a whole", () => expect(cover(whole, 24)).toEqual({ ok: true }));
+  it("sees a whole", () => expect(findCoverFault(whole, 24)).toEqual({ ok: true }));
   it("sees column shards as a whole", () =>
-    expect(cover([...columns(0, 2), ...columns(2, 6)], 24)).toEqual({ ok: true }));
+    expect(findCoverFault([...columns(0, 2), ...columns(2, 6)], 24)).toEqual({ ok: true }));
   it("sees a hole", () =>
-    expect(cover([...columns(0, 2), ...columns(3, 6)], 24)).toEqual({ ok: false, at: 2, fault: "missing" }));
+    expect(findCoverFault([...columns(0, 2), ...columns(3, 6)], 24)).toEqual({
+      ok: false,
+      at: 2,
+      fault: "missing",
+    }));
   it("sees an overlap", () =>
-    expect(cover([...columns(0, 3), ...columns(2, 6)], 24)).toEqual({ ok: false, at: 2, fault: "twice" }));
-  it("sees too little", () => expect(cover(whole, 25)).toEqual({ ok: false, at: 24, fault: "missing" }));
-  it("sees too much", () => expect(cover(whole, 23)).toEqual({ ok: false, at: 23, fault: "outside" }));
+    expect(findCoverFault([...columns(0, 3), ...columns(2, 6)], 24)).toEqual({
+      ok: false,
+      at: 2,
+      fault: "twice",
+    }));
+  it("sees too little", () =>
+    expect(findCoverFault(whole, 25)).toEqual({ ok: false, at: 24, fault: "missing" }));
+  it("sees too much", () =>
+    expect(findCoverFault(whole, 23)).toEqual({ ok: false, at: 23, fault: "outside" }));
 });
 
 it("stays small at real sizes: a 56B in_proj from eight shards is a few boxes", () => {
@@ -215,8 +225,8 @@ it("stays small at real sizes: a 56B in_proj from eight shards is a few boxes", 
   };
   const moves = Array.from(
     { length: 8 },
-    (_, tp) => invert(movesOf(shard(tp)), `in.${tp}`).get("ssm.in")!,
+    (_, tp) => invertMoves(movesOf(shard(tp)), `in.${tp}`).get("ssm.in")!,
   ).flat();
   expect(moves.length).toBe(40);
-  expect(cover(moves, rows * width)).toEqual({ ok: true });
+  expect(findCoverFault(moves, rows * width)).toEqual({ ok: true });
 });

@@ -34,7 +34,7 @@ function cutAtRandom(shape: Shape, random: (n: number) => number) {
     const offset = random(5);
     const file = `piece-${pieces.length}`;
     files.set(file, Buffer.concat([Buffer.alloc(offset), Buffer.from(values.buffer)]));
-    pieces.push({ file, offset, origin, shape: size, ...(own && { strides: own }) });
+    pieces.push({ file, offset, start: origin, shape: size, ...(own && { strides: own }) });
   };
   build([], []);
   const tensor: Tensor = { name: "t", dtype: "BF16", shape, pieces };

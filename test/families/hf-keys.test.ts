@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseJsonObject } from "../../src/core/json.ts";
-import type { Config, Seen } from "../../src/families/family.ts";
+import type { Config, ObservedFacts } from "../../src/families/family.ts";
 import { KNOWN } from "../../src/families/nemotron-h/hf/config-json.ts";
 import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
 import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS } from "../../src/families/nemotron-h/hf/other-keys.ts";
@@ -36,7 +36,8 @@ const whole: Config = {
   ...configOf("latent-moe"),
   ...{ hybrid_override_pattern: "ME*EM-EM", num_nextn_predict_layers: 2, intermediate_size: 24 },
 };
-const settingsOf = (config: Config, seen: Seen = { tensors: [] }) => hf.settings(config, seen).settings;
+const settingsOf = (config: Config, seen: ObservedFacts = { tensors: [] }) =>
+  hf.settings(config, seen).settings;
 const without = (config: Config, keys: readonly string[]): Config =>
   Object.fromEntries(Object.entries(config).filter(([key]) => !keys.includes(key)));
 

@@ -4,7 +4,7 @@ import type { OnlyKey, UnreadKeys } from "../../src/families/nemotron-h/config-k
 import * as hf from "../../src/families/nemotron-h/hf/other-keys.ts";
 import { SETTING_KEYS, SOURCES } from "../../src/families/nemotron-h/hf/setting-keys.ts";
 import { FIELDS, type Field, namesOf } from "../../src/families/nemotron-h/megatron/fields.ts";
-import { FIXED_KEYS, TOLD_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
+import { FIXED_KEYS, NOTED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
 import { PROCESS_KEYS } from "../../src/families/nemotron-h/megatron/process-keys.ts";
 import * as megatron from "../../src/families/nemotron-h/megatron/unread-keys.ts";
 
@@ -57,7 +57,7 @@ export function keysPage(): string {
     "They change how exactly the function is computed. Another value than these is a note of `check` (`config-precision`), a warning of `convert` and a finding of `verify`.",
     table(
       ["key", "usual", "what another value means", "read in"],
-      TOLD_KEYS.map(({ key, usual, says, source }) => [code(key), values(usual), says, source]),
+      NOTED_KEYS.map(({ key, usual, says, source }) => [code(key), values(usual), says, source]),
     ),
     "## Megatron records: keys on which nothing depends",
     unreadTable(megatron.UNREAD_KEYS),

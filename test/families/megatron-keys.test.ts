@@ -9,7 +9,7 @@ import { forward } from "../../src/families/nemotron-h/forward.ts";
 import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
 import { megatron, megatronRanks } from "../../src/families/nemotron-h/megatron/dialect.ts";
 import { FIELDS, namesOf } from "../../src/families/nemotron-h/megatron/fields.ts";
-import { FIXED_KEYS, TOLD_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
+import { FIXED_KEYS, NOTED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
 import { KNOWN, STRUCTURE_KEYS } from "../../src/families/nemotron-h/megatron/remarks.ts";
 import { UNREAD_KEYS } from "../../src/families/nemotron-h/megatron/unread-keys.ts";
 import { dims, layers } from "../../src/families/nemotron-h/roles.ts";
@@ -48,7 +48,7 @@ describe("against the real classes", () => {
     const rows = [
       ...STRUCTURE_KEYS,
       ...FIELDS.flatMap(namesOf),
-      ...[...FIXED_KEYS, ...TOLD_KEYS].map(({ key }) => key),
+      ...[...FIXED_KEYS, ...NOTED_KEYS].map(({ key }) => key),
       ...UNREAD_KEYS.flatMap(({ keys }) => keys),
     ];
     expect(rows.filter((key, i) => rows.indexOf(key) !== i)).toEqual([]);
@@ -71,7 +71,13 @@ describe("against the real classes", () => {
     const model = { settings, dims: dims(settings), layers: layers(settings) };
     const dialect = software === "megatron" ? megatronRanks : megatron;
     const shards = dialect.cut(model, { tp: 1, pp: 1 });
-    const { config } = dialect.config({ settings, asides: {}, software, shards, dtype: "bfloat16" });
+    const { config } = dialect.config({
+      settings,
+      passthrough: {},
+      software,
+      parallelism: shards,
+      dtype: "bfloat16",
+    });
     expect(dialect.keyRemarks(config)).toEqual([]);
     expect(dialect.settings(config, { tensors: [], vocab: 500 }).settings).toEqual(settings);
   });
@@ -122,7 +128,7 @@ it.each([
 });
 
 describe("keys that change only how exactly the function is computed", () => {
-  it.each(TOLD_KEYS.map(({ key, usual }) => [key, usual] as const))("%s is told", (key, usual) => {
+  it.each(NOTED_KEYS.map(({ key, usual }) => [key, usual] as const))("%s is told", (key, usual) => {
     const told = { ...whole, [key]: "hybrid" };
     expect(settingsOf(told)).toEqual(settingsOf(whole));
     expect(megatron.keyRemarks(told)).toMatchObject([
@@ -156,7 +162,13 @@ describe("the epsilon inside a Mamba layer is 1e-5 in Megatron, whatever its con
       { settings, dims: dims(settings), layers: layers(settings) },
       { tp: 1, pp: 1 },
     );
-    const described = { settings, asides: {}, software: "bridge", shards, dtype: "bfloat16" };
+    const described = {
+      settings,
+      passthrough: {},
+      software: "bridge",
+      parallelism: shards,
+      dtype: "bfloat16",
+    };
     expect(await codeOf(() => hf.config(described))).toBe("PLAN_IMPOSSIBLE");
     expect(settingsOf(megatron.config(described).config)).toEqual(settings);
   });
@@ -187,12 +199,12 @@ describe("the epsilon inside a Mamba layer is 1e-5 in Megatron, whatever its con
       readFileSync(`${golden("tiny")}/config.json`, "utf8").replace("Infinity", "1e30"),
     );
     const config = { ...tiny, layer_norm_epsilon: 1e-6, rms_norm_eps: 1e-6 };
-    const { settings, asides } = hf.settings(config, { tensors: [] });
+    const { settings, passthrough } = hf.settings(config, { tensors: [] });
     const shards = megatron.cut(
       { settings, dims: dims(settings), layers: layers(settings) },
       { tp: 1, pp: 1 },
     );
-    const described = { settings, asides, software: "nemo2", shards, dtype: "bfloat16" };
+    const described = { settings, passthrough, software: "nemo2", parallelism: shards, dtype: "bfloat16" };
     expect(await codeOf(() => megatron.config(described))).toBe("PLAN_IMPOSSIBLE");
   });
 });

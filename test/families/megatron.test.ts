@@ -6,7 +6,7 @@ import { countOf, type DType, type Shape } from "../../src/core/dtype.ts";
 import { parseJson } from "../../src/core/json.ts";
 import { movesOf, shapeOf } from "../../src/core/mapping/layout.ts";
 import { type Move, runsOf } from "../../src/core/mapping/moves.ts";
-import { storedBy } from "../../src/families/expand.ts";
+import { tensorsWritten } from "../../src/families/expand.ts";
 import type { Config, Dialect } from "../../src/families/family.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles, modelOf } from "../../src/families/match.ts";
@@ -37,7 +37,7 @@ function checkpoint(dialect: string, config: Config, tensors: readonly Tensor[])
   const store = memoryStore("none", new Map());
   return {
     ...{ format: "none", dialect, config, tensors, store },
-    ...{ objects: [], sidecars: [], shards: [], recasts: [] },
+    ...{ objects: [], sidecars: [], weightFiles: [], recasts: [] },
   };
 }
 
@@ -69,7 +69,7 @@ describe.each([
 
   it("names and shapes are those that the dialect gives", () => {
     const model = hfModel(hf);
-    const stored = storedBy(model, dist, dist.cut(model, { tp, pp: 1 }));
+    const stored = tensorsWritten(model, dist, dist.cut(model, { tp, pp: 1 }));
     expect(Object.fromEntries(stored.map((one) => [one.name, shapeOf(one.layout)]))).toEqual(
       Object.fromEntries(Object.entries(tensors).map(([key, [, shape]]) => [key, shape])),
     );
@@ -82,10 +82,10 @@ describe.each([
   });
 
   it("every tensor has a role, and every role a tensor", () => {
-    const { holds, roles, shards, dims } = match(source);
+    const { holds, roles, parallelism, dims } = match(source);
     expect(holds.size).toBe(Object.keys(tensors).length);
     expect(roles.size).toBe(hfModel(hf).roles.size);
-    expect([shards.rows, dims.vocab]).toEqual([512, 500]);
+    expect([parallelism.rows, dims.vocab]).toEqual([512, 500]);
   });
 
   it("the entries that its own loader wrote are among those written", () => {
@@ -118,7 +118,7 @@ describe("ranks of Megatron-LM", () => {
 
   it("names and shapes are those that the dialect gives", () => {
     const model = hfModel(hf);
-    const stored = storedBy(model, ranks, ranks.cut(model, { tp: 2, pp: 1 }));
+    const stored = tensorsWritten(model, ranks, ranks.cut(model, { tp: 2, pp: 1 }));
     const own = tp2().tensors.filter(({ name }) => !name.endsWith("_extra_state"));
     expect(Object.fromEntries(stored.map((one) => [tensorKey(one), shapeOf(one.layout)]))).toEqual(
       Object.fromEntries(own.map((one) => [tensorKey(one), one.shape])),
@@ -126,10 +126,10 @@ describe("ranks of Megatron-LM", () => {
   });
 
   it("the vocabulary that was told makes it its twin", () => {
-    const { settings, notes, replicas, shards } = match({ ...tp2(), told: { vocab: 500 } });
+    const { settings, notes, replicas, parallelism } = match({ ...tp2(), hints: { vocab: 500 } });
     expect(settings).toEqual(hfModel(hf).settings);
     expect(notes).toEqual([]);
-    expect(shards).toMatchObject({ tp: 2, ep: 1, rows: 512 });
+    expect(parallelism).toMatchObject({ tp: 2, ep: 1, rows: 512 });
     // the norms before each of nine layers, and the last one
     expect(replicas.length).toBe(10);
   });
@@ -141,7 +141,7 @@ describe("ranks of Megatron-LM", () => {
   });
 
   it("a like model tells it too", () => {
-    expect(match({ ...tp2(), told: { like: checkpoint("hf", hf, []) } }).dims.vocab).toBe(500);
+    expect(match({ ...tp2(), hints: { like: checkpoint("hf", hf, []) } }).dims.vocab).toBe(500);
   });
 
   it.each<[string, string, (tensors: readonly Tensor[]) => readonly Tensor[]]>([
@@ -177,7 +177,7 @@ describe("what a config does not say", () => {
     Object.fromEntries(Object.entries(config).filter(([key]) => !keys.includes(key)));
   const source = (changed: Config) => ({
     ...checkpoint("megatron", changed, listed(tensors)),
-    told: { vocab: 500 },
+    hints: { vocab: 500 },
   });
 
   it("an old yaml's vocabulary is its padded rows", () => {
@@ -287,7 +287,7 @@ describe("by hand", () => {
   const base = golden("nemo2-tiny").hf;
   const rowsOf = (config: Config, name: string, tp: number, of: number) => {
     const model = hfModel(config);
-    const stored = storedBy(model, ranks, ranks.cut(model, { tp: of, pp: 1 }));
+    const stored = tensorsWritten(model, ranks, ranks.cut(model, { tp: of, pp: 1 }));
     const one = stored.find((s) => s.name === name && s.rank?.tp === tp)!;
     const columns = shapeOf(one.layout)[1]!;
     return [...runsOf(movesOf(one.layout), 0, countOf(shapeOf(one.layout)))].flatMap((run) =>
@@ -356,8 +356,14 @@ describe("any cut leads home", () => {
     const ep = dialect.ranked ? [1, 2, 4][random(3)]! : 1;
     const shards = { ...whole, ep, expertTp: random(2) === 0 ? whole.expertTp : 1 };
     const software = dialect.ranked ? "megatron" : ["nemo2", "bridge"][random(2)]!;
-    const { settings, asides } = model;
-    const { config } = dialect.config({ settings, asides, software, shards, dtype: "bfloat16" });
+    const { settings, passthrough } = model;
+    const { config } = dialect.config({
+      settings,
+      passthrough,
+      software,
+      parallelism: shards,
+      dtype: "bfloat16",
+    });
 
     let next = 1;
     const elements = new Map(
@@ -365,7 +371,7 @@ describe("any cut leads home", () => {
         ([key, { shape }]) => [key, Array.from({ length: countOf(shape) }, () => next++)] as const,
       ),
     );
-    const stored = storedBy(model, dialect, shards);
+    const stored = tensorsWritten(model, dialect, shards);
     const contents = new Map(
       stored.map((one) => [
         tensorKey(one),
@@ -378,10 +384,10 @@ describe("any cut leads home", () => {
     }));
     const matched = match(checkpoint(dialect.id, config, tensors));
     expect(matched.settings).toEqual(settings);
-    expect(matched.shards).toEqual(dialect.ranked ? shards : { ...shards, tp: 1 });
+    expect(matched.parallelism).toEqual(dialect.ranked ? shards : { ...shards, tp: 1 });
     expect(matched.notes).toEqual([]);
     for (const [key, { shape }] of model.roles) {
-      expect(moved(matched.origin.get(key)!, countOf(shape), contents), key).toEqual(elements.get(key));
+      expect(moved(matched.roleSources.get(key)!, countOf(shape), contents), key).toEqual(elements.get(key));
     }
     for (const { tensor, of } of matched.replicas) expect(contents.get(tensor)).toEqual(contents.get(of));
     // every element of the model is stored, and nothing else but zeros

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { encodeHeader, parseHeader, readHeader } from "../../formats/codec/safetensors.ts";
-import type { Manifest, Placement, WantedTensor } from "../../formats/format.ts";
+import type { Placement, WantedTensor, WriteRequest } from "../../formats/format.ts";
 import { hf } from "../../formats/hf/format.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { bytesOf, type DType } from "../../src/core/dtype.ts";
@@ -42,12 +42,12 @@ describe("goldens", () => {
     expect(await hf.detect(store)).toBe("yes");
     const model = await hf.read(store);
     expect(model.tensors).toHaveLength(count);
-    expect(model.shards.map(({ path }) => path)).toEqual(shards);
+    expect(model.weightFiles.map(({ path }) => path)).toEqual(shards);
     expect(model.config.model_type).toBe("nemotron_h");
     expect((model.config.time_step_limit as number[] | undefined)?.[1] ?? limit).toBe(limit);
     const all = (await store.list()).map(({ path }) => path);
     expect([...model.sidecars.map(({ path }) => path), ...shards].sort()).toEqual(all);
-    for (const { header } of model.shards) {
+    for (const { header } of model.weightFiles) {
       expect(counts.get(header.file)).toEqual({ opened: 1, closed: 1, reads: 2, bytes: 8 + header.size });
     }
     const opened = [...counts.keys()].filter(
@@ -208,14 +208,14 @@ describe("a folder that contradicts itself is refused", () => {
 
 // Writing
 
-async function manifestOf(model: Checkpoint, change: Partial<Manifest> = {}): Promise<Manifest> {
+async function manifestOf(model: Checkpoint, change: Partial<WriteRequest> = {}): Promise<WriteRequest> {
   const shards = [];
-  for (const { path, header } of model.shards) {
+  for (const { path, header } of model.weightFiles) {
     await using source = await model.store.open(header.file);
     shards.push({ path, header: await readRange(source, header.offset, header.size) });
   }
   const { config, dialect, tensors, sidecars } = model;
-  return { config, dialect, tensors, objects: [], sidecars, shards, options: {}, ...change };
+  return { config, dialect, tensors, objects: [], sidecars, weightFiles: shards, options: {}, ...change };
 }
 
 /** Carries a placement out, and checks on the way that every byte of every file is written exactly once. */
@@ -283,18 +283,18 @@ describe("placed anew", () => {
     for (const { name } of model.tensors) {
       expect(Buffer.compare(await stored(again, name), await stored(model, name)), name).toBe(0);
     }
-    for (const { path, header } of again.shards) {
+    for (const { path, header } of again.weightFiles) {
       const held = again.tensors.filter(({ pieces }) => pieces[0]!.file === path).length;
       if (held > 1) expect(files.get(path)!.byteLength).toBeLessThanOrEqual(maxShardBytes);
       expect(header.size % 8).toBe(0);
       const source = memorySource(path, files.get(path)!);
       expect((await readHeader(source)).metadata).toEqual({ format: "pt" });
     }
-    const n = String(again.shards.length).padStart(5, "0");
-    expect(again.shards.map(({ path }) => path)).toEqual(
+    const n = String(again.weightFiles.length).padStart(5, "0");
+    expect(again.weightFiles.map(({ path }) => path)).toEqual(
       n === "00001"
         ? ["model.safetensors"]
-        : again.shards.map((_, k) => `model-${String(k + 1).padStart(5, "0")}-of-${n}.safetensors`),
+        : again.weightFiles.map((_, k) => `model-${String(k + 1).padStart(5, "0")}-of-${n}.safetensors`),
     );
     expect(files.has("model.safetensors.index.json")).toBe(n !== "00001");
     expect(files.has("reference.safetensors")).toBe(true);
@@ -328,7 +328,7 @@ describe("placed anew", () => {
       tensors,
       objects: [],
       sidecars: [],
-      shards: [],
+      weightFiles: [],
       options: {},
     });
     for (const [i, { offset }] of place.tensors.entries()) {
@@ -351,7 +351,7 @@ describe("placed as sharded, when element types change", () => {
     const wanted = await manifestOf(model, { tensors });
     const files = await written(writer.place(wanted), tensors, zeros(tensors), model.store);
     const again = await hf.read(memoryStore("again", files));
-    expect(again.shards.map(({ path }) => path)).toEqual(model.shards.map(({ path }) => path));
+    expect(again.weightFiles.map(({ path }) => path)).toEqual(model.weightFiles.map(({ path }) => path));
     const fileOf = new Map(again.tensors.map(({ name, pieces }) => [name, pieces[0]!.file]));
     for (const { name, pieces } of model.tensors) {
       expect(fileOf.get(name)).toBe(pieces[0]!.file);
@@ -388,7 +388,7 @@ describe("placed as sharded, when element types change", () => {
       tensors,
       objects: [],
       sidecars: [],
-      shards,
+      weightFiles: shards,
       options: {},
     });
     const header = parseHeader(place.inline[0]!.bytes, "x.safetensors");
@@ -412,16 +412,16 @@ describe("placed as sharded, when element types change", () => {
 describe("what cannot be placed", () => {
   const a: WantedTensor = { name: "a", dtype: "F32", shape: [1] };
   const bytes = new Uint8Array(1);
-  const base: Manifest = {
+  const base: WriteRequest = {
     config: {},
     dialect: "hf",
     tensors: [a],
     objects: [],
     sidecars: [],
-    shards: [],
+    weightFiles: [],
     options: {},
   };
-  it.each<[string, string, Partial<Manifest>]>([
+  it.each<[string, string, Partial<WriteRequest>]>([
     ["a side file above", "PATH_UNSAFE", { sidecars: [{ path: "../x", bytes }] }],
     [
       "a side file at the root",
@@ -446,19 +446,19 @@ describe("what cannot be placed", () => {
     [
       "a weight file above",
       "PATH_UNSAFE",
-      { shards: [{ path: "../x.safetensors", header: encodeHeader([a], null) }] },
+      { weightFiles: [{ path: "../x.safetensors", header: encodeHeader([a], null) }] },
     ],
     [
       "a header with more behind it",
       "TRAILING_BYTES",
-      { shards: [{ path: "x", header: Uint8Array.from([...encodeHeader([a], null), 0]) }] },
+      { weightFiles: [{ path: "x", header: Uint8Array.from([...encodeHeader([a], null), 0]) }] },
     ],
-    ["a header that is none", "TRUNCATED", { shards: [{ path: "x", header: bytes }] }],
+    ["a header that is none", "TRUNCATED", { weightFiles: [{ path: "x", header: bytes }] }],
     ["a tensor twice", "DUPLICATE_NAME", { tensors: [a, a] }],
     [
       "a tensor twice, as spelt",
       "DUPLICATE_NAME",
-      { tensors: [a, a], shards: [{ path: "x", header: encodeHeader([a], null) }] },
+      { tensors: [a, a], weightFiles: [{ path: "x", header: encodeHeader([a], null) }] },
     ],
     ["a tensor twice, in two files", "DUPLICATE_NAME", { tensors: [a, a], options: { maxShardBytes: 1 } }],
   ])("%s: %s", (_, code, change) => {

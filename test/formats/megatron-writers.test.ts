@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { bridge } from "../../formats/bridge/format.ts";
 import { readDirectory } from "../../formats/codec/torch-zip/directory.ts";
 import { archiveOf } from "../../formats/codec/torch-zip/write.ts";
-import type { Format, Manifest } from "../../formats/format.ts";
+import type { Format, WriteRequest } from "../../formats/format.ts";
 import { megatron } from "../../formats/megatron/format.ts";
 import { nemo2 } from "../../formats/nemo2/format.ts";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
@@ -23,13 +23,13 @@ const MODELS: readonly (readonly [Format, string])[] = [
   [megatron, "megatron-tp2"],
 ];
 
-function manifestOf(model: Checkpoint, change: Partial<Manifest> = {}): Manifest {
+function manifestOf(model: Checkpoint, change: Partial<WriteRequest> = {}): WriteRequest {
   const { config, dialect, tensors, objects, sidecars } = model;
   const kept = objects.filter((name) => name.includes("_extra_state"));
-  return { config, dialect, tensors, objects: kept, sidecars, shards: [], options: {}, ...change };
+  return { config, dialect, tensors, objects: kept, sidecars, weightFiles: [], options: {}, ...change };
 }
 
-async function rewritten(format: Format, model: Checkpoint, change: Partial<Manifest> = {}) {
+async function rewritten(format: Format, model: Checkpoint, change: Partial<WriteRequest> = {}) {
   const byKey = new Map(model.tensors.map((tensor) => [tensorKey(tensor), tensor]));
   const wanted = manifestOf(model, change);
   return carriedOut(format.writes!, wanted, (key) => bytesIn(model.store, byKey.get(key)!), model.store);

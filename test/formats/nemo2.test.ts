@@ -37,14 +37,14 @@ describe("a real NeMo 2 folder", () => {
   });
 
   it("shows what NeMo itself loads, or that it could not be read", async () => {
-    expect(tiny.passed).toMatchObject({
+    expect(tiny.loadedConfig).toMatchObject({
       file: "context/io.json",
       config: { hidden_size: 64, vocab_size: 500 },
     });
     expect(tiny.remarks).toBeUndefined();
     const store = await changed("io", (folder) => writeFileSync(join(folder, "context/io.json"), "{}"));
-    const { passed, remarks } = await nemo2.read(store);
-    expect(passed).toBeUndefined();
+    const { loadedConfig, remarks } = await nemo2.read(store);
+    expect(loadedConfig).toBeUndefined();
     expect(remarks).toMatchObject([
       { rule: "context-unread", severity: "warning", at: { file: "context/io.json" } },
     ]);

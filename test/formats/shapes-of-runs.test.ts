@@ -25,7 +25,7 @@ async function read(name: string, cut: Cut, files: readonly RankFile[], args: ob
   const config = namespace({ ...made.config, ...args });
   const ranks = rankFiles(made.tensors, files, [["args", config], ...TRAINING]);
   const checkpoint = await megatron.read(memoryStore("ranks", ranks));
-  return { ...checkpoint, told: { vocab: 512 } };
+  return { ...checkpoint, hints: { vocab: 512 } };
 }
 
 const one: Cut = { dialect: "megatron-ranks", tp: 1, stages: [0], ep: 1, rows: 512 };

@@ -21,8 +21,8 @@ async function nowhere(endpoint: string, events: Event[]) {
   const settings = await hubSettings({ ...here.env, HF_ENDPOINT: endpoint }, undefined, (event) =>
     events.push(event),
   );
-  const { told } = settings.patience;
-  return connect({ ...settings, patience: { ...HASTY, ...(told !== undefined && { told }) } }, {});
+  const { onRetry } = settings.patience;
+  return connect({ ...settings, patience: { ...HASTY, ...(onRetry !== undefined && { onRetry }) } }, {});
 }
 
 describe("a Hub that cannot be reached", () => {

@@ -5,7 +5,7 @@ import { convert } from "../../src/api/convert.ts";
 import { generate } from "../../src/api/generate.ts";
 import type { GenerateReport } from "../../src/api/reports.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { chooser } from "../../src/inference/decoding/sample.ts";
+import { createSampler } from "../../src/inference/decoding/sample.ts";
 import { chatOf } from "../../src/tokenizer/chat.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
 import { errorOf } from "../support/errors.ts";
@@ -26,7 +26,7 @@ describe("greedy", () => {
   it("goes on as the recorded logits say", async () => {
     const { ids: prompt, after } = await recorded("tiny", "len17");
     const { ids: next } = await generate(tiny, { ids: prompt, tokens: 1, ignoreEos: true });
-    expect(next).toEqual([chooser({})(after(17))]);
+    expect(next).toEqual([createSampler({})(after(17))]);
   });
 
   it("is what reading it all again would say", async () => {

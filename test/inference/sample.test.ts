@@ -1,21 +1,21 @@
 import { describe, expect, it } from "vitest";
-import { chooser } from "../../src/inference/decoding/sample.ts";
+import { createSampler } from "../../src/inference/decoding/sample.ts";
 import { codeOf } from "../support/errors.ts";
 
 const logits = Float32Array.of(1, 3, 2, 3, -1);
 
 /** How often each token is chosen of 4,000. */
-function countsOf(sampling: Parameters<typeof chooser>[0]): number[] {
-  const choose = chooser(sampling);
+function countsOf(sampling: Parameters<typeof createSampler>[0]): number[] {
+  const choose = createSampler(sampling);
   const counts = [0, 0, 0, 0, 0];
   for (let i = 0; i < 4000; i++) counts[choose(logits)]!++;
   return counts;
 }
 
 it("takes the best, of equals the lower id", () => {
-  expect(chooser({})(logits)).toBe(1);
-  expect(chooser({ seed: 9 })(logits)).toBe(1);
-  expect(chooser({})(Float32Array.of(-Infinity, -5, -5))).toBe(1);
+  expect(createSampler({})(logits)).toBe(1);
+  expect(createSampler({ seed: 9 })(logits)).toBe(1);
+  expect(createSampler({})(Float32Array.of(-Infinity, -5, -5))).toBe(1);
 });
 
 it("draws as often as the softmax says", () => {
@@ -31,7 +31,7 @@ it("draws as often as the softmax says", () => {
 
 it("the same seed draws the same, another draws other tokens", () => {
   const draw = (seed: number) => {
-    const choose = chooser({ temperature: 1, seed });
+    const choose = createSampler({ temperature: 1, seed });
     return Array.from({ length: 40 }, () => choose(logits)).join("");
   };
   expect(draw(1)).toBe(draw(1));
@@ -57,5 +57,5 @@ describe("keeps to the best", () => {
 
 it("refuses logits that are no numbers", async () => {
   for (const broken of [Number.NaN, Infinity])
-    expect(await codeOf(async () => chooser({})(Float32Array.of(0, broken)))).toBe("NON_FINITE");
+    expect(await codeOf(async () => createSampler({})(Float32Array.of(0, broken)))).toBe("NON_FINITE");
 });

@@ -34,7 +34,7 @@ async function rewritten(format: Format, name: string): Promise<string> {
   const byKey = new Map(model.tensors.map((tensor) => [tensorKey(tensor), tensor]));
   const objects = model.objects.filter((object) => object.includes("_extra_state"));
   const { config, dialect, tensors, sidecars } = model;
-  const wanted = { config, dialect, tensors, objects, sidecars, shards: [], options: {} };
+  const wanted = { config, dialect, tensors, objects, sidecars, weightFiles: [], options: {} };
   const bytesOf = (key: string) => bytesIn(model.store, byKey.get(key)!);
   return saved(await carriedOut(format.writes!, wanted, bytesOf, model.store), join(work, name));
 }

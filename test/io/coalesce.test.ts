@@ -1,7 +1,7 @@
 /** Reads of a distant source: what is asked of it when many things are wanted, and that each gets its own bytes. */
 import { beforeEach, describe, expect, it } from "vitest";
 import type { ByteSource } from "../../src/core/io.ts";
-import { coalesced } from "../../src/io/coalesce.ts";
+import { coalesceReads } from "../../src/io/coalesce.ts";
 
 const SIZE = 10_000;
 const asked: (readonly [from: number, to: number])[] = [];
@@ -24,7 +24,7 @@ const source: ByteSource = {
   async [Symbol.asyncDispose]() {},
 };
 
-const open = (aheadBytes = SIZE) => coalesced(source, { gapBytes: 10, sharedBytes: 1000, aheadBytes });
+const open = (aheadBytes = SIZE) => coalesceReads(source, { gapBytes: 10, sharedBytes: 1000, aheadBytes });
 
 async function read(from: ByteSource, offset: number, size: number): Promise<void> {
   const target = new Uint8Array(size);

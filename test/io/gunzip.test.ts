@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { readRange } from "../../src/core/io.ts";
-import { spooled } from "../../src/io/gunzip.ts";
+import { gunzipOnce } from "../../src/io/gunzip.ts";
 import { memoryStore } from "../support/memory-store.ts";
 
 const content = randomBytes(3_000_000);
@@ -22,7 +22,7 @@ beforeAll(() => {
 afterAll(() => expect(leftovers()).toEqual(before));
 
 it("any range of the inflated file, from several sources at once", async () => {
-  const store = await spooled(storeOf(gzipSync(content)));
+  const store = await gunzipOnce(storeOf(gzipSync(content)));
   expect(await store.list()).toEqual([{ path: "x.nemo", size: content.byteLength }]);
   const [a, b] = [await store.open("x.nemo"), await store.open("x.nemo")];
   await a[Symbol.asyncDispose]();
@@ -34,7 +34,7 @@ it("any range of the inflated file, from several sources at once", async () => {
 
 it("a file that is no gzip, and a folder with one, stay as they are", async () => {
   const plain = storeOf(content);
-  expect(await spooled(plain)).toBe(plain);
+  expect(await gunzipOnce(plain)).toBe(plain);
   const folder = memoryStore(
     "m",
     new Map([
@@ -42,11 +42,11 @@ it("a file that is no gzip, and a folder with one, stay as they are", async () =
       ["b", content],
     ]),
   );
-  expect(await spooled(folder)).toBe(folder);
+  expect(await gunzipOnce(folder)).toBe(folder);
 });
 
 it("two gzip members are one file", async () => {
-  const store = await spooled(storeOf(Buffer.concat([gzipSync("ab"), gzipSync("cd")])));
+  const store = await gunzipOnce(storeOf(Buffer.concat([gzipSync("ab"), gzipSync("cd")])));
   await using source = await store.open("x.nemo");
   expect(Buffer.from(await readRange(source, 0, 4)).toString()).toBe("abcd");
 });
@@ -63,14 +63,14 @@ it.each([
   ["a gzip cut short", gzipSync(content).subarray(0, 2_000_000), {}, "TRUNCATED", "stops"],
   ["a gzip with a byte changed", gzipSync(content).fill(0, 1000, 1100), {}, "ARCHIVE_INVALID", "damaged"],
 ])("refuses %s", async (_, bytes, options, code, named) => {
-  const error = await spooled(storeOf(bytes), options).catch((e: unknown) => e as Error);
+  const error = await gunzipOnce(storeOf(bytes), options).catch((e: unknown) => e as Error);
   expect(error).toMatchObject({ code, at: { file: "x.nemo" } });
   expect((error as Error).message).toContain(named);
 });
 
 it("stops on request", async () => {
   const stopped = AbortSignal.abort();
-  await expect(spooled(storeOf(gzipSync(content)), { signal: stopped })).rejects.toMatchObject({
+  await expect(gunzipOnce(storeOf(gzipSync(content)), { signal: stopped })).rejects.toMatchObject({
     code: "INTERRUPTED",
   });
 });

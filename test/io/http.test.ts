@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { Agent } from "undici";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { httpRemote, steadily } from "../../src/io/http.ts";
+import { httpRemote, readThroughBreaks } from "../../src/io/http.ts";
 
 const BYTES = Buffer.from(Array.from({ length: 1000 }, (_, i) => i % 251));
 const ranges: (string | undefined)[] = [];
@@ -49,7 +49,7 @@ async function read(start: number, end: number): Promise<Buffer> {
   });
   const chunks: Uint8Array[] = [];
   const patience = { failures: 3, firstMs: 1, longestMs: 2 };
-  for await (const bytes of steadily(remote, start, end, { patience })) chunks.push(bytes);
+  for await (const bytes of readThroughBreaks(remote, start, end, { patience })) chunks.push(bytes);
   return Buffer.concat(chunks);
 }
 

@@ -1,10 +1,10 @@
 /** Trying again: how often, how long the pauses are, and who decides that. */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { attempts, Passing, type Patience, patiently, retryAfter } from "../../src/io/retry.ts";
+import { createAttempts, type RetryLimits, retry, retryAfterMs, TransientError } from "../../src/io/retry.ts";
 
-const PATIENCE: Patience = { failures: 5, firstMs: 100, longestMs: 1000 };
-const down = (waitMs?: number) => new Passing(new IsologitError("NETWORK", "down"), waitMs);
+const PATIENCE: RetryLimits = { failures: 5, firstMs: 100, longestMs: 1000 };
+const down = (waitMs?: number) => new TransientError(new IsologitError("NETWORK", "down"), waitMs);
 
 /** Pauses that were asked for; none is waited for. */
 const pauses: number[] = [];
@@ -25,23 +25,23 @@ afterEach(() => {
 describe("pauses", () => {
   it("double, up to the longest; the last failure is the end", async () => {
     const work = vi.fn().mockRejectedValue(down());
-    await expect(patiently(work, PATIENCE)).rejects.toMatchObject({ code: "NETWORK", message: "down" });
+    await expect(retry(work, PATIENCE)).rejects.toMatchObject({ code: "NETWORK", message: "down" });
     expect([work.mock.calls.length, pauses]).toEqual([5, [100, 200, 400, 800]]);
   });
 
   it("are shortened by chance, to a half at most", async () => {
     vi.spyOn(Math, "random").mockReturnValue(0);
-    await attempts(PATIENCE).failed(down());
+    await createAttempts(PATIENCE).failed(down());
     expect(pauses).toEqual([50]);
   });
 
   it("are what the server asks for, where that is more, but not beyond the longest", async () => {
-    for (const waitMs of [700, 5, 60_000]) await attempts(PATIENCE).failed(down(waitMs));
+    for (const waitMs of [700, 5, 60_000]) await createAttempts(PATIENCE).failed(down(waitMs));
     expect(pauses).toEqual([700, 100, 1000]);
   });
 
   it("begin anew where something was gained", async () => {
-    const tries = attempts(PATIENCE);
+    const tries = createAttempts(PATIENCE);
     for (let i = 0; i < 3; i++) await tries.failed(down());
     tries.gained();
     await tries.failed(down());
@@ -52,10 +52,13 @@ describe("pauses", () => {
 describe("a server that never answered", () => {
   it("is given up after three tries, and each pause is told", async () => {
     const told: [string, number][] = [];
-    const patience: Patience = { ...PATIENCE, told: ({ message }, waitMs) => told.push([message, waitMs]) };
-    const unreached = new Passing(new IsologitError("NETWORK", "refused"), undefined, true);
+    const patience: RetryLimits = {
+      ...PATIENCE,
+      onRetry: ({ message }, waitMs) => told.push([message, waitMs]),
+    };
+    const unreached = new TransientError(new IsologitError("NETWORK", "refused"), undefined, true);
     const work = vi.fn().mockRejectedValue(unreached);
-    await expect(patiently(work, patience)).rejects.toMatchObject({ code: "NETWORK", message: "refused" });
+    await expect(retry(work, patience)).rejects.toMatchObject({ code: "NETWORK", message: "refused" });
     expect(work).toHaveBeenCalledTimes(3);
     expect(told).toEqual([
       ["refused", 100],
@@ -66,13 +69,13 @@ describe("a server that never answered", () => {
 
 it("what does not heal is thrown at once", async () => {
   const work = vi.fn().mockRejectedValue(new IsologitError("FILE_CHANGED", "other"));
-  await expect(patiently(work, PATIENCE)).rejects.toMatchObject({ code: "FILE_CHANGED" });
+  await expect(retry(work, PATIENCE)).rejects.toMatchObject({ code: "FILE_CHANGED" });
   expect([work.mock.calls.length, pauses]).toEqual([1, []]);
 });
 
 it("who was stopped does not try again", async () => {
   const over = AbortSignal.abort();
-  await expect(attempts(PATIENCE, over).failed(down())).rejects.toMatchObject({ code: "INTERRUPTED" });
+  await expect(createAttempts(PATIENCE, over).failed(down())).rejects.toMatchObject({ code: "INTERRUPTED" });
   expect(pauses).toEqual([]);
 });
 
@@ -87,6 +90,6 @@ describe("Retry-After", () => {
     ["", undefined],
     [null, undefined],
   ])("%j", (value, ms) => {
-    expect(retryAfter(value, now)).toBe(ms);
+    expect(retryAfterMs(value, now)).toBe(ms);
   });
 });

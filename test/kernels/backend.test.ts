@@ -5,7 +5,7 @@ import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import type { Relu2Params } from "../../kernels/definitions/elementwise.ts";
 import { add, relu2 } from "../../kernels/index.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
-import { built } from "../../src/core/built-file.ts";
+import { builtFile } from "../../src/core/built-file.ts";
 import { runOn } from "../support/kernels/run.ts";
 
 const memoryBytes = 1 << 20;
@@ -103,7 +103,7 @@ describe("the WASM backend", () => {
   });
 
   it("lets the process end, disposed of or not", () => {
-    const url = built(import.meta.url.replace("test/kernels", "kernels"), "./backend/wasm.js").href;
+    const url = builtFile(import.meta.url.replace("test/kernels", "kernels"), "./backend/wasm.js").href;
     const program = `
       const { createWasmBackend } = await import(${JSON.stringify(url)});
       await createWasmBackend({ threads: 2, memoryBytes: ${memoryBytes} });

@@ -6,7 +6,7 @@ import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts
 import type { Relu2Params } from "../../kernels/definitions/elementwise.ts";
 import { add, relu2 } from "../../kernels/index.ts";
 import type { Backend, Kernel, Region } from "../../kernels/kernel.ts";
-import { built } from "../../src/core/built-file.ts";
+import { builtFile } from "../../src/core/built-file.ts";
 import { testAdapter, vulkanEnvironment } from "../support/kernels/software-gpu.ts";
 
 let adapter: Adapter;
@@ -209,7 +209,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
 
 it.each(["disposed of", "forgotten", "exited from", "thrown over"])("lets the process end: %s", (how) => {
   const url = (name: string) =>
-    JSON.stringify(built(import.meta.url.replace("test/kernels", "kernels"), name).href);
+    JSON.stringify(builtFile(import.meta.url.replace("test/kernels", "kernels"), name).href);
   const program = `
     const { findAdapters } = await import(${url("./backend/adapters.js")});
     const { createWebgpuBackend, openDevice } = await import(${url("./backend/webgpu.js")});

@@ -16,7 +16,7 @@ const tensor = (name: string, dtype: DType, shape: Shape): Tensor => ({
   name,
   dtype,
   shape,
-  pieces: [{ file: "model.safetensors", offset: 4, origin: shape.map(() => 0), shape }],
+  pieces: [{ file: "model.safetensors", offset: 4, start: shape.map(() => 0), shape }],
 });
 const UP = "backbone.layers.1.mixer.up_proj.weight";
 const up = tensor(UP, "F8_E4M3", [256, 128]);
@@ -33,17 +33,17 @@ describe("a scale is found by its name and shape", () => {
     const name = UP + ending;
     const scales = pairScales([up, tensor(name, dtype, shape), tensor("lm_head.weight", "BF16", [8, 128])]);
     expect([...scales.scaleOf]).toEqual([[UP, { tensor: name, axis }]]);
-    expect([...scales.companions]).toEqual([name]);
+    expect([...scales.scaleTensors]).toEqual([name]);
     expect([...scales.ownerOf]).toEqual([[name, UP]]);
-    expect(scales.unread).toEqual([]);
+    expect(scales.unusedScales).toEqual([]);
   });
 
   it("of activations and caches travels unread, with its weight where there is one", () => {
     const names = ["k_proj.k_scale", "k_proj.input_scale", "v_proj.activation_scale", "attn.v_scale"];
     const weights = ["k_proj", "v_proj"].map((name) => tensor(`${name}.weight`, "BF16", [4, 4]));
     const scales = pairScales([...weights, ...names.map((name) => tensor(name, "F32", []))]);
-    expect(scales.unread).toEqual(names);
-    expect([...scales.companions]).toEqual(names);
+    expect(scales.unusedScales).toEqual(names);
+    expect([...scales.scaleTensors]).toEqual(names);
     expect([...scales.ownerOf]).toEqual([
       ["k_proj.k_scale", "k_proj.weight"],
       ["k_proj.input_scale", "k_proj.weight"],

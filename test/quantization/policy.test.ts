@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { DType } from "../../src/core/dtype.ts";
 import type { Recipe } from "../../src/families/family.ts";
-import { type PolicyOptions, policyOf, type RecastKind, recastFor } from "../../src/quantization/policy.ts";
+import { type PolicyOptions, policyOf, type RecastTarget, recastFor } from "../../src/quantization/policy.ts";
 import type { LayerAt, RoleKind } from "../../src/quantization/recipe.ts";
 import { parseRecipe } from "../../src/quantization/recipe-file.ts";
 
@@ -108,7 +108,7 @@ describe("f32, f16 and bf16", () => {
     ["bf16", "F8_E4M3", everything],
     ["bf16", "BF16", []],
     ["keep", "F32", []],
-  ] as readonly [RecastKind, DType, readonly string[]][])("%s of %s", async (dtype, stored, expected) => {
+  ] as readonly [RecastTarget, DType, readonly string[]][])("%s of %s", async (dtype, stored, expected) => {
     const found = await cast({ dtype }, stored);
     expect(new Set(found.map((one) => one.split("@")[0]))).toEqual(new Set(expected));
   });

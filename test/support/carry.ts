@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { expect } from "vitest";
-import { CHUNK_BYTES, type Manifest, type Sealed, type Writer } from "../../formats/format.ts";
+import { CHUNK_BYTES, type TensorDigests, type WriteRequest, type Writer } from "../../formats/format.ts";
 import { tensorKey } from "../../src/core/checkpoint.ts";
 import { sha256 } from "../../src/core/content-root.ts";
 import { readRange, type Store } from "../../src/core/io.ts";
@@ -11,7 +11,7 @@ import { readRange, type Store } from "../../src/core/io.ts";
 /** @param bytesOf  the elements of a wanted tensor, by its key */
 export async function carriedOut(
   writer: Writer,
-  wanted: Manifest,
+  wanted: WriteRequest,
   bytesOf: (key: string) => Promise<Uint8Array>,
   from: Store,
 ): Promise<Map<string, Uint8Array>> {
@@ -24,7 +24,7 @@ export async function carriedOut(
     for (let i = 0; i < bytes.byteLength; i++) count[offset + i]!++;
   };
   expect(place.tensors.map(({ name }) => name).sort()).toEqual(wanted.tensors.map(tensorKey).sort());
-  const sealed = new Map<string, Sealed>();
+  const sealed = new Map<string, TensorDigests>();
   for (const { name, file, offset } of place.tensors) {
     const bytes = await bytesOf(name);
     put(file, offset, bytes);

@@ -83,14 +83,14 @@ async function planted({ format, path }: Container, plant: (e: Editor) => void):
     for (const { file, offset, to, size } of extentsOf(tensor, 0, countOf(tensor.shape)))
       files.get(file)!.set(bytes.subarray(to, to + size), offset);
   }
-  return { ...checkpoint, seals: [], told: { vocab: VOCAB } };
+  return { ...checkpoint, seals: [], hints: { vocab: VOCAB } };
 }
 
 /** The container's own files in memory, after `plant` changed them. */
 async function damaged({ format, path }: Container, plant: (files: Map<string, Uint8Array>) => void) {
   const files = await filesIn(path);
   plant(files);
-  return { ...(await format.read(memoryStore("memory", files))), told: { vocab: VOCAB } };
+  return { ...(await format.read(memoryStore("memory", files))), hints: { vocab: VOCAB } };
 }
 
 /** Files of a folder, members of an archive, or a file. */

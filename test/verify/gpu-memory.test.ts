@@ -6,7 +6,7 @@ import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { pass } from "../../src/inference/forward-pass.ts";
+import { runForwardPass } from "../../src/inference/forward-pass.ts";
 import { type Ready, ready } from "../../src/inference/model-runner.ts";
 import { Distance } from "../../src/verify/metrics.ts";
 import { workFolder } from "../support/goldens.ts";
@@ -29,7 +29,7 @@ beforeAll(async () => {
 /** The first words of each block of logits, which are reduced in bands too. */
 async function logitsOn(backend: Backend, tokens: readonly number[] = ids): Promise<Float32Array> {
   const blocks: number[] = [];
-  await pass(
+  await runForwardPass(
     model,
     tokens,
     backend,

@@ -11,7 +11,7 @@ import type { Backend } from "../../kernels/kernel.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { Sources } from "../../src/core/read.ts";
-import { ready, sideOf } from "../../src/inference/model-runner.ts";
+import { createRunner, ready } from "../../src/inference/model-runner.ts";
 import { Rounder } from "../../src/inference/rounding.ts";
 import { workFolder } from "../support/goldens.ts";
 import { gpuBackend } from "../support/kernels/software-gpu.ts";
@@ -59,7 +59,7 @@ it.each([
   await using backend = await make();
   const model = await ready(await openCheckpoint(folder), {});
   await using sources = new Sources(model.matched.checkpoint.store);
-  const side = sideOf(model, {
+  const side = createRunner(model, {
     ...{ backend, sources, rounder: await Rounder.create(), roundings: new Map() },
     ...{ bandBytes: 1 << 20, tokens: 1, advance: () => {}, signal: undefined },
   });

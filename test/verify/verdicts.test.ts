@@ -9,8 +9,8 @@ import type { Event } from "../../src/core/events.ts";
 import { ready } from "../../src/inference/model-runner.ts";
 import { promptOf, seededIds, splitMix64 } from "../../src/inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../../src/inference/rounding.ts";
-import { excesses, limitsFor, limitsGiven, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
-import { inStep, logitsVerdict, neededBytes } from "../../src/verify/logits.ts";
+import { excesses, givenLimits, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
+import { logitsVerdict, neededBytes, runLockstep } from "../../src/verify/logits.ts";
 import type { LogitsSummary } from "../../src/verify/metrics.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
@@ -64,10 +64,10 @@ describe("limits", () => {
   });
 
   it("those that the user gave are told apart", () => {
-    expect(limitsGiven({})).toEqual({});
-    expect(limitsGiven({ kl: 0.5, top1: 0 })).toEqual({ klMean: 0.5, top1: 0 });
-    expect(limitsGiven({ klP99: 1 })).toEqual({ klP99: 1 });
-    expect(excesses(GOOD, limitsGiven({ kl: 1e-6, top1: 1 }))).toHaveLength(2);
+    expect(givenLimits({})).toEqual({});
+    expect(givenLimits({ kl: 0.5, top1: 0 })).toEqual({ klMean: 0.5, top1: 0 });
+    expect(givenLimits({ klP99: 1 })).toEqual({ klP99: 1 });
+    expect(excesses(GOOD, givenLimits({ kl: 1e-6, top1: 1 }))).toHaveLength(2);
     expect(excesses(GOOD, {})).toEqual([]);
   });
 
@@ -262,7 +262,7 @@ describe("memory", () => {
       codeOf(async () => {
         await using backend = await createWasmBackend({ threads: 1, memoryBytes: ceiling });
         const rounder = await Rounder.create();
-        await inStep(a, b, { backend, ids, memoryBytes, rounder, watch() {}, signal: undefined });
+        await runLockstep(a, b, { backend, ids, memoryBytes, rounder, watch() {}, signal: undefined });
       });
     expect(needed).toBeGreaterThan(4 * 8 * 1024 * 1024); // two bands a side
     expect(await within(needed)).toBe("no error");

@@ -5,13 +5,13 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import type { Dims, Family, Feed, Native, Use } from "../../src/families/family.ts";
+import type { Dims, Family, Native, OutputRows, Use } from "../../src/families/family.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { type Ready, ready } from "../../src/inference/model-runner.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { compareBytes } from "../../src/verify/bytes/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits.ts";
-import { Pool, poolSize } from "../../src/workers/pool.ts";
+import { poolSize, WorkerPool } from "../../src/workers/pool.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
 
@@ -42,10 +42,14 @@ function run(side: Ready, native: Native): Ready {
 
 /** The uses of a layer kind, with the feeds of one tensor changed. */
 const refed =
-  (kind: keyof Native["uses"], name: string, feeds: (feeds: readonly Feed[], d: Dims) => readonly Feed[]) =>
+  (
+    kind: keyof Native["uses"],
+    name: string,
+    feeds: (feeds: readonly OutputRows[], d: Dims) => readonly OutputRows[],
+  ) =>
   (native: Native): Native => {
     const uses: readonly Use[] = native.uses[kind].map((use) =>
-      use.name === name ? { ...use, feeds: (d, at) => feeds(use.feeds(d, at), d) } : use,
+      use.name === name ? { ...use, outputs: (d, at) => feeds(use.outputs(d, at), d) } : use,
     );
     return { ...native, uses: { ...native.uses, [kind]: uses } };
   };
@@ -59,11 +63,11 @@ const renamed =
     return { ...native, uses: { ...native.uses, [kind]: uses } };
   };
 
-const exchange = (a: string, b: string) => (feeds: readonly Feed[]) =>
+const exchange = (a: string, b: string) => (feeds: readonly OutputRows[]) =>
   feeds.map((feed) => ({ ...feed, to: feed.to === a ? b : feed.to === b ? a : feed.to }));
 
 /** The two halves of what feeds a stream exchanged: groups, heads. */
-const halves = (stream: string) => (feeds: readonly Feed[]) =>
+const halves = (stream: string) => (feeds: readonly OutputRows[]) =>
   feeds.flatMap((feed) => {
     if (feed.to !== stream) return [feed];
     const count = feed.count / 2;
@@ -73,7 +77,7 @@ const halves = (stream: string) => (feeds: readonly Feed[]) =>
     ];
   });
 
-const moved = (stream: string, by: number) => (feeds: readonly Feed[]) =>
+const moved = (stream: string, by: number) => (feeds: readonly OutputRows[]) =>
   feeds.map((feed) => (feed.to === stream ? { ...feed, from: feed.from + by } : feed));
 
 /** sharded: M-M-M*-MM*-M-; the first Mamba layer is 0, MLP 1, attention 5, the head 13. */
@@ -149,8 +153,12 @@ const LATENT_FAULTS: typeof FAULTS = {
     1,
     "routed",
   ],
-  "norms of word and hidden state swapped": [renamed("join", "enorm.weight", "hnorm.weight"), 9, "words.u"],
-  "halves of the step's projection swapped": [refed("join", "eh_proj.weight", halves("out")), 9, "out"],
+  "norms of word and hidden state swapped": [
+    renamed("mtpStart", "enorm.weight", "hnorm.weight"),
+    9,
+    "words.u",
+  ],
+  "halves of the step's projection swapped": [refed("mtpStart", "eh_proj.weight", halves("out")), 9, "out"],
 };
 
 function named(rung: LogitsRung, layer: number, door: string): void {
@@ -177,7 +185,7 @@ describe.each([
     const rung = await logitsRung(right, destination, QUICK, PROMPT);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
-    await using pool = new Pool(poolSize(QUICK.memoryBytes!, 1));
+    await using pool = new WorkerPool(poolSize(QUICK.memoryBytes!, 1));
     const options = { pool, own: true, advance() {}, signal: undefined };
     const bytes = await compareBytes({ ...options, a: right, b: destination });
     expect(bytes.differences).toEqual([]);

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { expect, it } from "vitest";
-import { Lane } from "../../src/workers/pool.ts";
+import { BandWorker } from "../../src/workers/pool.ts";
 
 it("a lane whose thread has ended fails what it is asked, waiting or later", async () => {
-  const lane = new Lane(2 ** 18);
+  const lane = new BandWorker(2 ** 18);
   await lane.call({ op: "finish" });
   const closing = lane.close();
   const waiting = lane.call({ op: "finish" });
@@ -15,8 +15,8 @@ it("a lane whose thread has ended fails what it is asked, waiting or later", asy
 
 /** Bands of two tensors, as 4-byte elements: what the lane says of each, and the digests of all. */
 async function compared(bands: readonly (readonly [a: string, b: string])[]) {
-  const lane = new Lane(2 ** 18);
-  const [slot] = lane.slots;
+  const lane = new BandWorker(2 ** 18);
+  const [slot] = lane.buffers;
   const differsAt: number[] = [];
   for (const [a, b] of bands) {
     slot!.bytes.set(Buffer.from(a + b));

@@ -3,17 +3,17 @@
  * up in these tables, as it is spelt, or it is opaque. They were collected from files that torch, Megatron,
  * NeMo and numpy wrote.
  */
-import type { Place } from "../../../src/core/errors.ts";
+import type { ErrorLocation } from "../../../src/core/errors.ts";
 import { recordOf } from "./object.ts";
 import { DTYPE_GLOBALS, rebuildTensor, rebuildTyped, STORAGE_GLOBALS } from "./torch.ts";
-import { expectKind, isKind, type PickleEntry, type PickleValue, unexpected } from "./value.ts";
+import { expectKind, isKind, type PickleEntry, type PickleValue, unexpectedValueError } from "./value.ts";
 
 export type Meaning =
   /** stands for itself and makes nothing */
   | { readonly use: "value" }
   /** what it makes is kept as a record of its arguments */
   | { readonly use: "class" }
-  | { readonly use: "function"; make(args: readonly PickleValue[], at: Place): PickleValue };
+  | { readonly use: "function"; make(args: readonly PickleValue[], at: ErrorLocation): PickleValue };
 
 const CLASSES: Readonly<Record<string, readonly string[]>> = {
   argparse: ["Namespace"],
@@ -54,25 +54,26 @@ const CLASSES: Readonly<Record<string, readonly string[]>> = {
 /** Modules of nothing but enums; their members differ from version to version. */
 const ENUM_MODULES = ["megatron.core.enums", "megatron.core.transformer.enums"];
 
-const FUNCTIONS: Readonly<Record<string, (args: readonly PickleValue[], at: Place) => PickleValue>> = {
-  "collections.OrderedDict": dictOf,
-  "builtins.dict": dictOf,
-  "builtins.list": (args, at) => ({ kind: "list", items: itemsOf(args, "list", at) }),
-  "builtins.tuple": (args, at) => ({ kind: "tuple", items: itemsOf(args, "tuple", at) }),
-  "builtins.set": (args, at) => ({ kind: "set", items: itemsOf(args, "set", at) }),
-  "builtins.frozenset": (args, at) => ({ kind: "set", items: itemsOf(args, "frozenset", at) }),
-  "builtins.bytes": bytesOf,
-  "builtins.bytearray": bytesOf,
-  "_codecs.encode": bytesOf,
-  "torch.Size": (args, at) => ({ kind: "tuple", items: itemsOf(args, "torch.Size", at) }),
-  "torch._utils._rebuild_tensor": rebuildTensor,
-  "torch._utils._rebuild_tensor_v2": rebuildTensor,
-  "torch._utils._rebuild_tensor_v3": rebuildTyped,
-  // a Parameter is its tensor; what else it carries is of training
-  "torch._utils._rebuild_parameter": ([data]) => data ?? null,
-  "torch._utils._rebuild_parameter_with_state": ([data]) => data ?? null,
-  "copyreg._reconstructor": reconstructed,
-};
+const FUNCTIONS: Readonly<Record<string, (args: readonly PickleValue[], at: ErrorLocation) => PickleValue>> =
+  {
+    "collections.OrderedDict": dictOf,
+    "builtins.dict": dictOf,
+    "builtins.list": (args, at) => ({ kind: "list", items: itemsOf(args, "list", at) }),
+    "builtins.tuple": (args, at) => ({ kind: "tuple", items: itemsOf(args, "tuple", at) }),
+    "builtins.set": (args, at) => ({ kind: "set", items: itemsOf(args, "set", at) }),
+    "builtins.frozenset": (args, at) => ({ kind: "set", items: itemsOf(args, "frozenset", at) }),
+    "builtins.bytes": bytesOf,
+    "builtins.bytearray": bytesOf,
+    "_codecs.encode": bytesOf,
+    "torch.Size": (args, at) => ({ kind: "tuple", items: itemsOf(args, "torch.Size", at) }),
+    "torch._utils._rebuild_tensor": rebuildTensor,
+    "torch._utils._rebuild_tensor_v2": rebuildTensor,
+    "torch._utils._rebuild_tensor_v3": rebuildTyped,
+    // a Parameter is its tensor; what else it carries is of training
+    "torch._utils._rebuild_parameter": ([data]) => data ?? null,
+    "torch._utils._rebuild_parameter_with_state": ([data]) => data ?? null,
+    "copyreg._reconstructor": reconstructed,
+  };
 
 const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ...[...DTYPE_GLOBALS.keys(), ...STORAGE_GLOBALS.keys(), "torch.strided"].map(
@@ -101,41 +102,41 @@ export function meaningOf(name: string): Meaning | undefined {
 }
 
 /** No argument, a dict, or a list of pairs. */
-function dictOf(args: readonly PickleValue[], at: Place): PickleValue {
+function dictOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [given] = args;
   if (isKind(given, "dict")) return { kind: "dict", entries: [...given.entries] };
   const entries = itemsOf(args, "dict", at).map((pair): PickleEntry => {
     const [key, value, ...more] = itemsOf([pair], "pair of a dict", at);
     if (key !== undefined && value !== undefined && more.length === 0) return [key, value];
-    throw unexpected(pair, "a pair", "an item of a dict", at);
+    throw unexpectedValueError(pair, "a pair", "an item of a dict", at);
   });
   return { kind: "dict", entries };
 }
 
 /** No argument, or one container. */
-function itemsOf(args: readonly PickleValue[], what: string, at: Place): readonly PickleValue[] {
+function itemsOf(args: readonly PickleValue[], what: string, at: ErrorLocation): readonly PickleValue[] {
   const [given] = args;
   if (given === undefined) return [];
   if (isKind(given, "list") || isKind(given, "tuple") || isKind(given, "set")) return [...given.items];
-  throw unexpected(given, "a list or a tuple", `the argument of ${what}`, at);
+  throw unexpectedValueError(given, "a list or a tuple", `the argument of ${what}`, at);
 }
 
 /** Protocol 2 has no bytes: they are the code points of a text, to be encoded as Latin-1. */
-function bytesOf(args: readonly PickleValue[], at: Place): PickleValue {
+function bytesOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [given, encoding] = args;
   if (given === undefined) return new Uint8Array();
   if (given instanceof Uint8Array) return given;
   const what = "text of bytes";
   if (typeof given !== "string" || !/^latin-?1$/.test(String(encoding)) || /[^\0-\xff]/.test(given)) {
-    throw unexpected(given, "Latin-1", what, at);
+    throw unexpectedValueError(given, "Latin-1", what, at);
   }
   return new Uint8Array(Buffer.from(given, "latin1"));
 }
 
 /** Protocols 0 and 1 make an object so: its class, `object`, None. */
-function reconstructed([type]: readonly PickleValue[], at: Place): PickleValue {
+function reconstructed([type]: readonly PickleValue[], at: ErrorLocation): PickleValue {
   if (isKind(type, "opaque")) return type;
   const { name } = expectKind(type, "global", "a class", at);
   if (meaningOf(name)?.use === "class") return recordOf(name, []);
-  throw unexpected(type, "a class", "what is made", at);
+  throw unexpectedValueError(type, "a class", "what is made", at);
 }

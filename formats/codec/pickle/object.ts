@@ -1,6 +1,6 @@
 /** Values that grow while their pickle is read: lists, dicts, records. Whatever is done to an opaque one is nothing. */
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
-import { described, isKind, type PickleEntry, type PickleRecord, type PickleValue } from "./value.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
+import { describeValue, isKind, type PickleEntry, type PickleRecord, type PickleValue } from "./value.ts";
 
 /** Values are readonly to all but the machine that makes them. */
 type Growing<T> = { -readonly [K in keyof T]: Grown<T[K]> };
@@ -25,13 +25,13 @@ export function recordOf(name: string, args: readonly PickleValue[]): PickleReco
  * @returns how many attributes were set
  * @throws PICKLE_REFUSED for a state of a class or a function itself, PICKLE_INVALID for one of anything else
  */
-export function giveState(object: PickleValue, state: PickleValue, at: Place): number {
+export function giveState(object: PickleValue, state: PickleValue, at: ErrorLocation): number {
   if (isKind(object, "global")) {
     throw new IsologitError("PICKLE_REFUSED", `the pickle would change ${object.name} itself`, at);
   }
   // torch hangs `_metadata` on its state dicts; attributes of a dict are of no use here
   if (isKind(object, "opaque") || isKind(object, "dict")) return 0;
-  if (!isKind(object, "record")) throw invalid(`${described(object)} is given a state`, at);
+  if (!isKind(object, "record")) throw invalid(`${describeValue(object)} is given a state`, at);
   const record = object as Growing<PickleRecord>; // made by this machine
   let count = 0;
   for (const part of isSlotState(state) ? state.items : [state]) {
@@ -56,38 +56,39 @@ function isSlotState(state: PickleValue): state is Extract<PickleValue, { kind: 
 }
 
 /** @throws PICKLE_INVALID where the holder takes no items */
-export function append(holder: PickleValue, items: readonly PickleValue[], at: Place): void {
+export function append(holder: PickleValue, items: readonly PickleValue[], at: ErrorLocation): void {
   if (isKind(holder, "opaque")) return;
   if (!isKind(holder, "list") && !isKind(holder, "set") && !isKind(holder, "record")) {
-    throw invalid(`${described(holder)} is appended to`, at);
+    throw invalid(`${describeValue(holder)} is appended to`, at);
   }
   const growing = holder as Growing<typeof holder>; // made by this machine
   for (const item of items) growing.items.push(item);
 }
 
 /** @param items keys and values in turn. @throws PICKLE_INVALID where the holder takes no entries */
-export function setItems(holder: PickleValue, items: readonly PickleValue[], at: Place): void {
+export function setItems(holder: PickleValue, items: readonly PickleValue[], at: ErrorLocation): void {
   const pairs = pairsOf(items, at);
   if (isKind(holder, "opaque")) return;
   if (!isKind(holder, "dict") && !isKind(holder, "record")) {
-    throw invalid(`${described(holder)} is given entries`, at);
+    throw invalid(`${describeValue(holder)} is given entries`, at);
   }
   const growing = holder as Growing<typeof holder>; // made by this machine
   for (const pair of pairs) growing.entries.push(pair);
 }
 
 /** @throws PICKLE_INVALID for a key without a value, or one that Python could not hash */
-export function pairsOf(items: readonly PickleValue[], at: Place): PickleEntry[] {
+export function pairsOf(items: readonly PickleValue[], at: ErrorLocation): PickleEntry[] {
   if (items.length % 2 !== 0) throw invalid("a dict has a key without a value", at);
   const pairs: PickleEntry[] = [];
   for (let i = 0; i < items.length; i += 2) {
     const key = items[i]!;
-    if (isKind(key, "list") || isKind(key, "dict")) throw invalid(`a key of a dict is ${described(key)}`, at);
+    if (isKind(key, "list") || isKind(key, "dict"))
+      throw invalid(`a key of a dict is ${describeValue(key)}`, at);
     pairs.push([key, items[i + 1]!]);
   }
   return pairs;
 }
 
-function invalid(message: string, at: Place): IsologitError {
+function invalid(message: string, at: ErrorLocation): IsologitError {
   return new IsologitError("PICKLE_INVALID", message, at);
 }

@@ -1,5 +1,5 @@
 /** A pickled config (`args`, `common.pt`) as plain data: what JSON could say of it. */
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import type { ConfigRecord } from "../yaml.ts";
 import { isKind, type PickleValue } from "./value.ts";
 
@@ -13,7 +13,7 @@ const MAX_DEPTH = 32;
  *
  * @throws LIMIT_EXCEEDED for sharing or nesting that no config has
  */
-export function plainRecord(value: PickleValue | undefined, at: Place): ConfigRecord {
+export function plainRecord(value: PickleValue | undefined, at: ErrorLocation): ConfigRecord {
   let nodes = 0;
 
   function plain(value: PickleValue, depth: number): unknown {

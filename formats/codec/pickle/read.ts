@@ -6,13 +6,13 @@
  * shared where the pickle shares them, never expanded. So the limit on bytes is one on time, and the limits of
  * pickle-stack.ts are ones on memory.
  */
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import { globalName, meaningOf } from "./globals.ts";
 import { PickleInput } from "./input.ts";
 import { append, giveState, pairsOf, recordOf, setItems } from "./object.ts";
 import { PickleStack } from "./stack.ts";
 import { storageOf } from "./torch.ts";
-import { described, isKind, type PickleStorage, type PickleValue } from "./value.ts";
+import { describeValue, isKind, type PickleStorage, type PickleValue } from "./value.ts";
 
 /** The largest pickles are `.metadata` files of sharded optimizers: some 500 bytes a stored chunk. */
 export const MAX_PICKLE_BYTES = 128 * 1024 * 1024;
@@ -331,7 +331,7 @@ class Machine {
       this.#options.onGlobal?.({ name: callee.name, called: true, listed: false, offset: this.#offset });
       return callee;
     }
-    if (!isKind(callee, "global")) throw this.#invalid(`${described(callee)} is called`);
+    if (!isKind(callee, "global")) throw this.#invalid(`${describeValue(callee)} is called`);
     const { name } = callee;
     this.#options.onGlobal?.({ name, called: true, listed: true, offset: this.#offset });
     const meaning = meaningOf(name)!; // only listed names become globals
@@ -356,10 +356,10 @@ class Machine {
 
   #argumentsOf(args: PickleValue): readonly PickleValue[] {
     if (isKind(args, "tuple")) return args.items;
-    throw this.#invalid(`arguments are ${described(args)}, expected a tuple`);
+    throw this.#invalid(`arguments are ${describeValue(args)}, expected a tuple`);
   }
 
-  #at(): Place {
+  #at(): ErrorLocation {
     return { file: this.#options.file, offset: this.#offset };
   }
 

@@ -13,17 +13,17 @@ const MAX_MEMO = 5_000_000;
 const MAX_STACK = 1_000_000;
 
 /** Makes an error that says where in the pickle it is. */
-export type Fault = (code: "PICKLE_INVALID" | "LIMIT_EXCEEDED", message: string) => IsologitError;
+export type PickleFault = (code: "PICKLE_INVALID" | "LIMIT_EXCEEDED", message: string) => IsologitError;
 
 export class PickleStack {
   readonly #items: PickleValue[] = [];
   /** how many items lie below each open mark */
   readonly #marks: number[] = [];
   readonly #memo: (PickleValue | undefined)[] = [];
-  readonly #fault: Fault;
+  readonly #fault: PickleFault;
   #nodes = 0;
 
-  constructor(fault: Fault) {
+  constructor(fault: PickleFault) {
     this.#fault = fault;
   }
 

@@ -1,6 +1,6 @@
 /** Storages and tensors as torch pickles them: a persistent id for the bytes, a function for the view. */
 import { bytesOf, countOf, type DType, widthOf } from "../../../src/core/dtype.ts";
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import {
   expectKind,
   expectShape,
@@ -10,8 +10,8 @@ import {
   type PickleOpaque,
   type PickleStorage,
   type PickleValue,
-  quoted,
-  unexpected,
+  quoteText,
+  unexpectedValueError,
 } from "./value.ts";
 
 /** null: a type that torch has and safetensors has not; tensors of it stay opaque. */
@@ -79,7 +79,7 @@ export const STORAGE_GLOBALS: ReadonlyMap<string, DType | "untyped" | null> = ne
 const STORAGE_KEY = /^\d{1,20}$/;
 
 /** What a persistent id stands for: ("storage", class, key, device, number of elements). @throws PICKLE_INVALID */
-export function storageOf(id: PickleValue, at: Place): PickleValue {
+export function storageOf(id: PickleValue, at: ErrorLocation): PickleValue {
   const { items } = expectKind(id, "tuple", "a persistent id", at);
   const [tag, type, key, , count] = items;
   if (tag !== "storage") {
@@ -87,12 +87,13 @@ export function storageOf(id: PickleValue, at: Place): PickleValue {
   }
   const text = expectText(key, "a storage's key", at);
   if (!STORAGE_KEY.test(text)) {
-    throw new IsologitError("PATH_UNSAFE", `the storage key ${quoted(text)} is not a number`, at);
+    throw new IsologitError("PATH_UNSAFE", `the storage key ${quoteText(text)} is not a number`, at);
   }
   if (isKind(type, "opaque")) return type;
   const { name } = expectKind(type, "global", "a storage's class", at);
   const dtype = STORAGE_GLOBALS.get(name);
-  if (dtype === undefined) throw unexpected(type, "a storage class of torch", "a storage's class", at);
+  if (dtype === undefined)
+    throw unexpectedValueError(type, "a storage class of torch", "a storage's class", at);
   if (dtype === null) return unreadable(name, at);
   return {
     kind: "storage",
@@ -103,27 +104,33 @@ export function storageOf(id: PickleValue, at: Place): PickleValue {
 }
 
 /** (storage, offset, shape, strides, …). @throws PICKLE_INVALID, SIZE_UNSAFE, SPAN_INVALID */
-export function rebuildTensor(args: readonly PickleValue[], at: Place): PickleValue {
+export function rebuildTensor(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [storage] = args;
   if (isKind(storage, "opaque")) return storage;
   const held = expectKind(storage, "storage", "what a tensor lies in", at);
-  if (held.dtype === null) throw unexpected(storage, "a typed storage", "what a tensor lies in", at);
+  if (held.dtype === null)
+    throw unexpectedValueError(storage, "a typed storage", "what a tensor lies in", at);
   return viewOf(held, held.dtype, args, at);
 }
 
 /** (storage, offset, shape, strides, requires_grad, hooks, dtype, …), the storage untyped. @throws as `rebuildTensor` */
-export function rebuildTyped(args: readonly PickleValue[], at: Place): PickleValue {
+export function rebuildTyped(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [storage, , , , , , type] = args;
   if (isKind(storage, "opaque")) return storage;
   const held = expectKind(storage, "storage", "what a tensor lies in", at);
   if (isKind(type, "opaque")) return type;
   const { name } = expectKind(type, "global", "a tensor's dtype", at);
   const dtype = DTYPE_GLOBALS.get(name);
-  if (dtype === undefined) throw unexpected(type, "a dtype of torch", "a tensor's dtype", at);
+  if (dtype === undefined) throw unexpectedValueError(type, "a dtype of torch", "a tensor's dtype", at);
   return dtype === null ? unreadable(name, at) : viewOf(held, dtype, args, at);
 }
 
-function viewOf(storage: PickleStorage, dtype: DType, args: readonly PickleValue[], at: Place): PickleValue {
+function viewOf(
+  storage: PickleStorage,
+  dtype: DType,
+  args: readonly PickleValue[],
+  at: ErrorLocation,
+): PickleValue {
   const offset = expectSize(args[1], "a tensor's offset in its storage", at);
   const shape = expectShape(args[2], "a tensor's shape", at);
   const strides = expectShape(args[3], "a tensor's strides", at);
@@ -143,10 +150,10 @@ function viewOf(storage: PickleStorage, dtype: DType, args: readonly PickleValue
 }
 
 /** Bytes of a whole storage. @throws SIZE_UNSAFE */
-export function storageBytes({ dtype, count }: PickleStorage, at: Place): number {
+export function storageBytes({ dtype, count }: PickleStorage, at: ErrorLocation): number {
   return bytesOf(dtype ?? "U8", [count], at);
 }
 
-function unreadable(name: string, { offset = 0 }: Place): PickleOpaque {
+function unreadable(name: string, { offset = 0 }: ErrorLocation): PickleOpaque {
   return { kind: "opaque", name, offset };
 }

@@ -4,7 +4,7 @@
  * value is asked for and nowhere else. Values may share parts and even contain themselves.
  */
 import type { DType, Shape } from "../../../src/core/dtype.ts";
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 
 /** An int beyond 2^53 is a bigint; a float is a number and cannot be told from an int. */
 export type PickleValue =
@@ -99,10 +99,10 @@ export function expectKind<K extends Kinds["kind"]>(
   value: PickleValue | undefined,
   kind: K,
   what: string,
-  at: Place,
+  at: ErrorLocation,
 ): Extract<Kinds, { kind: K }> {
   if (isKind(value, kind)) return value;
-  throw unexpected(value, `a ${kind}`, what, at);
+  throw unexpectedValueError(value, `a ${kind}`, what, at);
 }
 
 export function isKind<K extends Kinds["kind"]>(
@@ -114,14 +114,15 @@ export function isKind<K extends Kinds["kind"]>(
 }
 
 /** @throws as `expectKind` */
-export function expectText(value: PickleValue | undefined, what: string, at: Place): string {
+export function expectText(value: PickleValue | undefined, what: string, at: ErrorLocation): string {
   if (typeof value === "string") return value;
-  throw unexpected(value, "text", what, at);
+  throw unexpectedValueError(value, "text", what, at);
 }
 
 /** A size or an offset. @throws as `expectKind`; SIZE_UNSAFE for an int that is negative or beyond 2^53 */
-export function expectSize(value: PickleValue | undefined, what: string, at: Place): number {
-  if (typeof value !== "number" && typeof value !== "bigint") throw unexpected(value, "an int", what, at);
+export function expectSize(value: PickleValue | undefined, what: string, at: ErrorLocation): number {
+  if (typeof value !== "number" && typeof value !== "bigint")
+    throw unexpectedValueError(value, "an int", what, at);
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
   throw new IsologitError("SIZE_UNSAFE", `${what} is ${value}, expected a size from 0 to 2^53`, at);
 }
@@ -130,9 +131,9 @@ export function expectSize(value: PickleValue | undefined, what: string, at: Pla
 const MAX_RANK = 64;
 
 /** The sizes of a torch.Size, a tuple or a list. @throws as `expectSize`; LIMIT_EXCEEDED for more than 64 */
-export function expectShape(value: PickleValue | undefined, what: string, at: Place): Shape {
+export function expectShape(value: PickleValue | undefined, what: string, at: ErrorLocation): Shape {
   if (!isKind(value, "tuple") && !isKind(value, "list"))
-    throw unexpected(value, "a tuple of sizes", what, at);
+    throw unexpectedValueError(value, "a tuple of sizes", what, at);
   if (value.items.length > MAX_RANK) {
     const message = `${what} has ${value.items.length} dimensions; at most ${MAX_RANK} are read`;
     throw new IsologitError("LIMIT_EXCEEDED", message, at);
@@ -141,11 +142,15 @@ export function expectShape(value: PickleValue | undefined, what: string, at: Pl
 }
 
 /** The entries of a dict whose keys are all text. @throws as `expectKind`; DUPLICATE_NAME for a key that comes twice */
-export function byText(value: PickleValue | undefined, what: string, at: Place): Map<string, PickleValue> {
+export function byText(
+  value: PickleValue | undefined,
+  what: string,
+  at: ErrorLocation,
+): Map<string, PickleValue> {
   const map = new Map<string, PickleValue>();
   for (const [key, held] of expectKind(value, "dict", what, at).entries) {
     const text = expectText(key, `a key of ${what}`, at);
-    if (map.has(text)) throw new IsologitError("DUPLICATE_NAME", `${what} has ${quoted(text)} twice`, at);
+    if (map.has(text)) throw new IsologitError("DUPLICATE_NAME", `${what} has ${quoteText(text)} twice`, at);
     map.set(text, held);
   }
   return map;
@@ -156,34 +161,34 @@ export function expectRecord(
   value: PickleValue | undefined,
   names: readonly string[],
   what: string,
-  at: Place,
+  at: ErrorLocation,
 ): PickleRecord {
   const record = expectKind(value, "record", what, at);
   if (names.includes(record.name)) return record;
-  throw unexpected(value, names.join(" or "), what, at);
+  throw unexpectedValueError(value, names.join(" or "), what, at);
 }
 
 /** @throws PICKLE_REFUSED, PICKLE_INVALID: what was found where `wanted` was expected */
-export function unexpected(
+export function unexpectedValueError(
   value: PickleValue | undefined,
   wanted: string,
   what: string,
-  at: Place,
+  at: ErrorLocation,
 ): IsologitError {
   if (isKind(value, "opaque")) {
     const message = `${what} would be made by ${value.name}, code that is never run; expected ${wanted}`;
     return new IsologitError("PICKLE_REFUSED", message, { ...at, offset: value.offset });
   }
-  return new IsologitError("PICKLE_INVALID", `${what} is ${described(value)}, expected ${wanted}`, at);
+  return new IsologitError("PICKLE_INVALID", `${what} is ${describeValue(value)}, expected ${wanted}`, at);
 }
 
 /** Text of a stranger's for a message: in quotes, control characters escaped, and short. */
-export function quoted(text: string): string {
+export function quoteText(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
 }
 
 /** What a value is, in a word or two, for messages. */
-export function described(value: PickleValue | undefined): string {
+export function describeValue(value: PickleValue | undefined): string {
   if (value === undefined) return "missing";
   if (value === null) return "None";
   if (value instanceof Uint8Array) return "bytes";

@@ -1,5 +1,5 @@
 /** Headers of tar: one block of 512 bytes a member, and pax records, `LENGTH KEY=VALUE` a line. (POSIX.1-2017, pax) */
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 
 export const BLOCK = 512;
 
@@ -12,7 +12,7 @@ export interface TarHeader {
 }
 
 /** @throws ARCHIVE_INVALID, SIZE_UNSAFE. A block of zeros is the end. */
-export function parseTarHeader(block: Uint8Array, at: Place): TarHeader | "end" {
+export function parseTarHeader(block: Uint8Array, at: ErrorLocation): TarHeader | "end" {
   const bytes = Buffer.from(block.buffer, block.byteOffset, BLOCK);
   if (bytes.every((byte) => byte === 0)) return "end";
   const stated = numberAt(bytes, 148, 8, at);
@@ -41,7 +41,7 @@ function textAt(bytes: Buffer, offset: number, length: number): string {
 }
 
 /** Octal digits, or, from 8 GiB on, a big-endian number behind a set top bit. */
-function numberAt(bytes: Buffer, offset: number, length: number, at: Place): number {
+function numberAt(bytes: Buffer, offset: number, length: number, at: ErrorLocation): number {
   if ((bytes[offset]! & 0x80) !== 0) {
     const value =
       BigInt(`0x${bytes.toString("hex", offset, offset + length)}`) ^ (1n << BigInt(8 * length - 1));
@@ -57,7 +57,7 @@ function numberAt(bytes: Buffer, offset: number, length: number, at: Place): num
 }
 
 /** What pax records say of the next member. @throws ARCHIVE_INVALID, SIZE_UNSAFE, UNSUPPORTED for a sparse file */
-export function parsePax(bytes: Uint8Array, at: Place): { path?: string; size?: number } {
+export function parsePax(bytes: Uint8Array, at: ErrorLocation): { path?: string; size?: number } {
   const text = Buffer.from(bytes);
   const said: { path?: string; size?: number } = {};
   for (let start = 0; start < text.byteLength; ) {

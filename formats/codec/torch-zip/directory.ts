@@ -7,7 +7,7 @@
  */
 import { crc32 } from "node:zlib";
 import type { Span } from "../../../src/core/checkpoint.ts";
-import { IsologitError, type Place } from "../../../src/core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../../src/core/io.ts";
 import { safePath } from "../../../src/core/safe-path.ts";
 
@@ -53,7 +53,7 @@ const CHECKED_BYTES = 4096;
  */
 export async function readDirectory(source: ByteSource, file: string): Promise<ZipEntry[]> {
   const directory = await findDirectory(source, file);
-  return checked(await listEntries(source, directory, file), directory.offset, file);
+  return checkEntries(await parseDirectory(source, directory, file), directory.offset, file);
 }
 
 /**
@@ -61,22 +61,22 @@ export async function readDirectory(source: ByteSource, file: string): Promise<Z
  *
  * @throws as `readDirectory`, where there is no directory to be read
  */
-export async function surveyDirectory(
+export async function listEntries(
   source: ByteSource,
   file: string,
 ): Promise<{ entries: readonly ZipEntry[]; fault: unknown }> {
   const directory = await findDirectory(source, file);
-  const entries = await listEntries(source, directory, file);
+  const entries = await parseDirectory(source, directory, file);
   const loose = entries.map((entry) => ({ ...entry, limit: directory.offset }));
   try {
-    return { entries: checked(entries, directory.offset, file), fault: null };
+    return { entries: checkEntries(entries, directory.offset, file), fault: null };
   } catch (fault) {
     return { entries: loose, fault };
   }
 }
 
 /** A directory as its records say, what they say unchecked. */
-async function listEntries(
+async function parseDirectory(
   source: ByteSource,
   { offset, size, count }: Directory,
   file: string,
@@ -167,7 +167,7 @@ async function findLong(source: ByteSource, endAt: number, file: string) {
   };
 }
 
-function nameOf(bytes: Uint8Array, at: Place): string {
+function nameOf(bytes: Uint8Array, at: ErrorLocation): string {
   try {
     return safePath(new TextDecoder("utf-8", { fatal: true }).decode(bytes), at);
   } catch (cause) {
@@ -181,7 +181,7 @@ function entryOf(
   view: DataView,
   at: number,
   extra: Uint8Array,
-  place: Place,
+  place: ErrorLocation,
 ): Omit<ZipEntry, "limit"> {
   const wide = wideFields(extra, place);
   /** A field of 32 bits, or the next one of 64 where it is all ones. */
@@ -207,7 +207,7 @@ function entryOf(
 }
 
 /** The numbers of the zip64 extra field: those fields that do not fit 32 bits, in a fixed order. */
-function wideFields(extra: Uint8Array, at: Place): bigint[] {
+function wideFields(extra: Uint8Array, at: ErrorLocation): bigint[] {
   const view = viewOf(extra);
   const wide: bigint[] = [];
   for (let i = 0; i + 4 <= extra.byteLength; ) {
@@ -222,7 +222,11 @@ function wideFields(extra: Uint8Array, at: Place): bigint[] {
 }
 
 /** No name twice, none inside another, all before the directory. */
-function checked(entries: readonly Omit<ZipEntry, "limit">[], directoryAt: number, file: string): ZipEntry[] {
+function checkEntries(
+  entries: readonly Omit<ZipEntry, "limit">[],
+  directoryAt: number,
+  file: string,
+): ZipEntry[] {
   const names = new Set<string>();
   for (const { name, offset } of entries) {
     // torch's own reader finds entries whatever their case
@@ -304,7 +308,7 @@ export async function readEntry(
 }
 
 /** A checksum of 0 is one that torch was told to leave out. */
-function checkSum(entry: ZipEntry, bytes: Uint8Array, at: Place): void {
+function checkSum(entry: ZipEntry, bytes: Uint8Array, at: ErrorLocation): void {
   if (entry.crc32 === 0 || crc32(bytes) === entry.crc32) return;
   throw new IsologitError("DIGEST_MISMATCH", `the bytes of entry ${entry.name} do not have its CRC-32`, at);
 }
@@ -312,11 +316,11 @@ function checkSum(entry: ZipEntry, bytes: Uint8Array, at: Place): void {
 const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-function sizeOf(value: bigint, at: Place): number {
+function sizeOf(value: bigint, at: ErrorLocation): number {
   if (value <= Number.MAX_SAFE_INTEGER) return Number(value);
   throw new IsologitError("SIZE_UNSAFE", `${value} bytes is no safe size`, at);
 }
 
-function invalid(message: string, at: Place): IsologitError {
+function invalid(message: string, at: ErrorLocation): IsologitError {
   return new IsologitError("ARCHIVE_INVALID", message, at);
 }

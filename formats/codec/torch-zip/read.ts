@@ -15,7 +15,7 @@ import { type ByteSource, readRange } from "../../../src/core/io.ts";
 import { type GlobalUse, MAX_PICKLE_BYTES, readPickle } from "../pickle/read.ts";
 import { storageBytes } from "../pickle/torch.ts";
 import type { PickleStorage, PickleTensor, PickleValue } from "../pickle/value.ts";
-import { sliceOf, withEnds } from "../slice.ts";
+import { holdEnds, sliceOf } from "../slice.ts";
 import { locateEntry, readDirectory, readEntry, type ZipEntry } from "./directory.ts";
 
 export interface TorchArchive {
@@ -68,7 +68,7 @@ export async function readTorch(source: ByteSource, options: TorchOptions): Prom
 
 /** The archive's directory, and its pickle unread. */
 async function open(source: ByteSource, file: string) {
-  const archive = await withEnds(source, ENDS_BYTES);
+  const archive = await holdEnds(source, ENDS_BYTES);
   await checkStart(archive, file);
   const all = await readDirectory(archive, file);
   const root = rootOf(all, file);
@@ -108,7 +108,7 @@ export function pieceOf(archive: TorchArchive, tensor: PickleTensor): Piece {
   return {
     file: archive.file,
     offset: span.offset + offset * widthOf(dtype),
-    origin: shape.map(() => 0),
+    start: shape.map(() => 0),
     shape,
     ...(!plain && { strides }),
   };
@@ -120,7 +120,7 @@ function sealOf({ name, size, crc32 }: ZipEntry, file: string, { offset }: Span)
 }
 
 /** Seals of storages, each with the tensor that begins where it does. */
-export function namedSeals(seals: readonly SealedSpan[], tensors: readonly Tensor[]): readonly SealedSpan[] {
+export function nameSeals(seals: readonly SealedSpan[], tensors: readonly Tensor[]): readonly SealedSpan[] {
   const byPlace = new Map(
     tensors.flatMap((tensor) =>
       tensor.pieces.map(({ file, offset }) => [`${offset} ${file}`, tensorKey(tensor)] as const),

@@ -6,12 +6,12 @@ import { INDEX } from "../../../formats/hf/place.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { readSmall } from "../../core/io.ts";
 import { addressBelow, shellWord } from "./address.ts";
-import { CONTENT_NAMES, type Content } from "./content.ts";
+import { CONTENT_NAMES, type FileContent } from "./content.ts";
 import { sourceOfCopy } from "./origin.ts";
-import type { File, Scene } from "./scene.ts";
+import type { Scene, SceneFile } from "./scene.ts";
 
 const DOC = "docs/other-checkpoints.md";
-const atTop = ({ path }: File) => !path.includes("/");
+const atTop = ({ path }: SceneFile) => !path.includes("/");
 
 /** llama.cpp's file. */
 export async function ggufFiles(scene: Scene): Promise<IsologitError | null> {
@@ -34,7 +34,7 @@ export async function ggufFiles(scene: Scene): Promise<IsologitError | null> {
 }
 
 /** How each is unpacked to standard output, and what comes out. */
-const UNPACKERS: { readonly [K in Content]?: string } = {
+const UNPACKERS: { readonly [K in FileContent]?: string } = {
   xz: "xz -dc",
   zstd: "zstd -dc",
   bzip2: "bzip2 -dc",

@@ -1,6 +1,6 @@
 /** What a file is by its first bytes: the containers that people meet, and what stands in their place by mistake. */
 
-export type Content =
+export type FileContent =
   | "empty"
   | "lfs-pointer"
   | "web-page"
@@ -23,7 +23,7 @@ export type Content =
 export const START_BYTES = 512;
 
 /** In order of trial. `hex` is what stands at byte `at`. */
-const MAGIC: readonly { readonly content: Content; readonly hex: string; readonly at?: number }[] = [
+const MAGIC: readonly { readonly content: FileContent; readonly hex: string; readonly at?: number }[] = [
   { content: "gguf", hex: "47475546" },
   { content: "zip", hex: "504b0304" },
   { content: "gzip", hex: "1f8b" },
@@ -38,7 +38,7 @@ const LFS = "version https://git-lfs.github.com/spec/";
 export const MAX_POINTER_BYTES = 1024;
 
 /** @param start the first START_BYTES of the file, or all of a shorter one */
-export function contentOf(start: Uint8Array): Content {
+export function fileContent(start: Uint8Array): FileContent {
   if (start.byteLength === 0) return "empty";
   const bytes = Buffer.from(start);
   for (const { content, hex, at = 0 } of MAGIC) {
@@ -65,7 +65,7 @@ function isText(bytes: Buffer): boolean {
   }
 }
 
-function textKind(text: string): Content {
+function textKind(text: string): FileContent {
   if (text.startsWith(LFS)) return "lfs-pointer";
   const bare = text.replace(/^\u{feff}/u, "").trimStart();
   if (/^<!doctype html|^<html|^<head|^<body/i.test(bare)) return "web-page";
@@ -74,7 +74,7 @@ function textKind(text: string): Content {
 }
 
 /** The name of a content in a sentence: "it is …". */
-export const CONTENT_NAMES: Readonly<Record<Content, string>> = {
+export const CONTENT_NAMES: Readonly<Record<FileContent, string>> = {
   empty: "an empty file",
   "lfs-pointer": "a Git LFS pointer",
   "web-page": "a web page",

@@ -88,7 +88,7 @@ export function missingConfig({ checkpoint, address, error }: Scene): IsologitEr
     Object.keys(checkpoint.config).length > 0
   )
     return null;
-  if (checkpoint.told?.like !== undefined) return null;
+  if (checkpoint.hints?.like !== undefined) return null;
   const isHf = checkpoint.dialect === "hf";
   const message = isHf
     ? "no config.json lies beside the weights: nothing says what the model is"

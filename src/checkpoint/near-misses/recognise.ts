@@ -50,7 +50,7 @@ const NEAR_MISSES: readonly Look[] = [
 ];
 
 /** Where to look, and what is known of it already. */
-export interface Place {
+export interface SearchPlace {
   /** as it was given */
   readonly address: string;
   readonly formats: readonly Format[];
@@ -64,7 +64,7 @@ export interface Place {
  * @param error what opening the address, or matching its tensors, failed with
  * @returns     what lies there, as an error that names it; `error` itself where no near miss is recognised
  */
-export async function recognise(error: unknown, place: Place): Promise<unknown> {
+export async function recognise(error: unknown, place: SearchPlace): Promise<unknown> {
   if (!(error instanceof IsologitError) || !isOfInput(error)) return error;
   try {
     const links = error.code === "NOT_FOUND" ? await danglingLinks(place.address) : null;
@@ -80,7 +80,10 @@ export async function recognise(error: unknown, place: Place): Promise<unknown> 
  *
  * @param store  the address, an archive not inflated
  */
-export async function nearMissAt(store: Store, { address, formats }: Place): Promise<IsologitError | null> {
+export async function nearMissAt(
+  store: Store,
+  { address, formats }: SearchPlace,
+): Promise<IsologitError | null> {
   const answers = await Promise.all(formats.map((format) => format.detect(store)));
   const error = new IsologitError("FORMAT_UNKNOWN", "no known format is found here");
   if (answers.every((answer) => answer === "no")) return await lookAround(error, { address, formats, store });
@@ -96,7 +99,7 @@ export function isNearMiss(error: unknown): error is IsologitError {
 /** Faults that a near miss may be the cause of: those of the input, and files that are not there. */
 const isOfInput = ({ exit, code }: IsologitError): boolean => exit === 3 || code === "NOT_FOUND";
 
-async function lookAround(error: IsologitError, place: Place): Promise<IsologitError | null> {
+async function lookAround(error: IsologitError, place: SearchPlace): Promise<IsologitError | null> {
   const { address, formats, checkpoint } = place;
   const store = checkpoint?.store ?? place.store ?? (await storeAt(address));
   const scene = await sceneOf(address, store, error, checkpoint);

@@ -4,9 +4,9 @@ import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { IsologitError } from "../../core/errors.ts";
 import { readRange, readSmall, type Store } from "../../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../../core/json.ts";
-import { type Content, contentOf, START_BYTES } from "./content.ts";
+import { type FileContent, fileContent, START_BYTES } from "./content.ts";
 
-export interface File {
+export interface SceneFile {
   readonly path: string;
   readonly size: number;
 }
@@ -15,13 +15,13 @@ export interface Scene {
   /** as it was given */
   readonly address: string;
   readonly store: Store;
-  readonly files: readonly File[];
+  readonly files: readonly SceneFile[];
   /** what went wrong */
   readonly error: IsologitError;
   /** what was opened, where the address is a checkpoint whose tensors fit no config */
   readonly checkpoint?: Checkpoint;
   /** what a file is by its first bytes */
-  contentOf(path: string): Promise<Content>;
+  contentOf(path: string): Promise<FileContent>;
   /** the header of a safetensors file; null where there is no sound one */
   headerOf(path: string): Promise<Header | null>;
   /** a JSON object; null where there is none, or a large one */
@@ -39,11 +39,11 @@ export async function sceneOf(
   checkpoint?: Checkpoint,
 ): Promise<Scene> {
   const files = await store.list();
-  const contents = new Map<string, Promise<Content>>();
+  const contents = new Map<string, Promise<FileContent>>();
   const headers = new Map<string, Promise<Header | null>>();
   const look = async (path: string) => {
     await using source = await store.open(path);
-    return contentOf(await readRange(source, 0, Math.min(source.size, START_BYTES)));
+    return fileContent(await readRange(source, 0, Math.min(source.size, START_BYTES)));
   };
   return {
     address,

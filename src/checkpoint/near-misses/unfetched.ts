@@ -3,8 +3,8 @@ import { IsologitError } from "../../core/errors.ts";
 import { readRange } from "../../core/io.ts";
 import { isHubAddress } from "../../io/address.ts";
 import { addressAbove, shellWord } from "./address.ts";
-import { CONTENT_NAMES, type Content, MAX_POINTER_BYTES } from "./content.ts";
-import type { File, Scene } from "./scene.ts";
+import { CONTENT_NAMES, type FileContent, MAX_POINTER_BYTES } from "./content.ts";
+import type { Scene, SceneFile } from "./scene.ts";
 
 /** Names of files that hold weights. */
 export const WEIGHTS = /(\.(safetensors|bin|pt|pth|ckpt|distcp|nemo|isologit|gguf)|(^|\/)\.metadata)$/i;
@@ -19,7 +19,7 @@ export async function lfsPointers(scene: Scene): Promise<IsologitError | null> {
   const small = scene.files.filter(({ size }) => size < MAX_POINTER_BYTES).slice(0, MAX_LOOKED_AT);
   const pointers = await having(scene, small, (content) => content === "lfs-pointer");
   // A checkpoint that was opened has its weights: only the file at fault can be a pointer then.
-  const concerns = ({ path }: File) =>
+  const concerns = ({ path }: SceneFile) =>
     (scene.checkpoint === undefined && WEIGHTS.test(path)) || path === scene.error.at.file;
   const first = pointers.find(concerns);
   if (first === undefined) return null;
@@ -59,19 +59,19 @@ export async function standIns(scene: Scene): Promise<IsologitError | null> {
   return null;
 }
 
-function isStandIn(content: Content, path: string): boolean {
+function isStandIn(content: FileContent, path: string): boolean {
   if (content === "web-page" || content === "empty" || content === "zeros") return true;
   return (content === "xml" || content === "json" || content === "text") && WEIGHTS.test(path);
 }
 
-async function beginningOf({ store }: Scene, { path, size }: File): Promise<string> {
+async function beginningOf({ store }: Scene, { path, size }: SceneFile): Promise<string> {
   await using source = await store.open(path);
   const start = Buffer.from(await readRange(source, 0, Math.min(size, QUOTED_BYTES))).toString("utf8");
   return JSON.stringify(start.replace(/\s+/g, " ").trim());
 }
 
-async function having(scene: Scene, files: readonly File[], wanted: (content: Content) => boolean) {
-  const found: File[] = [];
+async function having(scene: Scene, files: readonly SceneFile[], wanted: (content: FileContent) => boolean) {
+  const found: SceneFile[] = [];
   for (const file of files) if (wanted(await scene.contentOf(file.path))) found.push(file);
   return found;
 }

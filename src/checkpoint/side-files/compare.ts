@@ -1,14 +1,14 @@
 /** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
 import type { Finding } from "../../api/reports.ts";
-import { canonical } from "../../core/content-root.ts";
+import { canonicalJson } from "../../core/content-root.ts";
 import { isJsonObject, parseJsonObject } from "../../core/json.ts";
 import type { Config, Dialect } from "../../families/family.ts";
 import type { Matched } from "../../families/match.ts";
 import { QUANTIZATION_FILES } from "../../quantization/compressed-tensors.ts";
-import { difference, findingAs, remark } from "../../verify/findings.ts";
-import { meanTheSame } from "./meaning.ts";
+import { difference, remark, withSeverity } from "../../verify/findings.ts";
+import { haveSameMeaning } from "./meaning.ts";
 import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./read.ts";
-import { configKeys, type Outcome, sideFileKind } from "./rules.ts";
+import { configKeys, type FileOutcome, sideFileKind } from "./rules.ts";
 
 const CONFIG = "config.json";
 
@@ -28,16 +28,16 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
     const { added, missing, differs } = sideFileKind(path, right.isRival(path));
     const at = { file: path };
     if (!left.has(path)) {
-      findings.push(...findingAs(added, "file-absent", `${path} is only in the second checkpoint`, at));
+      findings.push(...withSeverity(added, "file-absent", `${path} is only in the second checkpoint`, at));
     } else if (!right.has(path)) {
       if (left.isSurplus(path)) continue; // a conversion left it out, and said so
-      findings.push(...findingAs(missing, "file-absent", `${path} is only in the first checkpoint`, at));
+      findings.push(...withSeverity(missing, "file-absent", `${path} is only in the first checkpoint`, at));
     } else if (differs !== "nothing" && !(await areEqual(path, left, right))) {
       if (path === CONFIG) {
         findings.push(...configFindings(await configIn(left), await configIn(right), readBy(a, b), recast));
       } else if (await areAlike(path, left, right)) {
         findings.push(remark("file-respelt", `${path} says the same in other words`, at));
-      } else findings.push(...findingAs(differs, "file-differs", `${path} differs`, at));
+      } else findings.push(...withSeverity(differs, "file-differs", `${path} differs`, at));
     }
   }
   return [...findings, ...readingFindings(a, b, findings)];
@@ -70,7 +70,7 @@ async function areEqual(path: string, a: SideFiles, b: SideFiles): Promise<boole
 
 async function areAlike(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {
   if (Math.max(a.size(path), b.size(path)) > MAX_MEANING_BYTES) return false;
-  return meanTheSame(path, await a.bytes(path), await b.bytes(path));
+  return haveSameMeaning(path, await a.bytes(path), await b.bytes(path));
 }
 
 function configIn(files: SideFiles): Promise<Config> {
@@ -79,7 +79,7 @@ function configIn(files: SideFiles): Promise<Config> {
 
 /** The dialect that read both files as settings; a config that was kept for the way home was read by none. */
 function readBy(a: Matched, b: Matched): Dialect | null {
-  return a.dialect === b.dialect && a.dialect.saysSetting !== undefined ? a.dialect : null;
+  return a.dialect === b.dialect && a.dialect.isSettingKey !== undefined ? a.dialect : null;
 }
 
 /** Keys that differ, by name, those first that decide. */
@@ -87,8 +87,8 @@ function configFindings(before: Config, after: Config, dialect: Dialect | null, 
   const differing = keysThatDiffer(before, after);
   if (differing.length === 0)
     return told("config-respelt", "remark", `${CONFIG} says the same in other words`);
-  const outcomeOf = (key: string): Outcome =>
-    configKeys(key, dialect?.saysSetting?.(key) ?? false)[recast ? "recast" : "differs"];
+  const outcomeOf = (key: string): FileOutcome =>
+    configKeys(key, dialect?.isSettingKey?.(key) ?? false)[recast ? "recast" : "differs"];
   return OUTCOMES.flatMap((outcome) => {
     const keys = differing.filter((key) => outcomeOf(key) === outcome);
     if (keys.length === 0) return [];
@@ -96,12 +96,12 @@ function configFindings(before: Config, after: Config, dialect: Dialect | null, 
   });
 }
 
-const OUTCOMES: readonly Outcome[] = ["different", "difference", "remark"];
+const OUTCOMES: readonly FileOutcome[] = ["different", "difference", "remark"];
 
-const told = (rule: string, outcome: Outcome, message: string) =>
-  findingAs(outcome, rule, message, { file: CONFIG });
+const told = (rule: string, outcome: FileOutcome, message: string) =>
+  withSeverity(outcome, rule, message, { file: CONFIG });
 
 export function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
-  return keys.filter((key) => canonical(a[key] ?? null) !== canonical(b[key] ?? null));
+  return keys.filter((key) => canonicalJson(a[key] ?? null) !== canonicalJson(b[key] ?? null));
 }

@@ -3,13 +3,13 @@
  * escapes and, of a tokenizer, its merges as it likes.
  */
 
-import { canonical, sha256 } from "../../core/content-root.ts";
+import { canonicalJson, sha256 } from "../../core/content-root.ts";
 import { isJsonObject, type Json, parseJson } from "../../core/json.ts";
 
 const TOKENIZER = "tokenizer.json";
 
 /** @returns false too for what is no JSON, or JSON that a reader may take in two ways; then only equal bytes are equal */
-export function meanTheSame(path: string, a: Uint8Array, b: Uint8Array): boolean {
+export function haveSameMeaning(path: string, a: Uint8Array, b: Uint8Array): boolean {
   if (!path.endsWith(".json")) return false;
   const meaning = meaningOf(path, a); // a digest, so that one large value is held at a time
   return meaning !== null && meaning === meaningOf(path, b);
@@ -18,7 +18,7 @@ export function meanTheSame(path: string, a: Uint8Array, b: Uint8Array): boolean
 function meaningOf(path: string, bytes: Uint8Array): string | null {
   const value = read(path, bytes);
   if (value === null || !isPlain(value)) return null;
-  const digest = sha256(canonical(path === TOKENIZER ? withPairs(value) : value));
+  const digest = sha256(canonicalJson(path === TOKENIZER ? withPairs(value) : value));
   return `${digest} ${countFractions(bytes)}`;
 }
 

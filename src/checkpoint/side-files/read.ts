@@ -4,7 +4,7 @@ import { ORIGIN_HEADERS } from "../../core/carried-files.ts";
 import type { Checkpoint, Sidecar, Span, Surplus } from "../../core/checkpoint.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { Sources } from "../../core/read.ts";
-import { mismatch, sealFinder } from "../../core/sealed-spans.ts";
+import { digestMismatchError, sealFinder } from "../../core/sealed-spans.ts";
 
 export const INDEX = "model.safetensors.index.json";
 export const SINGLE = "model.safetensors";
@@ -13,8 +13,8 @@ export const SINGLE = "model.safetensors";
 const PART_BYTES = 4 * 1024 * 1024;
 
 /** An index by which the weights were read says how they are cut, and nothing of the model. */
-export function isOwnIndex(path: string, { shards }: Pick<Checkpoint, "shards">): boolean {
-  return path === INDEX && !(shards.length === 1 && shards[0]!.path === SINGLE);
+export function isOwnIndex(path: string, { weightFiles }: Pick<Checkpoint, "weightFiles">): boolean {
+  return path === INDEX && !(weightFiles.length === 1 && weightFiles[0]!.path === SINGLE);
 }
 
 /** A side file, wherever it lies. */
@@ -33,12 +33,14 @@ export class SideFiles implements AsyncDisposable {
   /** @param like a like model's files stand in for those that the checkpoint lacks */
   constructor(checkpoint: Checkpoint, like = false) {
     const sources = this.#sources(checkpoint);
-    const kept = (checkpoint.origin?.sidecars ?? []).filter(({ path }) => !path.startsWith(ORIGIN_HEADERS));
+    const kept = (checkpoint.carriedFiles?.sidecars ?? []).filter(
+      ({ path }) => !path.startsWith(ORIGIN_HEADERS),
+    );
     for (const one of checkpoint.surplus ?? []) this.#surplus.set(one.path, one);
     for (const sidecar of [...kept, ...this.#surplus.values(), ...checkpoint.sidecars]) {
       if (!isOwnIndex(sidecar.path, checkpoint)) this.#held.set(sidecar.path, { sidecar, sources });
     }
-    const alike = like ? checkpoint.told?.like : undefined;
+    const alike = like ? checkpoint.hints?.like : undefined;
     if (alike === undefined) return;
     const others = this.#sources(alike);
     for (const sidecar of alike.sidecars) this.#like.set(sidecar.path, { sidecar, sources: others });
@@ -111,9 +113,9 @@ async function digestOf({ file, offset, size }: Span, sources: Sources): Promise
 export async function refuseDamagedFiles(checkpoint: Checkpoint): Promise<void> {
   const find = sealFinder(checkpoint);
   await using sources = new Sources(checkpoint.store);
-  for (const { span, path } of [...(checkpoint.origin?.sidecars ?? []), ...checkpoint.sidecars]) {
+  for (const { span, path } of [...(checkpoint.carriedFiles?.sidecars ?? []), ...checkpoint.sidecars]) {
     const seal = find(span);
     if (seal?.sha256 === undefined || seal.sha256 === (await digestOf(span, sources))) continue;
-    throw mismatch(seal, `${path} is not what was written: its SHA-256 differs`, span.offset);
+    throw digestMismatchError(seal, `${path} is not what was written: its SHA-256 differs`, span.offset);
   }
 }

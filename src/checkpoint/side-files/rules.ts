@@ -7,7 +7,7 @@
  * `different`: the verdict. `difference`: a finding that `strict` turns into the verdict. `remark`: a finding that never
  * decides. `nothing`: not told.
  */
-export type Outcome = "different" | "difference" | "remark" | "nothing";
+export type FileOutcome = "different" | "difference" | "remark" | "nothing";
 
 export interface SideFileKind {
   readonly kind: string;
@@ -15,17 +15,17 @@ export interface SideFileKind {
   readonly files: string;
   readonly matches: RegExp;
   /** both checkpoints have the file, and it means something else in the second */
-  readonly differs: Outcome;
+  readonly differs: FileOutcome;
   /** only the first checkpoint has the file */
-  readonly missing: Outcome;
+  readonly missing: FileOutcome;
   /** only the second checkpoint has the file */
-  readonly added: Outcome;
+  readonly added: FileOutcome;
   /** the file was not there when the checkpoint was certified */
-  readonly uncertified: Outcome;
+  readonly uncertified: FileOutcome;
   readonly why: string;
 }
 
-const always = (outcome: Outcome) => ({ differs: outcome, missing: outcome, added: outcome });
+const always = (outcome: FileOutcome) => ({ differs: outcome, missing: outcome, added: outcome });
 
 const RIVAL = "another set of the weights";
 
@@ -159,9 +159,9 @@ export function sideFileKind(path: string, rival = false): SideFileKind {
 export interface ConfigKeys {
   readonly keys: string;
   readonly matches: RegExp;
-  readonly differs: Outcome;
+  readonly differs: FileOutcome;
   /** where an element was recast */
-  readonly recast: Outcome;
+  readonly recast: FileOutcome;
   readonly why: string;
 }
 

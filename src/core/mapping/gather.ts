@@ -3,10 +3,10 @@ import type { Tensor } from "../checkpoint.ts";
 import { bitsOf } from "../dtype.ts";
 import { IsologitError } from "../errors.ts";
 import { type Extent, extentsOf } from "../read.ts";
-import { type Move, type Run, runsOf } from "./moves.ts";
+import { type ElementRun, type Move, runsOf } from "./moves.ts";
 
 /** Elements as moves from roles, and each role as moves from stored tensors. */
-export interface Origin {
+export interface ElementSource {
   readonly moves: readonly Move[];
   readonly roles: ReadonlyMap<string, readonly Move[]>;
 }
@@ -42,8 +42,8 @@ export function rowsUnit(columns: number): number {
  *
  * @throws INTERNAL when the band mixes element types, which no plan may ask for
  */
-export function gather(
-  origin: Origin,
+export function gatherExtents(
+  origin: ElementSource,
   band: Band,
   tensors: ReadonlyMap<string, Tensor>,
   width: number,
@@ -69,17 +69,21 @@ export function gather(
 }
 
 /** One role, as an origin of its own. */
-export function roleOrigin(role: string, count: number, roles: ReadonlyMap<string, readonly Move[]>): Origin {
+export function roleSource(
+  role: string,
+  count: number,
+  roles: ReadonlyMap<string, readonly Move[]>,
+): ElementSource {
   return { moves: [{ of: role, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] }], roles };
 }
 
 /** The stored tensor that an origin's `count` elements are the first ones of, in their order; undefined for any other. */
-export function runOf({ moves, roles }: Origin, count: number): string | undefined {
+export function wholeTensorOf({ moves, roles }: ElementSource, count: number): string | undefined {
   const role = onlyRun(moves, count);
   return role === undefined ? undefined : onlyRun(roles.get(role) ?? [], count);
 }
 
 function onlyRun(moves: readonly Move[], count: number): string | undefined {
-  const first = runsOf(moves, 0, count).next().value as Run | undefined; // a generator of runs returns nothing else
+  const first = runsOf(moves, 0, count).next().value as ElementRun | undefined; // a generator of runs returns nothing else
   return first?.of != null && first.from === 0 && first.count === count ? first.of : undefined;
 }

@@ -1,7 +1,7 @@
 /** The algebra of layouts: a stored tensor said as an expression over other tensors, which compiles to moves. */
 import { countOf, type Shape, sameShape, stridesOf } from "../dtype.ts";
 import { IsologitError } from "../errors.ts";
-import { boxMove, clip, type Move, restride, split } from "./moves.ts";
+import { boxMove, clipMove, type Move, restrideMoves, splitMove } from "./moves.ts";
 
 export type Layout =
   | { readonly op: "leaf"; readonly of: string; readonly shape: Shape }
@@ -110,7 +110,9 @@ export function movesOf(layout: Layout): readonly Move[] {
         const block = shapeOf(part)[layout.axis]! * inner;
         const shift = at;
         at += block;
-        return movesOf(part).flatMap((move) => restride(move, block, shape[layout.axis]! * inner, shift));
+        return movesOf(part).flatMap((move) =>
+          restrideMoves(move, block, shape[layout.axis]! * inner, shift),
+        );
       });
     }
     case "slice": {
@@ -118,10 +120,12 @@ export function movesOf(layout: Layout): readonly Move[] {
       const inner = stridesOf(whole)[layout.axis]!;
       const block = whole[layout.axis]! * inner;
       return movesOf(layout.of)
-        .flatMap((move) => split(move, inner))
-        .flatMap((move) => split(move, block))
-        .flatMap((move) => clip(move, inner, block, layout.from * inner, layout.to * inner))
-        .flatMap((move) => restride(move, block, (layout.to - layout.from) * inner, -layout.from * inner));
+        .flatMap((move) => splitMove(move, inner))
+        .flatMap((move) => splitMove(move, block))
+        .flatMap((move) => clipMove(move, inner, block, layout.from * inner, layout.to * inner))
+        .flatMap((move) =>
+          restrideMoves(move, block, (layout.to - layout.from) * inner, -layout.from * inner),
+        );
     }
     case "transpose": {
       const before = stridesOf(shapeOf(layout.of));
@@ -137,7 +141,7 @@ export function movesOf(layout: Layout): readonly Move[] {
         }, 0);
       };
       return before
-        .reduceRight((moves, stride) => moves.flatMap((move) => split(move, stride)), movesOf(layout.of))
+        .reduceRight((moves, stride) => moves.flatMap((move) => splitMove(move, stride)), movesOf(layout.of))
         .flatMap((move) => boxMove({ ...move, toAt: moved(move.toAt), to: move.to.map(moved) }));
     }
     default:

@@ -15,7 +15,7 @@ export interface Move {
 }
 
 /** The same boxes seen from the other side: what each leaf is, as moves from `whole`. Padding is dropped. */
-export function invert(moves: readonly Move[], whole: string): ReadonlyMap<string, readonly Move[]> {
+export function invertMoves(moves: readonly Move[], whole: string): ReadonlyMap<string, readonly Move[]> {
   const inverse = new Map<string, Move[]>();
   for (const { of, size, fromAt, from, toAt, to } of moves) {
     if (of === null) continue;
@@ -32,7 +32,7 @@ export function countOfMove(move: Move): number {
 }
 
 /** A contiguous run of elements on both sides. */
-export interface Run {
+export interface ElementRun {
   readonly of: string | null;
   readonly from: number;
   readonly to: number;
@@ -40,7 +40,7 @@ export interface Run {
 }
 
 /** The runs that fill elements [lo, hi) of the destination, in the order of the moves. */
-export function* runsOf(moves: readonly Move[], lo: number, hi: number): Generator<Run> {
+export function* runsOf(moves: readonly Move[], lo: number, hi: number): Generator<ElementRun> {
   for (const move of moves) yield* runsOfMove(move, 0, move.fromAt, move.toAt, lo, hi);
 }
 
@@ -51,7 +51,7 @@ function* runsOfMove(
   to: number,
   lo: number,
   hi: number,
-): Generator<Run> {
+): Generator<ElementRun> {
   const size = move.size[axis] ?? 1;
   const [fromStride, toStride] = [move.from[axis] ?? 1, move.to[axis] ?? 1];
   if (axis >= move.size.length - 1 && toStride === 1 && (fromStride === 1 || move.of === null)) {
@@ -79,7 +79,7 @@ export type Cover =
   | { readonly ok: false; readonly at: number; readonly fault: "missing" | "twice" | "outside" };
 
 /** @returns the lowest element that is not placed exactly once */
-export function cover(moves: readonly Move[], count: number): Cover {
+export function findCoverFault(moves: readonly Move[], count: number): Cover {
   const spans: [number, number][] = [];
   for (const run of runsOf(moves, -Infinity, Infinity)) spans.push([run.to, run.to + run.count]);
   spans.sort((a, b) => a[0] - b[0]);
@@ -124,7 +124,7 @@ export function boxMove(move: Move): Move[] {
  * Cuts a move so that each of its dimensions either steps by whole blocks of `block` destination elements or
  * stays within one block.
  */
-export function split(move: Move, block: number): Move[] {
+export function splitMove(move: Move, block: number): Move[] {
   const low = move.size.map((_, i) => i).filter((i) => move.to[i]! % block !== 0);
   const start = move.toAt % block;
   const span = (axes: readonly number[]) =>
@@ -134,10 +134,12 @@ export function split(move: Move, block: number): Move[] {
   const [size, step] = [move.size[axis]!, move.to[axis]!];
   const fits = block % step === 0 && (start % step) + span(low.filter((i) => i !== axis)) < step;
   if (!fits)
-    return Array.from({ length: size }, (_, i) => part(move, axis, i, i + 1)).flatMap((m) => split(m, block));
+    return Array.from({ length: size }, (_, i) => part(move, axis, i, i + 1)).flatMap((m) =>
+      splitMove(m, block),
+    );
   const perBlock = block / step;
   const head = Math.min(size, perBlock - Math.floor(start / step));
-  if (head < perBlock) return [part(move, axis, 0, head), ...split(part(move, axis, head, size), block)];
+  if (head < perBlock) return [part(move, axis, 0, head), ...splitMove(part(move, axis, head, size), block)];
   const blocks = Math.floor(size / perBlock);
   const whole = {
     ...move,
@@ -162,7 +164,7 @@ function part(move: Move, axis: number, first: number, last: number): Move {
 }
 
 /** Of a move split at `inner` and `block`, what lies at [from, to) within each block; multiples of `inner`. */
-export function clip(move: Move, inner: number, block: number, from: number, to: number): Move[] {
+export function clipMove(move: Move, inner: number, block: number, from: number, to: number): Move[] {
   const within = move.size
     .map((_, i) => i)
     .filter((i) => move.to[i]! % block !== 0 && move.to[i]! % inner === 0);
@@ -178,13 +180,13 @@ export function clip(move: Move, inner: number, block: number, from: number, to:
   const edges = [...Array(first).keys(), ...Array.from({ length: size - last }, (_, i) => last + i)];
   return [
     ...(last > first ? [part(move, axis, first, last)] : []),
-    ...(rest > 0 ? edges.flatMap((i) => clip(part(move, axis, i, i + 1), inner, block, from, to)) : []),
+    ...(rest > 0 ? edges.flatMap((i) => clipMove(part(move, axis, i, i + 1), inner, block, from, to)) : []),
   ];
 }
 
 /** Blocks of `block` destination elements become blocks of `next`, each starting `shift` elements later. */
-export function restride(move: Move, block: number, next: number, shift: number): Move[] {
-  return split(move, block).flatMap((m) =>
+export function restrideMoves(move: Move, block: number, next: number, shift: number): Move[] {
+  return splitMove(move, block).flatMap((m) =>
     boxMove({
       ...m,
       toAt: Math.floor(m.toAt / block) * next + (m.toAt % block) + shift,

@@ -1,7 +1,7 @@
 /** What the tables of config keys have in common: keys that are obeyed at one value only, and keys that are not read. */
 
-import { canonical } from "../../core/content-root.ts";
-import { IsologitError, type Place } from "../../core/errors.ts";
+import { canonicalJson } from "../../core/content-root.ts";
+import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
 import type { Config, KeyRemark } from "../family.ts";
 
 /** Models that have such a layer; "steps": models with prediction steps; "many steps": with more than one. */
@@ -45,9 +45,9 @@ export function refuseOtherValues(
   config: Config,
   rows: readonly OnlyKey[],
   has: (where: Where | undefined) => boolean,
-  at: Place = {},
+  at: ErrorLocation = {},
 ): void {
-  const same = (a: unknown, b: unknown) => canonical(a) === canonical(b);
+  const same = (a: unknown, b: unknown) => canonicalJson(a) === canonicalJson(b);
   for (const { key, only, never, does, on, absent } of rows) {
     const said = Object.hasOwn(config, key) && config[key] !== undefined;
     const value = said ? config[key] : absent;
@@ -58,15 +58,20 @@ export function refuseOtherValues(
         : [value].flat().every((part) => !never.some((one) => same(one, part)));
     if (isRight) continue;
     const found = said
-      ? `${key} is ${canonical(value)}`
-      : `${key} is absent, which means ${canonical(value)}`;
-    throw unsupported(`${found}: it ${does}`, key, only[0], at);
+      ? `${key} is ${canonicalJson(value)}`
+      : `${key} is absent, which means ${canonicalJson(value)}`;
+    throw unsupportedKeyError(`${found}: it ${does}`, key, only[0], at);
   }
 }
 
 /** A key at a value of which the function is not computed. */
-export function unsupported(message: string, key: string, usual: unknown, at: Place): IsologitError {
-  const value = canonical(usual);
+export function unsupportedKeyError(
+  message: string,
+  key: string,
+  usual: unknown,
+  at: ErrorLocation,
+): IsologitError {
+  const value = canonicalJson(usual);
   const next = `if the model was made with ${key} at its default, ${value}, write that into the config; a model that needs another value is not read`;
   return new IsologitError("UNSUPPORTED", `${message}; only ${value} is computed here`, at, { next });
 }

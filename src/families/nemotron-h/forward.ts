@@ -141,11 +141,11 @@ const moe = (d: Dims): readonly Stage[] => [
     normalise: d.routeNormalise === 1,
     scale: d.routeScale!,
   })), // [T, topK]
-  { op: "deal", from: isLatent(d) ? "latent" : "u", to: "dealt" }, // [rows, moeWidth]
+  { op: "dispatch", from: isLatent(d) ? "latent" : "u", to: "dealt" }, // [rows, moeWidth]
   { op: "experts", from: "dealt", to: "expert.up" }, // [rows, moeFfn]
   squaredRelu("expert.act", "expert.up", (d) => d.moeFfn!),
   { op: "experts", from: "expert.act", to: "expert.down" }, // [rows, moeWidth]
-  { op: "collect", from: "expert.down", weights: "weights", to: isLatent(d) ? "narrow" : "routed" }, // [T, moeWidth]
+  { op: "combine", from: "expert.down", weights: "weights", to: isLatent(d) ? "narrow" : "routed" }, // [T, moeWidth]
   ...(isLatent(d) ? [linear("narrow", "routed")] : []), // [T, hidden]
   linear("u", "shared.up"), // [T, moeShared]
   squaredRelu("shared.act", "shared.up", (d) => d.moeShared!),
@@ -249,14 +249,14 @@ export const forward: Forward = {
       ...{ q: query, k: query, v: query, a: query },
     };
   },
-  dealt: ["dealt", "expert.up", "expert.act", "expert.down"],
+  dispatched: ["dealt", "expert.up", "expert.act", "expert.down"],
   block: (kind, d) => (kind === "moe" ? moe(d) : BLOCKS[kind]),
   head: [norm("u", "gain"), linear("u", "logits")],
-  step: {
-    join: [
+  mtp: {
+    start: [
       norm("words.u", "words.gain", "words"),
       norm("u", "gain"),
-      { op: "join", from: ["words.u", "u"], to: "joined" }, // [T, 2 hidden]
+      { op: "concat", from: ["words.u", "u"], to: "joined" }, // [T, 2 hidden]
       linear("joined", "out"),
     ],
     end: [norm("u", "gain")],

@@ -2,7 +2,7 @@ import { IsologitError } from "../../core/errors.ts";
 import type { Family } from "../family.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
-import { isMegatrons } from "./megatron/config.ts";
+import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
 import { dims, layers, recipes, roles } from "./roles.ts";
 
@@ -18,7 +18,7 @@ export const nemotronH: Family = {
         { next: "inspect one of its .safetensors files by itself: that needs no config" },
       );
     }
-    return config.model_type === "nemotron_h" || isMegatrons(config);
+    return config.model_type === "nemotron_h" || isMegatronConfig(config);
   },
   pattern: (settings) => String(settings.pattern),
   layers,

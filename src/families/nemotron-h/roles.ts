@@ -2,7 +2,7 @@
  * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes, settings, recipes.
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
-import { IsologitError, type Place } from "../../core/errors.ts";
+import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
 import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../family.ts";
 
 export const LETTERS: Readonly<Record<string, LayerKind>> = {
@@ -107,7 +107,7 @@ const MAX_LAYERS = 4096;
 const MAX_EXPERTS = 2 ** 18;
 
 /** @throws LIMIT_EXCEEDED */
-export function refuseExcess(settings: Settings, at: Place = {}): void {
+export function refuseExcess(settings: Settings, at: ErrorLocation = {}): void {
   const main = String(settings.pattern).length;
   const layers = main + Number(settings.mtpSteps ?? 0) * String(settings.mtpPattern ?? "").length;
   const counts = [

@@ -3,7 +3,7 @@ import { concat, reshape, shapeOf } from "../../core/mapping/layout.ts";
 import type { Is } from "../family.ts";
 
 /** [experts, rows, columns] */
-export const stacked =
+export const stackExperts =
   (role: string): Is =>
   (of, d) =>
     concat(

@@ -1,7 +1,7 @@
 /** What lies in the cache: repositories, their snapshots, blobs and refs. */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
-import { fromSystem, IsologitError } from "../../core/errors.ts";
+import { IsologitError, systemError } from "../../core/errors.ts";
 import { repoName } from "../../io/address.ts";
 import { readTree } from "../listing.ts";
 import { isCommit, type RepoFolder, repoFolder, repoOf, snapshotPath } from "./layout.ts";
@@ -113,7 +113,7 @@ export async function namesIn(folder: string): Promise<readonly string[]> {
     (names) => names.filter((name) => !name.startsWith(".") && !name.endsWith(".tmp")).sort(),
     (error) => {
       if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
-      throw fromSystem(error, { file: folder });
+      throw systemError(error, { file: folder });
     },
   );
 }
@@ -122,7 +122,7 @@ export async function namesIn(folder: string): Promise<readonly string[]> {
 export async function filesBelow(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((error) => {
     if (error.code === "ENOENT") return [];
-    throw fromSystem(error, { file: folder });
+    throw systemError(error, { file: folder });
   });
   return entries
     .filter((entry) => !entry.isDirectory())

@@ -8,8 +8,8 @@ import { link, mkdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { fromSystem } from "../../core/errors.ts";
-import { stopped } from "../../io/retry.ts";
+import { systemError } from "../../core/errors.ts";
+import { interruptedError } from "../../io/retry.ts";
 
 const TOUCH_MS = 2_000;
 /** Five touches missed: its holder is gone, or so slow that it may as well be. */
@@ -33,7 +33,7 @@ export async function locked(path: string, options: LockOptions = {}): Promise<A
       for (let told = false; !(await taken(mine, path)); told = true) {
         if (!told) options.waiting?.();
         await pause(LOOK_MS, undefined, signal === undefined ? {} : { signal }).catch(() => {
-          throw stopped(signal!);
+          throw interruptedError(signal!);
         });
         if (await isStale(path)) await rm(path, { force: true });
       }
@@ -41,7 +41,7 @@ export async function locked(path: string, options: LockOptions = {}): Promise<A
       await rm(mine, { force: true });
     }
   } catch (error) {
-    throw fromSystem(error, { file: path });
+    throw systemError(error, { file: path });
   }
   const touch = setInterval(() => {
     const now = new Date();

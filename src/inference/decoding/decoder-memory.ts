@@ -8,12 +8,12 @@ import { Sources } from "../../core/read.ts";
 import { mainLayers, partBytes } from "../../verify/logits.ts";
 import { memoryOf, type Paired, threadsOf } from "../model-runner.ts";
 import { Decoder } from "./decoder.ts";
-import { keptBytes } from "./state-cache.ts";
+import { stateCacheBytes } from "./state-cache.ts";
 
 /** More at a time would read the weights less often, and hold wider streams. */
 const MOST_AT_ONCE = 512;
 
-export interface Room {
+export interface DecoderMemory {
   /** tokens of the prompt that are read at a time */
   readonly readAtOnce: number;
   readonly bandBytes: number;
@@ -26,17 +26,17 @@ export interface Room {
  * @param capacity tokens of the prompt and after it
  * @throws PLAN_MEMORY with the number that would do
  */
-export async function roomFor(
+export async function planDecoderMemory(
   model: Paired,
   options: RunOptions,
   backend: Backend["id"],
   promptTokens: number,
   capacity: number,
-): Promise<Room> {
+): Promise<DecoderMemory> {
   const { family, dims } = model.matched;
   const { forward } = family;
   const blocks = mainLayers(model.matched).map(({ kind }) => forward.block(kind, dims));
-  const { perToken, fixed } = keptBytes(blocks, forward.streams(dims), dims);
+  const { perToken, fixed } = stateCacheBytes(blocks, forward.streams(dims), dims);
   const memoryBytes = memoryOf(options);
   const most = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE) : memoryBytes;
   const bandBytes = partBytes(memoryBytes);

@@ -3,18 +3,18 @@
 import { copy } from "../../../kernels/index.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
 import type { Sources } from "../../core/read.ts";
-import { ends, Streams } from "../activations.ts";
-import { throughLayers } from "../layers.ts";
-import { type Ready, sideOf } from "../model-runner.ts";
-import type { Side } from "../runner.ts";
-import type { Rounds } from "../weight-bands.ts";
-import { Kept } from "./state-cache.ts";
+import { Streams, stageStreams } from "../activations.ts";
+import { runLayers } from "../layers.ts";
+import { createRunner, type Ready } from "../model-runner.ts";
+import type { ModelRunner } from "../runner.ts";
+import type { WeightRounder } from "../weight-bands.ts";
+import { StateCache } from "./state-cache.ts";
 
 export interface DecoderOptions {
   readonly model: Pick<Ready, "matched" | "scales">;
   readonly backend: Backend;
   readonly sources: Sources;
-  readonly rounder: Rounds;
+  readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
   /** tokens that will be read at most */
@@ -24,14 +24,14 @@ export interface DecoderOptions {
 
 export class Decoder {
   readonly #o: DecoderOptions;
-  readonly #kept: Kept;
+  readonly #kept: StateCache;
   readonly #widths: Readonly<Record<string, number>>;
 
   constructor(options: DecoderOptions) {
     this.#o = options;
     const { family, dims } = options.model.matched;
     this.#widths = family.forward.streams(dims);
-    this.#kept = new Kept(options.backend, this.#widths, options.capacity);
+    this.#kept = new StateCache(options.backend, this.#widths, options.capacity);
   }
 
   /**
@@ -45,7 +45,7 @@ export class Decoder {
     const hidden = this.#widths.residual!;
     const last = new Streams(backend, (name) => this.#widths[name]!);
     const side = this.#side(ids.length);
-    const streams = await throughLayers({ matched, side, backend, signal }, ids, {
+    const streams = await runLayers({ matched, side, backend, signal }, ids, {
       stage: (stage, layer) => this.#kept.stage(stage, layer.index),
     });
     last.make(["residual"]);
@@ -67,11 +67,11 @@ export class Decoder {
     const vocab = this.#widths.logits!;
     const side = this.#side(1);
     for (const stage of forward.head.slice(0, -1)) {
-      streams.make(ends(stage).makes);
+      streams.make(stageStreams(stage).makes);
       await side.run(stage, side.head, [streams.set()]);
     }
     streams.make(["logits"]);
-    const from = ends(forward.head.at(-1)!).reads[0]!;
+    const from = stageStreams(forward.head.at(-1)!).reads[0]!;
     await side.logits(from, 0, vocab, [streams.set()], [streams.regions.get("logits")!]);
     const logits = (await streams.view("logits")).slice();
     streams.releaseAll();
@@ -80,9 +80,9 @@ export class Decoder {
   }
 
   /** Buffers of weights live as long as a side does: none is open between two readings. */
-  #side(tokens: number): Side {
+  #side(tokens: number): ModelRunner {
     const { model, backend, sources, rounder, bandBytes, signal } = this.#o;
-    return sideOf(model, {
+    return createRunner(model, {
       ...{ backend, sources, rounder, bandBytes, signal, tokens },
       roundings: new Map(),
       advance: () => {},

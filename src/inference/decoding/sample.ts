@@ -18,7 +18,7 @@ export interface Sampling {
  *
  * @throws NON_FINITE where a logit is NaN or infinite
  */
-export function chooser({
+export function createSampler({
   temperature = 0,
   topK,
   topP,

@@ -8,7 +8,7 @@ import type { Carry, Dims, KernelStage, Stage } from "../../families/family.ts";
 
 type Kind<K> = Extract<Carry, { keeps: K }>;
 
-export class Kept {
+export class StateCache {
   readonly #backend: Backend;
   readonly #widths: Readonly<Record<string, number>>;
   readonly #capacity: number;
@@ -35,8 +35,8 @@ export class Kept {
       ...stage,
       run: (_, d, rows, inputs, output) =>
         carry.keeps === "rows"
-          ? this.#lookBack(stage, carry, key, d, rows, inputs, output)
-          : this.#goOn(stage, carry, key, d, rows, inputs, output),
+          ? this.#runWithHistory(stage, carry, key, d, rows, inputs, output)
+          : this.#runWithState(stage, carry, key, d, rows, inputs, output),
     };
   }
 
@@ -50,7 +50,7 @@ export class Kept {
     this.#regions.clear();
   }
 
-  async #lookBack(
+  async #runWithHistory(
     stage: KernelStage,
     carry: Kind<"rows">,
     key: string,
@@ -87,7 +87,7 @@ export class Kept {
     }
   }
 
-  async #goOn(
+  async #runWithState(
     stage: KernelStage,
     carry: Kind<"state">,
     key: string,
@@ -122,7 +122,7 @@ export class Kept {
 }
 
 /** Bytes kept for each token, and bytes kept however many there are. */
-export function keptBytes(
+export function stateCacheBytes(
   blocks: readonly (readonly Stage[])[],
   widths: Readonly<Record<string, number>>,
   d: Dims,

@@ -4,25 +4,31 @@
  */
 
 import type { Finding } from "../../api/reports.ts";
-import type { Deadness } from "../../cast/cast.ts";
-import { refuseDamaged, sealOf } from "../../checkpoint/tensor-digests.ts";
+import type { EmptyKind } from "../../cast/cast.ts";
+import { refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { contentRoot, type Leaf } from "../../core/content-root.ts";
 import { bytesOf, countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
-import { IsologitError, locate } from "../../core/errors.ts";
-import { firstUnlike } from "../../core/first-difference.ts";
-import { type Band, bandsOf, gather, rowsUnit } from "../../core/mapping/gather.ts";
+import { IsologitError, withLocation } from "../../core/errors.ts";
+import { findFirstDifference } from "../../core/first-difference.ts";
+import { type Band, bandsOf, gatherExtents, rowsUnit } from "../../core/mapping/gather.ts";
 import { Sources } from "../../core/read.ts";
 import { type FindSeal, sealFinder } from "../../core/sealed-spans.ts";
-import { type Matched, type Replica, unlikeReplica } from "../../families/match.ts";
-import { type Paired, type Ready, storedAs } from "../../inference/model-runner.ts";
-import { throughSlots } from "../../workers/pipeline.ts";
-import type { Lane, Loss, Pool, Slot } from "../../workers/pool.ts";
+import { type Matched, type Replica, replicaError } from "../../families/match.ts";
+import { type Paired, type Ready, storedRole } from "../../inference/model-runner.ts";
+import { pipelineBands } from "../../workers/pipeline.ts";
+import type { BandBuffer, BandWorker, Loss, WorkerPool } from "../../workers/pool.ts";
 import { remark } from "../findings.ts";
-import { differenceOf, type Half, type Item, itemOf, type RoleDifference } from "./compared-items.ts";
+import {
+  type ComparedItem,
+  type ComparedSide,
+  comparedItem,
+  differenceOf,
+  type RoleDifference,
+} from "./compared-items.ts";
 import { type DeadRole, deadFindings } from "./empty-roles.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
-import { unreadOf } from "./unread-scales.ts";
+import { compareUnusedScales } from "./unread-scales.ts";
 
 export interface BytesResult {
   readonly roots: { readonly a: string; readonly b: string };
@@ -41,7 +47,7 @@ export interface BytesResult {
 export interface BytesOptions {
   readonly a: Ready;
   readonly b: Ready;
-  readonly pool: Pool;
+  readonly pool: WorkerPool;
   /** b is our own conversion of a: its scales must be amax/max, where another tool may have chosen larger ones */
   readonly own: boolean;
   readonly advance: (bytes: number) => void;
@@ -52,10 +58,10 @@ export interface BytesOptions {
 export function bytesToCompare(a: Paired, b: Paired): number {
   const size = ({ dtype, shape }: Pick<Tensor, "dtype" | "shape">) => bytesOf(dtype, shape);
   const roles = [...a.matched.roles.values()].map((role) => {
-    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    const [from, to] = [storedRole(a, role), storedRole(b, role)];
     return size({ ...role, dtype: from.dtype }) + size({ ...role, dtype: to.dtype });
   });
-  const unread = unreadOf(a, b, false).both.map(({ left, right }) => size(left) + size(right));
+  const unread = compareUnusedScales(a, b, false).both.map(({ left, right }) => size(left) + size(right));
   return [...roles, ...unread].reduce((sum, bytes) => sum + bytes, 0);
 }
 
@@ -66,13 +72,13 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const seals = { a: sealFinder(a.matched.checkpoint), b: sealFinder(b.matched.checkpoint) };
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
-  const unread = unreadOf(a, b, options.own);
+  const unread = compareUnusedScales(a, b, options.own);
   const differences: RoleDifference[] = [...unread.differences];
   const findings: Finding[] = [...unread.findings];
   let [compared, recast, bytes] = [0, 0, 0];
-  const casts: { readonly item: Item; readonly cast: RecastRole }[] = [];
+  const casts: { readonly item: ComparedItem; readonly cast: RecastRole }[] = [];
   const dead: DeadRole[] = [];
-  const items = [...a.matched.roles.values()].map((role) => itemOf(role, a, b));
+  const items = [...a.matched.roles.values()].map((role) => comparedItem(role, a, b));
   await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
     const { key, shape, role, a: from, b: to } = item;
     const result = await new Pair(options, sourcesA, sourcesB, seals, lane, item).compare();
@@ -130,15 +136,15 @@ async function replicaDifference(
   { tensors, holds, roles }: Matched,
   { tensor, of, tied }: Replica,
   sources: Sources,
-  lane: Lane,
+  lane: BandWorker,
   signal: AbortSignal | undefined,
 ): Promise<RoleDifference | null> {
-  const room = lane.slots[0]!.bytes;
-  const index = await firstUnlike(tensors.get(tensor)!, tensors.get(of)!, sources, room, signal);
+  const room = lane.buffers[0]!.bytes;
+  const index = await findFirstDifference(tensors.get(tensor)!, tensors.get(of)!, sources, room, signal);
   if (index < 0) return null;
   const role = roles.get(holds.get(tensor)![0]!)!;
   const message = tied
-    ? unlikeReplica({ tensor, of, tied }, index).message
+    ? replicaError({ tensor, of, tied }, index).message
     : `element ${index} of ${tensor} is not that of ${of}, of which it must be a copy`;
   return { role, key: role.key, tensors: [tensor, of], message };
 }
@@ -150,16 +156,16 @@ class Pair {
   readonly #o: BytesOptions;
   readonly #sources: { readonly a: Sources; readonly b: Sources };
   readonly #seals: { readonly a: FindSeal; readonly b: FindSeal };
-  readonly #lane: Lane;
-  readonly #item: Item;
+  readonly #lane: BandWorker;
+  readonly #item: ComparedItem;
 
   constructor(
     o: BytesOptions,
     a: Sources,
     b: Sources,
     seals: { readonly a: FindSeal; readonly b: FindSeal },
-    lane: Lane,
-    item: Item,
+    lane: BandWorker,
+    item: ComparedItem,
   ) {
     this.#o = o;
     this.#sources = { a, b };
@@ -181,14 +187,14 @@ class Pair {
     let amax = 0;
     let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
     /** what all bands so far are; undefined before the first */
-    let dead: Deadness | null | undefined;
+    let dead: EmptyKind | null | undefined;
     // A slot holds both sides' bands, and room for the recast one.
     const perElement = width + toWidth + (cast === null ? 0 : toWidth);
-    const room = this.#lane.slots[0]!.bytes.byteLength;
+    const room = this.#lane.buffers[0]!.bytes.byteLength;
     const columns = cast === null || shape.length < 2 ? 0 : shape.at(-1)!;
     const unit = columns >= LEAST_COLUMNS ? rowsUnit(columns) : Infinity;
     const inRows = unit * perElement <= room;
-    await throughSlots(
+    await pipelineBands(
       this.#lane,
       bandsOf(count, perElement, room, inRows ? unit : undefined),
       async (band, slot) => {
@@ -236,7 +242,12 @@ class Pair {
   }
 
   async #refuseDamaged(side: "a" | "b", count: number, sha256: string): Promise<void> {
-    const seal = sealOf(this.#item[side].origin, count, this.#o[side].matched.tensors, this.#seals[side]);
+    const seal = sealOfElements(
+      this.#item[side].elementSource,
+      count,
+      this.#o[side].matched.tensors,
+      this.#seals[side],
+    );
     await refuseDamaged(seal, { sha256 }, this.#sources[side], this.#o.signal);
   }
 
@@ -254,13 +265,13 @@ class Pair {
     return { role, to: to.dtype, scale: scaleIn(to), amax: real, loss };
   }
 
-  async #read(side: "a" | "b", band: Band, slot: Slot, at: number, width: number): Promise<void> {
+  async #read(side: "a" | "b", band: Band, slot: BandBuffer, at: number, width: number): Promise<void> {
     const { matched }: { matched: Matched } = this.#o[side];
-    const { origin, tensor } = this.#item[side];
-    const extents = gather(origin, band, matched.tensors, width);
+    const { elementSource, tensor } = this.#item[side];
+    const extents = gatherExtents(elementSource, band, matched.tensors, width);
     const target = slot.bytes.subarray(at, at + (band.hi - band.lo) * width);
     await this.#sources[side].read(extents, target, this.#o.signal).catch((error) => {
-      throw locate(error, { tensor });
+      throw withLocation(error, { tensor });
     });
   }
 }
@@ -285,13 +296,13 @@ function joined(one: Loss, other: Loss, row: number): Loss {
 }
 
 /** What a recast side is stored as; others were refused before. */
-function floats({ dtype, tensor }: Half): FloatDType {
+function floats({ dtype, tensor }: ComparedSide): FloatDType {
   if (isFloat(dtype)) return dtype;
   throw new IsologitError("INTERNAL", `${dtype} was to be recast`, { tensor });
 }
 
 /** The one scale of a recast side, null where there is none; a scale a row was refused before. */
-function scaleIn({ scales, tensor }: Half): number | null {
+function scaleIn({ scales, tensor }: ComparedSide): number | null {
   if (scales === null || scales.length === 1) return scales?.[0] ?? null;
   throw new IsologitError("INTERNAL", "scales of rows were to be recast", { tensor });
 }
@@ -307,7 +318,7 @@ function scaleDifference(a: Float32Array | null, b: Float32Array | null): string
 /** @throws UNSUPPORTED, naming the tensor, where a role is recast from or to what this version cannot */
 export function refuseUncomparable(a: Paired, b: Paired): void {
   for (const role of a.matched.roles.values()) {
-    const [from, to] = [storedAs(a, role), storedAs(b, role)];
+    const [from, to] = [storedRole(a, role), storedRole(b, role)];
     if (from.dtype === to.dtype) continue;
     for (const [side, { dtype, tensor }, other] of [[a, from, to] as const, [b, to, from] as const]) {
       const found = !isFloat(dtype)

@@ -1,6 +1,6 @@
 /** Tensors that hold nothing: weights that never reached the file, or were lost on the way into it. */
 import type { Finding } from "../../api/reports.ts";
-import type { Deadness } from "../../cast/cast.ts";
+import type { EmptyKind } from "../../cast/cast.ts";
 import type { Role } from "../../families/match.ts";
 import { remark } from "../findings.ts";
 
@@ -8,14 +8,14 @@ import { remark } from "../findings.ts";
 export interface DeadRole {
   readonly role: Role;
   readonly tensor: string;
-  readonly as: Deadness;
+  readonly as: EmptyKind;
 }
 
 const MOST_NAMES = 5;
 
 /** @param all roles that were looked at */
 export function deadFindings(dead: readonly DeadRole[], all: number): readonly Finding[] {
-  const ofKind = (as: Deadness) => dead.filter((one) => one.as === as);
+  const ofKind = (as: EmptyKind) => dead.filter((one) => one.as === as);
   const zeros = ofKind("zero");
   // a bias of zeros is usual, and a gain of zeros is the controls' to tell; without a matrix nothing is computed
   const told = zeros.length === all ? zeros : zeros.filter(({ role }) => role.shape.length > 1);

@@ -4,19 +4,19 @@ import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf } from "../../core/dtype.ts";
 import { publishedName } from "../../families/expand.ts";
 import type { Role } from "../../families/match.ts";
-import { type Paired, storedAs } from "../../inference/model-runner.ts";
+import { type Paired, storedRole } from "../../inference/model-runner.ts";
 import { difference, remark } from "../findings.ts";
-import { type Item, type RoleDifference, wholeOf } from "./compared-items.ts";
+import { type ComparedItem, comparedTensor, type RoleDifference } from "./compared-items.ts";
 
 /**
  * Scales of activations and caches, which no role and no forward pass reads. What is on both sides must be the
  * same bits. A recast may lose or bring some; our own keeps those whose weight keeps its type.
  */
-export function unreadOf(a: Paired, b: Paired, own: boolean) {
-  const both: { item: Item; left: Tensor; right: Tensor }[] = [];
+export function compareUnusedScales(a: Paired, b: Paired, own: boolean) {
+  const both: { item: ComparedItem; left: Tensor; right: Tensor }[] = [];
   const differences: RoleDifference[] = [];
   const findings: Finding[] = [];
-  const recast = (role: Role) => storedAs(a, role).dtype !== storedAs(b, role).dtype;
+  const recast = (role: Role) => storedRole(a, role).dtype !== storedRole(b, role).dtype;
   const anyRecast = [...a.matched.roles.values()].some(recast);
   const [namesA, namesB] = [unreadNames(a), unreadNames(b)];
   for (const key of [...new Set([...namesA.keys(), ...namesB.keys()])].sort()) {
@@ -37,7 +37,14 @@ export function unreadOf(a: Paired, b: Paired, own: boolean) {
     } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
       differs(`it is ${described(right)}, not ${described(left)}`);
     } else {
-      const item = { key, role, shape: left.shape, leaf: false, a: wholeOf(left), b: wholeOf(right) };
+      const item = {
+        key,
+        role,
+        shape: left.shape,
+        leaf: false,
+        a: comparedTensor(left),
+        b: comparedTensor(right),
+      };
       both.push({ item, left, right });
     }
   }
@@ -46,7 +53,7 @@ export function unreadOf(a: Paired, b: Paired, own: boolean) {
 
 /** By the name that the dialect writes, for a library may spell it otherwise: the name that is stored. */
 function unreadNames({ pairs, matched }: Paired): ReadonlyMap<string, string> {
-  return new Map(pairs.unread.map((name) => [publishedName(name, matched.dialect), name]));
+  return new Map(pairs.unusedScales.map((name) => [publishedName(name, matched.dialect), name]));
 }
 
 /** The role of the weight that a scale belongs to, or of the first one whose name is nearest to its own. */

@@ -11,26 +11,26 @@
 import type { Backend, Region } from "../../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import { countOf, sameShape } from "../../core/dtype.ts";
-import type { Dims, Feed, Forward, KernelStage, Stage } from "../../families/family.ts";
-import { ends, Streams } from "../../inference/activations.ts";
-import type { Dealing, Dealt } from "../../inference/expert-rows.ts";
-import type { Side } from "../../inference/runner.ts";
-import type { Part, Place } from "../../inference/tensor-lookup.ts";
+import type { Dims, Forward, KernelStage, OutputRows, Stage } from "../../families/family.ts";
+import { Streams, stageStreams } from "../../inference/activations.ts";
+import type { DispatchedRows, ExpertRows } from "../../inference/expert-rows.ts";
+import type { ModelRunner } from "../../inference/runner.ts";
+import type { BlockNames, TensorUse } from "../../inference/tensor-lookup.ts";
 import { relL2 } from "../metrics.ts";
 import {
   ATTEMPTS,
-  type Attempt,
   type Block,
+  blockColumns,
   blocksOf,
-  byStream,
-  columnsOf,
+  type ControlAttempt,
+  type ControlTarget,
   distance,
+  type Exchange,
+  groupByStream,
   mostUnlike,
-  neighbours,
-  parts,
-  type Swap,
-  swapped,
-  type Target,
+  neighbourTargets,
+  partTargets,
+  replacementsFor,
 } from "./swaps.ts";
 
 export interface Control {
@@ -52,13 +52,13 @@ export interface ControlsOptions {
   readonly dims: Dims;
   readonly ids: readonly number[];
   /** the destination's */
-  readonly side: Side;
+  readonly side: ModelRunner;
   /** elements of a stream */
   readonly lengthOf: (stream: string) => number;
 }
 
 /** Where controls are run, and how far a door may be off there. */
-export interface Spot {
+export interface ControlSite {
   readonly layer: number;
   readonly kind: string;
   readonly limit: number;
@@ -69,7 +69,7 @@ export interface Spot {
 }
 
 /** A control with the inputs that it needs: where one of them is all zeros, the control cannot show. */
-interface Needing extends Target {
+interface Needing extends ControlTarget {
   readonly needs: readonly string[];
 }
 
@@ -108,9 +108,9 @@ export class Controls {
   }
 
   /** Sabotages the token table; `residual` is what an honest one gives. */
-  async embed(spot: Spot, residual: Region): Promise<void> {
+  async embed(spot: ControlSite, residual: Region): Promise<void> {
     const { backend, ids, side } = this.#o;
-    const tables = side.tables.flatMap(({ tensor, feeds }) => feeds.map((feed) => ({ tensor, ...feed })));
+    const tables = side.tables.flatMap(({ tensor, outputs }) => outputs.map((feed) => ({ tensor, ...feed })));
     const holds = (id: number) => tables.find(({ at, count }) => id >= at && id < at + count)!;
     const expected = Float32Array.from(await this.#view(residual, "residual"));
     const width = this.#widths.residual!;
@@ -140,9 +140,15 @@ export class Controls {
   }
 
   /** Sabotages each stored tensor that a stage draws on; `streams` holds what it reads and what it should make. */
-  async stage(spot: Spot, stage: Stage, place: Place, streams: Streams, dealing?: Dealing): Promise<void> {
+  async stage(
+    spot: ControlSite,
+    stage: Stage,
+    place: BlockNames,
+    streams: Streams,
+    dealing?: ExpertRows,
+  ): Promise<void> {
     const made = new Streams(this.#o.backend, this.#o.lengthOf);
-    made.make(ends(stage).makes);
+    made.make(stageStreams(stage).makes);
     this.#turn = 0;
     switch (stage.op) {
       case "kernel":
@@ -156,9 +162,9 @@ export class Controls {
       case "experts":
         await this.#experts(spot, stage, place, streams, made, dealing!);
         break;
-      case "deal":
-      case "collect":
-      case "join":
+      case "dispatch":
+      case "combine":
+      case "concat":
         break; // nothing stored
       default:
         stage satisfies never;
@@ -170,7 +176,7 @@ export class Controls {
 
   /** Sabotages the head within words [0, words), whose honest logits are `expected`. */
   async logits(
-    spot: Spot,
+    spot: ControlSite,
     from: string,
     words: number,
     streams: Streams,
@@ -179,11 +185,11 @@ export class Controls {
     const { backend, ids, side } = this.#o;
     const honest = Float32Array.from(expected);
     const region = backend.allocate(4 * ids.length * words);
-    for (const { tensor, feeds } of side.parts(side.head, ["logits"])) {
-      const blocks = feeds
+    for (const { tensor, outputs } of side.parts(side.head, ["logits"])) {
+      const blocks = outputs
         .filter(({ at }) => at < words)
         .flatMap((feed) => blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1));
-      const attempts = neighbours(tensor, blocks, 0, "row", "logits", columnsOf(honest, words));
+      const attempts = neighbourTargets(tensor, blocks, 0, "row", "logits", blockColumns(honest, words));
       const target = { door: "logits", attempts, needs: [from] };
       await this.#prove(spot, false, [target], async (instead) => {
         await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, instead });
@@ -195,14 +201,14 @@ export class Controls {
 
   /** Rows: heads, groups or single rows of each stream; whole parts of one size; and columns, as the stage eats them. */
   async #matrix(
-    spot: Spot,
+    spot: ControlSite,
     stage: Stage & { op: "linear" },
-    { tensor, feeds, eats }: Part,
-    place: Place,
+    { tensor, outputs, inputOffset }: TensorUse,
+    place: BlockNames,
     streams: Streams,
     made: Streams,
   ): Promise<void> {
-    const doors = byStream(feeds);
+    const doors = groupByStream(outputs);
     const expected = new Map<string, Float32Array>();
     for (const door of doors.keys()) {
       expected.set(door, Float32Array.from(await this.#view(streams.regions.get(door)!, door)));
@@ -217,40 +223,40 @@ export class Controls {
     const needs = [stage.from];
     const rows = [...doors].map(([door, fed]) => {
       const { of, blocks } = this.#split(door, fed);
-      const values = columnsOf(expected.get(door)!, this.#widths[door]!);
-      return { door, attempts: neighbours(tensor, blocks, 0, of, door, values), needs };
+      const values = blockColumns(expected.get(door)!, this.#widths[door]!);
+      return { door, attempts: neighbourTargets(tensor, blocks, 0, of, door, values), needs };
     });
     await this.#prove(spot, true, rows, run);
     await this.#prove(
       spot,
       true,
-      parts(tensor, doors).map((part) => ({ ...part, needs })),
+      partTargets(tensor, doors).map((part) => ({ ...part, needs })),
       run,
     );
     const eaten = this.#blocks[stage.from];
     if (eaten === undefined) return;
     const input = await this.#view(streams.regions.get(stage.from)!, stage.from);
-    const blocks = blocksOf({ at: eats, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
-    const values = columnsOf(input, this.#widths[stage.from]!);
-    const attempts = neighbours(tensor, blocks, 1, eaten.of, stage.from, values);
+    const blocks = blocksOf({ at: inputOffset, from: 0, count: tensor.shape.at(-1)! }, eaten.count);
+    const values = blockColumns(input, this.#widths[stage.from]!);
+    const attempts = neighbourTargets(tensor, blocks, 1, eaten.of, stage.from, values);
     for (const door of doors.keys()) await this.#prove(spot, true, [{ door, attempts, needs }], run);
   }
 
   /** One expert's rows, and two experts whole. Only theirs are read. */
   async #experts(
-    spot: Spot,
+    spot: ControlSite,
     stage: Stage & { op: "experts" },
-    place: Place,
+    place: BlockNames,
     streams: Streams,
     made: Streams,
-    dealing: Dealing,
+    dealing: ExpertRows,
   ): Promise<void> {
     const { side } = this.#o;
     const { to } = stage;
     const needs = [stage.from];
     const width = this.#widths[to]!;
     const expected = Float32Array.from(await this.#view(streams.regions.get(to)!, to));
-    const run = (dealt: Dealt) => async (instead: ReadonlyMap<string, Tensor>) => {
+    const run = (dealt: DispatchedRows) => async (instead: ReadonlyMap<string, Tensor>) => {
       await side.run(stage, { ...place, instead }, [made.set("stored", streams)], dealt);
       return async () => {
         const got = await this.#view(made.regions.get(to)!, to);
@@ -265,11 +271,11 @@ export class Controls {
     };
     const few = dealing.experts.slice(0, ATTEMPTS + 1);
     const [first] = few;
-    for (const { tensor, feeds } of side.parts(place, [to], first!.expert)) {
-      const { of, blocks } = this.#split(to, feeds);
+    for (const { tensor, outputs } of side.parts(place, [to], first!.expert)) {
+      const { of, blocks } = this.#split(to, outputs);
       const { from, count } = first!;
-      const values = columnsOf(expected.subarray(from * width, (from + count) * width), width);
-      const attempts = neighbours(tensor, blocks, 0, of, to, values);
+      const values = blockColumns(expected.subarray(from * width, (from + count) * width), width);
+      const attempts = neighbourTargets(tensor, blocks, 0, of, to, values);
       await this.#prove(
         spot,
         true,
@@ -280,11 +286,11 @@ export class Controls {
     const attempts = few.slice(1).flatMap(({ expert }, i) => {
       const before = few[i]!.expert;
       const [left, right] = [before, expert].map((one) => side.parts(place, [to], one));
-      const swaps = left!.flatMap(({ tensor: of, feeds }, n): readonly Swap[] => {
+      const swaps = left!.flatMap(({ tensor: of, outputs }, n): readonly Exchange[] => {
         const other = right![n]?.tensor;
         if (other === of) {
           // one stack holds them both
-          const [mine, theirs] = [feeds[0]!, right![n]!.feeds[0]!];
+          const [mine, theirs] = [outputs[0]!, right![n]!.outputs[0]!];
           return [{ of, exchange: { axis: 0, a: mine.from, b: theirs.from, count: mine.count } }];
         }
         return other !== undefined && sameShape(of.shape, other.shape) && of.dtype === other.dtype
@@ -298,10 +304,10 @@ export class Controls {
   }
 
   async #vector(
-    spot: Spot,
+    spot: ControlSite,
     stage: KernelStage,
     name: string,
-    place: Place,
+    place: BlockNames,
     streams: Streams,
     made: Streams,
   ): Promise<void> {
@@ -312,19 +318,19 @@ export class Controls {
       await side.run(stage, { ...place, instead }, [made.set("stored", streams)]);
       return async () => relL2(expected, await this.#view(made.regions.get(stage.to)!, stage.to));
     };
-    for (const { tensor, feeds } of side.parts(place, [name])) {
+    for (const { tensor, outputs } of side.parts(place, [name])) {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      const count = inRow * Math.max(...feeds.map((feed) => feed.at + feed.count));
+      const count = inRow * Math.max(...outputs.map((feed) => feed.at + feed.count));
       const vector = Float32Array.from(
         await backend.view(await side.parameter(name, place, "stored"), count),
       );
-      const { of, blocks } = this.#split(name, feeds);
+      const { of, blocks } = this.#split(name, outputs);
       const values = ({ at, count: size }: Block) => vector.subarray(at * inRow, (at + size) * inRow);
-      const attempts = neighbours(tensor, blocks, 0, of, name, values);
+      const attempts = neighbourTargets(tensor, blocks, 0, of, name, values);
       await this.#prove(spot, false, [{ door: stage.to, attempts, needs }], run);
       // its other parts belong to other stages, which would not see all that is exchanged between them
-      const all = side.parts(place).find((part) => part.tensor === tensor)!.feeds;
-      for (const { attempts: swaps, streams: both } of parts(tensor, byStream(all))) {
+      const all = side.parts(place).find((part) => part.tensor === tensor)!.outputs;
+      for (const { attempts: swaps, streams: both } of partTargets(tensor, groupByStream(all))) {
         if (!both.includes(name)) continue;
         await this.#prove(spot, false, [{ door: stage.to, attempts: swaps, needs }], run);
       }
@@ -333,15 +339,15 @@ export class Controls {
 
   /** Tries each target's swaps, all targets' first ones in one run, until each is caught or none is left to try. */
   async #prove(
-    spot: Spot,
+    spot: ControlSite,
     matrix: boolean,
     targets: readonly Needing[],
     run: (instead: ReadonlyMap<string, Tensor>) => Promise<(door: string) => Promise<number>>,
   ): Promise<void> {
     const { limit, layer, kind, dark } = spot;
-    const note = (key: string, { door }: Target, { mutation }: Attempt, outcome: Outcome) =>
+    const note = (key: string, { door }: ControlTarget, { mutation }: ControlAttempt, outcome: Outcome) =>
       this.#note(key, { layer, kind, door, mutation, ...outcome, matrix });
-    let open: { readonly key: string; readonly target: Target }[] = [];
+    let open: { readonly key: string; readonly target: ControlTarget }[] = [];
     for (const target of targets) {
       const key = `${spot.slot}/${this.#turn++}`;
       const before = this.#slots.get(key);
@@ -358,7 +364,7 @@ export class Controls {
     for (let i = 0; i < ATTEMPTS; i++) {
       const tried = open.filter(({ target }) => i < target.attempts.length);
       if (tried.length === 0) break;
-      const distanceAt = await run(swapped(tried.flatMap(({ target }) => target.attempts[i]!.swaps)));
+      const distanceAt = await run(replacementsFor(tried.flatMap(({ target }) => target.attempts[i]!.swaps)));
       const caught = new Set<string>();
       for (const { key, target } of tried) {
         if ((await distanceAt(target.door)) <= limit) continue;
@@ -388,8 +394,8 @@ export class Controls {
   }
 
   /** Those that exchange unlike bytes. */
-  async #withEffect(attempts: readonly Attempt[]): Promise<readonly Attempt[]> {
-    const found: Attempt[] = [];
+  async #withEffect(attempts: readonly ControlAttempt[]): Promise<readonly ControlAttempt[]> {
+    const found: ControlAttempt[] = [];
     for (const attempt of attempts) {
       for (const swap of attempt.swaps) {
         if (await this.#alike(swap)) continue;
@@ -400,7 +406,7 @@ export class Controls {
     return found;
   }
 
-  async #alike(swap: Swap): Promise<boolean> {
+  async #alike(swap: Exchange): Promise<boolean> {
     const { side } = this.#o;
     if ("with" in swap) return side.alike(swap.of, 0, swap.with, 0, countOf(swap.of.shape));
     const { of, exchange } = swap;
@@ -415,7 +421,7 @@ export class Controls {
   }
 
   /** What feeds a stream or parameter, in its own blocks where there are two of them, else one by one. */
-  #split(name: string, feeds: readonly Feed[]): { of: string; blocks: readonly Block[] } {
+  #split(name: string, feeds: readonly OutputRows[]): { of: string; blocks: readonly Block[] } {
     const { of, count } = this.#blocks[name] ?? { of: "row", count: 1 };
     const blocks = feeds.flatMap((feed) => blocksOf(feed, count));
     return blocks.length > 1

@@ -1,7 +1,7 @@
 /** Sabotages as descriptions: which blocks of which stored tensor to exchange, the likeliest to show first. */
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
-import type { Feed } from "../../families/family.ts";
-import { type Exchange, exchanged } from "./exchange.ts";
+import type { OutputRows } from "../../families/family.ts";
+import { type BlockExchange, exchangeBlocks } from "./exchange.ts";
 
 /** Pairs of blocks tried before a control counts as missed. */
 export const ATTEMPTS = 4;
@@ -10,19 +10,19 @@ export const ATTEMPTS = 4;
 const MOST_BLOCKS = 1024;
 
 /** Two blocks of one stored tensor exchanged, or all of two tensors. */
-export type Swap =
-  | { readonly of: Tensor; readonly exchange: Exchange }
+export type Exchange =
+  | { readonly of: Tensor; readonly exchange: BlockExchange }
   | { readonly of: Tensor; readonly with: Tensor };
 
-export interface Attempt {
+export interface ControlAttempt {
   readonly mutation: string;
-  readonly swaps: readonly Swap[];
+  readonly swaps: readonly Exchange[];
 }
 
 /** What is tried at one door, the likeliest to show first. */
-export interface Target {
+export interface ControlTarget {
   readonly door: string;
-  readonly attempts: readonly Attempt[];
+  readonly attempts: readonly ControlAttempt[];
 }
 
 /** Elements [at, at + count) of a stream or parameter, made by rows or columns `from` on of a stored tensor. */
@@ -33,7 +33,7 @@ export interface Block {
 }
 
 /** What is read in place of what is stored, by key. */
-export function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
+export function replacementsFor(swaps: readonly Exchange[]): ReadonlyMap<string, Tensor> {
   const instead = new Map<string, Tensor>();
   for (const swap of swaps) {
     const key = tensorKey(swap.of);
@@ -41,7 +41,7 @@ export function swapped(swaps: readonly Swap[]): ReadonlyMap<string, Tensor> {
       const { of, with: other } = swap;
       instead.set(key, { ...of, pieces: other.pieces });
       instead.set(tensorKey(other), { ...other, pieces: of.pieces });
-    } else instead.set(key, exchanged(instead.get(key) ?? swap.of, swap.exchange));
+    } else instead.set(key, exchangeBlocks(instead.get(key) ?? swap.of, swap.exchange));
   }
   return instead;
 }
@@ -53,20 +53,20 @@ export function blocksOf({ at, from, count }: Block, size: number): readonly Blo
   });
 }
 
-export function byStream(feeds: readonly Feed[]): ReadonlyMap<string, readonly Feed[]> {
+export function groupByStream(feeds: readonly OutputRows[]): ReadonlyMap<string, readonly OutputRows[]> {
   const names = [...new Set(feeds.map(({ to }) => to))];
   return new Map(names.map((name) => [name, feeds.filter(({ to }) => to === name)]));
 }
 
 /** Neighbouring blocks, each pair exchanged. `values` is what they make, or are. */
-export function neighbours(
+export function neighbourTargets(
   tensor: Tensor,
   blocks: readonly Block[],
-  axis: Exchange["axis"],
+  axis: BlockExchange["axis"],
   of: string,
   stream: string,
   values: (block: Block) => Float32Array,
-): readonly Attempt[] {
+): readonly ControlAttempt[] {
   const pairs = blocks.slice(1).map((right, i) => {
     const left = blocks[i]!;
     return { left, right, i, unlike: distance(values(left), values(right)) };
@@ -79,10 +79,10 @@ export function neighbours(
 }
 
 /** Parts of one tensor that follow each other and are cut alike, such as z and x, or k and v: each for the other. */
-export function parts(
+export function partTargets(
   of: Tensor,
-  streams: ReadonlyMap<string, readonly Feed[]>,
-): readonly (Target & { readonly streams: readonly string[] })[] {
+  streams: ReadonlyMap<string, readonly OutputRows[]>,
+): readonly (ControlTarget & { readonly streams: readonly string[] })[] {
   const all = [...streams];
   return all.slice(1).flatMap(([right, theirs], i) => {
     const [left, mine] = all[i]!;
@@ -107,7 +107,7 @@ export function distance(a: Float32Array, b: Float32Array): number {
 }
 
 /** The elements of a block in every row of a stream [rows, width]. */
-export function columnsOf(stream: Float32Array, width: number): (block: Block) => Float32Array {
+export function blockColumns(stream: Float32Array, width: number): (block: Block) => Float32Array {
   return ({ at, count }) => {
     const rows = Math.floor(stream.length / width);
     const values = new Float32Array(rows * count);

@@ -1,13 +1,13 @@
 /** Which tensors of the first bad layer are to blame, the likeliest first, and what seems to have happened to each. */
 import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
 import { widen } from "../../core/float.ts";
-import { gather } from "../../core/mapping/gather.ts";
+import { gatherExtents } from "../../core/mapping/gather.ts";
 import { Sources } from "../../core/read.ts";
 import type { Role } from "../../families/match.ts";
 import type { Ready } from "../../inference/model-runner.ts";
 import { Rounder } from "../../inference/rounding.ts";
 import type { BytesResult } from "../bytes/bytes.ts";
-import { halfOf, type RoleDifference } from "../bytes/compared-items.ts";
+import { comparedRole, type RoleDifference } from "../bytes/compared-items.ts";
 import { type ErrorShape, shapeOfError } from "./error-pattern.ts";
 
 export interface Suspect {
@@ -56,14 +56,19 @@ async function shapeFor(
   sourcesA: Sources,
   sourcesB: Sources,
 ): Promise<ErrorShape> {
-  const [from, to] = [halfOf(role, a), halfOf(role, b)];
+  const [from, to] = [comparedRole(role, a), comparedRole(role, b)];
   const count = countOf(role.shape);
   if (Math.max(bytesOf(from.dtype, role.shape), bytesOf(to.dtype, role.shape)) > MAX_BYTES) {
     return { kind: "other", text: "too large to be looked at whole", suspicion: 0.5 };
   }
   const read = async (side: Ready, half: typeof from, sources: Sources) => {
     const bytes = new Uint8Array(count * widthOf(half.dtype));
-    const extents = gather(half.origin, { lo: 0, hi: count }, side.matched.tensors, widthOf(half.dtype));
+    const extents = gatherExtents(
+      half.elementSource,
+      { lo: 0, hi: count },
+      side.matched.tensors,
+      widthOf(half.dtype),
+    );
     await sources.read(extents, bytes);
     return bytes;
   };

@@ -27,10 +27,13 @@ export async function compareMetadata(a: Checkpoint, b: Checkpoint): Promise<rea
 }
 
 /** `format` in `__metadata__`, by weight file. */
-async function formatsOf({ store, shards }: Checkpoint): Promise<ReadonlyMap<string, string | undefined>> {
+async function formatsOf({
+  store,
+  weightFiles,
+}: Checkpoint): Promise<ReadonlyMap<string, string | undefined>> {
   await using sources = new Sources(store);
   const formats = new Map<string, string | undefined>();
-  for (const { path, header } of shards) {
+  for (const { path, header } of weightFiles) {
     const bytes = await sources.bytes(header.file, header.offset, header.size);
     formats.set(path, parseHeader(bytes, path).metadata?.format);
   }

@@ -12,9 +12,13 @@ import { remark } from "../findings.ts";
 const BAND = 1024 * 1024;
 
 /** Stored tables of which some rows belong to no role, where these are not zero. */
-export async function paddingFindings({ checkpoint, tensors, origin }: Matched): Promise<readonly Finding[]> {
+export async function paddingFindings({
+  checkpoint,
+  tensors,
+  roleSources,
+}: Matched): Promise<readonly Finding[]> {
   const moves = new Map<string, Move[]>();
-  for (const move of [...origin.values()].flat()) {
+  for (const move of [...roleSources.values()].flat()) {
     const name = move.of!; // what a role is made of has a name
     const known = moves.get(name);
     if (known === undefined) moves.set(name, [move]);

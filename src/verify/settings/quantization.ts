@@ -3,14 +3,23 @@
  * destination alone makes engines load another model; what both sides have in common came with the source.
  */
 import type { Finding } from "../../api/reports.ts";
-import { type Declared, declaredQuantization, MODELOPT } from "../../checkpoint/declared-quantization.ts";
+import {
+  type DeclaredQuantization,
+  declaredQuantization,
+  MODELOPT,
+} from "../../checkpoint/declared-quantization.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
-import { canonical } from "../../core/content-root.ts";
+import { canonicalJson } from "../../core/content-root.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
 import type { Paired } from "../../inference/model-runner.ts";
-import type { Scales } from "../../quantization/compressed-tensors.ts";
-import { dtypeFaults, type Fault, quantizationFaults, scaleFaults } from "../../quantization/rules.ts";
+import type { ScaleTable } from "../../quantization/compressed-tensors.ts";
+import {
+  dtypeFaults,
+  type QuantizationFault,
+  quantizationFaults,
+  scaleFaults,
+} from "../../quantization/rules.ts";
 import { difference, remark } from "../findings.ts";
 
 export interface QuantizationComparison {
@@ -24,7 +33,7 @@ const CONFIG = "config.json";
 
 export async function compareQuantization(a: Paired, b: Paired): Promise<QuantizationComparison> {
   const [before, after] = [await faultsOf(a), await faultsOf(b)];
-  const isInherited = ({ rule, tensor }: Fault) =>
+  const isInherited = ({ rule, tensor }: QuantizationFault) =>
     before.some((one) => one.rule === rule && one.tensor === tensor) ||
     // a scale that nothing declares any more came along from the source: told, and engines say so
     (rule === "activation-scale-undeclared" && a.matched.tensors.has(tensor!));
@@ -56,13 +65,13 @@ function cacheFindings(a: Paired, b: Paired): readonly Finding[] {
     const said = matched.checkpoint.config.quantization_config;
     return isJsonObject(said) ? (said.kv_cache_scheme ?? null) : null;
   });
-  if (after === null || canonical(before!) === canonical(after!)) return [];
-  const message = `${CONFIG}: kv_cache_scheme is ${canonical(after!)}, which the first checkpoint does not say: engines keep keys and values in another type`;
+  if (after === null || canonicalJson(before!) === canonicalJson(after!)) return [];
+  const message = `${CONFIG}: kv_cache_scheme is ${canonicalJson(after!)}, which the first checkpoint does not say: engines keep keys and values in another type`;
   return [difference("kv-cache-type", message, { file: CONFIG })];
 }
 
 /** Other formats say nothing of the kind: what they hold, they hold in full. */
-async function faultsOf({ matched, pairs }: Paired): Promise<readonly Fault[]> {
+async function faultsOf({ matched, pairs }: Paired): Promise<readonly QuantizationFault[]> {
   const { checkpoint } = matched;
   if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
   await using files = new Sources(checkpoint.store);
@@ -75,16 +84,16 @@ async function faultsOf({ matched, pairs }: Paired): Promise<readonly Fault[]> {
     ...(await besideFaults(checkpoint, pairs, declared)),
     ...dtypeFaults(checkpoint),
     // a weight's scale is held to the weight by the bytes rung
-    ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unread: pairs.unread }, files)),
+    ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unusedScales: pairs.unusedScales }, files)),
   ];
 }
 
 /** ModelOpt's file beside a config.json that declares on its own: TensorRT-LLM reads the file, and other engines the config. */
 async function besideFaults(
   checkpoint: Checkpoint,
-  pairs: Scales,
-  declared: Declared | null,
-): Promise<readonly Fault[]> {
+  pairs: ScaleTable,
+  declared: DeclaredQuantization | null,
+): Promise<readonly QuantizationFault[]> {
   if (declared?.file !== CONFIG) return [];
   const { quantization_config: _, ...plain } = checkpoint.config;
   const { said } = (await declaredQuantization({ ...checkpoint, config: plain })) ?? {};
@@ -102,10 +111,12 @@ async function besideFaults(
 }
 
 /** A rule with its first case, and how many more there are. */
-function toldOnce(faults: readonly Fault[]): readonly { readonly rule: string; readonly text: string }[] {
+function toldOnce(
+  faults: readonly QuantizationFault[],
+): readonly { readonly rule: string; readonly text: string }[] {
   return [...new Set(faults.map(({ rule }) => rule))].map((rule) => {
     const all = faults.filter((one) => one.rule === rule);
-    const [{ tensor, message }] = all as [Fault, ...Fault[]]; // each rule is one of them
+    const [{ tensor, message }] = all as [QuantizationFault, ...QuantizationFault[]]; // each rule is one of them
     const where = tensor === null ? CONFIG : `${CONFIG} and ${tensor}`;
     const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
     return { rule, text: `${where}: ${message}${more}` };

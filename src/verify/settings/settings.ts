@@ -1,10 +1,10 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
 import type { Finding } from "../../api/reports.ts";
 import { compareFiles, keysThatDiffer } from "../../checkpoint/side-files/compare.ts";
-import { canonical } from "../../core/content-root.ts";
+import { canonicalJson } from "../../core/content-root.ts";
 import { sameShape } from "../../core/dtype.ts";
 import type { Matched, Role } from "../../families/match.ts";
-import { type Paired, storedAs } from "../../inference/model-runner.ts";
+import { type Paired, storedRole } from "../../inference/model-runner.ts";
 import { difference, remark } from "../findings.ts";
 import { compareMetadata } from "./header-metadata.ts";
 import { paddingFindings } from "./padding-rows.ts";
@@ -28,7 +28,7 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
   const unlike = firstUnlike(a.matched, b.matched);
   const recast = unlike === null && [...a.matched.roles.values()].some((role) => isRecast(a, b, role));
   const differences = keysThatDiffer(left, right).map(
-    (key) => `${key} is ${canonical(right[key] ?? null)}, not ${canonical(left[key] ?? null)}`,
+    (key) => `${key} is ${canonicalJson(right[key] ?? null)}, not ${canonicalJson(left[key] ?? null)}`,
   );
   const files = await compareFiles(a.matched, b.matched, recast);
   // two records of one dialect are compared as files
@@ -59,7 +59,7 @@ function keyFindings({ matched: { dialect, checkpoint } }: Paired): readonly Fin
 }
 
 function isRecast(a: Paired, b: Paired, role: Role): boolean {
-  return storedAs(a, role).dtype !== storedAs(b, role).dtype;
+  return storedRole(a, role).dtype !== storedRole(b, role).dtype;
 }
 
 function firstUnlike(a: Matched, b: Matched): Role | null {

@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { joinedCrc32 } from "../../../formats/codec/crc32-join.ts";
+import { joinCrc32 } from "../../../formats/codec/crc32-join.ts";
 
 /** Bytes without a pattern: SplitMix-like, seeded. */
 function noise(size: number): Uint8Array {
@@ -17,15 +17,15 @@ describe("the CRC-32 of joined runs", () => {
     for (const run of [1, 8, 64, 1000, 5000]) {
       const crcs: number[] = [];
       for (let at = 0; at < size; at += run) crcs.push(crc32(bytes.subarray(at, at + run)));
-      expect(joinedCrc32(crcs, size, run), `in runs of ${run}`).toBe(crc32(bytes));
+      expect(joinCrc32(crcs, size, run), `in runs of ${run}`).toBe(crc32(bytes));
     }
   });
 
   it("is the same however the runs are grouped, beyond 2^32 bytes too", () => {
     const gibi = 1024 ** 3;
     const [a, b] = [crc32(noise(10)), crc32(noise(20))]; // of runs that could be a GiB long
-    const four = joinedCrc32([a, b, a, b], 4 * gibi, gibi);
-    expect(joinedCrc32([four, b], 5 * gibi, 4 * gibi)).toBe(joinedCrc32([a, b, a, b, b], 5 * gibi, gibi));
-    expect(joinedCrc32([a, four], 5 * gibi, gibi)).toBe(joinedCrc32([a, a, b, a, b], 5 * gibi, gibi));
+    const four = joinCrc32([a, b, a, b], 4 * gibi, gibi);
+    expect(joinCrc32([four, b], 5 * gibi, 4 * gibi)).toBe(joinCrc32([a, b, a, b, b], 5 * gibi, gibi));
+    expect(joinCrc32([a, four], 5 * gibi, gibi)).toBe(joinCrc32([a, a, b, a, b], 5 * gibi, gibi));
   });
 });

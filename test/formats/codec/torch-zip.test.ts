@@ -61,7 +61,7 @@ it("a tensor's bytes lie where its piece says", async () => {
   const bytes = bytesOf("benign-tensor.pt");
   const archive = await load("benign-tensor.pt");
   const piece = pieceOf(archive, expectKind(archive.value, "tensor", "it", {}));
-  expect(piece).toMatchObject({ file: "benign-tensor.pt", origin: [0], shape: [4] });
+  expect(piece).toMatchObject({ file: "benign-tensor.pt", start: [0], shape: [4] });
   expect([...bytes.subarray(piece.offset, piece.offset + 16)]).toEqual([...Array(16).keys()]);
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { sample, storeOf, written } from "../../../fixtures/generate/packed-sample.ts";
-import { CHUNK_BYTES, type Manifest } from "../../../formats/format.ts";
+import { CHUNK_BYTES, type WriteRequest } from "../../../formats/format.ts";
 import { packed, packedDamage, packedDigests } from "../../../formats/packed/format.ts";
 import type { IsologitError } from "../../../src/core/errors.ts";
 
@@ -69,7 +69,7 @@ describe("damage", () => {
 
   it("is located to the chunk in a tensor of several", async () => {
     const size = 2 * CHUNK_BYTES + 5;
-    const manifest: Manifest = {
+    const manifest: WriteRequest = {
       ...sample.manifest,
       tensors: [{ name: "big", dtype: "U8", shape: [size] }],
     };

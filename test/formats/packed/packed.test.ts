@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { hex, type Sample, sample, storeOf, written } from "../../../fixtures/generate/packed-sample.ts";
-import { CHUNK_BYTES, type Manifest } from "../../../formats/format.ts";
+import { CHUNK_BYTES, type WriteRequest } from "../../../formats/format.ts";
 import { certificateSpan, packed, packedDamage, packedDigests } from "../../../formats/packed/format.ts";
 import type { DType } from "../../../src/core/dtype.ts";
 import { IsologitError } from "../../../src/core/errors.ts";
@@ -49,7 +49,7 @@ describe("what was written is read", () => {
   });
 
   it("config with Python's Infinity, side files sorted, shard headers verbatim", async () => {
-    const { config, dialect, sidecars, shards } = await packed.read(storeOf(file));
+    const { config, dialect, sidecars, weightFiles } = await packed.read(storeOf(file));
     expect(dialect).toBe("hf");
     expect(config).toEqual({ model_type: "nemotron_h", time_step_limit: [0, Infinity], note: "NaN" });
     expect(sidecars.map((s) => [s.path, text(cut(s.span))])).toEqual([
@@ -57,8 +57,8 @@ describe("what was written is read", () => {
       ["config.json", '{"model_type": "nemotron_h", "time_step_limit": [0.0, Infinity], "note": "NaN"}'],
       ["tokenizer.json", '{"vocab":{}}'],
     ]);
-    expect(shards.map((s) => [s.path, cut(s.header)])).toEqual(
-      sample.manifest.shards.map((s) => [s.path, s.header]),
+    expect(weightFiles.map((s) => [s.path, cut(s.header)])).toEqual(
+      sample.manifest.weightFiles.map((s) => [s.path, s.header]),
     );
   });
 
@@ -77,14 +77,14 @@ describe("what was written is read", () => {
       expect(digests.tensors.get(name)!.sha256).toBe(hex(elements));
     }
     expect(digests.entries.get("tokenizer.json")).toBe(hex(sample.files.get("tokenizer.json")!));
-    expect(digests.shards.get("model.safetensors")).toBe(hex(sample.manifest.shards[0]!.header));
+    expect(digests.shards.get("model.safetensors")).toBe(hex(sample.manifest.weightFiles[0]!.header));
     expect(await all(packedDamage(storeOf(file)))).toEqual([]);
   });
 
   it("nothing at all", async () => {
-    const manifest: Manifest = { ...sample.manifest, tensors: [], sidecars: [], shards: [] };
+    const manifest: WriteRequest = { ...sample.manifest, tensors: [], sidecars: [], weightFiles: [] };
     const checkpoint = await packed.read(storeOf(written({ ...sample, manifest })));
-    expect(checkpoint).toMatchObject({ config: {}, tensors: [], sidecars: [], shards: [], recasts: [] });
+    expect(checkpoint).toMatchObject({ config: {}, tensors: [], sidecars: [], weightFiles: [], recasts: [] });
   });
 
   it("names that JavaScript finds special, and text beyond ASCII", async () => {
@@ -119,7 +119,7 @@ describe("a real model", () => {
         path,
         span: { file: path, offset: 0, size },
       })),
-      shards: [{ path: "model.safetensors", header: weights.subarray(0, headerEnd) }],
+      weightFiles: [{ path: "model.safetensors", header: weights.subarray(0, headerEnd) }],
       options: { alignment },
     },
     elements: new Map(
@@ -138,9 +138,9 @@ describe("a real model", () => {
 
   it.each([256, 4096])("gives its shard back byte for byte, aligned to %d", async (alignment) => {
     const bytes = written(real(alignment));
-    const { tensors, shards, config } = await packed.read(storeOf(bytes));
+    const { tensors, weightFiles, config } = await packed.read(storeOf(bytes));
     const out = new Uint8Array(weights.byteLength);
-    out.set(cut(shards[0]!.header, bytes));
+    out.set(cut(weightFiles[0]!.header, bytes));
     for (const { name, pieces } of tensors) {
       const [from, to] = entries[name]!.data_offsets;
       expect(pieces[0]!.offset % alignment).toBe(0);
@@ -233,7 +233,7 @@ describe("placement", () => {
       "LIMIT_EXCEEDED",
     ],
   ] as const)("%s is refused", (_what, change, code) => {
-    expect(() => packed.writes!.place({ ...sample.manifest, ...(change as Partial<Manifest>) })).toThrow(
+    expect(() => packed.writes!.place({ ...sample.manifest, ...(change as Partial<WriteRequest>) })).toThrow(
       expect.objectContaining({ code }),
     );
   });
@@ -248,7 +248,7 @@ describe("placement", () => {
 });
 
 /** A store of a file too large to hold: its front is there, the data is not read. */
-function frontOnly(manifest: Manifest) {
+function frontOnly(manifest: WriteRequest) {
   const { files, inline, copies, tensors, seals } = packed.writes!.place(manifest);
   const front = new Uint8Array(tensors[0]!.offset);
   for (const { offset, bytes } of inline) front.set(bytes, offset);

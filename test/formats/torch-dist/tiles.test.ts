@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { type Box, refuseUntiled } from "../../../formats/torch-dist/tiles.ts";
+import { type Box, refuseGaps } from "../../../formats/torch-dist/tiles.ts";
 import { codeOf } from "../../support/errors.ts";
 
-const box = (origin: number[], shape: number[]): Box => ({ origin, shape });
-const fault = (shape: number[], boxes: readonly Box[]) => codeOf(() => refuseUntiled(shape, boxes, {}));
+const box = (origin: number[], shape: number[]): Box => ({ start: origin, shape });
+const fault = (shape: number[], boxes: readonly Box[]) => codeOf(() => refuseGaps(shape, boxes, {}));
 
 describe("pieces of a tensor", () => {
   it.each<[string, number[], Box[]]>([

@@ -1,6 +1,6 @@
 /** One tensor recast in memory, start to end, by the caster that conversion drives band by band. */
 
-import { type Caster, overflow, scaleOf } from "../../../src/cast/cast.ts";
+import { type Caster, overflowError, scaleOf } from "../../../src/cast/cast.ts";
 import { type FloatDType, isFp8, widthOf } from "../../../src/core/dtype.ts";
 import { IsologitError } from "../../../src/core/errors.ts";
 
@@ -73,7 +73,7 @@ export function recastTensor(
   inBands((lo, n) => {
     const toAt = arena.at + n * read;
     const { overflowAt } = caster.cast(dtype, to, recast?.scale ?? null, sourceScale, arena.at, toAt, n);
-    if (overflowAt >= 0 && !allowOverflow) throw overflow(to, overflowAt);
+    if (overflowAt >= 0 && !allowOverflow) throw overflowError(to, overflowAt);
     out.set(viewOf(arena, toAt, n * written), lo * written);
   });
   return { bytes: out, ...recast };

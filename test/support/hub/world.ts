@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { type Connection, connect } from "../../../src/hub/connection.ts";
 import { hubSettings } from "../../../src/hub/settings.ts";
-import type { Patience } from "../../../src/io/retry.ts";
+import type { RetryLimits } from "../../../src/io/retry.ts";
 import { type FakeHub, fakeHub, put } from "./fake.ts";
 
 /** Tries as often as the real one, without its pauses. */
-export const HASTY: Patience = { failures: 4, firstMs: 1, longestMs: 20 };
+export const HASTY: RetryLimits = { failures: 4, firstMs: 1, longestMs: 20 };
 
 export interface World {
   hub: FakeHub;

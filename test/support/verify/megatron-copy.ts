@@ -54,7 +54,7 @@ export async function inMegatron(
   cut: Cut,
 ): Promise<Copy & { readonly config: Checkpoint["config"] }> {
   const model = modelOf(await opened(copy), families);
-  const { dims: d, layers, settings, asides } = model;
+  const { dims: d, layers, settings, passthrough } = model;
   const dialect = model.family.dialects.find(({ id }) => id === cut.dialect)!;
   const ranked = cut.dialect === "megatron-ranks";
   const tensors = new Map<string, StoredArray>();
@@ -181,7 +181,13 @@ export async function inMegatron(
   }
   const shards = { ...dialect.cut(model, { tp: cut.tp, pp: cut.stages.length }), rows: cut.rows, ep: cut.ep };
   const software = ranked ? "megatron" : "bridge";
-  const { config } = dialect.config({ settings, asides, software, shards, dtype: "bfloat16" });
+  const { config } = dialect.config({
+    settings,
+    passthrough,
+    software,
+    parallelism: shards,
+    dtype: "bfloat16",
+  });
   return { tensors, files: copy.files, config };
 }
 
@@ -195,7 +201,7 @@ export function openedMegatron(
   const files = new Map<string, Uint8Array>();
   const file = (path: string, { shape, bytes }: StoredArray, origin: Shape): Piece => {
     files.set(path, bytes);
-    return { file: path, offset: 0, origin, shape };
+    return { file: path, offset: 0, start: origin, shape };
   };
   const list = [...tensors].map(([key, array]): Tensor => {
     const [name, ranks] = key.split("@") as [string, string?];
@@ -221,6 +227,6 @@ export function openedMegatron(
   });
   return {
     ...{ format: "hand", dialect, config, tensors: list, store: memoryStore("memory", files) },
-    ...{ objects: [], sidecars: [], shards: [], recasts: [], told: { vocab } },
+    ...{ objects: [], sidecars: [], weightFiles: [], recasts: [], hints: { vocab } },
   };
 }

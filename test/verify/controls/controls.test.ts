@@ -9,7 +9,7 @@ import type { Dims, Family, Stage } from "../../../src/families/family.ts";
 import { nemotronH } from "../../../src/families/nemotron-h/index.ts";
 import { type Ready, ready } from "../../../src/inference/model-runner.ts";
 import { seededIds } from "../../../src/inference/prompts.ts";
-import { type Exchange, exchanged } from "../../../src/verify/controls/exchange.ts";
+import { type BlockExchange, exchangeBlocks } from "../../../src/verify/controls/exchange.ts";
 import { logitsRung } from "../../../src/verify/logits.ts";
 import { verifyCheckpoints } from "../../../src/verify/verify.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
@@ -33,9 +33,9 @@ async function judged(a: Copy, b: Copy, options = QUICK) {
 
 describe("exchanged pieces", () => {
   const pieces = [
-    { file: "a", offset: 8, origin: [0, 0], shape: [3, 4] },
-    { file: "b", offset: 0, origin: [3, 0], shape: [5, 2], strides: [2, 1] },
-    { file: "c", offset: 100, origin: [3, 2], shape: [5, 2], strides: [1, 5] },
+    { file: "a", offset: 8, start: [0, 0], shape: [3, 4] },
+    { file: "b", offset: 0, start: [3, 0], shape: [5, 2], strides: [2, 1] },
+    { file: "c", offset: 100, start: [3, 2], shape: [5, 2], strides: [1, 5] },
   ];
   const tensor: Tensor = { name: "w", dtype: "BF16", shape: [8, 4], pieces };
   /** where each element lies, in C order */
@@ -45,7 +45,7 @@ describe("exchanged pieces", () => {
       .flatMap(({ file, offset, size }) =>
         Array.from({ length: size / 2 }, (_, i) => `${file}${offset + 2 * i}`),
       );
-  const CASES: readonly Exchange[] = [
+  const CASES: readonly BlockExchange[] = [
     { axis: 0, a: 0, b: 1, count: 1 },
     { axis: 0, a: 2, b: 5, count: 3 },
     { axis: 0, a: 6, b: 0, count: 2 },
@@ -62,8 +62,8 @@ describe("exchanged pieces", () => {
       const [row, column] = [Math.floor(i / 4), i % 4];
       return before[axis === 0 ? other(row) * 4 + column : row * 4 + other(column)];
     });
-    expect(places(exchanged(tensor, exchange))).toEqual(want);
-    expect(places(exchanged(exchanged(tensor, exchange), exchange))).toEqual(before);
+    expect(places(exchangeBlocks(tensor, exchange))).toEqual(want);
+    expect(places(exchangeBlocks(exchangeBlocks(tensor, exchange), exchange))).toEqual(before);
   });
 });
 

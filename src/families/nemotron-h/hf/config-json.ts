@@ -1,6 +1,6 @@
 /** What a config.json says, read as Transformers reads it: by the tables of keys. */
 
-import { canonical } from "../../../core/content-root.ts";
+import { canonicalJson } from "../../../core/content-root.ts";
 import { IsologitError } from "../../../core/errors.ts";
 import type { Config, KeyRemark } from "../../family.ts";
 import { remarkUnknown } from "../config-keys.ts";
@@ -21,23 +21,23 @@ export function readSetting(config: Config, name: string): unknown {
   const row = rowOf(name);
   const { key, absent } = row;
   if (config[key] === null && absent !== undefined && row.nullable !== true)
-    invalid(`${key} is null, which Transformers refuses; leave it out for ${canonical(absent)}`);
+    invalidKeyError(`${key} is null, which Transformers refuses; leave it out for ${canonicalJson(absent)}`);
   const said = keysOf(row)
     .filter((one) => isSaid(config, one.key))
     .map((one) => ({ ...one, means: parse(config, one.key, one.value ?? row.value) }));
   const [first] = said;
   if (first === undefined) return absent;
-  const unlike = said.find(({ means }) => canonical(means) !== canonical(first.means));
+  const unlike = said.find(({ means }) => canonicalJson(means) !== canonicalJson(first.means));
   if (unlike !== undefined) {
-    const [one, other] = [first, unlike].map((it) => `${it.key} says ${canonical(it.means)}`);
+    const [one, other] = [first, unlike].map((it) => `${it.key} says ${canonicalJson(it.means)}`);
     const message = `${other}, but ${one}: both are keys of one setting, and engines differ in which they read`;
     const next = "keep the key that is right, and remove the other or make it agree";
     throw new IsologitError("CONFIG_INVALID", message, { file: "config.json" }, { next });
   }
   const isRead = said.some(({ ignored }) => ignored !== true);
-  if (!isRead && canonical(first.means) !== canonical(absent))
-    invalid(
-      `${first.key} is ${canonical(first.means)}, but ${key} is absent: Transformers reads no other key, and takes ${canonical(absent)}`,
+  if (!isRead && canonicalJson(first.means) !== canonicalJson(absent))
+    invalidKeyError(
+      `${first.key} is ${canonicalJson(first.means)}, but ${key} is absent: Transformers reads no other key, and takes ${canonicalJson(absent)}`,
     );
   return first.means;
 }
@@ -46,7 +46,7 @@ export function readSetting(config: Config, name: string): unknown {
 export function needSetting(config: Config, name: string): number {
   const { key } = rowOf(name);
   // the table gives every setting that is needed a number
-  return (readSetting(config, name) as number | undefined) ?? invalid(`${key} is missing`);
+  return (readSetting(config, name) as number | undefined) ?? invalidKeyError(`${key} is missing`);
 }
 
 /** @throws CONFIG_INVALID where Transformers would load another file than those that were read */
@@ -58,7 +58,7 @@ export function refuseOtherWeights(config: Config, files: readonly string[]): vo
   const next = `remove ${WEIGHTS_KEY}, or keep in the folder only the weights that it names, as model.safetensors`;
   throw new IsologitError(
     "CONFIG_INVALID",
-    `${WEIGHTS_KEY} is ${canonical(said)}, which Transformers loads; the weights that are read here are ${read}`,
+    `${WEIGHTS_KEY} is ${canonicalJson(said)}, which Transformers loads; the weights that are read here are ${read}`,
     { file: "config.json" },
     { next },
   );
@@ -74,13 +74,13 @@ export function remarksOn(config: Config): readonly KeyRemark[] {
   }
   const { architectures } = config;
   if (Array.isArray(architectures) && !architectures.includes(ARCHITECTURE)) {
-    const message = `architectures is ${canonical(architectures)}: vLLM and SGLang choose the model by it, and know this one as ${ARCHITECTURE}`;
+    const message = `architectures is ${canonicalJson(architectures)}: vLLM and SGLang choose the model by it, and know this one as ${ARCHITECTURE}`;
     remarks.push({ rule: "architectures-other", severity: "warning", message });
   }
   return remarks;
 }
 
-export function invalid(message: string): never {
+export function invalidKeyError(message: string): never {
   throw new IsologitError("CONFIG_INVALID", message, { file: "config.json" });
 }
 
@@ -100,7 +100,9 @@ function parse(config: Config, key: string, value: SettingKey["value"]): unknown
   const parsed = value.safeParse(config[key]);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
-  return invalid(`${[key, ...issue.path].join(".")} is ${JSON.stringify(config[key])}; ${issue.message}`);
+  return invalidKeyError(
+    `${[key, ...issue.path].join(".")} is ${JSON.stringify(config[key])}; ${issue.message}`,
+  );
 }
 
 /** Keys that say a setting, and keys that must have one value. */
@@ -109,7 +111,7 @@ const COMPARED: ReadonlySet<string> = new Set([
   ...ONLY_KEYS.map(({ key }) => key),
 ]);
 
-export function saysSetting(key: string): boolean {
+export function isSettingKey(key: string): boolean {
   return COMPARED.has(key);
 }
 

@@ -3,7 +3,7 @@
  * and Transformers both load. Keys that say nothing of the model are left out, so that each takes its own default.
  */
 import { IsologitError } from "../../../core/errors.ts";
-import type { Described } from "../../family.ts";
+import type { ConfigInput } from "../../family.ts";
 import { ONLY_KEYS } from "./other-keys.ts";
 import { SETTING_KEYS } from "./setting-keys.ts";
 
@@ -27,7 +27,11 @@ export function keyOf(setting: string): string | undefined {
 }
 
 /** @throws PLAN_IMPOSSIBLE for a model that no such config can say */
-export function configJson({ settings, asides, dtype }: Pick<Described, "settings" | "asides" | "dtype">) {
+export function configJson({
+  settings,
+  passthrough,
+  dtype,
+}: Pick<ConfigInput, "settings" | "passthrough" | "dtype">) {
   if (settings.mixerEps !== undefined) {
     const message = `its epsilon is ${settings.eps}, and ${settings.mixerEps} in the norm of a Mamba layer, as in Megatron whatever the config says; config.json has one epsilon for both`;
     const next = "convert it to nemo2, bridge or megatron";
@@ -44,7 +48,7 @@ export function configJson({ settings, asides, dtype }: Pick<Described, "setting
     if (settings[setting] !== undefined) for (const key of keys) config[key] = settings[setting];
   }
   for (const [ours, key] of Object.entries(ASIDES))
-    if (asides[ours] !== undefined) config[key] = asides[ours];
+    if (passthrough[ours] !== undefined) config[key] = passthrough[ours];
   if (Number(settings.latent ?? 0) > 0) config.moe_latent_size = settings.latent;
   if (settings.experts !== undefined) config.n_shared_experts = 1;
   return { config: sorted(config), notes: [] };

@@ -2,18 +2,26 @@
  * The Hugging Face dialect: names of the published checkpoints, and both spellings of config.json
  * (NVIDIA's remote code, and what transformers 5 writes).
  */
-import type { Asides, Config, Dialect, Rule, Seen, Structure, Understood } from "../../family.ts";
+import type {
+  Config,
+  Dialect,
+  ObservedFacts,
+  ParsedConfig,
+  Passthrough,
+  Rule,
+  Structure,
+} from "../../family.ts";
 import { placesOf, refuseOtherValues } from "../config-keys.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "../roles.ts";
-import { stacked } from "../stacked-experts.ts";
+import { stackExperts } from "../stacked-experts.ts";
 import { ASIDES, configJson, keyOf } from "./config.ts";
 import {
-  invalid,
+  invalidKeyError,
+  isSettingKey,
   needSetting,
   readSetting,
   refuseOtherWeights,
   remarksOn,
-  saysSetting,
 } from "./config-json.ts";
 import { ONLY_KEYS } from "./other-keys.ts";
 
@@ -67,8 +75,8 @@ const rules: readonly Rule[] = [
     "moe.shared.down": "shared_experts.down_proj.weight",
   }),
   // transformers 5 holds a layer's experts so, and writes them apart
-  { name: "mixer.experts.up_proj", on: ["moe"], readOnly: true, is: stacked("moe.up") },
-  { name: "mixer.experts.down_proj", on: ["moe"], readOnly: true, is: stacked("moe.down") },
+  { name: "mixer.experts.up_proj", on: ["moe"], readOnly: true, is: stackExperts("moe.up") },
+  { name: "mixer.experts.down_proj", on: ["moe"], readOnly: true, is: stackExperts("moe.down") },
   mtp("first", "eh_proj.weight", "mtp.join"),
   mtp("first", "enorm.weight", "mtp.embed_norm"),
   mtp("first", "hnorm.weight", "mtp.hidden_norm"),
@@ -82,7 +90,7 @@ function settings(config: Config, predicts: boolean): NemotronSettings {
   const mtpSteps = predicts ? needSetting(config, "mtpSteps") : 0;
   const mtpPattern = mtpSteps > 0 ? readSetting(config, "mtpPattern") : "";
   if (typeof mtpPattern !== "string" || (mtpSteps > 0 && mtpPattern === ""))
-    invalid("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
+    invalidKeyError("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
   const has = placesOf(pattern + mtpPattern, mtpSteps);
   refuseOtherValues(config, ONLY_KEYS, has, { file: "config.json" });
   const of = (name: string) => needSetting(config, name);
@@ -126,7 +134,7 @@ function settings(config: Config, predicts: boolean): NemotronSettings {
  * Transformers reads no prediction layer, so what it saves has none, under a config that still tells of them. Where
  * one weight of theirs is there, all must be.
  */
-function understood(config: Config, { tensors, files }: Seen): Understood {
+function understood(config: Config, { tensors, files }: ObservedFacts): ParsedConfig {
   if (files !== undefined) refuseOtherWeights(config, files);
   const predicts = tensors.length === 0 || tensors.some(({ name }) => name.startsWith("mtp."));
   const steps = predicts ? 0 : Number(config.num_nextn_predict_layers ?? 0);
@@ -134,14 +142,14 @@ function understood(config: Config, { tensors, files }: Seen): Understood {
     steps > 0 ? [`num_nextn_predict_layers is ${steps}, but no mtp.* weight is here: none is read`] : [];
   return {
     settings: settings(config, predicts),
-    asides: asides(config),
+    passthrough: asides(config),
     notes,
     tied: config.tie_word_embeddings === true,
   };
 }
 
 /** What other software's records say too. */
-function asides(config: Config): Asides {
+function asides(config: Config): Passthrough {
   const entries = Object.entries(ASIDES).flatMap(([ours, key]) => {
     const value = config[key];
     return typeof value === "number" || typeof value === "boolean" ? [[ours, value] as const] : [];
@@ -153,15 +161,15 @@ function asides(config: Config): Asides {
 function patternOf(config: Config): string {
   const pattern = readSetting(config, "pattern");
   if (typeof pattern !== "string")
-    invalid(
+    invalidKeyError(
       "it has neither hybrid_override_pattern nor layers_block_type, which say the kinds of its layers",
     );
   const unknown = [...pattern].find((letter) => !Object.hasOwn(LETTERS, letter));
   if (unknown !== undefined)
-    invalid(`hybrid_override_pattern has ${JSON.stringify(unknown)}, not one of M * - E`);
+    invalidKeyError(`hybrid_override_pattern has ${JSON.stringify(unknown)}, not one of M * - E`);
   const layers = config.num_hidden_layers ?? pattern.length;
   if (layers !== pattern.length) {
-    invalid(
+    invalidKeyError(
       `num_hidden_layers is ${JSON.stringify(layers)}, but the pattern ${pattern} has ${pattern.length} layers`,
     );
   }
@@ -170,7 +178,7 @@ function patternOf(config: Config): string {
 
 /** Heads are shared out among groups; a rest would be left over. */
 function refuseUneven(heads: string, many = 0, groups: string, few = 1): void {
-  if (many % few !== 0) invalid(`${heads} is ${many}, no multiple of ${groups}, ${few}`);
+  if (many % few !== 0) invalidKeyError(`${heads} is ${many}, no multiple of ${groups}, ${few}`);
 }
 
 /** Nothing is cut, and no row is padding. */
@@ -195,10 +203,10 @@ export const hf: Dialect = {
   objects: () => [],
   settings: understood,
   vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
-  shards: (_, model) => uncut(model),
+  parallelism: (_, model) => uncut(model),
   cut: uncut,
   config: configJson,
   keyOf,
   keyRemarks: remarksOn,
-  saysSetting,
+  isSettingKey: isSettingKey,
 };

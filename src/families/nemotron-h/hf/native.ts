@@ -2,23 +2,23 @@
  * The Hugging Face dialect run natively: which stored rows feed which stream. Written by hand and apart from the
  * rules of its neighbours: a swapped z and x there must show here.
  */
-import type { Dims, Feed, Native, Use } from "../../family.ts";
+import type { Dims, Native, OutputRows, Use } from "../../family.ts";
 
 /** Rows [from, from + count) to the whole of a stream or parameter. */
-const rows = (to: string, from: number, count: number): Feed => ({ to, at: 0, from, count });
+const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });
 
 const whole = (name: string, to: string, count: (d: Dims) => number): Use => ({
   name,
-  feeds: (d) => [rows(to, 0, count(d))],
+  outputs: (d) => [rows(to, 0, count(d))],
 });
 
 const stack = (name: string, to: string, count: (d: Dims) => number): Use => ({
   name,
-  feeds: (d, { expert }) => [rows(to, expert * count(d), count(d))],
+  outputs: (d, { expert }) => [rows(to, expert * count(d), count(d))],
 });
 
 /** The convolution's channels, in the order x, B, C. */
-function channels(parameter: string, d: Dims): readonly Feed[] {
+function channels(parameter: string, d: Dims): readonly OutputRows[] {
   return [
     rows(`${parameter}.x`, 0, d.inner!),
     rows(`${parameter}.B`, d.inner!, d.groupState!),
@@ -49,7 +49,7 @@ export const hf: Native = {
       {
         // one fused projection, rows in the order z, x, B, C, dt
         name: "mixer.in_proj.weight",
-        feeds: (d) => [
+        outputs: (d) => [
           rows("z", 0, d.inner!),
           rows("x", d.inner!, d.inner!),
           rows("B", 2 * d.inner!, d.groupState!),
@@ -57,8 +57,8 @@ export const hf: Native = {
           rows("dt", 2 * d.inner! + 2 * d.groupState!, d.mambaHeads!),
         ],
       },
-      { name: "mixer.conv1d.weight", feeds: (d) => channels("taps", d) },
-      { name: "mixer.conv1d.bias", feeds: (d) => channels("bias", d) },
+      { name: "mixer.conv1d.weight", outputs: (d) => channels("taps", d) },
+      { name: "mixer.conv1d.bias", outputs: (d) => channels("bias", d) },
       whole("mixer.A_log", "A_log", (d) => d.mambaHeads!),
       whole("mixer.D", "D", (d) => d.mambaHeads!),
       whole("mixer.dt_bias", "dt_bias", (d) => d.mambaHeads!),
@@ -91,12 +91,12 @@ export const hf: Native = {
       whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared!),
       whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden!),
     ],
-    join: [
+    mtpStart: [
       whole("enorm.weight", "words.gain", (d) => d.hidden!),
       whole("hnorm.weight", "gain", (d) => d.hidden!),
       whole("eh_proj.weight", "out", (d) => d.hidden!),
     ],
-    end: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
+    mtpEnd: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
     head: [
       { ...whole("backbone.norm_f.weight", "gain", (d) => d.hidden!), also: ["model.norm_f.weight"] },
       { ...whole("lm_head.weight", "logits", (d) => d.vocab!), also: TABLE },

@@ -35,7 +35,7 @@ export function classSettings(target: unknown): Settings {
 type Seven = [number, number, number, number, number, number, number];
 
 /** The class that has these sizes; else the one whose arguments a loader may replace one by one. */
-export function classNamed(settings: Settings): string {
+export function findClass(settings: Settings): string {
   const fits = Object.keys(CLASSES).find((name) => {
     const own = classSettings(name);
     return Object.keys(own).every((key) => key === "vocab" || own[key] === settings[key]);

@@ -1,17 +1,17 @@
 /** Settings from the config records of Megatron and of the software around it. */
 
-import { canonical } from "../../../core/content-root.ts";
+import { canonicalJson } from "../../../core/content-root.ts";
 import { IsologitError } from "../../../core/errors.ts";
-import type { Config, Seen, Settings, Understood } from "../../family.ts";
-import { placesOf, refuseOtherValues, unsupported } from "../config-keys.ts";
+import type { Config, ObservedFacts, ParsedConfig, Settings } from "../../family.ts";
+import { placesOf, refuseOtherValues, unsupportedKeyError } from "../config-keys.ts";
 import { LETTERS, refuseExcess } from "../roles.ts";
 import { classSettings } from "./classes.ts";
-import { ASIDES, CONV_KERNEL, FIELDS, type Field, MIXER_EPSILON, namesOf, normalises } from "./fields.ts";
+import { ASIDES, CONV_KERNEL, FIELDS, type Field, MIXER_EPSILON, namesOf, normalizes } from "./fields.ts";
 import { FIXED_KEYS } from "./keys.ts";
-import { type Size, sizesSeen } from "./sizes.ts";
+import { readSizes, type Size } from "./sizes.ts";
 
 /** A hybrid model, by its pattern, its class, or Mamba's sizes beside a config of NeMo 1. */
-export function isMegatrons(config: Config): boolean {
+export function isMegatronConfig(config: Config): boolean {
   if (config.model_type !== undefined) return false;
   const pattern = config.hybrid_layer_pattern ?? config.hybrid_override_pattern;
   if (typeof pattern === "string" || Object.keys(classSettings(config._target_)).length > 0) return true;
@@ -24,7 +24,7 @@ export function isMegatrons(config: Config): boolean {
  *
  * @throws CONFIG_INVALID naming the key; UNSUPPORTED
  */
-export function settingsFrom(config: Config, seen: Seen): Understood {
+export function settingsFrom(config: Config, seen: ObservedFacts): ParsedConfig {
   const ofClass = classSettings(config._target_);
   const notes: string[] = [];
   const stacks = patternsIn(config, ofClass, seen, notes);
@@ -40,7 +40,12 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
     }
     const parsed = field.value.safeParse(value);
     if (!parsed.success && field.does !== undefined)
-      throw unsupported(`${name} is ${canonical(value)}: it ${field.does}`, name, field.otherwise, {});
+      throw unsupportedKeyError(
+        `${name} is ${canonicalJson(value)}: it ${field.does}`,
+        name,
+        field.otherwise,
+        {},
+      );
     if (!parsed.success) invalid(`${name} is ${JSON.stringify(value)}; ${parsed.error.issues[0]!.message}`);
     // the table gives every setting a number or a boolean
     if (field.ours !== undefined) said[field.ours] = parsed.data as number | boolean;
@@ -48,7 +53,7 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
   if (config.group_query_attention === false && said.heads !== undefined) said.kvHeads = said.heads;
 
   const told: Settings = { ...seen.like, ...ofClass, ...said };
-  const sizes = sizesSeen(seen, told);
+  const sizes = readSizes(seen, told);
   const rows = sizes.rows?.value;
   const vocab = vocabularyIn(config) ?? seen.vocab ?? Number(seen.like?.vocab ?? vocabFrom(told, rows));
   const settings: Record<string, Settings[string]> = { ...stacks, vocab, dtMin: 0, dtMax: "Infinity" };
@@ -58,7 +63,7 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
     settings[ours] = told[ours] ?? absent ?? inferred(field, sizes, { ...told, ...settings }, notes);
   }
   if (letters.includes("M")) settings.convKernel = sizes.convKernel?.value ?? CONV_KERNEL;
-  if (letters.includes("E")) settings.routeNormalise = normalises(settings);
+  if (letters.includes("E")) settings.routeNormalise = normalizes(settings);
   refuseExcess(settings);
   if (letters.includes("M") && settings.eps !== MIXER_EPSILON) settings.mixerEps = MIXER_EPSILON;
   if (letters.includes("M")) refuseUneven(settings, "mambaHeads", "groups");
@@ -72,7 +77,7 @@ export function settingsFrom(config: Config, seen: Seen): Understood {
     );
   }
   const asides = Object.fromEntries(ASIDES.flatMap((key) => (key in said ? [[key, said[key]!]] : [])));
-  return { settings, asides: asides as Understood["asides"], notes };
+  return { settings, passthrough: asides as ParsedConfig["passthrough"], notes };
 }
 
 /** The vocabulary that a record is sure of: NeMo 1 wrote the padded rows under the same name. */
@@ -95,7 +100,12 @@ function vocabFrom(told: Settings, rows: Size["value"] | undefined): number {
 function refuseSilent(config: Config, { silent, does, otherwise }: Field, name: string): void {
   const experts = FIELDS.find(({ ours }) => ours === "experts")!;
   if (silent === undefined || saidIn(config, experts).value === undefined) return;
-  throw unsupported(`${name} is absent, which means ${canonical(silent)}: it ${does}`, name, otherwise, {});
+  throw unsupportedKeyError(
+    `${name} is absent, which means ${canonicalJson(silent)}: it ${does}`,
+    name,
+    otherwise,
+    {},
+  );
 }
 
 function saidIn(config: Config, field: Field): { name: string; value: unknown } {
@@ -126,12 +136,12 @@ interface Patterns {
 }
 
 /** Newer patterns mark pipeline cuts with `|` and each prediction step with `/`. */
-function patternsIn(config: Config, ofClass: Settings, seen: Seen, notes: string[]): Patterns {
+function patternsIn(config: Config, ofClass: Settings, seen: ObservedFacts, notes: string[]): Patterns {
   const written =
     config.hybrid_layer_pattern ?? config.hybrid_override_pattern ?? ofClass.pattern ?? seen.like?.pattern;
   if (written !== undefined && written !== null && typeof written !== "string")
     invalid("the layer pattern is no text");
-  const shown = sizesSeen(seen, {}).pattern;
+  const shown = readSizes(seen, {}).pattern;
   if (typeof written !== "string" && shown === undefined)
     invalid("it has no layer pattern, and no tensor shows one");
   if (typeof written !== "string") notes.push(`the layer pattern is ${shown!.value}, by ${shown!.from}`);

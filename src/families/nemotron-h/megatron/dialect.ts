@@ -4,7 +4,7 @@ import { settingsFrom, vocabularyIn } from "./config.ts";
 import { configFor } from "./record.ts";
 import { remarksOn } from "./remarks.ts";
 import { distRules, rankRules } from "./rules.ts";
-import { cutFor, distShards, rankShards } from "./shards.ts";
+import { distParallelism, planParallelism, rankParallelism } from "./shards.ts";
 
 const stacks: Dialect["stacks"] = {
   main: "decoder.layers.{layer}.",
@@ -66,8 +66,8 @@ export const megatron: Dialect = {
   id: "megatron",
   rules: distRules,
   objects,
-  shards: distShards,
-  cut: (model, ranks) => cutFor(model, ranks, false),
+  parallelism: distParallelism,
+  cut: (model, ranks) => planParallelism(model, ranks, false),
 };
 
 export const megatronRanks: Dialect = {
@@ -77,6 +77,6 @@ export const megatronRanks: Dialect = {
   ranked: true,
   // torch.save of a module's own dict: its loaders take what is there
   objects: () => [],
-  shards: rankShards,
-  cut: (model, ranks) => cutFor(model, ranks, true),
+  parallelism: rankParallelism,
+  cut: (model, ranks) => planParallelism(model, ranks, true),
 };

@@ -166,7 +166,7 @@ export const MIXER_EPSILON = 1e-5;
 export const ASIDES = ["maxPositions", "chunk", "residualF32"];
 
 /** Sigmoid scores of the chosen are divided by their sum, unless one expert is chosen. */
-export function normalises({ topK }: Settings): boolean {
+export function normalizes({ topK }: Settings): boolean {
   return Number(topK) > 1;
 }
 

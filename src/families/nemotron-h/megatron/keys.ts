@@ -167,7 +167,7 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
 ];
 
 /** A key that does not change the function but how exactly it is computed: a value other than these is told. */
-export interface ToldKey {
+export interface NotedKey {
   readonly key: string;
   readonly source: string;
   readonly usual: readonly unknown[];
@@ -176,7 +176,7 @@ export interface ToldKey {
 
 const PRECISION = "it computes in another precision than this check, from the same weights";
 
-export const TOLD_KEYS: readonly ToldKey[] = [
+export const NOTED_KEYS: readonly NotedKey[] = [
   {
     ...{ key: "apply_query_key_layer_scaling", usual: OFF },
     source: `${CORE}transformer/dot_product_attention.py`,

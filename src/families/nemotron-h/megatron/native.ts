@@ -3,12 +3,16 @@
  * dealt out by group, a rank's slab feeds its share of each stream, what ranks share by columns is summed over them.
  * Written by hand and apart from the rules of its neighbours, which it checks.
  */
-import type { At, Dims, Feed, Native, Use } from "../../family.ts";
+import type { Dims, Native, OutputRows, TensorPosition, Use } from "../../family.ts";
 
 type Size = (d: Dims) => number;
 
 /** Rank t's n rows are [t n, (t + 1) n) of the stream. Those past its end are padding, or what another rank has alike. */
-function ownRows(to: string, size: number, { tp, shape }: Pick<At, "tp" | "shape">): readonly Feed[] {
+function ownRows(
+  to: string,
+  size: number,
+  { tp, shape }: Pick<TensorPosition, "tp" | "shape">,
+): readonly OutputRows[] {
   const [count, at] = [shape[0]!, tp * shape[0]!];
   return at < size ? [{ to, at, from: 0, count: Math.min(count, size - at) }] : [];
 }
@@ -16,43 +20,43 @@ function ownRows(to: string, size: number, { tp, shape }: Pick<At, "tp" | "shape
 const rows = (name: string, to: string, size: Size, also: readonly string[] = []): Use => ({
   name,
   also,
-  feeds: (d, at) => ownRows(to, size(d), at),
+  outputs: (d, at) => ownRows(to, size(d), at),
 });
 
 /** Rank t's n columns eat [t n, (t + 1) n) of a stream of `eaten` elements, and give a partial sum of all rows. */
 const columns = (name: string, to: string, eaten: Size): Use => ({
   name,
-  feeds: (d, { tp, shape }) => {
+  outputs: (d, { tp, shape }) => {
     const [count, width] = [shape[0]!, shape[1]!];
     return tp * width < eaten(d) ? [{ to, at: 0, from: 0, count }] : [];
   },
-  eats: (_, { tp, shape }) => tp * shape[1]!,
+  inputOffset: (_, { tp, shape }) => tp * shape[1]!,
 });
 
 /** One expert's own matrix, in as many parts as its shape says: ranks beyond them repeat the first ones. */
 const expertUp = (name: string, also: readonly string[] = []): Use => ({
   name,
   also,
-  feeds: (d, { tp, shape }) => ownRows("expert.up", d.moeFfn!, { tp: tp % (d.moeFfn! / shape[0]!), shape }),
+  outputs: (d, { tp, shape }) => ownRows("expert.up", d.moeFfn!, { tp: tp % (d.moeFfn! / shape[0]!), shape }),
 });
 const expertDown = (name: string, also: readonly string[] = []): Use => ({
   name,
   also,
-  feeds: (_, { shape }) => [{ to: "expert.down", at: 0, from: 0, count: shape[0]! }],
-  eats: (d, { tp, shape }) => (tp % (d.moeFfn! / shape[1]!)) * shape[1]!,
+  outputs: (_, { shape }) => [{ to: "expert.down", at: 0, from: 0, count: shape[0]! }],
+  inputOffset: (d, { tp, shape }) => (tp % (d.moeFfn! / shape[1]!)) * shape[1]!,
 });
 
 /** The rows of one expert after the other. */
 const stacked = (name: string, to: string, size: Size): Use => ({
   name,
-  feeds: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
+  outputs: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
 });
 
 /** A rank's slab: its share of each part, one after the other. */
 const slab = (name: string, parts: Readonly<Record<string, Size>>, also: readonly string[] = []): Use => ({
   name,
   also,
-  feeds: (d, { tp, shape }) => {
+  outputs: (d, { tp, shape }) => {
     const sizes = Object.entries(parts).map(([to, size]) => ({ to, size: size(d) }));
     const ranks = sizes.reduce((sum, { size }) => sum + size, 0) / shape[0]!;
     if (tp >= ranks) return [];
@@ -69,10 +73,10 @@ const slab = (name: string, parts: Readonly<Record<string, Size>>, also: readonl
  * Queries, keys and values fused: for each group of heads its queries, then its key, then its value. Rank t has rows
  * [t n, (t + 1) n) of them, whole groups or not.
  */
-function byGroup(d: Dims, { tp, shape }: At): readonly Feed[] {
+function byGroup(d: Dims, { tp, shape }: TensorPosition): readonly OutputRows[] {
   const queries = (d.heads! / d.kvHeads!) * d.headDim!;
   const first = tp * shape[0]!;
-  const feeds: Feed[] = [];
+  const feeds: OutputRows[] = [];
   for (let group = 0; group < d.kvHeads!; group++) {
     let from = group * (queries + 2 * d.headDim!) - first;
     for (const [to, size] of [
@@ -109,7 +113,7 @@ const shared = {
   ],
   attention: [
     rows("self_attention.linear_qkv.layer_norm_weight", "gain", hidden, ["input_layernorm.weight", OLD_NORM]),
-    { name: "self_attention.linear_qkv.weight", feeds: byGroup },
+    { name: "self_attention.linear_qkv.weight", outputs: byGroup },
     columns("self_attention.linear_proj.weight", "out", (d) => d.q!),
   ],
   mlp: [
@@ -126,12 +130,12 @@ const shared = {
     rows("mlp.shared_experts.linear_fc1.weight", "shared.up", (d) => d.moeShared!),
     columns("mlp.shared_experts.linear_fc2.weight", "shared", (d) => d.moeShared!),
   ],
-  join: [
+  mtpStart: [
     rows("enorm.weight", "words.gain", hidden),
     rows("hnorm.weight", "gain", hidden),
     rows("eh_proj.weight", "out", hidden),
   ],
-  end: [rows("final_layernorm.weight", "gain", hidden)],
+  mtpEnd: [rows("final_layernorm.weight", "gain", hidden)],
   head: [
     rows("decoder.final_norm.weight", "gain", hidden, ["decoder.final_layernorm.weight"]),
     rows("output_layer.weight", "logits", (d) => d.vocab!),

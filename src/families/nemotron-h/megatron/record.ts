@@ -1,17 +1,17 @@
 /** The config record that Megatron, or the software around it, reads: by the table of fields. */
 import { IsologitError } from "../../../core/errors.ts";
-import type { Config, Described, Settings, Shards } from "../../family.ts";
-import { classNamed } from "./classes.ts";
-import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalises, type Software } from "./fields.ts";
+import type { Config, ConfigInput, Parallelism, Settings } from "../../family.ts";
+import { findClass } from "./classes.ts";
+import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizes, type Software } from "./fields.ts";
 
 const TARGETS = {
-  nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${classNamed(settings)}`,
+  nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${findClass(settings)}`,
   bridge: () => "megatron.bridge.models.hybrid.hybrid_provider.HybridModelProvider",
   megatron: null,
 } as const;
 
 /** @throws PLAN_IMPOSSIBLE for what Megatron's forward pass does otherwise */
-export function configFor({ settings, asides, software, shards, dtype }: Described) {
+export function configFor({ settings, passthrough, software, parallelism, dtype }: ConfigInput) {
   const target = software as Software; // a writer of this dialect is one of them
   refuseUnlike(settings);
   const letters = `${settings.pattern}${settings.mtpPattern ?? ""}`;
@@ -21,25 +21,25 @@ export function configFor({ settings, asides, software, shards, dtype }: Describ
   for (const field of FIELDS) {
     const name = nameIn(field, target);
     if (name === null || (field.on !== undefined && !letters.includes(field.on))) continue;
-    const value = { ...asides, ...settings }[field.ours ?? ""] ?? field.otherwise;
+    const value = { ...passthrough, ...settings }[field.ours ?? ""] ?? field.otherwise;
     if (value !== undefined) config[name] = value === field.absent && value === 0 ? null : value;
   }
-  const uneven = shards.stages.some(({ main }) => main !== shards.stages[0]!.main);
-  Object.assign(config, patternRecord(settings, target, shards, uneven), {
+  const uneven = parallelism.stages.some(({ main }) => main !== parallelism.stages[0]!.main);
+  Object.assign(config, patternRecord(settings, target, parallelism, uneven), {
     num_layers: String(settings.pattern).length,
     bf16: dtype === "bfloat16",
     params_dtype: { _call_: false, _target_: `torch.${dtype}` },
     make_vocab_size_divisible_by: VOCAB_STEP,
-    tensor_model_parallel_size: shards.tp,
-    pipeline_model_parallel_size: target === "megatron" ? shards.stages.length : 1,
+    tensor_model_parallel_size: parallelism.tp,
+    pipeline_model_parallel_size: target === "megatron" ? parallelism.stages.length : 1,
     ...(target === "bridge" && { should_pad_vocab: true }),
     ...(target === "megatron" && {
-      padded_vocab_size: shards.rows,
-      max_position_embeddings: asides.maxPositions ?? null,
+      padded_vocab_size: parallelism.rows,
+      max_position_embeddings: passthrough.maxPositions ?? null,
     }),
     ...(letters.includes("E") && {
-      expert_model_parallel_size: shards.ep,
-      expert_tensor_parallel_size: target === "megatron" ? shards.expertTp : 1,
+      expert_model_parallel_size: parallelism.ep,
+      expert_tensor_parallel_size: target === "megatron" ? parallelism.expertTp : 1,
     }),
   });
   return { config, notes: notesFor(settings, target, uneven) };
@@ -49,7 +49,12 @@ export function configFor({ settings, asides, software, shards, dtype }: Describ
 export const VOCAB_STEP = 128;
 
 /** Stages of unlike length are told by `|`, which only the newer key may hold. */
-function patternRecord(settings: Settings, software: Software, { stages }: Shards, uneven: boolean): Config {
+function patternRecord(
+  settings: Settings,
+  software: Software,
+  { stages }: Parallelism,
+  uneven: boolean,
+): Config {
   const { mtpSteps = 0, mtpPattern = "" } = settings;
   const predicts = Number(mtpSteps) > 0;
   const steps = { mtp_num_layers: predicts ? mtpSteps : null };
@@ -88,7 +93,7 @@ function refuseUnlike(settings: Settings): void {
       `its epsilon is ${mixerEps}, Megatron's in the norm of a Mamba layer ${MIXER_EPSILON}, whatever its config says`,
     );
   }
-  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalises(settings)) {
+  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalizes(settings)) {
     refuse(`its router ${settings.routeNormalise ? "divides" : "does not divide"} scores by their sum`);
   }
 }

@@ -1,9 +1,9 @@
 /** What a Megatron record says beside the settings: keys that no table has, and how exactly it computes. */
-import { canonical } from "../../../core/content-root.ts";
+import { canonicalJson } from "../../../core/content-root.ts";
 import type { Config, KeyRemark } from "../../family.ts";
 import { remarkUnknown } from "../config-keys.ts";
 import { FIELDS, namesOf } from "./fields.ts";
-import { FIXED_KEYS, TOLD_KEYS } from "./keys.ts";
+import { FIXED_KEYS, NOTED_KEYS } from "./keys.ts";
 import { UNREAD_KEYS } from "./unread-keys.ts";
 
 /** Keys of the layers and of how they are cut, which are read on their own. */
@@ -18,19 +18,19 @@ export const STRUCTURE_KEYS: readonly string[] = [
 export const KNOWN: ReadonlySet<string> = new Set([
   ...STRUCTURE_KEYS,
   ...FIELDS.flatMap(namesOf),
-  ...[...FIXED_KEYS, ...TOLD_KEYS].map(({ key }) => key),
+  ...[...FIXED_KEYS, ...NOTED_KEYS].map(({ key }) => key),
   ...UNREAD_KEYS.flatMap(({ keys }) => keys),
 ]);
 
 export function remarksOn(config: Config): readonly KeyRemark[] {
-  const told = TOLD_KEYS.filter(({ key, usual }) => {
+  const told = NOTED_KEYS.filter(({ key, usual }) => {
     const value = config[key];
-    return value !== undefined && !usual.some((one) => canonical(one) === canonical(value));
+    return value !== undefined && !usual.some((one) => canonicalJson(one) === canonicalJson(value));
   });
   return [
     ...remarkUnknown(config, KNOWN),
     ...told.map(({ key, says }): KeyRemark => {
-      const message = `${key} is ${canonical(config[key])}: ${says}`;
+      const message = `${key} is ${canonicalJson(config[key])}: ${says}`;
       return { rule: "config-precision", severity: "note", message };
     }),
   ];

@@ -3,10 +3,10 @@
  * (Mamba's projection in named parts, experts stacked), and the modules of one rank (fused slabs, own numbers).
  */
 import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
-import type { Dims, Is, LayerKind, Rule, Slot } from "../../family.ts";
-import { stacked } from "../stacked-experts.ts";
+import type { Dims, Is, LayerKind, Rule, ShardPosition } from "../../family.ts";
+import { stackExperts } from "../stacked-experts.ts";
 
-type Cut = (layout: Layout, at: Slot) => Layout;
+type Cut = (layout: Layout, at: ShardPosition) => Layout;
 
 /** An even share of one axis; the whole where there is one part. */
 function share(layout: Layout, axis: number, part: number, of: number): Layout {
@@ -67,7 +67,12 @@ const convParts = (d: Dims) => ({ x: d.inner!, B: d.groupState!, C: d.groupState
 type Parts = (d: Dims) => Readonly<Record<string, number>>;
 
 /** The named part's own rows, shared out. */
-function partOf(layout: Layout, parts: Readonly<Record<string, number>>, name: string, at: Slot): Layout {
+function partOf(
+  layout: Layout,
+  parts: Readonly<Record<string, number>>,
+  name: string,
+  at: ShardPosition,
+): Layout {
   let from = 0;
   for (const [key, size] of Object.entries(parts)) {
     if (key === name) return rows(slice(layout, 0, from, from + size), at);
@@ -102,8 +107,8 @@ const DIST: readonly Rule[] = [
   ...inNamedParts("mixer.in_proj.weight", "ssm.in", inParts, IN),
   ...inNamedParts("mixer.conv1d.weight", "ssm.conv", convParts, CONV),
   ...inNamedParts("mixer.conv1d.bias", "ssm.conv.bias", convParts, CONV),
-  { name: "mlp.experts.experts.linear_fc1.weight", on: ["moe"], is: stacked("moe.up") },
-  { name: "mlp.experts.experts.linear_fc2.weight", on: ["moe"], is: stacked("moe.down") },
+  { name: "mlp.experts.experts.linear_fc1.weight", on: ["moe"], is: stackExperts("moe.up") },
+  { name: "mlp.experts.experts.linear_fc2.weight", on: ["moe"], is: stackExperts("moe.down") },
   ...(["moe.up", "moe.down"] as const).map(
     (role, i): Rule => ({
       name: `mlp.experts.experts.{expert}.linear_fc${i + 1}.weight`,
@@ -138,7 +143,7 @@ const RANKS: readonly Rule[] = [
 
 const rulesWith = (own: readonly Rule[]): readonly Rule[] => [
   { name: "embedding.word_embeddings.weight", stage: "first", is: is("embed", padded) },
-  { name: "embedding.word_embeddings.weight", stage: "prediction", is: is("embed", padded) },
+  { name: "embedding.word_embeddings.weight", stage: "mtp", is: is("embed", padded) },
 
   norm("mamba", "mixer.in_proj.layer_norm_weight", ["norm.weight"]),
   norm("attention", "self_attention.linear_qkv.layer_norm_weight", ["input_layernorm.weight", OLD_CONVERTER]),

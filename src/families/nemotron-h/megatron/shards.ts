@@ -1,6 +1,6 @@
 /** How Megatron cuts a model among ranks: what a stored checkpoint shows, and what is asked for. */
 import { type ErrorCode, IsologitError } from "../../../core/errors.ts";
-import type { Config, Dims, Seen, Shards, Structure } from "../../family.ts";
+import type { Config, Dims, ObservedFacts, Parallelism, Structure } from "../../family.ts";
 import { VOCAB_STEP } from "./record.ts";
 import { partsOf } from "./sizes.ts";
 
@@ -10,12 +10,12 @@ const whole = ({ layers }: Structure) => {
 };
 
 /** A distributed checkpoint holds whole tensors: only the padding is left of the ranks that wrote it. */
-export function distShards(seen: Seen, model: Structure): Shards {
+export function distParallelism(seen: ObservedFacts, model: Structure): Parallelism {
   return { tp: 1, ep: 1, expertTp: 1, stages: [whole(model)], rows: rowsSeen(seen, model, 1) };
 }
 
 /** @throws TENSOR_MISSING where the stages do not add up; UNSUPPORTED for a cut through what cannot be cut */
-export function rankShards(seen: Seen, model: Structure, config: Config): Shards {
+export function rankParallelism(seen: ObservedFacts, model: Structure, config: Config): Parallelism {
   const tp = partsOf(seen);
   const most = (of: "pp" | "ep") =>
     seen.tensors.reduce((max, { rank }) => Math.max(max, (rank?.[of] ?? 0) + 1), 1);
@@ -39,7 +39,11 @@ export function rankShards(seen: Seen, model: Structure, config: Config): Shards
 }
 
 /** @throws PLAN_IMPOSSIBLE */
-export function cutFor(model: Structure, { tp, pp }: { tp: number; pp: number }, ranked: boolean): Shards {
+export function planParallelism(
+  model: Structure,
+  { tp, pp }: { tp: number; pp: number },
+  ranked: boolean,
+): Parallelism {
   const step = VOCAB_STEP * tp;
   const rows = Math.ceil(model.dims.vocab! / step) * step;
   const { main, mtp } = whole(model);
@@ -58,7 +62,7 @@ export function cutFor(model: Structure, { tp, pp }: { tp: number; pp: number },
 const TABLES = ["embedding.word_embeddings.weight", "output_layer.weight"];
 
 /** Rows of the token table over all ranks. @throws SHAPE_MISMATCH where they are fewer than the vocabulary */
-function rowsSeen({ tensors }: Seen, { dims }: Structure, tp: number): number {
+function rowsSeen({ tensors }: ObservedFacts, { dims }: Structure, tp: number): number {
   const table = TABLES.map((table) => tensors.find(({ name }) => name === table)).find(
     (one) => one !== undefined,
   );
@@ -71,7 +75,7 @@ function rowsSeen({ tensors }: Seen, { dims }: Structure, tp: number): number {
 }
 
 /** Ranks that share an expert's matrices: as told, else by what is stored. */
-function expertParts({ tensors }: Seen, d: Dims, config: Config, tp: number): number {
+function expertParts({ tensors }: ObservedFacts, d: Dims, config: Config, tp: number): number {
   const told = config.expert_tensor_parallel_size;
   const up = tensors.find(({ name }) => /\.mlp\.experts\.(.*\.)?linear_fc1\.weight\d*$/.test(name));
   if (up === undefined || up.shape[0] === d.moeFfn) return 1;

@@ -1,6 +1,6 @@
 /** What the tensors of a Megatron checkpoint show of its sizes, where its config is silent. */
 import type { Shape } from "../../../core/dtype.ts";
-import type { Seen } from "../../family.ts";
+import type { ObservedFacts } from "../../family.ts";
 
 /** A size, and the tensor that shows it. */
 export interface Size {
@@ -11,8 +11,8 @@ export interface Size {
 const LAYER = /^decoder\.layers\.(\d+)\.(.+)$/;
 
 /** Sizes by the names of settings. What shapes cannot tell (groups, and head widths without them) is absent. */
-export function sizesSeen(
-  seen: Seen,
+export function readSizes(
+  seen: ObservedFacts,
   known: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, Size>> {
   const parts = partsOf(seen);
@@ -57,12 +57,12 @@ export function sizesSeen(
 }
 
 /** Tensor parallel parts that the stored tensors are cut in. */
-export function partsOf({ tensors }: Seen): number {
+export function partsOf({ tensors }: ObservedFacts): number {
   return tensors.reduce((most, { rank }) => Math.max(most, (rank?.tp ?? 0) + 1), 1);
 }
 
 /** One letter a layer, told by the module that each has; ranks of a pipeline follow one another. */
-function patternSeen({ tensors }: Seen): string {
+function patternSeen({ tensors }: ObservedFacts): string {
   const letters = new Map<number, string>();
   for (const { name, rank } of tensors) {
     const [, index, rest] = LAYER.exec(name) ?? [];
