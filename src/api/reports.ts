@@ -97,10 +97,87 @@ export interface ConvertReport {
   readonly staged?: string;
 }
 
-export interface RungReport {
-  readonly rung: "cover" | "bytes" | "logits" | "reference";
+/** The result of one comparison. The first of two types is of two checkpoints, the second of a checkpoint and its certificate. */
+export type RungReport =
+  | Rung<"cover", CoverMetrics | CertifiedCoverMetrics>
+  | Rung<"bytes", BytesMetrics | CertifiedBytesMetrics>
+  | Rung<"logits", LogitsMetrics | RerunMetrics>
+  | Rung<"reference", ReferenceMetrics>;
+
+interface Rung<R extends string, M> {
+  readonly rung: R;
   readonly verdict: Verdict;
-  readonly metrics: Readonly<Record<string, unknown>>;
+  readonly metrics: M;
+}
+
+export interface CoverMetrics {
+  readonly roles: number;
+  readonly elements: number;
+  /** tensors that B stores */
+  readonly tensors: number;
+  /** one sentence for each setting that differs */
+  readonly settings: readonly string[];
+}
+
+export interface CertifiedCoverMetrics {
+  /** files that were certified or signed */
+  readonly files: number;
+  /** one sentence for each file that differs */
+  readonly differences: readonly string[];
+}
+
+export interface BytesMetrics {
+  readonly roles: number;
+  /** roles that B stores in another dtype */
+  readonly recast: number;
+  readonly bytes: number;
+  /** roles that differ; `differences` lists the first 20 */
+  readonly different: number;
+  readonly differences: readonly TensorDifference[];
+}
+
+export interface TensorDifference {
+  readonly role: string;
+  /** stored tensors of A and B */
+  readonly tensors: readonly string[];
+  readonly message: string;
+}
+
+export interface CertifiedBytesMetrics {
+  readonly roles: number;
+  readonly different: number;
+  /** the first 20 roles whose digests differ */
+  readonly differences: readonly string[];
+}
+
+/** One forward pass, compared with the fingerprint in the certificate. */
+export interface RerunMetrics {
+  readonly tokens: number;
+  readonly relL2: number;
+  /** largest relative difference of a layer's norm */
+  readonly normsRel: number;
+  /** first layer that differs */
+  readonly firstLayer: number | null;
+  readonly routing?: Routing;
+}
+
+/** The largest differences over all recorded prompts; the smallest `top1`. */
+export interface ReferenceMetrics {
+  readonly prompts: number;
+  readonly tokens: number;
+  readonly arithmetic: "float32" | "bfloat16";
+  readonly maxAbs: number;
+  readonly relL2: number;
+  readonly klMean: number;
+  readonly top1: number;
+  readonly nllA?: number;
+}
+
+export interface Routing {
+  /** expert choices that a near tie explains */
+  readonly flips: number;
+  /** expert choices that no near tie explains */
+  readonly beyond?: number;
 }
 
 export interface LayerDrift {
@@ -115,7 +192,7 @@ export interface LogitsMetrics extends LogitsSummary {
   readonly tokens: number;
   readonly layers: readonly LayerDrift[];
   readonly wiring: { readonly maxRelL2: number; readonly limit: number };
-  readonly routing: { readonly flips: number };
+  readonly routing: Routing;
   readonly unread: readonly string[];
   readonly controls: readonly Control[];
 }

@@ -104,12 +104,11 @@ function rungOf({ rung, verdict, metrics }: RungReport): CertificateBody["rungs"
   const numbers: Record<string, number | string> = {};
   for (const [name, value] of Object.entries(metrics)) {
     if (typeof value === "number") numbers[name] = Number.isFinite(value) ? value : String(value);
-    if (name === "wiring") numbers.wiringMaxRelL2 = (value as { maxRelL2: number }).maxRelL2;
-    if (name === "controls") {
-      const results = (value as readonly { caught: boolean | null }[]).map(({ caught }) => caught);
-      numbers.controlsCaught = results.filter((caught) => caught === true).length;
-      numbers.controlsVoid = results.filter((caught) => caught === null).length;
-    }
+  }
+  if ("controls" in metrics) {
+    numbers.wiringMaxRelL2 = metrics.wiring.maxRelL2;
+    numbers.controlsCaught = metrics.controls.filter(({ caught }) => caught === true).length;
+    numbers.controlsVoid = metrics.controls.filter(({ caught }) => caught === null).length;
   }
   // `certify` goes no further than these two, and a verdict is the worst of its rungs
   return { rung, verdict: verdict as "same" | "within", metrics: numbers };

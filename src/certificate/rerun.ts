@@ -1,6 +1,6 @@
 /** A certificate's last question: does the checkpoint still answer as it did? One forward pass, on any backend. */
 import type { VerifyOptions } from "../api/options.ts";
-import type { Finding, RungReport, Verdict } from "../api/reports.ts";
+import type { Finding, RerunMetrics, RungReport, Verdict } from "../api/reports.ts";
 import {
   compareFingerprints,
   FINGERPRINT_BOUND,
@@ -67,7 +67,7 @@ export async function compareRerun(
   const verdict = verdictOf(distance, following, sameBits);
   const unknown = verdict === "different" && routed && following === null;
   const firstLayers = [distance.firstLayer, following?.firstBeyond ?? null].filter((one) => one !== null);
-  const metrics = {
+  const metrics: RerunMetrics = {
     tokens: ids.length,
     relL2: distance.logitsRelL2,
     normsRel: distance.normsRel,

@@ -52,8 +52,8 @@ async function certificateIn(
   const running = { ...(watch !== undefined && { watch }), ...(signal !== undefined && { signal }) };
   const { verdict, rungs } = await verify(path, undefined, { verify: "bytes", ...running });
   if (isProven(verdict)) return certificate;
-  const differences = rungs.flatMap(({ metrics }) =>
-    Array.isArray(metrics.differences) ? metrics.differences : [],
+  const differences = rungs.flatMap(({ metrics }): readonly unknown[] =>
+    "differences" in metrics ? metrics.differences : [],
   );
   throw new IsologitError(
     "CERTIFICATE_INVALID",

@@ -4,8 +4,8 @@ import { chartOf } from "./chart.ts";
 import { counted, grouped } from "./figures.ts";
 import { longTable, MAX_ROWS, number, sidesText, TONE_OF, table } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
-import { certifiedText, limitText, measures } from "./measures.ts";
-import { controlsOf, divergenceText } from "./problems.ts";
+import { certifiedText, comparedLogits, limitText, measures } from "./measures.ts";
+import { divergenceText } from "./problems.ts";
 
 const ASKS = {
   cover: "Is every element there exactly once, under the same settings?",
@@ -16,9 +16,6 @@ const ASKS = {
 
 const TONES = { same: "good", within: "good", different: "bad", unproven: "open" } as const;
 
-/** The logits rung's numbers; against a certificate it has only some of them. */
-type Logits = Partial<Pick<LogitsMetrics, "layers" | "wiring" | "positions">> & RungReport["metrics"];
-
 export function divergenceAside({ firstDivergence: first }: VerifyReport): Markup | null {
   if (first === null) return null;
   const text = divergenceText(first);
@@ -27,12 +24,12 @@ export function divergenceAside({ firstDivergence: first }: VerifyReport): Marku
 }
 
 export function verificationSections(report: VerifyReport): readonly (Markup | null)[] {
-  const logits = report.rungs.find(({ rung }) => rung === "logits")?.metrics as Logits | undefined;
+  const logits = comparedLogits(report);
   return [
     rungSection(report.rungs),
     findingSection(report.findingDetails),
     logits === undefined ? null : layerSection(logits),
-    logits?.positions === undefined ? null : positionSection(logits.positions, report.limits),
+    logits === undefined ? null : positionSection(logits.positions, report.limits),
     report.tensors === undefined ? null : tensorSection(report.tensors),
     logits === undefined ? null : controlSection(logits),
     limitSection(report.limits),
@@ -73,8 +70,8 @@ const LETTERS: Readonly<Record<string, string>> = { mamba: "M", attention: "*", 
 /** More letters than this do not fit beside one another. */
 const MAX_LETTERS = 50;
 
-function layerSection({ layers = [], wiring }: Logits): Markup | null {
-  if (layers.length === 0 || wiring === undefined) return null;
+function layerSection({ layers, wiring }: LogitsMetrics): Markup | null {
+  if (layers.length === 0) return null;
   const drift = layers.map(({ driftRelL2 }) => driftRelL2);
   const local = layers.map(({ localRelL2 }) => localRelL2);
   const rows = layers.map(
@@ -154,8 +151,7 @@ ${longTable(["layer", "role", "stored as", "type", "outcome"], rows, [0])}
 ${left === 0 ? null : markup`<p class="note">${counted(left, "more row")} left out of this page.</p>`}`;
 }
 
-function controlSection(metrics: Logits): Markup | null {
-  const controls = controlsOf(metrics);
+function controlSection({ controls }: LogitsMetrics): Markup | null {
   if (controls.length === 0) return null;
   const decided = controls.filter(({ caught }) => caught !== null);
   const caught = decided.filter((one) => one.caught).length;

@@ -2,8 +2,8 @@
 import type { ComparedTensor, LayerDrift, VerifyReport } from "../api/reports.ts";
 import { escaped } from "./escape.ts";
 import { measured } from "./figures.ts";
-import { measures } from "./measures.ts";
-import { controlsOf, divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
+import { comparedLogits, measures } from "./measures.ts";
+import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
 import { commandOf, headlineOf, type Subject, verificationOf } from "./subject.ts";
 
 interface Case {
@@ -89,12 +89,7 @@ function problemCase({ rule, severity, message, file, tensor, offset }: Problem)
 }
 
 function verified(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {
-  const metrics = report.rungs.find(({ rung }) => rung === "logits")?.metrics ?? {};
-  const { layers = [], wiring } = metrics as Partial<{
-    // the contract gives the logits rung these
-    layers: readonly LayerDrift[];
-    wiring: { limit: number };
-  }>;
+  const { layers = [], wiring, controls = [] } = comparedLogits(report) ?? {};
   const why = new Map(problems.map(({ rule, tensor, message }) => [`${rule} ${tensor}`, message]));
   return [
     {
@@ -119,7 +114,7 @@ function verified(report: VerifyReport, problems: readonly Problem[]): readonly 
     },
     {
       name: "controls",
-      cases: controlsOf(metrics).map(({ layer, kind, door, mutation, caught }) => ({
+      cases: controls.map(({ layer, kind, door, mutation, caught }) => ({
         name: `layer ${layer} (${kind}), ${door}: ${mutation}`,
         outcome: caught === null ? "skipped" : caught ? "passed" : "failed",
         type: "control-missed",

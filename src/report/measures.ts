@@ -1,5 +1,5 @@
 /** A verification in words: what a verdict means, what a rung measured, which limits held. */
-import type { RungReport, Verdict, VerifyReport } from "../api/reports.ts";
+import type { LogitsMetrics, RerunMetrics, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
 import { bytes, counted, grouped, measured, percent, visible } from "./figures.ts";
 
 /** What a verdict means for whoever waits for it. */
@@ -12,10 +12,13 @@ export const MEANINGS = {
 
 export const passed = (verdict: Verdict): boolean => verdict === "same" || verdict === "within";
 
-type Metrics = RungReport["metrics"];
+/** Numbers that compare logits; each kind of comparison has some of them. */
+type LogitsNumbers = Readonly<
+  Partial<Record<"tokens" | "maxAbs" | "relL2" | "klMean" | "klP99" | "top1" | "nllA" | "nllB", number>>
+>;
 
-/** Metrics of the logits rung, in the order in which they are read. */
-const LOGITS: readonly (readonly [key: string, text: (value: number) => string])[] = [
+/** In the order in which they are printed. */
+const LOGITS: readonly (readonly [key: keyof LogitsNumbers, text: (value: number) => string])[] = [
   ["tokens", (value) => counted(value, "token")],
   ["maxAbs", (value) => `max |Δlogit| ${measured(value)}`],
   ["relL2", (value) => `relative L2 ${measured(value)}`],
@@ -27,33 +30,46 @@ const LOGITS: readonly (readonly [key: string, text: (value: number) => string])
 ];
 
 /** What a rung found, as phrases in the order in which they are read. */
-export function measures({ rung, metrics }: RungReport): string[] {
-  if (rung !== "logits" && rung !== "reference") return Object.entries(metrics).flatMap(metricText);
-  const numbers = LOGITS.flatMap(([key, text]) => {
-    const value = metrics[key];
-    return typeof value === "number" ? [text(value)] : [];
-  });
-  return rung === "reference" ? numbers : [...numbers, ...proofText(metrics)];
+export function measures(rung: RungReport): string[] {
+  switch (rung.rung) {
+    case "cover":
+    case "bytes":
+      return Object.entries(rung.metrics).flatMap(metricText);
+    case "logits":
+      return [...numbersText(rung.metrics), ...proofText(rung.metrics)];
+    case "reference":
+      return numbersText(rung.metrics);
+    default:
+      return rung satisfies never;
+  }
 }
 
+const numbersText = (numbers: LogitsNumbers): string[] =>
+  LOGITS.flatMap(([key, text]) => {
+    const value = numbers[key];
+    return value === undefined ? [] : [text(value)];
+  });
+
 /** How far the logits rung may be believed: wiring, routing, what nothing read, which sabotages were caught. */
-function proofText(metrics: Metrics): string[] {
-  const { wiring, routing, unread, controls } = metrics as Partial<{
-    // the contract gives the logits rung these; a rung that stopped early has only some
-    wiring: { maxRelL2: number; limit: number };
-    routing: { flips: number; beyond?: number };
-    unread: readonly string[];
-    controls: readonly { caught: boolean | null }[];
-  }>;
+function proofText(metrics: LogitsMetrics | RerunMetrics): string[] {
+  const { routing } = metrics;
+  const compared = "wiring" in metrics ? metrics : undefined;
+  const { wiring, unread = [] } = compared ?? {};
   return [
     wiring === undefined
       ? []
       : `wiring ${measured(wiring.maxRelL2)} of at most ${measured(wiring.limit)} relative L2`,
     routing === undefined || routing.flips === 0 ? [] : counted(routing.flips, "routing flip"),
     routing?.beyond ? `${counted(routing.beyond, "choice")} of experts that no near tie explains` : [],
-    unread === undefined || unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
-    controls === undefined ? [] : controlsText(controls),
+    unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
+    compared === undefined ? [] : controlsText(compared.controls),
   ].flat();
+}
+
+/** Metrics of two forward passes; undefined where no or only one forward pass ran. */
+export function comparedLogits({ rungs }: VerifyReport): LogitsMetrics | undefined {
+  const logits = rungs.find((rung) => rung.rung === "logits");
+  return logits !== undefined && "layers" in logits.metrics ? logits.metrics : undefined;
 }
 
 function controlsText(controls: readonly { readonly caught: boolean | null }[]): string {
@@ -94,10 +110,7 @@ export function certifiedText({
   limits,
   quality,
 }: NonNullable<VerifyReport["certificate"]>): readonly string[] {
-  const measured = LOGITS.flatMap(([key, text]) => {
-    const value = quality?.[key as keyof typeof quality];
-    return value === undefined ? [] : [text(value)];
-  });
+  const measured = quality === null ? ["without a forward pass"] : numbersText(quality);
   const held = Object.entries(limits).map(limitText);
-  return [`issued as ${verdict}`, ...(quality === null ? ["without a forward pass"] : measured), ...held];
+  return [`issued as ${verdict}`, ...measured, ...held];
 }

@@ -1,7 +1,7 @@
 /** Everything that a report holds against a checkpoint, as one list. Rules have stable names: scripts look for them. */
-import type { DiffReport, RungReport, Severity, VerifyReport } from "../api/reports.ts";
+import type { DiffReport, RungReport, Severity, TensorDifference, VerifyReport } from "../api/reports.ts";
 import { counted, measured } from "./figures.ts";
-import { measures } from "./measures.ts";
+import { comparedLogits, measures } from "./measures.ts";
 import { judged, type Subject, verificationOf } from "./subject.ts";
 
 export interface Problem {
@@ -110,34 +110,32 @@ type Make = (
   at?: { readonly file?: string; readonly tensor?: string | null },
 ) => Problem;
 
-function verdicts({ rungs, firstDivergence: first, findingDetails }: VerifyReport, problem: Make): Problem[] {
+function verdicts(report: VerifyReport, problem: Make): Problem[] {
+  const { rungs, firstDivergence: first, findingDetails } = report;
   const failed = rungs.flatMap((rung): Problem[] => {
     if (rung.verdict === "same" || rung.verdict === "within") return [];
     const severity = rung.verdict === "different" ? "error" : "warning";
     const text = [...measures(rung), ...unlike(rung)].join(", ");
     return [problem(`rung-${rung.rung}`, severity, `${rung.rung}: ${rung.verdict}; ${text}`)];
   });
-  const tensors = rungs.flatMap(({ rung, metrics }) =>
-    (rung === "cover" ? [] : differencesOf(metrics)) // the findings have its files
-      .map(({ role, tensors, message }) =>
-        problem("tensor-differs", "error", `${role}: ${message}`, { tensor: tensors.at(-1) ?? role }),
-      ),
+  const tensors = rungs.flatMap((rung) =>
+    differencesOf(rung).map(({ role, tensors, message }) =>
+      problem("tensor-differs", "error", `${role}: ${message}`, { tensor: tensors.at(-1) ?? role }),
+    ),
   );
   const divergence =
     first === null
       ? []
       : [problem("first-divergence", "error", divergenceText(first), { tensor: first.tensors[0] ?? null })];
-  const missed = rungs.flatMap(({ metrics }) =>
-    controlsOf(metrics)
-      .filter(({ caught }) => caught === false)
-      .map(({ layer, kind, door, mutation }) =>
-        problem(
-          "control-missed",
-          "warning",
-          `layer ${layer} (${kind}), door ${door}: ${mutation} was not seen`,
-        ),
+  const missed = (comparedLogits(report)?.controls ?? [])
+    .filter(({ caught }) => caught === false)
+    .map(({ layer, kind, door, mutation }) =>
+      problem(
+        "control-missed",
+        "warning",
+        `layer ${layer} (${kind}), door ${door}: ${mutation} was not seen`,
       ),
-  );
+    );
   const found = findingDetails
     .filter(({ rule }) => rule !== "control-missed") // the list of controls has them
     .map(({ rule, severity, message, at }) => problem(rule, severity, message, at));
@@ -150,44 +148,24 @@ export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"
   return `the first divergence is in layer ${first.layer} (${first.kind})${door}${tensors}`;
 }
 
-/** What a rung holds against a checkpoint, one by one: settings, or roles with what is wrong. */
+/** What a rung holds against a checkpoint, one by one: settings or files, or roles with what is wrong. */
 export function objections(rung: RungReport): readonly string[] {
-  const found = differencesOf(rung.metrics);
-  if (rung.rung === "cover") return [...unlike(rung), ...found.map(({ role }) => role)]; // files, as a sentence each
-  return found.map(({ role, message }) => `${role}: ${message}`);
+  if (rung.rung === "cover" && "differences" in rung.metrics) return rung.metrics.differences;
+  return [...unlike(rung), ...differencesOf(rung).map(({ role, message }) => `${role}: ${message}`)];
 }
 
 /** Settings that are not the same. */
-function unlike({ metrics }: RungReport): readonly string[] {
-  const { settings } = metrics as { settings?: unknown };
-  return Array.isArray(settings) ? settings.map(String) : [];
-}
+const unlike = ({ metrics }: RungReport): readonly string[] =>
+  "settings" in metrics ? metrics.settings : [];
 
-interface Difference {
-  readonly role: string;
-  readonly tensors: readonly string[];
-  readonly message: string;
-}
-
-/** The bytes rung lists roles with what is wrong; against a certificate, only that they differ. */
-function differencesOf({ differences }: RungReport["metrics"]): readonly Difference[] {
-  if (!Array.isArray(differences)) return [];
-  return differences.map((one: Difference | string) =>
-    typeof one === "string" ? { role: one, tensors: [], message: "not as certified" } : one,
+/** Roles that the bytes rung found to differ. */
+function differencesOf(rung: RungReport): readonly TensorDifference[] {
+  if (rung.rung !== "bytes") return [];
+  return rung.metrics.differences.map((difference) =>
+    typeof difference === "string"
+      ? { role: difference, tensors: [], message: "not as certified" }
+      : difference,
   );
-}
-
-export interface Sabotage {
-  readonly layer: number;
-  readonly kind: string;
-  readonly door: string;
-  readonly mutation: string;
-  readonly caught: boolean | null;
-}
-
-/** Of the logits rung, which alone has them. */
-export function controlsOf({ controls }: RungReport["metrics"]): readonly Sabotage[] {
-  return Array.isArray(controls) ? controls : [];
 }
 
 function differences({ tensors, config, sidecars }: DiffReport, problem: Make): Problem[] {

@@ -3,7 +3,7 @@
  * which both sides of every other rung share, to the world outside.
  */
 import type { VerifyOptions } from "../api/options.ts";
-import type { RungReport, Verdict } from "../api/reports.ts";
+import type { ReferenceMetrics, RungReport, Verdict } from "../api/reports.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor, type Ready } from "../inference/model-runner.ts";
 import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
@@ -58,7 +58,7 @@ export async function referenceRung(
   const verdict: Verdict = !met.every(({ ok }) => ok) ? "different" : exact ? "same" : "within";
   const layers = met.flatMap(({ ok, firstLayer }) => (ok || firstLayer === null ? [] : [firstLayer]));
   const losses = met.flatMap(({ nll }) => nll ?? []);
-  const metrics = {
+  const metrics: ReferenceMetrics = {
     prompts: met.length,
     tokens: recording.prompts.reduce((sum, { ids }) => sum + ids.length, 0),
     arithmetic: exact ? "float32" : "bfloat16",

@@ -1,6 +1,13 @@
 /** `verify`: the rungs, cheapest first, and the verdict they make together. */
 import { CERTIFIED, type CompareOptions, type VerifyOptions } from "../api/options.ts";
-import type { ComparedTensor, Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
+import type {
+  BytesMetrics,
+  ComparedTensor,
+  Finding,
+  RungReport,
+  Verdict,
+  VerifyReport,
+} from "../api/reports.ts";
 import type { Proof } from "../certificate/issue.ts";
 import {
   contradictionOf,
@@ -196,7 +203,7 @@ export async function prove(
   }
   if (prompt !== null) {
     run = await logitsRung(source, destination, await readLimits(options), prompt);
-    add({ rung: "logits", verdict: run.verdict, metrics: { ...run.metrics } }, run.findings);
+    add({ rung: "logits", verdict: run.verdict, metrics: run.metrics }, run.findings);
   }
   if (unlikeStreams.length > 0) {
     const message = `the settings give streams other widths (${unlikeStreams.join(", ")}): no forward pass ran`;
@@ -274,7 +281,7 @@ function bytesVerdict({ differences, recast }: BytesResult): Verdict {
   return recast > 0 ? "within" : "same";
 }
 
-function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): Record<string, unknown> {
+function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): BytesMetrics {
   return {
     roles: compared,
     recast,

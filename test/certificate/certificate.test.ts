@@ -22,6 +22,7 @@ import { compareFingerprints, type Fingerprint, FingerprintTaker } from "../../s
 import { verify } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 
 const work = workFolder();
 const QUICK = { threads: 1, memoryBytes: 64 * 1024 * 1024 };
@@ -301,7 +302,7 @@ describe("one flipped byte anywhere is red", () => {
       findings: [expect.stringContaining("NOTES.md was not there")],
     });
     writeFileSync(join(copy, "tokenizer.json"), "{}");
-    expect((await again(copy, { verify: "bytes" })).rungs[0]!.metrics.differences).toEqual([
+    expect(metricsWith(await again(copy, { verify: "bytes" }), "cover", "files").differences).toEqual([
       "tokenizer.json has 2 bytes, not 23698",
     ]);
   });
@@ -406,7 +407,7 @@ describe("behaviour", () => {
     const families: Family[] = [{ ...nemotronH, forward }];
     const report = await again(made.hf, { families });
     expect(report.rungs.map(({ verdict }) => verdict)).toEqual(["same", "same", "different"]);
-    expect(report.rungs[2]!.metrics.firstLayer).toBe(0);
+    expect(metricsWith(report, "logits", "firstLayer").firstLayer).toBe(0);
   });
 
   /** A fingerprint as the same model would give it on other kernels: each value off by `error`. */

@@ -9,29 +9,29 @@ const shown = async (line: string, over = {}) => (await run(line, { over })).std
 describe("summaries", () => {
   it("convert", async () =>
     expect(await shown("convert a b.isologit")).toMatchInlineSnapshot(`
-    "wrote        out.isologit
-    format       hf to packed, 3.0 MiB
-    source       ./source
-    values       recast: rounded once, to the dtypes asked for
-    root         sha256:aaaa, source
-                 sha256:bbbb, written
-    read         6.0 MiB
-    written      3.0 MiB
-    time         1.50 s, 2.0 MiB/s written
-    peak memory  220.0 MiB resident
-    plan         plan-1
+      "wrote        out.isologit
+      format       hf to packed, 3.0 MiB
+      source       ./source
+      values       recast: rounded once, to the dtypes asked for
+      root         sha256:aaaa, source
+                   sha256:bbbb, written
+      read         6.0 MiB
+      written      3.0 MiB
+      time         1.50 s, 2.0 MiB/s written
+      peak memory  220.0 MiB resident
+      plan         plan-1
 
-    verdict  within: the same model within the limits of its recast
-    run on   wasm, 2 threads, SIMD
-    cover    same, 182 tensors, 1,234,567 elements
-    bytes    within, 182 tensors, 3.0 MiB
-    logits   within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
-             KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
-             NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
-             controls not run
-    limits   KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
-    "
-  `));
+      verdict  within: the same model within the limits of its recast
+      run on   wasm, 2 threads, SIMD
+      cover    same, 182 roles, 1,234,567 elements, 182 tensors
+      bytes    within, 182 roles, 40 recast, 3.0 MiB, 0 different
+      logits   within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
+               KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
+               NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
+               controls not run
+      limits   KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
+      "
+    `));
 
   it("convert, not verified", async () => {
     const exact = {
@@ -68,8 +68,8 @@ describe("summaries", () => {
 
       verdict           different: not the same model
       run on            wasm, 2 threads, SIMD
-      cover             same, 182 tensors, 1,234,567 elements
-      bytes             within, 182 tensors, 3.0 MiB
+      cover             same, 182 roles, 1,234,567 elements, 182 tensors
+      bytes             within, 182 roles, 40 recast, 3.0 MiB, 0 different
       logits            within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
                         KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
                         NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
@@ -100,8 +100,8 @@ describe("summaries", () => {
 
       verdict  same: the same model
       run on   no forward pass
-      cover    same, 182 tensors, 1,234,567 elements
-      bytes    within, 182 tensors, 3.0 MiB
+      cover    same, 182 roles, 1,234,567 elements, 182 tensors
+      bytes    within, 182 roles, 40 recast, 3.0 MiB, 0 different
       "
     `);
   });

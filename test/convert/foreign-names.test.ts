@@ -17,6 +17,7 @@ import {
   saveShards,
 } from "../support/foreign.ts";
 import { arraysOf, filesOf, golden, type StoredArray, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 
 const work = workFolder();
 let serial = 0;
@@ -77,9 +78,7 @@ describe.each(MODELS)("%s", (_, name, change) => {
     const report = await verify(golden(name), await source, { threads: 2, tokens: 24 });
     expect(report.verdict).toBe("same");
     expect(report.roots.a).toBe(report.roots.b);
-    const { controls } = report.rungs.find(({ rung }) => rung === "logits")!.metrics as {
-      controls: { caught: boolean | null }[];
-    };
+    const { controls } = metricsWith(report, "logits", "controls");
     expect(controls.filter(({ caught }) => caught === true).length).toBeGreaterThan(20);
     const { findings } = await check(await source);
     expect(findings.map(({ rule }) => rule)).toContain("memory-spelling");

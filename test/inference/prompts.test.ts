@@ -1,12 +1,12 @@
 /** What the forward passes read: ids that cover a vocabulary, text, and where each came from. */
 import { describe, expect, it } from "vitest";
 import type { PromptOptions } from "../../src/api/options.ts";
-import type { LogitsMetrics } from "../../src/api/reports.ts";
 import { TEXTS } from "../../src/inference/prompt-texts.ts";
 import { promptOf, seededIds } from "../../src/inference/prompts.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
 
 const tiny = await copyOf(golden("tiny"));
@@ -72,7 +72,7 @@ it("the loss is that of the text alone, and random weights are named", async () 
       ...options,
       threads: 1,
     });
-    return { report, ...(report.rungs.at(-1)!.metrics as unknown as LogitsMetrics) };
+    return { report, ...metricsWith(report, "logits", "positions") };
   };
   const whole = await run({ prompt: "Hello world" });
   const more = await run({ prompt: "Hello world", tokens: 20 });

@@ -30,8 +30,16 @@ export const VERIFIED: VerifyReport = {
   backend: "wasm",
   device: "2 threads, SIMD",
   rungs: [
-    { rung: "cover", verdict: "same", metrics: { tensors: 182, elements: 1234567 } },
-    { rung: "bytes", verdict: "within", metrics: { tensors: 182, bytes: 3145728 } },
+    {
+      rung: "cover",
+      verdict: "same",
+      metrics: { roles: 182, elements: 1234567, tensors: 182, settings: [] },
+    },
+    {
+      rung: "bytes",
+      verdict: "within",
+      metrics: { roles: 182, recast: 40, bytes: 3145728, different: 0, differences: [] },
+    },
     { rung: "logits", verdict: "within", metrics: { ...METRICS } },
   ],
   firstDivergence: null,

@@ -37,7 +37,10 @@ const hostile = {
     {
       rung: "bytes" as const,
       verdict: "different" as const,
-      metrics: { differences: [{ role: HOSTILE, tensors: [HOSTILE], message: HOSTILE }] },
+      metrics: {
+        ...{ roles: 182, recast: 0, bytes: 3145728, different: 1 },
+        differences: [{ role: HOSTILE, tensors: [HOSTILE], message: HOSTILE }],
+      },
     },
     {
       rung: "logits" as const,
@@ -54,7 +57,9 @@ const hostile = {
             },
           ],
         },
-        controls: [{ layer: 0, kind: HOSTILE, door: HOSTILE, mutation: HOSTILE, caught: false }],
+        controls: [
+          { layer: 0, kind: HOSTILE, door: HOSTILE, mutation: HOSTILE, caught: false, matrix: true },
+        ],
       },
     },
   ],

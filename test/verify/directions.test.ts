@@ -10,7 +10,7 @@ import type { Format } from "../../formats/format.ts";
 import { formats } from "../../formats/index.ts";
 import { convert, plan } from "../../src/api/convert.ts";
 import type { ConvertOptions, RecastKind } from "../../src/api/options.ts";
-import type { LogitsMetrics, Verdict } from "../../src/api/reports.ts";
+import type { Verdict } from "../../src/api/reports.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { families } from "../../src/families/index.ts";
@@ -18,6 +18,7 @@ import { type Matched, matchRoles } from "../../src/families/match.ts";
 import { pairScales } from "../../src/quantization/compressed-tensors.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { expectClean, keepScore } from "../support/verify/score.ts";
 
 const work = workFolder();
@@ -137,7 +138,7 @@ describe.each(await sources())("$name", (source) => {
     expectClean(score, verification!, exact ? "same" : "within");
     expect(verification!.rungs.map(({ rung }) => rung)).toEqual(["cover", "bytes", "logits"]);
     expect(verification!.findings).toEqual(exact ? [] : [expect.stringContaining("reported, not judged")]);
-    const { controls } = verification!.rungs[2]!.metrics as unknown as LogitsMetrics;
+    const { controls } = metricsWith(verification!, "logits", "controls");
     expect(controls.filter(({ caught }) => caught).length).toBeGreaterThan(30);
     expect(verification!.roots.a === verification!.roots.b).toBe(exact);
 

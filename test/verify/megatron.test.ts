@@ -7,10 +7,10 @@ import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
 import { ready } from "../../src/inference/model-runner.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
-import type { Control } from "../../src/verify/controls/controls.ts";
 import { logitsRung } from "../../src/verify/logits.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { type Cut, inMegatron, openedMegatron } from "../support/verify/megatron-copy.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
 import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
@@ -55,16 +55,9 @@ describe("a right cut is the same model", () => {
     const report = await verifyCheckpoints(await opened(copy), await checkpoint(copy, cut), QUICK);
     expectClean(score, report, "same");
     expect(report.roots.a).toBe(report.roots.b);
-    const { controls } = report.rungs.find(({ rung }) => rung === "logits")!.metrics as {
-      controls: Control[];
-    };
+    const { controls, wiring, maxAbs, routing } = metricsWith(report, "logits", "controls");
     expect(controls.length).toBeGreaterThan(20);
     expect(controls.filter(({ caught }) => caught === false)).toEqual([]);
-    const { wiring, maxAbs, routing } = report.rungs.find(({ rung }) => rung === "logits")!.metrics as {
-      wiring: { maxRelL2: number; limit: number };
-      maxAbs: number;
-      routing: { flips: number };
-    };
     expect(wiring.limit).toBeLessThanOrEqual(limit);
     expect(routing.flips).toBe(0);
     expect(limit === 0 ? maxAbs : 0).toBe(0);

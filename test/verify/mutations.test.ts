@@ -9,6 +9,7 @@ import type { ErrorCode } from "../../src/core/errors.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { floatsOf, golden, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "../support/verify/planted.ts";
 import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
 
@@ -329,7 +330,7 @@ describe("kept FP8: scales are compared, those that nothing reads too", () => {
   it("a scale of one row", async () => {
     const fault: Fault = { layer: 4, plant: (e) => e.f32(`${UP4}_scale`, (s, i) => (i === 3 ? s * 2 : s)) };
     const report = await planted(keptRows, keptRows, fault, { ...QUICK, verify: "bytes" });
-    expect(report.rungs.find(({ rung }) => rung === "bytes")!.metrics.differences).toEqual([
+    expect(metricsWith(report, "bytes", "recast").differences).toEqual([
       { role: "main.4.mlp.up", tensors: [UP4], message: expect.stringContaining("scale of row 3") },
     ]);
     expect(report.roots.a).not.toBe(report.roots.b);

@@ -6,6 +6,7 @@ import type { VerifyOptions } from "../../src/api/options.ts";
 import { patternsOver } from "../../src/quantization/module-patterns.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { type Copy, copyOf, Editor, oneF32, opened, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
@@ -34,7 +35,7 @@ function edited(quantization_config: unknown, scale?: number, copy = fp8): Copy 
 
 async function covered(a: Copy, b: Copy, options = BYTES) {
   const report = await verifyCheckpoints(await opened(a), await opened(b), options);
-  const { settings } = report.rungs[0]!.metrics as { settings: readonly string[] };
+  const { settings } = metricsWith(report, "cover", "settings");
   const rules = report.findingDetails!.map(({ rule }) => rule);
   return { verdict: report.rungs[0]!.verdict, overall: report.verdict, settings: settings.join("; "), rules };
 }

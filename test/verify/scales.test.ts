@@ -6,6 +6,7 @@ import { scaleOf } from "../../src/cast/cast.ts";
 import { bitsOfF32, f32OfBits, widen } from "../../src/core/float.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "../support/verify/planted.ts";
 
 const work = workFolder();
@@ -27,10 +28,14 @@ function rescaled(editor: Editor, source: Copy, name: string, scale: number): vo
 
 /** As the bytes rung says: configs are another rung's. */
 async function judged(a: Copy, b: Copy, options = BYTES) {
-  const { rungs, findings } = await verifyCheckpoints(await opened(a), await opened(b), options);
-  const { verdict } = rungs[1]!;
-  const { differences } = rungs[1]!.metrics as { differences: { role: string; message: string }[] };
-  return { verdict, findings: findings.join("; "), messages: differences.map(({ message }) => message) };
+  const report = await verifyCheckpoints(await opened(a), await opened(b), options);
+  const { verdict } = report.rungs[1]!;
+  const { differences } = metricsWith(report, "bytes", "recast");
+  return {
+    verdict,
+    findings: report.findings.join("; "),
+    messages: differences.map(({ message }) => message),
+  };
 }
 
 const UP4 = "backbone.layers.4.mixer.up_proj.weight";

@@ -4,13 +4,13 @@
  */
 import { describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import type { LogitsMetrics } from "../../src/api/reports.ts";
 import { TEXTS } from "../../src/inference/prompt-texts.ts";
 import { promptOf } from "../../src/inference/prompts.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
 import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
 
 const QUICK: VerifyOptions = { threads: 1, memoryBytes: 64 * 1024 * 1024 };
@@ -20,7 +20,7 @@ wrong.values("backbone.layers.7.mixer.down_proj.weight", (value) => 1.5 * value)
 
 async function compared(b: Copy, options: VerifyOptions = {}) {
   const report = await verifyCheckpoints(await opened(tiny), await opened(b), { ...QUICK, ...options });
-  return { report, metrics: report.rungs.at(-1)!.metrics as unknown as LogitsMetrics };
+  return { report, metrics: metricsWith(report, "logits", "positions") };
 }
 
 describe("the default prompt", async () => {
@@ -83,8 +83,8 @@ it("without a tokenizer positions have numbers alone", async () => {
     files: new Map([...copy.files].filter(([path]) => path !== "tokenizer.json")),
   });
   const [a, b] = [await opened(mute(tiny)), await opened(mute(wrong.copy))];
-  const { rungs } = await verifyCheckpoints(a, b, QUICK);
-  const { positions, tokens } = rungs.at(-1)!.metrics as unknown as LogitsMetrics;
+  const report = await verifyCheckpoints(a, b, QUICK);
+  const { positions, tokens } = metricsWith(report, "logits", "positions");
   expect(tokens).toBe(64);
   expect(positions.worst.length).toBeGreaterThan(0);
   for (const one of positions.worst) expect(one).not.toHaveProperty("text");

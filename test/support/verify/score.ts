@@ -1,6 +1,7 @@
 /** What a suite of faults and clean pairs came to, in one form for all of them, printed after its last test. */
 import { afterAll, expect } from "vitest";
 import type { Verdict, VerifyReport } from "../../../src/api/reports.ts";
+import { metricsWith } from "../rungs.ts";
 
 export interface Score {
   planted: number;
@@ -40,11 +41,11 @@ export function expectNamed(score: Score, report: VerifyReport, layer: number): 
   score.planted++;
   score.placed++;
   const { verdict, firstDivergence, rungs } = report;
-  const logits = rungs.find(({ rung }) => rung === "logits")?.metrics as { cosine: number } | undefined;
-  if (logits !== undefined) {
+  if (rungs.some(({ rung }) => rung === "logits")) {
+    const { cosine } = metricsWith(report, "logits", "cosine");
     const [suite, ...test] = expect.getState().currentTestName!.split(" > ");
     const fault = [suite!.split(":")[0], ...test].join(": ");
-    score.seen.push({ fault, verdict, layer: firstDivergence?.layer, cosine: logits.cosine });
+    score.seen.push({ fault, verdict, layer: firstDivergence?.layer, cosine });
   }
   expect(verdict).toBe("different");
   score.caught++;

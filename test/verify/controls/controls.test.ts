@@ -2,7 +2,6 @@
 import { describe, expect, it } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
 import type { VerifyOptions } from "../../../src/api/options.ts";
-import type { LogitsMetrics } from "../../../src/api/reports.ts";
 import type { Tensor } from "../../../src/core/checkpoint.ts";
 import { extentsOf } from "../../../src/core/read.ts";
 import type { Dims, Family, Stage } from "../../../src/families/family.ts";
@@ -13,6 +12,7 @@ import { type BlockExchange, exchangeBlocks } from "../../../src/verify/controls
 import { logitsRung } from "../../../src/verify/logits.ts";
 import { verifyCheckpoints } from "../../../src/verify/verify.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
+import { metricsWith } from "../../support/rungs.ts";
 import { type Copy, copyOf, Editor, opened } from "../../support/verify/planted.ts";
 
 const work = workFolder();
@@ -23,7 +23,7 @@ const sharded = await copyOf(golden("sharded"));
 
 async function judged(a: Copy, b: Copy, options = QUICK) {
   const report = await verifyCheckpoints(await opened(a), await opened(b), options);
-  const { controls } = report.rungs.at(-1)!.metrics as unknown as LogitsMetrics;
+  const { controls } = metricsWith(report, "logits", "controls");
   const where = (caught: boolean | null) =>
     controls
       .filter((one) => one.caught === caught)
