@@ -9,7 +9,7 @@ import { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder } from "../core/sealed-spans.ts";
 import { Difference } from "../diff/difference.ts";
 import { diffConfigs, diffSidecars } from "../diff/files.ts";
-import type { Role } from "../families/match.ts";
+import type { Role } from "../families/model.ts";
 import { memoryOf, type Ready, ready, storedRole } from "../inference/model-runner.ts";
 import { Digest } from "../workers/digest.ts";
 import type { DiffOptions } from "./options.ts";

@@ -5,7 +5,7 @@ import { checkChunks } from "../checkpoint/chunk-checks.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
-import type { Matched } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";

@@ -7,7 +7,7 @@ import { CERTIFICATE_FILE, type Span, type Tensor } from "../core/checkpoint.ts"
 import { bitsOf, countOf, stridesOf } from "../core/dtype.ts";
 import type { ByteSource } from "../core/io.ts";
 import { extentsOf } from "../core/read.ts";
-import type { Matched } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 
 export interface FileDigest {
   /** relative to the checkpoint; "" where it is one file, which may be renamed */

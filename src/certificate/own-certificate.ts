@@ -6,7 +6,7 @@ import type { Finding } from "../api/reports.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Leaf } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Matched } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 import type { Ready } from "../inference/model-runner.ts";
 import { difference, remark } from "../verify/findings.ts";
 import { version } from "../version.ts";

@@ -4,7 +4,8 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { findSampledDifference } from "../core/first-difference.ts";
 import type { Sources } from "../core/read.ts";
 import type { Family } from "../families/family.ts";
-import { type Matched, matchRoles, replicaError } from "../families/match.ts";
+import { matchRoles, replicaError } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 import { finding, findingOf } from "./findings.ts";
 
 /** A few elements of the head and of the token table are read, where both are stored. */

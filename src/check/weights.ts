@@ -6,7 +6,8 @@ import { shapeOf } from "../core/mapping/layout.ts";
 import { leafRoles, tensorsHeld, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "../families/likely-cause.ts";
-import { type Matched, matchRoles, modelOf, type Recognised } from "../families/match.ts";
+import { matchRoles, modelOf } from "../families/match.ts";
+import type { Matched, Recognised } from "../families/model.ts";
 import { finding, findingOf } from "./findings.ts";
 
 /**

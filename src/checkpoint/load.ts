@@ -4,7 +4,8 @@ import { formats as allFormats } from "../../formats/index.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Family } from "../families/family.ts";
-import { type Matched, matchRoles } from "../families/match.ts";
+import { matchRoles } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 

@@ -7,6 +7,7 @@ import { IsologitError } from "../core/errors.ts";
 import type { ElementSource } from "../core/mapping/gather.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
+import type { Dialect } from "../families/dialect.ts";
 import {
   type ExpectedTensor,
   leafRoles,
@@ -14,8 +15,8 @@ import {
   tensorsHeld,
   tensorsWritten,
 } from "../families/expand.ts";
-import type { Dialect, Parallelism } from "../families/family.ts";
-import type { Matched, Role } from "../families/match.ts";
+import type { Matched, Role } from "../families/model.ts";
+import type { Parallelism } from "../families/structure.ts";
 import { SCALE_SHAPE, type ScaleTable, scaleName } from "../quantization/compressed-tensors.ts";
 import { type Policy, recastFor } from "../quantization/policy.ts";
 import { type ColumnShare, columnShare } from "./scatter.ts";

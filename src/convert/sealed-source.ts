@@ -5,7 +5,7 @@ import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
 import { bandsOf } from "../core/mapping/gather.ts";
 import type { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
-import type { Matched } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { Job } from "./jobs.ts";
 import type { ConversionRun } from "./run.ts";

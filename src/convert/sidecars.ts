@@ -12,9 +12,11 @@ import { readRange } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { Sources } from "../core/read.ts";
+import type { Dialect } from "../families/dialect.ts";
 import { tensorsWritten } from "../families/expand.ts";
-import type { Config, Dialect, Settings } from "../families/family.ts";
-import { dialectOf, type Matched } from "../families/match.ts";
+import { dialectOf } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
+import type { Config, Settings } from "../families/structure.ts";
 import {
   QUANTIZATION_FILES,
   quantizationConfig,

@@ -5,7 +5,7 @@ import { isOwnIndex } from "../checkpoint/side-files/read.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { Sources } from "../core/read.ts";
-import type { Matched } from "../families/match.ts";
+import type { Matched } from "../families/model.ts";
 
 /** Settings of the model; and where both sides spell their config alike, its other keys. */
 export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {

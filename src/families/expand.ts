@@ -1,16 +1,9 @@
 /** What a dialect stores of a model, tensor by tensor: its rules carried out over layers, experts and ranks. */
 import { type Rank, tensorKey } from "../core/checkpoint.ts";
 import { type Layout, leaf } from "../core/mapping/layout.ts";
-import {
-  type Dialect,
-  type Layer,
-  type Parallelism,
-  type RoleSpec,
-  type Rule,
-  roleKey,
-  type ShardPosition,
-} from "./family.ts";
-import type { Matched, Model } from "./match.ts";
+import type { Dialect, Rule, ShardPosition } from "./dialect.ts";
+import type { Matched, Model } from "./model.ts";
+import { type Layer, type Parallelism, type RoleSpec, roleKey } from "./structure.ts";
 
 /** One tensor as a dialect stores it: its name, the others it may be read by, and what it is. */
 export interface ExpectedTensor {

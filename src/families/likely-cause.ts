@@ -2,8 +2,8 @@
 import type { Tensor } from "../core/checkpoint.ts";
 import { type Shape, sameShape } from "../core/dtype.ts";
 import { type Layout, shapeOf } from "../core/mapping/layout.ts";
-import type { Settings } from "./family.ts";
-import type { Recognised, Role } from "./match.ts";
+import type { Recognised, Role } from "./model.ts";
+import type { Settings } from "./structure.ts";
 
 /** A stored tensor that has not the shape that the config asks for. */
 export interface ShapeMisfit {

@@ -1,82 +1,16 @@
 /** A checkpoint as a model: every stored tensor accounted for by a rule, every role by a tensor, every shape agreed. */
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { canonicalJson } from "../core/content-root.ts";
-import { countOf, type Shape, sameShape } from "../core/dtype.ts";
+import { countOf, sameShape } from "../core/dtype.ts";
 import { IsologitError, withLocation } from "../core/errors.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { findCoverFault, invertMoves, type Move } from "../core/mapping/moves.ts";
+import type { Dialect, KeyRemark, ObservedFacts } from "./dialect.ts";
 import { type ExpectedTensor, leafRoles, ruleApplies, tensorsRead } from "./expand.ts";
-import {
-  type Config,
-  type Dialect,
-  type Dims,
-  type Family,
-  type KeyRemark,
-  type Layer,
-  type ObservedFacts,
-  type Parallelism,
-  type ParsedConfig,
-  type RoleSpec,
-  roleKey,
-  type Settings,
-} from "./family.ts";
+import type { Family } from "./family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "./likely-cause.ts";
-
-/** One role of one model. */
-export interface Role {
-  readonly key: string;
-  readonly spec: RoleSpec;
-  readonly layer: Layer | null;
-  readonly shape: Shape;
-}
-
-/** What a family makes of a config: all that exists before a weight file is opened. */
-export interface Model {
-  readonly family: Family;
-  readonly settings: Settings;
-  readonly dims: Dims;
-  readonly layers: readonly Layer[];
-  /** in execution order */
-  readonly roles: ReadonlyMap<string, Role>;
-}
-
-/** A model as one checkpoint tells it. */
-export interface Recognised extends Model {
-  readonly dialect: Dialect;
-  readonly parallelism: Parallelism;
-  readonly passthrough: ParsedConfig["passthrough"];
-  /** in words, what was not told but inferred */
-  readonly notes: readonly string[];
-  /** the config makes one tensor of two roles */
-  readonly tied: boolean;
-}
-
-/** A stored tensor that must equal another, which is the one that is read. */
-export interface Replica {
-  readonly tensor: string;
-  readonly of: string;
-  /** no rank's copy: the config ties the two, and both are stored */
-  readonly tied?: true;
-}
-
-/** Entries beside the model, left out for one reason. */
-export interface Dropped {
-  readonly why: string;
-  readonly names: readonly string[];
-}
-
-/** A model together with where its roles lie in one checkpoint. */
-export interface Matched extends Recognised {
-  readonly checkpoint: Checkpoint;
-  /** by `tensorKey`, as are the tensors named below */
-  readonly tensors: ReadonlyMap<string, Tensor>;
-  /** each role as moves from stored tensors */
-  readonly roleSources: ReadonlyMap<string, readonly Move[]>;
-  /** the roles that a stored tensor holds */
-  readonly holds: ReadonlyMap<string, readonly string[]>;
-  readonly replicas: readonly Replica[];
-  readonly dropped: readonly Dropped[];
-}
+import type { Dropped, Matched, Recognised, Replica, Role } from "./model.ts";
+import { type Config, type Dims, type Layer, type RoleSpec, roleKey, type Settings } from "./structure.ts";
 
 /** @throws FAMILY_UNKNOWN, and what the dialect refuses */
 export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Recognised {

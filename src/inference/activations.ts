@@ -1,7 +1,7 @@
 /** The streams of one run through a model: what its stages read and make, allocated and let go as they pass. */
 import { add } from "../../kernels/index.ts";
 import type { Backend, Region } from "../../kernels/kernel.ts";
-import type { Stage } from "../families/family.ts";
+import type { Stage } from "../families/forward.ts";
 import type { StreamSet } from "./runner.ts";
 
 /** The streams a stage reads, and those it makes. */

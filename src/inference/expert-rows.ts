@@ -1,6 +1,6 @@
 /** Tokens dealt out to the experts that they chose: the rows of dealt streams, expert after expert. */
 import type { Backend, Region } from "../../kernels/kernel.ts";
-import type { ExpertChoice } from "../families/family.ts";
+import type { ExpertChoice } from "../families/forward.ts";
 
 /** Rows [from, from + count) are one expert's. */
 export interface ExpertRun {

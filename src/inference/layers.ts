@@ -1,8 +1,9 @@
 /** A model's main layers, one after the other, over the streams of one run of tokens. */
 import type { Backend } from "../../kernels/kernel.ts";
-import type { Layer, Stage } from "../families/family.ts";
-import type { Matched } from "../families/match.ts";
-import { mainLayers } from "../verify/logits.ts";
+import type { Stage } from "../families/forward.ts";
+import type { Matched } from "../families/model.ts";
+import { mainLayers } from "../families/model.ts";
+import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "./activations.ts";
 import { ExpertRows } from "./expert-rows.ts";
 import { createRouter, type Router, type Routing } from "./router.ts";

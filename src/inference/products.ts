@@ -1,5 +1,5 @@
 /** Which rows of a stored matrix multiply which part of a stream, and whose results add up. */
-import type { OutputRows } from "../families/family.ts";
+import type { OutputRows } from "../families/forward.ts";
 import type { TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
 

@@ -1,7 +1,7 @@
 /** The experts that tokens chose, as a certificate holds them: 16 bits each, little endian, in Base64. */
 import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
-import type { ExpertChoice } from "../families/family.ts";
+import type { ExpertChoice } from "../families/forward.ts";
 
 const Text = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
 

@@ -4,7 +4,8 @@
  * then. Where it chooses otherwise now, its scores must be as near to that as the backends' arithmetic is.
  */
 import { IsologitError } from "../core/errors.ts";
-import type { Dims, ExpertChoice, KernelStage, Stage } from "../families/family.ts";
+import type { ExpertChoice, KernelStage, Stage } from "../families/forward.ts";
+import type { Dims } from "../families/structure.ts";
 import { sameBits } from "../verify/metrics.ts";
 import { type Streams, stageStreams } from "./activations.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";

@@ -4,7 +4,8 @@
  */
 import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { stridesOf, widthOf } from "../core/dtype.ts";
-import type { Dims, Layer, Native, OutputRows, TensorPosition, Use, UseKind } from "../families/family.ts";
+import type { Native, OutputRows, TensorPosition, Use, UseKind } from "../families/forward.ts";
+import type { Dims, Layer } from "../families/structure.ts";
 
 /** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
 export interface BlockNames {

@@ -1,7 +1,8 @@
 /** Recipes: which roles a recast touches. */
 import { readFile } from "node:fs/promises";
 import { IsologitError, systemError } from "../core/errors.ts";
-import type { Layer, Recipe, RoleSpec } from "../families/family.ts";
+import type { Recipe } from "../families/family.ts";
+import type { Layer, RoleSpec } from "../families/structure.ts";
 
 /** A role as recipes see it, and a layer. */
 export type RoleKind = Pick<RoleSpec, "role" | "kind">;

@@ -9,8 +9,6 @@ import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import { boxMove, runsOf } from "../core/mapping/moves.ts";
 import { Sources } from "../core/read.ts";
-import type { Layer } from "../families/family.ts";
-import type { Matched } from "../families/match.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import {
   backendFor,
@@ -39,10 +37,6 @@ export interface LogitsRung {
   readonly bad: LockstepResult["bad"];
   readonly fingerprint: Fingerprint;
   readonly findings: readonly Finding[];
-}
-
-export function mainLayers({ layers }: Matched): readonly Layer[] {
-  return layers.filter(({ stack }) => stack === "main");
 }
 
 export async function logitsRung(

@@ -23,7 +23,8 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
-import type { Role } from "../families/match.ts";
+import type { Role } from "../families/model.ts";
+import { mainLayers } from "../families/model.ts";
 import {
   memoryOf,
   type Paired,
@@ -41,7 +42,7 @@ import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } fr
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { difference, judgeFindings, remark, reportedFindings, verdictWith } from "./findings.ts";
 import { givenLimits } from "./limits.ts";
-import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits.ts";
+import { type LogitsRung, logitsRung, refuseMemory } from "./logits.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
 import { compareSettings } from "./settings/settings.ts";
 import { readLimits } from "./tolerance.ts";

@@ -2,11 +2,12 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseJsonObject } from "../../src/core/json.ts";
-import type { Config, ObservedFacts } from "../../src/families/family.ts";
+import type { ObservedFacts } from "../../src/families/dialect.ts";
 import { KNOWN } from "../../src/families/nemotron-h/hf/config-json.ts";
 import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
 import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS } from "../../src/families/nemotron-h/hf/other-keys.ts";
 import { SETTING_KEYS, type SettingKey } from "../../src/families/nemotron-h/hf/setting-keys.ts";
+import type { Config } from "../../src/families/structure.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 import { golden } from "../support/goldens.ts";
 

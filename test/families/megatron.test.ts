@@ -6,10 +6,11 @@ import { countOf, type DType, type Shape } from "../../src/core/dtype.ts";
 import { parseJson } from "../../src/core/json.ts";
 import { movesOf, shapeOf } from "../../src/core/mapping/layout.ts";
 import { type Move, runsOf } from "../../src/core/mapping/moves.ts";
+import type { Dialect } from "../../src/families/dialect.ts";
 import { tensorsWritten } from "../../src/families/expand.ts";
-import type { Config, Dialect } from "../../src/families/family.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles, modelOf } from "../../src/families/match.ts";
+import type { Config } from "../../src/families/structure.ts";
 import { memoryStore } from "../support/memory-store.ts";
 import { randomFrom } from "../support/random.ts";
 

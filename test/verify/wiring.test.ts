@@ -5,8 +5,10 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/api/options.ts";
-import type { Dims, Family, Native, OutputRows, Use } from "../../src/families/family.ts";
+import type { Family } from "../../src/families/family.ts";
+import type { Native, OutputRows, Use } from "../../src/families/forward.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
+import type { Dims } from "../../src/families/structure.ts";
 import { type Ready, ready } from "../../src/inference/model-runner.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { compareBytes } from "../../src/verify/bytes/bytes.ts";

@@ -2,8 +2,9 @@
 import type { Finding } from "../../api/reports.ts";
 import { canonicalJson } from "../../core/content-root.ts";
 import { isJsonObject, parseJsonObject } from "../../core/json.ts";
-import type { Config, Dialect } from "../../families/family.ts";
-import type { Matched } from "../../families/match.ts";
+import type { Dialect } from "../../families/dialect.ts";
+import type { Matched } from "../../families/model.ts";
+import type { Config } from "../../families/structure.ts";
 import { QUANTIZATION_FILES } from "../../quantization/compressed-tensors.ts";
 import { difference, remark, withSeverity } from "../../verify/findings.ts";
 import { haveSameMeaning } from "./meaning.ts";

@@ -2,7 +2,8 @@
 
 import { canonicalJson } from "../../core/content-root.ts";
 import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
-import type { Config, KeyRemark } from "../family.ts";
+import type { KeyRemark } from "../dialect.ts";
+import type { Config } from "../structure.ts";
 
 /** Models that have such a layer; "steps": models with prediction steps; "many steps": with more than one. */
 export type Where = "M" | "*" | "-" | "E" | "steps" | "many steps";

@@ -19,7 +19,8 @@ import {
   ssdStep,
 } from "../../../kernels/index.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
-import type { Dims, Forward, KernelStage, LayerKind, Stage } from "../family.ts";
+import type { Forward, KernelStage, Stage } from "../forward.ts";
+import type { Dims, LayerKind } from "../structure.ts";
 import { hf } from "./hf/native.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 

@@ -3,7 +3,8 @@
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
 import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
-import type { Dims, Layer, LayerKind, Recipe, RoleSpec, Settings } from "../family.ts";
+import type { Recipe } from "../family.ts";
+import type { Dims, Layer, LayerKind, RoleSpec, Settings } from "../structure.ts";
 
 export const LETTERS: Readonly<Record<string, LayerKind>> = {
   M: "mamba",

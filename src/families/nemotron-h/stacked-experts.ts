@@ -1,6 +1,6 @@
 /** Experts as one tensor of a layer, in the order of their numbers. */
 import { concat, reshape, shapeOf } from "../../core/mapping/layout.ts";
-import type { Is } from "../family.ts";
+import type { Is } from "../dialect.ts";
 
 /** [experts, rows, columns] */
 export const stackExperts =

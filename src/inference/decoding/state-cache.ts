@@ -4,7 +4,8 @@
  */
 import { copy } from "../../../kernels/index.ts";
 import type { Backend, Region } from "../../../kernels/kernel.ts";
-import type { Carry, Dims, KernelStage, Stage } from "../../families/family.ts";
+import type { Carry, KernelStage, Stage } from "../../families/forward.ts";
+import type { Dims } from "../../families/structure.ts";
 
 type Kind<K> = Extract<Carry, { keeps: K }>;
 

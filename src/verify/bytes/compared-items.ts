@@ -2,7 +2,7 @@
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf, type DType, type Shape } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/mapping/gather.ts";
-import type { Role } from "../../families/match.ts";
+import type { Role } from "../../families/model.ts";
 import { type Ready, storedRole } from "../../inference/model-runner.ts";
 
 /** One thing to compare, as either side stores it. */

@@ -15,7 +15,7 @@
 
 import { scaleOf } from "../../cast/cast.ts";
 import { type DType, isFp8 } from "../../core/dtype.ts";
-import type { Role } from "../../families/match.ts";
+import type { Role } from "../../families/model.ts";
 import type { Loss } from "../../workers/pool.ts";
 
 /** A role that was recast, and what its bands showed. */

@@ -3,7 +3,7 @@ import type { Finding } from "../../api/reports.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf } from "../../core/dtype.ts";
 import { publishedName } from "../../families/expand.ts";
-import type { Role } from "../../families/match.ts";
+import type { Role } from "../../families/model.ts";
 import { type Paired, storedRole } from "../../inference/model-runner.ts";
 import { difference, remark } from "../findings.ts";
 import { type ComparedItem, comparedTensor, type RoleDifference } from "./compared-items.ts";

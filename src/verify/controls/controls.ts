@@ -11,7 +11,8 @@
 import type { Backend, Region } from "../../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import { countOf, sameShape } from "../../core/dtype.ts";
-import type { Dims, Forward, KernelStage, OutputRows, Stage } from "../../families/family.ts";
+import type { Forward, KernelStage, OutputRows, Stage } from "../../families/forward.ts";
+import type { Dims } from "../../families/structure.ts";
 import { Streams, stageStreams } from "../../inference/activations.ts";
 import type { DispatchedRows, ExpertRows } from "../../inference/expert-rows.ts";
 import type { ModelRunner } from "../../inference/runner.ts";

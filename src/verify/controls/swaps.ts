@@ -1,6 +1,6 @@
 /** Sabotages as descriptions: which blocks of which stored tensor to exchange, the likeliest to show first. */
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
-import type { OutputRows } from "../../families/family.ts";
+import type { OutputRows } from "../../families/forward.ts";
 import { type BlockExchange, exchangeBlocks } from "./exchange.ts";
 
 /** Pairs of blocks tried before a control counts as missed. */

@@ -3,7 +3,7 @@ import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
 import { widen } from "../../core/float.ts";
 import { gatherExtents } from "../../core/mapping/gather.ts";
 import { Sources } from "../../core/read.ts";
-import type { Role } from "../../families/match.ts";
+import type { Role } from "../../families/model.ts";
 import type { Ready } from "../../inference/model-runner.ts";
 import { Rounder } from "../../inference/rounding.ts";
 import type { BytesResult } from "../bytes/bytes.ts";

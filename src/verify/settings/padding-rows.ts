@@ -5,7 +5,7 @@ import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts"
 import { widen } from "../../core/float.ts";
 import { boxMove, countOfMove, type Move, runsOf } from "../../core/mapping/moves.ts";
 import { extentsOf, Sources } from "../../core/read.ts";
-import type { Matched } from "../../families/match.ts";
+import type { Matched } from "../../families/model.ts";
 import { remark } from "../findings.ts";
 
 /** Values read at a time. */

@@ -3,7 +3,7 @@ import type { Finding } from "../../api/reports.ts";
 import { compareFiles, keysThatDiffer } from "../../checkpoint/side-files/compare.ts";
 import { canonicalJson } from "../../core/content-root.ts";
 import { sameShape } from "../../core/dtype.ts";
-import type { Matched, Role } from "../../families/match.ts";
+import type { Matched, Role } from "../../families/model.ts";
 import { type Paired, storedRole } from "../../inference/model-runner.ts";
 import { difference, remark } from "../findings.ts";
 import { compareMetadata } from "./header-metadata.ts";

@@ -2,7 +2,8 @@
 
 import { canonicalJson } from "../../../core/content-root.ts";
 import { IsologitError } from "../../../core/errors.ts";
-import type { Config, KeyRemark } from "../../family.ts";
+import type { KeyRemark } from "../../dialect.ts";
+import type { Config } from "../../structure.ts";
 import { remarkUnknown } from "../config-keys.ts";
 import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS, WEIGHTS_KEY } from "./other-keys.ts";
 import { type Other, SETTING_KEYS, type SettingKey } from "./setting-keys.ts";

@@ -3,7 +3,7 @@
  * and Transformers both load. Keys that say nothing of the model are left out, so that each takes its own default.
  */
 import { IsologitError } from "../../../core/errors.ts";
-import type { ConfigInput } from "../../family.ts";
+import type { ConfigInput } from "../../dialect.ts";
 import { ONLY_KEYS } from "./other-keys.ts";
 import { SETTING_KEYS } from "./setting-keys.ts";
 

@@ -2,15 +2,8 @@
  * The Hugging Face dialect: names of the published checkpoints, and both spellings of config.json
  * (NVIDIA's remote code, and what transformers 5 writes).
  */
-import type {
-  Config,
-  Dialect,
-  ObservedFacts,
-  ParsedConfig,
-  Passthrough,
-  Rule,
-  Structure,
-} from "../../family.ts";
+import type { Dialect, ObservedFacts, ParsedConfig, Passthrough, Rule } from "../../dialect.ts";
+import type { Config, Structure } from "../../structure.ts";
 import { placesOf, refuseOtherValues } from "../config-keys.ts";
 import { LETTERS, type NemotronSettings, refuseExcess } from "../roles.ts";
 import { stackExperts } from "../stacked-experts.ts";

@@ -2,7 +2,8 @@
  * The Hugging Face dialect run natively: which stored rows feed which stream. Written by hand and apart from the
  * rules of its neighbours: a swapped z and x there must show here.
  */
-import type { Dims, Native, OutputRows, Use } from "../../family.ts";
+import type { Native, OutputRows, Use } from "../../forward.ts";
+import type { Dims } from "../../structure.ts";
 
 /** Rows [from, from + count) to the whole of a stream or parameter. */
 const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });

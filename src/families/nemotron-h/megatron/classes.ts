@@ -1,5 +1,5 @@
 /** NeMo 2 stores what somebody passed, not defaults: a stock import names only its class, and its sizes are these. */
-import type { Settings } from "../../family.ts";
+import type { Settings } from "../../structure.ts";
 
 const EIGHT = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-";
 const FORTY_SEVEN =

@@ -2,7 +2,8 @@
 
 import { canonicalJson } from "../../../core/content-root.ts";
 import { IsologitError } from "../../../core/errors.ts";
-import type { Config, ObservedFacts, ParsedConfig, Settings } from "../../family.ts";
+import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
+import type { Config, Settings } from "../../structure.ts";
 import { placesOf, refuseOtherValues, unsupportedKeyError } from "../config-keys.ts";
 import { LETTERS, refuseExcess } from "../roles.ts";
 import { classSettings } from "./classes.ts";

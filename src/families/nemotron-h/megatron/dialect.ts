@@ -1,5 +1,6 @@
 /** The dialects of Megatron: keys of a distributed checkpoint, and modules as each rank has them. */
-import type { Dialect, Structure } from "../../family.ts";
+import type { Dialect } from "../../dialect.ts";
+import type { Structure } from "../../structure.ts";
 import { settingsFrom, vocabularyIn } from "./config.ts";
 import { configFor } from "./record.ts";
 import { remarksOn } from "./remarks.ts";

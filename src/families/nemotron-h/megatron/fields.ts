@@ -3,7 +3,7 @@
  * holds, what may be read, and what is written where no setting says it.
  */
 import { z } from "zod";
-import type { Settings } from "../../family.ts";
+import type { Settings } from "../../structure.ts";
 
 /** Whose record: NeMo 2's `config` of model.yaml, Megatron-Bridge's `model` of run_config.yaml, Megatron-LM's args. */
 export type Software = "nemo2" | "bridge" | "megatron";

@@ -3,7 +3,8 @@
  * dealt out by group, a rank's slab feeds its share of each stream, what ranks share by columns is summed over them.
  * Written by hand and apart from the rules of its neighbours, which it checks.
  */
-import type { Dims, Native, OutputRows, TensorPosition, Use } from "../../family.ts";
+import type { Native, OutputRows, TensorPosition, Use } from "../../forward.ts";
+import type { Dims } from "../../structure.ts";
 
 type Size = (d: Dims) => number;
 

@@ -1,6 +1,7 @@
 /** The config record that Megatron, or the software around it, reads: by the table of fields. */
 import { IsologitError } from "../../../core/errors.ts";
-import type { Config, ConfigInput, Parallelism, Settings } from "../../family.ts";
+import type { ConfigInput } from "../../dialect.ts";
+import type { Config, Parallelism, Settings } from "../../structure.ts";
 import { findClass } from "./classes.ts";
 import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizes, type Software } from "./fields.ts";
 

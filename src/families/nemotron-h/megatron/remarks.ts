@@ -1,6 +1,7 @@
 /** What a Megatron record says beside the settings: keys that no table has, and how exactly it computes. */
 import { canonicalJson } from "../../../core/content-root.ts";
-import type { Config, KeyRemark } from "../../family.ts";
+import type { KeyRemark } from "../../dialect.ts";
+import type { Config } from "../../structure.ts";
 import { remarkUnknown } from "../config-keys.ts";
 import { FIELDS, namesOf } from "./fields.ts";
 import { FIXED_KEYS, NOTED_KEYS } from "./keys.ts";

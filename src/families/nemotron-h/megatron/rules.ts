@@ -3,7 +3,8 @@
  * (Mamba's projection in named parts, experts stacked), and the modules of one rank (fused slabs, own numbers).
  */
 import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
-import type { Dims, Is, LayerKind, Rule, ShardPosition } from "../../family.ts";
+import type { Is, Rule, ShardPosition } from "../../dialect.ts";
+import type { Dims, LayerKind } from "../../structure.ts";
 import { stackExperts } from "../stacked-experts.ts";
 
 type Cut = (layout: Layout, at: ShardPosition) => Layout;

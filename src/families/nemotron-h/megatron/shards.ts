@@ -1,6 +1,7 @@
 /** How Megatron cuts a model among ranks: what a stored checkpoint shows, and what is asked for. */
 import { type ErrorCode, IsologitError } from "../../../core/errors.ts";
-import type { Config, Dims, ObservedFacts, Parallelism, Structure } from "../../family.ts";
+import type { ObservedFacts } from "../../dialect.ts";
+import type { Config, Dims, Parallelism, Structure } from "../../structure.ts";
 import { VOCAB_STEP } from "./record.ts";
 import { partsOf } from "./sizes.ts";
 

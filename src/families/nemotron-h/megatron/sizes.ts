@@ -1,6 +1,6 @@
 /** What the tensors of a Megatron checkpoint show of its sizes, where its config is silent. */
 import type { Shape } from "../../../core/dtype.ts";
-import type { ObservedFacts } from "../../family.ts";
+import type { ObservedFacts } from "../../dialect.ts";
 
 /** A size, and the tensor that shows it. */
 export interface Size {
