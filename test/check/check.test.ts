@@ -20,7 +20,7 @@ const quantised = await copyOf(fp8);
 const MIXER = "backbone.layers.0.mixer";
 const IN = `${MIXER}.in_proj.weight`;
 
-it.each(["tiny", "tiny-t5", "sharded", "moe", "latent-moe"])("%s is sound", async (name) => {
+it.each(["tiny", "tiny-t5", "sharded", "moe", "latent-moe", "trained"])("%s is sound", async (name) => {
   const { ok, findings } = await check(golden(name));
   expect(findings.filter(({ severity }) => severity !== "warning")).toEqual([]);
   expect(ok).toBe(true);

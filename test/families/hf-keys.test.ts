@@ -222,7 +222,7 @@ describe("weights that the config names", () => {
 describe("what is said beside the settings", () => {
   const rules = (config: Config) => hf.keyRemarks(config).map(({ rule }) => rule);
 
-  it.each(["tiny", "tiny-t5", "sharded", "moe", "latent-moe"])("nothing of %s", (name) => {
+  it.each(["tiny", "tiny-t5", "sharded", "moe", "latent-moe", "trained"])("nothing of %s", (name) => {
     expect(hf.keyRemarks(configOf(name))).toEqual([]);
   });
 

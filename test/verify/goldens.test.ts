@@ -12,6 +12,7 @@ const REFERENCES = {
   sharded: "sharded",
   moe: "moe",
   "latent-moe": "latent-moe",
+  trained: "trained",
 } as const;
 
 /** F32 arithmetic in another order lands near 1e-6; wrong mathematics lands above 1e-4 at one of these lengths. */
