@@ -1,20 +1,20 @@
 /** `cache ls|verify|rm`: what of the Hub is here, whether it is what it was, and away with it. */
-import { open, readlink, realpath, rm, stat } from "node:fs/promises";
+import { readlink, realpath, rm, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { IsologitError } from "../core/errors.ts";
 import {
-  blobsOf,
   type CachedRepo,
   type CachedRevision,
-  describe,
-  filesBelow,
-  foldersOf,
-  namesIn,
-  refsOf,
-} from "../hub/cache/cached.ts";
+  describeRepo,
+  listBlobs,
+  listFilesBelow,
+  listNames,
+  listRepoFolders,
+  readRefs,
+} from "../hub/cache/inventory.ts";
 import { type RepoFolder, snapshotPath } from "../hub/cache/layout.ts";
+import { digestOfFile } from "../hub/digest.ts";
 import { type HubSettings, hubSettings } from "../hub/settings.ts";
-import { hashFile, hashFor } from "../hub/transfer.ts";
 import { repoName } from "../io/address.ts";
 
 export interface CacheOptions {
@@ -32,7 +32,7 @@ export interface CacheReport {
 /** @param repo leaves out the others */
 export async function cacheLs(repo?: string, options: CacheOptions = {}): Promise<CacheReport> {
   const { cache } = await settingsOf(options);
-  const repos = await Promise.all((await foldersOf(cache, repo)).map(describe));
+  const repos = await Promise.all((await listRepoFolders(cache, repo)).map(describeRepo));
   return { path: cache, bytes: repos.reduce((sum, one) => sum + one.bytes + one.incompleteBytes, 0), repos };
 }
 
@@ -56,7 +56,7 @@ export async function cacheVerify(repo?: string, options: CacheOptions = {}): Pr
   const { cache } = await settingsOf(options);
   const findings: CacheFinding[] = [];
   let [blobs, bytes] = [0, 0];
-  for (const folder of await foldersOf(cache, repo)) {
+  for (const folder of await listRepoFolders(cache, repo)) {
     const found = (rule: CacheFinding["rule"], file: string, message: string) =>
       findings.push({
         rule,
@@ -64,22 +64,22 @@ export async function cacheVerify(repo?: string, options: CacheOptions = {}): Pr
         at: { file: relative(cache, file) },
         message,
       });
-    for (const blob of await blobsOf(folder)) {
+    for (const blob of await listBlobs(folder)) {
       if (blob.partial) continue;
       blobs++;
       bytes += blob.size;
-      const digest = await digestOf(blob.path, blob.name, blob.size, options.signal);
+      const digest = await digestOfFile(blob.path, { etag: blob.name, size: blob.size }, options.signal);
       if (digest !== blob.name) found("digest", blob.path, `its digest is ${digest}, its name says another`);
     }
-    const commits = await namesIn(join(folder.root, "snapshots"));
+    const commits = await listNames(join(folder.root, "snapshots"));
     for (const commit of commits) {
-      for (const path of await filesBelow(snapshotPath(folder, commit))) {
+      for (const path of await listFilesBelow(snapshotPath(folder, commit))) {
         const there = await stat(path).catch(() => undefined);
         if (there === undefined)
           found("dangling", path, `it leads to ${await readlink(path)}, which is not there`);
       }
     }
-    for (const [ref, commit] of await refsOf(folder)) {
+    for (const [ref, commit] of await readRefs(folder)) {
       if (!commits.includes(commit))
         found("ref", join(folder.root, "refs", ref), `no file of commit ${commit} is here`);
     }
@@ -102,8 +102,8 @@ export async function cacheRm(target: string, options: CacheOptions = {}): Promi
   const { cache } = await settingsOf(options);
   const [name = "", revision] = target.split(/@(.*)/s);
   const repo = repoName(name);
-  const [folder] = await foldersOf(cache, repo);
-  const before = await describe(folder!);
+  const [folder] = await listRepoFolders(cache, repo);
+  const before = await describeRepo(folder!);
   if (revision === undefined) {
     for (const path of [folder!.root, folder!.locks]) await rm(path, { recursive: true, force: true });
     return { removed: [repo], bytes: before.bytes + before.incompleteBytes };
@@ -124,7 +124,7 @@ export async function cacheRm(target: string, options: CacheOptions = {}): Promi
     for (const path of [folder!.root, folder!.locks]) await rm(path, { recursive: true, force: true });
     return { removed: [`${repo}@${one.commit}`], bytes: before.bytes + before.incompleteBytes };
   }
-  return { removed: [`${repo}@${one.commit}`], bytes: before.bytes - (await describe(folder!)).bytes };
+  return { removed: [`${repo}@${one.commit}`], bytes: before.bytes - (await describeRepo(folder!)).bytes };
 }
 
 /** Refs first: one that leads nowhere would be worse than a snapshot that none leads to. */
@@ -133,25 +133,14 @@ async function removeRevision(folder: RepoFolder, { commit, refs }: CachedRevisi
   await rm(join(folder.root, "trees", `${commit}.json`), { force: true });
   await rm(snapshotPath(folder, commit), { recursive: true, force: true });
   const used = new Set<string>();
-  for (const other of await namesIn(join(folder.root, "snapshots"))) {
-    for (const path of await filesBelow(snapshotPath(folder, other)))
+  for (const other of await listNames(join(folder.root, "snapshots"))) {
+    for (const path of await listFilesBelow(snapshotPath(folder, other)))
       used.add(await realpath(path).catch(() => path));
   }
-  for (const blob of await blobsOf(folder)) {
+  for (const blob of await listBlobs(folder)) {
     if (!blob.partial && !used.has(await realpath(blob.path))) await rm(blob.path);
   }
 }
 
 const settingsOf = async ({ settings }: CacheOptions): Promise<HubSettings> =>
   settings ?? (await hubSettings());
-
-async function digestOf(path: string, etag: string, size: number, signal?: AbortSignal): Promise<string> {
-  const hash = hashFor({ etag, size });
-  const handle = await open(path, "r");
-  try {
-    await hashFile(handle, size, hash, signal);
-  } finally {
-    await handle.close();
-  }
-  return hash.digest("hex");
-}

@@ -3,12 +3,14 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
-import { fetchBlob } from "../hub/blob.ts";
 import { repoFolder, snapshotPath } from "../hub/cache/layout.ts";
+import { saveListing, writeTree } from "../hub/cache/tree.ts";
 import { connect } from "../hub/connection.ts";
-import { chosen } from "../hub/globs.ts";
-import { type HubFile, type Listing, listRevision, remember, writeTree } from "../hub/listing.ts";
-import { fetchLocal, notesFolder } from "../hub/local-folder.ts";
+import type { HubFile, Listing } from "../hub/files.ts";
+import { pathFilter } from "../hub/path-patterns.ts";
+import { fetchBlob } from "../hub/read/blob.ts";
+import { listRevision } from "../hub/read/listing.ts";
+import { fetchToFolder, notesFolder } from "../hub/read/local-folder.ts";
 import { type HubSettings, hubSettings } from "../hub/settings.ts";
 import { repoName, revisionName } from "../io/address.ts";
 
@@ -61,7 +63,7 @@ export async function download(repository: string, options: DownloadOptions = {}
   const wanted =
     files.length > 0
       ? named(listing, files)
-      : listing.files.filter(({ path }) => chosen({ include, exclude })(path));
+      : listing.files.filter(({ path }) => pathFilter({ include, exclude })(path));
   if (wanted.length === 0) {
     throw new IsologitError(
       "NOT_FOUND",
@@ -75,7 +77,7 @@ export async function download(repository: string, options: DownloadOptions = {}
   const bytes = wanted.reduce((sum, { size }) => sum + size, 0);
   watch({ type: "phase", phase: "download", totalBytes: bytes });
   const root = localDir === undefined ? undefined : resolve(localDir);
-  await (root === undefined ? remember(connection, listing) : noteFolder(root, listing));
+  await (root === undefined ? saveListing(connection, listing) : noteFolder(root, listing));
 
   const over = new AbortController();
   const ends = signal === undefined ? over.signal : AbortSignal.any([signal, over.signal]);
@@ -88,7 +90,7 @@ export async function download(repository: string, options: DownloadOptions = {}
     };
     const done = await (root === undefined
       ? fetchBlob(connection, listing, file, how)
-      : fetchLocal(connection, listing, file, root, how));
+      : fetchToFolder(connection, listing, file, root, how));
     watch({ type: "file", path: file.path, bytes: file.size, fetched: done.bytes });
     return { path: file.path, size: file.size, fetched: done.bytes };
   };

@@ -7,12 +7,11 @@ import { resolve } from "node:path";
 import { CARD_FILE } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
-import { readyBranch } from "../hub/branch.ts";
-import { connect, offline } from "../hub/connection.ts";
-import { forget, journalPath, readJournal } from "../hub/journal.ts";
-import { isSame, type LocalFile, localFiles } from "../hub/local-files.ts";
-import { type Sending, send } from "../hub/send.ts";
+import { connect, offlineError } from "../hub/connection.ts";
 import { type HubSettings, hubSettings } from "../hub/settings.ts";
+import { commitFiles, ensureBranch, type UploadState } from "../hub/upload/commits.ts";
+import { journalPath, readJournal, removeJournal } from "../hub/upload/journal.ts";
+import { isUnchanged, type LocalFile, listLocalFiles } from "../hub/upload/local-files.ts";
 import { repoName, revisionName } from "../io/address.ts";
 import { cardFile } from "../model-card/file.ts";
 
@@ -71,12 +70,12 @@ export async function upload(
   const { watch = ignoreEvents, signal } = options;
   const settings = options.settings ?? (await hubSettings(process.env, options.token, options.watch));
   const at = { file: `hf://${repo}` };
-  if (settings.offline) throw offline(at);
+  if (settings.offline) throw offlineError(at);
   if (settings.token === undefined) throw new IsologitError("ACCESS_REFUSED", "an upload needs a token", at);
   const connection = connect(settings);
 
   const inRepo = (options.pathInRepo ?? "").replace(/^\.?\/+|^\.$|\/+$/g, "");
-  const local = await localFiles(path, inRepo, options);
+  const local = await listLocalFiles(path, inRepo, options);
   const journal = await readJournal(
     journalPath(settings.home, [
       settings.endpoint,
@@ -88,7 +87,7 @@ export async function upload(
     ]),
   );
   const branch = journal.opened?.branch ?? revision;
-  const before = await readyBranch(connection, repo, branch, options);
+  const before = await ensureBranch(connection, repo, branch, options);
   const card = await cardFile(connection, before, path, local, {
     inRepo,
     baseModel: options.baseModel,
@@ -109,35 +108,39 @@ export async function upload(
   const missing: LocalFile[] = [];
   for (const one of wanted) {
     signal?.throwIfAborted();
-    if (await isSame(one, there.get(one.path), journal.sent.get(one.path), signal)) tell(one, false);
+    if (await isUnchanged(one, there.get(one.path), journal.sent.get(one.path), signal)) tell(one, false);
     else missing.push(one);
   }
 
   const parts = partsOf(missing, options.commitFiles ?? COMMIT_FILES, options.commitBytes ?? COMMIT_BYTES);
-  const sending: Sending = {
+  const sending: UploadState = {
     connection,
     repo,
     journal: journal.path,
     createPr: options.createPr ?? false,
     signal,
     branch,
-    opened: journal.opened,
+    pullRequest: journal.opened,
     commits: [],
   };
   for (const [i, part] of parts.entries()) {
     const title =
       options.commitMessage ??
       `Upload ${wanted.length} ${wanted.length === 1 ? "file" : "files"} with isologit`;
-    await send(sending, part, parts.length === 1 ? title : `${title} (part ${i + 1} of ${parts.length})`);
+    await commitFiles(
+      sending,
+      part,
+      parts.length === 1 ? title : `${title} (part ${i + 1} of ${parts.length})`,
+    );
     for (const one of part) tell(one, true);
   }
-  await forget(journal.path);
+  await removeJournal(journal.path);
   return {
     repo,
     revision,
     url: `${settings.endpoint}/${repo}`,
     commits: sending.commits,
-    pullRequest: sending.opened?.pullRequest ?? null,
+    pullRequest: sending.pullRequest?.pullRequest ?? null,
     files,
     bytes,
     sent: files.reduce((sum, { size, sent }) => sum + (sent ? size : 0), 0),

@@ -10,7 +10,7 @@ import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import { checkingStore } from "../core/sealed-spans.ts";
 import type { Family } from "../families/family.ts";
 import { families as allFamilies } from "../families/index.ts";
-import type { HubStore } from "../hub/store.ts";
+import type { HubStore } from "../hub/read/store.ts";
 import { fileExists } from "../io/file.ts";
 import { recognise } from "./near-misses/recognise.ts";
 import { storeAt } from "./store.ts";
@@ -86,7 +86,7 @@ async function checkpointIn(
     checkpoint.format === "hf"
       ? await chooseWeights(read, families, keepExtra)
       : await markedUnfinished(dropCopies(read, keepExtra));
-  const held = asked.keep && "kept" in store ? kept(files, store, asked.watch) : files;
+  const held = asked.keep && "cachingStore" in store ? kept(files, store, asked.watch) : files;
   return asked.sealed === false ? held : { ...held, store: checkingStore(held.store, held.seals) };
 }
 
@@ -103,7 +103,7 @@ async function markedUnfinished(checkpoint: Checkpoint): Promise<Checkpoint> {
 /** Headers were read by ranges; from here on a file is fetched whole when a byte of it is wanted. */
 function kept(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
   const files = checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file));
-  return { ...checkpoint, store: store.kept([...new Set(files)], watch) };
+  return { ...checkpoint, store: store.cachingStore([...new Set(files)], watch) };
 }
 
 /** The checkpoint with what its config leaves out: its tokenizer knows the vocabulary, else whoever asks. */

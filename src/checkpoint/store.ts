@@ -1,7 +1,7 @@
 /** An address as the files behind it, on this machine or on the Hub. */
 import type { Watch } from "../core/events.ts";
 import type { Store } from "../core/io.ts";
-import type { HubStore } from "../hub/store.ts";
+import type { HubStore } from "../hub/read/store.ts";
 import { addressOf, localStore, unpackStore } from "../io/address.ts";
 
 /**
@@ -12,6 +12,6 @@ export async function storeAt(text: string, keep = false, watch?: Watch): Promis
   const address = addressOf(text);
   if (address.kind === "local") return await localStore(address.path);
   // The Hub's libraries take longer to load than all the rest: only who asks for it waits.
-  const { storeOnHub } = await import("../hub/store.ts");
-  return await unpackStore(text, await storeOnHub(address, keep, watch));
+  const { openHubStore } = await import("../hub/read/store.ts");
+  return await unpackStore(text, await openHubStore(address, keep, watch));
 }

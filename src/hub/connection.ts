@@ -1,37 +1,37 @@
 /**
- * Requests to the Hub. What the library asks goes through a `fetch` of ours, which adds what it lacks: proxies,
- * pauses and further tries, a word for each refusal, and care for the token.
+ * Requests to the Hub. Requests of the library go through our own `fetch`, which adds proxies, repeated tries with
+ * pauses, an error for each kind of refusal, and protection of the token.
  */
 import type { downloadFile as libraryDownload } from "@huggingface/hub";
 import { type Dispatcher, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import { asTransient, type Headers, isTransientStatus, networkError } from "../io/http.ts";
 import { interruptedError, retry, retryAfterMs, TransientError } from "../io/retry.ts";
-import { type Asked, asOurs, refusal } from "./faults.ts";
+import { type RequestContext, refusalError, toIsologitError } from "./faults.ts";
 import type { Environment, HubSettings } from "./settings.ts";
 
-export type Fetch = NonNullable<Parameters<typeof libraryDownload>[0]["fetch"]>;
+type HubFetch = NonNullable<Parameters<typeof libraryDownload>[0]["fetch"]>;
 
 export interface Connection {
   readonly settings: HubSettings;
   readonly dispatcher: Dispatcher;
-  /** what the library needs to know, to be spread into its parameters */
+  /** parameters that every call of the library takes */
   readonly access: { readonly hubUrl: string; readonly accessToken?: string };
-  /** for requests about one repository; `signal` ends them */
-  fetchFor(about: About, signal?: AbortSignal): Fetch;
+  /** `fetch` for requests about one repository; `signal` aborts them */
+  fetchFor(subject: RequestSubject, signal?: AbortSignal): HubFetch;
 }
 
-export interface About {
+export interface RequestSubject {
   readonly repo: string;
   readonly revision?: string;
   readonly at?: ErrorLocation;
 }
 
 const SILENCE_MS = 30_000;
-/** A connection is made in less than a second, or not at all. */
+/** Connections that succeed take less than a second. */
 const CONNECT_MS = 10_000;
 
-/** @param env names the proxies: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, in capitals or not */
+/** @param env may set proxies: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, in upper or lower case */
 export function connect(settings: HubSettings, env: Environment = process.env): Connection {
   const dispatcher = new EnvHttpProxyAgent({
     httpProxy: env.http_proxy ?? env.HTTP_PROXY ?? "",
@@ -47,11 +47,15 @@ export function connect(settings: HubSettings, env: Environment = process.env): 
     settings,
     dispatcher,
     access: { hubUrl: endpoint, ...(token !== undefined && { accessToken: token }) },
-    fetchFor: (about, signal) => hubFetch(settings, dispatcher, reach, askedOf(settings, about), signal),
+    fetchFor: (subject, signal) =>
+      hubFetch(settings, dispatcher, reach, requestContext(settings, subject), signal),
   };
 }
 
-export function askedOf(settings: HubSettings, { repo, revision, at }: About): Asked {
+export function requestContext(
+  settings: HubSettings,
+  { repo, revision, at }: RequestSubject,
+): RequestContext {
   const { endpoint, token } = settings;
   return {
     repo,
@@ -62,38 +66,44 @@ export function askedOf(settings: HubSettings, { repo, revision, at }: About): A
   };
 }
 
-/** Runs a call of the library; what it throws becomes one of ours. */
-export async function ask<T>(connection: Connection, about: About, call: () => Promise<T>): Promise<T> {
+/** Runs a call of the library and converts its errors to `IsologitError`. */
+export async function callHub<T>(
+  connection: Connection,
+  subject: RequestSubject,
+  call: () => Promise<T>,
+): Promise<T> {
   try {
     return await call();
   } catch (error) {
-    throw asOurs(error, askedOf(connection.settings, about));
+    throw toIsologitError(error, requestContext(connection.settings, subject));
   }
 }
 
-/** Sent twice, a commit would be made twice; whether one arrived is found out by looking. */
+/** A repeated commit request could make two commits, so it is not repeated; the caller looks whether it arrived. */
 const mayRepeat = (method: string, path: string): boolean =>
   method !== "POST" || !/\/commit\/[^/]+$/.test(path);
 
-/** Whether any answer came yet: before the first the address may be wrong, after it the network has a moment's trouble. */
-interface Reach {
+/**
+ * Whether an answer has arrived yet. Before the first answer the address may be wrong; later failures are temporary.
+ */
+interface Reachability {
   ever: boolean;
 }
 
 function hubFetch(
   settings: HubSettings,
   dispatcher: Dispatcher,
-  reach: Reach,
-  asked: Asked,
+  reach: Reachability,
+  request: RequestContext,
   signal?: AbortSignal,
-): Fetch {
+): HubFetch {
   const { patience } = settings;
   async function fetchOnce(input: string | URL, init: RequestInit, again: boolean): Promise<Response> {
     const url = new URL(input);
-    const headers = guarded(settings, url, init.headers);
-    const ends = [signal, init.signal].filter((one) => one !== undefined && one !== null);
+    const headers = headersFor(settings, url, init.headers);
+    const ends = [signal, init.signal].filter((end) => end !== undefined && end !== null);
     try {
-      // Ours is undici's own fetch; its types differ from the platform's in names alone.
+      // The types of undici's fetch differ from the types of the platform in their names only.
       const answer = (await undiciFetch(url, {
         ...(init as object),
         headers,
@@ -102,32 +112,32 @@ function hubFetch(
       })) as unknown as Response;
       reach.ever = true;
       if (answer.ok || answer.status === 409) return answer;
-      const said: Headers = Object.fromEntries(answer.headers);
+      const answerHeaders: Headers = Object.fromEntries(answer.headers);
       await answer.body?.cancel().catch(() => {});
-      if (!isTransientStatus(answer.status)) throw refusal(asked, answer.status, said);
-      const failure = networkError(`the Hub answers ${answer.status}`, asked.at);
+      if (!isTransientStatus(answer.status)) throw refusalError(request, answer.status, answerHeaders);
+      const failure = networkError(`the Hub answers ${answer.status}`, request.at);
       throw again ? new TransientError(failure, retryAfterMs(answer.headers.get("retry-after"))) : failure;
     } catch (error) {
       if (signal?.aborted) throw interruptedError(signal);
-      const known = named(asTransient(error, asked.at), error, url, reach);
+      const known = withAddress(asTransient(error, request.at), error, url, reach);
       throw known instanceof TransientError && !again ? known.failure : known;
     }
   }
   return async (input, init = {}) => {
-    // The library asks with strings and addresses, never with a Request.
+    // The library passes strings and URLs, never a Request.
     const target = input as string | URL;
-    if (settings.offline) throw offline(asked.at);
+    if (settings.offline) throw offlineError(request.at);
     const again = mayRepeat(init.method ?? "GET", new URL(target).pathname);
     return await retry(() => fetchOnce(target, init, again), patience, signal);
   };
 }
 
-/** Failures before a connection is made. One that was made and closed again is a server in trouble. */
+/** Failures before a connection exists. A connection that closes again is a failure of the server. */
 const UNREACHED =
   /E(CONNREFUSED|HOSTUNREACH|NETUNREACH|HOSTDOWN|TIMEDOUT|NOTFOUND|AI_AGAIN)|CONNECT_TIMEOUT|bad port/;
 
-/** A failure of the connection, with the address that was asked. Others are told by whoever answered. */
-function named(known: unknown, error: unknown, url: URL, reach: Reach): unknown {
+/** Adds the requested address to a failure of the connection. Other errors stay as they are. */
+function withAddress(known: unknown, error: unknown, url: URL, reach: Reachability): unknown {
   if (known === error) return known;
   const failure = known instanceof TransientError ? known.failure : known;
   if (!(failure instanceof IsologitError) || failure.code !== "NETWORK") return known;
@@ -136,21 +146,25 @@ function named(known: unknown, error: unknown, url: URL, reach: Reach): unknown 
   const next = !isUnreached
     ? undefined
     : "check the connection and, where they are set, HF_ENDPOINT and the proxy (HTTPS_PROXY), then run the same command again";
-  const told = new IsologitError("NETWORK", message, failure.at, {
+  const failed = new IsologitError("NETWORK", message, failure.at, {
     cause: failure.cause,
     ...(next !== undefined && { next }),
   });
-  return known instanceof TransientError ? new TransientError(told, known.waitMs, isUnreached) : told;
+  return known instanceof TransientError ? new TransientError(failed, known.waitMs, isUnreached) : failed;
 }
 
-/** A listing may name any address as its next page; the token goes to the Hub alone. */
-function guarded(settings: HubSettings, url: URL, given: RequestInit["headers"]): Record<string, string> {
+/** The request headers. A listing may give any address as its next page; only the Hub receives the token. */
+function headersFor(settings: HubSettings, url: URL, given: RequestInit["headers"]): Record<string, string> {
   const headers = new globalThis.Headers(given);
-  const own = url.origin === new URL(settings.endpoint).origin;
-  if (!own && headers.get("authorization") === `Bearer ${settings.token}`) headers.delete("authorization");
+  const isHub = url.origin === new URL(settings.endpoint).origin;
+  if (!isHub && headers.get("authorization") === `Bearer ${settings.token}`) headers.delete("authorization");
   return Object.fromEntries(headers);
 }
 
-export function offline(at: ErrorLocation): IsologitError {
-  return new IsologitError("OFFLINE", "HF_HUB_OFFLINE is set, and this is not in the cache", at);
+export function offlineError(at: ErrorLocation): IsologitError {
+  return new IsologitError(
+    "OFFLINE",
+    "HF_HUB_OFFLINE is set, and this file or revision is not in the cache",
+    at,
+  );
 }

@@ -1,10 +1,10 @@
-/** What the Hub refuses, in words that say what to do. Nothing secret goes into them: no token, no signed address. */
+/** Errors for requests that the Hub refuses. Their messages contain no secret: no token and no signed address. */
 import { HubApiError } from "@huggingface/hub";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import { asTransient, type Headers } from "../io/http.ts";
 import { TransientError } from "../io/retry.ts";
 
-export interface Asked {
+export interface RequestContext {
   readonly repo: string;
   readonly revision?: string;
   readonly endpoint: string;
@@ -14,24 +14,26 @@ export interface Asked {
 
 const SPELLING = "check the spelling; for a private repository set HF_TOKEN, or pass --token";
 
-/** A status that no further try would change. */
-export function refusal(asked: Asked, status: number, headers: Headers): IsologitError {
-  const { repo, token, at } = asked;
+/** The error for a status that another try would not change. */
+export function refusalError(request: RequestContext, status: number, headers: Headers): IsologitError {
+  const { repo, token, at } = request;
   const code = String(headers["x-error-code"] ?? "");
-  const said = String(headers["x-error-message"] ?? "");
+  const reason = String(headers["x-error-message"] ?? "");
   if (code === "GatedRepo") {
-    const next = `accept its conditions at ${asked.endpoint}/${repo}, then use a token of that account`;
-    return new IsologitError("ACCESS_REFUSED", `${repo} is open only to those its owner lets in`, at, {
+    const next = `accept its conditions at ${request.endpoint}/${repo}, then use a token of that account`;
+    return new IsologitError("ACCESS_REFUSED", `${repo} is gated: its owner grants access to each user`, at, {
       next,
     });
   }
-  if (/disabled/i.test(said)) return new IsologitError("ACCESS_REFUSED", `${repo} was disabled`, at);
-  if (status === 401 && (/credentials/i.test(said) || (token !== undefined && code === ""))) {
+  if (/disabled/i.test(reason)) return new IsologitError("ACCESS_REFUSED", `${repo} was disabled`, at);
+  if (status === 401 && (/credentials/i.test(reason) || (token !== undefined && code === ""))) {
     return new IsologitError("ACCESS_REFUSED", "the Hub does not know this token", at);
   }
   if (code === "RevisionNotFound") {
-    const message = `${repo} has no revision ${JSON.stringify(asked.revision ?? "main")}`;
-    return new IsologitError("NOT_FOUND", message, at, { next: "name a branch, a tag or a commit it has" });
+    const message = `${repo} has no revision ${JSON.stringify(request.revision ?? "main")}`;
+    return new IsologitError("NOT_FOUND", message, at, {
+      next: "give a branch, a tag or a commit of the repository",
+    });
   }
   if (code === "EntryNotFound") {
     return new IsologitError("NOT_FOUND", `${repo} has no such file`, at, { next: "check the name" });
@@ -43,24 +45,24 @@ export function refusal(asked: Asked, status: number, headers: Headers): Isologi
       next: SPELLING,
     });
   }
-  const why = said === "" ? "" : `: ${said}`;
+  const why = reason === "" ? "" : `: ${reason}`;
   if (status === 403) {
     return new IsologitError("ACCESS_REFUSED", `the token may not do this to ${repo}${why}`, at);
   }
   return new IsologitError("NETWORK", `the Hub refuses the request with status ${status}${why}`, at);
 }
 
-/** Whatever the library or the connection threw, as one of ours. */
-export function asOurs(error: unknown, asked: Asked): unknown {
-  const known = asTransient(error, asked.at);
+/** Converts an error of the library or of the connection to an `IsologitError`; other errors stay as they are. */
+export function toIsologitError(error: unknown, request: RequestContext): unknown {
+  const known = asTransient(error, request.at);
   if (known instanceof TransientError) return known.failure;
   if (known instanceof IsologitError) return known;
   if (known instanceof HubApiError) {
     const message = `the Hub refuses the request with status ${known.statusCode}`;
-    return new IsologitError("NETWORK", message, asked.at);
+    return new IsologitError("NETWORK", message, request.at);
   }
   if (known instanceof SyntaxError) {
-    return new IsologitError("NETWORK", "the Hub's answer is no JSON", asked.at, { cause: known });
+    return new IsologitError("NETWORK", "the answer of the Hub is not JSON", request.at, { cause: known });
   }
   return known;
 }

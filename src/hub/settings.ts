@@ -1,4 +1,7 @@
-/** Where the Hub is, who asks, and where its cache lies: the environment as Python's huggingface_hub reads it. */
+/**
+ * Settings of the Hub: its address, the token and the cache folder, from the same variables as Python's
+ * huggingface_hub.
+ */
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -7,17 +10,17 @@ import type { Watch } from "../core/events.ts";
 import { RETRY_LIMITS, type RetryLimits } from "../io/retry.ts";
 
 export interface HubSettings {
-  /** no slash at its end */
+  /** without a slash at the end */
   readonly endpoint: string;
   readonly token: string | undefined;
-  /** `HF_HOME`: what is not of one repository */
+  /** `HF_HOME`: the folder for everything that does not belong to one repository */
   readonly home: string;
   /** the folder of `models--owner--name` folders */
   readonly cache: string;
-  /** nothing is asked of the network */
+  /** no request is sent */
   readonly offline: boolean;
   readonly patience: RetryLimits;
-  /** Larger files are not served by plain HTTP (a limit of the Hub's), and come by way of Xet. */
+  /** The Hub does not serve larger files by plain HTTP; they are read by Xet. */
   readonly xetAboveBytes: number;
 }
 
@@ -27,24 +30,24 @@ const HUB = "https://huggingface.co";
 const PLAIN_HTTP_BYTES = 50e9;
 
 /**
- * @param token what a person gave for this one run; it wins over the environment
- * @param watch hears of each request that is tried again
- * @throws USAGE for an endpoint that is no address, a token that is none
+ * @param token the token of this run; used instead of the one in the environment
+ * @param watch receives an event for each repeated request
+ * @throws USAGE for an endpoint that is not an http address, or a malformed token
  */
 export async function hubSettings(
   env: Environment = process.env,
   token?: string,
   watch?: Watch,
 ): Promise<HubSettings> {
-  const home = expanded(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
-  const cache = expanded(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
+  const home = expandHome(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
+  const cache = expandHome(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
   const endpoint = (env.HF_ENDPOINT || HUB).replace(/\/+$/, "");
   if (!/^https?:\/\//.test(endpoint) || !URL.canParse(endpoint)) {
     throw new IsologitError("USAGE", `HF_ENDPOINT is ${JSON.stringify(endpoint)}, expected an http address`);
   }
   return {
     endpoint,
-    token: cleanToken(token ?? (await foundToken(env, home))),
+    token: checkToken(token ?? (await findToken(env, home))),
     home,
     cache,
     offline: isOffline(env),
@@ -62,25 +65,28 @@ export const isOffline = (env: Environment): boolean =>
 
 const isTrue = (value: string | undefined): boolean => /^(1|on|yes|true)$/i.test(value ?? "");
 
-const expanded = (path: string): string => path.replace(/^~(?=$|\/)/, homedir());
+const expandHome = (path: string): string => path.replace(/^~(?=$|\/)/, homedir());
 
-async function foundToken(env: Environment, home: string): Promise<string | undefined> {
+async function findToken(env: Environment, home: string): Promise<string | undefined> {
   const given = env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN;
   if (given !== undefined && given !== "") return given;
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
-  const path = expanded(env.HF_TOKEN_PATH || join(home, "token"));
+  const path = expandHome(env.HF_TOKEN_PATH || join(home, "token"));
   return await readFile(path, "utf8").catch((cause) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR") return undefined;
     throw systemError(cause, { file: path });
   });
 }
 
-/** Never says what was found: it may be most of a secret. */
-function cleanToken(text: string | undefined): string | undefined {
+/** The messages never contain the token: even a part of it may be secret. */
+function checkToken(text: string | undefined): string | undefined {
   const token = text?.trim();
   if (token === undefined || token === "") return undefined;
   if (!/^[\x21-\x7e]+$/.test(token)) {
-    throw new IsologitError("USAGE", "the token holds blanks or characters that no token has");
+    throw new IsologitError(
+      "USAGE",
+      "the token contains spaces or characters that are not allowed in a token",
+    );
   }
   if (token.startsWith("hf_")) return token;
   const message =

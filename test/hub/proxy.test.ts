@@ -3,7 +3,7 @@ import { request as ask, createServer, type Server } from "node:http";
 import { type AddressInfo, connect as dial } from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { connect } from "../../src/hub/connection.ts";
-import { listRevision } from "../../src/hub/listing.ts";
+import { listRevision } from "../../src/hub/read/listing.ts";
 import { hubSettings } from "../../src/hub/settings.ts";
 import { workFolder } from "../support/goldens.ts";
 import { put } from "../support/hub/fake.ts";

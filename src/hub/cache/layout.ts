@@ -1,11 +1,11 @@
 /**
- * The Hub's cache, as Python's huggingface_hub lays it out:
+ * Paths in the cache of the Hub, the same as in Python's huggingface_hub:
  *
  *   models--owner--name/blobs/ETAG             bytes, named by their digest
  *   models--owner--name/snapshots/COMMIT/PATH  a link to a blob, or a copy where links cannot be made
- *   models--owner--name/refs/REVISION          the commit that a branch or tag had when it was last asked
- *   models--owner--name/trees/COMMIT.json      every file of a commit, so that a snapshot is known to be whole
- *   .locks/models--owner--name/ETAG.…          who is fetching a blob
+ *   models--owner--name/refs/REVISION          the commit of a branch or tag at the last request
+ *   models--owner--name/trees/COMMIT.json      the list of files of a commit: shows whether a snapshot is complete
+ *   .locks/models--owner--name/ETAG.…          lock of the process that downloads a blob
  */
 import { join } from "node:path";
 
@@ -20,8 +20,8 @@ export function repoFolder(cache: string, repo: string): RepoFolder {
   return { repo, root: join(cache, name), locks: join(cache, ".locks", name) };
 }
 
-/** The repository of a folder of the cache; undefined for datasets, spaces and strangers. */
-export function repoOf(folder: string): string | undefined {
+/** The repository of a folder in the cache; undefined for datasets, spaces and other folders. */
+export function repoOfFolder(folder: string): string | undefined {
   const [, owner, name] = /^models--(.+?)--(.+)$/.exec(folder) ?? [];
   return owner === undefined ? undefined : `${owner}/${name}`;
 }
@@ -33,5 +33,5 @@ export const snapshotPath = ({ root }: RepoFolder, commit: string): string => jo
 export const refPath = ({ root }: RepoFolder, revision: string): string => join(root, "refs", revision);
 export const treePath = (root: string, commit: string): string => join(root, "trees", `${commit}.json`);
 
-/** Forty hexadecimal digits name a commit, and nothing else does. */
+/** A revision of forty hexadecimal digits is a commit; every other one is a branch or a tag. */
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);

@@ -1,7 +1,7 @@
 /**
- * One process at a time fetches a blob. The lock is a file that its holder touches while it lives; a holder that was
- * killed leaves one that grows old. It only saves work: a blob appears by a rename, once its digest agrees, so two
- * holders would do no harm.
+ * A lock file, so that only one process at a time downloads a blob. The process that has the lock updates the time of
+ * the file regularly; the file of a killed process becomes old. The lock only avoids double work: a blob appears by a
+ * rename after its digest was checked, so two downloads of one blob would do no harm.
  */
 import { randomUUID } from "node:crypto";
 import { link, mkdir, rm, stat, utimes, writeFile } from "node:fs/promises";
@@ -12,40 +12,40 @@ import { systemError } from "../../core/errors.ts";
 import { interruptedError } from "../../io/retry.ts";
 
 const TOUCH_MS = 2_000;
-/** Five touches missed: its holder is gone, or so slow that it may as well be. */
+/** After five missing updates the process is taken for dead. */
 const STALE_MS = 10_000;
 const LOOK_MS = 100;
 
-export interface LockOptions {
+interface LockOptions {
   readonly signal?: AbortSignal | undefined;
-  /** told once, when another process is found at it */
+  /** called once if another process has the lock */
   readonly waiting?: () => void;
 }
 
 /** Waits for the lock. @throws INTERRUPTED, IO_FAILED */
-export async function locked(path: string, options: LockOptions = {}): Promise<AsyncDisposable> {
+export async function acquireLock(path: string, options: LockOptions = {}): Promise<AsyncDisposable> {
   const { signal } = options;
-  const mine = `${path}.${randomUUID()}`;
+  const ownPath = `${path}.${randomUUID()}`;
   try {
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(mine, `${process.pid} on ${hostname()}\n`);
+    await writeFile(ownPath, `${process.pid} on ${hostname()}\n`);
     try {
-      for (let told = false; !(await taken(mine, path)); told = true) {
-        if (!told) options.waiting?.();
+      for (let first = true; !(await tryLink(ownPath, path)); first = false) {
+        if (first) options.waiting?.();
         await pause(LOOK_MS, undefined, signal === undefined ? {} : { signal }).catch(() => {
           throw interruptedError(signal!);
         });
         if (await isStale(path)) await rm(path, { force: true });
       }
     } finally {
-      await rm(mine, { force: true });
+      await rm(ownPath, { force: true });
     }
   } catch (error) {
     throw systemError(error, { file: path });
   }
   const touch = setInterval(() => {
     const now = new Date();
-    utimes(path, now, now).catch(() => {}); // taken for stale, or the disk is full: no harm either way
+    utimes(path, now, now).catch(() => {}); // the lock was removed as stale, or the disk is full: neither does harm
   }, TOUCH_MS);
   touch.unref();
   return {
@@ -56,10 +56,10 @@ export async function locked(path: string, options: LockOptions = {}): Promise<A
   };
 }
 
-/** A hard link comes into being at once or not at all, on every file system. */
-async function taken(mine: string, path: string): Promise<boolean> {
+/** Creating a hard link is atomic on every file system. */
+async function tryLink(ownPath: string, path: string): Promise<boolean> {
   try {
-    await link(mine, path);
+    await link(ownPath, path);
     return true;
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;

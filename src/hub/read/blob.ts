@@ -1,26 +1,25 @@
-/** A file of a commit into the cache: fetched if it is not there, under its digest, with a link in the snapshot. */
+/** Downloads a file of a commit into the cache, under its digest, and links to it from the snapshot. */
 import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { systemError } from "../core/errors.ts";
-import { blobPath, incompletePath, type RepoFolder, repoFolder, snapshotPath } from "./cache/layout.ts";
-import { locked } from "./cache/lock.ts";
-import type { Connection } from "./connection.ts";
-import { offline } from "./connection.ts";
-import type { HubFile, Listing } from "./listing.ts";
-import { transfer } from "./transfer.ts";
+import { systemError } from "../../core/errors.ts";
+import { blobPath, incompletePath, type RepoFolder, repoFolder, snapshotPath } from "../cache/layout.ts";
+import { acquireLock } from "../cache/lock.ts";
+import { type Connection, offlineError } from "../connection.ts";
+import type { HubFile, Listing } from "../files.ts";
+import { transferFile } from "./transfer.ts";
 
 export interface BlobOptions {
   readonly signal?: AbortSignal | undefined;
   readonly advance?: (bytes: number) => void;
-  /** told when another process is found fetching the same */
+  /** called if another process downloads the same file */
   readonly waiting?: (file: HubFile) => void;
 }
 
-export interface Fetched {
-  /** in the snapshot */
+export interface FetchedFile {
+  /** path in the snapshot, or in the target folder */
   readonly path: string;
-  /** bytes that came over the network now */
+  /** bytes received from the network */
   readonly bytes: number;
 }
 
@@ -30,28 +29,28 @@ export async function fetchBlob(
   listing: Listing,
   file: HubFile,
   options: BlobOptions = {},
-): Promise<Fetched> {
+): Promise<FetchedFile> {
   const { settings } = connection;
   const folder = repoFolder(settings.cache, listing.repo);
   const pointer = join(snapshotPath(folder, listing.commit), file.path);
   const blob = blobPath(folder, file.etag);
   const { advance, signal } = options;
-  if (await has(pointer, file)) {
+  if (await isComplete(pointer, file)) {
     advance?.(file.size);
     return { path: pointer, bytes: 0 };
   }
-  if (settings.offline && !(await has(blob, file))) throw offline({ file: file.path });
+  if (settings.offline && !(await isComplete(blob, file))) throw offlineError({ file: file.path });
   await tagCache(settings.cache);
-  await using _ = await locked(join(folder.locks, `${file.etag}.isologit.lock`), {
+  await using _ = await acquireLock(join(folder.locks, `${file.etag}.isologit.lock`), {
     signal,
     ...(options.waiting !== undefined && { waiting: () => options.waiting?.(file) }),
   });
   let bytes = 0;
-  if (await has(blob, file)) advance?.(file.size);
+  if (await isComplete(blob, file)) advance?.(file.size);
   else {
     const partial = incompletePath(folder, file.etag);
     const { repo, commit } = listing;
-    bytes = await transfer(connection, {
+    bytes = await transferFile(connection, {
       repo,
       commit,
       file,
@@ -61,17 +60,19 @@ export async function fetchBlob(
       ...(advance && { advance }),
     });
   }
-  await point(folder, pointer, blob);
+  await linkToBlob(folder, pointer, blob);
   return { path: pointer, bytes };
 }
 
-async function has(path: string, { size }: HubFile): Promise<boolean> {
+async function isComplete(path: string, { size }: HubFile): Promise<boolean> {
   const about = await stat(path).catch(() => undefined);
   return about?.isFile() === true && about.size === size;
 }
 
-/** By a relative link, so that a cache may be moved; where links are not allowed, by a copy. Made beside, then renamed. */
-async function point({ root }: RepoFolder, pointer: string, blob: string): Promise<void> {
+/**
+ * Makes a relative link, so that the cache can be moved, or a copy if links are not allowed. It appears by a rename.
+ */
+async function linkToBlob({ root }: RepoFolder, pointer: string, blob: string): Promise<void> {
   const draft = `${pointer}.${randomUUID()}.tmp`;
   try {
     await mkdir(dirname(pointer), { recursive: true });
@@ -85,7 +86,7 @@ async function point({ root }: RepoFolder, pointer: string, blob: string): Promi
   }
 }
 
-/** Tells backup programs that all of this can be fetched again (bford.info/cachedir). */
+/** Marks the folder as a cache, so that backup programs skip it (bford.info/cachedir). */
 async function tagCache(cache: string): Promise<void> {
   const path = join(cache, "CACHEDIR.TAG");
   if ((await readFile(path).catch(() => undefined)) !== undefined) return;

@@ -1,30 +1,30 @@
 /**
- * Files fetched whole in the order in which they will be read, a few at a time, from the first read on and for as long
- * as a reader is there.
+ * Downloads whole files in the order in which they will be read, a few at a time. Starts with the first read and runs
+ * as long as there are readers.
  */
-import { raceAbort } from "../io/retry.ts";
-import type { HubFile } from "./listing.ts";
+import { raceAbort } from "../../io/retry.ts";
+import type { HubFile } from "../files.ts";
 
-/** Enough to fill a line through one far connection each; more would spread a slow line thin. */
+/** Enough connections to use a fast network; more would make each file slow on a slow network. */
 const AT_ONCE = 4;
 
-type Fetch = (file: HubFile, signal: AbortSignal) => Promise<string>;
+type FetchFile = (file: HubFile, signal: AbortSignal) => Promise<string>;
 
 export class Prefetch {
   readonly #order: readonly HubFile[];
-  readonly #fetch: Fetch;
+  readonly #fetch: FetchFile;
   readonly #started = new Map<string, Promise<string>>();
   #running = 0;
   #readers = 0;
   #over = new AbortController();
 
-  constructor(order: readonly HubFile[], fetch: Fetch) {
+  constructor(order: readonly HubFile[], fetch: FetchFile) {
     this.#order = order;
     this.#fetch = fetch;
   }
 
-  /** A reader is there. When the last has gone, what is under way stops; a later reader goes on from there. */
-  enter(): AsyncDisposable {
+  /** Adds a reader. Downloads stop when the last reader is disposed, and continue with a later reader. */
+  addReader(): AsyncDisposable {
     this.#readers++;
     return {
       [Symbol.asyncDispose]: async () => {
@@ -38,8 +38,8 @@ export class Prefetch {
     };
   }
 
-  /** @returns where the whole file is */
-  async whole(file: HubFile, signal?: AbortSignal): Promise<string> {
+  /** @returns the path of the downloaded file */
+  async fetchWhole(file: HubFile, signal?: AbortSignal): Promise<string> {
     const path = this.#start(file);
     this.#fill();
     return await raceAbort(path, signal);
@@ -57,7 +57,7 @@ export class Prefetch {
     };
     path.then(
       () => ended(() => this.#fill()),
-      () => ended(() => {}), // whoever reads it has the error
+      () => ended(() => {}), // the reader of the file gets the error
     );
     return path;
   }

@@ -1,11 +1,11 @@
-/** A file of a commit as something to read by ranges: over HTTP, or by way of Xet where HTTP is not offered. */
+/** Reads ranges of a file of a commit: over HTTP, or by Xet if the Hub does not offer HTTP. */
 import { downloadFile, fileDownloadInfo } from "@huggingface/hub";
-import { IsologitError } from "../core/errors.ts";
-import { asTransient, httpRemote, type Remote } from "../io/http.ts";
-import { interruptedError } from "../io/retry.ts";
-import { askedOf, type Connection } from "./connection.ts";
-import { refusal } from "./faults.ts";
-import type { HubFile } from "./listing.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { asTransient, httpRemote, type Remote } from "../../io/http.ts";
+import { interruptedError } from "../../io/retry.ts";
+import { type Connection, requestContext } from "../connection.ts";
+import { refusalError } from "../faults.ts";
+import type { HubFile } from "../files.ts";
 
 export function remoteFile(connection: Connection, repo: string, commit: string, file: HubFile): Remote {
   const { settings, dispatcher } = connection;
@@ -15,7 +15,7 @@ export function remoteFile(connection: Connection, repo: string, commit: string,
   const { endpoint, token } = settings;
   const path = file.path.split("/").map(encodeURIComponent).join("/");
   const at = { file: file.path };
-  const asked = askedOf(settings, { repo, revision: commit, at });
+  const request = requestContext(settings, { repo, revision: commit, at });
   return httpRemote({
     url: `${endpoint}/${repo}/resolve/${commit}/${path}`,
     size: file.size,
@@ -23,20 +23,20 @@ export function remoteFile(connection: Connection, repo: string, commit: string,
     at,
     dispatcher,
     headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
-    refusal: (status, headers) => refusal(asked, status, headers),
+    refusal: (status, headers) => refusalError(request, status, headers),
   });
 }
 
-/** The library's own reader: it asks where a file's chunks lie, fetches and unpacks them. */
+/** Reads by Xet with the library, which finds, downloads and unpacks the chunks of the file. */
 function xetRemote(connection: Connection, repo: string, commit: string, file: HubFile): Remote {
   const at = { file: file.path };
-  const about = { repo, revision: commit, at };
+  const subject = { repo, revision: commit, at };
   return {
     at,
     size: file.size,
     async *stream(start, end, signal) {
       if (start >= end) return;
-      const fetch = connection.fetchFor(about, signal);
+      const fetch = connection.fetchFor(subject, signal);
       const where = { ...connection.access, repo, path: file.path, revision: commit, fetch };
       try {
         const downloadInfo = await fileDownloadInfo(where);
@@ -45,7 +45,7 @@ function xetRemote(connection: Connection, repo: string, commit: string, file: H
           throw new IsologitError("FILE_CHANGED", message, at, { next: "run the same command again" });
         }
         const blob = await downloadFile({ ...where, downloadInfo });
-        // Node's streams are async iterables; the platform's type does not say so.
+        // Streams of Node are async iterables; the type of the platform lacks that.
         yield* blob!.slice(start, end).stream() as unknown as AsyncIterable<Uint8Array>;
       } catch (error) {
         if (signal?.aborted) throw interruptedError(signal);
