@@ -79,10 +79,11 @@ interface Described {
 /** What is written of a pass besides its logits. */
 function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly Described[] {
   const main = layers.filter(({ stack }) => stack === "main");
+  const hiddenSize = family.forward.streams(dims).residual!;
   const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({
     name: `hidden.${n}`,
     dtype: "F32" as const,
-    shape: [tokens, dims.hidden!],
+    shape: [tokens, hiddenSize],
   }));
   const experts = main.flatMap(({ index, kind }) =>
     family.forward.block(kind, dims).flatMap((stage) =>

@@ -130,8 +130,8 @@ export async function planConversion(
       ...leftBeside(source, options),
     ],
     padding: {
-      cut: matched.parallelism.rows - matched.dims.vocab!,
-      added: parallelism.rows - matched.dims.vocab!,
+      cut: matched.parallelism.rows - matched.dims.vocab,
+      added: parallelism.rows - matched.dims.vocab,
     },
   };
 }

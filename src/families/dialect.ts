@@ -4,7 +4,7 @@ import type { Layout } from "../core/mapping/layout.ts";
 import type { Config, Dims, LayerKind, Parallelism, Settings, Structure } from "./structure.ts";
 
 /** One stored tensor, said once: "this name is that expression of roles". The other direction is derived. */
-export interface Rule {
+export interface Rule<D extends Dims = Dims> {
   /** written so; `{expert}` stands for a number; the stack's prefix goes before rules that have `on` or `mtp` */
   readonly name: string;
   /** also read so */
@@ -15,11 +15,11 @@ export interface Rule {
   readonly readOnly?: true;
   /** which pipeline stage holds what is outside the layers; "mtp": the last again, where it predicts more */
   readonly stage?: "first" | "last" | "mtp";
-  readonly is: Is;
+  /** `role` is the leaf of a role of the rule's own layer, and of the given or the rule's own expert. */
+  is(role: (name: string, expert?: number) => Layout, d: D, at: ShardPosition): Layout;
 }
 
-/** `role` is the leaf of a role of the rule's own layer, and of the given or the rule's own expert. */
-export type Is = (role: (name: string, expert?: number) => Layout, d: Dims, at: ShardPosition) => Layout;
+export type Is<D extends Dims = Dims> = Rule<D>["is"];
 
 /** Which part of the model a stored tensor is: all of it where nothing is cut. */
 export interface ShardPosition {
@@ -75,9 +75,9 @@ export interface ConfigInput extends Pick<ParsedConfig, "settings" | "passthroug
   readonly dtype: string;
 }
 
-export interface Dialect {
+export interface Dialect<D extends Dims = Dims> {
   readonly id: string;
-  readonly rules: readonly Rule[];
+  readonly rules: readonly Rule<D>[];
   readonly stacks: Stacks;
   /** a tensor belongs to a rank, and each rank counts its own layers and experts from 0 */
   readonly ranked?: true;
@@ -86,7 +86,7 @@ export interface Dialect {
   /** what training leaves beside the weights: accounted for, not moved */
   readonly drop: readonly { readonly match: RegExp; readonly why: string }[];
   /** names of the empty entries without which its loaders refuse */
-  objects(model: Structure): readonly string[];
+  objects(model: Structure<D>): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
   settings(config: Config, seen: ObservedFacts): ParsedConfig;
   /** what the settings do not show of a config that was read */
@@ -98,9 +98,9 @@ export interface Dialect {
   /** the vocabulary, where the config is sure of it; undefined: a tokenizer or whoever asks must say it */
   vocabulary(config: Config): number | undefined;
   /** how a stored checkpoint is cut. @throws SHAPE_MISMATCH */
-  parallelism(seen: ObservedFacts, model: Structure, config: Config): Parallelism;
+  parallelism(seen: ObservedFacts, model: Structure<D>, config: Config): Parallelism;
   /** how it is cut for so many ranks. @throws PLAN_IMPOSSIBLE where heads, groups or widths do not divide */
-  cut(model: Structure, ranks: { readonly tp: number; readonly pp: number }): Parallelism;
+  cut(model: Structure<D>, ranks: { readonly tp: number; readonly pp: number }): Parallelism;
   /**
    * The config record that a destination's software reads; `notes` say what it cannot do with it.
    *

@@ -73,6 +73,7 @@ function storedOn(
   rank: Rank | undefined,
 ): ExpectedTensor[] {
   const { family, dims, layers, roles } = model;
+  const experts = family.forward.experts(dims);
   const { tp, ep } = rank ?? { tp: 0, ep: 0 };
   const slot: ShardPosition = {
     tp,
@@ -83,7 +84,7 @@ function storedOn(
   };
   const stored: ExpectedTensor[] = [];
   const add = (rule: Rule, place: Place | null, local: number | null) => {
-    const expert = local === null ? null : ep * (dims.experts! / shards.ep) + local;
+    const expert = local === null ? null : ep * (experts / shards.ep) + local;
     const spell = (name: string) => (place?.prefix ?? "") + name.replace("{expert}", String(local));
     const role = (name: string, other?: number) => {
       const perExpert = family.roles.find((r) => r.role === name)?.experts !== undefined;
@@ -110,7 +111,7 @@ function storedOn(
       if (!ruleApplies(rule, layer)) continue;
       const place = placeOf(rule, layer, dialect, shards, rank?.pp ?? 0);
       if (place === null) continue;
-      const count = rule.name.includes("{expert}") ? dims.experts! / shards.ep : 0;
+      const count = rule.name.includes("{expert}") ? experts / shards.ep : 0;
       if (count === 0) add(rule, place, null);
       for (let expert = 0; expert < count; expert++) add(rule, place, expert);
     }

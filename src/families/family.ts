@@ -17,16 +17,16 @@ export interface Recipe {
   readonly keepMambaBeforeAttention?: boolean;
 }
 
-export interface Family {
+export interface Family<D extends Dims = Dims> {
   readonly id: string;
   /** @throws UNSUPPORTED for a relative that must not be taken for this family */
   claims(config: Config): boolean;
   /** the layer pattern, a letter a layer */
   pattern(s: Settings): string;
   layers(s: Settings): readonly Layer[];
-  dims(s: Settings): Dims;
-  readonly roles: readonly RoleSpec[];
-  readonly dialects: readonly Dialect[];
+  dims(s: Settings): D;
+  readonly roles: readonly RoleSpec<D>[];
+  readonly dialects: readonly Dialect<D>[];
   readonly recipes: readonly Recipe[];
-  readonly forward: Forward;
+  readonly forward: Forward<D>;
 }

@@ -22,18 +22,18 @@ export interface TensorPosition {
 }
 
 /** A stored tensor's part in a block. Written by hand, never derived from rules: it is what checks them. */
-export interface Use {
+export interface Use<D extends Dims = Dims> {
   /** after the layer's prefix; `{expert}` stands for a number */
   readonly name: string;
   /** other spellings: of all there are the first counts */
   readonly also?: readonly string[];
   /** A row that is padding goes nowhere, and so does what another rank has alike. */
-  readonly outputs: (d: Dims, at: TensorPosition) => readonly OutputRows[];
+  outputs(d: D, at: TensorPosition): readonly OutputRows[];
   /**
    * The element of the input stream that the first column multiplies, where ranks share a matrix out by columns: each
    * gives a partial sum, added up in the order of ranks. Default 0.
    */
-  readonly inputOffset?: (d: Dims, at: TensorPosition) => number;
+  inputOffset?(d: D, at: TensorPosition): number;
 }
 
 /**
@@ -46,15 +46,15 @@ export interface Use {
  *   adds up a token's rows under its weights [tokens, perToken]
  * - "concat" lays streams side by side
  */
-export type Stage =
+export type Stage<D extends Dims = Dims> =
   | { readonly op: "linear"; readonly from: string; readonly to: readonly string[] }
-  | KernelStage
+  | KernelStage<D>
   | { readonly op: "dispatch"; readonly from: string; readonly to: string }
   | { readonly op: "experts"; readonly from: string; readonly to: string }
   | { readonly op: "combine"; readonly from: string; readonly weights: string; readonly to: string }
   | { readonly op: "concat"; readonly from: readonly [string, string]; readonly to: string };
 
-export interface KernelStage {
+export interface KernelStage<D extends Dims = Dims> {
   readonly op: "kernel";
   readonly from: readonly string[];
   readonly parameters: readonly string[];
@@ -63,10 +63,10 @@ export interface KernelStage {
   readonly needs?: Readonly<Record<string, readonly string[]>>;
   /** of a stage without parameters: whether the kernel rightly makes nothing but zeros of these inputs */
   readonly silent?: (inputs: readonly Float32Array[]) => boolean;
-  readonly choice?: (d: Dims) => ExpertChoice;
+  choice?(d: D): ExpertChoice;
   /** absent where a token's result depends on no other token */
-  readonly carry?: Carry;
-  run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
+  readonly carry?: Carry<D>;
+  run(backend: Backend, d: D, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
 }
 
 /**
@@ -76,14 +76,14 @@ export interface KernelStage {
  * - "state": so many elements, of one size however many tokens there were. Its `run` is given them before all other
  *   inputs, and leaves its own behind the rows of its output
  */
-export type Carry =
+export type Carry<D extends Dims = Dims> =
   | {
       readonly keeps: "rows";
       readonly of: readonly string[];
-      readonly most?: (d: Dims) => number;
+      most?(d: D): number;
       run(
         backend: Backend,
-        d: Dims,
+        d: D,
         rows: number,
         past: number,
         inputs: readonly Region[],
@@ -92,8 +92,8 @@ export type Carry =
     }
   | {
       readonly keeps: "state";
-      readonly elements: (d: Dims) => number;
-      run(backend: Backend, d: Dims, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
+      elements(d: D): number;
+      run(backend: Backend, d: D, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
     };
 
 export interface ExpertChoice {
@@ -104,29 +104,29 @@ export interface ExpertChoice {
 }
 
 /** How the family runs; all that verification sees of it. */
-export interface Forward {
+export interface Forward<D extends Dims = Dims> {
   /** elements a row of each stream */
-  streams(d: Dims): Readonly<Record<string, number>>;
+  streams(d: D): Readonly<Record<string, number>>;
   /** experts of a layer that has any */
-  experts(d: Dims): number;
+  experts(d: D): number;
   /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
-  blocks(d: Dims): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
+  blocks(d: D): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** the streams whose rows are choices of an expert */
   readonly dispatched: readonly string[];
   /** from "residual" to "out", which is added to it */
-  block(kind: LayerKind, d: Dims): readonly Stage[];
+  block(kind: LayerKind, d: D): readonly Stage<D>[];
   /** from "residual" to "logits" */
-  readonly head: readonly Stage[];
+  readonly head: readonly Stage<D>[];
   /**
    * A prediction step: before its blocks from "residual" and "words", the embedding of the words that follow, to "out",
    * which takes the residual's place; after them from "residual" to its last norm.
    */
-  readonly mtp: { readonly start: readonly Stage[]; readonly end: readonly Stage[] };
-  readonly natives: readonly Native[];
+  readonly mtp: { readonly start: readonly Stage<D>[]; readonly end: readonly Stage<D>[] };
+  readonly natives: readonly Native<D>[];
 }
 
 /** A dialect's own way to run: which stored tensors each layer kind draws on. */
-export interface Native {
+export interface Native<D extends Dims = Dims> {
   readonly dialect: string;
   /**
    * Of a layer's names, by stack, and of a prediction step's own. `{layer}` is the index in the stack, `{outer}` the
@@ -141,7 +141,7 @@ export interface Native {
     readonly step: string;
   };
   /** "embedding" feeds "vocabulary", the token table [vocab, hidden] */
-  readonly uses: Readonly<Record<UseKind, readonly Use[]>>;
+  readonly uses: Readonly<Record<UseKind, readonly Use<D>[]>>;
 }
 
 export type UseKind = LayerKind | "embedding" | "head" | "mtpStart" | "mtpEnd";

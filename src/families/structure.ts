@@ -8,8 +8,14 @@ export type LayerKind = "mamba" | "attention" | "mlp" | "moe";
 /** What the forward pass depends on, whatever the dialect calls it. Canonical JSON of it enters the content root. */
 export type Settings = Readonly<Record<string, string | number | boolean | readonly number[]>>;
 
-/** Widths and constants by name. */
-export type Dims = Readonly<Record<string, number>>;
+/**
+ * Widths and constants of a model. Each family has its own type `D` that extends this one. Code outside the family
+ * holds its parts as `Family<Dims>`: it passes to them only the dims that the same family made. The members that take
+ * `D` are therefore declared as methods, whose parameters TypeScript compares in both directions.
+ */
+export interface Dims {
+  readonly vocab: number;
+}
 
 /** One layer of one stack. `index` counts within the stack; `inner` and `of` place it in a prediction step (mtp). */
 export interface Layer {
@@ -21,21 +27,21 @@ export interface Layer {
 }
 
 /** What a tensor is in the model: one matrix, one scale. */
-export interface RoleSpec {
+export interface RoleSpec<D extends Dims = Dims> {
   readonly role: string;
   /** layer kinds that have it, or "every"; absent: once a model */
   readonly on?: readonly LayerKind[] | "every";
   /** only in the mtp stack's first or last layer of a step */
   readonly mtp?: "first" | "last";
   /** how many there are in a layer, numbered; absent: one */
-  readonly experts?: (d: Dims) => number;
-  readonly shape: (d: Dims) => Shape;
+  experts?(d: D): number;
+  shape(d: D): Shape;
   /** what a recipe speaks of; a "matrix" is a projection, "state" and "router" are never narrowed unasked */
   readonly kind: "matrix" | "embedding" | "vector" | "state" | "router";
   /** engines join the roles of a layer that say the same here into one tensor, and tools give them one FP8 scale */
   readonly fused?: string;
   /** absent from models for which this is false */
-  readonly when?: (d: Dims) => boolean;
+  when?(d: D): boolean;
   /** the role whose tensor it shares where a config ties the two: it may then be stored, as a copy, or not */
   readonly tiedTo?: string;
 }
@@ -53,9 +59,9 @@ export interface Parallelism {
 }
 
 /** A model as its settings describe it. */
-export interface Structure {
+export interface Structure<D extends Dims = Dims> {
   readonly settings: Settings;
-  readonly dims: Dims;
+  readonly dims: D;
   readonly layers: readonly Layer[];
 }
 

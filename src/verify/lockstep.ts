@@ -396,13 +396,13 @@ class Lockstep {
     const from = stageStreams(last).reads[0]!;
     const borrows = !this.#inStep.has(from);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(borrows)];
-    const width = Math.min(dims.vocab!, blockWords(this.#o.blockBytes, ids.length));
+    const width = Math.min(dims.vocab, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
     const quality = new LogitsComparison(ids, this.#o.textTokens || ids.length);
     const [wiring, noise] = [new Distance(ids.length), new Distance(ids.length)];
-    for (let lo = 0; lo < dims.vocab!; lo += width) {
-      const hi = Math.min(dims.vocab!, lo + width);
+    for (let lo = 0; lo < dims.vocab; lo += width) {
+      const hi = Math.min(dims.vocab, lo + width);
       await a.logits(from, lo, hi, setsA, blocksA);
       await b.logits(from, lo, hi, setsB, blocksB);
       const values = (regions: typeof blocksA) =>

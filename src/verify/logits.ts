@@ -59,7 +59,7 @@ export async function logitsRung(
     signal: options.signal,
   });
   const limits = limitsFor(recastTo, options);
-  const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab!);
+  const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab);
   const unread = [...b.pairs.unusedScales].sort();
   const { logits } = result;
   const given = givenLimits(options);
@@ -73,7 +73,7 @@ export async function logitsRung(
     findings.push(remark("quality-unjudged", message));
   }
   if (textTokens > 0 && !trained) {
-    const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab!)].map((nats) => nats.toFixed(2));
+    const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab)].map((nats) => nats.toFixed(2));
     findings.push(
       remark(
         "weights-untrained",
@@ -182,7 +182,7 @@ export function partBytes(memoryBytes: number): number {
 export async function runLockstep(a: Ready, b: Ready, stepping: LockstepRequest): Promise<LockstepResult> {
   const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
   const { family } = a.matched;
-  const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab! };
+  const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab };
   await using sourcesA = new Sources(a.matched.checkpoint.store);
   await using sourcesB = new Sources(b.matched.checkpoint.store);
   const roundings = roundingsFor(a, b);

@@ -41,7 +41,7 @@ export async function referenceRung(
   file: string,
   options: VerifyOptions,
 ): Promise<ReferenceRung> {
-  await using recording = await openRecording(file, model.matched.dims.vocab!);
+  await using recording = await openRecording(file, model.matched.dims.vocab);
   await using backend = await backendFor(options);
   const met: (Met & { readonly exact: boolean; readonly ok: boolean })[] = [];
   for (const recorded of recording.prompts) {

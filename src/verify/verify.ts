@@ -103,7 +103,7 @@ async function refuse(a: Paired, b: Paired, options: VerifyOptions): Promise<Pro
   refuseUnrunnable(a);
   refuseUnrunnable(b);
   const { checkpoint, dims } = a.matched;
-  const prompt = await promptOf(options, checkpoint, dims.vocab!);
+  const prompt = await promptOf(options, checkpoint, dims.vocab);
   await refuseMemory(a, b, options, prompt.ids);
   return prompt;
 }

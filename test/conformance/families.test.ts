@@ -198,7 +198,7 @@ describe.each(families)("$id", (family) => {
       shapes: ReadonlyMap<string, Shape>,
       d: Dims,
     ) {
-      const widths: Readonly<Record<string, number>> = { ...forward.streams(d), vocabulary: d.vocab! };
+      const widths: Readonly<Record<string, number>> = { ...forward.streams(d), vocabulary: d.vocab };
       const fed = new Map<string, OutputRows[]>();
       const taken = new Map<string, { at: number; count: number }[]>();
       for (const { name, feeds, expert } of used) {
@@ -215,7 +215,7 @@ describe.each(families)("$id", (family) => {
         const shape = shapes.get(name)!;
         const to = used.find((one) => one.name === name)!.feeds[0]!.to;
         const all = countOf(shape.length === 1 ? shape : shape.slice(0, -1));
-        expect(untiled(rows, ["vocabulary", "logits"].includes(to) ? d.vocab! : all), name).toBeNull();
+        expect(untiled(rows, ["vocabulary", "logits"].includes(to) ? d.vocab : all), name).toBeNull();
       }
       expect([...fed.keys()].sort()).toEqual([...wanted].sort());
       for (const [to, feeds] of fed) expect(untiled(feeds, widths[to.split(" ")[0]!]), to).toBeNull();

@@ -3,6 +3,7 @@ import { hf } from "../../formats/hf/format.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
+import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 
@@ -97,8 +98,8 @@ describe("what does not fit is refused by name", () => {
   });
 
   it("widths come from the config's heads, never from expand", async () => {
-    const { dims } = match(withConfig(await golden("tiny"), { expand: 17 }));
-    expect(dims.inner).toBe(128);
+    const { settings } = match(withConfig(await golden("tiny"), { expand: 17 }));
+    expect(nemotronH.dims(settings).inner).toBe(128);
   });
 
   it("a tensor too many, a tensor too few", async () => {

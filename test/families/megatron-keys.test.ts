@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { gatedNorm, rmsNorm } from "../../kernels/index.ts";
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { dims } from "../../src/families/nemotron-h/dims.ts";
 import { forward } from "../../src/families/nemotron-h/forward.ts";
 import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
 import { megatron, megatronRanks } from "../../src/families/nemotron-h/megatron/dialect.ts";
@@ -11,7 +12,7 @@ import { FIELDS, namesOf } from "../../src/families/nemotron-h/megatron/fields.t
 import { FIXED_KEYS, NOTED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
 import { KNOWN, STRUCTURE_KEYS } from "../../src/families/nemotron-h/megatron/remarks.ts";
 import { UNREAD_KEYS } from "../../src/families/nemotron-h/megatron/unread-keys.ts";
-import { dims, layers } from "../../src/families/nemotron-h/roles.ts";
+import { layers } from "../../src/families/nemotron-h/settings.ts";
 import type { Config } from "../../src/families/structure.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 import { golden } from "../support/goldens.ts";

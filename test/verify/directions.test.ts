@@ -16,6 +16,7 @@ import type { DType } from "../../src/core/dtype.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import type { Matched } from "../../src/families/model.ts";
+import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { pairScales } from "../../src/quantization/compressed-tensors.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
@@ -102,7 +103,7 @@ function titleOf({ to, options: { dtype, tp, pp } }: Direction): string {
 function refusalOf({ source, to, options }: Direction): "NOT_WRITTEN" | "PLAN_IMPOSSIBLE" | null {
   if (to.writes === undefined) return "NOT_WRITTEN";
   const stored = typesAfter(source.dtypes, options.dtype!).every((type) => to.writes!.dtypes.includes(type));
-  const shared = source.model.dims.groups! % (options.tp ?? 1) === 0;
+  const shared = nemotronH.dims(source.model.settings).groups % (options.tp ?? 1) === 0;
   return stored && shared ? null : "PLAN_IMPOSSIBLE";
 }
 

@@ -20,7 +20,8 @@ import {
 } from "../../../kernels/index.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
 import type { Forward, KernelStage, Stage } from "../forward.ts";
-import type { Dims, LayerKind } from "../structure.ts";
+import type { LayerKind } from "../structure.ts";
+import type { NemotronHDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 
@@ -29,8 +30,8 @@ function step<P>(
   to: string,
   from: readonly string[],
   parameters: readonly string[],
-  p: (d: Dims, rows: number) => P,
-): KernelStage {
+  p: (d: NemotronHDims, rows: number) => P,
+): KernelStage<NemotronHDims> {
   return {
     op: "kernel",
     from,
@@ -46,9 +47,9 @@ function lookingBack<P>(
   to: string,
   from: readonly string[],
   parameters: readonly string[],
-  kept: { readonly of: readonly string[]; readonly most?: (d: Dims) => number },
-  p: (d: Dims, rows: number, past: number) => P,
-): KernelStage {
+  kept: { readonly of: readonly string[]; readonly most?: (d: NemotronHDims) => number },
+  p: (d: NemotronHDims, rows: number, past: number) => P,
+): KernelStage<NemotronHDims> {
   return {
     ...step(kernel, to, from, parameters, (d, rows) => p(d, rows, 0)),
     carry: {
@@ -59,14 +60,18 @@ function lookingBack<P>(
   };
 }
 
-const linear = (from: string, ...to: readonly string[]): Stage => ({ op: "linear", from, to });
+const linear = (from: string, ...to: readonly string[]): Stage<NemotronHDims> => ({ op: "linear", from, to });
 
-const norm = (to: string, gain: string, from = "residual"): Stage => ({
-  ...step(rmsNorm, to, [from], [gain], (d, tokens) => ({ tokens, width: d.hidden!, eps: d.eps! })),
+const norm = (to: string, gain: string, from = "residual"): Stage<NemotronHDims> => ({
+  ...step(rmsNorm, to, [from], [gain], (d, tokens) => ({ tokens, width: d.hidden, eps: d.eps })),
   needs: { [gain]: [from] },
 });
 
-const squaredRelu = (to: string, from: string, width: (d: Dims) => number): Stage => ({
+const squaredRelu = (
+  to: string,
+  from: string,
+  width: (d: NemotronHDims) => number,
+): Stage<NemotronHDims> => ({
   ...step(relu2, to, [from], [], (d, rows) => ({ count: rows * width(d) })),
   // a square may be too small for F32
   silent: ([values]) => values!.every((value) => value <= 0 || Math.fround(value * value) === 0),
@@ -75,29 +80,29 @@ const squaredRelu = (to: string, from: string, width: (d: Dims) => number): Stag
 const isZero = (values: Float32Array): boolean => values.every((value) => value === 0);
 
 /** Causal depthwise convolution over time and SiLU, of one of the streams x, B, C. */
-const conv = (stream: "x" | "B" | "C", width: (d: Dims) => number): Stage => ({
+const conv = (stream: "x" | "B" | "C", width: (d: NemotronHDims) => number): Stage<NemotronHDims> => ({
   ...lookingBack(
     conv1d,
     `conv.${stream}`,
     [stream],
     [`taps.${stream}`, `bias.${stream}`],
-    { of: [stream], most: (d) => d.taps! - 1 },
-    (d, tokens, past) => ({ tokens, past, width: width(d), kernel: d.taps! }),
+    { of: [stream], most: (d) => d.taps - 1 },
+    (d, tokens, past) => ({ tokens, past, width: width(d), kernel: d.taps }),
   ),
   needs: { [`taps.${stream}`]: [stream] },
 });
 
-const scanOf = (d: Dims, tokens: number): SsdParams => ({
+const scanOf = (d: NemotronHDims, tokens: number): SsdParams => ({
   tokens,
-  heads: d.mambaHeads!,
-  headDim: d.mambaHeadDim!,
-  groups: d.groups!,
-  state: d.state!,
-  dtMin: d.dtMin!,
-  dtMax: d.dtMax!,
+  heads: d.mambaHeads,
+  headDim: d.mambaHeadDim,
+  groups: d.groups,
+  state: d.state,
+  dtMin: d.dtMin,
+  dtMax: d.dtMax,
 });
 
-const scan: Stage = {
+const scan: Stage<NemotronHDims> = {
   ...step(ssd, "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], scanOf), // [T, inner]
   needs: {
     A_log: ["conv.x", "conv.B", "conv.C"],
@@ -112,9 +117,9 @@ const scan: Stage = {
 };
 
 /** Experts may be narrower than the stream: a projection leads to them, and another back. */
-const isLatent = (d: Dims) => d.latent! > 0;
+const isLatent = (d: NemotronHDims) => d.latent > 0;
 
-const moe = (d: Dims): readonly Stage[] => [
+const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
   norm("u", "gain"),
   linear("u", "route", ...(isLatent(d) ? ["latent"] : [])), // [T, experts], [T, latent]
   step(routerScore, "scores", ["route"], ["correction"], ({ experts }, tokens) => ({
@@ -124,50 +129,50 @@ const moe = (d: Dims): readonly Stage[] => [
   {
     ...step(routerChoose, "chosen", ["scores"], [], (d, tokens) => ({
       tokens,
-      experts: d.experts!,
-      topK: d.topK!,
-      groups: d.routeGroups!,
-      topGroups: d.routeTopGroups!,
+      experts: d.experts,
+      topK: d.topK,
+      groups: d.routeGroups,
+      topGroups: d.routeTopGroups,
     })), // [T, topK]
     choice: (d) => ({
-      experts: d.experts!,
-      perToken: d.topK!,
-      rounding: routerScore.bound({ tokens: 1, experts: d.experts! }),
+      experts: d.experts,
+      perToken: d.topK,
+      rounding: routerScore.bound({ tokens: 1, experts: d.experts }),
     }),
   },
   step(routerWeigh, "weights", ["route", "chosen"], [], (d, tokens) => ({
     tokens,
-    experts: d.experts!,
-    topK: d.topK!,
+    experts: d.experts,
+    topK: d.topK,
     normalise: d.routeNormalise === 1,
-    scale: d.routeScale!,
+    scale: d.routeScale,
   })), // [T, topK]
   { op: "dispatch", from: isLatent(d) ? "latent" : "u", to: "dealt" }, // [rows, moeWidth]
   { op: "experts", from: "dealt", to: "expert.up" }, // [rows, moeFfn]
-  squaredRelu("expert.act", "expert.up", (d) => d.moeFfn!),
+  squaredRelu("expert.act", "expert.up", (d) => d.moeFfn),
   { op: "experts", from: "expert.act", to: "expert.down" }, // [rows, moeWidth]
   { op: "combine", from: "expert.down", weights: "weights", to: isLatent(d) ? "narrow" : "routed" }, // [T, moeWidth]
   ...(isLatent(d) ? [linear("narrow", "routed")] : []), // [T, hidden]
   linear("u", "shared.up"), // [T, moeShared]
-  squaredRelu("shared.act", "shared.up", (d) => d.moeShared!),
+  squaredRelu("shared.act", "shared.up", (d) => d.moeShared),
   linear("shared.act", "shared"), // [T, hidden]
-  step(add, "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden! })),
+  step(add, "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden })),
 ];
 
 const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
   mamba: [
     norm("u", "gain"), // [T, hidden]
     linear("u", "z", "x", "B", "C", "dt"), // [T, inner] twice, [T, groups * state] twice, [T, heads]
-    conv("x", (d) => d.inner!),
-    conv("B", (d) => d.groupState!),
-    conv("C", (d) => d.groupState!),
+    conv("x", (d) => d.inner),
+    conv("B", (d) => d.groupState),
+    conv("C", (d) => d.groupState),
     scan,
     {
       ...step(gatedNorm, "g", ["y", "z"], ["gate.gain"], (d, tokens) => ({
         tokens,
-        width: d.inner!,
-        groups: d.groups!,
-        eps: d.mixerEps!,
+        width: d.inner,
+        groups: d.groups,
+        eps: d.mixerEps,
       })), // [T, inner]
       needs: { "gate.gain": ["y", "z"] },
     },
@@ -180,9 +185,9 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
       ...lookingBack(attention, "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
         tokens,
         past,
-        heads: d.heads!,
-        kvHeads: d.kvHeads!,
-        dim: d.headDim!,
+        heads: d.heads,
+        kvHeads: d.kvHeads,
+        dim: d.headDim,
       })), // [T, heads * headDim]
       silent: ([, , v]) => isZero(v!),
     },
@@ -191,57 +196,57 @@ const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
   mlp: [
     norm("u", "gain"),
     linear("u", "up"), // [T, ffn]
-    squaredRelu("act", "up", (d) => d.ffn!),
+    squaredRelu("act", "up", (d) => d.ffn),
     linear("act", "out"),
   ],
 };
 
-export const forward: Forward = {
+export const forward: Forward<NemotronHDims> = {
   streams: (d) => ({
-    residual: d.hidden!,
-    u: d.hidden!,
-    out: d.hidden!,
-    z: d.inner!,
-    x: d.inner!,
-    B: d.groupState!,
-    C: d.groupState!,
-    dt: d.mambaHeads!,
-    "conv.x": d.inner!,
-    "conv.B": d.groupState!,
-    "conv.C": d.groupState!,
-    y: d.inner!,
-    g: d.inner!,
-    q: d.q!,
-    k: d.kv!,
-    v: d.kv!,
-    a: d.q!,
-    up: d.ffn!,
-    act: d.ffn!,
-    route: d.experts!,
-    scores: d.experts!,
-    chosen: d.topK!,
-    weights: d.topK!,
-    latent: d.latent!,
-    dealt: d.moeWidth!,
-    "expert.up": d.moeFfn!,
-    "expert.act": d.moeFfn!,
-    "expert.down": d.moeWidth!,
-    narrow: d.latent!,
-    routed: d.hidden!,
-    "shared.up": d.moeShared!,
-    "shared.act": d.moeShared!,
-    shared: d.hidden!,
-    words: d.hidden!,
-    "words.u": d.hidden!,
-    joined: 2 * d.hidden!,
-    logits: d.vocab!,
+    residual: d.hidden,
+    u: d.hidden,
+    out: d.hidden,
+    z: d.inner,
+    x: d.inner,
+    B: d.groupState,
+    C: d.groupState,
+    dt: d.mambaHeads,
+    "conv.x": d.inner,
+    "conv.B": d.groupState,
+    "conv.C": d.groupState,
+    y: d.inner,
+    g: d.inner,
+    q: d.q,
+    k: d.kv,
+    v: d.kv,
+    a: d.q,
+    up: d.ffn,
+    act: d.ffn,
+    route: d.experts,
+    scores: d.experts,
+    chosen: d.topK,
+    weights: d.topK,
+    latent: d.latent,
+    dealt: d.moeWidth,
+    "expert.up": d.moeFfn,
+    "expert.act": d.moeFfn,
+    "expert.down": d.moeWidth,
+    narrow: d.latent,
+    routed: d.hidden,
+    "shared.up": d.moeShared,
+    "shared.act": d.moeShared,
+    shared: d.hidden,
+    words: d.hidden,
+    "words.u": d.hidden,
+    joined: 2 * d.hidden,
+    logits: d.vocab,
   }),
-  experts: (d) => d.experts!,
+  experts: (d) => d.experts,
   blocks: (d) => {
-    const head = { of: "head", count: d.mambaHeadDim! };
-    const group = { of: "group", count: d.state! };
+    const head = { of: "head", count: d.mambaHeadDim };
+    const group = { of: "group", count: d.state };
     const one = { of: "head", count: 1 }; // one number a head
-    const query = { of: "head", count: d.headDim! };
+    const query = { of: "head", count: d.headDim };
     return {
       ...{ z: head, x: head, y: head, g: head, "conv.x": head, "taps.x": head, "bias.x": head },
       ...{ B: group, "conv.B": group, "taps.B": group, "bias.B": group },

@@ -1,12 +1,14 @@
 import { IsologitError } from "../../core/errors.ts";
 import type { Family } from "../family.ts";
+import { dims, type NemotronHDims } from "./dims.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
 import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
-import { dims, layers, recipes, roles } from "./roles.ts";
+import { recipes, roles } from "./roles.ts";
+import { layers } from "./settings.ts";
 
-export const nemotronH: Family = {
+export const nemotronH: Family<NemotronHDims> = {
   id: "nemotron-h",
   claims(config) {
     if (config.model_type === "nemotron_h_puzzle") {

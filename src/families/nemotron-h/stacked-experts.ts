@@ -1,14 +1,15 @@
 /** Experts as one tensor of a layer, in the order of their numbers. */
 import { concat, reshape, shapeOf } from "../../core/mapping/layout.ts";
 import type { Is } from "../dialect.ts";
+import type { NemotronHDims } from "./dims.ts";
 
 /** [experts, rows, columns] */
 export const stackExperts =
-  (role: string): Is =>
+  (role: string): Is<NemotronHDims> =>
   (of, d) =>
     concat(
       0,
-      Array.from({ length: d.experts! }, (_, expert) => {
+      Array.from({ length: d.experts }, (_, expert) => {
         const one = of(role, expert);
         return reshape(one, [1, ...shapeOf(one)]);
       }),

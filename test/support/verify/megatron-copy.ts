@@ -6,6 +6,7 @@ import type { Checkpoint, Piece, Rank, Tensor } from "../../../src/core/checkpoi
 import { countOf, type Shape, widthOf } from "../../../src/core/dtype.ts";
 import { families } from "../../../src/families/index.ts";
 import { modelOf } from "../../../src/families/match.ts";
+import { nemotronH } from "../../../src/families/nemotron-h/index.ts";
 import type { StoredArray } from "../goldens.ts";
 import { memoryStore } from "../memory-store.ts";
 import { type Copy, opened } from "./planted.ts";
@@ -54,7 +55,8 @@ export async function inMegatron(
   cut: Cut,
 ): Promise<Copy & { readonly config: Checkpoint["config"] }> {
   const model = modelOf(await opened(copy), families);
-  const { dims: d, layers, settings, passthrough } = model;
+  const { layers, settings, passthrough } = model;
+  const d = nemotronH.dims(settings);
   const dialect = model.family.dialects.find(({ id }) => id === cut.dialect)!;
   const ranked = cut.dialect === "megatron-ranks";
   const tensors = new Map<string, StoredArray>();
@@ -74,7 +76,7 @@ export async function inMegatron(
           return columnsOf(array, tp * count, count);
         };
         const padded = (array: StoredArray) =>
-          share(joined([array, ...(cut.rows > d.vocab! ? [rowsOf(array, 7, cut.rows - d.vocab!)] : [])]));
+          share(joined([array, ...(cut.rows > d.vocab ? [rowsOf(array, 7, cut.rows - d.vocab)] : [])]));
         const [from, to] = [cut.stages[pp]!, cut.stages[pp + 1] ?? Infinity];
         const isLast = pp === cut.stages.length - 1;
 
@@ -97,7 +99,7 @@ export async function inMegatron(
             put(`${step}final_layernorm.weight`, get(`${theirs}final_layernorm.weight`));
           if (kind === "mamba") {
             put(`${ours}mixer.in_proj.layer_norm_weight`, norm);
-            const sizes = { z: d.inner!, x: d.inner!, B: d.groupState!, C: d.groupState!, dt: d.mambaHeads! };
+            const sizes = { z: d.inner, x: d.inner, B: d.groupState, C: d.groupState, dt: d.mambaHeads };
             let at = 0;
             const parts = Object.entries(sizes).map(([name, size]) => {
               at += size;
@@ -128,8 +130,8 @@ export async function inMegatron(
             put(`${ours}mixer.out_proj.weight`, shareOfColumns(mixer("out_proj.weight")));
           } else if (kind === "attention") {
             put(`${ours}self_attention.linear_qkv.layer_norm_weight`, norm);
-            const [hd, perGroup] = [d.headDim!, d.heads! / d.kvHeads!];
-            const groups = Array.from({ length: d.kvHeads! }, (_, j) => [
+            const [hd, perGroup] = [d.headDim, d.heads / d.kvHeads];
+            const groups = Array.from({ length: d.kvHeads }, (_, j) => [
               rowsOf(mixer("q_proj.weight"), j * perGroup * hd, perGroup * hd),
               rowsOf(mixer("k_proj.weight"), j * hd, hd),
               rowsOf(mixer("v_proj.weight"), j * hd, hd),
@@ -144,7 +146,7 @@ export async function inMegatron(
             put(`${ours}pre_mlp_layernorm.weight`, norm);
             put(`${ours}mlp.router.weight`, mixer("gate.weight"));
             put(`${ours}mlp.router.expert_bias`, mixer("gate.e_score_correction_bias"));
-            if (d.latent! > 0) {
+            if (d.latent > 0) {
               for (const name of ["fc1_latent_proj.weight", "fc2_latent_proj.weight"])
                 put(`${ours}mlp.${name}`, mixer(name));
             }
@@ -155,7 +157,7 @@ export async function inMegatron(
             );
             const expert = (e: number, name: string) => mixer(`experts.${e}.${name}_proj.weight`);
             if (ranked) {
-              const count = d.experts! / cut.ep;
+              const count = d.experts / cut.ep;
               for (let i = 0; i < count; i++) {
                 const [up, down] = [expert(ep * count + i, "up"), expert(ep * count + i, "down")];
                 put(`${ours}mlp.experts.local_experts.${i}.linear_fc1.weight`, share(up));
@@ -163,7 +165,7 @@ export async function inMegatron(
               }
             } else {
               for (const [i, name] of ["up", "down"].entries()) {
-                const all = Array.from({ length: d.experts! }, (_, e) => expert(e, name));
+                const all = Array.from({ length: d.experts }, (_, e) => expert(e, name));
                 const { shape } = all[0]!;
                 put(`${ours}mlp.experts.experts.linear_fc${i + 1}.weight`, {
                   ...joined(all),

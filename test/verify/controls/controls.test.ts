@@ -6,8 +6,8 @@ import type { Tensor } from "../../../src/core/checkpoint.ts";
 import { extentsOf } from "../../../src/core/read.ts";
 import type { Family } from "../../../src/families/family.ts";
 import type { Stage } from "../../../src/families/forward.ts";
+import type { NemotronHDims } from "../../../src/families/nemotron-h/dims.ts";
 import { nemotronH } from "../../../src/families/nemotron-h/index.ts";
-import type { Dims } from "../../../src/families/structure.ts";
 import { type Ready, ready } from "../../../src/inference/model-runner.ts";
 import { seededIds } from "../../../src/inference/prompts.ts";
 import { type BlockExchange, exchangeBlocks } from "../../../src/verify/controls/exchange.ts";
@@ -228,7 +228,10 @@ describe("a forward pass with a closed eye, on both sides, is unproven", () => {
     opened(tiny).then(async (checkpoint) => {
       const side = await ready(checkpoint, {});
       const { forward } = nemotronH;
-      const closed = { ...forward, block: (kind: "mamba", d: Dims) => forward.block(kind, d).map(change) };
+      const closed = {
+        ...forward,
+        block: (kind: "mamba", d: NemotronHDims) => forward.block(kind, d).map(change),
+      };
       const family: Family = { ...nemotronH, forward: closed as Family["forward"] };
       return { ...side, matched: { ...side.matched, family } };
     });

@@ -5,7 +5,8 @@
 import type { Dialect, ObservedFacts, ParsedConfig, Passthrough, Rule } from "../../dialect.ts";
 import type { Config, Structure } from "../../structure.ts";
 import { placesOf, refuseOtherValues } from "../config-keys.ts";
-import { LETTERS, type NemotronSettings, refuseExcess } from "../roles.ts";
+import type { NemotronHDims } from "../dims.ts";
+import { LETTERS, type NemotronHSettings, refuseExcess } from "../settings.ts";
 import { stackExperts } from "../stacked-experts.ts";
 import { ASIDES, configJson, keyOf } from "./config.ts";
 import {
@@ -18,25 +19,29 @@ import {
 } from "./config-json.ts";
 import { ONLY_KEYS } from "./other-keys.ts";
 
-const once = (name: string, role: string, also: readonly string[] = []): Rule => ({
+const once = (name: string, role: string, also: readonly string[] = []): Rule<NemotronHDims> => ({
   name,
   also,
   is: (of) => of(role),
 });
-const every = (name: string, role: string): Rule => ({ name, on: "every", is: (of) => of(role) });
+const every = (name: string, role: string): Rule<NemotronHDims> => ({
+  name,
+  on: "every",
+  is: (of) => of(role),
+});
 const rulesOf = (
   kind: "mamba" | "attention" | "mlp" | "moe",
   names: Readonly<Record<string, string>>,
-): Rule[] =>
+): Rule<NemotronHDims>[] =>
   Object.entries(names).map(([role, name]) => ({ name: `mixer.${name}`, on: [kind], is: (of) => of(role) }));
-const mtp = (end: "first" | "last", name: string, role: string): Rule => ({
+const mtp = (end: "first" | "last", name: string, role: string): Rule<NemotronHDims> => ({
   name,
   on: "every",
   mtp: end,
   is: (of) => of(role),
 });
 
-const rules: readonly Rule[] = [
+const rules: readonly Rule<NemotronHDims>[] = [
   // transformers up to 5.12 writes the singular for a model made from a config
   once("backbone.embeddings.weight", "embed", ["backbone.embedding.weight"]),
   every("norm.weight", "norm"),
@@ -78,7 +83,7 @@ const rules: readonly Rule[] = [
   once("lm_head.weight", "head"),
 ];
 
-function settings(config: Config, predicts: boolean): NemotronSettings {
+function settings(config: Config, predicts: boolean): NemotronHSettings {
   const pattern = patternOf(config);
   const mtpSteps = predicts ? needSetting(config, "mtpSteps") : 0;
   const mtpPattern = mtpSteps > 0 ? readSetting(config, "mtpPattern") : "";
@@ -116,7 +121,7 @@ function settings(config: Config, predicts: boolean): NemotronSettings {
       routeScale: of("routeScale"),
     }),
     ...(mtpSteps > 0 && { mtpPattern, mtpSteps }),
-  } satisfies NemotronSettings;
+  } satisfies NemotronHSettings;
   if (has("M")) refuseUneven("mamba_num_heads", settings.mambaHeads, "n_groups", settings.groups);
   if (has("*")) refuseUneven("num_attention_heads", settings.heads, "num_key_value_heads", settings.kvHeads);
   refuseExcess(settings, { file: "config.json" });
@@ -175,12 +180,12 @@ function refuseUneven(heads: string, many = 0, groups: string, few = 1): void {
 }
 
 /** Nothing is cut, and no row is padding. */
-function uncut({ dims, layers }: Structure) {
+function uncut({ dims, layers }: Structure<NemotronHDims>) {
   const main = layers.filter(({ stack }) => stack === "main").length;
-  return { tp: 1, ep: 1, expertTp: 1, stages: [{ main, mtp: layers.length - main }], rows: dims.vocab! };
+  return { tp: 1, ep: 1, expertTp: 1, stages: [{ main, mtp: layers.length - main }], rows: dims.vocab };
 }
 
-export const hf: Dialect = {
+export const hf: Dialect<NemotronHDims> = {
   id: "hf",
   rules,
   stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },

@@ -3,27 +3,27 @@
  * rules of its neighbours: a swapped z and x there must show here.
  */
 import type { Native, OutputRows, Use } from "../../forward.ts";
-import type { Dims } from "../../structure.ts";
+import type { NemotronHDims } from "../dims.ts";
 
 /** Rows [from, from + count) to the whole of a stream or parameter. */
 const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });
 
-const whole = (name: string, to: string, count: (d: Dims) => number): Use => ({
+const whole = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
   name,
   outputs: (d) => [rows(to, 0, count(d))],
 });
 
-const stack = (name: string, to: string, count: (d: Dims) => number): Use => ({
+const stack = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
   name,
   outputs: (d, { expert }) => [rows(to, expert * count(d), count(d))],
 });
 
 /** The convolution's channels, in the order x, B, C. */
-function channels(parameter: string, d: Dims): readonly OutputRows[] {
+function channels(parameter: string, d: NemotronHDims): readonly OutputRows[] {
   return [
-    rows(`${parameter}.x`, 0, d.inner!),
-    rows(`${parameter}.B`, d.inner!, d.groupState!),
-    rows(`${parameter}.C`, d.inner! + d.groupState!, d.groupState!),
+    rows(`${parameter}.x`, 0, d.inner),
+    rows(`${parameter}.B`, d.inner, d.groupState),
+    rows(`${parameter}.C`, d.inner + d.groupState, d.groupState),
   ];
 }
 
@@ -35,7 +35,7 @@ const TABLE = [
   "model.embedding.weight",
 ] as const;
 
-export const hf: Native = {
+export const hf: Native<NemotronHDims> = {
   dialect: "hf",
   prefix: {
     main: "backbone.layers.{layer}.",
@@ -44,63 +44,63 @@ export const hf: Native = {
     step: "mtp.layers.{layer}.",
   },
   uses: {
-    embedding: [{ ...whole(TABLE[0], "vocabulary", (d) => d.vocab!), also: TABLE.slice(1) }],
+    embedding: [{ ...whole(TABLE[0], "vocabulary", (d) => d.vocab), also: TABLE.slice(1) }],
     mamba: [
-      whole("norm.weight", "gain", (d) => d.hidden!),
+      whole("norm.weight", "gain", (d) => d.hidden),
       {
         // one fused projection, rows in the order z, x, B, C, dt
         name: "mixer.in_proj.weight",
         outputs: (d) => [
-          rows("z", 0, d.inner!),
-          rows("x", d.inner!, d.inner!),
-          rows("B", 2 * d.inner!, d.groupState!),
-          rows("C", 2 * d.inner! + d.groupState!, d.groupState!),
-          rows("dt", 2 * d.inner! + 2 * d.groupState!, d.mambaHeads!),
+          rows("z", 0, d.inner),
+          rows("x", d.inner, d.inner),
+          rows("B", 2 * d.inner, d.groupState),
+          rows("C", 2 * d.inner + d.groupState, d.groupState),
+          rows("dt", 2 * d.inner + 2 * d.groupState, d.mambaHeads),
         ],
       },
       { name: "mixer.conv1d.weight", outputs: (d) => channels("taps", d) },
       { name: "mixer.conv1d.bias", outputs: (d) => channels("bias", d) },
-      whole("mixer.A_log", "A_log", (d) => d.mambaHeads!),
-      whole("mixer.D", "D", (d) => d.mambaHeads!),
-      whole("mixer.dt_bias", "dt_bias", (d) => d.mambaHeads!),
-      whole("mixer.norm.weight", "gate.gain", (d) => d.inner!),
-      whole("mixer.out_proj.weight", "out", (d) => d.hidden!),
+      whole("mixer.A_log", "A_log", (d) => d.mambaHeads),
+      whole("mixer.D", "D", (d) => d.mambaHeads),
+      whole("mixer.dt_bias", "dt_bias", (d) => d.mambaHeads),
+      whole("mixer.norm.weight", "gate.gain", (d) => d.inner),
+      whole("mixer.out_proj.weight", "out", (d) => d.hidden),
     ],
     attention: [
-      whole("norm.weight", "gain", (d) => d.hidden!),
-      whole("mixer.q_proj.weight", "q", (d) => d.q!),
-      whole("mixer.k_proj.weight", "k", (d) => d.kv!),
-      whole("mixer.v_proj.weight", "v", (d) => d.kv!),
-      whole("mixer.o_proj.weight", "out", (d) => d.hidden!),
+      whole("norm.weight", "gain", (d) => d.hidden),
+      whole("mixer.q_proj.weight", "q", (d) => d.q),
+      whole("mixer.k_proj.weight", "k", (d) => d.kv),
+      whole("mixer.v_proj.weight", "v", (d) => d.kv),
+      whole("mixer.o_proj.weight", "out", (d) => d.hidden),
     ],
     mlp: [
-      whole("norm.weight", "gain", (d) => d.hidden!),
-      whole("mixer.up_proj.weight", "up", (d) => d.ffn!),
-      whole("mixer.down_proj.weight", "out", (d) => d.hidden!),
+      whole("norm.weight", "gain", (d) => d.hidden),
+      whole("mixer.up_proj.weight", "up", (d) => d.ffn),
+      whole("mixer.down_proj.weight", "out", (d) => d.hidden),
     ],
     moe: [
-      whole("norm.weight", "gain", (d) => d.hidden!),
-      whole("mixer.gate.weight", "route", (d) => d.experts!),
-      whole("mixer.gate.e_score_correction_bias", "correction", (d) => d.experts!),
-      whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent!),
-      whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn!),
-      whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth!),
+      whole("norm.weight", "gain", (d) => d.hidden),
+      whole("mixer.gate.weight", "route", (d) => d.experts),
+      whole("mixer.gate.e_score_correction_bias", "correction", (d) => d.experts),
+      whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent),
+      whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn),
+      whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth),
       // as one tensor: the rows of one expert after the other
-      stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn!),
-      stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth!),
-      whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden!),
-      whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared!),
-      whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden!),
+      stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn),
+      stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth),
+      whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden),
+      whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared),
+      whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden),
     ],
     mtpStart: [
-      whole("enorm.weight", "words.gain", (d) => d.hidden!),
-      whole("hnorm.weight", "gain", (d) => d.hidden!),
-      whole("eh_proj.weight", "out", (d) => d.hidden!),
+      whole("enorm.weight", "words.gain", (d) => d.hidden),
+      whole("hnorm.weight", "gain", (d) => d.hidden),
+      whole("eh_proj.weight", "out", (d) => d.hidden),
     ],
-    mtpEnd: [whole("final_layernorm.weight", "gain", (d) => d.hidden!)],
+    mtpEnd: [whole("final_layernorm.weight", "gain", (d) => d.hidden)],
     head: [
-      { ...whole("backbone.norm_f.weight", "gain", (d) => d.hidden!), also: ["model.norm_f.weight"] },
-      { ...whole("lm_head.weight", "logits", (d) => d.vocab!), also: TABLE },
+      { ...whole("backbone.norm_f.weight", "gain", (d) => d.hidden), also: ["model.norm_f.weight"] },
+      { ...whole("lm_head.weight", "logits", (d) => d.vocab), also: TABLE },
     ],
   },
 };

@@ -5,7 +5,7 @@ import { IsologitError } from "../../../core/errors.ts";
 import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import type { Config, Settings } from "../../structure.ts";
 import { placesOf, refuseOtherValues, unsupportedKeyError } from "../config-keys.ts";
-import { LETTERS, refuseExcess } from "../roles.ts";
+import { LETTERS, refuseExcess } from "../settings.ts";
 import { classSettings } from "./classes.ts";
 import { ASIDES, CONV_KERNEL, FIELDS, type Field, MIXER_EPSILON, namesOf, normalizes } from "./fields.ts";
 import { FIXED_KEYS } from "./keys.ts";

@@ -1,20 +1,21 @@
 /** The dialects of Megatron: keys of a distributed checkpoint, and modules as each rank has them. */
 import type { Dialect } from "../../dialect.ts";
 import type { Structure } from "../../structure.ts";
+import type { NemotronHDims } from "../dims.ts";
 import { settingsFrom, vocabularyIn } from "./config.ts";
 import { configFor } from "./record.ts";
 import { remarksOn } from "./remarks.ts";
 import { distRules, rankRules } from "./rules.ts";
 import { distParallelism, planParallelism, rankParallelism } from "./shards.ts";
 
-const stacks: Dialect["stacks"] = {
+const stacks: Dialect<NemotronHDims>["stacks"] = {
   main: "decoder.layers.{layer}.",
   mtp: "mtp.layers.{outer}.mtp_model_layer.layers.{inner}.",
   step: "mtp.layers.{outer}.",
 };
 
 /** An optimizer's keys contain those of the weights: only the start of a name tells them apart. */
-const drop: Dialect["drop"] = [
+const drop: Dialect<NemotronHDims>["drop"] = [
   { match: /^optimizer(\.|$)/, why: "optimizer state" },
   { match: /(^|\.)_extra_state(\/|$)/, why: "extra state of modules" },
   { match: /^rng_state(\/|$)/, why: "random number generators" },
@@ -34,7 +35,7 @@ const STATEFUL = {
 const STEP = ["eh_proj", "enorm", "hnorm", "final_layernorm"];
 
 /** Each entry carries its place among its likes: experts are counted, all else is one of one. */
-function objects({ dims, layers }: Structure): readonly string[] {
+function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] {
   const entry = (module: string, index = 0, of = 1) => `${module}._extra_state/shard_${index}_${of}`;
   const names = layers.flatMap(({ stack, kind, index, inner, of }) => {
     const outer = String(Math.floor(index / of));
@@ -44,13 +45,13 @@ function objects({ dims, layers }: Structure): readonly string[] {
       .replace("{inner}", String(inner));
     const step =
       stack === "mtp" && inner === 0 ? STEP.map((name) => stacks.step!.replace("{outer}", outer) + name) : [];
-    const latent = kind === "moe" && dims.latent! > 0 ? ["mlp.fc1_latent_proj", "mlp.fc2_latent_proj"] : [];
-    const experts = kind === "moe" ? Array.from({ length: dims.experts! }, (_, expert) => expert) : [];
+    const latent = kind === "moe" && dims.latent > 0 ? ["mlp.fc1_latent_proj", "mlp.fc2_latent_proj"] : [];
+    const experts = kind === "moe" ? Array.from({ length: dims.experts }, (_, expert) => expert) : [];
     return [
       ...step.map((name) => entry(name)),
       ...[...STATEFUL[kind], ...latent].map((name) => entry(prefix + name)),
       ...["linear_fc1", "linear_fc2"].flatMap((name) =>
-        experts.map((expert) => entry(`${prefix}mlp.experts.experts.${name}`, expert, dims.experts!)),
+        experts.map((expert) => entry(`${prefix}mlp.experts.experts.${name}`, expert, dims.experts)),
       ),
     ];
   });
@@ -62,7 +63,7 @@ const shared = {
   keyRemarks: remarksOn,
 };
 
-export const megatron: Dialect = {
+export const megatron: Dialect<NemotronHDims> = {
   ...shared,
   id: "megatron",
   rules: distRules,
@@ -71,7 +72,7 @@ export const megatron: Dialect = {
   cut: (model, ranks) => planParallelism(model, ranks, false),
 };
 
-export const megatronRanks: Dialect = {
+export const megatronRanks: Dialect<NemotronHDims> = {
   ...shared,
   id: "megatron-ranks",
   rules: rankRules,

@@ -4,9 +4,9 @@
  * Written by hand and apart from the rules of its neighbours, which it checks.
  */
 import type { Native, OutputRows, TensorPosition, Use } from "../../forward.ts";
-import type { Dims } from "../../structure.ts";
+import type { NemotronHDims } from "../dims.ts";
 
-type Size = (d: Dims) => number;
+type Size = (d: NemotronHDims) => number;
 
 /** Rank t's n rows are [t n, (t + 1) n) of the stream. Those past its end are padding, or what another rank has alike. */
 function ownRows(
@@ -18,14 +18,14 @@ function ownRows(
   return at < size ? [{ to, at, from: 0, count: Math.min(count, size - at) }] : [];
 }
 
-const rows = (name: string, to: string, size: Size, also: readonly string[] = []): Use => ({
+const rows = (name: string, to: string, size: Size, also: readonly string[] = []): Use<NemotronHDims> => ({
   name,
   also,
   outputs: (d, at) => ownRows(to, size(d), at),
 });
 
 /** Rank t's n columns eat [t n, (t + 1) n) of a stream of `eaten` elements, and give a partial sum of all rows. */
-const columns = (name: string, to: string, eaten: Size): Use => ({
+const columns = (name: string, to: string, eaten: Size): Use<NemotronHDims> => ({
   name,
   outputs: (d, { tp, shape }) => {
     const [count, width] = [shape[0]!, shape[1]!];
@@ -35,26 +35,30 @@ const columns = (name: string, to: string, eaten: Size): Use => ({
 });
 
 /** One expert's own matrix, in as many parts as its shape says: ranks beyond them repeat the first ones. */
-const expertUp = (name: string, also: readonly string[] = []): Use => ({
+const expertUp = (name: string, also: readonly string[] = []): Use<NemotronHDims> => ({
   name,
   also,
-  outputs: (d, { tp, shape }) => ownRows("expert.up", d.moeFfn!, { tp: tp % (d.moeFfn! / shape[0]!), shape }),
+  outputs: (d, { tp, shape }) => ownRows("expert.up", d.moeFfn, { tp: tp % (d.moeFfn / shape[0]!), shape }),
 });
-const expertDown = (name: string, also: readonly string[] = []): Use => ({
+const expertDown = (name: string, also: readonly string[] = []): Use<NemotronHDims> => ({
   name,
   also,
   outputs: (_, { shape }) => [{ to: "expert.down", at: 0, from: 0, count: shape[0]! }],
-  inputOffset: (d, { tp, shape }) => (tp % (d.moeFfn! / shape[1]!)) * shape[1]!,
+  inputOffset: (d, { tp, shape }) => (tp % (d.moeFfn / shape[1]!)) * shape[1]!,
 });
 
 /** The rows of one expert after the other. */
-const stacked = (name: string, to: string, size: Size): Use => ({
+const stacked = (name: string, to: string, size: Size): Use<NemotronHDims> => ({
   name,
   outputs: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
 });
 
 /** A rank's slab: its share of each part, one after the other. */
-const slab = (name: string, parts: Readonly<Record<string, Size>>, also: readonly string[] = []): Use => ({
+const slab = (
+  name: string,
+  parts: Readonly<Record<string, Size>>,
+  also: readonly string[] = [],
+): Use<NemotronHDims> => ({
   name,
   also,
   outputs: (d, { tp, shape }) => {
@@ -74,16 +78,16 @@ const slab = (name: string, parts: Readonly<Record<string, Size>>, also: readonl
  * Queries, keys and values fused: for each group of heads its queries, then its key, then its value. Rank t has rows
  * [t n, (t + 1) n) of them, whole groups or not.
  */
-function byGroup(d: Dims, { tp, shape }: TensorPosition): readonly OutputRows[] {
-  const queries = (d.heads! / d.kvHeads!) * d.headDim!;
+function byGroup(d: NemotronHDims, { tp, shape }: TensorPosition): readonly OutputRows[] {
+  const queries = (d.heads / d.kvHeads) * d.headDim;
   const first = tp * shape[0]!;
   const feeds: OutputRows[] = [];
-  for (let group = 0; group < d.kvHeads!; group++) {
-    let from = group * (queries + 2 * d.headDim!) - first;
+  for (let group = 0; group < d.kvHeads; group++) {
+    let from = group * (queries + 2 * d.headDim) - first;
     for (const [to, size] of [
       ["q", queries],
-      ["k", d.headDim!],
-      ["v", d.headDim!],
+      ["k", d.headDim],
+      ["v", d.headDim],
     ] as const) {
       const [lo, hi] = [Math.max(from, 0), Math.min(from + size, shape[0]!)];
       if (lo < hi) feeds.push({ to, at: group * size + lo - from, from: lo, count: hi - lo });
@@ -93,17 +97,17 @@ function byGroup(d: Dims, { tp, shape }: TensorPosition): readonly OutputRows[] 
   return feeds;
 }
 
-const hidden: Size = (d) => d.hidden!;
-const inner: Size = (d) => d.inner!;
-const groupState: Size = (d) => d.groupState!;
-const mambaHeads: Size = (d) => d.mambaHeads!;
+const hidden: Size = (d) => d.hidden;
+const inner: Size = (d) => d.inner;
+const groupState: Size = (d) => d.groupState;
+const mambaHeads: Size = (d) => d.mambaHeads;
 
 /** NeMo's old converter named the norm of every layer so. */
 const OLD_NORM = "mixer.in_proj.layer_norm_weight";
 
 /** What both dialects have; a norm is part of the module that follows it, or stands before it where builds are unfused. */
 const shared = {
-  embedding: [rows("embedding.word_embeddings.weight", "vocabulary", (d) => d.vocab!)],
+  embedding: [rows("embedding.word_embeddings.weight", "vocabulary", (d) => d.vocab)],
   mamba: [
     rows(OLD_NORM, "gain", hidden, ["norm.weight"]),
     rows("mixer.A_log", "A_log", mambaHeads),
@@ -115,21 +119,21 @@ const shared = {
   attention: [
     rows("self_attention.linear_qkv.layer_norm_weight", "gain", hidden, ["input_layernorm.weight", OLD_NORM]),
     { name: "self_attention.linear_qkv.weight", outputs: byGroup },
-    columns("self_attention.linear_proj.weight", "out", (d) => d.q!),
+    columns("self_attention.linear_proj.weight", "out", (d) => d.q),
   ],
   mlp: [
     rows("mlp.linear_fc1.layer_norm_weight", "gain", hidden, ["pre_mlp_layernorm.weight", OLD_NORM]),
-    rows("mlp.linear_fc1.weight", "up", (d) => d.ffn!),
-    columns("mlp.linear_fc2.weight", "out", (d) => d.ffn!),
+    rows("mlp.linear_fc1.weight", "up", (d) => d.ffn),
+    columns("mlp.linear_fc2.weight", "out", (d) => d.ffn),
   ],
   moe: [
     rows("pre_mlp_layernorm.weight", "gain", hidden),
-    rows("mlp.router.weight", "route", (d) => d.experts!),
-    rows("mlp.router.expert_bias", "correction", (d) => d.experts!),
-    rows("mlp.fc1_latent_proj.weight", "latent", (d) => d.latent!),
+    rows("mlp.router.weight", "route", (d) => d.experts),
+    rows("mlp.router.expert_bias", "correction", (d) => d.experts),
+    rows("mlp.fc1_latent_proj.weight", "latent", (d) => d.latent),
     rows("mlp.fc2_latent_proj.weight", "routed", hidden),
-    rows("mlp.shared_experts.linear_fc1.weight", "shared.up", (d) => d.moeShared!),
-    columns("mlp.shared_experts.linear_fc2.weight", "shared", (d) => d.moeShared!),
+    rows("mlp.shared_experts.linear_fc1.weight", "shared.up", (d) => d.moeShared),
+    columns("mlp.shared_experts.linear_fc2.weight", "shared", (d) => d.moeShared),
   ],
   mtpStart: [
     rows("enorm.weight", "words.gain", hidden),
@@ -139,18 +143,18 @@ const shared = {
   mtpEnd: [rows("final_layernorm.weight", "gain", hidden)],
   head: [
     rows("decoder.final_norm.weight", "gain", hidden, ["decoder.final_layernorm.weight"]),
-    rows("output_layer.weight", "logits", (d) => d.vocab!),
+    rows("output_layer.weight", "logits", (d) => d.vocab),
   ],
-} satisfies Native["uses"];
+} satisfies Native<NemotronHDims>["uses"];
 
-const prefix: Native["prefix"] = {
+const prefix: Native<NemotronHDims>["prefix"] = {
   main: "decoder.layers.{layer}.",
   mtp: "mtp.layers.{outer}.mtp_model_layer.layers.{inner}.",
   step: "mtp.layers.{outer}.",
 };
 
 /** Keys of a distributed checkpoint: shapes of the whole model, Mamba's fused matrices in named parts. */
-export const megatron: Native = {
+export const megatron: Native<NemotronHDims> = {
   dialect: "megatron",
   prefix,
   uses: {
@@ -173,8 +177,8 @@ export const megatron: Native = {
     ],
     moe: [
       ...shared.moe,
-      stacked("mlp.experts.experts.linear_fc1.weight", "expert.up", (d) => d.moeFfn!),
-      stacked("mlp.experts.experts.linear_fc2.weight", "expert.down", (d) => d.moeWidth!),
+      stacked("mlp.experts.experts.linear_fc1.weight", "expert.up", (d) => d.moeFfn),
+      stacked("mlp.experts.experts.linear_fc2.weight", "expert.down", (d) => d.moeWidth),
       expertUp("mlp.experts.experts.{expert}.linear_fc1.weight"),
       expertDown("mlp.experts.experts.{expert}.linear_fc2.weight"),
     ],
@@ -182,7 +186,7 @@ export const megatron: Native = {
 };
 
 /** Modules of one rank: fused slabs, its own numbers for layers and experts. */
-export const megatronRanks: Native = {
+export const megatronRanks: Native<NemotronHDims> = {
   dialect: "megatron-ranks",
   prefix,
   uses: {

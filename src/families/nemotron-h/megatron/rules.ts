@@ -4,7 +4,8 @@
  */
 import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
-import type { Dims, LayerKind } from "../../structure.ts";
+import type { LayerKind } from "../../structure.ts";
+import type { NemotronHDims } from "../dims.ts";
 import { stackExperts } from "../stacked-experts.ts";
 
 type Cut = (layout: Layout, at: ShardPosition) => Layout;
@@ -24,18 +25,18 @@ const expertRows: Cut = (layout, at) => share(layout, 0, at.expertTp, at.expertO
 const expertColumns: Cut = (layout, at) => share(layout, 1, at.expertTp, at.expertOf);
 
 const is =
-  (role: string, cut: Cut): Is =>
+  (role: string, cut: Cut): Is<NemotronHDims> =>
   (of, _, at) =>
     cut(of(role), at);
 
 const layerRule = (kind: LayerKind, name: string, role: string, cut: Cut, also: readonly string[] = []) =>
-  ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule;
+  ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 
 /** Rows of zeros up to a number that every rank can have an equal share of. */
 const padded: Cut = (layout, at) => rows(pad(layout, at.rows), at);
 
 /** A norm that a fused module holds; unfused builds keep it apart, and NeMo's old converter named all alike. */
-const norm = (kind: LayerKind, name: string, also: readonly string[]): Rule =>
+const norm = (kind: LayerKind, name: string, also: readonly string[]): Rule<NemotronHDims> =>
   layerRule(kind, name, "norm", whole, also);
 
 const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
@@ -44,28 +45,28 @@ const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
  * Query, key and value rows by group: each group's queries, then its key, then its value. A rank has an even run
  * of those rows, which are whole groups wherever the groups can be shared out.
  */
-const interleaved: Is = (of, d, at) => {
+const interleaved: Is<NemotronHDims> = (of, d, at) => {
   const [q, k, v] = ["attn.q", "attn.k", "attn.v"].map((role) => of(role)) as [Layout, Layout, Layout];
-  const queries = (d.heads! / d.kvHeads!) * d.headDim!;
-  const groups = Array.from({ length: d.kvHeads! }, (_, j) => [
+  const queries = (d.heads / d.kvHeads) * d.headDim;
+  const groups = Array.from({ length: d.kvHeads }, (_, j) => [
     slice(q, 0, j * queries, (j + 1) * queries),
-    slice(k, 0, j * d.headDim!, (j + 1) * d.headDim!),
-    slice(v, 0, j * d.headDim!, (j + 1) * d.headDim!),
+    slice(k, 0, j * d.headDim, (j + 1) * d.headDim),
+    slice(v, 0, j * d.headDim, (j + 1) * d.headDim),
   ]);
   return rows(concat(0, groups.flat()), at);
 };
 
 /** Rows of Mamba's fused matrices, in their order. */
-const inParts = (d: Dims) => ({
-  z: d.inner!,
-  x: d.inner!,
-  B: d.groupState!,
-  C: d.groupState!,
-  dt: d.mambaHeads!,
+const inParts = (d: NemotronHDims) => ({
+  z: d.inner,
+  x: d.inner,
+  B: d.groupState,
+  C: d.groupState,
+  dt: d.mambaHeads,
 });
-const convParts = (d: Dims) => ({ x: d.inner!, B: d.groupState!, C: d.groupState! });
+const convParts = (d: NemotronHDims) => ({ x: d.inner, B: d.groupState, C: d.groupState });
 
-type Parts = (d: Dims) => Readonly<Record<string, number>>;
+type Parts = (d: NemotronHDims) => Readonly<Record<string, number>>;
 
 /** The named part's own rows, shared out. */
 function partOf(
@@ -84,7 +85,7 @@ function partOf(
 
 /** A rank's slab: its share of each part, one after the other. Not a share of the whole. */
 const slab =
-  (role: string, parts: Parts): Is =>
+  (role: string, parts: Parts): Is<NemotronHDims> =>
   (of, d, at) => {
     const sizes = parts(d);
     return concat(
@@ -93,7 +94,12 @@ const slab =
     );
   };
 
-const inNamedParts = (name: string, role: string, parts: Parts, names: readonly string[]): readonly Rule[] =>
+const inNamedParts = (
+  name: string,
+  role: string,
+  parts: Parts,
+  names: readonly string[],
+): readonly Rule<NemotronHDims>[] =>
   names.map((part) => ({
     name: `${name}.${part}`,
     on: ["mamba"],
@@ -104,14 +110,14 @@ const IN = ["z", "x", "B", "C", "dt"];
 const CONV = ["x", "B", "C"];
 
 /** Mamba's fused tensors and the experts, where the two dialects differ. */
-const DIST: readonly Rule[] = [
+const DIST: readonly Rule<NemotronHDims>[] = [
   ...inNamedParts("mixer.in_proj.weight", "ssm.in", inParts, IN),
   ...inNamedParts("mixer.conv1d.weight", "ssm.conv", convParts, CONV),
   ...inNamedParts("mixer.conv1d.bias", "ssm.conv.bias", convParts, CONV),
   { name: "mlp.experts.experts.linear_fc1.weight", on: ["moe"], is: stackExperts("moe.up") },
   { name: "mlp.experts.experts.linear_fc2.weight", on: ["moe"], is: stackExperts("moe.down") },
   ...(["moe.up", "moe.down"] as const).map(
-    (role, i): Rule => ({
+    (role, i): Rule<NemotronHDims> => ({
       name: `mlp.experts.experts.{expert}.linear_fc${i + 1}.weight`,
       on: ["moe"],
       readOnly: true,
@@ -120,7 +126,7 @@ const DIST: readonly Rule[] = [
   ),
 ];
 
-const RANKS: readonly Rule[] = [
+const RANKS: readonly Rule<NemotronHDims>[] = [
   { name: "mixer.in_proj.weight", on: ["mamba"], is: slab("ssm.in", inParts) },
   {
     name: "mixer.conv1d.weight",
@@ -142,7 +148,7 @@ const RANKS: readonly Rule[] = [
   ]),
 ];
 
-const rulesWith = (own: readonly Rule[]): readonly Rule[] => [
+const rulesWith = (own: readonly Rule<NemotronHDims>[]): readonly Rule<NemotronHDims>[] => [
   { name: "embedding.word_embeddings.weight", stage: "first", is: is("embed", padded) },
   { name: "embedding.word_embeddings.weight", stage: "mtp", is: is("embed", padded) },
 

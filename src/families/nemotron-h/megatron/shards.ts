@@ -1,22 +1,27 @@
 /** How Megatron cuts a model among ranks: what a stored checkpoint shows, and what is asked for. */
 import { type ErrorCode, IsologitError } from "../../../core/errors.ts";
 import type { ObservedFacts } from "../../dialect.ts";
-import type { Config, Dims, Parallelism, Structure } from "../../structure.ts";
+import type { Config, Parallelism, Structure } from "../../structure.ts";
+import type { NemotronHDims } from "../dims.ts";
 import { VOCAB_STEP } from "./record.ts";
 import { partsOf } from "./sizes.ts";
 
-const whole = ({ layers }: Structure) => {
+const whole = ({ layers }: Structure<NemotronHDims>) => {
   const main = layers.filter(({ stack }) => stack === "main").length;
   return { main, mtp: layers.length - main };
 };
 
 /** A distributed checkpoint holds whole tensors: only the padding is left of the ranks that wrote it. */
-export function distParallelism(seen: ObservedFacts, model: Structure): Parallelism {
+export function distParallelism(seen: ObservedFacts, model: Structure<NemotronHDims>): Parallelism {
   return { tp: 1, ep: 1, expertTp: 1, stages: [whole(model)], rows: rowsSeen(seen, model, 1) };
 }
 
 /** @throws TENSOR_MISSING where the stages do not add up; UNSUPPORTED for a cut through what cannot be cut */
-export function rankParallelism(seen: ObservedFacts, model: Structure, config: Config): Parallelism {
+export function rankParallelism(
+  seen: ObservedFacts,
+  model: Structure<NemotronHDims>,
+  config: Config,
+): Parallelism {
   const tp = partsOf(seen);
   const most = (of: "pp" | "ep") =>
     seen.tensors.reduce((max, { rank }) => Math.max(max, (rank?.[of] ?? 0) + 1), 1);
@@ -41,12 +46,12 @@ export function rankParallelism(seen: ObservedFacts, model: Structure, config: C
 
 /** @throws PLAN_IMPOSSIBLE */
 export function planParallelism(
-  model: Structure,
+  model: Structure<NemotronHDims>,
   { tp, pp }: { tp: number; pp: number },
   ranked: boolean,
 ): Parallelism {
   const step = VOCAB_STEP * tp;
-  const rows = Math.ceil(model.dims.vocab! / step) * step;
+  const rows = Math.ceil(model.dims.vocab / step) * step;
   const { main, mtp } = whole(model);
   if (!ranked) return { tp, ep: 1, expertTp: 1, stages: [{ main, mtp }], rows };
   refuseUncut("PLAN_IMPOSSIBLE", model, tp, tp);
@@ -56,27 +61,27 @@ export function planParallelism(
     main: Math.floor(((stage + 1) * main) / pp) - Math.floor((stage * main) / pp),
     mtp: stage === pp - 1 ? mtp : 0,
   }));
-  return { tp, ep: 1, expertTp: model.dims.experts! > 0 ? tp : 1, stages, rows };
+  return { tp, ep: 1, expertTp: model.dims.experts > 0 ? tp : 1, stages, rows };
 }
 
 /** Either shows the padding: the absence of the other is told by name later. */
 const TABLES = ["embedding.word_embeddings.weight", "output_layer.weight"];
 
 /** Rows of the token table over all ranks. @throws SHAPE_MISMATCH where they are fewer than the vocabulary */
-function rowsSeen({ tensors }: ObservedFacts, { dims }: Structure, tp: number): number {
+function rowsSeen({ tensors }: ObservedFacts, { dims }: Structure<NemotronHDims>, tp: number): number {
   const table = TABLES.map((table) => tensors.find(({ name }) => name === table)).find(
     (one) => one !== undefined,
   );
-  if (table === undefined) return dims.vocab!;
+  if (table === undefined) return dims.vocab;
   const rows = (table.shape[0] ?? 0) * tp;
-  if (rows >= dims.vocab!) return rows;
+  if (rows >= dims.vocab) return rows;
   throw new IsologitError("SHAPE_MISMATCH", `it has ${rows} rows; the vocabulary is ${dims.vocab}`, {
     tensor: table.name,
   });
 }
 
 /** Ranks that share an expert's matrices: as told, else by what is stored. */
-function expertParts({ tensors }: ObservedFacts, d: Dims, config: Config, tp: number): number {
+function expertParts({ tensors }: ObservedFacts, d: NemotronHDims, config: Config, tp: number): number {
   const told = config.expert_tensor_parallel_size;
   const up = tensors.find(({ name }) => /\.mlp\.experts\.(.*\.)?linear_fc1\.weight\d*$/.test(name));
   if (up === undefined || up.shape[0] === d.moeFfn) return 1;
@@ -84,16 +89,21 @@ function expertParts({ tensors }: ObservedFacts, d: Dims, config: Config, tp: nu
 }
 
 /** What tensor parallel ranks must share evenly. Key and value heads need not: their fused rows are cut where they fall. */
-function refuseUncut(code: ErrorCode, { dims: d, settings }: Structure, tp: number, expertTp: number): void {
+function refuseUncut(
+  code: ErrorCode,
+  { dims: d, settings }: Structure<NemotronHDims>,
+  tp: number,
+  expertTp: number,
+): void {
   const shared = [
-    ["Mamba groups", d.groups!, tp],
-    ["Mamba heads", d.mambaHeads!, tp],
-    ["attention heads", d.heads!, tp],
-    ["rows of queries, keys and values", d.q! + 2 * d.kv!, tp],
-    ["MLP rows", d.ffn!, tp],
-    ["rows of the shared expert", d.moeShared!, tp],
-    ["rows of an expert", d.moeFfn!, expertTp],
-    ["rows of a prediction's projection", settings.mtpSteps === undefined ? 0 : d.hidden!, tp],
+    ["Mamba groups", d.groups, tp],
+    ["Mamba heads", d.mambaHeads, tp],
+    ["attention heads", d.heads, tp],
+    ["rows of queries, keys and values", d.q + 2 * d.kv, tp],
+    ["MLP rows", d.ffn, tp],
+    ["rows of the shared expert", d.moeShared, tp],
+    ["rows of an expert", d.moeFfn, expertTp],
+    ["rows of a prediction's projection", settings.mtpSteps === undefined ? 0 : d.hidden, tp],
   ] as const;
   for (const [what, size, parts] of shared) {
     if (size % parts === 0) continue;

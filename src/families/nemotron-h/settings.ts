@@ -1,0 +1,65 @@
+/** Settings of a Nemotron-H model, its layers, and the limits on their number. */
+import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
+import type { Layer, LayerKind, Settings } from "../structure.ts";
+
+export const LETTERS: Readonly<Record<string, LayerKind>> = {
+  M: "mamba",
+  "*": "attention",
+  "-": "mlp",
+  E: "moe",
+};
+
+/** Settings of the forward pass. Keys that only mixture-of-experts layers use are absent from dense models. */
+export interface NemotronHSettings extends Settings {
+  readonly pattern: string;
+  readonly hidden: number;
+  readonly vocab: number;
+  readonly eps: number;
+  /** of the norm inside a Mamba mixer, where it is another */
+  readonly mixerEps?: number;
+  /** Δ is clamped to these after softplus; an upper limit of "Infinity" is none */
+  readonly dtMin: number;
+  readonly dtMax: number | "Infinity";
+}
+
+/** Every layer: the main stack, then each multi-token prediction step's layers, numbered on. */
+export function layers(settings: Settings): readonly Layer[] {
+  const stack = (name: "main" | "mtp", pattern: string, steps: number): Layer[] =>
+    Array.from({ length: steps * pattern.length }, (_, index) => ({
+      stack: name,
+      index,
+      kind: kindOf(pattern[index % pattern.length]!),
+      inner: index % pattern.length,
+      of: pattern.length,
+    }));
+  const steps = Number(settings.mtpSteps ?? 0);
+  return [
+    ...stack("main", String(settings.pattern), 1),
+    ...stack("mtp", String(settings.mtpPattern ?? ""), steps),
+  ];
+}
+
+function kindOf(letter: string): LayerKind {
+  const kind = LETTERS[letter];
+  if (kind === undefined)
+    throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of M * - E`);
+  return kind;
+}
+
+/** A list of all that a model consists of is made from its config. Published models have up to 118 layers of 512 experts. */
+const MAX_LAYERS = 4096;
+const MAX_EXPERTS = 2 ** 18;
+
+/** @throws LIMIT_EXCEEDED */
+export function refuseExcess(settings: Settings, at: ErrorLocation = {}): void {
+  const main = String(settings.pattern).length;
+  const layers = main + Number(settings.mtpSteps ?? 0) * String(settings.mtpPattern ?? "").length;
+  const counts = [
+    ["layers", layers, MAX_LAYERS],
+    ["experts", main * Number(settings.experts ?? 0), MAX_EXPERTS],
+  ] as const;
+  for (const [what, count, most] of counts) {
+    if (count > most)
+      throw new IsologitError("LIMIT_EXCEEDED", `${count} ${what}, expected at most ${most}`, at);
+  }
+}
