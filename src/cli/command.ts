@@ -1,35 +1,50 @@
-/** What a command is to the command line: its words, its flags, and one call of the library. */
+/** What a command is to the command line: its help texts, its flags, and one call of the library. */
 
 import type { Subject } from "../report/subject.ts";
-import type { FlagHelp } from "./flag.ts";
-import type { FlagName, Flags } from "./options.ts";
+import type { Flag, FlagHelp } from "./flag.ts";
+import type { AnyOptions, FlagName, Flags, FlagsOf } from "./options.ts";
 import type { View } from "./render.ts";
 import type { Session } from "./session.ts";
 
-export interface Command {
+export interface Command<F extends FlagName = FlagName, O extends object = AnyOptions> {
   readonly name: string;
   readonly summary: string;
-  /** in order; all must be given, but those in `optional` */
+  /** in order; all must be given except those in `optional` */
   readonly places: readonly Place[];
-  readonly flags: readonly FlagName[];
-  /** help of flags that have another meaning here than in other commands */
-  readonly helps?: Readonly<Partial<Record<FlagName, FlagHelp>>>;
+  readonly flags: readonly F[];
+  /** help of flags that have another meaning here than in other commands, or that accept fewer values */
+  readonly helps?: Readonly<Partial<Record<F, FlagHelp & Pick<Flag, "read">>>>;
   /** without the leading `isologit` */
   readonly examples: readonly string[];
-  /** @param rest what was given in a place that takes several */
-  run(
-    places: Readonly<Record<string, string>>,
-    flags: Flags,
-    session: Session,
-    rest: readonly string[],
-  ): Promise<Outcome>;
+  run(request: Request<O>, session: Session): Promise<Outcome>;
+}
+
+/**
+ * A command whose library function has the options `O`. Each of its flags must set one of these options, or be for the
+ * command line alone, so that no flag is accepted and then ignored.
+ */
+export function defineCommand<O extends object>(command: Command<FlagsOf<O>, O>): Command {
+  return command as unknown as Command; // `libraryOptions` sets only options of flags that the command has
+}
+
+/** The parsed command line. */
+export interface Arguments {
+  readonly places: Readonly<Record<string, string>>;
+  /** the values of a place that takes several */
+  readonly rest: readonly string[];
+  readonly flags: Flags;
+}
+
+export interface Request<O extends object = AnyOptions> extends Arguments {
+  /** the flags flags as options of the library, with what the environment sets, the watcher and the signal */
+  readonly options: Readonly<Partial<O>>;
 }
 
 export interface Place {
   readonly name: string;
   readonly about: string;
   readonly optional?: true;
-  /** the last place only: any number of them */
+  /** the last place only: any number of values */
   readonly several?: true;
 }
 
@@ -42,13 +57,13 @@ export function placeSpec({ name, optional, several }: Place): string {
 export interface Outcome {
   /** what `--json` prints */
   readonly report: object;
-  /** the same with what a report has to know of the run; of commands that take --report */
+  /** the report with its context; of commands that take --report */
   readonly subject?: Subject;
-  /** what a person reads */
+  /** the text on stdout without `--json` */
   readonly text: (view: View) => readonly string[];
   /** 1: a check failed */
   readonly exit: 0 | 1;
-  /** said on stderr, `--json` or not, when the work was done and its result may not be used */
+  /** printed on stderr, also with `--json`, if the work was done and its result must not be used */
   readonly complaint?: { readonly message: string; readonly next: string };
 }
 

@@ -17,9 +17,13 @@ export interface Flag<T = unknown> extends FlagHelp {
   readonly read?: Reader<T>;
   /** may be given several times: `read` reads one value, and all values count */
   readonly repeatable?: true;
+  /** the library's option, if it has another name than the flag's key; null: the library has no such option */
+  readonly option?: string | null;
+  /** environment variable that sets the flag's value, if the flag is not given */
+  readonly env?: string;
 }
 
-/** The flags of one heading of the help text. */
+/** Flags that belong together, with the heading of the help text below which they stand. */
 export function flagGroup<const T extends Readonly<Record<string, Flag>>>(heading: string, flags: T) {
   return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, heading }])) as {
     // every row of `flags` got the heading, and nothing else changed
@@ -32,6 +36,10 @@ export const oneOf = <const W extends string>(choices: readonly W[], promised: r
   choices,
   read: choice(choices, promised),
 });
+
+/** The keys of a group, in order. */
+export const namesOf = <T extends object>(group: T): readonly (keyof T)[] =>
+  Object.keys(group) as (keyof T)[]; // a group is a literal: it has no other keys
 
 /** The value of a flag after parsing. */
 export type ValueOf<F> = F extends { readonly read: Reader<infer T> }

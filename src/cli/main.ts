@@ -5,15 +5,16 @@ import { jsonText } from "../report/json.ts";
 import type { Stopped } from "../report/subject.ts";
 import { refuseUnwritable, writeReports } from "../report/write.ts";
 import { version } from "../version.ts";
-import type { Command, Outcome } from "./command.ts";
+import type { Arguments, Command, Outcome } from "./command.ts";
 import { commands } from "./commands/index.ts";
 import { asIsologitError, reportFailure } from "./failure.ts";
 import { longName } from "./flag.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
 import { FLAGS, type Flags } from "./options.ts";
-import { type Places, programOf } from "./program.ts";
+import { programOf } from "./program.ts";
 import { type Paint, paintFor, viewOf, visible } from "./render.ts";
+import { libraryOptions } from "./request.ts";
 import { openSession, type Session } from "./session.ts";
 
 /**
@@ -22,8 +23,8 @@ import { openSession, type Session } from "./session.ts";
  */
 export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
   let status = 0;
-  const program = programOf(commands, version, io.stdout, async (command, places, flags, rest) => {
-    status = await runCommand(command, places, flags, rest, library, io);
+  const program = programOf(commands, version, io.stdout, async (command, given) => {
+    status = await runCommand(command, given, library, io);
   });
   try {
     await program.parseAsync([...argv], { from: "user" });
@@ -37,21 +38,15 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
   }
 }
 
-async function runCommand(
-  command: Command,
-  places: Places,
-  flags: Flags,
-  rest: readonly string[],
-  library: Library,
-  io: Io,
-) {
+async function runCommand(command: Command, given: Arguments, library: Library, io: Io) {
+  const { places, flags } = given;
   const { report: files = {} } = flags;
   await refuseUnwritable(files);
   const session = openSession(io, library, flags);
   const summary = io.env.GITHUB_STEP_SUMMARY;
   let outcome: Outcome;
   try {
-    outcome = await perform(command, places, flags, rest, session);
+    outcome = await perform(command, given, session);
   } catch (error) {
     if (!flags.quiet) tellWarnings(session, io);
     const failure = asIsologitError(interruptionOf(error, session, command));
@@ -63,22 +58,17 @@ async function runCommand(
   return tell(outcome, session, flags, io);
 }
 
-function stopped({ name }: Command, places: Places, failure: IsologitError): Stopped {
+function stopped({ name }: Command, places: Arguments["places"], failure: IsologitError): Stopped {
   const { code, message, at, next } = failure;
   const report = { error: { code, message, at, next } };
   return { command: "stopped", ran: name, addresses: Object.values(places), report };
 }
 
-/** When it is over, the bar is gone, signals are nobody's business, and the events file is closed. */
-async function perform(
-  command: Command,
-  places: Places,
-  flags: Flags,
-  rest: readonly string[],
-  session: Session & Disposable,
-) {
+/** Runs the command, then removes the progress bar and the signal handlers and closes the events file. */
+async function perform(command: Command, given: Arguments, session: Session & Disposable) {
   using _ = session;
-  return await command.run(places, flags, session, rest);
+  const options = await libraryOptions(command, given.flags, session);
+  return await command.run({ ...given, options }, session);
 }
 
 /** A warning is said once: with the result a person reads, else on stderr. */

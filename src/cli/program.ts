@@ -2,15 +2,14 @@
 import { Command as Grammar, Option } from "commander";
 import { IsologitError } from "../core/errors.ts";
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "./absent.ts";
-import { type Command, DESTINATION, placeSpec } from "./command.ts";
+import { type Arguments, type Command, DESTINATION, placeSpec } from "./command.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "./contract.ts";
-import { type Flag, type FlagHelp, helpText, longName } from "./flag.ts";
+import { type Flag, helpText, longName } from "./flag.ts";
 import type { Output } from "./io.ts";
 import { FLAGS, type FlagName, type Flags } from "./options.ts";
 import { notAvailable, refuse } from "./values.ts";
 
-export type Places = Readonly<Record<string, string>>;
-export type Run = (command: Command, places: Places, flags: Flags, rest: readonly string[]) => Promise<void>;
+export type Run = (command: Command, given: Arguments) => Promise<void>;
 
 const AFTER_HELP = `
 Exit status:
@@ -54,7 +53,7 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     .helpOption("--help", "print this help")
     .addHelpText("after", `\nExamples:\n${examples}`);
   for (const place of command.places) grammar.argument(placeSpec(place), place.about);
-  for (const name of command.flags) grammar.addOption(optionOf(name, command.helps?.[name]));
+  for (const name of command.flags) grammar.addOption(optionOf(name, command.helps));
   for (const flag of ABSENT_FLAGS) {
     grammar.addOption(new Option(`${flag} [value]`).hideHelp());
     grammar.on(`option:${flag.slice(2)}`, () => notAvailable(flag));
@@ -68,15 +67,17 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     const rest = last?.several ? grammar.args.slice(command.places.length - 1) : [];
     for (const given of rest) place(given, last!.name);
     // commander names values as FLAGS does, and each was read by its flag's reader
-    await run(command, Object.fromEntries(places), grammar.opts() as Flags, rest);
+    await run(command, { places: Object.fromEntries(places), rest, flags: grammar.opts() as Flags });
   });
 }
 
-function optionOf(name: FlagName, help: FlagHelp = FLAGS[name]): Option {
-  const { spec, heading, read, repeatable }: Flag & { readonly heading: string } = FLAGS[name];
-  const option = new Option(spec, helpText(help)).helpGroup(heading);
+function optionOf(name: FlagName, help: Command["helps"]): Option {
+  const row: Flag & { readonly heading: string } = FLAGS[name];
+  const { spec, heading, repeatable } = row;
+  const { read = row.read, ...shown } = help?.[name] ?? row;
+  const option = new Option(spec, helpText(shown)).helpGroup(heading);
   if (read === undefined) return option;
-  const long = longName(FLAGS[name]);
+  const long = longName(row);
   return repeatable
     ? option.argParser((given, before: readonly unknown[] = []) => [...before, read(given, long)])
     : option.argParser((given) => read(given, long));

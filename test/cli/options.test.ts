@@ -97,9 +97,10 @@ describe("one command is one call, with the options that were given and no other
     ],
     ["inspect a", "inspect", ["a"], {}],
     ["inspect a --tensors --verbose", "inspect", ["a"], { tensors: true }],
-    ["check a --read", "check", ["a"], { keepGoing: false, read: true }],
-    ["check a", "check", ["a"], { keepGoing: false }],
-    ["scan a", "scan", ["a"], { keepGoing: false }],
+    ["check a --read", "check", ["a"], { read: true }],
+    ["check a", "check", ["a"], {}],
+    ["scan a", "scan", ["a"], {}],
+    ["diff a b --threads 2 --memory 1GiB", "diff", ["a", "b"], { threads: 2, memoryBytes: 2 ** 30 }],
     ["scan a --keep-going", "scan", ["a"], { keepGoing: true }],
     ["doctor", "doctor", [], {}],
     [
@@ -159,6 +160,8 @@ describe("the environment", () => {
     expect(calls[0]?.options).toEqual({ backend: "wasm", memoryBytes: 2 ** 28 });
     const flagged = await run("verify a b --memory 1GiB --backend auto", { env });
     expect(flagged.calls[0]?.options).toEqual({ backend: "auto", memoryBytes: 2 ** 30 });
+    const diff = await run("diff a b", { env });
+    expect(diff.calls[0]?.options).toEqual({ memoryBytes: 2 ** 28 });
     const gpu = await run("verify a b --device H100", { env: { ISOLOGIT_BACKEND: "webgpu" } });
     expect(gpu.calls[0]?.options).toEqual({ backend: "webgpu", device: "H100" });
   });

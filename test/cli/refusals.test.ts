@@ -105,7 +105,7 @@ describe("never promised, or not here", () => {
     ["convert a b --to hf --quant-dialect gptq", '--quant-dialect is "gptq"'],
     ["convert a b --to hf --align 512", '--align is "512", expected one of 256, 4096'],
     ["convert a b --to hf --verify maybe", '--verify is "maybe"'],
-    ["verify a b --verify off", '--verify is "off", expected logits or bytes'],
+    ["verify a b --verify off", '--verify is "off", expected one of logits, bytes'],
     ["verify a b --threads 0", '--threads is "0", expected a whole number from 1 to 1024'],
     ["verify a b --top1 98", '--top1 is "98", expected a fraction, from 0 to 1'],
     ["verify a b --memory", "--memory <size>"],

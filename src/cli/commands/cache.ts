@@ -1,7 +1,7 @@
 /** `cache`: what of the Hub is on this machine. */
 import type { CacheReport, CacheVerifyReport } from "../../index.ts";
 import type { Command, Outcome } from "../command.ts";
-import { TALK } from "../options.ts";
+import { OUTPUT } from "../options.ts";
 import { bytes, counted, facts, grouped, headed, type View, visible } from "../render.ts";
 import type { Session } from "../session.ts";
 import { refuse } from "../values.ts";
@@ -13,13 +13,13 @@ export const cache: Command = {
     { name: "ACTION", about: "ls, verify or rm" },
     { name: "REPO", about: "owner/name; for rm also owner/name@revision", optional: true },
   ],
-  flags: TALK,
+  flags: OUTPUT,
   examples: [
     "cache ls",
     "cache verify nvidia/Nemotron-H-8B-Base-8K",
     "cache rm nvidia/Nemotron-H-8B-Base-8K@main",
   ],
-  async run({ ACTION, REPO }, _, session) {
+  async run({ places: { ACTION, REPO } }, session) {
     switch (ACTION) {
       case "ls":
         return await list(REPO, session);

@@ -1,36 +1,41 @@
 /** `convert`: another format, proven before it appears. */
+import type { ConvertOptions } from "../../api/options.ts";
 import type { ConvertReport } from "../../api/reports.ts";
 import { passed } from "../../report/measures.ts";
-import { type Command, DESTINATION, type Outcome, SOURCE } from "../command.ts";
+import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
-import { LIMITS, MACHINE, PLACING, PROMPT, RECAST, REPORTED, TELLING } from "../options.ts";
+import {
+  DESTINATION_OPTIONS,
+  LIMITS,
+  MACHINE,
+  PLACEMENT,
+  PROMPT,
+  RECAST,
+  SIGNING,
+  SOURCE_OPTIONS,
+  WITH_REPORTS,
+} from "../options.ts";
 import { bytes, facts, rate, seconds, type View, visible } from "../render.ts";
-import { convertOptions, targetOf, withoutTarget } from "../request.ts";
+import { refuseWithoutTarget, targetOf } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
-/** Flags of everything that writes a checkpoint. */
+/** Flags of the commands that write a checkpoint. */
 export const CONVERTING = [
-  ...TELLING,
+  ...SOURCE_OPTIONS,
   ...RECAST,
-  ...PLACING,
+  ...PLACEMENT,
   "plan",
   "verify",
   "strict",
-  "sign",
-  "bundle",
-  "identityToken",
-  "fulcioUrl",
-  "rekorUrl",
-  "tsaUrl",
+  ...SIGNING,
   ...LIMITS,
   ...PROMPT,
   ...MACHINE,
-  "resume",
-  "overwrite",
-  ...REPORTED,
+  ...DESTINATION_OPTIONS,
+  ...WITH_REPORTS,
 ] as const;
 
-export const convert: Command = {
+export const convert = defineCommand<ConvertOptions>({
   name: "convert",
   summary: "write a checkpoint in another format and prove that it is the same model",
   places: [SOURCE, DESTINATION],
@@ -41,16 +46,13 @@ export const convert: Command = {
     "convert ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --kl 0.02",
     "convert ./nemotron-h-8b model.isologit --resume",
   ],
-  async run({ SRC, DST }, flags, session) {
-    const to = targetOf(flags, DST!, await session.library.formats());
-    if (to === undefined && flags.plan === undefined) withoutTarget(DST!);
-    const options = await convertOptions(flags, session);
-    return converted(
-      "convert",
-      await session.library.convert(SRC!, DST!, to === undefined ? options : { ...options, to }),
-    );
+  async run({ places: { SRC, DST }, flags, options }, { library }) {
+    const to = targetOf(flags, DST!, await library.formats());
+    if (to === undefined && options.planFile === undefined) refuseWithoutTarget(DST!);
+    const report = await library.convert(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
+    return converted("convert", report);
   },
-};
+});
 
 export function converted(command: "convert" | "recast", report: ConvertReport): Outcome {
   const { verification, staged } = report;

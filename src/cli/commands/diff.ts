@@ -1,33 +1,25 @@
 /** `diff`: two checkpoints role by role, whatever their formats. */
+import type { DiffOptions } from "../../api/options.ts";
 import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api/reports.ts";
-import type { Command } from "../command.ts";
-import { REPORTED, TELLING } from "../options.ts";
+import { defineCommand } from "../command.ts";
+import { SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
 import { headed, some, type View, visible } from "../render.ts";
-import { sourceOptions } from "../request.ts";
 
-export const diff: Command = {
+export const diff = defineCommand<DiffOptions>({
   name: "diff",
   summary: "list the tensors, settings and side files that differ, across formats and dialects",
   places: [
     { name: "A", about: "first checkpoint" },
     { name: "B", about: "second checkpoint" },
   ],
-  flags: [...TELLING, "keepGoing", "threads", "memory", ...REPORTED],
+  flags: [...SOURCE_OPTIONS, "keepGoing", "threads", "memory", ...WITH_REPORTS],
   examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],
-  async run({ A, B }, flags, session) {
-    const { watch, signal } = session;
-    const report = await session.library.diff(A!, B!, {
-      watch,
-      signal,
-      ...sourceOptions(flags),
-      keepGoing: flags.keepGoing ?? false,
-      ...(flags.threads !== undefined && { threads: flags.threads }),
-      ...(flags.memory !== undefined && { memoryBytes: flags.memory }),
-    });
+  async run({ places: { A, B }, options }, { library }) {
+    const report = await library.diff(A!, B!, options);
     const subject = { command: "diff", a: A!, b: B!, report } as const;
     return { report, subject, exit: report.equal ? 0 : 1, text: (view) => diffText(report, view) };
   },
-};
+});
 
 function diffText(report: DiffReport, view: View): string[] {
   const most = view.verbose ? Number.POSITIVE_INFINITY : 40;

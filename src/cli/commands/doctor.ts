@@ -1,23 +1,25 @@
 /** `doctor`: what this machine offers, and why something is missing. */
 import type { DoctorReport } from "../../api/reports.ts";
-import type { Command } from "../command.ts";
-import { TALK } from "../options.ts";
+import { defineCommand } from "../command.ts";
+import type { Library } from "../library.ts";
+import { OUTPUT } from "../options.ts";
 import { bytes, counted, facts, grouped, headed, measured, type View, visible } from "../render.ts";
-import { machineOptions } from "../request.ts";
 
-export const doctor: Command = {
+/** The library has no name for them. */
+type DoctorOptions = NonNullable<Parameters<Library["doctor"]>[0]>;
+
+export const doctor = defineCommand<DoctorOptions>({
   name: "doctor",
   summary: "show Node, memory, disk and backends; --kernels tests every kernel",
   places: [],
-  flags: ["kernels", "backend", "device", "threads", ...TALK],
+  flags: ["kernels", "backend", "device", "threads", ...OUTPUT],
   examples: ["doctor", "doctor --kernels --json"],
-  async run(_, flags, session) {
-    const kernels = flags.kernels === undefined ? {} : { kernels: flags.kernels };
-    const report = await session.library.doctor({ ...machineOptions(flags, session), ...kernels });
+  async run({ options }, { library }) {
+    const report = await library.doctor(options);
     const failed = report.kernels?.some(({ ok }) => !ok) ?? false;
     return { report, exit: failed ? 1 : 0, text: (view) => doctorText(report, view) };
   },
-};
+});
 
 function doctorText(report: DoctorReport, view: View): string[] {
   const { paint } = view;

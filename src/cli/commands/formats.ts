@@ -1,17 +1,17 @@
 /** `formats`: what this version reads and writes. */
 import type { FormatsReport } from "../../api/reports.ts";
 import type { Command } from "../command.ts";
-import { TALK } from "../options.ts";
+import { OUTPUT } from "../options.ts";
 import { facts, headed, type View } from "../render.ts";
 
 export const formats: Command = {
   name: "formats",
   summary: "list the formats, dialects, families and recasts of this version",
   places: [],
-  flags: TALK,
+  flags: OUTPUT,
   examples: ["formats", "formats --json"],
-  async run(_, __, session) {
-    const report = await session.library.formats();
+  async run(_, { library }) {
+    const report = await library.formats();
     return { report, exit: 0, text: (view) => formatsText(report, view) };
   },
 };

@@ -1,15 +1,15 @@
 /** `generate`: what a model says after a prompt. Text goes to stdout as it comes; how long it took is talk. */
+import type { GenerateOptions } from "../../api/options.ts";
 import type { GenerateReport } from "../../api/reports.ts";
-import { type Command, SOURCE } from "../command.ts";
-import { MACHINE, PROMPT, TALK, TELLING } from "../options.ts";
+import { defineCommand, SOURCE } from "../command.ts";
+import { MACHINE, OUTPUT, PROMPT, SAMPLING, SOURCE_OPTIONS } from "../options.ts";
 import { counted, seconds, visible } from "../render.ts";
-import { given, promptOptions, runOptions, sourceOptions } from "../request.ts";
 
-export const generate: Command = {
+export const generate = defineCommand<GenerateOptions>({
   name: "generate",
   summary: "write text that continues a prompt, to inspect a model; not meant for serving",
   places: [SOURCE],
-  flags: [...TELLING, ...PROMPT, "chat", "temperature", "topK", "topP", "ignoreEos", ...MACHINE, ...TALK],
+  flags: [...SOURCE_OPTIONS, ...PROMPT, "chat", ...SAMPLING, ...MACHINE, ...OUTPUT],
   helps: {
     tokens: { about: "largest number of new tokens", default: "64" },
     ids: { about: "token ids of the prompt, for example 1,2,3" },
@@ -19,22 +19,18 @@ export const generate: Command = {
     "generate ./nemotron-h-8b --prompt Once --tokens 16",
     "generate model.isologit --prompt Hello --chat --temperature 0.7 --top-p 0.9 --seed 1",
   ],
-  async run({ SRC }, flags, session) {
-    const { chat, temperature, topK, topP, ignoreEos, json } = flags;
+  async run({ places: { SRC }, flags: { json = false }, options }, session) {
     const report = await session.library.generate(SRC!, {
-      ...runOptions(flags, session),
-      ...sourceOptions(flags),
-      ...(await promptOptions(flags)),
-      ...given({ chat, temperature, topK, topP, ignoreEos }),
-      ...(json === true ? {} : { onText: (piece: string) => session.write(shown(piece)) }),
+      ...options,
+      ...(!json && { onText: (piece) => session.write(shown(piece)) }),
     });
-    if (json !== true) {
+    if (!json) {
       session.write("\n");
       session.say(rateOf(report));
     }
     return { report, exit: 0, text: () => [] };
   },
-};
+});
 
 /** Lines and tabs are text; other controls would steer the terminal. */
 const shown = (piece: string): string => piece.replace(/[^\n\t]+/g, visible);

@@ -1,32 +1,25 @@
 /** `inspect`: what a checkpoint is, from its headers. */
 import type { InspectReport } from "../../api/reports.ts";
-import { type Command, SOURCE } from "../command.ts";
-import { TELLING, WATCHED } from "../options.ts";
+import { defineCommand, SOURCE } from "../command.ts";
+import type { Library } from "../library.ts";
+import { SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { bytes, facts, flow, grouped, headed, some, type View, visible } from "../render.ts";
-import { sourceOptions } from "../request.ts";
 
-export const inspect: Command = {
+export const inspect = defineCommand<NonNullable<Parameters<Library["inspect"]>[1]>>({
   name: "inspect",
   summary: "show format, dialect, family, layers, dtypes and sizes; reads only headers",
   places: [SOURCE],
-  flags: [...TELLING, "tensors", ...WATCHED],
+  flags: [...SOURCE_OPTIONS, "tensors", ...WITH_EVENTS],
   examples: [
     "inspect ./nemotron-h-8b",
     "inspect model.isologit --tensors",
     "inspect model.safetensors --json",
   ],
-  async run({ SRC }, flags, session) {
-    const { watch, signal } = session;
-    const tensors = flags.tensors === undefined ? {} : { tensors: flags.tensors };
-    const report = await session.library.inspect(SRC!, {
-      watch,
-      signal,
-      ...sourceOptions(flags),
-      ...tensors,
-    });
+  async run({ places: { SRC }, options }, { library }) {
+    const report = await library.inspect(SRC!, options);
     return { report, exit: 0, text: (view) => inspectText(report, view) };
   },
-};
+});
 
 function inspectText(report: InspectReport, view: View): string[] {
   const { layers, quantization } = report;

@@ -1,33 +1,33 @@
 /** `plan`: what `convert` would do, before any byte moves. */
+import type { PlanOptions } from "../../api/options.ts";
 import type { PlannedTensor, PlanReport } from "../../api/reports.ts";
-import { type Command, DESTINATION, SOURCE } from "../command.ts";
+import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
-import { MACHINE, PLACING, RECAST, TELLING, WATCHED } from "../options.ts";
+import { MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { bytes, counted, facts, grouped, headed, type View, visible } from "../render.ts";
-import { planOptions, targetOf, withoutTarget } from "../request.ts";
+import { refuseWithoutTarget, targetOf } from "../request.ts";
 
 /** Files that fit a screen. */
 const FEW_FILES = 12;
 
-export const plan: Command = {
+export const plan = defineCommand<PlanOptions>({
   name: "plan",
   summary: "show what `convert` would do: names, casts, bytes, peak memory",
   places: [SOURCE, DESTINATION],
-  flags: [...TELLING, "to", ...RECAST, ...PLACING, ...MACHINE, ...WATCHED],
+  flags: [...SOURCE_OPTIONS, "to", ...RECAST, ...PLACEMENT, ...MACHINE, ...WITH_EVENTS],
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
     "plan ./nemotron-h-8b model.isologit --json > plan.json",
   ],
-  async run({ SRC, DST }, flags, session) {
-    const to = targetOf(flags, DST!, await session.library.formats());
-    // With a dtype and no format it is the plan of a recast, which keeps the format.
-    if (to === undefined && flags.dtype === undefined) withoutTarget(DST!);
-    const options = planOptions(flags, session);
-    const report = await session.library.plan(SRC!, DST!, to === undefined ? options : { ...options, to });
+  async run({ places: { SRC, DST }, flags, options }, { library }) {
+    const to = targetOf(flags, DST!, await library.formats());
+    // A dtype without a format is the plan of `recast`, which keeps the format.
+    if (to === undefined && options.dtype === undefined) refuseWithoutTarget(DST!);
+    const report = await library.plan(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
     return { report, exit: 0, text: (view) => planText(report, view) };
   },
-};
+});
 
 function planText(report: PlanReport, view: View): string[] {
   const { source, destination, files, tensors } = report;

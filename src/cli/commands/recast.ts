@@ -1,10 +1,10 @@
 /** `recast`: another dtype in the same format. */
+import type { ConvertOptions } from "../../api/options.ts";
 import { IsologitError } from "../../core/errors.ts";
-import { type Command, DESTINATION, SOURCE } from "../command.ts";
-import { convertOptions } from "../request.ts";
+import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { CONVERTING, converted } from "./convert.ts";
 
-export const recast: Command = {
+export const recast = defineCommand<ConvertOptions>({
   name: "recast",
   summary: "write a checkpoint in the same format with another dtype",
   places: [SOURCE, DESTINATION],
@@ -13,12 +13,11 @@ export const recast: Command = {
     "recast ./nemotron-h-8b ./nemotron-h-8b-fp8 --dtype fp8-e4m3",
     "recast ./nemotron-h-8b ./f32 --dtype f32 --verify bytes",
   ],
-  async run({ SRC, DST }, flags, session) {
-    if (flags.dtype === undefined) {
+  async run({ places: { SRC, DST }, options }, { library }) {
+    if (options.dtype === undefined) {
       const next = "add --dtype with f32, f16, bf16, fp8-e4m3 or fp8-e5m2";
       throw new IsologitError("USAGE", "--dtype is missing, recast needs it", {}, { next });
     }
-    const options = await convertOptions(flags, session);
-    return converted("recast", await session.library.recast(SRC!, DST!, options));
+    return converted("recast", await library.recast(SRC!, DST!, options));
   },
-};
+});

@@ -1,24 +1,23 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
+import type { FindingsOptions } from "../../api/options.ts";
 import type { FindingsReport } from "../../api/reports.ts";
-import type { Command } from "../command.ts";
+import { defineCommand } from "../command.ts";
 import { findingLines } from "../findings.ts";
-import { REPORTED } from "../options.ts";
+import { WITH_REPORTS } from "../options.ts";
 import { counted, type View } from "../render.ts";
 
-export const scan: Command = {
+export const scan = defineCommand<FindingsOptions>({
   name: "scan",
   summary: "find pickled code, remote code and unexpected files; executes nothing",
   places: [{ name: "PATH", about: "checkpoint, or file of any kind; also hf://owner/name" }],
-  flags: ["keepGoing", ...REPORTED],
+  flags: ["keepGoing", ...WITH_REPORTS],
   examples: ["scan ./downloaded", "scan model.nemo --keep-going", "scan pytorch_model.bin --json"],
-  async run({ PATH }, flags, session) {
-    const { watch, signal } = session;
-    const keepGoing = flags.keepGoing ?? false;
-    const report = await session.library.scan(PATH!, { watch, signal, keepGoing });
+  async run({ places: { PATH }, options }, { library }) {
+    const report = await library.scan(PATH!, options);
     const subject = { command: "scan", address: PATH!, report } as const;
     return { report, subject, exit: report.ok ? 0 : 1, text: (view) => scanText(report, view) };
   },
-};
+});
 
 function scanText({ ok, findings }: FindingsReport, view: View): string[] {
   const verdict = ok

@@ -1,11 +1,10 @@
 /** `upload`: a file or a folder into a Hub repository, with a card that says what it is. */
-import type { UploadReport } from "../../index.ts";
-import { type Command, REPOSITORY } from "../command.ts";
-import { WATCHED } from "../options.ts";
+import type { UploadOptions, UploadReport } from "../../index.ts";
+import { defineCommand, REPOSITORY } from "../command.ts";
+import { WITH_EVENTS } from "../options.ts";
 import { bytes, counted, facts, rate, seconds, type View, visible } from "../render.ts";
-import { given } from "../request.ts";
 
-export const upload: Command = {
+export const upload = defineCommand<UploadOptions>({
   name: "upload",
   summary: "upload a file or a folder to the Hub, with a model card that states the verdict",
   places: [
@@ -30,25 +29,22 @@ export const upload: Command = {
     "commitMessage",
     "baseModel",
     "token",
-    ...WATCHED,
+    ...WITH_EVENTS,
   ],
   examples: [
     "upload me/nemotron-h-8b-fp8 ./nemotron-h-8b-fp8 --base-model nvidia/Nemotron-H-8B-Base-8K",
     "upload me/nemotron-h-8b model.isologit --private",
     "upload me/nemotron-h-8b ./8b --exclude *.log --create-pr",
   ],
-  async run({ REPO, PATH, PATH_IN_REPO }, flags, { library, watch, signal }) {
-    const { include, exclude, revision, createPr, commitMessage, baseModel, token } = flags;
+  async run({ places: { REPO, PATH, PATH_IN_REPO: pathInRepo }, options }, { library }) {
     const path = PATH ?? REPO!.split("/").at(-1)!;
     const report = await library.upload(REPO!, path, {
-      watch,
-      signal,
-      ...given({ include, exclude, revision, createPr, commitMessage, baseModel, token }),
-      ...given({ private: flags.private, pathInRepo: PATH_IN_REPO }),
+      ...options,
+      ...(pathInRepo !== undefined && { pathInRepo }),
     });
     return { report, exit: 0, text: (view) => uploadText(report, view) };
   },
-};
+});
 
 const uploadText = (report: UploadReport, view: View): string[] =>
   facts(view, [

@@ -1,21 +1,13 @@
 /** `verify`: are these two the same model? */
-import { CERTIFIED } from "../../api/options.ts";
-import { IsologitError } from "../../core/errors.ts";
+import type { VerifyOptions } from "../../api/options.ts";
 import { passed } from "../../report/measures.ts";
-import type { Command } from "../command.ts";
-import { LIMITS, MACHINE, PROMPT, REPORTED, TELLING } from "../options.ts";
+import { defineCommand } from "../command.ts";
+import { oneOf } from "../flag.ts";
+import { LIMITS, MACHINE, PROMPT, SOURCE_OPTIONS, TRUST, WITH_REPORTS } from "../options.ts";
 import { facts, visible } from "../render.ts";
-import {
-  certifiedOptions,
-  limitOptions,
-  promptOptions,
-  runOptions,
-  sourceOptions,
-  strictOptions,
-} from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
-export const verify: Command = {
+export const verify = defineCommand<VerifyOptions>({
   name: "verify",
   summary: "compare two checkpoints, or one checkpoint with its certificate",
   places: [
@@ -26,8 +18,19 @@ export const verify: Command = {
       optional: true,
     },
   ],
-  flags: [...TELLING, "verify", "strict", ...CERTIFIED, ...LIMITS, ...PROMPT, ...MACHINE, ...REPORTED],
-  helps: { verify: { about: "how much is compared", choices: ["logits", "bytes"], default: "logits" } },
+  flags: [
+    ...SOURCE_OPTIONS,
+    "verify",
+    "strict",
+    "certificate",
+    "bundle",
+    ...TRUST,
+    ...LIMITS,
+    ...PROMPT,
+    ...MACHINE,
+    ...WITH_REPORTS,
+  ],
+  helps: { verify: { about: "how much is compared", default: "logits", ...oneOf(["logits", "bytes"]) } },
   examples: [
     "verify ./nemotron-h-8b model.isologit",
     "verify ./nemotron-h-8b ./fp8 --kl 0.02 --top1 0.98 --json",
@@ -35,23 +38,8 @@ export const verify: Command = {
     "verify model.isologit --public-key release.pem",
     "verify ./model --bundle model.sig --public-key release.pem",
   ],
-  async run({ A, B }, flags, session) {
-    const level = flags.verify;
-    if (level === "off") {
-      throw new IsologitError(
-        "USAGE",
-        '--verify is "off", expected logits or bytes: there is nothing else to do',
-      );
-    }
-    const report = await session.library.verify(A!, B, {
-      ...runOptions(flags, session),
-      ...sourceOptions(flags),
-      ...(await promptOptions(flags)),
-      ...limitOptions(flags),
-      ...strictOptions(flags),
-      ...certifiedOptions(flags), // which the library refuses beside a B
-      ...(level === undefined ? {} : { verify: level }),
-    });
+  async run({ places: { A, B }, options }, { library }) {
+    const report = await library.verify(A!, B, options);
     return {
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },
@@ -70,4 +58,4 @@ export const verify: Command = {
       ],
     };
   },
-};
+});

@@ -1,118 +1,134 @@
 /** Flags about checkpoints: what is read, what is written, and what lies there already. */
 import { flagGroup, oneOf } from "../flag.ts";
-import { integer, size, text } from "../values.ts";
+import { choice, integer, size, text } from "../values.ts";
 
-export const MODEL_FLAGS = {
-  ...flagGroup("Source options:", {
-    vocabSize: {
-      spec: "--vocab-size <n>",
-      about: "true size of the vocabulary, for a checkpoint that stores only padded rows",
-      read: integer(1, 2 ** 31),
-    },
-    like: {
-      spec: "--like <dir>",
-      about: "checkpoint of the same architecture, for the config, tokenizer and side files that SRC lacks",
-      read: text,
-    },
-    iteration: {
-      spec: "--iteration <n>",
-      about: "iteration of a training run to read",
-      default: "the latest",
-      read: integer(0, Number.MAX_SAFE_INTEGER),
-    },
-  }),
-  ...flagGroup("Conversion options:", {
-    to: {
-      spec: "--to <format>",
-      about: "format to write, see `isologit formats`; not needed if the ending of DST names the format",
-      read: text,
-    },
-    dtype: {
-      spec: "--dtype <dtype>",
-      about: "dtype of the written weights",
-      default: "keep",
-      ...oneOf(["keep", "f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"]),
-    },
-    recipe: {
-      spec: "--recipe <name|file>",
-      about: "which weights are cast: nemotron-h, all-linear, or a YAML file",
-      default: "nemotron-h for FP8, else all weights",
-      read: text,
-    },
-    keepEnds: {
-      spec: "--keep-ends <n>",
-      about: "number of layers at each end that are not cast",
-      default: "the number in the recipe",
-      read: integer(0, 1e6),
-    },
-    quantDialect: {
-      spec: "--quant-dialect <name>",
-      about: "how an HF folder describes its FP8 weights",
-      default: "compressed-tensors",
-      ...oneOf(["compressed-tensors"], ["modelopt", "fp8"]),
-    },
-    allowOverflow: {
-      spec: "--allow-overflow",
-      about: "write values that F16 cannot hold as infinities",
-    },
-    keepExtra: {
-      spec: "--keep-extra",
-      about: "also copy training state and other files that are not part of the model",
-    },
-    maxShardSize: {
-      spec: "--max-shard-size <size>",
-      about: "largest size of a weight file",
-      default: "5GB",
-      read: size,
-    },
-    align: {
-      spec: "--align <bytes>",
-      about: "alignment of the tensors in a packed file, in bytes",
-      default: "256",
-      ...oneOf(["256", "4096"]),
-    },
-    tp: {
-      spec: "--tp <n>",
-      about: "number of tensor-parallel ranks that the weights are written for",
-      default: "1",
-      read: integer(1, 4096),
-    },
-    pp: {
-      spec: "--pp <n>",
-      about: "number of pipeline stages of a megatron checkpoint",
-      default: "1",
-      read: integer(1, 4096),
-    },
-    plan: {
-      spec: "--plan <file>",
-      about: "run exactly the plan in this file, which `isologit plan --json` wrote",
-      read: text,
-    },
-  }),
-  ...flagGroup("Result options:", {
-    out: {
-      spec: "--out <file>",
-      about: "safetensors file to write",
-      default: "logits.safetensors",
-      read: text,
-    },
-    hidden: {
-      spec: "--hidden",
-      about: "also write the hidden state after each layer, and the chosen experts",
-    },
-    tensors: {
-      spec: "--tensors",
-      about: "list every tensor",
-    },
-  }),
-  ...flagGroup("Existing files:", {
-    resume: {
-      spec: "--resume",
-      about: "continue an interrupted run",
-    },
-    overwrite: {
-      spec: "--overwrite",
-      about: "replace existing files, after the new files are verified",
-    },
-  }),
-} as const;
+const ALIGNMENTS = ["256", "4096"];
+
+export const SOURCE_FLAGS = flagGroup("Source options:", {
+  vocabSize: {
+    spec: "--vocab-size <n>",
+    about: "true size of the vocabulary, for a checkpoint that stores only padded rows",
+    read: integer(1, 2 ** 31),
+  },
+  like: {
+    spec: "--like <dir>",
+    about: "checkpoint of the same architecture, for the config, tokenizer and side files that SRC lacks",
+    read: text,
+  },
+  iteration: {
+    spec: "--iteration <n>",
+    about: "iteration of a training run to read",
+    default: "the latest",
+    read: integer(0, Number.MAX_SAFE_INTEGER),
+  },
+});
+
+const CONVERSION = "Conversion options:";
+
+export const TARGET_FLAGS = flagGroup(CONVERSION, {
+  to: {
+    spec: "--to <format>",
+    about: "format to write, see `isologit formats`; not needed if the ending of DST names the format",
+    read: text,
+  },
+  plan: {
+    spec: "--plan <file>",
+    option: "planFile",
+    about: "run exactly the plan in this file, which `isologit plan --json` wrote",
+    read: text,
+  },
+});
+
+export const RECAST_FLAGS = flagGroup(CONVERSION, {
+  dtype: {
+    spec: "--dtype <dtype>",
+    about: "dtype of the written weights",
+    default: "keep",
+    ...oneOf(["keep", "f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"]),
+  },
+  recipe: {
+    spec: "--recipe <name|file>",
+    about: "which weights are cast: nemotron-h, all-linear, or a YAML file",
+    default: "nemotron-h for FP8, else all weights",
+    read: text,
+  },
+  keepEnds: {
+    spec: "--keep-ends <n>",
+    about: "number of layers at each end that are not cast",
+    default: "the number in the recipe",
+    read: integer(0, 1e6),
+  },
+  quantDialect: {
+    spec: "--quant-dialect <name>",
+    option: null,
+    about: "how an HF folder describes its FP8 weights",
+    default: "compressed-tensors",
+    ...oneOf(["compressed-tensors"], ["modelopt", "fp8"]),
+  },
+  allowOverflow: {
+    spec: "--allow-overflow",
+    about: "write values that F16 cannot hold as infinities",
+  },
+  keepExtra: {
+    spec: "--keep-extra",
+    about: "also copy training state and other files that are not part of the model",
+  },
+});
+
+export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
+  maxShardSize: {
+    spec: "--max-shard-size <size>",
+    option: "maxShardBytes",
+    about: "largest size of a weight file",
+    default: "5GB",
+    read: size,
+  },
+  align: {
+    spec: "--align <bytes>",
+    option: "alignment",
+    about: "alignment of the tensors in a packed file, in bytes",
+    default: "256",
+    choices: ALIGNMENTS,
+    read: (given, name) => Number(choice(ALIGNMENTS)(given, name)),
+  },
+  tp: {
+    spec: "--tp <n>",
+    about: "number of tensor-parallel ranks that the weights are written for",
+    default: "1",
+    read: integer(1, 4096),
+  },
+  pp: {
+    spec: "--pp <n>",
+    about: "number of pipeline stages of a megatron checkpoint",
+    default: "1",
+    read: integer(1, 4096),
+  },
+});
+
+export const RESULT_FLAGS = flagGroup("Result options:", {
+  out: {
+    spec: "--out <file>",
+    about: "safetensors file to write",
+    default: "logits.safetensors",
+    read: text,
+  },
+  hidden: {
+    spec: "--hidden",
+    about: "also write the hidden state after each layer, and the chosen experts",
+  },
+  tensors: {
+    spec: "--tensors",
+    about: "list every tensor",
+  },
+});
+
+export const DESTINATION_FLAGS = flagGroup("Existing files:", {
+  resume: {
+    spec: "--resume",
+    about: "continue an interrupted run",
+  },
+  overwrite: {
+    spec: "--overwrite",
+    about: "replace existing files, after the new files are verified",
+  },
+});

@@ -3,82 +3,92 @@ import { REPORT_KINDS } from "../../report/write.ts";
 import { flagGroup } from "../flag.ts";
 import { reports, text } from "../values.ts";
 
-export const OUTPUT_FLAGS = {
-  ...flagGroup("Hub options:", {
-    include: {
-      spec: "--include <glob>",
-      about: "transfer only files that match; may be given several times",
-      read: text,
-      repeatable: true,
-    },
-    exclude: {
-      spec: "--exclude <glob>",
-      about: "do not transfer files that match; may be given several times",
-      read: text,
-      repeatable: true,
-    },
-    revision: {
-      spec: "--revision <name>",
-      about: "branch, tag or commit",
-      default: "main",
-      read: text,
-    },
-    localDir: {
-      spec: "--local-dir <folder>",
-      about: "folder to download into, in place of the cache",
-      read: text,
-    },
-    private: {
-      spec: "--private",
-      about: "if the repository is new, make it private",
-    },
-    createPr: {
-      spec: "--create-pr",
-      about: "open a pull request; do not commit to the branch",
-    },
-    commitMessage: {
-      spec: "--commit-message <text>",
-      about: "title of the commit",
-      read: text,
-    },
-    baseModel: {
-      spec: "--base-model <owner/name>",
-      about: "model that was converted, for the model card",
-      read: text,
-    },
-    token: {
-      spec: "--token <token>",
-      about: "access token of the Hub",
-      default: "HF_TOKEN, or the token that `hf auth login` saved",
-      read: text,
-    },
-  }),
-  ...flagGroup("Output options:", {
-    json: {
-      spec: "--json",
-      about: "print one JSON object on stdout, and nothing else",
-    },
-    report: {
-      spec: "--report <list>",
-      about: `write reports to files, also when a check fails: ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`,
-      read: reports,
-    },
-    events: {
-      spec: "--events <file>",
-      about: "write progress to a file, one JSON object per line",
-      read: text,
-    },
-    quiet: {
-      spec: "--quiet",
-      about: "print nothing but errors on stderr",
-    },
-    verbose: {
-      spec: "--verbose",
-      about: "print long lists in full, and the stack of an unexpected error",
-    },
-    progress: {
-      spec: "--no-progress",
-      about: "show no progress bar",
-    },
-  }),
-} as const;
+export const HUB_FLAGS = flagGroup("Hub options:", {
+  include: {
+    spec: "--include <glob>",
+    about: "transfer only files that match; may be given several times",
+    read: text,
+    repeatable: true,
+  },
+  exclude: {
+    spec: "--exclude <glob>",
+    about: "do not transfer files that match; may be given several times",
+    read: text,
+    repeatable: true,
+  },
+  revision: {
+    spec: "--revision <name>",
+    about: "branch, tag or commit",
+    default: "main",
+    read: text,
+  },
+  localDir: {
+    spec: "--local-dir <folder>",
+    about: "folder to download into, in place of the cache",
+    read: text,
+  },
+  private: {
+    spec: "--private",
+    about: "if the repository is new, make it private",
+  },
+  createPr: {
+    spec: "--create-pr",
+    about: "open a pull request; do not commit to the branch",
+  },
+  commitMessage: {
+    spec: "--commit-message <text>",
+    about: "title of the commit",
+    read: text,
+  },
+  baseModel: {
+    spec: "--base-model <owner/name>",
+    about: "model that was converted, for the model card",
+    read: text,
+  },
+  token: {
+    spec: "--token <token>",
+    about: "access token of the Hub",
+    default: "HF_TOKEN, or the token that `hf auth login` saved",
+    read: text,
+  },
+});
+
+const OUTPUT = "Output options:";
+
+export const OUTPUT_FLAGS = flagGroup(OUTPUT, {
+  json: {
+    spec: "--json",
+    option: null,
+    about: "print one JSON object on stdout, and nothing else",
+  },
+  quiet: {
+    spec: "--quiet",
+    option: null,
+    about: "print nothing but errors on stderr",
+  },
+  verbose: {
+    spec: "--verbose",
+    option: null,
+    about: "print long lists in full, and the stack of an unexpected error",
+  },
+  progress: {
+    spec: "--no-progress",
+    option: null,
+    about: "show no progress bar",
+  },
+});
+
+export const FILE_FLAGS = flagGroup(OUTPUT, {
+  events: {
+    spec: "--events <file>",
+    option: null,
+    about: "write progress to a file, one JSON object per line",
+    read: text,
+  },
+  report: {
+    spec: "--report <list>",
+    option: null,
+    about: `write reports to files, also when a check fails: ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`,
+    read: reports,
+  },
+});

@@ -4,114 +4,127 @@ import { decimal, text } from "../values.ts";
 
 const SIGSTORE_INSTANCE = "the public instance of Sigstore";
 
-export const VERIFICATION_FLAGS = {
-  ...flagGroup("Verification options:", {
-    verify: {
-      spec: "--verify <level>",
-      about: "how much is compared",
-      default: "logits",
-      ...oneOf(["logits", "bytes", "off"]),
-    },
-    strict: {
-      spec: "--strict",
-      about: "treat findings that name a difference, and warnings of `check`, as errors",
-    },
-    read: {
-      spec: "--read",
-      about: "read every byte and compare it with the digests that the format stores",
-    },
-    keepGoing: {
-      spec: "--keep-going",
-      about: "report all findings; do not stop at the first damaged file",
-    },
-    kernels: {
-      spec: "--kernels",
-      about: "run all test cases of every kernel against its float64 reference",
-    },
-    kl: {
-      spec: "--kl <nats>",
-      about: "largest mean KL divergence that a recast may have",
-      default: "a limit for each dtype",
-      read: decimal(0, Number.POSITIVE_INFINITY, "nats"),
-    },
-    top1: {
-      spec: "--top1 <fraction>",
-      about: "smallest share of positions at which a recast must keep the most probable token",
-      default: "a limit for each dtype",
-      read: decimal(0, 1, "a fraction"),
-    },
-    tolerance: {
-      spec: "--tolerance <file>",
-      about: "YAML file with quality limits of a recast: kl, klP99, top1",
-      read: text,
-    },
-    reference: {
-      spec: "--reference <file>",
-      about: "logits that other software recorded; the source must match them",
-      read: text,
-    },
-    certificate: {
-      spec: "--certificate <file>",
-      about: "certificate to check A against",
-      default: "the certificate in A or beside A",
-      read: text,
-    },
-  }),
-  ...flagGroup("Signature options:", {
-    sign: {
-      spec: "--sign <file|sigstore>",
-      about:
-        "PEM file of a private key: Ed25519 signs the certificate, P-256 to P-521 sign a bundle; `sigstore` signs a bundle without a key",
-      read: text,
-    },
-    bundle: {
-      spec: "--bundle <file>",
-      about: "Sigstore bundle that signs every file: written by `convert --sign`, checked by `verify A`",
-      read: text,
-    },
-    publicKey: {
-      spec: "--public-key <file>",
-      about: "PEM file of the public key that must have signed the certificate or the bundle",
-      read: text,
-    },
-    identityToken: {
-      spec: "--identity-token <token|file>",
-      about: "OIDC token of the signer, for `--sign sigstore`",
-      default: "SIGSTORE_ID_TOKEN, or the identity of the GitHub job",
-      read: text,
-    },
-    fulcioUrl: {
-      spec: "--fulcio-url <url>",
-      about: "certificate authority, for `--sign sigstore`",
-      default: SIGSTORE_INSTANCE,
-      read: text,
-    },
-    rekorUrl: {
-      spec: "--rekor-url <url>",
-      about: "transparency log, for `--sign sigstore`",
-      default: SIGSTORE_INSTANCE,
-      read: text,
-    },
-    tsaUrl: {
-      spec: "--tsa-url <url>",
-      about: "additional timestamp authority, for `--sign sigstore`",
-      default: "none",
-      read: text,
-    },
-    trustedRoot: {
-      spec: "--trusted-root <file>",
-      about: "trusted_root.json with the authorities and logs to trust, for a bundle signed without a key",
-      read: text,
-    },
-    sigstoreIdentity: {
-      spec: "--sigstore-identity <name>",
-      about: "identity that must have signed a bundle without a key",
-      read: text,
-    },
-    sigstoreIssuer: {
-      spec: "--sigstore-issuer <url>",
-      about: "issuer that must have confirmed this identity",
-      read: text,
-    },
-  }),
-} as const;
+const VERIFICATION = "Verification options:";
+const SIGNATURE = "Signature options:";
+
+export const CHECK_FLAGS = flagGroup(VERIFICATION, {
+  verify: {
+    spec: "--verify <level>",
+    about: "how much is compared",
+    default: "logits",
+    ...oneOf(["logits", "bytes", "off"]),
+  },
+  strict: {
+    spec: "--strict",
+    about: "treat findings that name a difference, and warnings of `check`, as errors",
+  },
+  read: {
+    spec: "--read",
+    about: "read every byte and compare it with the digests that the format stores",
+  },
+  keepGoing: {
+    spec: "--keep-going",
+    about: "report all findings; do not stop at the first damaged file",
+  },
+  kernels: {
+    spec: "--kernels",
+    about: "run all test cases of every kernel against its float64 reference",
+  },
+});
+
+export const LIMIT_FLAGS = flagGroup(VERIFICATION, {
+  reference: {
+    spec: "--reference <file>",
+    about: "logits that other software recorded; the source must match them",
+    read: text,
+  },
+  tolerance: {
+    spec: "--tolerance <file>",
+    about: "YAML file with quality limits of a recast: kl, klP99, top1",
+    read: text,
+  },
+  kl: {
+    spec: "--kl <nats>",
+    about: "largest mean KL divergence that a recast may have",
+    default: "a limit for each dtype",
+    read: decimal(0, Number.POSITIVE_INFINITY, "nats"),
+  },
+  top1: {
+    spec: "--top1 <fraction>",
+    about: "smallest share of positions at which a recast must keep the most probable token",
+    default: "a limit for each dtype",
+    read: decimal(0, 1, "a fraction"),
+  },
+});
+
+export const CERTIFICATE_FLAGS = flagGroup(VERIFICATION, {
+  certificate: {
+    spec: "--certificate <file>",
+    about: "certificate to check A against",
+    default: "the certificate in A or beside A",
+    read: text,
+  },
+});
+
+/** Of commands that sign what they write. */
+export const SIGNING_FLAGS = flagGroup(SIGNATURE, {
+  sign: {
+    spec: "--sign <file|sigstore>",
+    about:
+      "PEM file of a private key: Ed25519 signs the certificate, P-256 to P-521 sign a bundle; `sigstore` signs a bundle without a key",
+    read: text,
+  },
+  bundle: {
+    spec: "--bundle <file>",
+    about: "Sigstore bundle that signs every file: written by `convert --sign`, checked by `verify A`",
+    read: text,
+  },
+  identityToken: {
+    spec: "--identity-token <token|file>",
+    about: "OIDC token of the signer, for `--sign sigstore`",
+    default: "SIGSTORE_ID_TOKEN, or the identity of the GitHub job",
+    read: text,
+  },
+  fulcioUrl: {
+    spec: "--fulcio-url <url>",
+    about: "certificate authority, for `--sign sigstore`",
+    default: SIGSTORE_INSTANCE,
+    read: text,
+  },
+  rekorUrl: {
+    spec: "--rekor-url <url>",
+    about: "transparency log, for `--sign sigstore`",
+    default: SIGSTORE_INSTANCE,
+    read: text,
+  },
+  tsaUrl: {
+    spec: "--tsa-url <url>",
+    about: "additional timestamp authority, for `--sign sigstore`",
+    default: "none",
+    read: text,
+  },
+});
+
+/** Of commands that check a signature. */
+export const TRUST_FLAGS = flagGroup(SIGNATURE, {
+  publicKey: {
+    spec: "--public-key <file>",
+    about: "PEM file of the public key that must have signed the certificate or the bundle",
+    read: text,
+  },
+  trustedRoot: {
+    spec: "--trusted-root <file>",
+    about: "trusted_root.json with the authorities and logs to trust, for a bundle signed without a key",
+    read: text,
+  },
+  sigstoreIdentity: {
+    spec: "--sigstore-identity <name>",
+    about: "identity that must have signed a bundle without a key",
+    read: text,
+  },
+  sigstoreIssuer: {
+    spec: "--sigstore-issuer <url>",
+    about: "issuer that must have confirmed this identity",
+    read: text,
+  },
+});
