@@ -61,3 +61,13 @@ it("documents that sources name exist", () => {
     }
   }
 });
+
+it("types that the glossary names exist", () => {
+  const declared = new Set<string>();
+  for (const file of sources) {
+    for (const [, name] of textOf(file).matchAll(/^export (?:interface|type|class) (\w+)/gm))
+      declared.add(name!);
+  }
+  for (const [, name] of textOf("docs/glossary.md").matchAll(/\(`([A-Z]\w+)`\)/g))
+    expect(declared).toContain(name);
+});
