@@ -68,32 +68,31 @@ export function keysPage(): string {
 
 const INTRODUCTION = `# Which config keys are read
 
-Each key of a model's config that an engine reads is one of four things here: a **setting**, a key that is read **at one value only**,
-a key **on which nothing depends**, or **unknown**. This page is made from the tables in \`src/families/nemotron-h/\`
-(\`hf/setting-keys.ts\`, \`hf/other-keys.ts\`, \`megatron/fields.ts\`, \`megatron/keys.ts\`, \`megatron/process-keys.ts\`, \`megatron/unread-keys.ts\`); tests hold the tables to the
-classes of the real libraries (\`fixtures/config-keys/\`) and this page to the tables.
+A model's config has many keys. Isologit sorts each key that an engine reads into one of four kinds: a **setting**; a key that is read
+**at one value only**; a key **on which nothing depends**; an **unknown** key. This page is generated from the tables in
+\`src/families/nemotron-h/\` (in \`hf/\` \`setting-keys.ts\` and \`other-keys.ts\`, in \`megatron/\` \`fields.ts\`, \`keys.ts\`, \`process-keys.ts\` and
+\`unread-keys.ts\`). Tests compare the tables with the classes of the real libraries (\`fixtures/config-keys/\`), and this page with the tables.
 
-- An unknown key is a warning of \`check\` (\`config-key-unknown\`), a warning of \`convert\` where the destination's record cannot say it,
-  and a finding of \`verify\`. Two Hugging Face configs that differ in any key are a finding that names the key.
+- For an unknown key, \`check\` gives a warning (\`config-key-unknown\`), \`convert\` gives a warning if the destination's config cannot hold the
+  key, and \`verify\` gives a finding. If two Hugging Face configs differ in any key, a finding names the key.
 - Sources are files of Transformers 5.12.1, NVIDIA's code in the published checkpoints, vLLM, Megatron-LM (core 0.9.0 to 0.19.0, and
   trunk of August 2026), Megatron-Bridge and NeMo.`;
 
-const ABOUT_SETTINGS = `Transformers is the measure of what a key means. Where a setting has several keys, all that are there must say the same, for engines
-differ in which they read: Transformers takes \`layer_types\` before \`layers_block_type\` before \`hybrid_override_pattern\`, and
-\`mamba_n_groups\` before \`n_groups\`; NVIDIA's code and vLLM take the others first. Keys that disagree are refused (\`CONFIG_INVALID\`, with
-both values). \`rms_norm_eps\` and \`norm_eps\` are read by other engines only: without \`layer_norm_epsilon\` they must say 1e-5, which
-Transformers takes then. \`null\` is read as absent where no engine reads anything else in it; \`check\` warns of \`null\` that
-Transformers refuses (\`config-null\`). \`num_hidden_layers\` must be the length of the pattern. \`transformers_weights\` must name the
-weights that are read: Transformers loads the file that it names.`;
+const ABOUT_SETTINGS = `Transformers defines what a key means. If a setting has several keys, all that are present must agree, because engines differ
+in which key they read: Transformers prefers \`layer_types\` to \`layers_block_type\` to \`hybrid_override_pattern\`, and \`mamba_n_groups\` to
+\`n_groups\`; NVIDIA's code and vLLM prefer the others. Keys that disagree are refused (\`CONFIG_INVALID\`, with both values). Only other engines read
+\`rms_norm_eps\` and \`norm_eps\`: without \`layer_norm_epsilon\` they must be 1e-5, the value that Transformers uses then. \`null\` is read as absent
+unless an engine reads something else in it; \`check\` warns of a \`null\` that Transformers refuses (\`config-null\`). \`num_hidden_layers\` must be
+the length of the pattern. \`transformers_weights\` must name the weights that are read, because Transformers loads the file that it names.`;
 
-const ABOUT_FIELDS = `From NeMo 1's \`model_config.yaml\`, the \`config\` of NeMo 2's \`model.yaml\`, the \`model\` of Megatron-Bridge's \`run_config.yaml\` and the
-arguments that Megatron-LM stores. \`null\` is read as absent. The pattern (\`hybrid_layer_pattern\` or \`hybrid_override_pattern\`),
-\`num_layers\` and the keys of how a model is cut are read on their own: [formats.md](formats.md#settings).`;
+const ABOUT_FIELDS = `These keys are read from NeMo 1's \`model_config.yaml\`, the \`config\` of NeMo 2's \`model.yaml\`, the \`model\` of Megatron-Bridge's
+\`run_config.yaml\` and the arguments that Megatron-LM stores. \`null\` is read as absent. The pattern (\`hybrid_layer_pattern\` or
+\`hybrid_override_pattern\`), \`num_layers\` and the keys for parallelism are read separately: [formats.md](formats.md#settings).`;
 
-const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with key, value and default. A record that says its experts and not
+const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with key, value and default. A config that has experts but not
 \`moe_router_score_function\` or \`moe_router_enable_expert_bias\` means Megatron's own default, which is refused too. The norm
-inside a Mamba layer has the epsilon 1e-5 in Megatron, whatever \`layernorm_epsilon\` says (\`megatron/core/ssm/mamba_mixer.py\`): it is computed
-so, and such a model has no config.json where the two differ.`;
+inside a Mamba layer has the epsilon 1e-5 in Megatron, whatever the value of \`layernorm_epsilon\` (\`megatron/core/ssm/mamba_mixer.py\`). It is computed
+with 1e-5; if the two differ, no config.json can describe the model.`;
 
 function absence({ absent, derived }: Field): string {
   if (absent !== undefined) return code(JSON.stringify(absent));
@@ -132,7 +131,7 @@ function unreadTable(rows: readonly UnreadKeys[]): string {
     rows.map(({ why, keys, source }) => {
       const many = keys.join(" ") === PROCESS_KEYS.trim().split(/\s+/).join(" ");
       const named = many
-        ? `${keys.length} keys: \`megatron-process-keys.ts\` lists them`
+        ? `${keys.length} keys: \`megatron/process-keys.ts\` lists them`
         : keys.map(code).join(", ");
       return [why, named, source];
     }),
