@@ -6,8 +6,7 @@ import { openCheckpoint } from "../checkpoint/open.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { families as allFamilies } from "../families/index.ts";
-import type { Matched } from "../families/model.ts";
-import type { LayerKind } from "../families/structure.ts";
+import { type Matched, mainLayers } from "../families/model.ts";
 import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import type { RunOptions, SourceOptions } from "./options.ts";
 import type { InspectedTensor, InspectReport } from "./reports.ts";
@@ -24,20 +23,29 @@ export async function inspect(
     ? await matchCheckpoint(checkpoint, families, options.formats)
     : { matched: null, scales: pairScales(checkpoint.tensors) };
   const weights = checkpoint.tensors.filter(({ name }) => !scales.scaleTensors.has(name));
-  const count = (kind: LayerKind) =>
-    matched?.layers.filter((layer) => layer.stack === "main" && layer.kind === kind).length ?? 0;
   return {
     format: checkpoint.format,
     dialect: matched?.dialect.id ?? null,
     family: matched?.family.id ?? null,
     pattern: matched === null ? null : matched.family.pattern(matched.settings),
-    layers: { mamba: count("mamba"), attention: count("attention"), mlp: count("mlp"), moe: count("moe") },
+    layers: layerCounts(matched),
     parameters: weights.reduce((sum, { shape }) => sum + countOf(shape), 0),
     bytes: checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
     dtypes: dtypesOf(checkpoint),
     quantization: quantizationOf(await declaredQuantization(checkpoint), checkpoint, scales),
     sidecars: checkpoint.sidecars.map(({ path }) => path),
     ...(options.tensors === true && { tensors: tensorsOf(checkpoint, matched, scales) }),
+  };
+}
+
+/** Layers of the main stack by kind. The four kinds of Nemotron-H are always there: scripts read them. */
+function layerCounts(matched: Matched | null): InspectReport["layers"] {
+  const count = (kind: string) =>
+    matched === null ? 0 : mainLayers(matched).filter((layer) => layer.kind === kind).length;
+  const kinds = matched?.family.kinds ?? [];
+  return {
+    ...{ mamba: count("mamba"), attention: count("attention"), mlp: count("mlp"), moe: count("moe") },
+    ...Object.fromEntries(kinds.map((kind) => [kind, count(kind)])),
   };
 }
 

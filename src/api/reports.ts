@@ -257,6 +257,8 @@ export interface InspectReport {
     readonly attention: number;
     readonly mlp: number;
     readonly moe: number;
+    /** of other families */
+    readonly [kind: string]: number;
   };
   readonly parameters: number;
   readonly bytes: number;

@@ -74,20 +74,13 @@ export function conversionOf(
 }
 
 /** With the ends that were kept in the end: `--keep-ends` wins over the file. */
-const recipeFileOf = ({
-  id,
-  keepEnds,
-  cast,
-  keep,
-  keepLayers,
-  keepMambaBeforeAttention,
-}: Recipe): RecipeFile => ({
+const recipeFileOf = ({ id, keepEnds, cast, keep, keepLayers, keepBefore }: Recipe): RecipeFile => ({
   id,
   keep_ends: keepEnds,
   cast,
   keep: keep ?? [],
   keep_layers: keepLayers ?? [],
-  keep_mamba_before_attention: keepMambaBeforeAttention ?? false,
+  keep_mamba_before_attention: keepBefore !== undefined && keepBefore.length > 0,
 });
 
 /** Where a checkpoint was read; undefined on a machine's own disk, whose paths are in no certificate. */

@@ -1,7 +1,7 @@
 /** How one software names and cuts a family's tensors and writes its config. */
 import type { Tensor } from "../core/checkpoint.ts";
 import type { Layout } from "../core/mapping/layout.ts";
-import type { Config, Dims, LayerKind, Parallelism, Settings, Structure } from "./structure.ts";
+import type { Config, Dims, Parallelism, Settings, Structure } from "./structure.ts";
 
 /** One stored tensor, said once: "this name is that expression of roles". The other direction is derived. */
 export interface Rule<D extends Dims = Dims> {
@@ -9,7 +9,7 @@ export interface Rule<D extends Dims = Dims> {
   readonly name: string;
   /** also read so */
   readonly also?: readonly string[];
-  readonly on?: readonly LayerKind[] | "every";
+  readonly on?: readonly string[] | "every";
   readonly mtp?: "first" | "last";
   /** read where it is found, never written: another cut of what other rules say */
   readonly readOnly?: true;

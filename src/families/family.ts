@@ -13,14 +13,16 @@ export interface Recipe {
   readonly keep?: readonly string[];
   /** main-stack layers that are kept */
   readonly keepLayers?: readonly number[];
-  /** keep the mamba block directly before each attention block, as the 30B release does */
-  readonly keepMambaBeforeAttention?: boolean;
+  /** main-stack layers of `kind` directly before one of kind `next` are kept */
+  readonly keepBefore?: readonly { readonly kind: string; readonly next: string }[];
 }
 
 export interface Family<D extends Dims = Dims> {
   readonly id: string;
   /** @throws UNSUPPORTED for a relative that must not be taken for this family */
   claims(config: Config): boolean;
+  /** the kinds that a layer can have */
+  readonly kinds: readonly string[];
   /** the layer pattern, a letter a layer */
   pattern(s: Settings): string;
   layers(s: Settings): readonly Layer[];

@@ -1,7 +1,7 @@
 /** How a family computes: the stages of a block, and the stored tensors that each dialect feeds to them. */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { Shape } from "../core/dtype.ts";
-import type { Dims, LayerKind } from "./structure.ts";
+import type { Dims } from "./structure.ts";
 
 /** Where a stored tensor's rows go: rows [from, from + count) are [at, at + count) of a stream or parameter. */
 export interface OutputRows {
@@ -114,14 +114,14 @@ export interface Forward<D extends Dims = Dims> {
   /** the streams whose rows are choices of an expert */
   readonly dispatched: readonly string[];
   /** from "residual" to "out", which is added to it */
-  block(kind: LayerKind, d: D): readonly Stage<D>[];
+  block(kind: string, d: D): readonly Stage<D>[];
   /** from "residual" to "logits" */
   readonly head: readonly Stage<D>[];
   /**
    * A prediction step: before its blocks from "residual" and "words", the embedding of the words that follow, to "out",
    * which takes the residual's place; after them from "residual" to its last norm.
    */
-  readonly mtp: { readonly start: readonly Stage<D>[]; readonly end: readonly Stage<D>[] };
+  readonly mtp?: { readonly start: readonly Stage<D>[]; readonly end: readonly Stage<D>[] };
   readonly natives: readonly Native<D>[];
 }
 
@@ -140,8 +140,11 @@ export interface Native<D extends Dims = Dims> {
     readonly mtp: string;
     readonly step: string;
   };
-  /** "embedding" feeds "vocabulary", the token table [vocab, hidden] */
-  readonly uses: Readonly<Record<UseKind, readonly Use<D>[]>>;
+  /** by layer kind, and "mtpStart" and "mtpEnd" where the family has `mtp` */
+  readonly uses: {
+    /** feeds "vocabulary", the token table [vocab, hidden] */
+    readonly embedding: readonly Use<D>[];
+    readonly head: readonly Use<D>[];
+    readonly [kind: string]: readonly Use<D>[];
+  };
 }
-
-export type UseKind = LayerKind | "embedding" | "head" | "mtpStart" | "mtpEnd";

@@ -3,8 +3,6 @@ import type { Shape } from "../core/dtype.ts";
 
 export type Config = Readonly<Record<string, unknown>>;
 
-export type LayerKind = "mamba" | "attention" | "mlp" | "moe";
-
 /** What the forward pass depends on, whatever the dialect calls it. Canonical JSON of it enters the content root. */
 export type Settings = Readonly<Record<string, string | number | boolean | readonly number[]>>;
 
@@ -21,7 +19,8 @@ export interface Dims {
 export interface Layer {
   readonly stack: "main" | "mtp";
   readonly index: number;
-  readonly kind: LayerKind;
+  /** one of the kinds that the family lists */
+  readonly kind: string;
   readonly inner: number;
   readonly of: number;
 }
@@ -30,7 +29,7 @@ export interface Layer {
 export interface RoleSpec<D extends Dims = Dims> {
   readonly role: string;
   /** layer kinds that have it, or "every"; absent: once a model */
-  readonly on?: readonly LayerKind[] | "every";
+  readonly on?: readonly string[] | "every";
   /** only in the mtp stack's first or last layer of a step */
   readonly mtp?: "first" | "last";
   /** how many there are in a layer, numbered; absent: one */

@@ -4,7 +4,8 @@
  */
 import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { stridesOf, widthOf } from "../core/dtype.ts";
-import type { Native, OutputRows, TensorPosition, Use, UseKind } from "../families/forward.ts";
+import { IsologitError } from "../core/errors.ts";
+import type { Native, OutputRows, TensorPosition, Use } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 
 /** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
@@ -124,7 +125,7 @@ export class TensorLookup {
     return [];
   }
 
-  #place(kind: UseKind, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
+  #place(kind: string, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
     let [stage, own] = [0, stack === "main" ? index : Math.floor(index / of)];
     const counts = this.#stages[stack];
     for (; stage + 1 < counts.length && own >= counts[stage]!; stage++) own -= counts[stage]!;
@@ -132,7 +133,14 @@ export class TensorLookup {
     const filled = (text: string) =>
       text.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) => String(numbers[name]));
     const other = also === undefined ? {} : { also: filled(also) };
-    return { prefix: filled(prefix), ...other, stage, uses: this.#native.uses[kind] };
+    return { prefix: filled(prefix), ...other, stage, uses: this.#usesOf(kind) };
+  }
+
+  #usesOf(kind: string): readonly Use[] {
+    const { dialect, uses } = this.#native;
+    const found = uses[kind];
+    if (found !== undefined) return found;
+    throw new IsologitError("INTERNAL", `the dialect ${dialect} does not list the tensors of ${kind} layers`);
   }
 }
 

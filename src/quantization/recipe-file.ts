@@ -20,6 +20,9 @@ const schema = z.strictObject({
   keep_mamba_before_attention: z.boolean().default(false),
 });
 
+/** What `keep_mamba_before_attention` keeps, as in the 30B release. */
+const MAMBA_BEFORE_ATTENTION = { kind: "mamba", next: "attention" } as const;
+
 /** @throws RECIPE_INVALID with the line at fault */
 export function parseRecipe(text: string, file: string, roles: readonly RoleKind[]): Recipe {
   if (text.length > MAX_RECIPE_BYTES) throw invalid(file, null, `more than ${MAX_RECIPE_BYTES} bytes`);
@@ -51,7 +54,7 @@ export function parseRecipe(text: string, file: string, roles: readonly RoleKind
     cast,
     keep,
     keepLayers: keep_layers,
-    keepMambaBeforeAttention: keep_mamba_before_attention,
+    keepBefore: keep_mamba_before_attention ? [MAMBA_BEFORE_ATTENTION] : [],
   };
 }
 

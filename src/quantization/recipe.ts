@@ -56,7 +56,7 @@ export function recipeCastsRole(
   layer: LayerAt | null,
   layers: readonly LayerAt[],
 ): boolean {
-  const { keepEnds, cast, keep = [], keepLayers = [], keepMambaBeforeAttention = false } = recipe;
+  const { keepEnds, cast, keep = [], keepLayers = [], keepBefore = [] } = recipe;
   const main = layers.filter(({ stack }) => stack === "main");
   const absent = keepLayers.find((index) => index >= main.length);
   if (absent !== undefined) {
@@ -69,6 +69,6 @@ export function recipeCastsRole(
   if (layer.stack === "mtp") return false;
   if (layer.index < keepEnds || layer.index >= main.length - keepEnds) return false;
   if (keepLayers.includes(layer.index)) return false;
-  const feedsAttention = main.some(({ index, kind }) => index === layer.index + 1 && kind === "attention");
-  return !(keepMambaBeforeAttention && layer.kind === "mamba" && feedsAttention);
+  const following = main.find(({ index }) => index === layer.index + 1)?.kind;
+  return !keepBefore.some(({ kind, next }) => kind === layer.kind && next === following);
 }

@@ -15,6 +15,7 @@
 import type { Backend } from "../../kernels/kernel.ts";
 import type { LayerDrift } from "../api/reports.ts";
 import { tensorKey } from "../core/checkpoint.ts";
+import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
 import type { ExpertChoice, Forward, Stage } from "../families/forward.ts";
@@ -180,6 +181,9 @@ class Lockstep {
    */
   async #mtpLayer(layer: Layer, first: number): Promise<void> {
     const { forward, a, b, ids } = this.#o;
+    const { mtp } = forward;
+    if (mtp === undefined)
+      throw new IsologitError("INTERNAL", "the family lists prediction layers but not how they run");
     const number = first + layer.index;
     const where = (end: "mtpStart" | "mtpEnd"): Where => ({
       layer: number,
@@ -190,7 +194,7 @@ class Lockstep {
     if (layer.inner === 0) {
       const follow = ids.map((id, t) => ids[t + 1] ?? id);
       await this.#embed("words", follow, where("mtpStart"));
-      await this.#stages(forward.mtp.start, where("mtpStart"));
+      await this.#stages(mtp.start, where("mtpStart"));
       for (const run of this.#runs) run.replaceResidual();
       for (const streams of [this.#inStep, this.#dark]) {
         if (streams.has("out")) streams.add("residual");
@@ -198,7 +202,7 @@ class Lockstep {
       }
     }
     await this.#block(layer, number);
-    if (layer.inner === layer.of - 1) await this.#stages(forward.mtp.end, where("mtpEnd"));
+    if (layer.inner === layer.of - 1) await this.#stages(mtp.end, where("mtpEnd"));
   }
 
   /** @returns the worst door's distance */

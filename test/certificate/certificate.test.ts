@@ -396,7 +396,7 @@ describe("signatures", () => {
 describe("behaviour", () => {
   it("by another wiring of the same bytes is different", async () => {
     const [native] = nemotronH.forward.natives;
-    const mamba = native!.uses.mamba.map((use) => {
+    const mamba = native!.uses.mamba!.map((use) => {
       if (use.name !== "mixer.in_proj.weight") return use;
       const other: Record<string, string> = { B: "C", C: "B" };
       const feeds: typeof use.outputs = (d, at) =>

@@ -37,14 +37,19 @@ const stack = (name: LayerAt["stack"], pattern: string): LayerAt[] =>
     kind: LETTERS[letter as keyof typeof LETTERS],
   }));
 const layers = [...stack("main", "M-ME*-M*-M"), ...stack("mtp", "*E")];
-const PREFIX = { mamba: "ssm.", attention: "attn.", mlp: "mlp.", moe: "moe." } as const;
+const PREFIX: Readonly<Record<string, string>> = {
+  mamba: "ssm.",
+  attention: "attn.",
+  mlp: "mlp.",
+  moe: "moe.",
+};
 
 /** The names of what a policy casts, as `role@layer`, all stored as `dtype`. */
 async function cast(options: PolicyOptions, dtype: DType = "BF16") {
   const policy = await policyOf(options, family);
   const found = new Set<string>();
   for (const spec of roles) {
-    const own = layers.filter(({ kind }) => spec.role.startsWith(PREFIX[kind]));
+    const own = layers.filter(({ kind }) => spec.role.startsWith(PREFIX[kind]!));
     for (const layer of own.length > 0 ? own : [null]) {
       const to = recastFor({ spec, layer }, dtype, policy, { layers });
       if (to !== "keep")
@@ -163,10 +168,10 @@ describe("a recipe file", () => {
       cast: ["ssm.*", "mlp.*"],
       keep: ["mlp.down"],
       keepLayers: [6],
-      keepMambaBeforeAttention: true,
+      keepBefore: [{ kind: "mamba", next: "attention" }],
     });
     const least = parseRecipe('{id: least, cast: ["*"]}', "r.yaml", roles);
-    expect(least).toMatchObject({ keepEnds: 0, keep: [], keepLayers: [], keepMambaBeforeAttention: false });
+    expect(least).toMatchObject({ keepEnds: 0, keep: [], keepLayers: [], keepBefore: [] });
   });
 
   it("decides by pattern, ends, layers and neighbours", async () => {

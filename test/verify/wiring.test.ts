@@ -44,13 +44,9 @@ function run(side: Ready, native: Native): Ready {
 
 /** The uses of a layer kind, with the feeds of one tensor changed. */
 const refed =
-  (
-    kind: keyof Native["uses"],
-    name: string,
-    feeds: (feeds: readonly OutputRows[], d: Dims) => readonly OutputRows[],
-  ) =>
+  (kind: string, name: string, feeds: (feeds: readonly OutputRows[], d: Dims) => readonly OutputRows[]) =>
   (native: Native): Native => {
-    const uses: readonly Use[] = native.uses[kind].map((use) =>
+    const uses: readonly Use[] = native.uses[kind]!.map((use) =>
       use.name === name ? { ...use, outputs: (d, at) => feeds(use.outputs(d, at), d) } : use,
     );
     return { ...native, uses: { ...native.uses, [kind]: uses } };
@@ -58,10 +54,10 @@ const refed =
 
 /** Two stored tensors of a layer taken for one another. */
 const renamed =
-  (kind: keyof Native["uses"], a: string, b: string) =>
+  (kind: string, a: string, b: string) =>
   (native: Native): Native => {
     const other: Readonly<Record<string, string>> = { [a]: b, [b]: a };
-    const uses = native.uses[kind].map((use) => ({ ...use, name: other[use.name] ?? use.name }));
+    const uses = native.uses[kind]!.map((use) => ({ ...use, name: other[use.name] ?? use.name }));
     return { ...native, uses: { ...native.uses, [kind]: uses } };
   };
 

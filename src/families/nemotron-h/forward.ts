@@ -20,10 +20,10 @@ import {
 } from "../../../kernels/index.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
 import type { Forward, KernelStage, Stage } from "../forward.ts";
-import type { LayerKind } from "../structure.ts";
 import type { NemotronHDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
+import type { NemotronHLayerKind } from "./settings.ts";
 
 function step<P>(
   kernel: Kernel<P>,
@@ -159,7 +159,7 @@ const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
   step(add, "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden })),
 ];
 
-const BLOCKS: Readonly<Record<Exclude<LayerKind, "moe">, readonly Stage[]>> = {
+const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage[]>> = {
   mamba: [
     norm("u", "gain"), // [T, hidden]
     linear("u", "z", "x", "B", "C", "dt"), // [T, inner] twice, [T, groups * state] twice, [T, heads]
@@ -256,7 +256,8 @@ export const forward: Forward<NemotronHDims> = {
     };
   },
   dispatched: ["dealt", "expert.up", "expert.act", "expert.down"],
-  block: (kind, d) => (kind === "moe" ? moe(d) : BLOCKS[kind]),
+  // A layer of this family has no other kind: `layers` made it.
+  block: (kind: string, d) => (kind === "moe" ? moe(d) : BLOCKS[kind as keyof typeof BLOCKS]),
   head: [norm("u", "gain"), linear("u", "logits")],
   mtp: {
     start: [

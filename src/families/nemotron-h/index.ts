@@ -6,7 +6,7 @@ import { hf } from "./hf/dialect.ts";
 import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
 import { recipes, roles } from "./roles.ts";
-import { layers } from "./settings.ts";
+import { KINDS, layers } from "./settings.ts";
 
 export const nemotronH: Family<NemotronHDims> = {
   id: "nemotron-h",
@@ -22,6 +22,7 @@ export const nemotronH: Family<NemotronHDims> = {
     }
     return config.model_type === "nemotron_h" || isMegatronConfig(config);
   },
+  kinds: KINDS,
   pattern: (settings) => String(settings.pattern),
   layers,
   dims,

@@ -1,8 +1,12 @@
 /** Settings of a Nemotron-H model, its layers, and the limits on their number. */
 import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
-import type { Layer, LayerKind, Settings } from "../structure.ts";
+import type { Layer, Settings } from "../structure.ts";
 
-export const LETTERS: Readonly<Record<string, LayerKind>> = {
+export const KINDS = ["mamba", "attention", "mlp", "moe"] as const;
+
+export type NemotronHLayerKind = (typeof KINDS)[number];
+
+export const LETTERS: Readonly<Record<string, NemotronHLayerKind>> = {
   M: "mamba",
   "*": "attention",
   "-": "mlp",
@@ -39,7 +43,7 @@ export function layers(settings: Settings): readonly Layer[] {
   ];
 }
 
-function kindOf(letter: string): LayerKind {
+function kindOf(letter: string): NemotronHLayerKind {
   const kind = LETTERS[letter];
   if (kind === undefined)
     throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of M * - E`);

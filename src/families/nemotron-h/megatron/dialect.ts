@@ -2,6 +2,7 @@
 import type { Dialect } from "../../dialect.ts";
 import type { Structure } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
+import type { NemotronHLayerKind } from "../settings.ts";
 import { settingsFrom, vocabularyIn } from "./config.ts";
 import { configFor } from "./record.ts";
 import { remarksOn } from "./remarks.ts";
@@ -31,12 +32,13 @@ const STATEFUL = {
   attention: ["self_attention.linear_qkv", "self_attention.linear_proj", "self_attention.core_attention"],
   mlp: ["mlp.linear_fc1", "mlp.linear_fc2"],
   moe: ["pre_mlp_layernorm", "mlp.shared_experts.linear_fc1", "mlp.shared_experts.linear_fc2"],
-} as const;
+} as const satisfies Readonly<Record<NemotronHLayerKind, readonly string[]>>;
 const STEP = ["eh_proj", "enorm", "hnorm", "final_layernorm"];
 
 /** Each entry carries its place among its likes: experts are counted, all else is one of one. */
 function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] {
   const entry = (module: string, index = 0, of = 1) => `${module}._extra_state/shard_${index}_${of}`;
+  // `layers` of this family gives no other kinds
   const names = layers.flatMap(({ stack, kind, index, inner, of }) => {
     const outer = String(Math.floor(index / of));
     const prefix = stacks[stack]
@@ -49,7 +51,7 @@ function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] 
     const experts = kind === "moe" ? Array.from({ length: dims.experts }, (_, expert) => expert) : [];
     return [
       ...step.map((name) => entry(name)),
-      ...[...STATEFUL[kind], ...latent].map((name) => entry(prefix + name)),
+      ...[...STATEFUL[kind as NemotronHLayerKind], ...latent].map((name) => entry(prefix + name)),
       ...["linear_fc1", "linear_fc2"].flatMap((name) =>
         experts.map((expert) => entry(`${prefix}mlp.experts.experts.${name}`, expert, dims.experts)),
       ),

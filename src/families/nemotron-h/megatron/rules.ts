@@ -4,8 +4,8 @@
  */
 import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
-import type { LayerKind } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
+import type { NemotronHLayerKind } from "../settings.ts";
 import { stackExperts } from "../stacked-experts.ts";
 
 type Cut = (layout: Layout, at: ShardPosition) => Layout;
@@ -29,14 +29,19 @@ const is =
   (of, _, at) =>
     cut(of(role), at);
 
-const layerRule = (kind: LayerKind, name: string, role: string, cut: Cut, also: readonly string[] = []) =>
-  ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
+const layerRule = (
+  kind: NemotronHLayerKind,
+  name: string,
+  role: string,
+  cut: Cut,
+  also: readonly string[] = [],
+) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 
 /** Rows of zeros up to a number that every rank can have an equal share of. */
 const padded: Cut = (layout, at) => rows(pad(layout, at.rows), at);
 
 /** A norm that a fused module holds; unfused builds keep it apart, and NeMo's old converter named all alike. */
-const norm = (kind: LayerKind, name: string, also: readonly string[]): Rule<NemotronHDims> =>
+const norm = (kind: NemotronHLayerKind, name: string, also: readonly string[]): Rule<NemotronHDims> =>
   layerRule(kind, name, "norm", whole, also);
 
 const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
