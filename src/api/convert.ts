@@ -98,7 +98,7 @@ async function converted(
   });
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   if (level === "off" && options.sign !== undefined)
-    throw new IsologitError("USAGE", "--sign has no certificate to sign where --verify is off");
+    throw new IsologitError("USAGE", "`sign` has no certificate to sign, since `verify` is off");
   const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
   const { verify: _, ...shared } = options;
   if (level !== "off") {

@@ -70,7 +70,7 @@ export async function download(repository: string, options: DownloadOptions = {}
       "no file of the repository is asked for",
       { file: `hf://${repo}` },
       {
-        next: "check --include and --exclude; a `*` matches folders too",
+        next: "check `include` and `exclude`; a `*` matches folders too",
       },
     );
   }
@@ -118,7 +118,7 @@ function named(listing: Listing, names: readonly string[]): readonly HubFile[] {
       `${listing.repo} has no such file`,
       { file: name },
       {
-        next: "check the name; --include takes patterns",
+        next: "check the name; `include` takes patterns",
       },
     );
   });

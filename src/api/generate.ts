@@ -93,15 +93,18 @@ function refuseContradictions(options: GenerateOptions): void {
     throw new IsologitError("USAGE", message, {}, { next });
   };
   if (ids === undefined && prompt === undefined)
-    refuse("there is no prompt", "give --prompt TEXT, or token ids with --ids or --ids-file");
+    refuse("there is no prompt", "give a text with `prompt`, or token ids with `ids`");
   if (chat === true && prompt === undefined)
-    refuse("--chat was given with ids, expected a text", "give --prompt TEXT");
+    refuse("`chat` was given without a text", "give a text with `prompt`");
   if (tokens !== undefined && !(Number.isSafeInteger(tokens) && tokens >= 1))
-    refuse(`--tokens is ${tokens}, expected at least 1`, "give a whole number of new tokens");
-  const drawing = { "--top-k": topK, "--top-p": topP, "--seed": seed };
-  for (const [flag, value] of Object.entries(drawing)) {
+    refuse(`\`tokens\` is ${tokens}, expected at least 1`, "give a whole number of new tokens");
+  const drawing = { topK, topP, seed };
+  for (const [option, value] of Object.entries(drawing)) {
     if (value !== undefined && temperature === 0)
-      refuse(`${flag} was given, and nothing is drawn at temperature 0`, "give --temperature, as 0.7");
+      refuse(
+        `\`${option}\` was given, and nothing is drawn at temperature 0`,
+        "give `temperature`, for example 0.7",
+      );
   }
 }
 

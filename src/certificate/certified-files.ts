@@ -36,7 +36,7 @@ export async function compareCertifiedFiles(
   if (found === certified) return judged(await sameFormat(side, certificate, signal));
   if (!named) {
     const message = `it was issued for a checkpoint of format ${certified}, and this one is ${found}`;
-    const next = `verify it against its source, or name the certificate of the ${certified} checkpoint with --certificate`;
+    const next = `verify it against its source, or name the certificate of the ${certified} checkpoint with \`certificate\``;
     throw new IsologitError("CERTIFICATE_INVALID", message, { file }, { next });
   }
   if (certified === "hf") return judged(await sideFilesOf(side, certificate));

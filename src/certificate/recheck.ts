@@ -153,7 +153,7 @@ function unsigned(signed: SignedFiles | null): readonly Finding[] {
 
 async function verifyReferenced(checkpoint: Checkpoint, options: VerifyOptions) {
   if (options.verify === "bytes")
-    throw new IsologitError("USAGE", "--reference needs a forward pass; --verify is bytes");
+    throw new IsologitError("USAGE", "`reference` needs a forward pass, and `verify` is bytes");
   const side = await ready(checkpoint, options);
   refuseUnrunnable(side);
   return { ...(await referenceRung(side, options.reference!, options)), matched: side.matched };

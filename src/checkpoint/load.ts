@@ -30,7 +30,7 @@ function namingLike(error: unknown, { hints, config }: Checkpoint): unknown {
   if (!(error instanceof IsologitError) || error.exit !== 3 || like === undefined) return error;
   const { code, message, at, cause } = error;
   const isAll = Object.keys(config).length === 0;
-  const said = `${message}; ${isAll ? "the config" : "what its config does not say"} is from --like ${like.store.url}`;
-  const next = isAll ? "name a checkpoint of the same architecture with --like" : error.next;
+  const said = `${message}; ${isAll ? "the config" : "what its config does not say"} is from \`like\` ${like.store.url}`;
+  const next = isAll ? "give `like` a checkpoint of the same architecture" : error.next;
   return new IsologitError(code, said, at, { cause, next });
 }

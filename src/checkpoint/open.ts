@@ -75,7 +75,7 @@ async function checkpointIn(
   if (iteration !== undefined && first.format.iterations !== true) {
     throw new IsologitError(
       "USAGE",
-      `--iteration is ${iteration}, but ${first.format.id} holds one checkpoint`,
+      `\`iteration\` is ${iteration}, but ${first.format.id} holds one checkpoint`,
     );
   }
   const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
@@ -118,14 +118,14 @@ async function told(
   return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, hints: known };
 }
 
-/** @throws as `openCheckpoint`, naming the flag: the checkpoint that is converted is not at fault */
+/** @throws as `openCheckpoint`, naming the option: the checkpoint that is converted is not at fault */
 async function openLike(address: string, formats: readonly Format[]): Promise<Checkpoint> {
   try {
     return await openCheckpoint(address, formats);
   } catch (error) {
     if (!(error instanceof IsologitError)) throw error;
     const { code, message, at, next, cause } = error;
-    throw new IsologitError(code, `--like: ${message}`, at, { cause, next });
+    throw new IsologitError(code, `\`like\`: ${message}`, at, { cause, next });
   }
 }
 
@@ -137,7 +137,7 @@ async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promi
   const known = said ?? tokens;
   if (known !== undefined && asked.vocabSize !== undefined && asked.vocabSize !== known) {
     const by = said === undefined ? "tokenizer" : "config";
-    throw new IsologitError("USAGE", `--vocab-size is ${asked.vocabSize}, but its ${by} says ${known}`);
+    throw new IsologitError("USAGE", `\`vocabSize\` is ${asked.vocabSize}, but its ${by} says ${known}`);
   }
   return tokens ?? (said === undefined ? asked.vocabSize : undefined);
 }

@@ -2,6 +2,7 @@
 import { inspect } from "node:util";
 import { type ErrorLocation, IsologitError, systemError } from "../core/errors.ts";
 import { jsonText } from "../report/json.ts";
+import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
 import { paintFor, visible } from "./render.ts";
 
@@ -31,7 +32,10 @@ export function reportFailure(error: unknown, io: Io, style: FailureStyle): numb
 export function asIsologitError(error: unknown): IsologitError {
   const path = error instanceof Error && "path" in error ? String(error.path) : undefined;
   const known = systemError(error, path === undefined ? {} : { file: path });
-  if (known instanceof IsologitError) return known;
+  if (known instanceof IsologitError) {
+    const { code, message, at, next, cause = known } = known;
+    return new IsologitError(code, nameFlags(message), at, { cause, next: nameFlags(next) });
+  }
   const message = known instanceof Error ? known.message : String(known);
   return new IsologitError("INTERNAL", message, {}, { cause: error });
 }

@@ -1,6 +1,17 @@
 /** Findings as a person reads them: a line each, the place last; below it what to do, where that is known. */
-import type { Finding } from "../api/reports.ts";
+import type { Finding, FindingsReport } from "../api/reports.ts";
+import { nameFlags } from "./flag-names.ts";
 import { some, type View, visible } from "./render.ts";
+
+/** The findings, with flags in place of the library's options. */
+export function nameFlagsIn(report: FindingsReport): FindingsReport {
+  const findings = report.findings.map((finding) => ({
+    ...finding,
+    message: nameFlags(finding.message),
+    ...(finding.next !== undefined && { next: nameFlags(finding.next) }),
+  }));
+  return { ...report, findings };
+}
 
 const COLOURS = { note: "dim", warning: "yellow", error: "red", danger: "red" } as const;
 const SHOWN = 200;

@@ -120,7 +120,7 @@ export function jobsFor(
     for (const { name: tensor } of from) {
       if (scales.scaleOf.get(tensor)?.axis !== 0) continue;
       const message = "it has a scale a row, which is kept as it is, not recast";
-      throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use --dtype keep" });
+      throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use `dtype` keep" });
     }
     const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
     const scaleTo = isFp8(to) ? scaleName(name) : undefined;
@@ -185,7 +185,7 @@ function drawnFrom(source: Matched, { name, layout }: ExpectedTensor): readonly 
       "PLAN_IMPOSSIBLE",
       message,
       { tensor: name },
-      { next: "make them one type with --dtype" },
+      { next: "make them one type with `dtype`" },
     );
   }
   return tensors;

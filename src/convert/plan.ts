@@ -178,7 +178,7 @@ function refuseUntied(jobs: readonly Job[]): void {
     const other = jobs.find((job) => job.role?.key === role?.spec.tiedTo)?.tensor;
     if (role?.spec.tiedTo === undefined || other === undefined || other.dtype === tensor.dtype) continue;
     const message = `it would be ${tensor.dtype} and ${other.name} ${other.dtype}, but tie_word_embeddings is true: engines that tie them would not read it`;
-    const next = "use a recipe that keeps the head, as --recipe nemotron-h does";
+    const next = "use a recipe that keeps the head, as `recipe` nemotron-h does";
     throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: tensor.name }, { next });
   }
 }
@@ -211,17 +211,16 @@ function untold({ checkpoint, dialect }: Matched): readonly string[] {
 
 /** @throws USAGE for ranks that a format does not have */
 function ranksFor({ tp, pp }: PlanOptions, writer: Writer, dialect: Dialect): { tp?: number; pp?: number } {
-  const refuse = (flag: string, next: string) => {
+  const refuse = (option: string, next: string) => {
     throw new IsologitError(
       "USAGE",
-      `${flag} has no meaning for what ${writer.software} loads`,
+      `\`${option}\` has no meaning for what ${writer.software} loads`,
       {},
       { next },
     );
   };
-  if (tp !== undefined && writer.software === HF) refuse("--tp", "leave it out: nothing is cut there");
-  if (pp !== undefined && dialect.ranked !== true)
-    refuse("--pp", "leave it out: the pieces load at any size");
+  if (tp !== undefined && writer.software === HF) refuse("tp", "leave it out: nothing is cut there");
+  if (pp !== undefined && dialect.ranked !== true) refuse("pp", "leave it out: the pieces load at any size");
   return { ...(tp !== undefined && { tp }), ...(pp !== undefined && { pp }) };
 }
 
@@ -232,7 +231,7 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
     "PLAN_IMPOSSIBLE",
     `this format cannot store ${dtype}`,
     tensor === undefined ? {} : { tensor },
-    { next: "convert it with --dtype bf16, or to hf or packed" },
+    { next: "convert it with `dtype` bf16, or to hf or packed" },
   );
 }
 

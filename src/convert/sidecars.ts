@@ -144,8 +144,8 @@ function otherModel({ settings }: Matched, read: () => Settings): string | null 
 /** @throws CONFIG_INVALID where the config of a like model is refused, or says another model than the source */
 function refuseUnlike(like: Checkpoint, { settings }: Matched, read: () => Settings): void {
   const refusal = (message: string, cause?: unknown) => {
-    const next = "name a checkpoint of the same architecture with --like";
-    const said = `--like ${like.store.url}: ${message}`;
+    const next = "give `like` a checkpoint of the same architecture";
+    const said = `\`like\` ${like.store.url}: ${message}`;
     return new IsologitError("CONFIG_INVALID", said, { file: CONFIG }, { next, cause });
   };
   let said: Settings;

@@ -12,7 +12,7 @@ export interface RequestContext {
   readonly at: ErrorLocation;
 }
 
-const SPELLING = "check the spelling; for a private repository set HF_TOKEN, or pass --token";
+const SPELLING = "check the spelling; for a private repository set HF_TOKEN, or pass `token`";
 
 /** The error for a status that another try would not change. */
 export function refusalError(request: RequestContext, status: number, headers: Headers): IsologitError {

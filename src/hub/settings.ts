@@ -90,7 +90,7 @@ function checkToken(text: string | undefined): string | undefined {
   }
   if (token.startsWith("hf_")) return token;
   const message =
-    "the token (--token, HF_TOKEN, or the file that `hf auth login` wrote) does not begin with hf_";
+    "the token (`token`, HF_TOKEN, or the file that `hf auth login` wrote) does not begin with hf_";
   throw new IsologitError(
     "USAGE",
     message,

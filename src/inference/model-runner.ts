@@ -125,7 +125,7 @@ export function createRunner(
 }
 
 /** The next step where a forward pass cannot run. */
-export const WITHOUT_PASS = { next: "use --verify bytes, which runs no forward pass" };
+export const WITHOUT_PASS = { next: "use `verify` bytes, which runs no forward pass" };
 
 function nativeOf({ family, dialect }: Matched): Native {
   const native = family.forward.natives.find((one) => one.dialect === dialect.id);

@@ -56,7 +56,7 @@ export async function promptOf(options: PromptOptions, model: Checkpoint, vocab:
     return { ids: checked(ids, vocab), textTokens: 0, text: null, seed: null };
   }
   if (tokens !== undefined && (!Number.isSafeInteger(tokens) || tokens < 1))
-    throw new IsologitError("USAGE", `--tokens is ${tokens}, expected at least 1`);
+    throw new IsologitError("USAGE", `\`tokens\` is ${tokens}, expected at least 1`);
   if (prompt !== undefined) {
     const text = checked(await idsOf(prompt, model), vocab);
     const more = tokens === undefined ? [] : seededIds(tokens, seed, vocab);
@@ -80,7 +80,7 @@ function checked(ids: readonly number[], vocab: number): readonly number[] {
 async function idsOf(text: string, model: Checkpoint): Promise<readonly number[]> {
   const tokenizer = await tokenizerOf(model);
   if (tokenizer !== null) return tokenizer.encode(text);
-  const next = { next: "give token ids with --ids or --ids-file" };
+  const next = { next: "give token ids with `ids`" };
   throw new IsologitError("USAGE", "a text was given, and the checkpoint has no tokenizer.json", {}, next);
 }
 

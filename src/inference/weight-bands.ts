@@ -212,7 +212,7 @@ function sameValues(dtype: FloatDType, left: Uint8Array, right: Uint8Array): boo
 function floatDType(tensor: Tensor): FloatDType {
   if (isFloat(tensor.dtype)) return tensor.dtype;
   const message = `a forward pass cannot read ${tensor.dtype}`;
-  const next = "use --verify bytes, which runs no forward pass";
+  const next = "use `verify` bytes, which runs no forward pass";
   throw new IsologitError("UNSUPPORTED", message, { tensor: tensor.name }, { next });
 }
 

@@ -93,7 +93,7 @@ export async function refuseForeignStaging(folder: string): Promise<void> {
     const isOwn = folders.includes(path) ? found.isDirectory() : found.isFile() && found.nlink === 1n;
     if (isOwn) continue;
     const message = "no earlier run left this: it is a link, or of another kind";
-    const next = "move it away, or start again with --overwrite";
+    const next = "move it away, or start again with `overwrite`";
     throw new IsologitError("STAGING_EXISTS", message, { file: path }, { next });
   }
 }
@@ -273,7 +273,7 @@ async function linkTo(content: string, destination: string): Promise<boolean> {
 }
 
 function cameBetween(destination: string): IsologitError {
-  const next = "move it away, then continue with --resume; or replace it with --resume --overwrite";
+  const next = "move it away, then continue with `resume`; or replace it with `resume` `overwrite`";
   const message = "something was put there, or changed there, during the run";
   return new IsologitError("DESTINATION_EXISTS", message, { file: destination }, { next });
 }

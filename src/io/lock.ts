@@ -112,7 +112,7 @@ function busy(path: string, holder: Holder | null): IsologitError {
     holder === null
       ? "a process that is not named holds its lock"
       : `process ${holder.pid} on ${holder.host} has been writing it since ${holder.since}`;
-  const next = `wait until that process ends, then use --resume; if it ended long ago, delete ${path}`;
+  const next = `wait until that process ends, then use \`resume\`; if it ended long ago, delete ${path}`;
   return new IsologitError("DESTINATION_BUSY", who, { file: path }, { next });
 }
 

@@ -252,6 +252,6 @@ function invalid(tensor: string, message: string, next?: string): IsologitError 
 }
 
 function unsupported(tensor: string, message: string): IsologitError {
-  const next = "quantise the original checkpoint anew, with one scale a tensor: --dtype fp8-e4m3";
+  const next = "quantise the original checkpoint anew, with one scale a tensor: `dtype` fp8-e4m3";
   return new IsologitError("UNSUPPORTED", message, { tensor }, { next });
 }

@@ -7,7 +7,7 @@ import { findRecipe, type LayerAt, type RoleKind, recipeCastsRole } from "./reci
 
 export type RecastTarget = "keep" | RecastRecord["kind"];
 
-/** What `--dtype`, `--recipe` and `--keep-ends` ask for, by their names. */
+/** Options that decide which weights are cast. */
 export interface PolicyOptions {
   readonly dtype?: RecastTarget;
   readonly recipe?: string;
@@ -46,13 +46,13 @@ export async function policyOf(
 ): Promise<Policy> {
   const { dtype: kind = "keep", keepEnds } = options;
   const { to, torchDtype } = TARGETS[kind];
-  if (to === null && options.recipe !== undefined) throw usage("--recipe", "--dtype");
+  if (to === null && options.recipe !== undefined) throw usage("`recipe`", "`dtype`");
   if (keepEnds !== undefined && !(Number.isSafeInteger(keepEnds) && keepEnds >= 0)) {
-    throw new IsologitError("USAGE", `--keep-ends is ${keepEnds}, not a number of layers`);
+    throw new IsologitError("USAGE", `\`keepEnds\` is ${keepEnds}, not a number of layers`);
   }
   const asked = options.recipe ?? (to !== null && isFp8(to) ? family.recipes[0]?.id : undefined);
   if (asked === undefined) {
-    if (keepEnds !== undefined) throw usage("--keep-ends", "--recipe or an FP8 --dtype");
+    if (keepEnds !== undefined) throw usage("`keepEnds`", "`recipe` or an FP8 `dtype`");
     return { kind, to, recipe: null, torchDtype };
   }
   const recipe = await findRecipe(asked, family.recipes, family.roles);
@@ -95,6 +95,6 @@ function refuseOthers(recipe: Recipe, roles: readonly RoleKind[]): void {
   }
 }
 
-function usage(flag: string, needs: string): IsologitError {
-  return new IsologitError("USAGE", `${flag} has no meaning without ${needs}`);
+function usage(option: string, needs: string): IsologitError {
+  return new IsologitError("USAGE", `${option} has no meaning without ${needs}`);
 }

@@ -12,7 +12,7 @@ import { raceAbort } from "../io/retry.ts";
 import type { BundleSigner } from "./sigstore-bundle.ts";
 import { PAYLOAD_TYPE } from "./statement.ts";
 
-/** What `--sign` is given in a key's place. */
+/** The value of `sign` that signs without a key. */
 export const KEYLESS = "sigstore";
 
 const KEYLESS_OPTIONS = ["identityToken", "fulcioUrl", "rekorUrl", "tsaUrl"] as const;
@@ -24,7 +24,7 @@ const PUBLIC = { fulcioUrl: "https://fulcio.sigstore.dev", rekorUrl: "https://re
 const PATIENCE = { timeout: 20_000, retry: { retries: 2, minTimeout: 250, factor: 4 } };
 /** Fulcio's extension for who vouched for the identity. */
 const ISSUER = "1.3.6.1.4.1.57264.1.8";
-const LATER = { next: "what was written is kept: run the same command again with --resume" };
+const LATER = { next: "what was written is kept: run the same command again with `resume`" };
 
 type Token = () => Promise<string>;
 
@@ -50,10 +50,10 @@ export async function keylessSigner(
   }
   // an authority of one's own beside the public log would publish what was meant to stay inside
   if ((named.fulcioUrl === undefined) !== (named.rekorUrl === undefined))
-    throw new IsologitError("USAGE", "--fulcio-url and --rekor-url belong together, and one was given");
-  const fulcioBaseURL = addressOf("--fulcio-url", named.fulcioUrl ?? PUBLIC.fulcioUrl);
-  const rekorBaseURL = addressOf("--rekor-url", named.rekorUrl ?? PUBLIC.rekorUrl);
-  const tsaBaseURL = tsaUrl === undefined ? undefined : addressOf("--tsa-url", tsaUrl);
+    throw new IsologitError("USAGE", "`fulcioUrl` and `rekorUrl` belong together, and only one was given");
+  const fulcioBaseURL = addressOf("fulcioUrl", named.fulcioUrl ?? PUBLIC.fulcioUrl);
+  const rekorBaseURL = addressOf("rekorUrl", named.rekorUrl ?? PUBLIC.rekorUrl);
+  const tsaBaseURL = tsaUrl === undefined ? undefined : addressOf("tsaUrl", tsaUrl);
   const askToken = await tokenSource(identityToken);
 
   return async (payload) => {
@@ -77,16 +77,14 @@ export async function keylessSigner(
 /** @throws USAGE: of these options one was given, and nothing asks for them */
 export function refuseKeyless(options: KeylessOptions): void {
   if (KEYLESS_OPTIONS.every((name) => options[name] === undefined)) return;
-  throw new IsologitError(
-    "USAGE",
-    `--identity-token, --fulcio-url, --rekor-url and --tsa-url need --sign ${KEYLESS}`,
-  );
+  const names = KEYLESS_OPTIONS.map((name) => `\`${name}\``).join(", ");
+  throw new IsologitError("USAGE", `these options need \`sign\` ${KEYLESS}: ${names}`);
 }
 
 /** The library appends paths to it. */
-function addressOf(flag: string, given: string): string {
+function addressOf(option: string, given: string): string {
   if (/^https?:\/\//.test(given) && URL.canParse(given)) return given.replace(/\/+$/, "");
-  throw new IsologitError("USAGE", `${flag} is ${JSON.stringify(given)}, expected an http address`);
+  throw new IsologitError("USAGE", `\`${option}\` is ${JSON.stringify(given)}, expected an http address`);
 }
 
 /** @param given a token, or the path of a file that holds one */
@@ -140,7 +138,7 @@ function checked(token: string): string {
     throw new IsologitError("USAGE", "the identity token names nobody, or an address that is not verified");
   if (typeof exp !== "number" || exp * 1000 > Date.now()) return token;
   const when = new Date(exp * 1000).toISOString();
-  const next = { next: "get a new one; where files were written already, go on with --resume" };
+  const next = { next: "get a new one; where files were written already, go on with `resume`" };
   throw new IsologitError("ACCESS_REFUSED", `the identity token ran out at ${when}`, {}, next);
 }
 
@@ -191,7 +189,7 @@ function asOurs(error: unknown, token: string): IsologitError {
   if (code !== "CA_CREATE_SIGNING_CERTIFICATE_ERROR" || !REFUSED.includes(status))
     return new IsologitError("NETWORK", `${service} answers ${said}`, {}, LATER);
   const next =
-    "see that it accepts this issuer, and that the token's audience is sigstore; then go on with --resume";
+    "see that it accepts this issuer, and that the token's audience is sigstore; then go on with `resume`";
   return new IsologitError("ACCESS_REFUSED", `${service} refuses the identity token: ${said}`, {}, { next });
 }
 

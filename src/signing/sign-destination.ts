@@ -33,9 +33,10 @@ export async function signerFor(
   if (options.sign !== KEYLESS) refuseKeyless(options);
   if (file === undefined) {
     if (options.sign !== KEYLESS) return null;
-    throw new IsologitError("USAGE", `--sign ${KEYLESS} needs --bundle with the file to write`);
+    throw new IsologitError("USAGE", `\`sign\` ${KEYLESS} needs \`bundle\` with the file to write`);
   }
-  if (verify === "off") throw new IsologitError("USAGE", "--bundle signs what is proven; --verify is off");
+  if (verify === "off")
+    throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
   const place = `${resolve(destination)}/`;
   if (`${resolve(file)}/`.startsWith(place))
     throw new IsologitError("USAGE", "the bundle would become part of what it signs", { file });
@@ -64,7 +65,7 @@ export async function signerFor(
 async function bundleSigner(options: ConvertOptions): Promise<BundleSigner> {
   const { sign, signal } = options;
   if (sign === undefined)
-    throw new IsologitError("USAGE", `--bundle needs --sign with the key that signs it, or ${KEYLESS}`);
+    throw new IsologitError("USAGE", `\`bundle\` needs \`sign\` with the key that signs it, or ${KEYLESS}`);
   if (sign === KEYLESS) return await keylessSigner(options, signal);
   const key = await readCurveKey(sign, "private");
   return (payload) => signBundle(payload, key);

@@ -57,10 +57,7 @@ async function trustOf(options: VerifyOptions): Promise<Trust | null> {
   const keyless = [trustedRoot, identity, issuer].filter((given) => given !== undefined).length;
   if (bundle === undefined) {
     if (keyless === 0) return null;
-    throw new IsologitError(
-      "USAGE",
-      "--trusted-root, --sigstore-identity and --sigstore-issuer need --bundle",
-    );
+    throw new IsologitError("USAGE", "`trustedRoot`, `sigstoreIdentity` and `sigstoreIssuer` need `bundle`");
   }
   if (publicKey !== undefined && keyless === 0) {
     return { kind: "key", key: await readCurveKey(publicKey, "public") };
@@ -71,8 +68,8 @@ async function trustOf(options: VerifyOptions): Promise<Trust | null> {
     identity === undefined ||
     issuer === undefined
   ) {
-    const wanted = "--public-key, or --trusted-root, --sigstore-identity and --sigstore-issuer";
-    throw new IsologitError("USAGE", `--bundle needs to know whom to trust: ${wanted}`);
+    const wanted = "`publicKey`, or `trustedRoot`, `sigstoreIdentity` and `sigstoreIssuer`";
+    throw new IsologitError("USAGE", `\`bundle\` needs to know whom to trust: ${wanted}`);
   }
   const material = await readAuthorities(await bytesOf(trustedRoot), trustedRoot);
   return { kind: "authority", material, identity, issuer };

@@ -109,7 +109,7 @@ async function byKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: strin
       "it was signed with a certificate, and a key was given",
       { file },
       {
-        next: "name --trusted-root, --sigstore-identity and --sigstore-issuer instead of --public-key",
+        next: "give `trustedRoot`, `sigstoreIdentity` and `sigstoreIssuer` instead of `publicKey`",
       },
     );
   }
@@ -140,7 +140,7 @@ async function byAuthority(
       "it was signed with a key, and a trusted root was given",
       { file },
       {
-        next: "name the key with --public-key",
+        next: "give the key with `publicKey`",
       },
     );
   }

@@ -16,8 +16,8 @@ export async function chatOf(checkpoint: Checkpoint, content: string): Promise<s
   const beside = await bytesBeside(checkpoint, TEMPLATE);
   const template = beside === null ? templateIn(config.chat_template) : new TextDecoder().decode(beside);
   if (template === undefined) {
-    const next = { next: "leave --chat out, and give the text as the model was trained to read it" };
-    throw new IsologitError("USAGE", "--chat was given, and the checkpoint has no chat template", {}, next);
+    const next = { next: "leave `chat` out, and give the text as the model was trained to read it" };
+    throw new IsologitError("USAGE", "`chat` was given, and the checkpoint has no chat template", {}, next);
   }
   const [bos, eos] = [config.bos_token, config.eos_token].map(contentOf);
   try {

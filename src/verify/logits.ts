@@ -248,7 +248,7 @@ export async function refuseMemory(
   const needed = await neededBytes(a, b, options, ids);
   if (needed > ADDRESSABLE) {
     const message = `the forward passes need ${needed} bytes of buffers; WebAssembly has ${ADDRESSABLE}`;
-    throw new IsologitError("PLAN_MEMORY", message, {}, { next: "give fewer --tokens" });
+    throw new IsologitError("PLAN_MEMORY", message, {}, { next: "give fewer `tokens`" });
   }
   if (needed > memoryOf(options)) {
     const message = `${memoryOf(options)} bytes of buffers are allowed; the forward passes need ${needed}`;

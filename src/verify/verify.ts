@@ -71,12 +71,11 @@ export async function verify(
   return report;
 }
 
-/** @throws USAGE: a B was given; names the flag as the command line spells it */
+/** @throws USAGE: a B was given, and an option that needs a certificate */
 function refuseCertified(options: VerifyOptions): void {
   const asked = CERTIFIED.find((name) => options[name] !== undefined);
   if (asked === undefined) return;
-  const flag = `--${asked.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-  throw new IsologitError("USAGE", `${flag} is for verify A alone, and B was given`);
+  throw new IsologitError("USAGE", `\`${asked}\` is for verify A alone, and B was given`);
 }
 
 /**

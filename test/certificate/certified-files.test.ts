@@ -90,7 +90,7 @@ describe("a certificate of another format", () => {
       "it was issued for a checkpoint of format packed, and this one is hf",
       CERTIFICATE_FILE,
     ]);
-    expect(error.next).toContain("--certificate");
+    expect(error.next).toContain("`certificate`");
     const beside = `${work}/beside`;
     cpSync(golden("tiny"), beside, { recursive: true });
     cpSync(ofPacked, `${beside}.${CERTIFICATE_FILE}`);

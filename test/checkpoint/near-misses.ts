@@ -544,7 +544,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     build: (folder) => copyWithout("nemo2-tiny", folder, /context|\/hf$/),
     code: "FORMAT_UNKNOWN",
     says: /weights\/ of a NeMo 2 checkpoint is here, its context\/ is missing/,
-    next: /--like/,
+    next: /`like`/,
   },
   {
     name: "weights/ of a whole checkpoint",

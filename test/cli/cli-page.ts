@@ -4,6 +4,7 @@ import { type Command, placeSpec } from "../../src/cli/command.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "../../src/cli/contract.ts";
 import { type FlagHelp, joinChoices } from "../../src/cli/flag.ts";
+import { nameFlags } from "../../src/cli/flag-names.ts";
 import { FLAGS, type FlagName } from "../../src/cli/options.ts";
 import { ERRORS } from "../../src/core/errors.ts";
 
@@ -25,7 +26,7 @@ export function cliPage(): string {
     ABOUT_CODES,
     table(
       ["code", "status", "usual next step"],
-      Object.entries(ERRORS).map(([code, { exit, next }]) => [`\`${code}\``, String(exit), next]),
+      Object.entries(ERRORS).map(([code, { exit, next }]) => [`\`${code}\``, String(exit), nameFlags(next)]),
     ),
     "## Environment variables",
     table(

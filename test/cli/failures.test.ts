@@ -1,6 +1,7 @@
 /** How a run ends when it does not end well: status, words, streams. */
 import { describe, expect, it } from "vitest";
 import type { Verdict } from "../../src/api/reports.ts";
+import { nameFlags } from "../../src/cli/flag-names.ts";
 import { ERRORS, type ErrorCode, IsologitError } from "../../src/core/errors.ts";
 import { CONVERTED, DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
 
@@ -13,7 +14,7 @@ describe("every code ends with its status, as text and as JSON", () => {
     const at = { file: "model.safetensors", tensor: "backbone.D", offset: 4096, index: 7 };
     const error = new IsologitError(code, "found 1, expected 2", at);
     // An interruption says how to go on with this very command, not with just any.
-    const next = code === "INTERRUPTED" ? "run the same command again" : ERRORS[code].next;
+    const next = code === "INTERRUPTED" ? "run the same command again" : nameFlags(ERRORS[code].next);
     const text = await run("inspect a", failing(error));
     expect([text.status, text.stdout]).toEqual([ERRORS[code].exit, ""]);
     expect(text.stderr).toBe(

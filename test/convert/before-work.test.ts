@@ -39,9 +39,9 @@ describe("--like", () => {
   const weights = join(golden("nemo2-tiny"), "weights");
 
   it.each([
-    ["of another architecture", golden("moe"), /; the config is from --like \S+moe$/],
-    ["that is not there", join(work, "nowhere"), /^--like: no such file or folder/],
-    ["that is no checkpoint", join(golden("nemo2-tiny"), "context"), /^--like: it is a part of a checkpoint/],
+    ["of another architecture", golden("moe"), /; the config is from `like` \S+moe$/],
+    ["that is not there", join(work, "nowhere"), /^`like`: no such file or folder/],
+    ["that is no checkpoint", join(golden("nemo2-tiny"), "context"), /^`like`: it is a part of a checkpoint/],
   ])("%s is named", async (_, like, says) => {
     const error = await errorOf(() => convert(weights, join(work, "like"), { to: "hf", like }));
     expect(error.message).toMatch(says);
@@ -51,8 +51,8 @@ describe("--like", () => {
     const out = join(work, "like-other");
     for (const source of ["nemo1-tiny.nemo", "nemo2-tiny"]) {
       const error = await errorOf(() => convert(golden(source), out, { to: "hf", like: golden("moe") }));
-      expect(error).toMatchObject({ code: "CONFIG_INVALID", next: expect.stringContaining("--like") });
-      expect(error.message).toMatch(/^--like \S+moe: /);
+      expect(error).toMatchObject({ code: "CONFIG_INVALID", next: expect.stringContaining("`like`") });
+      expect(error.message).toMatch(/^`like` \S+moe: /);
       expect([existsSync(out), existsSync(`${out}.partial`)]).toEqual([false, false]);
     }
   });

@@ -259,7 +259,7 @@ describe("a destination that others make during the run", () => {
     expect(error).toMatchObject({
       code: "DESTINATION_EXISTS",
       exit: 2,
-      next: expect.stringContaining("--resume"),
+      next: expect.stringContaining("`resume`"),
     });
     const moved = fresh();
     renameSync(destination, moved);

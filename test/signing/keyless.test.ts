@@ -251,7 +251,7 @@ describe("a service that fails leaves no destination, and --resume goes on", () 
     const error = await errorOf(() => convert(golden("tiny"), dst, odd));
     expect([error.code, error.exit]).toEqual([wanted, 4]);
     expect(error.message).toMatch(message);
-    expect(error.next).toMatch(/--resume/);
+    expect(error.next).toMatch(/`resume`/);
     expect([existsSync(dst), existsSync(sig), existsSync(`${dst}.partial`)]).toEqual([false, false, true]);
     if (wanted !== "ACCESS_REFUSED") return;
     const again = { ...options, ...asking(services), bundle: sig, resume: true };

@@ -100,7 +100,7 @@ export function missingConfig({ checkpoint, address, error }: Scene): IsologitEr
     {
       next: isHf
         ? "put the model's config.json into the folder, and give the folder"
-        : "name a checkpoint of the same architecture with --like",
+        : "name a checkpoint of the same architecture with `like`",
     },
   );
 }

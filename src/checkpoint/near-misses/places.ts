@@ -114,7 +114,7 @@ function weightsAlone({ address }: Scene, path: string): IsologitError {
     message,
     {},
     {
-      next: `copy context/ here too, or give ${weights} with --like and a checkpoint of the same architecture`,
+      next: `copy context/ here too, or give ${weights} with \`like\` and a checkpoint of the same architecture`,
     },
   );
 }

@@ -12,7 +12,7 @@ export const WEIGHTS = /(\.(safetensors|bin|pt|pth|ckpt|distcp|nemo|isologit|ggu
 const MAX_LOOKED_AT = 1000;
 const QUOTED_BYTES = 80;
 const PAGE_NEXT =
-  "fetch the file again; `isologit download OWNER/NAME` takes no page for a file (a private repository needs HF_TOKEN or --token)";
+  "fetch the file again; `isologit download OWNER/NAME` takes no page for a file (a private repository needs HF_TOKEN or `token`)";
 
 /** Cloned without git-lfs: every large file is a pointer of some 130 bytes. */
 export async function lfsPointers(scene: Scene): Promise<IsologitError | null> {

@@ -2,7 +2,7 @@
 import type { CheckOptions } from "../../api/options.ts";
 import type { FindingsReport } from "../../api/reports.ts";
 import { defineCommand, SOURCE } from "../command.ts";
-import { findingLines } from "../findings.ts";
+import { findingLines, nameFlagsIn } from "../findings.ts";
 import { SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
 import { counted, type View } from "../render.ts";
 
@@ -13,7 +13,7 @@ export const check = defineCommand<CheckOptions>({
   flags: [...SOURCE_OPTIONS, "read", "keepGoing", "strict", ...WITH_REPORTS],
   examples: ["check ./nemotron-h-8b", "check model.isologit --read", "check ./damaged --keep-going"],
   async run({ places: { SRC }, options }, { library }) {
-    const report = await library.check(SRC!, options);
+    const report = nameFlagsIn(await library.check(SRC!, options));
     const subject = { command: "check", address: SRC!, report } as const;
     return { report, subject, exit: report.ok ? 0 : 1, text: (view) => checkText(report, view) };
   },

@@ -2,7 +2,7 @@
 import type { FindingsOptions } from "../../api/options.ts";
 import type { FindingsReport } from "../../api/reports.ts";
 import { defineCommand } from "../command.ts";
-import { findingLines } from "../findings.ts";
+import { findingLines, nameFlagsIn } from "../findings.ts";
 import { WITH_REPORTS } from "../options.ts";
 import { counted, type View } from "../render.ts";
 
@@ -13,7 +13,7 @@ export const scan = defineCommand<FindingsOptions>({
   flags: ["keepGoing", ...WITH_REPORTS],
   examples: ["scan ./downloaded", "scan model.nemo --keep-going", "scan pytorch_model.bin --json"],
   async run({ places: { PATH }, options }, { library }) {
-    const report = await library.scan(PATH!, options);
+    const report = nameFlagsIn(await library.scan(PATH!, options));
     const subject = { command: "scan", address: PATH!, report } as const;
     return { report, subject, exit: report.ok ? 0 : 1, text: (view) => scanText(report, view) };
   },
