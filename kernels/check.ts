@@ -5,7 +5,7 @@ import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
 import { kernels } from "./index.ts";
 import type { Backend, Fill, Kernel, Operand } from "./kernel.ts";
 
-export interface KernelRow {
+interface KernelRow {
   readonly id: string;
   readonly backend: Backend["id"];
   readonly device: string;
@@ -31,7 +31,7 @@ async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow>
   for (const p of kernel.cases) {
     const bound = boundOf(kernel, p, backend);
     for (const hard of kernel.inputs(p).some((operand) => operand.hard) ? [false, true] : [false]) {
-      const error = errorOf(...(await bothForms(backend, kernel, p, hard)), SLACK[backend.id]);
+      const error = errorOf(...(await runBothForms(backend, kernel, p, hard)), SLACK[backend.id]);
       const ratio = error === 0 ? 0 : error / bound;
       if (ratio > worst.ratio) worst = { error, bound, ratio };
       cases++;
@@ -58,7 +58,7 @@ function boundOf<P>(kernel: Kernel<P>, p: P, { id, extensions }: Backend): numbe
  * A kernel's result and its oracle's over the same seeded operands. The output starts as noise, the same for both:
  * what the kernel does not own must stay as it was.
  */
-export async function bothForms<P>(
+export async function runBothForms<P>(
   backend: Backend,
   kernel: Kernel<P>,
   p: P,
@@ -67,8 +67,8 @@ export async function bothForms<P>(
   const random = splitMix64(BigInt(kernel.cases.indexOf(p)));
   const inputs = kernel
     .inputs(p)
-    .map((operand) => bytesOf(operand, (hard && operand.hard) || "normal", random));
-  const before = bytesOf(kernel.output(p), "normal", random);
+    .map((operand) => fillOperand(operand, (hard && operand.hard) || "normal", random));
+  const before = fillOperand(kernel.output(p), "normal", random);
 
   const wanted = Float64Array.from(widen("F32", before));
   const exact = kernel.inputs(p).map(({ dtype }, i) => Float64Array.from(widen(dtype, inputs[i]!)));
@@ -121,7 +121,7 @@ export function splitMix64(seed: bigint): () => bigint {
 }
 
 /** An operand's stored elements. "codes" means the narrow types: a BF16 or F32 of any bits would overflow a sum. */
-function bytesOf({ length, dtype, below }: Operand, fill: Fill, random: () => bigint): Uint8Array {
+function fillOperand({ length, dtype, below }: Operand, fill: Fill, random: () => bigint): Uint8Array {
   const one = below === undefined ? () => draw(fill, random) : () => Number(random() % BigInt(below));
   const numbers = () => Float32Array.from({ length }, one);
   if (dtype === "F32") return new Uint8Array(numbers().buffer);

@@ -20,7 +20,7 @@ import {
 import { gatedNormDefinition, rmsNormDefinition } from "./definitions/norm.ts";
 import { ssdDefinition } from "./definitions/ssd.ts";
 import { ssdStepDefinition } from "./definitions/ssd-step.ts";
-import type { Kernel } from "./kernel.ts";
+import type { Kernel, KernelDefinition, WgslForm } from "./kernel.ts";
 import { attentionWgsl } from "./wgsl/attention.ts";
 import { conv1dWgsl } from "./wgsl/conv1d.ts";
 import { addWgsl, copyWgsl, relu2Wgsl, widenWgsl } from "./wgsl/elementwise.ts";
@@ -30,21 +30,26 @@ import { gatedNormWgsl, rmsNormWgsl } from "./wgsl/norm.ts";
 import { ssdWgsl } from "./wgsl/ssd.ts";
 import { ssdStepWgsl } from "./wgsl/ssd-step.ts";
 
-export const add = { ...addDefinition, wgsl: addWgsl };
-export const attention = { ...attentionDefinition, wgsl: attentionWgsl };
-export const conv1d = { ...conv1dDefinition, wgsl: conv1dWgsl };
-export const copy = { ...copyDefinition, wgsl: copyWgsl };
-export const gatedNorm = { ...gatedNormDefinition, wgsl: gatedNormWgsl };
-export const linear = { ...linearDefinition, wgsl: linearWgsl };
-export const mix = { ...mixDefinition, wgsl: mixWgsl };
-export const relu2 = { ...relu2Definition, wgsl: relu2Wgsl };
-export const rmsNorm = { ...rmsNormDefinition, wgsl: rmsNormWgsl };
-export const routerChoose = { ...routerChooseDefinition, wgsl: routerChooseWgsl };
-export const routerScore = { ...routerScoreDefinition, wgsl: routerScoreWgsl };
-export const routerWeigh = { ...routerWeighDefinition, wgsl: routerWeighWgsl };
-export const ssd = { ...ssdDefinition, wgsl: ssdWgsl };
-export const ssdStep = { ...ssdStepDefinition, wgsl: ssdStepWgsl };
-export const widen = { ...widenDefinition, wgsl: widenWgsl };
+const withShaders = <P>(definition: KernelDefinition<P>, wgsl: WgslForm<P>): Kernel<P> => ({
+  ...definition,
+  wgsl,
+});
+
+export const add = withShaders(addDefinition, addWgsl);
+export const attention = withShaders(attentionDefinition, attentionWgsl);
+export const conv1d = withShaders(conv1dDefinition, conv1dWgsl);
+export const copy = withShaders(copyDefinition, copyWgsl);
+export const gatedNorm = withShaders(gatedNormDefinition, gatedNormWgsl);
+export const linear = withShaders(linearDefinition, linearWgsl);
+export const mix = withShaders(mixDefinition, mixWgsl);
+export const relu2 = withShaders(relu2Definition, relu2Wgsl);
+export const rmsNorm = withShaders(rmsNormDefinition, rmsNormWgsl);
+export const routerChoose = withShaders(routerChooseDefinition, routerChooseWgsl);
+export const routerScore = withShaders(routerScoreDefinition, routerScoreWgsl);
+export const routerWeigh = withShaders(routerWeighDefinition, routerWeighWgsl);
+export const ssd = withShaders(ssdDefinition, ssdWgsl);
+export const ssdStep = withShaders(ssdStepDefinition, ssdStepWgsl);
+export const widen = withShaders(widenDefinition, widenWgsl);
 
 export const kernels: readonly Kernel[] = [
   add,

@@ -16,7 +16,7 @@ export interface Operand {
 }
 
 /** How a kernel runs in WebAssembly: `fn(...scalars, ...pointers, [scratch], from, to)` computes items [from, to). */
-export interface WasmForm<P> {
+interface WasmForm<P> {
   /** the export of the module */
   readonly fn: string;
   /** numbers passed before the pointers */
@@ -30,14 +30,14 @@ export interface WasmForm<P> {
   /** runs that make up this one, one after the other; the first takes most memory */
   parts?(p: P): readonly P[];
   /** an operand in another form, made before the threads begin and passed to them in its place */
-  shared?(p: P): Shared;
+  shared?(p: P): SharedOperand;
 }
 
 /**
  * An operand as all threads read it, made by `fn(...scalars, operand, made, from, to)` over items [from, to). Runs that
  * follow use it again as long as they want the same of an operand that is not written meanwhile.
  */
-export interface Shared {
+interface SharedOperand {
   readonly fn: string;
   /** index among the inputs */
   readonly operand: number;
@@ -85,7 +85,7 @@ export interface KernelDefinition<P> {
   oracle(p: P, inputs: readonly Float64Array[], output: Float64Array): void;
   readonly wasm: WasmForm<P>;
   /** benchmark case: parameters of realistic size, and the work of one run (operations, or bytes read and written) */
-  readonly pace: { readonly p: P; readonly work: number; readonly unit: "GFLOP/s" | "GB/s" };
+  readonly benchmark: { readonly p: P; readonly work: number; readonly unit: "GFLOP/s" | "GB/s" };
 }
 
 /** `Kernel<unknown>` stands for any kernel: its methods accept every P, as TypeScript lets methods do. */
@@ -97,7 +97,13 @@ export interface Kernel<P = unknown> extends KernelDefinition<P> {
 export const ROUNDING = 2 ** -24;
 
 /** The dtypes that kernels decode, in the order that kernels/wasm/decode.ts numbers them. */
-export const STORED = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] as const satisfies readonly FloatDType[];
+export const STORED_DTYPES = [
+  "F32",
+  "F16",
+  "BF16",
+  "F8_E4M3",
+  "F8_E5M2",
+] as const satisfies readonly FloatDType[];
 
 /** Memory of a backend, in bytes. Opaque: only the backend that made it can use it. */
 export interface Region {

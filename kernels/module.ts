@@ -5,12 +5,12 @@ import { builtFile } from "../src/core/built-file.ts";
 /** The first address that a host may use; below lie the module's own constants. */
 export const FIRST_ADDRESS = 65536;
 
-export type WasmExports = Readonly<Record<string, (...numbers: number[]) => number>>;
+type WasmExports = Readonly<Record<string, (...numbers: number[]) => number>>;
 
 let compiled: Promise<WebAssembly.Module> | undefined;
 
 /** An instance over `memory`, which must be shared, with a maximum of 65,536 pages. */
-export async function instantiate(memory: WebAssembly.Memory): Promise<WasmExports> {
+export async function instantiateModule(memory: WebAssembly.Memory): Promise<WasmExports> {
   compiled ??= readFile(builtFile(import.meta.url, "./wasm/kernels.wasm")).then((bytes) =>
     WebAssembly.compile(bytes),
   );
@@ -25,7 +25,7 @@ export async function instantiate(memory: WebAssembly.Memory): Promise<WasmExpor
 }
 
 /** Shared memory of at least `bytes` above FIRST_ADDRESS; pages that are never touched take no room. */
-export function sharedMemory(bytes: number): WebAssembly.Memory {
+export function createSharedMemory(bytes: number): WebAssembly.Memory {
   const pages = Math.ceil((FIRST_ADDRESS + bytes) / 65536);
   return new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
 }

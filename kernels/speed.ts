@@ -2,7 +2,7 @@
 import { widthOf } from "../src/core/dtype.ts";
 import type { Backend, Kernel } from "./kernel.ts";
 
-export interface Speed {
+interface Speed {
   /** of the work that the kernel's `pace` names */
   readonly value: number;
   readonly unit: "GFLOP/s" | "GB/s";
@@ -14,8 +14,8 @@ const LEAST_SECONDS = 0.2;
 const VERY_LONG = 20 * LEAST_SECONDS;
 
 /** Twice as many runs each time, until they take long enough; the first, which compiles, only where it takes very long. */
-export async function speedOf<P>(backend: Backend, kernel: Kernel<P>): Promise<Speed> {
-  const { p, work, unit } = kernel.pace;
+export async function measureSpeed<P>(backend: Backend, kernel: Kernel<P>): Promise<Speed> {
+  const { p, work, unit } = kernel.benchmark;
   const operands = [...kernel.inputs(p), kernel.output(p)];
   const regions = [];
   for (const { length, dtype } of operands) {

@@ -2,7 +2,7 @@
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Extensions } from "../kernel.ts";
 import { type Dawn, dawnIsInstalled, instanceFor, loadDawn } from "./dawn.ts";
-import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "./vulkan.ts";
+import { adapterMissingReason, type Machine, thisMachine, vulkanMissingReason } from "./vulkan.ts";
 
 export interface Adapter {
   /** as its driver calls it: "NVIDIA H100 80GB HBM3" */
@@ -25,7 +25,7 @@ export interface Adapters {
 
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|warp/i;
 /** The name of no adapter: asked for it, Dawn answers with the names of all there are. */
-const NOBODY = "<none>";
+const UNKNOWN_NAME = "<none>";
 
 /**
  * Asks Dawn; where a Vulkan loader or driver is plainly missing, it is not even loaded, and prints no complaint.
@@ -33,10 +33,10 @@ const NOBODY = "<none>";
  * @throws USAGE for an ISOLOGIT_SHADERS that is none
  */
 export async function findAdapters(machine: Machine = thisMachine): Promise<Adapters> {
-  const plain = onlyPlain(machine);
+  const plain = wantsPlainShaders(machine);
   const none = (reason: string): Adapters => ({ found: [], reason });
   if (!dawnIsInstalled()) return none("the optional npm package webgpu is not installed");
-  const missing = noVulkan(machine);
+  const missing = vulkanMissingReason(machine);
   if (missing !== null) return none(missing);
   let dawn: Dawn;
   try {
@@ -45,19 +45,19 @@ export async function findAdapters(machine: Machine = thisMachine): Promise<Adap
     return none(`the npm package webgpu does not load here: ${String(error).split("\n")[0]}`);
   }
   const found: Adapter[] = [];
-  for (const name of await namesOf(dawn)) {
+  for (const name of await listAdapterNames(dawn)) {
     const adapter = await requestAdapter(dawn, name);
     if (adapter === null) continue;
     const { description, isFallbackAdapter } = adapter.info;
     const software = isFallbackAdapter || SOFTWARE.test(`${name} ${description}`);
-    const extensions = plain ? [] : extensionsOf(adapter, instanceFor(dawn, name));
+    const extensions = plain ? [] : shaderExtensions(adapter, instanceFor(dawn, name));
     found.push({ name, driver: description || null, software, extensions, dawn });
   }
-  return found.length === 0 ? none(noVulkanAdapter(machine)) : { found, reason: null };
+  return found.length === 0 ? none(adapterMissingReason(machine)) : { found, reason: null };
 }
 
 /** Whether the environment wants the plain form of every shader. */
-function onlyPlain({ env }: Machine): boolean {
+function wantsPlainShaders({ env }: Machine): boolean {
   const { ISOLOGIT_SHADERS: wanted = "auto" } = env;
   if (wanted === "auto" || wanted === "plain") return wanted === "plain";
   const message = `ISOLOGIT_SHADERS is "${wanted}", expected auto or plain`;
@@ -65,7 +65,7 @@ function onlyPlain({ env }: Machine): boolean {
 }
 
 /** The one place where it is decided which forms of the shaders run. */
-function extensionsOf({ features }: GPUAdapter, { wgslLanguageFeatures }: GPU): Extensions {
+function shaderExtensions({ features }: GPUAdapter, { wgslLanguageFeatures }: GPU): Extensions {
   // A subgroup's own number comes with the language, not with the device.
   return features.has("subgroups") && wgslLanguageFeatures.has("subgroup_id") ? ["subgroups"] : [];
 }
@@ -75,9 +75,9 @@ export function requestAdapter(dawn: Dawn, name: string): Promise<GPUAdapter | n
   return instanceFor(dawn, name).requestAdapter({ powerPreference: "high-performance" });
 }
 
-async function namesOf(dawn: Dawn): Promise<readonly string[]> {
+async function listAdapterNames(dawn: Dawn): Promise<readonly string[]> {
   try {
-    await requestAdapter(dawn, NOBODY);
+    await requestAdapter(dawn, UNKNOWN_NAME);
     return []; // without any adapter there is nothing to choose from, and no complaint
   } catch (error) {
     return [...new Set([...String(error).matchAll(/name: '(.+)'$/gm)].map((match) => match[1]!))];

@@ -5,27 +5,27 @@ import type { Kernel } from "../kernel.ts";
 /** Whole cache lines, so that two threads never write to one. */
 export const ALIGNMENT = 64;
 
-export interface Span {
+export interface HeapSpan {
   readonly address: number;
   readonly bytes: number;
 }
 
-export interface Heap {
+interface Heap {
   /** @throws PLAN_MEMORY when no gap is large enough */
-  take(bytes: number): Span;
+  allocate(bytes: number): HeapSpan;
   /** @throws INTERNAL when the span is not one that `take` gave and that is still taken */
-  give(span: Span): void;
+  free(span: HeapSpan): void;
 }
 
 /** A heap over the addresses [from, from + capacity); `from` is a multiple of ALIGNMENT. */
 export function createHeap(from: number, capacity: number): Heap {
   const gaps: { from: number; to: number }[] = [{ from, to: from + capacity }];
-  const taken = new Set<Span>();
+  const taken = new Set<HeapSpan>();
 
   const room = (bytes: number) => Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
 
   return {
-    take(bytes) {
+    allocate(bytes) {
       const gap = gaps.find(({ from, to }) => to - from >= room(bytes));
       if (gap === undefined) {
         const free = gaps.reduce((sum, { from, to }) => sum + to - from, 0);
@@ -41,7 +41,7 @@ export function createHeap(from: number, capacity: number): Heap {
       return span;
     },
 
-    give(span) {
+    free(span) {
       if (!taken.delete(span)) throw new IsologitError("INTERNAL", "a region is released that is not taken");
       const freed = { from: span.address, to: span.address + room(span.bytes) };
       const next = gaps.findIndex((gap) => gap.from >= freed.to);
@@ -58,7 +58,7 @@ export function createHeap(from: number, capacity: number): Heap {
 }
 
 /** Memory of a run besides its operands; its content outlives no other run that wants some. */
-export interface Room {
+export interface RunMemory {
   /** address of what all threads share */
   readonly shared: number;
   /** address of the first thread's scratch, and the bytes of each, whole cache lines */
@@ -67,10 +67,10 @@ export interface Room {
 }
 
 /** @returns a run's room, which grows to what is asked; its `least` is bytes of scratch of all threads, at least */
-export function createRooms(
+export function createRunMemory(
   heap: Heap,
   threads: number,
-): <P>(kernel: Kernel<P>, p: P, least?: number) => Room {
+): <P>(kernel: Kernel<P>, p: P, least?: number) => RunMemory {
   const sharedFor = createScratch(heap);
   const scratchFor = createScratch(heap);
   return ({ wasm }, p, least = 0) => {
@@ -81,11 +81,11 @@ export function createRooms(
 }
 
 function createScratch(heap: Heap): (bytes: number) => number {
-  let scratch = heap.take(0);
+  let scratch = heap.allocate(0);
   return (bytes) => {
     if (bytes > scratch.bytes) {
-      const larger = heap.take(bytes);
-      heap.give(scratch);
+      const larger = heap.allocate(bytes);
+      heap.free(scratch);
       scratch = larger;
     }
     return scratch.address;

@@ -19,7 +19,7 @@ export const WORD = {
   NEXT: 5,
 } as const;
 
-export interface Mailbox {
+interface Mailbox {
   readonly words: Int32Array;
   /** arguments: scalars, then addresses; then, at their fixed places, ITEMS, SCRATCH and SCRATCH_BYTES */
   readonly numbers: Float64Array;
@@ -31,7 +31,7 @@ export const NUMBER = { ITEMS: 29, SCRATCH: 30, SCRATCH_BYTES: 31 } as const;
 
 export const MAILBOX_BYTES = 1024;
 
-export function mailboxOver(buffer: SharedArrayBuffer): Mailbox {
+export function openMailbox(buffer: SharedArrayBuffer): Mailbox {
   return {
     words: new Int32Array(buffer, 0, 16),
     numbers: new Float64Array(buffer, 64, 32),

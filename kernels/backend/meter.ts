@@ -3,9 +3,9 @@
  * taken. What runs on it is not read either, since `upload` calls no one.
  */
 import type { Backend } from "../kernel.ts";
-import { ALIGNMENT, createHeap, createRooms, type Span } from "./heap.ts";
+import { ALIGNMENT, createHeap, createRunMemory, type HeapSpan } from "./heap.ts";
 
-export interface Meter extends Backend {
+interface Meter extends Backend {
   /** the least ceiling under which the same calls would have found memory */
   readonly peakBytes: number;
 }
@@ -13,16 +13,16 @@ export interface Meter extends Backend {
 export function createMeter(threads: number): Meter {
   let peakBytes = 0;
   let views = 0;
-  const { take, give } = createHeap(0, Number.MAX_SAFE_INTEGER - ALIGNMENT);
+  const { allocate, free } = createHeap(0, Number.MAX_SAFE_INTEGER - ALIGNMENT);
   const heap = {
-    take(bytes: number) {
-      const span = take(bytes);
+    allocate(bytes: number) {
+      const span = allocate(bytes);
       peakBytes = Math.max(peakBytes, span.address + Math.max(ALIGNMENT, bytes));
       return span;
     },
-    give,
+    free,
   };
-  const roomFor = createRooms(heap, threads);
+  const roomFor = createRunMemory(heap, threads);
   return {
     id: "wasm",
     device: "none",
@@ -30,8 +30,8 @@ export function createMeter(threads: number): Meter {
     get peakBytes() {
       return Math.ceil(peakBytes / ALIGNMENT) * ALIGNMENT;
     },
-    allocate: (bytes) => heap.take(bytes),
-    release: (region) => heap.give(region as Span), // regions are made by `allocate`
+    allocate: (bytes) => heap.allocate(bytes),
+    release: (region) => heap.free(region as HeapSpan), // regions are made by `allocate`
     async upload() {},
     async run(kernel, p) {
       const onGpu = Object.values(kernel.wgsl.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);

@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { builtFile } from "../../src/core/built-file.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { MAILBOX_BYTES, mailboxOver, NUMBER, WORD } from "./mailbox.ts";
+import { MAILBOX_BYTES, NUMBER, openMailbox, WORD } from "./mailbox.ts";
 import type { WorkerStart } from "./worker.ts";
 
-export interface Job {
+interface KernelJob {
   /** index among the module's exports */
   readonly fn: number;
   /** scalars and addresses */
@@ -18,14 +18,14 @@ export interface Job {
   readonly scratchBytes: number;
 }
 
-export interface Pool extends AsyncDisposable {
+interface KernelPool extends AsyncDisposable {
   /** One job at a time. @throws INTERNAL when a worker fails or dies */
-  run(job: Job): Promise<void>;
+  run(job: KernelJob): Promise<void>;
 }
 
-export async function createPool(threads: number, memory: WebAssembly.Memory): Promise<Pool> {
+export async function createKernelPool(threads: number, memory: WebAssembly.Memory): Promise<KernelPool> {
   const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);
-  const { words, numbers, failure } = mailboxOver(mailbox);
+  const { words, numbers, failure } = openMailbox(mailbox);
   const workers = Array.from({ length: threads }, (_, index) => {
     const start: WorkerStart = { memory, mailbox, index, threads };
     // execArgv: flags of this process, such as --input-type, may not fit a worker.
@@ -36,7 +36,7 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
   let settle: { resolve(): void; reject(error: unknown): void } | undefined;
   for (const worker of workers) {
     worker.on("message", () => settle?.resolve());
-    worker.on("error", (cause) => settle?.reject(kernelFault("a worker thread died", cause)));
+    worker.on("error", (cause) => settle?.reject(kernelError("a worker thread died", cause)));
     worker.unref(); // an idle pool does not keep the process alive; a running one does, by its first worker
   }
 
@@ -62,7 +62,7 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
         settle = undefined;
         workers[0]!.unref();
       }
-      if (words[WORD.FAILED] !== 0) throw kernelFault(Buffer.from(failure).toString().replace(/\0+$/, ""));
+      if (words[WORD.FAILED] !== 0) throw kernelError(Buffer.from(failure).toString().replace(/\0+$/, ""));
     },
 
     async [Symbol.asyncDispose]() {
@@ -72,6 +72,6 @@ export async function createPool(threads: number, memory: WebAssembly.Memory): P
 }
 
 /** A trap or a dead thread: never the user's doing. */
-export function kernelFault(message: string, cause?: unknown): IsologitError {
+export function kernelError(message: string, cause?: unknown): IsologitError {
   return new IsologitError("INTERNAL", `a kernel failed: ${message}`, {}, { cause });
 }

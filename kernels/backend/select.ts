@@ -1,12 +1,12 @@
 /** Which backend runs the kernels, and why another does not. */
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Extensions } from "../kernel.ts";
-import { instantiate, sharedMemory } from "../module.ts";
+import { createSharedMemory, instantiateModule } from "../module.ts";
 import { type Adapter, type Adapters, findAdapters } from "./adapters.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm.ts";
 import { createWebgpuBackend, openDevice } from "./webgpu.ts";
 
-export interface BackendRow {
+interface BackendRow {
   readonly id: Backend["id"];
   readonly available: boolean;
   readonly device: string | null;
@@ -19,7 +19,7 @@ export interface BackendRow {
   readonly reason: string | null;
 }
 
-export interface Selection extends WasmOptions {
+interface Selection extends WasmOptions {
   /** "auto" takes a hardware GPU where there is one, else WASM */
   readonly backend: string;
   /** part of a GPU's name, in any case */
@@ -34,7 +34,7 @@ export async function probeBackends(): Promise<readonly BackendRow[]> {
 async function probeWasm(): Promise<BackendRow> {
   const wasm = { id: "wasm", driver: `V8 ${process.versions.v8}`, software: true, extensions: [] } as const;
   try {
-    await instantiate(sharedMemory(0));
+    await instantiateModule(createSharedMemory(0));
     return { ...wasm, available: true, device: "WASM SIMD", reason: null };
   } catch (error) {
     return { ...wasm, available: false, device: null, reason: String(error) };
@@ -58,14 +58,16 @@ export function gpuRows({ found, reason }: Adapters): readonly BackendRow[] {
 export async function selectBackend({ backend, device, ...options }: Selection): Promise<Backend> {
   switch (backend) {
     case "auto":
-      return device === undefined ? automatic(options) : open(named(await findAdapters(), device), options);
+      return device === undefined
+        ? openAutomatically(options)
+        : openAdapter(chooseAdapter(await findAdapters(), device), options);
     case "webgpu":
-      return open(named(await findAdapters(), device ?? ""), options);
+      return openAdapter(chooseAdapter(await findAdapters(), device ?? ""), options);
     case "wasm":
-      if (device !== undefined) throw refuseDevice(device);
+      if (device !== undefined) throw unusedDeviceError(device);
       return createWasmBackend(options);
     default:
-      throw refuseName(backend);
+      throw unknownBackendError(backend);
   }
 }
 
@@ -79,13 +81,13 @@ export async function refuseBackend({
   device,
 }: Pick<Selection, "backend" | "device">): Promise<void> {
   if (backend === "webgpu" || (backend === "auto" && device !== undefined)) {
-    named(await findAdapters(), device ?? "");
+    chooseAdapter(await findAdapters(), device ?? "");
   } else if (backend !== "auto" && (backend !== "wasm" || device !== undefined)) {
-    throw backend === "wasm" ? refuseDevice(device!) : refuseName(backend);
+    throw backend === "wasm" ? unusedDeviceError(device!) : unknownBackendError(backend);
   }
 }
 
-function refuseDevice(device: string): IsologitError {
+function unusedDeviceError(device: string): IsologitError {
   const next = "leave --device out, or use --backend webgpu";
   return new IsologitError(
     "USAGE",
@@ -95,28 +97,28 @@ function refuseDevice(device: string): IsologitError {
   );
 }
 
-function refuseName(backend: string): IsologitError {
+function unknownBackendError(backend: string): IsologitError {
   return new IsologitError("USAGE", `there is no backend "${backend}"; use auto, webgpu or wasm`);
 }
 
 /** Every backend of this machine, software GPUs among them, one after another; the caller closes each. */
-export async function* everyBackend(options: WasmOptions): AsyncGenerator<Backend> {
+export async function* openEveryBackend(options: WasmOptions): AsyncGenerator<Backend> {
   yield await createWasmBackend(options);
-  for (const adapter of (await findAdapters()).found) yield await open(adapter, options);
+  for (const adapter of (await findAdapters()).found) yield await openAdapter(adapter, options);
 }
 
-async function open(adapter: Adapter, { memoryBytes }: WasmOptions): Promise<Backend> {
+async function openAdapter(adapter: Adapter, { memoryBytes }: WasmOptions): Promise<Backend> {
   return createWebgpuBackend(adapter, await openDevice(adapter), memoryBytes);
 }
 
 /** Where no GPU can be had, the name of what runs instead says why. */
-async function automatic(options: WasmOptions): Promise<Backend> {
+async function openAutomatically(options: WasmOptions): Promise<Backend> {
   const adapters = await findAdapters();
   const adapter = adapters.found.find(({ software }) => !software);
-  let reason = adapters.reason ?? `${namesOf(adapters)} computes on a processor`;
+  let reason = adapters.reason ?? `${adapterNames(adapters)} computes on a processor`;
   if (adapter !== undefined) {
     try {
-      return await open(adapter, options);
+      return await openAdapter(adapter, options);
     } catch (error) {
       if (!(error instanceof IsologitError)) throw error;
       reason = error.message;
@@ -127,14 +129,14 @@ async function automatic(options: WasmOptions): Promise<Backend> {
 }
 
 /** The first GPU whose name has `part` in it, hardware before software. */
-export function named(adapters: Adapters, part: string): Adapter {
+export function chooseAdapter(adapters: Adapters, part: string): Adapter {
   const { found, reason } = adapters;
   const alike = found.filter(({ name }) => name.toLowerCase().includes(part.toLowerCase()));
   const adapter = alike.find(({ software }) => !software) ?? alike[0];
   if (adapter !== undefined) return adapter;
-  const why = reason ?? `no GPU has "${part}" in its name; there is ${namesOf(adapters)}`;
+  const why = reason ?? `no GPU has "${part}" in its name; there is ${adapterNames(adapters)}`;
   const next = "run `isologit doctor` to see what there is, or use --backend wasm";
   throw new IsologitError("NOT_AVAILABLE", `backend webgpu: ${why}`, {}, { next });
 }
 
-const namesOf = ({ found }: Adapters): string => found.map(({ name }) => name).join(", ");
+const adapterNames = ({ found }: Adapters): string => found.map(({ name }) => name).join(", ");

@@ -40,22 +40,24 @@ const LOADER = "libvulkan.so.1";
 const NVIDIA_DRIVER = "libGLX_nvidia.so.0";
 
 /** Why Vulkan cannot work here; null where it may, or where Dawn uses something else. */
-export function noVulkan(machine: Machine): string | null {
+export function vulkanMissingReason(machine: Machine): string | null {
   if (machine.platform !== "linux") return null;
   if (!machine.loads(LOADER)) return `the Vulkan loader ${LOADER} is not installed`;
   if (driverFiles(machine).length > 0) return null;
-  return lacksGraphics(machine) ?? "no Vulkan driver file (icd.d/*.json) is installed";
+  return graphicsMissingReason(machine) ?? "no Vulkan driver file (icd.d/*.json) is installed";
 }
 
 /** Why no adapter came forth although nothing is plainly missing. */
-export function noVulkanAdapter(machine: Machine): string {
+export function adapterMissingReason(machine: Machine): string {
   if (machine.platform !== "linux") return "Dawn finds no GPU that it can use";
   const files = driverFiles(machine).join(", ");
-  return lacksGraphics(machine) ?? `the Vulkan drivers named by ${files} offer no GPU that Dawn can use`;
+  return (
+    graphicsMissingReason(machine) ?? `the Vulkan drivers named by ${files} offer no GPU that Dawn can use`
+  );
 }
 
 /** A container is given an NVIDIA device, but its libraries only for computing unless it asks for more. */
-function lacksGraphics(machine: Machine): string | null {
+function graphicsMissingReason(machine: Machine): string | null {
   const device = ["/dev/nvidiactl", "/proc/driver/nvidia/version"].some((path) => machine.exists(path));
   if (!device || machine.loads(NVIDIA_DRIVER)) return null;
   return (

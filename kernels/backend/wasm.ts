@@ -2,10 +2,10 @@
 import { setImmediate } from "node:timers/promises";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Region } from "../kernel.ts";
-import { FIRST_ADDRESS, instantiate, sharedMemory } from "../module.ts";
-import { createHeap, createRooms, type Room, type Span } from "./heap.ts";
+import { createSharedMemory, FIRST_ADDRESS, instantiateModule } from "../module.ts";
+import { createHeap, createRunMemory, type HeapSpan, type RunMemory } from "./heap.ts";
 import { checkOperands } from "./operands.ts";
-import { createPool, kernelFault } from "./pool.ts";
+import { createKernelPool, kernelError } from "./pool.ts";
 
 export interface WasmOptions {
   /** worker threads; with 1 there is none, and all runs on the calling thread */
@@ -19,17 +19,17 @@ const SMALL_WORK = 1 << 20;
 /** How long small kernels may keep the event loop, and with it reads and signals, waiting. */
 const PATIENCE_MS = 10;
 /** WebAssembly's 4 GiB, less the module's own page and one that keeps every address below 2^32. */
-export const ADDRESSABLE = 65534 * 65536;
+export const ADDRESSABLE_BYTES = 65534 * 65536;
 
 export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): Promise<Backend> {
-  const capacity = Math.min(memoryBytes, ADDRESSABLE);
-  const memory = sharedMemory(capacity);
+  const capacity = Math.min(memoryBytes, ADDRESSABLE_BYTES);
+  const memory = createSharedMemory(capacity);
   const heap = createHeap(FIRST_ADDRESS, capacity);
-  const functions = await instantiate(memory);
+  const functions = await instantiateModule(memory);
   const names = Object.keys(functions);
-  const pool = threads > 1 ? await createPool(threads, memory) : undefined;
+  const pool = threads > 1 ? await createKernelPool(threads, memory) : undefined;
 
-  const roomFor = createRooms(heap, threads);
+  const roomFor = createRunMemory(heap, threads);
   let pausedAt = performance.now();
   let last: Promise<void> = Promise.resolve();
   /** what the shared room holds, and of which region */
@@ -39,7 +39,13 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
   };
 
   /** Items of one export, by the workers if there is work enough. */
-  const compute = async (fn: string, args: readonly number[], items: number, work: number, room?: Room) => {
+  const compute = async (
+    fn: string,
+    args: readonly number[],
+    items: number,
+    work: number,
+    room?: RunMemory,
+  ) => {
     if (pool !== undefined && items > 1 && work >= SMALL_WORK) {
       const { scratch = 0, scratchBytes = 0 } = room ?? {};
       await pool.run({ fn: names.indexOf(fn), args, items, scratch, scratchBytes });
@@ -50,7 +56,7 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     try {
       functions[fn]!(...args, ...own, 0, items);
     } catch (cause) {
-      throw kernelFault(String(cause), cause);
+      throw kernelError(String(cause), cause);
     }
     if (performance.now() - pausedAt > PATIENCE_MS) {
       await setImmediate();
@@ -62,7 +68,7 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     const { wasm } = kernel;
     checkOperands(kernel, p, inputs, output);
     for (const part of wasm.parts?.(p) ?? [p]) {
-      const addresses = [...inputs, output].map((region) => (region as Span).address); // made by `allocate` below
+      const addresses = [...inputs, output].map((region) => (region as HeapSpan).address); // made by `allocate` below
       const room = roomFor(kernel, part);
       const shared = wasm.shared?.(part);
       if (shared !== undefined) {
@@ -85,16 +91,16 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     id: "wasm",
     extensions: [],
     device: `WASM SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`,
-    allocate: (bytes) => heap.take(bytes),
+    allocate: (bytes) => heap.allocate(bytes),
     release(region) {
       written(region);
-      heap.give(region as Span);
+      heap.free(region as HeapSpan);
     },
 
     async upload(region, bytes, fill) {
       if (bytes > region.bytes) throw new IsologitError("INTERNAL", `${bytes} bytes for ${region.bytes}`);
       try {
-        await fill(new Uint8Array(memory.buffer, (region as Span).address, bytes));
+        await fill(new Uint8Array(memory.buffer, (region as HeapSpan).address, bytes));
       } finally {
         written(region);
       }
@@ -107,7 +113,7 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     },
 
     async view(region, length) {
-      return new Float32Array(memory.buffer, (region as Span).address, length);
+      return new Float32Array(memory.buffer, (region as HeapSpan).address, length);
     },
 
     async [Symbol.asyncDispose]() {

@@ -1,11 +1,11 @@
 /** Buffers on the GPU, kept for reuse: streams of one width come and go at every layer. */
 import { IsologitError } from "../../src/core/errors.ts";
 
-export interface Buffers {
+interface Buffers {
   /** @throws PLAN_MEMORY beyond the ceiling, or beyond what the device binds at once */
-  take(bytes: number): GPUBuffer;
+  allocate(bytes: number): GPUBuffer;
   /** Commands on the buffer may still be queued: whoever takes it next is queued behind them. */
-  give(buffer: GPUBuffer): void;
+  release(buffer: GPUBuffer): void;
 }
 
 const GRAIN = 256;
@@ -30,7 +30,7 @@ export function createBuffers(
   };
 
   return {
-    take(bytes) {
+    allocate(bytes) {
       const size = Math.max(GRAIN, Math.ceil(bytes / GRAIN) * GRAIN);
       if (size > largest) {
         const message = `a kernel needs ${size} bytes in one piece; this GPU binds at most ${largest}`;
@@ -59,7 +59,7 @@ export function createBuffers(
       return device.createBuffer({ size, usage });
     },
 
-    give(buffer) {
+    release(buffer) {
       taken -= buffer.size;
       kept += buffer.size;
       const alike = idle.get(buffer.size);

@@ -5,7 +5,7 @@
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Dawn } from "./dawn.ts";
 
-export interface Dispatch {
+interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   /** in the order of their bindings, from 1 on */
@@ -21,9 +21,9 @@ export interface Commands {
   copy(from: GPUBuffer, to: GPUBuffer, bytes: number): void;
   submit(): void;
   /** Waits while the GPU is far behind. @throws what went wrong so far, as `proved` */
-  pace(): Promise<void>;
+  throttle(): Promise<void>;
   /** @throws GPU_LOST, GPU_MEMORY or INTERNAL for what was submitted before, in place of `result` */
-  proved<T>(result: Promise<T>): Promise<T>;
+  checkResult<T>(result: Promise<T>): Promise<T>;
   close(): void;
 }
 
@@ -125,12 +125,12 @@ export function createCommands(device: GPUDevice, { usage }: Dawn): Commands {
 
     submit,
 
-    async pace() {
+    async throttle() {
       if (underWay.length > AHEAD) await underWay[0];
       check();
     },
 
-    async proved(result) {
+    async checkResult(result) {
       const before = [...underWay];
       try {
         const value = await result;

@@ -1,6 +1,6 @@
 /** Compiled shaders, one for each text. */
 
-export interface Pipeline {
+interface Pipeline {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
 }

@@ -5,11 +5,11 @@
 import type { Dawn } from "./dawn.ts";
 import type { Commands } from "./webgpu-commands.ts";
 
-export interface Staging {
+interface GpuStaging {
   /** Lets `fill` write, then queues the copy to `target`. Waits while all buffers are still being copied from. */
   upload(target: GPUBuffer, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
   /** Resolves when no `fill` is under way: the memory that one writes to must not go before. */
-  filled(): Promise<void>;
+  waitForFills(): Promise<void>;
   /** A copy of the first `bytes`, as they are once all that was queued before is done. */
   download(source: GPUBuffer, bytes: number): Promise<ArrayBuffer>;
 }
@@ -28,7 +28,7 @@ const LEAST_BYTES = 1 << 20;
 /** Copies are of whole words. */
 const words = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
 
-export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands: Commands): Staging {
+export function createGpuStaging(device: GPUDevice, { usage, mode }: Dawn, commands: Commands): GpuStaging {
   const slots: Slot[] = [];
   const readers: GPUBuffer[] = [];
   const fills = new Set<Promise<void>>();
@@ -80,7 +80,7 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
         const takenAway = range.byteLength === 0;
         slots.splice(slots.indexOf(slot), 1);
         slot.buffer.destroy();
-        if (takenAway) await commands.proved(Promise.reject(error));
+        if (takenAway) await commands.checkResult(Promise.reject(error));
         throw error;
       } finally {
         fills.delete(done);
@@ -99,7 +99,7 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
       );
     },
 
-    async filled() {
+    async waitForFills() {
       await Promise.allSettled(fills);
     },
 
@@ -112,7 +112,7 @@ export function createStaging(device: GPUDevice, { usage, mode }: Dawn, commands
       commands.copy(source, reader, words(bytes));
       commands.submit();
       const mapped = reader.mapAsync(mode.READ, 0, words(bytes));
-      const copy = await commands.proved(
+      const copy = await commands.checkResult(
         mapped.then(() => reader.getMappedRange(0, words(bytes)).slice(0, bytes)),
       );
       reader.unmap();

@@ -7,13 +7,13 @@
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Pass, Region } from "../kernel.ts";
-import { numbersOf, shaderOf } from "../wgsl/shader.ts";
+import { shaderText, uniformNumbers } from "../wgsl/shader.ts";
 import { type Adapter, requestAdapter } from "./adapters.ts";
 import { checkOperands } from "./operands.ts";
 import { createBuffers } from "./webgpu-buffers.ts";
 import { createCommands } from "./webgpu-commands.ts";
 import { createPipelines } from "./webgpu-pipelines.ts";
-import { createStaging } from "./webgpu-staging.ts";
+import { createGpuStaging } from "./webgpu-staging.ts";
 
 interface GpuRegion extends Region {
   readonly buffer: GPUBuffer;
@@ -43,14 +43,14 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
   const commands = createCommands(device, dawn);
   const { STORAGE, COPY_SRC, COPY_DST } = dawn.usage;
   const buffers = createBuffers(device, STORAGE | COPY_SRC | COPY_DST, memoryBytes, commands.submit);
-  const staging = createStaging(device, dawn, commands);
+  const staging = createGpuStaging(device, dawn, commands);
   const pipelineOf = createPipelines(device);
 
   /** What is both read and written is read from a copy: a shader may bind a buffer in one way only. */
   const record = <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
     const borrowed: GPUBuffer[] = [];
     const borrow = (bytes: number) => {
-      const buffer = buffers.take(bytes);
+      const buffer = buffers.allocate(bytes);
       borrowed.push(buffer);
       return buffer;
     };
@@ -68,7 +68,7 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     for (const [name, bytes] of Object.entries(kernel.wgsl.scratch?.(p) ?? {}))
       byName.set(name, borrow(bytes));
     for (const pass of kernel.wgsl.passes(p, extensions)) dispatch(kernel.id, pass, byName);
-    for (const buffer of borrowed) buffers.give(buffer);
+    for (const buffer of borrowed) buffers.release(buffer);
   };
 
   const dispatch = (kernel: string, pass: Pass, byName: ReadonlyMap<string, GPUBuffer>) => {
@@ -85,12 +85,12 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     const names = [...Object.keys(pass.reads), ...Object.keys(pass.writes)];
     commands.dispatch({
       ...pipelineOf(
-        shaderOf(pass, extensions),
+        shaderText(pass, extensions),
         Object.keys(pass.reads).length,
         Object.keys(pass.writes).length,
       ),
       buffers: names.map((name) => byName.get(name)!),
-      numbers: numbersOf(pass),
+      numbers: uniformNumbers(pass),
       workgroups: pass.workgroups,
     });
   };
@@ -99,19 +99,19 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     id: "webgpu",
     device: deviceName(adapter),
     extensions,
-    allocate: (bytes): GpuRegion => ({ bytes, buffer: buffers.take(bytes) }),
-    release: (region) => buffers.give(bufferOf(region)),
+    allocate: (bytes): GpuRegion => ({ bytes, buffer: buffers.allocate(bytes) }),
+    release: (region) => buffers.release(bufferOf(region)),
 
     async upload(region, bytes, fill) {
       if (bytes > region.bytes) throw new IsologitError("INTERNAL", `${bytes} bytes for ${region.bytes}`);
       await staging.upload(bufferOf(region), bytes, fill);
-      await commands.pace();
+      await commands.throttle();
     },
 
     async run(kernel, p, inputs, output) {
       checkOperands(kernel, p, inputs, output);
       record(kernel, p, inputs, output);
-      await commands.pace();
+      await commands.throttle();
     },
 
     async view(region, length) {
@@ -119,14 +119,14 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
     },
 
     async [Symbol.asyncDispose]() {
-      await staging.filled();
+      await staging.waitForFills();
       commands.close();
     },
   };
 }
 
 /** "NVIDIA H100 80GB HBM3, NVIDIA 550.54", as reports name it. */
-export function deviceName({ name, driver, software }: Adapter): string {
+function deviceName({ name, driver, software }: Adapter): string {
   return [name, ...(driver === null ? [] : [driver]), ...(software ? ["software"] : [])].join(", ");
 }
 

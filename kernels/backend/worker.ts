@@ -1,7 +1,7 @@
 /** A worker thread of the WASM backend: sleeps on the mailbox, computes its share of each job, sleeps again. */
 import { parentPort, workerData } from "node:worker_threads";
-import { instantiate } from "../module.ts";
-import { mailboxOver, NUMBER, WORD } from "./mailbox.ts";
+import { instantiateModule } from "../module.ts";
+import { NUMBER, openMailbox, WORD } from "./mailbox.ts";
 
 export interface WorkerStart {
   readonly memory: WebAssembly.Memory;
@@ -12,8 +12,8 @@ export interface WorkerStart {
 }
 
 const { memory, mailbox, index, threads } = workerData as WorkerStart; // what pool.ts passes
-const { words, numbers, failure } = mailboxOver(mailbox);
-const functions = Object.values(await instantiate(memory));
+const { words, numbers, failure } = openMailbox(mailbox);
+const functions = Object.values(await instantiateModule(memory));
 
 /**
  * Runs that a worker takes of a job if all are equally fast: none waits long for one whose core is shared, and V8

@@ -71,7 +71,7 @@ export const attentionDefinition: KernelDefinition<AttentionParams> = {
     scratch: ({ tokens, past, dim }) =>
       144 + 64 * Math.ceil((past + tokens + 3) / 4) + 4 * (4 + 2 * (past + tokens)) * 8 * Math.ceil(dim / 8),
   },
-  pace: {
+  benchmark: {
     p: { tokens: 128, past: 0, heads: 8, kvHeads: 2, dim: 128 },
     work: 2 * 128 ** 2 * 8 * 128,
     unit: "GFLOP/s",

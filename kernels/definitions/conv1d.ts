@@ -55,5 +55,5 @@ export const conv1dDefinition: KernelDefinition<Conv1dParams> = {
     work: ({ tokens, width, kernel }) => tokens * width * (kernel + 12),
     scratch: ({ kernel }) => kernel * 64, // the taps of sixteen channels
   },
-  pace: { p: { tokens: 64, past: 0, width: 8192, kernel: 4 }, work: 8 * 64 * 8192, unit: "GB/s" },
+  benchmark: { p: { tokens: 64, past: 0, width: 8192, kernel: 4 }, work: 8 * 64 * 8192, unit: "GB/s" },
 };

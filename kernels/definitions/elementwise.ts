@@ -1,6 +1,6 @@
 /** The kernels that make each element from the elements at its place: add, copy, relu2, widen. */
 import type { FloatDType } from "../../src/core/dtype.ts";
-import { type KernelDefinition, ROUNDING, STORED } from "../kernel.ts";
+import { type KernelDefinition, ROUNDING, STORED_DTYPES } from "../kernel.ts";
 
 export interface AddParams {
   readonly count: number;
@@ -20,7 +20,7 @@ export const addDefinition: KernelDefinition<AddParams> = {
     for (let i = 0; i < out.length; i++) out[i] = a![i]! + b![i]!;
   },
   wasm: { fn: "add", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
-  pace: { p: { count: 1 << 20 }, work: 12 << 20, unit: "GB/s" },
+  benchmark: { p: { count: 1 << 20 }, work: 12 << 20, unit: "GB/s" },
 };
 
 export interface CopyParams {
@@ -51,7 +51,7 @@ export const copyDefinition: KernelDefinition<CopyParams> = {
     items: ({ count }) => count,
     work: ({ count }) => count,
   },
-  pace: { p: { count: 1 << 20, from: 0, at: 0 }, work: 8 << 20, unit: "GB/s" },
+  benchmark: { p: { count: 1 << 20, from: 0, at: 0 }, work: 8 << 20, unit: "GB/s" },
 };
 
 export interface Relu2Params {
@@ -69,7 +69,7 @@ export const relu2Definition: KernelDefinition<Relu2Params> = {
     for (let i = 0; i < y.length; i++) y[i] = x![i]! > 0 ? x![i]! ** 2 : 0;
   },
   wasm: { fn: "relu2", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
-  pace: { p: { count: 1 << 20 }, work: 8 << 20, unit: "GB/s" },
+  benchmark: { p: { count: 1 << 20 }, work: 8 << 20, unit: "GB/s" },
 };
 
 export interface WidenParams {
@@ -84,7 +84,7 @@ export const widenDefinition: KernelDefinition<WidenParams> = {
   id: "widen",
   inputs: ({ count, dtype }) => [{ name: "x", length: count, dtype, hard: "codes" }],
   output: ({ count }) => ({ name: "y", length: count, dtype: "F32" }),
-  cases: STORED.flatMap((dtype) => [
+  cases: STORED_DTYPES.flatMap((dtype) => [
     { count: 1, dtype, scale: 1 },
     { count: 259, dtype, scale: 1 },
     { count: 1022, dtype, scale: Math.fround(0.0173) },
@@ -95,10 +95,10 @@ export const widenDefinition: KernelDefinition<WidenParams> = {
   },
   wasm: {
     fn: "widen",
-    scalars: ({ dtype, scale }) => [STORED.indexOf(dtype), scale],
+    scalars: ({ dtype, scale }) => [STORED_DTYPES.indexOf(dtype), scale],
     items: ({ count }) => count,
     work: ({ count }) => 2 * count,
     scratch: () => 1024, // 256 decoded floats
   },
-  pace: { p: { count: 1 << 20, dtype: "BF16", scale: 1 }, work: 6 << 20, unit: "GB/s" },
+  benchmark: { p: { count: 1 << 20, dtype: "BF16", scale: 1 }, work: 6 << 20, unit: "GB/s" },
 };

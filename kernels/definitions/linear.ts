@@ -7,7 +7,7 @@
  * and `outFrom` may pass over whole tokens, which are then left out.
  */
 import type { FloatDType } from "../../src/core/dtype.ts";
-import { type KernelDefinition, ROUNDING, STORED } from "../kernel.ts";
+import { type KernelDefinition, ROUNDING, STORED_DTYPES } from "../kernel.ts";
 
 export interface LinearParams {
   readonly tokens: number;
@@ -25,7 +25,13 @@ export interface LinearParams {
   readonly outFrom: number;
 }
 
-const whole = (tokens: number, rows: number, cols: number, dtype: FloatDType, scale = 1): LinearParams => ({
+const wholeMatrix = (
+  tokens: number,
+  rows: number,
+  cols: number,
+  dtype: FloatDType,
+  scale = 1,
+): LinearParams => ({
   ...{ tokens, rows, cols, dtype, scale: Math.fround(scale) },
   ...{ firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 },
 });
@@ -51,17 +57,17 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
     dtype: "F32",
   }),
   cases: [
-    ...STORED.flatMap((dtype) => [
-      whole(1, 9, 32, dtype),
-      whole(3, 6, 37, dtype, 0.0173),
-      { ...whole(2, 7, 21, dtype, 3), firstRow: 3, inWidth: 30, inFrom: 5, outWidth: 19, outFrom: 11 },
+    ...STORED_DTYPES.flatMap((dtype) => [
+      wholeMatrix(1, 9, 32, dtype),
+      wholeMatrix(3, 6, 37, dtype, 0.0173),
+      { ...wholeMatrix(2, 7, 21, dtype, 3), firstRow: 3, inWidth: 30, inFrom: 5, outWidth: 19, outFrom: 11 },
     ]),
-    whole(1, 3, 1, "BF16"),
-    { ...whole(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },
-    whole(5, 4, 1025, "BF16"),
-    whole(2, 5, 2050, "F8_E4M3", 0.01),
-    whole(131, 5, 30, "F16"),
-    whole(19, 67, 260, "F8_E5M2", 0.3),
+    wholeMatrix(1, 3, 1, "BF16"),
+    { ...wholeMatrix(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },
+    wholeMatrix(5, 4, 1025, "BF16"),
+    wholeMatrix(2, 5, 2050, "F8_E4M3", 0.01),
+    wholeMatrix(131, 5, 30, "F16"),
+    wholeMatrix(19, 67, 260, "F8_E5M2", 0.3),
   ],
   // Without assumptions an output is off by roundingsOf(cols) of its own sum|w x|: test/kernels/linear.test.ts holds
   // it to that. Relative to the largest |out| that sum is about sqrt(cols) / 2 for terms of random sign, as the cases draw
@@ -81,7 +87,7 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
   wasm: {
     fn: "linear",
     scalars: ({ tokens, rows, cols, dtype, scale, firstRow, outWidth, outFrom }) => [
-      ...[tokens, rows, cols, STORED.indexOf(dtype), scale],
+      ...[tokens, rows, cols, STORED_DTYPES.indexOf(dtype), scale],
       ...[firstRow, outWidth, outFrom],
     ],
     items: ({ rows }) => Math.ceil(rows / ROWS),
@@ -104,5 +110,5 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
       bytes: 16 * tokens * Math.ceil(cols / 4),
     }),
   },
-  pace: { p: whole(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
+  benchmark: { p: wholeMatrix(64, 1024, 2048, "BF16"), work: 2 * 64 * 1024 * 2048, unit: "GFLOP/s" },
 };

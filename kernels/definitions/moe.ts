@@ -36,7 +36,7 @@ export const routerScoreDefinition: KernelDefinition<RouterScoreParams> = {
     items: ({ tokens }) => tokens,
     work: ({ tokens, experts }) => 12 * tokens * experts,
   },
-  pace: { p: { tokens: 64, experts: 128 }, work: 8 * 64 * 128, unit: "GB/s" },
+  benchmark: { p: { tokens: 64, experts: 128 }, work: 8 * 64 * 128, unit: "GB/s" },
 };
 
 export interface RouterChooseParams {
@@ -98,7 +98,7 @@ export const routerChooseDefinition: KernelDefinition<RouterChooseParams> = {
     work: ({ tokens, experts, topK }) => tokens * experts * (topK + 1),
     scratch: ({ groups }) => 8 * groups, // a score and a flag a group
   },
-  pace: {
+  benchmark: {
     p: { tokens: 64, experts: 128, topK: 6, groups: 1, topGroups: 1 },
     work: 4 * 64 * (128 + 6),
     unit: "GB/s",
@@ -151,7 +151,7 @@ export const routerWeighDefinition: KernelDefinition<RouterWeighParams> = {
     items: ({ tokens }) => tokens,
     work: ({ tokens, topK }) => 40 * tokens * topK,
   },
-  pace: {
+  benchmark: {
     p: { tokens: 64, experts: 128, topK: 6, normalise: true, scale: 2.5 },
     work: 12 * 64 * 6,
     unit: "GB/s",
@@ -205,5 +205,5 @@ export const mixDefinition: KernelDefinition<MixParams> = {
     items: ({ rows }) => rows,
     work: ({ rows, terms, width }) => rows * terms * width,
   },
-  pace: { p: { sources: 384, rows: 64, terms: 6, width: 4096 }, work: 4 * 64 * 4096 * 7, unit: "GB/s" },
+  benchmark: { p: { sources: 384, rows: 64, terms: 6, width: 4096 }, work: 4 * 64 * 4096 * 7, unit: "GB/s" },
 };

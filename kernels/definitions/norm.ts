@@ -36,7 +36,7 @@ export const rmsNormDefinition: KernelDefinition<RmsNormParams> = {
     items: ({ tokens }) => tokens,
     work: ({ tokens, width }) => 8 * tokens * width,
   },
-  pace: { p: { tokens: 64, width: 4096, eps: 1e-5 }, work: 8 * 64 * 4096, unit: "GB/s" },
+  benchmark: { p: { tokens: 64, width: 4096, eps: 1e-5 }, work: 8 * 64 * 4096, unit: "GB/s" },
 };
 
 export interface GatedNormParams {
@@ -82,5 +82,5 @@ export const gatedNormDefinition: KernelDefinition<GatedNormParams> = {
     items: ({ tokens, groups }) => tokens * groups,
     work: ({ tokens, width }) => 16 * tokens * width,
   },
-  pace: { p: { tokens: 64, width: 8192, groups: 8, eps: 1e-5 }, work: 12 * 64 * 8192, unit: "GB/s" },
+  benchmark: { p: { tokens: 64, width: 8192, groups: 8, eps: 1e-5 }, work: 12 * 64 * 8192, unit: "GB/s" },
 };

@@ -6,13 +6,13 @@ import type { KernelDefinition } from "../kernel.ts";
 import { type SsdParams, scanScalars, ssdDefinition } from "./ssd.ts";
 
 /** Elements of the state: [heads, headDim, state]. */
-export const stateOf = ({ heads, headDim, state }: SsdParams): number => heads * headDim * state;
+export const stateLength = ({ heads, headDim, state }: SsdParams): number => heads * headDim * state;
 
 export const ssdStepDefinition: KernelDefinition<SsdParams> = {
   id: "ssd-step",
-  inputs: (p) => [{ name: "before", length: stateOf(p), dtype: "F32" }, ...ssdDefinition.inputs(p)],
+  inputs: (p) => [{ name: "before", length: stateLength(p), dtype: "F32" }, ...ssdDefinition.inputs(p)],
   // y [T, heads, headDim], then the state after the last token
-  output: (p) => ({ name: "y", length: p.tokens * p.heads * p.headDim + stateOf(p), dtype: "F32" }),
+  output: (p) => ({ name: "y", length: p.tokens * p.heads * p.headDim + stateLength(p), dtype: "F32" }),
   cases: ssdDefinition.cases,
   bound: ssdDefinition.bound, // the state before is one more term, which passes as many decays as the first token's
   oracle(p, inputs, out) {
@@ -44,9 +44,9 @@ export const ssdStepDefinition: KernelDefinition<SsdParams> = {
     }
   },
   wasm: { ...ssdDefinition.wasm, scalars: scanScalars },
-  pace: {
-    ...ssdDefinition.pace,
-    p: { ...ssdDefinition.pace.p, tokens: 1 },
-    work: ssdDefinition.pace.work / ssdDefinition.pace.p.tokens,
+  benchmark: {
+    ...ssdDefinition.benchmark,
+    p: { ...ssdDefinition.benchmark.p, tokens: 1 },
+    work: ssdDefinition.benchmark.work / ssdDefinition.benchmark.p.tokens,
   },
 };

@@ -82,7 +82,7 @@ export const ssdDefinition: KernelDefinition<SsdParams> = {
     work: ({ tokens, heads, headDim, state }) => 3 * tokens * heads * headDim * state,
     scratch: ({ headDim, state }) => 16 * Math.ceil(state / 4) * (headDim + 2), // the state, B and C of one token
   },
-  pace: {
+  benchmark: {
     p: { tokens: 64, heads: 16, headDim: 64, groups: 8, state: 128, ...unlimited },
     work: 5 * 64 * 16 * 64 * 128,
     unit: "GFLOP/s",

@@ -4,18 +4,18 @@
  */
 import type { AttentionParams } from "../definitions/attention.ts";
 import { type Extensions, ROUNDING } from "../kernel.ts";
-import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
-import { quads } from "./quads.ts";
-import { additionsOf, reductions } from "./reduce.ts";
+import { DIVISION_ROUNDINGS, EXP_ROUNDINGS, EXP_WGSL } from "./elementary.ts";
+import { quadLoader } from "./quads.ts";
+import { additionsOf, reductionCode } from "./reduce.ts";
 
 /** The width of most heads: threads beyond it would have nothing to mix. */
 const THREADS = 128;
 
-export const codeOfOne = (dim: number, aligned: boolean, extensions: Extensions): string => `
-${quads("q4", "q", aligned).code}
-${quads("k4", "k", aligned).code}
+export const singleTokenCode = (dim: number, aligned: boolean, extensions: Extensions): string => `
+${quadLoader("q4", "q", aligned).code}
+${quadLoader("k4", "k", aligned).code}
 ${EXP_WGSL}
-${reductions({ threads: THREADS, type: "f32", count: 1, operations: ["sumOf", "peakOf"] }, extensions)}
+${reductionCode({ threads: THREADS, type: "f32", count: 1, operations: ["sumOf", "peakOf"] }, extensions)}
 const DIM = ${dim}u;
 const OWN = ${Math.ceil(dim / THREADS)}u;
 var<workgroup> shares: array<f32, ${THREADS}>;
@@ -58,11 +58,11 @@ fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
 }`;
 
 /** As `attention.bound`, with what rescaling adds, and the sum of the threads' own sums. */
-export const boundOfOne = ({ past, dim }: AttentionParams, extensions: Extensions): number =>
+export const singleTokenBound = ({ past, dim }: AttentionParams, extensions: Extensions): number =>
   (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
     (past + 1) +
-    (2 * (EXP + 2) + 1) * Math.ceil((past + 1) / THREADS) +
+    (2 * (EXP_ROUNDINGS + 2) + 1) * Math.ceil((past + 1) / THREADS) +
     additionsOf(THREADS, extensions) +
-    EXP +
-    DIVISION) *
+    EXP_ROUNDINGS +
+    DIVISION_ROUNDINGS) *
   ROUNDING;

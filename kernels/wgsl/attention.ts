@@ -5,9 +5,9 @@
  */
 import type { AttentionParams } from "../definitions/attention.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
-import { boundOfOne, codeOfOne } from "./attention-one.ts";
-import { DIVISION, EXP, EXP_WGSL } from "./elementary.ts";
-import { quads } from "./quads.ts";
+import { singleTokenBound, singleTokenCode } from "./attention-one.ts";
+import { DIVISION_ROUNDINGS, EXP_ROUNDINGS, EXP_WGSL } from "./elementary.ts";
+import { quadLoader } from "./quads.ts";
 
 const TILE = 16;
 
@@ -15,9 +15,9 @@ const TILE = 16;
  * Thread (query, lane): the score of its query with the tile's key `lane`, then elements lane, lane + 16, ... of the
  * mixture. `dim` is in the text, since the size of what a thread keeps follows from it.
  */
-const codeOf = (dim: number, aligned: boolean): string => `
-${quads("q4", "q", aligned).code}
-${quads("k4", "k", aligned).code}
+const tiledCode = (dim: number, aligned: boolean): string => `
+${quadLoader("q4", "q", aligned).code}
+${quadLoader("k4", "k", aligned).code}
 ${EXP_WGSL}
 const DIM = ${dim}u;
 const QUADS = ${Math.ceil(dim / 4)}u;
@@ -80,11 +80,11 @@ export const attentionWgsl: WgslForm<AttentionParams> = {
     const aligned = dim % 4 === 0;
     return [
       {
-        reads: { q: quads("q4", "q", aligned).type, k: quads("k4", "k", aligned).type, v: "f32" },
+        reads: { q: quadLoader("q4", "q", aligned).type, k: quadLoader("k4", "k", aligned).type, v: "f32" },
         writes: { out: "f32" },
         u32: { tokens, past, heads, kvHeads },
         f32: { scale: 1 / Math.sqrt(dim) },
-        code: tokens === 1 ? codeOfOne(dim, aligned, extensions) : codeOf(dim, aligned),
+        code: tokens === 1 ? singleTokenCode(dim, aligned, extensions) : tiledCode(dim, aligned),
         workgroups: [heads, Math.ceil(tokens / TILE), 1],
       },
     ];
@@ -92,9 +92,9 @@ export const attentionWgsl: WgslForm<AttentionParams> = {
   // As `attention.bound`, with what a tile's rescaling adds: a difference, an exp and a product, on both sums.
   bound(p, extensions) {
     const { tokens, past, dim } = p;
-    if (tokens === 1) return boundOfOne(p, extensions);
+    if (tokens === 1) return singleTokenBound(p, extensions);
     const scores = 2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5);
-    const rescaled = 2 * (EXP + 2) * Math.ceil((past + tokens) / TILE);
-    return (scores + past + tokens + rescaled + EXP + DIVISION) * ROUNDING;
+    const rescaled = 2 * (EXP_ROUNDINGS + 2) * Math.ceil((past + tokens) / TILE);
+    return (scores + past + tokens + rescaled + EXP_ROUNDINGS + DIVISION_ROUNDINGS) * ROUNDING;
   },
 };

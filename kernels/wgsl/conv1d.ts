@@ -1,11 +1,11 @@
 /** The short convolution: a thread an output, channels side by side. */
 import type { Conv1dParams } from "../definitions/conv1d.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
-import { SILU, SILU_WGSL } from "./elementary.ts";
-import { eachElement, perElement } from "./shader.ts";
+import { SILU_ROUNDINGS, SILU_WGSL } from "./elementary.ts";
+import { elementShader, elementWorkgroups } from "./shader.ts";
 
 const CODE = `${SILU_WGSL}
-${eachElement(`
+${elementShader(`
   let t = i / p.width;
   let c = i % p.width;
   let now = i + p.past * p.width;
@@ -22,8 +22,8 @@ export const conv1dWgsl: WgslForm<Conv1dParams> = {
       writes: { out: "f32" },
       u32: { count: tokens * width, past, width, kernel },
       code: CODE,
-      workgroups: perElement(tokens * width),
+      workgroups: elementWorkgroups(tokens * width),
     },
   ],
-  bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + SILU) * ROUNDING,
+  bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + SILU_ROUNDINGS) * ROUNDING,
 };

@@ -77,7 +77,11 @@ fn codes(at: u32) -> vec4u {
 const WIDTH: Readonly<Record<FloatDType, 1 | 2 | 4>> = { F32: 4, F16: 2, BF16: 2, F8_E4M3: 1, F8_E5M2: 1 };
 
 /** The element type to bind `array` with, and WGSL after which `bitsOf(codes(at))` are four elements' F32 bits. */
-export function storedAs(dtype: FloatDType, array: string, aligned: boolean): { type: string; code: string } {
+export function storedLoader(
+  dtype: FloatDType,
+  array: string,
+  aligned: boolean,
+): { type: string; code: string } {
   const { type, code } = aligned ? ALIGNED[WIDTH[dtype]] : unaligned(WIDTH[dtype]);
   return { type, code: `${BITS[dtype]}\n${code(array)}` };
 }

@@ -4,14 +4,14 @@
  */
 
 /** Roundings that WGSL grants a division (2.5 units in the last place) and an inverse square root (2). */
-export const DIVISION = 5;
-export const INVERSE_ROOT = 4;
+export const DIVISION_ROUNDINGS = 5;
+export const INVERSE_ROOT_ROUNDINGS = 4;
 
 /** Roundings of what is below: sigmoid is an exp, a sum, a division; silu a product more, softplus a sum yet. */
-export const EXP = 3;
-export const SIGMOID = EXP + 1 + DIVISION;
-export const SILU = SIGMOID + 1;
-export const SOFTPLUS = SILU + 1;
+export const EXP_ROUNDINGS = 3;
+export const SIGMOID_ROUNDINGS = EXP_ROUNDINGS + 1 + DIVISION_ROUNDINGS;
+export const SILU_ROUNDINGS = SIGMOID_ROUNDINGS + 1;
+export const SOFTPLUS_ROUNDINGS = SILU_ROUNDINGS + 1;
 
 /** In bits: a comparison of a number with itself may be taken for granted. */
 export const IS_NAN_WGSL =

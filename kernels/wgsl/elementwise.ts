@@ -1,8 +1,8 @@
 /** The kernels that make each element from its like: add, copy, relu2, widen. */
 import type { AddParams, CopyParams, Relu2Params, WidenParams } from "../definitions/elementwise.ts";
 import type { WgslForm } from "../kernel.ts";
-import { storedAs } from "./decode.ts";
-import { eachElement, perElement } from "./shader.ts";
+import { storedLoader } from "./decode.ts";
+import { elementShader, elementWorkgroups } from "./shader.ts";
 
 export const addWgsl: WgslForm<AddParams> = {
   passes: ({ count }) => [
@@ -10,8 +10,8 @@ export const addWgsl: WgslForm<AddParams> = {
       reads: { a: "f32", b: "f32" },
       writes: { out: "f32" },
       u32: { count },
-      code: eachElement("out[i] = a[i] + b[i];"),
-      workgroups: perElement(count),
+      code: elementShader("out[i] = a[i] + b[i];"),
+      workgroups: elementWorkgroups(count),
     },
   ],
 };
@@ -23,8 +23,8 @@ export const copyWgsl: WgslForm<CopyParams> = {
       reads: { x: "u32" },
       writes: { out: "u32" },
       u32: { count, first: from, at },
-      code: eachElement("out[p.at + i] = x[p.first + i];"),
-      workgroups: perElement(count),
+      code: elementShader("out[p.at + i] = x[p.first + i];"),
+      workgroups: elementWorkgroups(count),
     },
   ],
 };
@@ -36,8 +36,8 @@ export const relu2Wgsl: WgslForm<Relu2Params> = {
       reads: { x: "f32" },
       writes: { y: "f32" },
       u32: { count },
-      code: eachElement("y[i] = select(x[i] * x[i], 0.0, x[i] < 0.0);"),
-      workgroups: perElement(count),
+      code: elementShader("y[i] = select(x[i] * x[i], 0.0, x[i] < 0.0);"),
+      workgroups: elementWorkgroups(count),
     },
   ],
 };
@@ -45,7 +45,7 @@ export const relu2Wgsl: WgslForm<Relu2Params> = {
 /** Written as bits: a float store may flush a subnormal, and so may the product. */
 export const widenWgsl: WgslForm<WidenParams> = {
   passes({ count, dtype, scale }) {
-    const { type, code } = storedAs(dtype, "x", false);
+    const { type, code } = storedLoader(dtype, "x", false);
     const body = `
   let bits = bitsOf(vec4u(codeAt(i))).x;
   y[i] = select(bitcast<u32>(bitcast<f32>(bits) * p.scale), bits, p.scale == 1.0);`;
@@ -55,8 +55,8 @@ export const widenWgsl: WgslForm<WidenParams> = {
         writes: { y: "u32" },
         u32: { count },
         f32: { scale },
-        code: `${code}\n${eachElement(body)}`,
-        workgroups: perElement(count),
+        code: `${code}\n${elementShader(body)}`,
+        workgroups: elementWorkgroups(count),
       },
     ];
   },

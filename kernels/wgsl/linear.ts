@@ -8,9 +8,9 @@
 
 import type { LinearParams } from "../definitions/linear.ts";
 import { type Extensions, ROUNDING, type WgslForm } from "../kernel.ts";
-import { storedAs } from "./decode.ts";
-import { quads } from "./quads.ts";
-import { additionsOf, reductions } from "./reduce.ts";
+import { storedLoader } from "./decode.ts";
+import { quadLoader } from "./quads.ts";
+import { additionsOf, reductionCode } from "./reduce.ts";
 
 const FEW = 4;
 const FEW_THREADS = 64;
@@ -48,9 +48,9 @@ fn store(token: u32, row: u32, sum: f32) {
 }`;
 
 /** A thread's partial sums [token] of four rows, then those of all threads. */
-const fewTokens = (tokens: number, extensions: Extensions): string => `
+const fewTokensCode = (tokens: number, extensions: Extensions): string => `
 const TOKENS = ${tokens}u;
-${reductions({ threads: FEW_THREADS, type: "vec4f", count: tokens, operations: ["sumOf"] }, extensions)}
+${reductionCode({ threads: FEW_THREADS, type: "vec4f", count: tokens, operations: ["sumOf"] }, extensions)}
 
 @compute @workgroup_size(${FEW_THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, lane: Lane) {
@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
  * 16 x 16 threads. A thread's rows and tokens are 16 apart, so that neighbours read and write neighbouring places; a
  * tile's quads of one row are PITCH apart, one more than there are rows, so that neighbours' stores meet no common bank.
  */
-const tiled = (tokens: number): string => `
+const tiledCode = (tokens: number): string => `
 const SPAN = ${tokens / 16}u;
 const PITCH = ${TILE_ROWS + 1}u;
 var<workgroup> wTile: array<vec4f, ${TILE_QUADS * (TILE_ROWS + 1)}>;
@@ -127,7 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
 }`;
 
-function dispatchOf({ rows, tokens }: LinearParams, shape: Shape): readonly [number, number, number] {
+function workgroupsOf({ rows, tokens }: LinearParams, shape: Shape): readonly [number, number, number] {
   if (shape.tokens > FEW) return [Math.ceil(rows / TILE_ROWS), Math.ceil(tokens / shape.tokens), 1];
   const groups = Math.ceil(rows / FEW_ROWS);
   return [Math.min(groups, 32768), Math.ceil(groups / 32768), 1];
@@ -143,8 +143,8 @@ function roundingsOf({ cols, tokens }: LinearParams, extensions: Extensions): nu
 export const linearWgsl: WgslForm<LinearParams> = {
   passes(p, extensions) {
     const shape = shapeOf(p);
-    const weight = storedAs(p.dtype, "weight", shape.aligned);
-    const x = quads("x4", "x", shape.aligned);
+    const weight = storedLoader(p.dtype, "weight", shape.aligned);
+    const x = quadLoader("x4", "x", shape.aligned);
     const { tokens, rows, cols, firstRow, inWidth, inFrom, outWidth, outFrom } = p;
     return [
       {
@@ -156,9 +156,9 @@ export const linearWgsl: WgslForm<LinearParams> = {
           weight.code,
           x.code,
           LOADS,
-          shape.tokens <= FEW ? fewTokens(shape.tokens, extensions) : tiled(shape.tokens),
+          shape.tokens <= FEW ? fewTokensCode(shape.tokens, extensions) : tiledCode(shape.tokens),
         ].join("\n"),
-        workgroups: dispatchOf(p, shape),
+        workgroups: workgroupsOf(p, shape),
       },
     ];
   },

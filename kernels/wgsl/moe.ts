@@ -7,8 +7,8 @@ import type {
   RouterWeighParams,
 } from "../definitions/moe.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
-import { DIVISION, IS_NAN_WGSL, SIGMOID, SIGMOID_WGSL } from "./elementary.ts";
-import { eachElement, perElement } from "./shader.ts";
+import { DIVISION_ROUNDINGS, IS_NAN_WGSL, SIGMOID_ROUNDINGS, SIGMOID_WGSL } from "./elementary.ts";
+import { elementShader, elementWorkgroups } from "./shader.ts";
 
 export const routerScoreWgsl: WgslForm<RouterScoreParams> = {
   passes: ({ tokens, experts }) => [
@@ -16,21 +16,21 @@ export const routerScoreWgsl: WgslForm<RouterScoreParams> = {
       reads: { logits: "f32", correction: "f32" },
       writes: { scores: "f32" },
       u32: { count: tokens * experts, experts },
-      code: `${SIGMOID_WGSL}\n${eachElement("scores[i] = sigmoidOf(logits[i]) + correction[i % p.experts];")}`,
-      workgroups: perElement(tokens * experts),
+      code: `${SIGMOID_WGSL}\n${elementShader("scores[i] = sigmoidOf(logits[i]) + correction[i % p.experts];")}`,
+      workgroups: elementWorkgroups(tokens * experts),
     },
   ],
-  bound: () => (2 * SIGMOID + 1) * ROUNDING,
+  bound: () => (2 * SIGMOID_ROUNDINGS + 1) * ROUNDING,
 };
 
 /**
  * A thread a token. The best is looked for topK times, each time behind the last one found; what is no worse than the
  * last of all is chosen, in the order of the experts. No score comes near the stand-ins for "above" and "below all".
  */
-const choose = (groups: number): string => `${IS_NAN_WGSL}
+const chooseCode = (groups: number): string => `${IS_NAN_WGSL}
 const GROUPS = ${groups}u;
 fn rankOf(score: f32) -> f32 { return select(score, 1e38, isNaN(score)); }
-${eachElement(`
+${elementShader(`
   let row = i * p.experts;
   let size = p.experts / GROUPS;
   var worth: array<f32, GROUPS>;
@@ -83,15 +83,15 @@ export const routerChooseWgsl: WgslForm<RouterChooseParams> = {
       reads: { scores: "f32" },
       writes: { chosen: "f32" },
       u32: { count: tokens, experts, topK, topGroups },
-      code: choose(groups),
-      workgroups: perElement(tokens),
+      code: chooseCode(groups),
+      workgroups: elementWorkgroups(tokens),
     },
   ],
 };
 
 const WEIGH = `${SIGMOID_WGSL}
 fn scoreOf(t: u32, k: u32) -> f32 { return sigmoidOf(logits[t * p.experts + u32(chosen[t * p.topK + k])]); }
-${eachElement(`
+${elementShader(`
   var sum = 1.0;
   if (p.normalise == 1u) {
     sum = 1e-20;
@@ -107,10 +107,10 @@ export const routerWeighWgsl: WgslForm<RouterWeighParams> = {
       u32: { count: tokens, experts, topK, normalise: normalise ? 1 : 0 },
       f32: { scale },
       code: WEIGH,
-      workgroups: perElement(tokens),
+      workgroups: elementWorkgroups(tokens),
     },
   ],
-  bound: ({ topK }) => (2 * SIGMOID + topK + DIVISION + 1) * ROUNDING,
+  bound: ({ topK }) => (2 * SIGMOID_ROUNDINGS + topK + DIVISION_ROUNDINGS + 1) * ROUNDING,
 };
 
 export const mixWgsl: WgslForm<MixParams> = {
@@ -119,12 +119,12 @@ export const mixWgsl: WgslForm<MixParams> = {
       reads: { x: "f32", source: "f32", weight: "f32" },
       writes: { out: "f32" },
       u32: { count: rows * width, terms, width },
-      code: eachElement(`
+      code: elementShader(`
   let first = i / p.width * p.terms;
   var sum = 0.0;
   for (var j = first; j < first + p.terms; j++) { sum += weight[j] * x[u32(source[j]) * p.width + i % p.width]; }
   out[i] = sum;`),
-      workgroups: perElement(rows * width),
+      workgroups: elementWorkgroups(rows * width),
     },
   ],
 };

@@ -2,24 +2,27 @@
 
 import type { GatedNormParams, RmsNormParams } from "../definitions/norm.ts";
 import { type Extensions, ROUNDING, type WgslForm } from "../kernel.ts";
-import { DIVISION, INVERSE_ROOT, SILU, SILU_WGSL } from "./elementary.ts";
-import { additionsOf, reductions } from "./reduce.ts";
+import { DIVISION_ROUNDINGS, INVERSE_ROOT_ROUNDINGS, SILU_ROUNDINGS, SILU_WGSL } from "./elementary.ts";
+import { additionsOf, reductionCode } from "./reduce.ts";
 
 const THREADS = 256;
 /** Additions on a square's way into its sum, with the one that made it. */
-const summed = (width: number, extensions: Extensions): number =>
+const sumRoundings = (width: number, extensions: Extensions): number =>
   Math.ceil(width / THREADS) + additionsOf(THREADS, extensions) + 1;
 
 /** Roundings of a norm's result when its elements come with `before`: the mean's error counts half under the root. */
-const normed = (width: number, before: number, extensions: Extensions): number =>
-  before + (2 * before + summed(width, extensions) + DIVISION + 1) / 2 + INVERSE_ROOT + 2;
+const normRoundings = (width: number, before: number, extensions: Extensions): number =>
+  before +
+  (2 * before + sumRoundings(width, extensions) + DIVISION_ROUNDINGS + 1) / 2 +
+  INVERSE_ROOT_ROUNDINGS +
+  2;
 
 /**
  * Elements [first, first + p.width) of `array` to `out`: normed, times the gain of their column. Squares of elements
  * beyond 2^55 would overflow a sum: such a row is scaled down first, by a power of two, and its eps is nothing then.
  */
-const normRow = (array: string, extensions: Extensions): string => `
-${reductions({ threads: THREADS, type: "f32", count: 1, operations: ["sumOf", "peakOf"] }, extensions)}
+const normRowCode = (array: string, extensions: Extensions): string => `
+${reductionCode({ threads: THREADS, type: "f32", count: 1, operations: ["sumOf", "peakOf"] }, extensions)}
 
 fn normRow(first: u32, firstColumn: u32, lane: Lane) {
   var peak = 0.0;
@@ -37,7 +40,7 @@ fn normRow(first: u32, firstColumn: u32, lane: Lane) {
   }
 }`;
 
-const rms = (extensions: Extensions): string => `${normRow("x", extensions)}
+const rmsCode = (extensions: Extensions): string => `${normRowCode("x", extensions)}
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
   normRow(group.x * p.width, 0u, lane);
@@ -50,16 +53,16 @@ export const rmsNormWgsl: WgslForm<RmsNormParams> = {
       writes: { out: "f32" },
       u32: { width },
       f32: { eps },
-      code: rms(extensions),
+      code: rmsCode(extensions),
       workgroups: [tokens, 1, 1],
     },
   ],
-  bound: ({ width }, extensions) => normed(width, 0, extensions) * ROUNDING,
+  bound: ({ width }, extensions) => normRoundings(width, 0, extensions) * ROUNDING,
 };
 
 /** A thread reads back only what it wrote itself: both loops deal elements alike. */
-const gated = (extensions: Extensions): string => `${SILU_WGSL}
-${normRow("out", extensions)}
+const gatedCode = (extensions: Extensions): string => `${SILU_WGSL}
+${normRowCode("out", extensions)}
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, lane: Lane) {
   let first = (group.y * groups.x + group.x) * p.width;
@@ -74,9 +77,10 @@ export const gatedNormWgsl: WgslForm<GatedNormParams> = {
       writes: { out: "f32" },
       u32: { width: width / groups },
       f32: { eps },
-      code: gated(extensions),
+      code: gatedCode(extensions),
       workgroups: [groups, tokens, 1],
     },
   ],
-  bound: ({ width, groups }, extensions) => normed(width / groups, SILU + 1, extensions) * ROUNDING,
+  bound: ({ width, groups }, extensions) =>
+    normRoundings(width / groups, SILU_ROUNDINGS + 1, extensions) * ROUNDING,
 };

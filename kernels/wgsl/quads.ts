@@ -6,7 +6,7 @@
  *
  * @param aligned `at` and `left` are always multiples of four
  */
-export function quads(name: string, array: string, aligned: boolean): { type: string; code: string } {
+export function quadLoader(name: string, array: string, aligned: boolean): { type: string; code: string } {
   if (aligned) {
     return { type: "vec4f", code: `fn ${name}(at: u32, left: u32) -> vec4f { return ${array}[at >> 2u]; }` };
   }

@@ -25,7 +25,7 @@ interface Reduction {
  * WGSL for `struct Lane`, a parameter of `main`, whose `index` is the thread's place in the workgroup; and for
  * `sumOf(lane, own)` or `peakOf`: of the arrays that all threads give, the same for each. Called where all threads are.
  */
-export function reductions(reduction: Reduction, extensions: Extensions): string {
+export function reductionCode(reduction: Reduction, extensions: Extensions): string {
   const { threads, type, count, operations } = reduction;
   const array = `array<${type}, ${count}>`;
   const [lane, slots, body] = extensions.includes("subgroups")

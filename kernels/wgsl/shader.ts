@@ -7,7 +7,7 @@
 import type { Extensions, Pass } from "../kernel.ts";
 
 /** The whole text of a pass, for a device of these extensions. Two passes of one text are one pipeline. */
-export function shaderOf({ reads, writes, u32, f32 = {}, code }: Pass, extensions: Extensions): string {
+export function shaderText({ reads, writes, u32, f32 = {}, code }: Pass, extensions: Extensions): string {
   const fields = [
     ...Object.keys(u32).map((name) => `${name}: u32`),
     ...Object.keys(f32).map((name) => `${name}: f32`),
@@ -26,7 +26,7 @@ export function shaderOf({ reads, writes, u32, f32 = {}, code }: Pass, extension
 }
 
 /** The uniform `p` of a pass. */
-export function numbersOf({ u32, f32 = {} }: Pass): Uint32Array {
+export function uniformNumbers({ u32, f32 = {} }: Pass): Uint32Array {
   const floats = new Uint32Array(Float32Array.from(Object.values(f32)).buffer);
   return Uint32Array.from([...Object.values(u32), ...floats]);
 }
@@ -36,13 +36,13 @@ const THREADS = 256;
 const ACROSS = 32768;
 
 /** Workgroups for one thread an element. */
-export function perElement(count: number): readonly [number, number, number] {
+export function elementWorkgroups(count: number): readonly [number, number, number] {
   const groups = Math.ceil(count / THREADS);
   return [Math.min(groups, ACROSS), Math.ceil(groups / ACROSS), 1];
 }
 
 /** A shader that runs `body` for each element `i` below `p.count`. */
-export const eachElement = (body: string): string => `
+export const elementShader = (body: string): string => `
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * ${THREADS}u + id.x;

@@ -5,24 +5,24 @@
 
 import type { SsdParams } from "../definitions/ssd.ts";
 import type { Pass, WgslForm } from "../kernel.ts";
-import { eachElement, perElement } from "./shader.ts";
+import { elementShader, elementWorkgroups } from "./shader.ts";
 import {
   chunkedBytes,
   chunkedPasses,
-  LONG,
-  quadOf,
+  MIN_CHUNKED_TOKENS,
   scanBound,
-  stateOf,
+  scanUniforms,
+  stateConstants,
+  stateQuadCode,
   stepsBytes,
   stepsPass,
   THREADS,
-  uniformsOf,
 } from "./ssd.ts";
 
-const recurrence = (state: number): string => `
-${stateOf(state)}
-${quadOf("b4", "B")}
-${quadOf("c4", "C")}
+const recurrenceCode = (state: number): string => `
+${stateConstants(state)}
+${stateQuadCode("b4", "B")}
+${stateQuadCode("c4", "C")}
 var<workgroup> bs: array<vec4f, QUADS>;
 var<workgroup> cs: array<vec4f, QUADS>;
 
@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 }`;
 
 /** The state as the chunked form holds it, in quads of a row's columns. */
-function fromBefore({ heads, headDim, state }: SsdParams): Pass {
+function loadStatePass({ heads, headDim, state }: SsdParams): Pass {
   const count = heads * headDim * Math.ceil(state / 4);
   const body = `
   let n = 4u * (i % QUADS);
@@ -69,38 +69,39 @@ function fromBefore({ heads, headDim, state }: SsdParams): Pass {
     reads: { before: "f32" },
     writes: { states: "vec4f" },
     u32: { count },
-    code: `${stateOf(state)}\n${eachElement(body)}`,
-    workgroups: perElement(count),
+    code: `${stateConstants(state)}\n${elementShader(body)}`,
+    workgroups: elementWorkgroups(count),
   };
 }
 
 /** And back, behind the outputs. */
-function toAfter({ tokens, heads, headDim, state }: SsdParams): Pass {
+function storeStatePass({ tokens, heads, headDim, state }: SsdParams): Pass {
   const count = heads * headDim * state;
   return {
     reads: { states: "vec4f" },
     writes: { y: "f32" },
     u32: { count, after: tokens * heads * headDim },
-    code: `${stateOf(state)}\n${eachElement("y[p.after + i] = states[i / STATE * QUADS + i % STATE / 4u][i % STATE % 4u];")}`,
-    workgroups: perElement(count),
+    code: `${stateConstants(state)}\n${elementShader("y[p.after + i] = states[i / STATE * QUADS + i % STATE / 4u][i % STATE % 4u];")}`,
+    workgroups: elementWorkgroups(count),
   };
 }
 
 export const ssdStepWgsl: WgslForm<SsdParams> = {
   passes(p) {
-    if (p.tokens >= LONG) return [fromBefore(p), ...chunkedPasses(p, "before"), toAfter(p)];
+    if (p.tokens >= MIN_CHUNKED_TOKENS)
+      return [loadStatePass(p), ...chunkedPasses(p, "before"), storeStatePass(p)];
     return [
       stepsPass(p),
       {
         reads: { x: "f32", B: "f32", C: "f32", D: "f32", steps: "vec4f", before: "f32" },
         writes: { y: "f32" },
-        ...uniformsOf(p),
-        code: recurrence(p.state),
+        ...scanUniforms(p),
+        code: recurrenceCode(p.state),
         workgroups: [p.heads, Math.ceil(p.headDim / THREADS), 1],
       },
     ];
   },
   scratch: (p): Readonly<Record<string, number>> =>
-    p.tokens < LONG ? { steps: stepsBytes(p) } : chunkedBytes(p),
+    p.tokens < MIN_CHUNKED_TOKENS ? { steps: stepsBytes(p) } : chunkedBytes(p),
   bound: scanBound,
 };

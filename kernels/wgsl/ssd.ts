@@ -10,11 +10,11 @@
 import type { SsdParams } from "../definitions/ssd.ts";
 import type { Pass } from "../kernel.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
-import { SOFTPLUS, SOFTPLUS_WGSL } from "./elementary.ts";
+import { SOFTPLUS_ROUNDINGS, SOFTPLUS_WGSL } from "./elementary.ts";
 
 const CHUNK = 64;
 /** From so many tokens on chunks are used. */
-export const LONG = 2 * CHUNK;
+export const MIN_CHUNKED_TOKENS = 2 * CHUNK;
 /** threads of a workgroup, each a row of the state in the recurrence, a token in the chunked form */
 export const THREADS = 64;
 /** rows of the state that a workgroup of the chunked form carries along */
@@ -22,7 +22,7 @@ const ROWS = 16;
 /** tokens s whose products C_t . B_s a thread makes at once */
 const PAIRS = 4;
 
-export const uniformsOf = ({ tokens, heads, headDim, groups, dtMin, dtMax }: SsdParams) => ({
+export const scanUniforms = ({ tokens, heads, headDim, groups, dtMin, dtMax }: SsdParams) => ({
   u32: { tokens, heads, headDim, groups },
   f32: { dtMin, dtMax: Math.min(dtMax, 3.4e38) }, // devices may take an infinity for impossible
 });
@@ -35,22 +35,22 @@ fn deltaOf(raw: f32) -> f32 {
 }`;
 
 /** Four neighbours of a stream's state from element `at` on, zeros beyond \`STATE\`. */
-export const quadOf = (name: string, array: string): string => `
+export const stateQuadCode = (name: string, array: string): string => `
 fn ${name}(token: u32, group: u32, quad: u32) -> vec4f {
   let at = (token * p.groups + group) * STATE + 4u * quad;
   let four = vec4f(${[0, 1, 2, 3].map((i) => `${array}[at + ${i}u]`).join(", ")});
   return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) + 4u * quad < vec4u(STATE));
 }`;
 
-export const stateOf = (state: number): string => `
+export const stateConstants = (state: number): string => `
 const STATE = ${state}u;
 const QUADS = ${Math.ceil(state / 4)}u;`;
 
-const recurrence = (state: number): string => `
-${stateOf(state)}
+const recurrenceCode = (state: number): string => `
+${stateConstants(state)}
 ${DELTA}
-${quadOf("b4", "B")}
-${quadOf("c4", "C")}
+${stateQuadCode("b4", "B")}
+${stateQuadCode("c4", "C")}
 var<workgroup> bs: array<vec4f, QUADS>;
 var<workgroup> cs: array<vec4f, QUADS>;
 
@@ -110,10 +110,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }`;
 
 /** meets[chunk, group, s, t] = C_t . B_s for s <= t of one chunk: a thread a token t, ${PAIRS} tokens s. */
-const meets = (state: number): string => `
-${stateOf(state)}
-${quadOf("b4", "B")}
-${quadOf("c4", "C")}
+const meetCode = (state: number): string => `
+${stateConstants(state)}
+${stateQuadCode("b4", "B")}
+${stateQuadCode("c4", "C")}
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
   let chunk = workgroup.z;
@@ -137,10 +137,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
  *
  * @param from what `states` hold at first: nothing yet, or the state that earlier tokens left
  */
-const chunked = (state: number, from: "zeros" | "before"): string => `
-${stateOf(state)}
-${quadOf("b4", "B")}
-${quadOf("c4", "C")}
+const chunkedCode = (state: number, from: "zeros" | "before"): string => `
+${stateConstants(state)}
+${stateQuadCode("b4", "B")}
+${stateQuadCode("c4", "C")}
 const HALF = ${ROWS / 4}u;
 var<workgroup> inputs: array<array<vec4f, HALF>, ${CHUNK}>;
 
@@ -224,7 +224,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 export const stepsPass = (p: SsdParams): Pass => ({
   reads: { dt: "f32", A_log: "f32", dt_bias: "f32" },
   writes: { steps: "vec4f" },
-  ...uniformsOf(p),
+  ...scanUniforms(p),
   code: STEPS,
   workgroups: [Math.ceil(p.heads / THREADS), Math.ceil(p.tokens / CHUNK), 1],
 });
@@ -244,7 +244,7 @@ export function chunkedBytes(p: SsdParams) {
 
 export function chunkedPasses(p: SsdParams, from: "zeros" | "before"): readonly Pass[] {
   const { tokens, heads, headDim, groups, state } = p;
-  const uniforms = uniformsOf(p);
+  const uniforms = scanUniforms(p);
   const chunks = Math.ceil(tokens / CHUNK);
   return [
     stepsPass(p),
@@ -252,14 +252,14 @@ export function chunkedPasses(p: SsdParams, from: "zeros" | "before"): readonly 
       reads: { B: "f32", C: "f32" },
       writes: { meet: "f32" },
       ...uniforms,
-      code: meets(state),
+      code: meetCode(state),
       workgroups: [CHUNK / PAIRS, groups, chunks],
     },
     {
       reads: { x: "f32", B: "f32", C: "f32", D: "f32", steps: "vec4f", meet: "f32" },
       writes: { states: "vec4f", y: "f32" },
       ...uniforms,
-      code: chunked(state, from),
+      code: chunkedCode(state, from),
       workgroups: [heads, Math.ceil(headDim / ROWS), 1],
     },
   ];
@@ -270,21 +270,23 @@ export function chunkedPasses(p: SsdParams, from: "zeros" | "before"): readonly 
  * form adds each chunk's terms apart: no more additions than tokens, and one a chunk.
  */
 export const scanBound = ({ tokens, state }: SsdParams): number =>
-  (SOFTPLUS + 2 + 5 * tokens + tokens / CHUNK + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING;
+  (SOFTPLUS_ROUNDINGS + 2 + 5 * tokens + tokens / CHUNK + state / 4 + 3) *
+  (1 + Math.sqrt(state) / 2) *
+  ROUNDING;
 
 export const ssdWgsl: WgslForm<SsdParams> = {
   passes(p) {
-    if (p.tokens >= LONG) return chunkedPasses(p, "zeros");
+    if (p.tokens >= MIN_CHUNKED_TOKENS) return chunkedPasses(p, "zeros");
     return [
       {
         reads: { x: "f32", B: "f32", C: "f32", dt: "f32", A_log: "f32", D: "f32", dt_bias: "f32" },
         writes: { y: "f32" },
-        ...uniformsOf(p),
-        code: recurrence(p.state),
+        ...scanUniforms(p),
+        code: recurrenceCode(p.state),
         workgroups: [p.heads, Math.ceil(p.headDim / THREADS), 1],
       },
     ];
   },
-  scratch: (p): Readonly<Record<string, number>> => (p.tokens < LONG ? {} : chunkedBytes(p)),
+  scratch: (p): Readonly<Record<string, number>> => (p.tokens < MIN_CHUNKED_TOKENS ? {} : chunkedBytes(p)),
   bound: scanBound,
 };

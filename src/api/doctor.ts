@@ -1,11 +1,11 @@
 /** `doctor`: what this machine offers, and whether its arithmetic can be trusted. */
 import { readdir, statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
-import { everyBackend, probeBackends } from "../../kernels/backend/select.ts";
+import { openEveryBackend, probeBackends } from "../../kernels/backend/select.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import { kernels as allKernels } from "../../kernels/index.ts";
 import type { Backend } from "../../kernels/kernel.ts";
-import { speedOf } from "../../kernels/speed.ts";
+import { measureSpeed } from "../../kernels/speed.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/model-runner.ts";
 import type { RunOptions } from "./options.ts";
 import type { DoctorReport } from "./reports.ts";
@@ -34,7 +34,7 @@ async function kernels(options: RunOptions): Promise<Rows> {
   const { backend = "auto", device } = options;
   if (backend !== "auto" || device !== undefined) return examined(await backendFor(options));
   const rows: Rows[number][] = [];
-  for await (const one of everyBackend({ threads: threadsOf(options), memoryBytes: memoryOf(options) })) {
+  for await (const one of openEveryBackend({ threads: threadsOf(options), memoryBytes: memoryOf(options) })) {
     rows.push(...(await examined(one)));
   }
   return rows;
@@ -45,7 +45,7 @@ async function examined(backend: Backend): Promise<Rows> {
   const rows: Rows[number][] = [];
   for (const kernel of allKernels) {
     const [row] = await checkKernels(one, [kernel]);
-    rows.push({ ...row!, speed: await speedOf(one, kernel) });
+    rows.push({ ...row!, speed: await measureSpeed(one, kernel) });
   }
   return rows;
 }

@@ -2,7 +2,7 @@
  * Element types changed in place at memory speed: WebAssembly over memory that the caller fills and empties.
  * Narrow sources are gathered through tables, F32 is rounded directly; going through BF16 would round twice.
  */
-import { instantiate } from "../../kernels/module.ts";
+import { instantiateModule } from "../../kernels/module.ts";
 import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { bitsOfF32, encode, f32OfBits, NARROW, tableOf } from "../core/float.ts";
@@ -94,7 +94,7 @@ export function overflowError(to: FloatDType, index: number): IsologitError {
  * @param scratchAt SCRATCH_BYTES here belong to this caster alone
  */
 export async function createCaster(memory: WebAssembly.Memory, scratchAt: number): Promise<Caster> {
-  const wasm = await instantiate(memory);
+  const wasm = await instantiateModule(memory);
   let loaded = "";
 
   /** Makes a table present at `scratchAt`, unless it is still the one wanted. */

@@ -1,5 +1,5 @@
 /** Weights as the other side's recast rounds them, in memory: the source run again with nothing else changed. */
-import { FIRST_ADDRESS, sharedMemory } from "../../kernels/module.ts";
+import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import { type Caster, createCaster, SCRATCH_BYTES } from "../cast/cast.ts";
 import { type FloatDType, widthOf } from "../core/dtype.ts";
 
@@ -32,7 +32,7 @@ export class Rounder {
   }
 
   static async create(): Promise<Rounder> {
-    const memory = sharedMemory(ROUNDER_BYTES);
+    const memory = createSharedMemory(ROUNDER_BYTES);
     return new Rounder(await createCaster(memory, FIRST_ADDRESS), memory);
   }
 

@@ -1,6 +1,6 @@
 /** The logits rung: both sides run natively on the same tokens; what its numbers mean, and what it needs to run. */
 import { createMeter } from "../../kernels/backend/meter.ts";
-import { ADDRESSABLE } from "../../kernels/backend/wasm.ts";
+import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import type { VerifyOptions } from "../api/options.ts";
 import type { Finding, LogitsMetrics, Verdict } from "../api/reports.ts";
@@ -246,8 +246,8 @@ export async function refuseMemory(
   ids: readonly number[],
 ): Promise<void> {
   const needed = await neededBytes(a, b, options, ids);
-  if (needed > ADDRESSABLE) {
-    const message = `the forward passes need ${needed} bytes of buffers; WebAssembly has ${ADDRESSABLE}`;
+  if (needed > ADDRESSABLE_BYTES) {
+    const message = `the forward passes need ${needed} bytes of buffers; WebAssembly has ${ADDRESSABLE_BYTES}`;
     throw new IsologitError("PLAN_MEMORY", message, {}, { next: "give fewer `tokens`" });
   }
   if (needed > memoryOf(options)) {

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { FIRST_ADDRESS, sharedMemory } from "../../kernels/module.ts";
+import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import { type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
@@ -112,7 +112,7 @@ export class BandWorker {
 
   constructor(slotBytes: number) {
     const first = FIRST_ADDRESS + SCRATCH_BYTES;
-    const memory = sharedMemory(SCRATCH_BYTES + SLOTS * slotBytes);
+    const memory = createSharedMemory(SCRATCH_BYTES + SLOTS * slotBytes);
     this.buffers = Array.from({ length: SLOTS }, (_, i) => {
       const at = first + i * slotBytes;
       return { at, bytes: new Uint8Array(memory.buffer, at, slotBytes) };

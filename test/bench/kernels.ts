@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { attention, conv1d, gatedNorm, linear, relu2, rmsNorm, ssd } from "../../kernels/index.ts";
-import { type Backend, type Kernel, STORED } from "../../kernels/kernel.ts";
+import { type Backend, type Kernel, STORED_DTYPES } from "../../kernels/kernel.ts";
 import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
 
 /** One kernel at one size, and what its speed counts. */
@@ -67,7 +67,7 @@ function product(tokens: number, rows: number, cols: number, dtype: FloatDType):
 }
 
 const CALLS: readonly Call[] = [
-  ...STORED.map((dtype) => product(64, 2048, 4096, dtype)),
+  ...STORED_DTYPES.map((dtype) => product(64, 2048, 4096, dtype)),
   product(64, 192, 21504, "BF16"),
   ...[1, 4, 512].map((tokens) => product(tokens, 2048, 4096, "BF16")),
   product(1, 2048, 4096, "F8_E4M3"),

@@ -23,18 +23,20 @@ const astray: Kernel<Relu2Params> = { ...relu2, wasm: { ...relu2.wasm, items: ()
 describe("the heap", () => {
   it("gives whole cache lines that do not overlap, and joins what comes back", () => {
     const heap = createHeap(128, 640);
-    const spans = [1, 64, 65, 200].map((bytes) => heap.take(bytes));
+    const spans = [1, 64, 65, 200].map((bytes) => heap.allocate(bytes));
     expect(spans.map(({ address }) => address)).toEqual([128, 192, 256, 384]);
-    expect(() => heap.take(129)).toThrow(/need 129 bytes more; of their ceiling of 640 bytes 128 are free/);
-    for (const i of [0, 2, 1, 3]) heap.give(spans[i]!);
-    expect(heap.take(640).address).toBe(128);
+    expect(() => heap.allocate(129)).toThrow(
+      /need 129 bytes more; of their ceiling of 640 bytes 128 are free/,
+    );
+    for (const i of [0, 2, 1, 3]) heap.free(spans[i]!);
+    expect(heap.allocate(640).address).toBe(128);
   });
 
   it("refuses a span that is not taken", () => {
     const heap = createHeap(0, 640);
-    const span = heap.take(64);
-    heap.give(span);
-    expect(() => heap.give(span)).toThrow(expect.objectContaining({ code: "INTERNAL" }));
+    const span = heap.allocate(64);
+    heap.free(span);
+    expect(() => heap.free(span)).toThrow(expect.objectContaining({ code: "INTERNAL" }));
   });
 });
 

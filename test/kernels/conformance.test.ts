@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
-import { bothForms, checkKernels } from "../../kernels/check.ts";
+import { checkKernels, runBothForms } from "../../kernels/check.ts";
 import { kernels } from "../../kernels/index.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 
@@ -32,7 +32,7 @@ describe("gives the same bits on any number of threads", () => {
     const large: Kernel = { ...kernel, wasm: { ...kernel.wasm, work: () => Infinity } }; // else too small to share
     for (const p of kernel.cases) {
       const [first, ...others] = await Promise.all(
-        backends.map(async (backend) => (await bothForms(backend, large, p, false))[0]),
+        backends.map(async (backend) => (await runBothForms(backend, large, p, false))[0]),
       );
       for (const other of others)
         expect(Buffer.from(other.buffer).equals(Buffer.from(first!.buffer))).toBe(true);

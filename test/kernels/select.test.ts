@@ -1,7 +1,18 @@
 import { describe, expect, it } from "vitest";
 import { type Adapter, findAdapters } from "../../kernels/backend/adapters.ts";
-import { everyBackend, gpuRows, named, probeBackends, selectBackend } from "../../kernels/backend/select.ts";
-import { type Machine, noVulkan, noVulkanAdapter, thisMachine } from "../../kernels/backend/vulkan.ts";
+import {
+  chooseAdapter,
+  gpuRows,
+  openEveryBackend,
+  probeBackends,
+  selectBackend,
+} from "../../kernels/backend/select.ts";
+import {
+  adapterMissingReason,
+  type Machine,
+  thisMachine,
+  vulkanMissingReason,
+} from "../../kernels/backend/vulkan.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 
 const options = { threads: 1, memoryBytes: 1 << 20 };
@@ -46,18 +57,18 @@ describe("why there is no GPU, in one line", () => {
       /NVIDIA_DRIVER_CAPABILITIES=all, or graphics/,
     ],
   ])("%s", (_, parts, reason) => {
-    if (reason === null) expect(noVulkan(linux(parts))).toBeNull();
-    else expect(noVulkan(linux(parts))).toMatch(reason);
+    if (reason === null) expect(vulkanMissingReason(linux(parts))).toBeNull();
+    else expect(vulkanMissingReason(linux(parts))).toMatch(reason);
   });
 
   it("a driver that offers nothing is named, and so is the library it lacks", () => {
     const parts = { libraries: [LOADER], files: [ICD] };
-    expect(noVulkanAdapter(linux(parts))).toContain(`named by ${ICD} offer no GPU`);
-    expect(noVulkanAdapter(linux({ ...parts, files: [ICD, DEVICE] }))).toMatch(
+    expect(adapterMissingReason(linux(parts))).toContain(`named by ${ICD} offer no GPU`);
+    expect(adapterMissingReason(linux({ ...parts, files: [ICD, DEVICE] }))).toMatch(
       /libGLX_nvidia\.so\.0 is not.*graphics/,
     );
     const whole = { libraries: [LOADER, NVIDIA], files: [ICD, DEVICE] };
-    expect(noVulkanAdapter(linux(whole))).toContain("offer no GPU");
+    expect(adapterMissingReason(linux(whole))).toContain("offer no GPU");
   });
 
   it("without a loader Dawn is not even loaded, and complains of nothing", async () => {
@@ -66,8 +77,8 @@ describe("why there is no GPU, in one line", () => {
 
   it("other platforms have no Vulkan to miss", () => {
     const mac: Machine = { ...linux({}), platform: "darwin" };
-    expect(noVulkan(mac)).toBeNull();
-    expect(noVulkanAdapter(mac)).toBe("Dawn finds no GPU that it can use");
+    expect(vulkanMissingReason(mac)).toBeNull();
+    expect(adapterMissingReason(mac)).toBe("Dawn finds no GPU that it can use");
   });
 });
 
@@ -81,10 +92,10 @@ describe("the choice of an adapter", () => {
   const adapters = { found: [lavapipe, arc, h100], reason: null };
 
   it("goes by a part of the name, hardware first", () => {
-    expect(named(adapters, "")).toBe(arc);
-    expect(named(adapters, "h100")).toBe(h100);
-    expect(named(adapters, "llvm")).toBe(lavapipe);
-    expect(named({ found: [lavapipe], reason: null }, "")).toBe(lavapipe);
+    expect(chooseAdapter(adapters, "")).toBe(arc);
+    expect(chooseAdapter(adapters, "h100")).toBe(h100);
+    expect(chooseAdapter(adapters, "llvm")).toBe(lavapipe);
+    expect(chooseAdapter({ found: [lavapipe], reason: null }, "")).toBe(lavapipe);
   });
 
   it("tells what there is instead, or why there is nothing", () => {
@@ -92,9 +103,9 @@ describe("the choice of an adapter", () => {
       code: "NOT_AVAILABLE",
       message: expect.stringContaining("llvmpipe (LLVM 19), Arc A770, NVIDIA H100"),
     };
-    expect(() => named(adapters, "RTX")).toThrow(expect.objectContaining(complaint));
+    expect(() => chooseAdapter(adapters, "RTX")).toThrow(expect.objectContaining(complaint));
     const nothing = { found: [], reason: "the Vulkan loader is not installed" };
-    expect(() => named(nothing, "")).toThrow("backend webgpu: the Vulkan loader is not installed");
+    expect(() => chooseAdapter(nothing, "")).toThrow("backend webgpu: the Vulkan loader is not installed");
   });
 
   it("every adapter is a row, and so is having none", () => {
@@ -170,7 +181,7 @@ describe("on this machine, with the tests' adapter", () => {
   it("walks over all backends", async () => {
     await testAdapter();
     const ids: string[] = [];
-    for await (const backend of everyBackend(options)) {
+    for await (const backend of openEveryBackend(options)) {
       ids.push(backend.id);
       await backend[Symbol.asyncDispose]();
     }

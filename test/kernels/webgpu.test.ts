@@ -213,7 +213,7 @@ it.each(["disposed of", "forgotten", "exited from", "thrown over"])("lets the pr
   const program = `
     const { findAdapters } = await import(${url("./backend/adapters.js")});
     const { createWebgpuBackend, openDevice } = await import(${url("./backend/webgpu.js")});
-    const { relu2 } = await import(${url("./definitions/relu2.js")});
+    const { relu2 } = await import(${url("./index.js")});
     const adapter = (await findAdapters()).found[0];
     const backend = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
     const x = backend.allocate(64);

@@ -18,8 +18,8 @@ import {
   ssdStep,
   widen,
 } from "../../kernels/index.ts";
-import { type Backend, type Kernel, STORED } from "../../kernels/kernel.ts";
-import { LONG } from "../../kernels/wgsl/ssd.ts";
+import { type Backend, type Kernel, STORED_DTYPES } from "../../kernels/kernel.ts";
+import { MIN_CHUNKED_TOKENS } from "../../kernels/wgsl/ssd.ts";
 import { tableOf } from "../../src/core/float.ts";
 import { runOn } from "../support/kernels/run.ts";
 import { gpuBackend } from "../support/kernels/software-gpu.ts";
@@ -73,7 +73,7 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
       const [cols, inFrom, outFrom] = [1 + random(300), random(9), random(9)];
       const [tokens, rows] = [pick(1, 2, 4, 5, 16, 17), 1 + random(80)];
       return {
-        ...{ tokens, rows, cols, dtype: pick(...STORED), scale: Math.fround(pick(1, 0.0173, 3)) },
+        ...{ tokens, rows, cols, dtype: pick(...STORED_DTYPES), scale: Math.fround(pick(1, 0.0173, 3)) },
         ...{ firstRow: random(5), inWidth: inFrom + cols + random(5), inFrom },
         ...{ outWidth: outFrom + rows + random(5), outFrom },
       };
@@ -119,7 +119,18 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
     }
   });
 
-  it.each([1, 2, 17, 63, 64, 65, LONG - 1, LONG, LONG + 1, LONG + 64])("scans: %d tokens", async (tokens) => {
+  it.each([
+    1,
+    2,
+    17,
+    63,
+    64,
+    65,
+    MIN_CHUNKED_TOKENS - 1,
+    MIN_CHUNKED_TOKENS,
+    MIN_CHUNKED_TOKENS + 1,
+    MIN_CHUNKED_TOKENS + 64,
+  ])("scans: %d tokens", async (tokens) => {
     const [groups, state] = [pick(1, 2, 4), 1 + random(20)];
     const shape = { heads: groups * pick(1, 2, 3), headDim: 1 + random(20), groups, state };
     const p = { tokens, ...shape, dtMin: pick(0, 0.1), dtMax: pick(2, Infinity) };
@@ -128,7 +139,7 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
   });
 });
 
-describe.each(STORED.filter((dtype) => dtype !== "F32"))("every code of %s", (dtype) => {
+describe.each(STORED_DTYPES.filter((dtype) => dtype !== "F32"))("every code of %s", (dtype) => {
   const table = tableOf(dtype);
   const codes = (table.length === 256 ? Uint8Array : Uint16Array).from(table.keys());
 
@@ -153,16 +164,19 @@ describe("at the ends of what numbers can be", () => {
   const p = { tokens: 3, heads: 2, headDim: 4, groups: 1, state: 4, dtMin: 0, dtMax: Infinity };
   const constant = (length: number, value: number) => new Float32Array(length).fill(value);
 
-  it.each([p.tokens, LONG + 2])("a huge delta forgets all that was, %d tokens", async (tokens) => {
-    const x = Float32Array.from({ length: tokens * 8 }, (_, i) => Math.sin(i));
-    const [ones, zeros] = [constant(tokens * 4, 1), constant(2, 0)];
-    const inputs = [x, ones, ones, constant(tokens * 2, 1e6), constant(2, 3), zeros, zeros];
-    const got = await runOn(gpu, ssd, { ...p, tokens }, inputs);
-    const wanted = x.map((value) => 4 * 1e6 * value); // only the token itself: delta x (C . B)
-    got.forEach((y, i) => {
-      expect(Math.abs(y - wanted[i]!)).toBeLessThanOrEqual(1e-5 * Math.abs(wanted[i]!));
-    });
-  });
+  it.each([p.tokens, MIN_CHUNKED_TOKENS + 2])(
+    "a huge delta forgets all that was, %d tokens",
+    async (tokens) => {
+      const x = Float32Array.from({ length: tokens * 8 }, (_, i) => Math.sin(i));
+      const [ones, zeros] = [constant(tokens * 4, 1), constant(2, 0)];
+      const inputs = [x, ones, ones, constant(tokens * 2, 1e6), constant(2, 3), zeros, zeros];
+      const got = await runOn(gpu, ssd, { ...p, tokens }, inputs);
+      const wanted = x.map((value) => 4 * 1e6 * value); // only the token itself: delta x (C . B)
+      got.forEach((y, i) => {
+        expect(Math.abs(y - wanted[i]!)).toBeLessThanOrEqual(1e-5 * Math.abs(wanted[i]!));
+      });
+    },
+  );
 
   it("rows of zeros normalise to zeros, and the largest floats to finite numbers", async () => {
     const gain = constant(4, 1);

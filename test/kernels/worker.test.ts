@@ -3,15 +3,15 @@ import { once } from "node:events";
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { expect, it } from "vitest";
-import { MAILBOX_BYTES, mailboxOver, WORD } from "../../kernels/backend/mailbox.ts";
-import { sharedMemory } from "../../kernels/module.ts";
+import { MAILBOX_BYTES, openMailbox, WORD } from "../../kernels/backend/mailbox.ts";
+import { createSharedMemory } from "../../kernels/module.ts";
 import { builtFile } from "../../src/core/built-file.ts";
 
 it("computes when a job's number is raised, not when it is woken", async () => {
   const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);
-  const { words } = mailboxOver(mailbox);
+  const { words } = openMailbox(mailbox);
   const file = builtFile(new URL("../../kernels/backend/pool.ts", import.meta.url).href, "./worker.js");
-  const workerData = { memory: sharedMemory(65536), mailbox, index: 0, threads: 1 };
+  const workerData = { memory: createSharedMemory(65536), mailbox, index: 0, threads: 1 };
   const worker = new Worker(file, { workerData, execArgv: [] });
   try {
     await once(worker, "message"); // ready

@@ -4,7 +4,7 @@
  */
 
 import type { SsdParams } from "../../../kernels/definitions/ssd.ts";
-import { stateOf } from "../../../kernels/definitions/ssd-step.ts";
+import { stateLength } from "../../../kernels/definitions/ssd-step.ts";
 import {
   add,
   attention,
@@ -111,7 +111,7 @@ const scan: Stage<NemotronHDims> = {
   },
   carry: {
     keeps: "state",
-    elements: (d) => stateOf(scanOf(d, 0)),
+    elements: (d) => stateLength(scanOf(d, 0)),
     run: (backend, d, rows, inputs, output) => backend.run(ssdStep, scanOf(d, rows), inputs, output),
   },
 };

@@ -17,7 +17,7 @@ const LineSchema = z.union([SentSchema, OpenedSchema]);
 export type SentFile = z.infer<typeof SentSchema>;
 export type OpenedRequest = z.infer<typeof OpenedSchema>;
 
-export interface UploadJournal {
+interface UploadJournal {
   readonly path: string;
   readonly sent: ReadonlyMap<string, SentFile>;
   readonly opened: OpenedRequest | undefined;

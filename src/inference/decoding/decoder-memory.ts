@@ -1,6 +1,6 @@
 /** What a generation takes of the memory that it is given, known before anything is read. */
 import { createMeter } from "../../../kernels/backend/meter.ts";
-import { ADDRESSABLE } from "../../../kernels/backend/wasm.ts";
+import { ADDRESSABLE_BYTES } from "../../../kernels/backend/wasm.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
 import type { RunOptions } from "../../api/options.ts";
 import { IsologitError } from "../../core/errors.ts";
@@ -39,7 +39,7 @@ export async function planDecoderMemory(
   const blocks = mainLayers(model.matched).map(({ kind }) => forward.block(kind, dims));
   const { perToken, fixed } = stateCacheBytes(blocks, forward.streams(dims), dims);
   const memoryBytes = memoryOf(options);
-  const most = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE) : memoryBytes;
+  const most = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE_BYTES) : memoryBytes;
   const bandBytes = partBytes(memoryBytes);
   const needed = (tokens: number, bandBytes: number) => bytesOf(model, options, bandBytes, tokens, capacity);
   for (let tokens = Math.min(promptTokens, MOST_AT_ONCE); tokens >= 1; tokens = Math.floor(tokens / 2)) {
@@ -56,7 +56,7 @@ export async function planDecoderMemory(
   const message =
     `${most} bytes of buffers are allowed; this needs ${enough}, of which ${perToken * capacity + fixed} keep what ` +
     `${capacity} tokens leave behind`;
-  const next = enough > ADDRESSABLE && backend === "wasm" ? { next: "give fewer tokens" } : {};
+  const next = enough > ADDRESSABLE_BYTES && backend === "wasm" ? { next: "give fewer tokens" } : {};
   throw new IsologitError("PLAN_MEMORY", message, {}, next);
 }
 

@@ -1,12 +1,12 @@
 /** Memory with a caster in it, and the golden files, for the tests of this folder. */
 import { readFileSync } from "node:fs";
-import { FIRST_ADDRESS, sharedMemory } from "../../../kernels/module.ts";
+import { createSharedMemory, FIRST_ADDRESS } from "../../../kernels/module.ts";
 import { createCaster, SCRATCH_BYTES } from "../../../src/cast/cast.ts";
 import { type FloatDType, widthOf } from "../../../src/core/dtype.ts";
 import type { Arena } from "./tensor.ts";
 
 export async function arenaOf(size: number): Promise<Arena> {
-  const memory = sharedMemory(SCRATCH_BYTES + size);
+  const memory = createSharedMemory(SCRATCH_BYTES + size);
   const at = FIRST_ADDRESS + SCRATCH_BYTES;
   return { memory, caster: await createCaster(memory, FIRST_ADDRESS), at, size };
 }
