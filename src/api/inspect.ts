@@ -3,11 +3,11 @@
 import { type DeclaredQuantization, declaredQuantization } from "../checkpoint/declared-quantization.ts";
 import { matchCheckpoint } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
+import { pairScales, type ScaleTable } from "../checkpoint/scales.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { type Matched, mainLayers } from "../families/model.ts";
-import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import type { RunOptions, SourceOptions } from "./options.ts";
 import type { InspectedTensor, InspectReport } from "./reports.ts";
 

@@ -1,9 +1,9 @@
 /** What config.json says of FP8 weights and of types, and the scales themselves, as findings of `check`. */
 import type { Finding } from "../api/reports.ts";
-import { declaredQuantization, MODELOPT } from "../checkpoint/declared-quantization.ts";
+import { declaredQuantization, MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
+import type { ScaleTable } from "../checkpoint/scales.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Sources } from "../core/read.ts";
-import type { ScaleTable } from "../quantization/compressed-tensors.ts";
 import {
   dtypeFaults,
   type QuantizationFault,
@@ -34,7 +34,7 @@ export async function checkQuantization(
     const { file = "config.json", said } = declared ?? {};
     const config = { ...checkpoint.config, ...(declared !== null && { quantization_config: said }) };
     const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, scales);
-    const isUnlisted = file === MODELOPT && !Object.keys(said as object).some((key) => LIST.test(key));
+    const isUnlisted = file === MODELOPT_CONFIG && !Object.keys(said as object).some((key) => LIST.test(key));
     return [
       ...ofTypes,
       ...(isUnlisted ? withoutList(faults) : faults).map((fault) => findingIn(file, fault)),

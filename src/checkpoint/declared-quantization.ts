@@ -11,7 +11,7 @@ export interface DeclaredQuantization {
 }
 
 /** ModelOpt's exporter writes it; vLLM and SGLang read it where config.json declares nothing. */
-export const MODELOPT = "hf_quant_config.json";
+export const MODELOPT_CONFIG = "hf_quant_config.json";
 const MAX_BYTES = 16 * 1024 * 1024;
 
 /** Null where nothing is declared. @throws CONFIG_INVALID for a file of ModelOpt that is no JSON */
@@ -22,17 +22,17 @@ export async function declaredQuantization({
 }: Checkpoint): Promise<DeclaredQuantization | null> {
   const said = config.quantization_config;
   if (said !== undefined && said !== null) return { file: "config.json", said };
-  const beside = sidecars.find(({ path }) => path === MODELOPT);
+  const beside = sidecars.find(({ path }) => path === MODELOPT_CONFIG);
   if (beside === undefined) return null;
   const { file, offset, size } = beside.span;
   if (size > MAX_BYTES) {
     throw new IsologitError("LIMIT_EXCEEDED", `${size} bytes, expected at most ${MAX_BYTES}`, {
-      file: MODELOPT,
+      file: MODELOPT_CONFIG,
     });
   }
   await using source = await store.open(file);
-  const json = parseJsonObject(await readRange(source, offset, size), { file: MODELOPT });
+  const json = parseJsonObject(await readRange(source, offset, size), { file: MODELOPT_CONFIG });
   const { quantization } = json;
   if (quantization === undefined || !isJsonObject(quantization)) return null;
-  return { file: MODELOPT, said: { quant_method: "modelopt", ...quantization } };
+  return { file: MODELOPT_CONFIG, said: { quant_method: "modelopt", ...quantization } };
 }

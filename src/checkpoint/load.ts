@@ -6,8 +6,8 @@ import { IsologitError } from "../core/errors.ts";
 import type { Family } from "../families/family.ts";
 import { matchRoles } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
-import { pairScales, type ScaleTable } from "../quantization/compressed-tensors.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
+import { pairScales, type ScaleTable } from "./scales.ts";
 
 /** @throws what pairing scales and matching roles refuse, by the name of what lies there where it is known */
 export async function matchCheckpoint(

@@ -1,11 +1,12 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor, Writer } from "../../formats/format.ts";
 import type { PlanOptions } from "../api/options.ts";
+import { moduleOf, SCALE_SHAPE, type ScaleTable, scaleName } from "../checkpoint/scales.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import { countOf, type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
+import { countOf, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { ElementSource } from "../core/mapping/gather.ts";
-import { movesOf, shapeOf } from "../core/mapping/layout.ts";
+import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
 import type { Dialect } from "../families/dialect.ts";
 import {
@@ -15,39 +16,10 @@ import {
   tensorsHeld,
   tensorsWritten,
 } from "../families/expand.ts";
-import type { Matched, Role } from "../families/model.ts";
+import type { Matched } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
-import { SCALE_SHAPE, type ScaleTable, scaleName } from "../quantization/compressed-tensors.ts";
 import { type Policy, recastFor } from "../quantization/policy.ts";
-import { type ColumnShare, columnShare } from "./scatter.ts";
-
-/** One tensor's way from source to destination. */
-export interface Job {
-  readonly tensor: WantedTensor;
-  /** what it is in the model, the first of those it joins; null for a scale */
-  readonly role: Role | null;
-  readonly elementSource: ElementSource;
-  readonly sourceDtype: DType;
-  readonly count: number;
-  /** a share of a matrix's columns */
-  readonly columns?: ColumnShare;
-  /** absent: the bits stay */
-  readonly cast?: {
-    readonly from: FloatDType;
-    readonly to: FloatDType;
-    /** an FP8 source is decoded: each run of elements by the stored scale of the tensor it comes from */
-    readonly sourceScales?: readonly ScaledRun[];
-    /** tensor that receives the scale of an FP8 destination */
-    readonly scaleTo?: string;
-  };
-}
-
-/** Elements [lo, hi), whose scale is the stored tensor `scale`. */
-export interface ScaledRun {
-  readonly lo: number;
-  readonly hi: number;
-  readonly scale: string;
-}
+import type { ColumnShare, Job, ScaledRun } from "./types.ts";
 
 const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;
 
@@ -194,13 +166,8 @@ function drawnFrom(source: Matched, { name, layout }: ExpectedTensor): readonly 
 /** The name of what stands beside a weight, where the weight gets another name. */
 function companionName(companion: string, owner: string, name: string): string {
   if (companion.startsWith(owner)) return name + companion.slice(owner.length);
-  const module = moduleOf(owner);
-  return companion.startsWith(module) ? moduleOf(name) + companion.slice(module.length) : companion;
-}
-
-/** `a.b.` of `a.b.weight` */
-function moduleOf(name: string): string {
-  return name.slice(0, name.lastIndexOf(".") + 1);
+  const module = `${moduleOf(owner)}.`;
+  return companion.startsWith(module) ? `${moduleOf(name)}.${companion.slice(module.length)}` : companion;
 }
 
 /** A tensor that is no role, moved as it is. */
@@ -220,4 +187,11 @@ function kept(tensor: Tensor, as: string): Job {
 function castable(tensor: Tensor): FloatDType {
   if (isFloat(tensor.dtype)) return tensor.dtype;
   throw new IsologitError("UNSUPPORTED", `${tensor.dtype} cannot be recast`, { tensor: tensor.name });
+}
+
+/** Undefined for a layout that is no share of a matrix's columns. */
+export function columnShare(layout: Layout): ColumnShare | undefined {
+  if (layout.op !== "slice" || layout.axis !== 1 || layout.of.op !== "leaf") return undefined;
+  const { of: role, shape } = layout.of;
+  return shape.length === 2 ? { role, shape, from: layout.from, to: layout.to } : undefined;
 }

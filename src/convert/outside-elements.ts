@@ -9,8 +9,7 @@ import { sha256 } from "../core/content-root.ts";
 import { bytesOf } from "../core/dtype.ts";
 import type { Store } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
-import type { Job } from "./jobs.ts";
-import type { Plan } from "./plan.ts";
+import type { Job, Plan } from "./types.ts";
 
 /** Bytes of one staged file, by the path that the placement has for it. */
 export interface OutsideSpan extends Span {

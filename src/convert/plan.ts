@@ -2,10 +2,10 @@
  * What a conversion will do, as a value: which stored tensors of the source make up each tensor of the destination,
  * how they are recast, and where every byte lies. Pure but for the reading of headers.
  */
-import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
+import type { WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
 import type { PlanOptions } from "../api/options.ts";
-import type { DroppedEntries, PaddingRows, PlannedTensor } from "../api/reports.ts";
-import { type Conversion, conversionOf } from "../certificate/conversion.ts";
+import type { DroppedEntries, PlannedTensor } from "../api/reports.ts";
+import { conversionOf } from "../certificate/conversion.ts";
 import { matchCheckpoint } from "../checkpoint/load.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
@@ -18,32 +18,11 @@ import type { Family } from "../families/family.ts";
 import { dialectOf } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
-import type { ScaleTable } from "../quantization/compressed-tensors.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
-import { chooseNames, type Job, jobsFor } from "./jobs.ts";
+import { chooseNames, jobsFor } from "./jobs.ts";
 import { planSidecars } from "./sidecars.ts";
-
-export interface Plan {
-  /** SHA-256 of all that the plan depends on: equal ids give equal bytes */
-  readonly id: string;
-  /** what was asked beside the format */
-  readonly conversion: Conversion | undefined;
-  readonly source: Matched;
-  readonly scales: ScaleTable;
-  readonly manifest: WriteRequest;
-  readonly placement: Placement;
-  readonly jobs: readonly Job[];
-  /** nothing is recast: the content root stays */
-  readonly exact: boolean;
-  /** side files came home from an earlier conversion */
-  readonly restored: boolean;
-  /** buffers, bytes */
-  readonly peakBytes: number;
-  readonly warnings: readonly string[];
-  readonly dropped: readonly DroppedEntries[];
-  readonly padding: PaddingRows;
-}
+import type { Job, Plan } from "./types.ts";
 
 export interface Planning {
   readonly source: Checkpoint;

@@ -4,7 +4,7 @@ import { bytesOf } from "../core/dtype.ts";
 import { bandsOf } from "../core/mapping/gather.ts";
 import type { JournalEntry } from "../io/journal.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
-import type { ConversionRun } from "./run.ts";
+import type { ConversionRun } from "./types.ts";
 
 /**
  * A journal may name bytes that never reached the disk, or that were changed since. Each tensor that it names is read

@@ -4,32 +4,14 @@
  */
 import type { TensorDigests } from "../../formats/format.ts";
 import { overflowError } from "../cast/cast.ts";
-import { bitsOf, countOf, type Shape } from "../core/dtype.ts";
+import { readScale } from "../checkpoint/scales.ts";
+import { bitsOf, countOf } from "../core/dtype.ts";
 import { gatherExtents, roleSource } from "../core/mapping/gather.ts";
-import type { Layout } from "../core/mapping/layout.ts";
 import type { Sources } from "../core/read.ts";
-import { readScale } from "../quantization/compressed-tensors.ts";
 import { Digest } from "../workers/digest.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { BandWorker } from "../workers/pool.ts";
-import type { Job } from "./jobs.ts";
-import type { ConversionRun } from "./run.ts";
-
-/** Columns [from, to) of a role's matrix. */
-export interface ColumnShare {
-  readonly role: string;
-  /** of the whole matrix */
-  readonly shape: Shape;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** Undefined for a layout that is no share of a matrix's columns. */
-export function columnShare(layout: Layout): ColumnShare | undefined {
-  if (layout.op !== "slice" || layout.axis !== 1 || layout.of.op !== "leaf") return undefined;
-  const { of: role, shape } = layout.of;
-  return shape.length === 2 ? { role, shape, from: layout.from, to: layout.to } : undefined;
-}
+import type { ColumnShare, ConversionRun, Job } from "./types.ts";
 
 /** A job of columns, and where its tensor goes. */
 export interface ScatterPart {

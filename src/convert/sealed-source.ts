@@ -7,8 +7,7 @@ import type { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
 import type { Matched } from "../families/model.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
-import type { Job } from "./jobs.ts";
-import type { ConversionRun } from "./run.ts";
+import type { ConversionRun, Job } from "./types.ts";
 
 export class SealedSource {
   readonly #source: Matched;

@@ -3,6 +3,8 @@
  * `isologit.origin/`, and what comes home from there.
  */
 import type { WantedSidecar, WriteRequest, Writer } from "../../formats/format.ts";
+import { MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
+import type { ScaleTable } from "../checkpoint/scales.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/carried-files.ts";
 import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
 import { canonicalJson } from "../core/content-root.ts";
@@ -18,16 +20,14 @@ import { dialectOf } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
 import type { Config, Settings } from "../families/structure.ts";
 import {
-  QUANTIZATION_FILES,
   quantizationConfig,
-  type ScaleTable,
   withDtype,
   withoutQuantization,
   withQuantization,
 } from "../quantization/compressed-tensors.ts";
 import { withMember } from "../quantization/json-edit.ts";
 import type { Policy } from "../quantization/policy.ts";
-import type { Job } from "./jobs.ts";
+import type { Job } from "./types.ts";
 
 const CONFIG = "config.json";
 /** The dialect whose config is that file. */
@@ -194,7 +194,7 @@ async function rewriteConfig(
   const before = new TextDecoder("utf-8", { fatal: true }).decode(stored);
   const { text, warnings } = configFor(before, jobs, scales, policy, dialect);
   files.set(CONFIG, written(CONFIG, text));
-  for (const path of QUANTIZATION_FILES) files.delete(path);
+  files.delete(MODELOPT_CONFIG); // the weights that it describes are recast
   return [...untied, ...warnings];
 }
 

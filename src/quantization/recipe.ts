@@ -1,18 +1,28 @@
-/** Recipes: which roles a recast touches. */
+/** Recipes: which roles a recast touches. `docs/recipes.md` describes the YAML file for its authors. */
 import { readFile } from "node:fs/promises";
+import type { Document } from "yaml";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
 import type { Layer, RoleSpec } from "../families/structure.ts";
 
-/** A role as recipes see it, and a layer. */
+/** The part of a role, and of a layer, that a recipe looks at. */
 export type RoleKind = Pick<RoleSpec, "role" | "kind">;
 export type LayerAt = Pick<Layer, "stack" | "index" | "kind">;
 
+/** Largest recipe file, in characters. A real recipe has about a dozen lines. */
+const MAX_RECIPE_LENGTH = 64 * 1024;
+
+/** What `keep_mamba_before_attention` keeps, as in the 30B release. */
+const MAMBA_BEFORE_ATTENTION = { kind: "mamba", next: "attention" } as const;
+
 /**
- * The recipe of this name, or of this file.
+ * The recipe with this name, or the recipe in this file.
  *
- * @throws RECIPE_INVALID where there is none, or the file is wrong; names file and line
- * @throws NOT_FOUND
+ * @param nameOrPath name of a known recipe, or path of a `.yaml` file
+ * @param known      recipes of the family
+ * @param roles      roles of the family
+ * @throws RECIPE_INVALID when the name is unknown or the file is wrong; names file and line
+ * @throws NOT_FOUND      when the file does not exist
  */
 export async function findRecipe(
   nameOrPath: string,
@@ -31,22 +41,95 @@ export async function findRecipe(
   const text = await readFile(nameOrPath, "utf8").catch((error: unknown) => {
     throw systemError(error, { file: nameOrPath });
   });
-  // Loaded where a file is named: the YAML parser alone takes some 60 ms to load.
-  const { parseRecipe } = await import("./recipe-file.ts");
-  return parseRecipe(text, nameOrPath, roles);
+  return await parseRecipe(text, nameOrPath, roles);
+}
+
+/** @throws RECIPE_INVALID; names the line */
+export async function parseRecipe(text: string, file: string, roles: readonly RoleKind[]): Promise<Recipe> {
+  if (text.length > MAX_RECIPE_LENGTH) throw invalid(file, null, `more than ${MAX_RECIPE_LENGTH} bytes`);
+  // Loaded only for a recipe file: the YAML parser alone takes some 60 ms to load.
+  const { isMap, isNode, LineCounter, parseDocument } = await import("yaml");
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const [fault] = [...document.errors, ...document.warnings];
+  if (fault !== undefined) throw invalid(file, lines.linePos(fault.pos[0]).line, fault.message);
+
+  /** Line of the value at a path, or of the nearest value that contains it. */
+  const lineOf = (path: readonly PropertyKey[]): number | null => {
+    for (let length = path.length; length >= 0; length--) {
+      const node = document.getIn(path.slice(0, length), true);
+      if (length === 1 && isMap(document.contents)) {
+        const pair = document.contents.items.find(({ key }) => String(key) === path[0]);
+        if (isNode(pair?.key)) return pair.key.range ? lines.linePos(pair.key.range[0]).line : null;
+      }
+      if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+    }
+    return null;
+  };
+
+  const parsed = (await recipeSchema()).safeParse(valueIn(document, file));
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    const path = issue.code === "unrecognized_keys" ? [...issue.path, issue.keys[0]!] : issue.path;
+    throw invalid(file, lineOf(path), [path.join("."), issue.message].filter(Boolean).join(": "));
+  }
+  const { id, keep_ends, cast, keep, keep_layers, keep_mamba_before_attention } = parsed.data;
+  for (const [key, patterns] of Object.entries({ cast, keep })) {
+    for (const [i, pattern] of patterns.entries()) {
+      if (roles.some(({ role }) => recipeNamesRole(pattern, role))) continue;
+      throw invalid(file, lineOf([key, i]), `${key}: ${pattern} names no role of this family`);
+    }
+  }
+  return {
+    id,
+    keepEnds: keep_ends,
+    cast,
+    keep,
+    keepLayers: keep_layers,
+    keepBefore: keep_mamba_before_attention ? [MAMBA_BEFORE_ATTENTION] : [],
+  };
+}
+
+/** The keys of a recipe file. */
+async function recipeSchema() {
+  const { z } = await import("zod");
+  const pattern = z
+    .string()
+    .regex(/^(\*|\w+(\.\w+)*(\.\*)?)$/, "expected a role such as mlp.up, or a prefix.*");
+  return z.strictObject({
+    id: z.string().regex(/^[\w.-]{1,64}$/, "expected up to 64 letters, digits, dots, dashes"),
+    keep_ends: z.int().min(0).default(0),
+    cast: z.array(pattern).min(1),
+    keep: z.array(pattern).default([]),
+    keep_layers: z.array(z.int().min(0)).default([]),
+    keep_mamba_before_attention: z.boolean().default(false),
+  });
+}
+
+/** The file's value. Aliases are refused: a hostile file multiplies its size with them. */
+function valueIn(document: Document, file: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 });
+  } catch (cause) {
+    throw new IsologitError("RECIPE_INVALID", "aliases are not supported", { file }, { cause });
+  }
+}
+
+function invalid(file: string, line: number | null, found: string): IsologitError {
+  return new IsologitError("RECIPE_INVALID", line === null ? found : `line ${line}: ${found}`, { file });
 }
 
 /** Whether a pattern (`mlp.up`, `mlp.*`, `*`) names a role. */
-export function recipeNamesRole(pattern: string, role: string): boolean {
+function recipeNamesRole(pattern: string, role: string): boolean {
   return (
     pattern === "*" || pattern === role || (pattern.endsWith(".*") && role.startsWith(pattern.slice(0, -1)))
   );
 }
 
 /**
- * Whether a recipe casts this role of this layer. Prediction layers (mtp) are never cast.
+ * Whether a recipe casts this role in this layer. Layers of multi-token prediction are never cast.
  *
- * @param layer  null for what a model has once
+ * @param layer  null for a role that a model has once
  * @param layers all layers of the model
  * @throws RECIPE_INVALID when the recipe keeps a layer that the model does not have
  */
@@ -63,8 +146,9 @@ export function recipeCastsRole(
     const message = `recipe ${recipe.id} keeps layer ${absent}; the model has layers 0 to ${main.length - 1}`;
     throw new IsologitError("RECIPE_INVALID", message);
   }
-  const named = (patterns: readonly string[]) => patterns.some((pattern) => recipeNamesRole(pattern, role));
-  if (!named(cast) || named(keep)) return false;
+  const isNamedBy = (patterns: readonly string[]) =>
+    patterns.some((pattern) => recipeNamesRole(pattern, role));
+  if (!isNamedBy(cast) || isNamedBy(keep)) return false;
   if (layer === null) return true;
   if (layer.stack === "mtp") return false;
   if (layer.index < keepEnds || layer.index >= main.length - keepEnds) return false;

@@ -3,12 +3,12 @@
  * `check` and `verify` ask the same rules.
  */
 import type { Severity } from "../api/reports.ts";
+import { moduleOf, type RangeReader, readScales, type ScaleTable } from "../checkpoint/scales.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { canonicalJson } from "../core/content-root.ts";
 import { countOf, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { isJsonObject } from "../core/json.ts";
-import { type RangeReader, readScales, type ScaleTable } from "./compressed-tensors.ts";
 import { oddHead } from "./fields.ts";
 import { type Patterns, patternsOver } from "./module-patterns.ts";
 import { type Group, groupsFor, isIgnored, OWN_E5M2, type Scheme, schemeOf } from "./scheme.ts";
@@ -257,9 +257,4 @@ export function dtypeFaults({
   if (most === undefined || NAMES[name] === most[0]) return [];
   const message = `it says ${said}, and most weights are ${most[0]}: engines compute in another type`;
   return [fault("dtype-contradiction", "warning", message)];
-}
-
-/** `a.b` of `a.b.weight`. */
-function moduleOf(name: string): string {
-  return name.slice(0, name.lastIndexOf("."));
 }

@@ -10,7 +10,7 @@ import { parseJson, stringifyJson } from "../../src/core/json.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import { Staging } from "../../src/io/staging.ts";
-import { parseRecipe } from "../../src/quantization/recipe-file.ts";
+import { parseRecipe } from "../../src/quantization/recipe.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { memoryStore } from "../support/memory-store.ts";
 import { fuzz } from "./attempts.ts";

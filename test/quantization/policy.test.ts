@@ -6,7 +6,7 @@ import type { DType } from "../../src/core/dtype.ts";
 import type { Recipe } from "../../src/families/family.ts";
 import { type PolicyOptions, policyOf, type RecastTarget, recastFor } from "../../src/quantization/policy.ts";
 import type { LayerAt, RoleKind } from "../../src/quantization/recipe.ts";
-import { parseRecipe } from "../../src/quantization/recipe-file.ts";
+import { parseRecipe } from "../../src/quantization/recipe.ts";
 
 /** A family as recipes see it, every kind of role in it. */
 const KINDS = {
@@ -161,8 +161,8 @@ keep_mamba_before_attention: true
 `;
 
 describe("a recipe file", () => {
-  it("is read in full", () => {
-    expect(parseRecipe(CAREFUL, "r.yaml", roles)).toEqual({
+  it("is read in full", async () => {
+    expect(await parseRecipe(CAREFUL, "r.yaml", roles)).toEqual({
       id: "careful",
       keepEnds: 1,
       cast: ["ssm.*", "mlp.*"],
@@ -170,7 +170,7 @@ describe("a recipe file", () => {
       keepLayers: [6],
       keepBefore: [{ kind: "mamba", next: "attention" }],
     });
-    const least = parseRecipe('{id: least, cast: ["*"]}', "r.yaml", roles);
+    const least = await parseRecipe('{id: least, cast: ["*"]}', "r.yaml", roles);
     expect(least).toMatchObject({ keepEnds: 0, keep: [], keepLayers: [], keepBefore: [] });
   });
 

@@ -5,8 +5,8 @@ import { isJsonObject, parseJsonObject } from "../../core/json.ts";
 import type { Dialect } from "../../families/dialect.ts";
 import type { Matched } from "../../families/model.ts";
 import type { Config } from "../../families/structure.ts";
-import { QUANTIZATION_FILES } from "../../quantization/compressed-tensors.ts";
 import { difference, remark, withSeverity } from "../../verify/findings.ts";
+import { MODELOPT_CONFIG } from "../declared-quantization.ts";
 import { haveSameMeaning } from "./meaning.ts";
 import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./read.ts";
 import { configKeys, type FileOutcome, sideFileKind } from "./rules.ts";
@@ -23,7 +23,7 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
   await using right = new SideFiles(b.checkpoint);
   const findings: Finding[] = [];
   for (const path of [...new Set([...left.paths, ...right.paths])].sort()) {
-    if (recast && QUANTIZATION_FILES.includes(path)) continue;
+    if (recast && path === MODELOPT_CONFIG) continue;
     if (path === CONFIG && a.dialect !== b.dialect && !(left.has(path) && right.has(path))) continue; // settings
     if (path === INDEX && (await namesSingle(right))) continue;
     const { added, missing, differs } = sideFileKind(path, right.isRival(path));

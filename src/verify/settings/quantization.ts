@@ -6,14 +6,14 @@ import type { Finding } from "../../api/reports.ts";
 import {
   type DeclaredQuantization,
   declaredQuantization,
-  MODELOPT,
+  MODELOPT_CONFIG,
 } from "../../checkpoint/declared-quantization.ts";
+import type { ScaleTable } from "../../checkpoint/scales.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import { canonicalJson } from "../../core/content-root.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
 import type { Paired } from "../../inference/model-runner.ts";
-import type { ScaleTable } from "../../quantization/compressed-tensors.ts";
 import {
   dtypeFaults,
   type QuantizationFault,
@@ -106,7 +106,7 @@ async function besideFaults(
       ...fault,
       rule: "quantization-beside",
       severity: "warning",
-      message: `by ${MODELOPT}, ${fault.message}`,
+      message: `by ${MODELOPT_CONFIG}, ${fault.message}`,
     }));
 }
 
