@@ -4,8 +4,9 @@
  * perhaps a signature. Nothing in it depends on the time, the machine or a path.
  */
 import { z } from "zod";
-import { canonicalJson, type Leaf, sha256 } from "../core/content-root.ts";
+import type { Leaf } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { Fingerprint } from "../inference/fingerprint.ts";
 import { Signature, verifySignature } from "../signing/ed25519.ts";

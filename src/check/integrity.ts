@@ -1,6 +1,6 @@
 /** `integrity.json`: digests that Megatron may leave beside a checkpoint's files. */
 import type { Finding } from "../api/reports.ts";
-import { sha256 } from "../core/content-root.ts";
+import { sha256 } from "../core/hash.ts";
 import { readSmall, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import { finding, findingOf } from "./findings.ts";

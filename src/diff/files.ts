@@ -3,7 +3,7 @@ import type { DiffedSidecar, DiffReport } from "../api/reports.ts";
 import { keysThatDiffer } from "../checkpoint/side-files/compare.ts";
 import { isOwnIndex } from "../checkpoint/side-files/read.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { canonicalJson, sha256 } from "../core/content-root.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import { Sources } from "../core/read.ts";
 import type { Matched } from "../families/model.ts";
 

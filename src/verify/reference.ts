@@ -4,9 +4,10 @@
  */
 import type { VerifyOptions } from "../api/options.ts";
 import type { ReferenceMetrics, RungReport, Verdict } from "../api/reports.ts";
+import { Distance, relL2 } from "../core/distance.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor, type Ready } from "../inference/model-runner.ts";
-import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
+import { LogitsComparison } from "./metrics.ts";
 import { NO_WORD, openRecording, type RecordedLogits } from "./recording.ts";
 
 export interface ReferenceRung {

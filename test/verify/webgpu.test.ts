@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { beforeAll, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import { logits } from "../../src/api/logits.ts";
-import { Distance } from "../../src/verify/metrics.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";

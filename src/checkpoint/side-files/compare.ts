@@ -1,6 +1,6 @@
 /** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
 import type { Finding } from "../../api/reports.ts";
-import { canonicalJson } from "../../core/content-root.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import { isJsonObject, parseJsonObject } from "../../core/json.ts";
 import type { Dialect } from "../../families/dialect.ts";
 import type { Matched } from "../../families/model.ts";

@@ -10,7 +10,7 @@ import {
 } from "../../checkpoint/declared-quantization.ts";
 import type { ScaleTable } from "../../checkpoint/scales.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
-import { canonicalJson } from "../../core/content-root.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
 import type { Paired } from "../../inference/model-runner.ts";

@@ -1,8 +1,8 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
 import type { Finding } from "../../api/reports.ts";
 import { compareFiles, keysThatDiffer } from "../../checkpoint/side-files/compare.ts";
-import { canonicalJson } from "../../core/content-root.ts";
 import { sameShape } from "../../core/dtype.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import type { Matched, Role } from "../../families/model.ts";
 import { type Paired, storedRole } from "../../inference/model-runner.ts";
 import { difference, remark } from "../findings.ts";
