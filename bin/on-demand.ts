@@ -1,11 +1,13 @@
 /** The library for the executable: each function is loaded when it is first called, so that a command starts on its own part. */
 import type { Library } from "../src/cli/library.ts";
+import type { VerifyOptions } from "../src/index.ts";
 
 export const library: Library = {
-  plan: later(async () => (await import("../src/api/convert.ts")).plan),
+  plan: later(async () => (await import("../src/api/plan.ts")).plan),
   convert: later(async () => (await import("../src/api/convert.ts")).convert),
-  recast: later(async () => (await import("../src/api/convert.ts")).recast),
-  verify: later(async () => (await import("../src/verify/verify.ts")).verify),
+  recast: later(async () => (await import("../src/api/recast.ts")).recast),
+  verify: async (a: string, b?: string, options?: VerifyOptions) =>
+    (await import("../src/api/verify.ts")).verify(a, b, options),
   logits: later(async () => (await import("../src/api/logits.ts")).logits),
   generate: later(async () => (await import("../src/api/generate.ts")).generate),
   inspect: later(async () => (await import("../src/api/inspect.ts")).inspect),

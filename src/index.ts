@@ -10,44 +10,48 @@ export {
   cacheVerify,
 } from "./api/cache.ts";
 export { check } from "./api/check.ts";
-export { convert, plan, recast } from "./api/convert.ts";
+export type { ConvertOptions, ConvertReport } from "./api/convert.ts";
+export { convert } from "./api/convert.ts";
+export type { DiffOptions } from "./api/diff.ts";
 export { diff } from "./api/diff.ts";
+export type { DoctorReport } from "./api/doctor.ts";
 export { doctor } from "./api/doctor.ts";
 export { type DownloadOptions, type DownloadReport, download } from "./api/download.ts";
+export type { FormatsReport } from "./api/formats.ts";
 export { formats } from "./api/formats.ts";
+export type { GenerateOptions, GenerateReport } from "./api/generate.ts";
 export { generate } from "./api/generate.ts";
+export type { InspectReport } from "./api/inspect.ts";
 export { inspect } from "./api/inspect.ts";
+export type { LogitsOptions, LogitsReport } from "./api/logits.ts";
 export { logits } from "./api/logits.ts";
-export type {
-  CheckOptions,
-  CompareOptions,
-  ConvertOptions,
-  DiffOptions,
-  FindingsOptions,
-  GenerateOptions,
-  LogitsOptions,
-  PlanOptions,
-  RunOptions,
-  VerifyOptions,
-} from "./api/options.ts";
-export type {
-  ConvertReport,
-  DiffReport,
-  DoctorReport,
-  FindingsReport,
-  FormatsReport,
-  GenerateReport,
-  InspectReport,
-  LogitsReport,
-  PlanReport,
-  VerifyReport,
-} from "./api/reports.ts";
+export type { PlanReport } from "./api/plan.ts";
+export { plan } from "./api/plan.ts";
+export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
+export { verify } from "./api/verify.ts";
+export type { VerifyOptions } from "./certificate/options.ts";
+export type { CheckOptions, FindingsOptions } from "./check/options.ts";
 export { openCheckpoint } from "./checkpoint/open.ts";
+export type { RunOptions } from "./checkpoint/options.ts";
+export type { PlanOptions } from "./convert/options.ts";
+export type { PlannedTensor } from "./convert/types.ts";
 export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
 export { type ErrorCode, IsologitError } from "./core/errors.ts";
 export type { Event } from "./core/events.ts";
+export type { Finding, FindingsReport, Severity } from "./core/finding.ts";
+export type { DiffedSidecar, DiffedTensor, DiffReport } from "./diff/report.ts";
 export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
-export { verify } from "./verify/verify.ts";
+export type { CompareOptions } from "./verify/options.ts";
+export type {
+  ComparedTensor,
+  LayerDrift,
+  LogitsMetrics,
+  RerunMetrics,
+  RungReport,
+  TensorDifference,
+  VerifyReport,
+} from "./verify/report.ts";
+export type { Verdict } from "./verify/verdict.ts";

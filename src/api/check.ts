@@ -8,14 +8,15 @@ import { MAX_INDEX_BYTES, parseIndex } from "../../formats/hf/index-json.ts";
 import { INDEX } from "../../formats/hf/place.ts";
 import { ownCertificate } from "../certificate/own-certificate.ts";
 import { checkConfig } from "../check/config.ts";
-import { finding, findingOf, gatherFindings, isOk, nearMiss } from "../check/findings.ts";
+import { gatherFindings } from "../check/findings.ts";
 import { checkIntegrity } from "../check/integrity.ts";
 import { checkKeys } from "../check/keys.ts";
+import type { CheckOptions } from "../check/options.ts";
 import { checkQuantization, checkScales } from "../check/quantization.ts";
 import { checkBytes } from "../check/read.ts";
 import { checkTies } from "../check/ties.ts";
 import { checkWeights } from "../check/weights.ts";
-import { matchCheckpoint } from "../checkpoint/load.ts";
+import { loadModel } from "../checkpoint/load.ts";
 import { isNearMiss } from "../checkpoint/near-misses/recognise.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { pairScales, type ScaleTable } from "../checkpoint/scales.ts";
@@ -23,12 +24,12 @@ import { storeAt } from "../checkpoint/store.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
+import type { Finding, FindingsReport } from "../core/finding.ts";
+import { finding, findingOf, isOk, nearMiss } from "../core/finding.ts";
 import { readSmall } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { judgeFindings } from "../verify/findings.ts";
-import type { CheckOptions } from "./options.ts";
-import type { Finding, FindingsReport } from "./reports.ts";
+import { judgeFindings } from "../verify/judge-findings.ts";
 
 /** FP8 weights whose scales are wrong one by one; a checkpoint of a million such is bad enough after these. */
 const MAX_UNPAIRED = 1000;
@@ -82,7 +83,7 @@ async function checkTensors(
 /** What lies there, where names, shapes or scales fit no model; null where they fit, or nothing is recognised. */
 async function nearMissIn(checkpoint: Checkpoint, options: CheckOptions): Promise<IsologitError | null> {
   try {
-    await matchCheckpoint(checkpoint, options.families ?? allFamilies, options.formats);
+    await loadModel(checkpoint, options);
     return null;
   } catch (error) {
     return isNearMiss(error) ? error : null;

@@ -1,61 +1,100 @@
 /** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
 import type { Format } from "../../formats/format.ts";
-import { formats as allFormats } from "../../formats/index.ts";
 import { encodeCertificate } from "../certificate/certificate.ts";
-import { certificateReport, issueCertificate, type Proof } from "../certificate/issue.ts";
+import { certificateReport, issueCertificate } from "../certificate/issue.ts";
 import { readMatchingCertificate } from "../certificate/location.ts";
-import { ownCertificate } from "../certificate/own-certificate.ts";
+import {
+  findContradictions,
+  ownCertificate,
+  refuseContradictedSource,
+} from "../certificate/own-certificate.ts";
+import {
+  type LoadedModel,
+  loadModelWithScales,
+  type ModelWithScales,
+  matchModel,
+  readScaleValues,
+} from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { storeAt } from "../checkpoint/store.ts";
+import type { PlanOptions } from "../convert/options.ts";
 import type { OutsideSpan } from "../convert/outside-elements.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint, plannedTensors } from "../convert/plan.ts";
-import { formatOfEnding, preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
+import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan.ts";
+import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { runPlan } from "../convert/run.ts";
 import { holdStill, proveStaged, watchStaged } from "../convert/staged-changes.ts";
-import type { Plan } from "../convert/types.ts";
+import type { DroppedEntries, PaddingRows, Plan } from "../convert/types.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/carried-files.ts";
 import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { type ErrorCode, IsologitError, systemError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
+import type { StrictOptions } from "../core/finding.ts";
+import type { PromptOptions } from "../inference/prompts.ts";
 import { isFinished, refuseExisting, stagingPath } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
 import { lockDestination } from "../io/lock.ts";
 import { Staging } from "../io/staging.ts";
 import { readKey } from "../signing/ed25519.ts";
 import { type SignDestination, type SignedDestination, signerFor } from "../signing/sign-destination.ts";
+import type { LimitOptions } from "../verify/limits.ts";
+import type { CompareOptions, VerifyLevel } from "../verify/options.ts";
+import type { ReferenceOptions } from "../verify/reference.ts";
+import type { Proof, VerifyReport } from "../verify/report.ts";
 import { isProven } from "../verify/verdict.ts";
-import { prove, refuseUnverifiable } from "../verify/verify.ts";
+import { type Preparation, prepareVerification, verifyModels } from "../verify/verify.ts";
 import { version } from "../version.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
-import type { ConvertOptions, PlanOptions } from "./options.ts";
-import type { ConvertReport, PlanReport, VerifyReport } from "./reports.ts";
 
-/** What `convert` would do. Nothing is written. */
-export async function plan(
-  source: string,
-  destination: string,
-  options: PlanOptions = {},
-): Promise<PlanReport> {
-  const { format, checkpoint, planned } = await preparePlan(source, destination, options);
-  return {
-    id: planned.id,
-    exact: planned.exact,
-    source: { address: source, format: checkpoint.format, bytes: sourceBytes(checkpoint) },
-    destination: { path: destination, format: format.id, bytes: bytesWritten(planned) },
-    files: planned.placement.files.map(({ path, size }) => ({
-      path: path === "" ? destination : path,
-      size,
-    })),
-    tensors: plannedTensors(planned),
-    bytesRead: bytesRead(planned),
-    bytesWritten: bytesWritten(planned),
-    peakBytes: planned.peakBytes,
-    warnings: planned.warnings,
-    dropped: planned.dropped,
-    padding: planned.padding,
+export interface ConvertOptions
+  extends PlanOptions,
+    PromptOptions,
+    LimitOptions,
+    ReferenceOptions,
+    StrictOptions {
+  readonly verify?: VerifyLevel;
+  /**
+   * PEM file of a private key: Ed25519 to sign the certificate with, with `bundle` on P-256, P-384 or P-521; or "sigstore",
+   * to sign the bundle without a key
+   */
+  readonly sign?: string;
+  /** file to write a Sigstore bundle to that signs every file of the destination, as model signing does */
+  readonly bundle?: string;
+  /** to sign without a key: an OIDC identity token, or a file that holds it; default: what the CI gives */
+  readonly identityToken?: string;
+  /** for the same: the authority and the log to ask, both or neither; default: Sigstore's public instance */
+  readonly fulcioUrl?: string;
+  readonly rekorUrl?: string;
+  /** for the same: a timestamp authority, asked besides */
+  readonly tsaUrl?: string;
+  readonly resume?: boolean;
+  readonly overwrite?: boolean;
+  /** a file that `plan --json` wrote: the conversion must be that one */
+  readonly planFile?: string;
+  /** written bytes after which they are synced and a killed run can be resumed from there; default 256 MiB */
+  readonly checkpointBytes?: number;
+}
+
+export interface ConvertReport {
+  readonly plan: string;
+  readonly exact: boolean;
+  readonly source: { readonly address: string; readonly format: string; readonly root: string | null };
+  readonly destination: {
+    readonly path: string;
+    readonly format: string;
+    readonly root: string | null;
+    readonly bytes: number;
   };
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly seconds: number;
+  readonly peakRssBytes: number;
+  readonly verification: VerifyReport | null;
+  readonly dropped: readonly DroppedEntries[];
+  readonly padding: PaddingRows;
+  /** set when the verdict kept the destination from appearing: where the staged files are */
+  readonly staged?: string;
 }
 
 /**
@@ -92,7 +131,7 @@ async function converted(
   const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "plan" });
   const level = options.verify ?? "logits";
-  const { format, checkpoint, planned, complete } = await preparePlan(source, destination, options, {
+  const { format, model, planned, complete } = await preparePlan(source, destination, options, {
     restore,
     keep: true,
     checksums: level !== "off",
@@ -102,10 +141,9 @@ async function converted(
     throw new IsologitError("USAGE", "`sign` has no certificate to sign, since `verify` is off");
   const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
   const { verify: _, ...shared } = options;
-  if (level !== "off") {
-    await refuseUnverifiable(checkpoint, plannedCheckpoint(planned), { ...shared, verify: level });
-  }
+  const verification = level === "off" ? null : await prepare(model, planned, { ...shared, verify: level });
   for (const message of planned.warnings) watch({ type: "warning", message });
+  const { checkpoint } = model;
   const certified = await ownCertificate(source, checkpoint);
   if (level === "off" && certified !== null) {
     const message = `${certified.file} was not held against the source: --verify is off`;
@@ -114,33 +152,44 @@ async function converted(
   await refuseOverlap(source, destination);
 
   const report = (
-    verification: VerifyReport | null,
+    verified: VerifyReport | null,
     bytes: number,
     written: boolean,
     staged?: string,
   ): ConvertReport => ({
     plan: planned.id,
     exact: planned.exact,
-    source: { address: source, format: checkpoint.format, root: verification?.roots.a ?? null },
+    source: { address: source, format: checkpoint.format, root: verified?.roots.a ?? null },
     destination: {
       path: destination,
       format: format.id,
-      root: verification?.roots.b ?? null,
+      root: verified?.roots.b ?? null,
       bytes,
     },
     bytesRead: written ? bytesRead(planned) : 0,
     bytesWritten: written ? bytesWritten(planned) : 0,
     seconds: (performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
-    verification,
+    verification: verified,
     dropped: planned.dropped,
     padding: planned.padding,
     ...(staged !== undefined && { staged }),
   });
-  const proveAgainst = async (path: string, verify: "bytes" | "logits"): Promise<Proof> => {
+  const verifyAt = async (path: string, { source, prepared }: Verification): Promise<Proof> => {
     const { families, keepExtra } = options;
-    const written = await openCheckpoint(path, [format], { families, keepExtra });
-    const proof = await prove(checkpoint, written, { ...shared, verify }, true, { a: certified });
+    const written = await loadModelWithScales(
+      await openCheckpoint(path, [format], { families, keepExtra }),
+      options,
+    );
+    const proof = await verifyModels(source, written, {
+      ...prepared.options,
+      prepared,
+      strictScales: true,
+      inspectContent: async (content) => {
+        refuseContradictedSource(certified, content.a);
+        return findContradictions({ a: certified }, content, options.signal);
+      },
+    });
     await complete(options.signal);
     return proof;
   };
@@ -152,8 +201,8 @@ async function converted(
   await using lock = held ?? (await lockDestination(destination));
   if (resume && (await isFinished(target))) {
     const bytes = await sizeOf(destination);
-    if (level === "off") return report(null, bytes, false); // an earlier run finished: nothing to do but look
-    const proof = await proveAgainst(destination, level);
+    if (verification === null) return report(null, bytes, false); // an earlier run finished: nothing to do but look
+    const proof = await verifyAt(destination, verification);
     const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
     const told = certificate && certificateReport(certificate);
     const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
@@ -181,11 +230,11 @@ async function converted(
     isWritten = true;
     const { files } = planned.placement;
     const staged = { staging, files, beside, watch, signal: options.signal };
-    if (level === "off") {
+    if (verification === null) {
       await watchStaged(staged);
       return report(null, await finish(), true);
     }
-    const proof = await proveStaged(staged, () => proveAgainst(staging.content, level));
+    const proof = await proveStaged(staged, () => verifyAt(staging.content, verification));
     if (planned.restored && isAnothers(checkpoint, proof.report)) {
       await staging.discard();
       watch({
@@ -228,28 +277,17 @@ async function converted(
   }
 }
 
-/**
- * `convert` that keeps the format.
- *
- * @throws USAGE when the destination's ending says another format
- */
-export async function recast(
-  source: string,
-  destination: string,
-  options: ConvertOptions,
-): Promise<ConvertReport> {
-  const { format } = await openCheckpoint(source, options.formats);
-  const said = formatOfEnding(destination, options.formats ?? allFormats);
-  if (said !== undefined && said.id !== format) {
-    const next = { next: "use convert, or a destination without that ending" };
-    throw new IsologitError(
-      "USAGE",
-      `the source is ${format}, but ${destination} ends as ${said.id} does`,
-      {},
-      next,
-    );
-  }
-  return await convert(source, destination, { ...options, to: format });
+/** The source with its scales, and what its verification needs. */
+interface Verification {
+  readonly source: ModelWithScales;
+  readonly prepared: Preparation;
+}
+
+/** Refuses, before anything is written, what could not be verified after it. */
+async function prepare(model: LoadedModel, planned: Plan, options: CompareOptions): Promise<Verification> {
+  const source = await readScaleValues(model);
+  const destination = matchModel(plannedCheckpoint(planned), options);
+  return { source, prepared: await prepareVerification(source, destination, options) };
 }
 
 const bundleOf = (sealed: SignedDestination | undefined) =>
@@ -311,7 +349,7 @@ async function putCertificate(
   await staging.amend(path, before, bytes);
 }
 
-function sourceBytes(checkpoint: Checkpoint): number {
+export function sourceBytes(checkpoint: Checkpoint): number {
   return checkpoint.tensors.reduce(
     (sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }),
     0,

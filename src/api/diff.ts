@@ -1,5 +1,7 @@
 /** `diff`: two checkpoints role by role, whatever their formats and dialects; config and side files as well. */
 
+import type { FindingsOptions } from "../check/options.ts";
+import { loadModelWithScales, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
@@ -9,11 +11,12 @@ import { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder } from "../core/sealed-spans.ts";
 import { Difference } from "../diff/difference.ts";
 import { diffConfigs, diffSidecars } from "../diff/files.ts";
+import type { DiffedTensor, DiffReport } from "../diff/report.ts";
 import type { Role } from "../families/model.ts";
-import { memoryOf, type Ready, ready, storedRole } from "../inference/model-runner.ts";
+import { memoryOf } from "../inference/machine.ts";
 import { Digest } from "../workers/digest.ts";
-import type { DiffOptions } from "./options.ts";
-import type { DiffedTensor, DiffReport } from "./reports.ts";
+
+export type DiffOptions = Omit<FindingsOptions, "backend">;
 
 /** Both sides' bands lie in memory together, and their values beside them. */
 const BAND_BYTES = 4 * 1024 * 1024;
@@ -21,26 +24,26 @@ const BAND_BYTES = 4 * 1024 * 1024;
 /** @throws codes of exit status 2, 3 and 4; with `keepGoing`, damage found in a tensor's bytes is told beside it */
 export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
   const [left, right] = [
-    await ready(await openCheckpoint(a, options.formats, options), options),
-    await ready(await openCheckpoint(b, options.formats, options), options),
+    await loadModelWithScales(await openCheckpoint(a, options.formats, options), options),
+    await loadModelWithScales(await openCheckpoint(b, options.formats, options), options),
   ];
-  await using sourcesA = new Sources(left.matched.checkpoint.store);
-  await using sourcesB = new Sources(right.matched.checkpoint.store);
+  await using sourcesA = new Sources(left.checkpoint.store);
+  await using sourcesB = new Sources(right.checkpoint.store);
   const sides = [
-    { side: left, sources: sourcesA, find: sealFinder(left.matched.checkpoint) },
-    { side: right, sources: sourcesB, find: sealFinder(right.matched.checkpoint) },
+    { side: left, sources: sourcesA, find: sealFinder(left.checkpoint) },
+    { side: right, sources: sourcesB, find: sealFinder(right.checkpoint) },
   ] as const;
-  const roles = new Map([...right.matched.roles, ...left.matched.roles]);
+  const roles = new Map([...right.roles, ...left.roles]);
   const tensors: DiffedTensor[] = [];
   for (const role of roles.values()) tensors.push(await diffRole(role.key, sides, options));
-  const config = diffConfigs(left.matched, right.matched);
-  const sidecars = await diffSidecars(left.matched.checkpoint, right.matched.checkpoint);
+  const config = diffConfigs(left, right);
+  const sidecars = await diffSidecars(left.checkpoint, right.checkpoint);
   const equal = tensors.every((one) => one.equal) && config.length === 0 && sidecars.length === 0;
   return { equal, tensors, config, sidecars };
 }
 
 interface Reading {
-  readonly side: Ready;
+  readonly side: ModelWithScales;
   readonly sources: Sources;
   readonly find: FindSeal;
 }
@@ -50,7 +53,7 @@ async function diffRole(
   [a, b]: readonly [Reading, Reading],
   options: DiffOptions,
 ): Promise<DiffedTensor> {
-  const [left, right] = [a.side.matched.roles.get(key), b.side.matched.roles.get(key)];
+  const [left, right] = [a.side.roles.get(key), b.side.roles.get(key)];
   const { spec, layer } = (left ?? right)!;
   const unlike = {
     role: spec.role,
@@ -75,7 +78,7 @@ async function diffRole(
   }
 }
 
-function described(side: Ready, role: Role): string {
+function described(side: ModelWithScales, role: Role): string {
   const { tensor, dtype } = storedRole(side, role);
   return `${tensor} (${dtype})`;
 }
@@ -85,8 +88,8 @@ async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions
   const count = countOf(role.shape);
   const inRow = count / (role.shape[0] ?? 1);
   const difference = new Difference(
-    { dtype: floats(from), scales: a.side.scales.get(from.tensor) ?? null },
-    { dtype: floats(to), scales: b.side.scales.get(to.tensor) ?? null },
+    { dtype: floats(from), scales: a.side.scaleValues.get(from.tensor) ?? null },
+    { dtype: floats(to), scales: b.side.scaleValues.get(to.tensor) ?? null },
     inRow,
   );
   const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
@@ -104,13 +107,13 @@ async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions
 /** A role as one side stores it, band after band; what the side has sealed of it is compared after the last. */
 function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOptions) {
   const count = countOf(role.shape);
-  const origin = roleSource(role.key, count, side.matched.roleSources);
-  const seal = sealOfElements(origin, count, side.matched.tensors, find);
+  const origin = roleSource(role.key, count, side.roleSources);
+  const seal = sealOfElements(origin, count, side.tensors, find);
   const digest = new Digest();
   return {
     async read(band: Band, width: number): Promise<Uint8Array> {
       const bytes = new Uint8Array((band.hi - band.lo) * width);
-      await sources.read(gatherExtents(origin, band, side.matched.tensors, width), bytes, signal);
+      await sources.read(gatherExtents(origin, band, side.tensors, width), bytes, signal);
       if (seal !== undefined) digest.update(bytes, true);
       return bytes;
     },

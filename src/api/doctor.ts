@@ -6,9 +6,37 @@ import { checkKernels } from "../../kernels/check.ts";
 import { kernels as allKernels } from "../../kernels/index.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import { measureSpeed } from "../../kernels/speed.ts";
-import { backendFor, memoryOf, threadsOf } from "../inference/model-runner.ts";
-import type { RunOptions } from "./options.ts";
-import type { DoctorReport } from "./reports.ts";
+import type { RunOptions } from "../checkpoint/options.ts";
+import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
+
+export interface DoctorReport {
+  readonly node: string;
+  readonly platform: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly diskFreeBytes: number;
+  readonly backends: readonly {
+    readonly id: string;
+    readonly available: boolean;
+    readonly device: string | null;
+    readonly driver: string | null;
+    readonly software: boolean;
+    /** of WGSL, that its shaders use */
+    readonly extensions: readonly string[];
+    readonly reason: string | null;
+  }[];
+  readonly staging: readonly string[];
+  readonly kernels?: readonly {
+    readonly id: string;
+    readonly backend: string;
+    readonly device: string;
+    readonly cases: number;
+    readonly worstError: number;
+    readonly bound: number;
+    readonly ok: boolean;
+    readonly speed: { readonly value: number; readonly unit: "GFLOP/s" | "GB/s" };
+  }[];
+}
 
 /**
  * @param options.kernels also runs every kernel's cases against its float64 oracle, on all backends, or on the one that

@@ -1,9 +1,21 @@
 /** `formats`: what this version can read, write and recast. Told by the lists themselves, so that it cannot lie. */
 import { formats as allFormats } from "../../formats/index.ts";
-import type { DType } from "../core/dtype.ts";
+import type { DType, RecastKind } from "../core/dtype.ts";
 import { families } from "../families/index.ts";
-import type { RecastKind } from "./options.ts";
-import type { FormatsReport } from "./reports.ts";
+
+export interface FormatsReport {
+  readonly formats: readonly {
+    readonly id: string;
+    readonly title: string;
+    readonly reads: boolean;
+    readonly writes: boolean;
+    readonly endings: readonly string[];
+  }[];
+  readonly dialects: readonly { readonly id: string; readonly family: string }[];
+  readonly families: readonly { readonly id: string; readonly recipes: readonly string[] }[];
+  readonly recasts: readonly { readonly id: RecastKind; readonly writtenBy: readonly string[] }[];
+  readonly backends: readonly string[];
+}
 
 const RECASTS: readonly (readonly [RecastKind, DType | null])[] = [
   ["keep", null],

@@ -1,7 +1,9 @@
 /** `generate`: text that follows a prompt, for eyes. Weights come from the disk anew for every token. */
 
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
+import { loadModelWithScales } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
+import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { Sources } from "../core/read.ts";
@@ -9,13 +11,52 @@ import { Decoder } from "../inference/decoding/decoder.ts";
 import { planDecoderMemory } from "../inference/decoding/decoder-memory.ts";
 import { createSampler } from "../inference/decoding/sample.ts";
 import { textStream } from "../inference/decoding/text-stream.ts";
-import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { backendFor } from "../inference/machine.ts";
+import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";
 import { Rounder } from "../inference/rounding.ts";
 import { chatOf } from "../tokenizer/chat.ts";
 import { jsonBeside, type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
-import type { GenerateOptions } from "./options.ts";
-import type { GenerateReport } from "./reports.ts";
+
+export interface GenerateOptions extends RunOptions, SourceOptions {
+  /** what the model reads; this or `prompt` */
+  readonly ids?: readonly number[];
+  readonly prompt?: string;
+  /** `prompt` is what a user says in a chat, put as the checkpoint's template has it */
+  readonly chat?: boolean;
+  /** new tokens at most; default 64 */
+  readonly tokens?: number;
+  /** go on after the token that ends a text */
+  readonly ignoreEos?: boolean;
+  /** logits are divided by it; 0 (default) takes the best token always */
+  readonly temperature?: number;
+  /** draw from so many of the best tokens */
+  readonly topK?: number;
+  /** draw from the best tokens that together have this probability */
+  readonly topP?: number;
+  /** of what is drawn; default 0 */
+  readonly seed?: number;
+  /** called with each new piece of text, always of whole characters; with ids where there is no tokenizer */
+  readonly onText?: (piece: string) => unknown;
+}
+
+export interface GenerateReport {
+  readonly backend: string;
+  readonly device: string;
+  readonly promptIds: readonly number[];
+  /** what followed; the token that ended the text among them */
+  readonly ids: readonly number[];
+  /** null where the checkpoint has no tokenizer */
+  readonly text: string | null;
+  readonly stopped: "eos" | "tokens";
+  /** until the prompt was read, and from there to the end */
+  readonly promptSeconds: number;
+  readonly seconds: number;
+  /** tokens of the prompt that were read at a time */
+  readonly readAtOnce: number;
+  /** what the model kept of earlier tokens at the end, bytes: for each token, and however many there are */
+  readonly kept: { readonly perTokenBytes: number; readonly fixedBytes: number };
+}
 
 const DEFAULT_NEW_TOKENS = 64;
 
@@ -27,10 +68,10 @@ const DEFAULT_NEW_TOKENS = 64;
 export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
   refuseContradictions(options);
   const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
-  const model = await ready(checkpoint, options);
+  const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
   const tokenizer = await tokenizerOf(checkpoint);
-  const promptIds = await idsFor(options, checkpoint, tokenizer, model.matched.dims.vocab);
+  const promptIds = await idsFor(options, checkpoint, tokenizer, model.dims.vocab!);
   const ends = options.ignoreEos === true ? new Set<number>() : await endsOf(checkpoint);
   const tokens = options.tokens ?? DEFAULT_NEW_TOKENS;
 

@@ -1,15 +1,44 @@
 /** `inspect`: what a checkpoint is, from its headers alone. */
 
 import { type DeclaredQuantization, declaredQuantization } from "../checkpoint/declared-quantization.ts";
-import { matchCheckpoint } from "../checkpoint/load.ts";
+import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
+import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import { pairScales, type ScaleTable } from "../checkpoint/scales.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { families as allFamilies } from "../families/index.ts";
-import { type Matched, mainLayers } from "../families/model.ts";
-import type { RunOptions, SourceOptions } from "./options.ts";
-import type { InspectedTensor, InspectReport } from "./reports.ts";
+import { mainLayers } from "../families/model.ts";
+
+export interface InspectReport {
+  readonly format: string;
+  readonly dialect: string | null;
+  readonly family: string | null;
+  readonly pattern: string | null;
+  readonly layers: {
+    readonly mamba: number;
+    readonly attention: number;
+    readonly mlp: number;
+    readonly moe: number;
+    /** of other families */
+    readonly [kind: string]: number;
+  };
+  readonly parameters: number;
+  readonly bytes: number;
+  readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
+  readonly quantization: Readonly<Record<string, unknown>> | null;
+  readonly sidecars: readonly string[];
+  readonly tensors?: readonly InspectedTensor[];
+}
+
+export interface InspectedTensor {
+  readonly name: string;
+  readonly role: string | null;
+  readonly layer: number | null;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly scale?: string;
+}
 
 /** @throws what opening refuses, and for a known family what matching refuses */
 export async function inspect(
@@ -19,30 +48,29 @@ export async function inspect(
   const checkpoint = await openCheckpoint(source, options.formats, options);
   const families = options.families ?? allFamilies;
   const known = families.some((family) => family.claims(checkpoint.config));
-  const { matched, scales } = known
-    ? await matchCheckpoint(checkpoint, families, options.formats)
-    : { matched: null, scales: pairScales(checkpoint.tensors) };
+  const model = known ? await loadModel(checkpoint, options) : null;
+  const scales = model?.scales ?? pairScales(checkpoint.tensors);
   const weights = checkpoint.tensors.filter(({ name }) => !scales.scaleTensors.has(name));
   return {
     format: checkpoint.format,
-    dialect: matched?.dialect.id ?? null,
-    family: matched?.family.id ?? null,
-    pattern: matched === null ? null : matched.family.pattern(matched.settings),
-    layers: layerCounts(matched),
+    dialect: model?.dialect.id ?? null,
+    family: model?.family.id ?? null,
+    pattern: model === null ? null : model.family.pattern(model.settings),
+    layers: layerCounts(model),
     parameters: weights.reduce((sum, { shape }) => sum + countOf(shape), 0),
     bytes: checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
     dtypes: dtypesOf(checkpoint),
     quantization: quantizationOf(await declaredQuantization(checkpoint), checkpoint, scales),
     sidecars: checkpoint.sidecars.map(({ path }) => path),
-    ...(options.tensors === true && { tensors: tensorsOf(checkpoint, matched, scales) }),
+    ...(options.tensors === true && { tensors: tensorsOf(checkpoint, model, scales) }),
   };
 }
 
 /** Layers of the main stack by kind. The four kinds of Nemotron-H are always there: scripts read them. */
-function layerCounts(matched: Matched | null): InspectReport["layers"] {
+function layerCounts(model: LoadedModel | null): InspectReport["layers"] {
   const count = (kind: string) =>
-    matched === null ? 0 : mainLayers(matched).filter((layer) => layer.kind === kind).length;
-  const kinds = matched?.family.kinds ?? [];
+    model === null ? 0 : mainLayers(model).filter((layer) => layer.kind === kind).length;
+  const kinds = model?.family.kinds ?? [];
   return {
     ...{ mamba: count("mamba"), attention: count("attention"), mlp: count("mlp"), moe: count("moe") },
     ...Object.fromEntries(kinds.map((kind) => [kind, count(kind)])),
@@ -77,12 +105,12 @@ function quantizationOf(
 
 function tensorsOf(
   checkpoint: Checkpoint,
-  matched: Matched | null,
+  model: LoadedModel | null,
   scales: ScaleTable,
 ): readonly InspectedTensor[] {
   return checkpoint.tensors.map((tensor) => {
     const { name, dtype, shape } = tensor;
-    const role = matched?.roles.get(matched.holds.get(tensorKey(tensor))?.[0] ?? "");
+    const role = model?.roles.get(model.holds.get(tensorKey(tensor))?.[0] ?? "");
     const scale = scales.scaleOf.get(name);
     return {
       name,

@@ -2,16 +2,33 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
+import { loadModelWithScales } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
+import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Matched } from "../families/model.ts";
 import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
-import { backendFor, ready, refuseUnrunnable } from "../inference/model-runner.ts";
-import { promptOf } from "../inference/prompts.ts";
+import { backendFor } from "../inference/machine.ts";
+import { refuseUnrunnable } from "../inference/model-runner.ts";
+import { type PromptOptions, promptOf } from "../inference/prompts.ts";
 import { exists } from "../io/stamps.ts";
-import type { LogitsOptions } from "./options.ts";
-import type { LogitsReport } from "./reports.ts";
+
+export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
+  /** path of the safetensors file to write */
+  readonly out: string;
+  readonly hidden?: boolean;
+  readonly overwrite?: boolean;
+}
+
+export interface LogitsReport {
+  readonly backend: string;
+  readonly device: string;
+  readonly tokens: number;
+  readonly vocab: number;
+  readonly seconds: number;
+  readonly out: string;
+}
 
 /**
  * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
@@ -23,16 +40,16 @@ import type { LogitsReport } from "./reports.ts";
 export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
   const started = performance.now();
   const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
-  const model = await ready(checkpoint, options);
+  const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
-  const { vocab } = model.matched.dims;
+  const { vocab } = model.dims;
   const { ids } = await promptOf(options, checkpoint, vocab!);
   if (options.overwrite !== true && (await exists(options.out))) {
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
   await using backend = await backendFor(options);
 
-  const inner = options.hidden === true ? innerTensors(model.matched, ids.length) : [];
+  const inner = options.hidden === true ? innerTensors(model, ids.length) : [];
   const partial = `${options.out}.partial`;
   try {
     const out = await SafetensorsFile.create(partial, [

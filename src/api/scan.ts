@@ -2,10 +2,12 @@
 import { tarStore } from "../../formats/codec/tar/read.ts";
 import { readTorch } from "../../formats/codec/torch-zip/read.ts";
 import { formats as allFormats } from "../../formats/index.ts";
-import { isOk, nearMiss } from "../check/findings.ts";
+import type { FindingsOptions } from "../check/options.ts";
 import { nearMissAt } from "../checkpoint/near-misses/recognise.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError } from "../core/errors.ts";
+import type { Finding, FindingsReport } from "../core/finding.ts";
+import { isOk, nearMiss } from "../core/finding.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
@@ -13,8 +15,6 @@ import { gunzipOnce } from "../io/gunzip.ts";
 import { listFolder } from "../scan/folder.ts";
 import { type Report, scanBare, scanZips } from "../scan/pickles.ts";
 import { MAX_TEXT_BYTES, scanText } from "../scan/text.ts";
-import type { FindingsOptions } from "./options.ts";
-import type { Finding, FindingsReport } from "./reports.ts";
 
 /** Files that hold pickles, whatever they start with. */
 const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|bin|ckpt))$/i;

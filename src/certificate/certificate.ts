@@ -4,14 +4,12 @@
  * perhaps a signature. Nothing in it depends on the time, the machine or a path.
  */
 import { z } from "zod";
-import type { Leaf } from "../core/content-root.ts";
+import { Conversion, HubPlace } from "../convert/conversion-record.ts";
+import { canonicalJson, type Leaf, sha256 } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
-import { canonicalJson, sha256 } from "../core/hash.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { Fingerprint } from "../inference/fingerprint.ts";
 import { Signature, verifySignature } from "../signing/ed25519.ts";
-import type { Quality } from "../verify/limits.ts";
-import { Conversion, HubPlace } from "./conversion.ts";
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const identity = { format: z.string(), dialect: z.string(), root: hex };
@@ -64,19 +62,6 @@ export type CertificateBody = z.infer<typeof Body>;
 
 const Certificate = Body.extend({ sha256: hex, signature: Signature.exactOptional() });
 export type Certificate = z.infer<typeof Certificate>;
-
-/** What a report says of a certificate. */
-export interface CertificateReport {
-  readonly sha256: string;
-  readonly tool: string;
-  readonly reference: boolean;
-  /** as it was issued, with the limits that held then and what was measured; null: no forward pass ran */
-  readonly verdict: "same" | "within";
-  readonly limits: Readonly<Record<string, number>>;
-  readonly quality: Quality | null;
-  /** SHA-256 of the public key that signed it; null where nobody did */
-  readonly signedBy: string | null;
-}
 
 export const digestOfLeaf = (leaf: Leaf): string =>
   sha256(

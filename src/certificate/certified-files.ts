@@ -1,12 +1,14 @@
 /** Files of a checkpoint against those that its certificate lists. */
-import type { Finding, RungReport } from "../api/reports.ts";
-import { SideFiles } from "../checkpoint/side-files/read.ts";
-import { sideFileKind } from "../checkpoint/side-files/rules.ts";
+
+import type { ModelWithScales } from "../checkpoint/load.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS } from "../core/carried-files.ts";
 import { CARD_FILE, type CarriedFiles } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Ready } from "../inference/model-runner.ts";
-import { difference, remark, withSeverity } from "../verify/findings.ts";
+import type { Finding } from "../core/finding.ts";
+import { difference, remark } from "../core/finding.ts";
+import { SideFiles } from "../side-files/read.ts";
+import { sideFileKind, withSeverity } from "../side-files/rules.ts";
+import type { RungReport } from "../verify/report.ts";
 import type { Certificate } from "./certificate.ts";
 import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
@@ -28,11 +30,11 @@ export interface CertifiedFiles {
  * @throws CERTIFICATE_INVALID for one of another format that was found in its place
  */
 export async function compareCertifiedFiles(
-  side: Ready,
+  side: ModelWithScales,
   certificate: Certificate,
   { file, named, signal }: { file: string; named: boolean; signal: AbortSignal | undefined },
 ): Promise<CertifiedFiles> {
-  const [found, certified] = [side.matched.checkpoint.format, certificate.destination.format];
+  const [found, certified] = [side.checkpoint.format, certificate.destination.format];
   if (found === certified) return judged(await sameFormat(side, certificate, signal));
   if (!named) {
     const message = `it was issued for a checkpoint of format ${certified}, and this one is ${found}`;
@@ -51,15 +53,11 @@ function judged(findings: readonly Finding[]): CertifiedFiles {
 
 /** Every byte outside the roles, file by file. */
 async function sameFormat(
-  side: Ready,
+  side: ModelWithScales,
   { destination }: Certificate,
   signal: AbortSignal | undefined,
 ): Promise<readonly Finding[]> {
-  const found = await digestFilesExceptRoles(
-    side.matched,
-    await trailerIn(side.matched.checkpoint.store),
-    signal,
-  );
+  const found = await digestFilesExceptRoles(side, await trailerIn(side.checkpoint.store), signal);
   const byPath = new Map(found.map((file) => [file.path, file]));
   const changed = destination.files.flatMap(({ path, size, sha256 }): readonly Finding[] => {
     const name = path === "" ? "the file" : path;
@@ -90,8 +88,8 @@ function uncertified(path: string): readonly Finding[] {
 }
 
 /** Side files against the certificate of a Hugging Face folder, whose files have the names that side files have everywhere. */
-async function sideFilesOf(side: Ready, { destination }: Certificate): Promise<readonly Finding[]> {
-  await using held = new SideFiles(side.matched.checkpoint);
+async function sideFilesOf(side: ModelWithScales, { destination }: Certificate): Promise<readonly Finding[]> {
+  await using held = new SideFiles(side.checkpoint);
   const certified = new Map(destination.files.map(({ path, sha256 }) => [path, sha256]));
   const findings: Finding[] = [];
   for (const path of held.paths) {
@@ -103,7 +101,7 @@ async function sideFilesOf(side: Ready, { destination }: Certificate): Promise<r
       );
     }
   }
-  const { weightFiles, carriedFiles } = side.matched.checkpoint;
+  const { weightFiles, carriedFiles } = side.checkpoint;
   const weights = [...weightFiles.map(({ path }) => path), ...originHeaders(carriedFiles)];
   for (const path of certified.keys()) {
     const { missing } = sideFileKind(path);

@@ -2,11 +2,13 @@
  * The limits under which a certificate was issued. It says which held and what was measured, and not who chose them: what
  * is wider than a default can only have been given.
  */
-import type { LimitOptions } from "../api/options.ts";
-import type { Finding, Verdict } from "../api/reports.ts";
+
 import { type FloatDType, isFloat } from "../core/dtype.ts";
-import { remark } from "../verify/findings.ts";
+import type { Finding } from "../core/finding.ts";
+import { remark } from "../core/finding.ts";
+import type { LimitOptions } from "../verify/limits.ts";
 import { excesses, givenLimits, type Limits, limitsFor, type Quality } from "../verify/limits.ts";
+import type { Verdict } from "../verify/verdict.ts";
 import type { Certificate } from "./certificate.ts";
 
 /** What the logits rung measured when the certificate was issued; null where no forward pass ran, or a number is lost. */

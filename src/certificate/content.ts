@@ -1,5 +1,6 @@
 /** The content of one checkpoint: a leaf a role, and the root they make. */
 
+import type { LoadedModel, ModelWithScales } from "../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { contentRoot, type Leaf } from "../core/content-root.ts";
 import { bytesOf, countOf, widthOf } from "../core/dtype.ts";
@@ -7,7 +8,6 @@ import { withLocation } from "../core/errors.ts";
 import { bandsOf, gatherExtents } from "../core/mapping/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sealFinder } from "../core/sealed-spans.ts";
-import type { Paired, Ready } from "../inference/model-runner.ts";
 import { comparedRole } from "../verify/bytes/compared-items.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { WorkerPool } from "../workers/pool.ts";
@@ -18,26 +18,25 @@ export interface ContentDigests {
 }
 
 /** Bytes that `contentOf` reads. */
-export function contentBytes({ matched }: Paired): number {
-  return [...matched.roles.values()].reduce((sum, { key, shape }) => {
-    const { dtype } = matched.tensors.get(matched.roleSources.get(key)![0]!.of!)!;
+export function contentBytes(model: LoadedModel): number {
+  return [...model.roles.values()].reduce((sum, { key, shape }) => {
+    const { dtype } = model.tensors.get(model.roleSources.get(key)![0]!.of!)!;
     return sum + bytesOf(dtype, shape);
   }, 0);
 }
 
 /** @throws DIGEST_MISMATCH where a tensor is not what the checkpoint's format has sealed */
 export async function digestContent(
-  side: Ready,
+  model: ModelWithScales,
   pool: WorkerPool,
   advance: (bytes: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<ContentDigests> {
-  const { matched } = side;
-  await using sources = new Sources(matched.checkpoint.store);
-  const findSeal = sealFinder(matched.checkpoint);
+  await using sources = new Sources(model.checkpoint.store);
+  const findSeal = sealFinder(model.checkpoint);
   const leaves: Leaf[] = [];
-  await pool.each([...matched.roles.values()], async (role, lane) => {
-    const { tensor, dtype, scales, elementSource } = comparedRole(role, side);
+  await pool.each([...model.roles.values()], async (role, lane) => {
+    const { tensor, dtype, scales, elementSource } = comparedRole(role, model);
     const width = widthOf(dtype);
     await pipelineBands(
       lane,
@@ -46,7 +45,7 @@ export async function digestContent(
         signal?.throwIfAborted();
         const target = slot.bytes.subarray(0, (band.hi - band.lo) * width);
         await sources
-          .read(gatherExtents(elementSource, band, matched.tensors, width), target, signal)
+          .read(gatherExtents(elementSource, band, model.tensors, width), target, signal)
           .catch((error) => {
             throw withLocation(error, { tensor });
           });
@@ -57,9 +56,9 @@ export async function digestContent(
       },
     );
     const { sha256 } = await lane.call({ op: "finish" });
-    const seal = sealOfElements(elementSource, countOf(role.shape), matched.tensors, findSeal);
+    const seal = sealOfElements(elementSource, countOf(role.shape), model.tensors, findSeal);
     await refuseDamaged(seal, { sha256 }, sources, signal);
     leaves.push({ key: role.key, dtype, shape: role.shape, sha256, scale: scales });
   });
-  return { root: contentRoot(matched.settings, leaves), leaves };
+  return { root: contentRoot(model.settings, leaves), leaves };
 }

@@ -23,12 +23,12 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 
 /** @param trailer the certificate's span in a packed file: it, and what follows it, is not the checkpoint's */
 export async function digestFilesExceptRoles(
-  matched: Matched,
+  model: Matched,
   trailer: Span | undefined,
   signal: AbortSignal | undefined,
 ): Promise<readonly FileDigest[]> {
-  const { store, format } = matched.checkpoint;
-  const inside = insideOf(matched);
+  const { store, format } = model.checkpoint;
+  const inside = insideOf(model);
   const files = (await store.list()).filter(({ path }) => path !== CERTIFICATE_FILE);
   const alone = files.length === 1 && format !== "hf";
   const digests: FileDigest[] = [];

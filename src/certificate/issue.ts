@@ -1,36 +1,16 @@
 /** Issuing: from what a verification proved to the document that says so. */
 
 import type { KeyObject } from "node:crypto";
-import type { RungReport, VerifyReport } from "../api/reports.ts";
-import type { Leaf } from "../core/content-root.ts";
+import { type ModelWithScales, storedRole } from "../checkpoint/load.ts";
+import { type Conversion, hubPlaceOf } from "../convert/conversion-record.ts";
 import type { Store } from "../core/io.ts";
-import type { Fingerprint } from "../inference/fingerprint.ts";
-import { type Ready, storedRole } from "../inference/model-runner.ts";
-import type { Prompt } from "../inference/prompts.ts";
 import { fingerprintOf, signDigest } from "../signing/ed25519.ts";
+import type { CertificateReport, Proof, RungReport } from "../verify/report.ts";
 import { isProven } from "../verify/verdict.ts";
-import {
-  type Certificate,
-  type CertificateBody,
-  type CertificateReport,
-  digestOfLeaf,
-  sealCertificate,
-} from "./certificate.ts";
+import { type Certificate, type CertificateBody, digestOfLeaf, sealCertificate } from "./certificate.ts";
 import { certifiedQuality } from "./certified-limits.ts";
-import { type Conversion, hubPlaceOf } from "./conversion.ts";
 import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
-
-/** All that a verification found out. */
-export interface Proof {
-  readonly report: VerifyReport;
-  readonly source: Ready;
-  readonly destination: Ready;
-  /** the destination's; null where elements could not be compared */
-  readonly leaves: readonly Leaf[] | null;
-  readonly prompt: Prompt | null;
-  readonly fingerprint: Fingerprint | null;
-}
 
 export interface Issue {
   /** the conversion's plan id */
@@ -51,14 +31,14 @@ export async function issueCertificate(proof: Proof, issue: Issue): Promise<Cert
   const { verdict, roots } = report;
   if (!isProven(verdict)) return null;
   if (leaves === null || roots.a === null || roots.b === null) return null;
-  const { checkpoint } = destination.matched;
-  const now = { ...destination.matched, checkpoint: { ...checkpoint, store: issue.store } };
+  const { checkpoint } = destination;
+  const now = { ...destination, checkpoint: { ...checkpoint, store: issue.store } };
   const trailer = await trailerIn(issue.store);
-  const identity = ({ matched: { checkpoint } }: Ready, root: string) => {
+  const identity = ({ checkpoint }: ModelWithScales, root: string) => {
     const { format, dialect } = checkpoint;
     return { format, dialect, root };
   };
-  const address = hubPlaceOf(source.matched.checkpoint.store.url);
+  const address = hubPlaceOf(source.checkpoint.store.url);
   const body: CertificateBody = {
     kind: "isologit certificate",
     version: 1,
@@ -90,9 +70,9 @@ export function certificateReport(certificate: Certificate): CertificateReport {
   return { sha256, tool, reference, verdict, limits, quality: certifiedQuality(certificate), signedBy };
 }
 
-function recastsOf(a: Ready, b: Ready): Readonly<Record<string, number>> {
+function recastsOf(a: ModelWithScales, b: ModelWithScales): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
-  for (const role of a.matched.roles.values()) {
+  for (const role of a.roles.values()) {
     const [from, to] = [storedRole(a, role).dtype, storedRole(b, role).dtype];
     if (from !== to) counts[`${from} to ${to}`] = (counts[`${from} to ${to}`] ?? 0) + 1;
   }

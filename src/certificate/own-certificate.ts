@@ -2,13 +2,13 @@
  * A checkpoint's own certificate, held against what a verification read of the checkpoint anyway: a source that is no
  * longer what was certified must not be certified anew under its old name.
  */
-import type { Finding } from "../api/reports.ts";
+
+import type { ModelWithScales } from "../checkpoint/load.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import type { Leaf } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Matched } from "../families/model.ts";
-import type { Ready } from "../inference/model-runner.ts";
-import { difference, remark } from "../verify/findings.ts";
+import type { Finding } from "../core/finding.ts";
+import { difference, remark } from "../core/finding.ts";
+import type { ModelContent, VerifiedContent } from "../verify/verify.ts";
 import { version } from "../version.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
 import { compareCertifiedFiles } from "./certified-files.ts";
@@ -50,7 +50,7 @@ export async function ownCertificate(
   }
 }
 
-export interface Contradiction {
+interface Contradiction {
   readonly message: string;
   readonly at: { readonly file: string; readonly tensor?: string };
   /** what to do about it */
@@ -58,10 +58,9 @@ export interface Contradiction {
 }
 
 /** The first thing of a checkpoint that is not what its own certificate says; null where there is none. */
-export function contradictionOf(
+function contradictionOf(
   { certificate, file, address }: OwnCertificate,
-  { roles, roleSources }: Matched,
-  { leaves, root }: { readonly leaves: readonly Leaf[]; readonly root: string },
+  { model: { roles, roleSources }, leaves, root }: ModelContent,
 ): Contradiction | null {
   if (certificate === null) return null;
   const way =
@@ -84,10 +83,36 @@ export function contradictionOf(
   return { message: `its settings are not those that ${file} was issued for`, at: { file }, next };
 }
 
+/** The certificates of two sides, where they have any. */
+export interface OwnCertificates {
+  readonly a?: OwnCertificate | null;
+  readonly b?: OwnCertificate | null;
+}
+
+/** Findings where the content or the files of a side contradict the side's own certificate. */
+export async function findContradictions(
+  { a, b }: OwnCertificates,
+  content: VerifiedContent,
+  signal: AbortSignal | undefined,
+): Promise<readonly Finding[]> {
+  const sides = [[a, content.a] as const, [b, content.b] as const];
+  const findings = sides.flatMap(([certificate, side]) => {
+    const contradiction = certificate == null ? null : contradictionOf(certificate, side);
+    return contradiction === null
+      ? []
+      : [difference("certificate-contradicted", contradiction.message, contradiction.at)];
+  });
+  for (const [certificate, { model }] of sides) {
+    if (certificate == null) continue;
+    findings.push(...certificate.findings, ...(await filesContradicting(certificate, model, signal)));
+  }
+  return findings;
+}
+
 /** Headers and side files that are not as they were certified, and files that engines load and nobody certified. */
-export async function filesContradicting(
+async function filesContradicting(
   { certificate, file }: OwnCertificate,
-  side: Ready,
+  side: ModelWithScales,
   signal: AbortSignal | undefined,
 ): Promise<readonly Finding[]> {
   if (certificate === null) return [];
@@ -99,12 +124,11 @@ export async function filesContradicting(
     );
 }
 
-/** @throws CERTIFICATE_CONTRADICTED */
-export function refuseContradicted({ message, at, next }: Contradiction): never {
-  throw new IsologitError(
-    "CERTIFICATE_CONTRADICTED",
-    `the source is not what was certified: ${message}`,
-    at,
-    { next },
-  );
+/** @throws CERTIFICATE_CONTRADICTED where a source is not what its own certificate says */
+export function refuseContradictedSource(certificate: OwnCertificate | null, source: ModelContent): void {
+  const contradiction = certificate === null ? null : contradictionOf(certificate, source);
+  if (contradiction === null) return;
+  const { message, at, next } = contradiction;
+  const text = `the source is not what was certified: ${message}`;
+  throw new IsologitError("CERTIFICATE_CONTRADICTED", text, at, { next });
 }

@@ -1,21 +1,26 @@
 /** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
-import type { VerifyOptions } from "../api/options.ts";
-import type { Finding, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
+
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
+import { loadModelWithScales, type ModelWithScales } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
+import type { Finding } from "../core/finding.ts";
+import { remark } from "../core/finding.ts";
 import { mainLayers } from "../families/model.ts";
 import { FINGERPRINT_BOUND } from "../inference/fingerprint.ts";
-import { memoryOf, type Ready, ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { memoryOf } from "../inference/machine.ts";
+import { refuseUnrunnable } from "../inference/model-runner.ts";
+import { withSeverity } from "../side-files/rules.ts";
 import { derOf, readKey } from "../signing/ed25519.ts";
 import { type SignedFiles, signedFiles } from "../signing/signed-files.ts";
-import { judgeFindings, remark, reportedFindings, verdictWith, withSeverity } from "../verify/findings.ts";
-import { givenLimits } from "../verify/limits.ts";
+import { judgeFindings, reportedFindings, verdictWith } from "../verify/judge-findings.ts";
+import { givenLimits, readLimits } from "../verify/limits.ts";
 import { referenceRung } from "../verify/reference.ts";
-import { readLimits } from "../verify/tolerance.ts";
+import type { RungReport, VerifyReport } from "../verify/report.ts";
+import type { Verdict } from "../verify/verdict.ts";
 import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "../verify/verdict.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";
@@ -24,6 +29,7 @@ import { judgeCertifiedLimits, widerLimits } from "./certified-limits.ts";
 import { type ContentDigests, contentBytes, digestContent } from "./content.ts";
 import { certificateReport } from "./issue.ts";
 import { findCertificate } from "./location.ts";
+import type { VerifyOptions } from "./options.ts";
 import { compareRerun } from "./rerun.ts";
 
 /**
@@ -43,7 +49,7 @@ export async function recheckCertificate(address: string, options: VerifyOptions
   if (found === null) return verifyUncertified(checkChunks(checkpoint), signed, options);
   const certificate = decodeCertificate(found.bytes, found.file);
   if (signed === null) await refuseOtherKey(certificate, options.publicKey, found.file);
-  const side = await ready(checkpoint, options);
+  const side = await loadModelWithScales(checkpoint, options);
   const watch = options.watch ?? ignoreEvents;
   const findings: Finding[] = [];
   const judge = (found: readonly Finding[]) => judgeFindings(found, options.strict);
@@ -83,8 +89,8 @@ export async function recheckCertificate(address: string, options: VerifyOptions
   if (recorded !== null) add(recorded.rung);
   await checkpoint.store.refuseChanged?.(); // the verdict is of files as they were at one time
 
-  const layers = mainLayers(side.matched).length;
-  const roles = differing.flatMap((key) => side.matched.roles.get(key) ?? []);
+  const layers = mainLayers(side).length;
+  const roles = differing.flatMap((key) => side.roles.get(key) ?? []);
   const depths = roles.map((role) => executionDepth(role, layers));
   const first = Math.min(...depths);
   const blamed = roles.filter((_, i) => depths[i] === first);
@@ -95,11 +101,11 @@ export async function recheckCertificate(address: string, options: VerifyOptions
     rungs,
     firstDivergence:
       blamed.length === 0
-        ? divergenceFrom(recorded?.firstLayer ?? null, side.matched)
+        ? divergenceFrom(recorded?.firstLayer ?? null, side)
         : {
             layer: first,
             kind: kindOf(blamed[0]!),
-            tensors: blamed.map(({ key }) => side.matched.roleSources.get(key)![0]!.of!),
+            tensors: blamed.map(({ key }) => side.roleSources.get(key)![0]!.of!),
           },
     limits: behaviour.rung === null ? {} : { fingerprint: FINGERPRINT_BOUND },
     certificate: certificateReport(certificate),
@@ -131,7 +137,7 @@ async function verifyUncertified(
     backend: recorded?.backend ?? null,
     device: recorded?.device ?? null,
     rungs,
-    firstDivergence: recorded === null ? null : divergenceFrom(recorded.firstLayer, recorded.matched),
+    firstDivergence: recorded === null ? null : divergenceFrom(recorded.firstLayer, recorded.model),
     limits: {},
     certificate: null,
     ...(signed !== null && { bundle: signed.report }),
@@ -154,9 +160,9 @@ function unsigned(signed: SignedFiles | null): readonly Finding[] {
 async function verifyReferenced(checkpoint: Checkpoint, options: VerifyOptions) {
   if (options.verify === "bytes")
     throw new IsologitError("USAGE", "`reference` needs a forward pass, and `verify` is bytes");
-  const side = await ready(checkpoint, options);
+  const side = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(side);
-  return { ...(await referenceRung(side, options.reference!, options)), matched: side.matched };
+  return { ...(await referenceRung(side, options.reference!, options)), model: side };
 }
 
 function coverRung(files: number, differences: readonly string[]): RungReport {
@@ -179,7 +185,7 @@ async function refuseOtherKey(
   if (signature.publicKey !== key) throw refuse("it was signed with another key");
 }
 
-async function read(side: Ready, options: VerifyOptions): Promise<ContentDigests> {
+async function read(side: ModelWithScales, options: VerifyOptions): Promise<ContentDigests> {
   const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "verify", totalBytes: contentBytes(side) });
   await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));

@@ -1,6 +1,8 @@
 /** A certificate's last question: does the checkpoint still answer as it did? One forward pass, on any backend. */
-import type { VerifyOptions } from "../api/options.ts";
-import type { Finding, RerunMetrics, RungReport, Verdict } from "../api/reports.ts";
+
+import type { ModelWithScales } from "../checkpoint/load.ts";
+import type { Finding } from "../core/finding.ts";
+import { remark } from "../core/finding.ts";
 import {
   compareFingerprints,
   FINGERPRINT_BOUND,
@@ -8,10 +10,13 @@ import {
   FingerprintTaker,
 } from "../inference/fingerprint.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
-import { backendFor, type Ready, refuseUnrunnable } from "../inference/model-runner.ts";
+import { backendFor } from "../inference/machine.ts";
+import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { RoutingComparison } from "../inference/router.ts";
-import { remark } from "../verify/findings.ts";
+import type { RerunMetrics, RungReport } from "../verify/report.ts";
+import type { Verdict } from "../verify/verdict.ts";
 import type { Certificate } from "./certificate.ts";
+import type { VerifyOptions } from "./options.ts";
 
 export interface RerunResult {
   /** null where nothing was run */
@@ -23,7 +28,7 @@ export interface RerunResult {
 
 /** @throws CERTIFICATE_INVALID, and what a forward pass refuses */
 export async function compareRerun(
-  side: Ready,
+  side: ModelWithScales,
   { fingerprint, prompt }: Certificate,
   options: VerifyOptions,
 ): Promise<RerunResult> {
@@ -36,7 +41,7 @@ export async function compareRerun(
     return none("the certificate holds no fingerprint of logits: behaviour was not checked");
   refuseUnrunnable(side);
   const { ids } = prompt;
-  const outside = ids.find((id) => id >= side.matched.dims.vocab);
+  const outside = ids.find((id) => id >= side.dims.vocab!);
   if (outside !== undefined)
     return none(`the certificate's prompt has the id ${outside}, which this vocabulary lacks`);
   await using backend = await backendFor(options);

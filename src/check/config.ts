@@ -1,11 +1,11 @@
 /** config.json against its neighbours, and against what the loaders of such a folder are known to stumble over. */
 import { parseHeader } from "../../formats/codec/safetensors.ts";
-import type { Finding } from "../api/reports.ts";
 import { tokensOf } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding, findingOf } from "../core/finding.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import type { Sources } from "../core/read.ts";
-import { finding, findingOf } from "./findings.ts";
 
 const CONFIG = { file: "config.json" };
 

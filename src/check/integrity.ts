@@ -1,9 +1,10 @@
 /** `integrity.json`: digests that Megatron may leave beside a checkpoint's files. */
-import type { Finding } from "../api/reports.ts";
-import { sha256 } from "../core/hash.ts";
+
+import { sha256 } from "../core/content-root.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding, findingOf } from "../core/finding.ts";
 import { readSmall, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
-import { finding, findingOf } from "./findings.ts";
 
 const NAME = /(^|\/)integrity\.json$/;
 const MAX_INTEGRITY_BYTES = 16 * 1024 * 1024;

@@ -1,9 +1,10 @@
 /** What a config says beside the settings that were read from it. */
-import type { Finding } from "../api/reports.ts";
+
 import type { Checkpoint } from "../core/checkpoint.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding } from "../core/finding.ts";
 import type { Family } from "../families/family.ts";
 import { keyRemarksOf } from "../families/match.ts";
-import { finding } from "./findings.ts";
 
 export function checkKeys(checkpoint: Checkpoint, families: readonly Family[]): readonly Finding[] {
   const file = checkpoint.dialect === "hf" ? "config.json" : checkpoint.store.url;

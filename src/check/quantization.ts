@@ -1,8 +1,10 @@
 /** What config.json says of FP8 weights and of types, and the scales themselves, as findings of `check`. */
-import type { Finding } from "../api/reports.ts";
+
 import { declaredQuantization, MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
 import type { ScaleTable } from "../checkpoint/scales.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding, findingOf } from "../core/finding.ts";
 import type { Sources } from "../core/read.ts";
 import {
   dtypeFaults,
@@ -10,7 +12,6 @@ import {
   quantizationFaults,
   scaleFaults,
 } from "../quantization/rules.ts";
-import { finding, findingOf } from "./findings.ts";
 
 /** Reads the scales themselves: a few bytes a tensor. */
 export async function checkScales(

@@ -1,13 +1,13 @@
 /** `check --read`: every byte read, and held to whatever digests the format keeps. */
 import { formats as allFormats } from "../../formats/index.ts";
-import type { CheckOptions } from "../api/options.ts";
-import type { Finding } from "../api/reports.ts";
 import type { Checkpoint, SealedSpan } from "../core/checkpoint.ts";
 import { withLocation } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
+import type { Finding } from "../core/finding.ts";
+import { findingOf } from "../core/finding.ts";
 import type { Store } from "../core/io.ts";
 import { damageOfSpan } from "../core/sealed-spans.ts";
-import { findingOf } from "./findings.ts";
+import type { CheckOptions } from "./options.ts";
 
 /** Bytes read at a time. */
 const STEP_BYTES = 4 * 1024 * 1024;

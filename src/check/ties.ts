@@ -1,12 +1,13 @@
 /** `tie_word_embeddings`: what it makes of the head, and which loaders do not follow it. */
-import type { Finding } from "../api/reports.ts";
+
 import type { Checkpoint } from "../core/checkpoint.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding, findingOf } from "../core/finding.ts";
 import { findSampledDifference } from "../core/first-difference.ts";
 import type { Sources } from "../core/read.ts";
 import type { Family } from "../families/family.ts";
 import { matchRoles, replicaError } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
-import { finding, findingOf } from "./findings.ts";
 
 /** A few elements of the head and of the token table are read, where both are stored. */
 export async function checkTies(

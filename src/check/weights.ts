@@ -1,14 +1,15 @@
 /** Weights against config: what is missing, what no config asks for, what has another shape, and why it may. */
-import type { Finding } from "../api/reports.ts";
+
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { sameShape } from "../core/dtype.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding, findingOf } from "../core/finding.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { leafRoles, tensorsHeld, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "../families/likely-cause.ts";
 import { matchRoles, modelOf } from "../families/match.ts";
 import type { Matched, Recognised } from "../families/model.ts";
-import { finding, findingOf } from "./findings.ts";
 
 /**
  * @param companions names of stored scales, which are no roles

@@ -1,7 +1,6 @@
 /** An address as a checkpoint: where it is, which format it has, what its headers say, and what else is known of it. */
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
-import type { SourceOptions } from "../api/options.ts";
 import { CERTIFICATE_FILE, type Checkpoint, type Hints, type Remark } from "../core/checkpoint.ts";
 import { IsologitError, withLocation as withPlace } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
@@ -13,6 +12,7 @@ import { families as allFamilies } from "../families/index.ts";
 import type { HubStore } from "../hub/read/store.ts";
 import { fileExists } from "../io/file.ts";
 import { recognise } from "./near-misses/recognise.ts";
+import type { SourceOptions } from "./options.ts";
 import { storeAt } from "./store.ts";
 import { chooseWeights, dropCopies } from "./weight-choice.ts";
 

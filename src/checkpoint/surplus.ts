@@ -1,6 +1,6 @@
 /** Files in a Hugging Face folder that are no part of the model, by their names: training state and other weights. */
 import type { Sidecar, Surplus } from "../core/checkpoint.ts";
-import { bytes, counted } from "../report/figures.ts";
+import { bytes, counted } from "../core/figures.ts";
 
 const STATE = "training state";
 const WEIGHTS = "weights that nothing names";

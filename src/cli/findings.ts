@@ -1,5 +1,5 @@
 /** Findings as a person reads them: a line each, the place last; below it what to do, where that is known. */
-import type { Finding, FindingsReport } from "../api/reports.ts";
+import type { Finding, FindingsReport } from "../index.ts";
 import { nameFlags } from "./flag-names.ts";
 import { some, type View, visible } from "./render.ts";
 

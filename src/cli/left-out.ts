@@ -1,5 +1,5 @@
 /** What a conversion does not carry over, and what it adds: said in every report, so that nobody misses it. */
-import type { ConvertReport } from "../api/reports.ts";
+import type { ConvertReport } from "../index.ts";
 import { bytes, counted, visible } from "./render.ts";
 
 type Row = readonly [label: string, value: readonly string[]];

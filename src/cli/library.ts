@@ -2,8 +2,9 @@
  * What the command line asks of the library. `main` takes it as a parameter: the executable passes functions that are
  * loaded on demand, tests pass their own.
  */
-import type { FormatsReport } from "../api/reports.ts";
+
 import type * as library from "../index.ts";
+import type { FormatsReport } from "../index.ts";
 
 export type Library = Pick<
   typeof library,

@@ -1,9 +1,9 @@
 /** Aligned columns, durations, and colour where a terminal wants it. */
 import { stripVTControlCharacters, styleText } from "node:util";
-import { bytes, grouped } from "../report/figures.ts";
+import { bytes, grouped } from "../core/figures.ts";
 import type { Io, Output } from "./io.ts";
 
-export { bytes, counted, grouped, measured, percent, visible } from "../report/figures.ts";
+export { bytes, counted, grouped, measured, percent, visible } from "../core/figures.ts";
 
 type Colour = "bold" | "dim" | "red" | "green" | "yellow";
 export type Paint = (colour: Colour, text: string) => string;

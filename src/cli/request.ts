@@ -1,7 +1,7 @@
 /** From flags and environment to the options of the library, by the table of flags. */
 import { readFile } from "node:fs/promises";
-import type { FormatsReport } from "../api/reports.ts";
 import { IsologitError, systemError, withLocation } from "../core/errors.ts";
+import type { FormatsReport } from "../index.ts";
 import { PROMISED_ENDINGS, PROMISED_FORMATS } from "./absent.ts";
 import type { Command } from "./command.ts";
 import { type Flag, longName } from "./flag.ts";

@@ -1,7 +1,7 @@
 /** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
 import { isDeepStrictEqual } from "node:util";
-import type { Verdict, VerifyReport } from "../api/reports.ts";
-import { counted, visible } from "../report/figures.ts";
+import { counted, visible } from "../core/figures.ts";
+import type { Verdict, VerifyReport } from "../index.ts";
 import { certifiedText, limitText, MEANINGS, measures } from "../report/measures.ts";
 import { gravest, objections } from "../report/problems.ts";
 import { facts, flow, type Paint, some, type View } from "./render.ts";

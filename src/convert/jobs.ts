@@ -1,6 +1,5 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor, Writer } from "../../formats/format.ts";
-import type { PlanOptions } from "../api/options.ts";
 import { moduleOf, SCALE_SHAPE, type ScaleTable, scaleName } from "../checkpoint/scales.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
@@ -19,6 +18,7 @@ import {
 import type { Matched } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
 import { type Policy, recastFor } from "../quantization/policy.ts";
+import type { PlanOptions } from "./options.ts";
 import type { ColumnShare, Job, ScaledRun } from "./types.ts";
 
 const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;

@@ -3,44 +3,41 @@
  * how they are recast, and where every byte lies. Pure but for the reading of headers.
  */
 import type { WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
-import type { PlanOptions } from "../api/options.ts";
-import type { DroppedEntries, PlannedTensor } from "../api/reports.ts";
-import { conversionOf } from "../certificate/conversion.ts";
-import { matchCheckpoint } from "../checkpoint/load.ts";
+import type { LoadedModel } from "../checkpoint/load.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
+import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { bitsOf, bytesOf, type DType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
-import type { Family } from "../families/family.ts";
 import { dialectOf } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
+import { conversionOf } from "./conversion-record.ts";
 import { chooseNames, jobsFor } from "./jobs.ts";
+import type { PlanOptions } from "./options.ts";
 import { planSidecars } from "./sidecars.ts";
-import type { Job, Plan } from "./types.ts";
+import type { DroppedEntries, Job, Plan, PlannedTensor } from "./types.ts";
 
-export interface Planning {
-  readonly source: Checkpoint;
+/** What a source is converted into. */
+export interface PlanTarget {
   readonly writer: Writer;
-  readonly families: readonly Family[];
   readonly options: PlanOptions;
+  /** version of this program; it enters the plan's id */
   readonly version: string;
+  /** take back what an earlier conversion kept in `isologit.origin/`; default true */
+  readonly restore?: boolean;
 }
 
-/**
- * @param restore take back what an earlier conversion kept in `isologit.origin/`
- * @throws everything that can be known to fail before a byte is written
- */
+/** @throws everything that can be known to fail before a byte is written */
 export async function planConversion(
-  { source, writer, families, options, version }: Planning,
-  restore = true,
+  matched: LoadedModel,
+  { writer, options, version, restore = true }: PlanTarget,
 ): Promise<Plan> {
-  const { scales, matched } = await matchCheckpoint(source, families, options.formats);
+  const { scales, checkpoint: source } = matched;
   const policy = await policyOf(options, matched.family);
   if (policy.to !== null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);

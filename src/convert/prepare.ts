@@ -2,13 +2,13 @@
 import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
-import type { PlanOptions } from "../api/options.ts";
 import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
+import { loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
-import { families as allFamilies } from "../families/index.ts";
 import { version } from "../version.ts";
+import type { PlanOptions } from "./options.ts";
 import { planConversion } from "./plan.ts";
 
 interface Preparing {
@@ -30,10 +30,9 @@ export async function preparePlan(
   const opened = await openCheckpoint(source, options.formats, { ...options, keep });
   const { checkpoint, complete } = checksums ? checkUndigestedChunks(opened) : whole(opened);
   const format = writtenFormat(checkpoint, destination, options);
-  const families = options.families ?? allFamilies;
-  const planning = { source: checkpoint, writer: format.writes, families, options, version };
-  const planned = await planConversion(planning, restore);
-  return { format, checkpoint, planned, complete };
+  const model = await loadModel(checkpoint, options);
+  const planned = await planConversion(model, { writer: format.writes, options, version, restore });
+  return { format, model, planned, complete };
 }
 
 const whole = (checkpoint: Checkpoint): ChunkChecks => ({ checkpoint, complete: async () => {} });

@@ -1,8 +1,6 @@
 /** The values that pass between the steps of a conversion: the plan, its jobs, and a run of the plan. */
 
 import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
-import type { DroppedEntries, PaddingRows } from "../api/reports.ts";
-import type { Conversion } from "../certificate/conversion.ts";
 import type { ScaleTable } from "../checkpoint/scales.ts";
 import type { DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
@@ -10,6 +8,33 @@ import type { ElementSource } from "../core/mapping/gather.ts";
 import type { Matched, Role } from "../families/model.ts";
 import type { Staging } from "../io/staging.ts";
 import type { WorkerPool } from "../workers/pool.ts";
+import type { Conversion } from "./conversion-record.ts";
+
+/** What lies in or beside a checkpoint, is no part of the model, and does not travel. */
+export interface DroppedEntries {
+  readonly why: string;
+  /** entries of a file, or whole files */
+  readonly entries: number;
+  /** size of the files, where they are whole ones */
+  readonly bytes?: number;
+}
+
+/** Rows of the token table and of the head, each, that the model has no token for. */
+export interface PaddingRows {
+  readonly cut: number;
+  readonly added: number;
+}
+
+export interface PlannedTensor {
+  readonly name: string;
+  readonly role: string;
+  readonly layer: number | null;
+  readonly from: string;
+  readonly dtype: string;
+  readonly sourceDtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
 
 /** What a conversion will do: each tensor of the destination, where its elements come from, and where each byte lies. */
 export interface Plan {

@@ -4,6 +4,8 @@
  */
 import { type ErrorLocation, IsologitError } from "./errors.ts";
 
+export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
+
 /** Bits an element takes, by the name that safetensors gives the type. */
 const BITS = {
   BOOL: 8,

@@ -1,11 +1,12 @@
 /** What differs beside the weights: settings, config keys, side files. */
-import type { DiffedSidecar, DiffReport } from "../api/reports.ts";
-import { keysThatDiffer } from "../checkpoint/side-files/compare.ts";
-import { isOwnIndex } from "../checkpoint/side-files/read.ts";
+
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { canonicalJson, sha256 } from "../core/hash.ts";
+import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { Sources } from "../core/read.ts";
 import type { Matched } from "../families/model.ts";
+import { keysThatDiffer } from "../side-files/compare.ts";
+import { isOwnIndex } from "../side-files/read.ts";
+import type { DiffedSidecar, DiffReport } from "./report.ts";
 
 /** Settings of the model; and where both sides spell their config alike, its other keys. */
 export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {

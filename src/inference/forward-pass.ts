@@ -1,14 +1,15 @@
 /** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
 import type { Backend } from "../../kernels/kernel.ts";
-import type { RunOptions } from "../api/options.ts";
+import type { ModelWithScales } from "../checkpoint/load.ts";
+import type { RunOptions } from "../checkpoint/options.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
-import { mainLayers } from "../families/model.ts";
-import { blockWords } from "../verify/lockstep.ts";
-import { partBytes } from "../verify/logits.ts";
+import { mainLayers } from "../verify/logits.ts";
 import { stageStreams } from "./activations.ts";
 import { runLayers } from "./layers.ts";
-import { createRunner, memoryOf, type Ready, runBytes } from "./model-runner.ts";
+import { memoryOf } from "./machine.ts";
+import { blockWords, partBytes } from "./memory.ts";
+import { createRunner, runBytes } from "./model-runner.ts";
 import { Rounder } from "./rounding.ts";
 import type { Router } from "./router.ts";
 
@@ -31,7 +32,7 @@ export interface PassSinks {
 }
 
 export async function runForwardPass(
-  model: Ready,
+  model: ModelWithScales,
   ids: readonly number[],
   backend: Backend,
   options: RunOptions,
@@ -40,10 +41,9 @@ export async function runForwardPass(
 ): Promise<void> {
   const { watch = ignoreEvents, signal } = options;
   const bandBytes = partBytes(memoryOf(options));
-  const { matched } = model;
-  const { family, dims } = matched;
-  await using sources = new Sources(matched.checkpoint.store);
-  watch({ type: "phase", phase, totalBytes: runBytes(matched, ["main"]) });
+  const { family, dims } = model;
+  await using sources = new Sources(model.checkpoint.store);
+  watch({ type: "phase", phase, totalBytes: runBytes(model, ["main"]) });
   const side = createRunner(model, {
     backend,
     sources,
@@ -55,8 +55,8 @@ export async function runForwardPass(
     signal,
   });
   const { forward } = family;
-  const layers = mainLayers(matched);
-  const walk = { matched, side, backend, signal };
+  const layers = mainLayers(model);
+  const walk = { model, side, backend, signal };
   const streams = await runLayers(walk, ids, {
     follow: sinks.follow,
     experts: sinks.experts,
@@ -73,7 +73,7 @@ export async function runForwardPass(
   }
   const from = stageStreams(forward.head.at(-1)!).reads[0]!;
   await sinks.residual("norm_f", await streams.view(from));
-  const vocab = dims.vocab;
+  const vocab = dims.vocab!;
   const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));
   const block = backend.allocate(4 * ids.length * width);
   for (let lo = 0; lo < vocab; lo += width) {

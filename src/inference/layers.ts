@@ -10,7 +10,7 @@ import { createRouter, type Router, type Routing } from "./router.ts";
 import type { ModelRunner } from "./runner.ts";
 
 export interface Walk {
-  readonly matched: Matched;
+  readonly model: Matched;
   /** made for as many tokens as the run has */
   readonly side: ModelRunner;
   readonly backend: Backend;
@@ -30,11 +30,11 @@ export interface Seams {
 
 /** @returns the streams, of which "residual" is left */
 export async function runLayers(
-  { matched, side, backend, signal }: Walk,
+  { model, side, backend, signal }: Walk,
   ids: readonly number[],
   seams: Seams,
 ): Promise<Streams> {
-  const { dims, family } = matched;
+  const { dims, family } = model;
   const { forward } = family;
   const widths = forward.streams(dims);
   let dealing: ExpertRows | undefined;
@@ -45,7 +45,7 @@ export async function runLayers(
   streams.make(["residual"]);
   await side.embed(ids, "stored", streams.regions.get("residual")!);
   await seams.residual?.(0, residual);
-  for (const layer of mainLayers(matched)) {
+  for (const layer of mainLayers(model)) {
     const stages = forward.block(layer.kind, dims);
     const place = side.layer(layer);
     for (const [i, stage] of stages.entries()) {

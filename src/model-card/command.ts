@@ -1,7 +1,7 @@
 /** The command that makes a certified checkpoint again, from what its certificate says of the conversion. */
 import { formats } from "../../formats/index.ts";
 import type { Certificate } from "../certificate/certificate.ts";
-import { type Conversion, LOCAL_LIKE, type RecipeFile } from "../certificate/conversion.ts";
+import { type Conversion, LOCAL_LIKE, type RecipeFile } from "../convert/conversion-record.ts";
 
 /** Lines for a shell; `placeholders` are words in them that stand for what only its maker has. */
 export interface CardCommand {

@@ -1,6 +1,7 @@
 /** What a card can say of a checkpoint on this machine: read from it, and from its certificate, which must hold. */
 
 import { inspect } from "../api/inspect.ts";
+import { verify } from "../api/verify.ts";
 import { type Certificate, decodeCertificate } from "../certificate/certificate.ts";
 import { findCertificate } from "../certificate/location.ts";
 import { storeAt } from "../checkpoint/store.ts";
@@ -8,7 +9,6 @@ import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { repoName } from "../io/address.ts";
 import { isProven } from "../verify/verdict.ts";
-import { verify } from "../verify/verify.ts";
 import type { CardFacts, CardProof } from "./card.ts";
 import { commandOf } from "./command.ts";
 

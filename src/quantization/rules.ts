@@ -2,12 +2,13 @@
  * FP8 weights against what config.json says of them: engines believe the config, and load noise where it is wrong.
  * `check` and `verify` ask the same rules.
  */
-import type { Severity } from "../api/reports.ts";
+
 import { moduleOf, type RangeReader, readScales, type ScaleTable } from "../checkpoint/scales.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
+import { canonicalJson } from "../core/content-root.ts";
 import { countOf, isFloat, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { canonicalJson } from "../core/hash.ts";
+import type { Severity } from "../core/finding.ts";
 import { isJsonObject } from "../core/json.ts";
 import { oddHead } from "./fields.ts";
 import { type Patterns, patternsOver } from "./module-patterns.ts";

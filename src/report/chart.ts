@@ -1,5 +1,5 @@
 /** Charts as SVG: measures over layers or positions, on a logarithmic scale that has room for an exact zero. */
-import { measured } from "./figures.ts";
+import { measured } from "../core/figures.ts";
 import { type Markup, markup } from "./markup.ts";
 
 /** One value a place; `joined` points are drawn as a line. */

@@ -1,5 +1,5 @@
 /** Text of strangers (names of tensors, messages, tokens) made harmless inside XML and HTML. */
-import { visible } from "./figures.ts";
+import { visible } from "../core/figures.ts";
 
 const ENTITIES: Readonly<Record<string, string>> = {
   "&": "&amp;",

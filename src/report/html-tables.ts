@@ -1,6 +1,7 @@
 /** Tables of the page that are no part of a verification: problems, and two checkpoints side by side. */
-import type { DiffReport } from "../api/reports.ts";
-import { counted, grouped, measured } from "./figures.ts";
+
+import { counted, grouped, measured } from "../core/figures.ts";
+import type { DiffReport } from "../index.ts";
 import { type Markup, markup } from "./markup.ts";
 import { gravest, type Problem } from "./problems.ts";
 

@@ -1,7 +1,8 @@
 /** The sections of a verification: what each rung found, where layers and positions part, what the verdict rests on. */
-import type { ComparedTensor, Finding, LogitsMetrics, RungReport, VerifyReport } from "../api/reports.ts";
+
+import { counted, grouped } from "../core/figures.ts";
+import type { ComparedTensor, Finding, LogitsMetrics, RungReport, VerifyReport } from "../index.ts";
 import { chartOf } from "./chart.ts";
-import { counted, grouped } from "./figures.ts";
 import { longTable, MAX_ROWS, number, sidesText, TONE_OF, table } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
 import { certifiedText, comparedLogits, limitText, measures } from "./measures.ts";

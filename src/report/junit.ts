@@ -1,7 +1,8 @@
 /** JUnit XML: a test case for every rung, layer, tensor and sabotage, or for every finding or difference. */
-import type { ComparedTensor, LayerDrift, VerifyReport } from "../api/reports.ts";
+
+import { measured } from "../core/figures.ts";
+import type { ComparedTensor, LayerDrift, VerifyReport } from "../index.ts";
 import { escaped } from "./escape.ts";
-import { measured } from "./figures.ts";
 import { comparedLogits, measures } from "./measures.ts";
 import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
 import { commandOf, headlineOf, type Subject, verificationOf } from "./subject.ts";

@@ -1,6 +1,7 @@
 /** Markdown for the summary of a CI step: the verdict, the rungs, where it parts, what the limits were, what is wrong. */
-import type { VerifyReport } from "../api/reports.ts";
-import { visible } from "./figures.ts";
+
+import { visible } from "../core/figures.ts";
+import type { VerifyReport } from "../index.ts";
 import { limitText, measures } from "./measures.ts";
 import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
 import { commandOf, factsOf, headlineOf, type Subject, type Tone, verificationOf } from "./subject.ts";

@@ -1,6 +1,7 @@
 /** A verification in words: what a verdict means, what a rung measured, which limits held. */
-import type { LogitsMetrics, RerunMetrics, RungReport, Verdict, VerifyReport } from "../api/reports.ts";
-import { bytes, counted, grouped, measured, percent, visible } from "./figures.ts";
+
+import { bytes, counted, grouped, measured, percent, visible } from "../core/figures.ts";
+import type { LogitsMetrics, RerunMetrics, RungReport, Verdict, VerifyReport } from "../index.ts";
 
 /** What a verdict means for whoever waits for it. */
 export const MEANINGS = {

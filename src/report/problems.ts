@@ -1,6 +1,7 @@
 /** Everything that a report holds against a checkpoint, as one list. Rules have stable names: scripts look for them. */
-import type { DiffReport, RungReport, Severity, TensorDifference, VerifyReport } from "../api/reports.ts";
-import { counted, measured } from "./figures.ts";
+
+import { counted, measured } from "../core/figures.ts";
+import type { DiffReport, RungReport, Severity, TensorDifference, VerifyReport } from "../index.ts";
 import { comparedLogits, measures } from "./measures.ts";
 import { judged, type Subject, verificationOf } from "./subject.ts";
 

@@ -2,9 +2,9 @@
 import { createHash } from "node:crypto";
 import { isAbsolute, posix, relative } from "node:path";
 import type { Log, PropertyBag, ReportingDescriptor, Result } from "sarif";
-import type { Severity } from "../api/reports.ts";
+import { visible } from "../core/figures.ts";
+import type { Severity } from "../index.ts";
 import { version } from "../version.ts";
-import { visible } from "./figures.ts";
 import { jsonText } from "./json.ts";
 import { gravest, type Problem, problemsOf, RULES } from "./problems.ts";
 import { commandOf, headlineOf, type Subject } from "./subject.ts";

@@ -1,6 +1,7 @@
 /** What a report is about: which command ran on which checkpoints, and what came of it. */
-import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../api/reports.ts";
-import { bytes, counted, grouped } from "./figures.ts";
+
+import { bytes, counted, grouped } from "../core/figures.ts";
+import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../index.ts";
 import { MEANINGS } from "./measures.ts";
 
 export type Subject =

@@ -2,10 +2,10 @@
 import { constants, type Dirent } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
-import type { Finding } from "../api/reports.ts";
-import { finding } from "../check/findings.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
+import type { Finding } from "../core/finding.ts";
+import { finding } from "../core/finding.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";

@@ -1,5 +1,5 @@
 /** Names that pickles and configs give to loaders, and how bad it is that one is there. */
-import type { Severity } from "../api/reports.ts";
+import type { Severity } from "../core/finding.ts";
 
 /** Modules that start programs, evaluate text, load code, reach the network or the file system. */
 const DANGEROUS_MODULES = [

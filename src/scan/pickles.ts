@@ -3,8 +3,8 @@ import { inflateRawSync } from "node:zlib";
 import { type GlobalUse, MAX_PICKLE_BYTES, readPickle } from "../../formats/codec/pickle/read.ts";
 import { sliceOf } from "../../formats/codec/slice.ts";
 import { listEntries, locateRaw, type ZipEntry } from "../../formats/codec/torch-zip/directory.ts";
-import type { Finding } from "../api/reports.ts";
 import { IsologitError } from "../core/errors.ts";
+import type { Finding } from "../core/finding.ts";
 import { type ByteSource, readRange } from "../core/io.ts";
 import { riskOfGlobal } from "./names.ts";
 

@@ -1,5 +1,5 @@
 /** Configs that make their loaders run something: YAML tags of Python, classes named by `_target_`, `auto_map`. */
-import type { Finding } from "../api/reports.ts";
+import type { Finding } from "../core/finding.ts";
 import { isDangerous } from "./names.ts";
 
 /** A config; larger ones are vocabularies. */

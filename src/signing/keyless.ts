@@ -5,7 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 import type { BundleWithDsseEnvelope } from "@sigstore/bundle";
-import type { ConvertOptions } from "../api/options.ts";
+import type { ConvertOptions } from "../api/convert.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { isOffline } from "../hub/settings.ts";
 import { raceAbort } from "../io/retry.ts";

@@ -1,11 +1,11 @@
 /** Signing a destination as a whole, once it is proven. */
 import { lstat, writeFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import type { ConvertOptions } from "../api/options.ts";
-import type { BundleReport } from "../api/reports.ts";
+import type { ConvertOptions } from "../api/convert.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { KEYLESS, keylessSigner, refuseKeyless } from "./keyless.ts";
+import type { BundleReport } from "./signed-files.ts";
 import { filesAt } from "./signed-files.ts";
 import { type BundleSigner, readCurveKey, signBundle } from "./sigstore-bundle.ts";
 import { encodeStatement } from "./statement.ts";

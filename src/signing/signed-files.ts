@@ -1,14 +1,23 @@
 /** A checkpoint's files against a bundle that signs them. Files as they lie there: nothing of the checkpoint is parsed. */
 import { readFile, realpath, stat } from "node:fs/promises";
 import { relative } from "node:path";
-import type { VerifyOptions } from "../api/options.ts";
-import type { BundleReport } from "../api/reports.ts";
+import type { VerifyOptions } from "../certificate/options.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
 import { openBundle, readAuthorities, readCurveKey, type Trust } from "./sigstore-bundle.ts";
 import { compareManifest, decodeStatement, type Manifest, manifestOf } from "./statement.ts";
+
+/** What a report says of a bundle that was made, or whose signature was found good. */
+export interface BundleReport {
+  /** SHA-256 of the public key's PEM text, or the identity in the signing certificate */
+  readonly signedBy: string;
+  /** who vouched for the identity; null for a key */
+  readonly issuer: string | null;
+  /** how many files were signed */
+  readonly files: number;
+}
 
 export interface SignedFiles {
   readonly report: BundleReport;

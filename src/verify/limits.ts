@@ -4,9 +4,25 @@
  * judged.
  * @see docs/verification.md for where the numbers come from
  */
-import type { LimitOptions } from "../api/options.ts";
+
+import { readFile } from "node:fs/promises";
+import { parse } from "yaml";
+import { z } from "zod";
 import type { FloatDType } from "../core/dtype.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import type { LogitsSummary } from "./metrics.ts";
+
+/** Quality limits of a recast; they never widen tensor invariants or the wiring bound. */
+export interface LimitOptions {
+  /** a YAML file of these */
+  readonly tolerance?: string;
+  /** mean KL divergence, nats */
+  readonly kl?: number;
+  /** its 99th percentile over positions; ten times `kl` where only that is given */
+  readonly klP99?: number;
+  /** fraction of positions, 0 to 1 */
+  readonly top1?: number;
+}
 
 export interface Limits {
   /** mean and 99th percentile over positions of KL(source || destination), nats */
@@ -87,3 +103,30 @@ const MAX_WIRING = 1e-5;
 export function wiringLimit(sameOrder: boolean, terms: number): number {
   return sameOrder ? 0 : Math.min(MAX_WIRING, terms * 2 ** -24);
 }
+
+/** The limits that options ask for; what they give themselves wins over the file. @throws USAGE, NOT_FOUND */
+export async function readLimits<T extends LimitOptions>(options: T): Promise<T> {
+  const { tolerance: file } = options;
+  if (file === undefined) return options;
+  const text = await readFile(file, "utf8").catch((cause) => {
+    throw systemError(cause, { file });
+  });
+  let value: unknown;
+  try {
+    value = parse(text, { maxAliasCount: 0 });
+  } catch (cause) {
+    throw new IsologitError("USAGE", `it is no YAML: ${(cause as Error).message}`, { file }, { cause });
+  }
+  const parsed = Schema.safeParse(value);
+  if (parsed.success) return { ...parsed.data, ...options };
+  const { path, message } = parsed.error.issues[0]!;
+  throw new IsologitError("USAGE", [path.join("."), message].filter(Boolean).join(": "), { file });
+}
+
+const nats = z.number().nonnegative();
+
+export const Schema = z.strictObject({
+  kl: nats.exactOptional(),
+  klP99: nats.exactOptional(),
+  top1: z.number().min(0).max(1).exactOptional(),
+});

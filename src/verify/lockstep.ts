@@ -13,9 +13,7 @@
  * function; what own would have chosen is counted. Every expert computes a row, chosen or not.
  */
 import type { Backend } from "../../kernels/kernel.ts";
-import type { LayerDrift } from "../api/reports.ts";
 import { tensorKey } from "../core/checkpoint.ts";
-import { Distance, relL2, sameBits } from "../core/distance.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
@@ -24,11 +22,13 @@ import type { Dims, Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "../inference/activations.ts";
 import { ExpertRows } from "../inference/expert-rows.ts";
 import { type Fingerprint, FingerprintTaker } from "../inference/fingerprint.ts";
+import { blockWords } from "../inference/memory.ts";
 import type { ModelRunner, StreamSet } from "../inference/runner.ts";
 import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { type Control, Controls } from "./controls/controls.ts";
 import { wiringLimit } from "./limits.ts";
-import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
+import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
+import type { LayerDrift } from "./report.ts";
 
 export interface LockstepOptions {
   readonly backend: Backend;
@@ -75,11 +75,6 @@ export interface LockstepResult {
   readonly controls: readonly Control[];
   /** of the destination's own run */
   readonly fingerprint: Fingerprint;
-}
-
-/** Words of the vocabulary whose logits fit a block. */
-export function blockWords(blockBytes: number, tokens: number): number {
-  return Math.max(1, Math.floor(blockBytes / 4 / tokens));
 }
 
 export async function lockstep(options: LockstepOptions): Promise<LockstepResult> {

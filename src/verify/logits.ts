@@ -2,30 +2,29 @@
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
-import type { VerifyOptions } from "../api/options.ts";
-import type { Finding, LogitsMetrics, Verdict } from "../api/reports.ts";
+import { type LoadedModel, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
 import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
+import type { Finding } from "../core/finding.ts";
+import { remark } from "../core/finding.ts";
 import { boxMove, runsOf } from "../core/mapping/moves.ts";
 import { Sources } from "../core/read.ts";
+import type { Matched } from "../families/model.ts";
+import type { Layer } from "../families/structure.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
-import {
-  backendFor,
-  createRunner,
-  memoryOf,
-  type Paired,
-  type Ready,
-  storedRole,
-  threadsOf,
-} from "../inference/model-runner.ts";
+import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
+import { blockWords, partBytes } from "../inference/memory.ts";
+import { createRunner } from "../inference/model-runner.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "../inference/rounding.ts";
 import { columnsOf, type WeightRounder } from "../inference/weight-bands.ts";
 import { controlFindings } from "./controls/findings.ts";
-import { remark } from "./findings.ts";
 import { excesses, givenLimits, type Limits, limitsFor, looksTrained } from "./limits.ts";
-import { blockWords, type LockstepResult, lockstep } from "./lockstep.ts";
+import { type LockstepResult, lockstep } from "./lockstep.ts";
+import type { CompareOptions } from "./options.ts";
+import type { LogitsMetrics } from "./report.ts";
+import type { Verdict } from "./verdict.ts";
 import { addTexts } from "./worst-positions.ts";
 
 export interface LogitsRung {
@@ -39,10 +38,14 @@ export interface LogitsRung {
   readonly findings: readonly Finding[];
 }
 
+export function mainLayers({ layers }: Matched): readonly Layer[] {
+  return layers.filter(({ stack }) => stack === "main");
+}
+
 export async function logitsRung(
-  a: Ready,
-  b: Ready,
-  options: VerifyOptions,
+  a: ModelWithScales,
+  b: ModelWithScales,
+  options: CompareOptions,
   { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
 ): Promise<LogitsRung> {
   const watch = options.watch ?? ignoreEvents;
@@ -59,8 +62,8 @@ export async function logitsRung(
     signal: options.signal,
   });
   const limits = limitsFor(recastTo, options);
-  const trained = looksTrained(result.logits, textTokens || ids.length, a.matched.dims.vocab);
-  const unread = [...b.pairs.unusedScales].sort();
+  const trained = looksTrained(result.logits, textTokens || ids.length, a.dims.vocab!);
+  const unread = [...b.scales.unusedScales].sort();
   const { logits } = result;
   const given = givenLimits(options);
   const judged = recastTo.size > 0 && trained ? { ...limits, ...given } : given;
@@ -73,7 +76,7 @@ export async function logitsRung(
     findings.push(remark("quality-unjudged", message));
   }
   if (textTokens > 0 && !trained) {
-    const [loss, chance] = [logits.nllA, Math.log(a.matched.dims.vocab)].map((nats) => nats.toFixed(2));
+    const [loss, chance] = [logits.nllA, Math.log(a.dims.vocab!)].map((nats) => nats.toFixed(2));
     findings.push(
       remark(
         "weights-untrained",
@@ -96,7 +99,7 @@ export async function logitsRung(
     metrics: {
       tokens: ids.length,
       ...logits,
-      positions: await addTexts(logits.positions, ids, a.matched.checkpoint),
+      positions: await addTexts(logits.positions, ids, a.checkpoint),
       layers: result.layers,
       wiring: result.wiring,
       routing: { flips: result.flips },
@@ -133,17 +136,14 @@ export function logitsVerdict(
 }
 
 /** For each stored tensor of a, how b stores the roles that its rows hold, where that differs. */
-function roundingsFor(
-  a: Paired,
-  b: Pick<Ready, "matched" | "pairs" | "scales">,
-): ReadonlyMap<string, readonly RowRounding[]> {
+function roundingsFor(a: LoadedModel, b: ModelWithScales): ReadonlyMap<string, readonly RowRounding[]> {
   const roundings = new Map<string, RowRounding[]>();
-  for (const role of a.matched.roles.values()) {
+  for (const role of a.roles.values()) {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     if (from.dtype === to.dtype || !isFloat(to.dtype)) continue;
-    const rounding = { to: to.dtype, scale: b.scales.get(to.tensor)?.[0] ?? null };
-    for (const move of a.matched.roleSources.get(role.key)!) {
-      const columns = columnsOf(a.matched.tensors.get(move.of!)!.shape);
+    const rounding = { to: to.dtype, scale: b.scaleValues.get(to.tensor)?.[0] ?? null };
+    for (const move of a.roleSources.get(role.key)!) {
+      const columns = columnsOf(a.tensors.get(move.of!)!.shape);
       const rows = roundings.get(move.of!) ?? [];
       for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
         const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
@@ -170,21 +170,16 @@ export interface LockstepRequest {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Long enough for disks; the two to four a run, and its blocks of logits, stay small beside any budget. */
-const MAX_PART_BYTES = 8 * 1024 * 1024;
-const MIN_PART_BYTES = 64 * 1024;
-
-/** Bytes of weights read at a time, and of logits compared at a time. They change no bit of any result. */
-export function partBytes(memoryBytes: number): number {
-  return Math.min(MAX_PART_BYTES, Math.max(MIN_PART_BYTES, Math.floor(memoryBytes / 32 / 64) * 64));
-}
-
-export async function runLockstep(a: Ready, b: Ready, stepping: LockstepRequest): Promise<LockstepResult> {
+export async function runLockstep(
+  a: ModelWithScales,
+  b: ModelWithScales,
+  stepping: LockstepRequest,
+): Promise<LockstepResult> {
   const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
-  const { family } = a.matched;
-  const dims = { ...a.matched.dims, vocab: stepping.words ?? a.matched.dims.vocab };
-  await using sourcesA = new Sources(a.matched.checkpoint.store);
-  await using sourcesB = new Sources(b.matched.checkpoint.store);
+  const { family } = a;
+  const dims = { ...a.dims, vocab: stepping.words ?? a.dims.vocab! };
+  await using sourcesA = new Sources(a.checkpoint.store);
+  await using sourcesB = new Sources(b.checkpoint.store);
   const roundings = roundingsFor(a, b);
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
@@ -195,7 +190,7 @@ export async function runLockstep(a: Ready, b: Ready, stepping: LockstepRequest)
     backend,
     forward: family.forward,
     dims,
-    layers: a.matched.layers,
+    layers: a.layers,
     ids,
     textTokens: stepping.textTokens ?? 0,
     a: sideA,
@@ -215,14 +210,14 @@ export async function runLockstep(a: Ready, b: Ready, stepping: LockstepRequest)
  * read and nothing is computed. Tensors need no bytes behind them, so a destination can be asked before it exists.
  */
 export async function neededBytes(
-  a: Paired,
-  b: Paired,
-  options: VerifyOptions,
+  a: LoadedModel,
+  b: LoadedModel,
+  options: CompareOptions,
   ids: readonly number[],
 ): Promise<number> {
   const meter = createMeter(threadsOf(options));
   const [scales, rounder] = [new Map(), { round() {} }];
-  const { vocab } = a.matched.dims;
+  const { vocab } = a.dims;
   const memoryBytes = memoryOf(options);
   const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // more take no more room
   const dry = {
@@ -234,15 +229,15 @@ export async function neededBytes(
     watch: ignoreEvents,
     signal: options.signal,
   };
-  await runLockstep({ ...a, scales }, { ...b, scales }, dry);
-  return meter.peakBytes + (roundingsFor(a, { ...b, scales }).size > 0 ? ROUNDER_BYTES : 0);
+  await runLockstep({ ...a, scaleValues: scales }, { ...b, scaleValues: scales }, dry);
+  return meter.peakBytes + (roundingsFor(a, { ...b, scaleValues: scales }).size > 0 ? ROUNDER_BYTES : 0);
 }
 
 /** @throws PLAN_MEMORY with the number that would do */
 export async function refuseMemory(
-  a: Paired,
-  b: Paired,
-  options: VerifyOptions,
+  a: LoadedModel,
+  b: LoadedModel,
+  options: CompareOptions,
   ids: readonly number[],
 ): Promise<void> {
   const needed = await neededBytes(a, b, options, ids);

@@ -2,13 +2,21 @@
  * The reference rung: logits that other software recorded, met or not by our own forward pass. It ties the kernels,
  * which both sides of every other rung share, to the world outside.
  */
-import type { VerifyOptions } from "../api/options.ts";
-import type { ReferenceMetrics, RungReport, Verdict } from "../api/reports.ts";
-import { Distance, relL2 } from "../core/distance.ts";
+
+import type { ModelWithScales } from "../checkpoint/load.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
-import { backendFor, type Ready } from "../inference/model-runner.ts";
-import { LogitsComparison } from "./metrics.ts";
+import { backendFor } from "../inference/machine.ts";
+import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
+import type { CompareOptions } from "./options.ts";
 import { NO_WORD, openRecording, type RecordedLogits } from "./recording.ts";
+import type { ReferenceMetrics, RungReport } from "./report.ts";
+import type { Verdict } from "./verdict.ts";
+
+/** Logits recorded by other software, which the source must meet. */
+export interface ReferenceOptions {
+  /** a safetensors file; see docs/recording-references.md */
+  readonly reference?: string;
+}
 
 export interface ReferenceRung {
   readonly rung: RungReport;
@@ -38,11 +46,11 @@ interface Met {
 
 /** @throws USAGE for a file that is no recording for this model */
 export async function referenceRung(
-  model: Ready,
+  model: ModelWithScales,
   file: string,
-  options: VerifyOptions,
+  options: CompareOptions,
 ): Promise<ReferenceRung> {
-  await using recording = await openRecording(file, model.matched.dims.vocab);
+  await using recording = await openRecording(file, model.dims.vocab!);
   await using backend = await backendFor(options);
   const met: (Met & { readonly exact: boolean; readonly ok: boolean })[] = [];
   for (const recorded of recording.prompts) {
@@ -79,11 +87,11 @@ export async function referenceRung(
 }
 
 async function compare(
-  { matched }: Ready,
+  model: ModelWithScales,
   recorded: RecordedLogits,
   run: (sinks: Parameters<typeof runForwardPass>[4]) => Promise<void>,
 ): Promise<Met> {
-  const layers = matched.layers.filter(({ stack }) => stack === "main").length;
+  const layers = model.layers.filter(({ stack }) => stack === "main").length;
   const limit = REFERENCE_LIMITS[recorded.exact ? "float32" : "bfloat16"].relL2;
   let firstLayer: number | null = null;
   const residual = async (name: string, ours: Float32Array) => {

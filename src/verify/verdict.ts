@@ -1,6 +1,9 @@
 /** What reports share: which verdict is the worse, where a role lies in execution, and what the place is called. */
-import type { Verdict, VerifyReport } from "../api/reports.ts";
+
 import type { Matched, Role } from "../families/model.ts";
+import type { VerifyReport } from "./report.ts";
+
+export type Verdict = "same" | "within" | "different" | "unproven";
 
 const SEVERITY: readonly Verdict[] = ["same", "within", "unproven", "different"];
 

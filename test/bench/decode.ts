@@ -2,10 +2,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { synthesize } from "../../fixtures/generate/synthesize.ts";
+import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { Sources } from "../../src/core/read.ts";
 import { Decoder } from "../../src/inference/decoding/decoder.ts";
-import { backendFor, ready } from "../../src/inference/model-runner.ts";
+import { backendFor } from "../../src/inference/machine.ts";
 import { Rounder } from "../../src/inference/rounding.ts";
 
 /** An eighth of the published 8B model's widths, with half of its attention heads: what grows is to be seen. */
@@ -38,8 +39,8 @@ export async function decodeTimes(tokens: number, work: string): Promise<void> {
 
 /** @returns milliseconds of single tokens read from EARLY on, and from LATE on, in one text */
 async function timesIn(folder: string, tokens: number): Promise<number[][]> {
-  const model = await ready(await openCheckpoint(folder), {});
-  await using sources = new Sources(model.matched.checkpoint.store);
+  const model = await loadModelWithScales(await openCheckpoint(folder), {});
+  await using sources = new Sources(model.checkpoint.store);
   await using backend = await backendFor({ backend: "wasm" });
   const rounder = await Rounder.create();
   const common = { model, backend, sources, rounder, bandBytes: 8 << 20, signal: undefined };

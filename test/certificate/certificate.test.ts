@@ -5,21 +5,21 @@ import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writ
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
-import type { VerifyReport } from "../../src/api/reports.ts";
+import { verify } from "../../src/api/verify.ts";
 import {
   type Certificate,
   decodeCertificate,
   encodeCertificate,
   sealCertificate,
 } from "../../src/certificate/certificate.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
+import { canonicalJson } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { canonicalJson } from "../../src/core/hash.ts";
 import type { Family } from "../../src/families/family.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { compareFingerprints, type Fingerprint, FingerprintTaker } from "../../src/inference/fingerprint.ts";
-import { verify } from "../../src/verify/verify.ts";
+import type { VerifyReport } from "../../src/verify/report.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";

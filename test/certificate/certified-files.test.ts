@@ -3,12 +3,12 @@ import { cpSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
+import { verify } from "../../src/api/verify.ts";
 import { encodeCertificate } from "../../src/certificate/certificate.ts";
 import { readMatchingCertificate } from "../../src/certificate/location.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { verify } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();

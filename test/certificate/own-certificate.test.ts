@@ -2,10 +2,11 @@
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { convert, recast } from "../../src/api/convert.ts";
+import { convert } from "../../src/api/convert.ts";
+import { recast } from "../../src/api/recast.ts";
+import { verify } from "../../src/api/verify.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import type { Event } from "../../src/core/events.ts";
-import { verify } from "../../src/verify/verify.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { flip } from "../support/packed.ts";

@@ -3,8 +3,8 @@ import { cpSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from "n
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
-import { recast } from "../../src/api/convert.ts";
 import { inspect } from "../../src/api/inspect.ts";
+import { recast } from "../../src/api/recast.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { codesOf, copyOf, Editor, oneF32, written } from "../support/verify/planted.ts";
 

@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
-import { plan } from "../../src/api/convert.ts";
+import { plan } from "../../src/api/plan.ts";
 import type { IsologitError } from "../../src/core/errors.ts";
 import { errorOf } from "../support/errors.ts";
 import { workFolder } from "../support/goldens.ts";

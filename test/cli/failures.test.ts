@@ -1,8 +1,8 @@
 /** How a run ends when it does not end well: status, words, streams. */
 import { describe, expect, it } from "vitest";
-import type { Verdict } from "../../src/api/reports.ts";
 import { nameFlags } from "../../src/cli/flag-names.ts";
 import { ERRORS, type ErrorCode, IsologitError } from "../../src/core/errors.ts";
+import type { Verdict } from "../../src/verify/verdict.ts";
 import { CONVERTED, DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
 
 const failing = (error: unknown) => ({

@@ -1,7 +1,8 @@
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { convert, plan } from "../../src/api/convert.ts";
+import { convert } from "../../src/api/convert.ts";
+import { plan } from "../../src/api/plan.ts";
 import { codeOf } from "../support/errors.ts";
 import { arraysOf, filesOf, golden, workFolder } from "../support/goldens.ts";
 

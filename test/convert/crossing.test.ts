@@ -5,15 +5,16 @@ import { describe, expect, it } from "vitest";
 import { synthesize } from "../../fixtures/generate/synthesize.ts";
 import { hf } from "../../formats/hf/format.ts";
 import { megatron } from "../../formats/megatron/format.ts";
-import { convert, plan } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
+import type { ConvertOptions } from "../../src/api/convert.ts";
+import { convert } from "../../src/api/convert.ts";
+import { plan } from "../../src/api/plan.ts";
+import { verify } from "../../src/api/verify.ts";
+import { matchModel } from "../../src/checkpoint/load.ts";
 import { planConversion } from "../../src/convert/plan.ts";
 import { runPlan } from "../../src/convert/run.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
-import { families } from "../../src/families/index.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { Staging } from "../../src/io/staging.ts";
-import { verify } from "../../src/verify/verify.ts";
 import { poolSize, WorkerPool } from "../../src/workers/pool.ts";
 import { watchedStore } from "../support/content.ts";
 import { codeOf } from "../support/errors.ts";
@@ -74,13 +75,7 @@ describe("shards", async () => {
       const checkpoint = await hf.read(store);
       const [writer, destination] = [megatron.writes!, fresh()];
       const options = { tp: 2, dtype, threads: 1 };
-      const planned = await planConversion({
-        source: checkpoint,
-        writer,
-        families,
-        options,
-        version: "test",
-      });
+      const planned = await planConversion(matchModel(checkpoint, {}), { writer, options, version: "test" });
       const target = { destination, container: writer.container, overwrite: false, resume: false };
       await using staging = await Staging.open({ ...target, planId: planned.id, totalBytes: 0 });
       await using pool = new WorkerPool(poolSize(2 ** 26, 1));

@@ -3,9 +3,9 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
+import type { ConvertOptions } from "../../src/api/convert.ts";
+import { verify } from "../../src/api/verify.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { verify } from "../../src/verify/verify.ts";
 import { digestsOf } from "../support/content.ts";
 import {
   type Arrays,

@@ -11,8 +11,9 @@ import {
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
-import { convert, plan } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
+import type { ConvertOptions } from "../../src/api/convert.ts";
+import { convert } from "../../src/api/convert.ts";
+import { plan } from "../../src/api/plan.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { digestsOf } from "../support/content.ts";
 import {

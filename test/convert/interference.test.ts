@@ -14,8 +14,8 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
 import { intercepted } from "../support/faulty-io.ts";
 import { filesOf, workFolder } from "../support/goldens.ts";
 import { smallModelWithFiles } from "../support/small.ts";

@@ -17,8 +17,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { filesOf, workFolder } from "../support/goldens.ts";
 import { smallModelWithFiles } from "../support/small.ts";

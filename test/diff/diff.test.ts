@@ -1,11 +1,12 @@
 /** What differs is told by role and by how much, across formats; what does not, is equal. */
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { convert, recast } from "../../src/api/convert.ts";
+import { convert } from "../../src/api/convert.ts";
 import { diff } from "../../src/api/diff.ts";
-import type { DiffReport } from "../../src/api/reports.ts";
+import { recast } from "../../src/api/recast.ts";
 import { bitsOfF32, decode, encode, f32OfBits } from "../../src/core/float.ts";
 import { Difference } from "../../src/diff/difference.ts";
+import type { DiffReport } from "../../src/diff/report.ts";
 import { arraysOf, golden, workFolder } from "../support/goldens.ts";
 import { copyOf, Editor, written } from "../support/verify/planted.ts";
 

@@ -2,8 +2,8 @@
 import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 import { json, script, start } from "../support/program.ts";
 import { smallModel } from "../support/small.ts";

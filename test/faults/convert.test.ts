@@ -12,10 +12,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
+import { sha256 } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { sha256 } from "../../src/core/hash.ts";
 import { CHANGES, counted, EVERY, intercepted, withFault } from "../support/faulty-io.ts";
 import { filesOf, workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";

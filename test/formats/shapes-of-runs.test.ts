@@ -5,12 +5,12 @@ import { namespace } from "../../formats/torch-dist/pickles.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden } from "../support/goldens.ts";
 import { memoryStore } from "../support/memory-store.ts";
 import { type RankFile, rankFiles } from "../support/ranks-cut.ts";
 import { type Cut, inMegatron } from "../support/verify/megatron-copy.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const FILE = "model_optim_rng.pt";
 const TRAINING = [

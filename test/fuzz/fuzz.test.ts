@@ -5,6 +5,7 @@ import { describe, it } from "vitest";
 import { hf } from "../../formats/hf/format.ts";
 import { formats } from "../../formats/index.ts";
 import { packed } from "../../formats/packed/format.ts";
+import { matchModel } from "../../src/checkpoint/load.ts";
 import { planConversion } from "../../src/convert/plan.ts";
 import { parseJson, stringifyJson } from "../../src/core/json.ts";
 import { families } from "../../src/families/index.ts";
@@ -30,7 +31,11 @@ function folder(name: string): Map<string, Uint8Array> {
 /** Opens and plans, as far as headers go. */
 async function open(files: ReadonlyMap<string, Uint8Array>, writer = hf.writes!) {
   const source = await hf.read(memoryStore("m", files));
-  return await planConversion({ source, writer, families, options: { dtype: "fp8-e4m3" }, version: "0" });
+  return await planConversion(matchModel(source, {}), {
+    writer,
+    options: { dtype: "fp8-e4m3" },
+    version: "0",
+  });
 }
 
 describe("a Hugging Face folder with damage in", () => {

@@ -2,11 +2,12 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { convert, plan } from "../../src/api/convert.ts";
+import { convert } from "../../src/api/convert.ts";
 import { diff } from "../../src/api/diff.ts";
 import { inspect } from "../../src/api/inspect.ts";
+import { plan } from "../../src/api/plan.ts";
 import { scan } from "../../src/api/scan.ts";
-import { verify } from "../../src/verify/verify.ts";
+import { verify } from "../../src/api/verify.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 import { put } from "../support/hub/fake.ts";
 import { putFolder, world } from "../support/hub/world.ts";

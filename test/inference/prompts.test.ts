@@ -1,13 +1,13 @@
 /** What the forward passes read: ids that cover a vocabulary, text, and where each came from. */
 import { describe, expect, it } from "vitest";
-import type { PromptOptions } from "../../src/api/options.ts";
 import { TEXTS } from "../../src/inference/prompt-texts.ts";
+import type { PromptOptions } from "../../src/inference/prompts.ts";
 import { promptOf, seededIds } from "../../src/inference/prompts.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const tiny = await copyOf(golden("tiny"));
 const mute = { ...tiny, files: new Map([...tiny.files].filter(([path]) => path !== "tokenizer.json")) };

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyReport } from "../../src/api/reports.ts";
+import { verify } from "../../src/api/verify.ts";
 import {
   type Certificate,
   type CertificateBody,
@@ -15,7 +15,7 @@ import {
   sealCertificate,
 } from "../../src/certificate/certificate.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { verify } from "../../src/verify/verify.ts";
+import type { VerifyReport } from "../../src/verify/report.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";

@@ -12,8 +12,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
 import { refuseOverlap } from "../../src/convert/overlap.ts";
 import { errorOf } from "../support/errors.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";

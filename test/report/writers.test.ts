@@ -1,12 +1,12 @@
 /** Each form over good, bad and hostile reports. */
 import type { Log, Result } from "sarif";
 import { describe, expect, it } from "vitest";
-import type { VerifyReport } from "../../src/api/reports.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { junitText } from "../../src/report/junit.ts";
 import { mdText } from "../../src/report/md.ts";
 import { sarifText } from "../../src/report/sarif.ts";
 import type { Subject } from "../../src/report/subject.ts";
+import type { VerifyReport } from "../../src/verify/report.ts";
 import { HOSTILE, MANY, SUBJECTS } from "../support/reports.ts";
 
 const each = Object.entries(SUBJECTS);

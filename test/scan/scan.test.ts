@@ -13,8 +13,8 @@ import {
 import { join } from "node:path";
 import { deflateRawSync, gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Finding } from "../../src/api/reports.ts";
 import { scan } from "../../src/api/scan.ts";
+import type { Finding } from "../../src/core/finding.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 
 const hostile = new URL("../../fixtures/hostile/pickles/", import.meta.url).pathname;

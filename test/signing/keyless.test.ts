@@ -2,10 +2,11 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions, VerifyOptions } from "../../src/api/options.ts";
+import { verify } from "../../src/api/verify.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { type KeylessOptions, keylessSigner } from "../../src/signing/keyless.ts";
-import { verify } from "../../src/verify/verify.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";

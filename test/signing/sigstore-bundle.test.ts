@@ -3,11 +3,12 @@ import { createHash, createPublicKey, createVerify, generateKeyPairSync, type Ke
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions, VerifyOptions } from "../../src/api/options.ts";
+import { verify } from "../../src/api/verify.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { signBundle } from "../../src/signing/sigstore-bundle.ts";
-import { verify } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 

@@ -1,9 +1,11 @@
 /** A library that only remembers how it was called, and a world made of strings. */
 import { Writable } from "node:stream";
-import type { ConvertReport, LogitsMetrics, PlanReport, VerifyReport } from "../../src/api/reports.ts";
+import type { ConvertReport } from "../../src/api/convert.ts";
+import type { PlanReport } from "../../src/api/plan.ts";
 import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";
+import type { LogitsMetrics, VerifyReport } from "../../src/verify/report.ts";
 
 export const METRICS: LogitsMetrics = {
   tokens: 64,

@@ -2,8 +2,8 @@
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
 import { arraysOf, golden, type StoredArray } from "./goldens.ts";
 
 export type Arrays = ReadonlyMap<string, StoredArray>;

@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync,
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { ConvertOptions } from "../../src/api/options.ts";
-import { verify } from "../../src/verify/verify.ts";
+import { verify } from "../../src/api/verify.ts";
 import { filesOf } from "./goldens.ts";
 import { type Ended, start } from "./program.ts";
 import { randomFrom } from "./random.ts";

@@ -1,5 +1,5 @@
 /** Reports of every kind, good, bad and hostile. */
-import type { Finding } from "../../src/api/reports.ts";
+import type { Finding } from "../../src/core/finding.ts";
 import type { Subject } from "../../src/report/subject.ts";
 import { CONVERTED, DIFFERENT, METRICS, VERIFIED } from "./fake-library.ts";
 

@@ -1,5 +1,5 @@
 /** Metrics of a report's rungs, with their types. */
-import type { RungReport, VerifyReport } from "../../src/api/reports.ts";
+import type { RungReport, VerifyReport } from "../../src/verify/report.ts";
 
 type Metrics<R> = Extract<RungReport, { readonly rung: R }>["metrics"];
 

@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
+import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { Sources } from "../../src/core/read.ts";
 import { Decoder } from "../../src/inference/decoding/decoder.ts";
-import { ready } from "../../src/inference/model-runner.ts";
 import { Rounder } from "../../src/inference/rounding.ts";
 import { arraysOf, floatsOf, golden, idsOf } from "./goldens.ts";
 
@@ -25,7 +25,7 @@ export async function readIn(
   between: () => void = () => {},
 ): Promise<readonly Float32Array[]> {
   const checkpoint = await openCheckpoint(golden(name));
-  const model = await ready(checkpoint, {});
+  const model = await loadModelWithScales(checkpoint, {});
   await using sources = new Sources(checkpoint.store);
   const rounder = await Rounder.create();
   const common = { sources, rounder, bandBytes: 1 << 20, signal: undefined };

@@ -5,10 +5,10 @@ import type { Adapter } from "../../kernels/backend/adapters.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts";
 import type { Backend } from "../../kernels/kernel.ts";
+import { loadModelWithScales, type ModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { Distance } from "../../src/core/distance.ts";
 import { runForwardPass } from "../../src/inference/forward-pass.ts";
-import { type Ready, ready } from "../../src/inference/model-runner.ts";
+import { Distance } from "../../src/verify/metrics.ts";
 import { workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 import { smallModel } from "../support/small.ts";
@@ -19,11 +19,11 @@ const ids = [3, 14];
 const memoryBytes = 2 << 20;
 
 let adapter: Adapter;
-let model: Ready;
+let model: ModelWithScales;
 beforeAll(async () => {
   adapter = await testAdapter();
   await smallModel(folder, "-", { hidden_size: 256, intermediate_size: 8192, vocab_size: 8192 });
-  model = await ready(await openCheckpoint(folder), {});
+  model = await loadModelWithScales(await openCheckpoint(folder), {});
 });
 
 /** The first words of each block of logits, which are reduced in bands too. */

@@ -8,10 +8,11 @@ import { beforeAll, expect, it } from "vitest";
 import { encodeHeader, readHeader } from "../../formats/codec/safetensors.ts";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
+import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { Sources } from "../../src/core/read.ts";
-import { createRunner, ready } from "../../src/inference/model-runner.ts";
+import { createRunner } from "../../src/inference/model-runner.ts";
 import { Rounder } from "../../src/inference/rounding.ts";
 import { workFolder } from "../support/goldens.ts";
 import { gpuBackend } from "../support/kernels/software-gpu.ts";
@@ -57,8 +58,8 @@ it.each([
   ["WASM", () => createWasmBackend({ threads: 1, memoryBytes: 64 << 20 })],
 ] as const)("its last rows are read and multiplied, on %s", async (_, make: () => Promise<Backend>) => {
   await using backend = await make();
-  const model = await ready(await openCheckpoint(folder), {});
-  await using sources = new Sources(model.matched.checkpoint.store);
+  const model = await loadModelWithScales(await openCheckpoint(folder), {});
+  await using sources = new Sources(model.checkpoint.store);
   const side = createRunner(model, {
     ...{ backend, sources, rounder: await Rounder.create(), roundings: new Map() },
     ...{ bandBytes: 1 << 20, tokens: 1, advance: () => {}, signal: undefined },
@@ -68,7 +69,7 @@ it.each([
   const row = Array.from({ length: HIDDEN }, (_, column) => valueAt(LAST - 1, column));
   expect([...(await backend.view(hidden, HIDDEN))]).toEqual(row);
 
-  const { head } = model.matched.family.forward;
+  const { head } = model.family.forward;
   const end = head.at(-1)!;
   const from = end.op === "linear" ? end.from : "";
   const logits = backend.allocate(4 * (LAST + 1));

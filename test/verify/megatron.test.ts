@@ -4,16 +4,16 @@
  */
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
-import { ready } from "../../src/inference/model-runner.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
+import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { logitsRung } from "../../src/verify/logits.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Cut, inMegatron, openedMegatron } from "../support/verify/megatron-copy.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
 import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
@@ -66,7 +66,12 @@ describe("a right cut is the same model", () => {
 
   it("both sides cut alike sum in one order: the same bits", async () => {
     const [a, b] = [await checkpoint(copies.tiny, tp2), await checkpoint(copies.tiny, tp2)];
-    const { metrics, verdict } = await logitsRung(await ready(a, {}), await ready(b, {}), QUICK, PROMPT);
+    const { metrics, verdict } = await logitsRung(
+      await loadModelWithScales(a, {}),
+      await loadModelWithScales(b, {}),
+      QUICK,
+      PROMPT,
+    );
     expect(verdict).toBe("same");
     expect([metrics.maxAbs, metrics.wiring.limit]).toEqual([0, 0]);
   });
@@ -188,7 +193,12 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 describe("layouts: a wrong one is different, at its layer", () => {
   it.each(Object.entries(FAULTS))("%s", async (_, { copy, cut, layer, door, plant }) => {
     const [source, wrong] = [await opened(copy), await checkpoint(copy, cut, plant)];
-    const rung = await logitsRung(await ready(source, {}), await ready(wrong, {}), QUICK, PROMPT);
+    const rung = await logitsRung(
+      await loadModelWithScales(source, {}),
+      await loadModelWithScales(wrong, {}),
+      QUICK,
+      PROMPT,
+    );
     expect(rung.verdict).toBe("different");
     expect(rung.bad[0]).toMatchObject({ layer, door });
     expectNamed(score, await verifyCheckpoints(source, wrong, QUICK), layer);

@@ -4,14 +4,14 @@
  */
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import type { ErrorCode } from "../../src/core/errors.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { floatsOf, golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "../support/verify/planted.ts";
 import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };

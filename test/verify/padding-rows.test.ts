@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import { verify } from "../../src/verify/verify.ts";
+import { verify } from "../../src/api/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();

@@ -2,12 +2,12 @@
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { patternsOver } from "../../src/quantization/module-patterns.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Copy, copyOf, Editor, oneF32, opened, written } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const BYTES: VerifyOptions = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 };

@@ -1,13 +1,13 @@
 /** What a scale may cost: codes that are the right rounding under it prove nothing of the scale. */
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
 import { scaleOf } from "../../src/cast/cast.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { bitsOfF32, f32OfBits, widen } from "../../src/core/float.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Copy, codesOf, copyOf, Editor, oneF32, opened } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const BYTES: VerifyOptions = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 };

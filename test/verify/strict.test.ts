@@ -3,8 +3,9 @@ import { existsSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
-import { difference, judgeFindings, remark, verdictWith } from "../../src/verify/findings.ts";
-import { verify } from "../../src/verify/verify.ts";
+import { verify } from "../../src/api/verify.ts";
+import { difference, remark } from "../../src/core/finding.ts";
+import { judgeFindings, verdictWith } from "../../src/verify/judge-findings.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { copyOf, Editor, written } from "../support/verify/planted.ts";
 

@@ -3,15 +3,15 @@
  * words: the byte-level BPE of the goldens, by the library's own default prompt.
  */
 import { describe, expect, it } from "vitest";
-import type { VerifyOptions } from "../../src/api/options.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { TEXTS } from "../../src/inference/prompt-texts.ts";
 import { promptOf } from "../../src/inference/prompts.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { golden } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const QUICK: VerifyOptions = { threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const tiny = await copyOf(golden("tiny"));

@@ -1,8 +1,8 @@
 /** Weights that were trained: what a recast costs is judged by the default limits, and nothing has to be remarked. */
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { recast } from "../../src/api/convert.ts";
-import type { LogitsMetrics } from "../../src/api/reports.ts";
+import { recast } from "../../src/api/recast.ts";
+import type { LogitsMetrics } from "../../src/verify/report.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();

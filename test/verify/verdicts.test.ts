@@ -3,20 +3,19 @@ import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
+import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import type { FloatDType } from "../../src/core/dtype.ts";
 import type { Event } from "../../src/core/events.ts";
-import { splitMix64 } from "../../src/core/random.ts";
-import { ready } from "../../src/inference/model-runner.ts";
-import { promptOf, seededIds } from "../../src/inference/prompts.ts";
+import { promptOf, seededIds, splitMix64 } from "../../src/inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../../src/inference/rounding.ts";
 import { excesses, givenLimits, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
 import { logitsVerdict, neededBytes, runLockstep } from "../../src/verify/logits.ts";
 import type { LogitsSummary } from "../../src/verify/metrics.ts";
-import { verifyCheckpoints } from "../../src/verify/verify.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { copyOf, Editor, opened, written } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
@@ -226,7 +225,7 @@ describe("prompts", () => {
   it("SplitMix64 is that of its authors", () => {
     // the first words of seed 1234567 in the reference implementation (prng.di.unimi.it/splitmix64.c)
     const words = splitMix64(1234567);
-    const first = Array.from({ length: 5 }, words);
+    const first = Array.from({ length: 5 }, () => words.next().value);
     expect(first).toEqual([
       6457827717110365317n,
       3203168211198807973n,
@@ -255,7 +254,10 @@ describe("memory", () => {
   it("the need is the least ceiling under which the worst case runs", async () => {
     const editor = new Editor(fp8);
     editor.flip("backbone.layers.0.norm.weight"); // from here on every stage runs once more, on rounded's inputs
-    const [a, b] = [await ready(await opened(tiny), {}), await ready(await opened(editor.copy), {})];
+    const [a, b] = [
+      await loadModelWithScales(await opened(tiny), {}),
+      await loadModelWithScales(await opened(editor.copy), {}),
+    ];
     const memoryBytes = 256 * 1024 * 1024;
     const ids = seededIds(17, 0, 512);
     const needed = (await neededBytes(a, b, { ...QUICK, memoryBytes }, ids)) - ROUNDER_BYTES;

@@ -4,12 +4,12 @@
  */
 import { afterAll, describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
+import { loadModelWithScales, type ModelWithScales } from "../../src/checkpoint/load.ts";
 import type { Family } from "../../src/families/family.ts";
 import type { Native, OutputRows, Use } from "../../src/families/forward.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import type { Dims } from "../../src/families/structure.ts";
-import { type Ready, ready } from "../../src/inference/model-runner.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { compareBytes } from "../../src/verify/bytes/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits.ts";
@@ -25,11 +25,14 @@ const score = { planted: 0, named: 0 };
 afterAll(() => console.log(`faults in code: ${score.named}/${score.planted} named by the logits rung alone`));
 
 /** A golden, and a recast of it. */
-async function pair(name: string): Promise<Readonly<Record<"source" | "fp8", Ready>>> {
+async function pair(name: string): Promise<Readonly<Record<"source" | "fp8", ModelWithScales>>> {
   const out = `${work}/${name}`;
   await convert(golden(name), out, { to: "hf", dtype: "fp8-e4m3", keepEnds: 0, verify: "off" });
   const [source, fp8] = [await copyOf(golden(name)), await copyOf(out)];
-  return { source: await ready(await opened(source), {}), fp8: await ready(await opened(fp8), {}) };
+  return {
+    source: await loadModelWithScales(await opened(source), {}),
+    fp8: await loadModelWithScales(await opened(fp8), {}),
+  };
 }
 
 const { source, fp8 } = await pair("sharded");
@@ -37,9 +40,9 @@ const experts = await pair("moe");
 const latent = await pair("latent-moe");
 
 /** The same checkpoint, run by other uses. */
-function run(side: Ready, native: Native): Ready {
+function run(side: ModelWithScales, native: Native): ModelWithScales {
   const family: Family = { ...nemotronH, forward: { ...nemotronH.forward, natives: [native] } };
-  return { ...side, matched: { ...side.matched, family } };
+  return { ...side, family };
 }
 
 /** The uses of a layer kind, with the feeds of one tensor changed. */
@@ -184,7 +187,7 @@ describe.each([
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new WorkerPool(poolSize(QUICK.memoryBytes!, 1));
-    const options = { pool, own: true, advance() {}, signal: undefined };
+    const options = { pool, strictScales: true, advance() {}, signal: undefined };
     const bytes = await compareBytes({ ...options, a: right, b: destination });
     expect(bytes.differences).toEqual([]);
   });
@@ -193,11 +196,11 @@ describe.each([
 describe("experts", () => {
   const up = (expert: number) => `backbone.layers.4.mixer.experts.${expert}.up_proj.weight`;
   /** The same checkpoint, with two stored tensors found by one another's names. */
-  const confused = (side: Ready, a: string, b: string): Ready => {
-    const { tensors } = side.matched;
+  const confused = (side: ModelWithScales, a: string, b: string): ModelWithScales => {
+    const { tensors } = side;
     const as = (name: string, other: string) => [name, { ...tensors.get(other)!, name }] as const;
     const other = new Map([...tensors, as(a, b), as(b, a)]);
-    return { ...side, matched: { ...side.matched, tensors: other } };
+    return { ...side, tensors: other };
   };
 
   it.each([1, 17])(
@@ -229,14 +232,14 @@ describe("experts", () => {
 
 describe("a wrong scale", () => {
   const [up1, up3] = [1, 3].map((layer) => `backbone.layers.${layer}.mixer.up_proj.weight`);
-  const scaled = (changed: Readonly<Record<string, number>>): Ready => ({
+  const scaled = (changed: Readonly<Record<string, number>>): ModelWithScales => ({
     ...fp8,
-    scales: new Map([
-      ...fp8.scales,
+    scaleValues: new Map([
+      ...fp8.scaleValues,
       ...Object.entries(changed).map(([n, s]) => [n, Float32Array.of(s)] as const),
     ]),
   });
-  const scale = (name: string) => fp8.scales.get(name)![0]!;
+  const scale = (name: string) => fp8.scaleValues.get(name)![0]!;
 
   it("of the neighbour is a wrong wiring at both", async () => {
     const wrong = scaled({ [up1!]: scale(up3!), [up3!]: scale(up1!) });

@@ -1,6 +1,6 @@
 /** `check`: whether a checkpoint hangs together, from headers alone, or with every byte read. */
-import type { CheckOptions } from "../../api/options.ts";
-import type { FindingsReport } from "../../api/reports.ts";
+
+import type { CheckOptions, FindingsReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import { findingLines, nameFlagsIn } from "../findings.ts";
 import { SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";

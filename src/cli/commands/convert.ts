@@ -1,6 +1,5 @@
 /** `convert`: another format, proven before it appears. */
-import type { ConvertOptions } from "../../api/options.ts";
-import type { ConvertReport } from "../../api/reports.ts";
+import type { ConvertOptions, ConvertReport } from "../../index.ts";
 import { passed } from "../../report/measures.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";

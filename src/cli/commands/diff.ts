@@ -1,6 +1,5 @@
 /** `diff`: two checkpoints role by role, whatever their formats. */
-import type { DiffOptions } from "../../api/options.ts";
-import type { DiffedSidecar, DiffedTensor, DiffReport } from "../../api/reports.ts";
+import type { DiffedSidecar, DiffedTensor, DiffOptions, DiffReport } from "../../index.ts";
 import { defineCommand } from "../command.ts";
 import { SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
 import { headed, some, type View, visible } from "../render.ts";

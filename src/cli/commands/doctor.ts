@@ -1,5 +1,5 @@
 /** `doctor`: what this machine offers, and why something is missing. */
-import type { DoctorReport } from "../../api/reports.ts";
+import type { DoctorReport } from "../../index.ts";
 import { defineCommand } from "../command.ts";
 import type { Library } from "../library.ts";
 import { OUTPUT } from "../options.ts";

@@ -1,5 +1,5 @@
 /** `formats`: what this version reads and writes. */
-import type { FormatsReport } from "../../api/reports.ts";
+import type { FormatsReport } from "../../index.ts";
 import type { Command } from "../command.ts";
 import { OUTPUT } from "../options.ts";
 import { facts, headed, type View } from "../render.ts";

@@ -1,6 +1,5 @@
 /** `generate`: what a model says after a prompt. Text goes to stdout as it comes; how long it took is talk. */
-import type { GenerateOptions } from "../../api/options.ts";
-import type { GenerateReport } from "../../api/reports.ts";
+import type { GenerateOptions, GenerateReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import { MACHINE, OUTPUT, PROMPT, SAMPLING, SOURCE_OPTIONS } from "../options.ts";
 import { counted, seconds, visible } from "../render.ts";

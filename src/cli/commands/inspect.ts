@@ -1,5 +1,5 @@
 /** `inspect`: what a checkpoint is, from its headers. */
-import type { InspectReport } from "../../api/reports.ts";
+import type { InspectReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import type { Library } from "../library.ts";
 import { SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";

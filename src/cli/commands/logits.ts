@@ -1,6 +1,5 @@
 /** `logits`: one forward pass, kept in a file. */
-import type { LogitsOptions } from "../../api/options.ts";
-import type { LogitsReport } from "../../api/reports.ts";
+import type { LogitsOptions, LogitsReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import { MACHINE, PROMPT, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { counted, facts, grouped, seconds, type View, visible } from "../render.ts";

@@ -1,6 +1,6 @@
 /** `plan`: what `convert` would do, before any byte moves. */
-import type { PlanOptions } from "../../api/options.ts";
-import type { PlannedTensor, PlanReport } from "../../api/reports.ts";
+
+import type { PlannedTensor, PlanOptions, PlanReport } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { leftOut } from "../left-out.ts";
 import { MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";

@@ -1,6 +1,7 @@
 /** `recast`: another dtype in the same format. */
-import type { ConvertOptions } from "../../api/options.ts";
+
 import { IsologitError } from "../../core/errors.ts";
+import type { ConvertOptions } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { CONVERTING, converted } from "./convert.ts";
 

@@ -1,6 +1,6 @@
 /** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
-import type { FindingsOptions } from "../../api/options.ts";
-import type { FindingsReport } from "../../api/reports.ts";
+
+import type { FindingsOptions, FindingsReport } from "../../index.ts";
 import { defineCommand } from "../command.ts";
 import { findingLines, nameFlagsIn } from "../findings.ts";
 import { WITH_REPORTS } from "../options.ts";

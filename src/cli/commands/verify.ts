@@ -1,5 +1,5 @@
 /** `verify`: are these two the same model? */
-import type { VerifyOptions } from "../../api/options.ts";
+import type { VerifyOptions } from "../../index.ts";
 import { passed } from "../../report/measures.ts";
 import { defineCommand } from "../command.ts";
 import { oneOf } from "../flag.ts";

@@ -2,12 +2,13 @@
 import { createMeter } from "../../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../../kernels/backend/wasm.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
-import type { RunOptions } from "../../api/options.ts";
+import type { LoadedModel } from "../../checkpoint/load.ts";
+import type { RunOptions } from "../../checkpoint/options.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { Sources } from "../../core/read.ts";
-import { mainLayers } from "../../families/model.ts";
-import { partBytes } from "../../verify/logits.ts";
-import { memoryOf, type Paired, threadsOf } from "../model-runner.ts";
+import { mainLayers } from "../../verify/logits.ts";
+import { memoryOf, threadsOf } from "../machine.ts";
+import { partBytes } from "../memory.ts";
 import { Decoder } from "./decoder.ts";
 import { stateCacheBytes } from "./state-cache.ts";
 
@@ -28,15 +29,15 @@ export interface DecoderMemory {
  * @throws PLAN_MEMORY with the number that would do
  */
 export async function planDecoderMemory(
-  model: Paired,
+  model: LoadedModel,
   options: RunOptions,
   backend: Backend["id"],
   promptTokens: number,
   capacity: number,
 ): Promise<DecoderMemory> {
-  const { family, dims } = model.matched;
+  const { family, dims } = model;
   const { forward } = family;
-  const blocks = mainLayers(model.matched).map(({ kind }) => forward.block(kind, dims));
+  const blocks = mainLayers(model).map(({ kind }) => forward.block(kind, dims));
   const { perToken, fixed } = stateCacheBytes(blocks, forward.streams(dims), dims);
   const memoryBytes = memoryOf(options);
   const most = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE_BYTES) : memoryBytes;
@@ -62,16 +63,16 @@ export async function planDecoderMemory(
 
 /** Bytes of buffers at the peak, found on a backend that only counts: all readings but the first are alike. */
 async function bytesOf(
-  { matched }: Paired,
+  model: LoadedModel,
   options: RunOptions,
   bandBytes: number,
   tokens: number,
   capacity: number,
 ): Promise<number> {
   const backend = createMeter(threadsOf(options));
-  await using sources = new Sources(matched.checkpoint.store);
+  await using sources = new Sources(model.checkpoint.store);
   const common = { sources, rounder: { round() {} }, bandBytes, capacity, signal: options.signal };
-  const decoder = new Decoder({ model: { matched, scales: new Map() }, backend, ...common });
+  const decoder = new Decoder({ model: { ...model, scaleValues: new Map() }, backend, ...common });
   await decoder.read(new Array<number>(tokens).fill(0));
   if (2 * tokens <= capacity) await decoder.read(new Array<number>(tokens).fill(0));
   if (tokens < capacity) await decoder.read([0]);

@@ -2,16 +2,17 @@
 
 import { copy } from "../../../kernels/index.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
+import type { ModelWithScales } from "../../checkpoint/load.ts";
 import type { Sources } from "../../core/read.ts";
 import { Streams, stageStreams } from "../activations.ts";
 import { runLayers } from "../layers.ts";
-import { createRunner, type Ready } from "../model-runner.ts";
+import { createRunner } from "../model-runner.ts";
 import type { ModelRunner } from "../runner.ts";
 import type { WeightRounder } from "../weight-bands.ts";
 import { StateCache } from "./state-cache.ts";
 
 export interface DecoderOptions {
-  readonly model: Pick<Ready, "matched" | "scales">;
+  readonly model: ModelWithScales;
   readonly backend: Backend;
   readonly sources: Sources;
   readonly rounder: WeightRounder;
@@ -29,7 +30,7 @@ export class Decoder {
 
   constructor(options: DecoderOptions) {
     this.#o = options;
-    const { family, dims } = options.model.matched;
+    const { family, dims } = options.model;
     this.#widths = family.forward.streams(dims);
     this.#kept = new StateCache(options.backend, this.#widths, options.capacity);
   }
@@ -41,11 +42,10 @@ export class Decoder {
    */
   async read(ids: readonly number[]): Promise<Float32Array> {
     const { model, backend, signal } = this.#o;
-    const { matched } = model;
     const hidden = this.#widths.residual!;
     const last = new Streams(backend, (name) => this.#widths[name]!);
     const side = this.#side(ids.length);
-    const streams = await runLayers({ matched, side, backend, signal }, ids, {
+    const streams = await runLayers({ model, side, backend, signal }, ids, {
       stage: (stage, layer) => this.#kept.stage(stage, layer.index),
     });
     last.make(["residual"]);
@@ -63,7 +63,7 @@ export class Decoder {
 
   async #head(streams: Streams): Promise<Float32Array> {
     const { model } = this.#o;
-    const { forward } = model.matched.family;
+    const { forward } = model.family;
     const vocab = this.#widths.logits!;
     const side = this.#side(1);
     for (const stage of forward.head.slice(0, -1)) {

@@ -3,23 +3,23 @@
  * destination was recast, the source is recast again under the stored scale and every code must be that one.
  */
 
-import type { Finding } from "../../api/reports.ts";
 import type { EmptyKind } from "../../cast/cast.ts";
+import { type LoadedModel, type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { contentRoot, type Leaf } from "../../core/content-root.ts";
 import { bytesOf, countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
+import type { Finding } from "../../core/finding.ts";
+import { remark } from "../../core/finding.ts";
 import { findFirstDifference } from "../../core/first-difference.ts";
 import { type Band, bandsOf, gatherExtents, rowsUnit } from "../../core/mapping/gather.ts";
 import { Sources } from "../../core/read.ts";
 import { type FindSeal, sealFinder } from "../../core/sealed-spans.ts";
 import { replicaError } from "../../families/match.ts";
 import type { Matched, Replica } from "../../families/model.ts";
-import { type Paired, type Ready, storedRole } from "../../inference/model-runner.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker, Loss, WorkerPool } from "../../workers/pool.ts";
-import { remark } from "../findings.ts";
 import {
   type ComparedItem,
   type ComparedSide,
@@ -46,19 +46,19 @@ export interface BytesResult {
 }
 
 export interface BytesOptions {
-  readonly a: Ready;
-  readonly b: Ready;
+  readonly a: ModelWithScales;
+  readonly b: ModelWithScales;
   readonly pool: WorkerPool;
   /** b is our own conversion of a: its scales must be amax/max, where another tool may have chosen larger ones */
-  readonly own: boolean;
+  readonly strictScales: boolean;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
 }
 
 /** Bytes that the rung reads. */
-export function bytesToCompare(a: Paired, b: Paired): number {
+export function bytesToCompare(a: LoadedModel, b: LoadedModel): number {
   const size = ({ dtype, shape }: Pick<Tensor, "dtype" | "shape">) => bytesOf(dtype, shape);
-  const roles = [...a.matched.roles.values()].map((role) => {
+  const roles = [...a.roles.values()].map((role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     return size({ ...role, dtype: from.dtype }) + size({ ...role, dtype: to.dtype });
   });
@@ -69,17 +69,17 @@ export function bytesToCompare(a: Paired, b: Paired): number {
 /** @throws DIGEST_MISMATCH, naming the chunk, for a tensor that is not what its own checkpoint sealed */
 export async function compareBytes(options: BytesOptions): Promise<BytesResult> {
   const { a, b, pool } = options;
-  await using sourcesA = new Sources(a.matched.checkpoint.store);
-  await using sourcesB = new Sources(b.matched.checkpoint.store);
-  const seals = { a: sealFinder(a.matched.checkpoint), b: sealFinder(b.matched.checkpoint) };
+  await using sourcesA = new Sources(a.checkpoint.store);
+  await using sourcesB = new Sources(b.checkpoint.store);
+  const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
-  const unread = compareUnusedScales(a, b, options.own);
+  const unread = compareUnusedScales(a, b, options.strictScales);
   const differences: RoleDifference[] = [...unread.differences];
   const findings: Finding[] = [...unread.findings];
   let [compared, recast, bytes] = [0, 0, 0];
   const casts: { readonly item: ComparedItem; readonly cast: RecastRole }[] = [];
   const dead: DeadRole[] = [];
-  const items = [...a.matched.roles.values()].map((role) => comparedItem(role, a, b));
+  const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
   await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
     const { key, shape, role, a: from, b: to } = item;
     const result = await new Pair(options, sourcesA, sourcesB, seals, lane, item).compare();
@@ -96,7 +96,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   });
   const others = casts.map(({ cast }) => cast);
   for (const { item, cast } of casts) {
-    const [scale, loss] = [judgeScale(cast, options.own, others), judgeLoss(cast)];
+    const [scale, loss] = [judgeScale(cast, options.strictScales, others), judgeLoss(cast)];
     const message = scale.message ?? loss.message;
     if (message !== null) differences.push(differenceOf(item, message));
     const { tensor } = item.b;
@@ -108,8 +108,8 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     [a, sourcesA],
     [b, sourcesB],
   ] as const) {
-    await pool.each(side.matched.replicas, async (replica, lane) => {
-      const difference = await replicaDifference(side.matched, replica, sources, lane, options.signal);
+    await pool.each(side.replicas, async (replica, lane) => {
+      const difference = await replicaDifference(side, replica, sources, lane, options.signal);
       if (difference !== null) differences.push(difference);
     });
   }
@@ -117,8 +117,8 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const at = ({ key }: RoleDifference) => order.get(key) ?? items.length;
   differences.sort((x, y) => at(x) - at(y) || (x.key < y.key ? -1 : 1));
   const roots = {
-    a: contentRoot(a.matched.settings, leaves.a),
-    b: contentRoot(b.matched.settings, leaves.b),
+    a: contentRoot(a.settings, leaves.a),
+    b: contentRoot(b.settings, leaves.b),
   };
   return {
     roots,
@@ -231,7 +231,7 @@ class Pair {
     const message = this.#message(firstBad, cast !== null);
     await this.#refuseDamaged("a", count, source);
     // What we wrote just now and is not the source's is told as that: its own seals say nothing beside it.
-    if (!this.#o.own || message === null) await this.#refuseDamaged("b", count, sha256);
+    if (!this.#o.strictScales || message === null) await this.#refuseDamaged("b", count, sha256);
     return {
       a: source,
       b: sha256,
@@ -246,7 +246,7 @@ class Pair {
     const seal = sealOfElements(
       this.#item[side].elementSource,
       count,
-      this.#o[side].matched.tensors,
+      this.#o[side].tensors,
       this.#seals[side],
     );
     await refuseDamaged(seal, { sha256 }, this.#sources[side], this.#o.signal);
@@ -267,9 +267,8 @@ class Pair {
   }
 
   async #read(side: "a" | "b", band: Band, slot: BandBuffer, at: number, width: number): Promise<void> {
-    const { matched }: { matched: Matched } = this.#o[side];
     const { elementSource, tensor } = this.#item[side];
-    const extents = gatherExtents(elementSource, band, matched.tensors, width);
+    const extents = gatherExtents(elementSource, band, this.#o[side].tensors, width);
     const target = slot.bytes.subarray(at, at + (band.hi - band.lo) * width);
     await this.#sources[side].read(extents, target, this.#o.signal).catch((error) => {
       throw withLocation(error, { tensor });
@@ -317,14 +316,14 @@ function scaleDifference(a: Float32Array | null, b: Float32Array | null): string
 }
 
 /** @throws UNSUPPORTED, naming the tensor, where a role is recast from or to what this version cannot */
-export function refuseUncomparable(a: Paired, b: Paired): void {
-  for (const role of a.matched.roles.values()) {
+export function refuseUncomparable(a: LoadedModel, b: LoadedModel): void {
+  for (const role of a.roles.values()) {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     if (from.dtype === to.dtype) continue;
     for (const [side, { dtype, tensor }, other] of [[a, from, to] as const, [b, to, from] as const]) {
       const found = !isFloat(dtype)
         ? `it is ${dtype}`
-        : side.pairs.scaleOf.get(tensor)?.axis === 0
+        : side.scales.scaleOf.get(tensor)?.axis === 0
           ? `it is ${dtype} with a scale a row`
           : null;
       if (found === null) continue;

@@ -1,9 +1,10 @@
 /** What the bytes rung compares: a role, or a scale that no role reads, as either side stores it. */
+
+import { type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf, type DType, type Shape } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/mapping/gather.ts";
 import type { Role } from "../../families/model.ts";
-import { type Ready, storedRole } from "../../inference/model-runner.ts";
 
 /** One thing to compare, as either side stores it. */
 export interface ComparedItem {
@@ -25,10 +26,10 @@ export interface ComparedSide {
 }
 
 /** A role as a side stores it. */
-export function comparedRole(role: Role, side: Ready): ComparedSide {
+export function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
   const { dtype, tensor } = storedRole(side, role);
-  const origin = roleSource(role.key, countOf(role.shape), side.matched.roleSources);
-  return { dtype, tensor, scales: side.scales.get(tensor) ?? null, elementSource: origin };
+  const origin = roleSource(role.key, countOf(role.shape), side.roleSources);
+  return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource: origin };
 }
 
 /** All elements of a stored tensor, as they lie. */
@@ -42,7 +43,7 @@ export function comparedTensor({ name, dtype, shape }: Tensor): ComparedSide {
   };
 }
 
-export function comparedItem(role: Role, a: Ready, b: Ready): ComparedItem {
+export function comparedItem(role: Role, a: ModelWithScales, b: ModelWithScales): ComparedItem {
   return {
     key: role.key,
     role,

@@ -1,8 +1,9 @@
 /** Tensors that hold nothing: weights that never reached the file, or were lost on the way into it. */
-import type { Finding } from "../../api/reports.ts";
+
 import type { EmptyKind } from "../../cast/cast.ts";
+import type { Finding } from "../../core/finding.ts";
+import { remark } from "../../core/finding.ts";
 import type { Role } from "../../families/model.ts";
-import { remark } from "../findings.ts";
 
 /** A role whose elements are all 0, or all NaN. */
 export interface DeadRole {

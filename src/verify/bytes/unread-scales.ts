@@ -1,33 +1,34 @@
 /** Scales of activations and caches: the bytes rung compares them beside the roles, none of which they belong to. */
-import type { Finding } from "../../api/reports.ts";
+
+import { type LoadedModel, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf } from "../../core/dtype.ts";
+import type { Finding } from "../../core/finding.ts";
+import { difference, remark } from "../../core/finding.ts";
 import { publishedName } from "../../families/expand.ts";
 import type { Role } from "../../families/model.ts";
-import { type Paired, storedRole } from "../../inference/model-runner.ts";
-import { difference, remark } from "../findings.ts";
 import { type ComparedItem, comparedTensor, type RoleDifference } from "./compared-items.ts";
 
 /**
  * Scales of activations and caches, which no role and no forward pass reads. What is on both sides must be the
  * same bits. A recast may lose or bring some; our own keeps those whose weight keeps its type.
  */
-export function compareUnusedScales(a: Paired, b: Paired, own: boolean) {
+export function compareUnusedScales(a: LoadedModel, b: LoadedModel, own: boolean) {
   const both: { item: ComparedItem; left: Tensor; right: Tensor }[] = [];
   const differences: RoleDifference[] = [];
   const findings: Finding[] = [];
   const recast = (role: Role) => storedRole(a, role).dtype !== storedRole(b, role).dtype;
-  const anyRecast = [...a.matched.roles.values()].some(recast);
+  const anyRecast = [...a.roles.values()].some(recast);
   const [namesA, namesB] = [unreadNames(a), unreadNames(b)];
   for (const key of [...new Set([...namesA.keys(), ...namesB.keys()])].sort()) {
     const [nameA, nameB] = [namesA.get(key) ?? key, namesB.get(key) ?? key];
-    const [left, right] = [a.matched.tensors.get(nameA), b.matched.tensors.get(nameB)];
+    const [left, right] = [a.tensors.get(nameA), b.tensors.get(nameB)];
     const [side, name] = left === undefined ? [b, nameB] : [a, nameA];
     const role = besides(name, side);
     const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
     if (left === undefined || right === undefined) {
       const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
-      const owned = side.pairs.ownerOf.has(name);
+      const owned = side.scales.ownerOf.has(name);
       const at = { tensor: name };
       if (own && owned && role !== null && recast(role)) {
         findings.push(remark("activation-scale-left", `${key} ${message}`, at));
@@ -52,18 +53,18 @@ export function compareUnusedScales(a: Paired, b: Paired, own: boolean) {
 }
 
 /** By the name that the dialect writes, for a library may spell it otherwise: the name that is stored. */
-function unreadNames({ pairs, matched }: Paired): ReadonlyMap<string, string> {
-  return new Map(pairs.unusedScales.map((name) => [publishedName(name, matched.dialect), name]));
+function unreadNames({ scales, dialect }: LoadedModel): ReadonlyMap<string, string> {
+  return new Map(scales.unusedScales.map((name) => [publishedName(name, dialect), name]));
 }
 
 /** The role of the weight that a scale belongs to, or of the first one whose name is nearest to its own. */
-function besides(scale: string, { matched, pairs }: Paired): Role | null {
-  const owner = pairs.ownerOf.get(scale);
-  const names = owner === undefined ? [...matched.holds.keys()] : [owner];
+function besides(scale: string, { holds, roles, scales }: LoadedModel): Role | null {
+  const owner = scales.ownerOf.get(scale);
+  const names = owner === undefined ? [...holds.keys()] : [owner];
   for (let prefix = scale; prefix.includes("."); ) {
     prefix = prefix.slice(0, prefix.lastIndexOf("."));
     const name = names.find((one) => one.startsWith(`${prefix}.`));
-    if (name !== undefined) return matched.roles.get(matched.holds.get(name)?.[0] ?? "") ?? null;
+    if (name !== undefined) return roles.get(holds.get(name)?.[0] ?? "") ?? null;
   }
   return null;
 }

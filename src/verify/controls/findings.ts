@@ -1,6 +1,6 @@
 /** What positive controls leave unproved, in words: sabotages that were missed, and those that nothing could show. */
-import type { Finding } from "../../api/reports.ts";
-import { remark } from "../findings.ts";
+import type { Finding } from "../../core/finding.ts";
+import { remark } from "../../core/finding.ts";
 import type { Control } from "./controls.ts";
 
 /** Names in a finding; a report has the whole list. */

@@ -1,10 +1,11 @@
 /** Which tensors of the first bad layer are to blame, the likeliest first, and what seems to have happened to each. */
+
+import type { ModelWithScales } from "../../checkpoint/load.ts";
 import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
 import { widen } from "../../core/float.ts";
 import { gatherExtents } from "../../core/mapping/gather.ts";
 import { Sources } from "../../core/read.ts";
 import type { Role } from "../../families/model.ts";
-import type { Ready } from "../../inference/model-runner.ts";
 import { Rounder } from "../../inference/rounding.ts";
 import type { BytesResult } from "../bytes/bytes.ts";
 import { comparedRole, type RoleDifference } from "../bytes/compared-items.ts";
@@ -25,11 +26,11 @@ const MOST = 24;
 export async function suspectsAmong(
   found: readonly RoleDifference[],
   { leaves, leavesA }: Pick<BytesResult, "leaves" | "leavesA">,
-  a: Ready,
-  b: Ready,
+  a: ModelWithScales,
+  b: ModelWithScales,
 ): Promise<readonly Suspect[]> {
-  await using sourcesA = new Sources(a.matched.checkpoint.store);
-  await using sourcesB = new Sources(b.matched.checkpoint.store);
+  await using sourcesA = new Sources(a.checkpoint.store);
+  await using sourcesB = new Sources(b.checkpoint.store);
   const homes = new Map(leavesA.map(({ key, sha256 }) => [sha256, key]));
   const digests = new Map(leaves.map(({ key, sha256 }) => [key, sha256]));
   const suspects: Suspect[] = [];
@@ -51,8 +52,8 @@ export async function suspectsAmong(
 
 async function shapeFor(
   role: Role,
-  a: Ready,
-  b: Ready,
+  a: ModelWithScales,
+  b: ModelWithScales,
   sourcesA: Sources,
   sourcesB: Sources,
 ): Promise<ErrorShape> {
@@ -61,12 +62,12 @@ async function shapeFor(
   if (Math.max(bytesOf(from.dtype, role.shape), bytesOf(to.dtype, role.shape)) > MAX_BYTES) {
     return { kind: "other", text: "too large to be looked at whole", suspicion: 0.5 };
   }
-  const read = async (side: Ready, half: typeof from, sources: Sources) => {
+  const read = async (side: ModelWithScales, half: typeof from, sources: Sources) => {
     const bytes = new Uint8Array(count * widthOf(half.dtype));
     const extents = gatherExtents(
       half.elementSource,
       { lo: 0, hi: count },
-      side.matched.tensors,
+      side.tensors,
       widthOf(half.dtype),
     );
     await sources.read(extents, bytes);

@@ -1,9 +1,9 @@
 /** What weight files say of themselves beside their tensors: Transformers goes by `format` when it loads them. */
 import { parseHeader } from "../../../formats/codec/safetensors.ts";
-import type { Finding } from "../../api/reports.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
+import type { Finding } from "../../core/finding.ts";
+import { difference, remark } from "../../core/finding.ts";
 import { Sources } from "../../core/read.ts";
-import { difference, remark } from "../findings.ts";
 
 const PYTORCH = "pt";
 const RULE = "metadata-format";

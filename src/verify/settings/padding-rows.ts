@@ -1,12 +1,13 @@
 /** Rows that a padded vocabulary adds. No role has them and nothing compares them; some software runs them all the same. */
-import type { Finding } from "../../api/reports.ts";
+
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
+import type { Finding } from "../../core/finding.ts";
+import { remark } from "../../core/finding.ts";
 import { widen } from "../../core/float.ts";
 import { boxMove, countOfMove, type Move, runsOf } from "../../core/mapping/moves.ts";
 import { extentsOf, Sources } from "../../core/read.ts";
 import type { Matched } from "../../families/model.ts";
-import { remark } from "../findings.ts";
 
 /** Values read at a time. */
 const BAND = 1024 * 1024;

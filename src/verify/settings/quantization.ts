@@ -2,25 +2,26 @@
  * What both sides' config.json says of quantised weights and of types, by the rules of `check`. What is wrong in the
  * destination alone makes engines load another model; what both sides have in common came with the source.
  */
-import type { Finding } from "../../api/reports.ts";
+
 import {
   type DeclaredQuantization,
   declaredQuantization,
   MODELOPT_CONFIG,
 } from "../../checkpoint/declared-quantization.ts";
+import type { LoadedModel } from "../../checkpoint/load.ts";
 import type { ScaleTable } from "../../checkpoint/scales.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
-import { canonicalJson } from "../../core/hash.ts";
+import { canonicalJson } from "../../core/content-root.ts";
+import type { Finding } from "../../core/finding.ts";
+import { difference, remark } from "../../core/finding.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
-import type { Paired } from "../../inference/model-runner.ts";
 import {
   dtypeFaults,
   type QuantizationFault,
   quantizationFaults,
   scaleFaults,
 } from "../../quantization/rules.ts";
-import { difference, remark } from "../findings.ts";
 
 export interface QuantizationComparison {
   readonly differences: readonly string[];
@@ -31,12 +32,12 @@ export interface QuantizationComparison {
 
 const CONFIG = "config.json";
 
-export async function compareQuantization(a: Paired, b: Paired): Promise<QuantizationComparison> {
+export async function compareQuantization(a: LoadedModel, b: LoadedModel): Promise<QuantizationComparison> {
   const [before, after] = [await faultsOf(a), await faultsOf(b)];
   const isInherited = ({ rule, tensor }: QuantizationFault) =>
     before.some((one) => one.rule === rule && one.tensor === tensor) ||
     // a scale that nothing declares any more came along from the source: told, and engines say so
-    (rule === "activation-scale-undeclared" && a.matched.tensors.has(tensor!));
+    (rule === "activation-scale-undeclared" && a.tensors.has(tensor!));
   const inherited = after.filter(isInherited);
   const own = after.filter((one) => !isInherited(one));
   const untried = own.find(({ rule }) => rule === "quantization-unchecked");
@@ -60,9 +61,9 @@ export async function compareQuantization(a: Paired, b: Paired): Promise<Quantiz
 }
 
 /** Engines round keys and values to the type that this names; a recast of weights does not ask for it. */
-function cacheFindings(a: Paired, b: Paired): readonly Finding[] {
-  const [before, after] = [a, b].map(({ matched }) => {
-    const said = matched.checkpoint.config.quantization_config;
+function cacheFindings(a: LoadedModel, b: LoadedModel): readonly Finding[] {
+  const [before, after] = [a, b].map(({ checkpoint }) => {
+    const said = checkpoint.config.quantization_config;
     return isJsonObject(said) ? (said.kv_cache_scheme ?? null) : null;
   });
   if (after === null || canonicalJson(before!) === canonicalJson(after!)) return [];
@@ -71,8 +72,7 @@ function cacheFindings(a: Paired, b: Paired): readonly Finding[] {
 }
 
 /** Other formats say nothing of the kind: what they hold, they hold in full. */
-async function faultsOf({ matched, pairs }: Paired): Promise<readonly QuantizationFault[]> {
-  const { checkpoint } = matched;
+async function faultsOf({ checkpoint, scales }: LoadedModel): Promise<readonly QuantizationFault[]> {
   if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
   await using files = new Sources(checkpoint.store);
   const { tensors } = checkpoint;
@@ -80,11 +80,11 @@ async function faultsOf({ matched, pairs }: Paired): Promise<readonly Quantizati
   const config =
     declared === null ? checkpoint.config : { ...checkpoint.config, quantization_config: declared.said };
   return [
-    ...quantizationFaults({ config, tensors }, pairs),
-    ...(await besideFaults(checkpoint, pairs, declared)),
+    ...quantizationFaults({ config, tensors }, scales),
+    ...(await besideFaults(checkpoint, scales, declared)),
     ...dtypeFaults(checkpoint),
     // a weight's scale is held to the weight by the bytes rung
-    ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unusedScales: pairs.unusedScales }, files)),
+    ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unusedScales: scales.unusedScales }, files)),
   ];
 }
 

@@ -1,11 +1,12 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
-import type { Finding } from "../../api/reports.ts";
-import { compareFiles, keysThatDiffer } from "../../checkpoint/side-files/compare.ts";
+
+import { type LoadedModel, storedRole } from "../../checkpoint/load.ts";
+import { canonicalJson } from "../../core/content-root.ts";
 import { sameShape } from "../../core/dtype.ts";
-import { canonicalJson } from "../../core/hash.ts";
+import type { Finding } from "../../core/finding.ts";
+import { difference, remark } from "../../core/finding.ts";
 import type { Matched, Role } from "../../families/model.ts";
-import { type Paired, storedRole } from "../../inference/model-runner.ts";
-import { difference, remark } from "../findings.ts";
+import { compareFiles, keysThatDiffer } from "../../side-files/compare.ts";
 import { compareMetadata } from "./header-metadata.ts";
 import { paddingFindings } from "./padding-rows.ts";
 import { compareQuantization } from "./quantization.ts";
@@ -23,16 +24,16 @@ export interface SettingsComparison {
   readonly unlike: Role | null;
 }
 
-export async function compareSettings(a: Paired, b: Paired): Promise<SettingsComparison> {
-  const [left, right] = [a.matched.settings, b.matched.settings];
-  const unlike = firstUnlike(a.matched, b.matched);
-  const recast = unlike === null && [...a.matched.roles.values()].some((role) => isRecast(a, b, role));
+export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<SettingsComparison> {
+  const [left, right] = [a.settings, b.settings];
+  const unlike = firstUnlike(a, b);
+  const recast = unlike === null && [...a.roles.values()].some((role) => isRecast(a, b, role));
   const differences = keysThatDiffer(left, right).map(
     (key) => `${key} is ${canonicalJson(right[key] ?? null)}, not ${canonicalJson(left[key] ?? null)}`,
   );
-  const files = await compareFiles(a.matched, b.matched, recast);
+  const files = await compareFiles(a, b, recast);
   // two records of one dialect are compared as files
-  const keys = a.matched.dialect === b.matched.dialect ? [] : [a, b].flatMap(keyFindings);
+  const keys = a.dialect === b.dialect ? [] : [a, b].flatMap(keyFindings);
   const decisive = files.filter(({ severity }) => severity === "error").map(({ message }) => message);
   const quantization = await compareQuantization(a, b);
   return {
@@ -40,8 +41,8 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
     findings: [
       ...keys,
       ...files,
-      ...(await compareMetadata(a.matched.checkpoint, b.matched.checkpoint)),
-      ...(await paddingFindings(b.matched)),
+      ...(await compareMetadata(a.checkpoint, b.checkpoint)),
+      ...(await paddingFindings(b)),
       ...quantization.findings,
     ],
     unjudged: quantization.unjudged,
@@ -50,7 +51,7 @@ export async function compareSettings(a: Paired, b: Paired): Promise<SettingsCom
 }
 
 /** What one side's config says beside the settings, and no other dialect's can say. */
-function keyFindings({ matched: { dialect, checkpoint } }: Paired): readonly Finding[] {
+function keyFindings({ dialect, checkpoint }: LoadedModel): readonly Finding[] {
   const file = dialect.id === "hf" ? CONFIG : checkpoint.store.url;
   return dialect.keyRemarks(checkpoint.config).flatMap(({ rule, message }) => {
     if (rule === "config-key-unknown") return [difference(rule, message, { file })];
@@ -58,7 +59,7 @@ function keyFindings({ matched: { dialect, checkpoint } }: Paired): readonly Fin
   });
 }
 
-function isRecast(a: Paired, b: Paired, role: Role): boolean {
+function isRecast(a: LoadedModel, b: LoadedModel, role: Role): boolean {
   return storedRole(a, role).dtype !== storedRole(b, role).dtype;
 }
 

@@ -1,6 +1,7 @@
 /** What a suite of faults and clean pairs came to, in one form for all of them, printed after its last test. */
 import { afterAll, expect } from "vitest";
-import type { Verdict, VerifyReport } from "../../../src/api/reports.ts";
+import type { VerifyReport } from "../../../src/verify/report.ts";
+import type { Verdict } from "../../../src/verify/verdict.ts";
 import { metricsWith } from "../rungs.ts";
 
 export interface Score {

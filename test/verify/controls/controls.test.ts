@@ -1,21 +1,21 @@
 /** Positive controls: what honest checkpoints give, what blind ones give, and that blindness is told. */
 import { describe, expect, it } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
-import type { VerifyOptions } from "../../../src/api/options.ts";
+import type { VerifyOptions } from "../../../src/certificate/options.ts";
+import { loadModelWithScales, type ModelWithScales } from "../../../src/checkpoint/load.ts";
 import type { Tensor } from "../../../src/core/checkpoint.ts";
 import { extentsOf } from "../../../src/core/read.ts";
 import type { Family } from "../../../src/families/family.ts";
 import type { Stage } from "../../../src/families/forward.ts";
 import type { NemotronHDims } from "../../../src/families/nemotron-h/dims.ts";
 import { nemotronH } from "../../../src/families/nemotron-h/index.ts";
-import { type Ready, ready } from "../../../src/inference/model-runner.ts";
 import { seededIds } from "../../../src/inference/prompts.ts";
 import { type BlockExchange, exchangeBlocks } from "../../../src/verify/controls/exchange.ts";
 import { logitsRung } from "../../../src/verify/logits.ts";
-import { verifyCheckpoints } from "../../../src/verify/verify.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
 import { metricsWith } from "../../support/rungs.ts";
 import { type Copy, copyOf, Editor, opened } from "../../support/verify/planted.ts";
+import { verifyCheckpoints } from "../../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
@@ -224,16 +224,16 @@ describe("what these weights and tokens cannot show is told, and unproven", () =
 });
 
 describe("a forward pass with a closed eye, on both sides, is unproven", () => {
-  const source = (change: (stage: Stage) => Stage): Promise<Ready> =>
+  const source = (change: (stage: Stage) => Stage): Promise<ModelWithScales> =>
     opened(tiny).then(async (checkpoint) => {
-      const side = await ready(checkpoint, {});
+      const side = await loadModelWithScales(checkpoint, {});
       const { forward } = nemotronH;
       const closed = {
         ...forward,
         block: (kind: "mamba", d: NemotronHDims) => forward.block(kind, d).map(change),
       };
       const family: Family = { ...nemotronH, forward: closed as Family["forward"] };
-      return { ...side, matched: { ...side.matched, family } };
+      return { ...side, family };
     });
 
   it.each([

@@ -1,12 +1,12 @@
 /** What seems to have happened to a tensor, and which tensor of a bad layer is named first. */
 import { describe, expect, it } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
-import type { VerifyOptions } from "../../../src/api/options.ts";
+import type { VerifyOptions } from "../../../src/certificate/options.ts";
 import { widen } from "../../../src/core/float.ts";
 import { shapeOfError } from "../../../src/verify/diagnosis/error-pattern.ts";
-import { verifyCheckpoints } from "../../../src/verify/verify.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
 import { copyOf, Editor, opened } from "../../support/verify/planted.ts";
+import { verifyCheckpoints } from "../../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { threads: 1, memoryBytes: 64 * 1024 * 1024, verify: "bytes" };

@@ -2,6 +2,7 @@
  * What a difference in a side file means for the verdict, as data: the table in docs/verification.md is made of this one,
  * and a test holds them equal. Engines are Transformers, vLLM and the like, as they load a folder.
  */
+import { difference, type Finding, type FindingLocation, remark } from "../core/finding.ts";
 
 /**
  * `different`: the verdict. `difference`: a finding that `strict` turns into the verdict. `remark`: a finding that never
@@ -205,4 +206,17 @@ export const CONFIG_KEYS: readonly ConfigKeys[] = [
 /** @param setting what the key says was compared as a setting: it differs in its spelling, or is left to a default */
 export function configKeys(key: string, setting: boolean): ConfigKeys {
   return CONFIG_KEYS.find(({ keys, matches }) => (setting ? keys === SETTINGS : matches.test(key)))!;
+}
+
+/** What the table of side files makes of a difference: nothing, or one finding; `different` is an error. */
+export function withSeverity(
+  outcome: FileOutcome,
+  rule: string,
+  message: string,
+  at: FindingLocation,
+): readonly Finding[] {
+  if (outcome === "nothing") return [];
+  if (outcome === "remark") return [remark(rule, message, at)];
+  const found = difference(rule, message, at);
+  return outcome === "different" ? [{ ...found, severity: "error" }] : [found];
 }

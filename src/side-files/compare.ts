@@ -1,15 +1,16 @@
 /** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
-import type { Finding } from "../../api/reports.ts";
-import { canonicalJson } from "../../core/hash.ts";
-import { isJsonObject, parseJsonObject } from "../../core/json.ts";
-import type { Dialect } from "../../families/dialect.ts";
-import type { Matched } from "../../families/model.ts";
-import type { Config } from "../../families/structure.ts";
-import { difference, remark, withSeverity } from "../../verify/findings.ts";
-import { MODELOPT_CONFIG } from "../declared-quantization.ts";
+
+import { MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
+import { canonicalJson } from "../core/content-root.ts";
+import type { Finding } from "../core/finding.ts";
+import { difference, remark } from "../core/finding.ts";
+import { isJsonObject, parseJsonObject } from "../core/json.ts";
+import type { Dialect } from "../families/dialect.ts";
+import type { Matched } from "../families/model.ts";
+import type { Config } from "../families/structure.ts";
 import { haveSameMeaning } from "./meaning.ts";
 import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./read.ts";
-import { configKeys, type FileOutcome, sideFileKind } from "./rules.ts";
+import { configKeys, type FileOutcome, sideFileKind, withSeverity } from "./rules.ts";
 
 const CONFIG = "config.json";
 

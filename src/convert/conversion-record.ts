@@ -4,9 +4,10 @@
  * and numbers of flags passes.
  */
 import { z } from "zod";
-import type { PlanOptions, RunOptions } from "../api/options.ts";
+import type { RunOptions } from "../checkpoint/options.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
+import type { PlanOptions } from "./options.ts";
 
 const count = z.int().nonnegative();
 const word = z.string().regex(/^[\w.-]{1,64}$/);

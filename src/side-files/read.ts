@@ -1,10 +1,10 @@
 /** The side files that a checkpoint holds, wherever they lie: beside its weights, inside a packed file, or kept for the way home. */
 import { createHash } from "node:crypto";
-import { ORIGIN_HEADERS } from "../../core/carried-files.ts";
-import type { Checkpoint, Sidecar, Span, Surplus } from "../../core/checkpoint.ts";
-import { IsologitError } from "../../core/errors.ts";
-import { Sources } from "../../core/read.ts";
-import { digestMismatchError, sealFinder } from "../../core/sealed-spans.ts";
+import { ORIGIN_HEADERS } from "../core/carried-files.ts";
+import type { Checkpoint, Sidecar, Span, Surplus } from "../core/checkpoint.ts";
+import { IsologitError } from "../core/errors.ts";
+import { Sources } from "../core/read.ts";
+import { digestMismatchError, sealFinder } from "../core/sealed-spans.ts";
 
 export const INDEX = "model.safetensors.index.json";
 export const SINGLE = "model.safetensors";

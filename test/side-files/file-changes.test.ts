@@ -3,7 +3,7 @@ import { appendFileSync, cpSync, renameSync, rmSync, utimesSync, writeFileSync }
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import { verify } from "../../src/verify/verify.ts";
+import { verify } from "../../src/api/verify.ts";
 import { workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
 

@@ -2,12 +2,13 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import type { VerifyOptions } from "../../src/api/options.ts";
-import { haveSameMeaning } from "../../src/checkpoint/side-files/meaning.ts";
-import { CONFIG_KEYS, SIDE_FILES, sideFileKind } from "../../src/checkpoint/side-files/rules.ts";
-import { verify, verifyCheckpoints } from "../../src/verify/verify.ts";
+import { verify } from "../../src/api/verify.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
+import { haveSameMeaning } from "../../src/side-files/meaning.ts";
+import { CONFIG_KEYS, SIDE_FILES, sideFileKind } from "../../src/side-files/rules.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { type Copy, copyOf, Editor, opened, written } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const BYTES: VerifyOptions = { threads: 1, memoryBytes: 64 * 1024 * 1024, verify: "bytes" };
 const tiny = await copyOf(golden("tiny"));

@@ -3,8 +3,8 @@
  * escapes and, of a tokenizer, its merges as it likes.
  */
 
-import { canonicalJson, sha256 } from "../../core/hash.ts";
-import { isJsonObject, type Json, parseJson } from "../../core/json.ts";
+import { canonicalJson, sha256 } from "../core/content-root.ts";
+import { isJsonObject, type Json, parseJson } from "../core/json.ts";
 
 const TOKENIZER = "tokenizer.json";
 

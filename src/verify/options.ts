@@ -1,0 +1,19 @@
+/** Options of a comparison of two checkpoints. */
+import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
+import type { StrictOptions } from "../core/finding.ts";
+import type { PromptOptions } from "../inference/prompts.ts";
+import type { LimitOptions } from "./limits.ts";
+import type { ReferenceOptions } from "./reference.ts";
+
+export type VerifyLevel = "logits" | "bytes" | "off";
+
+/** Of `verify A B`. */
+export interface CompareOptions
+  extends RunOptions,
+    SourceOptions,
+    PromptOptions,
+    LimitOptions,
+    ReferenceOptions,
+    StrictOptions {
+  readonly verify?: Exclude<VerifyLevel, "off">;
+}
