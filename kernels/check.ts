@@ -1,4 +1,4 @@
-/** Holds every kernel on a backend to its oracle: the admission of a kernel, and `isologit doctor --kernels`. */
+/** Compares every kernel on a backend with its oracle, for the tests and for `isologit doctor --kernels`. */
 import { widthOf } from "../src/core/dtype.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
@@ -10,7 +10,7 @@ interface KernelRow {
   readonly backend: Backend["id"];
   readonly device: string;
   readonly cases: number;
-  /** of the case that comes closest to its bound, or exceeds it most: max |kernel - oracle| / max |oracle| */
+  /** max |kernel - oracle| / max |oracle| of the case with the largest ratio of error to bound */
   readonly worstError: number;
   readonly bound: number;
   readonly ok: boolean;
@@ -49,14 +49,14 @@ async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow>
   };
 }
 
-/** The largest error allowed of a kernel's form. */
+/** The largest allowed error of the form of a kernel that this backend runs. */
 function boundOf<P>(kernel: Kernel<P>, p: P, { id, extensions }: Backend): number {
   return (id === "webgpu" ? kernel.wgsl.bound?.(p, extensions) : undefined) ?? kernel.bound(p);
 }
 
 /**
- * A kernel's result and its oracle's over the same seeded operands. The output starts as noise, the same for both:
- * what the kernel does not own must stay as it was.
+ * The results of a kernel and of its oracle for the same seeded random operands. Both start with the same random
+ * output, so that the comparison finds changes of elements that the kernel must not write.
  */
 export async function runBothForms<P>(
   backend: Backend,
@@ -89,13 +89,14 @@ export async function runBothForms<P>(
   return [got, wanted];
 }
 
-/** WGSL lets a device take subnormal numbers for zero, as operands and as results; so do most. */
+/** WGSL allows a device to replace subnormal operands and results by zero; most devices do. */
 const SLACK: Readonly<Record<Backend["id"], number>> = { wasm: 0, webgpu: 2 ** -125 };
 
 /**
- * max |got - wanted| / max |wanted|, the divisor at least the least normal F32; infinite where a number is missing.
+ * max |got - wanted| / max |wanted|, where the divisor is at least the smallest normal F32; infinite if `got` has a
+ * NaN.
  *
- * @param slack differences that do not count
+ * @param slack differences up to this are ignored
  */
 export function errorOf(got: Float32Array, wanted: Float64Array, slack: number): number {
   let difference = 0;
@@ -108,7 +109,7 @@ export function errorOf(got: Float32Array, wanted: Float64Array, slack: number):
   return difference / largest;
 }
 
-/** 64 random bits a call, the same on every machine (Steele, Lea and Flood 2014). */
+/** 64 random bits for each call, the same on every machine (Steele, Lea and Flood 2014). */
 export function splitMix64(seed: bigint): () => bigint {
   let state = BigInt.asUintN(64, seed);
   return () => {
@@ -120,10 +121,12 @@ export function splitMix64(seed: bigint): () => bigint {
   };
 }
 
-/** An operand's stored elements. "codes" means the narrow types: a BF16 or F32 of any bits would overflow a sum. */
+/**
+ * Random bytes of an operand. "codes" applies to 8-bit and F16 types: BF16 or F32 with any bits would overflow a sum.
+ */
 function fillOperand({ length, dtype, below }: Operand, fill: Fill, random: () => bigint): Uint8Array {
-  const one = below === undefined ? () => draw(fill, random) : () => Number(random() % BigInt(below));
-  const numbers = () => Float32Array.from({ length }, one);
+  const drawNumber = below === undefined ? () => draw(fill, random) : () => Number(random() % BigInt(below));
+  const numbers = () => Float32Array.from({ length }, drawNumber);
   if (dtype === "F32") return new Uint8Array(numbers().buffer);
   const codes =
     fill === "codes" && dtype !== "BF16"
@@ -132,7 +135,7 @@ function fillOperand({ length, dtype, below }: Operand, fill: Fill, random: () =
   return new Uint8Array((widthOf(dtype) === 1 ? Uint8Array.from(codes) : Uint16Array.from(codes)).buffer);
 }
 
-/** `length` finite codes, all of them in turn where there is room; a prime step mixes large and small. */
+/** `length` finite codes: all codes in turn, in steps of a prime number, which mixes large and small values. */
 function everyCode(dtype: NarrowDType, length: number): readonly number[] {
   const table = tableOf(dtype);
   const finite = [...table.keys()].filter((code) => Number.isFinite(table[code]));
@@ -140,9 +143,9 @@ function everyCode(dtype: NarrowDType, length: number): readonly number[] {
 }
 
 /**
- * A number of zero mean. "normal": four uniforms summed, standard deviation 1. "gate": up to 100 times that, for the
- * arguments of exponentials. "ties": rounded to halves. "wide" (and "codes" of wide types): one in eight is zero, the
- * others lie anywhere from the subnormals to 2^40.
+ * A random number with mean zero. "normal": the sum of four uniform numbers, with standard deviation 1. "gate": the
+ * same times 1, 30 or 100, for arguments of exponentials. "ties": rounded to multiples of 1/2, so that many are equal.
+ * "wide" (and "codes" of wide types): one in eight is zero, the others are between the subnormals and 2^40.
  */
 function draw(fill: Fill, random: () => bigint): number {
   const bits = random();

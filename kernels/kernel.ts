@@ -1,7 +1,7 @@
-/** What a kernel is: the definition in float64, the fast forms, the bound between them, the cases that admit it. */
+/** Types of a kernel: its definition in float64, its WASM and WGSL forms, its error bound and its test cases. */
 import type { FloatDType } from "../src/core/dtype.ts";
 
-/** How a test fills an operand: see `fill` in check.ts. */
+/** How a test fills an operand: see `draw` in check.ts. */
 export type Fill = "normal" | "codes" | "wide" | "gate" | "ties";
 
 /** One operand of a kernel: a dense array of `length` elements. Activations are F32, weights as stored. */
@@ -9,9 +9,9 @@ export interface Operand {
   readonly name: string;
   readonly length: number;
   readonly dtype: FloatDType;
-  /** a second filling, under which every case must pass too; the first is always "normal" */
+  /** the fill of a second run of every case; the first run always uses "normal" */
   readonly hard?: Fill;
-  /** F32 that says whole numbers of at least 0 and less than this: indices */
+  /** the operand holds indices: whole numbers from 0 to below this, as F32 */
   readonly below?: number;
 }
 
@@ -19,23 +19,23 @@ export interface Operand {
 interface WasmForm<P> {
   /** the export of the module */
   readonly fn: string;
-  /** numbers passed before the pointers */
+  /** numbers that are passed before the pointers */
   scalars(p: P): readonly number[];
-  /** independent work items; splitting them over threads never changes a bit of the result */
+  /** number of independent work items; every split over threads gives the same bits */
   items(p: P): number;
-  /** rough multiply-adds of the whole run: what is small is not worth waking other threads for */
+  /** approximate multiply-adds of the whole run; a small run does not use other threads */
   work(p: P): number;
-  /** bytes of scratch a thread needs; a kernel without any is passed no pointer to it */
+  /** bytes of scratch for each thread; without this function no scratch pointer is passed */
   scratch?(p: P): number;
-  /** runs that make up this one, one after the other; the first takes most memory */
+  /** splits a run into several, executed in order; the first takes the most memory */
   parts?(p: P): readonly P[];
-  /** an operand in another form, made before the threads begin and passed to them in its place */
+  /** converts an operand before the threads start; they get the converted operand instead */
   shared?(p: P): SharedOperand;
 }
 
 /**
- * An operand as all threads read it, made by `fn(...scalars, operand, made, from, to)` over items [from, to). Runs that
- * follow use it again as long as they want the same of an operand that is not written meanwhile.
+ * An operand that is converted for all threads, by `fn(...scalars, operand, converted, from, to)` over items [from,
+ * to). Later runs use the same conversion again, as long as the operand is not written.
  */
 interface SharedOperand {
   readonly fn: string;
@@ -43,33 +43,33 @@ interface SharedOperand {
   readonly operand: number;
   readonly scalars: readonly number[];
   readonly items: number;
-  /** as of a kernel */
+  /** as in `WasmForm` */
   readonly work: number;
   readonly bytes: number;
 }
 
-/** One dispatch of a shader: what it sees, and the WGSL after the declarations of that. */
+/** One dispatch of a shader: its arrays and uniforms, and the WGSL that follows their declarations. */
 export interface Pass {
-  /** operands, and arrays handed on between passes, by name: the WGSL type of an element */
+  /** operands and arrays of other passes, by name, with the WGSL type of an element */
   readonly reads: Readonly<Record<string, string>>;
   readonly writes: Readonly<Record<string, string>>;
-  /** the uniform `p`, in this order. It may change at every run; a change of `code` costs a new pipeline */
+  /** the fields of the uniform `p`, in this order; their values need no new pipeline, a change of `code` does */
   readonly u32: Readonly<Record<string, number>>;
   readonly f32?: Readonly<Record<string, number>>;
-  /** its entry point is `main` */
+  /** WGSL with the entry point `main` */
   readonly code: string;
   readonly workgroups: readonly [number, number, number];
 }
 
-/** What a device offers beyond plain WGSL, and shaders have a faster form for. */
+/** WGSL extensions of a device for which shaders have a faster form. */
 export type Extensions = readonly "subgroups"[];
 
-/** How a kernel runs on a GPU. Sums are F32 throughout. */
+/** How a kernel runs on a GPU. All sums are F32. */
 export interface WgslForm<P> {
   passes(p: P, extensions: Extensions): readonly Pass[];
-  /** arrays that passes hand on, by name, in bytes */
+  /** bytes of the arrays that one pass writes and another reads, by name */
   scratch?(p: P): Readonly<Record<string, number>>;
-  /** As `Kernel.bound`, where F32 arithmetic or WGSL's looser division and root cost more than the WASM form loses. */
+  /** As `Kernel.bound`, if the WGSL form is less accurate: F32 sums, and WGSL's rules for division and square root. */
   bound?(p: P, extensions: Extensions): number;
 }
 
@@ -79,9 +79,9 @@ export interface KernelDefinition<P> {
   inputs(p: P): readonly Operand[];
   output(p: P): Operand;
   readonly cases: readonly P[];
-  /** Largest |kernel - oracle| allowed, relative to the largest |oracle|; derived, with its reason beside it. */
+  /** Largest |kernel - oracle| allowed, relative to the largest |oracle|; derived in a comment beside it. */
   bound(p: P): number;
-  /** float64, by a different algorithm than the fast forms; writes the elements of `output` that the kernel owns */
+  /** the definition in float64, by another algorithm than the fast forms; writes the elements that the kernel writes */
   oracle(p: P, inputs: readonly Float64Array[], output: Float64Array): void;
   readonly wasm: WasmForm<P>;
   /** benchmark case: parameters of realistic size, and the work of one run (operations, or bytes read and written) */
@@ -96,7 +96,7 @@ export interface Kernel<P = unknown> extends KernelDefinition<P> {
 /** The largest relative error of one rounding to F32. */
 export const ROUNDING = 2 ** -24;
 
-/** The dtypes that kernels decode, in the order that kernels/wasm/decode.ts numbers them. */
+/** The dtypes that kernels decode; kernels/wasm/decode.ts uses their positions in this list. */
 export const STORED_DTYPES = [
   "F32",
   "F16",
@@ -105,26 +105,27 @@ export const STORED_DTYPES = [
   "F8_E5M2",
 ] as const satisfies readonly FloatDType[];
 
-/** Memory of a backend, in bytes. Opaque: only the backend that made it can use it. */
+/** Memory of a backend. Only the backend that allocated it can use it. */
 export interface Region {
   readonly bytes: number;
 }
 
-/** A device that runs kernels. Numbers never leave it but through `view`, which never gives wrong ones: it throws. */
+/** A device that runs kernels. Only `view` returns numbers; after a fault of the device it throws. */
 export interface Backend extends AsyncDisposable {
   readonly id: "wasm" | "webgpu";
-  /** as a person would name it: "WASM SIMD, 2 threads" */
+  /** name for reports: "WASM SIMD, 2 threads" */
   readonly device: string;
-  /** those that its shaders take */
+  /** WGSL extensions that its shaders use */
   readonly extensions: Extensions;
-  /** @throws PLAN_MEMORY when the backend's ceiling, or what it can bind at once, is reached */
+  /** @throws PLAN_MEMORY above the memory limit of the backend, or above the largest buffer of the device */
   allocate(bytes: number): Region;
   release(region: Region): void;
   /** Lets `fill` write the first `bytes` of the region, then makes them visible to kernels. */
   upload(region: Region, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
   /**
-   * Runs one kernel; operands in the order of `inputs`, then the output. Calls take effect in their order, uploads and
-   * views among them. A GPU resolves once the work is queued: a fault of it shows at the next `view`, at the latest.
+   * Runs one kernel, with operands in the order of `inputs`. All calls, uploads and views included, take effect in the
+   * order of the calls. On a GPU the promise resolves when the work is queued; a fault is reported at the next `view`
+   * or before.
    */
   run<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): Promise<void>;
   /** The first `length` F32 elements; valid until the region is written or released. */

@@ -1,19 +1,22 @@
-/** How fast a kernel runs on a backend: a figure for a person to read, never a test. */
+/** Measures the speed of a kernel on a backend, for information only: no test uses it. */
 import { widthOf } from "../src/core/dtype.ts";
 import type { Backend, Kernel } from "./kernel.ts";
 
 interface Speed {
-  /** of the work that the kernel's `pace` names */
+  /** in units of the work that `Kernel.benchmark` defines */
   readonly value: number;
   readonly unit: "GFLOP/s" | "GB/s";
 }
 
-/** Long beside the time it takes to start a run and to see its end. */
+/** Long compared with the time to start a run and to notice its end. */
 const LEAST_SECONDS = 0.2;
-/** Beside which the time to compile is small. */
+/** Long compared with the time to compile. */
 const VERY_LONG = 20 * LEAST_SECONDS;
 
-/** Twice as many runs each time, until they take long enough; the first, which compiles, only where it takes very long. */
+/**
+ * Doubles the number of runs until they take long enough. Ignores the first run, which compiles, unless it is very
+ * long.
+ */
 export async function measureSpeed<P>(backend: Backend, kernel: Kernel<P>): Promise<Speed> {
   const { p, work, unit } = kernel.benchmark;
   const operands = [...kernel.inputs(p), kernel.output(p)];

@@ -1,4 +1,4 @@
-/** The part of WebAssembly's JavaScript interface that is used; without the DOM library TypeScript knows none of it. */
+/** Types of the WebAssembly interface that this project uses; TypeScript has them in its DOM library only. */
 declare namespace WebAssembly {
   class Memory {
     constructor(limits: { initial: number; maximum: number; shared: true });

@@ -1,36 +1,36 @@
-/** The GPUs of this machine, by name, what of theirs the shaders use, and one line on why there is none. */
+/** Lists the GPUs of this machine with the extensions that shaders use, or the reason why there is none. */
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Extensions } from "../kernel.ts";
 import { type Dawn, dawnIsInstalled, instanceFor, loadDawn } from "./dawn.ts";
 import { adapterMissingReason, type Machine, thisMachine, vulkanMissingReason } from "./vulkan.ts";
 
 export interface Adapter {
-  /** as its driver calls it: "NVIDIA H100 80GB HBM3" */
+  /** name given by the driver: "NVIDIA H100 80GB HBM3" */
   readonly name: string;
-  /** with its version, where known */
+  /** name and version of the driver, if known */
   readonly driver: string | null;
-  /** true when a processor does the work */
+  /** true if the adapter computes on a CPU */
   readonly software: boolean;
-  /** those that its shaders take; a plain form of every one would run as well */
+  /** WGSL extensions that its shaders use; the plain form of every shader would run as well */
   readonly extensions: Extensions;
   readonly dawn: Dawn;
 }
 
 export interface Adapters {
-  /** the fastest first, as far as Dawn knows */
+  /** fastest first, in the order of Dawn */
   readonly found: readonly Adapter[];
-  /** why there is none */
+  /** why there is none; null if there is one */
   readonly reason: string | null;
 }
 
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|warp/i;
-/** The name of no adapter: asked for it, Dawn answers with the names of all there are. */
+/** A name that no adapter has: Dawn's error message for it lists the names of all adapters. */
 const UNKNOWN_NAME = "<none>";
 
 /**
- * Asks Dawn; where a Vulkan loader or driver is plainly missing, it is not even loaded, and prints no complaint.
+ * Asks Dawn. If a Vulkan loader or driver is missing, Dawn is not loaded, since it would print a message.
  *
- * @throws USAGE for an ISOLOGIT_SHADERS that is none
+ * @throws USAGE for an unknown value of ISOLOGIT_SHADERS
  */
 export async function findAdapters(machine: Machine = thisMachine): Promise<Adapters> {
   const plain = wantsPlainShaders(machine);
@@ -56,7 +56,7 @@ export async function findAdapters(machine: Machine = thisMachine): Promise<Adap
   return found.length === 0 ? none(adapterMissingReason(machine)) : { found, reason: null };
 }
 
-/** Whether the environment wants the plain form of every shader. */
+/** Whether the environment asks for the plain form of every shader. */
 function wantsPlainShaders({ env }: Machine): boolean {
   const { ISOLOGIT_SHADERS: wanted = "auto" } = env;
   if (wanted === "auto" || wanted === "plain") return wanted === "plain";
@@ -64,13 +64,13 @@ function wantsPlainShaders({ env }: Machine): boolean {
   throw new IsologitError("USAGE", message, {}, { next: "unset it, or set it to plain" });
 }
 
-/** The one place where it is decided which forms of the shaders run. */
+/** Decides which forms of the shaders run. */
 function shaderExtensions({ features }: GPUAdapter, { wgslLanguageFeatures }: GPU): Extensions {
-  // A subgroup's own number comes with the language, not with the device.
+  // `subgroup_id` is a feature of the language, not of the device.
   return features.has("subgroups") && wgslLanguageFeatures.has("subgroup_id") ? ["subgroups"] : [];
 }
 
-/** Never `forceFallbackAdapter`: where there is no such adapter, Dawn would crash rather than answer. */
+/** Does not use `forceFallbackAdapter`: without such an adapter Dawn crashes. */
 export function requestAdapter(dawn: Dawn, name: string): Promise<GPUAdapter | null> {
   return instanceFor(dawn, name).requestAdapter({ powerPreference: "high-performance" });
 }
@@ -78,7 +78,7 @@ export function requestAdapter(dawn: Dawn, name: string): Promise<GPUAdapter | n
 async function listAdapterNames(dawn: Dawn): Promise<readonly string[]> {
   try {
     await requestAdapter(dawn, UNKNOWN_NAME);
-    return []; // without any adapter there is nothing to choose from, and no complaint
+    return []; // Dawn throws no error if there is no adapter at all
   } catch (error) {
     return [...new Set([...String(error).matchAll(/name: '(.+)'$/gm)].map((match) => match[1]!))];
   }

@@ -1,4 +1,6 @@
-/** Dawn, the GPU of npm `webgpu`. The package is optional: it is looked for, and loaded, when a GPU is first asked for. */
+/**
+ * Loads Dawn, the WebGPU implementation in npm `webgpu`. The package is optional and loaded when a GPU is first needed.
+ */
 import type * as webgpu from "webgpu";
 
 export interface Dawn {
@@ -15,7 +17,7 @@ export function dawnIsInstalled(): boolean {
   }
 }
 
-/** @throws what the dynamic loader says, where the package has no binary for this machine */
+/** @throws the error of the dynamic loader, if the package has no binary for this machine */
 export async function loadDawn(): Promise<Dawn> {
   const { create, globals } = await import("webgpu");
   const { GPUBufferUsage: usage, GPUMapMode: mode } = globals as typeof globalThis; // the package says "Object"
@@ -25,8 +27,8 @@ export async function loadDawn(): Promise<Dawn> {
 const instances = new Map<string, GPU>();
 
 /**
- * What `create` returns, one for each adapter's name, and kept until the process ends: were it collected while a device
- * of it lives, the process would abort.
+ * The instance for an adapter's name. Instances are stored until the process ends: garbage collection of an instance
+ * that still has a device would abort the process.
  */
 export function instanceFor({ create }: Dawn, adapterName: string): GPU {
   const known = instances.get(adapterName);

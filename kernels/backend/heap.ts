@@ -1,8 +1,8 @@
-/** Which bytes of a memory are taken: first fit over a sorted list of gaps, neighbours joined on release. */
+/** Allocates ranges of a memory: first fit in a sorted list of gaps; neighbouring gaps are joined. */
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Kernel } from "../kernel.ts";
 
-/** Whole cache lines, so that two threads never write to one. */
+/** The size of a cache line: two threads never write to the same line. */
 export const ALIGNMENT = 64;
 
 export interface HeapSpan {
@@ -13,14 +13,14 @@ export interface HeapSpan {
 interface Heap {
   /** @throws PLAN_MEMORY when no gap is large enough */
   allocate(bytes: number): HeapSpan;
-  /** @throws INTERNAL when the span is not one that `take` gave and that is still taken */
+  /** @throws INTERNAL if the span is not allocated */
   free(span: HeapSpan): void;
 }
 
 /** A heap over the addresses [from, from + capacity); `from` is a multiple of ALIGNMENT. */
 export function createHeap(from: number, capacity: number): Heap {
   const gaps: { from: number; to: number }[] = [{ from, to: from + capacity }];
-  const taken = new Set<HeapSpan>();
+  const allocated = new Set<HeapSpan>();
 
   const room = (bytes: number) => Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
 
@@ -31,18 +31,19 @@ export function createHeap(from: number, capacity: number): Heap {
         const free = gaps.reduce((sum, { from, to }) => sum + to - from, 0);
         throw new IsologitError(
           "PLAN_MEMORY",
-          `the kernels need ${bytes} bytes more; of their ceiling of ${capacity} bytes ${free} are free`,
+          `the kernels need ${bytes} more bytes; ${free} of ${capacity} bytes are free`,
         );
       }
       const span = { address: gap.from, bytes };
       gap.from += room(bytes);
       if (gap.from === gap.to) gaps.splice(gaps.indexOf(gap), 1);
-      taken.add(span);
+      allocated.add(span);
       return span;
     },
 
     free(span) {
-      if (!taken.delete(span)) throw new IsologitError("INTERNAL", "a region is released that is not taken");
+      if (!allocated.delete(span))
+        throw new IsologitError("INTERNAL", "a region was released that is not allocated");
       const freed = { from: span.address, to: span.address + room(span.bytes) };
       const next = gaps.findIndex((gap) => gap.from >= freed.to);
       const at = next < 0 ? gaps.length : next;
@@ -57,16 +58,16 @@ export function createHeap(from: number, capacity: number): Heap {
   };
 }
 
-/** Memory of a run besides its operands; its content outlives no other run that wants some. */
+/** Memory of a run besides its operands; the next run may overwrite it. */
 export interface RunMemory {
-  /** address of what all threads share */
+  /** address of the converted operand that all threads read */
   readonly shared: number;
-  /** address of the first thread's scratch, and the bytes of each, whole cache lines */
+  /** address of the scratch of the first thread, and the bytes of each thread's scratch, whole cache lines */
   readonly scratch: number;
   readonly scratchBytes: number;
 }
 
-/** @returns a run's room, which grows to what is asked; its `least` is bytes of scratch of all threads, at least */
+/** @returns a function that provides the memory of a run; `least`: minimum bytes of scratch of all threads together */
 export function createRunMemory(
   heap: Heap,
   threads: number,

@@ -1,27 +1,27 @@
 /**
- * The shared page through which a job reaches the worker threads. The main thread writes a job, then raises JOB;
- * each worker sleeps on JOB, does its part, and raises DONE.
+ * Shared memory that passes jobs to the worker threads. The main thread writes a job and increments JOB. Each worker
+ * waits for a change of JOB, computes its part and increments DONE.
  */
 
-/** Words of `words`. */
+/** Indices in `words`. */
 export const WORD = {
-  /** number of the current job; workers sleep while it stays */
+  /** number of the current job; workers wait while it does not change */
   JOB: 0,
-  /** workers that have finished it */
+  /** number of workers that have finished the job */
   DONE: 1,
-  /** index of the function among the module's exports */
+  /** index of the function in the exports of the module */
   FN: 2,
-  /** how many of `numbers` are arguments */
+  /** number of arguments in `numbers` */
   COUNT: 3,
-  /** the failed worker's number plus one, or 0 */
+  /** index of the failed worker plus one, or 0 */
   FAILED: 4,
-  /** the first item that no worker has taken yet */
+  /** the first item that no worker has started */
   NEXT: 5,
 } as const;
 
 interface Mailbox {
   readonly words: Int32Array;
-  /** arguments: scalars, then addresses; then, at their fixed places, ITEMS, SCRATCH and SCRATCH_BYTES */
+  /** arguments: scalars, then addresses; at fixed indices: ITEMS, SCRATCH and SCRATCH_BYTES */
   readonly numbers: Float64Array;
   /** message of the worker that failed, UTF-8, zero-padded */
   readonly failure: Uint8Array;

@@ -1,12 +1,12 @@
 /**
- * A backend that computes nothing: it hands out memory as the WASM backend does and says how much of it was ever
- * taken. What runs on it is not read either, since `upload` calls no one.
+ * A backend that computes nothing. It allocates memory like the WASM backend and records the peak. It does not read
+ * weights, since `upload` does not call `fill`.
  */
 import type { Backend } from "../kernel.ts";
 import { ALIGNMENT, createHeap, createRunMemory, type HeapSpan } from "./heap.ts";
 
 interface Meter extends Backend {
-  /** the least ceiling under which the same calls would have found memory */
+  /** the smallest memory limit with which the same calls would succeed */
   readonly peakBytes: number;
 }
 
@@ -22,7 +22,7 @@ export function createMeter(threads: number): Meter {
     },
     free,
   };
-  const roomFor = createRunMemory(heap, threads);
+  const memoryFor = createRunMemory(heap, threads);
   return {
     id: "wasm",
     device: "none",
@@ -35,11 +35,11 @@ export function createMeter(threads: number): Meter {
     async upload() {},
     async run(kernel, p) {
       const onGpu = Object.values(kernel.wgsl.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);
-      roomFor(kernel, kernel.wasm.parts?.(p)[0] ?? p, onGpu);
+      memoryFor(kernel, kernel.wasm.parts?.(p)[0] ?? p, onGpu);
     },
     /**
-     * One number, never the same twice: whoever compares two results must take them for different. It lies between 0
-     * and 1, so that as an index it is 0.
+     * One number, different at each call, so that a comparison of two results finds a difference. It is between 0 and
+     * 1, so that it is 0 when used as an index.
      */
     async view() {
       return Float32Array.of(++views * 2 ** -24);

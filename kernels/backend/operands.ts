@@ -1,4 +1,4 @@
-/** Whether a kernel is given what it asks for: a kernel itself believes its numbers. */
+/** Checks the operands of a kernel, which does not check them itself. */
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Kernel, Region } from "../kernel.ts";
@@ -16,4 +16,4 @@ export function checkOperands<P>(kernel: Kernel<P>, p: P, inputs: readonly Regio
 }
 
 const misuse = (id: string, wanted: string, got: number): IsologitError =>
-  new IsologitError("INTERNAL", `${id} wants ${wanted}, was given ${got}`);
+  new IsologitError("INTERNAL", `${id} needs ${wanted}, got ${got}`);

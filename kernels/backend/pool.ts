@@ -11,9 +11,9 @@ interface KernelJob {
   readonly fn: number;
   /** scalars and addresses */
   readonly args: readonly number[];
-  /** work items; the workers take short runs of them as they come */
+  /** number of work items; the workers take short ranges of them in turn */
   readonly items: number;
-  /** address of the first worker's scratch, and the bytes of each; 0 when the kernel has none */
+  /** address of the scratch of the first worker, and bytes of each worker's scratch; 0 if the kernel has none */
   readonly scratch: number;
   readonly scratchBytes: number;
 }
@@ -28,7 +28,7 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
   const { words, numbers, failure } = openMailbox(mailbox);
   const workers = Array.from({ length: threads }, (_, index) => {
     const start: WorkerStart = { memory, mailbox, index, threads };
-    // execArgv: flags of this process, such as --input-type, may not fit a worker.
+    // execArgv: a worker may not accept flags of this process, such as --input-type.
     return new Worker(builtFile(import.meta.url, "./worker.js"), { workerData: start, execArgv: [] });
   });
   await Promise.all(workers.map((worker) => once(worker, "message")));
@@ -37,7 +37,7 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
   for (const worker of workers) {
     worker.on("message", () => settle?.resolve());
     worker.on("error", (cause) => settle?.reject(kernelError("a worker thread died", cause)));
-    worker.unref(); // an idle pool does not keep the process alive; a running one does, by its first worker
+    worker.unref(); // an idle pool does not keep the process alive; while it runs, its first worker does
   }
 
   return {
@@ -71,7 +71,7 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
   };
 }
 
-/** A trap or a dead thread: never the user's doing. */
+/** The error for a trap or a dead thread: an internal fault. */
 export function kernelError(message: string, cause?: unknown): IsologitError {
   return new IsologitError("INTERNAL", `a kernel failed: ${message}`, {}, { cause });
 }

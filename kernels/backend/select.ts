@@ -1,4 +1,4 @@
-/** Which backend runs the kernels, and why another does not. */
+/** Chooses the backend that runs the kernels. */
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Extensions } from "../kernel.ts";
 import { createSharedMemory, instantiateModule } from "../module.ts";
@@ -11,22 +11,22 @@ interface BackendRow {
   readonly available: boolean;
   readonly device: string | null;
   readonly driver: string | null;
-  /** true when a processor does the work, whatever the interface */
+  /** true if it computes on a CPU */
   readonly software: boolean;
-  /** what its shaders use beyond plain WGSL; nothing where it is not available, or has none */
+  /** WGSL extensions that its shaders use */
   readonly extensions: Extensions;
   /** why it is not available */
   readonly reason: string | null;
 }
 
 interface Selection extends WasmOptions {
-  /** "auto" takes a hardware GPU where there is one, else WASM */
+  /** "auto" uses a hardware GPU if there is one, else WASM */
   readonly backend: string;
-  /** part of a GPU's name, in any case */
+  /** part of the name of a GPU, in upper or lower case */
   readonly device?: string;
 }
 
-/** What could run here, a row a GPU; starts no thread and opens no device. */
+/** The backends of this machine, with one row for each GPU; starts no thread and opens no device. */
 export async function probeBackends(): Promise<readonly BackendRow[]> {
   return [await probeWasm(), ...gpuRows(await findAdapters())];
 }
@@ -52,8 +52,9 @@ export function gpuRows({ found, reason }: Adapters): readonly BackendRow[] {
 }
 
 /**
- * @throws NOT_AVAILABLE for a GPU that is not there, with the reason; USAGE for a name that is no backend, and for a
- *         GPU's name beside "wasm"
+ * @throws NOT_AVAILABLE if there is no such GPU, with the reason; USAGE for an unknown backend, and for the name of a
+ * GPU
+ *         together with "wasm"
  */
 export async function selectBackend({ backend, device, ...options }: Selection): Promise<Backend> {
   switch (backend) {
@@ -72,7 +73,7 @@ export async function selectBackend({ backend, device, ...options }: Selection):
 }
 
 /**
- * Refuses what `selectBackend` would refuse, and opens no device: before hours of work that end in a forward pass.
+ * Throws the errors of `selectBackend` without opening a device, so that a command can fail before hours of work.
  *
  * @throws NOT_AVAILABLE, USAGE
  */
@@ -88,10 +89,10 @@ export async function refuseBackend({
 }
 
 function unusedDeviceError(device: string): IsologitError {
-  const next = "leave --device out, or use --backend webgpu";
+  const next = "omit `device`, or use `backend` webgpu";
   return new IsologitError(
     "USAGE",
-    `--device ${device} names a GPU; the backend wasm has none`,
+    `\`device\` ${device} is the name of a GPU; the backend wasm uses none`,
     {},
     { next },
   );
@@ -101,7 +102,7 @@ function unknownBackendError(backend: string): IsologitError {
   return new IsologitError("USAGE", `there is no backend "${backend}"; use auto, webgpu or wasm`);
 }
 
-/** Every backend of this machine, software GPUs among them, one after another; the caller closes each. */
+/** Opens every backend of this machine in turn, software GPUs included; the caller closes each. */
 export async function* openEveryBackend(options: WasmOptions): AsyncGenerator<Backend> {
   yield await createWasmBackend(options);
   for (const adapter of (await findAdapters()).found) yield await openAdapter(adapter, options);
@@ -111,7 +112,7 @@ async function openAdapter(adapter: Adapter, { memoryBytes }: WasmOptions): Prom
   return createWebgpuBackend(adapter, await openDevice(adapter), memoryBytes);
 }
 
-/** Where no GPU can be had, the name of what runs instead says why. */
+/** Opens a hardware GPU, else WASM; then the device name of the backend contains the reason. */
 async function openAutomatically(options: WasmOptions): Promise<Backend> {
   const adapters = await findAdapters();
   const adapter = adapters.found.find(({ software }) => !software);
@@ -128,14 +129,14 @@ async function openAutomatically(options: WasmOptions): Promise<Backend> {
   return { ...wasm, device: `${wasm.device} (no GPU: ${reason})` };
 }
 
-/** The first GPU whose name has `part` in it, hardware before software. */
+/** The first GPU with `part` in its name, hardware before software. */
 export function chooseAdapter(adapters: Adapters, part: string): Adapter {
   const { found, reason } = adapters;
   const alike = found.filter(({ name }) => name.toLowerCase().includes(part.toLowerCase()));
   const adapter = alike.find(({ software }) => !software) ?? alike[0];
   if (adapter !== undefined) return adapter;
-  const why = reason ?? `no GPU has "${part}" in its name; there is ${adapterNames(adapters)}`;
-  const next = "run `isologit doctor` to see what there is, or use --backend wasm";
+  const why = reason ?? `no GPU has "${part}" in its name; found: ${adapterNames(adapters)}`;
+  const next = "run `isologit doctor` to list the GPUs, or use `backend` wasm";
   throw new IsologitError("NOT_AVAILABLE", `backend webgpu: ${why}`, {}, { next });
 }
 

@@ -1,16 +1,16 @@
-/** What Vulkan needs on Linux, looked at without loading any driver: a loader library, and a file that names a driver. */
+/** Finds out why Vulkan cannot work on Linux, without loading a driver: it needs a loader library and a driver file. */
 import { existsSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-/** What is asked of a machine; tests answer in its place. */
+/** Queries about the machine; tests replace them. */
 export interface Machine {
   readonly platform: NodeJS.Platform;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** can the dynamic loader find this library? */
+  /** whether the dynamic loader finds this library */
   loads(library: string): boolean;
   exists(path: string): boolean;
-  /** names in a folder; none where it is missing */
+  /** names in a folder; none if it is missing */
   list(folder: string): readonly string[];
 }
 
@@ -21,7 +21,7 @@ export const thisMachine: Machine = {
     try {
       process.dlopen({ exports: {} }, library);
     } catch (error) {
-      // It is no module of Node's, and is said to be none once it was found and loaded.
+      // A library that was found and loaded gives this error, since it is not a module of Node.
       return String(error).includes("did not self-register");
     }
     return true;
@@ -39,7 +39,7 @@ export const thisMachine: Machine = {
 const LOADER = "libvulkan.so.1";
 const NVIDIA_DRIVER = "libGLX_nvidia.so.0";
 
-/** Why Vulkan cannot work here; null where it may, or where Dawn uses something else. */
+/** Why Vulkan cannot work here; null if it can, or if Dawn does not use Vulkan. */
 export function vulkanMissingReason(machine: Machine): string | null {
   if (machine.platform !== "linux") return null;
   if (!machine.loads(LOADER)) return `the Vulkan loader ${LOADER} is not installed`;
@@ -47,7 +47,7 @@ export function vulkanMissingReason(machine: Machine): string | null {
   return graphicsMissingReason(machine) ?? "no Vulkan driver file (icd.d/*.json) is installed";
 }
 
-/** Why no adapter came forth although nothing is plainly missing. */
+/** Why there is no adapter although loader and driver file exist. */
 export function adapterMissingReason(machine: Machine): string {
   if (machine.platform !== "linux") return "Dawn finds no GPU that it can use";
   const files = driverFiles(machine).join(", ");
@@ -56,7 +56,7 @@ export function adapterMissingReason(machine: Machine): string {
   );
 }
 
-/** A container is given an NVIDIA device, but its libraries only for computing unless it asks for more. */
+/** A container with an NVIDIA GPU gets the libraries for computing only, unless it asks for the graphics ones. */
 function graphicsMissingReason(machine: Machine): string | null {
   const device = ["/dev/nvidiactl", "/proc/driver/nvidia/version"].some((path) => machine.exists(path));
   if (!device || machine.loads(NVIDIA_DRIVER)) return null;
@@ -66,10 +66,10 @@ function graphicsMissingReason(machine: Machine): string | null {
   );
 }
 
-/** The driver files that the Vulkan loader would read, in its own search order. */
+/** The driver files that the Vulkan loader reads, in its search order. */
 function driverFiles({ env, list, exists }: Machine): readonly string[] {
-  const told = env.VK_DRIVER_FILES || env.VK_ICD_FILENAMES;
-  if (told) return told.split(":").filter((file) => file !== "" && exists(file));
+  const listed = env.VK_DRIVER_FILES || env.VK_ICD_FILENAMES;
+  if (listed) return listed.split(":").filter((file) => file !== "" && exists(file));
   const paths = (variable: string, otherwise: string) => (env[variable] || otherwise).split(":");
   const added = (env.VK_ADD_DRIVER_FILES ?? "").split(":").filter((file) => file !== "" && exists(file));
   const folders = [

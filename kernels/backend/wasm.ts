@@ -1,4 +1,4 @@
-/** The WASM backend: kernels over one shared memory, large ones on worker threads, small ones right here. */
+/** The WASM backend: kernels use one shared memory; large runs use worker threads, small ones the calling thread. */
 import { setImmediate } from "node:timers/promises";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Kernel, Region } from "../kernel.ts";
@@ -8,17 +8,17 @@ import { checkOperands } from "./operands.ts";
 import { createKernelPool, kernelError } from "./pool.ts";
 
 export interface WasmOptions {
-  /** worker threads; with 1 there is none, and all runs on the calling thread */
+  /** number of worker threads; with 1 everything runs on the calling thread */
   readonly threads: number;
-  /** ceiling for operands and scratch together; a page takes room once it is written */
+  /** limit for operands and scratch together; the system allocates a page when it is first written */
   readonly memoryBytes: number;
 }
 
-/** Multiply-adds below which waking the workers costs more than they save: some 50 us of a linear kernel. */
+/** Multiply-adds below which worker threads save no time: about 50 us of a linear kernel. */
 const SMALL_WORK = 1 << 20;
-/** How long small kernels may keep the event loop, and with it reads and signals, waiting. */
+/** How long small kernels may block the event loop, and with it reads and signals. */
 const PATIENCE_MS = 10;
-/** WebAssembly's 4 GiB, less the module's own page and one that keeps every address below 2^32. */
+/** WebAssembly's 4 GiB, without the page of the module and one page that limits every address to below 2^32. */
 export const ADDRESSABLE_BYTES = 65534 * 65536;
 
 export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): Promise<Backend> {
@@ -29,16 +29,16 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
   const names = Object.keys(functions);
   const pool = threads > 1 ? await createKernelPool(threads, memory) : undefined;
 
-  const roomFor = createRunMemory(heap, threads);
+  const memoryFor = createRunMemory(heap, threads);
   let pausedAt = performance.now();
   let last: Promise<void> = Promise.resolve();
-  /** what the shared room holds, and of which region */
+  /** the operand that the shared memory holds in converted form, and its region */
   let made: { readonly of: Region; readonly what: string } | undefined;
-  const written = (region: Region) => {
+  const markWritten = (region: Region) => {
     if (made?.of === region) made = undefined;
   };
 
-  /** Items of one export, by the workers if there is work enough. */
+  /** Computes the items of one export, with the workers if there is enough work. */
   const compute = async (
     fn: string,
     args: readonly number[],
@@ -69,20 +69,20 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     checkOperands(kernel, p, inputs, output);
     for (const part of wasm.parts?.(p) ?? [p]) {
       const addresses = [...inputs, output].map((region) => (region as HeapSpan).address); // made by `allocate` below
-      const room = roomFor(kernel, part);
+      const room = memoryFor(kernel, part);
       const shared = wasm.shared?.(part);
       if (shared !== undefined) {
         const { fn, operand, scalars, items, work } = shared;
         const args = [...scalars, addresses[operand]!, room.shared];
         const what = [fn, ...args].join();
         if (made?.what !== what) {
-          made = undefined; // not even by half, should this fail
+          made = undefined; // if the conversion fails, the memory holds nothing usable
           await compute(fn, args, items, work);
           made = { of: inputs[operand]!, what };
         }
         addresses[operand] = room.shared;
       }
-      written(output);
+      markWritten(output);
       await compute(wasm.fn, [...wasm.scalars(part), ...addresses], wasm.items(part), wasm.work(part), room);
     }
   };
@@ -93,7 +93,7 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     device: `WASM SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     allocate: (bytes) => heap.allocate(bytes),
     release(region) {
-      written(region);
+      markWritten(region);
       heap.free(region as HeapSpan);
     },
 
@@ -102,13 +102,13 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
       try {
         await fill(new Uint8Array(memory.buffer, (region as HeapSpan).address, bytes));
       } finally {
-        written(region);
+        markWritten(region);
       }
     },
 
     run(kernel, p, inputs, output) {
       const done = last.then(() => execute(kernel, p, inputs, output));
-      last = done.catch(() => {}); // told to the caller; the next kernel starts all the same
+      last = done.catch(() => {}); // the caller gets the error; the next kernel starts anyway
       return done;
     },
 

@@ -1,67 +1,67 @@
-/** Buffers on the GPU, kept for reuse: streams of one width come and go at every layer. */
+/** Buffers on the GPU. Released ones are used again, since every layer allocates streams of the same sizes. */
 import { IsologitError } from "../../src/core/errors.ts";
 
 interface Buffers {
-  /** @throws PLAN_MEMORY beyond the ceiling, or beyond what the device binds at once */
+  /** @throws PLAN_MEMORY above the limit, or above the largest buffer of the device */
   allocate(bytes: number): GPUBuffer;
-  /** Commands on the buffer may still be queued: whoever takes it next is queued behind them. */
+  /** Commands on the buffer may still be queued: later commands on it run after them. */
   release(buffer: GPUBuffer): void;
 }
 
 const GRAIN = 256;
 
-/** @param beforeDestroy must submit what was recorded: a queue refuses commands on buffers that are gone */
+/** @param beforeDestroy must submit the recorded commands: a queue rejects commands on destroyed buffers */
 export function createBuffers(
   device: GPUDevice,
   usage: number,
-  ceilingBytes: number,
+  limitBytes: number,
   beforeDestroy: () => void,
 ): Buffers {
   const idle = new Map<number, GPUBuffer[]>();
   const largest = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
-  let taken = 0;
-  let kept = 0;
+  let used = 0;
+  let idleBytes = 0;
 
   const dropIdle = () => {
     beforeDestroy();
     for (const buffers of idle.values()) for (const buffer of buffers) buffer.destroy();
     idle.clear();
-    kept = 0;
+    idleBytes = 0;
   };
 
   return {
     allocate(bytes) {
       const size = Math.max(GRAIN, Math.ceil(bytes / GRAIN) * GRAIN);
       if (size > largest) {
-        const message = `a kernel needs ${size} bytes in one piece; this GPU binds at most ${largest}`;
+        const message = `a kernel needs a buffer of ${size} bytes; this GPU allows at most ${largest}`;
         throw new IsologitError(
           "PLAN_MEMORY",
           message,
           {},
-          { next: "give fewer --tokens, or use --backend wasm" },
+          { next: "give fewer `tokens`, or use `backend` wasm" },
         );
       }
       const again = idle.get(size)?.pop();
       if (again !== undefined) {
-        kept -= size;
-        taken += size;
+        idleBytes -= size;
+        used += size;
         return again;
       }
-      if (taken + kept + size > ceilingBytes) dropIdle();
-      if (taken + size > ceilingBytes) {
-        const free = ceilingBytes - taken;
+      if (used + idleBytes + size > limitBytes) dropIdle();
+      if (used + size > limitBytes) {
+        const free = limitBytes - used;
         throw new IsologitError(
           "PLAN_MEMORY",
-          `the kernels need ${size} bytes more; of their ceiling of ${ceilingBytes} bytes ${free} are free`,
+          `the kernels need ${size} more bytes; ${free} of ${limitBytes} bytes are free`,
         );
       }
-      taken += size;
+      used += size;
       return device.createBuffer({ size, usage });
     },
 
     release(buffer) {
-      taken -= buffer.size;
-      kept += buffer.size;
+      used -= buffer.size;
+      idleBytes += buffer.size;
       const alike = idle.get(buffer.size);
       if (alike === undefined) idle.set(buffer.size, [buffer]);
       else alike.push(buffer);

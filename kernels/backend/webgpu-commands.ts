@@ -1,6 +1,6 @@
 /**
- * What the GPU is to do, recorded in order and submitted in batches. Every batch is watched: numbers are only handed
- * out once all that led to them is known to have gone well.
+ * Records commands for the GPU in order and submits them in batches. Error scopes check every batch: a result is
+ * returned only if all commands before it succeeded.
  */
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Dawn } from "./dawn.ts";
@@ -8,7 +8,7 @@ import type { Dawn } from "./dawn.ts";
 interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
-  /** in the order of their bindings, from 1 on */
+  /** in the order of their bindings, starting with binding 1 */
   readonly buffers: readonly GPUBuffer[];
   /** the uniform, binding 0 */
   readonly numbers: Uint32Array;
@@ -17,24 +17,24 @@ interface Dispatch {
 
 export interface Commands {
   dispatch(dispatch: Dispatch): void;
-  /** The first `bytes` of a buffer, which are whole words. */
+  /** Copies the first `bytes` of a buffer, a multiple of four. */
   copy(from: GPUBuffer, to: GPUBuffer, bytes: number): void;
   submit(): void;
-  /** Waits while the GPU is far behind. @throws what went wrong so far, as `proved` */
+  /** Waits while the GPU has too many batches to do. @throws an earlier fault, as `checkResult` */
   throttle(): Promise<void>;
-  /** @throws GPU_LOST, GPU_MEMORY or INTERNAL for what was submitted before, in place of `result` */
+  /** Returns `result`. @throws GPU_LOST, GPU_MEMORY or INTERNAL if a command submitted before failed */
   checkResult<T>(result: Promise<T>): Promise<T>;
   close(): void;
 }
 
-/** Kernels to a batch. A buffer that was given up is freed at a submit only, and a layer has some ten kernels. */
+/** Kernels in a batch. Released buffers are freed at a submit only, and a layer has about ten kernels. */
 const BATCH = 8;
-/** bytes between the uniforms of a batch: the least that any device asks for */
+/** bytes between the uniforms of a batch: the largest minimum of all devices */
 const STRIDE = 256;
-/** Batches under way before the host waits: enough to keep the GPU busy. */
+/** Submitted batches before the host waits: enough to keep the GPU busy. */
 const AHEAD = 4;
 
-/** Memory first: what lacks it makes later commands invalid too. */
+/** Memory first: missing memory also makes later commands invalid. */
 const SCOPES = ["out-of-memory", "internal", "validation"] as const satisfies readonly GPUErrorFilter[];
 
 export function createCommands(device: GPUDevice, { usage }: Dawn): Commands {
@@ -45,32 +45,33 @@ export function createCommands(device: GPUDevice, { usage }: Dawn): Commands {
   let recorded = 0;
   let fault: IsologitError | undefined;
   let closed = false;
-  const underWay: Promise<void>[] = [];
+  const submitted: Promise<void>[] = [];
 
-  const blame = (error: IsologitError) => {
+  const recordFault = (error: IsologitError) => {
     fault ??= error;
   };
   const lost = device.lost.then(({ message }) => {
-    if (!closed) blame(new IsologitError("GPU_LOST", `the GPU went away: ${firstLine(message)}`));
+    if (!closed)
+      recordFault(new IsologitError("GPU_LOST", `the GPU is no longer available: ${firstLine(message)}`));
   });
-  // What no scope sees; without a listener Dawn would print it among the results.
+  // Errors outside the scopes; without a listener Dawn would print them on stdout.
   device.addEventListener("uncapturederror", (event) => {
     event.preventDefault();
-    blame(faultOf("validation", event.error.message));
+    recordFault(faultOf("validation", event.error.message));
   });
   const watch = () => {
     for (const filter of SCOPES) device.pushErrorScope(filter);
   };
   watch();
 
-  /** Ends the scopes of this batch and begins those of the next. */
-  const verdicts = (): Promise<void> => {
-    const popped = SCOPES.map(() => device.popErrorScope()); // the last one pushed comes first
+  /** Ends the error scopes of this batch and starts those of the next; waits for their errors. */
+  const collectErrors = (): Promise<void> => {
+    const popped = SCOPES.map(() => device.popErrorScope()); // the scope pushed last is popped first
     watch();
     return Promise.all(popped).then((errors) => {
       SCOPES.forEach((filter, i) => {
         const error = errors.at(-1 - i);
-        if (error) blame(faultOf(filter, error.message));
+        if (error) recordFault(faultOf(filter, error.message));
       });
     });
   };
@@ -88,13 +89,13 @@ export function createCommands(device: GPUDevice, { usage }: Dawn): Commands {
     device.queue.submit([encoder.finish()]);
     encoder = undefined;
     recorded = 0;
-    // Where the device is gone its scopes are too: whoever waits hears of the loss instead.
-    const done = Promise.all([verdicts(), device.queue.onSubmittedWorkDone()]).then(
+    // Without a device there are no scopes: the loss of the device is the fault then.
+    const done = Promise.all([collectErrors(), device.queue.onSubmittedWorkDone()]).then(
       () => {},
       () => lost,
     );
-    underWay.push(done);
-    void done.then(() => underWay.splice(underWay.indexOf(done), 1));
+    submitted.push(done);
+    void done.then(() => submitted.splice(submitted.indexOf(done), 1));
   };
 
   const check = () => {
@@ -126,12 +127,12 @@ export function createCommands(device: GPUDevice, { usage }: Dawn): Commands {
     submit,
 
     async throttle() {
-      if (underWay.length > AHEAD) await underWay[0];
+      if (submitted.length > AHEAD) await submitted[0];
       check();
     },
 
     async checkResult(result) {
-      const before = [...underWay];
+      const before = [...submitted];
       try {
         const value = await result;
         await Promise.all(before);
@@ -161,7 +162,7 @@ function faultOf(filter: GPUErrorFilter, message: string): IsologitError {
   if (filter === "out-of-memory") {
     return new IsologitError("GPU_MEMORY", `the GPU has no memory left: ${firstLine(message)}`);
   }
-  return new IsologitError("INTERNAL", `the GPU refused what it was told: ${firstLine(message)}`);
+  return new IsologitError("INTERNAL", `the GPU rejected a command: ${firstLine(message)}`);
 }
 
 const firstLine = (text: string): string => text.trim().split("\n")[0]!;

@@ -1,11 +1,11 @@
-/** Compiled shaders, one for each text. */
+/** Compiles each shader text once. */
 
 interface Pipeline {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
 }
 
-/** @returns a function of a shader's text, and of how many arrays it reads, then writes. */
+/** @returns a function that compiles a shader text; `reads` and `writes`: number of its arrays */
 export function createPipelines(
   device: GPUDevice,
 ): (code: string, reads: number, writes: number) => Pipeline {

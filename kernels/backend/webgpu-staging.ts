@@ -1,31 +1,31 @@
 /**
- * The buffers that both processors see: a few into which a host writes while the GPU computes, and a few out of which
- * it reads. They grow to the largest transfer, and no further.
+ * Transfers between host and GPU: a few buffers that the host writes while the GPU computes, and a few that it reads.
+ * They grow to the size of the largest transfer.
  */
 import type { Dawn } from "./dawn.ts";
 import type { Commands } from "./webgpu-commands.ts";
 
 interface GpuStaging {
-  /** Lets `fill` write, then queues the copy to `target`. Waits while all buffers are still being copied from. */
+  /** Calls `fill`, then queues the copy to `target`. Waits if the GPU still reads from every buffer. */
   upload(target: GPUBuffer, bytes: number, fill: (view: Uint8Array) => Promise<void> | void): Promise<void>;
-  /** Resolves when no `fill` is under way: the memory that one writes to must not go before. */
+  /** Resolves when no `fill` is running: its memory must not be released before. */
   waitForFills(): Promise<void>;
-  /** A copy of the first `bytes`, as they are once all that was queued before is done. */
+  /** A copy of the first `bytes`, after all commands queued before. */
   download(source: GPUBuffer, bytes: number): Promise<ArrayBuffer>;
 }
 
 interface Slot {
   readonly buffer: GPUBuffer;
-  /** "free" is mapped and nobody's; "queued" is the GPU's until it is mapped again */
+  /** "free": mapped and unused; "queued": the GPU uses it until it is mapped again */
   state: "free" | "filling" | "queued";
-  /** settles when it is free again */
+  /** resolves when the buffer is free again */
   freed: Promise<void>;
 }
 
-/** One is filled, one waits, one is copied from; a fill within a fill takes a fourth. */
+/** One is filled, one waits, the GPU reads one; a fill that starts another fill needs a fourth. */
 const SLOTS = 4;
 const LEAST_BYTES = 1 << 20;
-/** Copies are of whole words. */
+/** The size of a copy must be a multiple of four. */
 const words = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
 
 export function createGpuStaging(device: GPUDevice, { usage, mode }: Dawn, commands: Commands): GpuStaging {
@@ -77,10 +77,10 @@ export function createGpuStaging(device: GPUDevice, { usage, mode }: Dawn, comma
       try {
         await done;
       } catch (error) {
-        const takenAway = range.byteLength === 0;
+        const isDeviceLost = range.byteLength === 0;
         slots.splice(slots.indexOf(slot), 1);
         slot.buffer.destroy();
-        if (takenAway) await commands.checkResult(Promise.reject(error));
+        if (isDeviceLost) await commands.checkResult(Promise.reject(error));
         throw error;
       } finally {
         fills.delete(done);
@@ -94,7 +94,7 @@ export function createGpuStaging(device: GPUDevice, { usage, mode }: Dawn, comma
           slot.state = "free";
         },
         () => {
-          slots.splice(slots.indexOf(slot), 1); // the device is gone, which others will tell
+          slots.splice(slots.indexOf(slot), 1); // the device is lost; `checkResult` reports it
         },
       );
     },

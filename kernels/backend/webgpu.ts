@@ -1,8 +1,9 @@
 /**
- * The WebGPU backend: kernels on a GPU through Dawn. Runs are recorded and submitted in batches, uploads go through a
- * few buffers while the GPU computes, and pipelines are made once for each text of a shader.
+ * The WebGPU backend: kernels on a GPU, with Dawn. Runs are recorded and submitted in batches, uploads use a few
+ * buffers while the GPU computes, and each shader is compiled once.
  *
- * Besides the regions it is asked for, it takes at most four upload and four read-back buffers of the largest transfer.
+ * Besides the allocated regions it has at most four upload and four read-back buffers of the size of the largest
+ * transfer.
  */
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -19,10 +20,10 @@ interface GpuRegion extends Region {
   readonly buffer: GPUBuffer;
 }
 
-/** @throws GPU_LOST where the adapter gives no device */
+/** @throws GPU_LOST if the adapter provides no device */
 export async function openDevice({ dawn, name, extensions }: Adapter): Promise<GPUDevice> {
   const adapter = await requestAdapter(dawn, name);
-  if (adapter === null) throw new IsologitError("GPU_LOST", `the GPU ${name} went away`);
+  if (adapter === null) throw new IsologitError("GPU_LOST", `the GPU ${name} is no longer available`);
   const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
   try {
     return await adapter.requestDevice({
@@ -35,8 +36,8 @@ export async function openDevice({ dawn, name, extensions }: Adapter): Promise<G
 }
 
 /**
- * @param device      one of `adapter`'s, which the backend then owns
- * @param memoryBytes ceiling for all regions and scratch together
+ * @param device      a device of `adapter`; the backend closes it
+ * @param memoryBytes limit for all regions and scratch together
  */
 export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryBytes: number): Backend {
   const { dawn, extensions } = adapter;
@@ -46,12 +47,12 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
   const staging = createGpuStaging(device, dawn, commands);
   const pipelineOf = createPipelines(device);
 
-  /** What is both read and written is read from a copy: a shader may bind a buffer in one way only. */
+  /** Copies an input that is also the output: a shader may bind a buffer for reading or for writing, not both. */
   const record = <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
-    const borrowed: GPUBuffer[] = [];
-    const borrow = (bytes: number) => {
+    const temporary: GPUBuffer[] = [];
+    const allocateTemporary = (bytes: number) => {
       const buffer = buffers.allocate(bytes);
-      borrowed.push(buffer);
+      temporary.push(buffer);
       return buffer;
     };
     const target = bufferOf(output);
@@ -60,26 +61,26 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
       let source = bufferOf(inputs[i]!);
       if (source === target) {
         const bytes = Math.ceil((length * widthOf(dtype)) / 4) * 4;
-        source = borrow(bytes);
+        source = allocateTemporary(bytes);
         commands.copy(target, source, bytes);
       }
       byName.set(name, source);
     });
     for (const [name, bytes] of Object.entries(kernel.wgsl.scratch?.(p) ?? {}))
-      byName.set(name, borrow(bytes));
+      byName.set(name, allocateTemporary(bytes));
     for (const pass of kernel.wgsl.passes(p, extensions)) dispatch(kernel.id, pass, byName);
-    for (const buffer of borrowed) buffers.release(buffer);
+    for (const buffer of temporary) buffers.release(buffer);
   };
 
   const dispatch = (kernel: string, pass: Pass, byName: ReadonlyMap<string, GPUBuffer>) => {
     const most = device.limits.maxComputeWorkgroupsPerDimension;
     if (pass.workgroups.some((count) => count > most)) {
-      const message = `${kernel} would need ${Math.max(...pass.workgroups)} workgroups; this GPU takes ${most}`;
+      const message = `${kernel} needs ${Math.max(...pass.workgroups)} workgroups; this GPU allows ${most}`;
       throw new IsologitError(
         "PLAN_MEMORY",
         message,
         {},
-        { next: "give fewer --tokens, or use --backend wasm" },
+        { next: "give fewer `tokens`, or use `backend` wasm" },
       );
     }
     const names = [...Object.keys(pass.reads), ...Object.keys(pass.writes)];
@@ -125,7 +126,7 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
   };
 }
 
-/** "NVIDIA H100 80GB HBM3, NVIDIA 550.54", as reports name it. */
+/** "NVIDIA H100 80GB HBM3, NVIDIA 550.54", as in reports. */
 function deviceName({ name, driver, software }: Adapter): string {
   return [name, ...(driver === null ? [] : [driver]), ...(software ? ["software"] : [])].join(", ");
 }

@@ -1,4 +1,4 @@
-/** A worker thread of the WASM backend: sleeps on the mailbox, computes its share of each job, sleeps again. */
+/** A worker thread of the WASM backend: waits for a job in the mailbox, computes its part, and waits again. */
 import { parentPort, workerData } from "node:worker_threads";
 import { instantiateModule } from "../module.ts";
 import { NUMBER, openMailbox, WORD } from "./mailbox.ts";
@@ -6,18 +6,18 @@ import { NUMBER, openMailbox, WORD } from "./mailbox.ts";
 export interface WorkerStart {
   readonly memory: WebAssembly.Memory;
   readonly mailbox: SharedArrayBuffer;
-  /** this worker's number, and of how many */
+  /** index of this worker */
   readonly index: number;
   readonly threads: number;
 }
 
-const { memory, mailbox, index, threads } = workerData as WorkerStart; // what pool.ts passes
+const { memory, mailbox, index, threads } = workerData as WorkerStart; // as pool.ts passes it
 const { words, numbers, failure } = openMailbox(mailbox);
 const functions = Object.values(await instantiateModule(memory));
 
 /**
- * Runs that a worker takes of a job if all are equally fast: none waits long for one whose core is shared, and V8
- * optimises a kernel between two calls of it.
+ * Number of ranges of a job for each worker if all are equally fast. With several ranges no worker waits long for one
+ * on a busy core, and V8 can optimise a kernel between two calls.
  */
 const RUNS = 8;
 
@@ -37,7 +37,7 @@ function compute(): void {
 
 parentPort!.postMessage("ready");
 for (let job = 0; ; job++) {
-  // A call to wake up may come late, when this worker has done its job unasked and sleeps again: the number decides.
+  // A late wake-up may arrive when this worker has already done the job and waits again; the job number decides.
   while (Atomics.load(words, WORD.JOB) === job) Atomics.wait(words, WORD.JOB, job);
   try {
     compute();

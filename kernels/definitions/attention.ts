@@ -1,13 +1,13 @@
 /**
  * Causal attention with shared keys and values: query head a reads key-value head floor(a / (heads / kvHeads)).
- * Scores are q.k / sqrt(dim); no positional encoding of any kind. Needs four rows of scores, never [T, T]. Keys and
- * values may begin with those of earlier tokens.
+ * Scores are q.k / sqrt(dim); there is no positional encoding. Needs four rows of scores, not [T, T]. The first
+ * keys and values may belong to earlier tokens.
  */
 import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 
 export interface AttentionParams {
   readonly tokens: number;
-  /** tokens before these, which have keys and values only */
+  /** earlier tokens, which have keys and values only */
   readonly past: number;
   readonly heads: number;
   readonly kvHeads: number;
@@ -33,32 +33,32 @@ export const attentionDefinition: KernelDefinition<AttentionParams> = {
     { tokens: 19, past: 18, heads: 4, kvHeads: 2, dim: 12 },
     { tokens: 6, past: 1, heads: 2, kvHeads: 1, dim: 9 },
   ],
-  // A score is off by dim / 4 + 5 roundings of sum|q k| / sqrt(dim), about 0.64 sqrt(dim) for
-  // normal operands; that is the relative error
-  // of its exponential, and twice that of its share. Mixing adds one rounding a token, exp and division 5.
+  // The error of a score is dim / 4 + 5 roundings of sum|q k| / sqrt(dim), which is about 0.64 sqrt(dim) for normal
+  // operands. The exponential has this as its relative error, and the share twice this. The sum over the values adds
+  // one rounding for each token; exp and division add 5.
   bound: ({ tokens, past, dim }) =>
     (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) + past + tokens + 5) * ROUNDING,
   oracle({ tokens, past, heads, kvHeads, dim }, [q, k, v], out) {
     for (let a = 0; a < heads; a++) {
       const shared = Math.floor((a * kvHeads) / heads);
       for (let t = 0; t < tokens; t++) {
-        const mine = (t * heads + a) * dim;
-        // Online: one pass over the keys, rescaled whenever a larger score turns up.
+        const query = (t * heads + a) * dim;
+        // One pass over the keys, which rescales the sums whenever a larger score is found.
         const mix = new Float64Array(dim);
         let peak = -Infinity;
         let sum = 0;
         for (let s = 0; s <= past + t; s++) {
-          const theirs = (s * kvHeads + shared) * dim;
+          const key = (s * kvHeads + shared) * dim;
           let score = 0;
-          for (let i = 0; i < dim; i++) score += q![mine + i]! * k![theirs + i]!;
+          for (let i = 0; i < dim; i++) score += q![query + i]! * k![key + i]!;
           score /= Math.sqrt(dim);
           const keep = Math.exp(Math.min(peak - score, 0));
           const share = Math.exp(Math.min(score - peak, 0));
           peak = Math.max(peak, score);
           sum = sum * keep + share;
-          for (let i = 0; i < dim; i++) mix[i] = mix[i]! * keep + share * v![theirs + i]!;
+          for (let i = 0; i < dim; i++) mix[i] = mix[i]! * keep + share * v![key + i]!;
         }
-        for (let i = 0; i < dim; i++) out[mine + i] = mix[i]! / sum;
+        for (let i = 0; i < dim; i++) out[query + i] = mix[i]! / sum;
       }
     }
   },
@@ -67,7 +67,7 @@ export const attentionDefinition: KernelDefinition<AttentionParams> = {
     scalars: ({ tokens, past, heads, kvHeads, dim }) => [tokens, past, heads, kvHeads, dim],
     items: ({ heads }) => heads,
     work: ({ tokens, past, heads, dim }) => tokens * (2 * past + tokens) * heads * dim,
-    // four queries' mix, sums, scores and themselves; the keys and values of one head
+    // results, sums, scores and values of four queries; the keys and values of one head
     scratch: ({ tokens, past, dim }) =>
       144 + 64 * Math.ceil((past + tokens + 3) / 4) + 4 * (4 + 2 * (past + tokens)) * 8 * Math.ceil(dim / 8),
   },

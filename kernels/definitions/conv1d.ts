@@ -1,16 +1,16 @@
 /**
- * Mamba-2's short convolution over one stream (x, B or C): causal, one filter a channel, then bias and SiLU.
- * The last tap multiplies the current token; before the first row there are zeros.
+ * Mamba-2's short convolution over one stream (x, B or C): causal, one filter for each channel, then bias and SiLU.
+ * The last tap multiplies the current token; rows before the first count as zeros.
  */
 import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 
 export interface Conv1dParams {
   readonly tokens: number;
-  /** rows of `x` before those of the tokens: seen, but no outputs of their own */
+  /** rows of `x` before the rows of the tokens: inputs without outputs */
   readonly past: number;
   /** channels */
   readonly width: number;
-  /** taps a channel */
+  /** taps of each channel */
   readonly kernel: number;
 }
 
@@ -32,13 +32,14 @@ export const conv1dDefinition: KernelDefinition<Conv1dParams> = {
     { tokens: 1, past: 3, width: 21, kernel: 4 },
     { tokens: 6, past: 2, width: 10, kernel: 4 },
   ],
-  // A sum of K products and a bias is off by K + 1 roundings of the sum of magnitudes: at most K + 1 times the largest,
-  // which is taken to be no larger than the largest |out|. silu follows it (slope at most 1.1) and adds 6 of its own.
+  // The error of a sum of K products and a bias is K + 1 roundings of the sum of magnitudes, which is at most K + 1
+  // times the largest magnitude; that is assumed to be at most the largest |out|. silu has a slope of at most 1.1 and
+  // adds 6.
   bound: ({ kernel }) => (1.1 * (kernel + 1) ** 2 + 6) * ROUNDING,
   oracle({ tokens, past, width, kernel }, [x, taps, bias], out) {
     for (let c = 0; c < width; c++) {
       const sums = new Float64Array(past + tokens + kernel).fill(bias![c]!);
-      // Each token spreads its value over those to come.
+      // Each token adds its value to the later tokens.
       for (let t = 0; t < past + tokens; t++) {
         for (let lag = 0; lag < kernel; lag++) {
           sums[t + lag]! += taps![c * kernel + kernel - 1 - lag]! * x![t * width + c]!;

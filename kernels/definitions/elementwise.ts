@@ -25,13 +25,13 @@ export const addDefinition: KernelDefinition<AddParams> = {
 
 export interface CopyParams {
   readonly count: number;
-  /** the first element taken of `x` */
+  /** index of the first element in `x` */
   readonly from: number;
-  /** where it goes in `out`; what lies before and behind stays */
+  /** its index in `out`; other elements of `out` stay as they are */
   readonly at: number;
 }
 
-/** A run of elements from one array into another, bit by bit: what a run keeps of its streams for the next. */
+/** Copies a range of elements from one array into another without change: saves streams for the next run. */
 export const copyDefinition: KernelDefinition<CopyParams> = {
   id: "copy",
   inputs: ({ count, from }) => [{ name: "x", length: from + count, dtype: "F32", hard: "wide" }],
@@ -75,7 +75,7 @@ export const relu2Definition: KernelDefinition<Relu2Params> = {
 export interface WidenParams {
   readonly count: number;
   readonly dtype: FloatDType;
-  /** factor from stored to real values; an F32 value */
+  /** factor from stored to real values, representable in F32 */
   readonly scale: number;
 }
 

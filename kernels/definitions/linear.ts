@@ -2,9 +2,9 @@
  * A band of a matrix times the tokens, weights as stored:
  * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
  *
- * A result is the same bits for any band; in WASM also for any number of tokens and any threads. FP8 weights enter as
- * their codes' values; the scale is applied once, to the sum. Columns of `out` outside the band are left alone. `inFrom`
- * and `outFrom` may pass over whole tokens, which are then left out.
+ * A result has the same bits in every band; in WASM also for any number of tokens and threads. FP8 weights are used as
+ * the values of their codes; the scale multiplies the sum once. Columns of `out` outside the band stay as they are.
+ * `inFrom` and `outFrom` may be larger than a row, to skip whole tokens.
  */
 import type { FloatDType } from "../../src/core/dtype.ts";
 import { type KernelDefinition, ROUNDING, STORED_DTYPES } from "../kernel.ts";
@@ -15,9 +15,9 @@ export interface LinearParams {
   readonly rows: number;
   readonly cols: number;
   readonly dtype: FloatDType;
-  /** factor from stored to real weights; an F32 value */
+  /** factor from stored to real weights, representable in F32 */
   readonly scale: number;
-  /** where the band starts in the stored rows */
+  /** first row of the band among the stored rows */
   readonly firstRow: number;
   readonly inWidth: number;
   readonly inFrom: number;
@@ -36,12 +36,14 @@ const wholeMatrix = (
   ...{ firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 },
 });
 
-/** Of kernels/wasm/linear.ts: rows of a tile, columns of a block, and tokens at a time. */
+/** As in kernels/wasm/linear.ts: rows of a tile, columns of a block, and tokens of a part. */
 const ROWS = 5;
 const BLOCK = 1024;
 const PART = 64;
 
-/** Roundings a term passes: at most 256 additions in its lane, 2 over lanes, one a block of 1024; product and scale. */
+/**
+ * Roundings of a term: at most 256 additions in a lane, 2 over lanes, one for each block of 1024; product and scale.
+ */
 export const roundingsOf = (cols: number): number =>
   Math.ceil(Math.min(cols, BLOCK) / 4) + 2 + Math.ceil(cols / BLOCK) + 2;
 
@@ -69,9 +71,9 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
     wholeMatrix(131, 5, 30, "F16"),
     wholeMatrix(19, 67, 260, "F8_E5M2", 0.3),
   ],
-  // Without assumptions an output is off by roundingsOf(cols) of its own sum|w x|: test/kernels/linear.test.ts holds
-  // it to that. Relative to the largest |out| that sum is about sqrt(cols) / 2 for terms of random sign, as the cases draw
-  // them; so this form of the bound is for such operands only.
+  // Without assumptions the error of an output is at most roundingsOf(cols) times its sum|w x|, which
+  // test/kernels/linear.test.ts tests. For terms of random sign, as in the cases, that sum is about sqrt(cols) / 2
+  // times the largest |out|; so this bound holds for such operands only.
   bound: ({ cols }) => roundingsOf(cols) * (1 + Math.sqrt(cols) / 2) * ROUNDING,
   oracle(p, [weight, x], out) {
     for (let t = 0; t < p.tokens; t++) {
@@ -91,7 +93,7 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
       ...[firstRow, outWidth, outFrom],
     ],
     items: ({ rows }) => Math.ceil(rows / ROWS),
-    work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four tokens
+    work: ({ tokens, rows, cols }) => (tokens + 4) * rows * cols, // decoding a weight takes as long as four products
     scratch: () => 192 + 4 * ROWS * BLOCK, // sums of a tile, its rows of a block
     parts: (p) =>
       Array.from({ length: Math.ceil(p.tokens / PART) }, (_, i) => ({
@@ -100,7 +102,7 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
         inFrom: p.inFrom + i * PART * p.inWidth,
         outFrom: p.outFrom + i * PART * p.outWidth,
       })),
-    // x as the tiles read it, two tokens side by side
+    // x in the order in which the tiles read it, two tokens side by side
     shared: ({ tokens, cols, inWidth, inFrom }) => ({
       fn: "packTokens",
       operand: 1,

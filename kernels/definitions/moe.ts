@@ -22,8 +22,8 @@ export const routerScoreDefinition: KernelDefinition<RouterScoreParams> = {
     { tokens: 3, experts: 12 },
     { tokens: 7, experts: 130 },
   ],
-  // A sigmoid of at most 1 is off by 5 roundings (exp 2, a sum, a quotient 1, exp once more where x < 0), the sum by one
-  // of its own; the cases draw a score of at least 1/2 among them.
+  // The error of a sigmoid, which is at most 1, is 5 roundings (exp 2, a sum, a quotient 1, exp again where x < 0); the
+  // sum adds one. The largest score of a case is at least 1/2.
   bound: () => (2 * 5 + 1) * ROUNDING,
   oracle({ experts }, [logits, correction], scores) {
     for (let i = 0; i < scores.length; i++) {
@@ -44,17 +44,18 @@ export interface RouterChooseParams {
   readonly experts: number;
   /** at most the experts of `topGroups` groups */
   readonly topK: number;
-  /** equal runs of at least two experts, or one group */
+  /** groups of equal size, with at least two experts each; or one group */
   readonly groups: number;
   readonly topGroups: number;
 }
 
 /**
  * Which experts a token gets: the `topK` of the highest scores, ascending, as whole numbers. With several groups only
- * the `topGroups` best are eligible, a group being worth the sum (in F32) of its two highest scores; the others are
- * passed over, whatever their scores.
+ * the `topGroups` best are eligible: the score of a group is the sum (in F32) of its two highest scores. The others are
+ * excluded, whatever their scores.
  *
- * Of equal scores, and of equal groups, the earlier wins: torch.topk leaves it open. NaN is above every number, as there.
+ * Of two equal scores or groups the earlier is chosen; torch.topk does not define this. NaN is above every number, as
+ * in torch.topk.
  */
 export const routerChooseDefinition: KernelDefinition<RouterChooseParams> = {
   id: "router-choose",
@@ -70,21 +71,21 @@ export const routerChooseDefinition: KernelDefinition<RouterChooseParams> = {
     { tokens: 6, experts: 9, topK: 9, groups: 3, topGroups: 3 },
     { tokens: 3, experts: 512, topK: 22, groups: 1, topGroups: 1 },
   ],
-  bound: () => 0, // nothing is rounded but the sum of two, and that alike
+  bound: () => 0, // the sum of two scores is the only rounding, the same in every form
   oracle({ experts, topK, groups, topGroups }, [scores], chosen) {
     const size = experts / groups;
     const best = (values: readonly number[], count: number) =>
       [...values.keys()].sort((a, b) => values[b]! - values[a]! || a - b).slice(0, count);
     for (let t = 0; t * topK < chosen.length; t++) {
       const row = [...scores!.subarray(t * experts, (t + 1) * experts)];
-      const worth = Array.from({ length: groups }, (_, g) => {
+      const groupScores = Array.from({ length: groups }, (_, g) => {
         const [first = -Infinity, second = -Infinity] = row
           .slice(g * size, (g + 1) * size)
           .sort((a, b) => b - a);
         return Math.fround(first + second);
       });
-      const kept = new Set(best(worth, topGroups));
-      const eligible = row.map((score, e) => (kept.has(Math.floor(e / size)) ? score : -Infinity));
+      const eligibleGroups = new Set(best(groupScores, topGroups));
+      const eligible = row.map((score, e) => (eligibleGroups.has(Math.floor(e / size)) ? score : -Infinity));
       chosen.set(
         best(eligible, topK).sort((a, b) => a - b),
         t * topK,
@@ -96,7 +97,7 @@ export const routerChooseDefinition: KernelDefinition<RouterChooseParams> = {
     scalars: ({ experts, topK, groups, topGroups }) => [experts, topK, groups, topGroups],
     items: ({ tokens }) => tokens,
     work: ({ tokens, experts, topK }) => tokens * experts * (topK + 1),
-    scratch: ({ groups }) => 8 * groups, // a score and a flag a group
+    scratch: ({ groups }) => 8 * groups, // a score and a flag for each group
   },
   benchmark: {
     p: { tokens: 64, experts: 128, topK: 6, groups: 1, topGroups: 1 },
@@ -114,7 +115,7 @@ export interface RouterWeighParams {
 }
 
 /**
- * How much each chosen expert counts: the sigmoid of its logit, without the correction that helped to choose it; divided
+ * The weight of each chosen expert: the sigmoid of its logit, without the correction that is part of its score; divided
  * by the sum over the chosen (plus 1e-20) where `normalise` is set, and times `scale`.
  */
 export const routerWeighDefinition: KernelDefinition<RouterWeighParams> = {
@@ -131,7 +132,8 @@ export const routerWeighDefinition: KernelDefinition<RouterWeighParams> = {
     { tokens: 40, experts: 128, topK: 6, normalise: true, scale: 2.5 },
     { tokens: 2, experts: 512, topK: 22, normalise: true, scale: 5 },
   ],
-  // A sigmoid is off by 5 roundings, their sum (all positive) by 5 and one a term; quotient, product and scale by 3.
+  // The error of a sigmoid is 5 roundings, of their sum (all positive) 5 and one for each term; quotient, product and
+  // scale add 3.
   bound: ({ topK }) => (13 + topK) * ROUNDING,
   oracle({ tokens, experts, topK, normalise, scale }, [logits, chosen], weights) {
     for (let t = 0; t < tokens; t++) {
@@ -162,14 +164,14 @@ export interface MixParams {
   /** rows of `x` */
   readonly sources: number;
   readonly rows: number;
-  /** terms a row */
+  /** terms of each row */
   readonly terms: number;
   readonly width: number;
 }
 
 /**
- * Weighted sums of rows: out[r] = sum over j of weight[r, j] * x[source[r, j]], in the order of j. It deals tokens out
- * to experts (one term of weight 1, which is exact) and gathers what the experts made of them.
+ * Weighted sums of rows: out[r] = sum over j of weight[r, j] * x[source[r, j]], in the order of j. Dispatches
+ * tokens to experts (one term of weight 1, which is exact) and combines the results of the experts.
  */
 export const mixDefinition: KernelDefinition<MixParams> = {
   id: "mix",
@@ -185,12 +187,12 @@ export const mixDefinition: KernelDefinition<MixParams> = {
     { sources: 24, rows: 5, terms: 6, width: 37 },
     { sources: 9, rows: 40, terms: 3, width: 32 },
   ],
-  // A product and at most `terms` sums a term, of magnitudes whose sum is about sqrt(terms) of the largest |out| for
-  // terms of random sign, as the cases draw them.
+  // Each term passes a product and at most `terms` additions. The sum of magnitudes is about sqrt(terms) times the
+  // largest |out| for terms of random sign, as in the cases.
   bound: ({ terms }) => (terms + 1) * (1 + Math.sqrt(terms)) * ROUNDING,
   oracle({ rows, terms, width }, [x, source, weight], out) {
     out.fill(0);
-    // Each source spreads its row over those that want it, the last term first.
+    // Each source row is added to the outputs that use it, the last term first.
     for (let s = 0; s * width < x!.length; s++) {
       for (let i = rows * terms - 1; i >= 0; i--) {
         if (source![i] !== s) continue;

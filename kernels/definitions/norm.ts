@@ -7,7 +7,7 @@ export interface RmsNormParams {
   readonly eps: number;
 }
 
-/** Root-mean-square norm of each token: gain * x / sqrt(mean(x^2) + eps). The gain is plain: no "1 +". */
+/** Root-mean-square norm of each token: gain * x / sqrt(mean(x^2) + eps). The gain is used as stored, without "1 +". */
 export const rmsNormDefinition: KernelDefinition<RmsNormParams> = {
   id: "rms-norm",
   inputs: ({ tokens, width }) => [
@@ -21,7 +21,7 @@ export const rmsNormDefinition: KernelDefinition<RmsNormParams> = {
     { tokens: 5, width: 64, eps: 1e-6 },
     { tokens: 2, width: 1030, eps: 1e-5 },
   ],
-  // F64 throughout, then one rounding; what F64 itself loses is 2^-29 of that a term.
+  // F64 arithmetic, then one rounding; the error of F64 is 2^-29 of this rounding for each term.
   bound: ({ width }) => ROUNDING * (1 + width * 2 ** -28),
   oracle({ tokens, width, eps }, [x, gain], out) {
     for (let t = 0; t < tokens; t++) {
@@ -47,7 +47,7 @@ export interface GatedNormParams {
   readonly eps: number;
 }
 
-/** Mamba-2's norm: the gate first, g = y * silu(z); then each group of channels has its own root mean square. */
+/** Mamba-2's norm: first the gate, g = y * silu(z); then each group of channels is divided by its root mean square. */
 export const gatedNormDefinition: KernelDefinition<GatedNormParams> = {
   id: "gated-norm",
   inputs: ({ tokens, width }) => [
@@ -62,8 +62,8 @@ export const gatedNormDefinition: KernelDefinition<GatedNormParams> = {
     { tokens: 5, width: 64, groups: 8, eps: 1e-6 },
     { tokens: 2, width: 1030, groups: 2, eps: 1e-5 },
   ],
-  // silu is off by at most 6 roundings (exp 3, a sum, a quotient, a product), y * silu by 7; so is the root mean
-  // square, a mean of such squares. Their quotient and the gain end in one rounding more.
+  // The error of silu is at most 6 roundings (exp 3, a sum, a quotient, a product), of y * silu 7, and of the root mean
+  // square 7, too. Their quotient and the gain add one rounding.
   bound: () => 15 * ROUNDING,
   oracle({ tokens, width, groups, eps }, [y, z, gain], out) {
     const run = width / groups;

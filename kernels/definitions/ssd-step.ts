@@ -1,11 +1,11 @@
 /**
- * Mamba-2's scan (see ssd.ts) that goes on where earlier tokens stopped: it begins with the state they left, and leaves
- * its own. The state has one size however many tokens there were.
+ * Mamba-2's scan (see ssd.ts) that continues after earlier tokens: it starts with the state after them and returns the
+ * state after its last token. The size of the state does not depend on the number of tokens.
  */
 import type { KernelDefinition } from "../kernel.ts";
 import { type SsdParams, scanScalars, ssdDefinition } from "./ssd.ts";
 
-/** Elements of the state: [heads, headDim, state]. */
+/** Number of elements of the state [heads, headDim, state]. */
 export const stateLength = ({ heads, headDim, state }: SsdParams): number => heads * headDim * state;
 
 export const ssdStepDefinition: KernelDefinition<SsdParams> = {
@@ -14,7 +14,7 @@ export const ssdStepDefinition: KernelDefinition<SsdParams> = {
   // y [T, heads, headDim], then the state after the last token
   output: (p) => ({ name: "y", length: p.tokens * p.heads * p.headDim + stateLength(p), dtype: "F32" }),
   cases: ssdDefinition.cases,
-  bound: ssdDefinition.bound, // the state before is one more term, which passes as many decays as the first token's
+  bound: ssdDefinition.bound, // the state before is one more term, with as many decays as the first token has
   oracle(p, inputs, out) {
     const { tokens, heads, headDim, groups, state, dtMin, dtMax } = p;
     const [before, x, B, C, dt, aLog, , dtBias] = inputs;

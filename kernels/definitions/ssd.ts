@@ -1,5 +1,5 @@
 /**
- * Mamba-2's state-space scan (SSD; Dao and Gu, arXiv 2405.21060), as the recurrence it defines. Per head k, with the B
+ * Mamba-2's state-space scan (SSD; Dao and Gu, arXiv 2405.21060), as a recurrence. For each head k, with the B
  * and C of group floor(k / (heads / groups)):
  *   delta = clamp(softplus(dt + dt_bias), dtMin, dtMax)
  *   S = exp(-delta exp(A_log)) S + (delta x) outer B, y = S C + D x
@@ -49,10 +49,10 @@ export const ssdDefinition: KernelDefinition<SsdParams> = {
     { tokens: 33, heads: 4, headDim: 4, groups: 4, state: 32, ...unlimited },
     { tokens: 131, heads: 4, headDim: 21, groups: 2, state: 6, ...unlimited },
   ],
-  // A term enters with 8 roundings (softplus 6, two products). Each step adds three: a product, a sum, and a decay
-  // exp(-a) that is off by 3 + 8 a (its argument by 8), where a exp(-a) stays below 0.4. The sum over the state adds
-  // state / 4 + 3. All of it counts magnitudes, whose sum is about sqrt(state) / 2 of |y| for terms of random sign, as
-  // the cases draw them; so the bound is for such operands.
+  // A term starts with 8 roundings (softplus 6, two products). Each step adds three: a product, a sum, and a decay
+  // exp(-a) with an error of 3 + 8 a (its argument has 8), where a exp(-a) is below 0.4. The sum over the state adds
+  // state / 4 + 3. All this is relative to the sum of magnitudes, which is about sqrt(state) / 2 times |y| for terms of
+  // random sign, as in the cases; so the bound holds for such operands only.
   bound: ({ tokens, state }) => (8 + 5 * tokens + state / 4 + 3) * (1 + Math.sqrt(state) / 2) * ROUNDING,
   oracle({ tokens, heads, headDim, groups, state, dtMin, dtMax }, [x, B, C, dt, aLog, D, dtBias], y) {
     const at = (t: number, k: number) => (t * groups + Math.floor((k * groups) / heads)) * state;
@@ -60,7 +60,7 @@ export const ssdDefinition: KernelDefinition<SsdParams> = {
       Math.min(Math.max(Math.log1p(Math.exp(dt![t * heads + k]! + dtBias![k]!)), dtMin), dtMax);
     for (let k = 0; k < heads; k++) {
       for (let t = 0; t < tokens; t++) {
-        // No state: y_t = sum over s <= t of exp(sum of a over (s, t]) (C_t . B_s) delta_s x_s + D x_t.
+        // Without a state: y_t = sum over s <= t of exp(sum of a over (s, t]) (C_t . B_s) delta_s x_s + D x_t.
         const row = y.subarray((t * heads + k) * headDim, (t * heads + k + 1) * headDim); // [headDim]
         for (let i = 0; i < headDim; i++) row[i] = D![k]! * x![(t * heads + k) * headDim + i]!;
         let sum = 0;

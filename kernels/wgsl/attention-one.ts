@@ -1,6 +1,6 @@
 /**
- * Attention of one token, as decoding asks for it: a workgroup a head, a thread a key, THREADS keys at a time; then a
- * thread an element of the mixture. The largest score so far and the sum of shares are the whole workgroup's.
+ * Attention of one token, for decoding. A workgroup computes one head, THREADS keys at a time: first one key in each
+ * thread, then one element of the result in each thread. The largest score and the sum of shares are shared by all.
  */
 import type { AttentionParams } from "../definitions/attention.ts";
 import { type Extensions, ROUNDING } from "../kernel.ts";
@@ -8,7 +8,7 @@ import { DIVISION_ROUNDINGS, EXP_ROUNDINGS, EXP_WGSL } from "./elementary.ts";
 import { quadLoader } from "./quads.ts";
 import { additionsOf, reductionCode } from "./reduce.ts";
 
-/** The width of most heads: threads beyond it would have nothing to mix. */
+/** The width of most heads: more threads would be idle in the second step. */
 const THREADS = 128;
 
 export const singleTokenCode = (dim: number, aligned: boolean, extensions: Extensions): string => `
@@ -57,7 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
   }
 }`;
 
-/** As `attention.bound`, with what rescaling adds, and the sum of the threads' own sums. */
+/** As `attention.bound`, plus the errors of rescaling and of adding the sums of the threads. */
 export const singleTokenBound = ({ past, dim }: AttentionParams, extensions: Extensions): number =>
   (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
     (past + 1) +

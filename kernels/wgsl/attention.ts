@@ -1,7 +1,7 @@
 /**
- * Causal attention, 16 queries of one head a workgroup: keys come in tiles of 16 through workgroup memory, each query
- * keeps the largest score so far and rescales what it has when a larger one turns up. No score outlives its tile. One
- * query alone has a form of its own: see attention-one.ts.
+ * Causal attention. A workgroup computes 16 queries of one head and loads keys in tiles of 16 into workgroup memory.
+ * Each query remembers its largest score and rescales its sums when a larger score is found; scores are not stored. A
+ * single query has another form: see attention-one.ts.
  */
 import type { AttentionParams } from "../definitions/attention.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
@@ -12,8 +12,8 @@ import { quadLoader } from "./quads.ts";
 const TILE = 16;
 
 /**
- * Thread (query, lane): the score of its query with the tile's key `lane`, then elements lane, lane + 16, ... of the
- * mixture. `dim` is in the text, since the size of what a thread keeps follows from it.
+ * Thread (query, lane) computes the score of its query with key `lane` of the tile, then elements lane, lane + 16, ...
+ * of the result. `dim` is a constant in the text, because the size of the thread's arrays depends on it.
  */
 const tiledCode = (dim: number, aligned: boolean): string => `
 ${quadLoader("q4", "q", aligned).code}
@@ -89,7 +89,7 @@ export const attentionWgsl: WgslForm<AttentionParams> = {
       },
     ];
   },
-  // As `attention.bound`, with what a tile's rescaling adds: a difference, an exp and a product, on both sums.
+  // As `attention.bound`, plus the rescaling for each tile: a difference, an exp and a product, in both sums.
   bound(p, extensions) {
     const { tokens, past, dim } = p;
     if (tokens === 1) return singleTokenBound(p, extensions);

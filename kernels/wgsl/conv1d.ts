@@ -1,4 +1,4 @@
-/** The short convolution: a thread an output, channels side by side. */
+/** The short convolution: one output in each thread, neighbouring channels in neighbouring threads. */
 import type { Conv1dParams } from "../definitions/conv1d.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { SILU_ROUNDINGS, SILU_WGSL } from "./elementary.ts";

@@ -1,10 +1,10 @@
 /**
- * Stored elements to F32, exactly: exponents are re-biased as integers, never by a float product, which flushes
- * subnormals on many devices. NaNs are put together from bits.
+ * Decodes stored elements to F32 exactly. Exponents are re-biased as integers, because a float product replaces
+ * subnormals by zero on many devices. NaNs are made from bits.
  */
 import type { FloatDType } from "../../src/core/dtype.ts";
 
-/** `bitsOf(codes)`: F32 bits of four codes. The subtraction for subnormals is of normal numbers, and exact. */
+/** `bitsOf(codes)`: F32 bits of four codes. For subnormals it subtracts two normal numbers, which is exact. */
 const F16 = `
 fn f16Bits(code: vec4u) -> vec4u {
   let magnitude = (code & vec4u(0x7fffu)) << vec4u(13u);
@@ -21,7 +21,7 @@ const BITS: Readonly<Record<FloatDType, string>> = {
   F16: `${F16}\nfn bitsOf(code: vec4u) -> vec4u { return f16Bits(code); }`,
   // E5M2 is the upper half of an F16.
   F8_E5M2: `${F16}\nfn bitsOf(code: vec4u) -> vec4u { return f16Bits(code << vec4u(8u)); }`,
-  // No infinities; the code of all ones is the NaN.
+  // E4M3 has no infinities; the code of all ones is NaN.
   F8_E4M3: `
 fn bitsOf(code: vec4u) -> vec4u {
   let magnitude = (code & vec4u(0x7fu)) << vec4u(20u);
@@ -33,13 +33,13 @@ fn bitsOf(code: vec4u) -> vec4u {
 };
 
 interface Loader {
-  /** of an element of the bound array */
+  /** WGSL type of an element of the array */
   readonly type: string;
-  /** WGSL after which `codes(at)` gives the codes of elements [at, at + 4) as integers */
+  /** WGSL that defines `codes(at)`: the codes of elements [at, at + 4) as integers */
   readonly code: (array: string) => string;
 }
 
-/** Where `at` is always a multiple of four. */
+/** For `at` that is always a multiple of four. */
 const ALIGNED: Readonly<Record<1 | 2 | 4, Loader>> = {
   4: { type: "vec4u", code: (array) => `fn codes(at: u32) -> vec4u { return ${array}[at >> 2u]; }` },
   2: {
@@ -59,7 +59,7 @@ fn codes(at: u32) -> vec4u {
   },
 };
 
-/** Where `at` is anything: word by word. A word beyond the array is clamped by the device, and not used. */
+/** For any `at`: word by word. The device clamps an index beyond the array, and the result is not used. */
 const ONE: Readonly<Record<1 | 2 | 4, (array: string) => string>> = {
   4: (array) => `fn codeAt(at: u32) -> u32 { return ${array}[at]; }`,
   2: (array) => `fn codeAt(at: u32) -> u32 { return (${array}[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu; }`,
@@ -76,7 +76,7 @@ fn codes(at: u32) -> vec4u {
 
 const WIDTH: Readonly<Record<FloatDType, 1 | 2 | 4>> = { F32: 4, F16: 2, BF16: 2, F8_E4M3: 1, F8_E5M2: 1 };
 
-/** The element type to bind `array` with, and WGSL after which `bitsOf(codes(at))` are four elements' F32 bits. */
+/** The element type of `array`, and WGSL that defines `bitsOf(codes(at))`: the F32 bits of four elements. */
 export function storedLoader(
   dtype: FloatDType,
   array: string,

@@ -1,25 +1,25 @@
 /**
- * exp and its kin: our own, since WGSL lets a device's exp lose as many bits as its argument is large. No step makes
- * an infinity or loses a NaN: some devices take both for impossible.
+ * exp, sigmoid, silu and softplus. WGSL allows an exp whose error grows with its argument, so these are our own. No
+ * step produces an infinity or loses a NaN: some devices assume that neither occurs.
  */
 
 /** Roundings that WGSL grants a division (2.5 units in the last place) and an inverse square root (2). */
 export const DIVISION_ROUNDINGS = 5;
 export const INVERSE_ROOT_ROUNDINGS = 4;
 
-/** Roundings of what is below: sigmoid is an exp, a sum, a division; silu a product more, softplus a sum yet. */
+/** Roundings of the functions below: sigmoid is an exp, a sum and a division; silu adds a product, softplus a sum. */
 export const EXP_ROUNDINGS = 3;
 export const SIGMOID_ROUNDINGS = EXP_ROUNDINGS + 1 + DIVISION_ROUNDINGS;
 export const SILU_ROUNDINGS = SIGMOID_ROUNDINGS + 1;
 export const SOFTPLUS_ROUNDINGS = SILU_ROUNDINGS + 1;
 
-/** In bits: a comparison of a number with itself may be taken for granted. */
+/** Tests the bits: a compiler may assume that x == x. */
 export const IS_NAN_WGSL =
   "fn isNaN(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }";
 
 /**
  * e^x. x = n ln 2 + r, ln 2 in two parts; e^r by a polynomial (Cephes' expf); 2^n in two halves, since 2^128 and 2^-150
- * are no floats themselves. Above 88.7 the result is infinite or the largest float, below -104 zero.
+ * are not floats. Above 88.7 the result is infinite or the largest float, below -104 zero.
  */
 export const EXP_WGSL = `${IS_NAN_WGSL}
 fn powerOfTwo(n: i32) -> f32 { return bitcast<f32>((n + 127) << 23u); }

@@ -1,4 +1,4 @@
-/** The kernels that make each element from its like: add, copy, relu2, widen. */
+/** The kernels that make each element from the elements at its place: add, copy, relu2, widen. */
 import type { AddParams, CopyParams, Relu2Params, WidenParams } from "../definitions/elementwise.ts";
 import type { WgslForm } from "../kernel.ts";
 import { storedLoader } from "./decode.ts";
@@ -16,7 +16,7 @@ export const addWgsl: WgslForm<AddParams> = {
   ],
 };
 
-/** As bits: a float store may flush a subnormal. */
+/** Copies bits: a float store may replace a subnormal by zero. */
 export const copyWgsl: WgslForm<CopyParams> = {
   passes: ({ count, from, at }) => [
     {
@@ -29,7 +29,7 @@ export const copyWgsl: WgslForm<CopyParams> = {
   ],
 };
 
-/** A NaN is not below zero, and stays one. */
+/** A NaN is not below zero, so it stays NaN. */
 export const relu2Wgsl: WgslForm<Relu2Params> = {
   passes: ({ count }) => [
     {
@@ -42,7 +42,7 @@ export const relu2Wgsl: WgslForm<Relu2Params> = {
   ],
 };
 
-/** Written as bits: a float store may flush a subnormal, and so may the product. */
+/** Writes bits: a float store, or the product, may replace a subnormal by zero. */
 export const widenWgsl: WgslForm<WidenParams> = {
   passes({ count, dtype, scale }) {
     const { type, code } = storedLoader(dtype, "x", false);

@@ -1,9 +1,9 @@
 /**
- * A band of a matrix times the tokens. Two shapes: for up to four tokens a workgroup takes four rows, its threads share
- * the columns, and every weight is fetched once (the bandwidth of memory is the limit); for more, tiles of 64 rows by
- * 16 or 64 tokens go through workgroup memory as F32 (arithmetic is the limit).
+ * A band of a matrix times the tokens, in two forms. Up to four tokens: a workgroup computes four rows, its threads
+ * divide the columns, and every weight is loaded once (memory bandwidth is the limit). More tokens: tiles of 64 rows by
+ * 16 or 64 tokens are loaded into workgroup memory as F32 (arithmetic is the limit).
  *
- * The order of additions depends on the columns and on the shape alone, so a row is the same bits in any band.
+ * The order of additions depends on the columns and on the form only, so a row has the same bits in every band.
  */
 
 import type { LinearParams } from "../definitions/linear.ts";
@@ -16,11 +16,11 @@ const FEW = 4;
 const FEW_THREADS = 64;
 const FEW_ROWS = 4;
 const TILE_ROWS = 64;
-/** quads of columns a step of the tiles; sums over BLOCK_STEPS of them are added up apart, to lose less */
+/** groups of four columns in a step; sums over BLOCK_STEPS steps are added separately, which is more accurate */
 const TILE_QUADS = 4;
 const BLOCK_STEPS = 8;
 const BLOCK = 4 * TILE_QUADS * BLOCK_STEPS;
-/** Beyond so many tokens a tile has 64 of them: fewer would leave a GPU's processors without work. */
+/** Above this number a tile has 64 tokens; with fewer tokens such large tiles would not use all processors of a GPU. */
 const MANY = 128;
 
 interface Shape {
@@ -33,7 +33,7 @@ const shapeOf = ({ tokens, cols, inWidth, inFrom }: LinearParams): Shape => ({
   aligned: [cols, inWidth, inFrom].every((count) => count % 4 === 0),
 });
 
-/** WGSL has no zero-sized rows to read: rows and tokens that a workgroup lacks repeat the last ones, unstored. */
+/** Missing rows and tokens of a workgroup repeat the last ones; their results are not stored. */
 const LOADS = `
 fn weights(row: u32, k: u32) -> vec4f {
   let at = (p.firstRow + min(row, p.rows - 1u)) * p.cols + k;
@@ -47,7 +47,7 @@ fn store(token: u32, row: u32, sum: f32) {
   if (token < p.tokens && row < p.rows) { out[token * p.outWidth + p.outFrom + row] = p.scale * sum; }
 }`;
 
-/** A thread's partial sums [token] of four rows, then those of all threads. */
+/** Each thread sums four rows for each token; then the sums of all threads are added. */
 const fewTokensCode = (tokens: number, extensions: Extensions): string => `
 const TOKENS = ${tokens}u;
 ${reductionCode({ threads: FEW_THREADS, type: "vec4f", count: tokens, operations: ["sumOf"] }, extensions)}
@@ -76,8 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 }`;
 
 /**
- * 16 x 16 threads. A thread's rows and tokens are 16 apart, so that neighbours read and write neighbouring places; a
- * tile's quads of one row are PITCH apart, one more than there are rows, so that neighbours' stores meet no common bank.
+ * 16 x 16 threads. The rows and tokens of a thread are 16 apart, so that neighbouring threads access neighbouring
+ * elements. The quads of a row are PITCH apart, one more than the number of rows, which avoids bank conflicts.
  */
 const tiledCode = (tokens: number): string => `
 const SPAN = ${tokens / 16}u;
@@ -133,7 +133,7 @@ function workgroupsOf({ rows, tokens }: LinearParams, shape: Shape): readonly [n
   return [Math.min(groups, 32768), Math.ceil(groups / 32768), 1];
 }
 
-/** Roundings that a term passes: its product, the additions on its way, the scale. */
+/** Roundings of a term: its product, its additions, the scale. */
 function roundingsOf({ cols, tokens }: LinearParams, extensions: Extensions): number {
   if (tokens <= FEW)
     return 1 + Math.ceil(cols / (4 * FEW_THREADS)) + 3 + additionsOf(FEW_THREADS, extensions) + 1;
@@ -162,6 +162,6 @@ export const linearWgsl: WgslForm<LinearParams> = {
       },
     ];
   },
-  // As `linear.bound`, over this form's own roundings.
+  // As `linear.bound`, with the roundings of this form.
   bound: (p, extensions) => roundingsOf(p, extensions) * (1 + Math.sqrt(p.cols) / 2) * ROUNDING,
 };

@@ -1,4 +1,4 @@
-/** The mixture-of-experts kernels: what a router scores, chooses and weighs, and rows dealt out by it. */
+/** The mixture-of-experts kernels: a router scores, chooses and weighs experts; `mix` sums rows with weights. */
 
 import type {
   MixParams,
@@ -24,8 +24,9 @@ export const routerScoreWgsl: WgslForm<RouterScoreParams> = {
 };
 
 /**
- * A thread a token. The best is looked for topK times, each time behind the last one found; what is no worse than the
- * last of all is chosen, in the order of the experts. No score comes near the stand-ins for "above" and "below all".
+ * One token in each thread. It finds the next best expert topK times, each time after the last one found; then it
+ * writes every expert that is at least as good as the last one, in ascending order. No score is near 1e38, which means
+ * "above all" here.
  */
 const chooseCode = (groups: number): string => `${IS_NAN_WGSL}
 const GROUPS = ${groups}u;

@@ -1,4 +1,4 @@
-/** Root-mean-square norms: a workgroup a row (of a token, or of one of its groups). */
+/** Root-mean-square norms: one row (a token, or a group of a token) in each workgroup. */
 
 import type { GatedNormParams, RmsNormParams } from "../definitions/norm.ts";
 import { type Extensions, ROUNDING, type WgslForm } from "../kernel.ts";
@@ -6,11 +6,11 @@ import { DIVISION_ROUNDINGS, INVERSE_ROOT_ROUNDINGS, SILU_ROUNDINGS, SILU_WGSL }
 import { additionsOf, reductionCode } from "./reduce.ts";
 
 const THREADS = 256;
-/** Additions on a square's way into its sum, with the one that made it. */
+/** Roundings of a term in the sum of squares: its additions and the square. */
 const sumRoundings = (width: number, extensions: Extensions): number =>
   Math.ceil(width / THREADS) + additionsOf(THREADS, extensions) + 1;
 
-/** Roundings of a norm's result when its elements come with `before`: the mean's error counts half under the root. */
+/** Roundings of the result, if its elements have `before` roundings: the square root halves the error of the mean. */
 const normRoundings = (width: number, before: number, extensions: Extensions): number =>
   before +
   (2 * before + sumRoundings(width, extensions) + DIVISION_ROUNDINGS + 1) / 2 +
@@ -18,8 +18,9 @@ const normRoundings = (width: number, before: number, extensions: Extensions): n
   2;
 
 /**
- * Elements [first, first + p.width) of `array` to `out`: normed, times the gain of their column. Squares of elements
- * beyond 2^55 would overflow a sum: such a row is scaled down first, by a power of two, and its eps is nothing then.
+ * Writes the norm of elements [first, first + p.width) of `array`, times the gain of each column, to `out`. The squares
+ * of elements above 2^55 would overflow the sum: such a row is first scaled by a power of two, and eps becomes
+ * negligible.
  */
 const normRowCode = (array: string, extensions: Extensions): string => `
 ${reductionCode({ threads: THREADS, type: "f32", count: 1, operations: ["sumOf", "peakOf"] }, extensions)}
@@ -60,7 +61,7 @@ export const rmsNormWgsl: WgslForm<RmsNormParams> = {
   bound: ({ width }, extensions) => normRoundings(width, 0, extensions) * ROUNDING,
 };
 
-/** A thread reads back only what it wrote itself: both loops deal elements alike. */
+/** Each thread reads only elements that it wrote itself: both loops divide the elements in the same way. */
 const gatedCode = (extensions: Extensions): string => `${SILU_WGSL}
 ${normRowCode("out", extensions)}
 @compute @workgroup_size(${THREADS})

@@ -1,8 +1,8 @@
-/** Four neighbouring floats of an array at a time, zeros beyond an end. */
+/** Loads four neighbouring floats of an array, with zeros after the end of a row. */
 
 /**
- * The element type to bind `array` with, and WGSL for `name(at, left)`: floats [at, at + 4), of which only the first
- * `left` are there.
+ * The element type of `array`, and WGSL that defines `name(at, left)`: floats [at, at + 4), with zeros after the first
+ * `left` floats.
  *
  * @param aligned `at` and `left` are always multiples of four
  */

@@ -1,10 +1,10 @@
 /**
- * Sums and maxima over a workgroup. Plainly: a tree in workgroup memory, a barrier a level. With subgroups: each makes
- * its own, of whatever size and threads it is, and every thread goes over what they made, in their order.
+ * Sums and maxima over a workgroup. The plain form is a tree in workgroup memory with a barrier at each level. With the
+ * extension "subgroups" each subgroup, of any size, computes its result, and every thread combines these in order.
  */
 import type { Extensions } from "../kernel.ts";
 
-/** Sizes that WGSL lets a subgroup have: powers of two between. */
+/** The smallest and largest size of a subgroup in WGSL; sizes are powers of two. */
 const [LEAST, MOST] = [4, 128];
 
 const OPERATIONS = {
@@ -14,16 +14,17 @@ const OPERATIONS = {
 
 interface Reduction {
   readonly threads: number;
-  /** of an element: f32, or a vector of them */
+  /** WGSL type of an element: f32 or a vector of f32 */
   readonly type: string;
-  /** elements that are reduced at once, each apart */
+  /** number of separate reductions at once */
   readonly count: number;
   readonly operations: readonly (keyof typeof OPERATIONS)[];
 }
 
 /**
- * WGSL for `struct Lane`, a parameter of `main`, whose `index` is the thread's place in the workgroup; and for
- * `sumOf(lane, own)` or `peakOf`: of the arrays that all threads give, the same for each. Called where all threads are.
+ * WGSL that defines `struct Lane`, a parameter of `main` with the `index` of the thread in the workgroup, and
+ * `sumOf(lane, own)` and `peakOf(lane, own)`: sums and maxima of the arrays of all threads. All threads must call them
+ * together; all get the same result.
  */
 export function reductionCode(reduction: Reduction, extensions: Extensions): string {
   const { threads, type, count, operations } = reduction;
@@ -69,8 +70,8 @@ const bySubgroups = ({ count }: Reduction, name: keyof typeof OPERATIONS): strin
 `;
 
 /**
- * Additions that a thread's element passes on its way into `sumOf`. Nothing is said of the order within a subgroup: it
- * may be one after another, and that is most where subgroups are largest.
+ * The largest number of additions of an element in `sumOf`. WGSL does not define the order within a subgroup; adding
+ * one element after another takes the most additions, most of all in the largest subgroup.
  */
 export function additionsOf(threads: number, extensions: Extensions): number {
   if (!extensions.includes("subgroups")) return Math.log2(threads);

@@ -1,12 +1,12 @@
 /**
- * What every shader shares: its declarations, and how threads are dealt over elements.
+ * Common parts of all shaders: declarations, and the division of elements among threads.
  *
- * Arrays declared inside a loop are set to zeros by hand everywhere: WGSL promises it at each turn, but SwiftShader keeps
- * what they held in the turn before.
+ * Every shader sets arrays that are declared inside a loop to zeros explicitly: WGSL requires zeros in each iteration,
+ * but SwiftShader leaves the values of the iteration before.
  */
 import type { Extensions, Pass } from "../kernel.ts";
 
-/** The whole text of a pass, for a device of these extensions. Two passes of one text are one pipeline. */
+/** The complete shader of a pass, for a device with these extensions. Passes with equal text share a pipeline. */
 export function shaderText({ reads, writes, u32, f32 = {}, code }: Pass, extensions: Extensions): string {
   const fields = [
     ...Object.keys(u32).map((name) => `${name}: u32`),
@@ -25,17 +25,17 @@ export function shaderText({ reads, writes, u32, f32 = {}, code }: Pass, extensi
   ].join("\n");
 }
 
-/** The uniform `p` of a pass. */
+/** The values of the uniform `p` of a pass. */
 export function uniformNumbers({ u32, f32 = {} }: Pass): Uint32Array {
   const floats = new Uint32Array(Float32Array.from(Object.values(f32)).buffer);
   return Uint32Array.from([...Object.values(u32), ...floats]);
 }
 
 const THREADS = 256;
-/** A dispatch has at most 65,535 workgroups a dimension. */
+/** A dispatch has at most 65,535 workgroups in each dimension. */
 const ACROSS = 32768;
 
-/** Workgroups for one thread an element. */
+/** Workgroups for one element in each thread. */
 export function elementWorkgroups(count: number): readonly [number, number, number] {
   const groups = Math.ceil(count / THREADS);
   return [Math.min(groups, ACROSS), Math.ceil(groups / ACROSS), 1];

@@ -1,6 +1,6 @@
 /**
- * The Mamba-2 scan from a state to a state, in the two forms of ssd.ts. A shader binds eight arrays and no more: so the
- * recurrence has its steps from a pass of their own, and the chunked form the state.
+ * The Mamba-2 scan that starts with a state and returns one, in the two forms of ssd.ts. A shader can bind at most
+ * eight arrays; so the recurrence gets its steps from a separate pass, and the chunked form its state.
  */
 
 import type { SsdParams } from "../definitions/ssd.ts";
@@ -58,7 +58,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   }
 }`;
 
-/** The state as the chunked form holds it, in quads of a row's columns. */
+/** Converts the state to the layout of the chunked form: rows of four-column vectors. */
 function loadStatePass({ heads, headDim, state }: SsdParams): Pass {
   const count = heads * headDim * Math.ceil(state / 4);
   const body = `
@@ -74,7 +74,7 @@ function loadStatePass({ heads, headDim, state }: SsdParams): Pass {
   };
 }
 
-/** And back, behind the outputs. */
+/** Writes the state back after the outputs. */
 function storeStatePass({ tokens, heads, headDim, state }: SsdParams): Pass {
   const count = heads * headDim * state;
   return {

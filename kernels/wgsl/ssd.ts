@@ -1,10 +1,10 @@
 /**
- * The Mamba-2 scan in two forms. Short prompts: the recurrence, a thread a row of a head's state, which it keeps in
- * registers. Long ones: by chunks (the SSD form), in which tokens of a chunk meet as in attention, and only the state
- * goes on from chunk to chunk.
+ * The Mamba-2 scan in two forms. Short prompts use the recurrence: each thread has one row of a head's state in
+ * registers. Long prompts use chunks (the SSD form): the tokens of a chunk are combined as in attention, and the state
+ * is passed from chunk to chunk.
  *
- * Decays over a span of tokens are running products of the tokens' own, never exp of a difference of sums: those cancel,
- * and lose every digit where one delta is large.
+ * The decay over several tokens is the product of the decays of each token, not exp of a difference of sums: such a
+ * difference loses all digits where one delta is large.
  */
 
 import type { SsdParams } from "../definitions/ssd.ts";
@@ -13,28 +13,28 @@ import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { SOFTPLUS_ROUNDINGS, SOFTPLUS_WGSL } from "./elementary.ts";
 
 const CHUNK = 64;
-/** From so many tokens on chunks are used. */
+/** The smallest number of tokens for which the chunked form is used. */
 export const MIN_CHUNKED_TOKENS = 2 * CHUNK;
-/** threads of a workgroup, each a row of the state in the recurrence, a token in the chunked form */
+/** threads of a workgroup: one row of the state each in the recurrence, one token each in the chunked form */
 export const THREADS = 64;
-/** rows of the state that a workgroup of the chunked form carries along */
+/** rows of the state in a workgroup of the chunked form */
 const ROWS = 16;
-/** tokens s whose products C_t . B_s a thread makes at once */
+/** number of tokens s for which a thread computes C_t . B_s at once */
 const PAIRS = 4;
 
 export const scanUniforms = ({ tokens, heads, headDim, groups, dtMin, dtMax }: SsdParams) => ({
   u32: { tokens, heads, headDim, groups },
-  f32: { dtMin, dtMax: Math.min(dtMax, 3.4e38) }, // devices may take an infinity for impossible
+  f32: { dtMin, dtMax: Math.min(dtMax, 3.4e38) }, // devices may assume that infinities do not occur
 });
 
-/** A NaN is beyond no limit, and stays one. */
+/** Comparisons with NaN are false, so NaN stays NaN. */
 const DELTA = `${SOFTPLUS_WGSL}
 fn deltaOf(raw: f32) -> f32 {
   let delta = softplusOf(raw);
   return select(select(delta, p.dtMin, delta < p.dtMin), p.dtMax, delta > p.dtMax);
 }`;
 
-/** Four neighbours of a stream's state from element `at` on, zeros beyond \`STATE\`. */
+/** Four neighbouring elements of B or C of a token, with zeros after `STATE` elements. */
 export const stateQuadCode = (name: string, array: string): string => `
 fn ${name}(token: u32, group: u32, quad: u32) -> vec4f {
   let at = (token * p.groups + group) * STATE + 4u * quad;
@@ -82,8 +82,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 }`;
 
 /**
- * steps[t, head] = (delta, decay, decay from the chunk's start through t, decay after t to the chunk's end): a thread a
- * chunk of a head.
+ * steps[t, head] = (delta, decay, decay from the start of the chunk through t, decay after t to the end of the chunk).
+ * One chunk of a head in each thread.
  */
 const STEPS = `${DELTA}
 @compute @workgroup_size(${THREADS})
@@ -109,7 +109,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
 }`;
 
-/** meets[chunk, group, s, t] = C_t . B_s for s <= t of one chunk: a thread a token t, ${PAIRS} tokens s. */
+/** meets[chunk, group, s, t] = C_t . B_s for s <= t of one chunk. Each thread computes a token t and PAIRS tokens s. */
 const meetCode = (state: number): string => `
 ${stateConstants(state)}
 ${stateQuadCode("b4", "B")}
@@ -131,11 +131,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 }`;
 
 /**
- * y, chunk after chunk, for ROWS rows of one head's state. A thread first makes a token's outputs: what its chunk's
- * tokens bring (their decay a running product, from s = t backwards), and what the state before the chunk brings. Then
- * the threads share the state's columns and take the chunk into it.
+ * Computes y, chunk after chunk, for ROWS rows of the state of one head. Each thread first computes the outputs of a
+ * token: the contribution of the tokens of its chunk (from s = t backwards, multiplying the decays), and the
+ * contribution of the state before the chunk. Then the threads divide the columns of the state and add the chunk to it.
  *
- * @param from what `states` hold at first: nothing yet, or the state that earlier tokens left
+ * @param from the initial content of `states`: "zeros" (the shader sets them), or "before", the state after earlier
+ * tokens
  */
 const chunkedCode = (state: number, from: "zeros" | "before"): string => `
 ${stateConstants(state)}
@@ -229,10 +230,10 @@ export const stepsPass = (p: SsdParams): Pass => ({
   workgroups: [Math.ceil(p.heads / THREADS), Math.ceil(p.tokens / CHUNK), 1],
 });
 
-/** Bytes of `steps`. */
+/** Bytes of the array `steps`. */
 export const stepsBytes = ({ tokens, heads }: SsdParams): number => 16 * tokens * heads;
 
-/** Bytes of all that the passes by chunks hand on. */
+/** Bytes of the arrays between the passes of the chunked form. */
 export function chunkedBytes(p: SsdParams) {
   const { tokens, heads, headDim, groups, state } = p;
   return {
@@ -266,8 +267,8 @@ export function chunkedPasses(p: SsdParams, from: "zeros" | "before"): readonly 
 }
 
 /**
- * As `ssd.bound`: in either form a term passes a decay of each token, and a sum of the state's products. The chunked
- * form adds each chunk's terms apart: no more additions than tokens, and one a chunk.
+ * As `ssd.bound`: in both forms a term has one decay for each token and a sum over the state. The chunked form adds the
+ * terms of each chunk separately: at most one addition for each token, and one for each chunk.
  */
 export const scanBound = ({ tokens, state }: SsdParams): number =>
   (SOFTPLUS_ROUNDINGS + 2 + 5 * tokens + tokens / CHUNK + state / 4 + 3) *

@@ -96,7 +96,7 @@ describe("the command in the card makes the same files", () => {
     expect(sha256(again)).toBe(sha256(first));
   });
 
-  it("side files and vocabulary that the source does not say", async () => {
+  it("side files and vocabulary that are missing in the source", async () => {
     const [source, like] = [golden("nemo2-tp2"), golden("nemo2-tiny/hf")];
     const out = await convertTo("home", source, "--to", "hf", "--like", like);
     const { script, body } = await cardOf(out);
@@ -127,7 +127,7 @@ describe("the command in the card makes the same files", () => {
   });
 });
 
-describe("what a card says was proved", () => {
+describe("the verification in a card", () => {
   /** An exact copy with its certificate, made once. */
   let made: string | undefined;
   const certified = async () => {
@@ -139,7 +139,7 @@ describe("what a card says was proved", () => {
     return out;
   };
 
-  it("the certificate's verdict, once it is found to hold", async () => {
+  it("the verdict of the certificate, if the certificate is valid", async () => {
     const out = await convertTo(
       "fp8",
       golden("tiny"),
@@ -170,7 +170,7 @@ describe("what a card says was proved", () => {
     expect(body).toMatch(/\| bytes \| within \| .*roles \d+/);
   });
 
-  it("what was uploaded verifies by its certificate, the card that was written into it included", async () => {
+  it("the upload verifies by its certificate, including the new card", async () => {
     const source = join(here.home, "source");
     cpSync(golden("tiny"), source, { recursive: true });
     writeFileSync(join(source, "README.md"), "---\nlicense: mit\n---\n# Mine\n");
@@ -214,7 +214,7 @@ describe("what a card says was proved", () => {
     expect((await cardOf(out)).body).toContain("Nothing was proved of them.");
   });
 
-  it("no command where an older certificate does not say with which options", async () => {
+  it("no command if an older certificate does not record the options", async () => {
     const out = await convertTo(
       "fp8",
       golden("tiny"),
@@ -260,7 +260,7 @@ describe("what a card says was proved", () => {
     expect([status, json().error.code]).toEqual([3, "CERTIFICATE_INVALID"]);
   });
 
-  it("metrics cannot leave their place in the table", async () => {
+  it("metrics cannot break the table", async () => {
     const out = await certified();
     edit(out, (text) => {
       const { sha256: _, ...body } = decodeCertificate(Buffer.from(text), CERTIFICATE_FILE);

@@ -103,7 +103,7 @@ it("the table has every command that reads a checkpoint", () => {
   expect(NAMES.toSorted()).toEqual(reading.toSorted());
 });
 
-describe("from an empty cache, as users call it", () => {
+describe("from an empty cache, with the command line", () => {
   it.each(NAMES)("%s", async (name) => {
     putFolder(here.hub, REPO, SOURCE);
     await expectAsOnDisk(name, `hf://${REPO}`, !KEEPING.includes(name));
@@ -128,10 +128,10 @@ describe("a tag and a folder, from an empty cache, then offline", () => {
   });
 });
 
-describe("the cache and what is beside the source", () => {
+describe("the cache commands, upload and --like", () => {
   const isologit = (...argv: string[]) => run([...argv, "--json"], { over: library });
 
-  it("download fills it for every command, ls and verify find it whole, rm empties it", async () => {
+  it("download fills the cache for every command, ls and verify find it complete, rm empties it", async () => {
     putFolder(here.hub, REPO, SOURCE);
     const download = await isologit("download", `hf://${REPO}`);
     expect([download.status, download.json().files.length]).toEqual([0, filesOf(SOURCE).size]);
@@ -148,7 +148,7 @@ describe("the cache and what is beside the source", () => {
     expect(here.hub.seen).toEqual([]);
   });
 
-  it("upload of what was converted, and a conversion of what was uploaded", async () => {
+  it("uploads a converted model, and converts the uploaded one", async () => {
     putFolder(here.hub, REPO, SOURCE);
     process.env.HF_TOKEN = "hf_right";
     const [packed, home] = [join(here.home, "m.isologit"), join(here.home, "back")];

@@ -53,7 +53,7 @@ const git = (bytes: Uint8Array) =>
 const stored = () => here.hub.seen.filter(({ server }) => server === "storage");
 const came = () => stored().reduce((sum, { bytes }) => sum + bytes, 0);
 
-it("lays out blobs, links, refs and the listing as Python does", async () => {
+it("writes blobs, links, refs and the listing like Python", async () => {
   const report = await fetch();
   expect(report).toMatchObject({
     repo: REPO,
@@ -83,7 +83,7 @@ it("lays out blobs, links, refs and the listing as Python does", async () => {
   expect(readdirSync(join(here.home, "hub", ".locks", "models--owner--model"))).toEqual([]);
 });
 
-it("fetches nothing twice, and nothing offline", async () => {
+it("downloads nothing twice, and nothing offline", async () => {
   const [one, two] = [await fetch(), await fetch()];
   expect([one.fetched, two.fetched, came()]).toEqual([one.bytes, 0, 3_700_000]);
   here.hub.seen.length = 0;
@@ -94,7 +94,7 @@ it("fetches nothing twice, and nothing offline", async () => {
   });
 });
 
-it("a new commit fetches what is new", async () => {
+it("for a new commit, downloads the new files only", async () => {
   await fetch();
   const next = put(here.hub, REPO, { "config.json": Buffer.from('{"a":1}') });
   const report = await fetch();
@@ -113,7 +113,7 @@ it("a new commit fetches what is new", async () => {
   );
 });
 
-describe("which files", () => {
+describe("choice of files", () => {
   it.each([
     [{ include: ["*.safetensors"] }, ["model.safetensors", "sub/model.safetensors"]],
     [{ include: ["sub/"] }, ["sub/deep/é ü+%.json", "sub/model.safetensors"]],
@@ -138,21 +138,21 @@ describe("which files", () => {
   });
 });
 
-describe("goes on where a killed run stopped", () => {
+describe("continues an interrupted download", () => {
   const partial = () => join(root(), "blobs", `${sha256(LARGE)}.incomplete`);
   const leave = (bytes: Uint8Array) => {
     mkdirSync(dirname(partial()), { recursive: true });
     writeFileSync(partial(), bytes);
   };
 
-  it("at the byte", async () => {
+  it("after the last byte", async () => {
     leave(LARGE.subarray(0, 1_234_567));
     const report = await fetch({ files: ["model.safetensors"] });
     expect([report.fetched, came()]).toEqual([LARGE.length - 1_234_567, LARGE.length - 1_234_567]);
     expect(readFileSync(report.path).equals(LARGE)).toBe(true);
   });
 
-  it("what is damaged, or another's, is fetched anew", async () => {
+  it("downloads a damaged partial file again", async () => {
     leave(noise(1_000_000, 9));
     const report = await fetch({ files: ["model.safetensors"] });
     expect(report.fetched).toBe(2 * LARGE.length - 1_000_000);
@@ -160,12 +160,12 @@ describe("goes on where a killed run stopped", () => {
     expect(existsSync(partial())).toBe(false);
   });
 
-  it("what is too long is not believed", async () => {
+  it("downloads a partial file that is too long again", async () => {
     leave(Buffer.concat([LARGE, LARGE]));
     expect((await fetch({ files: ["model.safetensors"] })).fetched).toBe(LARGE.length);
   });
 
-  it("stopped on request, and again", async () => {
+  it("stops at the signal, and continues", async () => {
     const over = new AbortController();
     here.hub.plan = first(1, /objects/, { kind: "slow", everyBytes: 65536, ms: 5 });
     let bytes = 0;
@@ -182,7 +182,7 @@ describe("goes on where a killed run stopped", () => {
   });
 });
 
-it("a second process waits, and finds what the first fetched", async () => {
+it("a second process waits and uses the file of the first", async () => {
   here.hub.plan = first(1, /objects/, { kind: "slow", everyBytes: 400_000, ms: 50 });
   const warnings: string[] = [];
   const watch = (event: Event) => void (event.type === "warning" && warnings.push(event.message));
@@ -192,7 +192,7 @@ it("a second process waits, and finds what the first fetched", async () => {
   expect(warnings).toEqual([expect.stringContaining("another process")]);
 });
 
-it("a lock whose holder died is taken over", async () => {
+it("replaces the lock of a dead process", async () => {
   const lock = join(here.home, "hub", ".locks", "models--owner--model", `${sha256(LARGE)}.isologit.lock`);
   mkdirSync(dirname(lock), { recursive: true });
   writeFileSync(lock, "4711 elsewhere\n");
@@ -200,10 +200,10 @@ it("a lock whose holder died is taken over", async () => {
   expect((await fetch({ files: ["model.safetensors"] })).fetched).toBe(LARGE.length);
 });
 
-describe("a folder of one's own", () => {
+describe("a folder of the user", () => {
   const folder = () => join(here.home, "mine");
 
-  it("holds files and notes, and nothing in the cache", async () => {
+  it("contains files and metadata; the cache stays empty", async () => {
     const report = await fetch({ localDir: folder() });
     expect(report.path).toBe(folder());
     for (const [path, bytes] of Object.entries(FILES)) {
@@ -219,7 +219,7 @@ describe("a folder of one's own", () => {
     expect((await fetch({ localDir: folder() })).fetched).toBe(0);
   });
 
-  it("what was changed is fetched again; what is right without a note is not", async () => {
+  it("downloads a changed file again, but not a correct file without metadata", async () => {
     await fetch({ localDir: folder() });
     truncateSync(join(folder(), "config.json"));
     rmSync(join(folder(), ".cache"), { recursive: true });
@@ -227,7 +227,7 @@ describe("a folder of one's own", () => {
     expect(readFileSync(join(folder(), "config.json"), "utf8")).toBe("{}");
   });
 
-  it("is filled from the cache", async () => {
+  it("copies files from the cache", async () => {
     await fetch();
     expect((await fetch({ localDir: folder() })).fetched).toBe(0);
     expect(readFileSync(join(folder(), "model.safetensors")).equals(LARGE)).toBe(true);
@@ -235,7 +235,7 @@ describe("a folder of one's own", () => {
 });
 
 describe("cache", () => {
-  it("verify finds a byte that changed, and a blob that is gone", async () => {
+  it("verify finds a changed byte and a missing blob", async () => {
     await fetch();
     const settings = await here.connection();
     expect(await cacheVerify(undefined, settings)).toEqual({
@@ -260,7 +260,7 @@ describe("cache", () => {
     ]);
   });
 
-  it("rm takes a revision and what only it needs, then the repository", async () => {
+  it("rm removes a revision with the blobs that only it uses, then the repository", async () => {
     await fetch();
     const next = put(here.hub, REPO, { "model.safetensors": noise(1000, 5) });
     await fetch();

@@ -59,12 +59,12 @@ const HEALS: readonly (readonly [string, Plan])[] = [
   ["a body that is shorter than asked for, and says so", first(2, DATA, { kind: "truncate", to: 1000 })],
   ["slow bytes", first(1, DATA, { kind: "slow", everyBytes: 200_000, ms: 5 })],
   ["an address that expired", first(2, DATA, status(403))],
-  ["other bytes than asked for", first(1, DATA, { kind: "shift", by: -1 })],
-  ["a byte that is another, once", first(1, DATA, { kind: "flip", at: 1_000_000 })],
+  ["another range than requested", first(1, DATA, { kind: "shift", by: -1 })],
+  ["one wrong byte, once", first(1, DATA, { kind: "flip", at: 1_000_000 })],
   ["the whole file instead of a range", first(1, DATA, { kind: "whole" })],
 ];
 
-describe("heals", () => {
+describe("succeeds after", () => {
   it.each(HEALS)("%s", async (_, plan) => {
     here.hub.plan = plan;
     const path = await fetched();
@@ -73,13 +73,13 @@ describe("heals", () => {
     await nothingWrong();
   });
 
-  it("a body cut again and again, as long as something comes", async () => {
+  it("a response that breaks off many times, each time after some bytes", async () => {
     here.hub.plan = first(15, DATA, { kind: "drop", after: 100_000 });
     const { settings } = await here.connection();
     expect((await download(REPO, { settings, files: ["model.safetensors"] })).fetched).toBe(LARGE.length);
   });
 
-  it("Retry-After is waited for", async () => {
+  it("the pause of Retry-After", async () => {
     here.hub.plan = first(1, DATA, status(429, "1"));
     const { settings } = await here.connection();
     const started = performance.now();
@@ -89,11 +89,16 @@ describe("heals", () => {
 });
 
 const FAILS: readonly (readonly [string, string, string, Plan])[] = [
-  ["a server in trouble for good", "NETWORK", "the server answers 503", every(DATA, status(503))],
-  ["an API in trouble for good", "NETWORK", "the Hub answers 500", every(API, status(500))],
-  ["too many requests for good", "NETWORK", "429", every(RESOLVE, status(429, "0"))],
+  ["a server that always fails", "NETWORK", "the server answers 503", every(DATA, status(503))],
+  ["an API that always fails", "NETWORK", "the Hub answers 500", every(API, status(500))],
+  ["always too many requests", "NETWORK", "429", every(RESOLVE, status(429, "0"))],
   ["no connection", "NETWORK", "", every(DATA, { kind: "refuse" })],
-  ["a line cut before the first byte, always", "NETWORK", "", every(DATA, { kind: "drop", after: 0 })],
+  [
+    "a connection that always breaks off before the first byte",
+    "NETWORK",
+    "",
+    every(DATA, { kind: "drop", after: 0 }),
+  ],
   ["another version", "FILE_CHANGED", "has version abc now", every(RESOLVE, { kind: "etag", etag: "abc" })],
   [
     "another version of a small file",
@@ -109,27 +114,27 @@ const FAILS: readonly (readonly [string, string, string, Plan])[] = [
     every(DATA, { kind: "size", size: 99 }),
   ],
   [
-    "a digest that does not agree",
+    "a wrong digest",
     "TRANSFER_DAMAGED",
     "it was fetched twice",
     every(DATA, { kind: "flip", at: 1_500_000 }),
   ],
   [
-    "a small file that is another",
+    "a small file with other content",
     "TRANSFER_DAMAGED",
     "it was fetched twice",
     every(SMALLS, { kind: "flip", at: 2 }),
   ],
   ["a refused token", "ACCESS_REFUSED", "may not do this", every(RESOLVE, status(403))],
   [
-    "a file that is gone",
+    "a missing file",
     "NOT_FOUND",
     "no such file",
     every(RESOLVE, { kind: "status", status: 404, code: "EntryNotFound" }),
   ],
 ];
 
-describe("ends in exit 4", () => {
+describe("ends with exit status 4", () => {
   it.each(FAILS)("%s", async (_, code, message, plan) => {
     here.hub.plan = plan;
     const failure: IsologitError = await fetched().catch((error) => error);
@@ -159,14 +164,14 @@ describe("ends in exit 4", () => {
     },
   );
 
-  it("a file that is a folder too", async () => {
+  it("a path that is a file and a folder", async () => {
     put(here.hub, REPO, { "config.json/x": SMALL });
     await expect(fetched()).rejects.toMatchObject({ code: "LISTING_UNSAFE" });
   });
 });
 
 /** Digests of what `convert` writes from disk, to be met by every way through the Hub. */
-describe("convert gives the same bytes whatever goes wrong on the way", () => {
+describe("convert writes the same bytes despite network faults", () => {
   const source = golden("tiny");
   const disk = join(work, "disk.isologit");
   const digest = (path: string) => createHash("sha256").update(readFileSync(path)).digest("hex");
@@ -195,7 +200,7 @@ describe("convert gives the same bytes whatever goes wrong on the way", () => {
     await nothingWrong();
   });
 
-  it("a source that changes under us is an error, and leaves nothing", async () => {
+  it("a source that changes meanwhile is an error, and nothing is written", async () => {
     Object.assign(process.env, here.env);
     putFolder(here.hub, "owner/tiny", source);
     here.hub.plan = every(/resolve\/.*\/model.safetensors/, { kind: "etag", etag: "other" });

@@ -28,7 +28,7 @@ const storage = () => here.hub.seen.filter(({ server }) => server === "storage")
 const SEED = Number(process.env.ISOLOGIT_SEED ?? Math.floor(Math.random() * 2 ** 32));
 const MOMENTS = [...noise(5, SEED)].map((byte) => byte * 3);
 
-describe(`kill -9, then again (ISOLOGIT_SEED=${SEED})`, () => {
+describe(`kill -9, then the same command again (ISOLOGIT_SEED=${SEED})`, () => {
   it.each(MOMENTS)("download, killed after 300 + %i ms", async (ms) => {
     const files = Object.fromEntries(
       [1, 2, 3].map((seed) => [`model-${seed}.safetensors`, noise(4_000_000, seed)]),
@@ -73,7 +73,7 @@ describe(`kill -9, then again (ISOLOGIT_SEED=${SEED})`, () => {
   });
 });
 
-it("a convert that was killed goes on from the cache", async () => {
+it("a killed convert continues with the files of the cache", async () => {
   putFolder(here.hub, "owner/sharded", golden("sharded"));
   const out = join(here.home, "out.isologit");
   here.hub.plan = every(/^storage/, { kind: "slow", everyBytes: 50_000, ms: 10 });
@@ -150,8 +150,8 @@ it.each(["inspect", "check"])("%s of 16 GB transfers headers, and no tensor data
   expect(existsSync(join(here.home, "hub"))).toBe(false);
 });
 
-describe("what is said", () => {
-  it("a token is not", async () => {
+describe("output", () => {
+  it("contains no token", async () => {
     put(here.hub, REPO, { "config.json": Buffer.from("{}") });
     for (const args of [
       ["download", REPO, "--token", "hf_wrong"],

@@ -68,13 +68,13 @@ async function list(endpoint: string, env: Record<string, string>) {
   }
 }
 
-it.each(["HTTP_PROXY", "http_proxy"])("%s is asked for a name that only it knows", async (name) => {
+it.each(["HTTP_PROXY", "http_proxy"])("%s resolves a host name that only the proxy knows", async (name) => {
   expect(await list("http://hub.invalid", { [name]: proxy })).toEqual(["config.json"]);
   expect(through.length).toBeGreaterThan(0);
   for (const asked of through) expect(asked).toMatch(/^(CONNECT hub\.invalid:80|GET hub\.invalid)$/);
 });
 
-it("HTTPS_PROXY tunnels what is encrypted, and HTTP_PROXY is not asked for it", async () => {
+it("HTTPS_PROXY tunnels encrypted requests, which do not use HTTP_PROXY", async () => {
   await expect(list("https://hub.invalid", { HTTPS_PROXY: proxy })).rejects.toMatchObject({
     code: "NETWORK",
   });
@@ -82,7 +82,7 @@ it("HTTPS_PROXY tunnels what is encrypted, and HTTP_PROXY is not asked for it", 
   await expect(list("https://hub.invalid", { HTTP_PROXY: proxy })).rejects.toMatchObject({ code: "NETWORK" });
 });
 
-it.each(["127.0.0.1", "*"])("NO_PROXY=%s goes straight", async (NO_PROXY) => {
+it.each(["127.0.0.1", "*"])("NO_PROXY=%s uses no proxy", async (NO_PROXY) => {
   expect(await list(here.hub.url, { HTTP_PROXY: proxy, NO_PROXY })).toEqual(["config.json"]);
   expect(through).toEqual([]);
 });

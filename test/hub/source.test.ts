@@ -50,7 +50,7 @@ describe("reads headers and nothing else", () => {
   });
 });
 
-it("pins a revision: what comes later is not seen", async () => {
+it("a commit stays the same after later commits", async () => {
   const first = here.hub.repositories.get(REPO)!.refs.get("main")!;
   put(here.hub, REPO, { "config.json": Buffer.from("{}") });
   await expect(inspect(`hf://${REPO}@${first}`)).resolves.toMatchObject({ family: "nemotron-h" });
@@ -90,7 +90,7 @@ it("scan finds on the Hub what it finds on disk, and reads no weight", async () 
   for (const { bytes } of asked(/^storage GET \/objects/)) expect(bytes).toBeLessThanOrEqual(512);
 });
 
-describe("convert and verify fetch each byte once, into the cache", () => {
+describe("convert and verify download each byte once, into the cache", () => {
   it("convert, verified by bytes, then again offline", async () => {
     const folder = mkdtempSync(join(work, "out-"));
     const report = await convert(`hf://${REPO}`, join(folder, "hub"), { to: "hf", verify: "bytes" });
@@ -141,7 +141,7 @@ describe("refusals", () => {
     });
   });
 
-  it("the token goes to the Hub, and not to where files lie", async () => {
+  it("only the Hub gets the token, not the file storage", async () => {
     process.env.HF_TOKEN = "hf_right";
     await inspect(`hf://${REPO}`);
     delete process.env.HF_TOKEN;

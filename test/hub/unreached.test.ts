@@ -26,7 +26,7 @@ async function nowhere(endpoint: string, events: Event[]) {
 }
 
 describe("a Hub that cannot be reached", () => {
-  it("is named with the cause after three tries, of which two are told as they fail", async () => {
+  it("is reported with the cause after three tries, with an event for each of the first two", async () => {
     const events: Event[] = [];
     const connection = await nowhere("http://127.0.0.1:59997", events);
     const error = await errorOf(() => hubStore(connection, ADDRESS));
@@ -48,14 +48,14 @@ describe("a Hub that cannot be reached", () => {
   });
 });
 
-it.each(["abc", "api_org_xyz"])("a token that does not begin with hf_ is the user's: %s", async (token) => {
+it.each(["abc", "api_org_xyz"])("a token without the prefix hf_ is a usage error: %s", async (token) => {
   const error = await errorOf(() => hubSettings(here.env, token));
   expect(error).toMatchObject({ code: "USAGE", exit: 2 });
   expect(error.message).toMatch(/does not begin with hf_/);
   expect(error.message).not.toContain(token);
 });
 
-it("a blob that the cache lost is fetched again by the download that is named", async () => {
+it("the suggested download restores a blob that the cache lost", async () => {
   putFolder(here.hub, "owner/tiny", golden("tiny"));
   const { settings } = await here.connection();
   const { path: snapshot } = await download("owner/tiny", { settings });

@@ -48,7 +48,7 @@ const posts = (pattern: RegExp) =>
 const journals = () =>
   existsSync(join(here.home, "isologit/uploads")) ? readdirSync(join(here.home, "isologit/uploads")) : [];
 
-it("makes the repository, sends what is new, and nothing twice", async () => {
+it("creates the repository, sends new files, and nothing twice", async () => {
   const report = await send({ private: true, commitMessage: "All of it" });
   expect(report).toMatchObject({
     repo: REPO,
@@ -76,14 +76,14 @@ it("makes the repository, sends what is new, and nothing twice", async () => {
   whole();
 });
 
-it("large files go in parts where the storage asks for it", async () => {
+it("large files are sent in parts if the storage asks for it", async () => {
   here.hub.partBytes = 200_000;
   await send();
   expect(posts(/\/parts\//).length).toBe(5 + 3);
   whole();
 });
 
-it("several commits, the order kept", async () => {
+it("several commits in the order of the files", async () => {
   const { commits } = await send({ commitFiles: 1, commitMessage: "Part by part" });
   const { commits: all } = here.hub.repositories.get(REPO)!;
   expect(commits.map((oid) => all.get(oid)?.title)).toEqual(
@@ -92,8 +92,8 @@ it("several commits, the order kept", async () => {
   whole();
 });
 
-describe("places", () => {
-  it("a folder below, a file at its name, a file elsewhere, a choice", async () => {
+describe("targets", () => {
+  it("a subfolder, a file under its own name, a file under another name, chosen files", async () => {
     await send({ pathInRepo: "a/b/" });
     whole("main", "a/b/");
     await send({ path: join(folder, "notes.txt") });
@@ -106,7 +106,7 @@ describe("places", () => {
     ]);
   });
 
-  it("another branch, made if need be; a pull request", async () => {
+  it("another branch, created if missing; a pull request", async () => {
     await send({ revision: "next" });
     whole("next");
     expect(filesOn(here.hub, REPO).size).toBe(0);
@@ -129,7 +129,7 @@ describe("faults", () => {
     whole();
   });
 
-  it("a commit that broke off in between goes on, and sends no part of it again", async () => {
+  it("continues an interrupted commit without sending a file again", async () => {
     here.hub.plan = ({ url }) =>
       here.hub.seen.filter((one) => /\/commit\//.test(one.url)).length > 2 && /\/commit\//.test(url)
         ? { kind: "status", status: 503 }
@@ -148,7 +148,7 @@ describe("faults", () => {
     expect(journals()).toEqual([]);
   });
 
-  it("a pull request that broke off goes on in the same one", async () => {
+  it("continues an interrupted pull request in the same pull request", async () => {
     here.hub.plan = ({ url }) =>
       /\/commit\/refs%2Fpr/.test(url) ? { kind: "status", status: 503 } : undefined;
     await send();
@@ -177,7 +177,7 @@ describe("faults", () => {
     ]);
   });
 
-  it("tells no secret: not in events, not in errors, not to the storage", async () => {
+  it("no token in events, in errors, or in requests to the storage", async () => {
     const told: string[] = [];
     const watch = (event: Event) => void told.push(JSON.stringify(event));
     await send({ watch });
@@ -211,7 +211,7 @@ describe("the card", () => {
     return path;
   };
 
-  it("keeps licence, comments, order and body of the source's, and replaces only its own section", async () => {
+  it("keeps licence, comments, order and body of the source's card, and replaces its own section only", async () => {
     const source =
       "---\n# of the source\nlicense: other\nlicense_name: nvidia-open\ntags:\n- pytorch\n---\n# Base\n\nText of the source.\n\n```\n---\n```\n";
     const path = checkpoint({ "README.md": source });
@@ -236,7 +236,7 @@ describe("the card", () => {
     expect(card().body).toContain("names [nvidia/Other]");
   });
 
-  it("updates the repository's own, where the folder has none", async () => {
+  it("updates the card of the repository if the folder has none", async () => {
     put(here.hub, REPO, { "README.md": Buffer.from("---\nlicense: mit\n---\nWritten by hand.\n") });
     expect(await send({ path: checkpoint() })).toMatchObject({ card: true, verdict: null });
     expect(card().front.license).toBe("mit");
@@ -245,7 +245,7 @@ describe("the card", () => {
     expect(card().body).not.toMatch(/[Cc]onverted|Every bit/);
   });
 
-  it("comes last, and is refused where its front matter is broken", async () => {
+  it("is sent last, and refused if its front matter is broken", async () => {
     await send({ path: checkpoint(), commitFiles: 2 });
     const { commits, refs } = here.hub.repositories.get(REPO)!;
     const before = [...commits.keys()].at(-2)!;

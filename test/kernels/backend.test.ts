@@ -21,18 +21,16 @@ const filled = (value: number) => (view: Uint8Array) => {
 const astray: Kernel<Relu2Params> = { ...relu2, wasm: { ...relu2.wasm, items: () => 2 ** 30 } };
 
 describe("the heap", () => {
-  it("gives whole cache lines that do not overlap, and joins what comes back", () => {
+  it("allocates whole cache lines without overlap and joins released ranges", () => {
     const heap = createHeap(128, 640);
     const spans = [1, 64, 65, 200].map((bytes) => heap.allocate(bytes));
     expect(spans.map(({ address }) => address)).toEqual([128, 192, 256, 384]);
-    expect(() => heap.allocate(129)).toThrow(
-      /need 129 bytes more; of their ceiling of 640 bytes 128 are free/,
-    );
+    expect(() => heap.allocate(129)).toThrow(/need 129 more bytes; 128 of 640 bytes are free/);
     for (const i of [0, 2, 1, 3]) heap.free(spans[i]!);
     expect(heap.allocate(640).address).toBe(128);
   });
 
-  it("refuses a span that is not taken", () => {
+  it("refuses to free a span that is not allocated", () => {
     const heap = createHeap(0, 640);
     const span = heap.allocate(64);
     heap.free(span);
@@ -41,7 +39,7 @@ describe("the heap", () => {
 });
 
 describe("the WASM backend", () => {
-  it("names need and ceiling when memory runs out", async () => {
+  it("reports needed bytes and limit when memory runs out", async () => {
     await using backend = await createWasmBackend({ threads: 1, memoryBytes });
     expect(() => backend.allocate(memoryBytes + 1)).toThrow(
       expect.objectContaining({
@@ -51,7 +49,7 @@ describe("the WASM backend", () => {
     );
   });
 
-  it("addresses almost 4 GiB, and touches none of it before it is written", async () => {
+  it("addresses almost 4 GiB and uses no page before it is written", async () => {
     await using backend = await createWasmBackend({ threads: 1, memoryBytes: 2 ** 33 });
     const before = process.memoryUsage().rss;
     const low = backend.allocate(2 ** 32 - 2 ** 18);
@@ -68,11 +66,11 @@ describe("the WASM backend", () => {
     const small = backend.allocate(60);
     const large = backend.allocate(64);
     const run = (inputs: (typeof small)[]) => backend.run(add, { count: 16 }, inputs, large);
-    await expect(run([large, small])).rejects.toThrow("add wants 64 bytes of b, was given 60");
-    await expect(run([large])).rejects.toThrow("add wants 3 operands, was given 2");
+    await expect(run([large, small])).rejects.toThrow("add needs 64 bytes of b, got 60");
+    await expect(run([large])).rejects.toThrow("add needs 3 operands, got 2");
   });
 
-  it("lets a sum overwrite one of its terms", async () => {
+  it("allows a sum to overwrite one of its terms", async () => {
     await using backend = await createWasmBackend({ threads: 2, memoryBytes });
     const [a, b] = [backend.allocate(400), backend.allocate(400)];
     for (const region of [a, b]) await backend.upload(region, 400, filled(0.7));
@@ -104,7 +102,7 @@ describe("the WASM backend", () => {
     expect(Array.from(await runOn(backend, shared(relu2), { count: 2 }, [input]))).toEqual([0, 9]);
   });
 
-  it("lets the process end, disposed of or not", () => {
+  it("does not keep the process alive, disposed or not", () => {
     const url = builtFile(import.meta.url.replace("test/kernels", "kernels"), "./backend/wasm.js").href;
     const program = `
       const { createWasmBackend } = await import(${JSON.stringify(url)});

@@ -32,7 +32,7 @@ describe.each(NARROW)("every code of %s", (dtype) => {
     expect(firstUnequal(got, tableOf(dtype))).toBe(-1);
   });
 
-  it("enters a product exactly", async () => {
+  it("is exact in a product", async () => {
     const rows = codes.length;
     const sizes = {
       tokens: 1,
@@ -50,7 +50,7 @@ describe.each(NARROW)("every code of %s", (dtype) => {
   });
 });
 
-describe("is off by the roundings on a term's way, whatever the signs", () => {
+describe("the error is at most the roundings of a term, for any signs", () => {
   it.each([1, 3, 64, 1023, 1024, 1025, 1037, 4099])("%d columns", async (cols) => {
     const size = { ...p, cols, inWidth: cols };
     const operands = [ramp(p.rows * cols, 0.7), ramp(p.tokens * cols, 1.3)];
@@ -71,7 +71,7 @@ describe("is off by the roundings on a term's way, whatever the signs", () => {
   });
 });
 
-it("gives a row the same bits in any band", async () => {
+it("a row has the same bits in every band", async () => {
   for (const firstRow of [0, 1, 3, 4, 18]) {
     for (const rows of [1, 2, 5]) {
       const band = await runOn(backend, linear, { ...p, firstRow, rows, outWidth: rows }, [weight, x]);
@@ -83,7 +83,7 @@ it("gives a row the same bits in any band", async () => {
   }
 });
 
-it("gives a token the same bits among any others", async () => {
+it("a token has the same bits whatever the other tokens are", async () => {
   for (const tokens of [1, 2, 5]) {
     const part = await runOn(backend, linear, { ...p, tokens }, [weight, x]);
     expect(firstUnequal(part, whole.subarray(0, tokens * p.rows))).toBe(-1);
@@ -92,7 +92,7 @@ it("gives a token the same bits among any others", async () => {
   expect(firstUnequal(many, repeat(whole, 29))).toBe(-1);
 });
 
-describe("sees what x became since the last product", () => {
+describe("uses the new x after each way to change it", () => {
   const size = { ...p, tokens: 2, rows: 3, cols: 8, inWidth: 8, outWidth: 3 };
   const bytes = (values: Float32Array) => (view: Uint8Array) => view.set(new Uint8Array(values.buffer));
   const [before, after] = [ramp(16, 1.3), ramp(16, 0.4)];

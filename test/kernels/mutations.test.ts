@@ -27,7 +27,7 @@ afterAll(() => backend[Symbol.asyncDispose]());
 
 type Inputs = readonly Float64Array[];
 
-/** The kernel with an oracle that sees other parameters, other inputs, or both. */
+/** The kernel with an oracle that gets other parameters, other inputs, or both. */
 function believing<P>(kernel: Kernel<P>, params: (p: P) => P, inputs: (x: Inputs, p: P) => Inputs): Kernel {
   return { ...kernel, oracle: (p: P, x, out) => kernel.oracle(params(p), inputs(x, p), out) } as Kernel;
 }
@@ -203,11 +203,11 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "ssd: A for A_log": withInputs(ssd, (x) => replaced(x, 4, (a) => a.map((v) => Math.log(Math.abs(v))))),
   "ssd: no limits of delta": withParams(ssd, (p) => ({ ...p, dtMin: 0, dtMax: Infinity })),
   "ssd: delta at least 0.001": withParams(ssd, (p) => ({ ...p, dtMin: Math.max(p.dtMin, 0.001) })),
-  "ssd-step: begins with zeros": withInputs(ssdStep, (x) => replaced(x, 0, zeros)),
+  "ssd-step: starts with zeros": withInputs(ssdStep, (x) => replaced(x, 0, zeros)),
   "ssd-step: the state before a hundredth larger": withInputs(ssdStep, (x) =>
     replaced(x, 0, (s) => s.map((v) => 1.01 * v)),
   ),
-  "ssd-step: keeps the state before": {
+  "ssd-step: returns the state before": {
     ...ssdStep,
     oracle(p: (typeof ssdStep.cases)[number], x: Inputs, out) {
       ssdStep.oracle(p, x, out);
@@ -220,7 +220,7 @@ const mutants: Readonly<Record<string, Kernel>> = {
     replaced(x, 0, (q) => q.map((v) => v * Math.sqrt(p.dim))),
   ),
   "attention: k and v exchanged": withInputs(attention, (x) => swapped(x, 1, 2)),
-  "attention: does not see what was before": running(attention, (p) => ({ ...p, past: 0 })),
+  "attention: ignores earlier tokens": running(attention, (p) => ({ ...p, past: 0 })),
   "attention: sees only the future": {
     ...attention,
     cases: attention.cases.filter(({ past }) => past === 0),

@@ -36,7 +36,7 @@ const linux = ({ libraries = [], files = [], env = {} }: Parts): Machine => ({
 const [LOADER, NVIDIA] = ["libvulkan.so.1", "libGLX_nvidia.so.0"];
 const [ICD, DEVICE] = ["/usr/share/vulkan/icd.d/nvidia_icd.json", "/dev/nvidiactl"];
 
-describe("why there is no GPU, in one line", () => {
+describe("the reason why there is no GPU, in one line", () => {
   it.each<[string, Parts, RegExp | null]>([
     ["no loader", { files: [ICD] }, /^the Vulkan loader libvulkan\.so\.1 is not installed$/],
     ["no driver file", { libraries: [LOADER] }, /^no Vulkan driver file \(icd\.d\/\*\.json\) is installed$/],
@@ -61,7 +61,7 @@ describe("why there is no GPU, in one line", () => {
     else expect(vulkanMissingReason(linux(parts))).toMatch(reason);
   });
 
-  it("a driver that offers nothing is named, and so is the library it lacks", () => {
+  it("names a driver without GPUs, and the library that is missing", () => {
     const parts = { libraries: [LOADER], files: [ICD] };
     expect(adapterMissingReason(linux(parts))).toContain(`named by ${ICD} offer no GPU`);
     expect(adapterMissingReason(linux({ ...parts, files: [ICD, DEVICE] }))).toMatch(
@@ -71,11 +71,11 @@ describe("why there is no GPU, in one line", () => {
     expect(adapterMissingReason(linux(whole))).toContain("offer no GPU");
   });
 
-  it("without a loader Dawn is not even loaded, and complains of nothing", async () => {
+  it("without a Vulkan loader Dawn is not loaded and prints nothing", async () => {
     expect(await findAdapters(linux({}))).toEqual({ found: [], reason: expect.stringContaining("loader") });
   });
 
-  it("other platforms have no Vulkan to miss", () => {
+  it("other platforms need no Vulkan", () => {
     const mac: Machine = { ...linux({}), platform: "darwin" };
     expect(vulkanMissingReason(mac)).toBeNull();
     expect(adapterMissingReason(mac)).toBe("Dawn finds no GPU that it can use");
@@ -91,14 +91,14 @@ describe("the choice of an adapter", () => {
   ];
   const adapters = { found: [lavapipe, arc, h100], reason: null };
 
-  it("goes by a part of the name, hardware first", () => {
+  it("uses a part of the name, hardware first", () => {
     expect(chooseAdapter(adapters, "")).toBe(arc);
     expect(chooseAdapter(adapters, "h100")).toBe(h100);
     expect(chooseAdapter(adapters, "llvm")).toBe(lavapipe);
     expect(chooseAdapter({ found: [lavapipe], reason: null }, "")).toBe(lavapipe);
   });
 
-  it("tells what there is instead, or why there is nothing", () => {
+  it("lists the other adapters, or gives the reason why there is none", () => {
     const complaint = {
       code: "NOT_AVAILABLE",
       message: expect.stringContaining("llvmpipe (LLVM 19), Arc A770, NVIDIA H100"),
@@ -108,7 +108,7 @@ describe("the choice of an adapter", () => {
     expect(() => chooseAdapter(nothing, "")).toThrow("backend webgpu: the Vulkan loader is not installed");
   });
 
-  it("every adapter is a row, and so is having none", () => {
+  it("one row for each adapter, and one row if there is none", () => {
     expect(gpuRows(adapters).map(({ device, software, available }) => [device, software, available])).toEqual(
       [
         ["llvmpipe (LLVM 19)", true, true],
@@ -131,7 +131,7 @@ describe("the choice of an adapter", () => {
 });
 
 describe("on this machine, with the tests' adapter", () => {
-  it("tells what there is", async () => {
+  it("lists the backends", async () => {
     const { name, software } = await testAdapter();
     expect(await probeBackends()).toEqual([
       expect.objectContaining({ id: "wasm", available: true, software: true, reason: null }),
@@ -139,7 +139,7 @@ describe("on this machine, with the tests' adapter", () => {
     ]);
   });
 
-  it("auto never takes a software adapter, and says why it took WASM", async () => {
+  it("auto never uses a software adapter, and gives the reason for WASM", async () => {
     const { name, software } = await testAdapter();
     await using backend = await selectBackend({ ...options, backend: "auto" });
     if (!software) return expect(backend.id).toBe("webgpu");
@@ -147,7 +147,7 @@ describe("on this machine, with the tests' adapter", () => {
     expect(backend).toMatchObject({ id: "wasm", device });
   });
 
-  it("plain shaders are what the environment may ask for", async () => {
+  it("the environment can ask for plain shaders", async () => {
     await testAdapter();
     const [adapter] = (await findAdapters()).found;
     expect(adapter!.extensions).toEqual(["subgroups"]);
@@ -157,7 +157,7 @@ describe("on this machine, with the tests' adapter", () => {
     await expect(wrong).rejects.toMatchObject({ code: "USAGE", message: expect.stringContaining('"fancy"') });
   });
 
-  it("takes it when asked, by backend or by name", async () => {
+  it("opens the adapter by backend or by name", async () => {
     const { name } = await testAdapter();
     for (const choice of [
       { backend: "webgpu" },
@@ -168,7 +168,7 @@ describe("on this machine, with the tests' adapter", () => {
     }
   });
 
-  it("refuses what is absent, unknown, or contradicts itself", async () => {
+  it("refuses absent, unknown and contradictory choices", async () => {
     await testAdapter();
     const refused = (choice: { backend: string; device?: string }, code: string) =>
       expect(selectBackend({ ...options, ...choice })).rejects.toMatchObject({ code });
@@ -178,7 +178,7 @@ describe("on this machine, with the tests' adapter", () => {
     await refused({ backend: "cuda" }, "USAGE");
   });
 
-  it("walks over all backends", async () => {
+  it("opens every backend in turn", async () => {
     await testAdapter();
     const ids: string[] = [];
     for await (const backend of openEveryBackend(options)) {

@@ -23,38 +23,38 @@ const filled = (value: number) => (view: Uint8Array) => {
 const doubled = (backend: Backend, x: Region, count: number) => backend.run(add, { count }, [x, x], x);
 
 describe("the WebGPU backend", () => {
-  it("is named as the device that computes", () => {
+  it("has the name of its device", () => {
     expect(shared).toMatchObject({ id: "webgpu", device: expect.stringContaining(adapter.name) });
   });
 
-  it("names need and ceiling when memory runs out, and takes back what is released", async () => {
+  it("reports needed bytes and limit when memory runs out, and uses released memory again", async () => {
     const all = shared.allocate(1 << 20);
     expect(() => shared.allocate(1)).toThrow(
       expect.objectContaining({
         code: "PLAN_MEMORY",
-        message: expect.stringMatching(/256 .* 1048576 bytes 0/),
+        message: expect.stringMatching(/256 more bytes; 0 of 1048576 /),
       }),
     );
     shared.release(all);
-    for (const bytes of [1 << 19, 3000, 1 << 19]) shared.release(shared.allocate(bytes)); // idle ones make room
+    for (const bytes of [1 << 19, 3000, 1 << 19]) shared.release(shared.allocate(bytes)); // idle buffers are destroyed for larger ones
   });
 
-  it("refuses what the device cannot bind in one piece", async () => {
+  it("refuses a buffer larger than the device allows", async () => {
     await using backend = createWebgpuBackend(adapter, await openDevice(adapter), 2 ** 40);
     expect(() => backend.allocate(2 ** 38)).toThrow(
-      expect.objectContaining({ code: "PLAN_MEMORY", message: expect.stringContaining("binds at most") }),
+      expect.objectContaining({ code: "PLAN_MEMORY", message: expect.stringContaining("allows at most") }),
     );
   });
 
   it("refuses operands that are too small or too few", async () => {
     const [small, large] = [shared.allocate(60), shared.allocate(64)];
     const run = (inputs: Region[]) => shared.run(add, { count: 16 }, inputs, large);
-    await expect(run([large, small])).rejects.toThrow("add wants 64 bytes of b, was given 60");
-    await expect(run([large])).rejects.toThrow("add wants 3 operands, was given 2");
+    await expect(run([large, small])).rejects.toThrow("add needs 64 bytes of b, got 60");
+    await expect(run([large])).rejects.toThrow("add needs 3 operands, got 2");
     for (const region of [small, large]) shared.release(region);
   });
 
-  it("runs in the order of the calls, though none is awaited, and lets a sum overwrite its terms", async () => {
+  it("runs in the order of the calls without awaiting them, and allows a sum to overwrite its terms", async () => {
     const x = shared.allocate(4096);
     await shared.upload(x, 4096, filled(1));
     const runs = Array.from({ length: 20 }, () => doubled(shared, x, 1024));
@@ -66,7 +66,7 @@ describe("the WebGPU backend", () => {
     shared.release(x);
   });
 
-  it("an upload does not overtake runs that read what was there", async () => {
+  it("an upload waits for earlier runs that read the old content", async () => {
     const [x, y] = [shared.allocate(4096), shared.allocate(4096)];
     await shared.upload(x, 4096, filled(3));
     for (let i = 0; i < 12; i++) {
@@ -79,7 +79,7 @@ describe("the WebGPU backend", () => {
     for (const region of [x, y]) shared.release(region);
   });
 
-  it("fills within fills, and several at once, need no more buffers than there are", async () => {
+  it("nested and simultaneous fills do not wait for each other forever", async () => {
     const regions = Array.from({ length: 12 }, () => shared.allocate(4096));
     const nested = (i: number) =>
       shared.upload(regions[2 * i]!, 4096, async (outer) => {
@@ -91,7 +91,7 @@ describe("the WebGPU backend", () => {
     for (const region of regions) shared.release(region);
   });
 
-  it("a fill that fails tells its own error, and the next works", async () => {
+  it("a failing fill throws its own error, and the next fill works", async () => {
     const x = shared.allocate(64);
     const error = new Error("no such file");
     await expect(shared.upload(x, 64, () => Promise.reject(error))).rejects.toBe(error);
@@ -101,7 +101,7 @@ describe("the WebGPU backend", () => {
   });
 });
 
-it("waits, when it is closed, for what is still being written", async () => {
+it("waits for running fills when it is closed", async () => {
   const backend = createWebgpuBackend(adapter, await openDevice(adapter), 1 << 20);
   const x = backend.allocate(4096);
   let written = false;
@@ -119,7 +119,7 @@ it("waits, when it is closed, for what is still being written", async () => {
 /** What is open around every batch of commands. */
 const SCOPES = ["out-of-memory", "internal", "validation"] as const;
 
-describe("what goes wrong is told, and no number is given out after it", () => {
+describe("a fault is reported, and no number is returned after it", () => {
   async function backendWithDevice() {
     const device = await openDevice(adapter);
     const backend = createWebgpuBackend(adapter, device, 1 << 20);
@@ -137,7 +137,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await backend[Symbol.asyncDispose]();
   });
 
-  it("lost before anything was submitted", async () => {
+  it("a device lost before the first submit", async () => {
     const device = await openDevice(adapter);
     const backend = createWebgpuBackend(adapter, device, 1 << 20);
     const x = backend.allocate(64);
@@ -146,7 +146,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await backend[Symbol.asyncDispose]();
   });
 
-  it("lost while numbers were on their way", async () => {
+  it("a device lost while numbers were read back", async () => {
     const { device, backend, x } = await backendWithDevice();
     const seen = backend.view(x, 16);
     device.destroy();
@@ -154,7 +154,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await backend[Symbol.asyncDispose]();
   });
 
-  it("lost while memory of it was written", async () => {
+  it("a device lost while its memory was written", async () => {
     const { device, backend, x } = await backendWithDevice();
     const upload = backend.upload(x, 64, (view) => {
       device.destroy();
@@ -164,7 +164,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await backend[Symbol.asyncDispose]();
   });
 
-  it("a mistake that no scope saw", async () => {
+  it("an error outside every error scope", async () => {
     const { device, backend, x } = await backendWithDevice();
     for (const _ of SCOPES) void device.popErrorScope();
     device.createBuffer({ size: 4, usage: 0 });
@@ -174,7 +174,7 @@ describe("what goes wrong is told, and no number is given out after it", () => {
     await backend[Symbol.asyncDispose]();
   });
 
-  it("more memory than SwiftShader has, where that is the adapter", async () => {
+  it("more memory than SwiftShader has, if SwiftShader is the adapter", async () => {
     if (!adapter.name.includes("SwiftShader")) return;
     await using backend = createWebgpuBackend(adapter, await openDevice(adapter), 2 ** 40);
     const x = backend.allocate(2 ** 30);
@@ -207,10 +207,12 @@ describe("what goes wrong is told, and no number is given out after it", () => {
   });
 });
 
-it.each(["disposed of", "forgotten", "exited from", "thrown over"])("lets the process end: %s", (how) => {
-  const url = (name: string) =>
-    JSON.stringify(builtFile(import.meta.url.replace("test/kernels", "kernels"), name).href);
-  const program = `
+it.each(["disposed", "not disposed", "process.exit", "uncaught error"])(
+  "does not keep the process alive: %s",
+  (how) => {
+    const url = (name: string) =>
+      JSON.stringify(builtFile(import.meta.url.replace("test/kernels", "kernels"), name).href);
+    const program = `
     const { findAdapters } = await import(${url("./backend/adapters.js")});
     const { createWebgpuBackend, openDevice } = await import(${url("./backend/webgpu.js")});
     const { relu2 } = await import(${url("./index.js")});
@@ -220,14 +222,15 @@ it.each(["disposed of", "forgotten", "exited from", "thrown over"])("lets the pr
     await backend.upload(x, 64, () => {});
     const pending = backend.run(relu2, { count: 16 }, [x], backend.allocate(64));
     console.log("end of program");
-    if (${JSON.stringify(how)} === "disposed of") await backend[Symbol.asyncDispose]();
-    if (${JSON.stringify(how)} === "exited from") process.exit(0);
-    if (${JSON.stringify(how)} === "thrown over") { process.exitCode = 7; throw new Error("thrown"); }`;
-  const run = () =>
-    execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
-      ...{ encoding: "utf8", timeout: 20_000, stdio: "pipe" },
-      env: { ...process.env, ...vulkanEnvironment() },
-    });
-  if (how !== "thrown over") expect(run()).toBe("end of program\n");
-  else expect(run).toThrow(expect.objectContaining({ status: 1, signal: null }));
-});
+    if (${JSON.stringify(how)} === "disposed") await backend[Symbol.asyncDispose]();
+    if (${JSON.stringify(how)} === "process.exit") process.exit(0);
+    if (${JSON.stringify(how)} === "uncaught error") { process.exitCode = 7; throw new Error("thrown"); }`;
+    const run = () =>
+      execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
+        ...{ encoding: "utf8", timeout: 20_000, stdio: "pipe" },
+        env: { ...process.env, ...vulkanEnvironment() },
+      });
+    if (how !== "uncaught error") expect(run()).toBe("end of program\n");
+    else expect(run).toThrow(expect.objectContaining({ status: 1, signal: null }));
+  },
+);

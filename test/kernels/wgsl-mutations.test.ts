@@ -1,4 +1,4 @@
-/** Each classic mistake, made in the text of a shader: its own bound must see it. */
+/** Typical mistakes in the text of a shader: the bound of the kernel must detect each of them. */
 import { afterAll, describe, expect, it } from "vitest";
 import { checkKernels } from "../../kernels/check.ts";
 import {
@@ -26,11 +26,11 @@ afterAll(() => Promise.all([plain, fast].map((backend) => backend[Symbol.asyncDi
 
 interface Mutant {
   readonly kernel: Kernel;
-  /** whose shaders have the text */
+  /** a backend whose shaders contain the text */
   readonly backend: Backend;
 }
 
-/** The kernel over those of its cases that `on` accepts, with `wrong` in the place of `right` in every shader with it. */
+/** The kernel with the cases that `on` accepts, and with `wrong` instead of `right` in every shader. */
 function mutant<P>(
   kernel: Kernel<P>,
   right: string,
@@ -43,7 +43,7 @@ function mutant<P>(
   const found = cases.some((p) =>
     wgsl.passes(p, backend.extensions).some(({ code }) => code.includes(right)),
   );
-  if (!found) throw new Error(`${kernel.id} has no text "${right}" to be wrong in`);
+  if (!found) throw new Error(`${kernel.id} has no text "${right}"`);
   const passes = (p: P) =>
     wgsl.passes(p, backend.extensions).map((pass) => ({ ...pass, code: pass.code.replaceAll(right, wrong) }));
   return { kernel: { ...kernel, cases, wgsl: { ...wgsl, passes } } as Kernel, backend };

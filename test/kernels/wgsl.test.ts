@@ -1,4 +1,4 @@
-/** The WGSL form of every kernel on a real WebGPU device: the oracle's witness, and the WASM form's. */
+/** The WGSL form of every kernel on a WebGPU device, compared with the oracle and with the WASM form. */
 import { afterAll, describe, expect, it } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { checkKernels } from "../../kernels/check.ts";
@@ -34,7 +34,7 @@ afterAll(async () => {
   await wasm[Symbol.asyncDispose]();
 });
 
-/** Those backends that run the kernel each in a form of its own. */
+/** The backends, without those that run the same form of the kernel as another one. */
 function formsOf<P>(kernel: Kernel<P>, p: P): readonly Backend[] {
   const textOn = ({ extensions }: Backend) =>
     kernel.wgsl
@@ -59,12 +59,12 @@ describe("is within its bound of the float64 oracle", () => {
   });
 });
 
-it("the tests' adapter runs both forms of what has two", () => {
+it("the adapter of the tests runs both forms of kernels with two forms", () => {
   const two = (kernel: Kernel) => kernel.cases.some((p) => formsOf(kernel, p).length === 3);
   expect(kernels.filter(two).map(({ id }) => id)).toEqual(["attention", "gated-norm", "linear", "rms-norm"]);
 });
 
-describe("agrees with the oracle, as the WASM form does, over random shapes", () => {
+describe("is within its bound over random shapes, like the WASM form", () => {
   const random = randomFrom(20261124);
   const pick = <T>(...from: readonly T[]): T => from[random(from.length)]!;
 
@@ -90,7 +90,7 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
     }
   });
 
-  it("attention: any heads that share, any width", async () => {
+  it("attention: any number of shared heads, any width", async () => {
     const cases = Array.from({ length: 3 }, () => {
       const kvHeads = 1 + random(3);
       return {
@@ -104,7 +104,7 @@ describe("agrees with the oracle, as the WASM form does, over random shapes", ()
     await expectWithinBounds(attention, cases);
   });
 
-  it("experts: any number of them, chosen in any groups", async () => {
+  it("experts: any number of experts and groups", async () => {
     for (let i = 0; i < 6; i++) {
       const [groups, size, tokens] = [pick(1, 1, 2, 4), 2 + random(20), 1 + random(20)];
       const experts = groups * size;
@@ -148,7 +148,7 @@ describe.each(STORED_DTYPES.filter((dtype) => dtype !== "F32"))("every code of %
     expect(got.findIndex((value, i) => !Object.is(value, table[i]))).toBe(-1);
   });
 
-  it("enters a product as it is, but that a subnormal may count as zero", async () => {
+  it("is exact in a product, except that a subnormal may count as zero", async () => {
     const rows = codes.length;
     const p = { tokens: 1, rows, cols: 1, firstRow: 0, inWidth: 1, inFrom: 0, outWidth: rows, outFrom: 0 };
     const got = await runOn(gpu, linear, { ...p, dtype, scale: 1 }, [codes, Float32Array.of(1)]);
@@ -160,12 +160,12 @@ describe.each(STORED_DTYPES.filter((dtype) => dtype !== "F32"))("every code of %
   });
 });
 
-describe("at the ends of what numbers can be", () => {
+describe("extreme numbers", () => {
   const p = { tokens: 3, heads: 2, headDim: 4, groups: 1, state: 4, dtMin: 0, dtMax: Infinity };
   const constant = (length: number, value: number) => new Float32Array(length).fill(value);
 
   it.each([p.tokens, MIN_CHUNKED_TOKENS + 2])(
-    "a huge delta forgets all that was, %d tokens",
+    "a huge delta removes the earlier state, %d tokens",
     async (tokens) => {
       const x = Float32Array.from({ length: tokens * 8 }, (_, i) => Math.sin(i));
       const [ones, zeros] = [constant(tokens * 4, 1), constant(2, 0)];
@@ -178,7 +178,7 @@ describe("at the ends of what numbers can be", () => {
     },
   );
 
-  it("rows of zeros normalise to zeros, and the largest floats to finite numbers", async () => {
+  it("the norm of zeros is zero, the norm of the largest floats is finite", async () => {
     const gain = constant(4, 1);
     const zeros = await runOn(gpu, rmsNorm, { tokens: 1, width: 4, eps: 1e-5 }, [constant(4, 0), gain]);
     expect([...zeros]).toEqual([0, 0, 0, 0]);
@@ -186,7 +186,7 @@ describe("at the ends of what numbers can be", () => {
     for (const value of large) expect(value).toBeCloseTo(1, 5);
   });
 
-  it("softmax survives scores that exp cannot hold", async () => {
+  it("softmax handles scores whose exp overflows", async () => {
     const size = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1 };
     const inputs = [constant(3, 1e4), Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)];
     expect([...(await runOn(gpu, attention, size, inputs))]).toEqual([5, 7, 8]);
@@ -194,7 +194,7 @@ describe("at the ends of what numbers can be", () => {
     expect([...(await runOn(gpu, attention, { ...size, tokens: 1, past: 2 }, one))]).toEqual([8]);
   });
 
-  it("a NaN stays one, and does not reach tokens before it", async () => {
+  it("a NaN stays NaN and does not change earlier tokens", async () => {
     const q = Float32Array.of(1, 1, 1);
     const v = Float32Array.of(1, 2, Number.NaN);
     const size = { heads: 1, kvHeads: 1, dim: 1 };
@@ -208,7 +208,7 @@ describe("at the ends of what numbers can be", () => {
   });
 });
 
-it("gives a row the same bits in any band", async () => {
+it("a row has the same bits in every band", async () => {
   const p: LinearParams = {
     ...{ tokens: 5, rows: 70, cols: 140, dtype: "F32", scale: 0.5 },
     ...{ firstRow: 0, inWidth: 140, inFrom: 0, outWidth: 70, outFrom: 0 },

@@ -7,7 +7,7 @@ import { MAILBOX_BYTES, openMailbox, WORD } from "../../kernels/backend/mailbox.
 import { createSharedMemory } from "../../kernels/module.ts";
 import { builtFile } from "../../src/core/built-file.ts";
 
-it("computes when a job's number is raised, not when it is woken", async () => {
+it("computes when the job number changes, not at every wake-up", async () => {
   const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);
   const { words } = openMailbox(mailbox);
   const file = builtFile(new URL("../../kernels/backend/pool.ts", import.meta.url).href, "./worker.js");
