@@ -1,6 +1,6 @@
 /** What a format is: how bytes lie. It knows nothing of models. */
 import type { Checkpoint, Rank, Sidecar, Span } from "../src/core/checkpoint.ts";
-import type { DType, Shape } from "../src/core/dtype.ts";
+import type { DType, RecastKind, Shape } from "../src/core/dtype.ts";
 import type { IsologitError } from "../src/core/errors.ts";
 import type { Store } from "../src/core/io.ts";
 
@@ -38,7 +38,7 @@ export interface WantedTensor {
   readonly shape: Shape;
   /** set where the bits are not the source's: the elements' type there, and what was done */
   readonly recast?: {
-    readonly kind: "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
+    readonly kind: RecastKind;
     readonly sourceDtype: DType;
   };
 }

@@ -35,7 +35,7 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
   { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
   {
     from: /^src\/cli\//,
-    may: /^src\/((cli|report)\/|core\/(errors|events|figures)\.ts|version\.ts|index\.ts)/,
+    may: /^src\/((cli|report)\/|core\/(dtype|errors|events|figures)\.ts|version\.ts|index\.ts)/,
   },
   { from: /^src\/report\//, may: /^src\/(report\/|core\/(errors|figures)\.ts|version\.ts|index\.ts)/ },
   { from: /^src\//, may: /^(src\/(?!cli\/)|formats\/|kernels\/)/ },

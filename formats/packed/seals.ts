@@ -10,6 +10,7 @@
  * the end       SHA-256 of the index's SHA-256 followed by all of the above (32)
  * ```
  */
+import { isFp8, RECASTS } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { CHUNK_BYTES, type TensorDigests } from "../format.ts";
 import { sameBytes, sha256 } from "./head.ts";
@@ -126,7 +127,7 @@ export function parseSeals(
 
 /** FP8 alone is scaled. */
 function isScaled(tensor: PackedTensor): boolean {
-  return tensor.recast?.kind === "fp8-e4m3" || tensor.recast?.kind === "fp8-e5m2";
+  return tensor.recast !== undefined && isFp8(RECASTS[tensor.recast.kind].dtype);
 }
 
 function checkScale(tensor: PackedTensor, amax: number, scale: number, at: ErrorLocation): void {

@@ -2,7 +2,7 @@
  * The index of a packed file: what it holds and where. Its places are no choice: `arrange` gives the only
  * ones there are, to the writer as to the reader that checks them.
  */
-import { bytesOf, type DType, isDType, type Shape } from "../../src/core/dtype.ts";
+import { bytesOf, type DType, isDType, RECAST_KINDS, type Shape } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import {
   type DecodedValue,
@@ -28,7 +28,6 @@ const LIMITS = { depth: 4, items: MAX_TENSORS, values: 32 * MAX_TENSORS };
 
 export const CONFIG = "config.json";
 
-export const RECAST_KINDS = ["f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"] as const;
 type Recast = NonNullable<WantedTensor["recast"]>;
 
 export interface PackedTensor {

@@ -1,6 +1,6 @@
 /** `formats`: what this version can read, write and recast. Told by the lists themselves, so that it cannot lie. */
 import { formats as allFormats } from "../../formats/index.ts";
-import type { DType, RecastKind } from "../core/dtype.ts";
+import { RECAST_KINDS, RECASTS, type RecastTarget } from "../core/dtype.ts";
 import { families } from "../families/index.ts";
 
 export interface FormatsReport {
@@ -13,18 +13,9 @@ export interface FormatsReport {
   }[];
   readonly dialects: readonly { readonly id: string; readonly family: string }[];
   readonly families: readonly { readonly id: string; readonly recipes: readonly string[] }[];
-  readonly recasts: readonly { readonly id: RecastKind; readonly writtenBy: readonly string[] }[];
+  readonly recasts: readonly { readonly id: RecastTarget; readonly writtenBy: readonly string[] }[];
   readonly backends: readonly string[];
 }
-
-const RECASTS: readonly (readonly [RecastKind, DType | null])[] = [
-  ["keep", null],
-  ["f32", "F32"],
-  ["f16", "F16"],
-  ["bf16", "BF16"],
-  ["fp8-e4m3", "F8_E4M3"],
-  ["fp8-e5m2", "F8_E5M2"],
-];
 
 export function formats(): FormatsReport {
   return {
@@ -37,12 +28,17 @@ export function formats(): FormatsReport {
     })),
     dialects: families.flatMap((family) => family.dialects.map(({ id }) => ({ id, family: family.id }))),
     families: families.map(({ id, recipes }) => ({ id, recipes: recipes.map((recipe) => recipe.id) })),
-    recasts: RECASTS.map(([id, dtype]) => ({
-      id,
-      writtenBy: allFormats
-        .filter(({ writes }) => writes !== undefined && (dtype === null || writes.dtypes.includes(dtype)))
-        .map((format) => format.id),
-    })),
+    recasts: (["keep", ...RECAST_KINDS] as const).map((id) => ({ id, writtenBy: formatsThatWrite(id) })),
     backends: ["webgpu", "wasm"],
   };
+}
+
+/** Every format stores some of the types that `keep` leaves alone. */
+function formatsThatWrite(target: RecastTarget): readonly string[] {
+  return allFormats
+    .filter(
+      ({ writes }) =>
+        writes !== undefined && (target === "keep" || writes.dtypes.includes(RECASTS[target].dtype)),
+    )
+    .map(({ id }) => id);
 }

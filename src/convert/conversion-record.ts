@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import type { RunOptions } from "../checkpoint/options.ts";
+import { RECAST_KINDS } from "../core/dtype.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
 import type { PlanOptions } from "./options.ts";
@@ -29,7 +30,7 @@ const RecipeFile = z.strictObject({
 export type RecipeFile = z.infer<typeof RecipeFile>;
 
 export const Conversion = z.strictObject({
-  dtype: z.enum(["f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"]).exactOptional(),
+  dtype: z.enum(RECAST_KINDS).exactOptional(),
   recipe: z.union([word, RecipeFile]).exactOptional(),
   keepEnds: count.exactOptional(),
   allowOverflow: z.literal(true).exactOptional(),

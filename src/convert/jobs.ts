@@ -2,7 +2,7 @@
 import type { WantedTensor, Writer } from "../../formats/format.ts";
 import { moduleOf, SCALE_SHAPE, type ScaleTable, scaleName } from "../checkpoint/scales.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import { countOf, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
+import { countOf, type FloatDType, isFloat, isFp8, recastKind } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { ElementSource } from "../core/mapping/gather.ts";
 import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
@@ -20,8 +20,6 @@ import type { Parallelism } from "../families/structure.ts";
 import { type Policy, recastFor } from "../quantization/policy.ts";
 import type { PlanOptions } from "./options.ts";
 import type { ColumnShare, Job, ScaledRun } from "./types.ts";
-
-const KIND = { F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "fp8-e4m3", F8_E5M2: "fp8-e5m2" } as const;
 
 /**
  * What is written, and under which names. Into and out of a packed file a model goes as its source spells it, so that it
@@ -98,7 +96,7 @@ export function jobsFor(
     const scaleTo = isFp8(to) ? scaleName(name) : undefined;
     add({
       ...common,
-      tensor: { ...placed, dtype: to, shape, recast: { kind: KIND[to], sourceDtype } },
+      tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype } },
       cast: {
         from: castable(from[0]!),
         to,

@@ -1,10 +1,10 @@
 /** Options that decide what a conversion writes. */
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
-import type { RecastKind } from "../core/dtype.ts";
+import type { RecastTarget } from "../core/dtype.ts";
 
 export interface PlanOptions extends RunOptions, SourceOptions {
   readonly to?: string;
-  readonly dtype?: RecastKind;
+  readonly dtype?: RecastTarget;
   /** a recipe's name, or the path of a recipe file */
   readonly recipe?: string;
   readonly keepEnds?: number;

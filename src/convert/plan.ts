@@ -7,7 +7,7 @@ import type { LoadedModel } from "../checkpoint/load.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { canonicalJson, sha256 } from "../core/content-root.ts";
-import { bitsOf, bytesOf, type DType } from "../core/dtype.ts";
+import { bitsOf, bytesOf, type DType, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
@@ -211,9 +211,6 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
   );
 }
 
-/** As torch calls them. */
-const TORCH: { readonly [K in DType]?: string } = { BF16: "bfloat16", F16: "float16", F32: "float32" };
-
 /** The config record for software that the model does not come from. */
 function recordFor(
   source: Matched,
@@ -223,14 +220,14 @@ function recordFor(
   parallelism: Parallelism,
 ) {
   const embedding = jobs.find(({ role }) => role?.spec.kind === "embedding")?.tensor.dtype;
-  const dtype = TORCH[embedding ?? "BF16"] ?? "bfloat16";
+  const torch = Object.values(RECASTS).find(({ dtype }) => dtype === embedding)?.torch;
   const { settings, passthrough } = source;
   return dialect.config({
     settings,
     passthrough,
     software: writer.software,
     parallelism: parallelism,
-    dtype,
+    dtype: torch ?? RECASTS.bf16.torch,
   });
 }
 

@@ -1,5 +1,5 @@
 /** A checkpoint is metadata and a place to read from. */
-import type { DType, Shape } from "./dtype.ts";
+import type { DType, RecastKind, Shape } from "./dtype.ts";
 import type { Store } from "./io.ts";
 
 /** A run of bytes in a file of the checkpoint's store. */
@@ -93,7 +93,7 @@ export interface WeightFile {
 /** What a recast left behind in a packed file: how the stored bits came from the source's. */
 export interface RecastRecord {
   readonly tensor: string;
-  readonly kind: "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
+  readonly kind: RecastKind;
   readonly sourceDtype: DType;
   /** SHA-256 of the source's elements, hex */
   readonly sourceDigest: string;

@@ -4,8 +4,6 @@
  */
 import { type ErrorLocation, IsologitError } from "./errors.ts";
 
-export type RecastKind = "keep" | "f32" | "f16" | "bf16" | "fp8-e4m3" | "fp8-e5m2";
-
 /** Bits an element takes, by the name that safetensors gives the type. */
 const BITS = {
   BOOL: 8,
@@ -34,13 +32,39 @@ const BITS = {
 
 export type DType = keyof typeof BITS;
 /** The types that weights may have and that kernels, casts and comparisons understand. */
-export type FloatDType = "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
+export type FloatDType = (typeof RECASTS)[RecastKind]["dtype"];
 export type Shape = readonly number[];
 
 export const DTYPES = Object.keys(BITS) as readonly DType[];
 
 export function isDType(text: unknown): text is DType {
   return typeof text === "string" && Object.hasOwn(BITS, text);
+}
+
+/**
+ * The types that weights can be recast to: the name that users write, the element type, and the name that config.json
+ * then gives as the type of the whole model. FP8 types have no such name: null.
+ */
+export const RECASTS = {
+  f32: { dtype: "F32", torch: "float32" },
+  f16: { dtype: "F16", torch: "float16" },
+  bf16: { dtype: "BF16", torch: "bfloat16" },
+  "fp8-e4m3": { dtype: "F8_E4M3", torch: null },
+  "fp8-e5m2": { dtype: "F8_E5M2", torch: null },
+} as const;
+
+export type RecastKind = keyof typeof RECASTS;
+/** What an option may ask for: `keep` casts nothing. */
+export type RecastTarget = "keep" | RecastKind;
+/** Types that config.json names for a whole model. */
+export type TorchDType = NonNullable<(typeof RECASTS)[RecastKind]["torch"]>;
+
+/** Names of `RECASTS`, in its order. */
+export const RECAST_KINDS = Object.keys(RECASTS) as readonly RecastKind[];
+
+/** The name under which weights are recast to this type. */
+export function recastKind(dtype: FloatDType): RecastKind {
+  return RECAST_KINDS.find((kind) => RECASTS[kind].dtype === dtype)!; // a FloatDType is a dtype of the table
 }
 
 export function isFloat(dtype: DType): dtype is FloatDType {

@@ -4,7 +4,7 @@
  */
 
 import { moduleOf } from "../checkpoint/scales.ts";
-import type { DType } from "../core/dtype.ts";
+import type { DType, TorchDType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { memberText, withMember, withoutMember } from "./json-edit.ts";
 
@@ -89,7 +89,7 @@ export function withoutQuantization(configText: string): string {
 }
 
 /** The text with its dtype said anew, under the names it already uses. @throws CONFIG_INVALID */
-export function withDtype(configText: string, dtype: "float32" | "float16" | "bfloat16"): string {
+export function withDtype(configText: string, dtype: TorchDType): string {
   return ["torch_dtype", "dtype"].reduce(
     (text, key) => (memberText(text, key)?.startsWith('"') ? withMember(text, key, dtype) : text),
     configText,

@@ -1,11 +1,16 @@
 /** Which roles a recast touches: decided from names and kinds alone, before a byte is read. */
-import type { RecastRecord } from "../core/checkpoint.ts";
-import { type DType, type FloatDType, isFloat, isFp8 } from "../core/dtype.ts";
+import {
+  type DType,
+  type FloatDType,
+  isFloat,
+  isFp8,
+  RECASTS,
+  type RecastTarget,
+  type TorchDType,
+} from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
 import { findRecipe, type LayerAt, type RoleKind, recipeCastsRole } from "./recipe.ts";
-
-export type RecastTarget = "keep" | RecastRecord["kind"];
 
 /** Options that decide which weights are cast. */
 export interface PolicyOptions {
@@ -21,17 +26,8 @@ export interface Policy {
   /** null: every role is cast */
   readonly recipe: Recipe | null;
   /** what config.json then says of the whole model; null: what it says stays true */
-  readonly torchDtype: "float32" | "float16" | "bfloat16" | null;
+  readonly torchDtype: TorchDType | null;
 }
-
-const TARGETS = {
-  keep: { to: null, torchDtype: null },
-  f32: { to: "F32", torchDtype: "float32" },
-  f16: { to: "F16", torchDtype: "float16" },
-  bf16: { to: "BF16", torchDtype: "bfloat16" },
-  "fp8-e4m3": { to: "F8_E4M3", torchDtype: null },
-  "fp8-e5m2": { to: "F8_E5M2", torchDtype: null },
-} as const satisfies Record<RecastTarget, Pick<Policy, "to" | "torchDtype">>;
 
 /**
  * The policy that the flags ask for. FP8 without a recipe takes the family's first.
@@ -45,7 +41,7 @@ export async function policyOf(
   family: { readonly recipes: readonly Recipe[]; readonly roles: readonly RoleKind[] },
 ): Promise<Policy> {
   const { dtype: kind = "keep", keepEnds } = options;
-  const { to, torchDtype } = TARGETS[kind];
+  const { dtype: to, torch: torchDtype } = kind === "keep" ? { dtype: null, torch: null } : RECASTS[kind];
   if (to === null && options.recipe !== undefined) throw usage("`recipe`", "`dtype`");
   if (keepEnds !== undefined && !(Number.isSafeInteger(keepEnds) && keepEnds >= 0)) {
     throw new IsologitError("USAGE", `\`keepEnds\` is ${keepEnds}, not a number of layers`);

@@ -6,7 +6,7 @@
 import { moduleOf, type RangeReader, readScales, type ScaleTable } from "../checkpoint/scales.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { canonicalJson } from "../core/content-root.ts";
-import { countOf, isFloat, isFp8 } from "../core/dtype.ts";
+import { countOf, isFloat, isFp8, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Severity } from "../core/finding.ts";
 import { isJsonObject } from "../core/json.ts";
@@ -240,8 +240,6 @@ async function scaleFault(
   }
 }
 
-const NAMES: Readonly<Record<string, string>> = { float32: "F32", float16: "F16", bfloat16: "BF16" };
-
 /** The type that the config names, in which engines compute, against that of most weights that are not FP8. */
 export function dtypeFaults({
   config,
@@ -255,7 +253,8 @@ export function dtypeFaults({
   }
   const [most] = [...elements].sort(([, a], [, b]) => b - a);
   const name = said.replace(/^torch\./, "");
-  if (most === undefined || NAMES[name] === most[0]) return [];
+  const named = Object.values(RECASTS).find(({ torch }) => torch === name);
+  if (most === undefined || named?.dtype === most[0]) return [];
   const message = `it says ${said}, and most weights are ${most[0]}: engines compute in another type`;
   return [fault("dtype-contradiction", "warning", message)];
 }

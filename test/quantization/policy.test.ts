@@ -2,9 +2,9 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { DType } from "../../src/core/dtype.ts";
+import type { DType, RecastTarget } from "../../src/core/dtype.ts";
 import type { Recipe } from "../../src/families/family.ts";
-import { type PolicyOptions, policyOf, type RecastTarget, recastFor } from "../../src/quantization/policy.ts";
+import { type PolicyOptions, policyOf, recastFor } from "../../src/quantization/policy.ts";
 import type { LayerAt, RoleKind } from "../../src/quantization/recipe.ts";
 import { parseRecipe } from "../../src/quantization/recipe.ts";
 

@@ -8,12 +8,11 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import type { Format } from "../../formats/format.ts";
 import { formats } from "../../formats/index.ts";
-import type { ConvertOptions } from "../../src/api/convert.ts";
-import { convert } from "../../src/api/convert.ts";
+import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { pairScales } from "../../src/checkpoint/scales.ts";
-import type { DType, RecastKind } from "../../src/core/dtype.ts";
+import type { DType, RecastTarget } from "../../src/core/dtype.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import type { Matched } from "../../src/families/model.ts";
@@ -71,7 +70,7 @@ async function sources(): Promise<readonly Source[]> {
 }
 
 /** Of the types of a source, those that its destination will hold. */
-function typesAfter(dtypes: ReadonlySet<DType>, dtype: RecastKind): readonly DType[] {
+function typesAfter(dtypes: ReadonlySet<DType>, dtype: RecastTarget): readonly DType[] {
   if (dtype === "fp8-e4m3") return [...dtypes, "F8_E4M3"];
   return [...dtypes].filter((type) => dtype === "keep" || !type.startsWith("F8"));
 }

@@ -1,5 +1,6 @@
 /** `recast`: another dtype in the same format. */
 
+import { RECAST_KINDS } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { ConvertOptions } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
@@ -16,7 +17,7 @@ export const recast = defineCommand<ConvertOptions>({
   ],
   async run({ places: { SRC, DST }, options }, { library }) {
     if (options.dtype === undefined) {
-      const next = "add --dtype with f32, f16, bf16, fp8-e4m3 or fp8-e5m2";
+      const next = `add --dtype with ${RECAST_KINDS.slice(0, -1).join(", ")} or ${RECAST_KINDS.at(-1)}`;
       throw new IsologitError("USAGE", "--dtype is missing, recast needs it", {}, { next });
     }
     return converted("recast", await library.recast(SRC!, DST!, options));

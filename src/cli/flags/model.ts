@@ -1,4 +1,5 @@
 /** Flags about checkpoints: what is read, what is written, and what lies there already. */
+import { RECAST_KINDS } from "../../core/dtype.ts";
 import { flagGroup, oneOf } from "../flag.ts";
 import { choice, integer, size, text } from "../values.ts";
 
@@ -44,7 +45,7 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
     spec: "--dtype <dtype>",
     about: "dtype of the written weights",
     default: "keep",
-    ...oneOf(["keep", "f32", "f16", "bf16", "fp8-e4m3", "fp8-e5m2"]),
+    ...oneOf(["keep", ...RECAST_KINDS]),
   },
   recipe: {
     spec: "--recipe <name|file>",
