@@ -37,6 +37,7 @@ import { fileStore } from "../io/file.ts";
 import { lockDestination } from "../io/lock.ts";
 import { Staging } from "../io/staging.ts";
 import { readKey } from "../signing/ed25519.ts";
+import type { SignOptions } from "../signing/options.ts";
 import { type SignDestination, type SignedDestination, signerFor } from "../signing/sign-destination.ts";
 import type { LimitOptions } from "../verify/limits.ts";
 import type { CompareOptions, VerifyLevel } from "../verify/options.ts";
@@ -52,22 +53,9 @@ export interface ConvertOptions
     PromptOptions,
     LimitOptions,
     ReferenceOptions,
-    StrictOptions {
+    StrictOptions,
+    SignOptions {
   readonly verify?: VerifyLevel;
-  /**
-   * PEM file of a private key: Ed25519 to sign the certificate with, with `bundle` on P-256, P-384 or P-521; or "sigstore",
-   * to sign the bundle without a key
-   */
-  readonly sign?: string;
-  /** file to write a Sigstore bundle to that signs every file of the destination, as model signing does */
-  readonly bundle?: string;
-  /** to sign without a key: an OIDC identity token, or a file that holds it; default: what the CI gives */
-  readonly identityToken?: string;
-  /** for the same: the authority and the log to ask, both or neither; default: Sigstore's public instance */
-  readonly fulcioUrl?: string;
-  readonly rekorUrl?: string;
-  /** for the same: a timestamp authority, asked besides */
-  readonly tsaUrl?: string;
   readonly resume?: boolean;
   readonly overwrite?: boolean;
   /** a file that `plan --json` wrote: the conversion must be that one */
@@ -109,6 +97,8 @@ export async function convert(
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
+  if (options.bundle !== undefined && options.verify === "off")
+    throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
   const seal = await signerFor(destination, options);
   if (seal === null) return await converted(source, destination, options, null, true);
   const { sign: _, ...unsigned } = options; // the signature is the bundle's, and the certificate is one of the files

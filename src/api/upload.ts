@@ -14,6 +14,7 @@ import { journalPath, readJournal, removeJournal } from "../hub/upload/journal.t
 import { isUnchanged, type LocalFile, listLocalFiles } from "../hub/upload/local-files.ts";
 import { repoName, revisionName } from "../io/address.ts";
 import { cardFile } from "../model-card/file.ts";
+import { inspect } from "./inspect.ts";
 
 export interface UploadOptions {
   /** where in the repository; default: its root for a folder, the file's name for a file */
@@ -91,6 +92,7 @@ export async function upload(
   const card = await cardFile(connection, before, path, local, {
     inRepo,
     baseModel: options.baseModel,
+    inspect: (checkpoint) => inspect(checkpoint),
     watch,
     signal,
   });

@@ -2,12 +2,11 @@
  * Every byte of a checkpoint that no content root knows: headers, indexes, configs, side files, padding, scales that
  * nothing reads. Together with the root nothing is left in which a byte could change unseen.
  */
-import { createHash } from "node:crypto";
 import { CERTIFICATE_FILE, type Span, type Tensor } from "../core/checkpoint.ts";
 import { bitsOf, countOf, stridesOf } from "../core/dtype.ts";
-import type { ByteSource } from "../core/io.ts";
 import { extentsOf } from "../core/read.ts";
 import type { Matched } from "../families/model.ts";
+import { digestExcept } from "../io/digest.ts";
 
 export interface FileDigest {
   /** relative to the checkpoint; "" where it is one file, which may be renamed */
@@ -17,9 +16,6 @@ export interface FileDigest {
   /** SHA-256 of the bytes outside the elements that the content root covers */
   readonly sha256: string;
 }
-
-/** Bytes read at a time. */
-const CHUNK_BYTES = 4 * 1024 * 1024;
 
 /** @param trailer the certificate's span in a packed file: it, and what follows it, is not the checkpoint's */
 export async function digestFilesExceptRoles(
@@ -39,31 +35,6 @@ export async function digestFilesExceptRoles(
     digests.push({ path: alone ? "" : path, size: end, sha256 });
   }
   return digests;
-}
-
-/**
- * SHA-256 of a file but for some spans.
- *
- * @param end bytes of the file that count
- * @param inside the spans to leave out, in order
- */
-export async function digestExcept(
-  source: ByteSource,
-  end: number,
-  inside: readonly Span[],
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const hash = createHash("sha256");
-  let at = 0;
-  for (const { offset, size } of [...inside, { offset: end, size: 0 }]) {
-    for (; at < offset; at = Math.min(offset, at + CHUNK_BYTES)) {
-      const bytes = new Uint8Array(Math.min(CHUNK_BYTES, offset - at));
-      await source.readInto(bytes, at, signal);
-      hash.update(bytes);
-    }
-    at = Math.max(at, offset + size);
-  }
-  return hash.digest("hex");
 }
 
 /** By file and in order, where the elements lie that roles are made of; a tensor of which a part is padding is not. */

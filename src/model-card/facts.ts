@@ -1,9 +1,8 @@
 /** What a card can say of a checkpoint on this machine: read from it, and from its certificate, which must hold. */
 
-import { inspect } from "../api/inspect.ts";
-import { verify } from "../api/verify.ts";
 import { type Certificate, decodeCertificate } from "../certificate/certificate.ts";
 import { findCertificate } from "../certificate/location.ts";
+import { recheckCertificate } from "../certificate/recheck.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
@@ -12,15 +11,28 @@ import { isProven } from "../verify/verdict.ts";
 import type { CardFacts, CardProof } from "./card.ts";
 import { commandOf } from "./command.ts";
 
+/** Facts of a checkpoint that `inspect` reports and the card uses. */
+export interface CheckpointSummary {
+  readonly format: string;
+  readonly family: string | null;
+  readonly dtypes: Readonly<Record<string, unknown>>;
+  readonly quantization: unknown;
+}
+
+export interface CardOptions {
+  readonly baseModel?: string | undefined;
+  /** reads the headers of a checkpoint: `inspect` of the library, which imports this folder and so is passed in */
+  readonly inspect: (path: string) => Promise<CheckpointSummary>;
+  readonly watch?: Watch;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * @returns undefined for what is no checkpoint: it has no card of ours
  * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
  */
-export async function cardFacts(
-  path: string,
-  options: { readonly baseModel?: string | undefined; readonly watch?: Watch; readonly signal?: AbortSignal },
-): Promise<CardFacts | undefined> {
-  const report = await inspect(path).catch((error) => {
+export async function cardFacts(path: string, options: CardOptions): Promise<CardFacts | undefined> {
+  const report = await options.inspect(path).catch((error) => {
     if (error instanceof IsologitError && error.exit === 3) return undefined;
     throw error;
   });
@@ -41,7 +53,7 @@ export async function cardFacts(
 /** The certificate of these files; undefined where they have none. Every byte is read: what a card says is checked first. */
 async function certificateIn(
   path: string,
-  { watch, signal }: { readonly watch?: Watch; readonly signal?: AbortSignal },
+  { watch, signal }: Pick<CardOptions, "watch" | "signal">,
 ): Promise<Certificate | undefined> {
   const found = await findCertificate(path, await storeAt(path)).catch((error) => {
     if (error instanceof IsologitError && error.code === "CERTIFICATE_MISSING") return undefined;
@@ -50,7 +62,7 @@ async function certificateIn(
   if (found === undefined) return undefined;
   const certificate = decodeCertificate(found.bytes, found.file);
   const running = { ...(watch !== undefined && { watch }), ...(signal !== undefined && { signal }) };
-  const { verdict, rungs } = await verify(path, undefined, { verify: "bytes", ...running });
+  const { verdict, rungs } = await recheckCertificate(path, { verify: "bytes", ...running });
   if (isProven(verdict)) return certificate;
   const differences = rungs.flatMap(({ metrics }): readonly unknown[] =>
     "differences" in metrics ? metrics.differences : [],

@@ -1,7 +1,6 @@
 /** The card of an upload: of the folder, else of the repository, with what is known of the checkpoint written into it. */
 import { readFile, stat } from "node:fs/promises";
 import { CARD_FILE } from "../core/checkpoint.ts";
-import type { Watch } from "../core/events.ts";
 import type { Connection } from "../hub/connection.ts";
 import type { HubFile, Listing } from "../hub/files.ts";
 import { remoteFile } from "../hub/read/remote.ts";
@@ -9,7 +8,7 @@ import type { LocalFile } from "../hub/upload/local-files.ts";
 import { repoName } from "../io/address.ts";
 import { readThroughBreaks } from "../io/http.ts";
 import { cardOf } from "./card.ts";
-import { cardFacts } from "./facts.ts";
+import { type CardOptions, cardFacts } from "./facts.ts";
 
 const MAX_CARD_BYTES = 4 * 1024 * 1024;
 
@@ -29,20 +28,14 @@ export async function cardFile(
   before: Listing,
   path: string,
   local: readonly LocalFile[],
-  options: {
-    readonly inRepo: string;
-    readonly baseModel?: string | undefined;
-    readonly watch?: Watch;
-    readonly signal?: AbortSignal | undefined;
-  },
+  options: CardOptions & { readonly inRepo: string },
 ): Promise<Card | undefined> {
-  const { inRepo, baseModel, watch, signal } = options;
+  const { inRepo, baseModel } = options;
   const atRoot = (await stat(path)).isDirectory() ? inRepo === "" : !inRepo.includes("/");
   if (!atRoot) return undefined;
   const facts = await cardFacts(path, {
-    ...(baseModel !== undefined && { baseModel: repoName(baseModel) }),
-    ...(watch !== undefined && { watch }),
-    ...(signal !== undefined && { signal }),
+    ...options,
+    baseModel: baseModel === undefined ? undefined : repoName(baseModel),
   });
   if (facts === undefined) return undefined;
   const own = local.find((one) => one.path === CARD_FILE);

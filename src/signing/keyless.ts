@@ -5,18 +5,22 @@
  */
 import { readFile } from "node:fs/promises";
 import type { BundleWithDsseEnvelope } from "@sigstore/bundle";
-import type { ConvertOptions } from "../api/convert.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { isOffline } from "../hub/settings.ts";
 import { raceAbort } from "../io/retry.ts";
+import type { KeylessOptions } from "./options.ts";
 import type { BundleSigner } from "./sigstore-bundle.ts";
 import { PAYLOAD_TYPE } from "./statement.ts";
 
 /** The value of `sign` that signs without a key. */
 export const KEYLESS = "sigstore";
 
-const KEYLESS_OPTIONS = ["identityToken", "fulcioUrl", "rekorUrl", "tsaUrl"] as const;
-export type KeylessOptions = Pick<ConvertOptions, (typeof KEYLESS_OPTIONS)[number]>;
+const KEYLESS_OPTIONS = [
+  "identityToken",
+  "fulcioUrl",
+  "rekorUrl",
+  "tsaUrl",
+] as const satisfies readonly (keyof KeylessOptions)[];
 
 /** Where the public instance is asked; what it is told stays public for good. */
 const PUBLIC = { fulcioUrl: "https://fulcio.sigstore.dev", rekorUrl: "https://rekor.sigstore.dev" };

@@ -1,10 +1,10 @@
 /** Signing a destination as a whole, once it is proven. */
 import { lstat, writeFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import type { ConvertOptions } from "../api/convert.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
-import { ignoreEvents } from "../core/events.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import { KEYLESS, keylessSigner, refuseKeyless } from "./keyless.ts";
+import type { SignOptions } from "./options.ts";
 import type { BundleReport } from "./signed-files.ts";
 import { filesAt } from "./signed-files.ts";
 import { type BundleSigner, readCurveKey, signBundle } from "./sigstore-bundle.ts";
@@ -14,6 +14,14 @@ export interface SignedDestination {
   readonly report: BundleReport;
   /** Writes the bundle: when what it signs is in its place, for it would promise what is not there. */
   write(): Promise<void>;
+}
+
+/** How a destination is written and watched, as far as signing needs it. */
+interface DestinationOptions {
+  /** replace a bundle that exists */
+  readonly overwrite?: boolean;
+  readonly watch?: Watch;
+  readonly signal?: AbortSignal;
 }
 
 /** @param address where the destination is now, which may be where it is staged */
@@ -27,16 +35,14 @@ export type SignDestination = (address: string) => Promise<SignedDestination>;
  */
 export async function signerFor(
   destination: string,
-  options: ConvertOptions,
+  options: SignOptions & DestinationOptions,
 ): Promise<SignDestination | null> {
-  const { bundle: file, verify, overwrite = false, signal, watch = ignoreEvents } = options;
+  const { bundle: file, overwrite = false, signal, watch = ignoreEvents } = options;
   if (options.sign !== KEYLESS) refuseKeyless(options);
   if (file === undefined) {
     if (options.sign !== KEYLESS) return null;
     throw new IsologitError("USAGE", `\`sign\` ${KEYLESS} needs \`bundle\` with the file to write`);
   }
-  if (verify === "off")
-    throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
   const place = `${resolve(destination)}/`;
   if (`${resolve(file)}/`.startsWith(place))
     throw new IsologitError("USAGE", "the bundle would become part of what it signs", { file });
@@ -62,7 +68,7 @@ export async function signerFor(
   };
 }
 
-async function bundleSigner(options: ConvertOptions): Promise<BundleSigner> {
+async function bundleSigner(options: SignOptions & DestinationOptions): Promise<BundleSigner> {
   const { sign, signal } = options;
   if (sign === undefined)
     throw new IsologitError("USAGE", `\`bundle\` needs \`sign\` with the key that signs it, or ${KEYLESS}`);

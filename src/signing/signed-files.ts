@@ -1,11 +1,11 @@
 /** A checkpoint's files against a bundle that signs them. Files as they lie there: nothing of the checkpoint is parsed. */
 import { readFile, realpath, stat } from "node:fs/promises";
 import { relative } from "node:path";
-import type { VerifyOptions } from "../certificate/options.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
+import type { TrustOptions } from "./options.ts";
 import { openBundle, readAuthorities, readCurveKey, type Trust } from "./sigstore-bundle.ts";
 import { compareManifest, decodeStatement, type Manifest, manifestOf } from "./statement.ts";
 
@@ -28,7 +28,10 @@ export interface SignedFiles {
  * @returns null where no bundle was asked for
  * @throws BUNDLE_INVALID, BUNDLE_UNTRUSTED, UNSUPPORTED; USAGE: nobody is named as trusted
  */
-export async function signedFiles(address: string, options: VerifyOptions): Promise<SignedFiles | null> {
+export async function signedFiles(
+  address: string,
+  options: TrustOptions & { readonly signal?: AbortSignal },
+): Promise<SignedFiles | null> {
   const { bundle: file, signal } = options;
   const trust = await trustOf(options);
   if (file === undefined || trust === null) return null;
@@ -61,7 +64,7 @@ async function placeIn(address: string, file: string): Promise<readonly string[]
 }
 
 /** @returns null where no bundle was asked for */
-async function trustOf(options: VerifyOptions): Promise<Trust | null> {
+async function trustOf(options: TrustOptions): Promise<Trust | null> {
   const { bundle, publicKey, trustedRoot, sigstoreIdentity: identity, sigstoreIssuer: issuer } = options;
   const keyless = [trustedRoot, identity, issuer].filter((given) => given !== undefined).length;
   if (bundle === undefined) {

@@ -4,10 +4,10 @@
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { digestExcept } from "../certificate/file-digests.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Store } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
+import { digestExcept } from "../io/digest.ts";
 
 export const PAYLOAD_TYPE = "application/vnd.in-toto+json";
 const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
