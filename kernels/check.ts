@@ -2,6 +2,7 @@
 import { widthOf } from "../src/core/dtype.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
+import { splitMix64 } from "../src/core/random.ts";
 import { kernels } from "./index.ts";
 import type { Backend, Fill, Kernel, Operand } from "./kernel.ts";
 
@@ -64,7 +65,7 @@ export async function runBothForms<P>(
   p: P,
   hard: boolean,
 ): Promise<readonly [got: Float32Array, wanted: Float64Array]> {
-  const random = splitMix64(BigInt(kernel.cases.indexOf(p)));
+  const random = splitMix64(kernel.cases.indexOf(p));
   const inputs = kernel
     .inputs(p)
     .map((operand) => fillOperand(operand, (hard && operand.hard) || "normal", random));
@@ -107,18 +108,6 @@ export function errorOf(got: Float32Array, wanted: Float64Array, slack: number):
     largest = Math.max(largest, Math.abs(wanted[i]!));
   }
   return difference / largest;
-}
-
-/** 64 random bits for each call, the same on every machine (Steele, Lea and Flood 2014). */
-export function splitMix64(seed: bigint): () => bigint {
-  let state = BigInt.asUintN(64, seed);
-  return () => {
-    state = BigInt.asUintN(64, state + 0x9e3779b97f4a7c15n);
-    let z = state;
-    z = BigInt.asUintN(64, (z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
-    z = BigInt.asUintN(64, (z ^ (z >> 27n)) * 0x94d049bb133111ebn);
-    return z ^ (z >> 31n);
-  };
 }
 
 /**

@@ -30,7 +30,7 @@ const LINES: readonly { from: RegExp; may: RegExp }[] = [
     from: /^kernels\/wgsl\//,
     may: /^(src\/core\/dtype\.ts|kernels\/(definitions\/|wgsl\/|kernel\.ts))/,
   },
-  { from: /^kernels\//, may: /^(src\/core\/(dtype|float|errors|built-file)\.ts|kernels\/)/ },
+  { from: /^kernels\//, may: /^(src\/core\/(dtype|float|errors|built-file|random)\.ts|kernels\/)/ },
   { from: /^formats\//, may: /^(src\/core\/|formats\/)/ },
   { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
   {

@@ -5,8 +5,8 @@
 
 import { readCarriedFiles } from "../../src/core/carried-files.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
-import { canonicalJson } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
+import { canonicalJson } from "../../src/core/hash.ts";
 import { entryOf, plainRecord } from "../codec/pickle/plain.ts";
 import { isKind } from "../codec/pickle/value.ts";
 import { nameSeals, type TorchArchive } from "../codec/torch-zip/read.ts";

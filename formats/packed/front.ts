@@ -1,8 +1,9 @@
 /** Opening a packed file: two reads and everything of it is known but side files and elements. */
 import { IsologitError } from "../../src/core/errors.ts";
+import { sha256Bytes } from "../../src/core/hash.ts";
 import type { ByteSource } from "../../src/core/io.ts";
 import { readRange } from "../../src/core/io.ts";
-import { HEAD_BYTES, type Head, parseHead, sameBytes, sha256 } from "./head.ts";
+import { HEAD_BYTES, type Head, parseHead, sameBytes } from "./head.ts";
 import { type PackedDigests, parseSeals, sealBytes } from "./seals.ts";
 import { CONFIG, checkPlaces, configBytes, type PackedIndex, parseIndex } from "./tensor-index.ts";
 
@@ -36,7 +37,7 @@ export function parseRest(head: Head, rest: Uint8Array, file: string): Omit<Fron
   const configAt = sealsAt + head.seals.size;
 
   const indexText = rest.subarray(0, sealsAt);
-  if (!sameBytes(sha256(indexText), head.indexDigest)) {
+  if (!sameBytes(sha256Bytes(indexText), head.indexDigest)) {
     const message = "the index is not the one that was written: its digest differs from the head's";
     throw new IsologitError("DIGEST_MISMATCH", message, { file, offset: head.index.offset });
   }
@@ -56,7 +57,7 @@ export function parseRest(head: Head, rest: Uint8Array, file: string): Omit<Fron
   const digests = parseSeals(seals, index, head.indexDigest, { file, offset: head.seals.offset });
   if (index.entries[0]?.path !== CONFIG) return { index, digests };
   const config = rest.subarray(configAt);
-  if (Buffer.from(sha256(config)).toString("hex") !== digests.entries.get(CONFIG)) {
+  if (Buffer.from(sha256Bytes(config)).toString("hex") !== digests.entries.get(CONFIG)) {
     const message = "config.json is not the one that was written: its digest differs";
     throw new IsologitError("DIGEST_MISMATCH", message, { file, offset: sealsEnd });
   }

@@ -1,9 +1,5 @@
-/**
- * The first 128 bytes of a packed file, little-endian: what it is, where its parts lie, and the digest that
- * the index must have. See docs/packed-format.md.
- */
-import { createHash } from "node:crypto";
 import { IsologitError } from "../../src/core/errors.ts";
+import { sha256Bytes } from "../../src/core/hash.ts";
 
 /** A high bit, a name, a line feed: transfers that drop bits or convert line ends are seen at once. */
 export const MAGIC = Uint8Array.from([0x89, 0x49, 0x53, 0x4f, 0x4c, 0x4f, 0x47, 0x0a]); // \x89ISOLOG\n
@@ -34,13 +30,6 @@ export interface Head {
   readonly frontEnd: number;
   /** the sealed part ends here; only a certificate may follow */
   readonly dataEnd: number;
-}
-
-/** SHA-256 over the parts, one after the other. */
-export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest();
 }
 
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
@@ -81,7 +70,7 @@ export function encodeHead(head: Head): Uint8Array {
 }
 
 function headDigest(bytes: Uint8Array): Uint8Array {
-  return sha256(bytes.subarray(0, AT.headDigest)).subarray(0, HEAD_BYTES - AT.headDigest);
+  return sha256Bytes(bytes.subarray(0, AT.headDigest)).subarray(0, HEAD_BYTES - AT.headDigest);
 }
 
 /** Whether bytes begin as a packed file does. */

@@ -12,8 +12,9 @@
  */
 import { isFp8, RECASTS } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
+import { sha256Bytes } from "../../src/core/hash.ts";
 import { CHUNK_BYTES, type TensorDigests } from "../format.ts";
-import { sameBytes, sha256 } from "./head.ts";
+import { sameBytes } from "./head.ts";
 import type { Contents, PackedIndex, PackedTensor } from "./tensor-index.ts";
 
 const DIGEST_BYTES = 32;
@@ -73,7 +74,7 @@ export function encodeSeals(index: PackedIndex, indexDigest: Uint8Array, digests
   }
   for (const { path } of index.entries) putDigest(digests.entries.get(path), path);
   for (const { path } of index.shards) putDigest(digests.shards.get(path), `the header of ${path}`);
-  bytes.set(sha256(indexDigest, bytes.subarray(0, position)), position);
+  bytes.set(sha256Bytes(indexDigest, bytes.subarray(0, position)), position);
   return bytes;
 }
 
@@ -88,7 +89,7 @@ export function parseSeals(
   at: { readonly file: string; readonly offset: number },
 ): PackedDigests {
   const end = bytes.byteLength - DIGEST_BYTES;
-  if (!sameBytes(sha256(indexDigest, bytes.subarray(0, end)), bytes.subarray(end))) {
+  if (!sameBytes(sha256Bytes(indexDigest, bytes.subarray(0, end)), bytes.subarray(end))) {
     throw new IsologitError("DIGEST_MISMATCH", "the seals are not those that were written", at);
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

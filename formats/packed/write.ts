@@ -1,8 +1,9 @@
 /** Placing and sealing a packed file: pure functions of what shall be written. */
 import { bytesOf, DTYPES } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
+import { sha256Bytes } from "../../src/core/hash.ts";
 import type { Placement, TensorDigests, WriteRequest, Writer } from "../format.ts";
-import { ALIGNMENTS, encodeHead, HEAD_BYTES, type Head, parseHead, sha256 } from "./head.ts";
+import { ALIGNMENTS, encodeHead, HEAD_BYTES, type Head, parseHead } from "./head.ts";
 import { encodeSeals, sealBytes } from "./seals.ts";
 import {
   arrangeIndex,
@@ -110,7 +111,7 @@ function layOut(wanted: WriteRequest): LaidOut {
   const head: Head = {
     alignment,
     index: { offset: HEAD_BYTES, size: indexText.byteLength },
-    indexDigest: sha256(indexText),
+    indexDigest: sha256Bytes(indexText),
     seals,
     frontEnd: start + configBytes(contents),
     dataEnd: endOf(index, start),
@@ -171,5 +172,5 @@ function inOrder(wanted: WriteRequest): WriteRequest["sidecars"] {
 }
 
 function hexOf(bytes: Uint8Array): string {
-  return Buffer.from(sha256(bytes)).toString("hex");
+  return Buffer.from(sha256Bytes(bytes)).toString("hex");
 }

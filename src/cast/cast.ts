@@ -41,9 +41,6 @@ export interface Caster {
   /** Whether all elements of a run, which has some, are 0 or all are NaN; ends at the first that is neither. */
   deadness(dtype: FloatDType, at: number, count: number): EmptyKind | null;
 
-  /** Index of the first NaN or infinity, counted from `at`; -1 where there is none. */
-  firstNonFinite(dtype: FloatDType, at: number, count: number): number;
-
   /**
    * Writes `count` elements of `to` at `toAt`, from those of `from` at `at`. The two runs may not overlap.
    *
@@ -114,9 +111,6 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
   const below = (dtype: FloatDType, at: number, count: number, limit: number) =>
     wasm[`below${8 * widthOf(dtype)}`]!(at, count, limit);
 
-  const firstNonFinite = (dtype: FloatDType, at: number, count: number) =>
-    magnitude(dtype, at, count) < NON_FINITE[dtype] ? -1 : reaches(dtype, at, 0, count);
-
   /** A finite number never becomes a NaN, so whatever is no number now and was one before has overflowed. */
   const firstOverflow = (from: FloatDType, at: number, to: FloatDType, toAt: number, count: number) => {
     if (!mayOverflow(from, to) || magnitude(to, toAt, count) < NON_FINITE[to]) return -1;
@@ -133,8 +127,6 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
       const index = reaches(dtype, at, 0, count);
       throw new IsologitError("NON_FINITE", "a weight is NaN or infinite", { index });
     },
-
-    firstNonFinite,
 
     zeros: (dtype, at, count) => below(dtype, at, count, 1),
 

@@ -5,8 +5,9 @@
  */
 import { z } from "zod";
 import { Conversion, HubPlace } from "../convert/conversion-record.ts";
-import { canonicalJson, type Leaf, sha256 } from "../core/content-root.ts";
+import type { Leaf } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { Fingerprint } from "../inference/fingerprint.ts";
 import { Signature, verifySignature } from "../signing/ed25519.ts";

@@ -1,8 +1,8 @@
 /** `integrity.json`: digests that Megatron may leave beside a checkpoint's files. */
 
-import { sha256 } from "../core/content-root.ts";
 import type { Finding } from "../core/finding.ts";
 import { finding, findingOf } from "../core/finding.ts";
+import { sha256 } from "../core/hash.ts";
 import { readSmall, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 

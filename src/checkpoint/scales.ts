@@ -7,9 +7,15 @@ import { bytesOf, countOf, isFloat, isFp8, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 
+/** Where the scale of a weight is stored: one number for the tensor ("all"), or one for each row (0). */
+interface WeightScale {
+  readonly tensor: string;
+  readonly axis: "all" | 0;
+}
+
 export interface ScaleTable {
   /** by the name of the FP8 tensor; real = stored * scale, one for the tensor or one a row */
-  readonly scaleOf: ReadonlyMap<string, NonNullable<Tensor["scale"]>>;
+  readonly scaleOf: ReadonlyMap<string, WeightScale>;
   /** every tensor that is a scale and no role, those unread included */
   readonly scaleTensors: ReadonlySet<string>;
   /** the weight that a companion stands beside, where there is one */
@@ -31,7 +37,7 @@ const UNREAD = /\.(input|activation|k|v|q|kv|output)_scale$/;
  */
 export function pairScales(tensors: readonly Tensor[]): ScaleTable {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const scaleOf = new Map<string, NonNullable<Tensor["scale"]>>();
+  const scaleOf = new Map<string, WeightScale>();
   const ownerOf = new Map<string, string>();
   const companions = new Set<string>();
   const unread: string[] = [];

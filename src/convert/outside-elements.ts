@@ -5,8 +5,8 @@
 import { createHash } from "node:crypto";
 import type { TensorDigests } from "../../formats/format.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
-import { sha256 } from "../core/content-root.ts";
 import { bytesOf } from "../core/dtype.ts";
+import { sha256 } from "../core/hash.ts";
 import type { Store } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import type { Job, Plan } from "./types.ts";

@@ -6,9 +6,9 @@ import type { WantedTensor, WriteRequest, Writer } from "../../formats/format.ts
 import type { LoadedModel } from "../checkpoint/load.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
-import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { bitsOf, bytesOf, type DType, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
 import { dialectOf } from "../families/match.ts";

@@ -2,10 +2,10 @@
 import { crc32 } from "node:zlib";
 import type { TensorDigests } from "../../formats/format.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
-import { sha256 } from "../core/content-root.ts";
 import { bitsOf } from "../core/dtype.ts";
 import { IsologitError, withLocation } from "../core/errors.ts";
 import { findFirstDifference } from "../core/first-difference.ts";
+import { sha256 } from "../core/hash.ts";
 import { Sources } from "../core/read.ts";
 import { replicaError } from "../families/match.ts";
 import type { Replica } from "../families/model.ts";

@@ -10,7 +10,7 @@ export const ORIGIN_ROOT = "root";
 export const ORIGIN_HEADERS = "headers/";
 
 /** 64 hex digits and a line end; the root is written once it is known, over the text of one that is not. */
-export const ROOT_BYTES = 65;
+const ROOT_BYTES = 65;
 export const UNKNOWN_ROOT = "0".repeat(64);
 
 /** The origin kept in a store; undefined where there is none. For a format's reader, which lists none of its files as side files. */

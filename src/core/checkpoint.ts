@@ -46,8 +46,6 @@ export interface Tensor {
   readonly rank?: Rank;
   /** they tile the tensor */
   readonly pieces: readonly Piece[];
-  /** real = stored * scale; axis "all" is one scale for the tensor, 0 one per row */
-  readonly scale?: { readonly tensor: string; readonly axis: "all" | 0 };
 }
 
 /** What tells a stored tensor from all others: its name, and its rank where ranks repeat names. */
@@ -85,7 +83,7 @@ export const CERTIFICATE_FILE = "isologit.certificate.json";
 export const CARD_FILE = "README.md";
 
 /** A weight file as its writer spelt it: `header` is every byte before the first tensor's. */
-export interface WeightFile {
+interface WeightFile {
   readonly path: string;
   readonly header: Span;
 }

@@ -1,24 +1,8 @@
-/** Canonical JSON, digests, and the content root: one hash of a model, whatever its format. */
+/** The content root: one hash of a model, whatever its format. */
 import { createHash } from "node:crypto";
 import type { DType, Shape } from "./dtype.ts";
 import { bitsOfF32 } from "./float.ts";
-
-/** JSON with sorted keys, no white space, and no number that JSON cannot say. */
-export function canonicalJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  if (value !== null && typeof value === "object") {
-    const entries = Object.entries(value).filter(([, v]) => v !== undefined);
-    entries.sort(([a], [b]) => (a < b ? -1 : 1));
-    return `{${entries.map(([key, v]) => `${JSON.stringify(key)}:${canonicalJson(v)}`).join(",")}}`;
-  }
-  if (typeof value === "number" && !Number.isFinite(value)) return JSON.stringify(String(value));
-  return JSON.stringify(value);
-}
-
-/** SHA-256 in hex. */
-export function sha256(bytes: Uint8Array | string): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
+import { canonicalJson } from "./hash.ts";
 
 /** One role of a model, by its content. */
 export interface Leaf {

@@ -3,7 +3,7 @@
  * and the next step that a person is told; what was found, expected and where is said by the thrower.
  */
 
-export interface ErrorRow {
+interface ErrorRow {
   /** Exit status of the contract: 2 usage or plan, 3 input, 4 file system or network, 5 interrupted, 70 our bug. */
   readonly exit: 2 | 3 | 4 | 5 | 70;
   readonly next: string;

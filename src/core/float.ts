@@ -19,7 +19,7 @@ export function f32OfBits(bits: number): number {
 }
 
 /** A float narrower than F32: exponent bits, mantissa bits, and what its all-ones exponent means. */
-export interface NarrowFloat {
+interface NarrowFloat {
   readonly exponent: number;
   readonly mantissa: number;
   /** "ieee": infinities and NaNs; "fn": numbers, but for the one NaN of all ones (OCP E4M3) */

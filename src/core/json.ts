@@ -14,7 +14,7 @@ export type Json =
       readonly [key: string]: Json;
     };
 
-export interface JsonOptions {
+interface JsonOptions {
   /** what a text that is no JSON is called; default CONFIG_INVALID */
   readonly code?: ErrorCode;
   /** named in errors */

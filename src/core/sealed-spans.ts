@@ -29,7 +29,7 @@ export function spanOf({ pieces: [piece, ...more], dtype, shape }: Tensor): Span
 }
 
 /** `size` bytes from byte `offset` of the file that a span lies in; good until the next call. */
-export type ReadBytes = (offset: number, size: number) => Promise<Uint8Array>;
+type ReadBytes = (offset: number, size: number) => Promise<Uint8Array>;
 
 /**
  * Every fault of a span that reading it finds: each chunk whose checksum differs; where no chunk is at fault, a

@@ -1,7 +1,7 @@
 /** What differs beside the weights: settings, config keys, side files. */
 
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { canonicalJson, sha256 } from "../core/content-root.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import { Sources } from "../core/read.ts";
 import type { Matched } from "../families/model.ts";
 import { keysThatDiffer } from "../side-files/compare.ts";

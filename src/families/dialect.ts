@@ -110,7 +110,7 @@ export interface Dialect<D extends Dims = Dims> {
 }
 
 /** Prefixes of a layer's names: `{layer}` is its index in the stack; in the mtp stack `{outer}` is its step. */
-export interface Stacks {
+interface Stacks {
   readonly main: string;
   /** `{inner}`: the place within the step */
   readonly mtp: string;

@@ -19,7 +19,7 @@ export function misfitOf(tensor: Tensor, layout: Layout, { roles }: Recognised):
 }
 
 /** A key of the config, what it says, and the other value that every misfit would fit. */
-export interface Cause {
+interface Cause {
   readonly key: string;
   readonly said: number;
   readonly fits: number;

@@ -1,8 +1,8 @@
 /** A checkpoint as a model: every stored tensor accounted for by a rule, every role by a tensor, every shape agreed. */
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { canonicalJson } from "../core/content-root.ts";
 import { countOf, sameShape } from "../core/dtype.ts";
 import { IsologitError, withLocation } from "../core/errors.ts";
+import { canonicalJson } from "../core/hash.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { findCoverFault, invertMoves, type Move } from "../core/mapping/moves.ts";
 import type { Dialect, KeyRemark, ObservedFacts } from "./dialect.ts";

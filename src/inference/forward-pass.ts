@@ -4,7 +4,7 @@ import type { ModelWithScales } from "../checkpoint/load.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
-import { mainLayers } from "../verify/logits.ts";
+import { mainLayers } from "../families/model.ts";
 import { stageStreams } from "./activations.ts";
 import { runLayers } from "./layers.ts";
 import { memoryOf } from "./machine.ts";

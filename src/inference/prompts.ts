@@ -2,6 +2,7 @@
 
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
+import { GOLDEN, splitMix64 } from "../core/random.ts";
 import { type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
 import { TEXTS } from "./prompt-texts.ts";
 
@@ -29,26 +30,12 @@ export interface Prompt {
   readonly seed: number | null;
 }
 
-/** SplitMix64 (Steele, Lea, Flood 2014): 64-bit words from a seed, the same on every machine. */
-export function* splitMix64(seed: number): Generator<bigint, never> {
-  for (let state = BigInt(seed); ; ) {
-    state = BigInt.asUintN(64, state + GOLDEN);
-    let z = state;
-    z = BigInt.asUintN(64, (z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
-    z = BigInt.asUintN(64, (z ^ (z >> 27n)) * 0x94d049bb133111ebn);
-    yield z ^ (z >> 31n);
-  }
-}
-
-/** 2^64 divided by the golden ratio. */
-const GOLDEN = 0x9e3779b97f4a7c15n;
-
 /**
  * `tokens` ids that cover a vocabulary: from a first point that the seed gives, each a golden section further on, so
  * that however many there are, no stretch of the token table is left out.
  */
 export function seededIds(tokens: number, seed: number, vocab: number): readonly number[] {
-  let at = splitMix64(seed).next().value;
+  let at = splitMix64(seed)();
   return Array.from({ length: tokens }, () => {
     at = BigInt.asUintN(64, at + GOLDEN);
     return Number((at * BigInt(vocab)) >> 64n);

@@ -3,10 +3,11 @@
  * and another expert is another function: so those that were recorded compute, and the router is held to what it chose
  * then. Where it chooses otherwise now, its scores must be as near to that as the backends' arithmetic is.
  */
+
+import { sameBits } from "../core/distance.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { ExpertChoice, KernelStage, Stage } from "../families/forward.ts";
 import type { Dims } from "../families/structure.ts";
-import { sameBits } from "../verify/metrics.ts";
 import { type Streams, stageStreams } from "./activations.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";
 import { parseRecordedExperts, type RecordedExperts } from "./recorded-experts.ts";

@@ -4,8 +4,8 @@
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
-import { canonicalJson, sha256 } from "../core/content-root.ts";
 import { IsologitError } from "../core/errors.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import { exists } from "./stamps.ts";
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);

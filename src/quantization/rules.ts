@@ -5,10 +5,10 @@
 
 import { moduleOf, type RangeReader, readScales, type ScaleTable } from "../checkpoint/scales.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
-import { canonicalJson } from "../core/content-root.ts";
 import { countOf, isFloat, isFp8, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Severity } from "../core/finding.ts";
+import { canonicalJson } from "../core/hash.ts";
 import { isJsonObject } from "../core/json.ts";
 import { oddHead } from "./fields.ts";
 import { type Patterns, patternsOver } from "./module-patterns.ts";

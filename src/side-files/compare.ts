@@ -1,9 +1,9 @@
 /** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
 
 import { MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
-import { canonicalJson } from "../core/content-root.ts";
 import type { Finding } from "../core/finding.ts";
 import { difference, remark } from "../core/finding.ts";
+import { canonicalJson } from "../core/hash.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import type { Dialect } from "../families/dialect.ts";
 import type { Matched } from "../families/model.ts";

@@ -3,7 +3,7 @@
  * escapes and, of a tokenizer, its merges as it likes.
  */
 
-import { canonicalJson, sha256 } from "../core/content-root.ts";
+import { canonicalJson, sha256 } from "../core/hash.ts";
 import { isJsonObject, type Json, parseJson } from "../core/json.ts";
 
 const TOKENIZER = "tokenizer.json";

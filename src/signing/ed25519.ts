@@ -2,8 +2,8 @@
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { sha256 } from "../core/content-root.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
+import { sha256 } from "../core/hash.ts";
 
 export const Signature = z.strictObject({
   algorithm: z.literal("ed25519"),

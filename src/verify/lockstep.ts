@@ -14,6 +14,7 @@
  */
 import type { Backend } from "../../kernels/kernel.ts";
 import { tensorKey } from "../core/checkpoint.ts";
+import { Distance, relL2, sameBits } from "../core/distance.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
@@ -27,7 +28,7 @@ import type { ModelRunner, StreamSet } from "../inference/runner.ts";
 import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { type Control, Controls } from "./controls/controls.ts";
 import { wiringLimit } from "./limits.ts";
-import { Distance, LogitsComparison, type LogitsSummary, relL2, sameBits } from "./metrics.ts";
+import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
 import type { LayerDrift } from "./report.ts";
 
 export interface LockstepOptions {

@@ -10,8 +10,6 @@ import type { Finding } from "../core/finding.ts";
 import { remark } from "../core/finding.ts";
 import { boxMove, runsOf } from "../core/mapping/moves.ts";
 import { Sources } from "../core/read.ts";
-import type { Matched } from "../families/model.ts";
-import type { Layer } from "../families/structure.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
 import { blockWords, partBytes } from "../inference/memory.ts";
@@ -36,10 +34,6 @@ export interface LogitsRung {
   readonly bad: LockstepResult["bad"];
   readonly fingerprint: Fingerprint;
   readonly findings: readonly Finding[];
-}
-
-export function mainLayers({ layers }: Matched): readonly Layer[] {
-  return layers.filter(({ stack }) => stack === "main");
 }
 
 export async function logitsRung(

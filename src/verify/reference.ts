@@ -4,9 +4,10 @@
  */
 
 import type { ModelWithScales } from "../checkpoint/load.ts";
+import { Distance, relL2 } from "../core/distance.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
-import { Distance, LogitsComparison, relL2 } from "./metrics.ts";
+import { LogitsComparison } from "./metrics.ts";
 import type { CompareOptions } from "./options.ts";
 import { NO_WORD, openRecording, type RecordedLogits } from "./recording.ts";
 import type { ReferenceMetrics, RungReport } from "./report.ts";

@@ -5,7 +5,7 @@ import type { Leaf } from "../core/content-root.ts";
 import { countOf } from "../core/dtype.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { type Finding, remark } from "../core/finding.ts";
-import type { Role } from "../families/model.ts";
+import { mainLayers, type Role } from "../families/model.ts";
 import { memoryOf, refuseAbsentBackend } from "../inference/machine.ts";
 import { refuseUnrunnable, runBytes } from "../inference/model-runner.ts";
 import { type Prompt, promptOf } from "../inference/prompts.ts";
@@ -14,7 +14,7 @@ import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } fr
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "./judge-findings.ts";
 import { givenLimits, readLimits } from "./limits.ts";
-import { type LogitsRung, logitsRung, mainLayers, refuseMemory } from "./logits.ts";
+import { type LogitsRung, logitsRung, refuseMemory } from "./logits.ts";
 import type { CompareOptions } from "./options.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
 import type { BytesMetrics, ComparedTensor, Proof, RungReport, VerifyReport } from "./report.ts";

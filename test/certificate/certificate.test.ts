@@ -14,8 +14,8 @@ import {
 } from "../../src/certificate/certificate.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { canonicalJson } from "../../src/core/content-root.ts";
 import { IsologitError } from "../../src/core/errors.ts";
+import { canonicalJson } from "../../src/core/hash.ts";
 import type { Family } from "../../src/families/family.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import { compareFingerprints, type Fingerprint, FingerprintTaker } from "../../src/inference/fingerprint.ts";

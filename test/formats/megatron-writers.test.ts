@@ -8,7 +8,7 @@ import type { Format, WriteRequest } from "../../formats/format.ts";
 import { megatron } from "../../formats/megatron/format.ts";
 import { nemo2 } from "../../formats/nemo2/format.ts";
 import { type Checkpoint, tensorKey } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/content-root.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { carriedOut } from "../support/carry.ts";
 import { bytesIn, digestsOf, watchedStore } from "../support/content.ts";

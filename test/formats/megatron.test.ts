@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { megatron } from "../../formats/megatron/format.ts";
 import type { Tensor } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/content-root.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { bytesIn, watchedStore } from "../support/content.ts";
 import { golden } from "../support/goldens.ts";

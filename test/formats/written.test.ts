@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import { sha256 } from "../../src/core/content-root.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { memorySource } from "../support/memory-store.ts";
 
 /** What the reference implementation wrote: `fixtures/generate/safetensors_written.py`. */

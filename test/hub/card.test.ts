@@ -6,7 +6,7 @@ import { parse } from "yaml";
 import { library } from "../../bin/on-demand.ts";
 import { decodeCertificate, encodeCertificate, sealCertificate } from "../../src/certificate/certificate.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/content-root.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { run } from "../support/fake-library.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 import { filesOn, put } from "../support/hub/fake.ts";

@@ -1,6 +1,6 @@
 /** The GPU forms of what is kept, on the adapter that the tests have. */
 import { afterAll, expect, it } from "vitest";
-import { Distance } from "../../src/verify/metrics.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { gpuBackend } from "../support/kernels/software-gpu.ts";
 import { readIn, recorded } from "../support/small-model.ts";
 

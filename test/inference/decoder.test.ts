@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../kernels/kernel.ts";
-import { Distance } from "../../src/verify/metrics.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { golden } from "../support/goldens.ts";
 import { readIn, recorded, wasm } from "../support/small-model.ts";
 

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import { sha256 } from "../../src/core/content-root.ts";
-import { splitMix64 } from "../../src/inference/prompts.ts";
+import { sha256 } from "../../src/core/hash.ts";
+import { splitMix64 } from "../../src/core/random.ts";
 import { arraysOf, workFolder } from "../support/goldens.ts";
 import { memorySource } from "../support/memory-store.ts";
 import { absent, judge, record, titled } from "./judge.ts";
@@ -77,7 +77,7 @@ describe.skipIf(absent !== null)(titled("damaged files"), () => {
     );
     const length = Number(new DataView(sample.buffer).getBigUint64(0, true));
     const words = splitMix64(0);
-    const below = (n: number) => Number(words.next().value % BigInt(n));
+    const below = (n: number) => Number(words() % BigInt(n));
     const letters = new TextEncoder().encode('{}[]",:0123456789 \\-.e_dtypshaF364B\n');
     const files = Array.from({ length: 20_000 }, () => {
       const header = [...sample.subarray(8, 8 + length)];

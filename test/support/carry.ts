@@ -5,7 +5,7 @@ import { crc32 } from "node:zlib";
 import { expect } from "vitest";
 import { CHUNK_BYTES, type TensorDigests, type WriteRequest, type Writer } from "../../formats/format.ts";
 import { tensorKey } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/content-root.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { readRange, type Store } from "../../src/core/io.ts";
 
 /** @param bytesOf  the elements of a wanted tensor, by its key */

@@ -1,7 +1,7 @@
 /** What a checkpoint holds, for comparison: bytes of tensors, and how much of them a reader touched. */
 import type { Checkpoint, Tensor } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/content-root.ts";
 import { bytesOf, countOf } from "../../src/core/dtype.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { readRange, type Store } from "../../src/core/io.ts";
 import { extentsOf } from "../../src/core/read.ts";
 

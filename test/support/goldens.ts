@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { afterAll } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import { sha256 } from "../../src/core/content-root.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { widen } from "../../src/core/float.ts";
+import { sha256 } from "../../src/core/hash.ts";
 import { memorySource } from "./memory-store.ts";
 
 export const golden = (name: string): string =>

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { logits } from "../../src/api/logits.ts";
-import { Distance } from "../../src/verify/metrics.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();

@@ -7,8 +7,8 @@ import { createWebgpuBackend, openDevice } from "../../kernels/backend/webgpu.ts
 import type { Backend } from "../../kernels/kernel.ts";
 import { loadModelWithScales, type ModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { runForwardPass } from "../../src/inference/forward-pass.ts";
-import { Distance } from "../../src/verify/metrics.ts";
 import { workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 import { smallModel } from "../support/small.ts";

@@ -1,6 +1,7 @@
 /** Metrics against their definitions, over whole rows in float64. */
 import { describe, expect, it } from "vitest";
-import { Distance, LogitsComparison, relL2 } from "../../src/verify/metrics.ts";
+import { Distance, relL2 } from "../../src/core/distance.ts";
+import { LogitsComparison } from "../../src/verify/metrics.ts";
 import { randomFrom } from "../support/random.ts";
 
 const random = randomFrom(11);

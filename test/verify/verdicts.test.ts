@@ -7,7 +7,8 @@ import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import type { FloatDType } from "../../src/core/dtype.ts";
 import type { Event } from "../../src/core/events.ts";
-import { promptOf, seededIds, splitMix64 } from "../../src/inference/prompts.ts";
+import { splitMix64 } from "../../src/core/random.ts";
+import { promptOf, seededIds } from "../../src/inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../../src/inference/rounding.ts";
 import { excesses, givenLimits, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
 import { logitsVerdict, neededBytes, runLockstep } from "../../src/verify/logits.ts";
@@ -225,7 +226,7 @@ describe("prompts", () => {
   it("SplitMix64 is that of its authors", () => {
     // the first words of seed 1234567 in the reference implementation (prng.di.unimi.it/splitmix64.c)
     const words = splitMix64(1234567);
-    const first = Array.from({ length: 5 }, () => words.next().value);
+    const first = Array.from({ length: 5 }, words);
     expect(first).toEqual([
       6457827717110365317n,
       3203168211198807973n,

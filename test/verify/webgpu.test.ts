@@ -7,7 +7,7 @@ import { beforeAll, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import { logits } from "../../src/api/logits.ts";
 import { verify } from "../../src/api/verify.ts";
-import { Distance } from "../../src/verify/metrics.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 import { metricsWith } from "../support/rungs.ts";

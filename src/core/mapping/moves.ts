@@ -74,7 +74,7 @@ function* runsOfMove(
 }
 
 /** How often elements [0, count) are placed by `moves`: once each, or what is wrong. */
-export type Cover =
+type Cover =
   | { readonly ok: true }
   | { readonly ok: false; readonly at: number; readonly fault: "missing" | "twice" | "outside" };
 

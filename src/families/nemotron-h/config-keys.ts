@@ -1,7 +1,7 @@
 /** What the tables of config keys have in common: keys that are obeyed at one value only, and keys that are not read. */
 
-import { canonicalJson } from "../../core/content-root.ts";
 import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import type { KeyRemark } from "../dialect.ts";
 import type { Config } from "../structure.ts";
 

@@ -6,7 +6,7 @@ import type { LoadedModel } from "../../checkpoint/load.ts";
 import type { RunOptions } from "../../checkpoint/options.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { Sources } from "../../core/read.ts";
-import { mainLayers } from "../../verify/logits.ts";
+import { mainLayers } from "../../families/model.ts";
 import { memoryOf, threadsOf } from "../machine.ts";
 import { partBytes } from "../memory.ts";
 import { Decoder } from "./decoder.ts";

@@ -1,6 +1,6 @@
 /** From logits to one token: the best, or one drawn by chance. The same seed draws the same tokens on every machine. */
 import { IsologitError } from "../../core/errors.ts";
-import { splitMix64 } from "../prompts.ts";
+import { splitMix64 } from "../../core/random.ts";
 
 export interface Sampling {
   /** logits are divided by it; 0, the default, takes the best token always */
@@ -37,7 +37,7 @@ export function createSampler({
     const best = logits[candidates[0]!]!;
     const shares = Float64Array.from(candidates, (id) => Math.exp((logits[id]! - best) / temperature));
     const kept = shares.subarray(0, reaching(shares, (topP ?? 1) * sumOf(shares)) + 1);
-    const drawn = Number(words.next().value >> 11n) / 2 ** 53; // of [0, 1)
+    const drawn = Number(words() >> 11n) / 2 ** 53; // of [0, 1)
     return candidates[reaching(kept, drawn * sumOf(kept))]!;
   };
 }

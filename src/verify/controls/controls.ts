@@ -10,6 +10,7 @@
  */
 import type { Backend, Region } from "../../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
+import { relL2 } from "../../core/distance.ts";
 import { countOf, sameShape } from "../../core/dtype.ts";
 import type { Forward, KernelStage, OutputRows, Stage } from "../../families/forward.ts";
 import type { Dims } from "../../families/structure.ts";
@@ -17,7 +18,6 @@ import { Streams, stageStreams } from "../../inference/activations.ts";
 import type { DispatchedRows, ExpertRows } from "../../inference/expert-rows.ts";
 import type { ModelRunner } from "../../inference/runner.ts";
 import type { BlockNames, TensorUse } from "../../inference/tensor-lookup.ts";
-import { relL2 } from "../metrics.ts";
 import {
   ATTEMPTS,
   type Block,

@@ -11,9 +11,9 @@ import {
 import type { LoadedModel } from "../../checkpoint/load.ts";
 import type { ScaleTable } from "../../checkpoint/scales.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
-import { canonicalJson } from "../../core/content-root.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
 import {

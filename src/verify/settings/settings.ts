@@ -1,10 +1,10 @@
 /** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
 
 import { type LoadedModel, storedRole } from "../../checkpoint/load.ts";
-import { canonicalJson } from "../../core/content-root.ts";
 import { sameShape } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import type { Matched, Role } from "../../families/model.ts";
 import { compareFiles, keysThatDiffer } from "../../side-files/compare.ts";
 import { compareMetadata } from "./header-metadata.ts";

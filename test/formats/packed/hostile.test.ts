@@ -4,6 +4,7 @@ import { forged, goodIndex, hostile, indexed } from "../../../fixtures/generate/
 import { sample, storeOf, written } from "../../../fixtures/generate/packed-sample.ts";
 import { packed, packedDamage } from "../../../formats/packed/format.ts";
 import { IsologitError } from "../../../src/core/errors.ts";
+import { splitMix64 } from "../../../src/core/random.ts";
 
 const folder = new URL("../../../fixtures/hostile/packed/", import.meta.url);
 const expected: Record<string, { code: string; message: string }> = JSON.parse(
@@ -57,16 +58,8 @@ describe("counts beyond any real checkpoint", () => {
 
 describe("random damage, seed 1: a value or an IsologitError, no third way", () => {
   /** SplitMix64 cut to 32 bits. */
-  const random = (() => {
-    let state = 1n;
-    return (below: number) => {
-      state = (state + 0x9e3779b97f4a7c15n) & 0xffffffffffffffffn;
-      let z = state;
-      z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & 0xffffffffffffffffn;
-      z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & 0xffffffffffffffffn;
-      return Number(((z ^ (z >> 31n)) & 0xffffffffn) % BigInt(below));
-    };
-  })();
+  const words = splitMix64(1);
+  const random = (below: number) => Number((words() & 0xffffffffn) % BigInt(below));
   const damaged = (bytes: Uint8Array) => {
     let out = bytes.slice();
     for (let edits = 1 + random(4); edits > 0 && out.byteLength > 0; edits--) {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { readDist } from "../../../formats/torch-dist/read.ts";
-import { sha256 } from "../../../src/core/content-root.ts";
+import { sha256 } from "../../../src/core/hash.ts";
 import { fileStore } from "../../../src/io/file.ts";
 import { bytesIn } from "../../support/content.ts";
 import { golden } from "../../support/goldens.ts";

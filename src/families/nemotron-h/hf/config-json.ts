@@ -1,7 +1,7 @@
 /** What a config.json says, read as Transformers reads it: by the tables of keys. */
 
-import { canonicalJson } from "../../../core/content-root.ts";
 import { IsologitError } from "../../../core/errors.ts";
+import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
 import type { Config } from "../../structure.ts";
 import { remarkUnknown } from "../config-keys.ts";

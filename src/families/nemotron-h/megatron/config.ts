@@ -1,7 +1,7 @@
 /** Settings from the config records of Megatron and of the software around it. */
 
-import { canonicalJson } from "../../../core/content-root.ts";
 import { IsologitError } from "../../../core/errors.ts";
+import { canonicalJson } from "../../../core/hash.ts";
 import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import type { Config, Settings } from "../../structure.ts";
 import { placesOf, refuseOtherValues, unsupportedKeyError } from "../config-keys.ts";

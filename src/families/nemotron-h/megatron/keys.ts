@@ -167,7 +167,7 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
 ];
 
 /** A key that does not change the function but how exactly it is computed: a value other than these is told. */
-export interface NotedKey {
+interface NotedKey {
   readonly key: string;
   readonly source: string;
   readonly usual: readonly unknown[];

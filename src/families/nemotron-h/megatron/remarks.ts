@@ -1,5 +1,5 @@
 /** What a Megatron record says beside the settings: keys that no table has, and how exactly it computes. */
-import { canonicalJson } from "../../../core/content-root.ts";
+import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
 import type { Config } from "../../structure.ts";
 import { remarkUnknown } from "../config-keys.ts";
