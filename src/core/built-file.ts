@@ -1,6 +1,6 @@
 /**
- * Workers and the WebAssembly module exist only as built files. Code that runs from TypeScript sources (the
- * tests do) finds them in `dist`, at the same place.
+ * The address of a worker or of the WebAssembly module, which exist only as built files. Code that runs from the
+ * TypeScript sources, as the tests do, finds them in `dist` under the same path.
  */
 export function builtFile(moduleUrl: string, relative: string): URL {
   const url = new URL(relative, moduleUrl);

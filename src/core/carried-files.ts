@@ -1,19 +1,19 @@
-/** `isologit.origin/`: what a destination cannot say travels beside it and comes back. */
+/** `isologit.origin/`: files that the format of a destination cannot hold, carried for the conversion back. */
 import type { CarriedFiles } from "./checkpoint.ts";
 import { IsologitError } from "./errors.ts";
 import { readRange, type Store } from "./io.ts";
 
 export const ORIGIN_FOLDER = "isologit.origin/";
-/** in that folder: the content root of the model that the other files belong to */
+/** in that folder: a file with the content root of the model that the other files belong to */
 export const ORIGIN_ROOT = "root";
 /** in that folder: the headers of weight files, under their paths */
 export const ORIGIN_HEADERS = "headers/";
 
-/** 64 hex digits and a line end; the root is written once it is known, over the text of one that is not. */
+/** 64 hex digits and a line end. The file is first written with UNKNOWN_ROOT and overwritten when the root is known. */
 const ROOT_BYTES = 65;
 export const UNKNOWN_ROOT = "0".repeat(64);
 
-/** The origin kept in a store; undefined where there is none. For a format's reader, which lists none of its files as side files. */
+/** The carried files of a store; undefined if there are none. Readers of formats do not list them as side files. */
 export async function readCarriedFiles(store: Store): Promise<CarriedFiles | undefined> {
   const files = (await store.list()).filter(({ path }) => path.startsWith(ORIGIN_FOLDER));
   const root = files.find(({ path }) => path === ORIGIN_FOLDER + ORIGIN_ROOT);

@@ -1,4 +1,4 @@
-/** A checkpoint is metadata and a place to read from. */
+/** A checkpoint: its metadata, and the store that its files are read from. */
 import type { DType, RecastKind, Shape } from "./dtype.ts";
 import type { Store } from "./io.ts";
 
@@ -9,11 +9,11 @@ export interface Span {
   readonly size: number;
 }
 
-/** A run of bytes, and what the checkpoint's format says that they hash to. */
+/** A run of bytes, and the digests that the checkpoint stores of them. */
 export interface SealedSpan extends Span {
-  /** the tensor, the side file or the entry, as a person would call it */
+  /** name of the tensor, side file or entry in messages */
   readonly what: string;
-  /** `tensorKey` of the tensor that the bytes are elements of */
+  /** `tensorKey` of the tensor, if the bytes are its elements */
   readonly tensor?: string;
   /** hex */
   readonly sha256?: string;
@@ -21,7 +21,7 @@ export interface SealedSpan extends Span {
   readonly crc32?: { readonly chunkBytes: number; readonly sums: readonly number[] };
 }
 
-/** A box of a tensor and where its elements lie. `strides` (elements) are C order over `shape` when absent. */
+/** A box of a tensor and where its elements are stored. `strides` count elements; default: C order over `shape`. */
 export interface Piece {
   readonly file: string;
   /** bytes from the start of `file` to the first element of the box */
@@ -31,7 +31,7 @@ export interface Piece {
   readonly strides?: Shape;
 }
 
-/** Which process of a training run stored a tensor: tensor, pipeline and expert parallel, each from 0. */
+/** The process of a training run that stored a tensor: its tensor, pipeline and expert parallel numbers, from 0. */
 export interface Rank {
   readonly tp: number;
   readonly pp: number;
@@ -42,101 +42,100 @@ export interface Tensor {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: Shape;
-  /** ranks of an mp_rank file, which repeat names */
+  /** only in formats with a file for each rank, where ranks use the same names */
   readonly rank?: Rank;
   /** they tile the tensor */
   readonly pieces: readonly Piece[];
 }
 
-/** What tells a stored tensor from all others: its name, and its rank where ranks repeat names. */
+/** Identifies a stored tensor: its name, and its rank if ranks use the same names. */
 export function tensorKey({ name, rank }: { readonly name: string; readonly rank?: Rank }): string {
   return rank === undefined ? name : `${name}@${rank.tp}.${rank.pp}.${rank.ep}`;
 }
 
-/** A file beside the weights that travels byte for byte. */
+/** A file beside the weights that a conversion copies byte for byte. */
 export interface Sidecar {
   readonly path: string;
   readonly span: Span;
 }
 
-/** Something odd about files that were read all the same: a finding of `check`, a warning of a conversion. */
+/** A fault that does not stop the reader: a finding of `check`, and a warning of a conversion. */
 export interface Remark {
   /** stable name of the finding */
   readonly rule: string;
-  /** "error" where software that loads the checkpoint loads another model from it, or none */
+  /** "error" if other software loads a different model from these files, or none */
   readonly severity: "error" | "warning" | "note";
   readonly at: { readonly file: string; readonly tensor?: string };
   readonly message: string;
 }
 
-/** A file beside the weights that is no part of the model, and does not travel unasked. */
+/** A file beside the weights that is not part of the model. A conversion copies it only on request. */
 export interface Surplus extends Sidecar {
-  /** what it is, in words */
+  /** what the file is, for messages */
   readonly why: string;
-  /** weights that loaders would read beside those of a new folder, or in their place: they never travel into one */
+  /** weights that loaders of a new folder would read beside its own weights, or instead: they are never copied there */
   readonly rival: boolean;
 }
 
-/** A certificate beside the files of a checkpoint. It speaks of them and is none of them: it never travels. */
+/** The certificate beside the files of a checkpoint. It describes the files, so a conversion does not copy it. */
 export const CERTIFICATE_FILE = "isologit.certificate.json";
-/** The model card: text for people, which `upload` rewrites. */
+/** The model card: text for readers. `upload` changes it. */
 export const CARD_FILE = "README.md";
 
-/** A weight file as its writer spelt it: `header` is every byte before the first tensor's. */
+/** A weight file. `header` is every byte before the first tensor, to restore the file exactly. */
 interface WeightFile {
   readonly path: string;
   readonly header: Span;
 }
 
-/** What a recast left behind in a packed file: how the stored bits came from the source's. */
+/** Record of a recast in a packed file: how the stored bits were computed from those of the source. */
 export interface RecastRecord {
   readonly tensor: string;
   readonly kind: RecastKind;
   readonly sourceDtype: DType;
   /** SHA-256 of the source's elements, hex */
   readonly sourceDigest: string;
-  /** FP8 only: largest |w| of the source and the factor from stored to real, both f32 */
+  /** FP8 only, both f32: largest |w| of the source, and the factor from stored to real values */
   readonly amax?: number;
   readonly scale?: number;
 }
 
-/** What a destination could not say, kept beside it by an earlier conversion. */
+/** Files that the format cannot hold, stored beside the checkpoint by an earlier conversion. */
 export interface CarriedFiles {
-  /** content root of the model that the files belong to, hex; "" where it was not verified */
+  /** content root of the model that the files belong to, hex; "" if the conversion was not verified */
   readonly root: string;
-  /** paths as in the folder they came from; headers of weight files lie under ORIGIN_HEADERS */
+  /** paths as in the original folder; headers of weight files are under ORIGIN_HEADERS */
   readonly sidecars: readonly Sidecar[];
 }
 
-/** What was learned of a checkpoint beside its config: from its tokenizer, or from whoever asked. */
+/** Facts about a checkpoint from outside its config: from its tokenizer or from the user. */
 export interface Hints {
-  /** true size of the vocabulary, where the config knows only padded rows */
+  /** true size of the vocabulary, if the config has only the padded number of rows */
   readonly vocab?: number;
-  /** another checkpoint of such a model: its config and side files stand in for what this one lacks */
+  /** another checkpoint of a similar model: its config and side files supply what this one lacks */
   readonly like?: Checkpoint;
 }
 
 export interface Checkpoint {
   readonly format: string;
   readonly dialect: string;
-  /** raw, in the spelling of the software that wrote it */
+  /** as parsed from the file, with the keys of the software that wrote it */
   readonly config: Readonly<Record<string, unknown>>;
-  /** what the format's own software was passed, where it loads that and not `config`: both must say one model */
+  /** the record that the format's own software loads instead of `config`; both must describe the same model */
   readonly loadedConfig?: { readonly file: string; readonly config: Readonly<Record<string, unknown>> };
   readonly tensors: readonly Tensor[];
-  /** pickled entries, unread */
+  /** names of pickled entries; they are not read */
   readonly objects: readonly string[];
   /** every file but the weights and the surplus, config.json included, sorted by path */
   readonly sidecars: readonly Sidecar[];
-  /** weight files in their order, where the writer's own spelling can be given back */
+  /** weight files in order, if the format allows to restore them exactly */
   readonly weightFiles: readonly WeightFile[];
   readonly recasts: readonly RecastRecord[];
-  /** absent where the format keeps no digests of what it holds */
+  /** absent if the format stores no digests */
   readonly seals?: readonly SealedSpan[];
   readonly carriedFiles?: CarriedFiles;
-  /** absent: there is nothing to say */
   readonly remarks?: readonly Remark[];
-  /** files that are no side files, sorted by path */
+  /** other files, sorted by path */
   readonly surplus?: readonly Surplus[];
   readonly hints?: Hints;
   readonly store: Store;

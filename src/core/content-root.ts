@@ -1,10 +1,10 @@
-/** The content root: one hash of a model, whatever its format. */
+/** The content root: one hash of a model that does not depend on its format. */
 import { createHash } from "node:crypto";
 import type { DType, Shape } from "./dtype.ts";
 import { bitsOfF32 } from "./float.ts";
 import { canonicalJson } from "./hash.ts";
 
-/** One role of a model, by its content. */
+/** The content of one role. */
 export interface Leaf {
   /** layer, role and expert: "main.3.ssm.in" */
   readonly key: string;
@@ -12,13 +12,13 @@ export interface Leaf {
   readonly shape: Shape;
   /** SHA-256 of the elements in role order, hex */
   readonly sha256: string;
-  /** its scales' values, f32, one or one a row, where stored numbers are not the real ones */
+  /** scales from stored to real values, f32: one, or one for each row; null if the stored values are the real ones */
   readonly scale: readonly number[] | Float32Array | null;
 }
 
 /**
- * The content root: SHA-256 over the settings of the forward pass and a sorted leaf a role, hex. Padding,
- * sharding, fusing, names and the spelling of a scale do not enter; codes and dtypes do.
+ * SHA-256, in hex, over the settings of the forward pass and one leaf for each role, sorted by key. It depends on the
+ * stored bits and dtypes. It does not depend on padding, sharding, fusing, names, or how a scale is stored.
  */
 export function contentRoot(settings: Readonly<Record<string, unknown>>, leaves: readonly Leaf[]): string {
   const hash = createHash("sha256").update(`${canonicalJson(settings)}\n`);

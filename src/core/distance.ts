@@ -1,11 +1,11 @@
-/** How far two arrays of numbers are apart. The loops hold plain numbers: a pair taken apart costs V8 five times the arithmetic. */
+/** The distance of two arrays of numbers. Loops use plain number variables: destructuring a pair costs V8 five times the arithmetic. */
 
 /**
- * ||a - b|| / ||a|| and the largest |a - b|, over any number of blocks. Sums are kept a row, so that how the
- * columns are cut into blocks changes no bit of the result.
+ * ||a - b|| / ||a|| and the largest |a - b|, over any number of blocks. There is one sum for each row, so that the
+ * result does not depend, in any bit, on how the columns are cut into blocks.
  *
- * Two NaNs, or two infinities of one sign, are equal and count for nothing; where only one side is no number,
- * or they are unlike infinities, both measures are infinite.
+ * Two NaNs, or two infinities of one sign, are equal and add nothing. If only one of the two values is finite, or they
+ * are infinities of different sign, both measures are infinite.
  */
 export class Distance {
   readonly #difference: Float64Array;
@@ -53,13 +53,13 @@ export class Distance {
     return this;
   }
 
-  /** Relative L2; infinite also where the reference is zero and the other is not. */
+  /** Relative L2 distance; infinite also if `a` is all zeros and `b` is not. */
   get relL2(): number {
     const difference = sum(this.#difference);
     return difference === 0 ? 0 : Math.sqrt(difference / sum(this.#reference));
   }
 
-  /** Cosine of the angle between a and b: what looser checks look at. NaN where either holds no numbers. */
+  /** Cosine of the angle between a and b, a weaker measure; NaN if either holds a NaN or an infinity, or is all zeros. */
   get cosine(): number {
     return sum(this.#product) / Math.sqrt(sum(this.#reference) * sum(this.#other));
   }
@@ -69,7 +69,7 @@ function sum(values: Float64Array): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-/** As `Number.isFinite`, inlined. */
+/** Like `Number.isFinite`, but V8 inlines it. */
 export function isFiniteNumber(x: number): boolean {
   return x - x === 0;
 }
@@ -78,11 +78,12 @@ function bothNaN(x: number, y: number): boolean {
   return Number.isNaN(x) && Number.isNaN(y);
 }
 
+/** Relative L2 distance of two arrays; exactly 0 for equal bits. */
 export function relL2(a: Float32Array, b: Float32Array): number {
   return sameBits(a, b) ? 0 : new Distance().add(a, b).relL2;
 }
 
-/** Equal bits, -0 and 0 apart and NaNs equal to themselves. */
+/** Whether all bits are equal: -0 and 0 differ, and a NaN equals the same NaN. */
 export function sameBits(a: Float32Array, b: Float32Array): boolean {
   return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(
     Buffer.from(b.buffer, b.byteOffset, b.byteLength),

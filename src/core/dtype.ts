@@ -1,10 +1,10 @@
 /**
- * Element types and all arithmetic on sizes. Bits, bytes and elements are converted here and nowhere else,
- * so that a type whose elements are not whole bytes touches one file.
+ * Element types and all arithmetic on sizes. Only this file converts between bits, bytes and elements, so that a type
+ * whose elements are not whole bytes concerns one file.
  */
 import { type ErrorLocation, IsologitError } from "./errors.ts";
 
-/** Bits an element takes, by the name that safetensors gives the type. */
+/** Bits of one element, by the name of the type in safetensors. */
 const BITS = {
   BOOL: 8,
   F4: 4,
@@ -31,7 +31,7 @@ const BITS = {
 } as const; // prettier-ignore
 
 export type DType = keyof typeof BITS;
-/** The types that weights may have and that kernels, casts and comparisons understand. */
+/** The types that kernels, casts and comparisons can compute with. */
 export type FloatDType = (typeof RECASTS)[RecastKind]["dtype"];
 export type Shape = readonly number[];
 
@@ -85,7 +85,7 @@ export function widthOf(dtype: DType): number {
   return BITS[dtype] / 8;
 }
 
-/** Number of elements. @throws SIZE_UNSAFE when a dimension or the product is not a safe non-negative integer */
+/** Number of elements. @throws SIZE_UNSAFE if a dimension or the product is not a safe non-negative integer */
 export function countOf(shape: Shape, at: ErrorLocation = {}): number {
   let count = 1;
   for (const n of shape) {
@@ -98,14 +98,14 @@ export function countOf(shape: Shape, at: ErrorLocation = {}): number {
     }
     count *= n;
   }
-  // A zero anywhere makes the product zero; the partial products may not overflow on the way either.
+  // A zero makes the product zero, but the partial products before it must not overflow either.
   if (!Number.isSafeInteger(shape.reduce((a, n) => a * Math.max(n, 1), 1))) {
     throw new IsologitError("SIZE_UNSAFE", `[${shape.join(", ")}] has more than 2^53 elements`, at);
   }
   return count;
 }
 
-/** Bytes of a whole tensor. @throws SIZE_UNSAFE when they are not a safe integer or not whole bytes */
+/** Bytes of a whole tensor. @throws SIZE_UNSAFE if the size is not a safe integer or not whole bytes */
 export function bytesOf(dtype: DType, shape: Shape, at: ErrorLocation = {}): number {
   const bits = countOf(shape, at) * BITS[dtype];
   if (!Number.isSafeInteger(bits) || bits % 8 !== 0) {

@@ -1,16 +1,16 @@
 /**
- * The one error class and the closed table of its codes. A code fixes the exit status of the command line
- * and the next step that a person is told; what was found, expected and where is said by the thrower.
+ * The one error class and the closed table of its codes. The code decides the exit status and the default next step.
+ * The place that throws says what was expected, what was found, and where.
  */
 
 interface ErrorRow {
-  /** Exit status of the contract: 2 usage or plan, 3 input, 4 file system or network, 5 interrupted, 70 our bug. */
+  /** Exit status: 2 usage or plan, 3 input, 4 file system or network, 5 interrupted, 70 a bug of isologit. */
   readonly exit: 2 | 3 | 4 | 5 | 70;
   readonly next: string;
 }
 
 export const ERRORS = {
-  // 2: what was asked cannot be asked
+  // 2: the request is wrong or cannot be carried out
   USAGE: { exit: 2, next: "run the command with --help to see its arguments" },
   NOT_AVAILABLE: { exit: 2, next: "run `isologit formats` to see what this version can do" },
   NOT_WRITTEN: { exit: 2, next: "run `isologit formats` to see which formats are written" },
@@ -27,11 +27,11 @@ export const ERRORS = {
   },
   // 3: the input is damaged, hostile or unsupported
   FORMAT_UNKNOWN: { exit: 3, next: "check the path; `isologit formats` lists what can be read" },
-  NOT_FETCHED: { exit: 3, next: "fetch the file again, all of it" },
+  NOT_FETCHED: { exit: 3, next: "fetch the whole file again" },
   FORMAT_AMBIGUOUS: { exit: 3, next: "keep only one checkpoint at this address" },
   HEADER_INVALID: { exit: 3, next: "fetch or write the file again; its header is damaged" },
   LIMIT_EXCEEDED: { exit: 3, next: "the file asks for more than a real checkpoint needs; do not trust it" },
-  TRUNCATED: { exit: 3, next: "fetch the file again; it was cut short" },
+  TRUNCATED: { exit: 3, next: "fetch the file again; its end is missing" },
   TRAILING_BYTES: { exit: 3, next: "fetch the file again; it is longer than its header says" },
   SPAN_INVALID: { exit: 3, next: "fetch or write the file again; its tensors do not tile its data" },
   DUPLICATE_NAME: { exit: 3, next: "write the file again with each name once" },
@@ -45,7 +45,7 @@ export const ERRORS = {
   PICKLE_INVALID: { exit: 3, next: "do not trust the file; no pickler writes this" },
   PICKLE_REFUSED: { exit: 3, next: "run `isologit scan` on the file; do not load it with other software" },
   ARCHIVE_INVALID: { exit: 3, next: "fetch or write the file again; its directory of entries is damaged" },
-  PADDING_INVALID: { exit: 3, next: "do not trust the file; it carries bytes in its padding" },
+  PADDING_INVALID: { exit: 3, next: "do not trust the file; its padding holds bytes that are not zero" },
   CONFIG_INVALID: { exit: 3, next: "compare config.json with the published one" },
   FAMILY_UNKNOWN: { exit: 3, next: "`isologit formats` lists the families that are known" },
   TENSOR_UNKNOWN: { exit: 3, next: "check that config.json and the weights belong together" },
@@ -58,27 +58,39 @@ export const ERRORS = {
   SCALE_INVALID: { exit: 3, next: "write the quantised checkpoint again" },
   CERTIFICATE_CONTRADICTED: {
     exit: 3,
-    next: "run `isologit verify` on the source; where it was changed on purpose, delete its certificate",
+    next: "run `isologit verify` on the source; if it was changed on purpose, delete its certificate",
   },
-  CERTIFICATE_INVALID: { exit: 3, next: "do not trust it; compare with the source, or convert again" },
-  BUNDLE_INVALID: { exit: 3, next: "do not trust it; fetch it again, or ask its signer for another" },
+  CERTIFICATE_INVALID: {
+    exit: 3,
+    next: "do not trust the certificate; verify against the source, or convert again",
+  },
+  BUNDLE_INVALID: {
+    exit: 3,
+    next: "do not trust the bundle; fetch it again, or ask the signer for a new one",
+  },
   BUNDLE_UNTRUSTED: { exit: 3, next: "find out who signed it before you name that signer as trusted" },
   NON_FINITE: { exit: 3, next: "keep this tensor's dtype with `recipe`, or repair the weights" },
   OVERFLOW: { exit: 3, next: "use `dtype` bf16, or pass `allowOverflow` to store infinities" },
   UNSUPPORTED: { exit: 3, next: "see docs/formats.md and docs/other-checkpoints.md for what is read" },
-  // 4: the world around us
+  // 4: file system, network or device
   NOT_FOUND: { exit: 4, next: "check the path" },
   IO_FAILED: { exit: 4, next: "check the disk and its permissions, then try again with `resume`" },
   DISK_FULL: { exit: 4, next: "free space on the destination's disk, then continue with `resume`" },
   FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
-  STAGING_CHANGED: { exit: 4, next: "let nothing else write there, then continue with `resume`" },
+  STAGING_CHANGED: { exit: 4, next: "stop other programs that write there, then continue with `resume`" },
   DESTINATION_BUSY: { exit: 4, next: "wait until the other process ends, then use `resume`" },
-  NETWORK: { exit: 4, next: "check the connection, then run the same command again; what came is kept" },
+  NETWORK: {
+    exit: 4,
+    next: "check the connection, then run the same command again; downloaded parts are kept",
+  },
   ACCESS_REFUSED: { exit: 4, next: "set HF_TOKEN to a token that may do this, or pass `token`" },
   OFFLINE: { exit: 4, next: "unset HF_HUB_OFFLINE, or name a revision that is in the cache" },
-  TRANSFER_DAMAGED: { exit: 4, next: "try again later; if it stays, tell the repository's owner" },
+  TRANSFER_DAMAGED: {
+    exit: 4,
+    next: "try again later; if the error stays, tell the owner of the repository",
+  },
   LISTING_UNSAFE: { exit: 4, next: "do not trust the repository; its owner can rename the file" },
-  GPU_LOST: { exit: 4, next: "run again; with `backend` wasm no GPU is needed" },
+  GPU_LOST: { exit: 4, next: "run the command again; `backend` wasm needs no GPU" },
   GPU_MEMORY: { exit: 4, next: "free memory of the GPU, or use `backend` wasm" },
   // 5, 70
   INTERRUPTED: { exit: 5, next: "continue with `resume`" },
@@ -87,7 +99,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** Where a fault lies. `offset` is in bytes from the start of `file`. */
+/** Where an error is. `offset` counts bytes from the start of `file`. */
 export interface ErrorLocation {
   readonly file?: string;
   readonly tensor?: string;
@@ -103,7 +115,7 @@ export class IsologitError extends Error {
 
   /**
    * @param message what was found and what was expected
-   * @param options.next replaces the table's next step where a better one is known
+   * @param options.next replaces the next step of the table if a better one is known
    */
   constructor(
     code: ErrorCode,
@@ -123,21 +135,27 @@ export class IsologitError extends Error {
   }
 }
 
-/** The same error, with places added that the thrower could not know (a parser knows no path). */
+/** The same error with a location added: a parser, for example, does not know the path of its file. */
 export function withLocation(error: unknown, at: ErrorLocation): unknown {
   if (!(error instanceof IsologitError)) return error;
   const { cause, next } = error;
   return new IsologitError(error.code, error.message, { ...at, ...error.at }, { cause, next });
 }
 
-/** A fault of Node's file system as one of ours. One of closing (`await using`) must not hide what made us close. */
+/**
+ * An error of Node's file system as an `IsologitError`; other errors unchanged. If closing a file (`await using`) also
+ * failed, the first error counts.
+ */
 export function systemError(error: unknown, at: ErrorLocation): unknown {
   if (error instanceof Error && error.name === "SuppressedError" && "suppressed" in error) {
     return systemError(error.suppressed, at);
   }
   if (error instanceof RangeError && isTooLarge(error)) {
-    const next = "check that this is the file that was meant";
-    return new IsologitError("LIMIT_EXCEEDED", "too large to be read whole", at, { cause: error, next });
+    const next = "check that this is the right file";
+    return new IsologitError("LIMIT_EXCEEDED", "the file is too large to read in one piece", at, {
+      cause: error,
+      next,
+    });
   }
   if (!(error instanceof Error) || !("code" in error)) return error;
   const cause = error;
@@ -150,7 +168,7 @@ export function systemError(error: unknown, at: ErrorLocation): unknown {
     case "EFBIG":
       return new IsologitError("DISK_FULL", "the disk has no room for this file", at, { cause });
     case "ABORT_ERR":
-      return new IsologitError("INTERRUPTED", "stopped on request", at, { cause });
+      return new IsologitError("INTERRUPTED", "the run was stopped", at, { cause });
     default:
       return String(error.code).startsWith("E") && "syscall" in error
         ? new IsologitError("IO_FAILED", error.message, at, { cause })
@@ -158,7 +176,7 @@ export function systemError(error: unknown, at: ErrorLocation): unknown {
   }
 }
 
-/** What Node says of a file of more than 2 GiB, and of one that is too long for a string: that one has no code. */
+/** Node's error for a file of more than 2 GiB, and its error, without a code, for a text that is too long for a string. */
 function isTooLarge(error: RangeError): boolean {
   const code = "code" in error ? error.code : "";
   return code === "ERR_FS_FILE_TOO_LARGE" || error.message === "Invalid string length";

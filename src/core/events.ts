@@ -1,4 +1,4 @@
-/** Progress as data: whoever watches decides how it looks. */
+/** Progress events. The caller decides how to show them. */
 
 export type Event =
   | {
@@ -11,16 +11,16 @@ export type Event =
       readonly phase: "convert" | "verify" | "check" | "logits" | "download" | "upload";
       readonly bytes: number;
     }
-  /** a file of the Hub is whole; `fetched` bytes of it came, or went, over the network now */
+  /** a file of the Hub is complete; `fetched` of its bytes went over the network in this run */
   | { readonly type: "file"; readonly path: string; readonly bytes: number; readonly fetched: number }
   | { readonly type: "tensor"; readonly name: string; readonly bytes: number }
   | { readonly type: "layer"; readonly layer: number; readonly of: number; readonly kind: string }
   | { readonly type: "rung"; readonly rung: string; readonly verdict: string }
-  /** the network failed; it is tried again after the pause */
+  /** a network request failed and is repeated after the pause */
   | { readonly type: "retry"; readonly message: string; readonly waitSeconds: number }
   | { readonly type: "warning"; readonly message: string };
 
 export type Watch = (event: Event) => void;
 
-/** Where nobody watches. */
+/** For callers that need no events. */
 export const ignoreEvents: Watch = () => {};

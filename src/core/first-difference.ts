@@ -1,26 +1,26 @@
-/** Two stored tensors that must be the same bytes: compared whole, or looked at in a few places. */
+/** Compares two stored tensors that must have equal bytes: all of them, or a few samples. */
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf, countOf } from "./dtype.ts";
 import { bandsOf } from "./mapping/gather.ts";
 import { extentsOf, type Sources } from "./read.ts";
 
 /**
- * The first element in which two tensors of one shape differ, or -1; 0 where their types do.
+ * Index of the first element in which two tensors of one shape differ; -1 if none does; 0 if their types differ.
  *
- * @param room holds a band of each, at least 128 elements of both
+ * @param buffer holds a band of each tensor, at least 128 elements of both
  */
 export async function findFirstDifference(
   a: Tensor,
   b: Tensor,
   sources: Sources,
-  room: Uint8Array,
+  buffer: Uint8Array,
   signal?: AbortSignal,
 ): Promise<number> {
   if (a.dtype !== b.dtype) return 0;
   const width = bitsOf(a.dtype) / 8;
-  for (const { lo, hi } of bandsOf(countOf(a.shape), 2 * width, room.byteLength)) {
+  for (const { lo, hi } of bandsOf(countOf(a.shape), 2 * width, buffer.byteLength)) {
     const size = (hi - lo) * width;
-    const [left, right] = [room.subarray(0, size), room.subarray(size, 2 * size)];
+    const [left, right] = [buffer.subarray(0, size), buffer.subarray(size, 2 * size)];
     await sources.read(extentsOf(a, lo, hi), left, signal);
     await sources.read(extentsOf(b, lo, hi), right, signal);
     if (Buffer.compare(left, right) === 0) continue;
@@ -29,10 +29,10 @@ export async function findFirstDifference(
   return -1;
 }
 
-/** Elements of each sample; a matrix that was trained apart differs in nearly all. */
+/** Elements of each sample. Two matrices that were trained separately differ in nearly every element. */
 const SAMPLE = 2048;
 
-/** As `firstUnlike`, but only the first, the middle and the last elements are read: -1 says that those are alike. */
+/** Like `findFirstDifference`, but reads only the first, the middle and the last elements; -1 if these are equal. */
 export async function findSampledDifference(a: Tensor, b: Tensor, sources: Sources): Promise<number> {
   if (a.dtype !== b.dtype) return 0;
   const [width, count] = [bitsOf(a.dtype) / 8, countOf(a.shape)];

@@ -1,6 +1,6 @@
 /**
- * Exact conversions between F32 and the narrow floats, ties to even, subnormals and the sign of zero kept.
- * These are the definitions; faster forms are held to them bit for bit.
+ * Exact conversions between F32 and the narrow floats. Ties round to even; subnormals and the sign of zero are kept.
+ * These functions are the definition: tests compare the faster kernels with them, bit for bit.
  */
 import { type FloatDType, widthOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
@@ -18,11 +18,11 @@ export function f32OfBits(bits: number): number {
   return f32[0]!;
 }
 
-/** A float narrower than F32: exponent bits, mantissa bits, and what its all-ones exponent means. */
+/** A float narrower than F32: its exponent bits, its mantissa bits, and the meaning of an exponent of all ones. */
 interface NarrowFloat {
   readonly exponent: number;
   readonly mantissa: number;
-  /** "ieee": infinities and NaNs; "fn": numbers, but for the one NaN of all ones (OCP E4M3) */
+  /** "ieee": infinities and NaNs; "fn": finite numbers, except that all ones is the only NaN (OCP E4M3) */
   readonly top: "ieee" | "fn";
   /** largest finite value */
   readonly max: number;
@@ -37,7 +37,7 @@ export const NARROW = {
 
 export type NarrowDType = keyof typeof NARROW;
 
-/** The value of a narrow float's bits, as a number that F32 holds exactly. A NaN keeps its sign nowhere in JS. */
+/** The value of a narrow float's bits; F32 can hold it exactly. The sign of a NaN is lost: JavaScript has one NaN. */
 export function decode(dtype: NarrowDType, bits: number): number {
   const { exponent, mantissa, top } = NARROW[dtype];
   const sign = bits >>> (exponent + mantissa) ? -1 : 1;
@@ -54,8 +54,8 @@ export function decode(dtype: NarrowDType, bits: number): number {
 /**
  * The narrow bits nearest to an F32 value given by its bits; ties to even.
  *
- * Overflow goes to infinity where the type has one, else to NaN (E4M3 above 464): clamp first for the
- * saturating rule. A NaN stays a NaN of the same sign (BF16 and F16 keep the top of its payload).
+ * Overflow gives infinity if the type has one, else NaN (E4M3 above 464); a caller that wants saturation clamps first.
+ * A NaN stays a NaN of the same sign; BF16 and F16 keep the highest bits of its payload.
  */
 export function encodeBits(dtype: NarrowDType, bits: number): number {
   const { exponent, mantissa, top } = NARROW[dtype];
@@ -67,18 +67,18 @@ export function encodeBits(dtype: NarrowDType, bits: number): number {
     return sign | ones | (1 << (mantissa - 1)) | ((magnitude >>> (23 - mantissa)) & ((1 << mantissa) - 1));
   }
   const bias = (1 << (exponent - 1)) - 1;
-  const e = (magnitude >>> 23) - 127; // F32 subnormals have e = -127: only BF16 can still see them
+  const e = (magnitude >>> 23) - 127; // F32 subnormals have e = -127; of the narrow types only BF16 can hold such small values
   let code: number;
   if (exponent === 8) {
     code = roundShift(magnitude, 23 - mantissa);
   } else if (e >= 1 - bias) {
-    // Re-bias, then drop mantissa bits: a carry runs into the exponent, as it should.
+    // Change the bias, then drop mantissa bits. A carry into the exponent is the correct rounding.
     code = roundShift(magnitude - ((127 - bias) << 23), 23 - mantissa);
   } else {
     const shift = 23 - mantissa + (1 - bias - e);
     code = e === -127 || shift > 25 ? 0 : roundShift((magnitude & 0x7fffff) | 0x800000, shift);
   }
-  const limit = top === "fn" ? ones | ((1 << mantissa) - 1) : ones; // the first code that is no number
+  const limit = top === "fn" ? ones | ((1 << mantissa) - 1) : ones; // the first code that is not a finite number
   return sign | Math.min(code, limit);
 }
 
@@ -86,7 +86,7 @@ export function encode(dtype: NarrowDType, value: number): number {
   return encodeBits(dtype, bitsOfF32(value));
 }
 
-/** Drops `shift` low bits, rounding to nearest, ties to even. `shift` is 1 to 25. */
+/** Drops the `shift` low bits and rounds to nearest, ties to even. `shift` is 1 to 25. */
 function roundShift(value: number, shift: number): number {
   const kept = value >>> shift;
   const rest = value & ((1 << shift) - 1);
@@ -96,7 +96,7 @@ function roundShift(value: number, shift: number): number {
 
 const tables = new Map<NarrowDType, Float32Array>();
 
-/** The value of every code of a narrow type: 256 or 65,536 F32 numbers. Do not write to it. */
+/** The value of every code of a narrow type: 256 or 65,536 F32 numbers. The array is shared: do not write to it. */
 export function tableOf(dtype: NarrowDType): Float32Array {
   let table = tables.get(dtype);
   if (table === undefined) {
@@ -106,7 +106,7 @@ export function tableOf(dtype: NarrowDType): Float32Array {
   return table;
 }
 
-/** Little-endian stored elements as F32 values, exactly. A scale is not applied. */
+/** Stored little-endian elements as F32 values, exactly. No scale is applied. */
 export function widen(dtype: FloatDType, bytes: Uint8Array): Float32Array {
   const count = bytes.byteLength / widthOf(dtype);
   if (!Number.isInteger(count)) throw new IsologitError("INTERNAL", `${bytes.byteLength} bytes of ${dtype}`);

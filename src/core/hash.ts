@@ -1,7 +1,7 @@
-/** SHA-256, and the one JSON text of a value that is hashed. */
+/** SHA-256, and the JSON text by which a value is hashed. */
 import { createHash } from "node:crypto";
 
-/** JSON with sorted keys, no white space, and no number that JSON cannot say. */
+/** JSON with sorted keys and without white space; a number that is not finite becomes a string. */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (value !== null && typeof value === "object") {
@@ -18,7 +18,7 @@ export function sha256(bytes: Uint8Array | string): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** SHA-256 over the parts, one after the other. */
+/** SHA-256 over the parts, one after the other, as 32 bytes. */
 export function sha256Bytes(...parts: readonly Uint8Array[]): Uint8Array {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part);

@@ -1,4 +1,4 @@
-/** The whole I/O contract: six small verbs are all that a storage must do. */
+/** What a storage must provide: a list of files, and reads of byte ranges. */
 import { IsologitError } from "./errors.ts";
 
 export interface ByteSource extends AsyncDisposable {
@@ -10,23 +10,23 @@ export interface ByteSource extends AsyncDisposable {
 }
 
 export interface Store {
-  /** what a person would call this place */
+  /** the address as the user knows it */
   readonly url: string;
-  /** absolute paths of this folder, where the store is a local one */
+  /** absolute paths of this folder; only of a local store */
   readonly roots?: readonly string[];
   /** Every file, by its path relative to the store with `/` between names, sorted; sizes in bytes. */
   list(): Promise<readonly { path: string; size: number }[]>;
   /** @throws NOT_FOUND */
   open(path: string): Promise<ByteSource>;
   /**
-   * Looks once more at every file that was opened; absent where files do not change.
+   * Checks again every file that was opened; absent if files cannot change.
    *
    * @throws FILE_CHANGED
    */
   refuseChanged?(): Promise<void>;
 }
 
-/** All bytes of a small file. `maxBytes` guards against a file that pretends to be small. */
+/** All bytes of a file that should be small. @throws LIMIT_EXCEEDED if it has more than `maxBytes` */
 export async function readSmall(store: Store, path: string, maxBytes: number): Promise<Uint8Array> {
   await using source = await store.open(path);
   if (source.size > maxBytes) {

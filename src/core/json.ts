@@ -1,6 +1,6 @@
 /**
- * JSON as checkpoints spell it. Strict where `JSON.parse` is lax (a repeated key silently wins, depth has no
- * limit), and, where asked, open to Python's bare `Infinity` and `NaN`, which NVIDIA's own config files hold.
+ * The JSON of checkpoints. It is stricter than `JSON.parse`, which accepts a repeated key and any depth. On request it
+ * also reads the bare `Infinity` and `NaN` of Python, which NVIDIA's config files contain.
  */
 import { type ErrorCode, IsologitError } from "./errors.ts";
 
@@ -15,24 +15,24 @@ export type Json =
     };
 
 interface JsonOptions {
-  /** what a text that is no JSON is called; default CONFIG_INVALID */
+  /** error code for a text that is not JSON; default CONFIG_INVALID */
   readonly code?: ErrorCode;
   /** named in errors */
   readonly file?: string;
   /** accept `Infinity`, `-Infinity`, `NaN` outside strings, and `{"__float__": "Infinity"}` for the same */
   readonly nonFinite?: boolean;
-  /** refuse numbers that are not spelt with digits alone: `2.0`, `1e3`, `-0` */
+  /** refuse numbers that are not written with digits only, such as `2.0`, `1e3`, `-0` */
   readonly digitsOnly?: boolean;
 }
 
-/** A config nests 4 deep, a quantisation config 6. More is an attack on whoever walks the value recursively. */
+/** A config nests 4 levels deep, a quantisation config 6. Far deeper values could overflow the stack of recursive code. */
 const MAX_DEPTH = 64;
 
 /**
- * The value of a JSON text. Keys such as `__proto__` become plain own properties, never a prototype.
+ * The value of a JSON text. A key such as `__proto__` becomes an own property and never sets a prototype.
  *
  * @param source text, or its UTF-8 bytes
- * @throws `options.code`; DUPLICATE_NAME for a key twice in one object; LIMIT_EXCEEDED beyond 64 levels
+ * @throws `options.code`; DUPLICATE_NAME for a key that one object has twice; LIMIT_EXCEEDED beyond 64 levels
  */
 export function parseJson(source: string | Uint8Array, options: JsonOptions = {}): Json {
   const { code = "CONFIG_INVALID", nonFinite = false } = options;
@@ -60,10 +60,10 @@ export function parseJson(source: string | Uint8Array, options: JsonOptions = {}
 }
 
 const BYTE_ORDER_MARK = "\ufeff";
-/** A byte order mark stays in the text, and is refused there, as Python does. */
+/** A byte order mark stays in the text, so that it can be refused, as Python refuses it. */
 const UTF8 = { fatal: true, ignoreBOM: true };
 
-/** As `parseJson`, where only an object will do. */
+/** Like `parseJson`, but refuses a value that is not an object. */
 export function parseJsonObject(
   source: string | Uint8Array,
   options: JsonOptions = {},
@@ -80,15 +80,14 @@ export function isJsonObject(value: unknown): value is { readonly [key: string]:
 }
 
 /**
- * One pass over the tokens, before anything is built: strings are stepped over, depth and keys are checked.
- * Whatever else is wrong is left for `JSON.parse` to find.
+ * Checks depth and keys in one pass over the tokens, before any value is built. `JSON.parse` finds all other faults.
  *
- * @returns the text, with each bare non-finite number respelt as `{"__float__": …}` where those are welcome
+ * @returns the text; with `nonFinite`, each bare non-finite number is replaced by `{"__float__": …}`
  */
 function scan(text: string, options: JsonOptions, at: { file?: string }): string {
   const open: (Set<string> | null)[] = []; // keys of each enclosing object; null for a list
-  const respelt: string[] = [];
-  let kept = 0; // the text before this index is in `respelt`
+  const replaced: string[] = [];
+  let copied = 0; // the text before this index is in `replaced`
   let string = ""; // the latest string, quotes included: a key, once a colon follows
   for (let i = 0; i < text.length; i++) {
     switch (text.charCodeAt(i)) {
@@ -121,20 +120,20 @@ function scan(text: string, options: JsonOptions, at: { file?: string }): string
       case UPPER_N: {
         const word = options.nonFinite ? NON_FINITE.find((w) => text.startsWith(w, i)) : undefined;
         if (word !== undefined) {
-          respelt.push(text.slice(kept, i), `{"__float__":"${word}"}`);
+          replaced.push(text.slice(copied, i), `{"__float__":"${word}"}`);
           i += word.length - 1;
-          kept = i + 1;
+          copied = i + 1;
         } else if (options.digitsOnly) refuseNumber(text, i, options, at);
         break;
       }
       case DOT:
       case UPPER_E:
-      case LOWER_E: // of an exponent; `true` and `false` have theirs after a letter
+      case LOWER_E: // an exponent; the e of `true` and `false` follows a letter
         if (options.digitsOnly && /[0-9.]/.test(text[i - 1] ?? "")) refuseNumber(text, i, options, at);
         break;
     }
   }
-  return respelt.length === 0 ? text : respelt.join("") + text.slice(kept);
+  return replaced.length === 0 ? text : replaced.join("") + text.slice(copied);
 }
 
 const [QUOTE, COLON, MINUS, DOT] = [0x22, 0x3a, 0x2d, 0x2e];
@@ -146,12 +145,12 @@ function refuseNumber(text: string, i: number, options: JsonOptions, at: { file?
   const number = /[-+.0-9eE]*$/.exec(text.slice(Math.max(0, i - 20), i + 1))![0];
   throw new IsologitError(
     options.code ?? "CONFIG_INVALID",
-    `a number begins ${number}: only digits will do`,
+    `a number begins with ${number}; only digits are allowed`,
     at,
   );
 }
 
-/** The index after the closing quote of the string that opens at `start`; the text's length where none closes. */
+/** The index after the closing quote of the string that opens at `start`; the length of the text if there is none. */
 function endOfString(text: string, start: number): number {
   for (let end = text.indexOf('"', start + 1); end !== -1; end = text.indexOf('"', end + 1)) {
     let slashes = 0;
@@ -161,7 +160,7 @@ function endOfString(text: string, start: number): number {
   return text.length;
 }
 
-/** `"\u0061"` and `"a"` are one key. A broken escape is left for `JSON.parse` of the whole to refuse. */
+/** `"\u0061"` and `"a"` are the same key. `JSON.parse` of the whole text refuses a broken escape. */
 function keyOf(string: string): string {
   if (!string.includes("\\")) return string.slice(1, -1);
   try {
@@ -171,7 +170,7 @@ function keyOf(string: string): string {
   }
 }
 
-/** Replaces each `{"__float__": word}` by its number, in place: the value was only just parsed, nobody holds it. */
+/** Replaces each `{"__float__": word}` by its number, in place: no other code has the value yet. */
 function withFloats(value: Json): Json {
   if (typeof value !== "object" || value === null) return value;
   const word = Object.hasOwn(value, "__float__") ? (value as { __float__: Json }).__float__ : undefined;
@@ -185,8 +184,8 @@ function withFloats(value: Json): Json {
 }
 
 /**
- * The text that Python's `json.dumps(value, indent=indent)` gives: ASCII only, `1e-05`, bare `Infinity` and `NaN`.
- * A whole number is written without a fraction: JavaScript cannot tell `1.0` from `1`.
+ * The text of Python's `json.dumps(value, indent=indent)`: ASCII only, `1e-05`, bare `Infinity` and `NaN`.
+ * A whole number is written without a fraction, because JavaScript cannot distinguish `1.0` from `1`.
  */
 export function stringifyJson(value: unknown, indent = 2): string {
   return write(value, "\n", " ".repeat(indent));
@@ -207,17 +206,17 @@ function write(value: unknown, newline: string, step: string): string {
   if (typeof value === "string") return ascii(value);
   if (typeof value === "number") return numberText(value);
   if (typeof value === "boolean" || value === null) return String(value);
-  throw new IsologitError("INTERNAL", `a ${typeof value} has no JSON`);
+  throw new IsologitError("INTERNAL", `a value of type ${typeof value} has no JSON text`);
 }
 
 function ascii(text: string): string {
   return JSON.stringify(text).replace(
     /[\u007f-\uffff]/g,
-    (c) => (c === "\x7f" ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`), // Python leaves DEL alone
+    (c) => (c === "\x7f" ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`), // Python does not escape DEL
   );
 }
 
-/** Python's `repr`: an exponent below 1e-4 and from 1e16 on, of two digits at least. */
+/** Python's `repr`: below 1e-4 and from 1e16 on it writes an exponent, of at least two digits. */
 function numberText(value: number): string {
   if (!Number.isFinite(value)) return String(value);
   if (Object.is(value, -0)) return "-0.0";

@@ -1,10 +1,10 @@
-/** Stored tensors as byte extents of files, and their bounded reading. It knows no layout but a piece's own box. */
+/** Where elements of stored tensors lie in files, and reads of them in bounded buffers. Layouts of roles are not used here. */
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf, stridesOf } from "./dtype.ts";
 import { type ByteSource, readRange, type Store } from "./io.ts";
 import { boxMove, type Move, runsOf } from "./mapping/moves.ts";
 
-/** `size` bytes at `offset` of `file` belong at byte `to` of the target. */
+/** `size` bytes at `offset` of `file`, which go to byte `to` of the target. */
 export interface Extent {
   readonly file: string;
   readonly offset: number;
@@ -14,7 +14,7 @@ export interface Extent {
 
 /** Where elements [lo, hi) of a stored tensor lie; `to` counts bytes from element lo. */
 export function extentsOf(tensor: Tensor, lo: number, hi: number): Extent[] {
-  const width = bitsOf(tensor.dtype) / 8; // a fraction for packed types, which are copied in whole bytes
+  const width = bitsOf(tensor.dtype) / 8; // not a whole number for packed types, which are copied in whole bytes
   const strides = stridesOf(tensor.shape);
   return tensor.pieces.flatMap((piece) => {
     const move: Move = {
@@ -34,43 +34,43 @@ export function extentsOf(tensor: Tensor, lo: number, hi: number): Extent[] {
   });
 }
 
-/** Extents that lie further apart than this in a file are read alone: a page or two is cheaper read than skipped. */
+/** Extents further apart than this are read separately; reading over a smaller gap is cheaper than a second read. */
 const MAX_GAP_BYTES = 64 * 1024;
-/** Scattered extents are read together, by way of a scratch buffer of at most this many bytes. */
+/** Extents that are read together go through a scratch buffer of at most this many bytes. */
 const MAX_SCRATCH_BYTES = 8 * 1024 * 1024;
 
-/** A zarr checkpoint has thousands of files, and a process may often open no more than 1024, of which it needs others. */
+/** A zarr checkpoint has thousands of files, and many systems let a process open only 1024 files in all. */
 const MAX_OPEN_FILES = 64;
 
-/** A file that is kept open, and how many use it now. */
-interface Held {
+/** An open file and the number of its current users. */
+interface OpenFile {
   readonly source: Promise<ByteSource>;
   users: number;
 }
 
-/** The files of a store, opened on first use. Those not used for longest are closed again where many are open. */
+/** The files of a store, opened at first use. If too many are open, those not used for longest are closed. */
 export class Sources implements AsyncDisposable {
   readonly #store: Store;
   readonly #maxOpen: number;
   /** in the order of their last use */
-  readonly #open = new Map<string, Held>();
+  readonly #open = new Map<string, OpenFile>();
 
-  /** @param maxOpen  files kept open; more are open only while more are read at once */
+  /** @param maxOpen files that stay open; more are open only while more are read at the same time */
   constructor(store: Store, maxOpen: number = MAX_OPEN_FILES) {
     this.#store = store;
     this.#maxOpen = maxOpen;
   }
 
-  /** What `work` makes of a file, which stays open until then. */
+  /** The result of `work`; the file stays open until `work` ends. */
   async use<T>(path: string, work: (source: ByteSource) => Promise<T>): Promise<T> {
-    const held = this.#open.get(path) ?? { source: this.#store.open(path), users: 0 };
+    const file = this.#open.get(path) ?? { source: this.#store.open(path), users: 0 };
     this.#open.delete(path);
-    this.#open.set(path, held); // the latest
-    held.users++;
+    this.#open.set(path, file); // now the most recently used
+    file.users++;
     try {
-      return await work(await held.source);
+      return await work(await file.source);
     } finally {
-      held.users--;
+      file.users--;
       await this.#closeIdle();
     }
   }
@@ -80,7 +80,7 @@ export class Sources implements AsyncDisposable {
       if (this.#open.size <= this.#maxOpen) return;
       if (users > 0) continue;
       this.#open.delete(path);
-      await closed(source);
+      await closeSource(source);
     }
   }
 
@@ -88,20 +88,20 @@ export class Sources implements AsyncDisposable {
     return this.use(path, (source) => readRange(source, offset, size));
   }
 
-  /** Fills `target` from extents, in as few reads as their places allow. */
+  /** Fills `target` from extents, with one read for extents that are close together. */
   async read(extents: readonly Extent[], target: Uint8Array, signal?: AbortSignal): Promise<void> {
-    for (const group of grouped(extents)) {
+    for (const group of groupExtents(extents)) {
       await this.use(group[0]!.file, (source) => readGroup(source, group, target, signal));
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { source } of this.#open.values()) await closed(source);
+    for (const { source } of this.#open.values()) await closeSource(source);
   }
 }
 
-/** A file that could not be opened has nothing to close; whoever wanted it has the error. */
-async function closed(source: Promise<ByteSource>): Promise<void> {
+/** Closes a file. If opening it failed, `use` has already thrown that error, and there is nothing to close. */
+async function closeSource(source: Promise<ByteSource>): Promise<void> {
   const opened = await source.catch(() => null);
   await opened?.[Symbol.asyncDispose]();
 }
@@ -124,8 +124,8 @@ async function readGroup(
   }
 }
 
-/** Extents joined where they continue each other, then grouped where one read serves several. */
-function grouped(extents: readonly Extent[]): Extent[][] {
+/** Joins extents that continue each other, and groups those that one read can cover. */
+function groupExtents(extents: readonly Extent[]): Extent[][] {
   const sorted = [...extents].sort((a, b) =>
     a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1,
   );

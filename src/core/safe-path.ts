@@ -1,8 +1,8 @@
-/** Names of files inside a checkpoint. They come from strangers, so they may not lead out of it. */
+/** Paths of files inside a checkpoint. They are untrusted input and must not lead out of its folder. */
 import { type ErrorLocation, IsologitError } from "./errors.ts";
 
 /**
- * `path`, when it is a plain relative path with `/` between its names.
+ * Returns `path` if it is a plain relative path with `/` between its names.
  *
  * @throws PATH_UNSAFE for an empty, absolute or drive path, an empty name, `.` or `..`, a backslash, a control character
  */

@@ -1,6 +1,6 @@
 /**
- * Bytes held to the digests that a checkpoint's format keeps of them. A format says which spans it has sealed; what
- * reads a span through compares. Nothing here knows a format.
+ * Compares bytes with the digests that a checkpoint stores of them. The format lists the spans that have a digest; code
+ * that reads a whole span compares it. This file does not depend on any format.
  */
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
@@ -9,7 +9,7 @@ import { bitsOf, countOf, stridesOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
 import type { ByteSource, Store } from "./io.ts";
 
-/** The seal of exactly this span; undefined where there is none. */
+/** The digests of exactly this span; undefined if the checkpoint has none. */
 export type FindSeal = (span: Span) => SealedSpan | undefined;
 
 export function sealFinder({ seals = [] }: Pick<Checkpoint, "seals">): FindSeal {
@@ -19,7 +19,7 @@ export function sealFinder({ seals = [] }: Pick<Checkpoint, "seals">): FindSeal 
 
 const placeOf = ({ file, offset, size }: Span) => `${offset} ${size} ${file}`;
 
-/** Where a tensor lies whose elements are one run of bytes in C order; undefined for any other. */
+/** The span of a tensor whose elements are one run of bytes in C order; undefined for other tensors. */
 export function spanOf({ pieces: [piece, ...more], dtype, shape }: Tensor): Span | undefined {
   if (piece === undefined || more.length > 0) return undefined;
   const cOrder = stridesOf(piece.shape);
@@ -28,14 +28,14 @@ export function spanOf({ pieces: [piece, ...more], dtype, shape }: Tensor): Span
   return { file: piece.file, offset: piece.offset, size: (countOf(shape) * bitsOf(dtype)) / 8 };
 }
 
-/** `size` bytes from byte `offset` of the file that a span lies in; good until the next call. */
+/** Reads `size` bytes from byte `offset` of the file of a span. The result is valid until the next call. */
 type ReadBytes = (offset: number, size: number) => Promise<Uint8Array>;
 
 /**
- * Every fault of a span that reading it finds: each chunk whose checksum differs; where no chunk is at fault, a
- * SHA-256 that differs.
+ * Reads a span and yields an error for each chunk whose CRC-32 differs. If none differs, it yields an error if the SHA-256
+ * differs.
  *
- * @param maxBytes read at a time
+ * @param maxBytes bytes of one read
  */
 export async function* damageOfSpan(
   seal: SealedSpan,
@@ -66,7 +66,7 @@ export async function* damageOfSpan(
   yield digestMismatchError(seal, `${what} is not what was written: its SHA-256 differs`, offset);
 }
 
-/** @param offset in the file, of the first byte in doubt */
+/** @param offset in the file, of the first byte that may be damaged */
 export function digestMismatchError(
   { file, tensor }: SealedSpan,
   message: string,
@@ -78,12 +78,12 @@ export function digestMismatchError(
   });
 }
 
-/** Tensors up to this size, scales among them, are compared where they are read in one go; larger ones by lanes. */
+/** Tensors up to this size, such as scales, are compared when they are read; worker threads compare larger ones. */
 const SMALL_BYTES = 1024 * 1024;
 
 /**
- * The same store; whoever reads a sealed side file or header from it, or a small tensor, and no byte beside it, gets
- * what was written or DIGEST_MISMATCH.
+ * The same store, which also compares digests: a read of exactly one side file, header or small tensor that has a digest
+ * returns the written bytes or throws DIGEST_MISMATCH.
  */
 export function checkingStore(store: Store, seals: readonly SealedSpan[] | undefined): Store {
   if (seals === undefined || seals.length === 0) return store;

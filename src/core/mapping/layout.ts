@@ -1,4 +1,4 @@
-/** The algebra of layouts: a stored tensor said as an expression over other tensors, which compiles to moves. */
+/** Layouts: a stored tensor written as an expression over other tensors. A layout compiles to moves. */
 import { countOf, type Shape, sameShape, stridesOf } from "../dtype.ts";
 import { IsologitError } from "../errors.ts";
 import { boxMove, clipMove, type Move, restrideMoves, splitMove } from "./moves.ts";
@@ -13,7 +13,7 @@ export type Layout =
       readonly to: number;
     }
   | { readonly op: "concat"; readonly axis: number; readonly parts: readonly Layout[] }
-  /** zero rows below, to this many; the inverse drops them */
+  /** rows of zeros at the end, up to `rows` in all; the inverse drops them */
   | { readonly op: "pad"; readonly of: Layout; readonly rows: number }
   | { readonly op: "reshape"; readonly of: Layout; readonly shape: Shape }
   | { readonly op: "transpose"; readonly of: Layout; readonly axes: readonly number[] };
@@ -31,7 +31,7 @@ export const concat = (axis: number, parts: readonly Layout[]): Layout => ({ op:
 export const pad = (of: Layout, rows: number): Layout => ({ op: "pad", of, rows });
 export const reshape = (of: Layout, shape: Shape): Layout => ({ op: "reshape", of, shape });
 
-/** @throws INTERNAL for an expression that has no meaning: layouts are written by us, never read from a file */
+/** @throws INTERNAL for an impossible expression: layouts come from our own code, never from a file */
 export function shapeOf(layout: Layout): Shape {
   switch (layout.op) {
     case "leaf":
@@ -83,7 +83,7 @@ function refuse(layout: Layout, shape: Shape): never {
   throw new IsologitError("INTERNAL", `${layout.op} does not fit a tensor of shape [${shape.join(", ")}]`);
 }
 
-/** The moves that build `layout` from its leaves; their destinations tile it, each element once. */
+/** The moves that build `layout` from its leaves. Their destinations cover each element exactly once. */
 export function movesOf(layout: Layout): readonly Move[] {
   const shape = shapeOf(layout);
   switch (layout.op) {
@@ -130,7 +130,7 @@ export function movesOf(layout: Layout): readonly Move[] {
     case "transpose": {
       const before = stridesOf(shapeOf(layout.of));
       const after = stridesOf(shape);
-      // Axis i of the operand becomes axis position[i]; a stride belongs to the innermost axis not above it.
+      // Axis i of the operand becomes axis position[i]. A stride belongs to the first axis whose own stride is not larger.
       const position = before.map((_, axis) => layout.axes.indexOf(axis));
       const moved = (flat: number) => {
         let rest = flat;

@@ -1,11 +1,11 @@
 /**
- * Moves: strided boxes between flat C-order element spaces. What they fill, what fills a range of theirs, and the
- * inverse, which swaps the two sides of each.
+ * Moves: copies of strided boxes between tensors, whose elements are numbered in C order. Here are their inverse, the runs
+ * of elements that they copy, a check that they fill a tensor exactly once, and the operations that layouts need.
  */
 
-/** Elements of `of` at `fromAt + i·from` lie at `toAt + i·to`, for each index i below `size`. Units: elements. */
+/** Copies element `fromAt + i·from` of `of` to element `toAt + i·to`, for each index i below `size`. */
 export interface Move {
-  /** the tensor moved from; null moves zeros */
+  /** the tensor that is read; null: zeros */
   readonly of: string | null;
   readonly size: readonly number[];
   readonly fromAt: number;
@@ -14,7 +14,7 @@ export interface Move {
   readonly to: readonly number[];
 }
 
-/** The same boxes seen from the other side: what each leaf is, as moves from `whole`. Padding is dropped. */
+/** The inverse: for each tensor that `moves` read, moves that read it back from `whole`. Padding is dropped. */
 export function invertMoves(moves: readonly Move[], whole: string): ReadonlyMap<string, readonly Move[]> {
   const inverse = new Map<string, Move[]>();
   for (const { of, size, fromAt, from, toAt, to } of moves) {
@@ -26,12 +26,12 @@ export function invertMoves(moves: readonly Move[], whole: string): ReadonlyMap<
   return inverse;
 }
 
-/** Elements that a move places. */
+/** Number of elements that a move copies. */
 export function countOfMove(move: Move): number {
   return move.size.reduce((a, b) => a * b, 1);
 }
 
-/** A contiguous run of elements on both sides. */
+/** A run of elements that is contiguous on both sides. */
 export interface ElementRun {
   readonly of: string | null;
   readonly from: number;
@@ -61,7 +61,7 @@ function* runsOfMove(
       yield { of: move.of, from: from + first * fromStride, to: to + first, count: last - first };
     return;
   }
-  // Inner dimensions reach `reach` elements beyond an index's own address: only these indices touch [lo, hi).
+  // Inner dimensions extend `reach` elements beyond the address of an index: only the indices below touch [lo, hi).
   let reach = 0;
   for (let j = axis + 1; j < move.size.length; j++) reach += (move.size[j]! - 1) * move.to[j]!;
   const first = Math.max(0, Math.ceil((lo - to - reach) / toStride));
@@ -73,12 +73,12 @@ function* runsOfMove(
   }
 }
 
-/** How often elements [0, count) are placed by `moves`: once each, or what is wrong. */
+/** Whether `moves` fill each of the elements [0, count) exactly once; if not, the first fault. */
 type Cover =
   | { readonly ok: true }
   | { readonly ok: false; readonly at: number; readonly fault: "missing" | "twice" | "outside" };
 
-/** @returns the lowest element that is not placed exactly once */
+/** Finds the lowest element that `moves` do not fill exactly once. */
 export function findCoverFault(moves: readonly Move[], count: number): Cover {
   const spans: [number, number][] = [];
   for (const run of runsOf(moves, -Infinity, Infinity)) spans.push([run.to, run.to + run.count]);
@@ -94,8 +94,8 @@ export function findCoverFault(moves: readonly Move[], count: number): Cover {
 }
 
 /**
- * Any box in the form that queries understand: dimensions of one dropped, the rest outermost first at the
- * destination, those that are one run joined. An empty box is no move.
+ * The same box in normal form: dimensions of size 1 dropped, the others ordered outermost first at the destination, and
+ * neighbours joined if they form one run. An empty box gives no move.
  */
 export function boxMove(move: Move): Move[] {
   if (move.size.includes(0)) return [];
@@ -150,20 +150,20 @@ export function splitMove(move: Move, block: number): Move[] {
   return blocks * perBlock === size ? [whole] : [whole, part(move, axis, blocks * perBlock, size)];
 }
 
-/** Indices [first, last) of one dimension, which is dropped when one index is left. */
+/** Indices [first, last) of one dimension. The dimension is dropped if one index is left. */
 function part(move: Move, axis: number, first: number, last: number): Move {
-  const kept = last - first === 1 ? [] : [axis];
+  const axes = last - first === 1 ? [] : [axis];
   return {
     ...move,
-    size: move.size.toSpliced(axis, 1, ...kept.map(() => last - first)),
-    from: move.from.toSpliced(axis, 1, ...kept.map(() => move.from[axis]!)),
-    to: move.to.toSpliced(axis, 1, ...kept.map(() => move.to[axis]!)),
+    size: move.size.toSpliced(axis, 1, ...axes.map(() => last - first)),
+    from: move.from.toSpliced(axis, 1, ...axes.map(() => move.from[axis]!)),
+    to: move.to.toSpliced(axis, 1, ...axes.map(() => move.to[axis]!)),
     fromAt: move.fromAt + first * move.from[axis]!,
     toAt: move.toAt + first * move.to[axis]!,
   };
 }
 
-/** Of a move split at `inner` and `block`, what lies at [from, to) within each block; multiples of `inner`. */
+/** The part of a move, split at `inner` and `block`, that lies in [from, to) of each block. Both are multiples of `inner`. */
 export function clipMove(move: Move, inner: number, block: number, from: number, to: number): Move[] {
   const within = move.size
     .map((_, i) => i)
@@ -184,7 +184,7 @@ export function clipMove(move: Move, inner: number, block: number, from: number,
   ];
 }
 
-/** Blocks of `block` destination elements become blocks of `next`, each starting `shift` elements later. */
+/** Spreads blocks of `block` destination elements to a distance of `next` elements, and shifts all by `shift`. */
 export function restrideMoves(move: Move, block: number, next: number, shift: number): Move[] {
   return splitMove(move, block).flatMap((m) =>
     boxMove({
