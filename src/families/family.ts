@@ -3,10 +3,10 @@ import type { Dialect } from "./dialect.ts";
 import type { Forward } from "./forward.ts";
 import type { Config, Dims, Layer, RoleSpec, Settings } from "./structure.ts";
 
-/** Which roles are cast. `keep` wins over `cast`; what neither names is kept. */
+/** Which roles are cast. A role in `keep` is kept even if `cast` names it; a role in neither is kept. */
 export interface Recipe {
   readonly id: string;
-  /** layers at each end of the main stack that are kept */
+  /** number of layers at each end of the main stack that are kept */
   readonly keepEnds: number;
   /** roles by name, or `prefix.*` */
   readonly cast: readonly string[];
@@ -19,11 +19,11 @@ export interface Recipe {
 
 export interface Family<D extends Dims = Dims> {
   readonly id: string;
-  /** @throws UNSUPPORTED for a relative that must not be taken for this family */
+  /** Whether this config is of this family. @throws UNSUPPORTED for a similar architecture that is not supported */
   claims(config: Config): boolean;
   /** the kinds that a layer can have */
   readonly kinds: readonly string[];
-  /** the layer pattern, a letter a layer */
+  /** the layer pattern in the letters of the family, one for each layer */
   pattern(s: Settings): string;
   layers(s: Settings): readonly Layer[];
   dims(s: Settings): D;

@@ -1,9 +1,9 @@
-/** How a family computes: the stages of a block, and the stored tensors that each dialect feeds to them. */
+/** How a family computes: the stages of each block, and for each dialect the stored tensors that the stages read. */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Dims } from "./structure.ts";
 
-/** Where a stored tensor's rows go: rows [from, from + count) are [at, at + count) of a stream or parameter. */
+/** Rows [from, from + count) of a stored tensor produce elements [at, at + count) of a stream or parameter. */
 export interface OutputRows {
   readonly to: string;
   readonly at: number;
@@ -11,40 +11,40 @@ export interface OutputRows {
   readonly count: number;
 }
 
-/** Which of its like a stored tensor is. */
+/** Which part of a parameter a stored tensor is. */
 export interface TensorPosition {
-  /** tensor parallel rank; 0 where the tensor is whole */
+  /** tensor parallel rank; 0 if the tensor is whole */
   readonly tp: number;
-  /** among all of the layer, whatever number its rank gives it; 0 where the layer has none */
+  /** number of its expert among all experts of the layer; 0 if it belongs to no expert */
   readonly expert: number;
-  /** a stack of matrices counts as one, [all their rows, columns] */
+  /** a stack of matrices counts as one matrix, [all rows, columns] */
   readonly shape: Shape;
 }
 
-/** A stored tensor's part in a block. Written by hand, never derived from rules: it is what checks them. */
+/** How a block uses a stored tensor. Written by hand and not derived from the rules, because it checks them. */
 export interface Use<D extends Dims = Dims> {
-  /** after the layer's prefix; `{expert}` stands for a number */
+  /** name after the prefix of the layer; `{expert}` stands for a number */
   readonly name: string;
-  /** other spellings: of all there are the first counts */
+  /** other names; the first name that exists is used */
   readonly also?: readonly string[];
-  /** A row that is padding goes nowhere, and so does what another rank has alike. */
+  /** Rows that are padding, or copies of another rank's rows, produce nothing. */
   outputs(d: D, at: TensorPosition): readonly OutputRows[];
   /**
-   * The element of the input stream that the first column multiplies, where ranks share a matrix out by columns: each
-   * gives a partial sum, added up in the order of ranks. Default 0.
+   * In row-parallel layers each rank has some columns of the matrix: this is the element of the input stream that the first
+   * column multiplies. The partial sums of the ranks are added in the order of ranks. Default 0.
    */
   inputOffset?(d: D, at: TensorPosition): number;
 }
 
 /**
- * A step of a block, from streams ([rows, width], F32) to streams. Rows are tokens, but for streams that are dealt: a
- * row is then one token at one expert that it chose.
+ * A stage of a block: it computes streams ([rows, width], F32) from streams. A row is a token. In dispatched streams a row
+ * is one token at one of the experts that it chose.
  *
- * - "linear" multiplies by the stored matrices whose rows feed its outputs, in bands
- * - "kernel" draws on whole parameters; a `choice` names experts, whole numbers [tokens, perToken]
- * - "dispatch" copies a token's row for each expert it chose, "experts" multiplies each by its expert's matrix, and "combine"
- *   adds up a token's rows under its weights [tokens, perToken]
- * - "concat" lays streams side by side
+ * - "linear" multiplies by the stored matrices whose rows produce its outputs, in bands
+ * - "kernel" runs a kernel with whole parameters; with `choice` its output is expert numbers [tokens, perToken]
+ * - "dispatch" copies the row of a token once for each expert that it chose, "experts" multiplies each row by the matrix of
+ *   its expert, and "combine" adds the rows of a token, weighted by `weights` [tokens, perToken]
+ * - "concat" joins two streams along the width
  */
 export type Stage<D extends Dims = Dims> =
   | { readonly op: "linear"; readonly from: string; readonly to: readonly string[] }
@@ -59,22 +59,22 @@ export interface KernelStage<D extends Dims = Dims> {
   readonly from: readonly string[];
   readonly parameters: readonly string[];
   readonly to: string;
-  /** by parameter, the inputs that multiply it: where all of one is zeros, the parameter changes nothing */
+  /** for each parameter the inputs that multiply it: if one of them is all zeros, the parameter has no effect */
   readonly needs?: Readonly<Record<string, readonly string[]>>;
-  /** of a stage without parameters: whether the kernel rightly makes nothing but zeros of these inputs */
+  /** for a stage without parameters: whether an output of zeros is correct for these inputs */
   readonly silent?: (inputs: readonly Float32Array[]) => boolean;
   choice?(d: D): ExpertChoice;
-  /** absent where a token's result depends on no other token */
+  /** absent if the result of a token depends on no other token */
   readonly carry?: Carry<D>;
   run(backend: Backend, d: D, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
 }
 
 /**
- * What a stage needs of the tokens of earlier runs, to go on where they stopped.
- * - "rows": the last rows of streams that it reads, `most` of them or all there were. Its `run` is given those streams
- *   with `past` such rows before its own
- * - "state": so many elements, of one size however many tokens there were. Its `run` is given them before all other
- *   inputs, and leaves its own behind the rows of its output
+ * What a stage needs from the tokens of earlier runs in order to continue after them.
+ * - "rows": the last rows of streams that it reads, at most `most`, default all. `run` gets these streams with `past` earlier
+ *   rows before the new ones
+ * - "state": `elements` numbers, independent of the number of tokens. `run` gets them as its first input, and writes the new
+ *   ones after the rows of its output
  */
 export type Carry<D extends Dims = Dims> =
   | {
@@ -99,50 +99,51 @@ export type Carry<D extends Dims = Dims> =
 export interface ExpertChoice {
   readonly experts: number;
   readonly perToken: number;
-  /** how far the scores it is made by may be off where what they are made of is right, relative to the largest */
+  /** largest rounding error of the scores, relative to the largest score, if the kernel's inputs are exact */
   readonly rounding: number;
 }
 
-/** How the family runs; all that verification sees of it. */
+/** How the family runs. Verification uses only this part of the family. */
 export interface Forward<D extends Dims = Dims> {
-  /** elements a row of each stream */
+  /** elements in one row of each stream */
   streams(d: D): Readonly<Record<string, number>>;
-  /** experts of a layer that has any */
+  /** number of experts in a layer that has experts */
   experts(d: D): number;
-  /** elements of a stream or parameter that belong together, and their name: a head, a group; others stand alone */
+  /** streams and parameters whose elements form blocks of `count`, such as a head or a group, and the name of a block */
   blocks(d: D): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
-  /** the streams whose rows are choices of an expert */
+  /** the streams with a row for each expert that a token chose */
   readonly dispatched: readonly string[];
-  /** from "residual" to "out", which is added to it */
+  /** from "residual" to "out"; the caller adds "out" to "residual" */
   block(kind: string, d: D): readonly Stage<D>[];
   /** from "residual" to "logits" */
   readonly head: readonly Stage<D>[];
   /**
-   * A prediction step: before its blocks from "residual" and "words", the embedding of the words that follow, to "out",
-   * which takes the residual's place; after them from "residual" to its last norm.
+   * Multi-token prediction. `start` runs before the blocks of a step: from "residual" and "words", the embedding of the next
+   * tokens, to "out", which replaces "residual". `end` runs after the blocks, on "residual". Absent: no such layers.
    */
   readonly mtp?: { readonly start: readonly Stage<D>[]; readonly end: readonly Stage<D>[] };
   readonly natives: readonly Native<D>[];
 }
 
-/** A dialect's own way to run: which stored tensors each layer kind draws on. */
+/** How a dialect runs: the stored tensors that each layer kind reads. */
 export interface Native<D extends Dims = Dims> {
   readonly dialect: string;
   /**
-   * Of a layer's names, by stack, and of a prediction step's own. `{layer}` is the index in the stack, `{outer}` the
-   * step and `{inner}` the place in it; a step's names are those of its first layer on the way in, its last on the way out.
-   * Pipeline stages count their own layers and steps from 0, and expert parallel ranks their own experts.
+   * Prefixes of the names of a layer in each stack, and of tensors that a prediction step has once. `{layer}` is the index
+   * in the stack, `{outer}` the step, `{inner}` the number within the step. In `step` they are those of the first layer at
+   * the start and of the last layer at the end. Pipeline stages number their own layers and steps from 0, and expert
+   * parallel ranks their own experts.
    */
   readonly prefix: {
     readonly main: string;
-    /** another spelling of the same */
+    /** another prefix with the same meaning */
     readonly also?: string;
     readonly mtp: string;
     readonly step: string;
   };
   /** by layer kind, and "mtpStart" and "mtpEnd" where the family has `mtp` */
   readonly uses: {
-    /** feeds "vocabulary", the token table [vocab, hidden] */
+    /** produces "vocabulary", the token table [vocab, hidden] */
     readonly embedding: readonly Use<D>[];
     readonly head: readonly Use<D>[];
     readonly [kind: string]: readonly Use<D>[];

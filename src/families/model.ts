@@ -1,4 +1,4 @@
-/** What is known of a model: from its config, from one checkpoint, and with the place of each role in its tensors. */
+/** Three levels of knowledge about a model: from its config, from one checkpoint, and with the location of each role in its tensors. */
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Move } from "../core/mapping/moves.ts";
@@ -14,7 +14,7 @@ export interface Role {
   readonly shape: Shape;
 }
 
-/** What a family makes of a config: all that exists before a weight file is opened. */
+/** A model as described by its config, before any weight file is opened. */
 export interface Model {
   readonly family: Family;
   readonly settings: Settings;
@@ -24,39 +24,39 @@ export interface Model {
   readonly roles: ReadonlyMap<string, Role>;
 }
 
-/** A model as one checkpoint tells it. */
+/** A model as described by one checkpoint. */
 export interface Recognised extends Model {
   readonly dialect: Dialect;
   readonly parallelism: Parallelism;
   readonly passthrough: ParsedConfig["passthrough"];
-  /** in words, what was not told but inferred */
+  /** which values were derived instead of read, as text */
   readonly notes: readonly string[];
-  /** the config makes one tensor of two roles */
+  /** the config says that two roles share one tensor */
   readonly tied: boolean;
 }
 
-/** A stored tensor that must equal another, which is the one that is read. */
+/** A stored tensor that must equal another tensor, `of`. Only `of` is converted. */
 export interface Replica {
   readonly tensor: string;
   readonly of: string;
-  /** no rank's copy: the config ties the two, and both are stored */
+  /** not the copy of another rank: the config ties the two roles, and both are stored */
   readonly tied?: true;
 }
 
-/** Entries beside the model, left out for one reason. */
+/** Entries that are not part of the model and are left out, and the reason. */
 export interface Dropped {
   readonly why: string;
   readonly names: readonly string[];
 }
 
-/** A model together with where its roles lie in one checkpoint. */
+/** A model together with the location of its roles in one checkpoint. */
 export interface Matched extends Recognised {
   readonly checkpoint: Checkpoint;
-  /** by `tensorKey`, as are the tensors named below */
+  /** by `tensorKey`; the fields below use the same keys */
   readonly tensors: ReadonlyMap<string, Tensor>;
-  /** each role as moves from stored tensors */
+  /** for each role the moves from stored tensors */
   readonly roleSources: ReadonlyMap<string, readonly Move[]>;
-  /** the roles that a stored tensor holds */
+  /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly Dropped[];

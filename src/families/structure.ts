@@ -1,9 +1,10 @@
-/** A model before a weight is read: its settings, widths, layers and roles, and how ranks share it. */
+/** What a config describes: settings, dims, layers and roles of a model, and how it is divided among ranks. */
 import type { Shape } from "../core/dtype.ts";
 
+/** The config record of a checkpoint as parsed from its file. */
 export type Config = Readonly<Record<string, unknown>>;
 
-/** What the forward pass depends on, whatever the dialect calls it. Canonical JSON of it enters the content root. */
+/** All values that the forward pass depends on, under names of our own. Their canonical JSON is part of the content root. */
 export type Settings = Readonly<Record<string, string | number | boolean | readonly number[]>>;
 
 /**
@@ -15,7 +16,10 @@ export interface Dims {
   readonly vocab: number;
 }
 
-/** One layer of one stack. `index` counts within the stack; `inner` and `of` place it in a prediction step (mtp). */
+/**
+ * One layer of one stack. `index` is its number in the stack. A multi-token prediction step (mtp) has `of` layers, and
+ * this one is number `inner` of them; in the main stack the whole pattern counts as one step.
+ */
 export interface Layer {
   readonly stack: "main" | "mtp";
   readonly index: number;
@@ -25,47 +29,47 @@ export interface Layer {
   readonly of: number;
 }
 
-/** What a tensor is in the model: one matrix, one scale. */
+/** What a tensor is in the model: one matrix, which has one scale. */
 export interface RoleSpec<D extends Dims = Dims> {
   readonly role: string;
-  /** layer kinds that have it, or "every"; absent: once a model */
+  /** layer kinds that have the role, or "every"; absent: the model has it once, outside the layers */
   readonly on?: readonly string[] | "every";
-  /** only in the mtp stack's first or last layer of a step */
+  /** only the first or the last layer of a prediction step has it */
   readonly mtp?: "first" | "last";
-  /** how many there are in a layer, numbered; absent: one */
+  /** how many of it a layer has, one for each expert; absent: one */
   experts?(d: D): number;
   shape(d: D): Shape;
-  /** what a recipe speaks of; a "matrix" is a projection, "state" and "router" are never narrowed unasked */
+  /** for recipes; a "matrix" is a projection; "state" and "router" are cast only if a recipe file names them */
   readonly kind: "matrix" | "embedding" | "vector" | "state" | "router";
-  /** engines join the roles of a layer that say the same here into one tensor, and tools give them one FP8 scale */
+  /** inference engines join the roles of a layer with the same value here into one tensor; tools give them one FP8 scale */
   readonly fused?: string;
-  /** absent from models for which this is false */
+  /** models for which this is false do not have the role */
   when?(d: D): boolean;
-  /** the role whose tensor it shares where a config ties the two: it may then be stored, as a copy, or not */
+  /** the role whose tensor it shares if the config ties the two; a checkpoint may then store a copy or leave it out */
   readonly tiedTo?: string;
 }
 
-/** How a model is cut among ranks. */
+/** How a model is divided among ranks. */
 export interface Parallelism {
   readonly tp: number;
-  /** experts are dealt out among so many ranks, each in `expertTp` parts */
+  /** number of ranks that share the experts; each expert's matrices are cut into `expertTp` parts */
   readonly ep: number;
   readonly expertTp: number;
   /** layers of each stack that each pipeline stage holds */
   readonly stages: readonly { readonly main: number; readonly mtp: number }[];
-  /** rows of the token table and of the head, padding included */
+  /** rows of the token table and of the head over all ranks, padding included */
   readonly rows: number;
 }
 
-/** A model as its settings describe it. */
+/** A model as described by its settings. */
 export interface Structure<D extends Dims = Dims> {
   readonly settings: Settings;
   readonly dims: D;
   readonly layers: readonly Layer[];
 }
 
-/** A role of one model by name: "main.3.ssm.in", "main.4.moe.up.7", "embed". */
+/** The unique name of a role in one model: "main.3.ssm.in", "main.4.moe.up.7", "embed". */
 export function roleKey(role: string, layer: Layer | null, expert: number | null): string {
-  const place = layer === null ? "" : `${layer.stack}.${layer.index}.`;
-  return `${place}${role}${expert === null ? "" : `.${expert}`}`;
+  const prefix = layer === null ? "" : `${layer.stack}.${layer.index}.`;
+  return `${prefix}${role}${expert === null ? "" : `.${expert}`}`;
 }
