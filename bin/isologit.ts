@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The executable. It parses nothing. */
+/** The executable. */
 import { guardProcess } from "../src/cli/failure.ts";
 import { processIo } from "../src/cli/io.ts";
 import { main } from "../src/cli/main.ts";
@@ -10,7 +10,7 @@ const INTERRUPTED = 5;
 const io = processIo();
 guardProcess(io);
 process.exitCode = await main(process.argv.slice(2), library, io);
-// who interrupts does not wait for a request that a library cannot take back; all that was said is out first
+// after an interruption the process does not wait for requests that cannot be cancelled; the output is flushed first
 if (process.exitCode === INTERRUPTED) {
   process.stdout.write("", () => process.stderr.write("", () => process.exit()));
 }

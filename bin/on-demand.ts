@@ -1,4 +1,4 @@
-/** The library for the executable: each function is loaded when it is first called, so that a command starts on its own part. */
+/** The library for the executable: each function is loaded at its first call, so that a command starts fast. */
 import type { Library } from "../src/cli/library.ts";
 import type { VerifyOptions } from "../src/index.ts";
 

@@ -1,6 +1,6 @@
 /** Files in a Hugging Face folder that are no part of the model, by their names: training state and other weights. */
 import type { Sidecar, Surplus } from "../core/checkpoint.ts";
-import { bytes, counted } from "../core/figures.ts";
+import { formatBytes, formatQuantity } from "../core/figures.ts";
 
 const STATE = "training state";
 const WEIGHTS = "weights that nothing names";
@@ -48,7 +48,7 @@ export function describeSurplus(surplus: readonly Surplus[], keepExtra: boolean)
 function described(files: readonly Surplus[]): string {
   const kinds = [...new Set(files.map(({ why }) => why))];
   const told = kinds.map((why) => `${why}: ${placesOf(files.filter((one) => one.why === why))}`).join("; ");
-  return `${counted(files.length, "file")} of ${bytes(sizeOf(files))} beside the model (${told})`;
+  return `${formatQuantity(files.length, "file")} of ${formatBytes(sizeOf(files))} beside the model (${told})`;
 }
 
 const MOST_NAMED = 6;
@@ -60,7 +60,7 @@ function placesOf(files: readonly Sidecar[]): string {
     size: sizeOf(files.filter((file) => topOf(file) === place)),
   }));
   const ordered = places.sort((a, b) => b.size - a.size || (a.place < b.place ? -1 : 1));
-  const named = ordered.slice(0, MOST_NAMED).map(({ place, size }) => `${place} ${bytes(size)}`);
+  const named = ordered.slice(0, MOST_NAMED).map(({ place, size }) => `${place} ${formatBytes(size)}`);
   const more = ordered.length - named.length;
   return named.join(", ") + (more > 0 ? ` and ${more} more` : "");
 }

@@ -1,12 +1,12 @@
 /**
- * What the command line promises and this version does not have. Each is refused by its name: a script must never
- * believe that a flag was obeyed because nobody complained. A row goes when its feature comes.
+ * Names that are reserved for later versions. Each is refused by name, so that a script never assumes that a flag
+ * was obeyed. Remove a row when its feature is added.
  */
 
 export const ABSENT_COMMANDS = ["completion"] as const;
 
 export const ABSENT_FLAGS = ["--calibrate"] as const;
 
-/** Values of `--to`, and endings of a destination, that some version writes. */
+/** Values of `--to`, and endings of a destination, that some version can write. */
 export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;
 export const PROMISED_ENDINGS = [".isologit", ".nemo", ".gguf"] as const;

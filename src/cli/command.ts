@@ -1,5 +1,4 @@
 /** What a command is to the command line: its help texts, its flags, and one call of the library. */
-
 import type { Subject } from "../report/subject.ts";
 import type { Flag, FlagHelp } from "./flag.ts";
 import type { AnyOptions, FlagName, Flags, FlagsOf } from "./options.ts";
@@ -10,7 +9,7 @@ export interface Command<F extends FlagName = FlagName, O extends object = AnyOp
   readonly name: string;
   readonly summary: string;
   /** in order; all must be given except those in `optional` */
-  readonly places: readonly Place[];
+  readonly positionals: readonly Positional[];
   readonly flags: readonly F[];
   /** help of flags that have another meaning here than in other commands, or that accept fewer values */
   readonly helps?: Readonly<Partial<Record<F, FlagHelp & Pick<Flag, "read">>>>;
@@ -29,7 +28,7 @@ export function defineCommand<O extends object>(command: Command<FlagsOf<O>, O>)
 
 /** The parsed command line. */
 export interface Arguments {
-  readonly places: Readonly<Record<string, string>>;
+  readonly positionals: Readonly<Record<string, string>>;
   /** the values of a place that takes several */
   readonly rest: readonly string[];
   readonly flags: Flags;
@@ -40,7 +39,7 @@ export interface Request<O extends object = AnyOptions> extends Arguments {
   readonly options: Readonly<Partial<O>>;
 }
 
-export interface Place {
+export interface Positional {
   readonly name: string;
   readonly about: string;
   readonly optional?: true;
@@ -49,7 +48,7 @@ export interface Place {
 }
 
 /** An argument as help shows it: `<SRC>`, `[B]`, `[FILES...]`. */
-export function placeSpec({ name, optional, several }: Place): string {
+export function positionalSpec({ name, optional, several }: Positional): string {
   const shown = several ? `${name}...` : name;
   return optional ? `[${shown}]` : `<${shown}>`;
 }

@@ -1,17 +1,18 @@
-/** Any failure as one of ours, as a person or a script reads it. */
+/** Turns any failure into an `IsologitError` and prints it as text or as JSON. */
 import { inspect } from "node:util";
 import { type ErrorLocation, IsologitError, systemError } from "../core/errors.ts";
+import { escapeControls } from "../core/figures.ts";
 import { jsonText } from "../report/json.ts";
 import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
-import { paintFor, visible } from "./render.ts";
+import { paintFor } from "./render.ts";
 
 export interface FailureStyle {
   readonly json: boolean;
   readonly verbose: boolean;
 }
 
-/** Says `error` where the contract wants it. Returns the exit status. */
+/** Prints `error` as JSON on stdout or as text on stderr. Returns the exit status. */
 export function reportFailure(error: unknown, io: Io, style: FailureStyle): number {
   const failure = asIsologitError(error);
   const { code, message, at, next } = failure;
@@ -19,11 +20,11 @@ export function reportFailure(error: unknown, io: Io, style: FailureStyle): numb
     io.stdout.write(jsonText({ error: { code, message, at, next } }));
   } else {
     const paint = paintFor(io.stderr, io.env);
-    const where = placeText(at);
+    const where = locationText(at);
     io.stderr.write(
-      `${paint("red", code)}  ${message.split("\n").map(visible).join("\n  ")}${where === "" ? "" : `, ${where}`}\n`,
+      `${paint("red", code)}  ${message.split("\n").map(escapeControls).join("\n  ")}${where === "" ? "" : `, ${where}`}\n`,
     );
-    io.stderr.write(`next: ${visible(next)}\n`);
+    io.stderr.write(`next: ${escapeControls(next)}\n`);
   }
   if (style.verbose && code === "INTERNAL") io.stderr.write(`${inspect(failure.cause ?? failure)}\n`);
   return failure.exit;
@@ -41,10 +42,10 @@ export function asIsologitError(error: unknown): IsologitError {
 }
 
 /** `in FILE, tensor NAME, element N, byte N`, as far as known. */
-function placeText(at: ErrorLocation): string {
+function locationText(at: ErrorLocation): string {
   const parts = [
-    at.file === undefined ? [] : `in ${visible(at.file)}`,
-    at.tensor === undefined ? [] : `tensor ${visible(at.tensor)}`,
+    at.file === undefined ? [] : `in ${escapeControls(at.file)}`,
+    at.tensor === undefined ? [] : `tensor ${escapeControls(at.tensor)}`,
     at.index === undefined ? [] : `element ${at.index}`,
     at.offset === undefined ? [] : `byte ${at.offset}`,
   ];
@@ -52,8 +53,8 @@ function placeText(at: ErrorLocation): string {
 }
 
 /**
- * Failures that no `await` sees. A reader that has gone (`| head`) is no fault of ours and stays quiet; anything
- * else ends with 70, since Node's own status for it, 1, would say "a check failed".
+ * Handles failures outside any `await`. A closed pipe (`| head`) is not an error and is ignored. Other errors end the
+ * process with status 70, because Node's own status, 1, means "a check failed" here.
  */
 export function guardProcess(io: Io): void {
   for (const stream of [io.stdout, io.stderr]) {
@@ -63,7 +64,7 @@ export function guardProcess(io: Io): void {
         "IO_FAILED",
         error.message,
         {},
-        { next: "write the output elsewhere" },
+        { next: "write the output to another place" },
       );
       io.exit(reportFailure(failure, io, { json: false, verbose: false }));
     });

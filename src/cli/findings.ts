@@ -1,7 +1,8 @@
-/** Findings as a person reads them: a line each, the place last; below it what to do, where that is known. */
+/** Findings as text: one line each, the location last; below it the next step, if the finding has one. */
+import { escapeControls } from "../core/figures.ts";
 import type { Finding, FindingsReport } from "../index.ts";
 import { nameFlags } from "./flag-names.ts";
-import { some, type View, visible } from "./render.ts";
+import { firstItems, type View } from "./render.ts";
 
 /** The findings, with flags in place of the library's options. */
 export function nameFlagsIn(report: FindingsReport): FindingsReport {
@@ -18,15 +19,15 @@ const SHOWN = 200;
 
 export function findingLines(findings: readonly Finding[], view: View): string[] {
   const lines = findings.map((finding) => line(finding, view));
-  return some(lines, view.verbose ? Number.POSITIVE_INFINITY : SHOWN);
+  return firstItems(lines, view.verbose ? Number.POSITIVE_INFINITY : SHOWN);
 }
 
 function line({ rule, severity, at, message, next }: Finding, { paint }: View): string {
   const place = [
-    visible(at.file),
-    at.tensor === null ? [] : visible(at.tensor),
+    escapeControls(at.file),
+    at.tensor === null ? [] : escapeControls(at.tensor),
     at.offset === null ? [] : `byte ${at.offset}`,
   ];
-  const said = `${paint(COLOURS[severity], severity)}  ${rule}  ${visible(message)}, in ${place.flat().join(", ")}`;
-  return next === undefined ? said : `${said}\nnext: ${visible(next)}`;
+  const text = `${paint(COLOURS[severity], severity)}  ${rule}  ${escapeControls(message)}, in ${place.flat().join(", ")}`;
+  return next === undefined ? text : `${text}\nnext: ${escapeControls(next)}`;
 }

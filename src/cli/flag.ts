@@ -1,5 +1,5 @@
 /** What a flag is: its spelling, its help text, and the function that reads its value. */
-import { choice, type Reader } from "./values.ts";
+import { choiceReader, type Reader } from "./values.ts";
 
 export interface FlagHelp {
   /** meaning, without the choices and the default */
@@ -34,7 +34,7 @@ export function flagGroup<const T extends Readonly<Record<string, Flag>>>(headin
 /** The choices of a flag, with the function that reads them; `promised` are refused by name as not available. */
 export const oneOf = <const W extends string>(choices: readonly W[], promised: readonly string[] = []) => ({
   choices,
-  read: choice(choices, promised),
+  read: choiceReader(choices, promised),
 });
 
 /** The keys of a group, in order. */

@@ -1,4 +1,4 @@
-/** The world as the command line sees it: two streams, an environment, signals. Tests bring their own. */
+/** The process as the command line uses it: two streams, the environment, signals. Tests pass their own. */
 
 export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
 export type StopSignal = "SIGINT" | "SIGTERM";
@@ -7,13 +7,13 @@ export interface Io {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Calls `listener` for each signal that asks to stop, until the returned function is called. */
+  /** Calls `listener` for each stop signal, until the returned function is called. */
   onSignal(listener: (signal: StopSignal) => void): () => void;
-  /** Ends the process at once, with nothing more said. */
+  /** Ends the process at once, without further output. */
   exit(status: number): void;
 }
 
-/** The real world. */
+/** Streams, environment and signals of this process. */
 export function processIo(): Io {
   return {
     stdout: process.stdout,

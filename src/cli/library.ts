@@ -1,8 +1,7 @@
 /**
- * What the command line asks of the library. `main` takes it as a parameter: the executable passes functions that are
- * loaded on demand, tests pass their own.
+ * The library functions that the commands call. `main` takes them as a parameter: the executable passes functions that
+ * are loaded on first use, tests pass their own.
  */
-
 import type * as library from "../index.ts";
 import type { FormatsReport } from "../index.ts";
 

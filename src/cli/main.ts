@@ -1,6 +1,7 @@
-/** From arguments to an exit status: parse, run one command, say its outcome. Results on stdout, talk on stderr. */
+/** Parses the arguments, runs one command and prints its outcome. Results go to stdout, all other text to stderr. */
 import { CommanderError } from "commander";
 import { IsologitError } from "../core/errors.ts";
+import { escapeControls } from "../core/figures.ts";
 import { jsonText } from "../report/json.ts";
 import type { Stopped } from "../report/subject.ts";
 import { refuseUnwritable, writeReports } from "../report/write.ts";
@@ -13,13 +14,13 @@ import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
 import { FLAGS, type Flags } from "./options.ts";
 import { programOf } from "./program.ts";
-import { type Paint, paintFor, viewOf, visible } from "./render.ts";
+import { type Paint, paintFor, viewOf } from "./render.ts";
 import { libraryOptions } from "./request.ts";
 import { openSession, type Session } from "./session.ts";
 
 /**
- * @param argv what follows `isologit`
- * @returns    the exit status of the contract; nothing is thrown
+ * @param argv arguments after `isologit`
+ * @returns    the exit status; never throws
  */
 export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
   let status = 0;
@@ -31,7 +32,7 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
     return status;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help, version
-    // Flags may not have been read when they are what failed.
+    // If parsing failed, there are no parsed flags.
     const json = argv.includes("--json");
     const verbose = argv.includes("--verbose");
     return reportFailure(usageOf(error, argv), io, { json, verbose });
@@ -39,7 +40,7 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
 }
 
 async function runCommand(command: Command, given: Arguments, library: Library, io: Io) {
-  const { places, flags } = given;
+  const { positionals: places, flags } = given;
   const { report: files = {} } = flags;
   await refuseUnwritable(files);
   const session = openSession(io, library, flags);
@@ -48,17 +49,17 @@ async function runCommand(command: Command, given: Arguments, library: Library, 
   try {
     outcome = await perform(command, given, session);
   } catch (error) {
-    if (!flags.quiet) tellWarnings(session, io);
+    if (!flags.quiet) printWarnings(session, io);
     const failure = asIsologitError(interruptionOf(error, session, command));
-    // what stopped the command is worse news than a report that cannot be written
+    // the error of the command matters more than a report that cannot be written
     await writeReports(stopped(command, places, failure), files, summary).catch(() => {});
     throw failure;
   }
   if (outcome.subject !== undefined) await writeReports(outcome.subject, files, summary);
-  return tell(outcome, session, flags, io);
+  return printOutcome(outcome, session, flags, io);
 }
 
-function stopped({ name }: Command, places: Arguments["places"], failure: IsologitError): Stopped {
+function stopped({ name }: Command, places: Arguments["positionals"], failure: IsologitError): Stopped {
   const { code, message, at, next } = failure;
   const report = { error: { code, message, at, next } };
   return { command: "stopped", ran: name, addresses: Object.values(places), report };
@@ -71,10 +72,10 @@ async function perform(command: Command, given: Arguments, session: Session & Di
   return await command.run({ ...given, options }, session);
 }
 
-/** A warning is said once: with the result a person reads, else on stderr. */
-function tell(outcome: Outcome, session: Session, flags: Flags, io: Io): number {
+/** Prints each warning once: below a text result, or on stderr beside JSON. */
+function printOutcome(outcome: Outcome, session: Session, flags: Flags, io: Io): number {
   if (flags.json) {
-    if (!flags.quiet) tellWarnings(session, io);
+    if (!flags.quiet) printWarnings(session, io);
     io.stdout.write(jsonText(outcome.report));
   } else {
     const view = viewOf(io, flags.verbose ?? false);
@@ -83,20 +84,22 @@ function tell(outcome: Outcome, session: Session, flags: Flags, io: Io): number 
     io.stdout.write([...outcome.text(view), ...gap, ...warnings, ""].join("\n"));
   }
   if (outcome.complaint !== undefined) {
-    io.stderr.write(`${visible(outcome.complaint.message)}\nnext: ${visible(outcome.complaint.next)}\n`);
+    io.stderr.write(
+      `${escapeControls(outcome.complaint.message)}\nnext: ${escapeControls(outcome.complaint.next)}\n`,
+    );
   }
   return outcome.exit;
 }
 
 const warningLine = (warning: string, paint: Paint): string =>
-  `${paint("yellow", "warning")}  ${visible(warning)}`;
+  `${paint("yellow", "warning")}  ${escapeControls(warning)}`;
 
-function tellWarnings(session: Session, io: Io): void {
+function printWarnings(session: Session, io: Io): void {
   const paint = paintFor(io.stderr, io.env);
   for (const warning of session.warnings) io.stderr.write(`${warningLine(warning, paint)}\n`);
 }
 
-/** What an abort broke on its way out is not what went wrong; how to go on depends on the command. */
+/** After a stop signal, internal errors are consequences of the abort; the next step depends on the command. */
 function interruptionOf(error: unknown, session: Session, command: Command): unknown {
   const failure = asIsologitError(error);
   const stopped = failure.code === "INTERRUPTED" || (session.signal.aborted && failure.code === "INTERNAL");
@@ -109,7 +112,7 @@ function interruptionOf(error: unknown, session: Session, command: Command): unk
   return new IsologitError("INTERRUPTED", message, failure.at, { cause: error, next });
 }
 
-/** commander's complaints as ours; a flag that belongs elsewhere is told where. */
+/** An error of commander as USAGE; for a flag of another command the message names that command. */
 function usageOf(error: unknown, argv: readonly string[]): unknown {
   if (!(error instanceof CommanderError)) return error;
   const command = commands.find(({ name }) => name === argv[0]);
@@ -118,7 +121,7 @@ function usageOf(error: unknown, argv: readonly string[]): unknown {
   const owners = commands.filter(({ flags }) => flags.some((name) => longName(FLAGS[name]) === flag));
   const message =
     error.code === "commander.help"
-      ? "a command is missing"
+      ? "the command is missing"
       : owners.length > 0
         ? misplaced(flag!, command, owners)
         : error.message.replace(/^error: /, "").replaceAll("\n", " ");
@@ -128,6 +131,6 @@ function usageOf(error: unknown, argv: readonly string[]): unknown {
 function misplaced(flag: string, command: Command | undefined, owners: readonly Command[]): string {
   const names = owners.map(({ name }) => name).join(", ");
   return command === undefined
-    ? `${flag} stands before the command, expected after it`
-    : `${flag} does not belong to ${command.name}; it is a flag of ${names}`;
+    ? `${flag} is before the command, expected after it`
+    : `${flag} is not a flag of ${command.name}; it is a flag of ${names}`;
 }

@@ -1,13 +1,13 @@
-/** The grammar of the command line, from the tables of commands and flags. Parsing is commander's. */
+/** Builds the parser of the command line (commander) from the tables of commands and flags. */
 import { Command as Grammar, Option } from "commander";
 import { IsologitError } from "../core/errors.ts";
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "./absent.ts";
-import { type Arguments, type Command, DESTINATION, placeSpec } from "./command.ts";
+import { type Arguments, type Command, DESTINATION, positionalSpec } from "./command.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "./contract.ts";
 import { type Flag, helpText, longName } from "./flag.ts";
 import type { Output } from "./io.ts";
 import { FLAGS, type FlagName, type Flags } from "./options.ts";
-import { notAvailable, refuse } from "./values.ts";
+import { refuseUnavailable, refuseValue } from "./values.ts";
 
 export type Run = (command: Command, given: Arguments) => Promise<void>;
 
@@ -24,7 +24,7 @@ ${Object.entries(ENVIRONMENT)
 
 Not in this version: ${ABSENT_COMMANDS.join(", ")}.`;
 
-/** @param stdout where help and the version go */
+/** @param stdout receives help and version texts */
 export function programOf(commands: readonly Command[], version: string, stdout: Output, run: Run): Grammar {
   const program = quiet(new Grammar("isologit"), stdout)
     .description("Converts Nemotron-H checkpoints and proves by logits that they are still the same model.")
@@ -36,7 +36,7 @@ export function programOf(commands: readonly Command[], version: string, stdout:
   return program;
 }
 
-/** Failures are thrown, not printed: one place says them, the same for all. */
+/** Errors are thrown, not printed: `reportFailure` prints all errors. */
 const quiet = (grammar: Grammar, stdout: Output): Grammar =>
   grammar.exitOverride().configureOutput({
     writeOut: (text) => stdout.write(text),
@@ -52,22 +52,22 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     .description(command.summary)
     .helpOption("--help", "print this help")
     .addHelpText("after", `\nExamples:\n${examples}`);
-  for (const place of command.places) grammar.argument(placeSpec(place), place.about);
+  for (const place of command.positionals) grammar.argument(positionalSpec(place), place.about);
   for (const name of command.flags) grammar.addOption(optionOf(name, command.helps));
   for (const flag of ABSENT_FLAGS) {
     grammar.addOption(new Option(`${flag} [value]`).hideHelp());
-    grammar.on(`option:${flag.slice(2)}`, () => notAvailable(flag));
+    grammar.on(`option:${flag.slice(2)}`, () => refuseUnavailable(flag));
   }
   return grammar.action(async () => {
-    const places = command.places.flatMap(({ name, several }, at) => {
+    const places = command.positionals.flatMap(({ name, several }, at) => {
       const given = grammar.args[at];
       return given === undefined || several ? [] : [[name, place(given, name)]];
     });
-    const last = command.places.at(-1);
-    const rest = last?.several ? grammar.args.slice(command.places.length - 1) : [];
+    const last = command.positionals.at(-1);
+    const rest = last?.several ? grammar.args.slice(command.positionals.length - 1) : [];
     for (const given of rest) place(given, last!.name);
-    // commander names values as FLAGS does, and each was read by its flag's reader
-    await run(command, { places: Object.fromEntries(places), rest, flags: grammar.opts() as Flags });
+    // commander uses the keys of FLAGS, and each value was read by its flag's reader
+    await run(command, { positionals: Object.fromEntries(places), rest, flags: grammar.opts() as Flags });
   });
 }
 
@@ -83,11 +83,11 @@ function optionOf(name: FlagName, help: Command["helps"]): Option {
     : option.argParser((given) => read(given, long));
 }
 
-/** @throws USAGE for an empty text, and for the Hub as a destination: what is there was verified here first */
+/** @throws USAGE for an empty text, and for a destination on the Hub: files are verified on disk before an upload */
 function place(given: string, name: string): string {
-  if (given === "") refuse(name, given, "a path");
+  if (given === "") refuseValue(name, given, "a path");
   if (name === DESTINATION.name && /^hf:\/\//i.test(given)) {
-    const next = "write to a local path, then publish it with `isologit upload`";
+    const next = "write to a local path, then upload it with `isologit upload`";
     throw new IsologitError(
       "USAGE",
       `${name} is ${JSON.stringify(given)}, expected a local path`,
@@ -103,5 +103,5 @@ function absentCommand(name: string, stdout: Output): Grammar {
     .helpOption(false)
     .allowUnknownOption()
     .allowExcessArguments()
-    .action(() => notAvailable(`the command ${name}`));
+    .action(() => refuseUnavailable(`the command ${name}`));
 }

@@ -1,16 +1,16 @@
-/** Progress for eyes: a bar on a terminal, a few lines elsewhere. All of it is talk, so all of it is on stderr. */
+/** Progress on stderr: a bar on a terminal, a few lines elsewhere. */
 import { SingleBar } from "cli-progress";
 import type { Event } from "../core/events.ts";
+import { escapeControls, formatBytes } from "../core/figures.ts";
 import type { Io, Output } from "./io.ts";
-import { bytes, visible } from "./render.ts";
 
-export interface Talk extends Disposable {
+export interface ProgressOutput extends Disposable {
   readonly watch: (event: Event) => void;
-  /** one line, whole, even where a bar is drawn */
-  readonly say: (line: string) => void;
+  /** prints one line; the bar, if there is one, is redrawn below it */
+  readonly printLine: (line: string) => void;
 }
 
-export interface TalkOptions {
+export interface ProgressOptions {
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly progress: boolean;
@@ -19,12 +19,12 @@ export interface TalkOptions {
 const isSet = (value: string | undefined): boolean =>
   value !== undefined && value !== "" && value !== "false";
 
-export function talkOn(io: Io, options: TalkOptions): Talk {
-  if (options.quiet) return { watch: () => {}, say: () => {}, [Symbol.dispose]: () => {} };
-  // With --verbose every tensor has its line; a bar between them would only flicker.
-  const barred = options.progress && !options.verbose && io.stderr.isTTY && !isSet(io.env.CI);
-  const bar = barred ? barOn(io.stderr) : undefined;
-  const say = (line: string) => {
+export function openProgress(io: Io, options: ProgressOptions): ProgressOutput {
+  if (options.quiet) return { watch: () => {}, printLine: () => {}, [Symbol.dispose]: () => {} };
+  // With --verbose every tensor has a line, and a bar between the lines would flicker.
+  const hasBar = options.progress && !options.verbose && io.stderr.isTTY && !isSet(io.env.CI);
+  const bar = hasBar ? barOn(io.stderr) : undefined;
+  const printLine = (line: string) => {
     bar?.pause();
     io.stderr.write(`${line}\n`);
     bar?.resume();
@@ -32,26 +32,28 @@ export function talkOn(io: Io, options: TalkOptions): Talk {
   const watch = (event: Event) => {
     bar?.watch(event);
     const line = bar !== undefined && event.type === "phase" ? undefined : lineOf(event, options.verbose);
-    if (line !== undefined) say(line);
+    if (line !== undefined) printLine(line);
   };
-  return { watch, say, [Symbol.dispose]: () => bar?.pause() };
+  return { watch, printLine, [Symbol.dispose]: () => bar?.pause() };
 }
 
-/** What is worth a line. Warnings are not: the summary, or the end of the run, says them once. */
+/** The line for an event, if it has one. Warnings have none: they are printed once at the end. */
 function lineOf(event: Event, verbose: boolean): string | undefined {
   switch (event.type) {
     case "phase":
-      return event.totalBytes === undefined ? event.phase : `${event.phase}: ${bytes(event.totalBytes)}`;
+      return event.totalBytes === undefined
+        ? event.phase
+        : `${event.phase}: ${formatBytes(event.totalBytes)}`;
     case "rung":
       return `${event.rung}: ${event.verdict}`;
     case "file":
-      return `${visible(event.path)}: ${bytes(event.bytes)}${event.fetched === 0 ? ", there already" : ""}`;
+      return `${escapeControls(event.path)}: ${formatBytes(event.bytes)}${event.fetched === 0 ? ", already here" : ""}`;
     case "tensor":
-      return verbose ? `${visible(event.name)}: ${bytes(event.bytes)}` : undefined;
+      return verbose ? `${escapeControls(event.name)}: ${formatBytes(event.bytes)}` : undefined;
     case "layer":
       return verbose ? `layer ${event.layer} of ${event.of}: ${event.kind}` : undefined;
     case "retry":
-      return `${visible(event.message)}; trying again in ${event.waitSeconds.toFixed(1)} s`;
+      return `${escapeControls(event.message)}; trying again in ${event.waitSeconds.toFixed(1)} s`;
     case "advance":
     case "warning":
       return undefined;
@@ -60,17 +62,17 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
   }
 }
 
-/** How far a phase is, in the unit that it counts. */
-interface Way {
+/** How far a phase has come, in the unit that it counts. */
+interface Count {
   readonly unit: "bytes" | "layers";
   readonly done: number;
   readonly total: number;
 }
 
-/** One bar, for the phase that runs: by bytes where the phase says how many, else by layers. */
+/** A bar for the current phase: it counts bytes if the phase states their number, else layers. */
 function barOn(stderr: Output) {
   let phase = "";
-  let way: Way | undefined;
+  let progress: Count | undefined;
   const bar = new SingleBar({
     stream: stderr,
     format: "{phase} {bar} {percentage} %  {value} of {total}  {eta_formatted} left",
@@ -81,31 +83,35 @@ function barOn(stderr: Output) {
     hideCursor: null,
     formatValue(value, _, type) {
       if (type === "percentage") return String(value).padStart(3);
-      return way?.unit === "bytes" ? bytes(value) : type === "total" ? `${value} layers` : String(value);
+      return progress?.unit === "bytes"
+        ? formatBytes(value)
+        : type === "total"
+          ? `${value} layers`
+          : String(value);
     },
   });
   const resume = () => {
-    if (way !== undefined) bar.start(way.total, way.done, { phase });
+    if (progress !== undefined) bar.start(progress.total, progress.done, { phase });
   };
-  const move = (next: Way) => {
-    const started = way?.unit === next.unit;
-    way = next;
+  const move = (next: Count) => {
+    const started = progress?.unit === next.unit;
+    progress = next;
     if (started) bar.update(next.done);
     else resume();
   };
   return {
     resume,
-    /** Leaves no trace on the line: what is written next starts there. */
+    /** Clears the line of the bar. */
     pause: () => bar.stop(),
     watch(event: Event) {
       if (event.type === "phase") {
         bar.stop();
         phase = event.phase;
-        way = undefined;
+        progress = undefined;
         if (event.totalBytes !== undefined) move({ unit: "bytes", done: 0, total: event.totalBytes });
-      } else if (event.type === "advance" && way?.unit === "bytes") {
-        move({ ...way, done: way.done + event.bytes });
-      } else if (event.type === "layer" && way?.unit !== "bytes") {
+      } else if (event.type === "advance" && progress?.unit === "bytes") {
+        move({ ...progress, done: progress.done + event.bytes });
+      } else if (event.type === "layer" && progress?.unit !== "bytes") {
         move({ unit: "layers", done: event.layer, total: event.of });
       }
     },

@@ -1,14 +1,12 @@
-/** Aligned columns, durations, and colour where a terminal wants it. */
+/** Aligned columns, durations, and colour on a terminal. */
 import { stripVTControlCharacters, styleText } from "node:util";
-import { bytes, grouped } from "../core/figures.ts";
+import { formatBytes, formatCount } from "../core/figures.ts";
 import type { Io, Output } from "./io.ts";
-
-export { bytes, counted, grouped, measured, percent, visible } from "../core/figures.ts";
 
 type Colour = "bold" | "dim" | "red" | "green" | "yellow";
 export type Paint = (colour: Colour, text: string) => string;
 
-/** How a report is shown. */
+/** How a report is printed. */
 export interface View {
   readonly paint: Paint;
   /** columns */
@@ -21,7 +19,7 @@ const WIDEST = 100;
 /** Colour only on a terminal, and not where NO_COLOR is set (no-color.org: set and not empty). */
 export function paintFor(output: Output, env: Io["env"]): Paint {
   if (!output.isTTY || env.NO_COLOR) return (_, text) => text;
-  return (colour, text) => styleText(colour, text, { validateStream: false }); // the stream was asked above
+  return (colour, text) => styleText(colour, text, { validateStream: false }); // `isTTY` was checked above
 }
 
 export function viewOf(io: Io, verbose: boolean): View {
@@ -30,7 +28,7 @@ export function viewOf(io: Io, verbose: boolean): View {
 }
 
 /** `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`. */
-export function seconds(duration: number): string {
+export function formatDuration(duration: number): string {
   if (duration < 9.995) return `${duration.toFixed(2)} s`;
   if (duration < 59.95) return `${duration.toFixed(1)} s`;
   const whole = Math.round(duration);
@@ -39,19 +37,19 @@ export function seconds(duration: number): string {
   return hours > 0 ? `${hours} h ${two(minutes)} min` : `${minutes} min ${two(whole % 60)} s`;
 }
 
-/** Bytes a second; a run too short to measure has none. */
-export function rate(count: number, duration: number): string {
-  return duration > 0 ? `${bytes(Math.round(count / duration))}/s` : "too short to measure";
+/** Bytes per second. */
+export function formatRate(count: number, duration: number): string {
+  return duration > 0 ? `${formatBytes(Math.round(count / duration))}/s` : "too short to measure";
 }
 
 const lengthOf = (cell: string): number => stripVTControlCharacters(cell).length;
 
 /**
- * Rows of cells as aligned lines, two blanks between columns, no blanks at the end of a line.
+ * Rows of cells as aligned lines, with two spaces between columns and no spaces at the end.
  *
- * @param align one letter a column: `l` or `r`; columns beyond it are `l`
+ * @param align one letter per column, `l` or `r`; the other columns are `l`
  */
-export function table(rows: readonly (readonly string[])[], align = ""): string[] {
+export function alignRows(rows: readonly (readonly string[])[], align = ""): string[] {
   const widths: number[] = [];
   for (const row of rows) {
     row.forEach((cell, column) => {
@@ -69,30 +67,30 @@ export function table(rows: readonly (readonly string[])[], align = ""): string[
   );
 }
 
-/** A table with a head, set off by colour alone. */
-export function headed(
+/** A table whose head differs in colour only. */
+export function tableWithHead(
   view: View,
   head: readonly string[],
   rows: readonly (readonly string[])[],
   align = "",
 ): string[] {
-  return table([head.map((title) => view.paint("dim", title)), ...rows], align);
+  return alignRows([head.map((title) => view.paint("dim", title)), ...rows], align);
 }
 
-/** Label and value, with further lines of a value below its first. Rows without a value are left out. */
-export function facts(
+/** Labels and values; a value may have several lines. Rows without a value are left out. */
+export function factTable(
   view: View,
   rows: readonly (readonly [label: string, value: string | readonly string[] | null | undefined])[],
 ): string[] {
-  return table(
+  return alignRows(
     rows.flatMap(([label, value]) =>
       [value ?? []].flat().map((line, at) => [at === 0 ? view.paint("dim", label) : "", line]),
     ),
   );
 }
 
-/** Parts joined by `separator`, broken into lines of at most `width` columns. */
-export function flow(parts: readonly string[], width: number, separator = ", "): string[] {
+/** Joins parts by `separator` into lines of at most `width` columns. */
+export function wrapParts(parts: readonly string[], width: number, separator = ", "): string[] {
   const lines: string[] = [];
   for (const part of parts) {
     const last = lines.at(-1);
@@ -106,9 +104,9 @@ export function flow(parts: readonly string[], width: number, separator = ", "):
   return lines;
 }
 
-/** The first few of many, and how many more there are. */
-export function some(items: readonly string[], most: number): string[] {
+/** The first `most` items, and a line with the number of the others. */
+export function firstItems(items: readonly string[], most: number): string[] {
   return items.length <= most
     ? [...items]
-    : [...items.slice(0, most), `and ${grouped(items.length - most)} more`];
+    : [...items.slice(0, most), `and ${formatCount(items.length - most)} more`];
 }

@@ -7,7 +7,7 @@ import type { Command } from "./command.ts";
 import { type Flag, longName } from "./flag.ts";
 import { type AnyOptions, FLAG_NAMES, FLAGS, type FlagName, type Flags } from "./options.ts";
 import type { Session } from "./session.ts";
-import { ids as readIds, refuse } from "./values.ts";
+import { readIds, refuseValue } from "./values.ts";
 
 const rowOf = (name: FlagName): Flag => FLAGS[name];
 
@@ -69,7 +69,7 @@ export function targetOf({ to }: Flags, dst: string, known: FormatsReport): stri
     if (written.some((format) => format.id === to)) return to;
     const promised = PROMISED_FORMATS.some((id) => id === to) || known.formats.some(({ id }) => id === to);
     if (promised) throw new IsologitError("NOT_WRITTEN", `--to ${to} is not written by this version`);
-    return refuse("--to", to, `one of ${written.map(({ id }) => id).join(", ")}`);
+    return refuseValue("--to", to, `one of ${written.map(({ id }) => id).join(", ")}`);
   }
   const path = dst.replace(/\/+$/, "");
   const named = written.find((format) => format.endings.some((ending) => path.endsWith(ending)));

@@ -1,56 +1,56 @@
-/** What one run of a command has around it: someone who watches, a way to stop, the warnings so far. */
+/** The surroundings of one run of a command: progress output, events file, stop signal, warnings. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
 import type { Flags } from "./options.ts";
-import { talkOn } from "./progress.ts";
+import { openProgress } from "./progress.ts";
 
 export interface Session {
   readonly library: Library;
   readonly env: Io["env"];
   readonly watch: Watch;
-  /** a piece of the result, before the rest of it is there */
-  readonly write: (text: string) => void;
-  /** one line of talk */
-  readonly say: (line: string) => void;
+  /** prints a part of the result while the command runs */
+  readonly printResult: (text: string) => void;
+  /** prints one line on stderr */
+  readonly printLine: (line: string) => void;
   readonly signal: AbortSignal;
-  /** in the order they came, each once */
+  /** in the order of their events, each once */
   readonly warnings: ReadonlySet<string>;
 }
 
 /** @throws NOT_FOUND, IO_FAILED when the events file cannot be opened */
 export function openSession(io: Io, library: Library, flags: Flags): Session & Disposable {
-  const events = eventsTo(flags.events); // first: it alone may throw, and then nothing else is open
-  const talk = talkOn(io, {
+  const events = eventsTo(flags.events); // first, because only this call may throw, and nothing else is open yet
+  const progress = openProgress(io, {
     quiet: flags.quiet ?? false,
     verbose: flags.verbose ?? false,
     progress: flags.progress ?? true,
   });
-  const stop = stopOnSignal(io, talk.say);
+  const stop = stopOnSignal(io, progress.printLine);
   const warnings = new Set<string>();
   return {
     library,
     env: io.env,
     signal: stop.signal,
-    write: (text) => void io.stdout.write(text),
-    say: talk.say,
+    printResult: (text) => void io.stdout.write(text),
+    printLine: progress.printLine,
     warnings,
     watch(event) {
       events.write(`${JSON.stringify(event)}\n`);
       if (event.type === "warning") warnings.add(event.message);
-      talk.watch(event);
+      progress.watch(event);
     },
     [Symbol.dispose]() {
       stop.end();
-      talk[Symbol.dispose]();
+      progress[Symbol.dispose]();
       events.close();
     },
   };
 }
 
-/** Written at once and in order, so that whoever follows the file sees the last event before a crash. */
+/** Writes each event at once, so that the file holds the last event before a crash. */
 function eventsTo(file: string | undefined) {
   if (file === undefined) return { write: () => {}, close: () => {} };
   const located = <T>(act: () => T): T => {
@@ -67,13 +67,13 @@ function eventsTo(file: string | undefined) {
   };
 }
 
-/** The first signal asks the library to stop at a safe point; the second ends the process. */
+/** The first signal stops the library at a safe point; the second signal ends the process. */
 function stopOnSignal(io: Io, say: (line: string) => void) {
   const controller = new AbortController();
   const end = io.onSignal((signal) => {
     const interrupted = new IsologitError("INTERRUPTED", `stopped by ${signal}`);
     if (controller.signal.aborted) return io.exit(interrupted.exit);
-    say(`${signal}: stopping at the next safe point; once more ends at once`);
+    say(`${signal}: stopping at the next safe point; a second signal ends at once`);
     controller.abort(interrupted);
   });
   return { signal: controller.signal, end };

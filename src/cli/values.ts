@@ -1,17 +1,17 @@
-/** Text of a flag, or of an environment variable, to its value. A refusal names the flag, the text and what was expected. */
+/** Reads the text of a flag or of an environment variable. An error names the flag, the text and what was expected. */
 import { IsologitError } from "../core/errors.ts";
 import { REPORT_KINDS, type ReportFiles, type ReportKind } from "../report/write.ts";
 
-/** `name` is what the person wrote: `--memory`, or `ISOLOGIT_MEMORY`. */
+/** `name` is the flag or the variable: `--memory` or `ISOLOGIT_MEMORY`. */
 export type Reader<T> = (text: string, name: string) => T;
 
 /** @throws USAGE */
-export function refuse(name: string, text: string, expected: string): never {
+export function refuseValue(name: string, text: string, expected: string): never {
   throw new IsologitError("USAGE", `${name} is ${JSON.stringify(text)}, expected ${expected}`);
 }
 
-/** @throws NOT_AVAILABLE: the contract promises it, this version does not have it */
-export function notAvailable(what: string, next?: string): never {
+/** @throws NOT_AVAILABLE: the name is reserved for a later version */
+export function refuseUnavailable(what: string, next?: string): never {
   throw new IsologitError(
     "NOT_AVAILABLE",
     `${what} is not in this version`,
@@ -20,67 +20,67 @@ export function notAvailable(what: string, next?: string): never {
   );
 }
 
-/** Any text; a flag in its place means that the value was forgotten. */
-export const text: Reader<string> = (given, name) =>
-  given === "" || given.startsWith("--") ? refuse(name, given, "a value") : given;
+/** Any text except a flag: a flag here means that the value is missing. */
+export const readText: Reader<string> = (given, name) =>
+  given === "" || given.startsWith("--") ? refuseValue(name, given, "a value") : given;
 
-/** One of `words`; one of `absent` is promised, and refused by name. */
-export function choice<const W extends string>(
+/** One of `words`; a word of `absent` is reserved and refused by name. */
+export function choiceReader<const W extends string>(
   words: readonly W[],
   absent: readonly string[] = [],
 ): Reader<W> {
   return (given, name) => {
     const word = words.find((candidate) => candidate === given);
     if (word !== undefined) return word;
-    if (absent.includes(given)) notAvailable(`${name} ${given}`, `use ${words.join(" or ")}`);
-    return refuse(name, given, `one of ${words.join(", ")}`);
+    if (absent.includes(given)) refuseUnavailable(`${name} ${given}`, `use ${words.join(" or ")}`);
+    return refuseValue(name, given, `one of ${words.join(", ")}`);
   };
 }
 
-/** A whole number from `least` to `most`, both allowed. */
-export function integer(least: number, most: number): Reader<number> {
+/** A whole number from `least` to `most`, both included. */
+export function integerReader(least: number, most: number): Reader<number> {
   return (given, name) => {
     const value = /^\d+$/.test(given) ? Number(given) : Number.NaN;
     return value >= least && value <= most
       ? value
-      : refuse(name, given, `a whole number from ${least} to ${most}`);
+      : refuseValue(name, given, `a whole number from ${least} to ${most}`);
   };
 }
 
-/** A decimal number from `least` to `most`, both allowed. */
-export function decimal(least: number, most: number, unit: string): Reader<number> {
+/** A decimal number from `least` to `most`, both included. */
+export function decimalReader(least: number, most: number, unit: string): Reader<number> {
   const range = most === Number.POSITIVE_INFINITY ? `${least} or more` : `from ${least} to ${most}`;
   return (given, name) => {
     const value = /^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(given) ? Number(given) : Number.NaN;
     return value >= least && value <= most && Number.isFinite(value)
       ? value
-      : refuse(name, given, `${unit}, ${range}`);
+      : refuseValue(name, given, `${unit}, ${range}`);
   };
 }
 
 const PREFIXES = ["", "K", "M", "G", "T"];
 
-/** Bytes: `1GiB` and its like are powers of 1024, `5GB` and its like powers of 1000, a plain number is bytes. */
-export const size: Reader<number> = (given, name) => {
+/** A number of bytes: units such as `GiB` are powers of 1024, units such as `GB` powers of 1000. */
+export const readSize: Reader<number> = (given, name) => {
   const parts = /^(\d+(?:\.\d+)?)(?:([KMGT])?(i)?B)?$/.exec(given.replace(/k(?=i?B$)/, "K"));
   const [, digits, prefix = "", binary] = parts ?? [];
   const factor = (binary ? 1024 : 1000) ** PREFIXES.indexOf(prefix);
   const bytes = Math.floor(Number(digits) * factor);
   return Number.isSafeInteger(bytes) && bytes > 0 && !(binary && prefix === "")
     ? bytes
-    : refuse(name, given, "a size such as 1GiB, 512MiB, 5GB or 1073741824");
+    : refuseValue(name, given, "a size such as 1GiB, 512MiB, 5GB or 1073741824");
 };
 
-/** Files by kind: `junit=F,sarif=F`. A comma that no kind follows belongs to a file's name. */
-export const reports: Reader<ReportFiles> = (given, name) => {
+/** Files by kind: `junit=F,sarif=F`. A comma without a kind after it is part of a file name. */
+export const readReports: Reader<ReportFiles> = (given, name) => {
   const files: Partial<Record<ReportKind, string>> = {};
   const expected = `a list of ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`;
   for (const entry of given.split(new RegExp(`,(?=(?:${REPORT_KINDS.join("|")})=)`))) {
     const [, word, file] = /^([a-z]+)=(.+)$/s.exec(entry) ?? [];
     const kind = REPORT_KINDS.find((known) => known === word);
-    if (kind === undefined || file === undefined) refuse(name, given, expected);
-    const twice = files[kind] !== undefined || Object.values(files).includes(file);
-    if (twice) refuse(name, given, "each kind and each file once");
+    if (kind === undefined || file === undefined) refuseValue(name, given, expected);
+    const isRepeated = files[kind] !== undefined || Object.values(files).includes(file);
+    if (isRepeated) refuseValue(name, given, "each kind and each file only once");
     files[kind] = file;
   }
   return files;
@@ -88,9 +88,9 @@ export const reports: Reader<ReportFiles> = (given, name) => {
 
 const LARGEST_ID = 2 ** 31 - 1;
 
-/** Token ids: `1,2,3`; in a file also by white space, or as a JSON list. */
-export const ids: Reader<readonly number[]> = (given, name) => {
+/** Token ids: `1,2,3`; a file may also use white space or a JSON list. */
+export const readIds: Reader<readonly number[]> = (given, name) => {
   const listed = given.trim().replace(/^\[(.*)\]$/s, "$1");
-  const readId = integer(0, LARGEST_ID);
+  const readId = integerReader(0, LARGEST_ID);
   return listed.split(/\s*,\s*|\s+/).map((id) => readId(id, `an id of ${name}`));
 };

@@ -1,77 +1,82 @@
-/** A verification as a person reads it: the verdict, then each rung with the numbers it rests on. */
+/** A verification as text: the verdict, then each rung with its measures. */
 import { isDeepStrictEqual } from "node:util";
-import { counted, visible } from "../core/figures.ts";
+import { escapeControls, formatQuantity } from "../core/figures.ts";
 import type { Verdict, VerifyReport } from "../index.ts";
-import { certifiedText, limitText, MEANINGS, measures } from "../report/measures.ts";
-import { gravest, objections } from "../report/problems.ts";
-import { facts, flow, type Paint, some, type View } from "./render.ts";
+import { certifiedText, limitText, MEANINGS, measureTexts } from "../report/measures.ts";
+import { objections, selectGravest } from "../report/problems.ts";
+import { factTable, firstItems, type Paint, type View, wrapParts } from "./render.ts";
 
 const COLOURS = { same: "green", within: "green", different: "red", unproven: "yellow" } as const;
 
 const painted = (paint: Paint, verdict: Verdict): string => paint(COLOURS[verdict], verdict);
 
-/** Columns that labels take in the facts around it. */
+/** Columns that the labels take. */
 const LABELS = 18;
 
 export function verificationText(report: VerifyReport, view: View): string[] {
   const { paint } = view;
   const wide = view.width - LABELS;
-  const worded = (text: string) => flow(visible(text).split(" "), wide, " "); // broken between words
+  const worded = (text: string) => wrapParts(escapeControls(text).split(" "), wide, " "); // breaks lines between words
   const most = view.verbose ? Number.POSITIVE_INFINITY : 4;
   const { backend, device, firstDivergence: first } = report;
-  const told = new Set(report.rungs.flatMap(objections));
-  const untold = report.findingDetails.filter(({ message }) => !told.has(message));
-  return facts(view, [
+  const inRungs = new Set(report.rungs.flatMap(objections));
+  const others = report.findingDetails.filter(({ message }) => !inRungs.has(message));
+  return factTable(view, [
     ["verdict", `${painted(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
     ["run on", backend === null ? "no forward pass" : worded(`${backend}, ${device}`)],
     ...report.rungs.map((rung): [string, string[]] => [
       rung.rung,
       [
-        ...flow([painted(paint, rung.verdict), ...measures(rung)], wide),
-        ...some(objections(rung).map(visible), most),
+        ...wrapParts([painted(paint, rung.verdict), ...measureTexts(rung)], wide),
+        ...firstItems(objections(rung).map(escapeControls), most),
       ],
     ]),
     ["certificate", report.certificate === null ? null : certificateText(report.certificate, report, wide)],
     ["bundle", report.bundle === undefined ? null : bundleText(report.bundle)],
-    ["limits", flow(Object.entries(report.limits).map(limitText), wide)],
+    ["limits", wrapParts(Object.entries(report.limits).map(limitText), wide)],
     [
       "first divergence",
       first === null
         ? null
         : [
-            `layer ${first.layer} (${first.kind})${first.door === undefined ? "" : `, door ${visible(first.door)}`}`,
-            ...some(first.tensors.map(visible), most),
+            `layer ${first.layer} (${first.kind})${first.door === undefined ? "" : `, door ${escapeControls(first.door)}`}`,
+            ...firstItems(first.tensors.map(escapeControls), most),
           ],
     ],
-    ...gravest(untold, untold.length).shown.map(({ severity, message }): [string, string[]] => [
+    ...selectGravest(others, others.length).shown.map(({ severity, message }): [string, string[]] => [
       severity === "note" ? "remark" : "difference",
       worded(message),
     ]),
   ]);
 }
 
-/** A certificate that this run issued was issued under the limits that are printed below. */
+/** The limits of the certificate are printed only if they differ from the limits of this run. */
 function certificateText(
   certificate: NonNullable<VerifyReport["certificate"]>,
   { limits }: VerifyReport,
   wide: number,
 ): readonly string[] {
   const { sha256, tool, reference, signedBy } = certificate;
-  const issued = isDeepStrictEqual(limits, certificate.limits) ? [] : flow(certifiedText(certificate), wide);
+  const issued = isDeepStrictEqual(limits, certificate.limits)
+    ? []
+    : wrapParts(certifiedText(certificate), wide);
   const claims = [
-    `by ${visible(tool)}`,
-    reference ? "other software's logits met" : "no other software asked",
+    `by ${escapeControls(tool)}`,
+    reference ? "logits of other software matched" : "not compared with other software",
     signedBy === null ? "unsigned" : `signed by key ${signedBy}`,
   ];
   return [sha256, claims.join(", "), ...issued];
 }
 
 function bundleText({ signedBy, issuer, files }: NonNullable<VerifyReport["bundle"]>): string[] {
-  const who = issuer === null ? `key ${signedBy}` : `${visible(signedBy)}, says ${visible(issuer)}`;
-  return [who, `${counted(files, "file")} signed`];
+  const who =
+    issuer === null
+      ? `key ${signedBy}`
+      : `${escapeControls(signedBy)}, confirmed by ${escapeControls(issuer)}`;
+  return [who, `${formatQuantity(files, "file")} signed`];
 }
 
-/** Content roots of two sides; nothing where the bytes rung computed none. */
+/** Content roots of two sides; empty if the bytes rung computed none. */
 export function rootLines(
   a: string | null,
   b: string | null,

@@ -1,8 +1,8 @@
-/** Charts as SVG: measures over layers or positions, on a logarithmic scale that has room for an exact zero. */
-import { measured } from "../core/figures.ts";
+/** Charts as SVG: measures per layer or position, on a logarithmic scale with a separate line for exact zeros. */
+import { formatMeasure } from "../core/figures.ts";
 import { type Markup, markup } from "./markup.ts";
 
-/** One value a place; `joined` points are drawn as a line. */
+/** One value per place on the axis. */
 export interface Series {
   readonly as: "line" | "marks" | "bars";
   readonly values: readonly number[];
@@ -12,10 +12,10 @@ export interface Series {
 export interface Chart {
   readonly title: string;
   readonly series: readonly Series[];
-  /** what stands below the places, one for each; empty where nothing does */
+  /** text below each place; empty if there is none */
   readonly labels: readonly string[];
   readonly axis: string;
-  /** values above it are marked */
+  /** values above the limit are marked */
   readonly limit?: { readonly value: number; readonly text: string };
 }
 
@@ -24,10 +24,10 @@ const LEFT = 54;
 const RIGHT = 8;
 const TOP = 22;
 const PLOT = 190;
-/** below the smallest decade, where zeros lie */
+/** space below the smallest decade, for zeros */
 const ZERO = 24;
 
-/** Where values lie, top down. What is no number lies above all that are. */
+/** Vertical position of a value; NaN and infinity are above all numbers. */
 interface Scale {
   readonly decades: readonly number[];
   y(value: number): number;
@@ -69,7 +69,7 @@ ${scale.decades.map((decade) => {
   return markup`<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text x="${LEFT - 8}" y="${y + 4}" text-anchor="end">${decadeText(decade)}</text>`;
 })}
 <line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${bottom}" y2="${bottom}"/><text x="${LEFT - 8}" y="${bottom + 4}" text-anchor="end">0</text>
-${series.map((one) => drawn(one, { x, scale, gap, above, bottom }))}
+${series.map((one) => drawSeries(one, { x, scale, gap, above, bottom }))}
 ${bound === undefined ? null : limitLine(bound, scale)}
 ${labelsBelow(labels, x, gap, bottom + 16)}
 <text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${bottom + 34}" text-anchor="middle">${axis}</text>
@@ -84,7 +84,7 @@ interface Canvas {
   readonly bottom: number;
 }
 
-function drawn({ as, values }: Series, { x, scale, gap, above, bottom }: Canvas): Markup {
+function drawSeries({ as, values }: Series, { x, scale, gap, above, bottom }: Canvas): Markup {
   const at = values.map((value, place) => [round(x(place)), round(scale.y(value))] as const);
   if (as === "bars") {
     const width = round(Math.max(0.75, Math.min(gap * 0.7, 14)));
@@ -107,10 +107,10 @@ function drawn({ as, values }: Series, { x, scale, gap, above, bottom }: Canvas)
 
 function limitLine({ value, text }: NonNullable<Chart["limit"]>, scale: Scale): Markup {
   const y = round(scale.y(value));
-  return markup`<line class="limit" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text class="limit-text" x="${WIDTH - RIGHT}" y="${y - 5}" text-anchor="end">${text} ${measured(value)}</text>`;
+  return markup`<line class="limit" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text class="limit-text" x="${WIDTH - RIGHT}" y="${y - 5}" text-anchor="end">${text} ${formatMeasure(value)}</text>`;
 }
 
-/** As many as fit: each, every second, fifth, tenth, and so on. */
+/** As many labels as fit: each, every second, every fifth, every tenth, and so on. */
 function labelsBelow(
   labels: readonly string[],
   x: (place: number) => number,

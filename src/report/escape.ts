@@ -1,5 +1,5 @@
-/** Text of strangers (names of tensors, messages, tokens) made harmless inside XML and HTML. */
-import { visible } from "../core/figures.ts";
+/** Escapes untrusted text (names of tensors, messages, tokens) for XML and HTML. */
+import { escapeControls } from "../core/figures.ts";
 
 const ENTITIES: Readonly<Record<string, string>> = {
   "&": "&amp;",
@@ -9,7 +9,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Text for an element or a quoted attribute. */
-export function escaped(text: string): string {
-  return visible(text).replace(/[&<>"']/g, (mark) => ENTITIES[mark]!);
+/** Escapes text for an element or a quoted attribute. */
+export function escapeMarkup(text: string): string {
+  return escapeControls(text).replace(/[&<>"']/g, (mark) => ENTITIES[mark]!);
 }

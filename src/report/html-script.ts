@@ -1,4 +1,4 @@
-/** The page's only script: a search over long tables. Without it the tables are whole, and nothing else is missing. */
+/** The only script of the page: it searches long tables. Without it the page is complete but for this search. */
 export const SCRIPT = `
 for (const table of document.querySelectorAll("table.long")) {
   const rows = [...table.tBodies[0].rows];

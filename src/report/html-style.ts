@@ -1,4 +1,4 @@
-/** How the page looks: one column of text, in the reader's own fonts, light or dark as they like it, and on paper. */
+/** Style of the page: one column of text, local fonts, light or dark by the reader's setting, rules for print. */
 export const STYLE = `
 :root { color-scheme: light dark; --paper: #fefefc; --ink: #1d1e20; --soft: #5f6368; --rule: #dcdcd6; --wash: #f4f4f0;
   --line: #2f5d8a; --mark: #b3541e; --good: #2c6e49; --bad: #a4262c; --open: #85610f;

@@ -1,25 +1,24 @@
-/** Tables of the page that are no part of a verification: problems, and two checkpoints side by side. */
-
-import { counted, grouped, measured } from "../core/figures.ts";
+/** Tables of the page outside a verification: problems, and the differences of two checkpoints. */
+import { formatCount, formatMeasure, formatQuantity } from "../core/figures.ts";
 import type { DiffReport } from "../index.ts";
 import { type Markup, markup } from "./markup.ts";
-import { gravest, type Problem } from "./problems.ts";
+import { type Problem, selectGravest } from "./problems.ts";
 
-/** Rows beyond which browsers stop being pleasant. */
+/** Browsers become slow with more rows. */
 export const MAX_ROWS = 5000;
 
 export const TONE_OF = { note: "soft", warning: "open", error: "bad", danger: "bad" } as const;
 
 export function problemSection(problems: readonly Problem[]): Markup {
-  if (problems.length === 0) return markup`<h2>Findings</h2><p>Nothing was found.</p>`;
-  const { shown, leftOut } = gravest(problems, MAX_ROWS);
+  if (problems.length === 0) return markup`<h2>Findings</h2><p>There are no findings.</p>`;
+  const { shown, leftOut } = selectGravest(problems, MAX_ROWS);
   const rows = shown.map(({ rule, severity, message, file, tensor, offset }) => {
     const place = [file, tensor].filter((part) => part !== null && part !== "");
-    return markup`<tr><td class="${TONE_OF[severity]}">${severity}</td><td><code class="rule">${rule}</code></td><td>${message}</td><td>${place.map((part) => markup`<code>${part}</code> `)}${offset === null ? "" : `byte ${grouped(offset)}`}</td></tr>\n`;
+    return markup`<tr><td class="${TONE_OF[severity]}">${severity}</td><td><code class="rule">${rule}</code></td><td>${message}</td><td>${place.map((part) => markup`<code>${part}</code> `)}${offset === null ? "" : `byte ${formatCount(offset)}`}</td></tr>\n`;
   });
   return markup`<h2>Findings</h2>
-${longTable(["severity", "rule", "what", "where"], rows)}
-${leftOut === 0 ? null : markup`<p class="note">${counted(leftOut, "more problem")} left out of this page, none graver than these.</p>`}`;
+${longTable(["severity", "rule", "message", "location"], rows)}
+${leftOut === 0 ? null : markup`<p class="note">${formatQuantity(leftOut, "more problem")} not shown on this page; none is more severe than these.</p>`}`;
 }
 
 export function differenceSections({ tensors, config, sidecars }: DiffReport): readonly Markup[] {
@@ -28,7 +27,7 @@ export function differenceSections({ tensors, config, sidecars }: DiffReport): r
     const outcome = equal
       ? "equal"
       : (error ?? (a === null ? "only in B" : b === null ? "only in A" : "differs"));
-    return markup`<tr><td>${role}</td>${number("layer", layer)}<td>${sidesText(a, b)}</td>${number("max abs", maxAbs)}${number("relative L2", relL2)}${number("ulp", ulp)}<td class="${equal ? "good" : "bad"}">${outcome}</td></tr>\n`;
+    return markup`<tr><td>${role}</td>${numberCell("layer", layer)}<td>${sidesText(a, b)}</td>${numberCell("max abs", maxAbs)}${numberCell("relative L2", relL2)}${numberCell("ulp", ulp)}<td class="${equal ? "good" : "bad"}">${outcome}</td></tr>\n`;
   });
   const head = ["role", "layer", "tensor", "max abs", "relative L2", "ulp", "outcome"];
   const settings = config.map(
@@ -42,7 +41,7 @@ export function differenceSections({ tensors, config, sidecars }: DiffReport): r
   });
   return [
     markup`<h2>Tensors</h2>\n${longTable(head, rows, [1, 3, 4, 5])}`,
-    ...(settings.length === 0 ? [] : [markup`<h2>Settings</h2>\n${table(["key", "A", "B"], settings)}`]),
+    ...(settings.length === 0 ? [] : [markup`<h2>Settings</h2>\n${htmlTable(["key", "A", "B"], settings)}`]),
     ...(files.length === 0 ? [] : [markup`<h2>Side files</h2>\n<ul>${files}</ul>`]),
   ];
 }
@@ -53,19 +52,19 @@ function linesText({ a, b }: { readonly a: readonly string[]; readonly b: readon
   return markup`${a.map(line("−", "bad"))}${b.map(line("+", "good"))}`;
 }
 
-/** Both names where they are not the same. */
+/** Both names if they differ, else one. */
 export function sidesText(a: string | null, b: string | null): Markup {
   if (a === b || b === null) return markup`<code>${a ?? ""}</code>`;
   return a === null ? markup`<code>${b}</code>` : markup`<code>${a}</code><br><code>${b}</code>`;
 }
 
-/** A cell; on a phone, where there is no head, it says what it is. */
-export function number(of: string, value: number | null): Markup {
-  return markup`<td class="n" data-of="${of}">${value === null ? "" : measured(value)}</td>`;
+/** A cell with a number. On a narrow screen the table has no head, and the cell shows `label`. */
+export function numberCell(label: string, value: number | null): Markup {
+  return markup`<td class="n" data-of="${label}">${value === null ? "" : formatMeasure(value)}</td>`;
 }
 
-/** @param numeric columns whose heads stand on the right */
-export function table(
+/** @param numeric columns whose heads are right-aligned */
+export function htmlTable(
   head: readonly string[],
   rows: readonly Markup[],
   numeric: readonly number[] = [],
@@ -78,9 +77,9 @@ export function table(
 ${rows}</tbody></table></div>`;
 }
 
-/** One that can be searched, where it is long enough to want it. */
+/** A table that can be searched if it has more than 12 rows. */
 export const longTable = (
   head: readonly string[],
   rows: readonly Markup[],
   numeric: readonly number[] = [],
-): Markup => table(head, rows, numeric, rows.length > 12 ? "stack long" : "stack");
+): Markup => htmlTable(head, rows, numeric, rows.length > 12 ? "stack long" : "stack");

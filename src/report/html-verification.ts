@@ -1,18 +1,17 @@
-/** The sections of a verification: what each rung found, where layers and positions part, what the verdict rests on. */
-
-import { counted, grouped } from "../core/figures.ts";
+/** The sections of a verification: rungs, findings, layers, positions, tensors, controls, limits, certificate. */
+import { formatCount, formatQuantity } from "../core/figures.ts";
 import type { ComparedTensor, Finding, LogitsMetrics, RungReport, VerifyReport } from "../index.ts";
 import { chartOf } from "./chart.ts";
-import { longTable, MAX_ROWS, number, sidesText, TONE_OF, table } from "./html-tables.ts";
+import { htmlTable, longTable, MAX_ROWS, numberCell, sidesText, TONE_OF } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
-import { certifiedText, comparedLogits, limitText, measures } from "./measures.ts";
+import { certifiedText, comparedLogits, limitText, measureTexts } from "./measures.ts";
 import { divergenceText } from "./problems.ts";
 
-const ASKS = {
-  cover: "Is every element there exactly once, under the same settings?",
-  bytes: "Is every stored value the same bits, or the right rounding?",
-  logits: "Do both sides, run on their own tensors, agree at every door of every layer?",
-  reference: "Do the logits agree with those recorded by other software?",
+const QUESTIONS = {
+  cover: "Is every element present exactly once, and are the settings the same?",
+  bytes: "Is every stored value equal bit by bit, or the correct rounding?",
+  logits: "Do both checkpoints, each run with its own tensors, agree at every door of every layer?",
+  reference: "Do the logits match logits that other software recorded?",
 } as const;
 
 const TONES = { same: "good", within: "good", different: "bad", unproven: "open" } as const;
@@ -21,7 +20,7 @@ export function divergenceAside({ firstDivergence: first }: VerifyReport): Marku
   if (first === null) return null;
   const text = divergenceText(first);
   const suspects = first.tensors.slice(0, 12).map((tensor) => markup`<li><code>${tensor}</code></li>`);
-  return markup`<aside><p>${`${text[0]!.toUpperCase()}${text.slice(1)}`}${suspects.length < 2 ? "." : ", the most suspicious first."}</p><ol>${suspects}</ol></aside>`;
+  return markup`<aside><p>${`${text[0]!.toUpperCase()}${text.slice(1)}`}${suspects.length < 2 ? "." : ", the most likely first."}</p><ol>${suspects}</ol></aside>`;
 }
 
 export function verificationSections(report: VerifyReport): readonly (Markup | null)[] {
@@ -41,14 +40,14 @@ export function verificationSections(report: VerifyReport): readonly (Markup | n
 function rungSection(rungs: readonly RungReport[]): Markup {
   const rows = rungs.map(
     (rung) =>
-      markup`<tr><td>${rung.rung}</td><td class="${TONES[rung.verdict]}">${rung.verdict}</td><td>${ASKS[rung.rung]}<br><span class="soft">${measures(rung).join(", ")}</span></td></tr>\n`,
+      markup`<tr><td>${rung.rung}</td><td class="${TONES[rung.verdict]}">${rung.verdict}</td><td>${QUESTIONS[rung.rung]}<br><span class="soft">${measureTexts(rung).join(", ")}</span></td></tr>\n`,
   );
-  return markup`<h2>What was asked</h2>
-<p>The verdict is the worst of its rungs, cheapest first.</p>
-${table(["rung", "verdict", "question and measures"], rows)}`;
+  return markup`<h2>Rungs</h2>
+<p>The verdict is the worst verdict of all rungs. Rungs run in order of their cost.</p>
+${htmlTable(["rung", "verdict", "question and measures"], rows)}`;
 }
 
-/** Differences first: they are what `--strict` judges. */
+/** Differences first, because `strict` makes them errors. */
 function findingSection(findings: readonly Finding[]): Markup | null {
   if (findings.length === 0) return null;
   const remarks = findings.filter(({ severity }) => severity === "note");
@@ -62,13 +61,13 @@ function findingList(title: string, findings: readonly Finding[]): Markup | null
     return markup`<li><code class="rule ${TONE_OF[severity]}">${rule}</code> ${message}</li>\n`;
   });
   const left = findings.length - items.length;
-  return markup`<h3>${title}</h3><ul>${items}</ul>${left === 0 ? null : markup`<p class="note">${counted(left, "more finding")} left out of this page.</p>`}`;
+  return markup`<h3>${title}</h3><ul>${items}</ul>${left === 0 ? null : markup`<p class="note">${formatQuantity(left, "more finding")} not shown on this page.</p>`}`;
 }
 
-/** Kinds as the layer pattern writes them. */
+/** Letters of the layer pattern. */
 const LETTERS: Readonly<Record<string, string>> = { mamba: "M", attention: "*", mlp: "-", moe: "E" };
 
-/** More letters than this do not fit beside one another. */
+/** More letters do not fit side by side. */
 const MAX_LETTERS = 50;
 
 function layerSection({ layers, wiring }: LogitsMetrics): Markup | null {
@@ -77,9 +76,9 @@ function layerSection({ layers, wiring }: LogitsMetrics): Markup | null {
   const local = layers.map(({ localRelL2 }) => localRelL2);
   const rows = layers.map(
     ({ layer, kind, driftRelL2, localRelL2 }) =>
-      markup`<tr>${number("layer", layer)}<td>${kind}</td>${number("drift", driftRelL2)}${number("own error", localRelL2)}</tr>\n`,
+      markup`<tr>${numberCell("layer", layer)}<td>${kind}</td>${numberCell("drift", driftRelL2)}${numberCell("own error", localRelL2)}</tr>\n`,
   );
-  const still = [...drift, ...local].every((value) => value === 0);
+  const unchanged = [...drift, ...local].every((value) => value === 0);
   const lettered = layers.length <= MAX_LETTERS;
   const labels = layers.map(({ layer, kind }) => (lettered ? (LETTERS[kind] ?? "?") : String(layer)));
   const used = [...new Set(layers.map(({ kind }) => kind))];
@@ -93,10 +92,10 @@ function layerSection({ layers, wiring }: LogitsMetrics): Markup | null {
       { as: "marks", name: "own error", values: local },
     ],
     limit: { value: wiring.limit, text: "wiring limit" },
-  })}</div><figcaption>Relative L2. Line and dots: drift of the hidden state, what a recast costs, added up from layer to layer. Rings: a layer’s own error on the same inputs, at its worst door${wiring.limit === 0 ? "; it must be exactly 0" : ""}.</figcaption></figure>`;
+  })}</div><figcaption>Relative L2. Line and dots: drift of the hidden state, the cost of a recast, which adds up from layer to layer. Rings: the own error of a layer with equal inputs, at its worst door${wiring.limit === 0 ? "; it must be exactly 0" : ""}.</figcaption></figure>`;
   return markup`<h2>Layer by layer</h2>
-${still ? markup`<p>${`At all ${layers.length} layers both sides gave the same bits: drift and own error are exactly 0.`}</p>` : figure}
-${still ? null : markup`<details><summary>The same in numbers</summary>${table(["layer", "kind", "drift", "own error"], rows, [0, 2, 3], "")}</details>`}`;
+${unchanged ? markup`<p>${`In all ${layers.length} layers both checkpoints gave the same bits: drift and own error are exactly 0.`}</p>` : figure}
+${unchanged ? null : markup`<details><summary>The numbers</summary>${htmlTable(["layer", "kind", "drift", "own error"], rows, [0, 2, 3], "")}</details>`}`;
 }
 
 function positionSection(
@@ -105,11 +104,14 @@ function positionSection(
 ): Markup {
   if (worst.length === 0) {
     return markup`<h2>Position by position</h2>
-<p>${`At all ${counted(kl.length * per, "position")} the two distributions over the next token are the same: KL divergence is exactly 0.`}</p>`;
+<p>${`At all ${formatQuantity(kl.length * per, "position")} both distributions of the next token are equal: the KL divergence is exactly 0.`}</p>`;
   }
   const chart = chartOf({
     title: "KL divergence at each position, nats, logarithmic",
-    axis: per === 1 ? "position in the prompt" : `position in the prompt, the largest of ${per} each`,
+    axis:
+      per === 1
+        ? "position in the prompt"
+        : `position in the prompt; each bar is the largest of ${per} positions`,
     labels: kl.map((_, i) => String(i * per)),
     series: [{ as: "bars", name: "KL", values: kl }],
     ...(klP99 !== undefined &&
@@ -119,18 +121,18 @@ function positionSection(
   const rows = worst.map(({ position, id, kl: nats, bestA, bestB, text }) => {
     const where =
       text === undefined ? markup`${`token ${id}`}` : markup`<q>${text.before}<b>${text.token}</b></q>`;
-    return markup`<tr>${number("position", position)}<td>${where}</td>${number("KL", nats)}<td data-of="A expects">${best(bestA, text?.bestA)}</td><td data-of="B expects"${bestA === bestB ? null : ALERT}>${best(bestB, text?.bestB)}</td></tr>\n`;
+    return markup`<tr>${numberCell("position", position)}<td>${where}</td>${numberCell("KL", nats)}<td data-of="A expects">${best(bestA, text?.bestA)}</td><td data-of="B expects"${bestA === bestB ? null : ALERT}>${best(bestB, text?.bestB)}</td></tr>\n`;
   });
   return markup`<h2>Position by position</h2>
-<figure><div class="wide">${chart}</div><figcaption>KL divergence of B’s distribution over the next token from A’s, in nats.</figcaption></figure>
-<p>The positions at which the two sides expect the most different words${texts ? ", with the token read there underlined" : ""}:</p>
-${table(["position", "read", "KL, nats", "A expects", "B expects"], rows, [0, 2])}`;
+<figure><div class="wide">${chart}</div><figcaption>KL divergence between the next-token distributions of A and B, in nats.</figcaption></figure>
+<p>The positions with the largest divergence${texts ? "; the token read there is underlined" : ""}:</p>
+${htmlTable(["position", "read", "KL, nats", "A expects", "B expects"], rows, [0, 2])}`;
 }
 
 const ALERT: Markup = { markup: ' class="bad"' };
 
 function best(id: number | null, text: string | null | undefined): Markup {
-  if (id === null) return markup`no number`;
+  if (id === null) return markup`not a number`;
   return typeof text === "string" ? markup`<q>${text}</q>` : markup`${`token ${id}`}`;
 }
 
@@ -143,13 +145,13 @@ function tensorSection(tensors: readonly ComparedTensor[]): Markup {
     .slice(0, MAX_ROWS)
     .map(
       ({ role, layer, a, b, dtypeA, dtypeB, outcome }) =>
-        markup`<tr>${number("layer", layer)}<td>${role}</td><td>${sidesText(a, b)}</td><td>${dtypeA === dtypeB ? dtypeA : `${dtypeA} → ${dtypeB}`}</td><td class="${OUTCOMES[outcome]}">${outcome}</td></tr>\n`,
+        markup`<tr>${numberCell("layer", layer)}<td>${role}</td><td>${sidesText(a, b)}</td><td>${dtypeA === dtypeB ? dtypeA : `${dtypeA} → ${dtypeB}`}</td><td class="${OUTCOMES[outcome]}">${outcome}</td></tr>\n`,
     );
   const left = tensors.length - rows.length;
   return markup`<h2>Tensors</h2>
-<p>${`${grouped(others.length)} of ${counted(tensors.length, "role")} are the same bits or the right rounding${differing.length === 0 ? "." : "; those that are not stand first."}`}</p>
+<p>${`${formatCount(others.length)} of ${formatQuantity(tensors.length, "role")} are equal bit by bit or correctly rounded${differing.length === 0 ? "." : "; the others are listed first."}`}</p>
 ${longTable(["layer", "role", "stored as", "type", "outcome"], rows, [0])}
-${left === 0 ? null : markup`<p class="note">${counted(left, "more row")} left out of this page.</p>`}`;
+${left === 0 ? null : markup`<p class="note">${formatQuantity(left, "more row")} not shown on this page.</p>`}`;
 }
 
 function controlSection({ controls }: LogitsMetrics): Markup | null {
@@ -158,12 +160,12 @@ function controlSection({ controls }: LogitsMetrics): Markup | null {
   const caught = decided.filter((one) => one.caught).length;
   const rows = controls.map(({ layer, kind, door, mutation, caught: seen }) => {
     const outcome = seen === null ? ["soft", "void"] : seen ? ["good", "caught"] : ["bad", "missed"];
-    return markup`<tr>${number("layer", layer)}<td>${kind}</td><td><code class="rule">${door}</code></td><td>${mutation}</td><td class="${outcome[0]!}">${outcome[1]!}</td></tr>\n`;
+    return markup`<tr>${numberCell("layer", layer)}<td>${kind}</td><td><code class="rule">${door}</code></td><td>${mutation}</td><td class="${outcome[0]!}">${outcome[1]!}</td></tr>\n`;
   });
   const voids = controls.length - decided.length;
   return markup`<h2>Controls</h2>
-<p>${`Parts of B were exchanged on purpose while it ran, to prove that a mistake would be seen: ${caught} of ${decided.length} were caught${voids === 0 ? "" : `, and ${voids} could show nothing, for what would be exchanged is alike`}.`}</p>
-<details${caught === decided.length ? null : OPEN}><summary>Every sabotage</summary>${table(["layer", "kind", "door", "what was exchanged", "outcome"], rows, [0])}</details>`;
+<p>${`Controls are deliberate faults: parts of B were exchanged while it ran, and the comparison must detect each exchange. ${caught} of ${decided.length} were caught${voids === 0 ? "" : `; ${voids} had no effect, because the exchanged parts are equal`}.`}</p>
+<details${caught === decided.length ? null : OPEN}><summary>All controls</summary>${htmlTable(["layer", "kind", "door", "exchanged parts", "outcome"], rows, [0])}</details>`;
 }
 
 const OPEN: Markup = { markup: " open" };
@@ -178,5 +180,5 @@ function certificateSection(certificate: VerifyReport["certificate"]): Markup | 
   if (certificate === null) return null;
   const { sha256, tool, reference, signedBy } = certificate;
   return markup`<h2>Certificate</h2>
-<dl><dt>digest</dt><dd><code>${sha256}</code></dd><dt>issued by</dt><dd>${tool}</dd><dt>outcome</dt><dd>${certifiedText(certificate).join(", ")}</dd><dt>other software</dt><dd>${reference ? "its recorded logits were met" : "was not asked"}</dd><dt>signature</dt><dd>${signedBy === null ? "none" : markup`key <code>${signedBy}</code>`}</dd></dl>`;
+<dl><dt>digest</dt><dd><code>${sha256}</code></dd><dt>issued by</dt><dd>${tool}</dd><dt>outcome</dt><dd>${certifiedText(certificate).join(", ")}</dd><dt>other software</dt><dd>${reference ? "its recorded logits matched" : "not compared"}</dd><dt>signature</dt><dd>${signedBy === null ? "none" : markup`key <code>${signedBy}</code>`}</dd></dl>`;
 }

@@ -1,6 +1,6 @@
 /**
- * A report as one page that needs nothing else: no network, no font, no library. Its own policy forbids to load or run
- * anything but its style and its one script, so that not even a mistake in escaping could.
+ * A report as one self-contained page: no network, no font files, no library. Its content security policy allows only
+ * its own style and script, so that even a mistake in escaping could not load or run anything else.
  */
 import { createHash } from "node:crypto";
 import { version } from "../version.ts";
@@ -51,7 +51,7 @@ function otherSections(subject: Subject): readonly Markup[] {
   return subject.command === "stopped" ? [] : [problemSection(problemsOf(subject))];
 }
 
-/** Ours to the last letter: neither holds a word of the report. */
+/** Both are constants of this version, without text of a report. */
 const STYLE_MARKUP: Markup = { markup: STYLE };
 const SCRIPT_MARKUP: Markup = { markup: SCRIPT };
 
@@ -60,7 +60,7 @@ const POLICY = `default-src 'none'; style-src ${hashOf(STYLE)}; script-src ${has
 
 const capital = (text: string): string => text[0]!.toUpperCase() + text.slice(1);
 
-/** Digests are to be read letter by letter. */
+/** Digests are set in a monospaced font. */
 function valueText(value: string): Markup {
   const [, digest, rest] = /^([0-9a-f]{64})(.*)$/s.exec(value) ?? [];
   return digest === undefined ? markup`${value}` : markup`<code>${digest}</code>${rest!}`;

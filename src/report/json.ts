@@ -1,4 +1,4 @@
 /** The object that `--json` prints. */
 
-/** A number that is not finite becomes null: JSON has no word for it. */
+/** NaN and infinities become null, because JSON has no spelling for them. */
 export const jsonText = (report: object): string => `${JSON.stringify(report, null, 2)}\n`;

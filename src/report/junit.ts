@@ -1,20 +1,19 @@
-/** JUnit XML: a test case for every rung, layer, tensor and sabotage, or for every finding or difference. */
-
-import { measured } from "../core/figures.ts";
+/** JUnit XML: a test case for every rung, layer, tensor and control, or for every finding or difference. */
+import { formatMeasure } from "../core/figures.ts";
 import type { ComparedTensor, LayerDrift, VerifyReport } from "../index.ts";
-import { escaped } from "./escape.ts";
-import { comparedLogits, measures } from "./measures.ts";
-import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
+import { escapeMarkup } from "./escape.ts";
+import { comparedLogits, measureTexts } from "./measures.ts";
+import { divergenceText, type Problem, problemsOf, selectGravest } from "./problems.ts";
 import { commandOf, headlineOf, type Subject, verificationOf } from "./subject.ts";
 
 interface Case {
   readonly name: string;
-  /** `skipped`: it could show nothing */
+  /** `skipped`: the case could not fail */
   readonly outcome: "passed" | "failed" | "skipped" | "error";
   readonly type?: string;
   readonly message?: string;
-  /** the message is printed where it passed too */
-  readonly told?: boolean;
+  /** print the message also if the case passed */
+  readonly printed?: boolean;
 }
 
 interface Suite {
@@ -22,18 +21,18 @@ interface Suite {
   readonly cases: readonly Case[];
 }
 
-/** Cases of a suite beyond which servers that show them give up; the gravest problems come first. */
+/** Servers fail to show more cases of one suite; the most severe problems come first. */
 const MAX_CASES = 5000;
 
 export function junitText(subject: Subject): string {
   const command = commandOf(subject);
   const suites = suitesOf(subject).filter(({ cases }) => cases.length > 0);
   const lines = suites.flatMap(({ name, cases }) => [
-    `  <testsuite name="${escaped(name)}"${counts(cases)}>`,
+    `  <testsuite name="${escapeMarkup(name)}"${counts(cases)}>`,
     ...cases.map((one) => caseText(one, `isologit.${command}.${name}`)),
     "  </testsuite>",
   ]);
-  const head = `<testsuites name="${escaped(`isologit ${command}`)}"${counts(suites.flatMap(({ cases }) => cases))}>`;
+  const head = `<testsuites name="${escapeMarkup(`isologit ${command}`)}"${counts(suites.flatMap(({ cases }) => cases))}>`;
   return ['<?xml version="1.0" encoding="UTF-8"?>', head, ...lines, "</testsuites>", ""].join("\n");
 }
 
@@ -43,16 +42,16 @@ function counts(cases: readonly Case[]): string {
 }
 
 function caseText(
-  { name, outcome, type = outcome, message = "", told = false }: Case,
+  { name, outcome, type = outcome, message = "", printed = false }: Case,
   group: string,
 ): string {
-  const open = `    <testcase classname="${escaped(group)}" name="${escaped(name)}"`;
+  const open = `    <testcase classname="${escapeMarkup(group)}" name="${escapeMarkup(name)}"`;
   if (outcome === "passed") {
-    return told ? `${open}><system-out>${escaped(message)}</system-out></testcase>` : `${open}/>`;
+    return printed ? `${open}><system-out>${escapeMarkup(message)}</system-out></testcase>` : `${open}/>`;
   }
   const tag = { failed: "failure", error: "error", skipped: "skipped" }[outcome];
-  const kind = outcome === "skipped" ? "" : ` type="${escaped(type)}"`;
-  return `${open}><${tag}${kind} message="${escaped(message)}"/></testcase>`;
+  const kind = outcome === "skipped" ? "" : ` type="${escapeMarkup(type)}"`;
+  return `${open}><${tag}${kind} message="${escapeMarkup(message)}"/></testcase>`;
 }
 
 function suitesOf(subject: Subject): readonly Suite[] {
@@ -60,7 +59,7 @@ function suitesOf(subject: Subject): readonly Suite[] {
   const verification = verificationOf(subject);
   if (verification !== null) {
     const whole: Case = { name: meaning, outcome: tone === "good" ? "passed" : "failed", type: word };
-    return [{ name: "verdict", cases: [whole] }, ...verified(verification, problemsOf(subject))];
+    return [{ name: "verdict", cases: [whole] }, ...verificationSuites(verification, problemsOf(subject))];
   }
   if (subject.command === "stopped") {
     const cases = problemsOf(subject).map(({ rule, message }): Case => {
@@ -68,12 +67,12 @@ function suitesOf(subject: Subject): readonly Suite[] {
     });
     return [{ name: "command", cases }];
   }
-  const { shown, leftOut } = gravest(problemsOf(subject), MAX_CASES);
+  const { shown, leftOut } = selectGravest(problemsOf(subject), MAX_CASES);
   const whole: Case = {
     name: meaning,
     outcome: tone === "bad" ? "failed" : "passed",
     type: word,
-    message: leftOut === 0 ? meaning : `${meaning}; ${leftOut} more problems are not listed here`,
+    message: leftOut === 0 ? meaning : `${meaning}; ${leftOut} more problems are not listed`,
   };
   return [
     { name: "verdict", cases: [whole] },
@@ -81,15 +80,15 @@ function suitesOf(subject: Subject): readonly Suite[] {
   ];
 }
 
-/** What is only worth a note or a warning fails no build, as it fails no command. */
+/** Notes and warnings do not fail a build, as they do not fail a command. */
 function problemCase({ rule, severity, message, file, tensor, offset }: Problem): Case {
   const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
   const name = [rule, ...place].join(", ");
   const harmless = severity === "note" || severity === "warning";
-  return { name, outcome: harmless ? "passed" : "failed", type: rule, message, told: true };
+  return { name, outcome: harmless ? "passed" : "failed", type: rule, message, printed: true };
 }
 
-function verified(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {
+function verificationSuites(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {
   const { layers = [], wiring, controls = [] } = comparedLogits(report) ?? {};
   const why = new Map(problems.map(({ rule, tensor, message }) => [`${rule} ${tensor}`, message]));
   return [
@@ -99,7 +98,7 @@ function verified(report: VerifyReport, problems: readonly Problem[]): readonly 
         name: rung.rung,
         outcome: rung.verdict === "same" || rung.verdict === "within" ? "passed" : "failed",
         type: rung.verdict,
-        message: measures(rung).join(", "),
+        message: measureTexts(rung).join(", "),
       })),
     },
     { name: "layers", cases: layers.map((layer) => layerCase(layer, wiring?.limit ?? 0, report)) },
@@ -119,21 +118,22 @@ function verified(report: VerifyReport, problems: readonly Problem[]): readonly 
         name: `layer ${layer} (${kind}), ${door}: ${mutation}`,
         outcome: caught === null ? "skipped" : caught ? "passed" : "failed",
         type: "control-missed",
-        message: caught === null ? "what would be exchanged is alike" : "this sabotage was not seen",
+        message:
+          caught === null ? "the exchanged parts are equal" : "the comparison did not detect this exchange",
       })),
     },
     { name: "findings", cases: findingsAmong(report, problems).map(problemCase) },
   ];
 }
 
-/** Problems that are findings, differences first. */
+/** The problems that are findings, differences first. */
 function findingsAmong({ findingDetails }: VerifyReport, problems: readonly Problem[]): readonly Problem[] {
-  const told = new Set(findingDetails.map(({ rule, message }) => `${rule} ${message}`));
-  const found = problems.filter(({ rule, message }) => told.has(`${rule} ${message}`));
-  return gravest(found, MAX_CASES).shown;
+  const messages = new Set(findingDetails.map(({ rule, message }) => `${rule} ${message}`));
+  const found = problems.filter(({ rule, message }) => messages.has(`${rule} ${message}`));
+  return selectGravest(found, MAX_CASES).shown;
 }
 
-/** Where there are too many, those that differ come first. */
+/** If there are too many, the tensors that differ come first. */
 function tensorsOf({ tensors = [] }: VerifyReport): readonly ComparedTensor[] {
   if (tensors.length <= MAX_CASES) return tensors;
   const differing = tensors.filter(({ outcome }) => outcome === "different");
@@ -147,6 +147,6 @@ function layerCase(drift: LayerDrift, limit: number, { firstDivergence: first }:
   if (first?.layer === layer) {
     return { name, outcome: "failed", type: "first-divergence", message: divergenceText(first) };
   }
-  const message = `error of its own ${measured(localRelL2)}, at most ${measured(limit)} relative L2; drift ${measured(driftRelL2)}`;
+  const message = `own error ${formatMeasure(localRelL2)}, limit ${formatMeasure(limit)} relative L2; drift ${formatMeasure(driftRelL2)}`;
   return { name, outcome: localRelL2 <= limit ? "passed" : "failed", type: "wiring", message };
 }

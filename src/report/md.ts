@@ -1,17 +1,16 @@
-/** Markdown for the summary of a CI step: the verdict, the rungs, where it parts, what the limits were, what is wrong. */
-
-import { visible } from "../core/figures.ts";
+/** Markdown for the summary of a CI step: verdict, rungs, first divergence, limits, problems. */
+import { escapeControls } from "../core/figures.ts";
 import type { VerifyReport } from "../index.ts";
-import { limitText, measures } from "./measures.ts";
-import { divergenceText, gravest, type Problem, problemsOf } from "./problems.ts";
+import { limitText, measureTexts } from "./measures.ts";
+import { divergenceText, type Problem, problemsOf, selectGravest } from "./problems.ts";
 import { commandOf, factsOf, headlineOf, type Subject, type Tone, verificationOf } from "./subject.ts";
 
-/** A step's summary may have 1 MiB; nobody reads a thousand rows of it. */
+/** A summary may have at most 1 MiB, and nobody reads a thousand rows. */
 const MAX_ROWS = 100;
 const MAX_CELL = 400;
 
-/** What stands in a paragraph or a table of its own. */
-const TOLD = /^(rung-|first-divergence$)/;
+/** Rules that have their own paragraph or table. */
+const SHOWN_ABOVE = /^(rung-|first-divergence$)/;
 
 const MARKS: Readonly<Record<Tone, string>> = { good: "✅", bad: "❌", open: "⚠️" };
 
@@ -28,12 +27,12 @@ export function mdText(subject: Subject): string {
       factsOf(subject).map(([label, value]) => [label, cell(value)]),
     ),
     ...(verification === null ? [] : verificationLines(verification)),
-    ...problemLines(problemsOf(subject).filter(({ rule }) => !TOLD.test(rule))),
+    ...problemLines(problemsOf(subject).filter(({ rule }) => !SHOWN_ABOVE.test(rule))),
   ].join("\n");
 }
 
 function verificationLines({ rungs, firstDivergence: first, limits }: VerifyReport): string[] {
-  const rows = rungs.map((rung) => [rung.rung, `**${rung.verdict}**`, cell(measures(rung).join(", "))]);
+  const rows = rungs.map((rung) => [rung.rung, `**${rung.verdict}**`, cell(measureTexts(rung).join(", "))]);
   const suspects = first?.tensors.slice(0, 10).map((tensor) => `- ${cell(tensor)}`) ?? [];
   const bounds = Object.entries(limits).map(limitText).join(", ");
   return [
@@ -45,13 +44,13 @@ function verificationLines({ rungs, firstDivergence: first, limits }: VerifyRepo
 
 function problemLines(problems: readonly Problem[]): string[] {
   if (problems.length === 0) return [];
-  const { shown, leftOut } = gravest(problems, MAX_ROWS);
+  const { shown, leftOut } = selectGravest(problems, MAX_ROWS);
   const rows = shown.map(({ rule, severity, message, file, tensor, offset }) => {
     const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
     return [severity, `\`${rule}\``, cell(message), cell(place.join(", "))];
   });
   const more = leftOut === 0 ? [] : [`…and ${leftOut} more.`, ""];
-  return [...tableOf(["severity", "rule", "what", "where"], rows), ...more];
+  return [...tableOf(["severity", "rule", "message", "location"], rows), ...more];
 }
 
 function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
@@ -62,10 +61,10 @@ function tableOf(head: readonly string[], rows: readonly (readonly string[])[]):
 
 const capital = (text: string): string => text[0]!.toUpperCase() + text.slice(1);
 
-/** Words of strangers in a cell: no mark-up of Markdown or HTML, no mention, no link, no further cell. */
+/** Untrusted text in a cell: no Markdown, no HTML, no mention, no link, no further cell. */
 function cell(text: string): string {
   const short = text.length > MAX_CELL ? `${text.slice(0, MAX_CELL)}…` : text;
-  return visible(short)
+  return escapeControls(short)
     .replace(/&/g, "&amp;")
     .replace(/</g, "&lt;")
     .replace(/[\\`*_[\]#|~$@:]/g, (mark) => `&#${mark.codePointAt(0)};`);

@@ -1,17 +1,22 @@
-/** A verification in words: what a verdict means, what a rung measured, which limits held. */
-
-import { bytes, counted, grouped, measured, percent, visible } from "../core/figures.ts";
+/** A verification in words: the meaning of a verdict, the measures of a rung, the limits. */
+import {
+  escapeControls,
+  formatBytes,
+  formatMeasure,
+  formatPercent,
+  formatQuantity,
+} from "../core/figures.ts";
 import type { LogitsMetrics, RerunMetrics, RungReport, Verdict, VerifyReport } from "../index.ts";
 
-/** What a verdict means for whoever waits for it. */
+/** The meaning of each verdict. */
 export const MEANINGS = {
   same: "the same model",
   within: "the same model within the limits of its recast",
   different: "not the same model",
-  unproven: "nothing wrong was found, but the proof is incomplete",
+  unproven: "no difference was found, but the proof is incomplete",
 } as const satisfies Record<Verdict, string>;
 
-export const passed = (verdict: Verdict): boolean => verdict === "same" || verdict === "within";
+export const isGoodVerdict = (verdict: Verdict): boolean => verdict === "same" || verdict === "within";
 
 /** Numbers that compare logits; each kind of comparison has some of them. */
 type LogitsNumbers = Readonly<
@@ -20,18 +25,18 @@ type LogitsNumbers = Readonly<
 
 /** In the order in which they are printed. */
 const LOGITS: readonly (readonly [key: keyof LogitsNumbers, text: (value: number) => string])[] = [
-  ["tokens", (value) => counted(value, "token")],
-  ["maxAbs", (value) => `max |Δlogit| ${measured(value)}`],
-  ["relL2", (value) => `relative L2 ${measured(value)}`],
-  ["klMean", (value) => `KL mean ${measured(value)} nats`],
-  ["klP99", (value) => `KL p99 ${measured(value)} nats`],
-  ["top1", (value) => `top-1 ${percent(value)}`],
+  ["tokens", (value) => formatQuantity(value, "token")],
+  ["maxAbs", (value) => `max |Δlogit| ${formatMeasure(value)}`],
+  ["relL2", (value) => `relative L2 ${formatMeasure(value)}`],
+  ["klMean", (value) => `KL mean ${formatMeasure(value)} nats`],
+  ["klP99", (value) => `KL p99 ${formatMeasure(value)} nats`],
+  ["top1", (value) => `top-1 ${formatPercent(value)}`],
   ["nllA", (value) => `NLL A ${value.toFixed(4)} nats/token`],
   ["nllB", (value) => `NLL B ${value.toFixed(4)} nats/token`],
 ];
 
-/** What a rung found, as phrases in the order in which they are read. */
-export function measures(rung: RungReport): string[] {
+/** The measures of a rung as short texts. */
+export function measureTexts(rung: RungReport): string[] {
   switch (rung.rung) {
     case "cover":
     case "bytes":
@@ -51,7 +56,7 @@ const numbersText = (numbers: LogitsNumbers): string[] =>
     return value === undefined ? [] : [text(value)];
   });
 
-/** How far the logits rung may be believed: wiring, routing, what nothing read, which sabotages were caught. */
+/** Evidence of the logits rung: wiring, routing, tensors that were not read, controls. */
 function proofText(metrics: LogitsMetrics | RerunMetrics): string[] {
   const { routing } = metrics;
   const compared = "wiring" in metrics ? metrics : undefined;
@@ -59,10 +64,10 @@ function proofText(metrics: LogitsMetrics | RerunMetrics): string[] {
   return [
     wiring === undefined
       ? []
-      : `wiring ${measured(wiring.maxRelL2)} of at most ${measured(wiring.limit)} relative L2`,
-    routing === undefined || routing.flips === 0 ? [] : counted(routing.flips, "routing flip"),
-    routing?.beyond ? `${counted(routing.beyond, "choice")} of experts that no near tie explains` : [],
-    unread.length === 0 ? [] : `unread: ${unread.map(visible).join(" ")}`,
+      : `wiring ${formatMeasure(wiring.maxRelL2)} of at most ${formatMeasure(wiring.limit)} relative L2`,
+    routing === undefined || routing.flips === 0 ? [] : formatQuantity(routing.flips, "routing flip"),
+    routing?.beyond ? `${formatQuantity(routing.beyond, "choice")} of experts that no near tie explains` : [],
+    unread.length === 0 ? [] : `unread: ${unread.map(escapeControls).join(" ")}`,
     compared === undefined ? [] : controlsText(compared.controls),
   ].flat();
 }
@@ -76,16 +81,17 @@ export function comparedLogits({ rungs }: VerifyReport): LogitsMetrics | undefin
 function controlsText(controls: readonly { readonly caught: boolean | null }[]): string {
   const decided = controls.filter(({ caught }) => caught !== null);
   if (controls.length === 0) return "controls not run";
-  return `${decided.filter(({ caught }) => caught).length} of ${counted(decided.length, "control")} caught`;
+  return `${decided.filter(({ caught }) => caught).length} of ${formatQuantity(decided.length, "control")} caught`;
 }
 
-/** `tensorsCompared: 3` as `3 tensors compared`; what is no number stays out of a summary. */
+/** `tensorsCompared: 3` as `3 tensors compared`; only numbers are part of a summary. */
 function metricText([key, value]: [string, unknown]): string[] {
   if (typeof value !== "number") return [];
-  if (/bytes$/i.test(key)) return [key === "bytes" ? bytes(value) : `${worded(key)} ${bytes(value)}`];
+  if (/bytes$/i.test(key))
+    return [key === "bytes" ? formatBytes(value) : `${worded(key)} ${formatBytes(value)}`];
   return Number.isInteger(value)
-    ? [`${grouped(value)} ${worded(key)}`]
-    : [`${worded(key)} ${measured(value)}`];
+    ? [formatQuantity(value, worded(key).replace(/s$/, ""), worded(key))]
+    : [`${worded(key)} ${formatMeasure(value)}`];
 }
 
 const worded = (key: string): string => key.replace(/(?<=[a-z0-9])[A-Z]/g, (c) => ` ${c.toLowerCase()}`);
@@ -93,19 +99,19 @@ const worded = (key: string): string => key.replace(/(?<=[a-z0-9])[A-Z]/g, (c) =
 export function limitText([key, value]: [string, number]): string {
   switch (key) {
     case "klP99":
-      return `KL p99 at most ${measured(value)} nats`;
+      return `KL p99 at most ${formatMeasure(value)} nats`;
     case "klMean":
-      return `KL mean at most ${measured(value)} nats`;
+      return `KL mean at most ${formatMeasure(value)} nats`;
     case "top1":
-      return `top-1 at least ${percent(value)}`;
+      return `top-1 at least ${formatPercent(value)}`;
     case "wiring":
-      return `wiring at most ${measured(value)} relative L2`;
+      return `wiring at most ${formatMeasure(value)} relative L2`;
     default:
-      return `${worded(key)} ${measured(value)}`;
+      return `${worded(key)} ${formatMeasure(value)}`;
   }
 }
 
-/** With which verdict a certificate was issued: what was measured, and under which limits. */
+/** The verdict of a certificate, with its measures and limits. */
 export function certifiedText({
   verdict,
   limits,

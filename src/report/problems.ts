@@ -1,15 +1,14 @@
-/** Everything that a report holds against a checkpoint, as one list. Rules have stable names: scripts look for them. */
-
-import { counted, measured } from "../core/figures.ts";
+/** All problems of a report as one list. Names of rules are stable: scripts use them. */
+import { formatMeasure, formatQuantity } from "../core/figures.ts";
 import type { DiffReport, RungReport, Severity, TensorDifference, VerifyReport } from "../index.ts";
-import { comparedLogits, measures } from "./measures.ts";
-import { judged, type Subject, verificationOf } from "./subject.ts";
+import { comparedLogits, measureTexts } from "./measures.ts";
+import { judgedAddress, type Subject, verificationOf } from "./subject.ts";
 
 export interface Problem {
   readonly rule: string;
   readonly severity: Severity;
   readonly message: string;
-  /** the checkpoint's address, and the file in it where it is known */
+  /** address of the checkpoint, and the file in it if it is known */
   readonly address: string;
   readonly file: string | null;
   readonly tensor: string | null;
@@ -17,64 +16,64 @@ export interface Problem {
   readonly offset: number | null;
 }
 
-/** What is no finding of `check` or `scan` and no error code. */
+/** Rules other than those of `check`, `scan` and error codes. */
 export const RULES: Readonly<Record<string, string>> = {
-  "rung-cover": "Settings, tokenizer or the set of tensors are not the same on both sides",
-  "rung-bytes": "Stored values are neither the same bits nor the right rounding",
-  "rung-logits": "The two checkpoints do not run alike on the same tokens",
-  "rung-reference": "Logits recorded by other software are not met",
-  "first-divergence": "The lowest layer that is wrong",
-  "control-missed": "A sabotage of the checkpoint was not seen, so that the proof has a hole",
-  "file-absent": "A side file is on one side only",
+  "rung-cover": "Settings, tokenizer or the set of tensors differ between the two checkpoints",
+  "rung-bytes": "Stored values are neither equal bit by bit nor correctly rounded",
+  "rung-logits": "The two checkpoints compute different results for the same tokens",
+  "rung-reference": "The logits do not match logits that other software recorded",
+  "first-divergence": "The lowest layer that differs",
+  "control-missed": "The comparison did not detect a deliberate fault, so the proof has a gap",
+  "file-absent": "Only one checkpoint has this side file",
   "metadata-format": "A weight file names a format that Transformers refuses",
   "padding-values": "Rows that pad the vocabulary are not zero",
-  "file-respelt": "A side file says the same in other words",
-  "file-unsigned": "A file is not as it was signed",
-  "file-added": "A file that was not there when the checkpoint was certified",
-  "card-changed": "The model card was written anew since the checkpoint was certified",
-  "files-not-compared": "Files were not compared with those that were certified",
-  "config-respelt": "A config says the same in other words",
-  "config-key-unknown": "Config keys that this version does not know, and that engines may obey",
-  "config-precision": "A config says that the model is computed in another precision",
-  "activation-scale-absent": "A scale of activations or caches is on one side only",
-  "activation-scale-left": "A scale of activations that a recast left behind",
+  "file-respelt": "Side files have equal content in different spelling",
+  "file-unsigned": "A file differs from the signed file",
+  "file-added": "A file was added after the checkpoint was certified",
+  "card-changed": "The model card was changed after the checkpoint was certified",
+  "files-not-compared": "Files were not compared with the certified files",
+  "config-respelt": "Configs have equal content in different spelling",
+  "config-key-unknown": "A config has keys that this version does not know and that other software may use",
+  "config-precision": "A config asks for another precision of computation",
+  "activation-scale-absent": "Only one checkpoint has a scale of activations or caches",
+  "activation-scale-left": "A recast left a scale of activations behind",
   "scale-larger": "A scale is larger than its values need",
   "quantization-undeclared": "FP8 weights without a quantization_config",
   "quantization-absent": "A quantization_config without FP8 weights",
   "quantization-invalid": "A quantization_config that cannot be read",
-  "quantization-method": "A quantization_config under which no engine reads FP8 weights",
-  "quantization-contradiction": "A quantization_config that says other than what is stored",
-  "quantization-unchecked": "A quantization_config with expressions that could not be tried",
+  "quantization-method": "A quantization_config with which no software reads FP8 weights",
+  "quantization-contradiction": "A quantization_config that contradicts the stored weights",
+  "quantization-unchecked": "A quantization_config with expressions that could not be tested",
   "activation-scale-missing": "Static activations without a stored scale",
   "activation-scale-undeclared": "A stored scale of activations that the config does not declare",
-  "scale-range": "A scale that is no number, or out of any model's range",
-  "dtype-contradiction": "A config that names another type than most weights have",
-  "weights-lost": "Weights became 0 in a recast",
-  "tensor-dead": "All elements of a tensor are 0, or NaN",
-  "control-void": "Sabotages that these weights cannot show, since layers are dead",
-  "limit-exceeded": "A measure of quality exceeds its limit",
-  "limit-wider": "A certificate that was issued under limits wider than usual",
-  "limit-unjudged": "A limit that was given could not be judged",
-  "quality-unjudged": "What a recast costs is reported, and not judged",
+  "scale-range": "A scale that is not a number, or outside the range of any model",
+  "dtype-contradiction": "A config that names another dtype than most weights have",
+  "weights-lost": "A recast changed weights to 0",
+  "tensor-dead": "All elements of a tensor are 0 or NaN",
+  "control-void": "Deliberate faults had no effect, because layers of these weights compute nothing",
+  "limit-exceeded": "A quality measure exceeds its limit",
+  "limit-wider": "A certificate was issued with wider limits than usual",
+  "limit-unjudged": "A given limit could not be judged",
+  "quality-unjudged": "The cost of a recast is reported but not judged",
   "weights-untrained": "The weights predict text no better than chance",
   "logits-not-finite": "Logits are NaN or infinite",
   "behaviour-unchecked": "No forward pass was compared with the certificate",
-  "experts-unknown": "The certificate does not say which experts computed",
-  "certificate-contradicted": "A checkpoint is not what its own certificate says",
-  "certificate-invalid": "A checkpoint's own certificate cannot be believed",
-  "certificate-elsewhere": "A certificate beside a checkpoint is of another format",
+  "experts-unknown": "The certificate does not record which experts were used",
+  "certificate-contradicted": "A checkpoint contradicts its own certificate",
+  "certificate-invalid": "The certificate of a checkpoint is not valid",
+  "certificate-elsewhere": "A certificate beside a checkpoint is for another format",
   "certificate-absent": "There is no certificate",
-  suspect: "What a tensor of the lowest wrong layer looks like beside the right one",
-  "tensor-differs": "A tensor is not the same on both sides",
-  "tensor-absent": "A tensor is on one side only",
-  "tensor-uncomparable": "A tensor could not be compared to its end",
-  "config-differs": "A setting is not the same on both sides",
-  "file-differs": "A side file is not the same on both sides",
+  suspect: "How a tensor of the lowest layer that differs deviates from the correct tensor",
+  "tensor-differs": "A tensor differs between the two checkpoints",
+  "tensor-absent": "Only one checkpoint has this tensor",
+  "tensor-uncomparable": "A tensor could not be compared completely",
+  "config-differs": "A setting differs between the two checkpoints",
+  "file-differs": "A side file differs between the two checkpoints",
 };
 
 /** In the order of the report. */
 export function problemsOf(subject: Subject): readonly Problem[] {
-  const address = judged(subject);
+  const address = judgedAddress(subject);
   const problem = (
     rule: string,
     severity: Severity,
@@ -116,7 +115,7 @@ function verdicts(report: VerifyReport, problem: Make): Problem[] {
   const failed = rungs.flatMap((rung): Problem[] => {
     if (rung.verdict === "same" || rung.verdict === "within") return [];
     const severity = rung.verdict === "different" ? "error" : "warning";
-    const text = [...measures(rung), ...unlike(rung)].join(", ");
+    const text = [...measureTexts(rung), ...unlike(rung)].join(", ");
     return [problem(`rung-${rung.rung}`, severity, `${rung.rung}: ${rung.verdict}; ${text}`)];
   });
   const tensors = rungs.flatMap((rung) =>
@@ -134,28 +133,28 @@ function verdicts(report: VerifyReport, problem: Make): Problem[] {
       problem(
         "control-missed",
         "warning",
-        `layer ${layer} (${kind}), door ${door}: ${mutation} was not seen`,
+        `layer ${layer} (${kind}), door ${door}: ${mutation} was not detected`,
       ),
     );
   const found = findingDetails
-    .filter(({ rule }) => rule !== "control-missed") // the list of controls has them
+    .filter(({ rule }) => rule !== "control-missed") // the list of controls has these
     .map(({ rule, severity, message, at }) => problem(rule, severity, message, at));
   return [...failed, ...divergence, ...tensors, ...missed, ...found];
 }
 
 export function divergenceText(first: NonNullable<VerifyReport["firstDivergence"]>): string {
   const door = first.door === undefined ? "" : `, door ${first.door}`;
-  const tensors = first.tensors.length === 0 ? "" : `: ${counted(first.tensors.length, "suspect")}`;
+  const tensors = first.tensors.length === 0 ? "" : `: ${formatQuantity(first.tensors.length, "suspect")}`;
   return `the first divergence is in layer ${first.layer} (${first.kind})${door}${tensors}`;
 }
 
-/** What a rung holds against a checkpoint, one by one: settings or files, or roles with what is wrong. */
+/** The differences that a rung found: settings, files or roles, one text each. */
 export function objections(rung: RungReport): readonly string[] {
   if (rung.rung === "cover" && "differences" in rung.metrics) return rung.metrics.differences;
   return [...unlike(rung), ...differencesOf(rung).map(({ role, message }) => `${role}: ${message}`)];
 }
 
-/** Settings that are not the same. */
+/** Settings that differ. */
 const unlike = ({ metrics }: RungReport): readonly string[] =>
   "settings" in metrics ? metrics.settings : [];
 
@@ -164,7 +163,7 @@ function differencesOf(rung: RungReport): readonly TensorDifference[] {
   if (rung.rung !== "bytes") return [];
   return rung.metrics.differences.map((difference) =>
     typeof difference === "string"
-      ? { role: difference, tensors: [], message: "not as certified" }
+      ? { role: difference, tensors: [], message: "differs from the certificate" }
       : difference,
   );
 }
@@ -181,8 +180,8 @@ function differences({ tensors, config, sidecars }: DiffReport, problem: Make): 
           return problem("tensor-absent", "error", `${name}: only in ${a === null ? "B" : "A"}`, at);
         }
         const sizes = [
-          maxAbs === null ? [] : `max abs ${measured(maxAbs)}`,
-          relL2 === null ? [] : `relative L2 ${measured(relL2)}`,
+          maxAbs === null ? [] : `max abs ${formatMeasure(maxAbs)}`,
+          relL2 === null ? [] : `relative L2 ${formatMeasure(relL2)}`,
         ].flat();
         return problem("tensor-differs", "error", [`${name} differs`, ...sizes].join(", "), at);
       }),
@@ -200,8 +199,11 @@ function differences({ tensors, config, sidecars }: DiffReport, problem: Make): 
 
 const SEVERITIES: readonly Severity[] = ["danger", "error", "warning", "note"];
 
-/** The first `most`, the gravest first, and how many were left out. */
-export function gravest<T extends { readonly severity: Severity }>(problems: readonly T[], most: number) {
+/** The `most` most severe problems, and the number of the others. */
+export function selectGravest<T extends { readonly severity: Severity }>(
+  problems: readonly T[],
+  most: number,
+) {
   const shown = SEVERITIES.flatMap((severity) => problems.filter((one) => one.severity === severity)).slice(
     0,
     most,

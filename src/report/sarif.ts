@@ -1,15 +1,15 @@
-/** SARIF 2.1.0: problems as results that code scanning shows, each with a stable rule and a fingerprint. */
+/** SARIF 2.1.0: problems as results for code scanning, each with a stable rule and a fingerprint. */
 import { createHash } from "node:crypto";
 import { isAbsolute, posix, relative } from "node:path";
 import type { Log, PropertyBag, ReportingDescriptor, Result } from "sarif";
-import { visible } from "../core/figures.ts";
+import { escapeControls } from "../core/figures.ts";
 import type { Severity } from "../index.ts";
 import { version } from "../version.ts";
 import { jsonText } from "./json.ts";
-import { gravest, type Problem, problemsOf, RULES } from "./problems.ts";
+import { type Problem, problemsOf, RULES, selectGravest } from "./problems.ts";
 import { commandOf, headlineOf, type Subject } from "./subject.ts";
 
-/** As many as GitHub's code scanning shows of one run. */
+/** GitHub's code scanning shows at most this many results of one run. */
 const MAX_RESULTS = 5000;
 
 const LEVELS = {
@@ -19,12 +19,12 @@ const LEVELS = {
   danger: "error",
 } as const satisfies Record<Severity, Result.level>;
 
-/** Code that runs on reading is as grave as a finding gets (CVSS scale, as code scanning sorts by it). */
+/** Code that runs when a file is read is the most severe kind of finding (CVSS scale; code scanning sorts by it). */
 const DANGER: PropertyBag = { tags: ["security"], "security-severity": "9.8" };
 
 /** @param root absolute folder that locations are relative to: the checked out repository, in CI */
 export function sarifText(subject: Subject, root: string): string {
-  const { shown, leftOut } = gravest(problemsOf(subject), MAX_RESULTS);
+  const { shown, leftOut } = selectGravest(problemsOf(subject), MAX_RESULTS);
   const ids = [...new Set(shown.map(({ rule }) => rule))].sort();
   const { word, tone } = headlineOf(subject);
   const seen = new Map<string, number>();
@@ -70,42 +70,44 @@ function resultOf(problem: Problem, ruleIndex: number, root: string, seen: Map<s
   const uri = uriOf(problem, root);
   const region = offset === null ? { startLine: 1 } : { startLine: 1, byteOffset: offset };
   const logical =
-    tensor === null ? {} : { logicalLocations: [{ fullyQualifiedName: visible(tensor), kind: "member" }] };
+    tensor === null
+      ? {}
+      : { logicalLocations: [{ fullyQualifiedName: escapeControls(tensor), kind: "member" }] };
   const fingerprint = fingerprintOf([rule, uri, tensor ?? "", message], seen);
   return {
     ruleId: rule,
     ruleIndex,
     level: LEVELS[severity],
-    message: { text: visible(tensor === null ? message : `${tensor}: ${message}`) },
+    message: { text: escapeControls(tensor === null ? message : `${tensor}: ${message}`) },
     locations: [{ physicalLocation: { artifactLocation: { uri }, region }, ...logical }],
-    // the first is ours, and GitHub goes by the second
+    // the first name is ours; GitHub uses the second
     partialFingerprints: { "isologit/v1": fingerprint, primaryLocationLineHash: fingerprint },
   };
 }
 
-/** The same problem on the next run has the same one; numbers in messages may move with the weights. */
+/** Equal for the same problem in the next run: numbers in messages are left out, since they change with weights. */
 function fingerprintOf([rule, uri, tensor, message]: readonly string[], seen: Map<string, number>): string {
-  const told = [rule, uri, tensor, message!.replace(/\d[\d.e+-]*/g, "#")].join("\0");
-  const digest = createHash("sha256").update(told).digest("hex").slice(0, 32);
+  const text = [rule, uri, tensor, message!.replace(/\d[\d.e+-]*/g, "#")].join("\0");
+  const digest = createHash("sha256").update(text).digest("hex").slice(0, 32);
   const count = (seen.get(digest) ?? 0) + 1;
   seen.set(digest, count);
   return `${digest}:${count}`;
 }
 
 /**
- * A file as a relative reference, forward slashes, percent-encoded. Of what lies outside `root` only the last name
- * is left: where a checkpoint lies on this machine is nobody's business.
+ * A file as a relative URI. For a file outside `root` only the last name is used, so that a report does not reveal
+ * folders of this machine.
  */
 function uriOf({ address, file }: Problem, root: string): string {
   const path = placeOf(address, file);
   const inside = (isAbsolute(path) ? relative(root, path) : posix.normalize(path)).replaceAll("\\", "/");
-  const kept = inside.startsWith("../") ? posix.basename(inside) : inside;
-  const names = kept.split("/").filter((name) => name !== "" && name !== "." && name !== "..");
-  // by way of bytes, for `encodeURIComponent` throws at half of a surrogate pair
+  const shown = inside.startsWith("../") ? posix.basename(inside) : inside;
+  const names = shown.split("/").filter((name) => name !== "" && name !== "." && name !== "..");
+  // by way of bytes, because `encodeURIComponent` throws at half of a surrogate pair
   return names.map((name) => encodeURIComponent(Buffer.from(name).toString())).join("/") || "checkpoint";
 }
 
-/** Findings name a file of the checkpoint, or the checkpoint itself. */
+/** The path of a finding, which names a file of the checkpoint or the checkpoint itself. */
 export function placeOf(address: string, file: string | null): string {
   const whole = address.replace(/\/+$/, "");
   if (file === null || file.startsWith("/") || file === whole || posix.basename(whole) === file) {

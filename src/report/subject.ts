@@ -1,6 +1,5 @@
-/** What a report is about: which command ran on which checkpoints, and what came of it. */
-
-import { bytes, counted, grouped } from "../core/figures.ts";
+/** The subject of a report: a command, its checkpoints and its result. */
+import { formatBytes, formatCount, formatQuantity } from "../core/figures.ts";
 import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../index.ts";
 import { MEANINGS } from "./measures.ts";
 
@@ -8,7 +7,7 @@ export type Subject =
   | {
       readonly command: "verify";
       readonly a: string;
-      /** null: a was held to its certificate */
+      /** null: A was compared with its certificate */
       readonly b: string | null;
       readonly report: VerifyReport;
     }
@@ -17,10 +16,10 @@ export type Subject =
   | { readonly command: "diff"; readonly a: string; readonly b: string; readonly report: DiffReport }
   | Stopped;
 
-/** A command that came to no result. */
+/** A command that ended without a result. */
 export interface Stopped {
   readonly command: "stopped";
-  /** the command that ran, and the checkpoints that it was given */
+  /** the command and its arguments */
   readonly ran: string;
   readonly addresses: readonly string[];
   readonly report: {
@@ -41,7 +40,7 @@ export interface Stopped {
 export const commandOf = (subject: Subject): string =>
   subject.command === "stopped" ? subject.ran : subject.command;
 
-/** The verification inside, if there is one. */
+/** The verification in the report, if there is one. */
 export function verificationOf(subject: Subject): VerifyReport | null {
   switch (subject.command) {
     case "verify":
@@ -59,8 +58,8 @@ export function verificationOf(subject: Subject): VerifyReport | null {
   }
 }
 
-/** The checkpoint that is judged: what is found lies there. */
-export function judged(subject: Subject): string {
+/** The address of the checkpoint that is judged: locations of findings are inside it. */
+export function judgedAddress(subject: Subject): string {
   switch (subject.command) {
     case "verify":
       return subject.b ?? subject.a;
@@ -79,11 +78,11 @@ export function judged(subject: Subject): string {
   }
 }
 
-/** `open`: neither good nor bad is known. */
+/** `open`: the result is neither good nor bad. */
 export type Tone = "good" | "bad" | "open";
 
 export interface Headline {
-  /** one word, as scripts know it */
+  /** one word that scripts can rely on */
   readonly word: string;
   readonly meaning: string;
   readonly tone: Tone;
@@ -102,22 +101,26 @@ export function headlineOf(subject: Subject): Headline {
     case "recast": {
       const { verification } = subject.report;
       if (verification !== null) return verdictLine(verification.verdict);
-      return { word: "unverified", meaning: "written, and not verified, as --verify off asks", tone: "open" };
+      return {
+        word: "unverified",
+        meaning: "written and not verified, because of --verify off",
+        tone: "open",
+      };
     }
     case "check":
       return subject.report.ok
-        ? { word: "sound", meaning: "the checkpoint hangs together", tone: "good" }
-        : { word: "unsound", meaning: "the checkpoint does not hang together", tone: "bad" };
+        ? { word: "sound", meaning: "the checkpoint has no errors", tone: "good" }
+        : { word: "unsound", meaning: "the checkpoint has errors", tone: "bad" };
     case "scan":
       return subject.report.ok
-        ? { word: "clean", meaning: "nothing here runs code by being read", tone: "good" }
-        : { word: "unsafe", meaning: "do not load this with software that unpickles", tone: "bad" };
+        ? { word: "clean", meaning: "reading this runs no code", tone: "good" }
+        : { word: "unsafe", meaning: "do not load this with software that reads pickles", tone: "bad" };
     case "diff":
       return subject.report.equal
         ? { word: "equal", meaning: "no tensor, setting or side file differs", tone: "good" }
         : { word: "different", meaning: "the two checkpoints differ", tone: "bad" };
     case "stopped":
-      return { word: "stopped", meaning: "the command came to no result", tone: "bad" };
+      return { word: "stopped", meaning: "the command ended without a result", tone: "bad" };
     default:
       return subject satisfies never;
   }
@@ -129,7 +132,7 @@ const verdictLine = (verdict: Verdict): Headline => ({
   tone: TONES[verdict],
 });
 
-/** What was compared, how and with what: label and value, in the order in which they are read. */
+/** Facts about the run: label and value. */
 export function factsOf(subject: Subject): readonly (readonly [label: string, value: string])[] {
   switch (subject.command) {
     case "verify": {
@@ -147,10 +150,15 @@ export function factsOf(subject: Subject): readonly (readonly [label: string, va
     case "recast": {
       const { source, destination, staged, ...report } = subject.report;
       return [
-        ["source", source.address],
-        [staged === undefined ? "written" : "staged", staged ?? destination.path],
-        ["format", `${source.format} to ${destination.format}, ${bytes(destination.bytes)}`],
-        ["values", report.exact ? "exact: every bit is kept" : "recast: rounded once"],
+        ["source (A)", source.address],
+        [staged === undefined ? "written (B)" : "staged (B)", staged ?? destination.path],
+        ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
+        [
+          "values",
+          report.exact
+            ? "exact: every bit is unchanged"
+            : "recast: each value is rounded once to its new dtype",
+        ],
         ...rootFacts(source.root, destination.root),
         ["plan", report.plan],
         ...(report.verification === null ? [] : machineFacts(report.verification)),
@@ -160,7 +168,7 @@ export function factsOf(subject: Subject): readonly (readonly [label: string, va
     case "scan":
       return [
         ["checkpoint", subject.address],
-        ["found", counted(subject.report.findings.length, "finding")],
+        ["found", formatQuantity(subject.report.findings.length, "finding")],
       ];
     case "diff": {
       const { tensors } = subject.report;
@@ -168,7 +176,7 @@ export function factsOf(subject: Subject): readonly (readonly [label: string, va
       return [
         ["A", subject.a],
         ["B", subject.b],
-        ["equal", `${grouped(equal)} of ${counted(tensors.length, "role")}`],
+        ["equal", `${formatCount(equal)} of ${formatQuantity(tensors.length, "role")}`],
       ];
     }
     case "stopped":

@@ -1,4 +1,4 @@
-/** Reports as files: each whole or not there at all. */
+/** Writes reports to files: a file appears complete or not at all. */
 import { constants } from "node:fs";
 import { access, appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -10,7 +10,7 @@ import { mdText } from "./md.ts";
 import { sarifText } from "./sarif.ts";
 import type { Subject } from "./subject.ts";
 
-/** Each form, and how a subject is written in it. */
+/** The text of a subject in each report format. */
 const WRITERS = {
   junit: junitText,
   sarif: (subject) => sarifText(subject, process.cwd()),
@@ -25,7 +25,7 @@ export const REPORT_KINDS = Object.keys(WRITERS) as readonly ReportKind[];
 export type ReportFiles = Readonly<Partial<Record<ReportKind, string>>>;
 
 /**
- * Asks before hours of work whether the files can be written after it.
+ * Checks before the work begins that the files can be written.
  *
  * @throws NOT_FOUND, IO_FAILED, naming the file
  */
@@ -40,7 +40,7 @@ export async function refuseUnwritable(files: ReportFiles): Promise<void> {
 }
 
 /**
- * @param summary file of a CI step's summary: Markdown, where it is asked for, is appended to it
+ * @param summary file of the summary of a CI step; the Markdown report, if there is one, is appended to it
  * @throws NOT_FOUND, IO_FAILED, DISK_FULL, naming the file
  */
 export async function writeReports(
@@ -57,7 +57,7 @@ export async function writeReports(
   }
 }
 
-const AGAIN = { next: "name a file that can be written with --report" };
+const NEXT_STEP = { next: "give --report a file that can be written" };
 
 async function located(file: string, act: () => Promise<void>): Promise<void> {
   try {
@@ -65,11 +65,11 @@ async function located(file: string, act: () => Promise<void>): Promise<void> {
   } catch (error) {
     const known = systemError(error, { file });
     if (!(known instanceof IsologitError)) throw known;
-    throw new IsologitError(known.code, known.message, { file }, { cause: error, ...AGAIN });
+    throw new IsologitError(known.code, known.message, { file }, { cause: error, ...NEXT_STEP });
   }
 }
 
-/** A device (/dev/stdout) is written as it is: nothing can take its place. */
+/** A device (/dev/stdout) is written directly, because it cannot be replaced. */
 async function replace(file: string, text: string): Promise<void> {
   const there = await stat(file).catch(() => null);
   if (there !== null && !there.isFile()) return writeFile(file, text);

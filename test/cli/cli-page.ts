@@ -1,6 +1,6 @@
 /** docs/cli.md, written from the tables of commands, flags and errors. */
 import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
-import { type Command, placeSpec } from "../../src/cli/command.ts";
+import { type Command, positionalSpec } from "../../src/cli/command.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "../../src/cli/contract.ts";
 import { type FlagHelp, joinChoices } from "../../src/cli/flag.ts";
@@ -56,8 +56,8 @@ const ABOUT_CODES = `An error has a code, a message, a location and a next step.
 \`{ "error": { "code", "message", "at", "next" } }\` on stdout. The next step of a particular error may be more precise than the one in this table.`;
 
 function commandSection(command: Command): string[] {
-  const { name, summary, places, flags, examples } = command;
-  const synopsis = ["isologit", name, "[options]", ...places.map(placeSpec)].join(" ");
+  const { name, summary, positionals: places, flags, examples } = command;
+  const synopsis = ["isologit", name, "[options]", ...places.map(positionalSpec)].join(" ");
   const headings = [...new Set(flags.map((flag) => FLAGS[flag].heading))];
   return [
     `## isologit ${name}`,

@@ -83,7 +83,7 @@ describe("a verdict decides the status", () => {
     });
     expect(status).toBe(1);
     expect(stderr).toBe(
-      "the verdict is different: out.isologit was not written, what was made is staged in " +
+      "the verdict is different: out.isologit was not written; the new files are staged in " +
         "out.isologit.partial\nnext: read the verdict above, remove the staged files, or start again with --overwrite\n",
     );
     if (flag === " --json") expect(JSON.parse(stdout)).toEqual(report);

@@ -87,7 +87,7 @@ describe("promised, and not in this version", () => {
 
 describe("never promised, or not here", () => {
   it.each([
-    ["", "a command is missing"],
+    ["", "the command is missing"],
     ["transmogrify a", "unknown command 'transmogrify'"],
     ["convrt a b", "(Did you mean convert?)"],
     ["convert a", "missing required argument 'DST'"],
@@ -96,7 +96,7 @@ describe("never promised, or not here", () => {
     ["inspect a b", "too many arguments"],
     ["inspect a --bogus", "unknown option '--bogus'"],
     ["inspect a --tensor", "(Did you mean --tensors?)"],
-    ["--json inspect a", "--json stands before the command"],
+    ["--json inspect a", "--json is before the command"],
     ["convert a b --to onnx", '--to is "onnx", expected one of hf, packed'],
     ["convert a b", "--to is missing"],
     ["plan a b", "--to is missing"],
@@ -115,7 +115,7 @@ describe("never promised, or not here", () => {
     ["generate a --prompt x --top-k 0", '--top-k is "0"'],
     ["generate a --prompt x --temperature hot", '--temperature is "hot"'],
     ["generate a --prompt x --ids 1", "--ids and --prompt were both given"],
-    ["logits a --chat", "--chat does not belong to logits; it is a flag of generate"],
+    ["logits a --chat", "--chat is not a flag of logits; it is a flag of generate"],
     ["convert a hf://nvidia/x --to hf", 'DST is "hf://nvidia/x", expected a local path'],
     ["cache", "missing required argument 'ACTION'"],
     ["cache rm", 'REPO is "", expected owner/name'],
@@ -142,7 +142,7 @@ describe("never promised, or not here", () => {
         if (flags.includes(flag)) continue;
         const long = longName(FLAGS[flag]);
         if (flag === "json") throw new Error("every command has --json");
-        await refused(`${GOOD[name]} ${long} 1`, "USAGE", `${long} does not belong to ${name}`);
+        await refused(`${GOOD[name]} ${long} 1`, "USAGE", `${long} is not a flag of ${name}`);
       }
     }
   });

@@ -127,7 +127,7 @@ describe("signals", () => {
       const { status, stderr, exits, listening } = await interrupted(LINE, [signal], (reason) => reason);
       expect([status, exits, listening]).toEqual([5, [], 0]);
       expect(stderr).toBe(
-        `${signal}: stopping at the next safe point; once more ends at once\n` +
+        `${signal}: stopping at the next safe point; a second signal ends at once\n` +
           `INTERRUPTED  stopped by ${signal}\n` +
           "next: run the same command again with --resume; it continues where it stopped\n",
       );

@@ -12,7 +12,7 @@ describe("summaries", () => {
       "wrote        out.isologit
       format       hf to packed, 3.0 MiB
       source       ./source
-      values       recast: rounded once, to the dtypes asked for
+      values       recast: each value is rounded once to its new dtype
       root         sha256:aaaa, source
                    sha256:bbbb, written
       read         6.0 MiB
@@ -47,14 +47,14 @@ describe("summaries", () => {
       "wrote        out.isologit
       format       hf to packed, 3.0 MiB
       source       ./source
-      values       exact: every bit is kept
+      values       exact: every bit is unchanged
       read         6.0 MiB
       written      3.0 MiB
       time         1.50 s, 2.0 MiB/s written
       peak memory  220.0 MiB resident
       plan         plan-1
 
-      verdict  not verified, as --verify off asks
+      verdict  not verified, because of --verify off
       "
     `);
   });
@@ -129,27 +129,27 @@ describe("summaries", () => {
 
   it("plan", async () =>
     expect(await shown("plan a b.isologit --verbose")).toMatchInlineSnapshot(`
-    "plan         plan-1
-    source       hf, 6.0 MiB, ./source
-    destination  packed, 3.0 MiB, out.isologit
-    values       recast: some values are rounded
-    reads        6.0 MiB
-    writes       3.0 MiB in 1 file
-    peak memory  64.0 MiB of buffers
-    warning      12 padded rows stay: no file says the true vocabulary
+      "plan         plan-1
+      source       hf, 6.0 MiB, ./source
+      destination  packed, 3.0 MiB, out.isologit
+      values       recast: some values are rounded
+      reads        6.0 MiB
+      writes       3.0 MiB in 1 file
+      peak memory  64.0 MiB of buffers
+      warning      12 padded rows stay: no file says the true vocabulary
 
-    dtype  becomes  tensors     bytes
-    BF16   kept           1  64.0 KiB
-    BF16   F8_E4M3        1  18.5 KiB
+      dtype  becomes    tensors     bytes
+      BF16   unchanged        1  64.0 KiB
+      BF16   F8_E4M3          1  18.5 KiB
 
-      bytes  file
-    3.0 MiB  (the destination itself)
+        bytes  file
+      3.0 MiB  (the destination itself)
 
-    dtype               shape     bytes  name
-    BF16             512 x 64  64.0 KiB  backbone.embeddings.weight
-    BF16 to F8_E4M3  296 x 64  18.5 KiB  backbone.layers.0.mixer.in_proj.weight  from layers.0.in_proj
-    "
-  `));
+      dtype               shape     bytes  name
+      BF16             512 x 64  64.0 KiB  backbone.embeddings.weight
+      BF16 to F8_E4M3  296 x 64  18.5 KiB  backbone.layers.0.mixer.in_proj.weight  from layers.0.in_proj
+      "
+    `));
 
   it("logits", async () =>
     expect(await shown("logits a")).toMatchInlineSnapshot(`
@@ -174,23 +174,23 @@ describe("summaries", () => {
 
   it("doctor", async () =>
     expect(await shown("doctor --kernels")).toMatchInlineSnapshot(`
-    "node       v20.20.2
-    platform   linux x64
-    cores      2 cores
-    memory     8.0 GiB
-    disk free  100.0 GiB
-    staged     nothing left over
+      "node       v20.20.2
+      platform   linux x64
+      cores      2 cores
+      memory     8.0 GiB
+      disk free  100.0 GiB
+      staged     no unfinished files
 
-    backend           device
-    wasm     ready    2 threads, software
-    webgpu   missing  no Vulkan loader
+      backend           device
+      wasm     ready    2 threads, software
+      webgpu   missing  no Vulkan loader
 
-    wasm, 2 threads
-    kernel  cases  worst error   bound         speed
-    linear     12       1.2e-6  4.0e-6  71.4 GFLOP/s  ok
-    ssd         9        0.005  1.0e-5     3 GFLOP/s  out of bound
-    "
-  `));
+      wasm, 2 threads
+      kernel  cases  worst error   bound         speed
+      linear     12       1.2e-6  4.0e-6  71.4 GFLOP/s  ok
+      ssd         9        0.005  1.0e-5     3 GFLOP/s  out of bound
+      "
+    `));
 
   it("formats", async () =>
     expect(await shown("formats")).toMatchInlineSnapshot(`

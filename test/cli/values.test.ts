@@ -1,5 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { choice, decimal, ids, integer, size, text } from "../../src/cli/values.ts";
+import {
+  choiceReader,
+  decimalReader,
+  integerReader,
+  readIds,
+  readSize,
+  readText,
+} from "../../src/cli/values.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 
 const refusal = (act: () => unknown): IsologitError => {
@@ -24,12 +31,12 @@ describe("sizes", () => {
     ["3KiB", 3072],
     ["3kB", 3000],
     ["3KB", 3000],
-  ])("%s is %d bytes", (given, bytes) => expect(size(given, "--memory")).toBe(bytes));
+  ])("%s is %d bytes", (given, bytes) => expect(readSize(given, "--memory")).toBe(bytes));
 
   it.each(["", "0", "-1", "1G", "1 GiB", "GiB", "1iB", "1e9", "0x10", "9000TiB", "1gib", "NaN", "1.GiB"])(
     "%j is refused by flag, value and expectation",
     (given) => {
-      const { code, message } = refusal(() => size(given, "--memory"));
+      const { code, message } = refusal(() => readSize(given, "--memory"));
       expect(code).toBe("USAGE");
       expect(message).toBe(
         `--memory is ${JSON.stringify(given)}, expected a size such as 1GiB, 512MiB, 5GB or 1073741824`,
@@ -44,25 +51,25 @@ describe("token ids", () => {
     ["7", [7]],
     [" 1, 2 ,3\n4 5\n", [1, 2, 3, 4, 5]],
     ["[1, 2,\n 3]", [1, 2, 3]],
-  ])("%j", (given, expected) => expect(ids(given, "--ids")).toEqual(expected));
+  ])("%j", (given, expected) => expect(readIds(given, "--ids")).toEqual(expected));
 
   it.each(["", "1,,2", "1,-2", "1,2.5", "a", "[]", "2147483648"])("%j is refused", (given) => {
-    expect(refusal(() => ids(given, "--ids")).message).toMatch(/^an id of --ids is "/);
+    expect(refusal(() => readIds(given, "--ids")).message).toMatch(/^an id of --ids is "/);
   });
 });
 
 describe("numbers and words", () => {
   it("keeps whole numbers in their range", () => {
-    expect(integer(1, 8)("8", "--threads")).toBe(8);
+    expect(integerReader(1, 8)("8", "--threads")).toBe(8);
     for (const given of ["0", "9", "1.5", "", "x", "-1", "1e3"]) {
-      expect(refusal(() => integer(1, 8)(given, "--threads")).message).toBe(
+      expect(refusal(() => integerReader(1, 8)(given, "--threads")).message).toBe(
         `--threads is ${JSON.stringify(given)}, expected a whole number from 1 to 8`,
       );
     }
   });
 
   it("keeps fractions in their range", () => {
-    const top1 = decimal(0, 1, "a fraction");
+    const top1 = decimalReader(0, 1, "a fraction");
     expect([
       top1("0.98", "--top1"),
       top1("1", "--top1"),
@@ -72,20 +79,20 @@ describe("numbers and words", () => {
     for (const given of ["1.1", "-0.1", "NaN", "Infinity", "1e999", "", "98%"]) {
       expect(refusal(() => top1(given, "--top1")).code).toBe("USAGE");
     }
-    expect(refusal(() => decimal(0, Number.POSITIVE_INFINITY, "nats")("1e999", "--kl")).message).toBe(
+    expect(refusal(() => decimalReader(0, Number.POSITIVE_INFINITY, "nats")("1e999", "--kl")).message).toBe(
       '--kl is "1e999", expected nats, 0 or more',
     );
   });
 
   it("tells a promised word from an unknown one", () => {
-    const dialect = choice(["compressed-tensors"], ["modelopt"]);
+    const dialect = choiceReader(["compressed-tensors"], ["modelopt"]);
     expect(dialect("compressed-tensors", "--quant-dialect")).toBe("compressed-tensors");
     expect(refusal(() => dialect("modelopt", "--quant-dialect")).code).toBe("NOT_AVAILABLE");
     expect(refusal(() => dialect("awq", "--quant-dialect")).code).toBe("USAGE");
   });
 
   it("takes no flag for a value", () => {
-    expect(text("x", "--out")).toBe("x");
-    expect(refusal(() => text("--json", "--out")).message).toBe('--out is "--json", expected a value');
+    expect(readText("x", "--out")).toBe("x");
+    expect(refusal(() => readText("--json", "--out")).message).toBe('--out is "--json", expected a value');
   });
 });

@@ -99,7 +99,9 @@ async function expectAsOnDisk(name: string, address: string, inside?: boolean): 
 
 it("the table has every command that reads a checkpoint", () => {
   const places = /^(SRC|PATH|A)$/;
-  const reading = commands.filter((one) => places.test(one.places[0]?.name ?? "")).map(({ name }) => name);
+  const reading = commands
+    .filter((one) => places.test(one.positionals[0]?.name ?? ""))
+    .map(({ name }) => name);
   expect(NAMES.toSorted()).toEqual(reading.toSorted());
 });
 

@@ -1,15 +1,16 @@
-/** `cache`: what of the Hub is on this machine. */
+/** `cache`: files of the Hub on this machine. */
+import { escapeControls, formatBytes, formatCount, formatQuantity } from "../../core/figures.ts";
 import type { CacheReport, CacheVerifyReport } from "../../index.ts";
 import type { Command, Outcome } from "../command.ts";
 import { OUTPUT } from "../options.ts";
-import { bytes, counted, facts, grouped, headed, type View, visible } from "../render.ts";
+import { factTable, tableWithHead, type View } from "../render.ts";
 import type { Session } from "../session.ts";
-import { refuse } from "../values.ts";
+import { refuseValue } from "../values.ts";
 
 export const cache: Command = {
   name: "cache",
   summary: "list, check or remove files of the Hub cache",
-  places: [
+  positionals: [
     { name: "ACTION", about: "ls, verify or rm" },
     { name: "REPO", about: "owner/name; for rm also owner/name@revision", optional: true },
   ],
@@ -19,16 +20,16 @@ export const cache: Command = {
     "cache verify nvidia/Nemotron-H-8B-Base-8K",
     "cache rm nvidia/Nemotron-H-8B-Base-8K@main",
   ],
-  async run({ places: { ACTION, REPO } }, session) {
+  async run({ positionals: { ACTION, REPO } }, session) {
     switch (ACTION) {
       case "ls":
         return await list(REPO, session);
       case "verify":
         return await check(REPO, session);
       case "rm":
-        return await remove(REPO ?? refuse("REPO", "", "owner/name, or owner/name@revision"), session);
+        return await remove(REPO ?? refuseValue("REPO", "", "owner/name, or owner/name@revision"), session);
       default:
-        return refuse("ACTION", ACTION!, "one of ls, verify, rm");
+        return refuseValue("ACTION", ACTION!, "one of ls, verify, rm");
     }
   },
 };
@@ -41,25 +42,28 @@ async function list(repo: string | undefined, { library }: Session): Promise<Out
 function listText(report: CacheReport, view: View): string[] {
   const rows = report.repos.flatMap(({ repo, revisions, incompleteBytes }) => [
     ...revisions.map((one) => [
-      visible(repo),
+      escapeControls(repo),
       one.commit.slice(0, 12),
-      one.refs.map(visible).join(" "),
-      grouped(one.files),
-      bytes(one.bytes),
-      one.whole === null ? "" : one.whole ? "whole" : "in part",
+      one.refs.map(escapeControls).join(" "),
+      formatCount(one.files),
+      formatBytes(one.bytes),
+      one.whole === null ? "" : one.whole ? "complete" : "in part",
     ]),
     ...(incompleteBytes > 0
-      ? [[visible(repo), "", "", "", bytes(incompleteBytes), "being fetched, or broken off"]]
+      ? [[escapeControls(repo), "", "", "", formatBytes(incompleteBytes), "incomplete download"]]
       : []),
   ]);
   return [
-    ...facts(view, [
-      ["cache", visible(report.path)],
-      ["size", `${bytes(report.bytes)} in ${counted(report.repos.length, "repository", "repositories")}`],
+    ...factTable(view, [
+      ["cache", escapeControls(report.path)],
+      [
+        "size",
+        `${formatBytes(report.bytes)} in ${formatQuantity(report.repos.length, "repository", "repositories")}`,
+      ],
     ]),
     ...(rows.length === 0
       ? []
-      : ["", ...headed(view, ["repository", "commit", "refs", "files", "bytes", ""], rows, "lllrr")]),
+      : ["", ...tableWithHead(view, ["repository", "commit", "refs", "files", "bytes", ""], rows, "lllrr")]),
   ];
 }
 
@@ -69,16 +73,16 @@ async function check(repo: string | undefined, { library, signal }: Session): Pr
 }
 
 const checkText = (report: CacheVerifyReport, view: View): string[] => [
-  ...facts(view, [
-    ["read", `${counted(report.blobs, "blob")}, ${bytes(report.bytes)}`],
+  ...factTable(view, [
+    ["read", `${formatQuantity(report.blobs, "blob")}, ${formatBytes(report.bytes)}`],
     [
       "verdict",
       report.ok
-        ? view.paint("green", "as fetched")
-        : view.paint("red", counted(report.findings.length, "finding")),
+        ? view.paint("green", "unchanged")
+        : view.paint("red", formatQuantity(report.findings.length, "finding")),
     ],
   ]),
-  ...report.findings.map(({ at, message }) => `${visible(at.file)}: ${visible(message)}`),
+  ...report.findings.map(({ at, message }) => `${escapeControls(at.file)}: ${escapeControls(message)}`),
 ];
 
 async function remove(target: string, { library }: Session): Promise<Outcome> {
@@ -87,9 +91,9 @@ async function remove(target: string, { library }: Session): Promise<Outcome> {
     report,
     exit: 0,
     text: (view) =>
-      facts(view, [
-        ["removed", report.removed.map(visible)],
-        ["freed", bytes(report.bytes)],
+      factTable(view, [
+        ["removed", report.removed.map(escapeControls)],
+        ["freed", formatBytes(report.bytes)],
       ]),
   };
 }

@@ -1,8 +1,9 @@
-/** `convert`: another format, proven before it appears. */
+/** `convert`: writes another format; the result is verified before it is put in place. */
+import { escapeControls, formatBytes } from "../../core/figures.ts";
 import type { ConvertOptions, ConvertReport } from "../../index.ts";
-import { passed } from "../../report/measures.ts";
+import { isGoodVerdict } from "../../report/measures.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
-import { leftOut } from "../left-out.ts";
+import { leftOutRows } from "../left-out.ts";
 import {
   DESTINATION_OPTIONS,
   LIMITS,
@@ -14,12 +15,12 @@ import {
   SOURCE_OPTIONS,
   WITH_REPORTS,
 } from "../options.ts";
-import { bytes, facts, rate, seconds, type View, visible } from "../render.ts";
+import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 /** Flags of the commands that write a checkpoint. */
-export const CONVERTING = [
+export const CONVERT_FLAGS = [
   ...SOURCE_OPTIONS,
   ...RECAST,
   ...PLACEMENT,
@@ -37,58 +38,63 @@ export const CONVERTING = [
 export const convert = defineCommand<ConvertOptions>({
   name: "convert",
   summary: "write a checkpoint in another format and prove that it is the same model",
-  places: [SOURCE, DESTINATION],
-  flags: ["to", ...CONVERTING],
+  positionals: [SOURCE, DESTINATION],
+  flags: ["to", ...CONVERT_FLAGS],
   examples: [
     "convert ./nemotron-h-8b model.isologit",
     "convert model.isologit ./restored --to hf --max-shard-size 5GB",
     "convert ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --kl 0.02",
     "convert ./nemotron-h-8b model.isologit --resume",
   ],
-  async run({ places: { SRC, DST }, flags, options }, { library }) {
+  async run({ positionals: { SRC, DST }, flags, options }, { library }) {
     const to = targetOf(flags, DST!, await library.formats());
     if (to === undefined && options.planFile === undefined) refuseWithoutTarget(DST!);
     const report = await library.convert(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
-    return converted("convert", report);
+    return convertOutcome("convert", report);
   },
 });
 
-export function converted(command: "convert" | "recast", report: ConvertReport): Outcome {
+export function convertOutcome(command: "convert" | "recast", report: ConvertReport): Outcome {
   const { verification, staged } = report;
-  const failed = verification !== null && !passed(verification.verdict);
+  const failed = verification !== null && !isGoodVerdict(verification.verdict);
   const text = (view: View) => convertText(report, view);
-  const told = { report, subject: { command, report }, text, exit: failed ? 1 : 0 } as const;
-  if (!failed) return told;
+  const outcome = { report, subject: { command, report }, text, exit: failed ? 1 : 0 } as const;
+  if (!failed) return outcome;
   const { path } = report.destination;
-  const made =
+  const state =
     staged === undefined
-      ? `${path} was there already, and is not this conversion`
-      : `${path} was not written, what was made is staged in ${staged}`;
-  const message = `the verdict is ${verification.verdict}: ${made}`;
+      ? `${path} existed already, and is not this conversion`
+      : `${path} was not written; the new files are staged in ${staged}`;
+  const message = `the verdict is ${verification.verdict}: ${state}`;
   const next = `read the verdict above, ${staged === undefined ? "choose another destination" : "remove the staged files"}, or start again with --overwrite`;
-  return { ...told, complaint: { message, next } };
+  return { ...outcome, complaint: { message, next } };
 }
 
 function convertText(report: ConvertReport, view: View): string[] {
   const { source, destination, staged, verification } = report;
   const took = report.seconds;
   return [
-    ...facts(view, [
-      [staged === undefined ? "wrote" : "staged", visible(staged ?? destination.path)],
-      ["format", `${source.format} to ${destination.format}, ${bytes(destination.bytes)}`],
-      ["source", visible(source.address)],
-      ["values", report.exact ? "exact: every bit is kept" : "recast: rounded once, to the dtypes asked for"],
+    ...factTable(view, [
+      [staged === undefined ? "wrote" : "staged", escapeControls(staged ?? destination.path)],
+      ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
+      ["source", escapeControls(source.address)],
+      [
+        "values",
+        report.exact
+          ? "exact: every bit is unchanged"
+          : "recast: each value is rounded once to its new dtype",
+      ],
       ["root", rootLines(source.root, destination.root, ["source", "written"])],
-      ...leftOut(report),
-      ["read", bytes(report.bytesRead)],
-      ["written", bytes(report.bytesWritten)],
-      ["time", `${seconds(took)}, ${rate(report.bytesWritten, took)} written`],
-      ["peak memory", `${bytes(report.peakRssBytes)} resident`],
-      ["plan", visible(report.plan)],
+      ...leftOutRows(report),
+      ["read", formatBytes(report.bytesRead)],
+      ["written", formatBytes(report.bytesWritten)],
+      ["time", `${formatDuration(took)}, ${formatRate(report.bytesWritten, took)} written`],
+      ["peak memory", `${formatBytes(report.peakRssBytes)} resident`],
+      ["plan", escapeControls(report.plan)],
     ]),
     "",
     ...(verification === null
-      ? facts(view, [["verdict", view.paint("yellow", "not verified, as --verify off asks")]])
+      ? factTable(view, [["verdict", view.paint("yellow", "not verified, because of --verify off")]])
       : verificationText(verification, view)),
   ];
 }

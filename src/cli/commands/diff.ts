@@ -1,19 +1,20 @@
-/** `diff`: two checkpoints role by role, whatever their formats. */
+/** `diff`: compares two checkpoints role by role, in any formats. */
+import { escapeControls } from "../../core/figures.ts";
 import type { DiffedSidecar, DiffedTensor, DiffOptions, DiffReport } from "../../index.ts";
 import { defineCommand } from "../command.ts";
 import { SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
-import { headed, some, type View, visible } from "../render.ts";
+import { firstItems, tableWithHead, type View } from "../render.ts";
 
 export const diff = defineCommand<DiffOptions>({
   name: "diff",
   summary: "list the tensors, settings and side files that differ, across formats and dialects",
-  places: [
+  positionals: [
     { name: "A", about: "first checkpoint" },
     { name: "B", about: "second checkpoint" },
   ],
   flags: [...SOURCE_OPTIONS, "keepGoing", "threads", "memory", ...WITH_REPORTS],
   examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],
-  async run({ places: { A, B }, options }, { library }) {
+  async run({ positionals: { A, B }, options }, { library }) {
     const report = await library.diff(A!, B!, options);
     const subject = { command: "diff", a: A!, b: B!, report } as const;
     return { report, subject, exit: report.equal ? 0 : 1, text: (view) => diffText(report, view) };
@@ -24,15 +25,16 @@ function diffText(report: DiffReport, view: View): string[] {
   const most = view.verbose ? Number.POSITIVE_INFINITY : 40;
   const unlike = report.tensors.filter(({ equal }) => !equal);
   const rows = unlike.map((tensor) => row(tensor));
-  const tensors = unlike.length === 0 ? [] : [...some(headed(view, HEAD, rows, "lrrrrl"), most), ""];
+  const tensors =
+    unlike.length === 0 ? [] : [...firstItems(tableWithHead(view, HEAD, rows, "lrrrrl"), most), ""];
   const config = report.config.map(
     ({ key, a, b }) =>
-      `config  ${visible(key)}: ${visible(JSON.stringify(a))} / ${visible(JSON.stringify(b))}`,
+      `config  ${escapeControls(key)}: ${escapeControls(JSON.stringify(a))} / ${escapeControls(JSON.stringify(b))}`,
   );
   const sidecars = report.sidecars.flatMap((one) => sidecarLines(one, view));
   const verdict = report.equal ? "equal" : "different";
   const count = `${report.tensors.length - unlike.length} of ${report.tensors.length} roles are equal`;
-  return [...tensors, ...some(config, most), ...sidecars, `${verdict}: ${count}`];
+  return [...tensors, ...firstItems(config, most), ...sidecars, `${verdict}: ${count}`];
 }
 
 const HEAD = ["role", "layer", "max abs", "rel L2", "ulp", "A / B"] as const;
@@ -46,7 +48,7 @@ function row({ role, layer, a, b, maxAbs, relL2, ulp, error }: DiffedTensor): st
     number(maxAbs),
     number(relL2),
     ulp === null ? "" : String(ulp),
-    visible(sides),
+    escapeControls(sides),
   ];
 }
 
@@ -56,8 +58,8 @@ function sidecarLines({ path, a, b, lines }: DiffedSidecar, { paint }: View): st
     lines === undefined
       ? []
       : [
-          ...lines.a.map((line) => paint("red", `  ${lines.from}  - ${visible(line)}`)),
-          ...lines.b.map((line) => paint("green", `  ${lines.from}  + ${visible(line)}`)),
+          ...lines.a.map((line) => paint("red", `  ${lines.from}  - ${escapeControls(line)}`)),
+          ...lines.b.map((line) => paint("green", `  ${lines.from}  + ${escapeControls(line)}`)),
         ];
-  return [`file    ${visible(path)} ${how}`, ...shown];
+  return [`file    ${escapeControls(path)} ${how}`, ...shown];
 }

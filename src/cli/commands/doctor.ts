@@ -1,9 +1,16 @@
-/** `doctor`: what this machine offers, and why something is missing. */
+/** `doctor`: shows what this machine offers, and why a backend is missing. */
+import {
+  escapeControls,
+  formatBytes,
+  formatCount,
+  formatMeasure,
+  formatQuantity,
+} from "../../core/figures.ts";
 import type { DoctorReport } from "../../index.ts";
 import { defineCommand } from "../command.ts";
 import type { Library } from "../library.ts";
 import { OUTPUT } from "../options.ts";
-import { bytes, counted, facts, grouped, headed, measured, type View, visible } from "../render.ts";
+import { factTable, tableWithHead, type View } from "../render.ts";
 
 /** The library has no name for them. */
 type DoctorOptions = NonNullable<Parameters<Library["doctor"]>[0]>;
@@ -11,7 +18,7 @@ type DoctorOptions = NonNullable<Parameters<Library["doctor"]>[0]>;
 export const doctor = defineCommand<DoctorOptions>({
   name: "doctor",
   summary: "show Node, memory, disk and backends; --kernels tests every kernel",
-  places: [],
+  positionals: [],
   flags: ["kernels", "backend", "device", "threads", ...OUTPUT],
   examples: ["doctor", "doctor --kernels --json"],
   async run({ options }, { library }) {
@@ -23,32 +30,32 @@ export const doctor = defineCommand<DoctorOptions>({
 
 function doctorText(report: DoctorReport, view: View): string[] {
   const { paint } = view;
-  const leftovers = report.staging.map(visible);
+  const leftovers = report.staging.map(escapeControls);
   return [
-    ...facts(view, [
+    ...factTable(view, [
       ["node", report.node],
       ["platform", report.platform],
-      ["cores", counted(report.cores, "core")],
-      ["memory", bytes(report.memoryBytes)],
-      ["disk free", bytes(report.diskFreeBytes)],
-      ["staged", leftovers.length === 0 ? "nothing left over" : leftovers],
+      ["cores", formatQuantity(report.cores, "core")],
+      ["memory", formatBytes(report.memoryBytes)],
+      ["disk free", formatBytes(report.diskFreeBytes)],
+      ["staged", leftovers.length === 0 ? "no unfinished files" : leftovers],
     ]),
     "",
-    ...headed(
+    ...tableWithHead(
       view,
       ["backend", "", "device"],
       report.backends.map(({ id, available, device, driver, software, extensions, reason }) => [
         id,
         available ? paint("green", "ready") : paint("yellow", "missing"),
         [
-          available ? [] : (reason ?? "no reason known"),
+          available ? [] : (reason ?? "the reason is not known"),
           device ?? [],
           driver ?? [],
           software ? "software" : [],
           extensions,
         ]
           .flat()
-          .map(visible)
+          .map(escapeControls)
           .join(", "),
       ]),
     ),
@@ -56,7 +63,7 @@ function doctorText(report: DoctorReport, view: View): string[] {
   ];
 }
 
-/** A table for each device: its name is too long for a column. */
+/** One table per device, because a device name is too long for a column. */
 function kernelTables(kernels: NonNullable<DoctorReport["kernels"]>, view: View): string[] {
   const nameOf = ({ backend, device }: (typeof kernels)[number]) => `${backend}, ${device}`;
   const named = [...new Set(kernels.map(nameOf))].map(
@@ -64,16 +71,16 @@ function kernelTables(kernels: NonNullable<DoctorReport["kernels"]>, view: View)
   );
   return named.flatMap(([name, rows]) => [
     "",
-    visible(name),
-    ...headed(
+    escapeControls(name),
+    ...tableWithHead(
       view,
       ["kernel", "cases", "worst error", "bound", "speed", ""],
       rows.map(({ id, cases, worstError, bound, ok, speed }) => [
         id,
-        grouped(cases),
-        measured(worstError),
-        measured(bound),
-        `${measured(speed.value)} ${speed.unit}`,
+        formatCount(cases),
+        formatMeasure(worstError),
+        formatMeasure(bound),
+        `${formatMeasure(speed.value)} ${speed.unit}`,
         ok ? view.paint("green", "ok") : view.paint("red", "out of bound"),
       ]),
       "lrrrrl",

@@ -1,13 +1,13 @@
-/** `formats`: what this version reads and writes. */
+/** `formats`: lists what this version reads and writes. */
 import type { FormatsReport } from "../../index.ts";
 import type { Command } from "../command.ts";
 import { OUTPUT } from "../options.ts";
-import { facts, headed, type View } from "../render.ts";
+import { factTable, tableWithHead, type View } from "../render.ts";
 
 export const formats: Command = {
   name: "formats",
   summary: "list the formats, dialects, families and recasts of this version",
-  places: [],
+  positionals: [],
   flags: OUTPUT,
   examples: ["formats", "formats --json"],
   async run(_, { library }) {
@@ -20,7 +20,7 @@ const yes = (is: boolean): string => (is ? "yes" : "no");
 const listed = (items: readonly string[]): string => items.join(", ") || "none";
 
 const formatsText = (report: FormatsReport, view: View): string[] => [
-  ...headed(
+  ...tableWithHead(
     view,
     ["format", "read", "written", "endings", "what it is"],
     report.formats.map(({ id, title, reads, writes, endings }) => [
@@ -32,7 +32,7 @@ const formatsText = (report: FormatsReport, view: View): string[] => [
     ]),
   ),
   "",
-  ...headed(
+  ...tableWithHead(
     view,
     ["family", "dialects", "recipes"],
     report.families.map(({ id, recipes }) => [
@@ -42,11 +42,11 @@ const formatsText = (report: FormatsReport, view: View): string[] => [
     ]),
   ),
   "",
-  ...headed(
+  ...tableWithHead(
     view,
     ["recast", "written to"],
     report.recasts.map(({ id, writtenBy }) => [id, listed(writtenBy)]),
   ),
   "",
-  ...facts(view, [["backends", listed(report.backends)]]),
+  ...factTable(view, [["backends", listed(report.backends)]]),
 ];

@@ -1,4 +1,4 @@
-/** The commands of this version, in the order in which help lists them. */
+/** The commands of this version, in the order of the help text. */
 import type { Command } from "../command.ts";
 import { cache } from "./cache.ts";
 import { check } from "./check.ts";

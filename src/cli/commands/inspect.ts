@@ -1,21 +1,22 @@
-/** `inspect`: what a checkpoint is, from its headers. */
+/** `inspect`: describes a checkpoint from its headers. */
+import { escapeControls, formatBytes, formatCount } from "../../core/figures.ts";
 import type { InspectReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import type { Library } from "../library.ts";
 import { SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
-import { bytes, facts, flow, grouped, headed, some, type View, visible } from "../render.ts";
+import { factTable, firstItems, tableWithHead, type View, wrapParts } from "../render.ts";
 
 export const inspect = defineCommand<NonNullable<Parameters<Library["inspect"]>[1]>>({
   name: "inspect",
   summary: "show format, dialect, family, layers, dtypes and sizes; reads only headers",
-  places: [SOURCE],
+  positionals: [SOURCE],
   flags: [...SOURCE_OPTIONS, "tensors", ...WITH_EVENTS],
   examples: [
     "inspect ./nemotron-h-8b",
     "inspect model.isologit --tensors",
     "inspect model.safetensors --json",
   ],
-  async run({ places: { SRC }, options }, { library }) {
+  async run({ positionals: { SRC }, options }, { library }) {
     const report = await library.inspect(SRC!, options);
     return { report, exit: 0, text: (view) => inspectText(report, view) };
   },
@@ -27,28 +28,31 @@ function inspectText(report: InspectReport, view: View): string[] {
   const kinds = Object.entries(layers).filter(([, count]) => count > 0);
   const scale = report.parameters >= 1e6 ? ` (${millions(report.parameters)})` : "";
   return [
-    ...facts(view, [
+    ...factTable(view, [
       ["format", report.format],
       ["dialect", report.dialect ?? "unknown"],
       ["family", report.family ?? "unknown"],
-      ["pattern", report.pattern === null ? null : pieces(visible(report.pattern), wide)],
+      ["pattern", report.pattern === null ? null : pieces(escapeControls(report.pattern), wide)],
       ["layers", kinds.length === 0 ? null : kinds.map(([kind, count]) => `${count} ${kind}`).join(", ")],
-      ["parameters", `${grouped(report.parameters)}${scale}`],
-      ["size", bytes(report.bytes)],
-      ["quantization", quantization === null ? "none" : flow(settingTexts(quantization), wide)],
+      ["parameters", `${formatCount(report.parameters)}${scale}`],
+      ["size", formatBytes(report.bytes)],
+      ["quantization", quantization === null ? "none" : wrapParts(settingTexts(quantization), wide)],
       [
         "side files",
-        flow(some(report.sidecars.map(visible), view.verbose ? Number.POSITIVE_INFINITY : 12), wide),
+        wrapParts(
+          firstItems(report.sidecars.map(escapeControls), view.verbose ? Number.POSITIVE_INFINITY : 12),
+          wide,
+        ),
       ],
     ]),
     "",
-    ...headed(
+    ...tableWithHead(
       view,
       ["dtype", "tensors", "bytes", "share"],
       Object.entries(report.dtypes).map(([dtype, { tensors, bytes: size }]) => [
         dtype,
-        grouped(tensors),
-        bytes(size),
+        formatCount(tensors),
+        formatBytes(size),
         `${((100 * size) / Math.max(report.bytes, 1)).toFixed(1)} %`,
       ]),
       "lrrr",
@@ -57,9 +61,9 @@ function inspectText(report: InspectReport, view: View): string[] {
   ];
 }
 
-/** Names last: they are the longest, and nothing has to align behind them. */
+/** Names are last, because they are long and no column follows them. */
 function tensorTable(tensors: NonNullable<InspectReport["tensors"]>, view: View): string[] {
-  return headed(
+  return tableWithHead(
     view,
     ["dtype", "shape", "layer", "role", "name"],
     tensors.map(({ name, role, layer, dtype, shape, scale }) => [
@@ -67,7 +71,7 @@ function tensorTable(tensors: NonNullable<InspectReport["tensors"]>, view: View)
       shape.join(" x ") || "scalar",
       layer === null ? "" : String(layer),
       role ?? "",
-      visible(name) + (scale === undefined ? "" : `, scaled by ${visible(scale)}`),
+      escapeControls(name) + (scale === undefined ? "" : `, scaled by ${escapeControls(scale)}`),
     ]),
     "lrrll",
   );
@@ -80,5 +84,5 @@ const pieces = (text: string, width: number): string[] => text.match(new RegExp(
 
 const settingTexts = (settings: Readonly<Record<string, unknown>>): string[] =>
   Object.entries(settings).map(([key, value]) =>
-    visible(`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`),
+    escapeControls(`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`),
   );

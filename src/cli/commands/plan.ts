@@ -1,26 +1,26 @@
-/** `plan`: what `convert` would do, before any byte moves. */
-
+/** `plan`: shows what `convert` would do; writes nothing. */
+import { escapeControls, formatBytes, formatCount, formatQuantity } from "../../core/figures.ts";
 import type { PlannedTensor, PlanOptions, PlanReport } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
-import { leftOut } from "../left-out.ts";
+import { leftOutRows } from "../left-out.ts";
 import { MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
-import { bytes, counted, facts, grouped, headed, type View, visible } from "../render.ts";
+import { factTable, tableWithHead, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 
-/** Files that fit a screen. */
+/** Number of files that fit on a screen. */
 const FEW_FILES = 12;
 
 export const plan = defineCommand<PlanOptions>({
   name: "plan",
   summary: "show what `convert` would do: names, casts, bytes, peak memory",
-  places: [SOURCE, DESTINATION],
+  positionals: [SOURCE, DESTINATION],
   flags: [...SOURCE_OPTIONS, "to", ...RECAST, ...PLACEMENT, ...MACHINE, ...WITH_EVENTS],
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
     "plan ./nemotron-h-8b model.isologit --json > plan.json",
   ],
-  async run({ places: { SRC, DST }, flags, options }, { library }) {
+  async run({ positionals: { SRC, DST }, flags, options }, { library }) {
     const to = targetOf(flags, DST!, await library.formats());
     // A dtype without a format is the plan of `recast`, which keeps the format.
     if (to === undefined && options.dtype === undefined) refuseWithoutTarget(DST!);
@@ -32,18 +32,21 @@ export const plan = defineCommand<PlanOptions>({
 function planText(report: PlanReport, view: View): string[] {
   const { source, destination, files, tensors } = report;
   return [
-    ...facts(view, [
-      ["plan", visible(report.id)],
-      ["source", `${source.format}, ${bytes(source.bytes)}, ${visible(source.address)}`],
-      ["destination", `${destination.format}, ${bytes(destination.bytes)}, ${visible(destination.path)}`],
-      ["values", report.exact ? "exact: every bit is kept" : "recast: some values are rounded"],
-      ["reads", bytes(report.bytesRead)],
-      ["writes", `${bytes(report.bytesWritten)} in ${counted(files.length, "file")}`],
-      ["peak memory", `${bytes(report.peakBytes)} of buffers`],
-      ...leftOut(report),
+    ...factTable(view, [
+      ["plan", escapeControls(report.id)],
+      ["source", `${source.format}, ${formatBytes(source.bytes)}, ${escapeControls(source.address)}`],
+      [
+        "destination",
+        `${destination.format}, ${formatBytes(destination.bytes)}, ${escapeControls(destination.path)}`,
+      ],
+      ["values", report.exact ? "exact: every bit is unchanged" : "recast: some values are rounded"],
+      ["reads", formatBytes(report.bytesRead)],
+      ["writes", `${formatBytes(report.bytesWritten)} in ${formatQuantity(files.length, "file")}`],
+      ["peak memory", `${formatBytes(report.peakBytes)} of buffers`],
+      ...leftOutRows(report),
       ...report.warnings.map((warning): [string, string] => [
         "warning",
-        view.paint("yellow", visible(warning)),
+        view.paint("yellow", escapeControls(warning)),
       ]),
     ]),
     "",
@@ -53,7 +56,7 @@ function planText(report: PlanReport, view: View): string[] {
   ];
 }
 
-/** One row for each pair of dtypes, in the order in which the tensors have them. */
+/** One row for each pair of dtypes, in the order of the tensors. */
 function dtypeTable(tensors: readonly PlannedTensor[], view: View): string[] {
   const pairs = new Map<string, { from: string; to: string; tensors: number; bytes: number }>();
   for (const { sourceDtype: from, dtype: to, bytes: size } of tensors) {
@@ -63,31 +66,31 @@ function dtypeTable(tensors: readonly PlannedTensor[], view: View): string[] {
   }
   const rows = [...pairs.values()].map((pair) => [
     pair.from,
-    pair.from === pair.to ? "kept" : pair.to,
-    grouped(pair.tensors),
-    bytes(pair.bytes),
+    pair.from === pair.to ? "unchanged" : pair.to,
+    formatCount(pair.tensors),
+    formatBytes(pair.bytes),
   ]);
-  return headed(view, ["dtype", "becomes", "tensors", "bytes"], rows, "llrr");
+  return tableWithHead(view, ["dtype", "becomes", "tensors", "bytes"], rows, "llrr");
 }
 
 const fileTable = (files: PlanReport["files"], view: View): string[] =>
-  headed(
+  tableWithHead(
     view,
     ["bytes", "file"],
-    files.map(({ path, size }) => [bytes(size), visible(path) || "(the destination itself)"]),
+    files.map(({ path, size }) => [formatBytes(size), escapeControls(path) || "(the destination itself)"]),
     "rl",
   );
 
 const tensorTable = (tensors: readonly PlannedTensor[], view: View): string[] =>
-  headed(
+  tableWithHead(
     view,
     ["dtype", "shape", "bytes", "name", ""],
     tensors.map(({ name, from, dtype, sourceDtype, shape, bytes: size }) => [
       sourceDtype === dtype ? dtype : `${sourceDtype} to ${dtype}`,
       shape.join(" x ") || "scalar",
-      bytes(size),
-      visible(name),
-      from === name ? "" : `from ${visible(from)}`,
+      formatBytes(size),
+      escapeControls(name),
+      from === name ? "" : `from ${escapeControls(from)}`,
     ]),
     "lrrl",
   );

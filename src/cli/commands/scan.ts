@@ -1,18 +1,18 @@
-/** `scan`: what other software would execute of a checkpoint, and what should not be in it. */
-
+/** `scan`: finds code that other software would execute, and files that do not belong in a checkpoint. */
+import { formatQuantity } from "../../core/figures.ts";
 import type { FindingsOptions, FindingsReport } from "../../index.ts";
 import { defineCommand } from "../command.ts";
 import { findingLines, nameFlagsIn } from "../findings.ts";
 import { WITH_REPORTS } from "../options.ts";
-import { counted, type View } from "../render.ts";
+import type { View } from "../render.ts";
 
 export const scan = defineCommand<FindingsOptions>({
   name: "scan",
   summary: "find pickled code, remote code and unexpected files; executes nothing",
-  places: [{ name: "PATH", about: "checkpoint, or file of any kind; also hf://owner/name" }],
+  positionals: [{ name: "PATH", about: "checkpoint, or file of any kind; also hf://owner/name" }],
   flags: ["keepGoing", ...WITH_REPORTS],
   examples: ["scan ./downloaded", "scan model.nemo --keep-going", "scan pytorch_model.bin --json"],
-  async run({ places: { PATH }, options }, { library }) {
+  async run({ positionals: { PATH }, options }, { library }) {
     const report = nameFlagsIn(await library.scan(PATH!, options));
     const subject = { command: "scan", address: PATH!, report } as const;
     return { report, subject, exit: report.ok ? 0 : 1, text: (view) => scanText(report, view) };
@@ -20,8 +20,6 @@ export const scan = defineCommand<FindingsOptions>({
 });
 
 function scanText({ ok, findings }: FindingsReport, view: View): string[] {
-  const verdict = ok
-    ? "nothing here runs code by being read"
-    : "do not load this with software that unpickles";
-  return [...findingLines(findings, view), `${counted(findings.length, "finding")}; ${verdict}`];
+  const verdict = ok ? "reading this runs no code" : "do not load this with software that reads pickles";
+  return [...findingLines(findings, view), `${formatQuantity(findings.length, "finding")}; ${verdict}`];
 }

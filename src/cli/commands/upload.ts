@@ -1,13 +1,14 @@
-/** `upload`: a file or a folder into a Hub repository, with a card that says what it is. */
+/** `upload`: copies a file or a folder into a Hub repository, with a model card. */
+import { escapeControls, formatBytes, formatQuantity } from "../../core/figures.ts";
 import type { UploadOptions, UploadReport } from "../../index.ts";
 import { defineCommand, REPOSITORY } from "../command.ts";
 import { WITH_EVENTS } from "../options.ts";
-import { bytes, counted, facts, rate, seconds, type View, visible } from "../render.ts";
+import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 
 export const upload = defineCommand<UploadOptions>({
   name: "upload",
   summary: "upload a file or a folder to the Hub, with a model card that states the verdict",
-  places: [
+  positionals: [
     REPOSITORY,
     {
       name: "PATH",
@@ -36,7 +37,7 @@ export const upload = defineCommand<UploadOptions>({
     "upload me/nemotron-h-8b model.isologit --private",
     "upload me/nemotron-h-8b ./8b --exclude *.log --create-pr",
   ],
-  async run({ places: { REPO, PATH, PATH_IN_REPO: pathInRepo }, options }, { library }) {
+  async run({ positionals: { REPO, PATH, PATH_IN_REPO: pathInRepo }, options }, { library }) {
     const path = PATH ?? REPO!.split("/").at(-1)!;
     const report = await library.upload(REPO!, path, {
       ...options,
@@ -47,17 +48,20 @@ export const upload = defineCommand<UploadOptions>({
 });
 
 const uploadText = (report: UploadReport, view: View): string[] =>
-  facts(view, [
-    ["published", visible(report.pullRequest ?? report.url)],
-    ["files", `${counted(report.files.length, "file")}, ${bytes(report.bytes)}`],
-    ["sent", `${bytes(report.sent)} in ${counted(report.commits.length, "commit")}, the rest was there`],
+  factTable(view, [
+    ["published at", escapeControls(report.pullRequest ?? report.url)],
+    ["files", `${formatQuantity(report.files.length, "file")}, ${formatBytes(report.bytes)}`],
+    [
+      "sent",
+      `${formatBytes(report.sent)} in ${formatQuantity(report.commits.length, "commit")}, the rest was there already`,
+    ],
     ["card", cardText(report)],
-    ["time", `${seconds(report.seconds)}, ${rate(report.sent, report.seconds)}`],
+    ["time", `${formatDuration(report.seconds)}, ${formatRate(report.sent, report.seconds)}`],
   ]);
 
 const cardText = ({ card, verdict }: UploadReport): string =>
   !card
-    ? "none: it is no checkpoint"
+    ? "none, because this is not a checkpoint"
     : verdict === null
-      ? "README.md says that nothing was proved: there is no certificate"
-      : `README.md says what was converted, and the verdict: ${verdict}`;
+      ? "README.md states that nothing was proved, because there is no certificate"
+      : `README.md states what was converted, and the verdict: ${verdict}`;

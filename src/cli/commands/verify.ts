@@ -1,16 +1,17 @@
-/** `verify`: are these two the same model? */
+/** `verify`: decides whether two checkpoints are the same model. */
+import { escapeControls } from "../../core/figures.ts";
 import type { VerifyOptions } from "../../index.ts";
-import { passed } from "../../report/measures.ts";
+import { isGoodVerdict } from "../../report/measures.ts";
 import { defineCommand } from "../command.ts";
 import { oneOf } from "../flag.ts";
 import { LIMITS, MACHINE, PROMPT, SOURCE_OPTIONS, TRUST, WITH_REPORTS } from "../options.ts";
-import { facts, visible } from "../render.ts";
+import { factTable } from "../render.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify = defineCommand<VerifyOptions>({
   name: "verify",
   summary: "compare two checkpoints, or one checkpoint with its certificate",
-  places: [
+  positionals: [
     { name: "A", about: "checkpoint to trust" },
     {
       name: "B",
@@ -38,16 +39,16 @@ export const verify = defineCommand<VerifyOptions>({
     "verify model.isologit --public-key release.pem",
     "verify ./model --bundle model.sig --public-key release.pem",
   ],
-  async run({ places: { A, B }, options }, { library }) {
+  async run({ positionals: { A, B }, options }, { library }) {
     const report = await library.verify(A!, B, options);
     return {
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },
-      exit: passed(report.verdict) ? 0 : 1,
+      exit: isGoodVerdict(report.verdict) ? 0 : 1,
       text: (view) => [
-        ...facts(view, [
-          ["A", visible(A!)],
-          ["B", B === undefined ? null : visible(B)],
+        ...factTable(view, [
+          ["A", escapeControls(A!)],
+          ["B", B === undefined ? null : escapeControls(B)],
           [
             "root",
             rootLines(report.roots.a, report.roots.b, B === undefined ? ["certified", "found"] : ["A", "B"]),

@@ -1,6 +1,6 @@
 /** Flags about running a model: its prompt, how tokens are drawn, and the machine. */
 import { flagGroup, oneOf } from "../flag.ts";
-import { decimal, ids, integer, size, text } from "../values.ts";
+import { decimalReader, integerReader, readIds, readSize, readText } from "../values.ts";
 
 const PROMPT = "Prompt options:";
 
@@ -9,29 +9,29 @@ export const PROMPT_FLAGS = flagGroup(PROMPT, {
     spec: "--tokens <n>",
     about: "number of token ids that are drawn with the seed",
     default: "64, after a bundled text if there is a tokenizer",
-    read: integer(1, 2 ** 20),
+    read: integerReader(1, 2 ** 20),
   },
   ids: {
     spec: "--ids <list>",
     about: "token ids in place of the drawn ones, for example 1,2,3",
-    read: ids,
+    read: readIds,
   },
   idsFile: {
     spec: "--ids-file <file>",
     option: null, // the command line reads the file and sets `ids`
     about: "file with token ids, separated by commas or white space, or as a JSON list",
-    read: text,
+    read: readText,
   },
   prompt: {
     spec: "--prompt <text>",
     about: "text that the tokenizer.json of the checkpoint turns into token ids",
-    read: text,
+    read: readText,
   },
   seed: {
     spec: "--seed <n>",
     about: "seed of the token ids",
     default: "0",
-    read: integer(0, Number.MAX_SAFE_INTEGER),
+    read: integerReader(0, Number.MAX_SAFE_INTEGER),
   },
 });
 
@@ -47,17 +47,17 @@ export const SAMPLING_FLAGS = flagGroup("Sampling options:", {
     spec: "--temperature <x>",
     about: "draw the next token after dividing the logits by this number; 0 takes the most probable token",
     default: "0",
-    read: decimal(0, 1000, "a number"),
+    read: decimalReader(0, 1000, "a number"),
   },
   topK: {
     spec: "--top-k <n>",
     about: "draw only from this many most probable tokens",
-    read: integer(1, 2 ** 31),
+    read: integerReader(1, 2 ** 31),
   },
   topP: {
     spec: "--top-p <fraction>",
     about: "draw only from the most probable tokens that together have this probability",
-    read: decimal(0, 1, "a fraction"),
+    read: decimalReader(0, 1, "a fraction"),
   },
   ignoreEos: {
     spec: "--ignore-eos",
@@ -76,13 +76,13 @@ export const MACHINE_FLAGS = flagGroup("Machine options:", {
   device: {
     spec: "--device <name>",
     about: "use the GPU whose name contains this text",
-    read: text,
+    read: readText,
   },
   threads: {
     spec: "--threads <n>",
     about: "number of threads",
     default: "one per core",
-    read: integer(1, 1024),
+    read: integerReader(1, 1024),
   },
   memory: {
     spec: "--memory <size>",
@@ -90,6 +90,6 @@ export const MACHINE_FLAGS = flagGroup("Machine options:", {
     env: "ISOLOGIT_MEMORY",
     about: "largest total size of all buffers",
     default: "1GiB",
-    read: size,
+    read: readSize,
   },
 });

@@ -1,7 +1,7 @@
-/** Flags about checkpoints: what is read, what is written, and what lies there already. */
+/** Flags about checkpoints: the source, the conversion, and existing files at the destination. */
 import { RECAST_KINDS } from "../../core/dtype.ts";
 import { flagGroup, oneOf } from "../flag.ts";
-import { choice, integer, size, text } from "../values.ts";
+import { choiceReader, integerReader, readSize, readText } from "../values.ts";
 
 const ALIGNMENTS = ["256", "4096"];
 
@@ -9,18 +9,18 @@ export const SOURCE_FLAGS = flagGroup("Source options:", {
   vocabSize: {
     spec: "--vocab-size <n>",
     about: "true size of the vocabulary, for a checkpoint that stores only padded rows",
-    read: integer(1, 2 ** 31),
+    read: integerReader(1, 2 ** 31),
   },
   like: {
     spec: "--like <dir>",
     about: "checkpoint of the same architecture, for the config, tokenizer and side files that SRC lacks",
-    read: text,
+    read: readText,
   },
   iteration: {
     spec: "--iteration <n>",
     about: "iteration of a training run to read",
     default: "the latest",
-    read: integer(0, Number.MAX_SAFE_INTEGER),
+    read: integerReader(0, Number.MAX_SAFE_INTEGER),
   },
 });
 
@@ -30,13 +30,13 @@ export const TARGET_FLAGS = flagGroup(CONVERSION, {
   to: {
     spec: "--to <format>",
     about: "format to write, see `isologit formats`; not needed if the ending of DST names the format",
-    read: text,
+    read: readText,
   },
   plan: {
     spec: "--plan <file>",
     option: "planFile",
     about: "run exactly the plan in this file, which `isologit plan --json` wrote",
-    read: text,
+    read: readText,
   },
 });
 
@@ -51,13 +51,13 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
     spec: "--recipe <name|file>",
     about: "which weights are cast: nemotron-h, all-linear, or a YAML file",
     default: "nemotron-h for FP8, else all weights",
-    read: text,
+    read: readText,
   },
   keepEnds: {
     spec: "--keep-ends <n>",
     about: "number of layers at each end that are not cast",
     default: "the number in the recipe",
-    read: integer(0, 1e6),
+    read: integerReader(0, 1e6),
   },
   quantDialect: {
     spec: "--quant-dialect <name>",
@@ -82,7 +82,7 @@ export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
     option: "maxShardBytes",
     about: "largest size of a weight file",
     default: "5GB",
-    read: size,
+    read: readSize,
   },
   align: {
     spec: "--align <bytes>",
@@ -90,19 +90,19 @@ export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
     about: "alignment of the tensors in a packed file, in bytes",
     default: "256",
     choices: ALIGNMENTS,
-    read: (given, name) => Number(choice(ALIGNMENTS)(given, name)),
+    read: (given, name) => Number(choiceReader(ALIGNMENTS)(given, name)),
   },
   tp: {
     spec: "--tp <n>",
     about: "number of tensor-parallel ranks that the weights are written for",
     default: "1",
-    read: integer(1, 4096),
+    read: integerReader(1, 4096),
   },
   pp: {
     spec: "--pp <n>",
     about: "number of pipeline stages of a megatron checkpoint",
     default: "1",
-    read: integer(1, 4096),
+    read: integerReader(1, 4096),
   },
 });
 
@@ -111,7 +111,7 @@ export const RESULT_FLAGS = flagGroup("Result options:", {
     spec: "--out <file>",
     about: "safetensors file to write",
     default: "logits.safetensors",
-    read: text,
+    read: readText,
   },
   hidden: {
     spec: "--hidden",

@@ -1,31 +1,31 @@
 /** Flags about the Hub, and about what a command prints. */
 import { REPORT_KINDS } from "../../report/write.ts";
 import { flagGroup } from "../flag.ts";
-import { reports, text } from "../values.ts";
+import { readReports, readText } from "../values.ts";
 
 export const HUB_FLAGS = flagGroup("Hub options:", {
   include: {
     spec: "--include <glob>",
     about: "transfer only files that match; may be given several times",
-    read: text,
+    read: readText,
     repeatable: true,
   },
   exclude: {
     spec: "--exclude <glob>",
     about: "do not transfer files that match; may be given several times",
-    read: text,
+    read: readText,
     repeatable: true,
   },
   revision: {
     spec: "--revision <name>",
     about: "branch, tag or commit",
     default: "main",
-    read: text,
+    read: readText,
   },
   localDir: {
     spec: "--local-dir <folder>",
     about: "folder to download into, in place of the cache",
-    read: text,
+    read: readText,
   },
   private: {
     spec: "--private",
@@ -38,18 +38,18 @@ export const HUB_FLAGS = flagGroup("Hub options:", {
   commitMessage: {
     spec: "--commit-message <text>",
     about: "title of the commit",
-    read: text,
+    read: readText,
   },
   baseModel: {
     spec: "--base-model <owner/name>",
     about: "model that was converted, for the model card",
-    read: text,
+    read: readText,
   },
   token: {
     spec: "--token <token>",
     about: "access token of the Hub",
     default: "HF_TOKEN, or the token that `hf auth login` saved",
-    read: text,
+    read: readText,
   },
 });
 
@@ -83,12 +83,12 @@ export const FILE_FLAGS = flagGroup(OUTPUT, {
     spec: "--events <file>",
     option: null,
     about: "write progress to a file, one JSON object per line",
-    read: text,
+    read: readText,
   },
   report: {
     spec: "--report <list>",
     option: null,
     about: `write reports to files, also when a check fails: ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`,
-    read: reports,
+    read: readReports,
   },
 });

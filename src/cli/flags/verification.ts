@@ -1,6 +1,6 @@
 /** Flags about checks: how much is compared, under which limits, and who must have signed. */
 import { flagGroup, oneOf } from "../flag.ts";
-import { decimal, text } from "../values.ts";
+import { decimalReader, readText } from "../values.ts";
 
 const SIGSTORE_INSTANCE = "the public instance of Sigstore";
 
@@ -36,24 +36,24 @@ export const LIMIT_FLAGS = flagGroup(VERIFICATION, {
   reference: {
     spec: "--reference <file>",
     about: "logits that other software recorded; the source must match them",
-    read: text,
+    read: readText,
   },
   tolerance: {
     spec: "--tolerance <file>",
     about: "YAML file with quality limits of a recast: kl, klP99, top1",
-    read: text,
+    read: readText,
   },
   kl: {
     spec: "--kl <nats>",
     about: "largest mean KL divergence that a recast may have",
     default: "a limit for each dtype",
-    read: decimal(0, Number.POSITIVE_INFINITY, "nats"),
+    read: decimalReader(0, Number.POSITIVE_INFINITY, "nats"),
   },
   top1: {
     spec: "--top1 <fraction>",
     about: "smallest share of positions at which a recast must keep the most probable token",
     default: "a limit for each dtype",
-    read: decimal(0, 1, "a fraction"),
+    read: decimalReader(0, 1, "a fraction"),
   },
 });
 
@@ -62,7 +62,7 @@ export const CERTIFICATE_FLAGS = flagGroup(VERIFICATION, {
     spec: "--certificate <file>",
     about: "certificate to check A against",
     default: "the certificate in A or beside A",
-    read: text,
+    read: readText,
   },
 });
 
@@ -72,36 +72,36 @@ export const SIGNING_FLAGS = flagGroup(SIGNATURE, {
     spec: "--sign <file|sigstore>",
     about:
       "PEM file of a private key: Ed25519 signs the certificate, P-256 to P-521 sign a bundle; `sigstore` signs a bundle without a key",
-    read: text,
+    read: readText,
   },
   bundle: {
     spec: "--bundle <file>",
     about: "Sigstore bundle that signs every file: written by `convert --sign`, checked by `verify A`",
-    read: text,
+    read: readText,
   },
   identityToken: {
     spec: "--identity-token <token|file>",
     about: "OIDC token of the signer, for `--sign sigstore`",
     default: "SIGSTORE_ID_TOKEN, or the identity of the GitHub job",
-    read: text,
+    read: readText,
   },
   fulcioUrl: {
     spec: "--fulcio-url <url>",
     about: "certificate authority, for `--sign sigstore`",
     default: SIGSTORE_INSTANCE,
-    read: text,
+    read: readText,
   },
   rekorUrl: {
     spec: "--rekor-url <url>",
     about: "transparency log, for `--sign sigstore`",
     default: SIGSTORE_INSTANCE,
-    read: text,
+    read: readText,
   },
   tsaUrl: {
     spec: "--tsa-url <url>",
     about: "additional timestamp authority, for `--sign sigstore`",
     default: "none",
-    read: text,
+    read: readText,
   },
 });
 
@@ -110,21 +110,21 @@ export const TRUST_FLAGS = flagGroup(SIGNATURE, {
   publicKey: {
     spec: "--public-key <file>",
     about: "PEM file of the public key that must have signed the certificate or the bundle",
-    read: text,
+    read: readText,
   },
   trustedRoot: {
     spec: "--trusted-root <file>",
     about: "trusted_root.json with the authorities and logs to trust, for a bundle signed without a key",
-    read: text,
+    read: readText,
   },
   sigstoreIdentity: {
     spec: "--sigstore-identity <name>",
     about: "identity that must have signed a bundle without a key",
-    read: text,
+    read: readText,
   },
   sigstoreIssuer: {
     spec: "--sigstore-issuer <url>",
     about: "issuer that must have confirmed this identity",
-    read: text,
+    read: readText,
   },
 });
