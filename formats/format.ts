@@ -78,8 +78,15 @@ export const CHUNK_BYTES = 16 * 1024 * 1024;
 
 export interface Writer {
   readonly dialect: string;
-  /** whose config record it holds: a dialect may be loaded by several, each with names of its own */
-  readonly software: "hf" | "nemo2" | "bridge" | "megatron";
+  /** which software loads it: one dialect may have several, each with its own names of config keys */
+  readonly software: string;
+  /**
+   * "file": it holds config.json and the headers of the source's weight files byte for byte. "record": it holds
+   * `WriteRequest.config` in its own files; config.json and headers are carried under ORIGIN_FOLDER.
+   */
+  readonly config: "file" | "record";
+  /** for which ranks its tensors can be cut: tensor parallel, pipeline parallel; absent: none */
+  readonly ranks?: readonly ("tp" | "pp")[];
   /** what stands before every stored name */
   readonly prefix: string;
   readonly dtypes: readonly DType[];

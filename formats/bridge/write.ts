@@ -18,6 +18,8 @@ const CONFIG = "megatron.bridge.training";
 export const bridgeWriter: Writer = {
   dialect: "megatron",
   software: "bridge",
+  config: "record",
+  ranks: ["tp"],
   prefix: "",
   dtypes: TORCH_DTYPES,
   container: "folder",

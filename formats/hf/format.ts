@@ -66,6 +66,7 @@ export const hf: Format = {
   writes: {
     dialect: "hf",
     software: "hf",
+    config: "file",
     prefix: "",
     dtypes: DTYPES,
     container: "folder",

@@ -21,6 +21,8 @@ const FOLDER = iterationFolder(0);
 export const megatronWriter: Writer = {
   dialect: "megatron-ranks",
   software: "megatron",
+  config: "record",
+  ranks: ["tp", "pp"],
   prefix: "",
   dtypes: TORCH_DTYPES,
   container: "folder",

@@ -25,6 +25,8 @@ const PREFIX = "module.";
 export const nemo2Writer: Writer = {
   dialect: "megatron",
   software: "nemo2",
+  config: "record",
+  ranks: ["tp"],
   prefix: PREFIX,
   dtypes: TORCH_DTYPES,
   container: "folder",

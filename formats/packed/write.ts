@@ -31,6 +31,7 @@ export function sealPackedFile(path: string): string {
 export const packedWriter: Writer = {
   dialect: "hf",
   software: "hf",
+  config: "file",
   prefix: "",
   dtypes: DTYPES,
   container: "file",

@@ -14,8 +14,10 @@ import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
 import { dialectOf } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
+import { compressedTensors } from "../quantization/compressed-tensors.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
+import { CONFIG_DIALECT } from "./config-file.ts";
 import { conversionOf } from "./conversion-record.ts";
 import { chooseNames, jobsFor } from "./jobs.ts";
 import type { PlanOptions } from "./options.ts";
@@ -41,13 +43,13 @@ export async function planConversion(
   const policy = await policyOf(options, matched.family);
   if (policy.to !== null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);
-  const ranks = ranksFor(options, writer, dialect);
+  const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const { jobs, tensors } = jobsFor(matched, scales, policy, stored, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
-  if (matched.tied && writer.software === HF) refuseUntied(jobs);
-  const own = dialect.id === matched.dialect.id && writer.software === HF;
+  if (matched.tied && writer.config === "file") refuseUntied(jobs);
+  const own = dialect.id === matched.dialect.id && writer.config === "file";
   const record = own
     ? { config: source.config, notes: [] }
     : recordFor(matched, jobs, writer, dialect, parallelism);
@@ -58,7 +60,8 @@ export async function planConversion(
     restored,
   } = await planSidecars({
     source: matched,
-    ...{ writer, dialect, jobs, scales, policy, restore },
+    ...{ writer, dialect, jobs, policy, restore },
+    quantization: compressedTensors,
     config: record.config,
   });
   const manifest: WriteRequest = {
@@ -123,7 +126,7 @@ function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: Pla
 
 /** Tensors of a folder that loaders skip. What training leaves in a checkpoint of its own is counted, not named. */
 function leftTensors({ dropped, tensors, dialect }: Matched): readonly string[] {
-  if (dialect.id !== HF) return [];
+  if (dialect.id !== CONFIG_DIALECT) return [];
   return dropped.flatMap(({ why, names }) => {
     const held = names.filter((name) => tensors.has(name));
     if (held.length === 0) return [];
@@ -175,8 +178,6 @@ function leftBeside({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): r
   });
 }
 
-const HF = "hf";
-
 /** What the source's config says and the destination's record, made from settings, does not. */
 function untold({ checkpoint, dialect }: Matched): readonly string[] {
   return dialect
@@ -185,19 +186,20 @@ function untold({ checkpoint, dialect }: Matched): readonly string[] {
     .map(({ message }) => message);
 }
 
+const WITHOUT_RANKS = {
+  tp: "leave it out: nothing is cut there",
+  pp: "leave it out: the pieces load at any size",
+} as const;
+
 /** @throws USAGE for ranks that a format does not have */
-function ranksFor({ tp, pp }: PlanOptions, writer: Writer, dialect: Dialect): { tp?: number; pp?: number } {
-  const refuse = (option: string, next: string) => {
-    throw new IsologitError(
-      "USAGE",
-      `\`${option}\` has no meaning for what ${writer.software} loads`,
-      {},
-      { next },
-    );
-  };
-  if (tp !== undefined && writer.software === HF) refuse("tp", "leave it out: nothing is cut there");
-  if (pp !== undefined && dialect.ranked !== true) refuse("pp", "leave it out: the pieces load at any size");
-  return { ...(tp !== undefined && { tp }), ...(pp !== undefined && { pp }) };
+function ranksFor({ tp, pp }: PlanOptions, { ranks = [], software }: Writer): { tp?: number; pp?: number } {
+  const wanted = { ...(tp !== undefined && { tp }), ...(pp !== undefined && { pp }) };
+  for (const option of ["tp", "pp"] as const) {
+    if (wanted[option] === undefined || ranks.includes(option)) continue;
+    const message = `\`${option}\` has no meaning for what ${software} loads`;
+    throw new IsologitError("USAGE", message, {}, { next: WITHOUT_RANKS[option] });
+  }
+  return wanted;
 }
 
 /** @param tensor absent: what was asked for all */

@@ -1,12 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import {
-  quantizationConfig,
-  withDtype,
-  withoutQuantization,
-  withQuantization,
-} from "../../src/quantization/compressed-tensors.ts";
+import { compressedTensors } from "../../src/quantization/compressed-tensors.ts";
 import { memberText, withMember, withoutMember } from "../../src/quantization/json-edit.ts";
+import { withDtype, withoutQuantization, withQuantization } from "../../src/quantization/kind.ts";
 
 const folder = new URL("../../fixtures/nemotron-h/", import.meta.url);
 const inFolders = readdirSync(folder).filter((name) => existsSync(new URL(`${name}/config.json`, folder)));
@@ -15,7 +11,11 @@ const configs = inFolders.map((name) => [
   readFileSync(new URL(`${name}/config.json`, folder), "utf8"),
 ]) as readonly [string, string][];
 const published = readFileSync(new URL("sharded/config.json", folder), "utf8");
-const { config } = quantizationConfig(["a.up_proj.weight"], ["lm_head.weight", "a.q_proj.weight"], "F8_E4M3");
+const { config } = compressedTensors.describe({
+  cast: ["a.up_proj.weight"],
+  kept: ["lm_head.weight", "a.q_proj.weight"],
+  dtype: "F8_E4M3",
+});
 
 /** Python's JSON, which has a bare Infinity. */
 const parse = (text: string) => JSON.parse(text.replace(/\bInfinity\b/g, "1e999"));
