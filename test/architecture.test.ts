@@ -1,79 +1,124 @@
+/** Holds the rules of docs/architecture.md: who imports whom, no circles, sizes of folders, one meaning for a name. */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { describe, expect, it } from "vitest";
 
 const root = new URL("..", import.meta.url).pathname;
-const files = ["bin", "src", "formats", "kernels"]
-  .flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((file) => `${folder}/${file}`),
-  )
-  .filter((file) => file.endsWith(".ts") && !file.endsWith(".d.ts"));
+const listed = (folder: string) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((file) => `${folder}/${file}`);
+const code = ["bin", "src", "formats", "kernels"]
+  .flatMap(listed)
+  .filter((file) => /(?<!\.d)\.ts$/.test(file));
+/** AssemblyScript is another language: its files import each other by other names. */
+const files = code.filter((file) => !file.startsWith("kernels/wasm/"));
+const texts = new Map(code.map((file) => [file, readFileSync(join(root, file), "utf8")]));
 
 function importsOf(file: string): string[] {
-  const text = readFileSync(join(root, file), "utf8");
-  const relative = [...text.matchAll(/(?:from |import\()"(\.[^"]+)"/g)].map((match) => match[1]!);
-  return relative.map((path) => normalize(join(dirname(file), path)));
+  const paths = [...texts.get(file)!.matchAll(/(?:from |import\()"(\.[^"]+)"/g)].map((match) => match[1]!);
+  return [...new Set(paths.map((path) => normalize(join(dirname(file), path))))];
+}
+const imports = new Map(files.map((file) => [file, importsOf(file)]));
+
+/** `src/verify/bytes/scales.ts` is `verify/bytes/scales`, in the room `verify`. */
+const shortName = (file: string) => file.replace(/^src\//, "").replace(/\.ts$/, "");
+const roomOf = (file: string) => shortName(file).split("/")[0]!;
+
+function blockOf(kind: string): string {
+  const page = readFileSync(join(root, "docs/architecture.md"), "utf8");
+  return new RegExp(`\`\`\`text ${kind}\n([\\s\\S]*?)\`\`\``).exec(page)![1]!;
 }
 
-/** Who may import whom: the first line whose `from` matches a file rules it. */
-const LINES: readonly { from: RegExp; may: RegExp }[] = [
-  { from: /^bin\/on-demand\.ts/, may: /^src\/(cli\/library|index|api\/\w+)\.ts/ },
-  { from: /^bin\//, may: /^(bin\/|src\/cli\/)/ },
-  { from: /^src\/core\//, may: /^src\/core\// },
-  { from: /^src\/io\//, may: /^src\/(core|io)\// },
-  { from: /^kernels\/wasm\//, may: /^kernels\/wasm\// },
-  {
-    from: /^kernels\/definitions\//,
-    may: /^(src\/core\/(dtype|float)\.ts|kernels\/(definitions\/|kernel\.ts))/,
-  },
-  {
-    from: /^kernels\/wgsl\//,
-    may: /^(src\/core\/dtype\.ts|kernels\/(definitions\/|wgsl\/|kernel\.ts))/,
-  },
-  { from: /^kernels\//, may: /^(src\/core\/(dtype|float|errors|built-file|random)\.ts|kernels\/)/ },
-  { from: /^formats\//, may: /^(src\/core\/|formats\/)/ },
-  { from: /^src\/families\//, may: /^(src\/(core|families)\/|kernels\/)/ },
-  {
-    from: /^src\/cli\//,
-    may: /^src\/((cli|report)\/|core\/(dtype|errors|events|figures)\.ts|version\.ts|index\.ts)/,
-  },
-  { from: /^src\/report\//, may: /^src\/(report\/|core\/(errors|figures)\.ts|version\.ts|index\.ts)/ },
-  { from: /^src\//, may: /^(src\/(?!cli\/)|formats\/|kernels\/)/ },
-];
+/** `core/{dtype,float}` names two files. */
+function pathsOf(entry: string): readonly string[] {
+  const [, folder, names] = /^(.*)\/\{(.*)\}$/.exec(entry) ?? [];
+  return names === undefined ? [entry] : names.split(",").map((name) => `${folder}/${name}`);
+}
 
-describe("imports keep to the lines of the house", () => {
+const allowed = new Map(
+  blockOf("imports")
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [room, ...entries] = line.split(/\s+/);
+      return [room!, entries.flatMap(pathsOf)];
+    }),
+);
+
+const lies = (name: string, entry: string) => name === entry || name.startsWith(`${entry}/`);
+
+/** The row of the table that holds for a file: the longest one that it lies in. */
+const rowOf = (file: string) =>
+  [...allowed.keys()].filter((row) => lies(shortName(file), row)).sort((a, b) => b.length - a.length)[0] ??
+  roomOf(file);
+
+describe("a room imports only what the table allows", () => {
   it.each(files)("%s", (file) => {
-    const line = LINES.find(({ from }) => from.test(file))!;
-    for (const target of importsOf(file)) expect(target, `${file} imports ${target}`).toMatch(line.may);
+    const row = rowOf(file);
+    for (const path of importsOf(file)) {
+      const isAllowed = [row, ...allowed.get(row)!].some((entry) => lies(shortName(path), entry));
+      expect(isAllowed, `${file} imports ${path}`).toBe(true);
+    }
+  });
+
+  it("and the table has each room", () => {
+    expect([...allowed.keys()].sort()).toEqual([...new Set(files.map(rowOf))].sort());
+  });
+
+  it("and needs each of its entries", () => {
+    const needless = [...allowed].flatMap(([room, entries]) =>
+      entries
+        .filter((entry) => entry !== "-")
+        .filter((entry) => {
+          const targets = files.filter((file) => rowOf(file) === room).flatMap((file) => imports.get(file)!);
+          return !targets.some((path) => lies(shortName(path), entry));
+        })
+        .map((entry) => `${room}: ${entry}`),
+    );
+    expect(needless).toEqual([]);
   });
 });
 
 /** A check must not pass through what it checks: no mapping between a native run and its own tensors. */
-describe("native execution knows no mapping", () => {
-  const native = files.filter((file) =>
-    /^src\/(inference\/|verify\/(lockstep\.ts|controls\/)|families\/.*\/(native|forward)\.ts)/.test(file),
+describe("code that runs a model knows no mapping", () => {
+  const NATIVE = /^(inference\/|verify\/(lockstep[\w-]*$|controls\/)|families\/.*\/(native|forward)$)/;
+  const never = blockOf("never").trim().split(/\s+/);
+  const native = files.filter(
+    (file) => NATIVE.test(shortName(file)) && shortName(file) !== "inference/model-runner",
   );
-  it.each(native.filter((file) => !/(layers|model-runner)\.ts$/.test(file)))("%s", (file) => {
-    for (const target of importsOf(file)) {
-      expect(target).not.toMatch(
-        /core\/mapping\/|families\/(match|expand)\.ts|nemotron-h\/(roles|.*\/(rules|dialect))/,
+  it.each(native)("%s", (file) => {
+    for (const path of importsOf(file).map(shortName)) {
+      const forbidden = never.find((entry) =>
+        entry.includes("/")
+          ? lies(path, entry)
+          : path.startsWith("families/") && path.split("/").at(-1) === entry,
       );
+      expect(forbidden, `${file} imports ${path}`).toBeUndefined();
     }
   });
+});
+
+it("no folder has more than 20 files or 3,000 lines", () => {
+  const sizes = new Map<string, { files: number; lines: number }>();
+  for (const [file, text] of texts) {
+    const { files, lines } = sizes.get(dirname(file)) ?? { files: 0, lines: 0 };
+    sizes.set(dirname(file), { files: files + 1, lines: lines + text.split("\n").length - 1 });
+  }
+  const large = [...sizes].filter(([, { files, lines }]) => files > 20 || lines > 3000);
+  expect(large).toEqual([]);
 });
 
 it("only the command line prints", () => {
   const printing = files.filter((file) => {
     if (/^(src\/cli|bin)\//.test(file)) return false;
-    return /console\.|process\.std(out|err)/.test(readFileSync(join(root, file), "utf8"));
+    return /console\.|process\.std(out|err)/.test(texts.get(file)!);
   });
   expect(printing).toEqual([]);
 });
 
 it("every format and every kernel is in its list", () => {
-  const listed = (index: string, kind: RegExp) => importsOf(index).filter((path) => kind.test(path));
+  const named = (index: string, kind: RegExp) => importsOf(index).filter((path) => kind.test(path));
   const formatFiles = files.filter((file) => /^formats\/[\w-]+\/format\.ts$/.test(file));
-  expect(listed("formats/index.ts", /\/[\w-]+\/format\.ts$/).sort()).toEqual(formatFiles.sort());
+  expect(named("formats/index.ts", /\/[\w-]+\/format\.ts$/).sort()).toEqual(formatFiles.sort());
   const definitions = files.filter((file) => file.startsWith("kernels/definitions/"));
-  expect(listed("kernels/index.ts", /\/definitions\//).sort()).toEqual(definitions.sort());
+  expect(named("kernels/index.ts", /\/definitions\//).sort()).toEqual(definitions.sort());
 });

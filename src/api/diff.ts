@@ -6,7 +6,7 @@ import { openCheckpoint } from "../checkpoint/open.ts";
 import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { type Band, bandsOf, gatherExtents, roleSource } from "../core/mapping/gather.ts";
+import { type Band, bandsOf, gatherExtents, roleSource } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder } from "../core/sealed-spans.ts";
 import { Difference } from "../diff/difference.ts";

@@ -5,7 +5,7 @@ import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { contentRoot, type Leaf } from "../core/content-root.ts";
 import { bytesOf, countOf, widthOf } from "../core/dtype.ts";
 import { withLocation } from "../core/errors.ts";
-import { bandsOf, gatherExtents } from "../core/mapping/gather.ts";
+import { bandsOf, gatherExtents } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sealFinder } from "../core/sealed-spans.ts";
 import { comparedRole } from "../verify/bytes/compared-items.ts";

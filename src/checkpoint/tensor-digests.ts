@@ -6,8 +6,8 @@ import { joinCrc32 } from "../../formats/codec/crc32-join.ts";
 import { CHUNK_BYTES } from "../../formats/format.ts";
 import type { Checkpoint, SealedSpan, Tensor } from "../core/checkpoint.ts";
 import { countOf } from "../core/dtype.ts";
+import { type ElementSource, wholeTensorOf } from "../core/gather.ts";
 import { sha256 } from "../core/hash.ts";
-import { type ElementSource, wholeTensorOf } from "../core/mapping/gather.ts";
 import { Sources } from "../core/read.ts";
 import {
   damageOfSpan,

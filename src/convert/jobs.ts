@@ -4,7 +4,7 @@ import { moduleOf, SCALE_SHAPE, type ScaleTable, scaleName } from "../checkpoint
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, isFp8, recastKind } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { ElementSource } from "../core/mapping/gather.ts";
+import type { ElementSource } from "../core/gather.ts";
 import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
 import type { Dialect } from "../families/dialect.ts";

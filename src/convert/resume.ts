@@ -1,7 +1,7 @@
 /** Which tensors of an earlier run need not be written again: those whose staged bytes are what its journal says. */
 import { tensorKey } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
-import { bandsOf } from "../core/mapping/gather.ts";
+import { bandsOf } from "../core/gather.ts";
 import type { JournalEntry } from "../io/journal.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { ConversionRun } from "./types.ts";

@@ -6,7 +6,7 @@ import type { TensorDigests } from "../../formats/format.ts";
 import { overflowError } from "../cast/cast.ts";
 import { readScale } from "../checkpoint/scales.ts";
 import { bitsOf, countOf } from "../core/dtype.ts";
-import { gatherExtents, roleSource } from "../core/mapping/gather.ts";
+import { gatherExtents, roleSource } from "../core/gather.ts";
 import type { Sources } from "../core/read.ts";
 import { Digest } from "../workers/digest.ts";
 import { pipelineBands } from "../workers/pipeline.ts";

@@ -2,7 +2,7 @@
 
 import { type ComputedDigests, refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
-import { bandsOf } from "../core/mapping/gather.ts";
+import { bandsOf } from "../core/gather.ts";
 import type { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
 import type { Matched } from "../families/model.ts";

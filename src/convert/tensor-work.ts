@@ -6,7 +6,7 @@ import { readScale } from "../checkpoint/scales.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError, withLocation } from "../core/errors.ts";
-import { type Band, bandsOf, gatherExtents } from "../core/mapping/gather.ts";
+import { type Band, bandsOf, gatherExtents } from "../core/gather.ts";
 import type { Sources } from "../core/read.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../workers/pool.ts";

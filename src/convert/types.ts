@@ -4,7 +4,7 @@ import type { Placement, WantedTensor, WriteRequest, Writer } from "../../format
 import type { ScaleTable } from "../checkpoint/scales.ts";
 import type { DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
-import type { ElementSource } from "../core/mapping/gather.ts";
+import type { ElementSource } from "../core/gather.ts";
 import type { Matched, Role } from "../families/model.ts";
 import type { Staging } from "../io/staging.ts";
 import type { WorkerPool } from "../workers/pool.ts";

@@ -1,7 +1,7 @@
 /** Compares two stored tensors that must have equal bytes: all of them, or a few samples. */
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf, countOf } from "./dtype.ts";
-import { bandsOf } from "./mapping/gather.ts";
+import { bandsOf } from "./gather.ts";
 import { extentsOf, type Sources } from "./read.ts";
 
 /**

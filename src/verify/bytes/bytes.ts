@@ -13,7 +13,7 @@ import { IsologitError, withLocation } from "../../core/errors.ts";
 import type { Finding } from "../../core/finding.ts";
 import { remark } from "../../core/finding.ts";
 import { findFirstDifference } from "../../core/first-difference.ts";
-import { type Band, bandsOf, gatherExtents, rowsUnit } from "../../core/mapping/gather.ts";
+import { type Band, bandsOf, gatherExtents, rowsUnit } from "../../core/gather.ts";
 import { Sources } from "../../core/read.ts";
 import { type FindSeal, sealFinder } from "../../core/sealed-spans.ts";
 import { replicaError } from "../../families/match.ts";

@@ -3,7 +3,7 @@
 import { type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf, type DType, type Shape } from "../../core/dtype.ts";
-import { type ElementSource, roleSource } from "../../core/mapping/gather.ts";
+import { type ElementSource, roleSource } from "../../core/gather.ts";
 import type { Role } from "../../families/model.ts";
 
 /** One thing to compare, as either side stores it. */

@@ -3,7 +3,7 @@
 import type { ModelWithScales } from "../../checkpoint/load.ts";
 import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
 import { widen } from "../../core/float.ts";
-import { gatherExtents } from "../../core/mapping/gather.ts";
+import { gatherExtents } from "../../core/gather.ts";
 import { Sources } from "../../core/read.ts";
 import type { Role } from "../../families/model.ts";
 import { Rounder } from "../../inference/rounding.ts";

@@ -1,9 +1,9 @@
 /** Which file extents a band of a role, or of a tensor of another dialect, consists of. */
-import type { Tensor } from "../checkpoint.ts";
-import { bitsOf } from "../dtype.ts";
-import { IsologitError } from "../errors.ts";
-import { type Extent, extentsOf } from "../read.ts";
-import { type ElementRun, type Move, runsOf } from "./moves.ts";
+import type { Tensor } from "./checkpoint.ts";
+import { bitsOf } from "./dtype.ts";
+import { IsologitError } from "./errors.ts";
+import { type ElementRun, type Move, runsOf } from "./mapping/moves.ts";
+import { type Extent, extentsOf } from "./read.ts";
 
 /** Where the elements of a tensor come from: moves from roles, and for each role moves from stored tensors. */
 export interface ElementSource {
