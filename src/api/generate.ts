@@ -80,7 +80,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
   const room = await planDecoderMemory(model, options, backend.id, promptIds.length, capacity);
   await using sources = new Sources(checkpoint.store);
   const rounder = await Rounder.create();
-  const { bandBytes, readAtOnce, kept } = room;
+  const { bandBytes, readAtOnce, cache } = room;
   const { signal, onText = () => {} } = options;
   const decoder = new Decoder({ model, backend, sources, rounder, bandBytes, capacity, signal });
 
@@ -123,7 +123,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
     promptSeconds: (read - started) / 1000,
     seconds: (done - read) / 1000,
     readAtOnce,
-    kept,
+    kept: cache,
   };
 }
 

@@ -1,10 +1,10 @@
-/** The streams of one run through a model: what its stages read and make, allocated and let go as they pass. */
+/** The streams (activations) of one run through a model: allocated when a stage makes them, released after their last use. */
 import { add } from "../../kernels/index.ts";
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { Stage } from "../families/forward.ts";
 import type { StreamSet } from "./runner.ts";
 
-/** The streams a stage reads, and those it makes. */
+/** Names of the streams that a stage reads and of the streams that it makes. */
 export function stageStreams(stage: Stage): {
   readonly reads: readonly string[];
   readonly makes: readonly string[];
@@ -30,18 +30,18 @@ export class Streams {
   readonly #lengthOf: (name: string) => number;
   readonly regions = new Map<string, Region>();
 
-  /** @param lengthOf rows times width of a stream */
+  /** @param lengthOf number of elements of a stream: rows times width */
   constructor(backend: Backend, lengthOf: (name: string) => number) {
     this.#backend = backend;
     this.#lengthOf = lengthOf;
   }
 
-  /** Room for streams of [rows, width] F32. */
+  /** Allocates streams of shape [rows, width], F32. */
   make(names: readonly string[]): void {
     for (const name of names) this.regions.set(name, this.#backend.allocate(4 * this.#lengthOf(name)));
   }
 
-  /** As the inputs and outputs of a side's stages. */
+  /** These streams as outputs of a stage, and as its inputs unless `inputs` names other streams. */
   set(weights: StreamSet["weights"] = "stored", inputs: Streams = this): StreamSet {
     return { inputs: inputs.regions, outputs: this.regions, weights };
   }
@@ -50,27 +50,27 @@ export class Streams {
     return this.#backend.view(this.regions.get(name)!, this.#lengthOf(name));
   }
 
-  /** Other values for a stream. */
+  /** Replaces the values of a stream. */
   async put(name: string, values: Float32Array): Promise<void> {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     await this.#backend.upload(this.regions.get(name)!, bytes.byteLength, (view) => view.set(bytes));
   }
 
-  /** residual += out, which then goes. */
+  /** residual += out; then releases `out`. */
   async addResidual(): Promise<void> {
     const [residual, out] = [this.regions.get("residual")!, this.regions.get("out")!];
     await this.#backend.run(add, { count: this.#lengthOf("residual") }, [residual, out], residual);
     this.release("out");
   }
 
-  /** residual = out */
+  /** Makes `out` the residual stream and releases the earlier one. */
   replaceResidual(): void {
     this.release("residual");
     this.regions.set("residual", this.regions.get("out")!);
     this.regions.delete("out");
   }
 
-  /** Lets go what no stage after `stages[done]` reads. */
+  /** Releases the streams that no stage after `stages[done]` reads. */
   releaseUnused(stages: readonly Stage[], done: number): void {
     const later = new Set([
       "residual",

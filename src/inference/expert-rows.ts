@@ -1,28 +1,28 @@
-/** Tokens dealt out to the experts that they chose: the rows of dealt streams, expert after expert. */
+/** MoE dispatch: which rows of a dispatched stream belong to which expert. Rows are ordered by expert. */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { ExpertChoice } from "../families/forward.ts";
 
-/** Rows [from, from + count) are one expert's. */
+/** Rows [from, from + count) belong to this expert. */
 export interface ExpertRun {
   readonly expert: number;
   readonly from: number;
   readonly count: number;
 }
 
-/** What a side needs to know of it; of `experts` those whose rows are not wanted may be left out. */
+/** The part of `ExpertRows` that a model runner needs. `experts` may omit experts whose rows are not computed. */
 export type DispatchedRows = Pick<ExpertRows, "rows" | "perToken" | "experts" | "tokenOf" | "ones" | "rowOf">;
 
 export class ExpertRows {
   readonly #backend: Backend;
   readonly rows: number;
   readonly perToken: number;
-  /** in the order of experts; one that has no row is left out */
+  /** ordered by expert; an expert without rows is omitted */
   readonly experts: readonly ExpertRun[];
-  /** [rows] the token of each row, a whole number in F32 */
+  /** [rows] the token of each row: an integer stored as F32 */
   readonly tokenOf: Region;
-  /** [rows] ones */
+  /** [rows] all 1 */
   readonly ones: Region;
-  /** [tokens, perToken] the row of each choice */
+  /** [tokens, perToken] the row that computes each choice */
   readonly rowOf: Region;
 
   private constructor(
@@ -41,9 +41,11 @@ export class ExpertRows {
   }
 
   /**
-   * @param chosen [tokens, perToken] experts, whole numbers
-   * @param each   every expert gets one row more, which no token collects: none goes unread, and the number of rows
-   *               does not depend on the choice
+   * Uploads the tables that dispatch and combine need.
+   *
+   * @param chosen [tokens, perToken] expert numbers, integers stored as F32
+   * @param each   gives every expert one extra row, which `combine` does not use: every expert is then read, and the
+   *               number of rows does not depend on the choice
    */
   static async of(
     backend: Backend,
@@ -53,14 +55,14 @@ export class ExpertRows {
     each: boolean,
   ): Promise<ExpertRows> {
     const choices: number[][] = Array.from({ length: experts }, () => []);
-    // `| 0`: a backend that only counts shows one number for all of them
+    // `| 0` turns NaN into 0: a backend that only measures memory returns arbitrary values
     for (let i = 0; i < tokens * perToken; i++) choices[chosen[i]! | 0]!.push(i);
     const rowOf = new Float32Array(tokens * perToken);
     const tokenOf: number[] = [];
     const runs: ExpertRun[] = [];
-    for (const [expert, mine] of choices.entries()) {
+    for (const [expert, ofExpert] of choices.entries()) {
       const from = tokenOf.length;
-      for (const choice of mine) {
+      for (const choice of ofExpert) {
         rowOf[choice] = tokenOf.length;
         tokenOf.push(Math.floor(choice / perToken));
       }
@@ -68,13 +70,13 @@ export class ExpertRows {
       if (tokenOf.length > from) runs.push({ expert, from, count: tokenOf.length - from });
     }
     return new ExpertRows(backend, perToken, runs, {
-      tokenOf: await uploaded(backend, Float32Array.from(tokenOf)),
-      ones: await uploaded(backend, new Float32Array(tokenOf.length).fill(1)),
-      rowOf: await uploaded(backend, rowOf),
+      tokenOf: await upload(backend, Float32Array.from(tokenOf)),
+      ones: await upload(backend, new Float32Array(tokenOf.length).fill(1)),
+      rowOf: await upload(backend, rowOf),
     });
   }
 
-  /** The same rows, of which a run computes only those of some experts. */
+  /** The same rows, limited to those of the given experts: a run computes only these. */
   only(experts: readonly number[]): DispatchedRows {
     const { rows, perToken, tokenOf, ones, rowOf } = this;
     const wanted = this.experts.filter(({ expert }) => experts.includes(expert));
@@ -86,7 +88,7 @@ export class ExpertRows {
   }
 }
 
-async function uploaded(backend: Backend, values: Float32Array): Promise<Region> {
+async function upload(backend: Backend, values: Float32Array): Promise<Region> {
   const region = backend.allocate(values.byteLength);
   await backend.upload(region, values.byteLength, (view) => view.set(new Uint8Array(values.buffer)));
   return region;

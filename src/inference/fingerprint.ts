@@ -1,69 +1,78 @@
 /**
- * What a model answered to a prompt, in a few kilobytes: enough to tell later, without the source and on any backend,
- * whether it still answers so. Per position the largest logits and a digest of all of them; per layer the norm of the
- * hidden state.
+ * Fingerprint: a record of a forward pass in a few kilobytes. A later forward pass can be compared with it, without the
+ * source checkpoint and on any backend. The record has, for each position, the largest logits and a digest of all logits
+ * and, for each layer, the norm of the hidden state.
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
 import { RecordedExperts, recordExperts } from "./recorded-experts.ts";
 
-/** Logits kept a position. */
+/** Logits recorded for each position. */
 const TOP = 8;
 
 const value = z.number().or(z.enum(["NaN", "Infinity", "-Infinity"]));
 
 export const Fingerprint = z.strictObject({
-  /** which kernels computed it; the bits of WASM kernels are the same on every machine */
+  /** backend of the forward pass; WASM kernels give the same bits on every machine */
   backend: z.string(),
   positions: z
     .array(
       z.strictObject({
-        /** words and their logits, the largest first */
+        /** token ids and their logits, the largest logit first */
         top: z.array(z.tuple([z.int().nonnegative(), value])).readonly(),
-        /** SHA-256 of the position's logits, F32, little endian */
+        /** SHA-256 of all logits of the position, F32, little endian */
         sha256: z.string().regex(/^[0-9a-f]{64}$/),
       }),
     )
     .readonly(),
-  /** L2 norms of the residual stream: of the embedding, and after each layer */
+  /** L2 norms of the residual stream: after the embedding, then after each layer */
   norms: z.array(value).readonly(),
-  /** of each layer that has any; absent where none has, and in certificates of old */
+  /** one entry for each MoE layer; missing in dense models and in certificates written before this field existed */
   experts: z.array(RecordedExperts).readonly().exactOptional(),
 });
 export type Fingerprint = z.infer<typeof Fingerprint>;
 type Value = z.infer<typeof value>;
 
-/** Takes the fingerprint of one run as it passes: norms layer by layer, logits in blocks of words. */
+/** Collects the fingerprint during a run: norms layer by layer, logits in blocks of token ids. */
 export class FingerprintTaker {
   readonly #hashes: readonly Hash[];
   readonly #top: [number, number][][];
   readonly #norms: Value[] = [];
   readonly #experts: RecordedExperts[] = [];
-  /** logits at words that were asked for, by position */
-  readonly asked: readonly Map<number, number>[];
+  /** for each position: requested token id -> logit, NaN until computed */
+  readonly requested: readonly Map<number, number>[];
 
-  /** @param words at each position, words whose logits are wanted whatever their size */
+  /**
+   * @param tokens number of positions
+   * @param words  for each position, token ids whose logits are recorded in `requested` whatever their size
+   */
   constructor(tokens: number, words: readonly (readonly number[])[] = []) {
     this.#hashes = Array.from({ length: tokens }, () => createHash("sha256"));
     this.#top = Array.from({ length: tokens }, () => []);
-    this.asked = Array.from(
+    this.requested = Array.from(
       { length: tokens },
       (_, t) => new Map((words[t] ?? []).map((word) => [word, NaN])),
     );
   }
 
+  /** Adds the norm of a residual stream [T, hidden]; called for the embedding, then after each layer. */
   residual(stream: Float32Array): void {
     let sum = 0;
-    for (let i = 0; i < stream.length; i++) sum += stream[i]! * stream[i]!; // an iterator takes ten times as long
-    this.#norms.push(said(Math.sqrt(sum)));
+    for (let i = 0; i < stream.length; i++) sum += stream[i]! * stream[i]!; // `for of` takes ten times as long
+    this.#norms.push(toJsonNumber(Math.sqrt(sum)));
   }
 
-  /** Of a layer of the main stack. */
+  /**
+   * Records the experts of a layer of the main stack.
+   *
+   * @param followed [T, chosen a token] the experts that computed
+   * @param own      [T, chosen a token] the experts that the layer's own router chose
+   */
   experts(layer: number, followed: Float32Array, own: Float32Array): void {
     this.#experts.push(recordExperts(layer, followed, own));
   }
 
-  /** Words [lo, lo + width) of every position, [T, width]; blocks come in order. */
+  /** Adds logits of the token ids [lo, lo + width), [T, width]; blocks must come in order. */
   logits(lo: number, width: number, block: Float32Array): void {
     for (const [t, hash] of this.#hashes.entries()) {
       const row = block.subarray(t * width, (t + 1) * width);
@@ -76,14 +85,16 @@ export class FingerprintTaker {
         top.splice(before === -1 ? top.length : before, 0, [lo + i, logit]);
         top.splice(TOP);
       }
-      const asked = this.asked[t]!;
-      for (const word of asked.keys()) if (word >= lo && word < lo + width) asked.set(word, row[word - lo]!);
+      const requested = this.requested[t]!;
+      for (const word of requested.keys()) {
+        if (word >= lo && word < lo + width) requested.set(word, row[word - lo]!);
+      }
     }
   }
 
   finish(backend: string): Fingerprint {
     const positions = this.#hashes.map((hash, t) => ({
-      top: this.#top[t]!.map(([word, logit]): [number, Value] => [word, said(logit)]),
+      top: this.#top[t]!.map(([word, logit]): [number, Value] => [word, toJsonNumber(logit)]),
       sha256: hash.digest("hex"),
     }));
     const experts = this.#experts;
@@ -91,29 +102,34 @@ export class FingerprintTaker {
   }
 }
 
-/** Nine digits hold every F32. JSON has no word for what is no number. */
-function said(x: number): Value {
+/** Nine digits represent every F32 exactly. JSON cannot represent NaN and infinities, so these become strings. */
+function toJsonNumber(x: number): Value {
   return Number.isFinite(x) ? Number(x.toPrecision(9)) : (String(x) as Value);
 }
 
 /**
- * Largest relative L2 between fingerprints of one model on two backends. Correct F32 kernels differ end to end by about
- * 1e-6 on models of a dozen layers, and errors of a hundred layers add up to some ten times that; of the mistakes that
- * the goldens list, the mildest (another epsilon) moves logits by 1.3e-4.
+ * Largest accepted relative L2 between fingerprints of the same model on two backends. Correct F32 kernels differ end to
+ * end by about 1e-6 on models of a dozen layers; for a hundred layers the errors add up to about ten times that. The
+ * smallest mistake that the goldens list (another epsilon) changes logits by 1.3e-4.
  */
 export const FINGERPRINT_BOUND = 5e-5;
 
 export interface FingerprintDistance {
-  /** every bit of every logit is the recorded one */
+  /** all logits and norms equal the recorded values bit for bit */
   readonly exact: boolean;
   /** relative L2 over the recorded logits */
   readonly logitsRelL2: number;
-  /** largest relative difference of a layer's norm, and the first layer beyond the bound; -1 is the embedding */
+  /** largest relative difference of a layer's norm */
   readonly normsRel: number;
+  /** first layer whose norm exceeds FINGERPRINT_BOUND; -1 is the embedding; null: no layer exceeds it */
   readonly firstLayer: number | null;
 }
 
-/** @param taken asked for the words that `recorded` holds */
+/**
+ * Compares a new forward pass with a recorded one.
+ *
+ * @param taken the taker of `now`, created with the token ids that `recorded` lists
+ */
 export function compareFingerprints(
   recorded: Fingerprint,
   now: Fingerprint,
@@ -122,14 +138,14 @@ export function compareFingerprints(
   let [difference, reference] = [0, 0];
   for (const [t, { top }] of recorded.positions.entries()) {
     for (const [word, logit] of top) {
-      const [was, is] = [Number(logit), Number(said(taken.asked[t]?.get(word) ?? NaN))];
-      if (Number.isFinite(was)) reference += was * was;
-      if (!Object.is(was, is)) difference += (was - is) ** 2;
+      const [before, after] = [Number(logit), Number(toJsonNumber(taken.requested[t]?.get(word) ?? NaN))];
+      if (Number.isFinite(before)) reference += before * before;
+      if (!Object.is(before, after)) difference += (before - after) ** 2;
     }
   }
   const changes = recorded.norms.map((norm, i) => {
-    const [was, is] = [Number(norm), Number(now.norms[i])];
-    return Object.is(was, is) ? 0 : Math.abs(was - is) / Math.abs(was);
+    const [before, after] = [Number(norm), Number(now.norms[i])];
+    return Object.is(before, after) ? 0 : Math.abs(before - after) / Math.abs(before);
   });
   const first = changes.findIndex((change) => !(change <= FINGERPRINT_BOUND));
   return {

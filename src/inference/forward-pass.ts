@@ -1,4 +1,4 @@
-/** One forward pass over one checkpoint, its hidden states and logits handed on as they come. */
+/** One forward pass over one checkpoint. It passes hidden states and logits to callbacks as soon as they are computed. */
 import type { Backend } from "../../kernels/kernel.ts";
 import type { ModelWithScales } from "../checkpoint/load.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
@@ -13,7 +13,7 @@ import { createRunner, runBytes } from "./model-runner.ts";
 import { Rounder } from "./rounding.ts";
 import type { Router } from "./router.ts";
 
-/** Words [lo, lo + width) of every position, [T, width]. */
+/** Logits of the token ids [lo, lo + width) at every position: `values` is [T, width]. */
 export interface LogitsBlock {
   readonly lo: number;
   readonly width: number;
@@ -21,16 +21,24 @@ export interface LogitsBlock {
 }
 
 export interface PassSinks {
-  /** [T, hidden]: "0" the embedding, "N" after layer N - 1, "norm_f" what the head reads */
+  /** hidden state [T, hidden]; name "0": after the embedding, "N": after layer N - 1, "norm_f": input of the head */
   residual(name: string, values: Float32Array): void | Promise<void>;
-  /** other experts for the tokens of a layer to go to than its router chose, [T, chosen a token] */
+  /** replaces the router's choice of experts in a layer; returns [T, chosen a token] */
   follow?(router: Router): Promise<Float32Array>;
-  /** the experts that each token of a layer goes to, [T, chosen a token] */
+  /** the experts that compute each token of a layer, [T, chosen a token] */
   experts?(layer: number, chosen: Float32Array): void | Promise<void>;
-  /** blocks in order; the vocabulary is never held whole */
+  /** logits in blocks, in order of token ids; logits of the whole vocabulary are never in memory together */
   logits(block: LogitsBlock): void | Promise<void>;
 }
 
+/**
+ * Runs the main layers and the head of a model.
+ *
+ * @param ids   token ids, [T]
+ * @param sinks callbacks that receive the results
+ * @param phase name of the phase in progress events
+ * @throws UNSUPPORTED where the model cannot run natively, TENSOR_MISSING, and read errors
+ */
 export async function runForwardPass(
   model: ModelWithScales,
   ids: readonly number[],
@@ -44,7 +52,7 @@ export async function runForwardPass(
   const { family, dims } = model;
   await using sources = new Sources(model.checkpoint.store);
   watch({ type: "phase", phase, totalBytes: runBytes(model, ["main"]) });
-  const side = createRunner(model, {
+  const runner = createRunner(model, {
     backend,
     sources,
     tokens: ids.length,
@@ -56,7 +64,7 @@ export async function runForwardPass(
   });
   const { forward } = family;
   const layers = mainLayers(model);
-  const walk = { model, side, backend, signal };
+  const walk = { model, runner, backend, signal };
   const streams = await runLayers(walk, ids, {
     follow: sinks.follow,
     experts: sinks.experts,
@@ -69,7 +77,7 @@ export async function runForwardPass(
   });
   for (const stage of forward.head.slice(0, -1)) {
     streams.make(stageStreams(stage).makes);
-    await side.run(stage, side.head, [streams.set()]);
+    await runner.run(stage, runner.head, [streams.set()]);
   }
   const from = stageStreams(forward.head.at(-1)!).reads[0]!;
   await sinks.residual("norm_f", await streams.view(from));
@@ -78,10 +86,10 @@ export async function runForwardPass(
   const block = backend.allocate(4 * ids.length * width);
   for (let lo = 0; lo < vocab; lo += width) {
     const count = Math.min(width, vocab - lo);
-    await side.logits(from, lo, lo + count, [streams.set()], [block]);
+    await runner.logits(from, lo, lo + count, [streams.set()], [block]);
     await sinks.logits({ lo, width: count, values: await backend.view(block, ids.length * count) });
   }
   backend.release(block);
   streams.releaseAll();
-  side.close();
+  runner.close();
 }

@@ -1,4 +1,4 @@
-/** What a forward pass runs on: backend, threads and memory. */
+/** The machine resources of a forward pass: backend, threads and memory. */
 
 import { availableParallelism } from "node:os";
 import { refuseBackend, selectBackend } from "../../kernels/backend/select.ts";
@@ -6,14 +6,14 @@ import type { Backend } from "../../kernels/kernel.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { DEFAULT_MEMORY_BYTES } from "../workers/pool.ts";
 
-/** The backend that a run asks for. */
+/** Opens the backend that the options select. @throws NOT_AVAILABLE, USAGE where that backend or device is missing */
 export function backendFor(options: RunOptions): Promise<Backend> {
   const { backend = "auto", device } = options;
   const machine = { threads: threadsOf(options), memoryBytes: memoryOf(options) };
   return selectBackend({ backend, ...machine, ...(device !== undefined && { device }) });
 }
 
-/** @throws NOT_AVAILABLE, USAGE for one that is not there; nothing is opened */
+/** Checks that the selected backend exists, without opening it. @throws NOT_AVAILABLE, USAGE where it does not */
 export async function refuseAbsentBackend({ backend = "auto", device }: RunOptions): Promise<void> {
   await refuseBackend({ backend, ...(device !== undefined && { device }) });
 }

@@ -1,3 +1,4 @@
+/** Creates model runners, refuses models that cannot run natively, and counts the bytes that a run reads. */
 import type { Backend } from "../../kernels/kernel.ts";
 import type { LoadedModel, ModelWithScales } from "../checkpoint/load.ts";
 import { bytesOf } from "../core/dtype.ts";
@@ -22,6 +23,7 @@ export interface RunnerRequest {
   readonly signal: AbortSignal | undefined;
 }
 
+/** Creates a runner over the stored tensors of a loaded model. @throws UNSUPPORTED where its dialect cannot run */
 export function createRunner(model: ModelWithScales, running: RunnerRequest): ModelRunner {
   const { dims, tensors, family, scaleValues } = model;
   const scaleOf = new Map([...scaleValues].map(([name, [scale]]) => [name, scale!]));
@@ -35,11 +37,11 @@ export function createRunner(model: ModelWithScales, running: RunnerRequest): Mo
   });
 }
 
-/** The next step where a forward pass cannot run. */
+/** Next step in errors of models that cannot run. */
 export const WITHOUT_PASS = { next: "use `verify` bytes, which runs no forward pass" };
 
 function nativeOf({ family, dialect }: Matched): Native {
-  const native = family.forward.natives.find((one) => one.dialect === dialect.id);
+  const native = family.forward.natives.find((candidate) => candidate.dialect === dialect.id);
   if (native !== undefined) return native;
   throw new IsologitError(
     "UNSUPPORTED",
@@ -49,14 +51,14 @@ function nativeOf({ family, dialect }: Matched): Native {
   );
 }
 
-/** @throws UNSUPPORTED, naming the dialect or the tensor, when the forward pass cannot run */
+/** Checks that a model can run natively. @throws UNSUPPORTED, naming the dialect or the tensor, where it cannot */
 export function refuseUnrunnable(model: LoadedModel): void {
   nativeOf(model);
   for (const [tensor, { axis }] of model.scales.scaleOf) {
     if (axis === 0) {
       throw new IsologitError(
         "UNSUPPORTED",
-        "the forward pass knows one scale a tensor, not one a row",
+        "the forward pass supports one scale per tensor, not one per row",
         { tensor },
         WITHOUT_PASS,
       );
@@ -64,17 +66,17 @@ export function refuseUnrunnable(model: LoadedModel): void {
   }
 }
 
-/** Bytes of weights that one run through these layers and the head reads; the few rows of the token table apart. */
+/** Bytes of weights that one run through these stacks and the head reads, without the few rows of the token table. */
 export function runBytes(model: Matched, stacks: readonly Layer["stack"][]): number {
   const { dims, tensors, family } = model;
   const stored = new TensorLookup(nativeOf(model), dims, family.forward.experts(dims), tensors.values());
-  const places = model.layers
+  const blocks = model.layers
     .filter(({ stack }) => stacks.includes(stack))
     .flatMap((layer) => [
       stored.layer(layer),
       ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("mtpStart", layer)] : []),
       ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("mtpEnd", layer)] : []),
     ]);
-  const read = [...places, stored.outside("head")].flatMap((place) => stored.all(place));
+  const read = [...blocks, stored.outside("head")].flatMap((names) => stored.all(names));
   return read.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
 }

@@ -1,18 +1,18 @@
-/** Which rows of a stored matrix multiply which part of a stream, and whose results add up. */
+/** Matrix products of a linear stage: which stored rows multiply which part of a stream, and which results are added. */
 import type { OutputRows } from "../families/forward.ts";
 import type { TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
 
-/** Stored rows that multiply `count` rows of a stream, from row `first` on. */
+/** A product of stored rows [lo, hi) with `count` rows of a stream, starting at its row `first`. */
 export interface MatmulTask extends MatrixRows {
   readonly outputs: readonly OutputRows[];
-  /** where in a row of the stream the first column begins */
+  /** element of a stream row that the first column of the matrix multiplies */
   readonly inputOffset: number;
   readonly first: number;
   readonly count: number;
 }
 
-/** Rows of a stream times all that a stored tensor feeds. */
+/** The product of all rows that a tensor use covers with rows [first, first + count) of a stream. */
 export function matmulTask(
   { tensor, outputs, inputOffset }: TensorUse,
   first: number,
@@ -23,7 +23,7 @@ export function matmulTask(
   return { tensor, outputs, lo, hi, inputOffset, first, count };
 }
 
-/** A product of those elements alone that lie in [lo, hi) of a stream, as of one that begins at lo. */
+/** Products that make only elements [lo, hi) of a stream; the output begins at element lo. */
 export function matmulTasksWithin(
   parts: readonly TensorUse[],
   lo: number,
@@ -31,34 +31,34 @@ export function matmulTasksWithin(
   count: number,
 ): readonly MatmulTask[] {
   return parts.flatMap((part) => {
-    const feeds = part.outputs.map((feed) => clipped(feed, lo, hi)).filter((feed) => feed.count > 0);
+    const feeds = part.outputs.map((feed) => clipRows(feed, lo, hi)).filter((feed) => feed.count > 0);
     return feeds.length === 0 ? [] : [matmulTask({ ...part, outputs: feeds }, 0, count)];
   });
 }
 
-function clipped(feed: OutputRows, lo: number, hi: number): OutputRows {
+function clipRows(feed: OutputRows, lo: number, hi: number): OutputRows {
   const first = Math.max(lo, feed.at);
   const count = Math.max(0, Math.min(hi, feed.at + feed.count) - first);
   return { to: feed.to, at: first - lo, from: feed.from + first - feed.at, count };
 }
 
-/** Products in their order, each in the first round in which nothing else makes the same elements. */
+/** Groups products into rounds, in order: two products that make the same output elements are in different rounds. */
 export function groupByOutput(products: readonly MatmulTask[]): readonly (readonly MatmulTask[])[] {
-  const made: MatmulTask[][] = [];
+  const rounds: MatmulTask[][] = [];
   for (const product of products) {
-    const round = made.find((others) => !others.some((other) => overlap(product, other)));
-    if (round === undefined) made.push([product]);
+    const round = rounds.find((others) => !others.some((other) => overlap(product, other)));
+    if (round === undefined) rounds.push([product]);
     else round.push(product);
   }
-  return made;
+  return rounds;
 }
 
 function overlap(a: MatmulTask, b: MatmulTask): boolean {
   return (
     a.first === b.first &&
-    a.outputs.some((mine) =>
+    a.outputs.some((left) =>
       b.outputs.some(
-        ({ to, at, count }) => to === mine.to && at < mine.at + mine.count && mine.at < at + count,
+        ({ to, at, count }) => to === left.to && at < left.at + left.count && left.at < at + count,
       ),
     )
   );

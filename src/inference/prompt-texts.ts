@@ -1,7 +1,7 @@
 /**
- * Text that forward passes read where a checkpoint has a tokenizer: written for this purpose, in several languages,
- * scripts and kinds, so that little of a vocabulary is alike. A trained model predicts such text far better than
- * chance, which seeded ids cannot tell.
+ * Default text of forward passes for checkpoints with a tokenizer. It was written for this purpose, in several languages,
+ * scripts and kinds of text, so that it uses many different tokens. A trained model predicts this text far better than
+ * chance; seeded ids cannot show that.
  */
 export const TEXTS: readonly string[] = [
   "The river had frozen overnight, and by morning the children were already skating between the boats. " +

@@ -1,4 +1,4 @@
-/** The experts that tokens chose, as a certificate holds them: 16 bits each, little endian, in Base64. */
+/** Expert choices as a certificate stores them: 16 bits for each expert number, little endian, in Base64. */
 import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
 import type { ExpertChoice } from "../families/forward.ts";
@@ -6,19 +6,23 @@ import type { ExpertChoice } from "../families/forward.ts";
 const Text = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
 
 export const RecordedExperts = z.strictObject({
-  /** of the main stack */
+  /** index in the main stack */
   layer: z.int().nonnegative(),
-  /** [T, chosen a token]: those that computed */
+  /** [T, chosen a token] experts that computed */
   followed: Text,
-  /** those that its own router would have chosen; absent where they are the same */
+  /** [T, chosen a token] experts that the layer's own router chose; missing where they equal `followed` */
   own: Text.exactOptional(),
 });
 export type RecordedExperts = z.infer<typeof RecordedExperts>;
 
-/** @param followed [T, chosen a token], whole numbers */
+/**
+ * Encodes the expert choices of one layer.
+ *
+ * @param followed, own [T, chosen a token] expert numbers, integers stored as F32
+ */
 export function recordExperts(layer: number, followed: Float32Array, own: Float32Array): RecordedExperts {
-  const [one, other] = [encode(followed), encode(own)];
-  return { layer, followed: one, ...(one !== other && { own: other }) };
+  const [followedText, ownText] = [encode(followed), encode(own)];
+  return { layer, followed: followedText, ...(followedText !== ownText && { own: ownText }) };
 }
 
 function encode(experts: Float32Array): string {
@@ -27,13 +31,18 @@ function encode(experts: Float32Array): string {
   return bytes.toString("base64");
 }
 
-/** @throws CERTIFICATE_INVALID for what `tokens` of this layer cannot have chosen */
+/**
+ * Decodes the expert choices of one layer.
+ *
+ * @returns two arrays [tokens, perToken]
+ * @throws CERTIFICATE_INVALID where the length is wrong or an expert does not exist
+ */
 export function parseRecordedExperts(
   { layer, followed, own = followed }: RecordedExperts,
   tokens: number,
   { experts, perToken }: ExpertChoice,
 ): { readonly followed: Float32Array; readonly own: Float32Array } {
-  const decoded = (text: string): Float32Array => {
+  const decode = (text: string): Float32Array => {
     const bytes = Buffer.from(text, "base64");
     const chosen = Float32Array.from({ length: bytes.byteLength >> 1 }, (_, i) => bytes.readUInt16LE(2 * i));
     if (bytes.byteLength === 2 * tokens * perToken && chosen.every((expert) => expert < experts))
@@ -43,5 +52,5 @@ export function parseRecordedExperts(
       `its experts of layer ${layer} are not those of its prompt`,
     );
   };
-  return { followed: decoded(followed), own: decoded(own) };
+  return { followed: decode(followed), own: decode(own) };
 }

@@ -1,15 +1,15 @@
-/** Weights as the other side's recast rounds them, in memory: the source run again with nothing else changed. */
+/** Rounds source weights in memory exactly as the destination stores them, to run the source with only that change. */
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import { type Caster, createCaster, SCRATCH_BYTES } from "../cast/cast.ts";
 import { type FloatDType, widthOf } from "../core/dtype.ts";
 
-/** The other side's dtype for a tensor, and its stored scale. */
+/** The dtype and the stored scale that the destination has for a tensor. */
 export interface Rounding {
   readonly to: FloatDType;
   readonly scale: number | null;
 }
 
-/** Rows [lo, hi) of a stored tensor. */
+/** The rounding of rows [lo, hi) of a stored tensor. */
 export interface RowRounding {
   readonly lo: number;
   readonly hi: number;
@@ -19,7 +19,7 @@ export interface RowRounding {
 /** Bytes of stored elements cast at a time. */
 const PART_BYTES = 1024 * 1024;
 
-/** All that a rounder holds: FP8 widens to F32, four bytes for one. */
+/** Memory of a rounder: scratch, one part of stored bytes, and four times that because FP8 may widen to F32. */
 export const ROUNDER_BYTES = SCRATCH_BYTES + 5 * PART_BYTES;
 
 export class Rounder {
@@ -36,7 +36,11 @@ export class Rounder {
     return new Rounder(await createCaster(memory, FIRST_ADDRESS), memory);
   }
 
-  /** Fills `target` with the rounded elements of `stored`. */
+  /**
+   * Fills `target` with the rounded elements of `stored`.
+   *
+   * @param scale scale of the stored elements; 1 where they have none
+   */
   round(
     stored: Uint8Array,
     from: FloatDType,

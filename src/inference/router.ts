@@ -1,7 +1,8 @@
 /**
- * A run that follows the experts of an earlier one. A near tie in a router may fall the other way on another backend,
- * and another expert is another function: so those that were recorded compute, and the router is held to what it chose
- * then. Where it chooses otherwise now, its scores must be as near to that as the backends' arithmetic is.
+ * A run that uses the recorded experts of an earlier run. A near tie in a router may be decided differently on another
+ * backend, and another expert computes another function. Therefore the recorded experts compute, and the router's present
+ * choice is compared with its recorded choice. Where the two differ, the scores must be so close that the arithmetic of
+ * the backends explains the difference.
  */
 
 import { sameBits } from "../core/distance.ts";
@@ -13,32 +14,33 @@ import { FINGERPRINT_BOUND } from "./fingerprint.ts";
 import { parseRecordedExperts, type RecordedExperts } from "./recorded-experts.ts";
 import type { StreamSet } from "./runner.ts";
 
-/** A layer's router at work. */
+/** The router of a layer during a run. */
 export interface Router {
   readonly layer: number;
   readonly tokens: number;
   readonly choice: ExpertChoice;
-  /** [T, chosen a token] its own choice */
+  /** [T, chosen a token] experts that this router chose */
   readonly own: Float32Array;
-  /** [T, experts] the logits that its scores are made of */
+  /** [T, experts] the logits from which the scores are computed */
   logits(): Promise<Float32Array>;
-  /** what it would choose by other logits, and by its scores of them as `change` leaves them */
+  /** chooses experts for other logits [T, experts]; `change` may edit the scores [T, experts] before the choice */
   chooseBy(logits: Float32Array, change: (scores: Float32Array) => void): Promise<Float32Array>;
 }
 
 export interface Routing extends Pick<Router, "layer" | "tokens" | "own"> {
   readonly dims: Dims;
-  /** those of the block; the one that chooses reads scores, and the one that makes these reads logits */
+  /** stages of the block; `chooses` reads scores, and the stage that makes the scores reads logits */
   readonly stages: readonly Stage[];
   readonly chooses: KernelStage & Required<Pick<KernelStage, "choice">>;
   readonly streams: Streams;
-  /** room for streams beside those of the model */
-  readonly room: () => Streams;
+  /** creates streams in addition to those of the model */
+  readonly createStreams: () => Streams;
   readonly run: (stage: Stage, set: StreamSet) => Promise<void>;
 }
 
+/** Creates the `Router` of a layer that is being run. */
 export function createRouter(routing: Routing): Router {
-  const { layer, tokens, own, dims, stages, chooses, streams, room, run } = routing;
+  const { layer, tokens, own, dims, stages, chooses, streams, createStreams, run } = routing;
   const scores = chooses.from[0]!;
   const scoring = stages.find((stage) => stageStreams(stage).makes.includes(scores))!;
   const logits = stageStreams(scoring).reads[0]!;
@@ -46,7 +48,7 @@ export function createRouter(routing: Routing): Router {
     ...{ layer, tokens, own, choice: chooses.choice(dims) },
     logits: () => streams.view(logits),
     async chooseBy(others, change) {
-      const probe = room();
+      const probe = createStreams();
       probe.make([logits, scores, chooses.to]);
       await probe.put(logits, others);
       await run(scoring, probe.set());
@@ -61,27 +63,31 @@ export function createRouter(routing: Routing): Router {
   };
 }
 
+/** Compares the choices of all routers of a run with the recorded choices. */
 export class RoutingComparison {
   readonly #recorded: ReadonlyMap<number, RecordedExperts>;
-  /** tokens, over all layers, for which the router chose otherwise than was recorded: near ties, and others */
+  /** tokens, over all layers, whose choice differs from the recorded one and is explained by a near tie */
   flips = 0;
+  /** tokens, over all layers, whose choice differs and is not explained by a near tie */
   beyond = 0;
-  /** the first layer with one of the others */
+  /** the first layer with a token that counts in `beyond` */
   firstBeyond: number | null = null;
 
   constructor(recorded: readonly RecordedExperts[]) {
-    this.#recorded = new Map(recorded.map((one) => [one.layer, one]));
+    this.#recorded = new Map(recorded.map((experts) => [experts.layer, experts]));
   }
 
   /**
-   * @returns the experts that were followed then
-   * @throws CERTIFICATE_INVALID
+   * Compares one layer.
+   *
+   * @returns the recorded experts that must compute, [T, chosen a token]
+   * @throws CERTIFICATE_INVALID where the record does not fit the layer
    */
   async follow(router: Router): Promise<Float32Array> {
     const { layer, tokens, choice } = router;
     const recorded = this.#recorded.get(layer);
     if (recorded === undefined)
-      throw new IsologitError("CERTIFICATE_INVALID", `it has no experts of layer ${layer}`);
+      throw new IsologitError("CERTIFICATE_INVALID", `the certificate has no experts for layer ${layer}`);
     const { followed, own } = parseRecordedExperts(recorded, tokens, choice);
     const row = (chosen: Float32Array, t: number) =>
       chosen.subarray(t * choice.perToken, (t + 1) * choice.perToken);
@@ -89,9 +95,9 @@ export class RoutingComparison {
       (t) => !sameBits(row(router.own, t), row(own, t)),
     );
     if (others.length === 0) return followed;
-    const reached = await favouring(own, router);
+    const reachable = await chooseInFavourOf(own, router);
     for (const t of others) {
-      if (sameBits(row(reached, t), row(own, t))) this.flips++;
+      if (sameBits(row(reachable, t), row(own, t))) this.flips++;
       else {
         this.beyond++;
         this.firstBeyond ??= layer;
@@ -102,11 +108,14 @@ export class RoutingComparison {
 }
 
 /**
- * What the router chooses where all that two backends may differ by speaks for `chosen`. The logits of a token may differ
- * as all may that a fingerprint holds, by FINGERPRINT_BOUND in relative L2, and so any one of them by that part of their
- * norm; scores have roundings of their own on either side.
+ * The router's choice when every permitted difference between two backends favours `chosen`. The logits of a token may
+ * differ by FINGERPRINT_BOUND in relative L2, so each logit may differ by that fraction of their norm. The scores may
+ * differ by one more rounding on each side.
+ *
+ * @param chosen [T, chosen a token]
+ * @returns [T, chosen a token]
  */
-async function favouring(chosen: Float32Array, router: Router): Promise<Float32Array> {
+async function chooseInFavourOf(chosen: Float32Array, router: Router): Promise<Float32Array> {
   const { experts, perToken, rounding } = router.choice;
   /** Raises the values of each token's chosen experts, and lowers all others. */
   const favour = (values: Float32Array, margin: (row: Float32Array) => number) => {
@@ -120,6 +129,9 @@ async function favouring(chosen: Float32Array, router: Router): Promise<Float32A
   const logits = Float32Array.from(await router.logits());
   favour(logits, (row) => FINGERPRINT_BOUND * Math.sqrt(row.reduce((sum, logit) => sum + logit * logit, 0)));
   return router.chooseBy(logits, (scores) =>
-    favour(scores, (row) => 2 * rounding * row.reduce((most, score) => Math.max(most, Math.abs(score)), 0)),
+    favour(
+      scores,
+      (row) => 2 * rounding * row.reduce((largest, score) => Math.max(largest, Math.abs(score)), 0),
+    ),
   );
 }

@@ -1,6 +1,6 @@
 /**
- * One side of a verification: a checkpoint that runs natively, on its own stored tensors. No layer is resident: a
- * stored matrix is read in bands, each feeds every stream of the side, and goes. No layout is imported here.
+ * Runs one checkpoint natively, on its own stored tensors. No layer stays in memory: a stored matrix is read in bands,
+ * every run of this checkpoint uses a band, then the band is dropped. This file does not import layouts.
  */
 import { add, linear, mix } from "../../kernels/index.ts";
 import type { Region } from "../../kernels/kernel.ts";
@@ -14,11 +14,11 @@ import { groupByOutput, type MatmulTask, matmulTask, matmulTasksWithin } from ".
 import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
 import { type BandData, Weights, type WeightsOptions, type WeightVersion } from "./weight-bands.ts";
 
-/** Streams by name: what a stage reads, and where it puts what it makes. */
+/** The streams of one run by name: those that a stage reads and those that it writes. */
 export interface StreamSet {
   readonly inputs: Map<string, Region>;
   readonly outputs: Map<string, Region>;
-  /** the weights to run on */
+  /** which version of the weights this run uses */
   readonly weights: WeightVersion;
 }
 
@@ -29,6 +29,7 @@ export interface RunnerOptions extends WeightsOptions {
   readonly tokens: number;
 }
 
+/** Runs stages of one checkpoint; several runs share one reading of the weights. */
 export class ModelRunner {
   readonly #o: RunnerOptions;
   readonly #stored: TensorLookup;
@@ -44,29 +45,32 @@ export class ModelRunner {
     this.#widths = forward.streams(dims);
   }
 
+  /** The stored tensors of a layer. */
   layer(layer: Layer): BlockNames {
     return this.#stored.layer(layer);
   }
 
+  /** The stored tensors of the first or last part of a prediction step. */
   step(end: "mtpStart" | "mtpEnd", layer: Layer): BlockNames {
     return this.#stored.step(end, layer);
   }
 
+  /** The stored tensors of the head. */
   get head(): BlockNames {
     return this.#stored.outside("head");
   }
 
-  /** The token table, [vocab, hidden], in the parts that ranks have of it. */
+  /** The token table, [vocab, hidden]: one entry for each tensor parallel rank. */
   get tables(): readonly TensorUse[] {
     return this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
   }
 
-  /** What feeds any of `streams` (default: anything) at a place, and of which expert where it is of several. */
+  /** The stored tensors of a block that make any of `streams` (default: all), of one expert in a layer of experts. */
   parts(place: BlockNames, streams?: readonly string[], expert?: number): readonly TensorUse[] {
     return this.#stored.parts(place, streams, expert);
   }
 
-  /** The keys of the stored tensors that a stage draws on to make a stream. */
+  /** Keys of the stored tensors from which a stage makes a stream. */
   makers(stage: Stage, place: BlockNames, stream: string, expert?: number): readonly string[] {
     const multiplies = stage.op === "linear" || stage.op === "experts";
     const drawn = stage.op === "kernel" ? stage.parameters : multiplies ? [stream] : [];
@@ -74,30 +78,31 @@ export class ModelRunner {
   }
 
   /**
-   * The token table's rows for `ids`: [tokens, hidden] F32.
+   * Writes the token table's rows for `ids` to `output`: [tokens, hidden] F32.
    *
-   * @param instead read in place of the stored tensors of these keys
+   * @param replacements tensors to read in place of the stored tensors of these keys
+   * @throws TENSOR_MISSING where no stored tensor has the row of an id
    */
   async embed(
     ids: readonly number[],
     weights: WeightVersion,
     output: Region,
-    instead: ReadonlyMap<string, Tensor> = new Map(),
+    replacements: ReadonlyMap<string, Tensor> = new Map(),
   ): Promise<void> {
-    const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), instead }, ["vocabulary"]);
+    const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), replacements }, ["vocabulary"]);
     const rows = parts.flatMap(({ tensor, outputs }) => outputs.map((feed) => ({ tensor, ...feed })));
     const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
       for (const [t, id] of ids.entries()) {
         const found = rows.find(({ at, count }) => id >= at && id < at + count);
-        if (found === undefined) throw unfed("word", `${id}`);
+        if (found === undefined) throw missingPart("word", `${id}`);
         const from = (found.from + id - found.at) * hidden;
         view.set(await this.#weights.wide(found.tensor, from, from + hidden, weights), 4 * t * hidden);
       }
     });
   }
 
-  /** In which columns a stage's sums fall apart, where they do: two sides that are alike here sum in one order. */
+  /** The columns at which ranks split a stage's sums. Two checkpoints with equal cuts add in the same order. */
   cuts(stage: Stage, place: BlockNames): string {
     if (stage.op !== "linear" && stage.op !== "experts") return "";
     const parts = this.#stored.parts(place, [stage.to].flat());
@@ -105,56 +110,57 @@ export class ModelRunner {
   }
 
   /**
-   * Runs one stage for each set, over one reading of the weights.
+   * Runs one stage for each set, with one reading of the weights.
    *
-   * @param dealing of this layer's tokens, where its stages are of experts
+   * @param expertRows rows of this layer's experts; needed by stages of expert layers
+   * @throws TENSOR_MISSING where stored tensors do not make every element of the outputs
    */
   async run(
     stage: Stage,
     place: BlockNames,
     sets: readonly StreamSet[],
-    dealing?: DispatchedRows,
+    expertRows?: DispatchedRows,
   ): Promise<void> {
     switch (stage.op) {
       case "kernel":
-        for (const set of sets) await this.#kernel(stage, place, set, dealing);
+        for (const set of sets) await this.#kernel(stage, place, set, expertRows);
         return;
       case "linear": {
         const parts = this.#stored.parts(place, stage.to);
-        this.#refuseUnfed(parts, stage.from, stage.to, place);
+        this.#refuseIncomplete(parts, stage.from, stage.to, place);
         const products = parts.map((part) => matmulTask(part, 0, this.#o.tokens));
         return this.#multiply(products, stage.from, this.#o.tokens, sets, place);
       }
       case "experts": {
-        const products = dealing!.experts.flatMap(({ expert, from, count }) => {
+        const products = expertRows!.experts.flatMap(({ expert, from, count }) => {
           const parts = this.#stored.parts(place, [stage.to], expert);
-          this.#refuseUnfed(parts, stage.from, [stage.to], place);
+          this.#refuseIncomplete(parts, stage.from, [stage.to], place);
           return parts.map((part) => matmulTask(part, from, count));
         });
-        return this.#multiply(products, stage.from, dealing!.rows, sets, place);
+        return this.#multiply(products, stage.from, expertRows!.rows, sets, place);
       }
       case "dispatch":
         for (const { inputs, outputs } of sets) {
           const p = {
-            rows: dealing!.rows,
+            rows: expertRows!.rows,
             sources: this.#o.tokens,
             terms: 1,
             width: this.#widths[stage.to]!,
           };
-          const operands = [inputs.get(stage.from)!, dealing!.tokenOf, dealing!.ones];
+          const operands = [inputs.get(stage.from)!, expertRows!.tokenOf, expertRows!.ones];
           await this.#o.backend.run(mix, p, operands, outputs.get(stage.to)!);
         }
         return;
       case "combine":
         for (const { inputs, outputs } of sets) {
-          const { rows: sources, perToken: terms, rowOf } = dealing!;
+          const { rows: sources, perToken: terms, rowOf } = expertRows!;
           const p = { rows: this.#o.tokens, sources, terms, width: this.#widths[stage.to]! };
           const operands = [inputs.get(stage.from)!, rowOf, inputs.get(stage.weights)!];
           await this.#o.backend.run(mix, p, operands, outputs.get(stage.to)!);
         }
         return;
       case "concat":
-        for (const set of sets) await this.#join(stage.from, stage.to, set);
+        for (const set of sets) await this.#concat(stage.from, stage.to, set);
         return;
       default:
         stage satisfies never;
@@ -162,8 +168,8 @@ export class ModelRunner {
   }
 
   /**
-   * Logits of words [lo, hi), one [tokens, hi - lo] block a set, into `outputs`.
-   * The vocabulary is never held whole: 131,072 words of 4,096 tokens would be 2 GiB.
+   * Computes the logits of token ids [lo, hi): for each set, one block [tokens, hi - lo] F32 in `outputs`.
+   * The caller never computes the whole vocabulary at once: 131,072 ids for 4,096 tokens would need 2 GiB.
    */
   async logits(
     from: string,
@@ -178,21 +184,21 @@ export class ModelRunner {
       outputs: new Map([["logits", outputs[i]!]]),
     }));
     const parts = this.#stored.parts(place, ["logits"]);
-    this.#refuseUnfed(parts, from, ["logits"], place);
+    this.#refuseIncomplete(parts, from, ["logits"], place);
     const products = matmulTasksWithin(parts, lo, hi, this.#o.tokens);
-    await this.#weights.eachBand(products, place.instead === undefined, async (product, band) => {
+    await this.#weights.eachBand(products, place.replacements === undefined, async (product, band) => {
       for (const block of blocks) {
         for (const feed of product.outputs) await this.#feed(band, product, feed, from, block, hi - lo);
       }
     });
   }
 
-  /** Whether two runs of `count` elements, of one stored tensor or of two, are the same values. */
+  /** Whether `count` elements of `a` from `atA` on equal those of `b` from `atB` on. */
   alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
     return this.#weights.alike(a, atA, b, atB, count);
   }
 
-  /** Lets a layer's vectors go. */
+  /** Releases the vectors of a layer. */
   forget(): void {
     for (const region of this.#parameters.values()) this.#o.backend.release(region);
     this.#parameters.clear();
@@ -203,8 +209,8 @@ export class ModelRunner {
     this.#weights.close();
   }
 
-  /** @throws TENSOR_MISSING where not every row of the streams is a product with all of the input */
-  #refuseUnfed(
+  /** @throws TENSOR_MISSING where some elements of the streams are not a product with the whole input */
+  #refuseIncomplete(
     parts: readonly TensorUse[],
     from: string,
     streams: readonly string[],
@@ -215,7 +221,7 @@ export class ModelRunner {
       for (const { tensor, outputs } of parts) {
         for (const { to, count } of outputs) if (to === stream) area += count * tensor.shape.at(-1)!;
       }
-      if (area !== this.#widths[stream]! * this.#widths[from]!) throw unfed(stream, place.prefix);
+      if (area !== this.#widths[stream]! * this.#widths[from]!) throw missingPart(stream, place.prefix);
     }
   }
 
@@ -223,24 +229,24 @@ export class ModelRunner {
     stage: KernelStage,
     place: BlockNames,
     set: StreamSet,
-    dealing: DispatchedRows | undefined,
+    expertRows: DispatchedRows | undefined,
   ): Promise<void> {
     const { backend, dims, tokens, forward } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
     for (const name of stage.parameters) inputs.push(await this.parameter(name, place, set.weights));
-    const rows = forward.dispatched.includes(stage.to) ? dealing!.rows : tokens;
+    const rows = forward.dispatched.includes(stage.to) ? expertRows!.rows : tokens;
     await stage.run(backend, dims, rows, inputs, set.outputs.get(stage.to)!);
   }
 
-  async #join([left, right]: readonly [string, string], to: string, set: StreamSet): Promise<void> {
+  async #concat([left, right]: readonly [string, string], to: string, set: StreamSet): Promise<void> {
     const { backend, tokens } = this.#o;
     const streams = [left, right].map((name) => ({ name, width: this.#widths[name]! }));
     const width = this.#widths[to]!;
     const joined = new Float32Array(tokens * width);
-    for (const [i, { name, width: mine }] of streams.entries()) {
-      const values = await backend.view(set.inputs.get(name)!, tokens * mine);
+    for (const [i, { name, width: partWidth }] of streams.entries()) {
+      const values = await backend.view(set.inputs.get(name)!, tokens * partWidth);
       for (let t = 0; t < tokens; t++) {
-        joined.set(values.subarray(t * mine, (t + 1) * mine), t * width + i * streams[0]!.width);
+        joined.set(values.subarray(t * partWidth, (t + 1) * partWidth), t * width + i * streams[0]!.width);
       }
     }
     await backend.upload(set.outputs.get(to)!, joined.byteLength, (view) =>
@@ -248,40 +254,40 @@ export class ModelRunner {
     );
   }
 
-  /** A vector, widened to F32, from the stored tensors whose rows feed it; kept until `forget`. */
+  /** A vector as F32, made from the stored tensors whose rows hold it; it stays allocated until `forget`. */
   async parameter(name: string, place: BlockNames, weights: WeightVersion): Promise<Region> {
     const parts = this.#stored.parts(place, [name]);
-    const instead = parts.some(({ tensor }) => tensor === place.instead?.get(tensorKey(tensor)));
-    const key = `${instead ? "instead" : weights} ${name}`;
+    const replaced = parts.some(({ tensor }) => tensor === place.replacements?.get(tensorKey(tensor)));
+    const key = `${replaced ? "replaced" : weights} ${name}`;
     const known = this.#parameters.get(key);
     if (known !== undefined) {
-      if (!instead) return known;
+      if (!replaced) return known;
       this.#o.backend.release(known);
     }
     const pieces = parts.flatMap(({ tensor, outputs }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      return outputs.map(({ at, from, count }) => ({ tensor, ...scaled({ at, from, count }, inRow) }));
+      return outputs.map(({ at, from, count }) => ({ tensor, ...elementsOf({ at, from, count }, inRow) }));
     });
     const length = pieces.reduce((sum, { count }) => sum + count, 0);
-    if (length === 0) throw unfed(name, place.prefix);
+    if (length === 0) throw missingPart(name, place.prefix);
     const region = this.#o.backend.allocate(4 * length);
     await this.#o.backend.upload(region, 4 * length, async (view) => {
       for (const { tensor, at, from, count } of pieces) {
         view.set(await this.#weights.wide(tensor, from, from + count, weights), 4 * at);
-        if (weights === "stored" && !instead) this.#o.advance(count * widthOf(tensor.dtype));
+        if (weights === "stored" && !replaced) this.#o.advance(count * widthOf(tensor.dtype));
       }
     });
     this.#parameters.set(key, region);
     return region;
   }
 
-  /** Where ranks share a matrix out by columns, their partial sums are added in the order of ranks. */
+  /** Multiplies. Ranks of a row-parallel matrix (split by columns) make partial sums, added here in the order of ranks. */
   async #multiply(
     products: readonly MatmulTask[],
     from: string,
     rows: number,
     sets: readonly StreamSet[],
-    { instead }: BlockNames,
+    { replacements }: BlockNames,
   ): Promise<void> {
     const { backend } = this.#o;
     for (const [turn, round] of groupByOutput(products).entries()) {
@@ -290,7 +296,7 @@ export class ModelRunner {
       const targets = sets.map((set) =>
         turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
       );
-      await this.#weights.eachBand(round, instead === undefined, async (product, band) => {
+      await this.#weights.eachBand(round, replacements === undefined, async (product, band) => {
         for (const set of targets) {
           for (const feed of product.outputs)
             await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);
@@ -307,7 +313,7 @@ export class ModelRunner {
     }
   }
 
-  /** What of a band feeds one stream. */
+  /** Multiplies the rows of a band that make elements of one output stream. */
   async #feed(
     band: BandData,
     { tensor, inputOffset, first, count }: MatmulTask,
@@ -319,7 +325,7 @@ export class ModelRunner {
     const lo = Math.max(band.lo, feed.from);
     const hi = Math.min(band.hi, feed.from + feed.count);
     if (lo >= hi) return;
-    const { region, dtype, scale } = band.forms[weights];
+    const { region, dtype, scale } = band.versions[weights];
     const cols = tensor.shape.at(-1)!;
     const inWidth = this.#widths[from]!;
     const p = {
@@ -338,12 +344,12 @@ export class ModelRunner {
   }
 }
 
-function unfed(what: string, where: string): IsologitError {
-  const message = `the forward pass does not find all of ${what}`;
+function missingPart(part: string, where: string): IsologitError {
+  const message = `the checkpoint lacks a part of ${part} that the forward pass needs`;
   return new IsologitError("TENSOR_MISSING", message, { tensor: where });
 }
 
-/** Rows of `inRow` elements as elements. */
-function scaled({ at, from, count }: Omit<OutputRows, "to">, inRow: number): Omit<OutputRows, "to"> {
+/** Converts positions in rows to positions in elements, `inRow` elements per row. */
+function elementsOf({ at, from, count }: Omit<OutputRows, "to">, inRow: number): Omit<OutputRows, "to"> {
   return { at: at * inRow, from: from * inRow, count: count * inRow };
 }

@@ -1,6 +1,6 @@
 /**
- * Where a checkpoint keeps what a block needs, by the names of its own dialect: layers and experts counted as each rank
- * counts them, ranks side by side. No layout and no rule is known here.
+ * Finds the stored tensors of a block by the names of the checkpoint's own dialect. Layers and experts are numbered as
+ * each rank numbers them. This file does not use layouts or conversion rules.
  */
 import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { stridesOf, widthOf } from "../core/dtype.ts";
@@ -8,19 +8,19 @@ import { IsologitError } from "../core/errors.ts";
 import type { Native, OutputRows, TensorPosition, Use } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 
-/** A block's stored tensors: what their names begin with, on which pipeline stage, and what each is used for. */
+/** Where the stored tensors of a block are: name prefix, pipeline stage, and the use of each tensor. */
 export interface BlockNames {
   readonly prefix: string;
-  /** another spelling of the same */
+  /** alternative prefix of the same block */
   readonly also?: string;
-  /** absent: whichever has them */
+  /** pipeline stage; missing: any stage */
   readonly stage?: number;
   readonly uses: readonly Use[];
-  /** read in place of the stored tensors of these keys */
-  readonly instead?: ReadonlyMap<string, Tensor>;
+  /** tensors to read in place of the stored tensors of these keys */
+  readonly replacements?: ReadonlyMap<string, Tensor>;
 }
 
-/** A stored tensor and what a stream or parameter asks of it. */
+/** A stored tensor, and the parts of streams or parameters that its rows make. */
 export interface TensorUse {
   readonly tensor: Tensor;
   readonly outputs: readonly OutputRows[];
@@ -28,69 +28,79 @@ export interface TensorUse {
   readonly inputOffset: number;
 }
 
+/** The stored tensors of a checkpoint, by block. */
 export class TensorLookup {
   readonly #native: Native;
   readonly #dims: Dims;
-  /** by name, in the order of ranks */
+  /** name -> tensors of that name, ordered by rank */
   readonly #tensors = new Map<string, Tensor[]>();
-  /** layers, or prediction steps, that each pipeline stage has */
+  /** number of layers, or of prediction steps, on each pipeline stage */
   readonly #stages: Readonly<Record<Layer["stack"], readonly number[]>>;
   readonly #experts: number;
   readonly #expertsPerRank: number;
 
-  /** @param experts of a layer that has any */
+  /** @param experts number of experts of an MoE layer; 0 in dense models */
   constructor(native: Native, dims: Dims, experts: number, tensors: Iterable<Tensor>) {
     this.#native = native;
     this.#dims = dims;
-    const inOrder = [...tensors].map(asMatrix).sort((a, b) => order(a) - order(b));
+    const inOrder = [...tensors].map(asMatrix).sort((a, b) => rankOrder(a) - rankOrder(b));
     for (const tensor of inOrder) {
       this.#tensors.set(tensor.name, [...(this.#tensors.get(tensor.name) ?? []), tensor]);
     }
-    this.#stages = { main: stages(inOrder, native.prefix.main), mtp: stages(inOrder, native.prefix.mtp) };
+    this.#stages = {
+      main: layersPerStage(inOrder, native.prefix.main),
+      mtp: layersPerStage(inOrder, native.prefix.mtp),
+    };
     this.#experts = experts;
     this.#expertsPerRank =
       experts / inOrder.reduce((most, { rank }) => Math.max(most, (rank?.ep ?? 0) + 1), 1);
   }
 
+  /** The names of a layer's tensors. */
   layer(layer: Layer): BlockNames {
     const { main, also, mtp } = this.#native.prefix;
     return layer.stack === "main"
-      ? this.#place(layer.kind, main, layer, also)
-      : this.#place(layer.kind, mtp, layer);
+      ? this.#blockNames(layer.kind, main, layer, also)
+      : this.#blockNames(layer.kind, mtp, layer);
   }
 
-  /** What a prediction step has of its own, by its first ("mtpStart") or last ("mtpEnd") layer. */
+  /** The tensors of a prediction step outside its layers: before its first layer ("mtpStart") or after its last ("mtpEnd"). */
   step(end: "mtpStart" | "mtpEnd", layer: Layer): BlockNames {
-    return this.#place(end, this.#native.prefix.step, layer);
+    return this.#blockNames(end, this.#native.prefix.step, layer);
   }
 
-  /** What is outside of all layers. */
+  /** The tensors outside of all layers. */
   outside(kind: "embedding" | "head"): BlockNames {
     return { prefix: "", uses: this.#native.uses[kind] };
   }
 
-  /** What feeds any of `streams` (default: anything), of one expert where the names ask for one. */
+  /**
+   * The stored tensors of a block that make any of `streams`.
+   *
+   * @param streams streams or parameters; default all
+   * @param expert  expert number, used where tensor names contain one
+   */
   parts(place: BlockNames, streams?: readonly string[], expert = 0): readonly TensorUse[] {
     const parts: TensorUse[] = [];
     for (const use of place.uses) {
       const seen = new Set<string>();
       for (const stored of this.#named(place, use, expert)) {
-        const tensor = place.instead?.get(tensorKey(stored)) ?? stored;
+        const tensor = place.replacements?.get(tensorKey(stored)) ?? stored;
         const at: TensorPosition = { tp: tensor.rank?.tp ?? 0, expert, shape: tensor.shape };
-        const feeds = use
+        const outputs = use
           .outputs(this.#dims, at)
           .filter(({ to, count }) => count > 0 && streams?.includes(to) !== false);
-        const eats = use.inputOffset?.(this.#dims, at) ?? 0;
-        const part = JSON.stringify([feeds, eats]);
-        if (feeds.length === 0 || seen.has(part)) continue; // what another rank has alike is read once
+        const inputOffset = use.inputOffset?.(this.#dims, at) ?? 0;
+        const part = JSON.stringify([outputs, inputOffset]);
+        if (outputs.length === 0 || seen.has(part)) continue; // a copy on another rank is read once
         seen.add(part);
-        parts.push({ tensor, outputs: feeds, inputOffset: eats });
+        parts.push({ tensor, outputs, inputOffset });
       }
     }
     return parts;
   }
 
-  /** Every stored tensor that a block reads, each once. */
+  /** Every stored tensor that a block reads, without duplicates. */
   all(place: BlockNames): readonly Tensor[] {
     const tensors = new Set<Tensor>();
     const counts = place.uses.map(({ name }) => (name.includes("{expert}") ? this.#experts : 1));
@@ -100,17 +110,17 @@ export class TensorLookup {
     return [...tensors];
   }
 
-  /** A use's tensors, one for each tensor parallel rank that has it. */
+  /** The tensors of one use: one for each tensor parallel rank that stores it. */
   #named(
-    { prefix, also: other, stage }: BlockNames,
+    { prefix, also: otherPrefix, stage }: BlockNames,
     { name, also = [] }: Use,
     expert: number,
   ): readonly Tensor[] {
     const numbered = name.includes("{expert}");
     const ep = numbered ? Math.floor(expert / this.#expertsPerRank) : undefined;
     const local = String(numbered ? expert % this.#expertsPerRank : 0);
-    const prefixes = other === undefined ? [prefix] : [prefix, other];
-    const spellings = prefixes.flatMap((before) => [name, ...also].map((one) => before + one));
+    const prefixes = otherPrefix === undefined ? [prefix] : [prefix, otherPrefix];
+    const spellings = prefixes.flatMap((before) => [name, ...also].map((suffix) => before + suffix));
     for (const spelling of spellings) {
       const found = new Map<number, Tensor>();
       for (const tensor of this.#tensors.get(spelling.replace("{expert}", local)) ?? []) {
@@ -125,15 +135,15 @@ export class TensorLookup {
     return [];
   }
 
-  #place(kind: string, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
-    let [stage, own] = [0, stack === "main" ? index : Math.floor(index / of)];
+  #blockNames(kind: string, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
+    let [stage, local] = [0, stack === "main" ? index : Math.floor(index / of)];
     const counts = this.#stages[stack];
-    for (; stage + 1 < counts.length && own >= counts[stage]!; stage++) own -= counts[stage]!;
-    const numbers = { layer: stack === "main" ? own : index, outer: own, inner };
-    const filled = (text: string) =>
+    for (; stage + 1 < counts.length && local >= counts[stage]!; stage++) local -= counts[stage]!;
+    const numbers = { layer: stack === "main" ? local : index, outer: local, inner };
+    const fill = (text: string) =>
       text.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) => String(numbers[name]));
-    const other = also === undefined ? {} : { also: filled(also) };
-    return { prefix: filled(prefix), ...other, stage, uses: this.#usesOf(kind) };
+    const other = also === undefined ? {} : { also: fill(also) };
+    return { prefix: fill(prefix), ...other, stage, uses: this.#usesOf(kind) };
   }
 
   #usesOf(kind: string): readonly Use[] {
@@ -144,7 +154,7 @@ export class TensorLookup {
   }
 }
 
-/** A stack of matrices as one, whose rows follow each other; any other tensor as it is. */
+/** A stack of matrices [n, rows, columns] as one matrix [n * rows, columns]; other tensors unchanged. */
 function asMatrix(tensor: Tensor): Tensor {
   const [count, rows, columns] = tensor.shape;
   if (tensor.shape.length !== 3 || rows === 1) return tensor;
@@ -166,13 +176,13 @@ function asMatrix(tensor: Tensor): Tensor {
   return { ...tensor, shape: [count! * rows!, columns!], pieces };
 }
 
-/** Tensor parallel ranks in their order; of the others the first. */
-function order({ rank }: Tensor): number {
+/** Sort key: by tensor parallel rank, then pipeline rank, then expert rank. */
+function rankOrder({ rank }: Tensor): number {
   return rank === undefined ? 0 : (rank.tp * 2 ** 16 + rank.pp) * 2 ** 16 + rank.ep;
 }
 
-/** For each pipeline stage one more than the largest number that follows a prefix. */
-function stages(tensors: readonly Tensor[], prefix: string): readonly number[] {
+/** Number of layers on each pipeline stage: one more than the largest number after the prefix. */
+function layersPerStage(tensors: readonly Tensor[], prefix: string): readonly number[] {
   const start = prefix.slice(0, prefix.indexOf("{"));
   const counts: number[] = [];
   for (const { name, rank } of tensors) {

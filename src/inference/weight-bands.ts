@@ -1,6 +1,6 @@
 /**
- * Stored weights as a run wants them: rows in bands, as stored or as the other side's recast rounds them. A band is
- * read once, whatever wants it, and goes.
+ * Reads stored weights in bands of rows, as stored and as the destination's recast rounds them. A band is read once for
+ * all runs, then dropped.
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
@@ -10,13 +10,13 @@ import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { Rounding, RowRounding } from "./rounding.ts";
 
-/** The first band's part of a whole one; each further band is twice the one before, up to a whole one. */
+/** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
 const FIRST_BAND = 1 / 8;
 
-/** "stored", or "recast" as the other side's recast rounds them */
+/** Which values of a weight: "stored", or "recast": rounded as the destination stores them. */
 export type WeightVersion = "stored" | "recast";
 
-/** What rounds weights as the other side's recast does. */
+/** Rounds weights as the destination's recast does. */
 export interface WeightRounder {
   /** Fills `target` with the rounded elements of `stored`. */
   round(stored: Uint8Array, from: FloatDType, scale: number, to: Rounding, target: Uint8Array): void;
@@ -24,12 +24,12 @@ export interface WeightRounder {
 
 export interface WeightsOptions {
   readonly backend: Backend;
-  /** by `tensorKey`, as are the scales and roundings */
+  /** by `tensorKey`, as are `scaleOf` and `roundings` */
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly sources: Sources;
-  /** the scale of an FP8 tensor; 1 where there is none */
+  /** scales of FP8 tensors; a tensor without an entry has scale 1 */
   readonly scaleOf: ReadonlyMap<string, number>;
-  /** how the other side stores what rows of a tensor hold, in their order; absent where it is the same */
+  /** roundings of the rows of a tensor, ordered by row; rows without an entry are not recast */
   readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
   readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
@@ -45,22 +45,23 @@ export interface MatrixRows {
   readonly hi: number;
 }
 
-/** Some of those rows, in each form. */
+/** The data of rows [lo, hi), in both versions. */
 export interface BandData {
   readonly lo: number;
   readonly hi: number;
-  readonly forms: Readonly<Record<WeightVersion, Formed>>;
+  readonly versions: Readonly<Record<WeightVersion, VersionData>>;
 }
 
-interface Formed {
+interface VersionData {
   readonly region: Region;
   readonly dtype: FloatDType;
   readonly scale: number;
 }
 
+/** The stored weights of one checkpoint. Call `close` at the end. */
 export class Weights {
   readonly #o: WeightsOptions;
-  /** two, so that one is read while the other is used */
+  /** two buffers: one is filled while the other is used */
   readonly #bands: readonly { readonly stored: Region; readonly recast: Region }[];
 
   constructor(options: WeightsOptions) {
@@ -78,10 +79,10 @@ export class Weights {
   }
 
   /**
-   * All the rows, a band at a time: `use` of a band is called while the one before is still used, so that its work is
-   * waiting when that ends, and the next is read meanwhile.
+   * Reads all rows, a band at a time. `use` of a band is called while the previous band is still in use, so that the
+   * backend always has work waiting; the next band is read meanwhile.
    *
-   * @param progress whether this reading is one of those that a run was said to take
+   * @param progress whether this reading counts in the progress of the run
    */
   async eachBand<R extends MatrixRows>(
     wanted: readonly R[],
@@ -89,23 +90,23 @@ export class Weights {
     use: (rows: R, band: BandData) => Promise<void>,
   ): Promise<void> {
     const cuts = this.#cuts(wanted);
-    const fill = (i: number) => awaited(this.#fill(cuts[i]!.rows.tensor, cuts[i]!.lo, cuts[i]!.hi, i));
+    const fill = (i: number) => markHandled(this.#fill(cuts[i]!.rows.tensor, cuts[i]!.lo, cuts[i]!.hi, i));
     let filled = cuts.length === 0 ? undefined : fill(0);
     const uses: Promise<void>[] = [];
     try {
       for (const [i, { rows, lo, hi }] of cuts.entries()) {
-        uses.push(awaited(use(rows, await filled!)));
+        uses.push(markHandled(use(rows, await filled!)));
         await uses[i - 1];
         if (i + 1 < cuts.length) filled = fill(i + 1);
         if (progress) this.#o.advance((hi - lo) * rowBytes(rows.tensor));
       }
       await uses.at(-1);
     } finally {
-      await Promise.allSettled([...uses, filled]); // nobody computes on a band, or fills it, when it is let go
+      await Promise.allSettled([...uses, filled]); // no band is in use or being filled when the buffers are released
     }
   }
 
-  /** The rows of each band, which has one rounding. The first are short: until the first is read, nothing is computed. */
+  /** Cuts rows into bands; all rows of a band have one rounding. The first bands are short so that computing starts early. */
   #cuts<R extends MatrixRows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
     const cuts: { rows: R; lo: number; hi: number }[] = [];
     for (const rows of wanted) {
@@ -120,12 +121,12 @@ export class Weights {
     return cuts;
   }
 
-  /** Stored elements [lo, hi), which lie in rows of one rounding, as F32 bytes, their scale applied. */
-  async wide(tensor: Tensor, lo: number, hi: number, form: WeightVersion): Promise<Uint8Array> {
+  /** Stored elements [lo, hi) as F32 bytes, with the scale applied. Their rows must have one rounding. */
+  async wide(tensor: Tensor, lo: number, hi: number, version: WeightVersion): Promise<Uint8Array> {
     const dtype = floatDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
-    const rounding = form === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
+    const rounding = version === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
     const stored = new Uint8Array((hi - lo) * widthOf(dtype));
     await this.#o.sources.read(extentsOf(tensor, lo, hi), stored, this.#o.signal);
     let bytes = stored;
@@ -139,10 +140,10 @@ export class Weights {
     return new Uint8Array(wide.buffer);
   }
 
-  /** Whether two runs of `count` elements are the same values; 0 has two signs, which no sum of products shows. */
+  /** Whether `count` elements at two places are equal. 0 equals -0: the sign of a zero does not change a sum of products. */
   async alike(a: Tensor, atA: number, b: Tensor, atB: number, count: number): Promise<boolean> {
     let same = true;
-    // Through the backend, though nothing is computed: one that only counts memory has no bytes to read.
+    // Reads inside `upload`, although nothing is uploaded: a backend that only counts memory then reads no bytes.
     await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
       const [left, right] = await Promise.all(
         [[a, atA] as const, [b, atB] as const].map(async ([tensor, at]) => {
@@ -181,10 +182,10 @@ export class Weights {
         rounder.round(view, dtype, scale, rounding, target),
       );
     });
-    return { lo, hi, forms: { stored, recast } };
+    return { lo, hi, versions: { stored, recast } };
   }
 
-  /** How the other side stores a row, and up to which row it does so. */
+  /** The rounding of a row, and the first later row with another rounding. */
   #roundingAt(
     tensor: Tensor,
     row: number,
@@ -198,15 +199,15 @@ export class Weights {
   }
 }
 
-/** A promise that is awaited later, whatever comes between: that it failed is no news until then. */
-function awaited<T>(promise: Promise<T>): Promise<T> {
+/** Marks a promise as handled so that an early rejection does not end the process; the caller awaits it later. */
+function markHandled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
 }
 
 function sameValues(dtype: FloatDType, left: Uint8Array, right: Uint8Array): boolean {
-  const [mine, theirs] = [widen(dtype, left), widen(dtype, right)];
-  return mine.every((value, i) => value === theirs[i]);
+  const [leftValues, rightValues] = [widen(dtype, left), widen(dtype, right)];
+  return leftValues.every((value, i) => value === rightValues[i]);
 }
 
 function floatDType(tensor: Tensor): FloatDType {
@@ -216,12 +217,12 @@ function floatDType(tensor: Tensor): FloatDType {
   throw new IsologitError("UNSUPPORTED", message, { tensor: tensor.name }, { next });
 }
 
-/** Bytes of one row of a matrix, or of a stack of them. */
+/** Bytes of one row of a matrix or of a stack of matrices. */
 function rowBytes({ shape, dtype }: Tensor): number {
   return columnsOf(shape) * widthOf(dtype);
 }
 
-/** Elements of a row; those of a vector are rows of their own. */
+/** Elements per row; a vector has one element per row. */
 export function columnsOf(shape: Shape): number {
   return shape.length < 2 ? 1 : shape.at(-1)!;
 }

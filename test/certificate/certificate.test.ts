@@ -452,7 +452,7 @@ describe("behaviour", () => {
     const row = [...logits.subarray(40, 80)];
     const best = row.map((value, word) => [word, value] as const).sort(([, a], [, b]) => b - a);
     expect(print.positions[1]!.top.map(([word]) => word)).toEqual(best.slice(0, 8).map(([word]) => word));
-    expect([...taker.asked[0]!]).toEqual([
+    expect([...taker.requested[0]!]).toEqual([
       [0, logits[0]],
       [39, logits[39]],
     ]);

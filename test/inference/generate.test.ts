@@ -108,7 +108,9 @@ it("a memory that is too small is refused with the number that would do, and tha
   expect(whole.readAtOnce).toBe(300);
   const error = await errorOf(() => generate(tiny, { ids: prompt, ...few, tokens: 2, memoryBytes: 100_000 }));
   expect([error.code, error.exit]).toEqual(["PLAN_MEMORY", 2]);
-  const [, needed, kept] = /this needs (\d+), of which (\d+) keep what 301 tokens/.exec(error.message)!;
+  const [, needed, kept] = /this needs (\d+), of which (\d+) are the state cache of 301 tokens/.exec(
+    error.message,
+  )!;
   expect(Number(kept)).toBe(301 * whole.kept.perTokenBytes + whole.kept.fixedBytes);
   const part = await generate(tiny, { ids: prompt, ...few, tokens: 2, memoryBytes: Number(needed) });
   expect(part.readAtOnce).toBeLessThan(300);

@@ -1,4 +1,4 @@
-/** What a generation takes of the memory that it is given, known before anything is read. */
+/** Memory plan of `generate`, computed before any weight is read. */
 import { createMeter } from "../../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../../kernels/backend/wasm.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
@@ -12,21 +12,24 @@ import { partBytes } from "../memory.ts";
 import { Decoder } from "./decoder.ts";
 import { stateCacheBytes } from "./state-cache.ts";
 
-/** More at a time would read the weights less often, and hold wider streams. */
+/** Most prompt tokens read at a time. More would read the weights less often, but the streams would need more memory. */
 const MOST_AT_ONCE = 512;
 
 export interface DecoderMemory {
-  /** tokens of the prompt that are read at a time */
+  /** prompt tokens read at a time */
   readonly readAtOnce: number;
+  /** bytes of weights read at a time */
   readonly bandBytes: number;
-  readonly kept: { readonly perTokenBytes: number; readonly fixedBytes: number };
+  /** size of the state cache: bytes for each token, and bytes that do not depend on the number of tokens */
+  readonly cache: { readonly perTokenBytes: number; readonly fixedBytes: number };
 }
 
 /**
- * The most tokens of the prompt at a time for which the memory suffices.
+ * Plans the memory: the largest number of prompt tokens at a time that fits.
  *
- * @param capacity tokens of the prompt and after it
- * @throws PLAN_MEMORY with the number that would do
+ * @param promptTokens number of prompt tokens
+ * @param capacity     largest number of tokens, prompt and generated
+ * @throws PLAN_MEMORY with the number of bytes that would be enough
  */
 export async function planDecoderMemory(
   model: LoadedModel,
@@ -40,28 +43,28 @@ export async function planDecoderMemory(
   const blocks = mainLayers(model).map(({ kind }) => forward.block(kind, dims));
   const { perToken, fixed } = stateCacheBytes(blocks, forward.streams(dims), dims);
   const memoryBytes = memoryOf(options);
-  const most = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE_BYTES) : memoryBytes;
+  const available = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE_BYTES) : memoryBytes;
   const bandBytes = partBytes(memoryBytes);
   const needed = (tokens: number, bandBytes: number) => bytesOf(model, options, bandBytes, tokens, capacity);
   for (let tokens = Math.min(promptTokens, MOST_AT_ONCE); tokens >= 1; tokens = Math.floor(tokens / 2)) {
-    if ((await needed(tokens, bandBytes)) > most) continue;
-    return { readAtOnce: tokens, bandBytes, kept: { perTokenBytes: perToken, fixedBytes: fixed } };
+    if ((await needed(tokens, bandBytes)) > available) continue;
+    return { readAtOnce: tokens, bandBytes, cache: { perTokenBytes: perToken, fixedBytes: fixed } };
   }
   let enough = await needed(1, bandBytes);
-  // A larger memory is read into in larger parts.
+  // A larger budget has larger bands, which need more memory again.
   while (true) {
     const again = await needed(1, partBytes(enough));
     if (again <= enough) break;
     enough = again;
   }
   const message =
-    `${most} bytes of buffers are allowed; this needs ${enough}, of which ${perToken * capacity + fixed} keep what ` +
-    `${capacity} tokens leave behind`;
+    `${available} bytes of buffers are allowed; this needs ${enough}, of which ${perToken * capacity + fixed} are the ` +
+    `state cache of ${capacity} tokens`;
   const next = enough > ADDRESSABLE_BYTES && backend === "wasm" ? { next: "give fewer tokens" } : {};
   throw new IsologitError("PLAN_MEMORY", message, {}, next);
 }
 
-/** Bytes of buffers at the peak, found on a backend that only counts: all readings but the first are alike. */
+/** Peak bytes of buffers, measured on a backend that only counts memory. All reads after the first need the same. */
 async function bytesOf(
   model: LoadedModel,
   options: RunOptions,

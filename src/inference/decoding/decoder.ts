@@ -1,4 +1,4 @@
-/** A model that reads tokens a few at a time and says what follows, each time from where it stopped. */
+/** A model that reads tokens in steps and computes the logits after each step; a state cache holds earlier tokens. */
 
 import { copy } from "../../../kernels/index.ts";
 import type { Backend } from "../../../kernels/kernel.ts";
@@ -18,69 +18,71 @@ export interface DecoderOptions {
   readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
-  /** tokens that will be read at most */
+  /** largest number of tokens that will be read */
   readonly capacity: number;
   readonly signal: AbortSignal | undefined;
 }
 
+/** Reads tokens step by step. Call `close` at the end. */
 export class Decoder {
   readonly #o: DecoderOptions;
-  readonly #kept: StateCache;
+  readonly #cache: StateCache;
   readonly #widths: Readonly<Record<string, number>>;
 
   constructor(options: DecoderOptions) {
     this.#o = options;
     const { family, dims } = options.model;
     this.#widths = family.forward.streams(dims);
-    this.#kept = new StateCache(options.backend, this.#widths, options.capacity);
+    this.#cache = new StateCache(options.backend, this.#widths, options.capacity);
   }
 
   /**
    * Reads more tokens.
    *
-   * @returns the logits of what follows the last of them, [vocab]
+   * @param ids the next token ids, at least one
+   * @returns the logits after the last of these tokens, [vocab]
    */
   async read(ids: readonly number[]): Promise<Float32Array> {
     const { model, backend, signal } = this.#o;
     const hidden = this.#widths.residual!;
     const last = new Streams(backend, (name) => this.#widths[name]!);
-    const side = this.#side(ids.length);
-    const streams = await runLayers({ model, side, backend, signal }, ids, {
-      stage: (stage, layer) => this.#kept.stage(stage, layer.index),
+    const runner = this.#createRunner(ids.length);
+    const streams = await runLayers({ model, runner, backend, signal }, ids, {
+      stage: (stage, layer) => this.#cache.stage(stage, layer.index),
     });
     last.make(["residual"]);
     const p = { count: hidden, from: (ids.length - 1) * hidden, at: 0 };
     await backend.run(copy, p, [streams.regions.get("residual")!], last.regions.get("residual")!);
     streams.releaseAll();
-    side.close();
-    this.#kept.advance(ids.length);
+    runner.close();
+    this.#cache.advance(ids.length);
     return this.#head(last);
   }
 
   close(): void {
-    this.#kept.release();
+    this.#cache.release();
   }
 
   async #head(streams: Streams): Promise<Float32Array> {
     const { model } = this.#o;
     const { forward } = model.family;
     const vocab = this.#widths.logits!;
-    const side = this.#side(1);
+    const runner = this.#createRunner(1);
     for (const stage of forward.head.slice(0, -1)) {
       streams.make(stageStreams(stage).makes);
-      await side.run(stage, side.head, [streams.set()]);
+      await runner.run(stage, runner.head, [streams.set()]);
     }
     streams.make(["logits"]);
     const from = stageStreams(forward.head.at(-1)!).reads[0]!;
-    await side.logits(from, 0, vocab, [streams.set()], [streams.regions.get("logits")!]);
+    await runner.logits(from, 0, vocab, [streams.set()], [streams.regions.get("logits")!]);
     const logits = (await streams.view("logits")).slice();
     streams.releaseAll();
-    side.close();
+    runner.close();
     return logits;
   }
 
-  /** Buffers of weights live as long as a side does: none is open between two readings. */
-  #side(tokens: number): ModelRunner {
+  /** A runner holds weight buffers until `close`, so each reading creates its own: between readings none is allocated. */
+  #createRunner(tokens: number): ModelRunner {
     const { model, backend, sources, rounder, bandBytes, signal } = this.#o;
     return createRunner(model, {
       ...{ backend, sources, rounder, bandBytes, signal, tokens },

@@ -1,22 +1,22 @@
-/** From logits to one token: the best, or one drawn by chance. The same seed draws the same tokens on every machine. */
+/** Chooses a token from logits: the best token or a random one. A seed gives the same tokens on every machine. */
 import { IsologitError } from "../../core/errors.ts";
 import { splitMix64 } from "../../core/random.ts";
 
 export interface Sampling {
-  /** logits are divided by it; 0, the default, takes the best token always */
+  /** divisor of the logits; 0, the default, always chooses the best token */
   readonly temperature?: number;
-  /** only so many of the best tokens */
+  /** chooses among this number of best tokens; default all */
   readonly topK?: number;
-  /** only the best tokens that together have this probability, 0 to 1 */
+  /** chooses among the fewest best tokens that together have this probability, 0 to 1; default 1 */
   readonly topP?: number;
-  /** default 0 */
+  /** seed of the random numbers; default 0 */
   readonly seed?: number;
 }
 
 /**
- * Chooses token after token. Of equal logits the lower id counts as the better.
+ * Creates a function that chooses the next token from logits [vocab]. Of two equal logits, the lower id ranks first.
  *
- * @throws NON_FINITE where a logit is NaN or infinite
+ * @throws NON_FINITE, from the returned function, where a logit is NaN or infinite
  */
 export function createSampler({
   temperature = 0,
@@ -36,9 +36,9 @@ export function createSampler({
     const candidates = order.subarray(0, topK ?? order.length);
     const best = logits[candidates[0]!]!;
     const shares = Float64Array.from(candidates, (id) => Math.exp((logits[id]! - best) / temperature));
-    const kept = shares.subarray(0, reaching(shares, (topP ?? 1) * sumOf(shares)) + 1);
-    const drawn = Number(words() >> 11n) / 2 ** 53; // of [0, 1)
-    return candidates[reaching(kept, drawn * sumOf(kept))]!;
+    const nucleus = shares.subarray(0, indexReaching(shares, (topP ?? 1) * sumOf(shares)) + 1);
+    const drawn = Number(words() >> 11n) / 2 ** 53; // in [0, 1)
+    return candidates[indexReaching(nucleus, drawn * sumOf(nucleus))]!;
   };
 }
 
@@ -50,12 +50,12 @@ function bestOf(logits: Float32Array): number {
 
 const sumOf = (shares: Float64Array): number => shares.reduce((sum, share) => sum + share, 0);
 
-/** The first place up to which shares add up to `wanted`; the last where rounding leaves them short. */
-function reaching(shares: Float64Array, wanted: number): number {
+/** The first index up to which the sum of shares reaches `wanted`; the last index where rounding makes the sum too small. */
+function indexReaching(shares: Float64Array, wanted: number): number {
   let sum = 0;
-  for (const [place, share] of shares.entries()) {
+  for (const [index, share] of shares.entries()) {
     sum += share;
-    if (sum >= wanted) return place;
+    if (sum >= wanted) return index;
   }
   return shares.length - 1;
 }

@@ -1,6 +1,6 @@
 /**
- * What a model keeps of the tokens it has read: keys and values of attention layers, which grow with every token, and
- * for Mamba layers the last inputs of each convolution and the state of the scan, which do not.
+ * State of the tokens that a model has read. Attention layers cache keys and values for every token. Mamba layers cache
+ * the last inputs of each convolution and the state of the scan, whose size does not depend on the number of tokens.
  */
 import { copy } from "../../../kernels/index.ts";
 import type { Backend, Region } from "../../../kernels/kernel.ts";
@@ -9,6 +9,7 @@ import type { Dims } from "../../families/structure.ts";
 
 type Kind<K> = Extract<Carry, { keeps: K }>;
 
+/** The cached state of all layers. */
 export class StateCache {
   readonly #backend: Backend;
   readonly #widths: Readonly<Record<string, number>>;
@@ -18,8 +19,8 @@ export class StateCache {
   #seen = 0;
 
   /**
-   * @param widths   elements a row of each stream
-   * @param capacity tokens that there will be at most
+   * @param widths   elements per row of each stream
+   * @param capacity largest number of tokens that will be read
    */
   constructor(backend: Backend, widths: Readonly<Record<string, number>>, capacity: number) {
     this.#backend = backend;
@@ -27,7 +28,7 @@ export class StateCache {
     this.#capacity = capacity;
   }
 
-  /** A stage of a layer as it goes on from the tokens read so far; one that keeps nothing is itself. */
+  /** Wraps a stage so that it continues from the cached tokens; returns a stage without state unchanged. */
   stage(stage: Stage, layer: number): Stage {
     if (stage.op !== "kernel" || stage.carry === undefined) return stage;
     const { carry } = stage;
@@ -41,7 +42,7 @@ export class StateCache {
     };
   }
 
-  /** All layers have read so many tokens more. */
+  /** Call after all layers have read `tokens` more tokens. */
   advance(tokens: number): void {
     this.#seen += tokens;
   }
@@ -66,15 +67,15 @@ export class StateCache {
     for (const name of carry.of) {
       const i = stage.from.indexOf(name);
       const width = this.#widths[name]!;
-      const kept = this.#region(`${key}.${name}`, (most ?? this.#capacity) * width);
-      // All rows ever read stay where they are; the last few move up as others come.
-      const all = most === undefined ? kept : this.#backend.allocate(4 * (past + rows) * width);
-      if (most !== undefined) await this.#copy(kept, 0, all, 0, past * width);
+      const cached = this.#region(`${key}.${name}`, (most ?? this.#capacity) * width);
+      // A cache of all tokens appends new rows; a cache of the last few tokens is rewritten in a temporary buffer.
+      const all = most === undefined ? cached : this.#backend.allocate(4 * (past + rows) * width);
+      if (most !== undefined) await this.#copy(cached, 0, all, 0, past * width);
       await this.#copy(inputs[i]!, 0, all, past * width, rows * width);
       widened[i] = all;
     }
-    // Once as if it were the last: the scratch that it takes grows with what it looks back on, and would scatter. A GPU's
-    // shaders take none for it.
+    // Run once at full length so that the scratch buffer is allocated at its final size and memory does not fragment.
+    // Shaders on a GPU need no scratch buffer here.
     if (this.#seen === 0 && most === undefined && this.#backend.id === "wasm")
       await carry.run(this.#backend, d, rows, this.#capacity - rows, widened, output);
     await carry.run(this.#backend, d, rows, past, widened, output);
@@ -98,23 +99,23 @@ export class StateCache {
     output: Region,
   ): Promise<void> {
     const size = carry.elements(d);
-    const own = rows * this.#widths[stage.to]!;
+    const outputCount = rows * this.#widths[stage.to]!;
     const state = this.#region(key, size);
     if (this.#seen === 0) await this.#backend.upload(state, 4 * size, (view) => void view.fill(0));
-    const both = this.#backend.allocate(4 * (own + size));
+    const both = this.#backend.allocate(4 * (outputCount + size));
     await carry.run(this.#backend, d, rows, [state, ...inputs], both);
-    await this.#copy(both, 0, output, 0, own);
-    await this.#copy(both, own, state, 0, size);
+    await this.#copy(both, 0, output, 0, outputCount);
+    await this.#copy(both, outputCount, state, 0, size);
     this.#backend.release(both);
   }
 
-  /** What is kept under a key, `elements` of it when first asked for. */
+  /** The cache region of a key; the first call allocates `elements` F32. */
   #region(key: string, elements: number): Region {
     const known = this.#regions.get(key);
     if (known !== undefined) return known;
-    const made = this.#backend.allocate(4 * elements);
-    this.#regions.set(key, made);
-    return made;
+    const region = this.#backend.allocate(4 * elements);
+    this.#regions.set(key, region);
+    return region;
   }
 
   async #copy(x: Region, from: number, out: Region, at: number, count: number): Promise<void> {
@@ -122,7 +123,13 @@ export class StateCache {
   }
 }
 
-/** Bytes kept for each token, and bytes kept however many there are. */
+/**
+ * Size of the cache of a model.
+ *
+ * @param blocks stages of each layer
+ * @param widths elements per row of each stream
+ * @returns bytes for each token, and bytes that do not depend on the number of tokens
+ */
 export function stateCacheBytes(
   blocks: readonly (readonly Stage[])[],
   widths: Readonly<Record<string, number>>,

@@ -1,31 +1,33 @@
-/** Text as tokens bring it: a token may end in the middle of a character, which is told when it is whole. */
+/** Decodes tokens to text one by one. A token may end inside a character; that character is returned when it is complete. */
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 
+/** Replacement character of an incomplete character. */
 const BROKEN = "\ufffd";
 
 export interface TextStream {
-  /** what may be said of the text after one more token; empty while a character is not whole */
+  /** adds a token; returns the new text, which is empty while a character is incomplete */
   add(id: number): string;
-  /** what was held back, broken as it is */
+  /** returns the remaining text, including an incomplete character */
   end(): string;
 }
 
+/** Creates the text stream of a tokenizer. */
 export function textStream({ decode }: Pick<Tokenizer, "decode">): TextStream {
-  // Decoders look at a token's neighbours, so a few that were told already are decoded again.
-  let told: number[] = [];
-  let untold: number[] = [];
-  const more = () => decode([...told, ...untold]).slice(decode(told).length);
+  // The text of a token can depend on the tokens before it, so the last returned tokens are decoded again.
+  let returned: number[] = [];
+  let pending: number[] = [];
+  const pendingText = () => decode([...returned, ...pending]).slice(decode(returned).length);
   return {
     add(id) {
-      untold.push(id);
-      const text = more();
+      pending.push(id);
+      const text = pendingText();
       if (text === "" || text.endsWith(BROKEN)) return "";
-      [told, untold] = [untold, []];
+      [returned, pending] = [pending, []];
       return text;
     },
     end() {
-      const text = more();
-      untold = [];
+      const text = pendingText();
+      pending = [];
       return text;
     },
   };

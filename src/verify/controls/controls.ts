@@ -133,8 +133,8 @@ export class Controls {
       };
     });
     const region = backend.allocate(residual.bytes);
-    await this.#prove(spot, false, [{ door: "residual", attempts, needs: [] }], async (instead) => {
-      await side.embed(ids, "stored", region, instead);
+    await this.#prove(spot, false, [{ door: "residual", attempts, needs: [] }], async (replacements) => {
+      await side.embed(ids, "stored", region, replacements);
       return async () => relL2(expected, await this.#view(region, "residual"));
     });
     backend.release(region);
@@ -192,8 +192,8 @@ export class Controls {
         .flatMap((feed) => blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1));
       const attempts = neighbourTargets(tensor, blocks, 0, "row", "logits", blockColumns(honest, words));
       const target = { door: "logits", attempts, needs: [from] };
-      await this.#prove(spot, false, [target], async (instead) => {
-        await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, instead });
+      await this.#prove(spot, false, [target], async (replacements) => {
+        await side.logits(from, 0, words, [streams.set()], [region], { ...side.head, replacements });
         return async () => relL2(honest, await backend.view(region, ids.length * words));
       });
     }
@@ -216,8 +216,8 @@ export class Controls {
     }
     // Only what feeds these doors is read again.
     const alone = { ...stage, to: [...doors.keys()] };
-    const run = async (instead: ReadonlyMap<string, Tensor>) => {
-      await this.#o.side.run(alone, { ...place, instead }, [made.set("stored", streams)]);
+    const run = async (replacements: ReadonlyMap<string, Tensor>) => {
+      await this.#o.side.run(alone, { ...place, replacements }, [made.set("stored", streams)]);
       return async (door: string) =>
         relL2(expected.get(door)!, await this.#view(made.regions.get(door)!, door));
     };
@@ -257,8 +257,8 @@ export class Controls {
     const needs = [stage.from];
     const width = this.#widths[to]!;
     const expected = Float32Array.from(await this.#view(streams.regions.get(to)!, to));
-    const run = (dealt: DispatchedRows) => async (instead: ReadonlyMap<string, Tensor>) => {
-      await side.run(stage, { ...place, instead }, [made.set("stored", streams)], dealt);
+    const run = (dealt: DispatchedRows) => async (replacements: ReadonlyMap<string, Tensor>) => {
+      await side.run(stage, { ...place, replacements }, [made.set("stored", streams)], dealt);
       return async () => {
         const got = await this.#view(made.regions.get(to)!, to);
         const distances = dealt.experts.map(({ from, count }) => {
@@ -315,8 +315,8 @@ export class Controls {
     const { backend, side } = this.#o;
     const expected = Float32Array.from(await this.#view(streams.regions.get(stage.to)!, stage.to));
     const needs = stage.needs?.[name] ?? [];
-    const run = async (instead: ReadonlyMap<string, Tensor>) => {
-      await side.run(stage, { ...place, instead }, [made.set("stored", streams)]);
+    const run = async (replacements: ReadonlyMap<string, Tensor>) => {
+      await side.run(stage, { ...place, replacements }, [made.set("stored", streams)]);
       return async () => relL2(expected, await this.#view(made.regions.get(stage.to)!, stage.to));
     };
     for (const { tensor, outputs } of side.parts(place, [name])) {
@@ -343,7 +343,7 @@ export class Controls {
     spot: ControlSite,
     matrix: boolean,
     targets: readonly Needing[],
-    run: (instead: ReadonlyMap<string, Tensor>) => Promise<(door: string) => Promise<number>>,
+    run: (replacements: ReadonlyMap<string, Tensor>) => Promise<(door: string) => Promise<number>>,
   ): Promise<void> {
     const { limit, layer, kind, dark } = spot;
     const note = (key: string, { door }: ControlTarget, { mutation }: ControlAttempt, outcome: Outcome) =>
