@@ -7,7 +7,7 @@ import { type FloatDType, isFloat } from "../core/dtype.ts";
 import type { Finding } from "../core/finding.ts";
 import { remark } from "../core/finding.ts";
 import type { LimitOptions } from "../verify/limits.ts";
-import { excesses, givenLimits, type Limits, limitsFor, type Quality } from "../verify/limits.ts";
+import { givenLimits, type Limits, limitExcesses, limitsFor, type Quality } from "../verify/limits.ts";
 import type { Verdict } from "../verify/verdict.ts";
 import type { Certificate } from "./certificate.ts";
 
@@ -48,7 +48,7 @@ export function judgeCertifiedLimits(certificate: Certificate, options: LimitOpt
     const message = `the certificate holds no measure of quality: the limits that were given (${Object.keys(given).join(", ")}) were not judged`;
     return { verdict: "unproven", findings: [remark("limit-unjudged", message)] };
   }
-  const beyond = excesses(quality, given).map((text) =>
+  const beyond = limitExcesses(quality, given).map((text) =>
     remark("limit-exceeded", `when it was certified, ${text}`),
   );
   return { verdict: beyond.length > 0 ? "different" : "same", findings: beyond };

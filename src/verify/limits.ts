@@ -1,6 +1,6 @@
 /**
- * Limits of a recast's quality, and of the wiring. Default limits are judged on weights that look trained, and only
- * reported elsewhere: random weights answer an honest rounding with any drift. A limit that the user gives is always
+ * Limits of the quality of a recast, and of the wiring. Default limits are judged only where the weights look trained and
+ * are otherwise only reported: with random weights, correct rounding may cause any drift. A limit from the user is always
  * judged.
  * @see docs/verification.md for where the numbers come from
  */
@@ -12,30 +12,31 @@ import type { FloatDType } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { LogitsSummary } from "./metrics.ts";
 
-/** Quality limits of a recast; they never widen tensor invariants or the wiring bound. */
+/** Quality limits of a recast. They do not change the comparison of tensors or the wiring limit. */
 export interface LimitOptions {
-  /** a YAML file of these */
+  /** path of a YAML file with the other fields of this type */
   readonly tolerance?: string;
-  /** mean KL divergence, nats */
+  /** limit of the mean KL divergence, nats */
   readonly kl?: number;
-  /** its 99th percentile over positions; ten times `kl` where only that is given */
+  /** limit of the 99th percentile over positions, nats; default ten times `kl` where only `kl` is given */
   readonly klP99?: number;
-  /** fraction of positions, 0 to 1 */
+  /** smallest fraction of positions with the same best token, 0 to 1 */
   readonly top1?: number;
 }
 
 export interface Limits {
-  /** mean and 99th percentile over positions of KL(source || destination), nats */
+  /** mean over positions of KL(source || destination), nats */
   readonly klMean: number;
+  /** 99th percentile over positions, nats */
   readonly klP99: number;
-  /** least share of positions whose best token agrees */
+  /** smallest fraction of positions with the same best token, 0 to 1 */
   readonly top1: number;
 }
 
-/** Nothing recast, or widened exactly: the same bits. */
+/** Nothing is recast, so the logits must be equal. */
 const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
 
-/** By what is written. F32 written from FP8 rounds code x scale once, where a forward pass scales the sum. */
+/** By written dtype. F32 from FP8 rounds code x scale for each weight; the source's forward pass scales the sum instead. */
 const BY_DTYPE: Readonly<Record<FloatDType, Limits>> = {
   F32: { klMean: 1e-6, klP99: 1e-5, top1: 1 },
   F16: { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
@@ -44,7 +45,11 @@ const BY_DTYPE: Readonly<Record<FloatDType, Limits>> = {
   F8_E5M2: { klMean: 3e-2, klP99: 3e-1, top1: 0.95 },
 };
 
-/** The widest limits among the dtypes that a recast wrote, with the user's own in their place. */
+/**
+ * The widest default limits among the written dtypes, replaced by the limits that the user gave.
+ *
+ * @param recastTo dtypes that the recast wrote; empty where nothing is recast
+ */
 export function limitsFor(recastTo: ReadonlySet<FloatDType>, { kl, klP99, top1 }: LimitOptions): Limits {
   if (recastTo.size === 0) return SAME;
   const limits = [...recastTo]
@@ -57,20 +62,20 @@ export function limitsFor(recastTo: ReadonlySet<FloatDType>, { kl, klP99, top1 }
   };
 }
 
-/** Below this share of ln(vocab), the reference's own loss says that it predicts these tokens. */
+/** A source whose loss is below this fraction of ln(vocab) predicts these tokens better than chance. */
 const TRAINED_SHARE = 0.75;
-/** Fewer tokens cannot tell. */
+/** With fewer tokens the loss does not show whether a model is trained. */
 const TRAINED_TOKENS = 16;
 
-/** Whether these tokens are text that these weights were trained on, so that drift means something. */
+/** Whether the weights look trained on text like these tokens, so that drift is a measure of quality. */
 export function looksTrained({ nllA }: LogitsSummary, tokens: number, vocab: number): boolean {
   return tokens >= TRAINED_TOKENS && nllA < TRAINED_SHARE * Math.log(vocab);
 }
 
-/** Measures of quality that a limit can be set on. */
+/** Quality measures that have limits. */
 export type Quality = Pick<LogitsSummary, "klMean" | "klP99" | "top1">;
 
-/** The limits that the user gave, by the measure that each one limits; a tolerance file was read before. */
+/** The limits that the user gave, by measure; call `readLimits` before, for the tolerance file. */
 export function givenLimits({ kl, klP99, top1 }: LimitOptions): Partial<Limits> {
   return {
     ...(kl !== undefined && { klMean: kl }),
@@ -79,8 +84,8 @@ export function givenLimits({ kl, klP99, top1 }: LimitOptions): Partial<Limits> 
   };
 }
 
-/** The measures that exceed their limit, as phrases; a NaN exceeds any limit. */
-export function excesses(quality: Quality, limits: Partial<Limits>): readonly string[] {
+/** One sentence for each measure that exceeds its limit; NaN exceeds every limit. */
+export function limitExcesses(quality: Quality, limits: Partial<Limits>): readonly string[] {
   const { klMean = Infinity, klP99 = Infinity, top1 = 0 } = limits;
   const text = (name: string, found: number, limit: number) =>
     `${name} is ${found}, and its limit is ${limit}`;
@@ -93,18 +98,18 @@ export function excesses(quality: Quality, limits: Partial<Limits>): readonly st
   ];
 }
 
-/** No looser wiring bound is ever derived. */
+/** Upper bound of every wiring limit. */
 const MAX_WIRING = 1e-5;
 
 /**
- * Largest relative L2 between two runs of the same numbers whose sums over `terms` products may be ordered
- * differently; zero where both sides sum in one order, as two sides of one dialect do on one backend.
+ * Largest accepted relative L2 between two runs of the same numbers. Zero where both sides add in the same order, as two
+ * checkpoints of one dialect do on one backend; otherwise the rounding of a sum of `terms` products.
  */
 export function wiringLimit(sameOrder: boolean, terms: number): number {
   return sameOrder ? 0 : Math.min(MAX_WIRING, terms * 2 ** -24);
 }
 
-/** The limits that options ask for; what they give themselves wins over the file. @throws USAGE, NOT_FOUND */
+/** Reads the tolerance file into the options; limits given directly win over the file. @throws USAGE, NOT_FOUND */
 export async function readLimits<T extends LimitOptions>(options: T): Promise<T> {
   const { tolerance: file } = options;
   if (file === undefined) return options;
@@ -115,7 +120,12 @@ export async function readLimits<T extends LimitOptions>(options: T): Promise<T>
   try {
     value = parse(text, { maxAliasCount: 0 });
   } catch (cause) {
-    throw new IsologitError("USAGE", `it is no YAML: ${(cause as Error).message}`, { file }, { cause });
+    throw new IsologitError(
+      "USAGE",
+      `the file is not valid YAML: ${(cause as Error).message}`,
+      { file },
+      { cause },
+    );
   }
   const parsed = Schema.safeParse(value);
   if (parsed.success) return { ...parsed.data, ...options };

@@ -1,4 +1,4 @@
-/** The logits rung: both sides run natively on the same tokens; what its numbers mean, and what it needs to run. */
+/** The logits rung: runs both checkpoints natively on the same tokens, judges the results, and plans the memory. */
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
@@ -18,7 +18,7 @@ import type { Prompt } from "../inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder, type RowRounding } from "../inference/rounding.ts";
 import { columnsOf, type WeightRounder } from "../inference/weight-bands.ts";
 import { controlFindings } from "./controls/findings.ts";
-import { excesses, givenLimits, type Limits, limitsFor, looksTrained } from "./limits.ts";
+import { givenLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
 import { type LockstepResult, lockstep } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
 import type { LogitsMetrics } from "./report.ts";
@@ -36,6 +36,11 @@ export interface LogitsRung {
   readonly findings: readonly Finding[];
 }
 
+/**
+ * Runs both checkpoints and judges the result.
+ *
+ * @throws PLAN_MEMORY, NOT_AVAILABLE, TENSOR_MISSING, and read errors; a bad result is a verdict
+ */
 export async function logitsRung(
   a: ModelWithScales,
   b: ModelWithScales,
@@ -57,12 +62,12 @@ export async function logitsRung(
   });
   const limits = limitsFor(recastTo, options);
   const trained = looksTrained(result.logits, textTokens || ids.length, a.dims.vocab!);
-  const unread = [...b.scales.unusedScales].sort();
+  const unusedScales = [...b.scales.unusedScales].sort();
   const { logits } = result;
   const given = givenLimits(options);
   const judged = recastTo.size > 0 && trained ? { ...limits, ...given } : given;
-  // where the source itself has no numbers, no limit can be judged: that is unproven
-  const beyond = logits.nonFiniteA > 0 ? [] : excesses(logits, judged);
+  // where logits of the source are NaN or infinite, no limit can be judged: the verdict is `unproven`
+  const beyond = logits.nonFiniteA > 0 ? [] : limitExcesses(logits, judged);
   const findings: Finding[] = beyond.map((message) => remark("limit-exceeded", message));
   if (recastTo.size > 0 && !trained) {
     const only = Object.keys(given).length === 0 ? "not judged" : "judged by the given limits alone";
@@ -74,7 +79,7 @@ export async function logitsRung(
     findings.push(
       remark(
         "weights-untrained",
-        `the loss on text is ${loss} nats a token, where chance has ${chance}: the weights are untrained, or both sides broken alike`,
+        `the loss on text is ${loss} nats per token and chance is ${chance}: the weights are untrained, or both sides have the same fault`,
       ),
     );
   }
@@ -97,7 +102,7 @@ export async function logitsRung(
       layers: result.layers,
       wiring: result.wiring,
       routing: { flips: result.flips },
-      unread,
+      unread: unusedScales,
       controls: result.controls,
     },
     limits,
@@ -108,12 +113,15 @@ export async function logitsRung(
 }
 
 /**
- * Where nothing is recast and all sums run in one order, the logits are the same bits; where partial sums of ranks are
- * added, every door within its bound is as much as can be asked.
+ * The verdict of a run. Where nothing is recast and both sides add in the same order, the logits must be the same bits.
+ * Where partial sums of ranks are added, every door must be within its wiring limit.
  *
- * A destination that loses numbers where its source does not is different. Where both lose them, nothing can be
- * compared: unproven. So is everything where a sabotage was missed, and where none of a layer's matrix was caught: of a
- * model whose layers make nothing but zeros a copy with other weights would look the same.
+ * A destination with NaN or infinite logits is `different` where the source has none. Where the source has them too, the
+ * two cannot be compared: `unproven`. The verdict is also `unproven` where a control was missed, and where no control of a
+ * layer's matrix was caught: in a model whose layers make only zeros, other weights would not show.
+ *
+ * @param recast destination weights have other bits than the source
+ * @param tooFar a quality limit is exceeded
  */
 export function logitsVerdict(
   { bad, logits, inOrder, controls }: Pick<LockstepResult, "bad" | "logits" | "inOrder" | "controls">,
@@ -129,7 +137,7 @@ export function logitsVerdict(
   return recast ? "within" : "same";
 }
 
-/** For each stored tensor of a, how b stores the roles that its rows hold, where that differs. */
+/** For each stored tensor of `a`: the rounding of the rows whose roles `b` stores in another dtype. */
 function roundingsFor(a: LoadedModel, b: ModelWithScales): ReadonlyMap<string, readonly RowRounding[]> {
   const roundings = new Map<string, RowRounding[]>();
   for (const role of a.roles.values()) {
@@ -148,7 +156,7 @@ function roundingsFor(a: LoadedModel, b: ModelWithScales): ReadonlyMap<string, r
       roundings.set(move.of!, rows);
     }
   }
-  for (const rows of roundings.values()) rows.sort((one, other) => one.lo - other.lo);
+  for (const rows of roundings.values()) rows.sort((left, right) => left.lo - right.lo);
   return roundings;
 }
 
@@ -156,7 +164,7 @@ export interface LockstepRequest {
   readonly backend: Backend;
   readonly ids: readonly number[];
   readonly textTokens?: number;
-  /** compare only the first so many words of the vocabulary; default all */
+  /** compare only this number of token ids from the start of the vocabulary; default all */
   readonly words?: number;
   readonly memoryBytes: number;
   readonly rounder: WeightRounder;
@@ -164,44 +172,45 @@ export interface LockstepRequest {
   readonly signal: AbortSignal | undefined;
 }
 
+/** Runs both checkpoints step by step and compares every door and the logits. */
 export async function runLockstep(
   a: ModelWithScales,
   b: ModelWithScales,
-  stepping: LockstepRequest,
+  request: LockstepRequest,
 ): Promise<LockstepResult> {
-  const { backend, ids, memoryBytes, rounder, watch, signal } = stepping;
+  const { backend, ids, memoryBytes, rounder, watch, signal } = request;
   const { family } = a;
-  const dims = { ...a.dims, vocab: stepping.words ?? a.dims.vocab! };
+  const dims = { ...a.dims, vocab: request.words ?? a.dims.vocab! };
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(b.checkpoint.store);
   const roundings = roundingsFor(a, b);
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
-  const sideA = createRunner(a, { ...common, sources: sourcesA, roundings });
-  const sideB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });
+  const runnerA = createRunner(a, { ...common, sources: sourcesA, roundings });
+  const runnerB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });
   const result = await lockstep({
     backend,
     forward: family.forward,
     dims,
     layers: a.layers,
     ids,
-    textTokens: stepping.textTokens ?? 0,
-    a: sideA,
-    b: sideB,
+    textTokens: request.textTokens ?? 0,
+    a: runnerA,
+    b: runnerB,
     recast: roundings.size > 0,
     blockBytes: bytes / 2,
     watch,
     signal,
   });
-  sideA.close();
-  sideB.close();
+  runnerA.close();
+  runnerB.close();
   return result;
 }
 
 /**
- * Bytes of buffers that the rung takes at its peak, found by running it on a backend that only counts: nothing is
- * read and nothing is computed. Tensors need no bytes behind them, so a destination can be asked before it exists.
+ * Peak bytes of buffers of the rung, measured by a run on a backend that only counts memory: nothing is read and nothing
+ * is computed. The bytes of the tensors are not needed, so this works for a destination that does not exist yet.
  */
 export async function neededBytes(
   a: LoadedModel,
@@ -213,8 +222,8 @@ export async function neededBytes(
   const [scales, rounder] = [new Map(), { round() {} }];
   const { vocab } = a.dims;
   const memoryBytes = memoryOf(options);
-  const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // more take no more room
-  const dry = {
+  const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // a block has no more token ids than this
+  const request = {
     backend: meter,
     ids,
     words,
@@ -223,11 +232,11 @@ export async function neededBytes(
     watch: ignoreEvents,
     signal: options.signal,
   };
-  await runLockstep({ ...a, scaleValues: scales }, { ...b, scaleValues: scales }, dry);
+  await runLockstep({ ...a, scaleValues: scales }, { ...b, scaleValues: scales }, request);
   return meter.peakBytes + (roundingsFor(a, { ...b, scaleValues: scales }).size > 0 ? ROUNDER_BYTES : 0);
 }
 
-/** @throws PLAN_MEMORY with the number that would do */
+/** Checks that the memory is enough. @throws PLAN_MEMORY with the number of bytes that would be enough */
 export async function refuseMemory(
   a: LoadedModel,
   b: LoadedModel,

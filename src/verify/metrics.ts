@@ -1,18 +1,10 @@
 /**
- * How far two results are apart. Logits come in blocks of the vocabulary and are reduced as they come. Every element of
- * every door passes here, so inner loops hold plain numbers: a pair taken apart costs V8 five times the arithmetic.
+ * Measures of the difference of logits. Logits come in blocks of the vocabulary and are reduced at once. Inner loops use
+ * plain number variables: destructuring a pair costs V8 five times the arithmetic.
  */
 import { Distance, isFiniteNumber } from "../core/distance.ts";
 
-/**
- * ||a - b|| / ||a|| and the largest |a - b|, over any number of blocks. Sums are kept a row, so that how the
- * columns are cut into blocks changes no bit of the result.
- *
- * Two NaNs, or two infinities of one sign, are equal and count for nothing; where only one side is no number,
- * or they are unlike infinities, both measures are infinite.
- */
-
-/** Running softmax sums of one position: enough for KL, top-1 and NLL without the whole row of logits. */
+/** Running softmax sums of one position, for KL, top-1 and NLL without the whole row of logits. */
 interface Position {
   /** sums of exp(a - firstA) and exp(b - firstB) */
   sumA: number;
@@ -24,10 +16,10 @@ interface Position {
   topA: number;
   firstB: number;
   topB: number;
-  /** logits of the token that follows, NaN until seen */
+  /** logits of the next token of the prompt; NaN until added */
   nextA: number;
   nextB: number;
-  /** logits that are NaN or infinite */
+  /** number of logits that are NaN or infinite */
   nonFiniteA: number;
   nonFiniteB: number;
 }
@@ -35,40 +27,40 @@ interface Position {
 export interface LogitsSummary {
   readonly maxAbs: number;
   readonly relL2: number;
-  /** of the angle between all logits of a and of b; reported, and never judged */
+  /** cosine of the angle between all logits of a and all logits of b; reported, not judged */
   readonly cosine: number;
   readonly klMean: number;
   readonly klP99: number;
-  /** share of positions whose best token agrees, or whose margin lies within `noise` */
+  /** fraction of positions with the same best token, or with a margin of at most `noise` */
   readonly top1: number;
-  /** mean negative log likelihood of the token that follows, nats; 0 where there is only one token */
+  /** mean negative log likelihood of the next token, nats; 0 where there is only one token */
   readonly nllA: number;
   readonly nllB: number;
-  /** logits that are NaN or infinite: none in a model that works */
+  /** number of logits that are NaN or infinite; 0 in a working model */
   readonly nonFiniteA: number;
   readonly nonFiniteB: number;
   readonly positions: PositionsSummary;
 }
 
-/** Where along the prompt two models part. */
+/** Positions of the prompt at which two models differ. */
 export interface PositionsSummary {
-  /** KL divergence, nats; each value is the largest of `per` positions in a row, so that there are at most 512 */
+  /** KL divergence, nats; each value is the maximum of `per` consecutive positions, so that there are at most 512 values */
   readonly kl: readonly number[];
   readonly per: number;
-  /** the positions of the largest KL divergence, that first; none where it is 0 */
+  /** positions with the largest KL divergence, in descending order; positions with 0 are omitted */
   readonly worst: readonly WorstPosition[];
 }
 
 export interface WorstPosition {
   readonly position: number;
-  /** the token read there */
+  /** token id at this position */
   readonly id: number;
   /** nats */
   readonly kl: number;
-  /** the token that either side expects next; null where its logits are no numbers */
+  /** best next token of each side; null where its logits are all NaN */
   readonly bestA: number | null;
   readonly bestB: number | null;
-  /** what stands before the token, the token itself and the two best ones, where there is a tokenizer */
+  /** decoded text: before the token, the token, and both best next tokens; missing without a tokenizer */
   readonly text?: {
     readonly before: string;
     readonly token: string;
@@ -80,14 +72,17 @@ export interface WorstPosition {
 const MAX_KLS = 512;
 const MAX_WORST = 12;
 
-/** Compares logits [T, vocab] of two models, a the reference, given in blocks of words. */
+/** Compares logits [T, vocab] of two models, given in blocks of token ids; `a` is the reference. */
 export class LogitsComparison {
   readonly #ids: readonly number[];
   readonly #scored: number;
   readonly #positions: readonly Position[];
   readonly #distance: Distance;
 
-  /** @param scored the loss is measured on the first so many tokens */
+  /**
+   * @param ids    token ids of the prompt, [T]
+   * @param scored number of leading tokens on which the loss is measured
+   */
   constructor(ids: readonly number[], scored = ids.length) {
     this.#ids = ids;
     this.#scored = scored;
@@ -108,7 +103,7 @@ export class LogitsComparison {
     }));
   }
 
-  /** Words [lo, lo + width) of every position: a and b are [T, width]. */
+  /** Adds the logits of token ids [lo, lo + width): a and b are [T, width]. Blocks must come in order. */
   add(lo: number, width: number, a: Float32Array, b: Float32Array): void {
     this.#distance.add(a, b);
     for (const [t, position] of this.#positions.entries()) {
@@ -127,8 +122,8 @@ export class LogitsComparison {
   }
 
   /**
-   * @param noise the reference's own uncertainty, largest |difference| of a logit: closer calls are no flips.
-   *              A position without a best token agrees with none
+   * @param noise noise floor of a logit in the reference, largest |difference|: two best tokens that are closer count as
+   *              equal. A position without a best token does not agree
    */
   summary(noise: number): LogitsSummary {
     const kls = this.#positions.map((p) => {
@@ -153,11 +148,11 @@ export class LogitsComparison {
       nllB: mean(followed.map((p) => p.firstB + Math.log(p.sumB) - p.nextB)),
       nonFiniteA: this.#positions.reduce((sum, p) => sum + p.nonFiniteA, 0),
       nonFiniteB: this.#positions.reduce((sum, p) => sum + p.nonFiniteB, 0),
-      positions: this.#along(kls),
+      positions: this.#summarizePositions(kls),
     };
   }
 
-  #along(kls: readonly number[]): PositionsSummary {
+  #summarizePositions(kls: readonly number[]): PositionsSummary {
     const per = Math.max(1, Math.ceil(kls.length / MAX_KLS));
     const kl = Array.from({ length: Math.ceil(kls.length / per) }, (_, i) =>
       Math.max(...kls.slice(i * per, (i + 1) * per)),
@@ -175,7 +170,7 @@ export class LogitsComparison {
   }
 }
 
-/** One word after the other, so that it makes no difference where a block ends. */
+/** Adds one token id at a time, so that the size of the blocks does not change the result. */
 function accumulate(p: Position, lo: number, a: Float32Array, b: Float32Array): void {
   for (let i = 0; i < a.length; i++) {
     const x = a[i]!;

@@ -1,4 +1,4 @@
-/** Options of a comparison of two checkpoints. */
+/** Options of the comparison of two checkpoints. */
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import type { StrictOptions } from "../core/finding.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
@@ -7,7 +7,7 @@ import type { ReferenceOptions } from "./reference.ts";
 
 export type VerifyLevel = "logits" | "bytes" | "off";
 
-/** Of `verify A B`. */
+/** Options of `verify A B`. */
 export interface CompareOptions
   extends RunOptions,
     SourceOptions,

@@ -1,6 +1,6 @@
 /**
- * Logits that other software recorded: a safetensors file, of one prompt or of several, told apart by a suffix.
- * docs/recording-references.md says how such files are made.
+ * Reads logits that other software recorded: a safetensors file with one prompt or several, distinguished by a suffix of
+ * the tensor names. docs/recording-references.md explains how to make these files.
  */
 import { readHeader, type StoredTensor } from "../../formats/codec/safetensors.ts";
 import { type FloatDType, isFloat, widthOf } from "../core/dtype.ts";
@@ -9,22 +9,22 @@ import { widen } from "../core/float.ts";
 import { type ByteSource, readRange } from "../core/io.ts";
 import { fileStore } from "../io/file.ts";
 
-/** One recorded prompt. Rows are positions. */
+/** One recorded prompt. Each row is a position. */
 export interface RecordedLogits {
   readonly key: string;
   readonly ids: readonly number[];
-  /** whether it was computed in F32 throughout; else it carries the noise of BF16 */
+  /** all arithmetic was F32; false: the values have the noise of BF16 */
   readonly exact: boolean;
   readonly answer:
     | { readonly kind: "logits"; block(lo: number, hi: number): Promise<Float32Array> }
-    /** log-probabilities of some words a position, [T, k] each; `NO_WORD` where a position has fewer */
+    /** token ids and their log-probabilities, [T, k] each; `NO_WORD` fills positions with fewer than k */
     | {
         readonly kind: "logprobs";
         readonly words: readonly number[];
         readonly values: Float32Array;
         readonly k: number;
       };
-  /** the hidden state [T, hidden] of that name, where it was recorded for this prompt */
+  /** the recorded hidden state [T, hidden] of this name; null where none was recorded for this prompt */
   hidden(name: string): Promise<Float32Array | null>;
 }
 
@@ -32,19 +32,24 @@ export interface Recording extends AsyncDisposable {
   readonly prompts: readonly RecordedLogits[];
 }
 
-/** In the place of a word: what stands beside it says nothing. */
+/** Marks an entry of the token ids as unused; its log-probability has no meaning. */
 export const NO_WORD = -1;
 
-/** Names under which logits are found, the most exact first. */
+/** Names of logits tensors, the most exact first. */
 const LOGITS = ["logits_f32", "logits", "logits_bf16"];
-/** A prompt is at most this long: what is longer was not meant to be one. */
+/** Longest accepted prompt; a longer tensor is certainly not a prompt. */
 const MAX_TOKENS = 2 ** 20;
 
-/** @throws USAGE for a file that is no recording for this vocabulary; codes of exit status 3 for a damaged one */
+/**
+ * Opens a recording.
+ *
+ * @throws USAGE for a file that is not a recording for this vocabulary; codes of exit status 3 for a damaged file
+ */
 export async function openRecording(path: string, vocab: number): Promise<Recording> {
   const store = await fileStore(path);
   const [file] = await store.list();
-  if (file === undefined) throw new IsologitError("USAGE", "it is no safetensors file", { file: path });
+  if (file === undefined)
+    throw new IsologitError("USAGE", "the file is not a safetensors file", { file: path });
   const source = await store.open(file.path);
   try {
     const { tensors, metadata } = await readHeader(source, path);
@@ -56,10 +61,10 @@ export async function openRecording(path: string, vocab: number): Promise<Record
     );
     const keys = tensors.map(({ name }) => /^input_ids(\..+)?$/.exec(name)?.[0].slice("input_ids".length));
     const prompts: RecordedLogits[] = [];
-    for (const key of keys.filter((one) => one !== undefined).sort()) {
+    for (const key of keys.filter((key) => key !== undefined).sort()) {
       prompts.push(await recording.prompt(key, metadata?.compute));
     }
-    if (prompts.length === 0) throw new IsologitError("USAGE", "it has no input_ids", { file: path });
+    if (prompts.length === 0) throw new IsologitError("USAGE", "the file has no input_ids", { file: path });
     return { prompts, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
   } catch (error) {
     await source[Symbol.asyncDispose]();
@@ -80,7 +85,10 @@ class Tensors {
     this.#vocab = vocab;
   }
 
-  /** @param key with its dot, or "" @param compute what the file says its arithmetic was */
+  /**
+   * @param key     suffix of the tensor names, with its dot, or ""
+   * @param compute the arithmetic that the file declares
+   */
   async prompt(key: string, compute: string | undefined): Promise<RecordedLogits> {
     const ids = await this.#integers(`input_ids${key}`);
     const outside = ids.find((id) => id < 0 || id >= this.#vocab);
@@ -88,10 +96,10 @@ class Tensors {
       const found = outside === undefined ? `${ids.length} ids` : `the id ${outside}`;
       throw this.#refuse(`input_ids${key}`, `it has ${found}; this vocabulary has ${this.#vocab}`);
     }
-    const name = LOGITS.find((one) => this.#tensors.has(one + key));
+    const name = LOGITS.find((prefix) => this.#tensors.has(prefix + key));
     const tensor = this.#tensors.get(name === undefined ? `logprobs${key}` : name + key);
     if (tensor === undefined)
-      throw this.#refuse(`input_ids${key}`, "neither logits nor logprobs stand beside it");
+      throw this.#refuse(`input_ids${key}`, "the file has neither logits nor logprobs for these ids");
     const [rows, columns] = [ids.length, tensor.shape.at(-1)!];
     const least = name === undefined ? 1 : this.#vocab; // a vocabulary may be padded
     if (
@@ -106,11 +114,11 @@ class Tensors {
       const words = await this.#integers(`logprob_ids${key}`);
       if (words.length !== rows * columns)
         throw this.#refuse(`logprob_ids${key}`, "it is not as long as logprobs");
-      const strange = words.find((word) => word !== NO_WORD && (word < 0 || word >= this.#vocab));
-      if (strange !== undefined)
+      const unknown = words.find((word) => word !== NO_WORD && (word < 0 || word >= this.#vocab));
+      if (unknown !== undefined)
         throw this.#refuse(
           `logprob_ids${key}`,
-          `it has the id ${strange}; this vocabulary has ${this.#vocab}`,
+          `it has the id ${unknown}; this vocabulary has ${this.#vocab}`,
         );
       if (words.every((word) => word === NO_WORD))
         throw this.#refuse(`logprob_ids${key}`, "it names no word at any position");
@@ -127,7 +135,7 @@ class Tensors {
     return { key, ids, exact, hidden, answer: { kind: "logits", block } };
   }
 
-  /** Hidden states carry no suffix; they are of the prompt that is as long as they are. */
+  /** Names of hidden states have no suffix; they belong to the prompt with the same number of tokens. */
   async #hidden(name: string, rows: number): Promise<Float32Array | null> {
     const tensor = this.#tensors.get(`hidden.${name}`);
     if (tensor === undefined || tensor.shape.at(-2) !== rows) return null;

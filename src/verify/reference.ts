@@ -1,6 +1,6 @@
 /**
- * The reference rung: logits that other software recorded, met or not by our own forward pass. It ties the kernels,
- * which both sides of every other rung share, to the world outside.
+ * The reference rung: compares logits that other software recorded with logits of our forward pass. It tests the kernels:
+ * every other rung uses the same kernels on both sides.
  */
 
 import type { ModelWithScales } from "../checkpoint/load.ts";
@@ -13,7 +13,7 @@ import { NO_WORD, openRecording, type RecordedLogits } from "./recording.ts";
 import type { ReferenceMetrics, RungReport } from "./report.ts";
 import type { Verdict } from "./verdict.ts";
 
-/** Logits recorded by other software, which the source must meet. */
+/** Option for logits that other software recorded; the source is compared with them. */
 export interface ReferenceOptions {
   /** a safetensors file; see docs/recording-references.md */
   readonly reference?: string;
@@ -23,20 +23,21 @@ export interface ReferenceRung {
   readonly rung: RungReport;
   readonly backend: string;
   readonly device: string;
-  /** the first layer whose recorded hidden state is not met; -1 the embedding, null where none was recorded or all are */
+  /** first layer whose hidden state differs from the recorded one; -1 the embedding; null: none differs or none was recorded */
   readonly firstLayer: number | null;
 }
 
 /**
- * Of logits computed in F32: correct arithmetic in another order lands near 1e-6 relative L2, the mildest mistake known
- * (another epsilon) at 1.3e-4. Of logits computed in BF16, whose own noise is 0.01 to 0.02 and 0.0006 to 0.0014 nats.
+ * Limits for logits recorded in F32 and in BF16. F32: correct arithmetic in another order gives about 1e-6 relative L2; the
+ * smallest known mistake (another epsilon) gives 1.3e-4. BF16: the noise of BF16 alone is 0.01 to 0.02 relative L2 and
+ * 0.0006 to 0.0014 nats.
  */
 export const REFERENCE_LIMITS = {
   float32: { relL2: 2e-5, klMean: 1e-6 },
   bfloat16: { relL2: 0.03, klMean: 0.005 },
 } as const;
 
-interface Met {
+interface PromptResult {
   readonly relL2: number;
   readonly klMean: number;
   readonly maxAbs: number;
@@ -45,7 +46,7 @@ interface Met {
   readonly firstLayer: number | null;
 }
 
-/** @throws USAGE for a file that is no recording for this model */
+/** Compares the model with every recorded prompt. @throws USAGE for a file that is not a recording for this model */
 export async function referenceRung(
   model: ModelWithScales,
   file: string,
@@ -53,29 +54,30 @@ export async function referenceRung(
 ): Promise<ReferenceRung> {
   await using recording = await openRecording(file, model.dims.vocab!);
   await using backend = await backendFor(options);
-  const met: (Met & { readonly exact: boolean; readonly ok: boolean })[] = [];
+  const results: (PromptResult & { readonly exact: boolean; readonly ok: boolean })[] = [];
   for (const recorded of recording.prompts) {
     const { exact } = recorded;
-    const one = await compare(model, recorded, (sinks) =>
+    const result = await compare(model, recorded, (sinks) =>
       runForwardPass(model, recorded.ids, backend, options, sinks, "verify"),
     );
     const limits = REFERENCE_LIMITS[exact ? "float32" : "bfloat16"];
-    met.push({ ...one, exact, ok: one.relL2 <= limits.relL2 && one.klMean <= limits.klMean });
+    const ok = result.relL2 <= limits.relL2 && result.klMean <= limits.klMean;
+    results.push({ ...result, exact, ok });
   }
-  const most = (of: (one: Met) => number) =>
-    met.map(of).reduce((a, b) => (a >= b || Number.isNaN(a) ? a : b));
-  const exact = met.every((one) => one.exact);
-  const verdict: Verdict = !met.every(({ ok }) => ok) ? "different" : exact ? "same" : "within";
-  const layers = met.flatMap(({ ok, firstLayer }) => (ok || firstLayer === null ? [] : [firstLayer]));
-  const losses = met.flatMap(({ nll }) => nll ?? []);
+  const largest = (measure: (result: PromptResult) => number) =>
+    results.map(measure).reduce((a, b) => (a >= b || Number.isNaN(a) ? a : b));
+  const exact = results.every((result) => result.exact);
+  const verdict: Verdict = !results.every(({ ok }) => ok) ? "different" : exact ? "same" : "within";
+  const layers = results.flatMap(({ ok, firstLayer }) => (ok || firstLayer === null ? [] : [firstLayer]));
+  const losses = results.flatMap(({ nll }) => nll ?? []);
   const metrics: ReferenceMetrics = {
-    prompts: met.length,
+    prompts: results.length,
     tokens: recording.prompts.reduce((sum, { ids }) => sum + ids.length, 0),
     arithmetic: exact ? "float32" : "bfloat16",
-    maxAbs: most(({ maxAbs }) => maxAbs),
-    relL2: most((one) => one.relL2),
-    klMean: most(({ klMean }) => klMean),
-    top1: -most(({ top1 }) => -top1),
+    maxAbs: largest(({ maxAbs }) => maxAbs),
+    relL2: largest((result) => result.relL2),
+    klMean: largest(({ klMean }) => klMean),
+    top1: -largest(({ top1 }) => -top1),
     ...(losses.length > 0 && { nllA: Math.max(...losses) }),
   };
   const firstLayer = layers.length === 0 ? null : Math.min(...layers);
@@ -91,13 +93,13 @@ async function compare(
   model: ModelWithScales,
   recorded: RecordedLogits,
   run: (sinks: Parameters<typeof runForwardPass>[4]) => Promise<void>,
-): Promise<Met> {
+): Promise<PromptResult> {
   const layers = model.layers.filter(({ stack }) => stack === "main").length;
   const limit = REFERENCE_LIMITS[recorded.exact ? "float32" : "bfloat16"].relL2;
   let firstLayer: number | null = null;
-  const residual = async (name: string, ours: Float32Array) => {
-    const theirs = firstLayer === null ? await recorded.hidden(name) : null;
-    if (theirs === null || relL2(theirs, ours) <= limit) return;
+  const residual = async (name: string, values: Float32Array) => {
+    const expected = firstLayer === null ? await recorded.hidden(name) : null;
+    if (expected === null || relL2(expected, values) <= limit) return;
     firstLayer = name === "norm_f" ? layers : Number(name) - 1;
   };
   const { answer, ids } = recorded;
@@ -112,12 +114,12 @@ async function compare(
     const { relL2: distance, klMean, maxAbs, top1, nllA } = comparison.summary(0);
     return { relL2: distance, klMean, maxAbs, top1, nll: ids.length > 1 ? nllA : null, firstLayer };
   }
-  const ours = new ChosenLogprobs(ids.length, answer.words, answer.k);
-  await run({ residual, logits: ({ lo, width, values }) => ours.add(lo, width, values) });
-  return { ...ours.against(answer.values), nll: null, firstLayer };
+  const logprobs = new ChosenLogprobs(ids.length, answer.words, answer.k);
+  await run({ residual, logits: ({ lo, width, values }) => logprobs.add(lo, width, values) });
+  return { ...logprobs.compareWith(answer.values), nll: null, firstLayer };
 }
 
-/** Our log-probabilities of the words that were recorded, from logits in blocks. */
+/** Our log-probabilities of the recorded token ids, computed from logits in blocks. */
 class ChosenLogprobs {
   readonly #words: readonly number[];
   readonly #k: number;
@@ -149,22 +151,26 @@ class ChosenLogprobs {
     }
   }
 
-  /** @param theirs [T, k]; KL is over the recorded words alone, each side's shares of them, where there are any */
-  against(theirs: Float32Array): Omit<Met, "nll" | "firstLayer"> {
+  /**
+   * Compares with recorded log-probabilities. KL is over the recorded token ids only, normalised over them on each side.
+   *
+   * @param recorded [T, k]
+   */
+  compareWith(recorded: Float32Array): Omit<PromptResult, "nll" | "firstLayer"> {
     const distance = new Distance();
     let [kl, agreeing, rows] = [0, 0, 0];
     for (const [t, max] of this.#max.entries()) {
       const places = Array.from({ length: this.#k }, (_, i) => t * this.#k + i);
-      const told = places.filter((i) => this.#words[i] !== NO_WORD);
-      if (told.length === 0) continue;
+      const known = places.filter((i) => this.#words[i] !== NO_WORD);
+      if (known.length === 0) continue;
       const norm = max + Math.log(this.#sum[t]!);
       const [a, b] = [
-        Float32Array.from(told, (i) => theirs[i]!),
-        Float32Array.from(told, (i) => this.#chosen[i]! - norm),
+        Float32Array.from(known, (i) => recorded[i]!),
+        Float32Array.from(known, (i) => this.#chosen[i]! - norm),
       ];
       distance.add(a, b);
       const comparison = new LogitsComparison([0]);
-      comparison.add(0, told.length, a, b);
+      comparison.add(0, known.length, a, b);
       const { klMean, top1 } = comparison.summary(0);
       kl += klMean;
       agreeing += top1;

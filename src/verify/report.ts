@@ -1,4 +1,4 @@
-/** What a verification reports: one entry for each rung, with the metrics of that rung. */
+/** The report of a verification: one entry for each rung, with the metrics of that rung. */
 
 import type { ModelWithScales } from "../checkpoint/load.ts";
 import type { Leaf } from "../core/content-root.ts";
@@ -11,31 +11,36 @@ import type { Quality } from "./limits.ts";
 import type { LogitsSummary } from "./metrics.ts";
 import type { Verdict } from "./verdict.ts";
 
-/** What a report says of a certificate. */
+/** The certificate in a report. */
 export interface CertificateReport {
   readonly sha256: string;
   readonly tool: string;
   readonly reference: boolean;
-  /** as it was issued, with the limits that held then and what was measured; null: no forward pass ran */
+  /** verdict when the certificate was issued */
   readonly verdict: "same" | "within";
+  /** limits when the certificate was issued */
   readonly limits: Readonly<Record<string, number>>;
+  /** quality measured when the certificate was issued; null: no forward pass ran */
   readonly quality: Quality | null;
-  /** SHA-256 of the public key that signed it; null where nobody did */
+  /** SHA-256 of the public key that signed the certificate; null where it is not signed */
   readonly signedBy: string | null;
 }
 
-/** All that a verification found out. */
+/** The complete result of a verification: the report and everything that a certificate needs. */
 export interface Proof {
   readonly report: VerifyReport;
   readonly source: ModelWithScales;
   readonly destination: ModelWithScales;
-  /** the destination's; null where elements could not be compared */
+  /** leaves of the destination; null where elements could not be compared */
   readonly leaves: readonly Leaf[] | null;
   readonly prompt: Prompt | null;
   readonly fingerprint: Fingerprint | null;
 }
 
-/** The result of one comparison. The first of two types is of two checkpoints, the second of a checkpoint and its certificate. */
+/**
+ * The result of one rung. Where there are two types of metrics, the first is for two checkpoints and the second for a
+ * checkpoint and its certificate.
+ */
 export type RungReport =
   | Rung<"cover", CoverMetrics | CertifiedCoverMetrics>
   | Rung<"bytes", BytesMetrics | CertifiedBytesMetrics>
@@ -112,9 +117,9 @@ export interface ReferenceMetrics {
 }
 
 export interface RoutingMetrics {
-  /** expert choices that a near tie explains */
+  /** differing expert choices that a near tie explains */
   readonly flips: number;
-  /** expert choices that no near tie explains */
+  /** differing expert choices that no near tie explains */
   readonly beyond?: number;
 }
 
@@ -122,7 +127,7 @@ export interface LayerDrift {
   readonly layer: number;
   readonly kind: string;
   readonly driftRelL2: number;
-  /** the worst door, recast noise excluded */
+  /** the largest distance at a door, without the noise of the recast */
   readonly localRelL2: number;
 }
 
@@ -148,19 +153,19 @@ export interface VerifyReport {
   } | null;
   readonly limits: Readonly<Record<string, number>>;
   readonly certificate: CertificateReport | null;
-  /** set where a bundle was asked for */
+  /** present where a signed bundle was requested */
   readonly bundle?: BundleReport;
   /** content roots of both sides; null where the bytes rung could not compute one */
   readonly roots: { readonly a: string | null; readonly b: string | null };
   /** the texts of `findingDetails`, in the same order */
   readonly findings: readonly string[];
   /**
-   * What the rungs' numbers do not say. A `warning` is a difference: something of the model, its behaviour or its files is
-   * not the same or is missing; under `strict` it is an `error`, and the verdict is `different`. A `note` is a remark. The
-   * rule is stable; `at.file` is empty where it is about the checkpoint as a whole.
+   * Facts that the numbers of the rungs do not show. A `warning` is a difference: a part of the model, its behaviour or its
+   * files is not the same or is missing; with `strict` it is an `error` and the verdict is `different`. A `note` is a
+   * remark. The rule is stable; `at.file` is empty where the finding is about the whole checkpoint.
    */
   readonly findingDetails: readonly Finding[];
-  /** what the bytes rung compared of two checkpoints, in order of execution */
+  /** the roles that the bytes rung compared, in order of execution; only for two checkpoints */
   readonly tensors?: readonly ComparedTensor[];
 }
 
@@ -172,6 +177,6 @@ export interface ComparedTensor {
   readonly b: string;
   readonly dtypeA: string;
   readonly dtypeB: string;
-  /** `rounded`: every element is the right rounding of A's */
+  /** `rounded`: every element is the correct rounding of the element of A */
   readonly outcome: "same" | "rounded" | "different";
 }

@@ -1,4 +1,4 @@
-/** What reports share: which verdict is the worse, where a role lies in execution, and what the place is called. */
+/** Verdicts and their order; the position of a role in the order of execution, and the name of that position. */
 
 import type { Matched, Role } from "../families/model.ts";
 import type { VerifyReport } from "./report.ts";
@@ -7,16 +7,21 @@ export type Verdict = "same" | "within" | "different" | "unproven";
 
 const SEVERITY: readonly Verdict[] = ["same", "within", "unproven", "different"];
 
+/** The worse of two verdicts. */
 export function worseVerdict(a: Verdict, b: Verdict): Verdict {
   return SEVERITY.indexOf(a) >= SEVERITY.indexOf(b) ? a : b;
 }
 
-/** Good enough to be certified, signed, and let appear. */
+/** Whether a conversion with this verdict may be certified, signed and published. */
 export function isProven(verdict: Verdict): verdict is "same" | "within" {
   return verdict === "same" || verdict === "within";
 }
 
-/** -1 the embedding, the layers, then the head, then prediction layers. */
+/**
+ * Position of a role in the order of execution: -1 the embedding, then the main layers, the head, and prediction layers.
+ *
+ * @param layers number of main layers
+ */
 export function executionDepth(role: Role | null, layers: number): number {
   if (role === null) return layers;
   const { layer, spec } = role;
@@ -24,11 +29,12 @@ export function executionDepth(role: Role | null, layers: number): number {
   return layer.stack === "main" ? layer.index : layers + 1 + layer.index;
 }
 
+/** The kind of layer that a role belongs to, "embedding" or "head". */
 export function kindOf(role: Role | null): string {
   return role?.layer?.kind ?? (role?.spec.kind === "embedding" ? "embedding" : "head");
 }
 
-/** A layer at which hidden states part, where nothing blames a tensor. */
+/** The first divergence where hidden states differ from a layer on and no tensor is known to be the cause. */
 export function divergenceFrom(layer: number | null, { layers }: Matched): VerifyReport["firstDivergence"] {
   if (layer === null) return null;
   const found = layers.find(({ stack, index }) => stack === "main" && index === layer);

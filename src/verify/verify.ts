@@ -1,4 +1,4 @@
-/** Compares two models: the rungs, cheapest first, and the verdict that they make together. */
+/** Compares two models: runs the rungs, cheapest first, and combines their verdicts. */
 import { type LoadedModel, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
 import { refuseDamagedHeaders } from "../checkpoint/tensor-digests.ts";
 import type { Leaf } from "../core/content-root.ts";
@@ -22,23 +22,23 @@ import { compareSettings, type SettingsComparison } from "./settings/settings.ts
 import { divergenceFrom, executionDepth, kindOf, type Verdict, worseVerdict } from "./verdict.ts";
 
 export interface VerifyModelsOptions extends CompareOptions {
-  /** `b` was just converted from `a` by this version: its scales must be exactly those that this version writes */
+  /** `b` was just converted from `a` by this version: its scales must equal the scales that this version writes */
   readonly strictScales?: boolean;
-  /** from `prepareVerification`; default: prepared here */
+  /** result of `prepareVerification`; default: computed here */
   readonly prepared?: Preparation;
-  /** Findings about what the bytes rung has read, such as contradictions of an older certificate. */
+  /** returns findings about the content that the bytes rung read, such as contradictions to an older certificate */
   readonly inspectContent?: (content: VerifiedContent) => Promise<readonly Finding[]>;
 }
 
-/** What a verification knows before it reads elements. */
+/** The facts that a verification needs before it reads elements. */
 export interface Preparation {
-  /** the options, with the limits of a tolerance file filled in */
+  /** the options, with the limits of the tolerance file */
   readonly options: CompareOptions;
-  /** what the forward passes read; null where none run */
+  /** prompt of the forward passes; null where no forward pass runs */
   readonly prompt: Prompt | null;
 }
 
-/** A model and its content, as the bytes rung computed it. */
+/** A model and its content root, computed by the bytes rung. */
 export interface ModelContent {
   readonly model: ModelWithScales;
   readonly leaves: readonly Leaf[];
@@ -51,9 +51,9 @@ export interface VerifiedContent {
 }
 
 /**
- * Refuses what cannot be verified, and reads the limits and the prompt. No element of a tensor is read.
+ * Refuses models that cannot be verified, and reads the limits and the prompt. Tensor elements are not read.
  *
- * @param b may be planned: its tensors need names, types and shapes, but no bytes yet
+ * @param b may be a planned model: its tensors need names, dtypes and shapes; their bytes need not exist yet
  * @throws UNSUPPORTED, SCALE_INVALID, USAGE, NOT_AVAILABLE, PLAN_MEMORY
  */
 export async function prepareVerification(
@@ -74,10 +74,12 @@ export async function prepareVerification(
 }
 
 /**
- * Compares two models: the rungs, cheapest first, and the verdict that they make together.
+ * Compares two models: runs the rungs, cheapest first, and combines their verdicts.
  *
- * @returns the report, and all that a certificate needs
- * @throws what `prepareVerification`, reading and running refuse; a bad verdict is returned
+ * @param a the source
+ * @param b the destination
+ * @returns the report, and everything that a certificate needs; a bad verdict is a result and not an error
+ * @throws the errors of `prepareVerification`, of reading, and of the forward passes
  */
 export async function verifyModels(
   a: ModelWithScales,
@@ -89,13 +91,13 @@ export async function verifyModels(
   const settings = await compareSettings(a, b);
   const comparable = settings.unlike === null;
   if (comparable) refuseUncomparable(a, b);
-  const { options: limited, prompt: asked } =
+  const { options: limited, prompt: requestedPrompt } =
     prepared ??
     (comparable
       ? await prepareVerification(a, b, options)
       : { options: await readLimits(options), prompt: null });
-  const unlikeStreams = comparable && asked !== null ? streamsUnlike(a, b) : [];
-  const prompt = comparable && unlikeStreams.length === 0 ? asked : null;
+  const unlikeStreams = comparable && requestedPrompt !== null ? streamsUnlike(a, b) : [];
+  const prompt = comparable && unlikeStreams.length === 0 ? requestedPrompt : null;
   const totalBytes =
     (comparable ? bytesToCompare(a, b) : 0) +
     (prompt !== null ? runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]) : 0);
@@ -174,7 +176,7 @@ function coverRung(a: LoadedModel, b: LoadedModel, settings: SettingsComparison)
   return { rung: "cover", verdict: isSame ? verdictOfFiles : "different", metrics };
 }
 
-/** Streams that a setting, and no weight, makes wider on one side, as `num_experts_per_tok` does: not to be run in step. */
+/** Streams whose widths differ because of a setting such as `num_experts_per_tok`; the two models cannot run in step. */
 function streamsUnlike(a: LoadedModel, b: LoadedModel): readonly string[] {
   const [left, right] = [a, b].map(({ family, dims }) => family.forward.streams(dims));
   return Object.keys(left!).filter((name) => left![name] !== right![name]);
@@ -201,7 +203,7 @@ function comparedTensors(
   const different = new Set(differences.map(({ key }) => key));
   return [...a.roles.values()].map((role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
-    const kept = from.dtype === to.dtype ? "same" : "rounded";
+    const outcome = from.dtype === to.dtype ? "same" : "rounded";
     return {
       role: role.spec.role,
       layer: role.layer === null ? null : executionDepth(role, layers),
@@ -209,7 +211,7 @@ function comparedTensors(
       b: to.tensor,
       dtypeA: from.dtype,
       dtypeB: to.dtype,
-      outcome: different.has(role.key) ? "different" : kept,
+      outcome: different.has(role.key) ? "different" : outcome,
     };
   });
 }
@@ -225,14 +227,14 @@ function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): By
     recast,
     bytes,
     different: differences.length,
-    // enough to see what happened; a scrambled checkpoint differs everywhere
+    // 20 show the kind of fault; in a scrambled checkpoint every role differs
     differences: differences
       .slice(0, 20)
       .map(({ key, tensors, message }) => ({ role: key, tensors, message })),
   };
 }
 
-/** The lowest layer that is wrong, in shape, else by its bytes or its wiring; its tensors by suspicion. */
+/** The first layer that differs: in shape, else in bytes or wiring. Its tensors are ordered by suspicion. */
 async function firstDivergence(
   a: ModelWithScales,
   b: ModelWithScales,
@@ -260,8 +262,8 @@ async function firstDivergence(
     return { first: divergenceFrom(reference?.firstLayer ?? null, a), suspects: [] };
   }
   const suspects = await suspectsAmong(found, bytes, a, b);
-  // every tensor of the layer, those that were not looked at last
-  const tensors = [...new Set([...suspects, ...found].flatMap((one) => one.tensors))];
+  // all tensors of the layer; tensors that were not analysed come last
+  const tensors = [...new Set([...suspects, ...found].flatMap((entry) => entry.tensors))];
   const first = {
     layer,
     kind: kindOf(found[0]!.role),

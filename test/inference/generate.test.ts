@@ -91,11 +91,11 @@ describe("refuses", () => {
     [{}, "there is no prompt"],
     [{ ids: [] }, "no token id"],
     [{ ids: [512] }, "outside this vocabulary"],
-    [{ ids, chat: true }, "--chat was given with ids"],
-    [{ ids, topK: 5 }, "--top-k was given, and nothing is drawn"],
-    [{ ids, topP: 0.5 }, "--top-p was given"],
-    [{ ids, seed: 1 }, "--seed was given"],
-    [{ ids, tokens: 0 }, "--tokens is 0"],
+    [{ ids, chat: true }, "`chat` was given without a text"],
+    [{ ids, topK: 5 }, "`topK` was given, and nothing is drawn"],
+    [{ ids, topP: 0.5 }, "`topP` was given"],
+    [{ ids, seed: 1 }, "`seed` was given"],
+    [{ ids, tokens: 0 }, "`tokens` is 0"],
   ])("%j", async (options, saying) => {
     const error = await errorOf(() => generate(tiny, options));
     expect([error.code, error.message]).toEqual(["USAGE", expect.stringContaining(saying)]);

@@ -109,7 +109,7 @@ describe("one scale for q, k and v", () => {
     for (const scale of [best, 2 ** Math.ceil(Math.log2(best))]) {
       const { verdict, findings } = await sharing(scale, parts);
       expect(verdict).toBe("within");
-      expect(findings).toContain("the largest of attn.q, attn.k, attn.v, which share it");
+      expect(findings).toContain("the largest of attn.q, attn.k, attn.v, which share the scale");
     }
   });
 
@@ -154,7 +154,7 @@ describe("what became 0 is weighed whatever the scale", () => {
       e.values(UP4, (v, i) => (Math.floor(i / inRow) >= 90 ? v * 2 ** -21 : v)),
     );
     expect(verdict).toBe("within");
-    expect(findings).toContain(`${UP4}: 6 of 96 rows (rows 90 to 95) became 0 under its one scale`);
+    expect(findings).toContain(`${UP4}: 6 of 96 rows (rows 90 to 95) became 0 with the scale of the tensor`);
   });
 });
 

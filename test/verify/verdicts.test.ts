@@ -10,7 +10,7 @@ import type { Event } from "../../src/core/events.ts";
 import { splitMix64 } from "../../src/core/random.ts";
 import { promptOf, seededIds } from "../../src/inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../../src/inference/rounding.ts";
-import { excesses, givenLimits, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
+import { givenLimits, limitExcesses, limitsFor, looksTrained, wiringLimit } from "../../src/verify/limits.ts";
 import { logitsVerdict, neededBytes, runLockstep } from "../../src/verify/logits.ts";
 import type { LogitsSummary } from "../../src/verify/metrics.ts";
 import { codeOf } from "../support/errors.ts";
@@ -52,7 +52,7 @@ describe("limits", () => {
 
   it("each can be exceeded, a NaN exceeds any", () => {
     const limits = of("F8_E4M3");
-    expect(excesses(GOOD, limits)).toEqual([]);
+    expect(limitExcesses(GOOD, limits)).toEqual([]);
     for (const worse of [
       { klMean: 0.02 },
       { klP99: 0.2 },
@@ -60,7 +60,7 @@ describe("limits", () => {
       { klMean: NaN },
       { klP99: Infinity },
     ]) {
-      expect(excesses({ ...GOOD, ...worse }, limits), JSON.stringify(worse)).toHaveLength(1);
+      expect(limitExcesses({ ...GOOD, ...worse }, limits), JSON.stringify(worse)).toHaveLength(1);
     }
   });
 
@@ -68,8 +68,8 @@ describe("limits", () => {
     expect(givenLimits({})).toEqual({});
     expect(givenLimits({ kl: 0.5, top1: 0 })).toEqual({ klMean: 0.5, top1: 0 });
     expect(givenLimits({ klP99: 1 })).toEqual({ klP99: 1 });
-    expect(excesses(GOOD, givenLimits({ kl: 1e-6, top1: 1 }))).toHaveLength(2);
-    expect(excesses(GOOD, {})).toEqual([]);
+    expect(limitExcesses(GOOD, givenLimits({ kl: 1e-6, top1: 1 }))).toHaveLength(2);
+    expect(limitExcesses(GOOD, {})).toEqual([]);
   });
 
   it("trained is a loss well below that of chance, over enough tokens", () => {

@@ -1,6 +1,6 @@
 /**
- * The bytes rung: both sides read back by role. Where the bits should be the same, they are compared; where the
- * destination was recast, the source is recast again under the stored scale and every code must be that one.
+ * The bytes rung: reads both sides by role. Where the dtypes are equal, the bits must be equal. Where the destination was
+ * recast, the source is recast again with the stored scale, and every code must equal the result.
  */
 
 import type { EmptyKind } from "../../cast/cast.ts";
@@ -33,15 +33,16 @@ import { compareUnusedScales } from "./unread-scales.ts";
 
 export interface BytesResult {
   readonly roots: { readonly a: string; readonly b: string };
+  /** leaves of a */
   readonly leavesA: readonly Leaf[];
-  /** b's */
+  /** leaves of b */
   readonly leaves: readonly Leaf[];
   readonly compared: number;
   readonly recast: number;
   readonly bytes: number;
-  /** in order of execution, scales that no role reads last */
+  /** in order of execution; scales that no role reads come last */
   readonly differences: readonly RoleDifference[];
-  /** oddities that make no verdict */
+  /** findings that do not change the verdict */
   readonly findings: readonly Finding[];
 }
 
@@ -49,40 +50,44 @@ export interface BytesOptions {
   readonly a: ModelWithScales;
   readonly b: ModelWithScales;
   readonly pool: WorkerPool;
-  /** b is our own conversion of a: its scales must be amax/max, where another tool may have chosen larger ones */
+  /** b was written by this version from a: scales must equal amax / max. Other tools may choose larger scales */
   readonly strictScales: boolean;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Bytes that the rung reads. */
+/** Number of bytes that the rung reads, both sides. */
 export function bytesToCompare(a: LoadedModel, b: LoadedModel): number {
   const size = ({ dtype, shape }: Pick<Tensor, "dtype" | "shape">) => bytesOf(dtype, shape);
   const roles = [...a.roles.values()].map((role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     return size({ ...role, dtype: from.dtype }) + size({ ...role, dtype: to.dtype });
   });
-  const unread = compareUnusedScales(a, b, false).both.map(({ left, right }) => size(left) + size(right));
-  return [...roles, ...unread].reduce((sum, bytes) => sum + bytes, 0);
+  const unused = compareUnusedScales(a, b, false).both.map(({ left, right }) => size(left) + size(right));
+  return [...roles, ...unused].reduce((sum, bytes) => sum + bytes, 0);
 }
 
-/** @throws DIGEST_MISMATCH, naming the chunk, for a tensor that is not what its own checkpoint sealed */
+/**
+ * Compares all roles, unused scales and copies of two models.
+ *
+ * @throws DIGEST_MISMATCH, naming the chunk, for a tensor that differs from the digests of its own checkpoint
+ */
 export async function compareBytes(options: BytesOptions): Promise<BytesResult> {
   const { a, b, pool } = options;
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(b.checkpoint.store);
   const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
-  const unread = compareUnusedScales(a, b, options.strictScales);
-  const differences: RoleDifference[] = [...unread.differences];
-  const findings: Finding[] = [...unread.findings];
+  const unused = compareUnusedScales(a, b, options.strictScales);
+  const differences: RoleDifference[] = [...unused.differences];
+  const findings: Finding[] = [...unused.findings];
   let [compared, recast, bytes] = [0, 0, 0];
   const casts: { readonly item: ComparedItem; readonly cast: RecastRole }[] = [];
   const dead: DeadRole[] = [];
   const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
-  await pool.each([...items, ...unread.both.map(({ item }) => item)], async (item, lane) => {
+  await pool.each([...items, ...unused.both.map(({ item }) => item)], async (item, worker) => {
     const { key, shape, role, a: from, b: to } = item;
-    const result = await new Pair(options, sourcesA, sourcesB, seals, lane, item).compare();
+    const result = await new ItemComparison(options, sourcesA, sourcesB, seals, worker, item).compare();
     bytes += result.bytes;
     if (item.leaf) {
       compared++;
@@ -108,8 +113,8 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     [a, sourcesA],
     [b, sourcesB],
   ] as const) {
-    await pool.each(side.replicas, async (replica, lane) => {
-      const difference = await replicaDifference(side, replica, sources, lane, options.signal);
+    await pool.each(side.replicas, async (replica, worker) => {
+      const difference = await replicaDifference(side, replica, sources, worker, options.signal);
       if (difference !== null) differences.push(difference);
     });
   }
@@ -132,32 +137,33 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   };
 }
 
-/** Ranks that hold the same must agree: a role is read from one of them, and its copies would go unseen. */
+/** Copies of a tensor on other ranks must be equal: a role is read from one rank, so the other rungs do not read the copies. */
 async function replicaDifference(
   { tensors, holds, roles }: Matched,
   { tensor, of, tied }: Replica,
   sources: Sources,
-  lane: BandWorker,
+  worker: BandWorker,
   signal: AbortSignal | undefined,
 ): Promise<RoleDifference | null> {
-  const room = lane.buffers[0]!.bytes;
-  const index = await findFirstDifference(tensors.get(tensor)!, tensors.get(of)!, sources, room, signal);
+  const buffer = worker.buffers[0]!.bytes;
+  const index = await findFirstDifference(tensors.get(tensor)!, tensors.get(of)!, sources, buffer, signal);
   if (index < 0) return null;
   const role = roles.get(holds.get(tensor)![0]!)!;
   const message = tied
     ? replicaError({ tensor, of, tied }, index).message
-    : `element ${index} of ${tensor} is not that of ${of}, of which it must be a copy`;
+    : `element ${index} of ${tensor} differs from ${of}; the two must be copies`;
   return { role, key: role.key, tensors: [tensor, of], message };
 }
 
-/** Rows of fewer elements, as of a convolution's taps, are not looked at one by one. */
+/** Losses are counted by row only where rows have at least this number of elements; taps of a convolution have fewer. */
 const LEAST_COLUMNS = 16;
 
-class Pair {
+/** Compares one item. */
+class ItemComparison {
   readonly #o: BytesOptions;
   readonly #sources: { readonly a: Sources; readonly b: Sources };
   readonly #seals: { readonly a: FindSeal; readonly b: FindSeal };
-  readonly #lane: BandWorker;
+  readonly #worker: BandWorker;
   readonly #item: ComparedItem;
 
   constructor(
@@ -165,13 +171,13 @@ class Pair {
     a: Sources,
     b: Sources,
     seals: { readonly a: FindSeal; readonly b: FindSeal },
-    lane: BandWorker,
+    worker: BandWorker,
     item: ComparedItem,
   ) {
     this.#o = o;
     this.#sources = { a, b };
     this.#seals = seals;
-    this.#lane = lane;
+    this.#worker = worker;
     this.#item = item;
   }
 
@@ -180,24 +186,24 @@ class Pair {
     const cast =
       from.dtype === to.dtype
         ? null
-        : { from: floats(from), to: floats(to), scale: scaleIn(to), sourceScale: scaleIn(from) };
+        : { from: floatDTypeOf(from), to: floatDTypeOf(to), scale: scaleIn(to), sourceScale: scaleIn(from) };
     const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
     const count = countOf(shape);
     const isRole = this.#item.leaf && isFloat(from.dtype);
     let firstBad = Infinity;
     let amax = 0;
     let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
-    /** what all bands so far are; undefined before the first */
+    /** EmptyKind of all bands so far; null where a band has other values; undefined before the first band */
     let dead: EmptyKind | null | undefined;
-    // A slot holds both sides' bands, and room for the recast one.
+    // A buffer holds the band of both sides, and space for the recast band.
     const perElement = width + toWidth + (cast === null ? 0 : toWidth);
-    const room = this.#lane.buffers[0]!.bytes.byteLength;
+    const bufferBytes = this.#worker.buffers[0]!.bytes.byteLength;
     const columns = cast === null || shape.length < 2 ? 0 : shape.at(-1)!;
     const unit = columns >= LEAST_COLUMNS ? rowsUnit(columns) : Infinity;
-    const inRows = unit * perElement <= room;
+    const inRows = unit * perElement <= bufferBytes;
     await pipelineBands(
-      this.#lane,
-      bandsOf(count, perElement, room, inRows ? unit : undefined),
+      this.#worker,
+      bandsOf(count, perElement, bufferBytes, inRows ? unit : undefined),
       async (band, slot) => {
         this.#o.signal?.throwIfAborted();
         await Promise.all([
@@ -210,7 +216,7 @@ class Pair {
         const [a, b] = [slot.at, slot.at + n * width];
         const casting =
           cast === null ? {} : { cast: { ...cast, toAt: b + n * toWidth, columns: inRows ? columns : 0 } };
-        const result = await this.#lane.call({
+        const result = await this.#worker.call({
           op: "pair",
           a,
           b,
@@ -218,19 +224,19 @@ class Pair {
           size: n * width,
           toSize: n * toWidth,
           ...casting,
-          ...(isRole && dead !== null && { probe: floats(from) }),
+          ...(isRole && dead !== null && { probe: floatDTypeOf(from) }),
         });
         if (result.differsAt >= 0) firstBad = Math.min(firstBad, lo + result.differsAt);
         amax = Math.max(amax, result.amax);
-        if (result.loss !== null) loss = joined(loss, result.loss, inRows ? lo / columns : 0);
+        if (result.loss !== null) loss = addLosses(loss, result.loss, inRows ? lo / columns : 0);
         dead = dead === undefined || dead === result.dead ? result.dead : null;
         this.#o.advance(n * (width + toWidth));
       },
     );
-    const { source, sha256 } = await this.#lane.call({ op: "finish" });
+    const { source, sha256 } = await this.#worker.call({ op: "finish" });
     const message = this.#message(firstBad, cast !== null);
     await this.#refuseDamaged("a", count, source);
-    // What we wrote just now and is not the source's is told as that: its own seals say nothing beside it.
+    // A fresh conversion that differs from its source is reported as a difference; its own digests add nothing.
     if (!this.#o.strictScales || message === null) await this.#refuseDamaged("b", count, sha256);
     return {
       a: source,
@@ -276,9 +282,9 @@ class Pair {
   }
 }
 
-/** What two runs of bands lost; the second starts with row `row`. */
-function joined(one: Loss, other: Loss, row: number): Loss {
-  const [before, after] = [one.rows, other.rows];
+/** Adds the losses of two ranges of rows; the second range starts with row `row`. */
+function addLosses(first: Loss, second: Loss, row: number): Loss {
+  const [before, after] = [first.rows, second.rows];
   const rows =
     after === null
       ? before
@@ -288,34 +294,34 @@ function joined(one: Loss, other: Loss, row: number): Loss {
           last: Math.max(before?.last ?? -1, row + after.last),
         };
   return {
-    nonzero: one.nonzero + other.nonzero,
-    zeroed: one.zeroed + other.zeroed,
-    coarse: one.coarse + other.coarse,
+    nonzero: first.nonzero + second.nonzero,
+    zeroed: first.zeroed + second.zeroed,
+    coarse: first.coarse + second.coarse,
     rows,
   };
 }
 
-/** What a recast side is stored as; others were refused before. */
-function floats({ dtype, tensor }: ComparedSide): FloatDType {
+/** The float dtype of a recast side; `refuseUncomparable` has refused other dtypes. */
+function floatDTypeOf({ dtype, tensor }: ComparedSide): FloatDType {
   if (isFloat(dtype)) return dtype;
   throw new IsologitError("INTERNAL", `${dtype} was to be recast`, { tensor });
 }
 
-/** The one scale of a recast side, null where there is none; a scale a row was refused before. */
+/** The scale of a recast side; null where there is none. `refuseUncomparable` has refused scales per row. */
 function scaleIn({ scales, tensor }: ComparedSide): number | null {
   if (scales === null || scales.length === 1) return scales?.[0] ?? null;
   throw new IsologitError("INTERNAL", "scales of rows were to be recast", { tensor });
 }
 
 function scaleDifference(a: Float32Array | null, b: Float32Array | null): string | null {
-  if (a === null || b === null) return null; // an FP8 weight has scales, any other has none
+  if (a === null || b === null) return null; // only FP8 weights have scales
   if (a.length !== b.length) return `it has ${b.length} scales, not ${a.length}`;
   const row = a.findIndex((scale, i) => scale !== b[i]);
   if (row < 0) return null;
   return `its scale${a.length > 1 ? ` of row ${row}` : ""} is ${b[row]}, not ${a[row]}`;
 }
 
-/** @throws UNSUPPORTED, naming the tensor, where a role is recast from or to what this version cannot */
+/** Checks that all roles can be compared. @throws UNSUPPORTED, naming the tensor, for a recast that this version cannot check */
 export function refuseUncomparable(a: LoadedModel, b: LoadedModel): void {
   for (const role of a.roles.values()) {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
@@ -324,10 +330,10 @@ export function refuseUncomparable(a: LoadedModel, b: LoadedModel): void {
       const found = !isFloat(dtype)
         ? `it is ${dtype}`
         : side.scales.scaleOf.get(tensor)?.axis === 0
-          ? `it is ${dtype} with a scale a row`
+          ? `it is ${dtype} with one scale per row`
           : null;
       if (found === null) continue;
-      const message = `${found}, and ${other.dtype} on the other side: no recast of this version leads there`;
+      const message = `${found}, and ${other.dtype} on the other side: this version cannot check such a recast`;
       const next = "compare it with a checkpoint of the same dtype";
       throw new IsologitError("UNSUPPORTED", message, { tensor }, { next });
     }

@@ -1,4 +1,4 @@
-/** What the bytes rung compares: a role, or a scale that no role reads, as either side stores it. */
+/** The items that the bytes rung compares: roles, and scales that no role reads. */
 
 import { type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
@@ -6,33 +6,34 @@ import { countOf, type DType, type Shape } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/gather.ts";
 import type { Role } from "../../families/model.ts";
 
-/** One thing to compare, as either side stores it. */
+/** One item to compare. */
 export interface ComparedItem {
   readonly key: string;
   readonly role: Role | null;
   readonly shape: Shape;
-  /** it enters the content root */
+  /** whether this item is a leaf of the content root */
   readonly leaf: boolean;
   readonly a: ComparedSide;
   readonly b: ComparedSide;
 }
 
+/** An item as one side stores it. */
 export interface ComparedSide {
   readonly tensor: string;
   readonly dtype: DType;
-  /** null where stored numbers are the real ones */
+  /** scales of the stored numbers; null where there are none */
   readonly scales: Float32Array | null;
   readonly elementSource: ElementSource;
 }
 
-/** A role as a side stores it. */
+/** A role as one side stores it. */
 export function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
   const { dtype, tensor } = storedRole(side, role);
-  const origin = roleSource(role.key, countOf(role.shape), side.roleSources);
-  return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource: origin };
+  const elementSource = roleSource(role.key, countOf(role.shape), side.roleSources);
+  return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource };
 }
 
-/** All elements of a stored tensor, as they lie. */
+/** All elements of a stored tensor, in stored order. */
 export function comparedTensor({ name, dtype, shape }: Tensor): ComparedSide {
   const whole = { of: name, size: [countOf(shape)], fromAt: 0, from: [1], toAt: 0, to: [1] };
   return {
@@ -43,6 +44,7 @@ export function comparedTensor({ name, dtype, shape }: Tensor): ComparedSide {
   };
 }
 
+/** A role as an item to compare. */
 export function comparedItem(role: Role, a: ModelWithScales, b: ModelWithScales): ComparedItem {
   return {
     key: role.key,
@@ -55,15 +57,16 @@ export function comparedItem(role: Role, a: ModelWithScales, b: ModelWithScales)
 }
 
 export interface RoleDifference {
-  /** where in the model; of a scale that no role reads, the role it stands beside */
+  /** the role; for a scale that no role reads, the role nearest to it; null: none */
   readonly role: Role | null;
-  /** role, or the name of a scale that is none */
+  /** key of the role, or name of the scale */
   readonly key: string;
-  /** stored tensors of both sides that hold it */
+  /** stored tensors of both sides that hold the item */
   readonly tensors: readonly string[];
   readonly message: string;
 }
 
+/** The difference of an item, with a message. */
 export function differenceOf({ key, role, a: from, b: to }: ComparedItem, message: string): RoleDifference {
   return { role, key, tensors: [...new Set([from.tensor, to.tensor])], message };
 }

@@ -1,4 +1,4 @@
-/** Tensors that hold nothing: weights that never reached the file, or were lost on the way into it. */
+/** Finds tensors without information: all elements are 0 or NaN, because weights were not saved or were lost. */
 
 import type { EmptyKind } from "../../cast/cast.ts";
 import type { Finding } from "../../core/finding.ts";
@@ -14,20 +14,24 @@ export interface DeadRole {
 
 const MOST_NAMES = 5;
 
-/** @param all roles that were looked at */
+/**
+ * Findings about roles without information.
+ *
+ * @param all number of roles that were checked
+ */
 export function deadFindings(dead: readonly DeadRole[], all: number): readonly Finding[] {
-  const ofKind = (as: EmptyKind) => dead.filter((one) => one.as === as);
+  const ofKind = (as: EmptyKind) => dead.filter((role) => role.as === as);
   const zeros = ofKind("zero");
-  // a bias of zeros is usual, and a gain of zeros is the controls' to tell; without a matrix nothing is computed
-  const told = zeros.length === all ? zeros : zeros.filter(({ role }) => role.shape.length > 1);
-  return [...findingOf(told, all, "0"), ...findingOf(ofKind("NaN"), all, "NaN")];
+  // biases of 0 are usual and the controls report gains of 0, so only matrices are reported, unless everything is 0
+  const reported = zeros.length === all ? zeros : zeros.filter(({ role }) => role.shape.length > 1);
+  return [...findingOf(reported, all, "0"), ...findingOf(ofKind("NaN"), all, "NaN")];
 }
 
-function findingOf(dead: readonly DeadRole[], all: number, what: string): readonly Finding[] {
+function findingOf(dead: readonly DeadRole[], all: number, value: string): readonly Finding[] {
   if (dead.length === 0) return [];
   const names = dead.map(({ tensor }) => tensor).sort();
   const more = names.length > MOST_NAMES ? ` and ${names.length - MOST_NAMES} more` : "";
   const first = names.slice(0, MOST_NAMES).join(", ");
-  const message = `${dead.length} of ${all} tensors are ${what} in every element: ${first}${more}`;
+  const message = `${dead.length} of ${all} tensors are ${value} in every element: ${first}${more}`;
   return [remark("tensor-dead", message, { tensor: names[0]! })];
 }

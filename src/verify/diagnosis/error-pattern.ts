@@ -1,4 +1,4 @@
-/** What a wrong tensor looks like beside the right one: zeroed, permuted, shifted, transposed, scaled, or just off. */
+/** Finds the pattern of an error in a tensor: zeroed, permuted, shifted, transposed, scaled, negated, or other. */
 import { createHash } from "node:crypto";
 import type { Shape } from "../../core/dtype.ts";
 
@@ -13,27 +13,30 @@ export interface ErrorShape {
     | "scaled"
     | "negated"
     | "other";
-  /** for a person */
+  /** description for the report */
   readonly text: string;
-  /** 0 to 1: how much of the tensor is wrong, and whether one mistake explains all of it */
+  /** 0 to 1: higher where more of the tensor is wrong or where one mistake explains all of the error */
   readonly suspicion: number;
 }
 
 export interface Pair {
-  /** elements of `width` bytes each, as they should be and as they are */
+  /** the correct elements */
   readonly expected: Uint8Array;
+  /** the elements of the destination */
   readonly found: Uint8Array;
+  /** bytes of an element */
   readonly width: number;
   readonly shape: Shape;
-  /** the numbers that they stand for */
+  /** the same elements as numbers, scales applied; null where they are not floats */
   readonly values: { readonly expected: Float32Array; readonly found: Float32Array } | null;
 }
 
-/** Fewer wrong elements are damage, no mistake of a mapping. */
+/** Up to this number of wrong elements is damage, not a mistake of a mapping. */
 const FEW = 8;
-/** What rounding leaves of a scaled copy: FP8 codes under a scale that is off have up to 2^-4 of their values. */
+/** Largest relative error of a scaled copy after rounding: FP8 codes under a wrong scale differ by up to 2^-4 of their value. */
 const ROUNDED = 0.04;
 
+/** Finds the pattern of the error between two versions of a tensor. */
 export function shapeOfError(pair: Pair): ErrorShape {
   const { expected, found, width } = pair;
   const count = expected.byteLength / width;
@@ -60,24 +63,24 @@ export function shapeOfError(pair: Pair): ErrorShape {
       suspicion: 0.3,
     };
   }
-  return moved(pair) ?? scaled(pair) ?? other(pair, wrongCount / count);
+  return findMove(pair) ?? findScaling(pair) ?? describeOther(pair, wrongCount / count);
 }
 
-function moved(pair: Pair): ErrorShape | null {
+function findMove(pair: Pair): ErrorShape | null {
   const { expected, found, width, shape } = pair;
   const rows = shape[0] ?? 1;
   const columns = expected.byteLength / width / rows;
   const byRow = permutation(hashes(expected, rows), hashes(found, rows));
-  if (byRow !== null) return described("rows", byRow);
+  if (byRow !== null) return describePermutation("rows", byRow);
   if (columns > 1) {
-    const turn = (bytes: Uint8Array) => hashes(transposed(bytes, rows, columns, width), columns);
+    const turn = (bytes: Uint8Array) => hashes(transpose(bytes, rows, columns, width), columns);
     const byColumn = permutation(turn(expected), turn(found));
-    if (byColumn !== null) return described("columns", byColumn);
+    if (byColumn !== null) return describePermutation("columns", byColumn);
     for (const [r, c] of [
       [rows, columns],
       [columns, rows],
     ] as const) {
-      if (Buffer.from(transposed(expected, r, c, width)).equals(found)) {
+      if (Buffer.from(transpose(expected, r, c, width)).equals(found)) {
         return { kind: "transposed", text: "transposed", suspicion: 1 };
       }
     }
@@ -93,7 +96,7 @@ function moved(pair: Pair): ErrorShape | null {
   return null;
 }
 
-/** `from[i]` is where row i of b was in a; null where rows were not just moved. */
+/** `from[i]` is the position in `a` of row i of `b`; null where the rows of `b` are not a permutation of the rows of `a`. */
 function permutation(a: readonly string[], b: readonly string[]): readonly number[] | null {
   const places = new Map<string, number[]>();
   for (const [i, hash] of a.entries()) places.set(hash, [...(places.get(hash) ?? []), i]);
@@ -101,13 +104,13 @@ function permutation(a: readonly string[], b: readonly string[]): readonly numbe
   for (const [i, hash] of b.entries()) {
     const known = places.get(hash);
     if (known === undefined || known.length === 0) return null;
-    const own = known.indexOf(i);
-    from.push(known.splice(Math.max(0, own), 1)[0]!);
+    const same = known.indexOf(i);
+    from.push(known.splice(Math.max(0, same), 1)[0]!);
   }
   return from;
 }
 
-function described(what: "rows" | "columns", from: readonly number[]): ErrorShape {
+function describePermutation(unit: "rows" | "columns", from: readonly number[]): ErrorShape {
   const count = from.length;
   const moved = from.flatMap((at, i) => (at === i ? [] : [i]));
   const half = moved.slice(0, moved.length / 2);
@@ -115,22 +118,22 @@ function described(what: "rows" | "columns", from: readonly number[]): ErrorShap
   const blocks = half.every((i, n) => i === lo + n && from[i] === hi + n && from[hi + n] === i);
   if (blocks && moved.length === 2 * half.length) {
     const range = (at: number) => (half.length === 1 ? `${at}` : `${at} to ${at + half.length - 1}`);
-    return { kind: "permuted", text: `${what} ${range(lo)} and ${range(hi)} exchanged`, suspicion: 1 };
+    return { kind: "permuted", text: `${unit} ${range(lo)} and ${range(hi)} exchanged`, suspicion: 1 };
   }
   const by = (from[0]! + count) % count;
   if (from.every((at, i) => at === (i + by) % count)) {
-    return { kind: "shifted", text: `${what} shifted by ${Math.min(by, count - by)}`, suspicion: 1 };
+    return { kind: "shifted", text: `${unit} shifted by ${Math.min(by, count - by)}`, suspicion: 1 };
   }
   return {
     kind: "permuted",
-    text: `${what} in another order: ${moved.length} of ${count} moved`,
+    text: `${unit} in another order: ${moved.length} of ${count} moved`,
     suspicion: 1,
   };
 }
 
-function scaled({ values }: Pair): ErrorShape | null {
+function findScaling({ values }: Pair): ErrorShape | null {
   if (values === null) return null;
-  const { factor, rest } = nearest(values);
+  const { factor, rest } = bestFactor(values);
   if (!(rest <= ROUNDED) || Math.abs(factor - 1) < 2e-3) return null;
   const kind = Math.abs(factor + 1) < 2e-3 ? "negated" : "scaled";
   return {
@@ -140,15 +143,19 @@ function scaled({ values }: Pair): ErrorShape | null {
   };
 }
 
-function other({ values }: Pair, share: number): ErrorShape {
+function describeOther({ values }: Pair, share: number): ErrorShape {
   const wrong = `${Number((100 * share).toPrecision(3))} % of its elements differ`;
   if (values === null) return { kind: "other", text: wrong, suspicion: 0.5 + 0.4 * share };
-  const far = relativeL2(values);
-  const text = `${wrong}, relative L2 ${far.toPrecision(3)}, cosine ${cosine(values).toPrecision(4)}`;
-  return { kind: "other", text, suspicion: 0.4 + 0.5 * Math.min(1, Number.isFinite(far) ? far : 1) };
+  const distance = relativeL2(values);
+  const text = `${wrong}, relative L2 ${distance.toPrecision(3)}, cosine ${cosine(values).toPrecision(4)}`;
+  return {
+    kind: "other",
+    text,
+    suspicion: 0.4 + 0.5 * Math.min(1, Number.isFinite(distance) ? distance : 1),
+  };
 }
 
-/** What a looser check would see: 1 is the same direction. */
+/** Cosine of the angle between two tensors, for comparison with checks that use it; 1 is the same direction. */
 export function cosine({ expected, found }: { expected: Float32Array; found: Float32Array }): number {
   const { ab, aa, bb } = products(expected, found);
   return aa === 0 && bb === 0 ? 1 : ab / Math.sqrt(aa * bb);
@@ -159,8 +166,8 @@ function relativeL2({ expected, found }: { expected: Float32Array; found: Float3
   return Math.sqrt(Math.max(0, aa + bb - 2 * ab) / aa);
 }
 
-/** The factor that brings `expected` nearest to `found`, and the share of `found` that it leaves over. */
-function nearest({ expected, found }: { expected: Float32Array; found: Float32Array }) {
+/** The factor that brings `expected` nearest to `found`, and the relative L2 of the remaining error. */
+function bestFactor({ expected, found }: { expected: Float32Array; found: Float32Array }) {
   const { ab, aa, bb } = products(expected, found);
   const factor = ab / aa;
   return { factor, rest: Math.sqrt(Math.max(0, bb - factor * ab) / bb) };
@@ -201,14 +208,14 @@ function hashes(bytes: Uint8Array, rows: number): string[] {
   );
 }
 
-/** [rows, columns] as [columns, rows]. */
-function transposed(bytes: Uint8Array, rows: number, columns: number, width: number): Uint8Array {
-  const turned = new Uint8Array(bytes.byteLength);
+/** A matrix [rows, columns] as [columns, rows]. */
+function transpose(bytes: Uint8Array, rows: number, columns: number, width: number): Uint8Array {
+  const result = new Uint8Array(bytes.byteLength);
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) {
       const from = (r * columns + c) * width;
-      turned.set(bytes.subarray(from, from + width), (c * rows + r) * width);
+      result.set(bytes.subarray(from, from + width), (c * rows + r) * width);
     }
   }
-  return turned;
+  return result;
 }

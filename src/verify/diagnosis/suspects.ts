@@ -1,4 +1,4 @@
-/** Which tensors of the first bad layer are to blame, the likeliest first, and what seems to have happened to each. */
+/** Lists the tensors of the first differing layer, the most suspicious first, with the probable fault of each. */
 
 import type { ModelWithScales } from "../../checkpoint/load.ts";
 import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
@@ -17,12 +17,17 @@ export interface Suspect {
   readonly suspicion: number;
 }
 
-/** Larger tensors are named without a look at the shape of their error. */
+/** Tensors larger than this are listed without an analysis of the error. */
 const MAX_BYTES = 512 * 1024 * 1024;
-/** A layer of experts may differ in all of them: enough to see what happened. */
+/** Most tensors analysed: in a layer of experts all may differ, and 24 show the kind of fault. */
 const MOST = 24;
 
-/** @param found differences of one layer */
+/**
+ * Analyses the differences of one layer.
+ *
+ * @param found differences of one layer
+ * @returns the suspects, the most suspicious first
+ */
 export async function suspectsAmong(
   found: readonly RoleDifference[],
   { leaves, leavesA }: Pick<BytesResult, "leaves" | "leavesA">,
@@ -31,7 +36,7 @@ export async function suspectsAmong(
 ): Promise<readonly Suspect[]> {
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(b.checkpoint.store);
-  const homes = new Map(leavesA.map(({ key, sha256 }) => [sha256, key]));
+  const sourceKeys = new Map(leavesA.map(({ key, sha256 }) => [sha256, key]));
   const digests = new Map(leaves.map(({ key, sha256 }) => [key, sha256]));
   const suspects: Suspect[] = [];
   for (const { role, key, tensors, message } of found.slice(0, MOST)) {
@@ -39,18 +44,18 @@ export async function suspectsAmong(
       suspects.push({ tensors, text: `${key}: ${message}`, suspicion: 0.5 });
       continue;
     }
-    const home = homes.get(digests.get(key)!);
+    const sourceKey = sourceKeys.get(digests.get(key)!);
     const shape: ErrorShape =
-      home === undefined || home === key
-        ? await shapeFor(role, a, b, sourcesA, sourcesB)
-        : { kind: "permuted", text: `holds ${home}`, suspicion: 1 };
+      sourceKey === undefined || sourceKey === key
+        ? await errorFor(role, a, b, sourcesA, sourcesB)
+        : { kind: "permuted", text: `holds ${sourceKey}`, suspicion: 1 };
     const text = shape.kind === "none" ? message : shape.text;
     suspects.push({ tensors, text: `${tensors.at(-1)}: ${text}`, suspicion: shape.suspicion });
   }
   return suspects.sort((x, y) => y.suspicion - x.suspicion);
 }
 
-async function shapeFor(
+async function errorFor(
   role: Role,
   a: ModelWithScales,
   b: ModelWithScales,
@@ -60,15 +65,15 @@ async function shapeFor(
   const [from, to] = [comparedRole(role, a), comparedRole(role, b)];
   const count = countOf(role.shape);
   if (Math.max(bytesOf(from.dtype, role.shape), bytesOf(to.dtype, role.shape)) > MAX_BYTES) {
-    return { kind: "other", text: "too large to be looked at whole", suspicion: 0.5 };
+    return { kind: "other", text: "too large to analyse", suspicion: 0.5 };
   }
-  const read = async (side: ModelWithScales, half: typeof from, sources: Sources) => {
-    const bytes = new Uint8Array(count * widthOf(half.dtype));
+  const read = async (side: ModelWithScales, stored: typeof from, sources: Sources) => {
+    const bytes = new Uint8Array(count * widthOf(stored.dtype));
     const extents = gatherExtents(
-      half.elementSource,
+      stored.elementSource,
       { lo: 0, hi: count },
       side.tensors,
-      widthOf(half.dtype),
+      widthOf(stored.dtype),
     );
     await sources.read(extents, bytes);
     return bytes;

@@ -1,4 +1,4 @@
-/** What weight files say of themselves beside their tensors: Transformers goes by `format` when it loads them. */
+/** Compares the metadata in weight file headers. Transformers checks the field `format` when it loads a file. */
 import { parseHeader } from "../../../formats/codec/safetensors.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { Finding } from "../../core/finding.ts";
@@ -8,25 +8,21 @@ import { Sources } from "../../core/read.ts";
 const PYTORCH = "pt";
 const RULE = "metadata-format";
 
-/** Of b's weight files, where a's do not say the same. */
+/** Findings about weight files of `b` whose `format` Transformers refuses, where no file of `a` has the same value. */
 export async function compareMetadata(a: Checkpoint, b: Checkpoint): Promise<readonly Finding[]> {
   const before = new Set((await formatsOf(a)).values());
   const fresh = [...(await formatsOf(b))].filter(([, format]) => format !== PYTORCH && !before.has(format));
   return fresh.map(([file, format]) => {
     const at = { file };
     if (format === undefined) {
-      return remark(RULE, `${file} names no format: older releases of Transformers refuse it`, at);
+      return remark(RULE, `${file} declares no format: older releases of Transformers refuse it`, at);
     }
-    const said = JSON.stringify(format);
-    return difference(
-      RULE,
-      `${file} says that it is of format ${said}: Transformers refuses all but "pt"`,
-      at,
-    );
+    const value = JSON.stringify(format);
+    return difference(RULE, `${file} declares the format ${value}: Transformers accepts only "pt"`, at);
   });
 }
 
-/** `format` in `__metadata__`, by weight file. */
+/** The value of `format` in `__metadata__`, by weight file. */
 async function formatsOf({
   store,
   weightFiles,

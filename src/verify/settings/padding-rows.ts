@@ -1,4 +1,4 @@
-/** Rows that a padded vocabulary adds. No role has them and nothing compares them; some software runs them all the same. */
+/** Checks the rows that a padded vocabulary adds. No role has these rows and no rung compares them, but some software uses them. */
 
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
@@ -9,10 +9,10 @@ import { boxMove, countOfMove, type Move, runsOf } from "../../core/mapping/move
 import { extentsOf, Sources } from "../../core/read.ts";
 import type { Matched } from "../../families/model.ts";
 
-/** Values read at a time. */
+/** Number of values read at a time. */
 const BAND = 1024 * 1024;
 
-/** Stored tables of which some rows belong to no role, where these are not zero. */
+/** Findings about stored tables with rows that belong to no role and are not zero. */
 export async function paddingFindings({
   checkpoint,
   tensors,
@@ -20,7 +20,7 @@ export async function paddingFindings({
 }: Matched): Promise<readonly Finding[]> {
   const moves = new Map<string, Move[]>();
   for (const move of [...roleSources.values()].flat()) {
-    const name = move.of!; // what a role is made of has a name
+    const name = move.of!; // the sources of a role have names
     const known = moves.get(name);
     if (known === undefined) moves.set(name, [move]);
     else known.push(move);
@@ -29,7 +29,7 @@ export async function paddingFindings({
   const findings: Finding[] = [];
   for (const [name, parts] of moves) {
     const tensor = tensors.get(name)!;
-    const [count, used] = [countOf(tensor.shape), parts.reduce((sum, one) => sum + countOfMove(one), 0)];
+    const [count, used] = [countOf(tensor.shape), parts.reduce((sum, part) => sum + countOfMove(part), 0)];
     if (used === count || tensor.shape.length !== 2 || !isFloat(tensor.dtype)) continue;
     let largest = 0;
     for (const gap of gapsIn(tensor, parts)) {
@@ -37,7 +37,7 @@ export async function paddingFindings({
     }
     if (largest === 0) continue;
     const rows = (count - used) / tensor.shape[1]!;
-    const message = `${name}: ${rows} rows of padding hold values up to ${largest}; software that does not cut them may choose ids that no tokenizer has`;
+    const message = `${name}: ${rows} rows of padding hold values up to ${largest}; software that does not remove these rows may generate ids that the tokenizer does not have`;
     findings.push(remark("padding-values", message, { tensor: name }));
   }
   return findings;
@@ -48,7 +48,7 @@ interface Gap {
   readonly to: number;
 }
 
-/** Elements that no move takes. */
+/** Ranges of elements that no move reads. */
 function gapsIn({ shape }: Tensor, moves: readonly Move[]): readonly Gap[] {
   const whole = moves.flatMap((move) => [...runsOf(boxMove(move), -Infinity, Infinity)]);
   const runs = whole.sort((a, b) => a.from - b.from);
@@ -57,7 +57,7 @@ function gapsIn({ shape }: Tensor, moves: readonly Move[]): readonly Gap[] {
   return starts.map((from, i) => ({ from, to: ends[i]! })).filter(({ from, to }) => from < to);
 }
 
-/** Infinity where a value is no number. */
+/** The largest absolute value of a gap; infinity where a value is NaN. */
 async function largestIn(
   tensor: Tensor,
   dtype: FloatDType,

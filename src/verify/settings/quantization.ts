@@ -1,6 +1,6 @@
 /**
- * What both sides' config.json says of quantised weights and of types, by the rules of `check`. What is wrong in the
- * destination alone makes engines load another model; what both sides have in common came with the source.
+ * Checks what config.json of both sides declares about quantized weights and dtypes, with the rules of `check`. A fault
+ * of the destination alone makes engines load another model; a fault of both sides was already in the source.
  */
 
 import {
@@ -26,52 +26,55 @@ import {
 export interface QuantizationComparison {
   readonly differences: readonly string[];
   readonly findings: readonly Finding[];
-  /** why the destination's config could not be judged; null where it was */
+  /** why the destination's config could not be judged; null where it could */
   readonly unjudged: string | null;
 }
 
 const CONFIG = "config.json";
 
+/** Compares the faults of the destination's declared quantization with those of the source. */
 export async function compareQuantization(a: LoadedModel, b: LoadedModel): Promise<QuantizationComparison> {
   const [before, after] = [await faultsOf(a), await faultsOf(b)];
   const isInherited = ({ rule, tensor }: QuantizationFault) =>
-    before.some((one) => one.rule === rule && one.tensor === tensor) ||
-    // a scale that nothing declares any more came along from the source: told, and engines say so
+    before.some((fault) => fault.rule === rule && fault.tensor === tensor) ||
+    // a scale that no config declares any more was copied from the source: a remark is enough, engines report it too
     (rule === "activation-scale-undeclared" && a.tensors.has(tensor!));
   const inherited = after.filter(isInherited);
-  const own = after.filter((one) => !isInherited(one));
-  const untried = own.find(({ rule }) => rule === "quantization-unchecked");
+  const added = after.filter((fault) => !isInherited(fault));
+  const unchecked = added.find(({ rule }) => rule === "quantization-unchecked");
   return {
-    differences: toldOnce(own.filter(({ severity }) => severity === "error")).map(({ text }) => text),
+    differences: summarizeByRule(added.filter(({ severity }) => severity === "error")).map(
+      ({ text }) => text,
+    ),
     findings: [
-      ...toldOnce(own.filter(({ severity }) => severity === "warning")).map(({ rule, text }) =>
+      ...summarizeByRule(added.filter(({ severity }) => severity === "warning")).map(({ rule, text }) =>
         difference(rule, text, { file: CONFIG }),
       ),
-      ...toldOnce(inherited).map(({ rule, text }) =>
+      ...summarizeByRule(inherited).map(({ rule, text }) =>
         remark(rule, `${text}, as in the source`, { file: CONFIG }),
       ),
-      ...toldOnce(before.filter((one) => !after.some(({ rule }) => rule === one.rule))).map(
+      ...summarizeByRule(before.filter((fault) => !after.some(({ rule }) => rule === fault.rule))).map(
         ({ rule, text }) => remark(rule, `in the source, ${text}`, { file: CONFIG }),
       ),
       ...cacheFindings(a, b),
-      ...(untried === undefined ? [] : [remark(untried.rule, untried.message, { file: CONFIG })]),
+      ...(unchecked === undefined ? [] : [remark(unchecked.rule, unchecked.message, { file: CONFIG })]),
     ],
-    unjudged: untried?.message ?? null,
+    unjudged: unchecked?.message ?? null,
   };
 }
 
-/** Engines round keys and values to the type that this names; a recast of weights does not ask for it. */
+/** Engines round keys and values to the dtype that `kv_cache_scheme` names. A recast of weights does not need that. */
 function cacheFindings(a: LoadedModel, b: LoadedModel): readonly Finding[] {
   const [before, after] = [a, b].map(({ checkpoint }) => {
-    const said = checkpoint.config.quantization_config;
-    return isJsonObject(said) ? (said.kv_cache_scheme ?? null) : null;
+    const declared = checkpoint.config.quantization_config;
+    return isJsonObject(declared) ? (declared.kv_cache_scheme ?? null) : null;
   });
   if (after === null || canonicalJson(before!) === canonicalJson(after!)) return [];
-  const message = `${CONFIG}: kv_cache_scheme is ${canonicalJson(after!)}, which the first checkpoint does not say: engines keep keys and values in another type`;
+  const message = `${CONFIG}: kv_cache_scheme is ${canonicalJson(after!)}, and the first checkpoint has another value: engines store keys and values in another dtype`;
   return [difference("kv-cache-type", message, { file: CONFIG })];
 }
 
-/** Other formats say nothing of the kind: what they hold, they hold in full. */
+/** Faults of the declared quantization. Other formats do not declare quantization: they store unquantized weights. */
 async function faultsOf({ checkpoint, scales }: LoadedModel): Promise<readonly QuantizationFault[]> {
   if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
   await using files = new Sources(checkpoint.store);
@@ -81,15 +84,15 @@ async function faultsOf({ checkpoint, scales }: LoadedModel): Promise<readonly Q
     declared === null ? checkpoint.config : { ...checkpoint.config, quantization_config: declared.said };
   return [
     ...quantizationFaults({ config, tensors }, scales),
-    ...(await besideFaults(checkpoint, scales, declared)),
+    ...(await modelOptFaults(checkpoint, scales, declared)),
     ...dtypeFaults(checkpoint),
-    // a weight's scale is held to the weight by the bytes rung
+    // the bytes rung checks the scales of weights
     ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unusedScales: scales.unusedScales }, files)),
   ];
 }
 
-/** ModelOpt's file beside a config.json that declares on its own: TensorRT-LLM reads the file, and other engines the config. */
-async function besideFaults(
+/** Faults of ModelOpt's own file where config.json also declares quantization: TensorRT-LLM reads that file, other engines config.json. */
+async function modelOptFaults(
   checkpoint: Checkpoint,
   pairs: ScaleTable,
   declared: DeclaredQuantization | null,
@@ -110,13 +113,13 @@ async function besideFaults(
     }));
 }
 
-/** A rule with its first case, and how many more there are. */
-function toldOnce(
+/** One text for each rule: the first fault, and the number of further faults. */
+function summarizeByRule(
   faults: readonly QuantizationFault[],
 ): readonly { readonly rule: string; readonly text: string }[] {
   return [...new Set(faults.map(({ rule }) => rule))].map((rule) => {
-    const all = faults.filter((one) => one.rule === rule);
-    const [{ tensor, message }] = all as [QuantizationFault, ...QuantizationFault[]]; // each rule is one of them
+    const all = faults.filter((fault) => fault.rule === rule);
+    const [{ tensor, message }] = all as [QuantizationFault, ...QuantizationFault[]]; // each rule comes from a fault, so `all` is not empty
     const where = tensor === null ? CONFIG : `${CONFIG} and ${tensor}`;
     const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
     return { rule, text: `${where}: ${message}${more}` };

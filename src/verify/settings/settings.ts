@@ -1,4 +1,4 @@
-/** The cover rung's settings: what the models depend on beside their weights, and the files that travel with them. */
+/** The settings part of the cover rung: compares settings and side files of two models. */
 
 import { type LoadedModel, storedRole } from "../../checkpoint/load.ts";
 import { sameShape } from "../../core/dtype.ts";
@@ -14,16 +14,17 @@ import { compareQuantization } from "./quantization.ts";
 const CONFIG = "config.json";
 
 export interface SettingsComparison {
-  /** settings and files that make another model */
+  /** one sentence for each setting or file that makes another model */
   readonly differences: readonly string[];
-  /** what side files are told of, those of `differences` too */
+  /** findings about side files, including those of `differences` */
   readonly findings: readonly Finding[];
-  /** why what config.json says could not be judged; null where it was */
+  /** why config.json could not be judged; null where it could */
   readonly unjudged: string | null;
-  /** the first role that the other side lacks or has in another shape; null: elements can be compared */
+  /** first role that the other side lacks or has in another shape; null: elements can be compared */
   readonly unlike: Role | null;
 }
 
+/** Compares everything on which the models depend in addition to their weights. */
 export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<SettingsComparison> {
   const [left, right] = [a.settings, b.settings];
   const unlike = firstUnlike(a, b);
@@ -32,7 +33,7 @@ export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<S
     (key) => `${key} is ${canonicalJson(right[key] ?? null)}, not ${canonicalJson(left[key] ?? null)}`,
   );
   const files = await compareFiles(a, b, recast);
-  // two records of one dialect are compared as files
+  // for two checkpoints of one dialect, the comparison of files covers these keys
   const keys = a.dialect === b.dialect ? [] : [a, b].flatMap(keyFindings);
   const decisive = files.filter(({ severity }) => severity === "error").map(({ message }) => message);
   const quantization = await compareQuantization(a, b);
@@ -50,7 +51,7 @@ export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<S
   };
 }
 
-/** What one side's config says beside the settings, and no other dialect's can say. */
+/** Findings about config keys that are not settings and that another dialect cannot express. */
 function keyFindings({ dialect, checkpoint }: LoadedModel): readonly Finding[] {
   const file = dialect.id === "hf" ? CONFIG : checkpoint.store.url;
   return dialect.keyRemarks(checkpoint.config).flatMap(({ rule, message }) => {
