@@ -35,7 +35,7 @@ export interface Arguments {
 }
 
 export interface Request<O extends object = AnyOptions> extends Arguments {
-  /** the flags flags as options of the library, with what the environment sets, the watcher and the signal */
+  /** the flags as options of the library, with the values from the environment, the watcher and the signal */
   readonly options: Readonly<Partial<O>>;
 }
 

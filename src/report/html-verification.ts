@@ -6,6 +6,7 @@ import { htmlTable, longTable, MAX_ROWS, numberCell, sidesText, TONE_OF } from "
 import { type Markup, markup } from "./markup.ts";
 import { certifiedText, comparedLogits, limitText, measureTexts } from "./measures.ts";
 import { divergenceText } from "./problems.ts";
+import { TONES } from "./subject.ts";
 
 const QUESTIONS = {
   cover: "Is every element present exactly once, and are the settings the same?",
@@ -13,8 +14,6 @@ const QUESTIONS = {
   logits: "Do both checkpoints, each run with its own tensors, agree at every door of every layer?",
   reference: "Do the logits match logits that other software recorded?",
 } as const;
-
-const TONES = { same: "good", within: "good", different: "bad", unproven: "open" } as const;
 
 export function divergenceAside({ firstDivergence: first }: VerifyReport): Markup | null {
   if (first === null) return null;
@@ -43,7 +42,7 @@ function rungSection(rungs: readonly RungReport[]): Markup {
       markup`<tr><td>${rung.rung}</td><td class="${TONES[rung.verdict]}">${rung.verdict}</td><td>${QUESTIONS[rung.rung]}<br><span class="soft">${measureTexts(rung).join(", ")}</span></td></tr>\n`,
   );
   return markup`<h2>Rungs</h2>
-<p>The verdict is the worst verdict of all rungs. Rungs run in order of their cost.</p>
+<p>A rung is one comparison. The verdict is the worst verdict of all rungs; cheap rungs run first.</p>
 ${htmlTable(["rung", "verdict", "question and measures"], rows)}`;
 }
 

@@ -88,10 +88,13 @@ export interface Headline {
   readonly tone: Tone;
 }
 
-const TONES = { same: "good", within: "good", different: "bad", unproven: "open" } as const satisfies Record<
-  Verdict,
-  Tone
->;
+/** The tone of each verdict. */
+export const TONES = {
+  same: "good",
+  within: "good",
+  different: "bad",
+  unproven: "open",
+} as const satisfies Record<Verdict, Tone>;
 
 export function headlineOf(subject: Subject): Headline {
   switch (subject.command) {

@@ -12,7 +12,7 @@ import type { Library } from "../library.ts";
 import { OUTPUT } from "../options.ts";
 import { factTable, tableWithHead, type View } from "../render.ts";
 
-/** The library has no name for them. */
+/** The library exports no type for these options. */
 type DoctorOptions = NonNullable<Parameters<Library["doctor"]>[0]>;
 
 export const doctor = defineCommand<DoctorOptions>({
