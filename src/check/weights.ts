@@ -8,8 +8,9 @@ import { shapeOf } from "../core/mapping/layout.ts";
 import { leafRoles, tensorsHeld, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "../families/likely-cause.ts";
-import { matchRoles, modelOf } from "../families/match.ts";
+import { matchRoles } from "../families/match.ts";
 import type { Matched, Recognised } from "../families/model.ts";
+import { modelOf } from "../families/recognise.ts";
 
 /**
  * @param companions names of stored scales, which are no roles

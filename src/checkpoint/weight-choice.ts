@@ -10,7 +10,7 @@ import type { Checkpoint, Remark, Sidecar, Surplus, Tensor } from "../core/check
 import { IsologitError } from "../core/errors.ts";
 import { type ExpectedTensor, leafRoles, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
-import { modelOf } from "../families/match.ts";
+import { modelOf } from "../families/recognise.ts";
 import { surplusKind } from "./surplus.ts";
 
 /** As the weights' own headers are asked for. */

@@ -8,8 +8,8 @@ import { parseJsonObject } from "../core/json.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { Sources } from "../core/read.ts";
 import { tensorsWritten } from "../families/expand.ts";
-import { dialectOf } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
+import { dialectOf } from "../families/recognise.ts";
 import type { Settings } from "../families/structure.ts";
 import { bytesOf, CONFIG, CONFIG_DIALECT } from "./config-file.ts";
 

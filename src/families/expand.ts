@@ -1,21 +1,21 @@
-/** What a dialect stores of a model, tensor by tensor: its rules carried out over layers, experts and ranks. */
+/** The tensors that a dialect stores for a model: its rules applied to all layers, experts and ranks. */
 import { type Rank, tensorKey } from "../core/checkpoint.ts";
 import { type Layout, leaf } from "../core/mapping/layout.ts";
 import type { Dialect, Rule, ShardPosition } from "./dialect.ts";
 import type { Matched, Model } from "./model.ts";
 import { type Layer, type Parallelism, type RoleSpec, roleKey } from "./structure.ts";
 
-/** One tensor as a dialect stores it: its name, the others it may be read by, and what it is. */
+/** One tensor that a dialect expects: its name, other names that are read, and its layout. */
 export interface ExpectedTensor {
   readonly name: string;
   readonly also: readonly string[];
   readonly rank?: Rank;
-  /** never written: others hold the same */
+  /** read but never written, because other tensors hold the same roles */
   readonly readOnly: boolean;
   readonly layout: Layout;
 }
 
-/** Every tensor that `dialect` writes for this model, in execution order of what it holds; ranks side by side. */
+/** Every tensor that `dialect` writes for this model, in the execution order of its roles; the same tensor of all ranks is adjacent. */
 export function tensorsWritten(
   model: Model,
   dialect: Dialect,
@@ -25,48 +25,49 @@ export function tensorsWritten(
   return inOrder(written, model);
 }
 
-/** Every tensor that a checkpoint holds of its model, under the name that it has there, in the same order. */
+/** Every tensor of its model that a checkpoint holds, under its stored name, in the same order. */
 export function tensorsHeld(matched: Matched): readonly ExpectedTensor[] {
   const { dialect, parallelism, tensors } = matched;
-  const held = tensorsRead(matched, dialect, parallelism).flatMap((one) => {
-    const { rank } = one;
-    const name = [one.name, ...one.also].find((other) =>
-      tensors.has(tensorKey({ name: other, ...(rank && { rank }) })),
+  const held = tensorsRead(matched, dialect, parallelism).flatMap((expected) => {
+    const { rank } = expected;
+    const name = [expected.name, ...expected.also].find((spelling) =>
+      tensors.has(tensorKey({ name: spelling, ...(rank && { rank }) })),
     );
-    return name === undefined ? [] : [{ ...one, name }];
+    return name === undefined ? [] : [{ ...expected, name }];
   });
   return inOrder(held, matched);
 }
 
-function inOrder(stored: readonly ExpectedTensor[], { roles }: Model): readonly ExpectedTensor[] {
+function inOrder(tensors: readonly ExpectedTensor[], { roles }: Model): readonly ExpectedTensor[] {
   const order = new Map([...roles.keys()].map((key, i) => [key, i]));
   const first = ({ layout }: ExpectedTensor) => Math.min(...leafRoles(layout).map((key) => order.get(key)!));
-  return stored
-    .map((one) => ({ one, at: first(one) }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ one }) => one);
+  return tensors
+    .map((tensor) => ({ tensor, position: first(tensor) }))
+    .sort((a, b) => a.position - b.position)
+    .map(({ tensor }) => tensor);
 }
 
-/** A name as the dialect writes it, where a library spells it otherwise. */
+/** A name as the dialect writes it, given either that name or the one that libraries use. */
 export function publishedName(name: string, { renamed }: Dialect): string {
   if (renamed === undefined || !name.startsWith(renamed.loaded)) return name;
   return renamed.stored + name.slice(renamed.loaded.length);
 }
 
-/** As `storedBy`, with what is only read, in the order of ranks and rules. */
+/** Every tensor that is written or only read, in the order of ranks and rules. */
 export function tensorsRead(model: Model, dialect: Dialect, shards: Parallelism): readonly ExpectedTensor[] {
-  if (dialect.ranked !== true) return storedOn(model, dialect, shards, undefined);
+  if (dialect.ranked !== true) return tensorsOn(model, dialect, shards, undefined);
   const stored: ExpectedTensor[] = [];
   for (let pp = 0; pp < shards.stages.length; pp++) {
     for (let ep = 0; ep < shards.ep; ep++) {
-      for (let tp = 0; tp < shards.tp; tp++) stored.push(...storedOn(model, dialect, shards, { tp, pp, ep }));
+      for (let tp = 0; tp < shards.tp; tp++)
+        stored.push(...tensorsOn(model, dialect, shards, { tp, pp, ep }));
     }
   }
   return stored;
 }
 
-/** The tensors of one rank; of the whole model without one. */
-function storedOn(
+/** The tensors of one rank; without a rank, of the whole model. */
+function tensorsOn(
   model: Model,
   dialect: Dialect,
   shards: Parallelism,
@@ -75,7 +76,7 @@ function storedOn(
   const { family, dims, layers, roles } = model;
   const experts = family.forward.experts(dims);
   const { tp, ep } = rank ?? { tp: 0, ep: 0 };
-  const slot: ShardPosition = {
+  const position: ShardPosition = {
     tp,
     of: rank === undefined ? 1 : shards.tp,
     expertTp: tp % shards.expertTp,
@@ -99,10 +100,10 @@ function storedOn(
         also,
         ...(rank !== undefined && { rank }),
         readOnly: rule.readOnly === true,
-        layout: rule.is(role, dims, slot),
+        layout: rule.is(role, dims, position),
       });
     } catch (error) {
-      if (!(error instanceof AbsentRole)) throw error; // this model has no such role, so no such tensor
+      if (!(error instanceof AbsentRole)) throw error; // the model does not have the role, so the tensor does not exist
     }
   };
   for (const rule of dialect.rules) {
@@ -119,7 +120,7 @@ function storedOn(
   return stored;
 }
 
-/** The names given, and those of them that libraries spell otherwise. */
+/** The given names, and the forms of them that libraries use. */
 function namesOf(names: readonly string[], { renamed }: Dialect): readonly string[] {
   if (renamed === undefined) return names;
   const { stored, loaded } = renamed;
@@ -131,18 +132,18 @@ class AbsentRole extends Error {}
 
 interface Place {
   readonly layer: Layer;
-  /** of the layer's names, by the numbers that its rank gives it */
+  /** prefix of the layer's names, with the numbers of its rank */
   readonly prefix: string;
 }
 
-/** Does this rank's stage hold what lies outside the layers? */
+/** Whether the stage of this rank holds a tensor outside the layers. */
 function isHeld({ stage }: Rule, { stages }: Parallelism, rank: Rank | undefined): boolean {
   const last = stages.length - 1;
   if (stage === "mtp") return rank?.pp === last && last > 0 && stages[last]!.mtp > 0;
   return rank === undefined || stage === undefined || rank.pp === (stage === "first" ? 0 : last);
 }
 
-/** Null for a layer of another stage. */
+/** The prefix of a layer's names; null if the layer is in another pipeline stage. */
 function placeOf(
   rule: Rule,
   layer: Layer,
@@ -163,6 +164,7 @@ function placeOf(
   };
 }
 
+/** Whether a layer has the role or tensor. */
 export function ruleApplies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: Layer): boolean {
   if (
     what.mtp !== undefined &&
@@ -173,7 +175,7 @@ export function ruleApplies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: La
   return what.on === "every" || what.on?.includes(layer.kind) === true;
 }
 
-/** The roles an expression draws on. */
+/** The roles that a layout reads. */
 export function leafRoles(layout: Layout): readonly string[] {
   if (layout.op === "leaf") return [layout.of];
   return layout.op === "concat" ? layout.parts.flatMap(leafRoles) : leafRoles(layout.of);

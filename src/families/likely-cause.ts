@@ -1,15 +1,15 @@
-/** Why shapes do not fit a config: often one number in it is that of another model. */
+/** Likely causes of wrong shapes: often one number in the config is wrong. */
 import type { Tensor } from "../core/checkpoint.ts";
 import { type Shape, sameShape } from "../core/dtype.ts";
 import { type Layout, shapeOf } from "../core/mapping/layout.ts";
 import type { Recognised, Role } from "./model.ts";
 import type { Settings } from "./structure.ts";
 
-/** A stored tensor that has not the shape that the config asks for. */
+/** A stored tensor whose shape differs from the shape that the config asks for. */
 export interface ShapeMisfit {
   readonly tensor: Tensor;
   readonly asked: Shape;
-  /** what it is, where a tensor is one role and no more */
+  /** the role, if the tensor holds exactly one */
   readonly role?: Role;
 }
 
@@ -18,17 +18,17 @@ export function misfitOf(tensor: Tensor, layout: Layout, { roles }: Recognised):
   return { tensor, asked: shapeOf(layout), ...(role !== undefined && { role }) };
 }
 
-/** A key of the config, what it says, and the other value that every misfit would fit. */
+/** A key of the config, its value, and the value with which every misfit would fit. */
 interface Cause {
   readonly key: string;
-  readonly said: number;
+  readonly value: number;
   readonly fits: number;
 }
 
-/** Larger than any number of heads, groups or experts; widths are tried as they are found in shapes. */
+/** Larger than the number of heads, groups or experts of any model. Widths are tried as they occur in shapes. */
 const MOST_TRIED = 1024;
 
-/** The numbers of the config with another value of which every misfit would fit; each alone would do. */
+/** The numbers of the config that explain all misfits: for each, exactly one other value makes every misfit fit. */
 export function causesOf(
   { family, dialect, settings }: Recognised,
   misfits: readonly ShapeMisfit[],
@@ -41,18 +41,18 @@ export function causesOf(
       const dims = family.dims(changed);
       return misfits.every(({ tensor, role }) => sameShape(tensor.shape, role!.spec.shape(dims)));
     } catch {
-      return false; // numbers that make no model
+      return false; // these numbers describe no model
     }
   };
-  return Object.entries(settings).flatMap(([key, said]) => {
-    if (typeof said !== "number") return [];
-    const fitting = [...tried].filter((other) => other !== said && fits({ ...settings, [key]: other }));
-    return fitting.length === 1 ? [{ key: dialect.keyOf?.(key) ?? key, said, fits: fitting[0]! }] : [];
+  return Object.entries(settings).flatMap(([key, value]) => {
+    if (typeof value !== "number") return [];
+    const fitting = [...tried].filter((other) => other !== value && fits({ ...settings, [key]: other }));
+    return fitting.length === 1 ? [{ key: dialect.keyOf?.(key) ?? key, value, fits: fitting[0]! }] : [];
   });
 }
 
-/** To be put behind what was found; empty where no cause is known. */
+/** The end of the error message; empty if no cause is known. */
 export function causeText(causes: readonly Cause[]): string {
-  const each = causes.map(({ key, said, fits }) => `${key} ${said} where the weights fit ${fits}`);
+  const each = causes.map(({ key, value, fits }) => `${key} ${value} where the weights fit ${fits}`);
   return each.length === 0 ? "" : `. Likely cause: the config says ${each.join(", or ")}`;
 }

@@ -5,8 +5,8 @@
 import type { Checkpoint, Piece, Rank, Tensor } from "../../../src/core/checkpoint.ts";
 import { countOf, type Shape, widthOf } from "../../../src/core/dtype.ts";
 import { families } from "../../../src/families/index.ts";
-import { modelOf } from "../../../src/families/match.ts";
 import { nemotronH } from "../../../src/families/nemotron-h/index.ts";
+import { modelOf } from "../../../src/families/recognise.ts";
 import type { StoredArray } from "../goldens.ts";
 import { memoryStore } from "../memory-store.ts";
 import { type Copy, opened } from "./planted.ts";
