@@ -19,7 +19,7 @@ import { ROUNDER_BYTES, Rounder, type RowRounding } from "../inference/rounding.
 import { columnsOf, type WeightRounder } from "../inference/weight-bands.ts";
 import { controlFindings } from "./controls/findings.ts";
 import { givenLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
-import { type LockstepResult, lockstep } from "./lockstep.ts";
+import { compareStepByStep, type LockstepResult } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
 import type { LogitsMetrics } from "./report.ts";
 import type { Verdict } from "./verdict.ts";
@@ -189,7 +189,7 @@ export async function runLockstep(
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
   const runnerA = createRunner(a, { ...common, sources: sourcesA, roundings });
   const runnerB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });
-  const result = await lockstep({
+  const result = await compareStepByStep({
     backend,
     forward: family.forward,
     dims,

@@ -6,7 +6,7 @@ import type { Finding } from "../core/finding.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import type { BundleReport } from "../signing/signed-files.ts";
-import type { Control } from "./controls/controls.ts";
+import type { Control } from "./controls/trials.ts";
 import type { Quality } from "./limits.ts";
 import type { LogitsSummary } from "./metrics.ts";
 import type { Verdict } from "./verdict.ts";

@@ -1,64 +1,73 @@
-/** Sabotages as descriptions: which blocks of which stored tensor to exchange, the likeliest to show first. */
+/** Describes the faults of controls: which blocks of which stored tensor to exchange, the largest effect first. */
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import type { OutputRows } from "../../families/forward.ts";
 import { type BlockExchange, exchangeBlocks } from "./exchange.ts";
 
-/** Pairs of blocks tried before a control counts as missed. */
+/** Number of attempts before a control counts as missed. */
 export const ATTEMPTS = 4;
 
-/** Blocks among which unlike neighbours are looked for: a vocabulary of pairs would take hundreds of megabytes. */
+/** Most blocks considered for an exchange: for a whole vocabulary, the pairs would need hundreds of megabytes. */
 const MOST_BLOCKS = 1024;
 
-/** Two blocks of one stored tensor exchanged, or all of two tensors. */
+/** Exchanges two blocks of one stored tensor, or two whole tensors. */
 export type Exchange =
   | { readonly of: Tensor; readonly exchange: BlockExchange }
   | { readonly of: Tensor; readonly with: Tensor };
 
+/** One fault to try. */
 export interface ControlAttempt {
+  /** description of the fault */
   readonly mutation: string;
   readonly swaps: readonly Exchange[];
 }
 
-/** What is tried at one door, the likeliest to show first. */
+/** The faults to try at one door, the largest effect first. */
 export interface ControlTarget {
   readonly door: string;
   readonly attempts: readonly ControlAttempt[];
 }
 
-/** Elements [at, at + count) of a stream or parameter, made by rows or columns `from` on of a stored tensor. */
+/** Elements [at, at + count) of a stream or parameter; they come from rows or columns [from, from + count) of a tensor. */
 export interface Block {
   readonly at: number;
   readonly from: number;
   readonly count: number;
 }
 
-/** What is read in place of what is stored, by key. */
+/** The tensors to read in place of the stored tensors, by key. */
 export function replacementsFor(swaps: readonly Exchange[]): ReadonlyMap<string, Tensor> {
-  const instead = new Map<string, Tensor>();
+  const replacements = new Map<string, Tensor>();
   for (const swap of swaps) {
     const key = tensorKey(swap.of);
     if ("with" in swap) {
       const { of, with: other } = swap;
-      instead.set(key, { ...of, pieces: other.pieces });
-      instead.set(tensorKey(other), { ...other, pieces: of.pieces });
-    } else instead.set(key, exchangeBlocks(instead.get(key) ?? swap.of, swap.exchange));
+      replacements.set(key, { ...of, pieces: other.pieces });
+      replacements.set(tensorKey(other), { ...other, pieces: of.pieces });
+    } else replacements.set(key, exchangeBlocks(replacements.get(key) ?? swap.of, swap.exchange));
   }
-  return instead;
+  return replacements;
 }
 
-/** The first blocks of `size` that a longer run consists of. */
+/** Splits a block into blocks of `size`; returns at most MOST_BLOCKS of them. */
 export function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {
   return Array.from({ length: Math.min(MOST_BLOCKS, Math.floor(count / size)) }, (_, i) => {
     return { at: at + i * size, from: from + i * size, count: size };
   });
 }
 
-export function groupByStream(feeds: readonly OutputRows[]): ReadonlyMap<string, readonly OutputRows[]> {
-  const names = [...new Set(feeds.map(({ to }) => to))];
-  return new Map(names.map((name) => [name, feeds.filter(({ to }) => to === name)]));
+/** Groups rows by the stream that they make. */
+export function groupByStream(outputs: readonly OutputRows[]): ReadonlyMap<string, readonly OutputRows[]> {
+  const names = [...new Set(outputs.map(({ to }) => to))];
+  return new Map(names.map((name) => [name, outputs.filter(({ to }) => to === name)]));
 }
 
-/** Neighbouring blocks, each pair exchanged. `values` is what they make, or are. */
+/**
+ * Attempts that exchange neighbouring blocks, the pair with the largest difference first.
+ *
+ * @param of     name of a block in the description, such as "head"
+ * @param stream stream or parameter, for the description
+ * @param values the values of a block, or the values that it makes
+ */
 export function neighbourTargets(
   tensor: Tensor,
   blocks: readonly Block[],
@@ -71,42 +80,45 @@ export function neighbourTargets(
     const left = blocks[i]!;
     return { left, right, i, unlike: distance(values(left), values(right)) };
   });
-  const what = axis === 0 ? "" : "columns of ";
+  const unit = axis === 0 ? "" : "columns of ";
   return mostUnlike(pairs).map(({ left, right, i }) => ({
-    mutation: `${tensorKey(tensor)}: ${what}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
+    mutation: `${tensorKey(tensor)}: ${unit}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
     swaps: [{ of: tensor, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
   }));
 }
 
-/** Parts of one tensor that follow each other and are cut alike, such as z and x, or k and v: each for the other. */
+/** Targets that exchange neighbouring parts of a tensor with equal sizes, such as z and x, or k and v. */
 export function partTargets(
   of: Tensor,
   streams: ReadonlyMap<string, readonly OutputRows[]>,
 ): readonly (ControlTarget & { readonly streams: readonly string[] })[] {
   const all = [...streams];
-  return all.slice(1).flatMap(([right, theirs], i) => {
-    const [left, mine] = all[i]!;
-    if (mine.length !== theirs.length || mine.some(({ count }, n) => count !== theirs[n]!.count)) return [];
-    const swaps = mine.map(({ from, count }, n) => ({
+  return all.slice(1).flatMap(([right, rightRows], i) => {
+    const [left, leftRows] = all[i]!;
+    const differs = leftRows.some(({ count }, n) => count !== rightRows[n]?.count);
+    if (differs || leftRows.length !== rightRows.length) return [];
+    const swaps = leftRows.map(({ from, count }, n) => ({
       of,
-      exchange: { axis: 0 as const, a: from, b: theirs[n]!.from, count },
+      exchange: { axis: 0 as const, a: from, b: rightRows[n]!.from, count },
     }));
     const attempts = [{ mutation: `${tensorKey(of)}: ${left} and ${right} exchanged`, swaps }];
     return [{ door: left, attempts, streams: [left, right] }];
   });
 }
 
+/** The pairs with the largest differences, in descending order; at most ATTEMPTS. */
 export function mostUnlike<T extends { readonly unlike: number }>(pairs: readonly T[]): readonly T[] {
   return [...pairs].sort((a, b) => b.unlike - a.unlike).slice(0, ATTEMPTS);
 }
 
+/** Squared distance of two blocks; 0 where a value is NaN. */
 export function distance(a: Float32Array, b: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += (a[i]! - b[i]!) ** 2;
   return Number.isNaN(sum) ? 0 : sum;
 }
 
-/** The elements of a block in every row of a stream [rows, width]. */
+/** Returns a function that collects the elements of a block from every row of a stream [rows, width]. */
 export function blockColumns(stream: Float32Array, width: number): (block: Block) => Float32Array {
   return ({ at, count }) => {
     const rows = Math.floor(stream.length / width);

@@ -186,8 +186,8 @@ describe("a control that cannot show in the first layer of its kind is tried in 
   it.each([
     ["every element is 0", /./, 0, "58 of 58 tensors are 0 in every element"],
     ["every element is NaN", /./, NaN, "58 of 58 tensors are NaN in every element"],
-    ["gains of 0 cut every layer off", /layers\.\d\.norm/, 0, "no sabotage of a layer's matrix can show"],
-    ["the token table is 0", /embeddings/, 0, "no sabotage of a layer's matrix can show"],
+    ["gains of 0 cut every layer off", /layers\.\d\.norm/, 0, "no control of a layer's matrix can show"],
+    ["the token table is 0", /embeddings/, 0, "no control of a layer's matrix can show"],
   ])("is unproven where none of a layer's matrix can show: %s", async (_, names, value, finding) => {
     const copy = copyWith((e) => {
       for (const name of e.copy.tensors.keys()) if (names.test(name)) e.values(name, () => value);
