@@ -1,6 +1,6 @@
 /**
- * `check`: whether a checkpoint hangs together, from its headers, its config and its scales. No weight is read unless
- * every byte shall be.
+ * `check`: finds faults of a checkpoint from its headers, its config and its scales. Weights are read only if the option
+ * `read` is set.
  */
 
 import { readHeader } from "../../formats/codec/safetensors.ts";
@@ -31,29 +31,38 @@ import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { judgeFindings } from "../verify/judge-findings.ts";
 
-/** FP8 weights whose scales are wrong one by one; a checkpoint of a million such is bad enough after these. */
+/** Largest number of findings about FP8 weights whose scales do not fit. */
 const MAX_UNPAIRED = 1000;
 
-/** @throws NOT_FOUND, IO_FAILED and whatever is not the checkpoint's fault; its faults are findings */
+/**
+ * Checks a checkpoint without a second checkpoint: files, index, config, tensor names, shapes and scales.
+ *
+ * @param source path or `hf://` address of a checkpoint
+ * @param options `read` also reads every byte and compares the bytes with the digests of the format
+ * @returns the findings; `ok` if no finding is an error
+ * @throws NOT_FOUND, IO_FAILED, and errors that are not a fault of the checkpoint; faults of the checkpoint are findings
+ * @example
+ * const { ok, findings } = await check("./nemotron-h-8b", { read: true });
+ */
 export async function check(source: string, options: CheckOptions = {}): Promise<FindingsReport> {
   const findings: Finding[] = [];
-  const checkpoint = await opened(source, options, findings);
+  const checkpoint = await openOrReport(source, options, findings);
   if (checkpoint !== null) {
     findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
     await using files = new Sources(checkpoint.store);
     const ofTensors = await checkTensors(checkpoint, source, options, files);
-    const told = isOk(ofTensors) ? null : await nearMissIn(checkpoint, options);
-    // Of weights in another software's hands, what does not fit is told once, by its name, not once a tensor.
-    findings.push(...(told === null ? ofTensors : [nearMiss(told, source)]));
+    const miss = isOk(ofTensors) ? null : await nearMissIn(checkpoint, options);
+    // Weights of another software get one finding with the name of that software, not one finding a tensor.
+    findings.push(...(miss === null ? ofTensors : [nearMiss(miss, source)]));
     findings.push(...checkKeys(checkpoint, options.families ?? allFamilies));
-    // Without a config there is nothing to hold against its neighbours, and the lack of it was told.
-    const isSilent = told !== null && Object.keys(checkpoint.config).length === 0;
+    // Without a config there is nothing to compare, and the near miss reports the missing config.
+    const isSilent = miss !== null && Object.keys(checkpoint.config).length === 0;
     if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
   }
   const found = [...gatherFindings(findings)];
   if (checkpoint !== null && options.read === true) {
-    // Each damaged chunk is told by itself: it may be all that has to be fetched again.
+    // Each damaged chunk has its own finding: the user may have to fetch only that chunk again.
     found.push(...(await checkBytes(checkpoint, options)));
     found.push(...((await ownCertificate(source, checkpoint))?.findings ?? []));
   }
@@ -63,7 +72,7 @@ export async function check(source: string, options: CheckOptions = {}): Promise
 
 const isOfTransformers = ({ format }: Checkpoint): boolean => format === "hf" || format === "packed";
 
-/** Weights against config and scales. */
+/** Compares the weights with the config and the scales. */
 async function checkTensors(
   checkpoint: Checkpoint,
   source: string,
@@ -71,7 +80,7 @@ async function checkTensors(
   files: Sources,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  const scales = paired(checkpoint, findings);
+  const scales = pairOrReport(checkpoint, findings);
   const families = options.families ?? allFamilies;
   findings.push(...checkWeights(checkpoint, families, scales.scaleTensors, source));
   findings.push(...(await checkTies(checkpoint, families, scales.scaleTensors, files)));
@@ -80,7 +89,7 @@ async function checkTensors(
   return findings;
 }
 
-/** What lies there, where names, shapes or scales fit no model; null where they fit, or nothing is recognised. */
+/** The near miss, if names, shapes or scales fit no model; null if they fit, or if no other software is recognised. */
 async function nearMissIn(checkpoint: Checkpoint, options: CheckOptions): Promise<IsologitError | null> {
   try {
     await loadModel(checkpoint, options);
@@ -90,13 +99,13 @@ async function nearMissIn(checkpoint: Checkpoint, options: CheckOptions): Promis
   }
 }
 
-async function opened(
+async function openOrReport(
   source: string,
   options: CheckOptions,
   findings: Finding[],
 ): Promise<Checkpoint | null> {
   try {
-    // Where every byte will be read, damage is listed then; it must not end the first read that meets it.
+    // With `read`, a later step lists damage; so the first read that finds damage must not throw.
     return await openCheckpoint(source, options.formats, { ...options, sealed: options.read !== true });
   } catch (error) {
     if (isNearMiss(error)) {
@@ -110,7 +119,7 @@ async function opened(
   }
 }
 
-/** What was odd about the files, and which of them are no part of the model. */
+/** Remarks about the files, and the files that are not part of the model. */
 function checkFiles({ remarks = [], surplus = [], store }: Checkpoint): readonly Finding[] {
   return [
     ...remarks.map(({ rule, severity, at, message }) => finding(rule, severity, at, message)),
@@ -118,17 +127,17 @@ function checkFiles({ remarks = [], surplus = [], store }: Checkpoint): readonly
   ];
 }
 
-/** A weight file that the index names and nobody has is the checkpoint's fault, not the path's. */
+/** A missing weight file that the index names is a fault of the checkpoint, not of the path. */
 function asDamage({ message, at }: IsologitError): IsologitError {
   return new IsologitError("INDEX_MISMATCH", message, at);
 }
 
-/** Every weight file on its own, where the folder as a whole could not be read. */
+/** Checks each weight file by itself, if the whole folder could not be read. */
 async function checkShards(source: string, findings: Finding[]): Promise<void> {
   const store = await storeAt(source);
   const present = (await store.list()).map(({ path }) => path);
   const known = (rule: string, file: string) =>
-    findings.some((one) => one.rule === rule && one.at.file === file);
+    findings.some((found) => found.rule === rule && found.at.file === file);
   const add = (error: unknown, file: string) => {
     const found = findingOf(error, file);
     if (!known(found.rule, found.at.file)) findings.push(found);
@@ -144,7 +153,7 @@ async function checkShards(source: string, findings: Finding[]): Promise<void> {
     : [];
   for (const file of new Set([...named, ...present.filter((path) => /^[^/]+\.safetensors$/.test(path))])) {
     if (!present.includes(file)) {
-      add(new IsologitError("INDEX_MISMATCH", `${INDEX} names a weight file that is not there`), file);
+      add(new IsologitError("INDEX_MISMATCH", `${INDEX} names a weight file that does not exist`), file);
       continue;
     }
     await using shard = await store.open(file);
@@ -152,8 +161,8 @@ async function checkShards(source: string, findings: Finding[]): Promise<void> {
   }
 }
 
-/** Weights with their scales; what does not pair is a finding each, and the rest is paired without it. */
-function paired({ tensors, format }: Checkpoint, findings: Finding[]): ScaleTable {
+/** Pairs weights with their scales. Each weight that does not pair is a finding, and the others are paired without it. */
+function pairOrReport({ tensors, format }: Checkpoint, findings: Finding[]): ScaleTable {
   let left = tensors;
   for (let unpaired = 0; ; unpaired++) {
     try {
@@ -163,7 +172,7 @@ function paired({ tensors, format }: Checkpoint, findings: Finding[]): ScaleTabl
       const tensor = tensors.find(({ name }) => name === found.at.tensor);
       findings.push({ ...found, at: { ...found.at, file: tensor?.pieces[0]?.file ?? found.at.file } });
       if (tensor === undefined || unpaired === MAX_UNPAIRED) return pairScales([]);
-      left = left.filter((one) => one !== tensor);
+      left = left.filter((candidate) => candidate !== tensor);
     }
   }
 }

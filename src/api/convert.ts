@@ -1,4 +1,4 @@
-/** `convert` and `plan`: open, plan, stage, run, verify, and only then let the destination appear. */
+/** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
 import type { Format } from "../../formats/format.ts";
 import { encodeCertificate } from "../certificate/certificate.ts";
 import { certificateReport, issueCertificate } from "../certificate/issue.ts";
@@ -55,18 +55,24 @@ export interface ConvertOptions
     ReferenceOptions,
     StrictOptions,
     SignOptions {
+  /** comparisons that run before the destination is published; default "logits" */
   readonly verify?: VerifyLevel;
+  /** continue an interrupted conversion from its staged files */
   readonly resume?: boolean;
+  /** replace a destination that exists */
   readonly overwrite?: boolean;
-  /** a file that `plan --json` wrote: the conversion must be that one */
+  /** path of a file that `plan --json` wrote: the conversion must have the same plan */
   readonly planFile?: string;
-  /** written bytes after which they are synced and a killed run can be resumed from there; default 256 MiB */
+  /** bytes between two syncs to the disk; a killed run resumes from the last sync; default 256 MiB */
   readonly checkpointBytes?: number;
 }
 
 export interface ConvertReport {
+  /** id of the plan; equal ids give equal bytes */
   readonly plan: string;
+  /** no tensor is recast */
   readonly exact: boolean;
+  /** `root`: content root; null if it was not computed */
   readonly source: { readonly address: string; readonly format: string; readonly root: string | null };
   readonly destination: {
     readonly path: string;
@@ -78,19 +84,27 @@ export interface ConvertReport {
   readonly bytesWritten: number;
   readonly seconds: number;
   readonly peakRssBytes: number;
+  /** null if `verify` is "off" */
   readonly verification: VerifyReport | null;
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
-  /** set when the verdict kept the destination from appearing: where the staged files are */
+  /** set if the destination was not published because of the verdict: path of the staged files */
   readonly staged?: string;
 }
 
 /**
- * Writes `source` in another format or dtype and, unless told otherwise, verifies what was written before it
- * appears. A verdict other than `same` or `within` is reported, with the files left in `staged`.
+ * Writes a checkpoint in another format or dtype. Unless `verify` is "off", the written files are verified before they
+ * appear at the destination.
  *
- * @throws every code. Nothing is left behind after those of exit status 2 and 3 until all is written, and after those
- *   that speak of a source that is no model; after others the staged files wait for `resume`
+ * @param source path or `hf://` address of a checkpoint
+ * @param destination path of the file or folder to write; its ending selects the format if `to` is absent
+ * @param options format, dtype, verification, signature and limits of the machine
+ * @returns the report; if the verdict is not `same` or `within`, the destination does not appear and `staged` is the path
+ *   of the written files
+ * @throws every code. After an error of exit status 2 or 3 before all bytes are written, and after an error about a source
+ *   that is not a model, no file stays; after other errors the staged files stay for `resume`
+ * @example
+ * const report = await convert("./nemotron-h-8b", "model.isologit", { dtype: "bf16" });
  */
 export async function convert(
   source: string,
@@ -100,16 +114,16 @@ export async function convert(
   if (options.bundle !== undefined && options.verify === "off")
     throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
   const seal = await signerFor(destination, options);
-  if (seal === null) return await converted(source, destination, options, null, true);
-  const { sign: _, ...unsigned } = options; // the signature is the bundle's, and the certificate is one of the files
-  return await converted(source, destination, unsigned, seal, true);
+  if (seal === null) return await runConversion(source, destination, options, null, true);
+  const { sign: _, ...unsigned } = options; // `sign` is the key of the bundle, and the bundle signs the certificate as one of the files
+  return await runConversion(source, destination, unsigned, seal, true);
 }
 
 /**
- * @param restore take back what an earlier conversion kept in `isologit.origin/`
- * @param held the destination's lock, where it is taken already
+ * @param restore restore the files that an earlier conversion carried in `isologit.origin/`
+ * @param held the lock of the destination, if the caller holds the lock already
  */
-async function converted(
+async function runConversion(
   source: string,
   destination: string,
   options: ConvertOptions,
@@ -136,7 +150,7 @@ async function converted(
   const { checkpoint } = model;
   const certified = await ownCertificate(source, checkpoint);
   if (level === "off" && certified !== null) {
-    const message = `${certified.file} was not held against the source: --verify is off`;
+    const message = `${certified.file} was not compared with the source: --verify is off`;
     watch({ type: "warning", message });
   }
   await refuseOverlap(source, destination);
@@ -191,13 +205,13 @@ async function converted(
   await using lock = held ?? (await lockDestination(destination));
   if (resume && (await isFinished(target))) {
     const bytes = await sizeOf(destination);
-    if (verification === null) return report(null, bytes, false); // an earlier run finished: nothing to do but look
+    if (verification === null) return report(null, bytes, false); // an earlier run finished the conversion
     const proof = await verifyAt(destination, verification);
     const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
-    const told = certificate && certificateReport(certificate);
+    const reported = certificate && certificateReport(certificate);
     const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
     await sealed?.write();
-    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, false);
+    return report({ ...proof.report, certificate: reported, ...bundleOf(sealed) }, bytes, false);
   }
   const staging = await Staging.open({
     ...target,
@@ -211,7 +225,10 @@ async function converted(
     const left = await staging.finish();
     const reason = left instanceof Error ? left.message : left;
     if (left !== null)
-      watch({ type: "warning", message: `${staging.folder} is no longer needed, but stays: ${reason}` });
+      watch({
+        type: "warning",
+        message: `${staging.folder} is no longer needed, but could not be removed: ${reason}`,
+      });
     return bytes;
   };
   let isWritten = false;
@@ -225,13 +242,13 @@ async function converted(
       return report(null, await finish(), true);
     }
     const proof = await proveStaged(staged, () => verifyAt(staging.content, verification));
-    if (planned.restored && isAnothers(checkpoint, proof.report)) {
+    if (planned.restored && belongsToOtherWeights(checkpoint, proof.report)) {
       await staging.discard();
       watch({
         type: "warning",
-        message: `${ORIGIN_FOLDER} belongs to other weights: nothing of it is restored`,
+        message: `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`,
       });
-      return await converted(source, destination, { ...options, resume: false }, seal, false, lock);
+      return await runConversion(source, destination, { ...options, resume: false }, seal, false, lock);
     }
     await writeRoot(planned, staging, proof.report);
     const { certificate, sealed } = await holdStill(staging, async () => {
@@ -256,24 +273,24 @@ async function converted(
     }
     const bytes = await finish();
     await sealed?.write();
-    const told = certificateReport(certificate);
-    return report({ ...proof.report, certificate: told, ...bundleOf(sealed) }, bytes, true);
+    const reported = certificateReport(certificate);
+    return report({ ...proof.report, certificate: reported, ...bundleOf(sealed) }, bytes, true);
   } catch (error) {
     const known =
       options.signal?.aborted === true ? interrupted(destination) : systemError(error, { file: destination });
     const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
-    await left.catch(() => {}); // what went wrong first is what is told
+    await left.catch(() => {}); // the first error is reported
     throw known;
   }
 }
 
-/** The source with its scales, and what its verification needs. */
+/** The source with its scales, and the prepared verification. */
 interface Verification {
   readonly source: ModelWithScales;
   readonly prepared: Preparation;
 }
 
-/** Refuses, before anything is written, what could not be verified after it. */
+/** Refuses, before the first write, a conversion that could not be verified afterwards. */
 async function prepare(model: LoadedModel, planned: Plan, options: CompareOptions): Promise<Verification> {
   const source = await readScaleValues(model);
   const destination = matchModel(plannedCheckpoint(planned), options);
@@ -306,7 +323,7 @@ async function write(
   });
 }
 
-/** The root is known only now; without a verification it stays unknown, and the way home trusts the config alone. */
+/** Writes the content root, known after the verification. Without a root, a later conversion back compares only the config. */
 async function writeRoot(
   { placement }: Plan,
   staging: Staging,
@@ -318,15 +335,15 @@ async function writeRoot(
   await staging.amend(path, 0, new TextEncoder().encode(`${root}\n`));
 }
 
-/** Were the weights beside `isologit.origin/` changed since it was written? */
-function isAnothers({ carriedFiles }: Checkpoint, verification: VerifyReport | null): boolean {
+/** Whether the weights changed since `isologit.origin/` was written. */
+function belongsToOtherWeights({ carriedFiles }: Checkpoint, verification: VerifyReport | null): boolean {
   const root = verification?.roots.a ?? null;
   return (
     carriedFiles !== undefined && carriedFiles.root !== "" && root !== null && carriedFiles.root !== root
   );
 }
 
-/** In the staged folder, or behind the staged file. */
+/** Writes the certificate into the staged folder, or after the last byte of the staged file. */
 async function putCertificate(
   certificate: Uint8Array,
   { writes }: WritableFormat,
@@ -346,16 +363,16 @@ export function sourceBytes(checkpoint: Checkpoint): number {
   );
 }
 
-/** Faults of a source that was read. To go on from what was written of it would mix two models, or copy a wrong one. */
+/** Faults of the source. To resume after them would mix two models or copy a wrong model. */
 const OF_SOURCE: readonly ErrorCode[] = ["FILE_CHANGED", "CERTIFICATE_CONTRADICTED"];
 
-/** Whether staged files wait for `resume`. What is wholly written stays, unless its source is no model. */
+/** Whether the staged files stay for `resume`. Completely written files stay, unless the source is not a model. */
 function isResumable(error: unknown, isWritten: boolean): boolean {
   if (!(error instanceof IsologitError) || OF_SOURCE.includes(error.code)) return false;
   return isWritten || error.exit === 4 || error.exit === 5;
 }
 
-/** Bytes on the disk, its certificate included. */
+/** Bytes on the disk, with the certificate. */
 async function sizeOf(destination: string): Promise<number> {
   const files = await (await fileStore(destination)).list();
   return files.reduce((sum, { size }) => sum + size, 0);

@@ -1,4 +1,4 @@
-/** `diff`: two checkpoints role by role, whatever their formats and dialects; config and side files as well. */
+/** `diff`: compares two checkpoints of any formats and dialects role by role, and their configs and side files. */
 
 import type { FindingsOptions } from "../check/options.ts";
 import { loadModelWithScales, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
@@ -18,10 +18,20 @@ import { Digest } from "../workers/digest.ts";
 
 export type DiffOptions = Omit<FindingsOptions, "backend">;
 
-/** Both sides' bands lie in memory together, and their values beside them. */
+/** Size of a band; memory holds the bands of both sides and their values. */
 const BAND_BYTES = 4 * 1024 * 1024;
 
-/** @throws codes of exit status 2, 3 and 4; with `keepGoing`, damage found in a tensor's bytes is told beside it */
+/**
+ * Compares two checkpoints role by role. No forward pass runs.
+ *
+ * @param a path or `hf://` address of a checkpoint
+ * @param b path or `hf://` address of a checkpoint of any format and dialect
+ * @param options with `keepGoing`, damage in the bytes of a tensor is an `error` of that tensor in the report
+ * @returns the distance of each tensor, the differences of the configs and of the side files
+ * @throws codes of exit status 2, 3 and 4
+ * @example
+ * const { equal, tensors } = await diff("./nemotron-h-8b", "model.isologit");
+ */
 export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
   const [left, right] = [
     await loadModelWithScales(await openCheckpoint(a, options.formats, options), options),
@@ -38,7 +48,7 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
   for (const role of roles.values()) tensors.push(await diffRole(role.key, sides, options));
   const config = diffConfigs(left, right);
   const sidecars = await diffSidecars(left.checkpoint, right.checkpoint);
-  const equal = tensors.every((one) => one.equal) && config.length === 0 && sidecars.length === 0;
+  const equal = tensors.every((tensor) => tensor.equal) && config.length === 0 && sidecars.length === 0;
   return { equal, tensors, config, sidecars };
 }
 
@@ -55,45 +65,45 @@ async function diffRole(
 ): Promise<DiffedTensor> {
   const [left, right] = [a.side.roles.get(key), b.side.roles.get(key)];
   const { spec, layer } = (left ?? right)!;
-  const unlike = {
+  const row = {
     role: spec.role,
     layer: layer?.index ?? null,
-    a: left === undefined ? null : described(a.side, left),
-    b: right === undefined ? null : described(b.side, right),
+    a: left === undefined ? null : storedName(a.side, left),
+    b: right === undefined ? null : storedName(b.side, right),
     equal: false,
     maxAbs: null,
     relL2: null,
     ulp: null,
   };
-  if (left === undefined || right === undefined) return unlike;
+  if (left === undefined || right === undefined) return row;
   if (!sameShape(left.shape, right.shape)) {
-    return { ...unlike, error: `[${left.shape.join(", ")}] / [${right.shape.join(", ")}]` };
+    return { ...row, error: `[${left.shape.join(", ")}] / [${right.shape.join(", ")}]` };
   }
   try {
-    return { ...unlike, ...(await compared(left, a, b, options)) };
+    return { ...row, ...(await compareRole(left, a, b, options)) };
   } catch (error) {
     const damage = error instanceof IsologitError && error.exit === 3;
     if (!damage || options.keepGoing !== true) throw error;
-    return { ...unlike, error: `${error.code}  ${error.message}` };
+    return { ...row, error: `${error.code}  ${error.message}` };
   }
 }
 
-function described(side: ModelWithScales, role: Role): string {
+function storedName(side: ModelWithScales, role: Role): string {
   const { tensor, dtype } = storedRole(side, role);
   return `${tensor} (${dtype})`;
 }
 
-async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions) {
+async function compareRole(role: Role, a: Reading, b: Reading, options: DiffOptions) {
   const [from, to] = [storedRole(a.side, role), storedRole(b.side, role)];
   const count = countOf(role.shape);
   const inRow = count / (role.shape[0] ?? 1);
   const difference = new Difference(
-    { dtype: floats(from), scales: a.side.scaleValues.get(from.tensor) ?? null },
-    { dtype: floats(to), scales: b.side.scaleValues.get(to.tensor) ?? null },
+    { dtype: floatDType(from), scales: a.side.scaleValues.get(from.tensor) ?? null },
+    { dtype: floatDType(to), scales: b.side.scaleValues.get(to.tensor) ?? null },
     inRow,
   );
   const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
-  const sides = [a, b].map((one) => reader(role, one, options));
+  const sides = [a, b].map((reading) => reader(role, reading, options));
   const budget = Math.min(BAND_BYTES, memoryOf(options) / 4);
   for (const band of bandsOf(count, width + toWidth, budget)) {
     options.signal?.throwIfAborted();
@@ -104,7 +114,7 @@ async function compared(role: Role, a: Reading, b: Reading, options: DiffOptions
   return difference.result();
 }
 
-/** A role as one side stores it, band after band; what the side has sealed of it is compared after the last. */
+/** Reads a role as one side stores it, band after band. After the last band, its digest is compared with the stored digest. */
 function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOptions) {
   const count = countOf(role.shape);
   const origin = roleSource(role.key, count, side.roleSources);
@@ -123,7 +133,7 @@ function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOp
   };
 }
 
-function floats({ dtype, tensor }: { dtype: string; tensor: string }): FloatDType {
-  if (isFloat(dtype as FloatDType)) return dtype as FloatDType; // what the check is for
+function floatDType({ dtype, tensor }: { dtype: string; tensor: string }): FloatDType {
+  if (isFloat(dtype as FloatDType)) return dtype as FloatDType; // `isFloat` proves it
   throw new IsologitError("UNSUPPORTED", `values of ${dtype} are not compared`, { tensor });
 }

@@ -1,4 +1,4 @@
-/** `doctor`: what this machine offers, and whether its arithmetic can be trusted. */
+/** `doctor`: reports the machine and its backends, and checks the arithmetic of the kernels. */
 import { readdir, statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { openEveryBackend, probeBackends } from "../../kernels/backend/select.ts";
@@ -21,10 +21,11 @@ export interface DoctorReport {
     readonly device: string | null;
     readonly driver: string | null;
     readonly software: boolean;
-    /** of WGSL, that its shaders use */
+    /** WGSL extensions that the shaders use */
     readonly extensions: readonly string[];
     readonly reason: string | null;
   }[];
+  /** staged files of unfinished conversions in the current folder */
   readonly staging: readonly string[];
   readonly kernels?: readonly {
     readonly id: string;
@@ -39,8 +40,14 @@ export interface DoctorReport {
 }
 
 /**
- * @param options.kernels also runs every kernel's cases against its float64 oracle, on all backends, or on the one that
- *                        `backend` or `device` names
+ * Reports what this machine can run.
+ *
+ * @param options `kernels` compares every kernel with its float64 oracle and measures its speed, on every backend, or on
+ *   the backend that `backend` or `device` names
+ * @returns versions, memory and disk in bytes, one entry for each backend
+ * @throws NOT_AVAILABLE: this machine does not have the GPU; USAGE: there is no backend of that name
+ * @example
+ * const { backends } = await doctor({ kernels: true });
  */
 export async function doctor(options: RunOptions & { kernels?: boolean } = {}): Promise<DoctorReport> {
   const disk = await statfs(".");
@@ -60,20 +67,23 @@ type Rows = NonNullable<DoctorReport["kernels"]>;
 
 async function kernels(options: RunOptions): Promise<Rows> {
   const { backend = "auto", device } = options;
-  if (backend !== "auto" || device !== undefined) return examined(await backendFor(options));
+  if (backend !== "auto" || device !== undefined) return checkEveryKernel(await backendFor(options));
   const rows: Rows[number][] = [];
-  for await (const one of openEveryBackend({ threads: threadsOf(options), memoryBytes: memoryOf(options) })) {
-    rows.push(...(await examined(one)));
+  for await (const opened of openEveryBackend({
+    threads: threadsOf(options),
+    memoryBytes: memoryOf(options),
+  })) {
+    rows.push(...(await checkEveryKernel(opened)));
   }
   return rows;
 }
 
-async function examined(backend: Backend): Promise<Rows> {
-  await using one = backend;
+async function checkEveryKernel(backend: Backend): Promise<Rows> {
+  await using device = backend;
   const rows: Rows[number][] = [];
   for (const kernel of allKernels) {
-    const [row] = await checkKernels(one, [kernel]);
-    rows.push({ ...row!, speed: await measureSpeed(one, kernel) });
+    const [row] = await checkKernels(device, [kernel]);
+    rows.push({ ...row!, speed: await measureSpeed(device, kernel) });
   }
   return rows;
 }

@@ -1,4 +1,4 @@
-/** `download`: files of a repository into the cache, or into a folder. */
+/** `download`: fetches files of a repository into the cache or into a folder. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
@@ -15,17 +15,19 @@ import { type HubSettings, hubSettings } from "../hub/settings.ts";
 import { repoName, revisionName } from "../io/address.ts";
 
 export interface DownloadOptions {
-  /** paths in the repository; then globs may not be given */
+  /** paths in the repository; not together with `include` or `exclude` */
   readonly files?: readonly string[];
+  /** patterns of the paths to fetch; default: every file */
   readonly include?: readonly string[];
+  /** patterns of the paths to leave out */
   readonly exclude?: readonly string[];
   /** a branch, a tag or a commit; default `main` */
   readonly revision?: string;
-  /** a folder of one's own, instead of the cache */
+  /** folder to write to; default: the cache */
   readonly localDir?: string;
-  /** default: of the environment */
+  /** access token; default: the token of the environment */
   readonly token?: string;
-  /** default: of the environment */
+  /** default: read from the environment */
   readonly settings?: HubSettings;
   readonly watch?: Watch;
   readonly signal?: AbortSignal;
@@ -35,19 +37,29 @@ export interface DownloadReport {
   readonly repo: string;
   readonly revision: string;
   readonly commit: string;
-  /** the snapshot or the folder; of a single file asked for by name, that file */
+  /** path of the snapshot or the folder; of the file, if `files` names one file */
   readonly path: string;
   readonly files: readonly { readonly path: string; readonly size: number; readonly fetched: number }[];
-  /** bytes of all files, and those of them that came over the network now */
+  /** size of all files */
   readonly bytes: number;
+  /** bytes that this run received over the network */
   readonly fetched: number;
   readonly seconds: number;
 }
 
-/** Python's number: small files wait for answers, large ones share the line. */
+/** Files that are fetched at the same time; the Python client of the Hub uses the same number. */
 const FILES_AT_ONCE = 8;
 
-/** @throws USAGE, NOT_FOUND, ACCESS_REFUSED, NETWORK, OFFLINE, TRANSFER_DAMAGED, LISTING_UNSAFE, DISK_FULL, INTERRUPTED */
+/**
+ * Fetches files of a repository of the Hub. Files that are in the cache already are not fetched again.
+ *
+ * @param repository `owner/name`
+ * @param options files or patterns, revision, folder
+ * @returns the path of the files, and for each file the bytes that were received
+ * @throws USAGE, NOT_FOUND, ACCESS_REFUSED, NETWORK, OFFLINE, TRANSFER_DAMAGED, LISTING_UNSAFE, DISK_FULL, INTERRUPTED
+ * @example
+ * const { path } = await download("nvidia/Nemotron-H-8B-Base-8K", { include: ["*.json"] });
+ */
 export async function download(repository: string, options: DownloadOptions = {}): Promise<DownloadReport> {
   const started = performance.now();
   const repo = repoName(repository);
@@ -62,12 +74,12 @@ export async function download(repository: string, options: DownloadOptions = {}
   const listing = await listRevision(connection, repo, revision, signal);
   const wanted =
     files.length > 0
-      ? named(listing, files)
+      ? filesNamed(listing, files)
       : listing.files.filter(({ path }) => pathFilter({ include, exclude })(path));
   if (wanted.length === 0) {
     throw new IsologitError(
       "NOT_FOUND",
-      "no file of the repository is asked for",
+      "no file of the repository matches",
       { file: `hf://${repo}` },
       {
         next: "check `include` and `exclude`; a `*` matches folders too",
@@ -103,12 +115,12 @@ export async function download(repository: string, options: DownloadOptions = {}
     path: files.length === 1 ? join(top, files[0]!) : top,
     files: fetched,
     bytes,
-    fetched: fetched.reduce((sum, one) => sum + one.fetched, 0),
+    fetched: fetched.reduce((sum, file) => sum + file.fetched, 0),
     seconds: (performance.now() - started) / 1000,
   };
 }
 
-function named(listing: Listing, names: readonly string[]): readonly HubFile[] {
+function filesNamed(listing: Listing, names: readonly string[]): readonly HubFile[] {
   const files = new Map(listing.files.map((file) => [file.path, file]));
   return [...new Set(names)].map((name) => {
     const file = files.get(name);
@@ -124,7 +136,7 @@ function named(listing: Listing, names: readonly string[]): readonly HubFile[] {
   });
 }
 
-/** Git leaves the notes alone, and backup programs too. */
+/** Writes the notes of a download into a folder that git ignores. */
 async function noteFolder(root: string, { commit, files }: Listing): Promise<void> {
   const notes = notesFolder(root);
   try {
@@ -136,7 +148,7 @@ async function noteFolder(root: string, { commit, files }: Listing): Promise<voi
   await writeTree(notes, commit, files);
 }
 
-/** Results in the order of `items`. The first failure ends the others, and is what is thrown. */
+/** Results in the order of `items`. The first failure stops the other items and is thrown. */
 export async function eachOf<T, R>(
   items: readonly T[],
   atOnce: number,

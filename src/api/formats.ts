@@ -1,4 +1,4 @@
-/** `formats`: what this version can read, write and recast. Told by the lists themselves, so that it cannot lie. */
+/** `formats`: lists what this version can read, write and recast. The report is made from the lists that the program uses. */
 import { formats as allFormats } from "../../formats/index.ts";
 import { RECAST_KINDS, RECASTS, type RecastTarget } from "../core/dtype.ts";
 import { families } from "../families/index.ts";
@@ -17,6 +17,13 @@ export interface FormatsReport {
   readonly backends: readonly string[];
 }
 
+/**
+ * Lists the formats, dialects, families, recasts and backends of this version.
+ *
+ * @returns the lists; `writtenBy` names the formats that can store a recast's dtype
+ * @example
+ * const writable = formats().formats.filter(({ writes }) => writes);
+ */
 export function formats(): FormatsReport {
   return {
     formats: allFormats.map(({ id, title, writes }) => ({

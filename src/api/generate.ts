@@ -1,4 +1,4 @@
-/** `generate`: text that follows a prompt, for eyes. Weights come from the disk anew for every token. */
+/** `generate`: continues a prompt. The weights are read from the disk again for every token. */
 
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
 import { loadModelWithScales } from "../checkpoint/load.ts";
@@ -19,24 +19,25 @@ import { chatOf } from "../tokenizer/chat.ts";
 import { jsonBeside, type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
 
 export interface GenerateOptions extends RunOptions, SourceOptions {
-  /** what the model reads; this or `prompt` */
+  /** token ids of the prompt; give `ids` or `prompt` */
   readonly ids?: readonly number[];
+  /** text of the prompt */
   readonly prompt?: string;
-  /** `prompt` is what a user says in a chat, put as the checkpoint's template has it */
+  /** `prompt` is the message of a user; the chat template of the checkpoint is applied */
   readonly chat?: boolean;
-  /** new tokens at most; default 64 */
+  /** largest number of new tokens; default 64 */
   readonly tokens?: number;
-  /** go on after the token that ends a text */
+  /** continue after the token that ends a text */
   readonly ignoreEos?: boolean;
-  /** logits are divided by it; 0 (default) takes the best token always */
+  /** divisor of the logits; 0 (default) always chooses the most probable token */
   readonly temperature?: number;
-  /** draw from so many of the best tokens */
+  /** number of the most probable tokens to draw from */
   readonly topK?: number;
-  /** draw from the best tokens that together have this probability */
+  /** draw from the most probable tokens that together have this probability */
   readonly topP?: number;
-  /** of what is drawn; default 0 */
+  /** seed of the random draws; default 0 */
   readonly seed?: number;
-  /** called with each new piece of text, always of whole characters; with ids where there is no tokenizer */
+  /** called with each new piece of text, always whole characters; with ids if there is no tokenizer */
   readonly onText?: (piece: string) => unknown;
 }
 
@@ -44,26 +45,32 @@ export interface GenerateReport {
   readonly backend: string;
   readonly device: string;
   readonly promptIds: readonly number[];
-  /** what followed; the token that ended the text among them */
+  /** new tokens, with the token that ended the text */
   readonly ids: readonly number[];
-  /** null where the checkpoint has no tokenizer */
+  /** text of the new tokens; null if the checkpoint has no tokenizer */
   readonly text: string | null;
   readonly stopped: "eos" | "tokens";
-  /** until the prompt was read, and from there to the end */
+  /** time until the prompt was read */
   readonly promptSeconds: number;
+  /** time from there to the end */
   readonly seconds: number;
-  /** tokens of the prompt that were read at a time */
+  /** tokens of the prompt that one step read */
   readonly readAtOnce: number;
-  /** what the model kept of earlier tokens at the end, bytes: for each token, and however many there are */
+  /** size of the state cache at the end: bytes for each token, and bytes that do not depend on the number of tokens */
   readonly kept: { readonly perTokenBytes: number; readonly fixedBytes: number };
 }
 
 const DEFAULT_NEW_TOKENS = 64;
 
 /**
- * Reads a prompt and goes on from it: `tokens` more, or up to the token that ends a text.
+ * Reads a prompt and generates tokens: at most `tokens`, or up to the token that ends a text.
  *
- * @throws USAGE, UNSUPPORTED, PLAN_MEMORY, NON_FINITE, and what opening and matching refuse
+ * @param source path or `hf://` address of a checkpoint
+ * @param options the prompt, the number of tokens and how to choose them
+ * @returns the new tokens and their text, the backend and the times
+ * @throws USAGE, UNSUPPORTED, PLAN_MEMORY, NON_FINITE, and the errors of opening and matching a checkpoint
+ * @example
+ * const { text } = await generate("./nemotron-h-8b", { prompt: "The capital of France is", tokens: 8 });
  */
 export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
   refuseContradictions(options);
@@ -76,11 +83,11 @@ export async function generate(source: string, options: GenerateOptions): Promis
   const tokens = options.tokens ?? DEFAULT_NEW_TOKENS;
 
   await using backend = await backendFor(options);
-  const capacity = promptIds.length + tokens - 1; // nothing follows the last
-  const room = await planDecoderMemory(model, options, backend.id, promptIds.length, capacity);
+  const capacity = promptIds.length + tokens - 1; // no pass runs after the last token
+  const memory = await planDecoderMemory(model, options, backend.id, promptIds.length, capacity);
   await using sources = new Sources(checkpoint.store);
   const rounder = await Rounder.create();
-  const { bandBytes, readAtOnce, cache } = room;
+  const { bandBytes, readAtOnce, cache } = memory;
   const { signal, onText = () => {} } = options;
   const decoder = new Decoder({ model, backend, sources, rounder, bandBytes, capacity, signal });
 
@@ -94,7 +101,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
   const stream = tokenizer === null ? null : textStream(tokenizer);
   const ids: number[] = [];
   let text = "";
-  const tell = (piece: string) => {
+  const emit = (piece: string) => {
     text += piece;
     if (piece !== "") onText(piece);
   };
@@ -106,11 +113,11 @@ export async function generate(source: string, options: GenerateOptions): Promis
       stopped = "eos";
       break;
     }
-    tell(stream === null ? `${ids.length === 1 ? "" : " "}${id}` : stream.add(id));
+    emit(stream === null ? `${ids.length === 1 ? "" : " "}${id}` : stream.add(id));
     if (ids.length === tokens) break;
     logits = await decoder.read([id]);
   }
-  if (stream !== null) tell(stream.end());
+  if (stream !== null) emit(stream.end());
   const done = performance.now();
   decoder.close();
   return {
@@ -127,7 +134,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
   };
 }
 
-/** @throws USAGE for a prompt that is missing, and for what would have no effect */
+/** @throws USAGE: the prompt is missing, or an option would have no effect */
 function refuseContradictions(options: GenerateOptions): void {
   const { ids, prompt, chat, temperature = 0, topK, topP, seed, tokens } = options;
   const refuse = (message: string, next: string): never => {
@@ -142,10 +149,7 @@ function refuseContradictions(options: GenerateOptions): void {
   const drawing = { topK, topP, seed };
   for (const [option, value] of Object.entries(drawing)) {
     if (value !== undefined && temperature === 0)
-      refuse(
-        `\`${option}\` was given, and nothing is drawn at temperature 0`,
-        "give `temperature`, for example 0.7",
-      );
+      refuse(`\`${option}\` has no effect at temperature 0`, "give `temperature`, for example 0.7");
   }
 }
 
@@ -157,17 +161,17 @@ async function idsFor(
 ): Promise<readonly number[]> {
   const chatted = chat === true && prompt !== undefined && tokenizer !== null;
   const bare = chatted ? tokenizer.encodeBare(await chatOf(checkpoint, prompt)) : undefined;
-  const said = bare ?? ids;
+  const encoded = bare ?? ids;
   const options = {
-    ...(said !== undefined && { ids: said }),
+    ...(encoded !== undefined && { ids: encoded }),
     ...(!chatted && prompt !== undefined && { prompt }),
   };
   return (await promptOf(options, checkpoint, vocab)).ids;
 }
 
-/** The tokens that end a text, as the generation config says, else the config. */
+/** The tokens that end a text: of the generation config, else of the config. */
 async function endsOf(checkpoint: Checkpoint): Promise<ReadonlySet<number>> {
   const generation = await jsonBeside(checkpoint, "generation_config.json");
-  const said = [generation?.eos_token_id ?? checkpoint.config.eos_token_id].flat();
-  return new Set(said.filter((id) => typeof id === "number"));
+  const ends = [generation?.eos_token_id ?? checkpoint.config.eos_token_id].flat();
+  return new Set(ends.filter((id) => typeof id === "number"));
 }

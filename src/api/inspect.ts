@@ -1,4 +1,4 @@
-/** `inspect`: what a checkpoint is, from its headers alone. */
+/** `inspect`: describes a checkpoint from its headers. No weight is read. */
 
 import { type DeclaredQuantization, declaredQuantization } from "../checkpoint/declared-quantization.ts";
 import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
@@ -12,22 +12,28 @@ import { mainLayers } from "../families/model.ts";
 
 export interface InspectReport {
   readonly format: string;
+  /** null if the family is unknown, as are `family` and `pattern` */
   readonly dialect: string | null;
   readonly family: string | null;
+  /** the layers of the model as letters */
   readonly pattern: string | null;
   readonly layers: {
     readonly mamba: number;
     readonly attention: number;
     readonly mlp: number;
     readonly moe: number;
-    /** of other families */
+    /** layer kinds of other families */
     readonly [kind: string]: number;
   };
+  /** elements of all tensors, without scales */
   readonly parameters: number;
+  /** size of all tensors */
   readonly bytes: number;
   readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
   readonly quantization: Readonly<Record<string, unknown>> | null;
+  /** paths of the side files */
   readonly sidecars: readonly string[];
+  /** set if the option `tensors` is set */
   readonly tensors?: readonly InspectedTensor[];
 }
 
@@ -40,7 +46,16 @@ export interface InspectedTensor {
   readonly scale?: string;
 }
 
-/** @throws what opening refuses, and for a known family what matching refuses */
+/**
+ * Describes a checkpoint: format, family, layers, dtypes, quantization.
+ *
+ * @param source path or `hf://` address of a checkpoint
+ * @param options `tensors` lists every tensor too
+ * @returns the description; sizes are in bytes
+ * @throws the errors of opening a checkpoint, and for a known family the errors of matching it
+ * @example
+ * const { family, parameters } = await inspect("./nemotron-h-8b");
+ */
 export async function inspect(
   source: string,
   options: RunOptions & SourceOptions & { tensors?: boolean } = {},
@@ -66,7 +81,7 @@ export async function inspect(
   };
 }
 
-/** Layers of the main stack by kind. The four kinds of Nemotron-H are always there: scripts read them. */
+/** Layers of the main stack by kind. The four kinds of Nemotron-H are always present, because scripts read them. */
 function layerCounts(model: LoadedModel | null): InspectReport["layers"] {
   const count = (kind: string) =>
     model === null ? 0 : mainLayers(model).filter((layer) => layer.kind === kind).length;
@@ -86,18 +101,18 @@ function dtypesOf({ tensors }: Checkpoint): InspectReport["dtypes"] {
   return dtypes;
 }
 
-/** What the config says of quantisation, and what the tensors show. */
+/** Quantization as the config declares it and as the tensors show it. */
 function quantizationOf(
   from: DeclaredQuantization | null,
   { recasts }: Checkpoint,
   scales: ScaleTable,
 ): InspectReport["quantization"] {
-  const said = from?.said ?? null;
-  if (said === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
-  const declared = typeof said === "object" && said !== null ? (said as Record<string, unknown>) : {};
+  const value = from?.said ?? null;
+  if (value === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
+  const declared = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   return {
     method: typeof declared.quant_method === "string" ? declared.quant_method : null,
-    format: [declared.format, declared.quant_algo].find((one) => typeof one === "string") ?? null,
+    format: [declared.format, declared.quant_algo].find((name) => typeof name === "string") ?? null,
     scaledTensors: scales.scaleOf.size,
     recasts: [...new Set(recasts.map(({ kind }) => kind))],
   };

@@ -1,4 +1,4 @@
-/** `logits`: one forward pass, written as safetensors, the logits a block of words at a time. */
+/** `logits`: runs one forward pass and writes the logits to a safetensors file, in blocks of the vocabulary. */
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
@@ -17,7 +17,9 @@ import { exists } from "../io/stamps.ts";
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
   /** path of the safetensors file to write */
   readonly out: string;
+  /** also write the residual stream after each layer, and the experts that the router chose */
   readonly hidden?: boolean;
+  /** replace a file that exists */
   readonly overwrite?: boolean;
 }
 
@@ -31,11 +33,16 @@ export interface LogitsReport {
 }
 
 /**
- * Runs `source` once and writes `input_ids` [T] I64, `logits` [T, vocab] F32 and, if asked, the residual stream
- * `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, [T, hidden] F32, and the experts that
- * each token of layer L chose, `experts.L` [T, chosen a token] I32, ascending.
+ * Runs one forward pass and writes `input_ids` [T] I64 and `logits` [T, vocab] F32. With `hidden`, the file also has the
+ * residual stream, `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, each [T, hidden] F32,
+ * and the experts that each token chose in layer L, `experts.L` [T, experts per token] I32, ascending.
  *
- * @throws DESTINATION_EXISTS, UNSUPPORTED, and what opening and matching refuse; no file is left then
+ * @param source path or `hf://` address of a checkpoint
+ * @param options the file to write and the prompt
+ * @returns backend, number of tokens, size of the vocabulary, seconds and the path of the file
+ * @throws DESTINATION_EXISTS, UNSUPPORTED, and the errors of opening and matching a checkpoint; no file stays after an error
+ * @example
+ * await logits("./nemotron-h-8b", { out: "logits.safetensors", prompt: "The capital of France is" });
  */
 export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
   const started = performance.now();
@@ -87,14 +94,14 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   };
 }
 
-interface Described {
+interface TensorEntry {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: Shape;
 }
 
-/** What is written of a pass besides its logits. */
-function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly Described[] {
+/** Tensors that a pass writes beside the logits. */
+function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly TensorEntry[] {
   const main = layers.filter(({ stack }) => stack === "main");
   const hiddenSize = family.forward.streams(dims).residual!;
   const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({
@@ -134,7 +141,7 @@ function bytesOfF32(values: Float32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
-/** A safetensors file whose tensors are filled in any order. */
+/** A safetensors file whose tensors may be written in any order. */
 class SafetensorsFile {
   readonly #file: FileHandle;
   readonly #offsets: ReadonlyMap<string, number>;
@@ -144,7 +151,7 @@ class SafetensorsFile {
     this.#offsets = offsets;
   }
 
-  static async create(path: string, tensors: readonly Described[]): Promise<SafetensorsFile> {
+  static async create(path: string, tensors: readonly TensorEntry[]): Promise<SafetensorsFile> {
     const header = encodeHeader(tensors, { format: "pt" });
     const offsets = new Map<string, number>();
     let end = header.byteLength;

@@ -1,4 +1,4 @@
-/** `plan`: what `convert` would do. Nothing is written. */
+/** `plan`: reports what `convert` would do. No file is written. */
 
 import type { PlanOptions } from "../convert/options.ts";
 import { bytesRead, bytesWritten, plannedTensors } from "../convert/plan.ts";
@@ -6,9 +6,10 @@ import { preparePlan } from "../convert/prepare.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../convert/types.ts";
 import { sourceBytes } from "./convert.ts";
 
-/** `plan`: what `convert` would do. */
 export interface PlanReport {
+  /** SHA-256 of all inputs of the plan; equal ids give equal bytes */
   readonly id: string;
+  /** no tensor is recast */
   readonly exact: boolean;
   readonly source: { readonly address: string; readonly format: string; readonly bytes: number };
   readonly destination: { readonly path: string; readonly format: string; readonly bytes: number };
@@ -16,13 +17,24 @@ export interface PlanReport {
   readonly tensors: readonly PlannedTensor[];
   readonly bytesRead: number;
   readonly bytesWritten: number;
+  /** memory for buffers */
   readonly peakBytes: number;
   readonly warnings: readonly string[];
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
 }
 
-/** What `convert` would do. Nothing is written. */
+/**
+ * Plans a conversion. No file is written, and no weight is read.
+ *
+ * @param source path or `hf://` address of a checkpoint
+ * @param destination path that `convert` would write
+ * @param options format, dtype and layout of the destination
+ * @returns files, tensors, sizes in bytes and warnings of the conversion
+ * @throws the errors of opening and matching a checkpoint, and USAGE for options that contradict each other
+ * @example
+ * const { exact, bytesWritten } = await plan("./nemotron-h-8b", "model.isologit");
+ */
 export async function plan(
   source: string,
   destination: string,

@@ -1,4 +1,4 @@
-/** `recast`: `convert` that keeps the format. */
+/** `recast`: changes the dtype of a checkpoint and keeps its format. */
 
 import { formats as allFormats } from "../../formats/index.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
@@ -7,9 +7,15 @@ import { IsologitError } from "../core/errors.ts";
 import { type ConvertOptions, type ConvertReport, convert } from "./convert.ts";
 
 /**
- * `convert` that keeps the format.
+ * Converts a checkpoint to another dtype in the same format.
  *
- * @throws USAGE when the destination's ending says another format
+ * @param source path or `hf://` address of a checkpoint
+ * @param destination path of the file or folder to write
+ * @param options as for `convert`; `dtype` or `recipe` selects the recast
+ * @returns the report of `convert`
+ * @throws USAGE: the ending of the destination belongs to another format; every code of `convert`
+ * @example
+ * await recast("./nemotron-h-8b", "./nemotron-h-8b-fp8", { dtype: "fp8-e4m3" });
  */
 export async function recast(
   source: string,
@@ -17,12 +23,12 @@ export async function recast(
   options: ConvertOptions,
 ): Promise<ConvertReport> {
   const { format } = await openCheckpoint(source, options.formats);
-  const said = formatOfEnding(destination, options.formats ?? allFormats);
-  if (said !== undefined && said.id !== format) {
+  const named = formatOfEnding(destination, options.formats ?? allFormats);
+  if (named !== undefined && named.id !== format) {
     const next = { next: "use convert, or a destination without that ending" };
     throw new IsologitError(
       "USAGE",
-      `the source is ${format}, but ${destination} ends as ${said.id} does`,
+      `the source is ${format}, but the ending of ${destination} belongs to ${named.id}`,
       {},
       next,
     );

@@ -1,4 +1,4 @@
-/** `scan`: what other software would execute of a checkpoint, and what should not be in it. Executes nothing. */
+/** `scan`: finds code that other software would execute, and files that a checkpoint should not have. Executes nothing. */
 import { tarStore } from "../../formats/codec/tar/read.ts";
 import { readTorch } from "../../formats/codec/torch-zip/read.ts";
 import { formats as allFormats } from "../../formats/index.ts";
@@ -16,21 +16,27 @@ import { listFolder } from "../scan/folder.ts";
 import { type Report, scanBare, scanZips } from "../scan/pickles.ts";
 import { MAX_TEXT_BYTES, scanText } from "../scan/text.ts";
 
-/** Files that hold pickles, whatever they start with. */
+/** Files that contain pickles, whatever their first bytes are. */
 const PICKLES = /(^|\/)(\.metadata|[^/]*\.(pkl|pickle|pt|pth|bin|ckpt))$/i;
 /** Files that torch.save writes. */
 const TORCH = /\.(pt|pth|bin|ckpt)$/i;
 const ARCHIVES = /\.(nemo|tar|tgz)$/i;
 const TEXTS = /\.(json|ya?ml)$/i;
-/** Findings that are listed; a file of a million names is bad enough after these. */
+/** Largest number of findings in a report. */
 const MAX_FINDINGS = 10_000;
 
 /** Stops the scan at a damaged file. */
 class Stop extends Error {}
 
 /**
- * @param source a folder, or a file of any kind, on this machine or the Hub
- * @throws NOT_FOUND, IO_FAILED, of the Hub also what `storeAt` throws; what is wrong with the files themselves are findings
+ * Scans files for code that other software would execute when it loads them.
+ *
+ * @param source path or `hf://` address of a folder, or of a file of any kind
+ * @param options with `keepGoing` the scan continues after a damaged file
+ * @returns the findings; `ok` if no finding is an error or a danger
+ * @throws NOT_FOUND, IO_FAILED, and the errors of the Hub; faults of the files are findings
+ * @example
+ * const { ok, findings } = await scan("./downloaded-model");
  */
 export async function scan(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
   const { files, findings: around } = await listFolder(source);
@@ -47,17 +53,17 @@ export async function scan(source: string, options: FindingsOptions = {}): Promi
   return { ok: isOk(findings), findings };
 }
 
-/** What lies there in place of a checkpoint: of files that are not here yet nothing can be said. */
+/** A near miss at the address, such as files that are not fetched yet, which a scan cannot read. */
 async function aboutAddress(source: string, { formats = allFormats }: FindingsOptions): Promise<Finding[]> {
   try {
     const store = isHubAddress(source) ? await storeAt(source) : await fileStore(source);
-    const told = await nearMissAt(store, { address: source, formats });
-    if (told === null) return [];
-    const found = nearMiss(told, source);
-    if (told.code === "NOT_FETCHED") return [{ ...found, severity: "warning" }];
+    const miss = await nearMissAt(store, { address: source, formats });
+    if (miss === null) return [];
+    const found = nearMiss(miss, source);
+    if (miss.code === "NOT_FETCHED") return [{ ...found, severity: "warning" }];
     return [{ ...found, rule: "no-checkpoint", severity: "note" }];
   } catch (error) {
-    if (error instanceof IsologitError) return []; // links and files that cannot be listed are findings of their own
+    if (error instanceof IsologitError) return []; // links and files that cannot be listed have their own findings
     throw error;
   }
 }
@@ -73,20 +79,20 @@ function reportOn(file: string, findings: Finding[], options: FindingsOptions): 
     damaged(error) {
       if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
       const { code, message, at } = error;
-      const said = `${code}: ${message}`;
-      if (findings.some((known) => known.message === said && known.at.file === file)) return; // by a second reader
+      const text = `${code}: ${message}`;
+      if (findings.some((known) => known.message === text && known.at.file === file)) return; // a second reader found the same damage
       add({
         rule: RULES.get(code) ?? "damaged",
         severity: "error",
         at: { file, tensor: at.tensor ?? null, offset: at.offset ?? null },
-        message: said,
+        message: text,
       });
       if (!options.keepGoing) throw new Stop();
     },
   };
 }
 
-/** Faults that are more than damage. */
+/** Codes of faults that have their own rule. */
 const RULES: ReadonlyMap<string, string> = new Map([
   ["PATH_UNSAFE", "unsafe-path"],
   ["DUPLICATE_NAME", "ambiguous-archive"],
@@ -95,7 +101,7 @@ const RULES: ReadonlyMap<string, string> = new Map([
   ["PICKLE_REFUSED", "pickle-refused"],
 ]);
 
-/** The one file of a store, or one member of an archive. */
+/** Scans the only file of a store, or one member of an archive. */
 async function scanFile(store: Store, name: string, path: string, report: Report): Promise<void> {
   try {
     await using source = await store.open(name);
@@ -125,7 +131,7 @@ async function scanFile(store: Store, name: string, path: string, report: Report
   }
 }
 
-/** What a file is: its first bytes say, and where they do not, its name says what it claims to be. */
+/** Kind of a file, from its first bytes, else from its name. */
 function kindOf(
   start: Uint8Array,
   name: string,
@@ -139,7 +145,7 @@ function kindOf(
   return TEXTS.test(name) ? "text" : "other";
 }
 
-/** Members are named as if the archive were a folder. */
+/** Scans the members of an archive. Their names are as if the archive were a folder. */
 async function scanMembers(members: Store, path: string, report: Report): Promise<void> {
   for (const { path: name } of await members.list()) {
     await scanFile(members, name, `${path}/${name}`, report.of(`${path}/${name}`));

@@ -1,7 +1,6 @@
 /**
- * `upload`: a file or a folder into a repository. Transport is the library's: it asks which files go to LFS, sends
- * those the Hub lacks, and commits. Here it is decided what has to be sent at all, in how many commits, and how a
- * broken upload goes on.
+ * `upload`: sends a file or a folder to a repository. The Hub library selects the files for LFS, sends the missing files
+ * and commits. This file decides which files to send, in how many commits, and how an interrupted upload continues.
  */
 import { resolve } from "node:path";
 import { CARD_FILE } from "../core/checkpoint.ts";
@@ -17,22 +16,26 @@ import { cardFile } from "../model-card/file.ts";
 import { inspect } from "./inspect.ts";
 
 export interface UploadOptions {
-  /** where in the repository; default: its root for a folder, the file's name for a file */
+  /** path in the repository; default: the root for a folder, the name of the file for a file */
   readonly pathInRepo?: string;
+  /** patterns of the paths to send; default: every file */
   readonly include?: readonly string[];
+  /** patterns of the paths to leave out */
   readonly exclude?: readonly string[];
-  /** a branch; made if it is not there */
+  /** a branch, created if it does not exist; default `main` */
   readonly revision?: string;
-  /** of a repository that is made now */
+  /** create the repository as private, if it does not exist */
   readonly private?: boolean;
   readonly commitMessage?: string;
+  /** open a pull request instead of a commit to the branch */
   readonly createPr?: boolean;
-  /** what was converted, for the card; default: what the certificate says */
+  /** repository of the source, for the model card; default: the source in the certificate */
   readonly baseModel?: string;
   readonly token?: string;
   readonly settings?: HubSettings;
-  /** default 50 files and 10 GB a commit */
+  /** largest number of files in a commit; default 50 */
   readonly commitFiles?: number;
+  /** largest size of a commit; default 10 GB */
   readonly commitBytes?: number;
   readonly watch?: Watch;
   readonly signal?: AbortSignal;
@@ -42,24 +45,37 @@ export interface UploadReport {
   readonly repo: string;
   readonly revision: string;
   readonly url: string;
-  /** made by this run, in order */
+  /** commits of this run, in order */
   readonly commits: readonly string[];
   readonly pullRequest: string | null;
-  /** `sent` is false for what the repository had already */
+  /** `sent` is false for a file that the repository had already */
   readonly files: readonly { readonly path: string; readonly size: number; readonly sent: boolean }[];
+  /** size of all files */
   readonly bytes: number;
+  /** bytes that this run sent */
   readonly sent: number;
+  /** a model card was written */
   readonly card: boolean;
-  /** the verdict of a certificate that holds for what was uploaded, as the card says it; null where nothing was proved */
+  /** verdict of the certificate of the uploaded files, as in the model card; null without a certificate */
   readonly verdict: "same" | "within" | null;
   readonly seconds: number;
 }
 
-/** The Hub's advice for large folders; one commit of thousands of files runs into its timeout. */
+/** The Hub recommends these for large folders; a commit of thousands of files reaches the Hub's timeout. */
 const COMMIT_FILES = 50;
 const COMMIT_BYTES = 10e9;
 
-/** @throws USAGE, NOT_FOUND, ACCESS_REFUSED, NETWORK, OFFLINE, CONFIG_INVALID for a broken card, INTERRUPTED */
+/**
+ * Sends a file or a folder to a repository of the Hub. Files that the repository has already are not sent again.
+ *
+ * @param repository `owner/name`, created if it does not exist
+ * @param path file or folder on this machine
+ * @param options path and branch in the repository, patterns, commits, model card
+ * @returns the commits, and for each file whether it was sent
+ * @throws USAGE, NOT_FOUND, ACCESS_REFUSED, NETWORK, OFFLINE, INTERRUPTED; CONFIG_INVALID: the model card cannot be read
+ * @example
+ * const { url, verdict } = await upload("me/nemotron-h-8b-fp8", "./nemotron-h-8b-fp8", { private: true });
+ */
 export async function upload(
   repository: string,
   path: string,
@@ -96,22 +112,23 @@ export async function upload(
     watch,
     signal,
   });
-  const wanted = card === undefined ? local : [...local.filter((one) => one.path !== CARD_FILE), card.file];
+  const wanted = card === undefined ? local : [...local.filter((file) => file.path !== CARD_FILE), card.file];
 
   const bytes = wanted.reduce((sum, { size }) => sum + size, 0);
   watch({ type: "phase", phase: "upload", totalBytes: bytes });
   const there = new Map(before.files.map((file) => [file.path, file]));
   const files: { path: string; size: number; sent: boolean }[] = [];
-  const tell = (one: LocalFile, sent: boolean) => {
-    files.push({ path: one.path, size: one.size, sent });
-    watch({ type: "advance", phase: "upload", bytes: one.size });
-    watch({ type: "file", path: one.path, bytes: one.size, fetched: sent ? one.size : 0 });
+  const report = (file: LocalFile, sent: boolean) => {
+    files.push({ path: file.path, size: file.size, sent });
+    watch({ type: "advance", phase: "upload", bytes: file.size });
+    watch({ type: "file", path: file.path, bytes: file.size, fetched: sent ? file.size : 0 });
   };
   const missing: LocalFile[] = [];
-  for (const one of wanted) {
+  for (const file of wanted) {
     signal?.throwIfAborted();
-    if (await isUnchanged(one, there.get(one.path), journal.sent.get(one.path), signal)) tell(one, false);
-    else missing.push(one);
+    if (await isUnchanged(file, there.get(file.path), journal.sent.get(file.path), signal))
+      report(file, false);
+    else missing.push(file);
   }
 
   const parts = partsOf(missing, options.commitFiles ?? COMMIT_FILES, options.commitBytes ?? COMMIT_BYTES);
@@ -134,7 +151,7 @@ export async function upload(
       part,
       parts.length === 1 ? title : `${title} (part ${i + 1} of ${parts.length})`,
     );
-    for (const one of part) tell(one, true);
+    for (const file of part) report(file, true);
   }
   await removeJournal(journal.path);
   return {
@@ -152,7 +169,7 @@ export async function upload(
   };
 }
 
-/** In order, but the card last: a repository whose upload broke off shall not describe what is not there. */
+/** Splits files into commits. The card is last, so that an interrupted upload does not describe missing files. */
 function partsOf(
   files: readonly LocalFile[],
   maxFiles: number,

@@ -1,4 +1,4 @@
-/** `verify`: two checkpoints, or one checkpoint and its certificate. */
+/** `verify`: compares two checkpoints, or one checkpoint with its certificate. */
 import { CERTIFIED, type VerifyOptions } from "../certificate/options.ts";
 import { findContradictions, ownCertificate } from "../certificate/own-certificate.ts";
 import { recheckCertificate } from "../certificate/recheck.ts";
@@ -10,11 +10,12 @@ import type { VerifyReport } from "../verify/report.ts";
 import { verifyModels } from "../verify/verify.ts";
 
 /**
- * Compares two checkpoints by address.
+ * Compares two checkpoints.
  *
- * @param a the source: an address as `convert` takes it
- * @param b the checkpoint that must be the same model; without one, `a` is compared with its certificate
- * @returns the verdict, with what each rung measured; a bad verdict is returned, never thrown
+ * @param a path or `hf://` address of the source
+ * @param b path or `hf://` address of the checkpoint that must be the same model
+ * @param options limits, prompt and limits of the machine
+ * @returns the verdict and the metrics of each rung; a bad verdict is a result, not an error
  * @throws codes of exit status 2, 3 and 4
  * @example
  * const { verdict } = await verify("model", "model.isologit");
@@ -23,7 +24,13 @@ export function verify(a: string, b: string | undefined, options?: CompareOption
 /**
  * Compares a checkpoint with its certificate, with a bundle that signs its files, or with recorded logits.
  *
- * @throws also CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED
+ * @param a path or `hf://` address of the checkpoint
+ * @param b absent
+ * @param options the certificate, the bundle, and whom to trust
+ * @returns the verdict and the metrics of each rung
+ * @throws as above, and CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED
+ * @example
+ * const { verdict } = await verify("model.isologit", undefined, { publicKey: "signer.pub.pem" });
  */
 export function verify(a: string, b?: undefined, options?: VerifyOptions): Promise<VerifyReport>;
 export async function verify(
@@ -46,12 +53,12 @@ export async function verify(
     ...options,
     inspectContent: (content) => findContradictions(certificates, content, options.signal),
   });
-  // A verdict is of files as they were at one time: files that the first rung read are unchanged.
+  // The verdict is about the files at one time: refuse files that changed since the first rung read them.
   for (const { store } of [first, second]) await store.refuseChanged?.();
   return report;
 }
 
-/** @throws USAGE: an option of `verify A` was given together with a B */
+/** @throws USAGE: an option of `verify A` is given together with a B */
 function refuseCertified(options: VerifyOptions): void {
   const given = CERTIFIED.find((name) => options[name] !== undefined);
   if (given === undefined) return;

@@ -129,7 +129,7 @@ describe("choice of files", () => {
 
   it.each([
     [{ files: ["none.json"] }, "NOT_FOUND", "has no such file"],
-    [{ include: ["*.gguf"] }, "NOT_FOUND", "no file of the repository is asked for"],
+    [{ include: ["*.gguf"] }, "NOT_FOUND", "no file of the repository matches"],
     [{ files: ["config.json"], include: ["*"] }, "USAGE", "files and patterns"],
     [{ revision: "none" }, "NOT_FOUND", "has no revision"],
   ])("%j is refused", async (options: DownloadOptions, code, message) => {

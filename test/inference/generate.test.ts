@@ -92,9 +92,9 @@ describe("refuses", () => {
     [{ ids: [] }, "no token id"],
     [{ ids: [512] }, "outside this vocabulary"],
     [{ ids, chat: true }, "`chat` was given without a text"],
-    [{ ids, topK: 5 }, "`topK` was given, and nothing is drawn"],
-    [{ ids, topP: 0.5 }, "`topP` was given"],
-    [{ ids, seed: 1 }, "`seed` was given"],
+    [{ ids, topK: 5 }, "`topK` has no effect at temperature 0"],
+    [{ ids, topP: 0.5 }, "`topP` has no effect"],
+    [{ ids, seed: 1 }, "`seed` has no effect"],
     [{ ids, tokens: 0 }, "`tokens` is 0"],
   ])("%j", async (options, saying) => {
     const error = await errorOf(() => generate(tiny, options));
