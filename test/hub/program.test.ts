@@ -182,6 +182,6 @@ describe("output", () => {
       "model.safetensors: 1000 B",
     ]);
     const list = await program(["cache", "ls"]).ended;
-    expect(list.stdout).toMatch(/owner\/model +[0-9a-f]{12} +main +2 +1002 B +whole/);
+    expect(list.stdout).toMatch(/owner\/model +[0-9a-f]{12} +main +2 +1002 B +complete/);
   });
 });
