@@ -10,7 +10,7 @@ import { Sources } from "../core/read.ts";
 import { Decoder } from "../inference/decoding/decoder.ts";
 import { planDecoderMemory } from "../inference/decoding/decoder-memory.ts";
 import { createSampler } from "../inference/decoding/sample.ts";
-import { textStream } from "../inference/decoding/text-stream.ts";
+import { createTextStream } from "../inference/decoding/text-stream.ts";
 import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";
@@ -98,7 +98,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
   }
   const read = performance.now();
   const choose = createSampler(options);
-  const stream = tokenizer === null ? null : textStream(tokenizer);
+  const stream = tokenizer === null ? null : createTextStream(tokenizer);
   const ids: number[] = [];
   let text = "";
   const emit = (piece: string) => {

@@ -7,7 +7,7 @@ import {
   compareFingerprints,
   FINGERPRINT_BOUND,
   type FingerprintDistance,
-  FingerprintTaker,
+  FingerprintRecorder,
 } from "../inference/fingerprint.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
@@ -46,7 +46,7 @@ export async function compareRerun(
     return none(`the certificate's prompt has the id ${outside}, which this vocabulary lacks`);
   await using backend = await backendFor(options);
   const words = fingerprint.positions.map(({ top }) => top.map(([word]) => word));
-  const taker = new FingerprintTaker(ids.length, words);
+  const recorder = new FingerprintRecorder(ids.length, words);
   const following = fingerprint.experts === undefined ? null : new RoutingComparison(fingerprint.experts);
   let routed = false;
   await runForwardPass(
@@ -56,17 +56,17 @@ export async function compareRerun(
     options,
     {
       residual: (name, values) => {
-        if (name !== "norm_f") taker.residual(values);
+        if (name !== "norm_f") recorder.residual(values);
       },
       ...(following !== null && { follow: (router) => following.follow(router) }),
       experts: () => {
         routed = true;
       },
-      logits: ({ lo, width, values }) => taker.logits(lo, width, values),
+      logits: ({ lo, width, values }) => recorder.logits(lo, width, values),
     },
     "verify",
   );
-  const distance = compareFingerprints(fingerprint, taker.finish(backend.id), taker);
+  const distance = compareFingerprints(fingerprint, recorder.finish(backend.id), recorder);
   // WASM kernels give the same bits everywhere: what differs there is no rounding
   const sameBits = fingerprint.backend === "wasm" && backend.id === "wasm";
   const verdict = verdictOf(distance, following, sameBits);

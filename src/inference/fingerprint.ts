@@ -34,7 +34,7 @@ export type Fingerprint = z.infer<typeof Fingerprint>;
 type Value = z.infer<typeof value>;
 
 /** Collects the fingerprint during a run: norms layer by layer, logits in blocks of token ids. */
-export class FingerprintTaker {
+export class FingerprintRecorder {
   readonly #hashes: readonly Hash[];
   readonly #top: [number, number][][];
   readonly #norms: Value[] = [];
@@ -128,17 +128,17 @@ export interface FingerprintDistance {
 /**
  * Compares a new forward pass with a recorded one.
  *
- * @param taken the taker of `now`, created with the token ids that `recorded` lists
+ * @param recorder the recorder of `now`, created with the token ids that `recorded` lists
  */
 export function compareFingerprints(
   recorded: Fingerprint,
   now: Fingerprint,
-  taken: FingerprintTaker,
+  recorder: FingerprintRecorder,
 ): FingerprintDistance {
   let [difference, reference] = [0, 0];
   for (const [t, { top }] of recorded.positions.entries()) {
     for (const [word, logit] of top) {
-      const [before, after] = [Number(logit), Number(toJsonNumber(taken.requested[t]?.get(word) ?? NaN))];
+      const [before, after] = [Number(logit), Number(toJsonNumber(recorder.requested[t]?.get(word) ?? NaN))];
       if (Number.isFinite(before)) reference += before * before;
       if (!Object.is(before, after)) difference += (before - after) ** 2;
     }

@@ -20,7 +20,7 @@ export interface LogitsBlock {
   readonly values: Float32Array;
 }
 
-export interface PassSinks {
+interface PassSinks {
   /** hidden state [T, hidden]; name "0": after the embedding, "N": after layer N - 1, "norm_f": input of the head */
   residual(name: string, values: Float32Array): void | Promise<void>;
   /** replaces the router's choice of experts in a layer; returns [T, chosen a token] */
@@ -64,8 +64,8 @@ export async function runForwardPass(
   });
   const { forward } = family;
   const layers = mainLayers(model);
-  const walk = { model, runner, backend, signal };
-  const streams = await runLayers(walk, ids, {
+  const run = { model, runner, backend, signal };
+  const streams = await runLayers(run, ids, {
     follow: sinks.follow,
     experts: sinks.experts,
     async residual(done, values) {

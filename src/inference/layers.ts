@@ -6,10 +6,10 @@ import { mainLayers } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "./activations.ts";
 import { ExpertRows } from "./expert-rows.ts";
-import { createRouter, type Router, type Routing } from "./router.ts";
+import { createRouter, type Router, type RouterParts } from "./router.ts";
 import type { ModelRunner } from "./runner.ts";
 
-export interface Walk {
+interface LayerRun {
   readonly model: Matched;
   /** created for exactly as many tokens as `ids` has */
   readonly runner: ModelRunner;
@@ -18,7 +18,7 @@ export interface Walk {
 }
 
 /** Optional callbacks of `runLayers`. */
-export interface Seams {
+interface LayerHooks {
   /** replaces a stage of a layer; default: the stage itself */
   stage?(stage: Stage, layer: Layer): Stage;
   /** called after the embedding (0) and after each layer; `values` reads the residual stream, [T, hidden] */
@@ -35,9 +35,9 @@ export interface Seams {
  * @returns the streams; only "residual", [T, hidden], is still allocated
  */
 export async function runLayers(
-  { model, runner, backend, signal }: Walk,
+  { model, runner, backend, signal }: LayerRun,
   ids: readonly number[],
-  seams: Seams,
+  hooks: LayerHooks,
 ): Promise<Streams> {
   const { dims, family } = model;
   const { forward } = family;
@@ -49,27 +49,27 @@ export async function runLayers(
   const residual = () => streams.view("residual");
   streams.make(["residual"]);
   await runner.embed(ids, "stored", streams.regions.get("residual")!);
-  await seams.residual?.(0, residual);
+  await hooks.residual?.(0, residual);
   for (const layer of mainLayers(model)) {
     const stages = forward.block(layer.kind, dims);
     const names = runner.layer(layer);
     for (const [i, stage] of stages.entries()) {
       signal?.throwIfAborted();
       streams.make(stageStreams(stage).makes);
-      await runner.run(seams.stage?.(stage, layer) ?? stage, names, [streams.set()], expertRows);
+      await runner.run(hooks.stage?.(stage, layer) ?? stage, names, [streams.set()], expertRows);
       if (stage.op === "kernel" && stage.choice !== undefined) {
         const { choice } = stage;
         const own = await streams.view(stage.to);
-        const router: Routing = {
+        const router: RouterParts = {
           ...{ layer: layer.index, tokens: ids.length, own, dims, stages, streams },
           chooses: { ...stage, choice },
           createStreams: () => new Streams(backend, lengthOf),
           run: (other, set) => runner.run(other, names, [set]),
         };
-        const chosen = (await seams.follow?.(createRouter(router))) ?? own;
+        const chosen = (await hooks.follow?.(createRouter(router))) ?? own;
         if (chosen !== own) await streams.put(stage.to, chosen);
         expertRows = await ExpertRows.of(backend, chosen, ids.length, choice(dims), false);
-        await seams.experts?.(layer.index, chosen);
+        await hooks.experts?.(layer.index, chosen);
       }
       streams.releaseUnused(stages, i);
     }
@@ -77,7 +77,7 @@ export async function runLayers(
     runner.forget();
     expertRows?.release();
     expertRows = undefined;
-    await seams.residual?.(layer.index + 1, residual);
+    await hooks.residual?.(layer.index + 1, residual);
   }
   return streams;
 }

@@ -15,6 +15,6 @@ export function blockWords(blockBytes: number, tokens: number): number {
 }
 
 /** Long enough for efficient disk reads. A run holds two to four parts and its blocks of logits: little of any budget. */
-export const MAX_PART_BYTES = 8 * 1024 * 1024;
+const MAX_PART_BYTES = 8 * 1024 * 1024;
 
-export const MIN_PART_BYTES = 64 * 1024;
+const MIN_PART_BYTES = 64 * 1024;

@@ -12,7 +12,7 @@ import { ModelRunner } from "./runner.ts";
 import { TensorLookup } from "./tensor-lookup.ts";
 import type { WeightRounder } from "./weight-bands.ts";
 
-export interface RunnerRequest {
+interface RunnerRequest {
   readonly backend: Backend;
   readonly sources: Sources;
   readonly tokens: number;
@@ -38,7 +38,7 @@ export function createRunner(model: ModelWithScales, running: RunnerRequest): Mo
 }
 
 /** Next step in errors of models that cannot run. */
-export const WITHOUT_PASS = { next: "use `verify` bytes, which runs no forward pass" };
+const WITHOUT_PASS = { next: "use `verify` bytes, which runs no forward pass" };
 
 function nativeOf({ family, dialect }: Matched): Native {
   const native = family.forward.natives.find((candidate) => candidate.dialect === dialect.id);

@@ -19,7 +19,7 @@ export function matmulTask(
   count: number,
 ): MatmulTask {
   const lo = Math.min(...outputs.map(({ from }) => from));
-  const hi = Math.max(...outputs.map((feed) => feed.from + feed.count));
+  const hi = Math.max(...outputs.map((output) => output.from + output.count));
   return { tensor, outputs, lo, hi, inputOffset, first, count };
 }
 
@@ -31,15 +31,15 @@ export function matmulTasksWithin(
   count: number,
 ): readonly MatmulTask[] {
   return parts.flatMap((part) => {
-    const feeds = part.outputs.map((feed) => clipRows(feed, lo, hi)).filter((feed) => feed.count > 0);
-    return feeds.length === 0 ? [] : [matmulTask({ ...part, outputs: feeds }, 0, count)];
+    const rows = part.outputs.map((output) => clipRows(output, lo, hi)).filter((output) => output.count > 0);
+    return rows.length === 0 ? [] : [matmulTask({ ...part, outputs: rows }, 0, count)];
   });
 }
 
-function clipRows(feed: OutputRows, lo: number, hi: number): OutputRows {
-  const first = Math.max(lo, feed.at);
-  const count = Math.max(0, Math.min(hi, feed.at + feed.count) - first);
-  return { to: feed.to, at: first - lo, from: feed.from + first - feed.at, count };
+function clipRows(output: OutputRows, lo: number, hi: number): OutputRows {
+  const first = Math.max(lo, output.at);
+  const count = Math.max(0, Math.min(hi, output.at + output.count) - first);
+  return { to: output.to, at: first - lo, from: output.from + first - output.at, count };
 }
 
 /** Groups products into rounds, in order: two products that make the same output elements are in different rounds. */

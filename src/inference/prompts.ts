@@ -18,7 +18,7 @@ export interface PromptOptions {
   readonly seed?: number;
 }
 
-export const DEFAULT_TOKENS = 64;
+const DEFAULT_TOKENS = 64;
 
 /** Token ids and their origin, so that the same ids can be made again. */
 export interface Prompt {

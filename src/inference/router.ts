@@ -27,7 +27,7 @@ export interface Router {
   chooseBy(logits: Float32Array, change: (scores: Float32Array) => void): Promise<Float32Array>;
 }
 
-export interface Routing extends Pick<Router, "layer" | "tokens" | "own"> {
+export interface RouterParts extends Pick<Router, "layer" | "tokens" | "own"> {
   readonly dims: Dims;
   /** stages of the block; `chooses` reads scores, and the stage that makes the scores reads logits */
   readonly stages: readonly Stage[];
@@ -39,7 +39,7 @@ export interface Routing extends Pick<Router, "layer" | "tokens" | "own"> {
 }
 
 /** Creates the `Router` of a layer that is being run. */
-export function createRouter(routing: Routing): Router {
+export function createRouter(routing: RouterParts): Router {
   const { layer, tokens, own, dims, stages, chooses, streams, createStreams, run } = routing;
   const scores = chooses.from[0]!;
   const scoring = stages.find((stage) => stageStreams(stage).makes.includes(scores))!;

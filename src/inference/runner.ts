@@ -22,7 +22,7 @@ export interface StreamSet {
   readonly weights: WeightVersion;
 }
 
-export interface RunnerOptions extends WeightsOptions {
+interface RunnerOptions extends WeightsOptions {
   readonly forward: Forward;
   readonly native: Native;
   readonly dims: Dims;
@@ -90,7 +90,7 @@ export class ModelRunner {
     replacements: ReadonlyMap<string, Tensor> = new Map(),
   ): Promise<void> {
     const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), replacements }, ["vocabulary"]);
-    const rows = parts.flatMap(({ tensor, outputs }) => outputs.map((feed) => ({ tensor, ...feed })));
+    const rows = parts.flatMap(({ tensor, outputs }) => outputs.map((output) => ({ tensor, ...output })));
     const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
       for (const [t, id] of ids.entries()) {
@@ -188,7 +188,8 @@ export class ModelRunner {
     const products = matmulTasksWithin(parts, lo, hi, this.#o.tokens);
     await this.#weights.eachBand(products, place.replacements === undefined, async (product, band) => {
       for (const block of blocks) {
-        for (const feed of product.outputs) await this.#feed(band, product, feed, from, block, hi - lo);
+        for (const output of product.outputs)
+          await this.#multiplyRows(band, product, output, from, block, hi - lo);
       }
     });
   }
@@ -298,8 +299,8 @@ export class ModelRunner {
       );
       await this.#weights.eachBand(round, replacements === undefined, async (product, band) => {
         for (const set of targets) {
-          for (const feed of product.outputs)
-            await this.#feed(band, product, feed, from, set, this.#widths[feed.to]!);
+          for (const output of product.outputs)
+            await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
         }
       });
       if (turn === 0) continue;
@@ -314,16 +315,16 @@ export class ModelRunner {
   }
 
   /** Multiplies the rows of a band that make elements of one output stream. */
-  async #feed(
+  async #multiplyRows(
     band: BandData,
     { tensor, inputOffset, first, count }: MatmulTask,
-    feed: OutputRows,
+    output: OutputRows,
     from: string,
     { inputs, outputs, weights }: StreamSet,
     outWidth: number,
   ): Promise<void> {
-    const lo = Math.max(band.lo, feed.from);
-    const hi = Math.min(band.hi, feed.from + feed.count);
+    const lo = Math.max(band.lo, output.from);
+    const hi = Math.min(band.hi, output.from + output.count);
     if (lo >= hi) return;
     const { region, dtype, scale } = band.versions[weights];
     const cols = tensor.shape.at(-1)!;
@@ -338,9 +339,9 @@ export class ModelRunner {
       inWidth,
       inFrom: first * inWidth + inputOffset,
       outWidth,
-      outFrom: first * outWidth + feed.at + lo - feed.from,
+      outFrom: first * outWidth + output.at + lo - output.from,
     };
-    await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(feed.to)!);
+    await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(output.to)!);
   }
 }
 

@@ -127,7 +127,7 @@ export async function readLimits<T extends LimitOptions>(options: T): Promise<T>
       { cause },
     );
   }
-  const parsed = Schema.safeParse(value);
+  const parsed = FILE_SCHEMA.safeParse(value);
   if (parsed.success) return { ...parsed.data, ...options };
   const { path, message } = parsed.error.issues[0]!;
   throw new IsologitError("USAGE", [path.join("."), message].filter(Boolean).join(": "), { file });
@@ -135,7 +135,7 @@ export async function readLimits<T extends LimitOptions>(options: T): Promise<T>
 
 const nats = z.number().nonnegative();
 
-export const Schema = z.strictObject({
+const FILE_SCHEMA = z.strictObject({
   kl: nats.exactOptional(),
   klP99: nats.exactOptional(),
   top1: z.number().min(0).max(1).exactOptional(),

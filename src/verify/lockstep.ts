@@ -24,18 +24,18 @@ import type { ExpertChoice, Forward, Stage } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "../inference/activations.ts";
 import { ExpertRows } from "../inference/expert-rows.ts";
-import { type Fingerprint, FingerprintTaker } from "../inference/fingerprint.ts";
+import { type Fingerprint, FingerprintRecorder } from "../inference/fingerprint.ts";
 import { blockWords } from "../inference/memory.ts";
 import type { ModelRunner, StreamSet } from "../inference/runner.ts";
 import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { Controls } from "./controls/controls.ts";
 import type { Control } from "./controls/trials.ts";
 import { wiringLimit } from "./limits.ts";
+import { type BadDoor, type DoorLayer, WiringComparison } from "./lockstep-wiring.ts";
 import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
 import type { LayerDrift } from "./report.ts";
-import { type BadDoor, type DoorLayer, WiringComparison } from "./wiring.ts";
 
-export interface LockstepOptions {
+interface LockstepOptions {
   readonly backend: Backend;
   readonly forward: Forward;
   readonly dims: Dims;
@@ -101,7 +101,7 @@ class Lockstep {
   #expertRows: ExpertRows | undefined;
   readonly #wiring: WiringComparison;
   readonly #controls: Controls;
-  readonly #taker: FingerprintTaker;
+  readonly #recorder: FingerprintRecorder;
 
   constructor(options: LockstepOptions) {
     this.#o = options;
@@ -112,7 +112,7 @@ class Lockstep {
     const lengthOf = (name: string) => rowsOf(name) * this.#widths[name]!;
     const streams = () => new Streams(backend, lengthOf);
     this.#controls = new Controls({ ...options, runner: options.b, lengthOf });
-    this.#taker = new FingerprintTaker(ids.length);
+    this.#recorder = new FingerprintRecorder(ids.length);
     this.#source = streams();
     this.#destination = streams();
     this.#destinationOnSourceInputs = streams();
@@ -137,7 +137,7 @@ class Lockstep {
     const { measures: wiring, bad } = this.#wiring;
     const [flips, inOrder] = [this.#flips, this.#inOrder];
     const controls = this.#controls.results;
-    const fingerprint = this.#taker.finish(this.#o.backend.id);
+    const fingerprint = this.#recorder.finish(this.#o.backend.id);
     return { layers: this.#drifts, wiring, bad, flips, inOrder, logits, controls, fingerprint };
   }
 
@@ -155,7 +155,7 @@ class Lockstep {
     await this.#addResidual();
     const residual = await this.#destination.view("residual");
     const driftRelL2 = relL2(await this.#source.view("residual"), residual);
-    if (layer.stack === "main") this.#taker.residual(residual);
+    if (layer.stack === "main") this.#recorder.residual(residual);
     this.#drifts.push({ layer: number, kind, driftRelL2, localRelL2 });
     watch({ type: "layer", layer: number, of: layers.length, kind });
   }
@@ -214,7 +214,7 @@ class Lockstep {
     await this.#wiring.compareDoor(stream, this.#destination, 0, { layer, kind, tensors });
     await this.#wiring.noteZeros(stream, null);
     if (stream !== "residual") return;
-    this.#taker.residual(await this.#destination.view(stream));
+    this.#recorder.residual(await this.#destination.view(stream));
     const site = { layer, kind, limit: 0, slot: "embedding", expectedZeros: this.#wiring.expectedZeros };
     await this.#controls.embed(site, this.#recastSource.regions.get(stream)!);
   }
@@ -277,7 +277,7 @@ class Lockstep {
       if (!sameBits(left!, right!)) this.#flips++;
     }
     if (layers.some(({ stack, index }) => stack === "main" && index === layer))
-      this.#taker.experts(layer, chosen, destinationChoice);
+      this.#recorder.experts(layer, chosen, destinationChoice);
     for (const run of this.#runs) if (run !== this.#source) await run.put(stream, chosen);
     this.#wiring.markEqual(stream);
     this.#expertRows = await ExpertRows.of(backend, chosen, ids.length, choice, true);
@@ -327,7 +327,7 @@ class Lockstep {
       const [source, recastSource, noisySource] = await values(blocksA);
       const [destination, destinationOnSourceInputs] = await values(blocksB);
       quality.add(lo, hi - lo, source!, destination!);
-      this.#taker.logits(lo, hi - lo, destination!);
+      this.#recorder.logits(lo, hi - lo, destination!);
       wiring.add(recastSource ?? source!, destinationOnSourceInputs ?? destination!);
       noise.add(source!, noisySource ?? source!);
       if (lo === 0) {

@@ -23,7 +23,7 @@ import { compareStepByStep, type LockstepResult } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
 import type { LogitsMetrics } from "./report.ts";
 import type { Verdict } from "./verdict.ts";
-import { addTexts } from "./worst-positions.ts";
+import { addPositionTexts } from "./worst-positions.ts";
 
 export interface LogitsRung {
   readonly verdict: Verdict;
@@ -98,7 +98,7 @@ export async function logitsRung(
     metrics: {
       tokens: ids.length,
       ...logits,
-      positions: await addTexts(logits.positions, ids, a.checkpoint),
+      positions: await addPositionTexts(logits.positions, ids, a.checkpoint),
       layers: result.layers,
       wiring: result.wiring,
       routing: { flips: result.flips },
@@ -160,7 +160,7 @@ function roundingsFor(a: LoadedModel, b: ModelWithScales): ReadonlyMap<string, r
   return roundings;
 }
 
-export interface LockstepRequest {
+interface LockstepRequest {
   readonly backend: Backend;
   readonly ids: readonly number[];
   readonly textTokens?: number;

@@ -51,7 +51,7 @@ export interface PositionsSummary {
   readonly worst: readonly WorstPosition[];
 }
 
-export interface WorstPosition {
+interface WorstPosition {
   readonly position: number;
   /** token id at this position */
   readonly id: number;

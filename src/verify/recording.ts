@@ -28,7 +28,7 @@ export interface RecordedLogits {
   hidden(name: string): Promise<Float32Array | null>;
 }
 
-export interface Recording extends AsyncDisposable {
+interface Recording extends AsyncDisposable {
   readonly prompts: readonly RecordedLogits[];
 }
 

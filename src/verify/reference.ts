@@ -32,7 +32,7 @@ export interface ReferenceRung {
  * smallest known mistake (another epsilon) gives 1.3e-4. BF16: the noise of BF16 alone is 0.01 to 0.02 relative L2 and
  * 0.0006 to 0.0014 nats.
  */
-export const REFERENCE_LIMITS = {
+const REFERENCE_LIMITS = {
   float32: { relL2: 2e-5, klMean: 1e-6 },
   bfloat16: { relL2: 0.03, klMean: 0.005 },
 } as const;

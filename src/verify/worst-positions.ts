@@ -7,7 +7,7 @@ import type { PositionsSummary } from "./metrics.ts";
 const BEFORE = 8;
 
 /** Adds text to `positions` where the checkpoint has a tokenizer. The tokenizer is opened only where a position differs. */
-export async function addTexts(
+export async function addPositionTexts(
   positions: PositionsSummary,
   ids: readonly number[],
   model: Checkpoint,

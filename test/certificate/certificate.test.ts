@@ -18,7 +18,11 @@ import { IsologitError } from "../../src/core/errors.ts";
 import { canonicalJson } from "../../src/core/hash.ts";
 import type { Family } from "../../src/families/family.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
-import { compareFingerprints, type Fingerprint, FingerprintTaker } from "../../src/inference/fingerprint.ts";
+import {
+  compareFingerprints,
+  type Fingerprint,
+  FingerprintRecorder,
+} from "../../src/inference/fingerprint.ts";
 import type { VerifyReport } from "../../src/verify/report.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
@@ -438,7 +442,7 @@ describe("behaviour", () => {
   it("fingerprints do not depend on how logits come in blocks, and keep the largest", () => {
     const logits = Float32Array.from({ length: 3 * 40 }, (_, i) => Math.fround(Math.sin(i * i)));
     const take = (widths: readonly number[]) => {
-      const taker = new FingerprintTaker(3, [[0, 39], [5], []]);
+      const taker = new FingerprintRecorder(3, [[0, 39], [5], []]);
       let lo = 0;
       for (const width of widths) {
         const block = [0, 1, 2].flatMap((t) => [...logits.subarray(t * 40 + lo, t * 40 + lo + width)]);
@@ -460,7 +464,7 @@ describe("behaviour", () => {
   });
 
   it("a logit that is no number is kept as such", () => {
-    const taker = new FingerprintTaker(1, [[0, 1, 2]]);
+    const taker = new FingerprintRecorder(1, [[0, 1, 2]]);
     taker.residual(Float32Array.of(NaN));
     taker.logits(0, 3, Float32Array.of(NaN, 1, Infinity));
     const print = taker.finish("wasm");

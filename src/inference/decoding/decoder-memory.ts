@@ -15,7 +15,7 @@ import { stateCacheBytes } from "./state-cache.ts";
 /** Most prompt tokens read at a time. More would read the weights less often, but the streams would need more memory. */
 const MOST_AT_ONCE = 512;
 
-export interface DecoderMemory {
+interface DecoderMemory {
   /** prompt tokens read at a time */
   readonly readAtOnce: number;
   /** bytes of weights read at a time */

@@ -11,7 +11,7 @@ import type { ModelRunner } from "../runner.ts";
 import type { WeightRounder } from "../weight-bands.ts";
 import { StateCache } from "./state-cache.ts";
 
-export interface DecoderOptions {
+interface DecoderOptions {
   readonly model: ModelWithScales;
   readonly backend: Backend;
   readonly sources: Sources;

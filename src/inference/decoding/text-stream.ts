@@ -4,7 +4,7 @@ import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 /** Replacement character of an incomplete character. */
 const BROKEN = "\ufffd";
 
-export interface TextStream {
+interface TextStream {
   /** adds a token; returns the new text, which is empty while a character is incomplete */
   add(id: number): string;
   /** returns the remaining text, including an incomplete character */
@@ -12,7 +12,7 @@ export interface TextStream {
 }
 
 /** Creates the text stream of a tokenizer. */
-export function textStream({ decode }: Pick<Tokenizer, "decode">): TextStream {
+export function createTextStream({ decode }: Pick<Tokenizer, "decode">): TextStream {
   // The text of a token can depend on the tokens before it, so the last returned tokens are decoded again.
   let returned: number[] = [];
   let pending: number[] = [];

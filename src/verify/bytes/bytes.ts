@@ -24,12 +24,12 @@ import {
   type ComparedItem,
   type ComparedSide,
   comparedItem,
-  differenceOf,
   type RoleDifference,
+  roleDifference,
 } from "./compared-items.ts";
-import { type DeadRole, deadFindings } from "./empty-roles.ts";
+import { type EmptyRole, emptyRoleFindings } from "./empty-roles.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
-import { compareUnusedScales } from "./unread-scales.ts";
+import { compareUnusedScales } from "./unused-scales.ts";
 
 export interface BytesResult {
   readonly roots: { readonly a: string; readonly b: string };
@@ -46,7 +46,7 @@ export interface BytesResult {
   readonly findings: readonly Finding[];
 }
 
-export interface BytesOptions {
+interface BytesOptions {
   readonly a: ModelWithScales;
   readonly b: ModelWithScales;
   readonly pool: WorkerPool;
@@ -83,7 +83,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const findings: Finding[] = [...unused.findings];
   let [compared, recast, bytes] = [0, 0, 0];
   const casts: { readonly item: ComparedItem; readonly cast: RecastRole }[] = [];
-  const dead: DeadRole[] = [];
+  const dead: EmptyRole[] = [];
   const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
   await pool.each([...items, ...unused.both.map(({ item }) => item)], async (item, worker) => {
     const { key, shape, role, a: from, b: to } = item;
@@ -95,7 +95,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
       leaves.a.push({ key, dtype: from.dtype, shape, sha256: result.a, scale: from.scales });
       leaves.b.push({ key, dtype: to.dtype, shape, sha256: result.b, scale: to.scales });
     }
-    if (result.message !== null) differences.push(differenceOf(item, result.message));
+    if (result.message !== null) differences.push(roleDifference(item, result.message));
     else if (result.cast !== null) casts.push({ item, cast: result.cast });
     if (result.dead !== null && role !== null) dead.push({ role, tensor: to.tensor, as: result.dead });
   });
@@ -103,12 +103,12 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   for (const { item, cast } of casts) {
     const [scale, loss] = [judgeScale(cast, options.strictScales, others), judgeLoss(cast)];
     const message = scale.message ?? loss.message;
-    if (message !== null) differences.push(differenceOf(item, message));
+    if (message !== null) differences.push(roleDifference(item, message));
     const { tensor } = item.b;
     for (const { rule, text } of [...scale.findings, ...loss.findings])
       findings.push(remark(rule, `${tensor}: ${text}`, { tensor }));
   }
-  findings.push(...deadFindings(dead, compared));
+  findings.push(...emptyRoleFindings(dead, compared));
   for (const [side, sources] of [
     [a, sourcesA],
     [b, sourcesB],

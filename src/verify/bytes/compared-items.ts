@@ -67,6 +67,6 @@ export interface RoleDifference {
 }
 
 /** The difference of an item, with a message. */
-export function differenceOf({ key, role, a: from, b: to }: ComparedItem, message: string): RoleDifference {
+export function roleDifference({ key, role, a: from, b: to }: ComparedItem, message: string): RoleDifference {
   return { role, key, tensors: [...new Set([from.tensor, to.tensor])], message };
 }

@@ -6,7 +6,7 @@ import { remark } from "../../core/finding.ts";
 import type { Role } from "../../families/model.ts";
 
 /** A role whose elements are all 0, or all NaN. */
-export interface DeadRole {
+export interface EmptyRole {
   readonly role: Role;
   readonly tensor: string;
   readonly as: EmptyKind;
@@ -19,7 +19,7 @@ const MOST_NAMES = 5;
  *
  * @param all number of roles that were checked
  */
-export function deadFindings(dead: readonly DeadRole[], all: number): readonly Finding[] {
+export function emptyRoleFindings(dead: readonly EmptyRole[], all: number): readonly Finding[] {
   const ofKind = (as: EmptyKind) => dead.filter((role) => role.as === as);
   const zeros = ofKind("zero");
   // biases of 0 are usual and the controls report gains of 0, so only matrices are reported, unless everything is 0
@@ -27,7 +27,7 @@ export function deadFindings(dead: readonly DeadRole[], all: number): readonly F
   return [...findingOf(reported, all, "0"), ...findingOf(ofKind("NaN"), all, "NaN")];
 }
 
-function findingOf(dead: readonly DeadRole[], all: number, value: string): readonly Finding[] {
+function findingOf(dead: readonly EmptyRole[], all: number, value: string): readonly Finding[] {
   if (dead.length === 0) return [];
   const names = dead.map(({ tensor }) => tensor).sort();
   const more = names.length > MOST_NAMES ? ` and ${names.length - MOST_NAMES} more` : "";

@@ -30,7 +30,7 @@ export interface RecastRole {
   readonly loss: Loss;
 }
 
-export interface Judgement {
+interface Judgement {
   /** why the role is different; null where it is not */
   readonly message: string | null;
   /** findings that do not change the verdict */

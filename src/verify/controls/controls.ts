@@ -28,7 +28,7 @@ import {
 } from "./swaps.ts";
 import { type Control, type ControlSite, ControlTrials } from "./trials.ts";
 
-export interface ControlsOptions {
+interface ControlsOptions {
   readonly backend: Backend;
   readonly forward: Forward;
   readonly dims: Dims;
@@ -65,7 +65,7 @@ export class Controls {
   async embed(site: ControlSite, residual: Region): Promise<void> {
     const { backend, ids, runner } = this.#o;
     const tables = runner.tables.flatMap(({ tensor, outputs }) =>
-      outputs.map((feed) => ({ tensor, ...feed })),
+      outputs.map((output) => ({ tensor, ...output })),
     );
     const partOf = (id: number) => tables.find(({ at, count }) => id >= at && id < at + count)!;
     const expected = Float32Array.from(await this.#view(residual, "residual"));
@@ -147,7 +147,7 @@ export class Controls {
     for (const { tensor, outputs } of runner.parts(runner.head, ["logits"])) {
       const blocks = outputs
         .filter(({ at }) => at < words)
-        .flatMap((feed) => blocksOf({ ...feed, count: Math.min(feed.count, words - feed.at) }, 1));
+        .flatMap((output) => blocksOf({ ...output, count: Math.min(output.count, words - output.at) }, 1));
       const attempts = neighbourTargets(tensor, blocks, 0, "row", "logits", blockColumns(correct, words));
       const target = { door: "logits", attempts, needs: [from] };
       await this.#trials.run(site, false, [target], async (replacements) => {
@@ -280,7 +280,7 @@ export class Controls {
     };
     for (const { tensor, outputs } of runner.parts(names, [name])) {
       const perRow = countOf(tensor.shape) / tensor.shape[0]!;
-      const count = perRow * Math.max(...outputs.map((feed) => feed.at + feed.count));
+      const count = perRow * Math.max(...outputs.map((output) => output.at + output.count));
       const vector = Float32Array.from(
         await backend.view(await runner.parameter(name, names, "stored"), count),
       );
@@ -298,12 +298,12 @@ export class Controls {
   }
 
   /** Splits rows into the blocks that the family declares for a stream or parameter; into single rows where there is one block. */
-  #split(name: string, feeds: readonly OutputRows[]): { of: string; blocks: readonly Block[] } {
+  #split(name: string, outputs: readonly OutputRows[]): { of: string; blocks: readonly Block[] } {
     const { of, count } = this.#blocks[name] ?? { of: "row", count: 1 };
-    const blocks = feeds.flatMap((feed) => blocksOf(feed, count));
+    const blocks = outputs.flatMap((output) => blocksOf(output, count));
     return blocks.length > 1
       ? { of, blocks }
-      : { of: "row", blocks: feeds.flatMap((feed) => blocksOf(feed, 1)) };
+      : { of: "row", blocks: outputs.flatMap((output) => blocksOf(output, 1)) };
   }
 
   #view(region: Region, stream: string): Promise<Float32Array> {

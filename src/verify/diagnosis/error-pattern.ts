@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { Shape } from "../../core/dtype.ts";
 
-export interface ErrorShape {
+export interface ErrorPattern {
   readonly kind:
     | "none"
     | "zeroed"
@@ -19,7 +19,7 @@ export interface ErrorShape {
   readonly suspicion: number;
 }
 
-export interface Pair {
+interface TensorPair {
   /** the correct elements */
   readonly expected: Uint8Array;
   /** the elements of the destination */
@@ -37,7 +37,7 @@ const FEW = 8;
 const ROUNDED = 0.04;
 
 /** Finds the pattern of the error between two versions of a tensor. */
-export function shapeOfError(pair: Pair): ErrorShape {
+export function findErrorPattern(pair: TensorPair): ErrorPattern {
   const { expected, found, width } = pair;
   const count = expected.byteLength / width;
   const wrong: number[] = [];
@@ -50,7 +50,7 @@ export function shapeOfError(pair: Pair): ErrorShape {
     if (isZero(found, i, width)) zeros++;
   }
   if (wrongCount === 0) return { kind: "none", text: "its elements are right", suspicion: 0.2 };
-  const all = (kind: ErrorShape["kind"], text: string): ErrorShape => ({ kind, text, suspicion: 1 });
+  const all = (kind: ErrorPattern["kind"], text: string): ErrorPattern => ({ kind, text, suspicion: 1 });
   if (zeros === wrongCount && wrongCount > FEW) {
     const share =
       wrongCount + zerosAmong(expected, width) >= count ? "all of it" : `${wrongCount} of ${count} elements`;
@@ -66,7 +66,7 @@ export function shapeOfError(pair: Pair): ErrorShape {
   return findMove(pair) ?? findScaling(pair) ?? describeOther(pair, wrongCount / count);
 }
 
-function findMove(pair: Pair): ErrorShape | null {
+function findMove(pair: TensorPair): ErrorPattern | null {
   const { expected, found, width, shape } = pair;
   const rows = shape[0] ?? 1;
   const columns = expected.byteLength / width / rows;
@@ -110,7 +110,7 @@ function permutation(a: readonly string[], b: readonly string[]): readonly numbe
   return from;
 }
 
-function describePermutation(unit: "rows" | "columns", from: readonly number[]): ErrorShape {
+function describePermutation(unit: "rows" | "columns", from: readonly number[]): ErrorPattern {
   const count = from.length;
   const moved = from.flatMap((at, i) => (at === i ? [] : [i]));
   const half = moved.slice(0, moved.length / 2);
@@ -131,7 +131,7 @@ function describePermutation(unit: "rows" | "columns", from: readonly number[]):
   };
 }
 
-function findScaling({ values }: Pair): ErrorShape | null {
+function findScaling({ values }: TensorPair): ErrorPattern | null {
   if (values === null) return null;
   const { factor, rest } = bestFactor(values);
   if (!(rest <= ROUNDED) || Math.abs(factor - 1) < 2e-3) return null;
@@ -143,7 +143,7 @@ function findScaling({ values }: Pair): ErrorShape | null {
   };
 }
 
-function describeOther({ values }: Pair, share: number): ErrorShape {
+function describeOther({ values }: TensorPair, share: number): ErrorPattern {
   const wrong = `${Number((100 * share).toPrecision(3))} % of its elements differ`;
   if (values === null) return { kind: "other", text: wrong, suspicion: 0.5 + 0.4 * share };
   const distance = relativeL2(values);

@@ -9,9 +9,9 @@ import type { Role } from "../../families/model.ts";
 import { Rounder } from "../../inference/rounding.ts";
 import type { BytesResult } from "../bytes/bytes.ts";
 import { comparedRole, type RoleDifference } from "../bytes/compared-items.ts";
-import { type ErrorShape, shapeOfError } from "./error-pattern.ts";
+import { type ErrorPattern, findErrorPattern } from "./error-pattern.ts";
 
-export interface Suspect {
+interface Suspect {
   readonly tensors: readonly string[];
   readonly text: string;
   readonly suspicion: number;
@@ -45,7 +45,7 @@ export async function suspectsAmong(
       continue;
     }
     const sourceKey = sourceKeys.get(digests.get(key)!);
-    const shape: ErrorShape =
+    const shape: ErrorPattern =
       sourceKey === undefined || sourceKey === key
         ? await errorFor(role, a, b, sourcesA, sourcesB)
         : { kind: "permuted", text: `holds ${sourceKey}`, suspicion: 1 };
@@ -61,7 +61,7 @@ async function errorFor(
   b: ModelWithScales,
   sourcesA: Sources,
   sourcesB: Sources,
-): Promise<ErrorShape> {
+): Promise<ErrorPattern> {
   const [from, to] = [comparedRole(role, a), comparedRole(role, b)];
   const count = countOf(role.shape);
   if (Math.max(bytesOf(from.dtype, role.shape), bytesOf(to.dtype, role.shape)) > MAX_BYTES) {
@@ -92,5 +92,5 @@ async function errorFor(
     isFloat(dtype) ? widen(dtype, bytes).map((x) => x * (scales?.[0] ?? 1)) : null;
   const [left, right] = [real(source, from), real(found, to)];
   const values = left === null || right === null ? null : { expected: left, found: right };
-  return shapeOfError({ expected, found, width: widthOf(to.dtype), shape: role.shape, values });
+  return findErrorPattern({ expected, found, width: widthOf(to.dtype), shape: role.shape, values });
 }

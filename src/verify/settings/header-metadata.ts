@@ -9,7 +9,7 @@ const PYTORCH = "pt";
 const RULE = "metadata-format";
 
 /** Findings about weight files of `b` whose `format` Transformers refuses, where no file of `a` has the same value. */
-export async function compareMetadata(a: Checkpoint, b: Checkpoint): Promise<readonly Finding[]> {
+export async function compareHeaderMetadata(a: Checkpoint, b: Checkpoint): Promise<readonly Finding[]> {
   const before = new Set((await formatsOf(a)).values());
   const fresh = [...(await formatsOf(b))].filter(([, format]) => format !== PYTORCH && !before.has(format));
   return fresh.map(([file, format]) => {

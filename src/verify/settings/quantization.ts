@@ -23,7 +23,7 @@ import {
   scaleFaults,
 } from "../../quantization/rules.ts";
 
-export interface QuantizationComparison {
+interface QuantizationComparison {
   readonly differences: readonly string[];
   readonly findings: readonly Finding[];
   /** why the destination's config could not be judged; null where it could */
@@ -99,9 +99,9 @@ async function modelOptFaults(
 ): Promise<readonly QuantizationFault[]> {
   if (declared?.file !== CONFIG) return [];
   const { quantization_config: _, ...plain } = checkpoint.config;
-  const { said } = (await declaredQuantization({ ...checkpoint, config: plain })) ?? {};
-  if (said === undefined) return [];
-  const config = { ...plain, quantization_config: said };
+  const ofFile = await declaredQuantization({ ...checkpoint, config: plain });
+  if (ofFile === null) return [];
+  const config = { ...plain, quantization_config: ofFile.said };
   const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, pairs);
   return faults
     .filter(({ severity }) => severity === "error")

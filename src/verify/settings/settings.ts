@@ -7,7 +7,7 @@ import { difference, remark } from "../../core/finding.ts";
 import { canonicalJson } from "../../core/hash.ts";
 import type { Matched, Role } from "../../families/model.ts";
 import { compareFiles, keysThatDiffer } from "../../side-files/compare.ts";
-import { compareMetadata } from "./header-metadata.ts";
+import { compareHeaderMetadata } from "./header-metadata.ts";
 import { paddingFindings } from "./padding-rows.ts";
 import { compareQuantization } from "./quantization.ts";
 
@@ -42,7 +42,7 @@ export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<S
     findings: [
       ...keys,
       ...files,
-      ...(await compareMetadata(a.checkpoint, b.checkpoint)),
+      ...(await compareHeaderMetadata(a.checkpoint, b.checkpoint)),
       ...(await paddingFindings(b)),
       ...quantization.findings,
     ],

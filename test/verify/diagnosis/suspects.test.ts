@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
 import type { VerifyOptions } from "../../../src/certificate/options.ts";
 import { widen } from "../../../src/core/float.ts";
-import { shapeOfError } from "../../../src/verify/diagnosis/error-pattern.ts";
+import { findErrorPattern } from "../../../src/verify/diagnosis/error-pattern.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
 import { copyOf, Editor, opened } from "../../support/verify/planted.ts";
 import { verifyCheckpoints } from "../../support/verify/verify-checkpoints.ts";
@@ -26,7 +26,7 @@ function shapeAfter(name: string, plant: (e: Editor) => void) {
   const [right, wrong] = [tiny.tensors.get(name)!, editor.get(name)];
   const [expected, found] = [right.bytes, wrong.bytes];
   const values = { expected: widen("BF16", expected), found: widen("BF16", found) };
-  return shapeOfError({ expected, found, width: 2, shape: right.shape, values });
+  return findErrorPattern({ expected, found, width: 2, shape: right.shape, values });
 }
 
 describe("the shape of an error", () => {
