@@ -19,6 +19,8 @@ interface LayerRun {
 
 /** Optional callbacks of `runLayers`. */
 interface LayerHooks {
+  /** called before a stage runs; `view` reads one of the streams that the stage reads, [rows, width] */
+  observe?(stage: Stage, layer: Layer, view: (stream: string) => Promise<Float32Array>): Promise<void>;
   /** replaces a stage of a layer; default: the stage itself */
   stage?(stage: Stage, layer: Layer): Stage;
   /** called after the embedding (0) and after each layer; `values` reads the residual stream, [T, hidden] */
@@ -56,6 +58,7 @@ export async function runLayers(
     for (const [i, stage] of stages.entries()) {
       signal?.throwIfAborted();
       streams.make(stageStreams(stage).makes);
+      await hooks.observe?.(stage, layer, (stream) => streams.view(stream));
       await runner.run(hooks.stage?.(stage, layer) ?? stage, names, [streams.set()], expertRows);
       if (stage.op === "kernel" && stage.choice !== undefined) {
         const { choice } = stage;

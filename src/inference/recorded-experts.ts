@@ -49,7 +49,7 @@ export function parseRecordedExperts(
       return chosen;
     throw new IsologitError(
       "CERTIFICATE_INVALID",
-      `its experts of layer ${layer} are not those of its prompt`,
+      `the certificate's experts of layer ${layer} do not fit its prompt`,
     );
   };
   return { followed: decode(followed), own: decode(own) };

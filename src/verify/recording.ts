@@ -113,7 +113,7 @@ class Tensors {
     if (name === undefined) {
       const words = await this.#integers(`logprob_ids${key}`);
       if (words.length !== rows * columns)
-        throw this.#refuse(`logprob_ids${key}`, "it is not as long as logprobs");
+        throw this.#refuse(`logprob_ids${key}`, "its length differs from that of logprobs");
       const unknown = words.find((word) => word !== NO_WORD && (word < 0 || word >= this.#vocab));
       if (unknown !== undefined)
         throw this.#refuse(
@@ -121,7 +121,7 @@ class Tensors {
           `it has the id ${unknown}; this vocabulary has ${this.#vocab}`,
         );
       if (words.every((word) => word === NO_WORD))
-        throw this.#refuse(`logprob_ids${key}`, "it names no word at any position");
+        throw this.#refuse(`logprob_ids${key}`, "it has no token id at any position");
       const values = await this.#floats(tensor, 0, rows * columns);
       return { key, ids, exact, hidden, answer: { kind: "logprobs", words, values, k: columns } };
     }
@@ -163,7 +163,7 @@ class Tensors {
   }
 
   #refuse(tensor: string, message: string): IsologitError {
-    const next = { next: "see docs/recording-references.md for what such a file holds" };
+    const next = { next: "see docs/recording-references.md for the content of a recording" };
     return new IsologitError("USAGE", message, { file: this.#file, tensor }, next);
   }
 }

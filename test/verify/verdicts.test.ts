@@ -120,7 +120,7 @@ describe("the logits' verdict", () => {
     expect(logitsVerdict(result({}), true, true)).toBe("different");
   });
 
-  it("without a caught sabotage of a layer's matrix it is unproven", () => {
+  it("without a caught control of a layer's matrix it is unproven", () => {
     const of = (...controls: { caught: boolean | null; matrix: boolean }[]) => {
       const { controls: all, ...rest } = result(
         { maxAbs: 0 },
@@ -197,7 +197,7 @@ describe("a model that overflows", () => {
     return editor.copy;
   };
 
-  it("is unproven, kept or recast: NaNs hide every sabotage", async () => {
+  it("is unproven, kept or recast: NaNs hide every deliberate fault", async () => {
     const copy = await overflowing();
     const kept = await verifyCheckpoints(await opened(copy), await opened(copy), QUICK);
     expect(kept.rungs.map(({ verdict }) => verdict)).toEqual(["same", "same", "unproven"]);

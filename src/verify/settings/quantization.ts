@@ -70,7 +70,7 @@ function cacheFindings(a: LoadedModel, b: LoadedModel): readonly Finding[] {
     return isJsonObject(declared) ? (declared.kv_cache_scheme ?? null) : null;
   });
   if (after === null || canonicalJson(before!) === canonicalJson(after!)) return [];
-  const message = `${CONFIG}: kv_cache_scheme is ${canonicalJson(after!)}, and the first checkpoint has another value: engines store keys and values in another dtype`;
+  const message = `${CONFIG}: kv_cache_scheme is ${canonicalJson(after!)}, and the first checkpoint does not declare this value: engines store keys and values in another dtype`;
   return [difference("kv-cache-type", message, { file: CONFIG })];
 }
 
