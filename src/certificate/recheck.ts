@@ -15,7 +15,7 @@ import { memoryOf } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { withSeverity } from "../side-files/rules.ts";
 import { derOf, readKey } from "../signing/ed25519.ts";
-import { type SignedFiles, signedFiles } from "../signing/signed-files.ts";
+import { type SignedFiles, compareSignedFiles } from "../signing/signed-files.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "../verify/judge-findings.ts";
 import { givenLimits, readLimits } from "../verify/limits.ts";
 import { referenceRung } from "../verify/reference.ts";
@@ -38,7 +38,7 @@ import { compareRerun } from "./rerun.ts";
  * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED, and what opening and matching refuse
  */
 export async function recheckCertificate(address: string, options: VerifyOptions): Promise<VerifyReport> {
-  const signed = await signedFiles(address, options);
+  const signed = await compareSignedFiles(address, options);
   const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
   const { reference } = options;
   const found = await findCertificate(address, await storeAt(address), options.certificate).catch((error) => {

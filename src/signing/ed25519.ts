@@ -1,4 +1,4 @@
-/** Ed25519 signatures of certificates, with a local key: checked offline, by `node:crypto` alone. */
+/** Ed25519 signatures of certificates with a local key. `node:crypto` signs and checks them; no network is used. */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
@@ -13,17 +13,17 @@ export const Signature = z.strictObject({
 });
 export type Signature = z.infer<typeof Signature>;
 
-/** What is signed: the certificate's hash, after words that keep the signature from meaning anything else. */
+/** The signed bytes: the hash of the certificate after a prefix, so that the signature is valid for nothing else. */
 const messageOf = (digest: string): Uint8Array => Buffer.from(`isologit certificate\n${digest}\n`);
 
-/** @throws USAGE, NOT_FOUND: a PEM file that holds no Ed25519 key of this sort */
+/** @throws USAGE: the PEM file has no Ed25519 key of this sort; NOT_FOUND */
 export async function readKey(path: string, sort: "private" | "public"): Promise<KeyObject> {
   const key = await readPem(path, sort);
   if (key.asymmetricKeyType === "ed25519") return key;
-  throw new IsologitError("USAGE", `its key is ${key.asymmetricKeyType}, expected ed25519`, { file: path });
+  throw new IsologitError("USAGE", `the key is ${key.asymmetricKeyType}, expected ed25519`, { file: path });
 }
 
-/** @throws USAGE, NOT_FOUND: a PEM file that holds no key of this sort */
+/** @throws USAGE: the PEM file has no key of this sort; NOT_FOUND */
 export async function readPem(path: string, sort: "private" | "public"): Promise<KeyObject> {
   try {
     const pem = await readFile(path);
@@ -31,7 +31,7 @@ export async function readPem(path: string, sort: "private" | "public"): Promise
   } catch (cause) {
     const known = systemError(cause, { file: path });
     if (known instanceof IsologitError) throw known;
-    throw new IsologitError("USAGE", `it holds no ${sort} key in PEM form`, { file: path }, { cause });
+    throw new IsologitError("USAGE", `the file has no ${sort} key in PEM form`, { file: path }, { cause });
   }
 }
 
@@ -48,11 +48,11 @@ export function verifySignature(digest: string, { publicKey, value }: Signature)
     const bytes = Buffer.from(value, "base64");
     return bytes.toString("base64") === value && verify(null, messageOf(digest), key, bytes);
   } catch {
-    return false; // no key at all
+    return false; // the public key cannot be parsed
   }
 }
 
-/** The key that signed, as a person compares it. */
+/** SHA-256 of the public key, for a person to compare. */
 export const fingerprintOf = ({ publicKey }: Pick<Signature, "publicKey">): string =>
   sha256(Buffer.from(publicKey, "base64"));
 

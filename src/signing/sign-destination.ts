@@ -1,4 +1,4 @@
-/** Signing a destination as a whole, once it is proven. */
+/** Signs all files of a destination after its verification. */
 import { lstat, writeFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
@@ -6,13 +6,13 @@ import { ignoreEvents, type Watch } from "../core/events.ts";
 import { KEYLESS, keylessSigner, refuseKeyless } from "./keyless.ts";
 import type { SignOptions } from "./options.ts";
 import type { BundleReport } from "./signed-files.ts";
-import { filesAt } from "./signed-files.ts";
+import { hashFilesAt } from "./signed-files.ts";
 import { type BundleSigner, readCurveKey, signBundle } from "./sigstore-bundle.ts";
 import { encodeStatement } from "./statement.ts";
 
 export interface SignedDestination {
   readonly report: BundleReport;
-  /** Writes the bundle: when what it signs is in its place, for it would promise what is not there. */
+  /** Writes the bundle. Call it after the signed files are in their place. */
   write(): Promise<void>;
 }
 
@@ -24,14 +24,14 @@ interface DestinationOptions {
   readonly signal?: AbortSignal;
 }
 
-/** @param address where the destination is now, which may be where it is staged */
+/** @param address current path of the destination, which may be its staging folder */
 export type SignDestination = (address: string) => Promise<SignedDestination>;
 
 /**
- * What signs every file of a destination. All that can be refused is refused now.
+ * Creates the function that signs every file of a destination. Wrong options are errors now.
  *
- * @returns null where no bundle is asked for
- * @throws USAGE, NOT_FOUND; DESTINATION_EXISTS: the bundle's file is there; what `keylessSigner` refuses
+ * @returns null if the options have no bundle
+ * @throws USAGE, NOT_FOUND; DESTINATION_EXISTS: the file of the bundle exists; the errors of `keylessSigner`
  */
 export async function signerFor(
   destination: string,
@@ -45,17 +45,17 @@ export async function signerFor(
   }
   const place = `${resolve(destination)}/`;
   if (`${resolve(file)}/`.startsWith(place))
-    throw new IsologitError("USAGE", "the bundle would become part of what it signs", { file });
+    throw new IsologitError("USAGE", "the bundle would be one of the files that it signs", { file });
   const sign = await bundleSigner(options);
   const exists = await lstat(file).then(
     () => true,
     () => false,
   );
-  if (exists && !overwrite) throw new IsologitError("DESTINATION_EXISTS", "the bundle is there", { file });
+  if (exists && !overwrite) throw new IsologitError("DESTINATION_EXISTS", "the bundle exists already", { file });
 
   return async (address) => {
     watch({ type: "phase", phase: "sign" });
-    const manifest = await filesAt(address, [], signal);
+    const manifest = await hashFilesAt(address, [], signal);
     const statement = encodeStatement(manifest, basename(resolve(destination)));
     const { text, signedBy, issuer } = await sign(statement);
     return {
@@ -71,7 +71,7 @@ export async function signerFor(
 async function bundleSigner(options: SignOptions & DestinationOptions): Promise<BundleSigner> {
   const { sign, signal } = options;
   if (sign === undefined)
-    throw new IsologitError("USAGE", `\`bundle\` needs \`sign\` with the key that signs it, or ${KEYLESS}`);
+    throw new IsologitError("USAGE", `\`bundle\` needs \`sign\` with a key, or ${KEYLESS}`);
   if (sign === KEYLESS) return await keylessSigner(options, signal);
   const key = await readCurveKey(sign, "private");
   return (payload) => signBundle(payload, key);

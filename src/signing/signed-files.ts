@@ -1,4 +1,4 @@
-/** A checkpoint's files against a bundle that signs them. Files as they lie there: nothing of the checkpoint is parsed. */
+/** Compares files with the bundle that signs them. Files are only hashed, not parsed. */
 import { readFile, realpath, stat } from "node:fs/promises";
 import { relative } from "node:path";
 import { storeAt } from "../checkpoint/store.ts";
@@ -9,13 +9,13 @@ import type { TrustOptions } from "./options.ts";
 import { openBundle, readAuthorities, readCurveKey, type Trust } from "./sigstore-bundle.ts";
 import { compareManifest, decodeStatement, type Manifest, manifestOf } from "./statement.ts";
 
-/** What a report says of a bundle that was made, or whose signature was found good. */
+/** Report about a bundle that was written, or whose signature is valid. */
 export interface BundleReport {
   /** SHA-256 of the public key's PEM text, or the identity in the signing certificate */
   readonly signedBy: string;
-  /** who vouched for the identity; null for a key */
+  /** issuer of the identity; null for a key */
   readonly issuer: string | null;
-  /** how many files were signed */
+  /** number of signed files */
   readonly files: number;
 }
 
@@ -25,10 +25,12 @@ export interface SignedFiles {
 }
 
 /**
- * @returns null where no bundle was asked for
- * @throws BUNDLE_INVALID, BUNDLE_UNTRUSTED, UNSUPPORTED; USAGE: nobody is named as trusted
+ * Compares every file at an address with the bundle of the options.
+ *
+ * @returns null if the options have no bundle
+ * @throws BUNDLE_INVALID, BUNDLE_UNTRUSTED, UNSUPPORTED; USAGE: the options name no trusted signer
  */
-export async function signedFiles(
+export async function compareSignedFiles(
   address: string,
   options: TrustOptions & { readonly signal?: AbortSignal },
 ): Promise<SignedFiles | null> {
@@ -37,33 +39,33 @@ export async function signedFiles(
   if (file === undefined || trust === null) return null;
   const { payload, signedBy, issuer } = await openBundle(await bytesOf(file), trust, file);
   const signed = decodeStatement(payload, file);
-  const found = await filesAt(address, [...signed.ignored, ...(await placeIn(address, file))], signal);
+  const found = await hashFilesAt(address, [...signed.ignored, ...(await pathInside(address, file))], signal);
   return {
     report: { signedBy, issuer, files: signed.files.size },
     differences: compareManifest(signed, found),
   };
 }
 
-/** Every file of an address, hashed. */
-export async function filesAt(
+/** Hashes every file at an address. */
+export async function hashFilesAt(
   address: string,
   ignored: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<Manifest> {
   if (isHubAddress(address)) return await manifestOf(await storeAt(address, true), false, ignored, signal);
   const single = (await stat(address).catch((cause) => failed(cause, address))).isFile();
-  // as it lies there: `storeAt` would unpack an archive that is packed as a whole
+  // the file itself is hashed: `storeAt` would unpack a compressed archive
   return await manifestOf(await fileStore(address), single, ignored, signal);
 }
 
-/** Where a bundle lies inside the folder that it signs: there it is no part of it. */
-async function placeIn(address: string, file: string): Promise<readonly string[]> {
+/** Path of a bundle inside the folder that it signs. The bundle does not sign itself. */
+async function pathInside(address: string, file: string): Promise<readonly string[]> {
   if (isHubAddress(address)) return [];
   const path = relative(await realpath(address), await realpath(file));
   return [path.replaceAll("\\", "/")];
 }
 
-/** @returns null where no bundle was asked for */
+/** @returns null if the options have no bundle */
 async function trustOf(options: TrustOptions): Promise<Trust | null> {
   const { bundle, publicKey, trustedRoot, sigstoreIdentity: identity, sigstoreIssuer: issuer } = options;
   const keyless = [trustedRoot, identity, issuer].filter((given) => given !== undefined).length;
@@ -81,7 +83,7 @@ async function trustOf(options: TrustOptions): Promise<Trust | null> {
     issuer === undefined
   ) {
     const wanted = "`publicKey`, or `trustedRoot`, `sigstoreIdentity` and `sigstoreIssuer`";
-    throw new IsologitError("USAGE", `\`bundle\` needs to know whom to trust: ${wanted}`);
+    throw new IsologitError("USAGE", `\`bundle\` needs a trusted signer: ${wanted}`);
   }
   const material = await readAuthorities(await bytesOf(trustedRoot), trustedRoot);
   return { kind: "authority", material, identity, issuer };

@@ -1,6 +1,6 @@
 /**
- * Sigstore bundles: a signed statement with all that is needed to check it offline. The libraries are loaded when a
- * bundle is made or read, and not before.
+ * Sigstore bundles: a signed statement with all data that an offline check needs. The libraries are imported when a bundle
+ * is written or read, so that other commands start faster.
  */
 import { createHash, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import type { BundleWithDsseEnvelope } from "@sigstore/bundle";
@@ -10,14 +10,14 @@ import { parseJsonObject } from "../core/json.ts";
 import { readPem } from "./ed25519.ts";
 import { PAYLOAD_TYPE } from "./statement.ts";
 
-/** Hash of a signature, by OpenSSL's name of the key's curve: all that model signing allows. */
+/** Hash of a signature, by OpenSSL's name of the curve of the key. Model signing allows only these curves. */
 const HASHES: Readonly<Record<string, string>> = {
   prime256v1: "sha256",
   secp384r1: "sha384",
   secp521r1: "sha512",
 };
 
-/** Whom to believe: a key, or a certificate authority with its logs, for one identity vouched for by one issuer. */
+/** The trusted signer: a key, or one identity of one issuer that a certificate authority and its logs confirm. */
 export type Trust =
   | { readonly kind: "key"; readonly key: KeyObject }
   | {
@@ -29,27 +29,27 @@ export type Trust =
 
 export interface SignedStatement {
   readonly payload: Uint8Array;
-  /** the key's SHA-256, or the identity in the signing certificate */
+  /** SHA-256 of the key, or the identity in the signing certificate */
   readonly signedBy: string;
-  /** who vouched for the identity; null for a key */
+  /** issuer of the identity; null for a key */
   readonly issuer: string | null;
 }
 
-/** The text of a bundle over a statement, and who signed it. */
-export type BundleSigner = (payload: Buffer) => Promise<By & { readonly text: string }>;
+/** Signs a statement. The result is the text of the bundle and the signer. */
+export type BundleSigner = (payload: Buffer) => Promise<Signatory & { readonly text: string }>;
 
-/** @throws USAGE, NOT_FOUND: a PEM file that holds no key of this sort on a curve that model signing knows */
+/** @throws USAGE: the PEM file has no key of this sort on a curve of model signing; NOT_FOUND */
 export async function readCurveKey(path: string, sort: "private" | "public"): Promise<KeyObject> {
   const key = await readPem(path, sort);
   if (hashFor(key) !== undefined) return key;
   const kind = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyType;
-  throw new IsologitError("USAGE", `its key is ${kind}, and a bundle takes P-256, P-384 or P-521`, {
+  throw new IsologitError("USAGE", `the key is ${kind}, and a bundle takes P-256, P-384 or P-521`, {
     file: path,
   });
 }
 
 /**
- * Certificate authorities and logs of a `trusted_root.json`, as Sigstore publishes it and as private instances have one.
+ * Reads the certificate authorities and logs in a `trusted_root.json` of Sigstore or of a private instance.
  *
  * @throws USAGE
  */
@@ -59,10 +59,10 @@ export async function readAuthorities(bytes: Uint8Array, file: string): Promise<
     import("@sigstore/protobuf-specs"),
     import("@sigstore/verify"),
   ]);
-  return attempt(() => toTrustMaterial(TrustedRoot.fromJSON(value)), "USAGE", "it is no trusted root", file);
+  return attempt(() => toTrustMaterial(TrustedRoot.fromJSON(value)), "USAGE", "the file is not a trusted root", file);
 }
 
-/** The key is named as it is in the bundle. */
+/** Signs with a key. The bundle names the key by its SHA-256. */
 export async function signBundle(payload: Buffer, privateKey: KeyObject): ReturnType<BundleSigner> {
   const [{ bundleToJSON, toDSSEBundle }, { dsse }] = await Promise.all([
     import("@sigstore/bundle"),
@@ -75,38 +75,38 @@ export async function signBundle(payload: Buffer, privateKey: KeyObject): Return
 }
 
 /**
- * What a bundle's signer signed, once it is known to be the trusted one.
+ * Checks that the trusted signer signed a bundle, and returns the signed payload.
  *
- * @throws BUNDLE_INVALID: damaged, edited, or no bundle; BUNDLE_UNTRUSTED: another signed it; USAGE: a signature of the
- *   other kind than the trust
+ * @throws BUNDLE_INVALID: damaged, edited, or not a bundle; BUNDLE_UNTRUSTED: another signer; USAGE: the bundle has a
+ *   signature of the other kind
  */
 export async function openBundle(bytes: Uint8Array, trust: Trust, file: string): Promise<SignedStatement> {
-  const bundle = await parse(bytes, file);
+  const bundle = await parseBundle(bytes, file);
   const { payload, payloadType } = bundle.content.dsseEnvelope;
   const by =
-    trust.kind === "key" ? await byKey(bundle, trust.key, file) : await byAuthority(bundle, trust, file);
+    trust.kind === "key" ? await checkKey(bundle, trust.key, file) : await checkAuthority(bundle, trust, file);
   if (payloadType !== PAYLOAD_TYPE) {
-    throw new IsologitError("BUNDLE_INVALID", `it signs ${payloadType}, expected ${PAYLOAD_TYPE}`, { file });
+    throw new IsologitError("BUNDLE_INVALID", `the bundle signs ${payloadType}, expected ${PAYLOAD_TYPE}`, { file });
   }
   return { payload, ...by };
 }
 
-type By = Omit<SignedStatement, "payload">;
+type Signatory = Omit<SignedStatement, "payload">;
 
-async function parse(bytes: Uint8Array, file: string): Promise<BundleWithDsseEnvelope> {
+async function parseBundle(bytes: Uint8Array, file: string): Promise<BundleWithDsseEnvelope> {
   const value = parseJsonObject(bytes, { file, code: "BUNDLE_INVALID" });
   const { bundleFromJSON, isBundleWithDsseEnvelope } = await import("@sigstore/bundle");
-  const bundle = attempt(() => bundleFromJSON(value), "BUNDLE_INVALID", "it is no Sigstore bundle", file);
+  const bundle = attempt(() => bundleFromJSON(value), "BUNDLE_INVALID", "the file is not a Sigstore bundle", file);
   if (isBundleWithDsseEnvelope(bundle)) return bundle;
-  throw new IsologitError("BUNDLE_INVALID", "it signs bytes, expected a statement in an envelope", { file });
+  throw new IsologitError("BUNDLE_INVALID", "the bundle signs bytes, expected a statement in an envelope", { file });
 }
 
-async function byKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: string): Promise<By> {
+async function checkKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: string): Promise<Signatory> {
   const { content } = bundle.verificationMaterial;
   if (content.$case !== "publicKey") {
     throw new IsologitError(
       "USAGE",
-      "it was signed with a certificate, and a key was given",
+      "the bundle was signed with a certificate, and a key was given",
       { file },
       {
         next: "give `trustedRoot`, `sigstoreIdentity` and `sigstoreIssuer` instead of `publicKey`",
@@ -115,29 +115,29 @@ async function byKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: strin
   }
   const { hint } = content.publicKey;
   const own = hintOf(key);
-  // bundles of before model_signing 1.1 have no hint
+  // bundles of model_signing before 1.1 have no hint
   if (hint !== "" && hint !== own) {
-    throw new IsologitError("BUNDLE_UNTRUSTED", `it was signed with the key ${hint}, not ${own}`, { file });
+    throw new IsologitError("BUNDLE_UNTRUSTED", `the bundle was signed with the key ${hint}, not ${own}`, { file });
   }
   const { dsse } = await import("@sigstore/core");
   const { payload, payloadType, signatures } = bundle.content.dsseEnvelope;
-  const signature = signatures[0]!.sig; // the parser refuses any other number than one
+  const signature = signatures[0]!.sig; // the parser refuses every other number of signatures
   if (verify(hashFor(key), dsse.preAuthEncoding(payloadType, payload), key, signature)) {
     return { signedBy: own, issuer: null };
   }
-  throw new IsologitError("BUNDLE_INVALID", "its signature is not of its text with this key", { file });
+  throw new IsologitError("BUNDLE_INVALID", "the signature does not match the payload and this key", { file });
 }
 
-async function byAuthority(
+async function checkAuthority(
   bundle: BundleWithDsseEnvelope,
   { material, identity, issuer }: Extract<Trust, { kind: "authority" }>,
   file: string,
-): Promise<By> {
+): Promise<Signatory> {
   const { content } = bundle.verificationMaterial;
   if (content.$case === "publicKey") {
     throw new IsologitError(
       "USAGE",
-      "it was signed with a key, and a trusted root was given",
+      "the bundle was signed with a key, and a trusted root was given",
       { file },
       {
         next: "give the key with `publicKey`",
@@ -147,22 +147,22 @@ async function byAuthority(
   const { toSignedEntity, Verifier } = await import("@sigstore/verify");
   let signer: Signer;
   try {
-    // one signed certificate timestamp, one log entry and one trusted time at least: the library's own minimum
+    // the library requires at least one certificate timestamp, one log entry and one trusted time
     signer = new Verifier(material).verify(toSignedEntity(bundle));
   } catch (cause) {
     const untrusted = (cause as { code?: unknown }).code === "CERTIFICATE_ERROR";
     throw new IsologitError(
       untrusted ? "BUNDLE_UNTRUSTED" : "BUNDLE_INVALID",
-      `the trusted root does not bear it out: ${(cause as Error).message}`,
+      `verification against the trusted root failed: ${(cause as Error).message}`,
       { file },
       { cause },
     );
   }
   const { subjectAlternativeName: found, extensions } = signer.identity ?? {};
-  // compared here: the library would take the identity for a pattern, in which a dot is any letter
+  // compared here, because the library reads the identity as a pattern in which a dot is any character
   if (found !== identity || extensions?.issuer !== issuer) {
-    const who = `${found ?? "nobody"} (${extensions?.issuer ?? "no issuer"})`;
-    throw new IsologitError("BUNDLE_UNTRUSTED", `${who} signed it, not ${identity} (${issuer})`, { file });
+    const who = `${found ?? "no identity"} (${extensions?.issuer ?? "no issuer"})`;
+    throw new IsologitError("BUNDLE_UNTRUSTED", `${who} signed the bundle, not ${identity} (${issuer})`, { file });
   }
   return { signedBy: identity, issuer };
 }
@@ -177,7 +177,7 @@ function attempt<T>(work: () => T, code: ErrorCode, message: string, file: strin
 
 const hashFor = (key: KeyObject): string | undefined => HASHES[key.asymmetricKeyDetails?.namedCurve ?? ""];
 
-/** How model signing names a key: the SHA-256 of its PEM text. */
+/** Name of a key in model signing: the SHA-256 of its PEM text. */
 const hintOf = (publicKey: KeyObject): string =>
   createHash("sha256")
     .update(publicKey.export({ format: "pem", type: "spki" }))

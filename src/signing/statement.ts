@@ -1,6 +1,6 @@
 /**
- * What a model signature says: an in-toto statement of the OpenSSF model-signing form, with the SHA-256 of every file.
- * Nothing here knows who signs it.
+ * The statement that a model signature signs: an in-toto statement of OpenSSF model signing, with the SHA-256 of every
+ * file. The statement does not name the signer.
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
@@ -13,14 +13,14 @@ export const PAYLOAD_TYPE = "application/vnd.in-toto+json";
 const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE = "https://model_signing/signature/v1.0";
 
-/** At the top of a folder these are of git, not of the model, whatever a signature says. */
+/** Names at the top of a folder that belong to git and not to the model. They are never signed. */
 const IGNORED = [".git", ".gitattributes", ".github", ".gitignore"];
 
-/** What a model of one file calls that file: the path from the model to itself. */
+/** Name of the file in the statement of a model that is one file. */
 const ITSELF = ".";
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
-/** Fields that nobody asked for are let pass, as in-toto wants it: later versions may add some. */
+/** Unknown fields are allowed, as in-toto requires: later versions may add fields. */
 const Statement = z.object({
   _type: z.literal(STATEMENT_TYPE),
   subject: z.tuple([z.object({ name: z.string(), digest: z.object({ sha256: hex }) })]),
@@ -36,19 +36,19 @@ const Statement = z.object({
   }),
 });
 
-/** Files that were signed. */
+/** The signed files. */
 export interface Manifest {
-  /** SHA-256 of each file, by its path with `/` between names; `.` where the model is one file */
+  /** SHA-256 of each file, by its path with `/` between names; `.` if the model is one file */
   readonly files: ReadonlyMap<string, string>;
-  /** paths, each with all below it, that the signer left out */
+  /** paths that the signer left out, each with all paths below it */
   readonly ignored: readonly string[];
 }
 
 /**
  * Reads and hashes every file of a checkpoint.
  *
- * @param single it is one file, which may be renamed
- * @param ignored paths that are no part of it, each with all below
+ * @param single the checkpoint is one file, which may be renamed
+ * @param ignored paths to leave out, each with all paths below it
  */
 export async function manifestOf(
   store: Store,
@@ -66,9 +66,9 @@ export async function manifestOf(
   return { files, ignored };
 }
 
-/** The statement's bytes: what gets signed. */
+/** The bytes of the statement, which are the signed payload. */
 export function encodeStatement({ files, ignored }: Manifest, name: string): Buffer {
-  // by code points, as UTF-8 sorts
+  // in the order of UTF-8 bytes
   const sorted = [...files].sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   const resources = sorted.map(([path, digest]) => ({ name: path, algorithm: "sha256", digest }));
   const statement: z.infer<typeof Statement> = {
@@ -89,8 +89,8 @@ export function encodeStatement({ files, ignored }: Manifest, name: string): Buf
 }
 
 /**
- * @throws BUNDLE_INVALID: no statement of this form, or one that contradicts itself; UNSUPPORTED: a way of hashing that
- *   is not read here
+ * @throws BUNDLE_INVALID: not a statement of this form, or a statement that contradicts itself; UNSUPPORTED: another way
+ *   of hashing
  */
 export function decodeStatement(payload: Uint8Array, file: string): Manifest {
   const refuse = (message: string) => new IsologitError("BUNDLE_INVALID", message, { file });
@@ -98,30 +98,30 @@ export function decodeStatement(payload: Uint8Array, file: string): Manifest {
   const parsed = Statement.safeParse(value);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    throw refuse(`what was signed is no model signature: ${issue.path.join(".")}: ${issue.message}`);
+    throw refuse(`the payload is not a model signature: ${issue.path.join(".")}: ${issue.message}`);
   }
   const { subject, predicate } = parsed.data;
   const { serialization, resources } = predicate;
   const { method, hash_type: hash, ignore_paths: ignored = [] } = serialization;
   if (method !== "files" || hash !== "sha256" || resources.some(({ algorithm }) => algorithm !== "sha256")) {
-    const next = { next: "ask its signer for one by files and SHA-256, or check it with model_signing" };
-    throw new IsologitError("UNSUPPORTED", `it hashes ${method} with ${hash}`, { file }, next);
+    const next = { next: "ask the signer for a bundle with files and SHA-256, or check this bundle with model_signing" };
+    throw new IsologitError("UNSUPPORTED", `the bundle hashes ${method} with ${hash}`, { file }, next);
   }
   const wrong = resources.find(({ digest }) => !hex.safeParse(digest).success);
-  if (wrong !== undefined) throw refuse(`the digest of ${JSON.stringify(wrong.name)} is no SHA-256`);
-  if (rootOf(resources) !== subject[0].digest.sha256) throw refuse("its digests do not make its root");
+  if (wrong !== undefined) throw refuse(`the digest of ${JSON.stringify(wrong.name)} is not a SHA-256`);
+  if (rootOf(resources) !== subject[0].digest.sha256) throw refuse("the digests do not match the root");
   const files = new Map(resources.map(({ name, digest }) => [name, digest]));
-  if (files.size !== resources.length) throw refuse("it names a file twice");
+  if (files.size !== resources.length) throw refuse("the statement names a file twice");
   return { files, ignored };
 }
 
-/** How the files that are there differ from those that were signed; empty where they do not. */
+/** One sentence for each difference between the signed files and the found files. */
 export function compareManifest(signed: Manifest, found: Manifest): readonly string[] {
   const named = (path: string) => (path === ITSELF ? "the file" : path);
   const changed = [...signed.files].flatMap(([path, digest]) => {
     const now = found.files.get(path);
     if (now === undefined) return [`${named(path)} was signed and is missing`];
-    return now === digest ? [] : [`${named(path)} is not what was signed`];
+    return now === digest ? [] : [`${named(path)} differs from the signed file`];
   });
   const more = [...found.files.keys()].filter((path) => !signed.files.has(path));
   return [...changed, ...more.map((path) => `${named(path)} was not signed`)];

@@ -99,7 +99,7 @@ describe("what is signed without a key", () => {
       rungs: [{ rung: "cover", verdict: "different" }, {}],
     });
     expect(metricsWith(report, "cover", "files").differences).toContain(
-      "model.safetensors is not what was signed",
+      "model.safetensors differs from the signed file",
     );
   });
 
@@ -238,7 +238,7 @@ describe("a service that fails leaves no destination, and --resume goes on", () 
     [
       "the log answers without a proof",
       "NETWORK",
-      /^what the services answer makes no bundle: invalid bundle$/,
+      /^the answers of the services are not a valid bundle: invalid bundle$/,
       (path) => (path.includes("/log/") ? unproved : undefined),
     ],
     [

@@ -165,15 +165,15 @@ describe("a change is seen", () => {
     const index = at < 0 ? bytes.length + at : at;
     bytes[index] = bytes[index]! ^ 1;
     writeFileSync(join(copy, file), bytes);
-    const { signedFiles } = await import("../../src/signing/signed-files.ts");
-    expect((await signedFiles(copy, trusted))!.differences).toEqual([`${file} is not what was signed`]);
+    const { compareSignedFiles } = await import("../../src/signing/signed-files.ts");
+    expect((await compareSignedFiles(copy, trusted))!.differences).toEqual([`${file} differs from the signed file`]);
   });
 
   it("a renamed file, a new one, a missing one: the verdict is different", async () => {
     const copy = bare();
     renameSync(join(copy, "config.json"), join(copy, "Config.json"));
-    const { signedFiles } = await import("../../src/signing/signed-files.ts");
-    expect((await signedFiles(copy, trusted))!.differences).toEqual([
+    const { compareSignedFiles } = await import("../../src/signing/signed-files.ts");
+    expect((await compareSignedFiles(copy, trusted))!.differences).toEqual([
       "config.json was signed and is missing",
       "Config.json was not signed",
     ]);
@@ -196,7 +196,7 @@ describe("a change is seen", () => {
 
   it("one bit anywhere in a packed file", async () => {
     const bytes = readFileSync(packed);
-    const { signedFiles } = await import("../../src/signing/signed-files.ts");
+    const { compareSignedFiles } = await import("../../src/signing/signed-files.ts");
     const options = { bundle: packedSig, publicKey: owner.publicFile };
     for (const part of [0, 0.1, 0.5, 0.9, 1]) {
       const at = Math.floor(part * (bytes.length - 1));
@@ -204,7 +204,7 @@ describe("a change is seen", () => {
       copy[at] = copy[at]! ^ 0x10;
       const file = join(work, "flipped.isologit");
       writeFileSync(file, copy);
-      expect((await signedFiles(file, options))!.differences).toEqual(["the file is not what was signed"]);
+      expect((await compareSignedFiles(file, options))!.differences).toEqual(["the file differs from the signed file"]);
     }
   });
 });
