@@ -1,7 +1,7 @@
 /**
- * The certificate: one canonical JSON document that says what was compared, how, and with which outcome, and holds
- * what is needed to check it again without the source. It carries its own hash, so that an edited one is refused, and
- * perhaps a signature. Nothing in it depends on the time, the machine or a path.
+ * The certificate: a canonical JSON document with the comparisons, their results, and the data that a check without the
+ * source needs. It contains its own hash, so that an edited certificate is refused, and may contain a signature. No field
+ * depends on the time, the machine or a path.
  */
 import { z } from "zod";
 import { Conversion, HubPlace } from "../convert/conversion-record.ts";
@@ -18,22 +18,22 @@ const identity = { format: z.string(), dialect: z.string(), root: hex };
 const Body = z.strictObject({
   kind: z.literal("isologit certificate"),
   version: z.literal(1),
-  /** name and version of what issued it */
+  /** name and version of the program that issued the certificate */
   tool: z.string(),
-  /** its address, pinned to a commit, where it was read on the Hub; a path is in no certificate */
+  /** `address`: on the Hub, with the commit; absent for a local source, because a certificate contains no path */
   source: z.strictObject({ ...identity, address: HubPlace.exactOptional() }),
   destination: z.strictObject({
     ...identity,
     files: z.array(z.strictObject({ path: z.string(), size: z.int().nonnegative(), sha256: hex })).readonly(),
   }),
-  /** digest of the conversion's plan */
+  /** id of the plan of the conversion */
   plan: z.string(),
-  /** the options that decide the destination's bytes; absent where none was given */
+  /** the options that decide the bytes of the destination; absent if no option was given */
   conversion: Conversion.exactOptional(),
-  /** roles by what was done to them, as "BF16 to F8_E4M3": 12; empty where every bit was kept */
+  /** number of roles by recast, such as "BF16 to F8_E4M3": 12; empty if no role was recast */
   recast: z.record(z.string(), z.int().positive()),
   verdict: z.enum(["same", "within"]),
-  /** null where no forward pass ran, and so no prompt was read */
+  /** null if no forward pass ran, as is `prompt` */
   backend: z.string().nullable(),
   prompt: z
     .strictObject({
@@ -53,9 +53,9 @@ const Body = z.strictObject({
     )
     .readonly(),
   limits: z.record(z.string(), z.number()),
-  /** whether logits recorded by other software were met */
+  /** the logits agree with logits that other software recorded */
   reference: z.boolean(),
-  /** by role, a digest of its type, shape, scale and elements */
+  /** digest of the dtype, shape, scale and elements of each role */
   leaves: z.record(z.string(), hex),
   fingerprint: Fingerprint.nullable(),
 });
@@ -69,7 +69,7 @@ export const digestOfLeaf = (leaf: Leaf): string =>
     canonicalJson([leaf.key, leaf.dtype, leaf.shape, leaf.sha256, leaf.scale && Array.from(leaf.scale)]),
   );
 
-/** The document's bytes: canonical JSON, and a newline. */
+/** The bytes of the document: canonical JSON and a newline. */
 export function encodeCertificate(certificate: Certificate): Uint8Array {
   return Buffer.from(`${canonicalJson(certificate)}\n`);
 }
@@ -79,8 +79,9 @@ export function sealCertificate(body: CertificateBody): Certificate {
 }
 
 /**
- * @throws CERTIFICATE_INVALID for any text that is not byte for byte what `encodeCertificate` gave, and for a signature
- *   that is not of this text
+ * Parses a certificate and checks its hash and its signature.
+ *
+ * @throws CERTIFICATE_INVALID: the bytes are not the output of `encodeCertificate`, or the signature does not match them
  */
 export function decodeCertificate(bytes: Uint8Array, file: string): Certificate {
   const refuse = (message: string) => new IsologitError("CERTIFICATE_INVALID", message, { file });
@@ -88,12 +89,12 @@ export function decodeCertificate(bytes: Uint8Array, file: string): Certificate 
   const parsed = Certificate.safeParse(value);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    throw refuse(`it is no certificate of this version: ${issue.path.join(".")}: ${issue.message}`);
+    throw refuse(`the file is not a certificate of this version: ${issue.path.join(".")}: ${issue.message}`);
   }
-  const { sha256: said, signature, ...body } = parsed.data;
-  if (sha256(canonicalJson(body)) !== said) throw refuse("its text is not the text that was sealed");
+  const { sha256: digest, signature, ...body } = parsed.data;
+  if (sha256(canonicalJson(body)) !== digest) throw refuse("its text is not the text that was sealed");
   if (!Buffer.from(encodeCertificate(parsed.data)).equals(bytes)) throw refuse("it is not in canonical form");
-  if (signature !== undefined && !verifySignature(said, signature))
+  if (signature !== undefined && !verifySignature(digest, signature))
     throw refuse("its signature is not of this text");
   return parsed.data;
 }

@@ -1,6 +1,6 @@
 /**
- * The limits under which a certificate was issued. It says which held and what was measured, and not who chose them: what
- * is wider than a default can only have been given.
+ * The limits under which a certificate was issued. A certificate has the limits and the measured values. A limit that is
+ * wider than the default was an option of the conversion.
  */
 
 import { type FloatDType, isFloat } from "../core/dtype.ts";
@@ -11,7 +11,7 @@ import { givenLimits, type Limits, limitExcesses, limitsFor, type Quality } from
 import type { Verdict } from "../verify/verdict.ts";
 import type { Certificate } from "./certificate.ts";
 
-/** What the logits rung measured when the certificate was issued; null where no forward pass ran, or a number is lost. */
+/** Values that the logits rung measured when the certificate was issued; null if no forward pass ran or a value is missing. */
 export function certifiedQuality({ rungs }: Pick<Certificate, "rungs">): Quality | null {
   const metrics = rungs.find(({ rung }) => rung === "logits")?.metrics;
   if (metrics === undefined) return null;
@@ -20,7 +20,7 @@ export function certifiedQuality({ rungs }: Pick<Certificate, "rungs">): Quality
   return numbers ? { klMean: Number(klMean), klP99: Number(klP99), top1: Number(top1) } : null;
 }
 
-/** Limits that are wider than this version's own for such a recast. */
+/** Limits that are wider than the default limits of this version for the same recast. */
 export function widerLimits({ limits, recast }: Pick<Certificate, "limits" | "recast">): readonly Finding[] {
   if (limits.klMean === undefined) return [];
   const written = Object.keys(recast).map((change) => change.split(" to ")[1] as FloatDType);
@@ -30,8 +30,8 @@ export function widerLimits({ limits, recast }: Pick<Certificate, "limits" | "re
     return found !== undefined && (name === "top1" ? found < own : found > own);
   });
   if (wider.length === 0) return [];
-  const told = wider.map((name) => `${name} ${limits[name]} (usual ${usual[name]})`).join(", ");
-  return [remark("limit-wider", `it was certified under limits that are wider than usual: ${told}`)];
+  const list = wider.map((name) => `${name} ${limits[name]} (usual ${usual[name]})`).join(", ");
+  return [remark("limit-wider", `it was certified under limits that are wider than usual: ${list}`)];
 }
 
 export interface LimitJudgement {
@@ -39,7 +39,7 @@ export interface LimitJudgement {
   readonly findings: readonly Finding[];
 }
 
-/** Limits that the user gives are judged by what was measured then: the source is not here to be asked again. */
+/** Judges limits of the user by the values in the certificate, because the source is not available. */
 export function judgeCertifiedLimits(certificate: Certificate, options: LimitOptions): LimitJudgement {
   const given: Partial<Limits> = givenLimits(options);
   if (Object.keys(given).length === 0) return { verdict: "same", findings: [] };

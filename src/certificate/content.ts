@@ -1,4 +1,4 @@
-/** The content of one checkpoint: a leaf a role, and the root they make. */
+/** The content digests of one checkpoint: a leaf for each role, and the content root of all leaves. */
 
 import type { LoadedModel, ModelWithScales } from "../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
@@ -17,7 +17,7 @@ export interface ContentDigests {
   readonly leaves: readonly Leaf[];
 }
 
-/** Bytes that `contentOf` reads. */
+/** Bytes that `digestContent` reads. */
 export function contentBytes(model: LoadedModel): number {
   return [...model.roles.values()].reduce((sum, { key, shape }) => {
     const { dtype } = model.tensors.get(model.roleSources.get(key)![0]!.of!)!;
@@ -25,7 +25,11 @@ export function contentBytes(model: LoadedModel): number {
   }, 0);
 }
 
-/** @throws DIGEST_MISMATCH where a tensor is not what the checkpoint's format has sealed */
+/**
+ * Reads every role and computes its digest.
+ *
+ * @throws DIGEST_MISMATCH: the bytes of a tensor do not match the digest that the format stores
+ */
 export async function digestContent(
   model: ModelWithScales,
   pool: WorkerPool,

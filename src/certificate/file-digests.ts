@@ -1,6 +1,6 @@
 /**
- * Every byte of a checkpoint that no content root knows: headers, indexes, configs, side files, padding, scales that
- * nothing reads. Together with the root nothing is left in which a byte could change unseen.
+ * Digests of the bytes that the content root does not cover: headers, indexes, configs, side files, padding, unused
+ * scales. The root and these digests together detect a change of any byte.
  */
 import { CERTIFICATE_FILE, type Span, type Tensor } from "../core/checkpoint.ts";
 import { bitsOf, countOf, stridesOf } from "../core/dtype.ts";
@@ -9,15 +9,15 @@ import type { Matched } from "../families/model.ts";
 import { digestExcept } from "../io/digest.ts";
 
 export interface FileDigest {
-  /** relative to the checkpoint; "" where it is one file, which may be renamed */
+  /** relative to the checkpoint; "" for a checkpoint of one file, which may be renamed */
   readonly path: string;
-  /** bytes, without a certificate that follows */
+  /** bytes, without a certificate at the end */
   readonly size: number;
   /** SHA-256 of the bytes outside the elements that the content root covers */
   readonly sha256: string;
 }
 
-/** @param trailer the certificate's span in a packed file: it, and what follows it, is not the checkpoint's */
+/** @param trailer span of the certificate in a packed file; the span and the bytes after it do not belong to the checkpoint */
 export async function digestFilesExceptRoles(
   model: Matched,
   trailer: Span | undefined,
@@ -37,7 +37,7 @@ export async function digestFilesExceptRoles(
   return digests;
 }
 
-/** By file and in order, where the elements lie that roles are made of; a tensor of which a part is padding is not. */
+/** Spans of the elements of roles, by file and sorted; without tensors that have padding. */
 function insideOf({ tensors, roleSources }: Matched): ReadonlyMap<string, readonly Span[]> {
   const used = new Map<string, number>();
   for (const move of [...roleSources.values()].flat()) {

@@ -1,4 +1,4 @@
-/** Issuing: from what a verification proved to the document that says so. */
+/** Issues a certificate from the results of a verification. */
 
 import type { KeyObject } from "node:crypto";
 import { type ModelWithScales, storedRole } from "../checkpoint/load.ts";
@@ -13,19 +13,19 @@ import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
 
 export interface Issue {
-  /** the conversion's plan id */
+  /** id of the plan of the conversion */
   readonly plan: string;
-  /** the options that decide the destination's bytes */
+  /** the options that decide the bytes of the destination */
   readonly conversion: Conversion | undefined;
   /** version of this tool */
   readonly version: string;
   readonly key?: KeyObject | undefined;
-  /** the destination's files as they are now: some follow from its verification */
+  /** the current files of the destination; some were written after the verification */
   readonly store: Store;
   readonly signal: AbortSignal | undefined;
 }
 
-/** @returns null where the verdict is neither `same` nor `within`: nothing is certified then */
+/** @returns null if the verdict is neither `same` nor `within` */
 export async function issueCertificate(proof: Proof, issue: Issue): Promise<Certificate | null> {
   const { report, source, destination, leaves, prompt, fingerprint } = proof;
   const { verdict, roots } = report;
@@ -79,7 +79,7 @@ function recastsOf(a: ModelWithScales, b: ModelWithScales): Readonly<Record<stri
   return counts;
 }
 
-/** A rung's numbers, without its lists; of the controls, how many were caught and how many were void. */
+/** Numbers of a rung, without its lists. Of the controls, the number that was caught and the number that was void. */
 function rungOf({ rung, verdict, metrics }: RungReport): CertificateBody["rungs"][number] {
   const numbers: Record<string, number | string> = {};
   for (const [name, value] of Object.entries(metrics)) {
@@ -90,6 +90,6 @@ function rungOf({ rung, verdict, metrics }: RungReport): CertificateBody["rungs"
     numbers.controlsCaught = metrics.controls.filter(({ caught }) => caught === true).length;
     numbers.controlsVoid = metrics.controls.filter(({ caught }) => caught === null).length;
   }
-  // `certify` goes no further than these two, and a verdict is the worst of its rungs
+  // `issueCertificate` requires one of these two verdicts, and the verdict is the worst of its rungs
   return { rung, verdict: verdict as "same" | "within", metrics: numbers };
 }

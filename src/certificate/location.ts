@@ -1,4 +1,4 @@
-/** Where certificates lie: in a folder, behind a packed file's sealed part, or beside any other file. */
+/** Places of certificates: in a folder, at the end of a packed file, or beside any other file. */
 import { readFile, stat } from "node:fs/promises";
 import { certificateSpan, packed } from "../../formats/packed/format.ts";
 import { MAX_CERTIFICATE_BYTES } from "../../formats/packed/trailer.ts";
@@ -10,16 +10,19 @@ import { type Certificate, decodeCertificate } from "./certificate.ts";
 
 export interface FoundCertificate {
   readonly bytes: Uint8Array;
-  /** as a person would name it */
+  /** path for messages */
   readonly file: string;
 }
 
-/** Where a packed file's certificate lies in it; undefined where it has none, or is no packed file. */
+/** Span of the certificate in a packed file; undefined for a packed file without certificate, and for other formats. */
 export async function trailerIn(store: Store): Promise<Span | undefined> {
   return (await packed.detect(store)) === "yes" ? certificateSpan(store) : undefined;
 }
 
-/** @throws CERTIFICATE_MISSING; NOT_FOUND for a file that was named */
+/**
+ * @param named path of the certificate that the user named
+ * @throws CERTIFICATE_MISSING; NOT_FOUND: the named file does not exist
+ */
 export async function findCertificate(
   address: string,
   store: Store,
@@ -39,9 +42,9 @@ export async function findCertificate(
 }
 
 /**
- * The certificate that was left with a checkpoint; null where there is none, or one of other weights.
+ * The certificate in a checkpoint or beside it; null if there is no certificate, or a certificate of other weights.
  *
- * @param root the checkpoint's content root
+ * @param root content root of the checkpoint
  * @throws CERTIFICATE_INVALID
  */
 export async function readMatchingCertificate(
@@ -57,11 +60,10 @@ export async function readMatchingCertificate(
   return certificate.destination.root === root ? certificate : null;
 }
 
-/** Nobody named this one: a pipe in its place would be waited for. */
+/** Reads a certificate that the user did not name. Only files are read, because reading a pipe would wait forever. */
 async function bytesBeside(file: string): Promise<Uint8Array> {
   const about = await stat(file).catch((cause) => Promise.reject(systemError(cause, { file })));
-  if (!about.isFile())
-    throw new IsologitError("PATH_UNSAFE", "a certificate lies here that is no file", { file });
+  if (!about.isFile()) throw new IsologitError("PATH_UNSAFE", "the certificate is not a file", { file });
   if (about.size > MAX_CERTIFICATE_BYTES) {
     const message = `${about.size} bytes, expected at most ${MAX_CERTIFICATE_BYTES} of a certificate`;
     throw new IsologitError("LIMIT_EXCEEDED", message, { file });
@@ -77,5 +79,7 @@ async function bytesOf(file: string): Promise<Uint8Array> {
 
 function missing(error: unknown, file: string): never {
   if (!(error instanceof IsologitError) || error.code !== "NOT_FOUND") throw error;
-  throw new IsologitError("CERTIFICATE_MISSING", "there is no certificate in it or beside it", { file });
+  throw new IsologitError("CERTIFICATE_MISSING", "no certificate was found in the checkpoint or beside it", {
+    file,
+  });
 }

@@ -1,6 +1,6 @@
 /**
- * A checkpoint's own certificate, held against what a verification read of the checkpoint anyway: a source that is no
- * longer what was certified must not be certified anew under its old name.
+ * Compares a checkpoint with its own certificate, by the content that a verification has read already. A source that
+ * changed after its certification must not get a new certificate.
  */
 
 import type { ModelWithScales } from "../checkpoint/load.ts";
@@ -15,17 +15,17 @@ import { compareCertifiedFiles } from "./certified-files.ts";
 import { findCertificate } from "./location.ts";
 
 export interface OwnCertificate {
-  /** as a person would name it */
+  /** path for messages */
   readonly file: string;
-  /** whose it is */
+  /** address of the checkpoint */
   readonly address: string;
-  /** null where it cannot be read, or speaks of another format: then nothing is held against it */
+  /** null if the certificate cannot be read or is of another format; then no comparison is made */
   readonly certificate: Certificate | null;
-  /** why nothing is */
+  /** reason for no comparison */
   readonly findings: readonly Finding[];
 }
 
-/** What lies in a checkpoint or beside it; null where nothing does. */
+/** The certificate in a checkpoint or beside it; null if there is no certificate. */
 export async function ownCertificate(
   address: string,
   checkpoint: Checkpoint,
@@ -41,11 +41,11 @@ export async function ownCertificate(
     const certificate = decodeCertificate(bytes, file);
     const { format } = certificate.destination;
     if (format === checkpoint.format) return { file, address, certificate, findings: [] };
-    const message = `${file} is the certificate of a ${format} checkpoint, and this one is ${checkpoint.format}: it says nothing of it`;
+    const message = `${file} is the certificate of a ${format} checkpoint, and this checkpoint is ${checkpoint.format}: no comparison was made`;
     return aside(remark("certificate-elsewhere", message, { file }));
   } catch (error) {
     if (!(error instanceof IsologitError) || error.code !== "CERTIFICATE_INVALID") throw error;
-    const message = `${file} cannot be believed, and nothing was held against it: ${error.message}`;
+    const message = `${file} is not valid, and no comparison was made: ${error.message}`;
     return aside(difference("certificate-invalid", message, { file }));
   }
 }
@@ -53,43 +53,42 @@ export async function ownCertificate(
 interface Contradiction {
   readonly message: string;
   readonly at: { readonly file: string; readonly tensor?: string };
-  /** what to do about it */
+  /** next step for the user */
   readonly next: string;
 }
 
-/** The first thing of a checkpoint that is not what its own certificate says; null where there is none. */
+/** The first difference between a checkpoint and its own certificate; null if there is no difference. */
 function contradictionOf(
   { certificate, file, address }: OwnCertificate,
   { model: { roles, roleSources }, leaves, root }: ModelContent,
 ): Contradiction | null {
   if (certificate === null) return null;
   const way =
-    file === address ? "fetch or write it again" : "where that was on purpose, delete the certificate";
-  const next = `\`isologit verify ${address}\` tells what changed; ${way}`;
+    file === address ? "fetch or write it again" : "if the change was on purpose, delete the certificate";
+  const next = `\`isologit verify ${address}\` reports the changes; ${way}`;
   const now = new Map(leaves.map((leaf) => [leaf.key, digestOfLeaf(leaf)]));
   const wrong = [...roles.keys()].filter((key) => now.get(key) !== certificate.leaves[key]);
   const [first, ...more] = wrong;
   if (first !== undefined) {
     const tensor = roleSources.get(first)![0]!.of!;
     const others = more.length === 0 ? "" : ` (of ${wrong.length})`;
-    return { message: `${tensor}${others} has other values than ${file} says`, at: { file, tensor }, next };
+    return { message: `${tensor}${others} has other values than in ${file}`, at: { file, tensor }, next };
   }
   const lost = Object.keys(certificate.leaves).filter((key) => !roles.has(key));
-  if (lost.length > 0)
-    return { message: `${lost[0]} is not there, of which ${file} speaks`, at: { file }, next };
-  // Another version may count other settings among those that a model depends on.
+  if (lost.length > 0) return { message: `${lost[0]} is missing, and ${file} lists it`, at: { file }, next };
+  // Another version may include other settings in the content root.
   const comparable = certificate.tool === `isologit ${version}`;
   if (!comparable || certificate.destination.root === root) return null;
-  return { message: `its settings are not those that ${file} was issued for`, at: { file }, next };
+  return { message: `the settings differ from the settings in ${file}`, at: { file }, next };
 }
 
-/** The certificates of two sides, where they have any. */
+/** The certificates of two sides, if they have certificates. */
 export interface OwnCertificates {
   readonly a?: OwnCertificate | null;
   readonly b?: OwnCertificate | null;
 }
 
-/** Findings where the content or the files of a side contradict the side's own certificate. */
+/** Findings for content and files of a side that differ from its own certificate. */
 export async function findContradictions(
   { a, b }: OwnCertificates,
   content: VerifiedContent,
@@ -104,13 +103,13 @@ export async function findContradictions(
   });
   for (const [certificate, { model }] of sides) {
     if (certificate == null) continue;
-    findings.push(...certificate.findings, ...(await filesContradicting(certificate, model, signal)));
+    findings.push(...certificate.findings, ...(await findChangedFiles(certificate, model, signal)));
   }
   return findings;
 }
 
-/** Headers and side files that are not as they were certified, and files that engines load and nobody certified. */
-async function filesContradicting(
+/** Findings for headers and side files that differ from the certificate, and for uncertified files that engines load. */
+async function findChangedFiles(
   { certificate, file }: OwnCertificate,
   side: ModelWithScales,
   signal: AbortSignal | undefined,
@@ -120,15 +119,15 @@ async function filesContradicting(
   return findings
     .filter(({ severity }) => severity === "error")
     .map(({ message, at }) =>
-      difference("certificate-contradicted", `${message}, against ${file}`, { file: at.file }),
+      difference("certificate-contradicted", `${message}, compared with ${file}`, { file: at.file }),
     );
 }
 
-/** @throws CERTIFICATE_CONTRADICTED where a source is not what its own certificate says */
+/** @throws CERTIFICATE_CONTRADICTED: the source differs from its own certificate */
 export function refuseContradictedSource(certificate: OwnCertificate | null, source: ModelContent): void {
   const contradiction = certificate === null ? null : contradictionOf(certificate, source);
   if (contradiction === null) return;
   const { message, at, next } = contradiction;
-  const text = `the source is not what was certified: ${message}`;
+  const text = `the source differs from its certificate: ${message}`;
   throw new IsologitError("CERTIFICATE_CONTRADICTED", text, at, { next });
 }

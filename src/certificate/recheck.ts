@@ -1,4 +1,4 @@
-/** `verify A`: a checkpoint against its certificate. The source is not needed, and not read. */
+/** `verify A`: compares a checkpoint with its certificate. The source is not read. */
 
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
 import { loadModelWithScales, type ModelWithScales } from "../checkpoint/load.ts";
@@ -15,7 +15,7 @@ import { memoryOf } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { withSeverity } from "../side-files/rules.ts";
 import { derOf, readKey } from "../signing/ed25519.ts";
-import { type SignedFiles, compareSignedFiles } from "../signing/signed-files.ts";
+import { compareSignedFiles, type SignedFiles } from "../signing/signed-files.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "../verify/judge-findings.ts";
 import { givenLimits, readLimits } from "../verify/limits.ts";
 import { referenceRung } from "../verify/reference.ts";
@@ -33,9 +33,10 @@ import type { VerifyOptions } from "./options.ts";
 import { compareRerun } from "./rerun.ts";
 
 /**
- * Bytes by file and by role, behaviour by fingerprint; before anything else of it is read, the files by a bundle.
+ * Compares a checkpoint with its bundle first, then with its certificate: files, roles and the fingerprint of logits.
  *
- * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED, and what opening and matching refuse
+ * @throws CERTIFICATE_MISSING, CERTIFICATE_INVALID, BUNDLE_INVALID, BUNDLE_UNTRUSTED, and the errors of opening and
+ *   matching a checkpoint
  */
 export async function recheckCertificate(address: string, options: VerifyOptions): Promise<VerifyReport> {
   const signed = await compareSignedFiles(address, options);
@@ -62,12 +63,12 @@ export async function recheckCertificate(address: string, options: VerifyOptions
   const { file } = found;
   const named = options.certificate !== undefined;
   const files = await compareCertifiedFiles(side, certificate, { file, named, signal: options.signal });
-  const aboutFiles = judge([...files.findings, ...unsigned(signed)]);
+  const aboutFiles = judge([...files.findings, ...findUnsigned(signed)]);
   findings.push(...aboutFiles);
   const differences = [...files.differences, ...(signed?.differences ?? [])];
   const cover = coverRung(certificate.destination.files.length, differences);
   add({ ...cover, verdict: verdictWith(worseVerdict(cover.verdict, files.verdict), aboutFiles) });
-  const content = await read(side, options);
+  const content = await readContent(side, options);
   const differing = differingRoles(content, certificate);
   const sameRoot = content.root === certificate.destination.root;
   add({
@@ -87,7 +88,7 @@ export async function recheckCertificate(address: string, options: VerifyOptions
 
   const recorded = reference === undefined ? null : await referenceRung(side, reference, options);
   if (recorded !== null) add(recorded.rung);
-  await checkpoint.store.refuseChanged?.(); // the verdict is of files as they were at one time
+  await checkpoint.store.refuseChanged?.(); // the verdict is about the files at one time
 
   const layers = mainLayers(side).length;
   const roles = differing.flatMap((key) => side.roles.get(key) ?? []);
@@ -115,7 +116,7 @@ export async function recheckCertificate(address: string, options: VerifyOptions
   };
 }
 
-/** Without a certificate: against what was signed, against other software, or both. */
+/** Without a certificate: compares with the signed files, with recorded logits, or with both. */
 async function verifyUncertified(
   checkpoint: Checkpoint,
   signed: SignedFiles | null,
@@ -124,14 +125,11 @@ async function verifyUncertified(
   const cover = signed === null ? [] : [coverRung(signed.report.files, signed.differences)];
   const recorded = options.reference === undefined ? null : await verifyReferenced(checkpoint, options);
   const rungs = [...cover, ...(recorded === null ? [] : [recorded.rung])];
-  const met = [
-    ...cover.map(() => "the files that were signed"),
-    ...(recorded === null ? [] : ["the reference"]),
-  ];
-  const message = `there is no certificate: nothing but ${met.join(" and ")} was met`;
+  const checked = [...cover.map(() => "the signed files"), ...(recorded === null ? [] : ["the reference"])];
+  const message = `no certificate was found: only ${checked.join(" and ")} ${checked.length === 1 && recorded !== null ? "was" : "were"} checked`;
   const unjudged = Object.keys(givenLimits(await readLimits(options)));
   const verdicts = [...rungs.map(({ verdict }) => verdict), ...unjudged.map((): Verdict => "unproven")];
-  const told = `the limits that were given (${unjudged.join(", ")}) were not judged`;
+  const unjudgedLimits = `the limits that were given (${unjudged.join(", ")}) were not judged`;
   return {
     verdict: verdicts.reduce(worseVerdict),
     backend: recorded?.backend ?? null,
@@ -143,15 +141,15 @@ async function verifyUncertified(
     ...(signed !== null && { bundle: signed.report }),
     roots: { a: null, b: null },
     ...reportedFindings([
-      ...unsigned(signed),
+      ...findUnsigned(signed),
       remark("certificate-absent", message),
-      ...(unjudged.length === 0 ? [] : [remark("limit-unjudged", told)]),
+      ...(unjudged.length === 0 ? [] : [remark("limit-unjudged", unjudgedLimits)]),
     ]),
   };
 }
 
-/** What a bundle holds against the files. */
-function unsigned(signed: SignedFiles | null): readonly Finding[] {
+/** Findings for the differences between the signed files and the found files. */
+function findUnsigned(signed: SignedFiles | null): readonly Finding[] {
   return (signed?.differences ?? []).flatMap((message) =>
     withSeverity("different", "file-unsigned", message, {}),
   );
@@ -181,11 +179,11 @@ async function refuseOtherKey(
   if (path === undefined) return;
   const key = derOf(await readKey(path, "public"));
   const refuse = (message: string) => new IsologitError("CERTIFICATE_INVALID", message, { file });
-  if (signature === undefined) throw refuse("nobody signed it");
-  if (signature.publicKey !== key) throw refuse("it was signed with another key");
+  if (signature === undefined) throw refuse("the certificate has no signature");
+  if (signature.publicKey !== key) throw refuse("the certificate was signed with another key");
 }
 
-async function read(side: ModelWithScales, options: VerifyOptions): Promise<ContentDigests> {
+async function readContent(side: ModelWithScales, options: VerifyOptions): Promise<ContentDigests> {
   const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "verify", totalBytes: contentBytes(side) });
   await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));

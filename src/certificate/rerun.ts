@@ -1,4 +1,4 @@
-/** A certificate's last question: does the checkpoint still answer as it did? One forward pass, on any backend. */
+/** Runs the prompt of a certificate again, on any backend, and compares the logits with the fingerprint. */
 
 import type { ModelWithScales } from "../checkpoint/load.ts";
 import type { Finding } from "../core/finding.ts";
@@ -19,14 +19,14 @@ import type { Certificate } from "./certificate.ts";
 import type { VerifyOptions } from "./options.ts";
 
 export interface RerunResult {
-  /** null where nothing was run */
+  /** null if no forward pass ran */
   readonly rung: RungReport | null;
   readonly findings: readonly Finding[];
   readonly backend: string | null;
   readonly device: string | null;
 }
 
-/** @throws CERTIFICATE_INVALID, and what a forward pass refuses */
+/** @throws CERTIFICATE_INVALID, and the errors of a forward pass */
 export async function compareRerun(
   side: ModelWithScales,
   { fingerprint, prompt }: Certificate,
@@ -38,7 +38,7 @@ export async function compareRerun(
   };
   if (options.verify === "bytes") return none();
   if (fingerprint === null || prompt === null)
-    return none("the certificate holds no fingerprint of logits: behaviour was not checked");
+    return none("the certificate has no fingerprint of logits: behaviour was not checked");
   refuseUnrunnable(side);
   const { ids } = prompt;
   const outside = ids.find((id) => id >= side.dims.vocab!);
@@ -67,11 +67,11 @@ export async function compareRerun(
     "verify",
   );
   const distance = compareFingerprints(fingerprint, recorder.finish(backend.id), recorder);
-  // WASM kernels give the same bits everywhere: what differs there is no rounding
+  // WASM kernels give the same bits on every machine: a difference is not rounding
   const sameBits = fingerprint.backend === "wasm" && backend.id === "wasm";
   const verdict = verdictOf(distance, following, sameBits);
   const unknown = verdict === "different" && routed && following === null;
-  const firstLayers = [distance.firstLayer, following?.firstBeyond ?? null].filter((one) => one !== null);
+  const firstLayers = [distance.firstLayer, following?.firstBeyond ?? null].filter((layer) => layer !== null);
   const metrics: RerunMetrics = {
     tokens: ids.length,
     relL2: distance.logitsRelL2,
@@ -85,7 +85,7 @@ export async function compareRerun(
       ? [
           remark(
             "experts-unknown",
-            "the certificate does not say which experts were followed: others may explain other logits",
+            "the certificate does not list the chosen experts: a different choice may explain different logits",
           ),
         ]
       : [],

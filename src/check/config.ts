@@ -1,4 +1,4 @@
-/** config.json against its neighbours, and against what the loaders of such a folder are known to stumble over. */
+/** Compares config.json with the other files of the folder, and finds faults that loaders are known to fail on. */
 import { parseHeader } from "../../formats/codec/safetensors.ts";
 import { tokensOf } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
@@ -32,10 +32,10 @@ async function checkVocabulary(checkpoint: Checkpoint): Promise<readonly Finding
 }
 
 const TOKEN_IDS = ["bos_token_id", "eos_token_id", "pad_token_id"] as const;
-/** Real ones have a few hundred bytes. */
+/** Limit of a generation config; real files have a few hundred bytes. */
 const MAX_GENERATION_BYTES = 1024 * 1024;
 
-/** Ids of special tokens, which the vocabulary must hold and two files must agree on. */
+/** Ids of special tokens. The vocabulary must contain them, and two files must agree on them. */
 async function checkTokenIds({ config, sidecars }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
   const file = "generation_config.json";
   const beside = sidecars.find(({ path }) => path === file);
@@ -72,7 +72,7 @@ function idsIn(value: unknown): readonly number[] {
   return (Array.isArray(value) ? value : [value]).filter((id) => typeof id === "number");
 }
 
-/** Code that `auto_map` names and loaders look for beside the config. */
+/** Code files that `auto_map` names and loaders read beside the config. */
 function checkCode({ config, sidecars }: Checkpoint): readonly Finding[] {
   if (!isJsonObject(config.auto_map)) return [];
   const present = new Set(sidecars.map(({ path }) => path));

@@ -1,10 +1,10 @@
-/** What a survey finds wrong. Rules have stable names: scripts look for them. */
+/** Groups findings of one rule. */
 import type { Finding } from "../core/finding.ts";
 
-/** As many of one rule in one file stay apart, for each is worth reading. */
+/** Up to this number, findings of one rule in one file are listed separately. */
 const MOST_APART = 3;
 
-/** Findings of one rule, severity and file as one, with a count, where they are more than a few. Order is kept. */
+/** Joins many findings of one rule, severity and file to one finding with a count. The order does not change. */
 export function gatherFindings(findings: readonly Finding[]): readonly Finding[] {
   const groups = new Map<string, Finding[]>();
   for (const one of findings) {

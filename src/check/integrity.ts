@@ -1,4 +1,4 @@
-/** `integrity.json`: digests that Megatron may leave beside a checkpoint's files. */
+/** Checks `integrity.json`: digests that Megatron may write beside the files of a checkpoint. */
 
 import type { Finding } from "../core/finding.ts";
 import { finding, findingOf } from "../core/finding.ts";
@@ -8,10 +8,10 @@ import { isJsonObject, parseJsonObject } from "../core/json.ts";
 
 const NAME = /(^|\/)integrity\.json$/;
 const MAX_INTEGRITY_BYTES = 16 * 1024 * 1024;
-/** Indexes and configs are digested; what holds weights is larger, and `check` reads none. */
+/** Limit of a file that is digested: indexes and configs. Files with weights are larger, and `check` does not read weights. */
 const MAX_DIGESTED_BYTES = 1024 * 1024;
 
-/** Files that are listed and not there, and small ones that have another digest; and how many were only counted. */
+/** Findings for listed files that are missing, for small files with another digest, and for the number of files not digested. */
 export async function checkIntegrity(store: Store): Promise<readonly Finding[]> {
   const files = await store.list();
   const sizes = new Map(files.map(({ path, size }) => [path, size]));

@@ -1,4 +1,4 @@
-/** What a config says beside the settings that were read from it. */
+/** Findings about config keys that are not settings. */
 
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Finding } from "../core/finding.ts";

@@ -1,4 +1,4 @@
-/** What config.json says of FP8 weights and of types, and the scales themselves, as findings of `check`. */
+/** Findings about FP8 weights: the declarations in config.json, dtypes and scales. */
 
 import { declaredQuantization, MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
 import type { ScaleTable } from "../checkpoint/scales.ts";
@@ -13,7 +13,7 @@ import {
   scaleFaults,
 } from "../quantization/rules.ts";
 
-/** Reads the scales themselves: a few bytes a tensor. */
+/** Reads the values of the scales: a few bytes for each tensor. */
 export async function checkScales(
   checkpoint: Checkpoint,
   scales: ScaleTable,
@@ -45,16 +45,21 @@ export async function checkQuantization(
   }
 }
 
-/** The key of ModelOpt's list of modules left alone. */
+/** Key of ModelOpt's list of modules that are not quantized. */
 const LIST = /^(exclude_modules|ignore)$/;
 
-/** A release whose file lists no module: engines know it by its name. That some weights are not FP8 is said once. */
+/** One finding for a checkpoint whose file lists no module although some weights are not FP8. */
 function withoutList(faults: readonly QuantizationFault[]): readonly QuantizationFault[] {
   const unlisted = faults.filter(({ rule }) => rule === "quantization-contradiction");
   if (unlisted.length === 0) return faults;
   const message = `it lists no module as left alone, and ${unlisted.length} projections are not FP8: an engine that goes by it alone expects their scales`;
-  const told = { rule: "quantization-unlisted", severity: "warning", message, tensor: null } as const;
-  return [...faults.filter((fault) => !unlisted.includes(fault)), told];
+  const unlistedFault = {
+    rule: "quantization-unlisted",
+    severity: "warning",
+    message,
+    tensor: null,
+  } as const;
+  return [...faults.filter((fault) => !unlisted.includes(fault)), unlistedFault];
 }
 
 function findingIn(file: string, { rule, severity, tensor, message }: QuantizationFault): Finding {

@@ -1,4 +1,4 @@
-/** `check --read`: every byte read, and held to whatever digests the format keeps. */
+/** `check --read`: reads every byte and compares the bytes with the digests that the format stores. */
 import { formats as allFormats } from "../../formats/index.ts";
 import type { Checkpoint, SealedSpan } from "../core/checkpoint.ts";
 import { withLocation } from "../core/errors.ts";
@@ -13,10 +13,10 @@ import type { CheckOptions } from "./options.ts";
 const STEP_BYTES = 4 * 1024 * 1024;
 
 /**
- * A finding for each fault: those of the first file that has any, with `keepGoing` those of all.
+ * Findings for the faults of the first damaged file, or with `keepGoing` of every file.
  *
  * @param checkpoint opened with `sealed: false`
- * @throws IO_FAILED and whatever is not the checkpoint's fault
+ * @throws IO_FAILED, and errors that are not a fault of the checkpoint
  */
 export async function checkBytes(checkpoint: Checkpoint, options: CheckOptions): Promise<readonly Finding[]> {
   const { formats = allFormats, watch = ignoreEvents, keepGoing = false, signal } = options;
@@ -43,7 +43,7 @@ function sealsIn({ seals = [] }: Checkpoint, file: string): readonly SealedSpan[
   return seals.filter((seal) => seal.file === file).sort((a, b) => a.offset - b.offset);
 }
 
-/** Reads a file from its first byte to its last: what is sealed against its seals, the rest for being there at all. */
+/** Reads all bytes of a file. Sealed spans are compared with their digests; the other bytes must be readable. */
 async function* damageOfFile(
   store: Store,
   { path, size }: { readonly path: string; readonly size: number },

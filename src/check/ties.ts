@@ -1,4 +1,4 @@
-/** `tie_word_embeddings`: what it makes of the head, and which loaders do not follow it. */
+/** Findings about `tie_word_embeddings`: its effect on the head, and the loaders that ignore it. */
 
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Finding } from "../core/finding.ts";
@@ -9,7 +9,7 @@ import type { Family } from "../families/family.ts";
 import { matchRoles, replicaError } from "../families/match.ts";
 import type { Matched } from "../families/model.ts";
 
-/** A few elements of the head and of the token table are read, where both are stored. */
+/** Reads some elements of the head and of the token table, if both are stored. */
 export async function checkTies(
   checkpoint: Checkpoint,
   families: readonly Family[],

@@ -1,4 +1,4 @@
-/** Weights against config: what is missing, what no config asks for, what has another shape, and why it may. */
+/** Compares weights with the config: missing tensors, unknown tensors, other shapes, and likely causes. */
 
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { sameShape } from "../core/dtype.ts";
@@ -13,8 +13,8 @@ import type { Matched, Recognised } from "../families/model.ts";
 import { modelOf } from "../families/recognise.ts";
 
 /**
- * @param companions names of stored scales, which are no roles
- * @param address    what findings call a checkpoint of which no file is at fault
+ * @param companions names of stored scales, which are not roles
+ * @param address    location of findings that are about no single file
  */
 export function checkWeights(
   checkpoint: Checkpoint,
@@ -32,7 +32,7 @@ export function checkWeights(
   }
 }
 
-/** What a sound checkpoint carries beside the model. */
+/** Notes about entries beside the model in a checkpoint without faults. */
 function asides({ dropped, notes, checkpoint, tensors }: Matched): readonly Finding[] {
   const file = checkpoint.store.url;
   return [
@@ -45,7 +45,7 @@ function asides({ dropped, notes, checkpoint, tensors }: Matched): readonly Find
   ];
 }
 
-/** Names under which libraries hold the model, which are not those that the dialect writes. */
+/** Warning for tensor names that libraries use in memory and that the dialect does not write. */
 function memorySpelling(matched: Matched): readonly Finding[] {
   const { renamed } = matched.dialect;
   if (renamed === undefined) return [];
@@ -56,7 +56,7 @@ function memorySpelling(matched: Matched): readonly Finding[] {
   return [finding("memory-spelling", "warning", placeOf(matched.tensors.get(held.name)!), message)];
 }
 
-/** All names and shapes that do not fit, where `matchRoles` stops at the first. Empty where it is not that simple. */
+/** All names and shapes that do not fit; `matchRoles` stops at the first. Empty for other faults. */
 function everyFault(
   checkpoint: Checkpoint,
   families: readonly Family[],
@@ -79,7 +79,7 @@ function everyFault(
   for (const { name, readOnly, layout, tensor } of readable) {
     if (tensor === undefined) {
       const at = { file: checkpoint.store.url, tensor: name };
-      // what another tensor holds in another cut is not missed
+      // roles that another tensor has in another layout are not missing
       const tied =
         model.tied && layout.op === "leaf" && model.roles.get(layout.of)!.spec.tiedTo !== undefined;
       if (!readOnly && !tied && !leafRoles(layout).every((leaf) => held.has(leaf)))
@@ -101,7 +101,7 @@ function everyFault(
   return findings;
 }
 
-/** Null where not even the config can be understood. */
+/** Null if the config cannot be read. */
 function understood(checkpoint: Checkpoint, families: readonly Family[]): Recognised | null {
   try {
     return modelOf(checkpoint, families);

@@ -1,7 +1,6 @@
 /**
- * Checksums of chunks, compared as a forward pass reads a tensor in bands: whichever chunk was read from its first byte
- * to its last, in whatever order, is what was written. Of a chunk that is read in part, as a token table is, nothing can
- * be said.
+ * Compares checksums of chunks while a forward pass reads a tensor in bands. A chunk is compared as soon as all its bytes
+ * were read, in any order. A chunk that is read in part, as in a token table, is not compared.
  */
 import { crc32 } from "node:zlib";
 import { joinCrc32 } from "../../formats/codec/crc32-join.ts";
@@ -11,24 +10,24 @@ import { digestMismatchError } from "../core/sealed-spans.ts";
 
 export interface ChunkChecks {
   readonly checkpoint: Checkpoint;
-  /** Reads what is left of chunks that were read in part, as padded rows of a vocabulary are left. @throws DIGEST_MISMATCH */
+  /** Reads the rest of chunks that were read in part, such as padded rows of a vocabulary. @throws DIGEST_MISMATCH */
   complete(signal: AbortSignal | undefined): Promise<void>;
 }
 
-/** The same checkpoint; what reads a whole chunk of it gets what was written, or DIGEST_MISMATCH. */
+/** The same checkpoint, with a store that throws DIGEST_MISMATCH after a read completes a damaged chunk. */
 export function checkChunks(checkpoint: Checkpoint): Checkpoint {
-  return chunkedBy(checkpoint, checkpoint.seals).checkpoint;
+  return withChunkChecks(checkpoint, checkpoint.seals).checkpoint;
 }
 
-/** As `chunked`, for seals that are checksums and no more; of others the SHA-256 is compared anyway. */
+/** As `checkChunks`, only for seals without a SHA-256, because another step compares the SHA-256. */
 export function checkUndigestedChunks(checkpoint: Checkpoint): ChunkChecks {
-  return chunkedBy(
+  return withChunkChecks(
     checkpoint,
     checkpoint.seals?.filter(({ sha256 }) => sha256 === undefined),
   );
 }
 
-function chunkedBy(checkpoint: Checkpoint, seals: readonly SealedSpan[] = []): ChunkChecks {
+function withChunkChecks(checkpoint: Checkpoint, seals: readonly SealedSpan[] = []): ChunkChecks {
   const chunks = chunksOf(seals);
   if (chunks.size === 0) return { checkpoint, complete: async () => {} };
   const { store } = checkpoint;
@@ -75,16 +74,16 @@ interface Part {
 
 interface Chunk {
   readonly seal: SealedSpan;
-  /** its place among the seal's chunks */
+  /** number of the chunk in the seal */
   readonly index: number;
   readonly from: number;
   readonly to: number;
   readonly crc: number;
-  /** what was read so far, in order, no two of them adjoining; undefined once all of it was right */
+  /** bytes that were read, sorted, with gaps between the parts; undefined after the whole chunk was correct */
   parts: readonly Part[] | undefined;
 }
 
-/** By file, in the order of their bytes. */
+/** Chunks by file, sorted by offset. */
 function chunksOf(seals: readonly SealedSpan[]): ReadonlyMap<string, readonly Chunk[]> {
   const chunks = new Map<string, Chunk[]>();
   for (const seal of seals) {
@@ -128,30 +127,30 @@ function firstEndingAfter(chunks: readonly Chunk[], offset: number): number {
   return low;
 }
 
-/** @throws DIGEST_MISMATCH once all of a chunk was read, and is not what was written */
+/** @throws DIGEST_MISMATCH: all bytes of the chunk were read, and their CRC-32 differs */
 function addPart(chunk: Chunk, from: number, to: number, bytes: Uint8Array): void {
   if (chunk.parts === undefined) return;
-  // A part that the new one holds is read again with it; where one only overlaps, those bytes were read before.
+  // Parts inside the new part are replaced. If a part only overlaps the new part, its bytes were read before.
   const apart = chunk.parts.filter((part) => part.from < from || part.to > to);
   if (apart.some((part) => part.from < to && part.to > from)) return;
   const parts: Part[] = [];
   for (const part of [...apart, { from, to, crc: crc32(bytes) }].sort((a, b) => a.from - b.from)) {
     const last = parts.at(-1);
     if (last?.to !== part.from) parts.push(part);
-    else parts[parts.length - 1] = joined(last, part);
+    else parts[parts.length - 1] = joinParts(last, part);
   }
   chunk.parts = parts;
-  const [only] = parts;
-  if (only === undefined || only.from !== chunk.from || only.to !== chunk.to) return;
+  const [part] = parts;
+  if (part === undefined || part.from !== chunk.from || part.to !== chunk.to) return;
   chunk.parts = undefined;
-  if (only.crc === chunk.crc) return;
+  if (part.crc === chunk.crc) return;
   const { seal, index } = chunk;
-  const part = `chunk ${index + 1} of ${seal.crc32!.sums.length} of ${seal.what}`;
-  const message = `${part} is not what was written: the CRC-32 of its ${chunk.to - chunk.from} bytes differs`;
+  const name = `chunk ${index + 1} of ${seal.crc32!.sums.length} of ${seal.what}`;
+  const message = `${name} is not what was written: the CRC-32 of its ${chunk.to - chunk.from} bytes differs`;
   throw digestMismatchError(seal, message, chunk.from);
 }
 
-function joined(left: Part, right: Part): Part {
+function joinParts(left: Part, right: Part): Part {
   const [size, before] = [right.to - left.from, left.to - left.from];
   return { from: left.from, to: right.to, crc: joinCrc32([left.crc, right.crc], size, before) };
 }

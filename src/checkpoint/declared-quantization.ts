@@ -1,4 +1,4 @@
-/** What a Hugging Face folder declares of its quantisation: in config.json, or in ModelOpt's file beside it. */
+/** The quantization that a Hugging Face folder declares, in config.json or in ModelOpt's file beside config.json. */
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { readRange } from "../core/io.ts";
@@ -6,15 +6,15 @@ import { isJsonObject, parseJsonObject } from "../core/json.ts";
 
 export interface DeclaredQuantization {
   readonly file: string;
-  /** as config.json says it; what ModelOpt's file says stands here under the keys of config.json */
+  /** the value in config.json; the value of ModelOpt's file is translated to the keys of config.json */
   readonly said: unknown;
 }
 
-/** ModelOpt's exporter writes it; vLLM and SGLang read it where config.json declares nothing. */
+/** File that ModelOpt's exporter writes. vLLM and SGLang read it if config.json declares no quantization. */
 export const MODELOPT_CONFIG = "hf_quant_config.json";
 const MAX_BYTES = 16 * 1024 * 1024;
 
-/** Null where nothing is declared. @throws CONFIG_INVALID for a file of ModelOpt that is no JSON */
+/** Null if no quantization is declared. @throws CONFIG_INVALID: ModelOpt's file is not JSON */
 export async function declaredQuantization({
   config,
   sidecars,

@@ -1,4 +1,4 @@
-/** From a checkpoint to a model: every stored tensor accounted for by the family, and scales paired with their weights. */
+/** Loads a model from a checkpoint: matches every stored tensor to a role of the family, and pairs scales with weights. */
 import { formats as allFormats } from "../../formats/index.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { DType } from "../core/dtype.ts";
@@ -14,22 +14,22 @@ import { pairScales, readScales, type ScaleTable } from "./scales.ts";
 
 export type LoadOptions = Pick<RunOptions, "families" | "formats">;
 
-/** A checkpoint whose every tensor is accounted for by its family. */
+/** A checkpoint with every tensor matched to a role of its family. */
 export interface LoadedModel extends Matched {
-  /** which stored tensor scales which, and which scales nothing reads */
+  /** the scale of each weight, and the scales that no forward pass reads */
   readonly scales: ScaleTable;
 }
 
-/** A loaded model together with the values of its scales: it can be compared and run. */
+/** A loaded model with the values of its scales. It can be compared and run. */
 export interface ModelWithScales extends LoadedModel {
   /** stored tensor -> its scales, one for the whole tensor or one for each row */
   readonly scaleValues: ReadonlyMap<string, Float32Array>;
 }
 
 /**
- * Pairs scales and matches roles. Only names, types and shapes are used, so the checkpoint may be one that is planned.
+ * Pairs scales and matches roles. Only names, dtypes and shapes are used, so a planned checkpoint can be matched too.
  *
- * @throws SCALE_INVALID, UNSUPPORTED; FAMILY_UNKNOWN, TENSOR_UNKNOWN, TENSOR_MISSING, SHAPE_MISMATCH and what the dialect refuses
+ * @throws SCALE_INVALID, UNSUPPORTED; FAMILY_UNKNOWN, TENSOR_UNKNOWN, TENSOR_MISSING, SHAPE_MISMATCH and the errors of the dialect
  */
 export function matchModel(checkpoint: Checkpoint, { families = allFamilies }: LoadOptions): LoadedModel {
   const scales = pairScales(checkpoint.tensors);
@@ -37,9 +37,9 @@ export function matchModel(checkpoint: Checkpoint, { families = allFamilies }: L
 }
 
 /**
- * As `matchModel`, for a checkpoint that exists: where it fits no model, the error says what lies there instead.
+ * As `matchModel`, for a checkpoint that exists. If the checkpoint fits no model, the error names the known near miss.
  *
- * @throws what `matchModel` throws, or the code of a known near miss
+ * @throws the errors of `matchModel`, or the code of a known near miss
  */
 export async function loadModel(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<LoadedModel> {
   try {
@@ -47,18 +47,18 @@ export async function loadModel(checkpoint: Checkpoint, options: LoadOptions = {
   } catch (error) {
     const { formats = allFormats } = options;
     const recognised = await recognise(error, { address: checkpoint.store.url, formats, checkpoint });
-    throw isNearMiss(recognised) ? recognised : withLikeNamed(recognised, checkpoint);
+    throw isNearMiss(recognised) ? recognised : withLikeAddress(recognised, checkpoint);
   }
 }
 
 /**
- * Reads the values of all scales, and compares samples of tensors that the config ties. Nothing else is read.
+ * Reads the values of all scales, and compares samples of tensors that the config ties. No other data is read.
  *
  * @throws SCALE_INVALID, REPLICA_DIFFERS
  */
 export async function readScaleValues(model: LoadedModel): Promise<ModelWithScales> {
   await using sources = new Sources(model.checkpoint.store);
-  await refuseTiedApart(model, sources);
+  await refuseUntied(model, sources);
   const scaleValues = new Map<string, Float32Array>();
   for (const [weight, { tensor }] of model.scales.scaleOf) {
     scaleValues.set(weight, await readScales(model.tensors.get(tensor)!, sources));
@@ -77,32 +77,32 @@ export async function loadModelWithScales(
 /** How a checkpoint stores a role. */
 export interface StoredRole {
   readonly dtype: DType;
-  /** its `tensorKey` */
+  /** `tensorKey` of the tensor */
   readonly tensor: string;
 }
 
-/** The first tensor that a role draws on: all of them have its dtype, because a plan joins no unlike ones. */
+/** The first tensor of a role. All tensors of a role have one dtype, because matching refuses other roles. */
 export function storedRole({ roleSources, tensors }: Matched, role: Role): StoredRole {
   const tensor = roleSources.get(role.key)![0]!.of!;
   return { dtype: tensors.get(tensor)!.dtype, tensor };
 }
 
-/** Where settings came from another checkpoint (`--like`) and do not fit, the error names that checkpoint. */
-function withLikeNamed(error: unknown, { hints, config }: Checkpoint): unknown {
+/** Adds the checkpoint of `like` to an error about settings that came from there and do not fit. */
+function withLikeAddress(error: unknown, { hints, config }: Checkpoint): unknown {
   const { like } = hints ?? {};
   if (!(error instanceof IsologitError) || error.exit !== 3 || like === undefined) return error;
   const { code, message, at, cause } = error;
   const isAll = Object.keys(config).length === 0;
-  const text = `${message}; ${isAll ? "the config" : "what its config does not say"} is from \`like\` ${like.store.url}`;
+  const text = `${message}; ${isAll ? "the config" : "the missing settings"} is from \`like\` ${like.store.url}`;
   const next = isAll ? "give `like` a checkpoint of the same architecture" : error.next;
   return new IsologitError(code, text, at, { cause, next });
 }
 
-/** Samples of the head and of the token table, where the config ties them and both are stored. */
-async function refuseTiedApart({ replicas, tensors }: Matched, sources: Sources): Promise<void> {
+/** Compares samples of the head and of the token table, if the config ties them and both are stored. */
+async function refuseUntied({ replicas, tensors }: Matched, sources: Sources): Promise<void> {
   for (const replica of replicas.filter(({ tied }) => tied === true)) {
     const [copy, original] = [tensors.get(replica.tensor)!, tensors.get(replica.of)!];
-    if (copy.pieces.length === 0) continue; // planned, and not written yet
+    if (copy.pieces.length === 0) continue; // a planned tensor is not written yet
     const index = await findSampledDifference(copy, original, sources);
     if (index >= 0) throw replicaError(replica, index);
   }

@@ -1,8 +1,8 @@
-/** An address as a checkpoint: where it is, which format it has, what its headers say, and what else is known of it. */
+/** Opens a checkpoint by its address: finds the files, detects the format, reads the headers and adds hints. */
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import { CERTIFICATE_FILE, type Checkpoint, type Hints, type Remark } from "../core/checkpoint.ts";
-import { IsologitError, withLocation as withPlace } from "../core/errors.ts";
+import { IsologitError, withLocation } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
@@ -18,19 +18,23 @@ import { chooseWeights, dropCopies } from "./weight-choice.ts";
 
 export interface OpenOptions extends SourceOptions {
   readonly families?: readonly Family[] | undefined;
-  /** files beside the model that are no part of it are side files all the same */
+  /** files that are not part of the model are side files too */
   readonly keepExtra?: boolean | undefined;
-  /** The data will be read more than once: what comes from the Hub is fetched once, into its cache. */
+  /** the data is read more than once: files of the Hub are fetched once, into the cache */
   readonly keep?: boolean;
-  /** what is read of the store is held to what the format has sealed; default: yes */
+  /** compare read bytes with the digests that the format stores; default true */
   readonly sealed?: boolean;
   readonly watch?: Watch | undefined;
 }
 
 /**
- * @param asked what the one who asks knows of the checkpoint
- * @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and whatever the format's reader refuses; USAGE where what was
- *   asked is not what the checkpoint says. Each names the address
+ * Opens a checkpoint. Only headers, configs and side files are read.
+ *
+ * @param address path or `hf://` address
+ * @param formats formats to detect
+ * @param asked facts about the checkpoint that the user gives
+ * @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and the errors of the format's reader; USAGE: a given fact contradicts
+ *   the checkpoint. Each error names the address
  */
 export async function openCheckpoint(
   address: string,
@@ -38,13 +42,13 @@ export async function openCheckpoint(
   asked: OpenOptions = {},
 ): Promise<Checkpoint> {
   try {
-    return await told(await readAt(address, formats, asked), formats, asked);
+    return await withHints(await readAt(address, formats, asked), formats, asked);
   } catch (error) {
-    throw withPlace(error, { file: address });
+    throw withLocation(error, { file: address });
   }
 }
 
-/** What lies at an address as a checkpoint. @throws where there is none, by the name of what lies there where it is known */
+/** Reads the checkpoint at an address. @throws the error of a near miss, if the near miss is known */
 async function readAt(address: string, formats: readonly Format[], asked: OpenOptions): Promise<Checkpoint> {
   let opened: Store | HubStore | undefined;
   try {
@@ -85,13 +89,13 @@ async function checkpointIn(
   const files =
     checkpoint.format === "hf"
       ? await chooseWeights(read, families, keepExtra)
-      : await markedUnfinished(dropCopies(read, keepExtra));
-  const held = asked.keep && "cachingStore" in store ? kept(files, store, asked.watch) : files;
-  return asked.sealed === false ? held : { ...held, store: checkingStore(held.store, held.seals) };
+      : await withUnfinishedRemark(dropCopies(read, keepExtra));
+  const stored = asked.keep && "cachingStore" in store ? withCachingStore(files, store, asked.watch) : files;
+  return asked.sealed === false ? stored : { ...stored, store: checkingStore(stored.store, stored.seals) };
 }
 
-/** NeMo removes its marker beside a checkpoint once all of it is written. */
-async function markedUnfinished(checkpoint: Checkpoint): Promise<Checkpoint> {
+/** Adds a remark if NeMo's marker beside a checkpoint exists. NeMo removes it after the last write. */
+async function withUnfinishedRemark(checkpoint: Checkpoint): Promise<Checkpoint> {
   const root = checkpoint.format === "nemo2" ? checkpoint.store.roots?.[0] : undefined;
   const marker = `${root}-unfinished`;
   if (root === undefined || !(await fileExists(marker))) return checkpoint;
@@ -100,14 +104,14 @@ async function markedUnfinished(checkpoint: Checkpoint): Promise<Checkpoint> {
   return { ...checkpoint, remarks: [...(checkpoint.remarks ?? []), remark] };
 }
 
-/** Headers were read by ranges; from here on a file is fetched whole when a byte of it is wanted. */
-function kept(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
+/** Headers were read by ranges. From here on, the first read of a file fetches the whole file. */
+function withCachingStore(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
   const files = checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file));
   return { ...checkpoint, store: store.cachingStore([...new Set(files)], watch) };
 }
 
-/** The checkpoint with what its config leaves out: its tokenizer knows the vocabulary, else whoever asks. */
-async function told(
+/** Adds facts that the config does not have: the vocabulary of the tokenizer or of the user, and the `like` checkpoint. */
+async function withHints(
   checkpoint: Checkpoint,
   formats: readonly Format[],
   asked: SourceOptions,
@@ -118,7 +122,7 @@ async function told(
   return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, hints: known };
 }
 
-/** @throws as `openCheckpoint`, naming the option: the checkpoint that is converted is not at fault */
+/** @throws as `openCheckpoint`; the message names the option, because the fault is not in the source */
 async function openLike(address: string, formats: readonly Format[]): Promise<Checkpoint> {
   try {
     return await openCheckpoint(address, formats);
@@ -129,23 +133,23 @@ async function openLike(address: string, formats: readonly Format[]): Promise<Ch
   }
 }
 
-/** Undefined where the config says it, or nobody does. */
+/** Undefined if the config has the vocabulary, or if it is unknown. */
 async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promise<number | undefined> {
   const dialect = allFamilies.flatMap(({ dialects }) => dialects).find(({ id }) => id === checkpoint.dialect);
-  const said = dialect?.vocabulary(checkpoint.config);
-  const tokens = said === undefined ? await tokensOf(checkpoint) : undefined;
-  const known = said ?? tokens;
+  const configured = dialect?.vocabulary(checkpoint.config);
+  const tokens = configured === undefined ? await tokensOf(checkpoint) : undefined;
+  const known = configured ?? tokens;
   if (known !== undefined && asked.vocabSize !== undefined && asked.vocabSize !== known) {
-    const by = said === undefined ? "tokenizer" : "config";
+    const by = configured === undefined ? "tokenizer" : "config";
     throw new IsologitError("USAGE", `\`vocabSize\` is ${asked.vocabSize}, but its ${by} says ${known}`);
   }
-  return tokens ?? (said === undefined ? asked.vocabSize : undefined);
+  return tokens ?? (configured === undefined ? asked.vocabSize : undefined);
 }
 
-/** A tokenizer of 131,072 words takes 17 MB. */
+/** Limit of a tokenizer file; a tokenizer of 131,072 tokens has 17 MB. */
 const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
 
-/** Rows that a tokenizer's ids need; undefined without one. */
+/** Number of rows that the ids of the tokenizer need; undefined without a tokenizer. */
 export async function tokensOf({ sidecars, store }: Checkpoint): Promise<number | undefined> {
   const file = "tokenizer.json";
   const tokenizer = sidecars.find(({ path }) => path === file);

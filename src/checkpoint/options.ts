@@ -3,28 +3,31 @@ import type { Format } from "../../formats/format.ts";
 import type { Event } from "../core/events.ts";
 import type { Family } from "../families/family.ts";
 
-/** What every long function takes. */
+/** Options of every long function. */
 export interface RunOptions {
+  /** formats to read; default: every format of this version */
   readonly formats?: readonly Format[];
+  /** families to match; default: every family of this version */
   readonly families?: readonly Family[];
-  /** ceiling for buffers, bytes; default 1 GiB */
+  /** largest size of all buffers, bytes; default 1 GiB */
   readonly memoryBytes?: number;
-  /** default: one a core */
+  /** worker threads; default: one for each core */
   readonly threads?: number;
-  /** default "auto": a hardware GPU where there is one, else WASM */
+  /** default "auto": a hardware GPU if the machine has one, else WASM */
   readonly backend?: "auto" | "webgpu" | "wasm";
-  /** part of the name of the GPU to use, in any case */
+  /** part of the name of the GPU to use; upper and lower case are equal */
   readonly device?: string;
+  /** receives progress, warnings and results of rungs */
   readonly watch?: (event: Event) => void;
   readonly signal?: AbortSignal;
 }
 
-/** What the one who asks knows of a checkpoint, or wants of it. */
+/** Facts about a checkpoint that the user gives. */
 export interface SourceOptions {
-  /** true size of the vocabulary, where the checkpoint knows only padded rows */
+  /** size of the vocabulary, if the checkpoint has only the number of padded rows */
   readonly vocabSize?: number;
-  /** address of another checkpoint of such a model: config and side files for what this one does not say */
+  /** address of another checkpoint of the same architecture, for missing settings and side files */
   readonly like?: string;
-  /** of a folder with several: which iteration; default the latest */
+  /** iteration to read in a folder of several; default: the latest */
   readonly iteration?: number;
 }

@@ -1,6 +1,6 @@
 /**
- * FP8 scales: which stored tensors are scales of which weights, and their values. Scales are read under the names that
- * ModelOpt, compressed-tensors, DeepSeek and transformers give them.
+ * FP8 scales: the scale tensor of each weight, and the values of scales. The names of ModelOpt, compressed-tensors,
+ * DeepSeek and Transformers are read.
  */
 import type { Tensor } from "../core/checkpoint.ts";
 import { bytesOf, countOf, isFloat, isFp8, type Shape } from "../core/dtype.ts";
@@ -14,23 +14,23 @@ interface WeightScale {
 }
 
 export interface ScaleTable {
-  /** by the name of the FP8 tensor; real = stored * scale, one for the tensor or one a row */
+  /** name of the FP8 tensor -> its scale; real = stored * scale, one scale for the tensor or one for each row */
   readonly scaleOf: ReadonlyMap<string, WeightScale>;
-  /** every tensor that is a scale and no role, those unread included */
+  /** every tensor that is a scale and not a role, with the unused scales */
   readonly scaleTensors: ReadonlySet<string>;
-  /** the weight that a companion stands beside, where there is one */
+  /** scale tensor -> the weight that it belongs to */
   readonly ownerOf: ReadonlyMap<string, string>;
-  /** scales of activations and caches: they travel, no verdict claims them */
+  /** scales of activations and caches: a conversion copies them, and no verdict covers them */
   readonly unusedScales: readonly string[];
 }
 
-/** The same factor by two names: DeepSeek's `_inv` is the inverse of the quantiser's, so it multiplies too. */
+/** Two names of one factor: DeepSeek's `_inv` is the inverse of the quantizer's factor, so it is a multiplier too. */
 const ENDINGS = ["_scale", "_scale_inv"] as const;
 
-const UNREAD = /\.(input|activation|k|v|q|kv|output)_scale$/;
+const UNUSED_SCALE = /\.(input|activation|k|v|q|kv|output)_scale$/;
 
 /**
- * Scales paired with their weights, by name and shape alone.
+ * Pairs scales with their weights, by name and shape.
  *
  * @throws SCALE_INVALID when an FP8 weight has no scale or two, a scale no weight, or a weight that is not FP8
  * @throws UNSUPPORTED   for block scales, for types of other hardware (FNUZ), for scales of packed types
@@ -39,8 +39,8 @@ export function pairScales(tensors: readonly Tensor[]): ScaleTable {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const scaleOf = new Map<string, WeightScale>();
   const ownerOf = new Map<string, string>();
-  const companions = new Set<string>();
-  const unread: string[] = [];
+  const scaleTensors = new Set<string>();
+  const unusedScales: string[] = [];
   for (const tensor of tensors) {
     const { name } = tensor;
     refuseType(tensor);
@@ -52,18 +52,18 @@ export function pairScales(tensors: readonly Tensor[]): ScaleTable {
       }
       scaleOf.set(weight.name, { tensor: name, axis: axisOf(tensor, weight) });
       ownerOf.set(name, weight.name);
-      companions.add(name);
-    } else if (UNREAD.test(name)) {
+      scaleTensors.add(name);
+    } else if (UNUSED_SCALE.test(name)) {
       const owner = `${moduleOf(name)}.weight`;
       if (byName.has(owner)) ownerOf.set(name, owner);
-      companions.add(name);
-      unread.push(name);
+      scaleTensors.add(name);
+      unusedScales.push(name);
     } else if (/\.weight_scale(_inv)?$/.test(name)) {
       throw invalid(name, "the weight that it scales is not in the checkpoint");
     }
   }
   for (const { name, dtype } of tensors) {
-    if (!isFp8(dtype) || scaleOf.has(name) || companions.has(name)) continue;
+    if (!isFp8(dtype) || scaleOf.has(name) || scaleTensors.has(name)) continue;
     const message = `${dtype} has no scale: expected ${name}_scale or ${name}_scale_inv`;
     throw invalid(
       name,
@@ -71,12 +71,12 @@ export function pairScales(tensors: readonly Tensor[]): ScaleTable {
       "fetch the checkpoint again, all of it; without the scale its codes mean nothing",
     );
   }
-  return { scaleOf, scaleTensors: companions, ownerOf, unusedScales: unread };
+  return { scaleOf, scaleTensors, ownerOf, unusedScales };
 }
 
-/** The weight that this name scales, if it is one's name with an ending added. */
+/** The weight of a scale tensor: its name without the ending of a scale. */
 function weightOf(name: string, byName: ReadonlyMap<string, Tensor>): Tensor | undefined {
-  const ending = ENDINGS.find((one) => name.endsWith(one));
+  const ending = ENDINGS.find((candidate) => name.endsWith(candidate));
   return ending && byName.get(name.slice(0, -ending.length));
 }
 
@@ -107,19 +107,19 @@ function refuseType({ name, dtype }: Tensor): void {
   if (name.endsWith(".weight_scale_2")) throw unsupported(name, "NVFP4 weights are not read");
 }
 
-/** Where scales can be read from: the opened files of a checkpoint. */
+/** Reads ranges of the files of a checkpoint. */
 export interface RangeReader {
   bytes(path: string, offset: number, size: number): Promise<Uint8Array>;
 }
 
-/** The one scale of a tensor, F32. @throws SCALE_INVALID; UNSUPPORTED for one scale a row */
+/** The scale of a tensor, F32. @throws SCALE_INVALID; UNSUPPORTED: the tensor has one scale for each row */
 export async function readScale(tensor: Tensor, files: RangeReader): Promise<number> {
   const scales = await readScales(tensor, files);
   if (scales.length === 1) return scales[0]!;
   throw unsupported(tensor.name, `${scales.length} scales, one a row, can be moved but not decoded`);
 }
 
-/** The scales of a tensor as F32, one or one a row. @throws SCALE_INVALID */
+/** The scales of a tensor as F32, one or one for each row. @throws SCALE_INVALID */
 export async function readScales(tensor: Tensor, files: RangeReader): Promise<Float32Array> {
   const [piece, ...others] = tensor.pieces;
   if (piece === undefined || others.length > 0 || piece.strides !== undefined) {
@@ -130,10 +130,10 @@ export async function readScales(tensor: Tensor, files: RangeReader): Promise<Fl
 }
 
 /**
- * Stored scales as F32. A scale is widened, never derived again from weights.
+ * Widens stored scales to F32. Scales are not computed from weights.
  *
- * @throws SCALE_INVALID for 0, negative and non-finite scales, which no engine survives, and for subnormal ones
- *         of 16 bits, which have lost their precision. Subnormal F32 ones are what subnormal weights need
+ * @throws SCALE_INVALID: a scale is 0, negative or not finite, or is a subnormal number of 16 bits, which has lost its
+ *   precision. Subnormal weights need subnormal F32 scales, so these are valid
  */
 export function scalesOf(tensor: Pick<Tensor, "name" | "dtype">, bytes: Uint8Array): Float32Array {
   const { name, dtype } = tensor;
@@ -148,12 +148,12 @@ export function scalesOf(tensor: Pick<Tensor, "name" | "dtype">, bytes: Uint8Arr
   return scales;
 }
 
-/** The tensor that holds the scale of a weight we write: F32 of SCALE_SHAPE. */
+/** Name of the scale tensor that we write for a weight: F32 of SCALE_SHAPE. */
 export function scaleName(weight: string): string {
   return `${weight}_scale`;
 }
 
-/** As compressed-tensors writes one scale a tensor; vLLM loads [] as well. */
+/** Shape of one scale for a tensor, as compressed-tensors writes it; vLLM loads [] too. */
 export const SCALE_SHAPE: Shape = [1];
 
 /** `a.b` of `a.b.weight` and `a.b.input_scale`. */

@@ -1,4 +1,4 @@
-/** Files in a Hugging Face folder that are no part of the model, by their names: training state and other weights. */
+/** Finds files in a Hugging Face folder that are not part of the model, by name: training state and other weights. */
 import type { Sidecar, Surplus } from "../core/checkpoint.ts";
 import { formatBytes, formatQuantity } from "../core/figures.ts";
 
@@ -6,7 +6,7 @@ const STATE = "training state";
 const WEIGHTS = "weights that nothing names";
 const COPIES = "notes that macOS keeps beside copied files";
 
-/** What a path says of a file, the first that fits. */
+/** Kind of a file by its path; the first match counts. */
 const KINDS: readonly { readonly match: RegExp; readonly why: string }[] = [
   { match: /(^|\/)\._[^/]*$/, why: COPIES },
   { match: /(^|\/)(global_step\d+|checkpoint-\d+)\//, why: STATE },
@@ -20,10 +20,10 @@ const KINDS: readonly { readonly match: RegExp; readonly why: string }[] = [
   { match: /\.(bin|h5|msgpack|safetensors)\.index\.json$/, why: WEIGHTS },
 ];
 
-/** The index of the weights that are read: beside them it is a side file. */
+/** The index of the weights that are read; it is a side file. */
 const INDEX = "model.safetensors.index.json";
 
-/** Why a file is surplus; undefined for one that travels with the model. */
+/** Reason why a file is surplus; undefined for a file that a conversion copies. */
 export function surplusKind(path: string, paths: ReadonlySet<string>): string | undefined {
   if (path === INDEX) return undefined;
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
@@ -32,7 +32,7 @@ export function surplusKind(path: string, paths: ReadonlySet<string>): string | 
   return KINDS.find(({ match }) => match.test(path))?.why;
 }
 
-/** A sentence for what is left out, and one for what travels where that was asked for. */
+/** A sentence about the files that are left out, and a sentence about the files that are copied on request. */
 export function describeSurplus(surplus: readonly Surplus[], keepExtra: boolean): readonly string[] {
   const left = surplus.filter(({ rival }) => rival || !keepExtra);
   const kept = surplus.filter((one) => !left.includes(one));
@@ -53,7 +53,7 @@ function described(files: readonly Surplus[]): string {
 
 const MOST_NAMED = 6;
 
-/** Files and folders at the top, the largest first, each with its size. */
+/** Files and folders at the top with their sizes, sorted by size. */
 function placesOf(files: readonly Sidecar[]): string {
   const places = [...new Set(files.map(topOf))].map((place) => ({
     place,
@@ -65,7 +65,7 @@ function placesOf(files: readonly Sidecar[]): string {
   return named.join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
-/** The folder at the top that holds a file, or the file. */
+/** The folder at the top that contains a file, or the file itself. */
 function topOf({ path }: Sidecar): string {
   return path.slice(0, path.indexOf("/") + 1) || path;
 }

@@ -1,6 +1,6 @@
 /**
- * Digests that run along with a tensor's bytes anyway, held to those that its checkpoint's format keeps of it: no byte
- * is hashed for this alone.
+ * Compares digests of a tensor with the digests that the format stores. Other steps have computed the digests already, so
+ * that no byte is hashed twice.
  */
 import { joinCrc32 } from "../../formats/codec/crc32-join.ts";
 import { CHUNK_BYTES } from "../../formats/format.ts";
@@ -17,7 +17,7 @@ import {
   spanOf,
 } from "../core/sealed-spans.ts";
 
-/** What was computed of all bytes of a span; what is absent was not. */
+/** Digests of all bytes of a span; an absent digest was not computed. */
 export interface ComputedDigests {
   /** hex */
   readonly sha256?: string;
@@ -25,7 +25,7 @@ export interface ComputedDigests {
   readonly crc32?: readonly number[];
 }
 
-/** The seal of elements that are one stored tensor from its first to its last; undefined for any other. */
+/** The seal of elements that are exactly one stored tensor; undefined for other elements. */
 export function sealOfElements(
   origin: ElementSource,
   count: number,
@@ -38,11 +38,11 @@ export function sealOfElements(
   return span === undefined ? undefined : find(span);
 }
 
-/** Bytes read at a time to find which chunk is damaged. */
+/** Bytes that one read of the search for a damaged chunk has. */
 const STEP_BYTES = 4 * 1024 * 1024;
 
 /**
- * Where what was computed is not what the seal says, the span is read once more to name the chunk.
+ * Compares computed digests with a seal. If they differ, the span is read again to find the damaged chunk.
  *
  * @throws DIGEST_MISMATCH with the file, the tensor, the chunk and its first byte
  */
@@ -67,8 +67,8 @@ export async function refuseDamaged(
 }
 
 /**
- * Headers of weight files are no part of what two checkpoints are compared by: where they are sealed, they are read
- * for their digests alone.
+ * Reads the headers of weight files that have a seal and compares their digests. A comparison of two checkpoints does not
+ * read them.
  *
  * @throws DIGEST_MISMATCH
  */

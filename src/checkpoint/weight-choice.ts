@@ -1,6 +1,6 @@
 /**
- * What lies beside the weights of a Hugging Face folder. Weights that no index names and that the config asks for are
- * read; another set of the same weights, training state and weights of other containers are no part of the model.
+ * Sorts the files beside the weights of a Hugging Face folder. Weights that the config needs and no index names are read.
+ * Another set of the same weights, training state, and weights in other containers are not part of the model.
  */
 
 import type { Header } from "../../formats/codec/safetensors.ts";
@@ -13,16 +13,16 @@ import type { Family } from "../families/family.ts";
 import { modelOf } from "../families/recognise.ts";
 import { surplusKind } from "./surplus.ts";
 
-/** As the weights' own headers are asked for. */
+/** Headers that are read at the same time. */
 const FILES_AT_ONCE = 8;
 
-/** Why weights of the model are no part of it: the set that is read is another. */
+/** Reason for weights of the model in files that are not read. */
 const OTHER_SET = "another set of the weights";
 
 /**
- * @param keepExtra surplus files are side files, but for those that loaders would read in place of the weights
- * @throws INDEX_MISMATCH for a file that holds weights which the config asks for beside some that are read already;
- *   DUPLICATE_NAME for a tensor in two files that no index names
+ * @param keepExtra surplus files are side files, except files that loaders would read in place of the weights
+ * @throws INDEX_MISMATCH: a file has weights that the config needs, and weights that are read from another file;
+ *   DUPLICATE_NAME: a tensor is in two files that no index names
  */
 export async function chooseWeights(
   checkpoint: Checkpoint,
@@ -36,7 +36,7 @@ export async function chooseWeights(
   ]);
   const found = await looseWeights(checkpoint, families);
   const read = completed(checkpoint, found.omitted);
-  // Beside a single file that is read an index of other files, or of none, would lead some loaders astray.
+  // Some loaders would follow an index of other files although a single file is read.
   const stale = (checkpoint.remarks ?? []).some(
     ({ rule }) => rule === "index-stale" || (rule === "two-sets" && isSingle(checkpoint)),
   );
@@ -60,15 +60,15 @@ export async function chooseWeights(
   };
 }
 
-/** Of any other format: what macOS leaves beside the files of a folder is no part of a model. */
+/** For other formats: files that macOS writes beside the files of a folder are not part of a model. */
 export function dropCopies(checkpoint: Checkpoint, keepExtra: boolean): Checkpoint {
   const copies = checkpoint.sidecars.filter(({ path }) => isAppleDouble(path));
   if (copies.length === 0) return checkpoint;
   const why = surplusKind(copies[0]!.path, new Set())!;
   return {
     ...checkpoint,
-    sidecars: checkpoint.sidecars.filter((one) => keepExtra || !copies.includes(one)),
-    surplus: copies.map((one) => ({ ...one, why, rival: false })),
+    sidecars: checkpoint.sidecars.filter((file) => keepExtra || !copies.includes(file)),
+    surplus: copies.map((file) => ({ ...file, why, rival: false })),
   };
 }
 
@@ -77,14 +77,14 @@ function isSingle({ weightFiles }: Checkpoint): boolean {
 }
 
 interface Loose {
-  /** weights that the config asks for and that no index names */
+  /** weights that the config needs and that no index names */
   readonly omitted: readonly (readonly [string, Header])[];
   /** weights of the model that are read from elsewhere */
   readonly rivals: readonly string[];
   readonly remarks: readonly Remark[];
 }
 
-/** Every safetensors file that is not among the weights, by what its header says. */
+/** Sorts every safetensors file that is not among the weights, by its header. */
 async function looseWeights(checkpoint: Checkpoint, families: readonly Family[]): Promise<Loose> {
   const files = checkpoint.sidecars.map(({ path }) => path).filter(isCandidate);
   if (files.length === 0) return { omitted: [], rivals: [], remarks: [] };
@@ -98,8 +98,8 @@ async function looseWeights(checkpoint: Checkpoint, families: readonly Family[])
   const omitted: (readonly [string, Header])[] = [];
   const rivals: string[] = [];
   const remarks: Remark[] = [];
-  for (const one of headers) {
-    const [file, { tensors }] = one;
+  for (const entry of headers) {
+    const [file, { tensors }] = entry;
     const names = tensors.map(({ name }) => name);
     const fresh = names.filter((name) => asked.lacking.has(name));
     const known = names.filter((name) => held.has(name) || (asked.all.has(name) && !asked.lacking.has(name)));
@@ -109,7 +109,7 @@ async function looseWeights(checkpoint: Checkpoint, families: readonly Family[])
       throw new IsologitError("INDEX_MISMATCH", message, { file, tensor: fresh[0]! }, { next });
     }
     if (fresh.length > 0) {
-      omitted.push(one);
+      omitted.push(entry);
       const message = `no index names it, and it holds ${some(fresh)}, which the config asks for: it is read here, loaders leave it out`;
       remarks.push({ rule: "index-omits", severity: "error", at: { file, tensor: fresh[0]! }, message });
     } else if (known.length > 0) rivals.push(file);
@@ -122,7 +122,7 @@ function isCandidate(path: string): boolean {
   return path.endsWith(".safetensors") && !/(^|\/)(\._|adapter_)[^/]*$/.test(path);
 }
 
-/** None where the file is no readable safetensors: then it is no weights that anybody can load. */
+/** Empty if the file is not readable safetensors, because no loader can read it. */
 async function headersOf(
   { store }: Checkpoint,
   file: string,
@@ -136,13 +136,13 @@ async function headersOf(
 }
 
 interface Asked {
-  /** every name by which the model's tensors are read */
+  /** every name of the tensors of the model */
   readonly all: ReadonlySet<string>;
-  /** those of tensors that the weights lack */
+  /** names of the tensors that are missing in the weights */
   readonly lacking: ReadonlySet<string>;
 }
 
-/** What the config asks for, were all these files read. Nothing where no family understands it: that is told later. */
+/** Names that the config needs. Empty if no family matches; a later step reports that. */
 function askedFor(
   checkpoint: Checkpoint,
   headers: readonly (readonly [string, Header])[],
@@ -158,7 +158,7 @@ function askedFor(
     throw error;
   }
   const names = new Set(checkpoint.tensors.map(({ name }) => name));
-  const isHere = ({ name, also }: ExpectedTensor) => [name, ...also].some((one) => names.has(one));
+  const isHere = ({ name, also }: ExpectedTensor) => [name, ...also].some((spelling) => names.has(spelling));
   const held = new Set(stored.filter(isHere).flatMap(({ layout }) => leafRoles(layout)));
   const lacking = stored.filter(({ layout }) => !leafRoles(layout).every((leaf) => held.has(leaf)));
   const namesOf = (some: readonly ExpectedTensor[]) =>
@@ -186,7 +186,7 @@ function completed(checkpoint: Checkpoint, omitted: Loose["omitted"]): Checkpoin
         header: { file: path, offset: 0, size: dataOffset },
       })),
     ],
-    // An index that leaves weights out is written anew for another folder.
+    // A conversion writes a new index in place of an index that omits weights.
     sidecars: checkpoint.sidecars.filter(({ path }) => !files.has(path) && path !== INDEX),
   };
 }
@@ -206,7 +206,7 @@ function refuseTwice(omitted: Loose["omitted"]): void {
   }
 }
 
-/** Weights of the model in files that are not read. Beside a single file and its index it was said already. */
+/** Remark about weights of the model in files that are not read. For a single file with an index, a remark exists already. */
 function otherSet({ remarks = [] }: Checkpoint, rivals: readonly string[]): readonly Remark[] {
   const [file] = rivals;
   if (file === undefined || remarks.some(({ rule }) => rule === "two-sets")) return [];
@@ -214,7 +214,7 @@ function otherSet({ remarks = [] }: Checkpoint, rivals: readonly string[]): read
   return [{ rule: "two-sets", severity: "warning", at: { file }, message }];
 }
 
-/** Transformers applies an adapter that it finds beside a model, where PEFT is installed. */
+/** Remark about an adapter beside a model. Transformers applies the adapter if PEFT is installed. */
 function adapterBeside(paths: ReadonlySet<string>): readonly Remark[] {
   const file = "adapter_config.json";
   if (!paths.has(file)) return [];

@@ -1,10 +1,10 @@
-/** How far two tensors are from each other, told band by band. */
+/** Distance of two tensors, computed band by band. */
 import { type FloatDType, widthOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
 
 export interface DiffSide {
   readonly dtype: FloatDType;
-  /** real = stored * scale: one for the tensor or one a row; null where stored values are the real ones */
+  /** real = stored * scale, one scale for the tensor or one for each row; null without scales */
   readonly scales: Float32Array | null;
 }
 
@@ -13,7 +13,7 @@ export class Difference {
   readonly #b: DiffSide;
   /** elements of one row */
   readonly #inRow: number;
-  /** the same numbers mean the same on both sides, so that bits can be compared */
+  /** dtype and scales are equal, so that bits can be compared */
   readonly #alike: boolean;
   #equal: boolean;
   #maxAbs = 0;
@@ -43,15 +43,15 @@ export class Difference {
       this.#square.of += value * value;
       this.#square.between += apart * apart;
       const size = Math.abs(apart);
-      // A NaN is further away than anything; two infinities of one sign are not apart.
+      // The distance to a NaN is infinite; the distance of two infinities of one sign is 0.
       if (!(size <= this.#maxAbs) && value !== right[i]) this.#maxAbs = Number.isNaN(size) ? Infinity : size;
     }
     if (this.#alike) this.#ulp = Math.max(this.#ulp, farthest(a, b, widthOf(this.#a.dtype)));
   }
 
   /**
-   * `equal`: the same dtype, scales and bits. Norms are over real values; a difference from nothing but zeros has no
-   * relative size and is infinite.
+   * `equal`: the same dtype, scales and bits. Norms are over real values; the relative difference from zeros only is
+   * infinite.
    */
   result() {
     const { of, between } = this.#square;
@@ -74,7 +74,7 @@ function widened({ dtype, scales }: DiffSide, bytes: Uint8Array, lo: number, inR
   return values;
 }
 
-/** Largest distance of two codes on the number line of their dtype, where -0 and 0 are one. */
+/** Largest distance of two codes in the order of the values of their dtype; -0 and 0 have the same position. */
 function farthest(a: Uint8Array, b: Uint8Array, width: number): number {
   const [left, right] = [new DataView(a.buffer, a.byteOffset), new DataView(b.buffer, b.byteOffset)];
   const sign = 2 ** (8 * width - 1);

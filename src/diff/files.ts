@@ -1,4 +1,4 @@
-/** What differs beside the weights: settings, config keys, side files. */
+/** Differences beside the weights: settings, config keys, side files. */
 
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
@@ -8,27 +8,27 @@ import { keysThatDiffer } from "../side-files/compare.ts";
 import { isOwnIndex } from "../side-files/read.ts";
 import type { DiffedSidecar, DiffReport } from "./report.ts";
 
-/** Settings of the model; and where both sides spell their config alike, its other keys. */
+/** Settings that differ; if both sides have one dialect, also other config keys that differ. */
 export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
   const unlike = (left: Readonly<Record<string, unknown>>, right: Readonly<Record<string, unknown>>) =>
     keysThatDiffer(left, right).map((key) => ({ key, a: said(left[key]), b: said(right[key]) }));
   const settings = unlike(a.settings, b.settings);
   if (a.dialect !== b.dialect) return settings;
   const keys = unlike(a.checkpoint.config, b.checkpoint.config);
-  // A setting that differs is told by the key that says it.
+  // A setting that differs is reported by its config key.
   return [...(keys.length > 0 ? [] : settings), ...keys];
 }
 
-/** A value as JSON can say it: `Infinity` is a string there. */
+/** A value for JSON; `Infinity` becomes a string. */
 function said(value: unknown): unknown {
   return value === undefined ? null : JSON.parse(canonicalJson(value as Parameters<typeof canonicalJson>[0]));
 }
 
-/** A tokenizer of 131,072 words takes 17 MB, and lines of it are nothing to look at. */
+/** Limit of a file whose lines are compared; a tokenizer of 131,072 tokens has 17 MB. */
 const MAX_TEXT_BYTES = 1024 * 1024;
 const MAX_LINES = 20;
 
-/** Side files that differ or that one side lacks; config.json and what follows from storage apart. */
+/** Side files that differ or that one side lacks, without config.json and files that depend on the format. */
 export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readonly DiffedSidecar[]> {
   await using left = new Sources(a.store);
   await using right = new Sources(b.store);
@@ -51,7 +51,7 @@ async function bytesOf(path: string, checkpoint: Checkpoint, sources: Sources): 
   return span === undefined ? null : sources.bytes(span.file, span.offset, span.size);
 }
 
-/** The lines between a common start and a common end; null where these are no short texts. */
+/** The lines between the common start and the common end; null if a file is not a short text. */
 function linesApart(a: Uint8Array, b: Uint8Array): NonNullable<DiffedSidecar["lines"]> | null {
   if (Math.max(a.byteLength, b.byteLength) > MAX_TEXT_BYTES) return null;
   const [left, right] = [textOf(a), textOf(b)];

@@ -1,6 +1,6 @@
-/** TODO */
+/** The report of `diff`. */
 
-/** Two checkpoints role by role, whatever their formats and dialects. */
+/** Differences of two checkpoints, role by role. */
 export interface DiffReport {
   /** no tensor, setting or side file differs */
   readonly equal: boolean;
@@ -13,23 +13,23 @@ export interface DiffReport {
 export interface DiffedTensor {
   readonly role: string;
   readonly layer: number | null;
-  /** stored tensor and dtype of either side; null where it has none */
+  /** stored tensor and dtype of each side; null if the side has no tensor */
   readonly a: string | null;
   readonly b: string | null;
   readonly equal: boolean;
-  /** of the real values, scales applied; null where they cannot be compared */
+  /** distance of the real values, with scales applied; null if they cannot be compared */
   readonly maxAbs: number | null;
   readonly relL2: number | null;
-  /** largest distance in codes of the dtype, where both sides have the same dtype and scale */
+  /** largest distance in codes of the dtype, if both sides have the same dtype and scale */
   readonly ulp: number | null;
-  /** why it could not be compared to its end */
+  /** reason for an incomplete comparison */
   readonly error?: string;
 }
 
-/** A file that differs; `lines` are those of a text between what both have in common at its start and its end. */
+/** A file that differs. `lines`: the lines between the common start and the common end of a text. */
 export interface DiffedSidecar {
   readonly path: string;
-  /** SHA-256, null where a side lacks it */
+  /** SHA-256; null if the side has no such file */
   readonly a: string | null;
   readonly b: string | null;
   readonly lines?: { readonly from: number; readonly a: readonly string[]; readonly b: readonly string[] };

@@ -1,32 +1,32 @@
 /**
- * A model card: what the source's says stays, and what a conversion made true is added: in the front matter what the
- * Hub reads, below the text a section that says how the files were made and what was proved of them. Without a
- * certificate the section says that nothing was proved.
+ * Writes a model card. The card of the source stays. A conversion adds keys of the Hub to the front matter, and a section
+ * at the end with the conversion and the results of its verification. Without a certificate the section says that the
+ * files were not verified.
  */
 import { isMap, parseDocument } from "yaml";
 import { IsologitError } from "../core/errors.ts";
 import type { CardCommand } from "./command.ts";
 
 export interface CardFacts {
-  /** `owner/name` of what was converted */
+  /** `owner/name` of the source */
   readonly baseModel: string | undefined;
   /** some weights were rounded */
   readonly recast: boolean;
-  /** what loads the files, as the Hub calls it */
+  /** library that loads the files, by its name on the Hub */
   readonly library: string;
   readonly tags: readonly string[];
-  /** undefined where nothing was proved */
+  /** undefined without a certificate */
   readonly proof: CardProof | undefined;
 }
 
-/** What a certificate says that holds for the files, as far as a card repeats it. */
+/** Facts of a valid certificate that the card repeats. */
 export interface CardProof {
   readonly verdict: "same" | "within";
   readonly tool: string;
   readonly sha256: string;
-  /** format of what was converted */
+  /** format of the source */
   readonly source: string;
-  /** makes these files from it; undefined where the certificate does not say how */
+  /** command that makes these files from the source; undefined if the certificate does not have the options */
   readonly command: CardCommand | undefined;
   readonly rungs: readonly {
     readonly rung: string;
@@ -39,14 +39,14 @@ const OPEN = "<!-- isologit: written by `isologit upload`, replaced by the next 
 const CLOSE = "<!-- /isologit -->";
 
 /**
- * @param existing the card so far: of the folder, else of the repository
- * @throws CONFIG_INVALID where its front matter cannot be read
+ * @param existing the current card: of the folder, else of the repository
+ * @throws CONFIG_INVALID: the front matter cannot be read
  */
 export function cardOf(existing: string | undefined, facts: CardFacts, title: string): string {
   const { front, body } = parts(existing ?? "");
   const own = section(facts);
-  const kept = withoutSection(body);
-  const text = kept.trim() === "" ? `# ${title}\n` : kept.trimEnd();
+  const rest = withoutSection(body);
+  const text = rest.trim() === "" ? `# ${title}\n` : rest.trimEnd();
   return `---\n${frontMatter(front, facts)}---\n\n${text.trim()}\n\n${own}\n`;
 }
 
@@ -56,7 +56,7 @@ function parts(card: string): { front: string; body: string } {
   return body === undefined ? { front: "", body: card } : { front: front ?? "", body };
 }
 
-/** Comments, order and keys that mean nothing to us are kept as they are. */
+/** Comments, the order of keys and unknown keys do not change. */
 function frontMatter(text: string, facts: CardFacts): string {
   const document = parseDocument(text);
   if (document.errors.length > 0 || !(document.contents === null || isMap(document.contents))) {
@@ -98,7 +98,7 @@ function section({ proof, baseModel, recast }: CardFacts): string {
   ].join("\n");
 }
 
-/** Who uploads says what the files come from; no one else does. */
+/** Section without a certificate. The source is known only from the user. */
 const unprovenLines = (base: string): string[] => [
   "## What was proved of these files",
   "",
@@ -122,8 +122,8 @@ function provenLines(proof: CardProof, base: string, recast: boolean): string[] 
     "| rung | verdict | measured |",
     "| ---- | ------- | -------- |",
     ...rungs.map(
-      ({ rung, verdict: one, metrics }) =>
-        `| ${cell(rung)} | ${cell(one)} | ${metrics.map(cell).join(", ")} |`,
+      ({ rung, verdict: rungVerdict, metrics }) =>
+        `| ${cell(rung)} | ${cell(rungVerdict)} | ${metrics.map(cell).join(", ")} |`,
     ),
   ];
 }
@@ -135,9 +135,9 @@ function commandLines({ command, tool, source }: CardProof): string[] {
     SRC: `SRC is what was converted (${cell(source)})`,
     LIKE: "LIKE is the checkpoint whose side files were taken",
   };
-  const told = placeholders.map((word) => `; ${meanings[word]}`).join("");
+  const notes = placeholders.map((word) => `; ${meanings[word]}`).join("");
   return [
-    `The same version (${cell(tool)}) makes the same files by this${told}:`,
+    `The same version (${cell(tool)}) makes the same files by this${notes}:`,
     "",
     "```sh",
     ...lines,
@@ -145,5 +145,5 @@ function commandLines({ command, tool, source }: CardProof): string[] {
   ];
 }
 
-/** Text that came from a file cannot leave its place in the table, or become markup. */
+/** Removes markup from text of a file, so that the text stays in its table cell. */
 const cell = (text: string): string => text.replace(/[|<>`\\\r\n]/g, " ").slice(0, 200);

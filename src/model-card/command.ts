@@ -1,21 +1,21 @@
-/** The command that makes a certified checkpoint again, from what its certificate says of the conversion. */
+/** The command that makes a certified checkpoint again, from the options in its certificate. */
 import { formats } from "../../formats/index.ts";
 import type { Certificate } from "../certificate/certificate.ts";
 import { type Conversion, LOCAL_LIKE, type RecipeFile } from "../convert/conversion-record.ts";
 
-/** Lines for a shell; `placeholders` are words in them that stand for what only its maker has. */
+/** Lines for a shell. `placeholders`: words in the lines for files that only the author has. */
 export interface CardCommand {
   readonly lines: readonly string[];
   readonly placeholders: readonly string[];
 }
 
-/** Stands for a source that the certificate gives no address of. */
+/** Placeholder for a source without an address in the certificate. */
 const SOURCE = "SRC";
 const RECIPE = "recipe.yaml";
 
 /**
- * @param base what was converted, as whoever uploads says: the source, where that lay on a disk in the same format
- * @returns undefined where the certificate does not say which options were given: older ones do not
+ * @param base repository of the source that the user gives; used for a local source of the format hf
+ * @returns undefined if the certificate does not have the options, as in older versions
  */
 export function commandOf(certificate: Certificate, base: string | undefined): CardCommand | undefined {
   const { source, destination, conversion } = certificate;
@@ -33,7 +33,7 @@ export function commandOf(certificate: Certificate, base: string | undefined): C
   };
 }
 
-/** As the command line spells them, in the order of the command. */
+/** Flags of the command line, in the order of the command. */
 const FLAGS: Readonly<Record<keyof Conversion, string>> = {
   dtype: "--dtype",
   recipe: "--recipe",
@@ -60,7 +60,7 @@ function flagsOf(conversion: Conversion): readonly string[] {
   });
 }
 
-/** JSON values are YAML too, and hold nothing that a shell would take for itself inside a quoted document. */
+/** Recipe as YAML. JSON values are YAML too, and the shell does not change text in a quoted here-document. */
 const recipeLines = (recipe: RecipeFile): readonly string[] => [
   `cat > ${RECIPE} <<'EOF'`,
   ...Object.entries(recipe).map(([key, value]) => `${key}: ${JSON.stringify(value)}`),

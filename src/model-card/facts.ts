@@ -1,4 +1,4 @@
-/** What a card can say of a checkpoint on this machine: read from it, and from its certificate, which must hold. */
+/** Facts for the model card of a local checkpoint, from its headers and its certificate, which must be valid. */
 
 import { type Certificate, decodeCertificate } from "../certificate/certificate.ts";
 import { findCertificate } from "../certificate/location.ts";
@@ -28,8 +28,8 @@ export interface CardOptions {
 }
 
 /**
- * @returns undefined for what is no checkpoint: it has no card of ours
- * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
+ * @returns undefined if the path is not a checkpoint
+ * @throws CERTIFICATE_INVALID: the certificate cannot be read, or is not of these files
  */
 export async function cardFacts(path: string, options: CardOptions): Promise<CardFacts | undefined> {
   const report = await options.inspect(path).catch((error) => {
@@ -50,7 +50,7 @@ export async function cardFacts(path: string, options: CardOptions): Promise<Car
   };
 }
 
-/** The certificate of these files; undefined where they have none. Every byte is read: what a card says is checked first. */
+/** The certificate of these files; undefined without a certificate. Reads every byte to check the certificate. */
 async function certificateIn(
   path: string,
   { watch, signal }: Pick<CardOptions, "watch" | "signal">,
@@ -69,7 +69,7 @@ async function certificateIn(
   );
   throw new IsologitError(
     "CERTIFICATE_INVALID",
-    `it is not of these files: ${differences.slice(0, 3).join(", ") || "they differ"}`,
+    `the certificate is not of these files: ${differences.slice(0, 3).join(", ") || "they differ"}`,
     { file: found.file },
     { next: "convert again, or take the certificate away: then the card says that nothing was proved" },
   );
@@ -80,7 +80,7 @@ function sourceRepo(certificate: Certificate | undefined): string | undefined {
   return repo === undefined ? undefined : repoName(repo);
 }
 
-/** Numbers and words; lists and tables stay in the certificate. */
+/** The facts of a certificate that the card repeats: numbers and words, no lists. */
 const proofOf = (certificate: Certificate, base: string | undefined): CardProof => ({
   verdict: certificate.verdict,
   tool: certificate.tool,

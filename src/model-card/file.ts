@@ -1,4 +1,4 @@
-/** The card of an upload: of the folder, else of the repository, with what is known of the checkpoint written into it. */
+/** The model card of an upload: the card of the folder or of the repository, with the facts of the checkpoint. */
 import { readFile, stat } from "node:fs/promises";
 import { CARD_FILE } from "../core/checkpoint.ts";
 import type { Connection } from "../hub/connection.ts";
@@ -14,14 +14,14 @@ const MAX_CARD_BYTES = 4 * 1024 * 1024;
 
 export interface Card {
   readonly file: LocalFile;
-  /** as certified; null where nothing was proved */
+  /** verdict of the certificate; null without a certificate */
   readonly verdict: "same" | "within" | null;
 }
 
 /**
- * The card, where what is uploaded is a checkpoint at the root of the repository.
+ * Writes the card, if the upload is a checkpoint at the root of the repository.
  *
- * @throws CERTIFICATE_INVALID for a certificate that cannot be read, or is not of these files
+ * @throws CERTIFICATE_INVALID: the certificate cannot be read, or is not of these files
  */
 export async function cardFile(
   connection: Connection,
@@ -38,7 +38,7 @@ export async function cardFile(
     baseModel: baseModel === undefined ? undefined : repoName(baseModel),
   });
   if (facts === undefined) return undefined;
-  const own = local.find((one) => one.path === CARD_FILE);
+  const own = local.find((file) => file.path === CARD_FILE);
   const remote = before.files.find((file) => file.path === CARD_FILE);
   const existing =
     own !== undefined && "file" in own.content

@@ -1,4 +1,4 @@
-/** What lies at an address: files to look into, and what should not be there. Links are looked at, not followed out. */
+/** Lists the files at an address that `scan` reads, and reports entries that should not be there. Links out are not followed. */
 import { constants, type Dirent } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
@@ -10,24 +10,24 @@ import { readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
 
-/** As `fileStore`: a zarr checkpoint has some 100,000 files. */
+/** Limit of entries, as in `fileStore`; a zarr checkpoint has about 100,000 files. */
 const MAX_ENTRIES = 1_000_000;
-/** The Hub's cache is made of such links. */
+/** Links of this form are the files of the Hub's cache. */
 const CACHE_BLOB = /^(\.\.\/)+blobs\/[0-9a-f]{40,64}$/;
 const START_BYTES = 4;
-/** What programs start with: ELF, Windows, Mach-O in both orders and many forms, scripts. */
+/** First bytes of programs: ELF, Windows, Mach-O in both byte orders and all forms, scripts. */
 const PROGRAM = /^(7f454c46|4d5a|feedface|feedfacf|cefaedfe|cffaedfe|cafebabe|2321)/;
-/** Endings of what checkpoints consist of. */
+/** Endings of the files of checkpoints. */
 const EXPECTED =
   /\.(safetensors|json|jsonl|jinja|txt|md|ya?ml|model|tiktoken|vocab|bpe|pt|pth|bin|ckpt|nemo|tar|gz|tgz|pkl|pickle|distcp|metadata|isologit|gguf|npy|npz|zarray|zattrs|zgroup|onnx|png|jpe?g|svg|webp|gif|pdf|html|csv|toml|cfg|sha256|index|lock|gitattributes|gitignore)$/i;
-/** Files without an ending that belong: licences and their like, zarr's chunks, Fiddle's pickled arguments. */
+/** Known files without an ending: licences, chunks of zarr, pickled arguments of Fiddle. */
 const EXPECTED_NAME =
   /^(LICENSE|LICENCE|NOTICE|README|COPYING|MODEL_CARD|\d+(\.\d+)*|[0-9a-f-]{36}|\.metadata)$/i;
 
 export interface FoundFile {
   /** relative to the folder */
   readonly path: string;
-  /** what its store calls it */
+  /** path in its store */
   readonly name: string;
   store(): Promise<Store>;
 }
@@ -61,14 +61,14 @@ const onDisk = (path: string, where: string): FoundFile => ({
   store: () => fileStore(where),
 });
 
-/** A commit has files and no more: no links that anybody follows, no modes, no pipes. */
+/** A commit has only files: links are not followed, and there are no modes and no pipes. */
 async function lookThrough(store: Store): Promise<FolderContents> {
   const findings: Finding[] = [];
   const files: FoundFile[] = [];
   for (const { path, size } of await store.list()) {
     await using source = await store.open(path);
     findings.push(...aboutContent(path, await readRange(source, 0, Math.min(size, START_BYTES)), size));
-    // Alone, as on disk: a lone file that is packed as a whole is inflated before it is looked into.
+    // A store of one file, as on disk: a compressed archive is inflated before it is read.
     const alone: Store = {
       url: store.url,
       list: async () => [{ path, size }],
@@ -132,7 +132,7 @@ async function aboutFile(where: string, path: string): Promise<Finding[]> {
   return [mark, ...findings.filter(({ rule }) => rule !== "unexpected-file")];
 }
 
-/** What a file's name and its first bytes say of it. */
+/** Findings from the name and the first bytes of a file. */
 function aboutContent(path: string, start: Uint8Array, size: number): Finding[] {
   const findings: Finding[] = [];
   const name = basename(path);

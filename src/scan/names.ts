@@ -1,7 +1,7 @@
-/** Names that pickles and configs give to loaders, and how bad it is that one is there. */
+/** Names that pickles and configs pass to loaders, and how dangerous each name is. */
 import type { Severity } from "../core/finding.ts";
 
-/** Modules that start programs, evaluate text, load code, reach the network or the file system. */
+/** Modules that start programs, evaluate text, load code, or use the network or the file system. */
 const DANGEROUS_MODULES = [
   ...[
     "os",
@@ -102,7 +102,7 @@ const DANGEROUS_MODULES = [
   ...["torch.serialization.load", "torch.serialization.os", "numpy.testing", "numpy.f2py", "numpy.load"],
 ] as const;
 
-/** The harmless of `builtins` are listed by the reader; these run what they are given, or reach what runs it. */
+/** Members of `builtins` that run code or lead to code. The pickle reader lists the harmless members. */
 const DANGEROUS_BUILTINS = [
   ...[
     "eval",
@@ -120,12 +120,12 @@ const DANGEROUS_BUILTINS = [
   ...["delattr", "globals", "locals", "vars", "map", "filter", "apply", "reload", "help", "exit", "quit"],
 ];
 
-/** Whether a name can be used to run code of the file's choosing. @param name dotted */
+/** Whether a file can run its own code with a name. @param name dotted */
 export function isDangerous(name: string): boolean {
   const [module, member] = [name.slice(0, name.indexOf(".")), name.slice(name.indexOf(".") + 1)];
   if (module === "builtins" || module === "__builtin__")
     return DANGEROUS_BUILTINS.includes(member.split(".")[0]!);
-  // a harmless module leads to `os` by one of its own imports
+  // a harmless module may import `os`, which its members then reach
   if (
     /\.(os|sys|subprocess|builtins|__builtins__|__globals__|__class__|__subclasses__|__import__)(\.|$)/.test(
       name,
@@ -141,7 +141,7 @@ export interface GlobalRisk {
   readonly what: string;
 }
 
-/** What a plain unpickler does with a name that this reader does not list. */
+/** The action of a plain unpickler for a name that this reader does not list. */
 export function riskOfGlobal(name: string, called: boolean): GlobalRisk {
   const what = called ? `would run ${name}` : `would import ${name}`;
   if (isDangerous(name)) return { rule: "pickle-danger", severity: "danger", what };

@@ -1,4 +1,4 @@
-/** Pickles wherever they lie in a file, and what a plain unpickler would have executed of them. Nothing is executed. */
+/** Finds the pickles in a file and reports the code that a plain unpickler would execute. Executes nothing. */
 import { inflateRawSync } from "node:zlib";
 import { type GlobalUse, MAX_PICKLE_BYTES, readPickle } from "../../formats/codec/pickle/read.ts";
 import { sliceOf } from "../../formats/codec/slice.ts";
@@ -8,19 +8,19 @@ import type { Finding } from "../core/finding.ts";
 import { type ByteSource, readRange } from "../core/io.ts";
 import { riskOfGlobal } from "./names.ts";
 
-/** Of a file of bare pickles: torch's old format has weights behind them. */
+/** Bytes that are read of a file of bare pickles; in torch's old format weights follow the pickles. */
 const MAX_BARE_BYTES = 64 * 1024 * 1024;
 
 export interface Report {
   readonly file: string;
-  /** the report of a member of the file */
+  /** a report for a member of the file */
   of(member: string): Report;
   add(finding: Finding): void;
-  /** a file, or a part of one, that cannot be read to its end */
+  /** reports a file, or a part of a file, that cannot be read completely */
   damaged(error: unknown): void;
 }
 
-/** Archives back to back, as in a `.distcp`; most files hold one. Read from the end: each says where it starts. */
+/** Scans archives that follow each other, as in a `.distcp`. It reads from the end, because an end record has the start of its archive. */
 export async function scanZips(source: ByteSource, report: Report): Promise<void> {
   for (let end = source.size; end > 0; ) {
     const start = await scanZip(sliceOf(source, 0, end, report.file), report);
@@ -29,7 +29,7 @@ export async function scanZips(source: ByteSource, report: Report): Promise<void
   }
 }
 
-/** The archive that ends the source. @returns where it starts; null where that cannot be told */
+/** Scans the last archive of the source. @returns its first byte; null if the first byte is unknown */
 async function scanZip(source: ByteSource, report: Report): Promise<number | null> {
   const { file } = report;
   let start: number | null = null;
@@ -45,7 +45,7 @@ async function scanZip(source: ByteSource, report: Report): Promise<number | nul
   return start;
 }
 
-/** An archive's end record says how far before it the directory is, and the directory where it is in the archive. */
+/** First byte of an archive, from the size of its directory and the offset of the directory in the archive. */
 async function startOfZip(source: ByteSource, file: string): Promise<number> {
   const at = Math.max(0, source.size - END_BYTES - WIDE_BYTES);
   const tail = Buffer.from(await readRange(source, at, source.size - at));
@@ -57,13 +57,13 @@ async function startOfZip(source: ByteSource, file: string): Promise<number> {
   const offset = wide ? Number(tail.readBigUInt64LE(48)) : tail.readUInt32LE(end + 16);
   const start = at + (wide ? 0 : end) - size - offset;
   if (start >= 0) return start;
-  throw new IsologitError("ARCHIVE_INVALID", "the archive's directory does not lie in the file", {
+  throw new IsologitError("ARCHIVE_INVALID", "the directory of the archive is outside the file", {
     file,
     offset: at,
   });
 }
 const END_BYTES = 22;
-/** the end record in 64 bits and its locator */
+/** the 64-bit end record and its locator */
 const WIDE_BYTES = 76;
 
 async function scanEntry(archive: ByteSource, entry: ZipEntry, base: number, report: Report): Promise<void> {
@@ -86,7 +86,7 @@ async function scanEntry(archive: ByteSource, entry: ZipEntry, base: number, rep
   }
 }
 
-/** As other software reads them: it inflates what torch itself never deflates. An inflated byte has its entry's place. */
+/** Reads an entry as other software does, also a compressed entry, which torch does not write. Its bytes have the offset of the entry. */
 async function pickleIn(archive: ByteSource, entry: ZipEntry, file: string) {
   const at = { file, offset: entry.offset };
   if (entry.size > MAX_PICKLE_BYTES) {
@@ -106,20 +106,20 @@ async function pickleIn(archive: ByteSource, entry: ZipEntry, file: string) {
   }
 }
 
-/** Pickles one after the other, from the start of a file. */
+/** Scans pickles that follow each other from the start of a file. */
 export async function scanBare(source: ByteSource, report: Report): Promise<void> {
   const bytes = await readRange(source, 0, Math.min(source.size, MAX_BARE_BYTES));
   scanPickles(bytes, (index) => index, report, "many");
 }
 
-/** What torch began its files with before version 1.6; the pickle may spell the number in many ways. */
+/** First pickle of torch files before version 1.6; a pickle can encode the number in several ways. */
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
-/** Such a file has this many pickles, then weights. */
+/** Number of pickles in such a file before the weights. */
 const LEGACY_PICKLES = 5;
 
 /**
- * @param placeOf where in the file a byte of the pickles lies
- * @param count   "many": what lies behind the first may be a pickle or anything else
+ * @param placeOf offset in the file of a byte of the pickles
+ * @param count   "many": the bytes after the first pickle may be a pickle or other data
  */
 function scanPickles(
   bytes: Uint8Array,
@@ -130,11 +130,11 @@ function scanPickles(
   const uses = new Map<string, GlobalUse>();
   const onGlobal = (use: GlobalUse) => {
     const known = uses.get(use.name);
-    // where it is first called, else where it is first named
+    // offset of the first call, else of the first use of the name
     if (!use.listed && (known === undefined || (use.called && !known.called))) uses.set(use.name, use);
   };
   let fault: unknown = null;
-  /** pickles that must be there, for a loader reads them */
+  /** number of pickles that a loader reads, so that they must exist */
   let due = 1;
   for (let i = 0, at = 0; i < due || (count === "many" && due === 1 && at < bytes.byteLength); i++) {
     const before = uses.size;

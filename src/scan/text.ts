@@ -1,8 +1,8 @@
-/** Configs that make their loaders run something: YAML tags of Python, classes named by `_target_`, `auto_map`. */
+/** Finds configs that make their loaders run code: YAML tags of Python, classes named by `_target_`, `auto_map`. */
 import type { Finding } from "../core/finding.ts";
 import { isDangerous } from "./names.ts";
 
-/** A config; larger ones are vocabularies. */
+/** Limit of a config; larger files are vocabularies. */
 export const MAX_TEXT_BYTES = 16 * 1024 * 1024;
 
 export function scanText(text: string, file: string): Finding[] {

@@ -1,4 +1,4 @@
-/** The cover rung's files: what travels beside the weights of both checkpoints, judged by the table of side files. */
+/** Compares the side files of two checkpoints for the cover rung, by the table of side files. */
 
 import { MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
 import type { Finding } from "../core/finding.ts";
@@ -14,7 +14,7 @@ import { configKeys, type FileOutcome, sideFileKind, withSeverity } from "./rule
 
 const CONFIG = "config.json";
 
-/** A tokenizer of 131,072 words takes 17 MB; of what is far larger only the bytes are compared. */
+/** Limit of a file that is parsed; a tokenizer of 131,072 tokens has 17 MB. Only the bytes of larger files are compared. */
 const MAX_MEANING_BYTES = 256 * 1024 * 1024;
 
 /** @param recast some element is stored as another type in b */
@@ -45,7 +45,7 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
   return [...findings, ...readingFindings(a, b, findings)];
 }
 
-/** What reading said of b alone, of files that are not among the findings. */
+/** Remarks from reading b, about files that have no finding yet. */
 function readingFindings(a: Matched, b: Matched, findings: readonly Finding[]): readonly Finding[] {
   const known = new Set((a.checkpoint.remarks ?? []).map(({ rule }) => rule));
   const told = new Set(findings.map(({ at }) => at.file));
@@ -55,7 +55,7 @@ function readingFindings(a: Matched, b: Matched, findings: readonly Finding[]): 
   });
 }
 
-/** An index that names the single file beside it, and nothing else. */
+/** Whether an index names only the single file beside it. */
 async function namesSingle(files: SideFiles): Promise<boolean> {
   if (!files.has(INDEX)) return false;
   try {
@@ -79,12 +79,12 @@ function configIn(files: SideFiles): Promise<Config> {
   return files.bytes(CONFIG).then((bytes) => parseJsonObject(bytes, { file: CONFIG, nonFinite: true }));
 }
 
-/** The dialect that read both files as settings; a config that was kept for the way home was read by none. */
+/** The dialect that read both files as settings; null for a carried config, which no dialect read. */
 function readBy(a: Matched, b: Matched): Dialect | null {
   return a.dialect === b.dialect && a.dialect.isSettingKey !== undefined ? a.dialect : null;
 }
 
-/** Keys that differ, by name, those first that decide. */
+/** Names of the keys that differ, the most severe first. */
 function configFindings(before: Config, after: Config, dialect: Dialect | null, recast: boolean) {
   const differing = keysThatDiffer(before, after);
   if (differing.length === 0)

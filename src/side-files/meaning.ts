@@ -1,6 +1,6 @@
 /**
- * Whether two side files mean the same. Software that saves a tokenizer or a config writes white space, the order of keys,
- * escapes and, of a tokenizer, its merges as it likes.
+ * Whether two side files have the same meaning. Programs that save a tokenizer or a config choose white space, the order of
+ * keys, escapes and the form of merges.
  */
 
 import { canonicalJson, sha256 } from "../core/hash.ts";
@@ -8,7 +8,7 @@ import { isJsonObject, type Json, parseJson } from "../core/json.ts";
 
 const TOKENIZER = "tokenizer.json";
 
-/** @returns false too for what is no JSON, or JSON that a reader may take in two ways; then only equal bytes are equal */
+/** @returns false also for text that is not JSON, and for ambiguous JSON, where only equal bytes are equal */
 export function haveSameMeaning(path: string, a: Uint8Array, b: Uint8Array): boolean {
   if (!path.endsWith(".json")) return false;
   const meaning = meaningOf(path, a); // a digest, so that one large value is held at a time
@@ -22,7 +22,7 @@ function meaningOf(path: string, bytes: Uint8Array): string | null {
   return `${digest} ${countFractions(bytes)}`;
 }
 
-/** `5.0` and `5` are one number here; a library that asks for an id refuses the first. */
+/** Whether a number is written as `5.0`. JSON reads it as 5, but a library that needs an id refuses it. */
 function countFractions(bytes: Uint8Array): number {
   const bare = new TextDecoder().decode(bytes).replace(/"(?:[^"\\]|\\.)*"/g, "");
   const whole = bare.match(/-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g) ?? [];
@@ -37,7 +37,7 @@ function read(path: string, bytes: Uint8Array): Json {
   }
 }
 
-/** No number lost a digit on reading: two that differ beyond 2^53 would look equal. */
+/** Whether reading kept every digit: two numbers above 2^53 can look equal after reading. */
 function isPlain(value: Json): boolean {
   if (typeof value === "number") return !Number.isInteger(value) || Number.isSafeInteger(value);
   if (typeof value !== "object" || value === null) return true;

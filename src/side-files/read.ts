@@ -1,4 +1,4 @@
-/** The side files that a checkpoint holds, wherever they lie: beside its weights, inside a packed file, or kept for the way home. */
+/** Reads the side files of a checkpoint: beside its weights, inside a packed file, or among the carried files. */
 import { createHash } from "node:crypto";
 import { ORIGIN_HEADERS } from "../core/carried-files.ts";
 import type { Checkpoint, Sidecar, Span, Surplus } from "../core/checkpoint.ts";
@@ -12,25 +12,25 @@ export const SINGLE = "model.safetensors";
 /** Bytes read at a time. */
 const PART_BYTES = 4 * 1024 * 1024;
 
-/** An index by which the weights were read says how they are cut, and nothing of the model. */
+/** The index of the weights. It describes the weight files and has no settings of the model. */
 export function isOwnIndex(path: string, { weightFiles }: Pick<Checkpoint, "weightFiles">): boolean {
   return path === INDEX && !(weightFiles.length === 1 && weightFiles[0]!.path === SINGLE);
 }
 
-/** A side file, wherever it lies. */
+/** A side file and its span. */
 interface Held {
   readonly sidecar: Sidecar;
   readonly sources: Sources;
 }
 
-/** Side files of a checkpoint by path; what a destination could not say lies in its `isologit.origin/`. */
+/** Side files of a checkpoint by path, with the carried files in `isologit.origin/`. */
 export class SideFiles implements AsyncDisposable {
   readonly #held = new Map<string, Held>();
   readonly #like = new Map<string, Held>();
   readonly #surplus = new Map<string, Surplus>();
   readonly #opened: Sources[] = [];
 
-  /** @param like a like model's files stand in for those that the checkpoint lacks */
+  /** @param like the files of the `like` checkpoint replace missing files */
   constructor(checkpoint: Checkpoint, like = false) {
     const sources = this.#sources(checkpoint);
     const kept = (checkpoint.carriedFiles?.sidecars ?? []).filter(
@@ -46,7 +46,7 @@ export class SideFiles implements AsyncDisposable {
     for (const sidecar of alike.sidecars) this.#like.set(sidecar.path, { sidecar, sources: others });
   }
 
-  /** Those of the checkpoint itself. */
+  /** Paths of the side files of the checkpoint itself. */
   get paths(): readonly string[] {
     return [...this.#held.keys()];
   }
@@ -55,12 +55,12 @@ export class SideFiles implements AsyncDisposable {
     return this.#held.has(path) || this.#like.has(path);
   }
 
-  /** No part of the model: a conversion leaves it out. */
+  /** Whether a file is not part of the model, so that a conversion leaves it out. */
   isSurplus(path: string): boolean {
     return this.#surplus.has(path);
   }
 
-  /** Loaders may take it instead of the weights. */
+  /** Whether loaders may read the file instead of the weights. */
   isRival(path: string): boolean {
     return this.#surplus.get(path)?.rival === true;
   }
@@ -106,7 +106,7 @@ async function digestOf({ file, offset, size }: Span, sources: Sources): Promise
 }
 
 /**
- * Every side file against what its format has sealed of it, also one that the other side lacks.
+ * Compares every side file with the digest that the format stores, also a file that the other side lacks.
  *
  * @throws DIGEST_MISMATCH, naming the file
  */

@@ -54,7 +54,10 @@ export async function keylessSigner(
   }
   // a private authority together with the public log would publish names that should stay private
   if ((named.fulcioUrl === undefined) !== (named.rekorUrl === undefined))
-    throw new IsologitError("USAGE", "only one of `fulcioUrl` and `rekorUrl` was given, expected both or neither");
+    throw new IsologitError(
+      "USAGE",
+      "only one of `fulcioUrl` and `rekorUrl` was given, expected both or neither",
+    );
   const fulcioBaseURL = addressOf("fulcioUrl", named.fulcioUrl ?? PUBLIC.fulcioUrl);
   const rekorBaseURL = addressOf("rekorUrl", named.rekorUrl ?? PUBLIC.rekorUrl);
   const tsaBaseURL = tsaUrl === undefined ? undefined : addressOf("tsaUrl", tsaUrl);
@@ -139,7 +142,10 @@ interface Claims {
 function requireValid(token: string): string {
   const { sub, email, email_verified: verified, exp } = claimsOf(token);
   if (!(email ? verified : typeof sub === "string" && sub !== ""))
-    throw new IsologitError("USAGE", "the identity token has no subject, or an e-mail address that is not verified");
+    throw new IsologitError(
+      "USAGE",
+      "the identity token has no subject, or an e-mail address that is not verified",
+    );
   if (typeof exp !== "number" || exp * 1000 > Date.now()) return token;
   const when = new Date(exp * 1000).toISOString();
   const next = { next: "get a new token; if files were written already, continue with `resume`" };
@@ -186,7 +192,12 @@ function serviceError(error: unknown, token: string): IsologitError {
   const text = String(cause?.message ?? message).replaceAll(token, "(the token)");
   const service = SERVICES[String(code)];
   if (service === undefined)
-    return new IsologitError("NETWORK", `the answers of the services are not a valid bundle: ${text}`, {}, LATER);
+    return new IsologitError(
+      "NETWORK",
+      `the answers of the services are not a valid bundle: ${text}`,
+      {},
+      LATER,
+    );
   const status = cause?.statusCode;
   if (status === undefined)
     return new IsologitError("NETWORK", `${service} cannot be reached: ${text}`, {}, LATER);

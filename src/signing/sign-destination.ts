@@ -51,7 +51,8 @@ export async function signerFor(
     () => true,
     () => false,
   );
-  if (exists && !overwrite) throw new IsologitError("DESTINATION_EXISTS", "the bundle exists already", { file });
+  if (exists && !overwrite)
+    throw new IsologitError("DESTINATION_EXISTS", "the bundle exists already", { file });
 
   return async (address) => {
     watch({ type: "phase", phase: "sign" });

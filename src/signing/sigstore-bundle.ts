@@ -59,7 +59,12 @@ export async function readAuthorities(bytes: Uint8Array, file: string): Promise<
     import("@sigstore/protobuf-specs"),
     import("@sigstore/verify"),
   ]);
-  return attempt(() => toTrustMaterial(TrustedRoot.fromJSON(value)), "USAGE", "the file is not a trusted root", file);
+  return attempt(
+    () => toTrustMaterial(TrustedRoot.fromJSON(value)),
+    "USAGE",
+    "the file is not a trusted root",
+    file,
+  );
 }
 
 /** Signs with a key. The bundle names the key by its SHA-256. */
@@ -84,9 +89,13 @@ export async function openBundle(bytes: Uint8Array, trust: Trust, file: string):
   const bundle = await parseBundle(bytes, file);
   const { payload, payloadType } = bundle.content.dsseEnvelope;
   const by =
-    trust.kind === "key" ? await checkKey(bundle, trust.key, file) : await checkAuthority(bundle, trust, file);
+    trust.kind === "key"
+      ? await checkKey(bundle, trust.key, file)
+      : await checkAuthority(bundle, trust, file);
   if (payloadType !== PAYLOAD_TYPE) {
-    throw new IsologitError("BUNDLE_INVALID", `the bundle signs ${payloadType}, expected ${PAYLOAD_TYPE}`, { file });
+    throw new IsologitError("BUNDLE_INVALID", `the bundle signs ${payloadType}, expected ${PAYLOAD_TYPE}`, {
+      file,
+    });
   }
   return { payload, ...by };
 }
@@ -96,9 +105,16 @@ type Signatory = Omit<SignedStatement, "payload">;
 async function parseBundle(bytes: Uint8Array, file: string): Promise<BundleWithDsseEnvelope> {
   const value = parseJsonObject(bytes, { file, code: "BUNDLE_INVALID" });
   const { bundleFromJSON, isBundleWithDsseEnvelope } = await import("@sigstore/bundle");
-  const bundle = attempt(() => bundleFromJSON(value), "BUNDLE_INVALID", "the file is not a Sigstore bundle", file);
+  const bundle = attempt(
+    () => bundleFromJSON(value),
+    "BUNDLE_INVALID",
+    "the file is not a Sigstore bundle",
+    file,
+  );
   if (isBundleWithDsseEnvelope(bundle)) return bundle;
-  throw new IsologitError("BUNDLE_INVALID", "the bundle signs bytes, expected a statement in an envelope", { file });
+  throw new IsologitError("BUNDLE_INVALID", "the bundle signs bytes, expected a statement in an envelope", {
+    file,
+  });
 }
 
 async function checkKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: string): Promise<Signatory> {
@@ -117,7 +133,9 @@ async function checkKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: st
   const own = hintOf(key);
   // bundles of model_signing before 1.1 have no hint
   if (hint !== "" && hint !== own) {
-    throw new IsologitError("BUNDLE_UNTRUSTED", `the bundle was signed with the key ${hint}, not ${own}`, { file });
+    throw new IsologitError("BUNDLE_UNTRUSTED", `the bundle was signed with the key ${hint}, not ${own}`, {
+      file,
+    });
   }
   const { dsse } = await import("@sigstore/core");
   const { payload, payloadType, signatures } = bundle.content.dsseEnvelope;
@@ -125,7 +143,9 @@ async function checkKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: st
   if (verify(hashFor(key), dsse.preAuthEncoding(payloadType, payload), key, signature)) {
     return { signedBy: own, issuer: null };
   }
-  throw new IsologitError("BUNDLE_INVALID", "the signature does not match the payload and this key", { file });
+  throw new IsologitError("BUNDLE_INVALID", "the signature does not match the payload and this key", {
+    file,
+  });
 }
 
 async function checkAuthority(
@@ -162,7 +182,9 @@ async function checkAuthority(
   // compared here, because the library reads the identity as a pattern in which a dot is any character
   if (found !== identity || extensions?.issuer !== issuer) {
     const who = `${found ?? "no identity"} (${extensions?.issuer ?? "no issuer"})`;
-    throw new IsologitError("BUNDLE_UNTRUSTED", `${who} signed the bundle, not ${identity} (${issuer})`, { file });
+    throw new IsologitError("BUNDLE_UNTRUSTED", `${who} signed the bundle, not ${identity} (${issuer})`, {
+      file,
+    });
   }
   return { signedBy: identity, issuer };
 }

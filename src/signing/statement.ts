@@ -104,7 +104,9 @@ export function decodeStatement(payload: Uint8Array, file: string): Manifest {
   const { serialization, resources } = predicate;
   const { method, hash_type: hash, ignore_paths: ignored = [] } = serialization;
   if (method !== "files" || hash !== "sha256" || resources.some(({ algorithm }) => algorithm !== "sha256")) {
-    const next = { next: "ask the signer for a bundle with files and SHA-256, or check this bundle with model_signing" };
+    const next = {
+      next: "ask the signer for a bundle with files and SHA-256, or check this bundle with model_signing",
+    };
     throw new IsologitError("UNSUPPORTED", `the bundle hashes ${method} with ${hash}`, { file }, next);
   }
   const wrong = resources.find(({ digest }) => !hex.safeParse(digest).success);

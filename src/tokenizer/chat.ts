@@ -1,4 +1,4 @@
-/** What a user says, as a checkpoint's chat template puts it before the model. */
+/** Applies the chat template of a checkpoint to the message of a user. */
 import { Template } from "@huggingface/jinja";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -7,9 +7,10 @@ import { bytesBeside, CONFIG, jsonBeside } from "./tokenizer.ts";
 const TEMPLATE = "chat_template.jinja";
 
 /**
- * The text of a chat in which the user has said `content` and the model is to answer; it says its special tokens itself.
+ * The text of a chat with one message of the user and the start of an answer. The text contains its special tokens.
  *
- * @throws USAGE where the checkpoint has no template; CONFIG_INVALID where it does not render
+ * @param content the message of the user
+ * @throws USAGE: the checkpoint has no template; CONFIG_INVALID: the template cannot be rendered
  */
 export async function chatOf(checkpoint: Checkpoint, content: string): Promise<string> {
   const config = (await jsonBeside(checkpoint, CONFIG)) ?? {};
@@ -34,7 +35,7 @@ export async function chatOf(checkpoint: Checkpoint, content: string): Promise<s
   }
 }
 
-/** A template, or the one called "default" of several. */
+/** A template; of several, the template with the name "default". */
 function templateIn(said: unknown): string | undefined {
   if (typeof said === "string") return said;
   if (!Array.isArray(said)) return undefined;
@@ -42,7 +43,7 @@ function templateIn(said: unknown): string | undefined {
   return typeof found === "string" ? found : undefined;
 }
 
-/** A special token is written as its text, or as a record that has it. */
+/** Text of a special token, which is a string or a record with the string. */
 function contentOf(token: unknown): string | undefined {
   const text = typeof token === "object" && token !== null && "content" in token ? token.content : token;
   return typeof text === "string" ? text : undefined;

@@ -1,4 +1,4 @@
-/** A checkpoint's own tokenizer, from the `tokenizer.json` that travels with it. */
+/** Reads the tokenizer of a checkpoint from its `tokenizer.json`. */
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -6,22 +6,22 @@ import { readRange } from "../core/io.ts";
 import { parseJsonObject } from "../core/json.ts";
 
 export interface Tokenizer {
-  /** ids of a text, with what this tokenizer puts around every text (usually a first token) */
+  /** ids of a text, with the tokens that the tokenizer adds to every text (usually a first token) */
   encode(text: string): readonly number[];
-  /** ids of a text that says all its special tokens itself */
+  /** ids of a text that contains all its special tokens */
   encodeBare(text: string): readonly number[];
   decode(ids: readonly number[]): string;
 }
 
 const MODEL = "tokenizer.json";
 export const CONFIG = "tokenizer_config.json";
-/** The largest known, of 256,000 words and their merges, has 34 MB. */
+/** Limit of a tokenizer file; the largest known, with 256,000 tokens and their merges, has 34 MB. */
 const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
 
 /**
- * The tokenizer beside a checkpoint's weights; null where there is none.
+ * The tokenizer beside the weights of a checkpoint; null without a tokenizer.
  *
- * @throws CONFIG_INVALID for one that cannot be read; LIMIT_EXCEEDED for one that is too large
+ * @throws CONFIG_INVALID: the tokenizer cannot be read; LIMIT_EXCEEDED: the file is too large
  */
 export async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer | null> {
   const model = await jsonBeside(checkpoint, MODEL);
@@ -31,7 +31,7 @@ export async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer | n
   try {
     library = new Library(model, config);
   } catch (cause) {
-    const message = `this tokenizer is of no known form: ${cause instanceof Error ? cause.message : cause}`;
+    const message = `the form of this tokenizer is not known: ${cause instanceof Error ? cause.message : cause}`;
     throw new IsologitError("CONFIG_INVALID", message, { file: MODEL }, { cause });
   }
   return {
@@ -41,13 +41,13 @@ export async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer | n
   };
 }
 
-/** A JSON object among a checkpoint's side files; null where there is none. @throws CONFIG_INVALID, LIMIT_EXCEEDED */
+/** A JSON object in a side file of a checkpoint; null without that file. @throws CONFIG_INVALID, LIMIT_EXCEEDED */
 export async function jsonBeside(checkpoint: Checkpoint, path: string) {
   const bytes = await bytesBeside(checkpoint, path);
   return bytes === null ? null : parseJsonObject(bytes, { file: path });
 }
 
-/** A side file of a checkpoint; null where there is none. @throws LIMIT_EXCEEDED */
+/** A side file of a checkpoint; null without that file. @throws LIMIT_EXCEEDED */
 export async function bytesBeside({ sidecars, store }: Checkpoint, path: string): Promise<Uint8Array | null> {
   const found = sidecars.find((sidecar) => sidecar.path === path);
   if (found === undefined) return null;

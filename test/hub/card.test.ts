@@ -187,7 +187,7 @@ describe("the verification in a card", () => {
     [
       "a weight changed since",
       (folder) => flip(join(folder, "model.safetensors")),
-      "it is not of these files",
+      "the certificate is not of these files",
     ],
     [
       "a side file changed since",

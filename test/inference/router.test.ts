@@ -70,7 +70,7 @@ describe.each(["moe", "latent-moe"])(
         return { fingerprint: without };
       });
       expect(report.rungs.map(({ verdict }) => verdict)).toEqual(["same", "same", "unproven"]);
-      expect(report.findings).toEqual([expect.stringContaining("which experts were followed")]);
+      expect(report.findings).toEqual([expect.stringContaining("does not list the chosen experts")]);
     });
 
     it("by experts that its prompt cannot have chosen is refused", async () => {

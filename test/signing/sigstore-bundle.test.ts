@@ -136,7 +136,7 @@ describe("what is signed with a key", () => {
     const bundle = written((await signBundle(Buffer.from(JSON.stringify(statement)), owner.privateKey)).text);
     const report = await met(others, { bundle, publicKey: owner.publicFile });
     expect(report).toMatchObject({ verdict: "same", certificate: null, bundle: { issuer: null } });
-    expect(report.findings).toEqual([expect.stringContaining("nothing but the files that were signed")]);
+    expect(report.findings).toEqual([expect.stringContaining("only the signed files were checked")]);
   });
 
   it("may be renamed as a whole, may have its bundle inside, and git's files beside", async () => {
@@ -166,7 +166,9 @@ describe("a change is seen", () => {
     bytes[index] = bytes[index]! ^ 1;
     writeFileSync(join(copy, file), bytes);
     const { compareSignedFiles } = await import("../../src/signing/signed-files.ts");
-    expect((await compareSignedFiles(copy, trusted))!.differences).toEqual([`${file} differs from the signed file`]);
+    expect((await compareSignedFiles(copy, trusted))!.differences).toEqual([
+      `${file} differs from the signed file`,
+    ]);
   });
 
   it("a renamed file, a new one, a missing one: the verdict is different", async () => {
@@ -204,7 +206,9 @@ describe("a change is seen", () => {
       copy[at] = copy[at]! ^ 0x10;
       const file = join(work, "flipped.isologit");
       writeFileSync(file, copy);
-      expect((await compareSignedFiles(file, options))!.differences).toEqual(["the file differs from the signed file"]);
+      expect((await compareSignedFiles(file, options))!.differences).toEqual([
+        "the file differs from the signed file",
+      ]);
     }
   });
 });

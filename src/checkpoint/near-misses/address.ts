@@ -2,13 +2,13 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { isHubAddress } from "../../io/address.ts";
 
-/** What lies at `path` below an address. */
+/** The address of `path` below an address. */
 export function addressBelow(address: string, path: string): string {
   if (path === "") return address;
   return isHubAddress(address) ? `${address.replace(/\/+$/, "")}/${path}` : join(address, path);
 }
 
-/** The folder that holds what lies at an address; undefined at the top of a repository or of a disk. */
+/** The folder above an address; undefined at the top of a repository or of a disk. */
 export function addressAbove(address: string): string | undefined {
   if (isHubAddress(address)) {
     const [, repo, path] =
@@ -28,7 +28,7 @@ export function nameOf(address: string): string {
     : basename(resolve(address));
 }
 
-/** As it was typed, where the folder above can be said so: `runs/a` of `runs/a/weights`. */
+/** The folder above, spelled as the user typed it, if possible: `runs/a` of `runs/a/weights`. */
 function shortest(address: string, above: string): string {
   const typed = dirname(address.replace(/\/+$/, "") || "/");
   return resolve(typed) === above && typed !== "." ? typed : above;

@@ -1,4 +1,4 @@
-/** What a file is by its first bytes: the containers that people meet, and what stands in their place by mistake. */
+/** Kind of a file by its first bytes: common containers, and files that replace them by mistake. */
 
 export type FileContent =
   | "empty"
@@ -19,10 +19,10 @@ export type FileContent =
   | "safetensors"
   | "other";
 
-/** Bytes that `contentOf` wants: a tar says what it is at byte 257. */
+/** Bytes that `contentOf` needs; the mark of a tar is at byte 257. */
 export const START_BYTES = 512;
 
-/** In order of trial. `hex` is what stands at byte `at`. */
+/** In order of trial. `hex`: the bytes at offset `at`. */
 const MAGIC: readonly { readonly content: FileContent; readonly hex: string; readonly at?: number }[] = [
   { content: "gguf", hex: "47475546" },
   { content: "zip", hex: "504b0304" },

@@ -1,4 +1,4 @@
-/** Checkpoints of which a part is not here: values that were never gathered, ranks without a file. */
+/** Incomplete checkpoints: values that were not gathered, ranks without a file. */
 import { IsologitError } from "../../core/errors.ts";
 import type { Scene } from "./scene.ts";
 
@@ -73,14 +73,14 @@ export function missingRanks({ checkpoint, files, error }: Scene): IsologitError
   );
 }
 
-/** As the rank that is here is called. */
+/** Name of the missing rank, spelled as the rank that exists. */
 function nameOf(path: string, tp: number, second: number | undefined): string {
   const two = String(tp).padStart(2, "0");
   if (path.includes("tp_rank_")) return `tp_rank_${two}_pp_rank_${String(second ?? 0).padStart(3, "0")}`;
   return second === undefined ? `mp_rank_${two}` : `mp_rank_${two}_${String(second).padStart(3, "0")}`;
 }
 
-/** Weights alone: nothing says what the model is. */
+/** Weights without a config. */
 export function missingConfig({ checkpoint, address, error }: Scene): IsologitError | null {
   if (
     checkpoint === undefined ||

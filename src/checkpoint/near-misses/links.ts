@@ -1,4 +1,4 @@
-/** Links of a local folder that lead nowhere, as a snapshot of the Hub's cache has that was copied without its blobs. */
+/** Broken links of a local folder, such as a snapshot of the Hub's cache that was copied without its blobs. */
 import { lstat, readdir, readlink, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { IsologitError } from "../../core/errors.ts";

@@ -1,4 +1,4 @@
-/** What wrappers put before or into the names of a model's modules, so that no loader knows them. */
+/** Prefixes and parts that wrappers add to the names of modules, so that loaders do not know the names. */
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { Scene } from "./scene.ts";
@@ -43,7 +43,7 @@ export function wrappedNames({ checkpoint }: Scene): IsologitError | null {
   );
 }
 
-/** Names under which a part of the model lies where its own name is not there, and what that means. */
+/** Other names of a part of the model, and their meaning, if the usual name is missing. */
 const STRAYS: readonly {
   readonly found: RegExp;
   readonly wanted: readonly string[];
@@ -90,7 +90,7 @@ function bare(name: string, found: typeof WRAPPERS): string {
     .join(".");
 }
 
-/** What stands before every name and is made of wrappers alone; undefined where names differ in it. */
+/** The prefix of every name that consists of wrappers only; undefined if the prefixes differ. */
 function commonPrefix(names: readonly string[], found: typeof WRAPPERS): string | undefined {
   const segments = new Set(found.map(([segment]) => segment));
   const prefixes = new Set(

@@ -105,7 +105,7 @@ async function cachedRevision(
   );
 }
 
-/** NeMo 2 splits what the model is (`context/`) from its weights. */
+/** NeMo 2 has two folders: the config (`context/`) and the weights. */
 function weightsAlone({ address }: Scene, path: string): IsologitError {
   const message = `${path}/ of a NeMo 2 checkpoint is here, its context/ is missing: nothing says what the model is`;
   const weights = shellWord(addressBelow(address, path));
@@ -130,7 +130,7 @@ async function hfNamed({ store }: Scene, { path }: Found, formats: readonly Form
   }
 }
 
-/** Names of what lies inside checkpoints: the checkpoint is a folder or two above. */
+/** Names inside checkpoints; the checkpoint is one or two folders above. */
 const PARTS: readonly { readonly name: RegExp; readonly up: number; readonly what: string }[] = [
   { name: /^(mp_rank_[\d_]+|tp_rank_\d+_pp_rank_\d+)$/, up: 2, what: "the files of one rank" },
   { name: /^model_(optim_)?rng\.pt$/, up: 3, what: "the file of one rank" },

@@ -1,6 +1,6 @@
 /**
- * What lies at an address that could not be opened, or whose tensors fit no model: the near misses that people bring,
- * each told by name, with the step that leads on. Nothing here runs for a checkpoint that opens and fits.
+ * Recognises known near misses: addresses that cannot be opened, or whose tensors fit no model. Each error names the near
+ * miss and the next step. This code does not run for a checkpoint that opens and fits.
  */
 import type { Format } from "../../../formats/format.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
@@ -18,13 +18,13 @@ import { foreignQuantisation, mlxWeights } from "./quantised.ts";
 import { type Scene, sceneOf } from "./scene.ts";
 import { lfsPointers, standIns } from "./unfetched.ts";
 
-/** What a near miss is recognised by; null where it is another. */
+/** Recognises one kind of near miss; null for other kinds. */
 type Look = (
   scene: Scene,
   formats: readonly Format[],
 ) => Promise<IsologitError | null> | IsologitError | null;
 
-/** In order of trial: what is not here at all, what is here in another form, what is here but incomplete, where it is. */
+/** In order of trial: missing files, other containers, incomplete checkpoints, other places. */
 const NEAR_MISSES: readonly Look[] = [
   lfsPointers,
   standIns,
@@ -49,20 +49,20 @@ const NEAR_MISSES: readonly Look[] = [
   missingConfig,
 ];
 
-/** Where to look, and what is known of it already. */
+/** The address, and facts that are known already. */
 export interface SearchPlace {
   /** as it was given */
   readonly address: string;
   readonly formats: readonly Format[];
-  /** opened already; default: it is opened anew */
+  /** the opened store; default: the address is opened again */
   readonly store?: Store | undefined;
-  /** what was opened, where its tensors fit no model */
+  /** the opened checkpoint, if its tensors fit no model */
   readonly checkpoint?: Checkpoint;
 }
 
 /**
- * @param error what opening the address, or matching its tensors, failed with
- * @returns     what lies there, as an error that names it; `error` itself where no near miss is recognised
+ * @param error the error of opening the address or matching its tensors
+ * @returns     an error that names the near miss; `error` itself if no near miss is recognised
  */
 export async function recognise(error: unknown, place: SearchPlace): Promise<unknown> {
   if (!(error instanceof IsologitError) || !isOfInput(error)) return error;
@@ -76,9 +76,9 @@ export async function recognise(error: unknown, place: SearchPlace): Promise<unk
 }
 
 /**
- * What lies at an address that nobody wants to open: null for a checkpoint, and for what is not recognised.
+ * Recognises the near miss at an address; null for a checkpoint, and if no near miss is recognised.
  *
- * @param store  the address, an archive not inflated
+ * @param store  the store of the address; an archive is not inflated
  */
 export async function nearMissAt(
   store: Store,
@@ -91,12 +91,12 @@ export async function nearMissAt(
   return (await lfsPointers(scene)) ?? (await standIns(scene));
 }
 
-/** An error that names what lies there; the fault that was met first is its cause. */
+/** Adds the first error as the cause of the error that names the near miss. */
 export function isNearMiss(error: unknown): error is IsologitError {
   return error instanceof IsologitError && error.cause instanceof IsologitError;
 }
 
-/** Faults that a near miss may be the cause of: those of the input, and files that are not there. */
+/** Errors that a near miss may cause: faults of the input, and missing files. */
 const isOfInput = ({ exit, code }: IsologitError): boolean => exit === 3 || code === "NOT_FOUND";
 
 async function lookAround(error: IsologitError, place: SearchPlace): Promise<IsologitError | null> {

@@ -1,4 +1,4 @@
-/** What lies at an address, as far as names, sizes and first bytes tell: what near misses are recognised by. */
+/** Facts about an address by which near misses are recognised: names, sizes and first bytes of files. */
 import { type Header, readHeader } from "../../../formats/codec/safetensors.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { IsologitError } from "../../core/errors.ts";
@@ -16,22 +16,22 @@ export interface Scene {
   readonly address: string;
   readonly store: Store;
   readonly files: readonly SceneFile[];
-  /** what went wrong */
+  /** the error of opening or matching */
   readonly error: IsologitError;
-  /** what was opened, where the address is a checkpoint whose tensors fit no config */
+  /** the opened checkpoint, if its tensors fit no model */
   readonly checkpoint?: Checkpoint;
-  /** what a file is by its first bytes */
+  /** kind of a file by its first bytes */
   contentOf(path: string): Promise<FileContent>;
-  /** the header of a safetensors file; null where there is no sound one */
+  /** header of a safetensors file; null if there is no valid header */
   headerOf(path: string): Promise<Header | null>;
-  /** a JSON object; null where there is none, or a large one */
+  /** a JSON object; null if there is none, or if the file is too large */
   jsonOf(path: string): Promise<Readonly<Record<string, unknown>> | null>;
 }
 
-/** The configs of real checkpoints are smaller. */
+/** Limit of a config; configs of real checkpoints are smaller. */
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
 
-/** @throws what listing the store throws */
+/** @throws the errors of listing the store */
 export async function sceneOf(
   address: string,
   store: Store,

@@ -1,4 +1,4 @@
-/** Files that are not here yet: something else stands in their place. */
+/** Files that were not fetched yet, and placeholders in their place. */
 import { IsologitError } from "../../core/errors.ts";
 import { readRange } from "../../core/io.ts";
 import { isHubAddress } from "../../io/address.ts";
@@ -35,7 +35,7 @@ export async function lfsPointers(scene: Scene): Promise<IsologitError | null> {
   return new IsologitError("NOT_FETCHED", message, { file: first.path }, { next });
 }
 
-/** An error page that was saved as the file, a file without content, room that was made and never filled. */
+/** An error page that was saved as the file, an empty file, or allocated space without data. */
 export async function standIns(scene: Scene): Promise<IsologitError | null> {
   const { error, files } = scene;
   const failed = files.filter(({ path }) => path === error.at.file);
