@@ -209,7 +209,7 @@ describe("what a record says beside the settings", () => {
   it("is told by convert and verify where another dialect cannot say it", async () => {
     const scaled = said((yaml) => yaml.replace(/(query_key_layer_scaling: )false/, "$1true\n  softcap: 30"));
     const told = [
-      expect.stringMatching(/engines may obey: softcap$/),
+      expect.stringMatching(/engines may use: softcap$/),
       expect.stringMatching(/apply_query_key_layer_scaling is true: .* the same function/),
     ];
     expect(await warned((watch) => convert(scaled, fresh(), { ...quiet, ...watch, to: "hf" }))).toEqual(told);
@@ -224,7 +224,7 @@ describe("what a record says beside the settings", () => {
     const file = join(folder, "config.json");
     writeFileSync(file, readFileSync(file, "utf8").replace("{", '{"softcap": 30,'));
     const warnings = (to: string) => warned((watch) => convert(folder, fresh(), { ...quiet, ...watch, to }));
-    expect(await warnings("nemo2")).toEqual([expect.stringMatching(/engines may obey: softcap$/)]);
+    expect(await warnings("nemo2")).toEqual([expect.stringMatching(/engines may use: softcap$/)]);
     expect(await warnings("packed")).toEqual([]);
   });
 

@@ -3,7 +3,7 @@
 import type { OnlyKey, UnreadKeys } from "../../src/families/nemotron-h/config-keys.ts";
 import * as hf from "../../src/families/nemotron-h/hf/other-keys.ts";
 import { SETTING_KEYS, SOURCES } from "../../src/families/nemotron-h/hf/setting-keys.ts";
-import { FIELDS, type Field, namesOf } from "../../src/families/nemotron-h/megatron/fields.ts";
+import { FIELDS, type Field, namesOf, PASSTHROUGH } from "../../src/families/nemotron-h/megatron/fields.ts";
 import { FIXED_KEYS, NOTED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
 import { PROCESS_KEYS } from "../../src/families/nemotron-h/megatron/process-keys.ts";
 import * as megatron from "../../src/families/nemotron-h/megatron/unread-keys.ts";
@@ -44,7 +44,7 @@ export function keysPage(): string {
     table(
       ["setting", "keys", "where absent", "in models with"],
       FIELDS.filter(({ does }) => does === undefined).map((field) => [
-        field.ours ?? "–",
+        field.setting ?? "–",
         namesOf(field).map(code).join(", "),
         absence(field),
         where(field.on),
@@ -53,8 +53,8 @@ export function keysPage(): string {
     "## Megatron records: keys that are read at one value only",
     ABOUT_FIXED,
     onlyTable([...FIELDS.flatMap(asOnly), ...FIXED_KEYS]),
-    "## Megatron records: keys that are told",
-    "They change how exactly the function is computed. Another value than these is a note of `check` (`config-precision`), a warning of `convert` and a finding of `verify`.",
+    "## Megatron records: keys that are reported",
+    "They change only the precision. A value that is not usual gives a note of `check` (`config-precision`), a warning of `convert` and a finding of `verify`.",
     table(
       ["key", "usual", "what another value means", "read in"],
       NOTED_KEYS.map(({ key, usual, says, source }) => [code(key), values(usual), says, source]),
@@ -94,9 +94,12 @@ const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with 
 inside a Mamba layer has the epsilon 1e-5 in Megatron, whatever the value of \`layernorm_epsilon\` (\`megatron/core/ssm/mamba_mixer.py\`). It is computed
 with 1e-5; if the two differ, no config.json can describe the model.`;
 
-function absence({ absent, derived }: Field): string {
+function absence({ setting, absent, derived }: Field): string {
+  if (setting === undefined || PASSTHROUGH.includes(setting)) return "no effect";
   if (absent !== undefined) return code(JSON.stringify(absent));
-  return derived === undefined ? "seen in the weights, else refused" : "seen in the weights, else derived";
+  return derived === undefined
+    ? "read from the weights, else refused"
+    : "read from the weights, else derived";
 }
 
 function asOnly(field: Field): OnlyKey[] {

@@ -49,7 +49,9 @@ describe("every tensor of every golden has a role, and every role a tensor", () 
     expect(roles.size).toBe(159);
     expect(settings).not.toHaveProperty("mtpSteps");
     expect(layers.every(({ stack }) => stack === "main")).toBe(true);
-    expect(notes).toEqual(["num_nextn_predict_layers is 1, but no mtp.* weight is here: none is read"]);
+    expect(notes).toEqual([
+      "num_nextn_predict_layers is 1, but the checkpoint has no mtp.* weight: the model is read without prediction layers",
+    ]);
     expect(await codeOf(async () => without((name) => name === "mtp.layers.0.eh_proj.weight"))).toBe(
       "TENSOR_MISSING",
     );

@@ -10,7 +10,7 @@ import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
 import { megatron, megatronRanks } from "../../src/families/nemotron-h/megatron/dialect.ts";
 import { FIELDS, namesOf } from "../../src/families/nemotron-h/megatron/fields.ts";
 import { FIXED_KEYS, NOTED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
-import { KNOWN, STRUCTURE_KEYS } from "../../src/families/nemotron-h/megatron/remarks.ts";
+import { KNOWN_KEYS, STRUCTURE_KEYS } from "../../src/families/nemotron-h/megatron/remarks.ts";
 import { UNREAD_KEYS } from "../../src/families/nemotron-h/megatron/unread-keys.ts";
 import { layers } from "../../src/families/nemotron-h/settings.ts";
 import type { Config } from "../../src/families/structure.ts";
@@ -42,7 +42,7 @@ describe("against the real classes", () => {
     ["a field of Megatron-Bridge's provider", listed.bridge, 30],
   ])("%s is in a table", (_, keys, least) => {
     expect(keys.length).toBeGreaterThan(least);
-    expect(keys.filter((key) => !KNOWN.has(key))).toEqual([]);
+    expect(keys.filter((key) => !KNOWN_KEYS.has(key))).toEqual([]);
   });
 
   it("no key is in two rows", () => {

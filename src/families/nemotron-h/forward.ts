@@ -1,8 +1,7 @@
 /**
- * Nemotron-H run natively: a block per layer kind. Which stored rows feed which stream is said for each dialect in
- * native-hf.ts and native-megatron.ts.
+ * The forward pass of Nemotron-H: the stages of each layer kind. `hf/native.ts` and `megatron/native.ts` say which stored
+ * rows produce which stream.
  */
-
 import type { SsdParams } from "../../../kernels/definitions/ssd.ts";
 import { stateLength } from "../../../kernels/definitions/ssd-step.ts";
 import {
@@ -41,20 +40,20 @@ function step<P>(
   };
 }
 
-/** A step that looks back on earlier rows of the streams `kept`: the last `most` of them, or all. */
-function lookingBack<P>(
+/** A kernel stage that also reads earlier rows of the streams `history.of`: the last `most` of them, or all. */
+function stageWithHistory<P>(
   kernel: Kernel<P>,
   to: string,
   from: readonly string[],
   parameters: readonly string[],
-  kept: { readonly of: readonly string[]; readonly most?: (d: NemotronHDims) => number },
+  history: { readonly of: readonly string[]; readonly most?: (d: NemotronHDims) => number },
   p: (d: NemotronHDims, rows: number, past: number) => P,
 ): KernelStage<NemotronHDims> {
   return {
     ...step(kernel, to, from, parameters, (d, rows) => p(d, rows, 0)),
     carry: {
       keeps: "rows",
-      ...kept,
+      ...history,
       run: (backend, d, rows, past, inputs, output) => backend.run(kernel, p(d, rows, past), inputs, output),
     },
   };
@@ -73,15 +72,15 @@ const squaredRelu = (
   width: (d: NemotronHDims) => number,
 ): Stage<NemotronHDims> => ({
   ...step(relu2, to, [from], [], (d, rows) => ({ count: rows * width(d) })),
-  // a square may be too small for F32
+  // the square of a small number may be too small for F32
   silent: ([values]) => values!.every((value) => value <= 0 || Math.fround(value * value) === 0),
 });
 
 const isZero = (values: Float32Array): boolean => values.every((value) => value === 0);
 
-/** Causal depthwise convolution over time and SiLU, of one of the streams x, B, C. */
+/** Causal depthwise convolution over time, then SiLU, of one of the streams x, B, C. */
 const conv = (stream: "x" | "B" | "C", width: (d: NemotronHDims) => number): Stage<NemotronHDims> => ({
-  ...lookingBack(
+  ...stageWithHistory(
     conv1d,
     `conv.${stream}`,
     [stream],
@@ -116,7 +115,7 @@ const scan: Stage<NemotronHDims> = {
   },
 };
 
-/** Experts may be narrower than the stream: a projection leads to them, and another back. */
+/** Whether the routed experts are narrower than the stream, with a projection before them and one after them. */
 const isLatent = (d: NemotronHDims) => d.latent > 0;
 
 const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
@@ -182,7 +181,7 @@ const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage
     norm("u", "gain"),
     linear("u", "q", "k", "v"), // [T, heads * headDim], [T, kvHeads * headDim] twice
     {
-      ...lookingBack(attention, "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
+      ...stageWithHistory(attention, "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
         tokens,
         past,
         heads: d.heads,
@@ -245,13 +244,13 @@ export const forward: Forward<NemotronHDims> = {
   blocks: (d) => {
     const head = { of: "head", count: d.mambaHeadDim };
     const group = { of: "group", count: d.state };
-    const one = { of: "head", count: 1 }; // one number a head
+    const number = { of: "head", count: 1 }; // one number for each head
     const query = { of: "head", count: d.headDim };
     return {
       ...{ z: head, x: head, y: head, g: head, "conv.x": head, "taps.x": head, "bias.x": head },
       ...{ B: group, "conv.B": group, "taps.B": group, "bias.B": group },
       ...{ C: group, "conv.C": group, "taps.C": group, "bias.C": group },
-      ...{ dt: one, A_log: one, D: one, dt_bias: one, "gate.gain": head },
+      ...{ dt: number, A_log: number, D: number, dt_bias: number, "gate.gain": head },
       ...{ q: query, k: query, v: query, a: query },
     };
   },

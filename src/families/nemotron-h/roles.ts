@@ -9,7 +9,7 @@ import type { NemotronHDims } from "./dims.ts";
 const experts = (d: NemotronHDims) => d.experts;
 const latent = (d: NemotronHDims) => d.latent > 0;
 
-/** In execution order within a layer: what is written first is read first. */
+/** In execution order: inside a layer the roles are used, and written, in this order. */
 export const roles: readonly RoleSpec<NemotronHDims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
 
@@ -58,7 +58,7 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
 
 export const recipes: readonly Recipe[] = [
   {
-    // The training recipe: current scaling for the GEMMs of Mamba and MLP blocks, two layers at each end in BF16.
+    // The recipe of the training: current scaling for the GEMMs of Mamba and MLP blocks; two layers at each end in BF16.
     id: "nemotron-h",
     keepEnds: 2,
     cast: [

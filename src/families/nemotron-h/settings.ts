@@ -1,4 +1,4 @@
-/** Settings of a Nemotron-H model, its layers, and the limits on their number. */
+/** Settings of a Nemotron-H model, its layers, and limits on their number. */
 import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
 import type { Layer, Settings } from "../structure.ts";
 
@@ -13,20 +13,20 @@ export const LETTERS: Readonly<Record<string, NemotronHLayerKind>> = {
   E: "moe",
 };
 
-/** Settings of the forward pass. Keys that only mixture-of-experts layers use are absent from dense models. */
+/** Settings of the forward pass. A setting that no layer of the model uses is absent. */
 export interface NemotronHSettings extends Settings {
   readonly pattern: string;
   readonly hidden: number;
   readonly vocab: number;
   readonly eps: number;
-  /** of the norm inside a Mamba mixer, where it is another */
+  /** eps of the norm inside a Mamba mixer, if it differs */
   readonly mixerEps?: number;
-  /** Δ is clamped to these after softplus; an upper limit of "Infinity" is none */
+  /** Δ is clamped to these limits after softplus; "Infinity": no upper limit */
   readonly dtMin: number;
   readonly dtMax: number | "Infinity";
 }
 
-/** Every layer: the main stack, then each multi-token prediction step's layers, numbered on. */
+/** All layers: the main stack, then the layers of the multi-token prediction steps, numbered through all steps. */
 export function layers(settings: Settings): readonly Layer[] {
   const stack = (name: "main" | "mtp", pattern: string, steps: number): Layer[] =>
     Array.from({ length: steps * pattern.length }, (_, index) => ({
@@ -50,7 +50,7 @@ function kindOf(letter: string): NemotronHLayerKind {
   return kind;
 }
 
-/** A list of all that a model consists of is made from its config. Published models have up to 118 layers of 512 experts. */
+/** Memory grows with these numbers, which come from the config. Published models have up to 118 layers of 512 experts. */
 const MAX_LAYERS = 4096;
 const MAX_EXPERTS = 2 ** 18;
 

@@ -1,4 +1,4 @@
-/** Experts as one tensor of a layer, in the order of their numbers. */
+/** All experts of a layer as one tensor, in the order of their numbers. */
 import { concat, reshape, shapeOf } from "../../core/mapping/layout.ts";
 import type { Is } from "../dialect.ts";
 import type { NemotronHDims } from "./dims.ts";
@@ -10,7 +10,7 @@ export const stackExperts =
     concat(
       0,
       Array.from({ length: d.experts }, (_, expert) => {
-        const one = of(role, expert);
-        return reshape(one, [1, ...shapeOf(one)]);
+        const matrix = of(role, expert);
+        return reshape(matrix, [1, ...shapeOf(matrix)]);
       }),
     );

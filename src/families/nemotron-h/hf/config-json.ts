@@ -1,5 +1,4 @@
-/** What a config.json says, read as Transformers reads it: by the tables of keys. */
-
+/** Reads config.json as Transformers reads it, by the tables of keys. */
 import { IsologitError } from "../../../core/errors.ts";
 import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
@@ -8,74 +7,74 @@ import { remarkUnknown } from "../config-keys.ts";
 import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS, WEIGHTS_KEY } from "./other-keys.ts";
 import { type Other, SETTING_KEYS, type SettingKey } from "./setting-keys.ts";
 
-/** The class that Transformers, vLLM and SGLang know this family by. */
+/** The class of this family in Transformers, vLLM and SGLang. */
 const ARCHITECTURE = "NemotronHForCausalLM";
 const INDEX = "model.safetensors.index.json";
 
 /**
- * A setting as the config says it; what Transformers takes where no key says it; undefined where it takes nothing.
+ * The value of a setting in the config; without a key, the default of Transformers; undefined if it has no default.
  *
- * @throws CONFIG_INVALID for a value that is none, for keys of the setting that disagree, and for one that Transformers
- *   does not read where it would take another value
+ * @throws CONFIG_INVALID for an impossible value, for keys of the setting that disagree, and for a key that Transformers
+ *   ignores although its default is another value
  */
 export function readSetting(config: Config, name: string): unknown {
   const row = rowOf(name);
   const { key, absent } = row;
   if (config[key] === null && absent !== undefined && row.nullable !== true)
     invalidKeyError(`${key} is null, which Transformers refuses; leave it out for ${canonicalJson(absent)}`);
-  const said = keysOf(row)
-    .filter((one) => isSaid(config, one.key))
-    .map((one) => ({ ...one, means: parse(config, one.key, one.value ?? row.value) }));
-  const [first] = said;
+  const present = keysOf(row)
+    .filter((other) => hasValue(config, other.key))
+    .map((other) => ({ ...other, means: parse(config, other.key, other.value ?? row.value) }));
+  const [first] = present;
   if (first === undefined) return absent;
-  const unlike = said.find(({ means }) => canonicalJson(means) !== canonicalJson(first.means));
+  const unlike = present.find(({ means }) => canonicalJson(means) !== canonicalJson(first.means));
   if (unlike !== undefined) {
-    const [one, other] = [first, unlike].map((it) => `${it.key} says ${canonicalJson(it.means)}`);
-    const message = `${other}, but ${one}: both are keys of one setting, and engines differ in which they read`;
-    const next = "keep the key that is right, and remove the other or make it agree";
+    const [text, otherText] = [first, unlike].map(({ key, means }) => `${key} is ${canonicalJson(means)}`);
+    const message = `${otherText}, but ${text}: both are keys of one setting, and engines differ in which they read`;
+    const next = "keep the correct key, and remove the other or give it the same value";
     throw new IsologitError("CONFIG_INVALID", message, { file: "config.json" }, { next });
   }
-  const isRead = said.some(({ ignored }) => ignored !== true);
+  const isRead = present.some(({ ignored }) => ignored !== true);
   if (!isRead && canonicalJson(first.means) !== canonicalJson(absent))
     invalidKeyError(
-      `${first.key} is ${canonicalJson(first.means)}, but ${key} is absent: Transformers reads no other key, and takes ${canonicalJson(absent)}`,
+      `${first.key} is ${canonicalJson(first.means)}, but ${key} is absent: Transformers reads only that key and uses its default ${canonicalJson(absent)}`,
     );
   return first.means;
 }
 
-/** As `readSetting`, of a setting that the model needs. */
+/** Like `readSetting`, for a setting that the model needs. */
 export function needSetting(config: Config, name: string): number {
   const { key } = rowOf(name);
-  // the table gives every setting that is needed a number
+  // every setting that callers need is a number in the table
   return (readSetting(config, name) as number | undefined) ?? invalidKeyError(`${key} is missing`);
 }
 
-/** @throws CONFIG_INVALID where Transformers would load another file than those that were read */
+/** @throws CONFIG_INVALID if Transformers would load another file than those that were read */
 export function refuseOtherWeights(config: Config, files: readonly string[]): void {
-  const said = config[WEIGHTS_KEY];
-  if (said === undefined || said === null) return;
+  const named = config[WEIGHTS_KEY];
+  if (named === undefined || named === null) return;
   const read = files.length === 1 ? files[0] : INDEX;
-  if (said === read || (said === INDEX && !files.includes("model.safetensors"))) return;
+  if (named === read || (named === INDEX && !files.includes("model.safetensors"))) return;
   const next = `remove ${WEIGHTS_KEY}, or keep in the folder only the weights that it names, as model.safetensors`;
   throw new IsologitError(
     "CONFIG_INVALID",
-    `${WEIGHTS_KEY} is ${canonicalJson(said)}, which Transformers loads; the weights that are read here are ${read}`,
+    `${WEIGHTS_KEY} is ${canonicalJson(named)}, which Transformers loads; the weights that are read here are ${read}`,
     { file: "config.json" },
     { next },
   );
 }
 
-/** Keys that no table has, and what some engines refuse or read as another class. */
+/** Findings: keys that are in no table, and values that some engines refuse or read as another class. */
 export function remarksOn(config: Config): readonly KeyRemark[] {
-  const remarks = [...remarkUnknown(config, KNOWN)];
+  const remarks = [...remarkUnknown(config, KNOWN_KEYS)];
   const nulls = Object.keys(config).filter((key) => config[key] === null && NULL_REFUSED.includes(key));
   if (nulls.length > 0) {
-    const message = `Transformers 5 refuses null for ${nulls.join(", ")}; a key that says nothing can be left out`;
+    const message = `Transformers 5 refuses null for ${nulls.join(", ")}; such a key can be left out`;
     remarks.push({ rule: "config-null", severity: "warning", message });
   }
   const { architectures } = config;
   if (Array.isArray(architectures) && !architectures.includes(ARCHITECTURE)) {
-    const message = `architectures is ${canonicalJson(architectures)}: vLLM and SGLang choose the model by it, and know this one as ${ARCHITECTURE}`;
+    const message = `architectures is ${canonicalJson(architectures)}: vLLM and SGLang choose the class by it; the class of this model is ${ARCHITECTURE}`;
     remarks.push({ rule: "architectures-other", severity: "warning", message });
   }
   return remarks;
@@ -86,14 +85,14 @@ export function invalidKeyError(message: string): never {
 }
 
 function rowOf(name: string): SettingKey {
-  return SETTING_KEYS.find(({ setting }) => setting === name)!; // its callers name rows of the table
+  return SETTING_KEYS.find(({ setting }) => setting === name)!; // callers pass only names of the table
 }
 
 function keysOf({ key, source, others = [] }: SettingKey): readonly Other[] {
   return [{ key, source }, ...others];
 }
 
-function isSaid(config: Config, key: string): boolean {
+function hasValue(config: Config, key: string): boolean {
   return config[key] !== undefined && config[key] !== null;
 }
 
@@ -106,7 +105,7 @@ function parse(config: Config, key: string, value: SettingKey["value"]): unknown
   );
 }
 
-/** Keys that say a setting, and keys that must have one value. */
+/** Keys of settings, and keys that must have one value. */
 const COMPARED: ReadonlySet<string> = new Set([
   ...SETTING_KEYS.flatMap((row) => keysOf(row).map(({ key }) => key)),
   ...ONLY_KEYS.map(({ key }) => key),
@@ -116,5 +115,8 @@ export function isSettingKey(key: string): boolean {
   return COMPARED.has(key);
 }
 
-/** Every key that a table has. */
-export const KNOWN: ReadonlySet<string> = new Set([...COMPARED, ...UNREAD_KEYS.flatMap(({ keys }) => keys)]);
+/** Every key of the tables. */
+export const KNOWN_KEYS: ReadonlySet<string> = new Set([
+  ...COMPARED,
+  ...UNREAD_KEYS.flatMap(({ keys }) => keys),
+]);

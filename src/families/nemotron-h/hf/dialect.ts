@@ -1,6 +1,6 @@
 /**
- * The Hugging Face dialect: names of the published checkpoints, and both spellings of config.json
- * (NVIDIA's remote code, and what transformers 5 writes).
+ * The Hugging Face dialect: the tensor names of published checkpoints, and both forms of config.json: that of NVIDIA's
+ * remote code, and that of transformers 5.
  */
 import type { Dialect, ObservedFacts, ParsedConfig, Passthrough, Rule } from "../../dialect.ts";
 import type { Config, Structure } from "../../structure.ts";
@@ -8,7 +8,7 @@ import { placesOf, refuseOtherValues } from "../config-keys.ts";
 import type { NemotronHDims } from "../dims.ts";
 import { LETTERS, type NemotronHSettings, refuseExcess } from "../settings.ts";
 import { stackExperts } from "../stacked-experts.ts";
-import { ASIDES, configJson, keyOf } from "./config.ts";
+import { configJson, keyOf, PASSTHROUGH_KEYS } from "./config.ts";
 import {
   invalidKeyError,
   isSettingKey,
@@ -42,7 +42,7 @@ const mtp = (end: "first" | "last", name: string, role: string): Rule<NemotronHD
 });
 
 const rules: readonly Rule<NemotronHDims>[] = [
-  // transformers up to 5.12 writes the singular for a model made from a config
+  // transformers up to 5.12 writes the singular if a model was created from a config
   once("backbone.embeddings.weight", "embed", ["backbone.embedding.weight"]),
   every("norm.weight", "norm"),
   ...rulesOf("mamba", {
@@ -72,7 +72,7 @@ const rules: readonly Rule<NemotronHDims>[] = [
     "moe.shared.up": "shared_experts.up_proj.weight",
     "moe.shared.down": "shared_experts.down_proj.weight",
   }),
-  // transformers 5 holds a layer's experts so, and writes them apart
+  // transformers 5 holds the experts of a layer like this in memory, and writes them separately
   { name: "mixer.experts.up_proj", on: ["moe"], readOnly: true, is: stackExperts("moe.up") },
   { name: "mixer.experts.down_proj", on: ["moe"], readOnly: true, is: stackExperts("moe.down") },
   mtp("first", "eh_proj.weight", "mtp.join"),
@@ -83,7 +83,7 @@ const rules: readonly Rule<NemotronHDims>[] = [
   once("lm_head.weight", "head"),
 ];
 
-function settings(config: Config, predicts: boolean): NemotronHSettings {
+function readSettings(config: Config, predicts: boolean): NemotronHSettings {
   const pattern = patternOf(config);
   const mtpSteps = predicts ? needSetting(config, "mtpSteps") : 0;
   const mtpPattern = mtpSteps > 0 ? readSetting(config, "mtpPattern") : "";
@@ -92,7 +92,7 @@ function settings(config: Config, predicts: boolean): NemotronHSettings {
   const has = placesOf(pattern + mtpPattern, mtpSteps);
   refuseOtherValues(config, ONLY_KEYS, has, { file: "config.json" });
   const of = (name: string) => needSetting(config, name);
-  const [dtMin, dtMax] = readSetting(config, "dtLimits") as [number, number | "Infinity"]; // as the table has it
+  const [dtMin, dtMax] = readSetting(config, "dtLimits") as [number, number | "Infinity"]; // the table parses it to this type
   const settings = {
     pattern,
     hidden: of("hidden"),
@@ -117,7 +117,7 @@ function settings(config: Config, predicts: boolean): NemotronHSettings {
       latent: of("latent"),
       routeGroups: of("routeGroups"),
       routeTopGroups: of("routeTopGroups"),
-      routeNormalise: readSetting(config, "routeNormalise") as boolean, // as the table has it
+      routeNormalise: readSetting(config, "routeNormalise") as boolean, // the table parses it to this type
       routeScale: of("routeScale"),
     }),
     ...(mtpSteps > 0 && { mtpPattern, mtpSteps }),
@@ -129,38 +129,42 @@ function settings(config: Config, predicts: boolean): NemotronHSettings {
 }
 
 /**
- * Transformers reads no prediction layer, so what it saves has none, under a config that still tells of them. Where
- * one weight of theirs is there, all must be.
+ * Transformers does not read prediction layers. It saves models without their weights, but the config still declares
+ * them. If the checkpoint has one weight of a prediction layer, it must have all.
  */
-function understood(config: Config, { tensors, files }: ObservedFacts): ParsedConfig {
+function parseConfig(config: Config, { tensors, files }: ObservedFacts): ParsedConfig {
   if (files !== undefined) refuseOtherWeights(config, files);
   const predicts = tensors.length === 0 || tensors.some(({ name }) => name.startsWith("mtp."));
   const steps = predicts ? 0 : Number(config.num_nextn_predict_layers ?? 0);
   const notes =
-    steps > 0 ? [`num_nextn_predict_layers is ${steps}, but no mtp.* weight is here: none is read`] : [];
+    steps > 0
+      ? [
+          `num_nextn_predict_layers is ${steps}, but the checkpoint has no mtp.* weight: the model is read without prediction layers`,
+        ]
+      : [];
   return {
-    settings: settings(config, predicts),
-    passthrough: asides(config),
+    settings: readSettings(config, predicts),
+    passthrough: readPassthrough(config),
     notes,
     tied: config.tie_word_embeddings === true,
   };
 }
 
-/** What other software's records say too. */
-function asides(config: Config): Passthrough {
-  const entries = Object.entries(ASIDES).flatMap(([ours, key]) => {
+/** Values that the configs of other dialects contain as well. */
+function readPassthrough(config: Config): Passthrough {
+  const entries = Object.entries(PASSTHROUGH_KEYS).flatMap(([name, key]) => {
     const value = config[key];
-    return typeof value === "number" || typeof value === "boolean" ? [[ours, value] as const] : [];
+    return typeof value === "number" || typeof value === "boolean" ? [[name, value] as const] : [];
   });
   return Object.fromEntries(entries);
 }
 
-/** One letter a layer. */
+/** The layer pattern, one letter for each layer. */
 function patternOf(config: Config): string {
   const pattern = readSetting(config, "pattern");
   if (typeof pattern !== "string")
     invalidKeyError(
-      "it has neither hybrid_override_pattern nor layers_block_type, which say the kinds of its layers",
+      "neither hybrid_override_pattern nor layers_block_type is present; one of them must list the kinds of the layers",
     );
   const unknown = [...pattern].find((letter) => !Object.hasOwn(LETTERS, letter));
   if (unknown !== undefined)
@@ -174,13 +178,13 @@ function patternOf(config: Config): string {
   return pattern;
 }
 
-/** Heads are shared out among groups; a rest would be left over. */
+/** Heads must divide evenly among groups. */
 function refuseUneven(heads: string, many = 0, groups: string, few = 1): void {
-  if (many % few !== 0) invalidKeyError(`${heads} is ${many}, no multiple of ${groups}, ${few}`);
+  if (many % few !== 0) invalidKeyError(`${heads} is ${many}, which is not a multiple of ${groups}, ${few}`);
 }
 
-/** Nothing is cut, and no row is padding. */
-function uncut({ dims, layers }: Structure<NemotronHDims>) {
+/** The model is not divided, and no row is padding. */
+function wholeParallelism({ dims, layers }: Structure<NemotronHDims>) {
   const main = layers.filter(({ stack }) => stack === "main").length;
   return { tp: 1, ep: 1, expertTp: 1, stages: [{ main, mtp: layers.length - main }], rows: dims.vocab };
 }
@@ -189,9 +193,9 @@ export const hf: Dialect<NemotronHDims> = {
   id: "hf",
   rules,
   stacks: { main: "backbone.layers.{layer}.", mtp: "mtp.layers.{layer}." },
-  // transformers 5 and vLLM, which read either; NVIDIA's remote code knows the stored name alone
+  // transformers 5 and vLLM read both names; NVIDIA's remote code reads only the stored name
   renamed: { stored: "backbone.", loaded: "model." },
-  // saved by older remote code; the family has no positions, and loaders leave them out
+  // older remote code saved them; the family has no positions, and loaders ignore them
   drop: [
     {
       match: /(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|masked_bias)$/,
@@ -199,10 +203,10 @@ export const hf: Dialect<NemotronHDims> = {
     },
   ],
   objects: () => [],
-  settings: understood,
+  settings: parseConfig,
   vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
-  parallelism: (_, model) => uncut(model),
-  cut: uncut,
+  parallelism: (_, model) => wholeParallelism(model),
+  cut: wholeParallelism,
   config: configJson,
   keyOf,
   keyRemarks: remarksOn,

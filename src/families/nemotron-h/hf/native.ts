@@ -1,11 +1,11 @@
 /**
- * The Hugging Face dialect run natively: which stored rows feed which stream. Written by hand and apart from the
- * rules of its neighbours: a swapped z and x there must show here.
+ * How the Hugging Face dialect runs: which stored rows produce which stream. This table is written by hand and does not
+ * use the rules in `dialect.ts`, because it checks them: if they exchange z and x, verification must find it.
  */
 import type { Native, OutputRows, Use } from "../../forward.ts";
 import type { NemotronHDims } from "../dims.ts";
 
-/** Rows [from, from + count) to the whole of a stream or parameter. */
+/** Rows [from, from + count) that produce a whole stream or parameter. */
 const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });
 
 const whole = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
@@ -18,7 +18,7 @@ const stack = (name: string, to: string, count: (d: NemotronHDims) => number): U
   outputs: (d, { expert }) => [rows(to, expert * count(d), count(d))],
 });
 
-/** The convolution's channels, in the order x, B, C. */
+/** The channels of the convolution, in the order x, B, C. */
 function channels(parameter: string, d: NemotronHDims): readonly OutputRows[] {
   return [
     rows(`${parameter}.x`, 0, d.inner),
@@ -27,7 +27,7 @@ function channels(parameter: string, d: NemotronHDims): readonly OutputRows[] {
   ];
 }
 
-/** The token table, which is the head as well where none is stored: a config that ties the two allows that alone. */
+/** The token table. It is also the head if no head is stored, which only a config that ties the two allows. */
 const TABLE = [
   "backbone.embeddings.weight",
   "backbone.embedding.weight",
@@ -48,7 +48,7 @@ export const hf: Native<NemotronHDims> = {
     mamba: [
       whole("norm.weight", "gain", (d) => d.hidden),
       {
-        // one fused projection, rows in the order z, x, B, C, dt
+        // one fused projection, with rows in the order z, x, B, C, dt
         name: "mixer.in_proj.weight",
         outputs: (d) => [
           rows("z", 0, d.inner),
@@ -85,7 +85,7 @@ export const hf: Native<NemotronHDims> = {
       whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent),
       whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn),
       whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth),
-      // as one tensor: the rows of one expert after the other
+      // all experts as one tensor: the rows of one expert after the other
       stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn),
       stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth),
       whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden),

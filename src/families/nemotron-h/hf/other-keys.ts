@@ -1,9 +1,8 @@
 /**
- * Keys of config.json that say no setting: those that engines obey, at the values that are computed here, and those on
- * which the forward pass does not depend. With hf-keys.ts these are all that Transformers, NVIDIA's own code, vLLM and
- * Megatron-Bridge read for this family; a key that is in no row is unknown, and `check` names it.
+ * Keys of config.json that hold no setting: those that engines use, with the values that are computed here, and those on
+ * which the forward pass does not depend. Together with setting-keys.ts these are all keys that Transformers, NVIDIA's own
+ * code, vLLM and Megatron-Bridge read for this family. A key in no table is unknown, and `check` names it.
  */
-
 import type { OnlyKey, UnreadKeys } from "../config-keys.ts";
 import { SOURCES, type Source } from "./setting-keys.ts";
 
@@ -29,9 +28,9 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
     does: "drops the bias of Mamba's convolution",
   },
   {
-    // Transformers takes it before use_conv_bias, NVIDIA's code and vLLM take the other first
+    // Transformers prefers it to use_conv_bias; NVIDIA's code and vLLM prefer use_conv_bias
     ...{ key: "mamba_conv_bias", source: SOURCES.config, only: [true, null] },
-    does: "drops the bias of Mamba's convolution in Transformers 5, whatever use_conv_bias says",
+    does: "drops the bias of Mamba's convolution in Transformers 5, whatever the value of use_conv_bias",
   },
   {
     ...{ key: "mamba_hidden_act", source: SOURCES.model, only: ["silu", "swish"], written: true },
@@ -46,21 +45,21 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
     does: "changes the shared expert's width in vLLM, or drops the shared expert",
   },
   {
-    // what the head is under `true` is settled where roles are matched
+    // with `true`, `match.ts` decides which tensor is the head
     ...{ key: "tie_word_embeddings", source: SOURCES.remote, only: [false, null, true], written: true },
     does: "makes the token table the head in vLLM and in NVIDIA's code; Transformers 5.12 ties nothing in this family",
   },
   {
     ...{ key: "sliding_window", source: SOURCES.vllm, only: [null], on: "*", written: true },
-    does: "limits what attention sees in vLLM and in NVIDIA's code; Transformers sees everything",
+    does: "limits attention to a window of tokens in vLLM and in NVIDIA's code, but not in Transformers",
   },
   {
     ...{ key: "is_causal", source: SOURCES.masks, only: [true] },
-    does: "lets attention see the tokens that follow in Transformers 5",
+    does: "lets attention use later tokens in Transformers 5",
   },
   {
     ...{ key: "num_kv_shared_layers", source: SOURCES.cache, only: [null, 0] },
-    does: "takes the KV cache of the last layers away in Transformers 5",
+    does: "removes the KV cache of the last layers in Transformers 5",
   },
   {
     ...{ key: "fusion_config", source: SOURCES.load, only: [null] },
@@ -73,7 +72,7 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
   ...(["text_config", "decoder", "generator", "text_encoder"] as const).map(
     (key): OnlyKey => ({
       ...{ key, source: SOURCES.base, only: [null] },
-      does: "makes Transformers take another config than this one for the language model",
+      does: "makes Transformers use another config for the language model",
     }),
   ),
   {
@@ -86,7 +85,7 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
   },
 ];
 
-/** Transformers loads the file that this key names, whatever else is there. */
+/** Transformers loads the file that this key names, whatever other files exist. */
 export const WEIGHTS_KEY = "transformers_weights";
 
 const unread = (source: Source, why: string, ...keys: readonly string[]): UnreadKeys => ({
@@ -94,10 +93,10 @@ const unread = (source: Source, why: string, ...keys: readonly string[]): Unread
 });
 
 export const UNREAD_KEYS: readonly UnreadKeys[] = [
-  unread("config", "it must be the length of the pattern, and is compared with it", "num_hidden_layers"),
-  unread("load", "it must name the weights that are read here, else the checkpoint is refused", WEIGHTS_KEY),
-  unread("load", "quantised weights are read by their scales; check compares both", "quantization_config"),
-  unread("base", "the type that engines compute in, no part of what is computed", "dtype", "torch_dtype"),
+  unread("config", "it must be the length of the pattern and is compared with it", "num_hidden_layers"),
+  unread("load", "it must name the weights that are read; otherwise the checkpoint is refused", WEIGHTS_KEY),
+  unread("load", "quantised weights are read by their scales; `check` compares both", "quantization_config"),
+  unread("base", "the type that engines compute in, not the function", "dtype", "torch_dtype"),
   unread(
     "base",
     "which code loads the model",
@@ -114,9 +113,9 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     "partial_rotary_factor",
   ),
   unread("remote", "no engine has positions for this family", "position_embedding_type"),
-  unread("vllm", "how long a prompt an engine lets in", "max_position_embeddings"),
-  unread("model", "how the scan is cut, not what it computes", "chunk_size", "mamba_chunk_size"),
-  unread("remote", "where the stream is rounded, not what is computed", "residual_in_fp32"),
+  unread("vllm", "the longest prompt that an engine accepts", "max_position_embeddings"),
+  unread("model", "how the scan is divided, not what it computes", "chunk_size", "mamba_chunk_size"),
+  unread("remote", "where the stream is rounded, not the function", "residual_in_fp32"),
   unread("vllm", "the type of a cache", "mamba_ssm_cache_dtype"),
   unread("model", "which kernels run", "use_mamba_kernels", "moe_shared_expert_overlap"),
   unread("base", "which kernels run", "attn_implementation", "_attn_implementation"),
@@ -129,11 +128,11 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     "chunk_size_feed_forward",
     "compile_config",
   ),
-  unread("cache", "Transformers takes it only for models without a list of layers", "attention_chunk_size"),
+  unread("cache", "Transformers reads it only in models without a list of layers", "attention_chunk_size"),
   unread("model", "the inner width is mamba_num_heads × mamba_head_dim", "expand", "mamba_expand"),
   unread(
     "model",
-    "how weights are initialised; some releases of Transformers clamp with the first on a CPU, by mistake",
+    "how weights are initialised; some releases of Transformers also clamp with the first key on a CPU, which is a bug",
     ...["time_step_min", "time_step_max", "time_step_floor", "time_step_rank"],
     ...[
       "mamba_dt_min",
@@ -147,19 +146,19 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
   unread("load", "training", "gradient_checkpointing", "mtp_loss_scaling_factor", "keep_mtp_spec_in_bf16"),
   unread(
     "bridge",
-    "which prediction steps have weights of their own is seen in the weights",
+    "the weights show which prediction steps have their own weights",
     "mtp_use_repeated_layer",
   ),
-  unread("remote", "NeMo's name of num_key_value_heads; no engine reads it here", "num_query_groups"),
+  unread("remote", "NeMo's name of num_key_value_heads; no engine reads it in this file", "num_query_groups"),
   unread("model", "how many logits a generation asks for", "num_logits_to_keep"),
   unread(
     "base",
-    "what generation begins, ends and pads with",
+    "tokens that begin, end and pad generated text",
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
   ),
-  unread("base", "what generation begins, ends and pads with", "sep_token_id", "decoder_start_token_id"),
+  unread("base", "tokens that begin, end and pad generated text", "sep_token_id", "decoder_start_token_id"),
   unread(
     "base",
     "what a call returns",
@@ -202,7 +201,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
   ),
 ];
 
-/** Keys for which Transformers 5.12.1 refuses `null`, as measured; for all others it takes `null`. */
+/** Keys for which Transformers 5.12.1 refuses `null`, as measured. It accepts `null` for all other keys. */
 export const NULL_REFUSED: readonly string[] = [
   ...[
     "vocab_size",

@@ -1,11 +1,11 @@
 /**
- * Keys of config.json that say a setting, each said once: what they are called, what may be read, and what Transformers
- * takes where they are absent. hf-other-keys.ts has the keys that say none.
+ * The keys of config.json that hold a setting: names, allowed values, and the defaults of Transformers. All other keys are
+ * in other-keys.ts.
  */
 import { z } from "zod";
 import type { Where } from "../config-keys.ts";
 
-/** Files that read keys. The first six are Transformers'. */
+/** Files of other software that read the keys. The first seven belong to Transformers. */
 export const SOURCES = {
   config: "transformers/models/nemotron_h/configuration_nemotron_h.py",
   model: "transformers/models/nemotron_h/modeling_nemotron_h.py",
@@ -21,19 +21,19 @@ export const SOURCES = {
 
 export type Source = keyof typeof SOURCES;
 
-/** Another key of a setting: all that are there must agree, for engines differ in which they read. */
+/** Another key of a setting. All keys that are present must agree, because engines differ in which they read. */
 export interface Other {
   readonly key: string;
   readonly source: Source;
-  /** default: as the row's own */
+  /** allowed values; default: those of the row */
   readonly value?: z.ZodType;
-  /** Transformers does not read it, and takes the row's `absent` where the row's own key is not there */
+  /** Transformers does not read it: without the key of the row it uses the row's `absent` */
   readonly ignored?: true;
-  /** also written, for software that knows no other key */
+  /** also written, for software that reads only this key */
   readonly written?: true;
 }
 
-/** A key that says a setting. */
+/** A setting and its keys. */
 export interface SettingKey {
   readonly setting: string;
   readonly key: string;
@@ -41,13 +41,13 @@ export interface SettingKey {
   readonly value: z.ZodType;
   readonly on?: Where;
   readonly others?: readonly Other[];
-  /** what Transformers takes where no key says it; without it, the key must be there */
+  /** default of Transformers; if there is none, a key must be present */
   readonly absent?: unknown;
-  /** `null` is as good as no key, though Transformers refuses it: no engine reads anything else in it */
+  /** `null` means absent: Transformers refuses it, and no engine reads anything else in it */
   readonly nullable?: true;
 }
 
-/** Layer kinds as Transformers lists them; newer releases use the second pair of words. */
+/** Names of layer kinds in Transformers. For Mamba and attention newer releases use the second name. */
 const WORDS: Readonly<Record<string, string>> = {
   mamba: "M",
   linear_attention: "M",
@@ -58,12 +58,12 @@ const WORDS: Readonly<Record<string, string>> = {
 };
 
 const count = z.number().int().positive();
-/** zod's own number refuses infinity, which is this limit's usual value */
+/** `z.number` refuses infinity, which is the usual value of this limit */
 const limit = z.custom<number>(
   (value) => typeof value === "number" && value >= 0,
   "expected a number of at least 0",
 );
-/** A limit that no time step reaches is none: releases write Infinity, 1e30 and 1e308. */
+/** A limit that no time step reaches means no limit: releases write Infinity, 1e30 and 1e308. */
 const limits = z
   .tuple([limit, limit])
   .transform(([least, most]) => [least, most >= 1e30 ? "Infinity" : most] as const);
@@ -113,7 +113,7 @@ export const SETTING_KEYS: readonly SettingKey[] = [
   { setting: "kvHeads", key: "num_key_value_heads", source: "config", value: count, on: "*" },
   {
     ...{ setting: "headDim", key: "head_dim", source: "config", value: count, on: "*", nullable: true },
-    // the shapes of projections hold it to the truth, whichever key says it
+    // the shapes of projections prove the value, whichever key holds it
     others: [{ key: "attention_head_dim", source: "remote", written: true }],
   },
 

@@ -1,4 +1,4 @@
-/** NeMo 2 stores what somebody passed, not defaults: a stock import names only its class, and its sizes are these. */
+/** The sizes of NeMo 2's model classes. NeMo 2 stores only arguments, so the config of a standard import has only its class. */
 import type { Settings } from "../../structure.ts";
 
 const EIGHT = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-";
@@ -8,7 +8,7 @@ const FIFTY_SIX = `M-M-M-M*${"-M-M-M-M-M*".repeat(9)}-M-M-M-M-M-`;
 const NANO_NINE = "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-";
 const NANO_TWELVE = `${"M-M-M-M*-".repeat(6)}M-M-M-M-`;
 
-/** pattern; hidden, ffn, heads, their width; state, mamba heads, their width. 0: left to be derived */
+/** pattern; hidden, ffn, heads, width of a head; state, mamba heads, width of a mamba head. 0: derived from other values */
 const CLASSES: Readonly<Record<string, readonly [string, ...number[]]>> = {
   NemotronHConfig4B: [EIGHT, 3072, 12288, 32, 128, 128, 112, 64],
   NemotronHConfig8B: [EIGHT, 4096, 21504, 32, 0, 128, 0, 64],
@@ -18,7 +18,7 @@ const CLASSES: Readonly<Record<string, readonly [string, ...number[]]>> = {
   NemotronNano12Bv2: [NANO_TWELVE, 5120, 20480, 40, 128, 128, 128, 80],
 };
 
-/** What the class of a config sets where nothing else is said; nothing for a class that is not NeMo's own. */
+/** The default settings of a config's class; empty for a class that is not part of NeMo. */
 export function classSettings(target: unknown): Settings {
   const name = typeof target === "string" ? target.slice(target.lastIndexOf(".") + 1) : "";
   const row = Object.hasOwn(CLASSES, name) ? CLASSES[name] : undefined;
@@ -34,7 +34,7 @@ export function classSettings(target: unknown): Settings {
 
 type Seven = [number, number, number, number, number, number, number];
 
-/** The class that has these sizes; else the one whose arguments a loader may replace one by one. */
+/** The class with these sizes. If there is none, the 8B class, whose arguments a loader can replace. */
 export function findClass(settings: Settings): string {
   const fits = Object.keys(CLASSES).find((name) => {
     const own = classSettings(name);

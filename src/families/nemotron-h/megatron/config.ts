@@ -1,5 +1,4 @@
-/** Settings from the config records of Megatron and of the software around it. */
-
+/** Reads the settings from the config records of Megatron, Megatron-Bridge and NeMo. */
 import { IsologitError } from "../../../core/errors.ts";
 import { canonicalJson } from "../../../core/hash.ts";
 import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
@@ -7,11 +6,19 @@ import type { Config, Settings } from "../../structure.ts";
 import { placesOf, refuseOtherValues, unsupportedKeyError } from "../config-keys.ts";
 import { LETTERS, refuseExcess } from "../settings.ts";
 import { classSettings } from "./classes.ts";
-import { ASIDES, CONV_KERNEL, FIELDS, type Field, MIXER_EPSILON, namesOf, normalizes } from "./fields.ts";
+import {
+  CONV_KERNEL,
+  FIELDS,
+  type Field,
+  MIXER_EPSILON,
+  namesOf,
+  normalizesScores,
+  PASSTHROUGH,
+} from "./fields.ts";
 import { FIXED_KEYS } from "./keys.ts";
 import { readSizes, type Size } from "./sizes.ts";
 
-/** A hybrid model, by its pattern, its class, or Mamba's sizes beside a config of NeMo 1. */
+/** Whether a record describes a hybrid model: it has a layer pattern, one of NeMo's classes, or sizes of Mamba (NeMo 1). */
 export function isMegatronConfig(config: Config): boolean {
   if (config.model_type !== undefined) return false;
   const pattern = config.hybrid_layer_pattern ?? config.hybrid_override_pattern;
@@ -20,23 +27,23 @@ export function isMegatronConfig(config: Config): boolean {
 }
 
 /**
- * Settings of a record in any of the spellings. Said outright comes first, then what the record's class sets, then a
- * like model's, then what the tensors show.
+ * The settings of a record of any of these programs. A value comes from the record itself, else from its class, else from
+ * a similar model, else from the tensors.
  *
- * @throws CONFIG_INVALID naming the key; UNSUPPORTED
+ * @throws CONFIG_INVALID, UNSUPPORTED; both name the key
  */
-export function settingsFrom(config: Config, seen: ObservedFacts): ParsedConfig {
+export function settingsFrom(config: Config, facts: ObservedFacts): ParsedConfig {
   const ofClass = classSettings(config._target_);
   const notes: string[] = [];
-  const stacks = patternsIn(config, ofClass, seen, notes);
+  const stacks = patternsIn(config, ofClass, facts, notes);
   const letters = stacks.pattern + (stacks.mtpPattern ?? "");
-  const said: Record<string, string | number | boolean> = {};
+  const own: Record<string, string | number | boolean> = {};
   refuseOtherValues(config, FIXED_KEYS, placesOf(letters, stacks.mtpSteps ?? 0));
   const fields = FIELDS.filter(({ on }) => on === undefined || letters.includes(on));
   for (const field of fields) {
-    const { name, value } = saidIn(config, field);
+    const { name, value } = readField(config, field);
     if (value === undefined) {
-      refuseSilent(config, field, name);
+      refuseDefault(config, field, name);
       continue;
     }
     const parsed = field.value.safeParse(value);
@@ -48,59 +55,62 @@ export function settingsFrom(config: Config, seen: ObservedFacts): ParsedConfig 
         {},
       );
     if (!parsed.success) invalid(`${name} is ${JSON.stringify(value)}; ${parsed.error.issues[0]!.message}`);
-    // the table gives every setting a number or a boolean
-    if (field.ours !== undefined) said[field.ours] = parsed.data as number | boolean;
+    // in the table every setting is a number or a boolean
+    if (field.setting !== undefined) own[field.setting] = parsed.data as number | boolean;
   }
-  if (config.group_query_attention === false && said.heads !== undefined) said.kvHeads = said.heads;
+  if (config.group_query_attention === false && own.heads !== undefined) own.kvHeads = own.heads;
 
-  const told: Settings = { ...seen.like, ...ofClass, ...said };
-  const sizes = readSizes(seen, told);
+  const known: Settings = { ...facts.like, ...ofClass, ...own };
+  const sizes = readSizes(facts, known);
   const rows = sizes.rows?.value;
-  const vocab = vocabularyIn(config) ?? seen.vocab ?? Number(seen.like?.vocab ?? vocabFrom(told, rows));
+  const vocab = vocabularyIn(config) ?? facts.vocab ?? Number(facts.like?.vocab ?? vocabFrom(known, rows));
   const settings: Record<string, Settings[string]> = { ...stacks, vocab, dtMin: 0, dtMax: "Infinity" };
   for (const field of fields) {
-    const { ours, absent } = field;
-    if (ours === undefined || ours === "vocab" || ASIDES.includes(ours)) continue;
-    settings[ours] = told[ours] ?? absent ?? inferred(field, sizes, { ...told, ...settings }, notes);
+    const { setting, absent } = field;
+    if (setting === undefined || setting === "vocab" || PASSTHROUGH.includes(setting)) continue;
+    settings[setting] =
+      known[setting] ?? absent ?? inferValue(field, sizes, { ...known, ...settings }, notes);
   }
   if (letters.includes("M")) settings.convKernel = sizes.convKernel?.value ?? CONV_KERNEL;
-  if (letters.includes("E")) settings.routeNormalise = normalizes(settings);
+  if (letters.includes("E")) settings.routeNormalise = normalizesScores(settings);
   refuseExcess(settings);
   if (letters.includes("M") && settings.eps !== MIXER_EPSILON) settings.mixerEps = MIXER_EPSILON;
   if (letters.includes("M")) refuseUneven(settings, "mambaHeads", "groups");
   if (letters.includes("*")) refuseUneven(settings, "heads", "kvHeads");
   if (
     vocab === rows &&
-    [vocabularyIn(config), seen.vocab, seen.like?.vocab].every((one) => one === undefined)
+    [vocabularyIn(config), facts.vocab, facts.like?.vocab].every((value) => value === undefined)
   ) {
     notes.push(
       `the true size of the vocabulary is not known: all ${rows} rows are kept, padding included; give it with --vocab-size or --like`,
     );
   }
-  const asides = Object.fromEntries(ASIDES.flatMap((key) => (key in said ? [[key, said[key]!]] : [])));
-  return { settings, passthrough: asides as ParsedConfig["passthrough"], notes };
+  const passthrough = Object.fromEntries(
+    PASSTHROUGH.flatMap((key) => (key in own ? [[key, own[key]!]] : [])),
+  );
+  return { settings, passthrough: passthrough as ParsedConfig["passthrough"], notes };
 }
 
-/** The vocabulary that a record is sure of: NeMo 1 wrote the padded rows under the same name. */
+/** The true size of the vocabulary, if the record has it: NeMo 1 stored the padded number of rows under the same key. */
 export function vocabularyIn(config: Config): number | undefined {
-  return isSure(config) && typeof config.vocab_size === "number" ? config.vocab_size : undefined;
+  return hasTrueVocab(config) && typeof config.vocab_size === "number" ? config.vocab_size : undefined;
 }
 
-function isSure(config: Config): boolean {
+function hasTrueVocab(config: Config): boolean {
   return typeof config.target !== "string" && config.nemo_version === undefined;
 }
 
-/** A class's default is right where it is the stored rows, or these are its padding. */
-function vocabFrom(told: Settings, rows: Size["value"] | undefined): number {
-  const vocab = Number(told.vocab ?? rows ?? 0);
+/** A known vocabulary is used if it is not larger than the stored rows, which may be padded; otherwise the rows. */
+function vocabFrom(known: Settings, rows: Size["value"] | undefined): number {
+  const vocab = Number(known.vocab ?? rows ?? 0);
   if (vocab > 0 && (rows === undefined || vocab <= Number(rows))) return vocab;
   return rows === undefined ? invalid("vocab_size is missing") : Number(rows);
 }
 
-/** A record that says its experts and not how they are chosen means Megatron's default. @throws UNSUPPORTED */
-function refuseSilent(config: Config, { silent, does, otherwise }: Field, name: string): void {
-  const experts = FIELDS.find(({ ours }) => ours === "experts")!;
-  if (silent === undefined || saidIn(config, experts).value === undefined) return;
+/** A record that has experts but not this key means Megatron's default. @throws UNSUPPORTED if that is another function */
+function refuseDefault(config: Config, { silent, does, otherwise }: Field, name: string): void {
+  const experts = FIELDS.find(({ setting }) => setting === "experts")!;
+  if (silent === undefined || readField(config, experts).value === undefined) return;
   throw unsupportedKeyError(
     `${name} is absent, which means ${canonicalJson(silent)}: it ${does}`,
     name,
@@ -109,24 +119,25 @@ function refuseSilent(config: Config, { silent, does, otherwise }: Field, name: 
   );
 }
 
-function saidIn(config: Config, field: Field): { name: string; value: unknown } {
+function readField(config: Config, field: Field): { name: string; value: unknown } {
   const names = namesOf(field);
-  const name = names.find((one) => config[one] !== undefined && config[one] !== null) ?? names[0]!;
+  const name = names.find((key) => config[key] !== undefined && config[key] !== null) ?? names[0]!;
   return { name, value: config[name] ?? undefined };
 }
 
-/** By the tensors; in words, where that is not what the software itself would derive. */
-function inferred(
+/** The value that the tensors show, with a note if the software would derive another; else the derived value. */
+function inferValue(
   field: Field,
   sizes: Readonly<Record<string, Size>>,
   settings: Settings,
   notes: string[],
 ): number | string {
   const name = namesOf(field)[0]!;
-  const size = sizes[field.ours!];
+  const size = sizes[field.setting!];
   const derived = field.derived?.(settings);
   if (size === undefined) return derived || invalid(`${name} is missing, and no tensor shows it`);
-  if (size.value !== derived) notes.push(`${name} is not in the config; it is ${size.value} by ${size.from}`);
+  if (size.value !== derived)
+    notes.push(`${name} is not in the config; ${size.from} shows that it is ${size.value}`);
   return size.value;
 }
 
@@ -136,16 +147,17 @@ interface Patterns {
   readonly mtpSteps?: number;
 }
 
-/** Newer patterns mark pipeline cuts with `|` and each prediction step with `/`. */
-function patternsIn(config: Config, ofClass: Settings, seen: ObservedFacts, notes: string[]): Patterns {
+/** The layer patterns. Newer patterns mark pipeline stages with `|` and each prediction step with `/`. */
+function patternsIn(config: Config, ofClass: Settings, facts: ObservedFacts, notes: string[]): Patterns {
   const written =
-    config.hybrid_layer_pattern ?? config.hybrid_override_pattern ?? ofClass.pattern ?? seen.like?.pattern;
+    config.hybrid_layer_pattern ?? config.hybrid_override_pattern ?? ofClass.pattern ?? facts.like?.pattern;
   if (written !== undefined && written !== null && typeof written !== "string")
-    invalid("the layer pattern is no text");
-  const shown = readSizes(seen, {}).pattern;
+    invalid("the layer pattern is not a text");
+  const shown = readSizes(facts, {}).pattern;
   if (typeof written !== "string" && shown === undefined)
-    invalid("it has no layer pattern, and no tensor shows one");
-  if (typeof written !== "string") notes.push(`the layer pattern is ${shown!.value}, by ${shown!.from}`);
+    invalid("the config has no layer pattern, and no tensor shows one");
+  if (typeof written !== "string")
+    notes.push(`the layer pattern is not in the config; ${shown!.from} show that it is ${shown!.value}`);
   const [main, ...steps] = String(written ?? shown!.value)
     .replaceAll("|", "")
     .split("/") as [string, ...string[]];
@@ -155,23 +167,23 @@ function patternsIn(config: Config, ofClass: Settings, seen: ObservedFacts, note
   if (typeof layers === "number" && layers !== main.length) {
     invalid(`num_layers is ${layers}, but the pattern ${main} has ${main.length} layers`);
   }
-  const told = Number(config.mtp_num_layers ?? steps.length);
-  if (steps.length > 0 && (told !== steps.length || steps.some((step) => step !== steps[0]))) {
-    const message = `the layer pattern has ${steps.length} prediction steps (${steps.join(", ")}), expected ${told} alike`;
+  const stepCount = Number(config.mtp_num_layers ?? steps.length);
+  if (steps.length > 0 && (stepCount !== steps.length || steps.some((step) => step !== steps[0]))) {
+    const message = `the layer pattern has ${steps.length} prediction steps (${steps.join(", ")}), expected ${stepCount} equal steps`;
     throw new IsologitError("UNSUPPORTED", message);
   }
-  if (told === 0) return { pattern: main };
-  const mtpPattern = steps[0] ?? config.mtp_hybrid_override_pattern ?? seen.like?.mtpPattern;
+  if (stepCount === 0) return { pattern: main };
+  const mtpPattern = steps[0] ?? config.mtp_hybrid_override_pattern ?? facts.like?.mtpPattern;
   if (typeof mtpPattern !== "string" || mtpPattern === "") {
-    invalid("mtp_num_layers is set, but no mtp_hybrid_override_pattern");
+    invalid("mtp_num_layers is set, but mtp_hybrid_override_pattern is missing");
   }
-  return { pattern: main, mtpPattern, mtpSteps: told };
+  return { pattern: main, mtpPattern, mtpSteps: stepCount };
 }
 
-/** Heads are shared out among groups; a rest would be left over. */
+/** Heads must divide evenly among groups. */
 function refuseUneven(settings: Settings, heads: string, groups: string): void {
   const [many, few] = [Number(settings[heads]), Number(settings[groups])];
-  if (many % few !== 0) invalid(`${many} ${heads} cannot be shared out among ${few} ${groups}`);
+  if (many % few !== 0) invalid(`${many} ${heads} cannot be divided among ${few} ${groups}`);
 }
 
 function invalid(message: string): never {
@@ -179,6 +191,6 @@ function invalid(message: string): never {
     "CONFIG_INVALID",
     message,
     {},
-    { next: "compare the config with the one it was trained by" },
+    { next: "compare the config with the one of the training run" },
   );
 }

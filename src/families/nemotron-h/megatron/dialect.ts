@@ -1,4 +1,4 @@
-/** The dialects of Megatron: keys of a distributed checkpoint, and modules as each rank has them. */
+/** Megatron's two dialects: keys of a distributed checkpoint, and modules of each rank. */
 import type { Dialect } from "../../dialect.ts";
 import type { Structure } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
@@ -15,7 +15,7 @@ const stacks: Dialect<NemotronHDims>["stacks"] = {
   step: "mtp.layers.{outer}.",
 };
 
-/** An optimizer's keys contain those of the weights: only the start of a name tells them apart. */
+/** The keys of the optimizer contain those of the weights: only the start of a name distinguishes them. */
 const drop: Dialect<NemotronHDims>["drop"] = [
   { match: /^optimizer(\.|$)/, why: "optimizer state" },
   { match: /(^|\.)_extra_state(\/|$)/, why: "extra state of modules" },
@@ -26,7 +26,7 @@ const drop: Dialect<NemotronHDims>["drop"] = [
   },
 ];
 
-/** Modules whose state strict loaders ask for, by layer kind; a surplus entry does no harm. */
+/** Modules whose extra state strict loaders require, by layer kind. Loaders ignore an entry that they do not need. */
 const STATEFUL = {
   mamba: ["mixer.in_proj", "mixer.out_proj"],
   attention: ["self_attention.linear_qkv", "self_attention.linear_proj", "self_attention.core_attention"],
@@ -35,7 +35,7 @@ const STATEFUL = {
 } as const satisfies Readonly<Record<NemotronHLayerKind, readonly string[]>>;
 const STEP = ["eh_proj", "enorm", "hnorm", "final_layernorm"];
 
-/** Each entry carries its place among its likes: experts are counted, all else is one of one. */
+/** The name of an entry has its number and their count: experts are numbered, every other entry is 0 of 1. */
 function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] {
   const entry = (module: string, index = 0, of = 1) => `${module}._extra_state/shard_${index}_${of}`;
   // `layers` of this family gives no other kinds
@@ -79,7 +79,7 @@ export const megatronRanks: Dialect<NemotronHDims> = {
   id: "megatron-ranks",
   rules: rankRules,
   ranked: true,
-  // torch.save of a module's own dict: its loaders take what is there
+  // files of torch.save hold the state dict of a module; their loaders require no such entries
   objects: () => [],
   parallelism: rankParallelism,
   cut: (model, ranks) => planParallelism(model, ranks, true),

@@ -1,32 +1,32 @@
 /**
- * Config keys of Megatron and of the software around it, each said once: what it is called where, which setting it
- * holds, what may be read, and what is written where no setting says it.
+ * Config keys of Megatron and related software that are read and written: the names in each software, the setting, the
+ * allowed values, and the value that is written if there is no setting.
  */
 import { z } from "zod";
 import type { Settings } from "../../structure.ts";
 
-/** Whose record: NeMo 2's `config` of model.yaml, Megatron-Bridge's `model` of run_config.yaml, Megatron-LM's args. */
+/** The software of a record: `config` of NeMo 2's model.yaml, `model` of Megatron-Bridge's run_config.yaml, args of Megatron-LM. */
 export type Software = "nemo2" | "bridge" | "megatron";
 
 export interface Field {
-  /** the setting it holds, or what travels though the forward pass does not depend on it */
-  readonly ours?: string;
-  /** by software where it differs; null: that one has no such key */
-  readonly theirs: string | Readonly<Record<Software, string | null>>;
-  /** also read so */
+  /** the setting or passthrough value that the key holds */
+  readonly setting?: string;
+  /** name of the key, or a name for each software; null: that software has no such key */
+  readonly key: string | Readonly<Record<Software, string | null>>;
+  /** other names that are read */
   readonly also?: readonly string[];
-  /** only models with such a layer have it */
+  /** only models with a layer of this letter have the key */
   readonly on?: "M" | "*" | "-" | "E";
   readonly value: z.ZodType;
-  /** what the software means where the key is absent or null */
+  /** default of the software if the key is absent or null */
   readonly absent?: number;
-  /** what it derives from others then, where no tensor shows something else; 0 for nothing */
+  /** value that the software then derives from other settings, unless a tensor shows another; 0: none */
   readonly derived?: (settings: Settings) => number;
-  /** written, where no setting says it */
+  /** value that is written if there is no setting */
   readonly otherwise?: unknown;
-  /** the values read are the only ones that are computed: what another does, as a verb */
+  /** if present, `value` allows only what is computed here, and this is the effect of another value; begins with a verb */
   readonly does?: string;
-  /** what Megatron takes where the key is absent from a record that says the rest, if that is another function */
+  /** Megatron's default in a record that lists the experts but not this key, if the default is another function */
   readonly silent?: unknown;
 }
 
@@ -34,16 +34,20 @@ const count = z.number().int().positive();
 const whole = z.number().int().nonnegative();
 const positive = z.number().positive();
 const text = z.string();
-/** Only these values are computed; any other changes the function. */
+/** Only these values are computed here; any other changes the function. */
 const only = (...values: readonly (string | boolean)[]) =>
-  z.custom((value) => values.some((one) => one === value), `expected ${values.map(String).join(" or ")}`);
+  z.custom(
+    (value) => values.some((allowed) => allowed === value),
+    `expected ${values.map(String).join(" or ")}`,
+  );
 
-/** A function written as a map with its dotted name, or as the name alone. */
+/** A function, written as a map with its dotted name or as the name alone. */
 const squaredRelu = z.custom((value) => {
   const name = value !== null && typeof value === "object" && "_target_" in value ? value._target_ : value;
   return typeof name !== "string" || /squared[-_]relu|lambda/.test(name);
 }, "expected a squared relu");
 
+/** The names of a key in Megatron-LM, NeMo 2 and Megatron-Bridge. */
 const lm = (megatron: string | null, nemo: string | null = null, bridge = nemo) => ({
   nemo2: nemo,
   bridge,
@@ -56,50 +60,50 @@ function quotient(many: number, few: unknown): number {
 }
 
 export const FIELDS: readonly Field[] = [
-  { ours: "hidden", theirs: "hidden_size", value: count },
-  { ours: "vocab", theirs: "vocab_size", value: count },
-  { ours: "eps", theirs: lm("norm_epsilon", "layernorm_epsilon"), value: positive, absent: 1e-5 },
+  { setting: "hidden", key: "hidden_size", value: count },
+  { setting: "vocab", key: "vocab_size", value: count },
+  { setting: "eps", key: lm("norm_epsilon", "layernorm_epsilon"), value: positive, absent: 1e-5 },
 
   {
-    ours: "mambaHeads",
-    theirs: "mamba_num_heads",
+    setting: "mambaHeads",
+    key: "mamba_num_heads",
     on: "M",
     value: count,
     derived: ({ hidden, mambaHeadDim }) => quotient(2 * Number(hidden), mambaHeadDim),
   },
-  { ours: "mambaHeadDim", theirs: "mamba_head_dim", on: "M", value: count },
+  { setting: "mambaHeadDim", key: "mamba_head_dim", on: "M", value: count },
   {
-    ours: "groups",
-    theirs: "mamba_num_groups",
+    setting: "groups",
+    key: "mamba_num_groups",
     also: ["mamba_ssm_ngroups", "ngroups_mamba"],
     on: "M",
     value: count,
   },
-  { ours: "state", theirs: "mamba_state_dim", on: "M", value: count },
+  { setting: "state", key: "mamba_state_dim", on: "M", value: count },
 
-  { ours: "heads", theirs: "num_attention_heads", on: "*", value: count },
-  { ours: "kvHeads", theirs: "num_query_groups", on: "*", value: count },
-  { theirs: lm("group_query_attention"), on: "*", value: z.boolean(), otherwise: true },
+  { setting: "heads", key: "num_attention_heads", on: "*", value: count },
+  { setting: "kvHeads", key: "num_query_groups", on: "*", value: count },
+  { key: lm("group_query_attention"), on: "*", value: z.boolean(), otherwise: true },
   {
-    ours: "headDim",
-    theirs: "kv_channels",
+    setting: "headDim",
+    key: "kv_channels",
     on: "*",
     value: count,
     derived: ({ hidden, heads }) => quotient(Number(hidden), heads),
   },
 
-  { ours: "ffn", theirs: "ffn_hidden_size", on: "-", value: count },
+  { setting: "ffn", key: "ffn_hidden_size", on: "-", value: count },
 
-  { ours: "experts", theirs: lm("num_experts", "num_moe_experts"), on: "E", value: count },
-  { ours: "topK", theirs: "moe_router_topk", on: "E", value: count },
-  { ours: "moeFfn", theirs: "moe_ffn_hidden_size", on: "E", value: count },
-  { ours: "moeShared", theirs: "moe_shared_expert_intermediate_size", on: "E", value: count },
-  { ours: "latent", theirs: "moe_latent_size", on: "E", value: whole, absent: 0 },
-  { ours: "routeGroups", theirs: "moe_router_num_groups", on: "E", value: count, absent: 1 },
-  { ours: "routeTopGroups", theirs: "moe_router_group_topk", on: "E", value: count, absent: 1 },
-  { ours: "routeScale", theirs: "moe_router_topk_scaling_factor", on: "E", value: positive, absent: 1 },
+  { setting: "experts", key: lm("num_experts", "num_moe_experts"), on: "E", value: count },
+  { setting: "topK", key: "moe_router_topk", on: "E", value: count },
+  { setting: "moeFfn", key: "moe_ffn_hidden_size", on: "E", value: count },
+  { setting: "moeShared", key: "moe_shared_expert_intermediate_size", on: "E", value: count },
+  { setting: "latent", key: "moe_latent_size", on: "E", value: whole, absent: 0 },
+  { setting: "routeGroups", key: "moe_router_num_groups", on: "E", value: count, absent: 1 },
+  { setting: "routeTopGroups", key: "moe_router_group_topk", on: "E", value: count, absent: 1 },
+  { setting: "routeScale", key: "moe_router_topk_scaling_factor", on: "E", value: positive, absent: 1 },
   {
-    theirs: "moe_router_score_function",
+    key: "moe_router_score_function",
     on: "E",
     value: only("sigmoid"),
     otherwise: "sigmoid",
@@ -107,76 +111,76 @@ export const FIELDS: readonly Field[] = [
     silent: "softmax",
   },
   {
-    ...{ theirs: "moe_router_enable_expert_bias", on: "E", value: only(true), otherwise: true },
+    ...{ key: "moe_router_enable_expert_bias", on: "E", value: only(true), otherwise: true },
     ...{ does: "leaves the router's correction out", silent: false },
   },
-  { theirs: "moe_router_dtype", on: "E", value: text, otherwise: "fp32" },
-  { theirs: "moe_grouped_gemm", on: "E", value: z.boolean(), otherwise: true },
+  { key: "moe_router_dtype", on: "E", value: text, otherwise: "fp32" },
+  { key: "moe_grouped_gemm", on: "E", value: z.boolean(), otherwise: true },
 
-  { ours: "maxPositions", theirs: "seq_length", also: ["encoder_seq_length"], value: count },
-  { theirs: lm("max_position_embeddings"), value: z.unknown() },
-  { ours: "chunk", theirs: lm(null, null, "mamba_chunk_size"), value: count },
-  { ours: "residualF32", theirs: "fp32_residual_connection", value: z.boolean() },
+  { setting: "maxPositions", key: "seq_length", also: ["encoder_seq_length"], value: count },
+  { key: lm("max_position_embeddings"), value: z.unknown() },
+  { setting: "chunk", key: lm(null, null, "mamba_chunk_size"), value: count },
+  { setting: "residualF32", key: "fp32_residual_connection", value: z.boolean() },
 
   {
-    ...{ theirs: "normalization", value: only("RMSNorm"), otherwise: "RMSNorm" },
+    ...{ key: "normalization", value: only("RMSNorm"), otherwise: "RMSNorm" },
     does: "normalises by another rule",
   },
   {
-    ...{ theirs: "position_embedding_type", value: only("none"), otherwise: "none" },
+    ...{ key: "position_embedding_type", value: only("none"), otherwise: "none" },
     does: "adds positions",
   },
   {
-    ...{ theirs: "add_bias_linear", value: only(false), otherwise: false },
+    ...{ key: "add_bias_linear", value: only(false), otherwise: false },
     does: "adds biases to linear layers",
   },
   {
-    ...{ theirs: lm("swiglu", "gated_linear_unit"), value: only(false), otherwise: false },
+    ...{ key: lm("swiglu", "gated_linear_unit"), value: only(false), otherwise: false },
     does: "gates the MLPs",
   },
   {
-    ...{ theirs: lm("squared_relu"), value: only(true), otherwise: true },
+    ...{ key: lm("squared_relu"), value: only(true), otherwise: true },
     does: "changes the activation of MLPs and experts",
   },
   {
-    // NeMo's own classes set it; a function cannot be passed to them by name
-    theirs: lm(null, null, "activation_func"),
+    // NeMo's own classes set this value; a function cannot be passed to them by name
+    key: lm(null, null, "activation_func"),
     also: ["activation"],
     value: squaredRelu,
     otherwise: { _call_: false, _target_: "megatron.core.activations.squared_relu" },
     does: "changes the activation of MLPs and experts",
   },
   {
-    ...{ theirs: lm("untie_embeddings_and_output_weights"), value: only(true), otherwise: true },
+    ...{ key: lm("untie_embeddings_and_output_weights"), value: only(true), otherwise: true },
     does: "makes the token table the head",
   },
   {
-    ...{ theirs: lm(null, "share_embeddings_and_output_weights"), value: only(false), otherwise: false },
+    ...{ key: lm(null, "share_embeddings_and_output_weights"), value: only(false), otherwise: false },
     does: "makes the token table the head",
   },
-  { theirs: "is_hybrid_model", value: z.boolean(), otherwise: true },
-  { theirs: "bf16", value: z.boolean() },
+  { key: "is_hybrid_model", value: z.boolean(), otherwise: true },
+  { key: "bf16", value: z.boolean() },
 ];
 
-/** Megatron has no key for it: every mixer that loads these models has this many taps. */
+/** Taps of the convolution. Megatron has no key for them: its Mamba mixer always has this number. */
 export const CONV_KERNEL = 4;
-/** Of the norm inside a Mamba mixer: a constant there (megatron/core/ssm/mamba_mixer.py), never the config's. */
+/** Epsilon of the norm inside a Mamba mixer: a constant in megatron/core/ssm/mamba_mixer.py, independent of the config. */
 export const MIXER_EPSILON = 1e-5;
-/** They travel, but the forward pass does not depend on them. */
-export const ASIDES = ["maxPositions", "chunk", "residualF32"];
+/** Passthrough values: they are copied to other configs, but the forward pass does not depend on them. */
+export const PASSTHROUGH = ["maxPositions", "chunk", "residualF32"];
 
-/** Sigmoid scores of the chosen are divided by their sum, unless one expert is chosen. */
-export function normalizes({ topK }: Settings): boolean {
+/** Whether Megatron divides the scores of the chosen experts by their sum: it does unless it chooses one expert. */
+export function normalizesScores({ topK }: Settings): boolean {
   return Number(topK) > 1;
 }
 
-/** The names that a field may be read by. */
-export function namesOf({ theirs, also = [] }: Field): readonly string[] {
-  const written =
-    typeof theirs === "string" ? [theirs] : Object.values(theirs).filter((name) => name !== null);
+/** All names under which a field is read. */
+export function namesOf({ key, also = [] }: Field): readonly string[] {
+  const written = typeof key === "string" ? [key] : Object.values(key).filter((name) => name !== null);
   return [...new Set([...written, ...also])];
 }
 
-export function nameIn({ theirs }: Field, software: Software): string | null {
-  return typeof theirs === "string" ? theirs : theirs[software];
+/** The name under which a field is written for a software; null: it is not written. */
+export function nameIn({ key }: Field, software: Software): string | null {
+  return typeof key === "string" ? key : key[software];
 }

@@ -1,10 +1,9 @@
 /**
- * Keys of a Megatron record that engines obey and that say no setting: those at one value of which alone the model is
- * computed here, and those that change how exactly it is computed. megatron-fields.ts has the keys that are written
- * too, megatron-unread.ts those on which nothing depends.
+ * Keys of a Megatron record that engines use and that hold no setting: those with only one supported value, and those that
+ * change only the precision. fields.ts has the keys that are also written, unread-keys.ts those on which nothing depends.
  *
- * Read in Megatron-LM core 0.9.0 to 0.19.0 and trunk of August 2026, Megatron-Bridge and NeMo 2; each source is a file
- * of Megatron-LM unless it says otherwise.
+ * Found in Megatron-LM core 0.9.0 to 0.19.0 and trunk of August 2026, Megatron-Bridge and NeMo 2. A source is a file of
+ * Megatron-LM unless it names other software.
  */
 import type { OnlyKey } from "../config-keys.ts";
 
@@ -30,7 +29,7 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
   {
     ...{ key: "window_size", source: ATTENTION, on: "*" },
     only: [null, [-1, -1], [-1, 0]],
-    does: "limits what attention sees",
+    does: "limits attention to a window of tokens",
   },
   {
     ...{ key: "add_qkv_bias", source: ATTENTION, only: OFF, on: "*" },
@@ -71,7 +70,7 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
   {
     ...{ key: "apply_residual_connection_post_layernorm", only: OFF },
     source: `${CORE}transformer/transformer_config.py`,
-    does: "takes the residual stream after the norm in Megatron's older layers",
+    does: "reads the residual stream after the norm in Megatron's older layers",
   },
   {
     ...{ key: "transformer_block_type", only: ["pre_ln", null] },
@@ -92,7 +91,7 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
   },
   {
     ...{ key: "activation_func_clamp_value", source: MLP, only: [null] },
-    does: "clamps what MLPs compute",
+    does: "clamps the activation of MLPs",
   },
   {
     ...{ key: "quick_geglu", source: ARGUMENTS, only: OFF },
@@ -104,19 +103,19 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
   },
   {
     ...{ key: "enable_mhc_connections", source: `${CORE}transformer/transformer_layer.py`, only: OFF },
-    does: "replaces the residual stream by several",
+    does: "replaces the residual stream by several streams",
   },
   {
     ...{ key: "heterogeneous_block_specs", source: `${CORE}transformer/transformer_config.py`, only: OFF },
-    does: "gives layers widths of their own",
+    does: "gives each layer its own widths",
   },
   {
     ...{ key: "heterogeneous_layers_config_path", source: ARGUMENTS, only: [null] },
-    does: "gives layers widths of their own",
+    does: "gives each layer its own widths",
   },
   {
     ...{ key: "heterogeneous_layers_config_encoded_json", source: ARGUMENTS, only: [null] },
-    does: "gives layers widths of their own",
+    does: "gives each layer its own widths",
   },
 
   {
@@ -146,15 +145,15 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
   },
   {
     ...{ key: "moe_expert_capacity_factor", source: ROUTER, only: [null], on: "E" },
-    does: "drops the tokens that an expert has no room for",
+    does: "drops tokens beyond the capacity of an expert",
   },
   {
     ...{ key: "moe_expert_rank_capacity_factor", source: EXPERTS, only: [null], on: "E" },
-    does: "drops the tokens that a rank has no room for",
+    does: "drops tokens beyond the capacity of a rank",
   },
   {
     ...{ key: "moe_token_dropping", source: `${CORE}transformer/transformer_config.py`, only: OFF, on: "E" },
-    does: "drops the tokens that an expert has no room for",
+    does: "drops tokens beyond the capacity of an expert",
   },
   {
     ...{ key: "moe_apply_probs_on_input", source: EXPERTS, only: OFF, on: "E" },
@@ -166,7 +165,7 @@ export const FIXED_KEYS: readonly OnlyKey[] = [
   },
 ];
 
-/** A key that does not change the function but how exactly it is computed: a value other than these is told. */
+/** A key that changes only the precision, not the function. A value that is not in `usual` is reported. */
 interface NotedKey {
   readonly key: string;
   readonly source: string;
@@ -174,13 +173,13 @@ interface NotedKey {
   readonly says: string;
 }
 
-const PRECISION = "it computes in another precision than this check, from the same weights";
+const PRECISION = "the run computes the same weights in another precision than isologit";
 
 export const NOTED_KEYS: readonly NotedKey[] = [
   {
     ...{ key: "apply_query_key_layer_scaling", usual: OFF },
     source: `${CORE}transformer/dot_product_attention.py`,
-    says: "Megatron divides attention's scores by the number of the layer and multiplies them again in the softmax, which is the same function",
+    says: "Megatron divides the scores of attention by the number of the layer and multiplies them by it in the softmax, which is the same function",
   },
   { key: "fp8", source: `${CORE}fp8_utils.py`, usual: OFF, says: PRECISION },
   { key: "fp4", source: `${CORE}fp4_utils.py`, usual: OFF, says: PRECISION },

@@ -1,14 +1,14 @@
 /**
- * Megatron's dialects run natively, as its ranks would: queries, keys and values stay fused and their activations are
- * dealt out by group, a rank's slab feeds its share of each stream, what ranks share by columns is summed over them.
- * Written by hand and apart from the rules of its neighbours, which it checks.
+ * How Megatron's dialects run, rank by rank as in Megatron: queries, keys and values stay fused and their activations are
+ * divided by group; the fused tensor of a rank produces its share of each stream; partial sums of row-parallel layers are
+ * added over ranks. This table is written by hand and does not use `rules.ts`, because it checks the rules.
  */
 import type { Native, OutputRows, TensorPosition, Use } from "../../forward.ts";
 import type { NemotronHDims } from "../dims.ts";
 
 type Size = (d: NemotronHDims) => number;
 
-/** Rank t's n rows are [t n, (t + 1) n) of the stream. Those past its end are padding, or what another rank has alike. */
+/** Column-parallel: the n rows of rank t are [t n, (t + 1) n) of the stream. Rows past its end are padding or copies of another rank's. */
 function ownRows(
   to: string,
   size: number,
@@ -24,17 +24,17 @@ const rows = (name: string, to: string, size: Size, also: readonly string[] = []
   outputs: (d, at) => ownRows(to, size(d), at),
 });
 
-/** Rank t's n columns eat [t n, (t + 1) n) of a stream of `eaten` elements, and give a partial sum of all rows. */
-const columns = (name: string, to: string, eaten: Size): Use<NemotronHDims> => ({
+/** Row-parallel: the n columns of rank t multiply elements [t n, (t + 1) n) of the input stream and give a partial sum of all rows. */
+const columns = (name: string, to: string, inputSize: Size): Use<NemotronHDims> => ({
   name,
   outputs: (d, { tp, shape }) => {
     const [count, width] = [shape[0]!, shape[1]!];
-    return tp * width < eaten(d) ? [{ to, at: 0, from: 0, count }] : [];
+    return tp * width < inputSize(d) ? [{ to, at: 0, from: 0, count }] : [];
   },
   inputOffset: (_, { tp, shape }) => tp * shape[1]!,
 });
 
-/** One expert's own matrix, in as many parts as its shape says: ranks beyond them repeat the first ones. */
+/** The matrix of one expert, in as many parts as its shape shows. Ranks with higher numbers hold copies of the first parts. */
 const expertUp = (name: string, also: readonly string[] = []): Use<NemotronHDims> => ({
   name,
   also,
@@ -47,14 +47,14 @@ const expertDown = (name: string, also: readonly string[] = []): Use<NemotronHDi
   inputOffset: (d, { tp, shape }) => (tp % (d.moeFfn / shape[1]!)) * shape[1]!,
 });
 
-/** The rows of one expert after the other. */
+/** All experts in one tensor: the rows of one expert after the other. */
 const stacked = (name: string, to: string, size: Size): Use<NemotronHDims> => ({
   name,
   outputs: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
 });
 
-/** A rank's slab: its share of each part, one after the other. */
-const slab = (
+/** The fused tensor of one rank: its share of each part, one after the other. */
+const fusedParts = (
   name: string,
   parts: Readonly<Record<string, Size>>,
   also: readonly string[] = [],
@@ -75,8 +75,8 @@ const slab = (
 });
 
 /**
- * Queries, keys and values fused: for each group of heads its queries, then its key, then its value. Rank t has rows
- * [t n, (t + 1) n) of them, whole groups or not.
+ * Fused queries, keys and values: for each group of heads its queries, then its key, then its value. Rank t has rows
+ * [t n, (t + 1) n), which need not be whole groups.
  */
 function byGroup(d: NemotronHDims, { tp, shape }: TensorPosition): readonly OutputRows[] {
   const queries = (d.heads / d.kvHeads) * d.headDim;
@@ -102,10 +102,10 @@ const inner: Size = (d) => d.inner;
 const groupState: Size = (d) => d.groupState;
 const mambaHeads: Size = (d) => d.mambaHeads;
 
-/** NeMo's old converter named the norm of every layer so. */
+/** NeMo's old converter gave the norm of every layer this name. */
 const OLD_NORM = "mixer.in_proj.layer_norm_weight";
 
-/** What both dialects have; a norm is part of the module that follows it, or stands before it where builds are unfused. */
+/** Tensors of both dialects. A norm is part of the module after it; in unfused builds it is a separate module. */
 const shared = {
   embedding: [rows("embedding.word_embeddings.weight", "vocabulary", (d) => d.vocab)],
   mamba: [
@@ -185,7 +185,7 @@ export const megatron: Native<NemotronHDims> = {
   },
 };
 
-/** Modules of one rank: fused slabs, its own numbers for layers and experts. */
+/** Modules of one rank: fused tensors, and numbers of its own for layers and experts. */
 export const megatronRanks: Native<NemotronHDims> = {
   dialect: "megatron-ranks",
   prefix,
@@ -193,11 +193,17 @@ export const megatronRanks: Native<NemotronHDims> = {
     ...shared,
     mamba: [
       ...shared.mamba,
-      slab("mixer.in_proj.weight", { z: inner, x: inner, B: groupState, C: groupState, dt: mambaHeads }),
-      slab("mixer.conv1d.weight", { "taps.x": inner, "taps.B": groupState, "taps.C": groupState }, [
+      fusedParts("mixer.in_proj.weight", {
+        z: inner,
+        x: inner,
+        B: groupState,
+        C: groupState,
+        dt: mambaHeads,
+      }),
+      fusedParts("mixer.conv1d.weight", { "taps.x": inner, "taps.B": groupState, "taps.C": groupState }, [
         "mixer.conv1d_weight",
       ]),
-      slab("mixer.conv1d.bias", { "bias.x": inner, "bias.B": groupState, "bias.C": groupState }, [
+      fusedParts("mixer.conv1d.bias", { "bias.x": inner, "bias.B": groupState, "bias.C": groupState }, [
         "mixer.conv1d_bias",
       ]),
     ],

@@ -1,8 +1,8 @@
 /**
- * Arguments of Megatron-LM's training program and fields of the configs around it that say how a run trains, saves,
- * serves or is cut among processes. The builder of a hybrid model is passed none of them: it takes the fields of
- * TransformerConfig and the arguments that are named in hybrid_builders.py. Made from the argument parser and the
- * config classes of core 0.7.0 to 0.19.0 and trunk of August 2026, and from NeMo's own configs.
+ * Arguments of Megatron-LM's training program, and fields of related configs, for training, saving, serving and dividing a
+ * run among processes. The builder of a hybrid model gets none of them: it gets the fields of TransformerConfig and the
+ * arguments in hybrid_builders.py. The list comes from the argument parser and the config classes of core 0.7.0 to 0.19.0
+ * and trunk of August 2026, and from NeMo's own configs.
  */
 export const PROCESS_KEYS = `
   _cpu_offloading_context _is_global_batch_size_explicitly_specified _pg_collection

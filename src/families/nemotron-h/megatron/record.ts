@@ -1,9 +1,9 @@
-/** The config record that Megatron, or the software around it, reads: by the table of fields. */
+/** Writes the config record for Megatron, Megatron-Bridge or NeMo 2, by the table of fields. */
 import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput } from "../../dialect.ts";
 import type { Config, Parallelism, Settings } from "../../structure.ts";
 import { findClass } from "./classes.ts";
-import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizes, type Software } from "./fields.ts";
+import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizesScores, type Software } from "./fields.ts";
 
 const TARGETS = {
   nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${findClass(settings)}`,
@@ -11,9 +11,9 @@ const TARGETS = {
   megatron: null,
 } as const;
 
-/** @throws PLAN_IMPOSSIBLE for what Megatron's forward pass does otherwise */
+/** @throws PLAN_IMPOSSIBLE if Megatron's forward pass would compute another function */
 export function configFor({ settings, passthrough, software, parallelism, dtype }: ConfigInput) {
-  const target = software as Software; // a writer of this dialect is one of them
+  const target = software as Software; // every writer of this dialect is one of these
   refuseUnlike(settings);
   const letters = `${settings.pattern}${settings.mtpPattern ?? ""}`;
   const config: Record<string, unknown> = {};
@@ -22,7 +22,7 @@ export function configFor({ settings, passthrough, software, parallelism, dtype 
   for (const field of FIELDS) {
     const name = nameIn(field, target);
     if (name === null || (field.on !== undefined && !letters.includes(field.on))) continue;
-    const value = { ...passthrough, ...settings }[field.ours ?? ""] ?? field.otherwise;
+    const value = { ...passthrough, ...settings }[field.setting ?? ""] ?? field.otherwise;
     if (value !== undefined) config[name] = value === field.absent && value === 0 ? null : value;
   }
   const uneven = parallelism.stages.some(({ main }) => main !== parallelism.stages[0]!.main);
@@ -49,7 +49,7 @@ export function configFor({ settings, passthrough, software, parallelism, dtype 
 /** Rows of the token table are padded to a multiple of this many for each tensor parallel rank. */
 export const VOCAB_STEP = 128;
 
-/** Stages of unlike length are told by `|`, which only the newer key may hold. */
+/** The keys of the layers. `|` marks pipeline stages of different length; only the newer key allows it. */
 function patternRecord(
   settings: Settings,
   software: Software,
@@ -82,19 +82,17 @@ function refuseUnlike(settings: Settings): void {
   };
   if (settings.dtMin !== 0 || settings.dtMax !== "Infinity") {
     refuse(
-      `its time steps are limited to [${settings.dtMin}, ${settings.dtMax}], which Megatron has no key for`,
+      `its time steps are limited to [${settings.dtMin}, ${settings.dtMax}], and Megatron has no key for limits`,
     );
   }
   if ((settings.convKernel ?? CONV_KERNEL) !== CONV_KERNEL) {
-    refuse(`its convolution has ${settings.convKernel} taps, Megatron's ${CONV_KERNEL}`);
+    refuse(`its convolution has ${settings.convKernel} taps; Megatron's convolution has ${CONV_KERNEL}`);
   }
   const mixerEps = settings.mixerEps ?? settings.eps;
   if (settings.mambaHeads !== undefined && mixerEps !== MIXER_EPSILON) {
-    refuse(
-      `its epsilon is ${mixerEps}, Megatron's in the norm of a Mamba layer ${MIXER_EPSILON}, whatever its config says`,
-    );
+    refuse(`its epsilon is ${mixerEps}; in the norm of a Mamba layer Megatron always uses ${MIXER_EPSILON}`);
   }
-  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalizes(settings)) {
+  if (settings.routeNormalise !== undefined && settings.routeNormalise !== normalizesScores(settings)) {
     refuse(`its router ${settings.routeNormalise ? "divides" : "does not divide"} scores by their sum`);
   }
 }
@@ -104,18 +102,18 @@ function notesFor(settings: Settings, software: Software, uneven: boolean): read
   const { experts, routeGroups = 1, routeTopGroups = 1, topK, mtpSteps } = settings;
   if (software === "nemo2" && (experts !== undefined || mtpSteps !== undefined)) {
     notes.push(
-      "NeMo 2 knows hybrid models without experts and prediction layers; a newer Megatron must load this one",
+      "NeMo 2 cannot load hybrid models with experts or prediction layers; use a newer Megatron to load this model",
     );
   }
   const scored = Math.floor(Number(topK) / Number(routeTopGroups));
   if (Number(routeGroups) > 1 && scored !== 2) {
     notes.push(
-      `Megatron ranks a group of experts by its ${scored} best, Transformers by its 2 best: routing will differ there`,
+      `Megatron ranks a group of experts by its ${scored} best experts, Transformers by its 2 best: the routing in Megatron will differ`,
     );
   }
   if (uneven) {
     notes.push(
-      "the layers do not divide evenly among the pipeline stages; older Megatron releases cannot load that",
+      "the layers do not divide evenly among the pipeline stages; older Megatron releases cannot load such a checkpoint",
     );
   }
   return notes;

@@ -1,4 +1,4 @@
-/** What a Megatron record says beside the settings: keys that no table has, and how exactly it computes. */
+/** Findings about keys of a Megatron record that are not settings: unknown keys, and keys of precision. */
 import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
 import type { Config } from "../../structure.ts";
@@ -7,7 +7,7 @@ import { FIELDS, namesOf } from "./fields.ts";
 import { FIXED_KEYS, NOTED_KEYS } from "./keys.ts";
 import { UNREAD_KEYS } from "./unread-keys.ts";
 
-/** Keys of the layers and of how they are cut, which are read on their own. */
+/** Keys of the layers and of parallelism, which other code reads. */
 export const STRUCTURE_KEYS: readonly string[] = [
   ...["num_layers", "hybrid_layer_pattern", "hybrid_override_pattern", "mtp_hybrid_override_pattern"],
   ...["mtp_num_layers", "tensor_model_parallel_size", "pipeline_model_parallel_size"],
@@ -15,8 +15,8 @@ export const STRUCTURE_KEYS: readonly string[] = [
   ...["padded_vocab_size", "should_pad_vocab"],
 ];
 
-/** Every key that a table has. */
-export const KNOWN: ReadonlySet<string> = new Set([
+/** Every key of the tables. */
+export const KNOWN_KEYS: ReadonlySet<string> = new Set([
   ...STRUCTURE_KEYS,
   ...FIELDS.flatMap(namesOf),
   ...[...FIXED_KEYS, ...NOTED_KEYS].map(({ key }) => key),
@@ -24,13 +24,13 @@ export const KNOWN: ReadonlySet<string> = new Set([
 ]);
 
 export function remarksOn(config: Config): readonly KeyRemark[] {
-  const told = NOTED_KEYS.filter(({ key, usual }) => {
+  const unusual = NOTED_KEYS.filter(({ key, usual }) => {
     const value = config[key];
-    return value !== undefined && !usual.some((one) => canonicalJson(one) === canonicalJson(value));
+    return value !== undefined && !usual.some((known) => canonicalJson(known) === canonicalJson(value));
   });
   return [
-    ...remarkUnknown(config, KNOWN),
-    ...told.map(({ key, says }): KeyRemark => {
+    ...remarkUnknown(config, KNOWN_KEYS),
+    ...unusual.map(({ key, says }): KeyRemark => {
       const message = `${key} is ${canonicalJson(config[key])}: ${says}`;
       return { rule: "config-precision", severity: "note", message };
     }),

@@ -1,6 +1,6 @@
 /**
- * What Megatron stores, as layouts of roles. Two dialects of one software: a distributed checkpoint's keys
- * (Mamba's projection in named parts, experts stacked), and the modules of one rank (fused slabs, own numbers).
+ * The rules of Megatron's two dialects. Keys of a distributed checkpoint: Mamba's projection in named parts, experts stacked.
+ * Modules of each rank: fused tensors, with numbers of their own for layers and experts.
  */
 import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
@@ -10,14 +10,14 @@ import { stackExperts } from "../stacked-experts.ts";
 
 type Cut = (layout: Layout, at: ShardPosition) => Layout;
 
-/** An even share of one axis; the whole where there is one part. */
+/** An even share of one axis; with one part, the whole. */
 function share(layout: Layout, axis: number, part: number, of: number): Layout {
   if (of === 1) return layout;
   const size = shapeOf(layout)[axis]! / of;
   return slice(layout, axis, part * size, (part + 1) * size);
 }
 
-/** Every rank has all of it: replicas, which must be equal. */
+/** Every rank has the whole tensor; the copies must be equal. */
 const whole: Cut = (layout) => layout;
 const rows: Cut = (layout, at) => share(layout, 0, at.tp, at.of);
 const columns: Cut = (layout, at) => share(layout, 1, at.tp, at.of);
@@ -37,18 +37,18 @@ const layerRule = (
   also: readonly string[] = [],
 ) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 
-/** Rows of zeros up to a number that every rank can have an equal share of. */
+/** Rows of zeros are added, up to a number that divides evenly among ranks. */
 const padded: Cut = (layout, at) => rows(pad(layout, at.rows), at);
 
-/** A norm that a fused module holds; unfused builds keep it apart, and NeMo's old converter named all alike. */
+/** The norm of a layer: part of a fused module, separate in unfused builds, and under one name for all kinds in NeMo's old converter. */
 const norm = (kind: NemotronHLayerKind, name: string, also: readonly string[]): Rule<NemotronHDims> =>
   layerRule(kind, name, "norm", whole, also);
 
 const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
 
 /**
- * Query, key and value rows by group: each group's queries, then its key, then its value. A rank has an even run
- * of those rows, which are whole groups wherever the groups can be shared out.
+ * Query, key and value rows by group: the queries of a group, then its key, then its value. Each rank has an equal run of
+ * these rows; if the groups divide evenly among ranks, a run is whole groups.
  */
 const interleaved: Is<NemotronHDims> = (of, d, at) => {
   const [q, k, v] = ["attn.q", "attn.k", "attn.v"].map((role) => of(role)) as [Layout, Layout, Layout];
@@ -61,7 +61,7 @@ const interleaved: Is<NemotronHDims> = (of, d, at) => {
   return rows(concat(0, groups.flat()), at);
 };
 
-/** Rows of Mamba's fused matrices, in their order. */
+/** Parts of Mamba's fused matrices in their order, with their rows. */
 const inParts = (d: NemotronHDims) => ({
   z: d.inner,
   x: d.inner,
@@ -73,7 +73,7 @@ const convParts = (d: NemotronHDims) => ({ x: d.inner, B: d.groupState, C: d.gro
 
 type Parts = (d: NemotronHDims) => Readonly<Record<string, number>>;
 
-/** The named part's own rows, shared out. */
+/** A rank's share of the rows of one part. */
 function partOf(
   layout: Layout,
   parts: Readonly<Record<string, number>>,
@@ -88,8 +88,8 @@ function partOf(
   return layout;
 }
 
-/** A rank's slab: its share of each part, one after the other. Not a share of the whole. */
-const slab =
+/** The fused tensor of one rank: its share of each part, one after the other, which is not a share of the whole tensor. */
+const fusedParts =
   (role: string, parts: Parts): Is<NemotronHDims> =>
   (of, d, at) => {
     const sizes = parts(d);
@@ -114,7 +114,7 @@ const inNamedParts = (
 const IN = ["z", "x", "B", "C", "dt"];
 const CONV = ["x", "B", "C"];
 
-/** Mamba's fused tensors and the experts, where the two dialects differ. */
+/** Rules of a distributed checkpoint that differ from those of ranks: Mamba's fused tensors and the experts. */
 const DIST: readonly Rule<NemotronHDims>[] = [
   ...inNamedParts("mixer.in_proj.weight", "ssm.in", inParts, IN),
   ...inNamedParts("mixer.conv1d.weight", "ssm.conv", convParts, CONV),
@@ -132,18 +132,18 @@ const DIST: readonly Rule<NemotronHDims>[] = [
 ];
 
 const RANKS: readonly Rule<NemotronHDims>[] = [
-  { name: "mixer.in_proj.weight", on: ["mamba"], is: slab("ssm.in", inParts) },
+  { name: "mixer.in_proj.weight", on: ["mamba"], is: fusedParts("ssm.in", inParts) },
   {
     name: "mixer.conv1d.weight",
     also: ["mixer.conv1d_weight"],
     on: ["mamba"],
-    is: slab("ssm.conv", convParts),
+    is: fusedParts("ssm.conv", convParts),
   },
   {
     name: "mixer.conv1d.bias",
     also: ["mixer.conv1d_bias"],
     on: ["mamba"],
-    is: slab("ssm.conv.bias", convParts),
+    is: fusedParts("ssm.conv.bias", convParts),
   },
   layerRule("moe", "mlp.experts.linear_fc1.weight{expert}", "moe.up", expertRows, [
     "mlp.experts.local_experts.{expert}.linear_fc1.weight",

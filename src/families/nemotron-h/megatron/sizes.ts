@@ -1,4 +1,4 @@
-/** What the tensors of a Megatron checkpoint show of its sizes, where its config is silent. */
+/** Sizes that the tensors of a Megatron checkpoint show, for keys that its config does not have. */
 import type { Shape } from "../../../core/dtype.ts";
 import type { ObservedFacts } from "../../dialect.ts";
 
@@ -10,16 +10,16 @@ export interface Size {
 
 const LAYER = /^decoder\.layers\.(\d+)\.(.+)$/;
 
-/** Sizes by the names of settings. What shapes cannot tell (groups, and head widths without them) is absent. */
+/** Sizes by the names of settings. Shapes do not show the number of groups, nor the width of a head without `heads`. */
 export function readSizes(
-  seen: ObservedFacts,
+  facts: ObservedFacts,
   known: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, Size>> {
-  const parts = partsOf(seen);
+  const parts = partsOf(facts);
   const sizes: Record<string, Size> = {};
   const found = (setting: string, suffixes: readonly string[], size: (shape: Shape) => number) => {
     for (const suffix of suffixes) {
-      const tensor = seen.tensors.find(
+      const tensor = facts.tensors.find(
         ({ name }) => name === suffix || (LAYER.test(name) && name.endsWith(`.${suffix}`)),
       );
       const value = tensor === undefined ? 0 : size(tensor.shape);
@@ -50,19 +50,19 @@ export function readSizes(
   found("moeFfn", ["mlp.experts.experts.linear_fc1.weight"], (shape) => shape[1]!);
   found("moeShared", ["mlp.shared_experts.linear_fc1.weight"], cut(0));
   found("ffn", ["mlp.linear_fc1.weight"], cut(0));
-  const pattern = patternSeen(seen);
+  const pattern = patternOf(facts);
   return pattern === ""
     ? sizes
     : { ...sizes, pattern: { value: pattern, from: "the modules of each layer" } };
 }
 
-/** Tensor parallel parts that the stored tensors are cut in. */
+/** Number of tensor parallel ranks among the stored tensors. */
 export function partsOf({ tensors }: ObservedFacts): number {
   return tensors.reduce((most, { rank }) => Math.max(most, (rank?.tp ?? 0) + 1), 1);
 }
 
-/** One letter a layer, told by the module that each has; ranks of a pipeline follow one another. */
-function patternSeen({ tensors }: ObservedFacts): string {
+/** The layer pattern, derived from the modules of each layer. The layers of pipeline stages follow one another. */
+function patternOf({ tensors }: ObservedFacts): string {
   const letters = new Map<number, string>();
   for (const { name, rank } of tensors) {
     const [, index, rest] = LAYER.exec(name) ?? [];
@@ -79,5 +79,5 @@ function patternSeen({ tensors }: ObservedFacts): string {
     .join("");
 }
 
-/** More layers than any stage has. */
+/** More than the number of layers of any stage. */
 const STAGE = 2 ** 20;

@@ -34,7 +34,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "precision, no part of what is computed",
+    "precision, not the function",
     CONFIG,
     `
     activation_func_fp8_input_store attention_softmax_in_fp32 autocast_dtype disable_bf16_reduced_precision_matmul
@@ -50,7 +50,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "only with rotary positions, which position_embedding_type rules out",
+    "only with rotary positions, which position_embedding_type excludes",
     CONFIG,
     `
     add_position_embedding mrope_section mscale mscale_all_dim no_rope_freq relative_attention_max_distance
@@ -61,7 +61,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "only with a gated activation, which gated_linear_unit rules out",
+    "only with a gated activation, which gated_linear_unit excludes",
     CONFIG,
     `
     glu_linear_offset moe_mlp_glu_interleave_size moe_shared_expert_glu_interleave_size
@@ -93,7 +93,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "only with layers that the pattern has no letter for",
+    "only with kinds of layers that no pattern has",
     CONFIG,
     `
     gdp_num_householder linear_attention_freq linear_conv_kernel_dim linear_key_head_dim linear_num_key_heads
@@ -101,7 +101,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "the pattern says the kinds of layers",
+    "the pattern gives the kinds of layers",
     "megatron/core/models/hybrid/hybrid_layer_allocation.py",
     `
     hybrid_attention_ratio hybrid_mlp_ratio moe_layer_freq
@@ -122,28 +122,28 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "only with softmax scores, which moe_router_score_function rules out",
+    "only with softmax scores, which moe_router_score_function excludes",
     CONFIG,
     `
     moe_router_pre_softmax
     `,
   ),
   unread(
-    "only where tokens are dropped",
+    "only if tokens are dropped",
     CONFIG,
     `
     moe_pad_expert_input_to_capacity moe_token_drop_policy
     `,
   ),
   unread(
-    "which modules a layer is made of: their weights show them",
+    "the modules of a layer; their weights show them",
     "hybrid_builders.py",
     `
     hybrid_stack_spec mamba_stack_spec mapping_type spec
     `,
   ),
   unread(
-    "how work is cut and sent among processes",
+    "how work is divided among processes and sent between them",
     CONFIG,
     `
     moe_deepep_num_sms moe_enable_deepep moe_extended_tp moe_flex_dispatcher_backend moe_flex_dispatcher_num_sms
@@ -162,14 +162,14 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     `,
   ),
   unread(
-    "what the record is of",
+    "what the record describes",
     "model_config.yaml, model.yaml, run_config.yaml",
     `
     _target_ checkpoint_version iteration name nemo_version restore_from_path target
     `,
   ),
   unread(
-    "training, data, checkpoints, serving and processes: nothing of it reaches the model",
+    "training, data, checkpoints, serving and processes, not the model",
     "megatron/training/arguments.py, megatron/core/model_parallel_config.py, megatron_mamba_config.yaml of NeMo 1",
     PROCESS_KEYS,
   ),
