@@ -52,6 +52,6 @@ export type {
   RerunMetrics,
   RungReport,
   TensorDifference,
+  Verdict,
   VerifyReport,
 } from "./verify/report.ts";
-export type { Verdict } from "./verify/verdict.ts";

@@ -97,6 +97,49 @@ describe("code that runs a model knows no mapping", () => {
   });
 });
 
+/** The parts of a graph in which each node reaches each other one: more than one node is a circle. */
+function circlesOf(graph: ReadonlyMap<string, readonly string[]>): readonly string[][] {
+  const reach = new Map<string, Set<string>>();
+  for (const start of graph.keys()) {
+    const seen = new Set<string>();
+    const open = [...(graph.get(start) ?? [])];
+    for (let node = open.pop(); node !== undefined; node = open.pop()) {
+      if (seen.has(node)) continue;
+      seen.add(node);
+      open.push(...(graph.get(node) ?? []));
+    }
+    reach.set(start, seen);
+  }
+  return [...graph.keys()]
+    .filter((node) => reach.get(node)!.has(node))
+    .map((node) =>
+      [...graph.keys()].filter((other) => reach.get(node)!.has(other) && reach.get(other)?.has(node)),
+    );
+}
+
+describe("there is no circle", () => {
+  it("of files", () => expect(circlesOf(imports)).toEqual([]));
+
+  it("of folders", () => {
+    const folders = new Set(files.map((file) => dirname(file)));
+    const isLeaf = (folder: string) => ![...folders].some((other) => other.startsWith(`${folder}/`));
+    // the files of a folder that has folders stand for themselves: they may lie above and below these
+    const nodeOf = (file: string) => (isLeaf(dirname(file)) ? dirname(file) : file);
+    const graph = new Map<string, string[]>();
+    const add = (from: string, to: string) => {
+      if (from !== to) graph.set(from, [...(graph.get(from) ?? []), to]);
+    };
+    for (const [file, paths] of imports) for (const path of paths) add(nodeOf(file), nodeOf(path));
+    expect(circlesOf(graph)).toEqual([]);
+    const rooms = new Map<string, string[]>();
+    for (const [file, paths] of imports) {
+      const others = paths.map(roomOf).filter((room) => room !== roomOf(file));
+      rooms.set(roomOf(file), [...(rooms.get(roomOf(file)) ?? []), ...others]);
+    }
+    expect(circlesOf(rooms)).toEqual([]);
+  });
+});
+
 it("no folder has more than 20 files or 3,000 lines", () => {
   const sizes = new Map<string, { files: number; lines: number }>();
   for (const [file, text] of texts) {
@@ -105,6 +148,49 @@ it("no folder has more than 20 files or 3,000 lines", () => {
   }
   const large = [...sizes].filter(([, { files, lines }]) => files > 20 || lines > 3000);
   expect(large).toEqual([]);
+});
+
+const EXPORT =
+  /^export (?:declare )?(?:abstract )?(?:async )?(interface|type|class|function\*?|const) (\w+)/gm;
+const exported = files.flatMap((file) =>
+  [...texts.get(file)!.matchAll(EXPORT)].map(([, kind, name]) => ({ file, kind: kind!, name: name! })),
+);
+
+it("an exported type name has one meaning", () => {
+  const meanings = new Map<string, Set<string>>();
+  for (const { file, kind, name } of exported) {
+    if (!/interface|type|class/.test(kind)) continue;
+    meanings.set(name, (meanings.get(name) ?? new Set()).add(file));
+  }
+  const ambiguous = [...meanings]
+    .filter(([, where]) => where.size > 1)
+    .map(([name, where]) => [name, ...where]);
+  expect(ambiguous).toEqual([]);
+});
+
+it("no exported function is named by a bare participle", () => {
+  const PARTICIPLE =
+    /^([a-z]+ed|told|said|kept|spelt|found|held|seen|given|met|drawn|written|known|made|read)$/;
+  const names = exported.filter(({ kind, name }) => kind.startsWith("function") && PARTICIPLE.test(name));
+  expect(names).toEqual([]);
+});
+
+it("nothing is exported that no other file uses", () => {
+  const others = ["test", "fixtures/generate"].flatMap(listed).filter((file) => file.endsWith(".ts"));
+  const all = new Map([
+    ...texts,
+    ...others.map((file) => [file, readFileSync(join(root, file), "utf8")] as const),
+  ]);
+  const users = new Map<string, Set<string>>();
+  for (const [file, text] of all) {
+    for (const [word] of text.matchAll(/\w+/g)) users.set(word, (users.get(word) ?? new Set()).add(file));
+  }
+  const needless = exported.filter(({ file, name }) => {
+    // the types of what the library returns are part of it, by whatever name they are used
+    if (file.startsWith("src/api/") || file === "src/index.ts") return false;
+    return ![...users.get(name)!].some((user) => user !== file);
+  });
+  expect(needless.map(({ file, name }) => `${file}: ${name}`)).toEqual([]);
 });
 
 it("only the command line prints", () => {

@@ -15,7 +15,7 @@ export type DecodedValue =
   | readonly DecodedValue[]
   | { readonly [key: string]: DecodedValue };
 
-export interface MsgpackLimits {
+interface MsgpackLimits {
   /** containers inside one another */
   readonly depth: number;
   /** elements of one array, pairs of one map */

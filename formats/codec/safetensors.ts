@@ -10,7 +10,7 @@ import { type ByteSource, readRange } from "../../src/core/io.ts";
 import { isJsonObject, type Json, parseJsonObject } from "../../src/core/json.ts";
 
 /** The reference reader's own limit; 100 MB of JSON is a million tensors. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 /** Ours: torch and numpy stop at 64 dimensions. */
 const MAX_RANK = 64;
 const LENGTH_BYTES = 8;
@@ -174,7 +174,7 @@ function truncated(
 }
 
 /** What a header says of a tensor, but for its place, which follows from the order. */
-export type HeaderTensor = Pick<StoredTensor, "name" | "dtype" | "shape">;
+type HeaderTensor = Pick<StoredTensor, "name" | "dtype" | "shape">;
 
 /**
  * The header of a file whose data holds `tensors` in this order: 8 bytes of length, JSON, spaces up to a

@@ -19,7 +19,7 @@ export interface WeightIndex {
 }
 
 /** What is known of the folder around an index: its absolute paths. */
-export interface IndexFolder {
+interface IndexFolder {
   readonly roots?: readonly string[];
 }
 

@@ -18,7 +18,7 @@ export function isAppleDouble(path: string): boolean {
 const ADAPTER = /^adapter_/;
 
 /** The weight files of a folder by their names. "loose": no file says which they are. */
-export type WeightFileChoice =
+type WeightFileChoice =
   | { readonly by: "single" | "index" }
   | { readonly by: "loose"; readonly files: readonly string[] };
 
@@ -37,7 +37,7 @@ export function chooseWeightFiles(paths: readonly string[]): WeightFileChoice | 
   return files.length === 0 ? null : { by: "loose", files };
 }
 
-export interface ReadWeights {
+interface ReadWeights {
   /** by file, in their order */
   readonly headers: readonly (readonly [string, Header])[];
   /** what is to be held against the headers */
@@ -112,7 +112,7 @@ function otherName(file: string, paths: ReadonlySet<string>): readonly Remark[] 
 }
 
 /** @throws as `parseIndex` */
-export async function readIndex(store: Store): Promise<WeightIndex> {
+async function readIndex(store: Store): Promise<WeightIndex> {
   const bytes = await readSmall(store, INDEX, MAX_INDEX_BYTES).catch((error) => {
     throw withLocation(error, { file: INDEX });
   });

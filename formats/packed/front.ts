@@ -32,7 +32,7 @@ export async function readFront(source: ByteSource, file: string): Promise<Front
 }
 
 /** `rest` is what lies from the end of the head to `head.frontEnd`. */
-export function parseRest(head: Head, rest: Uint8Array, file: string): Omit<Front, "head"> {
+function parseRest(head: Head, rest: Uint8Array, file: string): Omit<Front, "head"> {
   const sealsAt = head.index.size;
   const configAt = sealsAt + head.seals.size;
 

@@ -11,7 +11,7 @@ export const ALIGNMENTS: readonly number[] = [256, 4096];
 /** A tensor takes about 120 bytes; 64 MiB describe half a million, five times the largest MoE we know of. */
 export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
 /** 76 bytes a tensor of one chunk, four more per further 16 MiB: a petabyte of weights stays below. */
-export const MAX_SEAL_BYTES = 512 * 1024 * 1024;
+const MAX_SEAL_BYTES = 512 * 1024 * 1024;
 /** config.json is read on opening. Published ones have a few KiB; a list of every layer's settings, 1 MiB. */
 export const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 

@@ -28,7 +28,7 @@ export interface PackedDigests {
   readonly shards: ReadonlyMap<string, string>;
 }
 
-export function chunkCount(size: number): number {
+function chunkCount(size: number): number {
   return Math.ceil(size / CHUNK_BYTES);
 }
 

@@ -15,13 +15,13 @@ import { CHUNK_BYTES, type WantedTensor } from "../format.ts";
 import { HEAD_BYTES, type Range, sameBytes } from "./head.ts";
 
 /** 512 experts in 60 layers, two matrices each, are 61,440 tensors; this is four times that. */
-export const MAX_TENSORS = 262_144;
+const MAX_TENSORS = 262_144;
 /** Side files and shards: a repository has dozens, a sharded 1 TB model some 300 weight files. */
 export const MAX_FILES = 16_384;
 /** The deepest tensor of any known checkpoint has rank 4. */
 export const MAX_RANK = 8;
 /** Known tensor names stay below 120 characters, paths below 260. */
-export const MAX_NAME_LENGTH = 1024;
+const MAX_NAME_LENGTH = 1024;
 
 /** The index nests list, tensor, shape: 4 levels. A tensor takes some 20 values. */
 const LIMITS = { depth: 4, items: MAX_TENSORS, values: 32 * MAX_TENSORS };

@@ -4,8 +4,8 @@ import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
 import { sameBytes } from "./head.ts";
 
-export const TRAILER_MAGIC = new TextEncoder().encode("ISOCERT\n");
-export const TRAILER_BYTES = 16;
+const TRAILER_MAGIC = new TextEncoder().encode("ISOCERT\n");
+const TRAILER_BYTES = 16;
 /** A certificate lists every tensor and a fingerprint of the logits: a few MiB for the largest model known. */
 export const MAX_CERTIFICATE_BYTES = 64 * 1024 * 1024;
 

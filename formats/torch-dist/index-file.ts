@@ -44,7 +44,7 @@ export interface DistTensor {
   readonly chunks: readonly DistChunk[];
 }
 
-export interface DistIndex {
+interface DistIndex {
   readonly tensors: readonly DistTensor[];
   readonly objects: readonly { readonly key: string; readonly entry: DistEntry }[];
 }

@@ -59,7 +59,7 @@ export function orderedDict(entries: readonly (readonly [string, WrittenValue])[
  *
  * @throws INTERNAL for what a config does not hold
  */
-export function pickledConfig(value: unknown): WrittenValue {
+function pickledConfig(value: unknown): WrittenValue {
   if (value === null || typeof value === "string" || typeof value === "boolean") return value;
   if (typeof value === "number") return Number.isSafeInteger(value) ? value : { float: value };
   if (Array.isArray(value)) return { list: value.map(pickledConfig) };

@@ -16,7 +16,7 @@ export const METADATA = ".metadata";
 /** Archives looked into at a time: enough to hide the distance to a Hub, few enough for its limits. */
 const ENTRIES_AT_ONCE = 16;
 
-export interface DistFolder {
+interface DistFolder {
   readonly tensors: readonly Tensor[];
   /** keys of pickled entries and of tensors that were not wanted; unread */
   readonly objects: readonly string[];

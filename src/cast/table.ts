@@ -6,7 +6,7 @@ import { bitsOf, isFp8, widthOf } from "../core/dtype.ts";
 import { bitsOfF32, encodeBits, f32OfBits, NARROW, type NarrowDType, tableOf } from "../core/float.ts";
 
 export type Fp8 = "F8_E4M3" | "F8_E5M2";
-export type HalfDType = "BF16" | "F16";
+type HalfDType = "BF16" | "F16";
 
 /** The F32 bits of a narrow code, exactly; a NaN keeps its sign, and a BF16's or F16's its payload. */
 export function widenBits(dtype: NarrowDType, code: number): number {

@@ -13,7 +13,7 @@ import type { Certificate } from "./certificate.ts";
 import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
 
-export interface CertifiedFiles {
+interface CertifiedFiles {
   /** one sentence for each file that differs or is missing */
   readonly differences: readonly string[];
   /** the findings of `differences`, and of added files */

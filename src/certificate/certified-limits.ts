@@ -8,7 +8,7 @@ import type { Finding } from "../core/finding.ts";
 import { remark } from "../core/finding.ts";
 import type { LimitOptions } from "../verify/limits.ts";
 import { givenLimits, type Limits, limitExcesses, limitsFor, type Quality } from "../verify/limits.ts";
-import type { Verdict } from "../verify/verdict.ts";
+import type { Verdict } from "../verify/report.ts";
 import type { Certificate } from "./certificate.ts";
 
 /** Values that the logits rung measured when the certificate was issued; null if no forward pass ran or a value is missing. */
@@ -34,7 +34,7 @@ export function widerLimits({ limits, recast }: Pick<Certificate, "limits" | "re
   return [remark("limit-wider", `it was certified under limits that are wider than usual: ${list}`)];
 }
 
-export interface LimitJudgement {
+interface LimitJudgement {
   readonly verdict: Verdict;
   readonly findings: readonly Finding[];
 }

@@ -8,7 +8,7 @@ import { extentsOf } from "../core/read.ts";
 import type { Matched } from "../families/model.ts";
 import { digestExcept } from "../io/digest.ts";
 
-export interface FileDigest {
+interface FileDigest {
   /** relative to the checkpoint; "" for a checkpoint of one file, which may be renamed */
   readonly path: string;
   /** bytes, without a certificate at the end */

@@ -12,7 +12,7 @@ import { certifiedQuality } from "./certified-limits.ts";
 import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
 
-export interface Issue {
+interface Issue {
   /** id of the plan of the conversion */
   readonly plan: string;
   /** the options that decide the bytes of the destination */

@@ -8,7 +8,7 @@ import { IsologitError, systemError } from "../core/errors.ts";
 import { readRange, readSmall, type Store } from "../core/io.ts";
 import { type Certificate, decodeCertificate } from "./certificate.ts";
 
-export interface FoundCertificate {
+interface FoundCertificate {
   readonly bytes: Uint8Array;
   /** path for messages */
   readonly file: string;

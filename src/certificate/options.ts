@@ -3,7 +3,7 @@ import type { TrustOptions } from "../signing/options.ts";
 import type { CompareOptions } from "../verify/options.ts";
 
 /** Options that only `verify A` takes. With a B they are refused. */
-export interface CertifiedOptions extends TrustOptions {
+interface CertifiedOptions extends TrustOptions {
   /** path of the certificate; default: the certificate in the checkpoint or beside the checkpoint */
   readonly certificate?: string;
 }

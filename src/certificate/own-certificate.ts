@@ -14,7 +14,7 @@ import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate
 import { compareCertifiedFiles } from "./certified-files.ts";
 import { findCertificate } from "./location.ts";
 
-export interface OwnCertificate {
+interface OwnCertificate {
   /** path for messages */
   readonly file: string;
   /** address of the checkpoint */
@@ -83,7 +83,7 @@ function contradictionOf(
 }
 
 /** The certificates of two sides, if they have certificates. */
-export interface OwnCertificates {
+interface OwnCertificates {
   readonly a?: OwnCertificate | null;
   readonly b?: OwnCertificate | null;
 }

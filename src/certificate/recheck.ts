@@ -19,8 +19,7 @@ import { compareSignedFiles, type SignedFiles } from "../signing/signed-files.ts
 import { judgeFindings, reportedFindings, verdictWith } from "../verify/judge-findings.ts";
 import { givenLimits, readLimits } from "../verify/limits.ts";
 import { referenceRung } from "../verify/reference.ts";
-import type { RungReport, VerifyReport } from "../verify/report.ts";
-import type { Verdict } from "../verify/verdict.ts";
+import type { RungReport, Verdict, VerifyReport } from "../verify/report.ts";
 import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "../verify/verdict.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate.ts";

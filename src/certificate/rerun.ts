@@ -13,12 +13,11 @@ import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { RoutingComparison } from "../inference/router.ts";
-import type { RerunMetrics, RungReport } from "../verify/report.ts";
-import type { Verdict } from "../verify/verdict.ts";
+import type { RerunMetrics, RungReport, Verdict } from "../verify/report.ts";
 import type { Certificate } from "./certificate.ts";
 import type { VerifyOptions } from "./options.ts";
 
-export interface RerunResult {
+interface RerunResult {
   /** null if no forward pass ran */
   readonly rung: RungReport | null;
   readonly findings: readonly Finding[];

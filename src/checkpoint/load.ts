@@ -12,7 +12,7 @@ import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
 import { pairScales, readScales, type ScaleTable } from "./scales.ts";
 
-export type LoadOptions = Pick<RunOptions, "families" | "formats">;
+type LoadOptions = Pick<RunOptions, "families" | "formats">;
 
 /** A checkpoint with every tensor matched to a role of its family. */
 export interface LoadedModel extends Matched {
@@ -75,7 +75,7 @@ export async function loadModelWithScales(
 }
 
 /** How a checkpoint stores a role. */
-export interface StoredRole {
+interface StoredRole {
   readonly dtype: DType;
   /** `tensorKey` of the tensor */
   readonly tensor: string;

@@ -16,7 +16,7 @@ import type { SourceOptions } from "./options.ts";
 import { storeAt } from "./store.ts";
 import { chooseWeights, dropCopies } from "./weight-choice.ts";
 
-export interface OpenOptions extends SourceOptions {
+interface OpenOptions extends SourceOptions {
   readonly families?: readonly Family[] | undefined;
   /** files that are not part of the model are side files too */
   readonly keepExtra?: boolean | undefined;

@@ -39,7 +39,7 @@ export interface Request<O extends object = AnyOptions> extends Arguments {
   readonly options: Readonly<Partial<O>>;
 }
 
-export interface Positional {
+interface Positional {
   readonly name: string;
   readonly about: string;
   readonly optional?: true;

@@ -7,7 +7,7 @@ import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
 import { paintFor } from "./render.ts";
 
-export interface FailureStyle {
+interface FailureStyle {
   readonly json: boolean;
   readonly verbose: boolean;
 }

@@ -4,13 +4,13 @@ import type { Event } from "../core/events.ts";
 import { escapeControls, formatBytes } from "../core/figures.ts";
 import type { Io, Output } from "./io.ts";
 
-export interface ProgressOutput extends Disposable {
+interface ProgressOutput extends Disposable {
   readonly watch: (event: Event) => void;
   /** prints one line; the bar, if there is one, is redrawn below it */
   readonly printLine: (line: string) => void;
 }
 
-export interface ProgressOptions {
+interface ProgressOptions {
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly progress: boolean;

@@ -188,7 +188,7 @@ function castable(tensor: Tensor): FloatDType {
 }
 
 /** Undefined for a layout that is no share of a matrix's columns. */
-export function columnShare(layout: Layout): ColumnShare | undefined {
+function columnShare(layout: Layout): ColumnShare | undefined {
   if (layout.op !== "slice" || layout.axis !== 1 || layout.of.op !== "leaf") return undefined;
   const { of: role, shape } = layout.of;
   return shape.length === 2 ? { role, shape, from: layout.from, to: layout.to } : undefined;

@@ -25,7 +25,7 @@ import { planSidecars } from "./sidecars.ts";
 import type { DroppedEntries, Job, Plan, PlannedTensor } from "./types.ts";
 
 /** What a source is converted into. */
-export interface PlanTarget {
+interface PlanTarget {
   readonly writer: Writer;
   readonly options: PlanOptions;
   /** version of this program; it enters the plan's id */

@@ -14,7 +14,7 @@ import type { Settings } from "../families/structure.ts";
 import { bytesOf, CONFIG, CONFIG_DIALECT } from "./config-file.ts";
 
 /** What an earlier conversion carried for the way back. */
-export interface RestoredFiles {
+interface RestoredFiles {
   readonly files: readonly Sidecar[];
   readonly headers: WriteRequest["weightFiles"];
   readonly warnings: readonly string[];

@@ -8,14 +8,14 @@ import type { Config } from "../families/structure.ts";
 import { CONFIG, type ConfigRequest, rewriteConfig, type SideFileMap, textFile } from "./config-file.ts";
 import { NOTHING_RESTORED, readHeaders, readLikeFiles, readRestoredFiles } from "./restore.ts";
 
-export interface SidecarRequest extends ConfigRequest {
+interface SidecarRequest extends ConfigRequest {
   /** the config record for a destination that the source's config does not fit */
   readonly config: Config;
   /** restore the files that an earlier conversion carried */
   readonly restore: boolean;
 }
 
-export interface SidecarFiles extends Pick<WriteRequest, "sidecars" | "weightFiles"> {
+interface SidecarFiles extends Pick<WriteRequest, "sidecars" | "weightFiles"> {
   readonly warnings: readonly string[];
   /** files that an earlier conversion carried are among them */
   readonly restored: boolean;

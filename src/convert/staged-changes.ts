@@ -7,7 +7,7 @@ import { fileStore } from "../io/file.ts";
 import { type Staging, stagedChange } from "../io/staging.ts";
 import { filesThatDiffer, type OutsideSpan } from "./outside-elements.ts";
 
-export interface StagedDestination {
+interface StagedDestination {
   readonly staging: Staging;
   /** all that are planned */
   readonly files: Placement["files"];

@@ -2,7 +2,7 @@
 import { type FloatDType, widthOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
 
-export interface DiffSide {
+interface DiffSide {
   readonly dtype: FloatDType;
   /** real = stored * scale, one scale for the tensor or one for each row; null without scales */
   readonly scales: Float32Array | null;

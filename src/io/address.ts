@@ -15,7 +15,7 @@ export interface HubAddress {
   readonly path?: string;
 }
 
-export type Address = { readonly kind: "local"; readonly path: string } | HubAddress;
+type Address = { readonly kind: "local"; readonly path: string } | HubAddress;
 
 /** One half of `owner/name`. A double hyphen or dot is refused by the Hub, and would confuse its cache. */
 const PART = /^(?!.*(--|\.\.))[A-Za-z0-9_]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$/;

@@ -5,7 +5,7 @@
 import { IsologitError } from "../core/errors.ts";
 import type { ByteSource } from "../core/io.ts";
 
-export interface Coalescing {
+interface Coalescing {
   /** Bytes between two reads that are cheaper fetched than asked for apart; default 16 KiB. */
   readonly gapBytes?: number;
   /** One request is never longer for being shared; default 4 MiB. */

@@ -29,7 +29,7 @@ interface Held {
 const abandoned = new FinalizationRegistry<number>((descriptor) => closeSync(descriptor));
 const readAt = promisify(read);
 
-export interface GunzipOptions {
+interface GunzipOptions {
   /** bytes that the inflated file may have; default: nine tenths of what is free where temporary files go */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;

@@ -26,7 +26,7 @@ export interface Remote {
   stream(start: number, end: number, signal?: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
-export interface HttpFile {
+interface HttpFile {
   readonly url: string;
   readonly size: number;
   /** the version of the file, as the first server names it; no quotes */
@@ -102,7 +102,7 @@ const one = (value: string | readonly string[] | undefined): string | undefined 
   typeof value === "string" ? value : value?.[0];
 
 /** `"abc"`, `W/"abc"` or `abc`: abc. */
-export const plainEtag = (etag: string): string => etag.replace(/^W\//, "").replaceAll('"', "");
+const plainEtag = (etag: string): string => etag.replace(/^W\//, "").replaceAll('"', "");
 
 function versionFault(file: HttpFile, etag?: string, size?: string): IsologitError | undefined {
   if (etag !== undefined && plainEtag(etag) !== file.etag) {

@@ -30,7 +30,7 @@ export function pathsThatDiffer(before: Stamps, now: Stamps): readonly string[] 
   return [...paths].filter((path) => before.get(path)?.state !== now.get(path)?.state).sort();
 }
 
-export interface Removed {
+interface Removed {
   /** nobody planned them */
   readonly strangers: readonly string[];
   /** planned, but no plain file of this folder alone: to write into it would write elsewhere */

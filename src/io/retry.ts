@@ -36,7 +36,7 @@ export class TransientError extends Error {
   }
 }
 
-export interface Attempts {
+interface Attempts {
   /** Something was gained: failures are counted anew. */
   gained(): void;
   /** Waits until it makes sense to try again. @throws what does not heal, or has failed too often; INTERRUPTED */

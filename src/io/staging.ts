@@ -33,7 +33,7 @@ import {
 import { Journal, type JournalEntry } from "./journal.ts";
 import { exists, statIfPresent } from "./stamps.ts";
 
-export interface StagingOptions extends Destination {
+interface StagingOptions extends Destination {
   readonly planId: string;
   /** all that will be written; the disk must have room for it */
   readonly totalBytes: number;

@@ -12,7 +12,7 @@ import type { CardFacts, CardProof } from "./card.ts";
 import { commandOf } from "./command.ts";
 
 /** Facts of a checkpoint that `inspect` reports and the card uses. */
-export interface CheckpointSummary {
+interface CheckpointSummary {
   readonly format: string;
   readonly family: string | null;
   readonly dtypes: Readonly<Record<string, unknown>>;

@@ -12,7 +12,7 @@ import { type CardOptions, cardFacts } from "./facts.ts";
 
 const MAX_CARD_BYTES = 4 * 1024 * 1024;
 
-export interface Card {
+interface Card {
   readonly file: LocalFile;
   /** verdict of the certificate; null without a certificate */
   readonly verdict: "same" | "within" | null;

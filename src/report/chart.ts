@@ -3,13 +3,13 @@ import { formatMeasure } from "../core/figures.ts";
 import { type Markup, markup } from "./markup.ts";
 
 /** One value per place on the axis. */
-export interface Series {
+interface Series {
   readonly as: "line" | "marks" | "bars";
   readonly values: readonly number[];
   readonly name: string;
 }
 
-export interface Chart {
+interface Chart {
   readonly title: string;
   readonly series: readonly Series[];
   /** text below each place; empty if there is none */

@@ -5,15 +5,15 @@ export interface Markup {
   readonly markup: string;
 }
 
-export type Piece = string | number | Markup | null | readonly Piece[];
+type MarkupPart = string | number | Markup | null | readonly MarkupPart[];
 
-export function markup(strings: TemplateStringsArray, ...pieces: readonly Piece[]): Markup {
+export function markup(strings: TemplateStringsArray, ...pieces: readonly MarkupPart[]): Markup {
   return {
     markup: strings.map((text, i) => text + (i < pieces.length ? pieceText(pieces[i]!) : "")).join(""),
   };
 }
 
-function pieceText(piece: Piece): string {
+function pieceText(piece: MarkupPart): string {
   if (piece === null) return "";
   if (typeof piece === "string") return escapeMarkup(piece);
   if (typeof piece === "number") return String(piece);

@@ -81,7 +81,7 @@ export function judgedAddress(subject: Subject): string {
 /** `open`: the result is neither good nor bad. */
 export type Tone = "good" | "bad" | "open";
 
-export interface Headline {
+interface Headline {
   /** one word that scripts can rely on */
   readonly word: string;
   readonly meaning: string;

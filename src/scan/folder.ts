@@ -24,7 +24,7 @@ const EXPECTED =
 const EXPECTED_NAME =
   /^(LICENSE|LICENCE|NOTICE|README|COPYING|MODEL_CARD|\d+(\.\d+)*|[0-9a-f-]{36}|\.metadata)$/i;
 
-export interface FoundFile {
+interface FoundFile {
   /** relative to the folder */
   readonly path: string;
   /** path in its store */
@@ -32,7 +32,7 @@ export interface FoundFile {
   store(): Promise<Store>;
 }
 
-export interface FolderContents {
+interface FolderContents {
   /** in order */
   readonly files: readonly FoundFile[];
   readonly findings: readonly Finding[];

@@ -135,7 +135,7 @@ export function isDangerous(name: string): boolean {
   return DANGEROUS_MODULES.some((known) => name === known || name.startsWith(`${known}.`));
 }
 
-export interface GlobalRisk {
+interface GlobalRisk {
   readonly rule: "pickle-danger" | "pickle-call" | "pickle-import";
   readonly severity: Severity;
   readonly what: string;

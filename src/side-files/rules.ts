@@ -10,7 +10,7 @@ import { difference, type Finding, type FindingLocation, remark } from "../core/
  */
 export type FileOutcome = "different" | "difference" | "remark" | "nothing";
 
-export interface SideFileKind {
+interface SideFileKind {
   readonly kind: string;
   /** names as the documentation writes them */
   readonly files: string;
@@ -157,7 +157,7 @@ export function sideFileKind(path: string, rival = false): SideFileKind {
 }
 
 /** What a difference in keys of config.json means; what the forward pass depends on is compared as settings before. */
-export interface ConfigKeys {
+interface ConfigKeys {
   readonly keys: string;
   readonly matches: RegExp;
   readonly differs: FileOutcome;

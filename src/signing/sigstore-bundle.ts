@@ -27,7 +27,7 @@ export type Trust =
       readonly issuer: string;
     };
 
-export interface SignedStatement {
+interface SignedStatement {
   readonly payload: Uint8Array;
   /** SHA-256 of the key, or the identity in the signing certificate */
   readonly signedBy: string;

@@ -3,7 +3,7 @@
  * same or is missing; `strict` makes it an error. A *remark* is information and not a fault of either side.
  */
 import type { Finding } from "../core/finding.ts";
-import type { Verdict } from "./verdict.ts";
+import type { Verdict } from "./report.ts";
 import { worseVerdict } from "./verdict.ts";
 
 /** With `strict`, every warning becomes an error; otherwise the findings are unchanged. */

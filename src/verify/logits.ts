@@ -21,8 +21,7 @@ import { controlFindings } from "./controls/findings.ts";
 import { givenLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
 import { compareStepByStep, type LockstepResult } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
-import type { LogitsMetrics } from "./report.ts";
-import type { Verdict } from "./verdict.ts";
+import type { LogitsMetrics, Verdict } from "./report.ts";
 import { addPositionTexts } from "./worst-positions.ts";
 
 export interface LogitsRung {

@@ -10,14 +10,7 @@ import { backendFor } from "../inference/machine.ts";
 import { LogitsComparison } from "./metrics.ts";
 import type { CompareOptions } from "./options.ts";
 import { NO_WORD, openRecording, type RecordedLogits } from "./recording.ts";
-import type { ReferenceMetrics, RungReport } from "./report.ts";
-import type { Verdict } from "./verdict.ts";
-
-/** Option for logits that other software recorded; the source is compared with them. */
-export interface ReferenceOptions {
-  /** a safetensors file; see docs/recording-references.md */
-  readonly reference?: string;
-}
+import type { ReferenceMetrics, RungReport, Verdict } from "./report.ts";
 
 export interface ReferenceRung {
   readonly rung: RungReport;

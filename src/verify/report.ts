@@ -9,7 +9,8 @@ import type { BundleReport } from "../signing/signed-files.ts";
 import type { Control } from "./controls/trials.ts";
 import type { Quality } from "./limits.ts";
 import type { LogitsSummary } from "./metrics.ts";
-import type { Verdict } from "./verdict.ts";
+
+export type Verdict = "same" | "within" | "different" | "unproven";
 
 /** The certificate in a report. */
 export interface CertificateReport {
@@ -53,7 +54,7 @@ interface Rung<R extends string, M> {
   readonly metrics: M;
 }
 
-export interface CoverMetrics {
+interface CoverMetrics {
   readonly roles: number;
   readonly elements: number;
   /** tensors that B stores */
@@ -62,7 +63,7 @@ export interface CoverMetrics {
   readonly settings: readonly string[];
 }
 
-export interface CertifiedCoverMetrics {
+interface CertifiedCoverMetrics {
   /** files that were certified or signed */
   readonly files: number;
   /** one sentence for each file that differs */
@@ -86,7 +87,7 @@ export interface TensorDifference {
   readonly message: string;
 }
 
-export interface CertifiedBytesMetrics {
+interface CertifiedBytesMetrics {
   readonly roles: number;
   readonly different: number;
   /** the first 20 roles whose digests differ */
@@ -116,7 +117,7 @@ export interface ReferenceMetrics {
   readonly nllA?: number;
 }
 
-export interface RoutingMetrics {
+interface RoutingMetrics {
   /** differing expert choices that a near tie explains */
   readonly flips: number;
   /** differing expert choices that no near tie explains */

@@ -1,9 +1,7 @@
 /** Verdicts and their order; the position of a role in the order of execution, and the name of that position. */
 
 import type { Matched, Role } from "../families/model.ts";
-import type { VerifyReport } from "./report.ts";
-
-export type Verdict = "same" | "within" | "different" | "unproven";
+import type { Verdict, VerifyReport } from "./report.ts";
 
 const SEVERITY: readonly Verdict[] = ["same", "within", "unproven", "different"];
 

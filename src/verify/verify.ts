@@ -17,9 +17,9 @@ import { givenLimits, readLimits } from "./limits.ts";
 import { type LogitsRung, logitsRung, refuseMemory } from "./logits.ts";
 import type { CompareOptions } from "./options.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
-import type { BytesMetrics, ComparedTensor, Proof, RungReport, VerifyReport } from "./report.ts";
+import type { BytesMetrics, ComparedTensor, Proof, RungReport, Verdict, VerifyReport } from "./report.ts";
 import { compareSettings, type SettingsComparison } from "./settings/settings.ts";
-import { divergenceFrom, executionDepth, kindOf, type Verdict, worseVerdict } from "./verdict.ts";
+import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "./verdict.ts";
 
 export interface VerifyModelsOptions extends CompareOptions {
   /** `b` was just converted from `a` by this version: its scales must equal the scales that this version writes */

@@ -10,7 +10,7 @@ import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
 
-export interface Cast {
+interface Cast {
   readonly from: FloatDType;
   readonly to: FloatDType;
   /** FP8 destinations: the factor from stored to real */
@@ -153,7 +153,7 @@ export class BandWorker {
   }
 }
 
-export interface PoolSize {
+interface PoolSize {
   readonly lanes: number;
   readonly slotBytes: number;
   /** all buffers together */

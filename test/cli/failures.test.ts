@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { nameFlags } from "../../src/cli/flag-names.ts";
 import { ERRORS, type ErrorCode, IsologitError } from "../../src/core/errors.ts";
-import type { Verdict } from "../../src/verify/verdict.ts";
+import type { Verdict } from "../../src/verify/report.ts";
 import { CONVERTED, DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
 
 const failing = (error: unknown) => ({

@@ -17,7 +17,7 @@ import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
 import type { Matched } from "../../src/families/model.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
-import type { Verdict } from "../../src/verify/verdict.ts";
+import type { Verdict } from "../../src/verify/report.ts";
 import { codeOf } from "../support/errors.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";

@@ -31,7 +31,7 @@ export interface GlobalUse {
   readonly offset: number;
 }
 
-export interface PickleOptions {
+interface PickleOptions {
   /** what errors call the file */
   readonly file: string;
   /** where the pickle starts in it, bytes; default 0. All offsets count from the file's start */
@@ -40,7 +40,7 @@ export interface PickleOptions {
   readonly onGlobal?: (use: GlobalUse) => void;
 }
 
-export interface Pickle {
+interface Pickle {
   readonly value: PickleValue;
   /** each as often as it is named */
   readonly storages: readonly PickleStorage[];

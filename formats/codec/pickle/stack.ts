@@ -13,7 +13,7 @@ const MAX_MEMO = 5_000_000;
 const MAX_STACK = 1_000_000;
 
 /** Makes an error that says where in the pickle it is. */
-export type PickleFault = (code: "PICKLE_INVALID" | "LIMIT_EXCEEDED", message: string) => IsologitError;
+type PickleFault = (code: "PICKLE_INVALID" | "LIMIT_EXCEEDED", message: string) => IsologitError;
 
 export class PickleStack {
   readonly #items: PickleValue[] = [];

@@ -24,7 +24,7 @@ export type PickleValue =
   | PickleTensor
   | PickleOpaque;
 
-export interface PickleSequence<Kind extends "list" | "tuple" | "set"> {
+interface PickleSequence<Kind extends "list" | "tuple" | "set"> {
   readonly kind: Kind;
   readonly items: readonly PickleValue[];
 }
@@ -36,13 +36,13 @@ export type PickleEntry = readonly [PickleValue, PickleValue];
  * Also an OrderedDict. Entries as they came, and no Map: numbers can be chosen such that all fall into one bucket
  * of it, which takes hours. `byText` makes one of text keys, whose hashes nobody can foresee.
  */
-export interface PickleDict {
+interface PickleDict {
   readonly kind: "dict";
   readonly entries: readonly PickleEntry[];
 }
 
 /** A listed name that stands for itself, as `torch.bfloat16` does. */
-export interface PickleGlobal {
+interface PickleGlobal {
   readonly kind: "global";
   /** dotted */
   readonly name: string;

@@ -28,7 +28,7 @@ export interface TorchArchive {
   readonly seals: readonly SealedSpan[];
 }
 
-export interface TorchOptions {
+interface TorchOptions {
   /** path in the store, for pieces and errors */
   readonly file: string;
   /** the archive is these bytes of the source; default: all of it */

@@ -14,7 +14,7 @@ const FLAGS = 0x0808;
 /** 1980-01-01, the first day that a zip can tell: no file depends on when it was written */
 const DATE = 0x0021;
 
-export interface ArchiveContents {
+interface ArchiveContents {
   /** the folder inside: `archive` in a .distcp, the file's stem elsewhere */
   readonly root: string;
   readonly pickle: Uint8Array;

@@ -50,7 +50,7 @@ const NEAR_MISSES: readonly Look[] = [
 ];
 
 /** The address, and facts that are known already. */
-export interface SearchPlace {
+interface SearchPlace {
   /** as it was given */
   readonly address: string;
   readonly formats: readonly Format[];

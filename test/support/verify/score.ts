@@ -1,7 +1,6 @@
 /** What a suite of faults and clean pairs came to, in one form for all of them, printed after its last test. */
 import { afterAll, expect } from "vitest";
-import type { VerifyReport } from "../../../src/verify/report.ts";
-import type { Verdict } from "../../../src/verify/verdict.ts";
+import type { Verdict, VerifyReport } from "../../../src/verify/report.ts";
 import { metricsWith } from "../rungs.ts";
 
 export interface Score {
