@@ -2,6 +2,7 @@
 export type { Format } from "../formats/format.ts";
 export { formats as formatList } from "../formats/index.ts";
 export {
+  type CacheOptions,
   type CacheReport,
   type CacheRmReport,
   type CacheVerifyReport,

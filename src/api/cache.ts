@@ -51,7 +51,7 @@ export async function cacheLs(repo?: string, options: CacheOptions = {}): Promis
   };
 }
 
-export interface CacheFinding {
+interface CacheFinding {
   /** `ref`: a ref without a snapshot; a download that stopped before the first file leaves one */
   readonly rule: "digest" | "dangling" | "ref";
   readonly severity: "error" | "warning";

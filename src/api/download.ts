@@ -149,7 +149,7 @@ async function noteFolder(root: string, { commit, files }: Listing): Promise<voi
 }
 
 /** Results in the order of `items`. The first failure stops the other items and is thrown. */
-export async function eachOf<T, R>(
+async function eachOf<T, R>(
   items: readonly T[],
   atOnce: number,
   work: (item: T) => Promise<R>,

@@ -37,7 +37,7 @@ export interface InspectReport {
   readonly tensors?: readonly InspectedTensor[];
 }
 
-export interface InspectedTensor {
+interface InspectedTensor {
   readonly name: string;
   readonly role: string | null;
   readonly layer: number | null;
@@ -107,7 +107,7 @@ function quantizationOf(
   { recasts }: Checkpoint,
   scales: ScaleTable,
 ): InspectReport["quantization"] {
-  const value = from?.said ?? null;
+  const value = from?.value ?? null;
   if (value === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
   const declared = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   return {

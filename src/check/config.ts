@@ -52,17 +52,21 @@ async function checkTokenIds({ config, sidecars }: Checkpoint, files: Sources): 
       findings.push(findingOf(error, file));
     }
   }
-  for (const [where, said] of [[CONFIG.file, config] as const, [file, generation] as const]) {
+  for (const [where, values] of [[CONFIG.file, config] as const, [file, generation] as const]) {
     for (const key of TOKEN_IDS) {
-      const outside = idsIn(said[key]).find((id) => id < 0 || id >= Number(config.vocab_size));
+      const outside = idsIn(values[key]).find((id) => id < 0 || id >= Number(config.vocab_size));
       if (outside === undefined) continue;
       const message = `${key} is ${outside}; the vocabulary has ids 0 to ${Number(config.vocab_size) - 1}`;
       findings.push(finding("token-id-range", "error", { file: where }, message));
     }
   }
-  const [mine, theirs] = [idsIn(config.eos_token_id), idsIn(generation.eos_token_id)];
-  if (mine.length > 0 && theirs.length > 0 && !mine.some((id) => theirs.includes(id))) {
-    const message = `eos_token_id is ${theirs.join(", ")} here and ${mine.join(", ")} in ${CONFIG.file}`;
+  const [configEnds, generationEnds] = [idsIn(config.eos_token_id), idsIn(generation.eos_token_id)];
+  if (
+    configEnds.length > 0 &&
+    generationEnds.length > 0 &&
+    !configEnds.some((id) => generationEnds.includes(id))
+  ) {
+    const message = `eos_token_id is ${generationEnds.join(", ")} here and ${configEnds.join(", ")} in ${CONFIG.file}`;
     findings.push(finding("eos-disagrees", "warning", { file }, message));
   }
   return findings;

@@ -1,17 +1,17 @@
-/** Groups findings of one rule. */
+/** Groups findings of finding rule. */
 import type { Finding } from "../core/finding.ts";
 
-/** Up to this number, findings of one rule in one file are listed separately. */
+/** Up to this number, findings of finding rule in finding file are listed separately. */
 const MOST_APART = 3;
 
-/** Joins many findings of one rule, severity and file to one finding with a count. The order does not change. */
+/** Joins many findings of finding rule, severity and file to finding finding with a count. The order does not change. */
 export function gatherFindings(findings: readonly Finding[]): readonly Finding[] {
   const groups = new Map<string, Finding[]>();
-  for (const one of findings) {
-    const key = JSON.stringify([one.rule, one.severity, one.at.file]);
+  for (const finding of findings) {
+    const key = JSON.stringify([finding.rule, finding.severity, finding.at.file]);
     const group = groups.get(key);
-    if (group === undefined) groups.set(key, [one]);
-    else group.push(one);
+    if (group === undefined) groups.set(key, [finding]);
+    else group.push(finding);
   }
   return [...groups.values()].flatMap((group) => (group.length > MOST_APART ? [joined(group)] : group));
 }

@@ -32,7 +32,7 @@ export async function checkQuantization(
   const ofTypes = dtypeFaults(checkpoint).map((fault) => findingIn("config.json", fault));
   try {
     const declared = await declaredQuantization(checkpoint);
-    const { file = "config.json", said } = declared ?? {};
+    const { file = "config.json", value: said } = declared ?? {};
     const config = { ...checkpoint.config, ...(declared !== null && { quantization_config: said }) };
     const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, scales);
     const isUnlisted = file === MODELOPT_CONFIG && !Object.keys(said as object).some((key) => LIST.test(key));

@@ -21,7 +21,7 @@ const STEP_BYTES = 4 * 1024 * 1024;
 export async function checkBytes(checkpoint: Checkpoint, options: CheckOptions): Promise<readonly Finding[]> {
   const { formats = allFormats, watch = ignoreEvents, keepGoing = false, signal } = options;
   const { store, format: id } = checkpoint;
-  const format = formats.find((one) => one.id === id);
+  const format = formats.find((candidate) => candidate.id === id);
   const files = await store.list();
   watch({ type: "phase", phase: "check", totalBytes: files.reduce((sum, { size }) => sum + size, 0) });
   const findings: Finding[] = [];

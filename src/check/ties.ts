@@ -20,7 +20,7 @@ export async function checkTies(
   try {
     matched = matchRoles(checkpoint, families, companions);
   } catch {
-    return []; // told by `checkWeights`, which met the same fault
+    return []; // `checkWeights` reports the same fault
   }
   if (!matched.tied) return [];
   const at = { file: "config.json" };
@@ -32,12 +32,12 @@ export async function checkTies(
   }
   const findings: Finding[] = [];
   for (const pair of pairs) {
-    const [one, other] = [matched.tensors.get(pair.tensor)!, matched.tensors.get(pair.of)!];
-    const file = one.pieces[0]!.file;
+    const [copy, original] = [matched.tensors.get(pair.tensor)!, matched.tensors.get(pair.of)!];
+    const file = copy.pieces[0]!.file;
     try {
-      const index = await findSampledDifference(one, other, files);
+      const index = await findSampledDifference(copy, original, files);
       if (index >= 0) throw replicaError(pair, index);
-      const message = `tie_word_embeddings is true and ${one.name} is stored: it is the same as ${other.name} where both were looked at`;
+      const message = `tie_word_embeddings is true and ${copy.name} is stored: it is the same as ${original.name} where both were looked at`;
       findings.push(finding("tied-head", "note", at, message));
     } catch (error) {
       const found = findingOf(error, file);

@@ -71,7 +71,9 @@ function everyFault(
   const misfits: ShapeMisfit[] = [];
   const readable = tensorsRead(model, model.dialect, model.parallelism).map((stored) => {
     const { name, also } = stored;
-    const tensor = [name, ...also].map((one) => tensors.get(one)).find((one) => one !== undefined);
+    const tensor = [name, ...also]
+      .map((spelling) => tensors.get(spelling))
+      .find((found) => found !== undefined);
     return { ...stored, tensor };
   });
   const here = readable.filter(({ tensor }) => tensor !== undefined);

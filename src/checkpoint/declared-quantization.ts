@@ -7,7 +7,7 @@ import { isJsonObject, parseJsonObject } from "../core/json.ts";
 export interface DeclaredQuantization {
   readonly file: string;
   /** the value in config.json; the value of ModelOpt's file is translated to the keys of config.json */
-  readonly said: unknown;
+  readonly value: unknown;
 }
 
 /** File that ModelOpt's exporter writes. vLLM and SGLang read it if config.json declares no quantization. */
@@ -20,8 +20,8 @@ export async function declaredQuantization({
   sidecars,
   store,
 }: Checkpoint): Promise<DeclaredQuantization | null> {
-  const said = config.quantization_config;
-  if (said !== undefined && said !== null) return { file: "config.json", said };
+  const value = config.quantization_config;
+  if (value !== undefined && value !== null) return { file: "config.json", value };
   const beside = sidecars.find(({ path }) => path === MODELOPT_CONFIG);
   if (beside === undefined) return null;
   const { file, offset, size } = beside.span;
@@ -34,5 +34,5 @@ export async function declaredQuantization({
   const json = parseJsonObject(await readRange(source, offset, size), { file: MODELOPT_CONFIG });
   const { quantization } = json;
   if (quantization === undefined || !isJsonObject(quantization)) return null;
-  return { file: MODELOPT_CONFIG, said: { quant_method: "modelopt", ...quantization } };
+  return { file: MODELOPT_CONFIG, value: { quant_method: "modelopt", ...quantization } };
 }

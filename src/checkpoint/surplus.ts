@@ -28,27 +28,29 @@ export function surplusKind(path: string, paths: ReadonlySet<string>): string | 
   if (path === INDEX) return undefined;
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
   if (folder !== "" && paths.has(`${folder}.metadata`)) return STATE; // a distributed checkpoint's own folder
-  if (path === "latest" && [...paths].some((one) => /^global_step\d+\//.test(one))) return STATE;
+  if (path === "latest" && [...paths].some((file) => /^global_step\d+\//.test(file))) return STATE;
   return KINDS.find(({ match }) => match.test(path))?.why;
 }
 
 /** A sentence about the files that are left out, and a sentence about the files that are copied on request. */
 export function describeSurplus(surplus: readonly Surplus[], keepExtra: boolean): readonly string[] {
   const left = surplus.filter(({ rival }) => rival || !keepExtra);
-  const kept = surplus.filter((one) => !left.includes(one));
+  const copied = surplus.filter((file) => !left.includes(file));
   const rivals = left.filter(({ rival }) => rival);
   const rest = rivals.length === 0 ? "takes them along" : "takes along all but the other set of weights";
   const way = rivals.length === left.length ? "" : `; --keep-extra ${rest}`;
   return [
-    ...(left.length === 0 ? [] : [`${described(left)}: left out${way}`]),
-    ...(kept.length === 0 ? [] : [`${described(kept)}: taken along`]),
+    ...(left.length === 0 ? [] : [`${describeFiles(left)}: left out${way}`]),
+    ...(copied.length === 0 ? [] : [`${describeFiles(copied)}: taken along`]),
   ];
 }
 
-function described(files: readonly Surplus[]): string {
+function describeFiles(files: readonly Surplus[]): string {
   const kinds = [...new Set(files.map(({ why }) => why))];
-  const told = kinds.map((why) => `${why}: ${placesOf(files.filter((one) => one.why === why))}`).join("; ");
-  return `${formatQuantity(files.length, "file")} of ${formatBytes(sizeOf(files))} beside the model (${told})`;
+  const groups = kinds
+    .map((why) => `${why}: ${placesOf(files.filter((file) => file.why === why))}`)
+    .join("; ");
+  return `${formatQuantity(files.length, "file")} of ${formatBytes(sizeOf(files))} beside the model (${groups})`;
 }
 
 const MOST_NAMED = 6;

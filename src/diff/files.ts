@@ -11,7 +11,7 @@ import type { DiffedSidecar, DiffReport } from "./report.ts";
 /** Settings that differ; if both sides have one dialect, also other config keys that differ. */
 export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
   const unlike = (left: Readonly<Record<string, unknown>>, right: Readonly<Record<string, unknown>>) =>
-    keysThatDiffer(left, right).map((key) => ({ key, a: said(left[key]), b: said(right[key]) }));
+    keysThatDiffer(left, right).map((key) => ({ key, a: jsonValue(left[key]), b: jsonValue(right[key]) }));
   const settings = unlike(a.settings, b.settings);
   if (a.dialect !== b.dialect) return settings;
   const keys = unlike(a.checkpoint.config, b.checkpoint.config);
@@ -20,7 +20,7 @@ export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
 }
 
 /** A value for JSON; `Infinity` becomes a string. */
-function said(value: unknown): unknown {
+function jsonValue(value: unknown): unknown {
   return value === undefined ? null : JSON.parse(canonicalJson(value as Parameters<typeof canonicalJson>[0]));
 }
 
@@ -36,10 +36,10 @@ export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readon
   const diffed: DiffedSidecar[] = [];
   for (const path of [...paths].sort()) {
     if (path === "config.json") continue;
-    const [mine, theirs] = [await bytesOf(path, a, left), await bytesOf(path, b, right)];
-    const [x, y] = [mine === null ? null : sha256(mine), theirs === null ? null : sha256(theirs)];
+    const [bytesA, bytesB] = [await bytesOf(path, a, left), await bytesOf(path, b, right)];
+    const [x, y] = [bytesA === null ? null : sha256(bytesA), bytesB === null ? null : sha256(bytesB)];
     if (x === y) continue;
-    const lines = mine === null || theirs === null ? null : linesApart(mine, theirs);
+    const lines = bytesA === null || bytesB === null ? null : linesApart(bytesA, bytesB);
     diffed.push({ path, a: x, b: y, ...(lines !== null && { lines }) });
   }
   return diffed;
@@ -47,7 +47,7 @@ export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readon
 
 async function bytesOf(path: string, checkpoint: Checkpoint, sources: Sources): Promise<Uint8Array | null> {
   if (isOwnIndex(path, checkpoint)) return null;
-  const span = checkpoint.sidecars.find((one) => one.path === path)?.span;
+  const span = checkpoint.sidecars.find((file) => file.path === path)?.span;
   return span === undefined ? null : sources.bytes(span.file, span.offset, span.size);
 }
 

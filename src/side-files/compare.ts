@@ -32,7 +32,7 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
     if (!left.has(path)) {
       findings.push(...withSeverity(added, "file-absent", `${path} is only in the second checkpoint`, at));
     } else if (!right.has(path)) {
-      if (left.isSurplus(path)) continue; // a conversion left it out, and said so
+      if (left.isSurplus(path)) continue; // the conversion left the file out and reported it
       findings.push(...withSeverity(missing, "file-absent", `${path} is only in the first checkpoint`, at));
     } else if (differs !== "nothing" && !(await areEqual(path, left, right))) {
       if (path === CONFIG) {
@@ -48,8 +48,10 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
 /** Remarks from reading b, about files that have no finding yet. */
 function readingFindings(a: Matched, b: Matched, findings: readonly Finding[]): readonly Finding[] {
   const known = new Set((a.checkpoint.remarks ?? []).map(({ rule }) => rule));
-  const told = new Set(findings.map(({ at }) => at.file));
-  const fresh = (b.checkpoint.remarks ?? []).filter(({ rule, at }) => !known.has(rule) && !told.has(at.file));
+  const reported = new Set(findings.map(({ at }) => at.file));
+  const fresh = (b.checkpoint.remarks ?? []).filter(
+    ({ rule, at }) => !known.has(rule) && !reported.has(at.file),
+  );
   return fresh.map(({ rule, severity, at, message }) => {
     return severity === "error" ? difference(rule, message, at) : remark(rule, message, at);
   });
@@ -88,19 +90,19 @@ function readBy(a: Matched, b: Matched): Dialect | null {
 function configFindings(before: Config, after: Config, dialect: Dialect | null, recast: boolean) {
   const differing = keysThatDiffer(before, after);
   if (differing.length === 0)
-    return told("config-respelt", "remark", `${CONFIG} says the same in other words`);
+    return configFinding("config-respelt", "remark", `${CONFIG} says the same in other words`);
   const outcomeOf = (key: string): FileOutcome =>
     configKeys(key, dialect?.isSettingKey?.(key) ?? false)[recast ? "recast" : "differs"];
   return OUTCOMES.flatMap((outcome) => {
     const keys = differing.filter((key) => outcomeOf(key) === outcome);
     if (keys.length === 0) return [];
-    return told("config-differs", outcome, `${CONFIG} differs in ${keys.join(", ")}`);
+    return configFinding("config-differs", outcome, `${CONFIG} differs in ${keys.join(", ")}`);
   });
 }
 
 const OUTCOMES: readonly FileOutcome[] = ["different", "difference", "remark"];
 
-const told = (rule: string, outcome: FileOutcome, message: string) =>
+const configFinding = (rule: string, outcome: FileOutcome, message: string) =>
   withSeverity(outcome, rule, message, { file: CONFIG });
 
 export function keysThatDiffer(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>) {

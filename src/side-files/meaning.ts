@@ -33,7 +33,7 @@ function read(path: string, bytes: Uint8Array): Json {
   try {
     return parseJson(bytes, { file: path });
   } catch {
-    return null; // the bytes differ, and this is all that can be said
+    return null; // only the bytes can be compared, and they differ
   }
 }
 

@@ -33,11 +33,11 @@ export class SideFiles implements AsyncDisposable {
   /** @param like the files of the `like` checkpoint replace missing files */
   constructor(checkpoint: Checkpoint, like = false) {
     const sources = this.#sources(checkpoint);
-    const kept = (checkpoint.carriedFiles?.sidecars ?? []).filter(
+    const carried = (checkpoint.carriedFiles?.sidecars ?? []).filter(
       ({ path }) => !path.startsWith(ORIGIN_HEADERS),
     );
-    for (const one of checkpoint.surplus ?? []) this.#surplus.set(one.path, one);
-    for (const sidecar of [...kept, ...this.#surplus.values(), ...checkpoint.sidecars]) {
+    for (const file of checkpoint.surplus ?? []) this.#surplus.set(file.path, file);
+    for (const sidecar of [...carried, ...this.#surplus.values(), ...checkpoint.sidecars]) {
       if (!isOwnIndex(sidecar.path, checkpoint)) this.#held.set(sidecar.path, { sidecar, sources });
     }
     const alike = like ? checkpoint.hints?.like : undefined;

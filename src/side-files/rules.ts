@@ -1,12 +1,12 @@
 /**
- * What a difference in a side file means for the verdict, as data: the table in docs/verification.md is made of this one,
- * and a test holds them equal. Engines are Transformers, vLLM and the like, as they load a folder.
+ * The effect of a difference in a side file on the verdict, as a table. docs/verification.md shows the same table, and a
+ * test compares them. Engines are programs that load a folder, such as Transformers and vLLM.
  */
 import { difference, type Finding, type FindingLocation, remark } from "../core/finding.ts";
 
 /**
- * `different`: the verdict. `difference`: a finding that `strict` turns into the verdict. `remark`: a finding that never
- * decides. `nothing`: not told.
+ * `different`: the verdict is different. `difference`: a finding; with `strict` the verdict is different. `remark`: a
+ * finding without effect on the verdict. `nothing`: not reported.
  */
 export type FileOutcome = "different" | "difference" | "remark" | "nothing";
 
@@ -15,13 +15,13 @@ interface SideFileKind {
   /** names as the documentation writes them */
   readonly files: string;
   readonly matches: RegExp;
-  /** both checkpoints have the file, and it means something else in the second */
+  /** both checkpoints have the file, with different meanings */
   readonly differs: FileOutcome;
   /** only the first checkpoint has the file */
   readonly missing: FileOutcome;
   /** only the second checkpoint has the file */
   readonly added: FileOutcome;
-  /** the file was not there when the checkpoint was certified */
+  /** the file did not exist when the checkpoint was certified */
   readonly uncertified: FileOutcome;
   readonly why: string;
 }
@@ -30,7 +30,7 @@ const always = (outcome: FileOutcome) => ({ differs: outcome, missing: outcome, 
 
 const RIVAL = "another set of the weights";
 
-/** The first row that matches a path rules it; the last one matches every path. */
+/** The first row that matches a path applies; the last row matches every path. */
 export const SIDE_FILES: readonly SideFileKind[] = [
   {
     kind: "notes of an operating system",

@@ -36,10 +36,10 @@ export async function chatOf(checkpoint: Checkpoint, content: string): Promise<s
 }
 
 /** A template; of several, the template with the name "default". */
-function templateIn(said: unknown): string | undefined {
-  if (typeof said === "string") return said;
-  if (!Array.isArray(said)) return undefined;
-  const found = said.find((one) => one?.name === "default")?.template;
+function templateIn(template: unknown): string | undefined {
+  if (typeof template === "string") return template;
+  if (!Array.isArray(template)) return undefined;
+  const found = template.find((entry) => entry?.name === "default")?.template;
   return typeof found === "string" ? found : undefined;
 }
 

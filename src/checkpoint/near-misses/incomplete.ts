@@ -45,10 +45,10 @@ export function missingRanks({ checkpoint, files, error }: Scene): IsologitError
   const [first] = ranks;
   if (first === undefined) return null;
   const config = checkpoint?.config ?? {};
-  const said = Number(config.tensor_model_parallel_size ?? 0);
+  const declaredTps = Number(config.tensor_model_parallel_size ?? 0);
   const stages = Number(config.pipeline_model_parallel_size ?? 0);
   const seen = new Set(ranks.map(({ tp, more }) => [tp, ...more].join("_")));
-  const tps = Math.max(said, ...ranks.map(({ tp }) => tp + 1));
+  const tps = Math.max(declaredTps, ...ranks.map(({ tp }) => tp + 1));
   const seconds = Math.max(stages > 1 ? stages : 1, ...ranks.map(({ more }) => (more[0] ?? 0) + 1));
   const numbered = ranks.some(({ more }) => more.length > 0) || seconds > 1;
   if (ranks.some(({ more }) => more.length > 1)) return null; // expert ranks: not every cell is a process
@@ -60,7 +60,7 @@ export function missingRanks({ checkpoint, files, error }: Scene): IsologitError
     }
   }
   if (lost.length === 0 || lost.length > 10_000) return null;
-  const why = said > 0 ? `: its arguments say ${tps} tensor x ${seconds} pipeline ranks` : "";
+  const why = declaredTps > 0 ? `: its arguments say ${tps} tensor x ${seconds} pipeline ranks` : "";
   const shown = `${lost.slice(0, 3).join(", ")}${lost.length > 3 ? ` and ${lost.length - 3} more` : ""}`;
   const message = `${shown} ${lost.length === 1 ? "is" : "are"} missing; ${seen.size} of ${tps * seconds} ranks have a file here${why}`;
   return new IsologitError(

@@ -66,7 +66,7 @@ async function below({ files, store }: Scene, formats: readonly Format[]): Promi
   }
   for (const { path } of files) {
     if (!/\.(nemo|isologit)$/.test(path) || found.length >= MAX_TRIED) continue;
-    if (found.some((one) => path.startsWith(`${one.path}/`))) continue;
+    if (found.some((place) => path.startsWith(`${place.path}/`))) continue;
     found.push({ path, format: path.endsWith(".nemo") ? "nemo1" : "packed" });
   }
   return found.sort((a, b) => naturally(a.path, b.path));
@@ -126,7 +126,7 @@ async function hfNamed({ store }: Scene, { path }: Found, formats: readonly Form
     const named = read?.tensors.find(({ name }) => HF_NAME.test(name));
     return named === undefined ? undefined : refuseNames(named.name, path);
   } catch {
-    return undefined; // it is named as a checkpoint below; what is wrong with it is told when it is given
+    return undefined; // the error names it as a checkpoint below; opening it reports its faults
   }
 }
 
@@ -159,7 +159,7 @@ export async function checkpointAbove(
   const unclear = ["FORMAT_UNKNOWN", "FAMILY_UNKNOWN", "CONFIG_INVALID", "NOT_FOUND"];
   if (!unclear.includes(error.code)) return null;
   const name = nameOf(scene.address);
-  const part = PARTS.find((one) => one.name.test(name));
+  const part = PARTS.find((candidate) => candidate.name.test(name));
   if (part === undefined) return null;
   let above: string | undefined = scene.address;
   let outermost: { address: string; format: string } | undefined;

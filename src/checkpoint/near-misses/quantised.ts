@@ -25,8 +25,8 @@ export async function foreignQuantisation(scene: Scene): Promise<IsologitError |
     const found = checkpoint.tensors.filter((tensor) => tensors.test(tensor.name));
     const [first] = found;
     if (first === undefined) continue;
-    const said = await declaredIn(scene);
-    const message = `${found.length} weights are quantised by ${said ?? name}, which is not read`;
+    const declared = await declaredIn(scene);
+    const message = `${found.length} weights are quantised by ${declared ?? name}, which is not read`;
     return new IsologitError("UNSUPPORTED", message, placeOf(first), {
       next: await sourceOfCopy(scene, GIVE),
     });
@@ -36,13 +36,13 @@ export async function foreignQuantisation(scene: Scene): Promise<IsologitError |
 
 /** The quantisation as its own files call it. */
 async function declaredIn(scene: Scene): Promise<string | undefined> {
-  const { quantization_config: said } = scene.checkpoint!.config;
-  if (isJsonObject(said as never)) {
+  const { quantization_config: quantization } = scene.checkpoint!.config;
+  if (isJsonObject(quantization as never)) {
     const {
       quant_method: method,
       quant_algo: algo,
       bnb_4bit_quant_type: type,
-    } = said as Record<string, unknown>;
+    } = quantization as Record<string, unknown>;
     const parts = [method, algo, type].filter((part) => typeof part === "string");
     if (parts.length > 0) return `${parts.join(" ")} (quantization_config)`;
   }
@@ -63,8 +63,10 @@ export async function mlxWeights(scene: Scene): Promise<IsologitError | null> {
   });
   const [first] = packed;
   if (first !== undefined) {
-    const { quantization: said } = checkpoint.config;
-    const { bits, group_size: group } = isJsonObject(said as never) ? (said as Record<string, unknown>) : {};
+    const { quantization } = checkpoint.config;
+    const { bits, group_size: group } = isJsonObject(quantization as never)
+      ? (quantization as Record<string, unknown>)
+      : {};
     const how =
       typeof bits === "number" && typeof group === "number" ? `: ${bits} bits, groups of ${group}` : "";
     const message = `${packed.length} weights are quantised by MLX${how}; they are not read`;

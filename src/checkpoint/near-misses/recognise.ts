@@ -68,8 +68,8 @@ export async function recognise(error: unknown, place: SearchPlace): Promise<unk
   if (!(error instanceof IsologitError) || !isOfInput(error)) return error;
   try {
     const links = error.code === "NOT_FOUND" ? await danglingLinks(place.address) : null;
-    const told = links ?? (await lookAround(error, place));
-    return told === null ? error : because(told, error);
+    const miss = links ?? (await lookAround(error, place));
+    return miss === null ? error : because(miss, error);
   } catch {
     return error; // what cannot be looked at tells nothing: the first fault is the one to tell
   }
@@ -104,8 +104,8 @@ async function lookAround(error: IsologitError, place: SearchPlace): Promise<Iso
   const store = checkpoint?.store ?? place.store ?? (await storeAt(address));
   const scene = await sceneOf(address, store, error, checkpoint);
   for (const look of NEAR_MISSES) {
-    const told = await look(scene, formats);
-    if (told !== null) return told;
+    const miss = await look(scene, formats);
+    if (miss !== null) return miss;
   }
   return null;
 }

@@ -81,7 +81,7 @@ async function faultsOf({ checkpoint, scales }: LoadedModel): Promise<readonly Q
   const { tensors } = checkpoint;
   const declared = await declaredQuantization(checkpoint);
   const config =
-    declared === null ? checkpoint.config : { ...checkpoint.config, quantization_config: declared.said };
+    declared === null ? checkpoint.config : { ...checkpoint.config, quantization_config: declared.value };
   return [
     ...quantizationFaults({ config, tensors }, scales),
     ...(await modelOptFaults(checkpoint, scales, declared)),
@@ -99,9 +99,15 @@ async function modelOptFaults(
 ): Promise<readonly QuantizationFault[]> {
   if (declared?.file !== CONFIG) return [];
   const { quantization_config: _, ...plain } = checkpoint.config;
+<<<<<<< HEAD
   const ofFile = await declaredQuantization({ ...checkpoint, config: plain });
   if (ofFile === null) return [];
   const config = { ...plain, quantization_config: ofFile.said };
+=======
+  const { value: said } = (await declaredQuantization({ ...checkpoint, config: plain })) ?? {};
+  if (said === undefined) return [];
+  const config = { ...plain, quantization_config: said };
+>>>>>>> 3eedd96 (Use nouns for locals and drop needless exports)
   const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, pairs);
   return faults
     .filter(({ severity }) => severity === "error")
