@@ -99,15 +99,9 @@ async function modelOptFaults(
 ): Promise<readonly QuantizationFault[]> {
   if (declared?.file !== CONFIG) return [];
   const { quantization_config: _, ...plain } = checkpoint.config;
-<<<<<<< HEAD
   const ofFile = await declaredQuantization({ ...checkpoint, config: plain });
   if (ofFile === null) return [];
-  const config = { ...plain, quantization_config: ofFile.said };
-=======
-  const { value: said } = (await declaredQuantization({ ...checkpoint, config: plain })) ?? {};
-  if (said === undefined) return [];
-  const config = { ...plain, quantization_config: said };
->>>>>>> 3eedd96 (Use nouns for locals and drop needless exports)
+  const config = { ...plain, quantization_config: ofFile.value };
   const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, pairs);
   return faults
     .filter(({ severity }) => severity === "error")
