@@ -232,10 +232,10 @@ async function runConversion(
   };
   let isWritten = false;
   try {
-    const beside = await write(planned, format, staging, options);
+    const outside = await write(planned, format, staging, options);
     isWritten = true;
     const { files } = planned.placement;
-    const staged = { staging, files, beside, watch, signal: options.signal };
+    const staged = { staging, files, outside, watch, signal: options.signal };
     if (verification === null) {
       await watchStaged(staged);
       return report(null, await finish(), true);

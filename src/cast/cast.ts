@@ -1,6 +1,6 @@
 /**
- * Element types changed in place at memory speed: WebAssembly over memory that the caller fills and empties.
- * Narrow sources are gathered through tables, F32 is rounded directly; going through BF16 would round twice.
+ * Casts between element types, in WebAssembly, in memory that the caller fills and reads. Narrow types are looked up in
+ * tables; F32 is rounded directly, because a step through BF16 would round twice.
  */
 import { instantiateModule } from "../../kernels/module.ts";
 import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
@@ -8,25 +8,25 @@ import { IsologitError } from "../core/errors.ts";
 import { bitsOfF32, encode, f32OfBits, NARROW, tableOf } from "../core/float.ts";
 import { type Fp8, fp8To, halfToFp8, halfToHalf } from "./table.ts";
 
-/** Room for the largest table, that of a 16-bit float as another. */
+/** Memory for the largest table: one 16-bit float type as another. */
 export const SCRATCH_BYTES = 65536 * 2;
 
-/** The first magnitude bits that are no number: infinity, or NaN where there is none. */
+/** Least magnitude bits that are not a finite number: infinity, or NaN if the type has no infinity. */
 const NON_FINITE = { F32: 0x7f800000, BF16: 0x7f80, F16: 0x7c00, F8_E4M3: 0x7f, F8_E5M2: 0x7c } as const;
 
-/** What a tensor is when nothing in it is a number that computes. */
+/** A tensor without useful numbers: all elements are 0, or all are NaN. */
 export type EmptyKind = "zero" | "NaN";
 
-/** Magnitude bits of the least normal number, below which lie the subnormal ones and 0. */
+/** Magnitude bits of the least normal number; those below are subnormal numbers and 0. */
 const LEAST_NORMAL = { F32: 0x800000, BF16: 0x80, F16: 0x400, F8_E4M3: 8, F8_E5M2: 4 } as const;
 
-/** The first magnitude bits of a NaN. */
+/** Least magnitude bits of a NaN. */
 const FIRST_NAN = { F32: 0x7f800001, BF16: 0x7f81, F16: 0x7c01, F8_E4M3: 0x7f, F8_E5M2: 0x7d } as const;
 
-/** Addresses are bytes into the memory, of any alignment; counts and indices are elements. */
+/** Addresses are bytes in the memory, with any alignment; counts and indices are elements. */
 export interface Caster {
   /**
-   * Largest |stored| of a run, an F32 value; 0 for an empty run. A scale is not applied.
+   * Largest |stored value| of a run, an F32 value; 0 for an empty run. A scale is not applied.
    *
    * @throws NON_FINITE with the index of the first such element, counted from `at`
    */
@@ -38,8 +38,8 @@ export interface Caster {
   /** How many elements of a run are 0 or subnormal numbers. */
   subnormals(dtype: FloatDType, at: number, count: number): number;
 
-  /** Whether all elements of a run, which has some, are 0 or all are NaN; ends at the first that is neither. */
-  deadness(dtype: FloatDType, at: number, count: number): EmptyKind | null;
+  /** Whether all elements of a run that is not empty are 0, or all are NaN; stops at the first other element. */
+  emptyKind(dtype: FloatDType, at: number, count: number): EmptyKind | null;
 
   /**
    * Writes `count` elements of `to` at `toAt`, from those of `from` at `at`. The two runs may not overlap.
@@ -48,8 +48,8 @@ export interface Caster {
    * It is then rounded to nearest, ties to even. FP8 destinations store value / `scale`, saturating; a NaN stays
    * a NaN of its sign. Same type and same scale: the bits are copied.
    *
-   * @param scale       factor from stored to real of an FP8 destination, F32; null means 1
-   * @param sourceScale the same of an FP8 source
+   * @param scale       factor from stored to real values of an FP8 destination, F32; null means 1
+   * @param sourceScale the same for an FP8 source
    * @returns           overflowAt: index of the first finite element that became infinite, or -1
    */
   cast(
@@ -80,7 +80,7 @@ export function scaleOf(amax: number, to: Fp8): number {
   return clipped ? f32OfBits(bitsOfF32(scale) + 1) : scale;
 }
 
-/** The refusal of a finite value that `to` cannot hold. */
+/** The error for a finite value that `to` cannot hold. */
 export function overflowError(to: FloatDType, index: number): IsologitError {
   const max = to === "F32" ? 2 ** 128 * (1 - 2 ** -24) : NARROW[to].max;
   return new IsologitError("OVERFLOW", `a weight exceeds ${max}, the largest ${to}`, { index });
@@ -88,13 +88,13 @@ export function overflowError(to: FloatDType, index: number): IsologitError {
 
 /**
  * @param memory    shared; it may grow
- * @param scratchAt SCRATCH_BYTES here belong to this caster alone
+ * @param scratchAt address of SCRATCH_BYTES that only this caster uses
  */
 export async function createCaster(memory: WebAssembly.Memory, scratchAt: number): Promise<Caster> {
   const wasm = await instantiateModule(memory);
   let loaded = "";
 
-  /** Makes a table present at `scratchAt`, unless it is still the one wanted. */
+  /** Puts a table at `scratchAt`, unless it is there already. */
   const load = (key: string, make: () => Uint8Array) => {
     if (key !== loaded) new Uint8Array(memory.buffer, scratchAt, SCRATCH_BYTES).set(make());
     loaded = key;
@@ -111,7 +111,7 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
   const below = (dtype: FloatDType, at: number, count: number, limit: number) =>
     wasm[`below${8 * widthOf(dtype)}`]!(at, count, limit);
 
-  /** A finite number never becomes a NaN, so whatever is no number now and was one before has overflowed. */
+  /** A finite number never becomes NaN: an element that was finite and is not any more has overflowed. */
   const firstOverflow = (from: FloatDType, at: number, to: FloatDType, toAt: number, count: number) => {
     if (!mayOverflow(from, to) || magnitude(to, toAt, count) < NON_FINITE[to]) return -1;
     for (let i = reaches(to, toAt, 0, count); i >= 0; i = reaches(to, toAt, i + 1, count)) {
@@ -132,7 +132,7 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
 
     subnormals: (dtype, at, count) => below(dtype, at, count, LEAST_NORMAL[dtype]),
 
-    deadness(dtype, at, count) {
+    emptyKind(dtype, at, count) {
       if (reaches(dtype, at, 0, count, 1) < 0) return "zero";
       const numbers = FIRST_NAN[dtype];
       const first = reaches(dtype, at, 0, 1, numbers);
@@ -140,8 +140,8 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
     },
 
     cast(from, to, scale, sourceScale, at, toAt, count) {
-      const s = checked(to, scale);
-      const sourceS = checked(from, sourceScale);
+      const s = scaleFactor(to, scale);
+      const sourceS = scaleFactor(from, sourceScale);
       const gather = (key: string, make: () => Uint8Array) => {
         load(key, make);
         wasm[`gather${8 * widthOf(from)}to${8 * widthOf(to)}`]!(scratchAt, at, toAt, count);
@@ -168,14 +168,14 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
   };
 }
 
-/** FP8 saturates and wider types have room, but the scale of an FP8 source can carry it out of any type. */
+/** FP8 saturates and wider types hold every value, but a value of an FP8 source times its scale may exceed any type. */
 function mayOverflow(from: FloatDType, to: FloatDType): boolean {
   if (isFp8(to) || from === to) return false;
   return isFp8(from) || to === "F16" || (to === "BF16" && from === "F32");
 }
 
-/** A scale as the arithmetic needs it: 1 where there is none. */
-function checked(dtype: FloatDType, scale: number | null): number {
+/** The scale for the arithmetic: 1 if there is none. @throws INTERNAL for a scale that the type cannot have */
+function scaleFactor(dtype: FloatDType, scale: number | null): number {
   if (scale === null) return 1;
   if (!isFp8(dtype)) throw new IsologitError("INTERNAL", `a scale was given for ${dtype}`);
   if (!(scale > 0 && scale < Infinity && Math.fround(scale) === scale)) {

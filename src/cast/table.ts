@@ -1,6 +1,6 @@
 /**
- * What a cast makes of every code of a narrow source, as tables. They are the definitions of `core/float.ts`
- * tabulated, so a gather through them is exact by construction.
+ * Tables with the result of a cast for every code of a narrow type. They are made from the definitions in
+ * `core/float.ts`, so that a cast by table is exact by construction.
  */
 import { bitsOf, isFp8, widthOf } from "../core/dtype.ts";
 import { bitsOfF32, encodeBits, f32OfBits, NARROW, type NarrowDType, tableOf } from "../core/float.ts";
@@ -8,7 +8,7 @@ import { bitsOfF32, encodeBits, f32OfBits, NARROW, type NarrowDType, tableOf } f
 export type Fp8 = "F8_E4M3" | "F8_E5M2";
 type HalfDType = "BF16" | "F16";
 
-/** The F32 bits of a narrow code, exactly; a NaN keeps its sign, and a BF16's or F16's its payload. */
+/** The exact F32 bits of a narrow code. A NaN keeps its sign; a NaN of BF16 or F16 keeps its payload too. */
 export function widenBits(dtype: NarrowDType, code: number): number {
   const value = tableOf(dtype)[code]!;
   if (!Number.isNaN(value)) return bitsOfF32(value);
@@ -18,10 +18,10 @@ export function widenBits(dtype: NarrowDType, code: number): number {
 }
 
 /**
- * The code of an F32 value, given by its bits, under a scale: E4M3 or E5M2, saturating, ties to even.
+ * The E4M3 or E5M2 code of an F32 value (given as bits) divided by a scale: saturating, ties to even.
  *
- * The quotient is a true F32 division. It is computed in F64 and rounded once more, which gives the same bits:
- * 53 >= 2 * 24 + 2, and quotients too small for that argument all become zero.
+ * The quotient is that of an F32 division. It is computed in F64 and rounded once more, which gives the same bits because
+ * 53 >= 2 * 24 + 2; quotients too small for this argument all become zero.
  */
 export function fp8Code(to: Fp8, bits: number, scale: number): number {
   const value = f32OfBits(bits);
@@ -31,13 +31,13 @@ export function fp8Code(to: Fp8, bits: number, scale: number): number {
   return encodeBits(to, bitsOfF32(Math.max(-max, Math.min(max, quotient))));
 }
 
-/** Codes of all 65,536 patterns of a 16-bit float under one scale: 64 KiB. */
+/** FP8 codes of all 65,536 patterns of a 16-bit float, for one scale: 64 KiB. */
 export function halfToFp8(from: HalfDType, to: Fp8, scale: number): Uint8Array {
   const table = new Uint8Array(65536);
   const infinity = from === "BF16" ? 0x7f80 : 0x7c00;
   const codeOf = (magnitude: number) => fp8Code(to, widenBits(from, magnitude), scale);
-  // Division and rounding are monotone, so codes come in runs: finding each run's end by bisection takes some
-  // 2,000 divisions instead of 32,768, which is what lets a model of many small experts keep its speed.
+  // Division and rounding are monotone, so equal codes form runs. Finding the end of each run by bisection takes some
+  // 2,000 divisions instead of 32,768. A model with many small experts needs a table for each.
   for (let start = 0; start <= infinity; ) {
     const code = codeOf(start);
     let [same, past] = [start, infinity + 1];
@@ -56,7 +56,7 @@ export function halfToFp8(from: HalfDType, to: Fp8, scale: number): Uint8Array {
 
 const halves = new Map<HalfDType, Uint8Array>();
 
-/** BF16 as F16 or F16 as BF16, all 65,536 patterns: 128 KiB, built once. Overflow is infinity. Do not write to it. */
+/** BF16 as F16, or F16 as BF16, for all 65,536 patterns: 128 KiB, built once. Overflow gives infinity. Do not write to it. */
 export function halfToHalf(from: HalfDType): Uint8Array {
   let table = halves.get(from);
   if (table === undefined) {
@@ -69,9 +69,9 @@ export function halfToHalf(from: HalfDType): Uint8Array {
 }
 
 /**
- * What the 256 codes of an FP8 tensor become: code x source scale, rounded once to F32, then to `to`.
+ * The 256 codes of an FP8 tensor as `to`: code x source scale, rounded once to F32, then to `to`.
  *
- * @param scale of an FP8 destination; others take none
+ * @param scale scale of an FP8 destination; other types have none
  * @returns     256 elements of `to`, as bytes
  */
 export function fp8To(

@@ -1,7 +1,7 @@
 /**
- * The options of a conversion that decide its bytes, as a certificate holds them: who has the source can make the same
- * files again. A certificate is text of others, and its options become a command that people run: nothing but the names
- * and numbers of flags passes.
+ * The options of a conversion that decide its bytes, as a certificate records them: with the source, anybody can make the
+ * same files again. A certificate is untrusted input, and its options become a command that people run, so only names and
+ * numbers are accepted.
  */
 import { z } from "zod";
 import type { RunOptions } from "../checkpoint/options.ts";
@@ -13,12 +13,12 @@ import type { PlanOptions } from "./options.ts";
 const count = z.int().nonnegative();
 const word = z.string().regex(/^[\w.-]{1,64}$/);
 const pattern = z.string().regex(/^(\*|\w+(\.\w+)*(\.\*)?)$/);
-/** `hf://owner/name[@revision][/folder]` of characters that mean nothing to a shell. */
+/** `hf://owner/name[@revision][/folder]`, in characters without a meaning for a shell. */
 export const HubPlace = z.string().regex(/^hf:\/\/[\w.-]+\/[\w.-]+(@[\w./%-]+)?(\/[\w./-]*)?$/);
-/** Stands for a path on the machine that converted. */
+/** In place of a path on the machine that converted. */
 export const LOCAL_LIKE = "LIKE";
 
-/** The content of a recipe file, in the keys of one. */
+/** The content of a recipe file, under the keys of such a file. */
 const RecipeFile = z.strictObject({
   id: word,
   keep_ends: count,
@@ -44,14 +44,14 @@ export const Conversion = z.strictObject({
   iteration: count.exactOptional(),
 });
 export type Conversion = z.infer<typeof Conversion>;
-/** The format stands in the certificate already, and what a run takes decides no byte. */
-type Deciding = Exclude<keyof PlanOptions, keyof RunOptions | "to">;
+/** The certificate names the format elsewhere, and options of a run decide no byte. */
+type DecidingOption = Exclude<keyof PlanOptions, keyof RunOptions | "to">;
 
 /**
- * What was asked beside the format; undefined where nothing was.
+ * The options apart from the format; undefined if there are none.
  *
- * @param recipe what the options' recipe turned out to be
- * @param named  the recipes that have a name: any other came from a file
+ * @param recipe the recipe that the options led to
+ * @param named  the recipes that have a name; any other recipe came from a file
  */
 export function conversionOf(
   options: PlanOptions,
@@ -70,12 +70,12 @@ export function conversionOf(
     keepExtra: keepExtra || undefined,
     like: like === undefined ? undefined : HubPlace.safeParse(like).success ? like : LOCAL_LIKE,
     ...{ maxShardBytes, alignment, tp, pp, vocabSize, iteration },
-  } satisfies Readonly<Record<Deciding, unknown>>;
+  } satisfies Readonly<Record<DecidingOption, unknown>>;
   const given = Object.entries(asked).filter(([, value]) => value !== undefined);
   return given.length === 0 ? undefined : Conversion.parse(Object.fromEntries(given));
 }
 
-/** With the ends that were kept in the end: `--keep-ends` wins over the file. */
+/** The recipe as a file; `keep_ends` is the number that was used, because the option takes precedence over the file. */
 const recipeFileOf = ({ id, keepEnds, cast, keep, keepLayers, keepBefore }: Recipe): RecipeFile => ({
   id,
   keep_ends: keepEnds,
@@ -85,7 +85,7 @@ const recipeFileOf = ({ id, keepEnds, cast, keep, keepLayers, keepBefore }: Reci
   keep_mamba_before_attention: keepBefore !== undefined && keepBefore.length > 0,
 });
 
-/** Where a checkpoint was read; undefined on a machine's own disk, whose paths are in no certificate. */
+/** Address on the Hub; undefined for a local path, because a certificate contains no local paths. */
 export const hubPlaceOf = (url: string): string | undefined => {
   const { data } = HubPlace.safeParse(isHubAddress(url) ? url : undefined);
   return data;

@@ -22,8 +22,9 @@ import type { PlanOptions } from "./options.ts";
 import type { ColumnShare, Job, ScaledRun } from "./types.ts";
 
 /**
- * What is written, and under which names. Into and out of a packed file a model goes as its source spells it, so that it
- * comes home byte for byte; a recast keeps names where the source has each of them. Else names are the published ones.
+ * The tensors of the destination with their names. Into and out of a packed file, tensors keep the names of the source, so
+ * that the way back gives the same bytes; a recast keeps them if the source has each name. Else names are those of the
+ * published models.
  */
 export function chooseNames(
   source: Matched,
@@ -37,11 +38,11 @@ export function chooseNames(
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
   if (!packed || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined) return published;
   if (policy.to === null) return tensorsHeld(source);
-  const spelled = published.map((one) => {
-    const name = [one.name, ...one.also].find((other) => source.tensors.has(other));
-    return name === undefined ? undefined : { ...one, name };
+  const sameNames = published.map((tensor) => {
+    const name = [tensor.name, ...tensor.also].find((candidate) => source.tensors.has(candidate));
+    return name === undefined ? undefined : { ...tensor, name };
   });
-  return spelled.every((one) => one !== undefined) ? spelled : published;
+  return sameNames.every((tensor) => tensor !== undefined) ? sameNames : published;
 }
 
 export function jobsFor(
@@ -57,39 +58,39 @@ export function jobsFor(
     jobs.push(job);
     tensors.push(job.tensor);
   };
-  const companionsOf = new Map<string, string[]>();
+  const scalesOfOwner = new Map<string, string[]>();
   for (const name of scales.scaleTensors) {
     const owner = scales.ownerOf.get(name);
-    if (owner === undefined) continue; // a scale of the KV cache: it belongs to no weight, and is kept below
-    companionsOf.set(owner, [...(companionsOf.get(owner) ?? []), name]);
+    if (owner === undefined) continue; // a scale of the KV cache belongs to no weight; it is added below
+    scalesOfOwner.set(owner, [...(scalesOfOwner.get(owner) ?? []), name]);
   }
-  for (const one of stored) {
-    const { name, rank } = one;
+  for (const expected of stored) {
+    const { name, rank, layout } = expected;
     const placed = { name, ...(rank !== undefined && { rank }) };
-    const shape = shapeOf(one.layout);
-    const from = drawnFrom(source, one);
+    const shape = shapeOf(layout);
+    const from = sourceTensors(source, expected);
     const sourceDtype = from[0]!.dtype;
-    const role = source.roles.get(leafRoles(one.layout)[0]!)!;
+    const role = source.roles.get(leafRoles(layout)[0]!)!;
     const to = recastFor(role, sourceDtype, policy, source);
-    const elementSource: ElementSource = { moves: movesOf(one.layout), roles: source.roleSources };
-    const columns = columnShare(one.layout);
+    const elementSource: ElementSource = { moves: movesOf(layout), roles: source.roleSources };
+    const columns = columnShare(layout);
     const common = {
       ...{ role, elementSource, sourceDtype, count: countOf(shape) },
       ...(columns !== undefined && { columns }),
     };
     if (to === "keep") {
       add({ ...common, tensor: { ...placed, dtype: sourceDtype, shape } });
-      // A kept FP8 weight keeps its scales, which are named after it.
+      // An FP8 weight that is not recast keeps its scales, whose names contain its name.
       for (const { name: owner } of from) {
-        for (const companion of companionsOf.get(owner) ?? []) {
-          add(kept(source.tensors.get(companion)!, companionName(companion, owner, name)));
+        for (const scale of scalesOfOwner.get(owner) ?? []) {
+          add(copyJob(source.tensors.get(scale)!, scaleNameFor(scale, owner, name)));
         }
       }
       continue;
     }
     for (const { name: tensor } of from) {
       if (scales.scaleOf.get(tensor)?.axis !== 0) continue;
-      const message = "it has a scale a row, which is kept as it is, not recast";
+      const message = "it has one scale per row; such a tensor can be copied, not recast";
       throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use `dtype` keep" });
     }
     const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
@@ -98,7 +99,7 @@ export function jobsFor(
       ...common,
       tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype } },
       cast: {
-        from: castable(from[0]!),
+        from: floatType(from[0]!),
         to,
         ...(sourceScales.length > 0 && { sourceScales }),
         ...(scaleTo !== undefined && { scaleTo }),
@@ -108,16 +109,16 @@ export function jobsFor(
   }
   if (own) {
     const names = new Set(stored.map(({ name }) => name));
-    const respelt = [...source.holds.keys()].some((name) => !names.has(name));
+    const isRenamed = [...source.holds.keys()].some((name) => !names.has(name));
     for (const name of scales.scaleTensors) {
       if (scales.ownerOf.has(name)) continue;
-      add(kept(source.tensors.get(name)!, respelt ? publishedName(name, source.dialect) : name));
+      add(copyJob(source.tensors.get(name)!, isRenamed ? publishedName(name, source.dialect) : name));
     }
   }
   return { jobs, tensors };
 }
 
-/** Runs of a destination's elements by the scales they are decoded with; none where nothing is scaled. */
+/** Runs of a destination's elements, each with the scale that decodes it; none without scales. */
 function scaledRuns(
   source: Matched,
   scales: ScaleTable,
@@ -132,7 +133,7 @@ function scaledRuns(
   for (const { of, to, count: size } of [...runsOf(elementSource.moves, 0, count)].sort(
     (a, b) => a.to - b.to,
   )) {
-    // a weight with a scale is a role, whole
+    // a weight with a scale is one whole role
     const scale = scales.scaleOf.get(source.roleSources.get(of ?? "")?.[0]?.of ?? "")?.tensor;
     const last = runs.at(-1);
     if (scale === undefined) throw new IsologitError("INTERNAL", `${of} has no scale, unlike its neighbours`);
@@ -142,8 +143,8 @@ function scaledRuns(
   return runs;
 }
 
-/** The source's tensors behind a destination's: of one dtype, or nothing could be moved as it is. */
-function drawnFrom(source: Matched, { name, layout }: ExpectedTensor): readonly Tensor[] {
+/** The source tensors of a destination tensor. @throws PLAN_IMPOSSIBLE if they have different types */
+function sourceTensors(source: Matched, { name, layout }: ExpectedTensor): readonly Tensor[] {
   const names = new Set(
     leafRoles(layout).flatMap((role) => (source.roleSources.get(role) ?? []).map((move) => move.of!)),
   );
@@ -161,20 +162,20 @@ function drawnFrom(source: Matched, { name, layout }: ExpectedTensor): readonly 
   return tensors;
 }
 
-/** The name of what stands beside a weight, where the weight gets another name. */
-function companionName(companion: string, owner: string, name: string): string {
-  if (companion.startsWith(owner)) return name + companion.slice(owner.length);
+/** The name of a scale after its weight is renamed from `owner` to `name`. */
+function scaleNameFor(scale: string, owner: string, name: string): string {
+  if (scale.startsWith(owner)) return name + scale.slice(owner.length);
   const module = `${moduleOf(owner)}.`;
-  return companion.startsWith(module) ? `${moduleOf(name)}.${companion.slice(module.length)}` : companion;
+  return scale.startsWith(module) ? `${moduleOf(name)}.${scale.slice(module.length)}` : scale;
 }
 
-/** A tensor that is no role, moved as it is. */
-function kept(tensor: Tensor, as: string): Job {
+/** Copies a tensor that has no role. */
+function copyJob(tensor: Tensor, newName: string): Job {
   const { name, dtype, shape } = tensor;
   const count = countOf(shape);
   const whole = { of: name, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
   return {
-    tensor: { name: as, dtype, shape },
+    tensor: { name: newName, dtype, shape },
     role: null,
     elementSource: { moves: [whole], roles: new Map([[name, [whole]]]) },
     sourceDtype: dtype,
@@ -182,12 +183,12 @@ function kept(tensor: Tensor, as: string): Job {
   };
 }
 
-function castable(tensor: Tensor): FloatDType {
+function floatType(tensor: Tensor): FloatDType {
   if (isFloat(tensor.dtype)) return tensor.dtype;
   throw new IsologitError("UNSUPPORTED", `${tensor.dtype} cannot be recast`, { tensor: tensor.name });
 }
 
-/** Undefined for a layout that is no share of a matrix's columns. */
+/** Undefined for a layout that is not a share of a matrix's columns. */
 function columnShare(layout: Layout): ColumnShare | undefined {
   if (layout.op !== "slice" || layout.axis !== 1 || layout.of.op !== "leaf") return undefined;
   const { of: role, shape } = layout.of;

@@ -1,6 +1,6 @@
 /**
- * What lies beside the model's elements in the staged files: headers, side files, indexes, scales, padded tensors, seals,
- * and the zeros between them. No content root covers it, so a conversion compares it with what it has written.
+ * The bytes of the staged files apart from the model's elements: headers, side files, indexes, scales, padded tensors,
+ * seals, and the zeros between them. No content root covers them, so a conversion compares them with what it wrote.
  */
 import { createHash } from "node:crypto";
 import type { TensorDigests } from "../../formats/format.ts";
@@ -11,7 +11,7 @@ import type { Store } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import type { Job, Plan } from "./types.ts";
 
-/** Bytes of one staged file, by the path that the placement has for it. */
+/** Bytes of one staged file; `file` is its path in the placement. */
 export interface OutsideSpan extends Span {
   readonly sha256: string;
 }
@@ -20,8 +20,8 @@ export interface OutsideSpan extends Span {
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
 /**
- * @param sealed what was digested while it was written: tensors, and copied side files by `copyNames`
- * @param seals the bytes of `placement.seals`, in their order
+ * @param sealed    digests made during writing: of tensors, and of copied side files under `copyNames`
+ * @param seals     the bytes of `placement.seals`, in their order
  */
 export function spansOutsideTensors(
   plan: Plan,
@@ -43,17 +43,17 @@ export function spansOutsideTensors(
   ];
 }
 
-/** The comparison with the source reads all of it: it is of one role, or of several, and of nothing else. */
+/** Whether the comparison with the source reads all elements: each belongs to a role. */
 function isCovered({ role, elementSource }: Job): boolean {
   return role !== null && elementSource.moves.every(({ of }) => of !== null);
 }
 
-/** What no part of the plan covers: zeros, for alignment. */
+/** Spans that no part of the plan covers: zeros, for alignment. */
 export function gapsIn(plan: Plan): readonly Span[] {
   const { inline, copies, tensors } = spansOf(plan);
   const byFile = new Map<string, Span[]>(plan.placement.files.map(({ path }) => [path, []]));
   for (const span of [...inline, ...copies, ...tensors, ...plan.placement.seals]) {
-    byFile.get(span.file)!.push(span); // nothing is placed in a file that is not
+    byFile.get(span.file)!.push(span); // each span is in a file of the placement
   }
   return plan.placement.files.flatMap(({ path, size }) => {
     const spans = byFile.get(path)!.sort((a, b) => a.offset - b.offset);
@@ -78,15 +78,15 @@ function spansOf({ placement, manifest }: Plan): Record<"inline" | "copies" | "t
   };
 }
 
-/** Files that hold other bytes than were written. */
+/** Files whose bytes differ from what was written. */
 export async function filesThatDiffer(
   store: Store,
-  beside: readonly OutsideSpan[],
+  spans: readonly OutsideSpan[],
   signal: AbortSignal | undefined,
 ): Promise<readonly string[]> {
   await using sources = new Sources(store);
   const differing = new Set<string>();
-  for (const { file, offset, size, sha256 } of beside) {
+  for (const { file, offset, size, sha256 } of spans) {
     const digest = await sources.use(file, async (source) => {
       const hash = createHash("sha256");
       for (let at = 0; at < size; at += CHUNK_BYTES) {

@@ -1,4 +1,4 @@
-/** Where a destination may not lie. */
+/** Refuses destinations that overlap with the source. */
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
@@ -6,9 +6,8 @@ import { isHubAddress } from "../io/address.ts";
 import { stagingPath } from "../io/destination.ts";
 
 /**
- * A destination inside its own source would become part of it; a source inside the destination, or among the files
- * staged for it, would be taken away with them. In the root of the file system everything lies, a source on the Hub
- * apart.
+ * A destination inside its source would become part of the source. A source inside the destination, or inside its staging
+ * folder, would be removed with them. The root of the file system contains every source except one on the Hub.
  *
  * @throws USAGE
  */
@@ -28,7 +27,7 @@ export async function refuseOverlap(source: string, destination: string): Promis
   if (fault !== undefined) throw new IsologitError("USAGE", fault, { file: destination });
 }
 
-/** A path that need not exist, with the links on the way to it followed. */
+/** The real path of a path that need not exist: links on the way are followed. */
 async function realPlace(path: string): Promise<string> {
   const above = dirname(resolve(path));
   const found = await realpath(above).catch((cause) => {

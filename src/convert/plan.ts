@@ -1,6 +1,6 @@
 /**
- * What a conversion will do, as a value: which stored tensors of the source make up each tensor of the destination,
- * how they are recast, and where every byte lies. Pure but for the reading of headers.
+ * Plans a conversion: which stored tensors of the source make up each tensor of the destination, how they are recast, and
+ * where every byte goes. Only headers and side files are read.
  */
 import type { WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
 import type { LoadedModel } from "../checkpoint/load.ts";
@@ -30,11 +30,11 @@ interface PlanTarget {
   readonly options: PlanOptions;
   /** version of this program; it enters the plan's id */
   readonly version: string;
-  /** take back what an earlier conversion kept in `isologit.origin/`; default true */
+  /** restore the files that an earlier conversion carried in `isologit.origin/`; default true */
   readonly restore?: boolean;
 }
 
-/** @throws everything that can be known to fail before a byte is written */
+/** @throws every error that can be known before a byte is written */
 export async function planConversion(
   matched: LoadedModel,
   { writer, options, version, restore = true }: PlanTarget,
@@ -49,8 +49,8 @@ export async function planConversion(
   const { jobs, tensors } = jobsFor(matched, scales, policy, stored, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
-  const own = dialect.id === matched.dialect.id && writer.config === "file";
-  const record = own
+  const keepsConfig = dialect.id === matched.dialect.id && writer.config === "file";
+  const record = keepsConfig
     ? { config: source.config, notes: [] }
     : recordFor(matched, jobs, writer, dialect, parallelism);
   const {
@@ -95,18 +95,18 @@ export async function planConversion(
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
     warnings: [
-      ...oddities(source, options),
-      ...(own ? respelt(matched, tensors) : []),
-      ...leftTensors(matched),
-      ...tiedHead(matched, stored),
+      ...fileWarnings(source, options),
+      ...(keepsConfig ? renameWarnings(matched, tensors) : []),
+      ...skippedTensors(matched),
+      ...tiedHeadWarnings(matched, stored),
       ...matched.notes,
-      ...(own ? [] : untold(matched)),
+      ...(keepsConfig ? [] : lostKeys(matched)),
       ...record.notes,
       ...warnings,
     ],
     dropped: [
       ...matched.dropped.map(({ why, names }) => ({ why, entries: names.length })),
-      ...leftBeside(source, options),
+      ...droppedFiles(source, options),
     ],
     padding: {
       cut: matched.parallelism.rows - matched.dims.vocab,
@@ -115,8 +115,11 @@ export async function planConversion(
   };
 }
 
-/** What was odd about the source's files, and which of them are no part of the model. */
-function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly string[] {
+/** Warnings about the source's files, and about files that do not belong to the model. */
+function fileWarnings(
+  { remarks = [], surplus = [] }: Checkpoint,
+  { keepExtra }: PlanOptions,
+): readonly string[] {
   const odd = remarks
     .filter(({ severity }) => severity !== "note")
     .map(({ at, message }) => `${at.file}: ${message}`);
@@ -124,8 +127,8 @@ function oddities({ remarks = [], surplus = [] }: Checkpoint, { keepExtra }: Pla
   return [...odd, ...beside];
 }
 
-/** Tensors of a folder that loaders skip. What training leaves in a checkpoint of its own is counted, not named. */
-function leftTensors({ dropped, tensors, dialect }: Matched): readonly string[] {
+/** Warnings about tensors of a folder that loaders skip. Training state in other checkpoints is counted, not named. */
+function skippedTensors({ dropped, tensors, dialect }: Matched): readonly string[] {
   if (dialect.id !== CONFIG_DIALECT) return [];
   return dropped.flatMap(({ why, names }) => {
     const held = names.filter((name) => tensors.has(name));
@@ -135,23 +138,23 @@ function leftTensors({ dropped, tensors, dialect }: Matched): readonly string[] 
   });
 }
 
-/** A head that the source does not store, where the destination gets one of its own. */
-function tiedHead(
+/** A warning for a head that the source does not store and the destination does. */
+function tiedHeadWarnings(
   { tied, roles, roleSources, tensors, holds }: Matched,
   stored: readonly ExpectedTensor[],
 ): readonly string[] {
   const heads = tied ? [...roles.values()].filter(({ spec }) => spec.tiedTo !== undefined) : [];
   return heads.flatMap(({ key }) => {
     const table = tensors.get(roleSources.get(key)![0]!.of!)!.name;
-    const own = [...holds.values()].flat().includes(key);
+    const isStored = [...holds.values()].flat().includes(key);
     const written = stored.find(({ layout }) => leafRoles(layout).includes(key));
-    return own || written === undefined
+    return isStored || written === undefined
       ? []
       : [`tie_word_embeddings is true and no head is stored: ${table} is written as ${written.name} too`];
   });
 }
 
-/** @throws PLAN_IMPOSSIBLE where a recast would make two tensors of what the config ties */
+/** @throws PLAN_IMPOSSIBLE if a recast would give tied tensors different types */
 function refuseUntied(jobs: readonly Job[]): void {
   for (const { role, tensor } of jobs) {
     const other = jobs.find((job) => job.role?.key === role?.spec.tiedTo)?.tensor;
@@ -162,36 +165,37 @@ function refuseUntied(jobs: readonly Job[]): void {
   }
 }
 
-/** Names in a new folder that are not the source's. One alone is an old name of the same module. */
-function respelt({ holds }: Matched, tensors: readonly WantedTensor[]): readonly string[] {
+/** A warning if names in the destination differ from the source. A single other name is an old name of the same module. */
+function renameWarnings({ holds }: Matched, tensors: readonly WantedTensor[]): readonly string[] {
   const names = new Set(tensors.map(({ name }) => name));
   const gone = [...holds.keys()].filter((name) => !names.has(name));
   if (gone.length < 2) return [];
   return [`${gone.length} tensors, ${gone[0]} the first, are written under the published names`];
 }
 
-function leftBeside({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly DroppedEntries[] {
+function droppedFiles({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly DroppedEntries[] {
   const left = surplus.filter(({ rival }) => rival || keepExtra !== true);
   return [...new Set(left.map(({ why }) => why))].map((why) => {
-    const files = left.filter((one) => one.why === why);
+    const files = left.filter((file) => file.why === why);
     return { why, entries: files.length, bytes: files.reduce((sum, { span }) => sum + span.size, 0) };
   });
 }
 
-/** What the source's config says and the destination's record, made from settings, does not. */
-function untold({ checkpoint, dialect }: Matched): readonly string[] {
+/** Warnings about keys of the source's config that the settings, and so the destination's record, do not contain. */
+function lostKeys({ checkpoint, dialect }: Matched): readonly string[] {
   return dialect
     .keyRemarks(checkpoint.config)
     .filter(({ rule }) => rule === "config-key-unknown" || rule === "config-precision")
     .map(({ message }) => message);
 }
 
+/** What to do where ranks mean nothing. */
 const WITHOUT_RANKS = {
   tp: "leave it out: nothing is cut there",
   pp: "leave it out: the pieces load at any size",
 } as const;
 
-/** @throws USAGE for ranks that a format does not have */
+/** @throws USAGE for ranks that the format's tensors are not cut for */
 function ranksFor({ tp, pp }: PlanOptions, { ranks = [], software }: Writer): { tp?: number; pp?: number } {
   const wanted = { ...(tp !== undefined && { tp }), ...(pp !== undefined && { pp }) };
   for (const option of ["tp", "pp"] as const) {
@@ -202,7 +206,7 @@ function ranksFor({ tp, pp }: PlanOptions, { ranks = [], software }: Writer): { 
   return wanted;
 }
 
-/** @param tensor absent: what was asked for all */
+/** @param tensor absent if the type is that of the whole recast */
 function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
   if (writer.dtypes.includes(dtype)) return;
   throw new IsologitError(
@@ -213,7 +217,7 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
   );
 }
 
-/** The config record for software that the model does not come from. */
+/** The config record for a destination that the source's config does not fit. */
 function recordFor(
   source: Matched,
   jobs: readonly Job[],
@@ -233,7 +237,7 @@ function recordFor(
   });
 }
 
-/** The plan as a person reads it. */
+/** The tensors of a plan for people to read. */
 export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
   return plan.jobs.map(({ tensor, role, elementSource, sourceDtype }) => {
     const from = elementSource.moves
@@ -252,7 +256,7 @@ export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
   });
 }
 
-/** The destination as if it were there: all of it but bytes and side files. */
+/** The destination as a checkpoint, without bytes and side files. */
 export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   const { config, dialect } = manifest;
   const tensors = manifest.tensors.map((tensor) => ({ ...tensor, pieces: [] }));
@@ -260,7 +264,7 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
 }
 
-/** Bytes that running the plan reads: tensors that need their amax first are read twice. */
+/** Bytes that a run of the plan reads. A tensor that is cast to FP8 is read twice, first for its amax. */
 export function bytesRead(plan: Plan): number {
   const tensors = plan.jobs.reduce((sum, { count, sourceDtype, cast }) => {
     return sum + (count * bitsOf(sourceDtype) * (cast?.scaleTo === undefined ? 1 : 2)) / 8;

@@ -1,4 +1,4 @@
-/** From two addresses to a plan: which checkpoint, which format, and whether it is the plan that was asked for. */
+/** Opens a source, chooses the format of the destination, and plans the conversion. */
 import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
@@ -12,11 +12,11 @@ import type { PlanOptions } from "./options.ts";
 import { planConversion } from "./plan.ts";
 
 interface Preparing {
-  /** what another format kept for this one comes home; default true */
+  /** restore the files that another format carried for this one; default true */
   readonly restore?: boolean;
-  /** the source will be read, not only planned for; default false */
+  /** the source will be read later, not only planned; default false */
   readonly keep?: boolean;
-  /** compare checksums of a format that keeps no better digests, as torch's archives do; default false */
+  /** compare checksums of formats that have no better digests, such as torch archives; default false */
   readonly checksums?: boolean;
 }
 
@@ -40,7 +40,7 @@ const whole = (checkpoint: Checkpoint): ChunkChecks => ({ checkpoint, complete: 
 /** A format that can be written. */
 export type WritableFormat = Format & Required<Pick<Format, "writes">>;
 
-/** The format asked for, the one that the destination's ending says, or the source's own. */
+/** The requested format, else that of the destination's ending, else that of the source. */
 function writtenFormat(
   source: Checkpoint,
   destination: string,
@@ -57,18 +57,18 @@ function writtenFormat(
   );
 }
 
-/** The format whose ending a destination has. */
+/** The format that the ending of a destination means. */
 export function formatOfEnding(destination: string, formats: readonly Format[]): Format | undefined {
   return formats.find(({ writes }) => writes?.endings.some((ending) => destination.endsWith(ending)));
 }
 
-/** @throws PLAN_CHANGED when a file that `plan --json` wrote is of another plan */
+/** @throws PLAN_CHANGED if the file, which `plan --json` wrote, contains another plan */
 export async function refuseOtherPlan(path: string, id: string): Promise<void> {
   const wanted: unknown = await readFile(path, "utf8")
     .then(JSON.parse)
     .catch((cause) => {
       throw cause instanceof SyntaxError
-        ? new IsologitError("USAGE", "it is not a plan: no JSON", { file: path }, { cause })
+        ? new IsologitError("USAGE", "it is not a plan: it is not JSON", { file: path }, { cause })
         : systemError(cause, { file: path });
     });
   const planned = wanted !== null && typeof wanted === "object" && "id" in wanted ? wanted.id : undefined;

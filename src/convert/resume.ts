@@ -1,4 +1,4 @@
-/** Which tensors of an earlier run need not be written again: those whose staged bytes are what its journal says. */
+/** Finds tensors of an earlier run that need not be written again: their staged bytes have the digests in the journal. */
 import { tensorKey } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { bandsOf } from "../core/gather.ts";
@@ -7,8 +7,8 @@ import { pipelineBands } from "../workers/pipeline.ts";
 import type { ConversionRun } from "./types.ts";
 
 /**
- * A journal may name bytes that never reached the disk, or that were changed since. Each tensor that it names is read
- * and digested, after the files were given their sizes.
+ * A journal may name bytes that never reached the disk, or that have changed since. Each tensor in the journal is read and
+ * digested, after the files have their full sizes.
  */
 export async function storedTensors(running: ConversionRun): Promise<ReadonlyMap<string, JournalEntry>> {
   const { plan, writer, staging, pool, watch, signal } = running;
@@ -19,20 +19,20 @@ export async function storedTensors(running: ConversionRun): Promise<ReadonlyMap
     const entry = staging.finished.get(tensorKey(tensor));
     return entry === undefined ? [] : [{ tensor, entry }];
   });
-  await pool.each(named, async ({ tensor, entry }, lane) => {
-    const place = places.get(entry.name)!; // every job's tensor has its place in the plan
+  await pool.each(named, async ({ tensor, entry }, worker) => {
+    const place = places.get(entry.name)!; // the plan has a place for the tensor of each job
     await pipelineBands(
-      lane,
-      bandsOf(bytesOf(tensor.dtype, tensor.shape), 1, lane.buffers[0]!.bytes.byteLength),
-      async ({ lo, hi }, slot) => {
+      worker,
+      bandsOf(bytesOf(tensor.dtype, tensor.shape), 1, worker.buffers[0]!.bytes.byteLength),
+      async ({ lo, hi }, buffer) => {
         signal?.throwIfAborted();
-        await staging.readAt(place.file, place.offset + lo, slot.bytes.subarray(0, hi - lo));
+        await staging.readAt(place.file, place.offset + lo, buffer.bytes.subarray(0, hi - lo));
       },
-      async ({ lo, hi }, slot) => {
-        await lane.call({ op: "band", at: slot.at, size: hi - lo, sealed: writer.seal !== undefined });
+      async ({ lo, hi }, buffer) => {
+        await worker.call({ op: "band", at: buffer.at, size: hi - lo, sealed: writer.seal !== undefined });
       },
     );
-    const { sha256, crc32 } = await lane.call({ op: "finish" });
+    const { sha256, crc32 } = await worker.call({ op: "finish" });
     const isSame = sha256 === entry.sha256 && String(crc32) === String(entry.crc32);
     if (isSame) stored.set(entry.name, entry);
     else differing++;

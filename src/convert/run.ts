@@ -1,4 +1,4 @@
-/** Executes a plan: bands in, casts and digests, bands out at known offsets. It decides nothing. */
+/** Executes a plan: reads bands, casts and digests them, writes them at the planned offsets. All decisions are in the plan. */
 import { crc32 } from "node:zlib";
 import type { TensorDigests } from "../../formats/format.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
@@ -18,10 +18,10 @@ import { TensorWork } from "./tensor-work.ts";
 import type { ConversionRun, Plan } from "./types.ts";
 
 /**
- * Fills the staged files; afterwards they are whole and synced, and not yet visible. Of what an earlier run left, only
- * tensors stay: side files are copied again, since the source's may have changed.
+ * Fills the staged files. Afterwards they are complete and synced, but the destination does not exist yet. A resumed run
+ * keeps tensors of the earlier run and copies side files again, because those of the source may have changed.
  *
- * @returns what was written beside the model's elements
+ * @returns the written bytes apart from the model's elements
  */
 export async function runPlan(running: ConversionRun): Promise<readonly OutsideSpan[]> {
   const { plan, writer, staging, pool, watch } = running;
@@ -30,7 +30,7 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   const held = new SealedSource(plan.source, sources, running.signal);
   const places = new Map(placement.tensors.map((place) => [place.name, place]));
   for (const path of await staging.clean(placement.files.map(({ path }) => path))) {
-    watch({ type: "warning", message: `${path} is in no plan, but among the staged files: it is removed` });
+    watch({ type: "warning", message: `${path} is not planned, but among the staged files: it is removed` });
   }
   for (const { path, size } of placement.files) await staging.create(path, size);
   const stored = await storedTensors(running);
@@ -51,15 +51,15 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
     from,
     name: copyName(plan, from),
   }));
-  await pool.each(copies, async ({ file, offset, from, name }, lane) => {
-    const work = new TensorWork(running, sources, held, lane);
+  await pool.each(copies, async ({ file, offset, from, name }, worker) => {
+    const work = new TensorWork(running, sources, held, worker);
     sealed.set(name, await work.copy(from, file, offset));
   });
 
-  await pool.each(plan.source.replicas, (pair, lane) => refuseUnlike(running, sources, lane, pair));
-  await pool.each([...groupJobs(plan.jobs, pool.slotBytes)], async (jobs, lane) => {
+  await pool.each(plan.source.replicas, (pair, worker) => refuseUnlike(running, sources, worker, pair));
+  await pool.each([...groupJobs(plan.jobs, pool.bufferBytes)], async (jobs, worker) => {
     const left = jobs.filter(({ tensor }) => !stored.has(tensorKey(tensor)));
-    const work = new TensorWork(running, sources, held, lane);
+    const work = new TensorWork(running, sources, held, worker);
     const results = left.length === 0 ? [] : await work.run(left, places);
     for (const [i, result] of results.entries()) seal(tensorKey(left[i]!.tensor), result);
     for (const job of jobs) {
@@ -85,31 +85,31 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   return spansOutsideTensors(plan, sealed, names, seals);
 }
 
-/** Zeros between what is placed: in a new file they are there already. */
+/** Writes zeros into the gaps of the placement. A new file has them already. */
 async function clearGaps({ plan, staging }: ConversionRun): Promise<void> {
   for (const { file, offset, size } of gapsIn(plan))
     await staging.writeAt(file, offset, new Uint8Array(size));
 }
 
-/** Ranks that hold the same must agree to the byte: which of them would be the model? */
+/** Ranks that hold copies of a tensor must agree to the byte: else it is unknown which copy is the model. */
 async function refuseUnlike(
   { plan, signal }: ConversionRun,
   sources: Sources,
-  lane: BandWorker,
+  worker: BandWorker,
   replica: Replica,
 ): Promise<void> {
   const { tensors } = plan.source;
   const { tensor, of } = replica;
-  const [one, other] = [tensors.get(tensor)!, tensors.get(of)!];
-  const index = await findFirstDifference(one, other, sources, lane.buffers[0]!.bytes, signal);
+  const [copy, original] = [tensors.get(tensor)!, tensors.get(of)!];
+  const index = await findFirstDifference(copy, original, sources, worker.buffers[0]!.bytes, signal);
   if (index < 0) return;
-  const file = one.pieces[0]?.file;
+  const file = copy.pieces[0]?.file;
   throw withLocation(replicaError(replica, index), file === undefined ? {} : { file });
 }
 
-/** What `seal` calls a copied side file: "file:" and its path. */
+/** The key of a copied side file in the digests for `seal`: "file:" and its path. */
 function copyName(plan: Plan, from: Span): string {
-  const sidecar = plan.manifest.sidecars.find((one) => "span" in one && one.span === from);
+  const sidecar = plan.manifest.sidecars.find((file) => "span" in file && file.span === from);
   if (sidecar === undefined)
     throw new IsologitError("INTERNAL", `a copy of ${from.file} belongs to no side file`);
   return `file:${sidecar.path}`;

@@ -1,6 +1,6 @@
 /**
- * Tensors that are columns of one matrix, as the ranks of a row-parallel layer hold it: its rows are read once and
- * scattered. Written one by one, eight ranks would read it eight times.
+ * Writes several tensors that are columns of one matrix, as the ranks of a row-parallel layer store it. The rows are read
+ * once and scattered; tensor by tensor, eight ranks would read the matrix eight times.
  */
 import type { TensorDigests } from "../../formats/format.ts";
 import { overflowError } from "../cast/cast.ts";
@@ -13,18 +13,18 @@ import { pipelineBands } from "../workers/pipeline.ts";
 import type { BandWorker } from "../workers/pool.ts";
 import type { ColumnShare, ConversionRun, Job } from "./types.ts";
 
-/** A job of columns, and where its tensor goes. */
+/** A job for columns of a matrix, and the place of its tensor. */
 export interface ScatterPart {
   readonly job: Job & { readonly columns: ColumnShare };
   readonly place: { readonly file: string; readonly offset: number };
 }
 
-/** Jobs one by one, or those together that draw on the columns of one matrix, where a slot holds a row of it. */
-export function* groupJobs(jobs: readonly Job[], slotBytes: number): Generator<readonly Job[]> {
+/** Groups jobs that read columns of one matrix, if a buffer can hold one row of it; other jobs stay single. */
+export function* groupJobs(jobs: readonly Job[], bufferBytes: number): Generator<readonly Job[]> {
   for (let i = 0; i < jobs.length; ) {
     const first = jobs[i]!;
     let end = i + 1;
-    if (first.columns !== undefined && rowsIn(first, slotBytes) > 0) {
+    if (first.columns !== undefined && rowsIn(first, bufferBytes) > 0) {
       while (jobs[end]?.columns?.role === first.columns.role) end++;
     }
     yield jobs.slice(i, end);
@@ -32,18 +32,18 @@ export function* groupJobs(jobs: readonly Job[], slotBytes: number): Generator<r
   }
 }
 
-/** Rows of the whole matrix that a slot holds: as they are read, cast, and once more as they are scattered. */
-function rowsIn({ columns, sourceDtype, tensor, cast }: Job, slotBytes: number): number {
+/** Number of rows of the whole matrix that fit into a buffer: as read, as cast, and once more as scattered. */
+function rowsIn({ columns, sourceDtype, tensor, cast }: Job, bufferBytes: number): number {
   const [read, written] = [bitsOf(sourceDtype), bitsOf(tensor.dtype)];
   const rowBytes = (columns!.shape[1]! * (read + (cast === undefined ? 0 : written) + written)) / 8;
-  return Math.floor(slotBytes / rowBytes);
+  return Math.floor(bufferBytes / rowBytes);
 }
 
-/** What is sealed of each part, in their order. */
+/** @returns digests of each part, in order */
 export async function scatterColumns(
   running: ConversionRun,
   sources: Sources,
-  lane: BandWorker,
+  worker: BandWorker,
   parts: readonly ScatterPart[],
 ): Promise<readonly TensorDigests[]> {
   const { plan, writer, staging, watch, allowOverflow, signal } = running;
@@ -51,14 +51,14 @@ export async function scatterColumns(
   const { role, shape } = job.columns;
   const [rows, columns] = shape as [number, number];
   const [read, width] = [bitsOf(job.sourceDtype) / 8, bitsOf(job.tensor.dtype) / 8];
-  const [scale] = job.cast?.sourceScales ?? []; // one matrix, one scale
+  const [scale] = job.cast?.sourceScales ?? []; // one matrix has one scale
   const sourceScale =
     scale === undefined ? null : await readScale(plan.source.tensors.get(scale.scale)!, sources);
   const origin = roleSource(role, countOf(shape), plan.source.roleSources);
   const digests = parts.map(() => new Digest());
   await pipelineBands(
-    lane,
-    runs(rows, rowsIn(job, lane.buffers[0]!.bytes.byteLength)),
+    worker,
+    runs(rows, rowsIn(job, worker.buffers[0]!.bytes.byteLength)),
     async ({ lo, hi }, { bytes }) => {
       signal?.throwIfAborted();
       const band = { lo: lo * columns, hi: hi * columns };
@@ -72,17 +72,17 @@ export async function scatterColumns(
       if (job.cast !== undefined) {
         const { from, to } = job.cast;
         const cast = { from, to, scale: null, sourceScale, toAt: at + size, toSize, count };
-        const { overflowAt } = await lane.call({ op: "band", at, size, cast, sealed: false });
+        const { overflowAt } = await worker.call({ op: "band", at, size, cast, sealed: false });
         if (overflowAt >= 0 && !allowOverflow) throw overflowError(to, lo * columns + overflowAt);
       }
       const matrix = bytes.subarray(start, start + toSize);
       let free = start + toSize;
-      const writes = parts.map(({ job: { columns: own }, place }, i) => {
-        const step = (own.to - own.from) * width;
+      const writes = parts.map(({ job: { columns: share }, place }, i) => {
+        const step = (share.to - share.from) * width;
         const out = bytes.subarray(free, free + (hi - lo) * step);
         free += out.byteLength;
         for (let row = 0; row < hi - lo; row++) {
-          const from = (row * columns + own.from) * width;
+          const from = (row * columns + share.from) * width;
           out.set(matrix.subarray(from, from + step), row * step);
         }
         digests[i]!.update(out, writer.seal !== undefined);
@@ -92,7 +92,7 @@ export async function scatterColumns(
       watch({ type: "advance", phase: "convert", bytes: size });
     },
   );
-  if (job.cast !== undefined) await lane.call({ op: "finish" }); // what it digested was no tensor
+  if (job.cast !== undefined) await worker.call({ op: "finish" }); // discards the digest of the rows
   return digests.map((digest) => digest.result());
 }
 

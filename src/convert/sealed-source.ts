@@ -1,4 +1,4 @@
-/** A conversion's source, held to what its format has sealed while it is read. */
+/** Compares the source of a conversion with the digests in its format, while it is read. */
 
 import { type ComputedDigests, refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
@@ -14,8 +14,8 @@ export class SealedSource {
   readonly #sources: Sources;
   readonly #signal: AbortSignal | undefined;
   readonly #find: FindSeal;
-  /** seals that bytes were held to */
-  readonly #met = new Set<SealedSpan>();
+  /** seals that have been compared */
+  readonly #compared = new Set<SealedSpan>();
 
   constructor(source: Matched, sources: Sources, signal: AbortSignal | undefined) {
     this.#source = source;
@@ -24,7 +24,7 @@ export class SealedSource {
     this.#find = sealFinder(source.checkpoint);
   }
 
-  /** The seal of the one stored tensor that a job reads from end to end, where it reads one so. */
+  /** The seal of the stored tensor that a job reads from end to end; undefined if it reads no whole tensor. */
   sealOf({ elementSource, count }: Job): SealedSpan | undefined {
     return sealOfElements(elementSource, count, this.#source.tensors, this.#find);
   }
@@ -37,26 +37,26 @@ export class SealedSource {
   async refuse(seal: SealedSpan | undefined, computed: ComputedDigests): Promise<void> {
     if (seal === undefined) return;
     await refuseDamaged(seal, computed, this.#sources, this.#signal);
-    this.#met.add(seal);
+    this.#compared.add(seal);
   }
 
-  /** Seals by SHA-256 of tensors that these jobs draw on, and that nothing was held to. */
-  unmet(jobs: readonly Job[]): readonly SealedSpan[] {
-    const tensors = new Set(jobs.flatMap((job) => drawnOn(job, this.#source.tensors)));
+  /** SHA-256 seals of the tensors that these jobs read, as far as they have not been compared. */
+  uncompared(jobs: readonly Job[]): readonly SealedSpan[] {
+    const tensors = new Set(jobs.flatMap((job) => tensorsRead(job, this.#source.tensors)));
     const seals = [...tensors].flatMap((tensor) => this.sealAt(spanOf(tensor)) ?? []);
-    return seals.filter((seal) => seal.sha256 !== undefined && !this.#met.has(seal));
+    return seals.filter((seal) => seal.sha256 !== undefined && !this.#compared.has(seal));
   }
 }
 
-function drawnOn({ elementSource }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
+function tensorsRead({ elementSource }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
   const roles = new Set(elementSource.moves.flatMap(({ of }) => of ?? []));
   const names = [...roles].flatMap((role) => (elementSource.roles.get(role) ?? []).map(({ of }) => of!));
   return [...new Set(names)].map((name) => tensors.get(name)!);
 }
 
 /**
- * Reads sealed tensors that no job read from end to end, as those are that become parts of several, once more: for
- * their digests alone.
+ * Reads sealed tensors that no job read from end to end (parts of them go to several tensors) once more, only for their
+ * digests.
  *
  * @throws DIGEST_MISMATCH
  */
@@ -65,20 +65,20 @@ export async function readRest(
   sources: Sources,
   held: SealedSource,
 ): Promise<void> {
-  await pool.each(held.unmet(plan.jobs), async (seal, lane) => {
+  await pool.each(held.uncompared(plan.jobs), async (seal, worker) => {
     await pipelineBands(
-      lane,
-      bandsOf(seal.size, 1, lane.buffers[0]!.bytes.byteLength),
+      worker,
+      bandsOf(seal.size, 1, worker.buffers[0]!.bytes.byteLength),
       async ({ lo, hi }, { bytes }) => {
         signal?.throwIfAborted();
         const target = bytes.subarray(0, hi - lo);
         await sources.use(seal.file, (source) => source.readInto(target, seal.offset + lo, signal));
       },
       async ({ lo, hi }, { at }) => {
-        await lane.call({ op: "band", at, size: hi - lo, sealed: false });
+        await worker.call({ op: "band", at, size: hi - lo, sealed: false });
       },
     );
-    const { sha256 } = await lane.call({ op: "finish" });
+    const { sha256 } = await worker.call({ op: "finish" });
     await held.refuse(seal, { sha256 });
   });
 }

@@ -1,26 +1,27 @@
-/** What is verified must be what appears: a staged file that changes meanwhile is verified again, or refused. */
+/** Staged files that change during verification are verified again, or refused: what is published must be what was verified. */
 
 import type { Placement } from "../../formats/format.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { fileStore } from "../io/file.ts";
-import { type Staging, stagedChange } from "../io/staging.ts";
+import { stagedChange } from "../io/staged-files.ts";
+import type { Staging } from "../io/staging.ts";
 import { filesThatDiffer, type OutsideSpan } from "./outside-elements.ts";
 
 interface StagedDestination {
   readonly staging: Staging;
-  /** all that are planned */
+  /** all planned files */
   readonly files: Placement["files"];
-  readonly beside: readonly OutsideSpan[];
+  readonly outside: readonly OutsideSpan[];
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
 
-/** How often staged files are verified before a run gives up on whoever changes them. */
+/** Largest number of verifications, if another process changes the staged files each time. */
 const MAX_PROOFS = 3;
 
 /**
- * What `prove` finds of staged files that stay as they are all the while, and that hold beside their tensors what was
+ * Runs `prove` on staged files that do not change meanwhile, and whose bytes beside the tensors are those that were
  * written.
  *
  * @throws STAGING_CHANGED, and whatever `prove` throws
@@ -37,27 +38,28 @@ export async function proveStaged<T>(staged: StagedDestination, prove: () => Pro
     } catch (error) {
       const isOurs = error instanceof IsologitError && error.code === "STAGING_CHANGED";
       if (!isOurs || proofs === MAX_PROOFS || (await staging.changes()).length === 0) throw error;
-      watch({ type: "warning", message: `${error.message}: it is verified again` });
+      watch({ type: "warning", message: `${error.message}: the staged files are verified again` });
     }
   }
 }
 
-/** From here on the staged files are known: what changes later does not appear. */
+/** Remembers the state of the staged files: later changes are not published. */
 export async function watchStaged({
   staging,
   files,
   watch,
-}: Omit<StagedDestination, "beside" | "signal">): Promise<void> {
+}: Omit<StagedDestination, "outside" | "signal">): Promise<void> {
   for (const path of await staging.watchFiles(files)) {
     watch({
       type: "warning",
-      message: `${path} is in no plan, but among the staged files: it is removed`,
+      message: `${path} is not planned, but among the staged files: it is removed`,
     });
   }
 }
 
 /**
- * What `work` gives, where no staged file has changed meanwhile. A fault of `work` may be what the change has caused.
+ * Runs `work`, during which no staged file may change. If one changes, that is the error, even if `work` fails too: the
+ * change may be the cause.
  *
  * @throws STAGING_CHANGED, and whatever `work` throws
  */
@@ -69,10 +71,10 @@ export async function holdStill<T>(staging: Staging, work: () => Promise<T>): Pr
   return outcome.value;
 }
 
-async function refuseOtherBytes({ staging, beside, signal }: StagedDestination): Promise<void> {
+async function refuseOtherBytes({ staging, outside, signal }: StagedDestination): Promise<void> {
   const store = await fileStore(staging.content);
   const [only] = await store.list();
-  const named = beside.map((span) => (span.file === "" ? { ...span, file: only!.path } : span));
-  const differing = await filesThatDiffer(store, named, signal);
+  const spans = outside.map((span) => (span.file === "" ? { ...span, file: only!.path } : span));
+  const differing = await filesThatDiffer(store, spans, signal);
   if (differing.length > 0) throw stagedChange(differing);
 }

@@ -24,52 +24,52 @@ export class TensorWork {
   readonly #running: ConversionRun;
   readonly #sources: Sources;
   readonly #held: SealedSource;
-  readonly #lane: BandWorker;
-  /** the format keeps checksums: a folder of safetensors has no place for them */
+  readonly #worker: BandWorker;
+  /** the format stores checksums; a folder of safetensors does not */
   readonly #sealed: boolean;
 
-  constructor(running: ConversionRun, sources: Sources, held: SealedSource, lane: BandWorker) {
+  constructor(running: ConversionRun, sources: Sources, held: SealedSource, worker: BandWorker) {
     this.#running = running;
     this.#sources = sources;
     this.#held = held;
-    this.#lane = lane;
+    this.#worker = worker;
     this.#sealed = running.writer.seal !== undefined;
   }
 
   async copy(from: Span, file: string, offset: number): Promise<TensorDigests> {
     const { staging, signal } = this.#running;
-    const lane = this.#lane;
+    const worker = this.#worker;
     await pipelineBands(
-      lane,
-      bandsOf(from.size, 1, lane.buffers[0]!.bytes.byteLength),
-      async ({ lo, hi }, slot) => {
+      worker,
+      bandsOf(from.size, 1, worker.buffers[0]!.bytes.byteLength),
+      async ({ lo, hi }, buffer) => {
         signal?.throwIfAborted();
         await this.#sources.use(from.file, (source) =>
-          source.readInto(slot.bytes.subarray(0, hi - lo), from.offset + lo, signal),
+          source.readInto(buffer.bytes.subarray(0, hi - lo), from.offset + lo, signal),
         );
       },
-      async ({ lo, hi }, slot) => {
-        const digested = lane.call({ op: "band", at: slot.at, size: hi - lo, sealed: this.#sealed });
-        await Promise.all([digested, staging.writeAt(file, offset + lo, slot.bytes.subarray(0, hi - lo))]);
+      async ({ lo, hi }, buffer) => {
+        const digested = worker.call({ op: "band", at: buffer.at, size: hi - lo, sealed: this.#sealed });
+        await Promise.all([digested, staging.writeAt(file, offset + lo, buffer.bytes.subarray(0, hi - lo))]);
       },
     );
-    const { sha256, crc32 } = await lane.call({ op: "finish" });
+    const { sha256, crc32 } = await worker.call({ op: "finish" });
     await this.#held.refuse(this.#held.sealAt(from), { sha256 });
     return { sha256, crc32 };
   }
 
-  /** One job, or several whose columns are of one matrix; what is sealed of each. */
+  /** Runs one job, or several jobs for columns of one matrix. @returns digests for each */
   async run(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<readonly TensorDigests[]> {
     const [job] = jobs as [Job];
-    const parts = jobs.map((one) => ({ job: one, place: places.get(tensorKey(one.tensor))! }));
+    const parts = jobs.map((part) => ({ job: part, place: places.get(tensorKey(part.tensor))! }));
     try {
       if (jobs.length > 1)
-        return await scatterColumns(this.#running, this.#sources, this.#lane, parts.map(ofColumns));
+        return await scatterColumns(this.#running, this.#sources, this.#worker, parts.map(scatterPart));
       const { place } = parts[0]!;
       return [await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place))];
     } catch (error) {
       const tensor = sourceOf(job);
-      if (tensor === undefined) throw error; // nothing is read: the error names the file that was written
+      if (tensor === undefined) throw error; // nothing is read: the error names the written file
       throw withLocation(error, {
         tensor,
         file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file,
@@ -79,21 +79,26 @@ export class TensorWork {
 
   async #keep(job: Job, place: { file: string; offset: number }): Promise<TensorDigests> {
     const { staging, watch } = this.#running;
-    const lane = this.#lane;
+    const worker = this.#worker;
     const width = bitsOf(job.sourceDtype) / 8;
     const seal = this.#held.sealOf(job);
     await pipelineBands(
-      lane,
-      bandsOf(job.count, width, lane.buffers[0]!.bytes.byteLength),
-      (band, slot) => this.#read(job, band, slot),
-      async ({ lo, hi }, slot) => {
-        const bytes = slot.bytes.subarray(0, (hi - lo) * width);
-        const digested = lane.call({ op: "band", at: slot.at, size: bytes.byteLength, sealed: this.#sealed });
+      worker,
+      bandsOf(job.count, width, worker.buffers[0]!.bytes.byteLength),
+      (band, buffer) => this.#read(job, band, buffer),
+      async ({ lo, hi }, buffer) => {
+        const bytes = buffer.bytes.subarray(0, (hi - lo) * width);
+        const digested = worker.call({
+          op: "band",
+          at: buffer.at,
+          size: bytes.byteLength,
+          sealed: this.#sealed,
+        });
         await Promise.all([digested, staging.writeAt(place.file, place.offset + lo * width, bytes)]);
         watch({ type: "advance", phase: "convert", bytes: bytes.byteLength });
       },
     );
-    const { sha256, crc32 } = await lane.call({ op: "finish" });
+    const { sha256, crc32 } = await worker.call({ op: "finish" });
     await this.#held.refuse(seal, { sha256, ...(this.#sealed && { crc32 }) });
     return { sha256, crc32 };
   }
@@ -104,7 +109,7 @@ export class TensorWork {
     place: { file: string; offset: number },
   ): Promise<TensorDigests> {
     const { staging, watch, allowOverflow, plan, alone } = this.#running;
-    const lane = this.#lane;
+    const worker = this.#worker;
     const seal = this.#held.sealOf(job);
     const ofSource = this.#sealed || (alone && seal?.sha256 !== undefined);
     const { from, to } = cast;
@@ -115,36 +120,36 @@ export class TensorWork {
       if (!scales.has(name)) scales.set(name, await readScale(plan.source.tensors.get(name)!, this.#sources));
     }
     const only = scales.size === 1 ? [...scales.values()][0]! : null;
-    // FP8 is written to dialects that join no tensors, so that its source has one scale
+    // dialects with FP8 join no tensors, so the source has one scale
     const amax = isFp8(to) ? (await this.#amax(job, from)) * (only ?? 1) : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(Math.fround(amax), to);
     await pipelineBands(
-      lane,
-      scaledBands(runs, read + written, lane.buffers[0]!.bytes.byteLength),
-      (band, slot) => this.#read(job, band, slot),
-      async ({ lo, hi, scale: named }, slot) => {
-        const sourceScale = named === undefined ? null : scales.get(named)!;
+      worker,
+      scaledBands(runs, read + written, worker.buffers[0]!.bytes.byteLength),
+      (band, buffer) => this.#read(job, band, buffer),
+      async ({ lo, hi, scale: scaleName }, buffer) => {
+        const sourceScale = scaleName === undefined ? null : scales.get(scaleName)!;
         const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
-        const toAt = slot.at + size;
+        const toAt = buffer.at + size;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
-        const { overflowAt } = await lane.call({
+        const { overflowAt } = await worker.call({
           op: "band",
-          at: slot.at,
+          at: buffer.at,
           size,
           cast: call,
           sealed: this.#sealed,
           ofSource,
         });
-        if (overflowAt >= 0 && !allowOverflow) throw shifted(overflowError(to, overflowAt), lo);
+        if (overflowAt >= 0 && !allowOverflow) throw shiftIndex(overflowError(to, overflowAt), lo);
         await staging.writeAt(
           place.file,
           place.offset + lo * written,
-          slot.bytes.subarray(size, size + toSize),
+          buffer.bytes.subarray(size, size + toSize),
         );
         watch({ type: "advance", phase: "convert", bytes: size });
       },
     );
-    const { sha256, crc32, source } = await lane.call({ op: "finish" });
+    const { sha256, crc32, source } = await worker.call({ op: "finish" });
     if (ofSource) await this.#held.refuse(seal, { sha256: source });
     return {
       sha256,
@@ -156,38 +161,38 @@ export class TensorWork {
     };
   }
 
-  /** Largest |stored| of the whole tensor. The tensor is read again to be cast, as a rule from the page cache. */
+  /** Largest |stored value| of the whole tensor. The cast reads the tensor again, usually from the page cache. */
   async #amax(job: Job, dtype: FloatDType): Promise<number> {
-    const lane = this.#lane;
+    const worker = this.#worker;
     let amax = 0;
     await pipelineBands(
-      lane,
-      bandsOf(job.count, widthOf(dtype), lane.buffers[0]!.bytes.byteLength),
-      (band, slot) => this.#read(job, band, slot),
-      async ({ lo, hi }, slot) => {
+      worker,
+      bandsOf(job.count, widthOf(dtype), worker.buffers[0]!.bytes.byteLength),
+      (band, buffer) => this.#read(job, band, buffer),
+      async ({ lo, hi }, buffer) => {
         try {
-          amax = Math.max(amax, await lane.call({ op: "amax", dtype, at: slot.at, count: hi - lo }));
+          amax = Math.max(amax, await worker.call({ op: "amax", dtype, at: buffer.at, count: hi - lo }));
         } catch (error) {
-          throw shifted(error, lo);
+          throw shiftIndex(error, lo);
         }
       },
     );
     return amax;
   }
 
-  async #read(job: Job, band: Band, slot: BandBuffer): Promise<void> {
+  async #read(job: Job, band: Band, buffer: BandBuffer): Promise<void> {
     const { plan, signal } = this.#running;
     signal?.throwIfAborted();
     const width = bitsOf(job.sourceDtype) / 8;
     const extents = gatherExtents(job.elementSource, band, plan.source.tensors, width);
-    const target = slot.bytes.subarray(0, (band.hi - band.lo) * width);
+    const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
     const filled = extents.reduce((sum, { size }) => sum + size, 0);
     if (filled < target.byteLength) target.fill(0);
     await this.#sources.read(extents, target, signal);
   }
 }
 
-/** Bands of each run; none crosses from one scale to the next. */
+/** Bands of each run; no band crosses from one scale to the next. */
 function* scaledBands(
   runs: readonly { readonly lo: number; readonly hi: number; readonly scale?: string }[],
   width: number,
@@ -200,20 +205,20 @@ function* scaledBands(
   }
 }
 
-/** A worker's error names an index within its band; people need the one within the tensor. */
-function shifted(error: unknown, lo: number): unknown {
+/** The error of a worker with the index in the tensor in place of the index in the band. */
+function shiftIndex(error: unknown, lo: number): unknown {
   if (!(error instanceof IsologitError) || error.at.index === undefined) return error;
   const index = error.at.index + lo;
   return new IsologitError(error.code, `${error.message} at index ${index}`, { ...error.at, index });
 }
 
-/** The stored tensor of the source that a job draws on first; undefined where all of it is padding. */
+/** The first stored tensor that a job reads; undefined if the destination is all padding. */
 function sourceOf({ elementSource }: Job): string | undefined {
   const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
   return role === undefined ? undefined : elementSource.roles.get(role)![0]!.of!;
 }
 
-function ofColumns({ job, place }: { job: Job; place: Place }): ScatterPart {
+function scatterPart({ job, place }: { job: Job; place: Place }): ScatterPart {
   if (job.columns === undefined) throw new IsologitError("INTERNAL", "a job without columns is scattered");
   return { job: { ...job, columns: job.columns }, place };
 }

@@ -10,16 +10,16 @@ import type { Staging } from "../io/staging.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
 
-/** What lies in or beside a checkpoint, is no part of the model, and does not travel. */
+/** Entries or files of a checkpoint that do not belong to the model and are not copied. */
 export interface DroppedEntries {
   readonly why: string;
-  /** entries of a file, or whole files */
+  /** number of entries in a file, or of whole files */
   readonly entries: number;
-  /** size of the files, where they are whole ones */
+  /** size of whole files */
   readonly bytes?: number;
 }
 
-/** Rows of the token table and of the head, each, that the model has no token for. */
+/** Rows without a token, in the token table and in the head each. */
 export interface PaddingRows {
   readonly cut: number;
   readonly added: number;
@@ -38,43 +38,43 @@ export interface PlannedTensor {
 
 /** What a conversion will do: each tensor of the destination, where its elements come from, and where each byte lies. */
 export interface Plan {
-  /** SHA-256 of all that the plan depends on: equal ids give equal bytes */
+  /** SHA-256 of everything that decides the written bytes: equal ids give equal bytes */
   readonly id: string;
-  /** what was asked beside the format */
+  /** the options apart from the format */
   readonly conversion: Conversion | undefined;
   readonly source: Matched;
   readonly scales: ScaleTable;
   readonly manifest: WriteRequest;
   readonly placement: Placement;
   readonly jobs: readonly Job[];
-  /** nothing is recast: the content root stays */
+  /** nothing is recast, so the content root stays the same */
   readonly exact: boolean;
-  /** side files came home from an earlier conversion */
+  /** side files that an earlier conversion carried are restored */
   readonly restored: boolean;
-  /** buffers, bytes */
+  /** size of all buffers, bytes */
   readonly peakBytes: number;
   readonly warnings: readonly string[];
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
 }
 
-/** One tensor's way from source to destination. */
+/** How one tensor of the destination is made from the source. */
 export interface Job {
   readonly tensor: WantedTensor;
-  /** what it is in the model, the first of those it joins; null for a scale */
+  /** its role, or the first of the roles it joins; null for a scale */
   readonly role: Role | null;
   readonly elementSource: ElementSource;
   readonly sourceDtype: DType;
   readonly count: number;
-  /** a share of a matrix's columns */
+  /** the tensor is a share of a matrix's columns */
   readonly columns?: ColumnShare;
-  /** absent: the bits stay */
+  /** absent: the bits are copied */
   readonly cast?: {
     readonly from: FloatDType;
     readonly to: FloatDType;
-    /** an FP8 source is decoded: each run of elements by the stored scale of the tensor it comes from */
+    /** for an FP8 source: the stored scale of each run of elements */
     readonly sourceScales?: readonly ScaledRun[];
-    /** tensor that receives the scale of an FP8 destination */
+    /** for an FP8 destination: the tensor that receives the scale */
     readonly scaleTo?: string;
   };
 }
@@ -102,7 +102,7 @@ export interface ConversionRun {
   readonly staging: Staging;
   readonly pool: WorkerPool;
   readonly allowOverflow: boolean;
-  /** no verification will read the source again: what it has sealed is compared here, to the last tensor */
+  /** no verification will read the source again, so this run compares all of its seals */
   readonly alone: boolean;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;

@@ -1,4 +1,4 @@
-/** Addresses: what a person writes to say where a checkpoint is. */
+/** Addresses of checkpoints: a local path, or a place on the Hub. */
 import { IsologitError } from "../core/errors.ts";
 import type { Store } from "../core/io.ts";
 import { safePath } from "../core/safe-path.ts";
@@ -17,7 +17,7 @@ export interface HubAddress {
 
 type Address = { readonly kind: "local"; readonly path: string } | HubAddress;
 
-/** One half of `owner/name`. A double hyphen or dot is refused by the Hub, and would confuse its cache. */
+/** One half of `owner/name`. The Hub refuses a double hyphen or dot, and its cache uses double hyphens as separators. */
 const PART = /^(?!.*(--|\.\.))[A-Za-z0-9_]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$/;
 
 export function isHubAddress(text: string): boolean {
@@ -25,8 +25,8 @@ export function isHubAddress(text: string): boolean {
 }
 
 /**
- * `hf://owner/name[@revision][/folder]`, else a local path. A revision may hold slashes only as `refs/pr/N`, or
- * spelt `%2F`, as in the Hub's own addresses.
+ * Parses `hf://owner/name[@revision][/folder]`; any other text is a local path. A revision may contain slashes only as
+ * `refs/pr/N`, or as `%2F`, as in the addresses of the Hub itself.
  *
  * @throws USAGE
  */
@@ -36,10 +36,13 @@ export function addressOf(text: string): Address {
   const [, owner, name, given, path] =
     /^hf:\/\/([^/@]+)\/([^/@]+)(?:@(refs\/pr\/\d+|[^/]+))?(?:\/(.*?))?\/?$/i.exec(text) ?? [];
   if (owner === undefined || name === undefined) {
-    throw new IsologitError("USAGE", `${JSON.stringify(text)} is no address on the Hub, expected ${form}`);
+    throw new IsologitError(
+      "USAGE",
+      `${JSON.stringify(text)} is not an address on the Hub, expected ${form}`,
+    );
   }
   const repo = repoName(`${owner}/${name}`);
-  const revision = given === undefined ? undefined : revisionName(decoded(given, text));
+  const revision = given === undefined ? undefined : revisionName(decodeRevision(given, text));
   return {
     kind: "hub",
     repo,
@@ -48,25 +51,25 @@ export function addressOf(text: string): Address {
   };
 }
 
-/** `owner/name`, also where it is written as an address. @throws USAGE */
+/** `owner/name`, with or without `hf://` before it. @throws USAGE */
 export function repoName(text: string): string {
   const bare = text.replace(/^hf:\/\//i, "");
   const parts = bare.split("/");
   if (parts.length === 2 && parts.every((part) => PART.test(part))) return bare;
-  throw new IsologitError("USAGE", `${JSON.stringify(text)} is no repository, expected owner/name`);
+  throw new IsologitError("USAGE", `${JSON.stringify(text)} is not a repository, expected owner/name`);
 }
 
-/** It becomes part of a URL and of a path in the cache. @throws USAGE */
+/** Checks a revision, because it becomes part of a URL and of a path in the cache. @throws USAGE */
 export function revisionName(text: string): string {
   const safe = text.split("/").every((part) => part !== "" && part !== "." && part !== "..");
   if (safe && !/[\\\p{Cc}\s~^:?*[]/u.test(text)) return text;
   throw new IsologitError(
     "USAGE",
-    `${JSON.stringify(text)} is no revision, expected a branch, a tag or a commit`,
+    `${JSON.stringify(text)} is not a revision, expected a branch, a tag or a commit`,
   );
 }
 
-function decoded(text: string, address: string): string {
+function decodeRevision(text: string, address: string): string {
   try {
     return decodeURIComponent(text);
   } catch (cause) {
@@ -74,7 +77,7 @@ function decoded(text: string, address: string): string {
   }
 }
 
-/** Archives, which may be packed with gzip: older releases of NeMo did. */
+/** Endings of archives that may be compressed with gzip, as by older releases of NeMo. */
 const PACKED = /\.(nemo|tar|tgz|gz)$/i;
 
 /** The files of a local path. @throws NOT_FOUND */
@@ -82,7 +85,7 @@ export async function localStore(path: string): Promise<Store> {
   return await unpackStore(path, await fileStore(path));
 }
 
-/** A store whose only file may be packed as a whole: then it is inflated once. */
+/** The store itself, or, if its only file is a gzip, a store of the inflated file. */
 export async function unpackStore<S extends Store>(address: string, store: S): Promise<S | Store> {
   return PACKED.test(address) ? await gunzipOnce(store) : store;
 }

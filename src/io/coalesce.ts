@@ -1,20 +1,20 @@
 /**
- * Reads of a distant source made fewer and earlier: those that are asked for together and lie close to each other
- * become one, and a reader who goes on and on finds the next bytes under way already. Memory is bounded.
+ * Fewer and earlier reads of a remote source. Reads that are requested at the same time and lie close together become one
+ * request. For a reader that reads in order, the next bytes are fetched ahead. Memory is bounded.
  */
 import { IsologitError } from "../core/errors.ts";
 import type { ByteSource } from "../core/io.ts";
 
 interface Coalescing {
-  /** Bytes between two reads that are cheaper fetched than asked for apart; default 16 KiB. */
+  /** A gap of at most so many bytes between two reads is fetched too, to save a request; default 16 KiB. */
   readonly gapBytes?: number;
-  /** One request is never longer for being shared; default 4 MiB. */
+  /** Largest request that several reads share; default 4 MiB. */
   readonly sharedBytes?: number;
-  /** Fetched ahead of a reader in order; default 8 MiB. Reads shorter than an eighth of it do not set it off. */
+  /** Bytes fetched ahead of a reader in order; default 8 MiB. Reads shorter than an eighth of it start no fetch. */
   readonly aheadBytes?: number;
 }
 
-interface Wish {
+interface WaitingRead {
   readonly target: Uint8Array;
   readonly offset: number;
   readonly signal: AbortSignal | undefined;
@@ -29,12 +29,12 @@ interface Ahead {
 
 export function coalesceReads(source: ByteSource, options: Coalescing = {}): ByteSource {
   const { gapBytes = 16 * 1024, sharedBytes = 4 * 1024 * 1024, aheadBytes = 8 * 1024 * 1024 } = options;
-  let waiting: Wish[] = [];
+  let waiting: WaitingRead[] = [];
   let ahead: Ahead | undefined;
   let lastEnd = -1;
-  const over = new AbortController();
+  const disposal = new AbortController();
 
-  /** What is asked for in one turn of the event loop is looked at together. */
+  /** Collects the reads of one turn of the event loop. */
   function read(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const done = (error?: unknown) => (error === undefined ? resolve() : reject(error));
@@ -43,24 +43,24 @@ export function coalesceReads(source: ByteSource, options: Coalescing = {}): Byt
   }
 
   function flush(): void {
-    const wishes = waiting.sort((a, b) => a.offset - b.offset);
+    const reads = waiting.sort((a, b) => a.offset - b.offset);
     waiting = [];
-    let group: Wish[] = [];
+    let group: WaitingRead[] = [];
     let end = 0;
-    for (const wish of wishes) {
-      const wishEnd = wish.offset + wish.target.byteLength;
-      const fits = wish.offset - end <= gapBytes && wishEnd - (group[0]?.offset ?? 0) <= sharedBytes;
-      if (group.length > 0 && !(fits && wish.signal === group[0]!.signal)) {
+    for (const read of reads) {
+      const readEnd = read.offset + read.target.byteLength;
+      const fits = read.offset - end <= gapBytes && readEnd - (group[0]?.offset ?? 0) <= sharedBytes;
+      if (group.length > 0 && !(fits && read.signal === group[0]!.signal)) {
         void serve(group);
         group = [];
       }
-      end = Math.max(group.length > 0 ? end : 0, wishEnd);
-      group.push(wish);
+      end = Math.max(group.length > 0 ? end : 0, readEnd);
+      group.push(read);
     }
     if (group.length > 0) void serve(group);
   }
 
-  async function serve(group: readonly Wish[]): Promise<void> {
+  async function serve(group: readonly WaitingRead[]): Promise<void> {
     const [first] = group;
     try {
       if (group.length === 1) await source.readInto(first!.target, first!.offset, first!.signal);
@@ -79,13 +79,13 @@ export function coalesceReads(source: ByteSource, options: Coalescing = {}): Byt
     }
   }
 
-  /** The next bytes after `offset`, unless they are under way or there are none. */
+  /** Starts to fetch the bytes after `offset`, unless that fetch has started or the file ends there. */
   function fetchAhead(offset: number): void {
     if (ahead !== undefined && ahead.offset === offset) return;
     const bytes = new Uint8Array(Math.min(aheadBytes, source.size - offset));
     if (bytes.byteLength === 0) return;
-    const ready = source.readInto(bytes, offset, over.signal);
-    ready.catch(() => {}); // whoever needs it finds out
+    const ready = source.readInto(bytes, offset, disposal.signal);
+    ready.catch(() => {}); // handled by the reader that needs these bytes; without a handler Node would exit
     ahead = { offset, bytes, ready };
   }
 
@@ -97,9 +97,9 @@ export function coalesceReads(source: ByteSource, options: Coalescing = {}): Byt
       const end = offset + target.byteLength;
       const inOrder = offset === lastEnd && target.byteLength * 8 >= aheadBytes;
       lastEnd = end;
-      const have = ahead;
-      const reach = have === undefined ? 0 : have.offset + have.bytes.byteLength;
-      if (have === undefined || offset < have.offset || offset >= reach) {
+      const fetched = ahead;
+      const reach = fetched === undefined ? 0 : fetched.offset + fetched.bytes.byteLength;
+      if (fetched === undefined || offset < fetched.offset || offset >= reach) {
         const reading = read(target, offset, signal);
         if (inOrder && end < source.size) fetchAhead(end);
         return await reading;
@@ -107,13 +107,13 @@ export function coalesceReads(source: ByteSource, options: Coalescing = {}): Byt
       const known = Math.min(end, reach) - offset;
       const rest = end > reach ? read(target.subarray(known), reach, signal) : Promise.resolve();
       if (end >= reach) fetchAhead(end);
-      const [came, restCame] = await Promise.allSettled([have.ready, rest]);
-      if (restCame.status === "rejected") throw restCame.reason;
-      if (came.status === "rejected") return await read(target.subarray(0, known), offset, signal);
-      target.set(have.bytes.subarray(offset - have.offset, offset - have.offset + known));
+      const [knownRead, restRead] = await Promise.allSettled([fetched.ready, rest]);
+      if (restRead.status === "rejected") throw restRead.reason;
+      if (knownRead.status === "rejected") return await read(target.subarray(0, known), offset, signal);
+      target.set(fetched.bytes.subarray(offset - fetched.offset, offset - fetched.offset + known));
     },
     async [Symbol.asyncDispose]() {
-      over.abort();
+      disposal.abort();
       await ahead?.ready.catch(() => {});
       await source[Symbol.asyncDispose]();
     },

@@ -1,6 +1,6 @@
 /**
- * A destination, the folder in which it is staged beside it, and the one step by which it appears. All of this is
- * for the holder of the destination's lock.
+ * A destination, its staging folder, and the one step that makes the staged content the destination. The caller of every
+ * function here holds the destination's lock.
  */
 import type { BigIntStats } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
@@ -16,20 +16,20 @@ export interface Destination {
   readonly overwrite: boolean;
 }
 
-/** What will be the destination, or the folder that holds it. */
+/** In the staging folder: the content of the destination, or the folder that contains its one file. */
 export const DATA = "data";
-/** the old destination, until the new one has its place */
+/** the old destination, until the new one is in place */
 const REPLACED = "replaced";
 export const JOURNAL = "journal.ndjson";
-/** an empty file: nothing but renames remains to be done */
+/** an empty file: only renames remain to be done */
 const VERIFIED = "verified";
-/** an empty file: a mount point holds nothing any more of what it held before */
+/** an empty file: all earlier content of a mount point has been moved away */
 const CLEARED = "cleared";
 
-/** In a folder that is a mount point: nothing beside it is on its disk, and it cannot be renamed itself. */
+/** Staging folder of a mount point, inside it: a folder beside it is on another disk, and it cannot be renamed. */
 const INSIDE = ".isologit.partial";
 
-/** `DST.partial`; of a mount point a folder inside it. */
+/** `DST.partial`; for a mount point, a folder inside it. */
 export function stagingPath(destination: string): string {
   const path = resolve(destination);
   return isMountPoint(path) ? join(path, INSIDE) : `${path}.partial`;
@@ -41,8 +41,8 @@ export function contentPath({ destination, container }: Omit<Destination, "overw
 }
 
 /**
- * @returns what will be replaced; null where nothing is
- * @throws DESTINATION_EXISTS unless it may be overwritten, or is a folder that holds nothing, for a folder
+ * @returns the file or folder that will be replaced; null if there is none
+ * @throws DESTINATION_EXISTS unless it may be overwritten, or is an empty folder and the destination is a folder
  */
 export async function refuseExisting(target: Destination): Promise<BigIntStats | null> {
   const { destination, overwrite } = target;
@@ -52,10 +52,10 @@ export async function refuseExisting(target: Destination): Promise<BigIntStats |
 }
 
 /**
- * A destination as it is found, all that lies in it included: a folder's own time tells nothing of what is written
- * further down. What this program stages in it is no part.
+ * The state of a destination and of everything below it: the time of a folder does not change when a file deeper down is
+ * written. The staging folder is not included.
  *
- * @returns null where nothing is
+ * @returns null if there is no destination
  */
 export async function stampsAt(destination: string): Promise<Stamps | null> {
   const found = await statIfPresent(destination);
@@ -65,7 +65,7 @@ export async function stampsAt(destination: string): Promise<Stamps | null> {
   return new Map([...stamps].filter(([path]) => !path.startsWith(INSIDE)));
 }
 
-/** Is it a folder that holds nothing but what this program stages there, for a checkpoint that is a folder? */
+/** Whether the destination is an empty folder (apart from the staging folder) and the checkpoint is a folder too. */
 async function isVacant({ destination, container }: Omit<Destination, "overwrite">): Promise<boolean> {
   if (container !== "folder") return false;
   return (
@@ -73,15 +73,15 @@ async function isVacant({ destination, container }: Omit<Destination, "overwrite
   );
 }
 
-/** What a folder holds, but for what this program stages in it. A link to a folder is no folder. */
+/** Names in a folder, without the staging folder; none for a link to a folder. */
 async function namesIn(folder: string): Promise<readonly string[]> {
   if (!((await statIfPresent(folder))?.isDirectory() ?? false)) return [];
   return (await readdir(folder)).filter((name) => !name.startsWith(INSIDE)).sort();
 }
 
 /**
- * A run leaves folders and a journal of its own. Through a link in their place, or a second name, a resume would write
- * into what lies elsewhere, and take it away.
+ * Refuses a staging folder in which links, or files with a second name, replace the folders and the journal of a run: a
+ * resumed run would write into files elsewhere, and remove them.
  *
  * @throws STAGING_EXISTS
  */
@@ -92,28 +92,28 @@ export async function refuseForeignStaging(folder: string): Promise<void> {
     if (found === null) continue;
     const isOwn = folders.includes(path) ? found.isDirectory() : found.isFile() && found.nlink === 1n;
     if (isOwn) continue;
-    const message = "no earlier run left this: it is a link, or of another kind";
+    const message = "no earlier run left this: it is a link, or another kind of file";
     const next = "move it away, or start again with `overwrite`";
     throw new IsologitError("STAGING_EXISTS", message, { file: path }, { next });
   }
 }
 
 /**
- * Whether an earlier run got as far as the destination; what a crash left beside it after that is taken away. With
- * nothing beside it, a destination that may be overwritten may also be the one to overwrite.
+ * Whether an earlier run completed the destination; removes what a crash left in its staging folder after that. Without a
+ * staging folder, a destination that may be overwritten is taken for the old one.
  *
- * @throws STAGING_EXISTS where what lies beside it is no run's
+ * @throws STAGING_EXISTS if no run left the staging folder
  */
 export async function isFinished(target: Destination): Promise<boolean> {
   const destination = await statIfPresent(target.destination);
   if (destination === null) return false;
   const folder = stagingPath(target.destination);
-  const isThere = !target.overwrite && !(await isVacant(target));
-  if (!(await exists(folder))) return isThere;
+  const isComplete = !target.overwrite && !(await isVacant(target));
+  if (!(await exists(folder))) return isComplete;
   await refuseForeignStaging(folder);
   if (!(await exists(join(folder, VERIFIED)))) {
     if (!(await removeEmpty(folder))) return false;
-    return isThere; // an error came between the removal of all it held and its own
+    return isComplete; // an earlier removal stopped after the content and before the folder
   }
   if (isInside(target)) {
     await fillMount(target.destination, folder);
@@ -126,7 +126,7 @@ export async function isFinished(target: Destination): Promise<boolean> {
   return placed;
 }
 
-/** Removes a staged folder. The mark of a finished run goes last: until then a resume can see that it has finished. */
+/** Removes a staging folder. The mark of a finished run is removed last, so that an interrupted removal can resume. */
 export async function clearStaging(folder: string): Promise<void> {
   try {
     const names = (await readdir(folder)).filter((name) => name !== VERIFIED);
@@ -148,23 +148,22 @@ async function removeEmpty(folder: string): Promise<boolean> {
   );
 }
 
-/** From here on files are written: the run is no longer one that has only to rename. */
+/** Removes the mark of a finished run, because files will be written again. */
 export async function unmarkVerified(folder: string): Promise<void> {
   await rm(join(folder, VERIFIED), { force: true });
 }
 
-/** Is it staged inside the destination, which is a mount point? */
+/** Whether the destination is a mount point, with its staging folder inside. */
 function isInside({ destination }: Pick<Destination, "destination">): boolean {
   return stagingPath(destination) === join(resolve(destination), INSIDE);
 }
 
 /**
- * Gives the staged content the destination's name. Nothing is replaced but what was there when the run began. In a
- * mount point, which cannot be renamed, files and folders get their names one after the other; where that is
- * interrupted, a resume ends it.
+ * Gives the staged content the destination's name. It replaces only what was there when the run began. A mount point
+ * cannot be renamed, so its files and folders are moved one after the other; a resumed run completes an interrupted move.
  *
- * @param before the destination when the run began; null where nothing was
- * @throws DESTINATION_EXISTS where something else is there now; what was staged stays
+ * @param before the destination when the run began; null if there was none
+ * @throws DESTINATION_EXISTS if the destination has changed since; the staged files stay
  */
 export async function putInPlace(target: Destination, before: Stamps | null): Promise<void> {
   const destination = resolve(target.destination);
@@ -176,7 +175,7 @@ export async function putInPlace(target: Destination, before: Stamps | null): Pr
   if (found !== null) {
     const now = await stampsAt(destination);
     if (before === null || now === null || pathsThatDiffer(before, now).length > 0)
-      throw cameBetween(destination);
+      throw changedMeanwhile(destination);
   }
   if (isInside(target)) return await fillMount(destination, folder);
   if (found !== null && !isEmpty) await replace(destination, join(folder, REPLACED), found);
@@ -184,22 +183,22 @@ export async function putInPlace(target: Destination, before: Stamps | null): Pr
   await syncFolder(dirname(destination));
 }
 
-/** @throws DESTINATION_EXISTS where another thing took its name in this moment; that one stays */
+/** @throws DESTINATION_EXISTS if another process replaced the destination just now; its file or folder stays */
 async function replace(destination: string, aside: string, before: BigIntStats): Promise<void> {
   await rename(destination, aside);
   const moved = await statIfPresent(aside);
   if (moved !== null && identityOf(moved) === identityOf(before)) return;
   await putBack(destination);
-  throw cameBetween(destination);
+  throw changedMeanwhile(destination);
 }
 
 /**
- * What is staged inside a mount point moves up into it, and what it held before is set aside. An earlier run may have
- * done a part: the mark says that all there is new from then on.
+ * Moves the staged content up into the mount point, and its old content into the staging folder. An earlier run may have
+ * done a part: after the file CLEARED exists, everything in the mount point is new.
  */
 async function fillMount(destination: string, folder: string): Promise<void> {
   const [aside, data] = [join(folder, REPLACED), join(folder, DATA)];
-  // All was moved, and a part of this folder was removed: what lies in the mount point is new.
+  // an earlier run moved everything and stopped while it removed this folder
   if ((await namesIn(data)).length === 0) return;
   const isCleared = await exists(join(folder, CLEARED));
   for (const name of isCleared ? [] : await namesIn(destination)) {
@@ -212,7 +211,7 @@ async function fillMount(destination: string, folder: string): Promise<void> {
   await syncFolder(destination);
 }
 
-/** The old destination returns, where it was set aside and nothing took its place. */
+/** Moves the old destination back if it was moved aside and nothing is in its place. */
 export async function putBack(destination: string): Promise<void> {
   const aside = join(stagingPath(destination), REPLACED);
   if (isInside({ destination })) {
@@ -225,7 +224,7 @@ export async function putBack(destination: string): Promise<void> {
   if ((await exists(aside)) && !(await exists(destination))) await rename(aside, resolve(destination));
 }
 
-/** Drops what an earlier run set aside, where something else has its place: it was to be overwritten. */
+/** Removes the old destination that an earlier run moved aside: something new is in its place. */
 export async function dropReplaced(folder: string): Promise<void> {
   await rm(join(folder, REPLACED), { recursive: true, force: true });
 }
@@ -240,8 +239,8 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * A file is linked, for a link replaces nothing. A folder can only be renamed, and may replace an empty folder that
- * is made in this very moment: one that holds something is refused by the file system.
+ * A file is linked, because a link never replaces a file. A folder can only be renamed: it may replace an empty folder
+ * that another process makes at this moment, and the file system refuses to replace a folder with content.
  */
 async function moveInto(
   content: string,
@@ -251,16 +250,16 @@ async function moveInto(
 ): Promise<void> {
   try {
     if (container === "file" && (await linkTo(content, destination))) return;
-    if (!replacesEmpty && (await exists(destination))) throw cameBetween(destination);
+    if (!replacesEmpty && (await exists(destination))) throw changedMeanwhile(destination);
     await rename(content, destination);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";
-    if (code === "EEXIST" || code === "ENOTEMPTY" || code === "ENOTDIR") throw cameBetween(destination);
+    if (code === "EEXIST" || code === "ENOTEMPTY" || code === "ENOTDIR") throw changedMeanwhile(destination);
     throw error;
   }
 }
 
-/** @returns false where the file system has no links; the file's staged name stays until the folder is cleared */
+/** @returns false if the file system has no links. The staged name of the file stays until the folder is removed */
 async function linkTo(content: string, destination: string): Promise<boolean> {
   try {
     await link(content, destination);
@@ -272,8 +271,8 @@ async function linkTo(content: string, destination: string): Promise<boolean> {
   }
 }
 
-function cameBetween(destination: string): IsologitError {
+function changedMeanwhile(destination: string): IsologitError {
   const next = "move it away, then continue with `resume`; or replace it with `resume` `overwrite`";
-  const message = "something was put there, or changed there, during the run";
+  const message = "another process created or changed it during the run";
   return new IsologitError("DESTINATION_EXISTS", message, { file: destination }, { next });
 }

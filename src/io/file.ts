@@ -1,6 +1,6 @@
 /**
- * A folder, or one file, as a Store. Links to files are followed (the Hub's cache is made of them); what a
- * checkpoint does not consist of (`.git`, the Hub's download notes, our own staging folders) is not seen.
+ * A folder, or one file, as a Store. Links to files are followed, because the Hub's cache consists of them. Folders that
+ * belong to no checkpoint (`.git`, the Hub's download notes, staging folders of this program) are not listed.
  */
 import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
@@ -12,16 +12,16 @@ import { safePath } from "../core/safe-path.ts";
 /** One `read` of 2^31 bytes kills Node 20 outright, and a 56B embedding is exactly 2^31 bytes. */
 const MAX_READ_BYTES = 64 * 1024 * 1024;
 
-/** A zarr checkpoint has some 100,000 files; folders linked into each other criss-cross have no end. */
+/** A zarr checkpoint has some 100,000 files; folders that contain links to each other would give files without end. */
 const MAX_ENTRIES = 1_000_000;
 
 /**
- * @param root a folder, or a file: then the store holds that file alone, under its own name
+ * @param root a folder; or a file: the store then contains only that file, under its name
  * @throws NOT_FOUND, IO_FAILED
  */
 export async function fileStore(root: string): Promise<Store> {
   const about = await system({ file: root }, () => stat(root));
-  const seen = new Map<string, string>(); // path -> what the file was when first opened
+  const seen = new Map<string, string>(); // path -> stamp of the file when it was first opened
   if (about.isFile()) {
     const name = basename(root);
     return {
@@ -34,7 +34,7 @@ export async function fileStore(root: string): Promise<Store> {
       refuseChanged: () => refuseChanged(seen, () => root),
     };
   }
-  if (!about.isDirectory()) throw special(root);
+  if (!about.isDirectory()) throw specialFileError(root);
   return {
     url: root,
     roots: [...new Set([resolve(root), await system({ file: root }, () => realpath(root))])],
@@ -44,7 +44,7 @@ export async function fileStore(root: string): Promise<Store> {
   };
 }
 
-/** Whether anything lies at a path, without opening it. */
+/** Whether a path exists; nothing is opened. */
 export async function fileExists(path: string): Promise<boolean> {
   return await stat(path).then(
     () => true,
@@ -58,7 +58,7 @@ async function listFolder(root: string): Promise<{ path: string; size: number }[
   async function walk(prefix: string, above: readonly string[]): Promise<void> {
     const folder = join(root, prefix);
     const real = await system({ file: folder }, () => realpath(folder));
-    if (above.includes(real)) return; // a link back up: all below it is listed already
+    if (above.includes(real)) return; // a link to a folder above: its files are listed already
     for (const entry of await system({ file: folder }, () => readdir(folder, { withFileTypes: true }))) {
       const path = prefix + entry.name;
       if (++entries > MAX_ENTRIES) {
@@ -67,7 +67,7 @@ async function listFolder(root: string): Promise<{ path: string; size: number }[
       if (isLock(entry.name)) continue;
       const about = await system({ file: path }, () => stat(join(root, path)));
       if (about.isFile()) files.push({ path, size: about.size });
-      else if (!about.isDirectory()) throw special(path);
+      else if (!about.isDirectory()) throw specialFileError(path);
       else if (!isForeign(path)) await walk(`${path}/`, [...above, real]);
     }
   }
@@ -75,28 +75,28 @@ async function listFolder(root: string): Promise<{ path: string; size: number }[
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-/** Folders inside a checkpoint's folder that are not of the checkpoint. The Hub's own upload leaves out the same. */
+/** Folders inside a checkpoint's folder that do not belong to it. The Hub's own upload omits the same folders. */
 function isForeign(path: string): boolean {
   return /(^|\/)(\.git|\.cache\/huggingface|[^/]+\.partial)$/.test(path);
 }
 
-/** The lock of a conversion that writes into this folder: a link that leads nowhere. */
+/** The lock of a conversion that writes into this folder: a link without a target. */
 function isLock(name: string): boolean {
   return /\.partial\.lock(\.[0-9a-f]+)?$/.test(name);
 }
 
-function special(path: string): IsologitError {
+function specialFileError(path: string): IsologitError {
   return new IsologitError("PATH_UNSAFE", "neither a file nor a folder", { file: path });
 }
 
-/** Opens after looking: to open a pipe would wait for its writer forever. */
+/** Opens a regular file only: opening a pipe would wait for its writer forever. */
 async function openFile(where: string, path: string, seen: Map<string, string>): Promise<ByteSource> {
   const at = { file: path };
-  if (!(await system(at, () => stat(where))).isFile()) throw special(path);
+  if (!(await system(at, () => stat(where))).isFile()) throw specialFileError(path);
   const handle = await system(at, () => open(where, "r"));
   try {
     const { stamp, size } = await stampOf(handle, at);
-    if ((seen.get(path) ?? stamp) !== stamp) throw changed(at, "since it was first opened");
+    if ((seen.get(path) ?? stamp) !== stamp) throw changedError(at, "since it was first opened");
     seen.set(path, stamp);
     return sourceOf(handle, where, at, size, stamp);
   } catch (error) {
@@ -114,7 +114,7 @@ function sourceOf(
 ): ByteSource {
   async function read(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void> {
     if (offset + target.byteLength > size) {
-      const message = `the file has ${size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+      const message = `the file has ${size} bytes; ${target.byteLength} were requested from byte ${offset}`;
       throw new IsologitError("TRUNCATED", message, { ...at, offset: size });
     }
     for (let done = 0; done < target.byteLength; ) {
@@ -122,33 +122,33 @@ function sourceOf(
       const count = Math.min(target.byteLength - done, MAX_READ_BYTES);
       const place = { ...at, offset: offset + done };
       const { bytesRead } = await system(place, () => handle.read(target, done, count, offset + done));
-      if (bytesRead === 0) throw changed(place, "and is shorter now");
+      if (bytesRead === 0) throw changedError(place, "and is shorter now");
       done += bytesRead;
     }
-    if ((await stampOf(handle, at)).stamp !== stamp) throw changed(at, "while it was read");
+    if ((await stampOf(handle, at)).stamp !== stamp) throw changedError(at, "while it was read");
   }
-  const underWay = new Set<Promise<void>>();
+  const running = new Set<Promise<void>>();
   return {
     url: where,
     size,
     readInto(target, offset, signal) {
       const reading = read(target, offset, signal);
       const settled: Promise<void> = reading.then(
-        () => void underWay.delete(settled),
-        () => void underWay.delete(settled), // its caller has the error
+        () => void running.delete(settled),
+        () => void running.delete(settled), // the caller of `readInto` gets the error
       );
-      underWay.add(settled);
+      running.add(settled);
       return reading;
     },
-    /** Waits for reads under way: Node closes a handle between two pieces of one, which would then fail. */
+    /** Waits for running reads: Node may close a handle between two parts of one read, which would then fail. */
     async [Symbol.asyncDispose]() {
-      await Promise.all(underWay);
+      await Promise.all(running);
       await handle.close();
     },
   };
 }
 
-/** What tells one state of a file from another, without reading it. */
+/** A text that changes when the file changes, made without reading the file. */
 async function stampOf(handle: FileHandle, at: ErrorLocation): Promise<{ stamp: string; size: number }> {
   const about = await system(at, () => handle.stat({ bigint: true }));
   return { stamp: stampIn(about), size: Number(about.size) };
@@ -156,7 +156,7 @@ async function stampOf(handle: FileHandle, at: ErrorLocation): Promise<{ stamp: 
 
 const stampIn = ({ dev, ino, size, mtimeNs }: BigIntStats): string => `${dev} ${ino} ${size} ${mtimeNs}`;
 
-/** @param seen what each file was when first opened */
+/** @param seen stamp of each file when it was first opened */
 async function refuseChanged(
   seen: ReadonlyMap<string, string>,
   whereIs: (path: string) => string,
@@ -164,11 +164,11 @@ async function refuseChanged(
   for (const [path, stamp] of seen) {
     const about = await stat(whereIs(path), { bigint: true }).catch(() => null);
     if (about === null || stampIn(about) !== stamp)
-      throw changed({ file: path }, "since it was first opened");
+      throw changedError({ file: path }, "since it was first opened");
   }
 }
 
-function changed(at: ErrorLocation, how: string): IsologitError {
+function changedError(at: ErrorLocation, how: string): IsologitError {
   return new IsologitError("FILE_CHANGED", `the file was changed ${how}`, at);
 }
 

@@ -1,6 +1,6 @@
 /**
- * A gzip file as the file inside it: inflated once, to a temporary file that no name leads to, so that it is gone when
- * the process ends, however it ends. Ranges of a gzip cannot be read without all that stands before them.
+ * A gzip file as the file inside it. A range of a gzip cannot be read without all bytes before it, so the file is inflated
+ * once, into a temporary file whose name is removed: the file system frees it when the process ends, in whatever way.
  */
 import { closeSync, fstatSync, openSync, read, writeSync } from "node:fs";
 import { mkdtemp, rm, statfs } from "node:fs/promises";
@@ -13,30 +13,30 @@ import { createGunzip } from "node:zlib";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { type ByteSource, readRange, type Store } from "../core/io.ts";
 
-/** Read and written at a time. */
+/** Bytes read and written at a time. */
 const BLOCK_BYTES = 1024 * 1024;
-/** Weights shrink to some 80 %, and never to a hundredth: what does is made to fill disks. */
+/** Weights shrink to some 80 %, never to a hundredth. A file that does is made to fill disks. */
 const MAX_RATIO = 100;
-/** Up to here the ratio is nobody's concern. */
+/** A file that inflates to no more than this may have any ratio. */
 const SMALL_BYTES = 16 * 1024 * 1024;
 /** Share of the free space of the temporary folder's disk that may be filled. */
 const DISK_SHARE = 0.9;
 
-/** An open file; closed, and its room given back, once no store and no source holds it. */
-interface Held {
+/** An open file. It is closed, and its disk space freed, when no store and no source refers to it. */
+interface InflatedFile {
   readonly descriptor: number;
 }
 const abandoned = new FinalizationRegistry<number>((descriptor) => closeSync(descriptor));
 const readAt = promisify(read);
 
 interface GunzipOptions {
-  /** bytes that the inflated file may have; default: nine tenths of what is free where temporary files go */
+  /** largest inflated file, bytes; default: nine tenths of the free space for temporary files */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;
 }
 
 /**
- * `store`, or, where it is one file and that is a gzip, the same with the inflated file in its place.
+ * `store`, or, if its only file is a gzip, a store with the inflated file in its place.
  *
  * @throws LIMIT_EXCEEDED, ARCHIVE_INVALID, TRUNCATED, DISK_FULL, INTERRUPTED
  */
@@ -45,14 +45,14 @@ export async function gunzipOnce(store: Store, options: GunzipOptions = {}): Pro
   if (only === undefined || more.length > 0 || !(await isGzip(store, only.path))) return store;
   const { path } = only;
   await using source = await store.open(path);
-  const held = await inflate(source, path, options);
-  const { size } = fstatSync(held.descriptor);
+  const inflated = await inflate(source, path, options);
+  const { size } = fstatSync(inflated.descriptor);
   return {
     url: store.url,
     list: async () => [{ path, size }],
     async open(name) {
       if (name !== path) throw new IsologitError("NOT_FOUND", "no such file", { file: name });
-      return sourceOf(held, store.url, path, size);
+      return sourceOf(inflated, store.url, path, size);
     },
   };
 }
@@ -63,8 +63,8 @@ async function isGzip(store: Store, path: string): Promise<boolean> {
   return a === 0x1f && b === 0x8b;
 }
 
-/** @returns a file that is open and has no name any more */
-async function inflate(source: ByteSource, path: string, options: GunzipOptions): Promise<Held> {
+/** @returns an open file whose name is already removed */
+async function inflate(source: ByteSource, path: string, options: GunzipOptions): Promise<InflatedFile> {
   const folder = await mkdtemp(join(tmpdir(), "isologit-spool-"));
   try {
     const { bavail, bsize } = await statfs(folder);
@@ -75,15 +75,15 @@ async function inflate(source: ByteSource, path: string, options: GunzipOptions)
       await pipeline(
         Readable.from(blocksOf(source)),
         createGunzip({ chunkSize: BLOCK_BYTES }),
-        limited(maxBytes, Math.max(SMALL_BYTES, source.size * MAX_RATIO), path),
+        limitBytes(maxBytes, Math.max(SMALL_BYTES, source.size * MAX_RATIO), path),
         async (blocks) => {
           for await (const block of blocks) writeAll(descriptor, block);
         },
         signal,
       );
-      const held = { descriptor };
-      abandoned.register(held, descriptor);
-      return held;
+      const inflated = { descriptor };
+      abandoned.register(inflated, descriptor);
+      return inflated;
     } catch (error) {
       closeSync(descriptor);
       throw faultOf(error, path);
@@ -99,7 +99,7 @@ async function* blocksOf(source: ByteSource): AsyncIterable<Uint8Array> {
   }
 }
 
-function limited(maxBytes: number, maxRatioBytes: number, file: string): Transform {
+function limitBytes(maxBytes: number, maxRatioBytes: number, file: string): Transform {
   let bytes = 0;
   return new Transform({
     transform(block: Uint8Array, _encoding, done) {
@@ -108,8 +108,8 @@ function limited(maxBytes: number, maxRatioBytes: number, file: string): Transfo
       const message =
         bytes > maxRatioBytes
           ? `the gzip inflates to more than ${MAX_RATIO} times its size`
-          : `the gzip inflates to more than ${maxBytes} bytes, the room for temporary files`;
-      const next = "inflate it yourself, with `gunzip`, where there is room, or set TMPDIR to a larger disk";
+          : `the gzip inflates to more than ${maxBytes} bytes, the space for temporary files`;
+      const next = "inflate it yourself, with `gunzip`, where there is space, or set TMPDIR to a larger disk";
       done(new IsologitError("LIMIT_EXCEEDED", message, { file }, bytes > maxRatioBytes ? {} : { next }));
     },
   });
@@ -126,26 +126,26 @@ function faultOf(error: unknown, file: string): unknown {
   return systemError(error, { file });
 }
 
-/** One write may take less than it is given. */
+/** One write may write fewer bytes than it is given. */
 function writeAll(descriptor: number, block: Uint8Array): void {
   for (let done = 0; done < block.byteLength; ) done += writeSync(descriptor, block, done);
 }
 
-/** Sources share the file: closing one closes nothing. */
-function sourceOf(held: Held, url: string, file: string, size: number): ByteSource {
+/** Sources share the file, so closing a source does not close it. */
+function sourceOf(inflated: InflatedFile, url: string, file: string, size: number): ByteSource {
   return {
     url,
     size,
     async readInto(target, offset, signal) {
       if (offset + target.byteLength > size) {
-        const message = `the inflated file has ${size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+        const message = `the inflated file has ${size} bytes; ${target.byteLength} were requested from byte ${offset}`;
         throw new IsologitError("TRUNCATED", message, { file, offset: size });
       }
       for (let done = 0; done < target.byteLength; ) {
         if (signal?.aborted) throw new IsologitError("INTERRUPTED", "stopped on request", { file });
         const count = Math.min(target.byteLength - done, 64 * BLOCK_BYTES);
         try {
-          const { bytesRead } = await readAt(held.descriptor, target, done, count, offset + done);
+          const { bytesRead } = await readAt(inflated.descriptor, target, done, count, offset + done);
           if (bytesRead === 0)
             throw new IsologitError("IO_FAILED", "the inflated file is cut short", { file });
           done += bytesRead;

@@ -1,7 +1,6 @@
 /**
- * A file behind a URL, read by ranges. Every answer is held against what is known of the file: a server that sends
- * another range, another size or another version is caught before a byte of it is used. A body that breaks off is
- * taken up again where it stopped.
+ * A file behind a URL, read by ranges. Every answer is compared with what is known about the file: another range, another
+ * size or another version is an error before any byte is used. A body that breaks off is continued where it stopped.
  */
 import type { Readable } from "node:stream";
 import { type Dispatcher, request } from "undici";
@@ -9,19 +8,19 @@ import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { ByteSource } from "../core/io.ts";
 import { createAttempts, interruptedError, type RetryLimits, retryAfterMs, TransientError } from "./retry.ts";
 
-/** Redirects of one request. The Hub needs two: a renamed repository, and its storage. */
+/** Largest number of redirects of one request. The Hub needs two: for a renamed repository, and for its storage. */
 const MAX_HOPS = 5;
 const SILENCE_MS = 30_000;
 
-/** A file whose bytes come from elsewhere, as they arrive. */
+/** A remote file as a stream of bytes. */
 export interface Remote {
   readonly at: ErrorLocation;
   /** bytes */
   readonly size: number;
   /**
-   * Bytes from `start` up to `end`, in order, not one more. May break off.
+   * Bytes from `start` to `end`, in order, and no more. The stream may break off.
    *
-   * @throws Passing where another try may heal it; IsologitError where not
+   * @throws TransientError if another try may succeed; else IsologitError
    */
   stream(start: number, end: number, signal?: AbortSignal): AsyncIterable<Uint8Array>;
 }
@@ -29,19 +28,19 @@ export interface Remote {
 interface HttpFile {
   readonly url: string;
   readonly size: number;
-  /** the version of the file, as the first server names it; no quotes */
+  /** version of the file, as the first server names it; without quotes */
   readonly etag: string;
   readonly at: ErrorLocation;
   readonly dispatcher: Dispatcher;
-  /** sent to the origin of `url` alone: a token is nobody else's business */
+  /** sent only to the origin of `url`, because they may contain a token */
   readonly headers: Readonly<Record<string, string>>;
-  /** What a refusal means there. */
+  /** Makes the error for a refusal by that server. */
   readonly refusal: (status: number, headers: Headers) => IsologitError;
 }
 
 export type Headers = Readonly<Record<string, string | readonly string[] | undefined>>;
 
-/** A signed address is used again until it expires: the first server is then spared a request a range. */
+/** Reuses a signed address until it expires, which saves one request for each range. */
 export function httpRemote(file: HttpFile): Remote {
   let location: string | undefined;
   return {
@@ -90,7 +89,7 @@ async function get(file: HttpFile, from: string, start: number, end: number, sig
     if (refused === undefined) return { body, location: url === file.url ? undefined : url };
     body.on("error", () => {});
     body.destroy();
-    // A signed address that has expired refuses too: the first server gives a new one.
+    // An expired signed address is refused with 403 too; the first server gives a new address.
     throw status === 403 && !own
       ? new TransientError(networkError("the storage's address expired", file.at))
       : refused;
@@ -144,7 +143,7 @@ function statusFault(status: number, headers: Headers, file: HttpFile): Isologit
   );
 }
 
-/** Timeouts, too many requests, and a server in trouble. */
+/** Timeouts, too many requests, and errors of the server. */
 export const isTransientStatus = (status: number): boolean =>
   status === 408 || status === 425 || status === 429 || status >= 500;
 
@@ -159,13 +158,13 @@ async function* bodyOf(
     for await (const chunk of body) {
       const bytes: Uint8Array = chunk;
       if (position + bytes.byteLength > end) {
-        throw networkError(`more bytes came than the ${end - start} asked for`, { ...at, offset: end });
+        throw networkError(`more bytes arrived than the ${end - start} requested`, { ...at, offset: end });
       }
       position += bytes.byteLength;
       yield bytes;
     }
   } finally {
-    body.on("error", () => {}); // what it says after we have left is nobody's business
+    body.on("error", () => {}); // an error after the last read; without a handler Node would exit
     body.destroy();
   }
   if (position < end) {
@@ -178,18 +177,18 @@ async function* bodyOf(
 export const networkError = (message: string, at: ErrorLocation, cause?: unknown): IsologitError =>
   new IsologitError("NETWORK", message, at, cause === undefined ? {} : { cause });
 
-/** A failure of the connection may heal; ours and the server's word do not. */
+/** A failure of the connection as a TransientError; any other error as it is. */
 export function asTransient(error: unknown, at: ErrorLocation): unknown {
   if (error instanceof IsologitError || error instanceof TransientError) return error;
   const reason = reasonOf(error);
   if (reason === undefined) return error;
-  // A name that nobody knows is a typing error, or a machine with no network at all; a port may be forbidden.
+  // An unknown name is a typing error, or the machine has no network; a port may be forbidden.
   return /ENOTFOUND|bad port/.test(reason)
     ? networkError(reason, at, error)
     : new TransientError(networkError(reason, at, error));
 }
 
-/** What the system or undici says of a connection; undefined for what is no failure of a connection. */
+/** The reason for a failed connection from the system or undici; undefined for any other error. */
 function reasonOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if ("code" in error && typeof error.code === "string" && /^(E[A-Z]|UND_ERR)/.test(error.code)) {
@@ -207,9 +206,9 @@ const wholeMessage = ({ message, cause }: Error): string =>
   cause instanceof Error && cause.message !== "" ? `${message}: ${cause.message}` : message;
 
 /**
- * All bytes from `start` to `end`, through every break that heals.
+ * All bytes from `start` to `end`; a stream that breaks off is opened again.
  *
- * @param broken told what went wrong, each time before it is tried again
+ * @param broken called with the failure before each further try
  */
 export async function* readThroughBreaks(
   remote: Remote,
@@ -233,7 +232,7 @@ export async function* readThroughBreaks(
   }
 }
 
-/** A remote file as a source: one request a read. */
+/** A remote file as a source: one request for each read. */
 export function remoteSource(url: string, remote: Remote, patience: RetryLimits): ByteSource {
   return {
     url,
@@ -241,7 +240,7 @@ export function remoteSource(url: string, remote: Remote, patience: RetryLimits)
     async readInto(target, offset, signal) {
       const end = offset + target.byteLength;
       if (end > remote.size) {
-        const message = `the file has ${remote.size} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+        const message = `the file has ${remote.size} bytes; ${target.byteLength} were requested from byte ${offset}`;
         throw new IsologitError("TRUNCATED", message, { ...remote.at, offset: remote.size });
       }
       let filled = 0;

@@ -1,15 +1,15 @@
-/** What lies in a staged folder, against what was planned to lie there. */
+/** The files in a staging folder, compared with the planned files. */
 import type { BigIntStats } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { entriesBelow, identityOf, stampOf, statIfPresent } from "./stamps.ts";
 
-/** By path: the state of each file, and its bytes; of a folder which one it is, whatever it holds. "" is the topmost. */
+/** State of each file and folder by path; "" is the topmost folder. The state of a folder ignores its content. */
 export type Stamps = ReadonlyMap<string, Stamp>;
 
 export interface Stamp {
   readonly state: string;
-  /** null of a folder */
+  /** bytes; null for a folder */
   readonly size: number | null;
 }
 
@@ -24,20 +24,20 @@ export function fileStamp(about: BigIntStats): Stamp {
   return { state: stampOf(about), size: Number(about.size) };
 }
 
-/** Paths that came, went or changed. */
+/** Paths that appeared, vanished or changed. */
 export function pathsThatDiffer(before: Stamps, now: Stamps): readonly string[] {
   const paths = new Set([...before.keys(), ...now.keys()]);
   return [...paths].filter((path) => before.get(path)?.state !== now.get(path)?.state).sort();
 }
 
 interface Removed {
-  /** nobody planned them */
+  /** paths that are not planned */
   readonly strangers: readonly string[];
-  /** planned, but no plain file of this folder alone: to write into it would write elsewhere */
+  /** planned paths that are links or files with a second name: writing into them would change files elsewhere */
   readonly unusable: readonly string[];
 }
 
-/** Removes everything below `folder` but the planned files and the folders that hold them. */
+/** Removes everything below `folder` except the planned files and the folders above them. */
 export async function removeUnplanned(folder: string, planned: ReadonlySet<string>): Promise<Removed> {
   const folders = new Set([...planned].flatMap(foldersAbove));
   const [strangers, unusable]: [string[], string[]] = [[], []];

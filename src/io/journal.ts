@@ -1,6 +1,6 @@
 /**
- * The journal of a staged folder: a line for the plan, then one for each finished tensor. Each line carries a digest
- * of itself, so that a damaged one is not believed.
+ * The journal of a staging folder: one line for the plan, then one line for each finished tensor. Each line contains a
+ * digest of itself, so that a damaged line is recognised.
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
@@ -24,10 +24,10 @@ const Entry = z.strictObject({
 });
 const Line = Entry.extend({ line: digest });
 
-/** No plan has as many tensors, nor as many checksums. */
+/** No plan has so many tensors and checksums that its journal is larger. */
 const MAX_BYTES = 256 * 1024 * 1024;
 
-/** One finished tensor: enough to skip it next time. */
+/** One finished tensor, with the digests by which a resumed run checks it. */
 export type JournalEntry = z.infer<typeof Entry>;
 
 export class Journal implements AsyncDisposable {
@@ -42,12 +42,12 @@ export class Journal implements AsyncDisposable {
     this.entries = entries;
   }
 
-  /** @throws PLAN_CHANGED when it is another plan's */
+  /** @throws PLAN_CHANGED if the journal belongs to another plan */
   static async open(path: string, planId: string): Promise<Journal> {
     const { entries, size } = await readEntries(path, planId);
     const file = await open(path, "a");
     try {
-      await file.truncate(size); // a line that a crash cut short would spoil the next one
+      await file.truncate(size); // a line that a crash cut short would join with the next line
       if (size === 0) await file.appendFile(`${JSON.stringify({ plan: planId })}\n`);
     } catch (error) {
       await file.close();
@@ -76,8 +76,8 @@ function digestOf(entry: JournalEntry, planId: string): string {
 }
 
 /**
- * What the journal names, and the bytes it takes to say so. It ends at the first line that is not as it was written:
- * a crash cuts the last one short, or leaves zeros for it.
+ * Entries of the journal, and the size of their lines in bytes. Reading stops at the first damaged line: a crash cuts the
+ * last line short, or leaves zeros in its place.
  */
 async function readEntries(
   path: string,
@@ -85,25 +85,25 @@ async function readEntries(
 ): Promise<{ entries: ReadonlyMap<string, JournalEntry>; size: number }> {
   const entries = new Map<string, JournalEntry>();
   const text = (await exists(path)) ? await readStart(path) : "";
-  const [first = "", ...rest] = text.split("\n").slice(0, -1); // the last one has no end
+  const [first = "", ...rest] = text.split("\n").slice(0, -1); // the text after the last line break
   const head = parse(Head, first);
   if (head === undefined) return { entries, size: 0 };
   if (head.plan !== planId) {
     throw new IsologitError("PLAN_CHANGED", "the staged files belong to another plan", { file: path });
   }
   let size = Buffer.byteLength(first) + 1;
-  for (const each of rest) {
-    const parsed = parse(Line, each);
+  for (const text of rest) {
+    const parsed = parse(Line, text);
     if (parsed === undefined) break;
     const { line, ...entry } = parsed;
     if (line !== digestOf(entry, planId)) break;
     entries.set(entry.name, entry);
-    size += Buffer.byteLength(each) + 1;
+    size += Buffer.byteLength(text) + 1;
   }
   return { entries, size };
 }
 
-/** All of a journal that a run wrote. What lies beyond is not believed. */
+/** The journal up to MAX_BYTES: a run writes no more. */
 async function readStart(path: string): Promise<string> {
   const file = await open(path, "r");
   try {
@@ -122,6 +122,6 @@ function parse<T>(schema: z.ZodType<T>, line: string): T | undefined {
   try {
     return schema.safeParse(JSON.parse(line)).data;
   } catch {
-    return undefined; // no JSON
+    return undefined; // not JSON
   }
 }

@@ -1,7 +1,6 @@
 /**
- * The lock of a destination: `DST.partial.lock`, beside the staged folder, which comes and goes while the lock is held.
- * It is a symbolic link whose target tells the holder, because a link is made with its content in one step and never
- * replaces anything.
+ * The lock of a destination: `DST.partial.lock`, beside the staging folder. It is a symbolic link whose target describes
+ * the process that holds the lock: a link is created together with its content in one step, and never replaces a file.
  */
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
@@ -15,15 +14,15 @@ const Holder = z.object({ ...ProcessMark.shape, since: z.string(), token: z.stri
 type Holder = z.infer<typeof Holder>;
 
 const MAX_TRIES = 10;
-/** of a lock that is a file */
+/** largest lock that is a file, bytes */
 const MAX_BYTES = 65_536;
 
 export const lockPath = (destination: string): string => `${stagingPath(destination)}.lock`;
 
 /**
- * Takes the lock; it is given back when disposed of. A lock whose process has ended is taken over.
+ * Takes the lock; disposal releases it. A lock whose process has ended is taken over.
  *
- * @throws DESTINATION_BUSY: another process holds it, or may hold it
+ * @throws DESTINATION_BUSY if another process holds it, or may hold it
  */
 export async function lockDestination(destination: string): Promise<AsyncDisposable> {
   const path = lockPath(destination);
@@ -36,12 +35,12 @@ export async function lockDestination(destination: string): Promise<AsyncDisposa
       await take(path, holder);
       break;
     } catch (error) {
-      // Another run may have taken away the folders that it had made itself.
+      // Another run may have removed the folders that it had created.
       if (codeOf(error) !== "ENOENT" || tries === MAX_TRIES) throw systemError(error, { file: path });
     }
   }
   return {
-    // A lock that cannot be removed ends with this process: the next one sees that, and takes it over.
+    // A lock that cannot be removed is taken over by the next process, which sees that this one has ended.
     async [Symbol.asyncDispose]() {
       if ((await holderAt(path).catch(() => null))?.token === token) await unlink(path).catch(() => {});
       if (made !== undefined) await removeEmpty(dirname(path), made);
@@ -52,10 +51,10 @@ export async function lockDestination(destination: string): Promise<AsyncDisposa
 async function take(path: string, holder: Holder): Promise<void> {
   while (!(await place(path, holder))) {
     const other = await holderAt(path);
-    if (other === null) continue; // given back meanwhile
+    if (other === null) continue; // released meanwhile
     if (other.token === holder.token) return; // a network file system sent the request twice
     if (!(await hasEnded(other))) throw busy(path, other);
-    // Of those that found it abandoned, one may replace it: the one that holds the lock named after it.
+    // Several processes may find the lock abandoned. The one that creates this second lock may replace it.
     const guard = `${path}.${other.token}`;
     await take(guard, holder);
     if ((await holderAt(path))?.token === other.token) return await rename(guard, path);
@@ -63,7 +62,7 @@ async function take(path: string, holder: Holder): Promise<void> {
   }
 }
 
-/** @returns whether there was none */
+/** @returns false if there is a lock already */
 async function place(path: string, holder: Holder): Promise<boolean> {
   const text = JSON.stringify(holder);
   try {
@@ -73,7 +72,7 @@ async function place(path: string, holder: Holder): Promise<boolean> {
     if (codeOf(error) === "EEXIST") return false;
     if (!["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"].includes(codeOf(error))) throw error;
   }
-  // No symbolic links here. A crash between the next two calls leaves an empty lock, which nobody takes over.
+  // This file system has no symbolic links. A crash between the next two calls leaves an empty lock, which no process takes over.
   const file = await open(path, "wx").catch((error) => {
     if (codeOf(error) === "EEXIST") return null;
     throw error;
@@ -84,8 +83,8 @@ async function place(path: string, holder: Holder): Promise<boolean> {
 }
 
 /**
- * @returns null where there is no lock
- * @throws DESTINATION_BUSY for one that does not tell its holder
+ * @returns null if there is no lock
+ * @throws DESTINATION_BUSY for a lock that does not describe its holder
  */
 async function holderAt(path: string): Promise<Holder | null> {
   const text = await textAt(path).catch((error) => {
@@ -100,7 +99,7 @@ async function holderAt(path: string): Promise<Holder | null> {
   }
 }
 
-/** Nothing of what is no lock: a pipe in its place would be waited for, a large file read. */
+/** Text of a lock; empty for anything that cannot be a lock, such as a pipe, which would never end, or a large file. */
 async function textAt(path: string): Promise<string> {
   const about = await lstat(path);
   if (about.isSymbolicLink()) return await readlink(path);
@@ -110,13 +109,13 @@ async function textAt(path: string): Promise<string> {
 function busy(path: string, holder: Holder | null): IsologitError {
   const who =
     holder === null
-      ? "a process that is not named holds its lock"
+      ? "an unknown process holds its lock"
       : `process ${holder.pid} on ${holder.host} has been writing it since ${holder.since}`;
   const next = `wait until that process ends, then use \`resume\`; if it ended long ago, delete ${path}`;
   return new IsologitError("DESTINATION_BUSY", who, { file: path }, { next });
 }
 
-/** The folders made on the way to the lock, from the innermost, as far as they are empty. */
+/** Removes the empty folders that were created for the lock, the innermost first. */
 async function removeEmpty(innermost: string, outermost: string): Promise<void> {
   for (let folder = innermost; folder.length >= outermost.length; folder = dirname(folder)) {
     if (

@@ -1,11 +1,11 @@
-/** Whether a folder is a mount point: it cannot be renamed, and what lies beside it lies on another disk. */
+/** Whether a folder is a mount point: it cannot be renamed, and the folders beside it are on another disk. */
 import { lstatSync, readFileSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
 
-/** The mounts of this process, where the system tells them: a mount of a folder of the same disk shows nowhere else. */
+/** The mounts of this process, on Linux. No other file shows a mount of a folder from the same disk. */
 const MOUNTS = "/proc/self/mountinfo";
 
-/** @returns false for what is not there, and for what is no folder: a link to one is replaced as any other link is */
+/** @returns false for a missing path, and for a link to a folder: such a link can be replaced */
 export function isMountPoint(path: string): boolean {
   try {
     const about = lstatSync(path);
@@ -13,11 +13,11 @@ export function isMountPoint(path: string): boolean {
     const real = realpathSync(path);
     return about.dev !== lstatSync(dirname(real)).dev || mountPoints().has(real);
   } catch {
-    return false; // what cannot be looked at is told by whoever writes there
+    return false; // the later write reports why the path cannot be read
   }
 }
 
-/** The fifth field of each line; octal escapes stand for blanks. */
+/** The fifth field of each line, with octal escapes for blanks. */
 function mountPoints(): ReadonlySet<string> {
   try {
     const lines = readFileSync(MOUNTS, "utf8").split("\n");

@@ -1,4 +1,4 @@
-/** Who a process is, so that another can tell later whether it has ended. */
+/** Identity of a process, so that another process can find out later whether it has ended. */
 import { readFile, readlink } from "node:fs/promises";
 import { hostname } from "node:os";
 import { z } from "zod";
@@ -6,17 +6,17 @@ import { z } from "zod";
 const Mark = z.object({
   pid: z.int(),
   host: z.string(),
-  /** of the installed system: hosts of one name may share a disk */
+  /** id of the installed system, because two hosts with one name may share a disk */
   machine: z.string().nullable(),
-  /** of this start of the machine */
+  /** id of this start of the machine */
   boot: z.string().nullable(),
-  /** the namespace in which `pid` means something: containers may share a host's name */
+  /** namespace of `pid`, because containers may have one host name */
   pids: z.string().nullable(),
-  /** clock ticks from boot to the start of the process: a process id is used again */
+  /** clock ticks from boot to the start of the process, because process ids are reused */
   started: z.string().nullable(),
 });
 
-/** Where the system does not tell a field, it is null. */
+/** A field that the system does not give is null. */
 export type ProcessMark = z.infer<typeof Mark>;
 export const ProcessMark = Mark;
 
@@ -31,22 +31,22 @@ export async function markOfThisProcess(): Promise<ProcessMark> {
   };
 }
 
-/** True only where it is certain. What runs on another host, or in another container, may be alive. */
+/** True only if it is certain that the process has ended. A process on another host or in another container may run. */
 export async function hasEnded(other: ProcessMark): Promise<boolean> {
   const own = await markOfThisProcess();
   if (other.host !== own.host || other.machine !== own.machine) return false;
-  if (other.boot !== own.boot) return own.machine !== null; // the same machine, started again since
+  if (other.boot !== own.boot) return own.machine !== null; // the machine was started again since then
   if (other.pids !== own.pids) return false;
   if (other.started === null || own.started === null) return !isThere(other.pid);
   const status = await statusOf(other.pid);
   return status === null || status.ended || status.started !== other.started;
 }
 
-/** @returns null where there is no such process, or no /proc */
+/** @returns null if there is no such process, or no /proc */
 async function statusOf(pid: number): Promise<{ ended: boolean; started: string } | null> {
   const text = await textOf(`/proc/${pid}/stat`);
   if (text === null) return null;
-  // proc_pid_stat(5): the name stands in parentheses and may hold any character; state is field 3, start field 22
+  // proc_pid_stat(5): the name is in parentheses and may contain any character; state is field 3, start is field 22
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return { ended: fields[0] === "Z" || fields[0] === "X", started: fields[19] ?? "" };
 }

@@ -1,30 +1,31 @@
-/** Trying again: what may heal by itself is tried a few times, each time after a longer pause. */
+/** Repeats work that may succeed later, a few times, each time after a longer pause. */
 import { setTimeout as pause } from "node:timers/promises";
 import { IsologitError } from "../core/errors.ts";
 
 export interface RetryLimits {
-  /** failures in a row, with nothing gained between them, that are the end */
+  /** number of failures in a row after which the work fails */
   readonly failures: number;
   /** pause after the first failure; it doubles with each further one */
   readonly firstMs: number;
-  /** longest pause, also where the server asks for more */
+  /** longest pause, even if the server asks for a longer one */
   readonly longestMs: number;
-  /** hears of each failure after which it is tried again */
+  /** called for each failure after which the work is repeated */
   readonly onRetry?: (failure: IsologitError, waitMs: number) => void;
 }
 
-/** Some 30 seconds of silence are survived; a server that asks for a minute is given it. */
+/** Enough for some 30 seconds without an answer, and for a server that asks for a pause of one minute. */
 export const RETRY_LIMITS: RetryLimits = { failures: 7, firstMs: 500, longestMs: 60_000 };
 
-/** Tries of a server that never answered: a wrong address is told within seconds. */
+/** Fewer tries for a server that has never answered, so that a wrong address is reported within seconds. */
 const UNREACHED_FAILURES = 3;
 
-/** A failure that may heal by itself, and what it is to be called when it does not. */
+/** A failure after which another try may succeed. */
 export class TransientError extends Error {
+  /** the error to throw if no try succeeds */
   readonly failure: IsologitError;
-  /** what the server asked for */
+  /** pause that the server asked for */
   readonly waitMs: number | undefined;
-  /** nothing has come from this server yet */
+  /** this server has sent nothing yet */
   readonly unreached: boolean;
 
   constructor(failure: IsologitError, waitMs?: number, unreached = false) {
@@ -37,9 +38,9 @@ export class TransientError extends Error {
 }
 
 interface Attempts {
-  /** Something was gained: failures are counted anew. */
+  /** Reports progress: the count of failures starts again. */
   gained(): void;
-  /** Waits until it makes sense to try again. @throws what does not heal, or has failed too often; INTERRUPTED */
+  /** Waits before the next try. @throws the error itself if it is not transient or came too often; INTERRUPTED */
   failed(error: unknown): Promise<void>;
 }
 
@@ -55,7 +56,7 @@ export function createAttempts(patience: RetryLimits, signal?: AbortSignal): Att
       const most = error.unreached ? Math.min(UNREACHED_FAILURES, patience.failures) : patience.failures;
       if (++failures >= most) throw error.failure;
       const doubled = patience.firstMs * 2 ** (failures - 1);
-      // Half of it by chance, so that many who failed together do not come back together.
+      // Half of the pause is random, so that many clients that failed together do not return together.
       const own = doubled * (0.5 + Math.random() / 2);
       const waitMs = Math.min(Math.max(own, error.waitMs ?? 0), patience.longestMs);
       patience.onRetry?.(error.failure, waitMs);
@@ -66,7 +67,7 @@ export function createAttempts(patience: RetryLimits, signal?: AbortSignal): Att
   };
 }
 
-/** Runs `work` until it succeeds, or fails for good. */
+/** Runs `work` until it succeeds or fails finally. */
 export async function retry<T>(
   work: () => Promise<T>,
   patience: RetryLimits,
@@ -82,7 +83,7 @@ export async function retry<T>(
   }
 }
 
-/** What cannot be stopped itself is left to itself. @throws INTERRUPTED, as soon as `signal` says so */
+/** Waits for `work`, which itself cannot be stopped. @throws INTERRUPTED as soon as `signal` is aborted */
 export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await work;
   let leave = () => {};
@@ -100,7 +101,7 @@ export function interruptedError(signal: AbortSignal): IsologitError {
     : new IsologitError("INTERRUPTED", "stopped on request", {}, { cause: signal.reason });
 }
 
-/** `Retry-After`: seconds, or a date. @returns milliseconds from now; undefined where there is none */
+/** `Retry-After`: seconds, or a date. @returns milliseconds from now; undefined if there is none */
 export function retryAfterMs(value: string | null | undefined, nowMs = Date.now()): number | undefined {
   if (value === null || value === undefined || value.trim() === "") return undefined;
   if (/^\d+$/.test(value.trim())) return Number(value) * 1000;

@@ -1,10 +1,10 @@
 /**
- * The staged files of a destination. Everything is written into `DST.partial`; the destination itself appears in one
- * step, when all of it is there, synced and verified, and nothing of it has changed since. A journal of finished tensors
- * lets an interrupted run continue.
+ * The staged files of a destination. Everything is written into `DST.partial`. The destination itself appears in one
+ * step, after all files are written, synced and verified, and only if they have not changed since. A journal of finished
+ * tensors lets an interrupted run continue.
  */
-import { type FileHandle, mkdir, open, rm, statfs } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { mkdir, open, rm, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import {
   clearStaging,
@@ -31,11 +31,12 @@ import {
   stampsBelow,
 } from "./inventory.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
+import { StagedFiles, stagedChange, writeAll } from "./staged-files.ts";
 import { exists, statIfPresent } from "./stamps.ts";
 
 interface StagingOptions extends Destination {
   readonly planId: string;
-  /** all that will be written; the disk must have room for it */
+  /** bytes of all files together; the disk must have room for them */
   readonly totalBytes: number;
   readonly resume: boolean;
   /** written bytes between two points at which data is synced and the journal may name it; default 256 MiB */
@@ -47,19 +48,19 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024;
 export class Staging implements AsyncDisposable {
   /** `DST.partial` */
   readonly folder: string;
-  /** what will be the destination: open this to verify before `finish` */
+  /** path that will be the destination: open it to verify before `finish` */
   readonly content: string;
-  /** what the journal of an earlier run of the same plan names; its bytes are yet to be looked at */
+  /** tensors that the journal of an earlier run of the same plan names; their bytes are not checked yet */
   readonly finished: ReadonlyMap<string, JournalEntry>;
   readonly #options: StagingOptions;
   readonly #data: string;
-  readonly #files = new Map<string, FileHandle>();
+  readonly #files: StagedFiles;
   readonly #journal: Journal;
-  /** the destination as the run found it; null where nothing was */
+  /** the destination as the run found it; null if there was none */
   readonly #before: Stamps | null;
   #stamps = new Map<string, Stamp>();
   #pending: JournalEntry[] = [];
-  #sinceCheckpoint = 0;
+  #checkpointAt = 0;
   #checkpoint: Promise<void> = Promise.resolve();
 
   private constructor(options: StagingOptions, journal: Journal, before: Stamps | null) {
@@ -70,13 +71,14 @@ export class Staging implements AsyncDisposable {
     this.folder = stagingPath(options.destination);
     this.content = contentPath(options);
     this.#data = join(this.folder, DATA);
+    this.#files = new StagedFiles(this.#data, this.content);
   }
 
   /**
-   * For the holder of the destination's lock.
+   * The caller holds the destination's lock.
    *
-   * @throws DESTINATION_EXISTS, STAGING_EXISTS unless told otherwise; PLAN_CHANGED when a staged folder is another
-   * plan's; DISK_FULL before anything is written
+   * @throws DESTINATION_EXISTS, STAGING_EXISTS unless the options allow it; PLAN_CHANGED when a staged folder belongs to
+   * another plan; DISK_FULL before anything is written
    */
   static async open(options: StagingOptions): Promise<Staging> {
     const { destination, overwrite, resume } = options;
@@ -112,29 +114,20 @@ export class Staging implements AsyncDisposable {
     }
   }
 
-  /** There may be bytes of an earlier run. */
+  /** Staged files may hold bytes of an earlier run. */
   get isResumed(): boolean {
     return this.#options.resume;
   }
 
-  /** @param path in the placement: "" is the one file of a destination that is a file */
-  #nameOf(path: string): string {
-    return path === "" ? basename(this.content) : path;
-  }
-
-  #place(path: string): string {
-    return join(this.#data, this.#nameOf(path));
-  }
-
   /**
-   * Removes what is not planned, and what must not be written into, before the first file is created.
+   * Removes files that are not planned, and files that must not be written into, before the first file is created.
    *
-   * @returns what nobody planned
+   * @returns paths that no plan has
    */
   async clean(paths: readonly string[]): Promise<readonly string[]> {
-    const names = new Set(paths.map((path) => this.#nameOf(path)));
+    const names = new Set(paths.map((path) => this.#files.nameOf(path)));
     try {
-      // Through a link in place of the folder, what lies elsewhere would be removed, and then published.
+      // If a link replaced the folder, files elsewhere would be removed, and then published.
       if (!((await statIfPresent(this.#data))?.isDirectory() ?? false)) throw stagedChange([DATA]);
       return (await removeUnplanned(this.#data, names)).strangers;
     } catch (error) {
@@ -142,122 +135,86 @@ export class Staging implements AsyncDisposable {
     }
   }
 
-  /** A file of that size; what an earlier run wrote into it stays. */
   async create(path: string, size: number): Promise<void> {
-    const place = this.#place(path);
-    try {
-      await mkdir(dirname(place), { recursive: true });
-      const file = await open(place, "a+").then(async (made) => {
-        await made.close();
-        return open(place, "r+");
-      });
-      this.#files.set(path, file);
-      await file.truncate(size);
-    } catch (error) {
-      throw systemError(error, { file: place });
-    }
+    await this.#files.create(path, size);
   }
 
   async writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void> {
-    try {
-      await writeAll(this.#file(path), offset, bytes);
-    } catch (error) {
-      throw systemError(error, { file: this.#place(path), offset });
-    }
-    this.#sinceCheckpoint += bytes.byteLength;
+    await this.#files.writeAt(path, offset, bytes);
   }
 
-  /** What an earlier run wrote, while the files are open. */
   async readAt(path: string, offset: number, target: Uint8Array): Promise<void> {
-    const file = this.#file(path);
-    try {
-      for (let at = 0; at < target.byteLength; ) {
-        const { bytesRead } = await file.read(target, at, target.byteLength - at, offset + at);
-        if (bytesRead === 0) throw stagedChange([this.#nameOf(path)]); // `create` gave it its size
-        at += bytesRead;
-      }
-    } catch (error) {
-      throw systemError(error, { file: this.#place(path), offset });
-    }
+    await this.#files.readAt(path, offset, target);
   }
 
-  #file(path: string): FileHandle {
-    const file = this.#files.get(path);
-    if (file === undefined) throw new IsologitError("INTERNAL", `${path} was not created`);
-    return file;
-  }
-
-  /** Notes a finished tensor. The journal names it once its bytes are synced. */
+  /** Notes a finished tensor. The journal names it after its bytes are synced. */
   note(entry: JournalEntry): void {
     this.#pending.push(entry);
-    if (this.#sinceCheckpoint < (this.#options.checkpointBytes ?? CHECKPOINT_BYTES)) return;
-    this.#sinceCheckpoint = 0;
+    const { writtenBytes } = this.#files;
+    if (writtenBytes - this.#checkpointAt < (this.#options.checkpointBytes ?? CHECKPOINT_BYTES)) return;
+    this.#checkpointAt = writtenBytes;
     this.#checkpoint = this.#checkpoint.then(() => this.#sync());
-    this.#checkpoint.catch(() => {}); // `settle` throws it; till then nobody waits, and Node would end the process
+    this.#checkpoint.catch(() => {}); // `settle` rethrows; without a handler here Node would exit on the rejection
   }
 
   async #sync(): Promise<void> {
     const entries = this.#pending;
     this.#pending = [];
-    for (const [path, file] of this.#files) {
-      await file.datasync().catch((error) => {
-        throw systemError(error, { file: this.#place(path) });
-      });
-    }
+    await this.#files.sync();
     await this.#journal.append(entries);
   }
 
-  /** Syncs all that was written and closes the files; the destination still does not exist. */
+  /** Syncs all written bytes and closes the files; the destination still does not exist. */
   async settle(): Promise<void> {
     await this.#checkpoint;
     await this.#sync();
     await this.#journal.sync();
-    for (const file of this.#files.values()) await file.close();
-    this.#files.clear();
+    await this.#files.close();
   }
 
   /**
-   * Remembers the state of every staged file: what is verified from here on is what `finish` accepts.
+   * Remembers the state of every staged file. `finish` accepts only this state, so verification may start now.
    *
-   * @returns what nobody planned, which is removed
-   * @throws STAGING_CHANGED where a planned file is not there, or is not what was planned
+   * @returns paths that no plan has; they are removed
+   * @throws STAGING_CHANGED where a planned file is missing or has another size
    */
   async watchFiles(
     files: readonly { readonly path: string; readonly size: number }[],
   ): Promise<readonly string[]> {
     const strangers = await this.clean(files.map(({ path }) => path));
     this.#stamps = await stampsBelow(this.#data);
-    const other = files.filter(({ path, size }) => this.#stamps.get(this.#nameOf(path))?.size !== size);
-    if (other.length > 0) throw stagedChange(other.map(({ path }) => this.#nameOf(path)));
+    const names = files.map(({ path, size }) => ({ name: this.#files.nameOf(path), size }));
+    const changed = names.filter(({ name, size }) => this.#stamps.get(name)?.size !== size);
+    if (changed.length > 0) throw stagedChange(changed.map(({ name }) => name));
     return strangers;
   }
 
-  /** Paths below the staged content that came, went or changed since `watchFiles`. */
+  /** Paths below the staged content that appeared, vanished or changed since `watchFiles`. */
   async changes(): Promise<readonly string[]> {
     return pathsThatDiffer(this.#stamps, await stampsBelow(this.#data));
   }
 
-  /** Bytes of all staged files, as they are watched. */
+  /** Bytes of all watched files. */
   get bytes(): number {
     return [...this.#stamps.values()].reduce((sum, { size }) => sum + (size ?? 0), 0);
   }
 
   /**
-   * Writes what follows from the verification: behind a file's end or over a part of it, or as a new file.
+   * Writes what the verification found: behind a file's end, over a part of it, or as a new file.
    *
-   * @throws STAGING_CHANGED where the file is not as it was
+   * @throws STAGING_CHANGED where the file changed since `watchFiles`
    */
   async amend(path: string, offset: number, bytes: Uint8Array): Promise<void> {
-    const place = this.#place(path);
-    const stamp = this.#stamps.get(this.#nameOf(path));
+    const [name, place] = [this.#files.nameOf(path), this.#files.pathOf(path)];
+    const stamp = this.#stamps.get(name);
     try {
       const file = await open(place, stamp === undefined ? "wx" : "r+");
       try {
-        const isOther = fileStamp(await file.stat({ bigint: true })).state !== stamp?.state;
-        if (stamp !== undefined && isOther) throw stagedChange([this.#nameOf(path)]);
+        const { state } = fileStamp(await file.stat({ bigint: true }));
+        if (stamp !== undefined && state !== stamp.state) throw stagedChange([name]);
         await writeAll(file, offset, bytes);
         await file.sync();
-        this.#stamps.set(this.#nameOf(path), fileStamp(await file.stat({ bigint: true })));
+        this.#stamps.set(name, fileStamp(await file.stat({ bigint: true })));
       } finally {
         await file.close();
       }
@@ -267,10 +224,10 @@ export class Staging implements AsyncDisposable {
   }
 
   /**
-   * The staged content becomes the destination.
+   * Makes the staged content the destination.
    *
-   * @returns null, or why what is left beside the destination could not be removed
-   * @throws STAGING_CHANGED, DESTINATION_EXISTS; what was staged stays
+   * @returns null, or why the rest of the staging folder could not be removed
+   * @throws STAGING_CHANGED, DESTINATION_EXISTS; the staged files stay
    */
   async finish(): Promise<unknown> {
     await this.settle();
@@ -291,43 +248,26 @@ export class Staging implements AsyncDisposable {
     );
   }
 
-  /** Takes everything away, as if nothing had been asked. */
+  /** Removes all staged files. */
   async discard(): Promise<void> {
     await this[Symbol.asyncDispose]();
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  /** Leaves the staged files, with the journal naming what is finished. */
+  /** Leaves the staged files, with a journal that names the finished tensors. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.settle().catch(() => {}); // a full disk stays full; the journal then names what it could
-    // What counts was synced; those that `settle` and `finish` closed are closed already.
-    await Promise.allSettled([...this.#files.values()].map((file) => file.close()));
+    await this.settle().catch(() => {}); // on a full disk the journal names the tensors that it could
+    await this.#files.abandon();
     await this.#journal[Symbol.asyncDispose]().catch(() => {});
-    this.#files.clear();
     await putBack(this.#options.destination);
   }
 }
 
-async function writeAll(file: FileHandle, offset: number, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.byteLength; ) {
-    at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
-  }
-}
-
-/** @param cause what failed because of it */
-export function stagedChange(paths: readonly string[], cause?: unknown): IsologitError {
-  const [first] = paths;
-  const more = paths.length > 1 ? `, with ${paths.length - 1} more` : "";
-  const message = `what was staged was changed by something else: ${first || "the file"}${more}`;
-  return new IsologitError("STAGING_CHANGED", message, {}, { cause });
-}
-
 async function refuseFullDisk(folder: string, totalBytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(folder);
-  if (bavail * bsize < totalBytes) {
-    await rm(folder, { recursive: true });
-    throw new IsologitError("DISK_FULL", `${totalBytes} bytes are needed, ${bavail * bsize} are free`, {
-      file: folder,
-    });
-  }
+  const freeBytes = bavail * bsize;
+  if (freeBytes >= totalBytes) return;
+  await rm(folder, { recursive: true });
+  const message = `${totalBytes} bytes are needed, ${freeBytes} are free`;
+  throw new IsologitError("DISK_FULL", message, { file: folder });
 }

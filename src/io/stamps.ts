@@ -1,15 +1,15 @@
-/** What the file system tells of a path without its bytes: whether it is there, and which state of a file it is. */
+/** What the file system knows about a path without reading it: whether it exists, and the state of its file. */
 import type { BigIntStats } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemError } from "../core/errors.ts";
 
-/** Links are not followed: one that leads nowhere is there too. */
+/** Links are not followed: a link without a target exists too. */
 export async function exists(path: string): Promise<boolean> {
   return (await statIfPresent(path)) !== null;
 }
 
-/** @returns null where nothing is */
+/** @returns null if the path does not exist */
 export async function statIfPresent(path: string): Promise<BigIntStats | null> {
   return lstat(path, { bigint: true }).catch((error) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return null;
@@ -17,34 +17,34 @@ export async function statIfPresent(path: string): Promise<BigIntStats | null> {
   });
 }
 
-/** Which file or folder it is, whatever it is called. Numbers of files are used again, so its birth is told too. */
+/** Identity of a file or folder, whatever its name. Inode numbers are reused, so the time of creation belongs to it. */
 export function identityOf({ dev, ino, birthtimeNs }: BigIntStats): string {
   return `${dev} ${ino} ${birthtimeNs}`;
 }
 
-/** Which state of that file: every write, and whatever hides a write, changes it. */
+/** State of a file. Every write changes it, even if the modification time is set back. */
 export function stampOf(about: BigIntStats): string {
   return `${identityOf(about)} ${about.size} ${about.mtimeNs} ${about.ctimeNs}`;
 }
 
-/** Something below a folder. */
+/** A file, folder or link below a folder. */
 export interface Entry {
   /** relative, with `/` between names */
   readonly path: string;
   readonly about: BigIntStats;
 }
 
-/** Everything below a folder, folders before what they hold; links are not followed. */
+/** Everything below a folder, each folder before its content; links are not followed. */
 export async function entriesBelow(folder: string, prefix = ""): Promise<readonly Entry[]> {
   const found: Entry[] = [];
   const names = await readdir(join(folder, prefix)).catch((error) => {
-    if (error.code === "ENOENT") return []; // gone since it was listed
+    if (error.code === "ENOENT") return []; // removed since it was listed
     throw systemError(error, { file: join(folder, prefix) });
   });
   for (const name of names.sort()) {
     const path = prefix + name;
     const about = await statIfPresent(join(folder, path));
-    if (about === null) continue; // gone since it was listed
+    if (about === null) continue; // removed since it was listed
     found.push({ path, about });
     if (about.isDirectory()) found.push(...(await entriesBelow(folder, `${path}/`)));
   }

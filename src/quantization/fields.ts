@@ -1,15 +1,15 @@
 /**
- * Fields of a `quantization_config` that say how codes are stored and computed with, and the values under which engines
- * read FP8 codes as code * scale. Read in compressed-tensors 0.17 (`quant_args.py`, `quant_config.py`) and in vLLM's
+ * Fields of a `quantization_config` that change how codes are stored or computed, and the values with which engines read
+ * FP8 codes as code * scale. Source: compressed-tensors 0.17 (`quant_args.py`, `quant_config.py`) and vLLM's
  * `compressed_tensors.py`, which refuses other values or computes another function.
  */
 import { isJsonObject } from "../core/json.ts";
 
-type Said = Readonly<Record<string, unknown>>;
+type QuantizationRecord = Readonly<Record<string, unknown>>;
 
 interface Field {
   readonly key: string;
-  /** besides a field that is absent or null */
+  /** whether a value is usual; an absent field and null always are */
   readonly usual: (value: unknown) => boolean;
 }
 
@@ -17,7 +17,7 @@ const never = () => false;
 const isNo = (value: unknown) => value === false;
 const isEmpty = (value: unknown) => isJsonObject(value) && Object.keys(value).length === 0;
 
-/** Codes and scales as they are, whatever a scale is of; each group of `mixed-precision` says its own. */
+/** Formats of plain codes and scales, for any extent of a scale; with `mixed-precision` each group has its own format. */
 const FORMATS: readonly unknown[] = [
   ...["float-quantized", "naive-quantized", "mxfp8-quantized"],
   "mixed-precision",
@@ -49,8 +49,8 @@ const HEAD: readonly Field[] = [
   { key: "transform_config", usual: isEmpty },
 ];
 
-/** What a group says of its modules, apart from bits, type, strategy and whether activations are dynamic. */
-export function oddFields(group: Said): readonly string[] {
+/** Unusual fields of a group, apart from bits, type, strategy and whether activations are dynamic. */
+export function oddFields(group: QuantizationRecord): readonly string[] {
   const { weights, input_activations: inputs } = group;
   return [
     ...oddIn(group, GROUP, ""),
@@ -59,15 +59,15 @@ export function oddFields(group: Said): readonly string[] {
   ];
 }
 
-/** As `oddFields`, of what is said of all modules, by compressed-tensors alone. */
-export function oddHead(said: Said): readonly string[] {
-  return oddIn(said, HEAD, "");
+/** Unusual fields for all modules; only compressed-tensors has such fields. */
+export function oddHead(record: QuantizationRecord): readonly string[] {
+  return oddIn(record, HEAD, "");
 }
 
-function oddIn(said: Said, fields: readonly Field[], prefix: string): readonly string[] {
+function oddIn(record: QuantizationRecord, fields: readonly Field[], prefix: string): readonly string[] {
   return fields
-    .filter(({ key, usual }) => said[key] !== undefined && said[key] !== null && !usual(said[key]))
-    .map(({ key }) => `${prefix}${key} is ${JSON.stringify(said[key])}`);
+    .filter(({ key, usual }) => record[key] !== undefined && record[key] !== null && !usual(record[key]))
+    .map(({ key }) => `${prefix}${key} is ${JSON.stringify(record[key])}`);
 }
 
 const OWN = {
@@ -79,22 +79,22 @@ const OWN = {
   ],
 };
 
-/** Keys of compressed-tensors that no table has; other methods have too many dialects to tell. */
-export function unknownFields(said: Said, method: string | null): readonly string[] {
-  if (method !== "compressed-tensors" || !isJsonObject(said.config_groups)) return [];
-  const groups = Object.entries(said.config_groups).flatMap(([name, group]) => {
+/** Unknown keys of compressed-tensors; other methods have too many variants for a list of known keys. */
+export function unknownFields(record: QuantizationRecord, method: string | null): readonly string[] {
+  if (method !== "compressed-tensors" || !isJsonObject(record.config_groups)) return [];
+  const groups = Object.entries(record.config_groups).flatMap(([name, group]) => {
     if (!isJsonObject(group)) return [];
     const tensors = ["weights", "input_activations"].flatMap((part) => {
       const value = group[part];
-      return isJsonObject(value) ? beyond(value, OWN.tensors, `${name}.${part}.`) : [];
+      return isJsonObject(value) ? keysBeyond(value, OWN.tensors, `${name}.${part}.`) : [];
     });
-    return [...beyond(group, [...OWN.group, ...GROUP.map(({ key }) => key)], `${name}.`), ...tensors];
+    return [...keysBeyond(group, [...OWN.group, ...GROUP.map(({ key }) => key)], `${name}.`), ...tensors];
   });
-  return [...beyond(said, [...OWN.head, ...HEAD.map(({ key }) => key)], ""), ...groups];
+  return [...keysBeyond(record, [...OWN.head, ...HEAD.map(({ key }) => key)], ""), ...groups];
 }
 
-function beyond(said: Said, known: readonly string[], prefix: string): readonly string[] {
-  return Object.keys(said)
-    .filter((key) => !known.includes(key) && said[key] !== null)
+function keysBeyond(record: QuantizationRecord, known: readonly string[], prefix: string): readonly string[] {
+  return Object.keys(record)
+    .filter((key) => !known.includes(key) && record[key] !== null)
     .map((key) => prefix + key);
 }

@@ -1,74 +1,75 @@
 /**
- * One key of a JSON text changed, every other byte left alone. A config.json is its author's text: parsing and
- * printing it again would lose number spellings (`1e-05`), a bare `Infinity`, order and indentation.
+ * Changes one key of a JSON text and leaves every other byte as it is. Parsing a config.json and printing it again would
+ * lose the spelling of numbers (`1e-05`), a bare `Infinity`, the order of keys and the indentation.
  */
 import { IsologitError } from "../core/errors.ts";
 
-/** A member of the outermost object; all are indices into the text. */
+/** A member of the outermost object. Positions are indices into the text. */
 interface Member {
   readonly key: string;
-  /** just past the `{` or `,` before it */
+  /** just after the `{` or `,` before the key */
   readonly start: number;
   readonly keyAt: number;
   readonly valueAt: number;
-  /** just past the value */
+  /** just after the value */
   readonly end: number;
 }
 
 /**
- * The text with a key of the outermost object set: replaced where it stands, or added last in the text's own
- * style. Removing an added key again gives the very same text.
+ * The text with this key of the outermost object set. An existing value is replaced in its place; a new key is added at the
+ * end in the style of the text. Removing an added key gives the original text again.
  *
- * @throws CONFIG_INVALID when the text is no object, or has the key twice
+ * @throws CONFIG_INVALID when the text is not an object, or has the key twice
  */
 export function withMember(text: string, key: string, value: unknown): string {
   const { open, members } = membersOf(text);
   const last = members.at(-1);
   if (last === undefined) {
     const close = text.indexOf("}", open);
-    const only = `\n  ${JSON.stringify(key)}: ${printed(value, "\n  ")}\n`;
+    const only = `\n  ${JSON.stringify(key)}: ${printJson(value, "\n  ")}\n`;
     return text.slice(0, open + 1) + only + text.slice(close);
   }
   const gap = text.slice(last.start, last.keyAt);
-  const there = memberOf(members, key);
-  if (there !== undefined) return text.slice(0, there.valueAt) + printed(value, gap) + text.slice(there.end);
+  const member = memberOf(members, key);
+  if (member !== undefined)
+    return text.slice(0, member.valueAt) + printJson(value, gap) + text.slice(member.end);
   const colon = /"(\s*:\s*)$/.exec(text.slice(last.keyAt, last.valueAt))![1]!;
-  const added = `,${gap}${JSON.stringify(key)}${colon}${printed(value, gap)}`;
+  const added = `,${gap}${JSON.stringify(key)}${colon}${printJson(value, gap)}`;
   return text.slice(0, last.end) + added + text.slice(last.end);
 }
 
 /** The text without a key of the outermost object. @throws CONFIG_INVALID as `withMember` */
 export function withoutMember(text: string, key: string): string {
   const { members } = membersOf(text);
-  const there = memberOf(members, key);
-  if (there === undefined) return text;
-  const index = members.indexOf(there);
+  const member = memberOf(members, key);
+  if (member === undefined) return text;
+  const index = members.indexOf(member);
   const next = members[index + 1];
-  // The comma goes with it: the one before, or for the first member the one after.
-  if (index > 0) return text.slice(0, there.start - 1) + text.slice(there.end);
-  return text.slice(0, there.start) + text.slice(next?.start ?? there.end);
+  // A comma is removed too: the one before the member, or, for the first member, the one after it.
+  if (index > 0) return text.slice(0, member.start - 1) + text.slice(member.end);
+  return text.slice(0, member.start) + text.slice(next?.start ?? member.end);
 }
 
-/** The value of a key as it is written, or undefined. @throws CONFIG_INVALID as `withMember` */
+/** The text of a key's value, or undefined. @throws CONFIG_INVALID as `withMember` */
 export function memberText(text: string, key: string): string | undefined {
-  const there = memberOf(membersOf(text).members, key);
-  return there && text.slice(there.valueAt, there.end);
+  const member = memberOf(membersOf(text).members, key);
+  return member && text.slice(member.valueAt, member.end);
 }
 
 function memberOf(members: readonly Member[], key: string): Member | undefined {
-  const [first, second] = members.filter((member) => member.key === key);
-  if (second !== undefined) throw invalid(`${JSON.stringify(key)} stands there twice`);
+  const [first, second] = members.filter((candidate) => candidate.key === key);
+  if (second !== undefined) throw invalid(`${JSON.stringify(key)} appears twice`);
   return first;
 }
 
-/** JSON in the style of a text whose members are parted by `gap`: indented under it, or on one line. */
-function printed(value: unknown, gap: string): string {
+/** JSON in the style of a text with `gap` between members: indented, or on one line. */
+function printJson(value: unknown, gap: string): string {
   const line = /\r?\n[ \t]*$/.exec(gap)?.[0];
   if (line === undefined) return JSON.stringify(value);
   return JSON.stringify(value, null, line.replace(/^\r?\n/, "")).replaceAll("\n", line);
 }
 
-/** Members of the outermost object, by a scan that knows strings and brackets but never reads a value. */
+/** Members of the outermost object. The scan recognises strings and brackets; it does not parse values. */
 function membersOf(text: string): { readonly open: number; readonly members: readonly Member[] } {
   const members: Member[] = [];
   const space = (at: number) => token(text, /\s*/y, at);
@@ -87,16 +88,17 @@ function membersOf(text: string): { readonly open: number; readonly members: rea
     if (text[at] === "}") break;
     if (text[at] !== ",") throw invalid(`a comma was expected at character ${at}`);
   }
-  if (space(at + 1) !== text.length) throw invalid(`there is more after its end at character ${at}`);
+  if (space(at + 1) !== text.length)
+    throw invalid(`the text continues after the end of the object, at character ${at}`);
   return { open, members };
 }
 
-/** Linear in the text, whatever it holds. */
+/** Takes time linear in the text, for any text. */
 const STRING = /"[^"\\]*(?:\\[\s\S][^"\\]*)*"/y;
 /** Numbers, true, false, null, and Python's NaN and Infinity. */
 const WORD = /[\w.+-]+/y;
 
-/** Just past the longest match at `at`, or `at` itself. */
+/** Position just after the longest match at `at`, or `at` itself. */
 function token(text: string, pattern: RegExp, at: number): number {
   pattern.lastIndex = at;
   return at + (pattern.exec(text)?.[0].length ?? 0);
@@ -117,7 +119,7 @@ function pastValue(text: string, start: number): number {
     if (next === at) break;
     at = next;
   }
-  throw invalid(`what opens at character ${start} is never closed`);
+  throw invalid(`the bracket at character ${start} is never closed`);
 }
 
 function keyOf(quoted: string): string {

@@ -1,22 +1,22 @@
-/** Names and patterns by which a config tells modules apart: whole names, parents, `*`, and `re:` expressions. */
+/** Names and patterns by which a config selects modules: whole names, parents, `*`, and `re:` expressions. */
 import { runInNewContext } from "node:vm";
 
 export interface Patterns {
-  /** An expression that could not be tried matches nothing. */
+  /** An expression that could not be evaluated matches nothing. */
   matches(pattern: string, module: string): boolean;
-  /** expressions that are no JavaScript, or take too long */
+  /** expressions that are not valid in JavaScript, or take too long */
   readonly untried: ReadonlySet<string>;
 }
 
 const EXPRESSION = "re:";
 
-/** Real expressions take microseconds a name. One that a stranger wrote may take forever: V8 stops it. */
+/** Real expressions take microseconds for a name. A hostile expression may run forever, so V8 stops it after this time. */
 const TIMEOUT_MS = 500;
 
-/** As Python's `re.match`: from the start of a name, and not to its end. */
+/** Matches like Python's `re.match`: at the start of a name, and not necessarily to its end. */
 const TRY_ALL = "const e = new RegExp(source, flags); names.map((n) => ((e.lastIndex = 0), e.test(n)))";
 
-/** What Python spells otherwise. */
+/** Syntax of Python, and its equivalent in JavaScript. */
 const PYTHON = [
   [/\(\?P</g, "(?<"],
   [/\(\?P=(\w+)\)/g, "\\k<$1>"],
@@ -33,18 +33,18 @@ function javaScriptOf(expression: string): { readonly source: string; readonly f
   return { source, flags: anyCase ? "yi" : "y" };
 }
 
-/** @param modules all that will be asked for: expressions are tried on all of them at once */
+/** @param modules all modules that `matches` will be called with: an expression is evaluated for all of them at once */
 export function patternsOver(modules: readonly string[]): Patterns {
   const found = new Map<string, ReadonlySet<string>>();
   const untried = new Set<string>();
-  const names = modules.flatMap(spellings);
-  const tried = (pattern: string): ReadonlySet<string> => {
+  const names = modules.flatMap(namesOf);
+  const namesMatching = (pattern: string): ReadonlySet<string> => {
     const known = found.get(pattern);
     if (known !== undefined) return known;
     let hits: ReadonlySet<string> = new Set();
     try {
       const globals = { ...javaScriptOf(pattern.slice(EXPRESSION.length)), names };
-      // an array of booleans, one a name, as the code above makes it
+      // TRY_ALL makes an array with one boolean for each name
       const results = runInNewContext(TRY_ALL, globals, { timeout: TIMEOUT_MS }) as boolean[];
       hits = new Set(names.filter((_, i) => results[i]));
     } catch {
@@ -56,21 +56,21 @@ export function patternsOver(modules: readonly string[]): Patterns {
   return {
     untried,
     matches(pattern, module) {
-      const own = spellings(module);
-      if (pattern.startsWith(EXPRESSION)) return own.some((name) => tried(pattern).has(name));
-      if (pattern.includes("*")) return own.some((name) => inOrder(pattern.split("*"), name));
-      return own.some((name) => name === pattern || name.startsWith(`${pattern}.`));
+      const names = namesOf(module);
+      if (pattern.startsWith(EXPRESSION)) return names.some((name) => namesMatching(pattern).has(name));
+      if (pattern.includes("*")) return names.some((name) => containsInOrder(pattern.split("*"), name));
+      return names.some((name) => name === pattern || name.startsWith(`${pattern}.`));
     },
   };
 }
 
-/** Names of one module: engines map `backbone` to `model`. */
-function spellings(module: string): readonly string[] {
+/** All names of a module: engines rename `backbone` to `model`. */
+function namesOf(module: string): readonly string[] {
   return [module, module.replace(/^backbone\./, "model.")];
 }
 
-/** `*` is any run of characters. Written out, since a pattern with many may be one that takes an expression forever. */
-function inOrder(parts: readonly string[], name: string): boolean {
+/** `*` matches any characters. Not done by an expression, because one with many `*` may take forever. */
+function containsInOrder(parts: readonly string[], name: string): boolean {
   const [first = "", ...rest] = parts;
   if (!name.startsWith(first)) return false;
   const last = rest.pop() ?? "";

@@ -1,4 +1,4 @@
-/** Which roles a recast touches: decided from names and kinds alone, before a byte is read. */
+/** Which roles a recast casts: decided from names and kinds, before any weight is read. */
 import {
   type DType,
   type FloatDType,
@@ -25,15 +25,15 @@ export interface Policy {
   readonly to: FloatDType | null;
   /** null: every role is cast */
   readonly recipe: Recipe | null;
-  /** what config.json then says of the whole model; null: what it says stays true */
+  /** the type that config.json then names for the whole model; null: its present type stays right */
   readonly torchDtype: TorchDType | null;
 }
 
 /**
- * The policy that the flags ask for. FP8 without a recipe takes the family's first.
+ * The policy for these options. FP8 without a recipe uses the first recipe of the family.
  *
- * @throws USAGE          when flags do not go together
- * @throws RECIPE_INVALID when the recipe is unknown or wrong, or names for FP8 what is no projection
+ * @throws USAGE          when options contradict each other
+ * @throws RECIPE_INVALID when the recipe is unknown or wrong, or casts a role to FP8 that is not a projection
  * @throws NOT_FOUND      when the recipe file is missing
  */
 export async function policyOf(
@@ -46,26 +46,26 @@ export async function policyOf(
   if (keepEnds !== undefined && !(Number.isSafeInteger(keepEnds) && keepEnds >= 0)) {
     throw new IsologitError("USAGE", `\`keepEnds\` is ${keepEnds}, not a number of layers`);
   }
-  const asked = options.recipe ?? (to !== null && isFp8(to) ? family.recipes[0]?.id : undefined);
-  if (asked === undefined) {
+  const recipeName = options.recipe ?? (to !== null && isFp8(to) ? family.recipes[0]?.id : undefined);
+  if (recipeName === undefined) {
     if (keepEnds !== undefined) throw usage("`keepEnds`", "`recipe` or an FP8 `dtype`");
     return { kind, to, recipe: null, torchDtype };
   }
-  const recipe = await findRecipe(asked, family.recipes, family.roles);
-  if (to !== null && isFp8(to)) refuseOthers(recipe, family.roles);
+  const recipe = await findRecipe(recipeName, family.recipes, family.roles);
+  if (to !== null && isFp8(to)) refuseNonProjections(recipe, family.roles);
   return { kind, to, torchDtype: null, recipe: { ...recipe, keepEnds: keepEnds ?? recipe.keepEnds } };
 }
 
 /**
- * What becomes of one role.
+ * The new type of one role, or "keep".
  *
- * Under f32, f16 and bf16 every float is cast, with two exceptions: `state` (A_log, D, dt_bias) and `router`
- * roles set recurrences and choices that the rest depends on, so they are never given less precision than they
- * have. A recipe narrows the choice further, and FP8 reaches matrices only. What is not cast stays as it is.
+ * For f32, f16 and bf16 every float is cast, except that `state` roles (A_log, D, dt_bias) and `router` roles never lose
+ * precision: the recurrence and the choice of experts depend on them. A recipe may exclude more roles. FP8 is for matrices
+ * only.
  *
- * @param role  its kind, and the layer it belongs to (null: once a model)
- * @param dtype as stored
- * @param model all layers, for what a recipe says of ends and neighbours
+ * @param role  its kind, and its layer (null for a role that a model has once)
+ * @param dtype type in the source
+ * @param model all layers, because a recipe may refer to the ends and to neighbours
  */
 export function recastFor(
   role: { readonly spec: RoleKind; readonly layer: LayerAt | null },
@@ -82,8 +82,8 @@ export function recastFor(
   return precious && !holdsAll ? "keep" : to;
 }
 
-/** A pattern reaches the projections among its roles; a role named outright must be one. */
-function refuseOthers(recipe: Recipe, roles: readonly RoleKind[]): void {
+/** A pattern selects only the projections among its roles; a role that is named exactly must be a projection. */
+function refuseNonProjections(recipe: Recipe, roles: readonly RoleKind[]): void {
   for (const { role, kind } of roles) {
     if (kind === "matrix" || !recipe.cast.includes(role)) continue;
     const message = `recipe ${recipe.id} casts ${role}, a ${kind}; only projections are cast to FP8`;

@@ -1,6 +1,6 @@
 /**
- * FP8 weights against what config.json says of them: engines believe the config, and load noise where it is wrong.
- * `check` and `verify` ask the same rules.
+ * Compares FP8 weights with their description in config.json. Engines trust the config, and load noise if it is wrong.
+ * `check` and `verify` use the same rules.
  */
 
 import { moduleOf, type RangeReader, readScales, type ScaleTable } from "../checkpoint/scales.ts";
@@ -15,7 +15,7 @@ import { type Patterns, patternsOver } from "./module-patterns.ts";
 import { type Group, groupsFor, isIgnored, OWN_E5M2, type Scheme, schemeOf } from "./scheme.ts";
 
 export interface QuantizationFault {
-  /** stable: scripts look for it */
+  /** stable, because scripts search for it */
   readonly rule: string;
   readonly severity: Severity;
   readonly message: string;
@@ -36,26 +36,26 @@ const fault = (
 const contradiction = (message: string, tensor: string) =>
   fault("quantization-contradiction", "error", message, tensor);
 
-/** Names alone are looked at; nothing is read. */
+/** Faults that names and types show; no weight is read. */
 export function quantizationFaults(
   { config, tensors }: Pick<Checkpoint, "config" | "tensors">,
   scales: ScaleTable,
 ): readonly QuantizationFault[] {
-  const said = config.quantization_config;
+  const record = config.quantization_config;
   const fp8 = tensors.filter(({ dtype, name }) => isFp8(dtype) && !scales.scaleTensors.has(name));
-  if (said === undefined || said === null) {
+  if (record === undefined || record === null) {
     if (fp8.length === 0) return [];
-    const message = `${fp8.length} weights are FP8, but nothing declares it in quantization_config or hf_quant_config.json: engines take codes for weights`;
+    const message = `${fp8.length} weights are FP8, but neither quantization_config nor hf_quant_config.json declares it: engines take codes for weights`;
     return [fault("quantization-undeclared", "error", message, fp8[0]!.name)];
   }
-  if (!isJsonObject(said))
-    return [fault("quantization-invalid", "error", "quantization_config is no object")];
+  if (!isJsonObject(record))
+    return [fault("quantization-invalid", "error", "quantization_config is not an object")];
   if (fp8.length === 0) {
     return [fault("quantization-absent", "error", "it declares a quantisation, but no weight is FP8")];
   }
-  const scheme = schemeOf(said);
+  const scheme = schemeOf(record);
   if (scheme === null) {
-    const message = "its list of modules left alone, or of those that a group names, is no list of names";
+    const message = "its list of ignored modules, or the list of a group, is not a list of names";
     return [fault("quantization-invalid", "error", message)];
   }
   const projection = /^(compressed-tensors|modelopt)$/.test(scheme.method ?? "") ? LINEAR_OR_HEAD : LINEAR;
@@ -64,13 +64,13 @@ export function quantizationFaults(
   );
   const patterns = patternsOver([...fp8, ...linear].map(({ name }) => moduleOf(name)));
   const faults = [
-    ...methodFaults(scheme, said.format === OWN_E5M2),
-    ...(scheme.method === "compressed-tensors" ? fieldFaults(scheme, oddHead(said)) : []),
+    ...methodFaults(scheme, record.format === OWN_E5M2),
+    ...(scheme.method === "compressed-tensors" ? fieldFaults(scheme, oddHead(record)) : []),
     ...fp8.flatMap((tensor) => weightFaults(tensor, scheme, patterns, scales)),
     ...linear.flatMap((tensor) => plainFaults(tensor, scheme, patterns)),
   ];
   if (patterns.untried.size === 0) return faults;
-  // what an untried expression hits is not known, so nothing can be said of modules
+  // The modules of such an expression are unknown, so contradictions cannot be judged.
   const message = `${patterns.untried.size} regular expressions could not be tried: ${[...patterns.untried].join(" ")}`;
   return [
     ...faults.filter(({ rule }) => rule !== "quantization-contradiction"),
@@ -78,17 +78,21 @@ export function quantizationFaults(
   ];
 }
 
-/** Linear modules by their names; the two methods also quantise a head that they are not told to leave alone. */
+/** Names of linear modules. The two methods quantise the head too, unless it is ignored. */
 const LINEAR = /_proj\.weight$/;
 const LINEAR_OR_HEAD = /(_proj|^lm_head)\.weight$/;
 
-/** What compressed-tensors says of all modules. */
+/** Faults in the fields of compressed-tensors for all modules. */
 function fieldFaults({ unknown }: Scheme, odd: readonly string[]): readonly QuantizationFault[] {
   const faults = odd.map((field) =>
-    fault("quantization-field", "error", `its ${field}: engines read no plain codes and scales under it`),
+    fault(
+      "quantization-field",
+      "error",
+      `its ${field}: with this, engines do not read plain codes and scales`,
+    ),
   );
   if (unknown.length === 0) return faults;
-  const message = `it has keys that are not known: ${unknown.join(", ")}`;
+  const message = `it has unknown keys: ${unknown.join(", ")}`;
   return [...faults, fault("quantization-key-unknown", "warning", message)];
 }
 
@@ -110,7 +114,7 @@ function methodFaults({ method, algorithm, groups }: Scheme, ownE5m2: boolean): 
   if (method === "modelopt" && (algorithm === null || !ALGORITHMS.test(algorithm))) {
     const named =
       algorithm === null ? "it names no quant_algo" : `its quant_algo is ${JSON.stringify(algorithm)}`;
-    return error(`${named}: ModelOpt's engines choose by it how to read weights, which are FP8`);
+    return error(`${named}: engines use it to choose how to read weights, and these are FP8`);
   }
   return groups.length > 0 ? [] : error("it names no group of modules: engines take codes for weights");
 }
@@ -123,11 +127,11 @@ function weightFaults(
 ): readonly QuantizationFault[] {
   const module = moduleOf(name);
   if (isIgnored(scheme, module, patterns)) {
-    return [contradiction("it is FP8, but the config lists its module as left alone", name)];
+    return [contradiction("it is FP8, but the config lists its module as ignored", name)];
   }
   const [group, ...others] = groupsFor(scheme, module, patterns);
   if (group === undefined) {
-    // a config without any group is told once
+    // a config without any group is one finding, not one for each weight
     const unnamed = contradiction("it is FP8, but no group of the config names its module", name);
     return scheme.groups.length === 0 ? [] : [unnamed];
   }
@@ -138,11 +142,11 @@ function weightFaults(
       (other) => canonicalJson({ ...other, targets: null }) !== canonicalJson({ ...group, targets: null }),
     )
   )
-    found.push("two groups of the config name its module and say unlike things of it");
+    found.push("two groups of the config name its module and describe it differently");
   if ((bits !== null && bits !== 8) || (type !== null && type !== "float"))
     found.push(`it is ${dtype}, but the config says ${bits ?? 8} bits of type ${type ?? "float"}`);
   if (dtype === "F8_E5M2" && scheme.method !== null)
-    found.push("it is F8_E5M2, and eight bits of float mean F8_E4M3 to engines");
+    found.push("it is F8_E5M2, but engines take eight bits of float for F8_E4M3");
   const scale = scaleOf.get(name);
   if (scale?.tensor.endsWith("_scale_inv") === true && SCALE_ALONE.includes(scheme.method ?? ""))
     found.push(`its scale is stored as ${scale.tensor}, which engines of ${scheme.method} do not read`);
@@ -150,17 +154,17 @@ function weightFaults(
   if (axis !== undefined && (shape[0] ?? 1) > 1) {
     const stored = axis === "all" ? "tensor" : "channel";
     if (strategy !== null && strategy !== stored)
-      found.push(`it has one scale a ${stored}, but the config says one a ${strategy}`);
+      found.push(`it has one scale per ${stored}, but the config says one per ${strategy}`);
   }
   return [...found.map((message) => contradiction(message, name)), ...inputFaults(name, group, scaleTensors)];
 }
 
-/** Methods that know a scale as `weight_scale`; `weight_scale_inv` is a name of `fp8`. */
+/** Methods whose scales are named `weight_scale`; `weight_scale_inv` belongs to the method `fp8`. */
 const SCALE_ALONE = ["compressed-tensors", "modelopt", "fbgemm_fp8"];
 
 const EXPERT = /\.experts\.\d+\./;
 
-/** Scales of activations: stored where they are static, and nowhere else. */
+/** Scales of activations must be stored if activations are static, and only then. */
 function inputFaults(
   name: string,
   { activations }: Group,
@@ -169,7 +173,7 @@ function inputFaults(
   if (activations === null) return [];
   const stored = INPUTS.map((ending) => moduleOf(name) + ending).find((input) => companions.has(input));
   if (activations === "static" && stored === undefined) {
-    // engines take the largest scale among a layer's experts, so that one which calibration never reached needs none
+    // Engines use the largest scale among the experts of a layer, so an expert that calibration never reached needs none.
     const severity = EXPERT.test(name) ? "warning" : "error";
     const message =
       "the config says static activations, but it has no input_scale: engines multiply by noise";
@@ -182,7 +186,7 @@ function inputFaults(
 
 const INPUTS = [".input_scale", ".activation_scale"] as const;
 
-/** A linear weight that is not FP8 must be left alone, or engines look for its scale. */
+/** A linear weight that is not FP8 must be ignored, or engines look for its scale. */
 function plainFaults(
   { name, dtype }: Tensor,
   scheme: Scheme,
@@ -190,13 +194,13 @@ function plainFaults(
 ): readonly QuantizationFault[] {
   const module = moduleOf(name);
   if (isIgnored(scheme, module, patterns) || groupsFor(scheme, module, patterns).length === 0) return [];
-  const message = `it is ${dtype}, but the config does not list its module as left alone: engines expect a scale`;
+  const message = `it is ${dtype}, but the config does not list its module as ignored: engines expect a scale`;
   return [contradiction(message, name)];
 }
 
 /**
- * Real = code * scale, and the largest code of E4M3 is 448. A weight's largest value lies between 1e-8 and 1e4 in any
- * model; that of the activations of a layer, which a norm, a gate or a square made, between 1e-5 and 1e7.
+ * Usual scales. Real value = code * scale, and the largest code of E4M3 is 448. In any model, the largest value of a weight
+ * is between 1e-8 and 1e4; that of activations, after a norm, a gate or a square, is between 1e-5 and 1e7.
  */
 const USUAL = {
   weight: { least: 1e-10, most: 100, severity: "warning" },
@@ -204,8 +208,9 @@ const USUAL = {
 } as const;
 
 /**
- * Reads the scales themselves: a few bytes a tensor. An odd scale of a weight is a warning, since `verify` holds it to the
- * weight. Nothing else holds one of activations, and where it is absurd, all that passes is 0 or the largest code.
+ * Reads the scales, a few bytes for each tensor. An unusual scale of a weight is a warning, because `verify` compares it
+ * with the weight. An unusual scale of activations is an error: nothing else checks it, and all activations would become 0
+ * or the largest code.
  */
 export async function scaleFaults(
   { tensors }: Pick<Checkpoint, "tensors">,
@@ -240,21 +245,21 @@ async function scaleFault(
   }
 }
 
-/** The type that the config names, in which engines compute, against that of most weights that are not FP8. */
+/** Compares the type in the config, in which engines compute, with that of most weights that are not FP8. */
 export function dtypeFaults({
   config,
   tensors,
 }: Pick<Checkpoint, "config" | "tensors">): readonly QuantizationFault[] {
-  const said = config.dtype ?? config.torch_dtype;
-  if (typeof said !== "string") return [];
+  const configured = config.dtype ?? config.torch_dtype;
+  if (typeof configured !== "string") return [];
   const elements = new Map<string, number>();
   for (const { dtype, shape } of tensors) {
     if (isFloat(dtype) && !isFp8(dtype)) elements.set(dtype, (elements.get(dtype) ?? 0) + countOf(shape));
   }
   const [most] = [...elements].sort(([, a], [, b]) => b - a);
-  const name = said.replace(/^torch\./, "");
+  const name = configured.replace(/^torch\./, "");
   const named = Object.values(RECASTS).find(({ torch }) => torch === name);
   if (most === undefined || named?.dtype === most[0]) return [];
-  const message = `it says ${said}, and most weights are ${most[0]}: engines compute in another type`;
+  const message = `it says ${configured}, and most weights are ${most[0]}: engines compute in another type`;
   return [fault("dtype-contradiction", "warning", message)];
 }

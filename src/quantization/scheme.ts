@@ -1,71 +1,71 @@
-/** What a `quantization_config` says, whichever tool wrote it: which modules are FP8, and how their scales are stored. */
+/** A `quantization_config` of any tool, in one form: which modules are FP8, and how their scales are stored. */
 import { isJsonObject } from "../core/json.ts";
 import { oddFields, unknownFields } from "./fields.ts";
 import type { Patterns } from "./module-patterns.ts";
 
-/** How activations are quantised: not at all, by a scale of each pass, or by one that is stored. */
+/** How activations are quantised: not at all, by a scale computed in each pass, or by a stored scale. */
 export type Activations = "none" | "dynamic" | "static";
 
 export interface Group {
   /** names and patterns of modules, or classes; null: every linear module */
   readonly targets: readonly string[] | null;
-  /** null where it is not said */
+  /** null if not given */
   readonly bits: number | null;
   readonly type: string | null;
-  /** "tensor", "channel", "block" …; null where it is not said */
+  /** "tensor", "channel", "block" …; null if not given */
   readonly strategy: string | null;
   readonly activations: Activations | null;
-  /** what else it says of its modules, and no engine reads as eight bits of float with these scales */
+  /** other fields with values that no engine reads as eight bits of float with these scales */
   readonly odd: readonly string[];
 }
 
 export interface Scheme {
-  /** null: it names none */
+  /** null if not given */
   readonly method: string | null;
   readonly algorithm: string | null;
   readonly groups: readonly Group[];
-  /** modules that are left alone */
+  /** modules that are not quantised */
   readonly ignored: readonly string[];
-  /** keys that no table has */
+  /** unknown keys */
   readonly unknown: readonly string[];
 }
 
-/** As recasts to E5M2 say it, which no engine reads and which therefore names no method. */
+/** The format that recasts to E5M2 name. No engine reads it, so the config names no method. */
 export const OWN_E5M2 = "isologit-fp8-e5m2";
 
 const LISTS = ["ignore", "ignored_layers", "exclude_modules", "modules_to_not_convert"] as const;
 
-/** The class of a linear module, by which groups and lists name all of them. */
+/** Class name by which groups and lists mean all linear modules. */
 const LINEAR = "Linear";
 
-/** @returns null where one of the lists is no list of names */
-export function schemeOf(said: Readonly<Record<string, unknown>>): Scheme | null {
-  const lists = LISTS.map((key) => said[key]).filter((list) => list !== undefined && list !== null);
+/** @returns null if one of the lists is not a list of names */
+export function schemeOf(record: Readonly<Record<string, unknown>>): Scheme | null {
+  const lists = LISTS.map((key) => record[key]).filter((list) => list !== undefined && list !== null);
   if (!lists.every(isNames)) return null;
-  const method = textOf(said.quant_method);
-  const algorithm = textOf(said.quant_algo);
-  const groups = groupsOf(said, method, algorithm);
+  const method = textOf(record.quant_method);
+  const algorithm = textOf(record.quant_algo);
+  const groups = groupsOf(record, method, algorithm);
   return groups === null
     ? null
-    : { method, algorithm, groups, ignored: lists.flat(), unknown: unknownFields(said, method) };
+    : { method, algorithm, groups, ignored: lists.flat(), unknown: unknownFields(record, method) };
 }
 
 function groupsOf(
-  said: Readonly<Record<string, unknown>>,
+  record: Readonly<Record<string, unknown>>,
   method: string | null,
   algorithm: string | null,
 ): readonly Group[] | null {
   const all = { targets: null, bits: 8, type: "float", strategy: null, activations: null, odd: [] };
-  if (isJsonObject(said.config_groups)) {
-    const groups = Object.values(said.config_groups).map((group) =>
+  if (isJsonObject(record.config_groups)) {
+    const groups = Object.values(record.config_groups).map((group) =>
       isJsonObject(group) ? groupOf(group) : null,
     );
     return groups.every((group) => group !== null) ? groups : null;
   }
   if (method === "compressed-tensors") return [];
   if (method === "fp8") {
-    const blocks = Array.isArray(said.weight_block_size);
-    const activations = said.activation_scheme === "static" ? "static" : "dynamic";
+    const blocks = Array.isArray(record.weight_block_size);
+    const activations = record.activation_scheme === "static" ? "static" : "dynamic";
     return [{ ...all, strategy: blocks ? "block" : "tensor", activations }];
   }
   if (method === "modelopt" && algorithm === "FP8")
@@ -90,8 +90,8 @@ function groupOf(group: Readonly<Record<string, unknown>>): Group | null {
 }
 
 /**
- * The groups that name a linear module, whether it is ignored or not: by its name, else by its class. Where several do,
- * engines differ in which they take.
+ * The groups that name a linear module, whether it is ignored or not: by its name, else by its class. If there are several,
+ * engines differ in which group they use.
  */
 export function groupsFor({ groups }: Scheme, module: string, { matches }: Patterns): readonly Group[] {
   const byName = groups.filter(({ targets }) => targets?.some((target) => matches(target, module)));
@@ -99,7 +99,7 @@ export function groupsFor({ groups }: Scheme, module: string, { matches }: Patte
   return groups.filter(({ targets }) => targets === null || targets.includes(LINEAR));
 }
 
-/** Transformers takes the name of a class in a list too, and vLLM does not. */
+/** A list may also contain the name of a class: Transformers accepts it, vLLM does not. */
 export function isIgnored({ ignored }: Scheme, module: string, { matches }: Patterns): boolean {
   return ignored.some((pattern) => pattern === LINEAR || matches(pattern, module));
 }

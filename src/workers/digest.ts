@@ -1,4 +1,4 @@
-/** What is kept of a tensor's bytes as they go by: one SHA-256, and where asked a CRC-32 of each chunk. */
+/** Digests of a tensor, computed band by band: one SHA-256, and on request a CRC-32 of each chunk. */
 import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { CHUNK_BYTES } from "../../formats/format.ts";
@@ -8,7 +8,7 @@ export class Digest {
   readonly #crcs: number[] = [];
   #filled = 0;
 
-  /** Checksums run per CHUNK_BYTES of the tensor, wherever bands end. */
+  /** A checksum covers CHUNK_BYTES of the tensor, wherever bands end. */
   update(bytes: Uint8Array, checksums: boolean): void {
     this.#sha.update(bytes);
     if (!checksums) return;
@@ -21,12 +21,12 @@ export class Digest {
     }
   }
 
-  /** A SHA-256 of all bytes so far, to go its own way. */
+  /** A copy of the SHA-256 of all bytes so far. */
   fork(): Hash {
     return this.#sha.copy();
   }
 
-  /** Once, after the last byte. */
+  /** Call it once, after the last byte. */
   result(): { readonly sha256: string; readonly crc32: readonly number[] } {
     return { sha256: this.#sha.digest("hex"), crc32: this.#crcs };
   }

@@ -1,29 +1,29 @@
-/** A lane's slots as a ring: reading runs ahead of working, working ahead of writing, within fixed memory. */
+/** Overlaps reading, computing and writing of bands, in the fixed memory of one worker: its buffers are used in turn. */
 import type { BandBuffer, BandWorker } from "./pool.ts";
 
 /**
- * For each item in order: `fill` a free slot, then start `use`; up to one `use` a slot is under way. The first
- * failure is thrown after all that was started has ended, so that no slot is touched afterwards.
+ * For each item in order: `fill` a free buffer, then start `use`. Each buffer has at most one running `use`. The first
+ * failure is thrown after all started work has ended, so that no buffer is touched later.
  */
 export async function pipelineBands<T>(
-  lane: BandWorker,
+  worker: BandWorker,
   items: Iterable<T>,
-  fill: (item: T, slot: BandBuffer) => Promise<void>,
-  use: (item: T, slot: BandBuffer) => Promise<void>,
+  fill: (item: T, buffer: BandBuffer) => Promise<void>,
+  use: (item: T, buffer: BandBuffer) => Promise<void>,
 ): Promise<void> {
-  const busy = lane.buffers.map(() => Promise.resolve());
+  const busy = worker.buffers.map(() => Promise.resolve());
   let failure: { error: unknown } | undefined;
   let turn = 0;
   for (const item of items) {
-    const i = turn++ % lane.buffers.length;
+    const i = turn++ % worker.buffers.length;
     await busy[i];
     if (failure !== undefined) break;
-    const slot = lane.buffers[i]!;
+    const buffer = worker.buffers[i]!;
     const fail = (error: unknown) => {
       failure ??= { error };
     };
-    await fill(item, slot).then(() => {
-      busy[i] = use(item, slot).catch(fail);
+    await fill(item, buffer).then(() => {
+      busy[i] = use(item, buffer).catch(fail);
     }, fail);
   }
   await Promise.all(busy);

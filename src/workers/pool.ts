@@ -1,6 +1,6 @@
 /**
- * Lanes: each a worker thread and memory shared with it. The main thread reads files straight into a lane's
- * slots and writes straight out of them; the worker digests and casts in between. Nothing is copied.
+ * Worker threads, each with memory that the main thread shares. The main thread reads files directly into a worker's
+ * buffers and writes directly from them; the worker digests and casts in between. Nothing is copied.
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -13,30 +13,30 @@ import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/error
 interface Cast {
   readonly from: FloatDType;
   readonly to: FloatDType;
-  /** FP8 destinations: the factor from stored to real */
+  /** factor from stored to real values of an FP8 destination */
   readonly scale: number | null;
-  /** FP8 sources: theirs */
+  /** factor from stored to real values of an FP8 source */
   readonly sourceScale: number | null;
 }
 
-/** What a lane's worker does; addresses are into its memory, in bytes. */
+/** A request to a worker. Addresses (`at`, `a`, `b`, `toAt`) are bytes in its memory; counts are elements. */
 export type Call =
-  /** largest |x|, as an f32 value. @throws NON_FINITE with the index from `at` */
+  /** largest |x|, an F32 value. @throws NON_FINITE with the index, counted from `at` */
   | { readonly op: "amax"; readonly dtype: FloatDType; readonly at: number; readonly count: number }
-  /** digests the next band of a tensor, casting it first where told; `overflowAt` is an index or -1 */
+  /** digests the next band of a tensor, and casts it first if `cast` is given; `overflowAt` is an index or -1 */
   | {
       readonly op: "band";
-      /** also checksums of chunks, which a format's seals ask for */
+      /** compute checksums of chunks too, for the seals of a format */
       readonly sealed: boolean;
-      /** of a cast, also the digest of the source's bytes; default: no */
+      /** with a cast: digest the bytes of the source too; default false */
       readonly ofSource?: boolean;
       readonly at: number;
       readonly size: number;
       readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };
     }
-  /** digests of all bands since the last; `source` is of what was cast or compared, else of what is stored */
+  /** digests of all bands since the last `finish`; `source` is the digest before a cast, else that of the stored bytes */
   | { readonly op: "finish" }
-  /** digests a's band as source and b's as stored; `differsAt` is the first element of b that is not (the cast of) a's */
+  /** digests band a as the source and band b as stored; `differsAt` is the first element of b that differs from (the cast of) a */
   | {
       readonly op: "pair";
       readonly a: number;
@@ -46,14 +46,14 @@ export type Call =
       readonly count: number;
       readonly cast?: Cast & {
         readonly toAt: number;
-        /** elements of a row, where rows are to be looked at; else 0 */
+        /** elements of a row, if rows are examined; else 0 */
         readonly columns: number;
       };
-      /** the type of a's elements, where it is asked whether all of them are dead */
+      /** type of the elements of a; given, `dead` tells whether all of them are 0 or all are NaN */
       readonly probe?: FloatDType;
     };
 
-/** What a cast destroyed in a band; less than one element in 256, and than a row, is taken for nothing. */
+/** What a cast destroyed in a band. A loss of less than one element in 256, and of less than a row, counts as none. */
 export interface Loss {
   /** elements of a that are not 0 */
   readonly nonzero: number;
@@ -61,7 +61,7 @@ export interface Loss {
   readonly zeroed: number;
   /** of these, how many became 0 or a subnormal number */
   readonly coarse: number;
-  /** rows that are not all 0 in a and all 0 in b: how many, and the first and the last, counted from the band's start */
+  /** rows that became all 0: how many, the first and the last, counted from the start of the band */
   readonly rows: { readonly count: number; readonly first: number; readonly last: number } | null;
 }
 
@@ -69,7 +69,7 @@ export interface CallResults {
   amax: number;
   band: { overflowAt: number };
   finish: { sha256: string; crc32: readonly number[]; source: string };
-  /** `amax` is that of a's stored numbers where they are cast, else 0; `loss` is null where nothing is cast */
+  /** `amax` of the stored numbers in a if they are cast to FP8, else 0; `loss` is null without a cast */
   pair: { differsAt: number; amax: number; loss: Loss | null; dead: EmptyKind | null };
 }
 
@@ -80,21 +80,22 @@ export type Answer =
       readonly error: { readonly code: ErrorCode; readonly at: ErrorLocation; readonly message: string };
     };
 
-/** `--memory` where it is not given. */
+/** Default of the option for memory. */
 export const DEFAULT_MEMORY_BYTES = 1024 ** 3;
 
-/** Slots of a lane: one is read into while another is worked on and a third is written out. */
-const SLOTS = 3;
+/** Buffers of a worker: one is filled while another is computed and a third is written. */
+const BUFFERS = 3;
 /**
- * Bands of this size are still in the processor's cache when they are digested and written: at 16 MiB the same
- * conversion took four to seven times the system time on a busy machine, at 1 MiB messages begin to cost.
+ * A band of this size is still in the processor's cache when it is digested and written. With 16 MiB the same conversion
+ * took four to seven times the system time on a busy machine; with 1 MiB the messages begin to cost time.
  */
-const MAX_SLOT_BYTES = 4 * 1024 * 1024;
-/** Smaller bands spend more time on messages than on work. */
-const MIN_SLOT_BYTES = 256 * 1024;
+const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
+/** With smaller bands, messages take more time than the work. */
+const MIN_BUFFER_BYTES = 256 * 1024;
 
-/** A place for one band in a lane's memory. */
+/** Memory for one band, shared with a worker. */
 export interface BandBuffer {
+  /** address in the memory of the worker */
   readonly at: number;
   readonly bytes: Uint8Array;
 }
@@ -107,15 +108,15 @@ export class BandWorker {
     { resolve: (value: unknown) => void; reject: (error: unknown) => void }
   >();
   #next = 0;
-  /** set once the thread has ended: nobody would answer any more */
+  /** set after the thread has ended: later calls fail at once */
   #ended: { readonly error: unknown } | undefined;
 
-  constructor(slotBytes: number) {
+  constructor(bufferBytes: number) {
     const first = FIRST_ADDRESS + SCRATCH_BYTES;
-    const memory = createSharedMemory(SCRATCH_BYTES + SLOTS * slotBytes);
-    this.buffers = Array.from({ length: SLOTS }, (_, i) => {
-      const at = first + i * slotBytes;
-      return { at, bytes: new Uint8Array(memory.buffer, at, slotBytes) };
+    const memory = createSharedMemory(SCRATCH_BYTES + BUFFERS * bufferBytes);
+    this.buffers = Array.from({ length: BUFFERS }, (_, i) => {
+      const at = first + i * bufferBytes;
+      return { at, bytes: new Uint8Array(memory.buffer, at, bufferBytes) };
     });
     this.#worker = new Worker(builtFile(import.meta.url, "./worker.js"), {
       workerData: { memory },
@@ -136,7 +137,7 @@ export class BandWorker {
     this.#worker.on("exit", () => fail(new IsologitError("INTERNAL", "a worker thread ended early")));
   }
 
-  /** Calls are answered in their order. */
+  /** Answers come in the order of the calls. */
   call<C extends Call>(call: C): Promise<CallResults[C["op"]]> {
     if (this.#ended !== undefined) return Promise.reject(this.#ended.error);
     const id = this.#next++;
@@ -147,60 +148,60 @@ export class BandWorker {
     });
   }
 
-  /** Calls that are still waiting fail. */
+  /** Calls without an answer fail. */
   async close(): Promise<void> {
     await this.#worker.terminate();
   }
 }
 
 interface PoolSize {
-  readonly lanes: number;
-  readonly slotBytes: number;
+  readonly workers: number;
+  readonly bufferBytes: number;
   /** all buffers together */
   readonly bytes: number;
 }
 
-/** @throws PLAN_MEMORY with the least that would do */
+/** @throws PLAN_MEMORY with the least memory that is enough */
 export function poolSize(memoryBytes: number, threads = availableParallelism()): PoolSize {
-  const laneBytes = (slotBytes: number) => SCRATCH_BYTES + SLOTS * slotBytes;
-  const least = laneBytes(MIN_SLOT_BYTES);
+  const workerBytes = (bufferBytes: number) => SCRATCH_BYTES + BUFFERS * bufferBytes;
+  const least = workerBytes(MIN_BUFFER_BYTES);
   if (memoryBytes < least) {
     throw new IsologitError(
       "PLAN_MEMORY",
       `${memoryBytes} bytes of buffers are allowed, at least ${least} are needed`,
     );
   }
-  const lanes = Math.max(1, Math.min(threads, Math.floor(memoryBytes / least)));
-  const room = Math.floor((memoryBytes / lanes - SCRATCH_BYTES) / SLOTS / 65536) * 65536;
-  const slotBytes = Math.min(MAX_SLOT_BYTES, room);
-  return { lanes, slotBytes, bytes: lanes * laneBytes(slotBytes) };
+  const workers = Math.max(1, Math.min(threads, Math.floor(memoryBytes / least)));
+  const available = Math.floor((memoryBytes / workers - SCRATCH_BYTES) / BUFFERS / 65536) * 65536;
+  const bufferBytes = Math.min(MAX_BUFFER_BYTES, available);
+  return { workers, bufferBytes, bytes: workers * workerBytes(bufferBytes) };
 }
 
 export class WorkerPool implements AsyncDisposable {
-  readonly lanes: readonly BandWorker[];
-  readonly slotBytes: number;
+  readonly workers: readonly BandWorker[];
+  readonly bufferBytes: number;
 
   constructor(size: PoolSize) {
-    this.slotBytes = size.slotBytes;
-    this.lanes = Array.from({ length: size.lanes }, () => new BandWorker(size.slotBytes));
+    this.bufferBytes = size.bufferBytes;
+    this.workers = Array.from({ length: size.workers }, () => new BandWorker(size.bufferBytes));
   }
 
-  /** Every job once, each on the next free lane, in their order. The first failure stops the rest. */
-  async each<J>(jobs: readonly J[], work: (job: J, lane: BandWorker) => Promise<void>): Promise<void> {
+  /** Runs each job once, in order, on the next free worker. The first failure stops the rest. */
+  async each<J>(jobs: readonly J[], work: (job: J, worker: BandWorker) => Promise<void>): Promise<void> {
     let next = 0;
     let failed = false;
-    const run = async (lane: BandWorker) => {
-      while (next < jobs.length && !failed) await work(jobs[next++]!, lane);
+    const run = async (worker: BandWorker) => {
+      while (next < jobs.length && !failed) await work(jobs[next++]!, worker);
     };
     const stop = (error: unknown) => {
       failed = true;
       throw error;
     };
-    const ended = await Promise.allSettled(this.lanes.map((lane) => run(lane).catch(stop)));
-    for (const lane of ended) if (lane.status === "rejected") throw lane.reason;
+    const ended = await Promise.allSettled(this.workers.map((worker) => run(worker).catch(stop)));
+    for (const worker of ended) if (worker.status === "rejected") throw worker.reason;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.lanes.map((lane) => lane.close()));
+    await Promise.all(this.workers.map((worker) => worker.close()));
   }
 }

@@ -1,4 +1,4 @@
-/** A lane's thread: casts, digests and comparisons over the memory it shares with the main thread. */
+/** The worker thread: casts, digests and comparisons in the memory that the main thread shares. */
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
@@ -16,14 +16,14 @@ const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
 let stored = new Digest();
-/** Of the source's bytes, once they are not those that are stored: until then one digest is both. */
+/** Digest of the source's bytes, from the first band that differs from the stored bytes on; before, `stored` is both. */
 let source: Hash | undefined;
 
 function view(at: number, size: number): Uint8Array {
   return new Uint8Array(memory.buffer, at, size);
 }
 
-function apart(): Hash {
+function sourceDigest(): Hash {
   source ??= stored.fork();
   return source;
 }
@@ -34,13 +34,13 @@ function firstDifference(left: Uint8Array, right: Uint8Array, count: number): nu
   return Math.floor(left.findIndex((byte, i) => byte !== right[i]) / (left.byteLength / count));
 }
 
-/** A band that loses a smaller share, and not as much as a row has, loses nothing to speak of. */
+/** A smaller share of lost elements, if fewer than a row, counts as no loss. */
 const LEAST_SHARE = 1 / 256;
 
-/** What the cast of a band, which starts with a row, destroyed; its result lies at `toAt`. */
+/** What the cast of a band destroyed. The band starts with a row; the result of the cast is at `toAt`. */
 function lossOf({ from, to, toAt, columns }: Casting, at: number, count: number): Loss {
   const small = caster.subnormals(to, toAt, count);
-  // of usual weights one in thousands is so small: the source need not be read again for them
+  // Among usual weights one in thousands is so small: then the source need not be read again.
   if (small < LEAST_SHARE * count && (columns === 0 || small < columns))
     return { nonzero: count - small, zeroed: 0, coarse: 0, rows: null };
   const [before, after] = [caster.zeros(from, at, count), caster.zeros(to, toAt, count)];
@@ -65,7 +65,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       stored.update(view(at, size), sealed);
       return { overflowAt: -1 };
     }
-    if (ofSource === true) apart().update(view(at, size));
+    if (ofSource === true) sourceDigest().update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
     const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
     stored.update(view(toAt, toSize), sealed);
@@ -73,20 +73,20 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
   },
   finish: () => {
     const result = stored.result();
-    const theirs = source?.digest("hex") ?? result.sha256;
+    const sourceSha256 = source?.digest("hex") ?? result.sha256;
     stored = new Digest();
     source = undefined;
-    return { ...result, source: theirs };
+    return { ...result, source: sourceSha256 };
   },
   pair: ({ a, size, b, toSize, count, cast, probe }) => {
-    const dead = probe === undefined || count === 0 ? null : caster.deadness(probe, a, count);
+    const dead = probe === undefined || count === 0 ? null : caster.emptyKind(probe, a, count);
     if (cast === undefined) {
       const differsAt = firstDifference(view(a, size), view(b, toSize), count);
-      if (differsAt >= 0 || source !== undefined) apart().update(view(a, size));
+      if (differsAt >= 0 || source !== undefined) sourceDigest().update(view(a, size));
       stored.update(view(b, toSize), false);
       return { differsAt, amax: 0, loss: null, dead };
     }
-    apart().update(view(a, size));
+    sourceDigest().update(view(a, size));
     stored.update(view(b, toSize), false);
     const { from, to, scale, sourceScale, toAt } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
@@ -99,7 +99,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
 port.on("message", (call: Call & { id: number }) => {
   let answer: Answer;
   try {
-    // The table's entry for `op` takes exactly the calls with that `op`.
+    // the entry of the table for `op` takes exactly the calls with that `op`
     answer = { id: call.id, value: (answers[call.op] as (call: Call) => unknown)(call) };
   } catch (error) {
     const { code, at } = error instanceof IsologitError ? error : { code: "INTERNAL" as const, at: {} };

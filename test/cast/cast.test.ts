@@ -242,7 +242,7 @@ describe("what a run holds is counted", () => {
     const { zero, subnormal, infinity, nan } = codes[dtype];
     const deadness = (values: readonly number[]) => {
       put(dtype, values);
-      return arena.caster.deadness(dtype, arena.at, values.length);
+      return arena.caster.emptyKind(dtype, arena.at, values.length);
     };
     for (const count of [1, 16, 37]) {
       const all = (code: number) => Array.from({ length: count }, () => code);

@@ -74,18 +74,18 @@ const FAULTS: readonly Fault[] = [
     /codes for weights/,
     quantised,
   ],
-  ["quantization-invalid", (e) => quantization(e, { ignore: [1] }), /no list of names/, quantised],
+  ["quantization-invalid", (e) => quantization(e, { ignore: [1] }), /not a list of names/, quantised],
   ["quantization-contradiction", (e) => quantization(e, { ignore: [] }), /does not list/, quantised],
   [
     "quantization-contradiction",
     (e) => ignore(e, "backbone.layers.0.*"),
-    /lists its module as left alone/,
+    /lists its module as ignored/,
     quantised,
   ],
   [
     "quantization-contradiction",
     (e) => ignore(e, "model.layers.0"),
-    /lists its module as left alone/,
+    /lists its module as ignored/,
     quantised,
   ],
   [

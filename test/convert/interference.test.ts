@@ -112,7 +112,7 @@ describe("staged files that change while they are verified", () => {
       writeFileSync(file, bytes);
     });
     expect(report?.verification?.verdict).toBe("different");
-    expect(warnings.join()).toContain("model.safetensors: it is verified again");
+    expect(warnings.join()).toContain("model.safetensors: the staged files are verified again");
     expect(existsSync(destination)).toBe(false);
   });
 
@@ -213,7 +213,7 @@ describe("staged files that change while they are verified", () => {
       writeFileSync(join(data, "adapter_config.json"), "{}"),
     );
     expect(report?.verification?.verdict).toBe("same");
-    expect(warnings.join()).toContain("adapter_config.json is in no plan");
+    expect(warnings.join()).toContain("adapter_config.json is not planned");
     expect(filesOf(destination)).toEqual(filesOf(undisturbed));
   });
 

@@ -112,9 +112,9 @@ describe("refusals", () => {
   it.each([
     ["hf://nvidia/none", "NOT_FOUND", "there is no repository nvidia/none"],
     [`hf://${REPO}@v9`, "NOT_FOUND", 'has no revision "v9"'],
-    ["hf://nvidia", "USAGE", "is no address on the Hub"],
-    ["hf://nvidia/a--b", "USAGE", "is no repository"],
-    [`hf://${REPO}@../../x`, "USAGE", "is no revision"],
+    ["hf://nvidia", "USAGE", "is not an address on the Hub"],
+    ["hf://nvidia/a--b", "USAGE", "is not a repository"],
+    [`hf://${REPO}@../../x`, "USAGE", "is not a revision"],
   ])("%s", async (address, code, message) => {
     const failure = await inspect(address).catch((error) => error);
     expect([failure.code, failure.message]).toEqual([code, expect.stringContaining(message)]);

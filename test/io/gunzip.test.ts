@@ -52,7 +52,7 @@ it("two gzip members are one file", async () => {
 });
 
 it.each([
-  ["more than there is room for", gzipSync(content), { maxBytes: 2_999_999 }, "LIMIT_EXCEEDED", "room"],
+  ["more than there is room for", gzipSync(content), { maxBytes: 2_999_999 }, "LIMIT_EXCEEDED", "space"],
   [
     "a bomb",
     readFileSync(new URL("../../fixtures/hostile/pickles/gz-bomb.nemo", import.meta.url)),

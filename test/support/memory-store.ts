@@ -26,7 +26,7 @@ export function memorySource(path: string, bytes: Uint8Array): ByteSource {
     async readInto(target, offset, signal) {
       if (signal?.aborted) throw new IsologitError("INTERRUPTED", "stopped on request", { file: path });
       if (offset + target.byteLength > bytes.byteLength) {
-        const message = `the file has ${bytes.byteLength} bytes; ${target.byteLength} were wanted from byte ${offset}`;
+        const message = `the file has ${bytes.byteLength} bytes; ${target.byteLength} were requested from byte ${offset}`;
         throw new IsologitError("TRUNCATED", message, { file: path, offset: bytes.byteLength });
       }
       target.set(bytes.subarray(offset, offset + target.byteLength));

@@ -48,16 +48,16 @@ const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
   [
     "removed",
     () => edited(undefined),
-    /nothing declares it in quantization_config/,
+    /neither quantization_config nor hf_quant_config.json declares it/,
     "quantization-undeclared",
   ],
   ["put on plain weights", () => edited(said, undefined, tiny), /no weight is FP8/, "quantization-absent"],
-  ["no object", () => edited("fp8"), /is no object/, "quantization-invalid"],
+  ["no object", () => edited("fp8"), /is not an object/, "quantization-invalid"],
   ...(["re:.*", "re:(?P<all>.*)", "re:model\\.layers", "*", "backbone"] as const).map(
     (pattern): (typeof FAULTS)[number] => [
       `all modules ignored by ${pattern}`,
       () => edited({ ...said, ignore: [pattern] }),
-      /FP8, but the config lists its module as left alone/,
+      /FP8, but the config lists its module as ignored/,
       "quantization-contradiction",
     ],
   ),
@@ -87,13 +87,13 @@ const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
   [
     "a scale a channel",
     () => edited(weights({ strategy: "channel" })),
-    /one a channel/,
+    /one per channel/,
     "quantization-contradiction",
   ],
   [
     "blocks",
     () => edited({ quant_method: "fp8", weight_block_size: [128, 128], ignored_layers: said.ignore }),
-    /one a block/,
+    /one per block/,
     "quantization-contradiction",
   ],
   ["weights with a zero point", () => edited(weights({ symmetric: false })), /symmetric is false/, CONTRA],
@@ -127,7 +127,7 @@ const FAULTS: readonly [string, () => Copy, RegExp, string][] = [
     /weight_scale_inv, which engines of compressed-tensors do not read/,
     CONTRA,
   ],
-  ["every class ignored", () => edited({ ...said, ignore: ["Linear"] }), /left alone/, CONTRA],
+  ["every class ignored", () => edited({ ...said, ignore: ["Linear"] }), /as ignored/, CONTRA],
   [
     "two groups that are unlike",
     () =>
@@ -205,7 +205,7 @@ describe("a quantization_config that says other than what is stored is different
     const alone = edited(undefined, 0.0123);
     expect(await covered(tiny, beside(alone, right))).toMatchObject({ verdict: "same", settings: "" });
     const wrong = { ...right, exclude_modules: ["*"] };
-    expect((await covered(tiny, beside(alone, wrong))).settings).toMatch(/left alone/);
+    expect((await covered(tiny, beside(alone, wrong))).settings).toMatch(/as ignored/);
     expect(await covered(tiny, beside(fp8, { ...right, quant_algo: "NVFP4" }))).toMatchObject({
       verdict: "same",
       rules: ["quantization-beside"],
