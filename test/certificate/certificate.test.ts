@@ -171,7 +171,7 @@ describe("what was certified verifies again, without the source", () => {
     }
     // @ts-expect-error: nor may it be written down
     await expect(verify(made.hf, made.packed, { publicKey: "key.pem" })).rejects.toThrow(
-      "--public-key is for verify A alone",
+      "`publicKey` is for verify A alone",
     );
   });
 
