@@ -199,7 +199,7 @@ describe("the verification in a card", () => {
       (folder) => edit(folder, (text) => text.replace('"same"', '"within"')),
       "its text is not the text that was sealed",
     ],
-    ["no certificate at all", (folder) => edit(folder, () => "{}"), "no certificate of this version"],
+    ["no certificate at all", (folder) => edit(folder, () => "{}"), "not a certificate of this version"],
   ])("a certificate that does not hold stops the upload: %s", async (_, change, message) => {
     const out = await certified();
     change(out);
