@@ -1,28 +1,28 @@
-/** A placement of many files, put together piece by piece. */
+/** Builds the placement of a folder of files, step by step. */
 import { CERTIFICATE_FILE, type Sidecar, type Span, tensorKey } from "../src/core/checkpoint.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { safePath } from "../src/core/safe-path.ts";
 import type { Placement, WantedSidecar, WantedTensor } from "./format.ts";
 
 export interface FolderPlan {
-  /** A file of so many bytes. @throws PLAN_IMPOSSIBLE for a path that is taken, the certificate's too, PATH_UNSAFE */
+  /** Adds a file of this size. @throws PLAN_IMPOSSIBLE for a path in use, also by the certificate; PATH_UNSAFE */
   file(path: string, size: number): void;
-  /** Bytes of a file that are known now. */
+  /** Adds bytes of a file that are known now. */
   inline(path: string, offset: number, bytes: Uint8Array): void;
-  /** A file that is known now. */
+  /** Adds a file whose content is known now. */
   bytes(path: string, bytes: Uint8Array): void;
-  /** A side file, new or copied, under a path of the destination. */
+  /** Adds a side file, new or copied, under a path of the destination. */
   sidecar(path: string, sidecar: WantedSidecar | Sidecar): void;
-  /** Where a tensor starts. @throws DUPLICATE_NAME */
+  /** Sets where a tensor starts. @throws DUPLICATE_NAME */
   tensor(tensor: WantedTensor, path: string, offset: number): void;
-  /** A span that follows from hashes. */
+  /** Adds a span whose bytes follow from digests. */
   seal(span: Span): void;
-  placed(): Placement;
+  placement(): Placement;
 }
 
 export function folderPlan(): FolderPlan {
   const files: Placement["files"][number][] = [];
-  const paths = new Set<string>([CERTIFICATE_FILE]); // written last, and never planned
+  const paths = new Set<string>([CERTIFICATE_FILE]); // written last, and not planned
   const folders = new Set<string>();
   const tensors: Placement["tensors"][number][] = [];
   const names = new Set<string>();
@@ -61,7 +61,7 @@ export function folderPlan(): FolderPlan {
     tensor(tensor, file, offset) {
       const name = tensorKey(tensor);
       if (names.has(name)) {
-        throw new IsologitError("DUPLICATE_NAME", "two tensors of one name are to be written", {
+        throw new IsologitError("DUPLICATE_NAME", "two tensors to be written have one name", {
           tensor: name,
         });
       }
@@ -71,7 +71,7 @@ export function folderPlan(): FolderPlan {
     seal(span) {
       seals.push(span);
     },
-    placed: () => ({ files, tensors, inline, copies, seals }),
+    placement: () => ({ files, tensors, inline, copies, seals }),
   };
   return plan;
 }

@@ -1,4 +1,4 @@
-/** A folder of a store as a store of its own. */
+/** A folder of a store as a separate store. */
 import type { Store } from "../src/core/io.ts";
 
 /** @param folder  a path in the store that ends with `/` */

@@ -1,7 +1,7 @@
-/** Files of a tokenizer, which NeMo and Megatron keep in a folder of their own. */
+/** Files of a tokenizer, which NeMo and Megatron store in a separate folder. */
 import type { CarriedFiles, Sidecar } from "../src/core/checkpoint.ts";
 
-/** Names by which Hugging Face's and SentencePiece's tokenizers find their parts. */
+/** Names of the files that the tokenizers of Hugging Face and SentencePiece load. */
 const NAMES = new Set([
   "tokenizer.json",
   "tokenizer_config.json",
@@ -20,7 +20,7 @@ export function isTokenizerFile(path: string): boolean {
   return NAMES.has(path) || TEMPLATES.test(path);
 }
 
-/** What lies in a folder, as side files by the path they have in a Hugging Face folder. */
+/** The files in a folder as side files, with their paths in a Hugging Face folder. */
 export function sidecarsBelow(
   files: readonly { readonly path: string; readonly size: number }[],
   folder: string,
@@ -34,8 +34,8 @@ export function sidecarsBelow(
 }
 
 /**
- * What was kept for the way home, of a format that has a folder for its tokenizer: engines read that folder, and a file of a
- * tokenizer that somebody put elsewhere stands in for none that is missing there.
+ * The carried files without those of a tokenizer, for a format with a folder for its tokenizer: engines read only that
+ * folder, so a carried file does not replace one that is missing there.
  */
 export function dropTokenizerFiles(origin: CarriedFiles | undefined): CarriedFiles | undefined {
   if (origin === undefined) return undefined;

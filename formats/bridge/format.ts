@@ -1,7 +1,7 @@
 /**
- * A distributed checkpoint of Megatron: `iter_0000100/` with `.metadata` and its files, as Megatron-Bridge writes it
- * (with `run_config.yaml`, tokenizer and training state) or Megatron-LM (with its arguments). One such folder alone,
- * or a bare folder of torch.distributed.checkpoint, is read as well; so is the older backend, zarr.
+ * A distributed checkpoint of Megatron: `iter_0000100/` with `.metadata` and its files, written by Megatron-Bridge (with
+ * `run_config.yaml`, tokenizer and training state) or by Megatron-LM (with its arguments). Such a folder alone, a bare
+ * folder of torch.distributed.checkpoint, and the older backend zarr are read too.
  */
 
 import { readCarriedFiles } from "../../src/core/carried-files.ts";
@@ -18,7 +18,7 @@ import { dropTokenizerFiles, sidecarsBelow } from "../tokenizer-files.ts";
 import { DIST_MARKER, type DistWeights, readWeights } from "../torch-dist/weights.ts";
 import { bridgeWriter } from "./write.ts";
 
-/** what stands beside the weights of NeMo 2 */
+/** the folder beside the weights of NeMo 2 */
 const NEMO_CONTEXT = /^context\//;
 
 export const bridge: Format = {
@@ -39,7 +39,7 @@ export const bridge: Format = {
       DIST_MARKER,
     );
     if (folders.length === 0) {
-      throw new IsologitError("FORMAT_UNKNOWN", "no distributed checkpoint of Megatron", {
+      throw new IsologitError("FORMAT_UNKNOWN", "there is no distributed checkpoint of Megatron here", {
         file: store.url,
       });
     }
@@ -69,7 +69,7 @@ export const bridge: Format = {
   writes: bridgeWriter,
 };
 
-/** Bridge's section `model`; else the arguments of Megatron-LM, which moved from `common.pt` into an entry. */
+/** The section `model` of Bridge's config; else the arguments of Megatron-LM, in `common.pt` or, since a later version, in an entry. */
 async function configOf(
   store: Store,
   folder: string,
@@ -89,12 +89,12 @@ async function configOf(
   await using source = await store.open(at.file);
   const { value } = await readTorch(source, {
     file: at.file,
-    ...(at.file !== common && { part: entry! }), // with no common.pt the file is the entry's
+    ...(at.file !== common && { part: entry! }), // without common.pt, the file is that of the entry
   });
   return plainRecord(entryOf(single(value), "args"), { file: at.file });
 }
 
-/** Entries are pickled as lists of one. */
+/** The value of an entry, which is pickled as a list with one item. */
 function single(value: PickleValue): PickleValue | undefined {
   return isKind(value, "list") ? value.items[0] : value;
 }

@@ -1,4 +1,4 @@
-/** Placing a distributed checkpoint as Megatron-Bridge and Megatron-LM load it: an import, iteration 0. */
+/** Places a distributed checkpoint that Megatron-Bridge and Megatron-LM load: an imported model, as iteration 0. */
 import { crc32 } from "node:zlib";
 import { ORIGIN_FOLDER } from "../../src/core/carried-files.ts";
 import type { DType } from "../../src/core/dtype.ts";
@@ -38,7 +38,7 @@ export const bridgeWriter: Writer = {
       const { path } = sidecar;
       plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `${FOLDER}tokenizer/${path}`, sidecar);
     }
-    return plan.placed();
+    return plan.placement();
   },
   seal: (wanted, _placement, sealed) => sealsOf(wanted, sealed),
 };
@@ -62,7 +62,7 @@ function runConfig({ config, sidecars }: WriteRequest): ConfigRecord {
   };
 }
 
-/** Core up to 0.18 fails where it is not there. */
+/** `common.pt`: Megatron core up to 0.18 fails without it. */
 function commonState(): Uint8Array {
   const pickle = writePickle({
     dict: [
@@ -70,10 +70,10 @@ function commonState(): Uint8Array {
       ["iteration", 0],
     ],
   });
-  return archiveOf({ root: "common", pickle, storages: [] }).gaps[0]!.bytes; // without storages all is one gap
+  return archiveOf({ root: "common", pickle, storages: [] }).gaps[0]!.bytes; // without storages, gap 0 is the whole archive
 }
 
-/** Bridge's counters, each a tensor without dimensions, of a run that has not begun. */
+/** Counters of Bridge for a run that has not begun, each a tensor without dimensions. */
 const COUNTERS: readonly (readonly [name: string, dtype: DType, bytes: number])[] = [
   ["step", "I64", 8],
   ["consumed_train_samples", "I64", 8],

@@ -1,4 +1,4 @@
-/** CRC-32 of joined runs of bytes from the CRC-32 of each: what runs along in bands becomes the one that a zip states. */
+/** Joins the CRC-32 of runs of bytes: checksums of bands become the checksum that a zip needs. */
 
 /** The CRC-32 polynomial, bits reversed: bit 31 is x^0. */
 const POLYNOMIAL = 0xedb88320;
@@ -14,10 +14,10 @@ function times(a: number, b: number): number {
   return product >>> 0;
 }
 
-/** x^(8 · bytes) modulo the polynomial: what appending that many bytes does to a CRC. */
+/** x^(8 · bytes) modulo the polynomial: the factor by which that many appended bytes change a CRC. */
 function shiftBy(bytes: number): number {
   let power = ONE;
-  // x^8, x^16, x^32 …; sizes go beyond 2^32, so no bit operators on them
+  // x^8, x^16, x^32 …; sizes may exceed 2^32, so bit operators are not used on them
   for (let square = 0x00800000, left = bytes; left > 0; left = Math.floor(left / 2)) {
     if (left % 2 === 1) power = times(power, square);
     square = times(square, square);
@@ -28,7 +28,7 @@ function shiftBy(bytes: number): number {
 /**
  * The CRC-32 of `size` bytes.
  *
- * @param crcs   the CRC-32 of each run of `runBytes`, in order, the last run being what is left
+ * @param crcs   the CRC-32 of each run of `runBytes`, in order; the last run is the rest
  * @param size   bytes of all runs together
  */
 export function joinCrc32(crcs: readonly number[], size: number, runBytes: number): number {

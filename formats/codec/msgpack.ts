@@ -1,9 +1,9 @@
 /**
  * The plain part of MessagePack: maps with string keys, arrays, strings, integers from 0 to 2^53 - 1.
  *
- * The library decodes; what it would trust is checked before, in one pass that builds nothing. It makes an
- * array of 2^32 elements because four bytes say so, recurses as deep as the input, runs extensions, and puts
- * a replacement character where text is not UTF-8.
+ * A library decodes, after a pass over the bytes that checks them and builds nothing. Without the check the library would
+ * allocate an array of 2^32 elements for five bytes, recurse as deep as the input, run extensions, and replace text that is
+ * not UTF-8.
  */
 import { isUtf8 } from "node:buffer";
 import { Packr } from "msgpackr";
@@ -16,11 +16,11 @@ export type DecodedValue =
   | { readonly [key: string]: DecodedValue };
 
 interface MsgpackLimits {
-  /** containers inside one another */
+  /** levels of containers */
   readonly depth: number;
   /** elements of one array, pairs of one map */
   readonly items: number;
-  /** values in all, keys included */
+  /** all values, with keys */
   readonly values: number;
 }
 
@@ -32,7 +32,7 @@ const packr = new Packr({
   int64AsType: "number",
 });
 
-/** What can be encoded: integers go through `integer` first. */
+/** A value that can be encoded; integers must go through `encodableInteger` first. */
 export type EncodableValue =
   | number
   | bigint
@@ -42,26 +42,26 @@ export type EncodableValue =
       readonly [key: string]: EncodableValue;
     };
 
-/** The library spells numbers from 2^32 on as floats, and bigints as int 64. */
+/** The library encodes numbers from 2^32 on as floats, and bigints as int 64. */
 export function encodableInteger(value: number): number | bigint {
   return value < 2 ** 32 ? value : BigInt(value);
 }
 
-/** The bytes of a value. Keys keep their order; every form is the shortest, but integers from 2^32 on are int 64. */
+/** The bytes of a value. Keys keep their order. Every form is the shortest, except that integers from 2^32 on are int 64. */
 export function encodeMsgpack(value: EncodableValue): Uint8Array {
   return Uint8Array.from(packr.pack(value)); // a copy: the library reuses its buffer
 }
 
 /**
- * The value of a MessagePack text of that plain part.
+ * Decodes a value of this plain part.
  *
- * @param at where the text begins: `at.offset` is added to the offsets of errors
+ * @param at where the bytes begin: `at.offset` is added to the offsets of errors
  * @throws HEADER_INVALID, LIMIT_EXCEEDED, SIZE_UNSAFE, NAME_INVALID (a string that is not UTF-8)
  */
 export function decodeMsgpack(bytes: Uint8Array, limits: MsgpackLimits, at: ErrorLocation): DecodedValue {
   scan(bytes, limits, at);
   try {
-    return packr.unpack(bytes) as DecodedValue; // the scan let nothing else through
+    return packr.unpack(bytes) as DecodedValue; // the scan accepts only such values
   } catch (cause) {
     throw new IsologitError("HEADER_INVALID", `not MessagePack: ${(cause as Error).message}`, at, { cause });
   }
@@ -74,7 +74,7 @@ type Token =
 
 function scan(bytes: Uint8Array, limits: MsgpackLimits, at: ErrorLocation): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const open: { left: number; readonly map: boolean }[] = []; // values still to come in each container
+  const open: { left: number; readonly map: boolean }[] = []; // number of missing values in each open container
   let position = 0;
   let values = 0;
   const fail = (
@@ -91,14 +91,17 @@ function scan(bytes: Uint8Array, limits: MsgpackLimits, at: ErrorLocation): void
     if (token === "unsafe") throw fail("SIZE_UNSAFE", "an integer is negative or beyond 2^53");
     if (token === "other") {
       const type = bytes[position]!.toString(16);
-      throw fail("HEADER_INVALID", `a value of type 0x${type}: only maps, arrays, strings, sizes stand here`);
+      throw fail(
+        "HEADER_INVALID",
+        `a value of type 0x${type}: only maps, arrays, strings and sizes are allowed`,
+      );
     }
     if (isKey && token.kind !== "string") throw fail("HEADER_INVALID", `a key is an ${token.kind}`);
     const left = bytes.byteLength - position - token.bytes;
     if (inside !== undefined) inside.left--;
     if (token.kind === "string") {
       if (token.length > left)
-        throw fail("HEADER_INVALID", `${token.length} bytes of text, ${left} are left`);
+        throw fail("HEADER_INVALID", `a text of ${token.length} bytes, but only ${left} bytes are left`);
       const start = position + token.bytes;
       if (!isUtf8(bytes.subarray(start, start + token.length)))
         throw fail("NAME_INVALID", "text is not UTF-8");
@@ -111,7 +114,8 @@ function scan(bytes: Uint8Array, limits: MsgpackLimits, at: ErrorLocation): void
       }
       const map = token.kind === "map";
       const wanted = token.length * (map ? 2 : 1);
-      if (wanted > left) throw fail("HEADER_INVALID", `${wanted} values announced, ${left} bytes are left`);
+      if (wanted > left)
+        throw fail("HEADER_INVALID", `${wanted} more values, but only ${left} bytes are left`);
       open.push({ left: wanted, map });
       if (open.length > limits.depth) throw fail("LIMIT_EXCEEDED", `nested deeper than ${limits.depth}`);
       position += token.bytes;
@@ -148,7 +152,7 @@ function tokenAt(view: DataView, position: number): Token | "cut" | "unsafe" | "
   return { kind: form.kind, bytes, length };
 }
 
-/** The types with a size or value of their own, by first byte; `width` is that of the number that follows it. */
+/** Types with a number after their first byte, by that byte; `width` is the size of the number, bytes. */
 const FORMS: Readonly<Record<number, { readonly kind: Token["kind"]; readonly width: 1 | 2 | 4 | 8 }>> = {
   204: { kind: "integer", width: 1 },
   205: { kind: "integer", width: 2 },

@@ -1,17 +1,17 @@
 /**
  * The safetensors container: 8 bytes of length, that many bytes of JSON, then the tensors' bytes.
  *
- * Reading is as strict as the reference reader (huggingface/safetensors, `tensor.rs`), and stricter where a
- * second parser might see another file: no key twice, no number spelt as a fraction, no field unknown to it.
+ * Reading is as strict as the reference reader (huggingface/safetensors, `tensor.rs`), and stricter if another parser might
+ * read another file: no repeated keys, no numbers written as fractions, no unknown fields.
  */
 import { bytesOf, type DType, isDType, type Shape } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
 import { isJsonObject, type Json, parseJsonObject } from "../../src/core/json.ts";
 
-/** The reference reader's own limit; 100 MB of JSON is a million tensors. */
+/** The limit of the reference reader; 100 MB of JSON describe a million tensors. */
 const MAX_HEADER_BYTES = 100_000_000;
-/** Ours: torch and numpy stop at 64 dimensions. */
+/** Torch and numpy have at most 64 dimensions. */
 const MAX_RANK = 64;
 const LENGTH_BYTES = 8;
 
@@ -19,26 +19,26 @@ export interface StoredTensor {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: Shape;
-  /** bytes from the start of the file, up to but not including `end` */
+  /** bytes from the start of the file; `end` is not included */
   readonly begin: number;
   readonly end: number;
 }
 
 export interface Header {
   readonly metadata: Readonly<Record<string, string>> | null;
-  /** in the order of their bytes, which they tile from `dataOffset` to `size` */
+  /** in the order of their bytes, which fill the file from `dataOffset` to `size` */
   readonly tensors: readonly StoredTensor[];
-  /** bytes of length field and JSON together: where the first tensor starts */
+  /** where the first tensor starts: size of the length field and the JSON, bytes */
   readonly dataOffset: number;
   /** bytes of the whole file */
   readonly size: number;
 }
 
 /**
- * The header of a file, read in two pieces; no tensor's bytes are touched.
+ * Reads the header of a file, in two reads; no bytes of tensors are read.
  *
- * @param file what errors call the file
- * @throws codes of exit status 3, each naming file, tensor and offset as far as they are known
+ * @param file name of the file in errors
+ * @throws codes of exit status 3, each with file, tensor and offset as far as they are known
  */
 export async function readHeader(source: ByteSource, file: string = source.url): Promise<Header> {
   if (source.size < LENGTH_BYTES) throw truncated(file, source.size, LENGTH_BYTES);
@@ -57,13 +57,13 @@ export async function readHeader(source: ByteSource, file: string = source.url):
   return header;
 }
 
-/** As `readHeader`, from all bytes before the first tensor's: the file itself need not exist (yet). */
+/** Like `readHeader`, from the bytes before the first tensor; the file itself need not exist. */
 export function parseHeader(bytes: Uint8Array, file: string): Header {
   if (bytes.byteLength < LENGTH_BYTES) throw truncated(file, bytes.byteLength, LENGTH_BYTES);
   const dataOffset = LENGTH_BYTES + lengthOf(bytes, file);
   if (dataOffset > bytes.byteLength) throw truncated(file, bytes.byteLength, dataOffset);
   let end = dataOffset;
-  while (bytes[end - 1] === 0x20) end--; // the padding that the format allows: spaces behind the JSON
+  while (bytes[end - 1] === 0x20) end--; // the format allows spaces after the JSON as padding
   const code = "HEADER_INVALID";
   if (bytes[LENGTH_BYTES] !== 0x7b || bytes[end - 1] !== 0x7d) {
     throw new IsologitError(code, "the header is not { … } and spaces", { file, offset: LENGTH_BYTES });
@@ -128,10 +128,10 @@ function metadataOf(value: Json | undefined, file: string): Readonly<Record<stri
   if (Object.hasOwn(value, "__proto__")) {
     throw new IsologitError("NAME_INVALID", "__metadata__ has a key __proto__", { file });
   }
-  return value as Record<string, string>; // every value was just seen to be a string
+  return value as Record<string, string>; // every value is a string, checked above
 }
 
-/** @throws NAME_INVALID for a name that some reader along the way would take for something else */
+/** @throws NAME_INVALID for a name that some reader would take for another */
 function checkName(name: string, at: ErrorLocation): void {
   const why =
     name === ""
@@ -146,7 +146,7 @@ function checkName(name: string, at: ErrorLocation): void {
   if (why) throw new IsologitError("NAME_INVALID", `the tensor name ${JSON.stringify(name)} ${why}`, at);
 }
 
-/** Tensors lie without hole or overlap from the first data byte on. @returns where they end */
+/** Checks that tensors fill the data without holes and overlaps. @returns where they end */
 function checkTiling(tensors: readonly StoredTensor[], dataOffset: number, file: string): number {
   let end = dataOffset;
   let before = "the header";
@@ -173,12 +173,12 @@ function truncated(
   return new IsologitError("TRUNCATED", message, { file, offset: size, ...(cut && { tensor: cut.name }) });
 }
 
-/** What a header says of a tensor, but for its place, which follows from the order. */
+/** A tensor in a header, without its place, which follows from the order. */
 type HeaderTensor = Pick<StoredTensor, "name" | "dtype" | "shape">;
 
 /**
- * The header of a file whose data holds `tensors` in this order: 8 bytes of length, JSON, spaces up to a
- * multiple of 8. Keys come in the order given, `__metadata__` first.
+ * The header of a file with `tensors` in this order: 8 bytes of length, JSON, spaces up to a multiple of 8. Keys keep the
+ * given order; `__metadata__` is the first.
  *
  * @throws NAME_INVALID, DUPLICATE_NAME, SIZE_UNSAFE; LIMIT_EXCEEDED above 100 MB
  */
@@ -191,7 +191,7 @@ export function encodeHeader(
   let begin = 0;
   for (const tensor of tensors) {
     if (names.has(tensor.name)) {
-      throw new IsologitError("DUPLICATE_NAME", "two tensors of one name", { tensor: tensor.name });
+      throw new IsologitError("DUPLICATE_NAME", "two tensors have one name", { tensor: tensor.name });
     }
     names.add(tensor.name);
     entries.push(entryOf(tensor, begin));
@@ -208,7 +208,7 @@ export function encodeHeader(
   return bytes;
 }
 
-/** The bytes that a tensor starting at data byte `begin` adds to a header, its comma included. */
+/** The bytes that a tensor at data byte `begin` adds to a header, with its comma. */
 export function headerBytesOf(tensor: HeaderTensor, begin: number): number {
   return new TextEncoder().encode(entryOf(tensor, begin)).byteLength + 1;
 }

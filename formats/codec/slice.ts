@@ -1,16 +1,16 @@
-/** A part of a source as a source, and one that holds its two ends in memory. */
+/** A part of a source as a source, and a source with its two ends in memory. */
 import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
 
 /**
- * `size` bytes of `source` from `offset` on. Closing it closes nothing: the whole belongs to whoever opened it.
+ * `size` bytes of `source` from `offset` on. Closing the part does not close `source`, which belongs to its opener.
  *
- * @param file what errors call the whole; offsets in errors of reading count from the part's start
- * @throws SPAN_INVALID when the part does not lie in the source
+ * @param file name of the whole file in errors; offsets in errors of reading count from the start of the part
+ * @throws SPAN_INVALID when the part is not inside the source
  */
 export function sliceOf(source: ByteSource, offset: number, size: number, file: string): ByteSource {
   if (offset < 0 || size < 0 || offset + size > source.size) {
-    const message = `bytes ${offset} to ${offset + size} were named of a file of ${source.size} bytes`;
+    const message = `bytes ${offset} to ${offset + size} are not inside a file of ${source.size} bytes`;
     throw new IsologitError("SPAN_INVALID", message, { file, offset });
   }
   return {
@@ -18,7 +18,7 @@ export function sliceOf(source: ByteSource, offset: number, size: number, file: 
     size,
     async readInto(target, from, signal) {
       if (from + target.byteLength > size) {
-        const message = `${target.byteLength} bytes were wanted from byte ${from} of a part of ${size} bytes`;
+        const message = `${target.byteLength} bytes were requested from byte ${from} of a part of ${size} bytes`;
         throw new IsologitError("TRUNCATED", message, { file, offset: size });
       }
       await source.readInto(target, offset + from, signal);
@@ -28,8 +28,8 @@ export function sliceOf(source: ByteSource, offset: number, size: number, file: 
 }
 
 /**
- * `source` with its first and last `bytes` read at once: an archive is described at its end and begins with what is
- * described, and each is then some five reads less. A checkpoint may have 100,000 archives.
+ * `source` with its first and last `bytes` in memory. An archive has its directory at the end and its pickle at the start;
+ * this saves some five reads for each archive, and a checkpoint may have 100,000 archives.
  */
 export async function holdEnds(source: ByteSource, bytes: number): Promise<ByteSource> {
   const short = source.size <= 2 * bytes;

@@ -1,19 +1,19 @@
-/** Configs written as YAML by Python, which speaks YAML 1.1: read as plain data, written so that Python's reader gets the same values. */
+/** Configs that Python writes as YAML 1.1: read as plain data, and written so that Python reads the same values. */
 import { parseDocument, type ScalarTag, stringify } from "yaml";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 
 export type ConfigRecord = Readonly<Record<string, unknown>>;
 
-/** A resolved NeMo 2 config has some 200 lines; a megabyte takes half a second to read. */
+/** A resolved config of NeMo 2 has some 200 lines; a megabyte takes half a second to read. */
 export const MAX_YAML_BYTES = 1024 * 1024;
-/** Hand-written configs share a value or two; a bomb doubles them thirty times. */
+/** Hand-written configs share a value or two; a hostile file doubles values thirty times. */
 const MAX_ALIASES = 100;
 
 /**
- * The mapping that a YAML file holds.
+ * The mapping in a YAML file.
  *
- * @throws CONFIG_INVALID for what is no YAML mapping, and for tags, which name Python objects to be built;
- *   LIMIT_EXCEEDED for nesting or aliases that no config has
+ * @throws CONFIG_INVALID for anything but a YAML mapping, and for tags, which name Python objects;
+ *   LIMIT_EXCEEDED for more nesting or aliases than any config has
  */
 export function parseYaml(bytes: Uint8Array, at: ErrorLocation): ConfigRecord {
   if (bytes.byteLength > MAX_YAML_BYTES) {
@@ -21,7 +21,7 @@ export function parseYaml(bytes: Uint8Array, at: ErrorLocation): ConfigRecord {
   }
   const value = plain(new TextDecoder().decode(bytes), at);
   if (isRecord(value)) return value;
-  throw new IsologitError("CONFIG_INVALID", "the YAML is no mapping of names to values", at);
+  throw new IsologitError("CONFIG_INVALID", "the YAML is not a mapping of names to values", at);
 }
 
 export function isRecord(value: unknown): value is ConfigRecord {
@@ -35,7 +35,7 @@ function plain(text: string, at: ErrorLocation): unknown {
     fault = [...document.errors, ...document.warnings][0]?.message;
     if (fault === undefined) return document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (cause) {
-    // The library recurses into nesting and throws a ReferenceError at its limit of aliases.
+    // The library recurses for nesting, and throws a ReferenceError above its limit of aliases.
     if (!(cause instanceof RangeError) && !(cause instanceof ReferenceError)) throw cause;
     throw new IsologitError("LIMIT_EXCEEDED", "the YAML nests or repeats more than a config does", at, {
       cause,
@@ -45,8 +45,7 @@ function plain(text: string, at: ErrorLocation): unknown {
 }
 
 /**
- * PyYAML takes a number for a float only where it has a point and a signed exponent: what JavaScript spells
- * `1e-7` it reads as text.
+ * PyYAML reads a number as a float only with a point and a signed exponent: it reads `1e-7`, as JavaScript writes it, as text.
  */
 const pythonFloat: ScalarTag = {
   tag: "tag:yaml.org,2002:float",
@@ -54,7 +53,7 @@ const pythonFloat: ScalarTag = {
   test: /^$/, // for writing only
   resolve: Number,
   identify: (value) => typeof value === "number" && !Number.isInteger(value),
-  stringify: ({ value }) => pythonNumber(value as number), // `identify` lets only numbers in
+  stringify: ({ value }) => pythonNumber(value as number), // `identify` accepts only numbers
 };
 
 function pythonNumber(value: number): string {
@@ -65,7 +64,7 @@ function pythonNumber(value: number): string {
   return `${digits!.includes(".") ? digits : `${digits}.0`}e${exponent}`;
 }
 
-/** Keys sorted, as PyYAML sorts them; text that YAML 1.1 would take for something else is quoted. */
+/** YAML with sorted keys, like PyYAML; text that YAML 1.1 would take for another value is quoted. */
 export function yamlText(value: ConfigRecord): string {
   return stringify(value, {
     version: "1.1",

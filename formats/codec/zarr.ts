@@ -1,7 +1,7 @@
 /**
- * Arrays of zarr version 2 as tensors: a folder each, `.zarray` beside raw chunks. Megatron wrote them so until
- * early 2026, one chunk a shard, and spelt BF16 by its name; zarr itself would have said `<V2`.
- * (zarr v2 specification: chunks are named by their index, and are full even where the array ends inside one.)
+ * Arrays of zarr version 2 as tensors. An array is a folder with `.zarray` and raw chunks. Megatron wrote them until early
+ * 2026, with one chunk for each shard, and with the type name `bfloat16` where zarr itself writes `<V2`.
+ * (zarr v2 specification: chunks are named by their index, and are full even if the array ends inside a chunk.)
  */
 import type { Piece, Tensor } from "../../src/core/checkpoint.ts";
 import { bytesOf, countOf, type DType, type Shape, stridesOf } from "../../src/core/dtype.ts";
@@ -10,15 +10,15 @@ import { readSmall, type Store } from "../../src/core/io.ts";
 import { isJsonObject, type Json, parseJsonObject } from "../../src/core/json.ts";
 
 const ARRAY = ".zarray";
-/** Some 200 bytes; attributes lie in a file of their own. */
+/** A real `.zarray` has some 200 bytes; attributes are in another file. */
 const MAX_ARRAY_BYTES = 64 * 1024;
-/** Shards of one tensor: at most one a rank. */
+/** Chunks of one tensor: at most one for each rank. */
 const MAX_CHUNKS = 1_000_000;
 const MAX_RANK = 64;
-/** Arrays described at a time: enough to hide the distance to a Hub. */
+/** Descriptions read at the same time: enough to hide the latency of the Hub. */
 const ARRAYS_AT_ONCE = 16;
 
-/** Little-endian, as numpy spells types. */
+/** Names of little-endian types in numpy. */
 const DTYPES: ReadonlyMap<string, DType> = new Map<string, DType>(
   Object.entries({
     bfloat16: "BF16",
@@ -46,7 +46,7 @@ interface Description {
   readonly separator: "." | "/";
 }
 
-/** Names of the arrays in `folder`: all that have a `.zarray`, but for the locks that Megatron left beside them. */
+/** Names of the arrays in `folder`: all with a `.zarray`, except the locks that Megatron left beside them. */
 export function zarrNames(paths: readonly string[], folder: string): string[] {
   const end = `/${ARRAY}`;
   return paths
@@ -56,7 +56,7 @@ export function zarrNames(paths: readonly string[], folder: string): string[] {
 }
 
 /**
- * The arrays of a folder as tensors, one piece a chunk. Reads `.zarray` files only; every chunk must be there and of
+ * The arrays of a folder as tensors, with one piece for each chunk. Only `.zarray` files are read; every chunk must exist with
  * its full size.
  *
  * @param folder "" or a path in the store that ends with `/`
@@ -159,8 +159,8 @@ function piecesOf(
     const file = folder + (index.length === 0 ? "0" : index.join(separator));
     const size = sizes.get(file);
     if (size === undefined) {
-      // zarr would fill it with a value that .zarray names; weights have no such parts
-      throw new IsologitError("TENSOR_MISSING", "a chunk of the array is not there", { ...at, file });
+      // zarr would fill a missing chunk with a value from .zarray; weights have no such chunks
+      throw new IsologitError("TENSOR_MISSING", "a chunk of the array is missing", { ...at, file });
     }
     if (size !== full) {
       const code = size < full ? "TRUNCATED" : "TRAILING_BYTES";
@@ -182,7 +182,7 @@ function sizesOf(value: Json | undefined, field: string, at: ErrorLocation): Sha
 }
 
 function invalid(field: string, at: ErrorLocation): IsologitError {
-  return new IsologitError("HEADER_INVALID", `${field} is not as zarr version 2 wants it`, at);
+  return new IsologitError("HEADER_INVALID", `${field} is not valid in zarr version 2`, at);
 }
 
 function unsupported(
@@ -191,7 +191,7 @@ function unsupported(
   wanted: string,
   at: ErrorLocation,
 ): IsologitError {
-  const message = `${field} is ${JSON.stringify(found)}; ${wanted} is read, as Megatron writes`;
+  const message = `${field} is ${JSON.stringify(found)}; only ${wanted} is read, as Megatron writes`;
   return new IsologitError("UNSUPPORTED", message, at, {
     next: "write the checkpoint again without it, or as torch_dist",
   });

@@ -1,6 +1,6 @@
 /**
- * A Hugging Face folder: `config.json`, safetensors weights in one file or in shards, and side
- * files that travel byte for byte. A lone `.safetensors` file is read too, with no config.
+ * A Hugging Face folder: `config.json`, safetensors weights in one file or in several, and side files that are copied byte
+ * for byte. A single `.safetensors` file without a config is read too.
  */
 import type { Checkpoint, Remark, Sidecar, Tensor } from "../../src/core/checkpoint.ts";
 import { DTYPES } from "../../src/core/dtype.ts";
@@ -14,7 +14,7 @@ import { INDEX, placeFolder } from "./place.ts";
 import { chooseWeightFiles, readWeights } from "./weight-files.ts";
 
 const CONFIG = "config.json";
-/** The largest published config, with its quantisation lists, has some 100 kB. */
+/** The largest published config, with its lists for quantization, has some 100 kB. */
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 export const hf: Format = {
   id: "hf",
@@ -25,7 +25,7 @@ export const hf: Format = {
     const named = chooseWeightFiles(paths);
     const configured = paths.includes(CONFIG);
     if (named === null) return "no";
-    // Files that nobody names may be those of another format, which then knows them.
+    // Several files that no index names may belong to another format, which then recognises them.
     if (named.by === "loose" && named.files.length > 1) return configured ? "maybe" : "no";
     return configured ? "yes" : "maybe";
   },
@@ -35,14 +35,14 @@ export const hf: Format = {
     const paths = new Set(files.map((file) => file.path));
     const named = chooseWeightFiles([...paths]);
     if (named === null)
-      throw new IsologitError("FORMAT_UNKNOWN", "no safetensors weights", { file: store.url });
+      throw new IsologitError("FORMAT_UNKNOWN", "there are no safetensors weights here", { file: store.url });
     const { headers, index, remarks } = await readWeights(store, named, paths);
     const weights = new Set(headers.map(([path]) => path));
     const { tensors, remarks: odd } = tensorsOf(headers, index);
     const sidecars: Sidecar[] = files
       .filter(({ path }) => !weights.has(path))
-      // An index whose paths lead into this folder alone is written anew for another.
-      .filter(({ path }) => path !== INDEX || (index?.respelt ?? null) === null)
+      // An index with paths that are valid only in this folder is written again for another folder.
+      .filter(({ path }) => path !== INDEX || (index?.rewritten ?? null) === null)
       .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } }));
     return {
       format: "hf",
@@ -83,7 +83,7 @@ async function config(store: Store): Promise<Uint8Array> {
   }
 }
 
-/** One piece each, in the order of the files and of the bytes in them. @throws DUPLICATE_NAME, INDEX_MISMATCH */
+/** Tensors of one piece each, in the order of files and of bytes in them. @throws DUPLICATE_NAME, INDEX_MISMATCH */
 function tensorsOf(
   headers: readonly (readonly [string, Header])[],
   index: WeightIndex | null,

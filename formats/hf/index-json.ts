@@ -1,24 +1,24 @@
-/** `model.safetensors.index.json`: which of several weight files holds which tensor. */
+/** `model.safetensors.index.json`: which weight file contains which tensor. */
 import type { Remark } from "../../src/core/checkpoint.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { isJsonObject, parseJsonObject, stringifyJson } from "../../src/core/json.ts";
 import { safePath } from "../../src/core/safe-path.ts";
 
-/** 0.3 kB a tensor, so that a model with 100,000 experts still fits many times over. */
+/** A tensor takes 0.3 kB, so this is enough for several times 100,000 experts. */
 export const MAX_INDEX_BYTES = 100_000_000;
 
 export interface WeightIndex {
   /** tensor -> name of its weight file */
   readonly fileOf: ReadonlyMap<string, string>;
-  /** weight files, sorted, each once */
+  /** weight files, sorted, without repetition */
   readonly files: readonly string[];
-  /** bytes of all tensors, headers aside, where the index tells */
+  /** bytes of all tensors without headers; null if the index does not say */
   readonly totalBytes: number | null;
-  /** the first path that had to be spelt anew to lead into the folder; null: none had to be */
-  readonly respelt: string | null;
+  /** the first path that had to be changed to a plain file name; null if there is none */
+  readonly rewritten: string | null;
 }
 
-/** What is known of the folder around an index: its absolute paths. */
+/** The folder of an index: its absolute paths. */
 interface IndexFolder {
   readonly roots?: readonly string[];
 }
@@ -31,13 +31,13 @@ export function parseIndex(bytes: Uint8Array, file: string, { roots = [] }: Inde
     throw new IsologitError("HEADER_INVALID", "weight_map is not a map from tensors to files", { file });
   }
   const fileOf = new Map<string, string>();
-  let respelt: string | null = null;
+  let rewritten: string | null = null;
   for (const [tensor, shard] of Object.entries(map)) {
     if (typeof shard !== "string") {
       throw new IsologitError("HEADER_INVALID", "weight_map does not name a file", { file, tensor });
     }
     const path = relativePath(shard, roots);
-    if (path !== shard) respelt ??= shard;
+    if (path !== shard) rewritten ??= shard;
     fileOf.set(tensor, safeShard(path, { file, tensor }));
   }
   const total = isJsonObject(json.metadata) ? json.metadata.total_size : undefined;
@@ -45,13 +45,13 @@ export function parseIndex(bytes: Uint8Array, file: string, { roots = [] }: Inde
     fileOf,
     files: [...new Set(fileOf.values())].sort(),
     totalBytes: typeof total === "number" ? total : null,
-    respelt,
+    rewritten,
   };
 }
 
-/** Loaders join a folder's path and what the index says: `./x`, and the folder's own path before `x`, lead to `x`. */
+/** Loaders join the path of the folder and the path in the index, so `./x` and FOLDER/x both mean `x`. */
 function relativePath(shard: string, roots: readonly string[]): string {
-  const root = roots.find((one) => shard.startsWith(`${one}/`));
+  const root = roots.find((folder) => shard.startsWith(`${folder}/`));
   const path = root === undefined ? shard : shard.slice(root.length + 1);
   return path.replace(/^(\.\/+)+/, "");
 }
@@ -59,14 +59,14 @@ function relativePath(shard: string, roots: readonly string[]): string {
 function safeShard(path: string, at: ErrorLocation): string {
   if (!path.startsWith("/")) return safePath(path, at);
   const message = `weight_map names ${JSON.stringify(path)}, an absolute path that is not in this folder`;
-  const next = "write file names without a folder into weight_map, where the files lie beside the index";
+  const next = "write file names without a folder into weight_map if the files are beside the index";
   throw new IsologitError("PATH_UNSAFE", message, at, { next });
 }
 
 /**
- * What the index says against what the files' headers say, both as tensor -> file.
+ * Compares the index with the headers of the files, both as tensor -> file.
  *
- * @returns what no loader minds
+ * @returns remarks on differences that every loader accepts
  * @throws INDEX_MISMATCH
  */
 export function checkIndex(
@@ -82,7 +82,7 @@ export function checkIndex(
   }
   for (const [tensor, shard] of index.fileOf) {
     if (found.get(tensor) !== shard) {
-      const message = `the index says ${shard}, but it lies in ${found.get(tensor)}`;
+      const message = `the index says ${shard}, but it is in ${found.get(tensor)}`;
       throw new IsologitError("INDEX_MISMATCH", message, { file, tensor });
     }
   }
@@ -93,11 +93,11 @@ export function checkIndex(
     remarks.push({ rule: "index-omits", severity: "warning", at: { file, tensor: extra[0]! }, message });
   }
   if (index.totalBytes !== null && index.totalBytes !== bytes) {
-    const message = `total_size is ${index.totalBytes} bytes, but the tensors have ${bytes}: no loader looks at it`;
+    const message = `total_size is ${index.totalBytes} bytes, but the tensors have ${bytes}: loaders ignore it`;
     remarks.push({ rule: "index-total", severity: "warning", at: { file }, message });
   }
-  if (index.respelt !== null) {
-    const message = `weight_map names ${JSON.stringify(index.respelt)}, where every loader finds a plain file name only`;
+  if (index.rewritten !== null) {
+    const message = `weight_map names ${JSON.stringify(index.rewritten)}, but all loaders find only plain file names`;
     remarks.push({ rule: "index-path", severity: "warning", at: { file }, message });
   }
   return remarks;
@@ -107,7 +107,7 @@ export function firstNames(names: readonly string[]): string {
   return `${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}`;
 }
 
-/** The index as Transformers writes it: names sorted, two spaces, a newline at the end. */
+/** The index as Transformers writes it: sorted names, two spaces of indentation, a newline at the end. */
 export function encodeIndex(fileOf: ReadonlyMap<string, string>, totalBytes: number): Uint8Array {
   const sorted = [...fileOf].sort(([a], [b]) => (a < b ? -1 : 1));
   const index = { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(sorted) };

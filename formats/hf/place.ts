@@ -1,9 +1,9 @@
 /**
- * Where everything of a Hugging Face folder goes. Three ways, by what is known and asked:
+ * Places the files of a Hugging Face folder, in one of three ways:
  *
- * - *as spelt*: the source's headers still describe every tensor, so names, headers and offsets stay its own;
- * - *as sharded*: element types changed, so headers are new, but each tensor stays in the file it was in;
- * - *anew*: files of at most `maxShardBytes`, in the manifest's order, as Transformers names them.
+ * - *same headers*: the source's headers describe every tensor, so names, headers and offsets stay the same;
+ * - *same files*: element types changed, so headers are new, but each tensor stays in its file;
+ * - *new files*: files of at most `maxShardBytes`, in the order of the request, with the names of Transformers.
  */
 import { bitsOf, bytesOf, sameShape } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -16,12 +16,12 @@ import { encodeIndex } from "./index-json.ts";
 export const SINGLE = "model.safetensors";
 export const INDEX = "model.safetensors.index.json";
 
-/** 5 GB, decimal: how the published models are cut. */
+/** 5 GB (decimal), as in the published models. */
 const DEFAULT_SHARD_BYTES = 5e9;
-/** Older releases of Transformers refuse a file without it. */
+/** Older releases of Transformers refuse a file without this. */
 const METADATA = { format: "pt" };
 
-/** One weight file: its header's bytes, and where each tensor starts. */
+/** One weight file: the bytes of its header, and where each tensor starts. */
 interface WeightFile {
   readonly path: string;
   readonly header: Uint8Array;
@@ -29,45 +29,49 @@ interface WeightFile {
   readonly offsets: ReadonlyMap<string, number>;
 }
 
-/** A weight file as the source had it. */
-interface Spelt {
+/** A weight file of the source, with its header. */
+interface SourceFile {
   readonly path: string;
   readonly bytes: Uint8Array;
   readonly header: Header;
 }
 
 export function placeFolder(wanted: WriteRequest): Placement {
-  const spelt = wanted.options.maxShardBytes === undefined ? speltShards(wanted) : [];
+  const files = wanted.options.maxShardBytes === undefined ? sourceFiles(wanted) : [];
   const hadIndex = wanted.sidecars.some(({ path }) => path === INDEX);
-  if (spelt.length > 0 && describes(spelt, wanted.tensors)) {
-    return placement(wanted, spelt.map(asSpelt), hadIndex ? "kept" : spelt.length > 1 ? "new" : "none");
+  if (files.length > 0 && describes(files, wanted.tensors)) {
+    return placement(
+      wanted,
+      files.map(withSameHeader),
+      hadIndex ? "kept" : files.length > 1 ? "new" : "none",
+    );
   }
-  const weights = spelt.length > 0 ? asSharded(wanted, spelt) : anew(wanted);
-  // One file under a name that is not Transformers' own is found through an index, if it had one.
+  const weights = files.length > 0 ? placeInSameFiles(wanted, files) : placeInNewFiles(wanted);
+  // A single file with a name that Transformers does not look for needs its index.
   const indexed = weights.length > 1 || (weights[0]?.path !== SINGLE && hadIndex);
   return placement(wanted, weights, indexed ? "new" : "none");
 }
 
 /**
- * The source's files, or none where most of what they hold is not among these tensors: then they are of another model, or
- * in another spelling, and do not say which file a tensor belongs to.
+ * The weight files of the source. None if most of their tensors are not among the wanted tensors: then the files belong to
+ * another model, or have other names, and do not tell to which file a tensor belongs.
  */
-function speltShards(wanted: WriteRequest): Spelt[] {
-  const spelt = wanted.weightFiles.map(({ path, header: bytes }) => {
+function sourceFiles(wanted: WriteRequest): SourceFile[] {
+  const files = wanted.weightFiles.map(({ path, header: bytes }) => {
     const header = parseHeader(bytes, safePath(path, { file: path }));
     if (header.dataOffset === bytes.byteLength) return { path, bytes, header };
-    const message = `${bytes.byteLength} bytes of header, of which it claims ${header.dataOffset}`;
+    const message = `the header has ${bytes.byteLength} bytes, but says ${header.dataOffset}`;
     throw new IsologitError("TRAILING_BYTES", message, { file: path, offset: header.dataOffset });
   });
   const names = new Set(wanted.tensors.map(({ name }) => name));
-  const held = spelt.flatMap(({ header }) => header.tensors);
-  return 2 * held.filter(({ name }) => names.has(name)).length >= held.length ? spelt : [];
+  const stored = files.flatMap(({ header }) => header.tensors);
+  return 2 * stored.filter(({ name }) => names.has(name)).length >= stored.length ? files : [];
 }
 
-/** Do these headers hold exactly these tensors, with these types and shapes? */
-function describes(spelt: readonly Spelt[], tensors: readonly WantedTensor[]): boolean {
+/** Whether these headers describe exactly these tensors, with their types and shapes. */
+function describes(files: readonly SourceFile[], tensors: readonly WantedTensor[]): boolean {
   const left = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  for (const { header } of spelt) {
+  for (const { header } of files) {
     for (const { name, dtype, shape } of header.tensors) {
       const tensor = left.get(name);
       if (tensor?.dtype !== dtype || !sameShape(tensor.shape, shape)) return false;
@@ -77,16 +81,16 @@ function describes(spelt: readonly Spelt[], tensors: readonly WantedTensor[]): b
   return left.size === 0;
 }
 
-function asSpelt({ path, bytes, header }: Spelt): WeightFile {
+function withSameHeader({ path, bytes, header }: SourceFile): WeightFile {
   const offsets = new Map(header.tensors.map(({ name, begin }) => [name, begin]));
   return { path, header: bytes, size: header.size, offsets };
 }
 
-/** Each tensor at its old place among its old neighbours; a new one (a scale) behind the one listed before it. */
-function asSharded(wanted: WriteRequest, spelt: readonly Spelt[]): WeightFile[] {
+/** Each tensor in its file and in its order; a new tensor (a scale) follows the tensor that is listed before it. */
+function placeInSameFiles(wanted: WriteRequest, files: readonly SourceFile[]): WeightFile[] {
   type Rank = readonly [shard: number, position: number];
   const ranks = new Map<string, Rank>();
-  spelt.forEach(({ header }, s) => {
+  files.forEach(({ header }, s) => {
     header.tensors.forEach(({ name }, p) => {
       ranks.set(name, [s, p]);
     });
@@ -96,15 +100,15 @@ function asSharded(wanted: WriteRequest, spelt: readonly Spelt[]): WeightFile[] 
     latest = ranks.get(tensor.name) ?? latest;
     return { tensor, rank: latest };
   });
-  ranked.sort(({ rank: a }, { rank: b }) => a[0] - b[0] || a[1] - b[1]); // stable: newcomers stay behind
-  return spelt.flatMap(({ path, header }, s) => {
+  ranked.sort(({ rank: a }, { rank: b }) => a[0] - b[0] || a[1] - b[1]); // the sort is stable: new tensors stay behind
+  return files.flatMap(({ path, header }, s) => {
     const tensors = ranked.filter(({ rank }) => rank[0] === s).map(({ tensor }) => tensor);
     return tensors.length === 0 ? [] : [weightFile(path, tensors, header.metadata ?? METADATA)];
   });
 }
 
-function anew(wanted: WriteRequest): WeightFile[] {
-  const groups = grouped(wanted.tensors, wanted.options.maxShardBytes ?? DEFAULT_SHARD_BYTES);
+function placeInNewFiles(wanted: WriteRequest): WeightFile[] {
+  const groups = groupByFile(wanted.tensors, wanted.options.maxShardBytes ?? DEFAULT_SHARD_BYTES);
   const of = String(groups.length).padStart(5, "0");
   return groups.map((tensors, i) => {
     const path = `model-${String(i + 1).padStart(5, "0")}-of-${of}.safetensors`;
@@ -112,15 +116,15 @@ function anew(wanted: WriteRequest): WeightFile[] {
   });
 }
 
-/** Runs of tensors whose file, header included, stays within `maxBytes`; a tensor beyond it has a file to itself. */
-function grouped(tensors: readonly WantedTensor[], maxBytes: number): WantedTensor[][] {
+/** Groups of tensors whose file, with header, has at most `maxBytes`; a larger tensor has its own file. */
+function groupByFile(tensors: readonly WantedTensor[], maxBytes: number): WantedTensor[][] {
   const bare = encodeHeader([], METADATA).byteLength + 8; // 8: padding
   const groups: WantedTensor[][] = [[]];
   let data = 0;
   let header = bare;
   for (const tensor of tensors) {
     const bytes = bytesOf(tensor.dtype, tensor.shape, { tensor: tensor.name });
-    const entry = headerBytesOf(tensor, maxBytes); // as long as any offset in such a file can make it
+    const entry = headerBytesOf(tensor, maxBytes); // the longest entry for any offset in such a file
     if (groups.at(-1)!.length > 0 && header + entry + data + bytes > maxBytes) {
       groups.push([]);
       data = 0;
@@ -138,7 +142,7 @@ function weightFile(
   tensors: readonly WantedTensor[],
   metadata: Readonly<Record<string, string>>,
 ): WeightFile {
-  const ordered = aligned(tensors);
+  const ordered = alignTensors(tensors);
   const header = encodeHeader(ordered, metadata);
   const offsets = new Map<string, number>();
   let size = header.byteLength;
@@ -150,10 +154,10 @@ function weightFile(
 }
 
 /**
- * The order given, where it starts every tensor at a multiple of its element's width; else wider elements
- * first, as the reference writer does always. Readers that map files copy, or fail, on a misaligned tensor.
+ * The given order if every tensor then starts at a multiple of its element width; else wider elements first, as the
+ * reference writer always does. Readers that map files must copy a misaligned tensor, or fail.
  */
-function aligned(tensors: readonly WantedTensor[]): readonly WantedTensor[] {
+function alignTensors(tensors: readonly WantedTensor[]): readonly WantedTensor[] {
   let begin = 0; // data starts at a multiple of 8, the widest element
   for (const { name, dtype, shape } of tensors) {
     if ((begin * 8) % bitsOf(dtype) !== 0) {
@@ -164,7 +168,7 @@ function aligned(tensors: readonly WantedTensor[]): readonly WantedTensor[] {
   return tensors;
 }
 
-/** Weights, then the index if it is new, then side files; an index that is not `kept` is no side file any more. */
+/** Weights, then a new index, then side files; an index that is not `kept` is dropped from the side files. */
 function placement(
   wanted: WriteRequest,
   weights: readonly WeightFile[],
@@ -178,7 +182,7 @@ function placement(
     for (const [name, offset] of offsets) starts.set(name, { file: path, offset });
   }
   for (const tensor of wanted.tensors) {
-    const { file, offset } = starts.get(tensor.name)!; // each is in one file
+    const { file, offset } = starts.get(tensor.name)!; // each tensor is in one file
     plan.tensor(tensor, file, offset);
   }
   if (index === "new") {
@@ -189,5 +193,5 @@ function placement(
   for (const sidecar of wanted.sidecars) {
     if (sidecar.path !== INDEX || index === "kept") plan.sidecar(sidecar.path, sidecar);
   }
-  return plan.placed();
+  return plan.placement();
 }

@@ -1,4 +1,4 @@
-/** Which files of a Hugging Face folder are its weights: by their names alone, and then by what their headers say. */
+/** Finds the weight files of a Hugging Face folder: by names, then by headers. */
 import type { Remark } from "../../src/core/checkpoint.ts";
 import { IsologitError, withLocation } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
@@ -6,25 +6,25 @@ import { type Header, readHeader } from "../codec/safetensors.ts";
 import { firstNames, MAX_INDEX_BYTES, parseIndex, type WeightIndex } from "./index-json.ts";
 import { INDEX, SINGLE } from "./place.ts";
 
-/** Headers asked for at a time: enough to hide the distance to a Hub, few enough for any limit on open files. */
+/** Headers read at the same time: enough to hide the latency of the Hub, and below any limit on open files. */
 const HEADERS_AT_ONCE = 8;
 
-/** macOS puts a file of this name beside each file that it copies; it holds no part of the model. */
+/** macOS writes such a file beside each file that it copies; it does not belong to the model. */
 export function isAppleDouble(path: string): boolean {
   return /(^|\/)\._[^/]*$/.test(path);
 }
 
-/** Weights of a PEFT adapter: no weights of the model. */
+/** Weights of a PEFT adapter, which are not weights of the model. */
 const ADAPTER = /^adapter_/;
 
-/** The weight files of a folder by their names. "loose": no file says which they are. */
+/** The weight files of a folder by their names. "loose": no single file and no index says which files they are. */
 type WeightFileChoice =
   | { readonly by: "single" | "index" }
   | { readonly by: "loose"; readonly files: readonly string[] };
 
 /**
- * The single file where it is there, for Transformers loads that one; else what an index names; else every
- * `.safetensors` at the top. Null where there is none.
+ * The single file if it exists, because Transformers loads it; else the files that an index names; else every
+ * `.safetensors` file at the top. Null if there is none.
  */
 export function chooseWeightFiles(paths: readonly string[]): WeightFileChoice | null {
   if (paths.includes(SINGLE)) return { by: "single" };
@@ -38,14 +38,14 @@ export function chooseWeightFiles(paths: readonly string[]): WeightFileChoice | 
 }
 
 interface ReadWeights {
-  /** by file, in their order */
+  /** header of each file, in the order of files */
   readonly headers: readonly (readonly [string, Header])[];
-  /** what is to be held against the headers */
+  /** the index to compare with the headers */
   readonly index: WeightIndex | null;
   readonly remarks: readonly Remark[];
 }
 
-/** @throws what an index or a header is refused for; INDEX_MISMATCH, FORMAT_AMBIGUOUS where it is unsure which files count */
+/** @throws errors of an index or a header; INDEX_MISMATCH, FORMAT_AMBIGUOUS if it is unclear which files belong to the model */
 export async function readWeights(
   store: Store,
   named: WeightFileChoice,
@@ -88,7 +88,7 @@ async function readIndexed(
   return { headers: await readHeaders(store, index.files), index, remarks };
 }
 
-/** The index beside a single file, which no loader of that file reads: damage is a remark and no refusal. */
+/** The index beside a single file. Loaders of that file do not read it, so damage is a remark, not an error. */
 async function indexBeside(store: Store): Promise<WeightIndex | Remark> {
   try {
     return await readIndex(store);
@@ -104,14 +104,14 @@ function singleNamed({ files }: WeightIndex): Remark {
   return { rule: "two-sets", severity: "error", at: { file: INDEX }, message };
 }
 
-/** A folder's only weight file, where it is not called as Transformers looks for it. A lone file may be called anything. */
+/** A remark if the only weight file of a folder has a name that Transformers does not look for. Outside a folder any name is valid. */
 function otherName(file: string, paths: ReadonlySet<string>): readonly Remark[] {
   if (file === SINGLE || !paths.has("config.json")) return [];
-  const message = `it is the only weight file here and read under this name, as by vLLM and SGLang; Transformers looks for ${SINGLE} alone`;
+  const message = `it is the only weight file here and read under this name, as by vLLM and SGLang; Transformers looks only for ${SINGLE}`;
   return [{ rule: "weights-name", severity: "warning", at: { file }, message }];
 }
 
-/** @throws as `parseIndex` */
+/** @throws like `parseIndex` */
 async function readIndex(store: Store): Promise<WeightIndex> {
   const bytes = await readSmall(store, INDEX, MAX_INDEX_BYTES).catch((error) => {
     throw withLocation(error, { file: INDEX });
@@ -119,7 +119,7 @@ async function readIndex(store: Store): Promise<WeightIndex> {
   return parseIndex(bytes, INDEX, store);
 }
 
-/** In the files' order, and of several faults the first in that order, whichever answer comes first. */
+/** Headers in the order of files. Of several errors, the first in that order is thrown, whichever read ends first. */
 export async function readHeaders(store: Store, files: readonly string[]): Promise<[string, Header][]> {
   const headers: [string, Header][] = [];
   for (let i = 0; i < files.length; i += HEADERS_AT_ONCE) {
@@ -138,7 +138,7 @@ async function headerOf(store: Store, path: string): Promise<Header> {
   return await readHeader(source, path);
 }
 
-/** A single file beside an index of others: Transformers loads the file, vLLM and SGLang what the index names. */
+/** A single file beside an index of other files: Transformers loads the file, vLLM and SGLang load the files of the index. */
 function besideSingle(header: Header, index: WeightIndex, paths: ReadonlySet<string>): readonly Remark[] {
   if (index.files.every((path) => path === SINGLE)) return [];
   if (!index.files.every((path) => paths.has(path))) {
@@ -158,7 +158,7 @@ function besideSingle(header: Header, index: WeightIndex, paths: ReadonlySet<str
   return [{ rule: "two-sets", severity: "error", at: { file: SINGLE }, message }];
 }
 
-/** @throws INDEX_MISMATCH where an index is of other files than those that are here; NOT_FOUND where some of its own are lost */
+/** @throws INDEX_MISMATCH if an index names other files than those in the folder; NOT_FOUND if some of its files are missing */
 async function refuseLost(store: Store, index: WeightIndex, paths: ReadonlySet<string>): Promise<void> {
   const lost = index.files.filter((path) => !paths.has(path));
   if (lost.length === 0) return;
@@ -185,10 +185,10 @@ async function refuseLost(store: Store, index: WeightIndex, paths: ReadonlySet<s
   throw new IsologitError("NOT_FOUND", named, { file: lost[0]! });
 }
 
-/** `model-00002-of-00003.safetensors`: what stands before the number, the number, and how many there are. */
+/** `model-00002-of-00003.safetensors`: the text before the number, the number, and the number of files. */
 const NUMBERED = /^(.*?)(\d{2,})-of-(\d{2,})\.safetensors$/;
 
-/** Of numbered files the one set of which every number is there; of others all. */
+/** Of numbered files, the one complete set; of other files, all. */
 function completeSet(files: readonly string[]): readonly string[] {
   const sets = new Map<string, { count: number; files: Map<number, string> }>();
   for (const file of files) {
@@ -204,8 +204,8 @@ function completeSet(files: readonly string[]): readonly string[] {
   if (whole.length === 1) return [...whole[0]!.files.values()];
   const next = `remove the files that do not belong to the model, or write ${INDEX}`;
   if (whole.length > 1) {
-    const [one, other] = whole.map((set) => [...set.files.values()][0]!);
-    const message = `${one} and ${other} begin two whole sets of weights, and no ${INDEX} says which counts`;
+    const [first, other] = whole.map((set) => [...set.files.values()][0]!);
+    const message = `${first} and ${other} begin two whole sets of weights, and no ${INDEX} says which counts`;
     throw new IsologitError("FORMAT_AMBIGUOUS", message, { file: other! }, { next });
   }
   const [part] = sets.values();

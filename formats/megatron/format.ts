@@ -1,6 +1,6 @@
 /**
- * Megatron-LM's legacy checkpoint: a torch file for each rank of tensor, pipeline and expert parallelism, in which
- * modules have the names and the slabs that the rank's own model had.
+ * The legacy checkpoint of Megatron-LM: a torch file for each rank of tensor, pipeline and expert parallelism. Modules have
+ * the names and the parts of matrices that the model of that rank had.
  */
 
 import { readCarriedFiles } from "../../src/core/carried-files.ts";
@@ -18,7 +18,7 @@ import { ranksOf } from "./ranks.ts";
 import { megatronWriter } from "./write.ts";
 
 const MARKER = /^mp_rank_\d+(_\d+){0,2}\/model_(optim_)?rng\.pt$/;
-/** Before version 3 the rows of fused projections had another order. */
+/** Before version 3, rows of fused projections had another order. */
 const CHECKPOINT_VERSION = 3;
 
 export const megatron: Format = {
@@ -35,12 +35,14 @@ export const megatron: Format = {
     const paths = (await store.list()).map(({ path }) => path);
     const folders = foldersWith(paths, MARKER);
     if (folders.length === 0) {
-      throw new IsologitError("FORMAT_UNKNOWN", "no mp_rank_* of a Megatron checkpoint", { file: store.url });
+      throw new IsologitError("FORMAT_UNKNOWN", "there is no mp_rank_* of a Megatron checkpoint here", {
+        file: store.url,
+      });
     }
     const folder = await chooseIterationFolder(store, folders, options);
     const files = paths.filter((path) => path.startsWith(folder) && MARKER.test(path.slice(folder.length)));
     const archives = await readArchives(store, files);
-    const config = argumentsOf(archives[0]!); // each folder found holds a file or more
+    const config = argumentsOf(archives[0]!); // each folder that was found contains at least one file
     const other = otherArguments(archives, config);
     const { ranks, stages } = ranksOf(files, config);
     const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
@@ -70,7 +72,7 @@ export const megatron: Format = {
   writes: megatronWriter,
 };
 
-/** What a training run kept beside the model to go on from: optimizer, random numbers and the like. */
+/** Names of training state beside the model: optimizer, random numbers and the like. */
 function statesIn({ value }: TorchArchive): string[] {
   if (!isKind(value, "dict")) return [];
   return value.entries.flatMap(([key, held]) => {
@@ -79,7 +81,7 @@ function statesIn({ value }: TorchArchive): string[] {
   });
 }
 
-/** The first rank that was saved with other arguments than the first one's: each process has those of its own file. */
+/** Finds a rank whose file has other arguments than the first file: each process loads the arguments of its own file. */
 function otherArguments(
   [, ...others]: readonly TorchArchive[],
   config: ConfigRecord,
@@ -96,14 +98,14 @@ function otherArguments(
   return undefined;
 }
 
-/** Arguments that are a process's own. */
+/** Arguments that differ between processes. */
 const OF_A_PROCESS = /(^|_)rank$/;
 
-/** @throws UNSUPPORTED for a version that fused otherwise */
+/** @throws UNSUPPORTED for a version with another order of fused rows */
 function argumentsOf({ file, value }: TorchArchive): ConfigRecord {
   const version = entryOf(value, "checkpoint_version") ?? CHECKPOINT_VERSION;
   if (version !== CHECKPOINT_VERSION) {
-    const message = `checkpoint_version is ${String(version)}; ${CHECKPOINT_VERSION} is read, since 2021`;
+    const message = `checkpoint_version is ${String(version)}; only ${CHECKPOINT_VERSION}, in use since 2021, is read`;
     throw new IsologitError("UNSUPPORTED", message, { file });
   }
   return plainRecord(entryOf(value, "args"), { file });

@@ -1,4 +1,4 @@
-/** Which of several checkpoints in a folder of Megatron is meant: `iter_0000100/`, `release/`, or the folder itself. */
+/** Chooses one of several checkpoints in a folder of Megatron: `iter_0000100/`, `release/`, or the folder itself. */
 import { IsologitError } from "../../src/core/errors.ts";
 import { readSmall, type Store } from "../../src/core/io.ts";
 import type { ReadOptions } from "../format.ts";
@@ -10,7 +10,7 @@ export function iterationFolder(iteration: number): string {
   return `iter_${String(iteration).padStart(7, "0")}/`;
 }
 
-/** The folders directly below that hold a file whose path there matches. "" is the top itself. */
+/** Folders directly below the top that contain a file whose path in the folder matches. "" is the top itself. */
 export function foldersWith(paths: readonly string[], marker: RegExp): string[] {
   const found = new Set<string>();
   for (const path of paths) {
@@ -21,10 +21,10 @@ export function foldersWith(paths: readonly string[], marker: RegExp): string[] 
 }
 
 /**
- * The one to read: what is asked for, else what the tracker file names, else the only or the latest one.
+ * The folder to read: the requested iteration, else the one in the tracker file, else the latest.
  *
- * @param folders  as `foldersWith` gives them, one or more
- * @throws NOT_FOUND, naming those that are there; HEADER_INVALID for a tracker that holds no iteration
+ * @param folders  result of `foldersWith`, not empty
+ * @throws NOT_FOUND, with the existing folders; HEADER_INVALID for a tracker file without an iteration
  */
 export async function chooseIterationFolder(
   store: Store,
@@ -35,7 +35,7 @@ export async function chooseIterationFolder(
   if (folders.includes("")) return "";
   const tracked = await trackedFolder(store);
   if (tracked !== undefined) return present(tracked, folders, TRACKER);
-  return folders.toSorted((a, b) => numberOf(a) - numberOf(b)).at(-1)!; // one or more, by the contract above
+  return folders.toSorted((a, b) => numberOf(a) - numberOf(b)).at(-1)!; // `folders` is not empty
 }
 
 async function trackedFolder(store: Store): Promise<string | undefined> {
@@ -50,12 +50,16 @@ async function trackedFolder(store: Store): Promise<string | undefined> {
 function present(folder: string, folders: readonly string[], asker: string): string {
   if (folders.includes(folder)) return folder;
   const there = folders.map((name) => name || "the folder itself").join(", ");
-  throw new IsologitError("NOT_FOUND", `no checkpoint lies in ${folder}; those that are there: ${there}`, {
-    file: asker,
-  });
+  throw new IsologitError(
+    "NOT_FOUND",
+    `there is no checkpoint in ${folder}; existing checkpoints: ${there}`,
+    {
+      file: asker,
+    },
+  );
 }
 
-/** A release is what training ended with. */
+/** The number of an iteration. A release is the end of training, so it comes last. */
 function numberOf(folder: string): number {
   return folder === "release/" ? Number.POSITIVE_INFINITY : Number(/\d+/.exec(folder)?.[0] ?? 0);
 }

@@ -1,4 +1,4 @@
-/** State dicts of a rank's modules, as `torch.save` keeps them: tensors, and states of modules that stay unread. */
+/** State dicts in the file of a rank: tensors, and states of modules that are not read. */
 import type { Rank, Tensor } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Store } from "../../src/core/io.ts";
@@ -8,11 +8,11 @@ import { readTorch, type TorchArchive, tensorOf } from "../codec/torch-zip/read.
 
 export interface Module {
   readonly tensors: readonly Tensor[];
-  /** names of what is no weight */
+  /** names of entries that are not weights */
   readonly objects: readonly string[];
 }
 
-/** Directory and pickle of each file, in their order. @throws as `readTorch` */
+/** Directory and pickle of each file, in the order of files. @throws like `readTorch` */
 export async function readArchives(store: Store, paths: readonly string[]): Promise<TorchArchive[]> {
   const archives: TorchArchive[] = [];
   for (const file of paths) {
@@ -23,10 +23,10 @@ export async function readArchives(store: Store, paths: readonly string[]): Prom
 }
 
 /**
- * `model`, or, where a rank holds several stages of a virtual pipeline, `model0`, `model1` …: stage v of rank p comes
- * v pipelines of `stages` later in depth.
+ * `model`, or `model0`, `model1` … if a rank holds several stages of a virtual pipeline: part v of rank p is stage
+ * v * `stages` + p of the model.
  *
- * @throws TENSOR_MISSING where there is neither
+ * @throws TENSOR_MISSING if there is neither
  */
 export function modulesOf(archive: TorchArchive, rank: Rank, stages: number): Module[] {
   const whole = entryOf(archive.value, "model");
@@ -42,9 +42,9 @@ export function modulesOf(archive: TorchArchive, rank: Rank, stages: number): Mo
 }
 
 /**
- * A tensor saved by itself is named by its file.
+ * The tensors of a module. A tensor that was saved alone has the name of its file.
  *
- * @param prefix  what is taken off names that start so
+ * @param prefix  removed from names that start with it
  */
 export function moduleOf(archive: TorchArchive, model: PickleValue, rank: Rank, prefix = /^/): Module {
   const at = { file: archive.file };
@@ -54,9 +54,10 @@ export function moduleOf(archive: TorchArchive, model: PickleValue, rank: Rank, 
   const tensors: Tensor[] = [];
   const objects: string[] = [];
   for (const [key, value] of expectKind(model, "dict", "the model", at).entries) {
-    if (typeof key !== "string") throw new IsologitError("PICKLE_INVALID", "a module's name is no text", at);
+    if (typeof key !== "string")
+      throw new IsologitError("PICKLE_INVALID", "the name of a module is not text", at);
     const name = key.replace(prefix, "");
-    // Transformer Engine's state is bytes in a tensor, or an object
+    // the state of Transformer Engine is bytes in a tensor, or an object
     if (isKind(value, "tensor") && !name.endsWith("_extra_state")) {
       tensors.push({ ...tensorOf(archive, name, value), rank });
     } else objects.push(name);

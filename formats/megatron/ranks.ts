@@ -1,21 +1,20 @@
-/** Which rank each file of `mp_rank_TT[_PPP][_EEE]/` belongs to, and whether all ranks are there. */
+/** The rank of each file in `mp_rank_TT[_PPP][_EEE]/`, and whether all ranks exist. */
 import type { Rank } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { ConfigRecord } from "../codec/yaml.ts";
 
 export interface Ranks {
-  /** of each file, in their order */
+  /** rank of each file, in the order of files */
   readonly ranks: readonly Rank[];
-  /** of the pipeline */
+  /** number of pipeline stages */
   readonly stages: number;
 }
 
 /**
- * A second number counts pipeline stages, or, where there is one stage, expert ranks: the names do not tell, the
- * config does.
+ * The second number is a pipeline stage, or, in a pipeline of one stage, an expert rank. Only the config tells which.
  *
- * @param paths  files in folders with one to three numbers in their names; one or more
- * @throws TENSOR_MISSING where a rank has no file, INDEX_MISMATCH where the names cannot be those of one run
+ * @param paths  files in folders with one to three numbers in their names; not empty
+ * @throws TENSOR_MISSING if a rank has no file, INDEX_MISMATCH if the names cannot come from one run
  */
 export function ranksOf(paths: readonly string[], config: ConfigRecord): Ranks {
   const numbers = paths.map(numbersIn);
@@ -29,7 +28,7 @@ export function ranksOf(paths: readonly string[], config: ConfigRecord): Ranks {
   const at = { file: paths[0]! };
   const distinct = new Set(ranks.map((rank) => `${rank.tp}.${rank.pp}.${rank.ep}`)).size;
   if (distinct !== ranks.length || new Set(numbers.map(({ length }) => length)).size > 1) {
-    throw new IsologitError("INDEX_MISMATCH", "files of the ranks of two runs lie together", at);
+    throw new IsologitError("INDEX_MISMATCH", "the files belong to the ranks of two runs", at);
   }
   if (tp * pp * ep !== distinct) {
     const message = `${distinct} files of ranks; ${tp} tensor x ${pp} pipeline x ${ep} expert ranks make ${tp * pp * ep}`;
@@ -38,7 +37,7 @@ export function ranksOf(paths: readonly string[], config: ConfigRecord): Ranks {
   return { ranks, stages: pp };
 }
 
-/** `iter_0000100/mp_rank_01_002/x.pt` -> [1, 2]; `tp_rank_01_pp_rank_002/x.ckpt` the same. */
+/** `iter_0000100/mp_rank_01_002/x.pt` -> [1, 2]; the same for `tp_rank_01_pp_rank_002/x.ckpt`. */
 function numbersIn(path: string): number[] {
   return (path.split("/").at(-2) ?? "").match(/\d+/g)?.map(Number) ?? [];
 }

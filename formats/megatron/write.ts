@@ -1,4 +1,4 @@
-/** Placing Megatron-LM's legacy checkpoint: a torch file for each rank, an import, iteration 0. */
+/** Places a legacy checkpoint of Megatron-LM: a torch file for each rank, an imported model, as iteration 0. */
 import { type Rank, tensorKey } from "../../src/core/checkpoint.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -43,7 +43,7 @@ export const megatronWriter: Writer = {
     }
     plan.bytes(TRACKER, Buffer.from("0"));
     for (const sidecar of wanted.sidecars) plan.sidecar(sidecar.path, sidecar);
-    return plan.placed();
+    return plan.placement();
   },
   seal: (wanted, _placement, sealed) =>
     filesOf(wanted).flatMap(({ tensors }) => {
@@ -59,21 +59,21 @@ interface RankTensors {
   readonly tensors: readonly WantedTensor[];
 }
 
-/** One file a rank, in the order of ranks; its tensors in the order they were wanted. */
+/** One file for each rank, in the order of ranks, with its tensors in the order of the request. */
 function filesOf({ tensors, options }: WriteRequest): RankTensors[] {
   const byRank = new Map<string, WantedTensor[]>();
   for (const tensor of tensors) {
     if (tensor.rank === undefined) {
-      throw new IsologitError("INTERNAL", "a tensor of a rank was to be written without it", {
+      throw new IsologitError("INTERNAL", "a tensor to be written has no rank", {
         tensor: tensor.name,
       });
     }
     const path = pathOf(tensor.rank, options.pp ?? 1);
-    const held = byRank.get(path);
-    if (held === undefined) byRank.set(path, [tensor]);
-    else held.push(tensor);
+    const existing = byRank.get(path);
+    if (existing === undefined) byRank.set(path, [tensor]);
+    else existing.push(tensor);
   }
-  return [...byRank].sort(([a], [b]) => (a < b ? -1 : 1)).map(([path, held]) => ({ path, tensors: held }));
+  return [...byRank].sort(([a], [b]) => (a < b ? -1 : 1)).map(([path, tensors]) => ({ path, tensors }));
 }
 
 function pathOf({ tp, pp }: Rank, stages: number): string {
@@ -81,7 +81,7 @@ function pathOf({ tp, pp }: Rank, stages: number): string {
   return `${FOLDER}mp_rank_${String(tp).padStart(2, "0")}${stage}/model_optim_rng.pt`;
 }
 
-/** The file of one rank. The version says how fused rows lie: since 3.0, group by group. */
+/** The file of one rank. The version gives the order of fused rows: group by group since 3.0. */
 function archive(
   { config }: WriteRequest,
   tensors: readonly WantedTensor[],

@@ -1,6 +1,6 @@
 /**
- * A NeMo 1 archive: a tar with `model_config.yaml`, the tokenizer's files, and weights in any of the forms that
- * NeMo 1 gave them. The unpacked folder is read as well. It is not written: nothing newer loads it.
+ * A NeMo 1 archive: a tar with `model_config.yaml`, the files of the tokenizer, and weights in any of the forms that NeMo 1
+ * used. The unpacked folder is read too. The format is not written, because no newer software loads it.
  */
 import type { Checkpoint, Sidecar } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -18,11 +18,11 @@ const CONFIG = "model_config.yaml";
 const SINGLE = "model_weights.ckpt";
 const FOLDER = "model_weights/";
 const RANKED = /^(mp_rank_\d+|tp_rank_\d+_pp_rank_\d+)\/model_weights\.ckpt$/;
-/** before every name; twice where the model was wrapped for half precision */
+/** prefix of every name; a model that was wrapped for half precision has `module.` too */
 const PREFIX = /^model\.(module\.)?/;
-/** Files that the config refers to carry a number before their name, so that no two are called the same. */
+/** Files that the config refers to have a hash before their name, so that all names differ. */
 const ARTIFACT = /^[0-9a-f]{32}_(.+)$/;
-/** where POSIX and GNU headers say what they are */
+/** the mark of POSIX and GNU headers */
 const MAGIC = { offset: 257, text: "ustar" };
 
 export const nemo1: Format = {
@@ -48,10 +48,12 @@ export const nemo1: Format = {
     const paths = files.map(({ path }) => path);
     const weights = weightsAmong(paths);
     if (!paths.includes(CONFIG) || weights === undefined) {
-      throw new IsologitError("FORMAT_UNKNOWN", `no ${CONFIG} with weights of NeMo 1`, { file: store.url });
+      throw new IsologitError("FORMAT_UNKNOWN", `there is no ${CONFIG} with weights of NeMo 1 here`, {
+        file: store.url,
+      });
     }
     const at = { file: CONFIG };
-    const config = interpolated(parseYaml(await readSmall(inside, CONFIG, MAX_YAML_BYTES), at));
+    const config = resolveReferences(parseYaml(await readSmall(inside, CONFIG, MAX_YAML_BYTES), at));
     return {
       format: "nemo1",
       config,
@@ -64,7 +66,7 @@ export const nemo1: Format = {
   },
 };
 
-/** Packed as `tar cf m.nemo folder`, all lies in that folder. */
+/** The content of an archive; `tar cf m.nemo folder` puts it into a folder. */
 async function insideOf(archive: Store): Promise<Store> {
   const paths = (await archive.list()).map(({ path }) => path);
   if (paths.includes(CONFIG)) return archive;
@@ -75,7 +77,7 @@ async function insideOf(archive: Store): Promise<Store> {
 
 type Weights = "distributed" | readonly string[];
 
-/** Files of ranks, one for a model that was not cut; undefined where there are no weights. */
+/** The weights: files of ranks, or one file for a model that was not cut; undefined if there are none. */
 function weightsAmong(paths: readonly string[]): Weights | undefined {
   if (paths.includes(SINGLE)) return [SINGLE];
   if (paths.some((path) => path.startsWith(FOLDER) && DIST_MARKER.test(path.slice(FOLDER.length)))) {
@@ -109,7 +111,7 @@ async function modelOf(
   };
 }
 
-/** Side files under the names they had before NeMo packed them; where two had the same, the second keeps its number. */
+/** Side files with the names that they had before NeMo packed them. Of two files with one name, the second keeps its hash. */
 function artifactsIn(files: readonly { readonly path: string; readonly size: number }[]): Sidecar[] {
   const taken = new Set<string>();
   return files.flatMap(({ path, size }) => {
@@ -121,8 +123,8 @@ function artifactsIn(files: readonly { readonly path: string; readonly size: num
   });
 }
 
-/** `${.name}` stands for the value beside it: OmegaConf's way to say a thing once. */
-function interpolated(config: ConfigRecord): ConfigRecord {
+/** Replaces `${.name}`, OmegaConf's reference to the value of a key beside it. */
+function resolveReferences(config: ConfigRecord): ConfigRecord {
   return Object.fromEntries(
     Object.entries(config).map(([key, value]) => {
       const name = typeof value === "string" ? /^\$\{\.?(\w+)\}$/.exec(value)?.[1] : undefined;

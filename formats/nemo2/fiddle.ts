@@ -1,21 +1,21 @@
 /**
- * `io.json`: a graph of Fiddle configs, as NeMo 2 stores how a run was set up. It names classes and the arguments
- * that somebody passed them, never their defaults. Read as plain data; nothing that it names is looked up.
+ * `io.json`: a graph of Fiddle configs, in which NeMo 2 stores the setup of a run. It contains names of classes and the
+ * arguments that were passed to them, without defaults. It is read as plain data; no name is looked up.
  */
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import { type ConfigRecord, isRecord } from "../codec/yaml.ts";
 
 const CONFIG_CLASS = "fiddle._src.config.Config";
 const METADATA = "fiddle._src.config.BuildableTraverserMetadata";
-/** A real graph nests some ten deep. */
+/** A real graph has some ten levels. */
 const MAX_DEPTH = 64;
 /** Shared objects are read once for each use; a real graph has some hundred uses. */
 const MAX_NODES = 100_000;
 
 /**
- * The root as nested records: a config is its arguments and, under `_target_`, the dotted name of its class; a
- * class or function that is passed is `{_target_, _call_: false}`, as NeMo spells it in model.yaml. What Fiddle
- * cannot express (pickled artifacts) is left out.
+ * The root as nested records. A config becomes its arguments and, under `_target_`, the dotted name of its class. A class or
+ * function as an argument becomes `{_target_, _call_: false}`, as NeMo writes it in model.yaml. Values that Fiddle cannot
+ * express (pickled artifacts) are left out.
  *
  * @throws CONFIG_INVALID, LIMIT_EXCEEDED
  */
@@ -30,7 +30,7 @@ export function parseFiddle(graph: ConfigRecord, at: ErrorLocation): ConfigRecor
     if (++nodes > MAX_NODES || depth > MAX_DEPTH) {
       throw new IsologitError("LIMIT_EXCEEDED", "the graph is larger or deeper than a real one", at);
     }
-    if (!isRecord(value)) return value; // names of arguments stand in their tuple bare
+    if (!isRecord(value)) return value; // a tuple contains the names of arguments as plain text
     switch (value.type) {
       case "leaf":
         return value.value;
@@ -71,7 +71,7 @@ export function parseFiddle(graph: ConfigRecord, at: ErrorLocation): ConfigRecor
 
   function objectAt(key: unknown): ConfigRecord {
     const found = typeof key === "string" && Object.hasOwn(objects as ConfigRecord, key);
-    const node = found ? (objects as ConfigRecord)[key] : undefined; // checked to be a record above
+    const node = found ? (objects as ConfigRecord)[key] : undefined; // `found` means that it is a record
     if (isRecord(node)) return node;
     throw invalid(`a reference to ${JSON.stringify(key)}, which it does not hold`);
   }
@@ -99,14 +99,14 @@ export function parseFiddle(graph: ConfigRecord, at: ErrorLocation): ConfigRecor
   return isRecord(value) ? value : {};
 }
 
-/** A config to write: its class by module and name, its arguments in order. */
+/** A config to write: module and name of its class, and its arguments in order. */
 export interface FiddleConfig {
   readonly module: string;
   readonly name: string;
   readonly args: readonly (readonly [string, FiddleArgument])[];
 }
 
-/** Text, a number, a truth value or null; a config; or the empty dict. */
+/** A text, a number, a boolean or null; a config; or an empty dict. */
 export type FiddleArgument =
   | string
   | number
@@ -117,7 +117,7 @@ export type FiddleArgument =
 
 type Node = Record<string, unknown>;
 
-/** The graph as `fiddle` 0.3 dumps it, with its names and its order: children, metadata, the object itself. */
+/** The graph as `fiddle` 0.3 writes it, with its names and its order: children, metadata, the object itself. */
 export function fiddleText(root: FiddleConfig): string {
   const objects: Record<string, Node> = {};
   const taken = new Map<string, number>();

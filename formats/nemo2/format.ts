@@ -1,6 +1,6 @@
 /**
- * A NeMo 2 folder: `context/` says what the model is, `weights/` holds a distributed checkpoint. The first releases
- * put what is in `weights/` beside `context/`.
+ * A NeMo 2 folder: `context/` describes the model, `weights/` is a distributed checkpoint. The first releases put the
+ * content of `weights/` beside `context/`.
  */
 
 import { readCarriedFiles } from "../../src/core/carried-files.ts";
@@ -18,9 +18,9 @@ import { nemo2Writer } from "./write.ts";
 const CONTEXT = "context/";
 const MODEL_YAML = `${CONTEXT}model.yaml`;
 const IO_JSON = `${CONTEXT}io.json`;
-/** A graph takes some 500 bytes an argument. */
+/** A graph takes some 500 bytes for each argument. */
 const MAX_GRAPH_BYTES = 16 * 1024 * 1024;
-/** As NeMo's importer names the folder that it copies a tokenizer into. */
+/** The folder into which NeMo's importer copies a tokenizer. */
 const TOKENIZER = "nemo_tokenizer";
 
 export const nemo2: Format = {
@@ -38,7 +38,7 @@ export const nemo2: Format = {
     const paths = files.map(({ path }) => path);
     const weights = weightsAmong(paths);
     if (weights === undefined) {
-      throw new IsologitError("FORMAT_UNKNOWN", "no weights of NeMo 2", { file: store.url });
+      throw new IsologitError("FORMAT_UNKNOWN", "there are no weights of NeMo 2 here", { file: store.url });
     }
     const { config, tokenizer } = await contextOf(store, paths);
     const passed = await passedIn(store, paths, config);
@@ -65,14 +65,14 @@ export const nemo2: Format = {
   writes: nemo2Writer,
 };
 
-/** The folder of the weights; undefined where there are none. */
+/** The folder of the weights; undefined if there are none. */
 function weightsAmong(paths: readonly string[]): string | undefined {
   return ["weights/", ""].find((folder) =>
     paths.some((path) => path.startsWith(folder) && DIST_MARKER.test(path.slice(folder.length))),
   );
 }
 
-/** Arguments that fiddle could not express were pickled, code included: they are named and never opened. */
+/** A pickled argument that fiddle could not express. It may contain code, so it is never opened. */
 function isArtifact(path: string, tokenizer: string | undefined): boolean {
   if (!path.startsWith(CONTEXT) || path === MODEL_YAML || path === IO_JSON) return false;
   return tokenizer === undefined || !path.startsWith(tokenizer);
@@ -80,11 +80,11 @@ function isArtifact(path: string, tokenizer: string | undefined): boolean {
 
 interface Context {
   readonly config: ConfigRecord;
-  /** folder of the tokenizer's files */
+  /** folder with the files of the tokenizer */
   readonly tokenizer: string | undefined;
 }
 
-/** model.yaml holds every resolved value, io.json only what was passed: the class says the rest. */
+/** model.yaml contains every resolved value; io.json contains only passed arguments, and the class has the rest. */
 async function contextOf(store: Store, paths: readonly string[]): Promise<Context> {
   const model = await modelOf(store, paths);
   const { config, tokenizer } = model ?? {};
@@ -112,7 +112,7 @@ async function graphOf(store: Store): Promise<ConfigRecord> {
   return isRecord(root.model) ? root.model : root;
 }
 
-/** NeMo builds the model from io.json: model.yaml is for people and for converters, and is read here for its defaults. */
+/** The arguments in io.json, from which NeMo builds the model. model.yaml is for people and converters; it is read for its defaults. */
 async function passedIn(
   store: Store,
   paths: readonly string[],
@@ -122,15 +122,15 @@ async function passedIn(
   try {
     const { config } = await graphOf(store);
     if (!isRecord(config)) return {};
-    const [loaded, said] = [config._target_, resolved._target_];
-    if (loaded === said || said === undefined) return { loadedConfig: { file: IO_JSON, config } };
-    // what the class sets where nothing is passed is known of NeMo's classes of this family alone
-    const message = `NeMo makes a ${String(loaded)} of it, and ${MODEL_YAML} says ${String(said)}: what neither says may be another`;
+    const [loaded, configured] = [config._target_, resolved._target_];
+    if (loaded === configured || configured === undefined) return { loadedConfig: { file: IO_JSON, config } };
+    // defaults are known only for NeMo's classes of this family
+    const message = `NeMo makes a ${String(loaded)} of it, and ${MODEL_YAML} says ${String(configured)}: values that neither gives may differ`;
     const remark = { rule: "context-class", severity: "error", at: { file: IO_JSON }, message } as const;
     return { loadedConfig: { file: IO_JSON, config }, remarks: [remark] };
   } catch (error) {
     if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
-    const message = `NeMo loads it, and it was not compared with ${MODEL_YAML}: ${error.message}`;
+    const message = `NeMo loads this file, but it could not be compared with ${MODEL_YAML}: ${error.message}`;
     const at = { file: IO_JSON };
     return { remarks: [{ rule: "context-unread", severity: "warning", at, message }] };
   }

@@ -1,4 +1,4 @@
-/** Placing a NeMo 2 folder: `context/` as its loader and its converters expect it, `weights/`, and the tokenizer. */
+/** Places a NeMo 2 folder: `context/` as its loader and its converters expect it, `weights/`, and the tokenizer. */
 
 import { ORIGIN_FOLDER } from "../../src/core/carried-files.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -12,13 +12,13 @@ import { TORCH_DTYPES } from "../torch-dist/pickles.ts";
 import { placeDist, sealsOf } from "../torch-dist/write.ts";
 import { type FiddleArgument, type FiddleConfig, fiddleText } from "./fiddle.ts";
 
-/** what NeMo's importer calls the folder that it copies a tokenizer into */
+/** the folder into which NeMo's importer copies a tokenizer */
 const TOKENIZER = "nemo_tokenizer";
 const TOKENIZER_CLASS = {
   module: "nemo.collections.common.tokenizers.huggingface.auto_tokenizer",
   name: "AutoTokenizer",
 };
-/** The one model class of NeMo 2 whose configs have a layer pattern; it lies in the config's module. */
+/** The only model class of NeMo 2 whose config has a layer pattern; it is in the module of the config. */
 const MODEL_CLASS = "MambaModel";
 const PREFIX = "module.";
 
@@ -43,12 +43,12 @@ export const nemo2Writer: Writer = {
       const { path } = sidecar;
       plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `context/${TOKENIZER}/${path}`, sidecar);
     }
-    return plan.placed();
+    return plan.placement();
   },
   seal: (wanted, _placement, sealed) => sealsOf(wanted, sealed),
 };
 
-/** What Lightning saves beside the weights, of a run that has not begun. */
+/** State that Lightning saves beside the weights, for a run that has not begun. */
 function commonState(): Uint8Array {
   const pickle = writePickle({
     dict: [
@@ -58,7 +58,7 @@ function commonState(): Uint8Array {
       ["state_dict", { dict: [] }],
     ],
   });
-  return archiveOf({ root: "common", pickle, storages: [] }).gaps[0]!.bytes; // without storages all is one gap
+  return archiveOf({ root: "common", pickle, storages: [] }).gaps[0]!.bytes; // without storages, gap 0 is the whole archive
 }
 
 function modelOf({ config }: WriteRequest, hasTokenizer: boolean): ConfigRecord {
@@ -75,7 +75,7 @@ function modelOf({ config }: WriteRequest, hasTokenizer: boolean): ConfigRecord 
   };
 }
 
-/** NeMo's loader rebuilds the model from this: its class, and the arguments passed to the config's. */
+/** NeMo's loader builds the model from this: the class of the model, and the arguments for its config. */
 function contextOf({ config }: WriteRequest, hasTokenizer: boolean): FiddleConfig {
   const { module, name } = classOf(config);
   const args = Object.entries(config).flatMap(([key, value]): [string, FiddleArgument][] =>
@@ -103,7 +103,7 @@ function contextOf({ config }: WriteRequest, hasTokenizer: boolean): FiddleConfi
   };
 }
 
-/** Functions and dtypes are defaults of the class: only plain values are passed. */
+/** Only plain values are passed; functions and dtypes are defaults of the class. */
 function isLeaf(value: unknown): value is string | number | boolean | null {
   return value === null || ["string", "number", "boolean"].includes(typeof value);
 }
@@ -111,5 +111,5 @@ function isLeaf(value: unknown): value is string | number | boolean | null {
 function classOf(config: ConfigRecord): { module: string; name: string } {
   const [, module, name] = /^(.+)\.(\w+)$/.exec(String(config._target_)) ?? [];
   if (module !== undefined && name !== undefined) return { module, name };
-  throw new IsologitError("INTERNAL", "a NeMo 2 config was to be written without its class");
+  throw new IsologitError("INTERNAL", "a NeMo 2 config to be written has no class");
 }

@@ -1,4 +1,4 @@
-/** Reading a packed file through, once, against its own digests. */
+/** Reads a whole packed file once and compares it with its digests. */
 import type { SealedSpan } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/io.ts";
@@ -7,10 +7,10 @@ import { CHUNK_BYTES } from "../format.ts";
 import type { Front } from "./front.ts";
 
 /**
- * Every fault of the bytes after the front, in file order: a chunk whose checksum differs, a digest that does,
- * padding that is not zero. The front itself was checked when it was read.
+ * All faults of the bytes after the front, in file order: chunks with another checksum, other digests, padding that is not
+ * zero. The front was checked when it was read.
  *
- * Each byte is read once; one buffer of a chunk is held.
+ * Each byte is read once, through one buffer of a chunk.
  */
 export async function* damageOf(
   source: ByteSource,
@@ -39,7 +39,7 @@ export async function* damageOf(
   }
 }
 
-/** All that the seals speak of, in the order in which it lies in the file. */
+/** All spans with seals, in the order of the file. */
 export function sealedSpans({ index, digests }: Front, file: string): readonly SealedSpan[] {
   return [
     ...index.entries.map(({ path, offset, size }) => {

@@ -1,6 +1,6 @@
 /**
- * The packed format: one `.isologit` file that holds a whole checkpoint, opens with two reads, lies aligned for
- * direct I/O, and gives its origin back shard for shard. docs/packed-format.md is the specification.
+ * The packed format: one `.isologit` file with a whole checkpoint. It opens with two reads, its tensors are aligned for direct
+ * I/O, and the original files can be restored from it. docs/packed-format.md is the specification.
  */
 import type { Checkpoint, RecastRecord, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -32,7 +32,7 @@ async function detect(store: Store): Promise<"yes" | "no"> {
   return hasMagic(await readRange(source, 0, MAGIC.byteLength)) ? "yes" : "no";
 }
 
-/** Two reads; a third, of 16 bytes, where a certificate follows the sealed part. */
+/** Opens the file with two reads; a third read, of 16 bytes, if a certificate follows the sealed part. */
 async function read(store: Store): Promise<Checkpoint> {
   return withFront(store, (front, file) => {
     const { index, digests, config } = front;
@@ -54,28 +54,28 @@ async function read(store: Store): Promise<Checkpoint> {
 }
 
 /**
- * What the seals say of every tensor, side file and shard header; nothing of the data is read.
+ * Digests of every tensor, side file and header, from the seals; no data is read.
  *
- * @throws codes of exit status 3, as `read`
+ * @throws codes of exit status 3, like `read`
  */
 export async function packedDigests(store: Store): Promise<PackedDigests> {
   return withFront(store, ({ digests }) => digests);
 }
 
 /**
- * Where the certificate lies that follows the sealed part; undefined where none does. No digest of the file
- * covers it: it has its own.
+ * The span of the certificate after the sealed part; undefined if there is none. No digest of the file covers it, because
+ * the certificate contains its own digest.
  *
- * @throws TRAILING_BYTES when something else follows; codes of exit status 3, as `read`
+ * @throws TRAILING_BYTES when other bytes follow; codes of exit status 3, like `read`
  */
 export async function certificateSpan(store: Store): Promise<Span | undefined> {
   return withFront(store, (_front, _file, certificate) => certificate);
 }
 
 /**
- * Every fault that reading the whole file finds: damaged chunks, digests that differ, padding that is not zero.
+ * All faults that a read of the whole file finds: damaged chunks, other digests, padding that is not zero.
  *
- * @throws codes of exit status 3, as `read`, for a front that cannot be believed
+ * @throws codes of exit status 3, like `read`, for a damaged front
  */
 export async function* packedDamage(store: Store, signal?: AbortSignal): AsyncGenerator<IsologitError> {
   const { front, file } = await withFront(store, (front, file) => ({ front, file }));
@@ -83,7 +83,7 @@ export async function* packedDamage(store: Store, signal?: AbortSignal): AsyncGe
   yield* damageOf(source, front, file, signal);
 }
 
-/** Runs `use` on the front of the store's one file. */
+/** Runs `use` on the front of the only file in the store. */
 async function withFront<T>(
   store: Store,
   use: (front: Front, file: string, certificate: Span | undefined) => T,

@@ -1,4 +1,4 @@
-/** Opening a packed file: two reads and everything of it is known but side files and elements. */
+/** Opens a packed file with two reads: everything except side files and elements is then known. */
 import { IsologitError } from "../../src/core/errors.ts";
 import { sha256Bytes } from "../../src/core/hash.ts";
 import type { ByteSource } from "../../src/core/io.ts";
@@ -11,15 +11,15 @@ export interface Front {
   readonly head: Head;
   readonly index: PackedIndex;
   readonly digests: PackedDigests;
-  /** the bytes of config.json, its digest checked; absent where the file has none */
+  /** the bytes of config.json, with checked digest; absent if the file has none */
   readonly config?: Uint8Array;
 }
 
 /**
- * The head first, then, of the size that it says, the index, the seals and config.json together.
+ * Reads the head, then the index, the seals and config.json together, whose size the head gives.
  *
- * @param file what errors call the source
- * @throws codes of exit status 3 for whatever is not as docs/packed-format.md says
+ * @param file name of the source in errors
+ * @throws codes of exit status 3 for every deviation from docs/packed-format.md
  */
 export async function readFront(source: ByteSource, file: string): Promise<Front> {
   if (source.size < HEAD_BYTES) {
@@ -31,7 +31,7 @@ export async function readFront(source: ByteSource, file: string): Promise<Front
   return { head, ...parseRest(head, rest, file) };
 }
 
-/** `rest` is what lies from the end of the head to `head.frontEnd`. */
+/** @param rest bytes from the end of the head to `head.frontEnd` */
 function parseRest(head: Head, rest: Uint8Array, file: string): Omit<Front, "head"> {
   const sealsAt = head.index.size;
   const configAt = sealsAt + head.seals.size;

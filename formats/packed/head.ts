@@ -1,18 +1,18 @@
 import { IsologitError } from "../../src/core/errors.ts";
 import { sha256Bytes } from "../../src/core/hash.ts";
 
-/** A high bit, a name, a line feed: transfers that drop bits or convert line ends are seen at once. */
+/** A high bit, a name, a line feed: they reveal transfers that drop bits or convert line ends. */
 export const MAGIC = Uint8Array.from([0x89, 0x49, 0x53, 0x4f, 0x4c, 0x4f, 0x47, 0x0a]); // \x89ISOLOG\n
 export const HEAD_BYTES = 128;
 export const VERSION = 1;
-/** 256 suits copies to accelerators; 4096 direct I/O and page-wise mapping. */
+/** 256 is for copies to accelerators; 4096 for direct I/O and for mapping by pages. */
 export const ALIGNMENTS: readonly number[] = [256, 4096];
 
-/** A tensor takes about 120 bytes; 64 MiB describe half a million, five times the largest MoE we know of. */
+/** A tensor takes about 120 bytes; 64 MiB describe half a million tensors, five times those of the largest known MoE. */
 export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
-/** 76 bytes a tensor of one chunk, four more per further 16 MiB: a petabyte of weights stays below. */
+/** 76 bytes for a tensor of one chunk, and 4 more for each further 16 MiB: enough for a petabyte of weights. */
 const MAX_SEAL_BYTES = 512 * 1024 * 1024;
-/** config.json is read on opening. Published ones have a few KiB; a list of every layer's settings, 1 MiB. */
+/** config.json is read on opening. Published configs have a few KiB; a list of the settings of every layer has 1 MiB. */
 export const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 
 export interface Range {
@@ -36,7 +36,7 @@ export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }
 
-/** Where each field of the head stands. */
+/** Offset of each field of the head. */
 const AT = {
   version: 8,
   flags: 12,
@@ -47,7 +47,7 @@ const AT = {
   frontEnd: 56,
   dataEnd: 64,
   indexDigest: 72,
-  headDigest: 104, // the first 24 bytes of the SHA-256 of all before
+  headDigest: 104, // the first 24 bytes of the SHA-256 of all fields before
 } as const;
 
 export function encodeHead(head: Head): Uint8Array {
@@ -73,13 +73,13 @@ function headDigest(bytes: Uint8Array): Uint8Array {
   return sha256Bytes(bytes.subarray(0, AT.headDigest)).subarray(0, HEAD_BYTES - AT.headDigest);
 }
 
-/** Whether bytes begin as a packed file does. */
+/** Whether bytes begin like a packed file. */
 export function hasMagic(bytes: Uint8Array): boolean {
   return bytes.byteLength >= MAGIC.byteLength && sameBytes(bytes.subarray(0, MAGIC.byteLength), MAGIC);
 }
 
 /**
- * The head, every field checked: nothing after it is read, and no buffer made, on a number that was not.
+ * The head, with every field checked before its number is used to read or to allocate.
  *
  * @param bytes     the first HEAD_BYTES of the file
  * @param fileSize  bytes of the whole file
@@ -91,10 +91,13 @@ export function parseHead(bytes: Uint8Array, fileSize: number, file: string): He
   const u64 = (offset: number): number => {
     const value = view.getBigUint64(offset, true);
     if (value <= Number.MAX_SAFE_INTEGER) return Number(value);
-    throw new IsologitError("SIZE_UNSAFE", `the head says ${value}, beyond 2^53`, { file, offset });
+    throw new IsologitError("SIZE_UNSAFE", `a number in the head is ${value}, more than 2^53`, {
+      file,
+      offset,
+    });
   };
   if (!hasMagic(bytes)) {
-    throw new IsologitError("HEADER_INVALID", "the file does not begin as a packed file does", {
+    throw new IsologitError("HEADER_INVALID", "the file does not begin like a packed file", {
       file,
       offset: 0,
     });

@@ -1,9 +1,9 @@
 /**
- * The seals of a packed file: what is known only once the last byte is written. Their place and size follow
- * from the index, so they stand in front of the data that they speak of.
+ * The seals of a packed file: digests that are known only after the last byte is written. Their place and size follow from
+ * the index, so they can be in front of the data.
  *
  * ```text
- * each tensor   SHA-256 (32), CRC-32 of each chunk (4 each), and where it was recast:
+ * each tensor   SHA-256 (32), CRC-32 of each chunk (4 each), and if it was recast:
  *               SHA-256 of the source's elements (32), amax (f32), scale (f32)
  * each entry    SHA-256 (32)
  * each shard    SHA-256 of its header (32)
@@ -24,7 +24,7 @@ export interface PackedDigests {
   readonly tensors: ReadonlyMap<string, TensorDigests>;
   /** SHA-256 of side files, by path, hex */
   readonly entries: ReadonlyMap<string, string>;
-  /** SHA-256 of shard headers, by the shard's path, hex */
+  /** SHA-256 of the headers of weight files, by path, hex */
   readonly shards: ReadonlyMap<string, string>;
 }
 
@@ -32,7 +32,7 @@ function chunkCount(size: number): number {
   return Math.ceil(size / CHUNK_BYTES);
 }
 
-/** Bytes of the seals of these contents. */
+/** Size of the seals for these contents, bytes. */
 export function sealBytes(contents: Contents): number {
   let bytes = DIGEST_BYTES * (contents.entries.length + contents.shards.length + 1);
   for (const { size, recast } of contents.tensors) {
@@ -41,7 +41,7 @@ export function sealBytes(contents: Contents): number {
   return bytes;
 }
 
-/** @throws INTERNAL when a digest is missing or cannot be that of its tensor */
+/** @throws INTERNAL when a digest is missing or does not fit its tensor */
 export function encodeSeals(index: PackedIndex, indexDigest: Uint8Array, digests: PackedDigests): Uint8Array {
   const bytes = new Uint8Array(sealBytes(index));
   const view = new DataView(bytes.buffer);
@@ -79,7 +79,7 @@ export function encodeSeals(index: PackedIndex, indexDigest: Uint8Array, digests
 }
 
 /**
- * @param at where the seals begin
+ * @param at place of the seals, for errors
  * @throws DIGEST_MISMATCH when the seals are not those written with this index; SCALE_INVALID
  */
 export function parseSeals(
@@ -126,7 +126,7 @@ export function parseSeals(
   return { tensors, entries, shards };
 }
 
-/** FP8 alone is scaled. */
+/** Only FP8 has a scale. */
 function isScaled(tensor: PackedTensor): boolean {
   return tensor.recast !== undefined && isFp8(RECASTS[tensor.recast.kind].dtype);
 }

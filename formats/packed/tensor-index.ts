@@ -1,6 +1,6 @@
 /**
- * The index of a packed file: what it holds and where. Its places are no choice: `arrange` gives the only
- * ones there are, to the writer as to the reader that checks them.
+ * The index of a packed file: its tensors and files with their places. The places follow from the contents: the writer takes
+ * them from `arrangeIndex`, and the reader compares them with it.
  */
 import { bytesOf, type DType, isDType, RECAST_KINDS, type Shape } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
@@ -16,14 +16,14 @@ import { HEAD_BYTES, type Range, sameBytes } from "./head.ts";
 
 /** 512 experts in 60 layers, two matrices each, are 61,440 tensors; this is four times that. */
 const MAX_TENSORS = 262_144;
-/** Side files and shards: a repository has dozens, a sharded 1 TB model some 300 weight files. */
+/** Side files and weight files: a repository has dozens of side files, a model of 1 TB some 300 weight files. */
 export const MAX_FILES = 16_384;
-/** The deepest tensor of any known checkpoint has rank 4. */
+/** In known checkpoints, tensors have at most rank 4. */
 export const MAX_RANK = 8;
-/** Known tensor names stay below 120 characters, paths below 260. */
+/** Known tensor names have fewer than 120 characters, paths fewer than 260. */
 const MAX_NAME_LENGTH = 1024;
 
-/** The index nests list, tensor, shape: 4 levels. A tensor takes some 20 values. */
+/** The index has 4 levels: map, list, tensor, shape. A tensor takes some 20 values. */
 const LIMITS = { depth: 4, items: MAX_TENSORS, values: 32 * MAX_TENSORS };
 
 export const CONFIG = "config.json";
@@ -40,7 +40,7 @@ export interface PackedTensor {
   readonly recast?: Recast;
 }
 
-/** A side file, or the verbatim header of a source's weight file. */
+/** A side file, or the header of a weight file of the source, byte for byte. */
 export interface PackedFile {
   readonly path: string;
   readonly offset: number;
@@ -49,14 +49,14 @@ export interface PackedFile {
 
 export interface PackedIndex {
   readonly dialect: string;
-  /** in execution order, as they lie in the file */
+  /** in execution order, which is the order in the file */
   readonly tensors: readonly PackedTensor[];
-  /** config.json first where there is one */
+  /** config.json is the first, if it exists */
   readonly entries: readonly PackedFile[];
   readonly shards: readonly PackedFile[];
 }
 
-/** An index before anything has a place. */
+/** An index without places. */
 export interface Contents {
   readonly dialect: string;
   readonly tensors: readonly Omit<PackedTensor, "offset">[];
@@ -65,7 +65,7 @@ export interface Contents {
 }
 
 /**
- * Gives everything its place: side files, then shard headers, end to end from `start`; then each tensor at the
+ * Gives each item its place: side files, then headers of weight files, without gaps from `start`; then each tensor at the
  * next multiple of `alignment`.
  */
 export function arrangeIndex(contents: Contents, start: number, alignment: number): PackedIndex {
@@ -81,19 +81,19 @@ export function arrangeIndex(contents: Contents, start: number, alignment: numbe
   return { dialect: contents.dialect, tensors, entries, shards };
 }
 
-/** Where the last thing of the index ends. */
+/** Where the last item of the index ends. */
 export function endOf(index: PackedIndex, start: number): number {
   const last = index.tensors.at(-1) ?? index.shards.at(-1) ?? index.entries.at(-1);
   return last === undefined ? start : last.offset + last.size;
 }
 
-/** Bytes of config.json, which opening reads along: 0 where there is none. */
+/** Size of config.json, which is read on opening; 0 if there is none. */
 export function configBytes(contents: Contents): number {
   const first = contents.entries[0];
   return first?.path === CONFIG ? first.size : 0;
 }
 
-/** The canonical bytes: these keys in this order, shortest forms. */
+/** The canonical bytes: keys in this order, numbers in their shortest form. */
 export function encodeIndex(index: PackedIndex): Uint8Array {
   const placed = ({ offset, size }: Range) => ({
     offset: encodableInteger(offset),
@@ -115,7 +115,7 @@ export function encodeIndex(index: PackedIndex): Uint8Array {
 }
 
 /**
- * The index, every rule but those on places checked.
+ * The index. All rules are checked except those on places.
  *
  * @throws HEADER_INVALID, LIMIT_EXCEEDED, NAME_INVALID, PATH_UNSAFE, DUPLICATE_NAME, DTYPE_UNKNOWN, SIZE_UNSAFE,
  *   SPAN_INVALID (a size that is not the shape's), VERSION_UNSUPPORTED (another chunk size)
@@ -143,7 +143,7 @@ export function parseIndex(bytes: Uint8Array, file: string): PackedIndex {
   if (paths.has(CONFIG) && index.entries[0]?.path !== CONFIG) {
     throw new IsologitError("HEADER_INVALID", "config.json is not the first entry", at);
   }
-  // Key order, repeated keys, long forms of short numbers: two spellings of one index would be two files.
+  // Another order of keys, repeated keys or long forms of short numbers would give two files for one index.
   if (!sameBytes(bytes, encodeIndex(index))) {
     throw new IsologitError("HEADER_INVALID", "the index is not in canonical form", at);
   }
@@ -151,7 +151,7 @@ export function parseIndex(bytes: Uint8Array, file: string): PackedIndex {
 }
 
 /**
- * Each place is the one that `arrange` gives: no overlap, no gap but padding, nothing past the end.
+ * Checks that each place is that of `arrangeIndex`: no overlap, no gap except padding, nothing after the end.
  *
  * @throws SPAN_INVALID
  */
@@ -170,7 +170,7 @@ export function checkPlaces(
       end > dataEnd
         ? `ends at byte ${end}, past the data's end at ${dataEnd}`
         : found.offset < expected
-          ? `begins at byte ${found.offset} and overlaps what ends before ${expected}`
+          ? `begins at byte ${found.offset} and overlaps the item that ends before ${expected}`
           : `begins at byte ${found.offset}, expected ${expected}`;
     throw new IsologitError("SPAN_INVALID", `${what} ${why}`, { ...where, offset: found.offset });
   };
@@ -219,21 +219,21 @@ function tensorOf(value: DecodedValue, i: number, names: Set<string>, file: stri
 
 function fileOf(value: DecodedValue, where: string, paths: Set<string>, at: ErrorLocation): PackedFile {
   const fields = mapOf(value, ["path", "offset", "size"], where, at);
-  const path = checkedPath(nameOf(fields.path, where, at), at);
+  const path = safeSidePath(nameOf(fields.path, where, at), at);
   if (paths.has(path)) throw new IsologitError("DUPLICATE_NAME", `${path} is in the index twice`, at);
   paths.add(path);
   return { path, offset: sizeOf(fields.offset, where, at), size: sizeOf(fields.size, where, at) };
 }
 
-/** @throws NAME_INVALID: empty, longer than MAX_NAME_LENGTH, with control characters or half a surrogate pair */
+/** @throws NAME_INVALID for a name that is empty, longer than MAX_NAME_LENGTH, or has control characters or half a surrogate pair */
 export function checkName(name: string, at: ErrorLocation): string {
   if (name !== "" && name.length <= MAX_NAME_LENGTH && !/[\p{Cc}\p{Cs}]/u.test(name)) return name;
-  const message = `${JSON.stringify(name.slice(0, 80))} (${name.length} characters) is no name`;
+  const message = `${JSON.stringify(name.slice(0, 80))} (${name.length} characters) is not a valid name`;
   throw new IsologitError("NAME_INVALID", message, at);
 }
 
-/** A path that stays inside the folder it is unpacked into, on every system. @throws PATH_UNSAFE */
-function checkedPath(path: string, at: ErrorLocation): string {
+/** A path that stays inside the folder into which it is unpacked, on every system. @throws PATH_UNSAFE */
+function safeSidePath(path: string, at: ErrorLocation): string {
   const inside = path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
   if (inside && !/[\\:]/.test(path)) return path;
   throw new IsologitError("PATH_UNSAFE", `the path ${JSON.stringify(path)} may lead outside`, at);
@@ -245,7 +245,7 @@ function nameOf(value: DecodedValue | undefined, where: string, at: ErrorLocatio
 }
 
 function sizeOf(value: DecodedValue | undefined, where: string, at: ErrorLocation): number {
-  if (typeof value === "number") return value; // the scan of the bytes let only safe sizes through
+  if (typeof value === "number") return value; // the scan of the bytes accepts only safe sizes
   throw new IsologitError("HEADER_INVALID", `${where}: expected a size, found ${kindOf(value)}`, at);
 }
 
@@ -267,7 +267,7 @@ function listOf(
   throw new IsologitError("LIMIT_EXCEEDED", `${what}: ${value.length} items, expected at most ${most}`, at);
 }
 
-/** The values of a map that has these keys, perhaps `optional`, and no others. */
+/** The values of a map with exactly these keys, and perhaps `optional`. */
 function mapOf<K extends string>(
   value: DecodedValue,
   keys: readonly K[],

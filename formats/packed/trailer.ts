@@ -1,4 +1,4 @@
-/** What may follow the sealed part of a packed file: `[certificate][its length, u64][magic, 8 bytes]`. */
+/** The optional trailer after the sealed part of a packed file: `[certificate][its length, u64][magic, 8 bytes]`. */
 import type { Span } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
@@ -6,11 +6,11 @@ import { sameBytes } from "./head.ts";
 
 const TRAILER_MAGIC = new TextEncoder().encode("ISOCERT\n");
 const TRAILER_BYTES = 16;
-/** A certificate lists every tensor and a fingerprint of the logits: a few MiB for the largest model known. */
+/** A certificate contains a list of tensors and a fingerprint of the logits: a few MiB for the largest known model. */
 export const MAX_CERTIFICATE_BYTES = 64 * 1024 * 1024;
 
 /**
- * The span of the certificate; undefined where the file ends with its sealed part.
+ * The span of the certificate; undefined if the file ends with its sealed part.
  *
  * @throws TRAILING_BYTES, LIMIT_EXCEEDED
  */
@@ -27,7 +27,7 @@ export async function trailerOf(
   const trailer = await readRange(source, source.size - TRAILER_BYTES, TRAILER_BYTES);
   const length = new DataView(trailer.buffer).getBigUint64(0, true);
   if (!sameBytes(trailer.subarray(8), TRAILER_MAGIC) || length !== BigInt(extra - TRAILER_BYTES)) {
-    throw refuse("TRAILING_BYTES", `${extra} bytes follow the sealed part and are no certificate`);
+    throw refuse("TRAILING_BYTES", `${extra} bytes follow the sealed part and are not a certificate`);
   }
   if (length > MAX_CERTIFICATE_BYTES) {
     throw refuse(
@@ -38,7 +38,7 @@ export async function trailerOf(
   return { file, offset: dataEnd, size: Number(length) };
 }
 
-/** What is appended to hold a certificate. */
+/** The bytes to append for a certificate. */
 export function trailerBytes(certificate: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(certificate.byteLength + TRAILER_BYTES);
   bytes.set(certificate);

@@ -1,4 +1,4 @@
-/** Placing and sealing a packed file: pure functions of what shall be written. */
+/** Places and seals a packed file: pure functions of the request. */
 import { bytesOf, DTYPES } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { sha256Bytes } from "../../src/core/hash.ts";
@@ -19,11 +19,11 @@ import {
 } from "./tensor-index.ts";
 import { trailerBytes } from "./trailer.ts";
 
-/** The one file of a placement. */
+/** Path of the only file in a placement. */
 const FILE = "";
 const DEFAULT_ALIGNMENT = 256;
 
-/** What `seal` is told the digest of a copied side file under. */
+/** The key of a copied side file in the digests for `seal`. */
 export function sealPackedFile(path: string): string {
   return `file:${path}`;
 }
@@ -42,9 +42,9 @@ export const packedWriter: Writer = {
 };
 
 /**
- * Head, index, seals, config.json, other side files, shard headers, tensors.
+ * The order is: head, index, seals, config.json, other side files, headers of weight files, tensors.
  *
- * @throws USAGE for an alignment that is neither 256 nor 4096; whatever a reader of the file would refuse
+ * @throws USAGE for an alignment that is neither 256 nor 4096; every error that a reader of the file would throw
  */
 function place(wanted: WriteRequest): Placement {
   const sidecars = inOrder(wanted);
@@ -72,7 +72,7 @@ function place(wanted: WriteRequest): Placement {
 }
 
 /**
- * @param sealed by tensor name; of a side file that is copied, by `sealKey` of its path
+ * @param sealed digests by tensor name; those of a copied side file by `sealPackedFile` of its path
  * @throws INTERNAL when a digest is missing
  */
 function seal(
@@ -98,7 +98,7 @@ interface LaidOut {
   readonly indexText: Uint8Array;
 }
 
-/** Every place, and the front as bytes; the reader's own rules have passed them. */
+/** All places, and the front as bytes, checked by the rules of the reader. */
 function layOut(wanted: WriteRequest): LaidOut {
   const { alignment = DEFAULT_ALIGNMENT } = wanted.options;
   if (!ALIGNMENTS.includes(alignment)) {
@@ -124,8 +124,8 @@ function layOut(wanted: WriteRequest): LaidOut {
 }
 
 /**
- * The index holds offsets, and its own length moves them. A longer index never makes an offset smaller, nor
- * its spelling shorter; so the lengths rise from 0 to the least one that agrees with itself, in a few steps.
+ * The index contains offsets, which depend on its own length. A longer index never makes an offset smaller or its text
+ * shorter, so the length grows from 0, in a few steps, to the least length that is consistent.
  */
 function settle(
   contents: Contents,
@@ -145,9 +145,13 @@ function contentsOf(wanted: WriteRequest): Contents {
   const entries = inOrder(wanted).map((sidecar) => {
     const { path } = sidecar;
     if (names.has(sealPackedFile(path))) {
-      throw new IsologitError("NAME_INVALID", `a tensor is named as the digest of ${path} is`, {
-        tensor: sealPackedFile(path),
-      });
+      throw new IsologitError(
+        "NAME_INVALID",
+        `a tensor has the name that is reserved for the digest of ${path}`,
+        {
+          tensor: sealPackedFile(path),
+        },
+      );
     }
     const size = "bytes" in sidecar ? sidecar.bytes.byteLength : sidecar.span.size;
     return { path: checkName(path, { file: path }), size };

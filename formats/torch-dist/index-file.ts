@@ -1,6 +1,6 @@
 /**
- * `.metadata` of torch.distributed.checkpoint: which entry of which file holds which box of which tensor. A bare
- * pickle, read as data. What Megatron adds (`mcore_data`, `all_local_plans`: most of the file) says nothing more.
+ * `.metadata` of torch.distributed.checkpoint: which entry of which file contains which box of which tensor. It is a bare
+ * pickle, read as data. The additions of Megatron (`mcore_data`, `all_local_plans`: most of the file) repeat the same facts.
  */
 import { countOf, type DType, type Shape } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
@@ -40,7 +40,7 @@ export interface DistTensor {
   readonly key: string;
   readonly dtype: DType;
   readonly shape: Shape;
-  /** they tile it */
+  /** boxes that fill the tensor exactly */
   readonly chunks: readonly DistChunk[];
 }
 
@@ -50,8 +50,8 @@ interface DistIndex {
 }
 
 /**
- * @throws PICKLE_REFUSED, PICKLE_INVALID and what else reading a pickle throws; SPAN_INVALID for chunks that do not
- *   tile their tensor, TENSOR_MISSING for one that is stored nowhere, PATH_UNSAFE, UNSUPPORTED for compressed entries
+ * @throws PICKLE_REFUSED, PICKLE_INVALID and other errors of reading a pickle; SPAN_INVALID for chunks that do not fill
+ *   their tensor, TENSOR_MISSING for a tensor without an entry, PATH_UNSAFE, UNSUPPORTED for compressed entries
  */
 export function parseDistIndex(bytes: Uint8Array, at: ErrorLocation): DistIndex {
   const root = expectRecord(
@@ -103,7 +103,7 @@ function tensorOf(
   return { key, dtype: dtypeOf(record.fields.get("properties"), at), shape, chunks };
 }
 
-/** A 5-tuple as state, whose first item is the dtype; fields by name before torch 2.1. */
+/** The dtype: the first item of a 5-tuple; before torch 2.1, a field with a name. */
 function dtypeOf(value: PickleValue | undefined, at: ErrorLocation): DType {
   const { state, fields } = expectRecord(value, [`${META}.TensorProperties`], "its properties", at);
   const given = isKind(state, "tuple") ? state.items[0] : fields.get("dtype");
@@ -114,14 +114,14 @@ function dtypeOf(value: PickleValue | undefined, at: ErrorLocation): DType {
   return dtype;
 }
 
-/** Every stored entry by the key and the chunk's start. */
+/** Every entry, by its key and the start of its chunk. */
 function entriesOf(root: PickleRecord, at: ErrorLocation): ReadonlyMap<string, DistEntry> {
   const entries = new Map<string, DistEntry>();
   for (const [key, value] of dictOf(root, "storage_data", at)) {
     const index = expectRecord(key, [`${META}.MetadataIndex`], "a key of storage_data", at);
     const name = expectText(index.fields.get("fqn"), "the name of an entry", at);
     const here = { ...at, tensor: name };
-    const offsets = index.fields.get("offset") ?? null; // None of an object is not always written
+    const offsets = index.fields.get("offset") ?? null; // an attribute that is None may be absent
     const start = offsets === null ? null : expectShape(offsets, "an entry's offset", here);
     const info = expectRecord(
       value,
@@ -146,7 +146,7 @@ function entriesOf(root: PickleRecord, at: ErrorLocation): ReadonlyMap<string, D
   return entries;
 }
 
-/** torch (2.7 and later) writes entries through extensions, Zstandard by its own. */
+/** The error for entries that torch (2.7 and later) wrote through extensions, such as Zstandard. */
 function transformed(transforms: PickleValue, at: ErrorLocation): IsologitError {
   const named = isKind(transforms, "list") ? transforms.items.filter((item) => typeof item === "string") : [];
   const message = `its entry is compressed or otherwise transformed${named.length === 0 ? "" : ` (${named.join(", ")})`}`;

@@ -1,11 +1,11 @@
-/** Tensors and configs as torch and Megatron pickle them: the values of archives that are written. */
+/** Tensors and configs as torch and Megatron pickle them, for archives to write. */
 import type { DType, Shape } from "../../src/core/dtype.ts";
 import { countOf, stridesOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { WrittenValue } from "../codec/pickle/write.ts";
 import { isRecord } from "../codec/yaml.ts";
 
-/** A dtype's name in torch, and its storage's class. Newer types (FP8) have no class, and no place here. */
+/** Name of a dtype in torch, and the class of its storage. Newer types (FP8) have no such class. */
 const NAMES: { readonly [K in DType]?: readonly [dtype: string, storage: string] } = {
   BF16: ["bfloat16", "BFloat16Storage"],
   F16: ["float16", "HalfStorage"],
@@ -19,7 +19,7 @@ const NAMES: { readonly [K in DType]?: readonly [dtype: string, storage: string]
   BOOL: ["bool", "BoolStorage"],
 };
 
-/** What Megatron's files are written with. */
+/** Types that can be written into Megatron's files. */
 export const TORCH_DTYPES = Object.keys(NAMES) as readonly DType[];
 
 function namesOf(dtype: DType): readonly [dtype: string, storage: string] {
@@ -55,9 +55,9 @@ export function orderedDict(entries: readonly (readonly [string, WrittenValue])[
 }
 
 /**
- * A config value: text, numbers, lists, records; `{_target_: "torch.bfloat16", _call_: false}` is that name itself.
+ * A config value: text, numbers, lists, records; `{_target_: "torch.bfloat16", _call_: false}` becomes that name.
  *
- * @throws INTERNAL for what a config does not hold
+ * @throws INTERNAL for any other value
  */
 function pickledConfig(value: unknown): WrittenValue {
   if (value === null || typeof value === "string" || typeof value === "boolean") return value;
@@ -68,10 +68,10 @@ function pickledConfig(value: unknown): WrittenValue {
     if (typeof target === "string" && call === false) return { global: target };
     return { dict: Object.entries(value).map(([key, item]) => [key, pickledConfig(item)] as const) };
   }
-  throw new IsologitError("INTERNAL", `a config holds ${typeof value}, which cannot be pickled`);
+  throw new IsologitError("INTERNAL", `a config contains a ${typeof value}, which cannot be pickled`);
 }
 
-/** `argparse.Namespace`, as which Megatron keeps its arguments. */
+/** `argparse.Namespace`, in which Megatron stores its arguments. */
 export function namespace(args: Readonly<Record<string, unknown>>): WrittenValue {
   return {
     newobj: { global: "argparse.Namespace" },

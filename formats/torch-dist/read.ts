@@ -1,6 +1,6 @@
 /**
- * A folder of torch.distributed.checkpoint: `.metadata`, and files in which every entry is a torch.save archive of
- * one box of a tensor. Only `.metadata` and the two ends of each archive are read.
+ * A folder of torch.distributed.checkpoint: `.metadata`, and files whose entries are torch.save archives, each of one box of
+ * a tensor. Only `.metadata` and the two ends of each archive are read.
  */
 import type { Piece, SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { sameShape } from "../../src/core/dtype.ts";
@@ -13,14 +13,14 @@ import { type DistChunk, type DistEntry, type DistTensor, parseDistIndex } from 
 
 export const METADATA = ".metadata";
 
-/** Archives looked into at a time: enough to hide the distance to a Hub, few enough for its limits. */
+/** Archives opened at the same time: enough to hide the latency of the Hub, and below its limits. */
 const ENTRIES_AT_ONCE = 16;
 
 interface DistFolder {
   readonly tensors: readonly Tensor[];
-  /** keys of pickled entries and of tensors that were not wanted; unread */
+  /** keys of pickled entries and of tensors outside `wanted`; they are not read */
   readonly objects: readonly string[];
-  /** where the archive of each pickled entry lies, by its key */
+  /** the archive of each pickled entry, by its key */
   readonly entries: ReadonlyMap<string, Span>;
   /** checksums of the tensors' entries */
   readonly seals: readonly SealedSpan[];
@@ -28,7 +28,7 @@ interface DistFolder {
 
 /**
  * @param folder  "" or a path in the store that ends with `/`
- * @param wanted  keys of the tensors whose entries are looked into
+ * @param wanted  keys of the tensors whose entries are opened
  * @throws codes of exit status 3; each names the file and the tensor
  */
 export async function readDist(
@@ -48,7 +48,7 @@ export async function readDist(
     name: key,
     dtype,
     shape,
-    pieces: chunks.map((chunk) => located.get(chunk)!.piece), // every chunk of these was located
+    pieces: chunks.map((chunk) => located.get(chunk)!.piece), // every chunk of a wanted tensor was located
   }));
   return {
     tensors: stored,
@@ -74,7 +74,7 @@ async function small(store: Store, path: string): Promise<Uint8Array> {
   }
 }
 
-/** Every entry lies in a file that is there, and no two in the same bytes. */
+/** Checks that every entry is inside an existing file, and that no two entries overlap. */
 async function refuseMisplaced(store: Store, folder: string, entries: readonly DistEntry[]): Promise<void> {
   const sizes = new Map((await store.list()).map(({ path, size }) => [path, size]));
   const sorted = entries.toSorted((a, b) =>
@@ -84,26 +84,26 @@ async function refuseMisplaced(store: Store, folder: string, entries: readonly D
     const at = { file: folder + path, offset };
     const size = sizes.get(folder + path);
     if (size === undefined) {
-      throw new IsologitError("NOT_FOUND", `${folder}${METADATA} names a file that is not there`, at);
+      throw new IsologitError("NOT_FOUND", `${folder}${METADATA} names a file that does not exist`, at);
     }
     if (offset + length > size) {
-      const message = `an entry of ${length} bytes is said to lie here; the file has ${size} bytes`;
+      const message = `${METADATA} places an entry of ${length} bytes here, but the file has ${size} bytes`;
       throw new IsologitError("TRUNCATED", message, at);
     }
     const before = sorted[i - 1];
     if (before?.path === path && before.offset + before.length > offset) {
-      throw new IsologitError("SPAN_INVALID", "two entries lie in the same bytes", at);
+      throw new IsologitError("SPAN_INVALID", "two entries overlap", at);
     }
   }
 }
 
-/** Where the elements of a chunk lie, and what their entry says that they hash to. */
+/** Place of the elements of a chunk, and the checksum in their entry. */
 interface Located {
   readonly piece: Piece;
   readonly seals: readonly SealedSpan[];
 }
 
-/** Where the elements of each chunk lie, file by file. */
+/** Places of the elements of each chunk, file by file. */
 async function locateAll(
   store: Store,
   folder: string,
@@ -136,7 +136,7 @@ async function locateAll(
   return found;
 }
 
-/** The stored tensor must be what `.metadata` says: a whole box of this shape and type. */
+/** The piece in an archive. Its tensor must be the whole box, with the shape and type that `.metadata` gives. */
 async function pieceIn(
   source: ByteSource,
   file: string,
@@ -145,9 +145,9 @@ async function pieceIn(
 ): Promise<Located> {
   const at: ErrorLocation = { file, tensor: key, offset: entry.offset };
   const archive = await readTorch(source, { file, part: { offset: entry.offset, size: entry.length } });
-  const tensor = expectKind(archive.value, "tensor", "what an entry holds", at);
+  const tensor = expectKind(archive.value, "tensor", "the value of an entry", at);
   if (tensor.dtype !== dtype) {
-    const message = `its entry holds ${tensor.dtype}; ${METADATA} says ${dtype}`;
+    const message = `its entry contains ${tensor.dtype}; ${METADATA} says ${dtype}`;
     throw new IsologitError("INDEX_MISMATCH", message, at);
   }
   if (!sameShape(tensor.shape, shape)) {

@@ -1,4 +1,4 @@
-/** Boxes that must fill a tensor exactly: no hole, no overlap, nothing outside. */
+/** Checks that boxes fill a tensor exactly: no hole, no overlap, nothing outside. */
 import { countOf, type Shape } from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 
@@ -7,10 +7,10 @@ export interface Box {
   readonly shape: Shape;
 }
 
-/** A tensor is cut by experts times ranks; boxes are compared pairwise where their rows meet. */
+/** A tensor is cut into at most experts times ranks boxes. Boxes with common rows are compared in pairs. */
 const MAX_BOXES = 16_384;
 
-/** @throws SPAN_INVALID naming the first box at fault, LIMIT_EXCEEDED */
+/** @throws SPAN_INVALID with the first wrong box, LIMIT_EXCEEDED */
 export function refuseGaps(shape: Shape, boxes: readonly Box[], at: ErrorLocation): void {
   if (boxes.length > MAX_BOXES) {
     throw new IsologitError("LIMIT_EXCEEDED", `${boxes.length} pieces; at most ${MAX_BOXES} are read`, at);
@@ -21,7 +21,7 @@ export function refuseGaps(shape: Shape, boxes: readonly Box[], at: ErrorLocatio
     held += countOf(box.shape, at);
   }
   const sorted = boxes.toSorted((a, b) => (a.start[0] ?? 0) - (b.start[0] ?? 0));
-  let open: Box[] = []; // those whose rows reach into the rows ahead
+  let open: Box[] = []; // boxes whose rows continue in the rows ahead
   for (const box of sorted) {
     open = open.filter((other) => overlaps(other, box, 0));
     const twice = open.find((other) => shape.every((_, axis) => overlaps(other, box, axis)));
@@ -41,7 +41,7 @@ function isInside({ start, shape: size }: Box, shape: Shape): boolean {
 }
 
 function overlaps(a: Box, b: Box, axis: number): boolean {
-  if (a.start.length === 0) return true; // both are the one element of a scalar
+  if (a.start.length === 0) return true; // both are the single element of a scalar
   const [from, until] = [a.start[axis]!, a.start[axis]! + a.shape[axis]!];
   return from < b.start[axis]! + b.shape[axis]! && b.start[axis]! < until;
 }

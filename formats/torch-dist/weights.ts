@@ -1,6 +1,6 @@
 /**
- * A model in a distributed checkpoint of Megatron, in either of its backends: `torch_dist`, one index and files of
- * entries, or `zarr`, a folder a tensor.
+ * A model in a distributed checkpoint of Megatron, with one of two backends: `torch_dist`, an index and files of entries, or
+ * `zarr`, a folder for each tensor.
  */
 import type { SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
@@ -9,25 +9,25 @@ import { readZarr, zarrNames } from "../codec/zarr.ts";
 import { METADATA, readDist } from "./read.ts";
 
 /**
- * What every Megatron model has. What stands before it is the checkpoint's prefix: `module.` in NeMo 2, `model.` in
- * NeMo 1, nothing in Megatron, anything in a bare folder.
+ * A tensor that every Megatron model has. The text before it is the prefix of the checkpoint: `module.` in NeMo 2, `model.`
+ * in NeMo 1, none in Megatron, any text in a bare folder.
  */
 const ANCHOR = "embedding.word_embeddings.weight";
-/** State of the optimizer, one entry for each shard of each moment: left unread, as objects are. */
+/** State of the optimizer, one entry for each part of each moment. It is not read, like objects. */
 const OPTIMIZER = "optimizer.";
 
 export interface DistWeights {
   /** names without the prefix */
   readonly tensors: readonly Tensor[];
-  /** what else is stored, unread; without the prefix */
+  /** names of other entries, which are not read; without the prefix */
   readonly objects: readonly string[];
-  /** where the archive of each pickled entry lies, by its key */
+  /** the archive of each pickled entry, by its key */
   readonly entries: ReadonlyMap<string, Span>;
-  /** zarr keeps no digests */
+  /** empty for zarr, which has no digests */
   readonly seals: readonly SealedSpan[];
 }
 
-/** A path below a folder that only a distributed checkpoint has there. */
+/** A path that only a distributed checkpoint has below its folder. */
 export const DIST_MARKER = /^(\.metadata|[^/]+\/\.zarray)$/;
 
 /** @throws codes of exit status 3, each naming file and tensor */
@@ -50,7 +50,7 @@ export async function readWeights(store: Store, folder: string): Promise<DistWei
   };
 }
 
-/** Objects lie beside the arrays as `KEY/shard_0_1.pt`. */
+/** Arrays of zarr. Objects are beside them as `KEY/shard_0_1.pt`. */
 async function readArrays(
   store: Store,
   folder: string,
@@ -70,11 +70,11 @@ async function readArrays(
   };
 }
 
-/** @throws UNSUPPORTED where two tensors could be the model's embedding */
+/** @throws UNSUPPORTED if two tensors could be the embedding of the model */
 function prefixOf(keys: readonly string[]): string {
   const prefixes = keys.filter((key) => key.endsWith(ANCHOR)).map((key) => key.slice(0, -ANCHOR.length));
   if (prefixes.length > 1) {
-    const message = `${prefixes.length} tensors are called …${ANCHOR}: more than one model`;
+    const message = `${prefixes.length} tensors are named …${ANCHOR}: there is more than one model`;
     throw new IsologitError("UNSUPPORTED", message, { tensor: prefixes[0] + ANCHOR });
   }
   return prefixes[0] ?? "";

@@ -1,7 +1,6 @@
 /**
- * A folder of torch.distributed.checkpoint to be written, as small as its loaders allow: plain torch without
- * Megatron, and Megatron core 0.13 onwards. Each tensor is one box in one entry, so that it loads at any number of
- * ranks.
+ * Places a folder of torch.distributed.checkpoint, with only what its loaders need: plain torch without Megatron, and Megatron
+ * core from 0.13. Each tensor is one box in one entry, so that it loads with any number of ranks.
  */
 import { bytesOf, type Shape } from "../../src/core/dtype.ts";
 import { joinCrc32 } from "../codec/crc32-join.ts";
@@ -13,12 +12,12 @@ import type { DistEntry } from "./index-file.ts";
 import { pickledTensor, torchDtype } from "./pickles.ts";
 
 const META = "torch.distributed.checkpoint.metadata";
-/** Files are read side by side when loading; tensors of the largest models stay below. */
+/** Loaders read files in parallel; the largest tensors of models are smaller. */
 const DEFAULT_FILE_BYTES = 5e9;
-/** Of an empty entry, which loaders demand and do not look into. */
+/** Value of an empty entry, which loaders require but do not read. */
 const EMPTY: WrittenValue = { list: [null] };
 
-/** Adds `.metadata`, data files and `metadata.json` to a placement, the spans that `sealsOf` fills included. */
+/** Adds `.metadata`, data files and `metadata.json` to a placement, with the spans that `sealsOf` fills. */
 export function placeDist(plan: FolderPlan, folder: string, prefix: string, wanted: WriteRequest): void {
   const maxBytes = wanted.options.maxShardBytes ?? DEFAULT_FILE_BYTES;
   const stored: Stored[] = [];
@@ -54,7 +53,7 @@ export function placeDist(plan: FolderPlan, folder: string, prefix: string, want
   plan.bytes(`${folder}metadata.json`, Buffer.from(JSON.stringify(BACKEND)));
 }
 
-/** What Megatron core asks a folder first. */
+/** The file that Megatron core reads first in a folder. */
 const BACKEND = {
   sharded_backend: "torch_dist",
   sharded_backend_version: 1,
@@ -62,7 +61,7 @@ const BACKEND = {
   common_backend_version: 1,
 };
 
-/** The bytes of the spans that `placeDist` left to be sealed, in their order: what follows each tensor. */
+/** The bytes of the spans that `placeDist` added as seals, in their order: those after each tensor. */
 export function sealsOf(wanted: WriteRequest, sealed: ReadonlyMap<string, TensorDigests>): Uint8Array[] {
   return wanted.tensors.map((tensor) => {
     const { crc32 } = sealed.get(tensor.name)!; // every tensor is written before the seals
@@ -80,16 +79,16 @@ function entryOf({ name, dtype, shape }: WantedTensor, crc?: number): Archive {
 interface Stored {
   readonly key: string;
   readonly entry: DistEntry;
-  /** absent of an empty entry */
+  /** absent for an empty entry */
   readonly tensor?: WantedTensor;
 }
 
-/** Classes of torch alone, fields that every version since 2.0 knows. */
+/** `.metadata` with classes of torch only, and with fields that every version since 2.0 knows. */
 function metadataOf(stored: readonly Stored[]): WrittenValue {
   return object(`${META}.Metadata`, [
     ["state_dict_metadata", { dict: stored.map(({ key, tensor }) => [key, described(tensor)] as const) }],
     ["planner_data", null],
-    ["storage_data", { dict: stored.map((one) => [indexOf(one), placeOf(one)] as const) }],
+    ["storage_data", { dict: stored.map((entry) => [indexOf(entry), placeOf(entry)] as const) }],
     ["storage_meta", null],
     ["version", "1.0.0"],
   ]);

@@ -23,7 +23,7 @@ import { refuseOverlap } from "../convert/overlap.ts";
 import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan.ts";
 import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { runPlan } from "../convert/run.ts";
-import { holdStill, proveStaged, watchStaged } from "../convert/staged-changes.ts";
+import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
 import type { DroppedEntries, PaddingRows, Plan } from "../convert/types.ts";
 import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/carried-files.ts";
 import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
@@ -240,7 +240,7 @@ async function runConversion(
       await watchStaged(staged);
       return report(null, await finish(), true);
     }
-    const proof = await proveStaged(staged, () => verifyAt(staging.content, verification));
+    const proof = await verifyStaged(staged, () => verifyAt(staging.content, verification));
     if (planned.restored && belongsToOtherWeights(checkpoint, proof.report)) {
       await staging.discard();
       watch({
@@ -250,7 +250,7 @@ async function runConversion(
       return await runConversion(source, destination, { ...options, resume: false }, seal, false, lock);
     }
     await writeRoot(planned, staging, proof.report);
-    const { certificate, sealed } = await holdStill(staging, async () => {
+    const { certificate, sealed } = await withUnchangedFiles(staging, async () => {
       const store = await storeAt(staging.content);
       const { signal } = options;
       const { conversion } = planned;

@@ -12,7 +12,7 @@ import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { type PromptOptions, promptOf } from "../inference/prompts.ts";
-import { exists } from "../io/stamps.ts";
+import { pathExists } from "../io/stamps.ts";
 
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
   /** path of the safetensors file to write */
@@ -51,7 +51,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   refuseUnrunnable(model);
   const { vocab } = model.dims;
   const { ids } = await promptOf(options, checkpoint, vocab!);
-  if (options.overwrite !== true && (await exists(options.out))) {
+  if (options.overwrite !== true && (await pathExists(options.out))) {
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
   await using backend = await backendFor(options);

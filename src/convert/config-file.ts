@@ -39,7 +39,7 @@ export async function rewriteConfig(files: SideFileMap, request: ConfigRequest):
   const untied = await untieHead(files, source, writer);
   const config = files.get(CONFIG);
   if (config === undefined || jobs.every(({ cast }) => cast === undefined)) return untied;
-  const bytes = await bytesOf(source.checkpoint, config);
+  const bytes = await readSideFile(source.checkpoint, config);
   const before = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   const { text, warnings } = recastText(before, request);
   files.set(CONFIG, textFile(CONFIG, text));
@@ -55,7 +55,7 @@ async function untieHead(
 ): Promise<readonly string[]> {
   const config = files.get(CONFIG);
   if (config === undefined || dialect.id === CONFIG_DIALECT || writer.config !== "file") return [];
-  const bytes = await bytesOf(checkpoint, config);
+  const bytes = await readSideFile(checkpoint, config);
   const key = "tie_word_embeddings";
   if (parseJsonObject(bytes, { file: CONFIG, nonFinite: true })[key] !== true) return [];
   const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -94,7 +94,7 @@ function namesIn(name: string, { renamed }: Dialect): readonly string[] {
 }
 
 /** Bytes of a side file: new, or stored in the checkpoint. */
-export async function bytesOf(
+export async function readSideFile(
   { store }: Pick<Checkpoint, "store">,
   file: Sidecar | WantedSidecar,
 ): Promise<Uint8Array> {

@@ -17,7 +17,7 @@ import {
 } from "../families/expand.ts";
 import type { Matched } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
-import { type Policy, recastFor } from "../quantization/policy.ts";
+import { type Policy, recastType } from "../quantization/policy.ts";
 import type { PlanOptions } from "./options.ts";
 import type { ColumnShare, Job, ScaledRun } from "./types.ts";
 
@@ -45,7 +45,7 @@ export function chooseNames(
   return sameNames.every((tensor) => tensor !== undefined) ? sameNames : published;
 }
 
-export function jobsFor(
+export function planJobs(
   source: Matched,
   scales: ScaleTable,
   policy: Policy,
@@ -71,7 +71,7 @@ export function jobsFor(
     const from = sourceTensors(source, expected);
     const sourceDtype = from[0]!.dtype;
     const role = source.roles.get(leafRoles(layout)[0]!)!;
-    const to = recastFor(role, sourceDtype, policy, source);
+    const to = recastType(role, sourceDtype, policy, source);
     const elementSource: ElementSource = { moves: movesOf(layout), roles: source.roleSources };
     const columns = columnShare(layout);
     const common = {

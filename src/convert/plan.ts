@@ -19,7 +19,7 @@ import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { CONFIG_DIALECT } from "./config-file.ts";
 import { conversionOf } from "./conversion-record.ts";
-import { chooseNames, jobsFor } from "./jobs.ts";
+import { chooseNames, planJobs } from "./jobs.ts";
 import type { PlanOptions } from "./options.ts";
 import { planSidecars } from "./sidecars.ts";
 import type { DroppedEntries, Job, Plan, PlannedTensor } from "./types.ts";
@@ -46,7 +46,7 @@ export async function planConversion(
   const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
-  const { jobs, tensors } = jobsFor(matched, scales, policy, stored, dialect.id === matched.dialect.id);
+  const { jobs, tensors } = planJobs(matched, scales, policy, stored, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
   const keepsConfig = dialect.id === matched.dialect.id && writer.config === "file";

@@ -11,7 +11,7 @@ import { tensorsWritten } from "../families/expand.ts";
 import type { Matched } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Settings } from "../families/structure.ts";
-import { bytesOf, CONFIG, CONFIG_DIALECT } from "./config-file.ts";
+import { CONFIG, CONFIG_DIALECT, readSideFile } from "./config-file.ts";
 
 /** What an earlier conversion carried for the way back. */
 interface RestoredFiles {
@@ -33,7 +33,7 @@ export async function readRestoredFiles(source: Matched): Promise<RestoredFiles>
     .map(({ path, span }) => ({ path: path.slice(ORIGIN_HEADERS.length), header: span }));
   const config = files.find(({ path }) => path === CONFIG);
   if (config !== undefined) {
-    const bytes = await bytesOf(source.checkpoint, config);
+    const bytes = await readSideFile(source.checkpoint, config);
     const weightFiles = headers.map(({ path }) => path);
     const fault = faultOfConfig(source, () => readSettings(bytes, source, weightFiles));
     if (fault !== null) return { ...NOTHING_RESTORED, warnings: [fault] };
@@ -65,7 +65,7 @@ export async function readLikeFiles(source: Matched): Promise<readonly WantedSid
   // its index names its own weight files
   const sidecars = like.sidecars.filter(({ path }) => !path.endsWith(".safetensors.index.json"));
   const files = await Promise.all(
-    sidecars.map(async (file) => ({ path: file.path, bytes: await bytesOf(like, file) })),
+    sidecars.map(async (file) => ({ path: file.path, bytes: await readSideFile(like, file) })),
   );
   const config = files.find(({ path }) => path === CONFIG);
   if (config !== undefined) refuseOtherModel(like, source, () => readSettings(config.bytes, source, []));

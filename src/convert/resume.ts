@@ -10,7 +10,9 @@ import type { ConversionRun } from "./types.ts";
  * A journal may name bytes that never reached the disk, or that have changed since. Each tensor in the journal is read and
  * digested, after the files have their full sizes.
  */
-export async function storedTensors(running: ConversionRun): Promise<ReadonlyMap<string, JournalEntry>> {
+export async function findFinishedTensors(
+  running: ConversionRun,
+): Promise<ReadonlyMap<string, JournalEntry>> {
   const { plan, writer, staging, pool, watch, signal } = running;
   const places = new Map(plan.placement.tensors.map((place) => [place.name, place]));
   const stored = new Map<string, JournalEntry>();

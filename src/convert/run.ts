@@ -11,9 +11,9 @@ import { replicaError } from "../families/match.ts";
 import type { Replica } from "../families/model.ts";
 import type { BandWorker } from "../workers/pool.ts";
 import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
-import { storedTensors } from "./resume.ts";
+import { findFinishedTensors } from "./resume.ts";
 import { groupJobs } from "./scatter.ts";
-import { readRest, SealedSource } from "./sealed-source.ts";
+import { readUncomparedTensors, SealedSource } from "./sealed-source.ts";
 import { TensorWork } from "./tensor-work.ts";
 import type { ConversionRun, Plan } from "./types.ts";
 
@@ -33,7 +33,7 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
     watch({ type: "warning", message: `${path} is not planned, but among the staged files: it is removed` });
   }
   for (const { path, size } of placement.files) await staging.create(path, size);
-  const stored = await storedTensors(running);
+  const stored = await findFinishedTensors(running);
   const sealed = new Map<string, TensorDigests>(stored);
   const seal = (name: string, result: TensorDigests) => {
     sealed.set(name, result);
@@ -75,7 +75,7 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
     }
   });
 
-  if (running.alone) await readRest(running, sources, held);
+  if (running.alone) await readUncomparedTensors(running, sources, held);
 
   const seals = writer.seal?.(manifest, placement, sealed) ?? [];
   for (const [i, { file, offset }] of placement.seals.entries())

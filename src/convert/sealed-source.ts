@@ -60,7 +60,7 @@ function tensorsRead({ elementSource }: Job, tensors: ReadonlyMap<string, Tensor
  *
  * @throws DIGEST_MISMATCH
  */
-export async function readRest(
+export async function readUncomparedTensors(
   { plan, pool, signal }: ConversionRun,
   sources: Sources,
   held: SealedSource,

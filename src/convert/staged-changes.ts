@@ -4,7 +4,7 @@ import type { Placement } from "../../formats/format.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { fileStore } from "../io/file.ts";
-import { stagedChange } from "../io/staged-files.ts";
+import { stagingChangedError } from "../io/staged-files.ts";
 import type { Staging } from "../io/staging.ts";
 import { filesThatDiffer, type OutsideSpan } from "./outside-elements.ts";
 
@@ -26,12 +26,12 @@ const MAX_PROOFS = 3;
  *
  * @throws STAGING_CHANGED, and whatever `prove` throws
  */
-export async function proveStaged<T>(staged: StagedDestination, prove: () => Promise<T>): Promise<T> {
+export async function verifyStaged<T>(staged: StagedDestination, prove: () => Promise<T>): Promise<T> {
   const { staging, watch } = staged;
   for (let proofs = 1; ; proofs++) {
     await watchStaged(staged);
     try {
-      return await holdStill(staging, async () => {
+      return await withUnchangedFiles(staging, async () => {
         await refuseOtherBytes(staged);
         return await prove();
       });
@@ -63,10 +63,11 @@ export async function watchStaged({
  *
  * @throws STAGING_CHANGED, and whatever `work` throws
  */
-export async function holdStill<T>(staging: Staging, work: () => Promise<T>): Promise<T> {
+export async function withUnchangedFiles<T>(staging: Staging, work: () => Promise<T>): Promise<T> {
   const [outcome] = await Promise.allSettled([work()]);
   const paths = await staging.changes();
-  if (paths.length > 0) throw stagedChange(paths, outcome.status === "rejected" ? outcome.reason : undefined);
+  if (paths.length > 0)
+    throw stagingChangedError(paths, outcome.status === "rejected" ? outcome.reason : undefined);
   if (outcome.status === "rejected") throw outcome.reason;
   return outcome.value;
 }
@@ -76,5 +77,5 @@ async function refuseOtherBytes({ staging, outside, signal }: StagedDestination)
   const [only] = await store.list();
   const spans = outside.map((span) => (span.file === "" ? { ...span, file: only!.path } : span));
   const differing = await filesThatDiffer(store, spans, signal);
-  if (differing.length > 0) throw stagedChange(differing);
+  if (differing.length > 0) throw stagingChangedError(differing);
 }

@@ -5,7 +5,7 @@
 import type { downloadFile as libraryDownload } from "@huggingface/hub";
 import { type Dispatcher, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
-import { asTransient, type Headers, isTransientStatus, networkError } from "../io/http.ts";
+import { type Headers, isTransientStatus, networkError, toTransientError } from "../io/http.ts";
 import { interruptedError, retry, retryAfterMs, TransientError } from "../io/retry.ts";
 import { type RequestContext, refusalError, toIsologitError } from "./faults.ts";
 import type { Environment, HubSettings } from "./settings.ts";
@@ -119,7 +119,7 @@ function hubFetch(
       throw again ? new TransientError(failure, retryAfterMs(answer.headers.get("retry-after"))) : failure;
     } catch (error) {
       if (signal?.aborted) throw interruptedError(signal);
-      const known = withAddress(asTransient(error, request.at), error, url, reach);
+      const known = withAddress(toTransientError(error, request.at), error, url, reach);
       throw known instanceof TransientError && !again ? known.failure : known;
     }
   }

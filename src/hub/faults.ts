@@ -1,7 +1,7 @@
 /** Errors for requests that the Hub refuses. Their messages contain no secret: no token and no signed address. */
 import { HubApiError } from "@huggingface/hub";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
-import { asTransient, type Headers } from "../io/http.ts";
+import { type Headers, toTransientError } from "../io/http.ts";
 import { TransientError } from "../io/retry.ts";
 
 export interface RequestContext {
@@ -54,7 +54,7 @@ export function refusalError(request: RequestContext, status: number, headers: H
 
 /** Converts an error of the library or of the connection to an `IsologitError`; other errors stay as they are. */
 export function toIsologitError(error: unknown, request: RequestContext): unknown {
-  const known = asTransient(error, request.at);
+  const known = toTransientError(error, request.at);
   if (known instanceof TransientError) return known.failure;
   if (known instanceof IsologitError) return known;
   if (known instanceof HubApiError) {

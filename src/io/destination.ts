@@ -8,7 +8,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { fileStamp, pathsThatDiffer, type Stamps, stampsBelow } from "./inventory.ts";
 import { isMountPoint } from "./mount.ts";
-import { exists, identityOf, statIfPresent } from "./stamps.ts";
+import { identityOf, pathExists, statIfPresent } from "./stamps.ts";
 
 export interface Destination {
   readonly destination: string;
@@ -109,9 +109,9 @@ export async function isFinished(target: Destination): Promise<boolean> {
   if (destination === null) return false;
   const folder = stagingPath(target.destination);
   const isComplete = !target.overwrite && !(await isVacant(target));
-  if (!(await exists(folder))) return isComplete;
+  if (!(await pathExists(folder))) return isComplete;
   await refuseForeignStaging(folder);
-  if (!(await exists(join(folder, VERIFIED)))) {
+  if (!(await pathExists(join(folder, VERIFIED)))) {
     if (!(await removeEmpty(folder))) return false;
     return isComplete; // an earlier removal stopped after the content and before the folder
   }
@@ -200,7 +200,7 @@ async function fillMount(destination: string, folder: string): Promise<void> {
   const [aside, data] = [join(folder, REPLACED), join(folder, DATA)];
   // an earlier run moved everything and stopped while it removed this folder
   if ((await namesIn(data)).length === 0) return;
-  const isCleared = await exists(join(folder, CLEARED));
+  const isCleared = await pathExists(join(folder, CLEARED));
   for (const name of isCleared ? [] : await namesIn(destination)) {
     await mkdir(aside, { recursive: true });
     await rename(join(destination, name), join(aside, name));
@@ -216,12 +216,13 @@ export async function putBack(destination: string): Promise<void> {
   const aside = join(stagingPath(destination), REPLACED);
   if (isInside({ destination })) {
     const isTaken = (await namesIn(destination)).length > 0;
-    if (isTaken || (await exists(join(dirname(aside), VERIFIED)))) return;
+    if (isTaken || (await pathExists(join(dirname(aside), VERIFIED)))) return;
     for (const name of await namesIn(aside))
       await rename(join(aside, name), join(resolve(destination), name));
     return;
   }
-  if ((await exists(aside)) && !(await exists(destination))) await rename(aside, resolve(destination));
+  if ((await pathExists(aside)) && !(await pathExists(destination)))
+    await rename(aside, resolve(destination));
 }
 
 /** Removes the old destination that an earlier run moved aside: something new is in its place. */
@@ -250,7 +251,7 @@ async function moveInto(
 ): Promise<void> {
   try {
     if (container === "file" && (await linkTo(content, destination))) return;
-    if (!replacesEmpty && (await exists(destination))) throw changedMeanwhile(destination);
+    if (!replacesEmpty && (await pathExists(destination))) throw changedMeanwhile(destination);
     await rename(content, destination);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";

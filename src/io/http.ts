@@ -55,7 +55,7 @@ export function httpRemote(file: HttpFile): Remote {
       } catch (error) {
         location = undefined;
         if (signal?.aborted) throw interruptedError(signal);
-        throw asTransient(error, file.at);
+        throw toTransientError(error, file.at);
       }
     },
   };
@@ -178,7 +178,7 @@ export const networkError = (message: string, at: ErrorLocation, cause?: unknown
   new IsologitError("NETWORK", message, at, cause === undefined ? {} : { cause });
 
 /** A failure of the connection as a TransientError; any other error as it is. */
-export function asTransient(error: unknown, at: ErrorLocation): unknown {
+export function toTransientError(error: unknown, at: ErrorLocation): unknown {
   if (error instanceof IsologitError || error instanceof TransientError) return error;
   const reason = reasonOf(error);
   if (reason === undefined) return error;

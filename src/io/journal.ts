@@ -6,7 +6,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
 import { IsologitError } from "../core/errors.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
-import { exists } from "./stamps.ts";
+import { pathExists } from "./stamps.ts";
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const Head = z.strictObject({ plan: z.string() });
@@ -84,7 +84,7 @@ async function readEntries(
   planId: string,
 ): Promise<{ entries: ReadonlyMap<string, JournalEntry>; size: number }> {
   const entries = new Map<string, JournalEntry>();
-  const text = (await exists(path)) ? await readStart(path) : "";
+  const text = (await pathExists(path)) ? await readStart(path) : "";
   const [first = "", ...rest] = text.split("\n").slice(0, -1); // the text after the last line break
   const head = parse(Head, first);
   if (head === undefined) return { entries, size: 0 };

@@ -63,7 +63,7 @@ export class StagedFiles {
     try {
       for (let at = 0; at < target.byteLength; ) {
         const { bytesRead } = await file.read(target, at, target.byteLength - at, offset + at);
-        if (bytesRead === 0) throw stagedChange([this.nameOf(path)]);
+        if (bytesRead === 0) throw stagingChangedError([this.nameOf(path)]);
         at += bytesRead;
       }
     } catch (error) {
@@ -105,7 +105,7 @@ export async function writeAll(file: FileHandle, offset: number, bytes: Uint8Arr
 }
 
 /** @param cause the failure that the change led to */
-export function stagedChange(paths: readonly string[], cause?: unknown): IsologitError {
+export function stagingChangedError(paths: readonly string[], cause?: unknown): IsologitError {
   const [first] = paths;
   const more = paths.length > 1 ? `, with ${paths.length - 1} more` : "";
   const message = `something else changed staged files: ${first || "the file"}${more}`;

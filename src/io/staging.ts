@@ -31,8 +31,8 @@ import {
   stampsBelow,
 } from "./inventory.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
-import { StagedFiles, stagedChange, writeAll } from "./staged-files.ts";
-import { exists, statIfPresent } from "./stamps.ts";
+import { StagedFiles, stagingChangedError, writeAll } from "./staged-files.ts";
+import { pathExists, statIfPresent } from "./stamps.ts";
 
 interface StagingOptions extends Destination {
   readonly planId: string;
@@ -85,7 +85,7 @@ export class Staging implements AsyncDisposable {
     const folder = stagingPath(destination);
     try {
       await refuseExisting(options);
-      const isStaged = await exists(folder);
+      const isStaged = await pathExists(folder);
       if (isStaged && !resume && !overwrite) {
         throw new IsologitError("STAGING_EXISTS", "an earlier run left its staged files here", {
           file: folder,
@@ -128,7 +128,7 @@ export class Staging implements AsyncDisposable {
     const names = new Set(paths.map((path) => this.#files.nameOf(path)));
     try {
       // If a link replaced the folder, files elsewhere would be removed, and then published.
-      if (!((await statIfPresent(this.#data))?.isDirectory() ?? false)) throw stagedChange([DATA]);
+      if (!((await statIfPresent(this.#data))?.isDirectory() ?? false)) throw stagingChangedError([DATA]);
       return (await removeUnplanned(this.#data, names)).strangers;
     } catch (error) {
       throw systemError(error, { file: this.#data });
@@ -185,7 +185,7 @@ export class Staging implements AsyncDisposable {
     this.#stamps = await stampsBelow(this.#data);
     const names = files.map(({ path, size }) => ({ name: this.#files.nameOf(path), size }));
     const changed = names.filter(({ name, size }) => this.#stamps.get(name)?.size !== size);
-    if (changed.length > 0) throw stagedChange(changed.map(({ name }) => name));
+    if (changed.length > 0) throw stagingChangedError(changed.map(({ name }) => name));
     return strangers;
   }
 
@@ -211,7 +211,7 @@ export class Staging implements AsyncDisposable {
       const file = await open(place, stamp === undefined ? "wx" : "r+");
       try {
         const { state } = fileStamp(await file.stat({ bigint: true }));
-        if (stamp !== undefined && state !== stamp.state) throw stagedChange([name]);
+        if (stamp !== undefined && state !== stamp.state) throw stagingChangedError([name]);
         await writeAll(file, offset, bytes);
         await file.sync();
         this.#stamps.set(name, fileStamp(await file.stat({ bigint: true })));
@@ -237,7 +237,7 @@ export class Staging implements AsyncDisposable {
         await syncFolder(join(this.#data, folder));
       }
       const paths = await this.changes();
-      if (paths.length > 0) throw stagedChange(paths);
+      if (paths.length > 0) throw stagingChangedError(paths);
       await putInPlace(this.#options, this.#before);
     } catch (error) {
       throw systemError(error, { file: this.#options.destination });

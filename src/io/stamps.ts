@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { systemError } from "../core/errors.ts";
 
 /** Links are not followed: a link without a target exists too. */
-export async function exists(path: string): Promise<boolean> {
+export async function pathExists(path: string): Promise<boolean> {
   return (await statIfPresent(path)) !== null;
 }
 

@@ -34,7 +34,7 @@ function javaScriptOf(expression: string): { readonly source: string; readonly f
 }
 
 /** @param modules all modules that `matches` will be called with: an expression is evaluated for all of them at once */
-export function patternsOver(modules: readonly string[]): Patterns {
+export function createPatterns(modules: readonly string[]): Patterns {
   const found = new Map<string, ReadonlySet<string>>();
   const untried = new Set<string>();
   const names = modules.flatMap(namesOf);

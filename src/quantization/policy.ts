@@ -67,7 +67,7 @@ export async function policyOf(
  * @param dtype type in the source
  * @param model all layers, because a recipe may refer to the ends and to neighbours
  */
-export function recastFor(
+export function recastType(
   role: { readonly spec: RoleKind; readonly layer: LayerAt | null },
   dtype: DType,
   { to, recipe }: Pick<Policy, "to" | "recipe">,

@@ -11,7 +11,7 @@ import type { Severity } from "../core/finding.ts";
 import { canonicalJson } from "../core/hash.ts";
 import { isJsonObject } from "../core/json.ts";
 import { oddHead } from "./fields.ts";
-import { type Patterns, patternsOver } from "./module-patterns.ts";
+import { createPatterns, type Patterns } from "./module-patterns.ts";
 import { type Group, groupsFor, isIgnored, OWN_E5M2, type Scheme, schemeOf } from "./scheme.ts";
 
 export interface QuantizationFault {
@@ -62,7 +62,7 @@ export function quantizationFaults(
   const linear = tensors.filter(
     ({ dtype, name, shape }) => !isFp8(dtype) && projection.test(name) && shape.length === 2,
   );
-  const patterns = patternsOver([...fp8, ...linear].map(({ name }) => moduleOf(name)));
+  const patterns = createPatterns([...fp8, ...linear].map(({ name }) => moduleOf(name)));
   const faults = [
     ...methodFaults(scheme, record.format === OWN_E5M2),
     ...(scheme.method === "compressed-tensors" ? fieldFaults(scheme, oddHead(record)) : []),

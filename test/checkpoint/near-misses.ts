@@ -487,7 +487,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       build: (folder) =>
         put(folder, "mp_rank_00/model_optim_rng.pt", readFileSync(near(`legacy-protocol-${protocol}.pt`))),
       code: "UNSUPPORTED",
-      says: /torch's format of before version 1\.6/,
+      says: /torch's format before version 1\.6/,
       next: /weights_only=False/,
     }),
   ),

@@ -111,7 +111,7 @@ const READ: Readonly<Record<string, Case>> = {
         saveIndex(folder, Object.fromEntries(entriesOf(weightMap, (file) => join(folder, file)))),
       ),
     rules: ["warning index-path"],
-    says: /weight_map names .*model-00001-of-00003\.safetensors", where every loader finds a plain file name/,
+    says: /weight_map names .*model-00001-of-00003\.safetensors", but all loaders find only plain file names/,
   },
   "the same through a link": {
     build: () =>

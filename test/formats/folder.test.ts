@@ -8,7 +8,7 @@ const planned = (...paths: readonly string[]) =>
   codeOf(() => {
     const plan = folderPlan();
     for (const path of paths) plan.file(path, 1);
-    return plan.placed();
+    return plan.placement();
   });
 
 it.each([

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
-import { patternsOver } from "../../src/quantization/module-patterns.ts";
+import { createPatterns } from "../../src/quantization/module-patterns.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Copy, copyOf, Editor, oneF32, opened, written } from "../support/verify/planted.ts";
@@ -299,11 +299,11 @@ describe("patterns of modules", () => {
     ["re:q_proj", false], // as re.match: from the start
     ["*k_proj", false],
   ])("%s: %s", (pattern, expected) => {
-    expect(patternsOver([module]).matches(pattern, module)).toBe(expected);
+    expect(createPatterns([module]).matches(pattern, module)).toBe(expected);
   });
 
   it("one that takes forever is stopped, and told", () => {
-    const patterns = patternsOver([`${"a".repeat(60)}b`]);
+    const patterns = createPatterns([`${"a".repeat(60)}b`]);
     expect(patterns.matches("re:(a+)+$", `${"a".repeat(60)}b`)).toBe(false);
     expect([...patterns.untried]).toEqual(["re:(a+)+$"]);
   });

@@ -1,7 +1,6 @@
 /**
- * The names a pickle may use, and what each means here. Nothing is imported, resolved or called: a name is looked
- * up in these tables, as it is spelt, or it is opaque. They were collected from files that torch, Megatron,
- * NeMo and numpy wrote.
+ * The names that a pickle may use, and their meanings here. Nothing is imported or called: a name is looked up in these
+ * tables, and a name that is not in them is opaque. The tables were collected from files of torch, Megatron, NeMo and numpy.
  */
 import type { ErrorLocation } from "../../../src/core/errors.ts";
 import { recordOf } from "./object.ts";
@@ -9,9 +8,9 @@ import { DTYPE_GLOBALS, rebuildTensor, rebuildTyped, STORAGE_GLOBALS } from "./t
 import { expectKind, isKind, type PickleEntry, type PickleValue, unexpectedValueError } from "./value.ts";
 
 export type Meaning =
-  /** stands for itself and makes nothing */
+  /** a constant: it makes nothing */
   | { readonly use: "value" }
-  /** what it makes is kept as a record of its arguments */
+  /** its call becomes a record of its arguments */
   | { readonly use: "class" }
   | { readonly use: "function"; make(args: readonly PickleValue[], at: ErrorLocation): PickleValue };
 
@@ -28,7 +27,7 @@ const CLASSES: Readonly<Record<string, readonly string[]>> = {
   "pathlib._local": ["Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"],
   collections: ["defaultdict", "deque", "Counter"],
   numpy: ["ndarray", "dtype"],
-  // where both lie was renamed in numpy 2
+  // numpy 2 renamed the module of both
   "numpy.core.multiarray": ["_reconstruct", "scalar"],
   "numpy._core.multiarray": ["_reconstruct", "scalar"],
   torch: ["device"],
@@ -51,7 +50,7 @@ const CLASSES: Readonly<Record<string, readonly string[]>> = {
   "lightning.fabric.utilities.data": ["AttributeDict"],
 };
 
-/** Modules of nothing but enums; their members differ from version to version. */
+/** Modules that contain only enums, whose members differ between versions. */
 const ENUM_MODULES = ["megatron.core.enums", "megatron.core.transformer.enums"];
 
 const FUNCTIONS: Readonly<Record<string, (args: readonly PickleValue[], at: ErrorLocation) => PickleValue>> =
@@ -69,7 +68,7 @@ const FUNCTIONS: Readonly<Record<string, (args: readonly PickleValue[], at: Erro
     "torch._utils._rebuild_tensor": rebuildTensor,
     "torch._utils._rebuild_tensor_v2": rebuildTensor,
     "torch._utils._rebuild_tensor_v3": rebuildTyped,
-    // a Parameter is its tensor; what else it carries is of training
+    // a Parameter is its tensor; its other attributes are for training
     "torch._utils._rebuild_parameter": ([data]) => data ?? null,
     "torch._utils._rebuild_parameter_with_state": ([data]) => data ?? null,
     "copyreg._reconstructor": reconstructed,
@@ -85,15 +84,15 @@ const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ...Object.entries(FUNCTIONS).map(([name, make]) => [name, { use: "function", make }] as const),
 ]);
 
-/** Python 2 spelt two modules otherwise, and protocols 0 to 2 still do. */
+/** Names of two modules in Python 2, which protocols 0 to 2 still use. */
 const RENAMED: Readonly<Record<string, string>> = { __builtin__: "builtins", copy_reg: "copyreg" };
 
-/** One spelling of a name, dotted. Where a qualified name begins does not matter: Python would find the same object. */
+/** The dotted name. Where the module ends does not matter: Python would find the same object. */
 export function globalName(module: string, name: string): string {
   return `${Object.hasOwn(RENAMED, module) ? RENAMED[module] : module}.${name}`;
 }
 
-/** What a name means; undefined where it is not listed. */
+/** The meaning of a name; undefined if it is not listed. */
 export function meaningOf(name: string): Meaning | undefined {
   const isEnum = ENUM_MODULES.some(
     (module) => name.startsWith(module) && /^\.\w+$/.test(name.slice(module.length)),
@@ -101,7 +100,7 @@ export function meaningOf(name: string): Meaning | undefined {
   return isEnum ? { use: "class" } : MEANINGS.get(name);
 }
 
-/** No argument, a dict, or a list of pairs. */
+/** A dict from no argument, from a dict, or from a list of pairs. */
 function dictOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [given] = args;
   if (isKind(given, "dict")) return { kind: "dict", entries: [...given.entries] };
@@ -113,7 +112,7 @@ function dictOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   return { kind: "dict", entries };
 }
 
-/** No argument, or one container. */
+/** Items from no argument, or from one container. */
 function itemsOf(args: readonly PickleValue[], what: string, at: ErrorLocation): readonly PickleValue[] {
   const [given] = args;
   if (given === undefined) return [];
@@ -121,7 +120,7 @@ function itemsOf(args: readonly PickleValue[], what: string, at: ErrorLocation):
   throw unexpectedValueError(given, "a list or a tuple", `the argument of ${what}`, at);
 }
 
-/** Protocol 2 has no bytes: they are the code points of a text, to be encoded as Latin-1. */
+/** Protocol 2 has no bytes: it stores them as a text to be encoded as Latin-1. */
 function bytesOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [given, encoding] = args;
   if (given === undefined) return new Uint8Array();
@@ -133,7 +132,7 @@ function bytesOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   return new Uint8Array(Buffer.from(given, "latin1"));
 }
 
-/** Protocols 0 and 1 make an object so: its class, `object`, None. */
+/** How protocols 0 and 1 make an object: from its class, `object` and None. */
 function reconstructed([type]: readonly PickleValue[], at: ErrorLocation): PickleValue {
   if (isKind(type, "opaque")) return type;
   const { name } = expectKind(type, "global", "a class", at);

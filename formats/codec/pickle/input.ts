@@ -1,11 +1,11 @@
-/** Bytes of a pickle, read forwards. Every length that the pickle states is held against what is left of it. */
+/** Reads the bytes of a pickle forwards. Every length in the pickle is compared with the bytes that are left. */
 import { IsologitError } from "../../../src/core/errors.ts";
 
-/** CPython reads no decimal of more digits: their conversion takes quadratic time (CVE-2020-10735). */
+/** CPython refuses decimals with more digits, because their conversion takes quadratic time (CVE-2020-10735). */
 const MAX_DIGITS = 4300;
-/** Ours: a random generator's state is an int of 2.5 kB, and no pickled int of a checkpoint is longer. */
+/** Limit of this reader: the longest int in checkpoints is the state of a random generator, 2.5 kB. */
 const MAX_INT_BYTES = 4096;
-/** Ours: lines are names, numbers and quoted text of protocols 0 and 1. */
+/** Limit of this reader: lines are names, numbers and quoted text of protocols 0 and 1. */
 const MAX_LINE_BYTES = 1024 * 1024;
 
 const ESCAPES: ReadonlyMap<string, string> = new Map(
@@ -30,7 +30,7 @@ export class PickleInput {
     this.#file = file;
   }
 
-  /** @returns where `count` bytes start, which are then behind us. @throws TRUNCATED */
+  /** Moves past `count` bytes. @returns where they start. @throws TRUNCATED */
   #skip(count: number): number {
     const from = this.offset;
     const left = this.#bytes.byteLength - from;
@@ -44,7 +44,7 @@ export class PickleInput {
   u16 = (): number => this.#view.getUint16(this.#skip(2), true);
   u32 = (): number => this.#view.getUint32(this.#skip(4), true);
   i32 = (): number => this.#view.getInt32(this.#skip(4), true);
-  /** Protocol 1 onwards stores floats big-endian. */
+  /** From protocol 1 on, floats are big-endian. */
   f64 = (): number => this.#view.getFloat64(this.#skip(8));
 
   /** @throws SIZE_UNSAFE beyond 2^53 */
@@ -54,7 +54,7 @@ export class PickleInput {
     throw this.fault("SIZE_UNSAFE", `the pickle asks for ${value} bytes`);
   };
 
-  /** @throws TRUNCATED where fewer than `count` bytes are left */
+  /** @throws TRUNCATED if fewer than `count` bytes are left */
   demand(count: number): void {
     const from = this.#skip(count);
     this.offset = from;
@@ -80,7 +80,7 @@ export class PickleInput {
     return narrow(BigInt.asIntN(8 * count, BigInt(`0x${hex}`)));
   }
 
-  /** Up to the next newline, which is then behind us. */
+  /** The text up to the next newline; moves past the newline. */
   line(): string {
     const end = this.#bytes.indexOf(0x0a, this.offset);
     if (end < 0) throw this.fault("TRUNCATED", "a line of the pickle has no end");
@@ -92,7 +92,7 @@ export class PickleInput {
     return text;
   }
 
-  /** A decimal on its line; protocol 0 spells True and False as 01 and 00. */
+  /** A decimal on a line; protocol 0 writes True and False as 01 and 00. */
   intLine(): number | bigint | boolean {
     const text = this.line();
     if (text === "00" || text === "01") return text === "01";
@@ -109,7 +109,7 @@ export class PickleInput {
     throw this.fault("PICKLE_INVALID", "a line of the pickle is not a float");
   }
 
-  /** Text in quotes on its line, as Python's repr spells it. */
+  /** Quoted text on a line, as Python's repr writes it. */
   quotedLine(): string {
     const [, , inner] = /^(['"])(.*)\1$/s.exec(this.line()) ?? [];
     if (inner === undefined) throw this.fault("PICKLE_INVALID", "a line of the pickle is not quoted text");
@@ -118,7 +118,7 @@ export class PickleInput {
     );
   }
 
-  /** Text on its line, spelt as Python's "raw-unicode-escape". */
+  /** Text on a line, encoded as Python's "raw-unicode-escape". */
   escapedLine(): string {
     return this.line().replace(/\\u([0-9a-f]{4})/gi, (_, hex: string) => charOf(hex));
   }

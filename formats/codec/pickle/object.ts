@@ -1,13 +1,13 @@
-/** Values that grow while their pickle is read: lists, dicts, records. Whatever is done to an opaque one is nothing. */
+/** Values that grow while their pickle is read: lists, dicts, records. Changes of an opaque value are ignored. */
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import { describeValue, isKind, type PickleEntry, type PickleRecord, type PickleValue } from "./value.ts";
 
-/** Values are readonly to all but the machine that makes them. */
+/** Only the code that makes values may change them. */
 type Growing<T> = { -readonly [K in keyof T]: Grown<T[K]> };
 type Grown<T> =
   T extends ReadonlyMap<infer K, infer V> ? Map<K, V> : T extends readonly (infer I)[] ? I[] : T;
 
-/** An empty object of a class: what it was given, and nothing done with it. */
+/** A new object of a class, with its arguments and without attributes. */
 export function recordOf(name: string, args: readonly PickleValue[]): PickleRecord {
   return {
     kind: "record",
@@ -20,19 +20,19 @@ export function recordOf(name: string, args: readonly PickleValue[]): PickleReco
 }
 
 /**
- * Gives an object its state: attributes by name, or a value of the class's own making.
+ * Gives an object its state: attributes by name, or a value that the class defines.
  *
  * @returns how many attributes were set
- * @throws PICKLE_REFUSED for a state of a class or a function itself, PICKLE_INVALID for one of anything else
+ * @throws PICKLE_REFUSED for the state of a class or a function, PICKLE_INVALID for that of any other value
  */
-export function giveState(object: PickleValue, state: PickleValue, at: ErrorLocation): number {
+export function setState(object: PickleValue, state: PickleValue, at: ErrorLocation): number {
   if (isKind(object, "global")) {
     throw new IsologitError("PICKLE_REFUSED", `the pickle would change ${object.name} itself`, at);
   }
-  // torch hangs `_metadata` on its state dicts; attributes of a dict are of no use here
+  // torch adds `_metadata` to its state dicts; attributes of a dict are not needed here
   if (isKind(object, "opaque") || isKind(object, "dict")) return 0;
   if (!isKind(object, "record")) throw invalid(`${describeValue(object)} is given a state`, at);
-  const record = object as Growing<PickleRecord>; // made by this machine
+  const record = object as Growing<PickleRecord>; // made by this reader
   let count = 0;
   for (const part of isSlotState(state) ? state.items : [state]) {
     if (isKind(part, "dict")) {
@@ -46,7 +46,7 @@ export function giveState(object: PickleValue, state: PickleValue, at: ErrorLoca
   return count;
 }
 
-/** (attributes, slots), either of them None. */
+/** A pair (attributes, slots), each possibly None. */
 function isSlotState(state: PickleValue): state is Extract<PickleValue, { kind: "tuple" }> {
   return (
     isKind(state, "tuple") &&
@@ -55,28 +55,28 @@ function isSlotState(state: PickleValue): state is Extract<PickleValue, { kind: 
   );
 }
 
-/** @throws PICKLE_INVALID where the holder takes no items */
-export function append(holder: PickleValue, items: readonly PickleValue[], at: ErrorLocation): void {
+/** @throws PICKLE_INVALID if the holder takes no items */
+export function appendItems(holder: PickleValue, items: readonly PickleValue[], at: ErrorLocation): void {
   if (isKind(holder, "opaque")) return;
   if (!isKind(holder, "list") && !isKind(holder, "set") && !isKind(holder, "record")) {
     throw invalid(`${describeValue(holder)} is appended to`, at);
   }
-  const growing = holder as Growing<typeof holder>; // made by this machine
+  const growing = holder as Growing<typeof holder>; // made by this reader
   for (const item of items) growing.items.push(item);
 }
 
-/** @param items keys and values in turn. @throws PICKLE_INVALID where the holder takes no entries */
+/** @param items keys and values in turn. @throws PICKLE_INVALID if the holder takes no entries */
 export function setItems(holder: PickleValue, items: readonly PickleValue[], at: ErrorLocation): void {
   const pairs = pairsOf(items, at);
   if (isKind(holder, "opaque")) return;
   if (!isKind(holder, "dict") && !isKind(holder, "record")) {
     throw invalid(`${describeValue(holder)} is given entries`, at);
   }
-  const growing = holder as Growing<typeof holder>; // made by this machine
+  const growing = holder as Growing<typeof holder>; // made by this reader
   for (const pair of pairs) growing.entries.push(pair);
 }
 
-/** @throws PICKLE_INVALID for a key without a value, or one that Python could not hash */
+/** @throws PICKLE_INVALID for a key without a value, or a key that Python cannot hash */
 export function pairsOf(items: readonly PickleValue[], at: ErrorLocation): PickleEntry[] {
   if (items.length % 2 !== 0) throw invalid("a dict has a key without a value", at);
   const pairs: PickleEntry[] = [];

@@ -1,17 +1,17 @@
-/** A pickled config (`args`, `common.pt`) as plain data: what JSON could say of it. */
+/** A pickled config (`args`, `common.pt`) as plain data, as far as JSON can express it. */
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import type { ConfigRecord } from "../yaml.ts";
 import { isKind, type PickleValue } from "./value.ts";
 
-/** Megatron's arguments are some 800 flat values. */
+/** Megatron has some 800 arguments, without nesting. */
 const MAX_NODES = 100_000;
 const MAX_DEPTH = 32;
 
 /**
- * Names and values of a dict, a Namespace or another object. A dtype or other name stands as `{_target_, _call_}`,
- * as it does in configs written as YAML; what is no plain value (tensors, enums, what code would make) is left out.
+ * Names and values of a dict, a Namespace or another object. A dtype or other name becomes `{_target_, _call_}`, as in
+ * configs written as YAML. Values that are not plain (tensors, enums, results of code) are left out.
  *
- * @throws LIMIT_EXCEEDED for sharing or nesting that no config has
+ * @throws LIMIT_EXCEEDED for more sharing or nesting than any config has
  */
 export function plainRecord(value: PickleValue | undefined, at: ErrorLocation): ConfigRecord {
   let nodes = 0;
@@ -35,7 +35,7 @@ export function plainRecord(value: PickleValue | undefined, at: ErrorLocation): 
     for (const [key, item] of pairs) {
       const read = plain(item, depth + 1);
       if (typeof key !== "string" || read === undefined) continue;
-      Object.defineProperty(record, key, { value: read, enumerable: true }); // `__proto__` is a name like any other
+      Object.defineProperty(record, key, { value: read, enumerable: true }); // works for the name `__proto__` too
     }
     return record;
   }
@@ -44,7 +44,7 @@ export function plainRecord(value: PickleValue | undefined, at: ErrorLocation): 
   return isKind(value, "record") ? named(value.fields, 0) : {};
 }
 
-/** What a pickled dict holds under a name. */
+/** The value of a pickled dict under a name. */
 export function entryOf(value: PickleValue | undefined, name: string): PickleValue | undefined {
   if (!isKind(value, "dict")) return undefined;
   for (const [key, held] of value.entries) if (key === name) return held;

@@ -1,55 +1,54 @@
 /**
- * A pickle, read as data: a machine for the opcodes of protocols 0 to 5 that builds plain values and nothing else.
- * It imports, calls and evaluates nothing, whatever the pickle asks; pickle-globals.ts lists the names it knows.
+ * Reads a pickle as data. It executes the opcodes of protocols 0 to 5, which here build only plain values: nothing is
+ * imported, called or evaluated, whatever the pickle asks for. globals.ts lists the known names.
  *
- * An opcode takes at least a byte, and time in proportion to the bytes and stack items it consumes; values are
- * shared where the pickle shares them, never expanded. So the limit on bytes is one on time, and the limits of
- * pickle-stack.ts are ones on memory.
+ * An opcode takes at least one byte, and time in proportion to the bytes and stack items that it consumes. Shared values are
+ * never expanded. So the limit on bytes limits time, and the limits in stack.ts limit memory.
  */
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import { globalName, meaningOf } from "./globals.ts";
 import { PickleInput } from "./input.ts";
-import { append, giveState, pairsOf, recordOf, setItems } from "./object.ts";
+import { appendItems, pairsOf, recordOf, setItems, setState } from "./object.ts";
 import { PickleStack } from "./stack.ts";
 import { storageOf } from "./torch.ts";
 import { describeValue, isKind, type PickleStorage, type PickleValue } from "./value.ts";
 
-/** The largest pickles are `.metadata` files of sharded optimizers: some 500 bytes a stored chunk. */
+/** The largest pickles are `.metadata` files of distributed optimizers, with some 500 bytes for each chunk. */
 export const MAX_PICKLE_BYTES = 128 * 1024 * 1024;
 
-/** The longest of our lists has 100. */
+/** The longest listed name has 100 characters. */
 const MAX_NAME = 1000;
 
-/** A name that the pickle uses: a plain unpickler would import its module, and, where `called`, run it. */
+/** A name that the pickle uses. Python would import its module and, if `called`, run it. */
 export interface GlobalUse {
   /** dotted, as `os.system` */
   readonly name: string;
   readonly called: boolean;
-  /** this reader has a meaning for it */
+  /** this reader has a meaning for the name */
   readonly listed: boolean;
-  /** in the file */
+  /** offset in the file */
   readonly offset: number;
 }
 
 interface PickleOptions {
-  /** what errors call the file */
+  /** name of the file in errors */
   readonly file: string;
-  /** where the pickle starts in it, bytes; default 0. All offsets count from the file's start */
+  /** where the pickle starts in the file, bytes; default 0. All offsets count from the start of the file */
   readonly base?: number;
-  /** told at once, so that what precedes a fault is known */
+  /** called for each name at once, so that the names before an error are known */
   readonly onGlobal?: (use: GlobalUse) => void;
 }
 
 interface Pickle {
   readonly value: PickleValue;
-  /** each as often as it is named */
+  /** one item for each use of a storage */
   readonly storages: readonly PickleStorage[];
-  /** bytes from the start to behind the last opcode */
+  /** end of the last opcode, bytes from the start */
   readonly end: number;
 }
 
 /**
- * The pickle that starts `bytes`.
+ * Reads the pickle at the start of `bytes`.
  *
  * @throws PICKLE_INVALID, PICKLE_REFUSED, TRUNCATED, LIMIT_EXCEEDED, VERSION_UNSUPPORTED, SIZE_UNSAFE, SPAN_INVALID,
  *         PATH_UNSAFE; each with the offset of the opcode
@@ -68,7 +67,7 @@ class Machine {
   readonly #stack = new PickleStack((code, message) => new IsologitError(code, message, this.#at()));
   readonly #storages: PickleStorage[] = [];
   readonly #base: number;
-  /** of the opcode at work, in the file */
+  /** offset of the current opcode in the file */
   #offset = 0;
 
   constructor(bytes: Uint8Array, options: PickleOptions) {
@@ -91,7 +90,7 @@ class Machine {
     }
   }
 
-  /** Numbers, text and bytes; undefined where the opcode is none of these. */
+  /** Numbers, text and bytes; undefined for other opcodes. */
   #literal(code: number): PickleValue | undefined {
     const input = this.#input;
     switch (code) {
@@ -142,7 +141,7 @@ class Machine {
     }
   }
 
-  /** Lists, tuples, sets and dicts; undefined where the opcode makes none of these. */
+  /** Lists, tuples, sets and dicts; undefined for other opcodes. */
   #container(code: number): PickleValue | undefined {
     switch (code) {
       case 0x5d: // ] EMPTY_LIST
@@ -170,7 +169,7 @@ class Machine {
     }
   }
 
-  /** Names, and what is made of them; undefined where the opcode makes none of these. */
+  /** Names, and values made with them; undefined for other opcodes. */
   #object(code: number): PickleValue | undefined {
     const input = this.#input;
     switch (code) {
@@ -182,7 +181,7 @@ class Machine {
         if (typeof module === "string" && typeof name === "string") return this.#global(module, name);
         throw this.#invalid("a name is not text");
       }
-      // EXT1, EXT2, EXT4: a number that a table inside Python turns into a name
+      // EXT1, EXT2, EXT4: a number for which a table inside Python has a name
       case 0x82:
         return this.#global("copyreg", `extension_${input.u8()}`);
       case 0x83:
@@ -219,7 +218,7 @@ class Machine {
     }
   }
 
-  /** What changes a value, the stack or the memo. @throws PICKLE_INVALID for an opcode that is none at all */
+  /** Changes a value, the stack or the memo. @throws PICKLE_INVALID for an unknown opcode */
   #change(code: number): void {
     const [input, stack] = [this.#input, this.#stack];
     switch (code) {
@@ -229,14 +228,14 @@ class Machine {
       case 0x61: {
         // a APPEND
         const item = stack.pop();
-        append(stack.top(), [item], this.#at());
+        appendItems(stack.top(), [item], this.#at());
         break;
       }
       case 0x65: // e APPENDS
       case 0x90: {
         // ADDITEMS
         const items = stack.popMark();
-        append(stack.top(), items, this.#at());
+        appendItems(stack.top(), items, this.#at());
         break;
       }
       case 0x73: {
@@ -293,7 +292,7 @@ class Machine {
       case 0x80: // PROTO
         this.#protocol(input.u8());
         break;
-      case 0x95: // FRAME; of use to readers of streams
+      case 0x95: // FRAME; only readers of streams need it
         input.demand(input.u64());
         break;
       default:
@@ -312,7 +311,7 @@ class Machine {
   }
 
   #global(module: string, name: string): PickleValue {
-    if (module.length + name.length > MAX_NAME) throw this.#invalid("a name is longer than any of Python's");
+    if (module.length + name.length > MAX_NAME) throw this.#invalid("a name is longer than any known name");
     const global = globalName(module, name);
     const listed = meaningOf(global) !== undefined;
     this.#options.onGlobal?.({ name: global, called: false, listed, offset: this.#offset });
@@ -325,7 +324,7 @@ class Machine {
     return storage;
   }
 
-  /** What calling `callee` would give, as data. */
+  /** The result of calling `callee`, as data. */
   #call(callee: PickleValue, args: readonly PickleValue[]): PickleValue {
     if (isKind(callee, "opaque")) {
       this.#options.onGlobal?.({ name: callee.name, called: true, listed: false, offset: this.#offset });
@@ -334,7 +333,7 @@ class Machine {
     if (!isKind(callee, "global")) throw this.#invalid(`${describeValue(callee)} is called`);
     const { name } = callee;
     this.#options.onGlobal?.({ name, called: true, listed: true, offset: this.#offset });
-    const meaning = meaningOf(name)!; // only listed names become globals
+    const meaning = meaningOf(name)!; // only a listed name becomes a global
     switch (meaning.use) {
       case "function": {
         const made = meaning.make(args, this.#at());
@@ -351,7 +350,7 @@ class Machine {
   }
 
   #giveState(object: PickleValue, state: PickleValue): void {
-    this.#stack.charge(giveState(object, state, this.#at()));
+    this.#stack.charge(setState(object, state, this.#at()));
   }
 
   #argumentsOf(args: PickleValue): readonly PickleValue[] {
@@ -368,7 +367,7 @@ class Machine {
   }
 }
 
-/** Values held by the outermost of a value: what copying it takes. */
+/** Number of values directly inside a value: the cost of a copy. */
 function weightOf(value: PickleValue): number {
   if (value instanceof Uint8Array) return value.byteLength / 64;
   if (isKind(value, "dict")) return value.entries.length;

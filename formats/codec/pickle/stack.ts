@@ -1,23 +1,23 @@
-/** What a pickle machine holds: a stack with marks, and a memo. Each is limited, and what is below a mark is safe. */
+/** The state of a pickle reader: a stack with marks, and a memo. Each has a limit, and items below a mark cannot be taken. */
 import type { IsologitError } from "../../../src/core/errors.ts";
 import type { PickleValue } from "./value.ts";
 
 /**
- * Values that take memory of their own, some 100 bytes each. The largest pickles are `.metadata` files, with 36 such
- * values a stored chunk: room for 140,000 chunks, where a model of 128 experts with its optimizer has some 50,000.
+ * Values that take memory, some 100 bytes each. The largest pickles are `.metadata` files, with 36 such values for each
+ * chunk: enough for 140,000 chunks. A model of 128 experts with its optimizer has some 50,000.
  */
 const MAX_NODES = 5_000_000;
-/** CPython's pickler fills one for each container and each text, and counts them from 0, once from 1. */
+/** Memo entries. CPython's pickler makes one for each container and each text, numbered from 0 (older versions: from 1). */
 const MAX_MEMO = 5_000_000;
-/** Picklers put down 1,000 items at a time, and one for each level of nesting. */
+/** Picklers push 1,000 items at a time, and one for each level of nesting. */
 const MAX_STACK = 1_000_000;
 
-/** Makes an error that says where in the pickle it is. */
+/** Makes an error with the place in the pickle. */
 type PickleFault = (code: "PICKLE_INVALID" | "LIMIT_EXCEEDED", message: string) => IsologitError;
 
 export class PickleStack {
   readonly #items: PickleValue[] = [];
-  /** how many items lie below each open mark */
+  /** number of items below each open mark */
   readonly #marks: number[] = [];
   readonly #memo: (PickleValue | undefined)[] = [];
   readonly #fault: PickleFault;
@@ -32,13 +32,13 @@ export class PickleStack {
     this.share(value);
   }
 
-  /** Counts work or memory beyond the opcodes' own, as much as `values` values: a few bytes may ask for a large copy. */
+  /** Counts work or memory of `values` values beyond the opcodes themselves: a few bytes may ask for a large copy. */
   charge(values: number): void {
     this.#nodes += values;
     if (this.#nodes > MAX_NODES) throw this.#limit("values", MAX_NODES);
   }
 
-  /** As `push`, of a value that is held already. */
+  /** Like `push`, for a value that is counted already. */
   share(value: PickleValue): void {
     if (this.#items.push(value) > MAX_STACK) throw this.#limit("stack", MAX_STACK);
   }
@@ -54,7 +54,7 @@ export class PickleStack {
     return value;
   }
 
-  /** The last `count` values, in the order in which they came. */
+  /** Takes the last `count` values, in the order in which they were pushed. */
   popMany(count: number): PickleValue[] {
     const from = this.#items.length - count;
     if (from < this.#floor()) throw this.#fault("PICKLE_INVALID", "the stack is empty");
@@ -65,14 +65,14 @@ export class PickleStack {
     if (this.#marks.push(this.#items.length) > MAX_STACK) throw this.#limit("marks", MAX_STACK);
   }
 
-  /** All above the last mark, which goes. */
+  /** Takes all values above the last mark, and removes the mark. */
   popMark(): PickleValue[] {
     const from = this.#marks.pop();
     if (from === undefined) throw this.#fault("PICKLE_INVALID", "a mark is missing");
     return this.#items.splice(from);
   }
 
-  /** Drops the last value, or the mark where it comes last. */
+  /** Drops the last value, or the mark if it is last. */
   drop(): void {
     if (this.#marks.at(-1) === this.#items.length) this.#marks.pop();
     else this.pop();

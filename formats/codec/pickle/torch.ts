@@ -14,7 +14,7 @@ import {
   unexpectedValueError,
 } from "./value.ts";
 
-/** null: a type that torch has and safetensors has not; tensors of it stay opaque. */
+/** null: a type of torch that safetensors does not have; its tensors stay opaque. */
 export const DTYPE_GLOBALS: ReadonlyMap<string, DType | null> = new Map<string, DType | null>(
   Object.entries({
     bfloat16: "BF16",
@@ -50,7 +50,7 @@ export const DTYPE_GLOBALS: ReadonlyMap<string, DType | null> = new Map<string, 
   } as const).map(([name, dtype]) => [`torch.${name}`, dtype]),
 );
 
-/** "untyped": the tensor says the type. */
+/** "untyped": the type is in the tensor. */
 export const STORAGE_GLOBALS: ReadonlyMap<string, DType | "untyped" | null> = new Map<
   string,
   DType | "untyped" | null
@@ -75,10 +75,10 @@ export const STORAGE_GLOBALS: ReadonlyMap<string, DType | "untyped" | null> = ne
   ["torch.storage.UntypedStorage", "untyped"],
 ]);
 
-/** Keys are numbers as text; more than that could be a path. */
+/** Keys are numbers as text; any other text could be a path. */
 const STORAGE_KEY = /^\d{1,20}$/;
 
-/** What a persistent id stands for: ("storage", class, key, device, number of elements). @throws PICKLE_INVALID */
+/** The storage of a persistent id: ("storage", class, key, device, number of elements). @throws PICKLE_INVALID */
 export function storageOf(id: PickleValue, at: ErrorLocation): PickleValue {
   const { items } = expectKind(id, "tuple", "a persistent id", at);
   const [tag, type, key, , count] = items;
@@ -107,17 +107,17 @@ export function storageOf(id: PickleValue, at: ErrorLocation): PickleValue {
 export function rebuildTensor(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [storage] = args;
   if (isKind(storage, "opaque")) return storage;
-  const held = expectKind(storage, "storage", "what a tensor lies in", at);
+  const held = expectKind(storage, "storage", "the storage of a tensor", at);
   if (held.dtype === null)
-    throw unexpectedValueError(storage, "a typed storage", "what a tensor lies in", at);
+    throw unexpectedValueError(storage, "a typed storage", "the storage of a tensor", at);
   return viewOf(held, held.dtype, args, at);
 }
 
-/** (storage, offset, shape, strides, requires_grad, hooks, dtype, …), the storage untyped. @throws as `rebuildTensor` */
+/** (storage, offset, shape, strides, requires_grad, hooks, dtype, …) with an untyped storage. @throws like `rebuildTensor` */
 export function rebuildTyped(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
   const [storage, , , , , , type] = args;
   if (isKind(storage, "opaque")) return storage;
-  const held = expectKind(storage, "storage", "what a tensor lies in", at);
+  const held = expectKind(storage, "storage", "the storage of a tensor", at);
   if (isKind(type, "opaque")) return type;
   const { name } = expectKind(type, "global", "a tensor's dtype", at);
   const dtype = DTYPE_GLOBALS.get(name);
@@ -142,7 +142,7 @@ function viewOf(
   const capacity = Math.floor(storageBytes(storage, at) / widthOf(dtype));
   const last = count === 0 ? -1 : offset + shape.reduce((sum, n, axis) => sum + (n - 1) * strides[axis]!, 0);
   if (last >= capacity || offset > capacity || count > capacity) {
-    // More elements than the storage has: strides of 0 or of overlapping rows, which would grow without bound.
+    // With strides of 0 or overlapping rows, a tensor could have any number of elements.
     const message = `a tensor [${shape.join(", ")}] at element ${offset}, strides [${strides.join(", ")}], does not lie in storage ${storage.key} of ${capacity} elements`;
     throw new IsologitError("SPAN_INVALID", message, at);
   }

@@ -1,12 +1,12 @@
 /**
- * What a pickle says, as plain data. A pickle is a program that builds objects; here it builds only these, and
- * whatever it would have built with code that is not ours stays a named, inert `opaque`, an error where its
- * value is asked for and nowhere else. Values may share parts and even contain themselves.
+ * The content of a pickle as plain data. A pickle is a program that builds objects; here it builds only these values. An
+ * object that would need other code becomes an `opaque` value with a name, which is an error only if its value is needed.
+ * Values may share parts and may even contain themselves.
  */
 import type { DType, Shape } from "../../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 
-/** An int beyond 2^53 is a bigint; a float is a number and cannot be told from an int. */
+/** An int beyond 2^53 is a bigint; a float is a number, like a smaller int. */
 export type PickleValue =
   | null
   | boolean
@@ -33,46 +33,46 @@ interface PickleSequence<Kind extends "list" | "tuple" | "set"> {
 export type PickleEntry = readonly [PickleValue, PickleValue];
 
 /**
- * Also an OrderedDict. Entries as they came, and no Map: numbers can be chosen such that all fall into one bucket
- * of it, which takes hours. `byText` makes one of text keys, whose hashes nobody can foresee.
+ * Also an OrderedDict. Entries are a list, not a Map: a hostile file can choose numbers that all fall into one bucket of a
+ * Map, which takes hours. `byText` makes a Map of text keys, whose hashes cannot be predicted.
  */
 interface PickleDict {
   readonly kind: "dict";
   readonly entries: readonly PickleEntry[];
 }
 
-/** A listed name that stands for itself, as `torch.bfloat16` does. */
+/** A listed name that is a constant, such as `torch.bfloat16`. */
 interface PickleGlobal {
   readonly kind: "global";
   /** dotted */
   readonly name: string;
 }
 
-/** An object of a listed class, or what a listed function would have returned: the name, and what it was given. */
+/** An object of a listed class, or the result of a listed function: its name and its arguments. */
 export interface PickleRecord {
   readonly kind: "record";
-  /** of the class, dotted */
+  /** dotted name of the class */
   readonly name: string;
   readonly args: readonly PickleValue[];
-  /** attributes; a Map, so that `__proto__` is a name like any other */
+  /** attributes; a Map, so that the name `__proto__` is safe */
   readonly fields: ReadonlyMap<string, PickleValue>;
-  /** a state that is no dict of attributes, as the 5-tuple of TensorProperties */
+  /** a state that is not a dict of attributes, such as the 5-tuple of TensorProperties */
   readonly state?: PickleValue;
-  /** of classes that are lists or dicts */
+  /** items, for classes that are lists or dicts */
   readonly items: readonly PickleValue[];
   readonly entries: readonly PickleEntry[];
 }
 
-/** Bytes that lie beside the pickle, under `key`. */
+/** Bytes beside the pickle, under `key`. */
 export interface PickleStorage {
   readonly kind: "storage";
   readonly key: string;
-  /** null where the storage is untyped: then `count` counts bytes */
+  /** null if the storage is untyped: then `count` is in bytes */
   readonly dtype: DType | null;
   readonly count: number;
 }
 
-/** A strided view of a storage; it lies inside it and touches no element twice by stride 0. */
+/** A strided view of a storage, checked to lie inside it. */
 export interface PickleTensor {
   readonly kind: "tensor";
   readonly storage: PickleStorage;
@@ -88,13 +88,13 @@ export interface PickleOpaque {
   readonly kind: "opaque";
   /** dotted, as `os.system` */
   readonly name: string;
-  /** where the name is used, bytes from the start of the file */
+  /** offset of the name's use, bytes from the start of the file */
   readonly offset: number;
 }
 
 type Kinds = Exclude<PickleValue, null | boolean | number | bigint | string | Uint8Array>;
 
-/** `value` as one of `kind`. @throws PICKLE_REFUSED where it is opaque, PICKLE_INVALID where it is something else */
+/** `value` if it has this kind. @throws PICKLE_REFUSED if it is opaque, PICKLE_INVALID if it is any other value */
 export function expectKind<K extends Kinds["kind"]>(
   value: PickleValue | undefined,
   kind: K,
@@ -109,17 +109,17 @@ export function isKind<K extends Kinds["kind"]>(
   value: PickleValue | undefined,
   kind: K,
 ): value is Extract<Kinds, { kind: K }> {
-  // bytes have no kind; `in` would be slower, and this is asked of every value
+  // bytes have no kind; `in` would be slower, and this runs for every value
   return typeof value === "object" && value !== null && (value as { kind?: unknown }).kind === kind;
 }
 
-/** @throws as `expectKind` */
+/** @throws like `expectKind` */
 export function expectText(value: PickleValue | undefined, what: string, at: ErrorLocation): string {
   if (typeof value === "string") return value;
   throw unexpectedValueError(value, "text", what, at);
 }
 
-/** A size or an offset. @throws as `expectKind`; SIZE_UNSAFE for an int that is negative or beyond 2^53 */
+/** A size or an offset. @throws like `expectKind`; SIZE_UNSAFE for an int that is negative or beyond 2^53 */
 export function expectSize(value: PickleValue | undefined, what: string, at: ErrorLocation): number {
   if (typeof value !== "number" && typeof value !== "bigint")
     throw unexpectedValueError(value, "an int", what, at);
@@ -127,10 +127,10 @@ export function expectSize(value: PickleValue | undefined, what: string, at: Err
   throw new IsologitError("SIZE_UNSAFE", `${what} is ${value}, expected a size from 0 to 2^53`, at);
 }
 
-/** Dimensions of a tensor. Torch and numpy stop at 64. */
+/** Largest number of dimensions; torch and numpy have the same limit. */
 const MAX_RANK = 64;
 
-/** The sizes of a torch.Size, a tuple or a list. @throws as `expectSize`; LIMIT_EXCEEDED for more than 64 */
+/** The sizes of a torch.Size, a tuple or a list. @throws like `expectSize`; LIMIT_EXCEEDED for more than 64 */
 export function expectShape(value: PickleValue | undefined, what: string, at: ErrorLocation): Shape {
   if (!isKind(value, "tuple") && !isKind(value, "list"))
     throw unexpectedValueError(value, "a tuple of sizes", what, at);
@@ -141,8 +141,8 @@ export function expectShape(value: PickleValue | undefined, what: string, at: Er
   return value.items.map((item) => expectSize(item, what, at));
 }
 
-/** The entries of a dict whose keys are all text. @throws as `expectKind`; DUPLICATE_NAME for a key that comes twice */
-export function byText(
+/** The entries of a dict whose keys are all text. @throws like `expectKind`; DUPLICATE_NAME for a key that appears twice */
+export function entriesByText(
   value: PickleValue | undefined,
   what: string,
   at: ErrorLocation,
@@ -156,7 +156,7 @@ export function byText(
   return map;
 }
 
-/** A record of one of the classes `names`. @throws as `expectKind` */
+/** A record of one of the classes `names`. @throws like `expectKind` */
 export function expectRecord(
   value: PickleValue | undefined,
   names: readonly string[],
@@ -168,7 +168,7 @@ export function expectRecord(
   throw unexpectedValueError(value, names.join(" or "), what, at);
 }
 
-/** @throws PICKLE_REFUSED, PICKLE_INVALID: what was found where `wanted` was expected */
+/** The error for a value where `wanted` was expected: PICKLE_REFUSED if it is opaque, else PICKLE_INVALID. */
 export function unexpectedValueError(
   value: PickleValue | undefined,
   wanted: string,
@@ -176,18 +176,18 @@ export function unexpectedValueError(
   at: ErrorLocation,
 ): IsologitError {
   if (isKind(value, "opaque")) {
-    const message = `${what} would be made by ${value.name}, code that is never run; expected ${wanted}`;
+    const message = `${what} needs the code ${value.name}, which is never run; expected ${wanted}`;
     return new IsologitError("PICKLE_REFUSED", message, { ...at, offset: value.offset });
   }
   return new IsologitError("PICKLE_INVALID", `${what} is ${describeValue(value)}, expected ${wanted}`, at);
 }
 
-/** Text of a stranger's for a message: in quotes, control characters escaped, and short. */
+/** Untrusted text for a message: quoted, with escaped control characters, and shortened. */
 export function quoteText(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
 }
 
-/** What a value is, in a word or two, for messages. */
+/** The kind of a value in a few words, for messages. */
 export function describeValue(value: PickleValue | undefined): string {
   if (value === undefined) return "missing";
   if (value === null) return "None";
@@ -199,7 +199,7 @@ export function describeValue(value: PickleValue | undefined): string {
     case "record":
       return `a ${value.name}`;
     case "opaque":
-      return `what ${value.name} would make`;
+      return `the result of ${value.name}`;
     default:
       return `a ${value.kind}`;
   }

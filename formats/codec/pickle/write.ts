@@ -1,6 +1,6 @@
 /**
- * Pickles of protocol 2, as torch writes them, of what checkpoints need to hold. Nothing is memoised: a value that is
- * used twice is written twice, so the value must be a tree, and equal values give equal bytes.
+ * Writes pickles of protocol 2, like torch, with the values that checkpoints need. There is no memo: a value that is used
+ * twice is written twice. So the value must be a tree, and equal values give equal bytes.
  */
 import { IsologitError } from "../../../src/core/errors.ts";
 
@@ -15,13 +15,13 @@ export type WrittenValue =
   | { readonly list: readonly WrittenValue[] }
   | { readonly tuple: readonly WrittenValue[] }
   | { readonly dict: Iterable<readonly [WrittenValue, WrittenValue]> }
-  /** a class or a function by its dotted name, as `collections.OrderedDict` */
+  /** a class or a function by its dotted name, such as `collections.OrderedDict` */
   | { readonly global: string }
-  /** what `reduce` gives when called with `args` */
+  /** the result of `reduce` called with `args` */
   | Made<{ readonly reduce: WrittenValue }>
   /** a new object of the class `newobj` */
   | Made<{ readonly newobj: WrittenValue }>
-  /** an id that the reader looks up outside of the pickle */
+  /** an id that the reader looks up outside the pickle */
   | { readonly persid: WrittenValue };
 
 /** `state` is given to the object, then `entries` put into it. */
@@ -31,7 +31,7 @@ type Made<How> = How & {
   readonly entries?: Iterable<readonly [WrittenValue, WrittenValue]>;
 };
 
-/** The code point of each opcode in its own letter, as pickletools names them. */
+/** Opcodes, with the names of pickletools. */
 const OP = {
   MARK: 0x28,
   STOP: 0x2e,
@@ -59,10 +59,10 @@ const OP = {
   PROTO: 0x80,
 } as const;
 
-/** As CPython's pickler: no more lies on the reader's stack at once. */
+/** Largest number of items on the stack of a reader, as in CPython's pickler. */
 const BATCH = 1000;
 
-/** @throws INTERNAL for a number that is no safe int, and for a name without a module */
+/** @throws INTERNAL for a number that is not a safe int, and for a name without a module */
 export function writePickle(value: WrittenValue): Uint8Array {
   const writer = new Writer();
   writer.bytes(OP.PROTO, 2);
@@ -75,7 +75,7 @@ class Writer {
   #bytes = Buffer.alloc(1024);
   #size = 0;
 
-  /** Bytes of the pickle that are now to be filled. */
+  /** The next `count` bytes of the pickle, to be filled. */
   #next(count: number): Buffer {
     if (this.#size + count > this.#bytes.byteLength) {
       this.#bytes = Buffer.concat([this.#bytes], 2 * this.#bytes.byteLength + count);
@@ -120,7 +120,7 @@ class Writer {
 
   #int(value: number | bigint): void {
     if (typeof value === "number" && !Number.isSafeInteger(value)) {
-      throw new IsologitError("INTERNAL", `${value} was to be pickled as an int`);
+      throw new IsologitError("INTERNAL", `${value} cannot be pickled as an int`);
     }
     const int = BigInt(value);
     if (int >= 0n && int < 1n << 8n) this.bytes(OP.BININT1, Number(int));
@@ -132,7 +132,7 @@ class Writer {
     } else {
       let size = 1;
       while (BigInt.asIntN(8 * size, int) !== int) size++;
-      if (size > 255) throw new IsologitError("INTERNAL", "an int of more than 255 bytes was to be pickled");
+      if (size > 255) throw new IsologitError("INTERNAL", "an int of more than 255 bytes cannot be pickled");
       const byte = (_: unknown, i: number) => Number((int >> BigInt(8 * i)) & 255n);
       this.bytes(OP.LONG1, size, ...Array.from({ length: size }, byte));
     }
@@ -172,7 +172,7 @@ class Writer {
   #global(name: string): void {
     const dot = name.lastIndexOf(".");
     if (dot < 1 || name.includes("\n")) {
-      throw new IsologitError("INTERNAL", `${JSON.stringify(name)} was to be pickled as a dotted name`);
+      throw new IsologitError("INTERNAL", `${JSON.stringify(name)} cannot be pickled as a dotted name`);
     }
     this.bytes(OP.GLOBAL, ...Buffer.from(`${name.slice(0, dot)}\n${name.slice(dot + 1)}\n`));
   }

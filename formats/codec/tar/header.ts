@@ -1,22 +1,22 @@
-/** Headers of tar: one block of 512 bytes a member, and pax records, `LENGTH KEY=VALUE` a line. (POSIX.1-2017, pax) */
+/** Headers of tar: one block of 512 bytes for each member, and pax records, `LENGTH KEY=VALUE` on a line. (POSIX.1-2017, pax) */
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 
 export const BLOCK = 512;
 
 export interface TarHeader {
   readonly name: string;
-  /** bytes that follow, filled up to whole blocks */
+  /** size of the content, bytes; it is padded to whole blocks */
   readonly size: number;
-  /** "0" or "" a file, "5" a folder, others as POSIX and GNU number them */
+  /** "0" or "": a file; "5": a folder; others as in POSIX and GNU */
   readonly type: string;
 }
 
-/** @throws ARCHIVE_INVALID, SIZE_UNSAFE. A block of zeros is the end. */
+/** A block of zeros is the end. @throws ARCHIVE_INVALID, SIZE_UNSAFE */
 export function parseTarHeader(block: Uint8Array, at: ErrorLocation): TarHeader | "end" {
   const bytes = Buffer.from(block.buffer, block.byteOffset, BLOCK);
   if (bytes.every((byte) => byte === 0)) return "end";
   const stated = numberAt(bytes, 148, 8, at);
-  // The field itself counts as spaces. Some old writers added signed bytes.
+  // In the sum, the field itself counts as spaces. Some old writers added signed bytes.
   const sum = (signed: boolean) =>
     bytes.reduce(
       (all, byte, i) => all + (i >= 148 && i < 156 ? 0x20 : signed && byte > 127 ? byte - 256 : byte),
@@ -26,7 +26,7 @@ export function parseTarHeader(block: Uint8Array, at: ErrorLocation): TarHeader 
     throw new IsologitError("ARCHIVE_INVALID", "a header of the tar archive does not have its checksum", at);
   }
   const name = textAt(bytes, 0, 100);
-  // POSIX puts what 100 bytes do not hold in front; GNU has other fields there
+  // POSIX stores the start of a long name here; GNU has other fields here
   const prefix = bytes.toString("latin1", 257, 263) === "ustar\0" ? textAt(bytes, 345, 155) : "";
   return {
     name: prefix === "" ? name : `${prefix}/${name}`,
@@ -40,7 +40,7 @@ function textAt(bytes: Buffer, offset: number, length: number): string {
   return bytes.toString("utf8", offset, offset + (end < 0 ? length : end));
 }
 
-/** Octal digits, or, from 8 GiB on, a big-endian number behind a set top bit. */
+/** Octal digits, or, from 8 GiB on, a big-endian number after a set top bit. */
 function numberAt(bytes: Buffer, offset: number, length: number, at: ErrorLocation): number {
   if ((bytes[offset]! & 0x80) !== 0) {
     const value =
@@ -56,10 +56,10 @@ function numberAt(bytes: Buffer, offset: number, length: number, at: ErrorLocati
   throw new IsologitError("ARCHIVE_INVALID", "a number in a header of the tar archive is not octal", at);
 }
 
-/** What pax records say of the next member. @throws ARCHIVE_INVALID, SIZE_UNSAFE, UNSUPPORTED for a sparse file */
+/** Path and size of the next member in pax records. @throws ARCHIVE_INVALID, SIZE_UNSAFE, UNSUPPORTED for a sparse file */
 export function parsePax(bytes: Uint8Array, at: ErrorLocation): { path?: string; size?: number } {
   const text = Buffer.from(bytes);
-  const said: { path?: string; size?: number } = {};
+  const fields: { path?: string; size?: number } = {};
   for (let start = 0; start < text.byteLength; ) {
     const [, length, key] =
       /^(\d{1,7}) ([^=\n]{1,100})=/.exec(text.toString("utf8", start, start + 256)) ?? [];
@@ -73,14 +73,14 @@ export function parsePax(bytes: Uint8Array, at: ErrorLocation): { path?: string;
         next: "pack the folder again without `--sparse`",
       });
     }
-    if (key === "path") said.path = value;
+    if (key === "path") fields.path = value;
     if (key === "size") {
-      said.size = Number(value);
-      if (!/^\d+$/.test(value) || !Number.isSafeInteger(said.size)) {
+      fields.size = Number(value);
+      if (!/^\d+$/.test(value) || !Number.isSafeInteger(fields.size)) {
         throw new IsologitError("SIZE_UNSAFE", `a pax record states ${JSON.stringify(value)} bytes`, at);
       }
     }
     start = end;
   }
-  return said;
+  return fields;
 }

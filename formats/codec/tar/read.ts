@@ -1,7 +1,7 @@
 /**
- * A tar archive as a Store: its members by name, each a range of the archive's bytes, nothing extracted. Old, POSIX
- * (ustar and pax) and GNU headers are read. Only plain files and folders are members of a checkpoint: links, devices
- * and names that lead out of the archive are refused, as is whatever two readers could take for different files.
+ * A tar archive as a Store: each member is a range of bytes in the archive, and nothing is extracted. Old, POSIX (ustar and
+ * pax) and GNU headers are read. A checkpoint contains only plain files and folders: links, devices and names that lead out
+ * of the archive are refused, and also anything that two readers could take for different files.
  */
 import { IsologitError } from "../../../src/core/errors.ts";
 import { type ByteSource, readRange, type Store } from "../../../src/core/io.ts";
@@ -19,14 +19,14 @@ interface Member {
 const MAX_MEMBERS = 1_000_000;
 /** Long names and pax records; a path has at most 4 kB. */
 const MAX_EXTENSION_BYTES = 1024 * 1024;
-/** tar fills its last record, by default 10 kB, with zeros; records of tapes have up to 1 MB. */
+/** tar pads its last record (10 kB by default, up to 1 MB on tapes) with zeros. */
 const MAX_PADDING_BYTES = 1024 * 1024;
 
 /**
  * @param path   the archive in `store`
- * @returns      a store of its members, sorted; its `open` opens the archive anew
+ * @returns      a store of its members, sorted; its `open` opens the archive again
  * @throws       TRUNCATED, ARCHIVE_INVALID, PATH_UNSAFE, DUPLICATE_NAME, UNSUPPORTED, LIMIT_EXCEEDED, TRAILING_BYTES;
- *               each with the header's offset
+ *               each with the offset of the header
  */
 export async function tarStore(store: Store, path: string): Promise<Store> {
   await using archive = await store.open(path);
@@ -48,13 +48,13 @@ export async function tarStore(store: Store, path: string): Promise<Store> {
   };
 }
 
-/** Members in the order of their bytes. */
+/** Members in the order of the archive. */
 async function readMembers(archive: ByteSource, file: string): Promise<Member[]> {
   const members: Member[] = [];
   const names = new Set<string>();
   const blocks = blocksOf(archive, file);
-  /** what extended headers say of the next member */
-  let said: { path?: string; size?: number } = {};
+  /** path and size of the next member in extended headers */
+  let extended: { path?: string; size?: number } = {};
   for (let offset = 0; ; ) {
     const at = { file, offset };
     const header = parseTarHeader(await blocks(offset), at);
@@ -63,24 +63,24 @@ async function readMembers(archive: ByteSource, file: string): Promise<Member[]>
       return members;
     }
     const isExtension = header.type === "x" || header.type === "L" || header.type === "K";
-    const size = isExtension ? header.size : (said.size ?? header.size);
+    const size = isExtension ? header.size : (extended.size ?? header.size);
     const from = offset + BLOCK;
     if (from + size > archive.size) {
-      const message = `member ${JSON.stringify(said.path ?? header.name)} has ${size} bytes; the archive ends ${from + size - archive.size} bytes earlier`;
+      const message = `member ${JSON.stringify(extended.path ?? header.name)} has ${size} bytes; the archive ends ${from + size - archive.size} bytes earlier`;
       throw new IsologitError("TRUNCATED", message, at);
     }
     offset = from + Math.ceil(size / BLOCK) * BLOCK;
     if (isExtension) {
-      said = { ...said, ...(await extension(archive, header, from, file)) };
+      extended = { ...extended, ...(await extension(archive, header, from, file)) };
       continue;
     }
-    if (header.type === "g") continue; // of all members: comments, in practice
-    const path = pathOf(said.path ?? header.name, header.type, at);
-    said = {};
+    if (header.type === "g") continue; // for all members; in practice only comments
+    const path = pathOf(extended.path ?? header.name, header.type, at);
+    extended = {};
     if (header.type === "5" && size > 0) {
-      throw new IsologitError("ARCHIVE_INVALID", `folder ${path} has ${size} bytes of its own`, at);
+      throw new IsologitError("ARCHIVE_INVALID", `folder ${path} has ${size} bytes of content`, at);
     }
-    if (path === "") continue; // the folder that holds all
+    if (path === "") continue; // the top folder
     if (names.has(path)) throw new IsologitError("DUPLICATE_NAME", `two members are named ${path}`, at);
     names.add(path);
     if (names.size > MAX_MEMBERS)
@@ -89,7 +89,7 @@ async function readMembers(archive: ByteSource, file: string): Promise<Member[]>
   }
 }
 
-/** A plain relative path: archives are made in their folder, so that names start with `../`. @throws PATH_UNSAFE, UNSUPPORTED */
+/** The plain relative path of a member. @throws PATH_UNSAFE, UNSUPPORTED */
 function pathOf(name: string, type: string, at: { file: string; offset: number }): string {
   const shown = JSON.stringify(name);
   const link = { 1: "a hard link", 2: "a symbolic link", 3: "a device", 4: "a device", 6: "a pipe" }[type];
@@ -116,20 +116,20 @@ async function extension(archive: ByteSource, { type, size }: TarHeader, from: n
   }
   const bytes = await readRange(archive, from, size);
   if (type === "x") return parsePax(bytes, at);
-  // GNU: K is the target of a link, which is refused when the link comes
+  // GNU: K is the target of a link, and the link itself is refused later
   return type === "L" ? { path: Buffer.from(bytes).toString("utf8").replace(/\0.*$/s, "") } : {};
 }
 
-/** Nothing but zeros behind the end, and not many. @throws TRAILING_BYTES */
+/** Checks that only zeros follow the end, and not too many. @throws TRAILING_BYTES */
 async function checkEnd(archive: ByteSource, offset: number, file: string): Promise<void> {
   const rest = await readRange(archive, offset, Math.min(archive.size - offset, MAX_PADDING_BYTES));
   const other = rest.findIndex((byte) => byte !== 0);
   if (other < 0 && offset + rest.byteLength === archive.size) return;
   const at = { file, offset: offset + (other < 0 ? rest.byteLength : other) };
-  throw new IsologitError("TRAILING_BYTES", "the archive goes on behind its end", at);
+  throw new IsologitError("TRAILING_BYTES", "the archive continues after its end", at);
 }
 
-/** Blocks of an archive by their offset; neighbours come with one read. @throws TRUNCATED where the archive has no end mark */
+/** Reads blocks of an archive by offset, several with one read. @throws TRUNCATED if the archive has no end mark */
 function blocksOf(archive: ByteSource, file: string): (offset: number) => Promise<Uint8Array> {
   const WINDOW_BYTES = 64 * 1024;
   let window: Uint8Array = new Uint8Array();

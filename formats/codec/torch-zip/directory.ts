@@ -1,9 +1,9 @@
 /**
- * The directory of a zip in which every entry is stored as it is, which is how torch writes. Local headers hold no
- * sizes then: the central directory at the end does, in 32 bits or, by an extra field, in 64.
+ * The directory of a zip whose entries are all stored without compression, as torch writes it. Sizes are not in the local
+ * headers but in the central directory at the end, in 32 bits or, in an extra field, in 64 bits.
  *
- * Where two readers of a zip could see different entries, this one refuses it: no name twice, nothing in front or
- * behind, records that agree with each other. (APPNOTE.TXT 6.3.10 describes the records; numbers are little-endian.)
+ * A zip in which two readers could see different entries is refused: repeated names, bytes in front or behind, records that
+ * disagree. (APPNOTE.TXT 6.3.10 describes the records; numbers are little-endian.)
  */
 import { crc32 } from "node:zlib";
 import type { Span } from "../../../src/core/checkpoint.ts";
@@ -13,17 +13,17 @@ import { safePath } from "../../../src/core/safe-path.ts";
 
 export interface ZipEntry {
   readonly name: string;
-  /** 0: stored as it is; 8: deflated */
+  /** 0: stored; 8: deflated */
   readonly method: number;
   readonly encrypted: boolean;
   readonly crc32: number;
-  /** bytes as stored */
+  /** stored size, bytes */
   readonly size: number;
-  /** bytes once inflated */
+  /** inflated size, bytes */
   readonly fullSize: number;
-  /** of the local header, from the start of the archive */
+  /** offset of the local header from the start of the archive */
   readonly offset: number;
-  /** where the next entry, or the directory, starts: the entry ends before */
+  /** where the next entry, or the directory, starts: the entry must end before */
   readonly limit: number;
 }
 
@@ -107,11 +107,11 @@ async function parseDirectory(
   return entries;
 }
 
-/** Where the central directory lies: it ends where the end records start, and these end the archive. */
+/** Finds the central directory: it ends where the end records start, and these end the archive. */
 async function findDirectory(source: ByteSource, file: string): Promise<Directory> {
   const endAt = source.size - END_BYTES;
   if (endAt < 0) {
-    throw new IsologitError("TRUNCATED", `${source.size} bytes are no zip archive`, {
+    throw new IsologitError("TRUNCATED", `a file of ${source.size} bytes is too short for a zip archive`, {
       file,
       offset: source.size,
     });
@@ -147,7 +147,7 @@ async function findDirectory(source: ByteSource, file: string): Promise<Director
   return found;
 }
 
-/** What the end record in 64 bits says; null where there is none. */
+/** The end record of zip64; null if there is none. */
 async function findLong(source: ByteSource, endAt: number, file: string) {
   const locatorAt = endAt - LOCATOR_BYTES;
   if (locatorAt < END64_BYTES) return null;
@@ -156,7 +156,7 @@ async function findLong(source: ByteSource, endAt: number, file: string) {
   const at = { file, offset: locatorAt };
   const startOfEnd = sizeOf(locator.getBigUint64(8, true), at);
   if (startOfEnd !== locatorAt - END64_BYTES)
-    throw invalid("the zip64 end record is not where it is said to be", at);
+    throw invalid("the zip64 end record is not where its locator says", at);
   const end = viewOf(await readRange(source, startOfEnd, END64_BYTES));
   if (end.getUint32(0, true) !== 0x06064b50) throw invalid("the zip64 end record is damaged", at);
   return {
@@ -184,7 +184,7 @@ function entryOf(
   place: ErrorLocation,
 ): Omit<ZipEntry, "limit"> {
   const wide = wideFields(extra, place);
-  /** A field of 32 bits, or the next one of 64 where it is all ones. */
+  /** A field of 32 bits, or, if it is all ones, the next field of 64 bits. */
   const field = (offset: number): number => {
     const value = view.getUint32(at + offset, true);
     if (value !== 0xffffffff) return value;
@@ -206,7 +206,7 @@ function entryOf(
   };
 }
 
-/** The numbers of the zip64 extra field: those fields that do not fit 32 bits, in a fixed order. */
+/** The numbers in the zip64 extra field: the fields that do not fit into 32 bits, in a fixed order. */
 function wideFields(extra: Uint8Array, at: ErrorLocation): bigint[] {
   const view = viewOf(extra);
   const wide: bigint[] = [];
@@ -221,7 +221,7 @@ function wideFields(extra: Uint8Array, at: ErrorLocation): bigint[] {
   return wide;
 }
 
-/** No name twice, none inside another, all before the directory. */
+/** Checks that no name repeats, no entry overlaps another, and all are before the directory. */
 function checkEntries(
   entries: readonly Omit<ZipEntry, "limit">[],
   directoryAt: number,
@@ -229,7 +229,7 @@ function checkEntries(
 ): ZipEntry[] {
   const names = new Set<string>();
   for (const { name, offset } of entries) {
-    // torch's own reader finds entries whatever their case
+    // torch's reader ignores the case of names
     if (names.has(name.toLowerCase())) {
       throw new IsologitError("DUPLICATE_NAME", `two entries of the archive are named ${name}`, {
         file,
@@ -249,14 +249,14 @@ function checkEntries(
 }
 
 /**
- * Where the bytes of a stored entry lie.
+ * The place of the bytes of a stored entry.
  *
- * @throws UNSUPPORTED for an encrypted or compressed entry; as `locateRaw`
+ * @throws UNSUPPORTED for an encrypted or compressed entry; errors of `locateRaw`
  */
 export async function locateEntry(source: ByteSource, entry: ZipEntry, file: string): Promise<Span> {
   if (!entry.encrypted && entry.method === 0) return await locateRaw(source, entry, file);
   const how = entry.encrypted ? "encrypted" : "compressed";
-  const message = `entry ${entry.name} is ${how}; torch.save stores entries as they are`;
+  const message = `entry ${entry.name} is ${how}; torch.save stores entries without it`;
   throw new IsologitError(
     "UNSUPPORTED",
     message,
@@ -266,8 +266,8 @@ export async function locateEntry(source: ByteSource, entry: ZipEntry, file: str
 }
 
 /**
- * Where the bytes of an entry lie, stored or not: after its local header, which must say what the directory says.
- * A short stored entry's checksum is compared too: torch itself compares none.
+ * The place of the bytes of an entry, stored or compressed: after its local header, which must agree with the directory. The
+ * checksum of a short stored entry is compared too; torch compares none.
  *
  * @throws ARCHIVE_INVALID, DIGEST_MISMATCH
  */
@@ -282,14 +282,14 @@ export async function locateRaw(source: ByteSource, entry: ZipEntry, file: strin
   const local = Buffer.from(bytes).toString("utf8", LOCAL_BYTES, LOCAL_BYTES + view.getUint16(26, true));
   const agree =
     view.getUint32(0, true) === 0x04034b50 && view.getUint16(8, true) === entry.method && local === name;
-  if (!agree) throw invalid(`the header of entry ${name} does not say what the directory says`, at);
+  if (!agree) throw invalid(`the header of entry ${name} does not agree with the directory`, at);
   if (offset + from + size > limit) throw invalid(`entry ${name} reaches into the next`, at);
   if (entry.method === 0 && from + size <= bytes.byteLength)
     checkSum(entry, bytes.subarray(from, from + size), at);
   return { file, offset: offset + from, size };
 }
 
-/** All bytes of a stored entry, its checksum compared. @throws as `locateEntry`; LIMIT_EXCEEDED */
+/** All bytes of a stored entry, with its checksum compared. @throws errors of `locateEntry`; LIMIT_EXCEEDED */
 export async function readEntry(
   source: ByteSource,
   entry: ZipEntry,
@@ -307,7 +307,7 @@ export async function readEntry(
   return { span, bytes };
 }
 
-/** A checksum of 0 is one that torch was told to leave out. */
+/** Compares a checksum. torch can be configured to write no checksums; then the field is 0. */
 function checkSum(entry: ZipEntry, bytes: Uint8Array, at: ErrorLocation): void {
   if (entry.crc32 === 0 || crc32(bytes) === entry.crc32) return;
   throw new IsologitError("DIGEST_MISMATCH", `the bytes of entry ${entry.name} do not have its CRC-32`, at);
@@ -318,7 +318,7 @@ const viewOf = (bytes: Uint8Array): DataView =>
 
 function sizeOf(value: bigint, at: ErrorLocation): number {
   if (value <= Number.MAX_SAFE_INTEGER) return Number(value);
-  throw new IsologitError("SIZE_UNSAFE", `${value} bytes is no safe size`, at);
+  throw new IsologitError("SIZE_UNSAFE", `${value} bytes is not a safe size`, at);
 }
 
 function invalid(message: string, at: ErrorLocation): IsologitError {

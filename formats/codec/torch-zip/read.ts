@@ -1,6 +1,6 @@
 /**
- * What `torch.save` writes: a zip of a pickle, `data.pkl`, and of the storages that its tensors view, `data/0`,
- * `data/1` and so on, all below one folder. The archive may be a part of a file, as each entry of a `.distcp` is.
+ * Reads a file of `torch.save`: a zip of a pickle, `data.pkl`, and the storages of its tensors, `data/0`, `data/1` and so on,
+ * all below one folder. The archive may be a part of a file, such as an entry of a `.distcp` file.
  */
 import {
   type Piece,
@@ -20,31 +20,31 @@ import { locateEntry, readDirectory, readEntry, type ZipEntry } from "./director
 
 export interface TorchArchive {
   readonly file: string;
-  /** what was saved */
+  /** the saved value */
   readonly value: PickleValue;
-  /** where the bytes of each storage lie in `file`, by its key */
+  /** place of the bytes of each storage in `file`, by its key */
   readonly storages: ReadonlyMap<string, Span>;
-  /** the CRC-32 of each storage, where torch was not told to leave it out */
+  /** the CRC-32 of each storage, unless torch was configured to write none */
   readonly seals: readonly SealedSpan[];
 }
 
 interface TorchOptions {
   /** path in the store, for pieces and errors */
   readonly file: string;
-  /** the archive is these bytes of the source; default: all of it */
+  /** the bytes of the source that are the archive; default: all */
   readonly part?: { readonly offset: number; readonly size: number };
   readonly onGlobal?: (use: GlobalUse) => void;
 }
 
-/** The directory of a small archive and its pickle lie within; measured 1 kB each. */
+/** Enough for the directory and the pickle of a small archive; measured: 1 kB each. */
 const ENDS_BYTES = 4096;
-/** Local headers read at a time, so that distance to a store does not add up. */
+/** Local headers read at the same time, to hide the latency of a store. */
 const HEADERS_AT_ONCE = 16;
 
 /**
- * Reads the directory, the pickle and the headers of storages; no tensor's bytes beyond 4 KiB.
+ * Reads the directory, the pickle and the headers of storages, and at most 4 KiB of tensors.
  *
- * @throws codes of exit status 3, each naming the file and, where one is known, the offset in it
+ * @throws codes of exit status 3, each with the file and, if known, the offset in it
  */
 export async function readTorch(source: ByteSource, options: TorchOptions): Promise<TorchArchive> {
   const { file, part, onGlobal } = options;
@@ -53,7 +53,7 @@ export async function readTorch(source: ByteSource, options: TorchOptions): Prom
     try {
       return await work;
     } catch (error) {
-      throw moved(error, base, file);
+      throw shiftOffset(error, base, file);
     }
   };
   const whole = part === undefined ? source : sliceOf(source, part.offset, part.size, file);
@@ -66,7 +66,7 @@ export async function readTorch(source: ByteSource, options: TorchOptions): Prom
   return { file, value: pickle.value, storages, seals };
 }
 
-/** The archive's directory, and its pickle unread. */
+/** The directory of the archive, and the bytes of its pickle. */
 async function open(source: ByteSource, file: string) {
   const archive = await holdEnds(source, ENDS_BYTES);
   await checkStart(archive, file);
@@ -74,11 +74,11 @@ async function open(source: ByteSource, file: string) {
   const root = rootOf(all, file);
   const entries = new Map(all.map((entry) => [entry.name, entry]));
   await checkByteOrder(archive, entries.get(`${root}byteorder`), file);
-  const pickle = entries.get(`${root}data.pkl`)!; // by this `rootOf` found the root
+  const pickle = entries.get(`${root}data.pkl`)!; // `rootOf` found the root by this entry
   return { archive, entries, root, ...(await readEntry(archive, pickle, file, MAX_PICKLE_BYTES)) };
 }
 
-/** Each storage's entry, of the size that the pickle says. @throws SPAN_INVALID */
+/** The entry of each storage, with the size that the pickle gives. @throws SPAN_INVALID */
 function storageEntries(
   storages: readonly PickleStorage[],
   root: string,
@@ -99,10 +99,10 @@ function storageEntries(
   return wanted;
 }
 
-/** `tensor` as a piece of the archive's file: a box of its own shape at the origin. */
+/** `tensor` as a piece of the archive's file: a box of the tensor's shape at the origin. */
 export function pieceOf(archive: TorchArchive, tensor: PickleTensor): Piece {
   const { dtype, shape, strides, offset, storage } = tensor;
-  const span = archive.storages.get(storage.key)!; // every storage of the pickle was located
+  const span = archive.storages.get(storage.key)!; // every storage in the pickle was located
   const cOrder = stridesOf(shape);
   const plain = shape.includes(0) || shape.every((n, axis) => n === 1 || strides[axis] === cOrder[axis]);
   return {
@@ -119,7 +119,7 @@ function sealOf({ name, size, crc32 }: ZipEntry, file: string, { offset }: Span)
   return [{ what: `entry ${name}`, file, offset, size, crc32: { chunkBytes: size, sums: [crc32] } }];
 }
 
-/** Seals of storages, each with the tensor that begins where it does. */
+/** Seals of storages, each with the name of the tensor that starts at the same byte. */
 export function nameSeals(seals: readonly SealedSpan[], tensors: readonly Tensor[]): readonly SealedSpan[] {
   const byPlace = new Map(
     tensors.flatMap((tensor) =>
@@ -136,7 +136,7 @@ export function tensorOf(archive: TorchArchive, name: string, tensor: PickleTens
   return { name, dtype: tensor.dtype, shape: tensor.shape, pieces: [pieceOf(archive, tensor)] };
 }
 
-/** Tells apart what is no zip at all. */
+/** Names known files that are not zip archives. */
 async function checkStart(source: ByteSource, file: string): Promise<void> {
   const start = Buffer.from(await readRange(source, 0, Math.min(source.size, 32)));
   if (start.toString("latin1", 0, 4) === "PK\x03\x04") return;
@@ -145,7 +145,7 @@ async function checkStart(source: ByteSource, file: string): Promise<void> {
     const next = `if you trust it (loading executes it; run \`isologit scan\` first), save it again: \`python3 -c "import sys,torch; [torch.save(torch.load(f, map_location='cpu', weights_only=False), f) for f in sys.argv[1:]]" FILES\``;
     throw new IsologitError(
       "UNSUPPORTED",
-      "torch's format of before version 1.6, a run of pickles and no zip",
+      "torch's format before version 1.6, a sequence of pickles, not a zip",
       at,
       { next },
     );
@@ -156,16 +156,16 @@ async function checkStart(source: ByteSource, file: string): Promise<void> {
     });
   }
   const code = source.size < 22 ? "TRUNCATED" : "ARCHIVE_INVALID";
-  throw new IsologitError(code, "it does not start as a zip archive does", at);
+  throw new IsologitError(code, "it does not start like a zip archive", at);
 }
 
 /**
- * LONG1 of ten bytes, the number 0x1950a86a20f9469cfc6c: with it torch begins what it wrote before version 1.6. From
- * pickle protocol 4 on the length of a frame stands before it.
+ * LONG1 of ten bytes, the number 0x1950a86a20f9469cfc6c: the start of files that torch wrote before version 1.6. From pickle
+ * protocol 4 on, the length of a frame is before it.
  */
 const LEGACY_MAGIC = Buffer.from("8a0a6cfc9c46f9206aa85019", "hex");
 
-/** The folder that all lies in, with its slash: what stands before `data.pkl`. */
+/** The folder of all entries, with its slash: the text before `data.pkl`. */
 function rootOf(entries: readonly ZipEntry[], file: string): string {
   const roots = entries.flatMap(({ name }) => /^([^/]+\/)data\.pkl$/.exec(name)?.[1] ?? []);
   if (roots.length === 1) return roots[0]!;
@@ -173,7 +173,7 @@ function rootOf(entries: readonly ZipEntry[], file: string): string {
   throw new IsologitError("ARCHIVE_INVALID", message, { file });
 }
 
-/** The entry came with torch 2.1; before, and nearly always since, numbers are little-endian. */
+/** Checks the byte order. The entry exists since torch 2.1; without it, numbers are little-endian. */
 async function checkByteOrder(source: ByteSource, entry: ZipEntry | undefined, file: string): Promise<void> {
   if (entry === undefined) return;
   const order = Buffer.from((await readEntry(source, entry, file, 16)).bytes).toString("latin1");
@@ -204,8 +204,8 @@ async function locateAll(
   return spans;
 }
 
-/** An error whose offset counts from the archive's start, as one that counts from the file's. */
-function moved(error: unknown, base: number, file: string): unknown {
+/** The same error, with an offset from the start of the file in place of one from the start of the archive. */
+function shiftOffset(error: unknown, base: number, file: string): unknown {
   if (!(error instanceof IsologitError) || error.at.offset === undefined || error.at.file !== file)
     return error;
   const { cause, next, at } = error;

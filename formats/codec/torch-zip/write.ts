@@ -1,24 +1,24 @@
 /**
- * A `torch.save` archive to be written: every entry stored, the pickle first, then storages, each starting at a
- * multiple of 64 bytes. Checksums of storages follow their bytes (data descriptors, as torch's own writer does), so
- * that all that stands before a storage is known before its bytes are. (Records: APPNOTE.TXT 6.3.10.)
+ * A `torch.save` archive to write: all entries stored, the pickle first, then storages, each at a multiple of 64 bytes.
+ * Checksums of storages follow their bytes (data descriptors, like torch's writer), so that all bytes before a storage are
+ * known before its own bytes. (Records: APPNOTE.TXT 6.3.10.)
  */
 import { crc32 } from "node:zlib";
 
-/** Where storages start, from the archive's first byte: readers may map them into memory. */
+/** Alignment of storages from the first byte of the archive, so that readers can map them into memory. */
 const ALIGNMENT = 64;
-/** A size or an offset from here on is written in 64 bits. */
+/** Sizes and offsets from here on are written in 64 bits. */
 const WIDE = 0xffffffff;
 /** sizes and checksum follow the bytes; names are UTF-8 */
 const FLAGS = 0x0808;
-/** 1980-01-01, the first day that a zip can tell: no file depends on when it was written */
+/** 1980-01-01, the first day that a zip can express: files do not depend on the time of writing */
 const DATE = 0x0021;
 
 interface ArchiveContents {
-  /** the folder inside: `archive` in a .distcp, the file's stem elsewhere */
+  /** the folder inside: `archive` in a .distcp file, else the name of the file without its ending */
   readonly root: string;
   readonly pickle: Uint8Array;
-  /** bytes of storage "0", "1", … */
+  /** size of storage "0", "1", …, bytes */
   readonly storages: readonly number[];
 }
 
@@ -27,8 +27,8 @@ export interface Archive {
   /** where each storage starts */
   readonly storages: readonly number[];
   /**
-   * All other bytes: gap 0 before the first storage, gap i before storage i, the last up to the end. Gap 0 never
-   * depends on checksums; each later one holds that of the storage before it, the last those of all.
+   * All other bytes: gap 0 before the first storage, gap i before storage i, the last gap up to the end. Gap 0 never depends
+   * on checksums; each later gap contains the checksum of the storage before it, and the last gap contains all.
    */
   readonly gaps: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
 }
@@ -40,7 +40,7 @@ interface Entry {
   readonly offset: number;
 }
 
-/** @param crcs  of each storage; while they are not known, all that depends on them is zero */
+/** @param crcs  checksum of each storage; if absent, all bytes that depend on them are zero */
 export function archiveOf({ root, pickle, storages }: ArchiveContents, crcs?: readonly number[]): Archive {
   const entries: Entry[] = [];
   const gaps: { offset: number; bytes: Uint8Array }[] = [];
@@ -91,13 +91,13 @@ function localHeader({ name, size, offset }: Entry, alignment: number): Uint8Arr
   bytes.writeUInt16LE(versionFor(size), 4);
   bytes.writeUInt16LE(FLAGS, 6);
   bytes.writeUInt16LE(DATE, 12);
-  if (size >= WIDE) bytes.fill(0xff, 18, 26); // the extra field has the sizes, and the descriptor's are wide
+  if (size >= WIDE) bytes.fill(0xff, 18, 26); // the extra field has the sizes, and those of the descriptor have 64 bits
   bytes.writeUInt16LE(name.length, 26);
   bytes.writeUInt16LE(wide.byteLength + padding.byteLength, 28);
   return Buffer.concat([bytes, Buffer.from(name), wide, padding]);
 }
 
-/** torch's own padding: a field `FB` of as many `Z` as bring what follows to a multiple of `alignment`. */
+/** Padding like torch's: a field `FB` of as many `Z` as align the following bytes to `alignment`. */
 function paddingField(at: number, alignment: number): Buffer {
   const length = (alignment - ((at + 4) % alignment)) % alignment;
   const field = Buffer.alloc(4 + length, "Z");
@@ -118,7 +118,7 @@ function descriptor({ size, crc }: Entry): Uint8Array {
   return bytes;
 }
 
-/** The central directory and its end, `at` being where it starts. */
+/** The central directory and its end record. @param at where the directory starts */
 function directory(entries: readonly Entry[], at: number): Uint8Array {
   const records = entries.map(centralRecord);
   const size = records.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -148,7 +148,7 @@ function centralRecord({ name, size, crc, offset }: Entry): Uint8Array {
   return Buffer.concat([bytes, Buffer.from(name), extra]);
 }
 
-/** The end record in 64 bits, and where it starts. */
+/** The end record of zip64, and its locator. */
 function wideEnd(count: number, size: number, at: number): Uint8Array[] {
   const end = Buffer.alloc(56);
   end.writeUInt32LE(0x06064b50, 0);
@@ -186,7 +186,7 @@ function extraField(id: number, values: readonly number[]): Buffer {
   return field;
 }
 
-/** 2.0, or 4.5 where sizes or offsets take 64 bits. */
+/** 2.0, or 4.5 if sizes or offsets take 64 bits. */
 function versionFor(largest: number): number {
   return largest >= WIDE ? 45 : 20;
 }

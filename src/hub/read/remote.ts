@@ -1,7 +1,7 @@
 /** Reads ranges of a file of a commit: over HTTP, or by Xet if the Hub does not offer HTTP. */
 import { downloadFile, fileDownloadInfo } from "@huggingface/hub";
 import { IsologitError } from "../../core/errors.ts";
-import { asTransient, httpRemote, type Remote } from "../../io/http.ts";
+import { httpRemote, type Remote, toTransientError } from "../../io/http.ts";
 import { interruptedError } from "../../io/retry.ts";
 import { type Connection, requestContext } from "../connection.ts";
 import { refusalError } from "../faults.ts";
@@ -49,7 +49,7 @@ function xetRemote(connection: Connection, repo: string, commit: string, file: H
         yield* blob!.slice(start, end).stream() as unknown as AsyncIterable<Uint8Array>;
       } catch (error) {
         if (signal?.aborted) throw interruptedError(signal);
-        throw asTransient(error, at);
+        throw toTransientError(error, at);
       }
     },
   };

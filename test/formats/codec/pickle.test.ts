@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { meaningOf } from "../../../formats/codec/pickle/globals.ts";
 import { type GlobalUse, readPickle } from "../../../formats/codec/pickle/read.ts";
 import {
-  byText,
+  entriesByText,
   expectKind,
   expectRecord,
   expectShape,
@@ -161,7 +161,7 @@ describe("what is not listed", () => {
   });
 
   it("is an error only where its value is needed, which names it", async () => {
-    const value = byText(read("}(U\x01a(i__main__\nX\nU\x01bK\x01u."), "it", {});
+    const value = entriesByText(read("}(U\x01a(i__main__\nX\nU\x01bK\x01u."), "it", {});
     expect(value.get("b")).toBe(1);
     expect(() => expectShape(value.get("a"), "the shape", { file: "x" })).toThrowError(
       expect.objectContaining({ code: "PICKLE_REFUSED", message: expect.stringContaining("__main__.X") }),
