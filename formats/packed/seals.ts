@@ -47,7 +47,7 @@ export function encodeSeals(index: PackedIndex, indexDigest: Uint8Array, digests
   const view = new DataView(bytes.buffer);
   let position = 0;
   const putDigest = (hex: string | undefined, what: string) => {
-    if (hex === undefined || !/^[0-9a-f]{64}$/.test(hex)) throw broken(`${what} has no SHA-256`);
+    if (hex === undefined || !/^[0-9a-f]{64}$/.test(hex)) throw internalError(`${what} has no SHA-256`);
     bytes.set(Buffer.from(hex, "hex"), position);
     position += DIGEST_BYTES;
   };
@@ -56,7 +56,7 @@ export function encodeSeals(index: PackedIndex, indexDigest: Uint8Array, digests
     putDigest(sealed?.sha256, tensor.name);
     const sums = sealed?.crc32 ?? [];
     if (sums.length !== chunkCount(tensor.size)) {
-      throw broken(`${sums.length} checksums for the ${tensor.size} bytes of ${tensor.name}`);
+      throw internalError(`${sums.length} checksums for the ${tensor.size} bytes of ${tensor.name}`);
     }
     for (const sum of sums) {
       view.setUint32(position, sum, true);
@@ -66,7 +66,7 @@ export function encodeSeals(index: PackedIndex, indexDigest: Uint8Array, digests
     putDigest(sealed?.source?.sha256, `the source of ${tensor.name}`);
     const { amax, scale } = isScaled(tensor) ? (sealed?.source ?? {}) : { amax: 0, scale: 0 };
     if (amax === undefined || scale === undefined || !areF32(amax, scale)) {
-      throw broken(`amax ${amax} and scale ${scale} of ${tensor.name} are not f32`);
+      throw internalError(`amax ${amax} and scale ${scale} of ${tensor.name} are not f32`);
     }
     view.setFloat32(position, amax, true);
     view.setFloat32(position + 4, scale, true);
@@ -144,6 +144,6 @@ function areF32(...values: readonly number[]): boolean {
   return values.every((value) => Object.is(Math.fround(value), value));
 }
 
-function broken(message: string): IsologitError {
+function internalError(message: string): IsologitError {
   return new IsologitError("INTERNAL", message);
 }

@@ -131,7 +131,7 @@ function entriesOf(root: PickleRecord, at: ErrorLocation): ReadonlyMap<string, D
     );
     const transforms = info.fields.get("transform_descriptors") ?? null;
     if (transforms !== null && !(isKind(transforms, "list") && transforms.items.length === 0)) {
-      throw transformed(transforms, here);
+      throw extensionError(transforms, here);
     }
     const entry = {
       path: safePath(expectText(info.fields.get("relative_path"), "an entry's file", here), here),
@@ -147,7 +147,7 @@ function entriesOf(root: PickleRecord, at: ErrorLocation): ReadonlyMap<string, D
 }
 
 /** The error for entries that torch (2.7 and later) wrote through extensions, such as Zstandard. */
-function transformed(transforms: PickleValue, at: ErrorLocation): IsologitError {
+function extensionError(transforms: PickleValue, at: ErrorLocation): IsologitError {
   const named = isKind(transforms, "list") ? transforms.items.filter((item) => typeof item === "string") : [];
   const message = `its entry is compressed or otherwise transformed${named.length === 0 ? "" : ` (${named.join(", ")})`}`;
   return new IsologitError("UNSUPPORTED", message, at, {

@@ -20,7 +20,7 @@ import { storeAt } from "../checkpoint/store.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import type { OutsideSpan } from "../convert/outside-elements.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan.ts";
+import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summary.ts";
 import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { runPlan } from "../convert/run.ts";
 import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";

@@ -1,7 +1,7 @@
 /** `plan`: reports what `convert` would do. No file is written. */
 
 import type { PlanOptions } from "../convert/options.ts";
-import { bytesRead, bytesWritten, plannedTensors } from "../convert/plan.ts";
+import { bytesRead, bytesWritten, plannedTensors } from "../convert/plan-summary.ts";
 import { preparePlan } from "../convert/prepare.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../convert/types.ts";
 import { sourceBytes } from "./convert.ts";

@@ -50,7 +50,7 @@ export function planJobs(
   scales: ScaleTable,
   policy: Policy,
   stored: readonly ExpectedTensor[],
-  own: boolean,
+  sameDialect: boolean,
 ): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
   const jobs: Job[] = [];
   const tensors: WantedTensor[] = [];
@@ -107,7 +107,7 @@ export function planJobs(
     });
     if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: SCALE_SHAPE });
   }
-  if (own) {
+  if (sameDialect) {
     const names = new Set(stored.map(({ name }) => name));
     const isRenamed = [...source.holds.keys()].some((name) => !names.has(name));
     for (const name of scales.scaleTensors) {

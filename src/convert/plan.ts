@@ -2,27 +2,32 @@
  * Plans a conversion: which stored tensors of the source make up each tensor of the destination, how they are recast, and
  * where every byte goes. Only headers and side files are read.
  */
-import type { WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
+import type { WriteRequest, Writer } from "../../formats/format.ts";
 import type { LoadedModel } from "../checkpoint/load.ts";
-import { describeSurplus } from "../checkpoint/surplus.ts";
-import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
-import { bitsOf, bytesOf, type DType, RECASTS } from "../core/dtype.ts";
+import { tensorKey } from "../core/checkpoint.ts";
+import { type DType, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Dialect } from "../families/dialect.ts";
-import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
 import type { Matched } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Parallelism } from "../families/structure.ts";
 import { compressedTensors } from "../quantization/compressed-tensors.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
-import { CONFIG_DIALECT } from "./config-file.ts";
 import { conversionOf } from "./conversion-record.ts";
 import { chooseNames, planJobs } from "./jobs.ts";
 import type { PlanOptions } from "./options.ts";
+import {
+  droppedFiles,
+  fileWarnings,
+  lostKeys,
+  renameWarnings,
+  skippedTensors,
+  tiedHeadWarnings,
+} from "./plan-warnings.ts";
 import { planSidecars } from "./sidecars.ts";
-import type { DroppedEntries, Job, Plan, PlannedTensor } from "./types.ts";
+import type { Job, Plan } from "./types.ts";
 
 /** What a source is converted into. */
 interface PlanTarget {
@@ -115,45 +120,6 @@ export async function planConversion(
   };
 }
 
-/** Warnings about the source's files, and about files that do not belong to the model. */
-function fileWarnings(
-  { remarks = [], surplus = [] }: Checkpoint,
-  { keepExtra }: PlanOptions,
-): readonly string[] {
-  const odd = remarks
-    .filter(({ severity }) => severity !== "note")
-    .map(({ at, message }) => `${at.file}: ${message}`);
-  const beside = describeSurplus(surplus, keepExtra ?? false);
-  return [...odd, ...beside];
-}
-
-/** Warnings about tensors of a folder that loaders skip. Training state in other checkpoints is counted, not named. */
-function skippedTensors({ dropped, tensors, dialect }: Matched): readonly string[] {
-  if (dialect.id !== CONFIG_DIALECT) return [];
-  return dropped.flatMap(({ why, names }) => {
-    const held = names.filter((name) => tensors.has(name));
-    if (held.length === 0) return [];
-    const named = held.length === 1 ? held[0] : `${held[0]} and ${held.length - 1} more`;
-    return [`${named}: left out (${why})`];
-  });
-}
-
-/** A warning for a head that the source does not store and the destination does. */
-function tiedHeadWarnings(
-  { tied, roles, roleSources, tensors, holds }: Matched,
-  stored: readonly ExpectedTensor[],
-): readonly string[] {
-  const heads = tied ? [...roles.values()].filter(({ spec }) => spec.tiedTo !== undefined) : [];
-  return heads.flatMap(({ key }) => {
-    const table = tensors.get(roleSources.get(key)![0]!.of!)!.name;
-    const isStored = [...holds.values()].flat().includes(key);
-    const written = stored.find(({ layout }) => leafRoles(layout).includes(key));
-    return isStored || written === undefined
-      ? []
-      : [`tie_word_embeddings is true and no head is stored: ${table} is written as ${written.name} too`];
-  });
-}
-
 /** @throws PLAN_IMPOSSIBLE if a recast would give tied tensors different types */
 function refuseUntied(jobs: readonly Job[]): void {
   for (const { role, tensor } of jobs) {
@@ -163,30 +129,6 @@ function refuseUntied(jobs: readonly Job[]): void {
     const next = "use a recipe that keeps the head, as `recipe` nemotron-h does";
     throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: tensor.name }, { next });
   }
-}
-
-/** A warning if names in the destination differ from the source. A single other name is an old name of the same module. */
-function renameWarnings({ holds }: Matched, tensors: readonly WantedTensor[]): readonly string[] {
-  const names = new Set(tensors.map(({ name }) => name));
-  const gone = [...holds.keys()].filter((name) => !names.has(name));
-  if (gone.length < 2) return [];
-  return [`${gone.length} tensors, ${gone[0]} the first, are written under the published names`];
-}
-
-function droppedFiles({ surplus = [] }: Checkpoint, { keepExtra }: PlanOptions): readonly DroppedEntries[] {
-  const left = surplus.filter(({ rival }) => rival || keepExtra !== true);
-  return [...new Set(left.map(({ why }) => why))].map((why) => {
-    const files = left.filter((file) => file.why === why);
-    return { why, entries: files.length, bytes: files.reduce((sum, { span }) => sum + span.size, 0) };
-  });
-}
-
-/** Warnings about keys of the source's config that the settings, and so the destination's record, do not contain. */
-function lostKeys({ checkpoint, dialect }: Matched): readonly string[] {
-  return dialect
-    .keyRemarks(checkpoint.config)
-    .filter(({ rule }) => rule === "config-key-unknown" || rule === "config-precision")
-    .map(({ message }) => message);
 }
 
 /** What to do where ranks mean nothing. */
@@ -235,43 +177,4 @@ function recordFor(
     parallelism: parallelism,
     dtype: torch ?? RECASTS.bf16.torch,
   });
-}
-
-/** The tensors of a plan for people to read. */
-export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype }) => {
-    const from = elementSource.moves
-      .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
-      .map(({ of }) => of);
-    return {
-      name: tensorKey(tensor),
-      role: role?.spec.role ?? "scale",
-      layer: role?.layer?.index ?? null,
-      from: [...new Set(from)].join(", "),
-      dtype: tensor.dtype,
-      sourceDtype,
-      shape: tensor.shape,
-      bytes: bytesOf(tensor.dtype, tensor.shape),
-    };
-  });
-}
-
-/** The destination as a checkpoint, without bytes and side files. */
-export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
-  const { config, dialect } = manifest;
-  const tensors = manifest.tensors.map((tensor) => ({ ...tensor, pieces: [] }));
-  const { store, format } = source.checkpoint;
-  return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
-}
-
-/** Bytes that a run of the plan reads. A tensor that is cast to FP8 is read twice, first for its amax. */
-export function bytesRead(plan: Plan): number {
-  const tensors = plan.jobs.reduce((sum, { count, sourceDtype, cast }) => {
-    return sum + (count * bitsOf(sourceDtype) * (cast?.scaleTo === undefined ? 1 : 2)) / 8;
-  }, 0);
-  return plan.placement.copies.reduce((sum, { from }) => sum + from.size, tensors);
-}
-
-export function bytesWritten(plan: Plan): number {
-  return plan.placement.files.reduce((sum, { size }) => sum + size, 0);
 }

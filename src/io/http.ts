@@ -78,11 +78,11 @@ async function get(file: HttpFile, from: string, start: number, end: number, sig
     });
     const { statusCode: status, headers, body } = answer;
     const version = headers["x-linked-etag"] ?? (url === file.url ? headers.etag : undefined);
-    const fault = versionFault(file, one(version), one(headers["x-linked-size"]));
+    const fault = versionFault(file, firstValue(version), firstValue(headers["x-linked-size"]));
     if (fault === undefined && status >= 300 && status < 400 && headers.location !== undefined) {
       body.on("error", () => {});
       body.destroy();
-      url = new URL(one(headers.location)!, url).href;
+      url = new URL(firstValue(headers.location)!, url).href;
       continue;
     }
     const refused = fault ?? rangeFault(file, status, headers, start, end) ?? undefined;
@@ -97,7 +97,7 @@ async function get(file: HttpFile, from: string, start: number, end: number, sig
   throw networkError(`more than ${MAX_HOPS} redirects`, file.at);
 }
 
-const one = (value: string | readonly string[] | undefined): string | undefined =>
+const firstValue = (value: string | readonly string[] | undefined): string | undefined =>
   typeof value === "string" ? value : value?.[0];
 
 /** `"abc"`, `W/"abc"` or `abc`: abc. */
@@ -118,7 +118,7 @@ function otherSize(file: HttpFile, size: string): IsologitError {
 
 function rangeFault(file: HttpFile, status: number, headers: Headers, start: number, end: number) {
   if (status === 206) {
-    const given = one(headers["content-range"]) ?? "";
+    const given = firstValue(headers["content-range"]) ?? "";
     const [, from, to, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(given) ?? [];
     if (total !== undefined && total !== "*" && Number(total) !== file.size) return otherSize(file, total);
     if (Number(from) === start && Number(to) === end - 1) return undefined;
@@ -127,7 +127,7 @@ function rangeFault(file: HttpFile, status: number, headers: Headers, start: num
     );
   }
   if (status === 200 && start === 0 && end === file.size) {
-    const length = one(headers["content-length"]);
+    const length = firstValue(headers["content-length"]);
     return length === undefined || Number(length) === file.size ? undefined : otherSize(file, length);
   }
   if (status === 416) return otherSize(file, "fewer");
@@ -139,7 +139,7 @@ function statusFault(status: number, headers: Headers, file: HttpFile): Isologit
   if (!isTransientStatus(status)) return file.refusal(status, headers);
   return new TransientError(
     networkError(`the server answers ${status}`, file.at),
-    retryAfterMs(one(headers["retry-after"])),
+    retryAfterMs(firstValue(headers["retry-after"])),
   );
 }
 

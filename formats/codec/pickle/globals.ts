@@ -71,7 +71,7 @@ const FUNCTIONS: Readonly<Record<string, (args: readonly PickleValue[], at: Erro
     // a Parameter is its tensor; its other attributes are for training
     "torch._utils._rebuild_parameter": ([data]) => data ?? null,
     "torch._utils._rebuild_parameter_with_state": ([data]) => data ?? null,
-    "copyreg._reconstructor": reconstructed,
+    "copyreg._reconstructor": reconstructObject,
   };
 
 const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
@@ -133,7 +133,7 @@ function bytesOf(args: readonly PickleValue[], at: ErrorLocation): PickleValue {
 }
 
 /** How protocols 0 and 1 make an object: from its class, `object` and None. */
-function reconstructed([type]: readonly PickleValue[], at: ErrorLocation): PickleValue {
+function reconstructObject([type]: readonly PickleValue[], at: ErrorLocation): PickleValue {
   if (isKind(type, "opaque")) return type;
   const { name } = expectKind(type, "global", "a class", at);
   if (meaningOf(name)?.use === "class") return recordOf(name, []);

@@ -25,12 +25,12 @@ export function plainRecord(value: PickleValue | undefined, at: ErrorLocation): 
     if (isKind(value, "list") || isKind(value, "tuple"))
       return value.items.map((item) => plain(item, depth + 1));
     if (isKind(value, "global")) return { _target_: value.name, _call_: false };
-    if (isKind(value, "dict")) return named(value.entries, depth);
-    if (isKind(value, "record") && value.fields.size > 0) return named(value.fields, depth);
+    if (isKind(value, "dict")) return recordOf(value.entries, depth);
+    if (isKind(value, "record") && value.fields.size > 0) return recordOf(value.fields, depth);
     return undefined;
   }
 
-  function named(pairs: Iterable<readonly [PickleValue, PickleValue]>, depth: number): ConfigRecord {
+  function recordOf(pairs: Iterable<readonly [PickleValue, PickleValue]>, depth: number): ConfigRecord {
     const record: Record<string, unknown> = {};
     for (const [key, item] of pairs) {
       const read = plain(item, depth + 1);
@@ -40,8 +40,8 @@ export function plainRecord(value: PickleValue | undefined, at: ErrorLocation): 
     return record;
   }
 
-  if (isKind(value, "dict")) return named(value.entries, 0);
-  return isKind(value, "record") ? named(value.fields, 0) : {};
+  if (isKind(value, "dict")) return recordOf(value.entries, 0);
+  return isKind(value, "record") ? recordOf(value.fields, 0) : {};
 }
 
 /** The value of a pickled dict under a name. */

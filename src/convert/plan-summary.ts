@@ -1,0 +1,44 @@
+/** A plan for people and for checks: its tensors, the destination as a checkpoint, and the bytes it moves. */
+
+import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
+import { bitsOf, bytesOf } from "../core/dtype.ts";
+import type { Plan, PlannedTensor } from "./types.ts";
+
+/** The tensors of a plan for people to read. */
+export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
+  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype }) => {
+    const from = elementSource.moves
+      .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
+      .map(({ of }) => of);
+    return {
+      name: tensorKey(tensor),
+      role: role?.spec.role ?? "scale",
+      layer: role?.layer?.index ?? null,
+      from: [...new Set(from)].join(", "),
+      dtype: tensor.dtype,
+      sourceDtype,
+      shape: tensor.shape,
+      bytes: bytesOf(tensor.dtype, tensor.shape),
+    };
+  });
+}
+
+/** The destination as a checkpoint, without bytes and side files. */
+export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
+  const { config, dialect } = manifest;
+  const tensors = manifest.tensors.map((tensor) => ({ ...tensor, pieces: [] }));
+  const { store, format } = source.checkpoint;
+  return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
+}
+
+/** Bytes that a run of the plan reads. A tensor that is cast to FP8 is read twice, first for its amax. */
+export function bytesRead(plan: Plan): number {
+  const tensors = plan.jobs.reduce((sum, { count, sourceDtype, cast }) => {
+    return sum + (count * bitsOf(sourceDtype) * (cast?.scaleTo === undefined ? 1 : 2)) / 8;
+  }, 0);
+  return plan.placement.copies.reduce((sum, { from }) => sum + from.size, tensors);
+}
+
+export function bytesWritten(plan: Plan): number {
+  return plan.placement.files.reduce((sum, { size }) => sum + size, 0);
+}
