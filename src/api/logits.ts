@@ -7,7 +7,7 @@ import { openCheckpoint } from "../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
@@ -101,7 +101,7 @@ interface TensorEntry {
 }
 
 /** Tensors that a pass writes beside the logits. */
-function innerTensors({ layers, family, dims }: Matched, tokens: number): readonly TensorEntry[] {
+function innerTensors({ layers, family, dims }: MatchedModel, tokens: number): readonly TensorEntry[] {
   const main = layers.filter(({ stack }) => stack === "main");
   const hiddenSize = family.forward.streams(dims).residual!;
   const hidden = [...Array(main.length + 1).keys(), "norm_f"].map((n) => ({

@@ -5,7 +5,7 @@
 import { CERTIFICATE_FILE, type Span, type Tensor } from "../core/checkpoint.ts";
 import { bitsOf, countOf, stridesOf } from "../core/dtype.ts";
 import { extentsOf } from "../core/read.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { digestExcept } from "../io/digest.ts";
 
 interface FileDigest {
@@ -19,7 +19,7 @@ interface FileDigest {
 
 /** @param trailer span of the certificate in a packed file; the span and the bytes after it do not belong to the checkpoint */
 export async function digestFilesExceptRoles(
-  model: Matched,
+  model: MatchedModel,
   trailer: Span | undefined,
   signal: AbortSignal | undefined,
 ): Promise<readonly FileDigest[]> {
@@ -38,7 +38,7 @@ export async function digestFilesExceptRoles(
 }
 
 /** Spans of the elements of roles, by file and sorted; without tensors that have padding. */
-function insideOf({ tensors, roleSources }: Matched): ReadonlyMap<string, readonly Span[]> {
+function insideOf({ tensors, roleSources }: MatchedModel): ReadonlyMap<string, readonly Span[]> {
   const used = new Map<string, number>();
   for (const move of [...roleSources.values()].flat()) {
     const name = move.of!;

@@ -7,7 +7,7 @@ import { findSampledDifference } from "../core/first-difference.ts";
 import type { Sources } from "../core/read.ts";
 import type { Family } from "../families/family.ts";
 import { matchRoles, replicaError } from "../families/match.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 
 /** Reads some elements of the head and of the token table, if both are stored. */
 export async function checkTies(
@@ -16,7 +16,7 @@ export async function checkTies(
   companions: ReadonlySet<string>,
   files: Sources,
 ): Promise<readonly Finding[]> {
-  let matched: Matched;
+  let matched: MatchedModel;
   try {
     matched = matchRoles(checkpoint, families, companions);
   } catch {

@@ -9,7 +9,7 @@ import { leafRoles, tensorsHeld, tensorsRead } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "../families/likely-cause.ts";
 import { matchRoles } from "../families/match.ts";
-import type { Matched, Recognised } from "../families/model.ts";
+import type { MatchedModel, RecognisedModel } from "../families/model.ts";
 import { modelOf } from "../families/recognise.ts";
 
 /**
@@ -33,7 +33,7 @@ export function checkWeights(
 }
 
 /** Notes about entries beside the model in a checkpoint without faults. */
-function asides({ dropped, notes, checkpoint, tensors }: Matched): readonly Finding[] {
+function asides({ dropped, notes, checkpoint, tensors }: MatchedModel): readonly Finding[] {
   const file = checkpoint.store.url;
   return [
     ...dropped.map(({ why, names }) => {
@@ -46,7 +46,7 @@ function asides({ dropped, notes, checkpoint, tensors }: Matched): readonly Find
 }
 
 /** Warning for tensor names that libraries use in memory and that the dialect does not write. */
-function memorySpelling(matched: Matched): readonly Finding[] {
+function memorySpelling(matched: MatchedModel): readonly Finding[] {
   const { renamed } = matched.dialect;
   if (renamed === undefined) return [];
   const { stored, loaded } = renamed;
@@ -104,7 +104,7 @@ function everyFault(
 }
 
 /** Null if the config cannot be read. */
-function understood(checkpoint: Checkpoint, families: readonly Family[]): Recognised | null {
+function understood(checkpoint: Checkpoint, families: readonly Family[]): RecognisedModel | null {
   try {
     return modelOf(checkpoint, families);
   } catch {

@@ -7,7 +7,7 @@ import { findSampledDifference } from "../core/first-difference.ts";
 import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { matchRoles, replicaError } from "../families/match.ts";
-import type { Matched, Role } from "../families/model.ts";
+import type { MatchedModel, Role } from "../families/model.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
 import { pairScales, readScales, type ScaleTable } from "./scales.ts";
@@ -15,7 +15,7 @@ import { pairScales, readScales, type ScaleTable } from "./scales.ts";
 type LoadOptions = Pick<RunOptions, "families" | "formats">;
 
 /** A checkpoint with every tensor matched to a role of its family. */
-export interface LoadedModel extends Matched {
+export interface LoadedModel extends MatchedModel {
   /** the scale of each weight, and the scales that no forward pass reads */
   readonly scales: ScaleTable;
 }
@@ -82,7 +82,7 @@ interface StoredRole {
 }
 
 /** The first tensor of a role. All tensors of a role have one dtype, because matching refuses other roles. */
-export function storedRole({ roleSources, tensors }: Matched, role: Role): StoredRole {
+export function storedRole({ roleSources, tensors }: MatchedModel, role: Role): StoredRole {
   const tensor = roleSources.get(role.key)![0]!.of!;
   return { dtype: tensors.get(tensor)!.dtype, tensor };
 }
@@ -99,7 +99,7 @@ function withLikeAddress(error: unknown, { hints, config }: Checkpoint): unknown
 }
 
 /** Compares samples of the head and of the token table, if the config ties them and both are stored. */
-async function refuseUntied({ replicas, tensors }: Matched, sources: Sources): Promise<void> {
+async function refuseUntied({ replicas, tensors }: MatchedModel, sources: Sources): Promise<void> {
   for (const replica of replicas.filter(({ tied }) => tied === true)) {
     const [copy, original] = [tensors.get(replica.tensor)!, tensors.get(replica.of)!];
     if (copy.pieces.length === 0) continue; // a planned tensor is not written yet

@@ -15,7 +15,7 @@ import {
   tensorsHeld,
   tensorsWritten,
 } from "../families/expand.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
 import { type Policy, recastType } from "../quantization/policy.ts";
 import type { PlanOptions } from "./options.ts";
@@ -27,7 +27,7 @@ import type { ColumnShare, Job, ScaledRun } from "./types.ts";
  * published models.
  */
 export function chooseNames(
-  source: Matched,
+  source: MatchedModel,
   dialect: Dialect,
   writer: Writer,
   policy: Policy,
@@ -46,7 +46,7 @@ export function chooseNames(
 }
 
 export function planJobs(
-  source: Matched,
+  source: MatchedModel,
   scales: ScaleTable,
   policy: Policy,
   stored: readonly ExpectedTensor[],
@@ -120,7 +120,7 @@ export function planJobs(
 
 /** Runs of a destination's elements, each with the scale that decodes it; none without scales. */
 function scaledRuns(
-  source: Matched,
+  source: MatchedModel,
   scales: ScaleTable,
   from: readonly Tensor[],
   elementSource: ElementSource,
@@ -144,7 +144,7 @@ function scaledRuns(
 }
 
 /** The source tensors of a destination tensor. @throws PLAN_IMPOSSIBLE if they have different types */
-function sourceTensors(source: Matched, { name, layout }: ExpectedTensor): readonly Tensor[] {
+function sourceTensors(source: MatchedModel, { name, layout }: ExpectedTensor): readonly Tensor[] {
   const names = new Set(
     leafRoles(layout).flatMap((role) => (source.roleSources.get(role) ?? []).map((move) => move.of!)),
   );

@@ -4,7 +4,7 @@ import type { WantedTensor } from "../../formats/format.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { CONFIG_DIALECT } from "./config-file.ts";
 import type { PlanOptions } from "./options.ts";
 import type { DroppedEntries } from "./types.ts";
@@ -22,7 +22,7 @@ export function fileWarnings(
 }
 
 /** Warnings about tensors of a folder that loaders skip. Training state in other checkpoints is counted, not named. */
-export function skippedTensors({ dropped, tensors, dialect }: Matched): readonly string[] {
+export function skippedTensors({ dropped, tensors, dialect }: MatchedModel): readonly string[] {
   if (dialect.id !== CONFIG_DIALECT) return [];
   return dropped.flatMap(({ why, names }) => {
     const held = names.filter((name) => tensors.has(name));
@@ -34,7 +34,7 @@ export function skippedTensors({ dropped, tensors, dialect }: Matched): readonly
 
 /** A warning for a head that the source does not store and the destination does. */
 export function tiedHeadWarnings(
-  { tied, roles, roleSources, tensors, holds }: Matched,
+  { tied, roles, roleSources, tensors, holds }: MatchedModel,
   stored: readonly ExpectedTensor[],
 ): readonly string[] {
   const heads = tied ? [...roles.values()].filter(({ spec }) => spec.tiedTo !== undefined) : [];
@@ -49,7 +49,7 @@ export function tiedHeadWarnings(
 }
 
 /** A warning if names in the destination differ from the source. A single other name is an old name of the same module. */
-export function renameWarnings({ holds }: Matched, tensors: readonly WantedTensor[]): readonly string[] {
+export function renameWarnings({ holds }: MatchedModel, tensors: readonly WantedTensor[]): readonly string[] {
   const names = new Set(tensors.map(({ name }) => name));
   const gone = [...holds.keys()].filter((name) => !names.has(name));
   if (gone.length < 2) return [];
@@ -68,7 +68,7 @@ export function droppedFiles(
 }
 
 /** Warnings about keys of the source's config that the settings, and so the destination's record, do not contain. */
-export function lostKeys({ checkpoint, dialect }: Matched): readonly string[] {
+export function lostKeys({ checkpoint, dialect }: MatchedModel): readonly string[] {
   return dialect
     .keyRemarks(checkpoint.config)
     .filter(({ rule }) => rule === "config-key-unknown" || rule === "config-precision")

@@ -9,7 +9,7 @@ import { type DType, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Dialect } from "../families/dialect.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Parallelism } from "../families/structure.ts";
 import { compressedTensors } from "../quantization/compressed-tensors.ts";
@@ -161,7 +161,7 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
 
 /** The config record for a destination that the source's config does not fit. */
 function recordFor(
-  source: Matched,
+  source: MatchedModel,
   jobs: readonly Job[],
   writer: Writer,
   dialect: Dialect,

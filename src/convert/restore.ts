@@ -8,7 +8,7 @@ import { parseJsonObject } from "../core/json.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { Sources } from "../core/read.ts";
 import { tensorsWritten } from "../families/expand.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Settings } from "../families/structure.ts";
 import { CONFIG, CONFIG_DIALECT, readSideFile } from "./config-file.ts";
@@ -23,7 +23,7 @@ interface RestoredFiles {
 export const NOTHING_RESTORED: RestoredFiles = { files: [], headers: [], warnings: [] };
 
 /** The files in `isologit.origin/`, if their config.json describes this model; else a warning. */
-export async function readRestoredFiles(source: Matched): Promise<RestoredFiles> {
+export async function readRestoredFiles(source: MatchedModel): Promise<RestoredFiles> {
   const { carriedFiles, store } = source.checkpoint;
   if (carriedFiles === undefined) return NOTHING_RESTORED;
   const { sidecars } = carriedFiles;
@@ -59,7 +59,7 @@ export async function readHeaders(
  *
  * @throws CONFIG_INVALID if its config.json describes another model than the source
  */
-export async function readLikeFiles(source: Matched): Promise<readonly WantedSidecar[]> {
+export async function readLikeFiles(source: MatchedModel): Promise<readonly WantedSidecar[]> {
   const { like } = source.checkpoint.hints ?? {};
   if (like === undefined) return [];
   // its index names its own weight files
@@ -78,7 +78,7 @@ export async function readLikeFiles(source: Matched): Promise<readonly WantedSid
  *
  * @param weightFiles names of the weight files beside config.json; empty if unknown
  */
-function readSettings(config: Uint8Array, source: Matched, weightFiles: readonly string[]): Settings {
+function readSettings(config: Uint8Array, source: MatchedModel, weightFiles: readonly string[]): Settings {
   const dialect = dialectOf(source.family, CONFIG_DIALECT);
   const tensors = tensorsWritten(source, dialect).map(({ name, layout }) => ({
     name,
@@ -90,7 +90,7 @@ function readSettings(config: Uint8Array, source: Matched, weightFiles: readonly
 }
 
 /** Why the carried files do not belong to these weights; null if they do. */
-function faultOfConfig({ settings }: Matched, read: () => Settings): string | null {
+function faultOfConfig({ settings }: MatchedModel, read: () => Settings): string | null {
   try {
     if (canonicalJson(read()) === canonicalJson(settings)) return null;
     return `${ORIGIN_FOLDER} belongs to another model than the weights beside it: its files are not restored`;
@@ -101,7 +101,7 @@ function faultOfConfig({ settings }: Matched, read: () => Settings): string | nu
 }
 
 /** @throws CONFIG_INVALID if the config of a `like` checkpoint is refused, or describes another model than the source */
-function refuseOtherModel(like: Checkpoint, { settings }: Matched, read: () => Settings): void {
+function refuseOtherModel(like: Checkpoint, { settings }: MatchedModel, read: () => Settings): void {
   const refusal = (message: string, cause?: unknown) => {
     const next = "give `like` a checkpoint of the same architecture";
     const located = `\`like\` ${like.store.url}: ${message}`;

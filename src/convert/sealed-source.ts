@@ -5,19 +5,19 @@ import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
 import { bandsOf } from "../core/gather.ts";
 import type { Sources } from "../core/read.ts";
 import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { ConversionRun, Job } from "./types.ts";
 
 export class SealedSource {
-  readonly #source: Matched;
+  readonly #source: MatchedModel;
   readonly #sources: Sources;
   readonly #signal: AbortSignal | undefined;
   readonly #find: FindSeal;
   /** seals that have been compared */
   readonly #compared = new Set<SealedSpan>();
 
-  constructor(source: Matched, sources: Sources, signal: AbortSignal | undefined) {
+  constructor(source: MatchedModel, sources: Sources, signal: AbortSignal | undefined) {
     this.#source = source;
     this.#sources = sources;
     this.#signal = signal;

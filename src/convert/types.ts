@@ -5,7 +5,7 @@ import type { ScaleTable } from "../checkpoint/scales.ts";
 import type { DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
 import type { ElementSource } from "../core/gather.ts";
-import type { Matched, Role } from "../families/model.ts";
+import type { MatchedModel, Role } from "../families/model.ts";
 import type { Staging } from "../io/staging.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
@@ -42,7 +42,7 @@ export interface Plan {
   readonly id: string;
   /** the options apart from the format */
   readonly conversion: Conversion | undefined;
-  readonly source: Matched;
+  readonly source: MatchedModel;
   readonly scales: ScaleTable;
   readonly manifest: WriteRequest;
   readonly placement: Placement;

@@ -43,7 +43,7 @@ export function isDType(text: unknown): text is DType {
 
 /**
  * The types that weights can be recast to: the name that users write, the element type, and the name that config.json
- * then gives as the type of the whole model. FP8 types have no such name: null.
+ * then has as the type of the whole model. FP8 types have no such name: null.
  */
 export const RECASTS = {
   f32: { dtype: "F32", torch: "float32" },
@@ -54,9 +54,9 @@ export const RECASTS = {
 } as const;
 
 export type RecastKind = keyof typeof RECASTS;
-/** What an option may ask for: `keep` casts nothing. */
+/** Value of the option `dtype`; `keep` casts nothing. */
 export type RecastTarget = "keep" | RecastKind;
-/** Types that config.json names for a whole model. */
+/** Type of a whole model in config.json. */
 export type TorchDType = NonNullable<(typeof RECASTS)[RecastKind]["torch"]>;
 
 /** Names of `RECASTS`, in its order. */

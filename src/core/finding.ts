@@ -1,17 +1,17 @@
-/** Findings: what a command reports about a checkpoint beside its main result. Rules have stable names, which scripts use. */
+/** Findings: facts that a command reports about a checkpoint besides its main result. */
 import { ERRORS, IsologitError } from "./errors.ts";
 
 export type Severity = "note" | "warning" | "error" | "danger";
 
-/** Something wrong with a checkpoint. `rule` is stable: scripts may look for it. */
+/** A fault or a fact of a checkpoint. The names of rules are stable, because scripts use them. */
 export interface Finding {
   readonly rule: string;
   readonly severity: Severity;
   readonly at: { readonly file: string; readonly tensor: string | null; readonly offset: number | null };
   readonly message: string;
-  /** what to do about it, where that is known */
+  /** the next step for the user, if one is known */
   readonly next?: string;
-  /** every tensor that it is about, where they are several */
+  /** all tensors of the finding, if there are several */
   readonly tensors?: readonly string[];
 }
 
@@ -21,24 +21,24 @@ export interface FindingsReport {
   readonly findings: readonly Finding[];
 }
 
-/** How findings are judged. */
+/** How severe findings are. */
 export interface StrictOptions {
   /** a finding that names a difference makes the verdict `different`; of `check`: a warning is an error */
   readonly strict?: boolean;
 }
 
-/** The file or the stored tensor that a finding is about; neither where it is about the checkpoint. */
+/** The file or stored tensor of a finding; neither if it concerns the whole checkpoint. */
 export interface FindingLocation {
   readonly file?: string;
   readonly tensor?: string;
 }
 
-/** @param rule stable: scripts, JUnit and SARIF go by it; its text is in `RULES` of src/report/problems.ts */
+/** A finding that two sides differ. @param rule stable name; its text is in `RULES` of src/report/problems.ts */
 export function difference(rule: string, message: string, at: FindingLocation = {}): Finding {
   return { rule, severity: "warning", at: locationOf(at), message };
 }
 
-/** @param rule as of `difference` */
+/** A finding that needs no action. @param rule as in `difference` */
 export function remark(rule: string, message: string, at: FindingLocation = {}): Finding {
   return { rule, severity: "note", at: locationOf(at), message };
 }
@@ -59,21 +59,21 @@ export function finding(
   return { rule, severity, at: { file, tensor, offset }, message };
 }
 
-/** A fault of the input as a finding: `SHAPE_MISMATCH` is the rule `shape-mismatch`. Any other error goes on. */
+/** An input error as a finding: code `SHAPE_MISMATCH` becomes rule `shape-mismatch`. Throws any other error again. */
 export function findingOf(error: unknown, file: string): Finding {
   if (!(error instanceof IsologitError) || error.exit !== 3) throw error;
   const rule = error.code.toLowerCase().replaceAll("_", "-");
   const found = finding(rule, "error", { file, ...error.at }, error.message);
-  // The table's own next step is the same for every file: said once by those who know the table.
+  // The next step of the table is the same for every file; reports print it once.
   return error.next === ERRORS[error.code].next ? found : { ...found, next: error.next };
 }
 
-/** A near miss as a finding: what lies there, and the step that leads on. */
+/** A near miss as a finding: what was found instead of a checkpoint, and the next step. */
 export function nearMiss(error: IsologitError, file: string): Finding {
   return { ...findingOf(error, file), next: error.next };
 }
 
-/** No finding is an error or worse. */
+/** Whether no finding is an error or a danger. */
 export function isOk(findings: readonly Finding[]): boolean {
   return !findings.some(({ severity }) => severity === "error" || severity === "danger");
 }

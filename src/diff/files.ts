@@ -3,13 +3,13 @@
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import { Sources } from "../core/read.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { keysThatDiffer } from "../side-files/compare.ts";
 import { isOwnIndex } from "../side-files/read.ts";
 import type { DiffedSidecar, DiffReport } from "./report.ts";
 
 /** Settings that differ; if both sides have one dialect, also other config keys that differ. */
-export function diffConfigs(a: Matched, b: Matched): DiffReport["config"] {
+export function diffConfigs(a: MatchedModel, b: MatchedModel): DiffReport["config"] {
   const unlike = (left: Readonly<Record<string, unknown>>, right: Readonly<Record<string, unknown>>) =>
     keysThatDiffer(left, right).map((key) => ({ key, a: jsonValue(left[key]), b: jsonValue(right[key]) }));
   const settings = unlike(a.settings, b.settings);

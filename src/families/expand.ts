@@ -2,7 +2,7 @@
 import { type Rank, tensorKey } from "../core/checkpoint.ts";
 import { type Layout, leaf } from "../core/mapping/layout.ts";
 import type { Dialect, Rule, ShardPosition } from "./dialect.ts";
-import type { Matched, Model } from "./model.ts";
+import type { MatchedModel, Model } from "./model.ts";
 import { type Layer, type Parallelism, type RoleSpec, roleKey } from "./structure.ts";
 
 /** One tensor that a dialect expects: its name, other names that are read, and its layout. */
@@ -26,7 +26,7 @@ export function tensorsWritten(
 }
 
 /** Every tensor of its model that a checkpoint holds, under its stored name, in the same order. */
-export function tensorsHeld(matched: Matched): readonly ExpectedTensor[] {
+export function tensorsHeld(matched: MatchedModel): readonly ExpectedTensor[] {
   const { dialect, parallelism, tensors } = matched;
   const held = tensorsRead(matched, dialect, parallelism).flatMap((expected) => {
     const { rank } = expected;

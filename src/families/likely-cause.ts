@@ -2,7 +2,7 @@
 import type { Tensor } from "../core/checkpoint.ts";
 import { type Shape, sameShape } from "../core/dtype.ts";
 import { type Layout, shapeOf } from "../core/mapping/layout.ts";
-import type { Recognised, Role } from "./model.ts";
+import type { RecognisedModel, Role } from "./model.ts";
 import type { Settings } from "./structure.ts";
 
 /** A stored tensor whose shape differs from the shape that the config asks for. */
@@ -13,7 +13,7 @@ export interface ShapeMisfit {
   readonly role?: Role;
 }
 
-export function misfitOf(tensor: Tensor, layout: Layout, { roles }: Recognised): ShapeMisfit {
+export function misfitOf(tensor: Tensor, layout: Layout, { roles }: RecognisedModel): ShapeMisfit {
   const role = layout.op === "leaf" ? roles.get(layout.of) : undefined;
   return { tensor, asked: shapeOf(layout), ...(role !== undefined && { role }) };
 }
@@ -30,7 +30,7 @@ const MOST_TRIED = 1024;
 
 /** The numbers of the config that explain all misfits: for each, exactly one other value makes every misfit fit. */
 export function causesOf(
-  { family, dialect, settings }: Recognised,
+  { family, dialect, settings }: RecognisedModel,
   misfits: readonly ShapeMisfit[],
 ): readonly Cause[] {
   if (misfits.length === 0 || misfits.some(({ role }) => role === undefined)) return [];

@@ -11,7 +11,7 @@ import { findCoverFault, invertMoves, type Move } from "../core/mapping/moves.ts
 import { type ExpectedTensor, leafRoles, tensorsRead } from "./expand.ts";
 import type { Family } from "./family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "./likely-cause.ts";
-import type { Matched, Recognised, Replica, Role } from "./model.ts";
+import type { MatchedModel, RecognisedModel, Replica, Role } from "./model.ts";
 import { droppedFrom, modelOf } from "./recognise.ts";
 
 /**
@@ -24,7 +24,7 @@ export function matchRoles(
   checkpoint: Checkpoint,
   families: readonly Family[],
   scaleTensors: ReadonlySet<string>,
-): Matched {
+): MatchedModel {
   const model = modelOf(checkpoint, families);
   const tensors = new Map(checkpoint.tensors.map((tensor) => [tensorKey(tensor), tensor]));
   const dropped = droppedFrom(checkpoint, model.dialect);
@@ -54,7 +54,7 @@ class Matcher {
   readonly holds = new Map<string, readonly string[]>();
   readonly replicas: Replica[] = [];
   readonly misfits: ShapeMisfit[] = [];
-  readonly #model: Recognised;
+  readonly #model: RecognisedModel;
   readonly #tensors: ReadonlyMap<string, Tensor>;
   readonly #ranks: ReadonlySet<string>;
   readonly #absent: ExpectedTensor[] = [];
@@ -62,7 +62,7 @@ class Matcher {
   readonly #first = new Map<string, string>();
   readonly #held = new Set<string>();
 
-  constructor(tensors: ReadonlyMap<string, Tensor>, model: Recognised) {
+  constructor(tensors: ReadonlyMap<string, Tensor>, model: RecognisedModel) {
     this.#model = model;
     this.#tensors = tensors;
     this.#ranks = new Set([...tensors.values()].map(rankOf));
@@ -162,7 +162,7 @@ function refuseUncovered({ key, shape }: Role, moves: readonly Move[]): void {
 }
 
 /** @throws SHAPE_MISMATCH for the first misfit, with the number of the config that explains all misfits, if there is one */
-function refuseMisfits(misfits: readonly ShapeMisfit[], model: Recognised): void {
+function refuseMisfits(misfits: readonly ShapeMisfit[], model: RecognisedModel): void {
   const [first] = misfits;
   if (first === undefined) return;
   const { tensor, asked } = first;

@@ -25,7 +25,7 @@ export interface Model {
 }
 
 /** A model as described by one checkpoint. */
-export interface Recognised extends Model {
+export interface RecognisedModel extends Model {
   readonly dialect: Dialect;
   readonly parallelism: Parallelism;
   readonly passthrough: ParsedConfig["passthrough"];
@@ -44,13 +44,13 @@ export interface Replica {
 }
 
 /** Entries that are not part of the model and are left out, and the reason. */
-export interface Dropped {
+export interface IgnoredEntries {
   readonly why: string;
   readonly names: readonly string[];
 }
 
 /** A model together with the location of its roles in one checkpoint. */
-export interface Matched extends Recognised {
+export interface MatchedModel extends RecognisedModel {
   readonly checkpoint: Checkpoint;
   /** by `tensorKey`; the fields below use the same keys */
   readonly tensors: ReadonlyMap<string, Tensor>;
@@ -59,10 +59,10 @@ export interface Matched extends Recognised {
   /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
   readonly replicas: readonly Replica[];
-  readonly dropped: readonly Dropped[];
+  readonly dropped: readonly IgnoredEntries[];
 }
 
 /** The layers of the main stack, in order. */
-export function mainLayers({ layers }: Matched): readonly Layer[] {
+export function mainLayers({ layers }: MatchedModel): readonly Layer[] {
   return layers.filter(({ stack }) => stack === "main");
 }

@@ -5,11 +5,11 @@ import { canonicalJson } from "../core/hash.ts";
 import type { Dialect, KeyRemark, ObservedFacts } from "./dialect.ts";
 import { ruleApplies } from "./expand.ts";
 import type { Family } from "./family.ts";
-import type { Dropped, Recognised, Role } from "./model.ts";
+import type { IgnoredEntries, RecognisedModel, Role } from "./model.ts";
 import { type Config, type Dims, type Layer, type RoleSpec, roleKey, type Settings } from "./structure.ts";
 
 /** @throws FAMILY_UNKNOWN, and the errors of the dialect's config reader */
-export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Recognised {
+export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): RecognisedModel {
   const { hints = {} } = checkpoint;
   const family = families.find(
     (f) => f.claims(checkpoint.config) || (hints.like && f.claims(hints.like.config)),
@@ -118,7 +118,7 @@ function expertsOf(spec: RoleSpec, d: Dims): readonly (number | null)[] {
 /** Pickled entries are not tensors and are not read. One that the dialect does not list is reported, not refused. */
 const UNREAD = "other pickled entries";
 
-export function droppedFrom({ tensors, objects }: Checkpoint, { drop }: Dialect): readonly Dropped[] {
+export function droppedFrom({ tensors, objects }: Checkpoint, { drop }: Dialect): readonly IgnoredEntries[] {
   const reasonOf = (name: string) => drop.find(({ match }) => match.test(name))?.why;
   const found = new Map<string, string[]>();
   const add = (why: string, name: string) => found.set(why, [...(found.get(why) ?? []), name]);

@@ -1,7 +1,7 @@
 /** Runs the main layers of a model in order, for one list of tokens. */
 import type { Backend } from "../../kernels/kernel.ts";
 import type { Stage } from "../families/forward.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import { mainLayers } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "./activations.ts";
@@ -10,7 +10,7 @@ import { createRouter, type Router, type RouterParts } from "./router.ts";
 import type { ModelRunner } from "./runner.ts";
 
 interface LayerRun {
-  readonly model: Matched;
+  readonly model: MatchedModel;
   /** created for exactly as many tokens as `ids` has */
   readonly runner: ModelRunner;
   readonly backend: Backend;

@@ -5,7 +5,7 @@ import { bytesOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Sources } from "../core/read.ts";
 import type { Native } from "../families/forward.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
 import type { RowRounding } from "./rounding.ts";
 import { ModelRunner } from "./runner.ts";
@@ -40,7 +40,7 @@ export function createRunner(model: ModelWithScales, running: RunnerRequest): Mo
 /** Next step in errors of models that cannot run. */
 const WITHOUT_PASS = { next: "use `verify` bytes, which runs no forward pass" };
 
-function nativeOf({ family, dialect }: Matched): Native {
+function nativeOf({ family, dialect }: MatchedModel): Native {
   const native = family.forward.natives.find((candidate) => candidate.dialect === dialect.id);
   if (native !== undefined) return native;
   throw new IsologitError(
@@ -67,7 +67,7 @@ export function refuseUnrunnable(model: LoadedModel): void {
 }
 
 /** Bytes of weights that one run through these stacks and the head reads, without the few rows of the token table. */
-export function runBytes(model: Matched, stacks: readonly Layer["stack"][]): number {
+export function runBytes(model: MatchedModel, stacks: readonly Layer["stack"][]): number {
   const { dims, tensors, family } = model;
   const stored = new TensorLookup(nativeOf(model), dims, family.forward.experts(dims), tensors.values());
   const blocks = model.layers

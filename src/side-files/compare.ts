@@ -6,7 +6,7 @@ import { difference, remark } from "../core/finding.ts";
 import { canonicalJson } from "../core/hash.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import type { Dialect } from "../families/dialect.ts";
-import type { Matched } from "../families/model.ts";
+import type { MatchedModel } from "../families/model.ts";
 import type { Config } from "../families/structure.ts";
 import { haveSameMeaning } from "./meaning.ts";
 import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./read.ts";
@@ -18,7 +18,11 @@ const CONFIG = "config.json";
 const MAX_MEANING_BYTES = 256 * 1024 * 1024;
 
 /** @param recast some element is stored as another type in b */
-export async function compareFiles(a: Matched, b: Matched, recast: boolean): Promise<readonly Finding[]> {
+export async function compareFiles(
+  a: MatchedModel,
+  b: MatchedModel,
+  recast: boolean,
+): Promise<readonly Finding[]> {
   for (const { checkpoint } of [a, b]) await refuseDamagedFiles(checkpoint);
   await using left = new SideFiles(a.checkpoint, true);
   await using right = new SideFiles(b.checkpoint);
@@ -46,7 +50,7 @@ export async function compareFiles(a: Matched, b: Matched, recast: boolean): Pro
 }
 
 /** Remarks from reading b, about files that have no finding yet. */
-function readingFindings(a: Matched, b: Matched, findings: readonly Finding[]): readonly Finding[] {
+function readingFindings(a: MatchedModel, b: MatchedModel, findings: readonly Finding[]): readonly Finding[] {
   const known = new Set((a.checkpoint.remarks ?? []).map(({ rule }) => rule));
   const reported = new Set(findings.map(({ at }) => at.file));
   const fresh = (b.checkpoint.remarks ?? []).filter(
@@ -82,7 +86,7 @@ function configIn(files: SideFiles): Promise<Config> {
 }
 
 /** The dialect that read both files as settings; null for a carried config, which no dialect read. */
-function readBy(a: Matched, b: Matched): Dialect | null {
+function readBy(a: MatchedModel, b: MatchedModel): Dialect | null {
   return a.dialect === b.dialect && a.dialect.isSettingKey !== undefined ? a.dialect : null;
 }
 

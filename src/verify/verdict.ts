@@ -1,6 +1,6 @@
 /** Verdicts and their order; the position of a role in the order of execution, and the name of that position. */
 
-import type { Matched, Role } from "../families/model.ts";
+import type { MatchedModel, Role } from "../families/model.ts";
 import type { Verdict, VerifyReport } from "./report.ts";
 
 const SEVERITY: readonly Verdict[] = ["same", "within", "unproven", "different"];
@@ -33,7 +33,10 @@ export function kindOf(role: Role | null): string {
 }
 
 /** The first divergence where hidden states differ from a layer on and no tensor is known to be the cause. */
-export function divergenceFrom(layer: number | null, { layers }: Matched): VerifyReport["firstDivergence"] {
+export function divergenceFrom(
+  layer: number | null,
+  { layers }: MatchedModel,
+): VerifyReport["firstDivergence"] {
   if (layer === null) return null;
   const found = layers.find(({ stack, index }) => stack === "main" && index === layer);
   return { layer, kind: found?.kind ?? (layer < 0 ? "embedding" : "head"), tensors: [] };

@@ -15,7 +15,7 @@ import { pairScales } from "../../src/checkpoint/scales.ts";
 import type { DType, RecastTarget } from "../../src/core/dtype.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";
-import type { Matched } from "../../src/families/model.ts";
+import type { MatchedModel } from "../../src/families/model.ts";
 import { nemotronH } from "../../src/families/nemotron-h/index.ts";
 import type { Verdict } from "../../src/verify/report.ts";
 import { codeOf } from "../support/errors.ts";
@@ -38,7 +38,7 @@ interface Source {
   readonly path: string;
   readonly told: Pick<ConvertOptions, "vocabSize">;
   readonly format: Format;
-  readonly model: Matched;
+  readonly model: MatchedModel;
   readonly dtypes: ReadonlySet<DType>;
 }
 

@@ -17,7 +17,7 @@ import { type Band, bandsOf, gatherExtents, rowsUnit } from "../../core/gather.t
 import { Sources } from "../../core/read.ts";
 import { type FindSeal, sealFinder } from "../../core/sealed-spans.ts";
 import { replicaError } from "../../families/match.ts";
-import type { Matched, Replica } from "../../families/model.ts";
+import type { MatchedModel, Replica } from "../../families/model.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker, Loss, WorkerPool } from "../../workers/pool.ts";
 import {
@@ -139,7 +139,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
 
 /** Copies of a tensor on other ranks must be equal: a role is read from one rank, so the other rungs do not read the copies. */
 async function replicaDifference(
-  { tensors, holds, roles }: Matched,
+  { tensors, holds, roles }: MatchedModel,
   { tensor, of, tied }: Replica,
   sources: Sources,
   worker: BandWorker,

@@ -7,7 +7,7 @@ import { remark } from "../../core/finding.ts";
 import { widen } from "../../core/float.ts";
 import { boxMove, countOfMove, type Move, runsOf } from "../../core/mapping/moves.ts";
 import { extentsOf, Sources } from "../../core/read.ts";
-import type { Matched } from "../../families/model.ts";
+import type { MatchedModel } from "../../families/model.ts";
 
 /** Number of values read at a time. */
 const BAND = 1024 * 1024;
@@ -17,7 +17,7 @@ export async function paddingFindings({
   checkpoint,
   tensors,
   roleSources,
-}: Matched): Promise<readonly Finding[]> {
+}: MatchedModel): Promise<readonly Finding[]> {
   const moves = new Map<string, Move[]>();
   for (const move of [...roleSources.values()].flat()) {
     const name = move.of!; // the sources of a role have names

@@ -5,7 +5,7 @@ import { sameShape } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
 import { canonicalJson } from "../../core/hash.ts";
-import type { Matched, Role } from "../../families/model.ts";
+import type { MatchedModel, Role } from "../../families/model.ts";
 import { compareFiles, keysThatDiffer } from "../../side-files/compare.ts";
 import { compareHeaderMetadata } from "./header-metadata.ts";
 import { paddingFindings } from "./padding-rows.ts";
@@ -64,7 +64,7 @@ function isRecast(a: LoadedModel, b: LoadedModel, role: Role): boolean {
   return storedRole(a, role).dtype !== storedRole(b, role).dtype;
 }
 
-function firstUnlike(a: Matched, b: Matched): Role | null {
+function firstUnlike(a: MatchedModel, b: MatchedModel): Role | null {
   const [left, right] = [[...a.roles.values()], [...b.roles.values()]];
   const at = Array.from({ length: Math.max(left.length, right.length) }, (_, i) => i).find((i) => {
     return left[i]?.key !== right[i]?.key || !sameShape(left[i]!.shape, right[i]!.shape);
