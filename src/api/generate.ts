@@ -78,7 +78,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
   const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
   const tokenizer = await tokenizerOf(checkpoint);
-  const promptIds = await idsFor(options, checkpoint, tokenizer, model.dims.vocab!);
+  const promptIds = await idsFor(options, checkpoint, tokenizer, model.dims.vocab);
   const ends = options.ignoreEos === true ? new Set<number>() : await endsOf(checkpoint);
   const tokens = options.tokens ?? DEFAULT_NEW_TOKENS;
 

@@ -50,7 +50,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.dims;
-  const { ids } = await promptOf(options, checkpoint, vocab!);
+  const { ids } = await promptOf(options, checkpoint, vocab);
   if (options.overwrite !== true && (await pathExists(options.out))) {
     throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
   }
@@ -62,7 +62,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     const out = await SafetensorsFile.create(partial, [
       { name: "input_ids", dtype: "I64", shape: [ids.length] },
       ...inner,
-      { name: "logits", dtype: "F32", shape: [ids.length, vocab!] },
+      { name: "logits", dtype: "F32", shape: [ids.length, vocab] },
     ]);
     try {
       await out.write("input_ids", 0, new Uint8Array(BigInt64Array.from(ids, BigInt).buffer));
@@ -73,7 +73,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
       await runForwardPass(model, ids, backend, options, {
         residual: (name, values) => keep(`hidden.${name}`, bytesOfF32(values)),
         experts: (layer, chosen) => keep(`experts.${layer}`, new Uint8Array(Int32Array.from(chosen).buffer)),
-        logits: (block) => writeLogits(out, block, ids.length, vocab!),
+        logits: (block) => writeLogits(out, block, ids.length, vocab),
       });
     } finally {
       await out.close();
@@ -88,7 +88,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     backend: backend.id,
     device: backend.device,
     tokens: ids.length,
-    vocab: vocab!,
+    vocab: vocab,
     seconds,
     out: options.out,
   };

@@ -40,7 +40,7 @@ export async function compareRerun(
     return none("the certificate has no fingerprint of logits: behaviour was not checked");
   refuseUnrunnable(side);
   const { ids } = prompt;
-  const outside = ids.find((id) => id >= side.dims.vocab!);
+  const outside = ids.find((id) => id >= side.dims.vocab);
   if (outside !== undefined)
     return none(`the certificate's prompt has the id ${outside}, which this vocabulary lacks`);
   await using backend = await backendFor(options);

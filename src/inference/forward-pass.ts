@@ -81,7 +81,7 @@ export async function runForwardPass(
   }
   const from = stageStreams(forward.head.at(-1)!).reads[0]!;
   await sinks.residual("norm_f", await streams.view(from));
-  const vocab = dims.vocab!;
+  const vocab = dims.vocab;
   const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));
   const block = backend.allocate(4 * ids.length * width);
   for (let lo = 0; lo < vocab; lo += width) {

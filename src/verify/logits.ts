@@ -60,7 +60,7 @@ export async function logitsRung(
     signal: options.signal,
   });
   const limits = limitsFor(recastTo, options);
-  const trained = looksTrained(result.logits, textTokens || ids.length, a.dims.vocab!);
+  const trained = looksTrained(result.logits, textTokens || ids.length, a.dims.vocab);
   const unusedScales = [...b.scales.unusedScales].sort();
   const { logits } = result;
   const given = givenLimits(options);
@@ -74,7 +74,7 @@ export async function logitsRung(
     findings.push(remark("quality-unjudged", message));
   }
   if (textTokens > 0 && !trained) {
-    const [loss, chance] = [logits.nllA, Math.log(a.dims.vocab!)].map((nats) => nats.toFixed(2));
+    const [loss, chance] = [logits.nllA, Math.log(a.dims.vocab)].map((nats) => nats.toFixed(2));
     findings.push(
       remark(
         "weights-untrained",
@@ -179,7 +179,7 @@ export async function runLockstep(
 ): Promise<LockstepResult> {
   const { backend, ids, memoryBytes, rounder, watch, signal } = request;
   const { family } = a;
-  const dims = { ...a.dims, vocab: request.words ?? a.dims.vocab! };
+  const dims = { ...a.dims, vocab: request.words ?? a.dims.vocab };
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(b.checkpoint.store);
   const roundings = roundingsFor(a, b);
@@ -221,7 +221,7 @@ export async function neededBytes(
   const [scales, rounder] = [new Map(), { round() {} }];
   const { vocab } = a.dims;
   const memoryBytes = memoryOf(options);
-  const words = Math.min(vocab!, blockWords(partBytes(memoryBytes) / 2, ids.length)); // a block has no more token ids than this
+  const words = Math.min(vocab, blockWords(partBytes(memoryBytes) / 2, ids.length)); // a block has no more token ids than this
   const request = {
     backend: meter,
     ids,

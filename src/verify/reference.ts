@@ -45,7 +45,7 @@ export async function referenceRung(
   file: string,
   options: CompareOptions,
 ): Promise<ReferenceRung> {
-  await using recording = await openRecording(file, model.dims.vocab!);
+  await using recording = await openRecording(file, model.dims.vocab);
   await using backend = await backendFor(options);
   const results: (PromptResult & { readonly exact: boolean; readonly ok: boolean })[] = [];
   for (const recorded of recording.prompts) {

@@ -68,7 +68,7 @@ export async function prepareVerification(
   await refuseAbsentBackend(options);
   refuseUnrunnable(a);
   refuseUnrunnable(b);
-  const prompt = await promptOf(options, a.checkpoint, a.dims.vocab!);
+  const prompt = await promptOf(options, a.checkpoint, a.dims.vocab);
   await refuseMemory(a, b, options, prompt.ids);
   return { options: limited, prompt };
 }
