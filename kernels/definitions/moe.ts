@@ -188,7 +188,7 @@ export const mixDefinition: KernelDefinition<MixParams> = {
     { sources: 9, rows: 40, terms: 3, width: 32 },
   ],
   // Each term passes a product and at most `terms` additions. The sum of magnitudes is about sqrt(terms) times the
-  // largest |out| for terms of random sign, as in the cases.
+  // Largest |out| to expect if the summed terms have random signs, as they have in the test cases.
   bound: ({ terms }) => (terms + 1) * (1 + Math.sqrt(terms)) * ROUNDING,
   oracle({ rows, terms, width }, [x, source, weight], out) {
     out.fill(0);

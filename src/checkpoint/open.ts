@@ -104,7 +104,7 @@ async function withUnfinishedRemark(checkpoint: Checkpoint): Promise<Checkpoint>
   return { ...checkpoint, remarks: [...(checkpoint.remarks ?? []), remark] };
 }
 
-/** Headers were read by ranges. From here on, the first read of a file fetches the whole file. */
+/** The headers were read with range requests. From here on, the first read of a file downloads the whole file. */
 function withCachingStore(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
   const files = checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file));
   return { ...checkpoint, store: store.cachingStore([...new Set(files)], watch) };

@@ -12,7 +12,7 @@ import type { PlanOptions } from "./options.ts";
 import { planConversion } from "./plan.ts";
 
 interface Preparing {
-  /** restore the files that another format carried for this one; default true */
+  /** restore the files that an earlier conversion into another format kept in `isologit.origin/`; default true */
   readonly restore?: boolean;
   /** the source will be read later, not only planned; default false */
   readonly keep?: boolean;

@@ -192,7 +192,7 @@ export class TensorWork {
   }
 }
 
-/** Bands of each run; no band crosses from one scale to the next. */
+/** Divides each run of elements that share a scale into bands, so that all elements of a band have one scale. */
 function* scaledBands(
   runs: readonly { readonly lo: number; readonly hi: number; readonly scale?: string }[],
   width: number,

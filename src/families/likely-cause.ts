@@ -9,7 +9,7 @@ import type { Settings } from "./structure.ts";
 export interface ShapeMisfit {
   readonly tensor: Tensor;
   readonly asked: Shape;
-  /** the role, if the tensor holds exactly one */
+  /** the role that the tensor holds, if it holds exactly one role */
   readonly role?: Role;
 }
 

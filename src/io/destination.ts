@@ -65,7 +65,7 @@ export async function stampsAt(destination: string): Promise<Stamps | null> {
   return new Map([...stamps].filter(([path]) => !path.startsWith(INSIDE)));
 }
 
-/** Whether the destination is an empty folder (apart from the staging folder) and the checkpoint is a folder too. */
+/** Whether the destination is an empty folder (apart from the staging folder) and the checkpoint to write is a folder too. */
 async function isVacant({ destination, container }: Omit<Destination, "overwrite">): Promise<boolean> {
   if (container !== "folder") return false;
   return (

@@ -1,4 +1,4 @@
-/** What the file system knows about a path without reading it: whether it exists, and the state of its file. */
+/** What the file system reports about a path without opening the file: whether it exists, its size and its times. */
 import type { BigIntStats } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";

@@ -93,7 +93,7 @@ class Lockstep {
   readonly #noise: Streams | undefined;
   readonly #destination: Streams;
   readonly #destinationOnSourceInputs: Streams;
-  /** the runs that have their own residual stream */
+  /** the runs of the model that keep a residual stream of their own; the other run borrows its inputs */
   readonly #runs: readonly Streams[];
   readonly #drifts: LayerDrift[] = [];
   #flips = 0;

@@ -40,7 +40,7 @@ export interface NemotronHDims extends Dims {
   /** 1: the weights of the chosen experts are divided by their sum */
   readonly routeNormalise: number;
   readonly routeScale: number;
-  /** width of the input and the output of a routed expert */
+  /** width of the input of a routed expert, and of its output: they are equal */
   readonly moeWidth: number;
 }
 

@@ -66,7 +66,7 @@ export interface RoleDifference {
   readonly message: string;
 }
 
-/** The difference of an item, with a message. */
+/** The difference that was found for one compared role or scale, with its message. */
 export function roleDifference({ key, role, a: from, b: to }: ComparedItem, message: string): RoleDifference {
   return { role, key, tensors: [...new Set([from.tensor, to.tensor])], message };
 }

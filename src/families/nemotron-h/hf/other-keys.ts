@@ -45,7 +45,7 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
     does: "changes the shared expert's width in vLLM, or drops the shared expert",
   },
   {
-    // with `true`, `match.ts` decides which tensor is the head
+    // where the value is `true`, `match.ts` decides which tensor is the output head
     ...{ key: "tie_word_embeddings", source: SOURCES.remote, only: [false, null, true], written: true },
     does: "makes the token table the head in vLLM and in NVIDIA's code; Transformers 5.12 ties nothing in this family",
   },
