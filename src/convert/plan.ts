@@ -84,7 +84,11 @@ export async function planConversion(
   };
   const placement = writer.place(manifest);
   const inline = placement.inline.map(({ file, offset, bytes }) => [file, offset, sha256(bytes)]);
-  const read = source.tensors.map((tensor) => [tensorKey(tensor), tensor.dtype, tensor.shape, tensor.pieces]);
+  const read = source.tensors.map((tensor) => [
+    ...[tensorKey(tensor), tensor.dtype, tensor.shape],
+    // the id hashes these keys: a plan of an earlier version must keep its id
+    tensor.pieces.map(({ start: origin, ...piece }) => ({ ...piece, origin })),
+  ]);
   const cast = jobs.map((job) => [tensorKey(job.tensor), job.cast ?? null]);
   return {
     id: sha256(
