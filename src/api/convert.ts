@@ -1,13 +1,15 @@
 /** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
-import type { Format } from "../../formats/format.ts";
-import { encodeCertificate } from "../certificate/certificate.ts";
+import type { KeyObject } from "node:crypto";
+import { type Certificate, encodeCertificate } from "../certificate/certificate.ts";
 import { certificateReport, issueCertificate } from "../certificate/issue.ts";
 import { readMatchingCertificate } from "../certificate/location.ts";
 import {
   findContradictions,
+  type OwnCertificate,
   ownCertificate,
   refuseContradictedSource,
 } from "../certificate/own-certificate.ts";
+import type { ChunkChecks } from "../checkpoint/chunk-checks.ts";
 import {
   type LoadedModel,
   loadModelWithScales,
@@ -17,22 +19,23 @@ import {
 } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { storeAt } from "../checkpoint/store.ts";
+import { writeCertificate, writeRoot } from "../convert/amend.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import type { OutsideSpan } from "../convert/outside-elements.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summary.ts";
+import { bytesRead, bytesWritten, plannedCheckpoint, sourceBytes } from "../convert/plan-summary.ts";
 import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
+import { belongsToOtherWeights } from "../convert/restore.ts";
+import { interruptedError, isResumable } from "../convert/resume.ts";
 import { runPlan } from "../convert/run.ts";
 import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
 import type { DroppedEntries, PaddingRows, Plan } from "../convert/types.ts";
-import { ORIGIN_FOLDER, ORIGIN_ROOT } from "../core/carried-files.ts";
-import { CERTIFICATE_FILE, type Checkpoint } from "../core/checkpoint.ts";
-import { bytesOf } from "../core/dtype.ts";
-import { type ErrorCode, IsologitError, systemError } from "../core/errors.ts";
-import { ignoreEvents } from "../core/events.ts";
+import { ORIGIN_FOLDER } from "../core/carried-files.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { StrictOptions } from "../core/finding.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
-import { isFinished, refuseExisting, stagingPath } from "../io/destination.ts";
+import { isFinished, refuseExisting } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
 import { lockDestination } from "../io/lock.ts";
 import { Staging } from "../io/staging.ts";
@@ -112,10 +115,10 @@ export async function convert(
 ): Promise<ConvertReport> {
   if (options.bundle !== undefined && options.verify === "off")
     throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
-  const seal = await signerFor(destination, options);
-  if (seal === null) return await runConversion(source, destination, options, null, true);
+  const sign = await signerFor(destination, options);
+  if (sign === null) return await runConversion(source, destination, options, null, true);
   const { sign: _, ...unsigned } = options; // `sign` is the key of the bundle, and the bundle signs the certificate as one of the files
-  return await runConversion(source, destination, unsigned, seal, true);
+  return await runConversion(source, destination, unsigned, sign, true);
 }
 
 /**
@@ -126,167 +129,110 @@ async function runConversion(
   source: string,
   destination: string,
   options: ConvertOptions,
-  seal: SignDestination | null,
+  sign: SignDestination | null,
   restore: boolean,
   held?: AsyncDisposable,
 ): Promise<ConvertReport> {
-  const started = performance.now();
-  const watch = options.watch ?? ignoreEvents;
-  watch({ type: "phase", phase: "plan" });
-  const level = options.verify ?? "logits";
-  const { format, model, planned, complete } = await preparePlan(source, destination, options, {
-    restore,
-    keep: true,
-    checksums: level !== "off",
-  });
-  if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
-  if (level === "off" && options.sign !== undefined)
-    throw new IsologitError("USAGE", "`sign` has no certificate to sign, since `verify` is off");
-  const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
-  const { verify: _, ...shared } = options;
-  const verification = level === "off" ? null : await prepare(model, planned, { ...shared, verify: level });
-  for (const message of planned.warnings) watch({ type: "warning", message });
-  const { checkpoint } = model;
-  const certified = await ownCertificate(source, checkpoint);
-  if (level === "off" && certified !== null) {
-    const message = `${certified.file} was not compared with the source: --verify is off`;
-    watch({ type: "warning", message });
-  }
-  await refuseOverlap(source, destination);
-
-  const report = (
-    verified: VerifyReport | null,
-    bytes: number,
-    written: boolean,
-    staged?: string,
-  ): ConvertReport => ({
-    plan: planned.id,
-    exact: planned.exact,
-    source: { address: source, format: checkpoint.format, root: verified?.roots.a ?? null },
-    destination: {
-      path: destination,
-      format: format.id,
-      root: verified?.roots.b ?? null,
-      bytes,
-    },
-    bytesRead: written ? bytesRead(planned) : 0,
-    bytesWritten: written ? bytesWritten(planned) : 0,
-    seconds: (performance.now() - started) / 1000,
-    peakRssBytes: process.resourceUsage().maxRSS * 1024,
-    verification: verified,
-    dropped: planned.dropped,
-    padding: planned.padding,
-    ...(staged !== undefined && { staged }),
-  });
-  const verifyAt = async (path: string, { source, prepared }: Verification): Promise<Proof> => {
-    const { families, keepExtra } = options;
-    const written = await loadModelWithScales(
-      await openCheckpoint(path, [format], { families, keepExtra }),
-      options,
-    );
-    const proof = await verifyModels(source, written, {
-      ...prepared.options,
-      prepared,
-      strictScales: true,
-      inspectContent: async (content) => {
-        refuseContradictedSource(certified, content.a);
-        return findContradictions({ a: certified }, content, options.signal);
-      },
-    });
-    await complete(options.signal);
-    return proof;
-  };
-
-  const { container } = format.writes;
-  const { resume = false, overwrite = false } = options;
-  const target = { destination, container, overwrite };
+  const conversion = await prepareConversion(source, destination, options, restore);
+  const { format, planned, verification, watch } = conversion;
+  const { resume = false, overwrite = false, checkpointBytes, signal } = options;
+  const target = { destination, container: format.writes.container, overwrite };
   if (!resume) await refuseExisting(target);
   await using lock = held ?? (await lockDestination(destination));
-  if (resume && (await isFinished(target))) {
-    const bytes = await sizeOf(destination);
-    if (verification === null) return report(null, bytes, false); // an earlier run finished the conversion
-    const proof = await verifyAt(destination, verification);
-    const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
-    const reported = certificate && certificateReport(certificate);
-    const sealed = isProven(proof.report.verdict) ? await seal?.(destination) : undefined;
-    await sealed?.write();
-    return report({ ...proof.report, certificate: reported, ...bundleOf(sealed) }, bytes, false);
-  }
-  const staging = await Staging.open({
-    ...target,
-    planId: planned.id,
-    totalBytes: bytesWritten(planned),
-    resume,
-    checkpointBytes: options.checkpointBytes,
-  });
-  const finish = async () => {
-    const { bytes } = staging;
-    const left = await staging.finish();
-    const reason = left instanceof Error ? left.message : left;
-    if (left !== null)
-      watch({
-        type: "warning",
-        message: `${staging.folder} is no longer needed, but could not be removed: ${reason}`,
-      });
-    return bytes;
-  };
+  if (resume && (await isFinished(target))) return await verifyFinished(conversion, sign);
+
+  const [planId, totalBytes] = [planned.id, bytesWritten(planned)];
+  const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes });
   let isWritten = false;
   try {
-    const outside = await write(planned, format, staging, options);
+    const outside = await writeTensors(conversion, staging);
     isWritten = true;
-    const { files } = planned.placement;
-    const staged = { staging, files, outside, watch, signal: options.signal };
+    const staged = { staging, files: planned.placement.files, outside, watch, signal };
     if (verification === null) {
       await watchStaged(staged);
-      return report(null, await finish(), true);
+      return reportOf(conversion, null, { bytes: await publish(staging, watch) });
     }
-    const proof = await verifyStaged(staged, () => verifyAt(staging.content, verification));
-    if (planned.restored && belongsToOtherWeights(checkpoint, proof.report)) {
+    const proof = await verifyStaged(staged, () => verifyAt(staging.content, conversion, verification));
+    if (planned.restored && belongsToOtherWeights(conversion.model.checkpoint, proof.report.roots.a)) {
       await staging.discard();
-      watch({
-        type: "warning",
-        message: `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`,
-      });
-      return await runConversion(source, destination, { ...options, resume: false }, seal, false, lock);
+      const message = `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`;
+      watch({ type: "warning", message });
+      return await runConversion(source, destination, { ...options, resume: false }, sign, false, lock);
     }
-    await writeRoot(planned, staging, proof.report);
-    const { certificate, sealed } = await withUnchangedFiles(staging, async () => {
-      const store = await storeAt(staging.content);
-      const { signal } = options;
-      const { conversion } = planned;
-      const certificate = await issueCertificate(proof, {
-        plan: planned.id,
-        conversion,
-        version,
-        key,
-        store,
-        signal,
-      });
-      if (certificate === null) return { certificate, sealed: undefined };
-      await putCertificate(encodeCertificate(certificate), format, staging, planned);
-      return { certificate, sealed: await seal?.(staging.content) };
-    });
+    const { certificate, signed } = await certify(conversion, proof, staging, sign);
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
-      return report(proof.report, staging.bytes, true, staging.folder);
+      return reportOf(conversion, proof.report, { bytes: staging.bytes, staged: staging.folder });
     }
-    const bytes = await finish();
-    await sealed?.write();
-    const reported = certificateReport(certificate);
-    return report({ ...proof.report, certificate: reported, ...bundleOf(sealed) }, bytes, true);
+    const bytes = await publish(staging, watch);
+    await signed?.write();
+    return reportOf(conversion, withCertificate(proof, certificate, signed), { bytes });
   } catch (error) {
-    const known =
-      options.signal?.aborted === true ? interrupted(destination) : systemError(error, { file: destination });
+    const isAborted = signal?.aborted === true;
+    const known = isAborted ? interruptedError(destination) : systemError(error, { file: destination });
     const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
     await left.catch(() => {}); // the first error is reported
     throw known;
   }
 }
 
+/** What is known of a conversion before the first write. */
+interface PreparedConversion {
+  /** `performance.now()` at the start */
+  readonly started: number;
+  readonly source: string;
+  readonly destination: string;
+  readonly options: ConvertOptions;
+  readonly watch: Watch;
+  readonly format: WritableFormat;
+  readonly model: LoadedModel;
+  readonly planned: Plan;
+  /** signs the certificate */
+  readonly key: KeyObject | undefined;
+  /** of the source */
+  readonly ownCertificate: OwnCertificate | null;
+  /** null if `verify` is "off" */
+  readonly verification: Verification | null;
+  /** the last comparison of checksums of the source */
+  readonly complete: ChunkChecks["complete"];
+}
+
 /** The source with its scales, and the prepared verification. */
 interface Verification {
   readonly source: ModelWithScales;
   readonly prepared: Preparation;
+}
+
+/** Loads the source, plans, and refuses what could not be written or verified. */
+async function prepareConversion(
+  source: string,
+  destination: string,
+  options: ConvertOptions,
+  restore: boolean,
+): Promise<PreparedConversion> {
+  const started = performance.now();
+  const watch = options.watch ?? ignoreEvents;
+  watch({ type: "phase", phase: "plan" });
+  const { verify: level = "logits", ...shared } = options;
+  const isVerified = level !== "off";
+  const how = { restore, keep: true, checksums: isVerified };
+  const { format, model, planned, complete } = await preparePlan(source, destination, options, how);
+  if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
+  if (!isVerified && options.sign !== undefined)
+    throw new IsologitError("USAGE", "`sign` has no certificate to sign, since `verify` is off");
+  const key = options.sign === undefined ? undefined : await readKey(options.sign, "private");
+  const verification = isVerified ? await prepare(model, planned, { ...shared, verify: level }) : null;
+  for (const message of planned.warnings) watch({ type: "warning", message });
+  const certificate = await ownCertificate(source, model.checkpoint);
+  if (!isVerified && certificate !== null) {
+    const message = `${certificate.file} was not compared with the source: --verify is off`;
+    watch({ type: "warning", message });
+  }
+  await refuseOverlap(source, destination);
+  return {
+    ...{ started, source, destination, options, watch, format, model, planned, complete },
+    ...{ key, ownCertificate: certificate, verification },
+  };
 }
 
 /** Refuses, before the first write, a conversion that could not be verified afterwards. */
@@ -296,87 +242,124 @@ async function prepare(model: LoadedModel, planned: Plan, options: CompareOption
   return { source, prepared: await prepareVerification(source, destination, options) };
 }
 
-const bundleOf = (sealed: SignedDestination | undefined) =>
-  sealed === undefined ? {} : { bundle: sealed.report };
-
-async function write(
-  planned: Plan,
-  format: Format,
+/** Runs the plan in worker threads. @returns the written bytes outside the elements of tensors */
+async function writeTensors(
+  { planned, format, watch, options }: PreparedConversion,
   staging: Staging,
-  options: ConvertOptions,
 ): Promise<readonly OutsideSpan[]> {
-  const watch = options.watch ?? ignoreEvents;
+  const { allowOverflow = false, signal, threads, verify } = options;
   watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
-  await using pool = new WorkerPool(poolSize(planned.peakBytes, options.threads));
-  const { allowOverflow = false, signal } = options;
-  const alone = options.verify === "off";
-  return await runPlan({
-    plan: planned,
-    writer: format.writes!,
-    staging,
-    pool,
-    allowOverflow,
-    alone,
-    watch,
-    signal,
+  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
+  const running = { plan: planned, writer: format.writes, staging, pool };
+  return await runPlan({ ...running, allowOverflow, alone: verify === "off", watch, signal });
+}
+
+/** Loads what was written, and compares it with the source: a verification must not trust the plan. */
+async function verifyAt(
+  path: string,
+  { format, options, ownCertificate, complete }: PreparedConversion,
+  { source, prepared }: Verification,
+): Promise<Proof> {
+  const { families, keepExtra, signal } = options;
+  const written = await openCheckpoint(path, [format], { families, keepExtra });
+  const proof = await verifyModels(source, await loadModelWithScales(written, options), {
+    ...prepared.options,
+    prepared,
+    strictScales: true,
+    inspectContent: async (content) => {
+      refuseContradictedSource(ownCertificate, content.a);
+      return findContradictions({ a: ownCertificate }, content, signal);
+    },
+  });
+  await complete(signal);
+  return proof;
+}
+
+/** Verifies a destination that an earlier run finished, and signs it. */
+async function verifyFinished(
+  conversion: PreparedConversion,
+  sign: SignDestination | null,
+): Promise<ConvertReport> {
+  const { destination, verification } = conversion;
+  const bytes = await sizeOf(destination);
+  if (verification === null) return reportOf(conversion, null, { bytes, isRun: false });
+  const proof = await verifyAt(destination, conversion, verification);
+  const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
+  const signed = isProven(proof.report.verdict) ? await sign?.(destination) : undefined;
+  await signed?.write();
+  return reportOf(conversion, withCertificate(proof, certificate, signed), { bytes, isRun: false });
+}
+
+/** Writes the certificate into the staged files, and signs them. @returns null for a verdict that certifies nothing */
+async function certify(
+  { planned, format, key, options: { signal } }: PreparedConversion,
+  proof: Proof,
+  staging: Staging,
+  sign: SignDestination | null,
+): Promise<{ readonly certificate: Certificate | null; readonly signed?: SignedDestination | undefined }> {
+  await writeRoot(planned, staging, proof.report.roots.b);
+  return await withUnchangedFiles(staging, async () => {
+    const { id: plan, conversion } = planned;
+    const store = await storeAt(staging.content);
+    const certificate = await issueCertificate(proof, { plan, conversion, version, key, store, signal });
+    if (certificate === null) return { certificate };
+    await writeCertificate(encodeCertificate(certificate), format.writes, staging, planned);
+    return { certificate, signed: await sign?.(staging.content) };
   });
 }
 
-/** Writes the content root, known after the verification. Without a root, a later conversion back compares only the config. */
-async function writeRoot(
-  { placement }: Plan,
-  staging: Staging,
+/** Lets the destination appear. @returns its size in bytes */
+async function publish(staging: Staging, watch: Watch): Promise<number> {
+  const { bytes } = staging;
+  const left = await staging.finish();
+  if (left !== null) {
+    const reason = left instanceof Error ? left.message : left;
+    const message = `${staging.folder} is no longer needed, but could not be removed: ${reason}`;
+    watch({ type: "warning", message });
+  }
+  return bytes;
+}
+
+/** A report of a verification, with the certificate and the bundle that followed from it. */
+const withCertificate = (
+  { report }: Proof,
+  certificate: Certificate | null,
+  signed: SignedDestination | undefined,
+): VerifyReport => ({
+  ...report,
+  certificate: certificate && certificateReport(certificate),
+  ...(signed !== undefined && { bundle: signed.report }),
+});
+
+/**
+ * @param bytes size of the destination
+ * @param isRun this run read the source's tensors and wrote the destination's; default true
+ * @param staged where the files are, if the destination does not appear
+ */
+function reportOf(
+  { started, source, destination, format, model, planned }: PreparedConversion,
   verification: VerifyReport | null,
-): Promise<void> {
-  const path = ORIGIN_FOLDER + ORIGIN_ROOT;
-  const root = verification?.roots.b ?? null;
-  if (root === null || !placement.files.some((file) => file.path === path)) return;
-  await staging.amend(path, 0, new TextEncoder().encode(`${root}\n`));
-}
-
-/** Whether the weights changed since `isologit.origin/` was written. */
-function belongsToOtherWeights({ carriedFiles }: Checkpoint, verification: VerifyReport | null): boolean {
-  const root = verification?.roots.a ?? null;
-  return (
-    carriedFiles !== undefined && carriedFiles.root !== "" && root !== null && carriedFiles.root !== root
-  );
-}
-
-/** Writes the certificate into the staged folder, or after the last byte of the staged file. */
-async function putCertificate(
-  certificate: Uint8Array,
-  { writes }: WritableFormat,
-  staging: Staging,
-  { placement }: Plan,
-): Promise<void> {
-  const [path, bytes] =
-    writes.trailer === undefined ? [CERTIFICATE_FILE, certificate] : ["", writes.trailer(certificate)];
-  const before = placement.files.find((file) => file.path === path)?.size ?? 0;
-  await staging.amend(path, before, bytes);
-}
-
-export function sourceBytes(checkpoint: Checkpoint): number {
-  return checkpoint.tensors.reduce(
-    (sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }),
-    0,
-  );
-}
-
-/** Faults of the source. To resume after them would mix two models or copy a wrong model. */
-const OF_SOURCE: readonly ErrorCode[] = ["FILE_CHANGED", "CERTIFICATE_CONTRADICTED"];
-
-/** Whether the staged files stay for `resume`. Completely written files stay, unless the source is not a model. */
-function isResumable(error: unknown, isWritten: boolean): boolean {
-  if (!(error instanceof IsologitError) || OF_SOURCE.includes(error.code)) return false;
-  return isWritten || error.exit === 4 || error.exit === 5;
+  { bytes, isRun = true, staged }: { bytes: number; isRun?: boolean; staged?: string },
+): ConvertReport {
+  const { a = null, b = null } = verification?.roots ?? {};
+  return {
+    plan: planned.id,
+    exact: planned.exact,
+    source: { address: source, format: model.checkpoint.format, root: a },
+    destination: { path: destination, format: format.id, root: b, bytes },
+    bytesRead: isRun ? bytesRead(planned) : 0,
+    bytesWritten: isRun ? bytesWritten(planned) : 0,
+    seconds: (performance.now() - started) / 1000,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    verification,
+    dropped: planned.dropped,
+    padding: planned.padding,
+    ...(staged !== undefined && { staged }),
+  };
 }
 
 /** Bytes on the disk, with the certificate. */
 async function sizeOf(destination: string): Promise<number> {
   const files = await (await fileStore(destination)).list();
   return files.reduce((sum, { size }) => sum + size, 0);
-}
-
-function interrupted(destination: string): IsologitError {
-  return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
 }

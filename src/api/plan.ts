@@ -1,10 +1,9 @@
 /** `plan`: reports what `convert` would do. No file is written. */
 
 import type { PlanOptions } from "../convert/options.ts";
-import { bytesRead, bytesWritten, plannedTensors } from "../convert/plan-summary.ts";
+import { bytesRead, bytesWritten, plannedTensors, sourceBytes } from "../convert/plan-summary.ts";
 import { preparePlan } from "../convert/prepare.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../convert/types.ts";
-import { sourceBytes } from "./convert.ts";
 
 export interface PlanReport {
   /** SHA-256 of all inputs of the plan; equal ids give equal bytes */

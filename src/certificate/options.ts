@@ -8,13 +8,14 @@ interface CertifiedOptions extends TrustOptions {
   readonly certificate?: string;
 }
 
-export const CERTIFIED = [
-  "certificate",
-  "publicKey",
-  "bundle",
-  "trustedRoot",
-  "sigstoreIdentity",
-  "sigstoreIssuer",
-] as const satisfies readonly (keyof CertifiedOptions)[];
+/** Names of those options. */
+export const CERTIFIED = Object.keys({
+  certificate: true,
+  publicKey: true,
+  bundle: true,
+  trustedRoot: true,
+  sigstoreIdentity: true,
+  sigstoreIssuer: true,
+} satisfies Record<keyof CertifiedOptions, true>) as (keyof CertifiedOptions)[]; // the type checks that each option is here
 
 export interface VerifyOptions extends CompareOptions, CertifiedOptions {}

@@ -14,7 +14,7 @@ import { type Certificate, decodeCertificate, digestOfLeaf } from "./certificate
 import { compareCertifiedFiles } from "./certified-files.ts";
 import { findCertificate } from "./location.ts";
 
-interface OwnCertificate {
+export interface OwnCertificate {
   /** path for messages */
   readonly file: string;
   /** address of the checkpoint */

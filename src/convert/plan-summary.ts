@@ -42,3 +42,11 @@ export function bytesRead(plan: Plan): number {
 export function bytesWritten(plan: Plan): number {
   return plan.placement.files.reduce((sum, { size }) => sum + size, 0);
 }
+
+/** Bytes of all tensors that a checkpoint stores. */
+export function sourceBytes(checkpoint: Checkpoint): number {
+  return checkpoint.tensors.reduce(
+    (sum, { dtype, shape, name }) => sum + bytesOf(dtype, shape, { tensor: name }),
+    0,
+  );
+}

@@ -117,3 +117,14 @@ function refuseOtherModel(like: Checkpoint, { settings }: MatchedModel, read: ()
   if (canonicalJson(found) !== canonicalJson(settings))
     throw refusal("its config describes another model than the source");
 }
+
+/**
+ * Whether the weights changed since `isologit.origin/` was written.
+ *
+ * @param root content root of the checkpoint that holds the carried files; null if it was not computed
+ */
+export function belongsToOtherWeights({ carriedFiles }: Checkpoint, root: string | null): boolean {
+  return (
+    carriedFiles !== undefined && carriedFiles.root !== "" && root !== null && carriedFiles.root !== root
+  );
+}

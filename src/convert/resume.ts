@@ -1,7 +1,9 @@
-/** Finds tensors of an earlier run that need not be written again: their staged bytes have the digests in the journal. */
+/** Resuming: which staged tensors of an earlier run need not be written again, and which errors leave staged files for it. */
 import { tensorKey } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
+import { type ErrorCode, IsologitError } from "../core/errors.ts";
 import { bandsOf } from "../core/gather.ts";
+import { stagingPath } from "../io/destination.ts";
 import type { JournalEntry } from "../io/journal.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { ConversionRun } from "./types.ts";
@@ -44,4 +46,18 @@ export async function findFinishedTensors(
     watch({ type: "warning", message });
   }
   return stored;
+}
+
+/** Faults of the source. To resume after them would mix two models or copy a wrong model. */
+const OF_SOURCE: readonly ErrorCode[] = ["FILE_CHANGED", "CERTIFICATE_CONTRADICTED"];
+
+/** Whether the staged files stay for `resume`. Completely written files stay, unless the source is not a model. */
+export function isResumable(error: unknown, isWritten: boolean): boolean {
+  if (!(error instanceof IsologitError) || OF_SOURCE.includes(error.code)) return false;
+  return isWritten || error.exit === 4 || error.exit === 5;
+}
+
+/** The error of a conversion that its caller stopped. */
+export function interruptedError(destination: string): IsologitError {
+  return new IsologitError("INTERRUPTED", "the conversion was stopped", { file: stagingPath(destination) });
 }

@@ -16,8 +16,6 @@ export const MEANINGS = {
   unproven: "no difference was found, but the proof is incomplete",
 } as const satisfies Record<Verdict, string>;
 
-export const isGoodVerdict = (verdict: Verdict): boolean => verdict === "same" || verdict === "within";
-
 /** Numbers that compare logits; each kind of comparison has some of them. */
 type LogitsNumbers = Readonly<
   Partial<Record<"tokens" | "maxAbs" | "relL2" | "klMean" | "klP99" | "top1" | "nllA" | "nllB", number>>

@@ -15,12 +15,12 @@ import { PAYLOAD_TYPE } from "./statement.ts";
 /** The value of `sign` that signs without a key. */
 export const KEYLESS = "sigstore";
 
-const KEYLESS_OPTIONS = [
-  "identityToken",
-  "fulcioUrl",
-  "rekorUrl",
-  "tsaUrl",
-] as const satisfies readonly (keyof KeylessOptions)[];
+const KEYLESS_OPTIONS = Object.keys({
+  identityToken: true,
+  fulcioUrl: true,
+  rekorUrl: true,
+  tsaUrl: true,
+} satisfies Record<keyof KeylessOptions, true>) as (keyof KeylessOptions)[]; // the type checks that each option is here
 
 /** The public instance of Sigstore. Its log is public and is never deleted. */
 const PUBLIC = { fulcioUrl: "https://fulcio.sigstore.dev", rekorUrl: "https://rekor.sigstore.dev" };

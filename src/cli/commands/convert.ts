@@ -1,7 +1,7 @@
 /** `convert`: writes another format; the result is verified before it is put in place. */
 import { escapeControls, formatBytes } from "../../core/figures.ts";
 import type { ConvertOptions, ConvertReport } from "../../index.ts";
-import { isGoodVerdict } from "../../report/measures.ts";
+import { isProven } from "../../verify/verdict.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
 import { leftOutRows } from "../left-out.ts";
 import {
@@ -56,7 +56,7 @@ export const convert = defineCommand<ConvertOptions>({
 
 export function convertOutcome(command: "convert" | "recast", report: ConvertReport): Outcome {
   const { verification, staged } = report;
-  const failed = verification !== null && !isGoodVerdict(verification.verdict);
+  const failed = verification !== null && !isProven(verification.verdict);
   const text = (view: View) => convertText(report, view);
   const outcome = { report, subject: { command, report }, text, exit: failed ? 1 : 0 } as const;
   if (!failed) return outcome;

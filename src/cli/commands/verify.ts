@@ -1,7 +1,7 @@
 /** `verify`: decides whether two checkpoints are the same model. */
 import { escapeControls } from "../../core/figures.ts";
 import type { VerifyOptions } from "../../index.ts";
-import { isGoodVerdict } from "../../report/measures.ts";
+import { isProven } from "../../verify/verdict.ts";
 import { defineCommand } from "../command.ts";
 import { oneOf } from "../flag.ts";
 import { LIMITS, MACHINE, PROMPT, SOURCE_OPTIONS, TRUST, WITH_REPORTS } from "../options.ts";
@@ -44,7 +44,7 @@ export const verify = defineCommand<VerifyOptions>({
     return {
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },
-      exit: isGoodVerdict(report.verdict) ? 0 : 1,
+      exit: isProven(report.verdict) ? 0 : 1,
       text: (view) => [
         ...factTable(view, [
           ["A", escapeControls(A!)],
