@@ -225,7 +225,7 @@ async function prepareConversion(
   for (const message of planned.warnings) watch({ type: "warning", message });
   const certificate = await ownCertificate(source, model.checkpoint);
   if (!isVerified && certificate !== null) {
-    const message = `${certificate.file} was not compared with the source: --verify is off`;
+    const message = `${certificate.file} was not compared with the source, because \`verify\` is off`;
     watch({ type: "warning", message });
   }
   await refuseOverlap(source, destination);

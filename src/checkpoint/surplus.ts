@@ -37,11 +37,11 @@ export function describeSurplus(surplus: readonly Surplus[], keepExtra: boolean)
   const left = surplus.filter(({ rival }) => rival || !keepExtra);
   const copied = surplus.filter((file) => !left.includes(file));
   const rivals = left.filter(({ rival }) => rival);
-  const rest = rivals.length === 0 ? "takes them along" : "takes along all but the other set of weights";
-  const way = rivals.length === left.length ? "" : `; --keep-extra ${rest}`;
+  const copies = rivals.length === 0 ? "copies them too" : "copies all of them but the other set of weights";
+  const way = rivals.length === left.length ? "" : `; \`keepExtra\` ${copies}`;
   return [
     ...(left.length === 0 ? [] : [`${describeFiles(left)}: left out${way}`]),
-    ...(copied.length === 0 ? [] : [`${describeFiles(copied)}: taken along`]),
+    ...(copied.length === 0 ? [] : [`${describeFiles(copied)}: copied too`]),
   ];
 }
 

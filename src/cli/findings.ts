@@ -1,17 +1,23 @@
 /** Findings as text: one line each, the location last; below it the next step, if the finding has one. */
 import { escapeControls } from "../core/figures.ts";
-import type { Finding, FindingsReport } from "../index.ts";
+import type { Finding, FindingsReport, VerifyReport } from "../index.ts";
 import { nameFlags } from "./flag-names.ts";
 import { firstItems, type View } from "./render.ts";
 
-/** The findings, with flags in place of the library's options. */
+/** The report of `check` or `scan`, with flags in place of the library's options. */
 export function nameFlagsIn(report: FindingsReport): FindingsReport {
-  const findings = report.findings.map((finding) => ({
-    ...finding,
-    message: nameFlags(finding.message),
-    ...(finding.next !== undefined && { next: nameFlags(finding.next) }),
-  }));
-  return { ...report, findings };
+  return { ...report, findings: report.findings.map(nameFlagsOf) };
+}
+
+/** The report of a verification, with flags in place of the library's options. */
+export function nameFlagsInVerification(report: VerifyReport): VerifyReport {
+  const { findings, findingDetails } = report;
+  return { ...report, findings: findings.map(nameFlags), findingDetails: findingDetails.map(nameFlagsOf) };
+}
+
+function nameFlagsOf(finding: Finding): Finding {
+  const { message, next } = finding;
+  return { ...finding, message: nameFlags(message), ...(next !== undefined && { next: nameFlags(next) }) };
 }
 
 const COLOURS = { note: "dim", warning: "yellow", error: "red", danger: "red" } as const;

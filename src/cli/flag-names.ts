@@ -1,4 +1,4 @@
-/** Errors of the library name its options in backquotes; the command line shows the flags that set them. */
+/** Errors, warnings and findings of the library name its options in backquotes; the command line shows the flags. */
 import type { Flag } from "./flag.ts";
 import { longName } from "./flag.ts";
 import { FLAG_NAMES, FLAGS } from "./options.ts";

@@ -1,7 +1,8 @@
 /** The surroundings of one run of a command: progress output, events file, stop signal, warnings. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { IsologitError, systemError } from "../core/errors.ts";
-import type { Watch } from "../core/events.ts";
+import type { Event, Watch } from "../core/events.ts";
+import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
 import type { Flags } from "./options.ts";
@@ -37,7 +38,8 @@ export function openSession(io: Io, library: Library, flags: Flags): Session & D
     printResult: (text) => void io.stdout.write(text),
     printLine: progress.printLine,
     warnings,
-    watch(event) {
+    watch(happened) {
+      const event = nameFlagsInEvent(happened);
       events.write(`${JSON.stringify(event)}\n`);
       if (event.type === "warning") warnings.add(event.message);
       progress.watch(event);
@@ -49,6 +51,10 @@ export function openSession(io: Io, library: Library, flags: Flags): Session & D
     },
   };
 }
+
+/** A warning with flags in place of the library's options; other events are unchanged. */
+const nameFlagsInEvent = (event: Event): Event =>
+  event.type === "warning" ? { ...event, message: nameFlags(event.message) } : event;
 
 /** Writes each event at once, so that the file holds the last event before a crash. */
 function eventsTo(file: string | undefined) {

@@ -33,7 +33,7 @@ export function commandOf(certificate: Certificate, base: string | undefined): C
   };
 }
 
-/** Flags of the command line, in the order of the command. */
+/** Flags of the command line, in the order of the command. This room may not import `cli`; a test compares both tables. */
 const FLAGS: Readonly<Record<keyof Conversion, string>> = {
   dtype: "--dtype",
   recipe: "--recipe",

@@ -395,7 +395,7 @@ describe("training state and surplus files", () => {
     expect(warnings).toMatch(
       /13 files of 54\.4 KiB beside the model \(training state: optimizer\.pt 29\.3 KiB, global_step500\/ 17\.6 KiB/,
     );
-    expect(warnings).toMatch(/--keep-extra takes them along/);
+    expect(warnings).toMatch(/`keepExtra` copies them too/);
     expect(report.dropped).toEqual([
       { why: "training state", entries: 10, bytes: 50_264 },
       { why: "weights that nothing names", entries: 3, bytes: 5450 },
@@ -412,7 +412,7 @@ describe("training state and surplus files", () => {
     for (const to of ["packed", "nemo2"]) {
       const { out, report, warnings } = await converted(source, to, { keepExtra: true });
       expect(report.dropped.filter(({ bytes }) => bytes !== undefined)).toEqual([]);
-      expect(warnings).toMatch(/: taken along/);
+      expect(warnings).toMatch(/: copied too/);
       const home = await converted(out, "hf", { keepExtra: true });
       expect(filesOf(home.out)).toEqual(filesOf(source));
     }

@@ -3,6 +3,7 @@ import { escapeControls, formatBytes } from "../../core/figures.ts";
 import type { ConvertOptions, ConvertReport } from "../../index.ts";
 import { isProven } from "../../verify/verdict.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
+import { nameFlagsInVerification } from "../findings.ts";
 import { leftOutRows } from "../left-out.ts";
 import {
   DESTINATION_OPTIONS,
@@ -54,8 +55,11 @@ export const convert = defineCommand<ConvertOptions>({
   },
 });
 
-export function convertOutcome(command: "convert" | "recast", report: ConvertReport): Outcome {
-  const { verification, staged } = report;
+export function convertOutcome(command: "convert" | "recast", converted: ConvertReport): Outcome {
+  const verification =
+    converted.verification === null ? null : nameFlagsInVerification(converted.verification);
+  const report = { ...converted, verification };
+  const { staged } = report;
   const failed = verification !== null && !isProven(verification.verdict);
   const text = (view: View) => convertText(report, view);
   const outcome = { report, subject: { command, report }, text, exit: failed ? 1 : 0 } as const;

@@ -2,6 +2,7 @@
 import { escapeControls, formatBytes, formatCount, formatQuantity } from "../../core/figures.ts";
 import type { PlannedTensor, PlanOptions, PlanReport } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
+import { nameFlags } from "../flag-names.ts";
 import { leftOutRows } from "../left-out.ts";
 import { MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { factTable, tableWithHead, type View } from "../render.ts";
@@ -24,7 +25,8 @@ export const plan = defineCommand<PlanOptions>({
     const to = targetOf(flags, DST!, await library.formats());
     // A dtype without a format is the plan of `recast`, which keeps the format.
     if (to === undefined && options.dtype === undefined) refuseWithoutTarget(DST!);
-    const report = await library.plan(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
+    const planned = await library.plan(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
+    const report = { ...planned, warnings: planned.warnings.map(nameFlags) };
     return { report, exit: 0, text: (view) => planText(report, view) };
   },
 });

@@ -3,6 +3,7 @@ import { escapeControls } from "../../core/figures.ts";
 import type { VerifyOptions } from "../../index.ts";
 import { isProven } from "../../verify/verdict.ts";
 import { defineCommand } from "../command.ts";
+import { nameFlagsInVerification } from "../findings.ts";
 import { oneOf } from "../flag.ts";
 import { LIMITS, MACHINE, PROMPT, SOURCE_OPTIONS, TRUST, WITH_REPORTS } from "../options.ts";
 import { factTable } from "../render.ts";
@@ -40,7 +41,7 @@ export const verify = defineCommand<VerifyOptions>({
     "verify ./model --bundle model.sig --public-key release.pem",
   ],
   async run({ positionals: { A, B }, options }, { library }) {
-    const report = await library.verify(A!, B, options);
+    const report = nameFlagsInVerification(await library.verify(A!, B, options));
     return {
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },

@@ -13,7 +13,7 @@ export function controlFindings(controls: readonly Control[]): readonly Finding[
     .map(
       ({ layer, kind, door, mutation }) =>
         `layer ${layer} (${kind}): with these weights and tokens, the door ${door} does not show this fault: ${mutation}; ` +
-        "give more tokens (--tokens) or other tokens (--seed, --ids)",
+        "give more tokens (`tokens`) or other tokens (`seed`, `ids`)",
     );
   const kinds = [...new Set(controls.map(({ kind }) => kind))];
   const silent = kinds.flatMap((kind) => voidFindings(kind, controls));

@@ -82,7 +82,7 @@ export function settingsFrom(config: Config, facts: ObservedFacts): ParsedConfig
     [vocabularyIn(config), facts.vocab, facts.like?.vocab].every((value) => value === undefined)
   ) {
     notes.push(
-      `the true size of the vocabulary is not known: all ${rows} rows are kept, padding included; give it with --vocab-size or --like`,
+      `the true size of the vocabulary is not known: all ${rows} rows are kept, padding included; give the size with \`vocabSize\` or \`like\``,
     );
   }
   const passthrough = Object.fromEntries(
