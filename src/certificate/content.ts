@@ -39,27 +39,27 @@ export async function digestContent(
   await using sources = new Sources(model.checkpoint.store);
   const findSeal = sealFinder(model.checkpoint);
   const leaves: Leaf[] = [];
-  await pool.each([...model.roles.values()], async (role, lane) => {
+  await pool.each([...model.roles.values()], async (role, worker) => {
     const { tensor, dtype, scales, elementSource } = comparedRole(role, model);
     const width = widthOf(dtype);
     await pipelineBands(
-      lane,
-      bandsOf(countOf(role.shape), width, lane.buffers[0]!.bytes.byteLength),
-      async (band, slot) => {
+      worker,
+      bandsOf(countOf(role.shape), width, worker.buffers[0]!.bytes.byteLength),
+      async (band, buffer) => {
         signal?.throwIfAborted();
-        const target = slot.bytes.subarray(0, (band.hi - band.lo) * width);
+        const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
         await sources
           .read(gatherExtents(elementSource, band, model.tensors, width), target, signal)
           .catch((error) => {
             throw withLocation(error, { tensor });
           });
       },
-      async ({ lo, hi }, slot) => {
-        await lane.call({ op: "band", sealed: false, at: slot.at, size: (hi - lo) * width });
+      async ({ lo, hi }, buffer) => {
+        await worker.call({ op: "band", sealed: false, at: buffer.at, size: (hi - lo) * width });
         advance((hi - lo) * width);
       },
     );
-    const { sha256 } = await lane.call({ op: "finish" });
+    const { sha256 } = await worker.call({ op: "finish" });
     const seal = sealOfElements(elementSource, countOf(role.shape), model.tensors, findSeal);
     await refuseDamaged(seal, { sha256 }, sources, signal);
     leaves.push({ key: role.key, dtype, shape: role.shape, sha256, scale: scales });

@@ -24,7 +24,7 @@ async function checkVocabulary(checkpoint: Checkpoint): Promise<readonly Finding
   try {
     const tokens = await tokensOf(checkpoint);
     if (typeof rows !== "number" || tokens === undefined || tokens <= rows) return [];
-    const message = `its ids go up to ${tokens - 1}, but vocab_size is ${rows}`;
+    const message = `the token ids go up to ${tokens - 1}, but vocab_size is ${rows}`;
     return [finding("tokenizer-vocabulary", "error", { file: "tokenizer.json" }, message)];
   } catch (error) {
     return [findingOf(error, "tokenizer.json")];
@@ -91,7 +91,7 @@ function checkCode({ config, sidecars }: Checkpoint): readonly Finding[] {
         "remote-code-missing",
         "warning",
         { file: path },
-        "auto_map names it; trust_remote_code fails without it",
+        "auto_map names this file, which does not exist; trust_remote_code fails without it",
       ),
     );
 }
@@ -102,12 +102,17 @@ function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
   if (singular !== undefined) {
     const at = { file: singular.pieces[0]?.file ?? "", tensor: singular.name };
     const message =
-      "published checkpoints say backbone.embeddings.weight, and NVIDIA's code knows no other name";
+      "published checkpoints use the name backbone.embeddings.weight, and NVIDIA's code reads no other name";
     findings.push(finding("embedding-spelling", "warning", at, message));
   }
   if (config.model_type === undefined) {
     findings.push(
-      finding("model-type-missing", "error", CONFIG, "without model_type no loader knows what this is"),
+      finding(
+        "model-type-missing",
+        "error",
+        CONFIG,
+        "model_type is missing, and loaders choose the model by it",
+      ),
     );
   }
   if (config.architectures === undefined) {
@@ -116,14 +121,14 @@ function checkSpelling({ config, tensors }: Checkpoint): readonly Finding[] {
         "architectures-missing",
         "warning",
         CONFIG,
-        "vLLM and SGLang choose the model by architectures",
+        "architectures is missing, and vLLM and SGLang choose the model by it",
       ),
     );
   }
   return findings;
 }
 
-/** Transformers before version 5 refuses a weight file that does not say `format`. */
+/** Transformers before version 5 refuses a weight file without `format` in its metadata. */
 async function checkMetadata({ weightFiles }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { path, header } of weightFiles) {
@@ -131,7 +136,7 @@ async function checkMetadata({ weightFiles }: Checkpoint, files: Sources): Promi
       const bytes = await files.bytes(header.file, header.offset, header.size);
       if (parseHeader(bytes, path).metadata?.format !== undefined) continue;
     } catch (error) {
-      findings.push(findingOf(error, path)); // a packed file's copy of it
+      findings.push(findingOf(error, path)); // the header that a packed file stores for this weight file
       continue;
     }
     const message = 'no {"format": "pt"} in __metadata__: older releases of Transformers refuse the file';

@@ -1,10 +1,10 @@
-/** Groups findings of finding rule. */
+/** Joins many findings of the same rule into one. */
 import type { Finding } from "../core/finding.ts";
 
-/** Up to this number, findings of finding rule in finding file are listed separately. */
+/** Up to this number, findings with the same rule and file are listed separately. */
 const MOST_APART = 3;
 
-/** Joins many findings of finding rule, severity and file to finding finding with a count. The order does not change. */
+/** Joins many findings with the same rule, severity and file into one finding with a count. The order does not change. */
 export function gatherFindings(findings: readonly Finding[]): readonly Finding[] {
   const groups = new Map<string, Finding[]>();
   for (const finding of findings) {

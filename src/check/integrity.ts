@@ -19,7 +19,7 @@ export async function checkIntegrity(store: Store): Promise<readonly Finding[]> 
   for (const { path } of files) {
     if (!NAME.test(path)) continue;
     try {
-      findings.push(...(await checkOne(store, path, sizes)));
+      findings.push(...(await checkList(store, path, sizes)));
     } catch (error) {
       findings.push(findingOf(error, path));
     }
@@ -27,7 +27,7 @@ export async function checkIntegrity(store: Store): Promise<readonly Finding[]> 
   return findings;
 }
 
-async function checkOne(
+async function checkList(
   store: Store,
   file: string,
   sizes: ReadonlyMap<string, number>,
@@ -38,7 +38,7 @@ async function checkOne(
   });
   const { algorithm, files } = json;
   if (algorithm !== "sha256" || !isJsonObject(files)) {
-    return [finding("integrity-unread", "note", { file }, "it does not list SHA-256 digests of files")];
+    return [finding("integrity-unread", "note", { file }, "the file does not list SHA-256 digests of files")];
   }
   const folder = file.replace(NAME, "$1");
   const findings: Finding[] = [];
@@ -46,16 +46,16 @@ async function checkOne(
   for (const [name, digest] of Object.entries(files)) {
     const size = sizes.get(folder + name);
     if (size === undefined) {
-      const message = `${file} lists it, and it is not there`;
+      const message = `${file} lists this file, which does not exist`;
       findings.push(finding("integrity-missing", "error", { file: folder + name }, message));
     } else if (size > MAX_DIGESTED_BYTES) unread++;
     else if (sha256(await readSmall(store, folder + name, MAX_DIGESTED_BYTES)) !== digest) {
-      const message = `it does not have the digest that ${file} gives`;
+      const message = `the file does not have the digest that ${file} lists`;
       findings.push(finding("integrity-mismatch", "error", { file: folder + name }, message));
     }
   }
   if (unread > 0) {
-    const message = `${unread} larger files that it lists are there; their digests were not computed`;
+    const message = `${unread} larger files of the list exist; their digests were not computed`;
     findings.push(finding("integrity-unread", "note", { file }, message));
   }
   return findings;

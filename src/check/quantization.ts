@@ -52,7 +52,7 @@ const LIST = /^(exclude_modules|ignore)$/;
 function withoutList(faults: readonly QuantizationFault[]): readonly QuantizationFault[] {
   const unlisted = faults.filter(({ rule }) => rule === "quantization-contradiction");
   if (unlisted.length === 0) return faults;
-  const message = `it lists no module as left alone, and ${unlisted.length} projections are not FP8: an engine that goes by it alone expects their scales`;
+  const message = `the file lists no module as not quantized, but ${unlisted.length} projections are not FP8: an engine that reads only this file expects scales for them`;
   const unlistedFault = {
     rule: "quantization-unlisted",
     severity: "warning",

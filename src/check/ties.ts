@@ -27,7 +27,7 @@ export async function checkTies(
   const pairs = matched.replicas.filter(({ tied }) => tied === true);
   if (pairs.length === 0) {
     const message =
-      "tie_word_embeddings is true and no lm_head.weight is stored: the token table is read as the head, where Transformers 5.12, which ties nothing in this family, starts with a head at random";
+      "tie_word_embeddings is true and lm_head.weight is not stored: Isologit uses the token table as the head, but Transformers 5.12 does not tie the two in this family and initialises the head at random";
     return [finding("tied-head", "error", at, message)];
   }
   const findings: Finding[] = [];
@@ -37,7 +37,7 @@ export async function checkTies(
     try {
       const index = await findSampledDifference(copy, original, files);
       if (index >= 0) throw replicaError(pair, index);
-      const message = `tie_word_embeddings is true and ${copy.name} is stored: it is the same as ${original.name} where both were looked at`;
+      const message = `tie_word_embeddings is true and ${copy.name} is stored: the elements that were compared are equal to those of ${original.name}`;
       findings.push(finding("tied-head", "note", at, message));
     } catch (error) {
       const found = findingOf(error, file);

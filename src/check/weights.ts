@@ -2,6 +2,7 @@
 
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { sameShape } from "../core/dtype.ts";
+import { formatQuantity } from "../core/figures.ts";
 import type { Finding } from "../core/finding.ts";
 import { finding, findingOf } from "../core/finding.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
@@ -14,7 +15,7 @@ import { modelOf } from "../families/recognise.ts";
 
 /**
  * @param companions names of stored scales, which are not roles
- * @param address    location of findings that are about no single file
+ * @param address    location of findings that are not about one file
  */
 export function checkWeights(
   checkpoint: Checkpoint,
@@ -39,7 +40,12 @@ function asides({ dropped, notes, checkpoint, tensors }: MatchedModel): readonly
     ...dropped.map(({ why, names }) => {
       const tensor = tensors.get(names[0]!)?.name;
       const at = { file, ...(tensor !== undefined && { tensor }) };
-      return finding("left-out", "note", at, `${names.length} entries are no part of the model: ${why}`);
+      return finding(
+        "left-out",
+        "note",
+        at,
+        `${formatQuantity(names.length, "entry", "entries")} outside the model: ${why}`,
+      );
     }),
     ...notes.map((note) => finding("inferred", "note", { file }, note)),
   ];
@@ -52,7 +58,7 @@ function memorySpelling(matched: MatchedModel): readonly Finding[] {
   const { stored, loaded } = renamed;
   const held = tensorsHeld(matched).find(({ name, readOnly }) => readOnly || name.startsWith(loaded));
   if (held === undefined) return [];
-  const message = `named as Transformers 5 holds it in memory; published checkpoints say ${stored} and one matrix an expert, and NVIDIA's code knows no other names`;
+  const message = `the name is that of Transformers 5 in memory; published checkpoints use ${stored} and one matrix for each expert, and NVIDIA's code reads no other names`;
   return [finding("memory-spelling", "warning", placeOf(matched.tensors.get(held.name)!), message)];
 }
 
@@ -85,7 +91,7 @@ function everyFault(
       const tied =
         model.tied && layout.op === "leaf" && model.roles.get(layout.of)!.spec.tiedTo !== undefined;
       if (!readOnly && !tied && !leafRoles(layout).every((leaf) => held.has(leaf)))
-        findings.push(finding("tensor-missing", "error", at, "the config asks for it"));
+        findings.push(finding("tensor-missing", "error", at, "the config requires this tensor"));
       continue;
     }
     left.delete(tensor.name);
@@ -93,11 +99,11 @@ function everyFault(
   }
   const cause = causeText(causesOf(model, misfits));
   for (const { tensor, asked } of misfits) {
-    const message = `it is [${tensor.shape.join(", ")}]; the config asks for [${asked.join(", ")}]${cause}`;
+    const message = `its shape is [${tensor.shape.join(", ")}]; the config requires [${asked.join(", ")}]${cause}`;
     findings.push(finding("shape-mismatch", "error", placeOf(tensor), message));
   }
   for (const name of left) {
-    const message = "the config has no place for it";
+    const message = "the config does not describe this tensor";
     findings.push(finding("tensor-unknown", "error", placeOf(tensors.get(name)!), message));
   }
   return findings;
@@ -108,7 +114,7 @@ function understood(checkpoint: Checkpoint, families: readonly Family[]): Recogn
   try {
     return modelOf(checkpoint, families);
   } catch {
-    return null; // `matchRoles` met the same fault, and it was reported
+    return null; // `matchRoles` has reported the same fault
   }
 }
 

@@ -63,10 +63,10 @@ function frontMatter(text: string, facts: CardFacts): string {
     const why = document.errors[0]?.message.split("\n")[0] ?? "no keys";
     throw new IsologitError(
       "CONFIG_INVALID",
-      `its front matter cannot be read: ${why}`,
+      `the front matter cannot be read: ${why}`,
       { file: "README.md" },
       {
-        next: "repair README.md, or take it away",
+        next: "repair README.md, or remove the file",
       },
     );
   }
@@ -103,7 +103,7 @@ const unprovenLines = (base: string): string[] => [
   "## What was proved of these files",
   "",
   "No certificate came with them. Nothing was proved of them.",
-  ...(base === "" ? [] : ["", `Who uploaded them names ${base} as their source.`]),
+  ...(base === "" ? [] : ["", `The uploader names ${base} as the source of these files.`]),
 ];
 
 function provenLines(proof: CardProof, base: string, recast: boolean): string[] {

@@ -71,7 +71,7 @@ async function certificateIn(
     "CERTIFICATE_INVALID",
     `the certificate is not of these files: ${differences.slice(0, 3).join(", ") || "they differ"}`,
     { file: found.file },
-    { next: "convert again, or take the certificate away: then the card says that nothing was proved" },
+    { next: "convert again, or remove the certificate: then the card states that nothing was proved" },
   );
 }
 

@@ -1,4 +1,4 @@
-/** Lists the files at an address that `scan` reads, and reports entries that should not be there. Links out are not followed. */
+/** Lists the files at an address that `scan` reads, and reports unexpected entries. Links to other folders are not followed. */
 import { constants, type Dirent } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
@@ -99,7 +99,7 @@ async function walk(root: string): Promise<FolderContents> {
         findings.push(...(await aboutFile(join(root, path), path)));
       } else
         findings.push(
-          finding("special-file", "error", { file: path }, `${kindOf(entry)}; reading it could wait forever`),
+          finding("special-file", "error", { file: path }, `${kindOf(entry)}; a read could wait forever`),
         );
     }
   }
@@ -112,7 +112,7 @@ async function aboutLink(root: string, real: string, path: string, files: FoundF
   const target = await readlink(where);
   const lands = await realpath(where).catch(() => null);
   if (lands === null)
-    return [finding("symlink", "error", { file: path }, `a link to ${target}, where nothing is`)];
+    return [finding("symlink", "error", { file: path }, `a link to ${target}, which does not exist`)];
   const isFile = (await stat(where)).isFile();
   if (CACHE_BLOB.test(target) && basename(dirname(lands)) === "blobs" && isFile) {
     files.push(onDisk(path, lands));
@@ -128,7 +128,7 @@ async function aboutFile(where: string, path: string): Promise<Finding[]> {
   const findings = aboutContent(path, await firstBytes(where), size);
   const marked = (mode & constants.S_IXUSR) !== 0 && !/\.py$/i.test(path);
   if (!marked || findings.some(({ rule }) => rule === "executable")) return findings;
-  const mark = finding("executable", "warning", { file: path }, "it is marked as executable");
+  const mark = finding("executable", "warning", { file: path }, "the file is marked as executable");
   return [mark, ...findings.filter(({ rule }) => rule !== "unexpected-file")];
 }
 
@@ -144,7 +144,12 @@ function aboutContent(path: string, start: Uint8Array, size: number): Finding[] 
     findings.push(finding("remote-code", severity, { file: path }, "code that comes with the checkpoint"));
   } else if (findings.length === 0 && size > 0 && !EXPECTED.test(name) && !EXPECTED_NAME.test(name)) {
     findings.push(
-      finding("unexpected-file", "warning", { file: path }, "no part of a checkpoint that is known"),
+      finding(
+        "unexpected-file",
+        "warning",
+        { file: path },
+        "no known checkpoint has a file with such a name",
+      ),
     );
   }
   return findings;

@@ -8,7 +8,7 @@ import type { Finding } from "../core/finding.ts";
 import { type ByteSource, readRange } from "../core/io.ts";
 import { riskOfGlobal } from "./names.ts";
 
-/** Bytes that are read of a file of bare pickles; in torch's old format weights follow the pickles. */
+/** Most bytes that are read of a file of pickles without an archive; in torch's old format weights follow the pickles. */
 const MAX_BARE_BYTES = 64 * 1024 * 1024;
 
 export interface Report {
@@ -50,7 +50,7 @@ async function startOfZip(source: ByteSource, file: string): Promise<number> {
   const at = Math.max(0, source.size - END_BYTES - WIDE_BYTES);
   const tail = Buffer.from(await readRange(source, at, source.size - at));
   const end = tail.byteLength - END_BYTES;
-  if (end < 0 || tail.readUInt32LE(end) !== 0x06054b50) return 0; // the reader says what is wrong
+  if (end < 0 || tail.readUInt32LE(end) !== 0x06054b50) return 0; // the reader reports the fault
   const wide =
     end === WIDE_BYTES && tail.readUInt32LE(end - 20) === 0x07064b50 && tail.readUInt32LE(0) === 0x06064b50;
   const size = wide ? Number(tail.readBigUInt64LE(40)) : tail.readUInt32LE(end + 12);
@@ -74,10 +74,10 @@ async function scanEntry(archive: ByteSource, entry: ZipEntry, base: number, rep
       rule: "archive-code",
       severity: "warning",
       at,
-      message: `the archive holds code, ${entry.name}`,
+      message: `the archive contains code: ${entry.name}`,
     });
   }
-  if (!/\.pkl$/i.test(entry.name)) return; // torch finds its entries whatever their case
+  if (!/\.pkl$/i.test(entry.name)) return; // torch ignores upper and lower case in the names of entries
   try {
     const { bytes, placeOf } = await pickleIn(archive, entry, file);
     scanPickles(bytes, (index) => base + placeOf(index), report, "one");
@@ -86,7 +86,7 @@ async function scanEntry(archive: ByteSource, entry: ZipEntry, base: number, rep
   }
 }
 
-/** Reads an entry as other software does, also a compressed entry, which torch does not write. Its bytes have the offset of the entry. */
+/** Reads an entry, also a compressed one, which other software reads and torch does not write. Its bytes have the offset of the entry. */
 async function pickleIn(archive: ByteSource, entry: ZipEntry, file: string) {
   const at = { file, offset: entry.offset };
   if (entry.size > MAX_PICKLE_BYTES) {

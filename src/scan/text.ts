@@ -13,21 +13,17 @@ export function scanText(text: string, file: string): Finding[] {
   const byteAt = (index: number) => Buffer.byteLength(text.slice(0, index));
   if (isYaml) {
     for (const match of text.matchAll(/(?:!!|!<tag:yaml\.org,2002:)(python\/[\w./:-]+)/g)) {
-      add(
-        "yaml-code",
-        "danger",
-        byteAt(match.index),
-        `a YAML loader that is not safe would make ${match[1]}`,
-      );
+      add("yaml-code", "danger", byteAt(match.index), `an unsafe YAML loader would create ${match[1]}`);
     }
   }
-  // YAML and JSON spell it alike; a Fiddle graph has module and name apart.
+  // `_target_` has one spelling in YAML and JSON; a Fiddle graph has module and name as two keys
   const targets = text.matchAll(
     /["']?_target_["']?\s*:\s*["']?([\w.]+)|"module"\s*:\s*"([\w.]+)"\s*,\s*"name"\s*:\s*"([\w.]+)"/g,
   );
   for (const match of targets) {
     const name = match[1] ?? `${match[2]}.${match[3]}`;
-    if (isDangerous(name)) add("config-code", "danger", byteAt(match.index), `its loader would call ${name}`);
+    if (isDangerous(name))
+      add("config-code", "danger", byteAt(match.index), `the loader of this config would call ${name}`);
   }
   const map = isYaml ? -1 : text.search(/"auto_map"\s*:/);
   if (map >= 0) {
@@ -35,7 +31,7 @@ export function scanText(text: string, file: string): Finding[] {
       "remote-code",
       "warning",
       byteAt(map),
-      "auto_map: with trust_remote_code its loader runs code that comes with it",
+      "auto_map: with trust_remote_code the loader runs code that comes with the checkpoint",
     );
   }
   return findings;

@@ -42,7 +42,7 @@ export async function compareFiles(
       if (path === CONFIG) {
         findings.push(...configFindings(await configIn(left), await configIn(right), readBy(a, b), recast));
       } else if (await areAlike(path, left, right)) {
-        findings.push(remark("file-respelt", `${path} says the same in other words`, at));
+        findings.push(remark("file-respelt", `${path} has the same content in another spelling`, at));
       } else findings.push(...withSeverity(differs, "file-differs", `${path} differs`, at));
     }
   }
@@ -68,7 +68,7 @@ async function namesSingle(files: SideFiles): Promise<boolean> {
     const { weight_map: map } = parseJsonObject(await files.bytes(INDEX));
     return isJsonObject(map) && Object.values(map).every((file) => file === SINGLE);
   } catch {
-    return false; // no index of anything
+    return false; // the file is not an index
   }
 }
 
@@ -94,7 +94,7 @@ function readBy(a: MatchedModel, b: MatchedModel): Dialect | null {
 function configFindings(before: Config, after: Config, dialect: Dialect | null, recast: boolean) {
   const differing = keysThatDiffer(before, after);
   if (differing.length === 0)
-    return configFinding("config-respelt", "remark", `${CONFIG} says the same in other words`);
+    return configFinding("config-respelt", "remark", `${CONFIG} has the same content in another spelling`);
   const outcomeOf = (key: string): FileOutcome =>
     configKeys(key, dialect?.isSettingKey?.(key) ?? false)[recast ? "recast" : "differs"];
   return OUTCOMES.flatMap((outcome) => {

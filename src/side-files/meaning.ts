@@ -11,7 +11,7 @@ const TOKENIZER = "tokenizer.json";
 /** @returns false also for text that is not JSON, and for ambiguous JSON, where only equal bytes are equal */
 export function haveSameMeaning(path: string, a: Uint8Array, b: Uint8Array): boolean {
   if (!path.endsWith(".json")) return false;
-  const meaning = meaningOf(path, a); // a digest, so that one large value is held at a time
+  const meaning = meaningOf(path, a); // a digest, so that only one large value is in memory at a time
   return meaning !== null && meaning === meaningOf(path, b);
 }
 
@@ -37,7 +37,7 @@ function read(path: string, bytes: Uint8Array): Json {
   }
 }
 
-/** Whether reading kept every digit: two numbers above 2^53 can look equal after reading. */
+/** Whether every number was read exactly: two numbers above 2^53 can look equal after reading. */
 function isPlain(value: Json): boolean {
   if (typeof value === "number") return !Number.isInteger(value) || Number.isSafeInteger(value);
   if (typeof value !== "object" || value === null) return true;

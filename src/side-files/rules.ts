@@ -37,14 +37,14 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     files: "`._*`, `.DS_Store`",
     matches: /(^|\/)(\._[^/]*|\.DS_Store)$/,
     ...{ differs: "nothing", missing: "nothing", added: "remark", uncertified: "remark" },
-    why: "no software for models reads it",
+    why: "no software for models reads these files",
   },
   {
     kind: "index of other weights",
     files: "`model.safetensors.index.json` beside `model.safetensors` that names other files",
     matches: /^model\.safetensors\.index\.json$/,
     ...{ differs: "different", missing: "nothing", added: "different", uncertified: "different" },
-    why: "vLLM loads what the index names, Transformers the single file",
+    why: "vLLM loads the files that the index names, and Transformers the single file",
   },
   {
     kind: RIVAL,
@@ -58,7 +58,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     files: "`adapter_config.json`, `adapter_model.*`",
     matches: /^adapter_(config\.json|model\.[^/]+)$/,
     ...{ differs: "different", missing: "difference", added: "different", uncertified: "different" },
-    why: "Transformers with PEFT loads it into the model without being asked",
+    why: "Transformers with PEFT loads the adapter into the model automatically",
   },
   {
     kind: "training state",
@@ -67,14 +67,14 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches:
       /^(.*\/)?((optimizer|scheduler|rng_state|training_args|scaler|random_states)[^/]*\.(pt|pth|bin|pkl|safetensors)|trainer_state\.json)$|^(global_step\d+|checkpoint-\d+)\//,
     ...{ differs: "nothing", missing: "nothing", added: "remark", uncertified: "remark" },
-    why: "no part of a model; not read",
+    why: "not part of a model; not read",
   },
   {
     kind: "weights for other loaders",
     files: "`.bin`, `.pt`, `.pth`, `.ckpt`, `.gguf`, `.h5`, `.msgpack`, `.onnx`, and other indexes",
     matches: /\.(bin|pt|pth|ckpt|gguf|h5|msgpack|onnx)$|\.(safetensors|bin|h5|msgpack)\.index\.json$/i,
     ...{ differs: "difference", missing: "nothing", added: "difference", uncertified: "different" },
-    why: "loaded where a loader asks for that format, and not compared; left out by a conversion",
+    why: "some loaders read these formats; the weights are not compared, and a conversion leaves them out",
   },
   {
     kind: "other tensors",
@@ -82,14 +82,14 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches: /\.safetensors$/,
     ...always("difference"),
     uncertified: "different",
-    why: "a side file that travels; a loader that is asked for it loads it",
+    why: "a conversion copies these files; a loader reads them on request",
   },
   {
     kind: "tokenizer",
     files: "`tokenizer.json`, `tekken.json`, `*.model`, `*.tiktoken`",
     matches: /^(tokenizer\.json|tekken\.json|[^/]+\.model|[^/]+\.tiktoken)$/,
     ...{ differs: "different", missing: "difference", added: "difference", uncertified: "different" },
-    why: "decides which ids the model reads; a missing one leaves the weights the same model",
+    why: "decides which token ids the model reads; without a tokenizer the weights are still the same model",
   },
   {
     kind: "settings and parts of a tokenizer",
@@ -98,7 +98,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches: /^(tokenizer_config|special_tokens_map|added_tokens|vocab)\.json$|^(vocab|merges)\.txt$/,
     ...always("difference"),
     uncertified: "different",
-    why: "change class, special tokens or what is put before a text; `tokenizer.json` still says the vocabulary",
+    why: "change the class, special tokens or text before a prompt; the vocabulary is in `tokenizer.json`",
   },
   {
     kind: "chat template",
@@ -106,7 +106,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches: /^(chat_template\.(jinja|json)|additional_chat_templates\/.+)$/,
     ...always("difference"),
     uncertified: "different",
-    why: "changes what a chat puts before the model, and is often changed on purpose",
+    why: "changes the prompt of a chat, and is often changed on purpose",
   },
   {
     kind: "generation settings",
@@ -122,7 +122,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches: /^(hf_quant_config|quant_config|quantize_config)\.json$/,
     ...always("difference"),
     uncertified: "different",
-    why: "engines read them beside config.json; what config.json and the first say is held to the weights besides",
+    why: "engines read them beside config.json; config.json and the first file are also compared with the weights",
   },
   {
     kind: "remote code",
@@ -130,7 +130,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches: /\.py$/,
     ...always("difference"),
     uncertified: "different",
-    why: "runs in place of the library's model under `trust_remote_code`; it is neither run nor read here",
+    why: "with `trust_remote_code` the library runs this code in place of its own; Isologit neither runs nor reads it",
   },
   {
     kind: "documentation",
@@ -139,7 +139,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
       /(^|\/)(README|LICEN[CS]E|NOTICE|COPYING|CITATION|CHANGELOG)[^/]*$|\.(md|rst|pdf|png|jpe?g|gif|webp|svg)$|(^|\/)\.git(attributes|ignore)$/i,
     ...always("remark"),
     uncertified: "remark",
-    why: "no software reads it",
+    why: "no software reads these files",
   },
   {
     kind: "any other file",
@@ -147,7 +147,7 @@ export const SIDE_FILES: readonly SideFileKind[] = [
     matches: /^/,
     ...always("difference"),
     uncertified: "difference",
-    why: "what reads it is not known",
+    why: "the software that reads the file is not known",
   },
 ];
 
@@ -156,17 +156,17 @@ export function sideFileKind(path: string, rival = false): SideFileKind {
   return SIDE_FILES.find(({ kind, matches }) => (rival ? kind === RIVAL : matches.test(path)))!;
 }
 
-/** What a difference in keys of config.json means; what the forward pass depends on is compared as settings before. */
+/** The effect of a difference in keys of config.json. Keys on which the forward pass depends are compared as settings. */
 interface ConfigKeys {
   readonly keys: string;
   readonly matches: RegExp;
   readonly differs: FileOutcome;
-  /** where an element was recast */
+  /** the same if an element was recast */
   readonly recast: FileOutcome;
   readonly why: string;
 }
 
-const SETTINGS = "any key of a setting that is spelt otherwise, or left to its default";
+const SETTINGS = "any key of a setting that has another spelling or is left to its default";
 
 /** As `SIDE_FILES`, by key. */
 export const CONFIG_KEYS: readonly ConfigKeys[] = [
@@ -174,41 +174,41 @@ export const CONFIG_KEYS: readonly ConfigKeys[] = [
     keys: SETTINGS,
     matches: /(?!)/,
     ...{ differs: "remark", recast: "remark" },
-    why: "what it says was compared as a setting",
+    why: "the value was compared as a setting",
   },
   {
     keys: "`quantization_config`, `torch_dtype`, `dtype`",
     matches: /^(quantization_config|torch_dtype|dtype)$/,
     ...{ differs: "difference", recast: "nothing" },
-    why: "a recast has to change them; what they say is held to the weights besides",
+    why: "a recast has to change them; they are also compared with the weights",
   },
   {
     keys: "`transformers_version`, `_name_or_path`, `name_or_path`, `_commit_hash`",
     matches: /^(transformers_version|_?name_or_path|_commit_hash)$/,
     ...{ differs: "remark", recast: "remark" },
-    why: "say who wrote the file",
+    why: "name the software or the source of the file",
   },
   {
     keys: "`expand`, `num_query_groups`, `time_step_rank`, `initializer_range`, `rescale_prenorm_residual`, `*_dropout`, `gradient_checkpointing`",
     matches:
       /^((mamba_)?expand|num_query_groups|time_step_rank|initializer_range|rescale_prenorm_residual|[a-z]+_dropout|gradient_checkpointing)$/,
     ...{ differs: "remark", recast: "remark" },
-    why: "no engine computes with them; initialisation and training",
+    why: "used only for initialisation and training",
   },
   {
     keys: "any other key",
     matches: /^/,
     ...{ differs: "difference", recast: "difference" },
-    why: "token ids, class names, lengths: read beside the forward pass, or by something that is not known",
+    why: "token ids, class names, lengths: used outside the forward pass, or by unknown software",
   },
 ];
 
-/** @param setting what the key says was compared as a setting: it differs in its spelling, or is left to a default */
+/** @param setting the value of the key was compared as a setting, so that only the spelling differs */
 export function configKeys(key: string, setting: boolean): ConfigKeys {
   return CONFIG_KEYS.find(({ keys, matches }) => (setting ? keys === SETTINGS : matches.test(key)))!;
 }
 
-/** What the table of side files makes of a difference: nothing, or one finding; `different` is an error. */
+/** The findings for a difference with this outcome: none or one. `different` gives an error. */
 export function withSeverity(
   outcome: FileOutcome,
   rule: string,

@@ -32,11 +32,11 @@ it("a folder of FP8 is sound", async () => expect(await check(fp8)).toEqual({ ok
 type Fault = readonly [rule: string, plant: (e: Editor) => void, said: RegExp, from?: typeof source];
 
 const FAULTS: readonly Fault[] = [
-  ["tensor-missing", (e) => e.drop(`${MIXER}.D`), /config asks for it/],
+  ["tensor-missing", (e) => e.drop(`${MIXER}.D`), /config requires this tensor/],
   [
     "tensor-unknown",
     (e) => e.add("backbone.layers.0.ghost", "BF16", [1], new Uint8Array(2)),
-    /no place for it/,
+    /config does not describe this tensor/,
   ],
   ["shape-mismatch", (e) => e.config({ n_groups: 2 }), /n_groups 2 where the weights fit 4/],
   [
@@ -157,7 +157,7 @@ it("names every tensor that does not fit, not the first", async () => {
   const misfits = findings.filter(({ rule }) => rule === "shape-mismatch");
   expect(misfits.map(({ tensors }) => tensors?.length)).toEqual([18]);
   expect(misfits[0]!.message).toMatch(
-    /^18 tensors, the first: it is \[.*Likely cause: .*n_groups 2 where the weights fit 4/,
+    /^18 tensors, the first: its shape is \[.*Likely cause: .*n_groups 2 where the weights fit 4/,
   );
 });
 

@@ -30,7 +30,7 @@ describe("integrity.json of a real checkpoint", () => {
       rule: "integrity-mismatch",
       severity: "error",
       at: { file: `${iteration}/metadata.json`, tensor: null, offset: null },
-      message: `it does not have the digest that ${iteration}/integrity.json gives`,
+      message: `the file does not have the digest that ${iteration}/integrity.json lists`,
     });
   });
 

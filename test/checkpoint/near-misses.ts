@@ -178,7 +178,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
         "<!doctype html>\n<html><title>401 Client Error</title></html>\n",
       ),
     code: "NOT_FETCHED",
-    says: /it is a web page: .*401 Client Error/,
+    says: /this is a web page: .*401 Client Error/,
     next: /isologit download/,
   },
   {
@@ -193,7 +193,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     name: "a text",
     build: (folder) => put(copyGolden("tiny", folder), SINGLE, "Entry not found\n"),
     code: "NOT_FETCHED",
-    says: /it is a text: "Entry not found"/,
+    says: /this is a text: "Entry not found"/,
     next: /fetch the whole file again/,
   },
   {
@@ -214,7 +214,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     name: "a GGUF file",
     build: (folder) => join(put(folder, "m.gguf", "GGUF\x03\0\0\0"), "m.gguf"),
     code: "FORMAT_UNKNOWN",
-    says: /GGUF file, as llama\.cpp reads it/,
+    says: /GGUF file, which llama\.cpp reads/,
     next: /checkpoint that the GGUF was made from/,
   },
   {
@@ -243,14 +243,14 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return put(folder, "pytorch_model.bin", "PK\x03\x04");
     },
     code: "FORMAT_UNKNOWN",
-    says: /pytorch_model\.bin.*model\.safetensors\.index\.json names 3 files that are gone/,
+    says: /pytorch_model\.bin.*model\.safetensors\.index\.json names 3 files that do not exist/,
     next: /^remove model\.safetensors\.index\.json/,
   },
   {
     name: "a torch file under the name of safetensors",
     build: (folder) => put(copyGolden("tiny", folder), SINGLE, "PK\x03\x04".padEnd(64, "\0")),
     code: "FORMAT_UNKNOWN",
-    says: /zip archive, as torch\.save writes, under the name of a safetensors file/,
+    says: /zip archive, as torch\.save writes, with the name of a safetensors file/,
     next: /pytorch_model\.bin/,
   },
   {
@@ -275,7 +275,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
         (name) => `base_model.model.${name.replace("q_proj.weight", "q_proj.base_layer.weight")}`,
       ),
     code: "TENSOR_UNKNOWN",
-    says: /`base_layer` stands in \d+ names/,
+    says: /\d+ names contain `base_layer`/,
     next: /merge_and_unload/,
   },
   {
@@ -285,28 +285,28 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return put(folder, "model_weights.ckpt", readFileSync(near("adapter.ckpt")));
     },
     code: "FORMAT_UNKNOWN",
-    says: /all 2 tensors are those of an adapter/,
+    says: /all 2 tensors belong to an adapter/,
     next: /merge the adapter into its base model/,
   },
   {
     name: "names of torch.compile",
     build: (folder) => renamed(folder, (name) => `_orig_mod.${name}`),
     code: "TENSOR_UNKNOWN",
-    says: /`_orig_mod\.` stands before all 58 names, as torch\.compile/,
+    says: /all 58 names begin with `_orig_mod\.`, which torch\.compile/,
     next: /python3 -c .*_orig_mod/,
   },
   {
     name: "names of DistributedDataParallel around torch.compile",
     build: (folder) => renamed(folder, (name) => `module._orig_mod.${name}`),
     code: "TENSOR_UNKNOWN",
-    says: /`module\._orig_mod\.` stands before all 58 names/,
+    says: /all 58 names begin with `module\._orig_mod\.`/,
     next: /python3 -c/,
   },
   {
     name: "names of torch.compile layer by layer",
     build: (folder) => renamed(folder, (name) => name.replace(/layers\.(\d+)\./, "layers.$1._orig_mod.")),
     code: "TENSOR_UNKNOWN",
-    says: /`_orig_mod\.` stands in 55 of 58 names/,
+    says: /55 of 58 names contain `_orig_mod\.`/,
     next: /python3 -c/,
   },
   {
@@ -314,8 +314,8 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     build: (folder) =>
       renamed(folder, (name) => name.replace("backbone.embeddings", "backbone.embed_tokens")),
     code: "TENSOR_MISSING",
-    says: /backbone\.embed_tokens\.weight is there, backbone\.embeddings\.weight is not/,
-    next: /rename it to backbone\.embeddings\.weight/,
+    says: /has backbone\.embed_tokens\.weight and not backbone\.embeddings\.weight/,
+    next: /rename the tensor to backbone\.embeddings\.weight/,
   },
   {
     name: "a reward model",
@@ -325,7 +325,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
         return new Map([...others, ["score.weight", zeros("BF16", [1, 64], 2)] as const]);
       }),
     code: "TENSOR_MISSING",
-    says: /score\.weight is there, lm_head\.weight is not/,
+    says: /has score\.weight and not lm_head\.weight/,
     next: /causal language model/,
   },
   {
@@ -335,7 +335,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
         array.shape.length > 1 ? { ...array, shape: [0], bytes: new Uint8Array() } : array,
       ),
     code: "TENSOR_MISSING",
-    says: /28 of 58 tensors are empty, \[0\], as ZeRO stage 3/,
+    says: /28 of 58 tensors are empty, \[0\]: ZeRO stage 3/,
     next: /zero_to_fp32\.py/,
   },
   {
@@ -346,7 +346,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
         return name.endsWith("conv1d.weight") ? { ...array, shape: [a!, c!, b!] } : array;
       }),
     code: "UNSUPPORTED",
-    says: /layout is that of MLX.*4 conv1d\.weight stand last, \[192, 4, 1\]/,
+    says: /layout of MLX.*4 conv1d\.weight the channels are the last dimension, \[192, 4, 1\]/,
     next: /transpose\(1, 2\)/,
   },
   {
@@ -411,7 +411,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     name: "shards of two ranks",
     build: shardsOfRanks,
     code: "UNSUPPORTED",
-    says: /files of 2 ranks hold a part of each tensor, by torch's HuggingFaceStorageWriter/,
+    says: /files of 2 ranks have a part of each tensor, written by torch's HuggingFaceStorageWriter/,
     next: /docs\/other-checkpoints\.md/,
   },
   {
@@ -422,7 +422,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return folder;
     },
     code: "TENSOR_MISSING",
-    says: /one rank's part of each tensor.*other ranks are not here/,
+    says: /one rank's part of each tensor.*other ranks are missing/,
     next: /shard-\* files of all ranks/,
   },
   {
@@ -432,7 +432,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return put(folder, "config.json", readFileSync(join(golden("tiny"), "config.json")));
     },
     code: "UNSUPPORTED",
-    says: /it is a distributed checkpoint of torch under Hugging Face's names/,
+    says: /this is a distributed checkpoint of torch with Hugging Face's names/,
     next: /docs\/other-checkpoints\.md/,
   },
   {
@@ -444,7 +444,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return folder;
     },
     code: "UNSUPPORTED",
-    says: /pytorch_model_fsdp_0 is a distributed checkpoint of torch under Hugging Face's names/,
+    says: /pytorch_model_fsdp_0 is a distributed checkpoint of torch with Hugging Face's names/,
     next: /docs\/other-checkpoints\.md/,
   },
   {
@@ -454,7 +454,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return folder;
     },
     code: "UNSUPPORTED",
-    says: /entries are in safetensors/,
+    says: /entries of this file are in safetensors/,
     next: /docs\/other-checkpoints\.md/,
   },
   {
@@ -471,7 +471,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     name: "NeMo 2 without .metadata",
     build: (folder) => copyWithout("nemo2-tiny", folder, /\.metadata$|\/hf$/),
     code: "TENSOR_MISSING",
-    says: /weights\/\.metadata is missing: 2 \.distcp files/,
+    says: /weights\/\.metadata is missing, the index of the 2 \.distcp files/,
     next: /cp FROM\/weights\/\.metadata \S+\/weights\//,
   },
   {
@@ -495,14 +495,14 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     name: "a .nemo packed with xz",
     build: (folder) => join(put(folder, "m.nemo", Buffer.from("fd377a585a000004", "hex")), "m.nemo"),
     code: "FORMAT_UNKNOWN",
-    says: /it is an xz file/,
+    says: /this is an xz file/,
     next: /`xz -dc \S+m\.nemo > \S+`/,
   },
   {
     name: "a .nemo packed with Zstandard",
     build: (folder) => join(put(folder, "m.nemo", Buffer.from("28b52ffd04000000", "hex")), "m.nemo"),
     code: "FORMAT_UNKNOWN",
-    says: /it is a Zstandard file/,
+    says: /this is a Zstandard file/,
     next: /`zstd -dc/,
   },
   {
@@ -526,7 +526,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return folder;
     },
     code: "FORMAT_UNKNOWN",
-    says: /one lies below: checkpoints\/step=100-last \(nemo2\)/,
+    says: /contains one: checkpoints\/step=100-last \(nemo2\)/,
     next: /give \S+\/checkpoints\/step=100-last$/,
   },
   {
@@ -536,14 +536,14 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return folder;
     },
     code: "FORMAT_UNKNOWN",
-    says: /3 lie below: checkpoint-9 \(hf\), checkpoint-10 \(hf\), checkpoint-100 \(hf\)/,
+    says: /contains 3: checkpoint-9 \(hf\), checkpoint-10 \(hf\), checkpoint-100 \(hf\)/,
     next: /the last is \S+\/checkpoint-100$/,
   },
   {
     name: "weights/ without context/",
     build: (folder) => copyWithout("nemo2-tiny", folder, /context|\/hf$/),
     code: "FORMAT_UNKNOWN",
-    says: /weights\/ of a NeMo 2 checkpoint is here, its context\/ is missing/,
+    says: /weights\/ of a NeMo 2 checkpoint is here, but its context\/ is missing/,
     next: /`like`/,
   },
   {
@@ -589,7 +589,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return folder;
     },
     code: "FAMILY_UNKNOWN",
-    says: /no config\.json lies beside the weights/,
+    says: /config\.json is missing beside the weights/,
     next: /put the model's config\.json into the folder/,
   },
   {
@@ -608,7 +608,7 @@ export const NEAR_MISSES: readonly NearMiss[] = [
       return snapshot;
     },
     code: "NOT_FETCHED",
-    says: /a link to \.\.\/\.\.\/blobs\/\w+, where nothing is/,
+    says: /a link to \.\.\/\.\.\/blobs\/\w+, which does not exist/,
     next: /isologit download nvidia\/Tiny --revision 0123456789abcdef/,
   },
   {

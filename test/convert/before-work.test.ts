@@ -41,7 +41,11 @@ describe("--like", () => {
   it.each([
     ["of another architecture", golden("moe"), /; the config is from `like` \S+moe$/],
     ["that is not there", join(work, "nowhere"), /^`like`: no such file or folder/],
-    ["that is no checkpoint", join(golden("nemo2-tiny"), "context"), /^`like`: it is a part of a checkpoint/],
+    [
+      "that is no checkpoint",
+      join(golden("nemo2-tiny"), "context"),
+      /^`like`: this is a part of a checkpoint/,
+    ],
   ])("%s is named", async (_, like, says) => {
     const error = await errorOf(() => convert(weights, join(work, "like"), { to: "hf", like }));
     expect(error.message).toMatch(says);

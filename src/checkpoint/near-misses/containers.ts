@@ -23,24 +23,24 @@ export async function ggufFiles(scene: Scene): Promise<IsologitError | null> {
   if (first === undefined || (await scene.contentOf(first.path)) !== "gguf") return null;
   const count =
     looked.length > 1
-      ? `${looked.length} GGUF files, as llama.cpp reads them`
-      : "a GGUF file, as llama.cpp reads it";
+      ? `these are ${looked.length} GGUF files, which llama.cpp reads`
+      : "this is a GGUF file, which llama.cpp reads";
   return new IsologitError(
     "FORMAT_UNKNOWN",
-    `${looked.length > 1 ? "here are" : "it is"} ${count}; this version does not read GGUF`,
+    `${count}; this version does not read GGUF`,
     { file: first.path },
     { next: await sourceOfCopy(scene, "give the checkpoint that the GGUF was made from") },
   );
 }
 
-/** How each is unpacked to standard output, and what comes out. */
+/** The command that unpacks a kind of file to standard output. */
 const UNPACKERS: { readonly [K in FileContent]?: string } = {
   xz: "xz -dc",
   zstd: "zstd -dc",
   bzip2: "bzip2 -dc",
 };
 
-/** A `.nemo` is a tar, plain or packed with gzip. */
+/** A `.nemo` is a tar file, plain or compressed with gzip. */
 export async function packedArchive(scene: Scene): Promise<IsologitError | null> {
   const [only, ...more] = scene.files;
   if (only === undefined || more.length > 0) return null;
@@ -49,7 +49,7 @@ export async function packedArchive(scene: Scene): Promise<IsologitError | null>
   const at = { file: only.path };
   const path = shellWord(scene.address);
   if (unpacker !== undefined) {
-    const message = `it is ${CONTENT_NAMES[content]}; a .nemo archive is a tar, plain or packed with gzip`;
+    const message = `this is ${CONTENT_NAMES[content]}; a .nemo archive is a tar file, plain or compressed with gzip`;
     const plain = shellWord(`${scene.address.replace(/\.[^./]+$/, "")}.unpacked.nemo`);
     return new IsologitError("FORMAT_UNKNOWN", message, at, {
       next: `unpack it with \`${unpacker} ${path} > ${plain}\`, then give ${plain}`,
@@ -57,7 +57,7 @@ export async function packedArchive(scene: Scene): Promise<IsologitError | null>
   }
   if (content === "zip" && /\.(nemo|zip)$/i.test(only.path)) {
     const folder = shellWord(scene.address.replace(/\.[^./]+$/, ""));
-    return new IsologitError("FORMAT_UNKNOWN", "it is a zip archive; a .nemo archive is a tar", at, {
+    return new IsologitError("FORMAT_UNKNOWN", "this is a zip archive; a .nemo archive is a tar file", at, {
       next: `unpack it with \`unzip ${path} -d ${folder}\`, then give ${folder}`,
     });
   }
@@ -74,7 +74,7 @@ const OTHER_SOFTWARE: readonly (readonly [name: RegExp, software: string])[] = [
   [/^(rank\d+|[^/]*)\.(engine|plan)$/, "TensorRT"],
 ];
 
-/** `pytorch_model.bin` and no safetensors, or only the index of those that are gone. */
+/** `pytorch_model.bin` without safetensors files; an index may still name such files. */
 export async function torchFilesOnly(scene: Scene): Promise<IsologitError | null> {
   const { files, address } = scene;
   if (files.some((file) => atTop(file) && file.path.endsWith(".safetensors"))) return null;
@@ -83,8 +83,8 @@ export async function torchFilesOnly(scene: Scene): Promise<IsologitError | null
   if (first === undefined) return otherSoftware(scene);
   const names = torch.length === 1 ? first.path : `${first.path} and ${torch.length - 1} more`;
   const lost = await lostShards(scene);
-  const stale = lost === 0 ? "" : `; ${INDEX} names ${lost} files that are gone`;
-  const message = `the weights are in ${names}, pickled by torch.save; only safetensors are read${stale}`;
+  const stale = lost === 0 ? "" : `; ${INDEX} names ${lost} files that do not exist`;
+  const message = `the weights are in ${names}, pickled by torch.save; this version reads only safetensors${stale}`;
   const glob =
     torch.length === 1
       ? first.path
@@ -99,7 +99,7 @@ async function otherSoftware({ files }: Scene): Promise<IsologitError | null> {
   for (const [name, software] of OTHER_SOFTWARE) {
     const found = files.find(({ path }) => name.test(path));
     if (found === undefined) continue;
-    const message = `it is a model for ${software}; no weights in safetensors are here`;
+    const message = `this is a model for ${software}, without weights in safetensors`;
     return new IsologitError(
       "FORMAT_UNKNOWN",
       message,
@@ -112,7 +112,7 @@ async function otherSoftware({ files }: Scene): Promise<IsologitError | null> {
   return null;
 }
 
-/** How many files the index of safetensors names that are not here. */
+/** Number of files that the index of safetensors names and that do not exist. */
 async function lostShards({ store, files }: Scene): Promise<number> {
   const paths = new Set(files.map(({ path }) => path));
   if (!paths.has(INDEX)) return 0;
@@ -124,7 +124,7 @@ async function lostShards({ store, files }: Scene): Promise<number> {
   }
 }
 
-/** A file of torch.save under the name of safetensors, or another container under a name that promises one. */
+/** A file that is named `.safetensors` and has another content, for example that of torch.save. */
 export async function misnamedFile(scene: Scene): Promise<IsologitError | null> {
   const path = scene.error.at.file;
   if (path === undefined || !path.endsWith(".safetensors") || !scene.files.some((file) => file.path === path))
@@ -133,16 +133,16 @@ export async function misnamedFile(scene: Scene): Promise<IsologitError | null> 
   if (content === "safetensors" || content === "other") return null;
   const torch = content === "zip" || content === "pickle";
   const what = torch
-    ? `it is ${CONTENT_NAMES[content]}, as torch.save writes`
-    : `it is ${CONTENT_NAMES[content]}`;
+    ? `this is ${CONTENT_NAMES[content]}, as torch.save writes`
+    : `this is ${CONTENT_NAMES[content]}`;
   return new IsologitError(
     "FORMAT_UNKNOWN",
-    `${what}, under the name of a safetensors file`,
+    `${what}, with the name of a safetensors file`,
     { file: path },
     {
       next: torch
-        ? `name it pytorch_model.bin: isologit then says how to make safetensors of ${shellWord(addressBelow(scene.address, "pytorch_model.bin"))}`
-        : "fetch the file again, or give it the name that its content has",
+        ? `rename the file to pytorch_model.bin: isologit then shows how to make safetensors of ${shellWord(addressBelow(scene.address, "pytorch_model.bin"))}`
+        : "fetch the file again, or rename the file according to its content",
     },
   );
 }
@@ -158,7 +158,7 @@ export async function shardsOfRanks(scene: Scene): Promise<IsologitError | null>
   const software = "torch's HuggingFaceStorageWriter (DCP_SHARDING_INFO in its header)";
   if (ranks.size === 1) {
     if (!(await isPart(scene, header))) return null;
-    const message = `it holds one rank's part of each tensor, by ${software}; the files of the other ranks are not here`;
+    const message = `the file has one rank's part of each tensor, written by ${software}; the files of the other ranks are missing`;
     return new IsologitError(
       "TENSOR_MISSING",
       message,
@@ -168,7 +168,7 @@ export async function shardsOfRanks(scene: Scene): Promise<IsologitError | null>
       },
     );
   }
-  const message = `the files of ${ranks.size} ranks hold a part of each tensor, by ${software}`;
+  const message = `the files of ${ranks.size} ranks have a part of each tensor, written by ${software}`;
   return new IsologitError(
     "UNSUPPORTED",
     message,
@@ -179,7 +179,7 @@ export async function shardsOfRanks(scene: Scene): Promise<IsologitError | null>
   );
 }
 
-/** One rank may have held all: of a part, the vectors that are as long as the model is wide are shorter. */
+/** Whether a file has only a part of each tensor: a run of one rank writes whole tensors. In a part, norms are shorter than the hidden size. */
 async function isPart(scene: Scene, { tensors, metadata }: Header): Promise<boolean> {
   if (/"saved_offsets"\s*:\s*\[[^\]]*[1-9]/.test(metadata?.DCP_SHARDING_INFO ?? "")) return true;
   const { hidden_size: hidden } = (await scene.jsonOf("config.json")) ?? {};

@@ -33,7 +33,7 @@ const MAGIC: readonly { readonly content: FileContent; readonly hex: string; rea
   { content: "tar", hex: "7573746172", at: 257 },
 ];
 
-/** As Git LFS specifies its pointers: text of less than 1,024 bytes that begins so. */
+/** First text of a Git LFS pointer; by its specification, a pointer has less than 1,024 bytes. */
 const LFS = "version https://git-lfs.github.com/spec/";
 export const MAX_POINTER_BYTES = 1024;
 
@@ -50,14 +50,14 @@ export function fileContent(start: Uint8Array): FileContent {
   return isText(bytes) ? textKind(bytes.toString("utf8")) : "other";
 }
 
-/** Eight bytes of length and the brace of a JSON object; a length of text is beyond 2^60. */
+/** The file begins with eight bytes of length and the brace of a JSON object. Eight letters, read as a length, are above 2^60. */
 function isSafetensors(bytes: Buffer): boolean {
   return bytes.byteLength > 8 && bytes.readBigUInt64LE(0) < 2n ** 40n && bytes[8] === 0x7b;
 }
 
 function isText(bytes: Buffer): boolean {
   try {
-    // As of a stream, since the last character may be cut.
+    // `stream`, because the last character may be incomplete
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
     return !/[^\P{Cc}\t\n\r]/u.test(text);
   } catch {
@@ -73,7 +73,7 @@ function textKind(text: string): FileContent {
   return bare.startsWith("{") || bare.startsWith("[") ? "json" : "text";
 }
 
-/** The name of a content in a sentence: "it is …". */
+/** The name of a content in a sentence: "this is …". */
 export const CONTENT_NAMES: Readonly<Record<FileContent, string>> = {
   empty: "an empty file",
   "lfs-pointer": "a Git LFS pointer",

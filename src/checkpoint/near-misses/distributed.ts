@@ -1,15 +1,15 @@
-/** Folders of torch.distributed.checkpoint that another writer than Megatron's made, or that lost their index. */
+/** Folders of torch.distributed.checkpoint that another writer than Megatron's made, or whose index is missing. */
 import { IsologitError } from "../../core/errors.ts";
 import { shellWord } from "./address.ts";
 import type { Scene } from "./scene.ts";
 
 const DOC = "docs/other-checkpoints.md";
 const DISTCP = /^(.*\/)?[^/]+\.distcp$/;
-/** Names that a model has in Hugging Face's code, whatever stands before them. */
+/** Names that a model has in Hugging Face's code, with any prefix. */
 const HF_NAME =
   /(^|\.)(backbone\.(layers\.\d+|embeddings?|norm_f)|model\.(layers\.\d+|embed_tokens)|lm_head)\./;
 
-/** `.metadata` is left behind by `cp folder/* …`, which takes no name that begins with a dot. */
+/** `cp folder/* …` does not copy `.metadata`: the pattern matches no name that begins with a dot. */
 export function lostIndex({ files, address }: Scene): IsologitError | null {
   const paths = new Set(files.map(({ path }) => path));
   const orphans = files.filter(({ path }) => {
@@ -20,14 +20,14 @@ export function lostIndex({ files, address }: Scene): IsologitError | null {
   if (first === undefined) return null;
   const folder = DISTCP.exec(first.path)?.[1] ?? "";
   const beside = orphans.filter(({ path }) => (DISTCP.exec(path)?.[1] ?? "") === folder).length;
-  const message = `${folder}.metadata is missing: ${beside === 1 ? "a .distcp file is" : `${beside} .distcp files are`} here without their index, and \`cp ${folder || "folder/"}*\` leaves it behind`;
+  const message = `${folder}.metadata is missing, the index of ${beside === 1 ? "the .distcp file" : `the ${beside} .distcp files`} here; \`cp ${folder || "folder/"}*\` does not copy it`;
   const target = shellWord(`${address.replace(/\/+$/, "")}/${folder}`);
   return new IsologitError(
     "TENSOR_MISSING",
     message,
     { file: first.path },
     {
-      next: `copy .metadata from where the checkpoint was written: \`cp FROM/${folder}.metadata ${target}\``,
+      next: `copy .metadata from the place where the checkpoint was written: \`cp FROM/${folder}.metadata ${target}\``,
     },
   );
 }
@@ -37,7 +37,7 @@ export async function safetensorsEntries(scene: Scene): Promise<IsologitError | 
   const first = scene.files.find(({ path }) => DISTCP.test(path));
   if (first === undefined || (await scene.contentOf(first.path)) !== "safetensors") return null;
   const message =
-    "its entries are in safetensors (FileSystemWriter with SerializationFormat.SAFETENSORS), not archives of torch.save";
+    "the entries of this file are in safetensors (FileSystemWriter with SerializationFormat.SAFETENSORS), not archives of torch.save";
   return new IsologitError(
     "UNSUPPORTED",
     message,
@@ -57,10 +57,10 @@ export function huggingFaceNames({ checkpoint }: Scene): IsologitError | null {
     : refuseNames(named[0]!.name, "");
 }
 
-/** @param folder what is before the distributed checkpoint's own files, with its slash */
+/** @param folder of the distributed checkpoint, below the address; empty for the address itself */
 export function refuseNames(tensor: string, folder: string): IsologitError {
-  const where = folder === "" ? "it is" : `${folder} is`;
-  const message = `${where} a distributed checkpoint of torch under Hugging Face's names; only Megatron's names are read from that container`;
+  const where = folder === "" ? "this is" : `${folder} is`;
+  const message = `${where} a distributed checkpoint of torch with Hugging Face's names; only Megatron's names are read from this container`;
   return new IsologitError(
     "UNSUPPORTED",
     message,

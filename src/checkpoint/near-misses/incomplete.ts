@@ -2,13 +2,13 @@
 import { IsologitError } from "../../core/errors.ts";
 import type { Scene } from "./scene.ts";
 
-/** ZeRO stage 3 keeps every parameter cut among the ranks; saved without gathering, its tensors are empty. */
+/** ZeRO stage 3 divides every parameter among the ranks. If the ranks are not gathered, the saved tensors are empty. */
 export function emptyMatrices({ checkpoint, files, error }: Scene): IsologitError | null {
   if (checkpoint === undefined || error.code !== "SHAPE_MISMATCH") return null;
   const empty = checkpoint.tensors.filter(({ shape }) => shape.includes(0));
   const [first] = empty;
   if (first === undefined) return null;
-  const message = `${empty.length} of ${checkpoint.tensors.length} tensors are empty, [${first.shape.join(", ")}], as ZeRO stage 3 leaves them when saved without gathering`;
+  const message = `${empty.length} of ${checkpoint.tensors.length} tensors are empty, [${first.shape.join(", ")}]: ZeRO stage 3 writes empty tensors if the ranks are not gathered`;
   const file = first.pieces[0]?.file;
   const script = files.find(({ path }) => path.endsWith("zero_to_fp32.py"));
   const from =
@@ -27,7 +27,7 @@ export function emptyMatrices({ checkpoint, files, error }: Scene): IsologitErro
 
 const RANK = /(?:^|\/)(?:mp_rank_(\d+)(?:_(\d+))?(?:_(\d+))?|tp_rank_(\d+)_pp_rank_(\d+))\//;
 
-/** Files of ranks, fewer than the arguments of the run say. */
+/** Finds missing files of ranks, by the arguments of the run and the numbers of the ranks that exist. */
 export function missingRanks({ checkpoint, files, error }: Scene): IsologitError | null {
   if (error.exit !== 3) return null;
   const ranks = files.flatMap(({ path }) => {
@@ -60,7 +60,7 @@ export function missingRanks({ checkpoint, files, error }: Scene): IsologitError
     }
   }
   if (lost.length === 0 || lost.length > 10_000) return null;
-  const why = declaredTps > 0 ? `: its arguments say ${tps} tensor x ${seconds} pipeline ranks` : "";
+  const why = declaredTps > 0 ? `: its arguments give ${tps} tensor x ${seconds} pipeline ranks` : "";
   const shown = `${lost.slice(0, 3).join(", ")}${lost.length > 3 ? ` and ${lost.length - 3} more` : ""}`;
   const message = `${shown} ${lost.length === 1 ? "is" : "are"} missing; ${seen.size} of ${tps * seconds} ranks have a file here${why}`;
   return new IsologitError(
@@ -91,8 +91,8 @@ export function missingConfig({ checkpoint, address, error }: Scene): IsologitEr
   if (checkpoint.hints?.like !== undefined) return null;
   const isHf = checkpoint.dialect === "hf";
   const message = isHf
-    ? "no config.json lies beside the weights: nothing says what the model is"
-    : "the checkpoint holds weights alone: no config says what the model is";
+    ? "config.json is missing beside the weights: the architecture is not known"
+    : "the checkpoint has weights and no config: the architecture is not known";
   return new IsologitError(
     "FAMILY_UNKNOWN",
     message,

@@ -4,9 +4,9 @@ import { join, resolve } from "node:path";
 import { IsologitError } from "../../core/errors.ts";
 import { isHubAddress } from "../../io/address.ts";
 
-/** Entries looked at. */
+/** Largest number of entries that are examined. */
 const MAX_ENTRIES = 100_000;
-/** `models--owner--name/snapshots/<commit>`: how the Hub's cache keeps a revision. */
+/** `models--owner--name/snapshots/<commit>`: how the Hub's cache stores a revision. */
 const SNAPSHOT = /(?:^|\/)models--([^/]+?)--([^/]+)\/snapshots\/([0-9a-f]{40})(?:\/|$)/;
 
 export async function danglingLinks(address: string): Promise<IsologitError | null> {
@@ -22,20 +22,18 @@ export async function danglingLinks(address: string): Promise<IsologitError | nu
   }
   const first = dangling.find(({ path }) => path.endsWith(".safetensors")) ?? dangling[0];
   if (first === undefined) return null;
-  const count = dangling.length > 1 ? `; so are ${dangling.length} of the ${links} links here` : "";
-  const blob = /(^|\/)blobs\/[0-9a-f]+$/.test(first.target)
-    ? " (a blob of the Hub's cache that is gone)"
-    : "";
-  const message = `it is a link to ${first.target}, where nothing is${blob}${count}`;
+  const count = dangling.length > 1 ? `; ${dangling.length} of the ${links} links here are broken` : "";
+  const blob = /(^|\/)blobs\/[0-9a-f]+$/.test(first.target) ? " (a missing blob of the Hub's cache)" : "";
+  const message = `this is a link to ${first.target}, which does not exist${blob}${count}`;
   const [, owner, name, commit] = SNAPSHOT.exec(resolve(address)) ?? [];
   const next =
     owner === undefined
       ? "copy the files with their links followed (`cp -rL`), or fetch them again"
-      : `fetch what is gone: \`isologit download ${owner}/${name} --revision ${commit}\`; or copy a snapshot with its links followed (\`cp -rL\`)`;
+      : `fetch the missing files: \`isologit download ${owner}/${name} --revision ${commit}\`; or copy a snapshot with its links followed (\`cp -rL\`)`;
   return new IsologitError("NOT_FETCHED", message, { file: first.path || address }, { next });
 }
 
-/** Every entry below a folder, with no link followed; the address itself, as "", where it is no folder. */
+/** All entries below a folder, without following links. If the address is not a folder: only "", the address itself. */
 async function entriesOf(root: string): Promise<readonly string[]> {
   if (!(await lstat(root)).isDirectory()) return [""];
   const found: string[] = [];

@@ -11,14 +11,14 @@ const WRAPPERS: readonly (readonly [segment: string, software: string])[] = [
   ["_forward_module", "Lightning Fabric"],
   ["module", "DistributedDataParallel or DeepSpeed"],
 ];
-/** With these the names of a model begin, by dialect. */
+/** Beginnings of the names of a model, by dialect. */
 const BEGINNINGS: Readonly<Record<string, RegExp>> = {
   hf: /^(backbone|lm_head|mtp)\.|^model\.(layers|embed)/,
   megatron: /^(embedding|decoder|output_layer|mtp)\./,
   "megatron-ranks": /^(embedding|decoder|output_layer|mtp)\./,
 };
 
-/** `_orig_mod.` and its like before every name, or inside names. */
+/** Finds the segments of wrappers, for example `_orig_mod.`, before or inside names. */
 export function wrappedNames({ checkpoint }: Scene): IsologitError | null {
   if (checkpoint === undefined) return null;
   const names = checkpoint.tensors.map(({ name }) => name);
@@ -32,8 +32,8 @@ export function wrappedNames({ checkpoint }: Scene): IsologitError | null {
   const software = [...new Set(found.map(([, by]) => by))].join(" and ");
   const message =
     prefix === undefined
-      ? `${listed(found)} stands in ${wrapped.length} of ${names.length} names, as ${software} leaves it`
-      : `\`${prefix}\` stands before all ${names.length} names, as ${software} leaves it`;
+      ? `${wrapped.length} of ${names.length} names contain ${listed(found)}, which ${software} adds`
+      : `all ${names.length} names begin with \`${prefix}\`, which ${software} adds`;
   const file = first.pieces[0]?.file;
   return new IsologitError(
     "TENSOR_UNKNOWN",
@@ -53,14 +53,14 @@ const STRAYS: readonly {
   {
     found: /^(score|v_head\.summary|value_head|classifier)\.(weight|bias)$/,
     wanted: ["lm_head.weight"],
-    means: "a model that scores or classifies text, without a head that writes it",
-    next: "give the causal language model that it was trained from; a reward model is not read",
+    means: "a model that scores or classifies text, without a head that generates text",
+    next: "give the causal language model that this one was trained from; a reward model is not read",
   },
   {
     found: /^backbone\.(embed_tokens|word_embeddings|wte)\.weight$/,
     wanted: ["backbone.embeddings.weight", "backbone.embedding.weight"],
-    means: "the token table under a name that no release of Nemotron-H has",
-    next: "rename it to backbone.embeddings.weight, as the published checkpoints call it",
+    means: "the token table under a name that no release of Nemotron-H uses",
+    next: "rename the tensor to backbone.embeddings.weight, its name in the published checkpoints",
   },
 ];
 
@@ -71,7 +71,7 @@ export function strayNames({ checkpoint }: Scene): IsologitError | null {
   for (const { found, wanted, means, next } of STRAYS) {
     const stray = checkpoint.tensors.find(({ name }) => found.test(name));
     if (stray === undefined || wanted.some((name) => names.has(name))) continue;
-    const message = `${stray.name} is there, ${wanted[0]} is not: ${means}`;
+    const message = `the checkpoint has ${stray.name} and not ${wanted[0]}: ${means}`;
     const file = stray.pieces[0]?.file;
     const at = { tensor: stray.name, ...(file !== undefined && { file }) };
     return new IsologitError("TENSOR_MISSING", message, at, { next });
@@ -112,7 +112,7 @@ function commonPrefix(names: readonly string[], found: typeof WRAPPERS): string 
 
 const listed = (found: typeof WRAPPERS) => found.map(([segment]) => `\`${segment}.\``).join(" and ");
 
-/** A command that writes the files anew, in place, without the wrappers. */
+/** A command that rewrites the files without the names of the wrappers. */
 function stripping({ format, tensors }: Checkpoint, found: typeof WRAPPERS): string {
   const pattern = `(^|(?<=[.]))(${found.map(([segment]) => segment).join("|")})[.]`;
   if (format === "hf") {

@@ -1,4 +1,4 @@
-/** The checkpoint that a copy was made from, where the copy's model card says it. */
+/** The checkpoint that a copy was made from, if the copy's model card names it. */
 import { readSmall } from "../../core/io.ts";
 import type { Scene } from "./scene.ts";
 

@@ -1,4 +1,4 @@
-/** Addresses one level off: a folder above the checkpoint, a part of one, a folder of the Hub's cache. */
+/** Addresses near a checkpoint: a folder above the checkpoint, a part of a checkpoint, a folder of the Hub's cache. */
 import { folderStore } from "../../../formats/folder-store.ts";
 import type { Format } from "../../../formats/format.ts";
 import { IsologitError } from "../../core/errors.ts";
@@ -10,7 +10,7 @@ import type { Scene } from "./scene.ts";
 /** Folders that are tried, the shallowest first. */
 const MAX_TRIED = 200;
 const SHOWN = 3;
-/** Files and folders that a checkpoint has at its top: their folder is worth a try. */
+/** Files and folders that a checkpoint has at its top: their folder may be a checkpoint. */
 const TOP =
   /^(.*\/)?(config\.json|[^/]+\.safetensors|model_config\.yaml|\.metadata|latest_checkpointed_iteration\.txt|context\/[^/]+|iter_\d+\/[^/]+|weights\/\.metadata|mp_rank_[\d_]+\/[^/]+|[^/]+\.(nemo|isologit))$/;
 
@@ -20,7 +20,7 @@ interface Found {
   readonly format: string;
 }
 
-/** A run's folder, a folder of models, the Hub's cache: the checkpoint lies further down. */
+/** A run's folder, a folder of models, the Hub's cache: the checkpoint is further down. */
 export async function checkpointBelow(
   scene: Scene,
   formats: readonly Format[],
@@ -40,8 +40,8 @@ export async function checkpointBelow(
   const shown = found.slice(-SHOWN).map(({ path, format }) => `${path} (${format})`);
   const message =
     found.length === 1
-      ? `no checkpoint lies here, but one lies below: ${shown[0]}`
-      : `no checkpoint lies here, but ${found.length} lie below: ${found.length > SHOWN ? "…, " : ""}${shown.join(", ")}`;
+      ? `this folder is not a checkpoint, but contains one: ${shown[0]}`
+      : `this folder is not a checkpoint, but contains ${found.length}: ${found.length > SHOWN ? "…, " : ""}${shown.join(", ")}`;
   const target = addressBelow(scene.address, found.at(-1)!.path);
   const which = found.length === 1 ? "" : "one of them, the last is ";
   return new IsologitError("FORMAT_UNKNOWN", message, {}, { next: `give ${which}${shellWord(target)}` });
@@ -53,7 +53,7 @@ async function below({ files, store }: Scene, formats: readonly Format[]): Promi
   for (const { path } of files) {
     const folder = TOP.exec(path)?.[1];
     const parts = (folder ?? "").split("/").filter(Boolean);
-    // A marker may lie a level or two below the top of its checkpoint: each folder on the way is tried.
+    // a marker may be a level or two below the top of its checkpoint: each folder on the way is tried.
     for (let depth = 1; depth <= parts.length; depth++) folders.add(`${parts.slice(0, depth).join("/")}/`);
   }
   const depthOf = (path: string) => path.split("/").length;
@@ -94,7 +94,7 @@ async function cachedRevision(
     : undefined;
   const chosen = snapshots.find(({ path }) => path === main) ?? first;
   const named = chosen.path === main ? "the revision main" : "a revision";
-  const message = `it is a folder of the Hub's cache; ${named} is ${chosen.path}${snapshots.length > 1 ? `, one of ${snapshots.length}` : ""}`;
+  const message = `this is a folder of the Hub's cache; ${named} is ${chosen.path}${snapshots.length > 1 ? `, one of ${snapshots.length}` : ""}`;
   return new IsologitError(
     "FORMAT_UNKNOWN",
     message,
@@ -107,14 +107,14 @@ async function cachedRevision(
 
 /** NeMo 2 has two folders: the config (`context/`) and the weights. */
 function weightsAlone({ address }: Scene, path: string): IsologitError {
-  const message = `${path}/ of a NeMo 2 checkpoint is here, its context/ is missing: nothing says what the model is`;
+  const message = `${path}/ of a NeMo 2 checkpoint is here, but its context/ is missing: the architecture is not known`;
   const weights = shellWord(addressBelow(address, path));
   return new IsologitError(
     "FORMAT_UNKNOWN",
     message,
     {},
     {
-      next: `copy context/ here too, or give ${weights} with \`like\` and a checkpoint of the same architecture`,
+      next: `copy context/ here too, or give ${weights} as the source and a checkpoint of the same architecture with \`like\``,
     },
   );
 }
@@ -149,7 +149,7 @@ const PARTS: readonly { readonly name: RegExp; readonly up: number; readonly wha
   },
 ];
 
-/** @param open a store for an address, or null where there is none */
+/** @param open opens the store at an address; null if there is none */
 export async function checkpointAbove(
   scene: Scene,
   formats: readonly Format[],
@@ -172,7 +172,7 @@ export async function checkpointAbove(
     if (format !== undefined) outermost = { address: above, format };
   }
   if (outermost === undefined) return null;
-  const message = `it is ${part.what}; the checkpoint (${outermost.format}) is the folder ${outermost.address}`;
+  const message = `this is ${part.what}; the checkpoint (${outermost.format}) is the folder ${outermost.address}`;
   return new IsologitError(
     "FORMAT_UNKNOWN",
     message,

@@ -5,9 +5,9 @@ import { isJsonObject } from "../../core/json.ts";
 import { sourceOfCopy } from "./origin.ts";
 import type { Scene } from "./scene.ts";
 
-const GIVE = "give the checkpoint that was quantised; what is lost in these weights does not come back";
+const GIVE = "give the checkpoint that was quantised: these weights lost precision that cannot be restored";
 
-/** How a quantiser's tensors are called, beside the weights that they decode. */
+/** Names of the tensors that a quantiser writes beside the weights. */
 const METHODS: readonly { readonly method: string; readonly name: string; readonly tensors: RegExp }[] = [
   { method: "bitsandbytes", name: "bitsandbytes", tensors: /\.(quant_state\.bitsandbytes__\w+|SCB)$/ },
   { method: "gptq", name: "GPTQ", tensors: /\.g_idx$/ },
@@ -26,7 +26,7 @@ export async function foreignQuantisation(scene: Scene): Promise<IsologitError |
     const [first] = found;
     if (first === undefined) continue;
     const declared = await declaredIn(scene);
-    const message = `${found.length} weights are quantised by ${declared ?? name}, which is not read`;
+    const message = `${found.length} weights are quantised by ${declared ?? name}, which this version does not read`;
     return new IsologitError("UNSUPPORTED", message, placeOf(first), {
       next: await sourceOfCopy(scene, GIVE),
     });
@@ -34,7 +34,7 @@ export async function foreignQuantisation(scene: Scene): Promise<IsologitError |
   return null;
 }
 
-/** The quantisation as its own files call it. */
+/** The quantisation that the files of the checkpoint name. */
 async function declaredIn(scene: Scene): Promise<string | undefined> {
   const { quantization_config: quantization } = scene.checkpoint!.config;
   if (isJsonObject(quantization as never)) {
@@ -52,7 +52,7 @@ async function declaredIn(scene: Scene): Promise<string | undefined> {
   return typeof algo === "string" ? `${algo} (hf_quant_config.json)` : undefined;
 }
 
-/** MLX keeps 4-bit weights in U32 with scales and biases, and the filters of convolutions with their channels last. */
+/** MLX stores 4-bit weights in U32 with scales and biases, and filters of convolutions with the channels as the last dimension. */
 export async function mlxWeights(scene: Scene): Promise<IsologitError | null> {
   const { checkpoint } = scene;
   if (checkpoint === undefined || checkpoint.dialect !== "hf") return null;
@@ -69,7 +69,7 @@ export async function mlxWeights(scene: Scene): Promise<IsologitError | null> {
       : {};
     const how =
       typeof bits === "number" && typeof group === "number" ? `: ${bits} bits, groups of ${group}` : "";
-    const message = `${packed.length} weights are quantised by MLX${how}; they are not read`;
+    const message = `${packed.length} weights are quantised by MLX${how}; this version does not read them`;
     return new IsologitError("UNSUPPORTED", message, placeOf(first), {
       next: await sourceOfCopy(scene, GIVE),
     });
@@ -82,10 +82,10 @@ export async function mlxWeights(scene: Scene): Promise<IsologitError | null> {
   const file = filter.pieces[0]?.file;
   const format = file === undefined ? undefined : (await scene.headerOf(file))?.metadata?.format;
   const says = format === "mlx" ? " (its header says format mlx)" : "";
-  const message = `the layout is that of MLX${says}: the channels of ${filters.length} conv1d.weight stand last, [${filter.shape.join(", ")}]`;
+  const message = `the weights have the layout of MLX${says}: in ${filters.length} conv1d.weight the channels are the last dimension, [${filter.shape.join(", ")}]`;
   const script = `python3 -c "import os,sys,safetensors.torch as s; [(t:=s.load_file(f), os.remove(f), s.save_file({k: v.transpose(1, 2).contiguous() if k.endswith('conv1d.weight') else v for k, v in t.items()}, f, {'format': 'pt'})) for f in sys.argv[1:]]" *.safetensors`;
   return new IsologitError("UNSUPPORTED", message, placeOf(filter), {
-    next: `give the checkpoint that MLX converted, or turn the filters back in a copy of the folder: \`${script}\``,
+    next: `give the checkpoint that MLX converted, or transpose the filters in a copy of the folder: \`${script}\``,
   });
 }
 

@@ -71,7 +71,7 @@ export async function recognise(error: unknown, place: SearchPlace): Promise<unk
     const miss = links ?? (await lookAround(error, place));
     return miss === null ? error : because(miss, error);
   } catch {
-    return error; // what cannot be looked at tells nothing: the first fault is the one to tell
+    return error; // the files could not be examined: the first error stays
   }
 }
 

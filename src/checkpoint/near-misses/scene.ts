@@ -58,7 +58,7 @@ export async function sceneOf(
           await using source = await store.open(path);
           return await readHeader(source, path);
         } catch {
-          return null; // the file is damaged, or none: then the header tells nothing of what it is
+          return null; // the file is damaged or is not a safetensors file
         }
       }),
     async jsonOf(path) {

@@ -8,13 +8,13 @@ import type { Scene, SceneFile } from "./scene.ts";
 
 /** Names of files that hold weights. */
 export const WEIGHTS = /(\.(safetensors|bin|pt|pth|ckpt|distcp|nemo|isologit|gguf)|(^|\/)\.metadata)$/i;
-/** Files whose first bytes are looked at. */
+/** Largest number of files whose first bytes are read. */
 const MAX_LOOKED_AT = 1000;
 const QUOTED_BYTES = 80;
 const PAGE_NEXT =
-  "fetch the file again; `isologit download OWNER/NAME` takes no page for a file (a private repository needs HF_TOKEN or `token`)";
+  "fetch the file again; `isologit download OWNER/NAME` does not save a web page as a file (a private repository needs HF_TOKEN or `token`)";
 
-/** Cloned without git-lfs: every large file is a pointer of some 130 bytes. */
+/** In a clone without git-lfs, every large file is a pointer of some 130 bytes. */
 export async function lfsPointers(scene: Scene): Promise<IsologitError | null> {
   const small = scene.files.filter(({ size }) => size < MAX_POINTER_BYTES).slice(0, MAX_LOOKED_AT);
   const pointers = await having(scene, small, (content) => content === "lfs-pointer");
@@ -30,7 +30,7 @@ export async function lfsPointers(scene: Scene): Promise<IsologitError | null> {
     ...(ofWeights > 0 ? [`${ofWeights} of ${weights.length} weight files`] : []),
     ...(others > 0 ? [`${others} other ${others === 1 ? "file" : "files"}`] : []),
   ];
-  const message = `it is a Git LFS pointer, a text of ${first.size} bytes in place of the file; pointers here: ${counts.join(", ")}`;
+  const message = `this is a Git LFS pointer, a text of ${first.size} bytes in place of the file; pointers here: ${counts.join(", ")}`;
   const next = `run \`git -C ${shellWord(folderOf(scene))} lfs pull\` (with git-lfs installed), which fetches the files`;
   return new IsologitError("NOT_FETCHED", message, { file: first.path }, { next });
 }
@@ -46,12 +46,13 @@ export async function standIns(scene: Scene): Promise<IsologitError | null> {
     if (!isStandIn(content, file.path)) continue;
     const weights = files.filter(({ path }) => WEIGHTS.test(path)).slice(0, MAX_LOOKED_AT);
     const alike = await having(scene, weights, (other) => other === content);
-    const count = alike.length > 1 ? `; so are ${alike.length} of ${weights.length} weight files here` : "";
+    const count =
+      alike.length > 1 ? `; the same is true of ${alike.length} of ${weights.length} weight files here` : "";
     const shown = content === "zeros" || content === "empty" ? "" : `: ${await beginningOf(scene, file)}`;
     const what =
       content === "zeros"
-        ? "512 zero bytes stand where its header belongs: room was made for it and never filled"
-        : `it is ${CONTENT_NAMES[content]}${shown}`;
+        ? "the file begins with 512 zero bytes in place of its header: space was allocated and never written"
+        : `this is ${CONTENT_NAMES[content]}${shown}`;
     const next = content === "web-page" || content === "json" || content === "xml" ? PAGE_NEXT : undefined;
     const options = next === undefined ? {} : { next };
     return new IsologitError("NOT_FETCHED", `${what}${count}`, { file: file.path }, options);
@@ -76,7 +77,7 @@ async function having(scene: Scene, files: readonly SceneFile[], wanted: (conten
   return found;
 }
 
-/** The folder that a file given alone lies in. */
+/** The folder of a file that was given alone. */
 function folderOf({ address, files, store }: Scene): string {
   const alone = files.length === 1 && !isHubAddress(address) && store.url.endsWith(files[0]!.path);
   return alone ? (addressAbove(address) ?? address) : address;

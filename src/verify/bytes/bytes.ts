@@ -204,16 +204,16 @@ class ItemComparison {
     await pipelineBands(
       this.#worker,
       bandsOf(count, perElement, bufferBytes, inRows ? unit : undefined),
-      async (band, slot) => {
+      async (band, buffer) => {
         this.#o.signal?.throwIfAborted();
         await Promise.all([
-          this.#read("a", band, slot, 0, width),
-          this.#read("b", band, slot, (band.hi - band.lo) * width, toWidth),
+          this.#read("a", band, buffer, 0, width),
+          this.#read("b", band, buffer, (band.hi - band.lo) * width, toWidth),
         ]);
       },
-      async ({ lo, hi }, slot) => {
+      async ({ lo, hi }, buffer) => {
         const n = hi - lo;
-        const [a, b] = [slot.at, slot.at + n * width];
+        const [a, b] = [buffer.at, buffer.at + n * width];
         const casting =
           cast === null ? {} : { cast: { ...cast, toAt: b + n * toWidth, columns: inRows ? columns : 0 } };
         const result = await this.#worker.call({
@@ -262,7 +262,7 @@ class ItemComparison {
     const { a: from, b: to } = this.#item;
     if (firstBad === Infinity) return cast ? null : scaleDifference(from.scales, to.scales);
     return cast
-      ? `element ${firstBad} is not the right rounding of the source under the stored scale`
+      ? `element ${firstBad} is not the correct rounding of the source with the stored scale`
       : `the first differing element is ${firstBad}`;
   }
 
@@ -272,10 +272,10 @@ class ItemComparison {
     return { role, to: to.dtype, scale: scaleIn(to), amax: real, loss };
   }
 
-  async #read(side: "a" | "b", band: Band, slot: BandBuffer, at: number, width: number): Promise<void> {
+  async #read(side: "a" | "b", band: Band, buffer: BandBuffer, at: number, width: number): Promise<void> {
     const { elementSource, tensor } = this.#item[side];
     const extents = gatherExtents(elementSource, band, this.#o[side].tensors, width);
-    const target = slot.bytes.subarray(at, at + (band.hi - band.lo) * width);
+    const target = buffer.bytes.subarray(at, at + (band.hi - band.lo) * width);
     await this.#sources[side].read(extents, target, this.#o.signal).catch((error) => {
       throw withLocation(error, { tensor });
     });
@@ -304,13 +304,13 @@ function addLosses(first: Loss, second: Loss, row: number): Loss {
 /** The float dtype of a recast side; `refuseUncomparable` has refused other dtypes. */
 function floatDTypeOf({ dtype, tensor }: ComparedSide): FloatDType {
   if (isFloat(dtype)) return dtype;
-  throw new IsologitError("INTERNAL", `${dtype} was to be recast`, { tensor });
+  throw new IsologitError("INTERNAL", `a recast from or to ${dtype} was planned`, { tensor });
 }
 
 /** The scale of a recast side; null where there is none. `refuseUncomparable` has refused scales per row. */
 function scaleIn({ scales, tensor }: ComparedSide): number | null {
   if (scales === null || scales.length === 1) return scales?.[0] ?? null;
-  throw new IsologitError("INTERNAL", "scales of rows were to be recast", { tensor });
+  throw new IsologitError("INTERNAL", "a recast with scales per row was planned", { tensor });
 }
 
 function scaleDifference(a: Float32Array | null, b: Float32Array | null): string | null {
@@ -328,12 +328,12 @@ export function refuseUncomparable(a: LoadedModel, b: LoadedModel): void {
     if (from.dtype === to.dtype) continue;
     for (const [side, { dtype, tensor }, other] of [[a, from, to] as const, [b, to, from] as const]) {
       const found = !isFloat(dtype)
-        ? `it is ${dtype}`
+        ? `the tensor is ${dtype}`
         : side.scales.scaleOf.get(tensor)?.axis === 0
-          ? `it is ${dtype} with one scale per row`
+          ? `the tensor is ${dtype} with one scale per row`
           : null;
       if (found === null) continue;
-      const message = `${found}, and ${other.dtype} on the other side: this version cannot check such a recast`;
+      const message = `${found}, and ${other.dtype} on the other side: this version cannot check this recast`;
       const next = "compare it with a checkpoint of the same dtype";
       throw new IsologitError("UNSUPPORTED", message, { tensor }, { next });
     }
