@@ -19,7 +19,7 @@ import { checkWeights } from "../check/weights.ts";
 import { loadModel } from "../checkpoint/load.ts";
 import { isNearMiss } from "../checkpoint/near-misses/recognise.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
-import { pairScales, type ScaleTable } from "../checkpoint/scales.ts";
+import { pairScales, type ScaleTable } from "../checkpoint/scales/pair.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
@@ -162,11 +162,11 @@ async function checkShards(source: string, findings: Finding[]): Promise<void> {
 }
 
 /** Pairs weights with their scales. Each weight that does not pair is a finding, and the others are paired without it. */
-function pairOrReport({ tensors, format }: Checkpoint, findings: Finding[]): ScaleTable {
+function pairOrReport({ tensors, format, config }: Checkpoint, findings: Finding[]): ScaleTable {
   let left = tensors;
   for (let unpaired = 0; ; unpaired++) {
     try {
-      return pairScales(left);
+      return pairScales(left, config);
     } catch (error) {
       const found = findingOf(error, format);
       const tensor = tensors.find(({ name }) => name === found.at.tensor);

@@ -4,7 +4,7 @@ import { type DeclaredQuantization, declaredQuantization } from "../checkpoint/d
 import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
-import { pairScales, type ScaleTable } from "../checkpoint/scales.ts";
+import { pairScales, type ScaleTable } from "../checkpoint/scales/pair.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { families as allFamilies } from "../families/index.ts";
@@ -64,7 +64,7 @@ export async function inspect(
   const families = options.families ?? allFamilies;
   const known = families.some((family) => family.claims(checkpoint.config));
   const model = known ? await loadModel(checkpoint, options) : null;
-  const scales = model?.scales ?? pairScales(checkpoint.tensors);
+  const scales = model?.scales ?? pairScales(checkpoint.tensors, checkpoint.config);
   const weights = checkpoint.tensors.filter(({ name }) => !scales.scaleTensors.has(name));
   return {
     format: checkpoint.format,

@@ -1,7 +1,7 @@
 /** Findings about FP8 weights: the declarations in config.json, dtypes and scales. */
 
 import { declaredQuantization, MODELOPT_CONFIG } from "../checkpoint/declared-quantization.ts";
-import type { ScaleTable } from "../checkpoint/scales.ts";
+import type { ScaleTable } from "../checkpoint/scales/pair.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Finding } from "../core/finding.ts";
 import { finding, findingOf } from "../core/finding.ts";

@@ -10,7 +10,8 @@ import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
-import { pairScales, readScales, type ScaleTable } from "./scales.ts";
+import { pairScales, type ScaleTable } from "./scales/pair.ts";
+import { readScales } from "./scales/values.ts";
 
 type LoadOptions = Pick<RunOptions, "families" | "formats">;
 
@@ -32,7 +33,7 @@ export interface ModelWithScales extends LoadedModel {
  * @throws SCALE_INVALID, UNSUPPORTED; FAMILY_UNKNOWN, TENSOR_UNKNOWN, TENSOR_MISSING, SHAPE_MISMATCH and the errors of the dialect
  */
 export function matchModel(checkpoint: Checkpoint, { families = allFamilies }: LoadOptions): LoadedModel {
-  const scales = pairScales(checkpoint.tensors);
+  const scales = pairScales(checkpoint.tensors, checkpoint.config);
   return { ...matchRoles(checkpoint, families, scales.scaleTensors), scales };
 }
 

@@ -13,6 +13,7 @@ import type { HubStore } from "../hub/read/store.ts";
 import { fileExists } from "../io/file.ts";
 import { recognise } from "./near-misses/recognise.ts";
 import type { SourceOptions } from "./options.ts";
+import { unpackCodes } from "./scales/packed-codes.ts";
 import { storeAt } from "./store.ts";
 import { chooseWeights, dropCopies } from "./weight-choice.ts";
 
@@ -82,7 +83,9 @@ async function checkpointIn(
       `\`iteration\` is ${iteration}, but ${first.format.id} holds one checkpoint`,
     );
   }
-  const checkpoint = await first.format.read(store, iteration === undefined ? {} : { iteration });
+  const checkpoint = unpackCodes(
+    await first.format.read(store, iteration === undefined ? {} : { iteration }),
+  );
   const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
   const read = { ...checkpoint, sidecars };
   const { families = allFamilies, keepExtra = false } = asked;

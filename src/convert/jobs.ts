@@ -1,6 +1,7 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor, Writer } from "../../formats/format.ts";
-import { moduleOf, SCALE_SHAPE, type ScaleTable, scaleName } from "../checkpoint/scales.ts";
+import { moduleOf, SCALE_SHAPE, scaleName } from "../checkpoint/scales/names.ts";
+import type { ScaleTable } from "../checkpoint/scales/pair.ts";
 import type { Tensor } from "../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, isFp8, recastKind } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -79,7 +80,10 @@ export function planJobs(
       ...(columns !== undefined && { columns }),
     };
     if (to === "keep") {
-      add({ ...common, tensor: { ...placed, dtype: sourceDtype, shape } });
+      add({
+        ...common,
+        tensor: { ...placed, dtype: sourceDtype, shape, ...spellingOf(from, name, common.count) },
+      });
       // An FP8 weight that is not recast keeps its scales, whose names contain its name.
       for (const { name: owner } of from) {
         for (const scale of scalesOfOwner.get(owner) ?? []) {
@@ -89,8 +93,8 @@ export function planJobs(
       continue;
     }
     for (const { name: tensor } of from) {
-      if (scales.scaleOf.get(tensor)?.axis !== 0) continue;
-      const message = "it has one scale per row; such a tensor can be copied, not recast";
+      if ((scales.scaleOf.get(tensor)?.extent ?? "tensor") === "tensor") continue;
+      const message = "it has several scales; such a tensor can be copied, not recast";
       throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use `dtype` keep" });
     }
     const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
@@ -160,6 +164,24 @@ function sourceTensors(source: MatchedModel, { name, layout }: ExpectedTensor): 
     );
   }
   return tensors;
+}
+
+/**
+ * How a file spells codes of four bits that are copied to a tensor `name`: as in the source. Empty for other tensors.
+ *
+ * @param count elements of the tensor
+ */
+function spellingOf(from: readonly Tensor[], name: string, count: number): Partial<WantedTensor> {
+  const [{ name: owner, stored, shape }, ...others] = from as readonly [Tensor, ...Tensor[]];
+  if (stored === undefined) return {};
+  if (others.length === 0 && countOf(shape) === count)
+    return { ...stored, name: name + stored.name.slice(owner.length) };
+  throw new IsologitError(
+    "UNSUPPORTED",
+    "codes of four bits can be copied only as one whole tensor",
+    { tensor: owner },
+    { next: "decode them with `dtype` bf16" },
+  );
 }
 
 /** The name of a scale after its weight is renamed from `owner` to `name`. */

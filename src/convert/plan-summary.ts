@@ -1,5 +1,6 @@
 /** A plan for people and for checks: its tensors, the destination as a checkpoint, and the bytes it moves. */
 
+import { unpackCodes } from "../checkpoint/scales/packed-codes.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf } from "../core/dtype.ts";
 import type { Plan, PlannedTensor } from "./types.ts";
@@ -28,7 +29,8 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   const { config, dialect } = manifest;
   const tensors = manifest.tensors.map((tensor) => ({ ...tensor, pieces: [] }));
   const { store, format } = source.checkpoint;
-  return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
+  const nothing = { objects: [], sidecars: [], weightFiles: [], recasts: [] };
+  return unpackCodes({ format, config, dialect, tensors, store, ...nothing });
 }
 
 /** Bytes that a run of the plan reads. A tensor that is cast to FP8 is read twice, first for its amax. */

@@ -4,7 +4,7 @@
  */
 import type { TensorDigests } from "../../formats/format.ts";
 import { overflowError } from "../cast/cast.ts";
-import { readScale } from "../checkpoint/scales.ts";
+import { readScale } from "../checkpoint/scales/values.ts";
 import { bitsOf, countOf } from "../core/dtype.ts";
 import { gatherExtents, roleSource } from "../core/gather.ts";
 import type { Sources } from "../core/read.ts";

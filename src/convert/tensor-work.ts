@@ -2,7 +2,7 @@
 
 import type { TensorDigests } from "../../formats/format.ts";
 import { overflowError, scaleOf } from "../cast/cast.ts";
-import { readScale } from "../checkpoint/scales.ts";
+import { readScale } from "../checkpoint/scales/values.ts";
 import { type Span, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError, withLocation } from "../core/errors.ts";

@@ -1,7 +1,7 @@
 /** The values that pass between the steps of a conversion: the plan, its jobs, and a run of the plan. */
 
 import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
-import type { ScaleTable } from "../checkpoint/scales.ts";
+import type { ScaleTable } from "../checkpoint/scales/pair.ts";
 import type { DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
 import type { ElementSource } from "../core/gather.ts";

@@ -46,6 +46,8 @@ export interface Tensor {
   readonly rank?: Rank;
   /** they tile the tensor */
   readonly pieces: readonly Piece[];
+  /** name, dtype and shape in the file, if the file stores codes of four bits as bytes */
+  readonly stored?: Pick<Tensor, "name" | "dtype" | "shape">;
 }
 
 /** Identifies a stored tensor: its name, and its rank if ranks use the same names. */

@@ -54,11 +54,11 @@ function nativeOf({ family, dialect }: MatchedModel): Native {
 /** Checks that a model can run natively. @throws UNSUPPORTED, naming the dialect or the tensor, where it cannot */
 export function refuseUnrunnable(model: LoadedModel): void {
   nativeOf(model);
-  for (const [tensor, { axis }] of model.scales.scaleOf) {
-    if (axis === 0) {
+  for (const [tensor, { extent }] of model.scales.scaleOf) {
+    if (extent !== "tensor") {
       throw new IsologitError(
         "UNSUPPORTED",
-        "the forward pass supports one scale per tensor, not one per row",
+        "the forward pass supports one scale per tensor, not one per row or block",
         { tensor },
         WITHOUT_PASS,
       );

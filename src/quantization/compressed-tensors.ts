@@ -2,7 +2,7 @@
  * How config.json describes a recast to FP8: as compressed-tensors does, with dynamic activations, because a recast
  * calibrates nothing.
  */
-import { moduleOf } from "../checkpoint/scales.ts";
+import { moduleOf } from "../checkpoint/scales/names.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Quantization, QuantizationKind, RecastWeights } from "./kind.ts";
 import { OWN_E5M2 } from "./scheme.ts";

@@ -3,7 +3,9 @@
  * `check` and `verify` use the same rules.
  */
 
-import { moduleOf, type RangeReader, readScales, type ScaleTable } from "../checkpoint/scales.ts";
+import { moduleOf } from "../checkpoint/scales/names.ts";
+import type { ScaleTable } from "../checkpoint/scales/pair.ts";
+import { type RangeReader, readScales } from "../checkpoint/scales/values.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { countOf, isFloat, isFp8, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -150,9 +152,9 @@ function weightFaults(
   const scale = scaleOf.get(name);
   if (scale?.tensor.endsWith("_scale_inv") === true && SCALE_ALONE.includes(scheme.method ?? ""))
     found.push(`its scale is stored as ${scale.tensor}, which engines of ${scheme.method} do not read`);
-  const axis = scale?.axis;
-  if (axis !== undefined && (shape[0] ?? 1) > 1) {
-    const stored = axis === "all" ? "tensor" : "channel";
+  const extent = scale?.extent;
+  if (extent !== undefined && (shape[0] ?? 1) > 1) {
+    const stored = extent === "row" ? "channel" : extent;
     if (strategy !== null && strategy !== stored)
       found.push(`it has one scale per ${stored}, but the config says one per ${strategy}`);
   }

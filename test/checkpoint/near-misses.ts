@@ -381,20 +381,6 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     next: /checkpoint that was quantised/,
   },
   {
-    name: "NVFP4 that hf_quant_config.json declares",
-    build: async (folder) => {
-      await quantised(folder, /(up|down)_proj\.weight$/, (name, { shape: [rows = 1, columns = 1] }) => [
-        [name, zeros("U8", [rows, columns / 2], 1)],
-        [`${name}_scale`, zeros("F8_E4M3", [rows, columns / 16], 1)],
-        [`${name}_scale_2`, zeros("F32", [], 4)],
-      ]);
-      return put(folder, "hf_quant_config.json", JSON.stringify({ quantization: { quant_algo: "NVFP4" } }));
-    },
-    code: "UNSUPPORTED",
-    says: /6 weights are quantised by NVFP4 \(hf_quant_config\.json\)/,
-    next: /checkpoint that was quantised/,
-  },
-  {
     name: "GPTQ",
     build: async (folder) => {
       await quantised(folder, /(up|down)_proj\.weight$/, (name, { shape: [rows = 1, columns = 1] }) => [

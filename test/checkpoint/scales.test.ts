@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { pairScales, readScale, readScales, scaleName, scalesOf } from "../../src/checkpoint/scales.ts";
+import { scaleName } from "../../src/checkpoint/scales/names.ts";
+import { pairScales } from "../../src/checkpoint/scales/pair.ts";
+import { readScale, readScales, scalesOf } from "../../src/checkpoint/scales/values.ts";
 import type { Tensor } from "../../src/core/checkpoint.ts";
 import type { DType, Shape } from "../../src/core/dtype.ts";
 import { encode } from "../../src/core/float.ts";
@@ -16,16 +18,21 @@ const up = tensor(UP, "F8_E4M3", [256, 128]);
 
 describe("a scale is found by its name and shape", () => {
   it.each([
-    ["_scale", "F32", [], "all"],
-    ["_scale", "F32", [1], "all"],
-    ["_scale", "BF16", [1, 1], "all"],
-    ["_scale_inv", "F32", [], "all"],
-    ["_scale", "F32", [256], 0],
-    ["_scale", "F16", [256, 1], 0],
-  ] as const)("%s %s %j", (ending, dtype, shape, axis) => {
+    ["_scale", "F32", [], "tensor", [256, 128]],
+    ["_scale", "F32", [1], "tensor", [256, 128]],
+    ["_scale", "BF16", [1, 1], "tensor", [256, 128]],
+    ["_scale_inv", "F32", [], "tensor", [256, 128]],
+    ["_scale", "F32", [256], "row", [1, 128]],
+    ["_scale", "F16", [256, 1], "row", [1, 128]],
+    ["_scale_inv", "F32", [2, 1], "block", [128, 128]],
+    ["_scale", "F32", [2, 1, 1, 1], "block", [128, 128]],
+    ["_scale_inv", "BF16", [4, 2], "block", [64, 64]],
+    ["_scale", "U8", [256, 4], "block", [1, 32]],
+    ["_scale", "F8_E8M0", [256, 4], "block", [1, 32]],
+  ] as const)("%s %s %j", (ending, dtype, shape, extent, block) => {
     const name = UP + ending;
     const scales = pairScales([up, tensor(name, dtype, shape), tensor("lm_head.weight", "BF16", [8, 128])]);
-    expect([...scales.scaleOf]).toEqual([[UP, { tensor: name, axis }]]);
+    expect([...scales.scaleOf]).toMatchObject([[UP, { tensor: name, extent, block }]]);
     expect([...scales.scaleTensors]).toEqual([name]);
     expect([...scales.ownerOf]).toEqual([[name, UP]]);
     expect(scales.unusedScales).toEqual([]);
@@ -69,10 +76,10 @@ describe("a scale is found by its name and shape", () => {
       "UNSUPPORTED",
       `${UP}_scale`,
     ],
-    ["blocks of 128", [up, tensor(`${UP}_scale_inv`, "F32", [2, 1])], "UNSUPPORTED", `${UP}_scale_inv`],
-    ["blocks along rows", [up, tensor(`${UP}_scale`, "F32", [256, 4])], "UNSUPPORTED", `${UP}_scale`],
-    ["MX scales", [up, tensor(`${UP}_scale`, "F8_E8M0", [256, 4])], "UNSUPPORTED", `${UP}_scale`],
-    ["NVFP4", [tensor("a.weight_scale_2", "F32", [])], "UNSUPPORTED", "a.weight_scale_2"],
+    ["scales of no blocks", [up, tensor(`${UP}_scale_inv`, "F32", [3, 1])], "UNSUPPORTED", `${UP}_scale_inv`],
+    ["scales of five parts", [up, tensor(`${UP}_scale`, "F32", [5])], "UNSUPPORTED", `${UP}_scale`],
+    ["FP8 scales", [up, tensor(`${UP}_scale`, "F8_E4M3", [256, 4])], "UNSUPPORTED", `${UP}_scale`],
+    ["a lone second scale", [tensor("a.weight_scale_2", "F32", [])], "SCALE_INVALID", "a.weight_scale_2"],
     ["AMD's E4M3", [tensor(UP, "F8_E4M3FNUZ", [2, 2])], "UNSUPPORTED", UP],
     ["AMD's E5M2", [tensor(UP, "F8_E5M2FNUZ", [2, 2])], "UNSUPPORTED", UP],
   ] as const)("with %s the checkpoint is refused by name", (_, tensors, code, name) => {

@@ -11,7 +11,7 @@ import { formats } from "../../formats/index.ts";
 import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { pairScales } from "../../src/checkpoint/scales.ts";
+import { pairScales } from "../../src/checkpoint/scales/pair.ts";
 import type { DType, RecastTarget } from "../../src/core/dtype.ts";
 import { families } from "../../src/families/index.ts";
 import { matchRoles } from "../../src/families/match.ts";

@@ -13,7 +13,6 @@ const METHODS: readonly { readonly method: string; readonly name: string; readon
   { method: "gptq", name: "GPTQ", tensors: /\.g_idx$/ },
   { method: "awq", name: "AWQ", tensors: /\.qzeros$/ },
   { method: "hqq", name: "HQQ", tensors: /\.W_q$/ },
-  { method: "modelopt", name: "NVFP4", tensors: /\.weight_scale_2$/ },
   { method: "compressed-tensors", name: "compressed-tensors, packed", tensors: /\.weight_packed$/ },
 ];
 

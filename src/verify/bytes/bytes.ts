@@ -329,8 +329,8 @@ export function refuseUncomparable(a: LoadedModel, b: LoadedModel): void {
     for (const [side, { dtype, tensor }, other] of [[a, from, to] as const, [b, to, from] as const]) {
       const found = !isFloat(dtype)
         ? `the tensor is ${dtype}`
-        : side.scales.scaleOf.get(tensor)?.axis === 0
-          ? `the tensor is ${dtype} with one scale per row`
+        : (side.scales.scaleOf.get(tensor)?.extent ?? "tensor") !== "tensor"
+          ? `the tensor is ${dtype} with several scales`
           : null;
       if (found === null) continue;
       const message = `${found}, and ${other.dtype} on the other side: this version cannot check this recast`;

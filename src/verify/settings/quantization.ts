@@ -9,7 +9,7 @@ import {
   MODELOPT_CONFIG,
 } from "../../checkpoint/declared-quantization.ts";
 import type { LoadedModel } from "../../checkpoint/load.ts";
-import type { ScaleTable } from "../../checkpoint/scales.ts";
+import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
