@@ -3,12 +3,21 @@
 export type Event =
   | {
       readonly type: "phase";
-      readonly phase: "plan" | "convert" | "verify" | "check" | "logits" | "sign" | "download" | "upload";
+      readonly phase:
+        | "plan"
+        | "calibrate"
+        | "convert"
+        | "verify"
+        | "check"
+        | "logits"
+        | "sign"
+        | "download"
+        | "upload";
       readonly totalBytes?: number;
     }
   | {
       readonly type: "advance";
-      readonly phase: "convert" | "verify" | "check" | "logits" | "download" | "upload";
+      readonly phase: "calibrate" | "convert" | "verify" | "check" | "logits" | "download" | "upload";
       readonly bytes: number;
     }
   /** a file of the Hub is complete; `fetched` of its bytes went over the network in this run */

@@ -43,6 +43,8 @@ export interface RoleSpec<D extends Dims = Dims> {
   readonly kind: "matrix" | "embedding" | "vector" | "state" | "router";
   /** inference engines join the roles of a layer with the same value here into one tensor; tools give them one FP8 scale */
   readonly fused?: string;
+  /** the stream of the forward pass that holds its product and that a KV cache keeps */
+  readonly cachedAs?: string;
   /** models for which this is false do not have the role */
   when?(d: D): boolean;
   /** the role whose tensor it shares if the config ties the two; a checkpoint may then store a copy or leave it out */

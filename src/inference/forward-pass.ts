@@ -10,6 +10,7 @@ import { runLayers } from "./layers.ts";
 import { memoryOf } from "./machine.ts";
 import { blockWords, partBytes } from "./memory.ts";
 import { createRunner, runBytes } from "./model-runner.ts";
+import { observeStage, type PassObserver } from "./observe.ts";
 import { Rounder } from "./rounding.ts";
 import type { Router } from "./router.ts";
 
@@ -21,14 +22,19 @@ export interface LogitsBlock {
 }
 
 interface PassSinks {
+  /** receives the streams that each matrix multiplies and those that a KV cache keeps */
+  readonly observer?: PassObserver;
   /** hidden state [T, hidden]; name "0": after the embedding, "N": after layer N - 1, "norm_f": input of the head */
-  residual(name: string, values: Float32Array): void | Promise<void>;
+  residual?(name: string, values: Float32Array): void | Promise<void>;
   /** replaces the router's choice of experts in a layer; returns [T, chosen a token] */
   follow?(router: Router): Promise<Float32Array>;
   /** the experts that compute each token of a layer, [T, chosen a token] */
   experts?(layer: number, chosen: Float32Array): void | Promise<void>;
-  /** logits in blocks, in order of token ids; logits of the whole vocabulary are never in memory together */
-  logits(block: LogitsBlock): void | Promise<void>;
+  /**
+   * logits in blocks, in order of token ids; logits of the whole vocabulary are never in memory together. Absent: the
+   * matrix of the head is not read
+   */
+  logits?(block: LogitsBlock): void | Promise<void>;
 }
 
 /**
@@ -45,13 +51,14 @@ export async function runForwardPass(
   backend: Backend,
   options: RunOptions,
   sinks: PassSinks,
-  phase: "logits" | "verify" = "logits",
+  phase: "calibrate" | "logits" | "verify" = "logits",
 ): Promise<void> {
   const { watch = ignoreEvents, signal } = options;
   const bandBytes = partBytes(memoryOf(options));
   const { family, dims } = model;
   await using sources = new Sources(model.checkpoint.store);
-  watch({ type: "phase", phase, totalBytes: runBytes(model, ["main"]) });
+  const { logits, observer } = sinks;
+  watch({ type: "phase", phase, totalBytes: runBytes(model, ["main"], logits !== undefined) });
   const runner = createRunner(model, {
     backend,
     sources,
@@ -68,8 +75,13 @@ export async function runForwardPass(
   const streams = await runLayers(run, ids, {
     follow: sinks.follow,
     experts: sinks.experts,
+    async observe(stage, layer, view, experts) {
+      const place = runner.layer(layer);
+      if (observer !== undefined)
+        await observeStage(observer, runner, { stage, place, layer, view, experts });
+    },
     async residual(done, values) {
-      await sinks.residual(String(done), await values());
+      await sinks.residual?.(String(done), await values());
       const layer = layers[done - 1];
       if (layer !== undefined)
         watch({ type: "layer", layer: layer.index, of: layers.length, kind: layer.kind });
@@ -79,17 +91,24 @@ export async function runForwardPass(
     streams.make(stageStreams(stage).makes);
     await runner.run(stage, runner.head, [streams.set()]);
   }
-  const from = stageStreams(forward.head.at(-1)!).reads[0]!;
-  await sinks.residual("norm_f", await streams.view(from));
-  const vocab = dims.vocab;
-  const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));
-  const block = backend.allocate(4 * ids.length * width);
-  for (let lo = 0; lo < vocab; lo += width) {
-    const count = Math.min(width, vocab - lo);
-    await runner.logits(from, lo, lo + count, [streams.set()], [block]);
-    await sinks.logits({ lo, width: count, values: await backend.view(block, ids.length * count) });
+  const last = forward.head.at(-1)!;
+  const from = stageStreams(last).reads[0]!;
+  await sinks.residual?.("norm_f", await streams.view(from));
+  if (observer !== undefined) {
+    const [place, view] = [runner.head, (stream: string) => streams.view(stream)];
+    await observeStage(observer, runner, { stage: last, place, layer: null, view, experts: [] });
   }
-  backend.release(block);
+  if (logits !== undefined) {
+    const vocab = dims.vocab;
+    const width = Math.min(vocab, blockWords(bandBytes / 2, ids.length));
+    const block = backend.allocate(4 * ids.length * width);
+    for (let lo = 0; lo < vocab; lo += width) {
+      const count = Math.min(width, vocab - lo);
+      await runner.logits(from, lo, lo + count, [streams.set()], [block]);
+      await logits({ lo, width: count, values: await backend.view(block, ids.length * count) });
+    }
+    backend.release(block);
+  }
   streams.releaseAll();
   runner.close();
 }

@@ -5,7 +5,7 @@ import type { MatchedModel } from "../families/model.ts";
 import { mainLayers } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "./activations.ts";
-import { ExpertRows } from "./expert-rows.ts";
+import { ExpertRows, type ExpertRun } from "./expert-rows.ts";
 import { createRouter, type Router, type RouterParts } from "./router.ts";
 import type { ModelRunner } from "./runner.ts";
 
@@ -19,8 +19,17 @@ interface LayerRun {
 
 /** Optional callbacks of `runLayers`. */
 interface LayerHooks {
-  /** called before a stage runs; `view` reads one of the streams that the stage reads, [rows, width] */
-  observe?(stage: Stage, layer: Layer, view: (stream: string) => Promise<Float32Array>): Promise<void>;
+  /**
+   * called before a stage runs; `view` reads one of the streams that the stage reads, [rows, width]
+   *
+   * @param experts which rows of a dispatched stream belong to which expert; empty before the router chose
+   */
+  observe?(
+    stage: Stage,
+    layer: Layer,
+    view: (stream: string) => Promise<Float32Array>,
+    experts: readonly ExpertRun[],
+  ): Promise<void>;
   /** replaces a stage of a layer; default: the stage itself */
   stage?(stage: Stage, layer: Layer): Stage;
   /** called after the embedding (0) and after each layer; `values` reads the residual stream, [T, hidden] */
@@ -58,7 +67,7 @@ export async function runLayers(
     for (const [i, stage] of stages.entries()) {
       signal?.throwIfAborted();
       streams.make(stageStreams(stage).makes);
-      await hooks.observe?.(stage, layer, (stream) => streams.view(stream));
+      await hooks.observe?.(stage, layer, (stream) => streams.view(stream), expertRows?.experts ?? []);
       await runner.run(hooks.stage?.(stage, layer) ?? stage, names, [streams.set()], expertRows);
       if (stage.op === "kernel" && stage.choice !== undefined) {
         const { choice } = stage;

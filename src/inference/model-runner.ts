@@ -66,8 +66,12 @@ export function refuseUnrunnable(model: LoadedModel): void {
   }
 }
 
-/** Bytes of weights that one run through these stacks and the head reads, without the few rows of the token table. */
-export function runBytes(model: MatchedModel, stacks: readonly Layer["stack"][]): number {
+/**
+ * Bytes of weights that one run through these stacks reads, without the few rows of the token table.
+ *
+ * @param head the run computes logits; without them it reads only the vectors of the head, which are not counted
+ */
+export function runBytes(model: MatchedModel, stacks: readonly Layer["stack"][], head = true): number {
   const { dims, tensors, family } = model;
   const stored = new TensorLookup(nativeOf(model), dims, family.forward.experts(dims), tensors.values());
   const blocks = model.layers
@@ -77,6 +81,6 @@ export function runBytes(model: MatchedModel, stacks: readonly Layer["stack"][])
       ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("mtpStart", layer)] : []),
       ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("mtpEnd", layer)] : []),
     ]);
-  const read = [...blocks, stored.outside("head")].flatMap((names) => stored.all(names));
+  const read = [...blocks, ...(head ? [stored.outside("head")] : [])].flatMap((names) => stored.all(names));
   return read.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
 }

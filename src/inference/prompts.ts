@@ -3,7 +3,7 @@
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
 import { GOLDEN, splitMix64 } from "../core/random.ts";
-import { type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
+import { tokenizerOf } from "../tokenizer/tokenizer.ts";
 import { TEXTS } from "./prompt-texts.ts";
 
 /** Options that choose the prompt. Default: 64 seeded ids, with bundled text before them where there is a tokenizer. */
@@ -85,15 +85,18 @@ async function idsOf(text: string, model: Checkpoint): Promise<readonly number[]
   throw new IsologitError("USAGE", "a text was given, and the checkpoint has no tokenizer.json", {}, next);
 }
 
-/** Ids of the bundled text, equally many of each passage; empty where the tokenizer is missing or has other ids. */
-async function bundledIds(model: Checkpoint, vocab: number): Promise<readonly number[]> {
+/**
+ * Ids of the bundled text: of each passage the first `share`. Empty where the tokenizer is missing or has other ids.
+ *
+ * @param share default: equally many of each passage, DEFAULT_TOKENS in total
+ */
+export async function bundledIds(
+  model: Checkpoint,
+  vocab: number,
+  share = DEFAULT_TOKENS / TEXTS.length,
+): Promise<readonly number[]> {
   const tokenizer = await tokenizerOf(model);
   if (tokenizer === null) return [];
-  const ids = textIds(tokenizer);
+  const ids = TEXTS.flatMap((text) => tokenizer.encode(text).slice(0, share));
   return ids.every((id) => id >= 0 && id < vocab) ? ids : [];
-}
-
-function textIds(tokenizer: Tokenizer): readonly number[] {
-  const share = DEFAULT_TOKENS / TEXTS.length;
-  return TEXTS.flatMap((text) => tokenizer.encode(text).slice(0, share));
 }

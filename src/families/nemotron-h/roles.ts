@@ -34,8 +34,22 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
   { role: "ssm.out", on: ["mamba"], kind: "matrix", shape: (d) => [d.hidden, d.inner] },
 
   { role: "attn.q", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.q, d.hidden] },
-  { role: "attn.k", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.kv, d.hidden] },
-  { role: "attn.v", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.kv, d.hidden] },
+  {
+    role: "attn.k",
+    on: ["attention"],
+    kind: "matrix",
+    fused: "qkv",
+    cachedAs: "k",
+    shape: (d) => [d.kv, d.hidden],
+  },
+  {
+    role: "attn.v",
+    on: ["attention"],
+    kind: "matrix",
+    fused: "qkv",
+    cachedAs: "v",
+    shape: (d) => [d.kv, d.hidden],
+  },
   { role: "attn.o", on: ["attention"], kind: "matrix", shape: (d) => [d.hidden, d.q] },
 
   { role: "mlp.up", on: ["mlp"], kind: "matrix", shape: (d) => [d.ffn, d.hidden] },
