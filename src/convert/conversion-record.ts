@@ -8,6 +8,7 @@ import type { RunOptions } from "../checkpoint/options.ts";
 import { RECAST_KINDS } from "../core/dtype.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
+import { QUANT_DIALECTS, WEIGHT_SCALES } from "../quantization/dialect.ts";
 import type { PlanOptions } from "./options.ts";
 
 const count = z.int().nonnegative();
@@ -33,6 +34,8 @@ export const Conversion = z.strictObject({
   dtype: z.enum(RECAST_KINDS).exactOptional(),
   recipe: z.union([word, RecipeFile]).exactOptional(),
   keepEnds: count.exactOptional(),
+  quantDialect: z.enum(QUANT_DIALECTS).exactOptional(),
+  quantScales: z.enum(WEIGHT_SCALES).exactOptional(),
   allowOverflow: z.literal(true).exactOptional(),
   keepExtra: z.literal(true).exactOptional(),
   maxShardBytes: count.exactOptional(),
@@ -58,7 +61,7 @@ export function conversionOf(
   recipe: Recipe | null,
   named: readonly Recipe[],
 ): Conversion | undefined {
-  const { dtype, keepEnds, allowOverflow, keepExtra, like } = options;
+  const { dtype, keepEnds, quantDialect, quantScales, allowOverflow, keepExtra, like } = options;
   const { maxShardBytes, alignment, tp, pp, vocabSize, iteration } = options;
   const isFile = options.recipe !== undefined && !named.some(({ id }) => id === options.recipe);
   const file = isFile && recipe !== null ? recipeFileOf(recipe) : undefined;
@@ -66,6 +69,7 @@ export function conversionOf(
     dtype: dtype === "keep" ? undefined : dtype,
     recipe: file ?? options.recipe,
     keepEnds: file === undefined ? keepEnds : undefined,
+    ...{ quantDialect, quantScales },
     allowOverflow: allowOverflow || undefined,
     keepExtra: keepExtra || undefined,
     like: like === undefined ? undefined : HubPlace.safeParse(like).success ? like : LOCAL_LIKE,

@@ -1,56 +1,29 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
-import type { WantedTensor, Writer } from "../../formats/format.ts";
-import { moduleOf, SCALE_SHAPE, scaleName } from "../checkpoint/scales/names.ts";
+import type { WantedTensor } from "../../formats/format.ts";
+import { moduleOf } from "../checkpoint/scales/names.ts";
 import type { ScaleTable } from "../checkpoint/scales/pair.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import { countOf, type FloatDType, isFloat, isFp8, recastKind } from "../core/dtype.ts";
+import { countOf, type FloatDType, isFloat, isFp8, recastKind, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { ElementSource } from "../core/gather.ts";
 import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
-import type { Dialect } from "../families/dialect.ts";
-import {
-  type ExpectedTensor,
-  leafRoles,
-  publishedName,
-  tensorsHeld,
-  tensorsWritten,
-} from "../families/expand.ts";
+import { publishedName } from "../families/expand.ts";
 import type { MatchedModel } from "../families/model.ts";
-import type { Parallelism } from "../families/structure.ts";
-import { type Policy, recastType } from "../quantization/policy.ts";
-import type { PlanOptions } from "./options.ts";
+import type { PlannedWeight } from "./planned-weights.ts";
+import type { QuantizedOutput } from "./quantized-output.ts";
 import type { ColumnShare, Job, ScaledRun } from "./types.ts";
 
 /**
- * The tensors of the destination with their names. Into and out of a packed file, tensors keep the names of the source, so
- * that the way back gives the same bytes; a recast keeps them if the source has each name. Else names are those of the
- * published models.
+ * @param weights the tensors of the destination that hold roles
+ * @param output  what becomes of scales
+ * @param sameDialect the destination names tensors as the source does
  */
-export function chooseNames(
-  source: MatchedModel,
-  dialect: Dialect,
-  writer: Writer,
-  policy: Policy,
-  options: PlanOptions,
-  parallelism: Parallelism,
-): readonly ExpectedTensor[] {
-  const published = tensorsWritten(source, dialect, parallelism);
-  const packed = source.checkpoint.format === "packed" || writer.container === "file";
-  if (!packed || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined) return published;
-  if (policy.to === null) return tensorsHeld(source);
-  const sameNames = published.map((tensor) => {
-    const name = [tensor.name, ...tensor.also].find((candidate) => source.tensors.has(candidate));
-    return name === undefined ? undefined : { ...tensor, name };
-  });
-  return sameNames.every((tensor) => tensor !== undefined) ? sameNames : published;
-}
-
 export function planJobs(
   source: MatchedModel,
   scales: ScaleTable,
-  policy: Policy,
-  stored: readonly ExpectedTensor[],
+  weights: readonly PlannedWeight[],
+  output: QuantizedOutput,
   sameDialect: boolean,
 ): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
   const jobs: Job[] = [];
@@ -59,67 +32,100 @@ export function planJobs(
     jobs.push(job);
     tensors.push(job.tensor);
   };
-  const scalesOfOwner = new Map<string, string[]>();
-  for (const name of scales.scaleTensors) {
-    const owner = scales.ownerOf.get(name);
-    if (owner === undefined) continue; // a scale of the KV cache belongs to no weight; it is added below
-    scalesOfOwner.set(owner, [...(scalesOfOwner.get(owner) ?? []), name]);
-  }
-  for (const expected of stored) {
-    const { name, rank, layout } = expected;
+  const scalesOfOwner = scalesByOwner(scales);
+  const described = output.kind === "described" ? output : null;
+  for (const { name, rank, layout, from, role, sourceDtype, cast: to } of weights) {
     const placed = { name, ...(rank !== undefined && { rank }) };
     const shape = shapeOf(layout);
-    const from = sourceTensors(source, expected);
-    const sourceDtype = from[0]!.dtype;
-    const role = source.roles.get(leafRoles(layout)[0]!)!;
-    const to = recastType(role, sourceDtype, policy, source);
     const elementSource: ElementSource = { moves: movesOf(layout), roles: source.roleSources };
     const columns = columnShare(layout);
     const common = {
       ...{ role, elementSource, sourceDtype, count: countOf(shape) },
       ...(columns !== undefined && { columns }),
     };
-    if (to === "keep") {
+    if (to === null)
       add({
         ...common,
         tensor: { ...placed, dtype: sourceDtype, shape, ...spellingOf(from, name, common.count) },
       });
-      // An FP8 weight that is not recast keeps its scales, whose names contain its name.
-      for (const { name: owner } of from) {
-        for (const scale of scalesOfOwner.get(owner) ?? []) {
-          add(copyJob(source.tensors.get(scale)!, scaleNameFor(scale, owner, name)));
-        }
+    else {
+      for (const { name: tensor } of from) {
+        if ((scales.scaleOf.get(tensor)?.extent ?? "tensor") === "tensor") continue;
+        const message = "it has several scales; such a tensor can be copied, not recast";
+        throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use `dtype` keep" });
       }
-      continue;
+      const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
+      const scaleTensor = isFp8(to) ? newScale(name, shape, output) : null;
+      add({
+        ...common,
+        tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype } },
+        cast: {
+          from: floatType(from[0]!),
+          to,
+          ...(sourceScales.length > 0 && { sourceScales }),
+          ...(scaleTensor !== null && { scaleTo: scaleTensor.name }),
+        },
+      });
+      if (scaleTensor !== null) tensors.push(scaleTensor);
     }
-    for (const { name: tensor } of from) {
-      if ((scales.scaleOf.get(tensor)?.extent ?? "tensor") === "tensor") continue;
-      const message = "it has several scales; such a tensor can be copied, not recast";
-      throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use `dtype` keep" });
+    for (const { name: owner } of from) {
+      for (const scale of scalesOfOwner.get(owner) ?? []) {
+        if (to !== null && scales.scaleOf.get(owner)?.tensor === scale) continue; // a new scale replaces it
+        const copied = copiedScale(source.tensors.get(scale)!, owner, { name, shape }, scales, output);
+        if (copied !== null) add(copied);
+      }
     }
-    const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
-    const scaleTo = isFp8(to) ? scaleName(name) : undefined;
-    add({
-      ...common,
-      tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype } },
-      cast: {
-        from: floatType(from[0]!),
-        to,
-        ...(sourceScales.length > 0 && { sourceScales }),
-        ...(scaleTo !== undefined && { scaleTo }),
-      },
-    });
-    if (scaleTo !== undefined) tensors.push({ name: scaleTo, dtype: "F32", shape: SCALE_SHAPE });
   }
-  if (sameDialect) {
-    const names = new Set(stored.map(({ name }) => name));
+  if (sameDialect && output.kind !== "removed") {
+    const names = new Set(weights.map(({ name }) => name));
     const isRenamed = [...source.holds.keys()].some((name) => !names.has(name));
     for (const name of scales.scaleTensors) {
-      if (scales.ownerOf.has(name)) continue;
+      if (scales.ownerOf.has(name) || described?.companions.has(name) === false) continue;
       add(copyJob(source.tensors.get(name)!, isRenamed ? publishedName(name, source.dialect) : name));
     }
   }
   return { jobs, tensors };
+}
+
+/** The tensor for the scale of a weight that is cast to FP8. */
+function newScale(weight: string, shape: Shape, output: QuantizedOutput): WantedTensor {
+  if (output.kind !== "described")
+    throw new IsologitError("INTERNAL", "a weight is cast to FP8 and nothing describes it");
+  if (output.scales !== "tensor")
+    throw new IsologitError("NOT_AVAILABLE", `one scale a ${output.scales} is not in this version`);
+  return output.dialect.scaleTensor(weight, shape, output.scales);
+}
+
+/** Weight -> its scales. A scale without an owner belongs to the KV cache of a layer. */
+function scalesByOwner({ scaleTensors, ownerOf }: ScaleTable): ReadonlyMap<string, readonly string[]> {
+  const scalesOf = new Map<string, string[]>();
+  for (const name of scaleTensors) {
+    const owner = ownerOf.get(name);
+    if (owner !== undefined) scalesOf.set(owner, [...(scalesOf.get(owner) ?? []), name]);
+  }
+  return scalesOf;
+}
+
+/** The copy of a scale whose weight `owner` becomes the tensor `weight`; null if the destination does not store the scale. */
+function copiedScale(
+  scale: Tensor,
+  owner: string,
+  weight: { readonly name: string; readonly shape: Shape },
+  scales: ScaleTable,
+  output: QuantizedOutput,
+): Job | null {
+  const { name } = scale;
+  if (output.kind === "copied") return copyJob(scale, scaleNameFor(name, owner, weight.name));
+  if (output.kind === "removed") return null;
+  const { dialect, companions } = output;
+  if (scales.scaleOf.get(owner)?.tensor === name) {
+    const { name: newName, shape } = dialect.scaleTensor(weight.name, weight.shape, output.scales);
+    return copyJob(scale, newName, shape);
+  }
+  const ending = companions.get(name);
+  if (ending === undefined) return null;
+  const { shape } = dialect.scaleTensor(weight.name, weight.shape, "tensor");
+  return copyJob(scale, moduleOf(weight.name) + ending, shape);
 }
 
 /** Runs of a destination's elements, each with the scale that decodes it; none without scales. */
@@ -147,25 +153,6 @@ function scaledRuns(
   return runs;
 }
 
-/** The source tensors of a destination tensor. @throws PLAN_IMPOSSIBLE if they have different types */
-function sourceTensors(source: MatchedModel, { name, layout }: ExpectedTensor): readonly Tensor[] {
-  const names = new Set(
-    leafRoles(layout).flatMap((role) => (source.roleSources.get(role) ?? []).map((move) => move.of!)),
-  );
-  const tensors = [...names].map((n) => source.tensors.get(n)!);
-  const other = tensors.find((tensor) => tensor.dtype !== tensors[0]!.dtype);
-  if (other !== undefined) {
-    const message = `it joins ${tensors[0]!.name} (${tensors[0]!.dtype}) and ${other.name} (${other.dtype})`;
-    throw new IsologitError(
-      "PLAN_IMPOSSIBLE",
-      message,
-      { tensor: name },
-      { next: "make them one type with `dtype`" },
-    );
-  }
-  return tensors;
-}
-
 /**
  * How a file spells codes of four bits that are copied to a tensor `name`: as in the source. Empty for other tensors.
  *
@@ -191,9 +178,9 @@ function scaleNameFor(scale: string, owner: string, name: string): string {
   return scale.startsWith(module) ? `${moduleOf(name)}.${scale.slice(module.length)}` : scale;
 }
 
-/** Copies a tensor that has no role. */
-function copyJob(tensor: Tensor, newName: string): Job {
-  const { name, dtype, shape } = tensor;
+/** Copies a tensor that has no role, under another name and in another shape of as many elements. */
+function copyJob(tensor: Tensor, newName: string, shape: Shape = tensor.shape): Job {
+  const { name, dtype } = tensor;
   const count = countOf(shape);
   const whole = { of: name, size: [count], fromAt: 0, from: [1], toAt: 0, to: [1] };
   return {

@@ -1,6 +1,7 @@
 /** Options that decide what a conversion writes. */
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import type { RecastTarget } from "../core/dtype.ts";
+import type { QuantDialect, WeightScales } from "../quantization/dialect.ts";
 
 export interface PlanOptions extends RunOptions, SourceOptions {
   readonly to?: string;
@@ -8,6 +9,10 @@ export interface PlanOptions extends RunOptions, SourceOptions {
   /** name of a recipe, or path of a recipe file */
   readonly recipe?: string;
   readonly keepEnds?: number;
+  /** how a Hugging Face folder describes its FP8 weights; default "compressed-tensors" for weights that are cast */
+  readonly quantDialect?: QuantDialect;
+  /** which elements of a weight that is cast to FP8 share a scale; default "tensor" */
+  readonly quantScales?: WeightScales;
   readonly maxShardBytes?: number;
   /** packed: tensors start at multiples of this many bytes; 256 (default) or 4096 */
   readonly alignment?: number;

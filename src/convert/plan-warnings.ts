@@ -5,8 +5,8 @@ import { describeSurplus } from "../checkpoint/surplus.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { type ExpectedTensor, leafRoles } from "../families/expand.ts";
 import type { MatchedModel } from "../families/model.ts";
-import { CONFIG_DIALECT } from "./config-file.ts";
 import type { PlanOptions } from "./options.ts";
+import { CONFIG_DIALECT } from "./sidecars/config-file.ts";
 import type { DroppedEntries } from "./types.ts";
 
 /** Warnings about the source's files, and about files that do not belong to the model. */

@@ -12,11 +12,10 @@ import type { Dialect } from "../families/dialect.ts";
 import type { MatchedModel } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Parallelism } from "../families/structure.ts";
-import { compressedTensors } from "../quantization/compressed-tensors.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
-import { chooseNames, planJobs } from "./jobs.ts";
+import { planJobs } from "./jobs.ts";
 import type { PlanOptions } from "./options.ts";
 import {
   droppedFiles,
@@ -26,7 +25,9 @@ import {
   skippedTensors,
   tiedHeadWarnings,
 } from "./plan-warnings.ts";
-import { planSidecars } from "./sidecars.ts";
+import { chooseNames, planWeights } from "./planned-weights.ts";
+import { planQuantization } from "./quantized-output.ts";
+import { planSidecars } from "./sidecars/sidecars.ts";
 import type { Job, Plan } from "./types.ts";
 
 /** What a source is converted into. */
@@ -51,7 +52,9 @@ export async function planConversion(
   const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
-  const { jobs, tensors } = planJobs(matched, scales, policy, stored, dialect.id === matched.dialect.id);
+  const weights = planWeights(matched, policy, stored);
+  const quantized = await planQuantization(matched, weights, policy, options);
+  const { jobs, tensors } = planJobs(matched, scales, weights, quantized, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
   const keepsConfig = dialect.id === matched.dialect.id && writer.config === "file";
@@ -65,8 +68,7 @@ export async function planConversion(
     restored,
   } = await planSidecars({
     source: matched,
-    ...{ writer, dialect, jobs, policy, restore },
-    quantization: compressedTensors,
+    ...{ writer, dialect, jobs, policy, quantized, restore },
     config: record.config,
   });
   const manifest: WriteRequest = {
@@ -111,6 +113,7 @@ export async function planConversion(
       ...matched.notes,
       ...(keepsConfig ? [] : lostKeys(matched)),
       ...record.notes,
+      ...(quantized.kind === "copied" ? [] : quantized.warnings),
       ...warnings,
     ],
     dropped: [

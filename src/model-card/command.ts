@@ -38,6 +38,8 @@ const FLAGS: Readonly<Record<keyof Conversion, string>> = {
   dtype: "--dtype",
   recipe: "--recipe",
   keepEnds: "--keep-ends",
+  quantDialect: "--quant-dialect",
+  quantScales: "--quant-scales",
   maxShardBytes: "--max-shard-size",
   alignment: "--align",
   tp: "--tp",

@@ -1,60 +1,88 @@
-/**
- * How config.json describes a recast to FP8: as compressed-tensors does, with dynamic activations, because a recast
- * calibrates nothing.
- */
+/** compressed-tensors, as its library 0.17 and llm-compressor write it: config.json only, scales `weight_scale`. */
 import { moduleOf } from "../checkpoint/scales/names.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Quantization, QuantizationKind, RecastWeights } from "./kind.ts";
+import {
+  gridOf,
+  type Quantization,
+  type QuantizationDialect,
+  type QuantizedModel,
+  type WeightScales,
+} from "./dialect.ts";
+import { partlyCastWarnings } from "./fused-modules.ts";
 import { OWN_E5M2 } from "./scheme.ts";
 
-export const compressedTensors: QuantizationKind = { describe };
+export const compressedTensors: QuantizationDialect = {
+  id: "compressed-tensors",
+  scaleTensor: (weight, shape, scales) => ({
+    name: `${weight}_scale`,
+    dtype: scales === "mxfp8" ? "U8" : "F32",
+    shape: scales === "tensor" ? [1] : gridOf(shape, scales),
+  }),
+  takesInputScales: (scales) => scales === "tensor" || scales === "row",
+  describe,
+};
 
 /** `ignore` lists every linear weight without a scale: a reader takes each weight that is not listed for FP8. */
-function describe({ cast, kept, dtype }: RecastWeights): Quantization {
+function describe(model: QuantizedModel): Quantization {
+  const { cast, kept, dtype, heads } = model;
   const ignore = [...new Set(kept.map(moduleOf))];
-  const warnings = splitGroups(cast, kept).map(
-    (group) => `${group}: some of it is FP8 and some is not; vLLM fuses these and will refuse to load them`,
-  );
-  if (cast.some((name) => EXPERT.test(name))) {
-    warnings.push(
-      "routed experts are FP8: vLLM reads them, Transformers 5 takes their codes without the scales",
-    );
-  }
+  const warnings = [...partlyCastWarnings(cast, kept)];
   if (dtype === "F8_E5M2") {
     // For every reader of compressed-tensors, eight bits of float mean E4M3: under that method the codes would be
     // misread. Under an unknown method Transformers only warns and takes codes for weights; without a method it refuses.
     const warning =
       "no engine reads E5M2 weights: config.json names no quant_method, so that each refuses to load them";
     const weights = { dtype, strategy: "tensor", scale: "<weight>_scale" };
-    return { config: { format: OWN_E5M2, ignore, weights }, warnings: [warning, ...warnings] };
+    const config = { format: OWN_E5M2, ignore, weights };
+    return { config, list: ignore, files: [], warnings: [warning, ...warnings] };
   }
   if (dtype !== "F8_E4M3") throw new IsologitError("INTERNAL", `${dtype} is not an FP8 type`);
-  const fp8 = { num_bits: 8, type: "float", symmetric: true };
+  if (heads.length > 0) {
+    warnings.push(
+      `${heads.join(", ")}: the head is FP8 and named as a target: Transformers and SGLang read it, vLLM takes its codes for values`,
+    );
+  }
+  const { format, weights, inputs } = schemeFor(model);
   const config = {
     quant_method: "compressed-tensors",
-    format: "float-quantized",
+    format,
     quantization_status: "compressed",
     ignore,
-    kv_cache_scheme: null,
+    kv_cache_scheme: model.cache ? { ...FP8, strategy: "tensor", dynamic: false } : null,
     config_groups: {
       group_0: {
-        targets: ["Linear"],
-        weights: { ...fp8, strategy: "tensor", dynamic: false },
-        input_activations: { ...fp8, strategy: "token", dynamic: true },
+        targets: ["Linear", ...heads.map(moduleOf)],
+        weights: { ...FP8, ...weights },
+        input_activations: { ...FP8, ...inputs },
       },
     },
   };
-  return { config, warnings };
+  return { config, list: ignore, files: [], warnings };
 }
 
-/** The projection of a routed expert; the group is the module that holds all experts. */
-const EXPERT = /^(.*\.experts)\.\d+\.\w+\.weight$/;
+const FP8 = { num_bits: 8, type: "float", symmetric: true } as const;
 
-/** Modules that engines fuse into one module, where only a part is cast. */
-function splitGroups(cast: readonly string[], kept: readonly string[]): readonly string[] {
-  const groupOf = (name: string) => /^(.*)\.[qkv]_proj\.weight$/.exec(name)?.[1] ?? EXPERT.exec(name)?.[1];
-  const keptGroups = new Set(kept.map(groupOf));
-  return [...new Set(cast.map(groupOf))].flatMap((group) =>
-    group !== undefined && keptGroups.has(group) ? [group] : [],
-  );
+/** The fields that depend on which elements share a scale. */
+function schemeFor({ scales, activations }: Pick<QuantizedModel, "scales" | "activations">) {
+  const inputs =
+    activations === "static" ? { strategy: "tensor", dynamic: false } : { strategy: "token", dynamic: true };
+  const format = scales === "mxfp8" ? "mxfp8-quantized" : "float-quantized";
+  return { format, ...SCHEMES[scales](inputs) };
 }
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const SCHEMES: Readonly<Record<WeightScales, (inputs: Fields) => { weights: Fields; inputs: Fields }>> = {
+  tensor: (inputs) => ({ weights: { strategy: "tensor", dynamic: false }, inputs }),
+  row: (inputs) => ({ weights: { strategy: "channel", dynamic: false }, inputs }),
+  block: () => ({
+    weights: { strategy: "block", block_structure: [128, 128], dynamic: false },
+    inputs: { strategy: "group", group_size: 128, dynamic: true },
+  }),
+  mxfp8: () => ({
+    weights: { ...MX, dynamic: false },
+    inputs: { ...MX, dynamic: true },
+  }),
+};
+
+const MX = { strategy: "group", group_size: 32, scale_dtype: "torch.uint8" } as const;

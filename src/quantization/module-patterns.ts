@@ -33,31 +33,39 @@ function javaScriptOf(expression: string): { readonly source: string; readonly f
   return { source, flags: anyCase ? "yi" : "y" };
 }
 
+/** The names that an expression of Python matches at their start; null if it is not valid in JavaScript, or takes too long. */
+export function namesMatching(expression: string, names: readonly string[]): ReadonlySet<string> | null {
+  try {
+    // TRY_ALL makes an array with one boolean for each name
+    const results = runInNewContext(
+      TRY_ALL,
+      { ...javaScriptOf(expression), names },
+      { timeout: TIMEOUT_MS },
+    ) as boolean[];
+    return new Set(names.filter((_, i) => results[i]));
+  } catch {
+    return null;
+  }
+}
+
 /** @param modules all modules that `matches` will be called with: an expression is evaluated for all of them at once */
 export function createPatterns(modules: readonly string[]): Patterns {
   const found = new Map<string, ReadonlySet<string>>();
   const untried = new Set<string>();
   const names = modules.flatMap(namesOf);
-  const namesMatching = (pattern: string): ReadonlySet<string> => {
+  const hitsOf = (pattern: string): ReadonlySet<string> => {
     const known = found.get(pattern);
     if (known !== undefined) return known;
-    let hits: ReadonlySet<string> = new Set();
-    try {
-      const globals = { ...javaScriptOf(pattern.slice(EXPRESSION.length)), names };
-      // TRY_ALL makes an array with one boolean for each name
-      const results = runInNewContext(TRY_ALL, globals, { timeout: TIMEOUT_MS }) as boolean[];
-      hits = new Set(names.filter((_, i) => results[i]));
-    } catch {
-      untried.add(pattern);
-    }
-    found.set(pattern, hits);
-    return hits;
+    const hits = namesMatching(pattern.slice(EXPRESSION.length), names);
+    if (hits === null) untried.add(pattern);
+    found.set(pattern, hits ?? new Set());
+    return hits ?? new Set();
   };
   return {
     untried,
     matches(pattern, module) {
       const names = namesOf(module);
-      if (pattern.startsWith(EXPRESSION)) return names.some((name) => namesMatching(pattern).has(name));
+      if (pattern.startsWith(EXPRESSION)) return names.some((name) => hitsOf(pattern).has(name));
       if (pattern.includes("*")) return names.some((name) => containsInOrder(pattern.split("*"), name));
       return names.some((name) => name === pattern || name.startsWith(`${pattern}.`));
     },
@@ -70,7 +78,7 @@ function namesOf(module: string): readonly string[] {
 }
 
 /** `*` matches any characters. Not done by an expression, because one with many `*` may take forever. */
-function containsInOrder(parts: readonly string[], name: string): boolean {
+export function containsInOrder(parts: readonly string[], name: string): boolean {
   const [first = "", ...rest] = parts;
   if (!name.startsWith(first)) return false;
   const last = rest.pop() ?? "";

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { scaleName } from "../../src/checkpoint/scales/names.ts";
 import { pairScales } from "../../src/checkpoint/scales/pair.ts";
 import { readScale, readScales, scalesOf } from "../../src/checkpoint/scales/values.ts";
 import type { Tensor } from "../../src/core/checkpoint.ts";
 import type { DType, Shape } from "../../src/core/dtype.ts";
 import { encode } from "../../src/core/float.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
+import { quantizationDialects } from "../../src/quantization/dialects.ts";
 
 const tensor = (name: string, dtype: DType, shape: Shape): Tensor => ({
   name,
@@ -51,8 +51,9 @@ describe("a scale is found by its name and shape", () => {
     ]);
   });
 
-  it("is what we write for a weight", () => {
-    expect(pairScales([up, tensor(scaleName(UP), "F32", [1])]).scaleOf.get(UP)?.tensor).toBe(scaleName(UP));
+  it.each(Object.values(quantizationDialects))("is what $id writes for a weight", ({ scaleTensor }) => {
+    const { name, shape } = scaleTensor(UP, [4, 4], "tensor");
+    expect(pairScales([up, tensor(name, "F32", shape)]).scaleOf.get(UP)?.tensor).toBe(name);
   });
 
   it.each([

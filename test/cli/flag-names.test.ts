@@ -65,6 +65,8 @@ it("a model card names the flags of this command line", () => {
     dtype: "fp8-e4m3",
     recipe: "all-linear",
     keepEnds: 1,
+    quantDialect: "modelopt",
+    quantScales: "row",
     maxShardBytes: 2,
     alignment: 256,
     tp: 3,

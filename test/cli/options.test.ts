@@ -17,6 +17,7 @@ describe("one command is one call, with the options that were given and no other
     dtype: "fp8-e4m3",
     recipe: "all-linear",
     keepEnds: 3,
+    quantDialect: "compressed-tensors",
     allowOverflow: true,
     maxShardBytes: 5e9,
     alignment: 4096,

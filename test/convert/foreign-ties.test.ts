@@ -1,5 +1,5 @@
 /** `tie_word_embeddings: true` with the head not stored, stored as a copy, and stored otherwise. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
@@ -65,7 +65,9 @@ describe("no head is stored", () => {
     expect(weights.get(HEAD)).toMatch(/^F32/);
     expect(weights.get(HEAD)).toBe(weights.get(TABLE));
     await written(source, "hf", { dtype: "fp8-e4m3", verify: "bytes" });
-    await expect(written(source, "hf", { dtype: "fp8-e4m3", recipe: "all-linear" })).rejects.toMatchObject({
+    const recipe = join(work, "head.yaml");
+    writeFileSync(recipe, "id: head\ncast: [head]\n");
+    await expect(written(source, "hf", { dtype: "fp8-e4m3", recipe })).rejects.toMatchObject({
       code: "PLAN_IMPOSSIBLE",
       at: { tensor: HEAD },
     });

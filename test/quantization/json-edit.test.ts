@@ -1,8 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { compressedTensors } from "../../src/quantization/compressed-tensors.ts";
+import { withDtype, withoutQuantization, withQuantization } from "../../src/quantization/config-text.ts";
 import { memberText, withMember, withoutMember } from "../../src/quantization/json-edit.ts";
-import { withDtype, withoutQuantization, withQuantization } from "../../src/quantization/kind.ts";
+import { QUANTIZED } from "../support/quantized.ts";
 
 const folder = new URL("../../fixtures/nemotron-h/", import.meta.url);
 const inFolders = readdirSync(folder).filter((name) => existsSync(new URL(`${name}/config.json`, folder)));
@@ -12,9 +13,9 @@ const configs = inFolders.map((name) => [
 ]) as readonly [string, string][];
 const published = readFileSync(new URL("sharded/config.json", folder), "utf8");
 const { config } = compressedTensors.describe({
+  ...QUANTIZED,
   cast: ["a.up_proj.weight"],
   kept: ["lm_head.weight", "a.q_proj.weight"],
-  dtype: "F8_E4M3",
 });
 
 /** Python's JSON, which has a bare Infinity. */

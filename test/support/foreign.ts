@@ -96,19 +96,19 @@ export function weightFileBytes(folder: string): number {
  * Converts, unless told otherwise without verification.
  *
  * @param path of the destination, without an ending
- * @returns the destination, and all warnings as one text
+ * @returns the destination, all warnings as one text, and the report
  */
 export async function convertForeign(source: string, path: string, to: string, options: ConvertOptions = {}) {
   const out = `${path}${to === "packed" ? ".isologit" : ""}`;
   const warnings: string[] = [];
-  await convert(source, out, {
+  const report = await convert(source, out, {
     verify: "off",
     threads: 1,
     watch: (event) => void (event.type === "warning" && warnings.push(event.message)),
     ...options,
     to,
   });
-  return { out, warnings: warnings.join("\n") };
+  return { out, warnings: warnings.join("\n"), report };
 }
 
 function numbered(n: number): string {

@@ -1,5 +1,6 @@
 /** Flags about checkpoints: the source, the conversion, and existing files at the destination. */
 import { RECAST_KINDS } from "../../core/dtype.ts";
+import { QUANT_DIALECTS } from "../../quantization/dialect.ts";
 import { flagGroup, oneOf } from "../flag.ts";
 import { choiceReader, integerReader, readSize, readText } from "../values.ts";
 
@@ -61,10 +62,15 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
   quantDialect: {
     spec: "--quant-dialect <name>",
-    option: null,
-    about: "how an HF folder describes its FP8 weights",
-    default: "compressed-tensors",
-    ...oneOf(["compressed-tensors"], ["modelopt", "fp8"]),
+    about: "how a folder describes its FP8 weights to engines",
+    default: "compressed-tensors for weights that are cast",
+    ...oneOf(QUANT_DIALECTS),
+  },
+  quantScales: {
+    spec: "--quant-scales <extent>",
+    about: "which elements of a weight that is cast to FP8 share a scale",
+    default: "tensor",
+    ...oneOf(["tensor"], ["row", "block", "mxfp8"]),
   },
   allowOverflow: {
     spec: "--allow-overflow",

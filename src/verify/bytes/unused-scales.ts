@@ -5,14 +5,14 @@ import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
+import { canonicalJson } from "../../core/hash.ts";
 import { publishedName } from "../../families/expand.ts";
 import type { Role } from "../../families/model.ts";
 import { type ComparedItem, comparedTensor, type RoleDifference } from "./compared-items.ts";
 
 /**
  * Compares scales of activations and caches, which no role and no forward pass reads. Scales on both sides must have the
- * same bits. A recast by another tool may remove or add scales; a conversion by this version keeps the scale of every
- * weight that keeps its dtype.
+ * same bits. A recast, and a new description of quantized weights, may remove or add scales.
  *
  * @param strict the destination was written by this version
  * @returns pairs whose bits are still to be compared, and the differences and findings so far
@@ -20,9 +20,10 @@ import { type ComparedItem, comparedTensor, type RoleDifference } from "./compar
 export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: boolean) {
   const both: { item: ComparedItem; left: Tensor; right: Tensor }[] = [];
   const differences: RoleDifference[] = [];
-  const findings: Finding[] = [];
+  const alone = { first: [] as string[], second: [] as string[] };
   const recast = (role: Role) => storedRole(a, role).dtype !== storedRole(b, role).dtype;
   const anyRecast = [...a.roles.values()].some(recast);
+  const isDescribedAnew = strict && declarationOf(a) !== declarationOf(b);
   const [namesA, namesB] = [unusedNames(a), unusedNames(b)];
   for (const key of [...new Set([...namesA.keys(), ...namesB.keys()])].sort()) {
     const [nameA, nameB] = [namesA.get(key) ?? key, namesB.get(key) ?? key];
@@ -31,14 +32,9 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
     const role = nearestRole(name, side);
     const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
     if (left === undefined || right === undefined) {
-      const message = `is only in the ${left === undefined ? "second" : "first"} checkpoint`;
-      const owned = side.scales.ownerOf.has(name);
-      const at = { tensor: name };
-      if (strict && owned && role !== null && recast(role)) {
-        findings.push(remark("activation-scale-left", `${key} ${message}`, at));
-      } else if (!strict && anyRecast) {
-        findings.push(difference("activation-scale-absent", `${key} ${message}`, at));
-      } else differs(`it ${message}`);
+      const which = left === undefined ? "second" : "first";
+      if (anyRecast || isDescribedAnew) alone[which].push(key);
+      else differs(`it is only in the ${which} checkpoint`);
     } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
       differs(`it is ${typeOf(right)}, not ${typeOf(left)}`);
     } else {
@@ -53,12 +49,33 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
       both.push({ item, left, right });
     }
   }
+  const findings = Object.entries(alone).flatMap(([which, keys]) => aloneFindings(which, keys, strict));
   return { both, differences, findings };
 }
 
-/** Name that the dialect writes -> stored name; a library may store a tensor under another name. */
+/** A finding for all scales that only one checkpoint has. What this version leaves out or adds, it has reported before. */
+function aloneFindings(which: string, keys: readonly string[], strict: boolean): readonly Finding[] {
+  const [first, ...others] = keys;
+  if (first === undefined) return [];
+  const named = others.length === 0 ? `${first} is` : `${first} and ${others.length} more are`;
+  const message = `${named} only in the ${which} checkpoint`;
+  const at = { tensor: first };
+  return [
+    strict
+      ? remark("activation-scale-left", message, at)
+      : difference("activation-scale-absent", message, at),
+  ];
+}
+
+/** The quantization that config.json declares, as text. */
+function declarationOf({ checkpoint }: LoadedModel): string {
+  return canonicalJson(checkpoint.config.quantization_config ?? null);
+}
+
+/** Name that the dialect writes -> stored name; a library may store a tensor under another name, as Transformers `activation_scale`. */
 function unusedNames({ scales, dialect }: LoadedModel): ReadonlyMap<string, string> {
-  return new Map(scales.unusedScales.map((name) => [publishedName(name, dialect), name]));
+  const keyOf = (name: string) => publishedName(name, dialect).replace(/\.activation_scale$/, ".input_scale");
+  return new Map(scales.unusedScales.map((name) => [keyOf(name), name]));
 }
 
 /** The role of the weight that owns a scale, else of the first weight with the longest common name prefix. */

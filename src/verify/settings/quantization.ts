@@ -13,7 +13,6 @@ import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
-import { canonicalJson } from "../../core/hash.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
 import {
@@ -56,22 +55,31 @@ export async function compareQuantization(a: LoadedModel, b: LoadedModel): Promi
       ...summarizeByRule(before.filter((fault) => !after.some(({ rule }) => rule === fault.rule))).map(
         ({ rule, text }) => remark(rule, `in the source, ${text}`, { file: CONFIG }),
       ),
-      ...cacheFindings(a, b),
+      ...cacheFindings(await declaredQuantization(a.checkpoint), await declaredQuantization(b.checkpoint)),
       ...(unchecked === undefined ? [] : [remark(unchecked.rule, unchecked.message, { file: CONFIG })]),
     ],
     unjudged: unchecked?.message ?? null,
   };
 }
 
-/** Engines round keys and values to the dtype that `kv_cache_scheme` names. A recast of weights does not need that. */
-function cacheFindings(a: LoadedModel, b: LoadedModel): readonly Finding[] {
-  const [before, after] = [a, b].map(({ checkpoint }) => {
-    const declared = checkpoint.config.quantization_config;
-    return isJsonObject(declared) ? (declared.kv_cache_scheme ?? null) : null;
-  });
-  if (after === null || canonicalJson(before!) === canonicalJson(after!)) return [];
-  const message = `${CONFIG}: kv_cache_scheme is ${canonicalJson(after!)}, and the first checkpoint does not declare this value: engines store keys and values in another dtype`;
+/** Engines round keys and values to the dtype that a config names. A recast of weights does not need that. */
+function cacheFindings(
+  before: DeclaredQuantization | null,
+  after: DeclaredQuantization | null,
+): readonly Finding[] {
+  const [given, found] = [cacheType(before), cacheType(after)];
+  if (found === null || given === found) return [];
+  const message = `${CONFIG}: the KV cache is ${found}, and the first checkpoint does not declare this: engines store keys and values in another dtype`;
   return [difference("kv-cache-type", message, { file: CONFIG })];
+}
+
+/** The type of the KV cache that a config declares; the tools spell other fields of it differently. */
+function cacheType(declared: DeclaredQuantization | null): string | null {
+  const value = declared?.value;
+  if (!isJsonObject(value)) return null;
+  const { kv_cache_scheme: scheme, kv_cache_quant_algo: algorithm } = value;
+  if (isJsonObject(scheme)) return `${scheme.num_bits ?? 8} bits of ${String(scheme.type ?? "float")}`;
+  return algorithm === "FP8" ? "8 bits of float" : typeof algorithm === "string" ? algorithm : null;
 }
 
 /** Faults of the declared quantization. Other formats do not declare quantization: they store unquantized weights. */

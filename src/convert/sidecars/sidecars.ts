@@ -2,9 +2,9 @@
  * Side files of a destination: which files it holds, which files are new, and which files the format has no place for,
  * so that they are carried in `isologit.origin/`.
  */
-import type { WantedSidecar, WriteRequest } from "../../formats/format.ts";
-import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../core/carried-files.ts";
-import type { Config } from "../families/structure.ts";
+import type { WantedSidecar, WriteRequest } from "../../../formats/format.ts";
+import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../../core/carried-files.ts";
+import type { Config } from "../../families/structure.ts";
 import { CONFIG, type ConfigRequest, rewriteConfig, type SideFileMap, textFile } from "./config-file.ts";
 import { NOTHING_RESTORED, readHeaders, readLikeFiles, readRestoredFiles } from "./restore.ts";
 

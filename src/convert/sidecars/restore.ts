@@ -1,16 +1,16 @@
 /** Side files of a destination that come from elsewhere than the source's own: from `isologit.origin/`, or from `like`. */
-import type { WantedSidecar, WriteRequest } from "../../formats/format.ts";
-import { ORIGIN_FOLDER, ORIGIN_HEADERS } from "../core/carried-files.ts";
-import type { Checkpoint, Sidecar } from "../core/checkpoint.ts";
-import { IsologitError } from "../core/errors.ts";
-import { canonicalJson } from "../core/hash.ts";
-import { parseJsonObject } from "../core/json.ts";
-import { shapeOf } from "../core/mapping/layout.ts";
-import { Sources } from "../core/read.ts";
-import { tensorsWritten } from "../families/expand.ts";
-import type { MatchedModel } from "../families/model.ts";
-import { dialectOf } from "../families/recognise.ts";
-import type { Settings } from "../families/structure.ts";
+import type { WantedSidecar, WriteRequest } from "../../../formats/format.ts";
+import { ORIGIN_FOLDER, ORIGIN_HEADERS } from "../../core/carried-files.ts";
+import type { Checkpoint, Sidecar } from "../../core/checkpoint.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { canonicalJson } from "../../core/hash.ts";
+import { parseJsonObject } from "../../core/json.ts";
+import { shapeOf } from "../../core/mapping/layout.ts";
+import { Sources } from "../../core/read.ts";
+import { tensorsWritten } from "../../families/expand.ts";
+import type { MatchedModel } from "../../families/model.ts";
+import { dialectOf } from "../../families/recognise.ts";
+import type { Settings } from "../../families/structure.ts";
 import { CONFIG, CONFIG_DIALECT, readSideFile } from "./config-file.ts";
 
 /** What an earlier conversion carried for the way back. */

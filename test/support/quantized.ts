@@ -1,0 +1,13 @@
+/** A model with one scale a tensor and dynamic activations, for tests of the quantization dialects. */
+import type { QuantizedModel } from "../../src/quantization/dialect.ts";
+
+export const QUANTIZED: QuantizedModel = {
+  cast: [],
+  kept: [],
+  others: [],
+  heads: [],
+  dtype: "F8_E4M3",
+  scales: "tensor",
+  activations: "dynamic",
+  cache: false,
+};
