@@ -1,7 +1,7 @@
 /** `generate`: continues a prompt. The weights are read from the disk again for every token. */
 
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
-import { loadModelWithScales } from "../checkpoint/load.ts";
+import { decodeWeights, loadModelWithScales } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
@@ -75,7 +75,7 @@ const DEFAULT_NEW_TOKENS = 64;
 export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
   refuseContradictions(options);
   const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
-  const model = await loadModelWithScales(checkpoint, options);
+  const model = decodeWeights(await loadModelWithScales(checkpoint, options));
   refuseUnrunnable(model);
   const tokenizer = await tokenizerOf(checkpoint);
   const promptIds = await idsFor(options, checkpoint, tokenizer, model.dims.vocab);
@@ -85,7 +85,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
   await using backend = await backendFor(options);
   const capacity = promptIds.length + tokens - 1; // no pass runs after the last token
   const memory = await planDecoderMemory(model, options, backend.id, promptIds.length, capacity);
-  await using sources = new Sources(checkpoint.store);
+  await using sources = new Sources(model.checkpoint.store);
   const rounder = await Rounder.create();
   const { bandBytes, readAtOnce, cache } = memory;
   const { signal, onText = () => {} } = options;

@@ -1,7 +1,7 @@
 /** Loads a model from a checkpoint: matches every stored tensor to a role of the family, and pairs scales with weights. */
 import { formats as allFormats } from "../../formats/index.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import type { DType } from "../core/dtype.ts";
+import { type DType, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { findSampledDifference } from "../core/first-difference.ts";
 import { Sources } from "../core/read.ts";
@@ -10,6 +10,8 @@ import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
+import { decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
+import type { ScaleBlocks } from "./scales/extent.ts";
 import { pairScales, type ScaleTable } from "./scales/pair.ts";
 import { readScales } from "./scales/values.ts";
 
@@ -23,7 +25,7 @@ export interface LoadedModel extends MatchedModel {
 
 /** A loaded model with the values of its scales. It can be compared and run. */
 export interface ModelWithScales extends LoadedModel {
-  /** stored tensor -> its scales, one for the whole tensor or one for each row */
+  /** stored tensor -> its scales, one for the whole tensor or one for each row; scales of blocks are read with the codes */
   readonly scaleValues: ReadonlyMap<string, Float32Array>;
 }
 
@@ -61,8 +63,8 @@ export async function readScaleValues(model: LoadedModel): Promise<ModelWithScal
   await using sources = new Sources(model.checkpoint.store);
   await refuseUntied(model, sources);
   const scaleValues = new Map<string, Float32Array>();
-  for (const [weight, { tensor }] of model.scales.scaleOf) {
-    scaleValues.set(weight, await readScales(model.tensors.get(tensor)!, sources));
+  for (const [weight, { tensor, extent }] of model.scales.scaleOf) {
+    if (extent !== "block") scaleValues.set(weight, await readScales(model.tensors.get(tensor)!, sources));
   }
   return { ...model, scaleValues };
 }
@@ -75,17 +77,76 @@ export async function loadModelWithScales(
   return readScaleValues(await loadModel(checkpoint, options));
 }
 
+/** The weights whose codes and scales are decoded when they are read, by `tensorKey`. The others have one scale or none. */
+export function encodedWeights({ tensors, scales }: LoadedModel): ReadonlyMap<string, EncodedWeight> {
+  const encoded = new Map<string, EncodedWeight>();
+  for (const [key, codes] of tensors) {
+    const scale = scales.scaleOf.get(codes.name);
+    if (scale === undefined || (scale.extent === "tensor" && isFp8(codes.dtype))) continue;
+    encoded.set(key, { codes, scale, tensors });
+  }
+  return encoded;
+}
+
+/**
+ * The model with those weights as F32 tensors in place of their codes, as forward passes read them. Only names change;
+ * values are computed when they are read.
+ */
+export function decodeWeights<M extends LoadedModel>(model: M): M {
+  const encoded = encodedWeights(model);
+  if (encoded.size === 0) return model;
+  const tensors = new Map(
+    [...model.tensors].map(([key, tensor]) => [
+      key,
+      encoded.has(key) ? decodedTensor(tensor, "value") : tensor,
+    ]),
+  );
+  const isOne = (name: string) => !encoded.has(name);
+  const { scales, checkpoint } = model;
+  const scaleOf = new Map([...scales.scaleOf].filter(([name]) => isOne(name)));
+  const store = decodingStore(checkpoint.store, encoded);
+  return { ...model, tensors, scales: { ...scales, scaleOf }, checkpoint: { ...checkpoint, store } };
+}
+
+/** Key of the values of an encoded weight in the tensors of `withDecodedValues`. */
+export function decodedKey(key: string): string {
+  return `decoded values of ${key}`;
+}
+
+/** The model with further tensors: the values of each encoded weight, under `decodedKey`. */
+export function withDecodedValues(model: LoadedModel): LoadedModel {
+  const encoded = encodedWeights(model);
+  if (encoded.size === 0) return model;
+  const values = [...encoded].map(
+    ([key, { codes }]) => [decodedKey(key), decodedTensor(codes, "value")] as const,
+  );
+  const store = decodingStore(model.checkpoint.store, encoded);
+  return {
+    ...model,
+    tensors: new Map([...model.tensors, ...values]),
+    checkpoint: { ...model.checkpoint, store },
+  };
+}
+
 /** How a checkpoint stores a role. */
 interface StoredRole {
   readonly dtype: DType;
   /** `tensorKey` of the tensor */
   readonly tensor: string;
+  /** which elements share a scale; undefined: the stored numbers are the values */
+  readonly scaled?: Pick<ScaleBlocks, "extent" | "block">;
 }
 
 /** The first tensor of a role. All tensors of a role have one dtype, because matching refuses other roles. */
-export function storedRole({ roleSources, tensors }: MatchedModel, role: Role): StoredRole {
-  const tensor = roleSources.get(role.key)![0]!.of!;
-  return { dtype: tensors.get(tensor)!.dtype, tensor };
+export function storedRole({ roleSources, tensors, scales }: LoadedModel, role: Role): StoredRole {
+  const key = roleSources.get(role.key)![0]!.of!;
+  const { name, dtype } = tensors.get(key)!;
+  const scale = scales.scaleOf.get(name);
+  return {
+    dtype,
+    tensor: key,
+    ...(scale !== undefined && { scaled: { extent: scale.extent, block: scale.block } }),
+  };
 }
 
 /** Adds the checkpoint of `like` to an error about settings that came from there and do not fit. */

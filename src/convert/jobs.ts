@@ -1,8 +1,10 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor } from "../../formats/format.ts";
+import { decodedKey, encodedWeights, type LoadedModel } from "../checkpoint/load.ts";
+import type { EncodedWeight } from "../checkpoint/scales/decode.ts";
 import { moduleOf } from "../checkpoint/scales/names.ts";
 import type { ScaleTable } from "../checkpoint/scales/pair.ts";
-import type { Tensor } from "../core/checkpoint.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, isFp8, recastKind, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { ElementSource } from "../core/gather.ts";
@@ -20,18 +22,20 @@ import type { ColumnShare, Job, ScaledRun } from "./types.ts";
  * @param sameDialect the destination names tensors as the source does
  */
 export function planJobs(
-  source: MatchedModel,
-  scales: ScaleTable,
+  source: LoadedModel,
   weights: readonly PlannedWeight[],
   output: QuantizedOutput,
   sameDialect: boolean,
 ): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
+  const { scales } = source;
   const jobs: Job[] = [];
   const tensors: WantedTensor[] = [];
   const add = (job: Job) => {
     jobs.push(job);
     tensors.push(job.tensor);
   };
+  const encoded = encodedWeights(source);
+  const decodedRoles = decodedSources(source.roleSources, encoded);
   const scalesOfOwner = scalesByOwner(scales);
   const described = output.kind === "described" ? output : null;
   for (const { name, rank, layout, from, role, sourceDtype, cast: to } of weights) {
@@ -49,18 +53,16 @@ export function planJobs(
         tensor: { ...placed, dtype: sourceDtype, shape, ...spellingOf(from, name, common.count) },
       });
     else {
-      for (const { name: tensor } of from) {
-        if ((scales.scaleOf.get(tensor)?.extent ?? "tensor") === "tensor") continue;
-        const message = "it has several scales; such a tensor can be copied, not recast";
-        throw new IsologitError("UNSUPPORTED", message, { tensor }, { next: "use `dtype` keep" });
-      }
-      const sourceScales = scaledRuns(source, scales, from, elementSource, common.count);
+      const isDecoded = from.some((tensor) => encoded.has(tensorKey(tensor)));
+      const castFrom = isDecoded ? "F32" : floatType(from[0]!);
+      const sourceScales = isDecoded ? [] : scaledRuns(source, from, elementSource, common.count);
       const scaleTensor = isFp8(to) ? newScale(name, shape, output) : null;
       add({
         ...common,
-        tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype } },
+        ...(isDecoded && { elementSource: { ...elementSource, roles: decodedRoles }, sourceDtype: castFrom }),
+        tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype: castFrom } },
         cast: {
-          from: floatType(from[0]!),
+          from: castFrom,
           to,
           ...(sourceScales.length > 0 && { sourceScales }),
           ...(scaleTensor !== null && { scaleTo: scaleTensor.name }),
@@ -128,10 +130,23 @@ function copiedScale(
   return copyJob(scale, moduleOf(weight.name) + ending, shape);
 }
 
+/** The sources of roles, with the decoded values in place of the codes of encoded weights. */
+function decodedSources(
+  roleSources: MatchedModel["roleSources"],
+  encoded: ReadonlyMap<string, EncodedWeight>,
+): MatchedModel["roleSources"] {
+  if (encoded.size === 0) return roleSources;
+  return new Map(
+    [...roleSources].map(([role, moves]) => [
+      role,
+      moves.map((move) => (encoded.has(move.of ?? "") ? { ...move, of: decodedKey(move.of!) } : move)),
+    ]),
+  );
+}
+
 /** Runs of a destination's elements, each with the scale that decodes it; none without scales. */
 function scaledRuns(
-  source: MatchedModel,
-  scales: ScaleTable,
+  { scales, roleSources }: LoadedModel,
   from: readonly Tensor[],
   elementSource: ElementSource,
   count: number,
@@ -144,7 +159,7 @@ function scaledRuns(
     (a, b) => a.to - b.to,
   )) {
     // a weight with a scale is one whole role
-    const scale = scales.scaleOf.get(source.roleSources.get(of ?? "")?.[0]?.of ?? "")?.tensor;
+    const scale = scales.scaleOf.get(roleSources.get(of ?? "")?.[0]?.of ?? "")?.tensor;
     const last = runs.at(-1);
     if (scale === undefined) throw new IsologitError("INTERNAL", `${of} has no scale, unlike its neighbours`);
     if (last?.scale === scale && last.hi === to) runs[runs.length - 1] = { ...last, hi: to + size };

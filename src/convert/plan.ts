@@ -3,7 +3,7 @@
  * where every byte goes. Only headers and side files are read.
  */
 import type { WriteRequest, Writer } from "../../formats/format.ts";
-import type { LoadedModel } from "../checkpoint/load.ts";
+import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import { type DType, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -54,7 +54,7 @@ export async function planConversion(
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const weights = planWeights(matched, policy, stored);
   const quantized = await planQuantization(matched, weights, policy, options);
-  const { jobs, tensors } = planJobs(matched, scales, weights, quantized, dialect.id === matched.dialect.id);
+  const { jobs, tensors } = planJobs(matched, weights, quantized, dialect.id === matched.dialect.id);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
   const keepsConfig = dialect.id === matched.dialect.id && writer.config === "file";
@@ -97,7 +97,7 @@ export async function planConversion(
       canonicalJson({ version, read, cast, files: placement.files, tensors: placement.tensors, inline }),
     ),
     conversion: conversionOf(options, policy.recipe, matched.family.recipes),
-    source: matched,
+    source: withDecodedValues(matched),
     scales,
     manifest,
     placement,

@@ -1,6 +1,6 @@
 /** One forward pass over one checkpoint. It passes hidden states and logits to callbacks as soon as they are computed. */
 import type { Backend } from "../../kernels/kernel.ts";
-import type { ModelWithScales } from "../checkpoint/load.ts";
+import { decodeWeights, type ModelWithScales } from "../checkpoint/load.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
@@ -46,7 +46,7 @@ interface PassSinks {
  * @throws UNSUPPORTED where the model cannot run natively, TENSOR_MISSING, and read errors
  */
 export async function runForwardPass(
-  model: ModelWithScales,
+  stored: ModelWithScales,
   ids: readonly number[],
   backend: Backend,
   options: RunOptions,
@@ -55,6 +55,7 @@ export async function runForwardPass(
 ): Promise<void> {
   const { watch = ignoreEvents, signal } = options;
   const bandBytes = partBytes(memoryOf(options));
+  const model = decodeWeights(stored);
   const { family, dims } = model;
   await using sources = new Sources(model.checkpoint.store);
   const { logits, observer } = sinks;

@@ -1,6 +1,6 @@
 /** Creates model runners, refuses models that cannot run natively, and counts the bytes that a run reads. */
 import type { Backend } from "../../kernels/kernel.ts";
-import type { LoadedModel, ModelWithScales } from "../checkpoint/load.ts";
+import { decodeWeights, type LoadedModel, type ModelWithScales } from "../checkpoint/load.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Sources } from "../core/read.ts";
@@ -23,10 +23,15 @@ interface RunnerRequest {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Creates a runner over the stored tensors of a loaded model. @throws UNSUPPORTED where its dialect cannot run */
+/**
+ * Creates a runner over the stored tensors of a loaded model.
+ *
+ * @param model result of `decodeWeights`: each weight has one scale or none
+ * @throws UNSUPPORTED where its dialect cannot run
+ */
 export function createRunner(model: ModelWithScales, running: RunnerRequest): ModelRunner {
-  const { dims, tensors, family, scaleValues } = model;
-  const scaleOf = new Map([...scaleValues].map(([name, [scale]]) => [name, scale!]));
+  const { dims, tensors, family, scales, scaleValues } = model;
+  const scaleOf = new Map([...scales.scaleOf.keys()].map((name) => [name, scaleValues.get(name)?.[0] ?? 1]));
   return new ModelRunner({
     ...running,
     forward: family.forward,
@@ -54,16 +59,6 @@ function nativeOf({ family, dialect }: MatchedModel): Native {
 /** Checks that a model can run natively. @throws UNSUPPORTED, naming the dialect or the tensor, where it cannot */
 export function refuseUnrunnable(model: LoadedModel): void {
   nativeOf(model);
-  for (const [tensor, { extent }] of model.scales.scaleOf) {
-    if (extent !== "tensor") {
-      throw new IsologitError(
-        "UNSUPPORTED",
-        "the forward pass supports one scale per tensor, not one per row or block",
-        { tensor },
-        WITHOUT_PASS,
-      );
-    }
-  }
 }
 
 /**
@@ -71,8 +66,8 @@ export function refuseUnrunnable(model: LoadedModel): void {
  *
  * @param head the run computes logits; without them it reads only the vectors of the head, which are not counted
  */
-export function runBytes(model: MatchedModel, stacks: readonly Layer["stack"][], head = true): number {
-  const { dims, tensors, family } = model;
+export function runBytes(model: LoadedModel, stacks: readonly Layer["stack"][], head = true): number {
+  const { dims, tensors, family } = decodeWeights(model);
   const stored = new TensorLookup(nativeOf(model), dims, family.forward.experts(dims), tensors.values());
   const blocks = model.layers
     .filter(({ stack }) => stacks.includes(stack))

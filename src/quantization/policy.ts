@@ -74,7 +74,7 @@ export function recastType(
   model: { readonly layers: readonly LayerAt[] },
 ): "keep" | FloatDType {
   const { spec, layer } = role;
-  if (to === null || dtype === to || !isFloat(dtype)) return "keep";
+  if (to === null || dtype === to || !(isFloat(dtype) || dtype === "F4")) return "keep";
   if (recipe !== null && !recipeCastsRole(recipe, spec.role, layer, model.layers)) return "keep";
   if (isFp8(to)) return spec.kind === "matrix" ? to : "keep";
   const precious = spec.kind === "state" || spec.kind === "router";

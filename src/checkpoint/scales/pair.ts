@@ -10,7 +10,7 @@ import { blocksOf, type ScaleBlocks } from "./extent.ts";
 import { moduleOf } from "./names.ts";
 
 /** The scales of a weight: real value = code * scale, in F32. */
-interface WeightScale extends ScaleBlocks {
+export interface WeightScale extends ScaleBlocks {
   /** stored tensor of the scales */
   readonly tensor: string;
   /** NVFP4: one scale for the whole tensor, by which the scale of each block is multiplied or divided */
