@@ -1,5 +1,6 @@
 /** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
 import type { KeyObject } from "node:crypto";
+import { calibrateModel } from "../calibrate/calibrate.ts";
 import { type Certificate, encodeCertificate } from "../certificate/certificate.ts";
 import { certificateReport, issueCertificate } from "../certificate/issue.ts";
 import { readMatchingCertificate } from "../certificate/location.ts";
@@ -215,7 +216,8 @@ async function prepareConversion(
   watch({ type: "phase", phase: "plan" });
   const { verify: level = "logits", ...shared } = options;
   const isVerified = level !== "off";
-  const how = { restore, keep: true, checksums: isVerified };
+  const calibrate = (loaded: LoadedModel) => calibrateModel(loaded, options);
+  const how = { calibrate, restore, keep: true, checksums: isVerified };
   const { format, model, planned, complete } = await preparePlan(source, destination, options, how);
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   if (!isVerified && options.sign !== undefined)

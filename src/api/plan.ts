@@ -1,5 +1,6 @@
 /** `plan`: reports what `convert` would do. No file is written. */
 
+import { calibrateModel } from "../calibrate/calibrate.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import { bytesRead, bytesWritten, plannedTensors, sourceBytes } from "../convert/plan-summary.ts";
 import { preparePlan } from "../convert/prepare.ts";
@@ -24,7 +25,7 @@ export interface PlanReport {
 }
 
 /**
- * Plans a conversion. No file is written, and no weight is read.
+ * Plans a conversion. No file is written. No weight is read, except by the forward pass of `calibrate`.
  *
  * @param source path or `hf://` address of a checkpoint
  * @param destination path that `convert` would write
@@ -39,7 +40,9 @@ export async function plan(
   destination: string,
   options: PlanOptions = {},
 ): Promise<PlanReport> {
-  const { format, model, planned } = await preparePlan(source, destination, options);
+  const { format, model, planned } = await preparePlan(source, destination, options, {
+    calibrate: (loaded) => calibrateModel(loaded, options),
+  });
   return {
     id: planned.id,
     exact: planned.exact,

@@ -20,13 +20,15 @@ import { coveredMagnitude } from "./rules.ts";
  * Runs the source over the calibration's prompt and derives a scale for the input of each matrix of the main layers and of
  * the head, and for each stream that a KV cache keeps.
  *
+ * @returns null if the options ask for no calibration
  * @throws UNSUPPORTED for a model that does not run; PLAN_MEMORY; NON_FINITE for an activation; the errors of the prompt
  */
 export async function calibrateModel(
   model: LoadedModel,
-  options: RunOptions & Required<Pick<CalibrationOptions, "calibrate">> & CalibrationOptions,
-): Promise<Calibration> {
+  options: RunOptions & CalibrationOptions,
+): Promise<Calibration | null> {
   const { calibrate, calibrateRule: rule = "amax" } = options;
+  if (calibrate === undefined) return null;
   refuseUnrunnable(model);
   const { ids, record, warnings } = await calibrationPrompt(calibrate, model.checkpoint, model.dims.vocab);
   await refuseMemory(model, ids, options);

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { systemError, withLocation } from "../core/errors.ts";
 import { bundledIds, promptOf } from "../inference/prompts.ts";
-import type { CalibrationRecord } from "../quantization/calibration.ts";
+import { CALIBRATION_FILE, type CalibrationRecord } from "../quantization/calibration.ts";
 
 interface CalibrationPrompt {
   readonly ids: readonly number[];
@@ -27,7 +27,7 @@ export async function calibrationPrompt(
   model: Checkpoint,
   vocab: number,
 ): Promise<CalibrationPrompt> {
-  if (calibrate !== true) return recorded("FILE", await idsIn(calibrate, model, vocab), []);
+  if (calibrate !== true) return recorded(CALIBRATION_FILE, await idsIn(calibrate, model, vocab), []);
   const text = await bundledIds(model, vocab, Number.POSITIVE_INFINITY);
   if (text.length > 0) return recorded("bundled", text, []);
   const { ids } = await promptOf({}, model, vocab);

@@ -5,8 +5,6 @@
 
 export const ABSENT_COMMANDS = ["completion"] as const;
 
-export const ABSENT_FLAGS = ["--calibrate"] as const;
-
 /** Values of `--to`, and endings of a destination, that some version can write. */
 export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;
 export const PROMISED_ENDINGS = [".isologit", ".nemo", ".gguf"] as const;

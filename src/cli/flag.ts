@@ -15,6 +15,8 @@ export interface Flag<T = unknown> extends FlagHelp {
   readonly spec: string;
   /** absent for a switch */
   readonly read?: Reader<T>;
+  /** the value may be left out, which means true */
+  readonly bare?: true;
   /** may be given several times: `read` reads one value, and all values count */
   readonly repeatable?: true;
   /** the library's option, if it has another name than the flag's key; null: the library has no such option */
@@ -45,7 +47,9 @@ export const namesOf = <T extends object>(group: T): readonly (keyof T)[] =>
 export type ValueOf<F> = F extends { readonly read: Reader<infer T> }
   ? F extends { readonly repeatable: true }
     ? readonly T[]
-    : T
+    : F extends { readonly bare: true }
+      ? T | true
+      : T
   : boolean;
 
 /** The long name: `--memory`. */

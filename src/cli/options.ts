@@ -1,5 +1,6 @@
 /** All flags of this version, the groups that several commands share, and the library's options that flags set. */
 import { namesOf, type ValueOf } from "./flag.ts";
+import { CALIBRATION_FLAGS } from "./flags/calibration.ts";
 import { CHAT_FLAGS, MACHINE_FLAGS, PROMPT_FLAGS, SAMPLING_FLAGS } from "./flags/inference.ts";
 import {
   DESTINATION_FLAGS,
@@ -23,6 +24,7 @@ export const FLAGS = {
   ...SOURCE_FLAGS,
   ...TARGET_FLAGS,
   ...RECAST_FLAGS,
+  ...CALIBRATION_FLAGS,
   ...PLACEMENT_FLAGS,
   ...RESULT_FLAGS,
   ...CHECK_FLAGS,
@@ -57,6 +59,7 @@ export type AnyOptions = { readonly [K in FlagName as OptionOf<K> & string]?: un
 
 export const SOURCE_OPTIONS = namesOf(SOURCE_FLAGS);
 export const RECAST = namesOf(RECAST_FLAGS);
+export const CALIBRATION = namesOf(CALIBRATION_FLAGS);
 export const PLACEMENT = namesOf(PLACEMENT_FLAGS);
 export const LIMITS = namesOf(LIMIT_FLAGS);
 export const SIGNING = namesOf(SIGNING_FLAGS);

@@ -1,7 +1,7 @@
 /** Builds the parser of the command line (commander) from the tables of commands and flags. */
 import { Command as Grammar, Option } from "commander";
 import { IsologitError } from "../core/errors.ts";
-import { ABSENT_COMMANDS, ABSENT_FLAGS } from "./absent.ts";
+import { ABSENT_COMMANDS } from "./absent.ts";
 import { type Arguments, type Command, DESTINATION, positionalSpec } from "./command.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "./contract.ts";
 import { type Flag, helpText, longName } from "./flag.ts";
@@ -54,10 +54,6 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
     .addHelpText("after", `\nExamples:\n${examples}`);
   for (const place of command.positionals) grammar.argument(positionalSpec(place), place.about);
   for (const name of command.flags) grammar.addOption(optionOf(name, command.helps));
-  for (const flag of ABSENT_FLAGS) {
-    grammar.addOption(new Option(`${flag} [value]`).hideHelp());
-    grammar.on(`option:${flag.slice(2)}`, () => refuseUnavailable(flag));
-  }
   return grammar.action(async () => {
     const places = command.positionals.flatMap(({ name, several }, at) => {
       const given = grammar.args[at];

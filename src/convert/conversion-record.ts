@@ -8,6 +8,7 @@ import type { RunOptions } from "../checkpoint/options.ts";
 import { RECAST_KINDS } from "../core/dtype.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
+import { CALIBRATION_FILE, CALIBRATION_RULES, type Calibration } from "../quantization/calibration.ts";
 import { QUANT_DIALECTS, WEIGHT_SCALES } from "../quantization/dialect.ts";
 import type { PlanOptions } from "./options.ts";
 
@@ -30,12 +31,22 @@ const RecipeFile = z.strictObject({
 });
 export type RecipeFile = z.infer<typeof RecipeFile>;
 
+/** The prompt of a calibration; a file of the user is recorded by its content only. */
+const CalibrationRecord = z.strictObject({
+  prompt: z.enum(["bundled", CALIBRATION_FILE]),
+  tokens: count,
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+});
+
 export const Conversion = z.strictObject({
   dtype: z.enum(RECAST_KINDS).exactOptional(),
   recipe: z.union([word, RecipeFile]).exactOptional(),
   keepEnds: count.exactOptional(),
   quantDialect: z.enum(QUANT_DIALECTS).exactOptional(),
   quantScales: z.enum(WEIGHT_SCALES).exactOptional(),
+  calibrate: CalibrationRecord.exactOptional(),
+  calibrateRule: z.enum(CALIBRATION_RULES).exactOptional(),
+  kvCache: z.literal("fp8").exactOptional(),
   allowOverflow: z.literal(true).exactOptional(),
   keepExtra: z.literal(true).exactOptional(),
   maxShardBytes: count.exactOptional(),
@@ -60,8 +71,10 @@ export function conversionOf(
   options: PlanOptions,
   recipe: Recipe | null,
   named: readonly Recipe[],
+  calibration: Calibration | null,
 ): Conversion | undefined {
-  const { dtype, keepEnds, quantDialect, quantScales, allowOverflow, keepExtra, like } = options;
+  const { dtype, keepEnds, quantDialect, quantScales, calibrateRule, kvCache } = options;
+  const { allowOverflow, keepExtra, like } = options;
   const { maxShardBytes, alignment, tp, pp, vocabSize, iteration } = options;
   const isFile = options.recipe !== undefined && !named.some(({ id }) => id === options.recipe);
   const file = isFile && recipe !== null ? recipeFileOf(recipe) : undefined;
@@ -69,7 +82,7 @@ export function conversionOf(
     dtype: dtype === "keep" ? undefined : dtype,
     recipe: file ?? options.recipe,
     keepEnds: file === undefined ? keepEnds : undefined,
-    ...{ quantDialect, quantScales },
+    ...{ quantDialect, quantScales, calibrate: calibration?.record, calibrateRule, kvCache },
     allowOverflow: allowOverflow || undefined,
     keepExtra: keepExtra || undefined,
     like: like === undefined ? undefined : HubPlace.safeParse(like).success ? like : LOCAL_LIKE,

@@ -12,6 +12,7 @@ import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
 import { publishedName } from "../families/expand.ts";
 import type { MatchedModel } from "../families/model.ts";
+import { calibratedScales } from "./calibrated-scales.ts";
 import type { PlannedWeight } from "./planned-weights.ts";
 import type { QuantizedOutput } from "./quantized-output.ts";
 import type { ColumnShare, Job, ScaledRun } from "./types.ts";
@@ -26,10 +27,16 @@ export function planJobs(
   weights: readonly PlannedWeight[],
   output: QuantizedOutput,
   sameDialect: boolean,
-): { jobs: readonly Job[]; tensors: readonly WantedTensor[] } {
+): {
+  readonly jobs: readonly Job[];
+  readonly tensors: readonly WantedTensor[];
+  /** bytes of tensors that no job writes, by `tensorKey` */
+  readonly known: ReadonlyMap<string, Uint8Array>;
+} {
   const { scales } = source;
   const jobs: Job[] = [];
   const tensors: WantedTensor[] = [];
+  const known = new Map<string, Uint8Array>();
   const add = (job: Job) => {
     jobs.push(job);
     tensors.push(job.tensor);
@@ -38,7 +45,8 @@ export function planJobs(
   const decodedRoles = decodedSources(source.roleSources, encoded);
   const scalesOfOwner = scalesByOwner(scales);
   const described = output.kind === "described" ? output : null;
-  for (const { name, rank, layout, from, role, sourceDtype, cast: to } of weights) {
+  for (const weight of weights) {
+    const { name, rank, layout, from, role, sourceDtype, cast: to } = weight;
     const placed = { name, ...(rank !== undefined && { rank }) };
     const shape = shapeOf(layout);
     const elementSource: ElementSource = { moves: movesOf(layout), roles: source.roleSources };
@@ -77,6 +85,10 @@ export function planJobs(
         if (copied !== null) add(copied);
       }
     }
+    for (const { tensor, bytes } of described === null ? [] : calibratedScales(weight, described)) {
+      tensors.push(tensor);
+      known.set(tensorKey(tensor), bytes);
+    }
   }
   if (sameDialect && output.kind !== "removed") {
     const names = new Set(weights.map(({ name }) => name));
@@ -86,7 +98,7 @@ export function planJobs(
       add(copyJob(source.tensors.get(name)!, isRenamed ? publishedName(name, source.dialect) : name));
     }
   }
-  return { jobs, tensors };
+  return { jobs, tensors, known };
 }
 
 /** The tensor for the scale of a weight that is cast to FP8. */

@@ -1,9 +1,10 @@
 /** Options that decide what a conversion writes. */
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import type { RecastTarget } from "../core/dtype.ts";
+import type { CalibrationOptions } from "../quantization/calibration.ts";
 import type { QuantDialect, WeightScales } from "../quantization/dialect.ts";
 
-export interface PlanOptions extends RunOptions, SourceOptions {
+export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptions {
   readonly to?: string;
   readonly dtype?: RecastTarget;
   /** name of a recipe, or path of a recipe file */

@@ -12,6 +12,7 @@ import type { Dialect } from "../families/dialect.ts";
 import type { MatchedModel } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Parallelism } from "../families/structure.ts";
+import type { Calibration } from "../quantization/calibration.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
@@ -38,12 +39,14 @@ interface PlanTarget {
   readonly version: string;
   /** restore the files that an earlier conversion carried in `isologit.origin/`; default true */
   readonly restore?: boolean;
+  /** what `calibrate` found; default null */
+  readonly calibration?: Calibration | null;
 }
 
 /** @throws every error that can be known before a byte is written */
 export async function planConversion(
   matched: LoadedModel,
-  { writer, options, version, restore = true }: PlanTarget,
+  { writer, options, version, restore = true, calibration = null }: PlanTarget,
 ): Promise<Plan> {
   const { scales, checkpoint: source } = matched;
   const policy = await policyOf(options, matched.family);
@@ -53,11 +56,12 @@ export async function planConversion(
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const weights = planWeights(matched, policy, stored);
-  const quantized = await planQuantization(matched, weights, policy, options);
-  const { jobs, tensors } = planJobs(matched, weights, quantized, dialect.id === matched.dialect.id);
+  const quantized = await planQuantization(matched, weights, policy, options, calibration);
+  const sameDialect = dialect.id === matched.dialect.id;
+  const { jobs, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
-  const keepsConfig = dialect.id === matched.dialect.id && writer.config === "file";
+  const keepsConfig = sameDialect && writer.config === "file";
   const record = keepsConfig
     ? { config: source.config, notes: [] }
     : recordFor(matched, jobs, writer, dialect, parallelism);
@@ -94,14 +98,18 @@ export async function planConversion(
   const cast = jobs.map((job) => [tensorKey(job.tensor), job.cast ?? null]);
   return {
     id: sha256(
-      canonicalJson({ version, read, cast, files: placement.files, tensors: placement.tensors, inline }),
+      canonicalJson({
+        ...{ version, read, cast, files: placement.files, tensors: placement.tensors, inline },
+        ...(calibration !== null && { calibration: calibrationDigest(calibration, known) }),
+      }),
     ),
-    conversion: conversionOf(options, policy.recipe, matched.family.recipes),
+    conversion: conversionOf(options, policy.recipe, matched.family.recipes, calibration),
     source: withDecodedValues(matched),
     scales,
     manifest,
     placement,
     jobs,
+    known,
     exact: jobs.every((job) => job.cast === undefined),
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
@@ -125,6 +133,11 @@ export async function planConversion(
       added: parallelism.rows - matched.dims.vocab,
     },
   };
+}
+
+/** What the id of a plan covers of a calibration: its prompt, and the scales that are written. */
+function calibrationDigest({ record }: Calibration, known: ReadonlyMap<string, Uint8Array>) {
+  return { record, scales: [...known].map(([name, bytes]) => [name, sha256(bytes)]) };
 }
 
 /** @throws PLAN_IMPOSSIBLE if a recast would give tied tensors different types */

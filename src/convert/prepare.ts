@@ -3,15 +3,18 @@ import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
-import { loadModel } from "../checkpoint/load.ts";
+import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
+import { type Calibration, refuseCalibration } from "../quantization/calibration.ts";
 import { version } from "../version.ts";
 import type { PlanOptions } from "./options.ts";
 import { planConversion } from "./plan.ts";
 
 interface Preparing {
+  /** runs the source for `calibrate`; null if that is not asked for. This room does not run models */
+  readonly calibrate: (model: LoadedModel) => Promise<Calibration | null>;
   /** restore the files that an earlier conversion into another format kept in `isologit.origin/`; default true */
   readonly restore?: boolean;
   /** the source will be read later, not only planned; default false */
@@ -25,14 +28,30 @@ export async function preparePlan(
   source: string,
   destination: string,
   options: PlanOptions,
-  { restore = true, keep = false, checksums = false }: Preparing = {},
+  { calibrate, restore = true, keep = false, checksums = false }: Preparing,
 ) {
   const opened = await openCheckpoint(source, options.formats, { ...options, keep });
   const { checkpoint, complete } = checksums ? checkUndigestedChunks(opened) : whole(opened);
   const format = writtenFormat(checkpoint, destination, options);
   const model = await loadModel(checkpoint, options);
-  const planned = await planConversion(model, { writer: format.writes, options, version, restore });
+  refuseCalibration(options, model);
+  const target = { writer: format.writes, options, version, restore };
+  // A plan with any scales finds the errors of all options before the forward pass, which takes long.
+  if (options.calibrate !== undefined)
+    await planConversion(model, { ...target, calibration: anyScales(model) });
+  const planned = await planConversion(model, { ...target, calibration: await calibrate(model) });
   return { format, model, planned, complete };
+}
+
+/** A calibration in which every scale is 1. */
+function anyScales({ roles }: LoadedModel): Calibration {
+  const scales = new Map([...roles.keys()].map((key) => [key, 1]));
+  return {
+    record: { prompt: "bundled", tokens: 0, sha256: "0".repeat(64) },
+    inputs: scales,
+    cached: scales,
+    warnings: [],
+  };
 }
 
 const whole = (checkpoint: Checkpoint): ChunkChecks => ({ checkpoint, complete: async () => {} });

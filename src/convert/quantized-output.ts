@@ -12,6 +12,7 @@ import { IsologitError } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
 import { isJsonObject } from "../core/json.ts";
 import { Sources } from "../core/read.ts";
+import type { Calibration } from "../quantization/calibration.ts";
 import {
   gridOf,
   INPUT_SCALE,
@@ -40,6 +41,8 @@ export interface DescribedOutput extends Pick<QuantizedModel, "scales" | "activa
   readonly dialect: QuantizationDialect;
   /** scales of activations and of the cache, by their names in the source, with the endings of their new names; others are left out */
   readonly companions: ReadonlyMap<string, string>;
+  /** new scales by role key; null: none were calibrated */
+  readonly calibrated: Pick<Calibration, "inputs" | "cached"> | null;
   readonly warnings: readonly string[];
 }
 
@@ -51,7 +54,8 @@ export async function planQuantization(
   source: LoadedModel,
   weights: readonly PlannedWeight[],
   policy: Policy,
-  { quantDialect, quantScales }: Pick<PlanOptions, "quantDialect" | "quantScales">,
+  { quantDialect, quantScales, kvCache }: Pick<PlanOptions, "quantDialect" | "quantScales" | "kvCache">,
+  calibration: Calibration | null,
 ): Promise<QuantizedOutput> {
   const fp8 = weights.filter(({ dtype }) => isFp8(dtype));
   for (const [option, value] of Object.entries({ quantDialect, quantScales })) {
@@ -61,7 +65,11 @@ export async function planQuantization(
     const next = "add `dtype` fp8-e4m3";
     throw new IsologitError("USAGE", message, {}, { next });
   }
-  if (policy.to === null && quantDialect === undefined) return { kind: "copied" };
+  if (policy.to === null && quantDialect === undefined) {
+    if (calibration === null) return { kind: "copied" };
+    const next = "choose the `quantDialect` that shall describe them";
+    throw new IsologitError("USAGE", "`calibrate` adds scales to FP8 weights that are copied", {}, { next });
+  }
   const packed = weights.find(({ dtype }) => dtype === "F4");
   if (packed !== undefined) {
     const message = "it is NVFP4, which is copied as it is, but not described anew";
@@ -70,20 +78,43 @@ export async function planQuantization(
   if (fp8.length === 0) return { kind: "removed", warnings: await removedWarnings(source) };
   const dialect = quantizationDialects[quantDialect ?? QUANT_DIALECTS[0]];
   const scales = scalesOf(source, fp8, quantScales);
-  const inputs = dialect.takesInputScales(scales) ? inputScales(source, fp8) : null;
+  if (calibration !== null) refuseCalibrated(source, dialect, scales, kvCache !== undefined);
+  const takesInputs = calibration === null && dialect.takesInputScales(scales);
+  const inputs = takesInputs ? inputScales(source, fp8) : null;
   const cache = await cacheScales(source);
   const companions = new Map([...(inputs ?? []), ...cache.names]);
   const left = source.scales.unusedScales.filter((name) => !companions.has(name));
   const [leftCache, leftInputs] = [left.filter(isCacheScale), left.filter((name) => !isCacheScale(name))];
   return {
     ...{ kind: "described", dialect, scales, companions },
-    activations: inputs === null ? "dynamic" : "static",
-    cache: cache.names.size > 0,
+    calibrated: calibration && { ...calibration, ...(kvCache === undefined && { cached: new Map() }) },
+    activations: inputs === null && calibration === null ? "dynamic" : "static",
+    cache: cache.names.size > 0 || kvCache !== undefined,
     warnings: [
+      ...(calibration?.warnings ?? []),
       ...leftWarnings(leftInputs, "activations", "the activations are described as dynamic"),
       ...leftWarnings(leftCache, "the KV cache", cache.reason),
     ],
   };
+}
+
+/** @throws PLAN_IMPOSSIBLE if there is no place for calibrated scales: in the dialect, or because the source has such scales */
+function refuseCalibrated(
+  { scales: { unusedScales } }: LoadedModel,
+  dialect: QuantizationDialect,
+  scales: WeightScales,
+  cache: boolean,
+): void {
+  if (!dialect.takesInputScales(scales)) {
+    const message = `${dialect.id} has dynamic activations beside one scale a ${scales}: calibrated scales have no place there`;
+    const next = "leave `calibrate` out, or choose `quantScales` tensor";
+    throw new IsologitError("PLAN_IMPOSSIBLE", message, {}, { next });
+  }
+  const present = unusedScales.find((name) => cache || !isCacheScale(name));
+  if (present === undefined) return;
+  const message = "the source has this scale, and a conversion replaces no scale";
+  const next = "leave `calibrate` out, or convert the source with `dtype` bf16 first";
+  throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: present }, { next });
 }
 
 /**

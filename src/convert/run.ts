@@ -44,6 +44,11 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   for (const sidecar of manifest.sidecars) {
     if ("bytes" in sidecar) sealed.set(`file:${sidecar.path}`, { sha256: sha256(sidecar.bytes), crc32: [] });
   }
+  for (const [name, bytes] of plan.known) {
+    const { file, offset } = places.get(name)!;
+    await staging.writeAt(file, offset, bytes);
+    sealed.set(name, { sha256: sha256(bytes), crc32: [crc32(bytes)] });
+  }
 
   const copies = placement.copies.map(({ file, offset, from }) => ({
     file,

@@ -47,6 +47,8 @@ export interface Plan {
   readonly manifest: WriteRequest;
   readonly placement: Placement;
   readonly jobs: readonly Job[];
+  /** tensors whose bytes are known before the run, by `tensorKey`: calibrated scales */
+  readonly known: ReadonlyMap<string, Uint8Array>;
   /** nothing is recast, so the content root stays the same */
   readonly exact: boolean;
   /** side files that an earlier conversion carried are restored */

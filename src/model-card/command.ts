@@ -2,6 +2,7 @@
 import { formats } from "../../formats/index.ts";
 import type { Certificate } from "../certificate/certificate.ts";
 import { type Conversion, LOCAL_LIKE, type RecipeFile } from "../convert/conversion-record.ts";
+import { CALIBRATION_FILE } from "../quantization/calibration.ts";
 
 /** Lines for a shell. `placeholders`: words in the lines for files that only the author has. */
 export interface CardCommand {
@@ -29,7 +30,9 @@ export function commandOf(certificate: Certificate, base: string | undefined): C
   const recipe = typeof conversion?.recipe === "object" ? recipeLines(conversion.recipe) : [];
   return {
     lines: [...recipe, [...command, ...options].join(" ")],
-    placeholders: [from, conversion?.like].filter((word) => word === SOURCE || word === LOCAL_LIKE),
+    placeholders: [from, conversion?.like, conversion?.calibrate?.prompt].filter(
+      (word) => word === SOURCE || word === LOCAL_LIKE || word === CALIBRATION_FILE,
+    ),
   };
 }
 
@@ -40,6 +43,9 @@ const FLAGS: Readonly<Record<keyof Conversion, string>> = {
   keepEnds: "--keep-ends",
   quantDialect: "--quant-dialect",
   quantScales: "--quant-scales",
+  calibrate: "--calibrate",
+  calibrateRule: "--calibrate-rule",
+  kvCache: "--kv-cache",
   maxShardBytes: "--max-shard-size",
   alignment: "--align",
   tp: "--tp",
@@ -55,12 +61,17 @@ function flagsOf(conversion: Conversion): readonly string[] {
   const values: Readonly<Record<string, unknown>> = {
     ...conversion,
     ...(typeof conversion.recipe === "object" && { recipe: RECIPE }),
+    ...(conversion.calibrate !== undefined && { calibrate: promptOf(conversion.calibrate) }),
   };
   return Object.entries(FLAGS).flatMap(([name, flag]) => {
     const value = values[name];
     return value === undefined ? [] : value === true ? [flag] : [flag, String(value)];
   });
 }
+
+/** The value of the flag: a placeholder, or true for the bundled prompt. */
+const promptOf = ({ prompt }: NonNullable<Conversion["calibrate"]>): string | true =>
+  prompt === CALIBRATION_FILE ? prompt : true;
 
 /** Recipe as YAML. JSON values are YAML too, and the shell does not change text in a quoted here-document. */
 const recipeLines = (recipe: RecipeFile): readonly string[] => [

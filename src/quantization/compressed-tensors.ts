@@ -19,6 +19,8 @@ export const compressedTensors: QuantizationDialect = {
     shape: scales === "tensor" ? [1] : gridOf(shape, scales),
   }),
   takesInputScales: (scales) => scales === "tensor" || scales === "row",
+  // on the module of the attention, not on that of the weight
+  cacheScale: (weight, stream) => `${moduleOf(moduleOf(weight))}.${stream}_scale`,
   describe,
 };
 

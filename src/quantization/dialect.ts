@@ -35,6 +35,13 @@ export interface QuantizationDialect {
    * and `.input_scale`, its shape INPUT_SCALE_SHAPE.
    */
   takesInputScales(scales: WeightScales): boolean;
+  /**
+   * Name of the scale of a KV cache.
+   *
+   * @param weight its product is what the cache keeps
+   * @param stream "k" or "v"
+   */
+  cacheScale(weight: string, stream: string): string;
   /** @throws PLAN_IMPOSSIBLE if the dialect cannot describe these weights; the message names the reason */
   describe(model: QuantizedModel): Quantization;
 }

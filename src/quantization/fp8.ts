@@ -18,6 +18,7 @@ export const fp8: QuantizationDialect = {
     throw impossible(`the method fp8 has no name for ${extent}: it has one scale a tensor or a block`);
   },
   takesInputScales: (scales) => scales === "tensor",
+  cacheScale: (weight, stream) => `${moduleOf(weight)}.${stream}_scale`,
   describe,
 };
 

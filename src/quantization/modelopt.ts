@@ -23,6 +23,7 @@ export const modelopt: QuantizationDialect = {
     shape: SHAPES[scales](gridOf(shape, scales)),
   }),
   takesInputScales: (scales) => scales === "tensor",
+  cacheScale: (weight, stream) => `${moduleOf(weight)}.${stream}_scale`,
   describe,
 };
 

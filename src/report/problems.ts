@@ -36,7 +36,7 @@ export const RULES: Readonly<Record<string, string>> = {
   "config-key-unknown": "A config has keys that this version does not know and that other software may use",
   "config-precision": "A config asks for another precision of computation",
   "activation-scale-absent": "Only one checkpoint has a scale of activations or caches",
-  "activation-scale-left": "A recast left a scale of activations behind",
+  "activation-scale-left": "A recast added scales of activations or caches, or left them behind",
   "scale-larger": "A scale is larger than its values need",
   "quantization-undeclared": "FP8 weights without a quantization_config",
   "quantization-absent": "A quantization_config without FP8 weights",

@@ -26,7 +26,7 @@ const { values } = parseArgs({
     items: {
       type: "string",
       default:
-        "kernels,decode,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,verify,transformers,llama",
+        "kernels,decode,cp,loop,keep,unpack,fp8,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -114,6 +114,12 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
     title: "logits, 64 tokens",
     aim: "<= 2 x read, 0.4 x Transformers, 1.5 x llama.cpp; 600 MiB",
     command: (source, out) => ours("logits", source, "--out", out, "--tokens", "64"),
+  },
+  calibrate: {
+    title: "plan --calibrate, 64 tokens",
+    aim: "<= 1.2 x the row above",
+    command: (source, out) =>
+      ours("plan", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--calibrate"),
   },
   verify: {
     title: "verify hf packed, all rungs, 64 tokens",

@@ -3,9 +3,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { calibrateModel } from "../../src/calibrate/calibrate.ts";
-import { loadModel } from "../../src/checkpoint/load.ts";
+import { type LoadedModel, loadModel } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import type { CalibrationOptions } from "../../src/quantization/calibration.ts";
+import type { RunOptions } from "../../src/checkpoint/options.ts";
+import type { Calibration, CalibrationOptions } from "../../src/quantization/calibration.ts";
 import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
 
@@ -27,14 +28,15 @@ async function idsFile(name: string, length: string): Promise<string> {
   return file;
 }
 
+/** Runs a model whose calibration was asked for. */
+async function scalesOf(model: LoadedModel, options: RunOptions & CalibrationOptions): Promise<Calibration> {
+  return (await calibrateModel(model, { backend: "wasm", threads: 1, ...options }))!;
+}
+
 /** Scales by the stored name of a weight. */
 async function calibrated(address: string, options: CalibrationOptions & { calibrate: true | string }) {
   const model = await loadModel(await openCheckpoint(address));
-  const { inputs, cached, ...rest } = await calibrateModel(model, {
-    backend: "wasm",
-    threads: 1,
-    ...options,
-  });
+  const { inputs, cached, ...rest } = await scalesOf(model, options);
   const named = (scales: ReadonlyMap<string, number>) =>
     new Map([...scales].map(([key, scale]) => [model.roleSources.get(key)![0]!.of!, scale]));
   return { inputs: named(inputs), cached: named(cached), ...rest };
@@ -93,14 +95,14 @@ it("gives an expert without a token the largest scale of its layer, and names it
 it("calibrates a checkpoint whose q, k and v are one tensor of each rank as its twin", async () => {
   const calibrate = join(folder, "ids.txt");
   writeFileSync(calibrate, "5 9 77, 301\n12 8");
-  const scalesOf = async (address: string) => {
-    const model = await loadModel(await openCheckpoint(address));
-    return calibrateModel(model, { backend: "wasm", threads: 1, calibrate });
-  };
-  const [ranks, twin] = [await scalesOf(golden("megatron-tp2")), await scalesOf(golden("nemo2-tiny/hf"))];
+  const [ranks, twin] = await Promise.all(
+    ["megatron-tp2", "nemo2-tiny/hf"].map(async (name) =>
+      scalesOf(await loadModel(await openCheckpoint(golden(name))), { calibrate }),
+    ),
+  );
   for (const maps of [
-    [ranks.inputs, twin.inputs],
-    [ranks.cached, twin.cached],
+    [ranks!.inputs, twin!.inputs],
+    [ranks!.cached, twin!.cached],
   ] as const) {
     expect([...maps[0].keys()].sort()).toEqual([...maps[1].keys()].sort());
     for (const [key, scale] of maps[0]) expect(scale / maps[1].get(key)!).toBeCloseTo(1, 5);
@@ -111,9 +113,8 @@ it("is the same for any number of threads and any memory", async () => {
   const calibrate = await idsFile("moe", "len17");
   const one = await calibrated(golden("moe"), { calibrate, calibrateRule: "mse" });
   const model = await loadModel(await openCheckpoint(golden("moe")));
-  const other = await calibrateModel(model, {
-    ...{ backend: "wasm", threads: 3, memoryBytes: 24 << 20, calibrate, calibrateRule: "mse" },
-  });
+  const machine = { threads: 3, memoryBytes: 24 << 20 };
+  const other = await scalesOf(model, { ...machine, calibrate, calibrateRule: "mse" });
   expect([...other.inputs.values()]).toEqual([...one.inputs.values()]);
   expect([...other.cached.values()]).toEqual([...one.cached.values()]);
 });
@@ -136,7 +137,7 @@ it("tells the experts of one stacked tensor apart", async () => {
   }
   const [one, other] = await Promise.all(
     [copy, { ...copy, tensors: stacked }].map(async (tensors) =>
-      calibrateModel(await loadModel(await opened(tensors)), { backend: "wasm", threads: 1, calibrate }),
+      scalesOf(await loadModel(await opened(tensors)), { calibrate }),
     ),
   );
   expect(stacks.size).toBeGreaterThan(0);

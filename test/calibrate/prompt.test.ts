@@ -37,7 +37,7 @@ describe("a file", () => {
     async (text) => {
       const { ids, record, warnings } = await calibrationPrompt(fileWith(text), mute, VOCAB);
       expect(ids).toEqual([3, 1, 2]);
-      expect(record).toEqual({ prompt: "FILE", tokens: 3, sha256: digestOf([3, 1, 2]) });
+      expect(record).toEqual({ prompt: "PROMPT", tokens: 3, sha256: digestOf([3, 1, 2]) });
       expect(warnings).toEqual([]);
     },
   );

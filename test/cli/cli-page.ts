@@ -1,5 +1,5 @@
 /** docs/cli.md, written from the tables of commands, flags and errors. */
-import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
+import { ABSENT_COMMANDS } from "../../src/cli/absent.ts";
 import { type Command, positionalSpec } from "../../src/cli/command.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "../../src/cli/contract.ts";
@@ -92,11 +92,7 @@ function optionRow(name: FlagName, { helps }: Command): string[] {
   return [`\`${FLAGS[name].spec}\``, `${about}${values}`, usual];
 }
 
-const reserved = (): string =>
-  [
-    ...ABSENT_COMMANDS.map((name) => `the command \`${name}\``),
-    ...ABSENT_FLAGS.map((flag) => `\`${flag}\``),
-  ].join(", ");
+const reserved = (): string => ABSENT_COMMANDS.map((name) => `the command \`${name}\``).join(", ");
 
 const sentence = (text: string): string => `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 

@@ -67,6 +67,9 @@ it("a model card names the flags of this command line", () => {
     keepEnds: 1,
     quantDialect: "modelopt",
     quantScales: "row",
+    calibrate: { prompt: "PROMPT", tokens: 8, sha256: "0".repeat(64) },
+    calibrateRule: "mse",
+    kvCache: "fp8",
     maxShardBytes: 2,
     alignment: 256,
     tp: 3,
@@ -79,7 +82,8 @@ it("a model card names the flags of this command line", () => {
   };
   const certificate = { source: { format: "hf" }, destination: { format: "hf" }, recast: {}, conversion };
   const { lines } = commandOf(certificate as unknown as Certificate, undefined)!; // the card reads only these fields
-  const options = Object.entries(conversion).map(([name, value]) =>
+  const values = { ...conversion, calibrate: "PROMPT" };
+  const options = Object.entries(values).map(([name, value]) =>
     value === true ? nameFlags(`\`${name}\``) : `${nameFlags(`\`${name}\``)} ${value}`,
   );
   expect(lines).toEqual([`npx isologit convert SRC ./out --to hf ${options.join(" ")}`]);

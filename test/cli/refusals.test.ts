@@ -1,6 +1,6 @@
 /** Nothing that was asked for is ignored: what is not here is refused by name, and nothing runs. */
 import { describe, expect, it } from "vitest";
-import { ABSENT_COMMANDS, ABSENT_FLAGS } from "../../src/cli/absent.ts";
+import { ABSENT_COMMANDS } from "../../src/cli/absent.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { longName } from "../../src/cli/flag.ts";
 import { FLAGS, type FlagName } from "../../src/cli/options.ts";
@@ -50,7 +50,7 @@ const PROMISED_FLAGS =
 it("every promise is kept or refused, none is both", () => {
   const here = commands.map(({ name }) => name);
   expect([...here, ...ABSENT_COMMANDS].sort()).toEqual(PROMISED_COMMANDS.split(" ").sort());
-  const flags = [...Object.values(FLAGS).map(longName), ...ABSENT_FLAGS];
+  const flags = Object.values(FLAGS).map(longName);
   expect(new Set(flags).size).toBe(flags.length);
   expect(PROMISED_FLAGS.split(" ").filter((flag) => !flags.includes(flag))).toEqual([]);
 });
@@ -61,19 +61,6 @@ describe("promised, and not in this version", () => {
       await refused(name + rest, "NOT_AVAILABLE", `the command ${name} is not in this version`);
     }
   });
-
-  it.each([...ABSENT_FLAGS])("flag %s, with every command", async (flag) => {
-    for (const line of Object.values(GOOD)) {
-      for (const value of ["", " x", "=x"]) {
-        await refused(`${line} ${flag}${value}`, "NOT_AVAILABLE", `${flag} is not in this version`);
-      }
-    }
-  });
-
-  it.each([
-    ["convert a b --to hf --quant-dialect modelopt", "--quant-dialect modelopt is not in this version"],
-    ["recast a b --dtype bf16 --quant-dialect fp8", "--quant-dialect fp8 is not in this version"],
-  ])("%s", (line, saying) => refused(line, "NOT_AVAILABLE", saying));
 
   it.each([
     ...["nemo2", "bridge", "megatron", "gguf", "nemo1"].flatMap((to) => [

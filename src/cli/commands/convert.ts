@@ -6,6 +6,7 @@ import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts"
 import { nameFlagsInVerification } from "../findings.ts";
 import { leftOutRows } from "../left-out.ts";
 import {
+  CALIBRATION,
   DESTINATION_OPTIONS,
   LIMITS,
   MACHINE,
@@ -24,6 +25,7 @@ import { rootLines, verificationText } from "../verdict.ts";
 export const CONVERT_FLAGS = [
   ...SOURCE_OPTIONS,
   ...RECAST,
+  ...CALIBRATION,
   ...PLACEMENT,
   "plan",
   "verify",

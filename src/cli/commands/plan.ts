@@ -4,7 +4,7 @@ import type { PlannedTensor, PlanOptions, PlanReport } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { nameFlags } from "../flag-names.ts";
 import { leftOutRows } from "../left-out.ts";
-import { MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
+import { CALIBRATION, MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { factTable, tableWithHead, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 
@@ -15,7 +15,7 @@ export const plan = defineCommand<PlanOptions>({
   name: "plan",
   summary: "show what `convert` would do: names, casts, bytes, peak memory",
   positionals: [SOURCE, DESTINATION],
-  flags: [...SOURCE_OPTIONS, "to", ...RECAST, ...PLACEMENT, ...MACHINE, ...WITH_EVENTS],
+  flags: [...SOURCE_OPTIONS, "to", ...RECAST, ...CALIBRATION, ...PLACEMENT, ...MACHINE, ...WITH_EVENTS],
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",

@@ -53,7 +53,10 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
   return { both, differences, findings };
 }
 
-/** A finding for all scales that only one checkpoint has. What this version leaves out or adds, it has reported before. */
+/**
+ * A finding for all scales that only one checkpoint has. What this version leaves out or adds, it has reported before; scales
+ * that another tool calibrated for its recast contradict nothing.
+ */
 function aloneFindings(which: string, keys: readonly string[], strict: boolean): readonly Finding[] {
   const [first, ...others] = keys;
   if (first === undefined) return [];
@@ -61,7 +64,7 @@ function aloneFindings(which: string, keys: readonly string[], strict: boolean):
   const message = `${named} only in the ${which} checkpoint`;
   const at = { tensor: first };
   return [
-    strict
+    strict || which === "second"
       ? remark("activation-scale-left", message, at)
       : difference("activation-scale-absent", message, at),
   ];
