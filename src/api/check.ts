@@ -12,7 +12,7 @@ import { gatherFindings } from "../check/findings.ts";
 import { checkIntegrity } from "../check/integrity.ts";
 import { checkKeys } from "../check/keys.ts";
 import type { CheckOptions } from "../check/options.ts";
-import { checkQuantization, checkScales } from "../check/quantization.ts";
+import { checkQuantization, checkScales, refuseUnknownEngines } from "../check/quantization.ts";
 import { checkBytes } from "../check/read.ts";
 import { checkTies } from "../check/ties.ts";
 import { checkWeights } from "../check/weights.ts";
@@ -38,13 +38,15 @@ const MAX_UNPAIRED = 1000;
  * Checks a checkpoint without a second checkpoint: files, index, config, tensor names, shapes and scales.
  *
  * @param source path or `hf://` address of a checkpoint
- * @param options `read` also reads every byte and compares the bytes with the digests of the format
+ * @param options `read` also reads every byte and compares the bytes with the digests of the format; `for` names the
+ *   engines that will run the checkpoint
  * @returns the findings; `ok` if no finding is an error
- * @throws NOT_FOUND, IO_FAILED, and errors that are not a fault of the checkpoint; faults of the checkpoint are findings
+ * @throws USAGE: an engine is unknown; NOT_FOUND, IO_FAILED, and errors that are not a fault of the checkpoint; faults of the checkpoint are findings
  * @example
  * const { ok, findings } = await check("./nemotron-h-8b", { read: true });
  */
 export async function check(source: string, options: CheckOptions = {}): Promise<FindingsReport> {
+  refuseUnknownEngines(options);
   const findings: Finding[] = [];
   const checkpoint = await openOrReport(source, options, findings);
   if (checkpoint !== null) {
@@ -85,7 +87,8 @@ async function checkTensors(
   findings.push(...checkWeights(checkpoint, families, scales.scaleTensors, source));
   findings.push(...(await checkTies(checkpoint, families, scales.scaleTensors, files)));
   findings.push(...(await checkScales(checkpoint, scales, files)));
-  if (isOfTransformers(checkpoint)) findings.push(...(await checkQuantization(checkpoint, scales)));
+  if (isOfTransformers(checkpoint))
+    findings.push(...(await checkQuantization(checkpoint, scales, options.for)));
   return findings;
 }
 

@@ -4,11 +4,11 @@ import type { Finding } from "../core/finding.ts";
 /** Up to this number, findings with the same rule and file are listed separately. */
 const MOST_APART = 3;
 
-/** Joins many findings with the same rule, severity and file into one finding with a count. The order does not change. */
+/** Joins many findings with the same rule, severity, file and engines into one finding with a count. The order does not change. */
 export function gatherFindings(findings: readonly Finding[]): readonly Finding[] {
   const groups = new Map<string, Finding[]>();
   for (const finding of findings) {
-    const key = JSON.stringify([finding.rule, finding.severity, finding.at.file]);
+    const key = JSON.stringify([finding.rule, finding.severity, finding.at.file, finding.engines]);
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [finding]);
     else group.push(finding);

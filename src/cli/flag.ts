@@ -1,5 +1,5 @@
 /** What a flag is: its spelling, its help text, and the function that reads its value. */
-import { choiceReader, type Reader } from "./values.ts";
+import { choiceReader, choicesReader, type Reader } from "./values.ts";
 
 export interface FlagHelp {
   /** meaning, without the choices and the default */
@@ -17,7 +17,7 @@ export interface Flag<T = unknown> extends FlagHelp {
   readonly read?: Reader<T>;
   /** the value may be left out, which means true */
   readonly bare?: true;
-  /** may be given several times: `read` reads one value, and all values count */
+  /** may be given several times: `read` reads one value or a list, and all values count */
   readonly repeatable?: true;
   /** the library's option, if it has another name than the flag's key; null: the library has no such option */
   readonly option?: string | null;
@@ -39,6 +39,10 @@ export const oneOf = <const W extends string>(choices: readonly W[], promised: r
   read: choiceReader(choices, promised),
 });
 
+/** As `oneOf`, for a list with commas; the flag may be given several times. */
+export const someOf = <const W extends string>(choices: readonly W[]) =>
+  ({ choices, read: choicesReader(choices), repeatable: true }) as const;
+
 /** The keys of a group, in order. */
 export const namesOf = <T extends object>(group: T): readonly (keyof T)[] =>
   Object.keys(group) as (keyof T)[]; // a group is a literal: it has no other keys
@@ -46,7 +50,7 @@ export const namesOf = <T extends object>(group: T): readonly (keyof T)[] =>
 /** The value of a flag after parsing. */
 export type ValueOf<F> = F extends { readonly read: Reader<infer T> }
   ? F extends { readonly repeatable: true }
-    ? readonly T[]
+    ? readonly (T extends readonly (infer I)[] ? I : T)[]
     : F extends { readonly bare: true }
       ? T | true
       : T

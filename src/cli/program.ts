@@ -75,7 +75,7 @@ function optionOf(name: FlagName, help: Command["helps"]): Option {
   if (read === undefined) return option;
   const long = longName(row);
   return repeatable
-    ? option.argParser((given, before: readonly unknown[] = []) => [...before, read(given, long)])
+    ? option.argParser((given, before: readonly unknown[] = []) => [...before, ...[read(given, long)].flat()])
     : option.argParser((given) => read(given, long));
 }
 

@@ -37,6 +37,12 @@ export function choiceReader<const W extends string>(
   };
 }
 
+/** One or more of `words`, with commas between them. */
+export function choicesReader<const W extends string>(words: readonly W[]): Reader<readonly W[]> {
+  const readWord = choiceReader(words);
+  return (given, name) => given.split(",").map((word) => readWord(word.trim(), name));
+}
+
 /** A whole number from `least` to `most`, both included. */
 export function integerReader(least: number, most: number): Reader<number> {
   return (given, name) => {

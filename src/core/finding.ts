@@ -13,6 +13,8 @@ export interface Finding {
   readonly next?: string;
   /** all tensors of the finding, if there are several */
   readonly tensors?: readonly string[];
+  /** engines that read the checkpoint otherwise than it is meant, as the option `for` of `check` names them */
+  readonly engines?: readonly string[];
 }
 
 /** `ok`: no finding is an error or a danger. */

@@ -17,9 +17,9 @@ const never = () => false;
 const isNo = (value: unknown) => value === false;
 const isEmpty = (value: unknown) => isJsonObject(value) && Object.keys(value).length === 0;
 
-/** Formats of plain codes and scales, for any extent of a scale; with `mixed-precision` each group has its own format. */
+/** Formats of codes and scales that are read, for any extent of a scale; with `mixed-precision` each group has its own format. */
 const FORMATS: readonly unknown[] = [
-  ...["float-quantized", "naive-quantized", "mxfp8-quantized"],
+  ...["float-quantized", "naive-quantized", "mxfp8-quantized", "nvfp4-pack-quantized"],
   "mixed-precision",
 ];
 const isFormat = (value: unknown) => FORMATS.includes(value);
@@ -32,7 +32,6 @@ const WEIGHTS: readonly Field[] = [
 ];
 
 const INPUTS: readonly Field[] = [
-  { key: "num_bits", usual: (value) => value === 8 },
   { key: "type", usual: (value) => value === "float" },
   { key: "symmetric", usual: (value) => value === true },
 ];
@@ -55,8 +54,14 @@ export function oddFields(group: QuantizationRecord): readonly string[] {
   return [
     ...oddIn(group, GROUP, ""),
     ...(isJsonObject(weights) ? oddIn(weights, WEIGHTS, "weights.") : []),
-    ...(isJsonObject(inputs) ? oddIn(inputs, INPUTS, "input_activations.") : []),
+    ...(isJsonObject(inputs) ? oddIn(inputs, [inputBits(weights), ...INPUTS], "input_activations.") : []),
   ];
+}
+
+/** Activations have eight bits; those of NVFP4 have four, as its weights. */
+function inputBits(weights: unknown): Field {
+  const isFour = isJsonObject(weights) && weights.num_bits === 4;
+  return { key: "num_bits", usual: (value) => value === 8 || (isFour && value === 4) };
 }
 
 /** Unusual fields for all modules; only compressed-tensors has such fields. */

@@ -1,6 +1,7 @@
 /** Checks a list of modules before it is written: under the rule of every engine it must hit exactly the listed modules. */
 import { IsologitError } from "../core/errors.ts";
-import { MATCHING_RULES } from "./engines/matching.ts";
+import { ENGINES } from "./engines/index.ts";
+import { ancestorsOf, createExpressions, engineName } from "./module-patterns.ts";
 
 /**
  * @param method of the `quantization_config`
@@ -10,13 +11,18 @@ import { MATCHING_RULES } from "./engines/matching.ts";
  */
 export function refuseWrongHits(method: string, list: readonly string[], cast: readonly string[]): void {
   const all = cast.join("\n");
-  for (const { engine, hits } of MATCHING_RULES.filter((rule) => rule.method === method)) {
-    for (const entry of list) {
-      // Almost no entry is a part of another module's name, and an entry without `.` in the place of `.` cannot hit one.
-      if (!new RegExp(entry.replaceAll(/[^\w.]/g, "\\$&")).test(all)) continue;
-      const [wrong] = hits(entry, cast);
-      if (wrong === undefined) continue;
-      const message = `${engine} would take ${wrong} for a module that is not FP8, because its list contains ${entry}`;
+  // Almost no entry is a part of another module's name, and an entry without `.` in the place of `.` cannot hit one.
+  const suspects = list.filter((entry) => new RegExp(entry.replaceAll(/[^\w.]/g, "\\$&")).test(all));
+  if (suspects.length === 0) return;
+  const names = cast.flatMap(ancestorsOf).flatMap((name) => [name, engineName(name)]);
+  const expressions = createExpressions([...new Set(names)]);
+  for (const { name, methods } of ENGINES) {
+    const findEntry = methods[method]?.findEntry(suspects, expressions);
+    if (findEntry === undefined) continue;
+    for (const module of cast) {
+      const entry = findEntry(module);
+      if (entry === undefined) continue;
+      const message = `${name} would take ${module} for a module that is not FP8, because its list contains ${entry}`;
       const next = "use a recipe that treats both alike, or another `quantDialect`";
       throw new IsologitError("PLAN_IMPOSSIBLE", message, {}, { next });
     }

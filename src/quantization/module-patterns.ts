@@ -1,19 +1,19 @@
-/** Names and patterns by which a config selects modules: whole names, parents, `*`, and `re:` expressions. */
+/** Patterns by which a config selects modules: names, `*`, and regular expressions of Python. */
 import { runInNewContext } from "node:vm";
 
-export interface Patterns {
-  /** An expression that could not be evaluated matches nothing. */
-  matches(pattern: string, module: string): boolean;
+/** Regular expressions of Python, tried on a known set of names. */
+export interface Expressions {
+  /** Like `re.match`: at the start of a name, and not necessarily to its end. An expression that cannot be evaluated matches nothing. */
+  matchesStart(expression: string, name: string): boolean;
+  /** like `re.fullmatch` */
+  matchesWhole(expression: string, name: string): boolean;
   /** expressions that are not valid in JavaScript, or take too long */
   readonly untried: ReadonlySet<string>;
 }
 
-const EXPRESSION = "re:";
-
 /** Real expressions take microseconds for a name. A hostile expression may run forever, so V8 stops it after this time. */
 const TIMEOUT_MS = 500;
 
-/** Matches like Python's `re.match`: at the start of a name, and not necessarily to its end. */
 const TRY_ALL = "const e = new RegExp(source, flags); names.map((n) => ((e.lastIndex = 0), e.test(n)))";
 
 /** Syntax of Python, and its equivalent in JavaScript. */
@@ -33,53 +33,54 @@ function javaScriptOf(expression: string): { readonly source: string; readonly f
   return { source, flags: anyCase ? "yi" : "y" };
 }
 
-/** The names that an expression of Python matches at their start; null if it is not valid in JavaScript, or takes too long. */
-export function namesMatching(expression: string, names: readonly string[]): ReadonlySet<string> | null {
-  try {
-    // TRY_ALL makes an array with one boolean for each name
-    const results = runInNewContext(
-      TRY_ALL,
-      { ...javaScriptOf(expression), names },
-      { timeout: TIMEOUT_MS },
-    ) as boolean[];
-    return new Set(names.filter((_, i) => results[i]));
-  } catch {
-    return null;
-  }
-}
-
-/** @param modules all modules that `matches` will be called with: an expression is evaluated for all of them at once */
-export function createPatterns(modules: readonly string[]): Patterns {
+/** @param names all names that will be asked for: an expression is evaluated for all of them at once */
+export function createExpressions(names: readonly string[]): Expressions {
   const found = new Map<string, ReadonlySet<string>>();
   const untried = new Set<string>();
-  const names = modules.flatMap(namesOf);
-  const hitsOf = (pattern: string): ReadonlySet<string> => {
-    const known = found.get(pattern);
+  const namesMatching = (expression: string, source: string): ReadonlySet<string> => {
+    const known = found.get(source);
     if (known !== undefined) return known;
-    const hits = namesMatching(pattern.slice(EXPRESSION.length), names);
-    if (hits === null) untried.add(pattern);
-    found.set(pattern, hits ?? new Set());
-    return hits ?? new Set();
+    let hits: ReadonlySet<string> = new Set();
+    try {
+      // TRY_ALL makes an array with one boolean for each name
+      const results = runInNewContext(
+        TRY_ALL,
+        { ...javaScriptOf(source), names },
+        { timeout: TIMEOUT_MS },
+      ) as boolean[];
+      hits = new Set(names.filter((_, i) => results[i]));
+    } catch {
+      untried.add(expression);
+    }
+    found.set(source, hits);
+    return hits;
   };
   return {
     untried,
-    matches(pattern, module) {
-      const names = namesOf(module);
-      if (pattern.startsWith(EXPRESSION)) return names.some((name) => hitsOf(pattern).has(name));
-      if (pattern.includes("*")) return names.some((name) => containsInOrder(pattern.split("*"), name));
-      return names.some((name) => name === pattern || name.startsWith(`${pattern}.`));
-    },
+    matchesStart: (expression, name) =>
+      isPlain(expression) ? startsLike(expression, name) : namesMatching(expression, expression).has(name),
+    matchesWhole: (expression, name) => namesMatching(expression, `(?:${expression})$`).has(name),
   };
 }
 
-/** All names of a module: engines rename `backbone` to `model`. */
-function namesOf(module: string): readonly string[] {
-  return [module, module.replace(/^backbone\./, "model.")];
+/** A name of a module as an expression: only its dots are special. Such entries are many, and need no evaluation. */
+const isPlain = (expression: string) => /^[\w.-]*$/.test(expression);
+
+function startsLike(expression: string, name: string): boolean {
+  if (expression.length > name.length) return false;
+  for (let i = 0; i < expression.length; i++) {
+    if (expression[i] !== "." && expression[i] !== name[i]) return false;
+  }
+  return true;
 }
 
-/** `*` matches any characters. Not done by an expression, because one with many `*` may take forever. */
-export function containsInOrder(parts: readonly string[], name: string): boolean {
-  const [first = "", ...rest] = parts;
+/**
+ * Whether a whole name matches a pattern in which `*` means any characters. Not done by an expression, because one with
+ * many `*` may take forever.
+ */
+export function matchesGlob(pattern: string, name: string): boolean {
+  if (!pattern.includes("*")) return pattern === name;
+  const [first = "", ...rest] = pattern.split("*");
   if (!name.startsWith(first)) return false;
   const last = rest.pop() ?? "";
   let at = first.length;
@@ -89,4 +90,15 @@ export function containsInOrder(parts: readonly string[], name: string): boolean
     at = found + part.length;
   }
   return name.length - last.length >= at && name.endsWith(last);
+}
+
+/** The name by which engines know a module or an entry of a list: they rename `backbone` to `model`. */
+export function engineName(name: string): string {
+  return name.replace(/^backbone/, "model");
+}
+
+/** A module and the modules that contain it. */
+export function ancestorsOf(module: string): readonly string[] {
+  const parts = module.split(".");
+  return parts.map((_, i) => parts.slice(0, i + 1).join("."));
 }

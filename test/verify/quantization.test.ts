@@ -3,7 +3,6 @@ import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
-import { createPatterns } from "../../src/quantization/module-patterns.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { type Copy, copyOf, Editor, oneF32, opened, written } from "../support/verify/planted.ts";
@@ -281,30 +280,5 @@ describe("the type that config.json names", () => {
       "different",
     );
     expect((await covered(tiny, typed("bfloat16", copy))).rules).not.toContain("dtype-contradiction");
-  });
-});
-
-describe("patterns of modules", () => {
-  const module = "backbone.layers.3.mixer.q_proj";
-  it.each([
-    ["backbone.layers.3", true],
-    ["model.layers.3", true],
-    ["backbone.layers.3*", true],
-    ["*q_proj", true],
-    ["re:.*q_proj", true],
-    ["re:model\\..*", true],
-    ["re:(?i).*Q_PROJ", true],
-    ["backbone.layers.30", false],
-    ["q_proj", false],
-    ["re:q_proj", false], // as re.match: from the start
-    ["*k_proj", false],
-  ])("%s: %s", (pattern, expected) => {
-    expect(createPatterns([module]).matches(pattern, module)).toBe(expected);
-  });
-
-  it("one that takes forever is stopped, and told", () => {
-    const patterns = createPatterns([`${"a".repeat(60)}b`]);
-    expect(patterns.matches("re:(a+)+$", `${"a".repeat(60)}b`)).toBe(false);
-    expect([...patterns.untried]).toEqual(["re:(a+)+$"]);
   });
 });

@@ -2,7 +2,7 @@
 import { countOf, type Shape, sameShape } from "../../core/dtype.ts";
 
 /** One scale for the whole tensor, one for each row, or one for each block of rows and columns. */
-type ScaleExtent = "tensor" | "row" | "block";
+export type ScaleExtent = "tensor" | "row" | "block";
 
 export interface ScaleBlocks {
   readonly extent: ScaleExtent;

@@ -10,8 +10,13 @@ export const check = defineCommand<CheckOptions>({
   name: "check",
   summary: "check that index, headers, config, tokenizer and scales agree; reads no weights without --read",
   positionals: [SOURCE],
-  flags: [...SOURCE_OPTIONS, "read", "keepGoing", "strict", ...WITH_REPORTS],
-  examples: ["check ./nemotron-h-8b", "check model.isologit --read", "check ./damaged --keep-going"],
+  flags: [...SOURCE_OPTIONS, "for", "read", "keepGoing", "strict", ...WITH_REPORTS],
+  examples: [
+    "check ./nemotron-h-8b",
+    "check ./nemotron-h-8b-fp8 --for vllm,trtllm",
+    "check model.isologit --read",
+    "check ./damaged --keep-going",
+  ],
   async run({ positionals: { SRC }, options }, { library }) {
     const report = nameFlagsIn(await library.check(SRC!, options));
     const subject = { command: "check", address: SRC!, report } as const;

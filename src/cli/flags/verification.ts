@@ -1,5 +1,5 @@
 /** Flags about checks: how much is compared, under which limits, and who must have signed. */
-import { flagGroup, oneOf } from "../flag.ts";
+import { flagGroup, oneOf, someOf } from "../flag.ts";
 import { decimalReader, readText } from "../values.ts";
 
 const SIGSTORE_INSTANCE = "the public instance of Sigstore";
@@ -21,6 +21,13 @@ export const CHECK_FLAGS = flagGroup(VERIFICATION, {
   read: {
     spec: "--read",
     about: "read every byte and compare it with the digests that the format stores",
+  },
+  for: {
+    spec: "--for <engines>",
+    about:
+      "engines that will run the checkpoint, with commas: what they cannot load, or load wrongly, is an error",
+    default: "all, as notes and warnings",
+    ...someOf(["vllm", "sglang", "trtllm", "transformers"]),
   },
   keepGoing: {
     spec: "--keep-going",

@@ -6,21 +6,17 @@
 import {
   type DeclaredQuantization,
   declaredQuantization,
-  MODELOPT_CONFIG,
+  declaredQuantizations,
 } from "../../checkpoint/declared-quantization.ts";
 import type { LoadedModel } from "../../checkpoint/load.ts";
-import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
-import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { Sources } from "../../core/read.ts";
-import {
-  dtypeFaults,
-  type QuantizationFault,
-  quantizationFaults,
-  scaleFaults,
-} from "../../quantization/rules.ts";
+import { dtypeFaults } from "../../quantization/rules/dtype.ts";
+import type { QuantizationFault } from "../../quantization/rules/fault.ts";
+import { quantizationFaults } from "../../quantization/rules/quantization.ts";
+import { scaleFaults } from "../../quantization/rules/scales.ts";
 
 interface QuantizationComparison {
   readonly differences: readonly string[];
@@ -82,43 +78,20 @@ function cacheType(declared: DeclaredQuantization | null): string | null {
   return algorithm === "FP8" ? "8 bits of float" : typeof algorithm === "string" ? algorithm : null;
 }
 
-/** Faults of the declared quantization. Other formats do not declare quantization: they store unquantized weights. */
+/**
+ * Faults of the declared quantization that concern a verdict. Other formats do not declare quantization: they store
+ * unquantized weights. Notes, such as what one engine alone does not read, say nothing about the model.
+ */
 async function faultsOf({ checkpoint, scales }: LoadedModel): Promise<readonly QuantizationFault[]> {
   if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
   await using files = new Sources(checkpoint.store);
-  const { tensors } = checkpoint;
-  const declared = await declaredQuantization(checkpoint);
-  const config =
-    declared === null ? checkpoint.config : { ...checkpoint.config, quantization_config: declared.value };
-  return [
-    ...quantizationFaults({ config, tensors }, scales),
-    ...(await modelOptFaults(checkpoint, scales, declared)),
+  const faults = [
+    ...quantizationFaults(checkpoint, scales, await declaredQuantizations(checkpoint)),
     ...dtypeFaults(checkpoint),
     // the bytes rung checks the scales of weights
     ...(await scaleFaults(checkpoint, { scaleOf: new Map(), unusedScales: scales.unusedScales }, files)),
   ];
-}
-
-/** Faults of ModelOpt's own file where config.json also declares quantization: TensorRT-LLM reads that file, other engines config.json. */
-async function modelOptFaults(
-  checkpoint: Checkpoint,
-  pairs: ScaleTable,
-  declared: DeclaredQuantization | null,
-): Promise<readonly QuantizationFault[]> {
-  if (declared?.file !== CONFIG) return [];
-  const { quantization_config: _, ...plain } = checkpoint.config;
-  const ofFile = await declaredQuantization({ ...checkpoint, config: plain });
-  if (ofFile === null) return [];
-  const config = { ...plain, quantization_config: ofFile.value };
-  const faults = quantizationFaults({ config, tensors: checkpoint.tensors }, pairs);
-  return faults
-    .filter(({ severity }) => severity === "error")
-    .map((fault) => ({
-      ...fault,
-      rule: "quantization-beside",
-      severity: "warning",
-      message: `by ${MODELOPT_CONFIG}, ${fault.message}`,
-    }));
+  return faults.filter(({ severity, rule }) => severity !== "note" || rule === "quantization-unchecked");
 }
 
 /** One text for each rule: the first fault, and the number of further faults. */
@@ -127,8 +100,8 @@ function summarizeByRule(
 ): readonly { readonly rule: string; readonly text: string }[] {
   return [...new Set(faults.map(({ rule }) => rule))].map((rule) => {
     const all = faults.filter((fault) => fault.rule === rule);
-    const [{ tensor, message }] = all as [QuantizationFault, ...QuantizationFault[]]; // each rule comes from a fault, so `all` is not empty
-    const where = tensor === null ? CONFIG : `${CONFIG} and ${tensor}`;
+    const [{ tensor, message, file }] = all as [QuantizationFault, ...QuantizationFault[]]; // each rule comes from a fault, so `all` is not empty
+    const where = [file ?? CONFIG, tensor ?? []].flat().join(" and ");
     const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
     return { rule, text: `${where}: ${message}${more}` };
   });
