@@ -2,9 +2,21 @@
 
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import type { PlanOptions } from "../convert/options.ts";
-import { bytesRead, bytesWritten, plannedTensors, sourceBytes } from "../convert/plan-summary.ts";
+import {
+  bytesRead,
+  bytesWritten,
+  knownScales,
+  plannedTensors,
+  sourceBytes,
+} from "../convert/plan-summary.ts";
 import { preparePlan } from "../convert/prepare.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../convert/types.ts";
+import type { CalibrationRecord } from "../quantization/calibration.ts";
+
+export interface CalibrationReport extends CalibrationRecord {
+  /** F32 scales of activations by the names of the tensors that hold them */
+  readonly scales: Readonly<Record<string, number>>;
+}
 
 export interface PlanReport {
   /** SHA-256 of all inputs of the plan; equal ids give equal bytes */
@@ -19,6 +31,8 @@ export interface PlanReport {
   readonly bytesWritten: number;
   /** memory for buffers */
   readonly peakBytes: number;
+  /** absent without `calibrate` */
+  readonly calibration?: CalibrationReport;
   readonly warnings: readonly string[];
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
@@ -56,6 +70,9 @@ export async function plan(
     bytesRead: bytesRead(planned),
     bytesWritten: bytesWritten(planned),
     peakBytes: planned.peakBytes,
+    ...(planned.calibrated !== null && {
+      calibration: { ...planned.calibrated, scales: knownScales(planned) },
+    }),
     warnings: planned.warnings,
     dropped: planned.dropped,
     padding: planned.padding,

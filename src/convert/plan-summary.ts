@@ -3,6 +3,7 @@
 import { unpackCodes } from "../checkpoint/scales/packed-codes.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf } from "../core/dtype.ts";
+import { widen } from "../core/float.ts";
 import type { Plan, PlannedTensor } from "./types.ts";
 
 /** The tensors of a plan for people to read. */
@@ -22,6 +23,11 @@ export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
       bytes: bytesOf(tensor.dtype, tensor.shape),
     };
   });
+}
+
+/** The calibrated scales of a plan, by the names of their tensors. */
+export function knownScales({ known }: Plan): Readonly<Record<string, number>> {
+  return Object.fromEntries([...known].map(([name, bytes]) => [name, widen("F32", bytes)[0]!]));
 }
 
 /** The destination as a checkpoint, without bytes and side files. */

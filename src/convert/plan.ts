@@ -110,6 +110,7 @@ export async function planConversion(
     placement,
     jobs,
     known,
+    calibrated: calibration?.record ?? null,
     exact: jobs.every((job) => job.cast === undefined),
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,

@@ -7,6 +7,7 @@ import type { Watch } from "../core/events.ts";
 import type { ElementSource } from "../core/gather.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import type { Staging } from "../io/staging.ts";
+import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
 
@@ -47,6 +48,8 @@ export interface Plan {
   readonly manifest: WriteRequest;
   readonly placement: Placement;
   readonly jobs: readonly Job[];
+  /** the prompt of calibrated scales; null: none were calibrated */
+  readonly calibrated: CalibrationRecord | null;
   /** tensors whose bytes are known before the run, by `tensorKey`: calibrated scales */
   readonly known: ReadonlyMap<string, Uint8Array>;
   /** nothing is recast, so the content root stays the same */

@@ -88,7 +88,7 @@ export async function verifyModels(
 ): Promise<Proof> {
   const watch = options.watch ?? ignoreEvents;
   for (const { checkpoint } of [a, b]) await refuseDamagedHeaders(checkpoint, options.signal);
-  const settings = await compareSettings(a, b);
+  const settings = await compareSettings(a, b, strictScales);
   const comparable = settings.unlike === null;
   if (comparable) refuseUncomparable(a, b);
   const { options: limited, prompt: requestedPrompt } =

@@ -111,8 +111,9 @@ it("names the scales of the cache as each dialect's readers look for them", asyn
 });
 
 it("is `within` by all rungs, and by `verify` of the written folder with a remark at most", async () => {
-  const { out, report } = await written({ ...CALIBRATED, tokens: 8, strict: true });
-  expect(report.verification?.verdict).toBe("within");
+  const asked = await written({ ...CALIBRATED, tokens: 8, strict: true, kvCache: "fp8" });
+  expect(asked.report.verification?.verdict).toBe("within");
+  const { out } = await written({ ...CALIBRATED, verify: "off" });
   const again = await verify(TINY, out, { ...QUICK, tokens: 8, strict: true });
   expect(again.verdict).toBe("within");
   expect(again.findingDetails.every(({ severity }) => severity === "note")).toBe(true);
@@ -144,6 +145,16 @@ describe("the plan", () => {
     ];
     expect(new Set(ids).size).toBe(ids.length);
     expect((await written({ ...CALIBRATED, verify: "off" })).report.plan).toBe(ids[1]);
+  });
+
+  it("reports the prompt and the scales that `convert` writes", async () => {
+    const { calibration } = await plan(TINY, place(), { ...CALIBRATED, kvCache: "fp8" });
+    expect(calibration).toMatchObject({ prompt: "PROMPT", tokens: 130 });
+    const { arrays } = await written({ ...CALIBRATED, kvCache: "fp8", verify: "off" });
+    const scales = [...arrays].filter(([name]) => isActivationScale(name));
+    expect(calibration!.scales).toEqual(
+      Object.fromEntries(scales.map(([name, array]) => [name, floatsOf(array)[0]])),
+    );
   });
 
   it("is in the certificate, without a path of this machine", async () => {

@@ -45,6 +45,7 @@ function planText(report: PlanReport, view: View): string[] {
       ["reads", formatBytes(report.bytesRead)],
       ["writes", `${formatBytes(report.bytesWritten)} in ${formatQuantity(files.length, "file")}`],
       ["peak memory", `${formatBytes(report.peakBytes)} of buffers`],
+      ...calibrationRows(report),
       ...leftOutRows(report),
       ...report.warnings.map((warning): [string, string] => [
         "warning",
@@ -57,6 +58,17 @@ function planText(report: PlanReport, view: View): string[] {
     ...(view.verbose ? ["", ...tensorTable(tensors, view)] : []),
   ];
 }
+
+/** What the calibrated scales come from. */
+const calibrationRows = ({ calibration }: PlanReport): [string, string][] => {
+  if (calibration === undefined) return [];
+  const { prompt, tokens, sha256, scales } = calibration;
+  const origin = prompt === "bundled" ? "the bundled prompt" : "the given prompt";
+  const count = formatQuantity(Object.keys(scales).length, "scale");
+  return [
+    ["calibration", `${count} from ${formatQuantity(tokens, "token")} of ${origin}, SHA-256 ${sha256}`],
+  ];
+};
 
 /** One row for each pair of dtypes, in the order of the tensors. */
 function dtypeTable(tensors: readonly PlannedTensor[], view: View): string[] {

@@ -27,8 +27,16 @@ interface QuantizationComparison {
 
 const CONFIG = "config.json";
 
-/** Compares the faults of the destination's declared quantization with those of the source. */
-export async function compareQuantization(a: LoadedModel, b: LoadedModel): Promise<QuantizationComparison> {
+/**
+ * Compares the faults of the destination's declared quantization with those of the source.
+ *
+ * @param strict the destination was written by this version
+ */
+export async function compareQuantization(
+  a: LoadedModel,
+  b: LoadedModel,
+  strict: boolean,
+): Promise<QuantizationComparison> {
   const [before, after] = [await faultsOf(a), await faultsOf(b)];
   const isInherited = ({ rule, tensor }: QuantizationFault) =>
     before.some((fault) => fault.rule === rule && fault.tensor === tensor) ||
@@ -51,22 +59,30 @@ export async function compareQuantization(a: LoadedModel, b: LoadedModel): Promi
       ...summarizeByRule(before.filter((fault) => !after.some(({ rule }) => rule === fault.rule))).map(
         ({ rule, text }) => remark(rule, `in the source, ${text}`, { file: CONFIG }),
       ),
-      ...cacheFindings(await declaredQuantization(a.checkpoint), await declaredQuantization(b.checkpoint)),
+      ...cacheFindings(
+        await declaredQuantization(a.checkpoint),
+        await declaredQuantization(b.checkpoint),
+        strict,
+      ),
       ...(unchecked === undefined ? [] : [remark(unchecked.rule, unchecked.message, { file: CONFIG })]),
     ],
     unjudged: unchecked?.message ?? null,
   };
 }
 
-/** Engines round keys and values to the dtype that a config names. A recast of weights does not need that. */
+/**
+ * Engines round keys and values to the dtype that a config names. A recast of weights does not need that; this version
+ * declares such a dtype only where an option asked for it.
+ */
 function cacheFindings(
   before: DeclaredQuantization | null,
   after: DeclaredQuantization | null,
+  strict: boolean,
 ): readonly Finding[] {
   const [given, found] = [cacheType(before), cacheType(after)];
   if (found === null || given === found) return [];
   const message = `${CONFIG}: the KV cache is ${found}, and the first checkpoint does not declare this: engines store keys and values in another dtype`;
-  return [difference("kv-cache-type", message, { file: CONFIG })];
+  return [(strict ? remark : difference)("kv-cache-type", message, { file: CONFIG })];
 }
 
 /** The type of the KV cache that a config declares; the tools spell other fields of it differently. */

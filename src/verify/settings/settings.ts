@@ -24,8 +24,16 @@ export interface SettingsComparison {
   readonly unlike: Role | null;
 }
 
-/** Compares everything on which the models depend in addition to their weights. */
-export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<SettingsComparison> {
+/**
+ * Compares everything on which the models depend in addition to their weights.
+ *
+ * @param strict the destination was written by this version
+ */
+export async function compareSettings(
+  a: LoadedModel,
+  b: LoadedModel,
+  strict: boolean,
+): Promise<SettingsComparison> {
   const [left, right] = [a.settings, b.settings];
   const unlike = firstUnlike(a, b);
   const recast = unlike === null && [...a.roles.values()].some((role) => isRecast(a, b, role));
@@ -36,7 +44,7 @@ export async function compareSettings(a: LoadedModel, b: LoadedModel): Promise<S
   // for two checkpoints of one dialect, the comparison of files covers these keys
   const keys = a.dialect === b.dialect ? [] : [a, b].flatMap(keyFindings);
   const decisive = files.filter(({ severity }) => severity === "error").map(({ message }) => message);
-  const quantization = await compareQuantization(a, b);
+  const quantization = await compareQuantization(a, b, strict);
   return {
     differences: [...differences, ...decisive, ...quantization.differences],
     findings: [
