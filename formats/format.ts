@@ -71,6 +71,8 @@ export interface TensorDigests {
   readonly crc32: readonly number[];
   /** for a recast tensor: digest of the elements before the cast, and the scale of FP8 */
   readonly source?: { readonly sha256?: string; readonly amax?: number; readonly scale?: number };
+  /** for a tensor with several scales: digests of the tensor that holds them */
+  readonly scales?: Pick<TensorDigests, "sha256" | "crc32">;
 }
 
 /** A checksum covers this many bytes, so that damage can be located and a band can be checked alone. */

@@ -1,6 +1,8 @@
 // Casts between dtypes: table gathers, exact widening, and the rounding of F32. Every function works on `count`
 // elements at addresses of any alignment; `from` and `to` must not overlap. Bits are little-endian.
 
+import { isNaN32, narrowE4M3, roundTo, widenF16 } from "./rounding";
+
 // ---- gathers: `table` holds the result for every source code ----
 
 export function gather8to8(table: usize, from: usize, to: usize, count: i32): void {
@@ -103,16 +105,6 @@ export function f16ToF32(from: usize, to: usize, count: i32): void {
   }
 }
 
-// An F16 shifted into the fields of F32 is 2^112 times too small, subnormals included: one exact product corrects it.
-function widenF16(v: v128): v128 {
-  const magnitude = v128.and(v, i32x4.splat(0x7fff));
-  const moved = i32x4.shl(magnitude, 13);
-  const number = f32x4.mul(moved, f32x4.splat(reinterpret<f32>((127 + 112) << 23)));
-  const top = v128.or(moved, i32x4.splat(0x7f800000)); // infinity, or NaN with its payload
-  const value = v128.bitselect(top, number, i32x4.ge_s(magnitude, i32x4.splat(0x7c00)));
-  return v128.or(value, i32x4.shl(v128.and(v, i32x4.splat(0x8000)), 16));
-}
-
 // ---- narrowing F32: ties round to even; subnormals, the sign of zero and the sign of NaN stay ----
 
 export function f32ToBf16(from: usize, to: usize, count: i32): void {
@@ -134,10 +126,6 @@ function narrowBf16(v: v128): v128 {
   // Rounding would turn some NaNs into infinity or zero: every NaN becomes a quiet NaN instead.
   const quiet = v128.or(i32x4.shr_u(v, 16), i32x4.splat(0x40));
   return v128.bitselect(quiet, rounded, isNaN32(v));
-}
-
-function isNaN32(v: v128): v128 {
-  return i32x4.gt_s(v128.and(v, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
 }
 
 export function f32ToF16(from: usize, to: usize, count: i32): void {
@@ -162,20 +150,6 @@ function narrowF16(v: v128): v128 {
   return v128.or(code, v128.and(i32x4.shr_u(v, 16), i32x4.splat(0x8000)));
 }
 
-// The code of a magnitude in a float type with `mantissa` bits and this bias; the caller handles larger magnitudes.
-function roundTo(magnitude: v128, mantissa: i32, bias: i32): v128 {
-  const shift = 23 - mantissa;
-  // Normal: re-bias, add just under half and the bit that breaks ties, drop the lower bits; a carry raises the
-  // exponent.
-  const odd = v128.and(i32x4.shr_u(magnitude, shift), i32x4.splat(1));
-  const half = i32x4.splat(((bias - 127) << 23) + (1 << (shift - 1)) - 1);
-  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, half), odd), shift);
-  // Subnormal: the sum with a number whose last bit equals the least subnormal is rounded by the addition itself.
-  const magic = i32x4.splat((127 + 23 - (bias - 1) - mantissa) << 23);
-  const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
-  return v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat((127 + 1 - bias) << 23)));
-}
-
 // code = round(clamp(w / scale)); the quotient is an F32 division. Infinities become the largest code.
 export function f32ToE4M3(scale: f32, from: usize, to: usize, count: i32): void {
   const s = f32x4.splat(scale);
@@ -190,13 +164,6 @@ export function f32ToE4M3(scale: f32, from: usize, to: usize, count: i32): void 
     const v = narrowE4M3(i32x4.splat(load<i32>(from + ((<usize>i) << 2))), s);
     store<u8>(to + i, <u8>i32x4.extract_lane(v, 0));
   }
-}
-
-function narrowE4M3(v: v128, scale: v128): v128 {
-  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
-  const quotient = i32x4.min_s(f32x4.div(magnitude, scale), f32x4.splat(448));
-  const code = v128.bitselect(i32x4.splat(0x7f), roundTo(quotient, 3, 7), isNaN32(v));
-  return v128.or(code, v128.and(i32x4.shr_u(v, 24), i32x4.splat(0x80)));
 }
 
 export function f32ToE5M2(scale: f32, from: usize, to: usize, count: i32): void {

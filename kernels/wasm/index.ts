@@ -4,6 +4,7 @@
 // moves computations into a loop that may run zero times: it computed two exponentials for every vector of the state in
 // the scan, which then had a tenth of its speed.
 export * from "./attention";
+export * from "./blocks";
 export * from "./cast";
 export * from "./conv1d";
 export * from "./elementwise";

@@ -12,7 +12,13 @@ import { type Fp8, fp8To, halfToFp8, halfToHalf } from "./table.ts";
 export const SCRATCH_BYTES = 65536 * 2;
 
 /** Least magnitude bits that are not a finite number: infinity, or NaN if the type has no infinity. */
-const NON_FINITE = { F32: 0x7f800000, BF16: 0x7f80, F16: 0x7c00, F8_E4M3: 0x7f, F8_E5M2: 0x7c } as const;
+export const NON_FINITE = {
+  F32: 0x7f800000,
+  BF16: 0x7f80,
+  F16: 0x7c00,
+  F8_E4M3: 0x7f,
+  F8_E5M2: 0x7c,
+} as const;
 
 /** A tensor without useful numbers: all elements are 0, or all are NaN. */
 export type EmptyKind = "zero" | "NaN";
@@ -61,6 +67,9 @@ export interface Caster {
     toAt: number,
     count: number,
   ): { readonly overflowAt: number };
+
+  /** Tells the caster that its scratch memory was used by another one. */
+  forget(): void;
 }
 
 /**
@@ -121,6 +130,10 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
   };
 
   return {
+    forget() {
+      loaded = "";
+    },
+
     amax(dtype, at, count) {
       const bits = magnitude(dtype, at, count);
       if (bits < NON_FINITE[dtype]) return dtype === "F32" ? f32OfBits(bits) : tableOf(dtype)[bits]!;

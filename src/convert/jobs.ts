@@ -1,5 +1,6 @@
 /** Which stored tensors of the source make up each tensor of the destination, and how they are recast. */
 import type { WantedTensor } from "../../formats/format.ts";
+import type { BlockScales } from "../cast/blocks.ts";
 import { decodedKey, encodedWeights, type LoadedModel } from "../checkpoint/load.ts";
 import type { EncodedWeight } from "../checkpoint/scales/decode.ts";
 import { moduleOf } from "../checkpoint/scales/names.ts";
@@ -12,6 +13,7 @@ import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
 import { publishedName } from "../families/expand.ts";
 import type { MatchedModel } from "../families/model.ts";
+import { blockOf } from "../quantization/dialect.ts";
 import { calibratedScales } from "./calibrated-scales.ts";
 import type { PlannedWeight } from "./planned-weights.ts";
 import type { QuantizedOutput } from "./quantized-output.ts";
@@ -65,6 +67,7 @@ export function planJobs(
       const castFrom = isDecoded ? "F32" : floatType(from[0]!);
       const sourceScales = isDecoded ? [] : scaledRuns(source, from, elementSource, common.count);
       const scaleTensor = isFp8(to) ? newScale(name, shape, output) : null;
+      const blocks = isFp8(to) ? blockScales(castFrom, { name, shape, to }, output) : undefined;
       add({
         ...common,
         ...(isDecoded && { elementSource: { ...elementSource, roles: decodedRoles }, sourceDtype: castFrom }),
@@ -74,6 +77,7 @@ export function planJobs(
           to,
           ...(sourceScales.length > 0 && { sourceScales }),
           ...(scaleTensor !== null && { scaleTo: scaleTensor.name }),
+          ...(blocks !== undefined && { blocks }),
         },
       });
       if (scaleTensor !== null) tensors.push(scaleTensor);
@@ -105,9 +109,34 @@ export function planJobs(
 function newScale(weight: string, shape: Shape, output: QuantizedOutput): WantedTensor {
   if (output.kind !== "described")
     throw new IsologitError("INTERNAL", "a weight is cast to FP8 and nothing describes it");
-  if (output.scales !== "tensor")
-    throw new IsologitError("NOT_AVAILABLE", `one scale a ${output.scales} is not in this version`);
   return output.dialect.scaleTensor(weight, shape, output.scales);
+}
+
+/**
+ * How a weight that is cast to E4M3 is divided into blocks; undefined with one scale for the tensor.
+ *
+ * @throws PLAN_IMPOSSIBLE for MXFP8 where a row is no multiple of 32; UNSUPPORTED for codes of another type
+ */
+function blockScales(
+  from: FloatDType,
+  { name, shape, to }: { readonly name: string; readonly shape: Shape; readonly to: FloatDType },
+  output: QuantizedOutput,
+): BlockScales | undefined {
+  if (output.kind !== "described" || output.scales === "tensor") return undefined;
+  if (to !== "F8_E4M3")
+    throw new IsologitError("PLAN_IMPOSSIBLE", `no engine reads ${to} with several scales a tensor`);
+  const [, columns = 1] = shape;
+  const isExponent = output.scales === "mxfp8";
+  if (isExponent && columns % 32 !== 0) {
+    const message = `its rows have ${columns} elements; MXFP8 has a scale for each 32`;
+    const next = "use a recipe that keeps it, or other `quantScales`";
+    throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: name }, { next });
+  }
+  if (from === "F32" || from === "BF16" || from === "F16")
+    return { from, columns, block: blockOf(shape, output.scales), isExponent };
+  const message = `${from} is not cast to E4M3 with several scales`;
+  const next = "convert the source with `dtype` bf16 first";
+  throw new IsologitError("UNSUPPORTED", message, { tensor: name }, { next });
 }
 
 /** Weight -> its scales. A scale without an owner belongs to the KV cache of a layer. */

@@ -19,12 +19,12 @@ export async function findFinishedTensors(
   const places = new Map(plan.placement.tensors.map((place) => [place.name, place]));
   const stored = new Map<string, JournalEntry>();
   let differing = 0;
-  const named = plan.jobs.flatMap(({ tensor }) => {
+  const named = plan.manifest.tensors.flatMap((tensor) => {
     const entry = staging.finished.get(tensorKey(tensor));
     return entry === undefined ? [] : [{ tensor, entry }];
   });
   await pool.each(named, async ({ tensor, entry }, worker) => {
-    const place = places.get(entry.name)!; // the plan has a place for the tensor of each job
+    const place = places.get(entry.name)!; // the plan has a place for each tensor
     await pipelineBands(
       worker,
       bandsOf(bytesOf(tensor.dtype, tensor.shape), 1, worker.buffers[0]!.bytes.byteLength),

@@ -12,10 +12,10 @@ import type { Replica } from "../families/model.ts";
 import type { BandWorker } from "../workers/pool.ts";
 import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
 import { findFinishedTensors } from "./resume.ts";
-import { groupJobs } from "./scatter.ts";
-import { readUncomparedTensors, SealedSource } from "./sealed-source.ts";
-import { TensorWork } from "./tensor-work.ts";
-import type { ConversionRun, Plan } from "./types.ts";
+import { groupJobs } from "./tensors/scatter.ts";
+import { readUncomparedTensors, SealedSource } from "./tensors/sealed-source.ts";
+import { TensorWork } from "./tensors/tensor-work.ts";
+import type { ConversionRun, Job, Plan } from "./types.ts";
 
 /**
  * Fills the staged files. Afterwards they are complete and synced, but the destination does not exist yet. A resumed run
@@ -63,10 +63,14 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
 
   await pool.each(plan.source.replicas, (pair, worker) => refuseUnlike(running, sources, worker, pair));
   await pool.each([...groupJobs(plan.jobs, pool.bufferBytes)], async (jobs, worker) => {
-    const left = jobs.filter(({ tensor }) => !stored.has(tensorKey(tensor)));
+    const left = jobs.filter((job) => !isStored(job, stored));
     const work = new TensorWork(running, sources, held, worker);
     const results = left.length === 0 ? [] : await work.run(left, places);
-    for (const [i, result] of results.entries()) seal(tensorKey(left[i]!.tensor), result);
+    for (const [i, { scales, ...result }] of results.entries()) {
+      const { tensor, cast } = left[i]!;
+      seal(tensorKey(tensor), result);
+      if (scales !== undefined) seal(cast!.scaleTo!, scales); // only a cast with scales has them
+    }
     for (const job of jobs) {
       const scale = sealed.get(tensorKey(job.tensor))?.source?.scale;
       if (job.cast?.scaleTo !== undefined && scale !== undefined) {
@@ -88,6 +92,12 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   await staging.settle();
   const names = copies.map(({ name }) => name);
   return spansOutsideTensors(plan, sealed, names, seals);
+}
+
+/** Whether an earlier run wrote a job's tensor, and the tensor of its scales if that is written with it. */
+function isStored({ tensor, cast }: Job, stored: ReadonlyMap<string, unknown>): boolean {
+  const hasScales = cast?.blocks === undefined || stored.has(cast.scaleTo!);
+  return stored.has(tensorKey(tensor)) && hasScales;
 }
 
 /** Writes zeros into the gaps of the placement. A new file has them already. */

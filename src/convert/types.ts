@@ -1,6 +1,7 @@
 /** The values that pass between the steps of a conversion: the plan, its jobs, and a run of the plan. */
 
 import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
+import type { BlockScales } from "../cast/blocks.ts";
 import type { ScaleTable } from "../checkpoint/scales/pair.ts";
 import type { DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
@@ -81,6 +82,8 @@ export interface Job {
     readonly sourceScales?: readonly ScaledRun[];
     /** for an FP8 destination: the tensor that receives the scale */
     readonly scaleTo?: string;
+    /** for several scales: how the matrix is divided; absent: one scale for the tensor */
+    readonly blocks?: BlockScales;
   };
 }
 

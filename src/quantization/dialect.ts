@@ -12,18 +12,17 @@ export type QuantDialect = (typeof QUANT_DIALECTS)[number];
 export const WEIGHT_SCALES = ["tensor", "row", "block", "mxfp8"] as const;
 export type WeightScales = (typeof WEIGHT_SCALES)[number];
 
+/** Rows and columns of a matrix that share a scale. Blocks at its ends may be smaller. */
+export function blockOf([rows = 1, columns = 1]: Shape, scales: WeightScales): readonly [number, number] {
+  const sides = { tensor: [rows, columns], row: [1, columns], block: [128, 128], mxfp8: [1, 32] } as const;
+  return sides[scales];
+}
+
 /** Number of scales along the rows and the columns of a matrix. */
-export function gridOf([rows = 1, columns = 1]: Shape, scales: WeightScales): readonly [number, number] {
-  switch (scales) {
-    case "tensor":
-      return [1, 1];
-    case "row":
-      return [rows, 1];
-    case "block":
-      return [Math.ceil(rows / 128), Math.ceil(columns / 128)];
-    case "mxfp8":
-      return [rows, Math.ceil(columns / 32)];
-  }
+export function gridOf(shape: Shape, scales: WeightScales): readonly [number, number] {
+  const [height, width] = blockOf(shape, scales);
+  const [rows = 1, columns = 1] = shape;
+  return [Math.ceil(rows / height), Math.ceil(columns / width)];
 }
 
 export interface QuantizationDialect {

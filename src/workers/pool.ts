@@ -5,6 +5,7 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
+import type { BlockScales } from "../cast/blocks.ts";
 import { type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
@@ -33,6 +34,25 @@ export type Call =
       readonly at: number;
       readonly size: number;
       readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };
+    }
+  /**
+   * casts rows of a matrix to E4M3 with a scale for each block, and digests the codes as `band` does. "whole": the rows are
+   * whole rows of blocks. A row of blocks that no buffer holds takes several calls: first "observe" for all its rows, then
+   * "codes". The scales follow the codes at `toAt`; "codes" writes them only where `first` is true.
+   *
+   * @throws NON_FINITE with the index, counted from `at`
+   */
+  | {
+      readonly op: "blocks";
+      readonly part: "whole" | "observe" | "codes";
+      /** the first call of this part for a row of blocks */
+      readonly first: boolean;
+      readonly scales: BlockScales;
+      readonly at: number;
+      readonly rows: number;
+      readonly toAt: number;
+      readonly sealed: boolean;
+      readonly ofSource: boolean;
     }
   /** digests of all bands since the last `finish`; `source` is the digest before a cast, else that of the stored bytes */
   | { readonly op: "finish" }
@@ -68,6 +88,8 @@ export interface Loss {
 export interface CallResults {
   amax: number;
   band: { overflowAt: number };
+  /** size of the scales after the codes, bytes */
+  blocks: { scaleBytes: number };
   finish: { sha256: string; crc32: readonly number[]; source: string };
   /** `amax` of the stored numbers in a if they are cast to FP8, else 0; `loss` is null without a cast */
   pair: { differsAt: number; amax: number; loss: Loss | null; dead: EmptyKind | null };

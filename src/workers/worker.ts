@@ -2,6 +2,7 @@
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
+import { type BlockScales, createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
 import { isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -12,6 +13,7 @@ const port = parentPort;
 if (port === null) throw new Error("this file runs as a worker thread");
 const { memory } = workerData as { memory: WebAssembly.Memory };
 const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
+const blocks = await createBlockCaster(memory, FIRST_ADDRESS);
 
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
@@ -58,6 +60,21 @@ function lossOf({ from, to, toAt, columns }: Casting, at: number, count: number)
   return { ...loss, rows };
 }
 
+/** Casts whole rows of blocks. @returns size of their scales, which are written at `scalesAt` */
+function castBlocks(scales: BlockScales, at: number, rows: number, toAt: number, scalesAt: number): number {
+  const { columns, block, from } = scales;
+  const width = widthOf(from);
+  let scaleBytes = 0;
+  for (let top = 0; top < rows; top += block[0]) {
+    const [first, count] = [top * columns, Math.min(block[0], rows - top)];
+    blocks.begin(scales);
+    blocks.observe(scales, at + first * width, count, first);
+    scaleBytes += blocks.writeScales(scales, scalesAt + scaleBytes);
+    blocks.writeCodes(scales, at + first * width, toAt + first, count);
+  }
+  return scaleBytes;
+}
+
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
   band: ({ at, size, cast, sealed, ofSource }) => {
@@ -70,6 +87,24 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
     stored.update(view(toAt, toSize), sealed);
     return { overflowAt };
+  },
+  blocks: ({ part, first, scales, at, rows, toAt, sealed, ofSource }) => {
+    caster.forget();
+    const count = rows * scales.columns;
+    if (part === "observe") {
+      if (first) blocks.begin(scales);
+      blocks.observe(scales, at, rows);
+      return { scaleBytes: 0 };
+    }
+    if (ofSource) sourceDigest().update(view(at, count * widthOf(scales.from)));
+    let scaleBytes = 0;
+    if (part === "whole") scaleBytes = castBlocks(scales, at, rows, toAt, toAt + count);
+    else {
+      if (first) scaleBytes = blocks.writeScales(scales, toAt + count);
+      blocks.writeCodes(scales, at, toAt, rows);
+    }
+    stored.update(view(toAt, count), sealed);
+    return { scaleBytes };
   },
   finish: () => {
     const result = stored.result();

@@ -1,6 +1,6 @@
 /** Flags about checkpoints: the source, the conversion, and existing files at the destination. */
 import { RECAST_KINDS } from "../../core/dtype.ts";
-import { QUANT_DIALECTS } from "../../quantization/dialect.ts";
+import { QUANT_DIALECTS, WEIGHT_SCALES } from "../../quantization/dialect.ts";
 import { flagGroup, oneOf } from "../flag.ts";
 import { choiceReader, integerReader, readSize, readText } from "../values.ts";
 
@@ -68,9 +68,10 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
   quantScales: {
     spec: "--quant-scales <extent>",
-    about: "which elements of a weight that is cast to FP8 share a scale",
+    about:
+      "which elements of a weight that is cast to FP8 share a scale; block: 128 x 128, mxfp8: 32 in a row",
     default: "tensor",
-    ...oneOf(["tensor"], ["row", "block", "mxfp8"]),
+    ...oneOf(WEIGHT_SCALES),
   },
   allowOverflow: {
     spec: "--allow-overflow",

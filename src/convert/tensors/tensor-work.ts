@@ -1,23 +1,21 @@
 /** The work of one worker on one tensor or one side file: read bands, cast them, digest them, write them. */
 
-import type { TensorDigests } from "../../formats/format.ts";
-import { overflowError, scaleOf } from "../cast/cast.ts";
-import { readScale } from "../checkpoint/scales/values.ts";
-import { type Span, tensorKey } from "../core/checkpoint.ts";
-import { bitsOf, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
-import { IsologitError, withLocation } from "../core/errors.ts";
-import { type Band, bandsOf, gatherExtents } from "../core/gather.ts";
-import type { Sources } from "../core/read.ts";
-import { pipelineBands } from "../workers/pipeline.ts";
-import type { BandBuffer, BandWorker } from "../workers/pool.ts";
+import type { TensorDigests } from "../../../formats/format.ts";
+import type { BlockScales } from "../../cast/blocks.ts";
+import { overflowError, scaleOf } from "../../cast/cast.ts";
+import { readScale } from "../../checkpoint/scales/values.ts";
+import { type Span, tensorKey } from "../../core/checkpoint.ts";
+import { bitsOf, type FloatDType, isFp8, widthOf } from "../../core/dtype.ts";
+import { IsologitError, withLocation } from "../../core/errors.ts";
+import { type Band, bandsOf } from "../../core/gather.ts";
+import type { Sources } from "../../core/read.ts";
+import { pipelineBands } from "../../workers/pipeline.ts";
+import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
+import type { ConversionRun, Job } from "../types.ts";
+import { castBlocks } from "./block-cast.ts";
+import { type Place, readBand, shiftIndex } from "./read-band.ts";
 import { type ScatterPart, scatterColumns } from "./scatter.ts";
 import type { SealedSource } from "./sealed-source.ts";
-import type { ConversionRun, Job } from "./types.ts";
-
-interface Place {
-  readonly file: string;
-  readonly offset: number;
-}
 
 /** Copies a side file, or writes one tensor, or several that are columns of one matrix. */
 export class TensorWork {
@@ -66,7 +64,11 @@ export class TensorWork {
       if (jobs.length > 1)
         return await scatterColumns(this.#running, this.#sources, this.#worker, parts.map(scatterPart));
       const { place } = parts[0]!;
-      return [await (job.cast === undefined ? this.#keep(job, place) : this.#cast(job, job.cast, place))];
+      const { cast } = job;
+      if (cast === undefined) return [await this.#keep(job, place)];
+      if (cast.blocks === undefined) return [await this.#cast(job, cast, place)];
+      const scalePlace = places.get(cast.scaleTo!)!; // blocks have scales
+      return [await this.#castBlocks(job, cast.blocks, place, scalePlace)];
     } catch (error) {
       const tensor = sourceOf(job);
       if (tensor === undefined) throw error; // nothing is read: the error names the written file
@@ -161,6 +163,17 @@ export class TensorWork {
     };
   }
 
+  async #castBlocks(job: Job, scales: BlockScales, place: Place, scalePlace: Place): Promise<TensorDigests> {
+    const { alone } = this.#running;
+    const seal = this.#held.sealOf(job);
+    const ofSource = this.#sealed || (alone && seal?.sha256 !== undefined);
+    const context = { running: this.#running, sources: this.#sources, worker: this.#worker };
+    const written = await castBlocks(context, { job, scales, place, scalePlace, ofSource });
+    const { sha256, crc32, source } = await this.#worker.call({ op: "finish" });
+    if (ofSource) await this.#held.refuse(seal, { sha256: source });
+    return { sha256, crc32, scales: written };
+  }
+
   /** Largest |stored value| of the whole tensor. The cast reads the tensor again, usually from the page cache. */
   async #amax(job: Job, dtype: FloatDType): Promise<number> {
     const worker = this.#worker;
@@ -180,15 +193,8 @@ export class TensorWork {
     return amax;
   }
 
-  async #read(job: Job, band: Band, buffer: BandBuffer): Promise<void> {
-    const { plan, signal } = this.#running;
-    signal?.throwIfAborted();
-    const width = bitsOf(job.sourceDtype) / 8;
-    const extents = gatherExtents(job.elementSource, band, plan.source.tensors, width);
-    const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
-    const filled = extents.reduce((sum, { size }) => sum + size, 0);
-    if (filled < target.byteLength) target.fill(0);
-    await this.#sources.read(extents, target, signal);
+  #read(job: Job, band: Band, buffer: BandBuffer): Promise<void> {
+    return readBand(this.#running, this.#sources, job, band, buffer);
   }
 }
 
@@ -203,13 +209,6 @@ function* scaledBands(
       yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
     }
   }
-}
-
-/** The error of a worker with the index in the tensor in place of the index in the band. */
-function shiftIndex(error: unknown, lo: number): unknown {
-  if (!(error instanceof IsologitError) || error.at.index === undefined) return error;
-  const index = error.at.index + lo;
-  return new IsologitError(error.code, `${error.message} at index ${index}`, { ...error.at, index });
 }
 
 /** The first stored tensor that a job reads; undefined if the destination is all padding. */

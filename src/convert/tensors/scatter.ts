@@ -2,16 +2,16 @@
  * Writes several tensors that are columns of one matrix, as the ranks of a row-parallel layer store it. The rows are read
  * once and scattered; tensor by tensor, eight ranks would read the matrix eight times.
  */
-import type { TensorDigests } from "../../formats/format.ts";
-import { overflowError } from "../cast/cast.ts";
-import { readScale } from "../checkpoint/scales/values.ts";
-import { bitsOf, countOf } from "../core/dtype.ts";
-import { gatherExtents, roleSource } from "../core/gather.ts";
-import type { Sources } from "../core/read.ts";
-import { Digest } from "../workers/digest.ts";
-import { pipelineBands } from "../workers/pipeline.ts";
-import type { BandWorker } from "../workers/pool.ts";
-import type { ColumnShare, ConversionRun, Job } from "./types.ts";
+import type { TensorDigests } from "../../../formats/format.ts";
+import { overflowError } from "../../cast/cast.ts";
+import { readScale } from "../../checkpoint/scales/values.ts";
+import { bitsOf, countOf } from "../../core/dtype.ts";
+import { gatherExtents, roleSource } from "../../core/gather.ts";
+import type { Sources } from "../../core/read.ts";
+import { Digest } from "../../workers/digest.ts";
+import { pipelineBands } from "../../workers/pipeline.ts";
+import type { BandWorker } from "../../workers/pool.ts";
+import type { ColumnShare, ConversionRun, Job } from "../types.ts";
 
 /** A job for columns of a matrix, and the place of its tensor. */
 export interface ScatterPart {

@@ -1,13 +1,13 @@
 /** Compares the source of a conversion with the digests in its format, while it is read. */
 
-import { type ComputedDigests, refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
-import type { SealedSpan, Span, Tensor } from "../core/checkpoint.ts";
-import { bandsOf } from "../core/gather.ts";
-import type { Sources } from "../core/read.ts";
-import { type FindSeal, sealFinder, spanOf } from "../core/sealed-spans.ts";
-import type { MatchedModel } from "../families/model.ts";
-import { pipelineBands } from "../workers/pipeline.ts";
-import type { ConversionRun, Job } from "./types.ts";
+import { type ComputedDigests, refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
+import type { SealedSpan, Span, Tensor } from "../../core/checkpoint.ts";
+import { bandsOf } from "../../core/gather.ts";
+import type { Sources } from "../../core/read.ts";
+import { type FindSeal, sealFinder, spanOf } from "../../core/sealed-spans.ts";
+import type { MatchedModel } from "../../families/model.ts";
+import { pipelineBands } from "../../workers/pipeline.ts";
+import type { ConversionRun, Job } from "../types.ts";
 
 export class SealedSource {
   readonly #source: MatchedModel;

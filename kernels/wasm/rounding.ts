@@ -1,0 +1,37 @@
+// Widening and rounding of vectors. Not exported to the host: vectors cannot cross that border.
+
+/** An F16 shifted into the fields of F32 is 2^112 times too small, subnormals included: one exact product corrects it. */
+export function widenF16(v: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fff));
+  const moved = i32x4.shl(magnitude, 13);
+  const number = f32x4.mul(moved, f32x4.splat(reinterpret<f32>((127 + 112) << 23)));
+  const top = v128.or(moved, i32x4.splat(0x7f800000)); // infinity, or NaN with its payload
+  const value = v128.bitselect(top, number, i32x4.ge_s(magnitude, i32x4.splat(0x7c00)));
+  return v128.or(value, i32x4.shl(v128.and(v, i32x4.splat(0x8000)), 16));
+}
+
+export function isNaN32(v: v128): v128 {
+  return i32x4.gt_s(v128.and(v, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
+}
+
+/** The code of a magnitude in a float type with `mantissa` bits and this bias; the caller handles larger magnitudes. */
+export function roundTo(magnitude: v128, mantissa: i32, bias: i32): v128 {
+  const shift = 23 - mantissa;
+  // Normal: re-bias, add just under half and the bit that breaks ties, drop the lower bits; a carry raises the
+  // exponent.
+  const odd = v128.and(i32x4.shr_u(magnitude, shift), i32x4.splat(1));
+  const half = i32x4.splat(((bias - 127) << 23) + (1 << (shift - 1)) - 1);
+  const normal = i32x4.shr_u(i32x4.add(i32x4.add(magnitude, half), odd), shift);
+  // Subnormal: the sum with a number whose last bit equals the least subnormal is rounded by the addition itself.
+  const magic = i32x4.splat((127 + 23 - (bias - 1) - mantissa) << 23);
+  const subnormal = i32x4.sub(f32x4.add(magnitude, magic), magic);
+  return v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat((127 + 1 - bias) << 23)));
+}
+
+/** Codes of E4M3, one in each lane: round(clamp(w / scale)). The quotient is an F32 division. */
+export function narrowE4M3(v: v128, scale: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  const quotient = i32x4.min_s(f32x4.div(magnitude, scale), f32x4.splat(448));
+  const code = v128.bitselect(i32x4.splat(0x7f), roundTo(quotient, 3, 7), isNaN32(v));
+  return v128.or(code, v128.and(i32x4.shr_u(v, 24), i32x4.splat(0x80)));
+}

@@ -1,0 +1,121 @@
+/** Casts a matrix to E4M3 with a scale for each block, and writes codes and scales. */
+import type { BlockScales } from "../../cast/blocks.ts";
+import { widthOf } from "../../core/dtype.ts";
+import { IsologitError } from "../../core/errors.ts";
+import type { Sources } from "../../core/read.ts";
+import { Digest } from "../../workers/digest.ts";
+import { pipelineBands } from "../../workers/pipeline.ts";
+import type { BandBuffer, BandWorker, Call } from "../../workers/pool.ts";
+import type { ConversionRun, Job } from "../types.ts";
+import { type Place, readBand, shiftIndex } from "./read-band.ts";
+
+interface Context {
+  readonly running: ConversionRun;
+  readonly sources: Sources;
+  readonly worker: BandWorker;
+}
+
+interface BlockJob {
+  readonly job: Job;
+  readonly scales: BlockScales;
+  readonly place: Place;
+  readonly scalePlace: Place;
+  /** digest the elements of the source too */
+  readonly ofSource: boolean;
+}
+
+type BlockCall = Extract<Call, { op: "blocks" }>;
+
+/** Rows [lo, hi) of the matrix, and what is done with them. */
+interface RowBand extends Pick<BlockCall, "part" | "first"> {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/**
+ * Whole rows of blocks are read once. A row of blocks that is larger than a buffer is read twice: for its scales, then for
+ * its codes. The digests of the codes are in the worker afterwards.
+ *
+ * @returns digests of the scales
+ * @throws NON_FINITE; PLAN_MEMORY if a buffer cannot hold one row
+ */
+export async function castBlocks(
+  context: Context,
+  blockJob: BlockJob,
+): Promise<ReturnType<Digest["result"]>> {
+  const { running, worker } = context;
+  const { job, scales } = blockJob;
+  const { columns, block } = scales;
+  const rows = job.count / columns;
+  // codes and scales follow the elements in the buffer; four bytes a scale, and at most one for each element
+  const rowBytes = columns * (widthOf(scales.from) + 1) + 4 * Math.ceil(columns / block[1]);
+  const fitting = Math.floor(worker.buffers[0]!.bytes.byteLength / rowBytes);
+  if (fitting === 0) {
+    const message = `a row of ${rowBytes} bytes does not fit into a buffer`;
+    throw new IsologitError("PLAN_MEMORY", message, { tensor: job.tensor.name });
+  }
+  const digest = new Digest();
+  let scaleAt = blockJob.scalePlace.offset;
+  const pass = (bands: readonly RowBand[]) =>
+    pipelineBands(
+      worker,
+      bands,
+      ({ lo, hi }, buffer) =>
+        readBand(running, context.sources, job, { lo: lo * columns, hi: hi * columns }, buffer),
+      async (band, buffer) => {
+        const stored = await castRows(context, blockJob, band, buffer);
+        if (stored.byteLength === 0) return;
+        digest.update(stored, running.writer.seal !== undefined);
+        const at = scaleAt;
+        scaleAt += stored.byteLength;
+        await running.staging.writeAt(blockJob.scalePlace.file, at, stored);
+      },
+    );
+  if (fitting >= block[0]) {
+    const whole = { part: "whole", first: true } as const;
+    await pass([...bandsOfRows(0, rows, fitting - (fitting % block[0]), whole)]);
+    return digest.result();
+  }
+  for (let top = 0; top < rows; top += block[0]) {
+    const bottom = Math.min(rows, top + block[0]);
+    await pass([...bandsOfRows(top, bottom, fitting, { part: "observe", first: false })]);
+    await pass([...bandsOfRows(top, bottom, fitting, { part: "codes", first: false })]);
+  }
+  return digest.result();
+}
+
+/** Runs of at most `step` rows; `first` marks the run at the start. */
+function* bandsOfRows(
+  from: number,
+  to: number,
+  step: number,
+  what: Pick<RowBand, "part" | "first">,
+): Generator<RowBand> {
+  for (let lo = from; lo < to; lo += step) {
+    yield { ...what, lo, hi: Math.min(to, lo + step), first: what.first || lo === from };
+  }
+}
+
+/** Casts rows in a buffer and writes their codes. @returns the scales, in the buffer */
+async function castRows(
+  { running, worker }: Context,
+  { scales, place, ofSource }: BlockJob,
+  { part, first, lo, hi }: RowBand,
+  { at, bytes }: BandBuffer,
+): Promise<Uint8Array> {
+  const { staging, writer, watch } = running;
+  const [rows, start] = [hi - lo, lo * scales.columns];
+  const count = rows * scales.columns;
+  const size = count * widthOf(scales.from);
+  const call = { op: "blocks", part, first, scales, at, rows, toAt: at + size, ofSource } as const;
+  const { scaleBytes } = await worker
+    .call({ ...call, sealed: writer.seal !== undefined })
+    .catch((error: unknown) => {
+      throw shiftIndex(error, start);
+    });
+  if (part !== "observe") {
+    await staging.writeAt(place.file, place.offset + start, bytes.subarray(size, size + count));
+    watch({ type: "advance", phase: "convert", bytes: size });
+  }
+  return bytes.subarray(size + count, size + count + scaleBytes);
+}

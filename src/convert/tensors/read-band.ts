@@ -1,0 +1,37 @@
+/** Reads the elements of a job, band by band, and says where in a tensor an error lies. */
+import { bitsOf } from "../../core/dtype.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { type Band, gatherExtents } from "../../core/gather.ts";
+import type { Sources } from "../../core/read.ts";
+import type { BandBuffer } from "../../workers/pool.ts";
+import type { ConversionRun, Job } from "../types.ts";
+
+/** Where a tensor lies in a destination. */
+export interface Place {
+  readonly file: string;
+  readonly offset: number;
+}
+
+/** Fills the start of a buffer with the elements [lo, hi) of a job, in the type of the source. */
+export async function readBand(
+  { plan, signal }: Pick<ConversionRun, "plan" | "signal">,
+  sources: Sources,
+  job: Job,
+  band: Band,
+  buffer: BandBuffer,
+): Promise<void> {
+  signal?.throwIfAborted();
+  const width = bitsOf(job.sourceDtype) / 8;
+  const extents = gatherExtents(job.elementSource, band, plan.source.tensors, width);
+  const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
+  const filled = extents.reduce((sum, { size }) => sum + size, 0);
+  if (filled < target.byteLength) target.fill(0);
+  await sources.read(extents, target, signal);
+}
+
+/** The error of a worker with the index in the tensor in place of the index in the band. */
+export function shiftIndex(error: unknown, lo: number): unknown {
+  if (!(error instanceof IsologitError) || error.at.index === undefined) return error;
+  const index = error.at.index + lo;
+  return new IsologitError(error.code, `${error.message} at index ${index}`, { ...error.at, index });
+}
