@@ -104,6 +104,44 @@ describe("a recast to FP8", () => {
   });
 });
 
+describe("a recast to FP8 with several scales a tensor", () => {
+  it.each([
+    ["compressed-tensors", "row", "ct-channel-dynamic"],
+    ["compressed-tensors", "block", "ct-block-128"],
+    ["modelopt", "row", "modelopt-pcpt"],
+    ["modelopt", "block", "modelopt-pbwo"],
+    ["modelopt", "mxfp8", "modelopt-mxfp8"],
+  ] as const)(
+    "%s by %s has the tensors of the real writer's %s, byte for byte",
+    async (quantDialect, quantScales, name) => {
+      const options = { dtype: "fp8-e4m3", keepEnds: 0, quantDialect, quantScales, verify: "off" } as const;
+      const { arrays } = await written(TINY, options);
+      const real = await arraysOf(join(genuine(name), "model.safetensors"));
+      const isOurs = (key: string) => !/_proj/.test(key) || !/[qkvo]_proj/.test(key); // attention stays BF16 here
+      const kept = (of: Arrays) => new Map([...of].filter(([key]) => isOurs(key)).sort());
+      expect(kept(arrays)).toEqual(kept(real));
+    },
+  );
+
+  it("fp8 by block has the scales of the codes under weight_scale_inv, and MXFP8 no name", async () => {
+    const options = { dtype: "fp8-e4m3", quantDialect: "fp8", verify: "off" } as const;
+    const { arrays, declared } = await written(TINY, { ...options, quantScales: "block" });
+    expect(endings(arrays, ".weight_scale_inv").length).toBeGreaterThan(5);
+    expect(declared.weight_block_size).toEqual([128, 128]);
+    await expect(written(TINY, { ...options, quantScales: "mxfp8" })).rejects.toMatchObject({
+      code: "PLAN_IMPOSSIBLE",
+    });
+  });
+
+  it.each([
+    ["E5M2", { dtype: "fp8-e5m2" }, "hf"],
+    ["a packed file", { dtype: "fp8-e4m3" }, "packed"],
+  ] as const)("is refused for %s", async (_, options, to) => {
+    const asked = { ...options, quantScales: "row" } as const;
+    await expect(convertForeign(TINY, place(), to, asked)).rejects.toMatchObject({ code: "PLAN_IMPOSSIBLE" });
+  });
+});
+
 describe("a recast to BF16 or F32", () => {
   it.each(["bf16", "f32"] as const)(
     "%s leaves out every scale and declaration, and reports it",

@@ -53,7 +53,7 @@ async function sourceAt(path: string, name: string): Promise<Source> {
 
 /** Every golden; a format that no golden has, and FP8, in copies made here. */
 async function sources(): Promise<readonly Source[]> {
-  const names = readdirSync(golden("")).filter((name) => name !== "megatron"); // lists of names, no weights
+  const names = readdirSync(golden("")).filter((name) => !/^megatron$|\.json$/.test(name)); // those hold no weights
   const found = await Promise.all(names.map((name) => sourceAt(golden(name), name)));
   for (const { id, writes } of formats) {
     if (writes === undefined || found.some(({ format }) => format.id === id)) continue;

@@ -6,6 +6,7 @@ import { countOf } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
 import { canonicalJson } from "../../core/hash.ts";
+import { isJsonObject } from "../../core/json.ts";
 import { publishedName } from "../../families/expand.ts";
 import type { Role } from "../../families/model.ts";
 import { type ComparedItem, comparedTensor, type RoleDifference } from "./compared-items.ts";
@@ -33,7 +34,13 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
     const differs = (message: string) => differences.push({ role, key, tensors: [key], message });
     if (left === undefined || right === undefined) {
       const which = left === undefined ? "second" : "first";
-      if (anyRecast || isDescribedAnew) alone[which].push(key);
+      const isAdded = strict && which === "second"; // this version adds the scales that it describes
+      const isAllowed = isAdded
+        ? isCacheScale(key)
+          ? declaresCache(b)
+          : role !== null && recast(role)
+        : anyRecast || isDescribedAnew;
+      if (isAllowed) alone[which].push(key);
       else differs(`it is only in the ${which} checkpoint`);
     } else if (left.dtype !== right.dtype || countOf(left.shape) !== countOf(right.shape)) {
       differs(`it is ${typeOf(right)}, not ${typeOf(left)}`);
@@ -68,6 +75,15 @@ function aloneFindings(which: string, keys: readonly string[], strict: boolean):
       ? remark("activation-scale-left", message, at)
       : difference("activation-scale-absent", message, at),
   ];
+}
+
+const isCacheScale = (name: string) => /\.(k|v|kv)_scale$/.test(name);
+
+/** Whether config.json declares an FP8 KV cache. The method `fp8` cannot declare it: engines are asked for such a cache. */
+function declaresCache({ checkpoint }: LoadedModel): boolean {
+  const declared = checkpoint.config.quantization_config;
+  if (!isJsonObject(declared)) return false;
+  return declared.quant_method === "fp8" || isJsonObject(declared.kv_cache_scheme);
 }
 
 /** The quantization that config.json declares, as text. */
