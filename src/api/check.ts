@@ -11,7 +11,9 @@ import { checkConfig } from "../check/config.ts";
 import { gatherFindings } from "../check/findings.ts";
 import { checkIntegrity } from "../check/integrity.ts";
 import { checkKeys } from "../check/keys.ts";
+import { checkCodes } from "../check/nan-codes.ts";
 import type { CheckOptions } from "../check/options.ts";
+import { pairOrReport } from "../check/pairing.ts";
 import { checkQuantization, checkScales, refuseUnknownEngines } from "../check/quantization.ts";
 import { checkBytes } from "../check/read.ts";
 import { checkTies } from "../check/ties.ts";
@@ -19,7 +21,6 @@ import { checkWeights } from "../check/weights.ts";
 import { loadModel } from "../checkpoint/load.ts";
 import { isNearMiss } from "../checkpoint/near-misses/recognise.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
-import { pairScales, type ScaleTable } from "../checkpoint/scales/pair.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
@@ -30,9 +31,6 @@ import { readSmall } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { judgeFindings } from "../verify/judge-findings.ts";
-
-/** Largest number of findings about FP8 weights whose scales do not fit. */
-const MAX_UNPAIRED = 1000;
 
 /**
  * Checks a checkpoint without a second checkpoint: files, index, config, tensor names, shapes and scales.
@@ -65,7 +63,9 @@ export async function check(source: string, options: CheckOptions = {}): Promise
   const found = [...gatherFindings(findings)];
   if (checkpoint !== null && options.read === true) {
     // Each damaged chunk has its own finding: the user may have to fetch only that chunk again.
-    found.push(...(await checkBytes(checkpoint, options)));
+    const damage = await checkBytes(checkpoint, options);
+    found.push(...damage);
+    if (damage.length === 0) found.push(...(await checkCodes(checkpoint, options.signal)));
     found.push(...((await ownCertificate(source, checkpoint))?.findings ?? []));
   }
   const judged = judgeFindings(found, options.strict);
@@ -161,21 +161,5 @@ async function checkShards(source: string, findings: Finding[]): Promise<void> {
     }
     await using shard = await store.open(file);
     await readHeader(shard, file).catch((error) => add(error, file));
-  }
-}
-
-/** Pairs weights with their scales. Each weight that does not pair is a finding, and the others are paired without it. */
-function pairOrReport({ tensors, format, config }: Checkpoint, findings: Finding[]): ScaleTable {
-  let left = tensors;
-  for (let unpaired = 0; ; unpaired++) {
-    try {
-      return pairScales(left, config);
-    } catch (error) {
-      const found = findingOf(error, format);
-      const tensor = tensors.find(({ name }) => name === found.at.tensor);
-      findings.push({ ...found, at: { ...found.at, file: tensor?.pieces[0]?.file ?? found.at.file } });
-      if (tensor === undefined || unpaired === MAX_UNPAIRED) return pairScales([]);
-      left = left.filter((candidate) => candidate !== tensor);
-    }
   }
 }

@@ -372,6 +372,118 @@ it("an engine that is not known is refused", async () => {
   });
 });
 
+describe("pairs of codes and scales that do not fit", () => {
+  const IN = "backbone.layers.0.mixer.in_proj.weight";
+  const errorsOf = async (copy: Copy) => {
+    const { findings } = await check(written(copy, fresh()));
+    return findings
+      .filter(({ severity }) => severity === "error")
+      .map(({ rule, at, message }) => [rule, at.tensor, message]);
+  };
+
+  it("five scales of one in_proj are one fault of each", async () => {
+    const copy = changed("ct-tensor-dynamic", {
+      plant: (editor) => editor.put(`${IN}_scale`, { shape: [5], bytes: new Uint8Array(20).fill(0x3c) }),
+    });
+    expect(await errorsOf(copy)).toEqual([
+      ["unsupported", `${IN}_scale`, expect.stringMatching(/\[5\] does not scale \[328, 64\]/)],
+    ]);
+  });
+
+  it("two scales of one weight are one fault", async () => {
+    const copy = changed("fp8-tensor-hf", {
+      plant: (editor) => editor.add(`${IN}_scale`, "F32", [], oneF32(0.01)),
+    });
+    expect(await errorsOf(copy)).toEqual([
+      [
+        "scale-invalid",
+        expect.stringContaining(`${IN}_scale`),
+        expect.stringMatching(/already has the scale/),
+      ],
+    ]);
+  });
+
+  it("a scale of a BF16 head is one fault", async () => {
+    const copy = changed("ct-tensor-dynamic", {
+      plant: (editor) => editor.add("lm_head.weight_scale", "F32", [1], oneF32(0.01)),
+    });
+    expect(await errorsOf(copy)).toEqual([
+      ["scale-invalid", "lm_head.weight_scale", expect.stringMatching(/lm_head\.weight is BF16/)],
+    ]);
+  });
+
+  it("scales under names of other software are one fault", async () => {
+    const { tensors, files } = copies.get("ct-tensor-static")!;
+    const renamed = [...tensors].map(
+      ([name, array]) => [name.replace(/(weight|input)_scale$/, "scale_$1"), array] as const,
+    );
+    expect(await errorsOf({ tensors: new Map(renamed), files })).toEqual([
+      ["unsupported", expect.any(String), expect.stringMatching(/^28 scales are stored as scale_weight/)],
+    ]);
+  });
+
+  it("codes of AMD are one fault", async () => {
+    const { tensors, files } = copies.get("ct-tensor-dynamic")!;
+    const relabelled = [...tensors].map(([name, array]) =>
+      array.dtype === "F8_E4M3"
+        ? ([name, { ...array, dtype: "F8_E4M3FNUZ" as const }] as const)
+        : ([name, array] as const),
+    );
+    expect(await errorsOf({ tensors: new Map(relabelled), files })).toEqual([
+      ["unsupported", expect.any(String), expect.stringMatching(/^14 weights are F8_E4M3FNUZ/)],
+    ]);
+  });
+
+  it("stacked experts have one scale for each matrix", async () => {
+    const moe = await copyOf(golden("moe"));
+    const editor = new Editor(moe);
+    const left: string[] = [];
+    for (const [name, { dtype, shape }] of [...moe.tensors]) {
+      const size = shape.reduce((a, b) => a * b, 1);
+      const expert = /^(.*\.experts)\.(\d+)\.(\w+)\.weight$/.exec(name);
+      if (expert === null) {
+        if (/(_proj|gate|lm_head)\.weight$/.test(name) && dtype === "BF16")
+          left.push(name.replace(/\.weight$/, ""));
+        continue;
+      }
+      editor.drop(name);
+      const count = [...moe.tensors.keys()].filter(
+        (other) => other.startsWith(`${expert[1]}.`) && other.endsWith(`${expert[3]}.weight`),
+      ).length;
+      const stack = `${expert[1]}.${expert[3]}`;
+      editor.add(stack, "F8_E4M3", [count, ...shape], new Uint8Array(count * size).fill(0x38));
+      const scales = new Uint8Array(new Float32Array(count).fill(0.01).buffer);
+      editor.add(`${stack}_scale_inv`, "F32", [count, 1, 1], scales);
+    }
+    const fp8 = { quant_method: "fp8", activation_scheme: "dynamic", weight_block_size: null };
+    editor.config({ quantization_config: { ...fp8, modules_to_not_convert: left } });
+    expect(await errorsOf(editor.copy)).toEqual([]);
+  });
+});
+
+it("a NaN code is found by its element where weights are read", async () => {
+  const name = "backbone.layers.4.mixer.up_proj.weight";
+  const copy = changed("ct-tensor-dynamic", {
+    plant: (editor) => {
+      editor.bytes(name, (bytes) => {
+        bytes[777] = 0x7f;
+        bytes[900] = 0xff;
+      });
+    },
+  });
+  const folder = written(copy, fresh());
+  expect((await check(folder)).ok).toBe(true);
+  const { findings } = await check(folder, { read: true });
+  expect(findings.filter(({ severity }) => severity === "error")).toMatchObject([
+    {
+      rule: "nan-code",
+      at: { tensor: name },
+      message: expect.stringMatching(/^element 777 .* 0x7f.*, and 1 more/),
+    },
+  ]);
+  expect((await check(`${DIALECTS}ct-tensor-dynamic`, { read: true })).ok).toBe(true);
+});
+
 it("docs/checking.md names every rule", () => {
   const root = new URL("../../", import.meta.url).pathname;
   const folders = ["rules", "engines"].map((folder) => `${root}src/quantization/${folder}`);

@@ -33,6 +33,29 @@ export async function foreignQuantisation(scene: Scene): Promise<IsologitError |
   return null;
 }
 
+/** Scales under the names `scale_weight` and `scale_input`, which only software for diffusion models reads. */
+export async function respeltScales({ checkpoint }: Scene): Promise<IsologitError | null> {
+  if (checkpoint === undefined || checkpoint.dialect !== "hf") return null;
+  const found = checkpoint.tensors.filter(({ name }) => /\.scale_(weight|input)$/.test(name));
+  const [first] = found;
+  if (first === undefined) return null;
+  const message = `${found.length} scales are stored as scale_weight and scale_input; engines of language models read weight_scale and input_scale`;
+  const script = `python3 -c "import os,sys,safetensors.torch as s; [(t:=s.load_file(f), os.remove(f), s.save_file({k.replace('.scale_weight', '.weight_scale').replace('.scale_input', '.input_scale'): v for k, v in t.items()}, f, {'format': 'pt'})) for f in sys.argv[1:]]" *.safetensors`;
+  const next = `rename them in a copy of the folder: \`${script}\``;
+  return new IsologitError("UNSUPPORTED", message, placeOf(first), { next });
+}
+
+/** Weights in the FP8 of AMD's MI300. */
+export async function amdWeights({ checkpoint }: Scene): Promise<IsologitError | null> {
+  const found = checkpoint?.tensors.filter(({ dtype }) => dtype.endsWith("FNUZ")) ?? [];
+  const [first] = found;
+  if (first === undefined) return null;
+  const usual = first.dtype.replace("FNUZ", "");
+  const message = `${found.length} weights are ${first.dtype}, the FP8 of AMD's MI300: the same bits mean half of their value in ${usual}, and 0x80 is NaN`;
+  const next = `give the checkpoint that was quantised, or one in ${usual}; to relabel the codes, replace 0x80 by 0x00 and double the scales`;
+  return new IsologitError("UNSUPPORTED", message, placeOf(first), { next });
+}
+
 /** The quantisation that the files of the checkpoint name. */
 async function declaredIn(scene: Scene): Promise<string | undefined> {
   const { quantization_config: quantization } = scene.checkpoint!.config;

@@ -14,7 +14,7 @@ import { emptyMatrices, missingConfig, missingRanks } from "./incomplete.ts";
 import { danglingLinks } from "./links.ts";
 import { strayNames, wrappedNames } from "./names.ts";
 import { checkpointAbove, checkpointBelow } from "./places.ts";
-import { foreignQuantisation, mlxWeights } from "./quantised.ts";
+import { amdWeights, foreignQuantisation, mlxWeights, respeltScales } from "./quantised.ts";
 import { type Scene, sceneOf } from "./scene.ts";
 import { lfsPointers, standIns } from "./unfetched.ts";
 
@@ -41,6 +41,8 @@ const NEAR_MISSES: readonly Look[] = [
   wrappedNames,
   mlxWeights,
   foreignQuantisation,
+  amdWeights,
+  respeltScales,
   emptyMatrices,
   missingRanks,
   strayNames,

@@ -74,7 +74,7 @@ export function createFolder(
       weight,
       encoding: isQuantised(weight, scales) ? encodingOf(weight, scale) : null,
       scale,
-      extent: (weight.shape.at(-2) ?? 1) === 1 ? undefined : paired?.extent,
+      extent: paired === undefined ? undefined : extentOf(weight, paired.grid),
       groups: groupsFor(name),
       isHead: HEAD_WEIGHT.test(weight.name),
       isExpert: /\.experts\./.test(name),
@@ -91,6 +91,18 @@ function moduleNameOf(weight: string): string {
 /** All names of a module in configs. */
 function namesOf(module: string): readonly string[] {
   return [...new Set([module, engineName(module)])];
+}
+
+/** In one matrix of a stack of experts, as in a single matrix. */
+function extentOf(
+  { shape }: Tensor,
+  [blockRows, blockColumns]: readonly [number, number],
+): ScaleExtent | undefined {
+  const rows = shape.at(shape.length < 2 ? 0 : -2) ?? 1;
+  if (rows === 1) return undefined;
+  if (blockColumns > 1) return "block";
+  if (blockRows === 1) return "tensor";
+  return blockRows === rows ? "row" : "block";
 }
 
 function encodingOf({ dtype }: Tensor, scale: Tensor | undefined): Encoding {
