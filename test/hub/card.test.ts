@@ -71,6 +71,21 @@ describe("the command in the card makes the same files", () => {
       ["--to", "hf", "--dtype", "f16", "--allow-overflow", "--max-shard-size", "400kB"],
     ],
     ["ranks", "ranks", ["--to", "megatron", "--tp", "2"]],
+    [
+      "scales that are calibrated over the bundled text",
+      "static",
+      [
+        "--to",
+        "hf",
+        "--dtype",
+        "fp8-e4m3",
+        "--quant-dialect",
+        "modelopt",
+        "--calibrate",
+        "--kv-cache",
+        "fp8",
+      ],
+    ],
   ])("%s", async (_, name, flags) => {
     const out = await convertTo(name, golden("tiny"), ...flags);
     const { script, body } = await cardOf(out);
@@ -94,6 +109,17 @@ describe("the command in the card makes the same files", () => {
     expect(report).toMatchObject({ card: true, verdict: "within" });
     const [again, first] = [readFileSync(await rerun(script!, golden("tiny"))), readFileSync(out)];
     expect(sha256(again)).toBe(sha256(first));
+  });
+
+  it("scales that are calibrated over a file", async () => {
+    const ids = join(here.home, "ids.json");
+    writeFileSync(ids, "[5, 9, 77]");
+    const flags = ["--to", "hf", "--dtype", "fp8-e4m3", "--calibrate", ids, "--calibrate-rule", "mse"];
+    const out = await convertTo("static", golden("tiny"), ...flags);
+    const { script, body } = await cardOf(out);
+    expect(body).toContain("PROMPT is the text of the calibration");
+    expect(body).not.toContain(ids);
+    expect(filesOf(await rerun(script!.replace("PROMPT", ids), golden("tiny")))).toEqual(filesOf(out));
   });
 
   it("side files and vocabulary that are missing in the source", async () => {
