@@ -44,6 +44,7 @@ export const Conversion = z.strictObject({
   keepEnds: count.exactOptional(),
   quantDialect: z.enum(QUANT_DIALECTS).exactOptional(),
   quantScales: z.enum(WEIGHT_SCALES).exactOptional(),
+  fuseScales: z.literal(true).exactOptional(),
   calibrate: CalibrationRecord.exactOptional(),
   calibrateRule: z.enum(CALIBRATION_RULES).exactOptional(),
   kvCache: z.literal("fp8").exactOptional(),
@@ -74,7 +75,7 @@ export function conversionOf(
   calibration: Calibration | null,
 ): Conversion | undefined {
   const { dtype, keepEnds, quantDialect, quantScales, calibrateRule, kvCache } = options;
-  const { allowOverflow, keepExtra, like } = options;
+  const { fuseScales, allowOverflow, keepExtra, like } = options;
   const { maxShardBytes, alignment, tp, pp, vocabSize, iteration } = options;
   const isFile = options.recipe !== undefined && !named.some(({ id }) => id === options.recipe);
   const file = isFile && recipe !== null ? recipeFileOf(recipe) : undefined;
@@ -83,6 +84,7 @@ export function conversionOf(
     recipe: file ?? options.recipe,
     keepEnds: file === undefined ? keepEnds : undefined,
     ...{ quantDialect, quantScales, calibrate: calibration?.record, calibrateRule, kvCache },
+    fuseScales: fuseScales || undefined,
     allowOverflow: allowOverflow || undefined,
     keepExtra: keepExtra || undefined,
     like: like === undefined ? undefined : HubPlace.safeParse(like).success ? like : LOCAL_LIKE,

@@ -14,6 +14,8 @@ export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptio
   readonly quantDialect?: QuantDialect;
   /** which elements of a weight that is cast to FP8 share a scale; default "tensor" */
   readonly quantScales?: WeightScales;
+  /** give weights that engines join into one tensor, such as q, k and v of a layer, one FP8 scale */
+  readonly fuseScales?: boolean;
   readonly maxShardBytes?: number;
   /** packed: tensors start at multiples of this many bytes; 256 (default) or 4096 */
   readonly alignment?: number;

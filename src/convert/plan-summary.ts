@@ -39,13 +39,15 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   return unpackCodes({ format, config, dialect, tensors, store, ...nothing });
 }
 
-/** Bytes that a run of the plan reads. A tensor that is cast to FP8 with one scale is read twice, first for its amax. */
+/**
+ * Bytes that a run of the plan reads. A tensor that is cast to FP8 with one scale is read twice, first for its amax, and
+ * once more for each tensor that shares its scale.
+ */
 export function bytesRead(plan: Plan): number {
   const tensors = plan.jobs.reduce((sum, { count, sourceDtype, cast }) => {
-    return (
-      sum +
-      (count * bitsOf(sourceDtype) * (cast?.scaleTo === undefined || cast.blocks !== undefined ? 1 : 2)) / 8
-    );
+    const hasAmax = cast?.scaleTo !== undefined && cast.blocks === undefined;
+    const times = hasAmax ? 2 + (cast.sharedWith?.length ?? 0) : 1;
+    return sum + (count * bitsOf(sourceDtype) * times) / 8;
   }, 0);
   return plan.placement.copies.reduce((sum, { from }) => sum + from.size, tensors);
 }

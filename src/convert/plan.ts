@@ -16,6 +16,7 @@ import type { Calibration } from "../quantization/calibration.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
+import { shareScales } from "./fused-scales.ts";
 import { planJobs } from "./jobs.ts";
 import type { PlanOptions } from "./options.ts";
 import {
@@ -58,7 +59,8 @@ export async function planConversion(
   const weights = planWeights(matched, policy, stored);
   const quantized = await planQuantization(matched, weights, policy, options, calibration);
   const sameDialect = dialect.id === matched.dialect.id;
-  const { jobs, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
+  const { jobs: separate, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
+  const jobs = options.fuseScales === true ? shareScales(separate) : separate;
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   refuseBlocks(writer, jobs);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);

@@ -82,6 +82,8 @@ export interface Job {
     readonly sourceScales?: readonly ScaledRun[];
     /** for an FP8 destination: the tensor that receives the scale */
     readonly scaleTo?: string;
+    /** keys of other tensors of the destination that get the same scale, by the largest of all weights */
+    readonly sharedWith?: readonly string[];
     /** for several scales: how the matrix is divided; absent: one scale for the tensor */
     readonly blocks?: BlockScales;
   };

@@ -27,8 +27,8 @@ function rescaled(editor: Editor, source: Copy, name: string, scale: number): vo
 }
 
 /** As the bytes rung says: configs are another rung's. */
-async function judged(a: Copy, b: Copy, options = BYTES) {
-  const report = await verifyCheckpoints(await opened(a), await opened(b), options);
+async function judged(a: Copy, b: Copy, options = BYTES, strict = false) {
+  const report = await verifyCheckpoints(await opened(a), await opened(b), options, strict);
   const { verdict } = report.rungs[1]!;
   const { differences } = metricsWith(report, "bytes", "recast");
   return {
@@ -98,12 +98,18 @@ describe("one scale for q, k and v", () => {
   const source = new Editor(tiny);
   source.values(attention("v"), (value) => value / 16);
   const best = Math.max(...parts.map((name) => scaleOf(amaxOf(source.copy, name), "F8_E4M3")));
-  const sharing = (scale: number, of: readonly string[]) => {
+  const sharing = (scale: number, of: readonly string[], strict = false) => {
     const editor = new Editor(fp8);
     const own = (name: string) => scaleOf(amaxOf(source.copy, name), "F8_E4M3");
     for (const name of parts) rescaled(editor, source.copy, name, of.includes(name) ? scale : own(name));
-    return judged(source.copy, editor.copy);
+    return judged(source.copy, editor.copy, BYTES, strict);
   };
+
+  it("of this version is the largest of theirs and no other, for all three", async () => {
+    expect((await sharing(best, parts, true)).messages).toEqual([]);
+    expect((await sharing(best, [attention("v")], true)).messages).toHaveLength(1);
+    expect((await sharing(2 ** Math.ceil(Math.log2(best)), parts, true)).messages).toHaveLength(3);
+  });
 
   it("is the largest of theirs, or the next power of two: right, and told", async () => {
     for (const scale of [best, 2 ** Math.ceil(Math.log2(best))]) {

@@ -73,6 +73,10 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
     default: "tensor",
     ...oneOf(WEIGHT_SCALES),
   },
+  fuseScales: {
+    spec: "--fuse-scales",
+    about: "give q, k and v of a layer one FP8 scale, because engines join them into one tensor",
+  },
   allowOverflow: {
     spec: "--allow-overflow",
     about: "write values that F16 cannot hold as infinities",

@@ -121,9 +121,7 @@ export class TensorWork {
     for (const { scale: name } of cast.sourceScales ?? []) {
       if (!scales.has(name)) scales.set(name, await readScale(plan.source.tensors.get(name)!, this.#sources));
     }
-    const only = scales.size === 1 ? [...scales.values()][0]! : null;
-    // dialects with FP8 join no tensors, so the source has one scale
-    const amax = isFp8(to) ? (await this.#amax(job, from)) * (only ?? 1) : null;
+    const amax = isFp8(to) ? await this.#sharedAmax(job, cast) : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(Math.fround(amax), to);
     await pipelineBands(
       worker,
@@ -172,6 +170,21 @@ export class TensorWork {
     const { sha256, crc32, source } = await this.#worker.call({ op: "finish" });
     if (ofSource) await this.#held.refuse(seal, { sha256: source });
     return { sha256, crc32, scales: written };
+  }
+
+  /** Largest |w| of a tensor and of the tensors that share its scale. */
+  async #sharedAmax(job: Job, { sharedWith = [] }: NonNullable<Job["cast"]>): Promise<number> {
+    const { jobs, source } = this.#running.plan;
+    const others = sharedWith.map((key) => jobs.find(({ tensor }) => tensorKey(tensor) === key)!);
+    let amax = 0;
+    for (const part of [job, ...others]) {
+      const { from, sourceScales = [] } = part.cast!;
+      // dialects with FP8 join no tensors, so the source has one scale
+      const scales = [...new Set(sourceScales.map(({ scale }) => scale))];
+      const only = scales.length === 1 ? await readScale(source.tensors.get(scales[0]!)!, this.#sources) : 1;
+      amax = Math.max(amax, (await this.#amax(part, from)) * only);
+    }
+    return amax;
   }
 
   /** Largest |stored value| of the whole tensor. The cast reads the tensor again, usually from the page cache. */

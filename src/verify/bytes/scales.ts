@@ -48,7 +48,8 @@ const MAX_FACTOR = 2;
 /**
  * Judges the scale of a recast role.
  *
- * @param strict the destination was written by this version: its scale must equal amax / max
+ * @param strict the destination was written by this version: its scale must equal amax / max, of the role or of all roles that
+ *   engines fuse with it
  * @param others all recast roles, including those that engines fuse with this role
  */
 export function judgeScale(recast: RecastRole, strict: boolean, others: readonly RecastRole[]): Judgement {
@@ -60,12 +61,12 @@ export function judgeScale(recast: RecastRole, strict: boolean, others: readonly
   if (isNear(scale, best)) return CORRECT;
   if (scale < best && amax > 0)
     return different(`its scale ${scale} is below amax/max = ${best}: values are clipped`);
-  if (strict) return different(text);
-  if (amax === 0) return CORRECT; // with any scale, zeros stay zeros
-  if (isAllowed(scale, best)) return { message: null, findings: [{ rule: "scale-larger", text }] };
   const fused = others.filter((other) => isFused(recast, other));
   const largest = Math.max(...fused.map((other) => scaleOf(other.amax, to)));
   const isShared = fused.every((other) => other.to === to && other.scale === scale);
+  if (strict) return isShared && isNear(scale, largest) ? CORRECT : different(text);
+  if (amax === 0) return CORRECT; // with any scale, zeros stay zeros
+  if (isAllowed(scale, best)) return { message: null, findings: [{ rule: "scale-larger", text }] };
   if (isShared && isAllowed(scale, largest)) {
     const of = fused.map(({ role }) => role!.spec.role).join(", ");
     const shared = `${text}, and ${largest} is the largest of ${of}, which share the scale`;
