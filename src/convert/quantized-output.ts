@@ -57,6 +57,7 @@ export async function planQuantization(
   { quantDialect, quantScales, kvCache }: Pick<PlanOptions, "quantDialect" | "quantScales" | "kvCache">,
   calibration: Calibration | null,
 ): Promise<QuantizedOutput> {
+  if (policy.to !== null || quantDialect !== undefined) refuseFourBits(weights);
   const fp8 = weights.filter(({ dtype }) => isFp8(dtype));
   for (const [option, value] of Object.entries({ quantDialect, quantScales })) {
     if (value === undefined || (fp8.length > 0 && (option === "quantDialect" || policy.to !== null)))
@@ -69,11 +70,6 @@ export async function planQuantization(
     if (calibration === null) return { kind: "copied" };
     const next = "choose the `quantDialect` that shall describe them";
     throw new IsologitError("USAGE", "`calibrate` adds scales to FP8 weights that are copied", {}, { next });
-  }
-  const packed = weights.find(({ dtype }) => dtype === "F4");
-  if (packed !== undefined) {
-    const message = "it is NVFP4, which is copied as it is, but not described anew";
-    throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: packed.name });
   }
   if (fp8.length === 0) return { kind: "removed", warnings: await removedWarnings(source) };
   const dialect = quantizationDialects[quantDialect ?? QUANT_DIALECTS[0]];
@@ -94,8 +90,26 @@ export async function planQuantization(
       ...(calibration?.warnings ?? []),
       ...leftWarnings(leftInputs, "activations", "the activations are described as dynamic"),
       ...leftWarnings(leftCache, "the KV cache", cache.reason),
+      ...(cache.isUnscaled && kvCache === undefined
+        ? ["the source declares an FP8 KV cache and stores no scale of it: the cache is not declared"]
+        : []),
     ],
   };
+}
+
+/**
+ * NVFP4 is not described anew. Its second scale is a factor for ModelOpt and a divisor for compressed-tensors, and the
+ * reciprocal of one is rounded, so that the weights would be others.
+ *
+ * @throws PLAN_IMPOSSIBLE
+ */
+function refuseFourBits(weights: readonly PlannedWeight[]): void {
+  const packed = weights.find(({ dtype }) => dtype === "F4");
+  if (packed === undefined) return;
+  const message =
+    "it is NVFP4, which is copied without a change, or decoded: the dialects store reciprocal scales of it, which are rounded";
+  const next = "leave `quantDialect` and `recipe` out, or convert with `dtype` bf16";
+  throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: packed.name }, { next });
 }
 
 /** @throws PLAN_IMPOSSIBLE if there is no place for calibrated scales: in the dialect, or because the source has such scales */
@@ -176,7 +190,7 @@ const isCacheScale = (name: string) => /\.(k|v|kv)_scale$/.test(name);
 async function cacheScales(source: LoadedModel) {
   const { scales, tensors, checkpoint } = source;
   const stored = scales.unusedScales.filter(isCacheScale);
-  const none = (reason: string) => ({ names: new Map<string, string>(), reason });
+  const none = (reason: string) => ({ names: new Map<string, string>(), reason, isUnscaled: false });
   if (!(await declaresCache(checkpoint))) return none("the source declares no FP8 KV cache");
   await using files = new Sources(checkpoint.store);
   for (const name of stored) {
@@ -190,7 +204,8 @@ async function cacheScales(source: LoadedModel) {
       return none(`${name}: ${error.message}`);
     }
   }
-  return { names: new Map(stored.map((name) => [name, name.slice(moduleOf(name).length)])), reason: "" };
+  const names = new Map(stored.map((name) => [name, name.slice(moduleOf(name).length)]));
+  return { names, reason: "", isUnscaled: stored.length === 0 };
 }
 
 /** Whether a source says that its KV cache is FP8. */

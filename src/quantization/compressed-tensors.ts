@@ -9,6 +9,7 @@ import {
   type WeightScales,
 } from "./dialect.ts";
 import { partlyCastWarnings } from "./fused-modules.ts";
+import { raggedWarnings } from "./ragged-blocks.ts";
 import { OWN_E5M2 } from "./scheme.ts";
 
 export const compressedTensors: QuantizationDialect = {
@@ -28,7 +29,10 @@ export const compressedTensors: QuantizationDialect = {
 function describe(model: QuantizedModel): Quantization {
   const { cast, kept, dtype, heads } = model;
   const ignore = [...new Set(kept.map(moduleOf))];
-  const warnings = [...partlyCastWarnings(cast, kept)];
+  const warnings = [
+    ...partlyCastWarnings(cast, kept),
+    ...raggedWarnings(model, "Transformers fails to decode them"),
+  ];
   if (dtype === "F8_E5M2") {
     // For every reader of compressed-tensors, eight bits of float mean E4M3: under that method the codes would be
     // misread. Under an unknown method Transformers only warns and takes codes for weights; without a method it refuses.

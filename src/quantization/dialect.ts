@@ -65,6 +65,8 @@ export interface QuantizedModel {
   readonly others: readonly string[];
   /** weights that are the head of the model, among `cast` */
   readonly heads: readonly string[];
+  /** weights with rows or columns that 128 does not divide, among `cast` */
+  readonly ragged: readonly string[];
   /** of the weights that are FP8 */
   readonly dtype: DType;
   readonly scales: WeightScales;

@@ -7,6 +7,7 @@ import { moduleOf } from "../checkpoint/scales/names.ts";
 import { IsologitError } from "../core/errors.ts";
 import { gridOf, type Quantization, type QuantizationDialect, type QuantizedModel } from "./dialect.ts";
 import { partlyCastWarnings } from "./fused-modules.ts";
+import { raggedWarnings } from "./ragged-blocks.ts";
 
 export const fp8: QuantizationDialect = {
   id: "fp8",
@@ -43,6 +44,7 @@ function describe(model: QuantizedModel): Quantization {
           "vLLM and SGLang read one weight_scale a tensor; Transformers looks for weight_scale_inv and would take codes for weights",
         ]),
     ...partlyCastWarnings(cast, kept),
+    ...raggedWarnings(model, "Transformers fails to decode them"),
   ];
   if (cache) {
     warnings.push(

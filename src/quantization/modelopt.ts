@@ -14,6 +14,7 @@ import {
   type WeightScales,
 } from "./dialect.ts";
 import { partlyCastWarnings } from "./fused-modules.ts";
+import { raggedWarnings } from "./ragged-blocks.ts";
 
 export const modelopt: QuantizationDialect = {
   id: "modelopt",
@@ -83,6 +84,7 @@ function describe(model: QuantizedModel): Quantization {
   const warnings = [
     "Transformers does not know the method modelopt: it would take codes for weights; vLLM, SGLang and TensorRT-LLM read them",
     ...partlyCastWarnings(cast, kept),
+    ...raggedWarnings(model, "vLLM refuses them"),
   ];
   if (heads.length > 0) {
     warnings.push(

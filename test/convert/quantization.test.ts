@@ -180,6 +180,11 @@ describe("a translation between dialects", () => {
     ["fp8-tensor-hf", "compressed-tensors"],
     ["ct-channel-dynamic", "modelopt"],
     ["modelopt-pcpt", "compressed-tensors"],
+    ["ct-block-128", "modelopt"],
+    ["modelopt-pbwo", "fp8"],
+    ["fp8-block-128", "compressed-tensors"],
+    ["ct-mxfp8", "modelopt"],
+    ["modelopt-mxfp8", "compressed-tensors"],
   ] as const)("of %s into %s changes no code and no scale", async (name, quantDialect) => {
     const before = await arraysOf(join(genuine(name), "model.safetensors"));
     const { arrays, declared, out } = await written(genuine(name), { quantDialect, verify: "bytes" });
@@ -209,11 +214,24 @@ describe("a translation between dialects", () => {
   it.each([
     ["ct-tensor-dynamic", "modelopt", "static activations"],
     ["ct-channel-dynamic", "fp8", "one scale a row"],
+    ["ct-mxfp8", "fp8", "MXFP8"],
+    ["fp8-block-8x32", "compressed-tensors", "8 x 32"],
+    ["ct-nvfp4", "modelopt", "NVFP4"],
+    ["modelopt-mixed", "compressed-tensors", "NVFP4"],
   ] as const)("of %s into %s is refused", async (name, quantDialect, reason) => {
     await expect(written(genuine(name), { quantDialect, verify: "bytes" })).rejects.toMatchObject({
       code: "PLAN_IMPOSSIBLE",
       message: expect.stringContaining(reason),
     });
+  });
+
+  it("says where an FP8 cache was declared without scales, and where 128 divides no weight", async () => {
+    const options = { quantDialect: "compressed-tensors", verify: "bytes" } as const;
+    const { warnings, declared } = await written(genuine("modelopt-mxfp8"), options);
+    expect(warnings).toMatch(/declares an FP8 KV cache and stores no scale/);
+    expect(declared.kv_cache_scheme).toBeNull();
+    const ragged = await written(genuine("fp8-block-128"), options);
+    expect(ragged.warnings).toMatch(/and 13 more have rows or columns that 128 does not divide/);
   });
 
   it("has no meaning without FP8 weights", async () => {

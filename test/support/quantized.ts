@@ -6,6 +6,7 @@ export const QUANTIZED: QuantizedModel = {
   kept: [],
   others: [],
   heads: [],
+  ragged: [],
   dtype: "F8_E4M3",
   scales: "tensor",
   activations: "dynamic",

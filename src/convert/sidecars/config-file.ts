@@ -90,6 +90,9 @@ function describeWeights({ jobs, dialect }: ConfigRequest, quantized: DescribedO
     cast: fp8.map(({ tensor }) => tensor.name),
     kept: namesOf(plain.filter(isLinear)),
     others: namesOf(plain.filter((job) => !isLinear(job))),
+    ragged: fp8
+      .filter(({ tensor }) => tensor.shape.some((n) => n % 128 !== 0))
+      .map(({ tensor }) => tensor.name),
     heads: fp8.filter(({ role }) => role!.spec.tiedTo !== undefined).map(({ tensor }) => tensor.name),
     dtype,
   });
