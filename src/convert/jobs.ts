@@ -48,13 +48,13 @@ export function planJobs(
   const scalesOfOwner = scalesByOwner(scales);
   const described = output.kind === "described" ? output : null;
   for (const weight of weights) {
-    const { name, rank, layout, from, role, sourceDtype, cast: to } = weight;
+    const { name, rank, layout, from, role, sourceDtype, cast: to, why } = weight;
     const placed = { name, ...(rank !== undefined && { rank }) };
     const shape = shapeOf(layout);
     const elementSource: ElementSource = { moves: movesOf(layout), roles: source.roleSources };
     const columns = columnShare(layout);
     const common = {
-      ...{ role, elementSource, sourceDtype, count: countOf(shape) },
+      ...{ role, why, elementSource, sourceDtype, count: countOf(shape) },
       ...(columns !== undefined && { columns }),
     };
     if (to === null)
@@ -242,6 +242,7 @@ function copyJob(tensor: Tensor, newName: string, shape: Shape = tensor.shape): 
   return {
     tensor: { name: newName, dtype, shape },
     role: null,
+    why: "a scale is copied",
     elementSource: { moves: [whole], roles: new Map([[name, [whole]]]) },
     sourceDtype: dtype,
     count,

@@ -8,7 +8,7 @@ import type { Plan, PlannedTensor } from "./types.ts";
 
 /** The tensors of a plan for people to read. */
 export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype }) => {
+  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype, why }) => {
     const from = elementSource.moves
       .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
       .map(({ of }) => of);
@@ -21,6 +21,7 @@ export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
       sourceDtype,
       shape: tensor.shape,
       bytes: bytesOf(tensor.dtype, tensor.shape),
+      why,
     };
   });
 }

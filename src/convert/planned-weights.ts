@@ -7,7 +7,7 @@ import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles, tensorsHeld, tensorsWritten } from "../families/expand.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import type { Parallelism } from "../families/structure.ts";
-import { type Policy, recastType } from "../quantization/policy.ts";
+import { decideRole, type Policy } from "../quantization/policy.ts";
 import type { PlanOptions } from "./options.ts";
 
 /** One tensor of the destination that holds roles. */
@@ -21,6 +21,8 @@ export interface PlannedWeight extends ExpectedTensor {
   readonly dtype: DType;
   /** the dtype that it is cast to; null: its bits are copied */
   readonly cast: FloatDType | null;
+  /** the reason for that, in words */
+  readonly why: string;
 }
 
 /**
@@ -57,9 +59,9 @@ export function planWeights(
     const from = sourceTensors(source, expected);
     const sourceDtype = from[0]!.dtype;
     const role = source.roles.get(leafRoles(expected.layout)[0]!)!;
-    const to = recastType(role, sourceDtype, policy, source);
+    const { to, why } = decideRole(role, sourceDtype, policy, source);
     const cast = to === "keep" ? null : to;
-    return { ...expected, role, from, sourceDtype, dtype: cast ?? sourceDtype, cast };
+    return { ...expected, role, from, sourceDtype, dtype: cast ?? sourceDtype, cast, why };
   });
 }
 

@@ -36,6 +36,8 @@ export interface PlannedTensor {
   readonly sourceDtype: string;
   readonly shape: readonly number[];
   readonly bytes: number;
+  /** why it is cast, or keeps its dtype */
+  readonly why: string;
 }
 
 /** What a conversion will do: each tensor of the destination, where its elements come from, and where each byte lies. */
@@ -69,6 +71,8 @@ export interface Job {
   readonly tensor: WantedTensor;
   /** its role, or the first of the roles it joins; null for a scale */
   readonly role: Role | null;
+  /** the reason for its dtype, in words */
+  readonly why: string;
   readonly elementSource: ElementSource;
   readonly sourceDtype: DType;
   readonly count: number;

@@ -6,6 +6,8 @@ import type { Config, Dims, Layer, RoleSpec, Settings } from "./structure.ts";
 /** Which roles are cast. A role in `keep` is kept even if `cast` names it; a role in neither is kept. */
 export interface Recipe {
   readonly id: string;
+  /** where the choice comes from; absent for a recipe file */
+  readonly source?: string;
   /** number of layers at each end of the main stack that are kept */
   readonly keepEnds: number;
   /** roles by name, or `prefix.*` */

@@ -10,7 +10,7 @@ import {
 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
-import { findRecipe, type LayerAt, type RoleKind, recipeCastsRole } from "./recipe.ts";
+import { findRecipe, keptReason, type LayerAt, type RoleKind } from "./recipe.ts";
 
 /** Options that decide which weights are cast. */
 export interface PolicyOptions {
@@ -56,8 +56,14 @@ export async function policyOf(
   return { kind, to, torchDtype: null, recipe: { ...recipe, keepEnds: keepEnds ?? recipe.keepEnds } };
 }
 
+/** The new type of one role, or "keep", and the reason in words. */
+interface RoleDecision {
+  readonly to: "keep" | FloatDType;
+  readonly why: string;
+}
+
 /**
- * The new type of one role, or "keep".
+ * What becomes of one role.
  *
  * For f32, f16 and bf16 every float is cast, except that `state` roles (A_log, D, dt_bias) and `router` roles never lose
  * precision: the recurrence and the choice of experts depend on them. A recipe may exclude more roles. FP8 is for matrices
@@ -67,19 +73,24 @@ export async function policyOf(
  * @param dtype type in the source
  * @param model all layers, because a recipe may refer to the ends and to neighbours
  */
-export function recastType(
+export function decideRole(
   role: { readonly spec: RoleKind; readonly layer: LayerAt | null },
   dtype: DType,
   { to, recipe }: Pick<Policy, "to" | "recipe">,
   model: { readonly layers: readonly LayerAt[] },
-): "keep" | FloatDType {
+): RoleDecision {
   const { spec, layer } = role;
-  if (to === null || dtype === to || !(isFloat(dtype) || dtype === "F4")) return "keep";
-  if (recipe !== null && !recipeCastsRole(recipe, spec.role, layer, model.layers)) return "keep";
-  if (isFp8(to)) return spec.kind === "matrix" ? to : "keep";
+  const keep = (why: string): RoleDecision => ({ to: "keep", why });
+  if (to === null) return keep("no dtype is asked for");
+  if (dtype === to) return keep(`it is ${dtype}`);
+  if (!(isFloat(dtype) || dtype === "F4")) return keep(`${dtype} is not cast`);
+  const reason = recipe === null ? null : keptReason(recipe, spec.role, layer, model.layers);
+  if (reason !== null) return keep(reason);
+  if (isFp8(to) && spec.kind !== "matrix") return keep("only projections are cast to FP8");
   const precious = spec.kind === "state" || spec.kind === "router";
   const holdsAll = to === "F32" || isFp8(dtype);
-  return precious && !holdsAll ? "keep" : to;
+  if (precious && !holdsAll) return keep(`a ${spec.kind} role keeps its precision`);
+  return { to, why: recipe === null ? "every weight is cast" : `recipe ${recipe.id} casts it` };
 }
 
 /** A pattern selects only the projections among its roles; a role that is named exactly must be a projection. */

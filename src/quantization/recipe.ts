@@ -90,6 +90,15 @@ export async function parseRecipe(text: string, file: string, roles: readonly Ro
   };
 }
 
+/** A JSON Schema of recipe files, for editors. */
+export async function recipeJsonSchema(): Promise<Readonly<Record<string, unknown>>> {
+  const { z } = await import("zod");
+  return {
+    ...z.toJSONSchema(await recipeSchema(), { io: "input" }),
+    title: "Recipe of isologit",
+  };
+}
+
 /** The keys of a recipe file. */
 async function recipeSchema() {
   const { z } = await import("zod");
@@ -97,12 +106,18 @@ async function recipeSchema() {
     .string()
     .regex(/^(\*|\w+(\.\w+)*(\.\*)?)$/, "expected a role such as mlp.up, or a prefix.*");
   return z.strictObject({
-    id: z.string().regex(/^[\w.-]{1,64}$/, "expected up to 64 letters, digits, dots, dashes"),
-    keep_ends: z.int().min(0).default(0),
-    cast: z.array(pattern).min(1),
-    keep: z.array(pattern).default([]),
-    keep_layers: z.array(z.int().min(0)).default([]),
-    keep_mamba_before_attention: z.boolean().default(false),
+    id: z
+      .string()
+      .regex(/^[\w.-]{1,64}$/, "expected up to 64 letters, digits, dots, dashes")
+      .describe("name of the recipe"),
+    keep_ends: z.int().min(0).default(0).describe("layers at each end of the main stack that are kept"),
+    cast: z.array(pattern).min(1).describe("roles to cast: a role, prefix.*, or *"),
+    keep: z.array(pattern).default([]).describe("roles to keep although cast names them"),
+    keep_layers: z.array(z.int().min(0)).default([]).describe("layers of the main stack that are kept"),
+    keep_mamba_before_attention: z
+      .boolean()
+      .default(false)
+      .describe("keep Mamba layers directly before an attention layer"),
   });
 }
 
@@ -127,32 +142,35 @@ function recipeNamesRole(pattern: string, role: string): boolean {
 }
 
 /**
- * Whether a recipe casts this role in this layer. Layers of multi-token prediction are never cast.
+ * Why a recipe keeps this role in this layer; null if it casts it. Layers of multi-token prediction are never cast.
  *
  * @param layer  null for a role that a model has once
  * @param layers all layers of the model
  * @throws RECIPE_INVALID when the recipe keeps a layer that the model does not have
  */
-export function recipeCastsRole(
+export function keptReason(
   recipe: Recipe,
   role: string,
   layer: LayerAt | null,
   layers: readonly LayerAt[],
-): boolean {
-  const { keepEnds, cast, keep = [], keepLayers = [], keepBefore = [] } = recipe;
+): string | null {
+  const { id, keepEnds, cast, keep = [], keepLayers = [], keepBefore = [] } = recipe;
   const main = layers.filter(({ stack }) => stack === "main");
   const absent = keepLayers.find((index) => index >= main.length);
   if (absent !== undefined) {
-    const message = `recipe ${recipe.id} keeps layer ${absent}; the model has layers 0 to ${main.length - 1}`;
+    const message = `recipe ${id} keeps layer ${absent}; the model has layers 0 to ${main.length - 1}`;
     throw new IsologitError("RECIPE_INVALID", message);
   }
   const isNamedBy = (patterns: readonly string[]) =>
     patterns.some((pattern) => recipeNamesRole(pattern, role));
-  if (!isNamedBy(cast) || isNamedBy(keep)) return false;
-  if (layer === null) return true;
-  if (layer.stack === "mtp") return false;
-  if (layer.index < keepEnds || layer.index >= main.length - keepEnds) return false;
-  if (keepLayers.includes(layer.index)) return false;
+  if (!isNamedBy(cast)) return `recipe ${id} does not name it`;
+  if (isNamedBy(keep)) return `recipe ${id} keeps it`;
+  if (layer === null) return null;
+  if (layer.stack === "mtp") return "recipes cast no prediction layer";
+  if (layer.index < keepEnds || layer.index >= main.length - keepEnds)
+    return `recipe ${id} keeps ${keepEnds} layers at each end`;
+  if (keepLayers.includes(layer.index)) return `recipe ${id} keeps layer ${layer.index}`;
   const following = main.find(({ index }) => index === layer.index + 1)?.kind;
-  return !keepBefore.some(({ kind, next }) => kind === layer.kind && next === following);
+  const before = keepBefore.find(({ kind, next }) => kind === layer.kind && next === following);
+  return before === undefined ? null : `recipe ${id} keeps ${before.kind} layers before ${before.next}`;
 }

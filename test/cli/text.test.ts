@@ -142,6 +142,10 @@ describe("summaries", () => {
       BF16   unchanged        1  64.0 KiB
       BF16   F8_E4M3          1  18.5 KiB
 
+      role    becomes    tensors  why
+      embed   unchanged        1  recipe nemotron-h does not name it
+      ssm.in  F8_E4M3          1  recipe nemotron-h casts it
+
         bytes  file
       3.0 MiB  (the destination itself)
 

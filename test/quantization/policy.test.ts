@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { DType, RecastTarget } from "../../src/core/dtype.ts";
 import type { Recipe } from "../../src/families/family.ts";
-import { type PolicyOptions, policyOf, recastType } from "../../src/quantization/policy.ts";
+import { decideRole, type PolicyOptions, policyOf } from "../../src/quantization/policy.ts";
 import type { LayerAt, RoleKind } from "../../src/quantization/recipe.ts";
 import { parseRecipe } from "../../src/quantization/recipe.ts";
 
@@ -51,7 +51,7 @@ async function cast(options: PolicyOptions, dtype: DType = "BF16") {
   for (const spec of roles) {
     const own = layers.filter(({ kind }) => spec.role.startsWith(PREFIX[kind]!));
     for (const layer of own.length > 0 ? own : [null]) {
-      const to = recastType({ spec, layer }, dtype, policy, { layers });
+      const { to } = decideRole({ spec, layer }, dtype, policy, { layers });
       if (to !== "keep")
         found.add(layer ? `${spec.role}@${layer.stack[1] === "t" ? "mtp" : layer.index}` : spec.role);
     }

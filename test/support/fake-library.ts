@@ -103,6 +103,7 @@ export const PLANNED: PlanReport = {
       sourceDtype: "BF16",
       shape: [512, 64],
       bytes: 65536,
+      why: "recipe nemotron-h does not name it",
     },
     {
       name: "backbone.layers.0.mixer.in_proj.weight",
@@ -113,6 +114,7 @@ export const PLANNED: PlanReport = {
       sourceDtype: "BF16",
       shape: [296, 64],
       bytes: 18944,
+      why: "recipe nemotron-h casts it",
     },
   ],
   bytesRead: 6291456,

@@ -54,6 +54,7 @@ function planText(report: PlanReport, view: View): string[] {
     ]),
     "",
     ...dtypeTable(tensors, view),
+    ...(report.exact ? [] : ["", ...roleTable(tensors, view)]),
     ...(files.length <= FEW_FILES || view.verbose ? ["", ...fileTable(files, view)] : []),
     ...(view.verbose ? ["", ...tensorTable(tensors, view)] : []),
   ];
@@ -85,6 +86,26 @@ function dtypeTable(tensors: readonly PlannedTensor[], view: View): string[] {
     formatBytes(pair.bytes),
   ]);
   return tableWithHead(view, ["dtype", "becomes", "tensors", "bytes"], rows, "llrr");
+}
+
+/** One row for each role, what becomes of it, and why. */
+function roleTable(tensors: readonly PlannedTensor[], view: View): string[] {
+  const rows = new Map<string, { readonly cells: readonly string[]; readonly tensors: number }>();
+  for (const { role, sourceDtype, dtype, why } of tensors) {
+    const cells = [role, sourceDtype === dtype ? "unchanged" : dtype, why];
+    const key = cells.join("\n");
+    rows.set(key, { cells, tensors: (rows.get(key)?.tensors ?? 0) + 1 });
+  }
+  const order = [...new Set(tensors.map(({ role }) => role))];
+  const sorted = [...rows.values()].sort((a, b) => order.indexOf(a.cells[0]!) - order.indexOf(b.cells[0]!));
+  return tableWithHead(
+    view,
+    ["role", "becomes", "tensors", "why"],
+    sorted.map(({ cells: [role, becomes, why], tensors }) => [
+      ...[role!, becomes!, formatCount(tensors), why!], // each row has three cells
+    ]),
+    "llrl",
+  );
 }
 
 const fileTable = (files: PlanReport["files"], view: View): string[] =>

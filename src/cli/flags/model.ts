@@ -50,7 +50,7 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
   recipe: {
     spec: "--recipe <name|file>",
-    about: "which weights are cast: nemotron-h, all-linear, or a YAML file",
+    about: "which weights are cast: a name that `isologit formats` lists, or a YAML file",
     default: "nemotron-h for FP8, else all weights",
     read: readText,
   },

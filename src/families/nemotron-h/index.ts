@@ -5,7 +5,8 @@ import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
 import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
-import { recipes, roles } from "./roles.ts";
+import { recipes } from "./recipes.ts";
+import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
 
 export const nemotronH: Family<NemotronHDims> = {

@@ -1,8 +1,7 @@
 /**
- * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes, and recipes.
+ * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes.
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
-import type { Recipe } from "../family.ts";
 import type { RoleSpec } from "../structure.ts";
 import type { NemotronHDims } from "./dims.ts";
 
@@ -68,28 +67,4 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
 
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden] },
   { role: "head", kind: "matrix", tiedTo: "embed", shape: (d) => [d.vocab, d.hidden] },
-];
-
-export const recipes: readonly Recipe[] = [
-  {
-    // The recipe of the training: current scaling for the GEMMs of Mamba and MLP blocks; two layers at each end in BF16.
-    id: "nemotron-h",
-    keepEnds: 2,
-    cast: [
-      "ssm.in",
-      "ssm.out",
-      "mlp.up",
-      "mlp.down",
-      "moe.up",
-      "moe.down",
-      "moe.shared.up",
-      "moe.shared.down",
-    ],
-  },
-  {
-    // Without the head: engines do not read a quantized head under the target `Linear`.
-    id: "all-linear",
-    keepEnds: 0,
-    cast: ["ssm.in", "ssm.out", "attn.*", "mlp.*", "moe.*"],
-  },
 ];
