@@ -10,7 +10,7 @@ import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
-import { decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
+import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
 import { pairScales, type ScaleTable } from "./scales/pair.ts";
 import { readScales } from "./scales/values.ts";
@@ -108,28 +108,26 @@ export function decodeWeights<M extends LoadedModel>(model: M): M {
   return { ...model, tensors, scales: { ...scales, scaleOf }, checkpoint: { ...checkpoint, store } };
 }
 
-/** Key of the values of an encoded weight in the tensors of `withDecodedValues`. */
-export function decodedKey(key: string): string {
-  return `decoded values of ${key}`;
+/** Key of the values of an encoded weight, or of their scales, in the tensors of `withDecodedValues`. */
+export function decodedKey(key: string, part: DecodedPart = "value"): string {
+  return `decoded ${part} of ${key}`;
 }
 
-/** The model with further tensors: the values of each encoded weight, under `decodedKey`. */
-export function withDecodedValues(model: LoadedModel): LoadedModel {
+/** The model with further F32 tensors under `decodedKey`: the values of each encoded weight, and the scale of each value. */
+export function withDecodedValues<M extends LoadedModel>(model: M): M {
   const encoded = encodedWeights(model);
   if (encoded.size === 0) return model;
-  const values = [...encoded].map(
-    ([key, { codes }]) => [decodedKey(key), decodedTensor(codes, "value")] as const,
-  );
+  const tensors = new Map(model.tensors);
+  for (const [key, { codes }] of encoded) {
+    for (const part of ["value", "scale"] as const)
+      tensors.set(decodedKey(key, part), decodedTensor(codes, part));
+  }
   const store = decodingStore(model.checkpoint.store, encoded);
-  return {
-    ...model,
-    tensors: new Map([...model.tensors, ...values]),
-    checkpoint: { ...model.checkpoint, store },
-  };
+  return { ...model, tensors, checkpoint: { ...model.checkpoint, store } };
 }
 
 /** How a checkpoint stores a role. */
-interface StoredRole {
+export interface StoredRole {
   readonly dtype: DType;
   /** `tensorKey` of the tensor */
   readonly tensor: string;
@@ -147,6 +145,12 @@ export function storedRole({ roleSources, tensors, scales }: LoadedModel, role: 
     tensor: key,
     ...(scale !== undefined && { scaled: { extent: scale.extent, block: scale.block } }),
   };
+}
+
+/** Whether two checkpoints store a role in one form: the same dtype, and scales of the same extent. */
+export function isSameForm(a: StoredRole, b: StoredRole): boolean {
+  if (a.dtype !== b.dtype || a.scaled?.extent !== b.scaled?.extent) return false;
+  return a.scaled?.extent !== "block" || a.scaled.block.every((side, axis) => side === b.scaled!.block[axis]);
 }
 
 /** Adds the checkpoint of `like` to an error about settings that came from there and do not fit. */

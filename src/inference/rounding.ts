@@ -7,6 +7,14 @@ import { type FloatDType, widthOf } from "../core/dtype.ts";
 export interface Rounding {
   readonly to: FloatDType;
   readonly scale: number | null;
+  /** fills `target` with elements [lo, hi) of a stored tensor as the destination stores them; absent: they are computed */
+  readonly read?: (
+    tensor: string,
+    lo: number,
+    hi: number,
+    target: Uint8Array,
+    signal: AbortSignal | undefined,
+  ) => Promise<void>;
 }
 
 /** The rounding of rows [lo, hi) of a stored tensor. */

@@ -132,7 +132,7 @@ export class Weights {
     let bytes = stored;
     if (rounding !== undefined) {
       bytes = new Uint8Array((hi - lo) * widthOf(rounding.to));
-      this.#o.rounder.round(stored, dtype, scale, rounding, bytes);
+      await this.#round(tensor, lo, hi, stored, rounding, bytes);
     }
     const wide = widen(rounding?.to ?? dtype, bytes);
     const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
@@ -165,7 +165,7 @@ export class Weights {
   }
 
   async #fill(tensor: Tensor, lo: number, hi: number, turn: number): Promise<BandData> {
-    const { backend, sources, rounder, signal } = this.#o;
+    const { backend, sources, signal } = this.#o;
     const regions = this.#bands[turn % 2]!;
     const columns = columnsOf(tensor.shape);
     const dtype = floatDType(tensor);
@@ -179,10 +179,25 @@ export class Weights {
       recast = { region: regions.recast, dtype: rounding.to, scale: rounding.scale ?? 1 };
       const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);
       await backend.upload(recast.region, size, (target) =>
-        rounder.round(view, dtype, scale, rounding, target),
+        this.#round(tensor, lo * columns, hi * columns, view, rounding, target),
       );
     });
     return { lo, hi, versions: { stored, recast } };
+  }
+
+  /** Fills `target` with elements [lo, hi) of a tensor as the destination stores them. */
+  async #round(
+    tensor: Tensor,
+    lo: number,
+    hi: number,
+    stored: Uint8Array,
+    rounding: Rounding,
+    target: Uint8Array,
+  ): Promise<void> {
+    const { rounder, scaleOf, signal } = this.#o;
+    const key = tensorKey(tensor);
+    if (rounding.read !== undefined) await rounding.read(key, lo, hi, target, signal);
+    else rounder.round(stored, floatDType(tensor), scaleOf.get(key) ?? 1, rounding, target);
   }
 
   /** The rounding of a row, and the first later row with another rounding. */

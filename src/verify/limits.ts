@@ -8,7 +8,7 @@
 import { readFile } from "node:fs/promises";
 import { parse } from "yaml";
 import { z } from "zod";
-import type { FloatDType } from "../core/dtype.ts";
+import type { DType } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { LogitsSummary } from "./metrics.ts";
 
@@ -37,12 +37,14 @@ export interface Limits {
 const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
 
 /** By written dtype. F32 from FP8 rounds code x scale for each weight; the source's forward pass scales the sum instead. */
-const BY_DTYPE: Readonly<Record<FloatDType, Limits>> = {
+const BY_DTYPE: Readonly<Partial<Record<DType, Limits>>> = {
   F32: { klMean: 1e-6, klP99: 1e-5, top1: 1 },
   F16: { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
   BF16: { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
   F8_E4M3: { klMean: 1e-2, klP99: 1e-1, top1: 0.97 },
   F8_E5M2: { klMean: 3e-2, klP99: 3e-1, top1: 0.95 },
+  // E2M1 has two bits of mantissa less than E4M3, so the relative error is four times and the divergence 16 times as large
+  F4: { klMean: 1.6e-1, klP99: 1.6, top1: 0.88 },
 };
 
 /**
@@ -50,10 +52,10 @@ const BY_DTYPE: Readonly<Record<FloatDType, Limits>> = {
  *
  * @param recastTo dtypes that the recast wrote; empty where nothing is recast
  */
-export function limitsFor(recastTo: ReadonlySet<FloatDType>, { kl, klP99, top1 }: LimitOptions): Limits {
+export function limitsFor(recastTo: ReadonlySet<DType>, { kl, klP99, top1 }: LimitOptions): Limits {
   if (recastTo.size === 0) return SAME;
   const limits = [...recastTo]
-    .map((dtype) => BY_DTYPE[dtype])
+    .map((dtype) => BY_DTYPE[dtype] ?? SAME)
     .reduce((a, b) => (a.klMean >= b.klMean ? a : b));
   return {
     klMean: kl ?? limits.klMean,

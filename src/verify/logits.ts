@@ -2,25 +2,24 @@
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
-import { type LoadedModel, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
-import { isFloat } from "../core/dtype.ts";
+import { decodeWeights, type LoadedModel, type ModelWithScales } from "../checkpoint/load.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { Finding } from "../core/finding.ts";
 import { remark } from "../core/finding.ts";
-import { boxMove, runsOf } from "../core/mapping/moves.ts";
 import { Sources } from "../core/read.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
 import { blockWords, partBytes } from "../inference/memory.ts";
 import { createRunner } from "../inference/model-runner.ts";
 import type { Prompt } from "../inference/prompts.ts";
-import { ROUNDER_BYTES, Rounder, type RowRounding } from "../inference/rounding.ts";
-import { columnsOf, type WeightRounder } from "../inference/weight-bands.ts";
+import { ROUNDER_BYTES, Rounder } from "../inference/rounding.ts";
+import type { WeightRounder } from "../inference/weight-bands.ts";
 import { controlFindings } from "./controls/findings.ts";
 import { givenLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
 import { compareStepByStep, type LockstepResult } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
+import { recastDtypes, roundingsFor } from "./recast-source.ts";
 import type { LogitsMetrics, Verdict } from "./report.ts";
 import { addPositionTexts } from "./worst-positions.ts";
 
@@ -38,6 +37,7 @@ export interface LogitsRung {
 /**
  * Runs both checkpoints and judges the result.
  *
+ * @param notNearest roles of `b` with codes that are not the nearest ones to those of `a`
  * @throws PLAN_MEMORY, NOT_AVAILABLE, TENSOR_MISSING, and read errors; a bad result is a verdict
  */
 export async function logitsRung(
@@ -45,15 +45,17 @@ export async function logitsRung(
   b: ModelWithScales,
   options: CompareOptions,
   { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
+  notNearest: ReadonlySet<string> = new Set(),
 ): Promise<LogitsRung> {
   const watch = options.watch ?? ignoreEvents;
-  const recastTo = new Set([...roundingsFor(a, b).values()].flat().map(({ rounding }) => rounding.to));
+  const recastTo = recastDtypes(a, b);
   const memoryBytes = memoryOf(options) - (recastTo.size > 0 ? ROUNDER_BYTES : 0);
   await using backend = await backendFor({ ...options, memoryBytes });
   const result = await runLockstep(a, b, {
     backend,
     ids,
     textTokens,
+    notNearest,
     memoryBytes: memoryOf(options),
     rounder: await Rounder.create(),
     watch,
@@ -136,35 +138,14 @@ export function logitsVerdict(
   return recast ? "within" : "same";
 }
 
-/** For each stored tensor of `a`: the rounding of the rows whose roles `b` stores in another dtype. */
-function roundingsFor(a: LoadedModel, b: ModelWithScales): ReadonlyMap<string, readonly RowRounding[]> {
-  const roundings = new Map<string, RowRounding[]>();
-  for (const role of a.roles.values()) {
-    const [from, to] = [storedRole(a, role), storedRole(b, role)];
-    if (from.dtype === to.dtype || !isFloat(to.dtype)) continue;
-    const rounding = { to: to.dtype, scale: b.scaleValues.get(to.tensor)?.[0] ?? null };
-    for (const move of a.roleSources.get(role.key)!) {
-      const columns = columnsOf(a.tensors.get(move.of!)!.shape);
-      const rows = roundings.get(move.of!) ?? [];
-      for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
-        const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
-        const last = rows.at(-1);
-        if (last?.rounding === rounding && last.hi >= lo) rows[rows.length - 1] = { ...last, hi };
-        else rows.push({ lo, hi, rounding });
-      }
-      roundings.set(move.of!, rows);
-    }
-  }
-  for (const rows of roundings.values()) rows.sort((left, right) => left.lo - right.lo);
-  return roundings;
-}
-
 interface LockstepRequest {
   readonly backend: Backend;
   readonly ids: readonly number[];
   readonly textTokens?: number;
   /** compare only this number of token ids from the start of the vocabulary; default all */
   readonly words?: number;
+  /** roles with codes that are not the nearest ones; default none */
+  readonly notNearest?: ReadonlySet<string>;
   readonly memoryBytes: number;
   readonly rounder: WeightRounder;
   readonly watch: Watch;
@@ -173,16 +154,17 @@ interface LockstepRequest {
 
 /** Runs both checkpoints step by step and compares every door and the logits. */
 export async function runLockstep(
-  a: ModelWithScales,
-  b: ModelWithScales,
+  storedA: ModelWithScales,
+  storedB: ModelWithScales,
   request: LockstepRequest,
 ): Promise<LockstepResult> {
+  const [a, b] = [decodeWeights(storedA), decodeWeights(storedB)];
   const { backend, ids, memoryBytes, rounder, watch, signal } = request;
   const { family } = a;
   const dims = { ...a.dims, vocab: request.words ?? a.dims.vocab };
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(b.checkpoint.store);
-  const roundings = roundingsFor(a, b);
+  const roundings = roundingsFor(storedA, storedB, request.notNearest ?? new Set(), sourcesB);
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
@@ -232,7 +214,7 @@ export async function neededBytes(
     signal: options.signal,
   };
   await runLockstep({ ...a, scaleValues: scales }, { ...b, scaleValues: scales }, request);
-  return meter.peakBytes + (roundingsFor(a, { ...b, scaleValues: scales }).size > 0 ? ROUNDER_BYTES : 0);
+  return meter.peakBytes + (recastDtypes(a, b).size > 0 ? ROUNDER_BYTES : 0);
 }
 
 /** Checks that the memory is enough. @throws PLAN_MEMORY with the number of bytes that would be enough */

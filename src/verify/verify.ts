@@ -1,5 +1,5 @@
 /** Compares two models: runs the rungs, cheapest first, and combines their verdicts. */
-import { type LoadedModel, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
+import { isSameForm, type LoadedModel, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
 import { refuseDamagedHeaders } from "../checkpoint/tensor-digests.ts";
 import type { Leaf } from "../core/content-root.ts";
 import { countOf } from "../core/dtype.ts";
@@ -127,7 +127,7 @@ export async function verifyModels(
     add({ rung: "bytes", verdict, metrics }, [...compared.findings, ...inspected]);
   }
   if (prompt !== null) {
-    run = await logitsRung(a, b, limited, prompt);
+    run = await logitsRung(a, b, limited, prompt, compared?.notNearest ?? new Set());
     add({ rung: "logits", verdict: run.verdict, metrics: run.metrics }, run.findings);
   }
   if (unlikeStreams.length > 0) {
@@ -203,7 +203,7 @@ function comparedTensors(
   const different = new Set(differences.map(({ key }) => key));
   return [...a.roles.values()].map((role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
-    const outcome = from.dtype === to.dtype ? "same" : "rounded";
+    const outcome = isSameForm(from, to) ? "same" : "rounded";
     return {
       role: role.spec.role,
       layer: role.layer === null ? null : executionDepth(role, layers),

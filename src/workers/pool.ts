@@ -10,6 +10,7 @@ import { type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
+import type { CodeDType } from "./code-bound.ts";
 
 interface Cast {
   readonly from: FloatDType;
@@ -68,9 +69,29 @@ export type Call =
         readonly toAt: number;
         /** elements of a row, if rows are examined; else 0 */
         readonly columns: number;
+        /** other codes than the nearest are accepted within their bound; default false */
+        readonly bounded?: boolean;
       };
       /** type of the elements of a; given, `dead` tells whether all of them are 0 or all are NaN */
       readonly probe?: FloatDType;
+    }
+  /**
+   * digests band a as the source and band b as stored; b holds decoded values and `scales` the scale of each. `differsAt` is
+   * the first element of b that is beyond the bound of a rounding of a
+   */
+  | {
+      readonly op: "bound";
+      readonly a: number;
+      readonly from: FloatDType;
+      readonly size: number;
+      readonly b: number;
+      readonly scales: number;
+      readonly count: number;
+      readonly codes: CodeDType;
+      /** elements of a row, if rows are examined; else 0 */
+      readonly columns: number;
+      /** factor from stored to real values of an FP8 source */
+      readonly sourceScale: number | null;
     };
 
 /** What a cast destroyed in a band. A loss of less than one element in 256, and of less than a row, counts as none. */
@@ -85,6 +106,15 @@ export interface Loss {
   readonly rows: { readonly count: number; readonly first: number; readonly last: number } | null;
 }
 
+interface PairResult {
+  readonly differsAt: number;
+  readonly amax: number;
+  readonly loss: Loss | null;
+  readonly dead: EmptyKind | null;
+  /** codes of b that are not nearest to the element of a, but within the bound */
+  readonly notNearest: number;
+}
+
 export interface CallResults {
   amax: number;
   band: { overflowAt: number };
@@ -92,7 +122,8 @@ export interface CallResults {
   blocks: { scaleBytes: number };
   finish: { sha256: string; crc32: readonly number[]; source: string };
   /** `amax` of the stored numbers in a if they are cast to FP8, else 0; `loss` is null without a cast */
-  pair: { differsAt: number; amax: number; loss: Loss | null; dead: EmptyKind | null };
+  pair: PairResult;
+  bound: PairResult;
 }
 
 export type Answer =

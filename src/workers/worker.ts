@@ -6,6 +6,8 @@ import { type BlockScales, createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
 import { isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
+import { widen } from "../core/float.ts";
+import { codesBeyond, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
 import type { Answer, Call, CallResults, Loss } from "./pool.ts";
 
@@ -119,17 +121,35 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       const differsAt = firstDifference(view(a, size), view(b, toSize), count);
       if (differsAt >= 0 || source !== undefined) sourceDigest().update(view(a, size));
       stored.update(view(b, toSize), false);
-      return { differsAt, amax: 0, loss: null, dead };
+      return { differsAt, amax: 0, loss: null, dead, notNearest: 0 };
     }
     sourceDigest().update(view(a, size));
     stored.update(view(b, toSize), false);
-    const { from, to, scale, sourceScale, toAt } = cast;
+    const { from, to, scale, sourceScale, toAt, bounded } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
     caster.cast(from, to, scale, sourceScale, a, toAt, count);
     const loss = lossOf(cast, a, count);
-    return { differsAt: firstDifference(view(toAt, toSize), view(b, toSize), count), amax, loss, dead };
+    const differsAt = firstDifference(view(toAt, toSize), view(b, toSize), count);
+    if (differsAt < 0 || bounded !== true || !isFp8(to))
+      return { differsAt, amax, loss, dead, notNearest: 0 };
+    return { amax, loss, dead, ...codesBeyond(view(a, size), cast, to, view(toAt, toSize), view(b, toSize)) };
+  },
+  bound: ({ a, from, size, b, scales, count, codes, columns, sourceScale }) => {
+    sourceDigest().update(view(a, size));
+    stored.update(view(b, 4 * count), false);
+    const weights = widen(from, view(a, size));
+    const factor = sourceScale ?? 1;
+    if (factor !== 1) for (let i = 0; i < count; i++) weights[i] = weights[i]! * factor;
+    const result = valuesBeyond(weights, floats(b, count), floats(scales, count), codes, columns);
+    const amax = caster.amax(from, a, count);
+    return { ...result, amax, dead: null };
   },
 };
+
+/** F32 elements at any address. */
+function floats(at: number, count: number): Float32Array {
+  return at % 4 === 0 ? new Float32Array(memory.buffer, at, count) : widen("F32", view(at, 4 * count));
+}
 
 port.on("message", (call: Call & { id: number }) => {
   let answer: Answer;

@@ -20,7 +20,7 @@ export interface EncodedWeight {
 }
 
 /** What a decoded file holds for each element of the weight: its value, or the scale that its code is multiplied by. */
-type DecodedPart = "value" | "scale";
+export type DecodedPart = "value" | "scale";
 
 /** The values of a weight, or its scales, as an F32 tensor of `decodingStore`. */
 export function decodedTensor(codes: Tensor, part: DecodedPart): Tensor {

@@ -1,10 +1,11 @@
 /** The items that the bytes rung compares: roles, and scales that no role reads. */
 
-import { type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
+import { decodedKey, isSameForm, type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf, type DType, type Shape } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/gather.ts";
 import type { Role } from "../../families/model.ts";
+import type { CodeDType } from "../../workers/code-bound.ts";
 
 /** One item to compare. */
 export interface ComparedItem {
@@ -13,24 +14,67 @@ export interface ComparedItem {
   readonly shape: Shape;
   /** whether this item is a leaf of the content root */
   readonly leaf: boolean;
+  /** b stores the item in another form than a */
+  readonly isRecast: boolean;
   readonly a: ComparedSide;
   readonly b: ComparedSide;
 }
 
-/** An item as one side stores it. */
+/** An item as it is read from one side. */
 export interface ComparedSide {
   readonly tensor: string;
+  /** dtype of the elements that are read: F32 for decoded values */
   readonly dtype: DType;
-  /** scales of the stored numbers; null where there are none */
+  /** scales of the elements that are read; null where there are none */
   readonly scales: Float32Array | null;
   readonly elementSource: ElementSource;
+  /** set if the elements are decoded values */
+  readonly decoded?: DecodedSide;
 }
 
-/** A role as one side stores it. */
+/** The codes that decoded values come from. */
+interface DecodedSide {
+  readonly dtype: CodeDType;
+  readonly codes: ElementSource;
+  /** the scale of each element, F32 */
+  readonly scales: ElementSource;
+  /** the stored scales, if there is one for each row; null for those of blocks */
+  readonly rowScales: Float32Array | null;
+}
+
+/** A role as one side stores it: the numbers as stored, with their scales. */
 export function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
   const { dtype, tensor } = storedRole(side, role);
   const elementSource = roleSource(role.key, countOf(role.shape), side.roleSources);
   return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource };
+}
+
+/**
+ * A role as values: those of weights with several scales are decoded.
+ *
+ * @param side result of `withDecodedValues`
+ */
+export function comparedValues(role: Role, side: ModelWithScales): ComparedSide {
+  const stored = comparedRole(role, side);
+  const { tensor, dtype } = stored;
+  if (!side.tensors.has(decodedKey(tensor))) return stored;
+  const sourceOf = (part: "value" | "scale") => {
+    const moves = side.roleSources.get(role.key)!;
+    const decoded = moves.map((move) => ({ ...move, of: decodedKey(move.of!, part) }));
+    return roleSource(role.key, countOf(role.shape), new Map([[role.key, decoded]]));
+  };
+  return {
+    tensor,
+    dtype: "F32",
+    scales: null,
+    elementSource: sourceOf("value"),
+    decoded: {
+      dtype: dtype as CodeDType, // the dtypes of encoded weights
+      codes: stored.elementSource,
+      scales: sourceOf("scale"),
+      rowScales: stored.scales,
+    },
+  };
 }
 
 /** All elements of a stored tensor, in stored order. */
@@ -44,15 +88,22 @@ export function comparedTensor({ name, dtype, shape }: Tensor): ComparedSide {
   };
 }
 
-/** A role as an item to compare. */
+/**
+ * A role as an item to compare: as stored if both sides have one form, else as values. Scales of blocks are too many to hold
+ * in memory, so such weights are always compared as values.
+ */
 export function comparedItem(role: Role, a: ModelWithScales, b: ModelWithScales): ComparedItem {
+  const [from, to] = [storedRole(a, role), storedRole(b, role)];
+  const isStored = isSameForm(from, to) && from.scaled?.extent !== "block";
+  const compared = isStored ? comparedRole : comparedValues;
   return {
     key: role.key,
     role,
     shape: role.shape,
     leaf: true,
-    a: comparedRole(role, a),
-    b: comparedRole(role, b),
+    isRecast: !isSameForm(from, to),
+    a: compared(role, a),
+    b: compared(role, b),
   };
 }
 

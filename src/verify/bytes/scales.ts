@@ -16,6 +16,7 @@
 
 import { scaleOf } from "../../cast/cast.ts";
 import { type DType, isFp8 } from "../../core/dtype.ts";
+import { bitsOfF32 } from "../../core/float.ts";
 import type { Role } from "../../families/model.ts";
 import type { Loss } from "../../workers/pool.ts";
 
@@ -28,6 +29,10 @@ export interface RecastRole {
   /** largest |w| of the source with the source's scale applied, F32 */
   readonly amax: number;
   readonly loss: Loss;
+  /** codes that are not the nearest, but within the bound of a rounding */
+  readonly notNearest: number;
+  /** elements */
+  readonly count: number;
 }
 
 interface Judgement {
@@ -59,6 +64,8 @@ export function judgeScale(recast: RecastRole, strict: boolean, others: readonly
   const different = (message: string): Judgement => ({ message, findings: [] });
   const text = `its scale is ${scale}; amax/max is ${best}`;
   if (isNear(scale, best)) return CORRECT;
+  if (!strict && isRounded(scale, best))
+    return { message: null, findings: [{ rule: "scale-rounded", text: `${text}, rounded to BF16` }] };
   if (scale < best && amax > 0)
     return different(`its scale ${scale} is below amax/max = ${best}: values are clipped`);
   const fused = others.filter((other) => isFused(recast, other));
@@ -104,6 +111,11 @@ export function judgeLoss({ to, loss, role }: Pick<RecastRole, "to" | "loss" | "
 
 function isNear(scale: number, best: number): boolean {
   return scale >= best * (1 - ONE_ULP) && scale <= best * (1 + ONE_ULP);
+}
+
+/** Whether a scale is amax / max in BF16. The codes of the largest elements are then up to 2^-9 too small. */
+function isRounded(scale: number, best: number): boolean {
+  return (bitsOfF32(scale) & 0xffff) === 0 && Math.abs(scale - best) <= 2 ** -8 * best;
 }
 
 function isAllowed(scale: number, best: number): boolean {

@@ -1,6 +1,6 @@
 /** Compares scales of activations and caches, which belong to no role. */
 
-import { type LoadedModel, storedRole } from "../../checkpoint/load.ts";
+import { isSameForm, type LoadedModel, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
@@ -22,7 +22,7 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
   const both: { item: ComparedItem; left: Tensor; right: Tensor }[] = [];
   const differences: RoleDifference[] = [];
   const alone = { first: [] as string[], second: [] as string[] };
-  const recast = (role: Role) => storedRole(a, role).dtype !== storedRole(b, role).dtype;
+  const recast = (role: Role) => !isSameForm(storedRole(a, role), storedRole(b, role));
   const anyRecast = [...a.roles.values()].some(recast);
   const isDescribedAnew = strict && declarationOf(a) !== declarationOf(b);
   const [namesA, namesB] = [unusedNames(a), unusedNames(b)];
@@ -50,6 +50,7 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
         role,
         shape: left.shape,
         leaf: false,
+        isRecast: false,
         a: comparedTensor(left),
         b: comparedTensor(right),
       };

@@ -1,6 +1,6 @@
 /** The settings part of the cover rung: compares settings and side files of two models. */
 
-import { type LoadedModel, storedRole } from "../../checkpoint/load.ts";
+import { isSameForm, type LoadedModel, storedRole } from "../../checkpoint/load.ts";
 import { sameShape } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
 import { difference, remark } from "../../core/finding.ts";
@@ -69,7 +69,7 @@ function keyFindings({ dialect, checkpoint }: LoadedModel): readonly Finding[] {
 }
 
 function isRecast(a: LoadedModel, b: LoadedModel, role: Role): boolean {
-  return storedRole(a, role).dtype !== storedRole(b, role).dtype;
+  return !isSameForm(storedRole(a, role), storedRole(b, role));
 }
 
 function firstUnlike(a: MatchedModel, b: MatchedModel): Role | null {

@@ -1,0 +1,286 @@
+/**
+ * Compares one item, band by band. Where both sides have one form, the bits must be equal. Where the destination has another
+ * dtype, the source is cast with the stored scale, and every code must equal the result or, for files of other tools, be
+ * within the bound of a rounding. Values decoded with scales of rows or blocks are compared by that bound too.
+ */
+import type { EmptyKind } from "../../cast/cast.ts";
+import type { ModelWithScales } from "../../checkpoint/load.ts";
+import { refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
+import { bitsOf, countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
+import { IsologitError, withLocation } from "../../core/errors.ts";
+import { type Band, bandsOf, type ElementSource, gatherExtents, rowsUnit } from "../../core/gather.ts";
+import type { Sources } from "../../core/read.ts";
+import type { FindSeal } from "../../core/sealed-spans.ts";
+import { pipelineBands } from "../../workers/pipeline.ts";
+import type { BandBuffer, BandWorker, Call, Loss } from "../../workers/pool.ts";
+import type { ComparedItem, ComparedSide } from "./compared-items.ts";
+import type { RecastRole } from "./scales.ts";
+
+/** What comparisons of items share. */
+export interface ItemContext {
+  /** results of `withDecodedValues` */
+  readonly a: ModelWithScales;
+  readonly b: ModelWithScales;
+  readonly sources: { readonly a: Sources; readonly b: Sources };
+  readonly seals: { readonly a: FindSeal; readonly b: FindSeal };
+  /** b was written by this version from a: every code must be the nearest */
+  readonly strictScales: boolean;
+  readonly advance: (bytes: number) => void;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** The result of one comparison. */
+interface ComparedContent {
+  /** SHA-256 of the elements of both sides, for their leaves */
+  readonly a: string;
+  readonly b: string;
+  /** bytes that were read */
+  readonly bytes: number;
+  /** how the two sides differ; null: not at all */
+  readonly message: string | null;
+  /** null if b was not recast from a */
+  readonly cast: RecastRole | null;
+  /** all elements of a are 0 or NaN */
+  readonly dead: EmptyKind | null;
+}
+
+/** How b is computed from a. */
+type Recast =
+  | { readonly kind: "none" }
+  | { readonly kind: "cast"; readonly from: FloatDType; readonly to: FloatDType }
+  | {
+      readonly kind: "bound";
+      readonly from: FloatDType;
+      readonly decoded: NonNullable<ComparedSide["decoded"]>;
+    };
+
+/** Losses are counted by row only where rows have at least this number of elements; taps of a convolution have fewer. */
+const LEAST_COLUMNS = 16;
+
+/** Compares one item. */
+export class ItemComparison {
+  readonly #o: ItemContext;
+  readonly #worker: BandWorker;
+  readonly #item: ComparedItem;
+  readonly #recast: Recast;
+
+  constructor(context: ItemContext, worker: BandWorker, item: ComparedItem) {
+    this.#o = context;
+    this.#worker = worker;
+    this.#item = item;
+    this.#recast = recastOf(item);
+  }
+
+  async compare(): Promise<ComparedContent> {
+    const { a: from, b: to, shape } = this.#item;
+    const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
+    const count = countOf(shape);
+    let firstBad = Infinity;
+    let [amax, notNearest] = [0, 0];
+    let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
+    /** EmptyKind of all bands so far; null where a band has other values; undefined before the first band */
+    let dead: EmptyKind | null | undefined;
+    // A buffer holds the band of both sides, and space for the recast band or for the scales of b.
+    const isRecast = this.#recast.kind !== "none";
+    const perElement = width + toWidth + (isRecast ? toWidth : 0);
+    const bufferBytes = this.#worker.buffers[0]!.bytes.byteLength;
+    const columns = !isRecast || shape.length < 2 ? 0 : shape.at(-1)!;
+    const unit = columns >= LEAST_COLUMNS ? rowsUnit(columns) : Infinity;
+    const inRows = unit * perElement <= bufferBytes;
+    await pipelineBands(
+      this.#worker,
+      bandsOf(count, perElement, bufferBytes, inRows ? unit : undefined),
+      (band, buffer) => this.#readBand(band, buffer, width, toWidth),
+      async (band, buffer) => {
+        const n = band.hi - band.lo;
+        const probed = dead !== null;
+        const result = await this.#worker.call(
+          this.#call(n, buffer.at, width, toWidth, inRows ? columns : 0, probed),
+        );
+        if (result.differsAt >= 0) firstBad = Math.min(firstBad, band.lo + result.differsAt);
+        amax = Math.max(amax, result.amax);
+        notNearest += result.notNearest;
+        if (result.loss !== null) loss = addLosses(loss, result.loss, inRows ? band.lo / columns : 0);
+        dead = dead === undefined || dead === result.dead ? result.dead : null;
+        this.#o.advance(n * (storedWidth(from) + storedWidth(to)));
+      },
+    );
+    const { source, sha256 } = await this.#worker.call({ op: "finish" });
+    const message = this.#message(firstBad);
+    const digestA = await this.#digestOf("a", count, source);
+    // A fresh conversion that differs from its source is reported as a difference; its own digests add nothing.
+    const isOwn = this.#o.strictScales && message !== null;
+    const digestB = isOwn ? sha256 : await this.#digestOf("b", count, sha256);
+    return {
+      ...{ a: digestA, b: digestB, message },
+      bytes: count * (storedWidth(from) + storedWidth(to)),
+      cast: isRecast ? this.#result(amax, loss, notNearest, count) : null,
+      dead: dead ?? null,
+    };
+  }
+
+  #call(
+    count: number,
+    a: number,
+    width: number,
+    toWidth: number,
+    columns: number,
+    probed: boolean,
+  ): Extract<Call, { op: "pair" | "bound" }> {
+    const { a: from, b: to, leaf } = this.#item;
+    const size = count * width;
+    const b = a + size;
+    const third = b + count * toWidth;
+    const sourceScale = this.#recast.kind === "none" ? null : scaleIn(from);
+    if (this.#recast.kind === "bound") {
+      const { from: dtype, decoded } = this.#recast;
+      return {
+        op: "bound",
+        a,
+        from: dtype,
+        size,
+        b,
+        scales: third,
+        count,
+        codes: decoded.dtype,
+        columns,
+        sourceScale,
+      };
+    }
+    const pair = { op: "pair", a, b, count, size, toSize: count * toWidth } as const;
+    const probe = probed && leaf && isFloat(from.dtype) ? { probe: from.dtype } : {};
+    if (this.#recast.kind === "none") return { ...pair, ...probe };
+    const { from: dtype, to: toDtype } = this.#recast;
+    const bounded = !this.#o.strictScales;
+    const cast = { from: dtype, to: toDtype, scale: scaleIn(to), sourceScale, toAt: third, columns, bounded };
+    return { ...pair, ...probe, cast };
+  }
+
+  /** SHA-256 for the leaf of one side. Compares it with the stored digest. */
+  async #digestOf(side: "a" | "b", count: number, read: string): Promise<string> {
+    const { decoded, elementSource } = this.#item[side];
+    if (decoded === undefined) {
+      await this.#refuseDamaged(side, elementSource, count, read);
+      return read;
+    }
+    const codes = await this.#digestCodes(side, decoded.codes, count, decoded.dtype === "F4" ? 1 / 2 : 1);
+    await this.#refuseDamaged(side, decoded.codes, count, codes);
+    return decoded.rowScales === null ? read : codes;
+  }
+
+  async #digestCodes(side: "a" | "b", codes: ElementSource, count: number, width: number): Promise<string> {
+    await pipelineBands(
+      this.#worker,
+      bandsOf(count, width, this.#worker.buffers[0]!.bytes.byteLength),
+      (band, buffer) => this.#read(side, codes, band, buffer, 0, width),
+      async ({ lo, hi }, buffer) => {
+        await this.#worker.call({ op: "band", at: buffer.at, size: (hi - lo) * width, sealed: false });
+      },
+    );
+    return (await this.#worker.call({ op: "finish" })).sha256;
+  }
+
+  async #refuseDamaged(side: "a" | "b", source: ElementSource, count: number, sha256: string): Promise<void> {
+    const { seals, sources, signal } = this.#o;
+    const seal = sealOfElements(source, count, this.#o[side].tensors, seals[side]);
+    await refuseDamaged(seal, { sha256 }, sources[side], signal);
+  }
+
+  #message(firstBad: number): string | null {
+    const { a: from, b: to } = this.#item;
+    if (firstBad === Infinity)
+      return this.#recast.kind === "none" ? scaleDifference(from.scales, to.scales) : null;
+    if (this.#recast.kind === "none") return `the first differing element is ${firstBad}`;
+    const isExact = this.#recast.kind === "cast" && this.#o.strictScales;
+    return isExact
+      ? `element ${firstBad} is not the correct rounding of the source with the stored scale`
+      : `element ${firstBad} is not a rounding of the source with the stored scale`;
+  }
+
+  #result(amax: number, loss: Loss, notNearest: number, count: number): RecastRole {
+    const { a: from, b: to, role } = this.#item;
+    const real = Math.fround(amax * (scaleIn(from) ?? 1));
+    const dtype = to.decoded?.dtype ?? to.dtype;
+    return { role, to: dtype, scale: scaleIn(to), amax: real, loss, notNearest, count };
+  }
+
+  async #readBand(band: Band, buffer: BandBuffer, width: number, toWidth: number): Promise<void> {
+    this.#o.signal?.throwIfAborted();
+    const { a, b } = this.#item;
+    const count = band.hi - band.lo;
+    const reads = [
+      this.#read("a", a.elementSource, band, buffer, 0, width),
+      this.#read("b", b.elementSource, band, buffer, count * width, toWidth),
+    ];
+    if (this.#recast.kind === "bound") {
+      const { scales } = this.#recast.decoded;
+      reads.push(this.#read("b", scales, band, buffer, count * (width + toWidth), 4));
+    }
+    await Promise.all(reads);
+  }
+
+  async #read(
+    side: "a" | "b",
+    source: ElementSource,
+    band: Band,
+    buffer: BandBuffer,
+    at: number,
+    width: number,
+  ): Promise<void> {
+    const extents = gatherExtents(source, band, this.#o[side].tensors, width);
+    const target = buffer.bytes.subarray(at, at + (band.hi - band.lo) * width);
+    await this.#o.sources[side].read(extents, target, this.#o.signal).catch((error) => {
+      throw withLocation(error, { tensor: this.#item[side].tensor });
+    });
+  }
+}
+
+/** Bytes of one element in the checkpoint, without its scale. */
+function storedWidth({ dtype, decoded }: ComparedSide): number {
+  return bitsOf(decoded?.dtype ?? dtype) / 8;
+}
+
+function recastOf({ a, b, isRecast }: ComparedItem): Recast {
+  if (!isRecast) return { kind: "none" };
+  if (b.decoded !== undefined) return { kind: "bound", from: floatDTypeOf(a), decoded: b.decoded };
+  return { kind: "cast", from: floatDTypeOf(a), to: floatDTypeOf(b) };
+}
+
+/** Adds the losses of two ranges of rows; the second range starts with row `row`. */
+function addLosses(first: Loss, second: Loss, row: number): Loss {
+  const [before, after] = [first.rows, second.rows];
+  const rows =
+    after === null
+      ? before
+      : {
+          count: (before?.count ?? 0) + after.count,
+          first: Math.min(before?.first ?? Infinity, row + after.first),
+          last: Math.max(before?.last ?? -1, row + after.last),
+        };
+  return {
+    nonzero: first.nonzero + second.nonzero,
+    zeroed: first.zeroed + second.zeroed,
+    coarse: first.coarse + second.coarse,
+    rows,
+  };
+}
+
+/** The float dtype of a recast side; `refuseUncomparable` has refused other dtypes. */
+function floatDTypeOf({ dtype, tensor }: ComparedSide): FloatDType {
+  if (isFloat(dtype)) return dtype;
+  throw new IsologitError("INTERNAL", `a recast from or to ${dtype} was planned`, { tensor });
+}
+
+/** The scale of a recast side; null where there is none. Weights with several scales are decoded, and have none. */
+function scaleIn({ scales, tensor }: ComparedSide): number | null {
+  if (scales === null || scales.length === 1) return scales?.[0] ?? null;
+  throw new IsologitError("INTERNAL", "a recast with scales per row was planned", { tensor });
+}
+
+function scaleDifference(a: Float32Array | null, b: Float32Array | null): string | null {
+  if (a === null || b === null) return null; // only FP8 weights have scales
+  if (a.length !== b.length) return `it has ${b.length} scales, not ${a.length}`;
+  const row = a.findIndex((scale, i) => scale !== b[i]);
+  if (row < 0) return null;
+  return `its scale${a.length > 1 ? ` of row ${row}` : ""} is ${b[row]}, not ${a[row]}`;
+}

@@ -1,0 +1,63 @@
+/**
+ * Whether codes that another tool wrote are roundings of a weight under their stored scales. A correct code is nearest to
+ * weight / scale. Tools that divide in BF16 write a neighbour for some elements: then the value of the code still differs
+ * from the weight by at most one unit in the last place of the code, which is the bound here.
+ */
+
+/** Types of codes. */
+export type CodeDType = "F8_E4M3" | "F8_E5M2" | "F4";
+
+/** A type's bits of mantissa, exponent of its least normal number, and largest value. F4 is E2M1. */
+const CODES: Readonly<Record<CodeDType, { mantissa: number; least: number; max: number }>> = {
+  F8_E4M3: { mantissa: 3, least: -6, max: 448 },
+  F8_E5M2: { mantissa: 2, least: -14, max: 57344 },
+  F4: { mantissa: 1, least: 0, max: 6 },
+};
+
+/** Room for the roundings of the quotient and of the product in F32. */
+const SLACK = 1 + 2 ** -20;
+
+const number = new Float32Array(1);
+const bits = new Uint32Array(number.buffer);
+
+export interface CodeCheck {
+  /**
+   * Whether a code with this value may stand for a weight: |weight - value| is at most 2^-(mantissa + 1) of the weight, or
+   * half of the least subnormal code.
+   *
+   * @param weight a number
+   * @param value  code * scale, F32
+   * @param scale  F32
+   */
+  isWithin(weight: number, value: number, scale: number): boolean;
+  /** Whether no other code is nearer to the weight. */
+  isNearest(weight: number, value: number, scale: number): boolean;
+  /** least normal code */
+  readonly leastNormal: number;
+}
+
+/** The checks for one type of codes. */
+export function codeCheck(dtype: CodeDType): CodeCheck {
+  const { mantissa, least, max } = CODES[dtype];
+  const relative = 2 ** -(mantissa + 1) * SLACK;
+  const absolute = 2 ** (least - mantissa - 1) * SLACK;
+  return {
+    leastNormal: 2 ** least,
+    isWithin(weight, value, scale) {
+      const error = Math.abs(weight - value);
+      return error <= relative * Math.abs(weight) || error <= absolute * scale;
+    },
+    isNearest(weight, value, scale) {
+      if (value !== 0 && weight !== 0 && value > 0 !== weight > 0) return false;
+      const exact = Math.min(max, Math.abs(weight) / scale);
+      const code = Math.abs(value) / scale;
+      number[0] = code;
+      const stored = ((bits[0]! >>> 23) & 0xff) - 127;
+      const exponent = Math.max(stored, least);
+      const above = 2 ** (exponent - mantissa);
+      const isPower = stored > least && (bits[0]! & 0x7fffff) === 0;
+      const step = exact < code && isPower ? above / 2 : above;
+      return Math.abs(exact - code) <= (step / 2) * SLACK;
+    },
+  };
+}
