@@ -12,6 +12,7 @@ import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
 import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
+import { unpackCodes } from "./scales/packed-codes.ts";
 import { pairScales, type ScaleTable } from "./scales/pair.ts";
 import { readScales } from "./scales/values.ts";
 
@@ -34,7 +35,8 @@ export interface ModelWithScales extends LoadedModel {
  *
  * @throws SCALE_INVALID, UNSUPPORTED; FAMILY_UNKNOWN, TENSOR_UNKNOWN, TENSOR_MISSING, SHAPE_MISMATCH and the errors of the dialect
  */
-export function matchModel(checkpoint: Checkpoint, { families = allFamilies }: LoadOptions): LoadedModel {
+export function matchModel(stored: Checkpoint, { families = allFamilies }: LoadOptions): LoadedModel {
+  const checkpoint = unpackCodes(stored);
   const scales = pairScales(checkpoint.tensors, checkpoint.config);
   return { ...matchRoles(checkpoint, families, scales.scaleTensors), scales };
 }

@@ -1,6 +1,5 @@
 /** A plan for people and for checks: its tensors, the destination as a checkpoint, and the bytes it moves. */
 
-import { unpackCodes } from "../checkpoint/scales/packed-codes.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
@@ -36,8 +35,7 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   const { config, dialect } = manifest;
   const tensors = manifest.tensors.map((tensor) => ({ ...tensor, pieces: [] }));
   const { store, format } = source.checkpoint;
-  const nothing = { objects: [], sidecars: [], weightFiles: [], recasts: [] };
-  return unpackCodes({ format, config, dialect, tensors, store, ...nothing });
+  return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
 }
 
 /**

@@ -1,0 +1,82 @@
+/** Folders that ModelOpt, compressed-tensors and Transformers quantised, and the same folders with faults. */
+import { readdirSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { verify } from "../../src/api/verify.ts";
+import type { VerifyOptions } from "../../src/certificate/options.ts";
+import { fp8Dialects, golden } from "../support/goldens.ts";
+import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
+
+const folders = readdirSync(fp8Dialects(""), { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }) => name);
+
+describe("an honest folder of another tool is the same model within its recast", () => {
+  it.each(folders)("%s", async (folder) => {
+    const report = await verify(golden("tiny"), fp8Dialects(folder), { tokens: 16, backend: "wasm" });
+    const { rungs, findings } = report;
+    expect({ verdict: report.verdict, findings }).toMatchObject({ verdict: "within" });
+    expect(rungs.map(({ verdict }) => verdict)).toEqual(["within", "within", "within"].with(0, "same"));
+    const { wiring } = rungs[2]!.metrics as { wiring: { maxRelL2: number } };
+    expect(wiring.maxRelL2).toBe(0);
+  });
+
+  it("tells how many codes are not the nearest: ModelOpt divides in BF16", async () => {
+    const { findingDetails } = await verify(golden("tiny"), fp8Dialects("modelopt-fp8"), { verify: "bytes" });
+    const found = findingDetails!.find(({ rule }) => rule === "codes-not-nearest");
+    expect(found?.message).toMatch(/^3\.1 % of the codes of 14 weights/);
+    const other = await verify(golden("tiny"), fp8Dialects("ct-tensor-static"), { verify: "bytes" });
+    expect(other.findingDetails!.map(({ rule }) => rule)).not.toContain("codes-not-nearest");
+  });
+});
+
+const BYTES: VerifyOptions = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 };
+const UP = "backbone.layers.1.mixer.up_proj";
+const tiny = await opened(await copyOf(golden("tiny")));
+
+async function verdictOf(copy: Copy) {
+  const report = await verifyCheckpoints(tiny, await opened(copy), BYTES);
+  const bytes = report.rungs.find(({ rung }) => rung === "bytes")!;
+  const { differences } = bytes.metrics as { differences: readonly { tensors: readonly string[] }[] };
+  return { verdict: bytes.verdict, tensors: differences.flatMap(({ tensors }) => tensors) };
+}
+
+/** A fault in the weight UP of each folder; `scale` and `codes` are the names of its tensors. */
+const FAULTS: readonly [string, (editor: Editor, codes: string, scale: string) => void][] = [
+  ["a scale a quarter larger", (editor, _, scale) => changeScale(editor, scale, 1.25)],
+  ["a scale a quarter smaller", (editor, _, scale) => changeScale(editor, scale, 0.75)],
+  ["two rows of codes exchanged", (editor, codes) => editor.swapRows(codes, 3, 40, 1)],
+  ["codes of all rows reversed", (editor, codes) => editor.rows(codes, (row, rows) => rows - 1 - row)],
+  ["the signs of all codes lost", loseSigns],
+];
+
+function changeScale(editor: Editor, name: string, factor: number): void {
+  const { dtype } = editor.get(name);
+  editor.bytes(name, (bytes) => {
+    if (dtype === "F32") {
+      const view = new DataView(bytes.buffer);
+      view.setFloat32(0, view.getFloat32(0, true) * factor, true);
+    } else bytes[0] = bytes[0]! + (factor > 1 ? 1 : -1) * (dtype === "U8" ? 1 : 4);
+  });
+}
+
+/** Bit 7 is the sign of an FP8 code; bits 7 and 3 are the signs of two codes of E2M1. */
+function loseSigns(editor: Editor, name: string): void {
+  const mask = editor.get(name).dtype === "U8" ? 0x77 : 0x7f;
+  editor.bytes(name, (bytes) => {
+    for (let i = 0; i < bytes.length; i++) bytes[i] = bytes[i]! & mask;
+  });
+}
+
+describe.each(folders)("%s with a fault", (folder) => {
+  it.each(FAULTS)("%s", async (_, fault) => {
+    const editor = new Editor(await copyOf(fp8Dialects(folder)));
+    const has = (name: string) => editor.copy.tensors.has(name);
+    const codes = has(`${UP}.weight_packed`) ? `${UP}.weight_packed` : `${UP}.weight`;
+    const scale = has(`${UP}.weight_scale_inv`) ? `${UP}.weight_scale_inv` : `${UP}.weight_scale`;
+    fault(editor, codes, scale);
+    const { verdict, tensors } = await verdictOf(editor.copy);
+    expect(verdict).toBe("different");
+    expect(tensors).toContain(`${UP}.weight`);
+  });
+});
