@@ -1,7 +1,13 @@
 /** `diff`: compares two checkpoints of any formats and dialects role by role, and their configs and side files. */
 
 import type { FindingsOptions } from "../check/options.ts";
-import { loadModelWithScales, type ModelWithScales, storedRole } from "../checkpoint/load.ts";
+import {
+  decodeWeights,
+  isSameForm,
+  loadModelWithScales,
+  type ModelWithScales,
+  storedRole,
+} from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
@@ -37,11 +43,12 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
     await loadModelWithScales(await openCheckpoint(a, options.formats, options), options),
     await loadModelWithScales(await openCheckpoint(b, options.formats, options), options),
   ];
-  await using sourcesA = new Sources(left.checkpoint.store);
-  await using sourcesB = new Sources(right.checkpoint.store);
+  const [valuesA, valuesB] = [decodeWeights(left), decodeWeights(right)];
+  await using sourcesA = new Sources(valuesA.checkpoint.store);
+  await using sourcesB = new Sources(valuesB.checkpoint.store);
   const sides = [
-    { side: left, sources: sourcesA, find: sealFinder(left.checkpoint) },
-    { side: right, sources: sourcesB, find: sealFinder(right.checkpoint) },
+    { side: left, values: valuesA, sources: sourcesA, find: sealFinder(left.checkpoint) },
+    { side: right, values: valuesB, sources: sourcesB, find: sealFinder(right.checkpoint) },
   ] as const;
   const roles = new Map([...right.roles, ...left.roles]);
   const tensors: DiffedTensor[] = [];
@@ -53,7 +60,10 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
 }
 
 interface Reading {
+  /** as stored, for names */
   readonly side: ModelWithScales;
+  /** result of `decodeWeights` */
+  readonly values: ModelWithScales;
   readonly sources: Sources;
   readonly find: FindSeal;
 }
@@ -94,13 +104,12 @@ function storedName(side: ModelWithScales, role: Role): string {
 }
 
 async function compareRole(role: Role, a: Reading, b: Reading, options: DiffOptions) {
-  const [from, to] = [storedRole(a.side, role), storedRole(b.side, role)];
+  const [from, to] = [storedRole(a.values, role), storedRole(b.values, role)];
   const count = countOf(role.shape);
-  const inRow = count / (role.shape[0] ?? 1);
   const difference = new Difference(
-    { dtype: floatDType(from), scales: a.side.scaleValues.get(from.tensor) ?? null },
-    { dtype: floatDType(to), scales: b.side.scaleValues.get(to.tensor) ?? null },
-    inRow,
+    { dtype: floatDType(from), scale: scaleIn(a.values, from.tensor) },
+    { dtype: floatDType(to), scale: scaleIn(b.values, to.tensor) },
+    isSameForm(storedRole(a.side, role), storedRole(b.side, role)),
   );
   const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
   const sides = [a, b].map((reading) => reader(role, reading, options));
@@ -108,14 +117,19 @@ async function compareRole(role: Role, a: Reading, b: Reading, options: DiffOpti
   for (const band of bandsOf(count, width + toWidth, budget)) {
     options.signal?.throwIfAborted();
     const [left, right] = await Promise.all([sides[0]!.read(band, width), sides[1]!.read(band, toWidth)]);
-    difference.add(band.lo, left, right);
+    difference.add(left, right);
   }
   for (const side of sides) await side.refuseDamaged();
   return difference.result();
 }
 
+/** The scale of codes; null for values that are stored or decoded as they are. */
+function scaleIn({ scales, scaleValues }: ModelWithScales, tensor: string): number | null {
+  return scales.scaleOf.has(tensor) ? (scaleValues.get(tensor)?.[0] ?? null) : null;
+}
+
 /** Reads a role as one side stores it, band after band. After the last band, its digest is compared with the stored digest. */
-function reader(role: Role, { side, sources, find }: Reading, { signal }: DiffOptions) {
+function reader(role: Role, { values: side, sources, find }: Reading, { signal }: DiffOptions) {
   const count = countOf(role.shape);
   const origin = roleSource(role.key, count, side.roleSources);
   const seal = sealOfElements(origin, count, side.tensors, find);

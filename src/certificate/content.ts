@@ -1,14 +1,14 @@
 /** The content digests of one checkpoint: a leaf for each role, and the content root of all leaves. */
 
-import type { LoadedModel, ModelWithScales } from "../checkpoint/load.ts";
+import { type LoadedModel, type ModelWithScales, withDecodedValues } from "../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { contentRoot, type Leaf } from "../core/content-root.ts";
 import { bytesOf, countOf, widthOf } from "../core/dtype.ts";
 import { withLocation } from "../core/errors.ts";
-import { bandsOf, gatherExtents } from "../core/gather.ts";
+import { bandsOf, type ElementSource, gatherExtents } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sealFinder } from "../core/sealed-spans.ts";
-import { comparedRole } from "../verify/bytes/compared-items.ts";
+import { leafOf, leafSide, storedWidth } from "../verify/bytes/compared-items.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 
@@ -36,33 +36,43 @@ export async function digestContent(
   advance: (bytes: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<ContentDigests> {
-  await using sources = new Sources(model.checkpoint.store);
+  const decoded = withDecodedValues(model);
+  await using sources = new Sources(decoded.checkpoint.store);
   const findSeal = sealFinder(model.checkpoint);
   const leaves: Leaf[] = [];
   await pool.each([...model.roles.values()], async (role, worker) => {
-    const { tensor, dtype, scales, elementSource } = comparedRole(role, model);
-    const width = widthOf(dtype);
-    await pipelineBands(
-      worker,
-      bandsOf(countOf(role.shape), width, worker.buffers[0]!.bytes.byteLength),
-      async (band, buffer) => {
-        signal?.throwIfAborted();
-        const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
-        await sources
-          .read(gatherExtents(elementSource, band, model.tensors, width), target, signal)
-          .catch((error) => {
-            throw withLocation(error, { tensor });
-          });
-      },
-      async ({ lo, hi }, buffer) => {
-        await worker.call({ op: "band", sealed: false, at: buffer.at, size: (hi - lo) * width });
-        advance((hi - lo) * width);
-      },
+    const side = leafSide(role, decoded);
+    const count = countOf(role.shape);
+    const digest = async (source: ElementSource, width: number, counted: (elements: number) => void) => {
+      await pipelineBands(
+        worker,
+        bandsOf(count, width, worker.buffers[0]!.bytes.byteLength),
+        async (band, buffer) => {
+          signal?.throwIfAborted();
+          const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
+          await sources
+            .read(gatherExtents(source, band, decoded.tensors, width), target, signal)
+            .catch((error) => {
+              throw withLocation(error, { tensor: side.tensor });
+            });
+        },
+        async ({ lo, hi }, buffer) => {
+          await worker.call({ op: "band", sealed: false, at: buffer.at, size: (hi - lo) * width });
+          counted(hi - lo);
+        },
+      );
+      return (await worker.call({ op: "finish" })).sha256;
+    };
+    const sha256 = await digest(side.elementSource, widthOf(side.dtype), (n) =>
+      advance(n * storedWidth(side)),
     );
-    const { sha256 } = await worker.call({ op: "finish" });
-    const seal = sealOfElements(elementSource, countOf(role.shape), model.tensors, findSeal);
-    await refuseDamaged(seal, { sha256 }, sources, signal);
-    leaves.push({ key: role.key, dtype, shape: role.shape, sha256, scale: scales });
+    const codes = side.decoded?.codes;
+    const seal = sealOfElements(codes ?? side.elementSource, count, decoded.tensors, findSeal);
+    if (seal !== undefined) {
+      const stored = codes === undefined ? sha256 : await digest(codes, storedWidth(side), () => {});
+      await refuseDamaged(seal, { sha256: stored }, sources, signal);
+    }
+    leaves.push(leafOf(role, side, sha256));
   });
   return { root: contentRoot(model.settings, leaves), leaves };
 }

@@ -129,7 +129,7 @@ export function withDecodedValues<M extends LoadedModel>(model: M): M {
 }
 
 /** How a checkpoint stores a role. */
-export interface StoredRole {
+interface StoredRole {
   readonly dtype: DType;
   /** `tensorKey` of the tensor */
   readonly tensor: string;

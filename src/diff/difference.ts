@@ -4,40 +4,37 @@ import { widen } from "../core/float.ts";
 
 interface DiffSide {
   readonly dtype: FloatDType;
-  /** real = stored * scale, one scale for the tensor or one for each row; null without scales */
-  readonly scales: Float32Array | null;
+  /** real = stored * scale; null without a scale */
+  readonly scale: number | null;
 }
 
 export class Difference {
   readonly #a: DiffSide;
   readonly #b: DiffSide;
-  /** elements of one row */
-  readonly #inRow: number;
-  /** dtype and scales are equal, so that bits can be compared */
+  /** both sides have one form and one scale, so that bits can be compared */
   readonly #alike: boolean;
   #equal: boolean;
   #maxAbs = 0;
   #ulp = 0;
   #square = { of: 0, between: 0 };
 
-  constructor(a: DiffSide, b: DiffSide, inRow: number) {
+  /** @param sameForm both checkpoints store the tensor in the same dtype, with scales of the same extent */
+  constructor(a: DiffSide, b: DiffSide, sameForm: boolean) {
     this.#a = a;
     this.#b = b;
-    this.#inRow = inRow;
-    const scales = (side: DiffSide) => [...(side.scales ?? [])].join();
-    this.#alike = a.dtype === b.dtype && scales(a) === scales(b);
+    this.#alike = sameForm && a.scale === b.scale;
     this.#equal = this.#alike;
   }
 
-  /** Adds elements from `lo` on, as stored on either side. */
-  add(lo: number, a: Uint8Array, b: Uint8Array): void {
-    const left = widened(this.#a, a, lo, this.#inRow);
+  /** Adds elements, as stored on either side. */
+  add(a: Uint8Array, b: Uint8Array): void {
+    const left = widened(this.#a, a);
     if (this.#alike && Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(b)) {
       for (const value of left) this.#square.of += value * value;
       return;
     }
     this.#equal = false;
-    const right = widened(this.#b, b, lo, this.#inRow);
+    const right = widened(this.#b, b);
     for (const [i, value] of left.entries()) {
       const apart = right[i]! - value;
       this.#square.of += value * value;
@@ -65,13 +62,9 @@ export class Difference {
   }
 }
 
-function widened({ dtype, scales }: DiffSide, bytes: Uint8Array, lo: number, inRow: number): Float32Array {
+function widened({ dtype, scale }: DiffSide, bytes: Uint8Array): Float32Array {
   const values = widen(dtype, bytes);
-  if (scales === null) return values;
-  for (const i of values.keys()) {
-    values[i] = values[i]! * scales[scales.length === 1 ? 0 : Math.floor((lo + i) / inRow)]!;
-  }
-  return values;
+  return scale === null ? values : values.map((value) => value * scale);
 }
 
 /** Largest distance of two codes in the order of the values of their dtype; -0 and 0 have the same position. */

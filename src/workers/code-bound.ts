@@ -20,7 +20,7 @@ const SLACK = 1 + 2 ** -20;
 const number = new Float32Array(1);
 const bits = new Uint32Array(number.buffer);
 
-export interface CodeCheck {
+interface CodeCheck {
   /**
    * Whether a code with this value may stand for a weight: |weight - value| is at most 2^-(mantissa + 1) of the weight, or
    * half of the least subnormal code.

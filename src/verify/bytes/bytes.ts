@@ -8,7 +8,7 @@ import {
 } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { contentRoot, type Leaf } from "../../core/content-root.ts";
-import { bytesOf, isFloat, type Shape } from "../../core/dtype.ts";
+import { bytesOf, isFloat } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { Finding } from "../../core/finding.ts";
 import { remark } from "../../core/finding.ts";
@@ -20,8 +20,8 @@ import type { MatchedModel, Replica } from "../../families/model.ts";
 import type { BandWorker, WorkerPool } from "../../workers/pool.ts";
 import {
   type ComparedItem,
-  type ComparedSide,
   comparedItem,
+  leafOf,
   type RoleDifference,
   roleDifference,
 } from "./compared-items.ts";
@@ -91,14 +91,14 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const dead: EmptyRole[] = [];
   const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
   await pool.each([...items, ...unused.both.map(({ item }) => item)], async (item, worker) => {
-    const { key, shape, role, a: from, b: to } = item;
+    const { role, a: from, b: to } = item;
     const result = await new ItemComparison(context, worker, item).compare();
     bytes += result.bytes;
     if (item.leaf) {
       compared++;
       if (item.isRecast) recast++;
-      leaves.a.push(leafOf(key, shape, from, result.a));
-      leaves.b.push(leafOf(key, shape, to, result.b));
+      leaves.a.push(leafOf(item, from, result.a));
+      leaves.b.push(leafOf(item, to, result.b));
     }
     if (result.message !== null) differences.push(roleDifference(item, result.message));
     else if (result.cast !== null) casts.push({ item, cast: result.cast });
@@ -144,19 +144,13 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   };
 }
 
-/** The leaf of a side: its codes with their scales, if there are one or one for each row, else its values. */
-function leafOf(key: string, shape: Shape, { dtype, scales, decoded }: ComparedSide, sha256: string): Leaf {
-  return { key, shape, sha256, dtype: decoded?.dtype ?? dtype, scale: decoded?.rowScales ?? scales };
-}
-
 /** Reports the codes that are not nearest: other tools divide in BF16. */
 function notNearestFindings(casts: readonly RecastRole[]): readonly Finding[] {
-  const found = casts.filter(({ notNearest }) => notNearest > 0);
-  if (found.length === 0) return [];
-  const sum = (of: (cast: RecastRole) => number) => found.reduce((total, cast) => total + of(cast), 0);
+  const sum = (of: (cast: RecastRole) => number) => casts.reduce((total, cast) => total + of(cast), 0);
   const [odd, all] = [sum(({ notNearest }) => notNearest), sum(({ count }) => count)];
+  if (odd === 0) return [];
   const share = Number(((100 * odd) / all).toPrecision(2));
-  const text = `${share} % of the codes of ${found.length} weights are not the nearest with the stored scales; all are within the bound of a rounding`;
+  const text = `${share} % of the codes of ${casts.length} weights are not the nearest with the stored scales; all are within the bound of a rounding`;
   return [remark("codes-not-nearest", text)];
 }
 

@@ -2,7 +2,8 @@
 
 import { decodedKey, isSameForm, type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
-import { countOf, type DType, type Shape } from "../../core/dtype.ts";
+import type { Leaf } from "../../core/content-root.ts";
+import { bitsOf, countOf, type DType, type Shape } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/gather.ts";
 import type { Role } from "../../families/model.ts";
 import type { CodeDType } from "../../workers/code-bound.ts";
@@ -43,7 +44,7 @@ interface DecodedSide {
 }
 
 /** A role as one side stores it: the numbers as stored, with their scales. */
-export function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
+function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
   const { dtype, tensor } = storedRole(side, role);
   const elementSource = roleSource(role.key, countOf(role.shape), side.roleSources);
   return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource };
@@ -54,7 +55,7 @@ export function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
  *
  * @param side result of `withDecodedValues`
  */
-export function comparedValues(role: Role, side: ModelWithScales): ComparedSide {
+function comparedValues(role: Role, side: ModelWithScales): ComparedSide {
   const stored = comparedRole(role, side);
   const { tensor, dtype } = stored;
   if (!side.tensors.has(decodedKey(tensor))) return stored;
@@ -86,6 +87,27 @@ export function comparedTensor({ name, dtype, shape }: Tensor): ComparedSide {
     scales: null,
     elementSource: { moves: [whole], roles: new Map([[name, [whole]]]) },
   };
+}
+
+/** A role as its leaf in the content root has it: stored numbers with their scales, or the values of codes in blocks. */
+export function leafSide(role: Role, side: ModelWithScales): ComparedSide {
+  return storedRole(side, role).scaled?.extent === "block"
+    ? comparedValues(role, side)
+    : comparedRole(role, side);
+}
+
+/** The leaf of a side: its codes with their scales, if there are one or one for each row, else its values. */
+export function leafOf(
+  { key, shape }: Pick<Role, "key" | "shape">,
+  { dtype, scales, decoded }: ComparedSide,
+  sha256: string,
+): Leaf {
+  return { key, shape, sha256, dtype: decoded?.dtype ?? dtype, scale: decoded?.rowScales ?? scales };
+}
+
+/** Bytes of one element in the checkpoint, without its scale. */
+export function storedWidth({ dtype, decoded }: ComparedSide): number {
+  return bitsOf(decoded?.dtype ?? dtype) / 8;
 }
 
 /**

@@ -6,18 +6,18 @@
 import type { EmptyKind } from "../../cast/cast.ts";
 import type { ModelWithScales } from "../../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
-import { bitsOf, countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
+import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
 import { type Band, bandsOf, type ElementSource, gatherExtents, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import type { FindSeal } from "../../core/sealed-spans.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker, Call, Loss } from "../../workers/pool.ts";
-import type { ComparedItem, ComparedSide } from "./compared-items.ts";
+import { type ComparedItem, type ComparedSide, storedWidth } from "./compared-items.ts";
 import type { RecastRole } from "./scales.ts";
 
 /** What comparisons of items share. */
-export interface ItemContext {
+interface ItemContext {
   /** results of `withDecodedValues` */
   readonly a: ModelWithScales;
   readonly b: ModelWithScales;
@@ -156,19 +156,20 @@ export class ItemComparison {
     return { ...pair, ...probe, cast };
   }
 
-  /** SHA-256 for the leaf of one side. Compares it with the stored digest. */
+  /** SHA-256 for the leaf of one side. Compares the digest of what is stored with the digest that the format stores. */
   async #digestOf(side: "a" | "b", count: number, read: string): Promise<string> {
+    const { seals, sources, signal } = this.#o;
     const { decoded, elementSource } = this.#item[side];
-    if (decoded === undefined) {
-      await this.#refuseDamaged(side, elementSource, count, read);
-      return read;
-    }
-    const codes = await this.#digestCodes(side, decoded.codes, count, decoded.dtype === "F4" ? 1 / 2 : 1);
-    await this.#refuseDamaged(side, decoded.codes, count, codes);
-    return decoded.rowScales === null ? read : codes;
+    const source = decoded?.codes ?? elementSource;
+    const seal = sealOfElements(source, count, this.#o[side].tensors, seals[side]);
+    const needsCodes = decoded !== undefined && (seal !== undefined || decoded.rowScales !== null);
+    const stored = needsCodes ? await this.#digestCodes(side, source, count) : read;
+    await refuseDamaged(seal, { sha256: stored }, sources[side], signal);
+    return decoded?.rowScales === null ? read : stored;
   }
 
-  async #digestCodes(side: "a" | "b", codes: ElementSource, count: number, width: number): Promise<string> {
+  async #digestCodes(side: "a" | "b", codes: ElementSource, count: number): Promise<string> {
+    const width = storedWidth(this.#item[side]);
     await pipelineBands(
       this.#worker,
       bandsOf(count, width, this.#worker.buffers[0]!.bytes.byteLength),
@@ -178,12 +179,6 @@ export class ItemComparison {
       },
     );
     return (await this.#worker.call({ op: "finish" })).sha256;
-  }
-
-  async #refuseDamaged(side: "a" | "b", source: ElementSource, count: number, sha256: string): Promise<void> {
-    const { seals, sources, signal } = this.#o;
-    const seal = sealOfElements(source, count, this.#o[side].tensors, seals[side]);
-    await refuseDamaged(seal, { sha256 }, sources[side], signal);
   }
 
   #message(firstBad: number): string | null {
@@ -233,11 +228,6 @@ export class ItemComparison {
       throw withLocation(error, { tensor: this.#item[side].tensor });
     });
   }
-}
-
-/** Bytes of one element in the checkpoint, without its scale. */
-function storedWidth({ dtype, decoded }: ComparedSide): number {
-  return bitsOf(decoded?.dtype ?? dtype) / 8;
 }
 
 function recastOf({ a, b, isRecast }: ComparedItem): Recast {

@@ -1,6 +1,6 @@
 /** Lists the tensors of the first differing layer, the most suspicious first, with the probable fault of each. */
 
-import type { ModelWithScales } from "../../checkpoint/load.ts";
+import { type ModelWithScales, withDecodedValues } from "../../checkpoint/load.ts";
 import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
 import { widen } from "../../core/float.ts";
 import { gatherExtents } from "../../core/gather.ts";
@@ -8,7 +8,7 @@ import { Sources } from "../../core/read.ts";
 import type { Role } from "../../families/model.ts";
 import { Rounder } from "../../inference/rounding.ts";
 import type { BytesResult } from "../bytes/bytes.ts";
-import { comparedRole, type RoleDifference } from "../bytes/compared-items.ts";
+import { comparedItem, type RoleDifference } from "../bytes/compared-items.ts";
 import { type ErrorPattern, findErrorPattern } from "./error-pattern.ts";
 
 interface Suspect {
@@ -31,9 +31,10 @@ const MOST = 24;
 export async function suspectsAmong(
   found: readonly RoleDifference[],
   { leaves, leavesA }: Pick<BytesResult, "leaves" | "leavesA">,
-  a: ModelWithScales,
-  b: ModelWithScales,
+  storedA: ModelWithScales,
+  storedB: ModelWithScales,
 ): Promise<readonly Suspect[]> {
+  const [a, b] = [withDecodedValues(storedA), withDecodedValues(storedB)];
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(b.checkpoint.store);
   const sourceKeys = new Map(leavesA.map(({ key, sha256 }) => [sha256, key]));
@@ -62,7 +63,7 @@ async function errorFor(
   sourcesA: Sources,
   sourcesB: Sources,
 ): Promise<ErrorPattern> {
-  const [from, to] = [comparedRole(role, a), comparedRole(role, b)];
+  const { a: from, b: to } = comparedItem(role, a, b);
   const count = countOf(role.shape);
   if (Math.max(bytesOf(from.dtype, role.shape), bytesOf(to.dtype, role.shape)) > MAX_BYTES) {
     return { kind: "other", text: "too large to analyse", suspicion: 0.5 };
