@@ -17,7 +17,7 @@ interface Recorded {
   readonly cached: Readonly<Record<string, number>>;
 }
 const recorded: Readonly<Record<string, Readonly<Record<string, Recorded>>>> = JSON.parse(
-  readFileSync(golden("activations.json"), "utf8"),
+  readFileSync(golden("../calibration/activations.json"), "utf8"),
 );
 
 /** A file with the ids of a golden's prompt. */

@@ -104,18 +104,18 @@ it("distances on the number line of a dtype count each code once, zeros of both 
     [bytes(2 ** -133), bytes(-(2 ** -133)), 2],
   ] as const;
   for (const [a, b, ulp] of cases) {
-    const difference = new Difference({ dtype: "BF16", scales: null }, { dtype: "BF16", scales: null }, 1);
-    difference.add(0, a, b);
+    const difference = new Difference({ dtype: "BF16", scale: null }, { dtype: "BF16", scale: null }, true);
+    difference.add(a, b);
     expect(difference.result()).toMatchObject({ equal: false, ulp });
   }
 });
 
 it("NaN and infinity are as far away as can be", () => {
   const f32 = (...values: number[]) => new Uint8Array(Float32Array.of(...values).buffer);
-  const side = { dtype: "F32", scales: null } as const;
+  const side = { dtype: "F32", scale: null } as const;
   const apart = (a: Uint8Array, b: Uint8Array) => {
-    const difference = new Difference(side, side, 1);
-    difference.add(0, a, b);
+    const difference = new Difference(side, side, true);
+    difference.add(a, b);
     return difference.result();
   };
   expect(apart(f32(1), f32(Number.NaN))).toMatchObject({ equal: false, maxAbs: Infinity, relL2: Infinity });

@@ -13,7 +13,7 @@ import { wasm } from "../support/small-model.ts";
 type Amax = Readonly<Record<string, number>>;
 const recorded: Readonly<
   Record<string, { readonly len17: { readonly inputs: Amax; readonly cached: Amax } }>
-> = JSON.parse(readFileSync(golden("activations.json"), "utf8"));
+> = JSON.parse(readFileSync(golden("../calibration/activations.json"), "utf8"));
 const backends = await Promise.all([wasm(), gpuBackend()]);
 afterAll(() => Promise.all(backends.map((backend) => backend[Symbol.asyncDispose]())));
 
