@@ -85,7 +85,9 @@ function groupsOfLayers(layers: QuantizationRecord): readonly Group[] | null {
   for (const [module, layer] of Object.entries(layers)) {
     if (!isJsonObject(layer) || typeof layer.quant_algo !== "string") return null;
     const algorithm = layer.quant_algo.toUpperCase();
-    targets.set(algorithm, [...(targets.get(algorithm) ?? []), module]);
+    const modules = targets.get(algorithm);
+    if (modules === undefined) targets.set(algorithm, [module]);
+    else modules.push(module);
   }
   return [...targets].map(([algorithm, modules]) => ({
     ...(ALGORITHMS[algorithm] ?? { ...FP8, encoding: null, bits: null, type: algorithm }),

@@ -36,6 +36,7 @@ function javaScriptOf(expression: string): { readonly source: string; readonly f
 /** @param names all names that will be asked for: an expression is evaluated for all of them at once */
 export function createExpressions(names: readonly string[]): Expressions {
   const found = new Map<string, ReadonlySet<string>>();
+  const plain = new Map<string, boolean>();
   const untried = new Set<string>();
   const namesMatching = (expression: string, source: string): ReadonlySet<string> => {
     const known = found.get(source);
@@ -57,8 +58,12 @@ export function createExpressions(names: readonly string[]): Expressions {
   };
   return {
     untried,
-    matchesStart: (expression, name) =>
-      isPlain(expression) ? startsLike(expression, name) : namesMatching(expression, expression).has(name),
+    matchesStart(expression, name) {
+      if (!plain.has(expression)) plain.set(expression, isPlain(expression));
+      return plain.get(expression) === true
+        ? startsLike(expression, name)
+        : namesMatching(expression, expression).has(name);
+    },
     matchesWhole: (expression, name) => namesMatching(expression, `(?:${expression})$`).has(name),
   };
 }
@@ -75,21 +80,23 @@ function startsLike(expression: string, name: string): boolean {
 }
 
 /**
- * Whether a whole name matches a pattern in which `*` means any characters. Not done by an expression, because one with
- * many `*` may take forever.
+ * The test whether a whole name matches a pattern in which `*` means any characters. Not done by an expression, because one
+ * with many `*` may take forever.
  */
-export function matchesGlob(pattern: string, name: string): boolean {
-  if (!pattern.includes("*")) return pattern === name;
+export function globTest(pattern: string): (name: string) => boolean {
+  if (!pattern.includes("*")) return (name) => name === pattern;
   const [first = "", ...rest] = pattern.split("*");
-  if (!name.startsWith(first)) return false;
   const last = rest.pop() ?? "";
-  let at = first.length;
-  for (const part of rest) {
-    const found = name.indexOf(part, at);
-    if (found < 0) return false;
-    at = found + part.length;
-  }
-  return name.length - last.length >= at && name.endsWith(last);
+  return (name) => {
+    if (!name.startsWith(first)) return false;
+    let at = first.length;
+    for (const part of rest) {
+      const found = name.indexOf(part, at);
+      if (found < 0) return false;
+      at = found + part.length;
+    }
+    return name.length - last.length >= at && name.endsWith(last);
+  };
 }
 
 /** The name by which engines know a module or an entry of a list: they rename `backbone` to `model`. */

@@ -1,9 +1,10 @@
 /**
- * The rules by which engines match a module with the entries of a list. An entry and a module are compared under the
- * names of the file, and under the engine's names, in which `model` stands for `backbone`.
+ * The rules by which engines match a module with the entries of a list. Entries and modules are compared under the names
+ * of engines, in which `model` stands for `backbone`. A list may have hundreds of entries and a checkpoint 40,000 experts,
+ * so what depends on an entry alone, or on a module that contains many, is computed once.
  */
 import { LINEAR } from "../groups.ts";
-import { ancestorsOf, type Expressions, engineName, matchesGlob } from "../module-patterns.ts";
+import { ancestorsOf, type Expressions, engineName, globTest } from "../module-patterns.ts";
 
 /**
  * How an engine finds the entry of a list that leaves a module as it is.
@@ -17,15 +18,20 @@ export type MatchingRule = (
 
 const EXPRESSION = "re:";
 
-/** A rule that looks at one entry after the other. */
-function eachEntry(hits: (entry: string, name: string, expressions: Expressions) => boolean): MatchingRule {
+/** A rule that tries one entry after the other. @param testOf makes the test of an entry for names of modules */
+function eachEntry(
+  testOf: (entry: string, expressions: Expressions) => (name: string) => boolean,
+): MatchingRule {
   return (entries, expressions) => {
-    const known = entries.map((entry) => [entry, engineName(entry)] as const);
+    const tests = entries.map((entry) => {
+      const renamed = engineName(entry);
+      // an expression or a pattern may have the stored name in its middle
+      const isStored = renamed === entry && entry.includes("backbone");
+      return { entry, isStored, test: testOf(renamed, expressions) };
+    });
     return (module) => {
       const name = engineName(module);
-      return known.find(
-        ([entry, renamed]) => hits(entry, module, expressions) || hits(renamed, name, expressions),
-      )?.[0];
+      return tests.find(({ isStored, test }) => test(isStored ? module : name))?.entry;
     };
   };
 }
@@ -39,7 +45,10 @@ export const equalNames: MatchingRule = (entries) => {
 /** The whole name, or an expression that the name starts with. */
 export const equalOrExpression: MatchingRule = (entries, expressions) => {
   const findEqual = equalNames(entries, expressions);
-  const findExpression = eachEntry((entry, name) => startsWithExpression(entry, name, expressions))(
+  const findExpression = eachEntry((entry) => {
+    const expression = entry.slice(EXPRESSION.length);
+    return (name) => expressions.matchesStart(expression, name);
+  })(
     entries.filter((entry) => entry.startsWith(EXPRESSION)),
     expressions,
   );
@@ -57,40 +66,63 @@ const CONTAINER = /^(.*\.experts)\.\d+\.\w+$/;
 
 /** The whole name, a part of it, or a pattern; `x*` also stands for `x` and `x.*`. Routed experts share an entry. */
 export const substringOrPattern: MatchingRule = (entries, expressions) => {
-  const findEntry = eachEntry((entry, name) => {
+  const findEntry = eachEntry((entry) => {
     const bare = entry.endsWith("*") && !entry.endsWith(".*") ? entry.slice(0, -1) : entry;
-    return (
-      name.includes(bare) || matchesGlob(entry, name) || (bare !== entry && matchesGlob(`${bare}.*`, name))
-    );
+    const tests = entry.includes("*") ? [globTest(entry)] : [];
+    if (bare !== entry) tests.push(globTest(`${bare}.*`));
+    return (name) => name.includes(bare) || tests.some((test) => test(name));
   })(entries, expressions);
+  const findShared = remembered((container) => {
+    const name = engineName(container);
+    return findEntry(container) ?? entries.find((entry) => engineName(entry).includes(name));
+  });
   return (module) => {
     const container = CONTAINER.exec(module)?.[1];
-    if (container === undefined) return findEntry(module);
-    return findEntry(container) ?? entries.find((entry) => engineName(entry).includes(engineName(container)));
+    return container === undefined ? findEntry(module) : findShared(container);
   };
 };
 
 /** A part of the name; `*` has no meaning. */
-export const substring: MatchingRule = eachEntry((entry, name) => name.includes(entry));
+export const substring: MatchingRule = eachEntry((entry) => (name) => name.includes(entry));
 
 /** Whole words between the dots of the name. */
-export const partOfPath: MatchingRule = eachEntry((entry, name) => `.${name}.`.includes(`.${entry}.`));
+export const partOfPath: MatchingRule = eachEntry((entry) => {
+  const path = `.${entry}.`;
+  return (name) => `.${name}.`.includes(path);
+});
 
 /** A pattern, or an expression of the whole name, for the module or a module that contains it; `x.*` also means `x`. */
-export const patternOfAncestor: MatchingRule = eachEntry((entry, name, expressions) => {
-  if (entry.startsWith(EXPRESSION)) {
-    const expression = entry.slice(EXPRESSION.length);
-    return ancestorsOf(name).some((ancestor) => expressions.matchesWhole(expression, ancestor));
-  }
-  const plain = entry.endsWith(".*") ? entry.slice(0, -2) : entry;
-  return ancestorsOf(name).some((ancestor) => ancestor === plain || matchesGlob(entry, ancestor));
-});
+export const patternOfAncestor: MatchingRule = (entries, expressions) => {
+  const findEntry = eachEntry((entry) => {
+    if (entry.startsWith(EXPRESSION)) {
+      const expression = entry.slice(EXPRESSION.length);
+      return (name) => expressions.matchesWhole(expression, name);
+    }
+    const plain = entry.endsWith(".*") ? entry.slice(0, -2) : entry;
+    const matches = globTest(entry);
+    return (name) => name === plain || matches(name);
+  })(entries, expressions);
+  const findShared = remembered(findEntry);
+  return (module) => {
+    const containers = ancestorsOf(module).slice(0, -1);
+    for (const container of containers) {
+      const entry = findShared(container);
+      if (entry !== undefined) return entry;
+    }
+    return findEntry(module);
+  };
+};
 
 /** Every entry is an expression that the name starts with, or an ending of the name. */
 export const prefixOrEnding: MatchingRule = eachEntry(
-  (entry, name, expressions) => name.endsWith(entry) || expressions.matchesStart(entry, name),
+  (entry, expressions) => (name) => name.endsWith(entry) || expressions.matchesStart(entry, name),
 );
 
-function startsWithExpression(entry: string, name: string, expressions: Expressions): boolean {
-  return entry.startsWith(EXPRESSION) && expressions.matchesStart(entry.slice(EXPRESSION.length), name);
+/** The function, which computes its result once for each name. */
+function remembered(find: (name: string) => string | undefined): (name: string) => string | undefined {
+  const known = new Map<string, string | undefined>();
+  return (name) => {
+    if (!known.has(name)) known.set(name, find(name));
+    return known.get(name);
+  };
 }

@@ -36,7 +36,7 @@ export const sglang: Engine = {
       message:
         "quantises a head only where a target names it: it takes the codes of the head for values (https://github.com/sgl-project/sglang/pull/35228)",
     }).filter(() => folder.scheme.method !== "modelopt"),
-    ...scaleNameLimits(folder, (name) => name.endsWith("weight_scale"), {
+    ...scaleNameLimits(folder, (name) => name.endsWith("_scale"), {
       message:
         "reads one scale a tensor as weight_scale, not weight_scale_inv; Transformers reads weight_scale_inv (https://github.com/sgl-project/sglang/pull/30234)",
     }),

@@ -37,6 +37,6 @@ const GROUP = "group_0";
 function groupNameLimits({ scheme, record }: QuantizedFolder): readonly EngineLimit[] {
   const names = Object.keys((record.config_groups as object | undefined) ?? {});
   if (scheme.method !== "compressed-tensors" || names.includes(GROUP)) return [];
-  const message = `read no group but ${GROUP} in older versions, and here is ${names.join(", ")} (https://github.com/NVIDIA/TensorRT-LLM/pull/15415)`;
+  const message = `reads no group but ${GROUP} in older versions, and here is ${names.join(", ")} (https://github.com/NVIDIA/TensorRT-LLM/pull/15415)`;
   return [{ rule: "engine-group-name", severity: "asked", loads: true, message, tensor: null }];
 }

@@ -27,7 +27,7 @@ export const transformers: Engine = {
       "does not know the method modelopt: it drops the scales and takes codes for weights, and NVFP4 fails by its shape (measured with Transformers 5.12.1)",
   },
   limits: (folder) => [
-    ...scaleNameLimits(folder, (name) => name.endsWith("weight_scale_inv"), {
+    ...scaleNameLimits(folder, (name) => name.endsWith("_scale_inv"), {
       message:
         "reads one scale a tensor as weight_scale_inv: it takes the codes of a folder with weight_scale for weights, which vLLM and SGLang read (measured with Transformers 5.12.1)",
     }),

@@ -35,9 +35,9 @@ export const vllm: Engine = {
   limits: (folder) => [
     ...headLimits(folder, {
       message:
-        "does not quantise a head for the target `Linear`: it takes the codes of the head for values (https://github.com/vllm-project/vllm/pull/31757)",
+        "does not quantise a head for the target `Linear`: it takes the codes of the head for values (compressed_tensors.py and fp8.py at be696453)",
     }).filter(() => folder.scheme.method !== "modelopt"),
-    ...scaleNameLimits(folder, (name) => name.endsWith("weight_scale"), {
+    ...scaleNameLimits(folder, (name) => name.endsWith("_scale"), {
       message:
         "reads one scale a tensor as weight_scale, not weight_scale_inv; Transformers reads weight_scale_inv (https://github.com/sgl-project/sglang/pull/30234)",
     }),

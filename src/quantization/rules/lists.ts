@@ -1,5 +1,6 @@
 /** Faults of the lists of modules that are not quantised. */
 import type { QuantizedFolder, StoredModule } from "../engines/folder.ts";
+import { engineName } from "../module-patterns.ts";
 import { fault, type UnjudgedFault } from "./fault.ts";
 import { idsOf, type ListReader } from "./readers.ts";
 
@@ -37,15 +38,8 @@ function entryFaults(folder: QuantizedFolder, readers: readonly ListReader[]): r
   const entries = [
     ...new Set(readers.flatMap(({ keys }) => keys).flatMap((key) => folder.scheme.lists.get(key) ?? [])),
   ];
-  const known = new Set(folder.names);
-  const unmatched = entries.filter(
-    (entry) =>
-      !known.has(entry) &&
-      !readers.some(({ method }) => {
-        const findEntry = method.findEntry([entry], folder.expressions);
-        return folder.names.some((name) => findEntry(name) !== undefined);
-      }),
-  );
+  const namesModule = createNameSearch(folder, readers);
+  const unmatched = entries.filter((entry) => !namesModule(entry));
   if (unmatched.length === 0) return [];
   const ruined = unmatched.filter((entry) => SENTINEL.test(entry));
   const count = `${unmatched.length} of ${entries.length} entries of its list name no module`;
@@ -59,6 +53,29 @@ function entryFaults(folder: QuantizedFolder, readers: readonly ListReader[]): r
   return [fault("quantization-entry-unmatched", "note", message, { engines, loads: true })];
 }
 
+/**
+ * The function that tells whether an entry names a module for one of the readers. A checkpoint may have 40,000 experts, so
+ * the other modules are tried first, and an entry whose text is in no name is not tried.
+ */
+function createNameSearch(
+  { names, expressions }: QuantizedFolder,
+  readers: readonly ListReader[],
+): (entry: string) => boolean {
+  const known = new Set(names);
+  const text = names.flatMap((name) => [name, engineName(name)]).join("\n");
+  const isOfExpert = (name: string) => /\.experts\.\d/.test(name);
+  const ordered = [...names.filter((name) => !isOfExpert(name)), ...names.filter(isOfExpert)];
+  return (entry) => {
+    if (known.has(entry)) return true;
+    const plain = entry.replace(/^\*/, "").replace(/\.?\*$/, "");
+    if (/^[\w.-]*$/.test(plain) && !text.includes(plain)) return false;
+    return readers.some(({ method }) => {
+      const findEntry = method.findEntry([entry], expressions);
+      return ordered.some((name) => findEntry(name) !== undefined);
+    });
+  };
+}
+
 /** A module that is listed and quantised, or neither, for some of the readers. */
 function moduleFaults(
   { name, weight, encoding, groups, isHead }: StoredModule,
@@ -66,7 +83,7 @@ function moduleFaults(
   readers: readonly ListReader[],
 ): readonly UnjudgedFault[] {
   if (groups.length === 0) return [];
-  const isNamed = groups.some(({ targets }) => targets?.some((target) => name.endsWith(target)));
+  const isNamed = isHead && groups.some(({ targets }) => targets?.includes(name));
   const found = readers.map((reader) => ({ reader, entry: reader.findEntry(name) }));
   const wrong = found.filter(({ reader, entry }) => {
     if (encoding !== null) return entry !== undefined;
