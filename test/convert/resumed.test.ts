@@ -17,10 +17,12 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { readHeader } from "../../formats/codec/safetensors.ts";
 import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { filesOf, workFolder } from "../support/goldens.ts";
+import { memorySource } from "../support/memory-store.ts";
 import { smallModelWithFiles } from "../support/small.ts";
 
 const work = workFolder();
@@ -192,6 +194,20 @@ describe("a staged folder that was changed", () => {
       const sorted = [lines[0], lines[cast], ...lines.filter((_, i) => i !== 0 && i !== cast)];
       writeFileSync(run.journal, sorted.join("\n"));
       editJournal(run.journal, edit);
+      await expectUndisturbed(run);
+    }
+  });
+
+  it("of scales of blocks, written with their codes, either is others", async () => {
+    const cast = { dtype: "fp8-e4m3", recipe: "all-linear", quantScales: "row" } as const;
+    for (const ending of [".weight", ".weight_scale"]) {
+      const run = await stopped("hf", cast);
+      const lines = readFileSync(run.journal, "utf8").split("\n");
+      const name = `up_proj${ending}`;
+      expect(lines.filter((line) => line.includes(`${name}"`))).toHaveLength(1);
+      const file = new Uint8Array(readFileSync(run.weights));
+      const { tensors } = await readHeader(memorySource(run.weights, file));
+      flip(run.weights, tensors.find((tensor) => tensor.name.endsWith(name))!.begin);
       await expectUndisturbed(run);
     }
   });
