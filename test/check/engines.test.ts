@@ -276,6 +276,21 @@ const CASES: readonly Case[] = [
     fails: ["vllm", "sglang", "trtllm"],
   },
   {
+    name: "an FP8 head that a target names",
+    copy: () =>
+      changed("ct-tensor-dynamic", {
+        config: (declared) => {
+          declared.ignore = declared.ignore.filter((name: string) => name !== "lm_head");
+          declared.config_groups.group_0.targets.push("lm_head");
+        },
+        plant: quantise("lm_head"),
+      }),
+    rule: "engine-head",
+    severity: "note",
+    message: /^vLLM does not quantise a head/,
+    fails: ["vllm"],
+  },
+  {
     name: "an FP8 convolution",
     copy: () => changed("ct-tensor-dynamic", { plant: quantise("backbone.layers.0.mixer.conv1d") }),
     rule: "quantization-module",

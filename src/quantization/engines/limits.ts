@@ -1,22 +1,28 @@
 /** Limits that several engines have in common. */
-import { LINEAR } from "../groups.ts";
+import type { Group } from "../groups.ts";
 import type { EngineLimit } from "./engine.ts";
 import type { QuantizedFolder, StoredModule } from "./folder.ts";
 
 export const quantisedModules = ({ modules }: QuantizedFolder): readonly StoredModule[] =>
   modules.filter(({ encoding }) => encoding !== null);
 
-/** A quantised head that only the class of linear modules names. The head of these engines is no `Linear`. */
+/**
+ * A quantised head: for these engines it is no `Linear`.
+ *
+ * @param isNamed whether a target names the head, or only the class of linear modules
+ */
 export function headLimits(
   folder: QuantizedFolder,
-  { message }: Pick<EngineLimit, "message">,
+  isNamed: boolean,
+  { message, severity }: Pick<EngineLimit, "message" | "severity">,
 ): readonly EngineLimit[] {
   return quantisedModules(folder)
-    .filter(
-      ({ isHead, groups }) => isHead && groups.every(({ targets }) => targets?.includes(LINEAR) ?? true),
-    )
-    .map(({ weight }) => ({ rule: "engine-head", severity: "warning", message, tensor: weight.name }));
+    .filter(({ isHead, groups }) => isHead && isNamed === !groups.some(isOfClass))
+    .map(({ weight }) => ({ rule: "engine-head", severity, message, tensor: weight.name }));
 }
+
+const isOfClass = ({ targets }: Group): boolean => targets === null || !targets.some(isHeadName);
+const isHeadName = (target: string): boolean => target.replace(/^re:/, "").includes("lm_head");
 
 /** FP8 of the method `fp8` with one scale a tensor, whose scales have another name than the engine reads. */
 export function scaleNameLimits(

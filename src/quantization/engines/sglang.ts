@@ -32,7 +32,8 @@ export const sglang: Engine = {
     mxfp8: fp8,
   },
   limits: (folder) => [
-    ...headLimits(folder, {
+    ...headLimits(folder, false, {
+      severity: "warning",
       message:
         "quantises a head only where a target names it: it takes the codes of the head for values (https://github.com/sgl-project/sglang/pull/35228)",
     }).filter(() => folder.scheme.method !== "modelopt"),

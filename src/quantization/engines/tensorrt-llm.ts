@@ -23,7 +23,8 @@ export const tensorRtLlm: Engine = {
     fp8,
   },
   limits: (folder) => [
-    ...headLimits(folder, {
+    ...headLimits(folder, false, {
+      severity: "warning",
       message:
         "reads a quantised head in new versions alone; older versions take its codes for values (https://github.com/NVIDIA/TensorRT-LLM/pull/17728)",
     }),

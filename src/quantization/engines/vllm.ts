@@ -33,10 +33,7 @@ export const vllm: Engine = {
     mxfp8: fp8,
   },
   limits: (folder) => [
-    ...headLimits(folder, {
-      message:
-        "does not quantise a head for the target `Linear`: it takes the codes of the head for values (compressed_tensors.py and fp8.py at be696453)",
-    }).filter(() => folder.scheme.method !== "modelopt"),
+    ...(folder.scheme.method === "modelopt" ? [] : quantisedHeadLimits(folder)),
     ...scaleNameLimits(folder, (name) => name.endsWith("_scale"), {
       message:
         "reads one scale a tensor as weight_scale, not weight_scale_inv; Transformers reads weight_scale_inv (https://github.com/sgl-project/sglang/pull/30234)",
@@ -46,6 +43,16 @@ export const vllm: Engine = {
     ...blockLimits(folder),
   ],
 };
+
+function quantisedHeadLimits(folder: QuantizedFolder): readonly EngineLimit[] {
+  const message =
+    "does not quantise a head: it takes the codes of the head for values (compressed_tensors.py and fp8.py at be696453)";
+  return [
+    ...headLimits(folder, false, { severity: "warning", message }),
+    // a folder with such a target is meant for other engines
+    ...headLimits(folder, true, { severity: "note", message }),
+  ];
+}
 
 /** The modules that vLLM fuses to one: q, k and v of a layer, the experts of a layer. */
 function fusedName({ name }: StoredModule): string | undefined {
