@@ -76,7 +76,7 @@ export function groupsOf(
   if (method === "fp8") return [groupOfFp8(record)];
   if (method === "mxfp8") return [MXFP8];
   if (method === "modelopt" && whole !== undefined) return [whole];
-  return [{ ...FP8, encoding: null }];
+  return [{ ...FP8, encoding: null, bits: null, type: null }]; // a method whose groups are not known
 }
 
 /** ModelOpt's map from modules to algorithms, by algorithm. Modules that it does not name are not quantised. */

@@ -56,18 +56,20 @@ function isCached({
 
 /** One text for each kind of weights that a scheme declares, and one for an FP8 KV cache. */
 export function describeScheme({ groups, cache }: Scheme): readonly string[] {
-  return [...new Set(groups.map(describeGroup)), ...(cache ? ["FP8 KV cache"] : [])];
+  return [...new Set(groups.flatMap(describeGroup)), ...(cache ? ["FP8 KV cache"] : [])];
 }
 
-/** `FP8, one scale per block of 128 x 128, dynamic activations` */
-function describeGroup({ encoding, bits, type, strategy, block, activations }: Group): string {
+/** `FP8, one scale per block of 128 x 128, dynamic activations`; nothing for a group that says nothing of its codes. */
+function describeGroup(group: Group): readonly string[] {
+  const { encoding, bits, type, strategy, block, activations } = group;
   const codes = encoding ?? [bits === null ? [] : `${bits} bits`, type ?? []].flat().join(" of type ");
+  if (codes === "") return [];
   const parts = [
-    codes === "" ? "an unnamed encoding" : codes,
+    codes,
     encoding !== "FP8" || strategy === null
       ? []
       : `one scale per ${strategy}${block === null ? "" : ` of ${block[0]} x ${block[1]}`}`,
     activations === null ? [] : activations === "none" ? "weights alone" : `${activations} activations`,
   ];
-  return parts.flat().join(", ");
+  return [parts.flat().join(", ")];
 }

@@ -43,6 +43,7 @@ it("weights alone in NVFP4, and the method mxfp8", () => {
   const mixed = { quant_method: "modelopt", quant_algo: "MIXED_PRECISION", quantized_layers: layers };
   expect(kindsOf(mixed)).toEqual(["NVFP4, weights alone"]);
   expect(kindsOf({ quant_method: "mxfp8" })).toEqual(["MXFP8, dynamic activations"]);
+  expect(kindsOf({})).toEqual([]);
 });
 
 it("a list that holds no names, and a map that holds no algorithms", () => {
