@@ -5,10 +5,12 @@ import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import { pairScales, type ScaleTable } from "../checkpoint/scales/pair.ts";
-import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
+import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
+import { isJsonObject } from "../core/json.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { mainLayers } from "../families/model.ts";
+import { describeScheme, schemeOf } from "../quantization/scheme.ts";
 
 export interface InspectReport {
   readonly format: string;
@@ -104,18 +106,34 @@ function dtypesOf({ tensors }: Checkpoint): InspectReport["dtypes"] {
 /** Quantization as the config declares it and as the tensors show it. */
 function quantizationOf(
   from: DeclaredQuantization | null,
-  { recasts }: Checkpoint,
+  { recasts, tensors }: Checkpoint,
   scales: ScaleTable,
 ): InspectReport["quantization"] {
   const value = from?.value ?? null;
   if (value === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
-  const declared = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  const declared = isJsonObject(value) ? value : {};
+  const scheme = schemeOf(declared);
   return {
     method: typeof declared.quant_method === "string" ? declared.quant_method : null,
     format: [declared.format, declared.quant_algo].find((name) => typeof name === "string") ?? null,
+    declares: scheme === null ? [] : describeScheme(scheme),
+    stores: storedCodes(tensors, scales),
     scaledTensors: scales.scaleOf.size,
     recasts: [...new Set(recasts.map(({ kind }) => kind))],
   };
+}
+
+/** How many weights are stored as which codes, such as `8 F8_E4M3, one scale per tensor`. */
+function storedCodes(tensors: readonly Tensor[], { scaleOf }: ScaleTable): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const { name, dtype } of tensors) {
+    const scale = scaleOf.get(name);
+    if (scale === undefined) continue;
+    const extent = scale.extent === "block" ? `block of ${scale.block.join(" x ")}` : scale.extent;
+    const codes = `${dtype}, one scale per ${extent}${scale.second === undefined ? "" : " and one per tensor"}`;
+    counts.set(codes, (counts.get(codes) ?? 0) + 1);
+  }
+  return [...counts].map(([codes, count]) => `${count} ${codes}`);
 }
 
 function tensorsOf(

@@ -44,6 +44,9 @@ export interface Caster {
   /** How many elements of a run are 0 or subnormal numbers. */
   subnormals(dtype: FloatDType, at: number, count: number): number;
 
+  /** Index of the first NaN of a run, counted from `at`, or -1. */
+  firstNaN(dtype: FloatDType, at: number, count: number): number;
+
   /** Whether all elements of a run that is not empty are 0, or all are NaN; stops at the first other element. */
   emptyKind(dtype: FloatDType, at: number, count: number): EmptyKind | null;
 
@@ -144,6 +147,9 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
     zeros: (dtype, at, count) => below(dtype, at, count, 1),
 
     subnormals: (dtype, at, count) => below(dtype, at, count, LEAST_NORMAL[dtype]),
+
+    firstNaN: (dtype, at, count) =>
+      magnitude(dtype, at, count) < FIRST_NAN[dtype] ? -1 : reaches(dtype, at, 0, count, FIRST_NAN[dtype]),
 
     emptyKind(dtype, at, count) {
       if (reaches(dtype, at, 0, count, 1) < 0) return "zero";

@@ -74,6 +74,7 @@ export function planJobs(
         tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype: castFrom } },
         cast: {
           from: castFrom,
+          ...(isDecoded && { fromCodes: true as const }),
           to,
           ...(sourceScales.length > 0 && { sourceScales }),
           ...(scaleTensor !== null && { scaleTo: scaleTensor.name }),

@@ -82,6 +82,8 @@ export interface Job {
   readonly cast?: {
     readonly from: FloatDType;
     readonly to: FloatDType;
+    /** the elements are decoded from codes and several scales */
+    readonly fromCodes?: true;
     /** for an FP8 source: the stored scale of each run of elements */
     readonly sourceScales?: readonly ScaledRun[];
     /** for an FP8 destination: the tensor that receives the scale */

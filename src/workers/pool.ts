@@ -32,6 +32,8 @@ export type Call =
       readonly sealed: boolean;
       /** with a cast: digest the bytes of the source too; default false */
       readonly ofSource?: boolean;
+      /** with a cast: the source has codes or values of codes. @throws NON_FINITE with the index of the first NaN */
+      readonly ofCodes?: boolean;
       readonly at: number;
       readonly size: number;
       readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };

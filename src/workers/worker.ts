@@ -4,7 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { type BlockScales, createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
-import { isFp8, widthOf } from "../core/dtype.ts";
+import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { codesBeyond, valuesBeyond } from "./code-check.ts";
@@ -30,6 +30,12 @@ function view(at: number, size: number): Uint8Array {
 function sourceDigest(): Hash {
   source ??= stored.fork();
   return source;
+}
+
+/** No quantizer writes NaN for a number: it divided by a scale of 0. */
+function refuseNaN(dtype: FloatDType, at: number, count: number): void {
+  const index = caster.firstNaN(dtype, at, count);
+  if (index >= 0) throw new IsologitError("NON_FINITE", "a code of the weight is NaN", { index });
 }
 
 /** Index of the first element in which two bands of `count` elements differ, or -1. */
@@ -79,13 +85,14 @@ function castBlocks(scales: BlockScales, at: number, rows: number, toAt: number,
 
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
-  band: ({ at, size, cast, sealed, ofSource }) => {
+  band: ({ at, size, cast, sealed, ofSource, ofCodes }) => {
     if (cast === undefined) {
       stored.update(view(at, size), sealed);
       return { overflowAt: -1 };
     }
     if (ofSource === true) sourceDigest().update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
+    if (ofCodes === true) refuseNaN(from, at, count);
     const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
     stored.update(view(toAt, toSize), sealed);
     return { overflowAt };

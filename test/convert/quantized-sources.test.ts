@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
 import { convert } from "../../src/api/convert.ts";
+import { inspect } from "../../src/api/inspect.ts";
 import { fileStore } from "../../src/io/file.ts";
-import { fp8Dialects, workFolder } from "../support/goldens.ts";
+import { fp8Dialects, golden, workFolder } from "../support/goldens.ts";
+import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
 type Expected = Record<string, Record<string, { bf16: string }>>;
 const expected: Expected = JSON.parse(readFileSync(fp8Dialects("expected.json"), "utf8"));
@@ -39,5 +41,34 @@ describe.each(Object.keys(expected))("%s", (folder) => {
         true,
       );
     }
+  });
+});
+
+it("a NaN code is refused by tensor and index", async () => {
+  const editor = new Editor(await copyOf(fp8Dialects("ct-tensor-dynamic")));
+  editor.bytes("backbone.layers.1.mixer.up_proj.weight", (bytes) => bytes.fill(0x7f, 777, 778));
+  const source = written(editor.copy, join(work, "nan-code"));
+  await expect(
+    convert(source, join(work, "nan-out"), { dtype: "bf16", verify: "off" }),
+  ).rejects.toMatchObject({
+    code: "NON_FINITE",
+    at: { tensor: "backbone.layers.1.mixer.up_proj.weight", index: 777 },
+  });
+  const blocks = new Editor(await copyOf(fp8Dialects("ct-block-128")));
+  blocks.bytes("backbone.layers.1.mixer.up_proj.weight", (bytes) => bytes.fill(0xff, 5000, 5001));
+  const other = written(blocks.copy, join(work, "nan-block"));
+  await expect(convert(other, join(work, "nan-out"), { dtype: "f32", verify: "off" })).rejects.toMatchObject({
+    code: "NON_FINITE",
+    at: { index: 5000 },
+  });
+});
+
+it("inspect says what is declared and what is stored", async () => {
+  const { quantization, parameters } = await inspect(fp8Dialects("modelopt-mixed"));
+  expect(parameters).toBe((await inspect(golden("tiny"))).parameters);
+  expect(quantization).toMatchObject({
+    method: "modelopt",
+    declares: ["FP8, one scale per tensor, static activations", "NVFP4, static activations", "FP8 KV cache"],
+    stores: ["8 F8_E4M3, one scale per tensor", "6 F4, one scale per block of 1 x 16 and one per tensor"],
   });
 });

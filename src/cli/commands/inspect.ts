@@ -82,7 +82,9 @@ const millions = (count: number): string =>
 
 const pieces = (text: string, width: number): string[] => text.match(new RegExp(`.{1,${width}}`, "gu")) ?? [];
 
+/** One text for each setting that is not empty. */
 const settingTexts = (settings: Readonly<Record<string, unknown>>): string[] =>
-  Object.entries(settings).map(([key, value]) =>
-    escapeControls(`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`),
-  );
+  Object.entries(settings).flatMap(([key, value]) => {
+    const text = Array.isArray(value) ? value.join("; ") : value;
+    return text === null || text === "" ? [] : [escapeControls(`${key} ${text}`)];
+  });

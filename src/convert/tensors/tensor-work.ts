@@ -132,13 +132,10 @@ export class TensorWork {
         const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
         const toAt = buffer.at + size;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
-        const { overflowAt } = await worker.call({
-          op: "band",
-          at: buffer.at,
-          size,
-          cast: call,
-          sealed: this.#sealed,
-          ofSource,
+        const band = { op: "band", at: buffer.at, size, cast: call, sealed: this.#sealed, ofSource } as const;
+        const ofCodes = isFp8(from) || cast.fromCodes === true;
+        const { overflowAt } = await worker.call({ ...band, ofCodes }).catch((error) => {
+          throw shiftIndex(error, lo);
         });
         if (overflowAt >= 0 && !allowOverflow) throw shiftIndex(overflowError(to, overflowAt), lo);
         await staging.writeAt(
