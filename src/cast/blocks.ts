@@ -39,7 +39,14 @@ export interface BlockCaster {
 
 const KINDS = { F32: 0, BF16: 1, F16: 2 } as const;
 
-const EXPONENT_BIAS = 127;
+/** The value of each stored exponent. */
+const POWERS = Float64Array.from({ length: 255 }, (_, exponent) => 2 ** (exponent - 127));
+
+/** The value of magnitude bits. */
+function magnitudeOf(from: BlockScales["from"], bits: number): number {
+  if (from === "F16") return tableOf(from)[bits]!;
+  return f32OfBits(from === "BF16" ? bits << 16 : bits);
+}
 
 /**
  * The byte of the least power of two with which `amax` is not clipped: 127 + ceil(log2(amax / 448)), as ModelOpt computes
@@ -74,7 +81,10 @@ export async function createBlockCaster(memory: WebAssembly.Memory, scratchAt: n
       const { from, columns, block } = scales;
       const size = widthOf(from);
       wasm.blockMax!(size, at, rows, columns, block[1], scratchAt);
-      if (wordsOf(scales).every((bits) => bits < NON_FINITE[from])) return;
+      const words = wordsOf(scales);
+      let most = 0;
+      for (let i = 0; i < words.length; i++) most = Math.max(most, words[i]!);
+      if (most < NON_FINITE[from]) return;
       const index = wasm[`reaches${8 * size}`]!(at, 0, rows * columns, NON_FINITE[from]);
       throw new IsologitError("NON_FINITE", "a weight is NaN or infinite", { index: before + index });
     },
@@ -84,12 +94,16 @@ export async function createBlockCaster(memory: WebAssembly.Memory, scratchAt: n
       const factors = new Float32Array(memory.buffer, scratchAt, words.length);
       const size = scales.isExponent ? 1 : 4;
       const stored = new DataView(memory.buffer, to, size * words.length);
-      for (const [i, bits] of words.entries()) {
-        const amax = scales.from === "F32" ? f32OfBits(bits) : tableOf(scales.from)[bits]!;
-        const exponent = scales.isExponent ? exponentOf(amax) : 0;
-        factors[i] = scales.isExponent ? 2 ** (exponent - EXPONENT_BIAS) : scaleOf(amax, "F8_E4M3");
-        if (scales.isExponent) stored.setUint8(i, exponent);
-        else stored.setFloat32(4 * i, factors[i]!, true);
+      for (let i = 0; i < words.length; i++) {
+        const amax = magnitudeOf(scales.from, words[i]!);
+        if (scales.isExponent) {
+          const exponent = exponentOf(amax);
+          factors[i] = POWERS[exponent]!;
+          stored.setUint8(i, exponent);
+        } else {
+          factors[i] = scaleOf(amax, "F8_E4M3");
+          stored.setFloat32(4 * i, factors[i]!, true);
+        }
       }
       return stored.byteLength;
     },
