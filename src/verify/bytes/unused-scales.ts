@@ -38,7 +38,7 @@ export function compareUnusedScales(a: LoadedModel, b: LoadedModel, strict: bool
       const isAllowed = isAdded
         ? isCacheScale(key)
           ? declaresCache(b)
-          : role !== null && recast(role)
+          : isDescribedAnew || (role !== null && recast(role))
         : anyRecast || isDescribedAnew;
       if (isAllowed) alone[which].push(key);
       else differs(`it is only in the ${which} checkpoint`);
