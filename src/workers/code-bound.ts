@@ -40,6 +40,8 @@ interface CodeCheck {
 export function codeCheck(dtype: CodeDType): CodeCheck {
   const { mantissa, least, max } = CODES[dtype];
   const relative = 2 ** -(mantissa + 1) * SLACK;
+  const drop = 23 - mantissa;
+  const half = 1 << (drop - 1);
   const absolute = 2 ** (least - mantissa - 1) * SLACK;
   return {
     leastNormal: 2 ** least,
@@ -49,10 +51,11 @@ export function codeCheck(dtype: CodeDType): CodeCheck {
     },
     isNearest(weight, value, scale) {
       if (value !== 0 && weight !== 0 && value > 0 !== weight > 0) return false;
-      const exact = Math.min(max, Math.abs(weight) / scale);
-      const code = Math.abs(value) / scale;
-      number[0] = code;
-      const stored = ((bits[0]! >>> 23) & 0xff) - 127;
+      const exact = Math.min(max, Math.fround(Math.abs(weight) / scale)); // as quantizers divide
+      number[0] = Math.abs(value) / scale;
+      bits[0] = ((bits[0]! + half) >>> drop) << drop; // the quotient of a rounded product is beside the code
+      const code = number[0];
+      const stored = (bits[0]! >>> 23) - 127;
       const exponent = Math.max(stored, least);
       const above = 2 ** (exponent - mantissa);
       const isPower = stored > least && (bits[0]! & 0x7fffff) === 0;

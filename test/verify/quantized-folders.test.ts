@@ -1,9 +1,13 @@
 /** Folders that ModelOpt, compressed-tensors and Transformers quantised, and the same folders with faults. */
 import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
 import { verify } from "../../src/api/verify.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
-import { fp8Dialects, golden } from "../support/goldens.ts";
+import { tableOf, widen } from "../../src/core/float.ts";
+import { codeCheck } from "../../src/workers/code-bound.ts";
+import { floatsOf, fp8Dialects, golden, workFolder } from "../support/goldens.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
 import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
@@ -30,6 +34,7 @@ describe("an honest folder of another tool is the same model within its recast",
   });
 });
 
+const work = workFolder();
 const BYTES: VerifyOptions = { verify: "bytes", threads: 1, memoryBytes: 64 * 1024 * 1024 };
 const UP = "backbone.layers.1.mixer.up_proj";
 const tiny = await opened(await copyOf(golden("tiny")));
@@ -79,4 +84,28 @@ describe.each(folders)("%s with a fault", (folder) => {
     expect(verdict).toBe("different");
     expect(tensors).toContain(`${UP}.weight`);
   });
+});
+
+it("a neighbour of the nearest code is accepted in a file of another tool, and refused in our own", async () => {
+  const module = "backbone.layers.4.mixer.up_proj"; // the recipe keeps two layers at each end
+  const out = join(work, "own");
+  await convert(golden("tiny"), out, { dtype: "fp8-e4m3", quantScales: "block", verify: "off" });
+  const editor = new Editor(await copyOf(out));
+  const weights = widen("BF16", new Editor(await copyOf(golden("tiny"))).get(`${module}.weight`).bytes);
+  const [scale] = floatsOf(editor.get(`${module}.weight_scale`)); // one block covers the weight
+  const { isWithin } = codeCheck("F8_E4M3");
+  editor.bytes(`${module}.weight`, (codes) => {
+    const below = (code: number) => Math.fround(tableOf("F8_E4M3")[code - 1]! * scale!);
+    const at = codes.findIndex(
+      (code, i) => code > 0x40 && code < 0x7f && isWithin(weights[i]!, below(code), scale!),
+    );
+    codes[at] = codes[at]! - 1;
+  });
+  const compared = async (copy: Copy, strictScales: boolean) => {
+    const { rungs } = await verifyCheckpoints(tiny, await opened(copy), BYTES, strictScales);
+    return rungs.find(({ rung }) => rung === "bytes")!.verdict;
+  };
+  expect(await compared(await copyOf(out), true)).toBe("within");
+  expect(await compared(editor.copy, false)).toBe("within");
+  expect(await compared(editor.copy, true)).toBe("different");
 });

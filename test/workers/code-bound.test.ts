@@ -58,6 +58,16 @@ describe.each(["F8_E4M3", "F8_E5M2", "F4"] as const)("codes of %s", (dtype) => {
   });
 });
 
+it("a power of two whose product was rounded down is still a power of two", () => {
+  const check = codeCheck("F8_E4M3");
+  const next = splitMix64(1);
+  for (let i = 0; i < 20000; i++) {
+    const scale = Math.fround((Number(next() >> 11n) / 2 ** 53) * 0.01);
+    const weight = Math.fround(2.12 * scale);
+    expect(check.isNearest(weight, Math.fround(2 * scale), scale)).toBe(true);
+  }
+});
+
 it("nearest means the code that a cast writes", () => {
   const check = codeCheck("F8_E4M3");
   for (const weight of weightsFor(GRIDS.F8_E4M3).map(Math.fround)) {

@@ -106,7 +106,7 @@ export class ItemComparison {
       },
     );
     const { source, sha256 } = await this.#worker.call({ op: "finish" });
-    const message = this.#message(firstBad);
+    const message = this.#message(firstBad, notNearest);
     const digestA = await this.#digestOf("a", count, source);
     // A fresh conversion that differs from its source is reported as a difference; its own digests add nothing.
     const isOwn = this.#o.strictScales && message !== null;
@@ -181,8 +181,10 @@ export class ItemComparison {
     return (await this.#worker.call({ op: "finish" })).sha256;
   }
 
-  #message(firstBad: number): string | null {
+  #message(firstBad: number, notNearest: number): string | null {
     const { a: from, b: to } = this.#item;
+    if (this.#o.strictScales && notNearest > 0)
+      return `${notNearest} codes are not the nearest with the stored scales`;
     if (firstBad === Infinity)
       return this.#recast.kind === "none" ? scaleDifference(from.scales, to.scales) : null;
     if (this.#recast.kind === "none") return `the first differing element is ${firstBad}`;
