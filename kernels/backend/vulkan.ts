@@ -21,7 +21,7 @@ export const thisMachine: Machine = {
     try {
       process.dlopen({ exports: {} }, library);
     } catch (error) {
-      // A library that was found and loaded gives this error, since it is not a module of Node.
+      // This error means that the library was found and loaded: Node only reports that it is not a module of Node.
       return String(error).includes("did not self-register");
     }
     return true;

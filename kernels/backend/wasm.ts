@@ -10,7 +10,7 @@ import { createKernelPool, kernelError } from "./pool.ts";
 export interface WasmOptions {
   /** number of worker threads; with 1 everything runs on the calling thread */
   readonly threads: number;
-  /** limit for operands and scratch together; the system allocates a page when it is first written */
+  /** limit for operands and temporary data together; unused memory is free, because a page is allocated when it is first written */
   readonly memoryBytes: number;
 }
 

@@ -44,7 +44,7 @@ export interface RouterChooseParams {
   readonly experts: number;
   /** at most the experts of `topGroups` groups */
   readonly topK: number;
-  /** groups of equal size, with at least two experts each; or one group */
+  /** number of groups of experts: 1, or several of equal size with at least two experts each */
   readonly groups: number;
   readonly topGroups: number;
 }

@@ -314,7 +314,7 @@ export class ModelRunner {
     }
   }
 
-  /** Multiplies the rows of a band that make elements of one output stream. */
+  /** Multiplies the input stream by those rows of a band that produce one output stream. */
   async #multiplyRows(
     band: BandData,
     { tensor, inputOffset, first, count }: MatmulTask,

@@ -63,7 +63,7 @@ async function isGzip(store: Store, path: string): Promise<boolean> {
   return a === 0x1f && b === 0x8b;
 }
 
-/** @returns an open file whose name is already removed */
+/** @returns an open temporary file that is already deleted from its folder; its space is freed when it is closed */
 async function inflate(source: ByteSource, path: string, options: GunzipOptions): Promise<InflatedFile> {
   const folder = await mkdtemp(join(tmpdir(), "isologit-spool-"));
   try {

@@ -48,7 +48,7 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024;
 export class Staging implements AsyncDisposable {
   /** `DST.partial` */
   readonly folder: string;
-  /** path that will be the destination: open it to verify before `finish` */
+  /** path of the staged files: verify them there before `finish` moves them to the destination */
   readonly content: string;
   /** tensors that the journal of an earlier run of the same plan names; their bytes are not checked yet */
   readonly finished: ReadonlyMap<string, JournalEntry>;

@@ -39,7 +39,7 @@ const OPEN = "<!-- isologit: written by `isologit upload`, replaced by the next 
 const CLOSE = "<!-- /isologit -->";
 
 /**
- * @param existing the current card: of the folder, else of the repository
+ * @param existing the card that exists now: from the folder or, if it has none, from the repository
  * @throws CONFIG_INVALID: the front matter cannot be read
  */
 export function cardOf(existing: string | undefined, facts: CardFacts, title: string): string {

@@ -144,7 +144,7 @@ function requireValid(token: string): string {
   if (!(email ? verified : typeof sub === "string" && sub !== ""))
     throw new IsologitError(
       "USAGE",
-      "the identity token has no subject, or an e-mail address that is not verified",
+      "the identity token has no subject, or its e-mail address is not verified",
     );
   if (typeof exp !== "number" || exp * 1000 > Date.now()) return token;
   const when = new Date(exp * 1000).toISOString();

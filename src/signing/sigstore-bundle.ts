@@ -133,9 +133,13 @@ async function checkKey(bundle: BundleWithDsseEnvelope, key: KeyObject, file: st
   const own = hintOf(key);
   // bundles of model_signing before 1.1 have no hint
   if (hint !== "" && hint !== own) {
-    throw new IsologitError("BUNDLE_UNTRUSTED", `the bundle was signed with the key ${hint}, not ${own}`, {
-      file,
-    });
+    throw new IsologitError(
+      "BUNDLE_UNTRUSTED",
+      `the bundle was signed with the key ${hint}, and the given key is ${own}`,
+      {
+        file,
+      },
+    );
   }
   const { dsse } = await import("@sigstore/core");
   const { payload, payloadType, signatures } = bundle.content.dsseEnvelope;

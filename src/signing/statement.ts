@@ -107,7 +107,12 @@ export function decodeStatement(payload: Uint8Array, file: string): Manifest {
     const next = {
       next: "ask the signer for a bundle with files and SHA-256, or check this bundle with model_signing",
     };
-    throw new IsologitError("UNSUPPORTED", `the bundle hashes ${method} with ${hash}`, { file }, next);
+    throw new IsologitError(
+      "UNSUPPORTED",
+      `the bundle uses the method ${method} with ${hash}; files with sha256 are checked`,
+      { file },
+      next,
+    );
   }
   const wrong = resources.find(({ digest }) => !hex.safeParse(digest).success);
   if (wrong !== undefined) throw refuse(`the digest of ${JSON.stringify(wrong.name)} is not a SHA-256`);

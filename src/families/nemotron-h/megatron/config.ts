@@ -125,7 +125,7 @@ function readField(config: Config, field: Field): { name: string; value: unknown
   return { name, value: config[name] ?? undefined };
 }
 
-/** The value that the tensors show, with a note if the software would derive another; else the derived value. */
+/** The value that the shapes of tensors show; without such tensors the value that Megatron would compute. A note if the two differ. */
 function inferValue(
   field: Field,
   sizes: Readonly<Record<string, Size>>,
