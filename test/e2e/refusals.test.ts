@@ -105,7 +105,6 @@ describe("a refusal says what, where and what next", () => {
     ],
     ["a budget too small", 2, "PLAN_MEMORY", {}, ["convert", ok, DST, "--memory", "1kB"]],
     ["an unknown flag", 2, "USAGE", {}, ["convert", ok, DST, "--fast"]],
-    ["a promised flag", 2, "NOT_AVAILABLE", {}, ["convert", ok, DST, "--calibrate"]],
     ["ranks of what has none", 2, "USAGE", {}, ["convert", ok, DST, "--tp", "2"]],
     ["a promised command", 2, "NOT_AVAILABLE", {}, ["completion", "bash"]],
     ["a promised format", 2, "NOT_WRITTEN", {}, ["convert", ok, at("out/model.gguf")]],

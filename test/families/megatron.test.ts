@@ -139,7 +139,7 @@ describe("ranks of Megatron-LM", () => {
   it("untold, the padded rows stay, and that is said", () => {
     const { dims, notes } = match(tp2());
     expect(dims.vocab).toBe(512);
-    expect(notes).toEqual([expect.stringContaining("--vocab-size")]);
+    expect(notes).toEqual([expect.stringContaining("`vocabSize`")]);
   });
 
   it("a like model tells it too", () => {

@@ -315,19 +315,11 @@ describe("scales of rows", () => {
     expect(report.exact).toBe(true);
   });
 
-  it("a forward pass and a recast are refused by name, nothing written", async () => {
-    for (const options of [
-      {},
-      { dtype: "bf16", verify: "bytes" },
-      { dtype: "bf16", verify: "off" },
-    ] as const) {
-      const out = `${work}/rows-refused`;
-      await expect(convert(source, out, { to: "hf", ...options })).rejects.toMatchObject({
-        code: "UNSUPPORTED",
-        at: { tensor: "backbone.layers.4.mixer.up_proj.weight" },
-      });
-      expect(existsSync(out) || existsSync(`${out}.partial`)).toBe(false);
-    }
+  it("run in a forward pass, and are decoded", async () => {
+    const kept = await convert(source, `${work}/rows-run`, { to: "hf", tokens: 8, backend: "wasm" });
+    expect(kept.verification?.verdict).toBe("same");
+    const bf16 = await convert(source, `${work}/rows-bf16`, { to: "hf", dtype: "bf16", verify: "bytes" });
+    expect(bf16.verification?.verdict).toBe("within");
   });
 
   it("a scale that is none is refused before anything is written", async () => {

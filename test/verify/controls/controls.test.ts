@@ -204,7 +204,7 @@ describe("what these weights and tokens cannot show is told, and unproven", () =
     const { report, missed } = await judged(tiny, tiny, { ...QUICK, tokens: 1 });
     expect(missed).toEqual(["mixer.A_log:"]);
     expect(report.verdict).toBe("unproven");
-    expect(report.findings.join()).toMatch(/layer 0 \(mamba\).*door y.*mixer\.A_log.*--tokens/);
+    expect(report.findings.join()).toMatch(/layer 0 \(mamba\).*door y.*mixer\.A_log.*`tokens`/);
   });
 
   it("steps of 0 show no decay", async () => {
