@@ -27,7 +27,11 @@ export function recordOf(name: string, args: readonly PickleValue[]): PickleReco
  */
 export function setState(object: PickleValue, state: PickleValue, at: ErrorLocation): number {
   if (isKind(object, "global")) {
-    throw new IsologitError("PICKLE_REFUSED", `the pickle sets attributes of the class or function ${object.name}, which is not allowed`, at);
+    throw new IsologitError(
+      "PICKLE_REFUSED",
+      `the pickle sets attributes of the class or function ${object.name}, which is not allowed`,
+      at,
+    );
   }
   // torch adds `_metadata` to its state dicts; attributes of a dict are not needed here
   if (isKind(object, "opaque") || isKind(object, "dict")) return 0;
