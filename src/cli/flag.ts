@@ -33,10 +33,10 @@ export function flagGroup<const T extends Readonly<Record<string, Flag>>>(headin
   };
 }
 
-/** The choices of a flag, with the function that reads them; `promised` are refused by name as not available. */
-export const oneOf = <const W extends string>(choices: readonly W[], promised: readonly string[] = []) => ({
+/** The choices of a flag, with the function that reads them. */
+export const oneOf = <const W extends string>(choices: readonly W[]) => ({
   choices,
-  read: choiceReader(choices, promised),
+  read: choiceReader(choices),
 });
 
 /** As `oneOf`, for a list with commas; the flag may be given several times. */

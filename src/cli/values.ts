@@ -25,16 +25,9 @@ export const readText: Reader<string> = (given, name) =>
   given === "" || given.startsWith("--") ? refuseValue(name, given, "a value") : given;
 
 /** One of `words`; a word of `absent` is reserved and refused by name. */
-export function choiceReader<const W extends string>(
-  words: readonly W[],
-  absent: readonly string[] = [],
-): Reader<W> {
-  return (given, name) => {
-    const word = words.find((candidate) => candidate === given);
-    if (word !== undefined) return word;
-    if (absent.includes(given)) refuseUnavailable(`${name} ${given}`, `use ${words.join(" or ")}`);
-    return refuseValue(name, given, `one of ${words.join(", ")}`);
-  };
+export function choiceReader<const W extends string>(words: readonly W[]): Reader<W> {
+  return (given, name) =>
+    words.find((word) => word === given) ?? refuseValue(name, given, `one of ${words.join(", ")}`);
 }
 
 /** One or more of `words`, with commas between them. */

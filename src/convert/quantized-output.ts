@@ -4,8 +4,8 @@
  */
 import { declaredQuantization } from "../checkpoint/declared-quantization.ts";
 import type { LoadedModel } from "../checkpoint/load.ts";
-import { moduleOf } from "../checkpoint/scales/names.ts";
-import { readScales } from "../checkpoint/scales/values.ts";
+import { isCacheScale, moduleOf } from "../checkpoint/scales/names.ts";
+import { areExponents, readScales } from "../checkpoint/scales/values.ts";
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import { countOf, isFp8, sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -160,8 +160,9 @@ function scalesOf(
 /** Whether the scales of a stored FP8 weight are those of this extent. */
 function hasExtent({ scales, tensors }: LoadedModel, { name, shape }: Tensor, extent: WeightScales): boolean {
   const { grid, tensor } = scales.scaleOf.get(name)!; // loading refuses an FP8 weight without scales
-  const isExponent = /^(U8|F8_E8M0)$/.test(tensors.get(tensor)!.dtype);
-  return (extent === "mxfp8") === isExponent && sameShape(grid, gridOf(shape, extent));
+  return (
+    (extent === "mxfp8") === areExponents(tensors.get(tensor)!) && sameShape(grid, gridOf(shape, extent))
+  );
 }
 
 /** Static activation scales, if every FP8 weight is copied from the source with one. */
@@ -183,8 +184,6 @@ function inputScales(
 
 /** Names that tools give to a static activation scale. */
 const INPUT_SCALES = [INPUT_SCALE, ".activation_scale"] as const;
-
-const isCacheScale = (name: string) => /\.(k|v|kv)_scale$/.test(name);
 
 /** The scales of the KV cache that can be written, all or none, and why not. */
 async function cacheScales(source: LoadedModel) {

@@ -4,15 +4,13 @@
  * from the weight by at most one unit in the last place of the code, which is the bound here.
  */
 
+import { NARROW } from "../core/float.ts";
+
 /** Types of codes. */
 export type CodeDType = "F8_E4M3" | "F8_E5M2" | "F4";
 
-/** A type's bits of mantissa, exponent of its least normal number, and largest value. F4 is E2M1. */
-const CODES: Readonly<Record<CodeDType, { mantissa: number; least: number; max: number }>> = {
-  F8_E4M3: { mantissa: 3, least: -6, max: 448 },
-  F8_E5M2: { mantissa: 2, least: -14, max: 57344 },
-  F4: { mantissa: 1, least: 0, max: 6 },
-};
+/** E2M1 has neither infinity nor NaN. */
+const E2M1 = { exponent: 2, mantissa: 1, max: 6 } as const;
 
 /** Room for the roundings of the quotient and of the product in F32. */
 const SLACK = 1 + 2 ** -20;
@@ -38,7 +36,8 @@ interface CodeCheck {
 
 /** The checks for one type of codes. */
 export function codeCheck(dtype: CodeDType): CodeCheck {
-  const { mantissa, least, max } = CODES[dtype];
+  const { exponent: width, mantissa, max } = dtype === "F4" ? E2M1 : NARROW[dtype];
+  const least = 2 - 2 ** (width - 1); // exponent of the least normal code
   const relative = 2 ** -(mantissa + 1) * SLACK;
   const drop = 23 - mantissa;
   const half = 1 << (drop - 1);

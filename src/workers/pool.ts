@@ -10,6 +10,7 @@ import { type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
+import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
 
 interface Cast {
@@ -90,6 +91,8 @@ export type Call =
       readonly scales: number;
       readonly count: number;
       readonly codes: CodeDType;
+      /** return the largest magnitudes of blocks too; `lo` is the index of the first element in the tensor */
+      readonly blocks?: BlockGrid & { readonly lo: number };
       /** elements of a row, if rows are examined; else 0 */
       readonly columns: number;
       /** factor from stored to real values of an FP8 source */
@@ -125,7 +128,7 @@ export interface CallResults {
   finish: { sha256: string; crc32: readonly number[]; source: string };
   /** `amax` of the stored numbers in a if they are cast to FP8, else 0; `loss` is null without a cast */
   pair: PairResult;
-  bound: PairResult;
+  bound: PairResult & { readonly maxima: BlockMaxima | null };
 }
 
 export type Answer =

@@ -7,6 +7,7 @@ import { type Caster, createCaster } from "../cast/cast.ts";
 import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
+import { blockMaxima } from "./block-maxima.ts";
 import { codesBeyond, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
 import type { Answer, Call, CallResults, Loss } from "./pool.ts";
@@ -141,15 +142,16 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       return { differsAt, amax, loss, dead, notNearest: 0 };
     return { amax, loss, dead, ...codesBeyond(view(a, size), cast, to, view(toAt, toSize), view(b, toSize)) };
   },
-  bound: ({ a, from, size, b, scales, count, codes, columns, sourceScale }) => {
+  bound: ({ a, from, size, b, scales: scalesAt, count, codes, columns, sourceScale, blocks }) => {
     sourceDigest().update(view(a, size));
     stored.update(view(b, 4 * count), false);
     const weights = widen(from, view(a, size));
     const factor = sourceScale ?? 1;
     if (factor !== 1) for (let i = 0; i < count; i++) weights[i] = weights[i]! * factor;
-    const result = valuesBeyond(weights, floats(b, count), floats(scales, count), codes, columns);
-    const amax = caster.amax(from, a, count);
-    return { ...result, amax, dead: null };
+    const scales = floats(scalesAt, count);
+    const result = valuesBeyond(weights, floats(b, count), scales, codes, columns);
+    const maxima = blocks === undefined ? null : blockMaxima(weights, scales, blocks.lo, blocks);
+    return { ...result, amax: caster.amax(from, a, count), dead: null, maxima };
   },
 };
 

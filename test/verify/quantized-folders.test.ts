@@ -109,3 +109,27 @@ it("a neighbour of the nearest code is accepted in a file of another tool, and r
   expect(await compared(editor.copy, false)).toBe("within");
   expect(await compared(editor.copy, true)).toBe("different");
 });
+
+it.each(["row", "block", "mxfp8"] as const)(
+  "our own scales of %s are held to amax / 448",
+  async (quantScales) => {
+    const out = join(work, `own-${quantScales}`);
+    const { verification } = await convert(golden("tiny"), out, {
+      dtype: "fp8-e4m3",
+      quantScales,
+      tokens: 8,
+      backend: "wasm",
+    });
+    expect(verification!.verdict).toBe("within");
+    const editor = new Editor(await copyOf(out));
+    const name = "backbone.layers.2.mixer.in_proj.weight_scale";
+    editor.bytes(name, (bytes) => {
+      const last = bytes.length - (quantScales === "mxfp8" ? 1 : 4);
+      bytes[last] = bytes[last]! ^ 1; // the lowest bit of the last scale
+    });
+    const { rungs } = await verifyCheckpoints(tiny, await opened(editor.copy), BYTES, true);
+    const { verdict, metrics } = rungs.find(({ rung }) => rung === "bytes")!;
+    expect(verdict).toBe("different");
+    expect(JSON.stringify(metrics)).toContain("backbone.layers.2.mixer.in_proj.weight");
+  },
+);

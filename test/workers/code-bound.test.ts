@@ -24,36 +24,37 @@ describe.each(["F8_E4M3", "F8_E5M2", "F4"] as const)("codes of %s", (dtype) => {
   const check = codeCheck(dtype);
   const grid = GRIDS[dtype];
 
-  it("the nearest code is nearest, and its neighbours are not", () => {
+  /** Weights with the distances of all codes, and the value of a code of the weight's sign. */
+  function* weightsWithCodes() {
     for (const scale of SCALES) {
       for (const exact of weightsFor(grid)) {
         const weight = Math.fround(exact * scale);
         const distances = grid.map((code) => Math.abs(Math.abs(weight) / scale - code));
         const best = distances.indexOf(Math.min(...distances));
         const value = (at: number) => Math.fround(Math.sign(weight) * grid[at]! * scale);
-        expect(check.isNearest(weight, value(best), scale)).toBe(true);
-        expect(check.isWithin(weight, value(best), scale)).toBe(true);
-        for (const at of [best - 1, best + 1]) {
-          const isTie = Math.abs((distances[at] ?? 0) - distances[best]!) < 1e-5 * grid[best]!;
-          if (grid[at] !== undefined && !isTie) expect(check.isNearest(weight, value(at), scale)).toBe(false);
-        }
+        yield { scale, weight, distances, best, value };
+      }
+    }
+  }
+
+  it("the nearest code is nearest, and its neighbours are not", () => {
+    for (const { scale, weight, distances, best, value } of weightsWithCodes()) {
+      expect(check.isNearest(weight, value(best), scale)).toBe(true);
+      expect(check.isWithin(weight, value(best), scale)).toBe(true);
+      for (const at of [best - 1, best + 1]) {
+        const isTie = Math.abs((distances[at] ?? 0) - distances[best]!) < 1e-5 * grid[best]!;
+        if (grid[at] !== undefined && !isTie) expect(check.isNearest(weight, value(at), scale)).toBe(false);
       }
     }
   });
 
   it("a code two steps away is beyond the bound, and so are a wrong sign and NaN", () => {
-    for (const scale of SCALES) {
-      for (const exact of weightsFor(grid)) {
-        const weight = Math.fround(exact * scale);
-        const distances = grid.map((code) => Math.abs(Math.abs(weight) / scale - code));
-        const best = distances.indexOf(Math.min(...distances));
-        const value = (at: number) => Math.fround(Math.sign(weight) * grid[at]! * scale);
-        for (const at of [best - 2, best + 2]) {
-          if (grid[at] !== undefined) expect(check.isWithin(weight, value(at), scale)).toBe(false);
-        }
-        if (best > 2) expect(check.isWithin(weight, -value(best), scale)).toBe(false);
-        expect(check.isWithin(weight, NaN, scale)).toBe(false);
+    for (const { scale, weight, best, value } of weightsWithCodes()) {
+      for (const at of [best - 2, best + 2]) {
+        if (grid[at] !== undefined) expect(check.isWithin(weight, value(at), scale)).toBe(false);
       }
+      if (best > 2) expect(check.isWithin(weight, -value(best), scale)).toBe(false);
+      expect(check.isWithin(weight, NaN, scale)).toBe(false);
     }
   });
 });

@@ -8,6 +8,7 @@ import { IsologitError } from "../../core/errors.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { blocksOf, type ScaleBlocks } from "./extent.ts";
 import { moduleOf } from "./names.ts";
+import { areExponents } from "./values.ts";
 
 /** The scales of a weight: real value = code * scale, in F32. */
 export interface WeightScale extends ScaleBlocks {
@@ -116,8 +117,7 @@ function scaleBlocks(scale: Tensor, weight: Tensor, declared: DeclaredBlock): Sc
     const message = `${weight.name} is ${weight.dtype}; of quantised weights FP8, MXFP8 and NVFP4 are read`;
     throw unsupported(scale.name, message);
   }
-  const isExponent = scale.dtype === "U8" || scale.dtype === "F8_E8M0";
-  if (!isExponent && (!isFloat(scale.dtype) || (isFp8(scale.dtype) && !isPacked))) {
+  if (!areExponents(scale) && (!isFloat(scale.dtype) || (isFp8(scale.dtype) && !isPacked))) {
     throw unsupported(scale.name, `its scales are ${scale.dtype}; F32, BF16, F16 and E8M0 are read`);
   }
   const blocks = blocksOf(weight.shape, scale.shape, declared);

@@ -39,12 +39,11 @@ const LEAST: Partial<Record<DType, number>> = { BF16: 2 ** -126, F16: 2 ** -14 }
  */
 export function scalesOf(tensor: Pick<Tensor, "name" | "dtype">, bytes: Uint8Array, first = 0): Float32Array {
   const { name, dtype } = tensor;
-  const isExponent = dtype === "U8" || dtype === "F8_E8M0";
-  if (!isExponent && !isFloat(dtype)) {
+  if (!areExponents(tensor) && !isFloat(dtype)) {
     const message = `a scale of ${dtype}; expected F32, BF16, F16 or E8M0`;
     throw new IsologitError("SCALE_INVALID", message, { tensor: name });
   }
-  const scales = isExponent ? Float32Array.from(bytes, (byte) => EXPONENTS[byte]!) : widen(dtype, bytes);
+  const scales = isFloat(dtype) ? widen(dtype, bytes) : Float32Array.from(bytes, (byte) => EXPONENTS[byte]!);
   const least = LEAST[dtype] ?? 0;
   for (const [index, scale] of scales.entries()) {
     if (scale > 0 && scale >= least && scale < Infinity) continue;
@@ -52,6 +51,11 @@ export function scalesOf(tensor: Pick<Tensor, "name" | "dtype">, bytes: Uint8Arr
     throw new IsologitError("SCALE_INVALID", message, { tensor: name, index: first + index });
   }
   return scales;
+}
+
+/** Whether scales are powers of two, stored as their exponents: as E8M0, or as the same bytes in U8. */
+export function areExponents({ dtype }: Pick<Tensor, "dtype">): boolean {
+  return dtype === "U8" || dtype === "F8_E8M0";
 }
 
 /** The value of each E8M0 byte. */

@@ -2,6 +2,7 @@
 import type { ScaleExtent } from "../../checkpoint/scales/extent.ts";
 import { moduleOf } from "../../checkpoint/scales/names.ts";
 import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
+import { areExponents } from "../../checkpoint/scales/values.ts";
 import type { Checkpoint, Tensor } from "../../core/checkpoint.ts";
 import { isFp8 } from "../../core/dtype.ts";
 import { createGroupFinder, type Encoding, type Group } from "../groups.ts";
@@ -107,5 +108,5 @@ function extentOf(
 
 function encodingOf({ dtype }: Tensor, scale: Tensor | undefined): Encoding {
   if (!isFp8(dtype) && !dtype.endsWith("FNUZ")) return "NVFP4";
-  return scale?.dtype === "U8" || scale?.dtype === "F8_E8M0" ? "MXFP8" : "FP8";
+  return scale !== undefined && areExponents(scale) ? "MXFP8" : "FP8";
 }

@@ -1,10 +1,9 @@
 /** Faults of the scales of an FP8 KV cache. */
+import { isCacheScale } from "../../checkpoint/scales/names.ts";
 import { countOf } from "../../core/dtype.ts";
 import type { EngineId } from "../engines/engine.ts";
 import type { QuantizedFolder } from "../engines/folder.ts";
 import { fault, type UnjudgedFault } from "./fault.ts";
-
-const CACHE_SCALE = /\.(k|v|kv)_scale$/;
 
 /**
  * @param isDeclared whether one of the folder's files declares an FP8 KV cache
@@ -15,9 +14,7 @@ export function cacheFaults(
   isDeclared: boolean,
   engines: readonly EngineId[],
 ): readonly UnjudgedFault[] {
-  const stored = scales.unusedScales
-    .filter((name) => CACHE_SCALE.test(name))
-    .map((name) => tensors.get(name)!);
+  const stored = scales.unusedScales.filter(isCacheScale).map((name) => tensors.get(name)!);
   const vectors = stored
     .filter(({ shape }) => countOf(shape) !== 1)
     .map(({ name, shape }) => {

@@ -1,6 +1,6 @@
 /** Faults in the values of scales. */
 import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
-import { type RangeReader, readScales } from "../../checkpoint/scales/values.ts";
+import { areExponents, type RangeReader, readScales } from "../../checkpoint/scales/values.ts";
 import type { Checkpoint, Tensor } from "../../core/checkpoint.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { Severity } from "../../core/finding.ts";
@@ -39,7 +39,7 @@ export async function scaleFaults(
 ): Promise<readonly QuantizationFault[]> {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const ofWeights = [...scaleOf.values()].flatMap(({ tensor, second }): [string, Usual][] => {
-    if (second === undefined) return [[tensor, isExponent(byName.get(tensor)!) ? USUAL.any : USUAL.weight]];
+    if (second === undefined) return [[tensor, areExponents(byName.get(tensor)!) ? USUAL.any : USUAL.weight]];
     const usual = second.op === "divide" ? USUAL.secondDivisor : USUAL.secondFactor;
     return [
       [tensor, USUAL.any],
@@ -57,8 +57,6 @@ export async function scaleFaults(
   }
   return faults;
 }
-
-const isExponent = ({ dtype }: Tensor): boolean => dtype === "U8" || dtype === "F8_E8M0";
 
 async function scaleFault(
   tensor: Tensor,

@@ -1,6 +1,7 @@
 /** The items that the bytes rung compares: roles, and scales that no role reads. */
 
 import { decodedKey, isSameForm, type ModelWithScales, storedRole } from "../../checkpoint/load.ts";
+import { areExponents } from "../../checkpoint/scales/values.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import type { Leaf } from "../../core/content-root.ts";
 import { bitsOf, countOf, type DType, type Shape } from "../../core/dtype.ts";
@@ -39,6 +40,10 @@ interface DecodedSide {
   readonly codes: ElementSource;
   /** the scale of each element, F32 */
   readonly scales: ElementSource;
+  /** rows and columns that share a scale */
+  readonly block: readonly [rows: number, columns: number];
+  /** scales are powers of two */
+  readonly hasExponents: boolean;
   /** the stored scales, if there is one for each row; null for those of blocks */
   readonly rowScales: Float32Array | null;
 }
@@ -59,6 +64,7 @@ function comparedValues(role: Role, side: ModelWithScales): ComparedSide {
   const stored = comparedRole(role, side);
   const { tensor, dtype } = stored;
   if (!side.tensors.has(decodedKey(tensor))) return stored;
+  const scale = side.scales.scaleOf.get(side.tensors.get(tensor)!.name)!; // encoded weights have scales
   const sourceOf = (part: "value" | "scale") => {
     const moves = side.roleSources.get(role.key)!;
     const decoded = moves.map((move) => ({ ...move, of: decodedKey(move.of!, part) }));
@@ -73,6 +79,8 @@ function comparedValues(role: Role, side: ModelWithScales): ComparedSide {
       dtype: dtype as CodeDType, // the dtypes of encoded weights
       codes: stored.elementSource,
       scales: sourceOf("scale"),
+      block: scale.block,
+      hasExponents: areExponents(side.tensors.get(scale.tensor)!),
       rowScales: stored.scales,
     },
   };

@@ -13,6 +13,7 @@ import type { Sources } from "../../core/read.ts";
 import type { FindSeal } from "../../core/sealed-spans.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker, Call, Loss } from "../../workers/pool.ts";
+import { BlockScaleCheck } from "./block-scales.ts";
 import { type ComparedItem, type ComparedSide, storedWidth } from "./compared-items.ts";
 import type { RecastRole } from "./scales.ts";
 
@@ -78,6 +79,10 @@ export class ItemComparison {
     let firstBad = Infinity;
     let [amax, notNearest] = [0, 0];
     let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
+    const ownScales =
+      this.#recast.kind === "bound" && this.#o.strictScales
+        ? new BlockScaleCheck(this.#recast.decoded.hasExponents)
+        : null;
     /** EmptyKind of all bands so far; null where a band has other values; undefined before the first band */
     let dead: EmptyKind | null | undefined;
     // A buffer holds the band of both sides, and space for the recast band or for the scales of b.
@@ -93,10 +98,9 @@ export class ItemComparison {
       (band, buffer) => this.#readBand(band, buffer, width, toWidth),
       async (band, buffer) => {
         const n = band.hi - band.lo;
-        const probed = dead !== null;
-        const result = await this.#worker.call(
-          this.#call(n, buffer.at, width, toWidth, inRows ? columns : 0, probed),
-        );
+        const call = this.#call(band, buffer.at, inRows ? columns : 0, dead !== null);
+        const result = await this.#worker.call(call);
+        if ("maxima" in result && result.maxima !== null) ownScales?.add(result.maxima);
         if (result.differsAt >= 0) firstBad = Math.min(firstBad, band.lo + result.differsAt);
         amax = Math.max(amax, result.amax);
         notNearest += result.notNearest;
@@ -106,7 +110,7 @@ export class ItemComparison {
       },
     );
     const { source, sha256 } = await this.#worker.call({ op: "finish" });
-    const message = this.#message(firstBad, notNearest);
+    const message = this.#message(firstBad, notNearest) ?? ownScales?.finish() ?? null;
     const digestA = await this.#digestOf("a", count, source);
     // A fresh conversion that differs from its source is reported as a difference; its own digests add nothing.
     const isOwn = this.#o.strictScales && message !== null;
@@ -119,35 +123,27 @@ export class ItemComparison {
     };
   }
 
+  /** @param columns elements of a row, if bands are whole rows; else 0 */
   #call(
-    count: number,
+    { lo, hi }: Band,
     a: number,
-    width: number,
-    toWidth: number,
     columns: number,
     probed: boolean,
   ): Extract<Call, { op: "pair" | "bound" }> {
     const { a: from, b: to, leaf } = this.#item;
-    const size = count * width;
+    const count = hi - lo;
+    const [size, toSize] = [count * widthOf(from.dtype), count * widthOf(to.dtype)];
     const b = a + size;
-    const third = b + count * toWidth;
+    const third = b + toSize;
     const sourceScale = this.#recast.kind === "none" ? null : scaleIn(from);
     if (this.#recast.kind === "bound") {
       const { from: dtype, decoded } = this.#recast;
-      return {
-        op: "bound",
-        a,
-        from: dtype,
-        size,
-        b,
-        scales: third,
-        count,
-        codes: decoded.dtype,
-        columns,
-        sourceScale,
-      };
+      const bands = { a, from: dtype, size, sourceScale, b, scales: third, count };
+      const blocks = { lo, columns: this.#item.shape.at(-1)!, block: decoded.block };
+      const strict = this.#o.strictScales ? { blocks } : {};
+      return { op: "bound", ...bands, codes: decoded.dtype, columns, ...strict };
     }
-    const pair = { op: "pair", a, b, count, size, toSize: count * toWidth } as const;
+    const pair = { op: "pair", a, b, count, size, toSize } as const;
     const probe = probed && leaf && isFloat(from.dtype) ? { probe: from.dtype } : {};
     if (this.#recast.kind === "none") return { ...pair, ...probe };
     const { from: dtype, to: toDtype } = this.#recast;

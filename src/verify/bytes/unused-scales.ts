@@ -1,6 +1,7 @@
 /** Compares scales of activations and caches, which belong to no role. */
 
 import { isSameForm, type LoadedModel, storedRole } from "../../checkpoint/load.ts";
+import { isCacheScale } from "../../checkpoint/scales/names.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { countOf } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
@@ -77,8 +78,6 @@ function aloneFindings(which: string, keys: readonly string[], strict: boolean):
       : difference("activation-scale-absent", message, at),
   ];
 }
-
-const isCacheScale = (name: string) => /\.(k|v|kv)_scale$/.test(name);
 
 /** Whether config.json declares an FP8 KV cache. The method `fp8` cannot declare it: engines are asked for such a cache. */
 function declaresCache({ checkpoint }: LoadedModel): boolean {
