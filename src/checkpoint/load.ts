@@ -115,6 +115,11 @@ export function decodedKey(key: string, part: DecodedPart = "value"): string {
   return `decoded ${part} of ${key}`;
 }
 
+/** The key of a stored tensor, also for a key that `decodedKey` made of it. */
+export function storedKey(key: string): string {
+  return key.replace(/^decoded (value|scale) of /, "");
+}
+
 /** The model with further F32 tensors under `decodedKey`: the values of each encoded weight, and the scale of each value. */
 export function withDecodedValues<M extends LoadedModel>(model: M): M {
   const encoded = encodedWeights(model);

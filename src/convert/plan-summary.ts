@@ -1,5 +1,6 @@
 /** A plan for people and for checks: its tensors, the destination as a checkpoint, and the bytes it moves. */
 
+import { storedKey } from "../checkpoint/load.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
@@ -7,17 +8,17 @@ import type { Plan, PlannedTensor } from "./types.ts";
 
 /** The tensors of a plan for people to read. */
 export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype, why }) => {
+  return plan.jobs.map(({ tensor, role, elementSource, cast, sourceDtype, why }) => {
     const from = elementSource.moves
       .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
-      .map(({ of }) => of);
+      .map(({ of }) => storedKey(of!)); // moves from stored tensors hold no padding
     return {
       name: tensorKey(tensor),
       role: role?.spec.role ?? "scale",
       layer: role?.layer?.index ?? null,
       from: [...new Set(from)].join(", "),
       dtype: tensor.dtype,
-      sourceDtype,
+      sourceDtype: cast?.fromCodes ? plan.source.tensors.get(from[0]!)!.dtype : sourceDtype,
       shape: tensor.shape,
       bytes: bytesOf(tensor.dtype, tensor.shape),
       why,

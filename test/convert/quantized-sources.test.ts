@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
 import { convert } from "../../src/api/convert.ts";
 import { inspect } from "../../src/api/inspect.ts";
+import { plan } from "../../src/api/plan.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { fp8Dialects, golden, workFolder } from "../support/goldens.ts";
 import { copyOf, Editor, written } from "../support/verify/planted.ts";
@@ -55,11 +56,11 @@ it("a NaN code is refused by tensor and index", async () => {
     at: { tensor: "backbone.layers.1.mixer.up_proj.weight", index: 777 },
   });
   const blocks = new Editor(await copyOf(fp8Dialects("ct-block-128")));
-  blocks.bytes("backbone.layers.1.mixer.up_proj.weight", (bytes) => bytes.fill(0xff, 5000, 5001));
+  blocks.bytes("backbone.layers.0.mixer.in_proj.weight", (bytes) => bytes.fill(0xff, 5000, 5001));
   const other = written(blocks.copy, join(work, "nan-block"));
   await expect(convert(other, join(work, "nan-out"), { dtype: "f32", verify: "off" })).rejects.toMatchObject({
     code: "NON_FINITE",
-    at: { index: 5000 },
+    at: { tensor: "backbone.layers.0.mixer.in_proj.weight", index: 5000 },
   });
 });
 
@@ -70,5 +71,15 @@ it("inspect says what is declared and what is stored", async () => {
     method: "modelopt",
     declares: ["FP8, one scale per tensor, static activations", "NVFP4, static activations", "FP8 KV cache"],
     stores: ["8 F8_E4M3, one scale per tensor", "6 F4, one scale per block of 1 x 16 and one per tensor"],
+  });
+});
+
+it("a plan names the stored tensors and their dtypes", async () => {
+  const { tensors } = await plan(fp8Dialects("ct-nvfp4"), join(work, "planned"), { dtype: "bf16" });
+  const name = "backbone.layers.0.mixer.in_proj.weight";
+  expect(tensors.find((tensor) => tensor.name === name)).toMatchObject({
+    from: name,
+    dtype: "BF16",
+    sourceDtype: "F4",
   });
 });

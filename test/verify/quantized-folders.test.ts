@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import { verify } from "../../src/api/verify.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
-import { tableOf, widen } from "../../src/core/float.ts";
+import { bitsOfF32, encode, encodeBits, f32OfBits, tableOf, widen } from "../../src/core/float.ts";
 import { codeCheck } from "../../src/workers/code-bound.ts";
 import { floatsOf, fp8Dialects, golden, workFolder } from "../support/goldens.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
@@ -86,28 +86,58 @@ describe.each(folders)("%s with a fault", (folder) => {
   });
 });
 
-it("a neighbour of the nearest code is accepted in a file of another tool, and refused in our own", async () => {
-  const module = "backbone.layers.4.mixer.up_proj"; // the recipe keeps two layers at each end
-  const out = join(work, "own");
-  await convert(golden("tiny"), out, { dtype: "fp8-e4m3", quantScales: "block", verify: "off" });
-  const editor = new Editor(await copyOf(out));
-  const weights = widen("BF16", new Editor(await copyOf(golden("tiny"))).get(`${module}.weight`).bytes);
-  const [scale] = floatsOf(editor.get(`${module}.weight_scale`)); // one block covers the weight
-  const { isWithin } = codeCheck("F8_E4M3");
-  editor.bytes(`${module}.weight`, (codes) => {
-    const below = (code: number) => Math.fround(tableOf("F8_E4M3")[code - 1]! * scale!);
-    const at = codes.findIndex(
-      (code, i) => code > 0x40 && code < 0x7f && isWithin(weights[i]!, below(code), scale!),
+const plain = new Editor(await copyOf(golden("tiny")));
+
+async function bytesVerdict(copy: Copy, strictScales: boolean) {
+  const { rungs } = await verifyCheckpoints(tiny, await opened(copy), BYTES, strictScales);
+  return rungs.find(({ rung }) => rung === "bytes")!.verdict;
+}
+
+// one scale for the tensor, and three for blocks of 128 rows; the recipe keeps two layers at each end
+it.each(["backbone.layers.4.mixer.up_proj", "backbone.layers.2.mixer.in_proj"])(
+  "a neighbour of the nearest code of %s is accepted in a file of another tool, and refused in our own",
+  async (module) => {
+    const out = join(work, `own-${module}`);
+    await convert(golden("tiny"), out, { dtype: "fp8-e4m3", quantScales: "block", verify: "off" });
+    const editor = new Editor(await copyOf(out));
+    const { bytes, shape } = plain.get(`${module}.weight`);
+    const weights = widen("BF16", bytes);
+    const scales = floatsOf(editor.get(`${module}.weight_scale`));
+    const { isWithin } = codeCheck("F8_E4M3");
+    editor.bytes(`${module}.weight`, (codes) => {
+      const at = codes.findIndex((code, i) => {
+        const scale = scales[Math.floor(i / shape[1]! / 128)]!;
+        const below = Math.fround(tableOf("F8_E4M3")[code - 1]! * scale);
+        return code > 0x40 && code < 0x7f && isWithin(weights[i]!, below, scale);
+      });
+      codes[at] = codes[at]! - 1;
+    });
+    expect(await bytesVerdict(await copyOf(out), true)).toBe("within");
+    expect(await bytesVerdict(editor.copy, false)).toBe("within");
+    expect(await bytesVerdict(editor.copy, true)).toBe("different");
+  },
+);
+
+it("amax / 448 rounded to BF16 is a scale of another tool, and another smaller scale clips", async () => {
+  const editor = new Editor(await copyOf(fp8Dialects("ct-tensor-dynamic")));
+  const bf16 = (x: number) => f32OfBits((encodeBits("BF16", bitsOfF32(x)) << 16) >>> 0);
+  const scaleOf = (name: string) => floatsOf(editor.get(name))[0]!;
+  const names = [...editor.copy.tensors.keys()].filter((name) => name.endsWith("weight_scale"));
+  const below = names.filter((name) => bf16(scaleOf(name)) < scaleOf(name));
+  expect(below.length).toBeGreaterThan(0);
+  const recast = (name: string, scale: number) => {
+    const weight = name.replace(/_scale$/, "");
+    const codes = [...widen("BF16", plain.get(weight).bytes)].map((x) =>
+      encode("F8_E4M3", Math.max(-448, Math.min(448, bf16(x / scale)))),
     );
-    codes[at] = codes[at]! - 1;
-  });
-  const compared = async (copy: Copy, strictScales: boolean) => {
-    const { rungs } = await verifyCheckpoints(tiny, await opened(copy), BYTES, strictScales);
-    return rungs.find(({ rung }) => rung === "bytes")!.verdict;
+    editor.put(weight, { bytes: Uint8Array.from(codes) });
+    editor.put(name, { bytes: new Uint8Array(Float32Array.of(scale).buffer) });
   };
-  expect(await compared(await copyOf(out), true)).toBe("within");
-  expect(await compared(editor.copy, false)).toBe("within");
-  expect(await compared(editor.copy, true)).toBe("different");
+  for (const name of names) recast(name, bf16(scaleOf(name)));
+  expect(await bytesVerdict(editor.copy, false)).toBe("within");
+  expect(await bytesVerdict(editor.copy, true)).toBe("different");
+  recast(below[0]!, Math.fround(scaleOf(below[0]!) * (1 - 2 ** -12)));
+  expect(await bytesVerdict(editor.copy, false)).toBe("different");
 });
 
 it.each(["row", "block", "mxfp8"] as const)(

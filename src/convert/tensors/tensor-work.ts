@@ -3,6 +3,7 @@
 import type { TensorDigests } from "../../../formats/format.ts";
 import type { BlockScales } from "../../cast/blocks.ts";
 import { overflowError, scaleOf } from "../../cast/cast.ts";
+import { storedKey } from "../../checkpoint/load.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { type Span, tensorKey } from "../../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../../core/dtype.ts";
@@ -224,7 +225,7 @@ function* scaledBands(
 /** The first stored tensor that a job reads; undefined if the destination is all padding. */
 function sourceOf({ elementSource }: Job): string | undefined {
   const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
-  return role === undefined ? undefined : elementSource.roles.get(role)![0]!.of!;
+  return role === undefined ? undefined : storedKey(elementSource.roles.get(role)![0]!.of!);
 }
 
 function scatterPart({ job, place }: { job: Job; place: Place }): ScatterPart {
