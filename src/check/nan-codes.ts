@@ -1,22 +1,21 @@
 /** `check --read`: searches FP8 weights for codes that mean NaN or infinity. One such code makes all logits NaN. */
 import type { Checkpoint, Piece, Tensor } from "../core/checkpoint.ts";
+import { isFnuz, isFp8 } from "../core/dtype.ts";
 import type { Finding } from "../core/finding.ts";
 import { finding } from "../core/finding.ts";
+import { tableOf } from "../core/float.ts";
 import { Sources } from "../core/read.ts";
 
 /** Bytes read at a time. */
 const STEP_BYTES = 4 * 1024 * 1024;
-
-/** Least code, without its sign, that is not a finite number. */
-const LEAST_BAD = { F8_E4M3: 0x7f, F8_E5M2: 0x7c } as const;
 
 /** One finding for each tensor with such codes. @param signal stops between two reads */
 export async function checkCodes(checkpoint: Checkpoint, signal?: AbortSignal): Promise<readonly Finding[]> {
   await using files = new Sources(checkpoint.store);
   const findings: Finding[] = [];
   for (const tensor of checkpoint.tensors) {
-    if (tensor.dtype !== "F8_E4M3" && tensor.dtype !== "F8_E5M2") continue;
-    const found = await badCodes(tensor, LEAST_BAD[tensor.dtype], files, signal);
+    if (!isFp8(tensor.dtype) && !isFnuz(tensor.dtype)) continue;
+    const found = await badCodes(tensor, tableOf(tensor.dtype), files, signal);
     if (found !== null) findings.push(found);
   }
   return findings;
@@ -24,7 +23,7 @@ export async function checkCodes(checkpoint: Checkpoint, signal?: AbortSignal): 
 
 async function badCodes(
   { name, pieces, shape }: Tensor,
-  least: number,
+  values: Float32Array,
   files: Sources,
   signal: AbortSignal | undefined,
 ): Promise<Finding | null> {
@@ -37,7 +36,7 @@ async function badCodes(
       signal?.throwIfAborted();
       const bytes = await files.bytes(piece.file, piece.offset + offset, Math.min(STEP_BYTES, size - offset));
       for (let i = 0; i < bytes.length; i++) {
-        if ((bytes[i]! & 0x7f) < least) continue;
+        if (Number.isFinite(values[bytes[i]!])) continue;
         count++;
         first ??= { piece, at: offset + i, code: bytes[i]! };
       }

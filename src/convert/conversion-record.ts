@@ -5,7 +5,7 @@
  */
 import { z } from "zod";
 import type { RunOptions } from "../checkpoint/options.ts";
-import { RECAST_KINDS } from "../core/dtype.ts";
+import { FNUZ_HANDLINGS, RECAST_KINDS } from "../core/dtype.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
 import { CALIBRATION_FILE, CALIBRATION_RULES, type Calibration } from "../quantization/calibration.ts";
@@ -44,6 +44,7 @@ export const Conversion = z.strictObject({
   keepEnds: count.exactOptional(),
   quantDialect: z.enum(QUANT_DIALECTS).exactOptional(),
   quantScales: z.enum(WEIGHT_SCALES).exactOptional(),
+  fnuz: z.enum(FNUZ_HANDLINGS).exactOptional(),
   fuseScales: z.literal(true).exactOptional(),
   calibrate: CalibrationRecord.exactOptional(),
   calibrateRule: z.enum(CALIBRATION_RULES).exactOptional(),
@@ -75,7 +76,7 @@ export function conversionOf(
   calibration: Calibration | null,
 ): Conversion | undefined {
   const { dtype, keepEnds, quantDialect, quantScales, calibrateRule, kvCache } = options;
-  const { fuseScales, allowOverflow, keepExtra, like } = options;
+  const { fnuz, fuseScales, allowOverflow, keepExtra, like } = options;
   const { maxShardBytes, alignment, tp, pp, vocabSize, iteration } = options;
   const isFile = options.recipe !== undefined && !named.some(({ id }) => id === options.recipe);
   const file = isFile && recipe !== null ? recipeFileOf(recipe) : undefined;
@@ -83,7 +84,7 @@ export function conversionOf(
     dtype: dtype === "keep" ? undefined : dtype,
     recipe: file ?? options.recipe,
     keepEnds: file === undefined ? keepEnds : undefined,
-    ...{ quantDialect, quantScales, calibrate: calibration?.record, calibrateRule, kvCache },
+    ...{ quantDialect, quantScales, calibrate: calibration?.record, calibrateRule, kvCache, fnuz },
     fuseScales: fuseScales || undefined,
     allowOverflow: allowOverflow || undefined,
     keepExtra: keepExtra || undefined,

@@ -1,6 +1,6 @@
 /** Options that decide what a conversion writes. */
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
-import type { RecastTarget } from "../core/dtype.ts";
+import type { FnuzHandling, RecastTarget } from "../core/dtype.ts";
 import type { CalibrationOptions } from "../quantization/calibration.ts";
 import type { QuantDialect, WeightScales } from "../quantization/dialect.ts";
 
@@ -14,6 +14,8 @@ export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptio
   readonly quantDialect?: QuantDialect;
   /** which elements of a weight that is cast to FP8 share a scale; default "tensor" */
   readonly quantScales?: WeightScales;
+  /** what becomes of FP8 weights of AMD's MI300 that are not cast; such weights are refused without it */
+  readonly fnuz?: FnuzHandling;
   /** give weights that engines join into one tensor, such as q, k and v of a layer, one FP8 scale */
   readonly fuseScales?: boolean;
   readonly maxShardBytes?: number;

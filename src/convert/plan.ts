@@ -5,8 +5,9 @@
 import type { WriteRequest, Writer } from "../../formats/format.ts";
 import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
 import { tensorKey } from "../core/checkpoint.ts";
-import { type DType, RECASTS } from "../core/dtype.ts";
+import { type DType, isFnuz, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
+import { formatQuantity } from "../core/figures.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Dialect } from "../families/dialect.ts";
 import type { MatchedModel } from "../families/model.ts";
@@ -27,7 +28,7 @@ import {
   skippedTensors,
   tiedHeadWarnings,
 } from "./plan-warnings.ts";
-import { chooseNames, planWeights } from "./planned-weights.ts";
+import { chooseNames, type PlannedWeight, planWeights } from "./planned-weights.ts";
 import { planQuantization } from "./quantized-output.ts";
 import { planSidecars } from "./sidecars/sidecars.ts";
 import type { Job, Plan } from "./types.ts";
@@ -57,6 +58,7 @@ export async function planConversion(
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const weights = planWeights(matched, policy, stored);
+  if (options.fnuz === undefined) refuseKeptFnuz(weights);
   const quantized = await planQuantization(matched, weights, policy, options, calibration);
   const sameDialect = dialect.id === matched.dialect.id;
   const { jobs: separate, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
@@ -114,11 +116,12 @@ export async function planConversion(
     jobs,
     known,
     calibrated: calibration?.record ?? null,
-    exact: jobs.every((job) => job.cast === undefined),
+    exact: options.fnuz !== "relabel" && jobs.every((job) => job.cast === undefined),
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
     warnings: [
       ...fileWarnings(source, options),
+      ...(options.fnuz === "relabel" ? [RELABELLED] : []),
       ...(keepsConfig ? renameWarnings(matched, tensors) : []),
       ...skippedTensors(matched),
       ...tiedHeadWarnings(matched, stored),
@@ -137,6 +140,20 @@ export async function planConversion(
       added: parallelism.rows - matched.dims.vocab,
     },
   };
+}
+
+const RELABELLED =
+  "FP8 weights of FNUZ types become the OCP types: the codes stay and the scales of weights are halved, so no weight changes; scales of activations stay";
+
+/** @throws PLAN_IMPOSSIBLE for a FNUZ weight that would be copied, which most software takes for another type */
+function refuseKeptFnuz(weights: readonly PlannedWeight[]): void {
+  const kept = weights.filter(({ dtype }) => isFnuz(dtype));
+  const [first] = kept;
+  if (first === undefined) return;
+  const message = `it would stay ${first.dtype}, the FP8 of AMD's MI300 (${formatQuantity(kept.length, "weight")}): the same bits mean half of their value in the OCP type, and 0x80 is NaN`;
+  const next =
+    "choose `fnuz` relabel for the OCP type (the same codes, half the scale), `dtype` bf16 to decode them, or `fnuz` keep to copy them";
+  throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: first.from[0]!.name }, { next });
 }
 
 /** What the id of a plan covers of a calibration: its prompt, and the scales that are written. */

@@ -3,9 +3,11 @@ import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/format.ts";
 import { formats as allFormats } from "../../formats/index.ts";
 import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
-import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
+import { type LoadedModel, loadModel, matchModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
+import { relabelFnuz } from "../checkpoint/scales/relabel.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
+import { isFnuz } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { type Calibration, refuseCalibration } from "../quantization/calibration.ts";
 import { version } from "../version.ts";
@@ -23,7 +25,10 @@ interface Preparing {
   readonly checksums?: boolean;
 }
 
-/** Opens the source and plans; nothing is written. */
+/**
+ * Opens the source and plans; nothing is written. `model` is the source as it is stored, also where the plan relabels its
+ * weights: a verification must not read the source through what it verifies.
+ */
 export async function preparePlan(
   source: string,
   destination: string,
@@ -34,13 +39,21 @@ export async function preparePlan(
   const { checkpoint, complete } = checksums ? checkUndigestedChunks(opened) : whole(opened);
   const format = writtenFormat(checkpoint, destination, options);
   const model = await loadModel(checkpoint, options);
-  refuseCalibration(options, model);
+  refuseFnuz(options, model);
+  const asked = options.fnuz === "relabel" ? matchModel(relabelFnuz(checkpoint), options) : model;
+  refuseCalibration(options, asked);
   const target = { writer: format.writes, options, version, restore };
   // A plan with any scales finds the errors of all options before the forward pass, which takes long.
   if (options.calibrate !== undefined)
-    await planConversion(model, { ...target, calibration: anyScales(model) });
-  const planned = await planConversion(model, { ...target, calibration: await calibrate(model) });
+    await planConversion(asked, { ...target, calibration: anyScales(model) });
+  const planned = await planConversion(asked, { ...target, calibration: await calibrate(model) });
   return { format, model, planned, complete };
+}
+
+/** @throws USAGE for the option `fnuz` without FNUZ weights */
+function refuseFnuz({ fnuz }: PlanOptions, { checkpoint }: LoadedModel): void {
+  if (fnuz === undefined || checkpoint.tensors.some(({ dtype }) => isFnuz(dtype))) return;
+  throw new IsologitError("USAGE", "`fnuz` has no meaning where no weight has a FNUZ type");
 }
 
 /** A calibration in which every scale is 1. */

@@ -75,6 +75,20 @@ export function isFp8(dtype: DType): dtype is "F8_E4M3" | "F8_E5M2" {
   return dtype === "F8_E4M3" || dtype === "F8_E5M2";
 }
 
+/** FP8 of AMD's MI300: the exponent bias is larger by 1 than in the OCP type, so the same bits mean half the value. */
+export type Fnuz = "F8_E4M3FNUZ" | "F8_E5M2FNUZ";
+
+export function isFnuz(dtype: DType): dtype is Fnuz {
+  return dtype === "F8_E4M3FNUZ" || dtype === "F8_E5M2FNUZ";
+}
+
+/** What becomes of FNUZ weights. "relabel": the OCP type, with the same codes and half the scale; "keep": a copy. */
+export const FNUZ_HANDLINGS = ["relabel", "keep"] as const;
+export type FnuzHandling = (typeof FNUZ_HANDLINGS)[number];
+
+/** The OCP type with the fields of a FNUZ type. */
+export const OCP_TYPES = { F8_E4M3FNUZ: "F8_E4M3", F8_E5M2FNUZ: "F8_E5M2" } as const;
+
 export function bitsOf(dtype: DType): number {
   return BITS[dtype];
 }

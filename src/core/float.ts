@@ -2,7 +2,7 @@
  * Exact conversions between F32 and the narrow floats. Ties round to even; subnormals and the sign of zero are kept.
  * These functions are the definition: tests compare the faster kernels with them, bit for bit.
  */
-import { type FloatDType, widthOf } from "./dtype.ts";
+import { type FloatDType, type Fnuz, isFnuz, widthOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
 
 const f32 = new Float32Array(1);
@@ -36,6 +36,24 @@ export const NARROW = {
 } as const satisfies Readonly<Record<string, NarrowFloat>>;
 
 export type NarrowDType = keyof typeof NARROW;
+
+/** FNUZ types: no infinity, no negative zero, whose bits are the only NaN; an exponent of all ones is an ordinary one. */
+export const FNUZ = {
+  F8_E4M3FNUZ: { exponent: 4, mantissa: 3, max: 240 },
+  F8_E5M2FNUZ: { exponent: 5, mantissa: 2, max: 57344 },
+} as const satisfies Readonly<Record<Fnuz, Pick<NarrowFloat, "exponent" | "mantissa" | "max">>>;
+
+/** The value of a FNUZ code; F32 can hold it exactly. */
+function decodeFnuz(dtype: Fnuz, code: number): number {
+  if (code === 0x80) return NaN;
+  const { exponent, mantissa } = FNUZ[dtype];
+  const sign = code & 0x80 ? -1 : 1;
+  const e = (code & 0x7f) >>> mantissa;
+  const m = code & ((1 << mantissa) - 1);
+  const bias = 1 << (exponent - 1);
+  if (e === 0) return sign * m * 2 ** (1 - bias - mantissa);
+  return sign * (1 + m * 2 ** -mantissa) * 2 ** (e - bias);
+}
 
 /** The value of a narrow float's bits; F32 can hold it exactly. The sign of a NaN is lost: JavaScript has one NaN. */
 export function decode(dtype: NarrowDType, bits: number): number {
@@ -94,13 +112,15 @@ function roundShift(value: number, shift: number): number {
   return rest > half || (rest === half && (kept & 1) === 1) ? kept + 1 : kept;
 }
 
-const tables = new Map<NarrowDType, Float32Array>();
+const tables = new Map<NarrowDType | Fnuz, Float32Array>();
 
 /** The value of every code of a narrow type: 256 or 65,536 F32 numbers. The array is shared: do not write to it. */
-export function tableOf(dtype: NarrowDType): Float32Array {
+export function tableOf(dtype: NarrowDType | Fnuz): Float32Array {
   let table = tables.get(dtype);
   if (table === undefined) {
-    table = Float32Array.from({ length: 1 << (8 * widthOf(dtype)) }, (_, bits) => decode(dtype, bits));
+    table = Float32Array.from({ length: 1 << (8 * widthOf(dtype)) }, (_, bits) =>
+      isFnuz(dtype) ? decodeFnuz(dtype, bits) : decode(dtype, bits),
+    );
     tables.set(dtype, table);
   }
   return table;

@@ -43,6 +43,7 @@ const FLAGS: Readonly<Record<keyof Conversion, string>> = {
   keepEnds: "--keep-ends",
   quantDialect: "--quant-dialect",
   quantScales: "--quant-scales",
+  fnuz: "--fnuz",
   fuseScales: "--fuse-scales",
   calibrate: "--calibrate",
   calibrateRule: "--calibrate-rule",

@@ -4,10 +4,11 @@
  * from the weight by at most one unit in the last place of the code, which is the bound here.
  */
 
-import { NARROW } from "../core/float.ts";
+import { type Fnuz, isFnuz } from "../core/dtype.ts";
+import { FNUZ, NARROW } from "../core/float.ts";
 
 /** Types of codes. */
-export type CodeDType = "F8_E4M3" | "F8_E5M2" | "F4";
+export type CodeDType = "F8_E4M3" | "F8_E5M2" | Fnuz | "F4";
 
 /** E2M1 has neither infinity nor NaN. */
 const E2M1 = { exponent: 2, mantissa: 1, max: 6 } as const;
@@ -36,8 +37,12 @@ interface CodeCheck {
 
 /** The checks for one type of codes. */
 export function codeCheck(dtype: CodeDType): CodeCheck {
-  const { exponent: width, mantissa, max } = dtype === "F4" ? E2M1 : NARROW[dtype];
-  const least = 2 - 2 ** (width - 1); // exponent of the least normal code
+  const {
+    exponent: width,
+    mantissa,
+    max,
+  } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
+  const least = (isFnuz(dtype) ? 1 : 2) - 2 ** (width - 1); // exponent of the least normal code
   const relative = 2 ** -(mantissa + 1) * SLACK;
   const drop = 23 - mantissa;
   const half = 1 << (drop - 1);

@@ -9,6 +9,8 @@ interface BeyondBound {
   readonly differsAt: number;
   /** codes that are not nearest, but within the bound */
   readonly notNearest: number;
+  /** no value differs from its weight */
+  readonly isExact: boolean;
 }
 
 /**
@@ -37,7 +39,18 @@ export function codesBeyond(
     if (isWithin(weight, value, scale ?? 1)) notNearest++;
     else if (differsAt < 0) differsAt = i;
   }
-  return { differsAt, notNearest };
+  return { differsAt, notNearest, isExact: false };
+}
+
+/** Whether the value of every code is its weight. */
+export function areExact(
+  weights: Float32Array,
+  to: "F8_E4M3" | "F8_E5M2",
+  scale: number,
+  codes: Uint8Array,
+): boolean {
+  const values = tableOf(to);
+  return codes.every((code, i) => Math.fround(values[code]! * scale) === weights[i]);
 }
 
 /**
@@ -56,10 +69,12 @@ export function valuesBeyond(
 ): BeyondBound & { readonly loss: Loss } {
   const { isWithin, isNearest, leastNormal } = codeCheck(codes);
   let [differsAt, notNearest, nonzero, zeroed, coarse] = [-1, 0, 0, 0, 0];
+  let isExact = true;
   const lost: number[] = [];
   let [lostInRow, keptInRow] = [0, 0];
   for (let i = 0; i < weights.length; i++) {
     const [weight, value, scale] = [weights[i]!, values[i]!, scales[i]!];
+    isExact &&= weight === value;
     if (!isWithin(weight, value, scale)) differsAt = differsAt < 0 ? i : differsAt;
     else if (!isNearest(weight, value, scale)) notNearest++;
     if (weight !== 0) {
@@ -75,5 +90,5 @@ export function valuesBeyond(
     [lostInRow, keptInRow] = [0, 0];
   }
   const rows = lost.length === 0 ? null : { count: lost.length, first: lost[0]!, last: lost.at(-1)! };
-  return { differsAt, notNearest, loss: { nonzero, zeroed, coarse, rows } };
+  return { differsAt, notNearest, isExact, loss: { nonzero, zeroed, coarse, rows } };
 }

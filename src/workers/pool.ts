@@ -74,6 +74,8 @@ export type Call =
         readonly columns: number;
         /** other codes than the nearest are accepted within their bound; default false */
         readonly bounded?: boolean;
+        /** a holds F32 values: tell whether b has the same; default false */
+        readonly exact?: boolean;
       };
       /** type of the elements of a; given, `dead` tells whether all of them are 0 or all are NaN */
       readonly probe?: FloatDType;
@@ -118,6 +120,8 @@ interface PairResult {
   readonly dead: EmptyKind | null;
   /** codes of b that are not nearest to the element of a, but within the bound */
   readonly notNearest: number;
+  /** asked for, or with decoded values: whether every element of b has exactly the value of its element of a */
+  readonly isExact: boolean;
 }
 
 export interface CallResults {

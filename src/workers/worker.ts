@@ -8,7 +8,7 @@ import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { blockMaxima } from "./block-maxima.ts";
-import { codesBeyond, valuesBeyond } from "./code-check.ts";
+import { areExact, codesBeyond, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
 import type { Answer, Call, CallResults, Loss } from "./pool.ts";
 
@@ -129,17 +129,20 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       const differsAt = firstDifference(view(a, size), view(b, toSize), count);
       if (differsAt >= 0 || source !== undefined) sourceDigest().update(view(a, size));
       stored.update(view(b, toSize), false);
-      return { differsAt, amax: 0, loss: null, dead, notNearest: 0 };
+      return { differsAt, amax: 0, loss: null, dead, notNearest: 0, isExact: false };
     }
     sourceDigest().update(view(a, size));
     stored.update(view(b, toSize), false);
-    const { from, to, scale, sourceScale, toAt, bounded } = cast;
+    const { from, to, scale, sourceScale, toAt, bounded, exact } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
     caster.cast(from, to, scale, sourceScale, a, toAt, count);
     const loss = lossOf(cast, a, count);
     const differsAt = firstDifference(view(toAt, toSize), view(b, toSize), count);
-    if (differsAt < 0 || bounded !== true || !isFp8(to))
-      return { differsAt, amax, loss, dead, notNearest: 0 };
+    if (differsAt < 0 || bounded !== true || !isFp8(to)) {
+      const isExact =
+        exact === true && isFp8(to) && areExact(floats(a, count), to, scale ?? 1, view(b, toSize));
+      return { differsAt, amax, loss, dead, notNearest: 0, isExact };
+    }
     return { amax, loss, dead, ...codesBeyond(view(a, size), cast, to, view(toAt, toSize), view(b, toSize)) };
   },
   bound: ({ a, from, size, b, scales: scalesAt, count, codes, columns, sourceScale, blocks }) => {

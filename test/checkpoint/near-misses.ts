@@ -394,17 +394,6 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     next: /checkpoint that was quantised/,
   },
   {
-    name: "FP8 of AMD",
-    build: (folder) =>
-      quantised(folder, /(up|down)_proj\.weight$/, (name, { shape }) => [
-        [name, zeros("F8_E4M3FNUZ", shape, 1)],
-        [`${name}_scale`, zeros("F32", [1], 4)],
-      ]),
-    code: "UNSUPPORTED",
-    says: /6 weights are F8_E4M3FNUZ, .* half of their value in F8_E4M3, and 0x80 is NaN/,
-    next: /replace 0x80 by 0x00 and double the scales/,
-  },
-  {
     name: "scales as scale_weight",
     build: (folder) =>
       quantised(folder, /(up|down)_proj\.weight$/, (name, { shape }) => [

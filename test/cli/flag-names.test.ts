@@ -67,6 +67,7 @@ it("a model card names the flags of this command line", () => {
     keepEnds: 1,
     quantDialect: "modelopt",
     quantScales: "row",
+    fnuz: "relabel",
     fuseScales: true,
     calibrate: { prompt: "PROMPT", tokens: 8, sha256: "0".repeat(64) },
     calibrateRule: "mse",

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { OCP_TYPES } from "../../src/core/dtype.ts";
 import { decode, encode, encodeBits, f32OfBits, NARROW, tableOf } from "../../src/core/float.ts";
 
 const casts = (name: string) => readFileSync(new URL(`../../fixtures/casts/${name}`, import.meta.url));
@@ -15,6 +16,27 @@ describe("every code decodes to the value that torch gives it", () => {
       if (Number.isNaN(f32OfBits(expected[code]!))) expect(value).toBeNaN();
       else expect(value).toBe(f32OfBits(expected[code]!));
     }
+  });
+});
+
+describe("every code of AMD's FP8 has the value that torch gives it, half of its OCP value where both are numbers", () => {
+  it.each([
+    ["F8_E4M3FNUZ", 4],
+    ["F8_E5M2FNUZ", 10],
+  ] as const)("%s", (dtype, unlike) => {
+    const expected = u32(casts(`${dtype.slice(3).toLowerCase()}_to_f32.bin`));
+    const ocp = tableOf(OCP_TYPES[dtype]);
+    const values = tableOf(dtype);
+    let halves = 0;
+    for (let code = 0; code < 256; code++) {
+      const want = f32OfBits(expected[code]!);
+      expect(Object.is(values[code], want), `0x${code.toString(16)}: ${values[code]}, not ${want}`).toBe(
+        true,
+      );
+      if (values[code]! * 2 === ocp[code]) halves++;
+    }
+    // unlike: 0x80, which is NaN here and -0 there, and the OCP codes of NaN and infinity
+    expect(halves).toBe(256 - unlike + 1);
   });
 });
 

@@ -92,7 +92,7 @@ describe("FP8", () => {
   });
 
   it("leaves alone what is FP8 of that kind, integers, and types it does not know", async () => {
-    for (const dtype of ["F8_E4M3", "I64", "U8", "F8_E4M3FNUZ"] as const) {
+    for (const dtype of ["F8_E4M3", "I64", "U8"] as const) {
       expect(await cast({ dtype: "fp8-e4m3" }, dtype)).toEqual([]);
     }
   });

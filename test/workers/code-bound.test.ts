@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
+import type { Fnuz } from "../../src/core/dtype.ts";
 import { encode, tableOf } from "../../src/core/float.ts";
 import { splitMix64 } from "../../src/core/random.ts";
 import { codeCheck } from "../../src/workers/code-bound.ts";
 
 const E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
-const codesOf = (dtype: "F8_E4M3" | "F8_E5M2") =>
+const codesOf = (dtype: "F8_E4M3" | "F8_E5M2" | Fnuz) =>
   [...tableOf(dtype).slice(0, 128)].filter((value) => Number.isFinite(value));
-const GRIDS = { F8_E4M3: codesOf("F8_E4M3"), F8_E5M2: codesOf("F8_E5M2"), F4: E2M1 };
+const DTYPES = ["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4"] as const;
+const gridOf = (dtype: (typeof DTYPES)[number]) => (dtype === "F4" ? E2M1 : codesOf(dtype));
 const SCALES = [1, 0.0078125, 0.00123456, 3.4e-5].map(Math.fround);
 
 /** Weights all over the range of the codes, and some beyond it. */
@@ -20,9 +22,9 @@ function weightsFor(grid: readonly number[]): readonly number[] {
   });
 }
 
-describe.each(["F8_E4M3", "F8_E5M2", "F4"] as const)("codes of %s", (dtype) => {
+describe.each(DTYPES)("codes of %s", (dtype) => {
   const check = codeCheck(dtype);
-  const grid = GRIDS[dtype];
+  const grid = gridOf(dtype);
 
   /** Weights with the distances of all codes, and the value of a code of the weight's sign. */
   function* weightsWithCodes() {
@@ -71,7 +73,7 @@ it("a power of two whose product was rounded down is still a power of two", () =
 
 it("nearest means the code that a cast writes", () => {
   const check = codeCheck("F8_E4M3");
-  for (const weight of weightsFor(GRIDS.F8_E4M3).map(Math.fround)) {
+  for (const weight of weightsFor(gridOf("F8_E4M3")).map(Math.fround)) {
     const code = tableOf("F8_E4M3")[encode("F8_E4M3", Math.max(-448, Math.min(448, weight)))]!;
     expect(check.isNearest(weight, code, 1)).toBe(true);
   }

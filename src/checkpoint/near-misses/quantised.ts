@@ -45,17 +45,6 @@ export async function respeltScales({ checkpoint }: Scene): Promise<IsologitErro
   return new IsologitError("UNSUPPORTED", message, placeOf(first), { next });
 }
 
-/** Weights in the FP8 of AMD's MI300. */
-export async function amdWeights({ checkpoint }: Scene): Promise<IsologitError | null> {
-  const found = checkpoint?.tensors.filter(({ dtype }) => dtype.endsWith("FNUZ")) ?? [];
-  const [first] = found;
-  if (first === undefined) return null;
-  const usual = first.dtype.replace("FNUZ", "");
-  const message = `${found.length} weights are ${first.dtype}, the FP8 of AMD's MI300: the same bits mean half of their value in ${usual}, and 0x80 is NaN`;
-  const next = `give the checkpoint that was quantised, or one in ${usual}; to relabel the codes, replace 0x80 by 0x00 and double the scales`;
-  return new IsologitError("UNSUPPORTED", message, placeOf(first), { next });
-}
-
 /** The quantisation that the files of the checkpoint name. */
 async function declaredIn(scene: Scene): Promise<string | undefined> {
   const { quantization_config: quantization } = scene.checkpoint!.config;

@@ -14,7 +14,7 @@ import { emptyMatrices, missingConfig, missingRanks } from "./incomplete.ts";
 import { danglingLinks } from "./links.ts";
 import { strayNames, wrappedNames } from "./names.ts";
 import { checkpointAbove, checkpointBelow } from "./places.ts";
-import { amdWeights, foreignQuantisation, mlxWeights, respeltScales } from "./quantised.ts";
+import { foreignQuantisation, mlxWeights, respeltScales } from "./quantised.ts";
 import { type Scene, sceneOf } from "./scene.ts";
 import { lfsPointers, standIns } from "./unfetched.ts";
 
@@ -41,7 +41,6 @@ const NEAR_MISSES: readonly Look[] = [
   wrappedNames,
   mlxWeights,
   foreignQuantisation,
-  amdWeights,
   respeltScales,
   emptyMatrices,
   missingRanks,

@@ -3,7 +3,7 @@
  * memory is that of the read range. Every value is code * scale, a product in F32.
  */
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
-import { bytesOf, countOf, type DType, isFp8, type Shape } from "../../core/dtype.ts";
+import { bytesOf, countOf, type DType, type Fnuz, isFnuz, isFp8, type Shape } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
 import { tableOf } from "../../core/float.ts";
 import type { ByteSource, Store } from "../../core/io.ts";
@@ -192,7 +192,7 @@ function columnsOf(shape: Shape): number {
   return shape.length < 2 ? 1 : shape.at(-1)!;
 }
 
-function fp8Type(dtype: DType): "F8_E4M3" | "F8_E5M2" {
-  if (isFp8(dtype)) return dtype;
+function fp8Type(dtype: DType): "F8_E4M3" | "F8_E5M2" | Fnuz {
+  if (isFp8(dtype) || isFnuz(dtype)) return dtype;
   throw new IsologitError("INTERNAL", `${dtype} holds no codes`);
 }

@@ -3,7 +3,7 @@
  * Transformers are read.
  */
 import type { Checkpoint, Tensor } from "../../core/checkpoint.ts";
-import { isFloat, isFp8 } from "../../core/dtype.ts";
+import { isFloat, isFnuz, isFp8 } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { isJsonObject } from "../../core/json.ts";
 import { blocksOf, type ScaleBlocks } from "./extent.ts";
@@ -42,7 +42,7 @@ const UNUSED_SCALE = /\.((input|activation|k|v|q|kv|output)_scale|input_global_s
  *
  * @param config names the sides of blocks; without it usual sides are tried
  * @throws SCALE_INVALID when a weight of codes has no scale or two, a scale no weight, or a weight that is not quantised
- * @throws UNSUPPORTED   for scales of other shapes or types, and for types of other hardware (FNUZ)
+ * @throws UNSUPPORTED   for scales of other shapes or types
  */
 export function pairScales(tensors: readonly Tensor[], config: Checkpoint["config"] = {}): ScaleTable {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
@@ -53,7 +53,6 @@ export function pairScales(tensors: readonly Tensor[], config: Checkpoint["confi
   const unusedScales: string[] = [];
   for (const tensor of tensors) {
     const { name } = tensor;
-    refuseType(tensor);
     const weight = weightOf(name, ENDINGS, byName);
     const owner = weight ?? weightOf(name, Object.keys(SECOND_SCALES), byName);
     if (weight !== undefined) {
@@ -81,7 +80,8 @@ export function pairScales(tensors: readonly Tensor[], config: Checkpoint["confi
     }
   }
   for (const { name, dtype } of tensors) {
-    if (!(isFp8(dtype) || dtype === "F4") || scaleOf.has(name) || scaleTensors.has(name)) continue;
+    if (!(isFp8(dtype) || isFnuz(dtype) || dtype === "F4") || scaleOf.has(name) || scaleTensors.has(name))
+      continue;
     const message = `${dtype} has no scale: expected ${name}_scale or ${name}_scale_inv`;
     throw invalid(
       name,
@@ -111,7 +111,7 @@ function secondScaleOf(weight: string, byName: ReadonlyMap<string, Tensor>): Wei
 
 function scaleBlocks(scale: Tensor, weight: Tensor, declared: DeclaredBlock): ScaleBlocks {
   const isPacked = weight.dtype === "F4";
-  if (!isFp8(weight.dtype) && !isPacked) {
+  if (!isFp8(weight.dtype) && !isFnuz(weight.dtype) && !isPacked) {
     if (isFloat(weight.dtype))
       throw invalid(scale.name, `${weight.name} is ${weight.dtype}, which takes no scale`);
     const message = `${weight.name} is ${weight.dtype}; of quantised weights FP8, MXFP8 and NVFP4 are read`;
@@ -145,11 +145,6 @@ function isBlock(value: unknown): value is readonly [number, number] {
     value.length === 2 &&
     value.every((side) => Number.isSafeInteger(side) && side > 0)
   );
-}
-
-function refuseType({ name, dtype }: Tensor): void {
-  if (!dtype.endsWith("FNUZ")) return;
-  throw unsupported(name, `${dtype} is AMD's FP8, whose bits mean half of what F8_E4M3 means by them`);
 }
 
 function invalid(tensor: string, message: string, next?: string): IsologitError {

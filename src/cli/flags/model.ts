@@ -1,5 +1,5 @@
 /** Flags about checkpoints: the source, the conversion, and existing files at the destination. */
-import { RECAST_KINDS } from "../../core/dtype.ts";
+import { FNUZ_HANDLINGS, RECAST_KINDS } from "../../core/dtype.ts";
 import { QUANT_DIALECTS, WEIGHT_SCALES } from "../../quantization/dialect.ts";
 import { flagGroup, oneOf } from "../flag.ts";
 import { choiceReader, integerReader, readSize, readText } from "../values.ts";
@@ -72,6 +72,13 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
       "which elements of a weight that is cast to FP8 share a scale; block: 128 x 128, mxfp8: 32 in a row",
     default: "tensor",
     ...oneOf(WEIGHT_SCALES),
+  },
+  fnuz: {
+    spec: "--fnuz <how>",
+    about:
+      "what becomes of FP8 weights of AMD's MI300 (FNUZ) that are not cast; relabel: the usual type, the same codes and half the scale",
+    default: "refuse them",
+    ...oneOf(FNUZ_HANDLINGS),
   },
   fuseScales: {
     spec: "--fuse-scales",

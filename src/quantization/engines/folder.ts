@@ -4,7 +4,7 @@ import { moduleOf } from "../../checkpoint/scales/names.ts";
 import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
 import { areExponents } from "../../checkpoint/scales/values.ts";
 import type { Checkpoint, Tensor } from "../../core/checkpoint.ts";
-import { isFp8 } from "../../core/dtype.ts";
+import { isFnuz, isFp8 } from "../../core/dtype.ts";
 import { createGroupFinder, type Encoding, type Group } from "../groups.ts";
 import { ancestorsOf, createExpressions, type Expressions, engineName } from "../module-patterns.ts";
 import type { Scheme } from "../scheme.ts";
@@ -45,7 +45,7 @@ const HEAD_WEIGHT = /^lm_head\.weight$/;
 
 export function isQuantised({ dtype, name }: Tensor, { scaleTensors }: ScaleTable): boolean {
   if (scaleTensors.has(name)) return false;
-  return isFp8(dtype) || dtype.endsWith("FNUZ") || dtype === "F4";
+  return isFp8(dtype) || isFnuz(dtype) || dtype === "F4";
 }
 
 /** @param scheme what `record` declares */
@@ -107,6 +107,6 @@ function extentOf(
 }
 
 function encodingOf({ dtype }: Tensor, scale: Tensor | undefined): Encoding {
-  if (!isFp8(dtype) && !dtype.endsWith("FNUZ")) return "NVFP4";
+  if (!isFp8(dtype) && !isFnuz(dtype)) return "NVFP4";
   return scale !== undefined && areExponents(scale) ? "MXFP8" : "FP8";
 }

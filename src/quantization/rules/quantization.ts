@@ -9,6 +9,7 @@ import {
 } from "../../checkpoint/declared-quantization.ts";
 import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
+import { isFnuz } from "../../core/dtype.ts";
 import { isJsonObject } from "../../core/json.ts";
 import type { Engine, EngineId, EngineLimit } from "../engines/engine.ts";
 import { createFolder, isQuantised, type QuantizedFolder } from "../engines/folder.ts";
@@ -34,7 +35,18 @@ export function quantizationFaults(
   declared: readonly DeclaredQuantization[],
   asked?: readonly EngineId[],
 ): readonly QuantizationFault[] {
-  return judgeFaults(unjudgedFaults(checkpoint, scales, declared), asked);
+  const faults = [...fnuzFaults(checkpoint, scales), ...unjudgedFaults(checkpoint, scales, declared)];
+  return judgeFaults(faults, asked);
+}
+
+/** Engines convert FP8 to FNUZ types when they load it on hardware that has only those. */
+function fnuzFaults({ tensors }: Tensors, { scaleOf }: ScaleTable): readonly UnjudgedFault[] {
+  const weights = tensors.filter(({ name, dtype }) => isFnuz(dtype) && scaleOf.has(name));
+  const [first] = weights;
+  if (first === undefined) return [];
+  const message = `${weights.length} weights are ${first.dtype}, the FP8 of AMD's MI300, and engines expect the OCP type in files: the same bits mean half of their value there; convert with \`fnuz\` relabel`;
+  const engines = ENGINES.map(({ id }) => id);
+  return [fault("quantization-fnuz", "warning", message, { tensor: first.name, engines })];
 }
 
 function unjudgedFaults(

@@ -6,7 +6,7 @@
 import type { EmptyKind } from "../../cast/cast.ts";
 import type { ModelWithScales } from "../../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
-import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
+import { countOf, type FloatDType, isFloat, isFnuz, widthOf } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
 import { type Band, bandsOf, type ElementSource, gatherExtents, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
@@ -78,6 +78,8 @@ export class ItemComparison {
     const count = countOf(shape);
     let firstBad = Infinity;
     let [amax, notNearest] = [0, 0];
+    // A relabelled weight has the values of its FNUZ codes: its scale is half of theirs, and is not derived from amax.
+    let isRelabelled = this.#recast.kind !== "none" && hasFnuz(from);
     let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
     const ownScales =
       this.#recast.kind === "bound" && this.#o.strictScales
@@ -104,13 +106,15 @@ export class ItemComparison {
         if (result.differsAt >= 0) firstBad = Math.min(firstBad, band.lo + result.differsAt);
         amax = Math.max(amax, result.amax);
         notNearest += result.notNearest;
+        isRelabelled &&= result.isExact;
         if (result.loss !== null) loss = addLosses(loss, result.loss, inRows ? band.lo / columns : 0);
         dead = dead === undefined || dead === result.dead ? result.dead : null;
         this.#o.advance(n * (storedWidth(from) + storedWidth(to)));
       },
     );
     const { source, sha256 } = await this.#worker.call({ op: "finish" });
-    const message = this.#message(firstBad, notNearest) ?? ownScales?.finish() ?? null;
+    const ownMessage = isRelabelled ? null : (ownScales?.finish() ?? null);
+    const message = this.#message(firstBad, notNearest) ?? ownMessage;
     const digestA = await this.#digestOf("a", count, source);
     // A fresh conversion that differs from its source is reported as a difference; its own digests add nothing.
     const isOwn = this.#o.strictScales && message !== null;
@@ -118,7 +122,7 @@ export class ItemComparison {
     return {
       ...{ a: digestA, b: digestB, message },
       bytes: count * (storedWidth(from) + storedWidth(to)),
-      cast: isRecast ? this.#result(amax, loss, notNearest, count) : null,
+      cast: isRecast ? { ...this.#result(amax, loss, notNearest, count), isRelabelled } : null,
       dead: dead ?? null,
     };
   }
@@ -148,7 +152,8 @@ export class ItemComparison {
     if (this.#recast.kind === "none") return { ...pair, ...probe };
     const { from: dtype, to: toDtype } = this.#recast;
     const bounded = !this.#o.strictScales;
-    const cast = { from: dtype, to: toDtype, scale: scaleIn(to), sourceScale, toAt: third, columns, bounded };
+    const scales = { scale: scaleIn(to), sourceScale };
+    const cast = { from: dtype, to: toDtype, ...scales, toAt: third, columns, bounded, exact: hasFnuz(from) };
     return { ...pair, ...probe, cast };
   }
 
@@ -190,7 +195,7 @@ export class ItemComparison {
       : `element ${firstBad} is not a rounding of the source with the stored scale`;
   }
 
-  #result(amax: number, loss: Loss, notNearest: number, count: number): RecastRole {
+  #result(amax: number, loss: Loss, notNearest: number, count: number): Omit<RecastRole, "isRelabelled"> {
     const { a: from, b: to, role } = this.#item;
     const real = Math.fround(amax * (scaleIn(from) ?? 1));
     const dtype = to.decoded?.dtype ?? to.dtype;
@@ -226,6 +231,11 @@ export class ItemComparison {
       throw withLocation(error, { tensor: this.#item[side].tensor });
     });
   }
+}
+
+/** Whether a side has decoded FNUZ codes. */
+function hasFnuz({ decoded }: ComparedSide): boolean {
+  return decoded !== undefined && isFnuz(decoded.dtype);
 }
 
 function recastOf({ a, b, isRecast }: ComparedItem): Recast {

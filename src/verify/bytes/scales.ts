@@ -15,7 +15,7 @@
  */
 
 import { scaleOf } from "../../cast/cast.ts";
-import { type DType, isFp8 } from "../../core/dtype.ts";
+import { type DType, isFnuz, isFp8 } from "../../core/dtype.ts";
 import { bitsOfF32 } from "../../core/float.ts";
 import type { Role } from "../../families/model.ts";
 import type { Loss } from "../../workers/pool.ts";
@@ -33,6 +33,8 @@ export interface RecastRole {
   readonly notNearest: number;
   /** elements */
   readonly count: number;
+  /** FNUZ codes as OCP codes: no value differs */
+  readonly isRelabelled: boolean;
 }
 
 interface Judgement {
@@ -58,8 +60,8 @@ const MAX_FACTOR = 2;
  * @param others all recast roles, including those that engines fuse with this role
  */
 export function judgeScale(recast: RecastRole, strict: boolean, others: readonly RecastRole[]): Judgement {
-  const { scale, to, amax } = recast;
-  if (scale === null || !isFp8(to)) return CORRECT;
+  const { scale, to, amax, isRelabelled } = recast;
+  if (scale === null || !isFp8(to) || isRelabelled) return CORRECT;
   const best = scaleOf(amax, to);
   const different = (message: string): Judgement => ({ message, findings: [] });
   const text = `its scale is ${scale}; amax/max is ${best}`;
@@ -95,7 +97,8 @@ export function judgeLoss({ to, loss, role }: Pick<RecastRole, "to" | "loss" | "
   const report = (text: string): Judgement => ({ message: null, findings: [{ rule: "weights-lost", text }] });
   const share = (count: number) => `${count} of ${nonzero} elements that are not 0 in the source`;
   if (2 * zeroed > nonzero) return { message: `${share(zeroed)} became 0`, findings: [] };
-  if (isFp8(to) && 2 * coarse > nonzero) {
+  const isCode = isFp8(to) || isFnuz(to);
+  if (isCode && 2 * coarse > nonzero) {
     return { message: `${share(coarse)} became 0 or a subnormal code: their values are lost`, findings: [] };
   }
   if (rows !== null) {
@@ -103,7 +106,7 @@ export function judgeLoss({ to, loss, role }: Pick<RecastRole, "to" | "loss" | "
     const all = role?.shape[0] ?? 0;
     const which =
       last - first + 1 === count ? `rows ${first} to ${last}` : `from row ${first} to row ${last}`;
-    const why = isFp8(to) ? "with the scale of the tensor, which larger rows need" : `in ${to}`;
+    const why = isCode ? "with the scale of the tensor, which larger rows need" : `in ${to}`;
     return report(`${count} of ${all} rows (${which}) became 0 ${why}`);
   }
   return zeroed > REPORTED_SHARE * nonzero ? report(`${share(zeroed)} became 0`) : CORRECT;
