@@ -270,9 +270,17 @@ const mutants: Readonly<Record<string, Mutant>> = {
   ),
 };
 
+/** Whether some case detects it; the cases after that one are not run, because each form of a shader takes its time to compile. */
+async function isDetected({ kernel, backend }: Mutant): Promise<boolean> {
+  for (const p of kernel.cases) {
+    const [row] = await checkKernels(backend, [{ ...kernel, cases: [p] }]);
+    if (!row!.ok) return true;
+  }
+  return false;
+}
+
 describe("a wrong shader exceeds its bound", () => {
-  it.each(Object.entries(mutants))("%s", async (_, { kernel, backend }) => {
-    const [row] = await checkKernels(backend, [kernel]);
-    expect(row!.ok, `error ${row!.worstError}, bound ${row!.bound}`).toBe(false);
+  it.each(Object.entries(mutants))("%s", async (_, wrong) => {
+    expect(await isDetected(wrong)).toBe(true);
   });
 });
