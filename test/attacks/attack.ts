@@ -41,11 +41,10 @@ export interface Answer {
   readonly mended?: boolean;
 }
 
-const work = workFolder();
-
 /** A test a row. */
 export function attacks(kind: string, rows: readonly Attack[]): void {
   describe(kind, () => {
+    const work = workFolder();
     it.each(rows.map((row) => [row.name, row.what, row] as const))("%s: %s", async (name, _, row) => {
       const answer = await row.run(mkdtempSync(join(work, `${name}-`)));
       const said = `${name}: the right answer is ${row.right}, the answer is ${JSON.stringify(answer, null, 1)}`;

@@ -2,11 +2,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { golden, workFolder } from "../support/goldens.ts";
+import { golden } from "../support/goldens.ts";
 import { type Copy, copyOf, Editor, written } from "../support/verify/planted.ts";
 import { type Answer, made, verify } from "./attack.ts";
-
-const work = workFolder();
 
 export type Change = (editor: Editor) => void;
 export const unchanged: Change = () => {};
@@ -49,12 +47,11 @@ export async function recastPair(
   name = "tiny",
 ): Promise<readonly [string, string]> {
   const a = await copied(name, join(at, "a"));
-  const fp8 = join(work, `fp8-${name}`);
-  if (!recasts.has(fp8)) {
+  if (!recasts.has(name)) {
     const flags = ["--dtype", "fp8-e4m3", "--recipe", "all-linear", "--verify", "off"];
-    recasts.set(fp8, await copyOf(await made("recast", a, fp8, ...flags)));
+    recasts.set(name, await copyOf(await made("recast", a, join(at, "fp8"), ...flags)));
   }
-  const editor = new Editor(recasts.get(fp8)!);
+  const editor = new Editor(recasts.get(name)!);
   change(editor);
   return [a, written(editor.copy, join(at, "b"))];
 }
