@@ -17,7 +17,7 @@ export const golden = (name: string): string =>
 export const fp8Dialects = (name: string): string =>
   new URL(`../../fixtures/fp8-dialects/${name}`, import.meta.url).pathname;
 
-/** A folder for this test file, gone afterwards. */
+/** A folder for the test file that calls it, gone afterwards. Not for the top of a module of support: files share those. */
 export function workFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "isologit-"));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
