@@ -57,6 +57,7 @@ export const bridge: Format = {
       ),
       tensors: dist.tensors,
       objects: dist.objects,
+      moduleStates: dist.moduleStates,
       sidecars: sidecarsBelow(files, `${folder}tokenizer/`),
       weightFiles: [],
       recasts: [],

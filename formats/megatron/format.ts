@@ -13,7 +13,7 @@ import { nameSeals, type TorchArchive } from "../codec/torch-zip/read.ts";
 import type { ConfigRecord } from "../codec/yaml.ts";
 import type { Format } from "../format.ts";
 import { chooseIterationFolder, foldersWith } from "./iterations.ts";
-import { modulesOf, readArchives } from "./modules.ts";
+import { foundIn, modulesOf, readArchives } from "./modules.ts";
 import { ranksOf } from "./ranks.ts";
 import { megatronWriter } from "./write.ts";
 
@@ -65,7 +65,7 @@ export const megatron: Format = {
         tensors,
       ),
       ...(origin !== undefined && { carriedFiles: origin }),
-      store,
+      ...foundIn(modules, store),
     };
   },
 

@@ -10,7 +10,7 @@ import { nameSeals } from "../codec/torch-zip/read.ts";
 import { type ConfigRecord, MAX_YAML_BYTES, parseYaml } from "../codec/yaml.ts";
 import { folderStore } from "../folder-store.ts";
 import type { Format } from "../format.ts";
-import { moduleOf, readArchives } from "../megatron/modules.ts";
+import { foundIn, moduleOf, readArchives } from "../megatron/modules.ts";
 import { ranksOf } from "../megatron/ranks.ts";
 import { DIST_MARKER, readWeights } from "../torch-dist/weights.ts";
 
@@ -61,7 +61,6 @@ export const nemo1: Format = {
       sidecars: artifactsIn(files),
       weightFiles: [],
       recasts: [],
-      store: inside,
     };
   },
 };
@@ -91,10 +90,12 @@ async function modelOf(
   store: Store,
   weights: Weights,
   config: ConfigRecord,
-): Promise<Pick<Checkpoint, "dialect" | "tensors" | "objects" | "seals">> {
+): Promise<
+  Pick<Checkpoint, "dialect" | "tensors" | "objects" | "moduleStates" | "remarks" | "seals" | "store">
+> {
   if (weights === "distributed") {
-    const { tensors, objects, seals } = await readWeights(store, FOLDER);
-    return { dialect: "megatron", tensors, objects, seals };
+    const { tensors, objects, moduleStates, seals } = await readWeights(store, FOLDER);
+    return { dialect: "megatron", tensors, objects, moduleStates, seals, store };
   }
   const archives = await readArchives(store, weights);
   const { ranks } = ranksOf(weights, config);
@@ -108,6 +109,7 @@ async function modelOf(
       tensors,
     ),
     objects: [...new Set(modules.flatMap(({ objects }) => objects))].sort(),
+    ...foundIn(modules, store),
   };
 }
 

@@ -42,7 +42,7 @@ export const nemo2: Format = {
     }
     const { config, tokenizer } = await contextOf(store, paths);
     const passed = await passedIn(store, paths, config);
-    const { tensors, objects, seals } = await readWeights(store, weights);
+    const { tensors, objects, moduleStates, seals } = await readWeights(store, weights);
     const sidecars = tokenizer === undefined ? [] : sidecarsBelow(files, tokenizer);
     const artifacts = paths.filter((path) => isArtifact(path, tokenizer));
     const origin = dropTokenizerFiles(await readCarriedFiles(store));
@@ -53,6 +53,7 @@ export const nemo2: Format = {
       ...passed,
       tensors,
       objects: [...objects, ...artifacts],
+      moduleStates,
       sidecars,
       weightFiles: [],
       recasts: [],

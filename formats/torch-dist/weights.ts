@@ -2,7 +2,7 @@
  * A model in a distributed checkpoint of Megatron, with one of two backends: `torch_dist`, an index and files of entries, or
  * `zarr`, a folder for each tensor.
  */
-import type { SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
+import type { ModuleState, SealedSpan, Span, Tensor } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Store } from "../../src/core/io.ts";
 import { readZarr, zarrNames } from "../codec/zarr.ts";
@@ -13,6 +13,8 @@ import { METADATA, readDist } from "./read.ts";
  * in NeMo 1, none in Megatron, any text in a bare folder.
  */
 const ANCHOR = "embedding.word_embeddings.weight";
+/** Key of the state of a module, with the number of a matrix among grouped ones. */
+const STATE = /^(.+)\._extra_state\d*\/shard_/;
 /** State of the optimizer, one entry for each part of each moment. It is not read, like objects. */
 const OPTIMIZER = "optimizer.";
 
@@ -23,6 +25,7 @@ export interface DistWeights {
   readonly objects: readonly string[];
   /** the archive of each pickled entry, by its key */
   readonly entries: ReadonlyMap<string, Span>;
+  readonly moduleStates: readonly ModuleState[];
   /** empty for zarr, which has no digests */
   readonly seals: readonly SealedSpan[];
 }
@@ -32,17 +35,22 @@ export const DIST_MARKER = /^(\.metadata|[^/]+\/\.zarray)$/;
 
 /** @throws codes of exit status 3, each naming file and tensor */
 export async function readWeights(store: Store, folder: string): Promise<DistWeights> {
-  const paths = (await store.list()).map(({ path }) => path);
+  const files = await store.list();
+  const paths = files.map(({ path }) => path);
   const wanted = (key: string) => !key.startsWith(OPTIMIZER);
   const found = paths.includes(folder + METADATA)
     ? await readDist(store, folder, wanted)
-    : await readArrays(store, folder, paths, wanted);
+    : await readArrays(store, folder, files, wanted);
   const prefix = prefixOf(found.tensors.map(({ name }) => name));
   const bare = (key: string) => (key.startsWith(prefix) ? key.slice(prefix.length) : key);
   return {
     tensors: found.tensors.map((tensor) => ({ ...tensor, name: bare(tensor.name) })),
     objects: found.objects.map(bare).sort(),
     entries: found.entries,
+    moduleStates: [...found.entries].flatMap(([key, { file, ...archive }]) => {
+      const module = STATE.exec(bare(key))?.[1];
+      return module === undefined ? [] : [{ module, file, stored: { archive } }];
+    }),
     seals: found.seals.map(({ tensor, ...seal }) => ({
       ...seal,
       ...(tensor !== undefined && { tensor: bare(tensor) }),
@@ -54,18 +62,22 @@ export async function readWeights(store: Store, folder: string): Promise<DistWei
 async function readArrays(
   store: Store,
   folder: string,
-  paths: readonly string[],
+  files: readonly { readonly path: string; readonly size: number }[],
   wanted: (key: string) => boolean,
-): Promise<DistWeights> {
-  const pickled = paths.flatMap((path) => {
-    return path.startsWith(folder)
-      ? (/^(.+\/shard_[\d._]+)\.pt$/.exec(path.slice(folder.length))?.[1] ?? [])
-      : [];
-  });
+): Promise<Omit<DistWeights, "moduleStates">> {
+  const paths = files.map(({ path }) => path);
+  const pickled = new Map(
+    files.flatMap(({ path, size }) => {
+      const key = path.startsWith(folder)
+        ? /^(.+\/shard_[\d._]+)\.pt$/.exec(path.slice(folder.length))?.[1]
+        : undefined;
+      return key === undefined ? [] : [[key, { file: path, offset: 0, size }] as const];
+    }),
+  );
   return {
     tensors: await readZarr(store, folder, wanted),
-    objects: [...pickled, ...zarrNames(paths, folder).filter((key) => !wanted(key))],
-    entries: new Map(),
+    objects: [...pickled.keys(), ...zarrNames(paths, folder).filter((key) => !wanted(key))],
+    entries: pickled,
     seals: [],
   };
 }

@@ -5,6 +5,7 @@ import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import { pairScales, type ScaleTable } from "../checkpoint/scales/pair.ts";
+import { readTrainingPrecision, type TrainingPrecision } from "../checkpoint/training-precision.ts";
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { isJsonObject } from "../core/json.ts";
@@ -33,6 +34,8 @@ export interface InspectReport {
   readonly bytes: number;
   readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
   readonly quantization: Readonly<Record<string, unknown>> | null;
+  /** absent unless modules were trained in FP8 */
+  readonly training?: TrainingPrecision;
   /** paths of the side files */
   readonly sidecars: readonly string[];
   /** set if the option `tensors` is set */
@@ -67,6 +70,7 @@ export async function inspect(
   const known = families.some((family) => family.claims(checkpoint.config));
   const model = known ? await loadModel(checkpoint, options) : null;
   const scales = model?.scales ?? pairScales(checkpoint.tensors, checkpoint.config);
+  const training = await readTrainingPrecision(checkpoint);
   const weights = checkpoint.tensors.filter(({ name }) => !scales.scaleTensors.has(name));
   return {
     format: checkpoint.format,
@@ -78,6 +82,7 @@ export async function inspect(
     bytes: checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
     dtypes: dtypesOf(checkpoint),
     quantization: quantizationOf(await declaredQuantization(checkpoint), checkpoint, scales),
+    ...(training !== null && { training }),
     sidecars: checkpoint.sidecars.map(({ path }) => path),
     ...(options.tensors === true && { tensors: tensorsOf(checkpoint, model, scales) }),
   };

@@ -4,6 +4,11 @@
  */
 import type { WriteRequest, Writer } from "../../formats/format.ts";
 import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
+import {
+  describeTraining,
+  readTrainingPrecision,
+  type TrainingPrecision,
+} from "../checkpoint/training-precision.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import { type DType, isFnuz, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -59,6 +64,7 @@ export async function planConversion(
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const weights = planWeights(matched, policy, stored);
   if (options.fnuz === undefined) refuseKeptFnuz(weights);
+  const training = await readTrainingPrecision(source);
   const quantized = await planQuantization(matched, weights, policy, options, calibration);
   const sameDialect = dialect.id === matched.dialect.id;
   const { jobs: separate, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
@@ -121,6 +127,7 @@ export async function planConversion(
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
     warnings: [
       ...fileWarnings(source, options),
+      ...(training === null ? [] : [trainingWarning(training)]),
       ...(options.fnuz === "relabel" ? [RELABELLED] : []),
       ...(keepsConfig ? renameWarnings(matched, tensors) : []),
       ...skippedTensors(matched),
@@ -141,6 +148,10 @@ export async function planConversion(
     },
   };
 }
+
+/** Weights of such a run are stored as they are trained, in BF16 or F32; FP8 is computed from them in each step. */
+const trainingWarning = (training: TrainingPrecision) =>
+  `the source was trained in ${describeTraining(training)}: its weights are converted as they are stored, and the scales of the training are left out, because they describe its activations and gradients and no stored weight`;
 
 const RELABELLED =
   "FP8 weights of FNUZ types become the OCP types: the codes stay and the scales of weights are halved, so no weight changes; scales of activations stay";

@@ -102,6 +102,16 @@ export interface RecastRecord {
   readonly scale?: number;
 }
 
+/** The state that Transformer Engine stored for a module beside its weights, as `_extra_state`. It is read only on request. */
+export interface ModuleState {
+  readonly module: string;
+  readonly file: string;
+  /** in an archive of torch.save in the file, or as bytes, in the file or at hand */
+  readonly stored:
+    | { readonly archive: Pick<Span, "offset" | "size"> }
+    | { readonly payload: Pick<Span, "offset" | "size"> | Uint8Array };
+}
+
 /** Files that the format cannot hold, stored beside the checkpoint by an earlier conversion. */
 export interface CarriedFiles {
   /** content root of the model that the files belong to, hex; "" if the conversion was not verified */
@@ -128,6 +138,8 @@ export interface Checkpoint {
   readonly tensors: readonly Tensor[];
   /** names of pickled entries; they are not read */
   readonly objects: readonly string[];
+  /** of modules that may have been trained in FP8, by name */
+  readonly moduleStates?: readonly ModuleState[];
   /** every file but the weights and the surplus, config.json included, sorted by path */
   readonly sidecars: readonly Sidecar[];
   /** weight files in order, if the format allows to restore them exactly */

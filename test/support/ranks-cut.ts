@@ -11,22 +11,42 @@ export interface RankFile {
   readonly parts: Readonly<Record<string, string>>;
 }
 
-/** @param beside  what else each file holds */
+const FLOAT8 = "transformer_engine.pytorch.float8_tensor.Float8Tensor._make_in_reduce_ex";
+
+/**
+ * @param beside  what else each file holds
+ * @param state   of a module in each file, as Transformer Engine stores it: bytes
+ */
 export function rankFiles(
-  tensors: ReadonlyMap<string, StoredArray>,
+  tensors: ReadonlyMap<string, StoredArray & { readonly scale?: number }>,
   files: readonly RankFile[],
   beside: readonly (readonly [string, WrittenValue])[],
+  state?: Uint8Array,
 ): Map<string, Uint8Array> {
   return new Map(
     files.map(({ path, parts }) => {
       const storages: Uint8Array[] = [];
       const models = Object.entries(parts).map(([name, rank]) => {
         const own = [...tensors].filter(([key]) => key.endsWith(`@${rank}`));
-        const entries = own.map(([key, { dtype, shape, bytes }]) => {
-          storages.push(bytes);
-          return [key.split("@")[0]!, pickledTensor(dtype, shape, storages.length - 1)] as const;
+        const tensor = (dtype: StoredArray["dtype"], shape: readonly number[], bytes: Uint8Array) =>
+          pickledTensor(dtype, shape, storages.push(bytes) - 1);
+        const entries = own.map(([key, { dtype, shape, bytes, scale }]) => {
+          const value =
+            scale === undefined
+              ? tensor(dtype, shape, bytes)
+              : {
+                  reduce: { global: FLOAT8 },
+                  args: [
+                    tensor("U8", shape, bytes),
+                    { newobj: { global: "transformer_engine_torch.DType" }, args: [], state: 7 },
+                    tensor("F32", [1], new Uint8Array(Float32Array.of(scale).buffer)),
+                    { global: "torch.bfloat16" },
+                  ],
+                };
+          return [key.split("@")[0]!, value] as const;
         });
-        return [name, orderedDict([...entries, ["decoder.final_norm._extra_state", null]])] as const;
+        const extra = state === undefined ? null : tensor("U8", [state.byteLength], state);
+        return [name, orderedDict([...entries, ["decoder.final_norm._extra_state", extra]])] as const;
       });
       const pickle = writePickle({ dict: [["checkpoint_version", { float: 3 }], ...models, ...beside] });
       return [path, archive(pickle, storages)] as const;

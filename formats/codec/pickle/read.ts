@@ -6,7 +6,7 @@
  * never expanded. So the limit on bytes limits time, and the limits in stack.ts limit memory.
  */
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
-import { globalName, meaningOf } from "./globals.ts";
+import { globalName, type Meaning, meaningOf } from "./globals.ts";
 import { PickleInput } from "./input.ts";
 import { appendItems, pairsOf, recordOf, setItems, setState } from "./object.ts";
 import { PickleStack } from "./stack.ts";
@@ -35,6 +35,8 @@ interface PickleOptions {
   readonly file: string;
   /** where the pickle starts in the file, bytes; default 0. All offsets count from the start of the file */
   readonly base?: number;
+  /** meanings of names beside those in globals.ts */
+  readonly moreMeanings?: (name: string) => Meaning | undefined;
   /** called for each name at once, so that the names before an error are known */
   readonly onGlobal?: (use: GlobalUse) => void;
 }
@@ -313,9 +315,13 @@ class Machine {
   #global(module: string, name: string): PickleValue {
     if (module.length + name.length > MAX_NAME) throw this.#invalid("a name is longer than any known name");
     const global = globalName(module, name);
-    const listed = meaningOf(global) !== undefined;
+    const listed = this.#meaningOf(global) !== undefined;
     this.#options.onGlobal?.({ name: global, called: false, listed, offset: this.#offset });
     return listed ? { kind: "global", name: global } : { kind: "opaque", name: global, offset: this.#offset };
+  }
+
+  #meaningOf(name: string): Meaning | undefined {
+    return meaningOf(name) ?? this.#options.moreMeanings?.(name);
   }
 
   #storage(id: PickleValue): PickleValue {
@@ -333,7 +339,7 @@ class Machine {
     if (!isKind(callee, "global")) throw this.#invalid(`${describeValue(callee)} is called`);
     const { name } = callee;
     this.#options.onGlobal?.({ name, called: true, listed: true, offset: this.#offset });
-    const meaning = meaningOf(name)!; // only a listed name becomes a global
+    const meaning = this.#meaningOf(name)!; // only a listed name becomes a global
     switch (meaning.use) {
       case "function": {
         const made = meaning.make(args, this.#at());

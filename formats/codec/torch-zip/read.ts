@@ -12,6 +12,7 @@ import {
 import { stridesOf, widthOf } from "../../../src/core/dtype.ts";
 import { IsologitError } from "../../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../../src/core/io.ts";
+import type { Meaning } from "../pickle/globals.ts";
 import { type GlobalUse, MAX_PICKLE_BYTES, readPickle } from "../pickle/read.ts";
 import { storageBytes } from "../pickle/torch.ts";
 import type { PickleStorage, PickleTensor, PickleValue } from "../pickle/value.ts";
@@ -34,6 +35,8 @@ interface TorchOptions {
   /** the bytes of the source that are the archive; default: all */
   readonly part?: { readonly offset: number; readonly size: number };
   readonly onGlobal?: (use: GlobalUse) => void;
+  /** meanings of further names in the pickle */
+  readonly moreMeanings?: (name: string) => Meaning | undefined;
 }
 
 /** Enough for the directory and the pickle of a small archive; measured: 1 kB each. */
@@ -47,7 +50,7 @@ const HEADERS_AT_ONCE = 16;
  * @throws codes of exit status 3, each with the file and, if known, the offset in it
  */
 export async function readTorch(source: ByteSource, options: TorchOptions): Promise<TorchArchive> {
-  const { file, part, onGlobal } = options;
+  const { file, part, ...names } = options;
   const base = part?.offset ?? 0;
   const inFile = async <T>(work: Promise<T>): Promise<T> => {
     try {
@@ -58,7 +61,7 @@ export async function readTorch(source: ByteSource, options: TorchOptions): Prom
   };
   const whole = part === undefined ? source : sliceOf(source, part.offset, part.size, file);
   const { archive, entries, root, span, bytes } = await inFile(open(whole, file));
-  const pickle = readPickle(bytes, { file, base: base + span.offset, ...(onGlobal && { onGlobal }) });
+  const pickle = readPickle(bytes, { file, base: base + span.offset, ...names });
   const wanted = storageEntries(pickle.storages, root, entries, file);
   const storages = await inFile(locateAll(archive, wanted, file));
   for (const [key, at] of storages) storages.set(key, { ...at, offset: base + at.offset });

@@ -1,5 +1,5 @@
 /** `inspect`: describes a checkpoint from its headers. */
-import { escapeControls, formatBytes, formatCount } from "../../core/figures.ts";
+import { escapeControls, formatBytes, formatCount, formatQuantity } from "../../core/figures.ts";
 import type { InspectReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import type { Library } from "../library.ts";
@@ -23,7 +23,7 @@ export const inspect = defineCommand<NonNullable<Parameters<Library["inspect"]>[
 });
 
 function inspectText(report: InspectReport, view: View): string[] {
-  const { layers, quantization } = report;
+  const { layers, quantization, training } = report;
   const wide = view.width - 16;
   const kinds = Object.entries(layers).filter(([, count]) => count > 0);
   const scale = report.parameters >= 1e6 ? ` (${millions(report.parameters)})` : "";
@@ -37,6 +37,7 @@ function inspectText(report: InspectReport, view: View): string[] {
       ["parameters", `${formatCount(report.parameters)}${scale}`],
       ["size", formatBytes(report.bytes)],
       ["quantization", quantization === null ? "none" : wrapParts(settingTexts(quantization), wide)],
+      ["training", training === undefined ? null : wrapParts(trainingTexts(training), wide)],
       [
         "side files",
         wrapParts(
@@ -81,6 +82,18 @@ const millions = (count: number): string =>
   count >= 1e9 ? `${(count / 1e9).toFixed(2)} billion` : `${(count / 1e6).toFixed(1)} million`;
 
 const pieces = (text: string, width: number): string[] => text.match(new RegExp(`.{1,${width}}`, "gu")) ?? [];
+
+const trainingTexts = ({
+  recipes,
+  modules,
+  withScales,
+}: NonNullable<InspectReport["training"]>): string[] => [
+  "FP8 of Transformer Engine",
+  ...Object.entries(recipes).map(([recipe, count]) =>
+    escapeControls(`${formatQuantity(count, "module")} ${recipe}`),
+  ),
+  `${formatCount(withScales)} of ${formatCount(modules)} modules with scales`,
+];
 
 /** One text for each setting that is not empty. */
 const settingTexts = (settings: Readonly<Record<string, unknown>>): string[] =>
