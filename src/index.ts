@@ -37,6 +37,8 @@ export type { Finding, FindingsReport, Severity } from "./core/finding.ts";
 export type { DiffedSidecar, DiffedTensor, DiffReport } from "./diff/report.ts";
 export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
+export type { RecipeSearch } from "./sensitivity/report.ts";
+export type { SearchOptions } from "./sensitivity/search.ts";
 export type { CompareOptions } from "./verify/options.ts";
 export type {
   ComparedTensor,

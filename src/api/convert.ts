@@ -35,11 +35,14 @@ import { ORIGIN_FOLDER } from "../core/carried-files.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { StrictOptions } from "../core/finding.ts";
+import type { Recipe } from "../families/family.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
 import { isFinished, refuseExisting } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
 import { lockDestination } from "../io/lock.ts";
 import { Staging } from "../io/staging.ts";
+import type { RecipeSearch } from "../sensitivity/report.ts";
+import { searchRecipe } from "../sensitivity/search.ts";
 import { readKey } from "../signing/ed25519.ts";
 import type { SignOptions } from "../signing/options.ts";
 import { type SignDestination, type SignedDestination, signerFor } from "../signing/sign-destination.ts";
@@ -89,6 +92,8 @@ export interface ConvertReport {
   readonly peakRssBytes: number;
   /** null if `verify` is "off" */
   readonly verification: VerifyReport | null;
+  /** absent unless `recipe` is "auto" */
+  readonly search?: RecipeSearch;
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
   /** set if the destination was not published because of the verdict: path of the staged files */
@@ -188,6 +193,8 @@ interface PreparedConversion {
   readonly format: WritableFormat;
   readonly model: LoadedModel;
   readonly planned: Plan;
+  /** null unless `recipe` is "auto" */
+  readonly search: RecipeSearch | null;
   /** signs the certificate */
   readonly key: KeyObject | undefined;
   /** of the source */
@@ -217,8 +224,16 @@ async function prepareConversion(
   const { verify: level = "logits", ...shared } = options;
   const isVerified = level !== "off";
   const calibrate = (loaded: LoadedModel) => calibrateModel(loaded, options);
-  const how = { calibrate, restore, keep: true, checksums: isVerified };
-  const { format, model, planned, complete } = await preparePlan(source, destination, options, how);
+  const search = (loaded: LoadedModel, planWith: (recipe: Recipe) => Promise<Plan>) =>
+    searchRecipe(loaded, options, planWith);
+  const how = { searchRecipe: search, calibrate, restore, keep: true, checksums: isVerified };
+  const {
+    format,
+    model,
+    planned,
+    complete,
+    search: found,
+  } = await preparePlan(source, destination, options, how);
   if (options.planFile !== undefined) await refuseOtherPlan(options.planFile, planned.id);
   if (!isVerified && options.sign !== undefined)
     throw new IsologitError("USAGE", "`sign` has no certificate to sign, since `verify` is off");
@@ -233,7 +248,7 @@ async function prepareConversion(
   await refuseOverlap(source, destination);
   return {
     ...{ started, source, destination, options, watch, format, model, planned, complete },
-    ...{ key, ownCertificate: certificate, verification },
+    ...{ key, ownCertificate: certificate, verification, search: found },
   };
 }
 
@@ -339,7 +354,7 @@ const withCertificate = (
  * @param staged where the files are, if the destination does not appear
  */
 function reportOf(
-  { started, source, destination, format, model, planned }: PreparedConversion,
+  { started, source, destination, format, model, planned, search }: PreparedConversion,
   verification: VerifyReport | null,
   { bytes, isRun = true, staged }: { bytes: number; isRun?: boolean; staged?: string },
 ): ConvertReport {
@@ -354,6 +369,7 @@ function reportOf(
     seconds: (performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     verification,
+    ...(search !== null && { search }),
     dropped: planned.dropped,
     padding: planned.padding,
     ...(staged !== undefined && { staged }),

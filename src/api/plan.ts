@@ -1,7 +1,6 @@
 /** `plan`: reports what `convert` would do. No file is written. */
 
 import { calibrateModel } from "../calibrate/calibrate.ts";
-import type { PlanOptions } from "../convert/options.ts";
 import {
   bytesRead,
   bytesWritten,
@@ -12,6 +11,8 @@ import {
 import { preparePlan } from "../convert/prepare.ts";
 import type { DroppedEntries, PaddingRows, PlannedTensor } from "../convert/types.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
+import type { RecipeSearch } from "../sensitivity/report.ts";
+import { type SearchOptions, searchRecipe } from "../sensitivity/search.ts";
 
 export interface CalibrationReport extends CalibrationRecord {
   /** F32 scales of activations by the names of the tensors that hold them */
@@ -31,6 +32,8 @@ export interface PlanReport {
   readonly bytesWritten: number;
   /** memory for buffers */
   readonly peakBytes: number;
+  /** absent unless `recipe` is "auto" */
+  readonly search?: RecipeSearch;
   /** absent without `calibrate` */
   readonly calibration?: CalibrationReport;
   readonly warnings: readonly string[];
@@ -39,7 +42,7 @@ export interface PlanReport {
 }
 
 /**
- * Plans a conversion. No file is written. No weight is read, except by the forward pass of `calibrate`.
+ * Plans a conversion. No file is written. No weight is read, except by the forward passes of `recipe` "auto" and `calibrate`.
  *
  * @param source path or `hf://` address of a checkpoint
  * @param destination path that `convert` would write
@@ -52,9 +55,10 @@ export interface PlanReport {
 export async function plan(
   source: string,
   destination: string,
-  options: PlanOptions = {},
+  options: SearchOptions = {},
 ): Promise<PlanReport> {
-  const { format, model, planned } = await preparePlan(source, destination, options, {
+  const { format, model, planned, search } = await preparePlan(source, destination, options, {
+    searchRecipe: (loaded, planWith) => searchRecipe(loaded, options, planWith),
     calibrate: (loaded) => calibrateModel(loaded, options),
   });
   return {
@@ -70,6 +74,7 @@ export async function plan(
     bytesRead: bytesRead(planned),
     bytesWritten: bytesWritten(planned),
     peakBytes: planned.peakBytes,
+    ...(search !== null && { search }),
     ...(planned.calibrated !== null && {
       calibration: { ...planned.calibrated, scales: knownScales(planned) },
     }),

@@ -60,8 +60,8 @@ export const Conversion = z.strictObject({
   iteration: count.exactOptional(),
 });
 export type Conversion = z.infer<typeof Conversion>;
-/** The certificate names the format elsewhere, and options of a run decide no byte. */
-type DecidingOption = Exclude<keyof PlanOptions, keyof RunOptions | "to">;
+/** The certificate names the format elsewhere, options of a run decide no byte, and a found recipe is recorded as a file. */
+type DecidingOption = Exclude<keyof PlanOptions, keyof RunOptions | "to" | "bits">;
 
 /**
  * The options apart from the format; undefined if there are none.
@@ -96,7 +96,7 @@ export function conversionOf(
 }
 
 /** The recipe as a file; `keep_ends` is the number that was used, because the option takes precedence over the file. */
-const recipeFileOf = ({ id, keepEnds, cast, keep, keepLayers, keepBefore }: Recipe): RecipeFile => ({
+export const recipeFileOf = ({ id, keepEnds, cast, keep, keepLayers, keepBefore }: Recipe): RecipeFile => ({
   id,
   keep_ends: keepEnds,
   cast,

@@ -7,8 +7,10 @@ import type { QuantDialect, WeightScales } from "../quantization/dialect.ts";
 export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptions {
   readonly to?: string;
   readonly dtype?: RecastTarget;
-  /** name of a recipe, or path of a recipe file */
+  /** name of a recipe, path of a recipe file, or "auto": the recipe that forward passes find */
   readonly recipe?: string;
+  /** for `recipe` "auto": largest mean number of bits of a weight, with its share of the scales */
+  readonly bits?: number;
   readonly keepEnds?: number;
   /** how a Hugging Face folder describes its FP8 weights; default "compressed-tensors" for weights that are cast */
   readonly quantDialect?: QuantDialect;

@@ -15,6 +15,7 @@ import { IsologitError } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Dialect } from "../families/dialect.ts";
+import type { Recipe } from "../families/family.ts";
 import type { MatchedModel } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Parallelism } from "../families/structure.ts";
@@ -46,6 +47,8 @@ interface PlanTarget {
   readonly version: string;
   /** restore the files that an earlier conversion carried in `isologit.origin/`; default true */
   readonly restore?: boolean;
+  /** in place of the recipe that the options name */
+  readonly recipe?: Recipe;
   /** what `calibrate` found; default null */
   readonly calibration?: Calibration | null;
 }
@@ -53,10 +56,10 @@ interface PlanTarget {
 /** @throws every error that can be known before a byte is written */
 export async function planConversion(
   matched: LoadedModel,
-  { writer, options, version, restore = true, calibration = null }: PlanTarget,
+  { writer, options, version, restore = true, recipe, calibration = null }: PlanTarget,
 ): Promise<Plan> {
   const { scales, checkpoint: source } = matched;
-  const policy = await policyOf(options, matched.family);
+  const policy = await policyOf(options, matched.family, recipe);
   if (policy.to !== null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);
   const ranks = ranksFor(options, writer);

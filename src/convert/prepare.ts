@@ -9,13 +9,20 @@ import { relabelFnuz } from "../checkpoint/scales/relabel.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { isFnuz } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
+import type { Recipe } from "../families/family.ts";
 import { type Calibration, refuseCalibration } from "../quantization/calibration.ts";
 import { version } from "../version.ts";
 import type { PlanOptions } from "./options.ts";
 import { planConversion } from "./plan.ts";
+import type { Plan } from "./types.ts";
 
-interface Preparing {
-  /** runs the source for `calibrate`; null if that is not asked for. This room does not run models */
+interface Preparing<S> {
+  /** finds the recipe "auto" by running the source; null if the options name another. This room does not run models */
+  readonly searchRecipe: (
+    model: LoadedModel,
+    planWith: (recipe: Recipe) => Promise<Plan>,
+  ) => Promise<{ readonly recipe: Recipe; readonly search: S } | null>;
+  /** runs the source for `calibrate`; null if that is not asked for */
   readonly calibrate: (model: LoadedModel) => Promise<Calibration | null>;
   /** restore the files that an earlier conversion into another format kept in `isologit.origin/`; default true */
   readonly restore?: boolean;
@@ -29,11 +36,11 @@ interface Preparing {
  * Opens the source and plans; nothing is written. `model` is the source as it is stored, also where the plan relabels its
  * weights: a verification must not read the source through what it verifies.
  */
-export async function preparePlan(
+export async function preparePlan<S>(
   source: string,
   destination: string,
   options: PlanOptions,
-  { calibrate, restore = true, keep = false, checksums = false }: Preparing,
+  { searchRecipe, calibrate, restore = true, keep = false, checksums = false }: Preparing<S>,
 ) {
   const opened = await openCheckpoint(source, options.formats, { ...options, keep });
   const { checkpoint, complete } = checksums ? checkUndigestedChunks(opened) : whole(opened);
@@ -42,12 +49,22 @@ export async function preparePlan(
   refuseFnuz(options, model);
   const asked = options.fnuz === "relabel" ? matchModel(relabelFnuz(checkpoint), options) : model;
   refuseCalibration(options, asked);
-  const target = { writer: format.writes, options, version, restore };
-  // A plan with any scales finds the errors of all options before the forward pass, which takes long.
-  if (options.calibrate !== undefined)
-    await planConversion(asked, { ...target, calibration: anyScales(model) });
-  const planned = await planConversion(asked, { ...target, calibration: await calibrate(model) });
-  return { format, model, planned, complete };
+  const common = { writer: format.writes, options, version, restore };
+  // A plan with any scales finds the errors of all options before the forward passes, which take long.
+  const planWith = (recipe?: Recipe) =>
+    planConversion(asked, {
+      ...common,
+      ...(recipe !== undefined && { recipe }),
+      calibration: options.calibrate === undefined ? null : anyScales(model),
+    });
+  const found = await searchRecipe(model, planWith);
+  if (options.calibrate !== undefined) await planWith(found?.recipe);
+  const planned = await planConversion(asked, {
+    ...common,
+    ...(found !== null && { recipe: found.recipe }),
+    calibration: await calibrate(model),
+  });
+  return { format, model, planned, complete, search: found?.search ?? null };
 }
 
 /** @throws USAGE for the option `fnuz` without FNUZ weights */

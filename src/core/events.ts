@@ -5,6 +5,7 @@ export type Event =
       readonly type: "phase";
       readonly phase:
         | "plan"
+        | "sensitivity"
         | "calibrate"
         | "convert"
         | "verify"
@@ -17,7 +18,15 @@ export type Event =
     }
   | {
       readonly type: "advance";
-      readonly phase: "calibrate" | "convert" | "verify" | "check" | "logits" | "download" | "upload";
+      readonly phase:
+        | "sensitivity"
+        | "calibrate"
+        | "convert"
+        | "verify"
+        | "check"
+        | "logits"
+        | "download"
+        | "upload";
       readonly bytes: number;
     }
   /** a file of the Hub is complete; `fetched` of its bytes went over the network in this run */

@@ -140,3 +140,8 @@ export function widen(dtype: FloatDType, bytes: Uint8Array): Float32Array {
   else for (let i = 0; i < count; i++) out[i] = table[bytes[2 * i]! | (bytes[2 * i + 1]! << 8)]!;
   return out;
 }
+
+/** F32 values rounded to the nearest BF16 value, ties to even. */
+export function roundToBf16(values: Float32Array): Float32Array {
+  return values.map((value) => f32OfBits((encodeBits("BF16", bitsOfF32(value)) << 16) >>> 0));
+}

@@ -33,6 +33,7 @@ export interface Policy {
 /**
  * The policy for these options. FP8 without a recipe uses the first recipe of the family.
  *
+ * @param chosen in place of the recipe that the options name
  * @throws USAGE          when options contradict each other
  * @throws RECIPE_INVALID when the recipe is unknown or wrong, or casts a role to FP8 that is not a projection
  * @throws NOT_FOUND      when the recipe file is missing
@@ -40,6 +41,7 @@ export interface Policy {
 export async function policyOf(
   options: PolicyOptions,
   family: { readonly recipes: readonly Recipe[]; readonly roles: readonly RoleKind[] },
+  chosen?: Recipe,
 ): Promise<Policy> {
   const { dtype: kind = "keep", keepEnds } = options;
   const { dtype: to, torch: torchDtype } = kind === "keep" ? { dtype: null, torch: null } : RECASTS[kind];
@@ -52,7 +54,7 @@ export async function policyOf(
     if (keepEnds !== undefined) throw usage("`keepEnds`", "`recipe` or an FP8 `dtype`");
     return { kind, to, recipe: null, torchDtype };
   }
-  const recipe = await findRecipe(recipeName, family.recipes, family.roles);
+  const recipe = chosen ?? (await findRecipe(recipeName, family.recipes, family.roles));
   if (to !== null && isFp8(to)) refuseNonProjections(recipe, family.roles);
   return { kind, to, torchDtype: null, recipe: { ...recipe, keepEnds: keepEnds ?? recipe.keepEnds } };
 }

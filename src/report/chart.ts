@@ -17,6 +17,8 @@ interface Chart {
   readonly axis: string;
   /** values above the limit are marked */
   readonly limit?: { readonly value: number; readonly text: string };
+  /** one place, marked by a vertical line */
+  readonly mark?: { readonly place: number; readonly text: string };
 }
 
 const WIDTH = 640;
@@ -51,7 +53,7 @@ function scaleOf(values: readonly number[]): Scale {
   };
 }
 
-export function chartOf({ title, series, labels, axis, limit }: Chart): Markup {
+export function chartOf({ title, series, labels, axis, limit, mark }: Chart): Markup {
   const count = Math.max(...series.map(({ values }) => values.length));
   const bound = limit !== undefined && limit.value > 0 ? limit : undefined;
   const scale = scaleOf([
@@ -71,6 +73,7 @@ ${scale.decades.map((decade) => {
 <line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${bottom}" y2="${bottom}"/><text x="${LEFT - 8}" y="${bottom + 4}" text-anchor="end">0</text>
 ${series.map((one) => drawSeries(one, { x, scale, gap, above, bottom }))}
 ${bound === undefined ? null : limitLine(bound, scale)}
+${mark === undefined ? null : markLine(x(mark.place), mark.text, bottom)}
 ${labelsBelow(labels, x, gap, bottom + 16)}
 <text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${bottom + 34}" text-anchor="middle">${axis}</text>
 </svg>`;
@@ -108,6 +111,11 @@ function drawSeries({ as, values }: Series, { x, scale, gap, above, bottom }: Ca
 function limitLine({ value, text }: NonNullable<Chart["limit"]>, scale: Scale): Markup {
   const y = round(scale.y(value));
   return markup`<line class="limit" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text class="limit-text" x="${WIDTH - RIGHT}" y="${y - 5}" text-anchor="end">${text} ${formatMeasure(value)}</text>`;
+}
+
+function markLine(x: number, text: string, bottom: number): Markup {
+  const isRight = x > WIDTH / 2;
+  return markup`<line class="limit" x1="${round(x)}" x2="${round(x)}" y1="${TOP}" y2="${bottom}"/><text class="limit-text" x="${round(x + (isRight ? -6 : 6))}" y="${TOP + 12}" text-anchor="${isRight ? "end" : "start"}">${text}</text>`;
 }
 
 /** As many labels as fit: each, every second, every fifth, every tenth, and so on. */

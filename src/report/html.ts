@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { version } from "../version.ts";
+import { recipeSection } from "./html-recipe.ts";
 import { SCRIPT } from "./html-script.ts";
 import { STYLE } from "./html-style.ts";
 import { differenceSections, problemSection } from "./html-tables.ts";
@@ -16,6 +17,8 @@ export function htmlText(subject: Subject): string {
   const { word, meaning, tone } = headlineOf(subject);
   const command = commandOf(subject);
   const verification = verificationOf(subject);
+  const search =
+    subject.command === "convert" || subject.command === "recast" ? subject.report.search : undefined;
   const page = markup`<!doctype html>
 <html lang="en">
 <head>
@@ -36,6 +39,7 @@ ${factsOf(subject).map(([label, value]) => markup`<dt>${label}</dt><dd>${valueTe
 </header>
 <main>
 ${verification === null ? null : divergenceAside(verification)}
+${search === undefined ? null : recipeSection(search)}
 ${verification === null ? otherSections(subject) : verificationSections(verification)}
 </main>
 <footer>${`Written by isologit ${version}.`} This page loads nothing and sends nothing.</footer>

@@ -86,6 +86,16 @@ export function givenLimits({ kl, klP99, top1 }: LimitOptions): Partial<Limits> 
   };
 }
 
+/** The limits by which a recast is judged: the defaults only where the weights look trained. */
+export function judgedLimits(
+  recastTo: ReadonlySet<DType>,
+  isTrained: boolean,
+  options: LimitOptions,
+): Partial<Limits> {
+  const given = givenLimits(options);
+  return recastTo.size > 0 && isTrained ? { ...limitsFor(recastTo, options), ...given } : given;
+}
+
 /** One sentence for each measure that exceeds its limit; NaN exceeds every limit. */
 export function limitExcesses(quality: Quality, limits: Partial<Limits>): readonly string[] {
   const { klMean = Infinity, klP99 = Infinity, top1 = 0 } = limits;

@@ -19,7 +19,7 @@ import { tensorKey } from "../core/checkpoint.ts";
 import { Distance, relL2, sameBits } from "../core/distance.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
-import { bitsOfF32, encodeBits, f32OfBits } from "../core/float.ts";
+import { roundToBf16 } from "../core/float.ts";
 import type { ExpertChoice, Forward, Stage } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "../inference/activations.ts";
@@ -299,11 +299,8 @@ class Lockstep {
     for (const run of this.#runs) await run.addResidual();
     this.#wiring.noteResidualSum();
     if (this.#noise === undefined) return;
-    // A run in BF16 would round the residual stream in this way.
-    const rounded = Float32Array.from(await this.#noise.view("residual"), (value) =>
-      f32OfBits((encodeBits("BF16", bitsOfF32(value)) << 16) >>> 0),
-    );
-    await this.#noise.put("residual", rounded);
+    // a run in BF16 would round the residual stream in this way
+    await this.#noise.put("residual", roundToBf16(await this.#noise.view("residual")));
   }
 
   async #head(layer: number): Promise<LogitsSummary> {

@@ -16,7 +16,7 @@ import type { Prompt } from "../inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../inference/rounding.ts";
 import type { WeightRounder } from "../inference/weight-bands.ts";
 import { controlFindings } from "./controls/findings.ts";
-import { givenLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
+import { givenLimits, judgedLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
 import { compareStepByStep, type LockstepResult } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
 import { recastDtypes, roundingsFor } from "./recast-source.ts";
@@ -66,7 +66,7 @@ export async function logitsRung(
   const unusedScales = [...b.scales.unusedScales].sort();
   const { logits } = result;
   const given = givenLimits(options);
-  const judged = recastTo.size > 0 && trained ? { ...limits, ...given } : given;
+  const judged = judgedLimits(recastTo, trained, options);
   // where logits of the source are NaN or infinite, no limit can be judged: the verdict is `unproven`
   const beyond = logits.nonFiniteA > 0 ? [] : limitExcesses(logits, judged);
   const findings: Finding[] = beyond.map((message) => remark("limit-exceeded", message));

@@ -34,19 +34,34 @@ export function roundingsFor(
   sources: Sources,
 ): ReadonlyMap<string, readonly RowRounding[]> {
   const decoded = decodeWeights(b);
-  const roundings = new Map<string, RowRounding[]>();
-  for (const role of a.roles.values()) {
+  return roundingsByRow(a, (role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     const read = storedRole(decoded, role);
-    if (isSameForm(from, to) || !isFloat(read.dtype)) continue;
+    if (isSameForm(from, to) || !isFloat(read.dtype)) return null;
     const isRead = read.dtype !== to.dtype || notNearest.has(role.key);
-    const rounding: Rounding = {
+    return {
       to: read.dtype,
       scale: decoded.scales.scaleOf.has(to.tensor) ? (b.scaleValues.get(to.tensor)?.[0] ?? null) : null,
       ...(isRead && { read: readerOf(a, decoded, role, sources) }),
     };
-    for (const move of a.roleSources.get(role.key)!) {
-      const columns = columnsOf(a.tensors.get(move.of!)!.shape);
+  });
+}
+
+/**
+ * For each stored tensor of a model: the roundings of its rows, in order.
+ *
+ * @param roundingOf null for a role that is not rounded
+ */
+export function roundingsByRow(
+  { roles, roleSources, tensors }: LoadedModel,
+  roundingOf: (role: Role) => Rounding | null,
+): ReadonlyMap<string, readonly RowRounding[]> {
+  const roundings = new Map<string, RowRounding[]>();
+  for (const role of roles.values()) {
+    const rounding = roundingOf(role);
+    if (rounding === null) continue;
+    for (const move of roleSources.get(role.key)!) {
+      const columns = columnsOf(tensors.get(move.of!)!.shape);
       const rows = roundings.get(move.of!) ?? [];
       for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
         const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
@@ -62,7 +77,7 @@ export function roundingsFor(
 }
 
 /** Reads the elements of a role from `b`, in the order in which a tensor of `a` stores them. */
-function readerOf(
+export function readerOf(
   a: LoadedModel,
   b: LoadedModel,
   role: Role,

@@ -17,6 +17,7 @@ import {
   SOURCE_OPTIONS,
   WITH_REPORTS,
 } from "../options.ts";
+import { searchRow } from "../recipe-search.ts";
 import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 import { rootLines, verificationText } from "../verdict.ts";
@@ -90,6 +91,7 @@ function convertText(report: ConvertReport, view: View): string[] {
           ? "exact: every bit is unchanged"
           : "recast: each value is rounded once to its new dtype",
       ],
+      searchRow(report),
       ["root", rootLines(source.root, destination.root, ["source", "written"])],
       ...leftOutRows(report),
       ["read", formatBytes(report.bytesRead)],

@@ -1,21 +1,34 @@
 /** `plan`: shows what `convert` would do; writes nothing. */
 import { escapeControls, formatBytes, formatCount, formatQuantity } from "../../core/figures.ts";
-import type { PlannedTensor, PlanOptions, PlanReport } from "../../index.ts";
+import type { PlannedTensor, PlanReport, SearchOptions } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { nameFlags } from "../flag-names.ts";
 import { leftOutRows } from "../left-out.ts";
-import { CALIBRATION, MACHINE, PLACEMENT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
+import { CALIBRATION, MACHINE, PLACEMENT, PROMPT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
+import { searchRow, searchTables } from "../recipe-search.ts";
 import { factTable, tableWithHead, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 
 /** Number of files that fit on a screen. */
 const FEW_FILES = 12;
 
-export const plan = defineCommand<PlanOptions>({
+export const plan = defineCommand<SearchOptions>({
   name: "plan",
   summary: "show what `convert` would do: names, casts, bytes, peak memory",
   positionals: [SOURCE, DESTINATION],
-  flags: [...SOURCE_OPTIONS, "to", ...RECAST, ...CALIBRATION, ...PLACEMENT, ...MACHINE, ...WITH_EVENTS],
+  flags: [
+    ...SOURCE_OPTIONS,
+    "to",
+    ...RECAST,
+    ...CALIBRATION,
+    ...PLACEMENT,
+    "kl",
+    "top1",
+    "tolerance",
+    ...PROMPT,
+    ...MACHINE,
+    ...WITH_EVENTS,
+  ],
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
@@ -45,6 +58,7 @@ function planText(report: PlanReport, view: View): string[] {
       ["reads", formatBytes(report.bytesRead)],
       ["writes", `${formatBytes(report.bytesWritten)} in ${formatQuantity(files.length, "file")}`],
       ["peak memory", `${formatBytes(report.peakBytes)} of buffers`],
+      searchRow(report),
       ...calibrationRows(report),
       ...leftOutRows(report),
       ...report.warnings.map((warning): [string, string] => [
@@ -55,6 +69,7 @@ function planText(report: PlanReport, view: View): string[] {
     "",
     ...dtypeTable(tensors, view),
     ...(report.exact ? [] : ["", ...roleTable(tensors, view)]),
+    ...(report.search === undefined ? [] : ["", ...searchTables(report.search, view)]),
     ...(files.length <= FEW_FILES || view.verbose ? ["", ...fileTable(files, view)] : []),
     ...(view.verbose ? ["", ...tensorTable(tensors, view)] : []),
   ];

@@ -2,7 +2,7 @@
 import { FNUZ_HANDLINGS, RECAST_KINDS } from "../../core/dtype.ts";
 import { QUANT_DIALECTS, WEIGHT_SCALES } from "../../quantization/dialect.ts";
 import { flagGroup, oneOf } from "../flag.ts";
-import { choiceReader, integerReader, readSize, readText } from "../values.ts";
+import { choiceReader, decimalReader, integerReader, readSize, readText } from "../values.ts";
 
 const ALIGNMENTS = ["256", "4096"];
 
@@ -50,9 +50,16 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
   recipe: {
     spec: "--recipe <name|file>",
-    about: "which weights are cast: a name that `isologit formats` lists, or a YAML file",
+    about:
+      "which weights are cast: a name that `isologit formats` lists, a YAML file, or auto: measure every layer and keep the most sensitive",
     default: "nemotron-h for FP8, else all weights",
     read: readText,
+  },
+  bits: {
+    spec: "--bits <n>",
+    about: "with --recipe auto, largest mean number of bits of a weight",
+    default: "as few as --kl allows",
+    read: decimalReader(1, 32, "bits"),
   },
   keepEnds: {
     spec: "--keep-ends <n>",

@@ -1,4 +1,5 @@
 /** Reads the elements of a job, band by band, and says where in a tensor an error lies. */
+import { storedKey } from "../../checkpoint/load.ts";
 import { bitsOf } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { type Band, gatherExtents } from "../../core/gather.ts";
@@ -34,4 +35,10 @@ export function shiftIndex(error: unknown, lo: number): unknown {
   if (!(error instanceof IsologitError) || error.at.index === undefined) return error;
   const index = error.at.index + lo;
   return new IsologitError(error.code, `${error.message} at index ${index}`, { ...error.at, index });
+}
+
+/** The first stored tensor that a job reads; undefined if the destination is all padding. */
+export function sourceTensor({ elementSource }: Job): string | undefined {
+  const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
+  return role === undefined ? undefined : storedKey(elementSource.roles.get(role)![0]!.of!);
 }

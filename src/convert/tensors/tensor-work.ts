@@ -3,7 +3,6 @@
 import type { TensorDigests } from "../../../formats/format.ts";
 import type { BlockScales } from "../../cast/blocks.ts";
 import { overflowError, scaleOf } from "../../cast/cast.ts";
-import { storedKey } from "../../checkpoint/load.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { type Span, tensorKey } from "../../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../../core/dtype.ts";
@@ -14,7 +13,7 @@ import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
 import type { ConversionRun, Job } from "../types.ts";
 import { castBlocks } from "./block-cast.ts";
-import { type Place, readBand, shiftIndex } from "./read-band.ts";
+import { type Place, readBand, shiftIndex, sourceTensor } from "./read-band.ts";
 import { type ScatterPart, scatterColumns } from "./scatter.ts";
 import type { SealedSource } from "./sealed-source.ts";
 
@@ -71,7 +70,7 @@ export class TensorWork {
       const scalePlace = places.get(cast.scaleTo!)!; // blocks have scales
       return [await this.#castBlocks(job, cast.blocks, place, scalePlace)];
     } catch (error) {
-      const tensor = sourceOf(job);
+      const tensor = sourceTensor(job);
       if (tensor === undefined) throw error; // nothing is read: the error names the written file
       throw withLocation(error, {
         tensor,
@@ -220,12 +219,6 @@ function* scaledBands(
       yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
     }
   }
-}
-
-/** The first stored tensor that a job reads; undefined if the destination is all padding. */
-function sourceOf({ elementSource }: Job): string | undefined {
-  const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
-  return role === undefined ? undefined : storedKey(elementSource.roles.get(role)![0]!.of!);
 }
 
 function scatterPart({ job, place }: { job: Job; place: Place }): ScatterPart {
