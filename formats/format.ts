@@ -40,6 +40,8 @@ export interface WantedTensor {
   readonly recast?: {
     readonly kind: RecastKind;
     readonly sourceDtype: DType;
+    /** name of the tensor with its scales, if it has several; one scale is in the digests */
+    readonly scales?: string;
   };
 }
 

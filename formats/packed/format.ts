@@ -112,5 +112,5 @@ function recastOf({ name, recast }: PackedTensor, digests: PackedDigests): reado
   const source = digests.tensors.get(name)?.source;
   if (recast === undefined || source?.sha256 === undefined) return [];
   const { sha256: sourceDigest, ...factors } = source;
-  return [{ tensor: name, kind: recast.kind, sourceDtype: recast.sourceDtype, sourceDigest, ...factors }];
+  return [{ tensor: name, ...recast, sourceDigest, ...factors }];
 }

@@ -126,9 +126,9 @@ export function parseSeals(
   return { tensors, entries, shards };
 }
 
-/** Only FP8 has a scale. */
-function isScaled(tensor: PackedTensor): boolean {
-  return tensor.recast !== undefined && isFp8(RECASTS[tensor.recast.kind].dtype);
+/** Only FP8 has a scale, and several scales are in a tensor of their own, which has its own digests. */
+function isScaled({ recast }: PackedTensor): boolean {
+  return recast !== undefined && recast.scales === undefined && isFp8(RECASTS[recast.kind].dtype);
 }
 
 function checkScale(tensor: PackedTensor, amax: number, scale: number, at: ErrorLocation): void {
@@ -136,7 +136,8 @@ function checkScale(tensor: PackedTensor, amax: number, scale: number, at: Error
     ? Number.isFinite(amax) && amax >= 0 && Number.isFinite(scale) && scale > 0
     : amax === 0 && scale === 0;
   if (fits) return;
-  const message = `amax ${amax} and scale ${scale} cannot be those of a recast to ${tensor.recast?.kind}`;
+  const several = tensor.recast?.scales === undefined ? "" : " with several scales";
+  const message = `amax ${amax} and scale ${scale} cannot be those of a recast to ${tensor.recast?.kind}${several}`;
   throw new IsologitError("SCALE_INVALID", message, at);
 }
 

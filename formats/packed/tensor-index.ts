@@ -2,7 +2,15 @@
  * The index of a packed file: its tensors and files with their places. The places follow from the contents: the writer takes
  * them from `arrangeIndex`, and the reader compares them with it.
  */
-import { bytesOf, type DType, isDType, RECAST_KINDS, type Shape } from "../../src/core/dtype.ts";
+import {
+  bytesOf,
+  type DType,
+  isDType,
+  isFp8,
+  RECAST_KINDS,
+  RECASTS,
+  type Shape,
+} from "../../src/core/dtype.ts";
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 import {
   type DecodedValue,
@@ -107,7 +115,8 @@ export function encodeIndex(index: PackedIndex): Uint8Array {
       const { name, dtype, shape, recast } = item;
       const tensor = { name, dtype, shape: shape.map(encodableInteger), ...placed(item) };
       if (recast === undefined) return tensor;
-      return { ...tensor, recast: { kind: recast.kind, sourceDtype: recast.sourceDtype } };
+      const { kind, sourceDtype, scales } = recast;
+      return { ...tensor, recast: { kind, sourceDtype, ...(scales !== undefined && { scales }) } };
     }),
     entries: index.entries.map(file),
     shards: index.shards.map(file),
@@ -140,6 +149,7 @@ export function parseIndex(bytes: Uint8Array, file: string): PackedIndex {
     entries: listOf(entries, MAX_FILES, "entries", at).map((e, i) => fileOf(e, `entries[${i}]`, paths, at)),
     shards: listOf(shards, MAX_FILES, "shards", at).map((s, i) => fileOf(s, `shards[${i}]`, paths, at)),
   };
+  refuseAbsentScales(index.tensors, names, file);
   if (paths.has(CONFIG) && index.entries[0]?.path !== CONFIG) {
     throw new IsologitError("HEADER_INVALID", "config.json is not the first entry", at);
   }
@@ -211,10 +221,27 @@ function tensorOf(value: DecodedValue, i: number, names: Set<string>, file: stri
   }
   const tensor = { name, dtype, shape, offset, size };
   if (fields.recast === undefined) return tensor;
-  const { kind, sourceDtype } = mapOf(fields.recast, ["kind", "sourceDtype"], `${where}.recast`, here);
-  const known = RECAST_KINDS.find((k) => k === kind);
-  if (known === undefined) throw new IsologitError("HEADER_INVALID", `a recast of kind ${kind}`, here);
-  return { ...tensor, recast: { kind: known, sourceDtype: dtypeOf(sourceDtype, here) } };
+  const recast = mapOf(fields.recast, ["kind", "sourceDtype"], `${where}.recast`, here, "scales");
+  const kind = RECAST_KINDS.find((known) => known === recast.kind);
+  if (kind === undefined) throw new IsologitError("HEADER_INVALID", `a recast of kind ${recast.kind}`, here);
+  const sourceDtype = dtypeOf(recast.sourceDtype, here);
+  if (recast.scales === undefined) return { ...tensor, recast: { kind, sourceDtype } };
+  if (!isFp8(RECASTS[kind].dtype))
+    throw new IsologitError("HEADER_INVALID", `a recast of kind ${kind} has scales`, here);
+  return { ...tensor, recast: { kind, sourceDtype, scales: nameOf(recast.scales, where, here) } };
+}
+
+/** @throws HEADER_INVALID if the tensor that holds the scales of a recast is not in the index */
+function refuseAbsentScales(
+  tensors: readonly PackedTensor[],
+  names: ReadonlySet<string>,
+  file: string,
+): void {
+  const without = tensors.find(({ recast }) => recast?.scales !== undefined && !names.has(recast.scales));
+  if (without === undefined) return;
+  const { name, recast } = without;
+  const at = { file, offset: HEAD_BYTES, tensor: name };
+  throw new IsologitError("HEADER_INVALID", `its scales ${recast!.scales} are not in the index`, at);
 }
 
 function fileOf(value: DecodedValue, where: string, paths: Set<string>, at: ErrorLocation): PackedFile {
@@ -273,8 +300,8 @@ function mapOf<K extends string>(
   keys: readonly K[],
   where: string,
   at: ErrorLocation,
-  optional?: string,
-): Readonly<Record<K, DecodedValue>> & { readonly recast?: DecodedValue } {
+  optional?: "recast" | "scales",
+): Readonly<Record<K, DecodedValue>> & { readonly recast?: DecodedValue; readonly scales?: DecodedValue } {
   if (typeof value !== "object" || Array.isArray(value)) {
     throw new IsologitError("HEADER_INVALID", `${where}: expected a map, found ${kindOf(value)}`, at);
   }

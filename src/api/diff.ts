@@ -9,7 +9,7 @@ import {
   storedRole,
 } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
-import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
+import { refuseDamaged, refuseDamagedSpan, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type Band, bandsOf, gatherExtents, roleSource } from "../core/gather.ts";
@@ -128,21 +128,27 @@ function scaleIn({ scales, scaleValues }: ModelWithScales, tensor: string): numb
   return scales.scaleOf.has(tensor) ? (scaleValues.get(tensor)?.[0] ?? null) : null;
 }
 
-/** Reads a role as one side stores it, band after band. After the last band, its digest is compared with the stored digest. */
-function reader(role: Role, { values: side, sources, find }: Reading, { signal }: DiffOptions) {
+/**
+ * Reads a role as one side stores it, or its decoded values, band after band. After the last band, the digest of what is
+ * stored is compared with the digest that the format stores; codes of decoded values are read once more for that.
+ */
+function reader(role: Role, { side: stored, values: side, sources, find }: Reading, { signal }: DiffOptions) {
   const count = countOf(role.shape);
   const origin = roleSource(role.key, count, side.roleSources);
-  const seal = sealOfElements(origin, count, side.tensors, find);
+  const seal = sealOfElements(origin, count, stored.tensors, find);
+  const isDecoded = storedRole(side, role).dtype !== storedRole(stored, role).dtype;
   const digest = new Digest();
   return {
     async read(band: Band, width: number): Promise<Uint8Array> {
       const bytes = new Uint8Array((band.hi - band.lo) * width);
       await sources.read(gatherExtents(origin, band, side.tensors, width), bytes, signal);
-      if (seal !== undefined) digest.update(bytes, true);
+      if (seal !== undefined && !isDecoded) digest.update(bytes, true);
       return bytes;
     },
     async refuseDamaged(): Promise<void> {
-      if (seal !== undefined) await refuseDamaged(seal, digest.result(), sources, signal);
+      if (seal === undefined) return;
+      if (isDecoded) await refuseDamagedSpan(seal, sources, signal);
+      else await refuseDamaged(seal, digest.result(), sources, signal);
     },
   };
 }

@@ -106,7 +106,7 @@ export function decodeWeights<M extends LoadedModel>(model: M): M {
   const isOne = (name: string) => !encoded.has(name);
   const { scales, checkpoint } = model;
   const scaleOf = new Map([...scales.scaleOf].filter(([name]) => isOne(name)));
-  const store = decodingStore(checkpoint.store, encoded);
+  const store = decodingStore(checkpoint, encoded);
   return { ...model, tensors, scales: { ...scales, scaleOf }, checkpoint: { ...checkpoint, store } };
 }
 
@@ -129,7 +129,7 @@ export function withDecodedValues<M extends LoadedModel>(model: M): M {
     for (const part of ["value", "scale"] as const)
       tensors.set(decodedKey(key, part), decodedTensor(codes, part));
   }
-  const store = decodingStore(model.checkpoint.store, encoded);
+  const store = decodingStore(model.checkpoint, encoded);
   return { ...model, tensors, checkpoint: { ...model.checkpoint, store } };
 }
 

@@ -53,6 +53,17 @@ export async function refuseDamaged(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   if (seal === undefined || agrees(seal, computed)) return;
+  await refuseDamagedSpan(seal, sources, signal);
+  const message = `${seal.what} was not what was written when it was read, and is when it is read again`;
+  throw digestMismatchError(seal, message, seal.offset);
+}
+
+/** Reads a span once and compares its digests. @throws DIGEST_MISMATCH with the first damaged chunk */
+export async function refuseDamagedSpan(
+  seal: SealedSpan,
+  sources: Sources,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const buffer = new Uint8Array(Math.min(STEP_BYTES, seal.size));
   await sources.use(seal.file, async (source) => {
     const read = async (offset: number, size: number) => {
@@ -62,8 +73,6 @@ export async function refuseDamaged(
     };
     for await (const fault of damageOfSpan(seal, read, buffer.byteLength)) throw fault;
   });
-  const message = `${seal.what} was not what was written when it was read, and is when it is read again`;
-  throw digestMismatchError(seal, message, seal.offset);
 }
 
 /**

@@ -71,7 +71,13 @@ export function planJobs(
       add({
         ...common,
         ...(isDecoded && { elementSource: { ...elementSource, roles: decodedRoles }, sourceDtype: castFrom }),
-        tensor: { ...placed, dtype: to, shape, recast: { kind: recastKind(to), sourceDtype: castFrom } },
+        tensor: {
+          ...{ ...placed, dtype: to, shape },
+          recast: {
+            ...{ kind: recastKind(to), sourceDtype: castFrom },
+            ...(blocks !== undefined && { scales: scaleTensor!.name }), // blocks have scales
+          },
+        },
         cast: {
           from: castFrom,
           ...(isDecoded && { fromCodes: true as const }),

@@ -73,7 +73,6 @@ export async function planConversion(
   const { jobs: separate, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
   const jobs = options.fuseScales === true ? shareScales(separate) : separate;
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
-  refuseBlocks(writer, jobs);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
   const keepsConfig = sameDialect && writer.config === "file";
   const record = keepsConfig
@@ -212,16 +211,6 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
     tensor === undefined ? {} : { tensor },
     { next: "convert it with `dtype` bf16, or to hf or packed" },
   );
-}
-
-/** @throws PLAN_IMPOSSIBLE for several scales a tensor in a format that records one for each cast */
-function refuseBlocks({ seal }: Writer, jobs: readonly Job[]): void {
-  const job = jobs.find(({ cast }) => cast?.blocks !== undefined);
-  if (seal === undefined || job === undefined) return;
-  const message =
-    "this format records one scale for each tensor that it casts, and this one would have several";
-  const next = "convert it to hf first, and that folder to this format";
-  throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: job.tensor.name }, { next });
 }
 
 /** The config record for a destination that the source's config does not fit. */

@@ -97,9 +97,11 @@ export interface RecastRecord {
   readonly sourceDtype: DType;
   /** SHA-256 of the source's elements, hex */
   readonly sourceDigest: string;
-  /** FP8 only, both f32: largest |w| of the source, and the factor from stored to real values */
+  /** FP8 with one scale, both f32: largest |w| of the source, and the factor from stored to real values */
   readonly amax?: number;
   readonly scale?: number;
+  /** FP8 with several scales: the tensor that holds them */
+  readonly scales?: string;
 }
 
 /** The state that Transformer Engine stored for a module beside its weights, as `_extra_state`. It is read only on request. */

@@ -133,12 +133,11 @@ describe("a recast to FP8 with several scales a tensor", () => {
     });
   });
 
-  it.each([
-    ["E5M2", { dtype: "fp8-e5m2" }, "hf"],
-    ["a packed file", { dtype: "fp8-e4m3" }, "packed"],
-  ] as const)("is refused for %s", async (_, options, to) => {
-    const asked = { ...options, quantScales: "row" } as const;
-    await expect(convertForeign(TINY, place(), to, asked)).rejects.toMatchObject({ code: "PLAN_IMPOSSIBLE" });
+  it("is refused for E5M2", async () => {
+    const asked = { dtype: "fp8-e5m2", quantScales: "row" } as const;
+    await expect(convertForeign(TINY, place(), "hf", asked)).rejects.toMatchObject({
+      code: "PLAN_IMPOSSIBLE",
+    });
   });
 });
 

@@ -212,6 +212,16 @@ describe("a staged folder that was changed", () => {
     }
   });
 
+  it("of scales in a packed file, codes or scales are not in the journal", async () => {
+    const cast = { dtype: "fp8-e4m3", recipe: "all-linear", quantScales: "row" } as const;
+    for (const ending of [".weight", ".weight_scale"]) {
+      const run = await stopped("packed", cast);
+      const lines = readFileSync(run.journal, "utf8").split("\n");
+      writeFileSync(run.journal, lines.filter((line) => !line.includes(`up_proj${ending}"`)).join("\n"));
+      await expectUndisturbed(run);
+    }
+  });
+
   it("what nobody planned is removed, and named", async () => {
     const run = await stopped("hf");
     writeFileSync(join(run.data, "adapter_config.json"), "{}");

@@ -2,12 +2,14 @@
  * Weights of codes as F32 tensors: a store whose further files hold the decoded values, computed when they are read. The
  * memory is that of the read range. Every value is code * scale, a product in F32.
  */
-import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
+import { type Checkpoint, type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import { bytesOf, countOf, type DType, type Fnuz, isFnuz, isFp8, type Shape } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
 import { tableOf } from "../../core/float.ts";
 import type { ByteSource, Store } from "../../core/io.ts";
 import { extentsOf, Sources } from "../../core/read.ts";
+import { sealFinder, spanOf } from "../../core/sealed-spans.ts";
+import { refuseDamagedSpan } from "../tensor-digests.ts";
 import type { WeightScale } from "./pair.ts";
 import { readScale, scalesOf } from "./values.ts";
 
@@ -34,11 +36,26 @@ export function decodedTensor(codes: Tensor, part: DecodedPart): Tensor {
 const PREFIX = "/decoded:";
 
 /**
- * The store with a file for the values and one for the scales of each weight.
+ * The store of a checkpoint with a file for the values and one for the scales of each weight. Scales are read in parts, so
+ * they are compared with the digest of their tensor before their first use. @throws DIGEST_MISMATCH in reads
  *
  * @param weights by `tensorKey`
  */
-export function decodingStore(store: Store, weights: ReadonlyMap<string, EncodedWeight>): Store {
+export function decodingStore(
+  checkpoint: Pick<Checkpoint, "store" | "seals">,
+  weights: ReadonlyMap<string, EncodedWeight>,
+): Store {
+  const { store } = checkpoint;
+  const find = sealFinder(checkpoint);
+  const compared = new Map<string, Promise<void>>();
+  const compare: CompareScales = (scales, sources, signal) => {
+    const span = spanOf(scales);
+    const seal = span === undefined ? undefined : find(span);
+    if (seal === undefined) return Promise.resolve();
+    const begun = compared.get(scales.name) ?? refuseDamagedSpan(seal, sources, signal);
+    compared.set(scales.name, begun);
+    return begun;
+  };
   return {
     ...store,
     open: async (path) => {
@@ -46,7 +63,7 @@ export function decodingStore(store: Store, weights: ReadonlyMap<string, Encoded
       const [part, key] = split(path.slice(PREFIX.length));
       const weight = weights.get(key);
       if (weight === undefined) throw new IsologitError("INTERNAL", `${key} has no codes`, { file: path });
-      return new DecodedSource(store, weight, part);
+      return new DecodedSource(store, weight, part, compare);
     },
   };
 }
@@ -55,6 +72,9 @@ function split(name: string): readonly [DecodedPart, string] {
   const at = name.indexOf(":");
   return [name.slice(0, at) === "scale" ? "scale" : "value", name.slice(at + 1)];
 }
+
+/** Compares the stored scales of a weight with their digest, once. */
+type CompareScales = (scales: Tensor, sources: Sources, signal: AbortSignal | undefined) => Promise<void>;
 
 /** Values of the codes of E2M1, by code: the highest bit is the sign. */
 const E2M1 = Float32Array.of(0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6);
@@ -69,16 +89,18 @@ class DecodedSource implements ByteSource {
   readonly #sources: Sources;
   readonly #weight: EncodedWeight;
   readonly #part: DecodedPart;
+  readonly #compare: CompareScales;
   /** scales of the last rows of blocks that were read: first block, and values */
   #scales: { readonly first: number; readonly values: Float32Array } | undefined;
   #second: number | undefined;
 
-  constructor(store: Store, weight: EncodedWeight, part: DecodedPart) {
+  constructor(store: Store, weight: EncodedWeight, part: DecodedPart, compare: CompareScales) {
     this.url = store.url;
     this.size = bytesOf("F32", weight.codes.shape);
     this.#sources = new Sources(store);
     this.#weight = weight;
     this.#part = part;
+    this.#compare = compare;
   }
 
   async readInto(target: Uint8Array, offset: number, signal?: AbortSignal): Promise<void> {
@@ -152,6 +174,7 @@ class DecodedSource implements ByteSource {
     if (this.#scales?.first === first && this.#scales.values.length === count) return this.#scales.values;
     const { scale, tensors } = this.#weight;
     const stored = tensors.get(scale.tensor)!;
+    await this.#compare(stored, this.#sources, signal);
     const bytes = new Uint8Array(bytesOf(stored.dtype, [count]));
     await this.#sources.read(extentsOf(flat(stored), first, first + count), bytes, signal);
     const values = scalesOf(stored, bytes, first);

@@ -1,5 +1,6 @@
 /** Compares the source of a conversion with the digests in its format, while it is read. */
 
+import { storedKey } from "../../checkpoint/load.ts";
 import { type ComputedDigests, refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
 import type { SealedSpan, Span, Tensor } from "../../core/checkpoint.ts";
 import { bandsOf } from "../../core/gather.ts";
@@ -51,7 +52,7 @@ export class SealedSource {
 function tensorsRead({ elementSource }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
   const roles = new Set(elementSource.moves.flatMap(({ of }) => of ?? []));
   const names = [...roles].flatMap((role) => (elementSource.roles.get(role) ?? []).map(({ of }) => of!));
-  return [...new Set(names)].map((name) => tensors.get(name)!);
+  return [...new Set(names.map(storedKey))].map((name) => tensors.get(name)!); // scales are compared as they decode
 }
 
 /**

@@ -166,7 +166,7 @@ export class TensorWork {
     const written = await castBlocks(context, { job, scales, place, scalePlace, ofSource });
     const { sha256, crc32, source } = await this.#worker.call({ op: "finish" });
     if (ofSource) await this.#held.refuse(seal, { sha256: source });
-    return { sha256, crc32, scales: written };
+    return { sha256, crc32, scales: written, ...(this.#sealed && { source: { sha256: source } }) };
   }
 
   /** Largest |w| of a tensor and of the tensors that share its scale. */

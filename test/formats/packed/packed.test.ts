@@ -71,6 +71,18 @@ describe("what was written is read", () => {
     ]);
   });
 
+  it("several scales, in a tensor of their own", async () => {
+    const tensors = sample.manifest.tensors.map((tensor) =>
+      tensor.name === "in_proj" ? { ...tensor, recast: { ...tensor.recast!, scales: "D" } } : tensor,
+    );
+    const bytes = written({ ...sample, manifest: { ...sample.manifest, tensors } });
+    const { recasts } = await packed.read(storeOf(bytes));
+    expect(recasts[0]).toEqual({
+      ...{ tensor: "in_proj", kind: "fp8-e4m3", sourceDtype: "BF16", scales: "D" },
+      sourceDigest: sample.sources.get("in_proj")!.sha256,
+    });
+  });
+
   it("digests, and no damage where there is none", async () => {
     const digests = await packedDigests(storeOf(file));
     for (const [name, elements] of sample.elements) {
