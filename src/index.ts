@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** The library. Functions carry the names of the commands and return the objects that `--json` prints. */
 export type { Format } from "../formats/format.ts";
 export { formats as formatList } from "../formats/index.ts";

@@ -1,12 +1,18 @@
-// Compiles the AssemblyScript kernels into one module, dist/kernels/wasm/kernels.wasm.
-import { mkdirSync } from "node:fs";
+// Compiles the AssemblyScript kernels into one module, dist/kernels/wasm/kernels.wasm, unless it is newer than all of these.
+import { mkdirSync, readdirSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import asc from "assemblyscript/asc";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
+const folder = `${root}kernels/wasm/`;
 const out = `${root}dist/kernels/wasm/`;
 mkdirSync(out, { recursive: true });
 
+/** @param {string} path */
+const modified = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+const inputs = [...readdirSync(folder).map((name) => folder + name), `${root}package-lock.json`]; // the lock: of the compiler
+if (modified(`${out}kernels.wasm`) > Math.max(...inputs.map(modified))) process.exit();
+
+const { default: asc } = await import("assemblyscript/asc"); // takes a second to load
 const { error, stderr } = await asc.main([
   `${root}kernels/wasm/index.ts`,
   "--outFile",

@@ -10,7 +10,7 @@ import { RecordedExperts, recordExperts } from "./recorded-experts.ts";
 /** Logits recorded for each position. */
 const TOP = 8;
 
-const value = z.number().or(z.enum(["NaN", "Infinity", "-Infinity"]));
+const value = z.number().or(z.literal(["NaN", "Infinity", "-Infinity"]));
 
 export const Fingerprint = z.strictObject({
   /** backend of the forward pass; WASM kernels give the same bits on every machine */

@@ -30,6 +30,7 @@ if (report.verification?.verdict !== "same") process.exitCode = 1;
 
 Each command of the command line is a function with the same name. It takes the arguments and options of the command and returns the object that
 \`--json\` prints. It throws an \`IsologitError\` with a \`code\`, the place (\`at\`) and the next step. [cli.md](cli.md#error-codes) lists the codes.
+The types need \`npm install --save-dev @types/node\`. They compile with TypeScript 5.9 and 7 under \`--strict\`, without \`skipLibCheck\`.
 
 This page is written from the docstrings in \`src/api/\` and from the types that \`src/index.ts\` exports, and a test compares it with them.`;
 

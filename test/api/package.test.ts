@@ -1,0 +1,42 @@
+/** The declarations of the package, as `npm pack` makes them, in a project that uses them. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { beforeAll, expect, it } from "vitest";
+import { workFolder } from "../support/goldens.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+const work = workFolder();
+const installed = join(work, "node_modules/isologit");
+const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
+/** Errors of the compiler, "" if there are none. */
+function tsc(folder: string, ...args: readonly string[]): string {
+  const program = join(root, "node_modules/typescript/lib/tsc.js");
+  return spawnSync(process.execPath, [program, ...args], { cwd: folder, encoding: "utf8" }).stdout;
+}
+
+/** An empty project in which the declarations of the package, its dependencies and `@types/node` are installed. */
+beforeAll(() => {
+  for (const path of ["package.json", "package"])
+    cpSync(join(root, path), join(installed, path), { recursive: true });
+  expect(tsc(root, "-p", "tsconfig.types.json", "--outDir", join(installed, "dist"))).toBe("");
+  execFileSync(process.execPath, ["package/declarations.js"], { cwd: installed });
+  for (const path of readFileSync(join(installed, "dist/.npmignore"), "utf8").trim().split("\n"))
+    rmSync(join(installed, "dist", path));
+  for (const name of [...Object.keys(dependencies), "@types/node"]) {
+    const link = join(work, "node_modules", name);
+    mkdirSync(dirname(link), { recursive: true });
+    symlinkSync(join(root, "node_modules", name), link);
+  }
+  writeFileSync(join(work, "package.json"), '{"type": "module"}');
+  writeFileSync(join(work, "use.ts"), 'import * as isologit from "isologit";\nconsole.log(isologit);\n');
+});
+
+it.each([
+  ["nodenext", "nodenext"],
+  ["bundler", "esnext"],
+])("compile under --strict by %s, without skipLibCheck", (moduleResolution, module) => {
+  const flags = ["--strict", "--noEmit", "--target", "es2022", "--module", module];
+  expect(tsc(work, ...flags, "--moduleResolution", moduleResolution, "use.ts")).toBe("");
+});
