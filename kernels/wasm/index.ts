@@ -8,6 +8,7 @@ export * from "./blocks";
 export * from "./cast";
 export * from "./conv1d";
 export * from "./elementwise";
+export * from "./errors";
 export * from "./linear";
 export * from "./magnitudes";
 export * from "./moe";

@@ -10,6 +10,20 @@ export function widenF16(v: v128): v128 {
   return v128.or(value, i32x4.shl(v128.and(v, i32x4.splat(0x8000)), 16));
 }
 
+/** BF16 of E4M3 codes in the lower half of each 16-bit lane. */
+@inline
+export function widenE4M3(codes: v128): v128 {
+  const magnitude = v128.and(codes, i16x8.splat(0x7f));
+  const normal = i16x8.add(i16x8.shl(magnitude, 4), i16x8.splat((127 - 7) << 7));
+  // The subnormal codes 0 to 7 are looked up: 0, 2^-9, 2 * 2^-9, 3 * 2^-9 and so on, two bytes each.
+  const table = i16x8(0, 0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60);
+  const bytes = i16x8.add(i16x8.mul(magnitude, i16x8.splat(0x0202)), i16x8.splat(0x0100));
+  const subnormal = i8x16.swizzle(table, bytes);
+  const value = v128.bitselect(subnormal, normal, i16x8.lt_s(magnitude, i16x8.splat(8)));
+  const number = v128.or(value, i16x8.shl(v128.and(codes, i16x8.splat(0x80)), 8));
+  return v128.or(number, i16x8.eq(magnitude, i16x8.splat(0x7f))); // all ones is a NaN
+}
+
 export function isNaN32(v: v128): v128 {
   return i32x4.gt_s(v128.and(v, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
 }

@@ -5,8 +5,8 @@
 import { instantiateModule } from "../../kernels/module.ts";
 import { widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import { bitsOfF32, f32OfBits, tableOf } from "../core/float.ts";
-import { NON_FINITE, SCRATCH_BYTES, scaleOf } from "./cast.ts";
+import { bitsOfF32 } from "../core/float.ts";
+import { magnitudeOf, NON_FINITE, SCRATCH_BYTES, scaleOf } from "./cast.ts";
 
 /** How a matrix is divided into blocks that share a scale. */
 export interface BlockScales {
@@ -41,12 +41,6 @@ const KINDS = { F32: 0, BF16: 1, F16: 2 } as const;
 
 /** The value of each stored exponent. */
 const POWERS = Float64Array.from({ length: 255 }, (_, exponent) => 2 ** (exponent - 127));
-
-/** The value of magnitude bits. */
-function magnitudeOf(from: BlockScales["from"], bits: number): number {
-  if (from === "F16") return tableOf(from)[bits]!;
-  return f32OfBits(from === "BF16" ? bits << 16 : bits);
-}
 
 /**
  * The byte of the least power of two with which `amax` is not clipped: 127 + ceil(log2(amax / 448)), as ModelOpt computes

@@ -9,7 +9,11 @@ import { bitsOfF32, encode, f32OfBits, NARROW, tableOf } from "../core/float.ts"
 import { type Fp8, fp8To, halfToFp8, halfToHalf } from "./table.ts";
 
 /** Memory for the largest table: one 16-bit float type as another. */
-export const SCRATCH_BYTES = 65536 * 2;
+const TABLE_BYTES = 65536 * 2;
+/** Rows whose errors are summed in one call. */
+const ERROR_ROWS = 512;
+/** Memory for a table, and behind it for two sums of each row. */
+export const SCRATCH_BYTES = TABLE_BYTES + ERROR_ROWS * 16;
 
 /** Least magnitude bits that are not a finite number: infinity, or NaN if the type has no infinity. */
 export const NON_FINITE = {
@@ -26,8 +30,33 @@ export type EmptyKind = "zero" | "NaN";
 /** Magnitude bits of the least normal number; those below are subnormal numbers and 0. */
 const LEAST_NORMAL = { F32: 0x800000, BF16: 0x80, F16: 0x400, F8_E4M3: 8, F8_E5M2: 4 } as const;
 
+/** Least F32 magnitude that is not rounded to a number of the type: it saturates or becomes infinite. */
+export const CLIPPED_FROM = {
+  F32: Infinity,
+  BF16: f32OfBits(0x7f7f8000),
+  F16: 65520,
+  F8_E4M3: f32OfBits(bitsOfF32(464) + 1),
+  F8_E5M2: 61440,
+  F8_E4M3FNUZ: 248,
+  F8_E5M2FNUZ: 61440,
+  F4: 7,
+} as const;
+
+/** The numbers of the types in the kernel for errors. */
+const ERROR_KINDS = { F32: 0, BF16: 1, F16: 2, F8_E4M3: 3, F8_E5M2: 4 } as const;
+
 /** Least magnitude bits of a NaN. */
 const FIRST_NAN = { F32: 0x7f800001, BF16: 0x7f81, F16: 0x7c01, F8_E4M3: 0x7f, F8_E5M2: 0x7d } as const;
+
+/** From which type to which, with the factors from stored to real values of FP8. */
+export interface Cast {
+  readonly from: FloatDType;
+  readonly to: FloatDType;
+  /** of the destination; null: 1 */
+  readonly scale: number | null;
+  /** of the source; null: 1 */
+  readonly sourceScale: number | null;
+}
 
 /** Addresses are bytes in the memory, with any alignment; counts and indices are elements. */
 export interface Caster {
@@ -70,6 +99,19 @@ export interface Caster {
     toAt: number,
     count: number,
   ): { readonly overflowAt: number };
+
+  /** How many finite elements of `from` exceed the largest number of `to`: their casts saturate or are infinite. */
+  clipped(cast: Cast, at: number, count: number): number;
+
+  /**
+   * The errors of casts, for each row: the sum of (w - v)^2 and the sum of w^2, F64, where w is the value of an element and
+   * v the value of its cast, scales applied. Where only one of the two is a finite number, the first sum is infinite or NaN.
+   *
+   * @param toAt    elements of `to`
+   * @param columns elements of a row; the run is whole rows
+   * @returns       [rows, 2]
+   */
+  errors(cast: Cast, at: number, toAt: number, count: number, columns: number): Float64Array;
 
   /** Tells the caster that its scratch memory was used by another one. */
   forget(): void;
@@ -139,7 +181,7 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
 
     amax(dtype, at, count) {
       const bits = magnitude(dtype, at, count);
-      if (bits < NON_FINITE[dtype]) return dtype === "F32" ? f32OfBits(bits) : tableOf(dtype)[bits]!;
+      if (bits < NON_FINITE[dtype]) return magnitudeOf(dtype, bits);
       const index = reaches(dtype, at, 0, count);
       throw new IsologitError("NON_FINITE", "a weight is NaN or infinite", { index });
     },
@@ -156,6 +198,40 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
       const numbers = FIRST_NAN[dtype];
       const first = reaches(dtype, at, 0, 1, numbers);
       return first === 0 && below(dtype, at, count, numbers) === 0 ? "NaN" : null;
+    },
+
+    clipped({ from, to, scale, sourceScale }, at, count) {
+      const isClipped = (bits: number) =>
+        Math.fround(Math.fround(magnitudeOf(from, bits) * (sourceScale ?? 1)) / (scale ?? 1)) >=
+        CLIPPED_FROM[to];
+      const infinity = NON_FINITE[from];
+      const most = magnitude(from, at, count);
+      if (!isClipped(Math.min(most, infinity - 1))) return 0;
+      let [held, limit] = [-1, infinity - 1];
+      while (limit - held > 1) {
+        const middle = (held + limit) >>> 1;
+        if (isClipped(middle)) limit = middle;
+        else held = middle;
+      }
+      const finite = most < infinity ? count : below(from, at, count, infinity);
+      return finite - (limit === 0 ? 0 : below(from, at, count, limit));
+    },
+
+    errors({ from, to, scale, sourceScale }, at, toAt, count, columns) {
+      const sums = new Float64Array((2 * count) / columns);
+      const sumsAt = scratchAt + TABLE_BYTES;
+      const unit = unitOf(
+        magnitudeOf(from, Math.min(magnitude(from, at, count), NON_FINITE[from] - 1)) * (sourceScale ?? 1),
+      );
+      const factors = [Math.fround((sourceScale ?? 1) / unit), Math.fround((scale ?? 1) / unit)] as const;
+      for (let row = 0; row * columns < count; row += ERROR_ROWS) {
+        const rows = Math.min(ERROR_ROWS, count / columns - row);
+        const [a, b] = [at + row * columns * widthOf(from), toAt + row * columns * widthOf(to)];
+        const [kind, toKind] = [ERROR_KINDS[from], ERROR_KINDS[to]];
+        wasm.rowErrors!(kind, a, factors[0], toKind, b, factors[1], rows, columns, sumsAt);
+        sums.set(new Float64Array(memory.buffer, sumsAt, 2 * rows), 2 * row);
+      }
+      return sums.map((sum) => sum * unit * unit);
     },
 
     cast(from, to, scale, sourceScale, at, toAt, count) {
@@ -185,6 +261,16 @@ export async function createCaster(memory: WebAssembly.Memory, scratchAt: number
       return { overflowAt: firstOverflow(from, at, to, toAt, count) };
     },
   };
+}
+
+/** The value of magnitude bits. */
+export function magnitudeOf(dtype: FloatDType, bits: number): number {
+  return dtype === "F32" ? f32OfBits(bits) : tableOf(dtype)[bits]!;
+}
+
+/** The power of two at or below a magnitude, if both it and its reciprocal are normal numbers; else the nearest such power. */
+function unitOf(magnitude: number): number {
+  return 2 ** Math.max(-126, Math.min(126, (bitsOfF32(magnitude) >>> 23) - 127));
 }
 
 /** FP8 saturates and wider types hold every value, but a value of an FP8 source times its scale may exceed any type. */

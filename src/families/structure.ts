@@ -41,6 +41,8 @@ export interface RoleSpec<D extends Dims = Dims> {
   shape(d: D): Shape;
   /** for recipes; a "matrix" is a projection; "state" and "router" are cast only if a recipe file names them */
   readonly kind: "matrix" | "embedding" | "vector" | "state" | "router";
+  /** rows of the parts that one matrix joins, by name, in their order */
+  parts?(d: D): Readonly<Record<string, number>>;
   /** inference engines join the roles of a layer with the same value here into one tensor; tools give them one FP8 scale */
   readonly fused?: string;
   /** the stream of the forward pass that holds its product and that a KV cache keeps */

@@ -6,6 +6,7 @@ import type { Finding } from "../core/finding.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import type { BundleReport } from "../signing/signed-files.ts";
+import type { RecastError, TensorError } from "./bytes/recast-error.ts";
 import type { Control } from "./controls/trials.ts";
 import type { Quality } from "./limits.ts";
 import type { LogitsSummary } from "./metrics.ts";
@@ -78,6 +79,8 @@ export interface BytesMetrics {
   /** roles that differ; `differences` lists the first 20 */
   readonly different: number;
   readonly differences: readonly TensorDifference[];
+  /** the error of all recast roles together; absent where nothing was recast */
+  readonly error?: RecastError;
 }
 
 export interface TensorDifference {
@@ -180,4 +183,6 @@ export interface ComparedTensor {
   readonly dtypeB: string;
   /** `rounded`: every element is the correct rounding of the element of A */
   readonly outcome: "same" | "rounded" | "different";
+  /** how far B is from A; only where B stores the role in another dtype or with other scales */
+  readonly error?: TensorError;
 }

@@ -197,13 +197,14 @@ async function runBytesRung(
 function comparedTensors(
   a: ModelWithScales,
   b: ModelWithScales,
-  { differences }: BytesResult,
+  { differences, errors }: BytesResult,
 ): readonly ComparedTensor[] {
   const layers = mainLayers(a).length;
   const different = new Set(differences.map(({ key }) => key));
   return [...a.roles.values()].map((role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     const outcome = isSameForm(from, to) ? "same" : "rounded";
+    const error = errors.get(role.key);
     return {
       role: role.spec.role,
       layer: role.layer === null ? null : executionDepth(role, layers),
@@ -212,6 +213,7 @@ function comparedTensors(
       dtypeA: from.dtype,
       dtypeB: to.dtype,
       outcome: different.has(role.key) ? "different" : outcome,
+      ...(error !== undefined && { error }),
     };
   });
 }
@@ -221,7 +223,7 @@ function bytesVerdict({ differences, recast }: BytesResult): Verdict {
   return recast > 0 ? "within" : "same";
 }
 
-function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): BytesMetrics {
+function bytesMetrics({ compared, recast, bytes, differences, error }: BytesResult): BytesMetrics {
   return {
     roles: compared,
     recast,
@@ -231,6 +233,7 @@ function bytesMetrics({ compared, recast, bytes, differences }: BytesResult): By
     differences: differences
       .slice(0, 20)
       .map(({ key, tensors, message }) => ({ role: key, tensors, message })),
+    ...(error !== null && { error }),
   };
 }
 

@@ -4,7 +4,7 @@
  * from the weight by at most one unit in the last place of the code, which is the bound here.
  */
 
-import { type Fnuz, isFnuz } from "../core/dtype.ts";
+import { type FloatDType, type Fnuz, isFnuz } from "../core/dtype.ts";
 import { FNUZ, NARROW } from "../core/float.ts";
 
 /** Types of codes. */
@@ -12,6 +12,13 @@ export type CodeDType = "F8_E4M3" | "F8_E5M2" | Fnuz | "F4";
 
 /** E2M1 has neither infinity nor NaN. */
 const E2M1 = { exponent: 2, mantissa: 1, max: 6 } as const;
+
+/** Largest relative error of a rounding to a normal number of a dtype: 2^-(mantissa + 1). */
+export function roundingBound(dtype: FloatDType | CodeDType): number {
+  if (dtype === "F32") return 2 ** -24;
+  const { mantissa } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
+  return 2 ** -(mantissa + 1);
+}
 
 /** Room for the roundings of the quotient and of the product in F32. */
 const SLACK = 1 + 2 ** -20;
@@ -37,13 +44,9 @@ interface CodeCheck {
 
 /** The checks for one type of codes. */
 export function codeCheck(dtype: CodeDType): CodeCheck {
-  const {
-    exponent: width,
-    mantissa,
-    max,
-  } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
+  const { exponent: width, max, mantissa } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
   const least = (isFnuz(dtype) ? 1 : 2) - 2 ** (width - 1); // exponent of the least normal code
-  const relative = 2 ** -(mantissa + 1) * SLACK;
+  const relative = roundingBound(dtype) * SLACK;
   const drop = 23 - mantissa;
   const half = 1 << (drop - 1);
   const absolute = 2 ** (least - mantissa - 1) * SLACK;

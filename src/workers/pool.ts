@@ -6,21 +6,12 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
-import { type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
+import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
-
-interface Cast {
-  readonly from: FloatDType;
-  readonly to: FloatDType;
-  /** factor from stored to real values of an FP8 destination */
-  readonly scale: number | null;
-  /** factor from stored to real values of an FP8 source */
-  readonly sourceScale: number | null;
-}
 
 /** A request to a worker. Addresses (`at`, `a`, `b`, `toAt`) are bytes in its memory; counts are elements. */
 export type Call =
@@ -101,7 +92,7 @@ export type Call =
       readonly sourceScale: number | null;
     };
 
-/** What a cast destroyed in a band. A loss of less than one element in 256, and of less than a row, counts as none. */
+/** What a cast destroyed in a band. */
 export interface Loss {
   /** elements of a that are not 0 */
   readonly nonzero: number;
@@ -109,19 +100,29 @@ export interface Loss {
   readonly zeroed: number;
   /** of these, how many became 0 or a subnormal number */
   readonly coarse: number;
-  /** rows that became all 0: how many, the first and the last, counted from the start of the band */
-  readonly rows: { readonly count: number; readonly first: number; readonly last: number } | null;
+  /** elements that exceed the largest number of the destination's dtype */
+  readonly clipped: number;
 }
 
 interface PairResult {
   readonly differsAt: number;
   readonly amax: number;
-  readonly loss: Loss | null;
   readonly dead: EmptyKind | null;
-  /** codes of b that are not nearest to the element of a, but within the bound */
+  /** null without a cast */
+  readonly error: CastError | null;
+}
+
+/** How far a band of b is from the band of a that it was cast from. */
+export interface CastError {
+  readonly loss: Loss;
+  /** elements of b that are not nearest to the element of a, but within the bound */
   readonly notNearest: number;
+  /** elements of b beyond that bound */
+  readonly beyond: number;
   /** asked for, or with decoded values: whether every element of b has exactly the value of its element of a */
   readonly isExact: boolean;
+  /** for each row the sum of (w - v)^2 and the sum of w^2, [rows, 2]; one row if rows are not examined */
+  readonly sums: Float64Array;
 }
 
 export interface CallResults {
@@ -130,7 +131,7 @@ export interface CallResults {
   /** size of the scales after the codes, bytes */
   blocks: { scaleBytes: number };
   finish: { sha256: string; crc32: readonly number[]; source: string };
-  /** `amax` of the stored numbers in a if they are cast to FP8, else 0; `loss` is null without a cast */
+  /** `amax` of the stored numbers in a if they are cast to FP8, else 0 */
   pair: PairResult;
   bound: PairResult & { readonly maxima: BlockMaxima | null };
 }

@@ -8,7 +8,7 @@ import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { blockMaxima } from "./block-maxima.ts";
-import { areExact, codesBeyond, valuesBeyond } from "./code-check.ts";
+import { areExact, examineDifferences, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
 import type { Answer, Call, CallResults, Loss } from "./pool.ts";
 
@@ -45,28 +45,16 @@ function firstDifference(left: Uint8Array, right: Uint8Array, count: number): nu
   return Math.floor(left.findIndex((byte, i) => byte !== right[i]) / (left.byteLength / count));
 }
 
-/** A smaller share of lost elements, if fewer than a row, counts as no loss. */
-const LEAST_SHARE = 1 / 256;
-
-/** What the cast of a band destroyed. The band starts with a row; the result of the cast is at `toAt`. */
-function lossOf({ from, to, toAt, columns }: Casting, at: number, count: number): Loss {
-  const small = caster.subnormals(to, toAt, count);
-  // Among usual weights one in thousands is so small: then the source need not be read again.
-  if (small < LEAST_SHARE * count && (columns === 0 || small < columns))
-    return { nonzero: count - small, zeroed: 0, coarse: 0, rows: null };
+/** What the cast of a band destroyed; the result of the cast is at `toAt`. */
+function lossOf(cast: Casting, at: number, count: number): Loss {
+  const { from, to, toAt } = cast;
   const [before, after] = [caster.zeros(from, at, count), caster.zeros(to, toAt, count)];
-  const zeroed = after - before;
-  const loss = { nonzero: count - before, zeroed, coarse: small - before };
-  if (zeroed === 0 || columns === 0) return { ...loss, rows: null };
-  const [width, toWidth] = [widthOf(from), widthOf(to)];
-  const lost: number[] = [];
-  for (let row = 0; (row + 1) * columns <= count; row++) {
-    const first = row * columns;
-    if (caster.zeros(to, toAt + first * toWidth, columns) < columns) continue;
-    if (caster.zeros(from, at + first * width, columns) < columns) lost.push(row);
-  }
-  const rows = lost.length === 0 ? null : { count: lost.length, first: lost[0]!, last: lost.at(-1)! };
-  return { ...loss, rows };
+  return {
+    nonzero: count - before,
+    zeroed: after - before,
+    coarse: caster.subnormals(to, toAt, count) - before,
+    clipped: caster.clipped(cast, at, count),
+  };
 }
 
 /** Casts whole rows of blocks. @returns size of their scales, which are written at `scalesAt` */
@@ -129,21 +117,32 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       const differsAt = firstDifference(view(a, size), view(b, toSize), count);
       if (differsAt >= 0 || source !== undefined) sourceDigest().update(view(a, size));
       stored.update(view(b, toSize), false);
-      return { differsAt, amax: 0, loss: null, dead, notNearest: 0, isExact: false };
+      return { differsAt, amax: 0, dead, error: null };
     }
     sourceDigest().update(view(a, size));
     stored.update(view(b, toSize), false);
-    const { from, to, scale, sourceScale, toAt, bounded, exact } = cast;
+    const { from, to, scale, sourceScale, toAt, bounded, exact, columns } = cast;
     const amax = isFp8(to) ? caster.amax(from, a, count) : 0;
     caster.cast(from, to, scale, sourceScale, a, toAt, count);
+    const [nearest, found] = [view(toAt, toSize), view(b, toSize)];
     const loss = lossOf(cast, a, count);
-    const differsAt = firstDifference(view(toAt, toSize), view(b, toSize), count);
-    if (differsAt < 0 || bounded !== true || !isFp8(to)) {
-      const isExact =
-        exact === true && isFp8(to) && areExact(floats(a, count), to, scale ?? 1, view(b, toSize));
-      return { differsAt, amax, loss, dead, notNearest: 0, isExact };
+    const sums = caster.errors(cast, a, b, count, columns || count);
+    const isExact = exact === true && isFp8(to) && areExact(floats(a, count), to, scale ?? 1, found);
+    const differsAt = firstDifference(nearest, found, count);
+    if (differsAt < 0) {
+      const error = { loss, notNearest: 0, beyond: 0, isExact, sums };
+      return { differsAt, amax, dead, error };
     }
-    return { amax, loss, dead, ...codesBeyond(view(a, size), cast, to, view(toAt, toSize), view(b, toSize)) };
+    const {
+      zeroed,
+      notNearest,
+      beyond,
+      differsAt: beyondAt,
+    } = examineDifferences(view(a, size), cast, nearest, found);
+    const error = { loss: { ...loss, zeroed: loss.zeroed + zeroed }, notNearest, beyond, isExact, sums };
+    if (bounded === true && isFp8(to)) return { differsAt: beyondAt, amax, dead, error };
+    // every element must be the nearest, and every zero have its sign
+    return { differsAt, amax, dead, error: { ...error, notNearest: 0, beyond: notNearest + beyond } };
   },
   bound: ({ a, from, size, b, scales: scalesAt, count, codes, columns, sourceScale, blocks }) => {
     sourceDigest().update(view(a, size));
@@ -152,9 +151,11 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     const factor = sourceScale ?? 1;
     if (factor !== 1) for (let i = 0; i < count; i++) weights[i] = weights[i]! * factor;
     const scales = floats(scalesAt, count);
-    const result = valuesBeyond(weights, floats(b, count), scales, codes, columns);
+    const { differsAt, ...odd } = valuesBeyond(weights, floats(b, count), scales, codes);
     const maxima = blocks === undefined ? null : blockMaxima(weights, scales, blocks.lo, blocks);
-    return { ...result, amax: caster.amax(from, a, count), dead: null, maxima };
+    const cast = { from, to: "F32", scale: null, sourceScale } as const;
+    const error = { ...odd, sums: caster.errors(cast, a, b, count, columns || count) };
+    return { differsAt, amax: caster.amax(from, a, count), dead: null, error, maxima };
   },
 };
 

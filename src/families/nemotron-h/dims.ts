@@ -2,6 +2,15 @@
 import { IsologitError } from "../../core/errors.ts";
 import type { Dims, Settings } from "../structure.ts";
 
+/** Rows of the parts of Mamba's input projection, in their order. */
+export const inParts = (d: NemotronHDims) => ({
+  z: d.inner,
+  x: d.inner,
+  B: d.groupState,
+  C: d.groupState,
+  dt: d.mambaHeads,
+});
+
 /** A width is 0 where no layer of the model uses it. */
 export interface NemotronHDims extends Dims {
   readonly hidden: number;

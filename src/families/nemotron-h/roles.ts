@@ -3,7 +3,7 @@
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
 import type { RoleSpec } from "../structure.ts";
-import type { NemotronHDims } from "./dims.ts";
+import { inParts, type NemotronHDims } from "./dims.ts";
 
 const experts = (d: NemotronHDims) => d.experts;
 const latent = (d: NemotronHDims) => d.latent > 0;
@@ -23,6 +23,7 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
     on: ["mamba"],
     kind: "matrix",
     shape: (d) => [d.inner + d.conv + d.mambaHeads, d.hidden],
+    parts: inParts,
   },
   { role: "ssm.conv", on: ["mamba"], kind: "vector", shape: (d) => [d.conv, 1, d.taps] },
   { role: "ssm.conv.bias", on: ["mamba"], kind: "vector", shape: (d) => [d.conv] },

@@ -27,6 +27,7 @@ import {
 } from "./compared-items.ts";
 import { type EmptyRole, emptyRoleFindings } from "./empty-roles.ts";
 import { ItemComparison } from "./item-comparison.ts";
+import { errorOf, type RecastError, type TensorError } from "./recast-error.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
 import { compareUnusedScales } from "./unused-scales.ts";
 
@@ -41,6 +42,10 @@ export interface BytesResult {
   readonly bytes: number;
   /** in order of execution; scales that no role reads come last */
   readonly differences: readonly RoleDifference[];
+  /** for each recast role, how far it is from the role of a */
+  readonly errors: ReadonlyMap<string, TensorError>;
+  /** the errors of all recast roles together; null if there are none */
+  readonly error: RecastError | null;
   /** roles of b with codes that are not the nearest ones */
   readonly notNearest: ReadonlySet<string>;
   /** findings that do not change the verdict */
@@ -88,6 +93,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   const findings: Finding[] = [...unused.findings];
   let [compared, recast, bytes] = [0, 0, 0];
   const casts: { readonly item: ComparedItem; readonly cast: RecastRole }[] = [];
+  const recasts = new Map<string, RecastRole>();
   const dead: EmptyRole[] = [];
   const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
   await pool.each([...items, ...unused.both.map(({ item }) => item)], async (item, worker) => {
@@ -100,6 +106,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
       leaves.a.push(leafOf(item, from, result.a));
       leaves.b.push(leafOf(item, to, result.b));
     }
+    if (result.cast !== null) recasts.set(item.key, result.cast);
     if (result.message !== null) differences.push(roleDifference(item, result.message));
     else if (result.cast !== null) casts.push({ item, cast: result.cast });
     if (result.dead !== null && role !== null) dead.push({ role, tensor: to.tensor, as: result.dead });
@@ -139,6 +146,8 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     recast,
     bytes,
     differences,
+    errors: new Map([...recasts].map(([key, { error }]) => [key, error])),
+    error: recasts.size === 0 ? null : errorOf(items.flatMap(({ key }) => recasts.get(key)?.sums ?? [])),
     notNearest: new Set(casts.filter(({ cast }) => cast.notNearest > 0).map(({ item }) => item.key)),
     findings: findings.sort((x, y) => (x.message < y.message ? -1 : 1)),
   };

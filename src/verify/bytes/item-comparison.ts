@@ -11,10 +11,12 @@ import { IsologitError, withLocation } from "../../core/errors.ts";
 import { type Band, bandsOf, type ElementSource, gatherExtents, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import type { FindSeal } from "../../core/sealed-spans.ts";
+import { roundingBound } from "../../workers/code-bound.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker, Call, Loss } from "../../workers/pool.ts";
 import { BlockScaleCheck } from "./block-scales.ts";
 import { type ComparedItem, type ComparedSide, storedWidth } from "./compared-items.ts";
+import { ErrorMeter } from "./recast-error.ts";
 import type { RecastRole } from "./scales.ts";
 
 /** What comparisons of items share. */
@@ -80,7 +82,7 @@ export class ItemComparison {
     let [amax, notNearest] = [0, 0];
     // A relabelled weight has the values of its FNUZ codes: its scale is half of theirs, and is not derived from amax.
     let isRelabelled = this.#recast.kind !== "none" && hasFnuz(from);
-    let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, rows: null };
+    let loss: Loss = { nonzero: 0, zeroed: 0, coarse: 0, clipped: 0 };
     const ownScales =
       this.#recast.kind === "bound" && this.#o.strictScales
         ? new BlockScaleCheck(this.#recast.decoded.hasExponents)
@@ -94,6 +96,7 @@ export class ItemComparison {
     const columns = !isRecast || shape.length < 2 ? 0 : shape.at(-1)!;
     const unit = columns >= LEAST_COLUMNS ? rowsUnit(columns) : Infinity;
     const inRows = unit * perElement <= bufferBytes;
+    const errors = isRecast ? this.#errorMeter(inRows ? count / columns : 0) : null;
     await pipelineBands(
       this.#worker,
       bandsOf(count, perElement, bufferBytes, inRows ? unit : undefined),
@@ -105,9 +108,12 @@ export class ItemComparison {
         if ("maxima" in result && result.maxima !== null) ownScales?.add(result.maxima);
         if (result.differsAt >= 0) firstBad = Math.min(firstBad, band.lo + result.differsAt);
         amax = Math.max(amax, result.amax);
-        notNearest += result.notNearest;
-        isRelabelled &&= result.isExact;
-        if (result.loss !== null) loss = addLosses(loss, result.loss, inRows ? band.lo / columns : 0);
+        if (result.error !== null) {
+          notNearest += result.error.notNearest;
+          isRelabelled &&= result.error.isExact;
+          loss = addLosses(loss, result.error.loss);
+          errors?.add(result.error, n, inRows);
+        }
         dead = dead === undefined || dead === result.dead ? result.dead : null;
         this.#o.advance(n * (storedWidth(from) + storedWidth(to)));
       },
@@ -122,7 +128,7 @@ export class ItemComparison {
     return {
       ...{ a: digestA, b: digestB, message },
       bytes: count * (storedWidth(from) + storedWidth(to)),
-      cast: isRecast ? { ...this.#result(amax, loss, notNearest, count), isRelabelled } : null,
+      cast: errors && { ...this.#result(amax, loss, notNearest, count), isRelabelled, ...errors.finish() },
       dead: dead ?? null,
     };
   }
@@ -195,11 +201,17 @@ export class ItemComparison {
       : `element ${firstBad} is not a rounding of the source with the stored scale`;
   }
 
-  #result(amax: number, loss: Loss, notNearest: number, count: number): Omit<RecastRole, "isRelabelled"> {
+  #result(amax: number, loss: Loss, notNearest: number, count: number) {
     const { a: from, b: to, role } = this.#item;
     const real = Math.fround(amax * (scaleIn(from) ?? 1));
-    const dtype = to.decoded?.dtype ?? to.dtype;
-    return { role, to: dtype, scale: scaleIn(to), amax: real, loss, notNearest, count };
+    return { role, to: castDType(to), scale: scaleIn(to), amax: real, loss, notNearest, count };
+  }
+
+  /** @param rows 0 if rows are not examined */
+  #errorMeter(rows: number): ErrorMeter {
+    const { role, b } = this.#item;
+    const parts = rows > 0 ? role?.spec.parts?.(this.#o.a.dims) : undefined;
+    return new ErrorMeter(rows, parts, roundingBound(castDType(b)));
   }
 
   async #readBand(band: Band, buffer: BandBuffer, width: number, toWidth: number): Promise<void> {
@@ -244,22 +256,12 @@ function recastOf({ a, b, isRecast }: ComparedItem): Recast {
   return { kind: "cast", from: floatDTypeOf(a), to: floatDTypeOf(b) };
 }
 
-/** Adds the losses of two ranges of rows; the second range starts with row `row`. */
-function addLosses(first: Loss, second: Loss, row: number): Loss {
-  const [before, after] = [first.rows, second.rows];
-  const rows =
-    after === null
-      ? before
-      : {
-          count: (before?.count ?? 0) + after.count,
-          first: Math.min(before?.first ?? Infinity, row + after.first),
-          last: Math.max(before?.last ?? -1, row + after.last),
-        };
+function addLosses(first: Loss, second: Loss): Loss {
   return {
     nonzero: first.nonzero + second.nonzero,
     zeroed: first.zeroed + second.zeroed,
     coarse: first.coarse + second.coarse,
-    rows,
+    clipped: first.clipped + second.clipped,
   };
 }
 
@@ -267,6 +269,11 @@ function addLosses(first: Loss, second: Loss, row: number): Loss {
 function floatDTypeOf({ dtype, tensor }: ComparedSide): FloatDType {
   if (isFloat(dtype)) return dtype;
   throw new IsologitError("INTERNAL", `a recast from or to ${dtype} was planned`, { tensor });
+}
+
+/** The dtype of a recast side in the checkpoint. */
+function castDType(side: ComparedSide): RecastRole["to"] {
+  return side.decoded?.dtype ?? floatDTypeOf(side);
 }
 
 /** The scale of a recast side; null where there is none. Weights with several scales are decoded, and have none. */

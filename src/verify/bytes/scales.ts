@@ -15,15 +15,18 @@
  */
 
 import { scaleOf } from "../../cast/cast.ts";
-import { type DType, isFnuz, isFp8 } from "../../core/dtype.ts";
+import { type FloatDType, isFnuz, isFp8 } from "../../core/dtype.ts";
+import { formatMeasure } from "../../core/figures.ts";
 import { bitsOfF32 } from "../../core/float.ts";
 import type { Role } from "../../families/model.ts";
+import { type CodeDType, roundingBound } from "../../workers/code-bound.ts";
 import type { Loss } from "../../workers/pool.ts";
+import type { ErrorSums, LossyPart, RecastError, TensorError } from "./recast-error.ts";
 
 /** A recast role, with the results of its bands. */
 export interface RecastRole {
   readonly role: Role | null;
-  readonly to: DType;
+  readonly to: FloatDType | CodeDType;
   /** stored scale; null where there is none */
   readonly scale: number | null;
   /** largest |w| of the source with the source's scale applied, F32 */
@@ -35,6 +38,8 @@ export interface RecastRole {
   readonly count: number;
   /** FNUZ codes as OCP codes: no value differs */
   readonly isRelabelled: boolean;
+  readonly sums: ErrorSums;
+  readonly error: TensorError;
 }
 
 interface Judgement {
@@ -48,6 +53,9 @@ const CORRECT: Judgement = { message: null, findings: [] };
 
 /** A scale may differ from amax / max by this fraction without a finding: one unit in the last place. */
 const ONE_ULP = 2 ** -23;
+
+/** A larger fraction of lost elements is reported. Lost rows are always reported. */
+const REPORTED_SHARE = 0.01;
 
 /** Largest accepted factor of a scale over amax / max: rounding up to a power of two needs up to 2. */
 const MAX_FACTOR = 2;
@@ -88,28 +96,39 @@ export function judgeScale(recast: RecastRole, strict: boolean, others: readonly
   );
 }
 
-/** A larger fraction of lost elements is reported. Lost rows are always reported. */
-const REPORTED_SHARE = 0.01;
-
 /** Judges how many elements of a recast role became 0 or subnormal. */
-export function judgeLoss({ to, loss, role }: Pick<RecastRole, "to" | "loss" | "role">): Judgement {
-  const { nonzero, zeroed, coarse, rows } = loss;
-  const report = (text: string): Judgement => ({ message: null, findings: [{ rule: "weights-lost", text }] });
+export function judgeLoss({ to, loss, error }: Pick<RecastRole, "to" | "loss" | "error">): Judgement {
+  const { nonzero, zeroed, coarse } = loss;
   const share = (count: number) => `${count} of ${nonzero} elements that are not 0 in the source`;
   if (2 * zeroed > nonzero) return { message: `${share(zeroed)} became 0`, findings: [] };
   const isCode = isFp8(to) || isFnuz(to);
   if (isCode && 2 * coarse > nonzero) {
     return { message: `${share(coarse)} became 0 or a subnormal code: their values are lost`, findings: [] };
   }
-  if (rows !== null) {
-    const { count, first, last } = rows;
-    const all = role?.shape[0] ?? 0;
-    const which =
-      last - first + 1 === count ? `rows ${first} to ${last}` : `from row ${first} to row ${last}`;
-    const why = isCode ? "with the scale of the tensor, which larger rows need" : `in ${to}`;
-    return report(`${count} of ${all} rows (${which}) became 0 ${why}`);
-  }
-  return zeroed > REPORTED_SHARE * nonzero ? report(`${share(zeroed)} became 0`) : CORRECT;
+  const parts = error.parts.flatMap((part) => partText(part, error, to) ?? []);
+  const isReported = parts.length === 0 && zeroed > REPORTED_SHARE * nonzero;
+  const texts = isReported ? [`${share(zeroed)} became 0`] : parts;
+  return { message: null, findings: texts.map((text) => ({ rule: "weights-lost", text })) };
+}
+
+/** What a part lost, if it has rows that became 0 or its values as a whole are rounded too coarsely; else null. */
+function partText(
+  { part, rows, lossyRows, lostRows, first, last, relL2 }: LossyPart,
+  whole: RecastError,
+  to: RecastRole["to"],
+): string | null {
+  const isCoarse = part !== null && relL2 > roundingBound(to);
+  if (lostRows === 0 && !isCoarse) return null;
+  const name = part === null ? "" : `${part}: `;
+  const range =
+    last - first + 1 === lossyRows ? `rows ${first} to ${last}` : `from row ${first} to row ${last}`;
+  const why = isFp8(to) || isFnuz(to) ? "with the scale of the tensor, which larger rows need" : `in ${to}`;
+  if (lostRows === lossyRows) return `${name}${lostRows} of ${rows} rows (${range}) became 0 ${why}`;
+  const zeros = lostRows === 0 ? "" : `, ${lostRows} of them became 0`;
+  return (
+    `${name}${lossyRows} of ${rows} rows (${range}) lost more than rounding explains ${why}${zeros}: ` +
+    `relative L2 ${formatMeasure(relL2)}, of the whole tensor ${formatMeasure(whole.relL2)}`
+  );
 }
 
 function isNear(scale: number, best: number): boolean {

@@ -4,7 +4,7 @@
  */
 import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
-import type { NemotronHDims } from "../dims.ts";
+import { inParts, type NemotronHDims } from "../dims.ts";
 import type { NemotronHLayerKind } from "../settings.ts";
 import { stackExperts } from "../stacked-experts.ts";
 
@@ -61,14 +61,7 @@ const interleaved: Is<NemotronHDims> = (of, d, at) => {
   return rows(concat(0, groups.flat()), at);
 };
 
-/** Parts of Mamba's fused matrices in their order, with their rows. */
-const inParts = (d: NemotronHDims) => ({
-  z: d.inner,
-  x: d.inner,
-  B: d.groupState,
-  C: d.groupState,
-  dt: d.mambaHeads,
-});
+/** Rows of the parts of Mamba's convolution, in their order. */
 const convParts = (d: NemotronHDims) => ({ x: d.inner, B: d.groupState, C: d.groupState });
 
 type Parts = (d: NemotronHDims) => Readonly<Record<string, number>>;
