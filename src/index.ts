@@ -20,7 +20,7 @@ export { type FormatsReport, formats } from "./api/formats.ts";
 export { type GenerateOptions, type GenerateReport, generate } from "./api/generate.ts";
 export { type InspectReport, inspect } from "./api/inspect.ts";
 export { type LogitsOptions, type LogitsReport, logits } from "./api/logits.ts";
-export { type PlanReport, plan } from "./api/plan.ts";
+export { type MeasurementReport, type PlanReport, plan } from "./api/plan.ts";
 export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
@@ -29,7 +29,7 @@ export type { VerifyOptions } from "./certificate/options.ts";
 export type { CheckOptions, FindingsOptions } from "./check/options.ts";
 export { openCheckpoint } from "./checkpoint/open.ts";
 export type { RunOptions } from "./checkpoint/options.ts";
-export type { PlanOptions } from "./convert/options.ts";
+export type { MeasureOptions, PlanOptions } from "./convert/options.ts";
 export type { PlannedTensor } from "./convert/types.ts";
 export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
 export { type ErrorCode, IsologitError } from "./core/errors.ts";
@@ -40,6 +40,7 @@ export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
 export type { RecipeSearch } from "./sensitivity/report.ts";
 export type { SearchOptions } from "./sensitivity/search.ts";
+export type { LossyPart, RecastError, TensorError } from "./verify/bytes/recast-error.ts";
 export type { CompareOptions } from "./verify/options.ts";
 export type {
   ComparedTensor,

@@ -1,6 +1,8 @@
 /** `plan`: reports what `convert` would do. No file is written. */
 
 import { calibrateModel } from "../calibrate/calibrate.ts";
+import { type LoadedModel, matchModel, readScaleValues } from "../checkpoint/load.ts";
+import type { MeasureOptions, PlanOptions } from "../convert/options.ts";
 import {
   bytesRead,
   bytesWritten,
@@ -9,14 +11,33 @@ import {
   sourceBytes,
 } from "../convert/plan-summary.ts";
 import { preparePlan } from "../convert/prepare.ts";
-import type { DroppedEntries, PaddingRows, PlannedTensor } from "../convert/types.ts";
+import { readablePlan } from "../convert/tensors/planned-store.ts";
+import type { DroppedEntries, PaddingRows, Plan, PlannedTensor } from "../convert/types.ts";
+import { ignoreEvents } from "../core/events.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { RecipeSearch } from "../sensitivity/report.ts";
 import { type SearchOptions, searchRecipe } from "../sensitivity/search.ts";
+import { bytesToMeasure, measureRecasts } from "../verify/bytes/bytes.ts";
+import type { RecastError } from "../verify/bytes/recast-error.ts";
+import type { ComparedTensor, TensorDifference } from "../verify/report.ts";
+import { comparedTensors, tensorDifferences } from "../verify/verify.ts";
+import { poolSize, WorkerPool } from "../workers/pool.ts";
 
 export interface CalibrationReport extends CalibrationRecord {
   /** F32 scales of activations by the names of the tensors that hold them */
   readonly scales: Readonly<Record<string, number>>;
+}
+
+/** What `verify` will measure after the conversion. */
+export interface MeasurementReport {
+  /** the error of all recast tensors together; null: no tensor is recast */
+  readonly error: RecastError | null;
+  /** the recast tensors, in order of execution, with their errors */
+  readonly tensors: readonly ComparedTensor[];
+  /** what `verify` will call different: scales with which a tensor loses its values */
+  readonly differences: readonly TensorDifference[];
+  /** what `verify` will remark about the recast, such as rows that become 0 */
+  readonly findings: readonly string[];
 }
 
 export interface PlanReport {
@@ -36,13 +57,16 @@ export interface PlanReport {
   readonly search?: RecipeSearch;
   /** absent without `calibrate` */
   readonly calibration?: CalibrationReport;
+  /** absent without `measure` */
+  readonly measurement?: MeasurementReport;
   readonly warnings: readonly string[];
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
 }
 
 /**
- * Plans a conversion. No file is written. No weight is read, except by the forward passes of `recipe` "auto" and `calibrate`.
+ * Plans a conversion. No file is written. Weights are read only by the forward passes of `recipe` "auto" and `calibrate`, and
+ * for `measure`.
  *
  * @param source path or `hf://` address of a checkpoint
  * @param destination path that `convert` would write
@@ -55,12 +79,15 @@ export interface PlanReport {
 export async function plan(
   source: string,
   destination: string,
-  options: SearchOptions = {},
+  options: SearchOptions & MeasureOptions = {},
 ): Promise<PlanReport> {
+  const { measure = false } = options;
   const { format, model, planned, search } = await preparePlan(source, destination, options, {
     searchRecipe: (loaded, planWith) => searchRecipe(loaded, options, planWith),
     calibrate: (loaded) => calibrateModel(loaded, options),
+    keep: measure,
   });
+  const measurement = measure ? await measurePlan(model, planned, options) : null;
   return {
     id: planned.id,
     exact: planned.exact,
@@ -78,8 +105,31 @@ export async function plan(
     ...(planned.calibrated !== null && {
       calibration: { ...planned.calibrated, scales: knownScales(planned) },
     }),
+    ...(measurement !== null && { measurement }),
     warnings: planned.warnings,
     dropped: planned.dropped,
     padding: planned.padding,
+  };
+}
+
+/** Compares the source with the planned destination, which is cast while it is read. */
+async function measurePlan(
+  model: LoadedModel,
+  planned: Plan,
+  options: PlanOptions,
+): Promise<MeasurementReport> {
+  const { allowOverflow = false, signal, threads, watch = ignoreEvents } = options;
+  await using readable = await readablePlan({ plan: planned, allowOverflow, signal });
+  const destination = matchModel(readable.checkpoint, options);
+  watch({ type: "phase", phase: "measure", totalBytes: bytesToMeasure(model, destination) });
+  const advance = (bytes: number) => watch({ type: "advance", phase: "measure", bytes });
+  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
+  const [a, b] = [await readScaleValues(model), await readScaleValues(destination)];
+  const measured = await measureRecasts({ a, b, pool, strictScales: true, advance, signal });
+  return {
+    error: measured.error,
+    tensors: comparedTensors(a, b, measured).filter(({ error }) => error !== undefined),
+    differences: tensorDifferences(measured.differences),
+    findings: measured.findings.map(({ message }) => message),
   };
 }

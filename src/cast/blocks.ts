@@ -35,6 +35,8 @@ export interface BlockCaster {
   writeScales(scales: BlockScales, to: number): number;
   /** Writes the codes of rows of that row of blocks. `writeScales` must have been called. */
   writeCodes(scales: BlockScales, at: number, to: number, rows: number): void;
+  /** Writes codes and scales of whole rows of blocks. @returns bytes of the scales, which begin at `scalesAt` */
+  castRows(scales: BlockScales, at: number, rows: number, to: number, scalesAt: number): number;
 }
 
 const KINDS = { F32: 0, BF16: 1, F16: 2 } as const;
@@ -66,7 +68,7 @@ export async function createBlockCaster(memory: WebAssembly.Memory, scratchAt: n
     );
   };
   const wordsOf = (scales: BlockScales) => new Uint32Array(memory.buffer, scratchAt, countOf(scales));
-  return {
+  const caster: BlockCaster = {
     begin(scales) {
       wordsOf(scales).fill(0);
     },
@@ -105,5 +107,20 @@ export async function createBlockCaster(memory: WebAssembly.Memory, scratchAt: n
     writeCodes({ from, columns, block }, at, to, rows) {
       wasm.blocksToE4M3!(KINDS[from], scratchAt, at, to, rows, columns, block[1]);
     },
+
+    castRows(scales, at, rows, to, scalesAt) {
+      const { columns, block, from } = scales;
+      let scaleBytes = 0;
+      for (let top = 0; top < rows; top += block[0]) {
+        const [first, count] = [top * columns, Math.min(block[0], rows - top)];
+        const rowAt = at + first * widthOf(from);
+        caster.begin(scales);
+        caster.observe(scales, rowAt, count, first);
+        scaleBytes += caster.writeScales(scales, scalesAt + scaleBytes);
+        caster.writeCodes(scales, rowAt, to + first, count);
+      }
+      return scaleBytes;
+    },
   };
+  return caster;
 }

@@ -4,6 +4,7 @@ import { CALIBRATION_FLAGS } from "./flags/calibration.ts";
 import { CHAT_FLAGS, MACHINE_FLAGS, PROMPT_FLAGS, SAMPLING_FLAGS } from "./flags/inference.ts";
 import {
   DESTINATION_FLAGS,
+  MEASURE_FLAGS,
   PLACEMENT_FLAGS,
   RECAST_FLAGS,
   RESULT_FLAGS,
@@ -25,6 +26,7 @@ export const FLAGS = {
   ...TARGET_FLAGS,
   ...RECAST_FLAGS,
   ...CALIBRATION_FLAGS,
+  ...MEASURE_FLAGS,
   ...PLACEMENT_FLAGS,
   ...RESULT_FLAGS,
   ...CHECK_FLAGS,

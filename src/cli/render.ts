@@ -77,6 +77,9 @@ export function tableWithHead(
   return alignRows([head.map((title) => view.paint("dim", title)), ...rows], align);
 }
 
+/** Columns that the labels of a fact table take. */
+export const LABELS = 18;
+
 /** Labels and values; a value may have several lines. Rows without a value are left out. */
 export function factTable(
   view: View,

@@ -4,14 +4,11 @@ import { escapeControls, formatQuantity } from "../core/figures.ts";
 import type { Verdict, VerifyReport } from "../index.ts";
 import { certifiedText, limitText, MEANINGS, measureTexts } from "../report/measures.ts";
 import { objections, selectGravest } from "../report/problems.ts";
-import { factTable, firstItems, type Paint, type View, wrapParts } from "./render.ts";
+import { factTable, firstItems, LABELS, type Paint, type View, wrapParts } from "./render.ts";
 
 const COLOURS = { same: "green", within: "green", different: "red", unproven: "yellow" } as const;
 
 const painted = (paint: Paint, verdict: Verdict): string => paint(COLOURS[verdict], verdict);
-
-/** Columns that the labels take. */
-const LABELS = 18;
 
 export function verificationText(report: VerifyReport, view: View): string[] {
   const { paint } = view;

@@ -4,6 +4,11 @@ import type { FnuzHandling, RecastTarget } from "../core/dtype.ts";
 import type { CalibrationOptions } from "../quantization/calibration.ts";
 import type { QuantDialect, WeightScales } from "../quantization/dialect.ts";
 
+export interface MeasureOptions {
+  /** read the weights that are recast, and compute the error of each recast; default false */
+  readonly measure?: boolean;
+}
+
 export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptions {
   readonly to?: string;
   readonly dtype?: RecastTarget;

@@ -7,6 +7,7 @@ export type Event =
         | "plan"
         | "sensitivity"
         | "calibrate"
+        | "measure"
         | "convert"
         | "verify"
         | "check"
@@ -21,6 +22,7 @@ export type Event =
       readonly phase:
         | "sensitivity"
         | "calibrate"
+        | "measure"
         | "convert"
         | "verify"
         | "check"

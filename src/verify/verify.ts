@@ -11,13 +11,22 @@ import { refuseUnrunnable, runBytes } from "../inference/model-runner.ts";
 import { type Prompt, promptOf } from "../inference/prompts.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes/bytes.ts";
+import type { RoleDifference } from "./bytes/compared-items.ts";
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "./judge-findings.ts";
 import { givenLimits, readLimits } from "./limits.ts";
 import { type LogitsRung, logitsRung, refuseMemory } from "./logits.ts";
 import type { CompareOptions } from "./options.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
-import type { BytesMetrics, ComparedTensor, Proof, RungReport, Verdict, VerifyReport } from "./report.ts";
+import type {
+  BytesMetrics,
+  ComparedTensor,
+  Proof,
+  RungReport,
+  TensorDifference,
+  Verdict,
+  VerifyReport,
+} from "./report.ts";
 import { compareSettings, type SettingsComparison } from "./settings/settings.ts";
 import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "./verdict.ts";
 
@@ -194,10 +203,11 @@ async function runBytesRung(
   return await compareBytes({ a, b, pool, strictScales, advance, signal: options.signal });
 }
 
-function comparedTensors(
-  a: ModelWithScales,
-  b: ModelWithScales,
-  { differences, errors }: BytesResult,
+/** The roles of two models, and what the bytes rung found out about each. */
+export function comparedTensors(
+  a: LoadedModel,
+  b: LoadedModel,
+  { differences, errors }: Pick<BytesResult, "differences" | "errors">,
 ): readonly ComparedTensor[] {
   const layers = mainLayers(a).length;
   const different = new Set(differences.map(({ key }) => key));
@@ -223,6 +233,10 @@ function bytesVerdict({ differences, recast }: BytesResult): Verdict {
   return recast > 0 ? "within" : "same";
 }
 
+export function tensorDifferences(differences: readonly RoleDifference[]): readonly TensorDifference[] {
+  return differences.map(({ key, tensors, message }) => ({ role: key, tensors, message }));
+}
+
 function bytesMetrics({ compared, recast, bytes, differences, error }: BytesResult): BytesMetrics {
   return {
     roles: compared,
@@ -230,9 +244,7 @@ function bytesMetrics({ compared, recast, bytes, differences, error }: BytesResu
     bytes,
     different: differences.length,
     // 20 show the kind of fault; in a scrambled checkpoint every role differs
-    differences: differences
-      .slice(0, 20)
-      .map(({ key, tensors, message }) => ({ role: key, tensors, message })),
+    differences: tensorDifferences(differences.slice(0, 20)),
     ...(error !== null && { error }),
   };
 }

@@ -44,7 +44,11 @@ interface CodeCheck {
 
 /** The checks for one type of codes. */
 export function codeCheck(dtype: CodeDType): CodeCheck {
-  const { exponent: width, max, mantissa } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
+  const {
+    exponent: width,
+    max,
+    mantissa,
+  } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
   const least = (isFnuz(dtype) ? 1 : 2) - 2 ** (width - 1); // exponent of the least normal code
   const relative = roundingBound(dtype) * SLACK;
   const drop = 23 - mantissa;

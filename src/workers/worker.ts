@@ -2,7 +2,7 @@
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
-import { type BlockScales, createBlockCaster } from "../cast/blocks.ts";
+import { createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
 import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -57,21 +57,6 @@ function lossOf(cast: Casting, at: number, count: number): Loss {
   };
 }
 
-/** Casts whole rows of blocks. @returns size of their scales, which are written at `scalesAt` */
-function castBlocks(scales: BlockScales, at: number, rows: number, toAt: number, scalesAt: number): number {
-  const { columns, block, from } = scales;
-  const width = widthOf(from);
-  let scaleBytes = 0;
-  for (let top = 0; top < rows; top += block[0]) {
-    const [first, count] = [top * columns, Math.min(block[0], rows - top)];
-    blocks.begin(scales);
-    blocks.observe(scales, at + first * width, count, first);
-    scaleBytes += blocks.writeScales(scales, scalesAt + scaleBytes);
-    blocks.writeCodes(scales, at + first * width, toAt + first, count);
-  }
-  return scaleBytes;
-}
-
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
   band: ({ at, size, cast, sealed, ofSource, ofCodes }) => {
@@ -96,7 +81,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     }
     if (ofSource) sourceDigest().update(view(at, count * widthOf(scales.from)));
     let scaleBytes = 0;
-    if (part === "whole") scaleBytes = castBlocks(scales, at, rows, toAt, toAt + count);
+    if (part === "whole") scaleBytes = blocks.castRows(scales, at, rows, toAt, toAt + count);
     else {
       if (first) scaleBytes = blocks.writeScales(scales, toAt + count);
       blocks.writeCodes(scales, at, toAt, rows);

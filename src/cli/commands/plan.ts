@@ -1,18 +1,26 @@
 /** `plan`: shows what `convert` would do; writes nothing. */
-import { escapeControls, formatBytes, formatCount, formatQuantity } from "../../core/figures.ts";
-import type { PlannedTensor, PlanReport, SearchOptions } from "../../index.ts";
+import {
+  escapeControls,
+  formatBytes,
+  formatCount,
+  formatMeasure,
+  formatPercent,
+  formatQuantity,
+} from "../../core/figures.ts";
+import type { MeasureOptions, PlannedTensor, PlanReport, SearchOptions } from "../../index.ts";
+import { errorTexts, measuredTensors, partTexts } from "../../report/recast-errors.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { nameFlags } from "../flag-names.ts";
 import { leftOutRows } from "../left-out.ts";
 import { CALIBRATION, MACHINE, PLACEMENT, PROMPT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { searchRow, searchTables } from "../recipe-search.ts";
-import { factTable, tableWithHead, type View } from "../render.ts";
+import { factTable, LABELS, tableWithHead, type View, wrapParts } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 
 /** Number of files that fit on a screen. */
 const FEW_FILES = 12;
 
-export const plan = defineCommand<SearchOptions>({
+export const plan = defineCommand<SearchOptions & MeasureOptions>({
   name: "plan",
   summary: "show what `convert` would do: names, casts, bytes, peak memory",
   positionals: [SOURCE, DESTINATION],
@@ -21,6 +29,7 @@ export const plan = defineCommand<SearchOptions>({
     "to",
     ...RECAST,
     ...CALIBRATION,
+    "measure",
     ...PLACEMENT,
     "kl",
     "top1",
@@ -32,6 +41,7 @@ export const plan = defineCommand<SearchOptions>({
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
+    "plan ./nemotron-h-8b ./fp8 --to hf --dtype mxfp8 --measure",
     "plan ./nemotron-h-8b model.isologit --json > plan.json",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
@@ -60,6 +70,7 @@ function planText(report: PlanReport, view: View): string[] {
       ["peak memory", `${formatBytes(report.peakBytes)} of buffers`],
       searchRow(report),
       ...calibrationRows(report),
+      ...measurementRows(report, view),
       ...leftOutRows(report),
       ...report.warnings.map((warning): [string, string] => [
         "warning",
@@ -69,6 +80,7 @@ function planText(report: PlanReport, view: View): string[] {
     "",
     ...dtypeTable(tensors, view),
     ...(report.exact ? [] : ["", ...roleTable(tensors, view)]),
+    ...errorTable(report, view),
     ...(report.search === undefined ? [] : ["", ...searchTables(report.search, view)]),
     ...(files.length <= FEW_FILES || view.verbose ? ["", ...fileTable(files, view)] : []),
     ...(view.verbose ? ["", ...tensorTable(tensors, view)] : []),
@@ -85,6 +97,41 @@ const calibrationRows = ({ calibration }: PlanReport): [string, string][] => {
     ["calibration", `${count} from ${formatQuantity(tokens, "token")} of ${origin}, SHA-256 ${sha256}`],
   ];
 };
+
+/** Tensors with the largest errors that fit on a screen. */
+const FEW_TENSORS = 8;
+
+/** The error of all recasts, and what `verify` will say about it. */
+function measurementRows({ measurement }: PlanReport, view: View): [string, string | string[]][] {
+  if (measurement === undefined) return [];
+  const { error, tensors, differences, findings } = measurement;
+  if (error === null) return [["error", "none: no tensor is recast"]];
+  const wrap = (text: string) => wrapParts(escapeControls(text).split(" "), view.width - LABELS, " ");
+  const where = `in ${formatQuantity(tensors.length, "recast tensor")}`;
+  return [
+    ["error", wrapParts([...errorTexts(error), where], view.width - LABELS)],
+    ...differences.map(({ tensors: names, message }): [string, string[]] => [
+      view.paint("red", "different"),
+      wrap(`${names.at(-1)!}: ${message}`),
+    ]),
+    ...findings.map((text): [string, string[]] => ["remark", wrap(text)]),
+  ];
+}
+
+/** The tensors with the largest errors. */
+function errorTable({ measurement }: PlanReport, view: View): string[] {
+  if (measurement === undefined || measurement.error === null) return [];
+  const all = measuredTensors(measurement.tensors);
+  const rows = (view.verbose ? all : all.slice(0, FEW_TENSORS)).map(({ b, error }) => [
+    formatMeasure(error.relL2),
+    formatPercent(error.clipped),
+    formatPercent(error.flushed),
+    escapeControls(b),
+    partTexts(error).join(", "),
+  ]);
+  const title = ["relative L2", "clipped", "became 0", "largest errors", "rows that lost more than rounding"];
+  return ["", ...tableWithHead(view, title, rows, "rrrll")];
+}
 
 /** One row for each pair of dtypes, in the order of the tensors. */
 function dtypeTable(tensors: readonly PlannedTensor[], view: View): string[] {

@@ -101,6 +101,13 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
 });
 
+export const MEASURE_FLAGS = flagGroup(CONVERSION, {
+  measure: {
+    spec: "--measure",
+    about: "also read and cast the weights, and report the error of each recast; writes nothing",
+  },
+});
+
 export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
   maxShardSize: {
     spec: "--max-shard-size <size>",

@@ -1,11 +1,11 @@
 /** Reads the elements of a job, band by band, and says where in a tensor an error lies. */
 import { storedKey } from "../../checkpoint/load.ts";
 import { bitsOf } from "../../core/dtype.ts";
-import { IsologitError } from "../../core/errors.ts";
+import { IsologitError, withLocation } from "../../core/errors.ts";
 import { type Band, gatherExtents } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import type { BandBuffer } from "../../workers/pool.ts";
-import type { ConversionRun, Job } from "../types.ts";
+import type { ConversionRun, Job, Plan } from "../types.ts";
 
 /** Where a tensor lies in a destination. */
 export interface Place {
@@ -19,7 +19,7 @@ export async function readBand(
   sources: Sources,
   job: Job,
   band: Band,
-  buffer: BandBuffer,
+  buffer: Pick<BandBuffer, "bytes">,
 ): Promise<void> {
   signal?.throwIfAborted();
   const width = bitsOf(job.sourceDtype) / 8;
@@ -28,6 +28,13 @@ export async function readBand(
   const filled = extents.reduce((sum, { size }) => sum + size, 0);
   if (filled < target.byteLength) target.fill(0);
   await sources.read(extents, target, signal);
+}
+
+/** The error with the first stored tensor that a job reads, and the file of that tensor. */
+export function withSource({ source }: Plan, job: Job, error: unknown): unknown {
+  const tensor = sourceTensor(job);
+  if (tensor === undefined) return error; // nothing is read: the error names the written file
+  return withLocation(error, { tensor, file: source.tensors.get(tensor)!.pieces[0]!.file });
 }
 
 /** The error of a worker with the index in the tensor in place of the index in the band. */

@@ -6,16 +6,17 @@ import { overflowError, scaleOf } from "../../cast/cast.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { type Span, tensorKey } from "../../core/checkpoint.ts";
 import { bitsOf, type FloatDType, isFp8, widthOf } from "../../core/dtype.ts";
-import { IsologitError, withLocation } from "../../core/errors.ts";
+import { IsologitError } from "../../core/errors.ts";
 import { type Band, bandsOf } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
 import type { ConversionRun, Job } from "../types.ts";
 import { castBlocks } from "./block-cast.ts";
-import { type Place, readBand, shiftIndex, sourceTensor } from "./read-band.ts";
+import { type Place, readBand, shiftIndex, withSource } from "./read-band.ts";
 import { type ScatterPart, scatterColumns } from "./scatter.ts";
 import type { SealedSource } from "./sealed-source.ts";
+import { sharedAmax } from "./shared-amax.ts";
 
 /** Copies a side file, or writes one tensor, or several that are columns of one matrix. */
 export class TensorWork {
@@ -70,12 +71,7 @@ export class TensorWork {
       const scalePlace = places.get(cast.scaleTo!)!; // blocks have scales
       return [await this.#castBlocks(job, cast.blocks, place, scalePlace)];
     } catch (error) {
-      const tensor = sourceTensor(job);
-      if (tensor === undefined) throw error; // nothing is read: the error names the written file
-      throw withLocation(error, {
-        tensor,
-        file: this.#running.plan.source.tensors.get(tensor)!.pieces[0]!.file,
-      });
+      throw withSource(this.#running.plan, job, error);
     }
   }
 
@@ -121,8 +117,10 @@ export class TensorWork {
     for (const { scale: name } of cast.sourceScales ?? []) {
       if (!scales.has(name)) scales.set(name, await readScale(plan.source.tensors.get(name)!, this.#sources));
     }
-    const amax = isFp8(to) ? await this.#sharedAmax(job, cast) : null;
-    const scale = amax === null || !isFp8(to) ? null : scaleOf(Math.fround(amax), to);
+    const amax = isFp8(to)
+      ? await sharedAmax(plan, job, this.#sources, (part) => this.#amax(part, part.cast!.from))
+      : null;
+    const scale = amax === null || !isFp8(to) ? null : scaleOf(amax, to);
     await pipelineBands(
       worker,
       scaledBands(runs, read + written, worker.buffers[0]!.bytes.byteLength),
@@ -167,21 +165,6 @@ export class TensorWork {
     const { sha256, crc32, source } = await this.#worker.call({ op: "finish" });
     if (ofSource) await this.#held.refuse(seal, { sha256: source });
     return { sha256, crc32, scales: written, ...(this.#sealed && { source: { sha256: source } }) };
-  }
-
-  /** Largest |w| of a tensor and of the tensors that share its scale. */
-  async #sharedAmax(job: Job, { sharedWith = [] }: NonNullable<Job["cast"]>): Promise<number> {
-    const { jobs, source } = this.#running.plan;
-    const others = sharedWith.map((key) => jobs.find(({ tensor }) => tensorKey(tensor) === key)!);
-    let amax = 0;
-    for (const part of [job, ...others]) {
-      const { from, sourceScales = [] } = part.cast!;
-      // dialects with FP8 join no tensors, so the source has one scale
-      const scales = [...new Set(sourceScales.map(({ scale }) => scale))];
-      const only = scales.length === 1 ? await readScale(source.tensors.get(scales[0]!)!, this.#sources) : 1;
-      amax = Math.max(amax, (await this.#amax(part, from)) * only);
-    }
-    return amax;
   }
 
   /** Largest |stored value| of the whole tensor. The cast reads the tensor again, usually from the page cache. */

@@ -26,7 +26,7 @@ import {
   roleDifference,
 } from "./compared-items.ts";
 import { type EmptyRole, emptyRoleFindings } from "./empty-roles.ts";
-import { ItemComparison } from "./item-comparison.ts";
+import { type ComparedContent, ItemComparison, type ItemContext } from "./item-comparison.ts";
 import { errorOf, type RecastError, type TensorError } from "./recast-error.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
 import { compareUnusedScales } from "./unused-scales.ts";
@@ -64,13 +64,26 @@ interface BytesOptions {
 
 /** Number of bytes that the rung reads, both sides. */
 export function bytesToCompare(a: LoadedModel, b: LoadedModel): number {
-  const size = ({ dtype, shape }: Pick<Tensor, "dtype" | "shape">) => bytesOf(dtype, shape);
-  const roles = [...a.roles.values()].map((role) => {
-    const [from, to] = [storedRole(a, role), storedRole(b, role)];
-    return size({ ...role, dtype: from.dtype }) + size({ ...role, dtype: to.dtype });
-  });
+  const size = ({ dtype, shape }: Tensor) => bytesOf(dtype, shape);
   const unused = compareUnusedScales(a, b, false).both.map(({ left, right }) => size(left) + size(right));
-  return [...roles, ...unused].reduce((sum, bytes) => sum + bytes, 0);
+  return unused.reduce(
+    (sum, bytes) => sum + bytes,
+    bytesOfRoles(a, b, () => true),
+  );
+}
+
+/** Number of bytes of the recast roles, both sides. */
+export function bytesToMeasure(a: LoadedModel, b: LoadedModel): number {
+  return bytesOfRoles(a, b, (from, to) => !isSameForm(from, to));
+}
+
+function bytesOfRoles(a: LoadedModel, b: LoadedModel, isCounted: typeof isSameForm): number {
+  let bytes = 0;
+  for (const role of a.roles.values()) {
+    const [from, to] = [storedRole(a, role), storedRole(b, role)];
+    if (isCounted(from, to)) bytes += bytesOf(from.dtype, role.shape) + bytesOf(to.dtype, role.shape);
+  }
+  return bytes;
 }
 
 /**
@@ -79,61 +92,36 @@ export function bytesToCompare(a: LoadedModel, b: LoadedModel): number {
  * @throws DIGEST_MISMATCH, naming the chunk, for a tensor that differs from the digests of its own checkpoint
  */
 export async function compareBytes(options: BytesOptions): Promise<BytesResult> {
-  const { pool } = options;
-  const [a, b] = [withDecodedValues(options.a), withDecodedValues(options.b)];
-  await using sourcesA = new Sources(a.checkpoint.store);
-  await using sourcesB = new Sources(b.checkpoint.store);
-  const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
-  const { strictScales, advance, signal } = options;
-  const sources = { a: sourcesA, b: sourcesB };
-  const context = { a, b, sources, seals, strictScales, advance, signal };
+  const { pool, strictScales, signal } = options;
+  await using context = openContext(options);
+  const { a, b, sources } = context;
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
-  const unused = compareUnusedScales(a, b, options.strictScales);
+  const unused = compareUnusedScales(a, b, strictScales);
   const differences: RoleDifference[] = [...unused.differences];
   const findings: Finding[] = [...unused.findings];
-  let [compared, recast, bytes] = [0, 0, 0];
-  const casts: { readonly item: ComparedItem; readonly cast: RecastRole }[] = [];
-  const recasts = new Map<string, RecastRole>();
+  let bytes = 0;
   const dead: EmptyRole[] = [];
   const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
-  await pool.each([...items, ...unused.both.map(({ item }) => item)], async (item, worker) => {
+  const compared = await compareItems(context, pool, [...items, ...unused.both.map(({ item }) => item)]);
+  for (const { item, result } of compared) {
     const { role, a: from, b: to } = item;
-    const result = await new ItemComparison(context, worker, item).compare();
     bytes += result.bytes;
     if (item.leaf) {
-      compared++;
-      if (item.isRecast) recast++;
       leaves.a.push(leafOf(item, from, result.a));
       leaves.b.push(leafOf(item, to, result.b));
     }
-    if (result.cast !== null) recasts.set(item.key, result.cast);
-    if (result.message !== null) differences.push(roleDifference(item, result.message));
-    else if (result.cast !== null) casts.push({ item, cast: result.cast });
     if (result.dead !== null && role !== null) dead.push({ role, tensor: to.tensor, as: result.dead });
-  });
-  const others = casts.map(({ cast }) => cast);
-  findings.push(...notNearestFindings(casts.map(({ cast }) => cast)));
-  for (const { item, cast } of casts) {
-    const [scale, loss] = [judgeScale(cast, options.strictScales, others), judgeLoss(cast)];
-    const message = scale.message ?? loss.message;
-    if (message !== null) differences.push(roleDifference(item, message));
-    const { tensor } = item.b;
-    for (const { rule, text } of [...scale.findings, ...loss.findings])
-      findings.push(remark(rule, `${tensor}: ${text}`, { tensor }));
   }
-  findings.push(...emptyRoleFindings(dead, compared));
-  for (const [side, sources] of [
-    [a, sourcesA],
-    [b, sourcesB],
-  ] as const) {
-    await pool.each(side.replicas, async (replica, worker) => {
-      const difference = await replicaDifference(side, replica, sources, worker, options.signal);
+  const judged = judgeItems(compared, strictScales);
+  differences.push(...judged.differences);
+  findings.push(...judged.findings);
+  findings.push(...emptyRoleFindings(dead, items.length));
+  for (const side of ["a", "b"] as const) {
+    await pool.each(context[side].replicas, async (replica, worker) => {
+      const difference = await replicaDifference(context[side], replica, sources[side], worker, signal);
       if (difference !== null) differences.push(difference);
     });
   }
-  const order = new Map(items.map(({ key }, i) => [key, i]));
-  const at = ({ key }: RoleDifference) => order.get(key) ?? items.length;
-  differences.sort((x, y) => at(x) - at(y) || (x.key < y.key ? -1 : 1));
   const roots = {
     a: contentRoot(a.settings, leaves.a),
     b: contentRoot(b.settings, leaves.b),
@@ -142,15 +130,108 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     roots,
     leavesA: leaves.a,
     leaves: leaves.b,
-    compared,
-    recast,
+    compared: items.length,
+    recast: judged.errors.size,
     bytes,
-    differences,
-    errors: new Map([...recasts].map(([key, { error }]) => [key, error])),
-    error: recasts.size === 0 ? null : errorOf(items.flatMap(({ key }) => recasts.get(key)?.sums ?? [])),
-    notNearest: new Set(casts.filter(({ cast }) => cast.notNearest > 0).map(({ item }) => item.key)),
-    findings: findings.sort((x, y) => (x.message < y.message ? -1 : 1)),
+    ...judged,
+    differences: inOrder(differences, items),
+    findings: findings.sort(byMessage),
   };
+}
+
+/** What the recasts of a planned conversion will cost. */
+export type RecastMeasurement = Pick<BytesResult, "differences" | "errors" | "error" | "findings">;
+
+/** Compares the recast roles only. `b` may be a destination that is planned and computed when it is read. */
+export async function measureRecasts(options: BytesOptions): Promise<RecastMeasurement> {
+  await using context = openContext(options);
+  const { a, b } = context;
+  const items = [...a.roles.values()]
+    .map((role) => comparedItem(role, a, b))
+    .filter(({ isRecast }) => isRecast);
+  const compared = await compareItems(context, options.pool, items);
+  const { errors, error, differences, findings } = judgeItems(compared, options.strictScales);
+  return { errors, error, differences: inOrder(differences, items), findings: [...findings].sort(byMessage) };
+}
+
+const byMessage = (x: Finding, y: Finding): number => (x.message < y.message ? -1 : 1);
+
+/** Differences in the order of the items; those of no item come last. */
+function inOrder(differences: readonly RoleDifference[], items: readonly ComparedItem[]) {
+  const order = new Map(items.map(({ key }, i) => [key, i]));
+  const at = ({ key }: RoleDifference) => order.get(key) ?? items.length;
+  return [...differences].sort((x, y) => at(x) - at(y) || (x.key < y.key ? -1 : 1));
+}
+
+/** What comparisons of items share, with open files. */
+function openContext({ strictScales, advance, signal, ...models }: BytesOptions) {
+  const [a, b] = [withDecodedValues(models.a), withDecodedValues(models.b)];
+  const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
+  const sources = { a: new Sources(a.checkpoint.store), b: new Sources(b.checkpoint.store) };
+  const close = async () => {
+    await sources.a[Symbol.asyncDispose]();
+    await sources.b[Symbol.asyncDispose]();
+  };
+  return { a, b, sources, seals, strictScales, advance, signal, [Symbol.asyncDispose]: close };
+}
+
+/** An item with the result of its comparison. */
+interface ItemResult {
+  readonly item: ComparedItem;
+  readonly result: ComparedContent;
+}
+
+/** Compares items in worker threads. @returns the results, in the order of the items */
+async function compareItems(
+  context: ItemContext,
+  pool: WorkerPool,
+  items: readonly ComparedItem[],
+): Promise<readonly ItemResult[]> {
+  const results = new Map<ComparedItem, ComparedContent>();
+  await pool.each(items, async (item, worker) => {
+    results.set(item, await new ItemComparison(context, worker, item).compare());
+  });
+  return items.map((item) => ({ item, result: results.get(item)! })); // each job has run
+}
+
+/** Judges the differences, the scales and the losses of compared items. */
+function judgeItems(compared: readonly ItemResult[], strictScales: boolean) {
+  const recasts = compared.flatMap(({ item, result }) =>
+    result.cast === null ? [] : [{ item, cast: result.cast, message: result.message }],
+  );
+  const casts = recasts.filter(({ message }) => message === null);
+  const { differences, findings } = judgeCasts(casts, strictScales);
+  for (const { item, result } of compared)
+    if (result.message !== null) differences.push(roleDifference(item, result.message));
+  return {
+    differences,
+    findings,
+    errors: new Map(recasts.map(({ item, cast }) => [item.key, cast.error])),
+    error: recasts.length === 0 ? null : errorOf(recasts.map(({ cast }) => cast.sums)),
+    notNearest: new Set(casts.filter(({ cast }) => cast.notNearest > 0).map(({ item }) => item.key)),
+  };
+}
+
+/** A recast role whose elements are roundings of the source. */
+interface JudgedCast {
+  readonly item: ComparedItem;
+  readonly cast: RecastRole;
+}
+
+/** Judges the scales and the losses of all recast roles. */
+function judgeCasts(casts: readonly JudgedCast[], strictScales: boolean) {
+  const others = casts.map(({ cast }) => cast);
+  const differences: RoleDifference[] = [];
+  const findings: Finding[] = [...notNearestFindings(others)];
+  for (const { item, cast } of casts) {
+    const [scale, loss] = [judgeScale(cast, strictScales, others), judgeLoss(cast)];
+    const message = scale.message ?? loss.message;
+    if (message !== null) differences.push(roleDifference(item, message));
+    const { tensor } = item.b;
+    for (const { rule, text } of [...scale.findings, ...loss.findings])
+      findings.push(remark(rule, `${tensor}: ${text}`, { tensor }));
+  }
+  return { differences, findings };
 }
 
 /** Reports the codes that are not nearest: other tools divide in BF16. */

@@ -20,7 +20,7 @@ import { ErrorMeter } from "./recast-error.ts";
 import type { RecastRole } from "./scales.ts";
 
 /** What comparisons of items share. */
-interface ItemContext {
+export interface ItemContext {
   /** results of `withDecodedValues` */
   readonly a: ModelWithScales;
   readonly b: ModelWithScales;
@@ -33,7 +33,7 @@ interface ItemContext {
 }
 
 /** The result of one comparison. */
-interface ComparedContent {
+export interface ComparedContent {
   /** SHA-256 of the elements of both sides, for their leaves */
   readonly a: string;
   readonly b: string;

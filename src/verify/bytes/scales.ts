@@ -111,13 +111,13 @@ export function judgeLoss({ to, loss, error }: Pick<RecastRole, "to" | "loss" | 
   return { message: null, findings: texts.map((text) => ({ rule: "weights-lost", text })) };
 }
 
-/** What a part lost, if it has rows that became 0 or its values as a whole are rounded too coarsely; else null. */
+/** What a part lost, if it has rows that became 0, or if half of its rows or their sum are rounded too coarsely; else null. */
 function partText(
   { part, rows, lossyRows, lostRows, first, last, relL2 }: LossyPart,
   whole: RecastError,
   to: RecastRole["to"],
 ): string | null {
-  const isCoarse = part !== null && relL2 > roundingBound(to);
+  const isCoarse = relL2 > roundingBound(to) || 2 * lossyRows >= rows;
   if (lostRows === 0 && !isCoarse) return null;
   const name = part === null ? "" : `${part}: `;
   const range =
