@@ -1,5 +1,5 @@
-/** Charts as SVG: measures per layer or position, on a logarithmic scale with a separate line for exact zeros. */
-import { formatMeasure } from "../core/figures.ts";
+/** Charts as SVG: measures per layer or position, on a logarithmic scale with a separate line for exact zeros, or counts. */
+import { formatCount, formatMeasure } from "../core/figures.ts";
 import { type Markup, markup } from "./markup.ts";
 
 /** One value per place on the axis. */
@@ -15,6 +15,8 @@ interface Chart {
   /** text below each place; empty if there is none */
   readonly labels: readonly string[];
   readonly axis: string;
+  /** the values are counts, on a linear scale */
+  readonly counts?: true;
   /** values above the limit are marked */
   readonly limit?: { readonly value: number; readonly text: string };
   /** one place, marked by a vertical line */
@@ -31,20 +33,32 @@ const ZERO = 24;
 
 /** Vertical position of a value; NaN and infinity are above all numbers. */
 interface Scale {
-  readonly decades: readonly number[];
+  readonly ticks: readonly { readonly value: number; readonly text: string }[];
   y(value: number): number;
 }
 
-function scaleOf(values: readonly number[]): Scale {
+function countScale(values: readonly number[]): Scale {
+  const most = Math.max(1, ...values);
+  const power = 10 ** Math.floor(Math.log10(most));
+  const step = Math.max(1, [0.2, 0.5, 1, 2].map((part) => part * power).find((size) => most / size <= 6)!);
+  const ticks = Array.from({ length: Math.floor(most / step) }, (_, i) => (i + 1) * step);
+  return {
+    ticks: ticks.map((value) => ({ value, text: formatCount(value) })),
+    y: (value) => TOP + (PLOT + ZERO) * (1 - value / most),
+  };
+}
+
+function logScale(values: readonly number[]): Scale {
   const logs = values.filter((value) => value > 0 && Number.isFinite(value)).map(Math.log10);
   const [least, most] =
     logs.length === 0 ? [-1, 0] : [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
   const high = Math.max(most, least + 1);
   const step = Math.ceil((high - least) / 8);
-  const decades: number[] = [];
-  for (let decade = least; decade <= high; decade += step) decades.push(decade);
+  const ticks: Scale["ticks"][number][] = [];
+  for (let decade = least; decade <= high; decade += step)
+    ticks.push({ value: 10 ** decade, text: decadeText(decade) });
   return {
-    decades,
+    ticks,
     y(value) {
       if (value === 0) return TOP + PLOT + ZERO;
       if (!Number.isFinite(value)) return TOP - 6;
@@ -53,22 +67,22 @@ function scaleOf(values: readonly number[]): Scale {
   };
 }
 
-export function chartOf({ title, series, labels, axis, limit, mark }: Chart): Markup {
+export function chartOf({ title, series, labels, axis, counts, limit, mark }: Chart): Markup {
   const count = Math.max(...series.map(({ values }) => values.length));
   const bound = limit !== undefined && limit.value > 0 ? limit : undefined;
-  const scale = scaleOf([
-    ...series.flatMap(({ values }) => values),
-    ...(bound === undefined ? [] : [bound.value]),
-  ]);
+  const values = series.flatMap((one) => one.values);
+  const scale = counts
+    ? countScale(values)
+    : logScale(bound === undefined ? values : [...values, bound.value]);
   const gap = (WIDTH - LEFT - RIGHT) / count;
   const x = (place: number) => LEFT + gap * (place + 0.5);
   const bottom = TOP + PLOT + ZERO;
   const height = bottom + 40;
   const above = (value: number) => limit !== undefined && !(value <= limit.value);
   return markup`<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}">
-${scale.decades.map((decade) => {
-  const y = round(scale.y(10 ** decade));
-  return markup`<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text x="${LEFT - 8}" y="${y + 4}" text-anchor="end">${decadeText(decade)}</text>`;
+${scale.ticks.map(({ value, text }) => {
+  const y = round(scale.y(value));
+  return markup`<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text x="${LEFT - 8}" y="${y + 4}" text-anchor="end">${text}</text>`;
 })}
 <line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${bottom}" y2="${bottom}"/><text x="${LEFT - 8}" y="${bottom + 4}" text-anchor="end">0</text>
 ${series.map((one) => drawSeries(one, { x, scale, gap, above, bottom }))}

@@ -2,6 +2,7 @@
 import { formatCount, formatQuantity } from "../core/figures.ts";
 import type { ComparedTensor, Finding, LogitsMetrics, RungReport, VerifyReport } from "../index.ts";
 import { chartOf } from "./chart.ts";
+import { errorSection } from "./html-errors.ts";
 import { htmlTable, longTable, MAX_ROWS, numberCell, sidesText, TONE_OF } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
 import { certifiedText, comparedLogits, limitText, measureTexts } from "./measures.ts";
@@ -29,6 +30,7 @@ export function verificationSections(report: VerifyReport): readonly (Markup | n
     findingSection(report.findingDetails),
     logits === undefined ? null : layerSection(logits),
     logits === undefined ? null : positionSection(logits.positions, report.limits),
+    report.tensors === undefined ? null : errorSection(report.tensors, report.rungs),
     report.tensors === undefined ? null : tensorSection(report.tensors),
     logits === undefined ? null : controlSection(logits),
     limitSection(report.limits),

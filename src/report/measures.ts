@@ -7,6 +7,7 @@ import {
   formatQuantity,
 } from "../core/figures.ts";
 import type { LogitsMetrics, RerunMetrics, RungReport, Verdict, VerifyReport } from "../index.ts";
+import { errorTexts } from "./recast-errors.ts";
 
 /** The meaning of each verdict. */
 export const MEANINGS = {
@@ -37,8 +38,9 @@ const LOGITS: readonly (readonly [key: keyof LogitsNumbers, text: (value: number
 export function measureTexts(rung: RungReport): string[] {
   switch (rung.rung) {
     case "cover":
-    case "bytes":
       return Object.entries(rung.metrics).flatMap(metricText);
+    case "bytes":
+      return [...Object.entries(rung.metrics).flatMap(metricText), ...recastTexts(rung.metrics)];
     case "logits":
       return [...numbersText(rung.metrics), ...proofText(rung.metrics)];
     case "reference":
@@ -46,6 +48,11 @@ export function measureTexts(rung: RungReport): string[] {
     default:
       return rung satisfies never;
   }
+}
+
+/** The error of a recast; empty if nothing was recast. */
+function recastTexts(metrics: Extract<RungReport, { rung: "bytes" }>["metrics"]): readonly string[] {
+  return "error" in metrics && metrics.error !== undefined ? errorTexts(metrics.error) : [];
 }
 
 const numbersText = (numbers: LogitsNumbers): string[] =>

@@ -11,6 +11,7 @@ import { scaleOf } from "../../src/cast/cast.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
 import type { FloatDType } from "../../src/core/dtype.ts";
 import { widen } from "../../src/core/float.ts";
+import { htmlText } from "../../src/report/html.ts";
 import type { ComparedTensor } from "../../src/verify/report.ts";
 import { fp8Dialects, golden, type StoredArray, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
@@ -173,6 +174,9 @@ describe("a planted error", () => {
     const text = `${IN}: dt: ${HEADS} of ${HEADS} rows (rows ${rows - HEADS} to ${rows - 1}) became 0`;
     expect(measurement.findings).toContainEqual(expect.stringContaining(text));
     expect(verification.findings).toContainEqual(expect.stringContaining(text));
+    const html = htmlText({ command: "verify", a: "a", b: "b", report: verification });
+    expect(html).toContain("Number of tensors by their relative L2");
+    expect(html).toContain(`dt: ${HEADS} of ${HEADS} rows lost more than rounding`);
   });
 
   it("of a part that is rounded coarsely is named with its own relative L2", async () => {
@@ -185,7 +189,7 @@ describe("a planted error", () => {
     expect(dt!.relL2).toBeGreaterThan(2 ** -4);
     expect(dt!.relL2).toBeLessThan(1);
     expect(measurement.findings.join("; ")).toMatch(
-      /dt: .* lost more than rounding explains .*relative L2 0\.\d+/,
+      /dt: .* lost more than rounding explains, .*relative L2 0\.\d+/,
     );
   });
 

@@ -41,7 +41,7 @@ export const plan = defineCommand<SearchOptions & MeasureOptions>({
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
-    "plan ./nemotron-h-8b ./fp8 --to hf --dtype mxfp8 --measure",
+    "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --measure",
     "plan ./nemotron-h-8b model.isologit --json > plan.json",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
@@ -129,7 +129,8 @@ function errorTable({ measurement }: PlanReport, view: View): string[] {
     escapeControls(b),
     partTexts(error).join(", "),
   ]);
-  const title = ["relative L2", "clipped", "became 0", "largest errors", "rows that lost more than rounding"];
+  const hasParts = all.some(({ error }) => error.parts.length > 0);
+  const title = ["relative L2", "clipped", "became 0", "largest errors", hasParts ? "lossy rows" : ""];
   return ["", ...tableWithHead(view, title, rows, "rrrll")];
 }
 

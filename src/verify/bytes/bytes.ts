@@ -140,7 +140,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
 }
 
 /** What the recasts of a planned conversion will cost. */
-export type RecastMeasurement = Pick<BytesResult, "differences" | "errors" | "error" | "findings">;
+type RecastMeasurement = Pick<BytesResult, "differences" | "errors" | "error" | "findings">;
 
 /** Compares the recast roles only. `b` may be a destination that is planned and computed when it is read. */
 export async function measureRecasts(options: BytesOptions): Promise<RecastMeasurement> {

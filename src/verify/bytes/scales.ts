@@ -126,7 +126,7 @@ function partText(
   if (lostRows === lossyRows) return `${name}${lostRows} of ${rows} rows (${range}) became 0 ${why}`;
   const zeros = lostRows === 0 ? "" : `, ${lostRows} of them became 0`;
   return (
-    `${name}${lossyRows} of ${rows} rows (${range}) lost more than rounding explains ${why}${zeros}: ` +
+    `${name}${lossyRows} of ${rows} rows (${range}) lost more than rounding explains, ${why}${zeros}: ` +
     `relative L2 ${formatMeasure(relL2)}, of the whole tensor ${formatMeasure(whole.relL2)}`
   );
 }
