@@ -20,6 +20,13 @@ export function isTokenizerFile(path: string): boolean {
   return NAMES.has(path) || TEMPLATES.test(path);
 }
 
+const MODEL = /^(tokenizer\.json|tokenizer\.model|tekken\.json|vocab\.(json|txt)|[^/]+\.tiktoken)$/;
+
+/** Whether a file holds the tokens of a tokenizer: one of these files is enough to read text. */
+export function isTokenizerModel(path: string): boolean {
+  return MODEL.test(path);
+}
+
 /** The files in a folder as side files, with their paths in a Hugging Face folder. */
 export function sidecarsBelow(
   files: readonly { readonly path: string; readonly size: number }[],

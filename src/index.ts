@@ -11,7 +11,7 @@ export {
   cacheRm,
   cacheVerify,
 } from "./api/cache.ts";
-export { check } from "./api/check.ts";
+export { type CheckReport, check } from "./api/check.ts";
 export { type ConvertOptions, type ConvertReport, convert } from "./api/convert.ts";
 export { type DiffOptions, diff } from "./api/diff.ts";
 export { type DoctorReport, doctor } from "./api/doctor.ts";

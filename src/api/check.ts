@@ -16,6 +16,7 @@ import type { CheckOptions } from "../check/options.ts";
 import { pairOrReport } from "../check/pairing.ts";
 import { checkQuantization, checkScales, refuseUnknownEngines } from "../check/quantization.ts";
 import { checkBytes } from "../check/read.ts";
+import { checkServing } from "../check/serving.ts";
 import { checkTies } from "../check/ties.ts";
 import { checkWeights } from "../check/weights.ts";
 import { loadModel } from "../checkpoint/load.ts";
@@ -32,21 +33,30 @@ import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { judgeFindings } from "../verify/judge-findings.ts";
 
+export interface CheckReport extends FindingsReport {
+  /**
+   * engines can serve text from the folder as it stands: no error, a tokenizer, and a token that ends a text; null for a format
+   * that engines do not load
+   */
+  readonly servable: boolean | null;
+}
+
 /**
  * Checks a checkpoint without a second checkpoint: files, index, config, tensor names, shapes and scales.
  *
  * @param source path or `hf://` address of a checkpoint
  * @param options `read` also reads every byte and compares the bytes with the digests of the format; `for` names the
  *   engines that will run the checkpoint
- * @returns the findings; `ok` if no finding is an error
+ * @returns the findings; `ok` if no finding is an error; whether engines can serve text from it
  * @throws USAGE: an engine is unknown; NOT_FOUND, IO_FAILED, and errors that are not a fault of the checkpoint; faults of the checkpoint are findings
  * @example
  * const { ok, findings } = await check("./nemotron-h-8b", { read: true });
  */
-export async function check(source: string, options: CheckOptions = {}): Promise<FindingsReport> {
+export async function check(source: string, options: CheckOptions = {}): Promise<CheckReport> {
   refuseUnknownEngines(options);
   const findings: Finding[] = [];
   const checkpoint = await openOrReport(source, options, findings);
+  let served: readonly Finding[] | null = null;
   if (checkpoint !== null) {
     findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
@@ -59,6 +69,8 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     // Without a config there is nothing to compare, and the near miss reports the missing config.
     const isSilent = miss !== null && Object.keys(checkpoint.config).length === 0;
     if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
+    if (checkpoint.format === "hf" && !isSilent) served = await checkServing(checkpoint, files);
+    findings.push(...(served ?? []));
   }
   const found = [...gatherFindings(findings)];
   if (checkpoint !== null && options.read === true) {
@@ -69,7 +81,8 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     found.push(...((await ownCertificate(source, checkpoint))?.findings ?? []));
   }
   const judged = judgeFindings(found, options.strict);
-  return { ok: isOk(judged), findings: judged };
+  const ok = isOk(judged);
+  return { ok, findings: judged, servable: served === null ? null : ok && served.length === 0 };
 }
 
 const isOfTransformers = ({ format }: Checkpoint): boolean => format === "hf" || format === "packed";

@@ -22,7 +22,10 @@ import type { Role } from "../families/model.ts";
 import { memoryOf } from "../inference/machine.ts";
 import { Digest } from "../workers/digest.ts";
 
-export type DiffOptions = Omit<FindingsOptions, "backend">;
+export interface DiffOptions extends Omit<FindingsOptions, "backend"> {
+  /** compare only the weights, and no settings and side files */
+  readonly weights?: boolean;
+}
 
 /** Size of a band; memory holds the bands of both sides and their values. */
 const BAND_BYTES = 4 * 1024 * 1024;
@@ -53,8 +56,9 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
   const roles = new Map([...right.roles, ...left.roles]);
   const tensors: DiffedTensor[] = [];
   for (const role of roles.values()) tensors.push(await diffRole(role.key, sides, options));
-  const config = diffConfigs(left, right);
-  const sidecars = await diffSidecars(left.checkpoint, right.checkpoint);
+  const { weights = false } = options;
+  const config = weights ? [] : diffConfigs(left, right);
+  const sidecars = weights ? [] : await diffSidecars(left, right);
   const equal = tensors.every((tensor) => tensor.equal) && config.length === 0 && sidecars.length === 0;
   return { equal, tensors, config, sidecars };
 }

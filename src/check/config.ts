@@ -4,8 +4,9 @@ import { tokensOf } from "../checkpoint/open.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Finding } from "../core/finding.ts";
 import { finding, findingOf } from "../core/finding.ts";
-import { isJsonObject, parseJsonObject } from "../core/json.ts";
+import { isJsonObject } from "../core/json.ts";
 import type { Sources } from "../core/read.ts";
+import { generationOf } from "./serving.ts";
 
 const CONFIG = { file: "config.json" };
 
@@ -32,25 +33,17 @@ async function checkVocabulary(checkpoint: Checkpoint): Promise<readonly Finding
 }
 
 const TOKEN_IDS = ["bos_token_id", "eos_token_id", "pad_token_id"] as const;
-/** Limit of a generation config; real files have a few hundred bytes. */
-const MAX_GENERATION_BYTES = 1024 * 1024;
 
 /** Ids of special tokens. The vocabulary must contain them, and two files must agree on them. */
-async function checkTokenIds({ config, sidecars }: Checkpoint, files: Sources): Promise<readonly Finding[]> {
+async function checkTokenIds(checkpoint: Checkpoint, files: Sources): Promise<readonly Finding[]> {
+  const { config } = checkpoint;
   const file = "generation_config.json";
-  const beside = sidecars.find(({ path }) => path === file);
   const findings: Finding[] = [];
   let generation: Readonly<Record<string, unknown>> = {};
-  if (beside !== undefined && beside.span.size <= MAX_GENERATION_BYTES) {
-    try {
-      const { file: path, offset, size } = beside.span;
-      generation = parseJsonObject(await files.bytes(path, offset, size), {
-        file,
-        nonFinite: true,
-      });
-    } catch (error) {
-      findings.push(findingOf(error, file));
-    }
+  try {
+    generation = await generationOf(checkpoint, files);
+  } catch (error) {
+    findings.push(findingOf(error, file));
   }
   for (const [where, values] of [[CONFIG.file, config] as const, [file, generation] as const]) {
     for (const key of TOKEN_IDS) {

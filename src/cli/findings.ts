@@ -5,7 +5,7 @@ import { nameFlags } from "./flag-names.ts";
 import { firstItems, type View } from "./render.ts";
 
 /** The report of `check` or `scan`, with flags in place of the library's options. */
-export function nameFlagsIn(report: FindingsReport): FindingsReport {
+export function nameFlagsIn<R extends FindingsReport>(report: R): R {
   return { ...report, findings: report.findings.map(nameFlagsOf) };
 }
 

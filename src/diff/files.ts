@@ -8,13 +8,20 @@ import { keysThatDiffer } from "../side-files/compare.ts";
 import { isOwnIndex } from "../side-files/read.ts";
 import type { DiffedSidecar, DiffReport } from "./report.ts";
 
-/** Settings that differ; if both sides have one dialect, also other config keys that differ. */
+/**
+ * Settings that differ. If both sides have one dialect, also other config keys that differ; a key that no forward pass depends on
+ * counts only where both sides have it. Two spellings of one setting are equal.
+ */
 export function diffConfigs(a: MatchedModel, b: MatchedModel): DiffReport["config"] {
   const unlike = (left: Readonly<Record<string, unknown>>, right: Readonly<Record<string, unknown>>) =>
     keysThatDiffer(left, right).map((key) => ({ key, a: jsonValue(left[key]), b: jsonValue(right[key]) }));
   const settings = unlike(a.settings, b.settings);
   if (a.dialect !== b.dialect) return settings;
-  const keys = unlike(a.checkpoint.config, b.checkpoint.config);
+  const { dialect } = a;
+  const keys = unlike(a.checkpoint.config, b.checkpoint.config).filter(({ key, a: left, b: right }) => {
+    if (dialect.isSettingKey?.(key)) return settings.length > 0;
+    return !dialect.isUnreadKey?.(key) || (left !== null && right !== null);
+  });
   // A setting that differs is reported by its config key.
   return [...(keys.length > 0 ? [] : settings), ...keys];
 }
@@ -28,8 +35,14 @@ function jsonValue(value: unknown): unknown {
 const MAX_TEXT_BYTES = 1024 * 1024;
 const MAX_LINES = 20;
 
-/** Side files that differ or that one side lacks, without config.json and files that depend on the format. */
-export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readonly DiffedSidecar[]> {
+/**
+ * Side files that differ, without config.json and files that depend on the format. A file that one side lacks counts only
+ * where both have one dialect: other software has other files.
+ */
+export async function diffSidecars(
+  { checkpoint: a, dialect }: MatchedModel,
+  { checkpoint: b, dialect: other }: MatchedModel,
+): Promise<readonly DiffedSidecar[]> {
   await using left = new Sources(a.store);
   await using right = new Sources(b.store);
   const paths = new Set([...a.sidecars, ...b.sidecars].map(({ path }) => path));
@@ -38,7 +51,7 @@ export async function diffSidecars(a: Checkpoint, b: Checkpoint): Promise<readon
     if (path === "config.json") continue;
     const [bytesA, bytesB] = [await bytesOf(path, a, left), await bytesOf(path, b, right)];
     const [x, y] = [bytesA === null ? null : sha256(bytesA), bytesB === null ? null : sha256(bytesB)];
-    if (x === y) continue;
+    if (x === y || (dialect !== other && (x === null || y === null))) continue;
     const lines = bytesA === null || bytesB === null ? null : linesApart(bytesA, bytesB);
     diffed.push({ path, a: x, b: y, ...(lines !== null && { lines }) });
   }

@@ -93,6 +93,8 @@ export interface Dialect<D extends Dims = Dims> {
   keyRemarks(config: Config): readonly KeyRemark[];
   /** whether the key is a setting or must have one value; absent: unknown for every key */
   isSettingKey?(key: string): boolean;
+  /** whether no forward pass depends on the key, whatever its value; absent: unknown for every key */
+  isUnreadKey?(key: string): boolean;
   /** the config key of a setting; undefined if there are several or none */
   keyOf?(setting: string): string | undefined;
   /** size of the vocabulary, if the config is reliable; undefined: the tokenizer or the user must give it */

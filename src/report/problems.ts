@@ -25,6 +25,8 @@ export const RULES: Readonly<Record<string, string>> = {
   "first-divergence": "The lowest layer that differs",
   "control-missed": "The comparison did not detect a deliberate fault, so the proof has a gap",
   "file-absent": "Only one checkpoint has this side file",
+  "serving-tokenizer": "A folder without a tokenizer",
+  "serving-eos": "A folder that does not say which token ends a text",
   "metadata-format": "A weight file names a format that Transformers refuses",
   "padding-values": "Rows that pad the vocabulary are not zero",
   "file-respelt": "Side files have equal content in different spelling",

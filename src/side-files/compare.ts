@@ -8,11 +8,13 @@ import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import type { Dialect } from "../families/dialect.ts";
 import type { MatchedModel } from "../families/model.ts";
 import type { Config } from "../families/structure.ts";
+import { SPECIAL_TOKENS, specialIds } from "../tokenizer/special-tokens.ts";
 import { haveSameMeaning } from "./meaning.ts";
 import { INDEX, refuseDamagedFiles, SINGLE, SideFiles } from "./read.ts";
 import { configKeys, type FileOutcome, sideFileKind, withSeverity } from "./rules.ts";
 
 const CONFIG = "config.json";
+const GENERATION = "generation_config.json";
 
 /** Limit of a file that is parsed; a tokenizer of 131,072 tokens has 17 MB. Only the bytes of larger files are compared. */
 const MAX_MEANING_BYTES = 256 * 1024 * 1024;
@@ -31,6 +33,8 @@ export async function compareFiles(
     if (recast && path === MODELOPT_CONFIG) continue;
     if (path === CONFIG && a.dialect !== b.dialect && !(left.has(path) && right.has(path))) continue; // settings
     if (path === INDEX && (await namesSingle(right))) continue;
+    if (path === GENERATION && a.dialect !== b.dialect && !left.has(path) && (await followsTokenizer(right)))
+      continue;
     const { added, missing, differs } = sideFileKind(path, right.isRival(path));
     const at = { file: path };
     if (!left.has(path)) {
@@ -70,6 +74,16 @@ async function namesSingle(files: SideFiles): Promise<boolean> {
   } catch {
     return false; // the file is not an index
   }
+}
+
+/** Whether generation settings say only which tokens begin, end and pad a text, as the tokenizer beside them does. */
+async function followsTokenizer(files: SideFiles): Promise<boolean> {
+  const ids = await specialIds(async (path) => (files.has(path) ? await files.bytes(path) : null));
+  const settings = parseJsonObject(await files.bytes(GENERATION), { file: GENERATION, nonFinite: true });
+  return (
+    SPECIAL_TOKENS.every((name) => settings[`${name}_token_id`] === ids[name]) &&
+    Object.keys(settings).length === Object.keys(ids).length
+  );
 }
 
 async function areEqual(path: string, a: SideFiles, b: SideFiles): Promise<boolean> {

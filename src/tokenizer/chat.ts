@@ -2,6 +2,7 @@
 import { Template } from "@huggingface/jinja";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
+import { textOf } from "./special-tokens.ts";
 import { bytesBeside, CONFIG, jsonBeside } from "./tokenizer.ts";
 
 const TEMPLATE = "chat_template.jinja";
@@ -20,7 +21,7 @@ export async function chatOf(checkpoint: Checkpoint, content: string): Promise<s
     const next = { next: "leave `chat` out, and give the text as the model was trained to read it" };
     throw new IsologitError("USAGE", "`chat` was given, and the checkpoint has no chat template", {}, next);
   }
-  const [bos, eos] = [config.bos_token, config.eos_token].map(contentOf);
+  const [bos, eos] = [config.bos_token, config.eos_token].map(textOf);
   try {
     return new Template(template).render({
       messages: [{ role: "user", content }],
@@ -41,10 +42,4 @@ function templateIn(template: unknown): string | undefined {
   if (!Array.isArray(template)) return undefined;
   const found = template.find((entry) => entry?.name === "default")?.template;
   return typeof found === "string" ? found : undefined;
-}
-
-/** Text of a special token, which is a string or a record with the string. */
-function contentOf(token: unknown): string | undefined {
-  const text = typeof token === "object" && token !== null && "content" in token ? token.content : token;
-  return typeof text === "string" ? text : undefined;
 }

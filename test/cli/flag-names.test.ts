@@ -30,7 +30,9 @@ it("errors and findings name flags, in text and in JSON", async () => {
   expect(failed.json().error).toMatchObject({ message: "--vocab-size is 1", next: "use --dtype bf16" });
   const at = { file: "x", tensor: null, offset: null };
   const finding = { rule: "r", severity: "error", at, message: "no config", next: "use `like`" } as const;
-  const found = await run("check a", { over: { check: async () => ({ ok: false, findings: [finding] }) } });
+  const found = await run("check a", {
+    over: { check: async () => ({ servable: null, ok: false, findings: [finding] }) },
+  });
   expect(found.stdout).toContain("next: use --like");
 });
 

@@ -205,7 +205,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
     cacheVerify: async () => ({ ok: true, blobs: 1, bytes: 1024, findings: [] }),
     cacheRm: async (target) => ({ removed: [target], bytes: 1024 }),
     scan: async () => ({ ok: true, findings: [] }),
-    check: async () => ({ ok: true, findings: [] }),
+    check: async () => ({ ok: true, findings: [], servable: true }),
     diff: async () => ({ equal: true, tensors: [], config: [], sidecars: [] }),
     doctor: async ({ kernels } = {}) => ({
       node: "v20.20.2",

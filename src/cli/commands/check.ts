@@ -1,6 +1,6 @@
 /** `check`: finds contradictions in a checkpoint, from its headers or from every byte. */
 import { formatQuantity } from "../../core/figures.ts";
-import type { CheckOptions, FindingsReport } from "../../index.ts";
+import type { CheckOptions, CheckReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
 import { findingLines, nameFlagsIn } from "../findings.ts";
 import { SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
@@ -24,10 +24,11 @@ export const check = defineCommand<CheckOptions>({
   },
 });
 
-function checkText({ ok, findings }: FindingsReport, view: View): string[] {
+function checkText({ ok, findings, servable }: CheckReport, view: View): string[] {
   const none = findings.length === 0 ? "no problems found" : "none is an error";
   return [
     ...findingLines(findings, view),
     `${formatQuantity(findings.length, "finding")}; ${ok ? none : "the checkpoint has errors"}`,
+    ...(servable === true ? ["engines can serve it as it stands"] : []),
   ];
 }

@@ -12,8 +12,8 @@ export const diff = defineCommand<DiffOptions>({
     { name: "A", about: "first checkpoint" },
     { name: "B", about: "second checkpoint" },
   ],
-  flags: [...SOURCE_OPTIONS, "keepGoing", "threads", "memory", ...WITH_REPORTS],
-  examples: ["diff ./hf model.isologit", "diff ./hf ./hf-fp8 --json"],
+  flags: [...SOURCE_OPTIONS, "weights", "keepGoing", "threads", "memory", ...WITH_REPORTS],
+  examples: ["diff ./hf model.isologit", "diff ./nemo2 ./hf --weights", "diff ./hf ./hf-fp8 --json"],
   async run({ positionals: { A, B }, options }, { library }) {
     const report = await library.diff(A!, B!, options);
     const subject = { command: "diff", a: A!, b: B!, report } as const;

@@ -18,6 +18,10 @@ export const CHECK_FLAGS = flagGroup(VERIFICATION, {
     spec: "--strict",
     about: "treat findings that name a difference, and warnings of `check`, as errors",
   },
+  weights: {
+    spec: "--weights",
+    about: "compare only the weights, and no settings and side files",
+  },
   read: {
     spec: "--read",
     about: "read every byte and compare it with the digests that the format stores",

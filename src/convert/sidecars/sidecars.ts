@@ -6,6 +6,7 @@ import type { WantedSidecar, WriteRequest } from "../../../formats/format.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../../core/carried-files.ts";
 import type { Config } from "../../families/structure.ts";
 import { CONFIG, type ConfigRequest, rewriteConfig, type SideFileMap, textFile } from "./config-file.ts";
+import { withGeneration } from "./generation.ts";
 import { NOTHING_RESTORED, readHeaders, readLikeFiles, readRestoredFiles } from "./restore.ts";
 
 interface SidecarRequest extends ConfigRequest {
@@ -30,9 +31,15 @@ export async function planSidecars(request: SidecarRequest): Promise<SidecarFile
   for (const file of [...(await readLikeFiles(source)), ...restored.files, ...checkpoint.sidecars]) {
     files.set(file.path, file);
   }
-  if (holdsFiles && !files.has(CONFIG))
-    files.set(CONFIG, textFile(CONFIG, `${JSON.stringify(request.config, null, 2)}\n`));
-  const warnings = [...restored.warnings, ...(await rewriteConfig(files, request))];
+  const generation =
+    holdsFiles && !files.has(CONFIG) ? await withGeneration(files, checkpoint, request.config) : null;
+  if (generation !== null)
+    files.set(CONFIG, textFile(CONFIG, `${JSON.stringify(generation.config, null, 2)}\n`));
+  const warnings = [
+    ...restored.warnings,
+    ...(generation?.warnings ?? []),
+    ...(await rewriteConfig(files, request)),
+  ];
   const headers = [...(await readHeaders(checkpoint, checkpoint.weightFiles)), ...restored.headers];
   const isExact = jobs.every(({ cast }) => cast === undefined);
   const takes = (path: string) => writer.takes?.(path) ?? true;

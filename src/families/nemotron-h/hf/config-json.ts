@@ -115,8 +115,11 @@ export function isSettingKey(key: string): boolean {
   return COMPARED.has(key);
 }
 
+const UNREAD: ReadonlySet<string> = new Set(UNREAD_KEYS.flatMap(({ keys }) => keys));
+
+export function isUnreadKey(key: string): boolean {
+  return UNREAD.has(key) && !COMPARED.has(key);
+}
+
 /** Every key of the tables. */
-export const KNOWN_KEYS: ReadonlySet<string> = new Set([
-  ...COMPARED,
-  ...UNREAD_KEYS.flatMap(({ keys }) => keys),
-]);
+export const KNOWN_KEYS: ReadonlySet<string> = new Set([...COMPARED, ...UNREAD]);

@@ -12,6 +12,7 @@ import { configJson, keyOf, PASSTHROUGH_KEYS } from "./config.ts";
 import {
   invalidKeyError,
   isSettingKey,
+  isUnreadKey,
   needSetting,
   readSetting,
   refuseOtherWeights,
@@ -210,5 +211,6 @@ export const hf: Dialect<NemotronHDims> = {
   config: configJson,
   keyOf,
   keyRemarks: remarksOn,
-  isSettingKey: isSettingKey,
+  isSettingKey,
+  isUnreadKey,
 };
