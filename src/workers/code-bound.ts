@@ -23,6 +23,8 @@ export function roundingBound(dtype: FloatDType | CodeDType): number {
 /** Room for the roundings of the quotient and of the product in F32. */
 const SLACK = 1 + 2 ** -20;
 
+const MOST_CLIPPED = 1.25 * (1 + 2 ** -8);
+
 const number = new Float32Array(1);
 const bits = new Uint32Array(number.buffer);
 
@@ -36,6 +38,11 @@ interface CodeCheck {
    * @param scale  F32
    */
   isWithin(weight: number, value: number, scale: number): boolean;
+  /**
+   * Whether a weight beyond the largest code stands as that code, and is at most a quarter larger: so far do rules of least
+   * squared error clip, which shrink a scale to 0.80 of amax / max at most. The scale may also be rounded to BF16.
+   */
+  isClipped(weight: number, value: number, scale: number): boolean;
   /** Whether no other code is nearer to the weight. */
   isNearest(weight: number, value: number, scale: number): boolean;
   /** least normal code */
@@ -59,6 +66,10 @@ export function codeCheck(dtype: CodeDType): CodeCheck {
     isWithin(weight, value, scale) {
       const error = Math.abs(weight - value);
       return error <= relative * Math.abs(weight) || error <= absolute * scale;
+    },
+    isClipped(weight, value, scale) {
+      const ratio = Math.abs(value) === Math.fround(max * scale) ? weight / value : 0;
+      return ratio >= 1 && ratio <= MOST_CLIPPED;
     },
     isNearest(weight, value, scale) {
       if (value !== 0 && weight !== 0 && value > 0 !== weight > 0) return false;

@@ -70,14 +70,16 @@ function elementsOf(dtype: FloatDType, bytes: Uint8Array): (index: number) => nu
  *
  * @param values code * scale of each element
  * @param scales the scale of each element
+ * @param clips  weights beyond the largest code may stand as that code
  */
 export function valuesBeyond(
   weights: Float32Array,
   values: Float32Array,
   scales: Float32Array,
   codes: CodeDType,
+  clips: boolean,
 ): BeyondBound & Pick<CastError, "isExact" | "loss"> {
-  const { isWithin, isNearest, leastNormal } = codeCheck(codes);
+  const { isWithin, isClipped, isNearest, leastNormal } = codeCheck(codes);
   const clippedFrom = CLIPPED_FROM[codes];
   let [differsAt, notNearest, beyond, nonzero, zeroed, coarse, clipped] = [-1, 0, 0, 0, 0, 0, 0];
   let isExact = true;
@@ -85,7 +87,7 @@ export function valuesBeyond(
     const [weight, value, scale] = [weights[i]!, values[i]!, scales[i]!];
     isExact &&= weight === value;
     if (!isWithin(weight, value, scale)) {
-      if (beyond++ === 0) differsAt = i;
+      if (!(clips && isClipped(weight, value, scale)) && beyond++ === 0) differsAt = i;
       if (Math.fround(Math.abs(weight) / scale) >= clippedFrom) clipped++; // within the bound, nothing is clipped
     } else if (!isNearest(weight, value, scale)) notNearest++;
     if (weight !== 0) {

@@ -136,7 +136,13 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     const factor = sourceScale ?? 1;
     if (factor !== 1) for (let i = 0; i < count; i++) weights[i] = weights[i]! * factor;
     const scales = floats(scalesAt, count);
-    const { differsAt, ...odd } = valuesBeyond(weights, floats(b, count), scales, codes);
+    const { differsAt, ...odd } = valuesBeyond(
+      weights,
+      floats(b, count),
+      scales,
+      codes,
+      blocks === undefined,
+    );
     const maxima = blocks === undefined ? null : blockMaxima(weights, scales, blocks.lo, blocks);
     const cast = { from, to: "F32", scale: null, sourceScale } as const;
     const error = { ...odd, sums: caster.errors(cast, a, b, count, columns || count) };
