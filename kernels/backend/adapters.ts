@@ -1,7 +1,7 @@
 /** Lists the GPUs of this machine with the extensions that shaders use, or the reason why there is none. */
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Extensions } from "../kernel.ts";
-import { type Dawn, dawnIsInstalled, instanceFor, loadDawn } from "./dawn.ts";
+import { type Dawn, dawnAddress, INSTALL_DAWN, instanceFor, loadDawn } from "./dawn.ts";
 import { adapterMissingReason, type Machine, thisMachine, vulkanMissingReason } from "./vulkan.ts";
 
 export interface Adapter {
@@ -21,8 +21,11 @@ export interface Adapters {
   readonly found: readonly Adapter[];
   /** why there is none; null if there is one */
   readonly reason: string | null;
+  /** command that installs Dawn, if it is missing, whatever else is */
+  readonly install?: string;
 }
 
+export const DAWN_MISSING = "the npm package webgpu is not installed";
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|warp/i;
 /** A name that no adapter has: Dawn's error message for it lists the names of all adapters. */
 const UNKNOWN_NAME = "<none>";
@@ -32,15 +35,18 @@ const UNKNOWN_NAME = "<none>";
  *
  * @throws USAGE for an unknown value of ISOLOGIT_SHADERS
  */
-export async function findAdapters(machine: Machine = thisMachine): Promise<Adapters> {
+export async function findAdapters(
+  machine: Machine = thisMachine,
+  address = dawnAddress(machine),
+): Promise<Adapters> {
   const plain = wantsPlainShaders(machine);
   const none = (reason: string): Adapters => ({ found: [], reason });
-  if (!dawnIsInstalled()) return none("the optional npm package webgpu is not installed");
   const missing = vulkanMissingReason(machine);
+  if (address === null) return { ...none(missing ?? DAWN_MISSING), install: INSTALL_DAWN };
   if (missing !== null) return none(missing);
   let dawn: Dawn;
   try {
-    dawn = await loadDawn();
+    dawn = await loadDawn(address);
   } catch (error) {
     return none(`the npm package webgpu does not load here: ${String(error).split("\n")[0]}`);
   }

@@ -2,7 +2,7 @@
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Backend, Extensions } from "../kernel.ts";
 import { createSharedMemory, instantiateModule } from "../module.ts";
-import { type Adapter, type Adapters, findAdapters } from "./adapters.ts";
+import { type Adapter, type Adapters, DAWN_MISSING, findAdapters } from "./adapters.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm.ts";
 import { createWebgpuBackend, openDevice } from "./webgpu.ts";
 
@@ -41,10 +41,12 @@ async function probeWasm(): Promise<BackendRow> {
   }
 }
 
-export function gpuRows({ found, reason }: Adapters): readonly BackendRow[] {
+export function gpuRows({ found, reason, install }: Adapters): readonly BackendRow[] {
   if (found.length === 0) {
     const nothing = { device: null, driver: null, software: false, extensions: [] };
-    return [{ id: "webgpu", available: false, ...nothing, reason }];
+    const missing = [...new Set([reason, DAWN_MISSING])].join("; ");
+    const why = install === undefined ? reason : `${missing}; this installs it: ${install}`;
+    return [{ id: "webgpu", available: false, ...nothing, reason: why }];
   }
   return found.map(({ name, driver, software, extensions }) => ({
     ...{ id: "webgpu", available: true, device: name, driver, software, extensions, reason: null },
@@ -131,12 +133,13 @@ async function openAutomatically(options: WasmOptions): Promise<Backend> {
 
 /** The first GPU with `part` in its name, hardware before software. */
 export function chooseAdapter(adapters: Adapters, part: string): Adapter {
-  const { found, reason } = adapters;
+  const { found, reason, install } = adapters;
   const alike = found.filter(({ name }) => name.toLowerCase().includes(part.toLowerCase()));
   const adapter = alike.find(({ software }) => !software) ?? alike[0];
   if (adapter !== undefined) return adapter;
   const why = reason ?? `no GPU has "${part}" in its name; found: ${adapterNames(adapters)}`;
-  const next = "run `isologit doctor` to list the GPUs, or use `backend` wasm";
+  const first = install === undefined ? "`isologit doctor` to list the GPUs" : `\`${install}\``;
+  const next = `run ${first}, or use \`backend\` wasm`;
   throw new IsologitError("NOT_AVAILABLE", `backend webgpu: ${why}`, {}, { next });
 }
 

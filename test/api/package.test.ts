@@ -1,14 +1,15 @@
-/** The declarations of the package, as `npm pack` makes them, in a project that uses them. */
+/** The package as `npm pack` makes it: its declarations in a project that uses them, and its documents. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import picomatch from "picomatch";
 import { beforeAll, expect, it } from "vitest";
 import { workFolder } from "../support/goldens.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const work = workFolder();
 const installed = join(work, "node_modules/isologit");
-const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const { dependencies, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
 /** Errors of the compiler, "" if there are none. */
 function tsc(folder: string, ...args: readonly string[]): string {
@@ -39,4 +40,17 @@ it.each([
 ])("compile under --strict by %s, without skipLibCheck", (moduleResolution, module) => {
   const flags = ["--strict", "--noEmit", "--target", "es2022", "--module", module];
   expect(tsc(work, ...flags, "--moduleResolution", moduleResolution, "use.ts")).toBe("");
+});
+
+it("holds the documents that messages name", () => {
+  const sources = ["bin", "src", "formats", "kernels"].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((path) =>
+      join(root, folder, path),
+    ),
+  );
+  const texts = sources.filter((path) => path.endsWith(".ts")).map((path) => readFileSync(path, "utf8"));
+  const code = texts.join("\n").replace(/^\s*(\/\/|\/?\*).*$/gm, ""); // without comments
+  const named = new Set(code.match(/\bdocs\/[\w-]+\.\w+/g));
+  expect(named.size).toBeGreaterThan(0);
+  expect([...named].filter((path) => !picomatch(files)(path))).toEqual([]);
 });

@@ -1,5 +1,9 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
-import { type Adapter, findAdapters } from "../../kernels/backend/adapters.ts";
+import { type Adapter, DAWN_MISSING, findAdapters } from "../../kernels/backend/adapters.ts";
+import { dawnAddress, INSTALL_DAWN } from "../../kernels/backend/dawn.ts";
 import {
   chooseAdapter,
   gpuRows,
@@ -13,8 +17,10 @@ import {
   thisMachine,
   vulkanMissingReason,
 } from "../../kernels/backend/vulkan.ts";
+import { workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 
+const work = workFolder();
 const options = { threads: 1, memoryBytes: 1 << 20 };
 
 interface Parts {
@@ -79,6 +85,53 @@ describe("the reason why there is no GPU, in one line", () => {
     const mac: Machine = { ...linux({}), platform: "darwin" };
     expect(vulkanMissingReason(mac)).toBeNull();
     expect(adapterMissingReason(mac)).toBe("Dawn finds no GPU that it can use");
+  });
+});
+
+describe("without the npm package webgpu", () => {
+  const whole = linux({ libraries: [LOADER], files: [ICD] });
+
+  it("the reason is that or what else is missing, and the command that installs it is told", async () => {
+    const offered = await findAdapters(whole, null);
+    expect(offered).toEqual({ found: [], reason: DAWN_MISSING, install: INSTALL_DAWN });
+    expect(gpuRows(offered)[0]!.reason).toBe(`${DAWN_MISSING}; this installs it: ${INSTALL_DAWN}`);
+    const both = await findAdapters(linux({}), null);
+    expect(gpuRows(both)[0]!.reason).toMatch(
+      /^the Vulkan loader .* is not installed; the npm package webgpu is/,
+    );
+    expect(gpuRows(both)[0]!.reason).toContain(INSTALL_DAWN);
+    for (const adapters of [offered, both])
+      expect(() => chooseAdapter(adapters, "")).toThrow(
+        expect.objectContaining({
+          code: "NOT_AVAILABLE",
+          next: `run \`${INSTALL_DAWN}\`, or use \`backend\` wasm`,
+        }),
+      );
+  });
+
+  it("the command installs a version that this package accepts", () => {
+    const { peerDependencies, devDependencies } = JSON.parse(
+      readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
+    );
+    expect(peerDependencies.webgpu).toBe(devDependencies.webgpu);
+    expect(peerDependencies.webgpu).toMatch(new RegExp(`^\\^${INSTALL_DAWN.split("@")[1]}\\.`));
+  });
+
+  it("a global package of npm is found, wherever npm says that its prefix is", () => {
+    const prefix = join(work, "prefix");
+    for (const [platform, lib] of [
+      ["linux", "lib"],
+      ["win32", ""],
+    ] as const) {
+      const machine = { ...whole, platform, env: { npm_config_global_prefix: join(prefix, platform) } };
+      expect(dawnAddress(machine, null)).toBeNull();
+      const folder = join(prefix, platform, lib, "node_modules/webgpu");
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(join(folder, "package.json"), '{"name": "webgpu", "main": "index.js"}');
+      writeFileSync(join(folder, "index.js"), "");
+      expect(dawnAddress(machine, null)).toBe(pathToFileURL(join(folder, "index.js")).href);
+    }
+    expect(dawnAddress(thisMachine)).toContain("/node_modules/webgpu/"); // the one of the tests
   });
 });
 
