@@ -1,4 +1,4 @@
-/** Scales of activations from one forward pass of the source. The weights are read once, in bands; no layer stays in memory. */
+/** Scales of activations from one forward pass of the source over all prompts. The weights are read once, in bands; no layer stays in memory. */
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import { scaleOf } from "../cast/cast.ts";
@@ -13,11 +13,11 @@ import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import type { MatrixInput, PassObserver } from "../inference/observe.ts";
 import type { Calibration, CalibrationOptions, CalibrationRule } from "../quantization/calibration.ts";
-import { calibrationPrompt } from "./prompt.ts";
+import { calibrationPrompts } from "./prompt.ts";
 import { coveredMagnitude } from "./rules.ts";
 
 /**
- * Runs the source over the calibration's prompt and derives a scale for the input of each matrix of the main layers and of
+ * Runs the source over the calibration's prompts, with one reading of the weights, and derives a scale for the input of each matrix of the main layers and of
  * the head, and for each stream that a KV cache keeps.
  *
  * @returns null if the options ask for no calibration
@@ -30,12 +30,17 @@ export async function calibrateModel(
   const { calibrate, calibrateRule: rule = "amax" } = options;
   if (calibrate === undefined) return null;
   refuseUnrunnable(model);
-  const { ids, record, warnings } = await calibrationPrompt(calibrate, model.checkpoint, model.dims.vocab);
-  await refuseMemory(model, ids, options);
+  const { prompts, record, warnings } = await calibrationPrompts(
+    calibrate,
+    model.checkpoint,
+    model.dims.vocab,
+  );
+  const [ids, sequences] = [prompts.flat(), prompts.map(({ length }) => length)];
+  await refuseMemory(model, ids, { ...options, sequences });
   const source = await readScaleValues(model);
   const { observer, inputs, cached } = collectScales(model, rule);
   await using backend = await backendFor(options);
-  await runForwardPass(source, ids, backend, options, { observer }, "calibrate");
+  await runForwardPass(source, ids, backend, { ...options, sequences }, { observer }, "calibrate");
   return { record, inputs, cached, warnings: [...warnings, ...fillUnusedExperts(model, inputs)] };
 }
 
@@ -109,7 +114,11 @@ function unusedWarning({ index }: Layer, numbers: readonly string[]): string {
 }
 
 /** Measures the buffers of the pass by a run that only counts memory. @throws PLAN_MEMORY */
-async function refuseMemory(model: LoadedModel, ids: readonly number[], options: RunOptions): Promise<void> {
+async function refuseMemory(
+  model: LoadedModel,
+  ids: readonly number[],
+  options: Parameters<typeof runForwardPass>[3],
+): Promise<void> {
   const meter = createMeter(threadsOf(options));
   await runForwardPass(
     { ...model, scaleValues: new Map() },

@@ -34,6 +34,7 @@ export type RecipeFile = z.infer<typeof RecipeFile>;
 /** The prompt of a calibration; a file of the user is recorded by its content only. */
 const CalibrationRecord = z.strictObject({
   prompt: z.enum(["bundled", CALIBRATION_FILE]),
+  prompts: count.exactOptional(),
   tokens: count,
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
 });

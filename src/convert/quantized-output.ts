@@ -114,7 +114,7 @@ function refuseFourBits(weights: readonly PlannedWeight[]): void {
 
 /** @throws PLAN_IMPOSSIBLE if there is no place for calibrated scales: in the dialect, or because the source has such scales */
 function refuseCalibrated(
-  { scales: { unusedScales } }: LoadedModel,
+  { scales: { unusedScales }, checkpoint }: LoadedModel,
   dialect: QuantizationDialect,
   scales: WeightScales,
   cache: boolean,
@@ -127,7 +127,7 @@ function refuseCalibrated(
   const present = unusedScales.find((name) => cache || !isCacheScale(name));
   if (present === undefined) return;
   const message = "the source has this scale, and a conversion replaces no scale";
-  const next = "leave `calibrate` out, or convert the source with `dtype` bf16 first";
+  const next = `leave \`calibrate\` out, or decode the weights with \`isologit recast ${checkpoint.store.url} PLAIN --dtype bf16\`, then run this command with PLAIN in place of the source, and \`dtype\` fp8-e4m3`;
   throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: present }, { next });
 }
 

@@ -41,6 +41,7 @@ interface PassSinks {
  * Runs the main layers and the head of a model.
  *
  * @param ids   token ids, [T]
+ * @param options.sequences lengths of sequences that follow each other in the ids and do not see each other; default: one
  * @param sinks callbacks that receive the results
  * @param phase name of the phase in progress events
  * @throws UNSUPPORTED where the model cannot run natively, TENSOR_MISSING, and read errors
@@ -49,7 +50,7 @@ export async function runForwardPass(
   stored: ModelWithScales,
   ids: readonly number[],
   backend: Backend,
-  options: RunOptions,
+  options: RunOptions & { readonly sequences?: readonly number[] },
   sinks: PassSinks,
   phase: "calibrate" | "logits" | "verify" = "logits",
 ): Promise<void> {
@@ -64,6 +65,7 @@ export async function runForwardPass(
     backend,
     sources,
     tokens: ids.length,
+    sequences: options.sequences,
     roundings: new Map(),
     rounder: await Rounder.create(),
     bandBytes,

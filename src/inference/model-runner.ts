@@ -16,6 +16,8 @@ interface RunnerRequest {
   readonly backend: Backend;
   readonly sources: Sources;
   readonly tokens: number;
+  /** lengths of sequences that follow each other and do not see each other; default: one sequence of all tokens */
+  readonly sequences?: readonly number[] | undefined;
   readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
   readonly rounder: WeightRounder;
   readonly bandBytes: number;

@@ -27,6 +27,8 @@ interface RunnerOptions extends WeightsOptions {
   readonly native: Native;
   readonly dims: Dims;
   readonly tokens: number;
+  /** lengths of sequences that follow each other and do not see each other; default: one sequence of all tokens */
+  readonly sequences?: readonly number[] | undefined;
 }
 
 /** Runs stages of one checkpoint; several runs share one reading of the weights. */
@@ -232,11 +234,46 @@ export class ModelRunner {
     set: StreamSet,
     expertRows: DispatchedRows | undefined,
   ): Promise<void> {
-    const { backend, dims, tokens, forward } = this.#o;
+    const { backend, dims, tokens, forward, sequences = [tokens] } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
-    for (const name of stage.parameters) inputs.push(await this.parameter(name, place, set.weights));
+    const parameters: Region[] = [];
+    for (const name of stage.parameters) parameters.push(await this.parameter(name, place, set.weights));
+    if (stage.carry !== undefined && sequences.length > 1)
+      return await this.#bySequence(stage, sequences, inputs, parameters, set.outputs.get(stage.to)!);
     const rows = forward.dispatched.includes(stage.to) ? expertRows!.rows : tokens;
-    await stage.run(backend, dims, rows, inputs, set.outputs.get(stage.to)!);
+    await stage.run(backend, dims, rows, [...inputs, ...parameters], set.outputs.get(stage.to)!);
+  }
+
+  /** Runs a stage in which tokens depend on earlier ones, for each sequence alone. */
+  async #bySequence(
+    stage: KernelStage,
+    sequences: readonly number[],
+    inputs: readonly Region[],
+    parameters: readonly Region[],
+    output: Region,
+  ): Promise<void> {
+    const { backend, dims, tokens } = this.#o;
+    const widths = stage.from.map((name) => this.#widths[name]!);
+    const values = await Promise.all(inputs.map((input, i) => backend.view(input, tokens * widths[i]!)));
+    const width = this.#widths[stage.to]!;
+    const joined = new Float32Array(tokens * width);
+    let first = 0;
+    for (const rows of sequences) {
+      const parts = widths.map((columns) => backend.allocate(4 * rows * columns));
+      for (const [i, part] of parts.entries()) {
+        const [from, count] = [first * widths[i]!, rows * widths[i]!];
+        await backend.upload(part, 4 * count, (view) => {
+          const { buffer, byteOffset } = values[i]!;
+          view.set(new Uint8Array(buffer, byteOffset + 4 * from, 4 * count));
+        });
+      }
+      const result = backend.allocate(4 * rows * width);
+      await stage.run(backend, dims, rows, [...parts, ...parameters], result);
+      joined.set(await backend.view(result, rows * width), first * width);
+      for (const region of [...parts, result]) backend.release(region);
+      first += rows;
+    }
+    await backend.upload(output, joined.byteLength, (view) => view.set(new Uint8Array(joined.buffer)));
   }
 
   async #concat([left, right]: readonly [string, string], to: string, set: StreamSet): Promise<void> {

@@ -9,8 +9,8 @@ export type CalibrationRule = (typeof CALIBRATION_RULES)[number];
 /** Options of a conversion that writes scales of activations. */
 export interface CalibrationOptions {
   /**
-   * write static scales of activations, from a forward pass of the source over the text or the token ids in this file; true:
-   * over a bundled text. The plan then reads the weights once
+   * write static scales of activations, from a forward pass of the source over the prompts in this file: a text with a prompt
+   * on each line, JSON lines, or the token ids of one prompt; true: over a bundled text. The plan then reads the weights once
    */
   readonly calibrate?: true | string;
   /** how a scale follows from the activations; default "amax" */
@@ -25,8 +25,11 @@ export const CALIBRATION_FILE = "PROMPT";
 /** What was calibrated, as a certificate records it. */
 export interface CalibrationRecord {
   readonly prompt: "bundled" | typeof CALIBRATION_FILE;
+  /** number of prompts in the file; absent for one */
+  readonly prompts?: number;
+  /** of all prompts */
   readonly tokens: number;
-  /** SHA-256 of the token ids, each as a little-endian 64-bit integer */
+  /** SHA-256 of the token ids, each as a little-endian 64-bit integer, with -1 between two prompts */
   readonly sha256: string;
 }
 

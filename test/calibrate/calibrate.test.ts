@@ -60,6 +60,46 @@ describe.each(["tiny", "moe", "latent-moe"])("%s", (name) => {
   });
 });
 
+describe("several prompts", () => {
+  const prompts = [[5, 9, 77, 301, 12, 8, 14], [200], [400, 3, 3, 17, 90, 250, 31, 6, 111, 42, 7]] as const;
+  const fileOf = (which: readonly (readonly number[])[], name: string) => {
+    const file = join(folder, name);
+    writeFileSync(file, which.map((ids) => JSON.stringify({ input_ids: ids })).join("\n"));
+    return file;
+  };
+
+  it.each(["tiny", "moe"])("of %s have the largest scale of each alone", async (name) => {
+    const together = await calibrated(golden(name), { calibrate: fileOf(prompts, "all.jsonl") });
+    const alone = [];
+    for (const ids of prompts)
+      alone.push(await calibrated(golden(name), { calibrate: fileOf([ids], "one.jsonl") }));
+    const joined = await calibrated(golden(name), { calibrate: fileOf([prompts.flat()], "joined.jsonl") });
+    let unlike = 0;
+    for (const kind of ["inputs", "cached"] as const) {
+      for (const [weight, scale] of together[kind]) {
+        // the largest of a layer stands for an expert that no token reached, so there the largest may be of others
+        if (weight.includes(".experts.")) continue;
+        expect(scale, weight).toBe(Math.max(...alone.map((one) => one[kind].get(weight)!)));
+        if (scale !== joined[kind].get(weight)) unlike++;
+      }
+    }
+    expect(unlike).toBeGreaterThan(5); // one sequence of all tokens has other activations
+  });
+
+  it("read the weights once", async () => {
+    const model = await loadModel(await openCheckpoint(golden("tiny")));
+    const bytes = async (calibrate: string) => {
+      let read = 0;
+      const watch: RunOptions["watch"] = (event) => {
+        if (event.type === "advance") read += event.bytes;
+      };
+      await scalesOf(model, { calibrate, watch });
+      return read;
+    };
+    expect(await bytes(fileOf(prompts, "all.jsonl"))).toBe(await bytes(fileOf([prompts[0]], "one.jsonl")));
+  });
+});
+
 it("has the input scales that compressed-tensors calibrated on the same ids", async () => {
   const dialects = new URL("../../fixtures/fp8-dialects/", import.meta.url).pathname;
   const arrays = await arraysOf(join(dialects, "ct-tensor-static", "model.safetensors"));

@@ -90,8 +90,9 @@ function planText(report: PlanReport, view: View): string[] {
 /** What the calibrated scales come from. */
 const calibrationRows = ({ calibration }: PlanReport): [string, string][] => {
   if (calibration === undefined) return [];
-  const { prompt, tokens, sha256, scales } = calibration;
-  const origin = prompt === "bundled" ? "the bundled prompt" : "the given prompt";
+  const { prompt, prompts = 1, tokens, sha256, scales } = calibration;
+  const given = prompts === 1 ? "the given prompt" : `${formatCount(prompts)} given prompts`;
+  const origin = prompt === "bundled" ? "the bundled prompt" : given;
   const count = formatQuantity(Object.keys(scales).length, "scale");
   return [
     ["calibration", `${count} from ${formatQuantity(tokens, "token")} of ${origin}, SHA-256 ${sha256}`],

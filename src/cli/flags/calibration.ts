@@ -7,7 +7,7 @@ export const CALIBRATION_FLAGS = flagGroup("Calibration options:", {
   calibrate: {
     spec: "--calibrate [file]",
     about:
-      "run SRC over the text or the token ids in this file, or over a bundled text, and write static scales of activations",
+      "run SRC over the prompts in this file (lines of text, JSON lines, or token ids), or over a bundled text, and write static scales of activations",
     read: readText,
     bare: true,
   },
