@@ -24,7 +24,7 @@ import { writeCertificate, writeRoot } from "../convert/amend.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import type { OutsideSpan } from "../convert/outside-elements.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint, sourceBytes } from "../convert/plan-summary.ts";
+import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summary.ts";
 import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { interruptedError, isResumable } from "../convert/resume.ts";
 import { runPlan } from "../convert/run.ts";
@@ -265,7 +265,7 @@ async function writeTensors(
   staging: Staging,
 ): Promise<readonly OutsideSpan[]> {
   const { allowOverflow = false, signal, threads, verify } = options;
-  watch({ type: "phase", phase: "convert", totalBytes: sourceBytes(planned.source.checkpoint) });
+  watch({ type: "phase", phase: "convert", totalBytes: bytesRead(planned) });
   await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
   const running = { plan: planned, writer: format.writes, staging, pool };
   return await runPlan({ ...running, allowOverflow, alone: verify === "off", watch, signal });

@@ -122,10 +122,9 @@ async function measurePlan(
   await using readable = await readablePlan({ plan: planned, allowOverflow, signal });
   const destination = matchModel(readable.checkpoint, options);
   watch({ type: "phase", phase: "measure", totalBytes: bytesToMeasure(model, destination) });
-  const advance = (bytes: number) => watch({ type: "advance", phase: "measure", bytes });
   await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
   const [a, b] = [await readScaleValues(model), await readScaleValues(destination)];
-  const measured = await measureRecasts({ a, b, pool, strictScales: true, advance, signal });
+  const measured = await measureRecasts({ a, b, pool, strictScales: true, phase: "measure", watch, signal });
   return {
     error: measured.error,
     tensors: comparedTensors(a, b, measured).filter(({ error }) => error !== undefined),

@@ -184,12 +184,12 @@ async function refuseOtherKey(
 
 async function readContent(side: ModelWithScales, options: VerifyOptions): Promise<ContentDigests> {
   const watch = options.watch ?? ignoreEvents;
-  watch({ type: "phase", phase: "verify", totalBytes: contentBytes(side) });
+  watch({ type: "phase", phase: "bytes", totalBytes: contentBytes(side) });
   await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));
   return await digestContent(
     side,
     pool,
-    (bytes) => watch({ type: "advance", phase: "verify", bytes }),
+    (bytes) => watch({ type: "advance", phase: "bytes", bytes }),
     options.signal,
   );
 }

@@ -48,23 +48,16 @@ export async function compareRerun(
   const recorder = new FingerprintRecorder(ids.length, words);
   const following = fingerprint.experts === undefined ? null : new RoutingComparison(fingerprint.experts);
   let routed = false;
-  await runForwardPass(
-    side,
-    ids,
-    backend,
-    options,
-    {
-      residual: (name, values) => {
-        if (name !== "norm_f") recorder.residual(values);
-      },
-      ...(following !== null && { follow: (router) => following.follow(router) }),
-      experts: () => {
-        routed = true;
-      },
-      logits: ({ lo, width, values }) => recorder.logits(lo, width, values),
+  await runForwardPass(side, ids, backend, options, {
+    residual: (name, values) => {
+      if (name !== "norm_f") recorder.residual(values);
     },
-    "verify",
-  );
+    ...(following !== null && { follow: (router) => following.follow(router) }),
+    experts: () => {
+      routed = true;
+    },
+    logits: ({ lo, width, values }) => recorder.logits(lo, width, values),
+  });
   const distance = compareFingerprints(fingerprint, recorder.finish(backend.id), recorder);
   // WASM kernels give the same bits on every machine: a difference is not rounding
   const sameBits = fingerprint.backend === "wasm" && backend.id === "wasm";

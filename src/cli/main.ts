@@ -78,8 +78,9 @@ function printOutcome(outcome: Outcome, session: Session, flags: Flags, io: Io):
     if (!flags.quiet) printWarnings(session, io);
     io.stdout.write(jsonText(outcome.report));
   } else {
-    const view = viewOf(io, flags.verbose ?? false);
-    const warnings = [...session.warnings].map((warning) => warningLine(warning, view.paint));
+    const view = viewOf(io, flags, session.phases());
+    const told = flags.quiet ? [] : [...session.warnings];
+    const warnings = told.map((warning) => warningLine(warning, view.paint));
     const gap = warnings.length === 0 ? [] : [""];
     io.stdout.write([...outcome.text(view), ...gap, ...warnings, ""].join("\n"));
   }

@@ -2,9 +2,18 @@
 import { stripVTControlCharacters, styleText } from "node:util";
 import { formatBytes, formatCount } from "../core/figures.ts";
 import type { Io, Output } from "./io.ts";
+import type { Flags } from "./options.ts";
 
 type Colour = "bold" | "dim" | "red" | "green" | "yellow";
 export type Paint = (colour: Colour, text: string) => string;
+
+/** What a phase took. */
+export interface PhaseTime {
+  readonly phase: string;
+  readonly seconds: number;
+  /** 0: the phase counts no bytes */
+  readonly bytes: number;
+}
 
 /** How a report is printed. */
 export interface View {
@@ -12,19 +21,27 @@ export interface View {
   /** columns */
   readonly width: number;
   readonly verbose: boolean;
+  readonly quiet: boolean;
+  /** what the run spent its time on */
+  readonly phases: readonly PhaseTime[];
 }
 
 const WIDEST = 100;
+/** columns of a file or a pipe */
+const USUAL = 80;
 
-/** Colour only on a terminal, and not where NO_COLOR is set (no-color.org: set and not empty). */
+/** Whether the terminal understands no control sequences. */
+export const isDumb = ({ env }: Pick<Io, "env">): boolean => env.TERM === "dumb";
+
+/** Colour only on a terminal that understands it, and not where NO_COLOR is set (no-color.org: set and not empty). */
 export function paintFor(output: Output, env: Io["env"]): Paint {
-  if (!output.isTTY || env.NO_COLOR) return (_, text) => text;
+  if (!output.isTTY || env.NO_COLOR || isDumb({ env })) return (_, text) => text;
   return (colour, text) => styleText(colour, text, { validateStream: false }); // `isTTY` was checked above
 }
 
-export function viewOf(io: Io, verbose: boolean): View {
-  const width = Math.max(60, Math.min(io.stdout.columns ?? WIDEST, WIDEST));
-  return { paint: paintFor(io.stdout, io.env), width, verbose };
+export function viewOf(io: Io, { verbose = false, quiet = false }: Flags, phases: View["phases"]): View {
+  const width = Math.max(60, Math.min(io.stdout.columns ?? USUAL, WIDEST));
+  return { paint: paintFor(io.stdout, io.env), width, verbose, quiet, phases };
 }
 
 /** `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`. */

@@ -6,7 +6,8 @@ import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
 import type { Flags } from "./options.ts";
-import { openProgress } from "./progress.ts";
+import { openProgress } from "./progress/progress.ts";
+import type { PhaseTime } from "./render.ts";
 
 export interface Session {
   readonly library: Library;
@@ -17,6 +18,8 @@ export interface Session {
   /** prints one line on stderr */
   readonly printLine: (line: string) => void;
   readonly signal: AbortSignal;
+  /** the phases of the run so far */
+  readonly phases: () => readonly PhaseTime[];
   /** in the order of their events, each once */
   readonly warnings: ReadonlySet<string>;
 }
@@ -37,6 +40,7 @@ export function openSession(io: Io, library: Library, flags: Flags): Session & D
     signal: stop.signal,
     printResult: (text) => void io.stdout.write(text),
     printLine: progress.printLine,
+    phases: progress.phases,
     warnings,
     watch(happened) {
       const event = nameFlagsInEvent(happened);

@@ -1,31 +1,30 @@
-/** A verification as text: the verdict, then each rung with its measures. */
+/** A verification as text with every measure: the verdict, then each rung. */
 import { isDeepStrictEqual } from "node:util";
 import { escapeControls, formatQuantity } from "../core/figures.ts";
 import type { Verdict, VerifyReport } from "../index.ts";
 import { certifiedText, limitText, MEANINGS, measureTexts } from "../report/measures.ts";
 import { objections, selectGravest } from "../report/problems.ts";
-import { factTable, firstItems, LABELS, type Paint, type View, wrapParts } from "./render.ts";
+import { factTable, LABELS, type Paint, type View, wrapParts } from "./render.ts";
 
 const COLOURS = { same: "green", within: "green", different: "red", unproven: "yellow" } as const;
 
-const painted = (paint: Paint, verdict: Verdict): string => paint(COLOURS[verdict], verdict);
+export const paintVerdict = (paint: Paint, verdict: Verdict): string => paint(COLOURS[verdict], verdict);
 
 export function verificationText(report: VerifyReport, view: View): string[] {
   const { paint } = view;
   const wide = view.width - LABELS;
   const worded = (text: string) => wrapParts(escapeControls(text).split(" "), wide, " "); // breaks lines between words
-  const most = view.verbose ? Number.POSITIVE_INFINITY : 4;
   const { backend, device, firstDivergence: first } = report;
   const inRungs = new Set(report.rungs.flatMap(objections));
   const others = report.findingDetails.filter(({ message }) => !inRungs.has(message));
   return factTable(view, [
-    ["verdict", `${painted(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
+    ["verdict", `${paintVerdict(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
     ["run on", backend === null ? "no forward pass" : worded(`${backend}, ${device}`)],
     ...report.rungs.map((rung): [string, string[]] => [
       rung.rung,
       [
-        ...wrapParts([painted(paint, rung.verdict), ...measureTexts(rung)], wide),
-        ...firstItems(objections(rung).map(escapeControls), most),
+        ...wrapParts([paintVerdict(paint, rung.verdict), ...measureTexts(rung)], wide),
+        ...objections(rung).map(escapeControls),
       ],
     ]),
     ["certificate", report.certificate === null ? null : certificateText(report.certificate, report, wide)],
@@ -37,7 +36,7 @@ export function verificationText(report: VerifyReport, view: View): string[] {
         ? null
         : [
             `layer ${first.layer} (${first.kind})${first.door === undefined ? "" : `, door ${escapeControls(first.door)}`}`,
-            ...firstItems(first.tensors.map(escapeControls), most),
+            ...first.tensors.map(escapeControls),
           ],
     ],
     ...selectGravest(others, others.length).shown.map(({ severity, message }): [string, string[]] => [

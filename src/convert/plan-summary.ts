@@ -4,7 +4,7 @@ import { storedKey } from "../checkpoint/load.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
-import type { Plan, PlannedTensor } from "./types.ts";
+import type { Job, Plan, PlannedTensor } from "./types.ts";
 
 /** The tensors of a plan for people to read. */
 export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
@@ -44,12 +44,14 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
  * once more for each tensor that shares its scale.
  */
 export function bytesRead(plan: Plan): number {
-  const tensors = plan.jobs.reduce((sum, { count, sourceDtype, cast }) => {
-    const hasAmax = cast?.scaleTo !== undefined && cast.blocks === undefined;
-    const times = hasAmax ? 2 + (cast.sharedWith?.length ?? 0) : 1;
-    return sum + (count * bitsOf(sourceDtype) * times) / 8;
-  }, 0);
+  const tensors = plan.jobs.reduce((sum, job) => sum + bytesOfJob(job), 0);
   return plan.placement.copies.reduce((sum, { from }) => sum + from.size, tensors);
+}
+
+export function bytesOfJob({ count, sourceDtype, cast }: Job): number {
+  const hasAmax = cast?.scaleTo !== undefined && cast.blocks === undefined;
+  const times = hasAmax ? 2 + (cast.sharedWith?.length ?? 0) : 1;
+  return (count * bitsOf(sourceDtype) * times) / 8;
 }
 
 export function bytesWritten(plan: Plan): number {

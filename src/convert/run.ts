@@ -8,9 +8,10 @@ import { findFirstDifference } from "../core/first-difference.ts";
 import { sha256 } from "../core/hash.ts";
 import { Sources } from "../core/read.ts";
 import { replicaError } from "../families/match.ts";
-import type { Replica } from "../families/model.ts";
+import { layerReporter, type Replica } from "../families/model.ts";
 import type { BandWorker } from "../workers/pool.ts";
 import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
+import { bytesOfJob } from "./plan-summary.ts";
 import { findFinishedTensors } from "./resume.ts";
 import { groupJobs } from "./tensors/scatter.ts";
 import { readUncomparedTensors, SealedSource } from "./tensors/sealed-source.ts";
@@ -62,8 +63,12 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   });
 
   await pool.each(plan.source.replicas, (pair, worker) => refuseUnlike(running, sources, worker, pair));
+  const reportLayer = layerReporter(plan.source, watch);
   await pool.each([...groupJobs(plan.jobs, pool.bufferBytes)], async (jobs, worker) => {
     const left = jobs.filter((job) => !isStored(job, stored));
+    for (const job of jobs) {
+      if (isStored(job, stored)) watch({ type: "advance", phase: "convert", bytes: bytesOfJob(job) });
+    }
     const work = new TensorWork(running, sources, held, worker);
     const results = left.length === 0 ? [] : await work.run(left, places);
     for (const [i, { scales, ...result }] of results.entries()) {
@@ -81,6 +86,7 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
       }
       const bytes = (job.count * bitsOf(job.sourceDtype)) / 8;
       watch({ type: "tensor", name: tensorKey(job.tensor), bytes });
+      reportLayer(job.role);
     }
   });
 

@@ -10,6 +10,7 @@ export type Event =
         | "measure"
         | "convert"
         | "verify"
+        | "bytes"
         | "check"
         | "logits"
         | "sign"
@@ -24,7 +25,7 @@ export type Event =
         | "calibrate"
         | "measure"
         | "convert"
-        | "verify"
+        | "bytes"
         | "check"
         | "logits"
         | "download"
@@ -34,6 +35,7 @@ export type Event =
   /** a file of the Hub is complete; `fetched` of its bytes went over the network in this run */
   | { readonly type: "file"; readonly path: string; readonly bytes: number; readonly fetched: number }
   | { readonly type: "tensor"; readonly name: string; readonly bytes: number }
+  /** a layer is done; `layer` counts from 0 */
   | { readonly type: "layer"; readonly layer: number; readonly of: number; readonly kind: string }
   | { readonly type: "rung"; readonly rung: string; readonly verdict: string }
   /** a network request failed and is repeated after the pause */

@@ -1,6 +1,7 @@
 /** Three levels of knowledge about a model: from its config, from one checkpoint, and with the location of each role in its tensors. */
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import type { Shape } from "../core/dtype.ts";
+import type { Watch } from "../core/events.ts";
 import type { Move } from "../core/mapping/moves.ts";
 import type { Dialect, ParsedConfig } from "./dialect.ts";
 import type { Family } from "./family.ts";
@@ -60,6 +61,18 @@ export interface MatchedModel extends RecognisedModel {
   readonly holds: ReadonlyMap<string, readonly string[]>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly IgnoredEntries[];
+}
+
+/** @returns a function that emits an event when a role of a later layer of the main stack than before is done */
+export function layerReporter(model: MatchedModel, watch: Watch): (role: Role | null) => void {
+  const of = mainLayers(model).length;
+  let last = -1;
+  return (role) => {
+    const layer = role?.layer ?? null;
+    if (layer === null || layer.stack !== "main" || layer.index <= last) return;
+    last = layer.index;
+    watch({ type: "layer", layer: last, of, kind: layer.kind });
+  };
 }
 
 /** The layers of the main stack, in order. */

@@ -52,7 +52,7 @@ export async function runForwardPass(
   backend: Backend,
   options: RunOptions & { readonly sequences?: readonly number[] },
   sinks: PassSinks,
-  phase: "calibrate" | "logits" | "verify" = "logits",
+  phase: "calibrate" | "logits" = "logits",
 ): Promise<void> {
   const { watch = ignoreEvents, signal } = options;
   const bandBytes = partBytes(memoryOf(options));

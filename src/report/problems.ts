@@ -58,7 +58,7 @@ export const RULES: Readonly<Record<string, string>> = {
   "engine-fused": "Modules that an engine fuses are stored differently",
   "scale-range": "A scale that is not a number, or outside the range of any model",
   "dtype-contradiction": "A config that names another dtype than most weights have",
-  "weights-lost": "A recast changed weights to 0",
+  "weights-lost": "A recast changed weights to 0, or rounded a part of a tensor too coarsely",
   "tensor-dead": "All elements of a tensor are 0 or NaN",
   "control-void": "Deliberate faults had no effect, because layers of these weights compute nothing",
   "limit-exceeded": "A quality measure exceeds its limit",

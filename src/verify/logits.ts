@@ -166,7 +166,7 @@ export async function runLockstep(
   await using sourcesB = new Sources(b.checkpoint.store);
   const roundings = roundingsFor(storedA, storedB, request.notNearest ?? new Set(), sourcesB);
   const bytes = partBytes(memoryBytes);
-  const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
+  const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
   const runnerA = createRunner(a, { ...common, sources: sourcesA, roundings });
   const runnerB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });

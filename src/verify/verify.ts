@@ -107,10 +107,7 @@ export async function verifyModels(
       : { options: await readLimits(options), prompt: null });
   const unlikeStreams = comparable && requestedPrompt !== null ? streamsUnlike(a, b) : [];
   const prompt = comparable && unlikeStreams.length === 0 ? requestedPrompt : null;
-  const totalBytes =
-    (comparable ? bytesToCompare(a, b) : 0) +
-    (prompt !== null ? runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]) : 0);
-  watch({ type: "phase", phase: "verify", totalBytes });
+  watch({ type: "phase", phase: "verify" });
 
   const rungs: RungReport[] = [];
   const findings: Finding[] = [];
@@ -136,6 +133,8 @@ export async function verifyModels(
     add({ rung: "bytes", verdict, metrics }, [...compared.findings, ...inspected]);
   }
   if (prompt !== null) {
+    const totalBytes = runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]);
+    watch({ type: "phase", phase: "logits", totalBytes });
     run = await logitsRung(a, b, limited, prompt, compared?.notNearest ?? new Set());
     add({ rung: "logits", verdict: run.verdict, metrics: run.metrics }, run.findings);
   }
@@ -199,8 +198,8 @@ async function runBytesRung(
 ): Promise<BytesResult> {
   const watch = options.watch ?? ignoreEvents;
   await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));
-  const advance = (bytes: number) => watch({ type: "advance", phase: "verify", bytes });
-  return await compareBytes({ a, b, pool, strictScales, advance, signal: options.signal });
+  watch({ type: "phase", phase: "bytes", totalBytes: bytesToCompare(a, b) });
+  return await compareBytes({ a, b, pool, strictScales, phase: "bytes", watch, signal: options.signal });
 }
 
 /** The roles of two models, and what the bytes rung found out about each. */

@@ -17,7 +17,13 @@ import {
   formatQuantity,
 } from "../../src/core/figures.ts";
 
-const plain = { paint: (_: string, text: string) => text, width: 80, verbose: false };
+const plain = {
+  paint: (_: string, text: string) => text,
+  width: 80,
+  verbose: false,
+  quiet: false,
+  phases: [],
+};
 
 describe("numbers carry their units", () => {
   it.each([

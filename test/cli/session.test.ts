@@ -18,7 +18,8 @@ const EVENTS: readonly Event[] = [
   { type: "tensor", name: "backbone.D", bytes: 32 },
   { type: "warning", message: "padded rows stay" },
   { type: "advance", phase: "convert", bytes: 1024 },
-  { type: "phase", phase: "verify" },
+  { type: "phase", phase: "bytes", totalBytes: 4096 },
+  { type: "advance", phase: "bytes", bytes: 1024 },
   { type: "layer", layer: 1, of: 4, kind: "mamba" },
   { type: "rung", rung: "bytes", verdict: "same" },
 ];
@@ -32,9 +33,9 @@ const LINE = "convert a b.isologit";
 
 describe("talk is on stderr", () => {
   it("a few lines where it is no terminal", async () => {
-    expect((await run(LINE, working)).stderr).toBe("convert: 2.0 KiB\nverify\nbytes: same\n");
+    expect((await run(LINE, working)).stderr).toBe("convert: 2.0 KiB\nbytes: 4.0 KiB\nbytes: same\n");
     expect((await run(`${LINE} --verbose`, working)).stderr).toBe(
-      "convert: 2.0 KiB\nbackbone.D: 32 B\nverify\nlayer 1 of 4: mamba\nbytes: same\n",
+      "convert: 2.0 KiB\nbackbone.D: 32 B\nbytes: 4.0 KiB\nlayer 2 of 4: mamba\nbytes: same\n",
     );
   });
 
@@ -48,15 +49,19 @@ describe("talk is on stderr", () => {
     expect((await run(`${LINE} --no-progress`, world)).stderr).not.toContain("━");
     expect((await run(LINE, { ...world, env: { CI: "true" } })).stderr).not.toContain("━");
     expect((await run(LINE, working)).stderr).not.toContain("━");
+    expect((await run(LINE, { ...world, env: { TERM: "dumb" } })).stderr).not.toContain("━");
     expect((await run(`${LINE} --verbose`, world)).stderr).not.toContain("━");
   });
 
   it("lines and the bar do not share a line", async () => {
     const { stderr } = await run(LINE, { ...working, tty: true });
     expect(stderr).toContain("2.0 KiB of 2.0 KiB");
-    expect(stderr).toContain("1 of 4 layers");
+    expect(stderr).toContain("layer 2 of 4");
     expect(stderr).toContain("\u001b[2Kbytes: same\n");
-    expect(stderr.endsWith("\u001b[2K"), "the bar is gone at the end").toBe(true);
+    expect(stderr).toMatch(/convert \d\.\d\d s at .*, 2\.0 KiB\n/);
+    expect(stderr.lastIndexOf("━"), "the bar is gone at the end").toBeLessThan(
+      stderr.lastIndexOf("\u001b[2K"),
+    );
   });
 });
 

@@ -7,9 +7,23 @@ import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "../support/fake-li
 const shown = async (line: string, over = {}) => (await run(line, { over })).stdout;
 
 describe("summaries", () => {
-  it("convert", async () =>
+  it("convert", async () => {
     expect(await shown("convert a b.isologit")).toMatchInlineSnapshot(`
-      "wrote        out.isologit
+      "within: wrote out.isologit, the same model as ./source within the limits of its
+      recast
+      format  hf to packed, 3.0 MiB
+      values  40 of 182 tensors recast
+      checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
+              top-1 98.44 %
+      time    1.50 s, 220.0 MiB of memory
+              --verbose shows every measure
+      "
+    `);
+    expect(await shown("convert a b.isologit --verbose")).toMatchInlineSnapshot(`
+      "within: wrote out.isologit, the same model as ./source within the limits of its
+      recast
+
+      wrote        out.isologit
       format       hf to packed, 3.0 MiB
       source       ./source
       values       recast: each value is rounded once to its new dtype
@@ -25,15 +39,17 @@ describe("summaries", () => {
       run on   wasm, 2 threads, SIMD
       cover    same, 182 roles, 1,234,567 elements, 182 tensors
       bytes    within, 182 roles, 40 recast, 3.0 MiB, 0 different
-      logits   within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
-               KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
-               NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
-               controls not run
-      limits   KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
+      logits   within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417,
+               KL mean 1.2e-4 nats, KL p99 0.00201 nats, top-1 98.44 %,
+               NLL A 6.2381 nats/token, NLL B 6.2402 nats/token,
+               wiring 2.4e-7 of at most 1.0e-5 relative L2, controls not run
+      limits   KL mean at most 0.02 nats, top-1 at least 95 %,
+               wiring at most 1.0e-5 relative L2
       "
-    `));
+    `);
+  });
 
-  it("convert, not verified", async () => {
+  it("convert, exact and not verified", async () => {
     const exact = {
       ...CONVERTED,
       exact: true,
@@ -41,27 +57,55 @@ describe("summaries", () => {
       destination: { ...CONVERTED.destination, root: null },
       verification: null,
     };
-    expect(
-      await shown("convert a b.isologit --verify off", { convert: async () => exact }),
-    ).toMatchInlineSnapshot(`
-      "wrote        out.isologit
-      format       hf to packed, 3.0 MiB
-      source       ./source
-      values       exact: every bit is unchanged
-      read         6.0 MiB
-      written      3.0 MiB
-      time         1.50 s, 2.0 MiB/s written
-      peak memory  220.0 MiB resident
-      plan         plan-1
+    const over = { convert: async () => exact };
+    expect(await shown("convert a b.isologit --verify off", over)).toMatchInlineSnapshot(`
+      "not verified: wrote out.isologit, because of --verify off
+      format  hf to packed, 3.0 MiB
+      values  every bit is unchanged
+      time    1.50 s, 220.0 MiB of memory
+              --verbose shows every measure
+      "
+    `);
+  });
 
-      verdict  not verified, because of --verify off
+  it("convert, different", async () => {
+    const staged = { ...CONVERTED, verification: DIFFERENT, staged: "out.isologit.partial" };
+    expect(await shown("convert a b.isologit", { convert: async () => staged })).toMatchInlineSnapshot(`
+      "different: out.isologit was not written: it is not the same model as ./source
+      format  hf to packed, 3.0 MiB
+      values  40 of 182 tensors recast
+      checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
+              top-1 98.44 %
+      why     the first divergence is in layer 3 (attention), door attn.q: 1
+              suspect
+              model.layers.3.q_proj.weight
+      found   chat_template.jinja differs
+              the weights are untrained
+      time    1.50 s, 220.0 MiB of memory
+              --verbose shows every measure
       "
     `);
   });
 
   it("verify, different", async () => {
-    expect(await shown("verify a b", { verify: async () => DIFFERENT })).toMatchInlineSnapshot(`
-      "A     a
+    const over = { verify: async () => DIFFERENT };
+    expect(await shown("verify a b", over)).toMatchInlineSnapshot(`
+      "different: b is not the same model as a
+      values  40 of 182 tensors recast
+      checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
+              top-1 98.44 %
+      why     the first divergence is in layer 3 (attention), door attn.q: 1
+              suspect
+              model.layers.3.q_proj.weight
+      found   chat_template.jinja differs
+              the weights are untrained
+              --verbose shows every measure
+      "
+    `);
+    expect(await shown("verify a b --verbose", over)).toMatchInlineSnapshot(`
+      "different: b is not the same model as a
+
+      A     a
       B     b
       root  sha256:aaaa, A
             sha256:bbbb, B
@@ -70,11 +114,12 @@ describe("summaries", () => {
       run on            wasm, 2 threads, SIMD
       cover             same, 182 roles, 1,234,567 elements, 182 tensors
       bytes             within, 182 roles, 40 recast, 3.0 MiB, 0 different
-      logits            within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417, KL mean 1.2e-4 nats,
-                        KL p99 0.00201 nats, top-1 98.44 %, NLL A 6.2381 nats/token,
-                        NLL B 6.2402 nats/token, wiring 2.4e-7 of at most 1.0e-5 relative L2,
-                        controls not run
-      limits            KL mean at most 0.02 nats, top-1 at least 95 %, wiring at most 1.0e-5 relative L2
+      logits            within, 64 tokens, max |Δlogit| 0.0312, relative L2 0.00417,
+                        KL mean 1.2e-4 nats, KL p99 0.00201 nats, top-1 98.44 %,
+                        NLL A 6.2381 nats/token, NLL B 6.2402 nats/token,
+                        wiring 2.4e-7 of at most 1.0e-5 relative L2, controls not run
+      limits            KL mean at most 0.02 nats, top-1 at least 95 %,
+                        wiring at most 1.0e-5 relative L2
       first divergence  layer 3 (attention), door attn.q
                         model.layers.3.q_proj.weight
       difference        chat_template.jinja differs
@@ -93,17 +138,37 @@ describe("summaries", () => {
       limits: {},
       roots: { a: "sha256:aaaa", b: "sha256:aaaa" },
     };
-    expect(await shown("verify a b --verify bytes", { verify: async () => report })).toMatchInlineSnapshot(`
-      "A     a
-      B     b
-      root  sha256:aaaa, both sides
-
-      verdict  same: the same model
-      run on   no forward pass
-      cover    same, 182 roles, 1,234,567 elements, 182 tensors
-      bytes    within, 182 roles, 40 recast, 3.0 MiB, 0 different
+    const over = { verify: async () => report };
+    expect(await shown("verify a b --verify bytes", over)).toMatchInlineSnapshot(`
+      "same: b is the same model as a
+      values  40 of 182 tensors recast
+      checks  cover same, bytes within
+              --verbose shows every measure
       "
     `);
+  });
+
+  it("with --quiet the verdict alone", async () => {
+    expect(await shown("convert a b.isologit --quiet")).toBe("within\n");
+    expect(await shown("verify a b --quiet", { verify: async () => DIFFERENT })).toBe("different\n");
+    const unverified = { convert: async () => ({ ...CONVERTED, verification: null }) };
+    expect(await shown("convert a b.isologit --verify off --quiet", unverified)).toBe("not verified\n");
+  });
+
+  it("of a verdict begin with it and fit 80 columns; a good one has at most ten lines", async () => {
+    const path = `/models/${"a-long-name/".repeat(12)}`;
+    const { source, destination } = CONVERTED;
+    const findings = Array.from({ length: 40 }, (_, n) => ({
+      ...DIFFERENT.findingDetails[0]!,
+      message: `remark ${n} ${"of many words ".repeat(3)}`,
+    }));
+    const verification = { ...DIFFERENT, findingDetails: findings };
+    const long = { ...CONVERTED, verification, source: { ...source, address: path }, destination };
+    const text = await shown("convert a b.isologit", { convert: async () => long });
+    const lines = text.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^different: out\.isologit/);
+    expect(lines.filter((line) => line.length > 80 && !line.includes(path))).toEqual([]);
+    expect((await shown("convert a b.isologit")).trimEnd().split("\n").length).toBeLessThanOrEqual(10);
   });
 
   it("inspect", async () =>
@@ -220,7 +285,7 @@ it("controls are counted, and those with nothing to confuse are not", async () =
   const rungs = [
     { rung: "logits", verdict: "unproven", metrics: { ...METRICS, controls, routing: { flips: 2 } } },
   ];
-  const text = await shown("verify a b", { verify: async () => ({ ...VERIFIED, rungs }) });
+  const text = await shown("verify a b --verbose", { verify: async () => ({ ...VERIFIED, rungs }) });
   expect(text).toContain("1 of 2 controls caught");
   expect(text).toContain("2 routing flips");
 });
@@ -234,7 +299,11 @@ it("says which settings and which roles a rung holds against a checkpoint, the f
     { rung: "bytes", verdict: "different", metrics: { roles: 9, differences } },
   ];
   const report = { ...VERIFIED, rungs };
-  expect(await shown("verify a b", { verify: async () => report })).toContain(`
+  expect(
+    (await shown("verify a b", { verify: async () => report })).match(/eps is|heads is|main\.\d/g),
+  ).toHaveLength(3);
+  const all = await shown("verify a b --verbose", { verify: async () => report });
+  expect(all).toContain(`
 cover    different, 9 roles
          eps is 1e-6, not 1e-5
          heads is 8, not 4
@@ -243,9 +312,9 @@ bytes    different, 9 roles
          main.1.gain: ${message}
          main.2.gain: ${message}
          main.3.gain: ${message}
-         and 2 more
+         main.4.gain: ${message}
+         main.5.gain: ${message}
 `);
-  expect(await shown("verify a b --verbose", { verify: async () => report })).toContain("main.5.gain");
 });
 
 it("nothing is wider than 100 columns, nor coloured, where stdout is a file", async () => {

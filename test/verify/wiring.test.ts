@@ -187,7 +187,7 @@ describe.each([
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new WorkerPool(poolSize(QUICK.memoryBytes!, 1));
-    const options = { pool, strictScales: true, advance() {}, signal: undefined };
+    const options = { pool, strictScales: true, phase: "bytes" as const, watch: () => {}, signal: undefined };
     const bytes = await compareBytes({ ...options, a: right, b: destination });
     expect(bytes.differences).toEqual([]);
   });

@@ -20,6 +20,7 @@ import {
 import { searchRow } from "../recipe-search.ts";
 import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
+import { convertHeadline, convertSummary, phaseTexts } from "../summary.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 /** Flags of the commands that write a checkpoint. */
@@ -77,10 +78,15 @@ export function convertOutcome(command: "convert" | "recast", converted: Convert
   return { ...outcome, complaint: { message, next } };
 }
 
-function convertText(report: ConvertReport, view: View): string[] {
+function convertText(report: ConvertReport, view: View): readonly string[] {
   const { source, destination, staged, verification } = report;
   const took = report.seconds;
+  const headline = convertHeadline(report, view);
+  if (view.quiet) return headline;
+  if (!view.verbose) return [...headline, ...convertSummary(report, view)];
   return [
+    ...headline,
+    "",
     ...factTable(view, [
       [staged === undefined ? "wrote" : "staged", escapeControls(staged ?? destination.path)],
       ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
@@ -96,7 +102,10 @@ function convertText(report: ConvertReport, view: View): string[] {
       ...leftOutRows(report),
       ["read", formatBytes(report.bytesRead)],
       ["written", formatBytes(report.bytesWritten)],
-      ["time", `${formatDuration(took)}, ${formatRate(report.bytesWritten, took)} written`],
+      [
+        "time",
+        [`${formatDuration(took)}, ${formatRate(report.bytesWritten, took)} written`, ...phaseTexts(view)],
+      ],
       ["peak memory", `${formatBytes(report.peakRssBytes)} resident`],
       ["plan", escapeControls(report.plan)],
     ]),

@@ -1,12 +1,13 @@
 /** `verify`: decides whether two checkpoints are the same model. */
 import { escapeControls } from "../../core/figures.ts";
-import type { VerifyOptions } from "../../index.ts";
+import type { VerifyOptions, VerifyReport } from "../../index.ts";
 import { isProven } from "../../verify/verdict.ts";
 import { defineCommand } from "../command.ts";
 import { nameFlagsInVerification } from "../findings.ts";
 import { oneOf } from "../flag.ts";
 import { LIMITS, MACHINE, PROMPT, SOURCE_OPTIONS, TRUST, WITH_REPORTS } from "../options.ts";
-import { factTable } from "../render.ts";
+import { factTable, type View } from "../render.ts";
+import { phaseTexts, verifyHeadline, verifySummary } from "../summary.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 export const verify = defineCommand<VerifyOptions>({
@@ -46,18 +47,31 @@ export const verify = defineCommand<VerifyOptions>({
       report,
       subject: { command: "verify", a: A!, b: B ?? null, report },
       exit: isProven(report.verdict) ? 0 : 1,
-      text: (view) => [
-        ...factTable(view, [
-          ["A", escapeControls(A!)],
-          ["B", B === undefined ? null : escapeControls(B)],
-          [
-            "root",
-            rootLines(report.roots.a, report.roots.b, B === undefined ? ["certified", "found"] : ["A", "B"]),
-          ],
-        ]),
-        "",
-        ...verificationText(report, view),
-      ],
+      text: (view) => {
+        const headline = verifyHeadline(report, { a: A!, b: B ?? null }, view);
+        if (view.quiet) return headline;
+        if (!view.verbose) return [...headline, ...verifySummary(report, view)];
+        return [...headline, "", ...verifyDetails(report, A!, B, view)];
+      },
     };
   },
 });
+
+function verifyDetails(
+  report: VerifyReport,
+  a: string,
+  b: string | undefined,
+  view: View,
+): readonly string[] {
+  const { roots } = report;
+  return [
+    ...factTable(view, [
+      ["A", escapeControls(a)],
+      ["B", b === undefined ? null : escapeControls(b)],
+      ["root", rootLines(roots.a, roots.b, b === undefined ? ["certified", "found"] : ["A", "B"])],
+      ["time", phaseTexts(view)],
+    ]),
+    "",
+    ...verificationText(report, view),
+  ];
+}

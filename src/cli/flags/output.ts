@@ -64,17 +64,17 @@ export const OUTPUT_FLAGS = flagGroup(OUTPUT, {
   quiet: {
     spec: "--quiet",
     option: null,
-    about: "print nothing but errors on stderr",
+    about: "print nothing but the result, the verdict alone, and errors on stderr",
   },
   verbose: {
     spec: "--verbose",
     option: null,
-    about: "print long lists in full, and the stack of an unexpected error",
+    about: "print every measure, long lists in full, and the stack of an unexpected error",
   },
   progress: {
     spec: "--no-progress",
     option: null,
-    about: "show no progress bar",
+    about: "show no progress bar; print a line every 30 s",
   },
 });
 

@@ -36,7 +36,7 @@ export class TensorWork {
   }
 
   async copy(from: Span, file: string, offset: number): Promise<TensorDigests> {
-    const { staging, signal } = this.#running;
+    const { staging, watch, signal } = this.#running;
     const worker = this.#worker;
     await pipelineBands(
       worker,
@@ -50,6 +50,7 @@ export class TensorWork {
       async ({ lo, hi }, buffer) => {
         const digested = worker.call({ op: "band", at: buffer.at, size: hi - lo, sealed: this.#sealed });
         await Promise.all([digested, staging.writeAt(file, offset + lo, buffer.bytes.subarray(0, hi - lo))]);
+        watch({ type: "advance", phase: "convert", bytes: hi - lo });
       },
     );
     const { sha256, crc32 } = await worker.call({ op: "finish" });
@@ -170,6 +171,7 @@ export class TensorWork {
   /** Largest |stored value| of the whole tensor. The cast reads the tensor again, usually from the page cache. */
   async #amax(job: Job, dtype: FloatDType): Promise<number> {
     const worker = this.#worker;
+    const { watch } = this.#running;
     let amax = 0;
     await pipelineBands(
       worker,
@@ -178,6 +180,7 @@ export class TensorWork {
       async ({ lo, hi }, buffer) => {
         try {
           amax = Math.max(amax, await worker.call({ op: "amax", dtype, at: buffer.at, count: hi - lo }));
+          watch({ type: "advance", phase: "convert", bytes: (hi - lo) * widthOf(dtype) });
         } catch (error) {
           throw shiftIndex(error, lo);
         }

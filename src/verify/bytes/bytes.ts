@@ -10,13 +10,14 @@ import type { Tensor } from "../../core/checkpoint.ts";
 import { contentRoot, type Leaf } from "../../core/content-root.ts";
 import { bytesOf, isFloat } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
+import type { Watch } from "../../core/events.ts";
 import type { Finding } from "../../core/finding.ts";
 import { remark } from "../../core/finding.ts";
 import { findFirstDifference } from "../../core/first-difference.ts";
 import { Sources } from "../../core/read.ts";
 import { sealFinder } from "../../core/sealed-spans.ts";
 import { replicaError } from "../../families/match.ts";
-import type { MatchedModel, Replica } from "../../families/model.ts";
+import { layerReporter, type MatchedModel, type Replica } from "../../families/model.ts";
 import type { BandWorker, WorkerPool } from "../../workers/pool.ts";
 import {
   type ComparedItem,
@@ -58,7 +59,8 @@ interface BytesOptions {
   readonly pool: WorkerPool;
   /** b was written by this version from a: scales must equal amax / max. Other tools may choose larger scales */
   readonly strictScales: boolean;
-  readonly advance: (bytes: number) => void;
+  readonly phase: "bytes" | "measure";
+  readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -102,7 +104,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   let bytes = 0;
   const dead: EmptyRole[] = [];
   const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
-  const compared = await compareItems(context, pool, [...items, ...unused.both.map(({ item }) => item)]);
+  const compared = await compareItems(context, options, [...items, ...unused.both.map(({ item }) => item)]);
   for (const { item, result } of compared) {
     const { role, a: from, b: to } = item;
     bytes += result.bytes;
@@ -149,7 +151,7 @@ export async function measureRecasts(options: BytesOptions): Promise<RecastMeasu
   const items = [...a.roles.values()]
     .map((role) => comparedItem(role, a, b))
     .filter(({ isRecast }) => isRecast);
-  const compared = await compareItems(context, options.pool, items);
+  const compared = await compareItems(context, options, items);
   const { errors, error, differences, findings } = judgeItems(compared, options.strictScales);
   return { errors, error, differences: inOrder(differences, items), findings: [...findings].sort(byMessage) };
 }
@@ -164,7 +166,7 @@ function inOrder(differences: readonly RoleDifference[], items: readonly Compare
 }
 
 /** What comparisons of items share, with open files. */
-function openContext({ strictScales, advance, signal, ...models }: BytesOptions) {
+function openContext({ strictScales, phase, watch, signal, ...models }: BytesOptions) {
   const [a, b] = [withDecodedValues(models.a), withDecodedValues(models.b)];
   const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
   const sources = { a: new Sources(a.checkpoint.store), b: new Sources(b.checkpoint.store) };
@@ -172,6 +174,7 @@ function openContext({ strictScales, advance, signal, ...models }: BytesOptions)
     await sources.a[Symbol.asyncDispose]();
     await sources.b[Symbol.asyncDispose]();
   };
+  const advance = (bytes: number) => watch({ type: "advance", phase, bytes });
   return { a, b, sources, seals, strictScales, advance, signal, [Symbol.asyncDispose]: close };
 }
 
@@ -184,12 +187,14 @@ interface ItemResult {
 /** Compares items in worker threads. @returns the results, in the order of the items */
 async function compareItems(
   context: ItemContext,
-  pool: WorkerPool,
+  { pool, watch }: BytesOptions,
   items: readonly ComparedItem[],
 ): Promise<readonly ItemResult[]> {
+  const reportLayer = layerReporter(context.a, watch);
   const results = new Map<ComparedItem, ComparedContent>();
   await pool.each(items, async (item, worker) => {
     results.set(item, await new ItemComparison(context, worker, item).compare());
+    reportLayer(item.role);
   });
   return items.map((item) => ({ item, result: results.get(item)! })); // each job has run
 }
