@@ -7,7 +7,7 @@ import {
   formatQuantity,
 } from "../core/figures.ts";
 import type { ConvertReport, Verdict, VerifyReport } from "../index.ts";
-import { comparedLogits, MEANINGS } from "../report/measures.ts";
+import { comparedLogits, controlsText, MEANINGS } from "../report/measures.ts";
 import { divergenceText, objections, selectGravest } from "../report/problems.ts";
 import { leftOutRows } from "./left-out.ts";
 import { phaseText } from "./progress/meter.ts";
@@ -134,11 +134,12 @@ function verificationRows(report: VerifyReport, view: View): readonly Row[] {
   ];
 }
 
-/** The quality of a recast; that of other runs is exact, or told by the reasons. */
+/** The quality of a recast, and the deliberate faults that were found; that of other runs is exact. */
 function qualityTexts(report: VerifyReport): readonly string[] {
   const logits = comparedLogits(report);
-  if (logits === undefined || report.verdict === "same") return [];
-  return [`KL mean ${formatMeasure(logits.klMean)} nats`, `top-1 ${formatPercent(logits.top1)}`];
+  if (logits === undefined) return [];
+  const quality = [`KL mean ${formatMeasure(logits.klMean)} nats`, `top-1 ${formatPercent(logits.top1)}`];
+  return [...(report.verdict === "same" ? [] : quality), controlsText(logits.controls)];
 }
 
 /** Phases that took time worth telling. */

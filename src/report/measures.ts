@@ -83,7 +83,7 @@ export function comparedLogits({ rungs }: VerifyReport): LogitsMetrics | undefin
   return logits !== undefined && "layers" in logits.metrics ? logits.metrics : undefined;
 }
 
-function controlsText(controls: readonly { readonly caught: boolean | null }[]): string {
+export function controlsText(controls: readonly { readonly caught: boolean | null }[]): string {
   const decided = controls.filter(({ caught }) => caught !== null);
   if (controls.length === 0) return "controls not run";
   return `${decided.filter(({ caught }) => caught).length} of ${formatQuantity(decided.length, "control")} caught`;

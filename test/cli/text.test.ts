@@ -14,7 +14,7 @@ describe("summaries", () => {
       format  hf to packed, 3.0 MiB
       values  40 of 182 tensors recast
       checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
-              top-1 98.44 %
+              top-1 98.44 %, controls not run
       time    1.50 s, 220.0 MiB of memory
               --verbose shows every measure
       "
@@ -75,7 +75,7 @@ describe("summaries", () => {
       format  hf to packed, 3.0 MiB
       values  40 of 182 tensors recast
       checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
-              top-1 98.44 %
+              top-1 98.44 %, controls not run
       why     the first divergence is in layer 3 (attention), door attn.q: 1
               suspect
               model.layers.3.q_proj.weight
@@ -93,7 +93,7 @@ describe("summaries", () => {
       "different: b is not the same model as a
       values  40 of 182 tensors recast
       checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
-              top-1 98.44 %
+              top-1 98.44 %, controls not run
       why     the first divergence is in layer 3 (attention), door attn.q: 1
               suspect
               model.layers.3.q_proj.weight

@@ -64,7 +64,7 @@ export const OUTPUT_FLAGS = flagGroup(OUTPUT, {
   quiet: {
     spec: "--quiet",
     option: null,
-    about: "print nothing but the result, the verdict alone, and errors on stderr",
+    about: "print the result without progress and warnings; of a verification, the verdict alone",
   },
   verbose: {
     spec: "--verbose",
