@@ -4,7 +4,7 @@ import { sha256Bytes } from "../../src/core/hash.ts";
 /** A high bit, a name, a line feed: they reveal transfers that drop bits or convert line ends. */
 export const MAGIC = Uint8Array.from([0x89, 0x49, 0x53, 0x4f, 0x4c, 0x4f, 0x47, 0x0a]); // \x89ISOLOG\n
 export const HEAD_BYTES = 128;
-export const VERSION = 1;
+const VERSION = 1;
 /** 256 is for copies to accelerators; 4096 for direct I/O and for mapping by pages. */
 export const ALIGNMENTS: readonly number[] = [256, 4096];
 
