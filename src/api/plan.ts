@@ -97,7 +97,7 @@ export async function plan(
       path: path === "" ? destination : path,
       size,
     })),
-    tensors: plannedTensors(planned),
+    tensors: plannedTensors(planned, model.tensors),
     bytesRead: bytesRead(planned),
     bytesWritten: bytesWritten(planned),
     peakBytes: planned.peakBytes,

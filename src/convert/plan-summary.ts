@@ -1,14 +1,21 @@
 /** A plan for people and for checks: its tensors, the destination as a checkpoint, and the bytes it moves. */
 
 import { storedKey } from "../checkpoint/load.ts";
-import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
+import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
 import type { Job, Plan, PlannedTensor } from "./types.ts";
 
-/** The tensors of a plan for people to read. */
-export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, role, elementSource, cast, sourceDtype, why }) => {
+/**
+ * The tensors of a plan for people to read.
+ *
+ * @param stored the tensors of the source as it is stored
+ */
+export function plannedTensors(
+  plan: Plan,
+  stored: ReadonlyMap<string, Pick<Tensor, "dtype">>,
+): readonly PlannedTensor[] {
+  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype, why }) => {
     const from = elementSource.moves
       .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
       .map(({ of }) => storedKey(of!)); // moves from stored tensors hold no padding
@@ -18,7 +25,7 @@ export function plannedTensors(plan: Plan): readonly PlannedTensor[] {
       layer: role?.layer?.index ?? null,
       from: [...new Set(from)].join(", "),
       dtype: tensor.dtype,
-      sourceDtype: cast?.fromCodes ? plan.source.tensors.get(from[0]!)!.dtype : sourceDtype,
+      sourceDtype: stored.get(from[0] ?? "")?.dtype ?? sourceDtype,
       shape: tensor.shape,
       bytes: bytesOf(tensor.dtype, tensor.shape),
       why,

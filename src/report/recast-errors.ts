@@ -1,10 +1,19 @@
 /** Errors of recasts as text: the numbers of one tensor or of all, and which tensors lost most. */
 import { formatMeasure, formatPercent, formatQuantity } from "../core/figures.ts";
-import type { ComparedTensor, LossyPart, RecastError, TensorError } from "../index.ts";
+import type { ComparedTensor, ConvertReport, LossyPart, RecastError, TensorError } from "../index.ts";
 
 /** A recast tensor, with its error. */
 export interface MeasuredTensor extends ComparedTensor {
   readonly error: TensorError;
+}
+
+/** What became of the values in a conversion. */
+export function valuesText({ exact, verification }: Pick<ConvertReport, "exact" | "verification">): string {
+  if (exact) return "exact: every bit is unchanged";
+  const isSame = verification?.rungs.some(({ rung, metrics }) => {
+    return rung === "bytes" && "error" in metrics && metrics.error?.relL2 === 0;
+  });
+  return isSame ? "recast: no value changed" : "recast: each value is rounded once to its new dtype";
 }
 
 export function errorTexts({ relL2, clipped, flushed, notNearest }: RecastError): readonly string[] {

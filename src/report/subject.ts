@@ -2,6 +2,7 @@
 import { formatBytes, formatCount, formatQuantity } from "../core/figures.ts";
 import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../index.ts";
 import { MEANINGS } from "./measures.ts";
+import { valuesText } from "./recast-errors.ts";
 
 export type Subject =
   | {
@@ -156,12 +157,7 @@ export function factsOf(subject: Subject): readonly (readonly [label: string, va
         ["source (A)", source.address],
         [staged === undefined ? "written (B)" : "staged (B)", staged ?? destination.path],
         ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
-        [
-          "values",
-          report.exact
-            ? "exact: every bit is unchanged"
-            : "recast: each value is rounded once to its new dtype",
-        ],
+        ["values", valuesText(report)],
         ...rootFacts(source.root, destination.root),
         ["plan", report.plan],
         ...(report.verification === null ? [] : machineFacts(report.verification)),

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import { inspect } from "../../src/api/inspect.ts";
+import { plan } from "../../src/api/plan.ts";
 import { verify } from "../../src/api/verify.ts";
 import { encode, tableOf, widen } from "../../src/core/float.ts";
 import { arraysOf, floatsOf, fp8Dialects, golden, workFolder } from "../support/goldens.ts";
@@ -49,6 +50,18 @@ describe.each(["ct-tensor-dynamic", "ct-channel-dynamic", "fp8-block-8x32"])("%s
     expect(readFileSync(join(out, "config.json"))).toEqual(readFileSync(join(source, "config.json")));
     expect((await verify(golden("tiny"), source, PASS)).verdict).toBe("within");
     expect((await verify(source, ocp, { verify: "bytes" })).verdict).toBe("within");
+  });
+
+  it("is planned with the types that are stored", async () => {
+    const { fnuz } = await normalised(name);
+    const source = folderOf(fnuz.copy, `${name}-planned`);
+    const { tensors, warnings } = await plan(source, join(work, "none"), { to: "hf", fnuz: "relabel" });
+    expect(tensors.find((tensor) => tensor.name === UP)).toMatchObject({
+      from: UP,
+      sourceDtype: "F8_E4M3FNUZ",
+      dtype: "F8_E4M3",
+    });
+    expect(warnings.join()).toMatch(/no weight changes/);
   });
 
   it("is decoded to the weights that its twin decodes to", async () => {

@@ -1,6 +1,7 @@
 /** `convert`: writes another format; the result is verified before it is put in place. */
 import { escapeControls, formatBytes } from "../../core/figures.ts";
 import type { ConvertOptions, ConvertReport } from "../../index.ts";
+import { valuesText } from "../../report/recast-errors.ts";
 import { isProven } from "../../verify/verdict.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
 import { nameFlagsInVerification } from "../findings.ts";
@@ -91,12 +92,7 @@ function convertText(report: ConvertReport, view: View): readonly string[] {
       [staged === undefined ? "wrote" : "staged", escapeControls(staged ?? destination.path)],
       ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
       ["source", escapeControls(source.address)],
-      [
-        "values",
-        report.exact
-          ? "exact: every bit is unchanged"
-          : "recast: each value is rounded once to its new dtype",
-      ],
+      ["values", valuesText(report)],
       searchRow(report),
       ["root", rootLines(source.root, destination.root, ["source", "written"])],
       ...leftOutRows(report),

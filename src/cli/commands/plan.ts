@@ -64,7 +64,7 @@ function planText(report: PlanReport, view: View): string[] {
         "destination",
         `${destination.format}, ${formatBytes(destination.bytes)}, ${escapeControls(destination.path)}`,
       ],
-      ["values", report.exact ? "exact: every bit is unchanged" : "recast: some values are rounded"],
+      ["values", valuesText(report)],
       ["reads", formatBytes(report.bytesRead)],
       ["writes", `${formatBytes(report.bytesWritten)} in ${formatQuantity(files.length, "file")}`],
       ["peak memory", `${formatBytes(report.peakBytes)} of buffers`],
@@ -88,6 +88,15 @@ function planText(report: PlanReport, view: View): string[] {
 }
 
 /** What the calibrated scales come from. */
+/** The OCP type in place of a FNUZ type changes no value. */
+function valuesText({ exact, tensors }: PlanReport): string {
+  if (exact) return "exact: every bit is unchanged";
+  const isRelabelled = tensors.every(
+    ({ dtype, sourceDtype }) => dtype === sourceDtype || sourceDtype === `${dtype}FNUZ`,
+  );
+  return isRelabelled ? "recast: no value changes" : "recast: some values are rounded";
+}
+
 const calibrationRows = ({ calibration }: PlanReport): [string, string][] => {
   if (calibration === undefined) return [];
   const { prompt, prompts = 1, tokens, sha256, scales } = calibration;
