@@ -1,6 +1,20 @@
-/** A part of a source as a source, and a source with its two ends in memory. */
+/** A part of a source as a source, bytes as a source, and a source with its two ends in memory. */
 import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
+
+/** Bytes at hand as a source. @param url its name in messages */
+export function memorySource(bytes: Uint8Array, url: string): ByteSource {
+  return {
+    url,
+    size: bytes.byteLength,
+    async readInto(target, offset) {
+      if (offset + target.byteLength > bytes.byteLength)
+        throw new IsologitError("TRUNCATED", `${target.byteLength} bytes were requested from byte ${offset}`);
+      target.set(bytes.subarray(offset, offset + target.byteLength));
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
 
 /**
  * `size` bytes of `source` from `offset` on. Closing the part does not close `source`, which belongs to its opener.

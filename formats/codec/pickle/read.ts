@@ -41,7 +41,7 @@ interface PickleOptions {
   readonly onGlobal?: (use: GlobalUse) => void;
 }
 
-interface Pickle {
+export interface Pickle {
   readonly value: PickleValue;
   /** one item for each use of a storage */
   readonly storages: readonly PickleStorage[];

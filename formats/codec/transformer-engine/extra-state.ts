@@ -17,11 +17,12 @@ import {
   type PickleValue,
   unexpectedValueError,
 } from "../pickle/value.ts";
+import { memorySource } from "../slice.ts";
 import { readTorch, type TorchArchive } from "../torch-zip/read.ts";
 import { engineMeaning } from "./names.ts";
 
 /** A history of 1,024 steps of 512 grouped matrices has 12 MiB. */
-const MAX_STATE_BYTES = 32 * 1024 * 1024;
+export const MAX_STATE_BYTES = 32 * 1024 * 1024;
 /** A state has some ten tensors. */
 const MAX_STORAGES = 64;
 
@@ -101,40 +102,47 @@ export async function readExtraState(
 }
 
 async function readArchive(bytes: Uint8Array, { file }: { readonly file: string }): Promise<PickleValue> {
-  const source: ByteSource = {
-    url: file,
-    size: bytes.byteLength,
-    readInto: async (target, offset) => target.set(bytes.subarray(offset, offset + target.byteLength)),
-    [Symbol.asyncDispose]: async () => {},
-  };
-  return (await readTorch(source, { file, moreMeanings: engineMeaning, onGlobal: refuseCall })).value;
+  return (
+    await readTorch(memorySource(bytes, file), { file, moreMeanings: engineMeaning, onGlobal: refuseCall })
+  ).value;
 }
 
-/** A pickle without an archive: each storage is an argument of a function, in torch's format before version 1.6. */
-function readBare(bytes: Uint8Array, { file }: { readonly file: string }): PickleValue {
+/**
+ * The further names of a state without an archive. Each storage is an argument of a function there, in torch's format before
+ * version 1.6.
+ *
+ * @param onGlobal called for the names in the pickles of storages
+ */
+export function stateMeanings(onGlobal: (use: GlobalUse) => void): (name: string) => Meaning | undefined {
   let storages = 0;
   const loadStorage: Meaning = {
     use: "function",
     make: ([given], at) => {
       if (!(given instanceof Uint8Array)) throw unexpectedValueError(given, "bytes", "a storage", at);
-      if (++storages <= MAX_STORAGES) return parseStorage(given, at);
+      if (++storages <= MAX_STORAGES) return parseStorage(given, onGlobal, at);
       throw new IsologitError("LIMIT_EXCEEDED", `more than ${MAX_STORAGES} tensors`, at);
     },
   };
-  const moreMeanings = (name: string) =>
-    name === "torch.storage._load_from_bytes" ? loadStorage : engineMeaning(name);
-  return readPickle(bytes, { file, moreMeanings, onGlobal: refuseCall }).value;
+  return (name) => (name === "torch.storage._load_from_bytes" ? loadStorage : engineMeaning(name));
+}
+
+function readBare(bytes: Uint8Array, { file }: { readonly file: string }): PickleValue {
+  return readPickle(bytes, { file, moreMeanings: stateMeanings(refuseCall), onGlobal: refuseCall }).value;
 }
 
 /** First pickle of torch's format before version 1.6. */
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
 
 /** Five pickles (magic number, version, sizes of C types, storage, list of keys), then the number of elements and the elements. */
-function parseStorage(bytes: Uint8Array, at: ErrorLocation): PickleStorage {
+function parseStorage(
+  bytes: Uint8Array,
+  onGlobal: (use: GlobalUse) => void,
+  at: ErrorLocation,
+): PickleStorage {
   const values: PickleValue[] = [];
   let end = 0;
   while (values.length < 5) {
-    const pickle = readPickle(bytes.subarray(end), { file: at.file ?? "", onGlobal: refuseCall });
+    const pickle = readPickle(bytes.subarray(end), { file: at.file ?? "", onGlobal });
     values.push(pickle.value);
     end += pickle.end;
   }

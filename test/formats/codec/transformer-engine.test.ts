@@ -1,7 +1,9 @@
 /** States and weights of Transformer Engine that torch pickled (`fixtures/extra-states`), and damaged or hostile ones. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { isKind } from "../../../formats/codec/pickle/value.ts";
+import { writePickle } from "../../../formats/codec/pickle/write.ts";
 import { readTorch, tensorOf } from "../../../formats/codec/torch-zip/read.ts";
 import { readExtraState, readPayload } from "../../../formats/codec/transformer-engine/extra-state.ts";
 import {
@@ -10,12 +12,15 @@ import {
   float8WeightOf,
 } from "../../../formats/codec/transformer-engine/float8-tensor.ts";
 import { engineMeaning } from "../../../formats/codec/transformer-engine/names.ts";
+import { pickledTensor } from "../../../formats/torch-dist/pickles.ts";
 import { inspect } from "../../../src/api/inspect.ts";
 import { scan } from "../../../src/api/scan.ts";
 import { widen } from "../../../src/core/float.ts";
 import { extentsOf, Sources } from "../../../src/core/read.ts";
 import { delayedState, extraState } from "../../support/extra-states.ts";
+import { workFolder } from "../../support/goldens.ts";
 import { memorySource, memoryStore } from "../../support/memory-store.ts";
+import { archive } from "../../support/ranks-cut.ts";
 
 const stored = (name: string) => new Uint8Array(readFileSync(extraState(name)));
 
@@ -103,22 +108,59 @@ describe("a hostile state", () => {
   });
 });
 
+describe("scan", async () => {
+  const work = workFolder();
+  const found = async (bytes: Uint8Array) => {
+    const file = join(work, "state.pt");
+    writeFileSync(file, bytes);
+    return (await scan(file)).findings.map(({ rule, message }) => `${rule} ${message}`);
+  };
+  const bytesValue = (state: Uint8Array) =>
+    archive(writePickle({ list: [pickledTensor("U8", [state.byteLength], 0)] }), [state]);
+  const streamValue = (state: Uint8Array) => {
+    const latin1 = Buffer.from(state).toString("latin1");
+    const bytes = { reduce: { global: "_codecs.encode" }, args: [latin1, "latin1"] };
+    return archive(writePickle({ list: [{ reduce: { global: "_io.BytesIO" }, args: [bytes] }] }), []);
+  };
+  const system = new Uint8Array(Buffer.from("\x80\x04cos\nsystem\n(S'true'\ntR.", "latin1"));
+  const nested = new Uint8Array(
+    Buffer.from("\x80\x04ctorch.storage\n_load_from_bytes\n(C\x0ecos\nsystem\n)R.tR.", "latin1"),
+  );
+  const inArchive = archive(writePickle({ reduce: { global: "os.system" }, args: ["true"] }), []);
+
+  it.each([
+    ["a byte tensor", bytesValue(system)],
+    ["a storage in a byte tensor", bytesValue(nested)],
+    ["a byte stream", streamValue(system)],
+    ["an archive in a byte stream", streamValue(inArchive)],
+  ])("finds the code that loading %s would run", async (_, bytes) => {
+    expect((await found(bytes))[0]).toMatch(/^pickle-danger .*os\.system/);
+  });
+
+  it("finds nothing in genuine states, and in bytes that only begin like a pickle", async () => {
+    for (const name of ["te2-delayed", "te2-current", "te2-none", "te1-delayed", "te1-none", "local"])
+      expect(await found(stored(`${name}.pt`)), name).toEqual([]);
+    expect(await found(bytesValue(Uint8Array.of(0x80, 4, 99, 111, 115, 10, 1, 2, 255, 10)))).toEqual([]);
+    expect((await scan(extraState("dist"))).findings).toEqual([]);
+  });
+});
+
 describe("an FP8 weight", async () => {
   const bytes = stored("float8-tensor.pt");
-  const archive = await readTorch(memorySource("model.pt", bytes), {
+  const saved = await readTorch(memorySource("model.pt", bytes), {
     file: "model.pt",
     moreMeanings: engineMeaning,
   });
-  if (!isKind(archive.value, "dict")) throw new Error("it holds a dict");
-  const held = new Map(archive.value.entries);
-  const weight = float8WeightOf(archive, "weight", held.get("weight")!, { file: "model.pt" })!;
+  if (!isKind(saved.value, "dict")) throw new Error("it holds a dict");
+  const held = new Map(saved.value.entries);
+  const weight = float8WeightOf(saved, "weight", held.get("weight")!, { file: "model.pt" })!;
 
   const valuesOf = async (changed: Uint8Array, name: "weight" | "decoded") => {
     const store = memoryStore("memory", new Map([["model.pt", changed]]));
     await using sources = new Sources(float8Store(store, [{ file: "model.pt", weight }]));
     const plain = held.get("decoded")!;
     if (!isKind(plain, "tensor")) throw new Error("it is a tensor");
-    const tensor = name === "weight" ? decodedWeight("model.pt", weight) : tensorOf(archive, name, plain);
+    const tensor = name === "weight" ? decodedWeight("model.pt", weight) : tensorOf(saved, name, plain);
     const target = new Uint8Array(4 * 128);
     await sources.read(extentsOf(tensor, 0, 128), target);
     return [...widen("F32", target)];
@@ -146,7 +188,7 @@ describe("an FP8 weight", async () => {
     const value = held.get("weight")!;
     if (!isKind(value, "record")) throw new Error("it is a record");
     const other = { ...value, name: value.name.replace("Float8Tensor", "MXFP8Tensor") };
-    expect(() => float8WeightOf(archive, "w", other, { file: "model.pt", tensor: "w" })).toThrow(
+    expect(() => float8WeightOf(saved, "w", other, { file: "model.pt", tensor: "w" })).toThrow(
       expect.objectContaining({ code: "UNSUPPORTED", message: expect.stringContaining("MXFP8Tensor") }),
     );
   });
