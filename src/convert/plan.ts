@@ -66,7 +66,8 @@ export async function planConversion(
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const weights = planWeights(matched, policy, stored);
-  if (options.fnuz === undefined) refuseKeptFnuz(weights);
+  const isCopy = options.fnuz === "keep" && policy.to === null && options.quantDialect === undefined;
+  if (!isCopy) refuseKeptFnuz(weights);
   const training = await readTrainingPrecision(source);
   const quantized = await planQuantization(matched, weights, policy, options, calibration);
   const sameDialect = dialect.id === matched.dialect.id;
@@ -165,7 +166,7 @@ function refuseKeptFnuz(weights: readonly PlannedWeight[]): void {
   if (first === undefined) return;
   const message = `it would stay ${first.dtype}, the FP8 of AMD's MI300 (${formatQuantity(kept.length, "weight")}): the same bits mean half of their value in the OCP type, and 0x80 is NaN`;
   const next =
-    "choose `fnuz` relabel for the OCP type (the same codes, half the scale), `dtype` bf16 to decode them, or `fnuz` keep to copy them";
+    "choose `fnuz` relabel for the OCP type (the same codes, half the scale), `dtype` bf16 to decode them, or `fnuz` keep, without `dtype`, to copy everything";
   throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: first.from[0]!.name }, { next });
 }
 

@@ -254,7 +254,8 @@ export class ModelRunner {
   ): Promise<void> {
     const { backend, dims, tokens } = this.#o;
     const widths = stage.from.map((name) => this.#widths[name]!);
-    const values = await Promise.all(inputs.map((input, i) => backend.view(input, tokens * widths[i]!)));
+    const values: Float32Array[] = [];
+    for (const [i, input] of inputs.entries()) values.push(await backend.view(input, tokens * widths[i]!));
     const width = this.#widths[stage.to]!;
     const joined = new Float32Array(tokens * width);
     let first = 0;

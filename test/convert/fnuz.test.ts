@@ -107,6 +107,15 @@ describe("a folder whose largest codes the OCP type cannot say", async () => {
     expect((await inspect(out)).quantization!.stores).toEqual(["14 F8_E4M3FNUZ, one scale per tensor"]);
   });
 
+  it.each([
+    ["a part of the weights is cast", { dtype: "bf16", recipe: "nemotron-h" }],
+    ["another part is cast to FP8", { dtype: "fp8-e4m3" }],
+    ["the folder is described anew", { quantDialect: "fp8" }],
+  ] as const)("is not copied where %s, because no description names such weights", async (_, options) => {
+    const asked = { to: "hf", fnuz: "keep", ...options } as const;
+    await expect(plan(source, join(work, "none"), asked)).rejects.toMatchObject({ code: "PLAN_IMPOSSIBLE" });
+  });
+
   it("is refused where nothing says what becomes of it, and the option where nothing is FNUZ", async () => {
     const out = join(work, "top-none");
     await expect(convert(source, out, { verify: "off" })).rejects.toMatchObject({
