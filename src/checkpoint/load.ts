@@ -79,12 +79,19 @@ export async function loadModelWithScales(
   return readScaleValues(await loadModel(checkpoint, options));
 }
 
+/** Whether FP8 weights with one scale stay codes, as kernels read them. */
+type OneScale = "keep" | "decode";
+
 /** The weights whose codes and scales are decoded when they are read, by `tensorKey`. The others have one scale or none. */
-export function encodedWeights({ tensors, scales }: LoadedModel): ReadonlyMap<string, EncodedWeight> {
+export function encodedWeights(
+  { tensors, scales }: LoadedModel,
+  oneScale: OneScale = "keep",
+): ReadonlyMap<string, EncodedWeight> {
   const encoded = new Map<string, EncodedWeight>();
   for (const [key, codes] of tensors) {
     const scale = scales.scaleOf.get(codes.name);
-    if (scale === undefined || (scale.extent === "tensor" && isFp8(codes.dtype))) continue;
+    const isKept = oneScale === "keep" && scale?.extent === "tensor" && isFp8(codes.dtype);
+    if (scale === undefined || isKept) continue;
     encoded.set(key, { codes, scale, tensors });
   }
   return encoded;
@@ -94,8 +101,8 @@ export function encodedWeights({ tensors, scales }: LoadedModel): ReadonlyMap<st
  * The model with those weights as F32 tensors in place of their codes, as forward passes read them. Only names change;
  * values are computed when they are read.
  */
-export function decodeWeights<M extends LoadedModel>(model: M): M {
-  const encoded = encodedWeights(model);
+export function decodeWeights<M extends LoadedModel>(model: M, oneScale: OneScale = "keep"): M {
+  const encoded = encodedWeights(model, oneScale);
   if (encoded.size === 0) return model;
   const tensors = new Map(
     [...model.tensors].map(([key, tensor]) => [

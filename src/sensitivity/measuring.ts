@@ -1,11 +1,12 @@
 /** Runs the variants of a search in as few readings of the weights as the memory allows. */
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
-import type { ModelWithScales } from "../checkpoint/load.ts";
+import { decodeWeights, type ModelWithScales, matchModel, storedRole } from "../checkpoint/load.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
-import { withPlannedValues } from "../convert/planned-values.ts";
+import { readablePlan } from "../convert/tensors/planned-store.ts";
 import type { Plan } from "../convert/types.ts";
 import { tensorKey } from "../core/checkpoint.ts";
+import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { Sources } from "../core/read.ts";
@@ -24,13 +25,13 @@ export class Measuring implements AsyncDisposable {
   readonly #source: ModelWithScales;
   readonly #request: VariantsRequest;
   readonly #options: RunOptions;
-  readonly #sources: readonly Sources[];
+  readonly #sources: readonly AsyncDisposable[];
 
   private constructor(
     source: ModelWithScales,
     request: VariantsRequest,
     options: RunOptions,
-    sources: readonly Sources[],
+    sources: readonly AsyncDisposable[],
   ) {
     this.#source = source;
     this.#request = request;
@@ -44,22 +45,24 @@ export class Measuring implements AsyncDisposable {
     { ids, textTokens }: Prompt,
     options: RunOptions,
   ): Promise<Measuring> {
-    const sources = new Sources(plan.source.checkpoint.store);
-    const planned = await withPlannedValues(plan, sources, options);
+    const readable = await readablePlan({ plan, allowOverflow: true, signal: options.signal });
+    const planned = decodeWeights(matchModel(readable.checkpoint, options), "decode");
     const values = new Sources(planned.checkpoint.store);
     const cast = new Set(
       plan.jobs.filter((job) => job.cast !== undefined).map(({ tensor }) => tensorKey(tensor)),
     );
     const isCast = ({ key }: Role) => cast.has(planned.roleSources.get(key)![0]!.of!);
-    const roundings = roundingsByRow(source, (role) =>
-      isCast(role) ? { to: "F32", scale: null, read: readerOf(source, planned, role, values) } : null,
-    );
+    const roundings = roundingsByRow(source, (role) => {
+      const { dtype } = storedRole(planned, role);
+      if (!isCast(role) || !isFloat(dtype)) return null;
+      return { to: dtype, scale: null, read: readerOf(source, planned, role, values) };
+    });
     const memoryBytes = memoryOf(options);
     const { watch = ignoreEvents, signal } = options;
     const backend = await backendFor({ ...options, memoryBytes: memoryBytes - ROUNDER_BYTES });
     const rounder = await Rounder.create();
     const request = { backend, ids, textTokens, roundings, rounder, memoryBytes, watch, signal };
-    return new Measuring(source, request, options, [sources, values]);
+    return new Measuring(source, request, options, [values, readable]);
   }
 
   get backend(): string {

@@ -45,7 +45,7 @@ export function shiftIndex(error: unknown, lo: number): unknown {
 }
 
 /** The first stored tensor that a job reads; undefined if the destination is all padding. */
-export function sourceTensor({ elementSource }: Job): string | undefined {
+function sourceTensor({ elementSource }: Job): string | undefined {
   const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
   return role === undefined ? undefined : storedKey(elementSource.roles.get(role)![0]!.of!);
 }
