@@ -71,7 +71,8 @@ const sentence = (text: string, { width }: View): readonly string[] => wrapParts
 
 export function convertSummary(report: ConvertReport, view: View): readonly string[] {
   const { source, destination, verification } = report;
-  const total = `${formatDuration(report.seconds)}, ${formatBytes(report.peakRssBytes)} of memory`;
+  const [first = "", ...others] = phaseTexts(view);
+  const total = `${formatDuration(report.seconds)}${first === "" ? "" : `: ${first}`}`;
   const values = report.exact ? "every bit is unchanged" : (recastText(verification) ?? "recast");
   return factTable(view, [
     ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
@@ -79,7 +80,7 @@ export function convertSummary(report: ConvertReport, view: View): readonly stri
     searchRow(report),
     ...leftOutRows(report),
     ...(verification === null ? [] : verificationRows(verification, view)),
-    ["time", wrapParts([total, ...phaseTexts(view)], view.width - LABEL_COLUMNS)],
+    ["time", wrapParts([total, ...others], view.width - LABEL_COLUMNS)],
     ["", view.paint("dim", MORE)],
   ]);
 }
@@ -121,14 +122,10 @@ function verificationRows(report: VerifyReport, view: View): readonly Row[] {
   );
   const more = found.leftOut === 0 ? [] : [`and ${found.leftOut} more`];
   const checks = rungs.map(({ rung, verdict }) => `${rung} ${paintVerdict(view.paint, verdict)}`);
-  const signer = certificate?.signedBy == null ? "unsigned" : `signed by key ${certificate.signedBy}`;
   return [
     ["checks", wrapParts([...checks, ...qualityTexts(report)], wide)],
     ["why", firstItems(why, FEW).flatMap((text) => wrap(text, view))],
-    [
-      "certificate",
-      certificate === null ? null : wrap(`${certificate.sha256.slice(0, 16)}…, ${signer}`, view),
-    ],
+    ["signed by", certificate?.signedBy == null ? null : `key ${certificate.signedBy}`],
     ["bundle", bundle === undefined ? null : `${formatQuantity(bundle.files, "file")} signed`],
     ["found", [...found.shown.map(({ message }) => message), ...more].flatMap((text) => wrap(text, view))],
   ];

@@ -15,7 +15,7 @@ describe("summaries", () => {
       values  40 of 182 tensors recast
       checks  cover same, bytes within, logits within, KL mean 1.2e-4 nats,
               top-1 98.44 %, controls not run
-      time    1.50 s, 220.0 MiB of memory
+      time    1.50 s
               --verbose shows every measure
       "
     `);
@@ -62,7 +62,7 @@ describe("summaries", () => {
       "not verified: wrote out.isologit, because of --verify off
       format  hf to packed, 3.0 MiB
       values  every bit is unchanged
-      time    1.50 s, 220.0 MiB of memory
+      time    1.50 s
               --verbose shows every measure
       "
     `);
@@ -81,7 +81,7 @@ describe("summaries", () => {
               model.layers.3.q_proj.weight
       found   chat_template.jinja differs
               the weights are untrained
-      time    1.50 s, 220.0 MiB of memory
+      time    1.50 s
               --verbose shows every measure
       "
     `);
