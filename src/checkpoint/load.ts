@@ -44,11 +44,13 @@ export function matchModel(stored: Checkpoint, { families = allFamilies }: LoadO
 /**
  * As `matchModel`, for a checkpoint that exists. If the checkpoint fits no model, the error names the known near miss.
  *
- * @throws the errors of `matchModel`, or the code of a known near miss
+ * @throws the errors of `matchModel`, UNSUPPORTED for a projection of bytes without scales, or the code of a known near miss
  */
 export async function loadModel(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<LoadedModel> {
   try {
-    return matchModel(checkpoint, options);
+    const model = matchModel(checkpoint, options);
+    refuseBytes(model);
+    return model;
   } catch (error) {
     const { formats = allFormats } = options;
     const recognised = await recognise(error, { address: checkpoint.store.url, formats, checkpoint });
@@ -165,6 +167,20 @@ export function storedRole({ roleSources, tensors, scales }: LoadedModel, role: 
 export function isSameForm(a: StoredRole, b: StoredRole): boolean {
   if (a.dtype !== b.dtype || a.scaled?.extent !== b.scaled?.extent) return false;
   return a.scaled?.extent !== "block" || a.scaled.block.every((side, axis) => side === b.scaled!.block[axis]);
+}
+
+/** Bytes are codes of FP8 or INT8. Without scales beside them they mean nothing, and a copy would be taken for a model. */
+function refuseBytes(model: LoadedModel): void {
+  for (const role of model.roles.values()) {
+    const { dtype, tensor, scaled } = storedRole(model, role);
+    if (role.spec.kind !== "matrix" || scaled !== undefined || (dtype !== "U8" && dtype !== "I8")) continue;
+    const message = `it is ${dtype}: codes without a scale beside them`;
+    const next =
+      model.checkpoint.moduleStates === undefined
+        ? "give the checkpoint that was quantised"
+        : "load it with Transformer Engine, whose states hold the scales, and save the weights after `dequantize()`";
+    throw new IsologitError("UNSUPPORTED", message, { tensor }, { next });
+  }
 }
 
 /** Adds the checkpoint of `like` to an error about settings that came from there and do not fit. */

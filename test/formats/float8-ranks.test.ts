@@ -79,6 +79,19 @@ it("the recipe of the training is told, and its scales are left out with the rea
   expect(dropped.map(({ why }) => why)).toContain("extra state of modules");
 });
 
+it("weights of bytes without a scale are refused", async () => {
+  const editor = await rounded();
+  for (const [name, { bytes }] of [...editor.copy.tensors]) {
+    if (!name.endsWith("up_proj.weight")) continue;
+    const codes = widen("F32", bytes).map((value) => encode("F8_E4M3", value / SCALE));
+    editor.put(name, { dtype: "U8", bytes: Uint8Array.from(codes) });
+  }
+  const folder = written(editor.copy, join(work, "bytes"));
+  const refused = { code: "UNSUPPORTED", message: expect.stringMatching(/^it is U8/) };
+  await expect(plan(folder, join(work, "none"), { to: "packed" })).rejects.toMatchObject(refused);
+  await expect(inspect(folder)).rejects.toMatchObject(refused);
+});
+
 it("a state that calls code stops the plan, by module", async () => {
   const hostile = new Uint8Array(Buffer.from("\x80\x04cos\nsystem\n(S'true'\ntR.", "latin1"));
   const source = await ranksOf(await rounded(), "hostile", hostile);
