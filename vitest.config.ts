@@ -1,7 +1,13 @@
-import { configDefaults, defineConfig } from "vitest/config";
+import { readdirSync, readFileSync } from "node:fs";
+import { defineConfig } from "vitest/config";
 
-/** Files that put doubles in the place of modules: each of these has a process of its own. */
-const WITH_DOUBLES = ["test/io/mount.test.ts", "test/io/retry.test.ts"];
+const files = readdirSync(new URL("test", import.meta.url), { recursive: true, encoding: "utf8" })
+  .map((path) => `test/${path.replaceAll("\\", "/")}`)
+  .filter((path) => path.endsWith(".test.ts") && !path.startsWith("test/long/"));
+
+const textOf = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
+/** Files that put doubles in the place of modules or load the driver of a GPU: each of these has a process of its own. */
+const alone = files.filter((path) => /\bvi\.mock\(|\/software-gpu\.ts"/.test(textOf(path)));
 
 /** All other files share two processes, so that the sources are loaded and compiled twice, not once for each file. */
 export default defineConfig({
@@ -17,10 +23,10 @@ export default defineConfig({
           name: "shared",
           isolate: false,
           include: ["test/**/*.test.ts"],
-          exclude: [...configDefaults.exclude, "test/long/**", ...WITH_DOUBLES],
+          exclude: ["test/long/**", ...alone],
         },
       },
-      { extends: true, test: { name: "isolated", include: WITH_DOUBLES } },
+      { extends: true, test: { name: "alone", include: alone, sequence: { groupOrder: 1 } } },
     ],
   },
 });
