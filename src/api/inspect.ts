@@ -28,6 +28,14 @@ export interface InspectReport {
     /** layer kinds of other families */
     readonly [kind: string]: number;
   };
+  /** widths and counts of the family that this model uses, by name; null if the family is unknown */
+  readonly dims: Readonly<Record<string, number>> | null;
+  /** rows without a token in the token table */
+  readonly paddingRows: number;
+  /** tensor-parallel, pipeline-parallel and expert-parallel ranks that the tensors are stored for */
+  readonly ranks: { readonly tp: number; readonly pp: number; readonly ep: number };
+  /** iteration of the training run; null for a checkpoint without one */
+  readonly iteration: number | null;
   /** elements of all tensors, without scales */
   readonly parameters: number;
   /** size of all tensors */
@@ -78,6 +86,10 @@ export async function inspect(
     family: model?.family.id ?? null,
     pattern: model === null ? null : model.family.pattern(model.settings),
     layers: layerCounts(model),
+    dims: model === null ? null : dimsOf(model),
+    paddingRows: model === null ? 0 : model.parallelism.rows - model.dims.vocab,
+    ranks: ranksOf(checkpoint),
+    iteration: iterationOf(checkpoint),
     parameters: weights.reduce((sum, { shape }) => sum + countOf(shape), 0),
     bytes: checkpoint.tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
     dtypes: dtypesOf(checkpoint),
@@ -97,6 +109,24 @@ function layerCounts(model: LoadedModel | null): InspectReport["layers"] {
     ...{ mamba: count("mamba"), attention: count("attention"), mlp: count("mlp"), moe: count("moe") },
     ...Object.fromEntries(kinds.map((kind) => [kind, count(kind)])),
   };
+}
+
+function dimsOf({ dims }: LoadedModel): NonNullable<InspectReport["dims"]> {
+  return Object.fromEntries(
+    Object.entries(dims).filter(([, value]) => Number.isSafeInteger(value) && Number(value) > 0),
+  );
+}
+
+function ranksOf({ tensors }: Checkpoint): InspectReport["ranks"] {
+  const count = (of: "tp" | "pp" | "ep") =>
+    tensors.reduce((most, { rank }) => Math.max(most, (rank?.[of] ?? 0) + 1), 1);
+  return { tp: count("tp"), pp: count("pp"), ep: count("ep") };
+}
+
+/** The iteration whose folder holds the weights. */
+function iterationOf({ tensors }: Checkpoint): number | null {
+  const [, digits] = /(?:^|\/)iter_(\d+)\//.exec(tensors[0]?.pieces[0]?.file ?? "") ?? [];
+  return digits === undefined ? null : Number(digits);
 }
 
 function dtypesOf({ tensors }: Checkpoint): InspectReport["dtypes"] {

@@ -2,6 +2,7 @@
  * `upload`: sends a file or a folder to a repository. The Hub library selects the files for LFS, sends the missing files
  * and commits. This file decides which files to send, in how many commits, and how an interrupted upload continues.
  */
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { CARD_FILE } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -65,6 +66,14 @@ export interface UploadReport {
 const COMMIT_FILES = 50;
 const COMMIT_BYTES = 10e9;
 
+/** @throws USAGE if the path in the repository is that of a local file: a shell has replaced a pattern by the names of files */
+function refuseLocalPath({ pathInRepo }: UploadOptions): void {
+  if (pathInRepo === undefined || !existsSync(pathInRepo)) return;
+  const message = `PATH_IN_REPO is ${JSON.stringify(pathInRepo)}, a file on this machine; a shell puts names of files in place of a pattern without quotes`;
+  const next = `write patterns in quotes, such as '*.log', or PATH_IN_REPO with a leading /`;
+  throw new IsologitError("USAGE", message, {}, { next });
+}
+
 /**
  * Sends a file or a folder to a repository of the Hub. Files that the repository has already are not sent again.
  *
@@ -91,6 +100,7 @@ export async function upload(
   if (settings.token === undefined) throw new IsologitError("ACCESS_REFUSED", "an upload needs a token", at);
   const connection = connect(settings);
 
+  refuseLocalPath(options);
   const inRepo = (options.pathInRepo ?? "").replace(/^\.?\/+|^\.$|\/+$/g, "");
   const local = await listLocalFiles(path, inRepo, options);
   const journal = await readJournal(

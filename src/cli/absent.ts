@@ -1,9 +1,4 @@
-/**
- * Names that are reserved for later versions. Each is refused by name, so that a script never assumes that a flag
- * was obeyed. Remove a row when its feature is added.
- */
-
-export const ABSENT_COMMANDS = ["completion"] as const;
+/** Names that are reserved for later versions, and refused by name. Remove a row when its feature is added. */
 
 /** Values of `--to`, and endings of a destination, that some version can write. */
 export const PROMISED_FORMATS = ["hf", "nemo2", "bridge", "megatron", "packed", "gguf"] as const;

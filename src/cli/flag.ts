@@ -11,7 +11,7 @@ export interface FlagHelp {
 }
 
 export interface Flag<T = unknown> extends FlagHelp {
-  /** as commander reads it: `--memory <size>` */
+  /** as commander reads it: `--memory <size>`, `-q, --quiet` */
   readonly spec: string;
   /** absent for a switch */
   readonly read?: Reader<T>;
@@ -33,10 +33,13 @@ export function flagGroup<const T extends Readonly<Record<string, Flag>>>(headin
   };
 }
 
-/** The choices of a flag, with the function that reads them. */
-export const oneOf = <const W extends string>(choices: readonly W[]) => ({
+/** The choices of a flag, with the function that reads them, and other spellings of them. */
+export const oneOf = <const W extends string>(
+  choices: readonly W[],
+  aliases: Readonly<Record<string, NoInfer<W>>> = {},
+) => ({
   choices,
-  read: choiceReader(choices),
+  read: choiceReader(choices, aliases),
 });
 
 /** As `oneOf`, for a list with commas; the flag may be given several times. */
@@ -56,8 +59,8 @@ export type ValueOf<F> = F extends { readonly read: Reader<infer T> }
       : T
   : boolean;
 
-/** The long name: `--memory`. */
-export const longName = ({ spec }: Pick<Flag, "spec">): string => spec.split(" ")[0]!;
+/** The long name: `--memory`, also of `-q, --quiet`. */
+export const longName = ({ spec }: Pick<Flag, "spec">): string => /--[\w-]+/.exec(spec)![0];
 
 /** Meaning, choices and default as one text: `alignment in bytes: 256 or 4096 (default: 256)`. */
 export function helpText({ about, choices, default: usual }: FlagHelp): string {

@@ -17,6 +17,8 @@ import { programOf } from "./program.ts";
 import { type Paint, paintFor, viewOf } from "./render.ts";
 import { libraryOptions } from "./request.ts";
 import { openSession, type Session } from "./session.ts";
+import { fileFlags } from "./settings/config-file.ts";
+import { reportFiles } from "./values.ts";
 
 /**
  * @param argv arguments after `isologit`
@@ -28,7 +30,12 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
     status = await runCommand(command, given, library, io);
   });
   try {
-    await program.parseAsync([...argv], { from: "user" });
+    if (argv[0] === COMPLETE) {
+      const { default: addCompletion } = await import("@bomb.sh/tab/commander");
+      addCompletion(program);
+    }
+    if (argv.length === 0) program.outputHelp();
+    else await program.parseAsync(usualFlags(argv), { from: "user" });
     return status;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help, version
@@ -39,9 +46,42 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
   }
 }
 
-async function runCommand(command: Command, given: Arguments, library: Library, io: Io) {
+/** The hidden command that the scripts of `completion` run at each request. */
+const COMPLETE = "complete";
+
+/** Flags as other software spells them. */
+const FLAG_ALIASES: Readonly<Record<string, string>> = {
+  ...{
+    "--tensor-parallel": "--tp",
+    "--tensor-parallel-size": "--tp",
+    "--tensor-model-parallel-size": "--tp",
+  },
+  ...{ "--pipeline-parallel": "--pp", "--pipeline-parallel-size": "--pp" },
+  ...{ "--pipeline-model-parallel-size": "--pp", "--outfile": "--out", "--output": "--out" },
+  "--scales": "--quant-scales",
+};
+
+/** The arguments with the usual spelling of each flag; MXFP8 is a dtype with scales of its own. */
+function usualFlags(argv: readonly string[]): string[] {
+  return argv.flatMap((argument, i) => {
+    const [, flag = argument, rest = ""] = /^(--[a-z-]+)(=.*)?$/s.exec(argument) ?? [];
+    if (argument === "--dtype=mxfp8") return MXFP8;
+    if (argument === "mxfp8" && argv[i - 1] === "--dtype") return MXFP8.slice(1);
+    return Object.hasOwn(FLAG_ALIASES, flag) ? FLAG_ALIASES[flag] + rest : argument;
+  });
+}
+
+const MXFP8 = ["--dtype", "fp8-e4m3", "--quant-scales", "mxfp8"];
+
+async function runCommand(command: Command, parsed: Arguments, library: Library, io: Io) {
+  const inFile = await fileFlags(
+    command,
+    commands.map(({ name }) => name),
+    parsed.flags.config,
+  );
+  const given = { ...parsed, flags: { ...inFile, ...parsed.flags } };
   const { positionals: places, flags } = given;
-  const { report: files = {} } = flags;
+  const files = reportFiles(flags.report ?? []);
   await refuseUnwritable(files);
   const session = openSession(io, library, flags);
   const summary = io.env.GITHUB_STEP_SUMMARY;
@@ -121,11 +161,9 @@ function usageOf(error: unknown, argv: readonly string[]): unknown {
   const flag = /^error: unknown option '(--[a-z0-9-]+)/.exec(error.message)?.[1];
   const owners = commands.filter(({ flags }) => flags.some((name) => longName(FLAGS[name]) === flag));
   const message =
-    error.code === "commander.help"
-      ? "the command is missing"
-      : owners.length > 0
-        ? misplaced(flag!, command, owners)
-        : error.message.replace(/^error: /, "").replaceAll("\n", " ");
+    owners.length > 0
+      ? misplaced(flag!, command, owners)
+      : error.message.replace(/^error: /, "").replaceAll("\n", " ");
   return new IsologitError("USAGE", message, {}, { cause: error, next });
 }
 

@@ -1,13 +1,12 @@
 /** Builds the parser of the command line (commander) from the tables of commands and flags. */
 import { Command as Grammar, Option } from "commander";
 import { IsologitError } from "../core/errors.ts";
-import { ABSENT_COMMANDS } from "./absent.ts";
 import { type Arguments, type Command, DESTINATION, positionalSpec } from "./command.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "./contract.ts";
 import { type Flag, helpText, longName } from "./flag.ts";
 import type { Output } from "./io.ts";
 import { FLAGS, type FlagName, type Flags } from "./options.ts";
-import { refuseUnavailable, refuseValue } from "./values.ts";
+import { refuseValue } from "./values.ts";
 
 export type Run = (command: Command, given: Arguments) => Promise<void>;
 
@@ -20,37 +19,37 @@ ${Object.entries(EXIT_STATUSES)
 Environment variables:
 ${Object.entries(ENVIRONMENT)
   .map(([name, meaning]) => `  ${name.padEnd(19)} ${meaning.replaceAll("`", "")}`)
-  .join("\n")}
-
-Not in this version: ${ABSENT_COMMANDS.join(", ")}.`;
+  .join("\n")}`;
 
 /** @param stdout receives help and version texts */
 export function programOf(commands: readonly Command[], version: string, stdout: Output, run: Run): Grammar {
   const program = quiet(new Grammar("isologit"), stdout)
     .description("Converts Nemotron-H checkpoints and proves by logits that they are still the same model.")
-    .version(version, "--version", "print the version")
-    .helpOption("--help", "print help; `isologit <command> --help` for a command")
+    .version(version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help; `isologit <command> --help` for a command")
     .addHelpText("after", AFTER_HELP);
   for (const command of commands) program.addCommand(grammarOf(command, stdout, run));
-  for (const name of ABSENT_COMMANDS) program.addCommand(absentCommand(name, stdout), { hidden: true });
   return program;
 }
 
 /** Errors are thrown, not printed: `reportFailure` prints all errors. */
 const quiet = (grammar: Grammar, stdout: Output): Grammar =>
-  grammar.exitOverride().configureOutput({
-    writeOut: (text) => stdout.write(text),
-    writeErr: () => {},
-    outputError: () => {},
-    getOutHelpWidth: () => Math.min(stdout.columns ?? 100, 100),
-  });
+  grammar
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: () => {},
+      outputError: () => {},
+      getOutHelpWidth: () => Math.min(stdout.columns ?? 100, 100),
+    })
+    .configureHelp({ optionDescription: ({ description }) => description });
 
 function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
   const examples = command.examples.map((example) => `  isologit ${example}`).join("\n");
   const grammar = quiet(new Grammar(command.name), stdout)
     .summary(command.summary)
     .description(command.summary)
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .addHelpText("after", `\nExamples:\n${examples}`);
   for (const place of command.positionals) grammar.argument(positionalSpec(place), place.about);
   for (const name of command.flags) grammar.addOption(optionOf(name, command.helps));
@@ -72,6 +71,7 @@ function optionOf(name: FlagName, help: Command["helps"]): Option {
   const { spec, heading, repeatable } = row;
   const { read = row.read, ...shown } = help?.[name] ?? row;
   const option = new Option(spec, helpText(shown)).helpGroup(heading);
+  if (shown.choices !== undefined) option.argChoices = [...shown.choices]; // for completion; the help text has them already
   if (read === undefined) return option;
   const long = longName(row);
   return repeatable
@@ -92,12 +92,4 @@ function place(given: string, name: string): string {
     );
   }
   return given;
-}
-
-function absentCommand(name: string, stdout: Output): Grammar {
-  return quiet(new Grammar(name), stdout)
-    .helpOption(false)
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .action(() => refuseUnavailable(`the command ${name}`));
 }

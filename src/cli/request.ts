@@ -7,7 +7,7 @@ import type { Command } from "./command.ts";
 import { type Flag, longName } from "./flag.ts";
 import { type AnyOptions, FLAG_NAMES, FLAGS, type FlagName, type Flags } from "./options.ts";
 import type { Session } from "./session.ts";
-import { readIds, refuseValue } from "./values.ts";
+import { readIds, refuseWord } from "./values.ts";
 
 const rowOf = (name: FlagName): Flag => FLAGS[name];
 
@@ -58,18 +58,30 @@ async function idsIn(file: string): Promise<readonly number[]> {
   }
 }
 
+/** Names of formats by the software that loads them. */
+const FORMAT_ALIASES: Readonly<Record<string, string>> = {
+  ...{ huggingface: "hf", transformers: "hf", safetensors: "hf", vllm: "hf" },
+  ...{ nemo: "nemo2", "megatron-bridge": "bridge", torch_dist: "bridge", "megatron-lm": "megatron" },
+  isologit: "packed",
+};
+
 /**
  * The format that `--to` names, else the format that has the ending of DST; undefined if there is none.
  *
  * @throws NOT_WRITTEN for a format of another version, or one that is only read; USAGE for an unknown name
  */
-export function targetOf({ to }: Flags, dst: string, known: FormatsReport): string | undefined {
+export function targetOf({ to: given }: Flags, dst: string, known: FormatsReport): string | undefined {
   const written = known.formats.filter((format) => format.writes);
+  const to = given !== undefined && Object.hasOwn(FORMAT_ALIASES, given) ? FORMAT_ALIASES[given] : given;
   if (to !== undefined) {
     if (written.some((format) => format.id === to)) return to;
     const promised = PROMISED_FORMATS.some((id) => id === to) || known.formats.some(({ id }) => id === to);
     if (promised) throw new IsologitError("NOT_WRITTEN", `--to ${to} is not written by this version`);
-    return refuseValue("--to", to, `one of ${written.map(({ id }) => id).join(", ")}`);
+    return refuseWord(
+      "--to",
+      to,
+      written.map(({ id }) => id),
+    );
   }
   const path = dst.replace(/\/+$/, "");
   const named = written.find((format) => format.endings.some((ending) => path.endsWith(ending)));

@@ -1,4 +1,5 @@
 /** Reads the text of a flag or of an environment variable. An error names the flag, the text and what was expected. */
+import { closest, distance } from "fastest-levenshtein";
 import { IsologitError } from "../core/errors.ts";
 import { REPORT_KINDS, type ReportFiles, type ReportKind } from "../report/write.ts";
 
@@ -10,24 +11,31 @@ export function refuseValue(name: string, text: string, expected: string): never
   throw new IsologitError("USAGE", `${name} is ${JSON.stringify(text)}, expected ${expected}`);
 }
 
-/** @throws NOT_AVAILABLE: the name is reserved for a later version */
-export function refuseUnavailable(what: string, next?: string): never {
-  throw new IsologitError(
-    "NOT_AVAILABLE",
-    `${what} is not in this version`,
-    {},
-    next === undefined ? {} : { next },
-  );
+/** @throws USAGE, with the word of `words` that was probably meant */
+export function refuseWord(name: string, text: string, words: readonly string[]): never {
+  const near = closest(text, words);
+  const meant =
+    distance(text, near) <= Math.max(1, Math.floor(text.length / 2)) ? `; did you mean ${near}?` : "";
+  refuseValue(name, text, `one of ${words.join(", ")}${meant}`);
 }
 
 /** Any text except a flag: a flag here means that the value is missing. */
 export const readText: Reader<string> = (given, name) =>
   given === "" || given.startsWith("--") ? refuseValue(name, given, "a value") : given;
 
-/** One of `words`; a word of `absent` is reserved and refused by name. */
-export function choiceReader<const W extends string>(words: readonly W[]): Reader<W> {
-  return (given, name) =>
-    words.find((word) => word === given) ?? refuseValue(name, given, `one of ${words.join(", ")}`);
+/**
+ * One of `words`.
+ *
+ * @param aliases other spellings that people know from other software
+ */
+export function choiceReader<const W extends string>(
+  words: readonly W[],
+  aliases: Readonly<Record<string, W>> = {},
+): Reader<W> {
+  return (given, name) => {
+    const word = Object.hasOwn(aliases, given) ? aliases[given] : given;
+    return words.find((known) => known === word) ?? refuseWord(name, given, words);
+  };
 }
 
 /** One or more of `words`, with commas between them. */
@@ -59,31 +67,40 @@ export function decimalReader(least: number, most: number, unit: string): Reader
 
 const PREFIXES = ["", "K", "M", "G", "T"];
 
-/** A number of bytes: units such as `GiB` are powers of 1024, units such as `GB` powers of 1000. */
+/**
+ * A number of bytes: units such as `GiB` are powers of 1024, units such as `GB` powers of 1000. A number without a unit is
+ * refused, because nobody means `--max-shard-size 5` in bytes.
+ */
 export const readSize: Reader<number> = (given, name) => {
-  const parts = /^(\d+(?:\.\d+)?)(?:([KMGT])?(i)?B)?$/.exec(given.replace(/k(?=i?B$)/, "K"));
+  const parts = /^(\d+(?:\.\d+)?)([KMGT])?(i)?B$/.exec(given.replace(/k(?=i?B$)/, "K"));
   const [, digits, prefix = "", binary] = parts ?? [];
   const factor = (binary ? 1024 : 1000) ** PREFIXES.indexOf(prefix);
   const bytes = Math.floor(Number(digits) * factor);
   return Number.isSafeInteger(bytes) && bytes > 0 && !(binary && prefix === "")
     ? bytes
-    : refuseValue(name, given, "a size such as 1GiB, 512MiB, 5GB or 1073741824");
+    : refuseValue(name, given, "a size with its unit, such as 5GB, 1GiB or 512MiB");
 };
 
+/** A kind of report and the file for it. */
+type ReportEntry = readonly [kind: ReportKind, file: string];
+
 /** Files by kind: `junit=F,sarif=F`. A comma without a kind after it is part of a file name. */
-export const readReports: Reader<ReportFiles> = (given, name) => {
-  const files: Partial<Record<ReportKind, string>> = {};
-  const expected = `a list of ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`;
-  for (const entry of given.split(new RegExp(`,(?=(?:${REPORT_KINDS.join("|")})=)`))) {
+export const readReports: Reader<readonly ReportEntry[]> = (given, name) =>
+  given.split(new RegExp(`,(?=(?:${REPORT_KINDS.join("|")})=)`)).map((entry): ReportEntry => {
     const [, word, file] = /^([a-z]+)=(.+)$/s.exec(entry) ?? [];
     const kind = REPORT_KINDS.find((known) => known === word);
-    if (kind === undefined || file === undefined) refuseValue(name, given, expected);
-    const isRepeated = files[kind] !== undefined || Object.values(files).includes(file);
-    if (isRepeated) refuseValue(name, given, "each kind and each file only once");
-    files[kind] = file;
+    if (kind !== undefined && file !== undefined) return [kind, file];
+    return refuseValue(name, given, `a list of ${REPORT_KINDS.map((known) => `${known}=FILE`).join(",")}`);
+  });
+
+/** The reports of all `--report`. @throws USAGE for a kind or a file that is given twice */
+export function reportFiles(entries: readonly ReportEntry[]): ReportFiles {
+  for (const [i, [kind, file]] of entries.entries()) {
+    if (entries.slice(0, i).some((other) => other[0] === kind || other[1] === file))
+      refuseValue("--report", `${kind}=${file}`, "each kind and each file only once");
   }
-  return files;
-};
+  return Object.fromEntries(entries);
+}
 
 const LARGEST_ID = 2 ** 31 - 1;
 

@@ -80,9 +80,19 @@ function decodeRevision(text: string, address: string): string {
 /** Endings of archives that may be compressed with gzip, as by older releases of NeMo. */
 const PACKED = /\.(nemo|tar|tgz|gz)$/i;
 
-/** The files of a local path. @throws NOT_FOUND */
+/** The files of a local path. @throws NOT_FOUND; for a path in the form of a repository the error names its address on the Hub */
 export async function localStore(path: string): Promise<Store> {
-  return await unpackStore(path, await fileStore(path));
+  const store = await fileStore(path).catch((error: unknown) => {
+    if (!(error instanceof IsologitError) || error.code !== "NOT_FOUND" || !isRepoName(path)) throw error;
+    const next = `check the path, or write hf://${path} for the repository on the Hub`;
+    throw new IsologitError("NOT_FOUND", error.message, error.at, { cause: error, next });
+  });
+  return await unpackStore(path, store);
+}
+
+/** Whether a text has the form `owner/name`. */
+function isRepoName(text: string): boolean {
+  return /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text);
 }
 
 /** The store itself, or, if its only file is a gzip, a store of the inflated file. */

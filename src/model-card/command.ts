@@ -64,6 +64,7 @@ function flagsOf(conversion: Conversion): readonly string[] {
     ...conversion,
     ...(typeof conversion.recipe === "object" && { recipe: RECIPE }),
     ...(conversion.calibrate !== undefined && { calibrate: promptOf(conversion.calibrate) }),
+    ...(conversion.maxShardBytes !== undefined && { maxShardBytes: `${conversion.maxShardBytes}B` }),
   };
   return Object.entries(FLAGS).flatMap(([name, flag]) => {
     const value = values[name];

@@ -1,6 +1,6 @@
 /** Writes reports to files: a file appears complete or not at all. */
 import { constants } from "node:fs";
-import { access, appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, appendFile, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { htmlText } from "./html.ts";
@@ -25,7 +25,7 @@ export const REPORT_KINDS = Object.keys(WRITERS) as readonly ReportKind[];
 export type ReportFiles = Readonly<Partial<Record<ReportKind, string>>>;
 
 /**
- * Checks before the work begins that the files can be written.
+ * Checks before the work begins that the files can be written, and makes their folders.
  *
  * @throws NOT_FOUND, IO_FAILED, naming the file
  */
@@ -34,6 +34,7 @@ export async function refuseUnwritable(files: ReportFiles): Promise<void> {
     await located(file, async () => {
       const there = await stat(file).catch(() => null);
       if (there?.isDirectory()) throw new IsologitError("IO_FAILED", "it is a folder", { file });
+      if (there === null) await mkdir(dirname(file), { recursive: true });
       if (there === null || there.isFile()) await access(dirname(file), constants.W_OK);
     });
   }

@@ -1,5 +1,4 @@
 /** docs/cli.md, written from the tables of commands, flags and errors. */
-import { ABSENT_COMMANDS } from "../../src/cli/absent.ts";
 import { type Command, positionalSpec } from "../../src/cli/command.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "../../src/cli/contract.ts";
@@ -33,8 +32,6 @@ export function cliPage(): string {
       ["variable", "meaning"],
       Object.entries(ENVIRONMENT).map(([name, meaning]) => [`\`${name}\``, meaning]),
     ),
-    "## Not in this version",
-    `These names are reserved and refused with \`NOT_AVAILABLE\` (status 2): ${reserved()}.`,
   ]
     .join("\n\n")
     .concat("\n");
@@ -48,7 +45,18 @@ isologit <command> [options] [arguments]
 
 Results go to stdout. Progress, warnings and errors go to stderr. \`isologit --version\` prints the version, \`isologit --help\` lists the
 commands, and \`isologit <command> --help\` shows the options of one command. The value of an option may follow after a space or after \`=\`.
-A size is a number of bytes with an optional unit: \`1GiB\` and the like are powers of 1024, \`5GB\` and the like are powers of 1000.
+A size has its unit: \`1GiB\` and the like are powers of 1024, \`5GB\` and the like are powers of 1000.
+
+Flags may also stand in a file: \`isologit.yaml\` in the current folder, or the file of \`--config\`. A key is the long name of a flag, for every
+command that has it, or the name of a command with flags of its own; flags on the command line win. [isologit.schema.json](isologit.schema.json)
+is its JSON Schema.
+
+\`\`\`yaml
+# yaml-language-server: $schema=isologit.schema.json
+memory: 4GiB
+recast: { dtype: fp8-e4m3, recipe: nemotron-h }
+check: { for: [vllm, sglang], strict: true }
+\`\`\`
 
 This page is written from the tables in \`src/cli/\`, and a test compares it with them.`;
 
@@ -91,8 +99,6 @@ function optionRow(name: FlagName, { helps }: Command): string[] {
   const values = choices === undefined ? "" : `: ${joinChoices(choices.map((choice) => `\`${choice}\``))}`;
   return [`\`${FLAGS[name].spec}\``, `${about}${values}`, usual];
 }
-
-const reserved = (): string => ABSENT_COMMANDS.map((name) => `the command \`${name}\``).join(", ");
 
 const sentence = (text: string): string => `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 

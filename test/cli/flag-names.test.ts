@@ -86,7 +86,7 @@ it("a model card names the flags of this command line", () => {
   };
   const certificate = { source: { format: "hf" }, destination: { format: "hf" }, recast: {}, conversion };
   const { lines } = commandOf(certificate as unknown as Certificate, undefined)!; // the card reads only these fields
-  const values = { ...conversion, calibrate: "PROMPT" };
+  const values = { ...conversion, calibrate: "PROMPT", maxShardBytes: "2B" };
   const options = Object.entries(values).map(([name, value]) =>
     value === true ? nameFlags(`\`${name}\``) : `${nameFlags(`\`${name}\``)} ${value}`,
   );

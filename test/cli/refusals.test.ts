@@ -1,6 +1,5 @@
 /** Nothing that was asked for is ignored: what is not here is refused by name, and nothing runs. */
 import { describe, expect, it } from "vitest";
-import { ABSENT_COMMANDS } from "../../src/cli/absent.ts";
 import { commands } from "../../src/cli/commands/index.ts";
 import { longName } from "../../src/cli/flag.ts";
 import { FLAGS, type FlagName } from "../../src/cli/options.ts";
@@ -23,6 +22,7 @@ const GOOD: Readonly<Record<string, string>> = {
   cache: "cache ls",
   doctor: "doctor",
   formats: "formats",
+  completion: "completion bash",
 };
 
 async function refused(line: string, code: string, saying: string) {
@@ -49,19 +49,13 @@ const PROMISED_FLAGS =
 
 it("every promise is kept or refused, none is both", () => {
   const here = commands.map(({ name }) => name);
-  expect([...here, ...ABSENT_COMMANDS].sort()).toEqual(PROMISED_COMMANDS.split(" ").sort());
+  expect([...here].sort()).toEqual(PROMISED_COMMANDS.split(" ").sort());
   const flags = Object.values(FLAGS).map(longName);
   expect(new Set(flags).size).toBe(flags.length);
   expect(PROMISED_FLAGS.split(" ").filter((flag) => !flags.includes(flag))).toEqual([]);
 });
 
 describe("promised, and not in this version", () => {
-  it.each([...ABSENT_COMMANDS])("command %s", async (name) => {
-    for (const rest of ["", " a b", " --help", " a --keep-going"]) {
-      await refused(name + rest, "NOT_AVAILABLE", `the command ${name} is not in this version`);
-    }
-  });
-
   it.each([
     ...["nemo2", "bridge", "megatron", "gguf", "nemo1"].flatMap((to) => [
       [`convert a b --to ${to}`, `--to ${to} is not written`],
@@ -74,7 +68,6 @@ describe("promised, and not in this version", () => {
 
 describe("never promised, or not here", () => {
   it.each([
-    ["", "the command is missing"],
     ["transmogrify a", "unknown command 'transmogrify'"],
     ["convrt a b", "(Did you mean convert?)"],
     ["convert a", "missing required argument 'DST'"],

@@ -173,24 +173,26 @@ describe("summaries", () => {
 
   it("inspect", async () =>
     expect(await shown("inspect a --tensors")).toMatchInlineSnapshot(`
-    "format        hf
-    dialect       hf
-    family        nemotron-h
-    pattern       M-M*-
-    layers        2 mamba, 1 attention, 2 mlp
-    parameters    8,101,234,567 (8.10 billion)
-    size          15.1 GiB
-    quantization  none
-    side files    config.json, tokenizer.json
+      "format        hf
+      dialect       hf
+      family        nemotron-h
+      pattern       M-M*-
+      layers        2 mamba, 1 attention, 2 mlp
+      sizes         hidden 64
+      vocabulary    500 tokens, and 12 rows of padding
+      parameters    8,101,234,567 (8.10 billion)
+      size          15.1 GiB
+      quantization  none
+      side files    config.json, tokenizer.json
 
-    dtype  tensors     bytes    share
-    BF16        40  15.1 GiB  100.0 %
-    F32          4   2.0 KiB    0.0 %
+      dtype  tensors     bytes    share
+      BF16        40  15.1 GiB  100.0 %
+      F32          4   2.0 KiB    0.0 %
 
-    dtype  shape  layer  role   name
-    F32        8      0  ssm.d  backbone.D
-    "
-  `));
+      dtype  shape  layer  role   name
+      F32        8      0  ssm.d  backbone.D
+      "
+    `));
 
   it("plan", async () =>
     expect(await shown("plan a b.isologit --verbose")).toMatchInlineSnapshot(`

@@ -20,8 +20,6 @@ const refusal = (act: () => unknown): IsologitError => {
 
 describe("sizes", () => {
   it.each([
-    ["1", 1],
-    ["1073741824", 2 ** 30],
     ["64B", 64],
     ["1GiB", 2 ** 30],
     ["512MiB", 2 ** 29],
@@ -33,16 +31,29 @@ describe("sizes", () => {
     ["3KB", 3000],
   ])("%s is %d bytes", (given, bytes) => expect(readSize(given, "--memory")).toBe(bytes));
 
-  it.each(["", "0", "-1", "1G", "1 GiB", "GiB", "1iB", "1e9", "0x10", "9000TiB", "1gib", "NaN", "1.GiB"])(
-    "%j is refused by flag, value and expectation",
-    (given) => {
-      const { code, message } = refusal(() => readSize(given, "--memory"));
-      expect(code).toBe("USAGE");
-      expect(message).toBe(
-        `--memory is ${JSON.stringify(given)}, expected a size such as 1GiB, 512MiB, 5GB or 1073741824`,
-      );
-    },
-  );
+  it.each([
+    "",
+    "0",
+    "1",
+    "1073741824",
+    "-1",
+    "1G",
+    "1 GiB",
+    "GiB",
+    "1iB",
+    "1e9",
+    "0x10",
+    "9000TiB",
+    "1gib",
+    "NaN",
+    "1.GiB",
+  ])("%j is refused by flag, value and expectation", (given) => {
+    const { code, message } = refusal(() => readSize(given, "--memory"));
+    expect(code).toBe("USAGE");
+    expect(message).toBe(
+      `--memory is ${JSON.stringify(given)}, expected a size with its unit, such as 5GB, 1GiB or 512MiB`,
+    );
+  });
 });
 
 describe("token ids", () => {

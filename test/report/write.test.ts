@@ -1,5 +1,13 @@
 /** `--report` on the command line: which files appear, and when nothing may. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -58,7 +66,8 @@ describe("--report", () => {
 
   it("that cannot be written stops the run before it begins", async () => {
     mkdirSync(join(folder, "taken"), { recursive: true });
-    for (const file of [join(folder, "none", "r.json"), join(folder, "taken")]) {
+    writeFileSync(join(folder, "file"), "");
+    for (const file of [join(folder, "file", "r.json"), join(folder, "taken")]) {
       const { status, calls, stderr } = await run(`verify a b --report json=${file}`);
       expect([status, calls]).toEqual([4, []]);
       expect(stderr).toContain(file);

@@ -5,7 +5,11 @@ import type { Command, Outcome } from "../command.ts";
 import { OUTPUT } from "../options.ts";
 import { factTable, tableWithHead, type View } from "../render.ts";
 import type { Session } from "../session.ts";
-import { refuseValue } from "../values.ts";
+import { refuseValue, refuseWord } from "../values.ts";
+
+const ALIASES: Readonly<Record<string, string | undefined>> = {
+  ...{ list: "ls", check: "verify", remove: "rm", delete: "rm" },
+};
 
 export const cache: Command = {
   name: "cache",
@@ -21,7 +25,7 @@ export const cache: Command = {
     "cache rm nvidia/Nemotron-H-8B-Base-8K@main",
   ],
   async run({ positionals: { ACTION, REPO } }, session) {
-    switch (ACTION) {
+    switch (ALIASES[ACTION!] ?? ACTION) {
       case "ls":
         return await list(REPO, session);
       case "verify":
@@ -29,7 +33,7 @@ export const cache: Command = {
       case "rm":
         return await remove(REPO ?? refuseValue("REPO", "", "owner/name, or owner/name@revision"), session);
       default:
-        return refuseValue("ACTION", ACTION!, "one of ls, verify, rm");
+        return refuseWord("ACTION", ACTION!, ["ls", "verify", "rm"]);
     }
   },
 };

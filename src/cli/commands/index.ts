@@ -2,6 +2,7 @@
 import type { Command } from "../command.ts";
 import { cache } from "./cache.ts";
 import { check } from "./check.ts";
+import { completion } from "./completion.ts";
 import { convert } from "./convert.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -32,4 +33,5 @@ export const commands: readonly Command[] = [
   cache,
   doctor,
   formats,
+  completion,
 ];

@@ -34,6 +34,10 @@ function inspectText(report: InspectReport, view: View): string[] {
       ["family", report.family ?? "unknown"],
       ["pattern", report.pattern === null ? null : pieces(escapeControls(report.pattern), wide)],
       ["layers", kinds.length === 0 ? null : kinds.map(([kind, count]) => `${count} ${kind}`).join(", ")],
+      ["sizes", report.dims === null ? null : wrapParts(sizeTexts(report.dims), wide)],
+      ["vocabulary", vocabularyText(report)],
+      ["ranks", ranksText(report.ranks)],
+      ["iteration", report.iteration === null ? null : String(report.iteration)],
       ["parameters", `${formatCount(report.parameters)}${scale}`],
       ["size", formatBytes(report.bytes)],
       ["quantization", quantization === null ? "none" : wrapParts(settingTexts(quantization), wide)],
@@ -60,6 +64,35 @@ function inspectText(report: InspectReport, view: View): string[] {
     ),
     ...(report.tensors === undefined ? [] : ["", ...tensorTable(report.tensors, view)]),
   ];
+}
+
+/** Sizes in the order of the table, as far as the model has them. */
+const SIZES = [
+  ["hidden", "hidden"],
+  ["ffn", "MLP"],
+  ["heads", "attention heads"],
+  ["kvHeads", "KV heads"],
+  ["headDim", "per head"],
+  ["mambaHeads", "Mamba heads"],
+  ["mambaHeadDim", "per Mamba head"],
+  ["groups", "Mamba groups"],
+  ["state", "state"],
+  ["experts", "experts"],
+  ["topK", "experts a token"],
+  ["moeFfn", "per expert"],
+] as const;
+
+const sizeTexts = (dims: NonNullable<InspectReport["dims"]>): string[] =>
+  SIZES.flatMap(([name, text]) => (dims[name] === undefined ? [] : [`${text} ${formatCount(dims[name])}`]));
+
+function vocabularyText({ dims, paddingRows }: InspectReport): string | null {
+  if (dims?.vocab === undefined) return null;
+  const tokens = formatQuantity(dims.vocab, "token");
+  return paddingRows === 0 ? tokens : `${tokens}, and ${formatQuantity(paddingRows, "row")} of padding`;
+}
+
+function ranksText({ tp, pp, ep }: InspectReport["ranks"]): string | null {
+  return tp * pp * ep === 1 ? null : `${tp} tensor-parallel, ${pp} pipeline-parallel, ${ep} expert-parallel`;
 }
 
 /** Names are last, because they are long and no column follows them. */

@@ -35,7 +35,7 @@ export const upload = defineCommand<UploadOptions>({
   examples: [
     "upload me/nemotron-h-8b-fp8 ./nemotron-h-8b-fp8 --base-model nvidia/Nemotron-H-8B-Base-8K",
     "upload me/nemotron-h-8b model.isologit --private",
-    "upload me/nemotron-h-8b ./8b --exclude *.log --create-pr",
+    "upload me/nemotron-h-8b ./8b --exclude '*.log' --create-pr",
   ],
   async run({ positionals: { REPO, PATH, PATH_IN_REPO: pathInRepo }, options }, { library }) {
     const path = PATH ?? REPO!.split("/").at(-1)!;

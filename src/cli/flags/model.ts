@@ -6,6 +6,22 @@ import { choiceReader, decimalReader, integerReader, readSize, readText } from "
 
 const ALIGNMENTS = ["256", "4096"];
 
+/** Names of torch, of compressed-tensors and of llama.cpp. */
+const DTYPE_ALIASES = {
+  float32: "f32",
+  fp32: "f32",
+  float: "f32",
+  float16: "f16",
+  fp16: "f16",
+  half: "f16",
+  bfloat16: "bf16",
+  fp8: "fp8-e4m3",
+  fp8_e4m3: "fp8-e4m3",
+  float8_e4m3fn: "fp8-e4m3",
+  fp8_e5m2: "fp8-e5m2",
+  float8_e5m2: "fp8-e5m2",
+} as const;
+
 export const SOURCE_FLAGS = flagGroup("Source options:", {
   vocabSize: {
     spec: "--vocab-size <n>",
@@ -46,7 +62,7 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
     spec: "--dtype <dtype>",
     about: "dtype of the written weights",
     default: "keep",
-    ...oneOf(["keep", ...RECAST_KINDS]),
+    ...oneOf(["keep", ...RECAST_KINDS], DTYPE_ALIASES),
   },
   recipe: {
     spec: "--recipe <name|file>",
@@ -140,7 +156,7 @@ export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
 
 export const RESULT_FLAGS = flagGroup("Result options:", {
   out: {
-    spec: "--out <file>",
+    spec: "-o, --out <file>",
     about: "safetensors file to write",
     default: "logits.safetensors",
     read: readText,

@@ -56,13 +56,20 @@ export const HUB_FLAGS = flagGroup("Hub options:", {
 const OUTPUT = "Output options:";
 
 export const OUTPUT_FLAGS = flagGroup(OUTPUT, {
+  config: {
+    spec: "--config <file>",
+    option: null,
+    about: "YAML file with flags; flags on the command line win",
+    default: "isologit.yaml in the current folder, if it exists",
+    read: readText,
+  },
   json: {
     spec: "--json",
     option: null,
     about: "print one JSON object on stdout, and nothing else",
   },
   quiet: {
-    spec: "--quiet",
+    spec: "-q, --quiet",
     option: null,
     about: "print the result without progress and warnings; of a verification, the verdict alone",
   },
@@ -88,7 +95,8 @@ export const FILE_FLAGS = flagGroup(OUTPUT, {
   report: {
     spec: "--report <list>",
     option: null,
-    about: `write reports to files, also when a check fails: ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}`,
+    about: `write reports to files, also when a check fails: ${REPORT_KINDS.map((kind) => `${kind}=FILE`).join(",")}; may be given several times`,
     read: readReports,
+    repeatable: true,
   },
 });

@@ -107,6 +107,11 @@ function refuseUncut(
   ] as const;
   for (const [what, size, parts] of shared) {
     if (size % parts === 0) continue;
-    throw new IsologitError(code, `${size} ${what} cannot be divided among ${parts} tensor parallel ranks`);
+    const message = `${size} ${what} cannot be divided among ${parts} tensor parallel ranks`;
+    if (code !== "PLAN_IMPOSSIBLE") throw new IsologitError(code, message);
+    const fitting = Array.from({ length: tp - 1 }, (_, i) => i + 1).filter((ranks) =>
+      shared.every(([, n]) => n % ranks === 0),
+    );
+    throw new IsologitError(code, message, {}, { next: `use \`tp\` ${fitting.join(" or ")}` });
   }
 }

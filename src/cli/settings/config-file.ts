@@ -1,0 +1,104 @@
+/**
+ * Flags from a file: `isologit.yaml` in the current folder, or the file that `--config` names. A key is the long name of a
+ * flag, for every command that has it, or the name of a command with flags of its own. Flags on the command line win.
+ */
+import { readFile } from "node:fs/promises";
+import { IsologitError, systemError } from "../../core/errors.ts";
+import type { Command } from "../command.ts";
+import { type Flag, longName } from "../flag.ts";
+import { FLAGS, type FlagName, type Flags } from "../options.ts";
+
+const DEFAULT_FILE = "isologit.yaml";
+
+/** Flags that a file cannot set: secrets, decisions about one run, and what is needed before the file is read. */
+export const ONLY_ON_COMMAND_LINE: readonly FlagName[] = [
+  ...(["config", "json", "token", "identityToken", "resume", "overwrite", "plan"] as const),
+];
+
+/** @param commands names of all commands. @throws USAGE naming file and key; NOT_FOUND for the file of `--config` */
+export async function fileFlags(
+  { name, flags }: Command,
+  commands: readonly string[],
+  given: string | undefined,
+): Promise<Flags> {
+  const file = given ?? DEFAULT_FILE;
+  const text = await readFile(file, "utf8").catch((error: unknown) => {
+    const known = systemError(error, { file });
+    const isAbsent = known instanceof IsologitError && known.code === "NOT_FOUND" && given === undefined;
+    if (!isAbsent) throw known;
+    return null;
+  });
+  if (text === null) return {};
+  const entries = Object.entries(await parsed(text, file));
+  // `verify` is a command and a flag: a map holds flags of the command
+  const sections = entries.filter(([key, value]) => commands.includes(key) && isMap(value));
+  const shared = entries.filter((entry) => !sections.includes(entry));
+  const own = Object.entries(sections.find(([key]) => key === name)?.[1] ?? {});
+  return {
+    ...flagsIn(shared, file, (flag) => flags.includes(flag)),
+    ...flagsIn(own, `${file}: ${name}`, (flag, key) => {
+      if (flags.includes(flag)) return true;
+      throw invalid(file, `${key} is not a flag of ${name}`);
+    }),
+  };
+}
+
+const isMap = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+async function parsed(text: string, file: string): Promise<Readonly<Record<string, unknown>>> {
+  const { parse } = await import("yaml");
+  let value: unknown;
+  try {
+    value = parse(text, { maxAliasCount: 0 }) ?? {};
+  } catch (cause) {
+    throw new IsologitError(
+      "USAGE",
+      `the file is not valid YAML: ${(cause as Error).message}`,
+      { file },
+      { cause },
+    );
+  }
+  if (isMap(value)) return value;
+  throw invalid(file, "it is not a map of flags");
+}
+
+/** The flags of some keys, each read by the reader of its flag. */
+function flagsIn(
+  entries: readonly (readonly [string, unknown])[],
+  place: string,
+  isWanted: (flag: FlagName, key: string) => boolean,
+): Flags {
+  const values = entries.flatMap(([key, value]): [string, unknown][] => {
+    const flag = flagOf(key, place);
+    return isWanted(flag, key) ? [[flag, flagValue(FLAGS[flag], value, `${key} in ${place}`)]] : [];
+  });
+  return Object.fromEntries(values); // each value was read by its flag's reader
+}
+
+function flagOf(key: string, file: string): FlagName {
+  const found = (Object.keys(FLAGS) as FlagName[]).find((flag) => longName(FLAGS[flag]) === `--${key}`);
+  if (found === undefined) throw invalid(file, `${key} is no flag and no command`);
+  if (!ONLY_ON_COMMAND_LINE.includes(found)) return found;
+  throw invalid(file, `${key} is accepted on the command line only`);
+}
+
+function flagValue({ read, bare, repeatable }: Flag, value: unknown, name: string): unknown {
+  if (typeof value === "boolean" && (read === undefined || (bare === true && value))) return value;
+  const given = repeatable === true ? [value].flat() : [value];
+  if (read === undefined || !given.every((one) => typeof one === "string" || typeof one === "number")) {
+    const expected = read === undefined ? "true or false" : "a text or a number";
+    throw new IsologitError("USAGE", `${name} is ${JSON.stringify(value)}, expected ${expected}`);
+  }
+  const values = given.map((one) => read(String(one), name));
+  return repeatable === true ? values.flat() : values[0];
+}
+
+function invalid(file: string, message: string): IsologitError {
+  return new IsologitError(
+    "USAGE",
+    message,
+    { file },
+    { next: "docs/cli.md lists the flags of each command" },
+  );
+}
