@@ -99,6 +99,6 @@ function invalid(file: string, message: string): IsologitError {
     "USAGE",
     message,
     { file },
-    { next: "docs/cli.md lists the flags of each command" },
+    { next: "`isologit <command> --help` lists the flags of a command" },
   );
 }

@@ -22,6 +22,9 @@ export interface World {
   }): Promise<Connection>;
 }
 
+/** Environment variables that tests of the Hub set. */
+const VARIABLES = ["HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "HOME"];
+
 /** @param work a folder for this test file */
 export function world(work: string): World {
   let runs = 0;
@@ -33,8 +36,16 @@ export function world(work: string): World {
     const settings = await hubSettings({ ...here.env, ...env }, token);
     return connect({ ...settings, patience: HASTY, ...more }, {});
   };
+  const before = VARIABLES.map((name) => [name, process.env[name]] as const);
   beforeAll(async () => {
     here.hub = await fakeHub();
+  });
+  afterAll(() => {
+    // other test files run in this process
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
   });
   beforeEach(() => {
     here.home = join(work, `home-${runs++}`);
