@@ -18,6 +18,7 @@ export const library: Library = {
   formats: later(async () => (await import("../src/api/formats.ts")).formats),
   download: later(async () => (await import("../src/api/download.ts")).download),
   upload: later(async () => (await import("../src/api/upload.ts")).upload),
+  whoami: later(async () => (await import("../src/api/whoami.ts")).whoami),
   cacheLs: later(async () => (await import("../src/api/cache.ts")).cacheLs),
   cacheVerify: later(async () => (await import("../src/api/cache.ts")).cacheVerify),
   cacheRm: later(async () => (await import("../src/api/cache.ts")).cacheRm),

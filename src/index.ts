@@ -25,6 +25,7 @@ export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
 export { verify } from "./api/verify.ts";
+export { type WhoamiOptions, type WhoamiReport, whoami } from "./api/whoami.ts";
 export type { VerifyOptions } from "./certificate/options.ts";
 export type { CheckOptions, FindingsOptions } from "./check/options.ts";
 export { openCheckpoint } from "./checkpoint/open.ts";

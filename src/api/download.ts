@@ -8,9 +8,9 @@ import { saveListing, writeTree } from "../hub/cache/tree.ts";
 import { connect } from "../hub/connection.ts";
 import type { HubFile, Listing } from "../hub/files.ts";
 import { pathFilter } from "../hub/path-patterns.ts";
-import { fetchBlob } from "../hub/read/blob.ts";
+import { fetchBlob, isCached } from "../hub/read/blob.ts";
 import { listRevision } from "../hub/read/listing.ts";
-import { fetchToFolder, notesFolder } from "../hub/read/local-folder.ts";
+import { fetchToFolder, isInFolder, notesFolder } from "../hub/read/local-folder.ts";
 import { type HubSettings, hubSettings } from "../hub/settings.ts";
 import { repoName, revisionName } from "../io/address.ts";
 
@@ -23,6 +23,8 @@ export interface DownloadOptions {
   readonly exclude?: readonly string[];
   /** a branch, a tag or a commit; default `main` */
   readonly revision?: string;
+  /** fetch and write nothing, and report what a run would fetch */
+  readonly dryRun?: boolean;
   /** folder to write to; default: the cache */
   readonly localDir?: string;
   /** access token; default: the token of the environment */
@@ -42,8 +44,10 @@ export interface DownloadReport {
   readonly files: readonly { readonly path: string; readonly size: number; readonly fetched: number }[];
   /** size of all files */
   readonly bytes: number;
-  /** bytes that this run received over the network */
+  /** bytes that this run received over the network; of a dry run, those that a run would receive at most */
   readonly fetched: number;
+  /** nothing was fetched, and `fetched` says what would be */
+  readonly dryRun: boolean;
   readonly seconds: number;
 }
 
@@ -64,7 +68,8 @@ export async function download(repository: string, options: DownloadOptions = {}
   const started = performance.now();
   const repo = repoName(repository);
   const revision = revisionName(options.revision ?? "main");
-  const { files = [], include = [], exclude = [], localDir, signal, watch = ignoreEvents } = options;
+  const { files = [], include = [], exclude = [], dryRun = false, localDir, signal } = options;
+  const { watch = ignoreEvents } = options;
   if (files.length > 0 && include.length + exclude.length > 0) {
     throw new IsologitError("USAGE", "files and patterns were both given, expected one of them");
   }
@@ -87,8 +92,26 @@ export async function download(repository: string, options: DownloadOptions = {}
     );
   }
   const bytes = wanted.reduce((sum, { size }) => sum + size, 0);
-  watch({ type: "phase", phase: "download", totalBytes: bytes });
   const root = localDir === undefined ? undefined : resolve(localDir);
+  const top = root ?? snapshotPath(repoFolder(connection.settings.cache, repo), listing.commit);
+  const report = (done: DownloadReport["files"]): DownloadReport => ({
+    ...{ repo, revision, commit: listing.commit, path: files.length === 1 ? join(top, files[0]!) : top },
+    files: done,
+    bytes,
+    fetched: done.reduce((sum, file) => sum + file.fetched, 0),
+    dryRun,
+    seconds: (performance.now() - started) / 1000,
+  });
+  if (dryRun) {
+    const done = wanted.map(async (file) => {
+      const isHere =
+        (root !== undefined && (await isInFolder(file, root, signal))) ||
+        (await isCached(connection, listing, file));
+      return { path: file.path, size: file.size, fetched: isHere ? 0 : file.size };
+    });
+    return report(await Promise.all(done));
+  }
+  watch({ type: "phase", phase: "download", totalBytes: bytes });
   await (root === undefined ? saveListing(connection, listing) : noteFolder(root, listing));
 
   const over = new AbortController();
@@ -106,18 +129,7 @@ export async function download(repository: string, options: DownloadOptions = {}
     watch({ type: "file", path: file.path, bytes: file.size, fetched: done.bytes });
     return { path: file.path, size: file.size, fetched: done.bytes };
   };
-  const fetched = await eachOf(wanted, FILES_AT_ONCE, fetchOne, over);
-  const top = root ?? snapshotPath(repoFolder(connection.settings.cache, repo), listing.commit);
-  return {
-    repo,
-    revision,
-    commit: listing.commit,
-    path: files.length === 1 ? join(top, files[0]!) : top,
-    files: fetched,
-    bytes,
-    fetched: fetched.reduce((sum, file) => sum + file.fetched, 0),
-    seconds: (performance.now() - started) / 1000,
-  };
+  return report(await eachOf(wanted, FILES_AT_ONCE, fetchOne, over));
 }
 
 function filesNamed(listing: Listing, names: readonly string[]): readonly HubFile[] {

@@ -20,6 +20,7 @@ export type Library = Pick<
   | "doctor"
   | "download"
   | "upload"
+  | "whoami"
   | "cacheLs"
   | "cacheVerify"
   | "cacheRm"

@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { RETRY_LIMITS, type RetryLimits } from "../io/retry.ts";
@@ -13,6 +13,8 @@ export interface HubSettings {
   /** without a slash at the end */
   readonly endpoint: string;
   readonly token: string | undefined;
+  /** null without a token */
+  readonly tokenFrom: TokenOrigin | null;
   /** `HF_HOME`: the folder for everything that does not belong to one repository */
   readonly home: string;
   /** the folder of `models--owner--name` folders */
@@ -23,6 +25,9 @@ export interface HubSettings {
   /** The Hub does not serve larger files by plain HTTP; they are read by Xet. */
   readonly xetAboveBytes: number;
 }
+
+/** Where the token comes from: an argument, a variable, or the path of a file. */
+export type TokenOrigin = "argument" | "HF_TOKEN" | "HUGGING_FACE_HUB_TOKEN" | `/${string}`;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -45,9 +50,13 @@ export async function hubSettings(
   if (!/^https?:\/\//.test(endpoint) || !URL.canParse(endpoint)) {
     throw new IsologitError("USAGE", `HF_ENDPOINT is ${JSON.stringify(endpoint)}, expected an http address`);
   }
+  const found =
+    token === undefined ? await findToken(env, home) : ({ text: token, from: "argument" } as const);
+  const checked = checkToken(found?.text);
   return {
     endpoint,
-    token: checkToken(token ?? (await findToken(env, home))),
+    token: checked,
+    tokenFrom: checked === undefined ? null : found!.from, // a token that was checked was found
     home,
     cache,
     offline: isOffline(env),
@@ -67,15 +76,21 @@ const isTrue = (value: string | undefined): boolean => /^(1|on|yes|true)$/i.test
 
 const expandHome = (path: string): string => path.replace(/^~(?=$|\/)/, homedir());
 
-async function findToken(env: Environment, home: string): Promise<string | undefined> {
-  const given = env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN;
-  if (given !== undefined && given !== "") return given;
+async function findToken(
+  env: Environment,
+  home: string,
+): Promise<{ readonly text: string; readonly from: TokenOrigin } | undefined> {
+  for (const name of ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] as const) {
+    const text = env[name];
+    if (text !== undefined && text !== "") return { text, from: name };
+  }
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
-  const path = expandHome(env.HF_TOKEN_PATH || join(home, "token"));
-  return await readFile(path, "utf8").catch((cause) => {
+  const path = resolve(expandHome(env.HF_TOKEN_PATH || join(home, "token")));
+  const text = await readFile(path, "utf8").catch((cause) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR") return undefined;
     throw systemError(cause, { file: path });
   });
+  return text === undefined ? undefined : { text, from: path as `/${string}` }; // `resolve` makes it absolute
 }
 
 /** The messages never contain the token: even a part of it may be secret. */

@@ -19,6 +19,7 @@ const GOOD: Readonly<Record<string, string>> = {
   generate: "generate a --prompt x",
   download: "download a/b",
   upload: "upload a/b c",
+  auth: "auth whoami",
   cache: "cache ls",
   doctor: "doctor",
   formats: "formats",
@@ -40,7 +41,7 @@ it("knows a good call of every command", async () => {
 
 /** Written down a second time, from the promise and not from the code. */
 const PROMISED_COMMANDS =
-  "convert recast verify check inspect diff plan scan logits generate download upload cache doctor formats completion";
+  "convert recast verify check inspect diff plan scan logits generate download upload cache doctor formats completion auth";
 const PROMISED_FLAGS =
   "--to --dtype --recipe --keep-ends --quant-dialect --keep-going --calibrate --tp --pp --like --vocab-size " +
   "--max-shard-size --verify --tokens --ids --ids-file --prompt --seed --backend --device --threads --memory " +

@@ -94,6 +94,33 @@ it("downloads nothing twice, and nothing offline", async () => {
   });
 });
 
+describe("a dry run", () => {
+  it("fetches and writes nothing, and says what is missing", async () => {
+    const bytes = Object.values(FILES).reduce((sum, file) => sum + file.byteLength, 0);
+    const before = await fetch({ dryRun: true });
+    expect(before).toMatchObject({ dryRun: true, commit, bytes, fetched: bytes });
+    expect(existsSync(root())).toBe(false);
+    await fetch({ files: ["model.safetensors"] });
+    const after = await fetch({ dryRun: true });
+    expect(after.fetched).toBe(bytes - LARGE.byteLength);
+    expect(after.files.find(({ path }) => path === "model.safetensors")?.fetched).toBe(0);
+    expect((await fetch()).fetched).toBe(after.fetched);
+    expect((await fetch({ dryRun: true })).fetched).toBe(0);
+  });
+
+  it("into a folder, where files are and in the cache", async () => {
+    const localDir = join(here.home, "mine");
+    expect((await fetch({ dryRun: true, localDir, include: ["*.json"] })).fetched).toBe(4);
+    expect(existsSync(localDir)).toBe(false);
+    await fetch({ localDir, include: ["*.json"] });
+    expect((await fetch({ dryRun: true, localDir, include: ["*.json"] })).fetched).toBe(0);
+    writeFileSync(join(localDir, "config.json"), "[]");
+    const later = Date.now() / 1000 + 10;
+    utimesSync(join(localDir, "config.json"), later, later);
+    expect((await fetch({ dryRun: true, localDir, include: ["*.json"] })).fetched).toBe(2);
+  });
+});
+
 it("for a new commit, downloads the new files only", async () => {
   await fetch();
   const next = put(here.hub, REPO, { "config.json": Buffer.from('{"a":1}') });

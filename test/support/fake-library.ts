@@ -190,6 +190,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       files: (files.length > 0 ? files : ["config.json"]).map((path) => ({ path, size: 1024, fetched: 0 })),
       bytes: 1024,
       fetched: 0,
+      dryRun: false,
       seconds: 0.5,
     }),
     upload: async (repo, path) => ({
@@ -204,6 +205,13 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       card: true,
       verdict: "same",
       seconds: 0.5,
+    }),
+    whoami: async () => ({
+      name: "owner",
+      type: "user",
+      organizations: ["lab"],
+      endpoint: "https://huggingface.co",
+      token: { name: "laptop", role: "write", from: "HF_TOKEN" },
     }),
     cacheLs: async () => ({ path: "/cache", bytes: 0, repos: [] }),
     cacheVerify: async () => ({ ok: true, blobs: 1, bytes: 1024, findings: [] }),

@@ -3,7 +3,7 @@ import { escapeControls, formatBytes, formatQuantity } from "../../core/figures.
 import type { DownloadOptions, DownloadReport } from "../../index.ts";
 import { defineCommand, REPOSITORY } from "../command.ts";
 import { WITH_EVENTS } from "../options.ts";
-import { factTable, formatDuration, formatRate, type View } from "../render.ts";
+import { factTable, formatDuration, formatRate, tableWithHead, type View } from "../render.ts";
 
 export const download = defineCommand<DownloadOptions>({
   name: "download",
@@ -12,7 +12,7 @@ export const download = defineCommand<DownloadOptions>({
     REPOSITORY,
     { name: "FILES", about: "paths in the repository (default: all files)", optional: true, several: true },
   ],
-  flags: ["include", "exclude", "revision", "localDir", "token", ...WITH_EVENTS],
+  flags: ["include", "exclude", "revision", "localDir", "dryRun", "token", ...WITH_EVENTS],
   examples: [
     "download nvidia/Nemotron-H-8B-Base-8K",
     "download nvidia/Nemotron-H-8B-Base-8K config.json tokenizer.json",
@@ -25,6 +25,28 @@ export const download = defineCommand<DownloadOptions>({
 });
 
 const downloadText = (report: DownloadReport, view: View): string[] =>
+  report.dryRun ? dryText(report, view) : doneText(report, view);
+
+/** The files, those that are here already marked. */
+const dryText = (report: DownloadReport, view: View): string[] => [
+  ...tableWithHead(
+    view,
+    ["bytes", "file", ""],
+    report.files.map(({ path, size, fetched }) => [
+      formatBytes(size),
+      escapeControls(path),
+      fetched === 0 ? "here already" : "",
+    ]),
+    "rll",
+  ),
+  "",
+  ...factTable(view, [
+    ["would fetch", `${formatBytes(report.fetched)} of ${formatBytes(report.bytes)}`],
+    ["into", escapeControls(report.path)],
+  ]),
+];
+
+const doneText = (report: DownloadReport, view: View): string[] =>
   factTable(view, [
     ["path", escapeControls(report.path)],
     ["commit", `${report.commit}, ${escapeControls(report.revision)} of ${escapeControls(report.repo)}`],

@@ -1,5 +1,6 @@
 /** The commands of this version, in the order of the help text. */
 import type { Command } from "../command.ts";
+import { auth } from "./auth.ts";
 import { cache } from "./cache.ts";
 import { check } from "./check.ts";
 import { completion } from "./completion.ts";
@@ -30,6 +31,7 @@ export const commands: readonly Command[] = [
   generate,
   download,
   upload,
+  auth,
   cache,
   doctor,
   formats,

@@ -27,6 +27,10 @@ export const HUB_FLAGS = flagGroup("Hub options:", {
     about: "folder to download into, in place of the cache",
     read: readText,
   },
+  dryRun: {
+    spec: "--dry-run",
+    about: "show what would be transferred, and transfer nothing",
+  },
   private: {
     spec: "--private",
     about: "if the repository is new, make it private",

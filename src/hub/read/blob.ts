@@ -23,6 +23,11 @@ export interface FetchedFile {
   readonly bytes: number;
 }
 
+/** Whether the cache holds the content of a file. */
+export async function isCached({ settings }: Connection, { repo }: Listing, file: HubFile): Promise<boolean> {
+  return await isComplete(blobPath(repoFolder(settings.cache, repo), file.etag), file);
+}
+
 /** @throws TRANSFER_DAMAGED, NETWORK, ACCESS_REFUSED, OFFLINE, DISK_FULL, IO_FAILED, INTERRUPTED */
 export async function fetchBlob(
   connection: Connection,

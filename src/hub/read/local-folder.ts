@@ -16,6 +16,14 @@ import { transferFile } from "./transfer.ts";
 
 export const notesFolder = (folder: string): string => join(folder, ".cache", "huggingface");
 
+const noteOf = ({ path }: HubFile, folder: string): string =>
+  join(notesFolder(folder), "download", `${path}.metadata`);
+
+/** Whether a folder holds a file already. */
+export function isInFolder(file: HubFile, folder: string, signal?: AbortSignal): Promise<boolean> {
+  return isPresent(join(folder, file.path), noteOf(file, folder), file, signal);
+}
+
 /** @throws as `fetchBlob` */
 export async function fetchToFolder(
   connection: Connection,
@@ -25,7 +33,7 @@ export async function fetchToFolder(
   options: BlobOptions = {},
 ): Promise<FetchedFile> {
   const path = join(folder, file.path);
-  const note = join(notesFolder(folder), "download", `${file.path}.metadata`);
+  const note = noteOf(file, folder);
   const { signal, advance } = options;
   const { repo, commit } = listing;
   try {
