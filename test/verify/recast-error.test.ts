@@ -108,11 +108,14 @@ describe("what `plan` measures", () => {
     }
   });
 
-  it("does not depend on the memory, and needs no more for a second pass", async () => {
+  it.each(["tensor", "block"] as const)("does not depend on memory or threads: %s", async (quantScales) => {
     const [low, high] = await Promise.all(
-      [2, 512].map((mebibytes) => {
-        const memoryBytes = mebibytes * 1024 * 1024;
-        return plan(golden("tiny"), join(work, "any"), { ...FP8, memoryBytes, measure: true });
+      [
+        { memoryBytes: 2 * 1024 * 1024, threads: 1 },
+        { memoryBytes: 512 * 1024 * 1024, threads: 3 },
+      ].map((machine) => {
+        const options = { ...FP8, ...machine, quantScales, measure: true };
+        return plan(golden("tiny"), join(work, "any"), options);
       }),
     );
     expect(low!.measurement).toEqual(high!.measurement);

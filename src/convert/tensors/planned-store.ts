@@ -145,7 +145,8 @@ class PlannedWork {
       for (let lo = Math.max(first, start); lo < Math.min(end, stop); lo += PART_ELEMENTS) {
         const hi = Math.min(end, stop, lo + PART_ELEMENTS);
         const count = hi - lo;
-        const at = await this.#load(job, { lo, hi }, count * (read + written));
+        const elements = await this.#read(job, { lo, hi });
+        const at = this.#place(elements, count * written);
         const toAt = at + count * read;
         const nan = isFp8(from) || cast.fromCodes === true ? this.#caster.firstNaN(from, at, count) : -1;
         if (nan >= 0)
@@ -170,7 +171,8 @@ class PlannedWork {
     const { from } = job.cast!; // weights that share a scale are cast
     let amax = 0;
     for (const { lo, hi } of bandsOf(job.count, 1, PART_ELEMENTS)) {
-      const at = await this.#load(job, { lo, hi }, (hi - lo) * widthOf(from));
+      const elements = await this.#read(job, { lo, hi });
+      const at = this.#place(elements, 0);
       try {
         amax = Math.max(amax, this.#caster.amax(from, at, hi - lo));
       } catch (error) {
@@ -206,7 +208,8 @@ class PlannedWork {
       const count = Math.min(step, end - top) * columns;
       const band = { lo: top * columns, hi: top * columns + count };
       const size = count * widthOf(from);
-      const at = await this.#load(job, band, size + 5 * count); // codes, and at most one F32 scale for each
+      const elements = await this.#read(job, band);
+      const at = this.#place(elements, 5 * count); // codes, and at most one F32 scale for each
       const toAt = at + size;
       this.#caster.forget();
       try {
@@ -222,14 +225,22 @@ class PlannedWork {
     }
   }
 
-  /** Reads elements of a job, and copies them into the memory. @returns their address; `size` bytes from there are free to use */
-  async #load(job: Job, band: Band, size: number): Promise<number> {
+  async #read(job: Job, band: Band): Promise<Uint8Array> {
     const bytes = new Uint8Array(((band.hi - band.lo) * bitsOf(job.sourceDtype)) / 8);
     await readBand(this.#run, this.#sources, job, band, { bytes });
+    return bytes;
+  }
+
+  /**
+   * Copies elements into the memory. The caller must take its results out before it waits for anything.
+   *
+   * @returns their address; `more` bytes behind them are free to use
+   */
+  #place(elements: Uint8Array, more: number): number {
     const at = FIRST_ADDRESS + SCRATCH_BYTES;
-    const missing = at + size - this.#memory.buffer.byteLength;
+    const missing = at + elements.byteLength + more - this.#memory.buffer.byteLength;
     if (missing > 0) this.#memory.grow(Math.ceil(missing / 65536));
-    this.#view(at, bytes.byteLength).set(bytes);
+    this.#view(at, elements.byteLength).set(elements);
     return at;
   }
 
