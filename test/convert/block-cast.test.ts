@@ -1,4 +1,5 @@
 /** A cast with a scale for each block writes the same bytes, whatever a buffer can hold. */
+import { setImmediate } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { hf } from "../../formats/hf/format.ts";
 import { matchModel } from "../../src/checkpoint/load.ts";
@@ -18,8 +19,11 @@ async function castAll(quantScales: "row" | "block" | "mxfp8", bufferBytes: numb
   const options = { dtype: "fp8-e4m3", recipe: "all-linear", quantScales } as const;
   const plan = await planConversion(model, { writer: hf.writes!, options, version: "test" });
   const written = new Map<string, number[]>();
+  let writes = 0;
   const staging = {
+    /** Every second write ends after the next ones. */
     async writeAt(file: string, offset: number, bytes: Uint8Array) {
+      for (let turns = writes++ % 2 === 0 ? 20 : 0; turns > 0; turns--) await setImmediate();
       const all = written.get(file) ?? [];
       for (const [i, byte] of bytes.entries()) all[offset + i] = byte;
       written.set(file, all);

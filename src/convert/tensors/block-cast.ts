@@ -44,7 +44,8 @@ export async function castBlocks(
   blockJob: BlockJob,
 ): Promise<ReturnType<Digest["result"]>> {
   const { running, worker } = context;
-  const { job, scales } = blockJob;
+  const { staging, watch } = running;
+  const { job, scales, place, scalePlace } = blockJob;
   const { columns, block } = scales;
   const rows = job.count / columns;
   // codes and scales follow the elements in the buffer; four bytes a scale, and at most one for each element
@@ -55,7 +56,7 @@ export async function castBlocks(
     throw new IsologitError("PLAN_MEMORY", message, { tensor: job.tensor.name });
   }
   const digest = new Digest();
-  let scaleAt = blockJob.scalePlace.offset;
+  let scaleAt = scalePlace.offset;
   const pass = (bands: readonly RowBand[]) =>
     pipelineBands(
       worker,
@@ -63,12 +64,18 @@ export async function castBlocks(
       ({ lo, hi }, buffer) =>
         readBand(running, context.sources, job, { lo: lo * columns, hi: hi * columns }, buffer),
       async (band, buffer) => {
-        const stored = await castRows(context, blockJob, band, buffer);
-        if (stored.byteLength === 0) return;
-        digest.update(stored, running.writer.seal !== undefined);
+        const { codes, stored } = await castRows(context, blockJob, band, buffer);
+        // Answers come in order, and writes end in any order: the place of the scales is fixed before a write is awaited.
         const at = scaleAt;
         scaleAt += stored.byteLength;
-        await running.staging.writeAt(blockJob.scalePlace.file, at, stored);
+        if (stored.byteLength > 0) digest.update(stored, running.writer.seal !== undefined);
+        if (band.part === "observe") return;
+        const start = band.lo * columns;
+        await Promise.all([
+          staging.writeAt(place.file, place.offset + start, codes),
+          ...(stored.byteLength > 0 ? [staging.writeAt(scalePlace.file, at, stored)] : []),
+        ]);
+        watch({ type: "advance", phase: "convert", bytes: codes.byteLength * widthOf(scales.from) });
       },
     );
   if (fitting >= block[0]) {
@@ -96,14 +103,13 @@ function* bandsOfRows(
   }
 }
 
-/** Casts rows in a buffer and writes their codes. @returns the scales, in the buffer */
+/** Casts rows in a buffer. @returns codes and scales, in the buffer */
 async function castRows(
-  { running, worker }: Context,
-  { scales, place, ofSource }: BlockJob,
+  { running: { writer }, worker }: Context,
+  { scales, ofSource }: BlockJob,
   { part, first, lo, hi }: RowBand,
   { at, bytes }: BandBuffer,
-): Promise<Uint8Array> {
-  const { staging, writer, watch } = running;
+): Promise<{ readonly codes: Uint8Array; readonly stored: Uint8Array }> {
   const [rows, start] = [hi - lo, lo * scales.columns];
   const count = rows * scales.columns;
   const size = count * widthOf(scales.from);
@@ -113,9 +119,8 @@ async function castRows(
     .catch((error: unknown) => {
       throw shiftIndex(error, start);
     });
-  if (part !== "observe") {
-    await staging.writeAt(place.file, place.offset + start, bytes.subarray(size, size + count));
-    watch({ type: "advance", phase: "convert", bytes: size });
-  }
-  return bytes.subarray(size + count, size + count + scaleBytes);
+  return {
+    codes: bytes.subarray(size, size + count),
+    stored: bytes.subarray(size + count, size + count + scaleBytes),
+  };
 }
