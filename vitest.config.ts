@@ -22,6 +22,7 @@ export default defineConfig({
         test: {
           name: "shared",
           isolate: false,
+          setupFiles: ["test/support/environment.ts"],
           include: ["test/**/*.test.ts"],
           exclude: ["test/long/**", ...alone],
         },
