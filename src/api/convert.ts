@@ -265,7 +265,6 @@ async function writeTensors(
   staging: Staging,
 ): Promise<readonly OutsideSpan[]> {
   const { allowOverflow = false, signal, threads, verify } = options;
-  watch({ type: "phase", phase: "convert", totalBytes: bytesRead(planned) });
   await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
   const running = { plan: planned, writer: format.writes, staging, pool };
   return await runPlan({ ...running, allowOverflow, alone: verify === "off", watch, signal });

@@ -11,7 +11,7 @@ import { replicaError } from "../families/match.ts";
 import { layerReporter, type Replica } from "../families/model.ts";
 import type { BandWorker } from "../workers/pool.ts";
 import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
-import { bytesOfJob } from "./plan-summary.ts";
+import { bytesOfJob, bytesRead } from "./plan-summary.ts";
 import { findFinishedTensors } from "./resume.ts";
 import { groupJobs } from "./tensors/scatter.ts";
 import { readUncomparedTensors, SealedSource } from "./tensors/sealed-source.ts";
@@ -35,6 +35,9 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   }
   for (const { path, size } of placement.files) await staging.create(path, size);
   const stored = await findFinishedTensors(running);
+  const finished = plan.jobs.filter((job) => isStored(job, stored));
+  const kept = finished.reduce((sum, job) => sum + bytesOfJob(job), 0);
+  watch({ type: "phase", phase: "convert", totalBytes: bytesRead(plan) - kept });
   const sealed = new Map<string, TensorDigests>(stored);
   const seal = (name: string, result: TensorDigests) => {
     sealed.set(name, result);
@@ -66,9 +69,6 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   const reportLayer = layerReporter(plan.source, watch);
   await pool.each([...groupJobs(plan.jobs, pool.bufferBytes)], async (jobs, worker) => {
     const left = jobs.filter((job) => !isStored(job, stored));
-    for (const job of jobs) {
-      if (isStored(job, stored)) watch({ type: "advance", phase: "convert", bytes: bytesOfJob(job) });
-    }
     const work = new TensorWork(running, sources, held, worker);
     const results = left.length === 0 ? [] : await work.run(left, places);
     for (const [i, { scales, ...result }] of results.entries()) {
