@@ -21,6 +21,15 @@ export const HubPlace = z.string().regex(/^hf:\/\/[\w.-]+\/[\w.-]+(@[\w./%-]+)?(
 export const LOCAL_LIKE = "LIKE";
 
 /** The content of a recipe file, under the keys of such a file. */
+export interface RecipeFile {
+  readonly id: string;
+  readonly keep_ends: number;
+  readonly cast: readonly string[];
+  readonly keep: readonly string[];
+  readonly keep_layers: readonly number[];
+  readonly keep_mamba_before_attention: boolean;
+}
+
 const RecipeFile = z.strictObject({
   id: word,
   keep_ends: count,
@@ -28,8 +37,7 @@ const RecipeFile = z.strictObject({
   keep: z.array(pattern).readonly(),
   keep_layers: z.array(count).readonly(),
   keep_mamba_before_attention: z.boolean(),
-});
-export type RecipeFile = z.infer<typeof RecipeFile>;
+}) satisfies z.ZodType<RecipeFile>;
 
 /** The prompt of a calibration; a file of the user is recorded by its content only. */
 const CalibrationRecord = z.strictObject({

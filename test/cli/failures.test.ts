@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { nameFlags } from "../../src/cli/flag-names.ts";
 import { ERRORS, type ErrorCode, IsologitError } from "../../src/core/errors.ts";
 import type { Verdict } from "../../src/verify/report.ts";
-import { CONVERTED, DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
+import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "../support/fake-library.ts";
 
 const failing = (error: unknown) => ({
   over: { inspect: async () => Promise.reject(error), convert: async () => Promise.reject(error) },
@@ -109,12 +109,11 @@ describe("JSON", () => {
   });
 
   it("has no word for a number that is not finite", async () => {
-    const rungs = [
-      { rung: "logits", verdict: "different", metrics: { maxAbs: Number.NaN, klMean: Infinity } },
-    ];
+    const metrics = { ...METRICS, maxAbs: Number.NaN, klMean: Number.POSITIVE_INFINITY };
+    const rungs = [{ rung: "logits", verdict: "different", metrics }] as const;
     const { json } = await run("verify a b --json", {
-      over: { verify: async () => ({ ...VERIFIED, rungs }) as never },
+      over: { verify: async () => ({ ...VERIFIED, rungs }) },
     });
-    expect(json().rungs[0].metrics).toEqual({ maxAbs: null, klMean: null });
+    expect(json().rungs[0].metrics).toEqual({ ...METRICS, maxAbs: null, klMean: null });
   });
 });

@@ -6,6 +6,7 @@ import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";
 import type { LogitsMetrics, VerifyReport } from "../../src/verify/report.ts";
+import { expectSchema } from "./json-schemas.ts";
 
 export const METRICS: LogitsMetrics = {
   tokens: 64,
@@ -342,6 +343,11 @@ export async function run(line: string | readonly string[], world: World = {}) {
     calls: calls.filter(({ name }) => name !== "formats"),
     exits,
     listening: listeners.size,
-    json: () => JSON.parse(stdout.text),
+    /** what it printed with `--json`, which follows the schema of the command */
+    json() {
+      const report = JSON.parse(stdout.text);
+      expectSchema(argv, report);
+      return report;
+    },
   };
 }

@@ -1,5 +1,6 @@
 /** The built program as a child process, as users and CI run it. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { expectSchema } from "./json-schemas.ts";
 
 const PROGRAM = new URL("../../dist/bin/isologit.js", import.meta.url).pathname;
 
@@ -43,10 +44,12 @@ export function isologit(...args: readonly string[]): Promise<Ended> {
 // biome-ignore lint/suspicious/noExplicitAny: each command prints its own object; tests say what they expect of it
 export type Report = Record<string, any>;
 
-/** What `--json` prints, which must be one object and nothing else. */
+/** What `--json` prints, which must be one object and nothing else, and follows the schema of the command. */
 export async function json(...args: readonly string[]): Promise<Ended & { report: Report }> {
   const ended = await isologit(...args, "--json");
-  return { ...ended, report: JSON.parse(ended.stdout) };
+  const report = JSON.parse(ended.stdout);
+  expectSchema(args, report);
+  return { ...ended, report };
 }
 
 function watched(child: ChildProcess): { child: ChildProcess; ended: Promise<Ended> } {
