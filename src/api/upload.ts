@@ -32,6 +32,8 @@ export interface UploadOptions {
   readonly createPr?: boolean;
   /** repository of the source, for the model card; default: the source in the certificate */
   readonly baseModel?: string;
+  /** licence for the model card, by its id on the Hub, such as "apache-2.0"; default: what the card says */
+  readonly license?: string;
   readonly token?: string;
   readonly settings?: HubSettings;
   /** largest number of files in a commit; default 50 */
@@ -65,6 +67,19 @@ export interface UploadReport {
 /** The Hub recommends these for large folders; a commit of thousands of files reaches the Hub's timeout. */
 const COMMIT_FILES = 50;
 const COMMIT_BYTES = 10e9;
+
+/** What a card lacks, and the option that brings it. */
+const MISSING = {
+  license: { what: "licence", option: "license" },
+  base_model: { what: "base model", option: "baseModel" },
+} as const;
+
+/** @throws USAGE for a text that is no id of a licence */
+function licenseId(text: string | undefined): string | undefined {
+  if (text === undefined || /^[a-z0-9][a-z0-9.-]{1,63}$/.test(text)) return text;
+  const message = `\`license\` is ${JSON.stringify(text)}, expected an id as the Hub lists them`;
+  throw new IsologitError("USAGE", message, {}, { next: "give an id such as apache-2.0, or other" });
+}
 
 /** @throws USAGE if the path in the repository is that of a local file: a shell has replaced a pattern by the names of files */
 function refuseLocalPath({ pathInRepo }: UploadOptions): void {
@@ -118,10 +133,15 @@ export async function upload(
   const card = await cardFile(connection, before, path, local, {
     inRepo,
     baseModel: options.baseModel,
+    license: licenseId(options.license),
     inspect: (checkpoint) => inspect(checkpoint),
     watch,
     signal,
   });
+  for (const key of card?.missing ?? []) {
+    const message = `the model card names no ${MISSING[key].what}: give \`${MISSING[key].option}\``;
+    watch({ type: "warning", message });
+  }
   const wanted = card === undefined ? local : [...local.filter((file) => file.path !== CARD_FILE), card.file];
 
   const bytes = wanted.reduce((sum, { size }) => sum + size, 0);

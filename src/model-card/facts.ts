@@ -15,12 +15,15 @@ import { commandOf } from "./command.ts";
 interface CheckpointSummary {
   readonly format: string;
   readonly family: string | null;
-  readonly dtypes: Readonly<Record<string, unknown>>;
-  readonly quantization: unknown;
+  readonly bytes: number;
+  readonly dtypes: Readonly<Record<string, { readonly bytes: number }>>;
+  readonly quantization: Readonly<Record<string, unknown>> | null;
 }
 
 export interface CardOptions {
   readonly baseModel?: string | undefined;
+  /** id of a licence, as the Hub names it */
+  readonly license?: string | undefined;
   /** reads the headers of a checkpoint: `inspect` of the library, which imports this folder and so is passed in */
   readonly inspect: (path: string) => Promise<CheckpointSummary>;
   readonly watch?: Watch;
@@ -31,23 +34,44 @@ export interface CardOptions {
  * @returns undefined if the path is not a checkpoint
  * @throws CERTIFICATE_INVALID: the certificate cannot be read, or is not of these files
  */
-export async function cardFacts(path: string, options: CardOptions): Promise<CardFacts | undefined> {
+export async function cardFacts(
+  path: string,
+  repo: string,
+  options: CardOptions,
+): Promise<CardFacts | undefined> {
   const report = await options.inspect(path).catch((error) => {
     if (error instanceof IsologitError && error.exit === 3) return undefined;
     throw error;
   });
   if (report === undefined) return undefined;
+  const { format, bytes, dtypes, quantization } = report;
   const certificate = await certificateIn(path, options);
   const base = options.baseModel ?? sourceRepo(certificate);
-  const fp8 = Object.keys(report.dtypes).some((dtype) => dtype.startsWith("F8"));
+  const fp8 = Object.keys(dtypes).some((dtype) => dtype.startsWith("F8"));
   return {
-    baseModel: base,
-    recast:
-      certificate === undefined ? report.quantization !== null : Object.keys(certificate.recast).length > 0,
-    library: report.format === "hf" ? "transformers" : report.format === "packed" ? "isologit" : "nemo",
+    ...{ repo, format, bytes, license: options.license, baseModel: base },
+    quantMethod: typeof quantization?.method === "string" ? quantization.method : null,
+    bytesBefore: bytesBefore(bytes, dtypes, certificate?.recast ?? {}),
+    recast: certificate === undefined ? quantization !== null : Object.keys(certificate.recast).length > 0,
+    library: format === "hf" ? "transformers" : format === "packed" ? "isologit" : "nemo",
     tags: ["isologit", ...(report.family === null ? [] : [report.family]), ...(fp8 ? ["fp8"] : [])],
     proof: certificate === undefined ? undefined : proofOf(certificate, base),
   };
+}
+
+/** Bytes of a dtype that a recast may name. */
+const WIDTHS: Readonly<Record<string, number>> = { F32: 4, BF16: 2, F16: 2, F8_E4M3: 1, F8_E5M2: 1 };
+
+/** Size of the tensors before a recast to a dtype that the source did not have; undefined if that is not certain. */
+function bytesBefore(
+  bytes: number,
+  dtypes: CheckpointSummary["dtypes"],
+  recast: Certificate["recast"],
+): number | undefined {
+  const [only, ...others] = Object.keys(recast);
+  const [from = "", to = ""] = only?.split(" to ") ?? [];
+  if (others.length > 0 || !to.startsWith("F8") || WIDTHS[from] === undefined) return undefined;
+  return bytes + (dtypes[to]?.bytes ?? 0) * (WIDTHS[from] - 1);
 }
 
 /** The certificate of these files; undefined without a certificate. Reads every byte to check the certificate. */
@@ -86,6 +110,10 @@ const proofOf = (certificate: Certificate, base: string | undefined): CardProof 
   tool: certificate.tool,
   sha256: certificate.sha256,
   source: certificate.source.format,
+  recast: certificate.recast,
+  recipe: recipeText(certificate),
+  limits: certificate.limits,
+  logits: logitsOf(certificate),
   command: commandOf(certificate, base),
   rungs: certificate.rungs.map(({ rung, verdict, metrics }) => ({
     rung,
@@ -93,6 +121,20 @@ const proofOf = (certificate: Certificate, base: string | undefined): CardProof 
     metrics: Object.entries(metrics).map(([name, value]) => `${name} ${shown(value)}`),
   })),
 });
+
+function recipeText({ recast, conversion }: Certificate): string | undefined {
+  if (Object.keys(recast).length === 0 || conversion === undefined) return undefined;
+  const { recipe } = conversion;
+  if (typeof recipe === "string") return `The recipe \`${recipe}\` chose them.`;
+  return recipe === undefined ? undefined : "The recipe in the command chose them.";
+}
+
+/** Measures of the two forward passes. */
+function logitsOf({ rungs }: Certificate): CardProof["logits"] {
+  const { tokens, klMean, top1 } = rungs.find(({ rung }) => rung === "logits")?.metrics ?? {};
+  const isKnown = typeof tokens === "number" && typeof klMean === "number" && typeof top1 === "number";
+  return isKnown ? { tokens, klMean, top1 } : undefined;
+}
 
 const shown = (value: number | string): string =>
   typeof value === "string" || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));

@@ -7,7 +7,7 @@ import { remoteFile } from "../hub/read/remote.ts";
 import type { LocalFile } from "../hub/upload/local-files.ts";
 import { repoName } from "../io/address.ts";
 import { readThroughBreaks } from "../io/http.ts";
-import { cardOf } from "./card.ts";
+import { cardOf, missingKeys } from "./card.ts";
 import { type CardOptions, cardFacts } from "./facts.ts";
 
 const MAX_CARD_BYTES = 4 * 1024 * 1024;
@@ -16,6 +16,8 @@ interface Card {
   readonly file: LocalFile;
   /** verdict of the certificate; null without a certificate */
   readonly verdict: "same" | "within" | null;
+  /** keys of the front matter that a reader looks for and that nobody gave */
+  readonly missing: readonly ("license" | "base_model")[];
 }
 
 /**
@@ -33,7 +35,7 @@ export async function cardFile(
   const { inRepo, baseModel } = options;
   const atRoot = (await stat(path)).isDirectory() ? inRepo === "" : !inRepo.includes("/");
   if (!atRoot) return undefined;
-  const facts = await cardFacts(path, {
+  const facts = await cardFacts(path, before.repo, {
     ...options,
     baseModel: baseModel === undefined ? undefined : repoName(baseModel),
   });
@@ -48,7 +50,7 @@ export async function cardFile(
         : undefined;
   const text = cardOf(existing, facts, before.repo.split("/")[1]!);
   const file = { path: CARD_FILE, size: Buffer.byteLength(text), mtimeMs: 0, content: { text } };
-  return { file, verdict: facts.proof?.verdict ?? null };
+  return { file, verdict: facts.proof?.verdict ?? null, missing: missingKeys(text) };
 }
 
 async function textOf(connection: Connection, { repo, commit }: Listing, file: HubFile): Promise<string> {

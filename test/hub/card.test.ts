@@ -44,7 +44,7 @@ async function cardOf(path: string, ...flags: readonly string[]) {
     report: json(),
     front: parse(front!),
     body: body!,
-    script: /```sh\n([\s\S]*?)\n```/.exec(body!)?.[1],
+    script: /makes the same files [^\n]*\n\n```sh\n([\s\S]*?)\n```/.exec(body!)?.[1],
   };
 }
 
@@ -182,6 +182,7 @@ describe("the verification in a card", () => {
       base_model: "nvidia/Base",
       base_model_relation: "quantized",
       library_name: "transformers",
+      pipeline_tag: "text-generation",
       tags: ["isologit", "nemotron-h", "fp8"],
     });
     const { sha256: digest } = JSON.parse(readFileSync(join(out, CERTIFICATE_FILE), "utf8"));
@@ -189,7 +190,11 @@ describe("the verification in a card", () => {
     expect(body).toContain(
       "npx isologit convert hf://nvidia/Base ./out --to hf --dtype fp8-e4m3 --keep-ends 0\n",
     );
-    expect(body).toContain("Some weights were rounded to another type.");
+    expect(body).toContain("It rounded 14 weights from BF16 to F8_E4M3; every bit of the others was kept.");
+    expect(body).toMatch(/The weights take \d+\.\d KiB, and 486\.0 KiB before\./);
+    expect(body).toContain("No forward pass ran. It was not measured how well the model answers");
+    expect(body).toContain("vllm serve me/mine\n");
+    expect(body).not.toContain("trtllm-serve"); // it reads no compressed-tensors
     expect(body).toMatch(
       new RegExp(`Verdict: within\\*\\*, by isologit \\S+\\. Its certificate has SHA-256 \`${digest}\``),
     );
@@ -284,6 +289,52 @@ describe("the verification in a card", () => {
     });
     const { status, json } = await isologit("upload", REPO, out);
     expect([status, json().error.code]).toEqual([3, "CERTIFICATE_INVALID"]);
+  });
+
+  it("with a forward pass: its measures beside their limits, in plain words and for the Hub", async () => {
+    const out = join(here.home, "proved");
+    const flags = [
+      "--to",
+      "hf",
+      "--dtype",
+      "fp8",
+      "--quant-dialect",
+      "modelopt",
+      "--calibrate",
+      "--tokens",
+      "9",
+      "--kl",
+      "0.5",
+    ];
+    const { status, stdout } = await isologit("convert", golden("tiny"), out, ...flags);
+    expect(status, stdout).toBe(0);
+    const mine = { name: "Base", results: [{ dataset: { type: "mmlu", name: "MMLU" } }] };
+    writeFileSync(join(out, "README.md"), `---\nmodel-index: ${JSON.stringify([mine])}\n---\n# Mine\n`);
+    for (const _ of ["once", "again"]) {
+      const { front, body } = await cardOf(out, "--license", "other", "--base-model", "nvidia/Base");
+      expect(front).toMatchObject({ license: "other", base_model: "nvidia/Base" });
+      const [theirs, ours, ...more] = front["model-index"];
+      expect([theirs, more]).toEqual([mine, []]);
+      expect(ours).toMatchObject({ name: "mine", results: [{ task: { type: "text-generation" } }] });
+      const [kl, top1] = ours.results[0].metrics.map((metric: { value: number }) => metric.value);
+      expect(kl).toBeGreaterThan(0);
+      expect(top1).toBeLessThanOrEqual(1);
+      expect(body).toMatch(
+        /on the same 9 tokens, each with its own tensors: the mean KL .* nats \(limit 0\.5\)/,
+      );
+      expect(body).toContain("trtllm-serve me/mine");
+    }
+  });
+
+  it("asks for what readers look for first", async () => {
+    const out = await certified();
+    const { stderr } = await isologit("upload", REPO, out);
+    expect(stderr).toContain("the model card names no licence: give --license");
+    expect(stderr).toContain("the model card names no base model: give --base-model");
+    const refused = await isologit("upload", REPO, out, "--license", "Apache 2.0!");
+    expect(refused.json().error.code).toBe("USAGE");
+    const told = await isologit("upload", REPO, out, "--license", "apache-2.0", "--base-model", "a/b");
+    expect(told.stderr).not.toContain("the model card names no");
   });
 
   it("metrics cannot break the table", async () => {

@@ -29,11 +29,12 @@ export const upload = defineCommand<UploadOptions>({
     "createPr",
     "commitMessage",
     "baseModel",
+    "license",
     "token",
     ...WITH_EVENTS,
   ],
   examples: [
-    "upload me/nemotron-h-8b-fp8 ./nemotron-h-8b-fp8 --base-model nvidia/Nemotron-H-8B-Base-8K",
+    "upload me/8b-fp8 ./8b-fp8 --base-model nvidia/Nemotron-H-8B-Base-8K --license other",
     "upload me/nemotron-h-8b model.isologit --private",
     "upload me/nemotron-h-8b ./8b --exclude '*.log' --create-pr",
   ],

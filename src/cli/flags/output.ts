@@ -49,6 +49,12 @@ export const HUB_FLAGS = flagGroup("Hub options:", {
     about: "model that was converted, for the model card",
     read: readText,
   },
+  license: {
+    spec: "--license <id>",
+    about: "licence for the model card, by its id on the Hub, such as apache-2.0",
+    default: "what README.md says",
+    read: readText,
+  },
   token: {
     spec: "--token <token>",
     about: "access token of the Hub",
