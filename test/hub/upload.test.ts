@@ -226,6 +226,7 @@ describe("the card", () => {
       tags: ["pytorch", "isologit", "nemotron-h"],
       base_model: "nvidia/Base",
       library_name: "transformers",
+      pipeline_tag: "text-generation",
     });
     expect(one.body).toContain("# Base\n\nText of the source.\n\n```\n---\n```\n");
     expect(readFileSync(join(path, "README.md"), "utf8")).toBe(source);
