@@ -342,18 +342,42 @@ it.each([
   ["bytes", tiny],
   ["logits", tiny],
   ["logits", fp8],
-] as const)("by %s, progress ends at its total", async (verify, copy) => {
-  let [total, done] = [0, 0];
+] as const)("by %s, each phase ends at its total", async (verify, copy) => {
+  const { phases, rungs, watch } = counted();
+  await verifyCheckpoints(await opened(tiny), await opened(copy), { ...QUICK, verify, watch });
+  for (const { done, total } of phases.values()) expect(done).toBe(total);
+  const counting = verify === "bytes" ? ["bytes"] : ["bytes", "logits"];
+  expect([...phases.keys()]).toEqual(counting);
+  expect(rungs).toEqual(["cover", ...counting]);
+});
+
+it.each(["tensor", "row", "mxfp8"] as const)(
+  "a conversion by %s, and its verification, end at their totals",
+  async (quantScales) => {
+    const { phases, watch } = counted();
+    const options = { to: "hf", dtype: "fp8-e4m3", recipe: "all-linear", quantScales, watch } as const;
+    await convert(golden("tiny"), `${work}/counted-${quantScales}`, {
+      ...QUICK,
+      ...options,
+      verify: "bytes",
+    });
+    for (const [phase, { done, total }] of phases) expect(done, phase).toBe(total);
+    expect([...phases.keys()]).toEqual(["convert", "bytes"]);
+  },
+);
+
+/** Counts the bytes of each phase that states their number. */
+function counted() {
+  const phases = new Map<string, { done: number; total: number }>();
   const rungs: string[] = [];
   const watch = (event: Event) => {
-    if (event.type === "phase") total = event.totalBytes!;
-    if (event.type === "advance") done += event.bytes;
+    if (event.type === "phase" && event.totalBytes !== undefined)
+      phases.set(event.phase, { done: 0, total: event.totalBytes });
+    if (event.type === "advance") phases.get(event.phase)!.done += event.bytes;
     if (event.type === "rung") rungs.push(event.rung);
   };
-  await verifyCheckpoints(await opened(tiny), await opened(copy), { ...QUICK, verify, watch });
-  expect(done).toBe(total);
-  expect(rungs).toEqual(verify === "bytes" ? ["cover", "bytes"] : ["cover", "bytes", "logits"]);
-});
+  return { phases, rungs, watch };
+}
 
 it("metrics are the same bits for any memory and any threads", async () => {
   const runs = [
