@@ -1,4 +1,5 @@
 /** JUnit XML: a test case for every rung, layer, tensor and control, or for every finding or difference. */
+import { basename } from "node:path";
 import { formatMeasure } from "../core/figures.ts";
 import type { ComparedTensor, LayerDrift, VerifyReport } from "../index.ts";
 import { escapeMarkup } from "./escape.ts";
@@ -14,6 +15,7 @@ interface Case {
   readonly message?: string;
   /** print the message also if the case passed */
   readonly printed?: boolean;
+  readonly seconds?: number;
 }
 
 interface Suite {
@@ -29,11 +31,21 @@ export function junitText(subject: Subject): string {
   const suites = suitesOf(subject).filter(({ cases }) => cases.length > 0);
   const lines = suites.flatMap(({ name, cases }) => [
     `  <testsuite name="${escapeMarkup(name)}"${counts(cases)}>`,
-    ...cases.map((one) => caseText(one, `isologit.${command}.${name}`)),
+    ...distinguish(cases).map((one) => caseText(one, `isologit.${command}.${name}`)),
     "  </testsuite>",
   ]);
   const head = `<testsuites name="${escapeMarkup(`isologit ${command}`)}"${counts(suites.flatMap(({ cases }) => cases))}>`;
   return ['<?xml version="1.0" encoding="UTF-8"?>', head, ...lines, "</testsuites>", ""].join("\n");
+}
+
+/** Servers join cases of equal names, so the second and every further one gets a number. */
+function distinguish(cases: readonly Case[]): readonly Case[] {
+  const seen = new Map<string, number>();
+  return cases.map((one) => {
+    const count = (seen.get(one.name) ?? 0) + 1;
+    seen.set(one.name, count);
+    return count === 1 ? one : { ...one, name: `${one.name} (${count})` };
+  });
 }
 
 function counts(cases: readonly Case[]): string {
@@ -42,10 +54,11 @@ function counts(cases: readonly Case[]): string {
 }
 
 function caseText(
-  { name, outcome, type = outcome, message = "", printed = false }: Case,
+  { name, outcome, type = outcome, message = "", printed = false, seconds }: Case,
   group: string,
 ): string {
-  const open = `    <testcase classname="${escapeMarkup(group)}" name="${escapeMarkup(name)}"`;
+  const time = seconds === undefined ? "" : ` time="${seconds.toFixed(3)}"`;
+  const open = `    <testcase classname="${escapeMarkup(group)}" name="${escapeMarkup(name)}"${time}`;
   if (outcome === "passed") {
     return printed ? `${open}><system-out>${escapeMarkup(message)}</system-out></testcase>` : `${open}/>`;
   }
@@ -58,7 +71,9 @@ function suitesOf(subject: Subject): readonly Suite[] {
   const { word, meaning, tone } = headlineOf(subject);
   const verification = verificationOf(subject);
   if (verification !== null) {
-    const whole: Case = { name: meaning, outcome: tone === "good" ? "passed" : "failed", type: word };
+    const seconds = "seconds" in subject.report ? { seconds: subject.report.seconds } : {};
+    const outcome = tone === "good" ? "passed" : "failed";
+    const whole: Case = { name: "verdict", outcome, type: word, message: meaning, printed: true, ...seconds };
     return [{ name: "verdict", cases: [whole] }, ...verificationSuites(verification, problemsOf(subject))];
   }
   if (subject.command === "stopped") {
@@ -69,10 +84,11 @@ function suitesOf(subject: Subject): readonly Suite[] {
   }
   const { shown, leftOut } = selectGravest(problemsOf(subject), MAX_CASES);
   const whole: Case = {
-    name: meaning,
+    name: "verdict",
     outcome: tone === "bad" ? "failed" : "passed",
     type: word,
     message: leftOut === 0 ? meaning : `${meaning}; ${leftOut} more problems are not listed`,
+    printed: true,
   };
   return [
     { name: "verdict", cases: [whole] },
@@ -80,12 +96,26 @@ function suitesOf(subject: Subject): readonly Suite[] {
   ];
 }
 
-/** Notes and warnings do not fail a build, as they do not fail a command. */
-function problemCase({ rule, severity, message, file, tensor, offset }: Problem): Case {
-  const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
-  const name = [rule, ...place].join(", ");
-  const harmless = severity === "note" || severity === "warning";
-  return { name, outcome: harmless ? "passed" : "failed", type: rule, message, printed: true };
+/**
+ * Notes and warnings do not fail a build, as they do not fail a command. The name is the same in the next run and in another
+ * folder, so that servers can follow the case.
+ */
+function problemCase({ rule, severity, message, address, file, tensor, offset }: Problem): Case {
+  const outcome = severity === "note" || severity === "warning" ? "passed" : "failed";
+  const name = [rule, file === null ? null : fileIn(address, file), tensor].filter(Boolean).join(", ");
+  const place = offset === null ? "" : `, at byte ${offset}`;
+  return { name, outcome, type: rule, message: `${message}${place}`, printed: true };
+}
+
+/** The path of a file within the checkpoint; "" for the checkpoint itself. */
+function fileIn(address: string, file: string): string {
+  const whole = address.replace(/\/+$/, "");
+  if (file === whole || file === address) return "";
+  return file.startsWith(`${whole}/`)
+    ? file.slice(whole.length + 1)
+    : file.startsWith("/")
+      ? basename(file)
+      : file;
 }
 
 function verificationSuites(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {

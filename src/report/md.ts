@@ -33,7 +33,7 @@ export function mdText(subject: Subject): string {
 
 function verificationLines({ rungs, firstDivergence: first, limits }: VerifyReport): string[] {
   const rows = rungs.map((rung) => [rung.rung, `**${rung.verdict}**`, cell(measureTexts(rung).join(", "))]);
-  const suspects = first?.tensors.slice(0, 10).map((tensor) => `- ${cell(tensor)}`) ?? [];
+  const suspects = first?.tensors.slice(0, 10).map((tensor) => `- ${code(tensor)}`) ?? [];
   const bounds = Object.entries(limits).map(limitText).join(", ");
   return [
     ...tableOf(["rung", "verdict", "measured"], rows),
@@ -46,8 +46,9 @@ function problemLines(problems: readonly Problem[]): string[] {
   if (problems.length === 0) return [];
   const { shown, leftOut } = selectGravest(problems, MAX_ROWS);
   const rows = shown.map(({ rule, severity, message, file, tensor, offset }) => {
-    const place = [file, tensor, offset === null ? null : `byte ${offset}`].filter((part) => part !== null);
-    return [severity, `\`${rule}\``, cell(message), cell(place.join(", "))];
+    const names = [file, tensor].filter((part) => part !== null && part !== "").map((part) => code(part!));
+    const place = [...names, ...(offset === null ? [] : [`byte ${offset}`])];
+    return [severity, code(rule), cell(message), place.join(", ")];
   });
   const more = leftOut === 0 ? [] : [`…and ${leftOut} more.`, ""];
   return [...tableOf(["severity", "rule", "message", "location"], rows), ...more];
@@ -61,11 +62,26 @@ function tableOf(head: readonly string[], rows: readonly (readonly string[])[]):
 
 const capital = (text: string): string => text[0]!.toUpperCase() + text.slice(1);
 
-/** Untrusted text in a cell: no Markdown, no HTML, no mention, no link, no further cell. */
+const shorten = (text: string): string =>
+  escapeControls(text.length > MAX_CELL ? `${text.slice(0, MAX_CELL)}…` : text);
+
+/**
+ * Untrusted text in a cell: no Markdown, no HTML, no mention, no link, no further cell. Readable also as plain text: an
+ * underscore between two letters has no meaning.
+ */
 function cell(text: string): string {
-  const short = text.length > MAX_CELL ? `${text.slice(0, MAX_CELL)}…` : text;
-  return escapeControls(short)
+  return shorten(text)
+    .replace(/[\\`*[\]#|~$]|(?<![a-zA-Z0-9])_|_(?![a-zA-Z0-9])|:(?=\/\/)/g, "\\$&")
     .replace(/&/g, "&amp;")
     .replace(/</g, "&lt;")
-    .replace(/[\\`*_[\]#|~$@:]/g, (mark) => `&#${mark.codePointAt(0)};`);
+    .replace(/@/g, "&#64;");
+}
+
+/** An untrusted name as code, in which only backticks and, in a table, bars have a meaning. */
+function code(name: string): string {
+  const text = shorten(name).replaceAll("|", "\\|");
+  const longest = Math.max(0, ...(text.match(/`+/g) ?? []).map((run) => run.length));
+  const fence = "`".repeat(longest + 1);
+  const space = /^`|`$/.test(text) ? " " : "";
+  return `${fence}${space}${text}${space}${fence}`;
 }

@@ -79,7 +79,9 @@ function resultOf(problem: Problem, ruleIndex: number, root: string, seen: Map<s
     ruleIndex,
     level: LEVELS[severity],
     message: { text: escapeControls(tensor === null ? message : `${tensor}: ${message}`) },
-    locations: [{ physicalLocation: { artifactLocation: { uri }, region }, ...logical }],
+    locations: [
+      { physicalLocation: { artifactLocation: { uri, uriBaseId: "%SRCROOT%" }, region }, ...logical },
+    ],
     // the first name is ours; GitHub uses the second
     partialFingerprints: { "isologit/v1": fingerprint, primaryLocationLineHash: fingerprint },
   };

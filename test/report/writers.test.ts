@@ -69,6 +69,47 @@ describe("junit", () => {
     expect(found(junitText(strict))[1]).toContain('<failure type="file-differs"');
   });
 
+  it("names cases as the next run does: without verdict, folder and place in a file", () => {
+    const names = (subject: Subject) =>
+      [...junitText(subject).matchAll(/<testcase classname="([^"]*)" name="([^"]*)"/g)].map(
+        ([, group, name]) => `${group}: ${name}`,
+      );
+    const verdict = "isologit.verify.verdict: verdict";
+    expect([names(SUBJECTS.good!)[0], names(SUBJECTS.bad!)[0]]).toEqual([verdict, verdict]);
+    const found = (address: string, offset: number): Subject => ({
+      ...{ command: "check", address },
+      report: {
+        ok: false,
+        findings: [address, `${address}/a/b.json`, "/elsewhere/c.json"].flatMap((file) => [
+          { rule: "damaged", severity: "error" as const, at: { file, tensor: null, offset }, message: "m" },
+          { rule: "damaged", severity: "error" as const, at: { file, tensor: "t", offset }, message: "m" },
+        ]),
+      },
+    });
+    expect(names(found("/tmp/x1/model", 3))).toEqual(names(found("models/model", 17)));
+    expect(names(found("/tmp/x1", 3)).slice(1)).toEqual(
+      [
+        "damaged",
+        "damaged, t",
+        "damaged, a/b.json",
+        "damaged, a/b.json, t",
+        "damaged, c.json",
+        "damaged, c.json, t",
+      ].map((name) => `isologit.check.problems: ${name}`),
+    );
+    for (const [, subject] of each) expect(new Set(names(subject)).size).toBe(names(subject).length);
+  });
+
+  it("gives the reason as message, and the time of a conversion", () => {
+    expect(junitText(SUBJECTS.bad!)).toContain(
+      'name="verdict"><failure type="different" message="not the same model"/>',
+    );
+    expect(junitText(SUBJECTS.unsafe!)).toMatch(/<failure type="pickle-danger" message="[^"]*, at byte 1"/);
+    expect(junitText(SUBJECTS.converted!)).toContain(
+      'name="verdict" time="1.500"><system-out>the same model within',
+    );
+  });
+
   it("is bounded, and says so", () => {
     const xml = junitText(SUBJECTS.many!);
     expect(xml.match(/<testcase/g)).toHaveLength(5001);
@@ -103,6 +144,7 @@ describe("sarif", () => {
   it.each(each)("%s: places are relative references, without scheme, root or way out", (name) => {
     for (const { artifactLocation, region } of sarif(name).results.map(placeOf)) {
       expect(artifactLocation!.uri).toMatch(/^(?!\.\.?(\/|$))[^/:?#\s"<>|\\][^:?#\s"<>|\\]*$/);
+      expect(artifactLocation!.uriBaseId).toBe("%SRCROOT%");
       expect(region!.startLine).toBe(1);
       expect(region!.byteOffset ?? 0).toBeGreaterThanOrEqual(0);
     }
@@ -175,12 +217,13 @@ describe("markdown", () => {
   it.each(each)("%s keeps its tables, and carries no mark-up", (_, subject) => {
     const text = mdText(subject);
     expect(text).not.toMatch(NO_TEXT);
-    expect(text).not.toMatch(/<|https?:|@all/);
+    const prose = text.replace(/(?<!`)(`+)(?!`)[^\n]*?(?<!`)\1(?!`)/g, ""); // in code, nothing has a meaning
+    expect(prose).not.toMatch(/<|https?:|@all/);
     for (const rows of text.split("\n\n").filter((block) => block.startsWith("|"))) {
       const widths = rows
         .trim()
         .split("\n")
-        .map((row) => row.split("|").length);
+        .map((row) => row.split(/(?<!\\)\|/).length);
       expect(new Set(widths).size, rows).toBe(1);
     }
     expect(text.length).toBeLessThan(400_000);
@@ -191,7 +234,15 @@ describe("markdown", () => {
     const [difference, note] = [text.indexOf("`file-differs`"), text.indexOf("`weights-untrained`")];
     expect(difference).toBeGreaterThan(0);
     expect(note).toBeGreaterThan(difference);
-    expect(text).toContain("| chat&#95;template.jinja |");
+    expect(text).toContain("| chat_template.jinja differs | `chat_template.jinja` |");
+    expect(text).not.toMatch(/&#?\w+;/);
+  });
+
+  it("quotes names in more backticks than they have", () => {
+    const at = { file: "a``b`", tensor: "x|y", offset: null };
+    const finding = { rule: "damaged", severity: "error", at, message: "__init__ *is* | `odd`" } as const;
+    const text = mdText({ command: "check", address: "m", report: { ok: false, findings: [finding] } });
+    expect(text).toContain("| \\_\\_init\\_\\_ \\*is\\* \\| \\`odd\\` | ``` a``b` ```, `x\\|y` |");
   });
 });
 
