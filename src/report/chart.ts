@@ -26,6 +26,8 @@ interface Chart {
 const WIDTH = 640;
 const LEFT = 54;
 const RIGHT = 8;
+/** width of a letter on a phone, where letters are larger so that they can be read in a chart that fits the screen */
+const LETTER = 10.5;
 const TOP = 22;
 const PLOT = 190;
 /** space below the smallest decade, for zeros */
@@ -139,7 +141,7 @@ function labelsBelow(
   gap: number,
   y: number,
 ): Markup {
-  const widest = 7 * Math.max(0, ...labels.map(({ length }) => length)) + 4;
+  const widest = LETTER * Math.max(0, ...labels.map(({ length }) => length)) + 4;
   const power = 10 ** Math.max(0, Math.floor(Math.log10(widest / gap)));
   const every =
     [1, 2, 5, 10].map((step) => step * power).find((step) => step * gap >= widest) ?? labels.length;

@@ -51,6 +51,7 @@ summary { cursor: pointer }
 @media screen and (max-width: 36rem) {
   body { padding-top: 2rem; font-size: 1rem } h1 { font-size: 1.9rem }
   dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .55rem }
+  svg { min-width: 0; font-size: 18px }
   .stack thead { display: none } .stack tr { display: block; border-bottom: 1px solid var(--rule); padding: .45rem 0 }
   .stack td { display: block; border: 0; padding: .05rem 0 } .stack .n { text-align: left }
   .stack .n:empty { display: none } .stack [data-of]::before { content: attr(data-of) " "; color: var(--soft) }

@@ -5,7 +5,7 @@ import { chartOf } from "./chart.ts";
 import { errorSection } from "./html-errors.ts";
 import { htmlTable, longTable, MAX_ROWS, numberCell, sidesText, TONE_OF } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
-import { certifiedText, comparedLogits, limitText, measureTexts } from "./measures.ts";
+import { certifiedText, comparedLogits, limitTexts, measureTexts } from "./measures.ts";
 import { divergenceText } from "./problems.ts";
 import { TONES } from "./subject.ts";
 
@@ -33,7 +33,7 @@ export function verificationSections(report: VerifyReport): readonly (Markup | n
     report.tensors === undefined ? null : errorSection(report.tensors, report.rungs),
     report.tensors === undefined ? null : tensorSection(report.tensors),
     logits === undefined ? null : controlSection(logits),
-    limitSection(report.limits),
+    limitSection(limitTexts(report)),
     certificateSection(report.certificate),
   ];
 }
@@ -171,10 +171,9 @@ function controlSection({ controls }: LogitsMetrics): Markup | null {
 
 const OPEN: Markup = { markup: " open" };
 
-function limitSection(limits: VerifyReport["limits"]): Markup | null {
-  const texts = Object.entries(limits).map(limitText);
-  if (texts.length === 0) return null;
-  return markup`<h2>Limits</h2><p>${`${texts.join(", ")}.`}</p>`;
+function limitSection(limits: readonly string[]): Markup | null {
+  if (limits.length === 0) return null;
+  return markup`<h2>Limits</h2><ul>${limits.map((limit) => markup`<li>${limit}</li>`)}</ul>`;
 }
 
 function certificateSection(certificate: VerifyReport["certificate"]): Markup | null {

@@ -1,7 +1,7 @@
 /** Markdown for the summary of a CI step: verdict, rungs, first divergence, limits, problems. */
 import { escapeControls } from "../core/figures.ts";
 import type { VerifyReport } from "../index.ts";
-import { limitText, measureTexts } from "./measures.ts";
+import { limitTexts, measureTexts } from "./measures.ts";
 import { divergenceText, type Problem, problemsOf, selectGravest } from "./problems.ts";
 import { commandOf, factsOf, headlineOf, type Subject, type Tone, verificationOf } from "./subject.ts";
 
@@ -31,10 +31,11 @@ export function mdText(subject: Subject): string {
   ].join("\n");
 }
 
-function verificationLines({ rungs, firstDivergence: first, limits }: VerifyReport): string[] {
+function verificationLines(report: VerifyReport): string[] {
+  const { rungs, firstDivergence: first } = report;
   const rows = rungs.map((rung) => [rung.rung, `**${rung.verdict}**`, cell(measureTexts(rung).join(", "))]);
   const suspects = first?.tensors.slice(0, 10).map((tensor) => `- ${code(tensor)}`) ?? [];
-  const bounds = Object.entries(limits).map(limitText).join(", ");
+  const bounds = limitTexts(report).join(", ");
   return [
     ...tableOf(["rung", "verdict", "measured"], rows),
     ...(first === null ? [] : [`**${capital(cell(divergenceText(first)))}**`, "", ...suspects, ""]),

@@ -116,6 +116,24 @@ export function limitText([key, value]: [string, number]): string {
   }
 }
 
+/** The limits of a verification, each beside the value that it bounds if two forward passes ran. */
+export function limitTexts(report: VerifyReport): string[] {
+  const logits = comparedLogits(report);
+  const measured: Readonly<Record<string, string>> =
+    logits === undefined
+      ? {}
+      : {
+          klMean: formatMeasure(logits.klMean),
+          klP99: formatMeasure(logits.klP99),
+          top1: formatPercent(logits.top1),
+          wiring: formatMeasure(logits.wiring.maxRelL2),
+        };
+  return Object.entries(report.limits).map((limit) => {
+    const value = measured[limit[0]];
+    return value === undefined ? limitText(limit) : `${limitText(limit)} (${value} measured)`;
+  });
+}
+
 /** The verdict of a certificate, with its measures and limits. */
 export function certifiedText({
   verdict,

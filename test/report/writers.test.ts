@@ -1,6 +1,7 @@
 /** Each form over good, bad and hostile reports. */
 import type { Log, Result } from "sarif";
 import { describe, expect, it } from "vitest";
+import { chartOf } from "../../src/report/chart.ts";
 import { htmlText } from "../../src/report/html.ts";
 import { junitText } from "../../src/report/junit.ts";
 import { mdText } from "../../src/report/md.ts";
@@ -208,9 +209,32 @@ describe("html", () => {
     expect(page).not.toContain("NaN");
   });
 
+  it("writes the labels of a chart so far apart that the larger letters of a phone fit", () => {
+    const labels = Array.from({ length: 30 }, (_, place) => String(1000 + place));
+    const series = [{ as: "line" as const, values: labels.map(Number), name: "n" }];
+    const { markup } = chartOf({ title: "t", series, labels, axis: "places" });
+    const places = [...markup.matchAll(/<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">1\d{3}</g)];
+    expect(places.length).toBeGreaterThan(5);
+    const width = 4 * 18 * 0.55; // four digits of 18 px, as the style says
+    places.reduce((before, [, x]) => {
+      expect(Number(x) - before).toBeGreaterThan(width);
+      return Number(x);
+    }, Number.NEGATIVE_INFINITY);
+  });
+
   it("is bounded", () => {
     expect(htmlText(SUBJECTS.many!).match(/<tr>/g)).toHaveLength(5001);
   });
+});
+
+it.each([
+  ["html", htmlText],
+  ["markdown", mdText],
+])("%s has each limit beside what was measured", (_, write) => {
+  const text = write(SUBJECTS.good!);
+  expect(text).toContain("KL mean at most 0.02 nats (1.2e-4 measured)");
+  expect(text).toContain("top-1 at least 95 % (98.44 % measured)");
+  expect(text).toContain("wiring at most 1.0e-5 relative L2 (2.4e-7 measured)");
 });
 
 describe("markdown", () => {
