@@ -1,4 +1,7 @@
 /** Each form over good, bad and hostile reports. */
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { Ajv } from "ajv";
 import type { Log, Result } from "sarif";
 import { describe, expect, it } from "vitest";
 import { chartOf } from "../../src/report/chart.ts";
@@ -125,7 +128,19 @@ const sarif = (name: string, root = "/elsewhere") => {
 };
 const placeOf = ({ locations }: Result) => locations![0]!.physicalLocation!;
 
+/** The schema of the standard, from a package of its authors. */
+const SARIF_SCHEMA = createRequire(import.meta.url).resolve(
+  "@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json",
+);
+/** Draft 4, which Ajv reads as draft 7 if the schema does not say so; one of its expressions is not for Unicode. */
+const { $schema: _draft, id: _id, ...schema } = JSON.parse(readFileSync(SARIF_SCHEMA, "utf8"));
+const isSarif = new Ajv({ strict: false, validateFormats: false, unicodeRegExp: false }).compile(schema);
+
 describe("sarif", () => {
+  it.each(each)("%s follows the schema of SARIF 2.1.0", (_, subject) => {
+    expect(isSarif(JSON.parse(sarifText(subject, "/elsewhere"))), JSON.stringify(isSarif.errors)).toBe(true);
+  });
+
   it.each(each)("%s: rules are found, and fingerprints hold from run to run", (name) => {
     const { results, rules } = sarif(name);
     for (const { id, shortDescription } of rules) {
