@@ -7,13 +7,18 @@ const userland = process.env.ORACLE_DIR ?? "/var/tmp/oracle";
 
 /** Why a peer cannot run on a folder here, or undefined. */
 export function absent(id: string, source: string): string | undefined {
-  if (id !== "dcp" && id !== "transformers" && id !== "llama") return undefined;
+  if (!["torch", "dcp", "transformers", "llama"].includes(id)) return undefined;
   if (!existsSync(`${oracle}/run`)) return "there is no ../shared/oracle";
   if (!existsSync(`${userland}/.ready`)) return "the userland of ../shared/oracle is not built";
   if (id === "llama" && !existsSync(`${source}.gguf`))
     return `there is no ${source}.gguf: peers/gguf_from_hf.py writes it, given a tokenizer.json`;
   return undefined;
 }
+
+/** A recast by torch and safetensors as careful users write it: amax, division and cast in blocks of 64 rows. */
+export const torchRecast = (source: string, out: string): readonly string[] => [
+  ...[`${oracle}/run`, "python3", `${oracle}/peers/torch_recast.py`, source, out, "--no-sync"],
+];
 
 /** One process that imports, loads and runs 64 tokens once, in BF16, with the scan's chunk cut to what 64 tokens need. */
 export const transformers = (source: string): readonly string[] => [
