@@ -52,9 +52,11 @@ const STEPS = 2000;
  * Sets of layers that are likely to be better than the points of the curve, which adds layers in a fixed order. Divergences of
  * single layers add up to about that of a set, so sums find the sets that are worth a measurement.
  *
- * @param start the best point of the curve
+ * @param curve points that were measured: their sets are left out
+ * @param start the best of them
  */
 export function likelySets(
+  curve: readonly RecipePoint[],
   start: RecipePoint,
   layers: readonly LayerSensitivity[],
   limits: RecipeSearch["limits"],
@@ -71,9 +73,13 @@ export function likelySets(
     bits === undefined
       ? sets.slice(Math.floor(0.6 * STEPS)).reverse()
       : sets.filter((set) => (8 * bytesWith(set)) / weights <= bits);
-  const distinct = new Map(wanted.map((set) => [set.map(({ layer }) => layer).join(), set]));
-  return [...distinct.values()].filter((set) => set.length > 0).slice(0, MOST_SETS);
+  const distinct = new Map(wanted.map((set) => [keyOf(set.map(({ layer }) => layer)), set]));
+  for (const { cast } of curve) distinct.delete(keyOf(cast));
+  return [...distinct.values()].slice(0, MOST_SETS);
 }
+
+/** A key for a set of layers. */
+const keyOf = (layers: readonly number[]): string => [...layers].sort((a, b) => a - b).join();
 
 /** For each sum of divergences up to `most`, in STEPS: the layers within it that save most bytes. */
 function largestSavings(

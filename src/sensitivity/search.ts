@@ -65,7 +65,7 @@ export async function searchRecipe(
   const limits = limitsOf(options, trained);
   const coarse = [pointOf([], sizes, SAME), ...curve];
   const start = coarse[bestOf(coarse, limits) ?? 0]!;
-  const likely = likelySets(start, layers, limits, sizes);
+  const likely = likelySets(coarse, start, layers, limits, sizes);
   const points = [...coarse, ...(likely.length === 0 ? [] : await measure(likely))].sort(
     (a, b) => b.bytes - a.bytes,
   );
