@@ -2,7 +2,7 @@
  * `upload`: sends a file or a folder to a repository. The Hub library selects the files for LFS, sends the missing files
  * and commits. This file decides which files to send, in how many commits, and how an interrupted upload continues.
  */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { CARD_FILE } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -81,9 +81,13 @@ function licenseId(text: string | undefined): string | undefined {
   throw new IsologitError("USAGE", message, {}, { next: "give an id such as apache-2.0, or other" });
 }
 
-/** @throws USAGE if the path in the repository is that of a local file: a shell has replaced a pattern by the names of files */
-function refuseLocalPath({ pathInRepo }: UploadOptions): void {
-  if (pathInRepo === undefined || !existsSync(pathInRepo)) return;
+/**
+ * @throws USAGE if the path in the repository is that of another local file: a shell has replaced a pattern by the names of
+ *   files
+ */
+function refuseLocalFile(path: string, { pathInRepo }: UploadOptions): void {
+  if (pathInRepo === undefined || resolve(pathInRepo) === resolve(path)) return;
+  if (statSync(pathInRepo, { throwIfNoEntry: false })?.isFile() !== true) return;
   const message = `PATH_IN_REPO is ${JSON.stringify(pathInRepo)}, a file on this machine; a shell puts names of files in place of a pattern without quotes`;
   const next = `write patterns in quotes, such as '*.log', or PATH_IN_REPO with a leading /`;
   throw new IsologitError("USAGE", message, {}, { next });
@@ -115,7 +119,7 @@ export async function upload(
   if (settings.token === undefined) throw new IsologitError("ACCESS_REFUSED", "an upload needs a token", at);
   const connection = connect(settings);
 
-  refuseLocalPath(options);
+  refuseLocalFile(path, options);
   const inRepo = (options.pathInRepo ?? "").replace(/^\.?\/+|^\.$|\/+$/g, "");
   const local = await listLocalFiles(path, inRepo, options);
   const journal = await readJournal(

@@ -15,9 +15,9 @@ import type { Library } from "./library.ts";
 import { FLAGS, type Flags } from "./options.ts";
 import { programOf } from "./program.ts";
 import { type Paint, paintFor, viewOf } from "./render.ts";
-import { libraryOptions } from "./request.ts";
+import { environmentFlags, libraryOptions } from "./request.ts";
 import { openSession, type Session } from "./session.ts";
-import { fileFlags } from "./settings/config-file.ts";
+import { fileFlags, fileLine } from "./settings/config-file.ts";
 import { reportFiles } from "./values.ts";
 
 /**
@@ -79,7 +79,9 @@ async function runCommand(command: Command, parsed: Arguments, library: Library,
     commands.map(({ name }) => name),
     parsed.flags.config,
   );
-  const given = { ...parsed, flags: { ...inFile, ...parsed.flags } };
+  const given = { ...parsed, flags: { ...inFile, ...environmentFlags(command, io.env), ...parsed.flags } };
+  if (Object.keys(inFile).length > 0 && !parsed.flags.quiet)
+    io.stderr.write(`${fileLine(parsed.flags, inFile)}\n`);
   const { positionals: places, flags } = given;
   const files = reportFiles(flags.report ?? []);
   await refuseUnwritable(files);
@@ -108,7 +110,7 @@ function stopped({ name }: Command, places: Arguments["positionals"], failure: I
 /** Runs the command, then removes the progress bar and the signal handlers and closes the events file. */
 async function perform(command: Command, given: Arguments, session: Session & Disposable) {
   using _ = session;
-  const options = await libraryOptions(command, given.flags, session);
+  const options = await libraryOptions(given.flags, session);
   return await command.run({ ...given, options }, session);
 }
 

@@ -12,16 +12,14 @@ import { readIds, refuseWord } from "./values.ts";
 const rowOf = (name: FlagName): Flag => FLAGS[name];
 
 /**
- * Options of the library: one for each flag that was given or that the environment sets.
+ * Options of the library: one for each flag that is set.
  *
  * @throws USAGE, NOT_FOUND
  */
 export async function libraryOptions(
-  command: Command,
-  given: Flags,
-  { env, watch, signal }: Pick<Session, "env" | "watch" | "signal">,
+  flags: Flags,
+  { watch, signal }: Pick<Session, "watch" | "signal">,
 ): Promise<AnyOptions & Pick<Session, "watch" | "signal">> {
-  const flags: Flags = { ...environmentFlags(command, env), ...given };
   const ids = await promptIds(flags);
   const named = FLAG_NAMES.flatMap((name): [string, unknown][] => {
     const { option = name } = rowOf(name);
@@ -30,8 +28,8 @@ export async function libraryOptions(
   return { watch, signal, ...Object.fromEntries(named), ...(ids !== undefined && { ids }) };
 }
 
-/** A flag wins over its environment variable; an empty variable counts as absent. */
-function environmentFlags({ flags }: Command, env: Session["env"]): Flags {
+/** Flags that the environment sets; an empty variable counts as absent. */
+export function environmentFlags({ flags }: Command, env: Session["env"]): Flags {
   const values = flags.flatMap((name): [string, unknown][] => {
     const { env: variable, read } = rowOf(name);
     const text = variable === undefined ? undefined : env[variable];

@@ -16,7 +16,7 @@ interface CheckpointSummary {
   readonly format: string;
   readonly family: string | null;
   readonly bytes: number;
-  readonly dtypes: Readonly<Record<string, { readonly bytes: number }>>;
+  readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
   readonly quantization: Readonly<Record<string, unknown>> | null;
 }
 
@@ -68,10 +68,12 @@ function bytesBefore(
   dtypes: CheckpointSummary["dtypes"],
   recast: Certificate["recast"],
 ): number | undefined {
-  const [only, ...others] = Object.keys(recast);
-  const [from = "", to = ""] = only?.split(" to ") ?? [];
-  if (others.length > 0 || !to.startsWith("F8") || WIDTHS[from] === undefined) return undefined;
-  return bytes + (dtypes[to]?.bytes ?? 0) * (WIDTHS[from] - 1);
+  const [[what, count] = ["", 0], ...others] = Object.entries(recast);
+  const [from = "", to = ""] = what.split(" to ");
+  const [width, cast] = [WIDTHS[from], dtypes[to]];
+  if (others.length > 0 || !to.startsWith("F8") || width === undefined || cast?.tensors !== count)
+    return undefined;
+  return bytes + cast.bytes * (width - 1);
 }
 
 /** The certificate of these files; undefined without a certificate. Reads every byte to check the certificate. */

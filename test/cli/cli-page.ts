@@ -51,7 +51,8 @@ With \`--json\` a command prints one object. \`docs/json/COMMAND.schema.json\`, 
 \`auth\` one for each action, as [cache-ls](json/cache-ls.schema.json)), and [error](json/error.schema.json) is that of an error.
 
 Flags may also stand in a file: \`isologit.yaml\` in the current folder, or the file of \`--config\`. A key is the long name of a flag, for every
-command that has it, or the name of a command with flags of its own; flags on the command line win. [isologit.schema.json](isologit.schema.json)
+command that has it, or the name of a command with flags of its own; environment and command line win, and each run prints which flags came from
+the file. Flags about trust (keys, bundles, identities) are read from a file that \`--config\` names only. [isologit.schema.json](isologit.schema.json)
 is its JSON Schema.
 
 \`\`\`yaml

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { run } from "../support/fake-library.ts";
+import { start } from "../support/program.ts";
 import { configSchema } from "./config-schema.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isologit-"));
@@ -45,6 +46,34 @@ it("the command line wins, then the command's own flags", async () => {
     to: "hf",
   });
   expect((await runWith(yaml, "verify a b")).calls[0]!.options).toMatchObject({ kl: 0.1 });
+});
+
+it("the environment wins over the file", async () => {
+  const file = join(folder, "env.yaml");
+  writeFileSync(file, "memory: 1GiB\n");
+  const { calls } = await run(`inspect a --config ${file}`, { env: { ISOLOGIT_BACKEND: "wasm" } });
+  expect(calls[0]!.options).toEqual({});
+  const line = `verify a b --config ${file}`;
+  expect((await run(line)).calls[0]!.options).toMatchObject({ memoryBytes: 2 ** 30 });
+  const both = await run(line, { env: { ISOLOGIT_MEMORY: "256MiB" } });
+  expect(both.calls[0]!.options).toMatchObject({ memoryBytes: 2 ** 28 });
+});
+
+it("what it sets is told, unless the command line asks for quiet", async () => {
+  const { stderr } = await runWith("kl: 0.5\nverify: { tokens: 8 }", "verify a b");
+  expect(stderr).toMatch(/^flags from .*\.yaml: --kl, --tokens$/m);
+  expect((await runWith("kl: 0.5", "verify a b --quiet")).stderr).not.toContain("flags from");
+  expect((await runWith("kl: 0.5\nquiet: true", "verify a b")).stderr).toContain("flags from");
+});
+
+it("a file that merely lies in the folder decides nobody's trust", async () => {
+  const downloaded = mkdtempSync(join(folder, "downloaded-"));
+  writeFileSync(join(downloaded, "isologit.yaml"), "verify: { public-key: key.pem }\n");
+  const { status, stderr } = await start(["verify", "."], { cwd: downloaded }).ended;
+  expect(status).toBe(2);
+  expect(stderr).toContain("public-key is accepted from a file that --config names");
+  const named = await runWith("verify: { public-key: key.pem }", "verify a");
+  expect(named.calls[0]!.options).toMatchObject({ publicKey: "key.pem" });
 });
 
 it("lists and switches", async () => {

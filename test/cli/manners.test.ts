@@ -81,6 +81,7 @@ describe("completion", () => {
     expect(status).toBe(0);
     expect(stdout).toMatch(/complete -F \w+ isologit/);
     expect(stdout).toContain("isologit complete -- ");
+    expect((await run("completion fish")).stdout).toContain("complete -c isologit");
   });
 
   it("knows commands and the values of flags", async () => {

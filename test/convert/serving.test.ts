@@ -89,6 +89,18 @@ it("`like` brings all of it", async () => {
   );
 });
 
+it("an unknown key of one config is a difference, a key that no forward pass reads is none", async () => {
+  const { folder } = await folderFrom(golden("nemo2-tiny"));
+  const twin = join(golden("nemo2-tiny"), "hf");
+  const config = readFileSync(join(folder, "config.json"), "utf8");
+  writeFileSync(join(folder, "config.json"), config.replace("{", '{"softcap": 30, "chunk_size": 8,'));
+  const { config: keys } = await diff(folder, twin);
+  expect(keys).toEqual([
+    { key: "chunk_size", a: 8, b: 16 },
+    { key: "softcap", a: 30, b: null },
+  ]);
+});
+
 it("a setting that differs is told by every key that spells it", async () => {
   const { folder } = await folderFrom(golden("nemo2-tiny"));
   const config = readFileSync(join(folder, "config.json"), "utf8");

@@ -326,6 +326,16 @@ describe("the verification in a card", () => {
     }
   });
 
+  it("no size before where other weights had the new type already", async () => {
+    const out = await convertTo("part", golden("tiny"), "--to", "hf", "--dtype", "fp8");
+    expect((await cardOf(out)).body).toMatch(/ KiB, and \S+ KiB before\./);
+    edit(out, (text) => {
+      const { sha256: _, ...body } = decodeCertificate(Buffer.from(text), CERTIFICATE_FILE);
+      return encodeCertificate(sealCertificate({ ...body, recast: { "BF16 to F8_E4M3": 1 } }));
+    });
+    expect((await cardOf(out)).body).not.toContain(" before.");
+  });
+
   it("asks for what readers look for first", async () => {
     const out = await certified();
     const { stderr } = await isologit("upload", REPO, out);

@@ -48,6 +48,24 @@ const posts = (pattern: RegExp) =>
 const journals = () =>
   existsSync(join(here.home, "isologit/uploads")) ? readdirSync(join(here.home, "isologit/uploads")) : [];
 
+describe("a path in the repository", () => {
+  it("that is another local file is refused: a shell put it in place of a pattern", async () => {
+    const pathInRepo = join(folder, "notes.txt");
+    await expect(send({ pathInRepo })).rejects.toMatchObject({
+      code: "USAGE",
+      next: expect.stringMatching(/quotes/),
+    });
+    expect(here.hub.repositories.size).toBe(0);
+  });
+
+  it("may be the file itself, or the name of a folder", async () => {
+    const path = join(folder, "notes.txt");
+    await send({ path, pathInRepo: path });
+    await send({ path, pathInRepo: join(folder, "sub") });
+    expect([...filesOn(here.hub, REPO).keys()]).toHaveLength(2);
+  });
+});
+
 it("creates the repository, sends new files, and nothing twice", async () => {
   const report = await send({ private: true, commitMessage: "All of it" });
   expect(report).toMatchObject({

@@ -17,8 +17,21 @@ export const completion: Command = {
   ],
   async run({ positionals: { SHELL } }) {
     if (!SHELLS.includes(SHELL!)) refuseWord("SHELL", SHELL!, SHELLS);
-    const { script } = await import("@bomb.sh/tab");
-    script(SHELL!, "isologit", "isologit"); // prints
-    return { report: {}, exit: 0, text: () => [] };
+    const text = await scriptFor(SHELL!);
+    return { report: { shell: SHELL, script: text }, exit: 0, text: () => [text] };
   },
 };
+
+/** The library prints its script: what it prints is taken, so that it goes where every result goes. */
+async function scriptFor(shell: string): Promise<string> {
+  const { script } = await import("@bomb.sh/tab");
+  const { log } = console;
+  const lines: string[] = [];
+  console.log = (line: string) => lines.push(line);
+  try {
+    script(shell, "isologit", "isologit");
+  } finally {
+    console.log = log;
+  }
+  return lines.join("\n");
+}

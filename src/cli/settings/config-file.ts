@@ -1,12 +1,14 @@
 /**
  * Flags from a file: `isologit.yaml` in the current folder, or the file that `--config` names. A key is the long name of a
- * flag, for every command that has it, or the name of a command with flags of its own. Flags on the command line win.
+ * flag, for every command that has it, or the name of a command with flags of its own. Environment and command line win.
  */
 import { readFile } from "node:fs/promises";
 import { IsologitError, systemError } from "../../core/errors.ts";
+import { escapeControls } from "../../core/figures.ts";
+import { isJsonObject } from "../../core/json.ts";
 import type { Command } from "../command.ts";
 import { type Flag, longName } from "../flag.ts";
-import { FLAGS, type FlagName, type Flags } from "../options.ts";
+import { FLAGS, type FlagName, type Flags, SIGNING, TRUST } from "../options.ts";
 
 const DEFAULT_FILE = "isologit.yaml";
 
@@ -14,6 +16,12 @@ const DEFAULT_FILE = "isologit.yaml";
 export const ONLY_ON_COMMAND_LINE: readonly FlagName[] = [
   ...(["config", "json", "token", "identityToken", "resume", "overwrite", "plan"] as const),
 ];
+
+/**
+ * Flags that decide whom to trust. `isologit.yaml` cannot set them: a downloaded folder may hold one, and the program may be
+ * run in it. A file that `--config` names can.
+ */
+const TRUSTED: readonly FlagName[] = [...TRUST, ...SIGNING];
 
 /** @param commands names of all commands. @throws USAGE naming file and key; NOT_FOUND for the file of `--config` */
 export async function fileFlags(
@@ -31,20 +39,29 @@ export async function fileFlags(
   if (text === null) return {};
   const entries = Object.entries(await parsed(text, file));
   // `verify` is a command and a flag: a map holds flags of the command
-  const sections = entries.filter(([key, value]) => commands.includes(key) && isMap(value));
+  const sections = entries.filter(([key, value]) => commands.includes(key) && isJsonObject(value));
   const shared = entries.filter((entry) => !sections.includes(entry));
   const own = Object.entries(sections.find(([key]) => key === name)?.[1] ?? {});
-  return {
+  const found = {
     ...flagsIn(shared, file, (flag) => flags.includes(flag)),
     ...flagsIn(own, `${file}: ${name}`, (flag, key) => {
       if (flags.includes(flag)) return true;
       throw invalid(file, `${key} is not a flag of ${name}`);
     }),
   };
+  const trusted = TRUSTED.find((flag) => given === undefined && flag in found);
+  if (trusted === undefined) return found;
+  throw invalid(
+    file,
+    `${longName(FLAGS[trusted]).slice(2)} is accepted from a file that --config names, and not from here`,
+  );
 }
 
-const isMap = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+/** What a run says of flags that it took from a file: a limit or a level of verification must not change in silence. */
+export function fileLine({ config = DEFAULT_FILE }: Flags, found: Flags): string {
+  const names = (Object.keys(found) as FlagName[]).map((flag) => longName(FLAGS[flag]));
+  return `flags from ${escapeControls(config)}: ${names.join(", ")}`;
+}
 
 async function parsed(text: string, file: string): Promise<Readonly<Record<string, unknown>>> {
   const { parse } = await import("yaml");
@@ -59,7 +76,7 @@ async function parsed(text: string, file: string): Promise<Readonly<Record<strin
       { cause },
     );
   }
-  if (isMap(value)) return value;
+  if (isJsonObject(value)) return value;
   throw invalid(file, "it is not a map of flags");
 }
 
