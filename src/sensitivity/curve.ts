@@ -29,9 +29,6 @@ export function sizesOf(
   };
 }
 
-/** Nothing is cast. */
-export const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
-
 export function pointOf(
   cast: readonly LayerSensitivity[],
   { weights, bytesWith }: Sizes,

@@ -13,8 +13,15 @@ import type { Recipe } from "../families/family.ts";
 import { mainLayers } from "../families/model.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { type PromptOptions, promptOf } from "../inference/prompts.ts";
-import { judgedLimits, type LimitOptions, limitsFor, looksTrained, readLimits } from "../verify/limits.ts";
-import { bestOf, likelySets, outsideLimits, pointOf, SAME, sizesOf } from "./curve.ts";
+import {
+  judgedLimits,
+  type LimitOptions,
+  limitsFor,
+  looksTrained,
+  readLimits,
+  SAME,
+} from "../verify/limits.ts";
+import { bestOf, likelySets, outsideLimits, pointOf, sizesOf } from "./curve.ts";
 import { Measuring } from "./measuring.ts";
 import type { LayerSensitivity, RecipeSearch } from "./report.ts";
 

@@ -34,7 +34,7 @@ export interface Limits {
 }
 
 /** Nothing is recast, so the logits must be equal. */
-const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
+export const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
 
 /** By written dtype. F32 from FP8 rounds code x scale for each weight; the source's forward pass scales the sum instead. */
 const BY_DTYPE: Readonly<Partial<Record<DType, Limits>>> = {
