@@ -79,16 +79,16 @@ function shareOf(score: usize, peak: v128): v128 {
   return share;
 }
 
-/** Sums over `count` tokens of share times value, for four queries [4, 8] and eight elements of the value. */
-function mix(shares: usize, values: usize, row: usize, count: i32, out: usize): void {
-  let a0 = f32x4.splat(0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  let b0 = a0;
-  let b1 = a0;
-  let b2 = a0;
-  let b3 = a0;
+/** Adds share times value of `count` tokens to the sums of four queries [4, 8]: eight elements of the values. */
+function mix(shares: usize, values: usize, row: usize, count: i32, sums: usize): void {
+  let a0 = v128.load(sums);
+  let b0 = v128.load(sums, 16);
+  let a1 = v128.load(sums, 32);
+  let b1 = v128.load(sums, 48);
+  let a2 = v128.load(sums, 64);
+  let b2 = v128.load(sums, 80);
+  let a3 = v128.load(sums, 96);
+  let b3 = v128.load(sums, 112);
   const last = shares + ((<usize>(count - 1)) << 4);
   while (true) {
     let v = v128.load(values);
@@ -109,41 +109,38 @@ function mix(shares: usize, values: usize, row: usize, count: i32, out: usize): 
     values += row;
     shares += 16;
   }
-  v128.store(out, a0);
-  v128.store(out, b0, 16);
-  v128.store(out, a1, 32);
-  v128.store(out, b1, 48);
-  v128.store(out, a2, 64);
-  v128.store(out, b2, 80);
-  v128.store(out, a3, 96);
-  v128.store(out, b3, 112);
+  v128.store(sums, a0);
+  v128.store(sums, b0, 16);
+  v128.store(sums, a1, 32);
+  v128.store(sums, b1, 48);
+  v128.store(sums, a2, 64);
+  v128.store(sums, b2, 80);
+  v128.store(sums, a3, 96);
+  v128.store(sums, b3, 112);
 }
 
-/** Adds the tokens that query `j` sees after the token of query 0, then divides by the sum: up to eight elements. */
-function finish(
-  mixed: usize,
-  shares: usize,
-  values: usize,
-  row: usize,
-  j: i32,
-  sum: f32,
-  out: usize,
-  count: i32,
-): void {
-  let low = v128.load(mixed);
-  let high = v128.load(mixed, 16);
-  for (let s = 0; s < j; s++) {
-    const share = v128.load32_splat(shares + ((<usize>((s << 2) + j)) << 2));
-    low = mulAdd(low, share, v128.load(values));
-    high = mulAdd(high, share, v128.load(values, 16));
-    values += row;
+/** Adds share times value of tokens [from, to) to the sums of one query [8]; `shares` is its share of token 0. */
+function mixOfOne(shares: usize, values: usize, row: usize, from: i32, to: i32, sums: usize): void {
+  let low = v128.load(sums);
+  let high = v128.load(sums, 16);
+  for (let s = from; s < to; s++) {
+    const share = v128.load32_splat(shares + ((<usize>s) << 4));
+    const value = values + <usize>s * row;
+    low = mulAdd(low, share, v128.load(value));
+    high = mulAdd(high, share, v128.load(value, 16));
   }
-  storePart(out, f32x4.div(low, f32x4.splat(sum)), count);
-  storePart(out + 16, f32x4.div(high, f32x4.splat(sum)), count - 4);
+  v128.store(sums, low);
+  v128.store(sums, high, 16);
+}
+
+/** The first token that the query of token `t` sees. */
+@inline
+function firstSeen(t: i32, window: i32): i32 {
+  return max(0, t + 1 - window);
 }
 
 /**
- * The first `past` tokens of k and v are earlier tokens.
+ * The first `past` tokens of k and v are earlier tokens. A query sees at most `window` tokens, itself included.
  *
  * scratch: a mix of four queries; their sums; their scores [past + tokens + 3 rounded up to four, 4]; the queries
  * themselves, then the head's keys and values [past + tokens, dim], each row padded with zeros to a multiple of eight
@@ -154,6 +151,8 @@ export function attention(
   heads: i32,
   kvHeads: i32,
   dim: i32,
+  scale: f32,
+  window: i32,
   q: usize,
   k: usize,
   v: usize,
@@ -171,11 +170,10 @@ export function attention(
   const panel = scores + ((<usize>((all + 6) & ~3)) << 4);
   const keys = panel + 4 * row;
   const values = keys + <usize>all * row;
-  const scale: f32 = 1 / sqrt<f32>(<f32>dim);
   let copied = -1;
   for (let head = from; head < to; head++) {
     const shared = head / (heads / kvHeads);
-    for (let s = 0; s < all && shared != copied; s++) {
+    for (let s = firstSeen(past, window); s < all && shared != copied; s++) {
       const at = <usize>s * kvStep + ((<usize>(shared * dim)) << 2);
       copyRow(k + at, keys + <usize>s * row, dim);
       copyRow(v + at, values + <usize>s * row, dim);
@@ -194,28 +192,54 @@ export function attention(
       }
       const first = past + t;
       const padded = (first + 7) & ~3;
-      scoresOf(panel, keys, row, dim, first + queries, scale, scores);
-      // No query sees a later token.
+      // The shares are added from a multiple of four, so that the order does not depend on the window's start.
+      const start = firstSeen(first, window);
+      const padding = start & ~3;
+      const startOfLast = firstSeen(first + 3, window);
+      scoresOf(
+        panel,
+        keys + <usize>start * row,
+        row,
+        dim,
+        first + queries - start,
+        scale,
+        scores + ((<usize>start) << 4),
+      );
+      // No query sees a token before its window or after its own.
+      for (let s = padding; s < startOfLast; s++) {
+        for (let j = 0; j < 4; j++) {
+          if (s < firstSeen(first + j, window)) store<f32>(scores + ((<usize>((s << 2) + j)) << 2), -f32.MAX_VALUE);
+        }
+      }
       for (let s = 1; first + s < padded; s++) {
         for (let j = 0; j < (s < queries ? s : 4); j++) {
           store<f32>(scores + ((<usize>(((first + s) << 2) + j)) << 2), -f32.MAX_VALUE);
         }
       }
-      v128.store(sums, sharesOf(scores, padded));
+      v128.store(sums, sharesOf(scores + ((<usize>padding) << 4), padded - padding));
+      // All four queries see the tokens [common, first]; each sees a few more before and after them.
+      const common = min(startOfLast, first + 1);
       for (let i = 0; i < dim; i += 8) {
         const element = (<usize>i) << 2;
-        mix(scores, values + element, row, first + 1, scratch);
+        for (let at = scratch; at < sums; at += 16) v128.store(at, f32x4.splat(0));
+        for (let j = 0; j < queries && start < common; j++) {
+          const shares = scores + ((<usize>j) << 2);
+          const mixed = scratch + ((<usize>j) << 5);
+          mixOfOne(shares, values + element, row, firstSeen(first + j, window), common, mixed);
+        }
+        if (common <= first) {
+          const shares = scores + ((<usize>common) << 4);
+          mix(shares, values + <usize>common * row + element, row, first + 1 - common, scratch);
+        }
         for (let j = 0; j < queries; j++) {
-          finish(
-            scratch + ((<usize>j) << 5),
-            scores + ((<usize>(first + 1)) << 4),
-            values + <usize>(first + 1) * row + element,
-            row,
-            j,
-            load<f32>(sums + ((<usize>j) << 2)),
-            out + firstQuery + <usize>j * qStep + element,
-            dim - i,
-          );
+          const shares = scores + ((<usize>j) << 2);
+          const mixed = scratch + ((<usize>j) << 5);
+          const from = max(first + 1, firstSeen(first + j, window));
+          mixOfOne(shares, values + element, row, from, first + j + 1, mixed);
+          const sum = v128.load32_splat(sums + ((<usize>j) << 2));
+          const to = out + firstQuery + <usize>j * qStep + element;
+          storePart(to, f32x4.div(v128.load(mixed), sum), dim - i);
+          storePart(to + 16, f32x4.div(v128.load(mixed, 16), sum), dim - i - 4);
         }
       }
     }

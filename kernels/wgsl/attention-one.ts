@@ -2,7 +2,7 @@
  * Attention of one token, for decoding. A workgroup computes one head, THREADS keys at a time: first one key in each
  * thread, then one element of the result in each thread. The largest score and the sum of shares are shared by all.
  */
-import type { AttentionParams } from "../definitions/attention.ts";
+import { type AttentionParams, mostKeys } from "../definitions/attention.ts";
 import { type Extensions, ROUNDING } from "../kernel.ts";
 import { DIVISION_ROUNDINGS, EXP_ROUNDINGS, EXP_WGSL } from "./elementary.ts";
 import { quadLoader } from "./quads.ts";
@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
   var peak = -3.0e38;
   var sum = 0.0;
   var mix: array<f32, OWN>;
-  for (var first = 0u; first < all; first += ${THREADS}u) {
+  for (var first = all - p.window; first < all; first += ${THREADS}u) {
     let key = first + lane.index;
     var score = -3.0e38;
     if (key < all) {
@@ -58,10 +58,10 @@ fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
 }`;
 
 /** As `attention.bound`, plus the errors of rescaling and of adding the sums of the threads. */
-export const singleTokenBound = ({ past, dim }: AttentionParams, extensions: Extensions): number =>
-  (2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5) +
-    (past + 1) +
-    (2 * (EXP_ROUNDINGS + 2) + 1) * Math.ceil((past + 1) / THREADS) +
+export const singleTokenBound = (p: AttentionParams, extensions: Extensions): number =>
+  (2 * 0.64 * p.scale * p.dim * (p.dim / 4 + 5) +
+    mostKeys(p) +
+    (2 * (EXP_ROUNDINGS + 2) + 1) * Math.ceil(mostKeys(p) / THREADS) +
     additionsOf(THREADS, extensions) +
     EXP_ROUNDINGS +
     DIVISION_ROUNDINGS) *

@@ -3,7 +3,7 @@
  * Each query remembers its largest score and rescales its sums when a larger score is found; scores are not stored. A
  * single query has another form: see attention-one.ts.
  */
-import type { AttentionParams } from "../definitions/attention.ts";
+import { type AttentionParams, mostKeys } from "../definitions/attention.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { singleTokenBound, singleTokenCode } from "./attention-one.ts";
 import { DIVISION_ROUNDINGS, EXP_ROUNDINGS, EXP_WGSL } from "./elementary.ts";
@@ -40,7 +40,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
   var mix: array<f32, OWN>;
   let all = p.past + p.tokens;
   let end = min(p.past + first + ${TILE}u, all);
-  for (var tile = 0u; tile < end; tile += ${TILE}u) {
+  let start = max(p.past + query + 1u, p.window) - p.window;
+  let startOfAll = max(p.past + first + 1u, p.window) - p.window;
+  for (var tile = startOfAll; tile < end; tile += ${TILE}u) {
     for (var i = index; i < ${TILE}u * QUADS; i += ${TILE * TILE}u) {
       let key = min(tile + i % ${TILE}u, all - 1u);
       let j = 4u * (i / ${TILE}u);
@@ -52,15 +54,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
     scores[index] = score * p.scale;
     workgroupBarrier();
     let seen = min(${TILE}u, max(p.past + query + 1u, tile) - tile);
+    let unseen = max(start, tile) - tile;
     var best = peak;
-    for (var j = 0u; j < seen; j++) { best = max(best, scores[line + j]); }
+    for (var j = unseen; j < seen; j++) { best = max(best, scores[line + j]); }
     shares[index] = expOf(scores[index] - best);
     workgroupBarrier();
     let keep = expOf(peak - best);
     peak = best;
     sum *= keep;
     for (var d = 0u; d < OWN; d++) { mix[d] *= keep; }
-    for (var j = 0u; j < seen; j++) {
+    for (var j = unseen; j < seen; j++) {
       let share = shares[line + j];
       sum += share;
       let value = ((tile + j) * p.kvHeads + kvHead) * DIM + lane;
@@ -76,25 +79,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
 }`;
 
 export const attentionWgsl: WgslForm<AttentionParams> = {
-  passes({ tokens, past, heads, kvHeads, dim }, extensions) {
+  passes(p, extensions) {
+    const { tokens, past, heads, kvHeads, dim, scale } = p;
     const aligned = dim % 4 === 0;
     return [
       {
         reads: { q: quadLoader("q4", "q", aligned).type, k: quadLoader("k4", "k", aligned).type, v: "f32" },
         writes: { out: "f32" },
-        u32: { tokens, past, heads, kvHeads },
-        f32: { scale: 1 / Math.sqrt(dim) },
+        u32: { tokens, past, heads, kvHeads, window: mostKeys(p) },
+        f32: { scale },
         code: tokens === 1 ? singleTokenCode(dim, aligned, extensions) : tiledCode(dim, aligned),
         workgroups: [heads, Math.ceil(tokens / TILE), 1],
       },
     ];
   },
-  // As `attention.bound`, plus the rescaling for each tile: a difference, an exp and a product, in both sums.
+  // As `attention.bound`, plus the rescaling for each tile after a query's first: a difference, an exp and a product, in
+  // both sums.
   bound(p, extensions) {
-    const { tokens, past, dim } = p;
-    if (tokens === 1) return singleTokenBound(p, extensions);
-    const scores = 2 * 0.64 * Math.sqrt(dim) * (dim / 4 + 5);
-    const rescaled = 2 * (EXP_ROUNDINGS + 2) * Math.ceil((past + tokens) / TILE);
-    return (scores + past + tokens + rescaled + EXP_ROUNDINGS + DIVISION_ROUNDINGS) * ROUNDING;
+    if (p.tokens === 1) return singleTokenBound(p, extensions);
+    const scores = 2 * 0.64 * p.scale * p.dim * (p.dim / 4 + 5);
+    const rescaled = 2 * (EXP_ROUNDINGS + 2) * Math.ceil(mostKeys(p) / TILE);
+    return (scores + mostKeys(p) + rescaled + EXP_ROUNDINGS + DIVISION_ROUNDINGS) * ROUNDING;
   },
 };

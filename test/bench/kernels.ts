@@ -81,7 +81,7 @@ const CALLS: readonly Call[] = [
     call(
       `attention, T=${tokens}`,
       attention,
-      { past: 0, tokens, heads: 32, kvHeads: 8, dim: 128 },
+      { past: 0, tokens, heads: 32, kvHeads: 8, dim: 128, scale: 1 / Math.sqrt(128), window: 0 },
       2 * tokens * tokens * 32 * 128, // half of the pairs, scores and values
     ),
     call(`conv1d, T=${tokens}`, conv1d, { past: 0, tokens, width: 8192, kernel: 4 }),

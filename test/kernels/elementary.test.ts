@@ -60,26 +60,45 @@ it("softplus is within 4 units in the last place", async () => {
 });
 
 it("attention handles scores whose exp overflows", async () => {
-  const p = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1 };
+  const p = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1, scale: 1, window: 0 };
   const q = Float32Array.of(1e4, 1e4, 1e4);
   const got = await runOn(backend, attention, p, [q, Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)]);
   expect(Array.from(got)).toEqual([5, 7, 8]);
 });
 
-it("in attention, a NaN token does not change earlier tokens", async () => {
-  for (const tokens of [5, 8, 11]) {
-    const p = { tokens, past: 0, heads: 2, kvHeads: 1, dim: 12 };
-    const wave = (length: number, step: number) =>
-      Float32Array.from({ length }, (_, i) => Math.sin(step * i));
-    const [q, k, v] = [wave(tokens * 24, 1.3), wave(tokens * 12, 0.7), wave(tokens * 12, 2.1)];
-    const sound = await runOn(backend, attention, p, [q!, k!, v!]);
-    for (let bad = 1; bad < tokens; bad++) {
-      for (const value of [Number.NaN, Infinity]) {
-        const spoilt = [k!, v!].map((x) => x.slice().fill(value, bad * 12, (bad + 1) * 12));
-        const got = await runOn(backend, attention, p, [q!, ...spoilt]);
-        expect(got.subarray(0, bad * 24)).toEqual(sound.subarray(0, bad * 24));
-        expect(got.subarray(bad * 24).some(Number.isNaN)).toBe(true);
+const wave = (length: number, step: number) => Float32Array.from({ length }, (_, i) => Math.sin(step * i));
+
+it.each([0, 1, 2, 3, 6])(
+  "in attention, a NaN token changes only tokens that see it, window %d",
+  async (window) => {
+    for (const tokens of [5, 8, 11]) {
+      const p = { tokens, past: 0, heads: 2, kvHeads: 1, dim: 12, scale: 0.3, window };
+      const [q, k, v] = [wave(tokens * 24, 1.3), wave(tokens * 12, 0.7), wave(tokens * 12, 2.1)];
+      const sound = await runOn(backend, attention, p, [q, k, v]);
+      for (let bad = 0; bad < tokens; bad++) {
+        const end = window === 0 ? tokens : Math.min(tokens, bad + window);
+        for (const value of [Number.NaN, Infinity]) {
+          const spoilt = [k, v].map((x) => x.slice().fill(value, bad * 12, (bad + 1) * 12));
+          const got = await runOn(backend, attention, p, [q, ...spoilt]);
+          expect(got.subarray(0, bad * 24)).toEqual(sound.subarray(0, bad * 24));
+          expect(got.subarray(bad * 24, end * 24).some(Number.isNaN)).toBe(true);
+          expect(got.subarray(end * 24)).toEqual(sound.subarray(end * 24));
+        }
       }
     }
-  }
-});
+  },
+);
+
+it.each([0, 1, 3, 6, 13])(
+  "attention of a token has the same bits with any tokens beside it, window %d",
+  async (window) => {
+    const [tokens, size] = [21, { heads: 2, kvHeads: 1, dim: 12, scale: 0.3, window }];
+    const [q, k, v] = [wave(tokens * 24, 1.3), wave(tokens * 12, 0.7), wave(tokens * 12, 2.1)];
+    const whole = await runOn(backend, attention, { ...size, tokens, past: 0 }, [q, k, v]);
+    for (let past = 1; past < tokens; past++) {
+      const rest = { ...size, tokens: tokens - past, past };
+      const got = await runOn(backend, attention, rest, [q.slice(past * 24), k, v]);
+      expect(got, `past ${past}`).toEqual(whole.slice(past * 24));
+    }
+  },
+);

@@ -219,6 +219,19 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "attention: scores not scaled": withInputs(attention, (x, p) =>
     replaced(x, 0, (q) => q.map((v) => v * Math.sqrt(p.dim))),
   ),
+  "attention: scaled by the root of dim, whatever the scale": withParams(attention, (p) => ({
+    ...p,
+    scale: 1 / Math.sqrt(p.dim),
+  })),
+  "attention: no window": running(attention, (p) => ({ ...p, window: 0 })),
+  "attention: the window is without the token itself": running(attention, (p) => ({
+    ...p,
+    window: p.window && p.window + 1,
+  })),
+  "attention: a window of one token less": running(attention, (p) => ({
+    ...p,
+    window: p.window && Math.max(1, p.window - 1),
+  })),
   "attention: k and v exchanged": withInputs(attention, (x) => swapped(x, 1, 2)),
   "attention: ignores earlier tokens": running(attention, (p) => ({ ...p, past: 0 })),
   "attention: sees only the future": {

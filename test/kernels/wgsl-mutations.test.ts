@@ -149,8 +149,34 @@ const mutants: Readonly<Record<string, Mutant>> = {
     "max(query",
     (p) => p.past > 0,
   ),
+  "attention: the window begins a token late": mutant(
+    attention,
+    "query + 1u, p.window",
+    "query + 2u, p.window",
+    (p) => p.window > 1,
+  ),
+  "attention: the window begins a token early": mutant(
+    attention,
+    "query + 1u, p.window",
+    "query, p.window",
+    (p) => p.window > 0,
+  ),
+  "attention: a tile of the window is skipped": mutant(
+    attention,
+    "tile = startOfAll",
+    "tile = startOfAll + 16u",
+    (p) => p.window > 0,
+  ),
+  "attention: the window does not count earlier tokens": mutant(
+    attention,
+    "max(p.past + query + 1u, p.window)",
+    "max(query + 1u, p.window)",
+    (p) => p.window > 0,
+  ),
   ...Object.fromEntries(
     Object.entries({
+      "no window": ["all - p.window", "0u * p.window"],
+      "the window is a token too wide": ["all - p.window", "all - min(p.window + 1u, all)"],
       "does not see the last key": ["key < all)", "key + 1u < all)"],
       "no rescaling when a larger score comes": ["expOf(peak - best)", "1.0"],
       "keys of the first run only": ["((first + s) *", "(s *"],

@@ -91,7 +91,7 @@ describe("is within its bound over random shapes, like the WASM form", () => {
   });
 
   it("attention: any number of shared heads, any width", async () => {
-    const cases = Array.from({ length: 3 }, () => {
+    const cases = Array.from({ length: 6 }, () => {
       const kvHeads = 1 + random(3);
       return {
         tokens: pick(1, 1, 15, 16, 17, 33),
@@ -99,6 +99,8 @@ describe("is within its bound over random shapes, like the WASM form", () => {
         heads: kvHeads * pick(1, 2, 4),
         kvHeads,
         dim: 1 + random(40),
+        scale: pick(0.1, 0.3),
+        window: pick(0, 1, 7, 16, 40),
       };
     });
     await expectWithinBounds(attention, cases);
@@ -187,7 +189,7 @@ describe("extreme numbers", () => {
   });
 
   it("softmax handles scores whose exp overflows", async () => {
-    const size = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1 };
+    const size = { tokens: 3, past: 0, heads: 1, kvHeads: 1, dim: 1, scale: 1, window: 0 };
     const inputs = [constant(3, 1e4), Float32Array.of(-1, 1, 1), Float32Array.of(5, 7, 9)];
     expect([...(await runOn(gpu, attention, size, inputs))]).toEqual([5, 7, 8]);
     const one = [constant(1, 1e4), ...inputs.slice(1)];
@@ -197,11 +199,20 @@ describe("extreme numbers", () => {
   it("a NaN stays NaN and does not change earlier tokens", async () => {
     const q = Float32Array.of(1, 1, 1);
     const v = Float32Array.of(1, 2, Number.NaN);
-    const size = { heads: 1, kvHeads: 1, dim: 1 };
+    const size = { heads: 1, kvHeads: 1, dim: 1, scale: 1, window: 0 };
     const got = await runOn(gpu, attention, { tokens: 3, past: 0, ...size }, [q, q, v]);
     expect([...got]).toEqual([1, 1.5, Number.NaN]);
     const one = [Float32Array.of(1), Float32Array.of(1, Number.NaN, 1), q];
     expect([...(await runOn(gpu, attention, { tokens: 1, past: 2, ...size }, one))]).toEqual([Number.NaN]);
+    const inWindow = { tokens: 1, past: 2, ...size, window: 1 };
+    expect([...(await runOn(gpu, attention, inWindow, one))]).toEqual([1]);
+    const early = Float32Array.of(Number.NaN, 1, 2);
+    const windowed = await runOn(gpu, attention, { tokens: 3, past: 0, ...size, window: 2 }, [
+      q,
+      early,
+      early,
+    ]);
+    expect([...windowed]).toEqual([Number.NaN, Number.NaN, expect.closeTo(1.731, 3)]);
     const taps = [Float32Array.of(Number.NaN, -1e30, 1e30), constant(3, 1), constant(3, 0)];
     const silu = await runOn(gpu, conv1d, { tokens: 1, past: 0, width: 3, kernel: 1 }, taps);
     expect([...silu.map((value) => Math.abs(value))]).toEqual([Number.NaN, 0, Math.fround(1e30)]);

@@ -187,6 +187,8 @@ const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage
         heads: d.heads,
         kvHeads: d.kvHeads,
         dim: d.headDim,
+        scale: 1 / Math.sqrt(d.headDim),
+        window: 0,
       })), // [T, heads * headDim]
       silent: ([, , v]) => isZero(v!),
     },
