@@ -1,16 +1,19 @@
 #!/usr/bin/env node
-/** The executable. */
-import { guardProcess } from "../src/cli/failure.ts";
-import { processIo } from "../src/cli/io.ts";
-import { main } from "../src/cli/main.ts";
-import { library } from "./on-demand.ts";
+/** The executable. It prints the version by itself, before the program is loaded. */
+import { writeSync } from "node:fs";
+import { version } from "../src/version.ts";
 
-const INTERRUPTED = 5;
+const STDOUT = 1;
 
-const io = processIo();
-guardProcess(io);
-process.exitCode = await main(process.argv.slice(2), library, io);
-// after an interruption the process does not wait for requests that cannot be cancelled; the output is flushed first
-if (process.exitCode === INTERRUPTED) {
-  process.stdout.write("", () => process.stderr.write("", () => process.exit()));
+const isVersion = /^(--version|-V)$/.test(process.argv[2] ?? "");
+if (!isVersion || !wasPrinted(`${version}\n`)) await import("./program.ts");
+
+/** Whether stdout took the text; if it did not, the program says why. */
+function wasPrinted(text: string): boolean {
+  try {
+    writeSync(STDOUT, text);
+    return true;
+  } catch {
+    return false;
+  }
 }

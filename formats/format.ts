@@ -102,13 +102,13 @@ export interface Writer {
   takes?(path: string): boolean;
   /** the bytes after the end of the file that contain its certificate; absent for a folder, where the certificate is a file */
   trailer?(certificate: Uint8Array): Uint8Array;
-  place(wanted: WriteRequest): Placement;
+  place(wanted: WriteRequest): Promise<Placement>;
   /** The bytes of `placement.seals`, in their order. Absent if a format has no seals. */
   seal?(
     wanted: WriteRequest,
     placement: Placement,
     sealed: ReadonlyMap<string, TensorDigests>,
-  ): readonly Uint8Array[];
+  ): Promise<readonly Uint8Array[]>;
 }
 
 export interface ReadOptions {

@@ -6,42 +6,30 @@ import { type WrittenValue, writePickle } from "../codec/pickle/write.ts";
 import { archiveOf } from "../codec/torch-zip/write.ts";
 import { type ConfigRecord, yamlText } from "../codec/yaml.ts";
 import { folderPlan } from "../folder-placement.ts";
-import type { WriteRequest, Writer } from "../format.ts";
+import type { Placement, WriteRequest } from "../format.ts";
 import { iterationFolder, TRACKER } from "../megatron/iterations.ts";
 import { isTokenizerFile } from "../tokenizer-files.ts";
-import { pickledTensor, TORCH_DTYPES } from "../torch-dist/pickles.ts";
-import { placeDist, sealsOf } from "../torch-dist/write.ts";
+import { pickledTensor } from "../torch-dist/pickles.ts";
+import { placeDist } from "../torch-dist/write.ts";
 
 const FOLDER = iterationFolder(0);
 const CONFIG = "megatron.bridge.training";
 
-export const bridgeWriter: Writer = {
-  dialect: "megatron",
-  software: "bridge",
-  config: "record",
-  ranks: ["tp"],
-  prefix: "",
-  dtypes: TORCH_DTYPES,
-  container: "folder",
-  endings: [],
-  takes: isTokenizerFile,
-  place(wanted) {
-    const plan = folderPlan();
-    placeDist(plan, FOLDER, "", wanted);
-    plan.bytes(`${FOLDER}common.pt`, commonState());
-    plan.bytes(`${FOLDER}run_config.yaml`, Buffer.from(yamlText(runConfig(wanted))));
-    const state = trainState();
-    plan.bytes(`${FOLDER}train_state.pt`, state);
-    plan.bytes("latest_train_state.pt", state);
-    plan.bytes(TRACKER, Buffer.from("0"));
-    for (const sidecar of wanted.sidecars) {
-      const { path } = sidecar;
-      plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `${FOLDER}tokenizer/${path}`, sidecar);
-    }
-    return plan.placement();
-  },
-  seal: (wanted, _placement, sealed) => sealsOf(wanted, sealed),
-};
+export function placeBridge(wanted: WriteRequest): Placement {
+  const plan = folderPlan();
+  placeDist(plan, FOLDER, "", wanted);
+  plan.bytes(`${FOLDER}common.pt`, commonState());
+  plan.bytes(`${FOLDER}run_config.yaml`, Buffer.from(yamlText(runConfig(wanted))));
+  const state = trainState();
+  plan.bytes(`${FOLDER}train_state.pt`, state);
+  plan.bytes("latest_train_state.pt", state);
+  plan.bytes(TRACKER, Buffer.from("0"));
+  for (const sidecar of wanted.sidecars) {
+    const { path } = sidecar;
+    plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `${FOLDER}tokenizer/${path}`, sidecar);
+  }
+  return plan.placement();
+}
 
 function runConfig({ config, sidecars }: WriteRequest): ConfigRecord {
   const tokenizer = {

@@ -71,7 +71,7 @@ export const hf: Format = {
     dtypes: DTYPES,
     container: "folder",
     endings: [],
-    place: placeFolder,
+    place: async (wanted) => placeFolder(wanted),
   },
 };
 

@@ -2,24 +2,9 @@
  * The legacy checkpoint of Megatron-LM: a torch file for each rank of tensor, pipeline and expert parallelism. Modules have
  * the names and the parts of matrices that the model of that rank had.
  */
-
-import { readCarriedFiles } from "../../src/core/carried-files.ts";
-import type { Checkpoint } from "../../src/core/checkpoint.ts";
-import { IsologitError } from "../../src/core/errors.ts";
-import { canonicalJson } from "../../src/core/hash.ts";
-import { entryOf, plainRecord } from "../codec/pickle/plain.ts";
-import { isKind } from "../codec/pickle/value.ts";
-import { nameSeals, type TorchArchive } from "../codec/torch-zip/read.ts";
-import type { ConfigRecord } from "../codec/yaml.ts";
 import type { Format } from "../format.ts";
-import { chooseIterationFolder, foldersWith } from "./iterations.ts";
-import { foundIn, modulesOf, readArchives } from "./modules.ts";
-import { ranksOf } from "./ranks.ts";
-import { megatronWriter } from "./write.ts";
-
-const MARKER = /^mp_rank_\d+(_\d+){0,2}\/model_(optim_)?rng\.pt$/;
-/** Before version 3, rows of fused projections had another order. */
-const CHECKPOINT_VERSION = 3;
+import { TORCH_DTYPES } from "../torch-dist/dtypes.ts";
+import { foldersWith, RANK_FILE } from "./iterations.ts";
 
 export const megatron: Format = {
   id: "megatron",
@@ -28,85 +13,22 @@ export const megatron: Format = {
 
   async detect(store) {
     const paths = (await store.list()).map(({ path }) => path);
-    return foldersWith(paths, MARKER).length > 0 ? "yes" : "no";
+    return foldersWith(paths, RANK_FILE).length > 0 ? "yes" : "no";
   },
 
-  async read(store, options = {}): Promise<Checkpoint> {
-    const paths = (await store.list()).map(({ path }) => path);
-    const folders = foldersWith(paths, MARKER);
-    if (folders.length === 0) {
-      throw new IsologitError("FORMAT_UNKNOWN", "there is no mp_rank_* of a Megatron checkpoint here", {
-        file: store.url,
-      });
-    }
-    const folder = await chooseIterationFolder(store, folders, options);
-    const files = paths.filter((path) => path.startsWith(folder) && MARKER.test(path.slice(folder.length)));
-    const archives = await readArchives(store, files);
-    const config = argumentsOf(archives[0]!); // each folder that was found contains at least one file
-    const other = otherArguments(archives, config);
-    const { ranks, stages } = ranksOf(files, config);
-    const modules = archives.flatMap((archive, i) => modulesOf(archive, ranks[i]!, stages));
-    const tensors = modules.flatMap(({ tensors }) => tensors);
-    const origin = await readCarriedFiles(store);
-    return {
-      format: "megatron",
-      dialect: "megatron-ranks",
-      config,
-      ...(other !== undefined && { loadedConfig: other }),
-      tensors,
-      objects: [
-        ...new Set([...archives.flatMap(statesIn), ...modules.flatMap(({ objects }) => objects)]),
-      ].sort(),
-      sidecars: [],
-      weightFiles: [],
-      recasts: [],
-      seals: nameSeals(
-        archives.flatMap(({ seals }) => seals),
-        tensors,
-      ),
-      ...(origin !== undefined && { carriedFiles: origin }),
-      ...foundIn(modules, store),
-    };
-  },
+  read: async (store, options) => (await import("./read.ts")).readMegatron(store, options),
 
-  writes: megatronWriter,
+  writes: {
+    dialect: "megatron-ranks",
+    software: "megatron",
+    config: "record",
+    ranks: ["tp", "pp"],
+    prefix: "",
+    dtypes: TORCH_DTYPES,
+    container: "folder",
+    endings: [],
+    takes: () => false,
+    place: async (wanted) => (await import("./write.ts")).placeMegatron(wanted),
+    seal: async (wanted, _placement, sealed) => (await import("./write.ts")).sealMegatron(wanted, sealed),
+  },
 };
-
-/** Names of training state beside the model: optimizer, random numbers and the like. */
-function statesIn({ value }: TorchArchive): string[] {
-  if (!isKind(value, "dict")) return [];
-  return value.entries.flatMap(([key, held]) => {
-    const isState = typeof held === "object" && held !== null;
-    return typeof key === "string" && isState && !/^(model\d*|args)$/.test(key) ? [key] : [];
-  });
-}
-
-/** Finds a rank whose file has other arguments than the first file: each process loads the arguments of its own file. */
-function otherArguments(
-  [, ...others]: readonly TorchArchive[],
-  config: ConfigRecord,
-): { readonly file: string; readonly config: ConfigRecord } | undefined {
-  const shared = (args: ConfigRecord) =>
-    canonicalJson(Object.fromEntries(Object.entries(args).filter(([key]) => !OF_A_PROCESS.test(key))));
-  const first = shared(config);
-  for (const { file, value } of others) {
-    const args = entryOf(value, "args");
-    if (args === undefined) continue;
-    const own = plainRecord(args, { file });
-    if (shared(own) !== first) return { file, config: own };
-  }
-  return undefined;
-}
-
-/** Arguments that differ between processes. */
-const OF_A_PROCESS = /(^|_)rank$/;
-
-/** @throws UNSUPPORTED for a version with another order of fused rows */
-function argumentsOf({ file, value }: TorchArchive): ConfigRecord {
-  const version = entryOf(value, "checkpoint_version") ?? CHECKPOINT_VERSION;
-  if (version !== CHECKPOINT_VERSION) {
-    const message = `checkpoint_version is ${String(version)}; only ${CHECKPOINT_VERSION}, in use since 2021, is read`;
-    throw new IsologitError("UNSUPPORTED", message, { file });
-  }
-  return plainRecord(entryOf(value, "args"), { file });
-}

@@ -5,6 +5,8 @@ import type { ReadOptions } from "../format.ts";
 
 export const TRACKER = "latest_checkpointed_iteration.txt";
 const MAX_TRACKER_BYTES = 64;
+/** The path of a file of a rank, below the folder of its iteration. */
+export const RANK_FILE = /^mp_rank_\d+(_\d+){0,2}\/model_(optim_)?rng\.pt$/;
 
 export function iterationFolder(iteration: number): string {
   return `iter_${String(iteration).padStart(7, "0")}/`;

@@ -8,51 +8,46 @@ import { type Archive, archiveOf } from "../codec/torch-zip/write.ts";
 import { folderPlan } from "../folder-placement.ts";
 import {
   CHUNK_BYTES,
+  type Placement,
   type TensorDigests,
   type WantedTensor,
   type WriteRequest,
-  type Writer,
 } from "../format.ts";
-import { namespace, orderedDict, pickledTensor, TORCH_DTYPES } from "../torch-dist/pickles.ts";
+import { namespace, orderedDict, pickledTensor } from "../torch-dist/pickles.ts";
 import { iterationFolder, TRACKER } from "./iterations.ts";
 
 const FOLDER = iterationFolder(0);
 
-export const megatronWriter: Writer = {
-  dialect: "megatron-ranks",
-  software: "megatron",
-  config: "record",
-  ranks: ["tp", "pp"],
-  prefix: "",
-  dtypes: TORCH_DTYPES,
-  container: "folder",
-  endings: [],
-  takes: () => false,
-  place(wanted) {
-    const plan = folderPlan();
-    for (const { path, tensors } of filesOf(wanted)) {
-      const { size, storages, gaps } = archive(wanted, tensors);
-      plan.file(path, size);
-      plan.inline(path, 0, gaps[0]!.bytes);
-      tensors.forEach((tensor, i) => {
-        plan.tensor(tensor, path, storages[i]!);
-      });
-      for (const { offset, bytes } of gaps.slice(1)) {
-        plan.seal({ file: path, offset, size: bytes.byteLength });
-      }
+export function placeMegatron(wanted: WriteRequest): Placement {
+  const plan = folderPlan();
+  for (const { path, tensors } of filesOf(wanted)) {
+    const { size, storages, gaps } = archive(wanted, tensors);
+    plan.file(path, size);
+    plan.inline(path, 0, gaps[0]!.bytes);
+    tensors.forEach((tensor, i) => {
+      plan.tensor(tensor, path, storages[i]!);
+    });
+    for (const { offset, bytes } of gaps.slice(1)) {
+      plan.seal({ file: path, offset, size: bytes.byteLength });
     }
-    plan.bytes(TRACKER, Buffer.from("0"));
-    for (const sidecar of wanted.sidecars) plan.sidecar(sidecar.path, sidecar);
-    return plan.placement();
-  },
-  seal: (wanted, _placement, sealed) =>
-    filesOf(wanted).flatMap(({ tensors }) => {
-      const crcs = tensors.map((tensor) => crcOf(tensor, sealed));
-      return archive(wanted, tensors, crcs)
-        .gaps.slice(1)
-        .map(({ bytes }) => bytes);
-    }),
-};
+  }
+  plan.bytes(TRACKER, Buffer.from("0"));
+  for (const sidecar of wanted.sidecars) plan.sidecar(sidecar.path, sidecar);
+  return plan.placement();
+}
+
+/** The directory of each archive, with the checksums of its tensors. */
+export function sealMegatron(
+  wanted: WriteRequest,
+  sealed: ReadonlyMap<string, TensorDigests>,
+): readonly Uint8Array[] {
+  return filesOf(wanted).flatMap(({ tensors }) => {
+    const crcs = tensors.map((tensor) => crcOf(tensor, sealed));
+    return archive(wanted, tensors, crcs)
+      .gaps.slice(1)
+      .map(({ bytes }) => bytes);
+  });
+}
 
 interface RankTensors {
   readonly path: string;

@@ -6,11 +6,11 @@ import { writePickle } from "../codec/pickle/write.ts";
 import { archiveOf } from "../codec/torch-zip/write.ts";
 import { type ConfigRecord, yamlText } from "../codec/yaml.ts";
 import { folderPlan } from "../folder-placement.ts";
-import type { WriteRequest, Writer } from "../format.ts";
+import type { Placement, WriteRequest } from "../format.ts";
 import { isTokenizerFile } from "../tokenizer-files.ts";
-import { TORCH_DTYPES } from "../torch-dist/pickles.ts";
-import { placeDist, sealsOf } from "../torch-dist/write.ts";
+import { placeDist } from "../torch-dist/write.ts";
 import { type FiddleArgument, type FiddleConfig, fiddleText } from "./fiddle.ts";
+import { PREFIX } from "./files.ts";
 
 /** the folder into which NeMo's importer copies a tokenizer */
 const TOKENIZER = "nemo_tokenizer";
@@ -20,33 +20,20 @@ const TOKENIZER_CLASS = {
 };
 /** The only model class of NeMo 2 whose config has a layer pattern; it is in the module of the config. */
 const MODEL_CLASS = "MambaModel";
-const PREFIX = "module.";
 
-export const nemo2Writer: Writer = {
-  dialect: "megatron",
-  software: "nemo2",
-  config: "record",
-  ranks: ["tp"],
-  prefix: PREFIX,
-  dtypes: TORCH_DTYPES,
-  container: "folder",
-  endings: [],
-  takes: isTokenizerFile,
-  place(wanted) {
-    const plan = folderPlan();
-    placeDist(plan, "weights/", PREFIX, wanted);
-    plan.bytes("weights/common.pt", commonState());
-    const hasTokenizer = wanted.sidecars.some(({ path }) => isTokenizerFile(path));
-    plan.bytes("context/model.yaml", Buffer.from(yamlText(modelOf(wanted, hasTokenizer))));
-    plan.bytes("context/io.json", Buffer.from(fiddleText(contextOf(wanted, hasTokenizer))));
-    for (const sidecar of wanted.sidecars) {
-      const { path } = sidecar;
-      plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `context/${TOKENIZER}/${path}`, sidecar);
-    }
-    return plan.placement();
-  },
-  seal: (wanted, _placement, sealed) => sealsOf(wanted, sealed),
-};
+export function placeNemo2(wanted: WriteRequest): Placement {
+  const plan = folderPlan();
+  placeDist(plan, "weights/", PREFIX, wanted);
+  plan.bytes("weights/common.pt", commonState());
+  const hasTokenizer = wanted.sidecars.some(({ path }) => isTokenizerFile(path));
+  plan.bytes("context/model.yaml", Buffer.from(yamlText(modelOf(wanted, hasTokenizer))));
+  plan.bytes("context/io.json", Buffer.from(fiddleText(contextOf(wanted, hasTokenizer))));
+  for (const sidecar of wanted.sidecars) {
+    const { path } = sidecar;
+    plan.sidecar(path.startsWith(ORIGIN_FOLDER) ? path : `context/${TOKENIZER}/${path}`, sidecar);
+  }
+  return plan.placement();
+}
 
 /** State that Lightning saves beside the weights, for a run that has not begun. */
 function commonState(): Uint8Array {

@@ -1,8 +1,8 @@
 /** Places and seals a packed file: pure functions of the request. */
-import { bytesOf, DTYPES } from "../../src/core/dtype.ts";
+import { bytesOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { sha256Bytes } from "../../src/core/hash.ts";
-import type { Placement, TensorDigests, WriteRequest, Writer } from "../format.ts";
+import type { Placement, TensorDigests, WriteRequest } from "../format.ts";
 import { ALIGNMENTS, encodeHead, HEAD_BYTES, type Head, parseHead } from "./head.ts";
 import { encodeSeals, sealBytes } from "./seals.ts";
 import {
@@ -17,36 +17,22 @@ import {
   type PackedIndex,
   parseIndex,
 } from "./tensor-index.ts";
-import { trailerBytes } from "./trailer.ts";
 
 /** Path of the only file in a placement. */
 const FILE = "";
 const DEFAULT_ALIGNMENT = 256;
 
-/** The key of a copied side file in the digests for `seal`. */
+/** The key of a copied side file in the digests for `sealPacked`. */
 export function sealPackedFile(path: string): string {
   return `file:${path}`;
 }
-
-export const packedWriter: Writer = {
-  dialect: "hf",
-  software: "hf",
-  config: "file",
-  prefix: "",
-  dtypes: DTYPES,
-  container: "file",
-  endings: [".isologit"],
-  trailer: trailerBytes,
-  place,
-  seal,
-};
 
 /**
  * The order is: head, index, seals, config.json, other side files, headers of weight files, tensors.
  *
  * @throws USAGE for an alignment that is neither 256 nor 4096; every error that a reader of the file would throw
  */
-function place(wanted: WriteRequest): Placement {
+export function placePacked(wanted: WriteRequest): Placement {
   const sidecars = inOrder(wanted);
   const { head, headText, index, indexText } = layOut(wanted);
   const inline: Placement["inline"][number][] = [
@@ -75,9 +61,8 @@ function place(wanted: WriteRequest): Placement {
  * @param sealed digests by tensor name; those of a copied side file by `sealPackedFile` of its path
  * @throws INTERNAL when a digest is missing
  */
-function seal(
+export function sealPacked(
   wanted: WriteRequest,
-  _placement: Placement,
   sealed: ReadonlyMap<string, TensorDigests>,
 ): readonly Uint8Array[] {
   const { head, index } = layOut(wanted);

@@ -4,26 +4,10 @@ import { countOf, stridesOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { WrittenValue } from "../codec/pickle/write.ts";
 import { isRecord } from "../codec/yaml.ts";
-
-/** Name of a dtype in torch, and the class of its storage. Newer types (FP8) have no such class. */
-const NAMES: { readonly [K in DType]?: readonly [dtype: string, storage: string] } = {
-  BF16: ["bfloat16", "BFloat16Storage"],
-  F16: ["float16", "HalfStorage"],
-  F32: ["float32", "FloatStorage"],
-  F64: ["float64", "DoubleStorage"],
-  U8: ["uint8", "ByteStorage"],
-  I8: ["int8", "CharStorage"],
-  I16: ["int16", "ShortStorage"],
-  I32: ["int32", "IntStorage"],
-  I64: ["int64", "LongStorage"],
-  BOOL: ["bool", "BoolStorage"],
-};
-
-/** Types that can be written into Megatron's files. */
-export const TORCH_DTYPES = Object.keys(NAMES) as readonly DType[];
+import { TORCH_NAMES } from "./dtypes.ts";
 
 function namesOf(dtype: DType): readonly [dtype: string, storage: string] {
-  const names = NAMES[dtype];
+  const names = TORCH_NAMES[dtype];
   if (names !== undefined) return names;
   throw new IsologitError("INTERNAL", `${dtype} has no storage class in torch`);
 }

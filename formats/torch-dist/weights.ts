@@ -30,9 +30,6 @@ export interface DistWeights {
   readonly seals: readonly SealedSpan[];
 }
 
-/** A path that only a distributed checkpoint has below its folder. */
-export const DIST_MARKER = /^(\.metadata|[^/]+\/\.zarray)$/;
-
 /** @throws codes of exit status 3, each naming file and tensor */
 export async function readWeights(store: Store, folder: string): Promise<DistWeights> {
   const files = await store.list();

@@ -1,6 +1,7 @@
 /** Places of certificates: in a folder, at the end of a packed file, or beside any other file. */
 import { readFile, stat } from "node:fs/promises";
-import { certificateSpan, packed } from "../../formats/packed/format.ts";
+import { packed } from "../../formats/packed/format.ts";
+import { certificateSpan } from "../../formats/packed/read.ts";
 import { MAX_CERTIFICATE_BYTES } from "../../formats/packed/trailer.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";

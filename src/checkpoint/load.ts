@@ -8,7 +8,6 @@ import { Sources } from "../core/read.ts";
 import { families as allFamilies } from "../families/index.ts";
 import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
-import { isNearMiss, recognise } from "./near-misses/recognise.ts";
 import type { RunOptions } from "./options.ts";
 import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
@@ -53,6 +52,7 @@ export async function loadModel(checkpoint: Checkpoint, options: LoadOptions = {
     return model;
   } catch (error) {
     const { formats = allFormats } = options;
+    const { isNearMiss, recognise } = await import("./near-misses/recognise.ts"); // only after a failure
     const recognised = await recognise(error, { address: checkpoint.store.url, formats, checkpoint });
     throw isNearMiss(recognised) ? recognised : withLikeAddress(recognised, checkpoint);
   }

@@ -11,7 +11,6 @@ import type { Family } from "../families/family.ts";
 import { families as allFamilies } from "../families/index.ts";
 import type { HubStore } from "../hub/read/store.ts";
 import { fileExists } from "../io/file.ts";
-import { recognise } from "./near-misses/recognise.ts";
 import type { SourceOptions } from "./options.ts";
 import { unpackCodes } from "./scales/packed-codes.ts";
 import { storeAt } from "./store.ts";
@@ -56,6 +55,7 @@ async function readAt(address: string, formats: readonly Format[], asked: OpenOp
     opened = await storeAt(address, asked.keep, asked.watch);
     return await checkpointIn(opened, formats, asked);
   } catch (error) {
+    const { recognise } = await import("./near-misses/recognise.ts"); // only after a failure
     throw await recognise(error, { address, formats, store: opened });
   }
 }

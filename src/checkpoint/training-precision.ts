@@ -1,5 +1,4 @@
 /** How a training run computed, by the states that Transformer Engine stored for its modules. Weights are not read. */
-import { readExtraState, readPayload } from "../../formats/codec/transformer-engine/extra-state.ts";
 import type { Checkpoint, ModuleState } from "../core/checkpoint.ts";
 import { withLocation } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
@@ -27,6 +26,7 @@ export async function readTrainingPrecision({
   moduleStates = [],
   store,
 }: Checkpoint): Promise<TrainingPrecision | null> {
+  if (moduleStates.length === 0) return null;
   await using sources = new Sources(store);
   const recipes = new Map<string, number>();
   const read = moduleStates.slice(0, MOST_MODULES);
@@ -56,9 +56,12 @@ export function describeTraining({ recipes, modules, withScales }: TrainingPreci
   return `FP8 of Transformer Engine (${named.join("; ")} of ${modules}${scaled})`;
 }
 
-function extraStateOf({ module, file, stored }: ModuleState, sources: Sources) {
+async function extraStateOf({ module, file, stored }: ModuleState, sources: Sources) {
+  const { readExtraState, readPayload } = await import(
+    "../../formats/codec/transformer-engine/extra-state.ts"
+  );
   const at = { file, tensor: module };
-  return sources
+  return await sources
     .use(file, async (source) => {
       const payload = "archive" in stored ? await readPayload(source, file, stored.archive) : stored.payload;
       return payload === null ? null : await readExtraState(source, payload, at);

@@ -3,11 +3,11 @@ import { CommanderError } from "commander";
 import { IsologitError } from "../core/errors.ts";
 import { escapeControls } from "../core/figures.ts";
 import { jsonText } from "../report/json.ts";
-import type { Stopped } from "../report/subject.ts";
-import { refuseUnwritable, writeReports } from "../report/write.ts";
+import type { ReportFiles } from "../report/kinds.ts";
+import type { Stopped, Subject } from "../report/subject.ts";
 import { version } from "../version.ts";
 import type { Arguments, Command, Outcome } from "./command.ts";
-import { commands } from "./commands/index.ts";
+import { COMMAND_NAMES, loadCommands } from "./commands/index.ts";
 import { asIsologitError, reportFailure } from "./failure.ts";
 import { longName } from "./flag.ts";
 import type { Io } from "./io.ts";
@@ -26,6 +26,7 @@ import { reportFiles } from "./values.ts";
  */
 export async function main(argv: readonly string[], library: Library, io: Io): Promise<number> {
   let status = 0;
+  const commands = await loadCommands(argv[0]);
   const program = programOf(commands, version, io.stdout, async (command, given) => {
     status = await runCommand(command, given, library, io);
   });
@@ -42,7 +43,7 @@ export async function main(argv: readonly string[], library: Library, io: Io): P
     // If parsing failed, there are no parsed flags.
     const json = argv.includes("--json");
     const verbose = argv.includes("--verbose");
-    return reportFailure(usageOf(error, argv), io, { json, verbose });
+    return reportFailure(await usageOf(error, argv), io, { json, verbose });
   }
 }
 
@@ -74,19 +75,14 @@ function usualFlags(argv: readonly string[]): string[] {
 const MXFP8 = ["--dtype", "fp8-e4m3", "--quant-scales", "mxfp8"];
 
 async function runCommand(command: Command, parsed: Arguments, library: Library, io: Io) {
-  const inFile = await fileFlags(
-    command,
-    commands.map(({ name }) => name),
-    parsed.flags.config,
-  );
+  const inFile = await fileFlags(command, COMMAND_NAMES, parsed.flags.config);
   const given = { ...parsed, flags: { ...inFile, ...environmentFlags(command, io.env), ...parsed.flags } };
   if (Object.keys(inFile).length > 0 && !parsed.flags.quiet)
     io.stderr.write(`${fileLine(parsed.flags, inFile)}\n`);
   const { positionals: places, flags } = given;
   const files = reportFiles(flags.report ?? []);
-  await refuseUnwritable(files);
-  const session = openSession(io, library, flags);
-  const summary = io.env.GITHUB_STEP_SUMMARY;
+  const reports = await reportsTo(files, io.env.GITHUB_STEP_SUMMARY);
+  const session = await openSession(io, library, flags);
   let outcome: Outcome;
   try {
     outcome = await perform(command, given, session);
@@ -94,11 +90,19 @@ async function runCommand(command: Command, parsed: Arguments, library: Library,
     if (!flags.quiet) printWarnings(session, io);
     const failure = asIsologitError(interruptionOf(error, session, command));
     // the error of the command matters more than a report that cannot be written
-    await writeReports(stopped(command, places, failure), files, summary).catch(() => {});
+    await reports.write(stopped(command, places, failure)).catch(() => {});
     throw failure;
   }
-  if (outcome.subject !== undefined) await writeReports(outcome.subject, files, summary);
+  if (outcome.subject !== undefined) await reports.write(outcome.subject);
   return printOutcome(outcome, session, flags, io);
+}
+
+/** The reports that the run writes at its end. Most runs write none, and then the writers are not loaded. */
+async function reportsTo(files: ReportFiles, summary: string | undefined) {
+  if (Object.keys(files).length === 0) return { write: async () => {} };
+  const { refuseUnwritable, writeReports } = await import("../report/write.ts");
+  await refuseUnwritable(files);
+  return { write: (subject: Subject) => writeReports(subject, files, summary) };
 }
 
 function stopped({ name }: Command, places: Arguments["positionals"], failure: IsologitError): Stopped {
@@ -156,8 +160,9 @@ function interruptionOf(error: unknown, session: Session, command: Command): unk
 }
 
 /** An error of commander as USAGE; for a flag of another command the message names that command. */
-function usageOf(error: unknown, argv: readonly string[]): unknown {
+async function usageOf(error: unknown, argv: readonly string[]): Promise<unknown> {
   if (!(error instanceof CommanderError)) return error;
+  const commands = await loadCommands();
   const command = commands.find(({ name }) => name === argv[0]);
   const next = `run \`isologit ${command === undefined ? "" : `${command.name} `}--help\``;
   const flag = /^error: unknown option '(--[a-z0-9-]+)/.exec(error.message)?.[1];

@@ -25,9 +25,9 @@ export interface Session {
 }
 
 /** @throws NOT_FOUND, IO_FAILED when the events file cannot be opened */
-export function openSession(io: Io, library: Library, flags: Flags): Session & Disposable {
+export async function openSession(io: Io, library: Library, flags: Flags): Promise<Session & Disposable> {
   const events = eventsTo(flags.events); // first, because only this call may throw, and nothing else is open yet
-  const progress = openProgress(io, {
+  const progress = await openProgress(io, {
     quiet: flags.quiet ?? false,
     verbose: flags.verbose ?? false,
     progress: flags.progress ?? true,

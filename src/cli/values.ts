@@ -1,7 +1,7 @@
 /** Reads the text of a flag or of an environment variable. An error names the flag, the text and what was expected. */
 import { closest, distance } from "fastest-levenshtein";
 import { IsologitError } from "../core/errors.ts";
-import { REPORT_KINDS, type ReportFiles, type ReportKind } from "../report/write.ts";
+import { REPORT_KINDS, type ReportFiles, type ReportKind } from "../report/kinds.ts";
 
 /** `name` is the flag or the variable: `--memory` or `ISOLOGIT_MEMORY`. */
 export type Reader<T> = (text: string, name: string) => T;

@@ -102,7 +102,7 @@ export async function planConversion(
       ...ranks,
     },
   };
-  const placement = writer.place(manifest);
+  const placement = await writer.place(manifest);
   const inline = placement.inline.map(({ file, offset, bytes }) => [file, offset, sha256(bytes)]);
   const read = source.tensors.map((tensor) => [
     ...[tensorKey(tensor), tensor.dtype, tensor.shape],

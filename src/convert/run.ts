@@ -92,7 +92,7 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
 
   if (running.alone) await readUncomparedTensors(running, sources, held);
 
-  const seals = writer.seal?.(manifest, placement, sealed) ?? [];
+  const seals = (await writer.seal?.(manifest, placement, sealed)) ?? [];
   for (const [i, { file, offset }] of placement.seals.entries())
     await staging.writeAt(file, offset, seals[i]!);
   await staging.settle();

@@ -3,7 +3,6 @@ import { IsologitError } from "../core/errors.ts";
 import type { Store } from "../core/io.ts";
 import { safePath } from "../core/safe-path.ts";
 import { fileStore } from "./file.ts";
-import { gunzipOnce } from "./gunzip.ts";
 
 export interface HubAddress {
   readonly kind: "hub";
@@ -97,5 +96,7 @@ function isRepoName(text: string): boolean {
 
 /** The store itself, or, if its only file is a gzip, a store of the inflated file. */
 export async function unpackStore<S extends Store>(address: string, store: S): Promise<S | Store> {
-  return PACKED.test(address) ? await gunzipOnce(store) : store;
+  if (!PACKED.test(address)) return store;
+  const { gunzipOnce } = await import("./gunzip.ts");
+  return await gunzipOnce(store);
 }

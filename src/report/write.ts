@@ -6,6 +6,7 @@ import { IsologitError, systemError } from "../core/errors.ts";
 import { htmlText } from "./html.ts";
 import { jsonText } from "./json.ts";
 import { junitText } from "./junit.ts";
+import { REPORT_KINDS, type ReportFiles, type ReportKind } from "./kinds.ts";
 import { mdText } from "./md.ts";
 import { sarifText } from "./sarif.ts";
 import type { Subject } from "./subject.ts";
@@ -17,12 +18,7 @@ const WRITERS = {
   html: htmlText,
   md: mdText,
   json: ({ report }) => jsonText(report),
-} as const satisfies Record<string, (subject: Subject) => string>;
-
-export type ReportKind = keyof typeof WRITERS;
-export const REPORT_KINDS = Object.keys(WRITERS) as readonly ReportKind[];
-
-export type ReportFiles = Readonly<Partial<Record<ReportKind, string>>>;
+} as const satisfies Record<ReportKind, (subject: Subject) => string>;
 
 /**
  * Checks before the work begins that the files can be written, and makes their folders.

@@ -2,12 +2,14 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { commands } from "../../src/cli/commands/index.ts";
+import { loadCommands } from "../../src/cli/commands/index.ts";
 import * as library from "../../src/index.ts";
 import { CONVERTED, run, VERIFIED } from "../support/fake-library.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { expectSchema } from "../support/json-schemas.ts";
 import { schemaTexts } from "./json-schemas.ts";
+
+const commands = await loadCommands();
 
 const folder = new URL("../../docs/json", import.meta.url).pathname;
 const [tiny, work] = [golden("tiny"), workFolder()];

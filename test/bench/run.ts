@@ -1,6 +1,6 @@
 /**
  * Speed and memory of the built program: conversions beside `cp -r` of the same bytes, first logits beside reading
- * them once, each in the same run; and the speed of the kernels alone.
+ * them once, each in the same run; starts beside an empty node; and the speed of the kernels alone.
  *
  *   npm run bench -- [--preset m2,m6] [--rounds 3] [--items cp,keep,…] [--work FOLDER] [--memory 256MiB]
  *
@@ -18,6 +18,7 @@ import { type Preset, preset, synthesize } from "../../fixtures/generate/synthes
 import { decodeTimes } from "./decode.ts";
 import { kernelSpeeds } from "./kernels.ts";
 import { absent, llama, torchCheckpoint, torchRecast, transformers } from "./peers.ts";
+import { startTimes } from "./start.ts";
 
 const { values } = parseArgs({
   options: {
@@ -26,7 +27,7 @@ const { values } = parseArgs({
     items: {
       type: "string",
       default:
-        "kernels,decode,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama",
+        "start,kernels,decode,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -146,7 +147,7 @@ interface Run {
 
 async function main(): Promise<void> {
   const wanted = values.items.split(",");
-  const known = ["kernels", "decode", ...PARTS.flatMap(Object.keys)];
+  const known = ["start", "kernels", "decode", ...PARTS.flatMap(Object.keys)];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
@@ -154,6 +155,7 @@ async function main(): Promise<void> {
     `${cpu?.model.trim()}, ${availableParallelism()} cores; Node ${process.version}; cache ${cold ? "cold" : "WARM"}; synced`,
   );
   console.log(`rounds ${values.rounds}, --memory ${values.memory}, work in ${values.work}`);
+  if (wanted.includes("start")) startTimes(5 * Number(values.rounds));
   if (wanted.includes("kernels")) await kernelSpeeds(3 * Number(values.rounds));
   if (wanted.includes("decode")) await decodeTimes(10 * Number(values.rounds), values.work);
   for (const part of PARTS) {

@@ -1,11 +1,13 @@
 /** docs/cli.md, written from the tables of commands, flags and errors. */
 import { type Command, positionalSpec } from "../../src/cli/command.ts";
-import { commands } from "../../src/cli/commands/index.ts";
+import { loadCommands } from "../../src/cli/commands/index.ts";
 import { ENVIRONMENT, EXIT_STATUSES } from "../../src/cli/contract.ts";
 import { type FlagHelp, joinChoices } from "../../src/cli/flag.ts";
 import { nameFlags } from "../../src/cli/flag-names.ts";
 import { FLAGS, type FlagName } from "../../src/cli/options.ts";
 import { ERRORS } from "../../src/core/errors.ts";
+
+const commands = await loadCommands();
 
 export function cliPage(): string {
   return [

@@ -1,8 +1,10 @@
 /** docs/isologit.schema.json, written from the tables of commands and flags. */
-import { commands } from "../../src/cli/commands/index.ts";
+import { loadCommands } from "../../src/cli/commands/index.ts";
 import { type Flag, helpText, longName } from "../../src/cli/flag.ts";
 import { FLAG_NAMES, FLAGS, type FlagName } from "../../src/cli/options.ts";
 import { ONLY_ON_COMMAND_LINE } from "../../src/cli/settings/config-file.ts";
+
+const commands = await loadCommands();
 
 type Schema = Readonly<Record<string, unknown>>;
 

@@ -1,9 +1,11 @@
 /** Nothing that was asked for is ignored: what is not here is refused by name, and nothing runs. */
 import { describe, expect, it } from "vitest";
-import { commands } from "../../src/cli/commands/index.ts";
+import { loadCommands } from "../../src/cli/commands/index.ts";
 import { longName } from "../../src/cli/flag.ts";
 import { FLAGS, type FlagName } from "../../src/cli/options.ts";
 import { run } from "../support/fake-library.ts";
+
+const commands = await loadCommands();
 
 /** A call of each command that would succeed. */
 const GOOD: Readonly<Record<string, string>> = {

@@ -1,8 +1,10 @@
 /** What people read. */
 import { describe, expect, it } from "vitest";
-import { commands } from "../../src/cli/commands/index.ts";
+import { loadCommands } from "../../src/cli/commands/index.ts";
 import { version } from "../../src/version.ts";
 import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "../support/fake-library.ts";
+
+const commands = await loadCommands();
 
 const shown = async (line: string, over = {}) => (await run(line, { over })).stdout;
 

@@ -163,8 +163,8 @@ describe("the world outside", () => {
     expect([status, stderr]).toEqual([0, ""]);
   });
 
-  it("output that cannot be written is", async () => {
-    const { status, stderr } = await shell("isologit formats >/dev/full");
+  it.each(["formats", "--version"])("output of %s that cannot be written is", async (line) => {
+    const { status, stderr } = await shell(`isologit ${line} >/dev/full`);
     expect(status).toBe(4);
     expect(stderr).toContain("IO_FAILED");
   });

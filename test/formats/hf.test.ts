@@ -262,7 +262,12 @@ describe("placed as spelt, a folder comes back byte for byte", () => {
   it.each(["tiny", "sharded", "moe", "latent-moe"])("%s", async (name) => {
     const model = await hf.read(await golden(name));
     const wanted = await manifestOf(model, { tensors: model.tensors.toReversed() });
-    const files = await written(writer.place(wanted), wanted.tensors, (n) => stored(model, n), model.store);
+    const files = await written(
+      await writer.place(wanted),
+      wanted.tensors,
+      (n) => stored(model, n),
+      model.store,
+    );
     expect([...files.keys()].sort()).toEqual((await model.store.list()).map(({ path }) => path));
     for (const [path, bytes] of files) {
       expect(Buffer.compare(bytes, readFileSync(`${fixtures}nemotron-h/${name}/${path}`)), path).toBe(0);
@@ -274,7 +279,7 @@ describe("placed anew", () => {
   it.each([1, 20_000, 100_000, 400_000, 5e9])("in files of at most %i bytes", async (maxShardBytes) => {
     const model = await hf.read(await golden("sharded"));
     const wanted = await manifestOf(model, { options: { maxShardBytes } });
-    const place = writer.place(wanted);
+    const place = await writer.place(wanted);
     const files = await written(place, wanted.tensors, (name) => stored(model, name), model.store);
     const again = await hf.read(memoryStore("again", files));
     expect(again.tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape }))).toEqual(
@@ -306,13 +311,13 @@ describe("placed anew", () => {
     const wanted = await manifestOf(model, {
       sidecars: model.sidecars.filter(({ path }) => path !== "model.safetensors.index.json"),
     });
-    const place = writer.place(wanted);
+    const place = await writer.place(wanted);
     const ours = place.inline.find(({ file }) => file === "model.safetensors.index.json")!;
     const theirs = readFileSync(`${fixtures}nemotron-h/sharded/model.safetensors.index.json`, "utf8");
     expect(new TextDecoder().decode(ours.bytes)).toBe(theirs);
   });
 
-  it("every tensor starts at a multiple of its element's width", () => {
+  it("every tensor starts at a multiple of its element's width", async () => {
     const order: [DType, number][] = [
       ["U8", 3],
       ["F32", 1],
@@ -322,7 +327,7 @@ describe("placed anew", () => {
       ["F32", 2],
     ];
     const tensors = order.map(([dtype, n], i) => ({ name: `t${i}`, dtype, shape: [n] }));
-    const place = writer.place({
+    const place = await writer.place({
       config: {},
       dialect: "hf",
       tensors,
@@ -349,7 +354,7 @@ describe("placed as sharded, when element types change", () => {
         : [{ name, dtype, shape }],
     );
     const wanted = await manifestOf(model, { tensors });
-    const files = await written(writer.place(wanted), tensors, zeros(tensors), model.store);
+    const files = await written(await writer.place(wanted), tensors, zeros(tensors), model.store);
     const again = await hf.read(memoryStore("again", files));
     expect(again.weightFiles.map(({ path }) => path)).toEqual(model.weightFiles.map(({ path }) => path));
     const fileOf = new Map(again.tensors.map(({ name, pieces }) => [name, pieces[0]!.file]));
@@ -369,7 +374,7 @@ describe("placed as sharded, when element types change", () => {
   it("one file stays one file, without an index", async () => {
     const model = await hf.read(await golden("tiny"));
     const tensors = model.tensors.map(({ name, shape }) => ({ name, dtype: "F32", shape }) as const);
-    const place = writer.place(await manifestOf(model, { tensors }));
+    const place = await writer.place(await manifestOf(model, { tensors }));
     const paths = place.files.map(({ path }) => path);
     expect(paths[0]).toBe("model.safetensors");
     expect(paths).not.toContain("model.safetensors.index.json");
@@ -382,7 +387,7 @@ describe("placed as sharded, when element types change", () => {
     ];
     const shards = [{ path: "x.safetensors", header: encodeHeader([b!, a!], { by: "hand" }) }];
     const tensors = [{ ...a!, shape: [3, 2] }, b!];
-    const place = writer.place({
+    const place = await writer.place({
       config: {},
       dialect: "hf",
       tensors,
@@ -403,7 +408,7 @@ describe("placed as sharded, when element types change", () => {
   it("headers of another model say nothing", async () => {
     const model = await hf.read(await golden("sharded"));
     const tensors = [{ name: "other", dtype: "F32", shape: [2] }] as const;
-    const place = writer.place(await manifestOf(model, { tensors }));
+    const place = await writer.place(await manifestOf(model, { tensors }));
     expect(place.tensors).toEqual([{ name: "other", file: "model.safetensors", offset: expect.any(Number) }]);
     expect(place.files.map(({ path }) => path)).not.toContain("model.safetensors.index.json");
   });
@@ -461,12 +466,12 @@ describe("what cannot be placed", () => {
       { tensors: [a, a], weightFiles: [{ path: "x", header: encodeHeader([a], null) }] },
     ],
     ["a tensor twice, in two files", "DUPLICATE_NAME", { tensors: [a, a], options: { maxShardBytes: 1 } }],
-  ])("%s: %s", (_, code, change) => {
-    expect(() => writer.place({ ...base, ...change })).toThrow(expect.objectContaining({ code }));
+  ])("%s: %s", async (_, code, change) => {
+    await expect(writer.place({ ...base, ...change })).rejects.toMatchObject({ code });
   });
 
-  it("an empty side file is a file with nothing to write", () => {
-    const place = writer.place({ ...base, sidecars: [{ path: "empty", bytes: new Uint8Array(0) }] });
+  it("an empty side file is a file with nothing to write", async () => {
+    const place = await writer.place({ ...base, sidecars: [{ path: "empty", bytes: new Uint8Array(0) }] });
     expect(place.files).toContainEqual({ path: "empty", size: 0 });
     expect(place.inline.some(({ file }) => file === "empty")).toBe(false);
   });

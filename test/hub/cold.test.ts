@@ -6,12 +6,14 @@ import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { library } from "../../bin/on-demand.ts";
-import { commands } from "../../src/cli/commands/index.ts";
+import { loadCommands } from "../../src/cli/commands/index.ts";
 import { run } from "../support/fake-library.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 import { type FakeHub, put } from "../support/hub/fake.ts";
 import { putFolder, world } from "../support/hub/world.ts";
 import { start } from "../support/program.ts";
+
+const commands = await loadCommands();
 
 const work = workFolder();
 const here = world(work);

@@ -15,7 +15,7 @@ export async function carriedOut(
   bytesOf: (key: string) => Promise<Uint8Array>,
   from: Store,
 ): Promise<Map<string, Uint8Array>> {
-  const place = writer.place(wanted);
+  const place = await writer.place(wanted);
   const files = new Map(place.files.map(({ path, size }) => [path, new Uint8Array(size)]));
   const times = new Map(place.files.map(({ path, size }) => [path, new Uint8Array(size)]));
   const put = (file: string, offset: number, bytes: Uint8Array) => {
@@ -38,7 +38,7 @@ export async function carriedOut(
     await using source = await from.open(span.file);
     put(file, offset, await readRange(source, span.offset, span.size));
   }
-  const seals = writer.seal?.(wanted, place, sealed) ?? [];
+  const seals = (await writer.seal?.(wanted, place, sealed)) ?? [];
   expect(seals.map(({ byteLength }) => byteLength)).toEqual(place.seals.map(({ size }) => size));
   for (const [i, { file, offset }] of place.seals.entries()) put(file, offset, seals[i]!);
   for (const [path, count] of times) {

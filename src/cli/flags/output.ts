@@ -1,5 +1,5 @@
 /** Flags about the Hub, and about what a command prints. */
-import { REPORT_KINDS } from "../../report/write.ts";
+import { REPORT_KINDS } from "../../report/kinds.ts";
 import { flagGroup } from "../flag.ts";
 import { readReports, readText } from "../values.ts";
 

@@ -1,5 +1,4 @@
 /** Progress on stderr: a bar on a terminal; elsewhere a line for each phase, and one every half a minute. */
-import { SingleBar } from "cli-progress";
 import type { Event } from "../../core/events.ts";
 import { escapeControls, formatBytes } from "../../core/figures.ts";
 import type { Io, Output } from "../io.ts";
@@ -27,15 +26,15 @@ const isSet = (value: string | undefined): boolean =>
   value !== undefined && value !== "" && value !== "false";
 
 /** @param clock seconds */
-export function openProgress(
+export async function openProgress(
   io: Io,
   options: ProgressOptions,
   clock: () => number = () => performance.now() / 1000,
-): ProgressOutput {
+): Promise<ProgressOutput> {
   const { quiet, verbose, progress } = options;
   // With --verbose every tensor has a line, and a bar between the lines would flicker.
   const hasBar = !quiet && progress && !verbose && io.stderr.isTTY && !isDumb(io) && !isSet(io.env.CI);
-  const bar = hasBar ? barOn(io.stderr, clock) : undefined;
+  const bar = hasBar ? await barOn(io.stderr, clock) : undefined;
   const ended: PhaseTime[] = [];
   let meter: PhaseMeter | undefined;
   let lastLine = 0;
@@ -102,8 +101,9 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
   }
 }
 
-/** One bar, for the current phase. */
-function barOn(stderr: Output, clock: () => number) {
+/** One bar, for the current phase. Its library is loaded only on a terminal. */
+async function barOn(stderr: Output, clock: () => number) {
+  const { SingleBar } = await import("cli-progress");
   let meter: PhaseMeter | undefined;
   const bar = new SingleBar({
     stream: stderr,

@@ -68,13 +68,13 @@ describe("a line", () => {
 
 describe("without a terminal", () => {
   /** Lines on stderr for events at given seconds. */
-  function linesOf(events: readonly (readonly [second: number, event: Event])[], quiet = false) {
+  async function linesOf(events: readonly (readonly [second: number, event: Event])[], quiet = false) {
     let now = 0;
     const parts: string[] = [];
     const stderr = { isTTY: false, write: (part: string) => parts.push(part) };
     const io = { stderr, stdout: stderr, env: {}, onSignal: () => () => {}, exit() {} };
     const options = { quiet, verbose: false, progress: true };
-    const output = openProgress(io as never, options, () => now); // the two streams are only written to
+    const output = await openProgress(io as never, options, () => now); // the two streams are only written to
     for (const [second, event] of events) {
       now = second;
       output.watch(event);
@@ -90,19 +90,19 @@ describe("without a terminal", () => {
     [72, { type: "advance", phase: "bytes", bytes: 5 }] as const,
   ];
 
-  it("a line comes every 30 seconds", () => {
-    expect(linesOf(events).lines).toEqual([
+  it("a line comes every 30 seconds", async () => {
+    expect((await linesOf(events)).lines).toEqual([
       "convert: 1000.0 MiB",
       "convert: 30 %, 300.0 MiB of 1000.0 MiB, 10.0 MiB/s, 30 s, 1 min 10 s left",
       "convert: 60 %, 600.0 MiB of 1000.0 MiB, 10.0 MiB/s, 1 min 00 s, 40 s left",
       "bytes: 5 B",
     ]);
-    expect(linesOf(events, true).lines).toEqual([]);
+    expect((await linesOf(events, true)).lines).toEqual([]);
   });
 
-  it("the phases are timed for the summary, with --quiet too", () => {
+  it("the phases are timed for the summary, with --quiet too", async () => {
     for (const quiet of [false, true]) {
-      expect(linesOf(events, quiet).phases).toEqual([
+      expect((await linesOf(events, quiet)).phases).toEqual([
         { phase: "convert", seconds: 70, bytes: 700 * MIB },
         { phase: "bytes", seconds: 2, bytes: 5 },
       ]);

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { sample, storeOf, written } from "../../../fixtures/generate/packed-sample.ts";
 import { CHUNK_BYTES, type WriteRequest } from "../../../formats/format.ts";
-import { packed, packedDamage, packedDigests } from "../../../formats/packed/format.ts";
+import { packed } from "../../../formats/packed/format.ts";
+import { packedDamage, packedDigests } from "../../../formats/packed/read.ts";
 import type { IsologitError } from "../../../src/core/errors.ts";
 
 const file = written(sample);

@@ -2,7 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { forged, goodIndex, hostile, indexed } from "../../../fixtures/generate/packed-hostile.ts";
 import { sample, storeOf, written } from "../../../fixtures/generate/packed-sample.ts";
-import { packed, packedDamage } from "../../../formats/packed/format.ts";
+import { packed } from "../../../formats/packed/format.ts";
+import { packedDamage } from "../../../formats/packed/read.ts";
 import { IsologitError } from "../../../src/core/errors.ts";
 import { splitMix64 } from "../../../src/core/random.ts";
 

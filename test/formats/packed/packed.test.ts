@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { hex, type Sample, sample, storeOf, written } from "../../../fixtures/generate/packed-sample.ts";
 import { CHUNK_BYTES, type WriteRequest } from "../../../formats/format.ts";
-import { certificateSpan, packed, packedDamage, packedDigests } from "../../../formats/packed/format.ts";
+import { packed } from "../../../formats/packed/format.ts";
+import { certificateSpan, packedDamage, packedDigests } from "../../../formats/packed/read.ts";
+import { placePacked, sealPacked } from "../../../formats/packed/write.ts";
 import type { DType } from "../../../src/core/dtype.ts";
 import { IsologitError } from "../../../src/core/errors.ts";
 import type { ByteSource } from "../../../src/core/io.ts";
@@ -168,7 +170,7 @@ describe("placement", () => {
   it("is pure, and the same for side files in any order", () => {
     const manifest = { ...sample.manifest, sidecars: sample.manifest.sidecars.toReversed() };
     expect(written({ ...sample, manifest })).toEqual(file);
-    expect(packed.writes!.place(sample.manifest)).toEqual(packed.writes!.place(sample.manifest));
+    expect(placePacked(sample.manifest)).toEqual(placePacked(sample.manifest));
   });
 
   it("is pinned: same input, same bytes, in every version", () => {
@@ -178,7 +180,7 @@ describe("placement", () => {
   });
 
   it("covers the file: parts do not overlap, and what none covers is less than the alignment", () => {
-    const { files, inline, copies, seals, tensors } = packed.writes!.place(sample.manifest);
+    const { files, inline, copies, seals, tensors } = placePacked(sample.manifest);
     const spans = [
       ...inline.map(({ offset, bytes }) => ({ offset, size: bytes.byteLength })),
       ...copies.map(({ offset, from }) => ({ offset, size: from.size })),
@@ -197,7 +199,7 @@ describe("placement", () => {
   it("holds for tensors beyond 4 GiB, and for offsets whose spelling changes the index's length", async () => {
     for (const rows of [1, 200, 250, 255, 60_000, 2 ** 22, 2 ** 31]) {
       const tensors = [1, 2, 3, 4].map((i) => ({ name: `t${i}`, dtype: "BF16" as DType, shape: [rows, 2] }));
-      const placement = packed.writes!.place({ ...sample.manifest, tensors });
+      const placement = placePacked({ ...sample.manifest, tensors });
       const read = await packed.read(frontOnly({ ...sample.manifest, tensors }));
       expect(read.tensors.map((t) => t.pieces[0]!.offset)).toEqual(placement.tensors.map((t) => t.offset));
     }
@@ -245,23 +247,20 @@ describe("placement", () => {
       "LIMIT_EXCEEDED",
     ],
   ] as const)("%s is refused", (_what, change, code) => {
-    expect(() => packed.writes!.place({ ...sample.manifest, ...(change as Partial<WriteRequest>) })).toThrow(
+    expect(() => placePacked({ ...sample.manifest, ...(change as Partial<WriteRequest>) })).toThrow(
       expect.objectContaining({ code }),
     );
   });
 
   it("a digest that is missing or cannot be is our own bug, never a file", () => {
     const { manifest } = sample;
-    const placement = packed.writes!.place(manifest);
-    expect(() => packed.writes!.seal!(manifest, placement, new Map())).toThrow(
-      expect.objectContaining({ code: "INTERNAL" }),
-    );
+    expect(() => sealPacked(manifest, new Map())).toThrow(expect.objectContaining({ code: "INTERNAL" }));
   });
 });
 
 /** A store of a file too large to hold: its front is there, the data is not read. */
 function frontOnly(manifest: WriteRequest) {
-  const { files, inline, copies, tensors, seals } = packed.writes!.place(manifest);
+  const { files, inline, copies, tensors, seals } = placePacked(manifest);
   const front = new Uint8Array(tensors[0]!.offset);
   for (const { offset, bytes } of inline) front.set(bytes, offset);
   const digest = hex(Uint8Array.of());
@@ -272,10 +271,7 @@ function frontOnly(manifest: WriteRequest) {
     }),
   );
   for (const { from } of copies) sealed.set(`file:${from.file}`, { sha256: digest, crc32: [] });
-  front.set(
-    packed.writes!.seal!(manifest, { files, inline, copies, tensors, seals }, sealed)[0]!,
-    seals[0]!.offset,
-  );
+  front.set(sealPacked(manifest, sealed)[0]!, seals[0]!.offset);
   return storeOf(front, "large.isologit", () => {}, files[0]!.size);
 }
 

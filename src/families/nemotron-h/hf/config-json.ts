@@ -97,12 +97,9 @@ function hasValue(config: Config, key: string): boolean {
 }
 
 function parse(config: Config, key: string, value: SettingKey["value"]): unknown {
-  const parsed = value.safeParse(config[key]);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  return invalidKeyError(
-    `${[key, ...issue.path].join(".")} is ${JSON.stringify(config[key])}; ${issue.message}`,
-  );
+  const setting = value.read(config[key]);
+  if (setting !== undefined) return setting;
+  return invalidKeyError(`${key} is ${JSON.stringify(config[key])}, expected ${value.expected}`);
 }
 
 /** Keys of settings, and keys that must have one value. */

@@ -2,8 +2,8 @@
  * The keys of config.json that hold a setting: names, allowed values, and the defaults of Transformers. All other keys are
  * in other-keys.ts.
  */
-import { z } from "zod";
 import type { Where } from "../config-keys.ts";
+import { count, finite, flag, type KeyValue, positive, whole } from "../key-values.ts";
 
 /** Files of other software that read the keys. The first seven belong to Transformers. */
 export const SOURCES = {
@@ -26,7 +26,7 @@ export interface Other {
   readonly key: string;
   readonly source: Source;
   /** allowed values; default: those of the row */
-  readonly value?: z.ZodType;
+  readonly value?: KeyValue;
   /** Transformers does not read it: without the key of the row it uses the row's `absent` */
   readonly ignored?: true;
   /** also written, for software that reads only this key */
@@ -38,7 +38,7 @@ export interface SettingKey {
   readonly setting: string;
   readonly key: string;
   readonly source: Source;
-  readonly value: z.ZodType;
+  readonly value: KeyValue;
   readonly on?: Where;
   readonly others?: readonly Other[];
   /** default of Transformers; if there is none, a key must be present */
@@ -57,21 +57,31 @@ const WORDS: Readonly<Record<string, string>> = {
   moe: "E",
 };
 
-const count = z.number().int().positive();
-/** `z.number` refuses infinity, which is the usual value of this limit */
-const limit = z.custom<number>(
-  (value) => typeof value === "number" && value >= 0,
-  "expected a number of at least 0",
-);
-/** A limit that no time step reaches means no limit: releases write Infinity, 1e30 and 1e308. */
-const limits = z
-  .tuple([limit, limit])
-  .transform(([least, most]) => [least, most >= 1e30 ? "Infinity" : most] as const);
+/** The least and the largest time step. A limit that no time step reaches means no limit: releases write Infinity, 1e30 and 1e308. */
+const limits: KeyValue = {
+  expected: "two numbers of at least 0",
+  read(value) {
+    const isLimits =
+      Array.isArray(value) &&
+      value.length === 2 &&
+      value.every((limit) => typeof limit === "number" && limit >= 0);
+    return isLimits ? [value[0], value[1] >= 1e30 ? "Infinity" : value[1]] : undefined;
+  },
+};
 /** Megatron marks pipeline cuts with `|` and the prediction part with `/`. */
-const letters = z.string().transform((text) => text.replace(/\/.*$/, "").replaceAll("|", ""));
-const words = z
-  .array(z.enum(Object.keys(WORDS)))
-  .transform((kinds) => kinds.map((kind) => WORDS[kind]).join(""));
+const letters: KeyValue = {
+  expected: "text",
+  read: (value) => (typeof value === "string" ? value.replace(/\/.*$/, "").replaceAll("|", "") : undefined),
+};
+const words: KeyValue = {
+  expected: `a list of ${Object.keys(WORDS).join(", ")}`,
+  read(value) {
+    const isWord = (kind: unknown) => typeof kind === "string" && Object.hasOwn(WORDS, kind);
+    return Array.isArray(value) && value.every(isWord)
+      ? value.map((kind) => WORDS[kind]).join("")
+      : undefined;
+  },
+};
 
 export const SETTING_KEYS: readonly SettingKey[] = [
   {
@@ -84,7 +94,7 @@ export const SETTING_KEYS: readonly SettingKey[] = [
   { setting: "hidden", key: "hidden_size", source: "config", value: count },
   { setting: "vocab", key: "vocab_size", source: "config", value: count },
   {
-    ...{ setting: "eps", key: "layer_norm_epsilon", source: "config", value: z.number().positive() },
+    ...{ setting: "eps", key: "layer_norm_epsilon", source: "config", value: positive },
     absent: 1e-5,
     others: [
       { key: "rms_norm_eps", source: "remote", ignored: true, written: true },
@@ -136,17 +146,17 @@ export const SETTING_KEYS: readonly SettingKey[] = [
   { setting: "routeGroups", key: "n_group", source: "config", value: count, on: "E", absent: 1 },
   { setting: "routeTopGroups", key: "topk_group", source: "config", value: count, on: "E", absent: 1 },
   {
-    ...{ setting: "routeNormalise", key: "norm_topk_prob", source: "config", value: z.boolean() },
+    ...{ setting: "routeNormalise", key: "norm_topk_prob", source: "config", value: flag },
     ...{ on: "E", absent: true },
   },
   {
-    ...{ setting: "routeScale", key: "routed_scaling_factor", source: "config", value: z.number() },
+    ...{ setting: "routeScale", key: "routed_scaling_factor", source: "config", value: finite },
     ...{ on: "E", absent: 1 },
   },
 
   {
     ...{ setting: "mtpSteps", key: "num_nextn_predict_layers", source: "config" },
-    ...{ value: z.number().int().nonnegative(), absent: 0, nullable: true },
+    ...{ value: whole, absent: 0, nullable: true },
   },
   {
     ...{ setting: "mtpPattern", key: "mtp_hybrid_override_pattern", source: "config", value: letters },

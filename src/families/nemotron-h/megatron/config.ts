@@ -46,17 +46,18 @@ export function settingsFrom(config: Config, facts: ObservedFacts): ParsedConfig
       refuseDefault(config, field, name);
       continue;
     }
-    const parsed = field.value.safeParse(value);
-    if (!parsed.success && field.does !== undefined)
+    const setting = field.value.read(value);
+    if (setting === undefined && field.does !== undefined)
       throw unsupportedKeyError(
         `${name} is ${canonicalJson(value)}: it ${field.does}`,
         name,
         field.otherwise,
         {},
       );
-    if (!parsed.success) invalid(`${name} is ${JSON.stringify(value)}; ${parsed.error.issues[0]!.message}`);
+    if (setting === undefined)
+      invalid(`${name} is ${JSON.stringify(value)}, expected ${field.value.expected}`);
     // in the table every setting is a number or a boolean
-    if (field.setting !== undefined) own[field.setting] = parsed.data as number | boolean;
+    if (field.setting !== undefined) own[field.setting] = setting as number | boolean;
   }
   if (config.group_query_attention === false && own.heads !== undefined) own.kvHeads = own.heads;
 

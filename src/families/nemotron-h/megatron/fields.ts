@@ -2,8 +2,18 @@
  * Config keys of Megatron and related software that are read and written: the names in each software, the setting, the
  * allowed values, and the value that is written if there is no setting.
  */
-import { z } from "zod";
 import type { Settings } from "../../structure.ts";
+import {
+  anything,
+  count,
+  flag,
+  type KeyValue,
+  only,
+  positive,
+  text,
+  valueThat,
+  whole,
+} from "../key-values.ts";
 
 /** The software of a record: `config` of NeMo 2's model.yaml, `model` of Megatron-Bridge's run_config.yaml, args of Megatron-LM. */
 export type Software = "nemo2" | "bridge" | "megatron";
@@ -17,7 +27,7 @@ export interface Field {
   readonly also?: readonly string[];
   /** only models with a layer of this letter have the key */
   readonly on?: "M" | "*" | "-" | "E";
-  readonly value: z.ZodType;
+  readonly value: KeyValue;
   /** default of the software if the key is absent or null */
   readonly absent?: number;
   /** value that the software then derives from other settings, unless a tensor shows another; 0: none */
@@ -30,22 +40,11 @@ export interface Field {
   readonly silent?: unknown;
 }
 
-const count = z.number().int().positive();
-const whole = z.number().int().nonnegative();
-const positive = z.number().positive();
-const text = z.string();
-/** Only these values are computed here; any other changes the function. */
-const only = (...values: readonly (string | boolean)[]) =>
-  z.custom(
-    (value) => values.some((allowed) => allowed === value),
-    `expected ${values.map(String).join(" or ")}`,
-  );
-
 /** A function, written as a map with its dotted name or as the name alone. */
-const squaredRelu = z.custom((value) => {
+const squaredRelu = valueThat("a squared relu", (value) => {
   const name = value !== null && typeof value === "object" && "_target_" in value ? value._target_ : value;
   return typeof name !== "string" || /squared[-_]relu|lambda/.test(name);
-}, "expected a squared relu");
+});
 
 /** The names of a key in Megatron-LM, NeMo 2 and Megatron-Bridge. */
 const lm = (megatron: string | null, nemo: string | null = null, bridge = nemo) => ({
@@ -83,7 +82,7 @@ export const FIELDS: readonly Field[] = [
 
   { setting: "heads", key: "num_attention_heads", on: "*", value: count },
   { setting: "kvHeads", key: "num_query_groups", on: "*", value: count },
-  { key: lm("group_query_attention"), on: "*", value: z.boolean(), otherwise: true },
+  { key: lm("group_query_attention"), on: "*", value: flag, otherwise: true },
   {
     setting: "headDim",
     key: "kv_channels",
@@ -115,12 +114,12 @@ export const FIELDS: readonly Field[] = [
     ...{ does: "leaves the router's correction out", silent: false },
   },
   { key: "moe_router_dtype", on: "E", value: text, otherwise: "fp32" },
-  { key: "moe_grouped_gemm", on: "E", value: z.boolean(), otherwise: true },
+  { key: "moe_grouped_gemm", on: "E", value: flag, otherwise: true },
 
   { setting: "maxPositions", key: "seq_length", also: ["encoder_seq_length"], value: count },
-  { key: lm("max_position_embeddings"), value: z.unknown() },
+  { key: lm("max_position_embeddings"), value: anything },
   { setting: "chunk", key: lm(null, null, "mamba_chunk_size"), value: count },
-  { setting: "residualF32", key: "fp32_residual_connection", value: z.boolean() },
+  { setting: "residualF32", key: "fp32_residual_connection", value: flag },
 
   {
     ...{ key: "normalization", value: only("RMSNorm"), otherwise: "RMSNorm" },
@@ -158,8 +157,8 @@ export const FIELDS: readonly Field[] = [
     ...{ key: lm(null, "share_embeddings_and_output_weights"), value: only(false), otherwise: false },
     does: "makes the token table the head",
   },
-  { key: "is_hybrid_model", value: z.boolean(), otherwise: true },
-  { key: "bf16", value: z.boolean() },
+  { key: "is_hybrid_model", value: flag, otherwise: true },
+  { key: "bf16", value: flag },
 ];
 
 /** Taps of the convolution. Megatron has no key for them: its Mamba mixer always has this number. */

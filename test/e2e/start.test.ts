@@ -1,0 +1,75 @@
+/** A command loads what it needs and no more: the time of a start is the time of the modules that it loads. */
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { golden, workFolder } from "../support/goldens.ts";
+import { start } from "../support/program.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+const work = workFolder();
+const list = join(work, "modules");
+
+/** Writes the address of each module that is loaded to the file. */
+const hooks = `
+  import { appendFileSync } from "node:fs";
+  export function load(url, context, next) {
+    appendFileSync(${JSON.stringify(list)}, url + "\\n");
+    return next(url, context);
+  }`;
+const asModule = (text: string) => `data:text/javascript,${encodeURIComponent(text)}`;
+const watching = asModule(
+  `import { register } from "node:module"; register(${JSON.stringify(asModule(hooks))});`,
+);
+
+/** The modules that a run loads: `src/cli/main`, or `zod` for any module of a package. */
+async function modulesOf(args: readonly string[]): Promise<readonly string[]> {
+  rmSync(list, { force: true });
+  const env = { ...process.env, NODE_OPTIONS: `--import ${watching}` };
+  const { status, stderr } = await start(args, { env }).ended;
+  expect(status, stderr).toBe(0);
+  const urls = readFileSync(list, "utf8").trim().split("\n");
+  const names = urls.flatMap((url) => {
+    const path = url.startsWith("file:") ? new URL(url).pathname : "";
+    const [, name] = /\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path) ?? [];
+    return path === "" ? [] : [name ?? path.replace(`${root}dist/`, "").replace(/\.js$/, "")];
+  });
+  return [...new Set(names)].sort();
+}
+
+/** Modules that lie in one of these folders, or are one of these files or packages. */
+const among = (modules: readonly string[], places: readonly string[]) =>
+  modules.filter((module) => places.some((place) => module === place || module.startsWith(`${place}/`)));
+
+it("the version needs two files beside the program's own", async () => {
+  for (const flag of ["--version", "-V"])
+    expect(await modulesOf([flag])).toEqual(["bin/isologit", "src/core/built-file", "src/version"]);
+});
+
+/** What a description of a checkpoint has no use for. */
+const NOT_FOR_INSPECT = [
+  ...["src/api", "src/cli/commands", "src/report", "src/verify", "src/certificate", "src/signing"],
+  ...["src/convert", "src/inference", "src/workers", "src/cast", "src/tokenizer", "src/hub", "src/scan"],
+  ...["src/check", "src/checkpoint/near-misses", "kernels/wgsl", "kernels/backend", "kernels/index"],
+];
+
+describe("inspect", () => {
+  it.each<[string, string, readonly string[]]>([
+    ["a Hugging Face folder", "tiny", []],
+    ["a NeMo 2 folder", "nemo2-tiny", ["yaml"]],
+  ])(
+    "of %s loads no code of other commands, of other formats and of libraries that it does not use",
+    async (_, name, packages) => {
+      const modules = await modulesOf(["inspect", golden(name), "--json"]);
+      const own = ["src/api/inspect", "src/cli/commands/index", "src/cli/commands/inspect"];
+      const kinds = ["src/report/kinds", "src/report/json"];
+      expect(
+        among(modules, NOT_FOR_INSPECT).filter((module) => ![...own, ...kinds].includes(module)),
+      ).toEqual([]);
+      expect(modules.filter((module) => !/^(bin|src|formats|kernels)\//.test(module))).toEqual(
+        ["commander", "fastest-levenshtein", "tslib", ...packages].sort(),
+      );
+      const readers = modules.filter((module) => /^formats\/[^/]+\/(read|write)$/.test(module));
+      expect(readers).toEqual(name === "tiny" ? [] : ["formats/nemo2/read", "formats/torch-dist/read"]);
+    },
+  );
+});
