@@ -18,6 +18,7 @@ import {
   routerWeighDefinition,
 } from "./definitions/moe.ts";
 import { gatedNormDefinition, rmsNormDefinition } from "./definitions/norm.ts";
+import { ropeDefinition } from "./definitions/rope.ts";
 import { ssdDefinition } from "./definitions/ssd.ts";
 import { ssdStepDefinition } from "./definitions/ssd-step.ts";
 import type { Kernel, KernelDefinition, WgslForm } from "./kernel.ts";
@@ -27,6 +28,7 @@ import { addWgsl, copyWgsl, relu2Wgsl, widenWgsl } from "./wgsl/elementwise.ts";
 import { linearWgsl } from "./wgsl/linear.ts";
 import { mixWgsl, routerChooseWgsl, routerScoreWgsl, routerWeighWgsl } from "./wgsl/moe.ts";
 import { gatedNormWgsl, rmsNormWgsl } from "./wgsl/norm.ts";
+import { ropeWgsl } from "./wgsl/rope.ts";
 import { ssdWgsl } from "./wgsl/ssd.ts";
 import { ssdStepWgsl } from "./wgsl/ssd-step.ts";
 
@@ -44,6 +46,7 @@ export const linear = withShaders(linearDefinition, linearWgsl);
 export const mix = withShaders(mixDefinition, mixWgsl);
 export const relu2 = withShaders(relu2Definition, relu2Wgsl);
 export const rmsNorm = withShaders(rmsNormDefinition, rmsNormWgsl);
+export const rope = withShaders(ropeDefinition, ropeWgsl);
 export const routerChoose = withShaders(routerChooseDefinition, routerChooseWgsl);
 export const routerScore = withShaders(routerScoreDefinition, routerScoreWgsl);
 export const routerWeigh = withShaders(routerWeighDefinition, routerWeighWgsl);
@@ -61,6 +64,7 @@ export const kernels: readonly Kernel[] = [
   mix,
   relu2,
   rmsNorm,
+  rope,
   routerChoose,
   routerScore,
   routerWeigh,

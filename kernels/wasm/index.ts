@@ -13,4 +13,5 @@ export * from "./linear";
 export * from "./magnitudes";
 export * from "./moe";
 export * from "./norm";
+export * from "./rope";
 export * from "./scan";

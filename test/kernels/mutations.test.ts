@@ -12,6 +12,7 @@ import {
   mix,
   relu2,
   rmsNorm,
+  rope,
   routerChoose,
   routerScore,
   routerWeigh,
@@ -153,6 +154,28 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "mix: the first term only": withInputs(mix, (x, p) =>
     replaced(x, 2, (w) => w.map((v, i) => (i % p.terms === 0 ? v : 0))),
   ),
+  "rope: the other pairs": withParams(rope, (p) => ({ ...p, interleaved: !p.interleaved })),
+  "rope: turns the other way": withInputs(rope, (x, p) =>
+    replaced(x, 1, (table) => table.map((v, i) => (i % p.rotary < p.rotary / 2 ? v : -v))),
+  ),
+  "rope: cosines and sines exchanged": withInputs(rope, (x, p) =>
+    replaced(x, 1, (table) => permuted(table, p.tokens, 2, (half) => 1 - half)),
+  ),
+  "rope: the positions reversed": withInputs(rope, (x, p) =>
+    replaced(x, 1, (table) => reversedTime(table, p.tokens)),
+  ),
+  "rope: the table of one token for all": withInputs(rope, (x, p) =>
+    replaced(x, 1, (table) => permuted(table, 1, p.tokens, () => 0)),
+  ),
+  "rope: the last elements too are turned": {
+    ...rope,
+    oracle(p: (typeof rope.cases)[number], x: Inputs, out) {
+      rope.oracle(p, x, out);
+      out.forEach((v, i) => {
+        if (i % p.dim >= p.rotary) out[i] = v * x[1]![0]!;
+      });
+    },
+  } as Kernel,
   "router-score: no correction": withInputs(routerScore, (x) => replaced(x, 1, zeros)),
   "router-score: no sigmoid": {
     ...routerScore,
