@@ -6,8 +6,11 @@ import { attentionDefinition } from "./definitions/attention.ts";
 import { conv1dDefinition } from "./definitions/conv1d.ts";
 import {
   addDefinition,
+  addRowDefinition,
   copyDefinition,
   relu2Definition,
+  scaleDefinition,
+  swigluDefinition,
   widenDefinition,
 } from "./definitions/elementwise.ts";
 import { linearDefinition } from "./definitions/linear.ts";
@@ -24,7 +27,15 @@ import { ssdStepDefinition } from "./definitions/ssd-step.ts";
 import type { Kernel, KernelDefinition, WgslForm } from "./kernel.ts";
 import { attentionWgsl } from "./wgsl/attention.ts";
 import { conv1dWgsl } from "./wgsl/conv1d.ts";
-import { addWgsl, copyWgsl, relu2Wgsl, widenWgsl } from "./wgsl/elementwise.ts";
+import {
+  addRowWgsl,
+  addWgsl,
+  copyWgsl,
+  relu2Wgsl,
+  scaleWgsl,
+  swigluWgsl,
+  widenWgsl,
+} from "./wgsl/elementwise.ts";
 import { linearWgsl } from "./wgsl/linear.ts";
 import { mixWgsl, routerChooseWgsl, routerScoreWgsl, routerWeighWgsl } from "./wgsl/moe.ts";
 import { gatedNormWgsl, rmsNormWgsl } from "./wgsl/norm.ts";
@@ -38,6 +49,7 @@ const withShaders = <P>(definition: KernelDefinition<P>, wgsl: WgslForm<P>): Ker
 });
 
 export const add = withShaders(addDefinition, addWgsl);
+export const addRow = withShaders(addRowDefinition, addRowWgsl);
 export const attention = withShaders(attentionDefinition, attentionWgsl);
 export const conv1d = withShaders(conv1dDefinition, conv1dWgsl);
 export const copy = withShaders(copyDefinition, copyWgsl);
@@ -50,12 +62,15 @@ export const rope = withShaders(ropeDefinition, ropeWgsl);
 export const routerChoose = withShaders(routerChooseDefinition, routerChooseWgsl);
 export const routerScore = withShaders(routerScoreDefinition, routerScoreWgsl);
 export const routerWeigh = withShaders(routerWeighDefinition, routerWeighWgsl);
+export const scale = withShaders(scaleDefinition, scaleWgsl);
 export const ssd = withShaders(ssdDefinition, ssdWgsl);
 export const ssdStep = withShaders(ssdStepDefinition, ssdStepWgsl);
+export const swiglu = withShaders(swigluDefinition, swigluWgsl);
 export const widen = withShaders(widenDefinition, widenWgsl);
 
 export const kernels: readonly Kernel[] = [
   add,
+  addRow,
   attention,
   conv1d,
   copy,
@@ -68,7 +83,9 @@ export const kernels: readonly Kernel[] = [
   routerChoose,
   routerScore,
   routerWeigh,
+  scale,
   ssd,
   ssdStep,
+  swiglu,
   widen,
 ];

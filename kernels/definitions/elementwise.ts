@@ -1,4 +1,4 @@
-/** The kernels that make each element from the elements at its place: add, copy, relu2, widen. */
+/** The kernels that make each element from the elements at its place: add, add-row, copy, relu2, scale, swiglu, widen. */
 import type { FloatDType } from "../../src/core/dtype.ts";
 import { type KernelDefinition, ROUNDING, STORED_DTYPES } from "../kernel.ts";
 
@@ -21,6 +21,37 @@ export const addDefinition: KernelDefinition<AddParams> = {
   },
   wasm: { fn: "add", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
   benchmark: { p: { count: 1 << 20 }, work: 12 << 20, unit: "GB/s" },
+};
+
+export interface AddRowParams {
+  readonly tokens: number;
+  readonly width: number;
+}
+
+/** The bias of a linear layer: out = x + bias in every row. `out` may be `x`. */
+export const addRowDefinition: KernelDefinition<AddRowParams> = {
+  id: "add-row",
+  inputs: ({ tokens, width }) => [
+    { name: "x", length: tokens * width, dtype: "F32", hard: "wide" }, // [T, width]
+    { name: "bias", length: width, dtype: "F32" },
+  ],
+  output: ({ tokens, width }) => ({ name: "out", length: tokens * width, dtype: "F32" }), // [T, width]
+  cases: [
+    { tokens: 1, width: 1 },
+    { tokens: 3, width: 7 },
+    { tokens: 5, width: 260 },
+  ],
+  bound: () => ROUNDING, // one rounding
+  oracle({ width }, [x, bias], out) {
+    for (let i = 0; i < out.length; i++) out[i] = x![i]! + bias![i % width]!;
+  },
+  wasm: {
+    fn: "addRow",
+    scalars: ({ width }) => [width],
+    items: ({ tokens }) => tokens,
+    work: ({ tokens, width }) => tokens * width,
+  },
+  benchmark: { p: { tokens: 64, width: 4096 }, work: 8 * 64 * 4096, unit: "GB/s" },
 };
 
 export interface CopyParams {
@@ -70,6 +101,51 @@ export const relu2Definition: KernelDefinition<Relu2Params> = {
   },
   wasm: { fn: "relu2", scalars: () => [], items: (p) => p.count, work: (p) => p.count },
   benchmark: { p: { count: 1 << 20 }, work: 8 << 20, unit: "GB/s" },
+};
+
+export interface ScaleParams {
+  readonly count: number;
+  /** used as the nearest F32 */
+  readonly factor: number;
+}
+
+/** The multiplier of a stream: out = factor * x. `out` may be `x`. */
+export const scaleDefinition: KernelDefinition<ScaleParams> = {
+  id: "scale",
+  inputs: ({ count }) => [{ name: "x", length: count, dtype: "F32", hard: "wide" }],
+  output: ({ count }) => ({ name: "out", length: count, dtype: "F32" }),
+  cases: [
+    { count: 1, factor: 0.22 },
+    { count: 4, factor: 12 },
+    { count: 1027, factor: 1 / 3 },
+  ],
+  bound: () => ROUNDING, // one rounding
+  oracle({ factor }, [x], out) {
+    for (let i = 0; i < out.length; i++) out[i] = Math.fround(factor) * x![i]!;
+  },
+  wasm: { fn: "scale", scalars: (p) => [p.factor], items: (p) => p.count, work: (p) => p.count },
+  benchmark: { p: { count: 1 << 20, factor: 0.22 }, work: 8 << 20, unit: "GB/s" },
+};
+
+export interface SwigluParams {
+  readonly count: number;
+}
+
+/** The gate of a gated MLP: out = silu(gate) * up, silu(x) = x / (1 + e^-x). `out` may be `gate` or `up`. */
+export const swigluDefinition: KernelDefinition<SwigluParams> = {
+  id: "swiglu",
+  inputs: ({ count }) => [
+    { name: "gate", length: count, dtype: "F32", hard: "gate" },
+    { name: "up", length: count, dtype: "F32" },
+  ],
+  output: ({ count }) => ({ name: "out", length: count, dtype: "F32" }),
+  cases: [{ count: 1 }, { count: 4 }, { count: 1027 }],
+  bound: () => 7 * ROUNDING, // silu has at most 6 (exp 3, a sum, a quotient, a product); the product adds one
+  oracle(_, [gate, up], out) {
+    for (let i = 0; i < out.length; i++) out[i] = (gate![i]! * up![i]!) / (1 + Math.exp(-gate![i]!));
+  },
+  wasm: { fn: "swiglu", scalars: () => [], items: (p) => p.count, work: (p) => 16 * p.count },
+  benchmark: { p: { count: 1 << 20 }, work: 12 << 20, unit: "GB/s" },
 };
 
 export interface WidenParams {

@@ -1,6 +1,7 @@
 /**
  * Rotary positions (RoPE; Su et al., arXiv 2104.09864): turns pairs of elements of each head by the angles of a table.
- * The host computes the table (`kernels/rotary-table.ts`), because the angle of a late position does not fit F32.
+ * The host computes the table (`kernels/rotary-table.ts`), because the angle of a late position does not fit F32. `out`
+ * may be `x`.
  */
 import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 

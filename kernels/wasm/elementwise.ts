@@ -1,6 +1,7 @@
-// Kernels that make each element from the elements at its place: add, copy, relu2, widen.
+// Kernels that make each element from the elements at its place: add, add-row, copy, relu2, scale, swiglu, widen.
 import { decode, widthShift } from "./decode";
-import { loadPart, storePart } from "./lanes";
+import { silu4 } from "./elementary";
+import { loadPart, offset, storePart } from "./lanes";
 
 /** elements that `widen` decodes at a time */
 const CHUNK = 256;
@@ -10,6 +11,14 @@ export function add(a: usize, b: usize, out: usize, from: i32, to: i32): void {
   for (let i = from; i < to; i += 4) {
     const at = (<usize>i) << 2;
     storePart(out + at, f32x4.add(loadPart(a + at, to - i), loadPart(b + at, to - i)), to - i);
+  }
+}
+
+/** out = x + bias for rows [from, to) of `width` elements; `out` may be `x`. */
+export function addRow(width: i32, x: usize, bias: usize, out: usize, from: i32, to: i32): void {
+  for (let t = from; t < to; t++) {
+    const row = <usize>t * offset(width);
+    add(x + row, bias, out + row, 0, width);
   }
 }
 
@@ -29,6 +38,22 @@ export function relu2(x: usize, y: usize, from: i32, to: i32): void {
     const at = (<usize>i) << 2;
     const v = f32x4.max(loadPart(x + at, to - i), zero);
     storePart(y + at, f32x4.mul(v, v), to - i);
+  }
+}
+
+/** out = factor * x over elements [from, to); `out` may be `x`. */
+export function scale(factor: f32, x: usize, out: usize, from: i32, to: i32): void {
+  for (let i = from; i < to; i += 4) {
+    const at = (<usize>i) << 2;
+    storePart(out + at, f32x4.mul(loadPart(x + at, to - i), f32x4.splat(factor)), to - i);
+  }
+}
+
+/** out = silu(gate) * up over elements [from, to); `out` may be `gate` or `up`. */
+export function swiglu(gate: usize, up: usize, out: usize, from: i32, to: i32): void {
+  for (let i = from; i < to; i += 4) {
+    const at = (<usize>i) << 2;
+    storePart(out + at, f32x4.mul(silu4(loadPart(gate + at, to - i)), loadPart(up + at, to - i)), to - i);
   }
 }
 

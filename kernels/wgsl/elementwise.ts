@@ -1,7 +1,16 @@
-/** The kernels that make each element from the elements at its place: add, copy, relu2, widen. */
-import type { AddParams, CopyParams, Relu2Params, WidenParams } from "../definitions/elementwise.ts";
-import type { WgslForm } from "../kernel.ts";
+/** The kernels that make each element from the elements at its place: add, add-row, copy, relu2, scale, swiglu, widen. */
+import type {
+  AddParams,
+  AddRowParams,
+  CopyParams,
+  Relu2Params,
+  ScaleParams,
+  SwigluParams,
+  WidenParams,
+} from "../definitions/elementwise.ts";
+import { ROUNDING, type WgslForm } from "../kernel.ts";
 import { storedLoader } from "./decode.ts";
+import { SILU_ROUNDINGS, SILU_WGSL } from "./elementary.ts";
 import { elementShader, elementWorkgroups } from "./shader.ts";
 
 export const addWgsl: WgslForm<AddParams> = {
@@ -12,6 +21,18 @@ export const addWgsl: WgslForm<AddParams> = {
       u32: { count },
       code: elementShader("out[i] = a[i] + b[i];"),
       workgroups: elementWorkgroups(count),
+    },
+  ],
+};
+
+export const addRowWgsl: WgslForm<AddRowParams> = {
+  passes: ({ tokens, width }) => [
+    {
+      reads: { x: "f32", bias: "f32" },
+      writes: { out: "f32" },
+      u32: { count: tokens * width, width },
+      code: elementShader("out[i] = x[i] + bias[i % p.width];"),
+      workgroups: elementWorkgroups(tokens * width),
     },
   ],
 };
@@ -40,6 +61,32 @@ export const relu2Wgsl: WgslForm<Relu2Params> = {
       workgroups: elementWorkgroups(count),
     },
   ],
+};
+
+export const scaleWgsl: WgslForm<ScaleParams> = {
+  passes: ({ count, factor }) => [
+    {
+      reads: { x: "f32" },
+      writes: { out: "f32" },
+      u32: { count },
+      f32: { factor },
+      code: elementShader("out[i] = x[i] * p.factor;"),
+      workgroups: elementWorkgroups(count),
+    },
+  ],
+};
+
+export const swigluWgsl: WgslForm<SwigluParams> = {
+  passes: ({ count }) => [
+    {
+      reads: { gate: "f32", up: "f32" },
+      writes: { out: "f32" },
+      u32: { count },
+      code: `${SILU_WGSL}\n${elementShader("out[i] = siluOf(gate[i]) * up[i];")}`,
+      workgroups: elementWorkgroups(count),
+    },
+  ],
+  bound: () => (SILU_ROUNDINGS + 1) * ROUNDING,
 };
 
 /** Writes bits: a float store, or the product, may replace a subnormal by zero. */

@@ -4,6 +4,7 @@ import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import {
   add,
+  addRow,
   attention,
   conv1d,
   copy,
@@ -16,8 +17,10 @@ import {
   routerChoose,
   routerScore,
   routerWeigh,
+  scale,
   ssd,
   ssdStep,
+  swiglu,
   widen,
 } from "../../kernels/index.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
@@ -91,6 +94,18 @@ const reversedTime = (x: Float64Array, tokens: number) => permuted(x, 1, tokens,
 
 const mutants: Readonly<Record<string, Kernel>> = {
   "add: b twice": withInputs(add, (x) => x.with(0, x[1]!)),
+  "add-row: no bias": withInputs(addRow, (x) => replaced(x, 1, zeros)),
+  "add-row: the bias of the neighbour": withInputs(addRow, (x) => replaced(x, 1, (b) => b.slice().reverse())),
+  "scale: factor of BF16": withParams(scale, (p) => ({
+    ...p,
+    factor: decode("BF16", encode("BF16", p.factor)),
+  })),
+  "scale: divides": withParams(scale, (p) => ({ ...p, factor: 1 / p.factor })),
+  "swiglu: up gates": withInputs(swiglu, (x) => swapped(x, 0, 1)),
+  "swiglu: no up": withInputs(swiglu, (x) => replaced(x, 1, (up) => up.map(() => 1))),
+  "swiglu: sigmoid for silu": withInputs(swiglu, (x) =>
+    replaced(x, 1, (up) => up.map((v, i) => v / x[0]![i]!)),
+  ),
   "relu2: no relu": withInputs(relu2, (x) => replaced(x, 0, (x) => x.map(Math.abs))),
   "relu2: no square": withInputs(relu2, (x) =>
     replaced(x, 0, (x) => x.map((v) => Math.sqrt(Math.max(v, 0)))),

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { checkKernels } from "../../kernels/check.ts";
 import {
   add,
+  addRow,
   attention,
   conv1d,
   copy,
@@ -15,8 +16,10 @@ import {
   routerChoose,
   routerScore,
   routerWeigh,
+  scale,
   ssd,
   ssdStep,
+  swiglu,
   widen,
 } from "../../kernels/index.ts";
 import type { Backend, Kernel } from "../../kernels/kernel.ts";
@@ -58,6 +61,17 @@ const ofType = (dtype: string) => (p: { dtype: string; count?: number }) =>
 
 const mutants: Readonly<Record<string, Mutant>> = {
   "add: a twice": mutant(add, "+ b[i]", "+ a[i] + 0.0 * b[i]", every),
+  "add-row: no bias": mutant(addRow, "+ bias[", "+ 0.0 * bias[", every),
+  "add-row: the bias of each row is the first": mutant(
+    addRow,
+    "bias[i % p.width]",
+    "bias[i / p.width]",
+    every,
+  ),
+  "scale: divides": mutant(scale, "* p.factor", "/ p.factor", every),
+  "swiglu: up gates": mutant(swiglu, "siluOf(gate[i]) * up[i]", "siluOf(up[i]) * gate[i]", every),
+  "swiglu: no gate": mutant(swiglu, "siluOf(gate[i])", "gate[i]", every),
+  "swiglu: no up": mutant(swiglu, "* up[i]", "+ 0.0 * up[i]", every),
   "relu2: no relu": mutant(relu2, "x[i] < 0.0", "false", every),
   "relu2: no square": mutant(relu2, "x[i] * x[i]", "x[i]", every),
   "widen: no scale": mutant(widen, "* p.scale", "* 1.0", ofType("BF16")),
