@@ -132,8 +132,9 @@ function everyCode(dtype: NarrowDType, length: number): readonly number[] {
 }
 
 /**
- * A random number with mean zero. "normal": the sum of four uniform numbers, with standard deviation 1. "gate": the
- * same times 1, 30 or 100, for arguments of exponentials. "ties": rounded to multiples of 1/2, so that many are equal.
+ * A random number, with mean zero except for "shifted". "normal": the sum of four uniform numbers, with standard
+ * deviation 1. "gate": the same times 1, 30 or 100, for arguments of exponentials. "ties": rounded to multiples of 1/2,
+ * so that many are equal. "shifted": with a mean of 10 standard deviations, which a variance must not lose digits to.
  * "wide" (and "codes" of wide types): one in eight is zero, the others are between the subnormals and 2^40.
  */
 function draw(fill: Fill, random: () => bigint): number {
@@ -147,6 +148,8 @@ function draw(fill: Fill, random: () => bigint): number {
       return normal * [1, 30, 100][Number(random() % 3n)]!;
     case "ties":
       return Math.round(2 * normal) / 2;
+    case "shifted":
+      return normal + 10;
     case "wide":
     case "codes": {
       const choice = Number(random() % 1528n);

@@ -20,7 +20,7 @@ import {
   routerScoreDefinition,
   routerWeighDefinition,
 } from "./definitions/moe.ts";
-import { gatedNormDefinition, rmsNormDefinition } from "./definitions/norm.ts";
+import { gatedNormDefinition, layerNormDefinition, rmsNormDefinition } from "./definitions/norm.ts";
 import { ropeDefinition } from "./definitions/rope.ts";
 import { ssdDefinition } from "./definitions/ssd.ts";
 import { ssdStepDefinition } from "./definitions/ssd-step.ts";
@@ -38,7 +38,7 @@ import {
 } from "./wgsl/elementwise.ts";
 import { linearWgsl } from "./wgsl/linear.ts";
 import { mixWgsl, routerChooseWgsl, routerScoreWgsl, routerWeighWgsl } from "./wgsl/moe.ts";
-import { gatedNormWgsl, rmsNormWgsl } from "./wgsl/norm.ts";
+import { gatedNormWgsl, layerNormWgsl, rmsNormWgsl } from "./wgsl/norm.ts";
 import { ropeWgsl } from "./wgsl/rope.ts";
 import { ssdWgsl } from "./wgsl/ssd.ts";
 import { ssdStepWgsl } from "./wgsl/ssd-step.ts";
@@ -54,6 +54,7 @@ export const attention = withShaders(attentionDefinition, attentionWgsl);
 export const conv1d = withShaders(conv1dDefinition, conv1dWgsl);
 export const copy = withShaders(copyDefinition, copyWgsl);
 export const gatedNorm = withShaders(gatedNormDefinition, gatedNormWgsl);
+export const layerNorm = withShaders(layerNormDefinition, layerNormWgsl);
 export const linear = withShaders(linearDefinition, linearWgsl);
 export const mix = withShaders(mixDefinition, mixWgsl);
 export const relu2 = withShaders(relu2Definition, relu2Wgsl);
@@ -75,6 +76,7 @@ export const kernels: readonly Kernel[] = [
   conv1d,
   copy,
   gatedNorm,
+  layerNorm,
   linear,
   mix,
   relu2,

@@ -2,7 +2,7 @@
 import type { FloatDType } from "../src/core/dtype.ts";
 
 /** How a test fills an operand: see `draw` in check.ts. */
-export type Fill = "normal" | "codes" | "wide" | "gate" | "ties";
+export type Fill = "normal" | "codes" | "wide" | "gate" | "ties" | "shifted";
 
 /** One operand of a kernel: a dense array of `length` elements. Activations are F32, weights as stored. */
 export interface Operand {

@@ -86,7 +86,13 @@ const CALLS: readonly Call[] = [
     ),
     call(`conv1d, T=${tokens}`, conv1d, { past: 0, tokens, width: 8192, kernel: 4 }),
     call(`rms-norm, T=${tokens}`, rmsNorm, { tokens, width: 4096, eps: 1e-5 }),
-    call(`gated-norm, T=${tokens}`, gatedNorm, { tokens, width: 8192, groups: 8, eps: 1e-5 }),
+    call(`gated-norm, T=${tokens}`, gatedNorm, {
+      tokens,
+      width: 8192,
+      groups: 8,
+      eps: 1e-5,
+      normFirst: false,
+    }),
     call(`relu2, T=${tokens}`, relu2, { count: tokens * 21504 }),
   ]),
 ];

@@ -9,6 +9,7 @@ import {
   conv1d,
   copy,
   gatedNorm,
+  layerNorm,
   linear,
   mix,
   relu2,
@@ -125,14 +126,31 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "gated-norm: one group": withParams(gatedNorm, (p) => ({ ...p, groups: 1 })),
   "gated-norm: y gates z": withInputs(gatedNorm, (x) => swapped(x, 0, 1)),
   "gated-norm: no eps": withParams(gatedNorm, (p) => ({ ...p, eps: 0 })),
-  "gated-norm: norm before gate": {
-    ...gatedNorm,
-    oracle({ tokens, width, groups, eps }: (typeof gatedNorm.cases)[number], [y, z, gain]: Inputs, out) {
-      const run = width / groups;
-      for (let i = 0; i < tokens * width; i++) {
-        const first = i - (i % run);
-        const square = y!.subarray(first, first + run).reduce((sum, v) => sum + (v * v) / run, 0);
-        out[i] = (gain![i % width]! * (y![i]! / Math.sqrt(square + eps)) * z![i]!) / (1 + Math.exp(-z![i]!));
+  "gated-norm: norm before gate": withParams(gatedNorm, (p) => ({ ...p, normFirst: true })),
+  "gated-norm: gate before norm": withParams(gatedNorm, (p) => ({ ...p, normFirst: false })),
+  "layer-norm: gain as stored": withParams(layerNorm, (p) => ({ ...p, zeroCentered: false })),
+  "layer-norm: gain is 1 + w": withParams(layerNorm, (p) => ({ ...p, zeroCentered: true })),
+  "layer-norm: no bias": withInputs(layerNorm, (x) => replaced(x, 2, zeros)),
+  "layer-norm: another eps": withParams(layerNorm, (p) => ({ ...p, eps: 1.2 * p.eps })),
+  "layer-norm: the variance divides by width - 1": believing(
+    { ...layerNorm, cases: layerNorm.cases.filter(({ width }) => width > 1) },
+    (p) => ({ ...p, zeroCentered: false, eps: p.eps * (1 - 1 / p.width) }),
+    (x, p) =>
+      replaced(x, 1, (gain) => gain.map((w) => (w + Number(p.zeroCentered)) * Math.sqrt(1 - 1 / p.width))),
+  ),
+  "layer-norm: the variance is the mean square, rounded, minus that of the mean": {
+    ...layerNorm,
+    cases: layerNorm.cases.filter(({ width }) => width > 1),
+    oracle({ width, eps, zeroCentered }: (typeof layerNorm.cases)[number], [x, gain, bias]: Inputs, out) {
+      const meanOf = (row: Float64Array) => row.reduce((sum, v) => sum + v, 0) / width;
+      for (let first = 0; first < out.length; first += width) {
+        const row = x!.subarray(first, first + width);
+        const mean = meanOf(row);
+        const variance = Math.fround(meanOf(row.map((v) => v * v))) - Math.fround(mean * mean);
+        row.forEach((v, i) => {
+          out[first + i] =
+            ((v - mean) / Math.sqrt(variance + eps)) * (gain![i]! + Number(zeroCentered)) + bias![i]!;
+        });
       }
     },
   } as Kernel,

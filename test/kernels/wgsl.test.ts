@@ -8,6 +8,7 @@ import {
   conv1d,
   gatedNorm,
   kernels,
+  layerNorm,
   linear,
   mix,
   rmsNorm,
@@ -61,7 +62,13 @@ describe("is within its bound of the float64 oracle", () => {
 
 it("the adapter of the tests runs both forms of kernels with two forms", () => {
   const two = (kernel: Kernel) => kernel.cases.some((p) => formsOf(kernel, p).length === 3);
-  expect(kernels.filter(two).map(({ id }) => id)).toEqual(["attention", "gated-norm", "linear", "rms-norm"]);
+  expect(kernels.filter(two).map(({ id }) => id)).toEqual([
+    "attention",
+    "gated-norm",
+    "layer-norm",
+    "linear",
+    "rms-norm",
+  ]);
 });
 
 describe("is within its bound over random shapes, like the WASM form", () => {
@@ -86,7 +93,11 @@ describe("is within its bound over random shapes, like the WASM form", () => {
       const [tokens, width, groups] = [1 + random(20), 1 + random(300), pick(1, 2, 8)];
       await expectWithinBounds(conv1d, [{ past: 0, tokens, width, kernel: 1 + random(6) }]);
       await expectWithinBounds(rmsNorm, [{ tokens, width, eps: 1e-5 }]);
-      await expectWithinBounds(gatedNorm, [{ tokens, width: width * groups, groups, eps: 1e-5 }]);
+      await expectWithinBounds(layerNorm, [
+        { tokens, width: width + 1, eps: 1e-5, zeroCentered: i % 2 === 0 },
+      ]);
+      const [size, normFirst] = [{ tokens, width: width * groups, groups }, i % 2 === 0];
+      await expectWithinBounds(gatedNorm, [{ ...size, eps: 1e-5, normFirst }]);
     }
   });
 

@@ -183,6 +183,7 @@ const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage
         width: d.inner,
         groups: d.groups,
         eps: d.mixerEps,
+        normFirst: false,
       })), // [T, inner]
       needs: { "gate.gain": ["y", "z"] },
     },
