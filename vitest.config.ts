@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 const files = readdirSync(new URL("test", import.meta.url), { recursive: true, encoding: "utf8" })
@@ -11,6 +12,15 @@ const alone = files.filter((path) => /\bvi\.mock\(|\/software-gpu\.ts"/.test(tex
 
 /** All other files share two processes, so that the sources are loaded and compiled twice, not once for each file. */
 export default defineConfig({
+  // fixtures/plugin imports the package by its name, as an author does
+  resolve: {
+    alias: [
+      {
+        find: /^isologit\/(\w+)$/,
+        replacement: fileURLToPath(new URL("src/authoring/$1.ts", import.meta.url)),
+      },
+    ],
+  },
   test: {
     pool: "forks",
     maxWorkers: 2,

@@ -16,6 +16,7 @@ export const library: Library = {
   diff: later(async () => (await import("../src/api/diff.ts")).diff),
   doctor: later(async () => (await import("../src/api/doctor.ts")).doctor),
   formats: later(async () => (await import("../src/api/formats.ts")).formats),
+  loadPlugins: later(async () => (await import("../src/plugins/load.ts")).loadPlugins),
   download: later(async () => (await import("../src/api/download.ts")).download),
   upload: later(async () => (await import("../src/api/upload.ts")).upload),
   whoami: later(async () => (await import("../src/api/whoami.ts")).whoami),

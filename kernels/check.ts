@@ -4,7 +4,7 @@ import { IsologitError } from "../src/core/errors.ts";
 import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
 import { splitMix64 } from "../src/core/random.ts";
 import { kernels } from "./index.ts";
-import type { Backend, Fill, Kernel, Operand } from "./kernel.ts";
+import type { Backend, Fill, Kernel, Operand, ScriptKernel } from "./kernel.ts";
 
 interface KernelRow {
   readonly id: string;
@@ -19,14 +19,14 @@ interface KernelRow {
 
 export async function checkKernels(
   backend: Backend,
-  which: readonly Kernel[] = kernels,
+  which: readonly (Kernel | ScriptKernel)[] = kernels,
 ): Promise<readonly KernelRow[]> {
   const rows: KernelRow[] = [];
   for (const kernel of which) rows.push(await checkKernel(backend, kernel));
   return rows;
 }
 
-async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow> {
+async function checkKernel(backend: Backend, kernel: Kernel | ScriptKernel): Promise<KernelRow> {
   let cases = 0;
   let worst = { error: 0, bound: 0, ratio: -1 };
   for (const p of kernel.cases) {
@@ -51,8 +51,8 @@ async function checkKernel(backend: Backend, kernel: Kernel): Promise<KernelRow>
 }
 
 /** The largest allowed error of the form of a kernel that this backend runs. */
-function boundOf<P>(kernel: Kernel<P>, p: P, { id, extensions }: Backend): number {
-  return (id === "webgpu" ? kernel.wgsl.bound?.(p, extensions) : undefined) ?? kernel.bound(p);
+function boundOf<P>(kernel: Kernel<P> | ScriptKernel<P>, p: P, { id, extensions }: Backend): number {
+  return (id === "webgpu" ? kernel.wgsl?.bound?.(p, extensions) : undefined) ?? kernel.bound(p);
 }
 
 /**
@@ -61,7 +61,7 @@ function boundOf<P>(kernel: Kernel<P>, p: P, { id, extensions }: Backend): numbe
  */
 export async function runBothForms<P>(
   backend: Backend,
-  kernel: Kernel<P>,
+  kernel: Kernel<P> | ScriptKernel<P>,
   p: P,
   hard: boolean,
 ): Promise<readonly [got: Float32Array, wanted: Float64Array]> {

@@ -93,6 +93,17 @@ export interface Kernel<P = unknown> extends KernelDefinition<P> {
   readonly wgsl: WgslForm<P>;
 }
 
+/**
+ * A kernel of a plug-in. The compiled module has only the functions of this version, so the kernel runs in JavaScript, on the
+ * calling thread. Its results must not depend on the machine if certificates are to be checked elsewhere.
+ */
+export interface ScriptKernel<P = unknown> extends Omit<KernelDefinition<P>, "wasm"> {
+  /** Computes the output. Operands are F32; stored ones are widened. `output` may be one of `inputs`. */
+  compute(p: P, inputs: readonly Float32Array[], output: Float32Array): void;
+  /** absent: no GPU can run it */
+  readonly wgsl?: WgslForm<P>;
+}
+
 /** The largest relative error of one rounding to F32. */
 export const ROUNDING = 2 ** -24;
 
@@ -126,8 +137,10 @@ export interface Backend extends AsyncDisposable {
    * Runs one kernel, with operands in the order of `inputs`. All calls, uploads and views included, take effect in the
    * order of the calls. On a GPU the promise resolves when the work is queued; a fault is reported at the next `view`
    * or before.
+   *
+   * @throws NOT_AVAILABLE for a kernel without a form for this backend
    */
-  run<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): Promise<void>;
+  run<P>(kernel: Kernel<P> | ScriptKernel<P>, p: P, inputs: readonly Region[], output: Region): Promise<void>;
   /** The first `length` F32 elements; valid until the region is written or released. */
   view(region: Region, length: number): Promise<Float32Array>;
 }

@@ -1,6 +1,6 @@
 /** Measures the speed of a kernel on a backend, for information only: no test uses it. */
 import { widthOf } from "../src/core/dtype.ts";
-import type { Backend, Kernel } from "./kernel.ts";
+import type { Backend, Kernel, ScriptKernel } from "./kernel.ts";
 
 interface Speed {
   /** in units of the work that `Kernel.benchmark` defines */
@@ -17,7 +17,7 @@ const VERY_LONG = 20 * LEAST_SECONDS;
  * Doubles the number of runs until they take long enough. Ignores the first run, which compiles, unless it is very
  * long.
  */
-export async function measureSpeed<P>(backend: Backend, kernel: Kernel<P>): Promise<Speed> {
+export async function measureSpeed<P>(backend: Backend, kernel: Kernel<P> | ScriptKernel<P>): Promise<Speed> {
   const { p, work, unit } = kernel.benchmark;
   const operands = [...kernel.inputs(p), kernel.output(p)];
   const regions = [];

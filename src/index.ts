@@ -39,6 +39,8 @@ export type { Finding, FindingsReport, Severity } from "./core/finding.ts";
 export type { DiffedSidecar, DiffedTensor, DiffReport } from "./diff/report.ts";
 export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
+export { loadPlugins } from "./plugins/load.ts";
+export type { Plugin, PluginOptions, PluginsReport } from "./plugins/plugin.ts";
 export type { RecipeSearch } from "./sensitivity/report.ts";
 export type { SearchOptions } from "./sensitivity/search.ts";
 export type { LossyPart, RecastError, TensorError } from "./verify/bytes/recast-error.ts";

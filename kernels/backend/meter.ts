@@ -34,7 +34,8 @@ export function createMeter(threads: number): Meter {
     release: (region) => heap.free(region as HeapSpan), // regions are made by `allocate`
     async upload() {},
     async run(kernel, p) {
-      const onGpu = Object.values(kernel.wgsl.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);
+      const onGpu = Object.values(kernel.wgsl?.scratch?.(p) ?? {}).reduce((sum, bytes) => sum + bytes, 0);
+      if ("compute" in kernel) return; // it widens operands outside this memory
       memoryFor(kernel, kernel.wasm.parts?.(p)[0] ?? p, onGpu);
     },
     /**

@@ -1,10 +1,15 @@
 /** Checks the operands of a kernel, which does not check them itself. */
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Kernel, Region } from "../kernel.ts";
+import type { KernelDefinition, Region } from "../kernel.ts";
 
 /** @throws INTERNAL */
-export function checkOperands<P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region): void {
+export function checkOperands<P>(
+  kernel: Pick<KernelDefinition<P>, "id" | "inputs" | "output">,
+  p: P,
+  inputs: readonly Region[],
+  output: Region,
+): void {
   const operands = [...kernel.inputs(p), kernel.output(p)];
   const regions = [...inputs, output];
   if (regions.length !== operands.length)

@@ -4,7 +4,7 @@ import type { Backend, Extensions } from "../kernel.ts";
 import { createSharedMemory, instantiateModule } from "../module.ts";
 import { type Adapter, type Adapters, DAWN_MISSING, findAdapters } from "./adapters.ts";
 import { createWasmBackend, type WasmOptions } from "./wasm.ts";
-import { createWebgpuBackend, openDevice } from "./webgpu.ts";
+import { createWebgpuBackend, openDevice, withoutShaderError } from "./webgpu.ts";
 
 interface BackendRow {
   readonly id: Backend["id"];
@@ -24,6 +24,8 @@ interface Selection extends WasmOptions {
   readonly backend: string;
   /** part of the name of a GPU, in upper or lower case */
   readonly device?: string;
+  /** id of a kernel of a plug-in that has no shader: "auto" then uses WASM */
+  readonly withoutShader?: string;
 }
 
 /** The backends of this machine, with one row for each GPU; starts no thread and opens no device. */
@@ -54,15 +56,17 @@ export function gpuRows({ found, reason, install }: Adapters): readonly BackendR
 }
 
 /**
- * @throws NOT_AVAILABLE if there is no such GPU, with the reason; USAGE for an unknown backend, and for the name of a
+ * @throws NOT_AVAILABLE if there is no such GPU, with the reason, or if a kernel has no shader; USAGE for an unknown backend, and for the name of a
  * GPU
  *         together with "wasm"
  */
-export async function selectBackend({ backend, device, ...options }: Selection): Promise<Backend> {
+export async function selectBackend(selection: Selection): Promise<Backend> {
+  const { backend, device, withoutShader, ...options } = selection;
+  refuseWithoutShader(selection);
   switch (backend) {
     case "auto":
       return device === undefined
-        ? openAutomatically(options)
+        ? openAutomatically(options, withoutShader)
         : openAdapter(chooseAdapter(await findAdapters(), device), options);
     case "webgpu":
       return openAdapter(chooseAdapter(await findAdapters(), device ?? ""), options);
@@ -79,15 +83,26 @@ export async function selectBackend({ backend, device, ...options }: Selection):
  *
  * @throws NOT_AVAILABLE, USAGE
  */
-export async function refuseBackend({
-  backend,
-  device,
-}: Pick<Selection, "backend" | "device">): Promise<void> {
+export async function refuseBackend(
+  selection: Pick<Selection, "backend" | "device" | "withoutShader">,
+): Promise<void> {
+  const { backend, device } = selection;
+  refuseWithoutShader(selection);
   if (backend === "webgpu" || (backend === "auto" && device !== undefined)) {
     chooseAdapter(await findAdapters(), device ?? "");
   } else if (backend !== "auto" && (backend !== "wasm" || device !== undefined)) {
     throw backend === "wasm" ? unusedDeviceError(device!) : unknownBackendError(backend);
   }
+}
+
+/** @throws NOT_AVAILABLE where a GPU is asked for and a kernel cannot run on it */
+function refuseWithoutShader({
+  backend,
+  device,
+  withoutShader,
+}: Pick<Selection, "backend" | "device" | "withoutShader">): void {
+  const wantsGpu = backend === "webgpu" || (backend === "auto" && device !== undefined);
+  if (wantsGpu && withoutShader !== undefined) throw withoutShaderError(withoutShader);
 }
 
 function unusedDeviceError(device: string): IsologitError {
@@ -115,7 +130,9 @@ async function openAdapter(adapter: Adapter, { memoryBytes }: WasmOptions): Prom
 }
 
 /** Opens a hardware GPU, else WASM; then the device name of the backend contains the reason. */
-async function openAutomatically(options: WasmOptions): Promise<Backend> {
+async function openAutomatically(options: WasmOptions, withoutShader?: string): Promise<Backend> {
+  if (withoutShader !== undefined)
+    return withReason(await createWasmBackend(options), withoutShaderError(withoutShader).message);
   const adapters = await findAdapters();
   const adapter = adapters.found.find(({ software }) => !software);
   let reason = adapters.reason ?? `${adapterNames(adapters)} computes on a processor`;
@@ -127,9 +144,13 @@ async function openAutomatically(options: WasmOptions): Promise<Backend> {
       reason = error.message;
     }
   }
-  const wasm = await createWasmBackend(options);
-  return { ...wasm, device: `${wasm.device} (no GPU: ${reason})` };
+  return withReason(await createWasmBackend(options), reason);
 }
+
+const withReason = (wasm: Backend, reason: string): Backend => ({
+  ...wasm,
+  device: `${wasm.device} (no GPU: ${reason})`,
+});
 
 /** The first GPU with `part` in its name, hardware before software. */
 export function chooseAdapter(adapters: Adapters, part: string): Adapter {

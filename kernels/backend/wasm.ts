@@ -1,7 +1,9 @@
 /** The WASM backend: kernels use one shared memory; large runs use worker threads, small ones the calling thread. */
 import { setImmediate } from "node:timers/promises";
+import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Backend, Kernel, Region } from "../kernel.ts";
+import { widen } from "../../src/core/float.ts";
+import type { Backend, Kernel, Operand, Region, ScriptKernel } from "../kernel.ts";
 import { createSharedMemory, FIRST_ADDRESS, instantiateModule } from "../module.ts";
 import { createHeap, createRunMemory, type HeapSpan, type RunMemory } from "./heap.ts";
 import { checkOperands } from "./operands.ts";
@@ -64,9 +66,25 @@ export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): 
     }
   };
 
-  const execute = async <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
-    const { wasm } = kernel;
+  const bytesOf = ({ length, dtype }: Operand, region: Region) =>
+    new Uint8Array(memory.buffer, (region as HeapSpan).address, length * widthOf(dtype));
+
+  const executeScript = <P>(kernel: ScriptKernel<P>, p: P, inputs: readonly Region[], output: Region) => {
+    const operands = kernel.inputs(p).map((operand, i) => widen(operand.dtype, bytesOf(operand, inputs[i]!)));
+    markWritten(output);
+    const { address } = output as HeapSpan;
+    kernel.compute(p, operands, new Float32Array(memory.buffer, address, kernel.output(p).length));
+  };
+
+  const execute = async <P>(
+    kernel: Kernel<P> | ScriptKernel<P>,
+    p: P,
+    inputs: readonly Region[],
+    output: Region,
+  ) => {
     checkOperands(kernel, p, inputs, output);
+    if ("compute" in kernel) return executeScript(kernel, p, inputs, output);
+    const { wasm } = kernel;
     for (const part of wasm.parts?.(p) ?? [p]) {
       const addresses = [...inputs, output].map((region) => (region as HeapSpan).address); // made by `allocate` below
       const room = memoryFor(kernel, part);

@@ -7,7 +7,7 @@
  */
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import type { Backend, Kernel, Pass, Region } from "../kernel.ts";
+import type { Backend, Kernel, Pass, Region, ScriptKernel } from "../kernel.ts";
 import { shaderText, uniformNumbers } from "../wgsl/shader.ts";
 import { type Adapter, requestAdapter } from "./adapters.ts";
 import { checkOperands } from "./operands.ts";
@@ -48,7 +48,14 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
   const pipelineOf = createPipelines(device);
 
   /** Copies an input that is also the output: a shader may bind a buffer for reading or for writing, not both. */
-  const record = <P>(kernel: Kernel<P>, p: P, inputs: readonly Region[], output: Region) => {
+  const record = <P>(
+    kernel: Kernel<P> | ScriptKernel<P>,
+    p: P,
+    inputs: readonly Region[],
+    output: Region,
+  ) => {
+    const { wgsl } = kernel;
+    if (wgsl === undefined) throw withoutShaderError(kernel.id);
     const temporary: GPUBuffer[] = [];
     const allocateTemporary = (bytes: number) => {
       const buffer = buffers.allocate(bytes);
@@ -66,9 +73,9 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
       }
       byName.set(name, source);
     });
-    for (const [name, bytes] of Object.entries(kernel.wgsl.scratch?.(p) ?? {}))
+    for (const [name, bytes] of Object.entries(wgsl.scratch?.(p) ?? {}))
       byName.set(name, allocateTemporary(bytes));
-    for (const pass of kernel.wgsl.passes(p, extensions)) dispatch(kernel.id, pass, byName);
+    for (const pass of wgsl.passes(p, extensions)) dispatch(kernel.id, pass, byName);
     for (const buffer of temporary) buffers.release(buffer);
   };
 
@@ -130,5 +137,14 @@ export function createWebgpuBackend(adapter: Adapter, device: GPUDevice, memoryB
 function deviceName({ name, driver, software }: Adapter): string {
   return [name, ...(driver === null ? [] : [driver]), ...(software ? ["software"] : [])].join(", ");
 }
+
+/** A kernel of a plug-in may have no shader. */
+export const withoutShaderError = (id: string): IsologitError =>
+  new IsologitError(
+    "NOT_AVAILABLE",
+    `the kernel ${id} has no shader, so no GPU can run it`,
+    {},
+    { next: "use `backend` wasm" },
+  );
 
 const bufferOf = (region: Region): GPUBuffer => (region as GpuRegion).buffer; // regions are made by `allocate`

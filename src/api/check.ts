@@ -30,10 +30,11 @@ import type { Finding, FindingsReport } from "../core/finding.ts";
 import { finding, findingOf, isOk, nearMiss } from "../core/finding.ts";
 import { readSmall } from "../core/io.ts";
 import { Sources } from "../core/read.ts";
-import { families as allFamilies } from "../families/index.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { judgeFindings } from "../verify/judge-findings.ts";
 
-export interface CheckReport extends FindingsReport {
+export interface CheckReport extends FindingsReport, PluginsReport {
   /**
    * engines can serve text from the folder as it stands: no error, a tokenizer, and a token that ends a text; null for a format
    * that engines do not load
@@ -65,7 +66,7 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     const miss = isOk(ofTensors) ? null : await nearMissIn(checkpoint, options);
     // Weights of another software get one finding with the name of that software, not one finding a tensor.
     findings.push(...(miss === null ? ofTensors : [nearMiss(miss, source)]));
-    findings.push(...checkKeys(checkpoint, options.families ?? allFamilies));
+    findings.push(...checkKeys(checkpoint, registryOf(options).families));
     // Without a config there is nothing to compare, and the near miss reports the missing config.
     const isSilent = miss !== null && Object.keys(checkpoint.config).length === 0;
     if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
@@ -82,7 +83,8 @@ export async function check(source: string, options: CheckOptions = {}): Promise
   }
   const judged = judgeFindings(found, options.strict);
   const ok = isOk(judged);
-  return { ok, findings: judged, servable: served === null ? null : ok && served.length === 0 };
+  const servable = served === null ? null : ok && served.length === 0;
+  return { ok, findings: judged, servable, ...pluginsReport(options) };
 }
 
 const isOfTransformers = ({ format }: Checkpoint): boolean => format === "hf" || format === "packed";
@@ -96,7 +98,7 @@ async function checkTensors(
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const scales = pairOrReport(checkpoint, findings);
-  const families = options.families ?? allFamilies;
+  const { families } = registryOf(options);
   findings.push(...checkWeights(checkpoint, families, scales.scaleTensors, source));
   findings.push(...(await checkTies(checkpoint, families, scales.scaleTensors, files)));
   findings.push(...(await checkScales(checkpoint, scales, files)));
@@ -122,7 +124,7 @@ async function openOrReport(
 ): Promise<Checkpoint | null> {
   try {
     // With `read`, a later step lists damage; so the first read that finds damage must not throw.
-    return await openCheckpoint(source, options.formats, { ...options, sealed: options.read !== true });
+    return await openCheckpoint(source, { ...options, sealed: options.read !== true });
   } catch (error) {
     if (isNearMiss(error)) {
       findings.push(nearMiss(error, source));

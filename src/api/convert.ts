@@ -1,4 +1,5 @@
 /** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
+
 import type { KeyObject } from "node:crypto";
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import { type Certificate, encodeCertificate } from "../certificate/certificate.ts";
@@ -41,6 +42,7 @@ import { isFinished, refuseExisting } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
 import { lockDestination } from "../io/lock.ts";
 import { Staging } from "../io/staging.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { RecipeSearch } from "../sensitivity/report.ts";
 import { searchRecipe } from "../sensitivity/search.ts";
 import { readKey } from "../signing/ed25519.ts";
@@ -73,7 +75,7 @@ export interface ConvertOptions
   readonly checkpointBytes?: number;
 }
 
-export interface ConvertReport {
+export interface ConvertReport extends PluginsReport {
   /** id of the plan; equal ids give equal bytes */
   readonly plan: string;
   /** no tensor is recast */
@@ -276,8 +278,8 @@ async function verifyAt(
   { format, options, ownCertificate, complete }: PreparedConversion,
   { source, prepared }: Verification,
 ): Promise<Proof> {
-  const { families, keepExtra, signal } = options;
-  const written = await openCheckpoint(path, [format], { families, keepExtra });
+  const { plugins, keepExtra, signal } = options;
+  const written = await openCheckpoint(path, { plugins, keepExtra, formats: [format] });
   const proof = await verifyModels(source, await loadModelWithScales(written, options), {
     ...prepared.options,
     prepared,
@@ -308,7 +310,7 @@ async function verifyFinished(
 
 /** Writes the certificate into the staged files, and signs them. @returns null for a verdict that certifies nothing */
 async function certify(
-  { planned, format, key, options: { signal } }: PreparedConversion,
+  { planned, format, key, options }: PreparedConversion,
   proof: Proof,
   staging: Staging,
   sign: SignDestination | null,
@@ -317,7 +319,9 @@ async function certify(
   return await withUnchangedFiles(staging, async () => {
     const { id: plan, conversion } = planned;
     const store = await storeAt(staging.content);
-    const certificate = await issueCertificate(proof, { plan, conversion, version, key, store, signal });
+    const { signal } = options;
+    const issue = { plan, conversion, version, key, store, signal, ...pluginsReport(options) };
+    const certificate = await issueCertificate(proof, issue);
     if (certificate === null) return { certificate };
     await writeCertificate(encodeCertificate(certificate), format.writes, staging, planned);
     return { certificate, signed: await sign?.(staging.content) };
@@ -353,7 +357,7 @@ const withCertificate = (
  * @param staged where the files are, if the destination does not appear
  */
 function reportOf(
-  { started, source, destination, format, model, planned, search }: PreparedConversion,
+  { started, source, destination, options, format, model, planned, search }: PreparedConversion,
   verification: VerifyReport | null,
   { bytes, isRun = true, staged }: { bytes: number; isRun?: boolean; staged?: string },
 ): ConvertReport {
@@ -372,6 +376,7 @@ function reportOf(
     dropped: planned.dropped,
     padding: planned.padding,
     ...(staged !== undefined && { staged }),
+    ...pluginsReport(options),
   };
 }
 

@@ -20,6 +20,7 @@ import { diffConfigs, diffSidecars } from "../diff/files.ts";
 import type { DiffedTensor, DiffReport } from "../diff/report.ts";
 import type { Role } from "../families/model.ts";
 import { memoryOf } from "../inference/machine.ts";
+import { pluginsReport } from "../plugins/plugin.ts";
 import { Digest } from "../workers/digest.ts";
 
 export interface DiffOptions extends Omit<FindingsOptions, "backend"> {
@@ -43,8 +44,8 @@ const BAND_BYTES = 4 * 1024 * 1024;
  */
 export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
   const [left, right] = [
-    await loadModelWithScales(await openCheckpoint(a, options.formats, options), options),
-    await loadModelWithScales(await openCheckpoint(b, options.formats, options), options),
+    await loadModelWithScales(await openCheckpoint(a, options), options),
+    await loadModelWithScales(await openCheckpoint(b, options), options),
   ];
   const [valuesA, valuesB] = [decodeWeights(left), decodeWeights(right)];
   await using sourcesA = new Sources(valuesA.checkpoint.store);
@@ -60,7 +61,7 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
   const config = weights ? [] : diffConfigs(left, right);
   const sidecars = weights ? [] : await diffSidecars(left, right);
   const equal = tensors.every((tensor) => tensor.equal) && config.length === 0 && sidecars.length === 0;
-  return { equal, tensors, config, sidecars };
+  return { equal, tensors, config, sidecars, ...pluginsReport(options) };
 }
 
 interface Reading {

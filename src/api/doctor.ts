@@ -3,13 +3,14 @@ import { readdir, statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { openEveryBackend, probeBackends } from "../../kernels/backend/select.ts";
 import { checkKernels } from "../../kernels/check.ts";
-import { kernels as allKernels } from "../../kernels/index.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import { measureSpeed } from "../../kernels/speed.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 
-export interface DoctorReport {
+export interface DoctorReport extends PluginsReport {
   readonly node: string;
   readonly platform: string;
   readonly cores: number;
@@ -60,6 +61,7 @@ export async function doctor(options: RunOptions & { kernels?: boolean } = {}): 
     backends: await probeBackends(),
     staging: (await readdir(".")).filter((name) => name.endsWith(".partial")).sort(),
     ...(options.kernels === true && { kernels: await kernels(options) }),
+    ...pluginsReport(options),
   };
 }
 
@@ -67,21 +69,23 @@ type Rows = NonNullable<DoctorReport["kernels"]>;
 
 async function kernels(options: RunOptions): Promise<Rows> {
   const { backend = "auto", device } = options;
-  if (backend !== "auto" || device !== undefined) return checkEveryKernel(await backendFor(options));
+  if (backend !== "auto" || device !== undefined)
+    return checkEveryKernel(await backendFor({ ...options, plugins: [] }), options);
   const rows: Rows[number][] = [];
   for await (const opened of openEveryBackend({
     threads: threadsOf(options),
     memoryBytes: memoryOf(options),
   })) {
-    rows.push(...(await checkEveryKernel(opened)));
+    rows.push(...(await checkEveryKernel(opened, options)));
   }
   return rows;
 }
 
-async function checkEveryKernel(backend: Backend): Promise<Rows> {
+async function checkEveryKernel(backend: Backend, options: RunOptions): Promise<Rows> {
   await using device = backend;
   const rows: Rows[number][] = [];
-  for (const kernel of allKernels) {
+  for (const kernel of registryOf(options).kernels) {
+    if (device.id === "webgpu" && kernel.wgsl === undefined) continue; // no GPU runs it
     const [row] = await checkKernels(device, [kernel]);
     rows.push({ ...row!, speed: await measureSpeed(device, kernel) });
   }

@@ -1,9 +1,10 @@
 /** `formats`: lists what this version can read, write and recast. The report is made from the lists that the program uses. */
-import { formats as allFormats } from "../../formats/index.ts";
+import type { Format } from "../../formats/format.ts";
 import { RECAST_KINDS, RECASTS, type RecastTarget } from "../core/dtype.ts";
-import { families } from "../families/index.ts";
+import { type PluginOptions, type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 
-export interface FormatsReport {
+export interface FormatsReport extends PluginsReport {
   readonly formats: readonly {
     readonly id: string;
     readonly title: string;
@@ -18,15 +19,17 @@ export interface FormatsReport {
 }
 
 /**
- * Lists the formats, dialects, families, recasts and backends of this version.
+ * Lists the formats, dialects, families, recasts and backends of this version and of plug-ins.
  *
+ * @param options the plug-ins
  * @returns the lists; `writtenBy` names the formats that can store a recast's dtype
  * @example
  * const writable = formats().formats.filter(({ writes }) => writes);
  */
-export function formats(): FormatsReport {
+export function formats(options: PluginOptions = {}): FormatsReport {
+  const { formats: known, families } = registryOf(options);
   return {
-    formats: allFormats.map(({ id, title, writes }) => ({
+    formats: known.map(({ id, title, writes }) => ({
       id,
       title,
       reads: true,
@@ -35,14 +38,18 @@ export function formats(): FormatsReport {
     })),
     dialects: families.flatMap((family) => family.dialects.map(({ id }) => ({ id, family: family.id }))),
     families: families.map(({ id, recipes }) => ({ id, recipes: recipes.map((recipe) => recipe.id) })),
-    recasts: (["keep", ...RECAST_KINDS] as const).map((id) => ({ id, writtenBy: formatsThatWrite(id) })),
+    recasts: (["keep", ...RECAST_KINDS] as const).map((id) => ({
+      id,
+      writtenBy: formatsThatWrite(id, known),
+    })),
     backends: ["webgpu", "wasm"],
+    ...pluginsReport(options),
   };
 }
 
 /** Every format stores some of the types that `keep` leaves alone. */
-function formatsThatWrite(target: RecastTarget): readonly string[] {
-  return allFormats
+function formatsThatWrite(target: RecastTarget, known: readonly Format[]): readonly string[] {
+  return known
     .filter(
       ({ writes }) =>
         writes !== undefined && (target === "keep" || writes.dtypes.includes(RECASTS[target].dtype)),

@@ -15,6 +15,7 @@ import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";
 import { Rounder } from "../inference/rounding.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import { chatOf } from "../tokenizer/chat.ts";
 import { jsonBeside, type Tokenizer, tokenizerOf } from "../tokenizer/tokenizer.ts";
 
@@ -41,7 +42,7 @@ export interface GenerateOptions extends RunOptions, SourceOptions {
   readonly onText?: (piece: string) => unknown;
 }
 
-export interface GenerateReport {
+export interface GenerateReport extends PluginsReport {
   readonly backend: string;
   readonly device: string;
   readonly promptIds: readonly number[];
@@ -74,7 +75,7 @@ const DEFAULT_NEW_TOKENS = 64;
  */
 export async function generate(source: string, options: GenerateOptions): Promise<GenerateReport> {
   refuseContradictions(options);
-  const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
+  const checkpoint = checkChunks(await openCheckpoint(source, options));
   const model = decodeWeights(await loadModelWithScales(checkpoint, options));
   refuseUnrunnable(model);
   const tokenizer = await tokenizerOf(checkpoint);
@@ -131,6 +132,7 @@ export async function generate(source: string, options: GenerateOptions): Promis
     seconds: (done - read) / 1000,
     readAtOnce,
     kept: cache,
+    ...pluginsReport(options),
   };
 }
 

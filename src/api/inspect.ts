@@ -9,11 +9,12 @@ import { readTrainingPrecision, type TrainingPrecision } from "../checkpoint/tra
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { isJsonObject } from "../core/json.ts";
-import { families as allFamilies } from "../families/index.ts";
 import { mainLayers } from "../families/model.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { describeScheme, schemeOf } from "../quantization/scheme.ts";
 
-export interface InspectReport {
+export interface InspectReport extends PluginsReport {
   readonly format: string;
   /** null if the family is unknown, as are `family` and `pattern` */
   readonly dialect: string | null;
@@ -73,8 +74,8 @@ export async function inspect(
   source: string,
   options: RunOptions & SourceOptions & { tensors?: boolean } = {},
 ): Promise<InspectReport> {
-  const checkpoint = await openCheckpoint(source, options.formats, options);
-  const families = options.families ?? allFamilies;
+  const checkpoint = await openCheckpoint(source, options);
+  const { families } = registryOf(options);
   const known = families.some((family) => family.claims(checkpoint.config));
   const model = known ? await loadModel(checkpoint, options) : null;
   const scales = model?.scales ?? pairScales(checkpoint.tensors, checkpoint.config);
@@ -97,6 +98,7 @@ export async function inspect(
     ...(training !== null && { training }),
     sidecars: checkpoint.sidecars.map(({ path }) => path),
     ...(options.tensors === true && { tensors: tensorsOf(checkpoint, model, scales) }),
+    ...pluginsReport(options),
   };
 }
 

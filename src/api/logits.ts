@@ -1,4 +1,5 @@
 /** `logits`: runs one forward pass and writes the logits to a safetensors file, in blocks of the vocabulary. */
+
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
@@ -13,6 +14,7 @@ import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { type PromptOptions, promptOf } from "../inference/prompts.ts";
 import { pathExists } from "../io/stamps.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
   /** path of the safetensors file to write */
@@ -23,7 +25,7 @@ export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions 
   readonly overwrite?: boolean;
 }
 
-export interface LogitsReport {
+export interface LogitsReport extends PluginsReport {
   readonly backend: string;
   readonly device: string;
   readonly tokens: number;
@@ -46,7 +48,7 @@ export interface LogitsReport {
  */
 export async function logits(source: string, options: LogitsOptions): Promise<LogitsReport> {
   const started = performance.now();
-  const checkpoint = checkChunks(await openCheckpoint(source, options.formats, options));
+  const checkpoint = checkChunks(await openCheckpoint(source, options));
   const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.dims;
@@ -91,6 +93,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
     vocab: vocab,
     seconds,
     out: options.out,
+    ...pluginsReport(options),
   };
 }
 

@@ -14,6 +14,7 @@ import { preparePlan } from "../convert/prepare.ts";
 import { readablePlan } from "../convert/tensors/planned-store.ts";
 import type { DroppedEntries, PaddingRows, Plan, PlannedTensor } from "../convert/types.ts";
 import { ignoreEvents } from "../core/events.ts";
+import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { RecipeSearch } from "../sensitivity/report.ts";
 import { type SearchOptions, searchRecipe } from "../sensitivity/search.ts";
@@ -40,7 +41,7 @@ export interface MeasurementReport {
   readonly findings: readonly string[];
 }
 
-export interface PlanReport {
+export interface PlanReport extends PluginsReport {
   /** SHA-256 of all inputs of the plan; equal ids give equal bytes */
   readonly id: string;
   /** no tensor is recast */
@@ -102,6 +103,7 @@ export async function plan(
     bytesWritten: bytesWritten(planned),
     peakBytes: planned.peakBytes,
     ...(search !== null && { search }),
+    ...pluginsReport(options),
     ...(planned.calibrated !== null && {
       calibration: { ...planned.calibrated, scales: knownScales(planned) },
     }),

@@ -1,9 +1,9 @@
 /** `recast`: changes the dtype of a checkpoint and keeps its format. */
 
-import { formats as allFormats } from "../../formats/index.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { formatOfEnding } from "../convert/prepare.ts";
 import { IsologitError } from "../core/errors.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { type ConvertOptions, type ConvertReport, convert } from "./convert.ts";
 
 /**
@@ -22,8 +22,8 @@ export async function recast(
   destination: string,
   options: ConvertOptions,
 ): Promise<ConvertReport> {
-  const { format } = await openCheckpoint(source, options.formats);
-  const named = formatOfEnding(destination, options.formats ?? allFormats);
+  const { format } = await openCheckpoint(source, { plugins: options.plugins });
+  const named = formatOfEnding(destination, registryOf(options).formats);
   if (named !== undefined && named.id !== format) {
     const next = { next: "use convert, or a destination without that ending" };
     throw new IsologitError(

@@ -1,7 +1,7 @@
 /** `scan`: finds code that other software would execute, and files that a checkpoint should not have. Executes nothing. */
+
 import { tarStore } from "../../formats/codec/tar/read.ts";
 import { readTorch } from "../../formats/codec/torch-zip/read.ts";
-import { formats as allFormats } from "../../formats/index.ts";
 import type { FindingsOptions } from "../check/options.ts";
 import { nearMissAt } from "../checkpoint/near-misses/recognise.ts";
 import { storeAt } from "../checkpoint/store.ts";
@@ -12,6 +12,7 @@ import { readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
 import { gunzipOnce } from "../io/gunzip.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { listFolder } from "../scan/folder.ts";
 import { type Report, scanBare, scanZips } from "../scan/pickles.ts";
 import { MAX_TEXT_BYTES, scanText } from "../scan/text.ts";
@@ -32,13 +33,16 @@ class Stop extends Error {}
  * Scans files for code that other software would execute when it loads them.
  *
  * @param source path or `hf://` address of a folder, or of a file of any kind
- * @param options with `keepGoing` the scan continues after a damaged file
+ * @param options with `keepGoing` the scan continues after a damaged file; no plug-ins, because a scan runs no code of others
  * @returns the findings; `ok` if no finding is an error or a danger
  * @throws NOT_FOUND, IO_FAILED, and the errors of the Hub; faults of the files are findings
  * @example
  * const { ok, findings } = await scan("./downloaded-model");
  */
-export async function scan(source: string, options: FindingsOptions = {}): Promise<FindingsReport> {
+export async function scan(
+  source: string,
+  options: Omit<FindingsOptions, "plugins"> = {},
+): Promise<FindingsReport> {
   const { files, findings: around } = await listFolder(source);
   const findings: Finding[] = [...around];
   try {
@@ -46,7 +50,7 @@ export async function scan(source: string, options: FindingsOptions = {}): Promi
       options.signal?.throwIfAborted();
       await scanFile(await store(), name, path, reportOn(path, findings, options));
     }
-    findings.push(...(await aboutAddress(source, options)));
+    findings.push(...(await aboutAddress(source)));
   } catch (error) {
     if (!(error instanceof Stop)) throw error;
   }
@@ -54,10 +58,10 @@ export async function scan(source: string, options: FindingsOptions = {}): Promi
 }
 
 /** A near miss at the address, such as files that are not fetched yet, which a scan cannot read. */
-async function aboutAddress(source: string, { formats = allFormats }: FindingsOptions): Promise<Finding[]> {
+async function aboutAddress(source: string): Promise<Finding[]> {
   try {
     const store = isHubAddress(source) ? await storeAt(source) : await fileStore(source);
-    const miss = await nearMissAt(store, { address: source, formats });
+    const miss = await nearMissAt(store, { address: source, formats: registryOf({}).formats });
     if (miss === null) return [];
     const found = nearMiss(miss, source);
     if (miss.code === "NOT_FETCHED") return [{ ...found, severity: "warning" }];

@@ -1,10 +1,12 @@
 /** `verify`: compares two checkpoints, or one checkpoint with its certificate. */
+
 import { CERTIFIED, type VerifyOptions } from "../certificate/options.ts";
 import { findContradictions, ownCertificate } from "../certificate/own-certificate.ts";
 import { recheckCertificate } from "../certificate/recheck.ts";
 import { loadModelWithScales } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { IsologitError } from "../core/errors.ts";
+import { pluginsReport } from "../plugins/plugin.ts";
 import type { CompareOptions } from "../verify/options.ts";
 import type { VerifyReport } from "../verify/report.ts";
 import { verifyModels } from "../verify/verify.ts";
@@ -38,11 +40,11 @@ export async function verify(
   b: string | undefined,
   options: VerifyOptions = {},
 ): Promise<VerifyReport> {
-  if (b === undefined) return recheckCertificate(a, options);
+  if (b === undefined) return { ...(await recheckCertificate(a, options)), ...pluginsReport(options) };
   refuseCertified(options);
   const [first, second] = [
-    await openCheckpoint(a, options.formats, { ...options, keep: true }),
-    await openCheckpoint(b, options.formats, { ...options, keep: true }),
+    await openCheckpoint(a, { ...options, keep: true }),
+    await openCheckpoint(b, { ...options, keep: true }),
   ];
   const certificates = { a: await ownCertificate(a, first), b: await ownCertificate(b, second) };
   const models = [
@@ -55,7 +57,7 @@ export async function verify(
   });
   // The verdict is about the files at one time: refuse files that changed since the first rung read them.
   for (const { store } of [first, second]) await store.refuseChanged?.();
-  return report;
+  return { ...report, ...pluginsReport(options) };
 }
 
 /** @throws USAGE: an option of `verify A` is given together with a B */

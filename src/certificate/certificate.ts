@@ -3,6 +3,7 @@
  * source needs. It contains its own hash, so that an edited certificate is refused, and may contain a signature. No field
  * depends on the time, the machine or a path.
  */
+
 import { z } from "zod";
 import { Conversion, HubPlace } from "../convert/conversion-record.ts";
 import type { Leaf } from "../core/content-root.ts";
@@ -10,6 +11,7 @@ import { IsologitError } from "../core/errors.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import { parseJsonObject } from "../core/json.ts";
 import { Fingerprint } from "../inference/fingerprint.ts";
+import { PLUGIN_TEXT } from "../plugins/plugin.ts";
 import { Signature, verifySignature } from "../signing/ed25519.ts";
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
@@ -20,6 +22,8 @@ const Body = z.strictObject({
   version: z.literal(1),
   /** name and version of the program that issued the certificate */
   tool: z.string(),
+  /** names and versions of its plug-ins; absent if it had none */
+  plugins: z.array(z.string().regex(PLUGIN_TEXT)).min(1).readonly().exactOptional(),
   /** `address`: on the Hub, with the commit; absent for a local source, because a certificate contains no path */
   source: z.strictObject({ ...identity, address: HubPlace.exactOptional() }),
   destination: z.strictObject({

@@ -4,6 +4,7 @@ import type { KeyObject } from "node:crypto";
 import { type ModelWithScales, storedRole } from "../checkpoint/load.ts";
 import { type Conversion, hubPlaceOf } from "../convert/conversion-record.ts";
 import type { Store } from "../core/io.ts";
+import type { PluginsReport } from "../plugins/plugin.ts";
 import { fingerprintOf, signDigest } from "../signing/ed25519.ts";
 import type { CertificateReport, Proof, RungReport } from "../verify/report.ts";
 import { isProven } from "../verify/verdict.ts";
@@ -12,7 +13,7 @@ import { certifiedQuality } from "./certified-limits.ts";
 import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
 
-interface Issue {
+interface Issue extends PluginsReport {
   /** id of the plan of the conversion */
   readonly plan: string;
   /** the options that decide the bytes of the destination */
@@ -43,6 +44,7 @@ export async function issueCertificate(proof: Proof, issue: Issue): Promise<Cert
     kind: "isologit certificate",
     version: 1,
     tool: `isologit ${issue.version}`,
+    ...(issue.plugins !== undefined && { plugins: issue.plugins }),
     source: { ...identity(source, roots.a), ...(address !== undefined && { address }) },
     destination: {
       ...identity(destination, roots.b),

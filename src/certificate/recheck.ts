@@ -39,7 +39,7 @@ import { compareRerun } from "./rerun.ts";
  */
 export async function recheckCertificate(address: string, options: VerifyOptions): Promise<VerifyReport> {
   const signed = await compareSignedFiles(address, options);
-  const checkpoint = await openCheckpoint(address, options.formats, { ...options, keep: true });
+  const checkpoint = await openCheckpoint(address, { ...options, keep: true });
   const { reference } = options;
   const found = await findCertificate(address, await storeAt(address), options.certificate).catch((error) => {
     const missing = error instanceof IsologitError && error.code === "CERTIFICATE_MISSING";

@@ -1,5 +1,5 @@
 /** `check --read`: reads every byte and compares the bytes with the digests that the format stores. */
-import { formats as allFormats } from "../../formats/index.ts";
+
 import type { Checkpoint, SealedSpan } from "../core/checkpoint.ts";
 import { withLocation } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
@@ -7,6 +7,7 @@ import type { Finding } from "../core/finding.ts";
 import { findingOf } from "../core/finding.ts";
 import type { Store } from "../core/io.ts";
 import { damageOfSpan } from "../core/sealed-spans.ts";
+import { registryOf } from "../plugins/registry.ts";
 import type { CheckOptions } from "./options.ts";
 
 /** Bytes read at a time. */
@@ -19,9 +20,9 @@ const STEP_BYTES = 4 * 1024 * 1024;
  * @throws IO_FAILED, and errors that are not a fault of the checkpoint
  */
 export async function checkBytes(checkpoint: Checkpoint, options: CheckOptions): Promise<readonly Finding[]> {
-  const { formats = allFormats, watch = ignoreEvents, keepGoing = false, signal } = options;
+  const { watch = ignoreEvents, keepGoing = false, signal } = options;
   const { store, format: id } = checkpoint;
-  const format = formats.find((candidate) => candidate.id === id);
+  const format = registryOf(options).formats.find((candidate) => candidate.id === id);
   const files = await store.list();
   watch({ type: "phase", phase: "check", totalBytes: files.reduce((sum, { size }) => sum + size, 0) });
   const findings: Finding[] = [];

@@ -1,21 +1,18 @@
 /** Loads a model from a checkpoint: matches every stored tensor to a role of the family, and pairs scales with weights. */
-import { formats as allFormats } from "../../formats/index.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { type DType, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { findSampledDifference } from "../core/first-difference.ts";
 import { Sources } from "../core/read.ts";
-import { families as allFamilies } from "../families/index.ts";
 import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
-import type { RunOptions } from "./options.ts";
+import type { PluginOptions } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
 import { unpackCodes } from "./scales/packed-codes.ts";
 import { pairScales, type ScaleTable } from "./scales/pair.ts";
 import { readScales } from "./scales/values.ts";
-
-type LoadOptions = Pick<RunOptions, "families" | "formats">;
 
 /** A checkpoint with every tensor matched to a role of its family. */
 export interface LoadedModel extends MatchedModel {
@@ -34,10 +31,10 @@ export interface ModelWithScales extends LoadedModel {
  *
  * @throws SCALE_INVALID, UNSUPPORTED; FAMILY_UNKNOWN, TENSOR_UNKNOWN, TENSOR_MISSING, SHAPE_MISMATCH and the errors of the dialect
  */
-export function matchModel(stored: Checkpoint, { families = allFamilies }: LoadOptions): LoadedModel {
+export function matchModel(stored: Checkpoint, options: PluginOptions): LoadedModel {
   const checkpoint = unpackCodes(stored);
   const scales = pairScales(checkpoint.tensors, checkpoint.config);
-  return { ...matchRoles(checkpoint, families, scales.scaleTensors), scales };
+  return { ...matchRoles(checkpoint, registryOf(options).families, scales.scaleTensors), scales };
 }
 
 /**
@@ -45,13 +42,13 @@ export function matchModel(stored: Checkpoint, { families = allFamilies }: LoadO
  *
  * @throws the errors of `matchModel`, UNSUPPORTED for a projection of bytes without scales, or the code of a known near miss
  */
-export async function loadModel(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<LoadedModel> {
+export async function loadModel(checkpoint: Checkpoint, options: PluginOptions = {}): Promise<LoadedModel> {
   try {
     const model = matchModel(checkpoint, options);
     refuseBytes(model);
     return model;
   } catch (error) {
-    const { formats = allFormats } = options;
+    const { formats } = registryOf(options);
     const { isNearMiss, recognise } = await import("./near-misses/recognise.ts"); // only after a failure
     const recognised = await recognise(error, { address: checkpoint.store.url, formats, checkpoint });
     throw isNearMiss(recognised) ? recognised : withLikeAddress(recognised, checkpoint);
@@ -76,7 +73,7 @@ export async function readScaleValues(model: LoadedModel): Promise<ModelWithScal
 /** Loads a model and reads the values of its scales. @throws as `loadModel` and `readScaleValues` */
 export async function loadModelWithScales(
   checkpoint: Checkpoint,
-  options: LoadOptions,
+  options: PluginOptions,
 ): Promise<ModelWithScales> {
   return readScaleValues(await loadModel(checkpoint, options));
 }

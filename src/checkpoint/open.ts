@@ -1,23 +1,23 @@
 /** Opens a checkpoint by its address: finds the files, detects the format, reads the headers and adds hints. */
 import type { Format } from "../../formats/format.ts";
-import { formats as allFormats } from "../../formats/index.ts";
 import { CERTIFICATE_FILE, type Checkpoint, type Hints, type Remark } from "../core/checkpoint.ts";
 import { IsologitError, withLocation } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { readRange, type Store } from "../core/io.ts";
 import { isJsonObject, parseJsonObject } from "../core/json.ts";
 import { checkingStore } from "../core/sealed-spans.ts";
-import type { Family } from "../families/family.ts";
-import { families as allFamilies } from "../families/index.ts";
 import type { HubStore } from "../hub/read/store.ts";
 import { fileExists } from "../io/file.ts";
+import type { PluginOptions } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 import type { SourceOptions } from "./options.ts";
 import { unpackCodes } from "./scales/packed-codes.ts";
 import { storeAt } from "./store.ts";
 import { chooseWeights, dropCopies } from "./weight-choice.ts";
 
-interface OpenOptions extends SourceOptions {
-  readonly families?: readonly Family[] | undefined;
+interface OpenOptions extends SourceOptions, PluginOptions {
+  /** the formats that it may have; default: all */
+  readonly formats?: readonly Format[];
   /** files that are not part of the model are side files too */
   readonly keepExtra?: boolean | undefined;
   /** the data is read more than once: files of the Hub are fetched once, into the cache */
@@ -31,25 +31,21 @@ interface OpenOptions extends SourceOptions {
  * Opens a checkpoint. Only headers, configs and side files are read.
  *
  * @param address path or `hf://` address
- * @param formats formats to detect
- * @param asked facts about the checkpoint that the user gives
+ * @param asked facts about the checkpoint that the user gives, and plug-ins
  * @throws NOT_FOUND, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, and the errors of the format's reader; USAGE: a given fact contradicts
  *   the checkpoint. Each error names the address
  */
-export async function openCheckpoint(
-  address: string,
-  formats: readonly Format[] = allFormats,
-  asked: OpenOptions = {},
-): Promise<Checkpoint> {
+export async function openCheckpoint(address: string, asked: OpenOptions = {}): Promise<Checkpoint> {
   try {
-    return await withHints(await readAt(address, formats, asked), formats, asked);
+    return await withHints(await readAt(address, asked), asked);
   } catch (error) {
     throw withLocation(error, { file: address });
   }
 }
 
 /** Reads the checkpoint at an address. @throws the error of a near miss, if the near miss is known */
-async function readAt(address: string, formats: readonly Format[], asked: OpenOptions): Promise<Checkpoint> {
+async function readAt(address: string, asked: OpenOptions): Promise<Checkpoint> {
+  const { formats = registryOf(asked).formats } = asked;
   let opened: Store | HubStore | undefined;
   try {
     opened = await storeAt(address, asked.keep, asked.watch);
@@ -88,10 +84,10 @@ async function checkpointIn(
   );
   const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
   const read = { ...checkpoint, sidecars };
-  const { families = allFamilies, keepExtra = false } = asked;
+  const { keepExtra = false } = asked;
   const files =
     checkpoint.format === "hf"
-      ? await chooseWeights(read, families, keepExtra)
+      ? await chooseWeights(read, registryOf(asked).families, keepExtra)
       : await withUnfinishedRemark(dropCopies(read, keepExtra));
   const stored = asked.keep && "cachingStore" in store ? withCachingStore(files, store, asked.watch) : files;
   return asked.sealed === false ? stored : { ...stored, store: checkingStore(stored.store, stored.seals) };
@@ -114,21 +110,17 @@ function withCachingStore(checkpoint: Checkpoint, store: HubStore, watch: Watch 
 }
 
 /** Adds facts that the config does not have: the vocabulary of the tokenizer or of the user, and the `like` checkpoint. */
-async function withHints(
-  checkpoint: Checkpoint,
-  formats: readonly Format[],
-  asked: SourceOptions,
-): Promise<Checkpoint> {
-  const like = asked.like === undefined ? undefined : await openLike(asked.like, formats);
+async function withHints(checkpoint: Checkpoint, asked: OpenOptions): Promise<Checkpoint> {
+  const like = asked.like === undefined ? undefined : await openLike(asked.like, asked);
   const vocab = await vocabularyOf(checkpoint, asked);
   const known: Hints = { ...(like !== undefined && { like }), ...(vocab !== undefined && { vocab }) };
   return Object.keys(known).length === 0 ? checkpoint : { ...checkpoint, hints: known };
 }
 
 /** @throws as `openCheckpoint`; the message names the option, because the fault is not in the source */
-async function openLike(address: string, formats: readonly Format[]): Promise<Checkpoint> {
+async function openLike(address: string, { plugins }: PluginOptions): Promise<Checkpoint> {
   try {
-    return await openCheckpoint(address, formats);
+    return await openCheckpoint(address, { plugins });
   } catch (error) {
     if (!(error instanceof IsologitError)) throw error;
     const { code, message, at, next, cause } = error;
@@ -137,8 +129,10 @@ async function openLike(address: string, formats: readonly Format[]): Promise<Ch
 }
 
 /** Undefined if the config has the vocabulary, or if it is unknown. */
-async function vocabularyOf(checkpoint: Checkpoint, asked: SourceOptions): Promise<number | undefined> {
-  const dialect = allFamilies.flatMap(({ dialects }) => dialects).find(({ id }) => id === checkpoint.dialect);
+async function vocabularyOf(checkpoint: Checkpoint, asked: OpenOptions): Promise<number | undefined> {
+  const dialect = registryOf(asked)
+    .families.flatMap(({ dialects }) => dialects)
+    .find(({ id }) => id === checkpoint.dialect);
   const configured = dialect?.vocabulary(checkpoint.config);
   const tokens = configured === undefined ? await tokensOf(checkpoint) : undefined;
   const known = configured ?? tokens;

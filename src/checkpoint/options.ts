@@ -1,14 +1,9 @@
 /** Options that most functions of the library take. */
-import type { Format } from "../../formats/format.ts";
 import type { Event } from "../core/events.ts";
-import type { Family } from "../families/family.ts";
+import type { PluginOptions } from "../plugins/plugin.ts";
 
 /** Options of every long function. */
-export interface RunOptions {
-  /** formats to read; default: every format of this version */
-  readonly formats?: readonly Format[];
-  /** families to match; default: every family of this version */
-  readonly families?: readonly Family[];
+export interface RunOptions extends PluginOptions {
   /** largest size of all buffers, bytes; default 1 GiB */
   readonly memoryBytes?: number;
   /** worker threads; default: one for each core */

@@ -1,4 +1,5 @@
 /** What a command is to the command line: its help texts, its flags, and one call of the library. */
+import type { PluginsReport } from "../index.ts";
 import type { Subject } from "../report/subject.ts";
 import type { Flag, FlagHelp } from "./flag.ts";
 import type { AnyOptions, FlagName, Flags, FlagsOf } from "./options.ts";
@@ -55,7 +56,7 @@ export function positionalSpec({ name, optional, several }: Positional): string 
 
 export interface Outcome {
   /** what `--json` prints */
-  readonly report: object;
+  readonly report: object & PluginsReport;
   /** the report with its context; of commands that take --report */
   readonly subject?: Subject;
   /** the text on stdout without `--json` */

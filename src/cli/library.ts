@@ -3,7 +3,7 @@
  * are loaded on first use, tests pass their own.
  */
 import type * as library from "../index.ts";
-import type { FormatsReport } from "../index.ts";
+import type { FormatsReport, PluginOptions } from "../index.ts";
 
 export type Library = Pick<
   typeof library,
@@ -24,4 +24,5 @@ export type Library = Pick<
   | "cacheLs"
   | "cacheVerify"
   | "cacheRm"
-> & { formats(): FormatsReport | Promise<FormatsReport> };
+  | "loadPlugins"
+> & { formats(options?: PluginOptions): FormatsReport | Promise<FormatsReport> };

@@ -126,9 +126,13 @@ function printOutcome(outcome: Outcome, session: Session, flags: Flags, io: Io):
   } else {
     const view = viewOf(io, flags, session.phases());
     const told = flags.quiet ? [] : [...session.warnings];
-    const warnings = told.map((warning) => warningLine(warning, view.paint));
-    const gap = warnings.length === 0 ? [] : [""];
-    io.stdout.write([...outcome.text(view), ...gap, ...warnings, ""].join("\n"));
+    const plugins = flags.quiet ? [] : (outcome.report.plugins ?? []);
+    const remarks = [
+      ...plugins.map((plugin) => `${view.paint("yellow", "plug-in")}  ${plugin}`), // code from outside took part
+      ...told.map((warning) => warningLine(warning, view.paint)),
+    ];
+    const gap = remarks.length === 0 ? [] : [""];
+    io.stdout.write([...outcome.text(view), ...gap, ...remarks, ""].join("\n"));
   }
   if (outcome.complaint !== undefined) {
     io.stderr.write(

@@ -12,20 +12,27 @@ import { readIds, refuseWord } from "./values.ts";
 const rowOf = (name: FlagName): Flag => FLAGS[name];
 
 /**
- * Options of the library: one for each flag that is set.
+ * Options of the library: one for each flag that is set. Loads the plug-ins.
  *
- * @throws USAGE, NOT_FOUND
+ * @throws USAGE, NOT_FOUND, PLUGIN_INVALID
  */
 export async function libraryOptions(
   flags: Flags,
-  { watch, signal }: Pick<Session, "watch" | "signal">,
+  { watch, signal, library }: Pick<Session, "watch" | "signal" | "library">,
 ): Promise<AnyOptions & Pick<Session, "watch" | "signal">> {
   const ids = await promptIds(flags);
+  const plugins = flags.plugin === undefined ? undefined : await library.loadPlugins(flags.plugin);
   const named = FLAG_NAMES.flatMap((name): [string, unknown][] => {
     const { option = name } = rowOf(name);
     return option === null || flags[name] === undefined ? [] : [[option, flags[name]]];
   });
-  return { watch, signal, ...Object.fromEntries(named), ...(ids !== undefined && { ids }) };
+  return {
+    watch,
+    signal,
+    ...Object.fromEntries(named),
+    ...(ids !== undefined && { ids }),
+    ...(plugins !== undefined && { plugins }),
+  };
 }
 
 /** Flags that the environment sets; an empty variable counts as absent. */

@@ -2,6 +2,7 @@
  * Plans a conversion: which stored tensors of the source make up each tensor of the destination, how they are recast, and
  * where every byte goes. Only headers and side files are read.
  */
+
 import type { WriteRequest, Writer } from "../../formats/format.ts";
 import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
 import {
@@ -19,6 +20,7 @@ import type { Recipe } from "../families/family.ts";
 import type { MatchedModel } from "../families/model.ts";
 import { dialectOf } from "../families/recognise.ts";
 import type { Parallelism } from "../families/structure.ts";
+import { pluginsReport } from "../plugins/plugin.ts";
 import type { Calibration } from "../quantization/calibration.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
@@ -43,7 +45,7 @@ import type { Job, Plan } from "./types.ts";
 interface PlanTarget {
   readonly writer: Writer;
   readonly options: PlanOptions;
-  /** version of this program; it enters the plan's id */
+  /** version of this program; like the names of plug-ins, it enters the plan's id */
   readonly version: string;
   /** restore the files that an earlier conversion carried in `isologit.origin/`; default true */
   readonly restore?: boolean;
@@ -114,6 +116,7 @@ export async function planConversion(
     id: sha256(
       canonicalJson({
         ...{ version, read, cast, files: placement.files, tensors: placement.tensors, inline },
+        ...pluginsReport(options),
         ...(calibration !== null && { calibration: calibrationDigest(calibration, known) }),
       }),
     ),

@@ -1,7 +1,6 @@
 /** Opens a source, chooses the format of the destination, and plans the conversion. */
 import { readFile } from "node:fs/promises";
 import type { Format } from "../../formats/format.ts";
-import { formats as allFormats } from "../../formats/index.ts";
 import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
 import { type LoadedModel, loadModel, matchModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
@@ -10,6 +9,7 @@ import type { Checkpoint } from "../core/checkpoint.ts";
 import { isFnuz } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { type Calibration, refuseCalibration } from "../quantization/calibration.ts";
 import { version } from "../version.ts";
 import type { PlanOptions } from "./options.ts";
@@ -42,7 +42,7 @@ export async function preparePlan<S>(
   options: PlanOptions,
   { searchRecipe, calibrate, restore = true, keep = false, checksums = false }: Preparing<S>,
 ) {
-  const opened = await openCheckpoint(source, options.formats, { ...options, keep });
+  const opened = await openCheckpoint(source, { ...options, keep });
   const { checkpoint, complete } = checksums ? checkUndigestedChunks(opened) : whole(opened);
   const format = writtenFormat(checkpoint, destination, options);
   const model = await loadModel(checkpoint, options);
@@ -90,13 +90,11 @@ const whole = (checkpoint: Checkpoint): ChunkChecks => ({ checkpoint, complete: 
 export type WritableFormat = Format & Required<Pick<Format, "writes">>;
 
 /** The requested format, else that of the destination's ending, else that of the source. */
-function writtenFormat(
-  source: Checkpoint,
-  destination: string,
-  { to, formats = allFormats }: PlanOptions,
-): WritableFormat {
-  const writers = formats.filter((format): format is WritableFormat => format.writes !== undefined);
-  const wanted = to ?? formatOfEnding(destination, writers)?.id ?? source.format;
+function writtenFormat(source: Checkpoint, destination: string, options: PlanOptions): WritableFormat {
+  const writers = registryOf(options).formats.filter(
+    (format): format is WritableFormat => format.writes !== undefined,
+  );
+  const wanted = options.to ?? formatOfEnding(destination, writers)?.id ?? source.format;
   const format = writers.find(({ id }) => id === wanted);
   if (format !== undefined) return format;
   const known = writers.map(({ id }) => id).join(", ");

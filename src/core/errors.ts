@@ -20,6 +20,7 @@ export const ERRORS = {
   PLAN_CHANGED: { exit: 2, next: "make a new plan with `isologit plan`, or start again with `overwrite`" },
   PLAN_IMPOSSIBLE: { exit: 2, next: "run `isologit plan` with other options" },
   RECIPE_INVALID: { exit: 2, next: "see docs/recipes.md for the form of a recipe file" },
+  PLUGIN_INVALID: { exit: 2, next: "see docs/extending.md for what a plug-in must have" },
   CERTIFICATE_MISSING: { exit: 2, next: "name the checkpoint to compare with, or a file with `certificate`" },
   IDENTITY_MISSING: {
     exit: 2,

@@ -1,7 +1,9 @@
 /** The report of `diff`. */
 
+import type { PluginsReport } from "../plugins/plugin.ts";
+
 /** Differences of two checkpoints, role by role. */
-export interface DiffReport {
+export interface DiffReport extends PluginsReport {
   /** no tensor, setting or side file differs */
   readonly equal: boolean;
   readonly tensors: readonly DiffedTensor[];

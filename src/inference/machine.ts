@@ -8,14 +8,22 @@ import { DEFAULT_MEMORY_BYTES } from "../workers/pool.ts";
 
 /** Opens the backend that the options select. @throws NOT_AVAILABLE, USAGE where that backend or device is missing */
 export function backendFor(options: RunOptions): Promise<Backend> {
-  const { backend = "auto", device } = options;
   const machine = { threads: threadsOf(options), memoryBytes: memoryOf(options) };
-  return selectBackend({ backend, ...machine, ...(device !== undefined && { device }) });
+  return selectBackend({ ...selectionOf(options), ...machine });
 }
 
 /** Checks that the selected backend exists, without opening it. @throws NOT_AVAILABLE, USAGE where it does not */
-export async function refuseAbsentBackend({ backend = "auto", device }: RunOptions): Promise<void> {
-  await refuseBackend({ backend, ...(device !== undefined && { device }) });
+export async function refuseAbsentBackend(options: RunOptions): Promise<void> {
+  await refuseBackend(selectionOf(options));
+}
+
+function selectionOf({ backend = "auto", device, plugins = [] }: RunOptions) {
+  const script = plugins.flatMap(({ kernels = [] }) => kernels).find(({ wgsl }) => wgsl === undefined);
+  return {
+    backend,
+    ...(device !== undefined && { device }),
+    ...(script !== undefined && { withoutShader: script.id }),
+  };
 }
 
 export function threadsOf({ threads }: Pick<RunOptions, "threads">): number {

@@ -252,6 +252,7 @@ function commandLines({ command, tool, source }: CardProof): string[] {
   const meanings: Readonly<Record<string, string>> = {
     SRC: `SRC is what was converted (${cell(source)})`,
     LIKE: "LIKE is the checkpoint whose side files were taken",
+    PLUGIN: "PLUGIN is the module of a plug-in, which only its author can give",
     PROMPT: "PROMPT is the text of the calibration; the certificate has the SHA-256 of its token ids",
   };
   const notes = placeholders.map((word) => `; ${meanings[word]}`).join("");

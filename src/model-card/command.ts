@@ -13,26 +13,32 @@ export interface CardCommand {
 /** Placeholder for a source without an address in the certificate. */
 const SOURCE = "SRC";
 const RECIPE = "recipe.yaml";
+/** A certificate comes from others, so no command names the code that it would load. */
+const PLUGIN = "PLUGIN";
 
 /**
  * @param base repository of the source that the user gives; used for a local source of the format hf
  * @returns undefined if the certificate does not have the options, as in older versions
  */
 export function commandOf(certificate: Certificate, base: string | undefined): CardCommand | undefined {
-  const { source, destination, conversion } = certificate;
+  const { source, destination, conversion, plugins = [] } = certificate;
   const isRecast = Object.keys(certificate.recast).length > 0;
   if (isRecast && conversion === undefined) return undefined;
   const claimed = base !== undefined && source.format === "hf" ? `hf://${base}` : SOURCE;
   const from = source.address ?? claimed;
   const ending = formats.find(({ id }) => id === destination.format)?.writes?.endings[0] ?? "";
   const command = ["npx isologit convert", from, `./out${ending}`, "--to", destination.format];
+  const modules = plugins.flatMap(() => ["--plugin", PLUGIN]);
   const options = conversion === undefined ? [] : flagsOf(conversion);
   const recipe = typeof conversion?.recipe === "object" ? recipeLines(conversion.recipe) : [];
   return {
-    lines: [...recipe, [...command, ...options].join(" ")],
-    placeholders: [from, conversion?.like, conversion?.calibrate?.prompt].filter(
-      (word) => word === SOURCE || word === LOCAL_LIKE || word === CALIBRATION_FILE,
-    ),
+    lines: [...recipe, [...command, ...modules, ...options].join(" ")],
+    placeholders: [
+      ...[from, conversion?.like, conversion?.calibrate?.prompt].filter(
+        (word) => word === SOURCE || word === LOCAL_LIKE || word === CALIBRATION_FILE,
+      ),
+      ...(plugins.length > 0 ? [PLUGIN] : []),
+    ],
   };
 }
 

@@ -109,7 +109,7 @@ function sourceRepo(certificate: Certificate | undefined): string | undefined {
 /** The facts of a certificate that the card repeats: numbers and words, no lists. */
 const proofOf = (certificate: Certificate, base: string | undefined): CardProof => ({
   verdict: certificate.verdict,
-  tool: certificate.tool,
+  tool: [certificate.tool, ...(certificate.plugins ?? [])].join(" with "),
   sha256: certificate.sha256,
   source: certificate.source.format,
   recast: certificate.recast,

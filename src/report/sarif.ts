@@ -7,7 +7,7 @@ import type { Severity } from "../index.ts";
 import { version } from "../version.ts";
 import { jsonText } from "./json.ts";
 import { type Problem, problemsOf, RULES, selectGravest } from "./problems.ts";
-import { commandOf, headlineOf, type Subject } from "./subject.ts";
+import { commandOf, headlineOf, pluginsOf, type Subject } from "./subject.ts";
 
 /** GitHub's code scanning shows at most this many results of one run. */
 const MAX_RESULTS = 5000;
@@ -27,6 +27,7 @@ export function sarifText(subject: Subject, root: string): string {
   const { shown, leftOut } = selectGravest(problemsOf(subject), MAX_RESULTS);
   const ids = [...new Set(shown.map(({ rule }) => rule))].sort();
   const { word, tone } = headlineOf(subject);
+  const plugins = [...pluginsOf(subject)];
   const seen = new Map<string, number>();
   const log: Log = {
     $schema: "https://json.schemastore.org/sarif-2.1.0.json",
@@ -47,7 +48,7 @@ export function sarifText(subject: Subject, root: string): string {
           },
         ],
         results: shown.map((problem) => resultOf(problem, ids.indexOf(problem.rule), root, seen)),
-        properties: { verdict: word, passed: tone === "good" },
+        properties: { verdict: word, passed: tone === "good", ...(plugins.length > 0 && { plugins }) },
       },
     ],
   };

@@ -1,6 +1,13 @@
 /** The subject of a report: a command, its checkpoints and its result. */
 import { formatBytes, formatCount, formatQuantity } from "../core/figures.ts";
-import type { ConvertReport, DiffReport, FindingsReport, Verdict, VerifyReport } from "../index.ts";
+import type {
+  ConvertReport,
+  DiffReport,
+  FindingsReport,
+  PluginsReport,
+  Verdict,
+  VerifyReport,
+} from "../index.ts";
 import { MEANINGS } from "./measures.ts";
 import { valuesText } from "./recast-errors.ts";
 
@@ -13,7 +20,11 @@ export type Subject =
       readonly report: VerifyReport;
     }
   | { readonly command: "convert" | "recast"; readonly report: ConvertReport }
-  | { readonly command: "check" | "scan"; readonly address: string; readonly report: FindingsReport }
+  | {
+      readonly command: "check" | "scan";
+      readonly address: string;
+      readonly report: FindingsReport & PluginsReport;
+    }
   | { readonly command: "diff"; readonly a: string; readonly b: string; readonly report: DiffReport }
   | Stopped;
 
@@ -136,8 +147,20 @@ const verdictLine = (verdict: Verdict): Headline => ({
   tone: TONES[verdict],
 });
 
-/** Facts about the run: label and value. */
-export function factsOf(subject: Subject): readonly (readonly [label: string, value: string])[] {
+/** A label and a value. */
+type Fact = readonly [label: string, value: string];
+
+/** Facts about the run. */
+export const factsOf = (subject: Subject): readonly Fact[] => [
+  ...commandFacts(subject),
+  ...pluginsOf(subject).map((plugin): Fact => ["plug-in", plugin]),
+];
+
+/** Names and versions of the plug-ins that took part. */
+export const pluginsOf = ({ report }: Subject): readonly string[] =>
+  ("plugins" in report ? report.plugins : undefined) ?? [];
+
+function commandFacts(subject: Subject): readonly Fact[] {
   switch (subject.command) {
     case "verify": {
       const sides: [string, string][] =

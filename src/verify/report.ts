@@ -5,6 +5,7 @@ import type { Leaf } from "../core/content-root.ts";
 import type { Finding } from "../core/finding.ts";
 import type { Fingerprint } from "../inference/fingerprint.ts";
 import type { Prompt } from "../inference/prompts.ts";
+import type { PluginsReport } from "../plugins/plugin.ts";
 import type { BundleReport } from "../signing/signed-files.ts";
 import type { RecastError, TensorError } from "./bytes/recast-error.ts";
 import type { Control } from "./controls/trials.ts";
@@ -144,7 +145,7 @@ export interface LogitsMetrics extends LogitsSummary {
   readonly controls: readonly Control[];
 }
 
-export interface VerifyReport {
+export interface VerifyReport extends PluginsReport {
   readonly verdict: Verdict;
   readonly backend: string | null;
   readonly device: string | null;

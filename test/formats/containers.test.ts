@@ -67,11 +67,11 @@ describe("a gzipped archive", () => {
 
 it("an iteration is asked for by its number, through the library's front door", async () => {
   const address = golden("megatron-bridge-moe");
-  expect((await openCheckpoint(address, undefined, { iteration: 100 })).format).toBe("bridge");
-  await expect(openCheckpoint(address, undefined, { iteration: 7 })).rejects.toMatchObject({
+  expect((await openCheckpoint(address, { iteration: 100 })).format).toBe("bridge");
+  await expect(openCheckpoint(address, { iteration: 7 })).rejects.toMatchObject({
     code: "NOT_FOUND",
   });
-  await expect(openCheckpoint(golden("nemo2-tiny"), undefined, { iteration: 7 })).rejects.toMatchObject({
+  await expect(openCheckpoint(golden("nemo2-tiny"), { iteration: 7 })).rejects.toMatchObject({
     code: "USAGE",
   });
 });

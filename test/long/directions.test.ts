@@ -44,7 +44,7 @@ interface Source {
 
 async function sourceAt(path: string, name: string): Promise<Source> {
   const told = TOLD[name] === undefined ? {} : { vocabSize: TOLD[name] };
-  const checkpoint = await openCheckpoint(path, formats, told);
+  const checkpoint = await openCheckpoint(path, told);
   const model = matchRoles(checkpoint, families, pairScales(checkpoint.tensors).scaleTensors);
   const format = formats.find(({ id }) => id === checkpoint.format)!;
   const dtypes = new Set([...model.tensors.values()].map(({ dtype }) => dtype));

@@ -267,6 +267,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
           }
         : {}),
     }),
+    loadPlugins: async (names) => names.map((name) => ({ name })),
     formats: () => ({
       formats: [
         { id: "hf", title: "Hugging Face folder", reads: true, writes: true, endings: [] },

@@ -53,7 +53,7 @@ export const convert = defineCommand<ConvertOptions>({
     "convert ./nemotron-h-8b model.isologit --resume",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
-    const to = targetOf(flags, DST!, await library.formats());
+    const to = targetOf(flags, DST!, await library.formats({ plugins: options.plugins }));
     if (to === undefined && options.planFile === undefined) refuseWithoutTarget(DST!);
     const report = await library.convert(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
     return convertOutcome("convert", report);

@@ -19,7 +19,7 @@ export const doctor = defineCommand<DoctorOptions>({
   name: "doctor",
   summary: "show Node, memory, disk and backends; --kernels tests every kernel",
   positionals: [],
-  flags: ["kernels", "backend", "device", "threads", ...OUTPUT],
+  flags: ["kernels", "plugin", "backend", "device", "threads", ...OUTPUT],
   examples: ["doctor", "doctor --kernels --json"],
   async run({ options }, { library }) {
     const report = await library.doctor(options);

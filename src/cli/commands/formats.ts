@@ -1,20 +1,20 @@
 /** `formats`: lists what this version reads and writes. */
-import type { FormatsReport } from "../../index.ts";
-import type { Command } from "../command.ts";
+import type { FormatsReport, PluginOptions } from "../../index.ts";
+import { defineCommand } from "../command.ts";
 import { OUTPUT } from "../options.ts";
 import { factTable, tableWithHead, type View } from "../render.ts";
 
-export const formats: Command = {
+export const formats = defineCommand<PluginOptions>({
   name: "formats",
-  summary: "list the formats, dialects, families and recasts of this version",
+  summary: "list the formats, dialects, families and recasts of this version and of plug-ins",
   positionals: [],
-  flags: OUTPUT,
+  flags: ["plugin", ...OUTPUT],
   examples: ["formats", "formats --json"],
-  async run(_, { library }) {
-    const report = await library.formats();
+  async run({ options }, { library }) {
+    const report = await library.formats(options);
     return { report, exit: 0, text: (view) => formatsText(report, view) };
   },
-};
+});
 
 const yes = (is: boolean): string => (is ? "yes" : "no");
 const listed = (items: readonly string[]): string => items.join(", ") || "none";

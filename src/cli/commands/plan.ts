@@ -45,7 +45,7 @@ export const plan = defineCommand<SearchOptions & MeasureOptions>({
     "plan ./nemotron-h-8b model.isologit --json > plan.json",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
-    const to = targetOf(flags, DST!, await library.formats());
+    const to = targetOf(flags, DST!, await library.formats({ plugins: options.plugins }));
     // A dtype without a format is the plan of `recast`, which keeps the format.
     if (to === undefined && options.dtype === undefined) refuseWithoutTarget(DST!);
     const planned = await library.plan(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });

@@ -39,6 +39,14 @@ export const SOURCE_FLAGS = flagGroup("Source options:", {
     default: "the latest",
     read: integerReader(0, Number.MAX_SAFE_INTEGER),
   },
+  plugin: {
+    spec: "--plugin <module>",
+    option: "plugins",
+    about:
+      "module with further formats and families, by path or by the name of its package; its code runs in this process; may be given several times",
+    read: readText,
+    repeatable: true,
+  },
 });
 
 const CONVERSION = "Conversion options:";

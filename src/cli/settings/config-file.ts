@@ -18,10 +18,10 @@ export const ONLY_ON_COMMAND_LINE: readonly FlagName[] = [
 ];
 
 /**
- * Flags that decide whom to trust. `isologit.yaml` cannot set them: a downloaded folder may hold one, and the program may be
- * run in it. A file that `--config` names can.
+ * Flags that decide whom to trust, and whose code to run. `isologit.yaml` cannot set them: a downloaded folder may hold one,
+ * and the program may be run in it. A file that `--config` names can.
  */
-const TRUSTED: readonly FlagName[] = [...TRUST, ...SIGNING];
+const TRUSTED: readonly FlagName[] = [...TRUST, ...SIGNING, "plugin"];
 
 /** @param commands names of all commands. @throws USAGE naming file and key; NOT_FOUND for the file of `--config` */
 export async function fileFlags(

@@ -1,0 +1,60 @@
+/** The parts that one run knows: those of this version, and those of its plug-ins. */
+import type { Format } from "../../formats/format.ts";
+import { formats } from "../../formats/index.ts";
+import { kernels } from "../../kernels/index.ts";
+import type { Kernel, ScriptKernel } from "../../kernels/kernel.ts";
+import { IsologitError } from "../core/errors.ts";
+import type { Family } from "../families/family.ts";
+import { families } from "../families/index.ts";
+import { refuseInvalidPlugin } from "./members.ts";
+import type { Plugin, PluginOptions } from "./plugin.ts";
+
+interface Registry {
+  readonly formats: readonly Format[];
+  readonly families: readonly Family[];
+  readonly kernels: readonly (Kernel | ScriptKernel)[];
+}
+
+const HOUSE: Registry = { formats, families, kernels };
+
+/**
+ * The parts of this version, then those of the plug-ins in their order.
+ *
+ * @throws PLUGIN_INVALID: a plug-in lacks a member, or two parts of one kind have the same id
+ */
+export function registryOf({ plugins = [] }: PluginOptions): Registry {
+  if (plugins.length === 0) return HOUSE;
+  for (const plugin of plugins) refuseInvalidPlugin(plugin);
+  refuseSameIds(plugins);
+  return {
+    formats: [...HOUSE.formats, ...plugins.flatMap((plugin) => plugin.formats ?? [])],
+    families: [...HOUSE.families, ...plugins.flatMap((plugin) => plugin.families ?? [])],
+    kernels: [...HOUSE.kernels, ...plugins.flatMap((plugin) => plugin.kernels ?? [])],
+  };
+}
+
+/** @throws PLUGIN_INVALID: names the id, and who has it */
+function refuseSameIds(plugins: readonly Plugin[]): void {
+  for (const kind of ["formats", "families", "kernels"] as const) {
+    const owners = new Map(HOUSE[kind].map(({ id }) => [id, "isologit"]));
+    for (const { name, [kind]: parts = [] } of plugins) {
+      for (const { id } of parts) {
+        const owner = owners.get(id);
+        if (owner !== undefined)
+          throw sameError(`${name} has ${id} in \`${kind}\`, and ${owner} has that id already`);
+        owners.set(id, name);
+      }
+    }
+  }
+  const names = plugins.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw sameError(`${twice} is the name of two plug-ins`);
+}
+
+const sameError = (message: string) =>
+  new IsologitError(
+    "PLUGIN_INVALID",
+    message,
+    {},
+    { next: "rename one of the two, or give only one of them" },
+  );
