@@ -18,6 +18,7 @@ import {
   mixDefinition,
   routerChooseDefinition,
   routerScoreDefinition,
+  routerSoftmaxDefinition,
   routerWeighDefinition,
 } from "./definitions/moe.ts";
 import { gatedNormDefinition, layerNormDefinition, rmsNormDefinition } from "./definitions/norm.ts";
@@ -37,7 +38,13 @@ import {
   widenWgsl,
 } from "./wgsl/elementwise.ts";
 import { linearWgsl } from "./wgsl/linear.ts";
-import { mixWgsl, routerChooseWgsl, routerScoreWgsl, routerWeighWgsl } from "./wgsl/moe.ts";
+import {
+  mixWgsl,
+  routerChooseWgsl,
+  routerScoreWgsl,
+  routerSoftmaxWgsl,
+  routerWeighWgsl,
+} from "./wgsl/moe.ts";
 import { gatedNormWgsl, layerNormWgsl, rmsNormWgsl } from "./wgsl/norm.ts";
 import { ropeWgsl } from "./wgsl/rope.ts";
 import { ssdWgsl } from "./wgsl/ssd.ts";
@@ -62,6 +69,7 @@ export const rmsNorm = withShaders(rmsNormDefinition, rmsNormWgsl);
 export const rope = withShaders(ropeDefinition, ropeWgsl);
 export const routerChoose = withShaders(routerChooseDefinition, routerChooseWgsl);
 export const routerScore = withShaders(routerScoreDefinition, routerScoreWgsl);
+export const routerSoftmax = withShaders(routerSoftmaxDefinition, routerSoftmaxWgsl);
 export const routerWeigh = withShaders(routerWeighDefinition, routerWeighWgsl);
 export const scale = withShaders(scaleDefinition, scaleWgsl);
 export const ssd = withShaders(ssdDefinition, ssdWgsl);
@@ -84,6 +92,7 @@ export const kernels: readonly Kernel[] = [
   rope,
   routerChoose,
   routerScore,
+  routerSoftmax,
   routerWeigh,
   scale,
   ssd,

@@ -1,4 +1,4 @@
-/** The mixture-of-experts kernels: the steps of a router (score, choose, weigh), and weighted sums of rows (mix). */
+/** The mixture-of-experts kernels: the steps of a router (score, choose, weigh, softmax), and sums of rows (mix). */
 import { type KernelDefinition, ROUNDING } from "../kernel.ts";
 
 export interface RouterScoreParams {
@@ -159,6 +159,68 @@ export const routerWeighDefinition: KernelDefinition<RouterWeighParams> = {
     unit: "GB/s",
   },
 };
+
+export interface RouterSoftmaxParams {
+  readonly tokens: number;
+  readonly experts: number;
+  readonly topK: number;
+  /** the logits whose softmax it is: those of the chosen experts, or of all experts of the token */
+  readonly over: "chosen" | "all";
+}
+
+/** The weight of each chosen expert as a softmax: e^logit divided by the sum of e^logit over the chosen or all experts. */
+export const routerSoftmaxDefinition: KernelDefinition<RouterSoftmaxParams> = {
+  id: "router-softmax",
+  inputs: ({ tokens, experts, topK, over }) => [
+    // Over all experts, chance may choose only experts with a weight near zero: no hard operands there.
+    { name: "route", length: tokens * experts, dtype: "F32", ...(over === "chosen" && { hard: "gate" }) }, // [T, experts]
+    { name: "chosen", length: tokens * topK, dtype: "F32", below: experts }, // [T, topK], whole numbers
+  ],
+  output: ({ tokens, topK }) => ({ name: "weights", length: tokens * topK, dtype: "F32" }), // [T, topK]
+  cases: [
+    { tokens: 1, experts: 1, topK: 1, over: "chosen" },
+    { tokens: 9, experts: 8, topK: 2, over: "chosen" },
+    { tokens: 5, experts: 130, topK: 11, over: "chosen" },
+    { tokens: 3, experts: 7, topK: 3, over: "all" },
+    { tokens: 40, experts: 130, topK: 8, over: "all" },
+  ],
+  bound: (p) => softmaxRoundings(p, 2, 1) * ROUNDING,
+  oracle({ experts, topK, over }, [route, chosen], weights) {
+    const shares = route!.map(Math.exp); // the logits of the cases are below 350
+    for (let i = 0; i < weights.length; i++) {
+      const t = Math.floor(i / topK);
+      const row = shares.subarray(t * experts, (t + 1) * experts);
+      const of = over === "all" ? row : chosen!.subarray(t * topK, (t + 1) * topK).map((e) => row[e]!);
+      weights[i] = row[chosen![i]!]! / of.reduceRight((a, b) => a + b);
+    }
+  },
+  wasm: {
+    fn: "routerSoftmax",
+    scalars: ({ experts, topK, over }) => [experts, topK, over === "all" ? 1 : 0],
+    items: ({ tokens }) => tokens,
+    work: ({ tokens, experts, topK, over }) => 12 * tokens * ((over === "all" ? experts : 0) + topK),
+  },
+  benchmark: {
+    p: { tokens: 64, experts: 128, topK: 8, over: "all" },
+    work: 4 * 64 * (128 + 16),
+    unit: "GB/s",
+  },
+};
+
+/**
+ * Roundings of a weight, relative to the largest, where an exp and a division have this many. With a = largest logit -
+ * logit, e^-a has those of exp, and a for the difference. The sum adds one for each addition; its terms have the mean of
+ * a, which is at most ln n for n terms. Relative to the largest weight, a e^-a is at most 0.4; over all experts the
+ * largest may be missing, so that a itself counts: at most 7 in the cases.
+ */
+export function softmaxRoundings(
+  { experts, topK, over }: RouterSoftmaxParams,
+  exp: number,
+  division: number,
+): number {
+  const terms = over === "all" ? experts : topK;
+  return (over === "all" ? 7 : 0.4) + 2 * exp + Math.log(terms) + terms + division;
+}
 
 export interface MixParams {
   /** rows of `x` */

@@ -1,6 +1,6 @@
 // Mixture-of-experts kernels: a router scores, chooses and weighs experts; `mix` sums rows with weights.
-import { sigmoid, sigmoid4 } from "./elementary";
-import { loadPart, offset, storePart } from "./lanes";
+import { exp, exp4, sigmoid, sigmoid4 } from "./elementary";
+import { loadPart, offset, storePart, sumLanes } from "./lanes";
 
 /** scores = sigmoid(logits) + correction, for tokens [from, to) */
 export function routerScore(
@@ -137,6 +137,55 @@ export function routerWeigh(
       store<f32>(weights + offset(k), (load<f32>(weights + offset(k)) / divisor) * scale);
     }
   }
+}
+
+/**
+ * Weights of the chosen experts of tokens [from, to): the softmax over the logits of the chosen experts, or of all
+ * experts if `all` is set.
+ */
+export function routerSoftmax(
+  experts: i32,
+  topK: i32,
+  all: i32,
+  route: usize,
+  chosen: usize,
+  weights: usize,
+  from: i32,
+  to: i32,
+): void {
+  for (let t = from; t < to; t++) {
+    const logits = route + <usize>t * offset(experts);
+    const first = <usize>t * offset(topK);
+    const own = weights + first;
+    for (let k = 0; k < topK; k++) {
+      store<f32>(own + offset(k), load<f32>(logits + offset(<i32>load<f32>(chosen + first + offset(k)))));
+    }
+    const terms = all ? logits : own;
+    const count = all ? experts : topK;
+    const peak = largest(terms, count);
+    const sum = sumOfPowers(terms, count, peak);
+    for (let k = 0; k < topK; k++) {
+      store<f32>(own + offset(k), exp(load<f32>(own + offset(k)) - peak) / sum);
+    }
+  }
+}
+
+function largest(at: usize, count: i32): f32 {
+  let most = load<f32>(at);
+  for (let i = 1; i < count; i++) most = max(most, load<f32>(at + offset(i)));
+  return most;
+}
+
+/** The sum of e^(x - peak) over `count` floats. */
+function sumOfPowers(at: usize, count: i32, peak: f32): f32 {
+  let lanes = f32x4.splat(0);
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    lanes = f32x4.add(lanes, exp4(f32x4.sub(v128.load(at + offset(i)), f32x4.splat(peak))));
+  }
+  let sum = sumLanes(lanes);
+  for (; i < count; i++) sum += exp(load<f32>(at + offset(i)) - peak);
+  return sum;
 }
 
 /** out[r] = sum over j of weight[r, j] * x[source[r, j]], for rows [from, to), added in the order of j */

@@ -1,13 +1,22 @@
 /** The mixture-of-experts kernels: a router scores, chooses and weighs experts; `mix` sums rows with weights. */
 
-import type {
-  MixParams,
-  RouterChooseParams,
-  RouterScoreParams,
-  RouterWeighParams,
+import {
+  type MixParams,
+  type RouterChooseParams,
+  type RouterScoreParams,
+  type RouterSoftmaxParams,
+  type RouterWeighParams,
+  softmaxRoundings,
 } from "../definitions/moe.ts";
 import { ROUNDING, type WgslForm } from "../kernel.ts";
-import { DIVISION_ROUNDINGS, IS_NAN_WGSL, SIGMOID_ROUNDINGS, SIGMOID_WGSL } from "./elementary.ts";
+import {
+  DIVISION_ROUNDINGS,
+  EXP_ROUNDINGS,
+  EXP_WGSL,
+  IS_NAN_WGSL,
+  SIGMOID_ROUNDINGS,
+  SIGMOID_WGSL,
+} from "./elementary.ts";
 import { elementShader, elementWorkgroups } from "./shader.ts";
 
 export const routerScoreWgsl: WgslForm<RouterScoreParams> = {
@@ -112,6 +121,34 @@ export const routerWeighWgsl: WgslForm<RouterWeighParams> = {
     },
   ],
   bound: ({ topK }) => (2 * SIGMOID_ROUNDINGS + topK + DIVISION_ROUNDINGS + 1) * ROUNDING,
+};
+
+/** `termOf` gives the logits over which the softmax is. */
+const SOFTMAX = `${EXP_WGSL}
+fn chosenLogit(t: u32, k: u32) -> f32 { return route[t * p.experts + u32(chosen[t * p.topK + k])]; }
+fn termOf(t: u32, k: u32) -> f32 {
+  if (p.all == 1u) { return route[t * p.experts + k]; }
+  return chosenLogit(t, k);
+}
+${elementShader(`
+  let terms = select(p.topK, p.experts, p.all == 1u);
+  var peak = termOf(i, 0u);
+  for (var k = 1u; k < terms; k++) { peak = max(peak, termOf(i, k)); }
+  var sum = 0.0;
+  for (var k = 0u; k < terms; k++) { sum += expOf(termOf(i, k) - peak); }
+  for (var k = 0u; k < p.topK; k++) { weights[i * p.topK + k] = expOf(chosenLogit(i, k) - peak) / sum; }`)}`;
+
+export const routerSoftmaxWgsl: WgslForm<RouterSoftmaxParams> = {
+  passes: ({ tokens, experts, topK, over }) => [
+    {
+      reads: { route: "f32", chosen: "f32" },
+      writes: { weights: "f32" },
+      u32: { count: tokens, experts, topK, all: over === "all" ? 1 : 0 },
+      code: SOFTMAX,
+      workgroups: elementWorkgroups(tokens),
+    },
+  ],
+  bound: (p) => softmaxRoundings(p, EXP_ROUNDINGS, DIVISION_ROUNDINGS) * ROUNDING,
 };
 
 export const mixWgsl: WgslForm<MixParams> = {

@@ -17,6 +17,7 @@ import {
   rope,
   routerChoose,
   routerScore,
+  routerSoftmax,
   routerWeigh,
   scale,
   ssd,
@@ -251,6 +252,14 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "router-weigh: no scale": withParams(routerWeigh, (p) => ({ ...p, scale: 1 })),
   "router-weigh: scores for logits": withInputs(routerWeigh, (x) =>
     replaced(x, 0, (logits) => logits.map((v) => 1 / (1 + Math.exp(-v)))),
+  ),
+  "router-softmax: always over all": withParams(routerSoftmax, (p) => ({ ...p, over: "all" as const })),
+  "router-softmax: never over all": withParams(routerSoftmax, (p) => ({ ...p, over: "chosen" as const })),
+  "router-softmax: experts of the first token": withInputs(routerSoftmax, (x, p) =>
+    replaced(x, 1, (chosen) => permuted(chosen, 1, p.tokens, () => 0)),
+  ),
+  "router-softmax: logits of half": withInputs(routerSoftmax, (x) =>
+    replaced(x, 0, (logits) => logits.map((v) => v / 2)),
   ),
   "ssd: head k uses group k mod groups": moduloGroups(ssd, (p) => p.groups, [0, 3], [4, 5, 6]),
   "ssd: B and C exchanged": withInputs(ssd, (x) => swapped(x, 1, 2)),

@@ -14,6 +14,7 @@ import {
   rmsNorm,
   routerChoose,
   routerScore,
+  routerSoftmax,
   routerWeigh,
   ssd,
   ssdStep,
@@ -126,6 +127,8 @@ describe("is within its bound over random shapes, like the WASM form", () => {
       await expectWithinBounds(routerScore, [{ tokens, experts }]);
       await expectWithinBounds(routerChoose, [{ tokens, experts, topK, groups, topGroups }]);
       await expectWithinBounds(routerWeigh, [{ tokens, experts, topK, normalise: i % 2 === 0, scale: 2.5 }]);
+      const over = i % 2 === 0 ? "all" : "chosen";
+      await expectWithinBounds(routerSoftmax, [{ tokens, experts, topK, over }]);
       await expectWithinBounds(mix, [
         { sources: 1 + random(9), rows: tokens, terms: topK, width: 1 + random(70) },
       ]);
