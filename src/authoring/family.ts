@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** `isologit/family`: what the author of a family needs. docs/extending.md walks through an example. */
 export type { Tensor } from "../core/checkpoint.ts";
 export type { DType, FloatDType, Shape } from "../core/dtype.ts";

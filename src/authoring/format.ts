@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** `isologit/format`: what the author of a format needs. docs/extending.md walks through an example. */
 export { folderPlan } from "../../formats/folder-placement.ts";
 export {

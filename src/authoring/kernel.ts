@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** `isologit/kernel`: what the author of a kernel needs, and the kernels of this version for the stages of a family. */
 export * from "../../kernels/index.ts";
 export {

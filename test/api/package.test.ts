@@ -9,7 +9,11 @@ import { workFolder } from "../support/goldens.ts";
 const root = new URL("../..", import.meta.url).pathname;
 const work = workFolder();
 const installed = join(work, "node_modules/isologit");
-const { dependencies, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const {
+  dependencies,
+  files,
+  exports: entries,
+} = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
 /** Errors of the compiler, "" if there are none. */
 function tsc(folder: string, ...args: readonly string[]): string {
@@ -31,7 +35,10 @@ beforeAll(() => {
     symlinkSync(join(root, "node_modules", name), link);
   }
   writeFileSync(join(work, "package.json"), '{"type": "module"}');
-  writeFileSync(join(work, "use.ts"), 'import * as isologit from "isologit";\nconsole.log(isologit);\n');
+  const names = Object.keys(entries).map((path) => path.replace(".", "isologit"));
+  const imports = names.map((name, i) => `import * as part${i} from "${name}";\nconsole.log(part${i});\n`);
+  writeFileSync(join(work, "use.ts"), imports.join(""));
+  cpSync(join(root, "fixtures/plugin"), join(work, "plugin"), { recursive: true });
 });
 
 it.each([
@@ -40,6 +47,9 @@ it.each([
 ])("compile under --strict by %s, without skipLibCheck", (moduleResolution, module) => {
   const flags = ["--strict", "--noEmit", "--target", "es2022", "--module", module];
   expect(tsc(work, ...flags, "--moduleResolution", moduleResolution, "use.ts")).toBe("");
+  expect(tsc(work, ...flags, "--checkJs", "--moduleResolution", moduleResolution, "plugin/plugin.js")).toBe(
+    "",
+  );
 });
 
 it("holds the documents that messages name", () => {
