@@ -14,7 +14,7 @@ export const logits = defineCommand<LogitsOptions>({
   flags: [...SOURCE_OPTIONS, "out", "hidden", ...PROMPT, ...MACHINE, "overwrite", ...WITH_EVENTS],
   examples: [
     "logits ./nemotron-h-8b --ids 1,2,3 --out logits.safetensors",
-    "logits model.isologit --tokens 16 --seed 7 --hidden --json",
+    "logits model.isologit --tokens 16 --seed 7 --hidden --out hidden.safetensors --json",
   ],
   async run({ positionals: { SRC }, options }, { library }) {
     const report = await library.logits(SRC!, { ...options, out: options.out ?? DEFAULT_OUT });
