@@ -8,7 +8,7 @@ import { measureSpeed } from "../../kernels/speed.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
-import { registryOf } from "../plugins/registry.ts";
+import { kernelsOf } from "../plugins/registry.ts";
 
 export interface DoctorReport extends PluginsReport {
   readonly node: string;
@@ -84,7 +84,7 @@ async function kernels(options: RunOptions): Promise<Rows> {
 async function checkEveryKernel(backend: Backend, options: RunOptions): Promise<Rows> {
   await using device = backend;
   const rows: Rows[number][] = [];
-  for (const kernel of registryOf(options).kernels) {
+  for (const kernel of await kernelsOf(options)) {
     if (device.id === "webgpu" && kernel.wgsl === undefined) continue; // no GPU runs it
     const [row] = await checkKernels(device, [kernel]);
     rows.push({ ...row!, speed: await measureSpeed(device, kernel) });

@@ -4,12 +4,18 @@ import { availableParallelism } from "node:os";
 import { refuseBackend, selectBackend } from "../../kernels/backend/select.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
+import { kernelsOf } from "../plugins/registry.ts";
 import { DEFAULT_MEMORY_BYTES } from "../workers/pool.ts";
 
-/** Opens the backend that the options select. @throws NOT_AVAILABLE, USAGE where that backend or device is missing */
-export function backendFor(options: RunOptions): Promise<Backend> {
+/**
+ * Opens the backend that the options select.
+ *
+ * @throws NOT_AVAILABLE, USAGE where that backend or device is missing; PLUGIN_INVALID: two kernels have the same id
+ */
+export async function backendFor(options: RunOptions): Promise<Backend> {
+  await kernelsOf(options);
   const machine = { threads: threadsOf(options), memoryBytes: memoryOf(options) };
-  return selectBackend({ ...selectionOf(options), ...machine });
+  return await selectBackend({ ...selectionOf(options), ...machine });
 }
 
 /** Checks that the selected backend exists, without opening it. @throws NOT_AVAILABLE, USAGE where it does not */

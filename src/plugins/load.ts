@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { IsologitError, systemError, withLocation } from "../core/errors.ts";
 import type { Plugin } from "./plugin.ts";
-import { registryOf } from "./registry.ts";
+import { kernelsOf } from "./registry.ts";
 
 /** A path begins with a dot or a slash, or is a module file; all other names are packages. */
 const PATH = /^(\.{0,2}[\\/]|[A-Za-z]:[\\/])|\.[cm]?[jt]s$/;
@@ -36,9 +36,9 @@ export async function loadPlugins(names: readonly string[]): Promise<readonly Pl
         },
       );
     }
-    plugins.push(plugin as Plugin); // `registryOf` checks it
+    plugins.push(plugin as Plugin); // `kernelsOf` checks it
     try {
-      registryOf({ plugins });
+      await kernelsOf({ plugins });
     } catch (error) {
       throw withLocation(error, { file });
     }

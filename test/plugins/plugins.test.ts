@@ -18,7 +18,7 @@ import { decodeCertificate } from "../../src/certificate/certificate.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import { loadPlugins } from "../../src/plugins/load.ts";
 import type { Plugin, PluginsReport } from "../../src/plugins/plugin.ts";
-import { registryOf } from "../../src/plugins/registry.ts";
+import { kernelsOf, registryOf } from "../../src/plugins/registry.ts";
 import { sarifText } from "../../src/report/sarif.ts";
 import { factsOf } from "../../src/report/subject.ts";
 import { errorOf } from "../support/errors.ts";
@@ -164,6 +164,13 @@ describe("a plug-in is refused", () => {
     expect(error).toMatchObject({ code: "PLUGIN_INVALID", exit: 2 });
     expect(error.message).toContain(message);
     expect(error.next).not.toBe("");
+  });
+
+  it("with a kernel of this version", async () => {
+    const plugins = [{ name: "a", kernels: [{ ...plugin.kernels![0]!, id: "rms-norm" }] }];
+    const error = await errorOf(() => kernelsOf({ plugins }));
+    expect(error).toMatchObject({ code: "PLUGIN_INVALID", exit: 2 });
+    expect(error.message).toContain("a has rms-norm in `kernels`, and isologit has that id already");
   });
 });
 
