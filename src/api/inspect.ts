@@ -10,6 +10,7 @@ import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf, countOf } from "../core/dtype.ts";
 import { isJsonObject } from "../core/json.ts";
 import { mainLayers } from "../families/model.ts";
+import { familyOf } from "../families/recognise.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import { registryOf } from "../plugins/registry.ts";
 import { describeScheme, schemeOf } from "../quantization/scheme.ts";
@@ -75,8 +76,7 @@ export async function inspect(
   options: RunOptions & SourceOptions & { tensors?: boolean } = {},
 ): Promise<InspectReport> {
   const checkpoint = await openCheckpoint(source, options);
-  const { families } = registryOf(options);
-  const known = families.some((family) => family.claims(checkpoint.config));
+  const known = familyOf(checkpoint.config, registryOf(options).families) !== undefined;
   const model = known ? await loadModel(checkpoint, options) : null;
   const scales = model?.scales ?? pairScales(checkpoint.tensors, checkpoint.config);
   const training = await readTrainingPrecision(checkpoint);

@@ -111,11 +111,11 @@ export interface Dialect<D extends Dims = Dims> {
   config(model: ConfigInput): { readonly config: Config; readonly notes: readonly string[] };
 }
 
-/** Prefixes of the names of a layer: `{layer}` is its index in the stack, `{outer}` its prediction step. */
+/** Prefixes of the names of a layer: `{layer}` is its index in the stack, `{outer}` that of its block or prediction step. */
 interface Stacks {
   readonly main: string;
-  /** `{inner}`: number within the step */
-  readonly mtp: string;
+  /** `{inner}`: number within the step; absent if the family has no prediction layers */
+  readonly mtp?: string;
   /** for tensors that a step has once; default: `mtp` */
   readonly step?: string;
 }

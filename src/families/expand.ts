@@ -157,7 +157,7 @@ function placeOf(
   const prefix = rule.mtp === undefined ? stacks[layer.stack] : (stacks.step ?? stacks.mtp);
   return {
     layer,
-    prefix: prefix
+    prefix: prefix!
       .replace("{layer}", String(index))
       .replace("{outer}", String(Math.floor(index / layer.of)))
       .replace("{inner}", String(layer.inner)),

@@ -8,12 +8,12 @@ export interface Recipe {
   readonly id: string;
   /** where the choice comes from; absent for a recipe file */
   readonly source?: string;
-  /** number of layers at each end of the main stack that are kept */
+  /** number of layers at each end of the main stack that are kept, as the software of the family counts layers */
   readonly keepEnds: number;
   /** roles by name, or `prefix.*` */
   readonly cast: readonly string[];
   readonly keep?: readonly string[];
-  /** main-stack layers that are kept */
+  /** indices of the main-stack layers that are kept */
   readonly keepLayers?: readonly number[];
   /** main-stack layers of `kind` directly before one of kind `next` are kept */
   readonly keepBefore?: readonly { readonly kind: string; readonly next: string }[];

@@ -64,6 +64,11 @@ export interface KernelStage<D extends Dims = Dims> {
   /** for a stage without parameters: whether an output of zeros is correct for these inputs */
   readonly silent?: (inputs: readonly Float32Array[]) => boolean;
   choice?(d: D): ExpertChoice;
+  /**
+   * A further input, after the parameters: [rows, any width], computed from the positions of the tokens alone. `first` is the
+   * position of row 0 in its sequence.
+   */
+  table?(d: D, first: number, rows: number): Float32Array;
   /** absent if the result of a token depends on no other token */
   readonly carry?: Carry<D>;
   run(backend: Backend, d: D, rows: number, inputs: readonly Region[], output: Region): Promise<void>;
@@ -130,16 +135,16 @@ export interface Native<D extends Dims = Dims> {
   readonly dialect: string;
   /**
    * Prefixes of the names of a layer in each stack, and of tensors that a prediction step has once. `{layer}` is the index
-   * in the stack, `{outer}` the step, `{inner}` the number within the step. In `step` they are those of the first layer at
-   * the start and of the last layer at the end. Pipeline stages number their own layers and steps from 0, and expert
-   * parallel ranks their own experts.
+   * in the stack, `{outer}` the block or step, `{inner}` the number within it. In `step` they are those of the first layer at
+   * the start and of the last layer at the end. Pipeline stages number their own layers and blocks from 0, and expert
+   * parallel ranks their own experts. Absent `mtp` and `step`: the family has no prediction layers.
    */
   readonly prefix: {
     readonly main: string;
     /** another prefix with the same meaning */
     readonly also?: string;
-    readonly mtp: string;
-    readonly step: string;
+    readonly mtp?: string;
+    readonly step?: string;
   };
   /** by layer kind, and "mtpStart" and "mtpEnd" where the family has `mtp` */
   readonly uses: {

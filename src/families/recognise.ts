@@ -11,20 +11,9 @@ import { type Config, type Dims, type Layer, type RoleSpec, roleKey, type Settin
 /** @throws FAMILY_UNKNOWN, and the errors of the dialect's config reader */
 export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): RecognisedModel {
   const { hints = {} } = checkpoint;
-  const family = families.find(
-    (f) => f.claims(checkpoint.config) || (hints.like && f.claims(hints.like.config)),
-  );
-  if (family === undefined) {
-    if (checkpoint.dialect !== "hf") {
-      throw new IsologitError("FAMILY_UNKNOWN", "no known family claims this config", {
-        file: checkpoint.store.url,
-      });
-    }
-    const type = JSON.stringify(checkpoint.config.model_type ?? null);
-    throw new IsologitError("FAMILY_UNKNOWN", `model_type is ${type}; no known family has this type`, {
-      file: "config.json",
-    });
-  }
+  const family =
+    familyOf(checkpoint.config, families) ?? (hints.like && familyOf(hints.like.config, families));
+  if (family === undefined) throw unknownFamilyError(checkpoint, families);
   const dialect = dialectOf(family, checkpoint.dialect);
   const dropped = new Set(droppedFrom(checkpoint, dialect).flatMap(({ names }) => names));
   const like =
@@ -47,6 +36,27 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
   const shards = dialect.parallelism(seen, { settings, dims, layers }, checkpoint.config);
   const roles = rolesOf(family, dims, layers);
   return { family, dialect, settings, passthrough, notes, tied, dims, layers, parallelism: shards, roles };
+}
+
+/**
+ * The family that claims a config; undefined if none does.
+ *
+ * @throws CONFIG_INVALID if several do, because then the order of a list would decide; UNSUPPORTED from `claims`
+ */
+export function familyOf(config: Config, families: readonly Family[]): Family | undefined {
+  const [family, other] = families.filter((known) => known.claims(config));
+  if (other === undefined) return family;
+  const message = `the families ${family!.id} and ${other.id} both claim this config`;
+  const next = "remove the keys that belong to another model, or leave out the plug-in with one of the two";
+  throw new IsologitError("CONFIG_INVALID", message, {}, { next });
+}
+
+function unknownFamilyError({ config, dialect, store }: Checkpoint, families: readonly Family[]) {
+  const known = `the families known here are ${families.map(({ id }) => id).join(", ")}`;
+  const name = config.model_type ?? config._target_ ?? config.target ?? null;
+  const model = dialect === "hf" ? `model_type is ${JSON.stringify(name)}` : `the model is ${JSON.stringify(name)}`;
+  const file = dialect === "hf" ? "config.json" : store.url;
+  return new IsologitError("FAMILY_UNKNOWN", `${model}; ${known}`, { file });
 }
 
 /** @throws CONFIG_INVALID if the record that other software loads describes another model, and the errors of its keys */
@@ -83,7 +93,7 @@ export function keyRemarksOf(
   families: readonly Family[],
 ): readonly KeyRemark[] {
   try {
-    const family = families.find((known) => known.claims(config));
+    const family = familyOf(config, families);
     return family?.dialects.find((dialect) => dialect.id === id)?.keyRemarks(config) ?? [];
   } catch (error) {
     if (error instanceof IsologitError) return []; // `modelOf` reports the refusal itself

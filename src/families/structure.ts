@@ -17,8 +17,9 @@ export interface Dims {
 }
 
 /**
- * One layer of one stack. `index` is its number in the stack. A multi-token prediction step (mtp) has `of` layers, and
- * this one is number `inner` of them; in the main stack the whole pattern counts as one step.
+ * One layer of one stack: a norm, a mixer or an MLP, and the addition to the stream. `index` is its number in the stack. Names
+ * may give one number to several layers: a block of a dense model is attention and MLP, and a step of multi-token
+ * prediction (mtp) has a pattern of its own. Such a block has `of` layers, and this one is number `inner` of them.
  */
 export interface Layer {
   readonly stack: "main" | "mtp";

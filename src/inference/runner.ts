@@ -241,7 +241,27 @@ export class ModelRunner {
     if (stage.carry !== undefined && sequences.length > 1)
       return await this.#bySequence(stage, sequences, inputs, parameters, set.outputs.get(stage.to)!);
     const rows = forward.dispatched.includes(stage.to) ? expertRows!.rows : tokens;
-    await stage.run(backend, dims, rows, [...inputs, ...parameters], set.outputs.get(stage.to)!);
+    const table = await this.#table(stage, sequences);
+    const operands = [...inputs, ...parameters, ...(table === undefined ? [] : [table])];
+    await stage.run(backend, dims, rows, operands, set.outputs.get(stage.to)!);
+    if (table !== undefined) backend.release(table);
+  }
+
+  /** The input of a stage that depends on positions alone; each sequence begins at position 0. */
+  async #table(stage: KernelStage, sequences: readonly number[]): Promise<Region | undefined> {
+    if (stage.table === undefined) return undefined;
+    const { backend, dims } = this.#o;
+    const parts = sequences.map((rows) => stage.table!(dims, 0, rows));
+    const bytes = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const region = backend.allocate(bytes);
+    await backend.upload(region, bytes, (view) => {
+      let at = 0;
+      for (const { buffer, byteOffset, byteLength } of parts) {
+        view.set(new Uint8Array(buffer, byteOffset, byteLength), at);
+        at += byteLength;
+      }
+    });
+    return region;
   }
 
   /** Runs a stage in which tokens depend on earlier ones, for each sequence alone. */

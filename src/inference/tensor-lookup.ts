@@ -34,7 +34,7 @@ export class TensorLookup {
   readonly #dims: Dims;
   /** name -> tensors of that name, ordered by rank */
   readonly #tensors = new Map<string, Tensor[]>();
-  /** number of layers, or of prediction steps, on each pipeline stage */
+  /** how many numbers the names of each pipeline stage give to layers, or to blocks of layers */
   readonly #stages: Readonly<Record<Layer["stack"], readonly number[]>>;
   readonly #experts: number;
   readonly #expertsPerRank: number;
@@ -47,9 +47,10 @@ export class TensorLookup {
     for (const tensor of inOrder) {
       this.#tensors.set(tensor.name, [...(this.#tensors.get(tensor.name) ?? []), tensor]);
     }
+    const { main, mtp } = native.prefix;
     this.#stages = {
-      main: layersPerStage(inOrder, native.prefix.main),
-      mtp: layersPerStage(inOrder, native.prefix.mtp),
+      main: numbersPerStage(inOrder, main),
+      mtp: mtp === undefined ? [] : numbersPerStage(inOrder, mtp),
     };
     this.#experts = experts;
     this.#expertsPerRank =
@@ -61,12 +62,12 @@ export class TensorLookup {
     const { main, also, mtp } = this.#native.prefix;
     return layer.stack === "main"
       ? this.#blockNames(layer.kind, main, layer, also)
-      : this.#blockNames(layer.kind, mtp, layer);
+      : this.#blockNames(layer.kind, mtp!, layer);
   }
 
   /** The tensors of a prediction step outside its layers: before its first layer ("mtpStart") or after its last ("mtpEnd"). */
   step(end: "mtpStart" | "mtpEnd", layer: Layer): BlockNames {
-    return this.#blockNames(end, this.#native.prefix.step, layer);
+    return this.#blockNames(end, this.#native.prefix.step!, layer);
   }
 
   /** The tensors outside of all layers. */
@@ -136,10 +137,11 @@ export class TensorLookup {
   }
 
   #blockNames(kind: string, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
-    let [stage, local] = [0, stack === "main" ? index : Math.floor(index / of)];
+    const numbersBlocks = prefix.includes("{outer}");
+    let [stage, local] = [0, numbersBlocks ? Math.floor(index / of) : index];
     const counts = this.#stages[stack];
     for (; stage + 1 < counts.length && local >= counts[stage]!; stage++) local -= counts[stage]!;
-    const numbers = { layer: stack === "main" ? local : index, outer: local, inner };
+    const numbers = { layer: local, outer: local, inner };
     const fill = (text: string) =>
       text.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) => String(numbers[name]));
     const other = also === undefined ? {} : { also: fill(also) };
@@ -181,8 +183,8 @@ function rankOrder({ rank }: Tensor): number {
   return rank === undefined ? 0 : (rank.tp * 2 ** 16 + rank.pp) * 2 ** 16 + rank.ep;
 }
 
-/** Number of layers on each pipeline stage: one more than the largest number after the prefix. */
-function layersPerStage(tensors: readonly Tensor[], prefix: string): readonly number[] {
+/** How many numbers each pipeline stage uses: one more than the largest number after the prefix. */
+function numbersPerStage(tensors: readonly Tensor[], prefix: string): readonly number[] {
   const start = prefix.slice(0, prefix.indexOf("{"));
   const counts: number[] = [];
   for (const { name, rank } of tensors) {

@@ -7,7 +7,7 @@ import type { Layer, RoleSpec } from "../families/structure.ts";
 
 /** The part of a role, and of a layer, that a recipe looks at. */
 export type RoleKind = Pick<RoleSpec, "role" | "kind">;
-export type LayerAt = Pick<Layer, "stack" | "index" | "kind">;
+export type LayerAt = Pick<Layer, "stack" | "index" | "kind" | "of">;
 
 /** Largest recipe file, in characters. A real recipe has about a dozen lines. */
 const MAX_RECIPE_LENGTH = 64 * 1024;
@@ -167,7 +167,8 @@ export function keptReason(
   if (isNamedBy(keep)) return `recipe ${id} keeps it`;
   if (layer === null) return null;
   if (layer.stack === "mtp") return "recipes cast no prediction layer";
-  if (layer.index < keepEnds || layer.index >= main.length - keepEnds)
+  const ends = keepEnds * layer.of; // attention and MLP of a dense model count as one
+  if (layer.index < ends || layer.index >= main.length - ends)
     return `recipe ${id} keeps ${keepEnds} layers at each end`;
   if (keepLayers.includes(layer.index)) return `recipe ${id} keeps layer ${layer.index}`;
   const following = main.find(({ index }) => index === layer.index + 1)?.kind;

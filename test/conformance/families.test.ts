@@ -250,9 +250,9 @@ describe.each(families)("$id", (family) => {
               .replace("{layer}", String(index))
               .replace("{outer}", String(Math.floor(index / of)))
               .replace("{inner}", String(inner));
-          check(fedBy(forward.block(kind, dims), dims), native.uses[kind]!, filled(native.prefix[stack]));
+          check(fedBy(forward.block(kind, dims), dims), native.uses[kind]!, filled(native.prefix[stack]!));
           if (stack === "main") continue;
-          const step = filled(native.prefix.step);
+          const step = filled(native.prefix.step!);
           if (inner === 0) check(fedBy(forward.mtp!.start, dims), native.uses.mtpStart!, step);
           if (inner === of - 1) check(fedBy(forward.mtp!.end, dims), native.uses.mtpEnd!, step);
         }

@@ -35,6 +35,7 @@ const stack = (name: LayerAt["stack"], pattern: string): LayerAt[] =>
     stack: name,
     index,
     kind: LETTERS[letter as keyof typeof LETTERS],
+    of: 1,
   }));
 const layers = [...stack("main", "M-ME*-M*-M"), ...stack("mtp", "*E")];
 const PREFIX: Readonly<Record<string, string>> = {

@@ -8,7 +8,7 @@ import { type LayerAt, recipeJsonSchema } from "../../src/quantization/recipe.ts
 const family = families[0]!;
 const KIND = { M: "mamba", "*": "attention", "-": "mlp", E: "moe" } as const;
 const layers: readonly LayerAt[] = [..."MM-EM*-M-E"].map((letter, index) => ({
-  ...{ stack: "main", index, kind: KIND[letter as keyof typeof KIND] },
+  ...{ stack: "main", index, kind: KIND[letter as keyof typeof KIND], of: 1 },
 }));
 
 /** Roles and layers that a recipe casts to FP8, as `ssm.in 0 1`. */

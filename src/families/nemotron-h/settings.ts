@@ -28,18 +28,16 @@ export interface NemotronHSettings extends Settings {
 
 /** All layers: the main stack, then the layers of the multi-token prediction steps, numbered through all steps. */
 export function layers(settings: Settings): readonly Layer[] {
-  const stack = (name: "main" | "mtp", pattern: string, steps: number): Layer[] =>
-    Array.from({ length: steps * pattern.length }, (_, index) => ({
-      stack: name,
-      index,
-      kind: kindOf(pattern[index % pattern.length]!),
-      inner: index % pattern.length,
-      of: pattern.length,
-    }));
+  const predicted = String(settings.mtpPattern ?? "");
   const steps = Number(settings.mtpSteps ?? 0);
   return [
-    ...stack("main", String(settings.pattern), 1),
-    ...stack("mtp", String(settings.mtpPattern ?? ""), steps),
+    ...Array.from(String(settings.pattern), (letter, index): Layer => {
+      return { stack: "main", index, kind: kindOf(letter), inner: 0, of: 1 };
+    }),
+    ...Array.from(predicted.repeat(steps), (letter, index): Layer => {
+      const of = predicted.length;
+      return { stack: "mtp", index, kind: kindOf(letter), inner: index % of, of };
+    }),
   ];
 }
 

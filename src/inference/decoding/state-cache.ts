@@ -28,10 +28,12 @@ export class StateCache {
     this.#capacity = capacity;
   }
 
-  /** Wraps a stage so that it continues from the cached tokens; returns a stage without state unchanged. */
+  /** Wraps a stage so that it continues after the cached tokens; returns a stage that depends on no other token unchanged. */
   stage(stage: Stage, layer: number): Stage {
-    if (stage.op !== "kernel" || stage.carry === undefined) return stage;
-    const { carry } = stage;
+    if (stage.op !== "kernel") return stage;
+    const { carry, table } = stage;
+    if (table !== undefined) return { ...stage, table: (d, first, rows) => table(d, first + this.#seen, rows) };
+    if (carry === undefined) return stage;
     const key = `${layer}.${stage.to}`;
     return {
       ...stage,

@@ -18,12 +18,27 @@ import {
 import { FIXED_KEYS } from "./keys.ts";
 import { readSizes, type Size } from "./sizes.ts";
 
-/** Whether a record describes a hybrid model: it has a layer pattern, one of NeMo's classes, or sizes of Mamba (NeMo 1). */
+/**
+ * Whether a record describes a hybrid model: by its pattern, else by the name of its class or layers. A pattern without Mamba
+ * may also describe a dense model, which has rotary positions. Sizes of Mamba decide nothing: newer records of every model
+ * have them, because they are defaults of TransformerConfig.
+ */
 export function isMegatronConfig(config: Config): boolean {
   if (config.model_type !== undefined) return false;
   const pattern = config.hybrid_layer_pattern ?? config.hybrid_override_pattern;
-  if (typeof pattern === "string" || Object.keys(classSettings(config._target_)).length > 0) return true;
-  return ["mamba_ssm_ngroups", "mamba_num_groups", "mamba_state_dim"].some((key) => key in config);
+  if (typeof pattern === "string") return pattern.includes("M") || !hasRotaryPositions(config);
+  const names = ["_target_", "target", "spec", "mamba_stack_spec", "hybrid_stack_spec"].map((key) => config[key]);
+  return (
+    Object.keys(classSettings(config._target_)).length > 0 ||
+    names.some((name) => /mamba|hybrid|nemotron_?h/i.test(canonicalJson(name ?? null))) ||
+    config.is_hybrid_model === true ||
+    "mamba_ssm_ngroups" in config // a key of NeMo 1's Mamba model alone
+  );
+}
+
+/** Megatron's models have no rotary positions unless the record asks for them; NeMo 2's classes of dense models ask by default. */
+function hasRotaryPositions({ position_embedding_type: type, use_rotary_position_embeddings: use }: Config) {
+  return type === "rope" || type === "yarn" || use === true;
 }
 
 /**

@@ -9,11 +9,11 @@ import { remarksOn } from "./remarks.ts";
 import { distRules, rankRules } from "./rules.ts";
 import { distParallelism, planParallelism, rankParallelism } from "./shards.ts";
 
-const stacks: Dialect<NemotronHDims>["stacks"] = {
+const stacks = {
   main: "decoder.layers.{layer}.",
   mtp: "mtp.layers.{outer}.mtp_model_layer.layers.{inner}.",
   step: "mtp.layers.{outer}.",
-};
+} as const satisfies Dialect["stacks"];
 
 /** The keys of the optimizer contain those of the weights: only the start of a name distinguishes them. */
 const drop: Dialect<NemotronHDims>["drop"] = [
@@ -46,7 +46,7 @@ function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] 
       .replace("{outer}", outer)
       .replace("{inner}", String(inner));
     const step =
-      stack === "mtp" && inner === 0 ? STEP.map((name) => stacks.step!.replace("{outer}", outer) + name) : [];
+      stack === "mtp" && inner === 0 ? STEP.map((name) => stacks.step.replace("{outer}", outer) + name) : [];
     const latent = kind === "moe" && dims.latent > 0 ? ["mlp.fc1_latent_proj", "mlp.fc2_latent_proj"] : [];
     const experts = kind === "moe" ? Array.from({ length: dims.experts }, (_, expert) => expert) : [];
     return [
