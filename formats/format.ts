@@ -13,6 +13,8 @@ export interface WriteRequest {
   readonly tensors: readonly WantedTensor[];
   /** names, without the writer's prefix, of empty pickled entries that loaders require; each contains `[None]` */
   readonly objects: readonly string[];
+  /** the layers are equal: a distributed checkpoint stores each module of all layers as one tensor */
+  readonly stackLayers?: true;
   /**
    * Small files, with their paths in a Hugging Face folder; `bytes` are new, `span` is copied from the source's store.
    * config.json is one of them if the writer takes it. A path that begins with ORIGIN_FOLDER stays as it is.

@@ -10,6 +10,7 @@ import { MAX_PICKLE_BYTES } from "../codec/pickle/read.ts";
 import { expectKind } from "../codec/pickle/value.ts";
 import { nameSeals, pieceOf, readTorch } from "../codec/torch-zip/read.ts";
 import { type DistChunk, type DistEntry, type DistTensor, parseDistIndex } from "./index-file.ts";
+import { unstackLayers } from "./stacks.ts";
 
 export const METADATA = ".metadata";
 
@@ -44,12 +45,14 @@ export async function readDist(
   ]);
   const tensors = index.tensors.filter(({ key }) => wanted(key));
   const located = await locateAll(store, folder, tensors);
-  const stored = tensors.map(({ key, dtype, shape, chunks }) => ({
-    name: key,
-    dtype,
-    shape,
-    pieces: chunks.map((chunk) => located.get(chunk)!.piece), // every chunk of a wanted tensor was located
-  }));
+  const stored = unstackLayers(
+    tensors.map(({ key, dtype, shape, chunks }) => ({
+      name: key,
+      dtype,
+      shape,
+      pieces: chunks.map((chunk) => located.get(chunk)!.piece), // every chunk of a wanted tensor was located
+    })),
+  );
   return {
     tensors: stored,
     seals: nameSeals(

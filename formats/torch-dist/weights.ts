@@ -7,6 +7,7 @@ import { IsologitError } from "../../src/core/errors.ts";
 import type { Store } from "../../src/core/io.ts";
 import { readZarr, zarrNames } from "../codec/zarr.ts";
 import { METADATA, readDist } from "./read.ts";
+import { unstackLayers } from "./stacks.ts";
 
 /**
  * A tensor that every Megatron model has. The text before it is the prefix of the checkpoint: `module.` in NeMo 2, `model.`
@@ -72,7 +73,7 @@ async function readArrays(
     }),
   );
   return {
-    tensors: await readZarr(store, folder, wanted),
+    tensors: unstackLayers(await readZarr(store, folder, wanted)),
     objects: [...pickled.keys(), ...zarrNames(paths, folder).filter((key) => !wanted(key))],
     entries: pickled,
     seals: [],

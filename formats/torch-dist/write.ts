@@ -1,6 +1,7 @@
 /**
  * Places a folder of torch.distributed.checkpoint, with only what its loaders need: plain torch without Megatron, and Megatron
- * core from 0.13. Each tensor is one box in one entry, so that it loads with any number of ranks.
+ * core from 0.13. Each tensor is one box in one entry, so that it loads with any number of ranks. Where the layers are stacked,
+ * the box of each layer is a chunk of the tensor of all layers.
  */
 import { bytesOf, type Shape } from "../../src/core/dtype.ts";
 import { joinCrc32 } from "../codec/crc32-join.ts";
@@ -10,6 +11,7 @@ import type { FolderPlan } from "../folder-placement.ts";
 import { CHUNK_BYTES, type TensorDigests, type WantedTensor, type WriteRequest } from "../format.ts";
 import type { DistEntry } from "./index-file.ts";
 import { pickledTensor, torchDtype } from "./pickles.ts";
+import { type StackedPlace, stackedPlace } from "./stacks.ts";
 
 const META = "torch.distributed.checkpoint.metadata";
 /** Loaders read files in parallel; the largest tensors of models are smaller. */
@@ -38,18 +40,26 @@ export function placeDist(plan: FolderPlan, folder: string, prefix: string, want
     plan.inline(folder + entry.path, entry.offset, empty.gaps[0]!.bytes);
     stored.push({ key: prefix + name, entry });
   }
+  const layers = new Map<string, number>();
   for (const tensor of wanted.tensors) {
-    const archive = entryOf(tensor);
+    const place = wanted.stackLayers === true ? stackedPlace(tensor.name) : null;
+    const box = boxOf(tensor, place);
+    const archive = entryOf(box);
     const entry = take(archive.size);
     const path = folder + entry.path;
     const [front, tail] = archive.gaps;
     plan.inline(path, entry.offset, front!.bytes);
     plan.tensor(tensor, path, entry.offset + archive.storages[0]!);
     plan.seal({ file: path, offset: entry.offset + tail!.offset, size: tail!.bytes.byteLength });
-    stored.push({ key: prefix + tensor.name, entry, tensor });
+    if (place === null) stored.push({ key: prefix + tensor.name, entry, box });
+    else {
+      const key = prefix + place.key;
+      layers.set(key, Math.max(layers.get(key) ?? 0, place.layer + 1));
+      stored.push({ key, entry, box, layer: place.layer });
+    }
   }
   plan.file(folder + file.path, file.size);
-  plan.bytes(`${folder}.metadata`, writePickle(metadataOf(stored)));
+  plan.bytes(`${folder}.metadata`, writePickle(metadataOf(stored, layers)));
   plan.bytes(`${folder}metadata.json`, Buffer.from(JSON.stringify(BACKEND)));
 }
 
@@ -65,12 +75,20 @@ const BACKEND = {
 export function sealsOf(wanted: WriteRequest, sealed: ReadonlyMap<string, TensorDigests>): Uint8Array[] {
   return wanted.tensors.map((tensor) => {
     const { crc32 } = sealed.get(tensor.name)!; // every tensor is written before the seals
-    return entryOf(tensor, joinCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES)).gaps[1]!.bytes;
+    const box = boxOf(tensor, wanted.stackLayers === true ? stackedPlace(tensor.name) : null);
+    return entryOf(box, joinCrc32(crc32, bytesOf(tensor.dtype, tensor.shape), CHUNK_BYTES)).gaps[1]!.bytes;
   });
 }
 
-/** The archive of one tensor: gap 0, its elements, gap 1. */
-function entryOf({ name, dtype, shape }: WantedTensor, crc?: number): Archive {
+/** A tensor as an entry holds it: a layer of a stack has a first axis of one layer. */
+type Box = Pick<WantedTensor, "name" | "dtype" | "shape">;
+
+function boxOf({ name, dtype, shape }: WantedTensor, place: StackedPlace | null): Box {
+  return { name, dtype, shape: place === null ? shape : [1, ...shape] };
+}
+
+/** The archive of one box: gap 0, its elements, gap 1. */
+function entryOf({ name, dtype, shape }: Box, crc?: number): Archive {
   const pickle = writePickle(pickledTensor(dtype, shape, 0));
   const storages = [bytesOf(dtype, shape, { tensor: name })];
   return archiveOf({ root: "archive", pickle, storages }, crc === undefined ? undefined : [crc]);
@@ -80,29 +98,47 @@ interface Stored {
   readonly key: string;
   readonly entry: DistEntry;
   /** absent for an empty entry */
-  readonly tensor?: WantedTensor;
+  readonly box?: Box;
+  /** the layer of the box in a tensor of all layers */
+  readonly layer?: number;
 }
 
 /** `.metadata` with classes of torch only, and with fields that every version since 2.0 knows. */
-function metadataOf(stored: readonly Stored[]): WrittenValue {
+function metadataOf(stored: readonly Stored[], layers: ReadonlyMap<string, number>): WrittenValue {
+  const chunks = new Map<string, Stored[]>();
+  for (const one of stored) {
+    const known = chunks.get(one.key);
+    if (known === undefined) chunks.set(one.key, [one]);
+    else known.push(one);
+  }
+  const keys = [...chunks];
   return object(`${META}.Metadata`, [
-    ["state_dict_metadata", { dict: stored.map(({ key, tensor }) => [key, described(tensor)] as const) }],
+    [
+      "state_dict_metadata",
+      { dict: keys.map(([key, parts]) => [key, described(parts, layers.get(key))] as const) },
+    ],
     ["planner_data", null],
-    ["storage_data", { dict: stored.map((entry) => [indexOf(entry), placeOf(entry)] as const) }],
+    [
+      "storage_data",
+      {
+        dict: keys.flatMap(([, parts]) => parts.map((part, i) => [indexOf(part, i), placeOf(part)] as const)),
+      },
+    ],
     ["storage_meta", null],
     ["version", "1.0.0"],
   ]);
 }
 
-function described(tensor: WantedTensor | undefined): WrittenValue {
-  if (tensor === undefined) return object(`${META}.BytesStorageMetadata`);
-  const { dtype, shape } = tensor;
+/** @param layers layers of a stack; absent for a tensor of one box */
+function described(parts: readonly Stored[], layers: number | undefined): WrittenValue {
+  const box = parts[0]!.box;
+  if (box === undefined) return object(`${META}.BytesStorageMetadata`);
   const properties: WrittenValue = {
     newobj: { global: `${META}.TensorProperties` },
     args: [],
     state: {
       tuple: [
-        torchDtype(dtype),
+        torchDtype(box.dtype),
         { reduce: { global: "torch.serialization._get_layout" }, args: ["torch.strided"] },
         false, // requires_grad
         { reduce: { global: `${META}._MEM_FORMAT_ENCODING` }, args: [0] }, // contiguous
@@ -110,24 +146,31 @@ function described(tensor: WantedTensor | undefined): WrittenValue {
       ],
     },
   };
-  const chunk = object(`${META}.ChunkStorageMetadata`, [
-    ["offsets", sizes(origin(shape))],
-    ["sizes", sizes(shape)],
-  ]);
+  const chunks = parts.map((part) =>
+    object(`${META}.ChunkStorageMetadata`, [
+      ["offsets", sizes(originOf(part))],
+      ["sizes", sizes(part.box!.shape)],
+    ]),
+  );
   return object(`${META}.TensorStorageMetadata`, [
     ["properties", properties],
-    ["size", sizes(shape)],
-    ["chunks", { list: [chunk] }],
+    ["size", sizes(layers === undefined ? box.shape : box.shape.with(0, layers))],
+    ["chunks", { list: chunks }],
   ]);
 }
 
-function indexOf({ key, tensor }: Stored): WrittenValue {
-  const offset = tensor === undefined ? [] : [["offset", sizes(origin(tensor.shape))] as const];
+function indexOf(part: Stored, index: number): WrittenValue {
+  const hasBox = part.box !== undefined;
   return object(`${META}.MetadataIndex`, [
-    ["fqn", key],
-    ["index", tensor === undefined ? null : 0],
-    ...offset,
+    ["fqn", part.key],
+    ["index", hasBox ? index : null],
+    ...(hasBox ? [["offset", sizes(originOf(part))] as const] : []),
   ]);
+}
+
+/** Where the box is in its tensor. */
+function originOf({ box, layer = 0 }: Stored): Shape {
+  return box!.shape.map((_, axis) => (axis === 0 ? layer : 0));
 }
 
 function placeOf({ entry: { path, offset, length } }: Stored): WrittenValue {
@@ -136,10 +179,6 @@ function placeOf({ entry: { path, offset, length } }: Stored): WrittenValue {
     ["offset", offset],
     ["length", length],
   ]);
-}
-
-function origin(shape: Shape): Shape {
-  return shape.map(() => 0);
 }
 
 function sizes(shape: Shape): WrittenValue {

@@ -22,9 +22,9 @@ export async function checkTies(
   } catch {
     return []; // `checkWeights` reports the same fault
   }
-  if (!matched.tied) return [];
   const at = { file: "config.json" };
   const pairs = matched.replicas.filter(({ tied }) => tied === true);
+  if (pairs.length === 0 && !matched.tied) return [];
   if (pairs.length === 0) {
     const message =
       "tie_word_embeddings is true and lm_head.weight is not stored: Isologit uses the token table as the head, but Transformers 5.12 does not tie the two in this family and initialises the head at random";

@@ -96,6 +96,7 @@ export async function planConversion(
     dialect: writer.dialect,
     tensors,
     objects: dialect.objects(matched),
+    ...(dialect.stacksLayers?.(matched) === true && { stackLayers: true }),
     sidecars,
     weightFiles: headers,
     options: {

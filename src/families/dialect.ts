@@ -13,6 +13,10 @@ export interface Rule<D extends Dims = Dims> {
   readonly mtp?: "first" | "last";
   /** read if it exists but never written: the same roles as other rules, divided differently */
   readonly readOnly?: true;
+  /** models for which this is false do not have the tensor */
+  when?(d: D): boolean;
+  /** another rule has the same roles: the tensor must be its copy */
+  readonly copy?: true;
   /** pipeline stage of a tensor outside the layers; "mtp": a second copy in the last stage, if that has prediction layers */
   readonly stage?: "first" | "last" | "mtp";
   /** `role` gives the leaf of a role in the layer of the rule, for the given expert or that of the rule. */
@@ -45,7 +49,7 @@ export interface ObservedFacts {
 }
 
 /** Values of a config that the forward pass does not depend on, but that the configs of other dialects contain as well. */
-export type Passthrough = Readonly<Record<string, number | boolean>>;
+export type Passthrough = Readonly<Record<string, number | boolean | string>>;
 
 /** What was read from a config. `notes` say which values were derived instead of read. */
 export interface ParsedConfig {
@@ -85,6 +89,8 @@ export interface Dialect<D extends Dims = Dims> {
   readonly renamed?: { readonly stored: string; readonly loaded: string };
   /** tensors that training stores beside the weights: they are reported and not converted */
   readonly drop: readonly { readonly match: RegExp; readonly why: string }[];
+  /** whether its software stores each module of all layers as one tensor; absent: it never does */
+  stacksLayers?(model: Structure<D>): boolean;
   /** names of the empty entries that its loaders require */
   objects(model: Structure<D>): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */

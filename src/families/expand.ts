@@ -12,6 +12,8 @@ export interface ExpectedTensor {
   readonly rank?: Rank;
   /** read but never written, because other tensors hold the same roles */
   readonly readOnly: boolean;
+  /** it must equal another tensor that holds the same roles */
+  readonly copy: boolean;
   readonly layout: Layout;
 }
 
@@ -100,6 +102,7 @@ function tensorsOn(
         also,
         ...(rank !== undefined && { rank }),
         readOnly: rule.readOnly === true,
+        copy: rule.copy === true,
         layout: rule.is(role, dims, position),
       });
     } catch (error) {
@@ -107,6 +110,7 @@ function tensorsOn(
     }
   };
   for (const rule of dialect.rules) {
+    if (rule.when?.(dims) === false) continue;
     if (rule.on === undefined && isHeld(rule, shards, rank)) add(rule, null, null);
     for (const layer of layers) {
       if (!ruleApplies(rule, layer)) continue;

@@ -1,5 +1,6 @@
 import type { Family } from "./family.ts";
+import { llama } from "./llama/index.ts";
 import { nemotronH } from "./nemotron-h/index.ts";
 
 /** The families that this version knows. */
-export const families: readonly Family[] = [nemotronH];
+export const families: readonly Family[] = [nemotronH, llama];

@@ -83,6 +83,10 @@ class Matcher {
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
     for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
+    if (expected.copy && rank === undefined) {
+      this.replicas.push({ tensor: key, of: this.roleSources.get(leaves[0]!)![0]!.of!, tied: true });
+      return;
+    }
     if (rank !== undefined) {
       const content = canonicalJson(layout);
       const first = this.#first.get(content);

@@ -55,7 +55,7 @@ const FAULTS: readonly Fault[] = [
   ["config-key-unknown", (e) => e.config({ attn_gain: 2 }), /engines may use: attn_gain$/],
   ["config-null", (e) => e.config({ use_cache: null }), /refuses null for use_cache/],
   ["architectures-other", (e) => e.config({ architectures: ["Llama"] }), /class of this model is Nemotron/],
-  ["family-unknown", (e) => e.config({ model_type: "llama" }), /llama/],
+  ["family-unknown", (e) => e.config({ model_type: "gpt2" }), /gpt2/],
   ["tokenizer-vocabulary", (e) => tokens(e, 700), /ids go up to 699, but vocab_size is 512/],
   [
     "token-id-range",

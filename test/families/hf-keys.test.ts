@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseJsonObject } from "../../src/core/json.ts";
 import type { ObservedFacts } from "../../src/families/dialect.ts";
-import { KNOWN_KEYS } from "../../src/families/nemotron-h/hf/config-json.ts";
+import { configJson } from "../../src/families/nemotron-h/hf/config-json.ts";
 import { hf } from "../../src/families/nemotron-h/hf/dialect.ts";
 import { NULL_REFUSED, ONLY_KEYS, UNREAD_KEYS } from "../../src/families/nemotron-h/hf/other-keys.ts";
-import { SETTING_KEYS, type SettingKey } from "../../src/families/nemotron-h/hf/setting-keys.ts";
+import { SETTING_KEYS } from "../../src/families/nemotron-h/hf/setting-keys.ts";
+import type { SettingKey } from "../../src/families/parts/config-json.ts";
 import type { Config } from "../../src/families/structure.ts";
 import { codeOf, errorOf } from "../support/errors.ts";
 import { golden } from "../support/goldens.ts";
@@ -72,7 +73,7 @@ describe("against Transformers", () => {
     ["a key that masks, caches and loading read", measured.read_by_helpers],
   ])("%s is in the table", (_, keys) => {
     expect(keys.length).toBeGreaterThan(8);
-    expect(keys.filter((key) => !KNOWN_KEYS.has(key))).toEqual([]);
+    expect(keys.filter((key) => !configJson.known.has(key))).toEqual([]);
   });
 
   /** Only without its CUDA kernels, by mistake: how the scan is cut, and a bound of the initialisation. */

@@ -81,7 +81,7 @@ describe("what does not fit is refused by name", () => {
     ["more groups kept than there are", { topk_group: 3 }, "CONFIG_INVALID", "moe"],
     ["more experts a token than are eligible", { num_experts_per_tok: 5 }, "CONFIG_INVALID", "moe"],
     ["a pruned relative", { model_type: "nemotron_h_puzzle" }, "UNSUPPORTED"],
-    ["another family", { model_type: "llama" }, "FAMILY_UNKNOWN"],
+    ["another family", { model_type: "gpt2" }, "FAMILY_UNKNOWN"],
   ])("%s", async (_, change, code, name: string = "tiny") =>
     expect(await refused(change as Record<string, unknown>, name)).toBe(code),
   );

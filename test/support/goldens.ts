@@ -13,6 +13,10 @@ import { memorySource } from "./memory-store.ts";
 export const golden = (name: string): string =>
   new URL(`../../fixtures/nemotron-h/${name}`, import.meta.url).pathname;
 
+/** A checkpoint of another family than Nemotron-H. */
+export const familyGolden = (name: string): string =>
+  new URL(`../../fixtures/families/${name}`, import.meta.url).pathname;
+
 /** A folder of `tiny` as a quantiser wrote it. */
 export const fp8Dialects = (name: string): string =>
   new URL(`../../fixtures/fp8-dialects/${name}`, import.meta.url).pathname;

@@ -56,14 +56,15 @@ export async function rewriteConfig(files: SideFileMap, request: ConfigRequest):
   return untied;
 }
 
-/** Other software stores the head apart from the token table, and may have trained it apart. */
+/** A family may tie by config a head that other software stores apart from the token table, and may have trained apart. */
 async function untieHead(
   files: SideFileMap,
-  { dialect, checkpoint }: LoadedModel,
+  { dialect, checkpoint, roles }: LoadedModel,
   writer: Writer,
 ): Promise<readonly string[]> {
   const config = files.get(CONFIG);
   if (config === undefined || dialect.id === CONFIG_DIALECT || writer.config !== "file") return [];
+  if (![...roles.values()].some(({ spec }) => spec.tiedTo !== undefined)) return [];
   const bytes = await readSideFile(checkpoint, config);
   const key = "tie_word_embeddings";
   if (parseJsonObject(bytes, { file: CONFIG, nonFinite: true })[key] !== true) return [];

@@ -5,89 +5,20 @@
 import { routerScoreDefinition } from "../../../kernels/definitions/moe.ts";
 import type { SsdParams } from "../../../kernels/definitions/ssd.ts";
 import { stateLength } from "../../../kernels/definitions/ssd-step.ts";
-import type * as Kernels from "../../../kernels/index.ts";
-import type { Backend, Kernel, Region } from "../../../kernels/kernel.ts";
-import type { Forward, KernelStage, Stage } from "../forward.ts";
+import type { Forward, Stage } from "../forward.ts";
+import {
+  isZero,
+  kernelStage,
+  linear,
+  norm,
+  runKernel,
+  squaredRelu,
+  stageWithHistory,
+} from "../parts/stages.ts";
 import type { NemotronHDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 import type { NemotronHLayerKind } from "./settings.ts";
-
-type KernelName = Exclude<keyof typeof Kernels, "kernels">;
-
-/** The parameters of a kernel. */
-type ParametersOf<N extends KernelName> = (typeof Kernels)[N] extends Kernel<infer P> ? P : never;
-
-/** kept, because an import of a loaded module takes longer than a small kernel */
-let loading: Promise<typeof Kernels> | undefined;
-
-/** Kernels and shaders are loaded when the first stage runs: most commands ask only what the model consists of. */
-async function runKernel<N extends KernelName>(
-  name: N,
-  backend: Backend,
-  p: ParametersOf<N>,
-  inputs: readonly Region[],
-  output: Region,
-): Promise<void> {
-  loading ??= import("../../../kernels/index.ts");
-  const kernel = (await loading)[name] as unknown as Kernel<ParametersOf<N>>; // the kernel of this name
-  await backend.run(kernel, p, inputs, output);
-}
-
-function step<N extends KernelName>(
-  kernel: N,
-  to: string,
-  from: readonly string[],
-  parameters: readonly string[],
-  p: (d: NemotronHDims, rows: number) => ParametersOf<N>,
-): KernelStage<NemotronHDims> {
-  return {
-    op: "kernel",
-    from,
-    parameters,
-    to,
-    run: (backend, d, rows, inputs, output) => runKernel(kernel, backend, p(d, rows), inputs, output),
-  };
-}
-
-/** A kernel stage that also reads earlier rows of the streams `history.of`: the last `most` of them, or all. */
-function stageWithHistory<N extends KernelName>(
-  kernel: N,
-  to: string,
-  from: readonly string[],
-  parameters: readonly string[],
-  history: { readonly of: readonly string[]; readonly most?: (d: NemotronHDims) => number },
-  p: (d: NemotronHDims, rows: number, past: number) => ParametersOf<N>,
-): KernelStage<NemotronHDims> {
-  return {
-    ...step(kernel, to, from, parameters, (d, rows) => p(d, rows, 0)),
-    carry: {
-      keeps: "rows",
-      ...history,
-      run: (backend, d, rows, past, inputs, output) =>
-        runKernel(kernel, backend, p(d, rows, past), inputs, output),
-    },
-  };
-}
-
-const linear = (from: string, ...to: readonly string[]): Stage<NemotronHDims> => ({ op: "linear", from, to });
-
-const norm = (to: string, gain: string, from = "residual"): Stage<NemotronHDims> => ({
-  ...step("rmsNorm", to, [from], [gain], (d, tokens) => ({ tokens, width: d.hidden, eps: d.eps })),
-  needs: { [gain]: [from] },
-});
-
-const squaredRelu = (
-  to: string,
-  from: string,
-  width: (d: NemotronHDims) => number,
-): Stage<NemotronHDims> => ({
-  ...step("relu2", to, [from], [], (d, rows) => ({ count: rows * width(d) })),
-  // the square of a small number may be too small for F32
-  silent: ([values]) => values!.every((value) => value <= 0 || Math.fround(value * value) === 0),
-});
-
-const isZero = (values: Float32Array): boolean => values.every((value) => value === 0);
 
 /** Causal depthwise convolution over time, then SiLU, of one of the streams x, B, C. */
 const conv = (stream: "x" | "B" | "C", width: (d: NemotronHDims) => number): Stage<NemotronHDims> => ({
@@ -113,7 +44,7 @@ const scanOf = (d: NemotronHDims, tokens: number): SsdParams => ({
 });
 
 const scan: Stage<NemotronHDims> = {
-  ...step("ssd", "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], scanOf), // [T, inner]
+  ...kernelStage("ssd", "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], scanOf), // [T, inner]
   needs: {
     A_log: ["conv.x", "conv.B", "conv.C"],
     D: ["conv.x"],
@@ -132,12 +63,12 @@ const isLatent = (d: NemotronHDims) => d.latent > 0;
 const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
   norm("u", "gain"),
   linear("u", "route", ...(isLatent(d) ? ["latent"] : [])), // [T, experts], [T, latent]
-  step("routerScore", "scores", ["route"], ["correction"], ({ experts }, tokens) => ({
+  kernelStage("routerScore", "scores", ["route"], ["correction"], ({ experts }, tokens) => ({
     tokens,
     experts: experts!,
   })),
   {
-    ...step("routerChoose", "chosen", ["scores"], [], (d, tokens) => ({
+    ...kernelStage("routerChoose", "chosen", ["scores"], [], (d, tokens) => ({
       tokens,
       experts: d.experts,
       topK: d.topK,
@@ -150,7 +81,7 @@ const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
       rounding: routerScoreDefinition.bound({ tokens: 1, experts: d.experts }),
     }),
   },
-  step("routerWeigh", "weights", ["route", "chosen"], [], (d, tokens) => ({
+  kernelStage("routerWeigh", "weights", ["route", "chosen"], [], (d, tokens) => ({
     tokens,
     experts: d.experts,
     topK: d.topK,
@@ -166,7 +97,7 @@ const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
   linear("u", "shared.up"), // [T, moeShared]
   squaredRelu("shared.act", "shared.up", (d) => d.moeShared),
   linear("shared.act", "shared"), // [T, hidden]
-  step("add", "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden })),
+  kernelStage("add", "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden })),
 ];
 
 const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage[]>> = {
@@ -178,7 +109,7 @@ const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage
     conv("C", (d) => d.groupState),
     scan,
     {
-      ...step("gatedNorm", "g", ["y", "z"], ["gate.gain"], (d, tokens) => ({
+      ...kernelStage("gatedNorm", "g", ["y", "z"], ["gate.gain"], (d: NemotronHDims, tokens) => ({
         tokens,
         width: d.inner,
         groups: d.groups,
@@ -193,15 +124,22 @@ const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage
     norm("u", "gain"),
     linear("u", "q", "k", "v"), // [T, heads * headDim], [T, kvHeads * headDim] twice
     {
-      ...stageWithHistory("attention", "a", ["q", "k", "v"], [], { of: ["k", "v"] }, (d, tokens, past) => ({
-        tokens,
-        past,
-        heads: d.heads,
-        kvHeads: d.kvHeads,
-        dim: d.headDim,
-        scale: 1 / Math.sqrt(d.headDim),
-        window: 0,
-      })), // [T, heads * headDim]
+      ...stageWithHistory(
+        "attention",
+        "a",
+        ["q", "k", "v"],
+        [],
+        { of: ["k", "v"] },
+        (d: NemotronHDims, tokens, past) => ({
+          tokens,
+          past,
+          heads: d.heads,
+          kvHeads: d.kvHeads,
+          dim: d.headDim,
+          scale: 1 / Math.sqrt(d.headDim),
+          window: 0,
+        }),
+      ), // [T, heads * headDim]
       silent: ([, , v]) => isZero(v!),
     },
     linear("a", "out"),
@@ -209,7 +147,7 @@ const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage
   mlp: [
     norm("u", "gain"),
     linear("u", "up"), // [T, ffn]
-    squaredRelu("act", "up", (d) => d.ffn),
+    squaredRelu("act", "up", (d: NemotronHDims) => d.ffn),
     linear("act", "out"),
   ],
 };

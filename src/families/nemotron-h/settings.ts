@@ -1,5 +1,6 @@
 /** Settings of a Nemotron-H model, its layers, and limits on their number. */
 import { type ErrorLocation, IsologitError } from "../../core/errors.ts";
+import { refuseExcess as refuseExcessCounts } from "../parts/limits.ts";
 import type { Layer, Settings } from "../structure.ts";
 
 export const KINDS = ["mamba", "attention", "mlp", "moe"] as const;
@@ -48,20 +49,9 @@ function kindOf(letter: string): NemotronHLayerKind {
   return kind;
 }
 
-/** Memory grows with these numbers, which come from the config. Published models have up to 118 layers of 512 experts. */
-const MAX_LAYERS = 4096;
-const MAX_EXPERTS = 2 ** 18;
-
 /** @throws LIMIT_EXCEEDED */
 export function refuseExcess(settings: Settings, at: ErrorLocation = {}): void {
   const main = String(settings.pattern).length;
   const layers = main + Number(settings.mtpSteps ?? 0) * String(settings.mtpPattern ?? "").length;
-  const counts = [
-    ["layers", layers, MAX_LAYERS],
-    ["experts", main * Number(settings.experts ?? 0), MAX_EXPERTS],
-  ] as const;
-  for (const [what, count, most] of counts) {
-    if (count > most)
-      throw new IsologitError("LIMIT_EXCEEDED", `${count} ${what}, expected at most ${most}`, at);
-  }
+  refuseExcessCounts(layers, main * Number(settings.experts ?? 0), at);
 }

@@ -32,7 +32,8 @@ export class StateCache {
   stage(stage: Stage, layer: number): Stage {
     if (stage.op !== "kernel") return stage;
     const { carry, table } = stage;
-    if (table !== undefined) return { ...stage, table: (d, first, rows) => table(d, first + this.#seen, rows) };
+    if (table !== undefined)
+      return { ...stage, table: (d, first, rows) => table(d, first + this.#seen, rows) };
     if (carry === undefined) return stage;
     const key = `${layer}.${stage.to}`;
     return {

@@ -27,7 +27,7 @@ export function keyOf(setting: string): string | undefined {
 }
 
 /** @throws PLAN_IMPOSSIBLE for a model that such a config cannot describe */
-export function configJson({
+export function writeConfig({
   settings,
   passthrough,
   dtype,

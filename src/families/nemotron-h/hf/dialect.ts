@@ -3,22 +3,14 @@
  * remote code, and that of transformers 5.
  */
 import type { Dialect, ObservedFacts, ParsedConfig, Passthrough, Rule } from "../../dialect.ts";
+import { invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts";
+import { placesOf } from "../../parts/config-keys.ts";
 import type { Config, Structure } from "../../structure.ts";
-import { placesOf, refuseOtherValues } from "../config-keys.ts";
 import type { NemotronHDims } from "../dims.ts";
 import { LETTERS, type NemotronHSettings, refuseExcess } from "../settings.ts";
 import { stackExperts } from "../stacked-experts.ts";
-import { configJson, keyOf, PASSTHROUGH_KEYS } from "./config.ts";
-import {
-  invalidKeyError,
-  isSettingKey,
-  isUnreadKey,
-  needSetting,
-  readSetting,
-  refuseOtherWeights,
-  remarksOn,
-} from "./config-json.ts";
-import { ONLY_KEYS } from "./other-keys.ts";
+import { keyOf, PASSTHROUGH_KEYS, writeConfig } from "./config.ts";
+import { configJson } from "./config-json.ts";
 
 const once = (name: string, role: string, also: readonly string[] = []): Rule<NemotronHDims> => ({
   name,
@@ -86,14 +78,14 @@ const rules: readonly Rule<NemotronHDims>[] = [
 
 function readSettings(config: Config, predicts: boolean): NemotronHSettings {
   const pattern = patternOf(config);
-  const mtpSteps = predicts ? needSetting(config, "mtpSteps") : 0;
-  const mtpPattern = mtpSteps > 0 ? readSetting(config, "mtpPattern") : "";
+  const mtpSteps = predicts ? configJson.need(config, "mtpSteps") : 0;
+  const mtpPattern = mtpSteps > 0 ? configJson.read(config, "mtpPattern") : "";
   if (typeof mtpPattern !== "string" || (mtpSteps > 0 && mtpPattern === ""))
     invalidKeyError("num_nextn_predict_layers is set, but no mtp_hybrid_override_pattern");
   const has = placesOf(pattern + mtpPattern, mtpSteps);
-  refuseOtherValues(config, ONLY_KEYS, has, { file: "config.json" });
-  const of = (name: string) => needSetting(config, name);
-  const [dtMin, dtMax] = readSetting(config, "dtLimits") as [number, number | "Infinity"]; // the table parses it to this type
+  configJson.refuseOtherValues(config, has);
+  const of = (name: string) => configJson.need(config, name);
+  const [dtMin, dtMax] = configJson.read(config, "dtLimits") as [number, number | "Infinity"]; // the table parses it to this type
   const settings = {
     pattern,
     hidden: of("hidden"),
@@ -118,7 +110,7 @@ function readSettings(config: Config, predicts: boolean): NemotronHSettings {
       latent: of("latent"),
       routeGroups: of("routeGroups"),
       routeTopGroups: of("routeTopGroups"),
-      routeNormalise: readSetting(config, "routeNormalise") as boolean, // the table parses it to this type
+      routeNormalise: configJson.read(config, "routeNormalise") as boolean, // the table parses it to this type
       routeScale: of("routeScale"),
     }),
     ...(mtpSteps > 0 && { mtpPattern, mtpSteps }),
@@ -162,7 +154,7 @@ function readPassthrough(config: Config): Passthrough {
 
 /** The layer pattern, one letter for each layer. */
 function patternOf(config: Config): string {
-  const pattern = readSetting(config, "pattern");
+  const pattern = configJson.read(config, "pattern");
   if (typeof pattern !== "string")
     invalidKeyError(
       "neither hybrid_override_pattern nor layers_block_type is present; one of them must list the kinds of the layers",
@@ -208,9 +200,9 @@ export const hf: Dialect<NemotronHDims> = {
   vocabulary: (config) => (typeof config.vocab_size === "number" ? config.vocab_size : undefined),
   parallelism: (_, model) => wholeParallelism(model),
   cut: wholeParallelism,
-  config: configJson,
+  config: writeConfig,
   keyOf,
-  keyRemarks: remarksOn,
-  isSettingKey,
-  isUnreadKey,
+  keyRemarks: (config) => configJson.remarks(config),
+  isSettingKey: (key) => configJson.isSettingKey(key),
+  isUnreadKey: (key) => configJson.isUnreadKey(key),
 };

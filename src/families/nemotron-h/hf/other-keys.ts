@@ -3,7 +3,8 @@
  * which the forward pass does not depend. Together with setting-keys.ts these are all keys that Transformers, NVIDIA's own
  * code, vLLM and Megatron-Bridge read for this family. A key in no table is unknown, and `check` names it.
  */
-import type { OnlyKey, UnreadKeys } from "../config-keys.ts";
+import type { OnlyKey, UnreadKeys } from "../../parts/config-keys.ts";
+import { COMMON_ONLY_KEYS, COMMON_UNREAD_KEYS } from "../../parts/transformers-keys.ts";
 import { SOURCES, type Source } from "./setting-keys.ts";
 
 export const ONLY_KEYS: readonly OnlyKey[] = [
@@ -54,28 +55,6 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
     does: "limits attention to a window of tokens in vLLM and in NVIDIA's code, but not in Transformers",
   },
   {
-    ...{ key: "is_causal", source: SOURCES.masks, only: [true] },
-    does: "lets attention use later tokens in Transformers 5",
-  },
-  {
-    ...{ key: "num_kv_shared_layers", source: SOURCES.cache, only: [null, 0] },
-    does: "removes the KV cache of the last layers in Transformers 5",
-  },
-  {
-    ...{ key: "fusion_config", source: SOURCES.load, only: [null] },
-    does: "replaces modules while Transformers 5 loads the model",
-  },
-  {
-    ...{ key: "is_encoder_decoder", source: SOURCES.base, only: [false, null] },
-    does: "makes engines look for an encoder",
-  },
-  ...(["text_config", "decoder", "generator", "text_encoder"] as const).map(
-    (key): OnlyKey => ({
-      ...{ key, source: SOURCES.base, only: [null] },
-      does: "makes Transformers use another config for the language model",
-    }),
-  ),
-  {
     ...{ key: "block_configs", source: SOURCES.vllm, only: [null] },
     does: "gives layers widths of their own",
   },
@@ -83,10 +62,8 @@ export const ONLY_KEYS: readonly OnlyKey[] = [
     ...{ key: "compression_config", source: SOURCES.vllm, only: [null] },
     does: "declares a quantisation to vLLM, as quantization_config does",
   },
+  ...COMMON_ONLY_KEYS,
 ];
-
-/** Transformers loads the file that this key names, whatever other files exist. */
-export const WEIGHTS_KEY = "transformers_weights";
 
 const unread = (source: Source, why: string, ...keys: readonly string[]): UnreadKeys => ({
   ...{ why, source: SOURCES[source], keys },
@@ -94,17 +71,6 @@ const unread = (source: Source, why: string, ...keys: readonly string[]): Unread
 
 export const UNREAD_KEYS: readonly UnreadKeys[] = [
   unread("config", "it must be the length of the pattern and is compared with it", "num_hidden_layers"),
-  unread("load", "it must name the weights that are read; otherwise the checkpoint is refused", WEIGHTS_KEY),
-  unread("load", "quantised weights are read by their scales; `check` compares both", "quantization_config"),
-  unread("base", "the type that engines compute in, not the function", "dtype", "torch_dtype"),
-  unread(
-    "base",
-    "which code loads the model",
-    "architectures",
-    "auto_map",
-    "model_type",
-    "transformers_version",
-  ),
   unread("remote", "no engine has rotary positions for this family", "rope_theta", "rope_scaling"),
   unread(
     "remote",
@@ -118,17 +84,6 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
   unread("remote", "where the stream is rounded, not the function", "residual_in_fp32"),
   unread("vllm", "the type of a cache", "mamba_ssm_cache_dtype"),
   unread("model", "which kernels run", "use_mamba_kernels", "moe_shared_expert_overlap"),
-  unread("base", "which kernels run", "attn_implementation", "_attn_implementation"),
-  unread("base", "which kernels run", "_attn_implementation_internal", "_attn_implementation_autoset"),
-  unread("base", "which kernels run", "experts_implementation", "_experts_implementation"),
-  unread(
-    "base",
-    "which kernels run",
-    "_experts_implementation_internal",
-    "chunk_size_feed_forward",
-    "compile_config",
-  ),
-  unread("cache", "Transformers reads it only in models without a list of layers", "attention_chunk_size"),
   unread("model", "the inner width is mamba_num_heads × mamba_head_dim", "expand", "mamba_expand"),
   unread(
     "model",
@@ -143,7 +98,6 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     ],
   ),
   unread("model", "training", "attention_dropout", "hidden_dropout", "classifier_dropout"),
-  unread("load", "training", "gradient_checkpointing", "mtp_loss_scaling_factor", "keep_mtp_spec_in_bf16"),
   unread(
     "bridge",
     "the weights show which prediction steps have their own weights",
@@ -151,54 +105,7 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
   ),
   unread("remote", "NeMo's name of num_key_value_heads; no engine reads it in this file", "num_query_groups"),
   unread("model", "how many logits a generation asks for", "num_logits_to_keep"),
-  unread(
-    "base",
-    "tokens that begin, end and pad generated text",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-  ),
-  unread("base", "tokens that begin, end and pad generated text", "sep_token_id", "decoder_start_token_id"),
-  unread(
-    "base",
-    "what a call returns",
-    "output_hidden_states",
-    "output_attentions",
-    "return_dict",
-    "use_return_dict",
-  ),
-  unread(
-    "base",
-    "heads of classifiers",
-    "id2label",
-    "label2id",
-    "num_labels",
-    "problem_type",
-    "finetuning_task",
-  ),
-  unread("base", "where the config came from", "_name_or_path", "name_or_path", "_commit_hash"),
-  unread(
-    "base",
-    "no code of this family reads it",
-    "is_decoder",
-    "add_cross_attention",
-    "cross_attention_hidden_size",
-  ),
-  unread("base", "no code of this family reads it", "tie_encoder_decoder", "pruned_heads", "torchscript"),
-  unread("base", "no code of this family reads it", "use_bfloat16", "tokenizer_class", "prefix"),
-  unread("base", "no code of this family reads it", "task_specific_params", "tf_legacy_loss"),
-  unread(
-    "generation",
-    "how text is generated; Transformers drops it from a model's config",
-    ...["assistant_confidence_threshold", "assistant_lookbehind", "bad_words_ids", "begin_suppress_tokens"],
-    ...["diversity_penalty", "do_sample", "early_stopping", "encoder_no_repeat_ngram_size"],
-    ...["encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff", "exponential_decay_length_penalty"],
-    ...["forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length", "min_length"],
-    ...["no_repeat_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "num_beam_groups"],
-    ...["num_beams", "num_return_sequences", "output_scores", "remove_invalid_values", "repetition_penalty"],
-    ...["return_dict_in_generate", "suppress_tokens", "target_lookbehind", "temperature", "top_k", "top_p"],
-    ...["typical_p", "use_cache"],
-  ),
+  ...COMMON_UNREAD_KEYS,
 ];
 
 /** Keys for which Transformers 5.12.1 refuses `null`, as measured. It accepts `null` for all other keys. */

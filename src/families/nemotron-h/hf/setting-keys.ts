@@ -2,50 +2,21 @@
  * The keys of config.json that hold a setting: names, allowed values, and the defaults of Transformers. All other keys are
  * in other-keys.ts.
  */
-import type { Where } from "../config-keys.ts";
-import { count, finite, flag, type KeyValue, positive, whole } from "../key-values.ts";
+import type { SettingKey } from "../../parts/config-json.ts";
+import { count, finite, flag, type KeyValue, positive, whole } from "../../parts/key-values.ts";
+import { TRANSFORMERS } from "../../parts/transformers-keys.ts";
 
-/** Files of other software that read the keys. The first seven belong to Transformers. */
+/** Files of the software that reads the keys. */
 export const SOURCES = {
   config: "transformers/models/nemotron_h/configuration_nemotron_h.py",
   model: "transformers/models/nemotron_h/modeling_nemotron_h.py",
-  base: "transformers/configuration_utils.py",
-  load: "transformers/modeling_utils.py",
-  masks: "transformers/masking_utils.py",
-  cache: "transformers/cache_utils.py",
-  generation: "transformers/generation/configuration_utils.py",
+  ...TRANSFORMERS,
   remote: "configuration_nemotron_h.py and modeling_nemotron_h.py of the published checkpoints",
   vllm: "vllm/model_executor/models/nemotron_h.py",
   bridge: "megatron/bridge/models/nemotronh/nemotron_h_bridge.py",
 } as const;
 
 export type Source = keyof typeof SOURCES;
-
-/** Another key of a setting. All keys that are present must agree, because engines differ in which they read. */
-export interface Other {
-  readonly key: string;
-  readonly source: Source;
-  /** allowed values; default: those of the row */
-  readonly value?: KeyValue;
-  /** Transformers does not read it: without the key of the row it uses the row's `absent` */
-  readonly ignored?: true;
-  /** also written, for software that reads only this key */
-  readonly written?: true;
-}
-
-/** A setting and its keys. */
-export interface SettingKey {
-  readonly setting: string;
-  readonly key: string;
-  readonly source: Source;
-  readonly value: KeyValue;
-  readonly on?: Where;
-  readonly others?: readonly Other[];
-  /** default of Transformers; if there is none, a key must be present */
-  readonly absent?: unknown;
-  /** `null` means absent: Transformers refuses it, and no engine reads anything else in it */
-  readonly nullable?: true;
-}
 
 /** Names of layer kinds in Transformers. For Mamba and attention newer releases use the second name. */
 const WORDS: Readonly<Record<string, string>> = {
@@ -83,7 +54,7 @@ const words: KeyValue = {
   },
 };
 
-export const SETTING_KEYS: readonly SettingKey[] = [
+export const SETTING_KEYS: readonly SettingKey<Source>[] = [
   {
     ...{ setting: "pattern", key: "hybrid_override_pattern", source: "config", value: letters },
     others: [

@@ -2,8 +2,8 @@
 import { IsologitError } from "../../../core/errors.ts";
 import { canonicalJson } from "../../../core/hash.ts";
 import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
+import { placesOf, refuseOtherValues, unsupportedKeyError } from "../../parts/config-keys.ts";
 import type { Config, Settings } from "../../structure.ts";
-import { placesOf, refuseOtherValues, unsupportedKeyError } from "../config-keys.ts";
 import { LETTERS, refuseExcess } from "../settings.ts";
 import { classSettings } from "./classes.ts";
 import {
@@ -27,7 +27,9 @@ export function isMegatronConfig(config: Config): boolean {
   if (config.model_type !== undefined) return false;
   const pattern = config.hybrid_layer_pattern ?? config.hybrid_override_pattern;
   if (typeof pattern === "string") return pattern.includes("M") || !hasRotaryPositions(config);
-  const names = ["_target_", "target", "spec", "mamba_stack_spec", "hybrid_stack_spec"].map((key) => config[key]);
+  const names = ["_target_", "target", "spec", "mamba_stack_spec", "hybrid_stack_spec"].map(
+    (key) => config[key],
+  );
   return (
     Object.keys(classSettings(config._target_)).length > 0 ||
     names.some((name) => /mamba|hybrid|nemotron_?h/i.test(canonicalJson(name ?? null))) ||

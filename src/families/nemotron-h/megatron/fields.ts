@@ -2,7 +2,7 @@
  * Config keys of Megatron and related software that are read and written: the names in each software, the setting, the
  * allowed values, and the value that is written if there is no setting.
  */
-import type { Settings } from "../../structure.ts";
+
 import {
   anything,
   count,
@@ -13,7 +13,8 @@ import {
   text,
   valueThat,
   whole,
-} from "../key-values.ts";
+} from "../../parts/key-values.ts";
+import type { Settings } from "../../structure.ts";
 
 /** The software of a record: `config` of NeMo 2's model.yaml, `model` of Megatron-Bridge's run_config.yaml, args of Megatron-LM. */
 export type Software = "nemo2" | "bridge" | "megatron";

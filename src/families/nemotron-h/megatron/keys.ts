@@ -5,7 +5,7 @@
  * Found in Megatron-LM core 0.9.0 to 0.19.0 and trunk of August 2026, Megatron-Bridge and NeMo 2. A source is a file of
  * Megatron-LM unless it names other software.
  */
-import type { OnlyKey } from "../config-keys.ts";
+import type { OnlyKey } from "../../parts/config-keys.ts";
 
 const CORE = "megatron/core/";
 const ATTENTION = `${CORE}transformer/attention.py`;

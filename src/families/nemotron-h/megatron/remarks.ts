@@ -1,8 +1,8 @@
 /** Findings about keys of a Megatron record that are not settings: unknown keys, and keys of precision. */
 import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
+import { remarkUnknown } from "../../parts/config-keys.ts";
 import type { Config } from "../../structure.ts";
-import { remarkUnknown } from "../config-keys.ts";
 import { FIELDS, namesOf } from "./fields.ts";
 import { FIXED_KEYS, NOTED_KEYS } from "./keys.ts";
 import { UNREAD_KEYS } from "./unread-keys.ts";

@@ -1,6 +1,6 @@
 /** Keys of a Megatron record on which the forward pass does not depend, and why. */
 
-import type { UnreadKeys } from "../config-keys.ts";
+import type { UnreadKeys } from "../../parts/config-keys.ts";
 import { PROCESS_KEYS } from "./process-keys.ts";
 
 const unread = (why: string, source: string, keys: string): UnreadKeys => ({

@@ -1,0 +1,18 @@
+/** Recipes by name, the default first. */
+import type { Recipe } from "../family.ts";
+
+export const recipes: readonly Recipe[] = [
+  {
+    // Without the head: engines do not read a quantized head under the target `Linear`.
+    id: "all-linear",
+    source: "every projection in the layers, as in the published FP8 checkpoints of Llama and Qwen",
+    keepEnds: 0,
+    cast: ["attn.*", "mlp.*"],
+  },
+  {
+    id: "mlp-only",
+    source: "projections of MLPs, with attention as it is",
+    keepEnds: 0,
+    cast: ["mlp.*"],
+  },
+];

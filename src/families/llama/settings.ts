@@ -1,0 +1,51 @@
+/** Settings of a dense model of the Llama kind, and its layers. */
+import { IsologitError } from "../../core/errors.ts";
+import type { RotarySettings } from "../parts/rotary.ts";
+import type { Layer, Settings } from "../structure.ts";
+
+/** Attention, attention with a window, MLP. */
+export const KINDS = ["attention", "sliding_attention", "mlp"] as const;
+
+/** Kinds of layers with attention. */
+export const ATTENTION = ["attention", "sliding_attention"] as const;
+
+const LETTERS: Readonly<Record<string, (typeof KINDS)[number]>> = {
+  "*": "attention",
+  s: "sliding_attention",
+  "-": "mlp",
+};
+
+/** Settings of the forward pass. */
+export interface LlamaSettings extends RotarySettings {
+  /** a letter for each layer: a block is `*-`, or `s-` with a window */
+  readonly pattern: string;
+  readonly hidden: number;
+  readonly vocab: number;
+  readonly eps: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  readonly qkvBias: boolean;
+  readonly outBias: boolean;
+  readonly mlpBias: boolean;
+  readonly qkNorm: boolean;
+  /** the token table is the head */
+  readonly tied: boolean;
+}
+
+/** Layers that share a number in the names of tensors: attention and MLP. */
+const IN_BLOCK = 2;
+
+export function layers({ pattern }: Settings): readonly Layer[] {
+  return Array.from(String(pattern), (letter, index) => {
+    const kind = LETTERS[letter];
+    if (kind === undefined)
+      throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of * s -`);
+    return { stack: "main", index, kind, inner: index % IN_BLOCK, of: IN_BLOCK };
+  });
+}
+
+/** The pattern of a model. @param windows whether each block has a window */
+export const patternOf = (windows: readonly boolean[]): string =>
+  windows.map((window) => (window ? "s-" : "*-")).join("");

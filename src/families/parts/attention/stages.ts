@@ -1,0 +1,86 @@
+/**
+ * Stages of an attention layer: from the residual stream to "out". Queries and keys may have biases, a norm over each head,
+ * and rotary positions, in this order.
+ */
+import { rotaryTable } from "../../../../kernels/rotary-table.ts";
+import type { Stage } from "../../forward.ts";
+import {
+  addBias,
+  isZero,
+  kernelStage,
+  norm,
+  productOf,
+  productWithBias,
+  stageWithHistory,
+} from "../stages.ts";
+import type { AttentionDims } from "./dims.ts";
+
+/** The stream of keys that attention reads, and that a KV cache keeps. */
+export const cachedKeys = (rotary: boolean): string => (rotary ? "k.turned" : "k");
+
+/** RMS norm over each head of a stream. */
+const headNorm = <D extends AttentionDims>(name: "q" | "k", heads: (d: D) => number): Stage<D> => ({
+  ...kernelStage("rmsNorm", `${name}.normed`, [name], [`${name}.gain`], (d: D, rows) => ({
+    ...{ tokens: rows * heads(d), width: d.headDim, eps: d.eps },
+  })),
+  needs: { [`${name}.gain`]: [name] },
+});
+
+/** Rotates each head by an angle that depends on the position of its token. */
+const turned = <D extends AttentionDims>(
+  from: string,
+  name: "q" | "k",
+  heads: (d: D) => number,
+): Stage<D> => ({
+  ...kernelStage("rope", `${name}.turned`, [from], [], (d: D, tokens) => ({
+    ...{ tokens, heads: heads(d), dim: d.headDim, rotary: d.rotary!.rotary, interleaved: false },
+  })), // [T, heads, headDim]
+  table: (d, first, rows) => rotaryTable(d.rotary!, first, rows), // [T, rotary]
+  silent: ([values]) => isZero(values!),
+});
+
+/** @param window whether each token sees only the last `window` tokens */
+export function attentionStages<D extends AttentionDims>(d: D, window: boolean): readonly Stage<D>[] {
+  const hasBias = d.qkvBias === 1;
+  const products = ["q", "k", "v"].map((name) => productOf(name, d.qkvBias));
+  const [q, k] = d.qkNorm === 1 ? ["q.normed", "k.normed"] : ["q", "k"];
+  const [queries, keys] = d.rotary === null ? [q!, k!] : ["q.turned", "k.turned"];
+  return [
+    norm("u", "gain"), // [T, hidden]
+    { op: "linear", from: "u", to: products }, // [T, heads * headDim], [T, kvHeads * headDim] twice
+    ...(hasBias
+      ? [addBias<D>("q", (d) => d.q), addBias<D>("k", (d) => d.kv), addBias<D>("v", (d) => d.kv)]
+      : []),
+    ...(d.qkNorm === 1 ? [headNorm<D>("q", (d) => d.heads), headNorm<D>("k", (d) => d.kvHeads)] : []),
+    ...(d.rotary === null ? [] : [turned<D>(q!, "q", (d) => d.heads), turned<D>(k!, "k", (d) => d.kvHeads)]),
+    {
+      ...stageWithHistory(
+        "attention",
+        "a",
+        [queries, keys, "v"],
+        [],
+        { of: [keys, "v"] },
+        (d: D, tokens, past) => ({
+          ...{ tokens, past, heads: d.heads, kvHeads: d.kvHeads, dim: d.headDim },
+          ...{ scale: d.scoreScale, window: window ? d.window : 0 },
+        }),
+      ), // [T, heads * headDim]
+      silent: ([, , v]) => isZero(v!),
+    },
+    ...productWithBias<D>(d.outBias === 1, "a", "out", (d) => d.hidden), // [T, hidden]
+  ];
+}
+
+/** Elements in one row of each stream. */
+export const attentionStreams = (d: AttentionDims): Readonly<Record<string, number>> => ({
+  ...{ "q.product": d.q, q: d.q, "q.normed": d.q, "q.turned": d.q },
+  ...{ "k.product": d.kv, k: d.kv, "k.normed": d.kv, "k.turned": d.kv },
+  ...{ "v.product": d.kv, v: d.kv, a: d.q },
+});
+
+/** Heads, for positive controls. */
+export function attentionBlocks(d: AttentionDims): Readonly<Record<string, { of: string; count: number }>> {
+  const head = { of: "head", count: d.headDim };
+  const names = [...Object.keys(attentionStreams(d)), "q.bias", "k.bias", "v.bias"];
+  return Object.fromEntries(names.map((name) => [name, head]));
+}

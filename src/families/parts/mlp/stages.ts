@@ -1,0 +1,32 @@
+/** Stages of a gated MLP: down(silu(gate(u)) * up(u)). */
+import type { Stage } from "../../forward.ts";
+import { addBias, kernelStage, norm, productOf, productWithBias } from "../stages.ts";
+import type { MlpDims } from "./dims.ts";
+
+export function gatedMlpStages<D extends MlpDims>(d: D): readonly Stage<D>[] {
+  const hasBias = d.mlpBias === 1;
+  return [
+    norm("u", "gain"), // [T, hidden]
+    { op: "linear", from: "u", to: ["gate", "up"].map((name) => productOf(name, d.mlpBias)) }, // [T, ffn] twice
+    ...(hasBias ? [addBias<D>("gate", (d) => d.ffn), addBias<D>("up", (d) => d.ffn)] : []),
+    swigluStage("act", "gate", "up", (d) => d.ffn),
+    ...productWithBias<D>(hasBias, "act", "out", (d) => d.hidden),
+  ];
+}
+
+/** silu(gate) * up */
+const swigluStage = <D extends MlpDims>(
+  to: string,
+  gate: string,
+  up: string,
+  width: (d: D) => number,
+): Stage<D> => ({
+  ...kernelStage("swiglu", to, [gate, up], [], (d: D, rows) => ({ count: rows * width(d) })),
+  // the product of small numbers may be too small for F32
+  silent: ([gates, ups]) => gates!.every((g, i) => Math.fround((g / (1 + Math.exp(-g))) * ups![i]!) === 0),
+});
+
+/** Elements in one row of each stream. */
+export const gatedMlpStreams = (d: MlpDims): Readonly<Record<string, number>> => ({
+  ...{ "gate.product": d.ffn, gate: d.ffn, "up.product": d.ffn, up: d.ffn, act: d.ffn },
+});
