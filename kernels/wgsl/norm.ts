@@ -4,6 +4,7 @@ import type { GatedNormParams, LayerNormParams, RmsNormParams } from "../definit
 import { type Extensions, ROUNDING, type WgslForm } from "../kernel.ts";
 import { DIVISION_ROUNDINGS, INVERSE_ROOT_ROUNDINGS, SILU_ROUNDINGS, SILU_WGSL } from "./elementary.ts";
 import { additionsOf, reductionCode } from "./reduce.ts";
+import { workgroupsFor } from "./shader.ts";
 
 const THREADS = 256;
 /** Roundings of a term in the sum of squares: its additions and the square. */
@@ -48,10 +49,17 @@ fn normRow(first: u32, firstColumn: u32, lane: Lane) {
   }
 }`;
 
-const rmsCode = (extensions: Extensions): string => `${normRowCode("x", extensions)}
+/** The beginning of `main` for the token whose elements begin with `first`. */
+const TOKEN_MAIN = `
 @compute @workgroup_size(${THREADS})
-fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
-  normRow(group.x * p.width, 0u, lane);
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, lane: Lane) {
+  let token = group.y * groups.x + group.x;
+  if (token >= p.tokens) { return; }
+  let first = token * p.width;`;
+
+const rmsCode = (extensions: Extensions): string => `${normRowCode("x", extensions)}
+${TOKEN_MAIN}
+  normRow(first, 0u, lane);
 }`;
 
 export const rmsNormWgsl: WgslForm<RmsNormParams> = {
@@ -59,10 +67,10 @@ export const rmsNormWgsl: WgslForm<RmsNormParams> = {
     {
       reads: { x: "f32", gain: "f32" },
       writes: { out: "f32" },
-      u32: { width },
+      u32: { width, tokens },
       f32: { eps },
       code: rmsCode(extensions),
-      workgroups: [tokens, 1, 1],
+      workgroups: workgroupsFor(tokens),
     },
   ],
   bound: ({ width }, extensions) => normRoundings(width, 0, extensions) * ROUNDING,
@@ -74,9 +82,7 @@ export const rmsNormWgsl: WgslForm<RmsNormParams> = {
  */
 const layerCode = (extensions: Extensions): string => `
 ${downCode("x", extensions)}
-@compute @workgroup_size(${THREADS})
-fn main(@builtin(workgroup_id) group: vec3u, lane: Lane) {
-  let first = group.x * p.width;
+${TOKEN_MAIN}
   let down = downOf(first, lane);
   var sum = 0.0;
   for (var i = lane.index; i < p.width; i += ${THREADS}u) { sum += x[first + i] * down; }
@@ -102,10 +108,10 @@ export const layerNormWgsl: WgslForm<LayerNormParams> = {
     {
       reads: { x: "f32", gain: "f32", bias: "f32" },
       writes: { out: "f32" },
-      u32: { width },
+      u32: { width, tokens },
       f32: { eps, shift: zeroCentered ? 1 : 0 },
       code: layerCode(extensions),
-      workgroups: [tokens, 1, 1],
+      workgroups: workgroupsFor(tokens),
     },
   ],
   // A difference has two roundings; the mean of the differences has those of its sum, its quotient and one difference,

@@ -35,11 +35,16 @@ const THREADS = 256;
 /** A dispatch has at most 65,535 workgroups in each dimension. */
 const ACROSS = 32768;
 
+/** At least `count` workgroups, at most ACROSS - 1 more: the number of a workgroup is group.y * groups.x + group.x. */
+export const workgroupsFor = (count: number): readonly [number, number, number] => [
+  Math.min(count, ACROSS),
+  Math.ceil(count / ACROSS),
+  1,
+];
+
 /** Workgroups for one element in each thread. */
-export function elementWorkgroups(count: number): readonly [number, number, number] {
-  const groups = Math.ceil(count / THREADS);
-  return [Math.min(groups, ACROSS), Math.ceil(groups / ACROSS), 1];
-}
+export const elementWorkgroups = (count: number): readonly [number, number, number] =>
+  workgroupsFor(Math.ceil(count / THREADS));
 
 /** A shader that runs `body` for each element `i` below `p.count`. */
 export const elementShader = (body: string): string => `

@@ -64,7 +64,7 @@ const ofType = (dtype: string) => (p: { dtype: string; count?: number }) =>
 const mutants: Readonly<Record<string, Mutant>> = {
   "add: a twice": mutant(add, "+ b[i]", "+ a[i] + 0.0 * b[i]", every),
   "add-row: no bias": mutant(addRow, "+ bias[", "+ 0.0 * bias[", every),
-  "add-row: the bias of each row is the first": mutant(
+  "add-row: an element of the bias for each row": mutant(
     addRow,
     "bias[i % p.width]",
     "bias[i / p.width]",

@@ -233,6 +233,21 @@ describe("extreme numbers", () => {
   });
 });
 
+it.each([rmsNorm, layerNorm])("$id takes more rows than a dimension has workgroups", async (kernel) => {
+  const many = { tokens: 131_072, width: 128, eps: 1e-5, zeroCentered: false };
+  const [across, down] = kernel.wgsl.passes(many, [])[0]!.workgroups;
+  expect(Math.max(across, down)).toBeLessThan(65536);
+  expect(across * down).toBeGreaterThanOrEqual(many.tokens);
+  // The same shader with few rows, of which no dimension has all.
+  const passes = (p: typeof many) =>
+    kernel.wgsl
+      .passes(p, [])
+      .map((pass) => ({ ...pass, workgroups: [2, Math.ceil(p.tokens / 2), 1] as const }));
+  const folded = { ...kernel, cases: [{ ...many, tokens: 5 }], wgsl: { ...kernel.wgsl, passes } } as Kernel;
+  const [row] = await checkKernels(plain, [folded]);
+  expect(row, JSON.stringify(row)).toMatchObject({ ok: true });
+});
+
 it("a row has the same bits in every band", async () => {
   const p: LinearParams = {
     ...{ tokens: 5, rows: 70, cols: 140, dtype: "F32", scale: 0.5 },
