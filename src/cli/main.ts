@@ -4,7 +4,7 @@ import { IsologitError } from "../core/errors.ts";
 import { escapeControls } from "../core/figures.ts";
 import { jsonText } from "../report/json.ts";
 import type { ReportFiles } from "../report/kinds.ts";
-import type { Stopped, Subject } from "../report/subject.ts";
+import type { RunTimes, Stopped, Subject } from "../report/subject.ts";
 import { version } from "../version.ts";
 import type { Arguments, Command, Outcome } from "./command.ts";
 import { COMMAND_NAMES, loadCommands } from "./commands/index.ts";
@@ -90,10 +90,10 @@ async function runCommand(command: Command, parsed: Arguments, library: Library,
     if (!flags.quiet) printWarnings(session, io);
     const failure = asIsologitError(interruptionOf(error, session, command));
     // the error of the command matters more than a report that cannot be written
-    await reports.write(stopped(command, places, failure)).catch(() => {});
+    await reports.write(stopped(command, places, failure), session.times()).catch(() => {});
     throw failure;
   }
-  if (outcome.subject !== undefined) await reports.write(outcome.subject);
+  if (outcome.subject !== undefined) await reports.write(outcome.subject, session.times());
   return printOutcome(outcome, session, flags, io);
 }
 
@@ -102,7 +102,9 @@ async function reportsTo(files: ReportFiles, summary: string | undefined) {
   if (Object.keys(files).length === 0) return { write: async () => {} };
   const { refuseUnwritable, writeReports } = await import("../report/write.ts");
   await refuseUnwritable(files);
-  return { write: (subject: Subject) => writeReports(subject, files, summary) };
+  return {
+    write: (subject: Subject, times: RunTimes) => writeReports(subject, times, files, summary),
+  };
 }
 
 function stopped({ name }: Command, places: Arguments["positionals"], failure: IsologitError): Stopped {

@@ -2,6 +2,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Event, Watch } from "../core/events.ts";
+import type { RunTimes } from "../report/subject.ts";
 import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
 import type { Library } from "./library.ts";
@@ -20,6 +21,8 @@ export interface Session {
   readonly signal: AbortSignal;
   /** the phases of the run so far */
   readonly phases: () => readonly PhaseTime[];
+  /** how long the run took so far */
+  readonly times: () => RunTimes;
   /** in the order of their events, each once */
   readonly warnings: ReadonlySet<string>;
 }
@@ -34,6 +37,7 @@ export async function openSession(io: Io, library: Library, flags: Flags): Promi
   });
   const stop = stopOnSignal(io, progress.printLine);
   const warnings = new Set<string>();
+  const clock = runClock();
   return {
     library,
     env: io.env,
@@ -41,11 +45,13 @@ export async function openSession(io: Io, library: Library, flags: Flags): Promi
     printResult: (text) => void io.stdout.write(text),
     printLine: progress.printLine,
     phases: progress.phases,
+    times: clock.times,
     warnings,
     watch(happened) {
       const event = nameFlagsInEvent(happened);
       events.write(`${JSON.stringify(event)}\n`);
       if (event.type === "warning") warnings.add(event.message);
+      clock.watch(event);
       progress.watch(event);
     },
     [Symbol.dispose]() {
@@ -53,6 +59,21 @@ export async function openSession(io: Io, library: Library, flags: Flags): Promi
       progress[Symbol.dispose]();
       events.close();
     },
+  };
+}
+
+/** Measures the run and its rungs, which follow one another and begin with the phase `verify`. */
+function runClock() {
+  const now = () => performance.now() / 1000;
+  const rungs: Record<string, number> = {};
+  const start = now();
+  let mark = start;
+  return {
+    watch(event: Event) {
+      if (event.type === "rung") rungs[event.rung] = now() - mark;
+      if (event.type === "rung" || (event.type === "phase" && event.phase === "verify")) mark = now();
+    },
+    times: (): RunTimes => ({ whole: now() - start, rungs: { ...rungs } }),
   };
 }
 

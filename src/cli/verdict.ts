@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { escapeControls, formatQuantity } from "../core/figures.ts";
 import type { Verdict, VerifyReport } from "../index.ts";
-import { certifiedText, limitText, MEANINGS, measureTexts } from "../report/measures.ts";
+import { certifiedText, limitTexts, MEANINGS, measureTexts } from "../report/measures.ts";
 import { objections, selectGravest } from "../report/problems.ts";
 import { factTable, LABELS, type Paint, type View, wrapParts } from "./render.ts";
 
@@ -29,7 +29,7 @@ export function verificationText(report: VerifyReport, view: View): string[] {
     ]),
     ["certificate", report.certificate === null ? null : certificateText(report.certificate, report, wide)],
     ["bundle", report.bundle === undefined ? null : bundleText(report.bundle)],
-    ["limits", wrapParts(Object.entries(report.limits).map(limitText), wide)],
+    ["limits", wrapParts(limitTexts(report, false), wide)],
     [
       "first divergence",
       first === null

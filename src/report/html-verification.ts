@@ -29,7 +29,7 @@ export function verificationSections(report: VerifyReport): readonly (Markup | n
     rungSection(report.rungs),
     findingSection(report.findingDetails),
     logits === undefined ? null : layerSection(logits),
-    logits === undefined ? null : positionSection(logits.positions, report.limits),
+    logits === undefined ? null : positionSection(logits.positions, report),
     report.tensors === undefined ? null : errorSection(report.tensors, report.rungs),
     report.tensors === undefined ? null : tensorSection(report.tensors),
     logits === undefined ? null : controlSection(logits),
@@ -101,7 +101,7 @@ ${unchanged ? null : markup`<details><summary>The numbers</summary>${htmlTable([
 
 function positionSection(
   { kl, per, worst }: LogitsMetrics["positions"],
-  { klP99 }: VerifyReport["limits"],
+  { limits: { klP99 }, unjudged = [] }: VerifyReport,
 ): Markup {
   if (worst.length === 0) {
     return markup`<h2>Position by position</h2>
@@ -116,7 +116,8 @@ function positionSection(
     labels: kl.map((_, i) => String(i * per)),
     series: [{ as: "bars", name: "KL", values: kl }],
     ...(klP99 !== undefined &&
-      klP99 > 0 && { limit: { value: klP99, text: "limit of the 99th percentile" } }),
+      klP99 > 0 &&
+      !unjudged.includes("klP99") && { limit: { value: klP99, text: "limit of the 99th percentile" } }),
   });
   const texts = worst.some(({ text }) => text !== undefined);
   const rows = worst.map(({ position, id, kl: nats, bestA, bestB, text }) => {

@@ -5,7 +5,7 @@ import type { ComparedTensor, LayerDrift, VerifyReport } from "../index.ts";
 import { escapeMarkup } from "./escape.ts";
 import { comparedLogits, measureTexts } from "./measures.ts";
 import { divergenceText, type Problem, problemsOf, selectGravest } from "./problems.ts";
-import { commandOf, headlineOf, type Subject, verificationOf } from "./subject.ts";
+import { commandOf, headlineOf, type RunTimes, type Subject, verificationOf } from "./subject.ts";
 
 interface Case {
   readonly name: string;
@@ -26,9 +26,10 @@ interface Suite {
 /** Servers fail to show more cases of one suite; the most severe problems come first. */
 const MAX_CASES = 5000;
 
-export function junitText(subject: Subject): string {
+/** @param times the cases whose time is known get it; together they are the time of the run */
+export function junitText(subject: Subject, times?: RunTimes): string {
   const command = commandOf(subject);
-  const suites = suitesOf(subject).filter(({ cases }) => cases.length > 0);
+  const suites = suitesOf(subject, times).filter(({ cases }) => cases.length > 0);
   const lines = suites.flatMap(({ name, cases }) => [
     `  <testsuite name="${escapeMarkup(name)}"${counts(cases)}>`,
     ...distinguish(cases).map((one) => caseText(one, `isologit.${command}.${name}`)),
@@ -67,18 +68,23 @@ function caseText(
   return `${open}><${tag}${kind} message="${escapeMarkup(message)}"/></testcase>`;
 }
 
-function suitesOf(subject: Subject): readonly Suite[] {
+function suitesOf(subject: Subject, times: RunTimes | undefined): readonly Suite[] {
   const { word, meaning, tone } = headlineOf(subject);
   const verification = verificationOf(subject);
+  const rungs = times?.rungs ?? {};
+  const rest = times && times.whole - Object.values(rungs).reduce((sum, seconds) => sum + seconds, 0);
+  const timed = rest === undefined ? {} : { seconds: Math.max(0, rest) };
   if (verification !== null) {
-    const seconds = "seconds" in subject.report ? { seconds: subject.report.seconds } : {};
     const outcome = tone === "good" ? "passed" : "failed";
-    const whole: Case = { name: "verdict", outcome, type: word, message: meaning, printed: true, ...seconds };
-    return [{ name: "verdict", cases: [whole] }, ...verificationSuites(verification, problemsOf(subject))];
+    const whole: Case = { name: "verdict", outcome, type: word, message: meaning, printed: true, ...timed };
+    return [
+      { name: "verdict", cases: [whole] },
+      ...verificationSuites(verification, problemsOf(subject), rungs),
+    ];
   }
   if (subject.command === "stopped") {
     const cases = problemsOf(subject).map(({ rule, message }): Case => {
-      return { name: word, outcome: "error", type: rule, message };
+      return { name: word, outcome: "error", type: rule, message, ...timed };
     });
     return [{ name: "command", cases }];
   }
@@ -89,6 +95,7 @@ function suitesOf(subject: Subject): readonly Suite[] {
     type: word,
     message: leftOut === 0 ? meaning : `${meaning}; ${leftOut} more problems are not listed`,
     printed: true,
+    ...timed,
   };
   return [
     { name: "verdict", cases: [whole] },
@@ -118,7 +125,11 @@ function fileIn(address: string, file: string): string {
       : file;
 }
 
-function verificationSuites(report: VerifyReport, problems: readonly Problem[]): readonly Suite[] {
+function verificationSuites(
+  report: VerifyReport,
+  problems: readonly Problem[],
+  seconds: RunTimes["rungs"],
+): readonly Suite[] {
   const { layers = [], wiring, controls = [] } = comparedLogits(report) ?? {};
   const why = new Map(problems.map(({ rule, tensor, message }) => [`${rule} ${tensor}`, message]));
   return [
@@ -129,6 +140,7 @@ function verificationSuites(report: VerifyReport, problems: readonly Problem[]):
         outcome: rung.verdict === "same" || rung.verdict === "within" ? "passed" : "failed",
         type: rung.verdict,
         message: measureTexts(rung).join(", "),
+        ...(seconds[rung.rung] !== undefined && { seconds: seconds[rung.rung]! }),
       })),
     },
     { name: "layers", cases: layers.map((layer) => layerCase(layer, wiring?.limit ?? 0, report)) },

@@ -101,7 +101,7 @@ function metricText([key, value]: [string, unknown]): string[] {
 
 const worded = (key: string): string => key.replace(/(?<=[a-z0-9])[A-Z]/g, (c) => ` ${c.toLowerCase()}`);
 
-export function limitText([key, value]: [string, number]): string {
+function limitText([key, value]: [string, number]): string {
   switch (key) {
     case "klP99":
       return `KL p99 at most ${formatMeasure(value)} nats`;
@@ -116,9 +116,10 @@ export function limitText([key, value]: [string, number]): string {
   }
 }
 
-/** The limits of a verification, each beside the value that it bounds if two forward passes ran. */
-export function limitTexts(report: VerifyReport): string[] {
-  const logits = comparedLogits(report);
+/** The limits of a verification, each beside the value that was judged by it, if two forward passes ran. */
+export function limitTexts(report: VerifyReport, withMeasured = true): string[] {
+  const logits = withMeasured ? comparedLogits(report) : undefined;
+  const { unjudged = [] } = report;
   const measured: Readonly<Record<string, string>> =
     logits === undefined
       ? {}
@@ -129,6 +130,7 @@ export function limitTexts(report: VerifyReport): string[] {
           wiring: formatMeasure(logits.wiring.maxRelL2),
         };
   return Object.entries(report.limits).map((limit) => {
+    if (unjudged.includes(limit[0])) return `${limitText(limit)}: not judged`;
     const value = measured[limit[0]];
     return value === undefined ? limitText(limit) : `${limitText(limit)} (${value} measured)`;
   });

@@ -7,7 +7,7 @@ import type { Severity } from "../index.ts";
 import { version } from "../version.ts";
 import { jsonText } from "./json.ts";
 import { type Problem, problemsOf, RULES, selectGravest } from "./problems.ts";
-import { commandOf, headlineOf, pluginsOf, type Subject } from "./subject.ts";
+import { commandOf, headlineOf, judgedAddress, pluginsOf, type Subject } from "./subject.ts";
 
 /** GitHub's code scanning shows at most this many results of one run. */
 const MAX_RESULTS = 5000;
@@ -37,7 +37,9 @@ export function sarifText(subject: Subject, root: string): string {
         tool: {
           driver: { name: "isologit", version, rules: ids.map((id) => ruleOf(id, shown)) },
         },
-        automationDetails: { id: `isologit/${commandOf(subject)}/` },
+        automationDetails: {
+          id: `isologit/${commandOf(subject)}/${relativeUri(judgedPlace(subject), root)}/`,
+        },
         invocations: [
           {
             executionSuccessful: subject.command !== "stopped",
@@ -97,12 +99,26 @@ function fingerprintOf([rule, uri, tensor, message]: readonly string[], seen: Ma
   return `${digest}:${count}`;
 }
 
+/** The address of the checkpoint that a run judges: the same if the run passes, fails or stops. */
+function judgedPlace(subject: Subject): string {
+  switch (subject.command) {
+    case "convert":
+    case "recast":
+      return subject.report.destination.path;
+    case "stopped":
+      return subject.addresses.at(-1) ?? "";
+    default:
+      return judgedAddress(subject);
+  }
+}
+
+const uriOf = ({ address, file }: Problem, root: string): string => relativeUri(placeOf(address, file), root);
+
 /**
- * A file as a relative URI. For a file outside `root` only the last name is used, so that a report does not reveal
+ * A path as a relative URI. For a path outside `root` only the last name is used, so that a report does not reveal
  * folders of this machine.
  */
-function uriOf({ address, file }: Problem, root: string): string {
-  const path = placeOf(address, file);
+function relativeUri(path: string, root: string): string {
   const inside = (isAbsolute(path) ? relative(root, path) : posix.normalize(path)).replaceAll("\\", "/");
   const shown = inside.startsWith("../") ? posix.basename(inside) : inside;
   const names = shown.split("/").filter((name) => name !== "" && name !== "." && name !== "..");

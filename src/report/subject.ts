@@ -28,6 +28,12 @@ export type Subject =
   | { readonly command: "diff"; readonly a: string; readonly b: string; readonly report: DiffReport }
   | Stopped;
 
+/** How long a run took, and each of its rungs, in seconds. A rung lasts from the end of the one before it. */
+export interface RunTimes {
+  readonly whole: number;
+  readonly rungs: Readonly<Record<string, number>>;
+}
+
 /** A command that ended without a result. */
 export interface Stopped {
   readonly command: "stopped";

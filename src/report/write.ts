@@ -9,7 +9,7 @@ import { junitText } from "./junit.ts";
 import { REPORT_KINDS, type ReportFiles, type ReportKind } from "./kinds.ts";
 import { mdText } from "./md.ts";
 import { sarifText } from "./sarif.ts";
-import type { Subject } from "./subject.ts";
+import type { RunTimes, Subject } from "./subject.ts";
 
 /** The text of a subject in each report format. */
 const WRITERS = {
@@ -18,7 +18,7 @@ const WRITERS = {
   html: htmlText,
   md: mdText,
   json: ({ report }) => jsonText(report),
-} as const satisfies Record<ReportKind, (subject: Subject) => string>;
+} as const satisfies Record<ReportKind, (subject: Subject, times: RunTimes) => string>;
 
 /**
  * Checks before the work begins that the files can be written, and makes their folders.
@@ -42,13 +42,14 @@ export async function refuseUnwritable(files: ReportFiles): Promise<void> {
  */
 export async function writeReports(
   subject: Subject,
+  times: RunTimes,
   files: ReportFiles,
   summary: string | undefined,
 ): Promise<void> {
   for (const kind of REPORT_KINDS) {
     const file = files[kind];
     if (file === undefined) continue;
-    const text = WRITERS[kind](subject);
+    const text = WRITERS[kind](subject, times);
     await located(file, () => replace(file, text));
     if (kind === "md" && summary) await located(summary, () => appendFile(summary, text));
   }

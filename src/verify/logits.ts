@@ -29,6 +29,8 @@ export interface LogitsRung {
   readonly device: string;
   readonly metrics: LogitsMetrics;
   readonly limits: Limits;
+  /** names of limits that were not judged */
+  readonly unjudged: readonly string[];
   readonly bad: LockstepResult["bad"];
   readonly fingerprint: Fingerprint;
   readonly findings: readonly Finding[];
@@ -107,6 +109,10 @@ export async function logitsRung(
       controls: result.controls,
     },
     limits,
+    unjudged:
+      recastTo.size === 0
+        ? []
+        : Object.keys(limits).filter((name) => logits.nonFiniteA > 0 || !Object.hasOwn(judged, name)),
     bad: result.bad,
     fingerprint: result.fingerprint,
     findings,

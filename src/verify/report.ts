@@ -157,6 +157,8 @@ export interface VerifyReport extends PluginsReport {
     readonly tensors: readonly string[];
   } | null;
   readonly limits: Readonly<Record<string, number>>;
+  /** names in `limits` that decided nothing, because the source predicts no better than chance; absent: all were judged */
+  readonly unjudged?: readonly string[];
   readonly certificate: CertificateReport | null;
   /** present where a signed bundle was requested */
   readonly bundle?: BundleReport;

@@ -162,6 +162,7 @@ export async function verifyModels(
     rungs,
     firstDivergence: first,
     limits: run === null ? {} : { ...run.limits, wiring: run.metrics.wiring.limit },
+    ...(run !== null && run.unjudged.length > 0 && { unjudged: run.unjudged }),
     certificate: null,
     roots: { a: compared?.roots.a ?? null, b: compared?.roots.b ?? null },
     ...reportedFindings(findings),

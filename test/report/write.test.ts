@@ -11,6 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import type { Library } from "../../src/cli/library.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
 
@@ -42,6 +43,19 @@ describe("--report", () => {
       expect(read("any.junit")).toContain(`<testsuites name="isologit ${line.split(" ")[0]}"`);
     },
   );
+
+  it("JUnit has the times of the rungs, as their events came", async () => {
+    const verify: Library["verify"] = async (_a, _b, { watch } = {}) => {
+      watch?.({ type: "phase", phase: "verify" });
+      for (const rung of ["cover", "bytes", "logits"]) watch?.({ type: "rung", rung, verdict: "same" });
+      return VERIFIED;
+    };
+    await run(`verify a b --report junit=${join(folder, "timed.xml")}`, { over: { verify } });
+    const timed = [...read("timed.xml").matchAll(/name="([^"]*)" time="\d+\.\d{3}"/g)].map(
+      ([, name]) => name,
+    );
+    expect(timed).toEqual(["verdict", "cover", "bytes", "logits"]);
+  });
 
   it("says so when the command stops", async () => {
     const verify = async () => {

@@ -9,8 +9,9 @@ import { htmlText } from "../../src/report/html.ts";
 import { junitText } from "../../src/report/junit.ts";
 import { mdText } from "../../src/report/md.ts";
 import { sarifText } from "../../src/report/sarif.ts";
-import type { Subject } from "../../src/report/subject.ts";
+import type { Stopped, Subject } from "../../src/report/subject.ts";
 import type { VerifyReport } from "../../src/verify/report.ts";
+import { CONVERTED, VERIFIED } from "../support/fake-library.ts";
 import { HOSTILE, MANY, SUBJECTS } from "../support/reports.ts";
 
 const each = Object.entries(SUBJECTS);
@@ -104,14 +105,25 @@ describe("junit", () => {
     for (const [, subject] of each) expect(new Set(names(subject)).size).toBe(names(subject).length);
   });
 
-  it("gives the reason as message, and the time of a conversion", () => {
+  it("gives the reason as message", () => {
     expect(junitText(SUBJECTS.bad!)).toContain(
       'name="verdict"><failure type="different" message="not the same model"/>',
     );
     expect(junitText(SUBJECTS.unsafe!)).toMatch(/<failure type="pickle-danger" message="[^"]*, at byte 1"/);
-    expect(junitText(SUBJECTS.converted!)).toContain(
-      'name="verdict" time="1.500"><system-out>the same model within',
-    );
+  });
+
+  it("gives the time of each rung and, with the verdict, the rest of the run", () => {
+    const times = { whole: 2, rungs: { cover: 0.25, logits: 1.25 } };
+    const timed = (subject: Subject) =>
+      [...junitText(subject, times).matchAll(/name="([^"]*)" time="([^"]*)"/g)].map(([, ...found]) => found);
+    expect(timed(SUBJECTS.converted!)).toEqual([
+      ["verdict", "0.500"],
+      ["cover", "0.250"],
+      ["logits", "1.250"],
+    ]);
+    for (const name of ["unsafe", "unequal", "stopped"])
+      expect(timed(SUBJECTS[name]!).map(([, seconds]) => seconds)).toEqual(["0.500"]);
+    expect(junitText(SUBJECTS.converted!)).not.toContain("time=");
   });
 
   it("is bounded, and says so", () => {
@@ -164,6 +176,31 @@ describe("sarif", () => {
       expect(region!.startLine).toBe(1);
       expect(region!.byteOffset ?? 0).toBeGreaterThanOrEqual(0);
     }
+  });
+
+  it("each command and checkpoint has an id of its own, so that one upload does not replace another", () => {
+    const finding = { ok: true, findings: [] };
+    const check = (address: string): Subject => ({ command: "check", address, report: finding });
+    const idOf = (subject: Subject): string =>
+      JSON.parse(sarifText(subject, "/home/me/repo")).runs[0].automationDetails.id;
+    expect(idOf(check("models/a"))).toBe("isologit/check/models/a/");
+    expect(idOf(check("./models/b/"))).toBe("isologit/check/models/b/");
+    expect(idOf({ command: "scan", address: "models/a", report: finding })).toBe("isologit/scan/models/a/");
+    expect(idOf(check("/home/me/repo/models/a"))).toBe("isologit/check/models/a/");
+    expect(idOf(check("/home/me/elsewhere/a"))).toBe("isologit/check/a/");
+    expect(idOf(check("hf://me/a@v1"))).toBe("isologit/check/hf%3A/me/a%40v1/");
+  });
+
+  it("a run has the same id if it passes, fails or stops", () => {
+    const report = { ...CONVERTED, destination: { ...CONVERTED.destination, path: "./out" } };
+    const { error } = (SUBJECTS.stopped as Stopped).report;
+    const subjects: readonly Subject[] = [
+      { command: "convert", report },
+      { command: "convert", report: { ...report, staged: "./out.partial" } },
+      { command: "stopped", ran: "convert", addresses: ["a", "./out"], report: { error } },
+    ];
+    for (const subject of subjects)
+      expect(sarifText(subject, "/elsewhere")).toContain('"id": "isologit/convert/out/"');
   });
 
   it("locations are relative to the root, files inside the checkpoint", () => {
@@ -249,6 +286,17 @@ it.each([
   const text = write(SUBJECTS.good!);
   expect(text).toContain("KL mean at most 0.02 nats (1.2e-4 measured)");
   expect(text).toContain("top-1 at least 95 % (98.44 % measured)");
+  expect(text).toContain("wiring at most 1.0e-5 relative L2 (2.4e-7 measured)");
+});
+
+it.each([
+  ["html", htmlText],
+  ["markdown", mdText],
+])("%s shows no value beside a limit that decided nothing", (_, write) => {
+  const report = { ...VERIFIED, unjudged: ["klMean", "top1"] };
+  const text = write({ command: "verify", a: "a", b: "b", report });
+  expect(text).toContain("KL mean at most 0.02 nats: not judged");
+  expect(text).toContain("top-1 at least 95 %: not judged");
   expect(text).toContain("wiring at most 1.0e-5 relative L2 (2.4e-7 measured)");
 });
 

@@ -51,6 +51,9 @@ describe("verify", () => {
     const report = await verify(golden("tiny"), fp8, options);
     expect(report.verdict).toBe("within");
     expect(report.findingDetails).toMatchObject([{ rule: "quality-unjudged", severity: "note" }]);
+    expect(report.unjudged).toEqual(["klMean", "klP99", "top1"]);
+    const limited = await verify(golden("tiny"), fp8, { ...options, kl: 1 });
+    expect(limited.unjudged).toEqual(["klP99", "top1"]);
   });
 
   it("against a certificate: a file that was added", async () => {
