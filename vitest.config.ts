@@ -6,6 +6,7 @@ const files = readdirSync(new URL("test", import.meta.url), { recursive: true, e
   .map((path) => `test/${path.replaceAll("\\", "/")}`)
   .filter((path) => path.endsWith(".test.ts") && !path.startsWith("test/long/"));
 
+const sourceAt = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const textOf = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
 /** Files that put doubles in the place of modules or load the driver of a GPU: each of these has a process of its own. */
 const alone = files.filter((path) => /\bvi\.mock\(|\/software-gpu\.ts"/.test(textOf(path)));
@@ -15,10 +16,8 @@ export default defineConfig({
   // fixtures/plugin imports the package by its name, as an author does
   resolve: {
     alias: [
-      {
-        find: /^isologit\/(\w+)$/,
-        replacement: fileURLToPath(new URL("src/authoring/$1.ts", import.meta.url)),
-      },
+      { find: /^isologit$/, replacement: sourceAt("src/index.ts") },
+      { find: /^isologit\/(\w+)$/, replacement: sourceAt("src/authoring/$1.ts") },
     ],
   },
   test: {

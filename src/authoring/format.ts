@@ -22,7 +22,7 @@ export {
   type Tensor,
   tensorKey,
 } from "../core/checkpoint.ts";
-export { bytesOf, countOf, DTYPES, type DType, type Shape } from "../core/dtype.ts";
+export { bytesOf, countOf, DTYPES, type DType, isDType, type Shape } from "../core/dtype.ts";
 export { IsologitError } from "../core/errors.ts";
 export { type ByteSource, readRange, readSmall, type Store } from "../core/io.ts";
 export { parseJsonObject } from "../core/json.ts";

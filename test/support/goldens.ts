@@ -1,14 +1,15 @@
 /** Checkpoints that real software wrote, places to write beside them, and small safetensors files as arrays. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 import { readHeader } from "../../formats/codec/safetensors.ts";
-import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { widen } from "../../src/core/float.ts";
-import { sha256 } from "../../src/core/hash.ts";
+import { filesOf } from "./content.ts";
 import { memorySource } from "./memory-store.ts";
+
+export { filesOf };
 
 export const golden = (name: string): string =>
   new URL(`../../fixtures/nemotron-h/${name}`, import.meta.url).pathname;
@@ -26,15 +27,6 @@ export function workFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "isologit-"));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
-}
-
-/** Every file below a folder but its certificate: its relative path and the SHA-256 of its bytes. */
-export function filesOf(folder: string): Map<string, string> {
-  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
-    (entry) => entry.isFile() && entry.name !== CERTIFICATE_FILE,
-  );
-  const paths = files.map((entry) => join(entry.parentPath, entry.name));
-  return new Map(paths.sort().map((path) => [path.slice(folder.length + 1), sha256(readFileSync(path))]));
 }
 
 export interface StoredArray {

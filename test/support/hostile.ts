@@ -1,20 +1,13 @@
 /** Checkpoints that no reader may take, by format. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { Store } from "../../src/core/io.ts";
+import type { HostileFiles } from "../../src/conformance/formats.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { memoryStore } from "./memory-store.ts";
 
-export interface Hostile {
-  readonly name: string;
-  /** the code it must give; absent: any of exit status 3 */
-  readonly code?: string | undefined;
-  readonly hostile: Store;
-}
-
 const fixtures = new URL("../../fixtures/hostile/", import.meta.url).pathname;
 
-export async function hostileTo(format: string): Promise<readonly Hostile[]> {
+export async function hostileTo(format: string): Promise<readonly HostileFiles[]> {
   switch (format) {
     case "packed":
       return damaged("packed");
@@ -36,7 +29,7 @@ export async function hostileTo(format: string): Promise<readonly Hostile[]> {
 }
 
 /** One damaged file a rule, its code beside it. */
-async function damaged(folder: string): Promise<readonly Hostile[]> {
+async function damaged(folder: string): Promise<readonly HostileFiles[]> {
   const path = join(fixtures, folder);
   const expected: Record<string, string | { code: string }> = JSON.parse(
     readFileSync(join(path, "expected.json"), "utf8"),

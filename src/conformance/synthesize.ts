@@ -1,0 +1,182 @@
+/**
+ * Writes a Nemotron-H checkpoint in Hugging Face form with real layer shapes and sensitised random weights. Plain random
+ * weights hide errors: their state-space path hardly reaches the logits.
+ */
+import { mkdir, open, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { encodeHeader } from "../../formats/codec/safetensors.ts";
+import { encodeIndex } from "../../formats/hf/index-json.ts";
+import { bytesOf, countOf, type Shape } from "../core/dtype.ts";
+import { stringifyJson } from "../core/json.ts";
+import { shapeOf } from "../core/mapping/layout.ts";
+import { splitMix64 } from "../core/random.ts";
+import { leafRoles, tensorsWritten } from "../families/expand.ts";
+import { families } from "../families/index.ts";
+import { modelOf } from "../families/recognise.ts";
+
+interface Synthesis {
+  /** keys of config.json that replace a preset's */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly seed: number;
+  readonly maxShardBytes: number;
+}
+
+/** Writes the folder. Equal arguments give equal bytes. */
+export async function synthesize(folder: string, { config, seed, maxShardBytes }: Synthesis): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const whole = { ...FIXED, num_hidden_layers: String(config.hybrid_override_pattern).length, ...config };
+  await writeFile(join(folder, "config.json"), `${stringifyJson(whole)}\n`);
+  const checkpoint = {
+    format: "hf",
+    dialect: "hf",
+    config: whole,
+    tensors: [],
+    objects: [],
+    sidecars: [],
+    weightFiles: [],
+    recasts: [],
+  };
+  const model = modelOf({ ...checkpoint, store: nowhere }, families);
+  const tensors = tensorsWritten(model, model.dialect).map(({ name, layout }) => {
+    const role = model.roles.get(leafRoles(layout)[0]!)!;
+    return { name, role: role.spec.role, dtype: "BF16" as const, shape: shapeOf(layout) };
+  });
+  const noise = new Noise(seed, Math.max(...tensors.map(({ shape }) => countOf(shape))));
+  const shards = split(tensors, maxShardBytes);
+  for (const [i, shard] of shards.entries()) {
+    const file = await open(join(folder, shardName(i, shards.length)), "w");
+    await file.write(encodeHeader(shard, { format: "pt" }));
+    for (const { role, shape } of shard) for (const part of noise.fill(role, shape)) await file.write(part);
+    await file.close();
+  }
+  if (shards.length > 1) {
+    const places = shards.flatMap((shard, i) =>
+      shard.map(({ name }) => [name, shardName(i, shards.length)] as const),
+    );
+    const total = tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
+    await writeFile(join(folder, "model.safetensors.index.json"), encodeIndex(new Map(places), total));
+  }
+}
+
+/** Without time_step_limit: its usual [0, Infinity] is the default, and Transformers takes `0.0` only for its zero. */
+const FIXED = {
+  architectures: ["NemotronHForCausalLM"],
+  model_type: "nemotron_h",
+  torch_dtype: "bfloat16",
+  conv_kernel: 4,
+  layer_norm_epsilon: 1e-5,
+  mamba_hidden_act: "silu",
+  mlp_hidden_act: "relu2",
+  chunk_size: 256,
+  use_conv_bias: true,
+  tie_word_embeddings: false,
+};
+
+const nowhere = {
+  url: "nowhere",
+  list: async () => [],
+  open: async () => {
+    throw new Error("a synthetic model is not read");
+  },
+};
+
+function shardName(i: number, of: number): string {
+  const number = (n: number) => String(n).padStart(5, "0");
+  return of === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(of)}.safetensors`;
+}
+
+function split<T extends { dtype: "BF16"; shape: Shape }>(tensors: readonly T[], maxBytes: number): T[][] {
+  const shards: T[][] = [[]];
+  let filled = 0;
+  for (const tensor of tensors) {
+    const size = bytesOf(tensor.dtype, tensor.shape);
+    if (filled > 0 && filled + size > maxBytes) {
+      shards.push([]);
+      filled = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    filled += size;
+  }
+  return shards;
+}
+
+/** Normal numbers are drawn once, this many at most; each tensor takes its own run of them, times its own factor. */
+const MAX_BLOCK = 1 << 22;
+/** Elements written at a time. */
+const PART = 1 << 20;
+
+class Noise {
+  readonly #words: () => bigint;
+  readonly #block: Float32Array;
+  #tensors = 0;
+
+  constructor(seed: number, largest: number) {
+    this.#words = splitMix64(seed);
+    this.#block = new Float32Array(Math.min(MAX_BLOCK, 2 * largest));
+    for (let i = 0; i < this.#block.length; i += 2) {
+      const radius = Math.sqrt(-2 * Math.log(1 - this.#uniform()));
+      const angle = 2 * Math.PI * this.#uniform();
+      this.#block[i] = radius * Math.cos(angle);
+      this.#block[i + 1] = radius * Math.sin(angle);
+    }
+  }
+
+  /** In [0, 1), by 32 bits. */
+  #uniform(): number {
+    return Number(this.#words() >> 32n) / 2 ** 32;
+  }
+
+  /** A role's tensor as BF16 bytes, a part at a time, with the spread that makes it matter. */
+  *fill(role: string, shape: Shape): Generator<Uint8Array> {
+    const count = countOf(shape);
+    const between = (lo: number, hi: number) => () => lo + (hi - lo) * this.#uniform();
+    switch (role) {
+      case "norm":
+      case "ssm.norm":
+      case "final.norm":
+        return yield narrow(Float32Array.from({ length: count }, between(0.4, 1.6)));
+      case "ssm.A_log":
+        return yield narrow(Float32Array.from({ length: count }, () => Math.log(between(0.05, 4.05)())));
+      case "ssm.dt_bias":
+        return yield narrow(Float32Array.from({ length: count }, between(-1.5, 0.5)));
+      default:
+        yield* this.#normal(count, spreadOf(role, shape));
+    }
+  }
+
+  *#normal(count: number, spread: number): Generator<Uint8Array> {
+    const factor = spread * (0.9 + 0.2 * this.#uniform());
+    let at = (++this.#tensors * 1_000_003) % this.#block.length;
+    const part = new Float32Array(Math.min(PART, count));
+    for (let done = 0; done < count; done += PART) {
+      const size = Math.min(PART, count - done);
+      for (let i = 0; i < size; i++) {
+        part[i] = this.#block[at]! * factor;
+        at = at + 1 === this.#block.length ? 0 : at + 1;
+      }
+      yield narrow(part.subarray(0, size));
+    }
+  }
+}
+
+function spreadOf(role: string, shape: Shape): number {
+  switch (role) {
+    case "embed":
+      return 1;
+    case "ssm.conv":
+      return 0.7;
+    case "ssm.conv.bias":
+    case "ssm.D":
+      return 0.3;
+    default:
+      return 1.3 / Math.sqrt(shape[1] ?? 1);
+  }
+}
+
+/** F32 to BF16 bytes, ties to even; none is NaN. */
+function narrow(values: Float32Array): Uint8Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = (bits[i]! + 0x7fff + ((bits[i]! >>> 16) & 1)) >>> 16;
+  return new Uint8Array(out.buffer);
+}
