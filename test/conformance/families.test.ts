@@ -57,6 +57,23 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
       ...own[model_type as keyof typeof own],
     };
   },
+  nemotron(random) {
+    const few = () => 1 + random(3);
+    const maybe = () => random(2) === 0;
+    const kvHeads = few();
+    return {
+      model_type: "nemotron",
+      num_hidden_layers: few(),
+      hidden_size: 7 * few(),
+      vocab_size: 31,
+      intermediate_size: 11 * few(),
+      num_attention_heads: kvHeads * few(),
+      num_key_value_heads: kvHeads,
+      head_dim: 12,
+      attention_bias: maybe(),
+      mlp_bias: maybe(),
+    };
+  },
 };
 
 /** Which software's config record a dialect is tried with. */

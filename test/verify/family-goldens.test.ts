@@ -12,6 +12,7 @@ const PROMPTS = {
   mistral: ["len1", "len17", "len130"],
   qwen2: ["len1", "len17", "len130"],
   qwen3: ["len1", "len17", "len130"],
+  nemotron: ["len1", "len17", "len130"],
 } as const;
 
 type Golden = keyof typeof PROMPTS;

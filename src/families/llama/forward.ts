@@ -1,13 +1,13 @@
 /** The forward pass of a dense model of the Llama kind. `hf/native.ts` says which stored rows produce which stream. */
 import type { Forward } from "../forward.ts";
 import { attentionBlocks, attentionStages, attentionStreams } from "../parts/attention/stages.ts";
-import { gatedMlpStages, gatedMlpStreams } from "../parts/mlp/stages.ts";
+import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { commonStreams, linear, norm } from "../parts/stages.ts";
 import type { LlamaDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
 
 export const forward: Forward<LlamaDims> = {
-  streams: (d) => ({ ...commonStreams(d), ...attentionStreams(d), ...gatedMlpStreams(d) }),
+  streams: (d) => ({ ...commonStreams(d), ...attentionStreams(d), ...mlpStreams(d) }),
   experts: () => 0,
   blocks: attentionBlocks,
   dispatched: [],

@@ -1,7 +1,6 @@
 /** Settings of a dense model of the Llama kind, and its layers. */
-import { IsologitError } from "../../core/errors.ts";
+import { blockLayers } from "../parts/blocks.ts";
 import type { RotarySettings } from "../parts/rotary.ts";
-import type { Layer, Settings } from "../structure.ts";
 
 /** Attention, attention with a window, MLP. */
 export const KINDS = ["attention", "sliding_attention", "mlp"] as const;
@@ -34,17 +33,7 @@ export interface LlamaSettings extends RotarySettings {
   readonly tied: boolean;
 }
 
-/** Layers that share a number in the names of tensors: attention and MLP. */
-const IN_BLOCK = 2;
-
-export function layers({ pattern }: Settings): readonly Layer[] {
-  return Array.from(String(pattern), (letter, index) => {
-    const kind = LETTERS[letter];
-    if (kind === undefined)
-      throw new IsologitError("CONFIG_INVALID", `layer letter ${JSON.stringify(letter)} is not one of * s -`);
-    return { stack: "main", index, kind, inner: index % IN_BLOCK, of: IN_BLOCK };
-  });
-}
+export const layers = blockLayers(LETTERS);
 
 /** The pattern of a model. @param windows whether each block has a window */
 export const patternOf = (windows: readonly boolean[]): string =>

@@ -2,8 +2,9 @@
 import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput, ObservedFacts, ParsedConfig, Passthrough } from "../../dialect.ts";
 import { invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts";
+import { COMMON_KEYS, configOf, readHeads, readPassthrough } from "../../parts/hf/config.ts";
 import { refuseExcess } from "../../parts/limits.ts";
-import { readRotary, rotaryConfig } from "../../parts/rotary.ts";
+import { readRotary } from "../../parts/rotary.ts";
 import type { Config, Settings } from "../../structure.ts";
 import { type LlamaSettings, patternOf } from "../settings.ts";
 import { ARCHITECTURES, configReader, isModelType, type ModelType } from "./keys.ts";
@@ -28,23 +29,16 @@ function readSettings(config: Config): LlamaSettings {
   reader.refuseOtherValues(config);
   const need = (name: string) => reader.need(config, name);
   const flag = (name: string) => reader.read(config, name) === true;
-  const [heads, hidden] = [need("heads"), need("hidden")];
-  const kvHeads = Number(reader.read(config, "kvHeads") ?? (type === "llama" ? heads : need("kvHeads")));
-  const headDim = Number(reader.read(config, "headDim") ?? (type === "qwen3" ? QWEN3_HEAD : hidden / heads));
-  if (!Number.isInteger(headDim))
-    invalidKeyError(
-      `hidden_size is ${hidden}, which is not a multiple of num_attention_heads, ${heads}, and head_dim is absent`,
-    );
-  if (heads % kvHeads !== 0)
-    invalidKeyError(
-      `num_attention_heads is ${heads}, which is not a multiple of num_key_value_heads, ${kvHeads}`,
-    );
+  const { heads, kvHeads, headDim } = readHeads(config, reader, {
+    ...(type === "llama" && { kvHeads: need("heads") }),
+    ...(type === "qwen3" && { headDim: QWEN3_HEAD }),
+  });
   refuseExcess(2 * need("layers"), 0, AT);
   const { window, windows } = readWindows(config, type);
   const attentionBias = ATTENTION_BIAS_OF[type](flag);
   return {
     pattern: patternOf(windows),
-    hidden,
+    hidden: need("hidden"),
     vocab: need("vocab"),
     eps: need("eps"),
     heads,
@@ -91,55 +85,21 @@ function readWindows(config: Config, type: ModelType): { window?: number; window
   };
 }
 
-/** Values that the configs of other dialects contain as well. */
-function readPassthrough(config: Config): Passthrough {
-  const { max_position_embeddings: positions, model_type } = config;
-  return {
-    ...(typeof positions === "number" && { maxPositions: positions }),
-    modelType: String(model_type),
-  };
-}
-
 /** Keys of settings that are written as they are. */
-const KEYS = {
-  hidden: "hidden_size",
-  vocab: "vocab_size",
-  ffn: "intermediate_size",
-  heads: "num_attention_heads",
-  kvHeads: "num_key_value_heads",
-  headDim: "head_dim",
-  eps: "rms_norm_eps",
-  tied: "tie_word_embeddings",
-} as const;
+const KEYS = { ...COMMON_KEYS, eps: "rms_norm_eps", tied: "tie_word_embeddings" };
 
 /** The key of a setting; undefined for one that several keys hold. */
 export const keyOf = (setting: string): string | undefined =>
-  (({ ...KEYS, window: "sliding_window", ropeTheta: "rope_theta" }) as Readonly<Record<string, string>>)[
-    setting
-  ];
+  (({ ...KEYS, window: "sliding_window" }) as Readonly<Record<string, string>>)[setting];
 
 /** @throws PLAN_IMPOSSIBLE for a model that no model type describes */
-export function writeConfig({
-  settings,
-  passthrough,
-  dtype,
-}: Pick<ConfigInput, "settings" | "passthrough" | "dtype">) {
-  const type = modelTypeOf(settings, passthrough);
-  const config: Config = {
-    architectures: [ARCHITECTURES[type]],
-    model_type: type,
-    num_hidden_layers: String(settings.pattern).length / 2,
-    torch_dtype: dtype,
-    hidden_act: "silu",
-    ...Object.fromEntries(Object.entries(KEYS).map(([setting, key]) => [key, settings[setting]])),
-    ...(typeof passthrough.maxPositions === "number" && {
-      max_position_embeddings: passthrough.maxPositions,
-    }),
-    ...rotaryConfig(settings),
-    ...OWN_KEYS[type](settings),
+export function writeConfig(model: Pick<ConfigInput, "settings" | "passthrough" | "dtype">) {
+  const type = modelTypeOf(model.settings, model.passthrough);
+  const own = {
+    ...{ architectures: [ARCHITECTURES[type]], model_type: type, hidden_act: "silu" },
+    ...OWN_KEYS[type](model.settings),
   };
-  const sorted = Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1));
-  return { config: Object.fromEntries(sorted), notes: [] };
+  return { config: configOf(model, KEYS, own), notes: [] };
 }
 
 /** Keys that only one model type has. */

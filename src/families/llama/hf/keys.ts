@@ -3,10 +3,9 @@
  * in them. `parts/rotary.ts` reads the keys of rotary positions.
  */
 import { ConfigJson, type SettingKey } from "../../parts/config-json.ts";
-import type { OnlyKey, UnreadKeys } from "../../parts/config-keys.ts";
-import { count, flag, type KeyValue, positive, valueThat, whole } from "../../parts/key-values.ts";
+import { onlyRows, settingRow, unreadRows, widthRows } from "../../parts/hf/keys.ts";
+import { count, flag, positive, valueThat, whole } from "../../parts/key-values.ts";
 import { ROTARY_KEYS } from "../../parts/rotary.ts";
-import { COMMON_ONLY_KEYS, COMMON_UNREAD_KEYS } from "../../parts/transformers-keys.ts";
 
 const MODEL_TYPES = ["llama", "mistral", "qwen2", "qwen3"] as const;
 
@@ -24,9 +23,6 @@ export const ARCHITECTURES: Readonly<Record<ModelType, string>> = {
   qwen3: "Qwen3ForCausalLM",
 };
 
-const configClass = (type: ModelType) => `transformers/models/${type}/configuration_${type}.py`;
-const modelClass = (type: ModelType) => `transformers/models/${type}/modeling_${type}.py`;
-
 /** Model types whose class has a key for biases of attention's four projections, or of the MLP's three. */
 const ATTENTION_BIAS: readonly ModelType[] = ["llama", "qwen3"];
 const MLP_BIAS: readonly ModelType[] = ["llama"];
@@ -40,24 +36,9 @@ const KINDS = valueThat(
 );
 
 function settingKeys(type: ModelType): readonly SettingKey[] {
-  const source = configClass(type);
-  const row = (
-    setting: string,
-    key: string,
-    value: KeyValue,
-    more: Partial<SettingKey> = {},
-  ): SettingKey => ({
-    ...{ setting, key, source, value },
-    ...more,
-  });
+  const row = settingRow(type);
   return [
-    row("layers", "num_hidden_layers", count),
-    row("hidden", "hidden_size", count),
-    row("vocab", "vocab_size", count),
-    row("ffn", "intermediate_size", count),
-    row("heads", "num_attention_heads", count),
-    row("kvHeads", "num_key_value_heads", count, { nullable: true }),
-    row("headDim", "head_dim", count, { nullable: true }),
+    ...widthRows(type),
     row("eps", "rms_norm_eps", positive, { absent: 1e-6 }),
     row("tied", "tie_word_embeddings", flag, { absent: false }),
     ...(ATTENTION_BIAS.includes(type)
@@ -76,62 +57,20 @@ function settingKeys(type: ModelType): readonly SettingKey[] {
   ];
 }
 
-function onlyKeys(type: ModelType): readonly OnlyKey[] {
-  const source = modelClass(type);
-  return [
-    {
-      ...{ key: "hidden_act", source, only: ["silu", "swish"], absent: "silu" },
-      does: "changes the activation of MLPs",
-    },
-    {
-      ...{ key: "pretraining_tp", source, only: [1] },
-      does: "cuts the products of older releases into parts",
-    },
-    ...(ATTENTION_BIAS.includes(type)
-      ? []
-      : [
-          {
-            ...{ key: "attention_bias", source, only: [false, null] },
-            does: "adds biases to attention in some engines",
-          },
-        ]),
-    ...(MLP_BIAS.includes(type)
-      ? []
-      : [
-          {
-            ...{ key: "mlp_bias", source, only: [false, null] },
-            does: "adds biases to MLPs in some engines",
-          },
-        ]),
-    ...(type === "llama"
-      ? [
-          {
-            ...{ key: "sliding_window", source, only: [null] },
-            does: "limits attention to a window in some engines",
-          },
-        ]
-      : []),
-    { ...{ key: "no_rope_layers", source, only: [null] }, does: "removes the positions of some layers" },
-    { ...{ key: "block_configs", source, only: [null] }, does: "gives layers widths of their own" },
-    ...COMMON_ONLY_KEYS,
-  ];
-}
-
-function unreadKeys(type: ModelType): readonly UnreadKeys[] {
-  const source = configClass(type);
-  return [
-    { why: "the longest prompt that an engine accepts", source, keys: ["max_position_embeddings"] },
-    { why: "training", source, keys: ["attention_dropout", "initializer_range"] },
-    ...COMMON_UNREAD_KEYS,
-  ];
-}
+/** Keys that the class of a model type does not read. */
+const ELSEWHERE = {
+  llama: ["sliding_window"],
+  mistral: ["attention_bias", "mlp_bias"],
+  qwen2: ["attention_bias", "mlp_bias"],
+  qwen3: ["mlp_bias"],
+} as const;
 
 const readerOf = (type: ModelType): ConfigJson =>
   new ConfigJson({
     architectures: [ARCHITECTURES[type]],
     settings: settingKeys(type),
-    only: onlyKeys(type),
-    unread: unreadKeys(type),
+    only: onlyRows(type, ["silu", "swish"], ELSEWHERE[type]),
+    unread: unreadRows(type),
     nullRefused: [],
     others: ROTARY_KEYS,
   });

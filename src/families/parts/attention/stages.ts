@@ -39,14 +39,21 @@ const turned = <D extends AttentionDims>(
   silent: ([values]) => isZero(values!),
 });
 
-/** @param window whether each token sees only the last `window` tokens */
-export function attentionStages<D extends AttentionDims>(d: D, window: boolean): readonly Stage<D>[] {
+/**
+ * @param window  whether each token sees only the last `window` tokens
+ * @param entrance the norm, from "residual" to "u"
+ */
+export function attentionStages<D extends AttentionDims>(
+  d: D,
+  window: boolean,
+  entrance: Stage<D> = norm("u", "gain"),
+): readonly Stage<D>[] {
   const hasBias = d.qkvBias === 1;
   const products = ["q", "k", "v"].map((name) => productOf(name, d.qkvBias));
   const [q, k] = d.qkNorm === 1 ? ["q.normed", "k.normed"] : ["q", "k"];
   const [queries, keys] = d.rotary === null ? [q!, k!] : ["q.turned", "k.turned"];
   return [
-    norm("u", "gain"), // [T, hidden]
+    entrance, // [T, hidden]
     { op: "linear", from: "u", to: products }, // [T, heads * headDim], [T, kvHeads * headDim] twice
     ...(hasBias
       ? [addBias<D>("q", (d) => d.q), addBias<D>("k", (d) => d.kv), addBias<D>("v", (d) => d.kv)]

@@ -1,9 +1,9 @@
 import type { StreamDims } from "../stages.ts";
 
-/** Widths of a gated MLP. */
+/** Widths of an MLP, gated or not. */
 export interface MlpDims extends StreamDims {
   /** inner width */
   readonly ffn: number;
-  /** 1: all three projections have biases */
+  /** 1: all projections have biases */
   readonly mlpBias: number;
 }

@@ -1,6 +1,7 @@
-/** Stages of a gated MLP: down(silu(gate(u)) * up(u)). */
+/** Stages of an MLP: down(silu(gate(u)) * up(u)), or without a gate down(relu(up(u))^2). */
 import type { Stage } from "../../forward.ts";
-import { addBias, kernelStage, norm, productOf, productWithBias } from "../stages.ts";
+import type { Dims } from "../../structure.ts";
+import { addBias, kernelStage, norm, productOf, productWithBias, squaredRelu } from "../stages.ts";
 import type { MlpDims } from "./dims.ts";
 
 export function gatedMlpStages<D extends MlpDims>(d: D): readonly Stage<D>[] {
@@ -9,13 +10,24 @@ export function gatedMlpStages<D extends MlpDims>(d: D): readonly Stage<D>[] {
     norm("u", "gain"), // [T, hidden]
     { op: "linear", from: "u", to: ["gate", "up"].map((name) => productOf(name, d.mlpBias)) }, // [T, ffn] twice
     ...(hasBias ? [addBias<D>("gate", (d) => d.ffn), addBias<D>("up", (d) => d.ffn)] : []),
-    swigluStage("act", "gate", "up", (d) => d.ffn),
+    swiglu("act", "gate", "up", (d) => d.ffn),
+    ...productWithBias<D>(hasBias, "act", "out", (d) => d.hidden),
+  ];
+}
+
+/** @param entrance the norm, from "residual" to "u" */
+export function squaredReluMlpStages<D extends MlpDims>(d: D, entrance: Stage<D>): readonly Stage<D>[] {
+  const hasBias = d.mlpBias === 1;
+  return [
+    entrance, // [T, hidden]
+    ...productWithBias<D>(hasBias, "u", "up", (d) => d.ffn), // [T, ffn]
+    squaredRelu("act", "up", (d: D) => d.ffn),
     ...productWithBias<D>(hasBias, "act", "out", (d) => d.hidden),
   ];
 }
 
 /** silu(gate) * up */
-const swigluStage = <D extends MlpDims>(
+export const swiglu = <D extends Dims>(
   to: string,
   gate: string,
   up: string,
@@ -26,7 +38,7 @@ const swigluStage = <D extends MlpDims>(
   silent: ([gates, ups]) => gates!.every((g, i) => Math.fround((g / (1 + Math.exp(-g))) * ups![i]!) === 0),
 });
 
-/** Elements in one row of each stream. */
-export const gatedMlpStreams = (d: MlpDims): Readonly<Record<string, number>> => ({
+/** Elements in one row of each stream of an MLP, gated or not. */
+export const mlpStreams = (d: MlpDims): Readonly<Record<string, number>> => ({
   ...{ "gate.product": d.ffn, gate: d.ffn, "up.product": d.ffn, up: d.ffn, act: d.ffn },
 });

@@ -1,0 +1,105 @@
+/** config.json of the dense and MoE families: defaults of Transformers, both spellings, and values that are refused. */
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { parseJsonObject } from "../../src/core/json.ts";
+import { families } from "../../src/families/index.ts";
+import { dialectOf, familyOf } from "../../src/families/recognise.ts";
+import type { Config, Settings } from "../../src/families/structure.ts";
+import { errorOf } from "../support/errors.ts";
+import { familyGolden } from "../support/goldens.ts";
+
+const NAMES = ["llama", "mistral", "qwen2", "qwen3", "nemotron"] as const;
+type Name = (typeof NAMES)[number];
+
+const read = (path: string): Config => parseJsonObject(readFileSync(path));
+const configOf = (name: Name): Config => read(`${familyGolden(name)}/config.json`);
+const dialect = (config: Config) => dialectOf(familyOf(config, families)!, "hf");
+const settingsOf = (config: Config): Settings => dialect(config).settings(config, { tensors: [] }).settings;
+
+/** The golden's config with some keys changed; undefined: the key is absent. */
+const changed = (name: Name, keys: Config): Config =>
+  Object.fromEntries(
+    Object.entries({ ...configOf(name), ...keys }).filter(([, value]) => value !== undefined),
+  );
+
+describe.each(NAMES)("%s", (name) => {
+  it("means the same as Transformers 5 spells it", () => {
+    const spelt = read(`${familyGolden("t5-configs")}/${name}.json`);
+    expect(spelt).toHaveProperty("rope_parameters");
+    expect(settingsOf(spelt)).toEqual(settingsOf(configOf(name)));
+  });
+
+  it("has no key that is unknown, in either spelling", () => {
+    for (const config of [configOf(name), read(`${familyGolden("t5-configs")}/${name}.json`)])
+      expect(dialect(config).keyRemarks(config)).toEqual([]);
+  });
+
+  it("comes back from the settings", () => {
+    const { settings, passthrough } = dialect(configOf(name)).settings(configOf(name), { tensors: [] });
+    const shards = { tp: 1, ep: 1, expertTp: 1, stages: [], rows: 0 };
+    const { config } = dialect(configOf(name)).config({
+      ...{ settings, passthrough, dtype: "bfloat16", software: "hf", parallelism: shards },
+    });
+    expect(settingsOf(config)).toEqual(settings);
+    expect(config.model_type).toBe(configOf(name).model_type);
+    const golden = configOf(name);
+    const other = Object.keys(config).filter(
+      (key) => golden[key] !== undefined && JSON.stringify(golden[key]) !== JSON.stringify(config[key]),
+    );
+    // a window that is switched off is null; the golden has the number of the published files
+    expect(other.filter((key) => key !== "sliding_window" && key !== "rope_scaling")).toEqual([]);
+  });
+});
+
+it.each<[name: Name, keys: Config, settings: Settings]>([
+  ["llama", { rms_norm_eps: undefined }, { eps: 1e-6 }],
+  ["llama", { num_key_value_heads: undefined }, { kvHeads: 4 }],
+  ["llama", { head_dim: null }, { headDim: 16 }],
+  ["llama", { attention_bias: true }, { qkvBias: true, outBias: true }],
+  ["llama", { rope_theta: undefined }, { ropeTheta: 10_000 }],
+  ["llama", { tie_word_embeddings: undefined }, { tied: false }],
+  ["mistral", { sliding_window: undefined }, { window: 4096, pattern: "s-s-s-s-" }],
+  ["mistral", { sliding_window: null }, { pattern: "*-*-*-*-" }],
+  ["mistral", { rms_norm_eps: undefined }, { eps: 1e-6 }],
+  ["qwen2", { sliding_window: 8 }, { pattern: "*-*-*-*-", qkvBias: true, outBias: false }],
+  ["qwen2", { use_sliding_window: true, sliding_window: 8, max_window_layers: 3 }, { pattern: "*-*-*-s-" }],
+  ["qwen3", { head_dim: undefined }, { headDim: 128 }],
+  ["qwen3", { attention_bias: true }, { qkvBias: true, outBias: true }],
+  ["nemotron", { norm_eps: undefined }, { eps: 1e-5 }],
+  ["nemotron", { partial_rotary_factor: undefined }, { rotary: 12 }],
+  ["nemotron", { partial_rotary_factor: 1 }, { rotary: 24 }],
+  ["nemotron", { head_dim: undefined, partial_rotary_factor: undefined }, { headDim: 16, rotary: 8 }],
+  ["nemotron", { attention_bias: true }, { attentionBias: true }],
+  ["nemotron", { mlp_bias: true }, { mlpBias: true }],
+  [
+    "nemotron",
+    { rope_parameters: { rope_theta: 5e5, rope_type: "default" }, rope_theta: undefined },
+    { ropeTheta: 5e5 },
+  ],
+])("%s with %j is %j", (name, keys, settings) => {
+  expect(settingsOf(changed(name, keys))).toMatchObject(settings);
+});
+
+it.each<[name: Name, keys: Config, code: string, says: RegExp]>([
+  ["llama", { hidden_act: "gelu" }, "UNSUPPORTED", /hidden_act is "gelu"/],
+  ["llama", { pretraining_tp: 2 }, "UNSUPPORTED", /pretraining_tp is 2/],
+  ["llama", { rope_scaling: { rope_type: "dynamic", factor: 2 } }, "UNSUPPORTED", /rope_type is "dynamic"/],
+  ["llama", { sliding_window: 8 }, "UNSUPPORTED", /sliding_window is 8/],
+  ["llama", { num_key_value_heads: 3 }, "CONFIG_INVALID", /not a multiple of num_key_value_heads, 3/],
+  ["llama", { rms_norm_eps: null }, "CONFIG_INVALID", /rms_norm_eps is null/],
+  ["nemotron", { hidden_act: "silu" }, "UNSUPPORTED", /hidden_act is "silu"/],
+  ["nemotron", { tie_word_embeddings: true }, "UNSUPPORTED", /tie_word_embeddings is true/],
+  [
+    "nemotron",
+    { partial_rotary_factor: 0.4, rope_parameters: { partial_rotary_factor: 0.5 } },
+    "CONFIG_INVALID",
+    /partial_rotary_factor is 0.4, but 0.5/,
+  ],
+  ["nemotron", { partial_rotary_factor: 0.4 }, "CONFIG_INVALID", /no even number/],
+  ["nemotron", { num_key_value_heads: undefined }, "CONFIG_INVALID", /num_key_value_heads is missing/],
+  ["nemotron", { rope_scaling: { type: "longrope" } }, "UNSUPPORTED", /rope_type is "longrope"/],
+  ["nemotron", { model_type: "nemotron-nas" }, "UNSUPPORTED", /model_type is nemotron-nas/],
+])("%s with %j is refused, %s", async (name, keys, code, says) => {
+  const error = await errorOf(async () => settingsOf(changed(name, keys)));
+  expect(error).toMatchObject({ code, message: expect.stringMatching(says) });
+});
