@@ -9,7 +9,10 @@ interface ErrorRow {
   readonly next: string;
 }
 
-export const ERRORS = {
+/** Infers the codes alone, so that the declarations of the package do not hold the whole table. */
+const errorTable = <Code extends string>(rows: Readonly<Record<Code, ErrorRow>>) => rows;
+
+export const ERRORS = errorTable({
   // 2: the request is wrong or cannot be carried out
   USAGE: { exit: 2, next: "run the command with --help to see its arguments" },
   NOT_AVAILABLE: { exit: 2, next: "run `isologit formats` to see what this version can do" },
@@ -96,7 +99,7 @@ export const ERRORS = {
   // 5, 70
   INTERRUPTED: { exit: 5, next: "continue with `resume`" },
   INTERNAL: { exit: 70, next: "report this with the command and the message" },
-} as const satisfies Readonly<Record<string, ErrorRow>>;
+});
 
 export type ErrorCode = keyof typeof ERRORS;
 

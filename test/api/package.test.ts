@@ -11,6 +11,7 @@ const work = workFolder();
 const {
   dependencies,
   files,
+  scripts,
   exports: entries,
 } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 let tarball = "";
@@ -35,7 +36,9 @@ beforeAll(() => {
   for (const path of ["bin", "src", "formats", "kernels"])
     cpSync(join(root, "dist", path), join(packed, "dist", path), { recursive: true });
   expect(tsc(root, "-p", "tsconfig.types.json", "--outDir", join(packed, "dist"))).toBe("");
-  execFileSync(process.execPath, ["package/declarations.js"], { cwd: packed });
+  const [, steps] = /(node package\/declarations.js .*)$/.exec(scripts.prepack)!;
+  const PATH = `${join(root, "node_modules/.bin")}:${process.env.PATH}`;
+  execFileSync("bash", ["-c", steps!], { cwd: packed, env: { ...process.env, PATH }, stdio: "pipe" });
   const pack = ["pack", "--ignore-scripts", "--json", "--pack-destination", work];
   const [{ filename }] = JSON.parse(execFileSync("npm", pack, { cwd: packed, encoding: "utf8" }));
   tarball = join(work, filename);

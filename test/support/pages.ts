@@ -1,5 +1,13 @@
 /** The command lines of the documents, and a folder in which a reader could type them. */
-import { cpSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { golden } from "./goldens.ts";
@@ -129,6 +137,11 @@ async function furnish(folder: string, page: string): Promise<void> {
       const { status, stderr } = await shell(line, { cwd: folder });
       expect(status, stderr).toBe(0);
     }
+  }
+  if (page === "docs/extending.md") {
+    cpSync(join(root, "fixtures/plugin"), folder, { recursive: true });
+    mkdirSync(at("node_modules"));
+    symlinkSync(root, at("node_modules/isologit"));
   }
   if (isRead("damaged")) truncateSync(at("damaged/model.safetensors"), 1000);
   if (page === "docs/checking.md") writeFileSync(at("model.nemo"), DANGEROUS);
