@@ -28,3 +28,11 @@ export { type ByteSource, readRange, readSmall, type Store } from "../core/io.ts
 export { parseJsonObject } from "../core/json.ts";
 export { safePath } from "../core/safe-path.ts";
 export type { Plugin } from "../plugins/plugin.ts";
+export {
+  blockOf,
+  gridOf,
+  type Quantization,
+  type QuantizationDialect,
+  type QuantizedModel,
+  type WeightScales,
+} from "../plugins/quantization-dialect.ts";

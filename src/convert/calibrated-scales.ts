@@ -5,7 +5,7 @@ import { isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { leafRoles } from "../families/expand.ts";
-import { INPUT_SCALE } from "../quantization/dialect.ts";
+import { INPUT_SCALE } from "../plugins/quantization-dialect.ts";
 import type { PlannedWeight } from "./planned-weights.ts";
 import type { DescribedOutput } from "./quantized-output.ts";
 

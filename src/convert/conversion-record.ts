@@ -8,8 +8,8 @@ import type { RunOptions } from "../checkpoint/options.ts";
 import { FNUZ_HANDLINGS, RECAST_KINDS } from "../core/dtype.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
+import { WEIGHT_SCALES } from "../plugins/quantization-dialect.ts";
 import { CALIBRATION_FILE, CALIBRATION_RULES, type Calibration } from "../quantization/calibration.ts";
-import { QUANT_DIALECTS, WEIGHT_SCALES } from "../quantization/dialect.ts";
 import type { PlanOptions } from "./options.ts";
 
 const count = z.int().nonnegative();
@@ -51,7 +51,7 @@ export const Conversion = z.strictObject({
   dtype: z.enum(RECAST_KINDS).exactOptional(),
   recipe: z.union([word, RecipeFile]).exactOptional(),
   keepEnds: count.exactOptional(),
-  quantDialect: z.enum(QUANT_DIALECTS).exactOptional(),
+  quantDialect: word.exactOptional(),
   quantScales: z.enum(WEIGHT_SCALES).exactOptional(),
   fnuz: z.enum(FNUZ_HANDLINGS).exactOptional(),
   fuseScales: z.literal(true).exactOptional(),

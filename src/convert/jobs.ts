@@ -13,7 +13,7 @@ import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
 import { publishedName } from "../families/expand.ts";
 import type { MatchedModel } from "../families/model.ts";
-import { blockOf } from "../quantization/dialect.ts";
+import { blockOf } from "../plugins/quantization-dialect.ts";
 import { calibratedScales } from "./calibrated-scales.ts";
 import type { PlannedWeight } from "./planned-weights.ts";
 import type { QuantizedOutput } from "./quantized-output.ts";

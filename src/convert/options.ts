@@ -1,8 +1,8 @@
 /** Options that decide what a conversion writes. */
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import type { FnuzHandling, RecastTarget } from "../core/dtype.ts";
+import type { WeightScales } from "../plugins/quantization-dialect.ts";
 import type { CalibrationOptions } from "../quantization/calibration.ts";
-import type { QuantDialect, WeightScales } from "../quantization/dialect.ts";
 
 export interface MeasureOptions {
   /** read the weights that are recast, and compute the error of each recast; default false */
@@ -17,8 +17,11 @@ export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptio
   /** for `recipe` "auto": largest mean number of bits of a weight, with its share of the scales */
   readonly bits?: number;
   readonly keepEnds?: number;
-  /** how a Hugging Face folder describes its FP8 weights; default "compressed-tensors" for weights that are cast */
-  readonly quantDialect?: QuantDialect;
+  /**
+   * how a Hugging Face folder describes its FP8 weights: "compressed-tensors" (the default for weights that are cast),
+   * "modelopt", "fp8", or the id of a dialect of a plug-in
+   */
+  readonly quantDialect?: string;
   /** which elements of a weight that is cast to FP8 share a scale; default "tensor" */
   readonly quantScales?: WeightScales;
   /** what becomes of FP8 weights of AMD's MI300 that are not cast; such weights are refused without it */

@@ -12,7 +12,6 @@ import { IsologitError } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
 import { isJsonObject } from "../core/json.ts";
 import { Sources } from "../core/read.ts";
-import type { Calibration } from "../quantization/calibration.ts";
 import {
   gridOf,
   INPUT_SCALE,
@@ -21,8 +20,9 @@ import {
   type QuantizedModel,
   WEIGHT_SCALES,
   type WeightScales,
-} from "../quantization/dialect.ts";
-import { quantizationDialects } from "../quantization/dialects.ts";
+} from "../plugins/quantization-dialect.ts";
+import type { Calibration } from "../quantization/calibration.ts";
+import { quantizationDialectOf } from "../quantization/dialects.ts";
 import type { Policy } from "../quantization/policy.ts";
 import type { PlanOptions } from "./options.ts";
 import type { PlannedWeight } from "./planned-weights.ts";
@@ -54,9 +54,11 @@ export async function planQuantization(
   source: LoadedModel,
   weights: readonly PlannedWeight[],
   policy: Policy,
-  { quantDialect, quantScales, kvCache }: Pick<PlanOptions, "quantDialect" | "quantScales" | "kvCache">,
+  options: Pick<PlanOptions, "quantDialect" | "quantScales" | "kvCache" | "plugins">,
   calibration: Calibration | null,
 ): Promise<QuantizedOutput> {
+  const { quantDialect, quantScales, kvCache } = options;
+  const dialect = quantizationDialectOf(quantDialect ?? QUANT_DIALECTS[0], options);
   if (policy.to !== null || quantDialect !== undefined) refuseFourBits(weights);
   const fp8 = weights.filter(({ dtype }) => isFp8(dtype));
   for (const [option, value] of Object.entries({ quantDialect, quantScales })) {
@@ -72,7 +74,6 @@ export async function planQuantization(
     throw new IsologitError("USAGE", "`calibrate` adds scales to FP8 weights that are copied", {}, { next });
   }
   if (fp8.length === 0) return { kind: "removed", warnings: await removedWarnings(source) };
-  const dialect = quantizationDialects[quantDialect ?? QUANT_DIALECTS[0]];
   const scales = scalesOf(source, fp8, quantScales);
   if (calibration !== null) refuseCalibrated(source, dialect, scales, kvCache !== undefined);
   const takesInputs = calibration === null && dialect.takesInputScales(scales);

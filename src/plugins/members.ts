@@ -7,6 +7,7 @@ import type { Dialect } from "../families/dialect.ts";
 import type { Family } from "../families/family.ts";
 import type { Forward } from "../families/forward.ts";
 import { PLUGIN_WORD, type Plugin } from "./plugin.ts";
+import type { QuantizationDialect } from "./quantization-dialect.ts";
 
 /** The kind of each member that `T` must have. The compiler asks for a line for each. */
 type Members<T> = { readonly [K in keyof T as object extends Pick<T, K> ? never : K]: KindOf<T[K]> };
@@ -49,6 +50,14 @@ const KERNEL: Members<ScriptKernel> = {
   ...{ oracle: "function", compute: "function", benchmark: "object" },
 };
 
+const QUANTIZATION_DIALECT: Members<QuantizationDialect> = {
+  ...{ id: "text", scaleTensor: "function", takesInputScales: "function" },
+  ...{ cacheScale: "function", describe: "function" },
+};
+
+/** Records of conversions and flags hold ids. */
+const PLUGIN_ID = /^[\w.-]{1,64}$/;
+
 /** The lists of a plug-in. */
 const LISTS: Readonly<Record<Exclude<keyof Plugin, "name" | "version">, (part: Part) => void>> = {
   formats(format) {
@@ -61,6 +70,7 @@ const LISTS: Readonly<Record<Exclude<keyof Plugin, "name" | "version">, (part: P
     for (const dialect of family.list("dialects")) dialect.check(DIALECT);
   },
   kernels: (kernel) => kernel.check(KERNEL),
+  quantizationDialects: (dialect) => dialect.check(QUANTIZATION_DIALECT),
 };
 
 /**
@@ -108,7 +118,10 @@ class Part {
     this.#refuseOther(key, "list");
     return (this.value[key] as readonly unknown[]).map((part, i) => {
       const id = isJsonObject(part) && typeof part.id === "string" ? part.id : `number ${i + 1}`;
-      return new Part(part, `${id} of ${key}`);
+      const named = new Part(part, `${id} of ${key}`);
+      if (!PLUGIN_ID.test(id) && typeof named.value.id === "string")
+        throw named.error("has an id that is not made of letters, digits and . _ -");
+      return named;
     });
   }
 

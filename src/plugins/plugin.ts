@@ -1,7 +1,8 @@
-/** What a plug-in may bring: formats, families and kernels from outside this program. */
+/** What a plug-in may bring: formats, families, kernels and quantization dialects from outside this program. */
 import type { Format } from "../../formats/format.ts";
 import type { ScriptKernel } from "../../kernels/kernel.ts";
 import type { Family } from "../families/family.ts";
+import type { QuantizationDialect } from "./quantization-dialect.ts";
 
 /**
  * Parts that join those of this version for one run. A module gives its plug-in as `export const plugin`, or as the default
@@ -16,6 +17,7 @@ export interface Plugin {
   readonly families?: readonly Family[];
   /** those that the families use; `doctor` tests them */
   readonly kernels?: readonly ScriptKernel[];
+  readonly quantizationDialects?: readonly QuantizationDialect[];
 }
 
 /** Names and versions as reports and certificates hold them, `mamba2 1.0.0`. */

@@ -7,13 +7,16 @@ import type { Family } from "../families/family.ts";
 import { families } from "../families/index.ts";
 import { refuseInvalidPlugin } from "./members.ts";
 import type { Plugin, PluginOptions } from "./plugin.ts";
+import { QUANT_DIALECTS, type QuantizationDialect } from "./quantization-dialect.ts";
 
 interface Registry {
   readonly formats: readonly Format[];
   readonly families: readonly Family[];
+  /** of plug-ins alone: the room of those of this version needs this one */
+  readonly quantizationDialects: readonly QuantizationDialect[];
 }
 
-const HOUSE: Registry = { formats, families };
+const HOUSE: Registry = { formats, families, quantizationDialects: [] };
 
 /**
  * The parts of this version, then those of the plug-ins in their order.
@@ -26,9 +29,15 @@ export function registryOf({ plugins = [] }: PluginOptions): Registry {
   refuseSameNames(plugins);
   refuseSameIds("formats", HOUSE.formats, plugins);
   refuseSameIds("families", HOUSE.families, plugins);
+  refuseSameIds(
+    "quantizationDialects",
+    QUANT_DIALECTS.map((id) => ({ id })),
+    plugins,
+  );
   return {
     formats: [...HOUSE.formats, ...plugins.flatMap((plugin) => plugin.formats ?? [])],
     families: [...HOUSE.families, ...plugins.flatMap((plugin) => plugin.families ?? [])],
+    quantizationDialects: plugins.flatMap((plugin) => plugin.quantizationDialects ?? []),
   };
 }
 
@@ -47,7 +56,7 @@ export async function kernelsOf(options: PluginOptions): Promise<readonly (Kerne
 
 /** @throws PLUGIN_INVALID: names the id, and who has it */
 function refuseSameIds(
-  kind: "formats" | "families" | "kernels",
+  kind: "formats" | "families" | "kernels" | "quantizationDialects",
   own: readonly { readonly id: string }[],
   plugins: readonly Plugin[],
 ): void {

@@ -1,6 +1,6 @@
 /** Changes of config.json's text that a recast needs; every other byte stays. */
 import type { TorchDType } from "../core/dtype.ts";
-import type { Quantization } from "./dialect.ts";
+import type { Quantization } from "../plugins/quantization-dialect.ts";
 import { memberText, withMember, withoutMember } from "./json-edit.ts";
 
 const KEY = "quantization_config";

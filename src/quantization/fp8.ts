@@ -5,7 +5,12 @@
  */
 import { moduleOf } from "../checkpoint/scales/names.ts";
 import { IsologitError } from "../core/errors.ts";
-import { gridOf, type Quantization, type QuantizationDialect, type QuantizedModel } from "./dialect.ts";
+import {
+  gridOf,
+  type Quantization,
+  type QuantizationDialect,
+  type QuantizedModel,
+} from "../plugins/quantization-dialect.ts";
 import { partlyCastWarnings } from "./fused-modules.ts";
 import { raggedWarnings } from "./ragged-blocks.ts";
 

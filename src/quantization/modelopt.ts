@@ -12,7 +12,7 @@ import {
   type QuantizationDialect,
   type QuantizedModel,
   type WeightScales,
-} from "./dialect.ts";
+} from "../plugins/quantization-dialect.ts";
 import { partlyCastWarnings } from "./fused-modules.ts";
 import { raggedWarnings } from "./ragged-blocks.ts";
 

@@ -1,5 +1,5 @@
 /** Blocks of 128 x 128 that end inside a weight's last block: some engines refuse or misread such weights. */
-import type { QuantizedModel } from "./dialect.ts";
+import type { QuantizedModel } from "../plugins/quantization-dialect.ts";
 
 /** @param who engines of the dialect that need whole blocks, as a sentence about "them" */
 export function raggedWarnings(

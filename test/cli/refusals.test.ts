@@ -85,7 +85,6 @@ describe("never promised, or not here", () => {
     ["plan a b", "--to is missing"],
     ["recast a b", "--dtype is missing"],
     ["convert a b --to hf --dtype int4", '--dtype is "int4", expected one of keep, f32'],
-    ["convert a b --to hf --quant-dialect gptq", '--quant-dialect is "gptq"'],
     ["convert a b --to hf --align 512", '--align is "512", expected one of 256, 4096'],
     ["convert a b --to hf --verify maybe", '--verify is "maybe"'],
     ["verify a b --verify off", '--verify is "off", expected one of logits, bytes'],

@@ -8,7 +8,7 @@ import { convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
 import { verify } from "../../src/api/verify.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
-import type { QUANT_DIALECTS } from "../../src/quantization/dialect.ts";
+import type { QUANT_DIALECTS } from "../../src/plugins/quantization-dialect.ts";
 import { errorOf } from "../support/errors.ts";
 import {
   arraysOf,

@@ -8,7 +8,7 @@ import { diff } from "../../src/api/diff.ts";
 import { logits } from "../../src/api/logits.ts";
 import { verify } from "../../src/api/verify.ts";
 import { fileStore } from "../../src/io/file.ts";
-import type { WEIGHT_SCALES } from "../../src/quantization/dialect.ts";
+import type { WEIGHT_SCALES } from "../../src/plugins/quantization-dialect.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 import { flip } from "../support/packed.ts";
 import { smallModel } from "../support/small.ts";

@@ -89,6 +89,37 @@ it("a conversion is proved and certified, and the certificate names the plug-in"
   });
 });
 
+it("a quantization dialect of a plug-in describes what is cast, and its rules are those of the engines", async () => {
+  const cast = { ...QUICK, to: "hf", dtype: "fp8-e4m3", plugins: [plugin] } as const;
+  const out = join(work, "fbgemm");
+  const report = await convert(model, out, { ...cast, quantDialect: "fbgemm-fp8", quantScales: "row" });
+  expect(report.verification).toMatchObject({ verdict: "within" });
+  const { quantization_config } = JSON.parse(readFileSync(join(out, "config.json"), "utf8"));
+  expect(quantization_config).toMatchObject({
+    quant_method: "fbgemm_fp8",
+    modules_to_not_convert: ["lm_head"],
+  });
+  const certificate = decodeCertificate(readFileSync(join(out, CERTIFICATE_FILE)), out);
+  expect(certificate.conversion).toMatchObject({ quantDialect: "fbgemm-fp8" });
+
+  // engines that know this method read other codes
+  const [dialect] = plugin.quantizationDialects!;
+  const describe: NonNullable<typeof dialect>["describe"] = (quantized) => {
+    const { config, ...rest } = dialect!.describe(quantized);
+    return { ...rest, config: { ...config, quant_method: "gptq" } };
+  };
+  const plugins = [{ ...plugin, quantizationDialects: [{ ...dialect!, describe }] }];
+  const wrong = { ...cast, plugins, quantDialect: "fbgemm-fp8", quantScales: "row" } as const;
+  const { verification } = await convert(model, join(work, "wrong"), wrong);
+  expect(verification?.verdict).toBe("different");
+
+  const unknown = errorOf(() => plan(model, "none", { ...cast, quantDialect: "gptq" }));
+  expect(await unknown).toMatchObject({
+    code: "USAGE",
+    message: '`quantDialect` is "gptq", expected one of compressed-tensors, modelopt, fp8, fbgemm-fp8',
+  });
+});
+
 it("another version of a plug-in makes another plan", async () => {
   const idOf = async (version: string) =>
     (await plan(model, "out", { to: "packed", plugins: [{ ...plugin, version }] })).id;
@@ -123,7 +154,7 @@ describe("a plug-in is refused", () => {
     "with a name that no shell takes as it is": [[{ name: "a; b" }], "the plug-in has text as `name`"],
     "with a member that it cannot have": [
       [{ name: "a", familes: [] }],
-      "the plug-in has the unknown member `familes`, expected formats, families, kernels",
+      "the plug-in has the unknown member `familes`, expected formats, families, kernels, quantizationDialects",
     ],
     "with a part that is no list": [
       [{ name: "a", families: family }],
@@ -148,6 +179,18 @@ describe("a plug-in is refused", () => {
     "with a kernel that lacks a member": [
       [{ name: "a", kernels: [{ ...plugin.kernels![0], compute: undefined }] }],
       "silu-gate of kernels has nothing as `compute`, expected a function",
+    ],
+    "with a quantization dialect that lacks a member": [
+      [{ name: "a", quantizationDialects: [{ id: "b" }] }],
+      "b of quantizationDialects has nothing as `scaleTensor`, expected a function",
+    ],
+    "with an id that no flag takes as it is": [
+      [{ name: "a", quantizationDialects: [{ id: "b c" }] }],
+      "b c of quantizationDialects has an id that is not made of letters",
+    ],
+    "with a quantization dialect of this version": [
+      [{ name: "a", quantizationDialects: [{ ...plugin.quantizationDialects![0], id: "fp8" }] }],
+      "a has fp8 in `quantizationDialects`, and isologit has that id already",
     ],
     "with an id of this version": [
       [{ name: "a", families: [{ ...family, id: "nemotron-h" }] }],

@@ -1,7 +1,11 @@
 /** What each quantization dialect says about FP8 weights, beside what the real writers say, and the check of its list. */
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { QUANT_DIALECTS, type QuantizedModel, WEIGHT_SCALES } from "../../src/quantization/dialect.ts";
+import {
+  QUANT_DIALECTS,
+  type QuantizedModel,
+  WEIGHT_SCALES,
+} from "../../src/plugins/quantization-dialect.ts";
 import { quantizationDialects } from "../../src/quantization/dialects.ts";
 import { refuseWrongHits } from "../../src/quantization/list-check.ts";
 import { QUANTIZED } from "../support/quantized.ts";

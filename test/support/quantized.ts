@@ -1,5 +1,5 @@
 /** A model with one scale a tensor and dynamic activations, for tests of the quantization dialects. */
-import type { QuantizedModel } from "../../src/quantization/dialect.ts";
+import type { QuantizedModel } from "../../src/plugins/quantization-dialect.ts";
 
 export const QUANTIZED: QuantizedModel = {
   cast: [],

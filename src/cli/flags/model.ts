@@ -1,6 +1,6 @@
 /** Flags about checkpoints: the source, the conversion, and existing files at the destination. */
 import { FNUZ_HANDLINGS, RECAST_KINDS } from "../../core/dtype.ts";
-import { QUANT_DIALECTS, WEIGHT_SCALES } from "../../quantization/dialect.ts";
+import { QUANT_DIALECTS, WEIGHT_SCALES } from "../../plugins/quantization-dialect.ts";
 import { flagGroup, oneOf } from "../flag.ts";
 import { choiceReader, decimalReader, integerReader, readSize, readText } from "../values.ts";
 
@@ -43,7 +43,7 @@ export const SOURCE_FLAGS = flagGroup("Source options:", {
     spec: "--plugin <module>",
     option: "plugins",
     about:
-      "module with further formats and families, by path or by the name of its package; its code runs in this process; may be given several times",
+      "module with further formats, families, kernels and quantization dialects, by path or by the name of its package; its code runs in this process; may be given several times",
     read: readText,
     repeatable: true,
   },
@@ -93,9 +93,10 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
   quantDialect: {
     spec: "--quant-dialect <name>",
-    about: "how a folder describes its FP8 weights to engines",
+    about: "how a folder describes its FP8 weights to engines, by a dialect of this version or of a plug-in",
     default: "compressed-tensors for weights that are cast",
-    ...oneOf(QUANT_DIALECTS),
+    choices: QUANT_DIALECTS,
+    read: readText,
   },
   quantScales: {
     spec: "--quant-scales <extent>",

@@ -1,10 +1,10 @@
 /**
  * A quantization dialect: how a folder describes its FP8 weights to engines. It fixes the names and shapes of scales, the
- * list of modules that stay as they are, and the JSON files. Each dialect is a file beside this file.
+ * list of modules that stay as they are, and the JSON files. The dialects of this version are in src/quantization/.
  */
 import type { DType, Shape } from "../core/dtype.ts";
 
-/** The first is the default. */
+/** Those of this version. The first is the default. */
 export const QUANT_DIALECTS = ["compressed-tensors", "modelopt", "fp8"] as const;
 export type QuantDialect = (typeof QUANT_DIALECTS)[number];
 
@@ -26,7 +26,7 @@ export function gridOf(shape: Shape, scales: WeightScales): readonly [number, nu
 }
 
 export interface QuantizationDialect {
-  readonly id: QuantDialect;
+  readonly id: string;
   /** @throws PLAN_IMPOSSIBLE if the dialect has no name for such scales */
   scaleTensor(weight: string, shape: Shape, scales: WeightScales): ScaleTensor;
   /**
