@@ -73,7 +73,7 @@ export async function download(repository: string, options: DownloadOptions = {}
   if (files.length > 0 && include.length + exclude.length > 0) {
     throw new IsologitError("USAGE", "files and patterns were both given, expected one of them");
   }
-  const connection = connect(
+  const connection = await connect(
     options.settings ?? (await hubSettings(process.env, options.token, options.watch)),
   );
   const listing = await listRevision(connection, repo, revision, signal);

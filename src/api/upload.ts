@@ -117,7 +117,7 @@ export async function upload(
   const at = { file: `hf://${repo}` };
   if (settings.offline) throw offlineError(at);
   if (settings.token === undefined) throw new IsologitError("ACCESS_REFUSED", "an upload needs a token", at);
-  const connection = connect(settings);
+  const connection = await connect(settings);
 
   refuseLocalFile(path, options);
   const inRepo = (options.pathInRepo ?? "").replace(/^\.?\/+|^\.$|\/+$/g, "");

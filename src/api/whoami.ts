@@ -1,5 +1,4 @@
 /** `auth whoami`: whose token the Hub sees. */
-import { whoAmI } from "@huggingface/hub";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { connect, offlineError } from "../hub/connection.ts";
@@ -41,8 +40,9 @@ export async function whoami(options: WhoamiOptions = {}): Promise<WhoamiReport>
     const next = "set HF_TOKEN, or log in with `hf auth login`; public repositories need no token";
     throw new IsologitError("ACCESS_REFUSED", "there is no token", at, { next });
   }
-  const { access, fetchFor } = connect(settings);
+  const { access, fetchFor } = await connect(settings);
   const fetch = fetchFor({ repo: endpoint, at }, options.signal);
+  const { whoAmI } = await import("@huggingface/hub");
   const { name, type, auth, ...rest } = await whoAmI({ ...access, accessToken: token, fetch });
   return {
     name,

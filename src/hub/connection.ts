@@ -3,7 +3,7 @@
  * pauses, an error for each kind of refusal, and protection of the token.
  */
 import type { downloadFile as libraryDownload } from "@huggingface/hub";
-import { type Dispatcher, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
+import type { Dispatcher } from "undici";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import { type Headers, isTransientStatus, networkError, toTransientError } from "../io/http.ts";
 import { interruptedError, retry, retryAfterMs, TransientError } from "../io/retry.ts";
@@ -32,7 +32,8 @@ const SILENCE_MS = 30_000;
 const CONNECT_MS = 10_000;
 
 /** @param env may set proxies: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, in upper or lower case */
-export function connect(settings: HubSettings, env: Environment = process.env): Connection {
+export async function connect(settings: HubSettings, env: Environment = process.env): Promise<Connection> {
+  const { EnvHttpProxyAgent } = await import("undici");
   const dispatcher = new EnvHttpProxyAgent({
     httpProxy: env.http_proxy ?? env.HTTP_PROXY ?? "",
     httpsProxy: env.https_proxy ?? env.HTTPS_PROXY ?? "",
@@ -75,7 +76,7 @@ export async function callHub<T>(
   try {
     return await call();
   } catch (error) {
-    throw toIsologitError(error, requestContext(connection.settings, subject));
+    throw await toIsologitError(error, requestContext(connection.settings, subject));
   }
 }
 
@@ -103,6 +104,7 @@ function hubFetch(
     const headers = headersFor(settings, url, init.headers);
     const ends = [signal, init.signal].filter((end) => end !== undefined && end !== null);
     try {
+      const { fetch: undiciFetch } = await import("undici");
       // The types of undici's fetch differ from the types of the platform in their names only.
       const answer = (await undiciFetch(url, {
         ...(init as object),

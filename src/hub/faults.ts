@@ -1,5 +1,4 @@
 /** Errors for requests that the Hub refuses. Their messages contain no secret: no token and no signed address. */
-import { HubApiError } from "@huggingface/hub";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import { type Headers, toTransientError } from "../io/http.ts";
 import { TransientError } from "../io/retry.ts";
@@ -53,10 +52,11 @@ export function refusalError(request: RequestContext, status: number, headers: H
 }
 
 /** Converts an error of the library or of the connection to an `IsologitError`; other errors stay as they are. */
-export function toIsologitError(error: unknown, request: RequestContext): unknown {
+export async function toIsologitError(error: unknown, request: RequestContext): Promise<unknown> {
   const known = toTransientError(error, request.at);
   if (known instanceof TransientError) return known.failure;
   if (known instanceof IsologitError) return known;
+  const { HubApiError } = await import("@huggingface/hub");
   if (known instanceof HubApiError) {
     const message = `the Hub refuses the request with status ${known.statusCode}`;
     return new IsologitError("NETWORK", message, request.at);

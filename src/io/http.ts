@@ -3,7 +3,7 @@
  * size or another version is an error before any byte is used. A body that breaks off is continued where it stopped.
  */
 import type { Readable } from "node:stream";
-import { type Dispatcher, request } from "undici";
+import type { Dispatcher } from "undici";
 import { type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { ByteSource } from "../core/io.ts";
 import { createAttempts, interruptedError, type RetryLimits, retryAfterMs, TransientError } from "./retry.ts";
@@ -62,6 +62,7 @@ export function httpRemote(file: HttpFile): Remote {
 }
 
 async function get(file: HttpFile, from: string, start: number, end: number, signal?: AbortSignal) {
+  const { request } = await import("undici");
   let url = from;
   for (let hop = 0; hop <= MAX_HOPS; hop++) {
     const own = new URL(url).origin === new URL(file.url).origin;

@@ -6,7 +6,6 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { parse } from "yaml";
 import { z } from "zod";
 import type { DType } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
@@ -128,6 +127,7 @@ export async function readLimits<T extends LimitOptions>(options: T): Promise<T>
   const text = await readFile(file, "utf8").catch((cause) => {
     throw systemError(cause, { file });
   });
+  const { parse } = await import("yaml");
   let value: unknown;
   try {
     value = parse(text, { maxAliasCount: 0 });

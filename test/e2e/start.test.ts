@@ -1,9 +1,10 @@
 /** A command loads what it needs and no more: the time of a start is the time of the modules that it loads. */
+import type { SpawnOptions } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { golden, workFolder } from "../support/goldens.ts";
-import { start } from "../support/program.ts";
+import { type Ended, script, start } from "../support/program.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const work = workFolder();
@@ -22,10 +23,9 @@ const watching = asModule(
 );
 
 /** The modules that a run loads: `src/cli/main`, or `zod` for any module of a package. */
-async function modulesOf(args: readonly string[]): Promise<readonly string[]> {
+async function modulesOf(run: (options: SpawnOptions) => Promise<Ended>): Promise<readonly string[]> {
   rmSync(list, { force: true });
-  const env = { ...process.env, NODE_OPTIONS: `--import ${watching}` };
-  const { status, stderr } = await start(args, { env }).ended;
+  const { status, stderr } = await run({ env: { ...process.env, NODE_OPTIONS: `--import ${watching}` } });
   expect(status, stderr).toBe(0);
   const urls = readFileSync(list, "utf8").trim().split("\n");
   const names = urls.flatMap((url) => {
@@ -42,7 +42,11 @@ const among = (modules: readonly string[], places: readonly string[]) =>
 
 it("the version needs two files beside the program's own", async () => {
   for (const flag of ["--version", "-V"])
-    expect(await modulesOf([flag])).toEqual(["bin/isologit", "src/core/built-file", "src/version"]);
+    expect(await modulesOf((options) => start([flag], options).ended)).toEqual([
+      "bin/isologit",
+      "src/core/built-file",
+      "src/version",
+    ]);
 });
 
 /** What a description of a checkpoint has no use for. */
@@ -59,7 +63,7 @@ describe("inspect", () => {
   ])(
     "of %s loads no code of other commands, of other formats and of libraries that it does not use",
     async (_, name, packages) => {
-      const modules = await modulesOf(["inspect", golden(name), "--json"]);
+      const modules = await modulesOf((options) => start(["inspect", golden(name)], options).ended);
       const own = ["src/api/inspect", "src/cli/commands/index", "src/cli/commands/inspect"];
       const kinds = ["src/report/kinds", "src/report/json"];
       expect(
@@ -72,4 +76,12 @@ describe("inspect", () => {
       expect(readers).toEqual(name === "tiny" ? [] : ["formats/nemo2/read", "formats/torch-dist/read"]);
     },
   );
+});
+
+it("the library loads neither the client of the Hub nor signatures before they are used", async () => {
+  const text = `await import(${JSON.stringify(`${root}dist/src/index.js`)})`;
+  const modules = await modulesOf((options) => script(text, options));
+  expect(modules).toContain("src/api/upload");
+  const heavy = /^(@huggingface\/(hub|xetchunk-wasm)|undici|@sigstore\/.*|commander|cli-progress)$/;
+  expect(modules.filter((module) => heavy.test(module))).toEqual([]);
 });

@@ -60,7 +60,7 @@ afterAll(() => {
 
 async function list(endpoint: string, env: Record<string, string>) {
   const settings = await hubSettings({ ...here.env, HF_ENDPOINT: endpoint });
-  const connection = connect({ ...settings, patience: { ...HASTY, failures: 1 } }, env);
+  const connection = await connect({ ...settings, patience: { ...HASTY, failures: 1 } }, env);
   try {
     return (await listRevision(connection, REPO)).files.map(({ path }) => path);
   } finally {

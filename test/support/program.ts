@@ -32,9 +32,9 @@ export function shell(line: string, options: SpawnOptions = {}): Promise<Ended> 
 }
 
 /** A module's text, run by Node. */
-export function script(text: string): Promise<Ended> {
+export function script(text: string, options: SpawnOptions = {}): Promise<Ended> {
   const args = ["--input-type=module", "-e", text];
-  return watched(spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] })).ended;
+  return watched(spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], ...options })).ended;
 }
 
 export function isologit(...args: readonly string[]): Promise<Ended> {

@@ -1,6 +1,5 @@
 /** Resolves a revision of a repository to a commit and lists its files with their digests. */
 import { readFile } from "node:fs/promises";
-import { listFiles, modelInfo } from "@huggingface/hub";
 import { z } from "zod";
 import { IsologitError, systemError } from "../../core/errors.ts";
 import { isCommit, type RepoFolder, refPath, repoFolder } from "../cache/layout.ts";
@@ -61,6 +60,7 @@ async function resolveCommit(
     });
   }
   const subject = { repo, revision, at };
+  const { modelInfo } = await import("@huggingface/hub");
   const { sha } = await callHub(connection, subject, () =>
     modelInfo({
       ...connection.access,
@@ -80,6 +80,7 @@ async function fetchTree(connection: Connection, repo: string, commit: string, s
   if (connection.settings.offline) throw offlineError(at);
   const subject = { repo, revision: commit, at };
   const fetch = connection.fetchFor(subject, signal);
+  const { listFiles } = await import("@huggingface/hub");
   return await callHub(connection, subject, async () => {
     const files: HubFile[] = [];
     const pages = listFiles({ ...connection.access, repo, revision: commit, recursive: true, fetch });

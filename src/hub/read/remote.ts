@@ -1,5 +1,4 @@
 /** Reads ranges of a file of a commit: over HTTP, or by Xet if the Hub does not offer HTTP. */
-import { downloadFile, fileDownloadInfo } from "@huggingface/hub";
 import { IsologitError } from "../../core/errors.ts";
 import { httpRemote, type Remote, toTransientError } from "../../io/http.ts";
 import { interruptedError } from "../../io/retry.ts";
@@ -38,6 +37,7 @@ function xetRemote(connection: Connection, repo: string, commit: string, file: H
       if (start >= end) return;
       const fetch = connection.fetchFor(subject, signal);
       const where = { ...connection.access, repo, path: file.path, revision: commit, fetch };
+      const { downloadFile, fileDownloadInfo } = await import("@huggingface/hub");
       try {
         const downloadInfo = await fileDownloadInfo(where);
         if (downloadInfo?.xet === undefined || downloadInfo.size !== file.size) {

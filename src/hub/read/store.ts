@@ -33,7 +33,7 @@ export interface HubStore extends Store {
 
 /** As `hubStore`, with a connection for the settings of the environment. */
 export async function openHubStore(address: HubAddress, keep: boolean, watch?: Watch): Promise<HubStore> {
-  return await hubStore(connect(await hubSettings(process.env, undefined, watch)), address, keep);
+  return await hubStore(await connect(await hubSettings(process.env, undefined, watch)), address, keep);
 }
 
 /**

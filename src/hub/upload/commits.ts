@@ -1,7 +1,7 @@
 /** The branch of an upload, and its commits. */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type CommitOutput, commitIter, createBranch, createRepo, type RepoId } from "@huggingface/hub";
+import type { CommitOutput, RepoId } from "@huggingface/hub";
 import { IsologitError } from "../../core/errors.ts";
 import { type Connection, callHub, type RequestSubject } from "../connection.ts";
 import type { HubFile, Listing } from "../files.ts";
@@ -32,6 +32,7 @@ export async function ensureBranch(
   if (found !== undefined) return found;
   const accessToken = connection.settings.token!;
   const hubUrl = connection.settings.endpoint;
+  const { createBranch, createRepo } = await import("@huggingface/hub");
   const repoId: RepoId = { type: "model", name: repo };
   await callHub(connection, subject, async () => {
     const parameters = {
@@ -102,6 +103,7 @@ async function makeCommit(
   isPullRequest: boolean,
 ): Promise<CommitOutput | undefined> {
   const subject: RequestSubject = { repo, revision: branch };
+  const { commitIter } = await import("@huggingface/hub");
   const steps = commitIter({
     ...connection.access,
     repo: { type: "model", name: repo },
