@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type Shape } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { countOfMove, findCoverFault } from "../core/mapping/moves.ts";
 import { type ExpectedTensor, leafRoles, tensorsWritten } from "../families/expand.ts";
@@ -116,9 +117,19 @@ export function familyConformance(family: Family, { config: draw, software = {} 
         }).config;
       };
 
+      /** The models that this dialect's software has. */
+      const known = models.flatMap(({ config: first, model }) => {
+        try {
+          return [{ config: configIn({ config: first, model }), model }];
+        } catch (error) {
+          if (error instanceof IsologitError && error.code === "PLAN_IMPOSSIBLE") return [];
+          throw error;
+        }
+      });
+
       it("stored tensors and roles are two cuts of the same elements", () => {
-        for (const { config: first, model } of models) {
-          const config = configIn({ config: first, model });
+        expect(known.length, "the software has too few of the models").toBeGreaterThan(models.length / 4);
+        for (const { config, model } of known) {
           const stored = tensorsWritten(model, own);
           const names = stored.flatMap(({ name, also }) => [name, ...also]);
           expect(new Set(names).size, "a name twice").toBe(names.length);
@@ -140,8 +151,8 @@ export function familyConformance(family: Family, { config: draw, software = {} 
       });
 
       it("a tensor too many or too few is refused by name", () => {
-        const config = configIn(models[0]!);
-        const stored = tensorsWritten(models[0]!.model, own);
+        const { config, model } = known[0]!;
+        const stored = tensorsWritten(model, own);
         const [first, ...rest] = stored;
         const match = (tensors: readonly ExpectedTensor[]) => () =>
           matchRoles(checkpointOf(config, id, tensors), families, new Set());

@@ -17,8 +17,11 @@ export interface Rule<D extends Dims = Dims> {
   when?(d: D): boolean;
   /** another rule has the same roles: the tensor must be its copy */
   readonly copy?: true;
-  /** pipeline stage of a tensor outside the layers; "mtp": a second copy in the last stage, if that has prediction layers */
-  readonly stage?: "first" | "last" | "mtp";
+  /**
+   * Pipeline stage of a tensor outside the layers. "lastOfSeveral": the last one, if it is not the first; "mtp": the same, if
+   * it has prediction layers.
+   */
+  readonly stage?: "first" | "last" | "lastOfSeveral" | "mtp";
   /** `role` gives the leaf of a role in the layer of the rule, for the given expert or that of the rule. */
   is(role: (name: string, expert?: number) => Layout, d: D, at: ShardPosition): Layout;
 }
@@ -81,6 +84,9 @@ export interface ConfigInput extends Pick<ParsedConfig, "settings" | "passthroug
 
 export interface Dialect<D extends Dims = Dims> {
   readonly id: string;
+  /** id of the dialect of whose checkpoints it reads some: those whose config `reads` accepts; it is never written */
+  readonly variantOf?: string;
+  reads?(config: Config): boolean;
   readonly rules: readonly Rule<D>[];
   readonly stacks: Stacks;
   /** each tensor belongs to a rank, and each rank numbers its own layers and experts from 0 */

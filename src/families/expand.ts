@@ -143,6 +143,7 @@ interface Place {
 /** Whether the stage of this rank holds a tensor outside the layers. */
 function isHeld({ stage }: Rule, { stages }: Parallelism, rank: Rank | undefined): boolean {
   const last = stages.length - 1;
+  if (stage === "lastOfSeveral") return rank?.pp === last && last > 0;
   if (stage === "mtp") return rank?.pp === last && last > 0 && stages[last]!.mtp > 0;
   return rank === undefined || stage === undefined || rank.pp === (stage === "first" ? 0 : last);
 }

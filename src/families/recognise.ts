@@ -14,10 +14,12 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
   const family =
     familyOf(checkpoint.config, families) ?? (hints.like && familyOf(hints.like.config, families));
   if (family === undefined) throw unknownFamilyError(checkpoint, families);
-  const dialect = dialectOf(family, checkpoint.dialect);
+  const dialect = dialectOf(family, checkpoint.dialect, checkpoint.config);
   const dropped = new Set(droppedFrom(checkpoint, dialect).flatMap(({ names }) => names));
   const like =
-    hints.like && dialectOf(family, hints.like.dialect).settings(hints.like.config, { tensors: [] }).settings;
+    hints.like &&
+    dialectOf(family, hints.like.dialect, hints.like.config).settings(hints.like.config, { tensors: [] })
+      .settings;
   const seen: ObservedFacts = {
     tensors: checkpoint.tensors.filter((tensor) => !dropped.has(tensorKey(tensor))),
     ...(checkpoint.weightFiles.length > 0 && { files: checkpoint.weightFiles.map(({ path }) => path) }),
@@ -82,8 +84,12 @@ function refuseOtherRecord(
   throw new IsologitError("CONFIG_INVALID", message, { file }, { next });
 }
 
-export function dialectOf(family: Family, id: string): Dialect {
-  const dialect = family.dialects.find((d) => d.id === id);
+/** @param config of a checkpoint; absent: the dialect is to be written */
+export function dialectOf(family: Family, id: string, config?: Config): Dialect {
+  const variant = family.dialects.find(
+    (d) => d.variantOf === id && config !== undefined && d.reads?.(config),
+  );
+  const dialect = variant ?? family.dialects.find((d) => d.id === id);
   if (dialect === undefined) throw new IsologitError("UNSUPPORTED", `${family.id} has no dialect ${id}`);
   return dialect;
 }

@@ -3,10 +3,11 @@
 import * as hf from "../../src/families/nemotron-h/hf/other-keys.ts";
 import { SETTING_KEYS, SOURCES } from "../../src/families/nemotron-h/hf/setting-keys.ts";
 import { FIELDS, type Field, namesOf, PASSTHROUGH } from "../../src/families/nemotron-h/megatron/fields.ts";
-import { FIXED_KEYS, NOTED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
-import { PROCESS_KEYS } from "../../src/families/nemotron-h/megatron/process-keys.ts";
+import { FIXED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
 import * as megatron from "../../src/families/nemotron-h/megatron/unread-keys.ts";
 import type { OnlyKey, UnreadKeys } from "../../src/families/parts/config-keys.ts";
+import { NOTED_KEYS } from "../../src/families/parts/megatron/fixed-keys.ts";
+import { PROCESS_KEYS } from "../../src/families/parts/megatron/process-keys.ts";
 
 const WHERE: Readonly<Record<string, string>> = {
   ...{

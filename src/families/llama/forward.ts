@@ -5,6 +5,7 @@ import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { commonStreams, linear, norm } from "../parts/stages.ts";
 import type { LlamaDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
+import { natives as megatron } from "./megatron-native.ts";
 
 export const forward: Forward<LlamaDims> = {
   streams: (d) => ({ ...commonStreams(d), ...attentionStreams(d), ...mlpStreams(d) }),
@@ -13,5 +14,5 @@ export const forward: Forward<LlamaDims> = {
   dispatched: [],
   block: (kind, d) => (kind === "mlp" ? gatedMlpStages(d) : attentionStages(d, kind === "sliding_attention")),
   head: [norm("u", "gain"), linear("u", "logits")],
-  natives: [hf],
+  natives: [hf, ...megatron],
 };

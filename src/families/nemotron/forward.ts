@@ -5,6 +5,7 @@ import { mlpStreams, squaredReluMlpStages } from "../parts/mlp/stages.ts";
 import { commonStreams, kernelStage, linear } from "../parts/stages.ts";
 import type { NemotronDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
+import { natives as megatron } from "./megatron-native.ts";
 
 /** LayerNorm with a bias, over the width of the residual stream. The stored gain is the true gain minus 1. */
 const layerNorm: Stage<NemotronDims> = {
@@ -22,5 +23,5 @@ export const forward: Forward<NemotronDims> = {
   block: (kind, d) =>
     kind === "mlp" ? squaredReluMlpStages(d, layerNorm) : attentionStages(d, false, layerNorm),
   head: [layerNorm, linear("u", "logits")],
-  natives: [hf],
+  natives: [hf, ...megatron],
 };

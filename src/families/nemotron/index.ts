@@ -1,13 +1,18 @@
 /** Nemotron-3 and Nemotron-4, and the Minitron models pruned from them: dense, with layer norms and squared ReLU. */
 import { IsologitError } from "../../core/errors.ts";
 import type { Family } from "../family.ts";
+import { isGpt } from "../parts/gpt/read.ts";
 import type { Config } from "../structure.ts";
 import { dims, type NemotronDims } from "./dims.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
+import { megatronDialects } from "./megatron.ts";
 import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
+
+/** Its models in Megatron. */
+const KIND = { norm: "LayerNorm1p", activation: "squared-relu", moe: false } as const;
 
 export const nemotron: Family<NemotronDims> = {
   id: "nemotron",
@@ -17,13 +22,13 @@ export const nemotron: Family<NemotronDims> = {
   layers,
   dims,
   roles,
-  dialects: [hf],
+  dialects: [hf, ...megatronDialects],
   recipes,
   forward,
 };
 
-function claims({ model_type }: Config): boolean {
-  if (model_type !== "nemotron-nas") return model_type === "nemotron";
+function claims(config: Config): boolean {
+  if (config.model_type !== "nemotron-nas") return config.model_type === "nemotron" || isGpt(config, KIND);
   const message =
     "model_type is nemotron-nas: its blocks differ from each other in width, and some have no attention or no MLP";
   throw new IsologitError(

@@ -122,7 +122,7 @@ function derived(key: string, config: Config): unknown {
 }
 
 /** The number that multiplies the cosines and sines. */
-function yarnMagnitude(
+export function yarnMagnitude(
   { attention_factor: given, mscale, mscale_all_dim: all }: Config,
   factor: number,
 ): number {

@@ -5,10 +5,10 @@
 import type { Dialect, ObservedFacts, ParsedConfig, Passthrough, Rule } from "../../dialect.ts";
 import { invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts";
 import { placesOf } from "../../parts/config-keys.ts";
+import { stackExperts } from "../../parts/stacked-experts.ts";
 import type { Config, Structure } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
 import { LETTERS, type NemotronHSettings, refuseExcess } from "../settings.ts";
-import { stackExperts } from "../stacked-experts.ts";
 import { keyOf, PASSTHROUGH_KEYS, writeConfig } from "./config.ts";
 import { configJson } from "./config-json.ts";
 

@@ -1,5 +1,6 @@
 /** Megatron's two dialects: keys of a distributed checkpoint, and modules of each rank. */
 import type { Dialect } from "../../dialect.ts";
+import { distParallelism, planParallelism, rankParallelism } from "../../parts/megatron/parallelism.ts";
 import type { Structure } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
 import type { NemotronHLayerKind } from "../settings.ts";
@@ -7,7 +8,7 @@ import { settingsFrom, vocabularyIn } from "./config.ts";
 import { configFor } from "./record.ts";
 import { remarksOn } from "./remarks.ts";
 import { distRules, rankRules } from "./rules.ts";
-import { distParallelism, planParallelism, rankParallelism } from "./shards.ts";
+import { cutSizes } from "./shards.ts";
 
 const stacks = {
   main: "decoder.layers.{layer}.",
@@ -60,6 +61,8 @@ function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] 
   return [...names, entry("decoder.final_norm"), entry("output_layer")];
 }
 
+const cutsOf = ({ dims }: Structure<NemotronHDims>) => ({ sizes: cutSizes, moeFfn: dims.moeFfn });
+
 const shared = {
   ...{ stacks, drop, settings: settingsFrom, vocabulary: vocabularyIn, config: configFor },
   keyRemarks: remarksOn,
@@ -71,7 +74,7 @@ export const megatron: Dialect<NemotronHDims> = {
   rules: distRules,
   objects,
   parallelism: distParallelism,
-  cut: (model, ranks) => planParallelism(model, ranks, false),
+  cut: (model, ranks) => planParallelism(model, ranks, false, cutsOf(model)),
 };
 
 export const megatronRanks: Dialect<NemotronHDims> = {
@@ -81,6 +84,6 @@ export const megatronRanks: Dialect<NemotronHDims> = {
   ranked: true,
   // files of torch.save hold the state dict of a module; their loaders require no such entries
   objects: () => [],
-  parallelism: rankParallelism,
-  cut: (model, ranks) => planParallelism(model, ranks, true),
+  parallelism: (facts, model, config) => rankParallelism(facts, model, config, cutsOf(model)),
+  cut: (model, ranks) => planParallelism(model, ranks, true, cutsOf(model)),
 };

@@ -14,10 +14,8 @@ import {
   valueThat,
   whole,
 } from "../../parts/key-values.ts";
+import type { Software } from "../../parts/megatron/software.ts";
 import type { Settings } from "../../structure.ts";
-
-/** The software of a record: `config` of NeMo 2's model.yaml, `model` of Megatron-Bridge's run_config.yaml, args of Megatron-LM. */
-export type Software = "nemo2" | "bridge" | "megatron";
 
 export interface Field {
   /** the setting or passthrough value that the key holds */

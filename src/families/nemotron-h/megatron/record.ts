@@ -1,9 +1,11 @@
 /** Writes the config record for Megatron, Megatron-Bridge or NeMo 2, by the table of fields. */
 import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput } from "../../dialect.ts";
+import { VOCAB_STEP } from "../../parts/megatron/parallelism.ts";
+import type { Software } from "../../parts/megatron/software.ts";
 import type { Config, Parallelism, Settings } from "../../structure.ts";
 import { findClass } from "./classes.ts";
-import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizesScores, type Software } from "./fields.ts";
+import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizesScores } from "./fields.ts";
 
 const TARGETS = {
   nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${findClass(settings)}`,
@@ -45,9 +47,6 @@ export function configFor({ settings, passthrough, software, parallelism, dtype 
   });
   return { config, notes: notesFor(settings, target, uneven) };
 }
-
-/** Rows of the token table are padded to a multiple of this many for each tensor parallel rank. */
-export const VOCAB_STEP = 128;
 
 /** The keys of the layers. `|` marks pipeline stages of different length; only the newer key allows it. */
 function patternRecord(

@@ -2,9 +2,10 @@
 import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
 import { remarkUnknown } from "../../parts/config-keys.ts";
+import { NOTED_KEYS } from "../../parts/megatron/fixed-keys.ts";
 import type { Config } from "../../structure.ts";
 import { FIELDS, namesOf } from "./fields.ts";
-import { FIXED_KEYS, NOTED_KEYS } from "./keys.ts";
+import { FIXED_KEYS } from "./keys.ts";
 import { UNREAD_KEYS } from "./unread-keys.ts";
 
 /** Keys of the layers and of parallelism, which other code reads. */

@@ -2,32 +2,22 @@
  * The rules of Megatron's two dialects. Keys of a distributed checkpoint: Mamba's projection in named parts, experts stacked.
  * Modules of each rank: fused tensors, with numbers of their own for layers and experts.
  */
-import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/layout.ts";
+import { concat, type Layout, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
+import {
+  type Cut,
+  columns,
+  expertColumns,
+  expertRows,
+  interleaved,
+  is,
+  paddedRows,
+  rows,
+  whole,
+} from "../../parts/megatron/cuts.ts";
+import { stackExperts } from "../../parts/stacked-experts.ts";
 import { inParts, type NemotronHDims } from "../dims.ts";
 import type { NemotronHLayerKind } from "../settings.ts";
-import { stackExperts } from "../stacked-experts.ts";
-
-type Cut = (layout: Layout, at: ShardPosition) => Layout;
-
-/** An even share of one axis; with one part, the whole. */
-function share(layout: Layout, axis: number, part: number, of: number): Layout {
-  if (of === 1) return layout;
-  const size = shapeOf(layout)[axis]! / of;
-  return slice(layout, axis, part * size, (part + 1) * size);
-}
-
-/** Every rank has the whole tensor; the copies must be equal. */
-const whole: Cut = (layout) => layout;
-const rows: Cut = (layout, at) => share(layout, 0, at.tp, at.of);
-const columns: Cut = (layout, at) => share(layout, 1, at.tp, at.of);
-const expertRows: Cut = (layout, at) => share(layout, 0, at.expertTp, at.expertOf);
-const expertColumns: Cut = (layout, at) => share(layout, 1, at.expertTp, at.expertOf);
-
-const is =
-  (role: string, cut: Cut): Is<NemotronHDims> =>
-  (of, _, at) =>
-    cut(of(role), at);
 
 const layerRule = (
   kind: NemotronHLayerKind,
@@ -37,29 +27,11 @@ const layerRule = (
   also: readonly string[] = [],
 ) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 
-/** Rows of zeros are added, up to a number that divides evenly among ranks. */
-const padded: Cut = (layout, at) => rows(pad(layout, at.rows), at);
-
 /** The norm of a layer: part of a fused module, separate in unfused builds, and under one name for all kinds in NeMo's old converter. */
 const norm = (kind: NemotronHLayerKind, name: string, also: readonly string[]): Rule<NemotronHDims> =>
   layerRule(kind, name, "norm", whole, also);
 
 const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
-
-/**
- * Query, key and value rows by group: the queries of a group, then its key, then its value. Each rank has an equal run of
- * these rows; if the groups divide evenly among ranks, a run is whole groups.
- */
-const interleaved: Is<NemotronHDims> = (of, d, at) => {
-  const [q, k, v] = ["attn.q", "attn.k", "attn.v"].map((role) => of(role)) as [Layout, Layout, Layout];
-  const queries = (d.heads / d.kvHeads) * d.headDim;
-  const groups = Array.from({ length: d.kvHeads }, (_, j) => [
-    slice(q, 0, j * queries, (j + 1) * queries),
-    slice(k, 0, j * d.headDim, (j + 1) * d.headDim),
-    slice(v, 0, j * d.headDim, (j + 1) * d.headDim),
-  ]);
-  return rows(concat(0, groups.flat()), at);
-};
 
 /** Rows of the parts of Mamba's convolution, in their order. */
 const convParts = (d: NemotronHDims) => ({ x: d.inner, B: d.groupState, C: d.groupState });
@@ -147,8 +119,8 @@ const RANKS: readonly Rule<NemotronHDims>[] = [
 ];
 
 const rulesWith = (own: readonly Rule<NemotronHDims>[]): readonly Rule<NemotronHDims>[] => [
-  { name: "embedding.word_embeddings.weight", stage: "first", is: is("embed", padded) },
-  { name: "embedding.word_embeddings.weight", stage: "mtp", is: is("embed", padded) },
+  { name: "embedding.word_embeddings.weight", stage: "first", is: is("embed", paddedRows) },
+  { name: "embedding.word_embeddings.weight", stage: "mtp", is: is("embed", paddedRows) },
 
   norm("mamba", "mixer.in_proj.layer_norm_weight", ["norm.weight"]),
   norm("attention", "self_attention.linear_qkv.layer_norm_weight", ["input_layernorm.weight", OLD_CONVERTER]),
@@ -161,7 +133,7 @@ const rulesWith = (own: readonly Rule<NemotronHDims>[]): readonly Rule<NemotronH
   layerRule("mamba", "mixer.norm.weight", "ssm.norm", rows),
   layerRule("mamba", "mixer.out_proj.weight", "ssm.out", columns),
 
-  { name: "self_attention.linear_qkv.weight", on: ["attention"], is: interleaved },
+  { name: "self_attention.linear_qkv.weight", on: ["attention"], is: interleaved() },
   layerRule("attention", "self_attention.linear_proj.weight", "attn.o", columns),
 
   layerRule("mlp", "mlp.linear_fc1.weight", "mlp.up", rows),
@@ -187,7 +159,7 @@ const rulesWith = (own: readonly Rule<NemotronHDims>[]): readonly Rule<NemotronH
     stage: "last",
     is: is("final.norm", whole),
   },
-  { name: "output_layer.weight", stage: "last", is: is("head", padded) },
+  { name: "output_layer.weight", stage: "last", is: is("head", paddedRows) },
 ];
 
 /** Keys of a distributed checkpoint: shapes of the whole model, layers counted over all stages. */

@@ -1,6 +1,7 @@
 /** Sizes that the tensors of a Megatron checkpoint show, for keys that its config does not have. */
 import type { Shape } from "../../../core/dtype.ts";
 import type { ObservedFacts } from "../../dialect.ts";
+import { partsOf } from "../../parts/megatron/parallelism.ts";
 
 /** A size, and the tensor that shows it. */
 export interface Size {
@@ -54,11 +55,6 @@ export function readSizes(
   return pattern === ""
     ? sizes
     : { ...sizes, pattern: { value: pattern, from: "the modules of each layer" } };
-}
-
-/** Number of tensor parallel ranks among the stored tensors. */
-export function partsOf({ tensors }: ObservedFacts): number {
-  return tensors.reduce((most, { rank }) => Math.max(most, (rank?.tp ?? 0) + 1), 1);
 }
 
 /** The layer pattern, derived from the modules of each layer. The layers of pipeline stages follow one another. */

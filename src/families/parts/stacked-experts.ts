@@ -1,11 +1,11 @@
 /** All experts of a layer as one tensor, in the order of their numbers. */
 import { concat, reshape, shapeOf } from "../../core/mapping/layout.ts";
 import type { Is } from "../dialect.ts";
-import type { NemotronHDims } from "./dims.ts";
+import type { Dims } from "../structure.ts";
 
 /** [experts, rows, columns] */
 export const stackExperts =
-  (role: string): Is<NemotronHDims> =>
+  <D extends Dims & { readonly experts: number }>(role: string): Is<D> =>
   (of, d) =>
     concat(
       0,
