@@ -4,8 +4,8 @@ import { IsologitError } from "../core/errors.ts";
 import type { Job } from "./types.ts";
 
 /**
- * Lets weights share a scale: q, k and v of a layer, as far as they are cast to FP8. With different scales an engine takes
- * the largest and rounds the codes of the others a second time.
+ * Lets weights share a scale: q, k and v of a layer, and gate and up of an MLP or an expert, as far as they are cast to FP8.
+ * With different scales an engine takes the largest and rounds the codes of the others a second time.
  *
  * @returns the jobs, in their order
  * @throws USAGE where no two such weights are cast to FP8 with one scale each
@@ -17,7 +17,8 @@ export function shareScales(jobs: readonly Job[]): readonly Job[] {
     if (group !== null) groups.set(group, [...(groups.get(group) ?? []), tensorKey(job.tensor)]);
   }
   if (![...groups.values()].some(({ length }) => length > 1)) {
-    const message = "`fuseScales` has no meaning: q, k and v are not cast to FP8 with one scale a tensor";
+    const message =
+      "`fuseScales` has no meaning: neither q, k and v nor gate and up are cast to FP8 with one scale a tensor";
     throw new IsologitError("USAGE", message, {}, { next: "leave it out, or use `recipe` all-linear" });
   }
   return jobs.map((job) => {
@@ -29,5 +30,5 @@ export function shareScales(jobs: readonly Job[]): readonly Job[] {
 function groupOf({ role, cast }: Job): string | null {
   const fused = role?.spec.fused;
   if (fused === undefined || cast?.scaleTo === undefined || cast.blocks !== undefined) return null;
-  return `${role!.layer!.stack} ${role!.layer!.index} ${fused}`;
+  return `${role!.layer!.stack} ${role!.layer!.index} ${role!.expert ?? "-"} ${fused}`;
 }

@@ -26,7 +26,7 @@ export interface PlanOptions extends RunOptions, SourceOptions, CalibrationOptio
   readonly quantScales?: WeightScales;
   /** what becomes of FP8 weights of AMD's MI300 that are not cast; such weights are refused without it */
   readonly fnuz?: FnuzHandling;
-  /** give weights that engines join into one tensor, such as q, k and v of a layer, one FP8 scale */
+  /** give weights that engines join into one tensor, such as q, k and v of a layer, or gate and up of an expert, one FP8 scale */
   readonly fuseScales?: boolean;
   readonly maxShardBytes?: number;
   /** packed: tensors start at multiples of this many bytes; 256 (default) or 4096 */

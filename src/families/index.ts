@@ -1,7 +1,8 @@
 import type { Family } from "./family.ts";
 import { llama } from "./llama/index.ts";
+import { mixtral } from "./mixtral/index.ts";
 import { nemotron } from "./nemotron/index.ts";
 import { nemotronH } from "./nemotron-h/index.ts";
 
 /** The families that this version knows. */
-export const families: readonly Family[] = [nemotronH, llama, nemotron];
+export const families: readonly Family[] = [nemotronH, llama, nemotron, mixtral];

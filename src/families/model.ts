@@ -12,6 +12,8 @@ export interface Role {
   readonly key: string;
   readonly spec: RoleSpec;
   readonly layer: Layer | null;
+  /** number of its expert in the layer; null if it belongs to no expert */
+  readonly expert: number | null;
   readonly shape: Shape;
 }
 

@@ -115,7 +115,7 @@ function rolesOf(family: Family, d: Dims, layers: readonly Layer[]): ReadonlyMap
     if (spec.when?.(d) === false || (layer !== null && !ruleApplies(spec, layer))) return;
     for (const expert of expertsOf(spec, d)) {
       const key = roleKey(spec.role, layer, expert);
-      roles.set(key, { key, spec, layer, shape: spec.shape(d) });
+      roles.set(key, { key, spec, layer, expert, shape: spec.shape(d) });
     }
   };
   const lastLayered = family.roles.findLastIndex((spec) => spec.on !== undefined);

@@ -44,7 +44,7 @@ export interface RoleSpec<D extends Dims = Dims> {
   readonly kind: "matrix" | "embedding" | "vector" | "state" | "router";
   /** rows of the parts that one matrix joins, by name, in their order */
   parts?(d: D): Readonly<Record<string, number>>;
-  /** inference engines join the roles of a layer with the same value here into one tensor; tools give them one FP8 scale */
+  /** inference engines join the roles of a layer or an expert with the same value here; tools give them one FP8 scale */
   readonly fused?: string;
   /** the stream of the forward pass that holds its product and that a KV cache keeps */
   readonly cachedAs?: string;

@@ -21,7 +21,7 @@ export interface Router {
   readonly choice: ExpertChoice;
   /** [T, chosen a token] experts that this router chose */
   readonly own: Float32Array;
-  /** [T, experts] the logits from which the scores are computed */
+  /** [T, experts] the router's product, from which the scores are computed, or by which it chooses */
   logits(): Promise<Float32Array>;
   /** chooses experts for other logits [T, experts]; `change` may edit the scores [T, experts] before the choice */
   chooseBy(logits: Float32Array, change: (scores: Float32Array) => void): Promise<Float32Array>;
@@ -29,7 +29,7 @@ export interface Router {
 
 export interface RouterParts extends Pick<Router, "layer" | "tokens" | "own"> {
   readonly dims: Dims;
-  /** stages of the block; `chooses` reads scores, and the stage that makes the scores reads logits */
+  /** stages of the block: a product makes the logits, kernels may turn them into scores, and `chooses` reads the result */
   readonly stages: readonly Stage[];
   readonly chooses: KernelStage & Required<Pick<KernelStage, "choice">>;
   readonly streams: Streams;
@@ -42,16 +42,16 @@ export interface RouterParts extends Pick<Router, "layer" | "tokens" | "own"> {
 export function createRouter(routing: RouterParts): Router {
   const { layer, tokens, own, dims, stages, chooses, streams, createStreams, run } = routing;
   const scores = chooses.from[0]!;
-  const scoring = stages.find((stage) => stageStreams(stage).makes.includes(scores))!;
-  const logits = stageStreams(scoring).reads[0]!;
+  const scoring = kernelsBefore(stages, scores);
+  const logits = scoring[0]?.from[0] ?? scores;
   return {
     ...{ layer, tokens, own, choice: chooses.choice(dims) },
     logits: () => streams.view(logits),
     async chooseBy(others, change) {
       const probe = createStreams();
-      probe.make([logits, scores, chooses.to]);
+      probe.make([logits, ...scoring.map(({ to }) => to), chooses.to]);
       await probe.put(logits, others);
-      await run(scoring, probe.set());
+      for (const stage of scoring) await run(stage, probe.set());
       const changed = Float32Array.from(await probe.view(scores));
       change(changed);
       await probe.put(scores, changed);
@@ -61,6 +61,12 @@ export function createRouter(routing: RouterParts): Router {
       return chosen;
     },
   };
+}
+
+/** The kernels between a product and `stream`, in order; none if `stream` is itself a product. */
+function kernelsBefore(stages: readonly Stage[], stream: string): readonly KernelStage[] {
+  const maker = stages.find((stage) => stageStreams(stage).makes.includes(stream));
+  return maker?.op === "kernel" ? [...kernelsBefore(stages, maker.from[0]!), maker] : [];
 }
 
 /** Compares the choices of all routers of a run with the recorded choices. */

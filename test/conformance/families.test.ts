@@ -57,6 +57,34 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
       ...own[model_type as keyof typeof own],
     };
   },
+  mixtral(random) {
+    const few = () => 1 + random(3);
+    const maybe = () => random(2) === 0;
+    const kvHeads = few();
+    const model_type = ["mixtral", "qwen3_moe"][random(2)]!;
+    const experts = 2 + random(3);
+    const own = {
+      mixtral: { num_local_experts: experts, sliding_window: maybe() ? 8 : null },
+      qwen3_moe: {
+        ...{ num_experts: experts, moe_intermediate_size: 13, norm_topk_prob: maybe() },
+        ...{ decoder_sparse_step: 1 + random(2), mlp_only_layers: maybe() ? [0] : [] },
+        ...{ use_sliding_window: maybe(), sliding_window: 8, attention_bias: maybe() },
+      },
+    };
+    return {
+      model_type,
+      num_hidden_layers: few(),
+      hidden_size: 7 * few(),
+      vocab_size: 31,
+      intermediate_size: 11 * few(),
+      num_attention_heads: kvHeads * few(),
+      num_key_value_heads: kvHeads,
+      head_dim: 6,
+      num_experts_per_tok: 2,
+      tie_word_embeddings: maybe(),
+      ...own[model_type as keyof typeof own],
+    };
+  },
   nemotron(random) {
     const few = () => 1 + random(3);
     const maybe = () => random(2) === 0;

@@ -6,7 +6,7 @@ import { plan } from "../../src/api/plan.ts";
 import { verify } from "../../src/api/verify.ts";
 import { encode, widen } from "../../src/core/float.ts";
 import { errorOf } from "../support/errors.ts";
-import { arraysOf, floatsOf, golden, workFolder } from "../support/goldens.ts";
+import { arraysOf, familyGolden, floatsOf, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const TINY = golden("tiny");
@@ -56,6 +56,25 @@ it("is read in the plan: q, k and v once more for each of the others", async () 
     .filter(([name]) => isFused(name))
     .reduce((sum, [, array]) => sum + array.bytes.length, 0);
   expect((await read(true)) - (await read(false))).toBe(2 * bytes);
+});
+
+it("gives gate and up of an expert one scale, and each expert its own", async () => {
+  const out = join(work, "experts");
+  const options = { ...FP8, recipe: "experts-only", fuseScales: true } as const;
+  const { verification } = await convert(familyGolden("mixtral"), out, options);
+  expect(verification!.verdict).toBe("within");
+  const arrays = await arraysOf(join(out, "model.safetensors"));
+  const scales = Array.from({ length: 4 }, (_, expert) =>
+    ["w1", "w3", "w2"].map(
+      (part) =>
+        floatsOf(arrays.get(`model.layers.0.block_sparse_moe.experts.${expert}.${part}.weight_scale`)!)[0]!,
+    ),
+  );
+  for (const [gate, up, down] of scales) {
+    expect(gate).toBe(up);
+    expect(down).not.toBe(up);
+  }
+  expect(new Set(scales.map(([gate]) => gate)).size).toBe(4);
 });
 
 it("is refused where q, k and v are not cast", async () => {

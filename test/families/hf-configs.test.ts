@@ -8,7 +8,7 @@ import type { Config, Settings } from "../../src/families/structure.ts";
 import { errorOf } from "../support/errors.ts";
 import { familyGolden } from "../support/goldens.ts";
 
-const NAMES = ["llama", "mistral", "qwen2", "qwen3", "nemotron"] as const;
+const NAMES = ["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"] as const;
 type Name = (typeof NAMES)[number];
 
 const read = (path: string): Config => parseJsonObject(readFileSync(path));
@@ -71,6 +71,26 @@ it.each<[name: Name, keys: Config, settings: Settings]>([
   ["nemotron", { head_dim: undefined, partial_rotary_factor: undefined }, { headDim: 16, rotary: 8 }],
   ["nemotron", { attention_bias: true }, { attentionBias: true }],
   ["nemotron", { mlp_bias: true }, { mlpBias: true }],
+  ["mixtral", { rms_norm_eps: undefined }, { eps: 1e-5 }],
+  ["mixtral", { rope_theta: undefined }, { ropeTheta: 1e6 }],
+  ["mixtral", { sliding_window: undefined }, { pattern: "*E*E*E" }],
+  ["mixtral", { sliding_window: 8 }, { pattern: "sEsEsE", window: 8 }],
+  ["mixtral", { num_local_experts: undefined, num_experts: 4 }, { experts: 4 }],
+  ["mixtral", { num_local_experts: undefined, num_experts_per_tok: undefined }, { experts: 8, topK: 2 }],
+  ["mixtral", {}, { moeFfn: 48, routeNormalise: true, headDim: 16 }],
+  ["qwen3_moe", { num_experts: undefined, num_local_experts: 8 }, { experts: 8 }],
+  ["qwen3_moe", { norm_topk_prob: undefined }, { routeNormalise: false }],
+  ["qwen3_moe", { head_dim: undefined }, { headDim: 16 }],
+  ["qwen3_moe", { rms_norm_eps: undefined }, { eps: 1e-6 }],
+  ["qwen3_moe", { rope_theta: undefined }, { ropeTheta: 10_000 }],
+  ["qwen3_moe", { sliding_window: 8 }, { pattern: "*E*E*E" }],
+  ["qwen3_moe", { use_sliding_window: true, sliding_window: 8 }, { pattern: "sEsEsE", window: 8 }],
+  ["qwen3_moe", { use_sliding_window: true, sliding_window: undefined }, { window: 4096 }],
+  ["qwen3_moe", { use_sliding_window: true }, { pattern: "*E*E*E" }],
+  ["qwen3_moe", { mlp_only_layers: [1] }, { pattern: "*E*-*E", ffn: 96, moeFfn: 24 }],
+  ["qwen3_moe", { mlp_only_layers: null }, { pattern: "*E*E*E" }],
+  ["qwen3_moe", { decoder_sparse_step: 2 }, { pattern: "*-*E*-" }],
+  ["qwen3_moe", { decoder_sparse_step: 2, mlp_only_layers: [1] }, { pattern: "*-*-*-" }],
   [
     "nemotron",
     { rope_parameters: { rope_theta: 5e5, rope_type: "default" }, rope_theta: undefined },
@@ -87,6 +107,15 @@ it.each<[name: Name, keys: Config, code: string, says: RegExp]>([
   ["llama", { sliding_window: 8 }, "UNSUPPORTED", /sliding_window is 8/],
   ["llama", { num_key_value_heads: 3 }, "CONFIG_INVALID", /not a multiple of num_key_value_heads, 3/],
   ["llama", { rms_norm_eps: null }, "CONFIG_INVALID", /rms_norm_eps is null/],
+  ["mixtral", { hidden_act: "gelu" }, "UNSUPPORTED", /hidden_act is "gelu"/],
+  ["mixtral", { num_experts: 8 }, "CONFIG_INVALID", /num_experts is 8, but num_local_experts is 4/],
+  ["mixtral", { num_experts_per_tok: 5 }, "CONFIG_INVALID", /cannot choose 5 of 4 experts/],
+  ["mixtral", { num_local_experts: 1e6 }, "LIMIT_EXCEEDED", /experts/],
+  ["mixtral", { attention_bias: true }, "UNSUPPORTED", /attention_bias is true/],
+  ["qwen3_moe", { shared_expert_intermediate_size: 32 }, "UNSUPPORTED", /each token uses/],
+  ["qwen3_moe", { mlp_bias: true }, "UNSUPPORTED", /mlp_bias is true/],
+  ["qwen3_moe", { mlp_only_layers: ["1"] }, "CONFIG_INVALID", /mlp_only_layers/],
+  ["qwen3_moe", { decoder_sparse_step: 0 }, "CONFIG_INVALID", /decoder_sparse_step is 0/],
   ["nemotron", { hidden_act: "silu" }, "UNSUPPORTED", /hidden_act is "silu"/],
   ["nemotron", { tie_word_embeddings: true }, "UNSUPPORTED", /tie_word_embeddings is true/],
   [
@@ -100,6 +129,9 @@ it.each<[name: Name, keys: Config, code: string, says: RegExp]>([
   ["nemotron", { rope_scaling: { type: "longrope" } }, "UNSUPPORTED", /rope_type is "longrope"/],
   ["nemotron", { model_type: "nemotron-nas" }, "UNSUPPORTED", /model_type is nemotron-nas/],
 ])("%s with %j is refused, %s", async (name, keys, code, says) => {
-  const error = await errorOf(async () => settingsOf(changed(name, keys)));
+  const error = await errorOf(async () => {
+    const config = changed(name, keys);
+    familyOf(config, families)!.dims(settingsOf(config));
+  });
   expect(error).toMatchObject({ code, message: expect.stringMatching(says) });
 });

@@ -13,6 +13,8 @@ const PROMPTS = {
   qwen2: ["len1", "len17", "len130"],
   qwen3: ["len1", "len17", "len130"],
   nemotron: ["len1", "len17", "len130"],
+  mixtral: ["len1", "len17", "len130"],
+  qwen3_moe: ["len1", "len17", "len130"],
 } as const;
 
 type Golden = keyof typeof PROMPTS;
@@ -34,6 +36,12 @@ describe("families run as Transformers runs them", () => {
     await logits(familyGolden(name), { out, ids, hidden: true });
     const got = await arraysOf(out);
     expectNear(got.get("logits")!, recorded.get(`logits_f32.${key}`)!, "logits");
+    const choices = [...recorded.keys()].filter((tensor) => /^experts_f32\..*\.len/.test(tensor));
+    expect(choices.length > 0).toBe(name.startsWith("mixtral") || name.endsWith("moe"));
+    for (const tensor of choices.filter((one) => one.endsWith(`.${key}`))) {
+      const layer = 2 * Number(tensor.split(".")[1]) + 1; // a block is two layers
+      expect(got.get(`experts.${layer}`), tensor).toEqual(recorded.get(tensor));
+    }
     if (key !== "len17") return;
     expectNear(got.get("hidden.norm_f")!, recorded.get("hidden.norm_f")!, "norm_f");
     const blocks = [...recorded.keys()].filter((tensor) => tensor.startsWith("mid."));

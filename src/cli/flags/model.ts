@@ -114,7 +114,7 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   },
   fuseScales: {
     spec: "--fuse-scales",
-    about: "give q, k and v of a layer one FP8 scale, because engines join them into one tensor",
+    about: "give q, k and v of a layer one FP8 scale, and gate and up of an MLP, because engines join them",
   },
   allowOverflow: {
     spec: "--allow-overflow",

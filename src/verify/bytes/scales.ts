@@ -190,5 +190,6 @@ function isAllowed(scale: number, best: number): boolean {
 
 function isFused({ role: left }: RecastRole, { role: right }: RecastRole): boolean {
   const fused = left?.spec.fused;
-  return fused !== undefined && right?.spec.fused === fused && right.layer === left?.layer;
+  if (fused === undefined || right?.spec.fused !== fused) return false;
+  return right.layer === left?.layer && right.expert === left?.expert;
 }
