@@ -251,7 +251,8 @@ export function familyConformance(family: Family, { config: draw, software = {} 
             if (inner === 0) check(fedBy(forward.mtp!.start, dims), native.uses.mtpStart!, step);
             if (inner === of - 1) check(fedBy(forward.mtp!.end, dims), native.uses.mtpEnd!, step);
           }
-          check(["vocabulary"], native.uses.embedding, "");
+          const entry = forward.entry ?? [];
+          check(["vocabulary", ...fedBy(entry, dims)], native.uses.embedding, "");
           check(fedBy(forward.head, dims), native.uses.head, "");
           expect([...unused]).toEqual([]);
         }
@@ -266,6 +267,7 @@ export function familyConformance(family: Family, { config: draw, software = {} 
           for (const [stages, given, gives] of [
             ...blocks,
             [forward.head, ["residual"], "logits"] as const,
+            ...(forward.entry === undefined ? [] : [[forward.entry, ["residual"], "out"] as const]),
             ...(forward.mtp === undefined
               ? []
               : [[forward.mtp.start, ["residual", "words"], "out"] as const]),

@@ -31,6 +31,8 @@ export interface Family<D extends Dims = Dims> {
   dims(s: Settings): D;
   readonly roles: readonly RoleSpec<D>[];
   readonly dialects: readonly Dialect<D>[];
+  /** dialects that the family cannot have, by id, with the reason as text */
+  readonly absentDialects?: Readonly<Record<string, string>>;
   readonly recipes: readonly Recipe[];
   readonly forward: Forward<D>;
 }

@@ -118,10 +118,17 @@ export interface Forward<D extends Dims = Dims> {
   blocks(d: D): Readonly<Record<string, { readonly of: string; readonly count: number }>>;
   /** the streams with a row for each expert that a token chose */
   readonly dispatched: readonly string[];
+  /** after the embedding and before the first layer: from "residual" to "out", which replaces "residual"; absent: no stage */
+  readonly entry?: readonly Stage<D>[];
   /** from "residual" to "out"; the caller adds "out" to "residual" */
   block(kind: string, d: D): readonly Stage<D>[];
   /** from "residual" to "logits" */
   readonly head: readonly Stage<D>[];
+  /**
+   * Number that multiplies the logits; absent: 1. It belongs to the product of the head, because a stage before that product
+   * would change the hidden state that is recorded, compared and calibrated there.
+   */
+  logitsFactor?(d: D): number;
   /**
    * Multi-token prediction. `start` runs before the blocks of a step: from "residual" and "words", the embedding of the next
    * tokens, to "out", which replaces "residual". `end` runs after the blocks, on "residual". Absent: no such layers.

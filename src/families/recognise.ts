@@ -84,14 +84,19 @@ function refuseOtherRecord(
   throw new IsologitError("CONFIG_INVALID", message, { file }, { next });
 }
 
-/** @param config of a checkpoint; absent: the dialect is to be written */
+/**
+ * @param config of a checkpoint; absent: the dialect is to be written
+ * @throws UNSUPPORTED with the reason, where the family has one
+ */
 export function dialectOf(family: Family, id: string, config?: Config): Dialect {
-  const variant = family.dialects.find(
-    (d) => d.variantOf === id && config !== undefined && d.reads?.(config),
-  );
-  const dialect = variant ?? family.dialects.find((d) => d.id === id);
-  if (dialect === undefined) throw new IsologitError("UNSUPPORTED", `${family.id} has no dialect ${id}`);
-  return dialect;
+  const { absentDialects = {}, dialects } = family;
+  const variant = dialects.find((d) => d.variantOf === id && config !== undefined && d.reads?.(config));
+  const dialect = variant ?? dialects.find((d) => d.id === id);
+  if (dialect !== undefined) return dialect;
+  const reason = Object.hasOwn(absentDialects, id) ? `: ${absentDialects[id]}` : "";
+  const names = dialects.filter(({ variantOf }) => variantOf === undefined).map((one) => one.id);
+  const next = `choose a format of the dialect ${names.join(" or ")}; \`isologit formats\` lists them`;
+  throw new IsologitError("UNSUPPORTED", `${family.id} has no dialect ${id}${reason}`, {}, { next });
 }
 
 /** Findings about config keys that change no setting; none if no family claims the config or a family refuses it. */

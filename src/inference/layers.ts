@@ -1,6 +1,6 @@
 /** Runs the main layers of a model in order, for one list of tokens. */
 import type { Backend } from "../../kernels/kernel.ts";
-import type { Stage } from "../families/forward.ts";
+import type { Forward, Stage } from "../families/forward.ts";
 import type { MatchedModel } from "../families/model.ts";
 import { mainLayers } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
@@ -40,6 +40,22 @@ interface LayerHooks {
   experts?: ((layer: number, chosen: Float32Array) => void | Promise<void>) | undefined;
 }
 
+/** Runs the stages between the embedding and the first layer, in every run. */
+export async function runEntry(
+  { entry = [] }: Pick<Forward, "entry">,
+  runner: ModelRunner,
+  runs: readonly Streams[],
+): Promise<void> {
+  for (const [i, stage] of entry.entries()) {
+    for (const streams of runs) streams.make(stageStreams(stage).makes);
+    const sets = runs.map((streams) => streams.set());
+    await runner.run(stage, runner.embedding, sets);
+    for (const streams of runs) streams.releaseUnused(entry, i);
+  }
+  runner.forget();
+  if (entry.length > 0) for (const streams of runs) streams.replaceResidual();
+}
+
 /**
  * Runs the embedding and all main layers.
  *
@@ -60,6 +76,7 @@ export async function runLayers(
   const residual = () => streams.view("residual");
   streams.make(["residual"]);
   await runner.embed(ids, "stored", streams.regions.get("residual")!);
+  await runEntry(forward, runner, [streams]);
   await hooks.residual?.(0, residual);
   for (const layer of mainLayers(model)) {
     const stages = forward.block(layer.kind, dims);

@@ -57,6 +57,11 @@ export class ModelRunner {
     return this.#stored.step(end, layer);
   }
 
+  /** The stored tensors of the embedding. */
+  get embedding(): BlockNames {
+    return this.#stored.outside("embedding");
+  }
+
   /** The stored tensors of the head. */
   get head(): BlockNames {
     return this.#stored.outside("head");
@@ -64,7 +69,7 @@ export class ModelRunner {
 
   /** The token table, [vocab, hidden]: one entry for each tensor parallel rank. */
   get tables(): readonly TensorUse[] {
-    return this.#stored.parts(this.#stored.outside("embedding"), ["vocabulary"]);
+    return this.#stored.parts(this.embedding, ["vocabulary"]);
   }
 
   /** The stored tensors of a block that make any of `streams` (default: all), of one expert in a layer of experts. */
@@ -91,7 +96,7 @@ export class ModelRunner {
     output: Region,
     replacements: ReadonlyMap<string, Tensor> = new Map(),
   ): Promise<void> {
-    const parts = this.#stored.parts({ ...this.#stored.outside("embedding"), replacements }, ["vocabulary"]);
+    const parts = this.#stored.parts({ ...this.embedding, replacements }, ["vocabulary"]);
     const rows = parts.flatMap(({ tensor, outputs }) => outputs.map((output) => ({ tensor, ...output })));
     const hidden = parts[0]?.tensor.shape.at(-1) ?? 0;
     await this.#o.backend.upload(output, 4 * ids.length * hidden, async (view) => {
@@ -188,10 +193,12 @@ export class ModelRunner {
     const parts = this.#stored.parts(place, ["logits"]);
     this.#refuseIncomplete(parts, from, ["logits"], place);
     const products = matmulTasksWithin(parts, lo, hi, this.#o.tokens);
+    const { forward, dims } = this.#o;
+    const factor = forward.logitsFactor?.(dims) ?? 1;
     await this.#weights.eachBand(products, place.replacements === undefined, async (product, band) => {
       for (const block of blocks) {
         for (const output of product.outputs)
-          await this.#multiplyRows(band, product, output, from, block, hi - lo);
+          await this.#multiplyRows(band, product, output, from, block, hi - lo, factor);
       }
     });
   }
@@ -372,7 +379,7 @@ export class ModelRunner {
     }
   }
 
-  /** Multiplies the input stream by those rows of a band that produce one output stream. */
+  /** Multiplies the input stream by those rows of a band that produce one output stream, and by `factor`. */
   async #multiplyRows(
     band: BandData,
     { tensor, inputOffset, first, count }: MatmulTask,
@@ -380,6 +387,7 @@ export class ModelRunner {
     from: string,
     { inputs, outputs, weights }: StreamSet,
     outWidth: number,
+    factor = 1,
   ): Promise<void> {
     const lo = Math.max(band.lo, output.from);
     const hi = Math.min(band.hi, output.from + output.count);
@@ -392,7 +400,7 @@ export class ModelRunner {
       rows: hi - lo,
       cols,
       dtype,
-      scale,
+      scale: Math.fround(scale * factor),
       firstRow: lo - band.lo,
       inWidth,
       inFrom: first * inWidth + inputOffset,

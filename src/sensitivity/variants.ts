@@ -13,6 +13,7 @@ import { mainLayers } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "../inference/activations.ts";
 import { ExpertRows } from "../inference/expert-rows.ts";
+import { runEntry } from "../inference/layers.ts";
 import { blockWords, partBytes } from "../inference/memory.ts";
 import { createRunner } from "../inference/model-runner.ts";
 import type { RowRounding } from "../inference/rounding.ts";
@@ -100,6 +101,9 @@ class VariantComparison {
       streams.make(["residual"]);
       await this.#runner.embed(ids, "stored", streams.regions.get("residual")!);
     }
+    const { forward } = this.#model.family;
+    const streams = this.#runs.map((run) => run.streams);
+    await runEntry(forward, this.#runner, streams);
     const layers = mainLayers(this.#model);
     for (const layer of layers) {
       await this.#divide(layer);

@@ -80,10 +80,13 @@ export async function compareStepByStep(options: LockstepOptions): Promise<Locks
 interface Section {
   readonly layer: number;
   readonly kind: string;
-  /** controls run once for each part: kind of the block, "head", "mtpStart" or "mtpEnd"; null: no controls here */
+  /** controls run once for each part: kind of the block, "entry", "head", "mtpStart" or "mtpEnd"; null: no controls here */
   readonly part: string | null;
   readonly names: readonly [a: BlockNames, b: BlockNames];
 }
+
+/** The place of the embedding in reports. */
+const EMBEDDING: DoorLayer = { layer: -1, kind: "embedding" };
 
 class Lockstep {
   readonly #o: LockstepOptions;
@@ -129,7 +132,9 @@ class Lockstep {
   async run(): Promise<LockstepResult> {
     const { layers } = this.#o;
     const main = layers.filter(({ stack }) => stack === "main");
-    await this.#embed("residual", this.#o.ids, { layer: -1, kind: "embedding" });
+    await this.#embed("residual", this.#o.ids, EMBEDDING);
+    await this.#entry();
+    this.#recorder.residual(await this.#destination.view("residual"));
     for (const layer of main) await this.#block(layer, layer.index);
     const logits = await this.#head(main.length);
     for (const layer of layers) if (layer.stack === "mtp") await this.#mtpLayer(layer, main.length + 1);
@@ -139,6 +144,15 @@ class Lockstep {
     const controls = this.#controls.results;
     const fingerprint = this.#recorder.finish(this.#o.backend.id);
     return { layers: this.#drifts, wiring, bad, flips, inOrder, logits, controls, fingerprint };
+  }
+
+  /** Runs the stages between the embedding and the first layer. */
+  async #entry(): Promise<void> {
+    const { forward, a, b } = this.#o;
+    if (forward.entry === undefined) return;
+    const names = [a.embedding, b.embedding] as const;
+    await this.#stages(forward.entry, { ...EMBEDDING, part: "entry", names });
+    this.#replaceResidual();
   }
 
   /** Runs a block and adds its output to the residual. `number` is the position among all layers. */
@@ -180,8 +194,7 @@ class Lockstep {
       const nextIds = ids.map((id, t) => ids[t + 1] ?? id);
       await this.#embed("words", nextIds, sectionAt("mtpStart"));
       await this.#stages(mtp.start, sectionAt("mtpStart"));
-      for (const run of this.#runs) run.replaceResidual();
-      this.#wiring.noteResidualReplaced();
+      this.#replaceResidual();
     }
     await this.#block(layer, number);
     if (layer.inner === layer.of - 1) await this.#stages(mtp.end, sectionAt("mtpEnd"));
@@ -214,7 +227,6 @@ class Lockstep {
     await this.#wiring.compareDoor(stream, this.#destination, 0, { layer, kind, tensors });
     await this.#wiring.noteZeros(stream, null);
     if (stream !== "residual") return;
-    this.#recorder.residual(await this.#destination.view(stream));
     const site = { layer, kind, limit: 0, slot: "embedding", expectedZeros: this.#wiring.expectedZeros };
     await this.#controls.embed(site, this.#recastSource.regions.get(stream)!);
   }
@@ -301,6 +313,11 @@ class Lockstep {
     if (this.#noise === undefined) return;
     // a run in BF16 would round the residual stream in this way
     await this.#noise.put("residual", roundToBf16(await this.#noise.view("residual")));
+  }
+
+  #replaceResidual(): void {
+    for (const run of this.#runs) run.replaceResidual();
+    this.#wiring.noteResidualReplaced();
   }
 
   async #head(layer: number): Promise<LogitsSummary> {

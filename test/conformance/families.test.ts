@@ -1,6 +1,31 @@
 /** What every family must do, by one suite, over random settings of each. */
 import { type FamilyTrial, familyConformance } from "../../src/conformance/families.ts";
 import { families } from "../../src/families/index.ts";
+import type { Config } from "../../src/families/structure.ts";
+
+type Random = Parameters<FamilyTrial["config"]>[0];
+
+/** Keys of models with attention and Mamba, of one hidden width. */
+function hybrid(random: Random, hidden: number): Config {
+  const few = () => 1 + random(3);
+  const maybe = () => random(2) === 0;
+  const [kvHeads, groups] = [few(), few()];
+  const heads = groups * few();
+  return {
+    hidden_size: heads * hidden,
+    vocab_size: 31,
+    intermediate_size: 11 * few(),
+    num_attention_heads: kvHeads * few(),
+    num_key_value_heads: kvHeads,
+    head_dim: 12,
+    attention_bias: maybe(),
+    mamba_n_heads: heads,
+    mamba_n_groups: groups,
+    mamba_d_state: 13,
+    mamba_proj_bias: maybe(),
+    tie_word_embeddings: maybe(),
+  };
+}
 
 /** Random configs in each family's first dialect, widths all unlike. */
 const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
@@ -83,6 +108,25 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
       num_experts_per_tok: 2,
       tie_word_embeddings: maybe(),
       ...own[model_type as keyof typeof own],
+    };
+  },
+  bamba(random) {
+    const few = () => 1 + random(3);
+    const maybe = () => random(2) === 0;
+    const num_hidden_layers = few();
+    return {
+      ...{ model_type: "bamba", num_hidden_layers, mlp_bias: maybe() },
+      attn_layer_indices: Array.from({ length: num_hidden_layers }, (_, i) => i).filter(maybe),
+      ...hybrid(random, 7 * few()),
+    };
+  },
+  falcon_h1(random) {
+    const few = () => 1 + random(3);
+    const maybe = () => random(2) === 0;
+    return {
+      ...{ model_type: "falcon_h1", num_hidden_layers: few(), mlp_bias: maybe(), projectors_bias: maybe() },
+      ...{ mamba_rms_norm: maybe(), mamba_norm_before_gate: maybe(), mamba_d_ssm: null },
+      ...hybrid(random, 7 * few()),
     };
   },
   nemotron(random) {

@@ -23,7 +23,7 @@ const SPLITS = {
   "130, one by one from the start of the second chunk": { key: "len130", lengths: [64, ...ones(66)] },
 } as const;
 
-describe.each(["tiny", "sharded", "moe", "latent-moe"])("%s", (name) => {
+describe.each(["tiny", "sharded", "moe", "latent-moe", "llama", "bamba", "falcon_h1"])("%s", (name) => {
   it.each(Object.entries(SPLITS))("%s", async (_, { key, lengths }) => {
     const { ids, after } = await recorded(name, key);
     const runs = await readIn(name, backend, ids, lengths);

@@ -1,4 +1,5 @@
 /** A golden as a decoder reads it, and the logits that Transformers recorded for it. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
@@ -7,9 +8,12 @@ import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { Sources } from "../../src/core/read.ts";
 import { Decoder } from "../../src/inference/decoding/decoder.ts";
 import { Rounder } from "../../src/inference/rounding.ts";
-import { arraysOf, floatsOf, golden, idsOf } from "./goldens.ts";
+import { arraysOf, familyGolden, floatsOf, golden, idsOf } from "./goldens.ts";
 
 export const wasm = () => createWasmBackend({ threads: 1, memoryBytes: 256 << 20 });
+
+/** A golden of Nemotron-H, or else of another family. */
+const folderOf = (name: string) => (existsSync(golden(name)) ? golden(name) : familyGolden(name));
 
 /**
  * Reads ids in runs of the given lengths.
@@ -24,7 +28,7 @@ export async function readIn(
   lengths: readonly number[],
   between: () => void = () => {},
 ): Promise<readonly Float32Array[]> {
-  const checkpoint = await openCheckpoint(golden(name));
+  const checkpoint = await openCheckpoint(folderOf(name));
   const model = await loadModelWithScales(checkpoint, {});
   await using sources = new Sources(checkpoint.store);
   const rounder = await Rounder.create();
@@ -48,7 +52,7 @@ export interface Recorded {
 }
 
 export async function recorded(name: string, key: string): Promise<Recorded> {
-  const arrays = await arraysOf(join(golden(name), "reference.safetensors"));
+  const arrays = await arraysOf(join(folderOf(name), "reference.safetensors"));
   const ids = idsOf(arrays.get(`input_ids.${key}`)!);
   const logits = floatsOf(arrays.get(`logits_f32.${key}`)!);
   const vocab = logits.length / ids.length;

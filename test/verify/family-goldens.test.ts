@@ -15,6 +15,8 @@ const PROMPTS = {
   nemotron: ["len1", "len17", "len130"],
   mixtral: ["len1", "len17", "len130"],
   qwen3_moe: ["len1", "len17", "len130"],
+  bamba: ["len1", "len17", "len130"],
+  falcon_h1: ["len1", "len17", "len130"],
 } as const;
 
 type Golden = keyof typeof PROMPTS;
@@ -43,6 +45,7 @@ describe("families run as Transformers runs them", () => {
       expect(got.get(`experts.${layer}`), tensor).toEqual(recorded.get(tensor));
     }
     if (key !== "len17") return;
+    expectNear(got.get("hidden.0")!, recorded.get("hidden.0")!, "hidden.0");
     expectNear(got.get("hidden.norm_f")!, recorded.get("hidden.norm_f")!, "norm_f");
     const blocks = [...recorded.keys()].filter((tensor) => tensor.startsWith("mid."));
     expect(blocks.length).toBeGreaterThan(2);

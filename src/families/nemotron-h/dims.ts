@@ -1,35 +1,12 @@
 /** Widths and constants of a Nemotron-H model, computed from its settings. */
 import { IsologitError } from "../../core/errors.ts";
-import type { Dims, Settings } from "../structure.ts";
+import { type MambaDims, mambaWidths } from "../parts/mamba/dims.ts";
+import type { Settings } from "../structure.ts";
 
-/** Rows of the parts of Mamba's input projection, in their order. */
-export const inParts = (d: NemotronHDims) => ({
-  z: d.inner,
-  x: d.inner,
-  B: d.groupState,
-  C: d.groupState,
-  dt: d.mambaHeads,
-});
+export { inParts } from "../parts/mamba/dims.ts";
 
 /** A width is 0 where no layer of the model uses it. */
-export interface NemotronHDims extends Dims {
-  readonly hidden: number;
-  readonly eps: number;
-  /** eps of the norm inside a Mamba mixer */
-  readonly mixerEps: number;
-  readonly dtMin: number;
-  readonly dtMax: number;
-  /** mambaHeads * mambaHeadDim */
-  readonly inner: number;
-  readonly mambaHeads: number;
-  readonly mambaHeadDim: number;
-  readonly groups: number;
-  readonly state: number;
-  /** groups * state: elements of B, and of C */
-  readonly groupState: number;
-  /** channels of the convolution: x, B and C */
-  readonly conv: number;
-  readonly taps: number;
+export interface NemotronHDims extends MambaDims {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -57,23 +34,12 @@ export interface NemotronHDims extends Dims {
 export function dims(settings: Settings): NemotronHDims {
   refuseRouting(settings);
   const of = (name: string) => (typeof settings[name] === "number" ? settings[name] : 0);
-  const inner = of("mambaHeads") * of("mambaHeadDim");
-  const groupState = of("groups") * of("state");
   return {
     hidden: of("hidden"),
     vocab: of("vocab"),
     eps: of("eps"),
-    mixerEps: of("mixerEps") || of("eps"),
-    dtMin: of("dtMin"),
-    dtMax: settings.dtMax === "Infinity" ? Infinity : of("dtMax"),
-    inner,
-    mambaHeads: of("mambaHeads"),
-    mambaHeadDim: of("mambaHeadDim"),
-    groups: of("groups"),
-    state: of("state"),
-    groupState,
-    conv: inner + 2 * groupState,
-    taps: of("convKernel"),
+    ...mambaWidths(settings),
+    ...{ normGroups: of("groups"), normFirst: 0, inBias: 0, ssmOutBias: 0 },
     heads: of("heads"),
     kvHeads: of("kvHeads"),
     headDim: of("headDim"),

@@ -3,59 +3,13 @@
  * rows produce which stream.
  */
 import { routerScoreDefinition } from "../../../kernels/definitions/moe.ts";
-import type { SsdParams } from "../../../kernels/definitions/ssd.ts";
-import { stateLength } from "../../../kernels/definitions/ssd-step.ts";
 import type { Forward, Stage } from "../forward.ts";
-import {
-  isZero,
-  kernelStage,
-  linear,
-  norm,
-  runKernel,
-  squaredRelu,
-  stageWithHistory,
-} from "../parts/stages.ts";
+import { mambaBlocks, mambaStages, mambaStreams } from "../parts/mamba/stages.ts";
+import { isZero, kernelStage, linear, norm, squaredRelu, stageWithHistory } from "../parts/stages.ts";
 import type { NemotronHDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 import type { NemotronHLayerKind } from "./settings.ts";
-
-/** Causal depthwise convolution over time, then SiLU, of one of the streams x, B, C. */
-const conv = (stream: "x" | "B" | "C", width: (d: NemotronHDims) => number): Stage<NemotronHDims> => ({
-  ...stageWithHistory(
-    "conv1d",
-    `conv.${stream}`,
-    [stream],
-    [`taps.${stream}`, `bias.${stream}`],
-    { of: [stream], most: (d) => d.taps - 1 },
-    (d, tokens, past) => ({ tokens, past, width: width(d), kernel: d.taps }),
-  ),
-  needs: { [`taps.${stream}`]: [stream] },
-});
-
-const scanOf = (d: NemotronHDims, tokens: number): SsdParams => ({
-  tokens,
-  heads: d.mambaHeads,
-  headDim: d.mambaHeadDim,
-  groups: d.groups,
-  state: d.state,
-  dtMin: d.dtMin,
-  dtMax: d.dtMax,
-});
-
-const scan: Stage<NemotronHDims> = {
-  ...kernelStage("ssd", "y", ["conv.x", "conv.B", "conv.C", "dt"], ["A_log", "D", "dt_bias"], scanOf), // [T, inner]
-  needs: {
-    A_log: ["conv.x", "conv.B", "conv.C"],
-    D: ["conv.x"],
-    dt_bias: ["conv.x", "conv.B", "conv.C"],
-  },
-  carry: {
-    keeps: "state",
-    elements: (d) => stateLength(scanOf(d, 0)),
-    run: (backend, d, rows, inputs, output) => runKernel("ssdStep", backend, scanOf(d, rows), inputs, output),
-  },
-};
 
 /** Whether the routed experts are narrower than the stream, with a projection before them and one after them. */
 const isLatent = (d: NemotronHDims) => d.latent > 0;
@@ -100,26 +54,7 @@ const moe = (d: NemotronHDims): readonly Stage<NemotronHDims>[] => [
   kernelStage("add", "out", ["routed", "shared"], [], (d, tokens) => ({ count: tokens * d.hidden })),
 ];
 
-const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe">, readonly Stage[]>> = {
-  mamba: [
-    norm("u", "gain"), // [T, hidden]
-    linear("u", "z", "x", "B", "C", "dt"), // [T, inner] twice, [T, groups * state] twice, [T, heads]
-    conv("x", (d) => d.inner),
-    conv("B", (d) => d.groupState),
-    conv("C", (d) => d.groupState),
-    scan,
-    {
-      ...kernelStage("gatedNorm", "g", ["y", "z"], ["gate.gain"], (d: NemotronHDims, tokens) => ({
-        tokens,
-        width: d.inner,
-        groups: d.groups,
-        eps: d.mixerEps,
-        normFirst: false,
-      })), // [T, inner]
-      needs: { "gate.gain": ["y", "z"] },
-    },
-    linear("g", "out"), // [T, hidden]
-  ],
+const BLOCKS: Readonly<Record<Exclude<NemotronHLayerKind, "moe" | "mamba">, readonly Stage[]>> = {
   attention: [
     norm("u", "gain"),
     linear("u", "q", "k", "v"), // [T, heads * headDim], [T, kvHeads * headDim] twice
@@ -157,16 +92,7 @@ export const forward: Forward<NemotronHDims> = {
     residual: d.hidden,
     u: d.hidden,
     out: d.hidden,
-    z: d.inner,
-    x: d.inner,
-    B: d.groupState,
-    C: d.groupState,
-    dt: d.mambaHeads,
-    "conv.x": d.inner,
-    "conv.B": d.groupState,
-    "conv.C": d.groupState,
-    y: d.inner,
-    g: d.inner,
+    ...mambaStreams(d),
     q: d.q,
     k: d.kv,
     v: d.kv,
@@ -194,21 +120,15 @@ export const forward: Forward<NemotronHDims> = {
   }),
   experts: (d) => d.experts,
   blocks: (d) => {
-    const head = { of: "head", count: d.mambaHeadDim };
-    const group = { of: "group", count: d.state };
-    const number = { of: "head", count: 1 }; // one number for each head
     const query = { of: "head", count: d.headDim };
-    return {
-      ...{ z: head, x: head, y: head, g: head, "conv.x": head, "taps.x": head, "bias.x": head },
-      ...{ B: group, "conv.B": group, "taps.B": group, "bias.B": group },
-      ...{ C: group, "conv.C": group, "taps.C": group, "bias.C": group },
-      ...{ dt: number, A_log: number, D: number, dt_bias: number, "gate.gain": head },
-      ...{ q: query, k: query, v: query, a: query },
-    };
+    return { ...mambaBlocks(d), q: query, k: query, v: query, a: query };
   },
   dispatched: ["dealt", "expert.up", "expert.act", "expert.down"],
-  // A layer of this family has no other kind: `layers` made it.
-  block: (kind: string, d) => (kind === "moe" ? moe(d) : BLOCKS[kind as keyof typeof BLOCKS]),
+  block(kind, d) {
+    if (kind === "moe") return moe(d);
+    if (kind === "mamba") return [norm("u", "gain"), ...mambaStages(d)];
+    return BLOCKS[kind as keyof typeof BLOCKS]; // a layer of this family has no other kind: `layers` made it
+  },
   head: [norm("u", "gain"), linear("u", "logits")],
   mtp: {
     start: [

@@ -2,8 +2,9 @@
  * Nemotron-H: hybrid Mamba-2 / Transformer. Roles with their shapes.
  * @see arXiv 2504.03624; shapes as in the published 4B to 56B checkpoints
  */
+import { mambaRoles } from "../parts/mamba/roles.ts";
 import type { RoleSpec } from "../structure.ts";
-import { inParts, type NemotronHDims } from "./dims.ts";
+import type { NemotronHDims } from "./dims.ts";
 
 const experts = (d: NemotronHDims) => d.experts;
 const latent = (d: NemotronHDims) => d.latent > 0;
@@ -18,20 +19,7 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
 
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
 
-  {
-    role: "ssm.in",
-    on: ["mamba"],
-    kind: "matrix",
-    shape: (d) => [d.inner + d.conv + d.mambaHeads, d.hidden],
-    parts: inParts,
-  },
-  { role: "ssm.conv", on: ["mamba"], kind: "vector", shape: (d) => [d.conv, 1, d.taps] },
-  { role: "ssm.conv.bias", on: ["mamba"], kind: "vector", shape: (d) => [d.conv] },
-  { role: "ssm.A_log", on: ["mamba"], kind: "state", shape: (d) => [d.mambaHeads] },
-  { role: "ssm.D", on: ["mamba"], kind: "state", shape: (d) => [d.mambaHeads] },
-  { role: "ssm.dt_bias", on: ["mamba"], kind: "state", shape: (d) => [d.mambaHeads] },
-  { role: "ssm.norm", on: ["mamba"], kind: "vector", shape: (d) => [d.inner] },
-  { role: "ssm.out", on: ["mamba"], kind: "matrix", shape: (d) => [d.hidden, d.inner] },
+  ...mambaRoles<NemotronHDims>(["mamba"]),
 
   { role: "attn.q", on: ["attention"], kind: "matrix", fused: "qkv", shape: (d) => [d.q, d.hidden] },
   {

@@ -145,6 +145,11 @@ export class ConfigJson {
     return this.#unread.has(key) && !this.#compared.has(key);
   }
 
+  /** The first key of a setting. */
+  keyOf(setting: string): string | undefined {
+    return this.#tables.settings.find((row) => row.setting === setting)?.key;
+  }
+
   #row(name: string): SettingKey {
     return this.#tables.settings.find(({ setting }) => setting === name)!; // callers pass only names of the table
   }

@@ -99,6 +99,17 @@ export const norm = <D extends StreamDims>(to: string, gain: string, from = "res
   needs: { [gain]: [from] },
 });
 
+/** A stream times a number: a multiplier of the model. */
+export const multiplier = <D extends Dims>(
+  to: string,
+  from: string,
+  width: (d: D) => number,
+  factor: (d: D) => number,
+): Stage<D> => ({
+  ...kernelStage("scale", to, [from], [], (d: D, rows) => ({ count: rows * width(d), factor: factor(d) })),
+  silent: ([values]) => isZero(values!),
+});
+
 export const squaredRelu = <D extends Dims>(to: string, from: string, width: (d: D) => number): Stage<D> => ({
   ...kernelStage("relu2", to, [from], [], (d: D, rows) => ({ count: rows * width(d) })),
   // the square of a small number may be too small for F32

@@ -5,6 +5,7 @@
 import type { Dialect, ObservedFacts, ParsedConfig, Passthrough, Rule } from "../../dialect.ts";
 import { invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts";
 import { placesOf } from "../../parts/config-keys.ts";
+import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
 import type { Config, Structure } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
@@ -23,7 +24,7 @@ const every = (name: string, role: string): Rule<NemotronHDims> => ({
   is: (of) => of(role),
 });
 const rulesOf = (
-  kind: "mamba" | "attention" | "mlp" | "moe",
+  kind: "attention" | "mlp" | "moe",
   names: Readonly<Record<string, string>>,
 ): Rule<NemotronHDims>[] =>
   Object.entries(names).map(([role, name]) => ({ name: `mixer.${name}`, on: [kind], is: (of) => of(role) }));
@@ -38,16 +39,7 @@ const rules: readonly Rule<NemotronHDims>[] = [
   // transformers up to 5.12 writes the singular if a model was created from a config
   once("backbone.embeddings.weight", "embed", ["backbone.embedding.weight"]),
   every("norm.weight", "norm"),
-  ...rulesOf("mamba", {
-    "ssm.in": "in_proj.weight",
-    "ssm.conv": "conv1d.weight",
-    "ssm.conv.bias": "conv1d.bias",
-    "ssm.A_log": "A_log",
-    "ssm.D": "D",
-    "ssm.dt_bias": "dt_bias",
-    "ssm.norm": "norm.weight",
-    "ssm.out": "out_proj.weight",
-  }),
+  ...mambaRules<NemotronHDims>(["mamba"], "mixer."),
   ...rulesOf("attention", {
     "attn.q": "q_proj.weight",
     "attn.k": "k_proj.weight",

@@ -2,30 +2,16 @@
  * How the Hugging Face dialect runs: which stored rows produce which stream. This table is written by hand and does not
  * use the rules in `dialect.ts`, because it checks them: if they exchange z and x, verification must find it.
  */
-import type { Native, OutputRows, Use } from "../../forward.ts";
+import type { Native, Use } from "../../forward.ts";
+import { mambaUses } from "../../parts/mamba/hf-native.ts";
+import { whole } from "../../parts/whole.ts";
 import type { NemotronHDims } from "../dims.ts";
 
-/** Rows [from, from + count) that produce a whole stream or parameter. */
-const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });
-
-const whole = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
-  name,
-  outputs: (d) => [rows(to, 0, count(d))],
-});
-
+/** All experts as one tensor: the rows of one expert after the other. */
 const stack = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
   name,
-  outputs: (d, { expert }) => [rows(to, expert * count(d), count(d))],
+  outputs: (d, { expert }) => [{ to, at: 0, from: expert * count(d), count: count(d) }],
 });
-
-/** The channels of the convolution, in the order x, B, C. */
-function channels(parameter: string, d: NemotronHDims): readonly OutputRows[] {
-  return [
-    rows(`${parameter}.x`, 0, d.inner),
-    rows(`${parameter}.B`, d.inner, d.groupState),
-    rows(`${parameter}.C`, d.inner + d.groupState, d.groupState),
-  ];
-}
 
 /** The token table. It is also the head if no head is stored, which only a config that ties the two allows. */
 const TABLE = [
@@ -45,27 +31,7 @@ export const hf: Native<NemotronHDims> = {
   },
   uses: {
     embedding: [{ ...whole(TABLE[0], "vocabulary", (d) => d.vocab), also: TABLE.slice(1) }],
-    mamba: [
-      whole("norm.weight", "gain", (d) => d.hidden),
-      {
-        // one fused projection, with rows in the order z, x, B, C, dt
-        name: "mixer.in_proj.weight",
-        outputs: (d) => [
-          rows("z", 0, d.inner),
-          rows("x", d.inner, d.inner),
-          rows("B", 2 * d.inner, d.groupState),
-          rows("C", 2 * d.inner + d.groupState, d.groupState),
-          rows("dt", 2 * d.inner + 2 * d.groupState, d.mambaHeads),
-        ],
-      },
-      { name: "mixer.conv1d.weight", outputs: (d) => channels("taps", d) },
-      { name: "mixer.conv1d.bias", outputs: (d) => channels("bias", d) },
-      whole("mixer.A_log", "A_log", (d) => d.mambaHeads),
-      whole("mixer.D", "D", (d) => d.mambaHeads),
-      whole("mixer.dt_bias", "dt_bias", (d) => d.mambaHeads),
-      whole("mixer.norm.weight", "gate.gain", (d) => d.inner),
-      whole("mixer.out_proj.weight", "out", (d) => d.hidden),
-    ],
+    mamba: [whole("norm.weight", "gain", (d) => d.hidden), ...mambaUses<NemotronHDims>("mixer.")],
     attention: [
       whole("norm.weight", "gain", (d) => d.hidden),
       whole("mixer.q_proj.weight", "q", (d) => d.q),
@@ -85,7 +51,6 @@ export const hf: Native<NemotronHDims> = {
       whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent),
       whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn),
       whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth),
-      // all experts as one tensor: the rows of one expert after the other
       stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn),
       stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth),
       whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden),

@@ -4,6 +4,7 @@
  */
 import type { SettingKey } from "../../parts/config-json.ts";
 import { count, finite, flag, type KeyValue, positive, whole } from "../../parts/key-values.ts";
+import { timeStepLimits } from "../../parts/mamba/config.ts";
 import { TRANSFORMERS } from "../../parts/transformers-keys.ts";
 
 /** Files of the software that reads the keys. */
@@ -28,17 +29,6 @@ const WORDS: Readonly<Record<string, string>> = {
   moe: "E",
 };
 
-/** The least and the largest time step. A limit that no time step reaches means no limit: releases write Infinity, 1e30 and 1e308. */
-const limits: KeyValue = {
-  expected: "two numbers of at least 0",
-  read(value) {
-    const isLimits =
-      Array.isArray(value) &&
-      value.length === 2 &&
-      value.every((limit) => typeof limit === "number" && limit >= 0);
-    return isLimits ? [value[0], value[1] >= 1e30 ? "Infinity" : value[1]] : undefined;
-  },
-};
 /** Megatron marks pipeline cuts with `|` and the prediction part with `/`. */
 const letters: KeyValue = {
   expected: "text",
@@ -73,7 +63,7 @@ export const SETTING_KEYS: readonly SettingKey<Source>[] = [
     ],
   },
   {
-    ...{ setting: "dtLimits", key: "time_step_limit", source: "config", value: limits },
+    ...{ setting: "dtLimits", key: "time_step_limit", source: "config", value: timeStepLimits },
     ...{ absent: [0, "Infinity"], nullable: true },
     others: [{ key: "mamba_dt_limit", source: "config" }],
   },

@@ -5,9 +5,18 @@ import { whole } from "../whole.ts";
 import type { AttentionDims } from "./dims.ts";
 
 /** @param gain name of the norm's weight */
-export function attentionUses<D extends AttentionDims>(gain: string): readonly Use<D>[] {
+export const attentionUses = <D extends AttentionDims>(gain: string, to?: string): readonly Use<D>[] => [
+  whole(gain, "gain", (d) => d.hidden),
+  ...attentionMixerUses<D>(to),
+];
+
+/**
+ * Uses without the norm before the projections.
+ *
+ * @param to the stream that the output projection produces
+ */
+export function attentionMixerUses<D extends AttentionDims>(to = "out"): readonly Use<D>[] {
   return [
-    whole(gain, "gain", (d) => d.hidden),
     whole(
       "self_attn.q_proj.weight",
       (d) => productOf("q", d.qkvBias),
@@ -30,9 +39,9 @@ export function attentionUses<D extends AttentionDims>(gain: string): readonly U
     whole("self_attn.k_norm.weight", "k.gain", (d) => d.headDim),
     whole(
       "self_attn.o_proj.weight",
-      (d) => productOf("out", d.outBias),
+      (d) => productOf(to, d.outBias),
       (d) => d.hidden,
     ),
-    whole("self_attn.o_proj.bias", "out.bias", (d) => d.hidden),
+    whole("self_attn.o_proj.bias", `${to}.bias`, (d) => d.hidden),
   ];
 }

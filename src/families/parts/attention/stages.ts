@@ -8,6 +8,8 @@ import {
   addBias,
   isZero,
   kernelStage,
+  linear,
+  multiplier,
   norm,
   productOf,
   productWithBias,
@@ -19,11 +21,15 @@ import type { AttentionDims } from "./dims.ts";
 export const cachedKeys = (rotary: boolean): string => (rotary ? "k.turned" : "k");
 
 /** RMS norm over each head of a stream. */
-const headNorm = <D extends AttentionDims>(name: "q" | "k", heads: (d: D) => number): Stage<D> => ({
-  ...kernelStage("rmsNorm", `${name}.normed`, [name], [`${name}.gain`], (d: D, rows) => ({
+const headNorm = <D extends AttentionDims>(
+  from: string,
+  name: "q" | "k",
+  heads: (d: D) => number,
+): Stage<D> => ({
+  ...kernelStage("rmsNorm", `${name}.normed`, [from], [`${name}.gain`], (d: D, rows) => ({
     ...{ tokens: rows * heads(d), width: d.headDim, eps: d.eps },
   })),
-  needs: { [`${name}.gain`]: [name] },
+  needs: { [`${name}.gain`]: [from] },
 });
 
 /** Rotates each head by an angle that depends on the position of its token. */
@@ -48,17 +54,39 @@ export function attentionStages<D extends AttentionDims>(
   window: boolean,
   entrance: Stage<D> = norm("u", "gain"),
 ): readonly Stage<D>[] {
+  return [entrance, ...attentionMixer(d, { window })];
+}
+
+interface MixerStreams<D> {
+  /** whether each token sees only the last `window` tokens */
+  readonly window?: boolean;
+  /** the normed stream */
+  readonly from?: string;
+  /** the stream that the output projection produces */
+  readonly to?: string;
+  /** multiplier of the keys; absent: they are not multiplied. A KV cache keeps them multiplied, so no other factor can hold it */
+  readonly keyFactor?: (d: D) => number;
+}
+
+/** The stages without the norm before them. */
+export function attentionMixer<D extends AttentionDims>(
+  d: D,
+  { window = false, from = "u", to = "out", keyFactor }: MixerStreams<D>,
+): readonly Stage<D>[] {
   const hasBias = d.qkvBias === 1;
   const products = ["q", "k", "v"].map((name) => productOf(name, d.qkvBias));
-  const [q, k] = d.qkNorm === 1 ? ["q.normed", "k.normed"] : ["q", "k"];
+  const key = keyFactor === undefined ? "k" : "k.scaled";
+  const [q, k] = d.qkNorm === 1 ? ["q.normed", "k.normed"] : ["q", key];
   const [queries, keys] = d.rotary === null ? [q!, k!] : ["q.turned", "k.turned"];
   return [
-    entrance, // [T, hidden]
-    { op: "linear", from: "u", to: products }, // [T, heads * headDim], [T, kvHeads * headDim] twice
+    linear(from, ...products), // [T, heads * headDim], [T, kvHeads * headDim] twice
     ...(hasBias
       ? [addBias<D>("q", (d) => d.q), addBias<D>("k", (d) => d.kv), addBias<D>("v", (d) => d.kv)]
       : []),
-    ...(d.qkNorm === 1 ? [headNorm<D>("q", (d) => d.heads), headNorm<D>("k", (d) => d.kvHeads)] : []),
+    ...(keyFactor === undefined ? [] : [multiplier<D>(key, "k", (d) => d.kv, keyFactor)]),
+    ...(d.qkNorm === 1
+      ? [headNorm<D>("q", "q", (d) => d.heads), headNorm<D>(key, "k", (d) => d.kvHeads)]
+      : []),
     ...(d.rotary === null ? [] : [turned<D>(q!, "q", (d) => d.heads), turned<D>(k!, "k", (d) => d.kvHeads)]),
     {
       ...stageWithHistory(
@@ -74,14 +102,14 @@ export function attentionStages<D extends AttentionDims>(
       ), // [T, heads * headDim]
       silent: ([, , v]) => isZero(v!),
     },
-    ...productWithBias<D>(d.outBias === 1, "a", "out", (d) => d.hidden), // [T, hidden]
+    ...productWithBias<D>(d.outBias === 1, "a", to, (d) => d.hidden), // [T, hidden]
   ];
 }
 
 /** Elements in one row of each stream. */
 export const attentionStreams = (d: AttentionDims): Readonly<Record<string, number>> => ({
   ...{ "q.product": d.q, q: d.q, "q.normed": d.q, "q.turned": d.q },
-  ...{ "k.product": d.kv, k: d.kv, "k.normed": d.kv, "k.turned": d.kv },
+  ...{ "k.product": d.kv, k: d.kv, "k.scaled": d.kv, "k.normed": d.kv, "k.turned": d.kv },
   ...{ "v.product": d.kv, v: d.kv, a: d.q },
 });
 

@@ -1,12 +1,18 @@
 /** What the Hugging Face dialects of models of blocks share: names outside the layers, and one whole model. */
+import { IsologitError } from "../../../core/errors.ts";
 import type { Dialect, Rule } from "../../dialect.ts";
 import type { Dims, Structure } from "../../structure.ts";
+import type { ConfigJson } from "../config-json.ts";
 
-/** Names of the tensors outside the layers, and of the norms of a block's first layer. */
-export function outerRules<D extends Dims>(): readonly Rule<D>[] {
+/**
+ * Names of the tensors outside the layers.
+ *
+ * @param norm name of the final norm's weight
+ */
+export function outerRules<D extends Dims>(norm = "model.norm.weight"): readonly Rule<D>[] {
   return [
     { name: "model.embed_tokens.weight", is: (of) => of("embed") },
-    { name: "model.norm.weight", is: (of) => of("final.norm") },
+    { name: norm, is: (of) => of("final.norm") },
     { name: "lm_head.weight", is: (of) => of("head") },
   ];
 }
@@ -22,11 +28,28 @@ function wholeParallelism({ dims, layers }: Structure) {
   return { tp: 1, ep: 1, expertTp: 1, stages: [{ main: layers.length, mtp: 0 }], rows: dims.vocab };
 }
 
-type OwnParts<D extends Dims> = Pick<Dialect<D>, "rules" | "settings" | "config" | "keyOf" | "keyRemarks"> &
-  Pick<Dialect<D>, "isSettingKey" | "isUnreadKey">;
+/** What a dialect says of config keys, from the tables of its reader. */
+export const keysIn = (
+  reader: ConfigJson,
+): Required<Pick<Dialect, "keyOf" | "keyRemarks" | "isSettingKey" | "isUnreadKey">> => ({
+  keyOf: (setting) => reader.keyOf(setting),
+  keyRemarks: (config) => reader.remarks(config),
+  isSettingKey: (key) => reader.isSettingKey(key),
+  isUnreadKey: (key) => reader.isUnreadKey(key),
+});
 
-/** The Hugging Face dialect of a model of blocks. */
+type OwnParts<D extends Dims> = Pick<Dialect<D>, "rules" | "settings" | "keyOf" | "keyRemarks"> &
+  Pick<Dialect<D>, "isSettingKey" | "isUnreadKey"> &
+  Partial<Pick<Dialect<D>, "config">>;
+
+/** A config is written only for a model from another dialect. */
+function refuseConfig(): never {
+  throw new IsologitError("INTERNAL", "this family has one dialect, and its configs are only copied");
+}
+
+/** The Hugging Face dialect of a model of blocks. Without `config` the family must have no other dialect. */
 export const hfDialect = <D extends Dims>(own: OwnParts<D>): Dialect<D> => ({
+  config: refuseConfig,
   ...own,
   id: "hf",
   stacks: { main: "model.layers.{outer}." },

@@ -9,8 +9,9 @@ import type { MlpDims } from "./dims.ts";
  *
  * @param gain   name of the norm's weight
  * @param prefix name of the module, with its dot
+ * @param to     the stream that the output projection produces
  */
-export function mlpUses<D extends MlpDims>(gain: string, prefix = "mlp."): readonly Use<D>[] {
+export function mlpUses<D extends MlpDims>(gain: string, prefix = "mlp.", to = "out"): readonly Use<D>[] {
   return [
     whole(gain, "gain", (d) => d.hidden),
     whole(
@@ -21,17 +22,21 @@ export function mlpUses<D extends MlpDims>(gain: string, prefix = "mlp."): reado
     whole(`${prefix}up_proj.bias`, "up.bias", (d) => d.ffn),
     whole(
       `${prefix}down_proj.weight`,
-      (d) => productOf("out", d.mlpBias),
+      (d) => productOf(to, d.mlpBias),
       (d) => d.hidden,
     ),
-    whole(`${prefix}down_proj.bias`, "out.bias", (d) => d.hidden),
+    whole(`${prefix}down_proj.bias`, `${to}.bias`, (d) => d.hidden),
   ];
 }
 
 /** Uses of a gated MLP. */
-export function gatedMlpUses<D extends MlpDims>(gain: string, prefix = "mlp."): readonly Use<D>[] {
+export function gatedMlpUses<D extends MlpDims>(
+  gain: string,
+  prefix = "mlp.",
+  to?: string,
+): readonly Use<D>[] {
   return [
-    ...mlpUses<D>(gain, prefix),
+    ...mlpUses<D>(gain, prefix, to),
     whole(
       `${prefix}gate_proj.weight`,
       (d) => productOf("gate", d.mlpBias),

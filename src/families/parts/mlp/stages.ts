@@ -1,17 +1,34 @@
 /** Stages of an MLP: down(silu(gate(u)) * up(u)), or without a gate down(relu(up(u))^2). */
 import type { Stage } from "../../forward.ts";
 import type { Dims } from "../../structure.ts";
-import { addBias, kernelStage, norm, productOf, productWithBias, squaredRelu } from "../stages.ts";
+import {
+  addBias,
+  kernelStage,
+  multiplier,
+  norm,
+  productOf,
+  productWithBias,
+  squaredRelu,
+} from "../stages.ts";
 import type { MlpDims } from "./dims.ts";
 
-export function gatedMlpStages<D extends MlpDims>(d: D): readonly Stage<D>[] {
+/**
+ * @param to         the stream that the output projection produces
+ * @param gateFactor multiplier of the gate, before its activation; absent: it is not multiplied
+ */
+export function gatedMlpStages<D extends MlpDims>(
+  d: D,
+  { to = "out", gateFactor }: { readonly to?: string; readonly gateFactor?: (d: D) => number } = {},
+): readonly Stage<D>[] {
+  const gate = gateFactor === undefined ? "gate" : "gate.scaled";
   const hasBias = d.mlpBias === 1;
   return [
     norm("u", "gain"), // [T, hidden]
     { op: "linear", from: "u", to: ["gate", "up"].map((name) => productOf(name, d.mlpBias)) }, // [T, ffn] twice
     ...(hasBias ? [addBias<D>("gate", (d) => d.ffn), addBias<D>("up", (d) => d.ffn)] : []),
-    swiglu("act", "gate", "up", (d) => d.ffn),
-    ...productWithBias<D>(hasBias, "act", "out", (d) => d.hidden),
+    ...(gateFactor === undefined ? [] : [multiplier<D>(gate, "gate", (d) => d.ffn, gateFactor)]),
+    swiglu("act", gate, "up", (d) => d.ffn),
+    ...productWithBias<D>(hasBias, "act", to, (d) => d.hidden),
   ];
 }
 
@@ -40,5 +57,5 @@ export const swiglu = <D extends Dims>(
 
 /** Elements in one row of each stream of an MLP, gated or not. */
 export const mlpStreams = (d: MlpDims): Readonly<Record<string, number>> => ({
-  ...{ "gate.product": d.ffn, gate: d.ffn, "up.product": d.ffn, up: d.ffn, act: d.ffn },
+  ...{ "gate.product": d.ffn, gate: d.ffn, "gate.scaled": d.ffn, "up.product": d.ffn, up: d.ffn, act: d.ffn },
 });

@@ -1,0 +1,111 @@
+/** Reads config.json into settings. */
+import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
+import { ConfigJson, refuseOtherWeights, type SettingKey } from "../../parts/config-json.ts";
+import { readPassthrough } from "../../parts/hf/config.ts";
+import { modelClass, settingRow } from "../../parts/hf/keys.ts";
+import {
+  hybridOnlyRows,
+  hybridRows,
+  hybridUnreadRows,
+  readHybrid,
+  readShareOfHead,
+} from "../../parts/hybrid/config.ts";
+import { count, finite, flag, valueThat } from "../../parts/key-values.ts";
+import { refuseExcess } from "../../parts/limits.ts";
+import { expandedWidth } from "../../parts/mamba/config.ts";
+import { ROTARY_KEYS } from "../../parts/rotary.ts";
+import type { Config, Settings } from "../../structure.ts";
+
+const TYPE = "falcon_h1";
+const row = settingRow(TYPE);
+
+/** Multipliers of one number. */
+const MULTIPLIERS = {
+  embeddingMultiplier: "embedding_multiplier",
+  lmHeadMultiplier: "lm_head_multiplier",
+  attentionInMultiplier: "attention_in_multiplier",
+  attentionOutMultiplier: "attention_out_multiplier",
+  keyMultiplier: "key_multiplier",
+  ssmInMultiplier: "ssm_in_multiplier",
+  ssmOutMultiplier: "ssm_out_multiplier",
+} as const;
+
+/** A list of multipliers; Transformers reads null as ones. */
+const listRow = (setting: string, key: string, length: number): SettingKey =>
+  row(
+    setting,
+    key,
+    valueThat(
+      `a list of ${length} numbers`,
+      (value) => Array.isArray(value) && value.length === length && value.every(Number.isFinite),
+    ),
+    { absent: Array.from({ length }, () => 1), nullable: true },
+  );
+
+export const reader = new ConfigJson({
+  architectures: ["FalconH1ForCausalLM"],
+  settings: [
+    ...hybridRows(TYPE, 1e-5),
+    row("mlpBias", "mlp_bias", flag, { absent: false }),
+    row("projectorsBias", "projectors_bias", flag, { absent: false }),
+    row("inner", "mamba_d_ssm", count, { absent: 1024, nullable: true }),
+    row("mambaRmsNorm", "mamba_rms_norm", flag, { absent: false }),
+    row("normBeforeGate", "mamba_norm_before_gate", flag, { absent: true }),
+    ...Object.entries(MULTIPLIERS).map(([setting, key]) => row(setting, key, finite, { absent: 1 })),
+    listRow("ssmMultipliers", "ssm_multipliers", 5),
+    listRow("mlpMultipliers", "mlp_multipliers", 2),
+  ],
+  only: [
+    ...hybridOnlyRows(TYPE, ["sliding_window"]),
+    {
+      ...{ key: "mamba_use_mlp", source: "configuration of the published releases", only: [true, null] },
+      does: "drops the MLPs",
+    },
+    {
+      ...{ key: "attn_layer_indices", source: "configuration of the published releases", only: [null] },
+      does: "gives attention to some layers only",
+    },
+  ],
+  unread: [
+    ...hybridUnreadRows(TYPE),
+    { why: "how many logits a generation asks for", source: modelClass(TYPE), keys: ["num_logits_to_keep"] },
+    { why: "the width is intermediate_size", source: modelClass(TYPE), keys: ["mlp_expansion_factor"] },
+  ],
+  nullRefused: [],
+  others: ROTARY_KEYS,
+});
+
+/** Defaults of Transformers. */
+const ROTARY = { theta: 10_000, partial: 1 };
+const KV_HEADS = 8;
+
+/** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
+export function parseConfig(config: Config, { files }: ObservedFacts): ParsedConfig {
+  if (files !== undefined) refuseOtherWeights(config, files);
+  return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
+}
+
+function readSettings(config: Config): Settings {
+  reader.refuseOtherValues(config);
+  const isSet = (name: string) => reader.read(config, name) === true;
+  const blocks = reader.need(config, "layers");
+  refuseExcess(2 * blocks, 0, { file: "config.json" });
+  const inner =
+    config.mamba_d_ssm === null
+      ? expandedWidth(config, reader)
+      : { width: reader.need(config, "inner"), says: "mamba_d_ssm" };
+  const shared = readHybrid(config, reader, { kvHeads: KV_HEADS }, inner);
+  const multipliers = [...Object.keys(MULTIPLIERS), "ssmMultipliers", "mlpMultipliers"];
+  return {
+    pattern: "H-".repeat(blocks),
+    ...shared,
+    ffn: reader.need(config, "ffn"),
+    mlpBias: isSet("mlpBias"),
+    projectorsBias: isSet("projectorsBias"),
+    mambaRmsNorm: isSet("mambaRmsNorm"),
+    ...(isSet("mambaRmsNorm") && { normBeforeGate: isSet("normBeforeGate") }),
+    // the tables parse them to numbers and lists of numbers
+    ...(Object.fromEntries(multipliers.map((name) => [name, reader.read(config, name)])) as Settings),
+    ...readShareOfHead(config, shared.headDim, ROTARY),
+  };
+}

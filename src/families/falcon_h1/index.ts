@@ -1,0 +1,25 @@
+/** Falcon-H1: blocks with attention and Mamba-2 side by side, then a gated MLP, and twelve multipliers. */
+import type { Family } from "../family.ts";
+import { dims, type FalconH1Dims } from "./dims.ts";
+import { forward } from "./forward.ts";
+import { hf } from "./hf/dialect.ts";
+import { recipes } from "./recipes.ts";
+import { roles } from "./roles.ts";
+import { KINDS, layers } from "./settings.ts";
+
+const NO_MEGATRON =
+  "only Megatron-Bridge stores Falcon-H1, in tensors of its own that this version does not read";
+
+export const falconH1: Family<FalconH1Dims> = {
+  id: "falcon_h1",
+  claims: ({ model_type }) => model_type === "falcon_h1",
+  kinds: KINDS,
+  pattern: (settings) => String(settings.pattern),
+  layers,
+  dims,
+  roles,
+  dialects: [hf],
+  absentDialects: { megatron: NO_MEGATRON, "megatron-ranks": NO_MEGATRON },
+  recipes,
+  forward,
+};
