@@ -1,6 +1,6 @@
 /**
- * Writes a Nemotron-H checkpoint in Hugging Face form with real layer shapes and sensitised random weights. Plain random
- * weights hide errors: their state-space path hardly reaches the logits.
+ * Writes a checkpoint in Hugging Face form with real layer shapes and sensitised random weights: of Nemotron-H, or of the family
+ * whose `model_type` the config names. Plain random weights hide errors: their state-space path hardly reaches the logits.
  */
 import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -24,7 +24,10 @@ interface Synthesis {
 /** Writes the folder. Equal arguments give equal bytes. */
 export async function synthesize(folder: string, { config, seed, maxShardBytes }: Synthesis): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const whole = { ...FIXED, num_hidden_layers: String(config.hybrid_override_pattern).length, ...config };
+  const whole =
+    config.model_type === undefined
+      ? { ...FIXED, num_hidden_layers: String(config.hybrid_override_pattern).length, ...config }
+      : config;
   await writeFile(join(folder, "config.json"), `${stringifyJson(whole)}\n`);
   const checkpoint = {
     format: "hf",

@@ -1,5 +1,5 @@
 /** The competition: torch, Transformers and llama.cpp in the userland that `../shared/oracle` builds. */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const oracle = fileURLToPath(new URL("../../../../shared/oracle", import.meta.url)); // from dist/test/bench
@@ -11,7 +11,7 @@ export function absent(id: string, source: string): string | undefined {
   if (!existsSync(`${oracle}/run`)) return "there is no ../shared/oracle";
   if (!existsSync(`${userland}/.ready`)) return "the userland of ../shared/oracle is not built";
   if (id === "llama" && !existsSync(`${source}.gguf`))
-    return `there is no ${source}.gguf: peers/gguf_from_hf.py writes it, given a tokenizer.json`;
+    return `there is no ${source}.gguf: peers/gguf_from_hf.py (Nemotron-H) or llama.cpp's converter writes it, given a tokenizer.json`;
   return undefined;
 }
 
@@ -21,10 +21,25 @@ export const torchRecast = (source: string, out: string): readonly string[] => [
 ];
 
 /** One process that imports, loads and runs 64 tokens once, in BF16, with the scan's chunk cut to what 64 tokens need. */
-export const transformers = (source: string): readonly string[] => [
-  ...[`${oracle}/run`, "python3", `${oracle}/peers/hf_forward.py`, source],
-  ...["--tokens", "64", "--runs", "0", "--chunk-size", "64"],
-];
+export const transformers = (source: string): readonly string[] => {
+  const { model_type: type } = JSON.parse(readFileSync(`${source}/config.json`, "utf8"));
+  return type === "nemotron_h"
+    ? [
+        ...[`${oracle}/run`, "python3", `${oracle}/peers/hf_forward.py`, source],
+        ...["--tokens", "64", "--runs", "0", "--chunk-size", "64"],
+      ]
+    : [`${oracle}/run`, "python3", "-c", FORWARD, source];
+};
+
+/** The same for a model without a scan. */
+const FORWARD = `
+import sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
+ids = torch.tensor([[(7919 * i + 13) % model.config.vocab_size for i in range(64)]])
+with torch.inference_mode():
+    assert torch.isfinite(model(ids, use_cache=False).logits).all()
+`;
 
 /** One process that loads and evaluates 64 tokens once, in BF16, without a warm-up. */
 export const llama = (source: string, threads: number): readonly string[] => [
