@@ -6,8 +6,8 @@ import { formatDuration, formatRate, type PhaseTime } from "../render.ts";
 const WINDOW_SECONDS = 15;
 const WINDOW_SHARE = 0.25;
 
-/** The rate of the first moments says little. */
-const FIRST_SECONDS = 1;
+/** The rate of the first moments says little: files are opened, and the first bytes go to memory and not to the disk. */
+const FIRST_SECONDS = 3;
 
 /** Two marks are at least this far apart. */
 const MARK_SECONDS = 0.25;
