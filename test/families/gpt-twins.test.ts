@@ -18,6 +18,7 @@ const TWINS = {
   "qwen2-hybrid": ["qwen2", {}],
   "qwen2-ranks-pp2": ["qwen2", { vocabSize: 500 }],
   "nemotron-nemo2-tp2": ["nemotron", {}],
+  "qwen3_moe-bridge-ep2": ["qwen3_moe", {}],
 } as const;
 
 const tensorsIn = (folder: string) => arraysOf(join(folder, "model.safetensors"));
@@ -33,7 +34,11 @@ describe.each(Object.entries(TWINS))("%s", (name, [twin, options]) => {
   });
 });
 
-describe.each(["llama", "mistral", "qwen2", "qwen3", "nemotron"])("%s", (name) => {
+describe.each([
+  ...(["llama", "mistral", "qwen2", "qwen3"] as const).map((name) => [name, "llama"] as const),
+  ["nemotron", "nemotron"] as const,
+  ...(["mixtral", "qwen3_moe"] as const).map((name) => [name, "mixtral"] as const),
+])("%s", (name, family) => {
   const DESTINATIONS = [
     ["nemo2", {}],
     ["bridge", {}],
@@ -44,7 +49,7 @@ describe.each(["llama", "mistral", "qwen2", "qwen3", "nemotron"])("%s", (name) =
     const { verification } = await convert(familyGolden(name), there, { to, ...ranks });
     expect(verification).toMatchObject({ verdict: "same" });
     expect(await inspect(there)).toMatchObject({
-      family: name === "nemotron" ? "nemotron" : "llama",
+      family,
       ranks: { tp: 1, pp: 1, ...ranks },
     });
     await convert(there, back, { to: "hf", verify: "bytes" });

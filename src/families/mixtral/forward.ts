@@ -6,6 +6,7 @@ import { MOE_DISPATCHED, moeStages, moeStreams } from "../parts/moe/stages.ts";
 import { commonStreams, linear, norm } from "../parts/stages.ts";
 import type { MixtralDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
+import { natives as megatron } from "./megatron-native.ts";
 
 export const forward: Forward<MixtralDims> = {
   streams: (d) => ({ ...commonStreams(d), ...attentionStreams(d), ...mlpStreams(d), ...moeStreams(d) }),
@@ -17,5 +18,5 @@ export const forward: Forward<MixtralDims> = {
     return kind === "mlp" ? gatedMlpStages(d) : attentionStages(d, kind === "sliding_attention");
   },
   head: [norm("u", "gain"), linear("u", "logits")],
-  natives: [hf],
+  natives: [hf, ...megatron],
 };

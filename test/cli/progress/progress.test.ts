@@ -14,8 +14,9 @@ function ran(seconds: number, rateAt: (second: number) => number): { meter: Phas
 }
 
 describe("the remaining time", () => {
-  it("of a steady phase is right from its first seconds on", () => {
-    for (const seconds of [2, 10, 50, 99]) {
+  it("of a steady phase is right after its first seconds, for which it is not told", () => {
+    expect(ran(2, () => 10).meter.secondsLeft(2)).toBeNull();
+    for (const seconds of [4, 10, 50, 99]) {
       const { meter, now } = ran(seconds, () => 10);
       expect(meter.secondsLeft(now)).toBeCloseTo(100 - seconds, 6);
     }

@@ -39,7 +39,12 @@ export function gptDialects<D extends GptDims>(family: GptFamily): readonly Dial
   const shared = {
     ...{ drop, vocabulary: vocabularyIn },
     settings(config: Config, facts: ObservedFacts): ParsedConfig {
-      refuseOtherValues(config, FIXED_KEYS, (where) => where === undefined || where === "*" || where === "E");
+      const hasExperts = (config.num_moe_experts ?? config.num_experts ?? null) !== null;
+      refuseOtherValues(
+        config,
+        FIXED_KEYS,
+        (where) => where !== "many steps" && (where !== "E" || hasExperts),
+      );
       const { model, notes } = readGpt(config, facts);
       return { ...family.parse(model, config), notes };
     },

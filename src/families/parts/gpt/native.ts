@@ -1,6 +1,7 @@
 /** Which stored tensors of Megatron's GPTModel the stages of a dense layer read. Written by hand, apart from the rules. */
 import type { Native, Use } from "../../forward.ts";
-import { byGroup, columns, fusedParts, rows } from "../megatron/native-uses.ts";
+import { byGroup, columns, expertDown, fusedParts, rows, stackedExperts } from "../megatron/native-uses.ts";
+import type { MoeDims } from "../moe/dims.ts";
 import { productOf } from "../stages.ts";
 import type { GptDims, GptTraits } from "./traits.ts";
 
@@ -83,6 +84,55 @@ export function gptUses<D extends GptDims>(traits: GptTraits) {
       rows<D>("output_layer.weight", "logits", (d) => d.vocab, [table]),
     ],
   } satisfies Native<D>["uses"];
+}
+
+/** Uses of a layer of experts: whole tensors, and modules of one rank. Each expert's gate comes before its other half. */
+export function gptExpertUses<D extends GptDims & MoeDims>(): Readonly<
+  Record<"whole" | "rank", readonly Use<D>[]>
+> {
+  const shared: readonly Use<D>[] = [
+    rows("pre_mlp_layernorm.weight", "gain", hidden),
+    rows("mlp.router.weight", "route", (d) => d.experts),
+  ];
+  const own = (name: string, to: string, size: Size<D>): Use<D> => ({
+    name: `mlp.experts.experts.{expert}.${name}`,
+    outputs: (d) => [{ to, at: 0, from: 0, count: size(d) }],
+  });
+  const inner: Size<D> = (d) => d.moeFfn;
+  return {
+    whole: [
+      ...shared,
+      {
+        name: "mlp.experts.experts.linear_fc1.weight", // [experts * 2 moeFfn, hidden]
+        outputs: ({ moeFfn: count }, { expert }) => [
+          { to: "expert.gate", at: 0, from: 2 * expert * count, count },
+          { to: "expert.up", at: 0, from: (2 * expert + 1) * count, count },
+        ],
+      },
+      stackedExperts("mlp.experts.experts.linear_fc2.weight", "expert.down", hidden),
+      own("linear_fc1.weight_w", "expert.gate", inner),
+      own("linear_fc1.weight_v", "expert.up", inner),
+      own("linear_fc2.weight", "expert.down", hidden),
+    ],
+    rank: [
+      ...shared,
+      {
+        name: "mlp.experts.linear_fc1.weight{expert}",
+        also: ["mlp.experts.local_experts.{expert}.linear_fc1.weight"],
+        outputs: ({ moeFfn }, { tp, shape }) => {
+          const count = shape[0]! / 2;
+          const at = (tp % (moeFfn / count)) * count;
+          return [
+            { to: "expert.gate", at, from: 0, count },
+            { to: "expert.up", at, from: count, count },
+          ];
+        },
+      },
+      expertDown("mlp.experts.linear_fc2.weight{expert}", [
+        "mlp.experts.local_experts.{expert}.linear_fc2.weight",
+      ]),
+    ],
+  };
 }
 
 /** GPTModel numbers blocks of attention and MLP; the hybrid model numbers each of the two. */

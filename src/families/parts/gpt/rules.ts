@@ -96,12 +96,25 @@ function matrixOf(parts: readonly Layout[]): Layout {
   return reshape(matrix, [1, ...shapeOf(matrix)]);
 }
 
+/** Keys of the experts in checkpoints with a key for each expert (`singleton_local_shards`). */
+const SINGLE_EXPERTS = [
+  ["linear_fc1.weight_w", "moe.gate_proj"],
+  ["linear_fc1.weight_v", "moe.up"],
+  ["linear_fc2.weight", "moe.down"],
+] as const;
+
 /** Keys of a distributed checkpoint. */
 export function distRules<D extends GptDims>(traits: GptTraits): readonly Rule<D>[] {
   return [
     ...sharedRules<D>(traits),
     layerRule(["moe"], "mlp.experts.experts.linear_fc1.weight", stackedExperts("moe.gate_proj", "moe.up")),
     layerRule(["moe"], "mlp.experts.experts.linear_fc2.weight", stackedExperts("moe.down")),
+    ...SINGLE_EXPERTS.map(
+      ([name, role]): Rule<D> => ({
+        ...layerRule<D>(["moe"], `mlp.experts.experts.{expert}.${name}`, is(role, whole)),
+        readOnly: true,
+      }),
+    ),
     {
       name: "output_layer.weight",
       copy: true,
