@@ -1,6 +1,6 @@
 /** Each golden on the GPU of the tests, as Transformers ran it: prompts of one token and of 17. */
-import { beforeAll, it } from "vitest";
-import { workFolder } from "../support/goldens.ts";
+import { beforeAll, describe, it } from "vitest";
+import { familyGolden, golden, workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 import { expectAsRecorded } from "../support/verify/gpu-golden.ts";
 
@@ -17,5 +17,15 @@ it.each([
   ["moe", "moe", "len17"],
   ["latent-moe", "latent-moe", "len17"],
 ])("%s as %s, %s", async (name, reference, key) => {
-  await expectAsRecorded(name, reference, key, work);
+  await expectAsRecorded(golden(name), golden(reference), key, work);
 });
+
+/** One token and several run other kernels. */
+describe.each([...["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"]])(
+  "%s",
+  (name) => {
+    it.each(["len1", "len17"])("%s", async (key) => {
+      await expectAsRecorded(familyGolden(name), familyGolden(name), key, work);
+    });
+  },
+);

@@ -21,7 +21,7 @@ it.each([
   ["moe", "len1"],
   ["latent-moe", "len17"],
 ])("%s runs as Transformers ran it and as WASM runs it, %s", async (name, key) => {
-  await expectAsRecorded(name, name, key, work);
+  await expectAsRecorded(golden(name), golden(name), key, work);
 });
 
 it("a verification on the GPU names it, and finds a model to be itself, bit for bit", async () => {

@@ -1,25 +1,26 @@
 /** A golden on the GPU of the tests: its logits as Transformers recorded them, and every tensor as WASM computes it. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { expect } from "vitest";
 import { logits } from "../../../src/api/logits.ts";
 import { Distance } from "../../../src/core/distance.ts";
-import { arraysOf, floatsOf, golden, idsOf } from "../goldens.ts";
+import { arraysOf, floatsOf, idsOf } from "../goldens.ts";
 
 /**
- * @param reference the golden whose recording is that of `name`
+ * @param folder    of a golden
+ * @param reference the golden with its recording
  * @param key       of a prompt in the recording
  */
 export async function expectAsRecorded(
-  name: string,
+  folder: string,
   reference: string,
   key: string,
   work: string,
 ): Promise<void> {
-  const recorded = await arraysOf(join(golden(reference), "reference.safetensors"));
+  const recorded = await arraysOf(join(reference, "reference.safetensors"));
   const ids = idsOf(recorded.get(`input_ids.${key}`)!);
   const run = async (backend: "webgpu" | "wasm") => {
-    const out = join(work, `${name}-${key}-${backend}.safetensors`);
-    const report = await logits(golden(name), { out, ids, backend, hidden: true });
+    const out = join(work, `${basename(folder)}-${key}-${backend}.safetensors`);
+    const report = await logits(folder, { out, ids, backend, hidden: true });
     expect(report.backend).toBe(backend);
     return await arraysOf(out);
   };
