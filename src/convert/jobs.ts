@@ -116,13 +116,23 @@ export function planJobs(
 function newScale(weight: string, shape: Shape, output: QuantizedOutput): WantedTensor {
   if (output.kind !== "described")
     throw new IsologitError("INTERNAL", "a weight is cast to FP8 and nothing describes it");
-  return output.dialect.scaleTensor(weight, shape, output.scales);
+  return scaleTensorOf(weight, shape, output);
+}
+
+/** The tensor for the scales of a weight; in a stack of matrices each has its own rows and blocks. */
+function scaleTensorOf(
+  weight: string,
+  shape: Shape,
+  { dialect, scales }: Extract<QuantizedOutput, { kind: "described" }>,
+): WantedTensor {
+  const scale = dialect.scaleTensor(weight, shape.slice(-2), scales);
+  return scales === "tensor" ? scale : { ...scale, shape: [...shape.slice(0, -2), ...scale.shape] };
 }
 
 /**
  * How a weight that is cast to E4M3 is divided into blocks; undefined with one scale for the tensor.
  *
- * @throws PLAN_IMPOSSIBLE for MXFP8 where a row is no multiple of 32; UNSUPPORTED for codes of another type
+ * @throws PLAN_IMPOSSIBLE for MXFP8 where a row is no multiple of 32, and for blocks of a stack of matrices; UNSUPPORTED for codes of another type
  */
 function blockScales(
   from: FloatDType,
@@ -132,7 +142,12 @@ function blockScales(
   if (output.kind !== "described" || output.scales === "tensor") return undefined;
   if (to !== "F8_E4M3")
     throw new IsologitError("PLAN_IMPOSSIBLE", `no engine reads ${to} with several scales a tensor`);
-  const [, columns = 1] = shape;
+  const [, columns = 1] = shape.slice(-2);
+  if (shape.length > 2 && output.scales === "block") {
+    const message = `it is a stack of ${shape[0]} matrices, and scales of blocks are written for single matrices`;
+    const next = "use `quantScales` row, or a recipe that keeps it";
+    throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: name }, { next });
+  }
   const isExponent = output.scales === "mxfp8";
   if (isExponent && columns % 32 !== 0) {
     const message = `its rows have ${columns} elements; MXFP8 has a scale for each 32`;
@@ -140,7 +155,7 @@ function blockScales(
     throw new IsologitError("PLAN_IMPOSSIBLE", message, { tensor: name }, { next });
   }
   if (from === "F32" || from === "BF16" || from === "F16")
-    return { from, columns, block: blockOf(shape, output.scales), isExponent };
+    return { from, columns, block: blockOf(shape.slice(-2), output.scales), isExponent };
   const message = `${from} is not cast to E4M3 with several scales`;
   const next = "convert the source with `dtype` bf16 first";
   throw new IsologitError("UNSUPPORTED", message, { tensor: name }, { next });
@@ -169,7 +184,7 @@ function copiedScale(
   if (output.kind === "removed") return null;
   const { dialect, companions } = output;
   if (scales.scaleOf.get(owner)?.tensor === name) {
-    const { name: newName, shape } = dialect.scaleTensor(weight.name, weight.shape, output.scales);
+    const { name: newName, shape } = scaleTensorOf(weight.name, weight.shape, output);
     return copyJob(scale, newName, shape);
   }
   const ending = companions.get(name);

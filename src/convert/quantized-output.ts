@@ -162,7 +162,8 @@ function scalesOf(
 function hasExtent({ scales, tensors }: LoadedModel, { name, shape }: Tensor, extent: WeightScales): boolean {
   const { grid, tensor } = scales.scaleOf.get(name)!; // loading refuses an FP8 weight without scales
   return (
-    (extent === "mxfp8") === areExponents(tensors.get(tensor)!) && sameShape(grid, gridOf(shape, extent))
+    (extent === "mxfp8") === areExponents(tensors.get(tensor)!) &&
+    sameShape(grid, gridOf(shape.slice(-2), extent))
   );
 }
 

@@ -8,7 +8,7 @@ import {
   type QuantizedModel,
   type WeightScales,
 } from "../plugins/quantization-dialect.ts";
-import { partlyCastWarnings } from "./fused-modules.ts";
+import { joinedWarnings } from "./fused-modules.ts";
 import { raggedWarnings } from "./ragged-blocks.ts";
 import { OWN_E5M2 } from "./scheme.ts";
 
@@ -27,12 +27,9 @@ export const compressedTensors: QuantizationDialect = {
 
 /** `ignore` lists every linear weight without a scale: a reader takes each weight that is not listed for FP8. */
 function describe(model: QuantizedModel): Quantization {
-  const { cast, kept, dtype, heads } = model;
+  const { kept, dtype, heads } = model;
   const ignore = [...new Set(kept.map(moduleOf))];
-  const warnings = [
-    ...partlyCastWarnings(cast, kept),
-    ...raggedWarnings(model, "Transformers fails to decode them"),
-  ];
+  const warnings = [...joinedWarnings(model), ...raggedWarnings(model, "Transformers fails to decode them")];
   if (dtype === "F8_E5M2") {
     // For every reader of compressed-tensors, eight bits of float mean E4M3: under that method the codes would be
     // misread. Under an unknown method Transformers only warns and takes codes for weights; without a method it refuses.

@@ -11,7 +11,7 @@ import {
   type QuantizationDialect,
   type QuantizedModel,
 } from "../plugins/quantization-dialect.ts";
-import { partlyCastWarnings } from "./fused-modules.ts";
+import { joinedWarnings } from "./fused-modules.ts";
 import { raggedWarnings } from "./ragged-blocks.ts";
 
 export const fp8: QuantizationDialect = {
@@ -29,7 +29,7 @@ export const fp8: QuantizationDialect = {
 };
 
 function describe(model: QuantizedModel): Quantization {
-  const { cast, kept, dtype, scales, activations, cache, heads } = model;
+  const { kept, dtype, scales, activations, cache, heads } = model;
   if (dtype !== "F8_E4M3") throw impossible(`the method fp8 has no name for ${dtype}`);
   if (heads.length > 0)
     throw impossible(`no engine of the method fp8 reads an FP8 head: ${heads.join(", ")}`);
@@ -48,7 +48,7 @@ function describe(model: QuantizedModel): Quantization {
       : [
           "vLLM and SGLang read one weight_scale a tensor; Transformers looks for weight_scale_inv and would take codes for weights",
         ]),
-    ...partlyCastWarnings(cast, kept),
+    ...joinedWarnings(model),
     ...raggedWarnings(model, "Transformers fails to decode them"),
   ];
   if (cache) {

@@ -13,7 +13,7 @@ import {
   type QuantizedModel,
   type WeightScales,
 } from "../plugins/quantization-dialect.ts";
-import { partlyCastWarnings } from "./fused-modules.ts";
+import { joinedWarnings } from "./fused-modules.ts";
 import { raggedWarnings } from "./ragged-blocks.ts";
 
 export const modelopt: QuantizationDialect = {
@@ -50,7 +50,7 @@ const PRODUCER = { name: "modelopt", version: "isologit" } as const;
 const FP8 = { dynamic: false, num_bits: 8, type: "float" } as const;
 
 function describe(model: QuantizedModel): Quantization {
-  const { cast, kept, others, dtype, scales, activations, cache, heads } = model;
+  const { kept, others, dtype, scales, activations, cache, heads } = model;
   if (dtype !== "F8_E4M3") {
     const next = "use `quantDialect` compressed-tensors";
     throw new IsologitError("PLAN_IMPOSSIBLE", `ModelOpt has no name for ${dtype}`, {}, { next });
@@ -83,7 +83,7 @@ function describe(model: QuantizedModel): Quantization {
   };
   const warnings = [
     "Transformers does not know the method modelopt: it would take codes for weights; vLLM, SGLang and TensorRT-LLM read them",
-    ...partlyCastWarnings(cast, kept),
+    ...joinedWarnings(model),
     ...raggedWarnings(model, "vLLM refuses them"),
   ];
   if (heads.length > 0) {

@@ -129,6 +129,22 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
       ...hybrid(random, 7 * few()),
     };
   },
+  granitemoehybrid(random) {
+    const few = () => 1 + random(3);
+    const maybe = () => random(2) === 0;
+    const num_hidden_layers = few();
+    return {
+      ...{
+        model_type: "granitemoehybrid",
+        num_hidden_layers,
+        position_embedding_type: maybe() ? "rope" : null,
+      },
+      layer_types: Array.from({ length: num_hidden_layers }, () => (maybe() ? "attention" : "mamba")),
+      ...{ num_local_experts: maybe() ? 0 : 1 + few(), num_experts_per_tok: 1 + random(2) },
+      shared_intermediate_size: 17,
+      ...hybrid(random, 7 * few()),
+    };
+  },
   nemotron(random) {
     const few = () => 1 + random(3);
     const maybe = () => random(2) === 0;

@@ -10,7 +10,7 @@ import { familyGolden } from "../support/goldens.ts";
 
 const NAMES = ["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"] as const;
 /** Families whose config is only copied, because no other dialect has them. */
-const COPIED = ["bamba", "falcon_h1"] as const;
+const COPIED = ["bamba", "falcon_h1", "granitemoehybrid"] as const;
 type Name = (typeof NAMES)[number] | (typeof COPIED)[number];
 
 const read = (path: string): Config => parseJsonObject(readFileSync(path), { nonFinite: true });
@@ -134,6 +134,27 @@ it.each<[name: Name, keys: Config, settings: Settings]>([
   ["falcon_h1", { projectors_bias: true }, { mambaProjBias: false, projectorsBias: true }],
   ["falcon_h1", { rope_theta: undefined }, { ropeTheta: 10_000, rotary: 24 }],
   ["falcon_h1", { head_dim: undefined }, { headDim: 16 }],
+  ["granitemoehybrid", { layer_types: undefined }, { pattern: "MEMEMEME" }],
+  ["granitemoehybrid", { layer_types: null }, { pattern: "MEMEMEME" }],
+  [
+    "granitemoehybrid",
+    { layer_types: undefined, layers_block_type: ["mamba", "attention", "attention", "mamba"] },
+    { pattern: "ME*E*EME" },
+  ],
+  ["granitemoehybrid", { num_local_experts: 0 }, { pattern: "M-M-*-M-", ffn: 48 }],
+  ["granitemoehybrid", { num_local_experts: undefined }, { experts: 8 }],
+  ["granitemoehybrid", {}, { experts: 6, topK: 2, moeFfn: 24, ffn: 48 }],
+  ["granitemoehybrid", { attention_multiplier: undefined }, { attentionMultiplier: 1 }],
+  [
+    "granitemoehybrid",
+    { embedding_multiplier: undefined, residual_multiplier: undefined, logits_scaling: undefined },
+    { embeddingMultiplier: 1, residualMultiplier: 1, logitsScaling: 1 },
+  ],
+  ["granitemoehybrid", { position_embedding_type: "rope" }, { rotary: 16, ropeTheta: 10_000 }],
+  ["granitemoehybrid", { num_key_value_heads: undefined }, { kvHeads: 4 }],
+  ["granitemoehybrid", { rms_norm_eps: undefined }, { eps: 1e-6 }],
+  ["granitemoehybrid", { shared_intermediate_size: undefined }, { ffn: 1024 }],
+  ["granitemoehybrid", { tie_word_embeddings: undefined }, { tied: false }],
 ])("%s with %j is %j", (name, keys, settings) => {
   expect(settingsOf(changed(name, keys))).toMatchObject(settings);
 });
@@ -182,6 +203,24 @@ it.each<[name: Name, keys: Config, code: string, says: RegExp]>([
   ["falcon_h1", { ssm_multipliers: [1, 1] }, "CONFIG_INVALID", /expected a list of 5 numbers/],
   ["falcon_h1", { key_multiplier: null }, "CONFIG_INVALID", /key_multiplier is null/],
   ["falcon_h1", { partial_rotary_factor: 0.5 }, "CONFIG_INVALID", /turns 12 of the 24/],
+  ["granitemoehybrid", { layer_types: ["mamba"] }, "CONFIG_INVALID", /layer_types has 1 entries/],
+  [
+    "granitemoehybrid",
+    { layer_types: ["mamba", "mamba", "linear", "mamba"] },
+    "CONFIG_INVALID",
+    /expected a list of mamba, attention/,
+  ],
+  [
+    "granitemoehybrid",
+    { layers_block_type: ["mamba", "mamba", "mamba", "mamba"] },
+    "CONFIG_INVALID",
+    /layers_block_type is .*, but layer_types is/,
+  ],
+  ["granitemoehybrid", { num_experts_per_tok: 7 }, "CONFIG_INVALID", /cannot choose 7 of 6 experts/],
+  ["granitemoehybrid", { position_embedding_type: "alibi" }, "CONFIG_INVALID", /expected nope or rope/],
+  ["granitemoehybrid", { normalization_function: "layernorm" }, "UNSUPPORTED", /normalization_function/],
+  ["granitemoehybrid", { logits_scaling: 0 }, "CONFIG_INVALID", /logits_scaling is 0/],
+  ["granitemoehybrid", { mlp_bias: true }, "UNSUPPORTED", /mlp_bias is true/],
 ])("%s with %j is refused, %s", async (name, keys, code, says) => {
   const error = await errorOf(async () => {
     const config = changed(name, keys);

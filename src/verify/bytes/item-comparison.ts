@@ -204,7 +204,8 @@ export class ItemComparison {
   #result(amax: number, loss: Loss, notNearest: number, count: number) {
     const { a: from, b: to, role } = this.#item;
     const real = Math.fround(amax * (scaleIn(from) ?? 1));
-    return { role, to: castDType(to), scale: scaleIn(to), amax: real, loss, notNearest, count };
+    const { tensor } = to;
+    return { role, tensor, to: castDType(to), scale: scaleIn(to), amax: real, loss, notNearest, count };
   }
 
   /** @param rows 0 if rows are not examined */

@@ -5,8 +5,8 @@
  *
  * - A scale is at most twice amax / max. Rounding a scale up to a power of two needs a factor below 2, and no known tool
  *   needs more: rounding to BF16 changes a scale by 2^-8. A factor of 2 costs one binade of the range of the dtype (E4M3
- *   has 14.8 binades of normal numbers, 2^-6 to 448) and no accuracy of larger values. Roles that engines fuse (q, k and v)
- *   may share a scale: then the limit is twice the largest amax / max among them.
+ *   has 14.8 binades of normal numbers, 2^-6 to 448) and no accuracy of larger values. Roles in one stored tensor, and
+ *   roles that engines fuse (q, k and v), may share a scale: then the limit is twice the largest amax / max among them.
  * - A scale of another tool may be smaller, as rules of least squared error choose: 0.80 to 0.99 times amax / max. Then at
  *   most one element in a hundred is clipped, and the whole error is at most 3/4 of the bound of a rounding (relative L2).
  *   Scales of rows and blocks are judged by these two numbers; none of their elements loses more than a fifth.
@@ -29,6 +29,8 @@ import type { ErrorSums, LossyPart, RecastError, TensorError } from "./recast-er
 /** A recast role, with the results of its bands. */
 export interface RecastRole {
   readonly role: Role | null;
+  /** the stored tensor of the destination that holds it */
+  readonly tensor: string;
   readonly to: FloatDType | CodeDType;
   /** stored scale; null where there is none */
   readonly scale: number | null;
@@ -67,8 +69,8 @@ const MAX_FACTOR = 2;
  * Judges the scale of a recast role.
  *
  * @param strict the destination was written by this version: its scale must equal amax / max, of the role or of all roles that
- *   engines fuse with it
- * @param others all recast roles, including those that engines fuse with this role
+ *   may share the scale
+ * @param others all recast roles, including those that may share the scale
  */
 export function judgeScale(recast: RecastRole, strict: boolean, others: readonly RecastRole[]): Judgement {
   const { scale, to, amax, loss, isRelabelled } = recast;
@@ -84,7 +86,7 @@ export function judgeScale(recast: RecastRole, strict: boolean, others: readonly
     return { message: null, findings: [{ rule: "scale-rounded", text: `${text}, rounded to BF16` }] };
   if (scale < best && amax > 0)
     return strict ? different(clippedText(scale, best)) : judgeSmaller(recast, best);
-  const fused = others.filter((other) => isFused(recast, other));
+  const fused = others.filter((other) => areJoined(recast, other));
   const largest = Math.max(...fused.map((other) => scaleOf(other.amax, to)));
   const isShared = fused.every((other) => other.to === to && other.scale === scale);
   if (strict) return isShared && isNear(scale, largest) ? CORRECT : different(text);
@@ -188,7 +190,10 @@ function isAllowed(scale: number, best: number): boolean {
   return scale <= MAX_FACTOR * best * (1 + ONE_ULP);
 }
 
-function isFused({ role: left }: RecastRole, { role: right }: RecastRole): boolean {
+/** Whether two roles may share a scale: they are stored in one tensor, or engines join them. */
+function areJoined(a: RecastRole, b: RecastRole): boolean {
+  if (a.tensor === b.tensor) return true;
+  const [left, right] = [a.role, b.role];
   const fused = left?.spec.fused;
   if (fused === undefined || right?.spec.fused !== fused) return false;
   return right.layer === left?.layer && right.expert === left?.expert;

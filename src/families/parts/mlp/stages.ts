@@ -12,18 +12,26 @@ import {
 } from "../stages.ts";
 import type { MlpDims } from "./dims.ts";
 
-/**
- * @param to         the stream that the output projection produces
- * @param gateFactor multiplier of the gate, before its activation; absent: it is not multiplied
- */
-export function gatedMlpStages<D extends MlpDims>(
+interface MlpStreams<D> {
+  /** the stream that the output projection produces */
+  readonly to?: string;
+  /** multiplier of the gate, before its activation; absent: it is not multiplied */
+  readonly gateFactor?: (d: D) => number;
+}
+
+export const gatedMlpStages = <D extends MlpDims>(d: D, streams?: MlpStreams<D>): readonly Stage<D>[] => [
+  norm("u", "gain"), // [T, hidden]
+  ...gatedMlp(d, streams),
+];
+
+/** The stages without the norm before them. */
+export function gatedMlp<D extends MlpDims>(
   d: D,
-  { to = "out", gateFactor }: { readonly to?: string; readonly gateFactor?: (d: D) => number } = {},
+  { to = "out", gateFactor }: MlpStreams<D> = {},
 ): readonly Stage<D>[] {
-  const gate = gateFactor === undefined ? "gate" : "gate.scaled";
   const hasBias = d.mlpBias === 1;
+  const gate = gateFactor === undefined ? "gate" : "gate.scaled";
   return [
-    norm("u", "gain"), // [T, hidden]
     { op: "linear", from: "u", to: ["gate", "up"].map((name) => productOf(name, d.mlpBias)) }, // [T, ffn] twice
     ...(hasBias ? [addBias<D>("gate", (d) => d.ffn), addBias<D>("up", (d) => d.ffn)] : []),
     ...(gateFactor === undefined ? [] : [multiplier<D>(gate, "gate", (d) => d.ffn, gateFactor)]),

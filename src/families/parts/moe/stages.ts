@@ -4,7 +4,8 @@ import { swiglu } from "../mlp/stages.ts";
 import { kernelStage, linear, norm } from "../stages.ts";
 import type { MoeDims } from "./dims.ts";
 
-export const moeStages = <D extends MoeDims>(): readonly Stage<D>[] => [
+/** @param to the stream of the sum */
+export const moeStages = <D extends MoeDims>(to = "out"): readonly Stage<D>[] => [
   norm("u", "gain"), // [T, hidden]
   linear("u", "route"), // [T, experts]
   {
@@ -25,7 +26,7 @@ export const moeStages = <D extends MoeDims>(): readonly Stage<D>[] => [
   { op: "experts", from: "dealt", to: "expert.up" }, // [rows, moeFfn]
   swiglu("expert.act", "expert.gate", "expert.up", (d: D) => d.moeFfn),
   { op: "experts", from: "expert.act", to: "expert.down" }, // [rows, hidden]
-  { op: "combine", from: "expert.down", weights: "weights", to: "out" }, // [T, hidden]
+  { op: "combine", from: "expert.down", weights: "weights", to }, // [T, hidden]
 ];
 
 /** Streams with a row for each expert that a token chose. */

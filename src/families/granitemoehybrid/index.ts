@@ -1,0 +1,25 @@
+/** Granite 4.0: blocks of Mamba-2, or attention in a few, then experts with a shared MLP or that MLP alone. */
+import type { Family } from "../family.ts";
+import { withoutMegatron } from "../parts/hybrid/no-megatron.ts";
+import { dims, type GraniteDims } from "./dims.ts";
+import { forward } from "./forward.ts";
+import { hf } from "./hf/dialect.ts";
+import { recipes } from "./recipes.ts";
+import { roles } from "./roles.ts";
+import { KINDS, layers } from "./settings.ts";
+
+export const graniteMoeHybrid: Family<GraniteDims> = {
+  id: "granitemoehybrid",
+  claims: ({ model_type }) => model_type === "granitemoehybrid",
+  kinds: KINDS,
+  pattern: (settings) => String(settings.pattern),
+  layers,
+  dims,
+  roles,
+  dialects: [hf],
+  absentDialects: withoutMegatron(
+    "its multipliers and for one norm over the whole inner width of a Mamba layer",
+  ),
+  recipes,
+  forward,
+};
