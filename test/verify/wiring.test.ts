@@ -6,16 +6,14 @@ import { afterAll, describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { loadModelWithScales, type ModelWithScales } from "../../src/checkpoint/load.ts";
-import type { Family } from "../../src/families/family.ts";
-import type { Native, OutputRows, Use } from "../../src/families/forward.ts";
-import { nemotronH } from "../../src/families/nemotron-h/index.ts";
-import type { Dims } from "../../src/families/structure.ts";
+import type { Native } from "../../src/families/forward.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { compareBytes } from "../../src/verify/bytes/bytes.ts";
 import { type LogitsRung, logitsRung } from "../../src/verify/logits.ts";
 import { poolSize, WorkerPool } from "../../src/workers/pool.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
+import { exchange, halves, moved, refed, renamed, runBy } from "../support/verify/wiring.ts";
 
 const work = workFolder();
 const of = (tokens: number) => ({ ids: seededIds(tokens, 0, 512), textTokens: 0 });
@@ -38,48 +36,6 @@ async function pair(name: string): Promise<Readonly<Record<"source" | "fp8", Mod
 const { source, fp8 } = await pair("sharded");
 const experts = await pair("moe");
 const latent = await pair("latent-moe");
-
-/** The same checkpoint, run by other uses. */
-function run(side: ModelWithScales, native: Native): ModelWithScales {
-  const family: Family = { ...nemotronH, forward: { ...nemotronH.forward, natives: [native] } };
-  return { ...side, family };
-}
-
-/** The uses of a layer kind, with the feeds of one tensor changed. */
-const refed =
-  (kind: string, name: string, feeds: (feeds: readonly OutputRows[], d: Dims) => readonly OutputRows[]) =>
-  (native: Native): Native => {
-    const uses: readonly Use[] = native.uses[kind]!.map((use) =>
-      use.name === name ? { ...use, outputs: (d, at) => feeds(use.outputs(d, at), d) } : use,
-    );
-    return { ...native, uses: { ...native.uses, [kind]: uses } };
-  };
-
-/** Two stored tensors of a layer taken for one another. */
-const renamed =
-  (kind: string, a: string, b: string) =>
-  (native: Native): Native => {
-    const other: Readonly<Record<string, string>> = { [a]: b, [b]: a };
-    const uses = native.uses[kind]!.map((use) => ({ ...use, name: other[use.name] ?? use.name }));
-    return { ...native, uses: { ...native.uses, [kind]: uses } };
-  };
-
-const exchange = (a: string, b: string) => (feeds: readonly OutputRows[]) =>
-  feeds.map((feed) => ({ ...feed, to: feed.to === a ? b : feed.to === b ? a : feed.to }));
-
-/** The two halves of what feeds a stream exchanged: groups, heads. */
-const halves = (stream: string) => (feeds: readonly OutputRows[]) =>
-  feeds.flatMap((feed) => {
-    if (feed.to !== stream) return [feed];
-    const count = feed.count / 2;
-    return [
-      { ...feed, count, at: feed.at + count },
-      { ...feed, count, from: feed.from + count },
-    ];
-  });
-
-const moved = (stream: string, by: number) => (feeds: readonly OutputRows[]) =>
-  feeds.map((feed) => (feed.to === stream ? { ...feed, from: feed.from + by } : feed));
 
 /** sharded: M-M-M*-MM*-M-; the first Mamba layer is 0, MLP 1, attention 5, the head 13. */
 const FAULTS: Readonly<Record<string, readonly [(native: Native) => Native, layer: number, door: string]>> = {
@@ -178,8 +134,7 @@ describe.each([
   ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS],
 ] as const)("a wrong use of one side, %s", (_, right, destination, faults) => {
   it.each(Object.entries(faults))("%s", async (_, [break_, layer, door]) => {
-    const [native] = nemotronH.forward.natives;
-    named(await logitsRung(right, run(destination, break_(native!)), QUICK, PROMPT), layer, door);
+    named(await logitsRung(right, runBy(destination, break_), QUICK, PROMPT), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
@@ -250,11 +205,10 @@ describe("a wrong scale", () => {
 });
 
 it("--kl and --top1 widen the quality of a recast, and nothing else", async () => {
-  const [right] = nemotronH.forward.natives;
   const wide = { ...QUICK, kl: 1e9, top1: 0 };
-  const wrong = run(fp8, FAULTS["halves of the groups of B swapped"]![0](right!));
+  const wrong = runBy(fp8, FAULTS["halves of the groups of B swapped"]![0]);
   expect((await logitsRung(source, wrong, wide, PROMPT)).verdict).toBe("different");
-  const keptRung = await logitsRung(source, run(source, FAULTS["k and v swapped"]![0](right!)), wide, PROMPT);
+  const keptRung = await logitsRung(source, runBy(source, FAULTS["k and v swapped"]![0]), wide, PROMPT);
   expect(keptRung).toMatchObject({ verdict: "different", limits: { klMean: 0, klP99: 0, top1: 1 } });
   const good = await logitsRung(source, fp8, wide, PROMPT);
   expect(good).toMatchObject({ verdict: "within", limits: { klMean: 1e9, klP99: 1e10, top1: 0 } });
