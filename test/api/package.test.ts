@@ -37,8 +37,8 @@ beforeAll(() => {
     cpSync(join(root, "dist", path), join(packed, "dist", path), { recursive: true });
   expect(tsc(root, "-p", "tsconfig.types.json", "--outDir", join(packed, "dist"))).toBe("");
   const [, steps] = /(node package\/declarations.js .*)$/.exec(scripts.prepack)!;
-  const PATH = `${join(root, "node_modules/.bin")}:${process.env.PATH}`;
-  execFileSync("bash", ["-c", steps!], { cwd: packed, env: { ...process.env, PATH }, stdio: "pipe" });
+  symlinkSync(join(root, "node_modules"), join(packed, "node_modules"));
+  execFileSync("bash", ["-c", steps!], { cwd: packed, stdio: "pipe" });
   const pack = ["pack", "--ignore-scripts", "--json", "--pack-destination", work];
   const [{ filename }] = JSON.parse(execFileSync("npm", pack, { cwd: packed, encoding: "utf8" }));
   tarball = join(work, filename);
