@@ -1,5 +1,9 @@
 /** What every family must do, over random configs. Call it in a test file of vitest. */
-import { describe, expect, it } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { convert } from "../api/convert.ts";
 import { type Checkpoint, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -13,8 +17,11 @@ import { matchRoles } from "../families/match.ts";
 import { modelOf } from "../families/recognise.ts";
 import type { Config, Dims } from "../families/structure.ts";
 import { stageStreams } from "../inference/activations.ts";
+import type { Plugin } from "../plugins/plugin.ts";
+import { registryOf } from "../plugins/registry.ts";
 import { memoryStore } from "./memory-store.ts";
 import { randomFrom } from "./random.ts";
+import { synthesize } from "./synthesize.ts";
 
 export interface FamilyTrial {
   /** A config of the first dialect, of small random widths that are all unlike. `random(n)` is a whole number below n. */
@@ -23,8 +30,9 @@ export interface FamilyTrial {
   readonly software?: Readonly<Record<string, string>>;
 }
 
-/** Number of random configs. */
+/** Number of random configs, and how many of them also run. */
 const MODELS = 60;
+const RUNS = 4;
 
 function checkpointOf(config: Config, dialect: string, stored: readonly ExpectedTensor[]): Checkpoint {
   const tensors = stored.map(({ name, rank, layout }) => ({
@@ -67,7 +75,10 @@ function untiled(spans: readonly { at: number; count: number }[], count?: number
  * familyConformance(gatedMlp, { config: (random) => ({ model_type: "gated_mlp", hidden_size: 8 * (1 + random(4)) }) });
  */
 export function familyConformance(family: Family, { config: draw, software = {} }: FamilyTrial): void {
-  const families = house.includes(family) ? house : [...house, family];
+  const plugins: readonly Plugin[] = house.includes(family)
+    ? []
+    : [{ name: "conformance", families: [family] }];
+  const { families } = registryOf({ plugins });
   describe(`family ${family.id}`, () => {
     const configs = Array.from({ length: MODELS }, (_, seed) => draw(randomFrom(seed)));
     const dialect = family.dialects[0]!;
@@ -100,6 +111,21 @@ export function familyConformance(family: Family, { config: draw, software = {} 
         }
       }
     });
+
+    it.runIf(dialect.id === "hf")(
+      "runs: a conversion keeps the logits, and each deliberate fault is found",
+      async () => {
+        const work = mkdtempSync(join(tmpdir(), "isologit-"));
+        onTestFinished(() => rmSync(work, { recursive: true, force: true }));
+        for (const [seed, config] of configs.slice(0, RUNS).entries()) {
+          const folder = join(work, String(seed));
+          await synthesize(folder, { config, seed, maxShardBytes: Infinity, families });
+          const how = { backend: "wasm", threads: 1, tokens: 8, plugins } as const;
+          const { verification } = await convert(folder, `${folder}.isologit`, how);
+          expect(verification, JSON.stringify(config)).toMatchObject({ verdict: "same", findings: [] });
+        }
+      },
+    );
 
     describe.each(family.dialects)("in the dialect $id", (own) => {
       const { id } = own;
@@ -259,7 +285,7 @@ export function familyConformance(family: Family, { config: draw, software = {} 
         expect([...seen].sort()).toEqual([...family.kinds].sort());
       });
 
-      it("a stage reads what an earlier one made, and the last makes what the block gives", () => {
+      it("a stage reads what an earlier one made, and all that is made is read, or is what the block gives", () => {
         for (const { model } of models.slice(0, 20)) {
           const blocks = family.kinds.map(
             (kind) => [forward.block(kind, model.dims), ["residual"], "out"] as const,
@@ -273,15 +299,21 @@ export function familyConformance(family: Family, { config: draw, software = {} 
               : [[forward.mtp.start, ["residual", "words"], "out"] as const]),
           ]) {
             const made = new Set<string>(given);
+            const unread = new Set<string>(given);
             for (const stage of stages) {
               const { reads, makes } = stageStreams(stage);
-              for (const from of reads) expect(made, from).toContain(from);
+              for (const from of reads) {
+                expect(made, from).toContain(from);
+                unread.delete(from);
+              }
               for (const to of makes) {
                 expect(made, to).not.toContain(to);
                 made.add(to);
+                unread.add(to);
               }
             }
             expect(stageStreams(stages.at(-1)!).makes).toEqual([gives]);
+            expect([...unread]).toEqual([gives]);
           }
         }
       });

@@ -11,7 +11,8 @@ import { stringifyJson } from "../core/json.ts";
 import { shapeOf } from "../core/mapping/layout.ts";
 import { splitMix64 } from "../core/random.ts";
 import { leafRoles, tensorsWritten } from "../families/expand.ts";
-import { families } from "../families/index.ts";
+import type { Family } from "../families/family.ts";
+import { families as house } from "../families/index.ts";
 import { modelOf } from "../families/recognise.ts";
 
 interface Synthesis {
@@ -19,10 +20,15 @@ interface Synthesis {
   readonly config: Readonly<Record<string, unknown>>;
   readonly seed: number;
   readonly maxShardBytes: number;
+  /** default: those of this version */
+  readonly families?: readonly Family[];
 }
 
 /** Writes the folder. Equal arguments give equal bytes. */
-export async function synthesize(folder: string, { config, seed, maxShardBytes }: Synthesis): Promise<void> {
+export async function synthesize(
+  folder: string,
+  { config, seed, maxShardBytes, families = house }: Synthesis,
+): Promise<void> {
   await mkdir(folder, { recursive: true });
   const whole =
     config.model_type === undefined
@@ -40,9 +46,10 @@ export async function synthesize(folder: string, { config, seed, maxShardBytes }
     recasts: [],
   };
   const model = modelOf({ ...checkpoint, store: nowhere }, families);
-  const tensors = tensorsWritten(model, model.dialect).map(({ name, layout }) => {
-    const role = model.roles.get(leafRoles(layout)[0]!)!;
-    return { name, role: role.spec.role, dtype: "BF16" as const, shape: shapeOf(layout) };
+  const tensors = tensorsWritten(model, model.dialect).flatMap(({ name, layout }) => {
+    const { spec } = model.roles.get(leafRoles(layout)[0]!)!;
+    if (model.tied && spec.tiedTo !== undefined) return [];
+    return [{ name, role: spec.role, dtype: "BF16" as const, shape: shapeOf(layout) }];
   });
   const noise = new Noise(seed, Math.max(...tensors.map(({ shape }) => countOf(shape))));
   const shards = split(tensors, maxShardBytes);

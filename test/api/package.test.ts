@@ -102,6 +102,18 @@ describe("the plug-in of docs/extending.md", () => {
       'rows("up", 0, d.ffn), rows("gate", d.ffn, d.ffn)',
       "computes what torch computed",
     ],
+    "a stream that no stage reads": [
+      "family.js",
+      'from: ["gate", "up"]',
+      'from: ["gate", "gate"]',
+      "all that is made is read",
+    ],
+    "a kernel that is run on too little": [
+      "family.js",
+      "{ count: tokens * ffn }",
+      "{ count: tokens }",
+      "each deliberate fault is found",
+    ],
     "an offset that is off by one": ["format.js", "DATA, end);\n", "DATA, end + 1);\n", "one Mamba layer"],
     "a size that is not compared": [
       "format.js",
