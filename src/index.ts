@@ -21,6 +21,7 @@ export { type GenerateOptions, type GenerateReport, generate } from "./api/gener
 export { type InspectReport, inspect } from "./api/inspect.ts";
 export { type LogitsOptions, type LogitsReport, logits } from "./api/logits.ts";
 export { type MeasurementReport, type PlanReport, plan } from "./api/plan.ts";
+export { loadPlugins } from "./api/plugins.ts";
 export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
@@ -39,7 +40,7 @@ export type { Finding, FindingsReport, Severity } from "./core/finding.ts";
 export type { DiffedSidecar, DiffedTensor, DiffReport } from "./diff/report.ts";
 export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
-export { loadPlugins } from "./plugins/load.ts";
+
 export type { Plugin, PluginOptions, PluginsReport } from "./plugins/plugin.ts";
 export type { RecipeSearch } from "./sensitivity/report.ts";
 export type { SearchOptions } from "./sensitivity/search.ts";

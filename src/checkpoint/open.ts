@@ -130,10 +130,11 @@ async function openLike(address: string, { plugins }: PluginOptions): Promise<Ch
 
 /** Undefined if the config has the vocabulary, or if it is unknown. */
 async function vocabularyOf(checkpoint: Checkpoint, asked: OpenOptions): Promise<number | undefined> {
-  const dialect = registryOf(asked)
-    .families.flatMap(({ dialects }) => dialects)
-    .find(({ id }) => id === checkpoint.dialect);
-  const configured = dialect?.vocabulary(checkpoint.config);
+  const dialects = registryOf(asked).families.flatMap((family) => family.dialects);
+  const configured = dialects
+    .filter(({ id }) => id === checkpoint.dialect)
+    .map((dialect) => dialect.vocabulary(checkpoint.config))
+    .find((vocab) => vocab !== undefined);
   const tokens = configured === undefined ? await tokensOf(checkpoint) : undefined;
   const known = configured ?? tokens;
   if (known !== undefined && asked.vocabSize !== undefined && asked.vocabSize !== known) {

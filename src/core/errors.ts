@@ -30,7 +30,10 @@ export const ERRORS = errorTable({
     next: "give the GitHub job `permissions: id-token: write`, set SIGSTORE_ID_TOKEN, or pass `identityToken`",
   },
   // 3: the input is damaged, hostile or unsupported
-  FORMAT_UNKNOWN: { exit: 3, next: "check the path; `isologit formats` lists what can be read" },
+  FORMAT_UNKNOWN: {
+    exit: 3,
+    next: "check the path; `isologit formats` lists what can be read, and `plugins` adds more",
+  },
   NOT_FETCHED: { exit: 3, next: "fetch the whole file again" },
   FORMAT_AMBIGUOUS: { exit: 3, next: "keep only one checkpoint at this address" },
   HEADER_INVALID: { exit: 3, next: "fetch or write the file again; its header is damaged" },
@@ -51,7 +54,10 @@ export const ERRORS = errorTable({
   ARCHIVE_INVALID: { exit: 3, next: "fetch or write the file again; its directory of entries is damaged" },
   PADDING_INVALID: { exit: 3, next: "do not trust the file; its padding holds bytes that are not zero" },
   CONFIG_INVALID: { exit: 3, next: "compare config.json with the published one" },
-  FAMILY_UNKNOWN: { exit: 3, next: "`isologit formats` lists the families that are known" },
+  FAMILY_UNKNOWN: {
+    exit: 3,
+    next: "`isologit formats` lists the families that are known, and `plugins` adds more",
+  },
   TENSOR_UNKNOWN: { exit: 3, next: "check that config.json and the weights belong together" },
   TENSOR_MISSING: { exit: 3, next: "check that config.json and the weights belong together" },
   SHAPE_MISMATCH: { exit: 3, next: "check that config.json and the weights belong together" },

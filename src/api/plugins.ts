@@ -4,8 +4,8 @@ import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { IsologitError, systemError, withLocation } from "../core/errors.ts";
-import type { Plugin } from "./plugin.ts";
-import { kernelsOf } from "./registry.ts";
+import type { Plugin } from "../plugins/plugin.ts";
+import { kernelsOf } from "../plugins/registry.ts";
 
 /** A path begins with a dot or a slash, or is a module file; all other names are packages. */
 const PATH = /^(\.{0,2}[\\/]|[A-Za-z]:[\\/])|\.[cm]?[jt]s$/;
