@@ -1,4 +1,4 @@
-/** The package as `npm pack` makes it, in an empty project: its size, its declarations, its documents, and a plug-in beside it. */
+/** The package as it is published, in an empty project: its size, its declarations, its documents, and a plug-in beside it. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -42,6 +42,7 @@ beforeAll(() => {
   const pack = ["pack", "--ignore-scripts", "--json", "--pack-destination", work];
   const [{ filename }] = JSON.parse(execFileSync("npm", pack, { cwd: packed, encoding: "utf8" }));
   tarball = join(work, filename);
+  execFileSync(process.execPath, ["package/repack.js", tarball], { cwd: packed });
   const installed = join(work, "node_modules/isologit");
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["xzf", tarball, "--strip-components=1", "-C", installed]);
