@@ -23,22 +23,34 @@ const SPLITS = {
   "130, one by one from the start of the second chunk": { key: "len130", lengths: [64, ...ones(66)] },
 } as const;
 
-describe.each(["tiny", "sharded", "moe", "latent-moe", "llama", "bamba", "falcon_h1", "granitemoehybrid"])(
-  "%s",
-  (name) => {
-    it.each(Object.entries(SPLITS))("%s", async (_, { key, lengths }) => {
-      const { ids, after } = await recorded(name, key);
-      const runs = await readIn(name, backend, ids, lengths);
-      let read = 0;
-      for (const [i, length] of lengths.entries()) {
-        read += length;
-        const { relL2 } = new Distance().add(after(read), runs[i]!);
-        expect(relL2, `after ${read} tokens`).toBeLessThanOrEqual(2e-5);
-      }
-      expect(read).toBe(ids.length);
-    });
-  },
-);
+describe.each([
+  "tiny",
+  "sharded",
+  "moe",
+  "latent-moe",
+  "llama",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "nemotron",
+  "mixtral",
+  "qwen3_moe",
+  "bamba",
+  "falcon_h1",
+  "granitemoehybrid",
+])("%s", (name) => {
+  it.each(Object.entries(SPLITS))("%s", async (_, { key, lengths }) => {
+    const { ids, after } = await recorded(name, key);
+    const runs = await readIn(name, backend, ids, lengths);
+    let read = 0;
+    for (const [i, length] of lengths.entries()) {
+      read += length;
+      const { relL2 } = new Distance().add(after(read), runs[i]!);
+      expect(relL2, `after ${read} tokens`).toBeLessThanOrEqual(2e-5);
+    }
+    expect(read).toBe(ids.length);
+  });
+});
 
 it("however a prompt is cut, WASM gives the same bits", async () => {
   const { ids } = await recorded("tiny", "len17");

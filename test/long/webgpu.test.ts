@@ -21,11 +21,19 @@ it.each([
 });
 
 /** One token and several run other kernels. */
-describe.each([...["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"]])(
-  "%s",
-  (name) => {
-    it.each(["len1", "len17"])("%s", async (key) => {
-      await expectAsRecorded(familyGolden(name), familyGolden(name), key, work);
-    });
-  },
-);
+describe.each([
+  "llama",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "nemotron",
+  "mixtral",
+  "qwen3_moe",
+  "bamba",
+  "falcon_h1",
+  "granitemoehybrid",
+])("%s", (name) => {
+  it.each(["len1", "len17"])("%s", async (key) => {
+    await expectAsRecorded(familyGolden(name), familyGolden(name), key, work);
+  });
+});

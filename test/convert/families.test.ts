@@ -1,0 +1,52 @@
+/** Each family beside Nemotron-H: there and back byte for byte, recast, and certified on one number of threads for another. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { convert } from "../../src/api/convert.ts";
+import { verify } from "../../src/api/verify.ts";
+import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
+import type { VerifyReport } from "../../src/verify/report.ts";
+import { familyGolden, filesOf, workFolder } from "../support/goldens.ts";
+import { metricsWith } from "../support/rungs.ts";
+
+const work = workFolder();
+const NAMES = ["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"];
+
+/** All controls, none of them void in every layer. */
+function expectControls(report: VerifyReport): void {
+  const { controls } = metricsWith(report, "logits", "controls");
+  expect(controls.length).toBeGreaterThan(10);
+  expect(controls.filter(({ caught }) => caught !== true)).toEqual([]);
+}
+
+describe.each(NAMES)("%s", (name) => {
+  const source = familyGolden(name);
+  const at = (kind: string) => join(work, `${name}-${kind}`);
+
+  it("to packed and back is byte for byte the same", async () => {
+    const { verification } = await convert(source, at("packed"), { to: "packed", threads: 1 });
+    expect(verification!.verdict).toBe("same");
+    expectControls(verification!);
+    await convert(at("packed"), at("back"), { to: "hf", threads: 2 });
+    for (const file of ["model.safetensors", "config.json"])
+      expect(readFileSync(join(at("back"), file)).equals(readFileSync(join(source, file))), file).toBe(true);
+  });
+
+  it("two conversions on other numbers of threads are one", async () => {
+    await convert(source, at("one"), { to: "hf", threads: 1 });
+    await convert(source, at("two"), { to: "hf", threads: 2 });
+    expect(filesOf(at("one"))).toEqual(filesOf(at("two")));
+    const [one, two] = [at("one"), at("two")].map((folder) =>
+      readFileSync(join(folder, CERTIFICATE_FILE), "utf8"),
+    );
+    expect(one).toBe(two);
+  });
+
+  it("recast to FP8 is within the limits, and is what was certified", async () => {
+    const options = { to: "hf", dtype: "fp8-e4m3", threads: 2 } as const;
+    const { verification } = await convert(source, at("fp8"), options);
+    expect(verification!.verdict).toBe("within");
+    expectControls(verification!);
+    expect((await verify(at("fp8"), undefined, { threads: 1 })).verdict).toBe("same");
+  });
+});
