@@ -1,9 +1,25 @@
-/** Modules that engines join into one module: q, k and v of an attention layer, and the experts of a layer. */
+/** Modules that engines join into one module: q, k and v of an attention layer, gate and up of an MLP, the experts of a layer. */
 
 import type { QuantizedModel } from "../plugins/quantization-dialect.ts";
 
-/** The projection of a routed expert; the group is the module that holds all experts. */
-const EXPERT = /^(.*\.experts)\.\d+\.\w+\.weight$/;
+/** Names of modules that are joined; the group is the module that holds them. */
+const JOINED = [
+  [/^(.*\.experts)\.\d+\.\w+$/, "the experts of a layer"],
+  [/^(.*)\.[qkv]_proj$/, "q, k and v"],
+  [/^(.*)\.(?:gate|up)_proj$/, "gate and up"],
+] as const;
+
+/** The module that holds those that vLLM joins with this one, and what they are; undefined: it stays a module of its own. */
+export function joinedIn(module: string): { readonly name: string; readonly parts: string } | undefined {
+  for (const [pattern, parts] of JOINED) {
+    const name = pattern.exec(module)?.[1];
+    if (name !== undefined) return { name, parts };
+  }
+  return undefined;
+}
+
+/** The projection of a routed expert. */
+const EXPERT = /\.experts\.\d+\.\w+\.weight$/;
 
 /** All experts of a layer as one tensor. */
 const STACK = /\.block_sparse_moe\.(input|output)_linear\.weight$/;
@@ -14,7 +30,7 @@ export function joinedWarnings({
   kept,
   scales,
 }: Pick<QuantizedModel, "cast" | "kept" | "scales">): readonly string[] {
-  const groupOf = (name: string) => /^(.*)\.[qkv]_proj\.weight$/.exec(name)?.[1] ?? EXPERT.exec(name)?.[1];
+  const groupOf = (name: string) => joinedIn(name.replace(/\.weight$/, ""))?.name;
   const keptGroups = new Set(kept.map(groupOf));
   const groups = [...new Set(cast.map(groupOf))].flatMap((group) =>
     group !== undefined && keptGroups.has(group) ? [group] : [],

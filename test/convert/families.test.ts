@@ -1,7 +1,8 @@
 /** Each family beside Nemotron-H: there and back byte for byte, recast, and certified on one number of threads for another. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
 import { verify } from "../../src/api/verify.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
@@ -49,4 +50,20 @@ describe.each(NAMES)("%s", (name) => {
     expectControls(verification!);
     expect((await verify(at("fp8"), undefined, { threads: 1 })).verdict).toBe("same");
   });
+});
+
+it("gate in FP8 beside up in BF16 is written with a warning, and `check` finds it", async () => {
+  const [recipe, out] = [join(work, "gate.yaml"), join(work, "gate")];
+  writeFileSync(recipe, "id: gate\ncast: [mlp.gate]\n");
+  const warnings: string[] = [];
+  await convert(familyGolden("llama"), out, {
+    ...{ to: "hf", dtype: "fp8-e4m3", recipe, verify: "off" },
+    watch: (event) => event.type === "warning" && warnings.push(event.message),
+  });
+  expect(warnings.join()).toMatch(/model\.layers\.0\.mlp: some of it is FP8 and some is not/);
+  const { findings } = await check(out);
+  const fused = findings.filter(({ rule }) => rule === "engine-fused");
+  expect(fused.map(({ message }) => message).join()).toMatch(
+    /fuses gate and up .* up_proj of model\.layers\.0\.mlp is BF16/,
+  );
 });

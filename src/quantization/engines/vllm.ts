@@ -1,5 +1,6 @@
 /** vLLM. Sources: `modelopt.py`, `fp8.py`, `compressed_tensors.py`, `quant_utils.py`, `weight_utils.py`. */
 import { isJsonObject } from "../../core/json.ts";
+import { joinedIn } from "../fused-modules.ts";
 import type { Engine, EngineLimit } from "./engine.ts";
 import type { QuantizedFolder, StoredModule } from "./folder.ts";
 import { headLimits, quantisedModules, scaleNameLimits } from "./limits.ts";
@@ -54,24 +55,18 @@ function quantisedHeadLimits(folder: QuantizedFolder): readonly EngineLimit[] {
   ];
 }
 
-/** The modules that vLLM fuses to one: q, k and v of a layer, the experts of a layer. */
-function fusedName({ name }: StoredModule): string | undefined {
-  return /^(.*)\.[qkv]_proj$/.exec(name)?.[1] ?? /^(.*\.experts)\.\d+\.\w+$/.exec(name)?.[1];
-}
-
 function fusedLimits({ modules }: QuantizedFolder): readonly EngineLimit[] {
   const groups = new Map<string, StoredModule[]>();
   for (const module of modules) {
-    const name = fusedName(module);
+    const name = joinedIn(module.name)?.name;
     if (name !== undefined) groups.set(name, [...(groups.get(name) ?? []), module]);
   }
   return [...groups].flatMap(([name, parts]): readonly EngineLimit[] => {
     const encodings = new Set(parts.map(({ encoding }) => encoding));
     if (encodings.size < 2) return [];
     const plain = parts.find(({ encoding }) => encoding === null) ?? parts[0]!;
-    const isExperts = name.endsWith(".experts");
     const others = parts.filter(({ encoding }) => encoding !== plain.encoding);
-    const message = `fuses ${isExperts ? "the experts of a layer" : "q, k and v"} and refuses parts that are stored differently: ${lastOf(plain)} of ${name} is ${plain.encoding ?? plain.weight.dtype}, beside ${others.length} parts in ${others[0]!.encoding ?? others[0]!.weight.dtype} (should_ignore_layer in compressed_tensors/utils.py)`;
+    const message = `fuses ${joinedIn(plain.name)!.parts} and refuses parts that are stored differently: ${lastOf(plain)} of ${name} is ${plain.encoding ?? plain.weight.dtype}, beside ${others.length} parts in ${others[0]!.encoding ?? others[0]!.weight.dtype} (should_ignore_layer in compressed_tensors/utils.py)`;
     return [{ rule: "engine-fused", severity: "warning", message, tensor: plain.weight.name }];
   });
 }
