@@ -52,13 +52,12 @@ function fileOf(name: string): string {
   try {
     return createRequire(resolve("any.js")).resolve(name);
   } catch (cause) {
+    const isAbsent = cause instanceof Error && "code" in cause && cause.code === "MODULE_NOT_FOUND";
+    const message = isAbsent
+      ? "no such package is installed here"
+      : `the package is not found: ${String(cause)}`;
     const next = "install the package in this folder, or give the path of its module: ./name.js";
-    throw new IsologitError(
-      "NOT_FOUND",
-      "no such package is installed here",
-      { file: name },
-      { cause, next },
-    );
+    throw new IsologitError("NOT_FOUND", message, { file: name }, { cause, next });
   }
 }
 

@@ -54,7 +54,7 @@ With \`--json\` a command prints one object. \`docs/json/COMMAND.schema.json\`, 
 
 Flags may also stand in a file: \`isologit.yaml\` in the current folder, or the file of \`--config\`. A key is the long name of a flag, for every
 command that has it, or the name of a command with flags of its own; environment and command line win, and each run prints which flags came from
-the file. Flags about trust (keys, bundles, identities) are read from a file that \`--config\` names only. [isologit.schema.json](isologit.schema.json)
+the file. Flags about trust (keys, bundles, identities, plug-ins) are read from a file that \`--config\` names only. [isologit.schema.json](isologit.schema.json)
 is its JSON Schema.
 
 \`\`\`yaml

@@ -272,6 +272,9 @@ describe("a name of --plugin", () => {
   });
 
   it("is a package of the current folder; the program prints what it loaded", async () => {
+    const [packed, file] = ["node_modules/hidden", "node_modules/hidden/package.json"];
+    moduleOf(file, '{ "name": "hidden", "type": "module", "exports": { "import": "./hidden.js" } }');
+    moduleOf(`${packed}/hidden.js`, "export const plugin = { name: 'hidden' };");
     moduleOf("node_modules/toy/package.json", '{ "name": "toy", "type": "module", "main": "toy.js" }');
     moduleOf(
       "node_modules/toy/toy.js",
@@ -283,6 +286,9 @@ describe("a name of --plugin", () => {
     expect(text.stdout).toMatch(/^plug-in {2}gated-mlp 1\.0\.0$/m);
     const json = await run("inspect", model, "--plugin", "toy", "--json");
     expect(JSON.parse(json.stdout)).toMatchObject({ family: "gated-mlp", plugins: ["gated-mlp 1.0.0"] });
+    const hidden = await run("inspect", model, "--plugin", "hidden");
+    expect(hidden).toMatchObject({ status: 4 });
+    expect(hidden.stderr).toContain("give the path of its module");
     const twice = await run("inspect", model, "--plugin", "toy", "--plugin", join(example, "plugin.js"));
     expect(twice).toMatchObject({ status: 2 });
     expect(twice.stderr).toContain("PLUGIN_INVALID");
