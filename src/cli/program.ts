@@ -24,7 +24,7 @@ ${Object.entries(ENVIRONMENT)
 /** @param stdout receives help and version texts */
 export function programOf(commands: readonly Command[], version: string, stdout: Output, run: Run): Grammar {
   const program = quiet(new Grammar("isologit"), stdout)
-    .description("Converts Nemotron-H checkpoints and proves by logits that they are still the same model.")
+    .description("Converts model checkpoints and proves by logits that they are still the same model.")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help; `isologit <command> --help` for a command")
     .addHelpText("after", AFTER_HELP);

@@ -22,10 +22,14 @@ function tsc(folder: string, ...args: readonly string[]): string {
   return spawnSync(process.execPath, [program, ...args], { cwd: folder, encoding: "utf8" }).stdout;
 }
 
-/** Runs a program of an installed package in the project. */
+/** Runs a program of an installed package in the project; its output has no colours. */
 function run(program: string, ...args: readonly string[]) {
   const path = join(work, "node_modules", program);
-  return spawnSync(process.execPath, [path, ...args], { cwd: work, encoding: "utf8" });
+  const { FORCE_COLOR: _, ...env } = process.env;
+  return spawnSync(process.execPath, [path, ...args], {
+    ...{ cwd: work, encoding: "utf8" },
+    env: { ...env, NO_COLOR: "1" },
+  });
 }
 
 /** An empty project in which the package, its dependencies, `@types/node` and vitest are installed. */

@@ -76,7 +76,7 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
     spec: "--recipe <name|file>",
     about:
       "which weights are cast: a name that `isologit formats` lists, a YAML file, or auto: measure every layer and keep the most sensitive",
-    default: "nemotron-h for FP8, else all weights",
+    default: "the first recipe of the family for FP8, else all weights",
     read: readText,
   },
   bits: {
