@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { loadModelWithScales } from "../../src/checkpoint/load.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import type { Native } from "../../src/families/forward.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { logitsRung } from "../../src/verify/logits.ts";
@@ -136,4 +137,71 @@ it("two experts taken for one another are named, each by its own doors", async (
   const rung = await logitsRung(source, wrong, QUICK, PROMPT);
   const doors = rung.bad.filter(({ layer }) => layer === 3).map(({ door }) => door);
   expect(doors.filter((door) => door.startsWith("expert.up"))).toEqual(["expert.up.2", "expert.up.7"]);
+});
+
+const QKV = "self_attention.linear_qkv.weight";
+const FC1 = "mlp.linear_fc1.weight";
+const EXPERTS = "mlp.experts.experts.linear_fc1.weight";
+
+const FUSED: WiringFaults = {
+  "k and v exchanged": [refed("attention", QKV, exchange("k", "v")), 0, "k"],
+  "halves of q exchanged": [refed("attention", QKV, halves("q")), 0, "q"],
+  "gate and up exchanged": [refed("mlp", FC1, exchange("gate", "up")), 1, "gate"],
+};
+
+/** Checkpoints that Megatron wrote, and their twins: each side runs in its own dialect. */
+const MEGATRON: Readonly<Record<string, readonly [twin: string, WiringFaults]>> = {
+  "llama-nemo2": ["llama", FUSED],
+  "llama-ranks-tp2-pp2": ["llama", FUSED],
+  "qwen2-hybrid": [
+    "qwen2",
+    {
+      "products of k and v exchanged": [
+        refed("attention", QKV, exchange("k.product", "v.product")),
+        0,
+        "k.product",
+      ],
+      "biases of k and v exchanged": [
+        refed("attention", "self_attention.linear_qkv.bias", exchange("k.bias", "v.bias")),
+        0,
+        "k",
+      ],
+    },
+  ],
+  "nemotron-nemo2-tp2": [
+    "nemotron",
+    { "halves of up exchanged": [refed("mlp", FC1, halves("up")), 1, "up"] },
+  ],
+  "qwen3_moe-bridge-ep2": [
+    "qwen3_moe",
+    {
+      "gate and up exchanged": [
+        refed("moe", EXPERTS, exchange("expert.gate", "expert.up")),
+        1,
+        "expert.gate.0",
+      ],
+      "norms of q and k exchanged": [
+        renamed("attention", "self_attention.q_layernorm.weight", "self_attention.k_layernorm.weight"),
+        0,
+        "q.normed",
+      ],
+    },
+  ],
+};
+
+describe.each(Object.entries(MEGATRON))("%s", async (name, [twin, faults]) => {
+  const source = await loadModelWithScales(await opened(await copyOfGolden(twin as FamilyGolden)), {});
+  const destination = await loadModelWithScales(await openCheckpoint(familyGolden(name)), {});
+
+  it.each(Object.entries(faults))("%s", async (_, [change, layer, door]) => {
+    score.planted++;
+    const rung = await logitsRung(source, runBy(destination, change), QUICK, PROMPT);
+    expect(rung.verdict).toBe("different");
+    expect(rung.bad[0]).toMatchObject({ layer, door });
+    score.named++;
+  });
+
+  it("none: no door is bad", async () => {
+    expect((await logitsRung(source, destination, QUICK, PROMPT)).bad).toEqual([]);
+  });
 });
