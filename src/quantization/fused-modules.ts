@@ -39,12 +39,12 @@ export function joinedWarnings({
     ...groups.map(
       (group) => `${group}: some of it is FP8 and some is not; vLLM fuses these and will refuse to load them`,
     ),
-    ...(cast.some((name) => EXPERT.test(name))
+    ...(cast.some((name) => EXPERT.test(name) || STACK.test(name))
       ? ["routed experts are FP8: vLLM reads them, Transformers 5 takes their codes without the scales"]
       : []),
     ...(scales === "tensor" && cast.some((name) => STACK.test(name))
       ? [
-          "all experts of a layer are one tensor and have one scale: vLLM reads a scale for each row of each expert there; use `quantScales` row",
+          "all experts of a layer are one tensor and have one scale: vLLM reads a scale for each row of each expert; use `quantScales` row",
         ]
       : []),
   ];

@@ -83,6 +83,16 @@ it("experts in one tensor with one scale are reported, and blocks of them are re
   });
 });
 
+it.each(["granitemoehybrid", "qwen2", "bamba"] as const)(
+  "FP8 of %s leaves the head out of the quantised modules, tied or not",
+  async (name) => {
+    const out = `${work}/${name}-head`;
+    await convert(familyGolden(name), out, { to: "hf", dtype: "fp8-e4m3", verify: "off" });
+    const { quantization_config } = JSON.parse(readFileSync(`${out}/config.json`, "utf8"));
+    expect(quantization_config.ignore.filter((module: string) => module === "lm_head")).toEqual(["lm_head"]);
+  },
+);
+
 interface Fault {
   readonly name: Name;
   /** of ours: a block is two layers */

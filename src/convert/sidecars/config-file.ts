@@ -9,6 +9,7 @@ import { IsologitError } from "../../core/errors.ts";
 import { readRange } from "../../core/io.ts";
 import { parseJsonObject } from "../../core/json.ts";
 import type { Dialect } from "../../families/dialect.ts";
+import { tensorsRead } from "../../families/expand.ts";
 import type { Quantization } from "../../plugins/quantization-dialect.ts";
 import { withDtype, withoutQuantization, withQuantization } from "../../quantization/config-text.ts";
 import { withMember } from "../../quantization/json-edit.ts";
@@ -74,7 +75,7 @@ async function untieHead(
 }
 
 /** @throws PLAN_IMPOSSIBLE if the dialect cannot describe the weights so that every engine understands its list */
-function describeWeights({ jobs, dialect }: ConfigRequest, quantized: DescribedOutput): Quantization {
+function describeWeights({ source, jobs, dialect }: ConfigRequest, quantized: DescribedOutput): Quantization {
   const weights = jobs.filter(({ role, tensor }) => role !== null && tensor.name.endsWith(".weight"));
   const fp8 = weights.filter(({ tensor }) => isFp8(tensor.dtype));
   const plain = weights.filter(({ tensor }) => !isFp8(tensor.dtype) && tensor.shape.length >= 2);
@@ -89,17 +90,26 @@ function describeWeights({ jobs, dialect }: ConfigRequest, quantized: DescribedO
   const quantization = quantized.dialect.describe({
     ...quantized,
     cast: fp8.map(({ tensor }) => tensor.name),
-    kept: namesOf(plain.filter(isLinear)),
+    kept: [...namesOf(plain.filter(isLinear)), ...tiedHeads(source, dialect)],
     others: namesOf(plain.filter((job) => !isLinear(job))),
     ragged: fp8
       .filter(({ tensor }) => tensor.shape.some((n) => n % 128 !== 0))
       .map(({ tensor }) => tensor.name),
-    heads: fp8.filter(({ role }) => role!.spec.tiedTo !== undefined).map(({ tensor }) => tensor.name),
+    heads: fp8.filter(({ role }) => role!.layer === null).map(({ tensor }) => tensor.name),
     dtype,
   });
   refuseWrongHits(quantized.dialect.id, quantization.list, namesOf(fp8).map(moduleOf));
   return quantization;
 }
+
+/**
+ * Weights of heads that are the token table and not stored. Engines have a linear module for such a head, and would expect a
+ * scale of it.
+ */
+const tiedHeads = (source: LoadedModel, dialect: Dialect): readonly string[] =>
+  tensorsRead(source, dialect, dialect.cut(source, { tp: 1, pp: 1 })).flatMap(({ name, copy }) =>
+    copy ? namesIn(name, dialect) : [],
+  );
 
 /**
  * All names by which libraries know a weight. Under only one of them, a library that uses the other would take a kept
