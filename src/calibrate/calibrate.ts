@@ -58,7 +58,7 @@ function collectScales(model: LoadedModel, rule: CalibrationRule) {
     },
     cached({ layer, stream, values }) {
       for (const { key, spec } of rolesIn(layer)) {
-        if (spec.cachedAs === stream) cached.set(key, scaleFor(values, rule, key));
+        if (spec.cached?.stream(model.dims) === stream) cached.set(key, scaleFor(values, rule, key));
       }
     },
   };

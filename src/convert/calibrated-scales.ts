@@ -45,7 +45,7 @@ export function calibratedScales(
     add(moduleOf(name) + INPUT_SCALE, scale);
   }
   const cached = largest(calibrated.cached);
-  if (role.spec.cachedAs !== undefined && cached > 0)
-    add(dialect.cacheScale(name, role.spec.cachedAs), cached);
+  if (role.spec.cached !== undefined && cached > 0)
+    add(dialect.cacheScale(name, role.spec.cached.as), cached);
   return known;
 }

@@ -46,8 +46,8 @@ export interface RoleSpec<D extends Dims = Dims> {
   parts?(d: D): Readonly<Record<string, number>>;
   /** inference engines join the roles of a layer or an expert with the same value here; tools give them one FP8 scale */
   readonly fused?: string;
-  /** the stream of the forward pass that holds its product and that a KV cache keeps */
-  readonly cachedAs?: string;
+  /** the part of a KV cache that keeps its product, and the stream of the forward pass that holds what is kept */
+  readonly cached?: { readonly as: "k" | "v"; stream(d: D): string };
   /** models for which this is false do not have the role */
   when?(d: D): boolean;
   /** the role whose tensor it shares if the config ties the two; a checkpoint may then store a copy or leave it out */

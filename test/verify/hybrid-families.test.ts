@@ -13,7 +13,7 @@ import { Distance } from "../../src/core/distance.ts";
 import type { Dims } from "../../src/families/structure.ts";
 import { runForwardPass } from "../../src/inference/forward-pass.ts";
 import { errorOf } from "../support/errors.ts";
-import { familyGolden, workFolder } from "../support/goldens.ts";
+import { arraysOf, familyGolden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { recorded, wasm } from "../support/small-model.ts";
 import { copyOf, Editor, opened } from "../support/verify/planted.ts";
@@ -90,6 +90,25 @@ it.each(["granitemoehybrid", "qwen2", "bamba"] as const)(
     await convert(familyGolden(name), out, { to: "hf", dtype: "fp8-e4m3", verify: "off" });
     const { quantization_config } = JSON.parse(readFileSync(`${out}/config.json`, "utf8"));
     expect(quantization_config.ignore.filter((module: string) => module === "lm_head")).toEqual(["lm_head"]);
+  },
+);
+
+it.each([
+  ["llama", 4],
+  ["qwen3", 4],
+  ["bamba", 1],
+  ["falcon_h1", 3],
+  ["granitemoehybrid", 1], // without positions
+] as const)(
+  "scales of %s's KV cache have the names that engines read, in %d layers",
+  async (name, layers) => {
+    const out = `${work}/${name}-cache`;
+    const options = { dtype: "fp8-e4m3", kvCache: "fp8", calibrate: true, tokens: 8, verify: "off" } as const;
+    await convert(familyGolden(name), out, { to: "hf", ...options });
+    const names = [...(await arraysOf(`${out}/model.safetensors`)).keys()];
+    const scales = names.filter((one) => /\.k[^_]*_scale$/.test(one));
+    expect(scales).toHaveLength(layers);
+    for (const scale of scales) expect(scale).toMatch(/\.self_attn\.k_scale$/);
   },
 );
 

@@ -9,7 +9,7 @@ export const roles: readonly RoleSpec<HybridDims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
   ...mambaRoles<HybridDims>(["mamba"]),
-  ...attentionRoles<HybridDims>(["attention"], true),
+  ...attentionRoles<HybridDims>(["attention"]),
   ...gatedMlpRoles<HybridDims>(["mlp"]),
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden] },
   { role: "head", kind: "matrix", shape: (d) => [d.vocab, d.hidden], when: (d) => d.tied === 0 },

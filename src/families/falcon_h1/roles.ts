@@ -9,7 +9,7 @@ export const roles: readonly RoleSpec<FalconH1Dims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
   ...mambaRoles<FalconH1Dims>(["hybrid"]),
-  ...attentionRoles<FalconH1Dims>(["hybrid"], true),
+  ...attentionRoles<FalconH1Dims>(["hybrid"]),
   ...gatedMlpRoles<FalconH1Dims>(["mlp"]),
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden] },
   { role: "head", kind: "matrix", shape: (d) => [d.vocab, d.hidden], when: (d) => d.tied === 0 },

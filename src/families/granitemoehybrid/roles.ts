@@ -21,7 +21,7 @@ export const roles: readonly RoleSpec<GraniteDims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
   ...mambaRoles<GraniteDims>(["mamba"]),
-  ...attentionRoles<GraniteDims>(["attention"], true),
+  ...attentionRoles<GraniteDims>(["attention"]),
   ...sharedRoles("mlp", ["mlp"]),
   { role: "moe.gate", on: ["moe"], kind: "router", shape: (d) => [d.experts, d.hidden] },
   {

@@ -8,7 +8,7 @@ import { ATTENTION } from "./settings.ts";
 export const roles: readonly RoleSpec<LlamaDims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
-  ...attentionRoles<LlamaDims>(ATTENTION, true),
+  ...attentionRoles<LlamaDims>(ATTENTION),
   ...gatedMlpRoles<LlamaDims>(["mlp"]),
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden] },
   { role: "head", kind: "matrix", shape: (d) => [d.vocab, d.hidden], when: (d) => d.tied === 0 },

@@ -9,7 +9,7 @@ import { ATTENTION } from "./settings.ts";
 export const roles: readonly RoleSpec<MixtralDims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
-  ...attentionRoles<MixtralDims>(ATTENTION, true),
+  ...attentionRoles<MixtralDims>(ATTENTION),
   ...gatedMlpRoles<MixtralDims>(["mlp"]),
   ...moeRoles<MixtralDims>(["moe"]),
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden] },

@@ -27,7 +27,7 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
     on: ["attention"],
     kind: "matrix",
     fused: "qkv",
-    cachedAs: "k",
+    cached: { as: "k", stream: () => "k" },
     shape: (d) => [d.kv, d.hidden],
   },
   {
@@ -35,7 +35,7 @@ export const roles: readonly RoleSpec<NemotronHDims>[] = [
     on: ["attention"],
     kind: "matrix",
     fused: "qkv",
-    cachedAs: "v",
+    cached: { as: "v", stream: () => "v" },
     shape: (d) => [d.kv, d.hidden],
   },
   { role: "attn.o", on: ["attention"], kind: "matrix", shape: (d) => [d.hidden, d.q] },

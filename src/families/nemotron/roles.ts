@@ -8,7 +8,7 @@ export const roles: readonly RoleSpec<NemotronDims>[] = [
   { role: "embed", kind: "embedding", shape: (d) => [d.vocab, d.hidden] },
   { role: "norm", on: "every", kind: "vector", shape: (d) => [d.hidden] },
   { role: "norm.bias", on: "every", kind: "vector", shape: (d) => [d.hidden] },
-  ...attentionRoles<NemotronDims>(["attention"], true),
+  ...attentionRoles<NemotronDims>(["attention"]),
   ...mlpRoles<NemotronDims>(["mlp"]),
   { role: "final.norm", kind: "vector", shape: (d) => [d.hidden] },
   { role: "final.norm.bias", kind: "vector", shape: (d) => [d.hidden] },

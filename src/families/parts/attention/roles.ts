@@ -4,16 +4,17 @@ import type { AttentionDims } from "./dims.ts";
 import { cachedKeys } from "./stages.ts";
 
 /** @param on kinds of layers with attention */
-export function attentionRoles<D extends AttentionDims>(
-  on: readonly string[],
-  rotary: boolean,
-): readonly RoleSpec<D>[] {
+export function attentionRoles<D extends AttentionDims>(on: readonly string[]): readonly RoleSpec<D>[] {
   const heads = [
     ["q", (d: D) => d.q],
     ["k", (d: D) => d.kv],
     ["v", (d: D) => d.kv],
   ] as const;
-  const cached = { q: undefined, k: cachedKeys(rotary), v: "v" };
+  const cached = {
+    q: undefined,
+    k: { as: "k", stream: (d: D) => cachedKeys(d) },
+    v: { as: "v", stream: () => "v" },
+  } as const;
   const bias = (name: string, size: (d: D) => number, when: (d: D) => number): RoleSpec<D> => ({
     ...{ role: `attn.${name}.bias`, on, kind: "vector", when: (d) => when(d) === 1 },
     shape: (d) => [size(d)],
@@ -26,7 +27,7 @@ export function attentionRoles<D extends AttentionDims>(
     ...heads.map(
       ([name, size]): RoleSpec<D> => ({
         ...{ role: `attn.${name}`, on, kind: "matrix", fused: "qkv" },
-        ...(cached[name] !== undefined && { cachedAs: cached[name] }),
+        ...(cached[name] !== undefined && { cached: cached[name] }),
         shape: (d) => [size(d), d.hidden],
       }),
     ),

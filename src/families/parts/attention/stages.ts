@@ -17,8 +17,11 @@ import {
 } from "../stages.ts";
 import type { AttentionDims } from "./dims.ts";
 
-/** The stream of keys that attention reads, and that a KV cache keeps. */
-export const cachedKeys = (rotary: boolean): string => (rotary ? "k.turned" : "k");
+/** The stream of keys that attention reads, and that a KV cache keeps. @param product keys before their norm */
+export function cachedKeys({ rotary, qkNorm }: AttentionDims, product = "k"): string {
+  if (rotary !== null) return "k.turned";
+  return qkNorm === 1 ? "k.normed" : product;
+}
 
 /** RMS norm over each head of a stream. */
 const headNorm = <D extends AttentionDims>(
@@ -77,7 +80,7 @@ export function attentionMixer<D extends AttentionDims>(
   const products = ["q", "k", "v"].map((name) => productOf(name, d.qkvBias));
   const key = keyFactor === undefined ? "k" : "k.scaled";
   const [q, k] = d.qkNorm === 1 ? ["q.normed", "k.normed"] : ["q", key];
-  const [queries, keys] = d.rotary === null ? [q!, k!] : ["q.turned", "k.turned"];
+  const [queries, keys] = [d.rotary === null ? q! : "q.turned", cachedKeys(d, key)];
   return [
     linear(from, ...products), // [T, heads * headDim], [T, kvHeads * headDim] twice
     ...(hasBias
