@@ -11,7 +11,18 @@ import { familyGolden, filesOf, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 
 const work = workFolder();
-const NAMES = ["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"];
+const NAMES = [
+  "llama",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "nemotron",
+  "mixtral",
+  "qwen3_moe",
+  "bamba",
+  "falcon_h1",
+  "granitemoehybrid",
+];
 
 /** All controls, none of them void in every layer. */
 function expectControls(report: VerifyReport): void {

@@ -42,7 +42,7 @@ export function readShareOfHead(config: Config, headDim: number, usual: Paramete
 export function refuseOtherShare(key: string, rotated: number, headDim: number, share: number): void {
   if (rotated === headDim * share) return;
   invalidKeyError(
-    `${key} turns ${rotated} of the ${headDim} elements of a head; Transformers and vLLM turn ${headDim * share} in every model of this family`,
+    `${key} turns ${rotated} of the ${headDim} elements of a head; the config class of Transformers, which vLLM uses too, fixes ${headDim * share}`,
   );
 }
 
