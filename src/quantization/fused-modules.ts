@@ -21,8 +21,8 @@ export function joinedIn(module: string): { readonly name: string; readonly part
 /** The projection of a routed expert. */
 const EXPERT = /\.experts\.\d+\.\w+\.weight$/;
 
-/** All experts of a layer as one tensor. */
-const STACK = /\.block_sparse_moe\.(input|output)_linear\.weight$/;
+/** Module with all experts of a layer in one tensor. */
+export const EXPERT_STACK = /\.block_sparse_moe\.(input|output)_linear$/;
 
 /** Warnings about joined modules of which only a part is cast, and about experts. */
 export function joinedWarnings({
@@ -35,16 +35,18 @@ export function joinedWarnings({
   const groups = [...new Set(cast.map(groupOf))].flatMap((group) =>
     group !== undefined && keptGroups.has(group) ? [group] : [],
   );
+  const stacks = cast.filter((name) => EXPERT_STACK.test(name.replace(/\.weight$/, "")));
+  const hasOneScale = scales === "tensor" && stacks.length > 0;
   return [
     ...groups.map(
       (group) => `${group}: some of it is FP8 and some is not; vLLM fuses these and will refuse to load them`,
     ),
-    ...(cast.some((name) => EXPERT.test(name) || STACK.test(name))
+    ...(cast.some((name) => EXPERT.test(name)) || (stacks.length > 0 && !hasOneScale)
       ? ["routed experts are FP8: vLLM reads them, Transformers 5 takes their codes without the scales"]
       : []),
-    ...(scales === "tensor" && cast.some((name) => STACK.test(name))
+    ...(hasOneScale
       ? [
-          "all experts of a layer are one tensor and have one scale: vLLM reads a scale for each row of each expert; use `quantScales` row",
+          "all experts of a layer are one tensor and have one scale: vLLM cannot read it there, and reads scales of rows (`quantScales` row)",
         ]
       : []),
   ];

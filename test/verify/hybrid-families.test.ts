@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
+import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
@@ -59,7 +60,7 @@ it("experts in one tensor with one scale are reported, and blocks of them are re
     const { warnings } = await plan(source, `${work}/planned`, { to: "hf", dtype: "fp8-e4m3", quantScales });
     return warnings.join();
   };
-  const said = /have one scale: vLLM reads a scale for each row/;
+  const said = /have one scale: vLLM cannot read it there/;
   expect(await warningsOf("tensor")).toMatch(said);
   expect(await warningsOf("row")).not.toMatch(said);
   expect(await errorOf(() => warningsOf("block"))).toMatchObject({
@@ -67,6 +68,21 @@ it("experts in one tensor with one scale are reported, and blocks of them are re
     message: expect.stringMatching(/a stack of 6 matrices/),
   });
 });
+
+it.each([
+  ["tensor", ["vLLM", "Transformers"]],
+  ["row", ["Transformers"]],
+] as const)(
+  "with a scale for each %s `check` says which engines misread experts in one tensor: %j",
+  async (quantScales, engines) => {
+    const out = `${work}/granite-check-${quantScales}`;
+    const options = { dtype: "fp8-e4m3", quantScales, verify: "off" } as const;
+    await convert(familyGolden("granitemoehybrid"), out, { to: "hf", ...options });
+    const { findings } = await check(out);
+    expect(findings.map(({ rule }) => rule)).toEqual(engines.map(() => "engine-experts"));
+    expect(findings.map(({ message }) => message.split(" ")[0])).toEqual(engines);
+  },
+);
 
 it.each(["granitemoehybrid", "qwen2", "bamba"] as const)(
   "FP8 of %s leaves the head out of the quantised modules, tied or not",

@@ -5,6 +5,7 @@ import type { ScaleTable } from "../../checkpoint/scales/pair.ts";
 import { areExponents } from "../../checkpoint/scales/values.ts";
 import type { Checkpoint, Tensor } from "../../core/checkpoint.ts";
 import { isFnuz, isFp8 } from "../../core/dtype.ts";
+import { EXPERT_STACK } from "../fused-modules.ts";
 import { createGroupFinder, type Encoding, type Group } from "../groups.ts";
 import { ancestorsOf, createExpressions, type Expressions, engineName } from "../module-patterns.ts";
 import type { Scheme } from "../scheme.ts";
@@ -63,7 +64,9 @@ export function createFolder(
       (LINEAR_WEIGHT.test(tensor.name) || HEAD_WEIGHT.test(tensor.name)) &&
       tensor.shape.length === 2,
   );
-  const names = [...new Set(tensors.map(({ name }) => moduleOf(name)).flatMap(ancestorsOf))];
+  const stored = tensors.map(({ name }) => moduleOf(name));
+  const tiedHead = config.tie_word_embeddings === true ? ["lm_head"] : []; // a module without a tensor of its own
+  const names = [...new Set([...stored.flatMap(ancestorsOf), ...tiedHead])];
   const expressions = createExpressions([...new Set(names.flatMap((name) => [name, engineName(name)]))]);
   const groupsFor = createGroupFinder(scheme.groups, namesOf, expressions);
   const modules = [...coded, ...plain].map((weight): StoredModule => {
@@ -78,7 +81,7 @@ export function createFolder(
       extent: paired === undefined ? undefined : extentOf(weight, paired.grid),
       groups: groupsFor(name),
       isHead: HEAD_WEIGHT.test(weight.name),
-      isExpert: /\.experts\./.test(name),
+      isExpert: /\.experts\./.test(name) || EXPERT_STACK.test(name),
     };
   });
   return { config, record, scheme, modules, scales, tensors: byName, names, expressions };

@@ -1,6 +1,6 @@
 /** vLLM. Sources: `modelopt.py`, `fp8.py`, `compressed_tensors.py`, `quant_utils.py`, `weight_utils.py`. */
 import { isJsonObject } from "../../core/json.ts";
-import { joinedIn } from "../fused-modules.ts";
+import { EXPERT_STACK, joinedIn } from "../fused-modules.ts";
 import type { Engine, EngineLimit } from "./engine.ts";
 import type { QuantizedFolder, StoredModule } from "./folder.ts";
 import { headLimits, quantisedModules, scaleNameLimits } from "./limits.ts";
@@ -42,6 +42,7 @@ export const vllm: Engine = {
     ...fusedLimits(folder),
     ...cacheLimits(folder),
     ...blockLimits(folder),
+    ...stackLimits(folder),
   ],
 };
 
@@ -81,6 +82,17 @@ function cacheLimits({ scheme, record }: QuantizedFolder): readonly EngineLimit[
   const message =
     "reads a kv_cache_scheme with strategy tensor and symmetric true alone (compressed_tensors.py)";
   return [{ rule: "engine-cache", severity: "note", message, tensor: null }];
+}
+
+/** Experts in one tensor: vLLM cuts the scales as it cuts the experts. */
+function stackLimits(folder: QuantizedFolder): readonly EngineLimit[] {
+  const found = quantisedModules(folder).find(
+    ({ name, extent }) => EXPERT_STACK.test(name) && extent === "tensor",
+  );
+  if (found === undefined) return [];
+  const message =
+    "reads a scale for each row of each expert where all experts are one tensor, and here is one scale (granitemoehybrid.py)";
+  return [{ rule: "engine-experts", severity: "warning", message, tensor: found.weight.name }];
 }
 
 /** ModelOpt's blocks must divide the weight. */
