@@ -2,9 +2,9 @@
 import type { Family } from "../family.ts";
 import { type HybridDims, hybridDims } from "../parts/hybrid/dims.ts";
 import { withoutMegatron } from "../parts/hybrid/no-megatron.ts";
+import { recipes } from "../parts/hybrid/recipes.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
-import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
 

@@ -31,23 +31,17 @@ const mlp = (d: FalconH1Dims): readonly Stage<FalconH1Dims>[] => [
   multiplied("out", "down", (d) => d.mlpMultipliers[1]!),
 ];
 
-/** Streams of the hidden width in a block, beside those of every family. */
+/** Streams of the hidden width, beside those of every family. */
 const BRANCHES = [
-  "ssm.u",
-  "ssm.out.product",
-  "ssm.out",
-  "ssm.scaled",
-  "attn.u",
-  "attn.out.product",
-  "attn.out",
+  ...["ssm.u", "ssm.out.product", "ssm.out", "ssm.scaled"],
+  ...["attn.u", "attn.out.product", "attn.out", "attn.scaled"],
+  ...["down.product", "down"],
 ];
 
 export const forward: Forward<FalconH1Dims> = {
   streams: (d) => ({
     ...{ ...commonStreams(d), ...mambaStreams(d), ...attentionStreams(d), ...mlpStreams(d) },
-    ...Object.fromEntries(
-      [...BRANCHES, "attn.scaled", "down.product", "down"].map((name) => [name, d.hidden]),
-    ),
+    ...Object.fromEntries(BRANCHES.map((name) => [name, d.hidden])),
   }),
   experts: () => 0,
   blocks: (d) => ({ ...mambaBlocks(d), ...attentionBlocks(d) }),

@@ -1,9 +1,9 @@
 /** Falcon-H1: blocks with attention and Mamba-2 side by side, then a gated MLP, and twelve multipliers. */
 import type { Family } from "../family.ts";
+import { recipes } from "../parts/hybrid/recipes.ts";
 import { dims, type FalconH1Dims } from "./dims.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
-import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
 

@@ -1,10 +1,10 @@
 /** Granite 4.0: blocks of Mamba-2, or attention in a few, then experts with a shared MLP or that MLP alone. */
 import type { Family } from "../family.ts";
 import { withoutMegatron } from "../parts/hybrid/no-megatron.ts";
+import { recipes } from "../parts/hybrid/recipes.ts";
 import { dims, type GraniteDims } from "./dims.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
-import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
 

@@ -1,5 +1,5 @@
-/** Recipes by name, the default first. */
-import type { Recipe } from "../family.ts";
+/** Recipes of models with attention and Mamba, by name, the default first. */
+import type { Recipe } from "../../family.ts";
 
 export const recipes: readonly Recipe[] = [
   {
