@@ -86,26 +86,19 @@ export function writeConfig(model: Pick<ConfigInput, "settings" | "passthrough" 
   const { settings, passthrough } = model;
   const type = modelTypeOf(settings, passthrough.modelType);
   const { window = null } = settings;
-  const slides = window !== null;
-  const dense = Array.from(String(settings.pattern).matchAll(/.(.)/g), ([, mlp]) => mlp === "-");
-  const config = configOf(
-    model,
-    { ...KEYS, ...OWN_KEYS[type] },
-    {
-      ...{
-        architectures: [ARCHITECTURES[type]],
-        model_type: type,
-        hidden_act: "silu",
-        sliding_window: window,
-      },
-      ...(type === "qwen3_moe" && {
-        use_sliding_window: slides,
-        decoder_sparse_step: 1,
-        mlp_only_layers: [...dense.keys()].filter((i) => dense[i]),
-      }),
-    },
-  );
-  return { config, notes: [] };
+  const mlps = Array.from(String(settings.pattern).matchAll(/.(.)/g), ([, letter]) => letter);
+  const own = {
+    architectures: [ARCHITECTURES[type]],
+    model_type: type,
+    hidden_act: "silu",
+    sliding_window: window,
+    ...(type === "qwen3_moe" && {
+      use_sliding_window: window !== null,
+      decoder_sparse_step: 1,
+      mlp_only_layers: [...mlps.keys()].filter((i) => mlps[i] === "-"),
+    }),
+  };
+  return { config: configOf(model, { ...KEYS, ...OWN_KEYS[type] }, own), notes: [] };
 }
 
 /** The model type that the source names, if it can describe the settings; else the first one that can. */
