@@ -1,13 +1,13 @@
 /** Calibrated scales beside the activations that Transformers and compressed-tensors recorded on the same token ids. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { calibrateModel } from "../../src/calibrate/calibrate.ts";
 import { type LoadedModel, loadModel } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import type { RunOptions } from "../../src/checkpoint/options.ts";
 import type { Calibration, CalibrationOptions } from "../../src/quantization/calibration.ts";
-import { arraysOf, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
+import { arraysOf, familyGolden, floatsOf, golden, idsOf, workFolder } from "../support/goldens.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
 
 const folder = workFolder();
@@ -20,10 +20,13 @@ const recorded: Readonly<Record<string, Readonly<Record<string, Recorded>>>> = J
   readFileSync(golden("../calibration/activations.json"), "utf8"),
 );
 
-/** A file with the ids of a golden's prompt. */
-async function idsFile(name: string, length: string): Promise<string> {
-  const arrays = await arraysOf(join(golden(name), "reference.safetensors"));
-  const file = join(folder, `${name}.${length}.json`);
+/** The same for families beside Nemotron-H, without experts; keys as the cache has them, after the rotation. */
+const families: typeof recorded = JSON.parse(readFileSync(golden("../calibration/families.json"), "utf8"));
+
+/** A file with the ids of a prompt of a golden's folder. */
+async function idsFile(address: string, length: string): Promise<string> {
+  const arrays = await arraysOf(join(address, "reference.safetensors"));
+  const file = join(folder, `${basename(address)}.${length}.json`);
   writeFileSync(file, JSON.stringify(idsOf(arrays.get(`input_ids.${length}`)!)));
   return file;
 }
@@ -51,13 +54,28 @@ function worstError(scales: ReadonlyMap<string, number>, amax: Readonly<Record<s
 describe.each(["tiny", "moe", "latent-moe"])("%s", (name) => {
   it.each(["len17", "len130"])("has the scales of what Transformers multiplies: %s", async (length) => {
     const { inputs, cached } = recorded[name]![length]!;
-    const ours = await calibrated(golden(name), { calibrate: await idsFile(name, length) });
+    const ours = await calibrated(golden(name), { calibrate: await idsFile(golden(name), length) });
     expect(worstError(ours.inputs, inputs)).toBeLessThan(1e-4);
     expect(worstError(ours.cached, cached)).toBeLessThan(1e-4);
     expect([...ours.cached.keys()].sort()).toEqual(Object.keys(cached));
     const beyond = [...ours.inputs.keys()].filter((weight) => inputs[weight] === undefined);
     expect(beyond.every((weight) => weight.includes(".experts."))).toBe(true);
   });
+});
+
+describe.each(Object.keys(families))("%s", (name) => {
+  it.each(["len17", "len130"])(
+    "has the scales of what Transformers multiplies and caches: %s",
+    async (length) => {
+      const { inputs, cached } = families[name]![length]!;
+      const ours = await calibrated(familyGolden(name), {
+        calibrate: await idsFile(familyGolden(name), length),
+      });
+      expect(worstError(ours.inputs, inputs)).toBeLessThan(1e-4);
+      expect(worstError(ours.cached, cached)).toBeLessThan(1e-4);
+      expect([...ours.cached.keys()].sort()).toEqual(Object.keys(cached));
+    },
+  );
 });
 
 describe("several prompts", () => {
@@ -103,7 +121,7 @@ describe("several prompts", () => {
 it("has the input scales that compressed-tensors calibrated on the same ids", async () => {
   const dialects = new URL("../../fixtures/fp8-dialects/", import.meta.url).pathname;
   const arrays = await arraysOf(join(dialects, "ct-tensor-static", "model.safetensors"));
-  const { inputs } = await calibrated(golden("tiny"), { calibrate: await idsFile("tiny", "len130") });
+  const { inputs } = await calibrated(golden("tiny"), { calibrate: await idsFile(golden("tiny"), "len130") });
   const theirs = [...arrays].flatMap(([name, array]) =>
     name.endsWith(".input_scale")
       ? [[name.replace("input_scale", "weight"), 448 * floatsOf(array)[0]!] as const]
@@ -114,7 +132,9 @@ it("has the input scales that compressed-tensors calibrated on the same ids", as
 });
 
 it("gives an expert without a token the largest scale of its layer, and names it", async () => {
-  const { inputs, warnings } = await calibrated(golden("moe"), { calibrate: await idsFile("moe", "len17") });
+  const { inputs, warnings } = await calibrated(golden("moe"), {
+    calibrate: await idsFile(golden("moe"), "len17"),
+  });
   const amax = recorded.moe!.len17!.inputs;
   const unused = [...inputs.keys()].filter((weight) => amax[weight] === undefined);
   expect(unused.length).toBeGreaterThan(0);
@@ -150,7 +170,7 @@ it("calibrates a checkpoint whose q, k and v are one tensor of each rank as its 
 });
 
 it("is the same for any number of threads and any memory", async () => {
-  const calibrate = await idsFile("moe", "len17");
+  const calibrate = await idsFile(golden("moe"), "len17");
   const one = await calibrated(golden("moe"), { calibrate, calibrateRule: "mse" });
   const model = await loadModel(await openCheckpoint(golden("moe")));
   const machine = { threads: 3, memoryBytes: 24 << 20 };
@@ -160,7 +180,7 @@ it("is the same for any number of threads and any memory", async () => {
 });
 
 it("tells the experts of one stacked tensor apart", async () => {
-  const calibrate = await idsFile("moe", "len130");
+  const calibrate = await idsFile(golden("moe"), "len130");
   const copy = await copyOf(golden("moe"));
   const stacks = new Map<string, Uint8Array[]>();
   for (const [name, { bytes }] of [...copy.tensors]) {

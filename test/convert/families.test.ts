@@ -7,7 +7,7 @@ import { convert } from "../../src/api/convert.ts";
 import { verify } from "../../src/api/verify.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import type { VerifyReport } from "../../src/verify/report.ts";
-import { familyGolden, filesOf, workFolder } from "../support/goldens.ts";
+import { arraysOf, familyGolden, filesOf, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 
 const work = workFolder();
@@ -60,6 +60,20 @@ describe.each(NAMES)("%s", (name) => {
     expect(verification!.verdict).toBe("within");
     expectControls(verification!);
     expect((await verify(at("fp8"), undefined, { threads: 1 })).verdict).toBe("same");
+  });
+
+  it("calibrated, it has scales of the cache under the names that engines read", async () => {
+    const options = { to: "hf", dtype: "fp8-e4m3", calibrate: true, kvCache: "fp8" } as const;
+    const { verification } = await convert(source, at("calibrated"), options);
+    expect(verification!.verdict).toBe("within");
+    const names = [...(await arraysOf(join(at("calibrated"), "model.safetensors"))).keys()];
+    const layers = names.flatMap(
+      (one) => /^(model\.layers\.\d+)\.self_attn\.k_proj\.weight$/.exec(one)?.[1] ?? [],
+    );
+    expect(layers.length).toBeGreaterThan(0);
+    expect(names.filter((one) => /(?<!weight|input)_scale$/.test(one)).sort()).toEqual(
+      layers.flatMap((layer) => [`${layer}.self_attn.k_scale`, `${layer}.self_attn.v_scale`]).sort(),
+    );
   });
 });
 
