@@ -1,7 +1,7 @@
 /** Widths and multipliers of a Granite 4.0 model, computed from its settings. */
-import { IsologitError } from "../../core/errors.ts";
 import { type HybridDims, hybridDims } from "../parts/hybrid/dims.ts";
-import type { MoeDims } from "../parts/moe/dims.ts";
+import { expertWidths, type MoeDims } from "../parts/moe/dims.ts";
+import { numberIn } from "../parts/widths.ts";
 import type { Settings } from "../structure.ts";
 
 /** `ffn` is the width of the MLP that each token uses. */
@@ -15,16 +15,12 @@ export interface GraniteDims extends HybridDims, MoeDims {
 
 /** @throws CONFIG_INVALID where a token cannot choose as many experts as the settings ask */
 export function dims(settings: Settings): GraniteDims {
-  const of = (name: string) => Number(settings[name] ?? 0);
-  if (of("topK") > of("experts"))
-    throw new IsologitError(
-      "CONFIG_INVALID",
-      `a token cannot choose ${of("topK")} of ${of("experts")} experts`,
-    );
+  const of = (name: string) => numberIn(settings, name);
   return {
     ...hybridDims(settings),
     scoreScale: of("attentionMultiplier"),
-    ...{ experts: of("experts"), topK: of("topK"), moeFfn: of("moeFfn"), routeNormalise: 1 },
+    ...expertWidths(settings),
+    routeNormalise: 1,
     embeddingMultiplier: of("embeddingMultiplier"),
     residualMultiplier: of("residualMultiplier"),
     logitsScaling: of("logitsScaling"),

@@ -1,8 +1,6 @@
 /** Findings about keys of a Megatron record that are not settings: unknown keys, and keys of precision. */
-import { canonicalJson } from "../../../core/hash.ts";
 import type { KeyRemark } from "../../dialect.ts";
-import { remarkUnknown } from "../../parts/config-keys.ts";
-import { NOTED_KEYS } from "../../parts/megatron/fixed-keys.ts";
+import { NOTED_KEYS, recordRemarks } from "../../parts/megatron/fixed-keys.ts";
 import type { Config } from "../../structure.ts";
 import { FIELDS, namesOf } from "./fields.ts";
 import { FIXED_KEYS } from "./keys.ts";
@@ -24,16 +22,4 @@ export const KNOWN_KEYS: ReadonlySet<string> = new Set([
   ...UNREAD_KEYS.flatMap(({ keys }) => keys),
 ]);
 
-export function remarksOn(config: Config): readonly KeyRemark[] {
-  const unusual = NOTED_KEYS.filter(({ key, usual }) => {
-    const value = config[key];
-    return value !== undefined && !usual.some((known) => canonicalJson(known) === canonicalJson(value));
-  });
-  return [
-    ...remarkUnknown(config, KNOWN_KEYS),
-    ...unusual.map(({ key, says }): KeyRemark => {
-      const message = `${key} is ${canonicalJson(config[key])}: ${says}`;
-      return { rule: "config-precision", severity: "note", message };
-    }),
-  ];
-}
+export const remarksOn = (config: Config): readonly KeyRemark[] => recordRemarks(config, KNOWN_KEYS);

@@ -1,9 +1,8 @@
 /** Megatron's dialects of a GPTModel: a distributed checkpoint, the same as a hybrid model, and modules of each rank. */
-import { canonicalJson } from "../../../core/hash.ts";
-import type { ConfigInput, Dialect, KeyRemark, ObservedFacts, ParsedConfig } from "../../dialect.ts";
+import type { ConfigInput, Dialect, ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import type { Config, Structure } from "../../structure.ts";
-import { refuseOtherValues, remarkUnknown } from "../config-keys.ts";
-import { NOTED_KEYS } from "../megatron/fixed-keys.ts";
+import { refuseOtherValues } from "../config-keys.ts";
+import { recordRemarks } from "../megatron/fixed-keys.ts";
 import { type CutSize, distParallelism, planParallelism, rankParallelism } from "../megatron/parallelism.ts";
 import { FIXED_KEYS, KNOWN_KEYS } from "./keys.ts";
 import type { GptModel } from "./read.ts";
@@ -49,7 +48,7 @@ export function gptDialects<D extends GptDims>(family: GptFamily): readonly Dial
       return { ...family.parse(model, config), notes };
     },
     config: (input: ConfigInput) => gptConfig(family.describe(input), family.nemoClass(input), input),
-    keyRemarks: remarksOn,
+    keyRemarks: (config: Config) => recordRemarks(config, KNOWN_KEYS),
   };
   const dist: Dialect<D> = {
     ...shared,
@@ -128,18 +127,4 @@ function stateObjects<D extends GptDims>(
     ];
   });
   return [...names, "decoder.final_layernorm._extra_state/shard_0_1"];
-}
-
-function remarksOn(config: Config): readonly KeyRemark[] {
-  const unusual = NOTED_KEYS.filter(({ key, usual }) => {
-    const value = config[key];
-    return value !== undefined && !usual.some((known) => canonicalJson(known) === canonicalJson(value));
-  });
-  return [
-    ...remarkUnknown(config, KNOWN_KEYS),
-    ...unusual.map(({ key, says }): KeyRemark => {
-      const message = `${key} is ${canonicalJson(config[key])}: ${says}`;
-      return { rule: "config-precision", severity: "note", message };
-    }),
-  ];
 }

@@ -5,7 +5,10 @@
  * Found in Megatron-LM core 0.9.0 to 0.19.0 and trunk of August 2026, Megatron-Bridge and NeMo 2. A source is a file of
  * Megatron-LM unless it names other software.
  */
-import type { OnlyKey } from "../config-keys.ts";
+import { canonicalJson } from "../../../core/hash.ts";
+import type { KeyRemark } from "../../dialect.ts";
+import type { Config } from "../../structure.ts";
+import { type OnlyKey, remarkUnknown } from "../config-keys.ts";
 
 export const CORE = "megatron/core/";
 export const ATTENTION = `${CORE}transformer/attention.py`;
@@ -168,3 +171,18 @@ export const NOTED_KEYS: readonly NotedKey[] = [
     says: "the model was quantised or pruned by ModelOpt, whose state is not read",
   },
 ];
+
+/** Findings about keys of a record that are not settings: keys in no table, and unusual values of keys of precision. */
+export function recordRemarks(config: Config, known: ReadonlySet<string>): readonly KeyRemark[] {
+  const unusual = NOTED_KEYS.filter(({ key, usual }) => {
+    const value = config[key];
+    return value !== undefined && !usual.some((one) => canonicalJson(one) === canonicalJson(value));
+  });
+  return [
+    ...remarkUnknown(config, known),
+    ...unusual.map(({ key, says }): KeyRemark => {
+      const message = `${key} is ${canonicalJson(config[key])}: ${says}`;
+      return { rule: "config-precision", severity: "note", message };
+    }),
+  ];
+}
