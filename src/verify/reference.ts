@@ -5,6 +5,7 @@
 
 import type { ModelWithScales } from "../checkpoint/load.ts";
 import { Distance, relL2 } from "../core/distance.ts";
+import type { Layer } from "../families/structure.ts";
 import { runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
 import { LogitsComparison } from "./metrics.ts";
@@ -87,11 +88,14 @@ async function compare(
   recorded: RecordedLogits,
   run: (sinks: Parameters<typeof runForwardPass>[4]) => Promise<void>,
 ): Promise<PromptResult> {
-  const layers = model.layers.filter(({ stack }) => stack === "main").length;
+  const main = model.layers.filter(({ stack }) => stack === "main");
+  const layers = main.length;
+  const nameOf = await hiddenNames(recorded, main);
   const limit = REFERENCE_LIMITS[recorded.exact ? "float32" : "bfloat16"].relL2;
   let firstLayer: number | null = null;
   const residual = async (name: string, values: Float32Array) => {
-    const expected = firstLayer === null ? await recorded.hidden(name) : null;
+    const spelling = nameOf(name);
+    const expected = firstLayer === null && spelling !== null ? await recorded.hidden(spelling) : null;
     if (expected === null || relL2(expected, values) <= limit) return;
     firstLayer = name === "norm_f" ? layers : Number(name) - 1;
   };
@@ -110,6 +114,25 @@ async function compare(
   const logprobs = new ChosenLogprobs(ids.length, answer.words, answer.k);
   await run({ residual, logits: ({ lo, width, values }) => logprobs.add(lo, width, values) });
   return { ...logprobs.compareWith(answer.values), nll: null, firstLayer };
+}
+
+/**
+ * How a recording names our hidden states. Other software counts blocks of attention and MLP, so that it records the stream
+ * after every second of our layers; a recording of our own has the stream after each.
+ *
+ * @returns the recorded name of a hidden state of ours; null if other software does not record it
+ */
+async function hiddenNames(
+  recorded: RecordedLogits,
+  layers: readonly Layer[],
+): Promise<(name: string) => string | null> {
+  const inBlock = layers[0]?.of ?? 1;
+  const isOwn = (await recorded.hidden(String(layers.length))) !== null;
+  if (inBlock === 1 || isOwn) return (name) => name;
+  return (name) => {
+    if (name === "norm_f") return name;
+    return Number(name) % inBlock === 0 ? String(Number(name) / inBlock) : null;
+  };
 }
 
 /** Our log-probabilities of the recorded token ids, computed from logits in blocks. */

@@ -8,7 +8,15 @@ import { verify } from "../../src/api/verify.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { codeOf } from "../support/errors.ts";
-import { arraysOf, floatsOf, golden, idsOf, type StoredArray, workFolder } from "../support/goldens.ts";
+import {
+  arraysOf,
+  familyGolden,
+  floatsOf,
+  golden,
+  idsOf,
+  type StoredArray,
+  workFolder,
+} from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
@@ -167,6 +175,18 @@ describe("what is not met is different", () => {
     editor.config(key === "layer_norm_epsilon" ? epsilon : { [key]: [0.001, 100] });
     const folder = written(editor.copy, `${work}/${key}`);
     expect((await meets(folder, recordedFor("sharded"))).verdict).toBe("different");
+  });
+
+  it("a wrong block is named by the hidden states of software that counts blocks", async () => {
+    const reference = join(familyGolden("llama"), "reference.safetensors");
+    expect(await meets(familyGolden("llama"), reference)).toMatchObject({ verdict: "same" });
+    const editor = new Editor(await copyOf(familyGolden("llama")));
+    editor.swap("model.layers.2.mlp.gate_proj.weight", "model.layers.2.mlp.up_proj.weight");
+    const folder = written(editor.copy, `${work}/gated`);
+    expect(await meets(folder, reference)).toMatchObject({
+      verdict: "different",
+      firstDivergence: { layer: 5, kind: "mlp" },
+    });
   });
 
   it("a wrong layer is named by the hidden states", async () => {
