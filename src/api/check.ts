@@ -36,8 +36,8 @@ import { judgeFindings } from "../verify/judge-findings.ts";
 
 export interface CheckReport extends FindingsReport, PluginsReport {
   /**
-   * engines can serve text from the folder as it stands: no error, a tokenizer, and a token that ends a text; null for a format
-   * that engines do not load
+   * engines can serve text from the folder as it stands: no error, no warning of an engine, a tokenizer, and a token that ends a
+   * text; null for a format that engines do not load
    */
   readonly servable: boolean | null;
 }
@@ -83,7 +83,8 @@ export async function check(source: string, options: CheckOptions = {}): Promise
   }
   const judged = judgeFindings(found, options.strict);
   const ok = isOk(judged);
-  const servable = served === null ? null : ok && served.length === 0;
+  const refused = judged.some(({ rule, severity }) => rule.startsWith("engine-") && severity === "warning");
+  const servable = served === null ? null : ok && served.length === 0 && !refused;
   return { ok, findings: judged, servable, ...pluginsReport(options) };
 }
 

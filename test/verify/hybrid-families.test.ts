@@ -78,7 +78,8 @@ it.each([
     const out = `${work}/granite-check-${quantScales}`;
     const options = { dtype: "fp8-e4m3", quantScales, verify: "off" } as const;
     await convert(familyGolden("granitemoehybrid"), out, { to: "hf", ...options });
-    const { findings } = await check(out);
+    const { findings, servable } = await check(out);
+    expect(servable).toBe(quantScales === "row");
     expect(findings.map(({ rule }) => rule)).toEqual(engines.map(() => "engine-experts"));
     expect(findings.map(({ message }) => message.split(" ")[0])).toEqual(engines);
   },
