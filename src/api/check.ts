@@ -62,16 +62,8 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
     await using files = new Sources(checkpoint.store);
-    const ofTensors = await checkTensors(checkpoint, source, options, files);
-    const miss = isOk(ofTensors) ? null : await nearMissIn(checkpoint, options);
-    // Weights of another software get one finding with the name of that software, not one finding a tensor.
-    findings.push(...(miss === null ? ofTensors : [nearMiss(miss, source)]));
-    findings.push(...checkKeys(checkpoint, registryOf(options).families));
-    // Without a config there is nothing to compare, and the near miss reports the missing config.
-    const isSilent = miss !== null && Object.keys(checkpoint.config).length === 0;
-    if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
-    if (checkpoint.format === "hf" && !isSilent) served = await checkServing(checkpoint, files);
-    findings.push(...(served ?? []));
+    if (checkpoint.format === "gguf") findings.push(headersOnly(checkpoint));
+    else served = await checkModel(checkpoint, source, options, files, findings);
   }
   const found = [...gatherFindings(findings)];
   if (checkpoint !== null && options.read === true) {
@@ -86,6 +78,35 @@ export async function check(source: string, options: CheckOptions = {}): Promise
   const refused = judged.some(({ rule, severity }) => rule.startsWith("engine-") && severity === "warning");
   const servable = served === null ? null : ok && served.length === 0 && !refused;
   return { ok, findings: judged, servable, ...pluginsReport(options) };
+}
+
+/** Compares weights, config and side files. @returns what keeps engines from serving the folder; null for other formats */
+async function checkModel(
+  checkpoint: Checkpoint,
+  source: string,
+  options: CheckOptions,
+  files: Sources,
+  findings: Finding[],
+): Promise<readonly Finding[] | null> {
+  const ofTensors = await checkTensors(checkpoint, source, options, files);
+  const miss = isOk(ofTensors) ? null : await nearMissIn(checkpoint, options);
+  // Weights of another software get one finding with the name of that software, not one finding a tensor.
+  findings.push(...(miss === null ? ofTensors : [nearMiss(miss, source)]));
+  findings.push(...checkKeys(checkpoint, registryOf(options).families));
+  // Without a config there is nothing to compare, and the near miss reports the missing config.
+  const isSilent = miss !== null && Object.keys(checkpoint.config).length === 0;
+  if (isOfTransformers(checkpoint) && !isSilent) findings.push(...(await checkConfig(checkpoint, files)));
+  if (checkpoint.format !== "hf" || isSilent) return null;
+  const served = await checkServing(checkpoint, files);
+  findings.push(...served);
+  return served;
+}
+
+/** The reader checks a GGUF by itself; there is no family to compare its tensors with. */
+function headersOnly({ weightFiles }: Checkpoint): Finding {
+  const message =
+    "the header was checked: keys, names, types, sizes and places; no family has the tensors of a GGUF yet";
+  return finding("header-only", "note", { file: weightFiles[0]!.path }, message);
 }
 
 const isOfTransformers = ({ format }: Checkpoint): boolean => format === "hf" || format === "packed";

@@ -1,5 +1,6 @@
 /** `inspect`: describes a checkpoint from its headers. No weight is read. */
 
+import type { GgufFacts } from "../../formats/gguf/facts.ts";
 import { type DeclaredQuantization, declaredQuantization } from "../checkpoint/declared-quantization.ts";
 import { type LoadedModel, loadModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
@@ -7,7 +8,7 @@ import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
 import { pairScales, type ScaleTable } from "../checkpoint/scales/pair.ts";
 import { readTrainingPrecision, type TrainingPrecision } from "../checkpoint/training-precision.ts";
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { bytesOf, countOf } from "../core/dtype.ts";
+import { blockElements, bytesOf, countOf, isBlockDType } from "../core/dtype.ts";
 import { isJsonObject } from "../core/json.ts";
 import { mainLayers } from "../families/model.ts";
 import { familyOf } from "../families/recognise.ts";
@@ -46,6 +47,8 @@ export interface InspectReport extends PluginsReport {
   readonly quantization: Readonly<Record<string, unknown>> | null;
   /** absent unless modules were trained in FP8 */
   readonly training?: TrainingPrecision;
+  /** what the header of a GGUF says; absent for other formats */
+  readonly gguf?: GgufFacts;
   /** paths of the side files */
   readonly sidecars: readonly string[];
   /** set if the option `tensors` is set */
@@ -96,10 +99,16 @@ export async function inspect(
     dtypes: dtypesOf(checkpoint),
     quantization: quantizationOf(await declaredQuantization(checkpoint), checkpoint, scales),
     ...(training !== null && { training }),
+    ...(checkpoint.format === "gguf" && { gguf: await factsOf(checkpoint) }),
     sidecars: checkpoint.sidecars.map(({ path }) => path),
     ...(options.tensors === true && { tensors: tensorsOf(checkpoint, model, scales) }),
     ...pluginsReport(options),
   };
+}
+
+async function factsOf(checkpoint: Checkpoint): Promise<GgufFacts> {
+  const { ggufFacts } = await import("../../formats/gguf/facts.ts"); // only for this format
+  return ggufFacts(checkpoint);
 }
 
 /** Layers of the main stack by kind. The four kinds of Nemotron-H are always present, because scripts read them. */
@@ -147,7 +156,8 @@ function quantizationOf(
   scales: ScaleTable,
 ): InspectReport["quantization"] {
   const value = from?.value ?? null;
-  if (value === null && scales.scaleOf.size === 0 && recasts.length === 0) return null;
+  const hasCodes = scales.scaleOf.size > 0 || tensors.some(({ dtype }) => isBlockDType(dtype));
+  if (value === null && !hasCodes && recasts.length === 0) return null;
   const declared = isJsonObject(value) ? value : {};
   const scheme = schemeOf(declared);
   return {
@@ -160,10 +170,14 @@ function quantizationOf(
   };
 }
 
-/** How many weights are stored as which codes, such as `8 F8_E4M3, one scale per tensor`. */
+/** How many weights are stored as which codes, such as `8 F8_E4M3, one scale per tensor` or `8 Q4_K, blocks of 256`. */
 function storedCodes(tensors: readonly Tensor[], { scaleOf }: ScaleTable): readonly string[] {
   const counts = new Map<string, number>();
   for (const { name, dtype } of tensors) {
+    if (isBlockDType(dtype)) {
+      const codes = `${dtype}, blocks of ${blockElements(dtype)}`;
+      counts.set(codes, (counts.get(codes) ?? 0) + 1);
+    }
     const scale = scaleOf.get(name);
     if (scale === undefined) continue;
     const extent = scale.extent === "block" ? `block of ${scale.block.join(" x ")}` : scale.extent;

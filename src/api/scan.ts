@@ -1,5 +1,7 @@
 /** `scan`: finds code that other software would execute, and files that a checkpoint should not have. Executes nothing. */
 
+import { readGgufHeader } from "../../formats/codec/gguf/header.ts";
+import { MAGIC } from "../../formats/codec/gguf/types.ts";
 import { tarStore } from "../../formats/codec/tar/read.ts";
 import { readTorch } from "../../formats/codec/torch-zip/read.ts";
 import type { FindingsOptions } from "../check/options.ts";
@@ -7,14 +9,15 @@ import { nearMissAt } from "../checkpoint/near-misses/recognise.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Finding, FindingsReport } from "../core/finding.ts";
-import { isOk, nearMiss } from "../core/finding.ts";
-import { readRange, type Store } from "../core/io.ts";
+import { finding, isOk, nearMiss } from "../core/finding.ts";
+import { type ByteSource, readRange, type Store } from "../core/io.ts";
 import { isHubAddress } from "../io/address.ts";
 import { fileStore } from "../io/file.ts";
 import { gunzipOnce } from "../io/gunzip.ts";
 import { registryOf } from "../plugins/registry.ts";
 import { listFolder } from "../scan/folder.ts";
 import { type Report, scanBare, scanZips } from "../scan/pickles.ts";
+import { scanTemplate } from "../scan/template.ts";
 import { MAX_TEXT_BYTES, scanText } from "../scan/text.ts";
 
 /** Files that contain pickles, whatever their first bytes are. */
@@ -122,10 +125,18 @@ async function scanFile(store: Store, name: string, path: string, report: Report
         return await scanBare(source, report);
       case "text":
         if (source.size <= MAX_TEXT_BYTES) {
-          const text = Buffer.from(await readRange(source, 0, source.size)).toString("utf8");
+          const text = await readTextAt(source, 0, source.size);
           for (const finding of scanText(text, path)) report.add(finding);
         }
         return;
+      case "template":
+        if (source.size <= MAX_TEXT_BYTES) {
+          const found = scanTemplate(await readTextAt(source, 0, source.size), path);
+          if (found !== null) report.add(found);
+        }
+        return;
+      case "gguf":
+        return await scanGguf(source, path, report);
       default:
         return;
     }
@@ -139,15 +150,39 @@ async function scanFile(store: Store, name: string, path: string, report: Report
 function kindOf(
   start: Uint8Array,
   name: string,
-): "archive" | "zip" | "entries" | "pickle" | "text" | "other" {
+): "archive" | "zip" | "entries" | "pickle" | "text" | "template" | "gguf" | "other" {
   const bytes = Buffer.from(start);
   if (/\.distcp$/i.test(name)) return "entries";
+  if (bytes.toString("latin1", 0, MAGIC.length) === MAGIC) return "gguf";
   if (bytes.toString("latin1", 0, 4) === "PK\x03\x04") return "zip";
   const isTar = bytes.toString("latin1", 257, 262) === "ustar";
   if (isTar || (bytes[0] === 0x1f && bytes[1] === 0x8b) || ARCHIVES.test(name)) return "archive";
   if ((bytes[0] === 0x80 && bytes[1]! <= 5) || PICKLES.test(name)) return "pickle";
+  if (/\.jinja2?$/i.test(name)) return "template";
   return TEXTS.test(name) ? "text" : "other";
 }
+
+/** Reads the header as strictly as `inspect` does, and looks into the chat templates in it. */
+async function scanGguf(source: ByteSource, path: string, report: Report): Promise<void> {
+  const { metadata } = await readGgufHeader(source, path);
+  for (const { key, type, span } of metadata) {
+    if (type !== "string" || !key.startsWith("tokenizer.chat_template")) continue;
+    const { offset, size } = span;
+    const at = { file: path, offset };
+    if (size > MAX_TEXT_BYTES) {
+      report.add(
+        finding("chat-template", "warning", at, `${key} has ${size} bytes, too many for a template`),
+      );
+      continue;
+    }
+    const message = `${key}: a template, which engines render; it uses no known way to Python's own objects`;
+    const text = await readTextAt(source, offset, size);
+    report.add(scanTemplate(text, path, offset) ?? finding("chat-template", "note", at, message));
+  }
+}
+
+const readTextAt = async (source: ByteSource, offset: number, size: number): Promise<string> =>
+  Buffer.from(await readRange(source, offset, size)).toString("utf8");
 
 /** Scans the members of an archive. Their names are as if the archive were a folder. */
 async function scanMembers(members: Store, path: string, report: Report): Promise<void> {

@@ -122,6 +122,21 @@ export interface CarriedFiles {
   readonly sidecars: readonly Sidecar[];
 }
 
+/** A key of a header whose values have types, as in GGUF. */
+export interface TypedValue {
+  readonly key: string;
+  /** `u8` to `f64`, `bool`, `string`, or the type of the elements of a list: `i32[]` */
+  readonly type: string;
+  /** absent if the value is too long to be kept; whole numbers beyond 2^53 are bigints */
+  readonly value?: ScalarValue | readonly ScalarValue[];
+  /** bytes of a string, elements of a list */
+  readonly count?: number;
+  /** where the value lies in the file, without its type and its length */
+  readonly span: Pick<Span, "offset" | "size">;
+}
+
+type ScalarValue = number | bigint | boolean | string;
+
 /** Facts about a checkpoint from outside its config: from its tokenizer or from the user. */
 export interface Hints {
   /** true size of the vocabulary, if the config has only the padded number of rows */
@@ -138,6 +153,8 @@ export interface Checkpoint {
   /** the record that the format's own software loads instead of `config`; both must describe the same model */
   readonly loadedConfig?: { readonly file: string; readonly config: Readonly<Record<string, unknown>> };
   readonly tensors: readonly Tensor[];
+  /** the keys of the header of the first file, in their order, in a format whose values have types */
+  readonly metadata?: readonly TypedValue[];
   /** names of pickled entries; they are not read */
   readonly objects: readonly string[];
   /** of modules that may have been trained in FP8, by name */

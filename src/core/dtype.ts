@@ -30,13 +30,55 @@ const BITS = {
   U64: 64,
 } as const; // prettier-ignore
 
-export type DType = keyof typeof BITS;
+/**
+ * Elements and bytes of a block, for the quantised types of ggml. A block has its own scales, and blocks lie along the last
+ * dimension. They are stored types only: sizes and digests are known, and their values are not decoded.
+ */
+const BLOCKS = {
+  Q4_0: { elements: 32, bytes: 18 },
+  Q4_1: { elements: 32, bytes: 20 },
+  Q5_0: { elements: 32, bytes: 22 },
+  Q5_1: { elements: 32, bytes: 24 },
+  Q8_0: { elements: 32, bytes: 34 },
+  Q2_K: { elements: 256, bytes: 84 },
+  Q3_K: { elements: 256, bytes: 110 },
+  Q4_K: { elements: 256, bytes: 144 },
+  Q5_K: { elements: 256, bytes: 176 },
+  Q6_K: { elements: 256, bytes: 210 },
+  IQ1_S: { elements: 256, bytes: 50 },
+  IQ1_M: { elements: 256, bytes: 56 },
+  IQ2_XXS: { elements: 256, bytes: 66 },
+  IQ2_XS: { elements: 256, bytes: 74 },
+  IQ2_S: { elements: 256, bytes: 82 },
+  IQ3_XXS: { elements: 256, bytes: 98 },
+  IQ3_S: { elements: 256, bytes: 110 },
+  IQ4_NL: { elements: 32, bytes: 18 },
+  IQ4_XS: { elements: 256, bytes: 136 },
+  TQ1_0: { elements: 256, bytes: 54 },
+  TQ2_0: { elements: 256, bytes: 66 },
+  MXFP4: { elements: 32, bytes: 17 },
+  NVFP4: { elements: 64, bytes: 36 },
+} as const;
+
+type BlockDType = keyof typeof BLOCKS;
+export type DType = keyof typeof BITS | BlockDType;
 /** The types that kernels, casts and comparisons can compute with. */
 export type FloatDType = (typeof RECASTS)[RecastKind]["dtype"];
 export type Shape = readonly number[];
 
-export const DTYPES = Object.keys(BITS) as readonly DType[];
+/** The types of safetensors, without those of blocks. */
+export const DTYPES = Object.keys(BITS) as readonly (keyof typeof BITS)[];
 
+export function isBlockDType(dtype: string): dtype is BlockDType {
+  return Object.hasOwn(BLOCKS, dtype);
+}
+
+/** Number of elements that are stored together, along the last dimension: 1 for types without blocks. */
+export function blockElements(dtype: DType): number {
+  return isBlockDType(dtype) ? BLOCKS[dtype].elements : 1;
+}
+
+/** Whether a text names a type of safetensors. */
 export function isDType(text: unknown): text is DType {
   return typeof text === "string" && Object.hasOwn(BITS, text);
 }
@@ -89,12 +131,16 @@ export type FnuzHandling = (typeof FNUZ_HANDLINGS)[number];
 /** The OCP type with the fields of a FNUZ type. */
 export const OCP_TYPES = { F8_E4M3FNUZ: "F8_E4M3", F8_E5M2FNUZ: "F8_E5M2" } as const;
 
+/** Bits of one element; of a block type the exact average, such as 4.5 for Q4_0. */
 export function bitsOf(dtype: DType): number {
-  return BITS[dtype];
+  return isBlockDType(dtype) ? (8 * BLOCKS[dtype].bytes) / BLOCKS[dtype].elements : BITS[dtype];
 }
 
-/** Bytes of one element. @throws INTERNAL for types whose elements are not whole bytes */
+/** Bytes of one element. @throws UNSUPPORTED for block types; INTERNAL for types whose elements are not whole bytes */
 export function widthOf(dtype: DType): number {
+  if (isBlockDType(dtype)) {
+    throw new IsologitError("UNSUPPORTED", `${dtype} is read for its sizes only; its values are not decoded`);
+  }
   if (BITS[dtype] % 8 !== 0) throw new IsologitError("INTERNAL", `${dtype} elements are not whole bytes`);
   return BITS[dtype] / 8;
 }
@@ -119,9 +165,14 @@ export function countOf(shape: Shape, at: ErrorLocation = {}): number {
   return count;
 }
 
-/** Bytes of a whole tensor. @throws SIZE_UNSAFE if the size is not a safe integer or not whole bytes */
+/** Bytes of a whole tensor. @throws SIZE_UNSAFE if the size is not a safe integer, or not whole bytes or blocks */
 export function bytesOf(dtype: DType, shape: Shape, at: ErrorLocation = {}): number {
-  const bits = countOf(shape, at) * BITS[dtype];
+  const bits = countOf(shape, at) * bitsOf(dtype);
+  const block = blockElements(dtype);
+  if ((shape.at(-1) ?? 1) % block !== 0) {
+    const message = `rows of ${shape.at(-1) ?? 1} elements are not whole blocks of ${dtype}, which have ${block}`;
+    throw new IsologitError("SIZE_UNSAFE", message, at);
+  }
   if (!Number.isSafeInteger(bits) || bits % 8 !== 0) {
     throw new IsologitError(
       "SIZE_UNSAFE",

@@ -211,24 +211,6 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     next: /fetch the whole file again/,
   },
   {
-    name: "a GGUF file",
-    build: (folder) => join(put(folder, "m.gguf", "GGUF\x03\0\0\0"), "m.gguf"),
-    code: "FORMAT_UNKNOWN",
-    says: /GGUF file, which llama\.cpp reads/,
-    next: /checkpoint that the GGUF was made from/,
-  },
-  {
-    name: "a folder of GGUF files whose card names the base",
-    build: (folder) => {
-      put(folder, "a-Q4_K_M.gguf", "GGUF\x03\0\0\0");
-      put(folder, "README.md", "---\nbase_model: nvidia/Nemotron-H-8B-Base-8K\n---\n");
-      return put(folder, "a-Q8_0.gguf", "GGUF\x03\0\0\0");
-    },
-    code: "FORMAT_UNKNOWN",
-    says: /2 GGUF files/,
-    next: /hf:\/\/nvidia\/Nemotron-H-8B-Base-8K/,
-  },
-  {
     name: "pytorch_model.bin alone",
     build: (folder) => put(weightless(folder), "pytorch_model.bin", "PK\x03\x04"),
     code: "FORMAT_UNKNOWN",

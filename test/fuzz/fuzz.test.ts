@@ -2,6 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "vitest";
+import { ggufFacts } from "../../formats/gguf/facts.ts";
+import { gguf } from "../../formats/gguf/format.ts";
 import { hf } from "../../formats/hf/format.ts";
 import { formats } from "../../formats/index.ts";
 import { packed } from "../../formats/packed/format.ts";
@@ -37,6 +39,23 @@ async function open(files: ReadonlyMap<string, Uint8Array>, writer = hf.writes!)
     version: "0",
   });
 }
+
+describe("a GGUF with damage in", () => {
+  it.each(["gguf/tiny-q4_k_m.gguf", "hostile/gguf/ok-unknown-keys.gguf"])(
+    "the header of %s",
+    async (name) => {
+      const whole = new Uint8Array(readFileSync(new URL(`../../fixtures/${name}`, import.meta.url)));
+      const { weightFiles } = await gguf.read(memoryStore("m", new Map([["m.gguf", whole]])));
+      const { size } = weightFiles[0]!.header;
+      await fuzz(600, async (random) => {
+        const header = spoiltBytes(whole.subarray(0, size), random);
+        const bytes = new Uint8Array(Buffer.concat([header, whole.subarray(size)]));
+        const checkpoint = await gguf.read(memoryStore("m", new Map([["m.gguf", bytes]])));
+        ggufFacts(checkpoint);
+      });
+    },
+  );
+});
 
 describe("a Hugging Face folder with damage in", () => {
   it("a header", async () => {

@@ -283,3 +283,55 @@ describe("what lies there in place of a checkpoint", () => {
     });
   });
 });
+
+describe("chat templates", () => {
+  const inGguf = (name: string) => new URL(`../../fixtures/${name}`, import.meta.url).pathname;
+
+  it("in a GGUF are named with their place", async () => {
+    const { ok, findings } = await scan(inGguf("gguf/tiny-q8_0.gguf"));
+    expect([ok, findings.map(({ rule, severity }) => [rule, severity])]).toEqual([
+      true,
+      [["chat-template", "note"]],
+    ]);
+    const { file, offset } = findings[0]!.at;
+    const template = readFileSync(inGguf(`gguf/${file}`))
+      .subarray(offset!)
+      .toString("latin1", 0, 30);
+    expect(template).toMatch(/^\{%/);
+  });
+
+  it("that reach out of the template are a danger, in a GGUF and beside the weights", async () => {
+    const file = inGguf("hostile/gguf/ok-template-code.gguf");
+    const { ok, findings } = await scan(file);
+    expect([ok, findings.map(({ rule, severity }) => [rule, severity])]).toEqual([
+      false,
+      [["template-code", "danger"]],
+    ]);
+    const at = findings[0]!.at.offset!;
+    expect(readFileSync(file).toString("latin1", at, at + 10)).toBe(".__class__");
+    for (const [i, [text, found]] of (
+      [
+        ["{{ x['__globals__'] }}", true],
+        ["{{ x|attr('y') }}", true],
+        ["{{ f.func_globals }}", true],
+        [
+          "{% for m in messages %}<|__im__|> {{ m['content'] }}: a_globals and __init__ in words{% endfor %}",
+          false,
+        ],
+      ] as const
+    ).entries()) {
+      const folder = join(work, `template-${i}`);
+      mkdirSync(folder);
+      writeFileSync(join(folder, "chat_template.jinja"), text);
+      expect(
+        (await scan(folder)).findings.some(({ rule }) => rule === "template-code"),
+        text,
+      ).toBe(found);
+    }
+  });
+
+  it("of a damaged GGUF are not searched: its header is the finding", async () => {
+    const { findings } = await scan(inGguf("hostile/gguf/string-length-huge.gguf"));
+    expect(findings.map(({ rule }) => rule)).toEqual(["limit"]);
+  });
+});

@@ -14,6 +14,10 @@ export { filesOf };
 export const golden = (name: string): string =>
   new URL(`../../fixtures/nemotron-h/${name}`, import.meta.url).pathname;
 
+/** A file that llama.cpp's own tools wrote. */
+export const ggufGolden = (name: string): string =>
+  new URL(`../../fixtures/gguf/${name}`, import.meta.url).pathname;
+
 /** A checkpoint of another family than Nemotron-H. */
 export const familyGolden = (name: string): string =>
   new URL(`../../fixtures/families/${name}`, import.meta.url).pathname;

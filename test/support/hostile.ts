@@ -7,12 +7,33 @@ import { memoryStore } from "./memory-store.ts";
 
 const fixtures = new URL("../../fixtures/hostile/", import.meta.url).pathname;
 
+interface HostileGguf {
+  readonly file: string;
+  readonly expect: "refuse" | "ok";
+  readonly code?: string;
+  /** what the error must name: a key, a tensor, or a number */
+  readonly names?: string;
+  readonly rule: string;
+}
+
+/** Files with one broken rule each, and some that look odd and are right. */
+export const hostileGguf: readonly HostileGguf[] = JSON.parse(
+  readFileSync(join(fixtures, "gguf", "expected.json"), "utf8"),
+);
+
 export async function hostileTo(format: string): Promise<readonly HostileFiles[]> {
   switch (format) {
     case "packed":
       return damaged("packed");
     case "hf":
       return damaged("safetensors");
+    case "gguf": {
+      const cases = hostileGguf.filter(({ expect }) => expect === "refuse");
+      const path = (file: string) => join(fixtures, "gguf", file);
+      return Promise.all(
+        cases.map(async ({ file, code }) => ({ name: file, code, hostile: await fileStore(path(file)) })),
+      );
+    }
     case "nemo1":
       return Promise.all(
         traps(/\.nemo$/).map(async (name) => ({ name, hostile: await fileStore(trap(name)) })),

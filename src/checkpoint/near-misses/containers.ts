@@ -13,24 +13,13 @@ import type { Scene, SceneFile } from "./scene.ts";
 const DOC = "docs/other-checkpoints.md";
 const atTop = ({ path }: SceneFile) => !path.includes("/");
 
-/** llama.cpp's file. */
-export async function ggufFiles(scene: Scene): Promise<IsologitError | null> {
-  const { files } = scene;
-  if (files.some(({ path }) => path.endsWith(".safetensors")) && files.length > 1) return null;
-  const named = files.filter(({ path }) => /\.gguf$/i.test(path));
-  const looked = named.length > 0 ? named : files.length === 1 ? files : [];
-  const first = looked[0];
-  if (first === undefined || (await scene.contentOf(first.path)) !== "gguf") return null;
-  const count =
-    looked.length > 1
-      ? `these are ${looked.length} GGUF files, which llama.cpp reads`
-      : "this is a GGUF file, which llama.cpp reads";
-  return new IsologitError(
-    "FORMAT_UNKNOWN",
-    `${count}; this version does not read GGUF`,
-    { file: first.path },
-    { next: await sourceOfCopy(scene, "give the checkpoint that the GGUF was made from") },
-  );
+/** llama.cpp's file opens, but no family knows its tensors, and values of blocks are not decoded. */
+export async function ggufModel(scene: Scene): Promise<IsologitError | null> {
+  if (scene.checkpoint?.format !== "gguf") return null;
+  const message =
+    "this is a model in GGUF; this version inspects, checks and scans such files, but does not convert or run them";
+  const next = await sourceOfCopy(scene, "give the checkpoint that the GGUF was made from");
+  return new IsologitError("UNSUPPORTED", message, { file: scene.checkpoint.weightFiles[0]!.path }, { next });
 }
 
 /** The command that unpacks a kind of file to standard output. */

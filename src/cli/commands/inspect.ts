@@ -23,15 +23,16 @@ export const inspect = defineCommand<NonNullable<Parameters<Library["inspect"]>[
 });
 
 function inspectText(report: InspectReport, view: View): string[] {
-  const { layers, quantization, training } = report;
+  const { layers, quantization, training, gguf } = report;
   const wide = view.width - 16;
   const kinds = Object.entries(layers).filter(([, count]) => count > 0);
   const scale = report.parameters >= 1e6 ? ` (${millions(report.parameters)})` : "";
   return [
     ...factTable(view, [
       ["format", report.format],
-      ["dialect", report.dialect ?? "unknown"],
-      ["family", report.family ?? "unknown"],
+      ["dialect", gguf === undefined ? (report.dialect ?? "unknown") : null],
+      ["family", gguf === undefined ? (report.family ?? "unknown") : null],
+      ...(gguf === undefined ? [] : ggufRows(gguf, wide)),
       ["pattern", report.pattern === null ? null : pieces(escapeControls(report.pattern), wide)],
       ["layers", kinds.length === 0 ? null : kinds.map(([kind, count]) => `${count} ${kind}`).join(", ")],
       ["sizes", report.dims === null ? null : wrapParts(sizeTexts(report.dims), wide)],
@@ -63,6 +64,30 @@ function inspectText(report: InspectReport, view: View): string[] {
       "lrrr",
     ),
     ...(report.tensors === undefined ? [] : ["", ...tensorTable(report.tensors, view)]),
+  ];
+}
+
+type Row = readonly [label: string, value: readonly string[] | string | null];
+
+/** What a GGUF says of its model. Its tensors are not matched to a family. */
+function ggufRows(gguf: NonNullable<InspectReport["gguf"]>, wide: number): readonly Row[] {
+  const { architecture, name, fileType, layers, contextLength, tokenizer, parts } = gguf;
+  const tokens = tokenizer.tokens === null ? [] : [formatQuantity(tokenizer.tokens, "token")];
+  const { model, pre, chatTemplateBytes: template } = tokenizer;
+  const about = [
+    ...(model === null ? [] : [escapeControls(model)]),
+    ...(pre === null ? [] : [`pre-tokenizer ${escapeControls(pre)}`]),
+    ...tokens,
+    template === null ? "no chat template" : `chat template of ${formatBytes(template)}`,
+  ];
+  return [
+    ["architecture", architecture === null ? "unknown" : escapeControls(architecture)],
+    ["name", name === null ? null : escapeControls(name)],
+    ["file type", fileType],
+    ["layers", layers === null ? null : formatCount(layers)],
+    ["context", contextLength === null ? null : formatQuantity(contextLength, "token")],
+    ["tokenizer", wrapParts(about, wide)],
+    ["parts", parts.length === 1 ? null : formatQuantity(parts.length, "file")],
   ];
 }
 

@@ -20,6 +20,11 @@ export const scan = defineCommand<FindingsOptions>({
 });
 
 function scanText({ ok, findings }: FindingsReport, view: View): string[] {
-  const verdict = ok ? "reading this runs no code" : "do not load this with software that reads pickles";
+  const faults = findings.filter(({ severity }) => severity === "error" || severity === "danger");
+  const verdict = ok
+    ? "reading this runs no code"
+    : faults.every(({ rule }) => rule === "template-code")
+      ? "do not render its chat template without a sandbox"
+      : "do not load this with software that reads pickles";
   return [...findingLines(findings, view), `${formatQuantity(findings.length, "finding")}; ${verdict}`];
 }

@@ -1,0 +1,105 @@
+/** Reads the headers of a model in GGUF. */
+import type { Checkpoint, Remark, Tensor, TypedValue } from "../../src/core/checkpoint.ts";
+import { IsologitError } from "../../src/core/errors.ts";
+import { formatBytes } from "../../src/core/figures.ts";
+import type { Store } from "../../src/core/io.ts";
+import { type GgufHeader, readGgufHeader } from "../codec/gguf/header.ts";
+import { ggufNamed, partsAmong } from "./files.ts";
+
+/** llama.cpp's limit. It ends with a failed assertion beyond it. */
+const MAX_LAYERS = 512;
+
+type Part = GgufHeader & { readonly file: string };
+
+/** @throws codes of exit status 3 */
+export async function readGguf(store: Store): Promise<Checkpoint> {
+  const files = await store.list();
+  const named = ggufNamed(files.map(({ path }) => path));
+  if (named.length === 0)
+    throw new IsologitError("FORMAT_UNKNOWN", "there is no GGUF file here", { file: store.url });
+  const paths = partsAmong(named);
+  const parts: Part[] = [];
+  for (const file of paths) {
+    await using source = await store.open(file);
+    parts.push({ file, ...(await readGgufHeader(source, file)) });
+  }
+  refuseOtherParts(parts);
+  refuseLayers(parts[0]!);
+  const remarks = parts.flatMap(trailingRemark);
+  return {
+    format: "gguf",
+    dialect: "gguf",
+    config: {},
+    metadata: parts[0]!.metadata,
+    tensors: tensorsOf(parts),
+    objects: [],
+    sidecars: files
+      .filter(({ path }) => !paths.includes(path))
+      .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
+    weightFiles: parts.map(({ file, dataOffset }) => ({
+      path: file,
+      header: { file, offset: 0, size: dataOffset },
+    })),
+    recasts: [],
+    ...(remarks.length > 0 && { remarks }),
+    store,
+  };
+}
+
+function tensorsOf(parts: readonly Part[]): readonly Tensor[] {
+  const found = new Map<string, string>();
+  return parts.flatMap(({ file, tensors }) =>
+    tensors.map(({ name, dtype, shape, offset }): Tensor => {
+      const other = found.get(name);
+      if (other !== undefined)
+        throw new IsologitError("DUPLICATE_NAME", `it lies in ${other} too`, { file, tensor: name });
+      found.set(name, file);
+      return { name, dtype, shape, pieces: [{ file, offset, start: shape.map(() => 0), shape }] };
+    }),
+  );
+}
+
+/**
+ * Compares what each part says of itself with its name. A file without a number in its name must be whole.
+ *
+ * @throws TENSOR_MISSING, INDEX_MISMATCH
+ */
+function refuseOtherParts(parts: readonly Part[]): void {
+  for (const [i, { file, metadata }] of parts.entries()) {
+    const [count, number] = [numberAt(metadata, "split.count"), numberAt(metadata, "split.no")];
+    if (parts.length === 1 && (count ?? 1) > 1) {
+      const message = `the file is part ${(number ?? 0) + 1} of ${count} by its own keys, and its name does not say so`;
+      const next = "give the folder that has all parts, with the names that llama-gguf-split gave them";
+      throw new IsologitError("TENSOR_MISSING", message, { file }, { next });
+    }
+    if (parts.length === 1 || (count === parts.length && number === i)) continue;
+    const message = `the file is named as part ${i + 1} of ${parts.length}; its keys say split.no ${number}, split.count ${count}`;
+    throw new IsologitError("INDEX_MISMATCH", message, { file });
+  }
+  const stated = numberAt(parts[0]!.metadata, "split.tensors.count");
+  const tensors = parts.reduce((sum, part) => sum + part.tensors.length, 0);
+  if (stated === undefined || stated === tensors) return;
+  const message = `split.tensors.count is ${stated}; the parts have ${tensors} tensors`;
+  throw new IsologitError("INDEX_MISMATCH", message, { file: parts[0]!.file });
+}
+
+/** @throws LIMIT_EXCEEDED for a number of layers that would make readers allocate without bounds */
+function refuseLayers({ file, metadata }: Part): void {
+  for (const { key, value, span } of metadata) {
+    if (!key.endsWith(".block_count") || typeof value === "string") continue;
+    if (typeof value === "number" && value >= 0 && value <= MAX_LAYERS) continue;
+    const message = `${key} is ${String(value)}; at most ${MAX_LAYERS} layers are read`;
+    throw new IsologitError("LIMIT_EXCEEDED", message, { file, offset: span.offset });
+  }
+}
+
+function numberAt(metadata: readonly TypedValue[], key: string): number | undefined {
+  const value = metadata.find((entry) => entry.key === key)?.value;
+  return typeof value === "number" ? value : undefined;
+}
+
+function trailingRemark({ file, trailingBytes }: Part): readonly Remark[] {
+  if (trailingBytes === 0) return [];
+  const message = `${formatBytes(trailingBytes)} follow the last tensor; no reader looks at them`;
+  return [{ rule: "trailing-bytes", severity: "warning", at: { file }, message }];
+}
