@@ -1,13 +1,21 @@
 /** docs/config-keys.md, written from the tables that it describes. */
 
+import { reader as bamba } from "../../src/families/bamba/hf/config.ts";
+import { reader as falcon } from "../../src/families/falcon_h1/hf/config.ts";
+import { reader as granite } from "../../src/families/granitemoehybrid/hf/config.ts";
+import { configReader as llama } from "../../src/families/llama/hf/keys.ts";
+import { configReader as mixtral } from "../../src/families/mixtral/hf/keys.ts";
+import { reader as nemotron } from "../../src/families/nemotron/hf/config.ts";
 import * as hf from "../../src/families/nemotron-h/hf/other-keys.ts";
 import { SETTING_KEYS, SOURCES } from "../../src/families/nemotron-h/hf/setting-keys.ts";
 import { FIELDS, type Field, namesOf, PASSTHROUGH } from "../../src/families/nemotron-h/megatron/fields.ts";
 import { FIXED_KEYS } from "../../src/families/nemotron-h/megatron/keys.ts";
 import * as megatron from "../../src/families/nemotron-h/megatron/unread-keys.ts";
+import type { ConfigJson } from "../../src/families/parts/config-json.ts";
 import type { OnlyKey, UnreadKeys } from "../../src/families/parts/config-keys.ts";
 import { NOTED_KEYS } from "../../src/families/parts/megatron/fixed-keys.ts";
 import { PROCESS_KEYS } from "../../src/families/parts/megatron/process-keys.ts";
+import { COMMON_ONLY_KEYS } from "../../src/families/parts/transformers-keys.ts";
 
 const WHERE: Readonly<Record<string, string>> = {
   ...{
@@ -23,7 +31,7 @@ const WHERE: Readonly<Record<string, string>> = {
 export function keysPage(): string {
   return [
     INTRODUCTION,
-    "## config.json: settings",
+    "## Nemotron-H, config.json: settings",
     ABOUT_SETTINGS,
     table(
       ["setting", "keys", "where absent", "in models with", "read in"],
@@ -35,12 +43,12 @@ export function keysPage(): string {
         SOURCES[source],
       ]),
     ),
-    "## config.json: keys that are read at one value only",
+    "## Nemotron-H, config.json: keys that are read at one value only",
     "Any other value is refused (`UNSUPPORTED`, exit 3), with key, value and default.",
     onlyTable(hf.ONLY_KEYS),
-    "## config.json: keys on which nothing depends",
+    "## Nemotron-H, config.json: keys on which nothing depends",
     unreadTable(hf.UNREAD_KEYS),
-    "## Megatron records: settings",
+    "## Nemotron-H, Megatron records: settings",
     ABOUT_FIELDS,
     table(
       ["setting", "keys", "where absent", "in models with"],
@@ -51,28 +59,64 @@ export function keysPage(): string {
         where(field.on),
       ]),
     ),
-    "## Megatron records: keys that are read at one value only",
+    "## Nemotron-H, Megatron records: keys that are read at one value only",
     ABOUT_FIXED,
     onlyTable([...FIELDS.flatMap(asOnly), ...FIXED_KEYS]),
-    "## Megatron records: keys that are reported",
+    "## Nemotron-H, Megatron records: keys that are reported",
     "They change only the precision. A value that is not usual gives a note of `check` (`config-precision`), a warning of `convert` and a finding of `verify`.",
     table(
       ["key", "usual", "what another value means", "read in"],
       NOTED_KEYS.map(({ key, usual, says, source }) => [code(key), values(usual), says, source]),
     ),
-    "## Megatron records: keys on which nothing depends",
+    "## Nemotron-H, Megatron records: keys on which nothing depends",
     unreadTable(megatron.UNREAD_KEYS),
+    ...OTHERS.flatMap(([type, reader]) => familyPart(type, reader)),
   ]
     .join("\n\n")
     .concat("\n");
+}
+
+/** Readers of the other families' config.json, by model type. */
+const OTHERS: readonly (readonly [string, ConfigJson])[] = [
+  ...(["llama", "mistral", "qwen2", "qwen3"] as const).map((type) => [type, llama(type)] as const),
+  ["nemotron", nemotron],
+  ...(["mixtral", "qwen3_moe"] as const).map((type) => [type, mixtral(type)] as const),
+  ...([
+    ["bamba", bamba],
+    ["granitemoehybrid", granite],
+    ["falcon_h1", falcon],
+  ] as const),
+];
+
+/** Keys of one model type; those that Transformers reads for every model are in the part on Nemotron-H. */
+function familyPart(type: string, { tables }: ConfigJson): readonly string[] {
+  const common = new Set(COMMON_ONLY_KEYS.map(({ key }) => key));
+  return [
+    `## ${type}, config.json`,
+    table(
+      ["setting", "keys", "where absent"],
+      tables.settings.map(({ setting, key, others = [], absent, nullable }) => [
+        setting,
+        [key, ...others.map((other) => other.key)].map(code).join(", "),
+        absent !== undefined
+          ? code(JSON.stringify(absent))
+          : nullable === true
+            ? "from other keys"
+            : "refused",
+      ]),
+    ),
+    ...((tables.others ?? []).length === 0
+      ? []
+      : [`Read by rules of their own: ${tables.others!.map(code).join(", ")}.`]),
+    onlyTable(tables.only.filter(({ key }) => !common.has(key))),
+  ];
 }
 
 const INTRODUCTION = `# Which config keys are read
 
 A model's config has many keys. Isologit sorts each key that an engine reads into one of four kinds: a **setting**; a key that is read
 **at one value only**; a key **on which nothing depends**; an **unknown** key. This page is generated from the tables in
-\`src/families/nemotron-h/\` (in \`hf/\` \`setting-keys.ts\` and \`other-keys.ts\`, in \`megatron/\` \`fields.ts\`, \`keys.ts\`, \`process-keys.ts\` and
-\`unread-keys.ts\`). Tests compare the tables with the classes of the real libraries (\`fixtures/config-keys/\`), and this page with the tables.
+\`src/families/\`. Tests compare Nemotron-H's tables with the classes of the real libraries (\`fixtures/config-keys/\`), and this page with the tables.
 
 - For an unknown key, \`check\` gives a warning (\`config-key-unknown\`), \`convert\` gives a warning if the destination's config cannot hold the
   key, and \`verify\` gives a finding. If two Hugging Face configs differ in any key, a finding names the key.

@@ -57,13 +57,13 @@ const INDEX = "model.safetensors.index.json";
 export class ConfigJson {
   /** every key of the tables */
   readonly known: ReadonlySet<string>;
-  readonly #tables: ConfigTables;
+  readonly tables: ConfigTables;
   /** keys of settings, and keys that must have one value */
   readonly #compared: ReadonlySet<string>;
   readonly #unread: ReadonlySet<string>;
 
   constructor(tables: ConfigTables) {
-    this.#tables = tables;
+    this.tables = tables;
     const { settings, only, unread, others = [] } = tables;
     this.#compared = new Set([
       ...settings.flatMap((row) => keysOf(row).map(({ key }) => key)),
@@ -117,7 +117,7 @@ export class ConfigJson {
 
   /** Findings: keys that are in no table, and values that some engines refuse or read as another class. */
   remarks(config: Config): readonly KeyRemark[] {
-    const { architectures: known, nullRefused } = this.#tables;
+    const { architectures: known, nullRefused } = this.tables;
     const remarks = [...remarkUnknown(config, this.known)];
     const nulls = Object.keys(config).filter((key) => config[key] === null && nullRefused.includes(key));
     if (nulls.length > 0) {
@@ -134,7 +134,7 @@ export class ConfigJson {
 
   /** @throws UNSUPPORTED for a key whose value changes the function */
   refuseOtherValues(config: Config, has: (where: Where | undefined) => boolean = () => true): void {
-    refuseOtherValues(config, this.#tables.only, has, { file: "config.json" });
+    refuseOtherValues(config, this.tables.only, has, { file: "config.json" });
   }
 
   isSettingKey(key: string): boolean {
@@ -147,11 +147,11 @@ export class ConfigJson {
 
   /** The first key of a setting. */
   keyOf(setting: string): string | undefined {
-    return this.#tables.settings.find((row) => row.setting === setting)?.key;
+    return this.tables.settings.find((row) => row.setting === setting)?.key;
   }
 
   #row(name: string): SettingKey {
-    return this.#tables.settings.find(({ setting }) => setting === name)!; // callers pass only names of the table
+    return this.tables.settings.find(({ setting }) => setting === name)!; // callers pass only names of the table
   }
 }
 
