@@ -4,7 +4,7 @@
  */
 import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { type ErrorLocation, IsologitError, systemError } from "../core/errors.ts";
 import type { ByteSource, Store } from "../core/io.ts";
 import { safePath } from "../core/safe-path.ts";
@@ -15,23 +15,30 @@ const MAX_READ_BYTES = 64 * 1024 * 1024;
 /** A zarr checkpoint has some 100,000 files; folders that contain links to each other would give files without end. */
 const MAX_ENTRIES = 1_000_000;
 
+/** One of the numbered files of a model in GGUF: its software is given one of them and finds the others beside it. */
+const PART = /^(.+-)\d{5}(-of-\d{5}\.gguf)$/i;
+
 /**
- * @param root a folder; or a file: the store then contains only that file, under its name
+ * @param root a folder; or a file: the store then contains only that file, under its name, and further parts of its model
  * @throws NOT_FOUND, IO_FAILED
  */
 export async function fileStore(root: string): Promise<Store> {
   const about = await system({ file: root }, () => stat(root));
   const seen = new Map<string, string>(); // path -> stamp of the file when it was first opened
   if (about.isFile()) {
-    const name = basename(root);
+    const names = await partsBeside(root);
+    const place = (name: string) => (name === basename(root) ? root : join(dirname(root), name));
+    const entry = async (path: string) => {
+      return { path, size: (await system({ file: place(path) }, () => stat(place(path)))).size };
+    };
     return {
       url: root,
-      list: async () => [{ path: name, size: (await system({ file: root }, () => stat(root))).size }],
+      list: () => Promise.all(names.map(entry)),
       open: async (path) => {
-        if (path !== name) throw new IsologitError("NOT_FOUND", "no such file", { file: path });
-        return openFile(root, path, seen);
+        if (!names.includes(path)) throw new IsologitError("NOT_FOUND", "no such file", { file: path });
+        return openFile(place(path), path, seen);
       },
-      refuseChanged: () => refuseChanged(seen, () => root),
+      refuseChanged: () => refuseChanged(seen, place),
     };
   }
   if (!about.isDirectory()) throw specialFileError(root);
@@ -42,6 +49,17 @@ export async function fileStore(root: string): Promise<Store> {
     open: async (path) => openFile(join(root, safePath(path, { file: path })), path, seen),
     refuseChanged: () => refuseChanged(seen, (path) => join(root, path)),
   };
+}
+
+/** The name of a file, or the names of all parts of its model that are beside it, sorted. */
+async function partsBeside(file: string): Promise<readonly string[]> {
+  const name = basename(file);
+  const [, before, after] = PART.exec(name) ?? [];
+  if (before === undefined) return [name];
+  const beside = await system({ file }, () => readdir(dirname(file)));
+  const isPart = (other: string) =>
+    other.length === name.length && other.startsWith(before) && other.endsWith(after!);
+  return beside.filter(isPart).sort();
 }
 
 /** Whether a path exists; nothing is opened. */

@@ -198,6 +198,20 @@ function splitFolder(name: string, change: (folder: string) => void): string {
 const PART = (i: number) => `tiny-split-0000${i}-of-00003.gguf`;
 
 describe("a model in parts", () => {
+  it.each([1, 2])(
+    "is the same, given as a folder or as part %i, whatever else is beside it",
+    async (part) => {
+      const folder = splitFolder(`beside-${part}`, (beside) => {
+        cpSync(ggufGolden("tiny-q8_0.gguf"), join(beside, "other.gguf"));
+        cpSync(join(beside, PART(1)), join(beside, "tiny-split-00001-of-00002.gguf"));
+      });
+      const { parameters, gguf: facts } = await inspect(join(folder, PART(part)));
+      expect([parameters, facts!.parts.length]).toEqual([248_800, 3]);
+      const report = await errorOf(() => inspect(join(folder, "tiny-split-00001-of-00002.gguf")));
+      expect(report).toMatchObject({ code: "TENSOR_MISSING" });
+    },
+  );
+
   it("names its files, also without tensors in the first", async () => {
     const { gguf: facts } = await inspect(ggufGolden("tiny-split"));
     expect(facts!.parts.map(({ file, tensors }) => [file, tensors])).toEqual([
