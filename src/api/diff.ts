@@ -10,6 +10,7 @@ import {
 } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { refuseDamaged, refuseDamagedSpan, sealOfElements } from "../checkpoint/tensor-digests.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type Band, bandsOf, gatherExtents, roleSource } from "../core/gather.ts";
@@ -18,6 +19,7 @@ import { type FindSeal, sealFinder } from "../core/sealed-spans.ts";
 import { Difference } from "../diff/difference.ts";
 import { diffConfigs, diffSidecars } from "../diff/files.ts";
 import type { DiffedTensor, DiffReport } from "../diff/report.ts";
+import { diffMetadata, diffStored } from "../diff/stored-tensors.ts";
 import type { Role } from "../families/model.ts";
 import { memoryOf } from "../inference/machine.ts";
 import { pluginsReport } from "../plugins/plugin.ts";
@@ -32,7 +34,7 @@ export interface DiffOptions extends Omit<FindingsOptions, "backend"> {
 const BAND_BYTES = 4 * 1024 * 1024;
 
 /**
- * Compares two checkpoints role by role. No forward pass runs.
+ * Compares two checkpoints role by role, or two GGUF tensor by tensor. No forward pass runs.
  *
  * @param a path or `hf://` address of a checkpoint
  * @param b path or `hf://` address of a checkpoint of any format and dialect
@@ -43,9 +45,11 @@ const BAND_BYTES = 4 * 1024 * 1024;
  * const { equal, tensors } = await diff("./nemotron-h-8b", "model.isologit");
  */
 export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
+  const [openA, openB] = [await openCheckpoint(a, options), await openCheckpoint(b, options)];
+  if (openA.format === "gguf" && openB.format === "gguf") return await diffFiles(openA, openB, options);
   const [left, right] = [
-    await loadModelWithScales(await openCheckpoint(a, options), options),
-    await loadModelWithScales(await openCheckpoint(b, options), options),
+    await loadModelWithScales(openA, options),
+    await loadModelWithScales(openB, options),
   ];
   const [valuesA, valuesB] = [decodeWeights(left), decodeWeights(right)];
   await using sourcesA = new Sources(valuesA.checkpoint.store);
@@ -62,6 +66,14 @@ export async function diff(a: string, b: string, options: DiffOptions = {}): Pro
   const sidecars = weights ? [] : await diffSidecars(left, right);
   const equal = tensors.every((tensor) => tensor.equal) && config.length === 0 && sidecars.length === 0;
   return { equal, tensors, config, sidecars, ...pluginsReport(options) };
+}
+
+/** Two checkpoints of a format without a family: tensors are compared by their names, and keys in place of settings. */
+async function diffFiles(a: Checkpoint, b: Checkpoint, options: DiffOptions): Promise<DiffReport> {
+  const tensors = await diffStored(a, b, options.signal);
+  const config = options.weights === true ? [] : await diffMetadata(a, b);
+  const equal = tensors.every((tensor) => tensor.equal) && config.length === 0;
+  return { equal, tensors, config, sidecars: [], ...pluginsReport(options) };
 }
 
 interface Reading {

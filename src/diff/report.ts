@@ -7,12 +7,13 @@ export interface DiffReport extends PluginsReport {
   /** no tensor, setting or side file differs */
   readonly equal: boolean;
   readonly tensors: readonly DiffedTensor[];
-  /** settings of the model that differ, and keys of the config where both sides have one dialect */
+  /** settings of the model that differ, and keys of the config where both sides have one dialect; of two GGUF their keys */
   readonly config: readonly { readonly key: string; readonly a: unknown; readonly b: unknown }[];
   readonly sidecars: readonly DiffedSidecar[];
 }
 
 export interface DiffedTensor {
+  /** of two GGUF: the name of the stored tensor */
   readonly role: string;
   readonly layer: number | null;
   /** stored tensor and dtype of each side; null if the side has no tensor */

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { gguf } from "../../formats/gguf/format.ts";
 import { check } from "../../src/api/check.ts";
 import { convert } from "../../src/api/convert.ts";
+import { diff } from "../../src/api/diff.ts";
 import { inspect } from "../../src/api/inspect.ts";
 import { logits } from "../../src/api/logits.ts";
 import { verify } from "../../src/api/verify.ts";
@@ -300,11 +301,53 @@ describe("what commands say of a GGUF", () => {
     expect([bad.ok, bad.findings.map(({ rule }) => rule)]).toEqual([false, ["span-invalid"]]);
   });
 
+  it("diff compares tensors by their names, and keys by type and value", async () => {
+    const same = join(work, "same");
+    cpSync(ggufGolden("tiny-split"), same, { recursive: true });
+    const split = await diff(ggufGolden("tiny-split"), same);
+    expect([split.equal, split.tensors.length, split.config]).toEqual([true, 58, []]);
+
+    const bytes = readFileSync(join(same, PART(2)));
+    bytes[bytes.byteLength - 20]! ^= 1;
+    writeFileSync(join(same, PART(2)), bytes);
+    const changed = await diff(ggufGolden("tiny-split"), same, { weights: true });
+    const unlike = changed.tensors.filter(({ equal }) => !equal);
+    expect(unlike.map(({ ulp }) => ulp)).toEqual([1]);
+
+    const { equal, tensors, config } = await diff(
+      ggufGolden("tiny-q8_0.gguf"),
+      ggufGolden("tiny-q4_k_m.gguf"),
+    );
+    expect(equal).toBe(false);
+    expect(config).toEqual([{ key: "general.file_type", a: "u32 7", b: "u32 15" }]);
+    expect(tensors.filter((tensor) => tensor.equal).map(({ a }) => a)).toHaveLength(37);
+    expect(tensors.find(({ equal }) => !equal)!.error).toBe(
+      "Q8_0 / Q5_0: values of these types are not compared",
+    );
+  });
+
+  it("diff compares long values and blocks by their bytes", async () => {
+    const made = (name: string, last: string, byte: number) => {
+      const tokens = Array.from({ length: 5000 }, (_, i) => `token ${i}`);
+      const bytes = ggufBytes({ keys: [["t", "raw", strings([...tokens, last])]], tensors: [TENSOR] });
+      bytes[bytes.byteLength - 40] = byte;
+      writeFileSync(join(work, name), bytes);
+      return join(work, name);
+    };
+    const whole = made("a.gguf", "x", 0);
+    expect((await diff(whole, made("b.gguf", "x", 0))).equal).toBe(true);
+    const keys = await diff(whole, made("b.gguf", "y", 0));
+    expect([keys.tensors[0]!.equal, keys.config.map(({ key }) => key)]).toEqual([true, ["t"]]);
+    const blocks = await diff(whole, made("b.gguf", "x", 1));
+    expect([blocks.tensors[0]!.equal, blocks.config]).toEqual([false, []]);
+  });
+
   const file = ggufGolden("tiny-q8_0.gguf");
   it.each<[string, () => Promise<unknown>]>([
     ["convert", () => convert(file, join(work, "out"), { to: "hf" })],
     ["convert with like", () => convert(file, join(work, "out"), { to: "hf", like: golden("tiny") })],
     ["verify", () => verify(golden("tiny"), file)],
+    ["diff with another format", () => diff(file, golden("tiny"))],
     ["logits", () => logits(file, { out: join(work, "out") })],
   ])("%s is refused, with the next step", async (_, run) => {
     const error = await errorOf(run);

@@ -8,7 +8,7 @@ import { inspect } from "../../src/api/inspect.ts";
 import { plan } from "../../src/api/plan.ts";
 import { scan } from "../../src/api/scan.ts";
 import { verify } from "../../src/api/verify.ts";
-import { filesOf, golden, workFolder } from "../support/goldens.ts";
+import { filesOf, ggufGolden, golden, workFolder } from "../support/goldens.ts";
 import { put } from "../support/hub/fake.ts";
 import { putFolder, world } from "../support/hub/world.ts";
 
@@ -48,6 +48,18 @@ describe("reads headers and nothing else", () => {
       ...(command === "plan" && { source: expect.objectContaining({ address }) }),
     });
   });
+});
+
+it("parts of a GGUF, and one file among several, are read by their headers", async () => {
+  const [split, single] = [ggufGolden("tiny-split"), ggufGolden("tiny-q8_0.gguf")];
+  here.hub.repositories.clear();
+  putFolder(here.hub, REPO, split);
+  expect(await inspect(`hf://${REPO}`)).toEqual(await inspect(split));
+  expect(weightBytes(), "the first bytes of one file, and one window of each").toBe(4 + 3 * 64 * 1024);
+  put(here.hub, REPO, { "q8.gguf": readFileSync(single) });
+  const { gguf } = await inspect(`hf://${REPO}/q8.gguf`);
+  expect(gguf).toMatchObject({ fileType: "Q8_0", parts: [{ file: "q8.gguf", tensors: 58 }] });
+  await expect(inspect(`hf://${REPO}`)).rejects.toMatchObject({ code: "FORMAT_AMBIGUOUS" });
 });
 
 it("a commit stays the same after later commits", async () => {

@@ -17,7 +17,7 @@ const atTop = ({ path }: SceneFile) => !path.includes("/");
 export async function ggufModel(scene: Scene): Promise<IsologitError | null> {
   if (scene.checkpoint?.format !== "gguf") return null;
   const message =
-    "this is a model in GGUF; this version inspects, checks and scans such files, but does not convert or run them";
+    "this is a model in GGUF; this version inspects, checks, scans and compares such files, but does not convert or run them";
   const next = await sourceOfCopy(scene, "give the checkpoint that the GGUF was made from");
   return new IsologitError("UNSUPPORTED", message, { file: scene.checkpoint.weightFiles[0]!.path }, { next });
 }
