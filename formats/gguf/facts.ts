@@ -49,6 +49,12 @@ export function ggufFacts({ metadata = [], tensors, weightFiles }: Checkpoint): 
     const value = entries.get(key)?.value;
     return typeof value === "number" ? value : null;
   };
+  const inside = new Map<string, { tensors: number; bytes: number }>();
+  for (const { dtype, shape, pieces } of tensors) {
+    const { file } = pieces[0]!; // the reader gives every tensor one piece
+    const { tensors: count, bytes } = inside.get(file) ?? { tensors: 0, bytes: 0 };
+    inside.set(file, { tensors: count + 1, bytes: bytes + bytesOf(dtype, shape) });
+  }
   const architecture = text("general.architecture");
   const fileType = count("general.file_type");
   return {
@@ -63,11 +69,7 @@ export function ggufFacts({ metadata = [], tensors, weightFiles }: Checkpoint): 
       tokens: entries.get("tokenizer.ggml.tokens")?.count ?? null,
       chatTemplateBytes: entries.get("tokenizer.chat_template")?.span.size ?? null,
     },
-    parts: weightFiles.map(({ path }) => {
-      const inside = tensors.filter(({ pieces }) => pieces[0]!.file === path);
-      const bytes = inside.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
-      return { file: path, tensors: inside.length, bytes };
-    }),
+    parts: weightFiles.map(({ path }) => ({ file: path, ...(inside.get(path) ?? { tensors: 0, bytes: 0 }) })),
     metadata: metadata.map(keyOf),
   };
 }

@@ -112,6 +112,11 @@ describe("rules of the reader", () => {
       { keys: [["a", "raw", bytesList("bool", 40_000, 3)]] },
       "HEADER_INVALID",
     ],
+    [
+      "long names of many keys",
+      { keys: Array.from({ length: 70 }, (_, i) => [`${i}`.padEnd(65_000, "k"), "u8", 1] as const) },
+      "LIMIT_EXCEEDED",
+    ],
     ["513 layers", { keys: [["x.block_count", "u32", 513]] }, "LIMIT_EXCEEDED"],
     ["a negative number of layers", { keys: [["x.block_count", "i32", -1]] }, "LIMIT_EXCEEDED"],
   ])("%s is refused", async (_, file, code) => {
@@ -165,8 +170,12 @@ describe("rules of the reader", () => {
 });
 
 describe("a large vocabulary", () => {
-  const tokens = Array.from({ length: 400_000 }, (_, i) => `token ${i}`);
-  const file = { keys: [["tokenizer.ggml.tokens", "raw", strings(tokens)] as const], tensors: [TENSOR] };
+  // Of 16 bytes with its length, and so placed that the first window ends inside a length.
+  const tokens = Array.from({ length: 480_000 }, (_, i) => String(i).padStart(8, "t"));
+  const file = {
+    keys: [["tokenizer.ggml.tokens.of_test", "raw", strings(tokens)] as const],
+    tensors: [TENSOR],
+  };
 
   it("takes two reads, and its tokens are counted, not kept", async () => {
     const bytes = ggufBytes(file);
@@ -176,7 +185,15 @@ describe("a large vocabulary", () => {
     expect(metadata).toMatchObject([{ type: "string[]", count: tokens.length }]);
     expect(metadata![0]!.value).toBeUndefined();
     expect(tensors).toHaveLength(1);
-    expect(counts.get("m.gguf")!.reads).toBe(2);
+    expect(counts.get("m.gguf")).toMatchObject({ reads: 2, bytes: bytes.byteLength });
+  });
+
+  it("is passed over where one of its tokens is long", async () => {
+    const keys = [["a", "raw", strings(["x", "y".repeat(20_000_000)])] as const];
+    const bytes = ggufBytes({ keys, tensors: [TENSOR] });
+    const { store, counts } = countedStore(memoryStore("m", new Map([["m.gguf", bytes]])));
+    expect((await gguf.read(store)).metadata).toMatchObject([{ type: "string[]", count: 2 }]);
+    expect(counts.get("m.gguf")!.bytes).toBeLessThan(100_000);
   });
 
   it("is passed over where its elements have one size", async () => {

@@ -2,8 +2,8 @@
  * The header of a GGUF file: keys, and the name, type, dimensions and place of each tensor. No number of the file is used
  * before it is checked, and no tensor is read.
  *
- * @see ggml's specification of GGUF: versions 2 and 3, little-endian; tensors follow each other in the order of their entries, each
- *   padded to the alignment
+ * @see ggml's specification of GGUF: versions 2 and 3, little-endian; tensors follow each other in the order of their
+ *   entries, each padded to the alignment
  */
 import type { TypedValue } from "../../../src/core/checkpoint.ts";
 import { blockElements, bytesOf, type DType, type Shape } from "../../../src/core/dtype.ts";
@@ -38,7 +38,6 @@ interface GgufTensor {
 }
 
 export interface GgufHeader {
-  readonly version: number;
   readonly metadata: readonly TypedValue[];
   readonly tensors: readonly GgufTensor[];
   /** where the first tensor begins */
@@ -56,7 +55,7 @@ export async function readGgufHeader(source: ByteSource, file: string): Promise<
   await input.fill(HEAD_BYTES);
   if (Buffer.from(input.take(MAGIC.length)).toString("latin1") !== MAGIC)
     throw input.fail("HEADER_INVALID", "the file does not begin with GGUF", { offset: 0 });
-  const version = readVersion(input);
+  refuseOtherVersions(input);
   const [tensorCount, keyCount] = [input.u64(), input.u64()];
   input.claim(tensorCount, MIN_TENSOR_BYTES, "tensors");
   input.claim(keyCount, MIN_KEY_BYTES, "keys");
@@ -66,13 +65,13 @@ export async function readGgufHeader(source: ByteSource, file: string): Promise<
   const dataOffset = await readPadding(input, alignment);
   const { tensors, end } = placeTensors(entries, dataOffset, alignment, input);
   const trailingBytes = Math.max(0, input.size - alignUp(end, alignment));
-  return { version, metadata, tensors, dataOffset, trailingBytes };
+  return { metadata, tensors, dataOffset, trailingBytes };
 }
 
-function readVersion(input: HeaderInput): number {
+function refuseOtherVersions(input: HeaderInput): void {
   const offset = input.at;
   const version = input.u32();
-  if (VERSIONS.includes(version)) return version;
+  if (VERSIONS.includes(version)) return;
   const isSwapped = version !== 0 && (version & 0xffff) === 0;
   const what = isSwapped
     ? "the file was written for a big-endian machine"

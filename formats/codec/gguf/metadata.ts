@@ -9,6 +9,8 @@ const MAX_KEY_BYTES = 65_535;
 const MAX_KEYS = 65_536;
 /** A chat template or a vocabulary is larger; a list with a number for each of 512 layers is smaller. */
 const MAX_VALUE_BYTES = 16 * 1024;
+/** All names of keys together. */
+const MAX_NAMES_BYTES = 4 * 1024 * 1024;
 /** All values together that are kept. */
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 /** A key is a length, one byte, a type and a value of one byte at least. */
@@ -27,9 +29,13 @@ export async function readMetadata(input: HeaderInput, count: bigint): Promise<r
   if (keys > MAX_KEYS) throw input.fail("LIMIT_EXCEEDED", `${keys} keys; at most ${MAX_KEYS} are read`);
   const entries = new Map<string, TypedValue>();
   let budget = MAX_KEPT_BYTES;
+  let names = 0;
   for (let i = 0; i < keys; i++) {
     const at = input.at;
     const key = await input.name(`the name of key ${i}`, MAX_KEY_BYTES);
+    names += key.length;
+    if (names > MAX_NAMES_BYTES)
+      throw input.fail("LIMIT_EXCEEDED", `names of keys have more than ${MAX_NAMES_BYTES} characters`);
     if (entries.has(key)) throw input.fail("DUPLICATE_NAME", `the key ${key} is there twice`, { offset: at });
     const entry = await readValue(input, key, Math.min(budget, MAX_VALUE_BYTES));
     if (entry.value !== undefined) budget -= entry.span.size;
