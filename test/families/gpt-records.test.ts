@@ -38,6 +38,25 @@ describe("which family a record belongs to", () => {
     expect(claimed(bridge({ normalization: "LayerNorm" }))).toBeUndefined();
     expect(claimed(bridge({ position_embedding_type: "learned_absolute" }))).toBeUndefined();
   });
+  it.each([
+    "megatron.bridge.models.falcon_h1.falconh1_provider.FalconH1ModelProvider",
+    "megatron.bridge.models.glm.glm45_provider.GLMMoEModelProvider",
+    "nemo.collections.llm.gpt.model.gemma2.Gemma2Config",
+    "megatron.bridge.models.qwen_vl.qwen25_vl_provider.Qwen25VLModelProvider",
+    "megatron.bridge.models.qwen_vl.qwen35_vl_provider.Qwen35TokenClassificationModelProvider",
+    "megatron.bridge.models.llama_nemotron.llama_nemotron_provider.LlamaNemotronHeterogeneousProvider",
+  ])("%s is another model with the same keys", (target) => {
+    expect(claimed(bridge({ _target_: target }))).toBeUndefined();
+  });
+  it.each([
+    "megatron.bridge.models.llama.llama_provider.Llama31ModelProvider8B",
+    "megatron.bridge.models.qwen.qwen_provider.Qwen2ModelProvider7B",
+    "megatron.bridge.models.qwen.qwen_provider.Qwen25ModelProvider7B",
+    "megatron.bridge.models.mistral.mistral_provider.MistralModelProvider",
+    "nemo.collections.llm.gpt.model.qwen3.Qwen3Config8B",
+  ])("%s is a model of blocks", (target) => {
+    expect(claimed(bridge({ _target_: target }))).toBe("llama");
+  });
   it("a config that two families claim is refused", () => {
     const twice = [...families, { ...llama, id: "other" }];
     expect(() => familyOf(bridge(), twice)).toThrow(/llama and other both claim/);

@@ -32,7 +32,7 @@ export function isMegatronConfig(config: Config): boolean {
   );
   return (
     Object.keys(classSettings(config._target_)).length > 0 ||
-    names.some((name) => /mamba|hybrid|nemotron_?h/i.test(canonicalJson(name ?? null))) ||
+    names.some((name) => /mamba|hybrid|nemotron_?h(?!eterogeneous)/i.test(canonicalJson(name ?? null))) ||
     config.is_hybrid_model === true ||
     "mamba_ssm_ngroups" in config // a key of NeMo 1's Mamba model alone
   );

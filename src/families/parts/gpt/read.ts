@@ -51,10 +51,23 @@ interface GptMoe {
   readonly layers: readonly boolean[];
 }
 
+/**
+ * Classes of records whose model is GPTModel as it stands, or the hybrid model. Classes of other models have the same keys and
+ * compute something else: Falcon-H1, Gemma, GLM, models of images and sound.
+ */
+const GPT_CLASS = /(^|\.)(GPT|Hybrid|Mamba)ModelProvider$|llama|qwen(2|25|3)(?!\d)|mistral|mixtral|nemotron/i;
+const OTHER_CLASS = /VL|Omni|Audio|ASR|Diffusion|Heterogeneous|Llava|Ministral/;
+
+function isGptClass(target: unknown): boolean {
+  const name = String(target);
+  return GPT_CLASS.test(name) && !OTHER_CLASS.test(name.slice(name.lastIndexOf(".") + 1));
+}
+
 /** Norm, activation and experts of a GPTModel with rotary positions; null for the record of another model. */
 function gptKind(config: Config): (Pick<GptModel, "norm" | "activation"> & { moe: boolean }) | null {
   if (config.model_type !== undefined) return null;
   const record = new GptRecord(config);
+  if (config._target_ !== undefined && !isGptClass(config._target_)) return null;
   if (/[^*\-E|]/.test(patternIn(record)) || record.value("num_attention_heads") === undefined) return null;
   const positions = record.value("position_embedding_type");
   if (positions !== "rope" && positions !== "yarn" && !record.flag("use_rotary_position_embeddings"))
