@@ -7,7 +7,7 @@ import { ggufNamed, hasMagic } from "./files.ts";
 
 export const gguf: Format = {
   id: "gguf",
-  title: "llama.cpp's file, one or several (.gguf)",
+  title: "llama.cpp's file, headers only (.gguf)",
 
   async detect(store) {
     const paths = (await store.list()).map(({ path }) => path);

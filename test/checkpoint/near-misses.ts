@@ -10,7 +10,7 @@ import {
   saveArrays,
   shardedGolden,
 } from "../support/foreign.ts";
-import { arraysOf, golden, type StoredArray } from "../support/goldens.ts";
+import { arraysOf, ggufGolden, golden, type StoredArray } from "../support/goldens.ts";
 
 export interface NearMiss {
   readonly name: string;
@@ -209,6 +209,16 @@ export const NEAR_MISSES: readonly NearMiss[] = [
     code: "NOT_FETCHED",
     says: /empty file/,
     next: /fetch the whole file again/,
+  },
+  {
+    name: "folders with the parts of a GGUF, and a GGUF in a folder",
+    build: (folder) => {
+      cpSync(ggufGolden("tiny-split"), join(folder, "BF16"), { recursive: true });
+      return put(folder, "Q8_0/tiny.gguf", readFileSync(ggufGolden("tiny-q8_0.gguf")));
+    },
+    code: "FORMAT_UNKNOWN",
+    says: /contains 2: BF16 \(gguf\), Q8_0\/tiny\.gguf \(gguf\)/,
+    next: /give one of them, the last is .*Q8_0\/tiny\.gguf/,
   },
   {
     name: "pytorch_model.bin alone",

@@ -14,6 +14,12 @@ const SHOWN = 3;
 const TOP =
   /^(.*\/)?(config\.json|[^/]+\.safetensors|model_config\.yaml|\.metadata|latest_checkpointed_iteration\.txt|context\/[^/]+|iter_\d+\/[^/]+|weights\/\.metadata|mp_rank_[\d_]+\/[^/]+|[^/]+\.(nemo|isologit))$/;
 
+const FORMAT_OF_ENDING: Readonly<Record<string, string>> = {
+  nemo: "nemo1",
+  isologit: "packed",
+  gguf: "gguf",
+};
+
 interface Found {
   /** path of the folder or file, without a slash at its end */
   readonly path: string;
@@ -65,9 +71,12 @@ async function below({ files, store }: Scene, formats: readonly Format[]): Promi
     if (format !== undefined) found.push({ path: folder.slice(0, -1), format });
   }
   for (const { path } of files) {
-    if (!/\.(nemo|isologit)$/.test(path) || found.length >= MAX_TRIED) continue;
-    if (found.some((place) => path.startsWith(`${place.path}/`))) continue;
-    found.push({ path, format: path.endsWith(".nemo") ? "nemo1" : "packed" });
+    const [, ending] = /\.(nemo|isologit|gguf)$/.exec(path) ?? [];
+    if (ending === undefined || found.length >= MAX_TRIED) continue;
+    // The parts of a GGUF are read as a folder.
+    const place = path.replace(/\/[^/]+-\d{5}-of-\d{5}\.gguf$/, "");
+    if (found.some((other) => place === other.path || place.startsWith(`${other.path}/`))) continue;
+    found.push({ path: place, format: FORMAT_OF_ENDING[ending]! });
   }
   return found.sort((a, b) => naturally(a.path, b.path));
 }
