@@ -59,6 +59,6 @@ function allParts(paths: readonly string[], count: number): readonly string[] {
   const missing = wanted.filter((path) => !present.has(path));
   if (missing.length === 0) return wanted;
   const message = `the model has ${count} parts; ${missing.length} of them are not here, such as ${missing[0]}`;
-  const next = "give the folder that has all parts";
+  const next = "put all parts into one folder";
   throw new IsologitError("TENSOR_MISSING", message, { file: first }, { next });
 }

@@ -1,5 +1,5 @@
 /**
- * GGUF, the files of llama.cpp: one file, or a folder with the parts of one model. Only headers are understood: the names of
+ * GGUF, the files of llama.cpp: one file, or the parts of one model beside each other. Only headers are understood: the names of
  * tensors are read as they are stored, no family has them yet, and values of blocks are not decoded.
  */
 import type { Format } from "../format.ts";

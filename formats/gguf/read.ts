@@ -69,7 +69,7 @@ function refuseOtherParts(parts: readonly Part[]): void {
     const [count, number] = [numberAt(metadata, "split.count"), numberAt(metadata, "split.no")];
     if (parts.length === 1 && (count ?? 1) > 1) {
       const message = `the file is part ${(number ?? 0) + 1} of ${count} by its own keys, and its name does not say so`;
-      const next = "give the folder that has all parts, with the names that llama-gguf-split gave them";
+      const next = "put all parts into one folder, with the names that llama-gguf-split gave them";
       throw new IsologitError("TENSOR_MISSING", message, { file }, { next });
     }
     if (parts.length === 1 || (count === parts.length && number === i)) continue;

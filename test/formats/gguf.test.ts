@@ -289,7 +289,7 @@ describe("a model in parts", () => {
       cpSync(join(ggufGolden("tiny-split"), PART(1)), path);
       const error = await errorOf(() => inspect(path));
       expect([error.code, error.exit]).toEqual(["TENSOR_MISSING", 3]);
-      expect(error.next).toMatch(/folder that has all parts/);
+      expect(error.next).toMatch(/all parts into one folder/);
     }
   });
 });
