@@ -31,7 +31,9 @@ describe("which family a record belongs to", () => {
   it("sizes of Mamba, which every record has, decide nothing", () => {
     expect(claimed(bridge())).toBe("llama");
     expect(claimed(bridge({ hybrid_layer_pattern: "M-*-" }))).toBe("nemotron-h");
-    expect(claimed(bridge({ hybrid_layer_pattern: "*-*-" }))).toBe("llama");
+    expect(claimed(bridge({ hybrid_layer_pattern: "*-|*-" }))).toBe("llama");
+    for (const pattern of ["**--", "-*-*", "*-*"])
+      expect(claimed(bridge({ hybrid_layer_pattern: pattern })), pattern).toBeUndefined();
   });
   it("another activation, norm or kind of position is no family's", () => {
     expect(claimed(bridge({ activation_func: { _target_: "torch.nn.functional.gelu" } }))).toBeUndefined();
@@ -97,6 +99,30 @@ describe("what a record means", () => {
   it("weights without a head are tied, whatever the class says", () => {
     const tensors = [{ name: "embedding.word_embeddings.weight", shape: [512, 64] }];
     expect(megatron.settings(bridge(), { tensors }).settings.tied).toBe(true);
+  });
+  it.each([
+    ["num_layers", 2 ** 40, "LIMIT_EXCEEDED"],
+    ["num_layers", 2.5, "CONFIG_INVALID"],
+    ["hidden_size", "64", "CONFIG_INVALID"],
+    ["num_attention_heads", 3, "CONFIG_INVALID"],
+  ])("%s %s is refused", (key, value, code) => {
+    expect(() => settingsOf(bridge({ [key]: value }))).toThrow(expect.objectContaining({ code }));
+  });
+  it.each([
+    ["([0]*1+[1]*1)", "*-*E"],
+    ["[1,0]", "*E*-"],
+    [[0, 1], "*-*E"],
+    [2, "*E*-"],
+  ])("experts in the layers %j", (frequency, pattern) => {
+    const moe = { num_moe_experts: 4, moe_router_topk: 2, moe_layer_freq: frequency };
+    expect(familyOf(bridge(moe), families)?.id).toBe("mixtral");
+    const mixtral = dialectOf(families.find(({ id }) => id === "mixtral")!, "megatron");
+    expect(mixtral.settings(bridge(moe), { tensors: [] }).settings.pattern).toBe(pattern);
+  });
+  it.each(["[1]", "([1]*9999+[1]*9999)", "os.system('x')"])("moe_layer_freq %j is refused", (frequency) => {
+    const moe = { num_moe_experts: 4, moe_router_topk: 2, moe_layer_freq: frequency };
+    const mixtral = dialectOf(families.find(({ id }) => id === "mixtral")!, "megatron");
+    expect(() => mixtral.settings(bridge(moe), { tensors: [] })).toThrow(/moe_layer_freq/);
   });
   it.each([
     ["rotary_interleaved", true],

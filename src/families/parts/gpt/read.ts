@@ -9,6 +9,7 @@ import { canonicalJson } from "../../../core/hash.ts";
 import type { ObservedFacts } from "../../dialect.ts";
 import type { Config } from "../../structure.ts";
 import { unsupportedKeyError } from "../config-keys.ts";
+import { refuseExcess } from "../limits.ts";
 import type { RotarySettings } from "../rotary.ts";
 import { invalidRecordError } from "./errors.ts";
 import { GptRecord } from "./record.ts";
@@ -68,7 +69,9 @@ function gptKind(config: Config): (Pick<GptModel, "norm" | "activation"> & { moe
   if (config.model_type !== undefined) return null;
   const record = new GptRecord(config);
   if (config._target_ !== undefined && !isGptClass(config._target_)) return null;
-  if (/[^*\-E|]/.test(patternIn(record)) || record.value("num_attention_heads") === undefined) return null;
+  const pattern = patternIn(record);
+  if (pattern !== "" && !/^(\*[-E])+$/.test(pattern)) return null;
+  if (record.value("num_attention_heads") === undefined) return null;
   const positions = record.value("position_embedding_type");
   if (positions !== "rope" && positions !== "yarn" && !record.flag("use_rotary_position_embeddings"))
     return null;
@@ -83,8 +86,9 @@ export function isGpt(config: Config, wanted: NonNullable<ReturnType<typeof gptK
   return canonicalJson(gptKind(config)) === canonicalJson(wanted);
 }
 
+/** The pattern of a hybrid model without its pipeline cuts; "" for GPTModel. */
 const patternIn = (record: GptRecord): string =>
-  String(record.value("hybrid_layer_pattern", "hybrid_override_pattern") ?? "");
+  String(record.value("hybrid_layer_pattern", "hybrid_override_pattern") ?? "").replaceAll("|", "");
 
 /** Megatron's hybrid model gives each attention and each MLP a layer of its own. */
 export const isHybridForm = (config: Config): boolean => patternIn(new GptRecord(config)) !== "";
@@ -113,24 +117,25 @@ function activationOf(record: GptRecord): GptModel["activation"] | null {
 export function readGpt(config: Config, facts: ObservedFacts): { model: GptModel; notes: readonly string[] } {
   const record = new GptRecord(config);
   const { norm, activation } = gptKind(config)!; // only such records are read
-  const [heads, hidden] = [record.need("num_attention_heads"), record.need("hidden_size")];
+  const [heads, hidden] = [record.count("num_attention_heads"), record.count("hidden_size")];
   // without grouped queries Megatron-LM's argument num_query_groups is 1 and means nothing
   const groups =
-    record.config.group_query_attention === false ? undefined : record.number("num_query_groups");
+    record.config.group_query_attention === false ? undefined : record.countOr("num_query_groups");
   const kvHeads = groups ?? heads;
-  const headDim = record.number("kv_channels") ?? hidden / heads;
+  const headDim = record.countOr("kv_channels") ?? hidden / heads;
   if (heads % kvHeads !== 0 || !Number.isInteger(headDim))
     throw invalidRecordError(
       `${heads} heads cannot be divided among ${kvHeads} groups, or ${hidden} among heads`,
     );
-  const pattern = patternIn(record).replaceAll("|", "");
-  const layers = pattern === "" ? record.need("num_layers") : pattern.length / 2;
+  const pattern = patternIn(record);
+  const layers = pattern === "" ? record.count("num_layers") : pattern.length / 2;
+  refuseExcess(2 * layers, layers * (record.countOr("num_moe_experts", "num_experts") ?? 0));
   const notes: string[] = [];
   const model: GptModel = {
     layers,
     hidden,
     vocab: vocabOf(record, facts, notes),
-    ffn: record.need("ffn_hidden_size"),
+    ffn: record.count("ffn_hidden_size"),
     heads,
     kvHeads,
     headDim,
@@ -144,7 +149,7 @@ export function readGpt(config: Config, facts: ObservedFacts): { model: GptModel
     norm,
     activation,
     moe: moeOf(record, layers, pattern),
-    maxPositions: record.number("max_position_embeddings", "seq_length", "encoder_seq_length"),
+    maxPositions: record.countOr("max_position_embeddings", "seq_length", "encoder_seq_length"),
   };
   return { model, notes };
 }
@@ -173,12 +178,12 @@ function windowOf(record: GptRecord): number | undefined {
 }
 
 function moeOf(record: GptRecord, layers: number, pattern: string): GptMoe | undefined {
-  const experts = record.number("num_moe_experts", "num_experts");
+  const experts = record.countOr("num_moe_experts", "num_experts");
   if (experts === undefined) return undefined;
   return {
     experts,
-    topK: record.need("moe_router_topk"),
-    ffn: record.number("moe_ffn_hidden_size") ?? record.need("ffn_hidden_size"),
+    topK: record.count("moe_router_topk"),
+    ffn: record.countOr("moe_ffn_hidden_size") ?? record.count("ffn_hidden_size"),
     preSoftmax: record.flag("moe_router_pre_softmax"),
     layers: moeLayers(record.value("moe_layer_freq") ?? 1, layers, pattern),
   };
@@ -187,23 +192,26 @@ function moeOf(record: GptRecord, layers: number, pattern: string): GptMoe | und
 /** Every n-th layer from the first on, or a list of 0 and 1, which a text may hold; a hybrid pattern says it with letters. */
 function moeLayers(frequency: unknown, layers: number, pattern: string): readonly boolean[] {
   if (pattern !== "") return Array.from({ length: layers }, (_, i) => pattern[2 * i + 1] === "E");
-  const list = typeof frequency === "string" ? listIn(frequency) : frequency;
-  if (typeof list === "number") return Array.from({ length: layers }, (_, i) => i % list === 0);
+  const list = typeof frequency === "string" ? listIn(frequency, layers) : frequency;
+  if (Number.isSafeInteger(list) && Number(list) > 0)
+    return Array.from({ length: layers }, (_, i) => i % Number(list) === 0);
   if (Array.isArray(list) && list.length === layers && list.every((one) => one === 0 || one === 1))
     return list.map((one) => one === 1);
   throw invalidRecordError(
-    `moe_layer_freq is ${canonicalJson(frequency)}, expected ${layers} entries of 0 or 1`,
+    `moe_layer_freq is ${canonicalJson(frequency)}, expected a number or ${layers} entries of 0 or 1`,
   );
 }
 
-/** `[0, 1]`, or `([0] * 3 + [1] * 24)` as Megatron-LM's command line has it. */
-function listIn(text: string): readonly number[] | null {
-  const terms = text.replace(/[()\s]/g, "").split("+");
-  const lists = terms.map((term) => /^\[([01](?:,[01])*)\](?:\*(\d{1,4}))?$/.exec(term));
-  if (lists.some((found) => found === null)) return /^\d+$/.test(text) ? null : null;
-  return lists.flatMap((found) =>
-    Array.from({ length: Number(found![2] ?? 1) }, () => found![1]!.split(",").map(Number)).flat(),
-  );
+/** `[0, 1]`, or `([0] * 3 + [1] * 24)` as Megatron-LM's command line has it; null for any other text. */
+function listIn(text: string, length: number): readonly number[] | null {
+  const list: number[] = [];
+  for (const term of text.replace(/[()\s]/g, "").split("+")) {
+    const [, entries, times = "1"] = /^\[([01](?:,[01])*)\](?:\*(\d{1,4}))?$/.exec(term) ?? [];
+    if (entries === undefined) return null;
+    for (let i = 0; i < Number(times); i++) list.push(...entries.split(",").map(Number));
+    if (list.length > length) return null;
+  }
+  return list;
 }
 
 /** The true size of the vocabulary, if the record has it: NeMo 1 stored the padded number of rows under the same key. */

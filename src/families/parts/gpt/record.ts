@@ -41,6 +41,20 @@ export class GptRecord {
     return value;
   }
 
+  /** @throws CONFIG_INVALID for a value that is no whole number above 0 */
+  countOr(...names: readonly string[]): number | undefined {
+    const value = this.number(...names);
+    if (value === undefined || Number.isSafeInteger(value)) return value;
+    throw invalidRecordError(`${names[0]} is ${value}, expected a whole number`);
+  }
+
+  /** @throws CONFIG_INVALID where the record lacks it, or for a value that is no whole number above 0 */
+  count(...names: readonly string[]): number {
+    const value = this.countOr(...names);
+    if (value === undefined) throw invalidRecordError(`${names[0]} is missing`);
+    return value;
+  }
+
   flag(...names: readonly string[]): boolean {
     return this.value(...names) === true;
   }
