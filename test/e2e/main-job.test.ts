@@ -126,7 +126,7 @@ describe("what looks and does not write", () => {
 
   it("formats and doctor", async () => {
     const [formats, doctor] = [await json("formats"), await json("doctor")];
-    const ids = ["packed", "hf", "nemo2", "nemo1", "bridge", "megatron"];
+    const ids = ["packed", "hf", "nemo2", "nemo1", "bridge", "megatron", "gguf"];
     expect(formats.report.formats.map(({ id }: { id: string }) => id)).toEqual(ids);
     expect([formats.status, doctor.status, formats.stderr + doctor.stderr]).toEqual([0, 0, ""]);
     expect(doctor.report.backends[0]).toMatchObject({ id: "wasm", available: true });
