@@ -1,5 +1,6 @@
 /** Megatron's two dialects: keys of a distributed checkpoint, and modules of each rank. */
 import type { Dialect } from "../../dialect.ts";
+import { TRAINING_TENSORS } from "../../parts/megatron/left-out.ts";
 import { distParallelism, planParallelism, rankParallelism } from "../../parts/megatron/parallelism.ts";
 import type { Structure } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
@@ -15,17 +16,6 @@ const stacks = {
   mtp: "mtp.layers.{outer}.mtp_model_layer.layers.{inner}.",
   step: "mtp.layers.{outer}.",
 } as const satisfies Dialect["stacks"];
-
-/** The keys of the optimizer contain those of the weights: only the start of a name distinguishes them. */
-const drop: Dialect<NemotronHDims>["drop"] = [
-  { match: /^optimizer(\.|$)/, why: "optimizer state" },
-  { match: /(^|\.)_extra_state(\/|$)/, why: "extra state of modules" },
-  { match: /^rng_state(\/|$)/, why: "random number generators" },
-  {
-    match: /^(common_state|opt_param_scheduler|rerun_state_machine_state|args|iteration)(\/|$)/,
-    why: "training state",
-  },
-];
 
 /** Modules whose extra state strict loaders require, by layer kind. Loaders ignore an entry that they do not need. */
 const STATEFUL = {
@@ -64,7 +54,7 @@ function objects({ dims, layers }: Structure<NemotronHDims>): readonly string[] 
 const cutsOf = ({ dims }: Structure<NemotronHDims>) => ({ sizes: cutSizes, moeFfn: dims.moeFfn });
 
 const shared = {
-  ...{ stacks, drop, settings: settingsFrom, vocabulary: vocabularyIn, config: configFor },
+  ...{ stacks, drop: TRAINING_TENSORS, settings: settingsFrom, vocabulary: vocabularyIn, config: configFor },
   keyRemarks: remarksOn,
 };
 

@@ -3,10 +3,10 @@ import type { ConfigInput, Dialect, ObservedFacts, ParsedConfig } from "../../di
 import type { Config, Structure } from "../../structure.ts";
 import { refuseOtherValues } from "../config-keys.ts";
 import { recordRemarks } from "../megatron/fixed-keys.ts";
+import { TRAINING_TENSORS } from "../megatron/left-out.ts";
 import { type CutSize, distParallelism, planParallelism, rankParallelism } from "../megatron/parallelism.ts";
 import { FIXED_KEYS, KNOWN_KEYS } from "./keys.ts";
-import type { GptModel } from "./read.ts";
-import { isHybridForm, readGpt, vocabularyIn } from "./read.ts";
+import { type GptModel, isHybridForm, readGpt, vocabularyIn } from "./read.ts";
 import { distRules, rankRules } from "./rules.ts";
 import type { GptDims, GptTraits } from "./traits.ts";
 import { gptConfig } from "./write.ts";
@@ -22,14 +22,8 @@ export interface GptFamily extends GptTraits {
 }
 
 const drop: Dialect["drop"] = [
-  { match: /^optimizer(\.|$)/, why: "optimizer state" },
-  { match: /(^|\.)_extra_state(\/|$)/, why: "extra state of modules" },
-  { match: /^rng_state(\/|$)/, why: "random number generators" },
+  ...TRAINING_TENSORS,
   { match: /(^|\.)rotary_pos_emb\.inv_freq$/, why: "frequencies that the config gives" },
-  {
-    match: /^(common_state|opt_param_scheduler|rerun_state_machine_state|args|iteration)(\/|$)/,
-    why: "training state",
-  },
 ];
 
 export function gptDialects<D extends GptDims>(family: GptFamily): readonly Dialect<D>[] {
