@@ -3,6 +3,7 @@ import { add } from "../../kernels/index.ts";
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { Stage } from "../families/forward.ts";
 import type { StreamSet } from "./runner.ts";
+import { putFloats } from "./sequences.ts";
 
 /** Names of the streams that a stage reads and of the streams that it makes. */
 export function stageStreams(stage: Stage): {
@@ -52,8 +53,7 @@ export class Streams {
 
   /** Replaces the values of a stream. */
   async put(name: string, values: Float32Array): Promise<void> {
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    await this.#backend.upload(this.regions.get(name)!, bytes.byteLength, (view) => view.set(bytes));
+    await putFloats(this.#backend, this.regions.get(name)!, values);
   }
 
   /** residual += out; then releases `out`. */

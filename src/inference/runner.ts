@@ -11,6 +11,7 @@ import type { Forward, KernelStage, Native, OutputRows, Stage } from "../familie
 import type { Dims, Layer } from "../families/structure.ts";
 import type { DispatchedRows } from "./expert-rows.ts";
 import { groupByOutput, type MatmulTask, matmulTask, matmulTasksWithin } from "./products.ts";
+import { positionTable, putFloats, runBySequence } from "./sequences.ts";
 import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
 import { type BandData, Weights, type WeightsOptions, type WeightVersion } from "./weight-bands.ts";
 
@@ -245,63 +246,16 @@ export class ModelRunner {
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
     const parameters: Region[] = [];
     for (const name of stage.parameters) parameters.push(await this.parameter(name, place, set.weights));
-    if (stage.carry !== undefined && sequences.length > 1)
-      return await this.#bySequence(stage, sequences, inputs, parameters, set.outputs.get(stage.to)!);
-    const rows = forward.dispatched.includes(stage.to) ? expertRows!.rows : tokens;
-    const table = await this.#table(stage, sequences);
-    const operands = [...inputs, ...parameters, ...(table === undefined ? [] : [table])];
-    await stage.run(backend, dims, rows, operands, set.outputs.get(stage.to)!);
-    if (table !== undefined) backend.release(table);
-  }
-
-  /** The input of a stage that depends on positions alone; each sequence begins at position 0. */
-  async #table(stage: KernelStage, sequences: readonly number[]): Promise<Region | undefined> {
-    if (stage.table === undefined) return undefined;
-    const { backend, dims } = this.#o;
-    const parts = sequences.map((rows) => stage.table!(dims, 0, rows));
-    const bytes = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const region = backend.allocate(bytes);
-    await backend.upload(region, bytes, (view) => {
-      let at = 0;
-      for (const { buffer, byteOffset, byteLength } of parts) {
-        view.set(new Uint8Array(buffer, byteOffset, byteLength), at);
-        at += byteLength;
-      }
-    });
-    return region;
-  }
-
-  /** Runs a stage in which tokens depend on earlier ones, for each sequence alone. */
-  async #bySequence(
-    stage: KernelStage,
-    sequences: readonly number[],
-    inputs: readonly Region[],
-    parameters: readonly Region[],
-    output: Region,
-  ): Promise<void> {
-    const { backend, dims, tokens } = this.#o;
-    const widths = stage.from.map((name) => this.#widths[name]!);
-    const values: Float32Array[] = [];
-    for (const [i, input] of inputs.entries()) values.push(await backend.view(input, tokens * widths[i]!));
-    const width = this.#widths[stage.to]!;
-    const joined = new Float32Array(tokens * width);
-    let first = 0;
-    for (const rows of sequences) {
-      const parts = widths.map((columns) => backend.allocate(4 * rows * columns));
-      for (const [i, part] of parts.entries()) {
-        const [from, count] = [first * widths[i]!, rows * widths[i]!];
-        await backend.upload(part, 4 * count, (view) => {
-          const { buffer, byteOffset } = values[i]!;
-          view.set(new Uint8Array(buffer, byteOffset + 4 * from, 4 * count));
-        });
-      }
-      const result = backend.allocate(4 * rows * width);
-      await stage.run(backend, dims, rows, [...parts, ...parameters], result);
-      joined.set(await backend.view(result, rows * width), first * width);
-      for (const region of [...parts, result]) backend.release(region);
-      first += rows;
+    const output = set.outputs.get(stage.to)!;
+    if (stage.carry !== undefined && sequences.length > 1) {
+      const run = { backend, dims, widths: this.#widths, sequences };
+      return await runBySequence(stage, run, inputs, parameters, output);
     }
-    await backend.upload(output, joined.byteLength, (view) => view.set(new Uint8Array(joined.buffer)));
+    const rows = forward.dispatched.includes(stage.to) ? expertRows!.rows : tokens;
+    const table = await positionTable(stage, { backend, dims, sequences });
+    const operands = [...inputs, ...parameters, ...(table === undefined ? [] : [table])];
+    await stage.run(backend, dims, rows, operands, output);
+    if (table !== undefined) backend.release(table);
   }
 
   async #concat([left, right]: readonly [string, string], to: string, set: StreamSet): Promise<void> {
@@ -315,9 +269,7 @@ export class ModelRunner {
         joined.set(values.subarray(t * partWidth, (t + 1) * partWidth), t * width + i * streams[0]!.width);
       }
     }
-    await backend.upload(set.outputs.get(to)!, joined.byteLength, (view) =>
-      view.set(new Uint8Array(joined.buffer)),
-    );
+    await putFloats(backend, set.outputs.get(to)!, joined);
   }
 
   /** A vector as F32, made from the stored tensors whose rows hold it; it stays allocated until `forget`. */

@@ -7,22 +7,10 @@ import { convert } from "../../src/api/convert.ts";
 import { verify } from "../../src/api/verify.ts";
 import { CERTIFICATE_FILE } from "../../src/core/checkpoint.ts";
 import type { VerifyReport } from "../../src/verify/report.ts";
-import { arraysOf, familyGolden, filesOf, workFolder } from "../support/goldens.ts";
+import { arraysOf, FAMILIES, familyGolden, filesOf, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 
 const work = workFolder();
-const NAMES = [
-  "llama",
-  "mistral",
-  "qwen2",
-  "qwen3",
-  "nemotron",
-  "mixtral",
-  "qwen3_moe",
-  "bamba",
-  "falcon_h1",
-  "granitemoehybrid",
-];
 
 /** All controls, none of them void in every layer. */
 function expectControls(report: VerifyReport): void {
@@ -31,7 +19,7 @@ function expectControls(report: VerifyReport): void {
   expect(controls.filter(({ caught }) => caught !== true)).toEqual([]);
 }
 
-describe.each(NAMES)("%s", (name) => {
+describe.each(FAMILIES)("%s", (name) => {
   const source = familyGolden(name);
   const at = (kind: string) => join(work, `${name}-${kind}`);
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../kernels/kernel.ts";
 import { Distance } from "../../src/core/distance.ts";
-import { golden } from "../support/goldens.ts";
+import { FAMILIES, golden } from "../support/goldens.ts";
 import { readIn, recorded, wasm } from "../support/small-model.ts";
 
 const backend = await wasm();
@@ -23,22 +23,7 @@ const SPLITS = {
   "130, one by one from the start of the second chunk": { key: "len130", lengths: [64, ...ones(66)] },
 } as const;
 
-describe.each([
-  "tiny",
-  "sharded",
-  "moe",
-  "latent-moe",
-  "llama",
-  "mistral",
-  "qwen2",
-  "qwen3",
-  "nemotron",
-  "mixtral",
-  "qwen3_moe",
-  "bamba",
-  "falcon_h1",
-  "granitemoehybrid",
-])("%s", (name) => {
+describe.each(["tiny", "sharded", "moe", "latent-moe", ...FAMILIES])("%s", (name) => {
   it.each(Object.entries(SPLITS))("%s", async (_, { key, lengths }) => {
     const { ids, after } = await recorded(name, key);
     const runs = await readIn(name, backend, ids, lengths);

@@ -1,6 +1,6 @@
 /** Each golden on the GPU of the tests, as Transformers ran it: prompts of one token and of 17. */
 import { beforeAll, describe, it } from "vitest";
-import { familyGolden, golden, workFolder } from "../support/goldens.ts";
+import { FAMILIES, familyGolden, golden, workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 import { expectAsRecorded } from "../support/verify/gpu-golden.ts";
 
@@ -21,18 +21,7 @@ it.each([
 });
 
 /** One token and several run other kernels. */
-describe.each([
-  "llama",
-  "mistral",
-  "qwen2",
-  "qwen3",
-  "nemotron",
-  "mixtral",
-  "qwen3_moe",
-  "bamba",
-  "falcon_h1",
-  "granitemoehybrid",
-])("%s", (name) => {
+describe.each(FAMILIES)("%s", (name) => {
   it.each(["len1", "len17"])("%s", async (key) => {
     await expectAsRecorded(familyGolden(name), familyGolden(name), key, work);
   });

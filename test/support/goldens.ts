@@ -18,6 +18,12 @@ export const golden = (name: string): string =>
 export const ggufGolden = (name: string): string =>
   new URL(`../../fixtures/gguf/${name}`, import.meta.url).pathname;
 
+/** Checkpoints of the other families. */
+export const FAMILIES = [
+  ...["llama", "mistral", "qwen2", "qwen3", "nemotron", "mixtral", "qwen3_moe"],
+  ...["bamba", "falcon_h1", "granitemoehybrid"],
+];
+
 /** A checkpoint of another family than Nemotron-H. */
 export const familyGolden = (name: string): string =>
   new URL(`../../fixtures/families/${name}`, import.meta.url).pathname;

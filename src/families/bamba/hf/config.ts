@@ -1,7 +1,5 @@
 /** Reads config.json into settings. */
-import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
-import { ConfigJson, invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts";
-import { readPassthrough } from "../../parts/hf/config.ts";
+import { ConfigJson, invalidKeyError } from "../../parts/config-json.ts";
 import { modelClass, settingRow } from "../../parts/hf/keys.ts";
 import {
   hybridOnlyRows,
@@ -49,12 +47,7 @@ const ROTARY = { theta: 10_000, partial: 0.5 };
 const KV_HEADS = 8;
 
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-export function parseConfig(config: Config, { files }: ObservedFacts): ParsedConfig {
-  if (files !== undefined) refuseOtherWeights(config, files);
-  return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
-}
-
-function readSettings(config: Config): Settings {
+export function readSettings(config: Config): Settings {
   reader.refuseOtherValues(config);
   const blocks = reader.need(config, "layers");
   refuseExcess(2 * blocks, 0, { file: "config.json" });

@@ -5,7 +5,7 @@ import { hfDialect, keysIn, outerRules, tiedHeadRule } from "../../parts/hf/dial
 import type { HybridDims } from "../../parts/hybrid/dims.ts";
 import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
-import { parseConfig, reader } from "./config.ts";
+import { reader, readSettings } from "./config.ts";
 
 export const hf = hfDialect<HybridDims>({
   rules: [
@@ -17,6 +17,6 @@ export const hf = hfDialect<HybridDims>({
     { name: "pre_ff_layernorm.weight", on: ["mlp"], is: (of) => of("norm") },
     ...mlpRules<HybridDims>(["mlp"], "feed_forward."),
   ],
-  settings: parseConfig,
+  readSettings,
   ...keysIn(reader),
 });

@@ -1,7 +1,5 @@
 /** Reads config.json into settings. */
-import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
-import { ConfigJson, refuseOtherWeights, type SettingKey } from "../../parts/config-json.ts";
-import { readPassthrough } from "../../parts/hf/config.ts";
+import { ConfigJson, type SettingKey } from "../../parts/config-json.ts";
 import { modelClass, settingRow } from "../../parts/hf/keys.ts";
 import {
   hybridOnlyRows,
@@ -80,12 +78,7 @@ const ROTARY = { theta: 10_000, partial: 1 };
 const KV_HEADS = 8;
 
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-export function parseConfig(config: Config, { files }: ObservedFacts): ParsedConfig {
-  if (files !== undefined) refuseOtherWeights(config, files);
-  return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
-}
-
-function readSettings(config: Config): Settings {
+export function readSettings(config: Config): Settings {
   reader.refuseOtherValues(config);
   const isSet = (name: string) => reader.read(config, name) === true;
   const blocks = reader.need(config, "layers");

@@ -4,7 +4,7 @@ import { hfDialect, keysIn, outerRules, tiedHeadRule } from "../../parts/hf/dial
 import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
 import type { FalconH1Dims } from "../dims.ts";
-import { parseConfig, reader } from "./config.ts";
+import { reader, readSettings } from "./config.ts";
 
 export const hf = hfDialect<FalconH1Dims>({
   rules: [
@@ -16,6 +16,6 @@ export const hf = hfDialect<FalconH1Dims>({
     { name: "pre_ff_layernorm.weight", on: ["mlp"], is: (of) => of("norm") },
     ...mlpRules<FalconH1Dims>(["mlp"], "feed_forward."),
   ],
-  settings: parseConfig,
+  readSettings,
   ...keysIn(reader),
 });

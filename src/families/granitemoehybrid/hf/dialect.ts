@@ -5,7 +5,7 @@ import { hfDialect, keysIn, outerRules, tiedHeadRule } from "../../parts/hf/dial
 import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
 import type { GraniteDims } from "../dims.ts";
-import { parseConfig, reader } from "./config.ts";
+import { reader, readSettings } from "./config.ts";
 
 const sharedRules = (on: string, role: string): readonly Rule<GraniteDims>[] => [
   { name: "shared_mlp.input_linear.weight", on: [on], is: (of) => of(`${role}.in`) },
@@ -26,6 +26,6 @@ export const hf = hfDialect<GraniteDims>({
     ...sharedRules("mlp", "mlp"),
     ...sharedRules("moe", "moe.shared"),
   ],
-  settings: parseConfig,
+  readSettings,
   ...keysIn(reader),
 });

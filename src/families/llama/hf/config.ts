@@ -1,8 +1,8 @@
 /** Reads config.json into settings, and writes it for a model from another dialect, as the published releases spell it. */
 import { IsologitError } from "../../../core/errors.ts";
-import type { ConfigInput, ObservedFacts, ParsedConfig, Passthrough } from "../../dialect.ts";
-import { invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts";
-import { COMMON_KEYS, configOf, readHeads, readPassthrough } from "../../parts/hf/config.ts";
+import type { ConfigInput, Passthrough } from "../../dialect.ts";
+import { invalidKeyError } from "../../parts/config-json.ts";
+import { COMMON_KEYS, configOf, readHeads } from "../../parts/hf/config.ts";
 import { refuseExcess } from "../../parts/limits.ts";
 import { readRotary } from "../../parts/rotary.ts";
 import type { Config, Settings } from "../../structure.ts";
@@ -18,12 +18,7 @@ const QWEN3_HEAD = 128;
 const ROPE_DEFAULTS = { theta: 10_000, partial: 1 };
 
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-export function parseConfig(config: Config, { files }: ObservedFacts): ParsedConfig {
-  if (files !== undefined) refuseOtherWeights(config, files);
-  return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
-}
-
-function readSettings(config: Config): LlamaSettings {
+export function readSettings(config: Config): LlamaSettings {
   const type = config.model_type as ModelType; // the family claims only these
   const reader = configReader(type);
   reader.refuseOtherValues(config);

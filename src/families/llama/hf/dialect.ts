@@ -4,7 +4,7 @@ import { hfDialect, outerRules, tiedHeadRule } from "../../parts/hf/dialect.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
 import type { LlamaDims } from "../dims.ts";
 import { ATTENTION } from "../settings.ts";
-import { keyOf, parseConfig, writeConfig } from "./config.ts";
+import { keyOf, readSettings, writeConfig } from "./config.ts";
 import { configReader, isSettingKey, isUnreadKey, type ModelType } from "./keys.ts";
 
 export const hf = hfDialect<LlamaDims>({
@@ -16,7 +16,7 @@ export const hf = hfDialect<LlamaDims>({
     { name: "post_attention_layernorm.weight", on: ["mlp"], is: (of) => of("norm") },
     ...mlpRules<LlamaDims>(["mlp"]),
   ],
-  settings: parseConfig,
+  readSettings,
   config: writeConfig,
   keyOf,
   keyRemarks: (config) => configReader(config.model_type as ModelType).remarks(config),

@@ -1,8 +1,7 @@
 /** Reads config.json into settings, and writes it for a model from another dialect, as the published releases spell it. */
 import { IsologitError } from "../../../core/errors.ts";
-import type { ConfigInput, ObservedFacts, ParsedConfig } from "../../dialect.ts";
-import { refuseOtherWeights } from "../../parts/config-json.ts";
-import { COMMON_KEYS, configOf, readHeads, readPassthrough } from "../../parts/hf/config.ts";
+import type { ConfigInput } from "../../dialect.ts";
+import { COMMON_KEYS, configOf, readHeads } from "../../parts/hf/config.ts";
 import { refuseExcess } from "../../parts/limits.ts";
 import { readRotary } from "../../parts/rotary.ts";
 import type { Config, Settings } from "../../structure.ts";
@@ -16,12 +15,7 @@ const ROPE_DEFAULTS = {
 } as const;
 
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-export function parseConfig(config: Config, { files }: ObservedFacts): ParsedConfig {
-  if (files !== undefined) refuseOtherWeights(config, files);
-  return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
-}
-
-function readSettings(config: Config): MixtralSettings {
+export function readSettings(config: Config): MixtralSettings {
   const type = config.model_type as MixtralModelType; // the family claims only these
   const reader = configReader(type);
   reader.refuseOtherValues(config);

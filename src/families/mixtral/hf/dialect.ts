@@ -5,7 +5,7 @@ import { hfDialect, outerRules, tiedHeadRule } from "../../parts/hf/dialect.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
 import type { MixtralDims } from "../dims.ts";
 import { ATTENTION } from "../settings.ts";
-import { keyOf, parseConfig, writeConfig } from "./config.ts";
+import { keyOf, readSettings, writeConfig } from "./config.ts";
 import { configReader, isSettingKey, isUnreadKey, type MixtralModelType } from "./keys.ts";
 
 /** Names of Qwen3-MoE and of Mixtral, which has no norms of queries and keys. */
@@ -32,7 +32,7 @@ export const hf = hfDialect<MixtralDims>({
     ...expertRule("experts.{expert}.up_proj", "experts.{expert}.w3", "moe.up"),
     ...expertRule("experts.{expert}.down_proj", "experts.{expert}.w2", "moe.down"),
   ],
-  settings: parseConfig,
+  readSettings,
   config: writeConfig,
   keyOf,
   keyRemarks: (config) => configReader(config.model_type as MixtralModelType).remarks(config),

@@ -1,7 +1,7 @@
 /** Reads config.json into settings, and writes it for a model from another dialect, as the published releases spell it. */
-import type { ConfigInput, ObservedFacts, ParsedConfig } from "../../dialect.ts";
-import { ConfigJson, refuseOtherWeights } from "../../parts/config-json.ts";
-import { COMMON_KEYS, configOf, readHeads, readPassthrough } from "../../parts/hf/config.ts";
+import type { ConfigInput } from "../../dialect.ts";
+import { ConfigJson } from "../../parts/config-json.ts";
+import { COMMON_KEYS, configOf, readHeads } from "../../parts/hf/config.ts";
 import { modelClass, onlyRows, settingRow, unreadRows, widthRows } from "../../parts/hf/keys.ts";
 import { flag, positive } from "../../parts/key-values.ts";
 import { refuseExcess } from "../../parts/limits.ts";
@@ -37,12 +37,7 @@ export const reader = new ConfigJson({
 const ROPE_DEFAULTS = { theta: 10_000, partial: 0.5 };
 
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
-export function parseConfig(config: Config, { files }: ObservedFacts): ParsedConfig {
-  if (files !== undefined) refuseOtherWeights(config, files);
-  return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
-}
-
-function readSettings(config: Config): NemotronSettings {
+export function readSettings(config: Config): NemotronSettings {
   reader.refuseOtherValues(config);
   const need = (name: string) => reader.need(config, name);
   const heads = readHeads(config, reader);

@@ -4,7 +4,7 @@ import { attentionRules } from "../../parts/attention/hf-rules.ts";
 import { hfDialect, outerRules } from "../../parts/hf/dialect.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
 import type { NemotronDims } from "../dims.ts";
-import { keyOf, parseConfig, reader, writeConfig } from "./config.ts";
+import { keyOf, reader, readSettings, writeConfig } from "./config.ts";
 
 const norm: Is<NemotronDims> = (of) => of("norm");
 const bias: Is<NemotronDims> = (of) => of("norm.bias");
@@ -20,7 +20,7 @@ export const hf = hfDialect<NemotronDims>({
     { name: "post_attention_layernorm.bias", on: ["mlp"], is: bias },
     ...mlpRules<NemotronDims>(["mlp"]),
   ],
-  settings: parseConfig,
+  readSettings,
   config: writeConfig,
   keyOf,
   keyRemarks: (config) => reader.remarks(config),

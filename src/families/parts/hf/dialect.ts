@@ -1,8 +1,9 @@
 /** What the Hugging Face dialects of models of blocks share: names outside the layers, and one whole model. */
 import { IsologitError } from "../../../core/errors.ts";
 import type { Dialect, Rule } from "../../dialect.ts";
-import type { Dims, Structure } from "../../structure.ts";
-import type { ConfigJson } from "../config-json.ts";
+import type { Config, Dims, Settings, Structure } from "../../structure.ts";
+import { type ConfigJson, refuseOtherWeights } from "../config-json.ts";
+import { readPassthrough } from "./config.ts";
 
 /**
  * Names of the tensors outside the layers.
@@ -38,9 +39,12 @@ export const keysIn = (
   isUnreadKey: (key) => reader.isUnreadKey(key),
 });
 
-type OwnParts<D extends Dims> = Pick<Dialect<D>, "rules" | "settings" | "keyOf" | "keyRemarks"> &
-  Pick<Dialect<D>, "isSettingKey" | "isUnreadKey"> &
-  Partial<Pick<Dialect<D>, "config">>;
+interface OwnParts<D extends Dims>
+  extends Pick<Dialect<D>, "rules" | "keyOf" | "keyRemarks" | "isSettingKey" | "isUnreadKey">,
+    Partial<Pick<Dialect<D>, "config">> {
+  /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
+  readSettings(config: Config): Settings;
+}
 
 /** A config is written only for a model from another dialect. */
 function refuseConfig(): never {
@@ -48,10 +52,14 @@ function refuseConfig(): never {
 }
 
 /** The Hugging Face dialect of a model of blocks. Without `config` the family must have no other dialect. */
-export const hfDialect = <D extends Dims>(own: OwnParts<D>): Dialect<D> => ({
+export const hfDialect = <D extends Dims>({ readSettings, ...own }: OwnParts<D>): Dialect<D> => ({
   config: refuseConfig,
   ...own,
   id: "hf",
+  settings(config, { files }) {
+    if (files !== undefined) refuseOtherWeights(config, files);
+    return { settings: readSettings(config), passthrough: readPassthrough(config), notes: [] };
+  },
   stacks: { main: "model.layers.{outer}." },
   // older releases saved the frequencies, which follow from the config
   drop: [
