@@ -86,12 +86,16 @@ describe("several prompts", () => {
     return file;
   };
 
-  it.each(["tiny", "moe"])("of %s have the largest scale of each alone", async (name) => {
-    const together = await calibrated(golden(name), { calibrate: fileOf(prompts, "all.jsonl") });
+  it.each([
+    ["tiny", golden("tiny")],
+    ["moe", golden("moe")],
+    ["llama, whose keys turn with the position in their own prompt", familyGolden("llama")],
+  ])("of %s have the largest scale of each alone", async (_, address) => {
+    const together = await calibrated(address, { calibrate: fileOf(prompts, "all.jsonl") });
     const alone = [];
     for (const ids of prompts)
-      alone.push(await calibrated(golden(name), { calibrate: fileOf([ids], "one.jsonl") }));
-    const joined = await calibrated(golden(name), { calibrate: fileOf([prompts.flat()], "joined.jsonl") });
+      alone.push(await calibrated(address, { calibrate: fileOf([ids], "one.jsonl") }));
+    const joined = await calibrated(address, { calibrate: fileOf([prompts.flat()], "joined.jsonl") });
     let unlike = 0;
     for (const kind of ["inputs", "cached"] as const) {
       for (const [weight, scale] of together[kind]) {

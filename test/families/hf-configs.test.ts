@@ -31,6 +31,14 @@ describe.each([...NAMES, ...COPIED])("%s", (name) => {
     expect(settingsOf(spelt)).toEqual(settingsOf(configOf(name)));
   });
 
+  it("is refused where Transformers would load other weights", () => {
+    const config = { ...configOf(name), transformers_weights: "other.safetensors" };
+    const seen = { tensors: [], files: ["model.safetensors"] };
+    expect(() => dialect(config).settings(config, seen)).toThrow(
+      /transformers_weights is "other.safetensors"/,
+    );
+  });
+
   it("has no key that is unknown, in either spelling", () => {
     for (const config of [configOf(name), read(`${familyGolden("t5-configs")}/${name}.json`)])
       expect(dialect(config).keyRemarks(config)).toEqual([]);
@@ -163,6 +171,12 @@ it.each<[name: Name, keys: Config, code: string, says: RegExp]>([
   ["llama", { hidden_act: "gelu" }, "UNSUPPORTED", /hidden_act is "gelu"/],
   ["llama", { pretraining_tp: 2 }, "UNSUPPORTED", /pretraining_tp is 2/],
   ["llama", { rope_scaling: { rope_type: "dynamic", factor: 2 } }, "UNSUPPORTED", /rope_type is "dynamic"/],
+  [
+    "llama",
+    { rope_parameters: { full_attention: { rope_type: "default", rope_theta: 5 } } },
+    "UNSUPPORTED",
+    /values for each kind of layer/,
+  ],
   ["llama", { sliding_window: 8 }, "UNSUPPORTED", /sliding_window is 8/],
   ["llama", { num_key_value_heads: 3 }, "CONFIG_INVALID", /not a multiple of num_key_value_heads, 3/],
   ["llama", { rms_norm_eps: null }, "CONFIG_INVALID", /rms_norm_eps is null/],

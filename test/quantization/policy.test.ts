@@ -5,8 +5,7 @@ import { describe, expect, it } from "vitest";
 import type { DType, RecastTarget } from "../../src/core/dtype.ts";
 import type { Recipe } from "../../src/families/family.ts";
 import { decideRole, type PolicyOptions, policyOf } from "../../src/quantization/policy.ts";
-import type { LayerAt, RoleKind } from "../../src/quantization/recipe.ts";
-import { parseRecipe } from "../../src/quantization/recipe.ts";
+import { keptReason, type LayerAt, parseRecipe, type RoleKind } from "../../src/quantization/recipe.ts";
 
 /** A family as recipes see it, every kind of role in it. */
 const KINDS = {
@@ -68,6 +67,14 @@ async function code(run: () => unknown): Promise<unknown> {
       (error: unknown) => error,
     );
 }
+
+it("an end is a block where attention and MLP share a number", () => {
+  const kinds = ["attention", "mlp", "attention", "mlp", "attention", "mlp"];
+  const blocks = kinds.map((kind, index): LayerAt => ({ stack: "main", index, kind, of: 2 }));
+  const recipe = { id: "ends", keepEnds: 1, cast: ["*"] };
+  const kept = blocks.map((layer) => keptReason(recipe, "mlp.up", layer, blocks) !== null);
+  expect(kept).toEqual([true, true, false, false, true, true]);
+});
 
 describe("FP8", () => {
   it("casts by default what the training recipe cast: projections between the ends, no attention, no mtp", async () => {
