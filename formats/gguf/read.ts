@@ -29,17 +29,16 @@ export async function readGguf(store: Store): Promise<Checkpoint> {
   return {
     format: "gguf",
     dialect: "gguf",
-    config: {},
+    config: Object.fromEntries(
+      parts[0]!.metadata.flatMap(({ key, value }) => (value === undefined ? [] : [[key, value] as const])),
+    ),
     metadata: parts[0]!.metadata,
     tensors: tensorsOf(parts),
     objects: [],
     sidecars: files
       .filter(({ path }) => !paths.includes(path))
       .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
-    weightFiles: parts.map(({ file, dataOffset }) => ({
-      path: file,
-      header: { file, offset: 0, size: dataOffset },
-    })),
+    weightFiles: [],
     recasts: [],
     ...(remarks.length > 0 && { remarks }),
     store,

@@ -131,8 +131,8 @@ export interface TypedValue {
   readonly value?: ScalarValue | readonly ScalarValue[];
   /** bytes of a string, elements of a list */
   readonly count?: number;
-  /** where the value lies in the file, without its type and its length */
-  readonly span: Pick<Span, "offset" | "size">;
+  /** where the value lies, without its type and its length */
+  readonly span: Span;
 }
 
 type ScalarValue = number | bigint | boolean | string;
