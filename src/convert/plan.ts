@@ -27,6 +27,7 @@ import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
 import { shareScales } from "./fused-scales.ts";
 import { planJobs } from "./jobs.ts";
+import { findNarrowedTypes } from "./narrowed-types.ts";
 import type { PlanOptions } from "./options.ts";
 import {
   droppedFiles,
@@ -67,7 +68,8 @@ export async function planConversion(
   const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
-  const weights = planWeights(matched, policy, stored);
+  const narrowed = await findNarrowedTypes(matched, stored, policy);
+  const weights = planWeights(matched, policy, stored, narrowed);
   const isCopy = options.fnuz === "keep" && policy.to === null && options.quantDialect === undefined;
   if (!isCopy) refuseKeptFnuz(weights);
   const training = await readTrainingPrecision(source);
