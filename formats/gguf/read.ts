@@ -4,10 +4,16 @@ import { IsologitError } from "../../src/core/errors.ts";
 import { formatBytes } from "../../src/core/figures.ts";
 import type { Store } from "../../src/core/io.ts";
 import { type GgufHeader, readGgufHeader } from "../codec/gguf/header.ts";
+import { isTokenizerFile } from "../tokenizer-files.ts";
 import { ggufNamed, partsAmong } from "./files.ts";
+import { carriedIn } from "./origin-keys.ts";
+import { widenedIn } from "./source-types.ts";
 
 /** llama.cpp's limit. It ends with a failed assertion beyond it. */
 const MAX_LAYERS = 512;
+
+/** The file with the settings of a generation, which is used with the tokenizer. */
+const GENERATION = "generation_config.json";
 
 type Part = GgufHeader & { readonly file: string };
 
@@ -26,22 +32,31 @@ export async function readGguf(store: Store): Promise<Checkpoint> {
   refuseOtherParts(parts);
   refuseLayers(parts[0]!);
   const remarks = parts.flatMap(trailingRemark);
+  const { metadata } = parts[0]!;
+  const tensors = tensorsOf(parts);
+  const carried = carriedIn(metadata, store);
+  const widened = widenedIn(metadata, tensors);
   return {
     format: "gguf",
     dialect: "gguf",
     config: Object.fromEntries(
-      parts[0]!.metadata.flatMap(({ key, value }) => (value === undefined ? [] : [[key, value] as const])),
+      metadata.flatMap(({ key, value }) => (value === undefined ? [] : [[key, value] as const])),
     ),
-    metadata: parts[0]!.metadata,
-    tensors: tensorsOf(parts),
+    metadata,
+    tensors,
+    ...(widened !== undefined && { widened }),
     objects: [],
-    sidecars: files
-      .filter(({ path }) => !paths.includes(path))
-      .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
+    sidecars: [
+      ...(carried?.files.sidecars.filter(({ path }) => isTokenizerFile(path) || path === GENERATION) ?? []),
+      ...files
+        .filter(({ path }) => !paths.includes(path))
+        .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
+    ],
+    ...(carried !== undefined && { carriedFiles: carried.files }),
     weightFiles: [],
     recasts: [],
     ...(remarks.length > 0 && { remarks }),
-    store,
+    store: carried?.store ?? store,
   };
 }
 

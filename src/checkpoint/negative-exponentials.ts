@@ -22,9 +22,9 @@ const PREFIX = "/logarithms:";
  * @throws NON_FINITE in reads, for a number that is no negative exponential: it must be below 0
  */
 export function withLogarithms<M extends MatchedModel>(model: M): M {
-  const keys = [...model.transformed.keys()].filter((key) => model.tensors.get(key)!.pieces.length > 0); // a planned tensor is not written yet
-  if (keys.length === 0) return model;
-  const stored = new Map(keys.map((key) => [key, model.tensors.get(key)!]));
+  // a planned tensor is not written yet
+  const stored = new Map([...model.transformed].filter(([, { pieces }]) => pieces.length > 0));
+  if (stored.size === 0) return model;
   const tensors = new Map(
     [...model.tensors].map(([key, tensor]) => [key, stored.has(key) ? logarithms(tensor) : tensor]),
   );
@@ -60,7 +60,9 @@ async function logarithmsOf(tensor: Tensor, store: Store, known: unknown): Promi
       );
     }
     const value = listed[index];
-    return typeof value === "number" && negativeExponential(value) === number ? value : logarithmOf(number);
+    return typeof value === "number" && negativeExponential(value) === number
+      ? value
+      : valueOfExponential(number);
   });
   const written = new Uint8Array(values.buffer);
   return {
@@ -78,7 +80,7 @@ export const negativeExponential = (value: number): number => Math.fround(-Math.
  * The value whose negative exponential is `number`. Nearly all published values are BF16: a BF16 value is taken if its
  * negative exponential is `number` to one unit in the last place, because the exponential of torch is not rounded correctly.
  */
-function logarithmOf(number: number): number {
+export function valueOfExponential(number: number): number {
   const nearest = Math.fround(Math.log(-number));
   const [short] = roundToBf16(Float32Array.of(nearest)) as unknown as [number]; // one number in, one out
   return Math.abs(negativeExponential(short) - number) <= unitOf(number) ? short : nearest;

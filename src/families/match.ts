@@ -52,7 +52,7 @@ export function matchRoles(
 class Matcher {
   readonly roleSources = new Map<string, Move[]>();
   readonly holds = new Map<string, readonly string[]>();
-  readonly transformed = new Map<string, "-exp">();
+  readonly transformed = new Map<string, Tensor>();
   readonly replicas: Replica[] = [];
   readonly misfits: ShapeMisfit[] = [];
   readonly #model: RecognisedModel;
@@ -83,7 +83,7 @@ class Matcher {
     if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
-    if (expected.stores !== undefined) this.transformed.set(key, expected.stores);
+    if (expected.stores !== undefined) this.transformed.set(key, tensor);
     for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
     if (expected.copy && rank === undefined) {
       this.replicas.push({ tensor: key, of: this.roleSources.get(leaves[0]!)![0]!.of!, tied: true });

@@ -3,7 +3,7 @@ import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
 import type { Move } from "../core/mapping/moves.ts";
-import type { Dialect, ParsedConfig, Rule } from "./dialect.ts";
+import type { Dialect, ParsedConfig } from "./dialect.ts";
 import type { Family } from "./family.ts";
 import type { Dims, Layer, Parallelism, RoleSpec, Settings } from "./structure.ts";
 
@@ -61,8 +61,8 @@ export interface MatchedModel extends RecognisedModel {
   readonly roleSources: ReadonlyMap<string, readonly Move[]>;
   /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
-  /** the stored tensors whose numbers are not the values of their role, and what they are */
-  readonly transformed: ReadonlyMap<string, NonNullable<Rule["stores"]>>;
+  /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` */
+  readonly transformed: ReadonlyMap<string, Tensor>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly IgnoredEntries[];
 }
