@@ -1,6 +1,7 @@
 /** GGUF, the files of llama.cpp: one file, or the parts of one model beside each other. */
+
+import { trailerBytes } from "../codec/certificate-trailer.ts";
 import type { Format } from "../format.ts";
-import { trailerBytes } from "../packed/trailer.ts";
 import { ggufNamed, hasMagic } from "./files.ts";
 
 export const gguf: Format = {
