@@ -2,7 +2,7 @@
 import { IsologitError } from "../../../core/errors.ts";
 import type { Config } from "../../structure.ts";
 
-export const ARCHITECTURE = "general.architecture";
+const ARCHITECTURE = "general.architecture";
 
 /** llama.cpp's limit of layers; it is compared before a list with a number for each layer is used. */
 const MAX_LAYERS = 512;
