@@ -4,7 +4,7 @@
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { type FloatDType, isFloat, type Shape, widthOf } from "../core/dtype.ts";
+import { isNumeric, type NumericDType, type Shape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
@@ -19,7 +19,7 @@ export type WeightVersion = "stored" | "recast";
 /** Rounds weights as the destination's recast does. */
 export interface WeightRounder {
   /** Fills `target` with the rounded elements of `stored`. */
-  round(stored: Uint8Array, from: FloatDType, scale: number, to: Rounding, target: Uint8Array): void;
+  round(stored: Uint8Array, from: NumericDType, scale: number, to: Rounding, target: Uint8Array): void;
 }
 
 export interface WeightsOptions {
@@ -54,7 +54,7 @@ export interface BandData {
 
 interface VersionData {
   readonly region: Region;
-  readonly dtype: FloatDType;
+  readonly dtype: NumericDType;
   readonly scale: number;
 }
 
@@ -121,9 +121,9 @@ export class Weights {
     return cuts;
   }
 
-  /** Stored elements [lo, hi) as F32 bytes, with the scale applied. Their rows must have one rounding. */
+  /** Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must have one rounding. */
   async wide(tensor: Tensor, lo: number, hi: number, version: WeightVersion): Promise<Uint8Array> {
-    const dtype = floatDType(tensor);
+    const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
     const rounding = version === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
@@ -152,7 +152,7 @@ export class Weights {
           return bytes;
         }),
       );
-      same = left!.equals(right!) || sameValues(floatDType(a), left!, right!);
+      same = left!.equals(right!) || sameValues(numericDType(a), left!, right!);
     });
     return same;
   }
@@ -168,7 +168,7 @@ export class Weights {
     const { backend, sources, signal } = this.#o;
     const regions = this.#bands[turn % 2]!;
     const columns = columnsOf(tensor.shape);
-    const dtype = floatDType(tensor);
+    const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const { rounding } = this.#roundingAt(tensor, lo);
     const stored = { region: regions.stored, dtype, scale };
@@ -197,7 +197,7 @@ export class Weights {
     const { rounder, scaleOf, signal } = this.#o;
     const key = tensorKey(tensor);
     if (rounding.read !== undefined) await rounding.read(key, lo, hi, target, signal);
-    else rounder.round(stored, floatDType(tensor), scaleOf.get(key) ?? 1, rounding, target);
+    else rounder.round(stored, numericDType(tensor), scaleOf.get(key) ?? 1, rounding, target);
   }
 
   /** The rounding of a row, and the first later row with another rounding. */
@@ -220,13 +220,13 @@ function markHandled<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-function sameValues(dtype: FloatDType, left: Uint8Array, right: Uint8Array): boolean {
+function sameValues(dtype: NumericDType, left: Uint8Array, right: Uint8Array): boolean {
   const [leftValues, rightValues] = [widen(dtype, left), widen(dtype, right)];
   return leftValues.every((value, i) => value === rightValues[i]);
 }
 
-function floatDType(tensor: Tensor): FloatDType {
-  if (isFloat(tensor.dtype)) return tensor.dtype;
+function numericDType(tensor: Tensor): NumericDType {
+  if (isNumeric(tensor.dtype)) return tensor.dtype;
   const message = `a forward pass cannot read ${tensor.dtype}`;
   const next = "use `verify` bytes, which runs no forward pass";
   throw new IsologitError("UNSUPPORTED", message, { tensor: tensor.name }, { next });

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { attention, conv1d, gatedNorm, linear, relu2, rmsNorm, ssd } from "../../kernels/index.ts";
 import { type Backend, type Kernel, STORED_DTYPES } from "../../kernels/kernel.ts";
-import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
+import { type NumericDType, widthOf } from "../../src/core/dtype.ts";
 
 /** One kernel at one size, and what its speed counts. */
 interface Call {
@@ -59,7 +59,7 @@ function call<P>(title: string, kernel: Kernel<P>, p: P, flop = 0, weightBytes?:
   return { title, flop, bytes: weightBytes ?? all, times };
 }
 
-function product(tokens: number, rows: number, cols: number, dtype: FloatDType): Call {
+function product(tokens: number, rows: number, cols: number, dtype: NumericDType): Call {
   const band = { firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 };
   const p = { tokens, rows, cols, dtype, scale: 1, ...band };
   const bytes = rows * cols * widthOf(dtype);
