@@ -4,7 +4,15 @@
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { isNumeric, type NumericDType, type Shape, widthOf } from "../core/dtype.ts";
+import {
+  type FloatDType,
+  isDecodedBlock,
+  isFloat,
+  isNumeric,
+  type NumericDType,
+  type Shape,
+  widthOf,
+} from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
@@ -19,7 +27,7 @@ export type WeightVersion = "stored" | "recast";
 /** Rounds weights as the destination's recast does. */
 export interface WeightRounder {
   /** Fills `target` with the rounded elements of `stored`. */
-  round(stored: Uint8Array, from: NumericDType, scale: number, to: Rounding, target: Uint8Array): void;
+  round(stored: Uint8Array, from: FloatDType, scale: number, to: Rounding, target: Uint8Array): void;
 }
 
 export interface WeightsOptions {
@@ -67,14 +75,14 @@ export class Weights {
   constructor(options: WeightsOptions) {
     this.#o = options;
     const { backend, tensors, roundings, bandBytes } = options;
-    const widest = Math.max(...[...tensors.values()].map(rowBytes));
+    const widest = Math.max(...[...tensors.values()].map(mostRowBytes));
     const bytes = Math.max(bandBytes, widest);
     const growth = [...roundings].flatMap(([key, rows]) =>
       rows.map(({ rounding }) => widthOf(rounding.to) / widthOf(tensors.get(key)!.dtype)),
     );
     this.#bands = [0, 1].map(() => ({
       stored: backend.allocate(bytes),
-      recast: backend.allocate(bytes * Math.max(0, ...growth)),
+      recast: backend.allocate(Math.ceil(bytes * Math.max(0, ...growth))),
     }));
   }
 
@@ -197,7 +205,9 @@ export class Weights {
     const { rounder, scaleOf, signal } = this.#o;
     const key = tensorKey(tensor);
     if (rounding.read !== undefined) await rounding.read(key, lo, hi, target, signal);
-    else rounder.round(stored, numericDType(tensor), scaleOf.get(key) ?? 1, rounding, target);
+    else if (isFloat(tensor.dtype))
+      rounder.round(stored, tensor.dtype, scaleOf.get(key) ?? 1, rounding, target);
+    else throw new IsologitError("INTERNAL", `${tensor.dtype} is rounded`, { tensor: tensor.name });
   }
 
   /** The rounding of a row, and the first later row with another rounding. */
@@ -235,6 +245,11 @@ function numericDType(tensor: Tensor): NumericDType {
 /** Bytes of one row of a matrix or of a stack of matrices. */
 function rowBytes({ shape, dtype }: Tensor): number {
   return columnsOf(shape) * widthOf(dtype);
+}
+
+/** As `rowBytes`; a control reads the values of a quantised tensor in its place. */
+function mostRowBytes(tensor: Tensor): number {
+  return isDecodedBlock(tensor.dtype) ? 4 * columnsOf(tensor.shape) : rowBytes(tensor);
 }
 
 /** Elements per row; a vector has one element per row. */
