@@ -65,6 +65,10 @@ export interface Placement {
   readonly copies: readonly { readonly file: string; readonly offset: number; readonly from: Span }[];
   /** spans of known place and size whose bytes follow from digests; see `seal` */
   readonly seals: readonly Span[];
+  /** where the root of carried files is written, if no file of its own has it */
+  readonly root?: { readonly file: string; readonly offset: number };
+  /** what the destination cannot hold, as warnings */
+  readonly notes?: readonly string[];
 }
 
 /** Digests of a tensor, known after its last byte is written. */
@@ -100,6 +104,10 @@ export interface Writer {
   readonly container: "folder" | "file";
   /** endings of a destination that mean this format */
   readonly endings: readonly string[];
+  /** `place` gets the bytes of all side files, because they are part of a header */
+  readonly inlinesFiles?: true;
+  /** it notes from which type each tensor was widened, so that widening loses nothing */
+  readonly notesWidening?: true;
   /** which side files it has a place for; absent: all. The others are carried under ORIGIN_FOLDER */
   takes?(path: string): boolean;
   /** the bytes after the end of the file that contain its certificate; absent for a folder, where the certificate is a file */

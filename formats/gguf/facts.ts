@@ -39,7 +39,7 @@ interface GgufKey {
 type GgufValue = number | boolean | string;
 
 /** @param checkpoint of the format gguf */
-export function ggufFacts({ metadata = [], tensors, weightFiles }: Checkpoint): GgufFacts {
+export function ggufFacts({ metadata = [], tensors }: Checkpoint): GgufFacts {
   const entries = new Map(metadata.map((entry) => [entry.key, entry]));
   const text = (key: string): string | null => {
     const value = entries.get(key)?.value;
@@ -50,6 +50,7 @@ export function ggufFacts({ metadata = [], tensors, weightFiles }: Checkpoint): 
     return typeof value === "number" ? value : null;
   };
   const inside = new Map<string, { tensors: number; bytes: number }>();
+  for (const { span } of metadata) inside.set(span.file, { tensors: 0, bytes: 0 }); // the first part may have keys alone
   for (const { dtype, shape, pieces } of tensors) {
     const { file } = pieces[0]!; // the reader gives every tensor one piece
     const { tensors: count, bytes } = inside.get(file) ?? { tensors: 0, bytes: 0 };
@@ -69,7 +70,7 @@ export function ggufFacts({ metadata = [], tensors, weightFiles }: Checkpoint): 
       tokens: entries.get("tokenizer.ggml.tokens")?.count ?? null,
       chatTemplateBytes: entries.get("tokenizer.chat_template")?.span.size ?? null,
     },
-    parts: weightFiles.map(({ path }) => ({ file: path, ...(inside.get(path) ?? { tensors: 0, bytes: 0 }) })),
+    parts: [...inside].map(([file, counts]) => ({ file, ...counts })),
     metadata: metadata.map(keyOf),
   };
 }

@@ -1,13 +1,12 @@
-/**
- * GGUF, the files of llama.cpp: one file, or the parts of one model beside each other. Only headers are understood: the names of
- * tensors are read as they are stored, no family has them yet, and values of blocks are not decoded.
- */
+/** GGUF, the files of llama.cpp: one file, or the parts of one model beside each other. */
+
+import { trailerBytes } from "../codec/certificate-trailer.ts";
 import type { Format } from "../format.ts";
 import { ggufNamed, hasMagic } from "./files.ts";
 
 export const gguf: Format = {
   id: "gguf",
-  title: "llama.cpp's file, headers only (.gguf)",
+  title: "llama.cpp's file (.gguf)",
 
   async detect(store) {
     const paths = (await store.list()).map(({ path }) => path);
@@ -19,4 +18,19 @@ export const gguf: Format = {
   },
 
   read: async (store) => (await import("./read.ts")).readGguf(store),
+
+  writes: {
+    dialect: "gguf",
+    software: "llama.cpp",
+    config: "record",
+    prefix: "",
+    dtypes: ["F32", "F16", "BF16"],
+    container: "file",
+    endings: [".gguf"],
+    takes: () => false, // it has no place for files: all are carried in keys
+    inlinesFiles: true,
+    notesWidening: true,
+    trailer: trailerBytes,
+    place: async (wanted) => (await import("./write.ts")).placeGguf(wanted),
+  },
 };

@@ -1,15 +1,26 @@
 /** Reads the headers of a model in GGUF. */
-import type { Checkpoint, Remark, Tensor, TypedValue } from "../../src/core/checkpoint.ts";
+import type { Checkpoint, Remark, Span, Tensor, TypedValue } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { formatBytes } from "../../src/core/figures.ts";
-import type { Store } from "../../src/core/io.ts";
+import type { ByteSource, Store } from "../../src/core/io.ts";
+import { endsWithTrailer, trailerOf } from "../codec/certificate-trailer.ts";
 import { type GgufHeader, readGgufHeader } from "../codec/gguf/header.ts";
+import { isTokenizerFile } from "../tokenizer-files.ts";
 import { ggufNamed, partsAmong } from "./files.ts";
+import { carriedIn } from "./origin-keys.ts";
+import { widenedIn } from "./source-types.ts";
 
 /** llama.cpp's limit. It ends with a failed assertion beyond it. */
 const MAX_LAYERS = 512;
 
-type Part = GgufHeader & { readonly file: string };
+/** The file with the settings of a generation, which is used with the tokenizer. */
+const GENERATION = "generation_config.json";
+
+type Part = GgufHeader & {
+  readonly file: string;
+  /** bytes after the last tensor, without a certificate */
+  readonly trailingBytes: number;
+};
 
 /** @throws codes of exit status 3 */
 export async function readGguf(store: Store): Promise<Checkpoint> {
@@ -21,29 +32,57 @@ export async function readGguf(store: Store): Promise<Checkpoint> {
   const parts: Part[] = [];
   for (const file of paths) {
     await using source = await store.open(file);
-    parts.push({ file, ...(await readGgufHeader(source, file)) });
+    const header = await readGgufHeader(source, file);
+    const hasTrailer =
+      source.size > header.end && (await certificateAfter(source, header, file)) !== undefined;
+    const trailingBytes = hasTrailer ? 0 : Math.max(0, source.size - header.end);
+    parts.push({ file, ...header, trailingBytes });
   }
   refuseOtherParts(parts);
   refuseLayers(parts[0]!);
   const remarks = parts.flatMap(trailingRemark);
+  const { metadata } = parts[0]!;
+  const tensors = tensorsOf(parts);
+  const carried = carriedIn(metadata, store);
+  const widened = widenedIn(metadata, tensors);
   return {
     format: "gguf",
     dialect: "gguf",
-    config: {},
-    metadata: parts[0]!.metadata,
-    tensors: tensorsOf(parts),
+    config: Object.fromEntries(
+      metadata.flatMap(({ key, value }) => (value === undefined ? [] : [[key, value] as const])),
+    ),
+    metadata,
+    tensors,
+    ...(widened !== undefined && { widened }),
     objects: [],
-    sidecars: files
-      .filter(({ path }) => !paths.includes(path))
-      .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
-    weightFiles: parts.map(({ file, dataOffset }) => ({
-      path: file,
-      header: { file, offset: 0, size: dataOffset },
-    })),
+    sidecars: [
+      ...(carried?.files.sidecars.filter(({ path }) => isTokenizerFile(path) || path === GENERATION) ?? []),
+      ...files
+        .filter(({ path }) => !paths.includes(path))
+        .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
+    ],
+    ...(carried !== undefined && { carriedFiles: carried.files }),
+    weightFiles: [],
     recasts: [],
     ...(remarks.length > 0 && { remarks }),
-    store,
+    store: carried?.store ?? store,
   };
+}
+
+/** Span of the certificate after the last tensor of a model in one file; undefined without one. */
+export async function certificateSpan(store: Store): Promise<Span | undefined> {
+  const [only, ...more] = ggufNamed((await store.list()).map(({ path }) => path));
+  if (only === undefined || more.length > 0) return undefined;
+  await using source = await store.open(only);
+  return await certificateAfter(source, await readGgufHeader(source, only), only);
+}
+
+async function certificateAfter(
+  source: ByteSource,
+  { end }: GgufHeader,
+  file: string,
+): Promise<Span | undefined> {
+  return (await endsWithTrailer(source)) ? await trailerOf(source, end, file) : undefined;
 }
 
 function tensorsOf(parts: readonly Part[]): readonly Tensor[] {

@@ -4,9 +4,9 @@
  */
 import { DTYPES } from "../../src/core/dtype.ts";
 import { readRange, type Store } from "../../src/core/io.ts";
+import { trailerBytes } from "../codec/certificate-trailer.ts";
 import type { Format } from "../format.ts";
 import { hasMagic, MAGIC } from "./head.ts";
-import { trailerBytes } from "./trailer.ts";
 
 export const packed: Format = {
   id: "packed",

@@ -3,11 +3,11 @@ import type { Checkpoint, RecastRecord, Span, Tensor } from "../../src/core/chec
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Store } from "../../src/core/io.ts";
 import { parseJsonObject } from "../../src/core/json.ts";
+import { trailerOf } from "../codec/certificate-trailer.ts";
 import { damageOf, sealedSpans } from "./damage.ts";
 import { type Front, readFront } from "./front.ts";
 import type { PackedDigests } from "./seals.ts";
 import { CONFIG, type PackedFile, type PackedTensor } from "./tensor-index.ts";
-import { trailerOf } from "./trailer.ts";
 
 /** Opens the file with two reads; a third read, of 16 bytes, if a certificate follows the sealed part. */
 export async function readPacked(store: Store): Promise<Checkpoint> {

@@ -62,8 +62,7 @@ export async function check(source: string, options: CheckOptions = {}): Promise
     findings.push(...checkFiles(checkpoint));
     findings.push(...(await checkIntegrity(checkpoint.store)));
     await using files = new Sources(checkpoint.store);
-    if (checkpoint.format === "gguf") findings.push(headersOnly(checkpoint));
-    else served = await checkModel(checkpoint, source, options, files, findings);
+    served = await checkModel(checkpoint, source, options, files, findings);
   }
   const found = [...gatherFindings(findings)];
   if (checkpoint !== null && options.read === true) {
@@ -100,13 +99,6 @@ async function checkModel(
   const served = await checkServing(checkpoint, files);
   findings.push(...served);
   return served;
-}
-
-/** The reader checks a GGUF by itself; there is no family to compare its tensors with. */
-function headersOnly({ weightFiles }: Checkpoint): Finding {
-  const message =
-    "the header was checked: keys, names, types, sizes and places; no family has the tensors of a GGUF yet";
-  return finding("header-only", "note", { file: weightFiles[0]!.path }, message);
 }
 
 const isOfTransformers = ({ format }: Checkpoint): boolean => format === "hf" || format === "packed";

@@ -1,8 +1,9 @@
 /** Places of certificates: in a folder, at the end of a packed file, or beside any other file. */
 import { readFile, stat } from "node:fs/promises";
+import { MAX_CERTIFICATE_BYTES } from "../../formats/codec/certificate-trailer.ts";
+import { gguf } from "../../formats/gguf/format.ts";
 import { packed } from "../../formats/packed/format.ts";
 import { certificateSpan } from "../../formats/packed/read.ts";
-import { MAX_CERTIFICATE_BYTES } from "../../formats/packed/trailer.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { CERTIFICATE_FILE, type Span } from "../core/checkpoint.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
@@ -15,9 +16,11 @@ interface FoundCertificate {
   readonly file: string;
 }
 
-/** Span of the certificate in a packed file; undefined for a packed file without certificate, and for other formats. */
+/** Span of the certificate at the end of a packed file or of a GGUF; undefined without one, and for other formats. */
 export async function trailerIn(store: Store): Promise<Span | undefined> {
-  return (await packed.detect(store)) === "yes" ? certificateSpan(store) : undefined;
+  if ((await packed.detect(store)) === "yes") return await certificateSpan(store);
+  if ((await gguf.detect(store)) === "no") return undefined;
+  return await (await import("../../formats/gguf/read.ts")).certificateSpan(store); // only for this format
 }
 
 /**

@@ -8,6 +8,7 @@ import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import type { PluginOptions } from "../plugins/plugin.ts";
 import { registryOf } from "../plugins/registry.ts";
+import { withLogarithms } from "./negative-exponentials.ts";
 import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
 import { unpackCodes } from "./scales/packed-codes.ts";
@@ -34,7 +35,8 @@ export interface ModelWithScales extends LoadedModel {
 export function matchModel(stored: Checkpoint, options: PluginOptions): LoadedModel {
   const checkpoint = unpackCodes(stored);
   const scales = pairScales(checkpoint.tensors, checkpoint.config);
-  return { ...matchRoles(checkpoint, registryOf(options).families, scales.scaleTensors), scales };
+  const matched = matchRoles(checkpoint, registryOf(options).families, scales.scaleTensors);
+  return { ...withLogarithms(matched), scales };
 }
 
 /**

@@ -11,8 +11,13 @@ import type { Plan } from "./types.ts";
  * @param root of the destination; null if it was not computed
  */
 export async function writeRoot({ placement }: Plan, staging: Staging, root: string | null): Promise<void> {
+  if (root === null) return;
+  if (placement.root !== undefined) {
+    await staging.amend(placement.root.file, placement.root.offset, new TextEncoder().encode(root));
+    return;
+  }
   const path = ORIGIN_FOLDER + ORIGIN_ROOT;
-  if (root === null || !placement.files.some((file) => file.path === path)) return;
+  if (!placement.files.some((file) => file.path === path)) return;
   await staging.amend(path, 0, new TextEncoder().encode(`${root}\n`));
 }
 

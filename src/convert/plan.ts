@@ -27,6 +27,7 @@ import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
 import { shareScales } from "./fused-scales.ts";
 import { planJobs } from "./jobs.ts";
+import { findNarrowedTypes } from "./narrowed-types.ts";
 import type { PlanOptions } from "./options.ts";
 import {
   droppedFiles,
@@ -39,6 +40,7 @@ import {
 import { chooseNames, type PlannedWeight, planWeights } from "./planned-weights.ts";
 import { planQuantization } from "./quantized-output.ts";
 import { planSidecars } from "./sidecars/sidecars.ts";
+import { transformTensors } from "./transformed-tensors.ts";
 import type { Job, Plan } from "./types.ts";
 
 /** What a source is converted into. */
@@ -67,14 +69,17 @@ export async function planConversion(
   const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
-  const weights = planWeights(matched, policy, stored);
+  const narrowed = await findNarrowedTypes(matched, stored, policy);
+  const weights = planWeights(matched, policy, stored, narrowed);
   const isCopy = options.fnuz === "keep" && policy.to === null && options.quantDialect === undefined;
   if (!isCopy) refuseKeptFnuz(weights);
   const training = await readTrainingPrecision(source);
   const quantized = await planQuantization(matched, weights, policy, options, calibration);
   const sameDialect = dialect.id === matched.dialect.id;
-  const { jobs: separate, tensors, known } = planJobs(matched, weights, quantized, sameDialect);
-  const jobs = options.fuseScales === true ? shareScales(separate) : separate;
+  const { jobs: separate, tensors, known: calibrated } = planJobs(matched, weights, quantized, sameDialect);
+  const transformed = await transformTensors(matched, weights, separate);
+  const jobs = options.fuseScales === true ? shareScales(transformed.jobs) : transformed.jobs;
+  const known = new Map([...calibrated, ...transformed.known]);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
   const keepsConfig = sameDialect && writer.config === "file";
@@ -92,7 +97,7 @@ export async function planConversion(
     config: record.config,
   });
   const manifest: WriteRequest = {
-    config: record.config,
+    config: { ...record.config, ...transformed.keys },
     dialect: writer.dialect,
     tensors,
     objects: dialect.objects(matched),
@@ -118,7 +123,8 @@ export async function planConversion(
       canonicalJson({
         ...{ version, read, cast, files: placement.files, tensors: placement.tensors, inline },
         ...pluginsReport(options),
-        ...(calibration !== null && { calibration: calibrationDigest(calibration, known) }),
+        ...(calibration !== null && { calibration: calibrationDigest(calibration, calibrated) }),
+        ...(transformed.known.size > 0 && { known: digestsOf(transformed.known) }),
       }),
     ),
     conversion: conversionOf(options, policy.recipe, matched.family.recipes, calibration),
@@ -144,6 +150,7 @@ export async function planConversion(
       ...record.notes,
       ...(quantized.kind === "copied" ? [] : quantized.warnings),
       ...warnings,
+      ...(placement.notes ?? []),
     ],
     dropped: [
       ...matched.dropped.map(({ why, names }) => ({ why, entries: names.length })),
@@ -175,9 +182,12 @@ function refuseKeptFnuz(weights: readonly PlannedWeight[]): void {
 }
 
 /** What the id of a plan covers of a calibration: its prompt, and the scales that are written. */
-function calibrationDigest({ record }: Calibration, known: ReadonlyMap<string, Uint8Array>) {
-  return { record, scales: [...known].map(([name, bytes]) => [name, sha256(bytes)]) };
+function calibrationDigest({ record }: Calibration, scales: ReadonlyMap<string, Uint8Array>) {
+  return { record, scales: digestsOf(scales) };
 }
+
+const digestsOf = (known: ReadonlyMap<string, Uint8Array>) =>
+  [...known].map(([name, bytes]) => [name, sha256(bytes)]);
 
 /** @throws PLAN_IMPOSSIBLE if a recast would give tied tensors different types */
 function refuseUntied(jobs: readonly Job[]): void {

@@ -49,20 +49,39 @@ export function chooseNames(
   return sameNames.every((tensor) => tensor !== undefined) ? sameNames : published;
 }
 
-/** @throws PLAN_IMPOSSIBLE if the stored tensors of one destination tensor have different types */
+/**
+ * @param narrowed result of `findNarrowedTypes`
+ * @throws PLAN_IMPOSSIBLE if the stored tensors of one destination tensor have different types
+ */
 export function planWeights(
   source: MatchedModel,
   policy: Policy,
   stored: readonly ExpectedTensor[],
+  narrowed: ReadonlyMap<string, FloatDType>,
 ): readonly PlannedWeight[] {
   return stored.map((expected) => {
     const from = sourceTensors(source, expected, policy.to !== null);
     const sourceDtype = from[0]!.dtype;
     const role = source.roles.get(leafRoles(expected.layout)[0]!)!;
-    const { to, why } = decideRole(role, sourceDtype, policy, source);
-    const cast = to === "keep" ? null : to;
+    const { to, why } = decideTensor(expected, role, sourceDtype, policy, source, narrowed.get(role.key));
+    const cast = to === "keep" || to === sourceDtype ? null : to;
     return { ...expected, role, from, sourceDtype, dtype: cast ?? sourceDtype, cast, why };
   });
+}
+
+/** The policy's decision, unless the destination's software reads one type only, or the tensor returns to its own type. */
+function decideTensor(
+  { onlyDtype }: ExpectedTensor,
+  role: Role,
+  sourceDtype: DType,
+  policy: Policy,
+  source: MatchedModel,
+  narrowed: FloatDType | undefined,
+): ReturnType<typeof decideRole> {
+  const decision = decideRole(role, sourceDtype, policy, source);
+  if (onlyDtype !== undefined) return { to: onlyDtype, why: `its software reads it as ${onlyDtype} only` };
+  if (narrowed === undefined || decision.to !== "keep") return decision;
+  return { to: narrowed, why: `it was widened, and every value is a number of ${narrowed}` };
 }
 
 /** @param isCast the tensors are cast: then quantised types of ggml are decoded to F32 first */

@@ -131,8 +131,8 @@ export interface TypedValue {
   readonly value?: ScalarValue | readonly ScalarValue[];
   /** bytes of a string, elements of a list */
   readonly count?: number;
-  /** where the value lies in the file, without its type and its length */
-  readonly span: Pick<Span, "offset" | "size">;
+  /** where the value lies, without its type and its length */
+  readonly span: Span;
 }
 
 type ScalarValue = number | bigint | boolean | string;
@@ -153,6 +153,11 @@ export interface Checkpoint {
   /** the record that the format's own software loads instead of `config`; both must describe the same model */
   readonly loadedConfig?: { readonly file: string; readonly config: Readonly<Record<string, unknown>> };
   readonly tensors: readonly Tensor[];
+  /**
+   * By `tensorKey`, the type from which a tensor was widened to F32; absent if the checkpoint does not note it. Without an
+   * entry here a tensor was not widened
+   */
+  readonly widened?: ReadonlyMap<string, "BF16" | "F16">;
   /** the keys of the header of the first file, in their order, in a format whose values have types */
   readonly metadata?: readonly TypedValue[];
   /** names of pickled entries; they are not read */

@@ -87,11 +87,11 @@ export async function diffMetadata(a: Checkpoint, b: Checkpoint): Promise<DiffRe
   });
 }
 
-async function textsOf({ metadata = [], weightFiles, store }: Checkpoint): Promise<Map<string, string>> {
+async function textsOf({ metadata = [], store }: Checkpoint): Promise<Map<string, string>> {
   await using files = new Sources(store);
   const texts = new Map<string, string>();
   for (const { key, type, value, count, span } of metadata) {
-    const digest = async () => sha256(await files.bytes(weightFiles[0]!.path, span.offset, span.size));
+    const digest = async () => sha256(await files.bytes(span.file, span.offset, span.size));
     const text =
       value === undefined
         ? `of ${count}, sha256:${await digest()}`

@@ -10,7 +10,14 @@ export interface Rule<D extends Dims = Dims> {
   /** other names that are read */
   readonly also?: readonly string[];
   readonly on?: readonly string[] | "every";
-  readonly mtp?: "first" | "last";
+  /** in prediction layers only the first or the last has it; "never": none has it */
+  readonly mtp?: "first" | "last" | "never";
+  /** the only element type that its software reads; absent: any type */
+  readonly onlyDtype?: "F32";
+  /** published checkpoints of other dialects have that type too; else it was widened for this dialect */
+  readonly keepsDtype?: true;
+  /** what is stored of a value v of the role; absent: v. "-exp": -exp(v) in F32 */
+  readonly stores?: "-exp";
   /** read if it exists but never written: the same roles as other rules, divided differently */
   readonly readOnly?: true;
   /** models for which this is false do not have the tensor */
@@ -126,7 +133,10 @@ export interface Dialect<D extends Dims = Dims> {
 /** Prefixes of the names of a layer: `{layer}` is its index in the stack, `{outer}` that of its block or prediction step. */
 interface Stacks {
   readonly main: string;
-  /** `{inner}`: number within the step; absent if the family has no prediction layers */
+  /**
+   * `{inner}`: number within the step; `{after}`: number of the step, counted on from the layers of the main stack; absent if
+   * the family has no prediction layers
+   */
   readonly mtp?: string;
   /** for tensors that a step has once; default: `mtp` */
   readonly step?: string;

@@ -6,7 +6,7 @@ import type { MatchedModel, Model } from "./model.ts";
 import { type Layer, type Parallelism, type RoleSpec, roleKey } from "./structure.ts";
 
 /** One tensor that a dialect expects: its name, other names that are read, and its layout. */
-export interface ExpectedTensor {
+export interface ExpectedTensor extends Pick<Rule, "onlyDtype" | "keepsDtype" | "stores"> {
   readonly name: string;
   readonly also: readonly string[];
   readonly rank?: Rank;
@@ -103,6 +103,9 @@ function tensorsOn(
         ...(rank !== undefined && { rank }),
         readOnly: rule.readOnly === true,
         copy: rule.copy === true,
+        ...(rule.onlyDtype !== undefined && { onlyDtype: rule.onlyDtype }),
+        ...(rule.keepsDtype !== undefined && { keepsDtype: rule.keepsDtype }),
+        ...(rule.stores !== undefined && { stores: rule.stores }),
         layout: rule.is(role, dims, position),
       });
     } catch (error) {
@@ -159,23 +162,24 @@ function placeOf(
   const before = ranked ? stages.slice(0, pp).reduce((sum, stage) => sum + stage[layer.stack], 0) : 0;
   const index = layer.index - before;
   if (ranked && (index < 0 || index >= stages[pp]![layer.stack])) return null;
-  const prefix = rule.mtp === undefined ? stacks[layer.stack] : (stacks.step ?? stacks.mtp);
+  const isOfStep = rule.mtp === "first" || rule.mtp === "last";
+  const prefix = isOfStep ? (stacks.step ?? stacks.mtp) : stacks[layer.stack];
+  const outer = Math.floor(index / layer.of);
   return {
     layer,
     prefix: prefix!
       .replace("{layer}", String(index))
-      .replace("{outer}", String(Math.floor(index / layer.of)))
+      .replace("{outer}", String(outer))
+      .replace("{after}", String((layer.after ?? 0) + outer))
       .replace("{inner}", String(layer.inner)),
   };
 }
 
 /** Whether a layer has the role or tensor. */
 export function ruleApplies(what: Pick<RoleSpec | Rule, "on" | "mtp">, layer: Layer): boolean {
-  if (
-    what.mtp !== undefined &&
-    (layer.stack !== "mtp" || layer.inner !== (what.mtp === "first" ? 0 : layer.of - 1))
-  ) {
-    return false;
+  if (what.mtp === "never" && layer.stack === "mtp") return false;
+  if (what.mtp === "first" || what.mtp === "last") {
+    if (layer.stack !== "mtp" || layer.inner !== (what.mtp === "first" ? 0 : layer.of - 1)) return false;
   }
   return what.on === "every" || what.on?.includes(layer.kind) === true;
 }

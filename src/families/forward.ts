@@ -34,6 +34,11 @@ export interface Use<D extends Dims = Dims> {
    * column multiplies. The partial sums of the ranks are added in the order of ranks. Default 0.
    */
   inputOffset?(d: D, at: TensorPosition): number;
+  /**
+   * Width of a head, if its rows are stored in pairs: rows 2j and 2j + 1 of a head produce elements j and j + width / 2 of the
+   * same head. Absent: rows produce elements in order.
+   */
+  pairsIn?(d: D): number;
 }
 
 /**

@@ -44,14 +44,15 @@ export function matchRoles(
   if (unknown.length > 0)
     throw namesError("TENSOR_UNKNOWN", "the weights hold", unknown, "which the config does not describe");
   for (const role of model.roles.values()) refuseUncovered(role, matcher.roleSources.get(role.key) ?? []);
-  const { roleSources, holds, replicas } = matcher;
-  return { ...model, checkpoint, tensors, roleSources, holds, replicas, dropped };
+  const { roleSources, holds, transformed, replicas } = matcher;
+  return { ...model, checkpoint, tensors, roleSources, holds, transformed, replicas, dropped };
 }
 
 /** Finds the expected tensors by their names and collects what each stored tensor holds. */
 class Matcher {
   readonly roleSources = new Map<string, Move[]>();
   readonly holds = new Map<string, readonly string[]>();
+  readonly transformed = new Map<string, Tensor>();
   readonly replicas: Replica[] = [];
   readonly misfits: ShapeMisfit[] = [];
   readonly #model: RecognisedModel;
@@ -82,6 +83,7 @@ class Matcher {
     if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
+    if (expected.stores !== undefined) this.transformed.set(key, tensor);
     for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
     if (expected.copy && rank === undefined) {
       this.replicas.push({ tensor: key, of: this.roleSources.get(leaves[0]!)![0]!.of!, tied: true });

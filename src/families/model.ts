@@ -61,6 +61,8 @@ export interface MatchedModel extends RecognisedModel {
   readonly roleSources: ReadonlyMap<string, readonly Move[]>;
   /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
+  /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` */
+  readonly transformed: ReadonlyMap<string, Tensor>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly IgnoredEntries[];
 }

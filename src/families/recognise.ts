@@ -55,7 +55,8 @@ export function familyOf(config: Config, families: readonly Family[]): Family | 
 
 function unknownFamilyError({ config, dialect, store }: Checkpoint, families: readonly Family[]) {
   const known = `the families known here are ${families.map(({ id }) => id).join(", ")}`;
-  const name = config.model_type ?? config._target_ ?? config.target ?? null;
+  const name =
+    config.model_type ?? config._target_ ?? config.target ?? config["general.architecture"] ?? null;
   const model =
     dialect === "hf" ? `model_type is ${JSON.stringify(name)}` : `the model is ${JSON.stringify(name)}`;
   const file = dialect === "hf" ? "config.json" : store.url;

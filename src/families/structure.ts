@@ -28,6 +28,8 @@ export interface Layer {
   readonly kind: string;
   readonly inner: number;
   readonly of: number;
+  /** of a prediction layer: number of layers in the main stack */
+  readonly after?: number;
 }
 
 /** What a tensor is in the model: one matrix, which has one scale. */

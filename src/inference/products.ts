@@ -10,17 +10,20 @@ export interface MatmulTask extends MatrixRows {
   readonly inputOffset: number;
   readonly first: number;
   readonly count: number;
+  /** width of a head whose rows are stored in pairs */
+  readonly pairsIn?: number;
 }
 
 /** The product of all rows that a tensor use covers with rows [first, first + count) of a stream. */
 export function matmulTask(
-  { tensor, outputs, inputOffset }: TensorUse,
+  { tensor, outputs, inputOffset, pairsIn }: TensorUse,
   first: number,
   count: number,
 ): MatmulTask {
   const lo = Math.min(...outputs.map(({ from }) => from));
   const hi = Math.max(...outputs.map((output) => output.from + output.count));
-  return { tensor, outputs, lo, hi, inputOffset, first, count };
+  const paired = pairsIn === undefined ? {} : { pairsIn };
+  return { tensor, outputs, lo, hi, inputOffset, first, count, ...paired };
 }
 
 /** Products that make only elements [lo, hi) of a stream; the output begins at element lo. */

@@ -320,6 +320,7 @@ export class ModelRunner {
             await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
         }
       });
+      for (const { outputs: regions } of targets) await this.#restorePairs(round, regions, rows);
       if (turn === 0) continue;
       for (const [i, { outputs }] of targets.entries()) {
         for (const [name, region] of outputs) {
@@ -327,6 +328,25 @@ export class ModelRunner {
           await backend.run(add, { count: rows * this.#widths[name]! }, [sum, region], sum);
           backend.release(region);
         }
+      }
+    }
+  }
+
+  /** Puts elements that stored pairs of rows produced into the order of their head. */
+  async #restorePairs(
+    round: readonly MatmulTask[],
+    regions: ReadonlyMap<string, Region>,
+    rows: number,
+  ): Promise<void> {
+    for (const { outputs, pairsIn } of round) {
+      if (pairsIn === undefined) continue;
+      for (const { to, at, count } of outputs) {
+        const region = regions.get(to)!;
+        const width = this.#widths[to]!;
+        const values = (await this.#o.backend.view(region, rows * width)).slice();
+        for (let row = 0; row < rows; row++)
+          unpairHeads(values.subarray(row * width + at, row * width + at + count), pairsIn);
+        await putFloats(this.#o.backend, region, values);
       }
     }
   }
@@ -360,6 +380,18 @@ export class ModelRunner {
       outFrom: first * outWidth + output.at + lo - output.from,
     };
     await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(output.to)!);
+  }
+}
+
+/** Moves elements 2j and 2j + 1 of each head of `width` elements to j and j + width / 2. */
+function unpairHeads(values: Float32Array, width: number): void {
+  const head = new Float32Array(width);
+  for (let from = 0; from < values.length; from += width) {
+    head.set(values.subarray(from, from + width));
+    for (let j = 0; j < width / 2; j++) {
+      values[from + j] = head[2 * j]!;
+      values[from + j + width / 2] = head[2 * j + 1]!;
+    }
   }
 }
 

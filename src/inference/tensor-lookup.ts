@@ -26,6 +26,8 @@ export interface TensorUse {
   readonly outputs: readonly OutputRows[];
   /** the element of the input stream that its first column multiplies */
   readonly inputOffset: number;
+  /** width of a head whose rows are stored in pairs; see `Use` */
+  readonly pairsIn?: number;
 }
 
 /** The stored tensors of a checkpoint, by block. */
@@ -95,7 +97,8 @@ export class TensorLookup {
         const part = JSON.stringify([outputs, inputOffset]);
         if (outputs.length === 0 || seen.has(part)) continue; // a copy on another rank is read once
         seen.add(part);
-        parts.push({ tensor, outputs, inputOffset });
+        const pairsIn = use.pairsIn?.(this.#dims);
+        parts.push({ tensor, outputs, inputOffset, ...(pairsIn !== undefined && { pairsIn }) });
       }
     }
     return parts;
@@ -136,14 +139,21 @@ export class TensorLookup {
     return [];
   }
 
-  #blockNames(kind: string, prefix: string, { stack, index, inner, of }: Layer, also?: string): BlockNames {
-    const numbersBlocks = prefix.includes("{outer}");
+  #blockNames(
+    kind: string,
+    prefix: string,
+    { stack, index, inner, of, after = 0 }: Layer,
+    also?: string,
+  ): BlockNames {
+    const numbersBlocks = prefix.includes("{outer}") || prefix.includes("{after}");
     let [stage, local] = [0, numbersBlocks ? Math.floor(index / of) : index];
     const counts = this.#stages[stack];
     for (; stage + 1 < counts.length && local >= counts[stage]!; stage++) local -= counts[stage]!;
-    const numbers = { layer: local, outer: local, inner };
+    const numbers = { layer: local, outer: local, inner, after: after + local };
     const fill = (text: string) =>
-      text.replace(/\{(layer|outer|inner)\}/g, (_, name: keyof typeof numbers) => String(numbers[name]));
+      text.replace(/\{(layer|outer|inner|after)\}/g, (_, name: keyof typeof numbers) =>
+        String(numbers[name]),
+      );
     const other = also === undefined ? {} : { also: fill(also) };
     return { prefix: fill(prefix), ...other, stage, uses: this.#usesOf(kind) };
   }

@@ -42,8 +42,8 @@ export interface GgufHeader {
   readonly tensors: readonly GgufTensor[];
   /** where the first tensor begins */
   readonly dataOffset: number;
-  /** bytes after the last tensor and its padding */
-  readonly trailingBytes: number;
+  /** end of the last tensor and its padding; a file may end with the tensor */
+  readonly end: number;
 }
 
 /**
@@ -64,8 +64,7 @@ export async function readGgufHeader(source: ByteSource, file: string): Promise<
   const entries = await readEntries(input, tensorCount);
   const dataOffset = await readPadding(input, alignment);
   const { tensors, end } = placeTensors(entries, dataOffset, alignment, input);
-  const trailingBytes = Math.max(0, input.size - alignUp(end, alignment));
-  return { metadata, tensors, dataOffset, trailingBytes };
+  return { metadata, tensors, dataOffset, end: alignUp(end, alignment) };
 }
 
 function refuseOtherVersions(input: HeaderInput): void {

@@ -2,6 +2,7 @@
  * The header of a GGUF file, read from front to back in windows. A header does not give its own length, and that of a large
  * vocabulary has several megabytes: the first window opens a small file, the second one nearly every other file.
  */
+import type { Span } from "../../../src/core/checkpoint.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import type { ByteSource } from "../../../src/core/io.ts";
 
@@ -62,6 +63,11 @@ export class HeaderInput {
     await this.#source.readInto(bytes.subarray(kept), this.at + kept);
     this.#view = new DataView(bytes.buffer);
     this.#start = this.at;
+  }
+
+  /** The place of the next `size` bytes. */
+  span(size: number): Span {
+    return { file: this.file, offset: this.at, size };
   }
 
   has(count: number): boolean {

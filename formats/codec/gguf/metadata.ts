@@ -49,13 +49,13 @@ async function readValue(input: HeaderInput, key: string, maxBytes: number): Pro
   if (type.name === "array") return readArray(input, key, maxBytes);
   if (type.name === "string") {
     const size = await input.stringLength(`the value of ${key}`);
-    const span = { offset: input.at, size };
+    const span = input.span(size);
     const isKept = size <= maxBytes;
     if (isKept) return { key, type: "string", count: size, span, value: await readText(input, size) };
     input.skip(size);
     return { key, type: "string", count: size, span };
   }
-  const span = { offset: input.at, size: type.bytes };
+  const span = input.span(type.bytes);
   if (!input.has(type.bytes)) await input.fill(type.bytes);
   return { key, type: type.name, span, value: readScalar(input, key, type.name) };
 }
@@ -82,7 +82,7 @@ async function readArray(input: HeaderInput, key: string, maxBytes: number): Pro
     type.name === "string"
       ? await readStrings(input, key, count, maxBytes)
       : await readScalars(input, key, count, type, maxBytes);
-  const span = { offset, size: input.at - offset };
+  const span = { file: input.file, offset, size: input.at - offset };
   return { key, type: `${type.name}[]`, count, span, ...(value !== undefined && { value }) };
 }
 

@@ -7,20 +7,10 @@ import { IsologitError } from "../../core/errors.ts";
 import { readSmall } from "../../core/io.ts";
 import { addressBelow, shellWord } from "./address.ts";
 import { CONTENT_NAMES, type FileContent } from "./content.ts";
-import { sourceOfCopy } from "./origin.ts";
 import type { Scene, SceneFile } from "./scene.ts";
 
 const DOC = "docs/other-checkpoints.md";
 const atTop = ({ path }: SceneFile) => !path.includes("/");
-
-/** llama.cpp's file opens, but no family knows its tensors, and values of blocks are not decoded. */
-export async function ggufModel(scene: Scene): Promise<IsologitError | null> {
-  if (scene.checkpoint?.format !== "gguf") return null;
-  const message =
-    "this is a model in GGUF; this version inspects, checks, scans and compares such files, but does not convert or run them";
-  const next = await sourceOfCopy(scene, "give the checkpoint that the GGUF was made from");
-  return new IsologitError("UNSUPPORTED", message, { file: scene.checkpoint.weightFiles[0]!.path }, { next });
-}
 
 /** The command that unpacks a kind of file to standard output. */
 const UNPACKERS: { readonly [K in FileContent]?: string } = {

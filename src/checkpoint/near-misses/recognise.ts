@@ -8,7 +8,7 @@ import { IsologitError } from "../../core/errors.ts";
 import type { Store } from "../../core/io.ts";
 import { storeAt } from "../store.ts";
 import { adapterAlone, adapterNames } from "./adapters.ts";
-import { ggufModel, misnamedFile, packedArchive, shardsOfRanks, torchFilesOnly } from "./containers.ts";
+import { misnamedFile, packedArchive, shardsOfRanks, torchFilesOnly } from "./containers.ts";
 import { huggingFaceNames, lostIndex, safetensorsEntries } from "./distributed.ts";
 import { emptyMatrices, missingConfig, missingRanks } from "./incomplete.ts";
 import { danglingLinks } from "./links.ts";
@@ -26,7 +26,6 @@ type Look = (
 
 /** In order of trial: missing files, other containers, incomplete checkpoints, other places. */
 const NEAR_MISSES: readonly Look[] = [
-  ggufModel,
   lfsPointers,
   standIns,
   packedArchive,

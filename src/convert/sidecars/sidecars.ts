@@ -4,8 +4,18 @@
  */
 import type { WantedSidecar, WriteRequest } from "../../../formats/format.ts";
 import { ORIGIN_FOLDER, ORIGIN_HEADERS, ORIGIN_ROOT, UNKNOWN_ROOT } from "../../core/carried-files.ts";
+import type { Checkpoint } from "../../core/checkpoint.ts";
+import { isFp8 } from "../../core/dtype.ts";
 import type { Config } from "../../families/structure.ts";
-import { CONFIG, type ConfigRequest, rewriteConfig, type SideFileMap, textFile } from "./config-file.ts";
+import type { Job } from "../types.ts";
+import {
+  CONFIG,
+  type ConfigRequest,
+  readSideFile,
+  rewriteConfig,
+  type SideFileMap,
+  textFile,
+} from "./config-file.ts";
 import { withGeneration } from "./generation.ts";
 import { NOTHING_RESTORED, readHeaders, readLikeFiles, readRestoredFiles } from "./restore.ts";
 
@@ -41,7 +51,9 @@ export async function planSidecars(request: SidecarRequest): Promise<SidecarFile
     ...(await rewriteConfig(files, request)),
   ];
   const headers = [...(await readHeaders(checkpoint, checkpoint.weightFiles)), ...restored.headers];
-  const isExact = jobs.every(({ cast }) => cast === undefined);
+  const isExact = jobs.every(
+    ({ cast }) => cast === undefined || (writer.notesWidening === true && widens(cast)),
+  );
   const takes = (path: string) => writer.takes?.(path) ?? true;
   const all = [...files.values()];
   const carried = [
@@ -51,12 +63,27 @@ export async function planSidecars(request: SidecarRequest): Promise<SidecarFile
       : []),
   ].map((file) => ({ ...file, path: ORIGIN_FOLDER + file.path }));
   if (carried.length > 0) carried.push(textFile(ORIGIN_FOLDER + ORIGIN_ROOT, `${UNKNOWN_ROOT}\n`));
+  const sidecars = [...all.filter(({ path }) => takes(path)), ...carried].sort((a, b) =>
+    a.path < b.path ? -1 : 1,
+  );
   return {
-    sidecars: [...all.filter(({ path }) => takes(path)), ...carried].sort((a, b) =>
-      a.path < b.path ? -1 : 1,
-    ),
+    sidecars: writer.inlinesFiles === true ? await withBytes(sidecars, checkpoint) : sidecars,
     weightFiles: holdsFiles ? headers : [],
     warnings,
     restored: restored.files.length + restored.headers.length > 0,
   };
+}
+
+/** Whether every value stays as it is, in a wider type. */
+const widens = ({ from, to, sourceScales = [] }: NonNullable<Job["cast"]>): boolean =>
+  to === "F32" && sourceScales.length === 0 && !isFp8(from);
+
+async function withBytes(
+  files: WriteRequest["sidecars"],
+  checkpoint: Checkpoint,
+): Promise<WriteRequest["sidecars"]> {
+  const read: WantedSidecar[] = [];
+  for (const file of files)
+    read.push("bytes" in file ? file : { path: file.path, bytes: await readSideFile(checkpoint, file) });
+  return read;
 }

@@ -30,6 +30,8 @@ export const concat = (axis: number, parts: readonly Layout[]): Layout => ({ op:
 
 export const pad = (of: Layout, rows: number): Layout => ({ op: "pad", of, rows });
 export const reshape = (of: Layout, shape: Shape): Layout => ({ op: "reshape", of, shape });
+/** Axis i of the result is axis `axes[i]` of the operand. */
+export const transpose = (of: Layout, axes: readonly number[]): Layout => ({ op: "transpose", of, axes });
 
 /** @throws INTERNAL for an impossible expression: layouts come from our own code, never from a file */
 export function shapeOf(layout: Layout): Shape {

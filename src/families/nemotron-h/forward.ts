@@ -7,6 +7,7 @@ import type { Forward, Stage } from "../forward.ts";
 import { mambaBlocks, mambaStages, mambaStreams } from "../parts/mamba/stages.ts";
 import { isZero, kernelStage, linear, norm, squaredRelu, stageWithHistory } from "../parts/stages.ts";
 import type { NemotronHDims } from "./dims.ts";
+import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 import type { NemotronHLayerKind } from "./settings.ts";
@@ -139,5 +140,5 @@ export const forward: Forward<NemotronHDims> = {
     ],
     end: [norm("u", "gain")],
   },
-  natives: [hf, megatron, megatronRanks],
+  natives: [hf, megatron, megatronRanks, gguf],
 };

@@ -1,7 +1,10 @@
 import { IsologitError } from "../../core/errors.ts";
 import type { Family } from "../family.ts";
+import { hasArchitecture } from "../parts/gguf/keys.ts";
 import { dims, type NemotronHDims } from "./dims.ts";
 import { forward } from "./forward.ts";
+import { ARCHITECTURES } from "./gguf/config.ts";
+import { gguf } from "./gguf/dialect.ts";
 import { hf } from "./hf/dialect.ts";
 import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
@@ -21,14 +24,18 @@ export const nemotronH: Family<NemotronHDims> = {
         { next: "inspect one of its .safetensors files by itself: that needs no config" },
       );
     }
-    return config.model_type === "nemotron_h" || isMegatronConfig(config);
+    return (
+      config.model_type === "nemotron_h" ||
+      isMegatronConfig(config) ||
+      hasArchitecture(config, Object.values(ARCHITECTURES))
+    );
   },
   kinds: KINDS,
   pattern: (settings) => String(settings.pattern),
   layers,
   dims,
   roles,
-  dialects: [hf, megatron, megatronRanks],
+  dialects: [hf, megatron, megatronRanks, gguf],
   recipes,
   forward,
 };

@@ -31,13 +31,15 @@ export interface NemotronHSettings extends Settings {
 export function layers(settings: Settings): readonly Layer[] {
   const predicted = String(settings.mtpPattern ?? "");
   const steps = Number(settings.mtpSteps ?? 0);
+  const pattern = String(settings.pattern);
+  const after = pattern.length;
   return [
-    ...Array.from(String(settings.pattern), (letter, index): Layer => {
+    ...Array.from(pattern, (letter, index): Layer => {
       return { stack: "main", index, kind: kindOf(letter), inner: 0, of: 1 };
     }),
     ...Array.from(predicted.repeat(steps), (letter, index): Layer => {
       const of = predicted.length;
-      return { stack: "mtp", index, kind: kindOf(letter), inner: index % of, of };
+      return { stack: "mtp", index, kind: kindOf(letter), inner: index % of, of, after };
     }),
   ];
 }

@@ -7,7 +7,8 @@ import { invalidKeyError, refuseOtherWeights } from "../../parts/config-json.ts"
 import { placesOf } from "../../parts/config-keys.ts";
 import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
-import type { Config, Structure } from "../../structure.ts";
+import { wholeParallelism } from "../../parts/whole-parallelism.ts";
+import type { Config } from "../../structure.ts";
 import type { NemotronHDims } from "../dims.ts";
 import { LETTERS, type NemotronHSettings, refuseExcess } from "../settings.ts";
 import { keyOf, PASSTHROUGH_KEYS, writeConfig } from "./config.ts";
@@ -166,12 +167,6 @@ function patternOf(config: Config): string {
 /** Heads must divide evenly among groups. */
 function refuseUneven(heads: string, many = 0, groups: string, few = 1): void {
   if (many % few !== 0) invalidKeyError(`${heads} is ${many}, which is not a multiple of ${groups}, ${few}`);
-}
-
-/** The model is not divided, and no row is padding. */
-function wholeParallelism({ dims, layers }: Structure<NemotronHDims>) {
-  const main = layers.filter(({ stack }) => stack === "main").length;
-  return { tp: 1, ep: 1, expertTp: 1, stages: [{ main, mtp: layers.length - main }], rows: dims.vocab };
 }
 
 export const hf: Dialect<NemotronHDims> = {

@@ -1,8 +1,9 @@
 /** What the Hugging Face dialects of models of blocks share: names outside the layers, and one whole model. */
 import { IsologitError } from "../../../core/errors.ts";
 import type { Dialect, Rule } from "../../dialect.ts";
-import type { Config, Dims, Settings, Structure } from "../../structure.ts";
+import type { Config, Dims, Settings } from "../../structure.ts";
 import { type ConfigJson, refuseOtherWeights } from "../config-json.ts";
+import { wholeParallelism } from "../whole-parallelism.ts";
 import { readPassthrough } from "./config.ts";
 
 /**
@@ -23,11 +24,6 @@ export const tiedHeadRule = <D extends Dims & { readonly tied: number }>(): Rule
   ...{ name: "lm_head.weight", copy: true, readOnly: true, when: (d) => d.tied === 1 },
   is: (of) => of("embed"),
 });
-
-/** The model is not divided, and no row is padding. */
-function wholeParallelism({ dims, layers }: Structure) {
-  return { tp: 1, ep: 1, expertTp: 1, stages: [{ main: layers.length, mtp: 0 }], rows: dims.vocab };
-}
 
 /** What a dialect says of config keys, from the tables of its reader. */
 export const keysIn = (

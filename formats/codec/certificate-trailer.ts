@@ -1,8 +1,7 @@
-/** The optional trailer after the sealed part of a packed file: `[certificate][its length, u64][magic, 8 bytes]`. */
+/** The optional trailer after the last byte of a checkpoint in one file: `[certificate][its length, u64][magic, 8 bytes]`. */
 import type { Span } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange } from "../../src/core/io.ts";
-import { sameBytes } from "./head.ts";
 
 const TRAILER_MAGIC = new TextEncoder().encode("ISOCERT\n");
 const TRAILER_BYTES = 16;
@@ -26,7 +25,7 @@ export async function trailerOf(
   if (extra < TRAILER_BYTES) throw refuse("TRAILING_BYTES", `${extra} bytes follow the sealed part`);
   const trailer = await readRange(source, source.size - TRAILER_BYTES, TRAILER_BYTES);
   const length = new DataView(trailer.buffer).getBigUint64(0, true);
-  if (!sameBytes(trailer.subarray(8), TRAILER_MAGIC) || length !== BigInt(extra - TRAILER_BYTES)) {
+  if (Buffer.compare(trailer.subarray(8), TRAILER_MAGIC) !== 0 || length !== BigInt(extra - TRAILER_BYTES)) {
     throw refuse("TRAILING_BYTES", `${extra} bytes follow the sealed part and are not a certificate`);
   }
   if (length > MAX_CERTIFICATE_BYTES) {
@@ -36,6 +35,13 @@ export async function trailerOf(
     );
   }
   return { file, offset: dataEnd, size: Number(length) };
+}
+
+/** Whether the file ends as a trailer does. */
+export async function endsWithTrailer(source: ByteSource): Promise<boolean> {
+  if (source.size < TRAILER_MAGIC.byteLength) return false;
+  const size = TRAILER_MAGIC.byteLength;
+  return Buffer.compare(await readRange(source, source.size - size, size), TRAILER_MAGIC) === 0;
 }
 
 /** The bytes to append for a certificate. */

@@ -1,0 +1,82 @@
+/** Tensors of a destination that store a function of their role's values. They are small, so their bytes are known before the run. */
+import type { WantedTensor } from "../../formats/format.ts";
+import { negativeExponential, VALUES_KEY, valueOfExponential } from "../checkpoint/negative-exponentials.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
+import { bitsOf, bytesOf, countOf, isFloat } from "../core/dtype.ts";
+import { IsologitError } from "../core/errors.ts";
+import { widen } from "../core/float.ts";
+import { gatherExtents } from "../core/gather.ts";
+import { extentsOf, Sources } from "../core/read.ts";
+import type { MatchedModel } from "../families/model.ts";
+import type { PlannedWeight } from "./planned-weights.ts";
+import type { Job } from "./types.ts";
+
+interface TransformedTensors {
+  /** the other jobs */
+  readonly jobs: readonly Job[];
+  /** bytes of the transformed tensors, by `tensorKey` */
+  readonly known: ReadonlyMap<string, Uint8Array>;
+  /** config keys with the values that do not follow from what is stored */
+  readonly keys: Readonly<Record<string, readonly number[]>>;
+}
+
+/**
+ * Computes -exp(v) of the roles that the destination stores so. Where the source stores the same function, its bits are copied.
+ *
+ * @throws NON_FINITE for a value whose function is no finite number below 0, and read errors
+ */
+export async function transformTensors(
+  source: MatchedModel,
+  weights: readonly PlannedWeight[],
+  jobs: readonly Job[],
+): Promise<TransformedTensors> {
+  const names = new Set(weights.filter(({ stores }) => stores !== undefined).map(({ name }) => name));
+  const isTransformed = ({ tensor }: Job) => names.has(tensor.name);
+  const known = new Map<string, Uint8Array>();
+  const keys: Record<string, readonly number[]> = {};
+  if (names.size === 0) return { jobs, known, keys };
+  await using sources = new Sources(source.checkpoint.store);
+  for (const job of jobs.filter(isTransformed)) {
+    const stored = storedFunction(source, job);
+    if (stored !== undefined) {
+      known.set(tensorKey(job.tensor), await readTensor(stored, sources));
+      continue;
+    }
+    const values = await readValues(source, job, sources);
+    const numbers = values.map(negativeExponential);
+    refuseNonFinite(numbers, job.tensor);
+    known.set(tensorKey(job.tensor), new Uint8Array(numbers.buffer));
+    if (values.some((value, i) => !Object.is(valueOfExponential(numbers[i]!), value)))
+      keys[VALUES_KEY + job.tensor.name] = [...values];
+  }
+  return { jobs: jobs.filter((job) => !isTransformed(job)), known, keys };
+}
+
+/** The tensor of the source that stores the same function of the same role. */
+function storedFunction(source: MatchedModel, { role }: Job): Tensor | undefined {
+  const [move] = role === null ? [] : (source.roleSources.get(role.key) ?? []);
+  return source.transformed.get(move?.of ?? "");
+}
+
+async function readTensor(tensor: Tensor, sources: Sources): Promise<Uint8Array> {
+  const bytes = new Uint8Array(bytesOf(tensor.dtype, tensor.shape));
+  await sources.read(extentsOf(tensor, 0, countOf(tensor.shape)), bytes);
+  return bytes;
+}
+
+async function readValues({ tensors }: MatchedModel, job: Job, sources: Sources): Promise<Float32Array> {
+  const { count, elementSource, sourceDtype } = job;
+  if (!isFloat(sourceDtype))
+    throw new IsologitError("UNSUPPORTED", `${sourceDtype} cannot be widened`, { tensor: job.tensor.name });
+  const width = bitsOf(sourceDtype) / 8;
+  const bytes = new Uint8Array(count * width);
+  await sources.read(gatherExtents(elementSource, { lo: 0, hi: count }, tensors, width), bytes);
+  return widen(sourceDtype, bytes);
+}
+
+function refuseNonFinite(numbers: Float32Array, { name }: WantedTensor): void {
+  const index = numbers.findIndex((number) => !(number < 0 && Number.isFinite(number)));
+  if (index < 0) return;
+  const message = `-exp of its value is ${numbers[index]}; software that loads it wants a finite number below 0`;
+  throw new IsologitError("NON_FINITE", message, { tensor: name, index });
+}

@@ -1,0 +1,90 @@
+/** llama.cpp's names for the tensors of Nemotron-H: architectures nemotron_h and, with experts, nemotron_h_moe. */
+import { reshape, shapeOf } from "../../../core/mapping/layout.ts";
+import type { Dialect, Is, Rule } from "../../dialect.ts";
+import { inPairs, widened } from "../../parts/gguf/rules.ts";
+import { stackExperts } from "../../parts/stacked-experts.ts";
+import { wholeParallelism } from "../../parts/whole-parallelism.ts";
+import type { NemotronHDims } from "../dims.ts";
+import { readSettings, vocabularyIn } from "./config.ts";
+import { writeConfig } from "./record.ts";
+
+type NemotronHRule = Rule<NemotronHDims>;
+
+const once = (name: string, role: string): NemotronHRule => ({ name, is: (of) => of(role) });
+
+/** Rules by layer kind: name -> role. */
+const on = (kind: string, names: Readonly<Record<string, string>>): NemotronHRule[] =>
+  Object.entries(names).map(([name, role]) => ({ name, on: [kind], is: (of) => of(role) }));
+
+const step = (mtp: "first" | "last", name: string, role: string): NemotronHRule => ({
+  ...{ name, mtp, on: "every" },
+  is: (of) => of(role),
+});
+
+/** A vector of heads as a column. */
+const column =
+  (role: string): Is<NemotronHDims> =>
+  (of) => {
+    const vector = of(role);
+    return reshape(vector, [...shapeOf(vector), 1]);
+  };
+
+const rules: readonly NemotronHRule[] = [
+  once("token_embd.weight", "embed"),
+  widened({ name: "attn_norm.weight", on: "every", mtp: "never", is: (of) => of("norm") }),
+  ...on("mamba", { "ssm_in.weight": "ssm.in", "ssm_out.weight": "ssm.out" }),
+  ...[
+    ...on("mamba", { "ssm_conv1d.bias": "ssm.conv.bias", "ssm_dt.bias": "ssm.dt_bias" }),
+    { name: "ssm_a", on: ["mamba"], stores: "-exp", is: column("ssm.A_log") } as const,
+    { name: "ssm_d", on: ["mamba"], is: column("ssm.D") } as const,
+    {
+      ...{ name: "ssm_conv1d.weight", on: ["mamba"] },
+      is: (of, d) => reshape(of("ssm.conv"), [d.conv, d.taps]),
+    } satisfies NemotronHRule,
+    {
+      ...{ name: "ssm_norm.weight", on: ["mamba"] },
+      is: (of, d) => reshape(of("ssm.norm"), [d.groups, d.inner / d.groups]),
+    } satisfies NemotronHRule,
+  ].map(widened),
+  { name: "attn_q.weight", on: ["attention"], is: inPairs("attn.q", (d) => d.heads) },
+  { name: "attn_k.weight", on: ["attention"], is: inPairs("attn.k", (d) => d.kvHeads) },
+  ...on("attention", { "attn_v.weight": "attn.v", "attn_output.weight": "attn.o" }),
+  ...on("mlp", { "ffn_up.weight": "mlp.up", "ffn_down.weight": "mlp.down" }),
+  ...on("moe", { "ffn_gate_inp.weight": "moe.gate" }).map(widened),
+  ...on("moe", { "exp_probs_b.bias": "moe.gate.bias" }).map((rule) => ({
+    ...widened(rule),
+    keepsDtype: true as const,
+  })),
+  ...on("moe", {
+    "ffn_latent_down.weight": "moe.latent.in",
+    "ffn_latent_up.weight": "moe.latent.out",
+    "ffn_up_shexp.weight": "moe.shared.up",
+    "ffn_down_shexp.weight": "moe.shared.down",
+  }),
+  { name: "ffn_up_exps.weight", on: ["moe"], is: stackExperts("moe.up") },
+  { name: "ffn_down_exps.weight", on: ["moe"], is: stackExperts("moe.down") },
+  step("first", "nextn.eh_proj.weight", "mtp.join"),
+  ...[
+    step("first", "nextn.enorm.weight", "mtp.embed_norm"),
+    step("first", "nextn.hnorm.weight", "mtp.hidden_norm"),
+    step("first", "attn_norm.weight", "norm"),
+    step("last", "post_attention_norm.weight", "norm"),
+    step("last", "nextn.shared_head_norm.weight", "mtp.final_norm"),
+    once("output_norm.weight", "final.norm"),
+  ].map(widened),
+  once("output.weight", "head"),
+];
+
+export const gguf: Dialect<NemotronHDims> = {
+  id: "gguf",
+  rules,
+  stacks: { main: "blk.{layer}.", mtp: "blk.{after}." },
+  drop: [],
+  objects: () => [],
+  settings: readSettings,
+  vocabulary: vocabularyIn,
+  parallelism: (_, model) => wholeParallelism(model),
+  cut: wholeParallelism,
+  config: writeConfig,
+  keyRemarks: () => [],
+};
