@@ -65,15 +65,24 @@ export function roundingsByRow(
       const rows = roundings.get(move.of!) ?? [];
       for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
         const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
-        const last = rows.at(-1);
-        if (last?.rounding === rounding && last.hi >= lo) rows[rows.length - 1] = { ...last, hi };
-        else rows.push({ lo, hi, rounding });
+        rows.push({ lo, hi, rounding });
       }
       roundings.set(move.of!, rows);
     }
   }
-  for (const rows of roundings.values()) rows.sort((left, right) => left.lo - right.lo);
-  return roundings;
+  return new Map([...roundings].map(([key, rows]) => [key, joinRows(rows)]));
+}
+
+/** The rows in order, neighbours with one rounding as one range. A role may hold rows in another order than its tensor. */
+function joinRows(rows: readonly RowRounding[]): readonly RowRounding[] {
+  const joined: RowRounding[] = [];
+  for (const row of [...rows].sort((left, right) => left.lo - right.lo)) {
+    const last = joined.at(-1);
+    if (last?.rounding === row.rounding && last.hi >= row.lo)
+      joined[joined.length - 1] = { ...last, hi: Math.max(last.hi, row.hi) };
+    else joined.push(row);
+  }
+  return joined;
 }
 
 /** Reads the elements of a role from `b`, in the order in which a tensor of `a` stores them. */
