@@ -70,7 +70,7 @@ const CALLS: readonly Call[] = [
   ...STORED_DTYPES.map((dtype) => product(64, 2048, 4096, dtype)),
   product(64, 192, 21504, "BF16"),
   ...[1, 4, 512].map((tokens) => product(tokens, 2048, 4096, "BF16")),
-  product(1, 2048, 4096, "F8_E4M3"),
+  ...(["F8_E4M3", "Q8_0", "Q4_K", "Q6_K"] as const).map((dtype) => product(1, 2048, 4096, dtype)),
   ...[64, 512].flatMap((tokens) => [
     call(
       `ssd, T=${tokens}`,
