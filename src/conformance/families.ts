@@ -9,6 +9,7 @@ import { countOf, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { countOfMove, findCoverFault } from "../core/mapping/moves.ts";
+import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles, tensorsWritten } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import type { OutputRows, Stage, Use } from "../families/forward.ts";
@@ -127,31 +128,34 @@ export function familyConformance(family: Family, { config: draw, software = {} 
       },
     );
 
-    describe.each(family.dialects)("in the dialect $id", (own) => {
-      const { id } = own;
-      /** The model's config as this dialect's software has it. */
-      const configIn = ({ config, model }: (typeof models)[number]): Config => {
-        if (own === dialect) return config;
-        const { settings, passthrough } = model;
-        const shards = own.cut(model, { tp: 1, pp: 1 });
-        return own.config({
-          settings,
-          passthrough,
-          software: software[id] ?? id,
-          parallelism: shards,
-          dtype: "bfloat16",
-        }).config;
-      };
+    /** The model's config as the software of a dialect has it. */
+    const configIn = (own: Dialect, { config, model }: (typeof models)[number]): Config => {
+      if (own === dialect) return config;
+      const { settings, passthrough } = model;
+      const shards = own.cut(model, { tp: 1, pp: 1 });
+      return own.config({
+        settings,
+        passthrough,
+        software: software[own.id] ?? own.id,
+        parallelism: shards,
+        dtype: "bfloat16",
+      }).config;
+    };
 
-      /** The models that this dialect's software has. */
-      const known = models.flatMap(({ config: first, model }) => {
+    /** The models that the software of a dialect has. */
+    const modelsIn = (own: Dialect): typeof models =>
+      models.flatMap(({ config: first, model }) => {
         try {
-          return [{ config: configIn({ config: first, model }), model }];
+          return [{ config: configIn(own, { config: first, model }), model }];
         } catch (error) {
           if (error instanceof IsologitError && error.code === "PLAN_IMPOSSIBLE") return [];
           throw error;
         }
       });
+
+    describe.each(family.dialects)("in the dialect $id", (own) => {
+      const { id } = own;
+      const known = modelsIn(own);
 
       it("stored tensors and roles are two cuts of the same elements", () => {
         expect(known.length, "the software has too few of the models").toBeGreaterThan(models.length / 4);
@@ -251,7 +255,7 @@ export function familyConformance(family: Family, { config: draw, software = {} 
 
       it("every stored tensor is used, and every stream and parameter fed, once", () => {
         const seen = new Set<string>();
-        for (const { model } of models) {
+        for (const { model } of modelsIn(stored)) {
           const { dims } = model;
           const shapes = shapesOf(model);
           const unused = new Set(shapes.keys());
@@ -264,12 +268,13 @@ export function familyConformance(family: Family, { config: draw, software = {} 
             for (const name of names) expect(unused.delete(name) || name === shared, name).toBe(true);
           };
           for (const layer of model.layers) {
-            const { stack, kind, index, inner, of } = layer;
+            const { stack, kind, index, inner, of, after = 0 } = layer;
             seen.add(kind);
             const filled = (prefix: string) =>
               prefix
                 .replace("{layer}", String(index))
                 .replace("{outer}", String(Math.floor(index / of)))
+                .replace("{after}", String(after + Math.floor(index / of)))
                 .replace("{inner}", String(inner));
             check(fedBy(forward.block(kind, dims), dims), native.uses[kind]!, filled(native.prefix[stack]!));
             if (stack === "main") continue;

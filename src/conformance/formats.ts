@@ -28,12 +28,16 @@ export interface FormatTrial {
   readonly hostile?: readonly HostileFiles[];
   /** bytes of one tensor that `read` may touch, such as the directory of an archive; default 0 */
   readonly touchedBytes?: number;
+  /** models to write in place of the usual ones, for a format whose software does not run those */
+  readonly models?: readonly SmallModel[];
 }
 
 const MTP = { num_nextn_predict_layers: 2, mtp_hybrid_override_pattern: "*E" };
 
-/** Small models by name: layer pattern, other keys of the config, and largest size of a weight file. */
-const MODELS: readonly [string, string, object, number?][] = [
+/** A small model: its name, layer pattern, other keys of the config, and largest size of a weight file. */
+type SmallModel = readonly [name: string, pattern: string, config: object, maxShardBytes?: number];
+
+const MODELS: readonly SmallModel[] = [
   ["one Mamba layer", "M", {}],
   ["two, in several shards", "MM", {}, 20_000],
   ["one MLP, and a token table of half a megabyte", "-", { vocab_size: 4096 }],
@@ -57,7 +61,7 @@ const MODELS: readonly [string, string, object, number?][] = [
  */
 export function formatConformance(
   format: Format,
-  { hostile = [], touchedBytes = 0 }: FormatTrial = {},
+  { hostile = [], touchedBytes = 0, models = MODELS }: FormatTrial = {},
 ): void {
   const others = formats.filter((other) => other !== format);
   const own: Plugin = { name: "conformance", formats: [format] };
@@ -66,9 +70,9 @@ export function formatConformance(
 
   describe(`format ${format.id}`, () => {
     const work = mkdtempSync(join(tmpdir(), "isologit-"));
-    const sources = new Map(MODELS.map(([name]) => [name, join(work, name)]));
+    const sources = new Map(models.map(([name]) => [name, join(work, name)]));
     beforeAll(async () => {
-      for (const [name, pattern, config, maxShardBytes] of MODELS)
+      for (const [name, pattern, config, maxShardBytes] of models)
         await smallModel(join(work, name), pattern, { ...config }, maxShardBytes);
     });
     afterAll(() => rmSync(work, { recursive: true, force: true }));
@@ -80,7 +84,7 @@ export function formatConformance(
       return path;
     };
 
-    it.each(MODELS.map(([name]) => name).filter(() => writer !== undefined))("%s", async (name) => {
+    it.each(models.map(([name]) => name).filter(() => writer !== undefined))("%s", async (name) => {
       const source = sources.get(name)!;
       const path = await written(name);
 
@@ -128,7 +132,7 @@ export function formatConformance(
     });
 
     it.runIf(writer !== undefined)("refuses weights that are one byte short", async () => {
-      const whole = await filesIn(await fileStore(await written(MODELS[0]![0])));
+      const whole = await filesIn(await fileStore(await written(models[0]![0])));
       const { tensors } = await format.read(memoryStore("whole", whole));
       const weights = new Set(tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file)));
       expect(weights.size).toBeGreaterThan(0);

@@ -30,21 +30,22 @@ function hybrid(random: Random, hidden: number): Config {
 /** Random configs in each family's first dialect, widths all unlike. */
 const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
   "nemotron-h"(random) {
+    const kinds = ["M*-", "M*E", "M*-E"][random(3)]!;
     const letters = (most: number) =>
-      Array.from({ length: 1 + random(most) }, () => "M*-E"[random(4)]).join("");
+      Array.from({ length: 1 + random(most) }, () => kinds[random(kinds.length)]).join("");
     const few = () => 1 + random(3);
     const [kvHeads, groups] = [few(), few()];
     const mtp =
-      random(2) === 0 ? {} : { num_nextn_predict_layers: few(), mtp_hybrid_override_pattern: letters(2) };
+      random(3) > 0 ? {} : { num_nextn_predict_layers: few(), mtp_hybrid_override_pattern: letters(2) };
     return {
       model_type: "nemotron_h",
-      hybrid_override_pattern: letters(6),
+      hybrid_override_pattern: letters(8),
       hidden_size: 7 * few(),
       vocab_size: 31,
       intermediate_size: 11 * few(),
       num_attention_heads: kvHeads * few(),
       num_key_value_heads: kvHeads,
-      head_dim: 5,
+      head_dim: 10,
       mamba_num_heads: groups * few(),
       mamba_head_dim: 3,
       ssm_state_size: 13,

@@ -19,7 +19,7 @@ export interface WrittenKey {
 }
 
 /** A header, and where the parts of the file lie in bytes from its start. */
-export interface EncodedHeader {
+interface EncodedHeader {
   readonly bytes: Uint8Array;
   /** where each tensor starts, in the order of the tensors */
   readonly offsets: readonly number[];

@@ -1,12 +1,12 @@
 /** llama.cpp's names for the tensors of Nemotron-H: architectures nemotron_h and, with experts, nemotron_h_moe. */
 import { reshape, shapeOf } from "../../../core/mapping/layout.ts";
 import type { Dialect, Is, Rule } from "../../dialect.ts";
-import { inPairs, widened } from "../../parts/gguf/rules.ts";
+import { asF32, inPairs } from "../../parts/gguf/rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
 import { wholeParallelism } from "../../parts/whole-parallelism.ts";
 import type { NemotronHDims } from "../dims.ts";
 import { readSettings, vocabularyIn } from "./config.ts";
-import { writeConfig } from "./record.ts";
+import { refuseOtherFunctions, writeConfig } from "./record.ts";
 
 type NemotronHRule = Rule<NemotronHDims>;
 
@@ -31,7 +31,7 @@ const column =
 
 const rules: readonly NemotronHRule[] = [
   once("token_embd.weight", "embed"),
-  widened({ name: "attn_norm.weight", on: "every", mtp: "never", is: (of) => of("norm") }),
+  asF32({ name: "attn_norm.weight", on: "every", mtp: "never", is: (of) => of("norm") }),
   ...on("mamba", { "ssm_in.weight": "ssm.in", "ssm_out.weight": "ssm.out" }),
   ...[
     ...on("mamba", { "ssm_conv1d.bias": "ssm.conv.bias", "ssm_dt.bias": "ssm.dt_bias" }),
@@ -45,14 +45,14 @@ const rules: readonly NemotronHRule[] = [
       ...{ name: "ssm_norm.weight", on: ["mamba"] },
       is: (of, d) => reshape(of("ssm.norm"), [d.groups, d.inner / d.groups]),
     } satisfies NemotronHRule,
-  ].map(widened),
+  ].map(asF32),
   { name: "attn_q.weight", on: ["attention"], is: inPairs("attn.q", (d) => d.heads) },
   { name: "attn_k.weight", on: ["attention"], is: inPairs("attn.k", (d) => d.kvHeads) },
   ...on("attention", { "attn_v.weight": "attn.v", "attn_output.weight": "attn.o" }),
   ...on("mlp", { "ffn_up.weight": "mlp.up", "ffn_down.weight": "mlp.down" }),
-  ...on("moe", { "ffn_gate_inp.weight": "moe.gate" }).map(widened),
+  ...on("moe", { "ffn_gate_inp.weight": "moe.gate" }).map(asF32),
   ...on("moe", { "exp_probs_b.bias": "moe.gate.bias" }).map((rule) => ({
-    ...widened(rule),
+    ...asF32(rule),
     keepsDtype: true as const,
   })),
   ...on("moe", {
@@ -71,7 +71,7 @@ const rules: readonly NemotronHRule[] = [
     step("last", "post_attention_norm.weight", "norm"),
     step("last", "nextn.shared_head_norm.weight", "mtp.final_norm"),
     once("output_norm.weight", "final.norm"),
-  ].map(widened),
+  ].map(asF32),
   once("output.weight", "head"),
 ];
 
@@ -84,7 +84,10 @@ export const gguf: Dialect<NemotronHDims> = {
   settings: readSettings,
   vocabulary: vocabularyIn,
   parallelism: (_, model) => wholeParallelism(model),
-  cut: wholeParallelism,
+  cut(model) {
+    refuseOtherFunctions(model.settings);
+    return wholeParallelism(model);
+  },
   config: writeConfig,
   keyRemarks: () => [],
 };

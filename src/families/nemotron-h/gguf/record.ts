@@ -1,7 +1,7 @@
 /** The keys with which llama.cpp loads a Nemotron-H model, and what it cannot compute. */
 import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput } from "../../dialect.ts";
-import type { Config } from "../../structure.ts";
+import type { Config, Settings } from "../../structure.ts";
 import type { NemotronHSettings } from "../settings.ts";
 import { ARCHITECTURES, STEP_PATTERN } from "./config.ts";
 
@@ -11,13 +11,11 @@ const MAX_EXPERTS = 1024;
 /** The genuine converter writes this, whatever the model says. */
 const CONTEXT = 1_048_576;
 
-/** @throws PLAN_IMPOSSIBLE for a model that llama.cpp would refuse, or compute in another way */
 export function writeConfig({ settings, passthrough }: ConfigInput): {
   readonly config: Config;
   readonly notes: readonly string[];
 } {
   const s = settings as NemotronHSettings & Readonly<Record<string, number>>; // the settings of this family
-  refuseOtherFunctions(s);
   const letters = [...s.pattern];
   const hasExperts = letters.includes("E");
   const steps = Number(s.mtpSteps ?? 0);
@@ -74,8 +72,13 @@ export function writeConfig({ settings, passthrough }: ConfigInput): {
   };
 }
 
-/** Each reason is a limit of llama.cpp as of September 2026. */
-function refuseOtherFunctions(s: NemotronHSettings & Readonly<Record<string, unknown>>): void {
+/**
+ * Each reason is a limit of llama.cpp as of September 2026.
+ *
+ * @throws PLAN_IMPOSSIBLE for a model that it would refuse, or compute in another way
+ */
+export function refuseOtherFunctions(settings: Settings): void {
+  const s = settings as NemotronHSettings & Readonly<Record<string, unknown>>; // the settings of this family
   const { pattern } = s;
   const steps = Number(s.mtpSteps ?? 0);
   const reasons: readonly (readonly [boolean, string])[] = [

@@ -2,7 +2,7 @@
 import { IsologitError } from "../../../core/errors.ts";
 import type { Config } from "../../structure.ts";
 
-export const ARCHITECTURE = "general.architecture";
+const ARCHITECTURE = "general.architecture";
 
 /** llama.cpp's limit of layers; it is compared before a list with a number for each layer is used. */
 const MAX_LAYERS = 512;
@@ -43,6 +43,11 @@ export class GgufKeys {
     const value = this.#value(name) ?? absent;
     if (typeof value !== "number" || !Number.isFinite(value)) return this.refuse(name, "must be a number");
     return shortestDecimal(value);
+  }
+
+  text(name: string, absent: string): string {
+    const value = this.#value(name) ?? absent;
+    return typeof value === "string" ? value : this.refuse(name, "must be a text");
   }
 
   flag(name: string, absent: boolean): boolean {

@@ -19,4 +19,4 @@ export const inPairs =
   };
 
 /** A tensor that llama.cpp reads as F32 only. Published checkpoints have its role in the type of their weights. */
-export const widened = <D extends Dims>(rule: Rule<D>): Rule<D> => ({ ...rule, onlyDtype: "F32" });
+export const asF32 = <D extends Dims>(rule: Rule<D>): Rule<D> => ({ ...rule, onlyDtype: "F32" });

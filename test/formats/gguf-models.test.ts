@@ -1,0 +1,181 @@
+/** GGUF as models: files that llama.cpp's own tools wrote, files that are written here, and what llama.cpp cannot run. */
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { gguf } from "../../formats/gguf/format.ts";
+import { check } from "../../src/api/check.ts";
+import { convert } from "../../src/api/convert.ts";
+import { inspect } from "../../src/api/inspect.ts";
+import { plan } from "../../src/api/plan.ts";
+import { verify } from "../../src/api/verify.ts";
+import { smallModel } from "../../src/conformance/small-model.ts";
+import type { TypedValue } from "../../src/core/checkpoint.ts";
+import { bytesOf } from "../../src/core/dtype.ts";
+import { fileStore } from "../../src/io/file.ts";
+import { errorOf } from "../support/errors.ts";
+import { arraysOf, filesOf, ggufGolden, golden, workFolder } from "../support/goldens.ts";
+
+const work = workFolder();
+const run = { backend: "wasm", threads: 1, tokens: 8 } as const;
+const unverified = { verify: "off", threads: 1 } as const;
+
+/** A file of the genuine converter, and the folder that it was made from. */
+const GENUINE = [
+  ["tiny-split", "tiny"],
+  ["latent-moe-bf16.gguf", "latent-moe"],
+] as const;
+
+describe.each(GENUINE)("%s, by the genuine converter", (file, twin) => {
+  it("is the model of its folder, and each deliberate fault is found", async () => {
+    const { verdict, tensors } = await verify(golden(twin), ggufGolden(file), run);
+    expect(verdict).toBe("within");
+    for (const { role, error } of tensors!) expect(error?.relL2 ?? 0, role).toBe(0);
+  });
+
+  it("gives every tensor of its folder back, byte for byte", async () => {
+    const back = join(work, `${twin} from genuine`);
+    await convert(ggufGolden(file), back, { ...unverified, to: "hf", dtype: "bf16" });
+    const found = await arraysOf(join(back, "model.safetensors"));
+    const wanted = await arraysOf(join(golden(twin), "model.safetensors"));
+    expect([...found.keys()].sort()).toEqual([...wanted.keys()].sort());
+    for (const [name, array] of wanted) expect(found.get(name), name).toEqual(array);
+  });
+});
+
+describe.each(["tiny", "tiny-t5", "moe", "latent-moe", "sharded"])("%s, written here", (name) => {
+  it("comes back with every file as it was", async () => {
+    const file = join(work, `${name}.gguf`);
+    await convert(golden(name), file, unverified);
+    const back = join(work, `${name} back`);
+    await convert(file, back, { ...unverified, to: "hf" });
+    expect(filesOf(back)).toEqual(filesOf(golden(name)));
+  });
+});
+
+it("has the keys of the genuine converter, with their types and values", async () => {
+  const file = join(work, "keys.gguf");
+  await convert(golden("tiny"), file, unverified);
+  const keysOf = async (path: string) => {
+    const { metadata } = await gguf.read(await fileStore(path));
+    return new Map(metadata!.map((entry) => [entry.key, entry]));
+  };
+  const [ours, theirs] = [await keysOf(file), await keysOf(ggufGolden("tiny-split"))];
+  /** keys of the parts of a split set; labels for people; the converter writes one length for every model */
+  const apart = /^split\.|^general\.(name|size_label)$|context_length$/;
+  const told = ({ type, value, count }: TypedValue) => ({ type, value, count });
+  for (const [key, entry] of theirs)
+    if (!apart.test(key)) expect(told(ours.get(key)!), key).toEqual(told(entry));
+});
+
+it("is converted with a certificate behind its last tensor", async () => {
+  const file = join(work, "certified.gguf");
+  const { verification } = await convert(golden("tiny"), file, run);
+  expect(verification).toMatchObject({ verdict: "within" });
+  expect((await verify(file, undefined, run)).verdict).toBe("same");
+  expect((await check(file, { read: true })).findings).toEqual([]);
+  const { family, sidecars } = await inspect(file);
+  expect([family, sidecars]).toEqual([
+    "nemotron-h",
+    [
+      "chat_template.jinja",
+      "generation_config.json",
+      "special_tokens_map.json",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ],
+  ]);
+});
+
+describe("what llama.cpp would run wrongly, or not at all", () => {
+  it.each<[string, string, object, RegExp]>([
+    ["MLP and expert layers", "M*-E", {}, /makes every feed-forward layer one of experts/],
+    ["no Mamba layer", "*-", {}, /needs a Mamba layer/],
+    ["no attention layer", "M-", {}, /needs an attention layer/],
+    ["limits of time steps", "M*", { time_step_limit: [0.001, 0.1] }, /does not clamp time steps/],
+    ["heads of an odd width", "M*", { head_dim: 25 }, /heads of 25/],
+    [
+      "two prediction steps",
+      "M*E",
+      { num_nextn_predict_layers: 2, mtp_hybrid_override_pattern: "*E" },
+      /2 of \*E/,
+    ],
+    [
+      "a prediction step of other layers",
+      "M*E",
+      { num_nextn_predict_layers: 1, mtp_hybrid_override_pattern: "E" },
+      /1 of E/,
+    ],
+  ])("%s is refused before anything is written", async (name, pattern, config, says) => {
+    const folder = await smallModel(join(work, name), pattern, { ...config });
+    const error = await errorOf(() => plan(folder, join(work, "x.gguf")));
+    expect([error.code, error.exit]).toEqual(["PLAN_IMPOSSIBLE", 2]);
+    expect(error.message).toMatch(says);
+  });
+
+  it("a tokenizer with more tokens than the table has rows is refused", async () => {
+    const folder = await smallModel(join(work, "tokens"), "M*", {});
+    cpSync(join(golden("tiny"), "tokenizer.json"), join(folder, "tokenizer.json"));
+    const error = await errorOf(() => plan(folder, join(work, "x.gguf")));
+    expect(error.message).toMatch(/the token table has 80 rows/);
+  });
+});
+
+/** A copy of a file, with the bytes of one tensor changed. */
+async function withChanged(
+  source: string,
+  name: string,
+  change: (bytes: Buffer, rowBytes: number) => void,
+): Promise<string> {
+  const path = join(work, `${name} changed.gguf`);
+  const { tensors } = await gguf.read(await fileStore(source));
+  const { dtype, shape, pieces } = tensors.find((tensor) => tensor.name === name)!;
+  const bytes = readFileSync(source);
+  const [begin, size] = [pieces[0]!.offset, bytesOf(dtype, shape)];
+  change(bytes.subarray(begin, begin + size), bytesOf(dtype, [shape.at(-1)!]));
+  writeFileSync(path, bytes);
+  return path;
+}
+
+/** Exchanges two runs of bytes. */
+const exchange = (bytes: Buffer, a: number, b: number, size: number) => {
+  const kept = Buffer.from(bytes.subarray(a, a + size));
+  bytes.copyWithin(a, b, b + size);
+  kept.copy(bytes, b);
+};
+
+describe("planted faults", () => {
+  const file = ggufGolden("latent-moe-bf16.gguf");
+  it.each<[string, string, number, (bytes: Buffer, rowBytes: number) => void]>([
+    [
+      "two experts exchanged",
+      "blk.1.ffn_up_exps.weight",
+      1,
+      (b) => exchange(b, 0, b.length / 12, b.length / 12),
+    ],
+    ["groups of the norm exchanged", "blk.0.ssm_norm.weight", 0, (b, row) => exchange(b, 0, row, row)],
+    [
+      "taps of the convolution reversed",
+      "blk.4.ssm_conv1d.weight",
+      4,
+      (b) => {
+        for (let at = 0; at < b.length; at += 16) {
+          exchange(b, at, at + 12, 4);
+          exchange(b, at + 4, at + 8, 4);
+        }
+      },
+    ],
+    ["dt bias of two heads exchanged", "blk.0.ssm_dt.bias", 0, (b) => exchange(b, 0, 4, 4)],
+    ["numbers of two heads exchanged", "blk.0.ssm_a", 0, (b) => exchange(b, 0, 4, 4)],
+    ["rows of queries not in pairs", "blk.2.attn_q.weight", 2, (b, row) => exchange(b, row, 2 * row, row)],
+  ])("%s: found in its layer", async (_, tensor, layer, change) => {
+    const changed = await withChanged(file, tensor, change);
+    const { verdict, firstDivergence } = await verify(golden("latent-moe"), changed, run);
+    expect([verdict, firstDivergence?.layer]).toEqual(["different", layer]);
+  });
+
+  it("a number of a head that is no negative exponential is refused", async () => {
+    const changed = await withChanged(file, "blk.0.ssm_a", (bytes) => bytes.writeFloatLE(0.5, 4));
+    const error = await errorOf(() => verify(golden("latent-moe"), changed, run));
+    expect([error.code, error.exit, error.at.tensor]).toEqual(["NON_FINITE", 3, "blk.0.ssm_a"]);
+  });
+});
