@@ -11,7 +11,7 @@ import {
   type TrainingPrecision,
 } from "../checkpoint/training-precision.ts";
 import { tensorKey } from "../core/checkpoint.ts";
-import { type DType, isFnuz, RECASTS } from "../core/dtype.ts";
+import { type DType, isBlockDType, isFnuz, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
@@ -237,7 +237,11 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
     "PLAN_IMPOSSIBLE",
     `this format cannot store ${dtype}`,
     tensor === undefined ? {} : { tensor },
-    { next: "convert it with `dtype` bf16, or to hf or packed" },
+    {
+      next: isBlockDType(dtype)
+        ? "give `dtype` f32, f16 or bf16: quantised types of ggml are stored by GGUF only"
+        : "convert it with `dtype` bf16, or to hf or packed",
+    },
   );
 }
 

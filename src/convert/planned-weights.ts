@@ -1,7 +1,7 @@
 /** The tensors of a destination that hold roles: their names, the stored tensors that they come from, their new dtypes. */
 import type { Writer } from "../../formats/format.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import type { DType, FloatDType } from "../core/dtype.ts";
+import { type DType, type FloatDType, isDecodedBlock } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles, tensorsHeld, tensorsWritten } from "../families/expand.ts";
@@ -60,7 +60,7 @@ export function planWeights(
   narrowed: ReadonlyMap<string, FloatDType>,
 ): readonly PlannedWeight[] {
   return stored.map((expected) => {
-    const from = sourceTensors(source, expected);
+    const from = sourceTensors(source, expected, policy.to !== null);
     const sourceDtype = from[0]!.dtype;
     const role = source.roles.get(leafRoles(expected.layout)[0]!)!;
     const { to, why } = decideTensor(expected, role, sourceDtype, policy, source, narrowed.get(role.key));
@@ -84,12 +84,18 @@ function decideTensor(
   return { to: narrowed, why: `it was widened, and every value is a number of ${narrowed}` };
 }
 
-function sourceTensors(source: MatchedModel, { name, layout }: ExpectedTensor): readonly Tensor[] {
+/** @param isCast the tensors are cast: then quantised types of ggml are decoded to F32 first */
+function sourceTensors(
+  source: MatchedModel,
+  { name, layout }: ExpectedTensor,
+  isCast: boolean,
+): readonly Tensor[] {
   const names = new Set(
     leafRoles(layout).flatMap((role) => (source.roleSources.get(role) ?? []).map((move) => move.of!)),
   );
   const tensors = [...names].map((n) => source.tensors.get(n)!);
-  const other = tensors.find((tensor) => tensor.dtype !== tensors[0]!.dtype);
+  const valueType = ({ dtype }: Tensor): DType => (isCast && isDecodedBlock(dtype) ? "F32" : dtype);
+  const other = tensors.find((tensor) => valueType(tensor) !== valueType(tensors[0]!));
   if (other !== undefined) {
     const message = `it joins ${tensors[0]!.name} (${tensors[0]!.dtype}) and ${other.name} (${other.dtype})`;
     throw new IsologitError(
