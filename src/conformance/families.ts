@@ -9,6 +9,7 @@ import { countOf, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { movesOf, shapeOf } from "../core/mapping/layout.ts";
 import { countOfMove, findCoverFault } from "../core/mapping/moves.ts";
+import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles, tensorsWritten } from "../families/expand.ts";
 import type { Family } from "../families/family.ts";
 import type { OutputRows, Stage, Use } from "../families/forward.ts";
@@ -127,31 +128,33 @@ export function familyConformance(family: Family, { config: draw, software = {} 
       },
     );
 
-    describe.each(family.dialects)("in the dialect $id", (own) => {
-      const { id } = own;
-      /** The model's config as this dialect's software has it. */
-      const configIn = ({ config, model }: (typeof models)[number]): Config => {
-        if (own === dialect) return config;
-        const { settings, passthrough } = model;
-        const shards = own.cut(model, { tp: 1, pp: 1 });
-        return own.config({
-          settings,
-          passthrough,
-          software: software[id] ?? id,
-          parallelism: shards,
-          dtype: "bfloat16",
-        }).config;
-      };
+    /** The model's config as a dialect's software has it. */
+    const configIn = ({ config, model }: (typeof models)[number], own: Dialect): Config => {
+      if (own === dialect) return config;
+      const { settings, passthrough } = model;
+      return own.config({
+        settings,
+        passthrough,
+        software: software[own.id] ?? own.id,
+        parallelism: own.cut(model, { tp: 1, pp: 1 }),
+        dtype: "bfloat16",
+      }).config;
+    };
 
-      /** The models that this dialect's software has. */
-      const known = models.flatMap(({ config: first, model }) => {
+    /** The models that a dialect's software has. */
+    const modelsOf = (own: Dialect) =>
+      models.flatMap((one) => {
         try {
-          return [{ config: configIn({ config: first, model }), model }];
+          return [{ config: configIn(one, own), model: one.model }];
         } catch (error) {
           if (error instanceof IsologitError && error.code === "PLAN_IMPOSSIBLE") return [];
           throw error;
         }
       });
+
+    describe.each(family.dialects)("in the dialect $id", (own) => {
+      const { id } = own;
+      const known = modelsOf(own);
 
       it("stored tensors and roles are two cuts of the same elements", () => {
         expect(known.length, "the software has too few of the models").toBeGreaterThan(models.length / 4);
@@ -195,6 +198,7 @@ export function familyConformance(family: Family, { config: draw, software = {} 
     describe.each(family.forward.natives)("run natively in $dialect", (native) => {
       const { forward } = family;
       const stored = family.dialects.find(({ id }) => id === native.dialect)!;
+      const known = modelsOf(stored);
       const shapesOf = (model: (typeof models)[number]["model"]) =>
         new Map(tensorsWritten(model, stored).map(({ name, layout }) => [name, shapeOf(layout)]));
 
@@ -251,7 +255,7 @@ export function familyConformance(family: Family, { config: draw, software = {} 
 
       it("every stored tensor is used, and every stream and parameter fed, once", () => {
         const seen = new Set<string>();
-        for (const { model } of models) {
+        for (const { model } of known) {
           const { dims } = model;
           const shapes = shapesOf(model);
           const unused = new Set(shapes.keys());
