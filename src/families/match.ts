@@ -82,11 +82,11 @@ class Matcher {
     if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
-    for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
     if (expected.copy && rank === undefined) {
-      this.replicas.push({ tensor: key, of: this.roleSources.get(leaves[0]!)![0]!.of!, tied: true });
+      this.#copy(key, leaves[0]!);
       return;
     }
+    for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
     if (rank !== undefined) {
       const content = canonicalJson(layout);
       const first = this.#first.get(content);
@@ -101,6 +101,14 @@ class Matcher {
       if (known === undefined) this.roleSources.set(role, [...moves]);
       else known.push(...moves);
     }
+  }
+
+  /** A copy must equal the tensor that holds its role; if there is none, `missing` names it. */
+  #copy(tensor: string, role: string): void {
+    const of = this.roleSources.get(role)?.[0]?.of;
+    if (of === undefined || of === null) return;
+    const isHead = this.#model.roles.get(role)?.spec.kind === "embedding"; // a copy of the token table
+    this.replicas.push({ tensor, of, ...(isHead && { tied: true }) });
   }
 
   /** A tied role that is not stored gets the tensor of the other role. If both are stored, they must be equal. */

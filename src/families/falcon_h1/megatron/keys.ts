@@ -61,10 +61,11 @@ export const UNREAD_KEYS: readonly UnreadKeys[] = [
     "only in models of other classes, or where the residual stream is rounded",
     CONFIG,
     `
-    falconh1_stack_spec fp32_residual_connection linear_cp_layout linear_cp_mode mamba_chunk_size moe_ffn_hidden_size
-    moe_grouped_gemm moe_layer_freq moe_router_dtype moe_router_enable_expert_bias moe_router_group_topk
-    moe_router_num_groups moe_router_pre_softmax moe_router_score_function moe_router_topk
-    moe_router_topk_scaling_factor moe_shared_expert_glu_interleave_size moe_shared_expert_intermediate_size
+    falconh1_stack_spec fp32_residual_connection is_hybrid_model linear_cp_layout linear_cp_mode
+    mamba_chunk_size moe_ffn_hidden_size moe_grouped_gemm moe_layer_freq moe_router_dtype
+    moe_router_enable_expert_bias moe_router_group_topk moe_router_num_groups moe_router_pre_softmax
+    moe_router_score_function moe_router_topk moe_router_topk_scaling_factor
+    moe_shared_expert_glu_interleave_size moe_shared_expert_intermediate_size mtp_hybrid_override_pattern
     `,
   ),
   ...COMMON_UNREAD_KEYS,
