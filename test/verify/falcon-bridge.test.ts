@@ -6,14 +6,13 @@ import { describe, expect, it } from "vitest";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
-import { encode } from "../../src/core/float.ts";
 import type { Native } from "../../src/families/forward.ts";
 import { seededIds } from "../../src/inference/prompts.ts";
 import { logitsRung } from "../../src/verify/logits.ts";
 import { errorOf } from "../support/errors.ts";
 import { familyGolden } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
-import { falconInBridge, openedFalcon, RECORD } from "../support/verify/falcon-copy.ts";
+import { falconInBridge, normed, openedFalcon, RECORD } from "../support/verify/falcon-copy.ts";
 import { type Copy, copyOf, Editor, opened } from "../support/verify/planted.ts";
 import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
 import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
@@ -24,36 +23,19 @@ const PROMPT = { ids: seededIds(17, 0, 512), textTokens: 0 };
 const score = keepScore("Falcon-H1 of Megatron-Bridge");
 const source = await copyOf(familyGolden("falcon_h1"));
 
-/** The golden model with changes to its copy. */
-function changed(change: (e: Editor) => void): Copy {
-  const editor = new Editor(source);
-  change(editor);
-  return editor.copy;
-}
-
-/** With the gated norm, whose gains differ. */
-const normed = changed((e) => {
-  e.config({ mamba_rms_norm: true });
-  for (let block = 0; block < 3; block++) {
-    const gains = Uint16Array.from({ length: 96 }, (_, i) =>
-      encode("BF16", 0.5 + ((i * 7 + block) % 97) / 97),
-    );
-    e.add(`model.layers.${block}.mamba.norm.weight`, "BF16", [96], new Uint8Array(gains.buffer));
-  }
-});
+const withNorm = normed(source);
 
 /** Whose head is the token table. */
-const tied = changed((e) => {
-  e.config({ tie_word_embeddings: true });
-  e.drop("lm_head.weight");
-});
+const tied = new Editor(source);
+tied.config({ tie_word_embeddings: true });
+tied.drop("lm_head.weight");
 
 describe("a right cut is the same model", () => {
   it.each<[what: string, hf: Copy, rows: number, record: Checkpoint["config"]]>([
     ["as it is", source, 512, {}],
     ["with rows of padding", source, 640, { should_pad_vocab: true }],
-    ["with the norm inside the mixer", normed, 512, { rmsnorm: true }],
-    ["with a tied head", tied, 512, { share_embeddings_and_output_weights: true }],
+    ["with the norm inside the mixer", withNorm, 512, { rmsnorm: true }],
+    ["with a tied head", tied.copy, 512, { share_embeddings_and_output_weights: true }],
   ])("%s", async (_, hf, rows, record) => {
     const bridge = () => openedFalcon(falconInBridge(hf, rows), record);
     for (const [a, b] of [
@@ -234,8 +216,8 @@ describe("a wrong table of uses, which the bytes cannot show", async () => {
 
   it("the gain inside the mixer for another", async () => {
     const [a, b] = [
-      await loadModelWithScales(await opened(normed), {}),
-      await loadModelWithScales(openedFalcon(falconInBridge(normed), { rmsnorm: true }), {}),
+      await loadModelWithScales(await opened(withNorm), {}),
+      await loadModelWithScales(openedFalcon(falconInBridge(withNorm), { rmsnorm: true }), {}),
     ];
     const rung = await logitsRung(
       a,

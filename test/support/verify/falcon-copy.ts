@@ -4,9 +4,10 @@
  * the classes of Megatron-Bridge (`models/falcon_h1`) and Megatron core (`ssm/mamba_mixer.py`).
  */
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
+import { encode } from "../../../src/core/float.ts";
 import type { StoredArray } from "../goldens.ts";
 import { joined, openedMegatron, rowsOf } from "./megatron-copy.ts";
-import type { Copy } from "./planted.ts";
+import { type Copy, Editor } from "./planted.ts";
 
 /** The record of the golden model, with the fields that Bridge's class inherits as its other records have them. */
 export const RECORD: Checkpoint["config"] = {
@@ -47,6 +48,19 @@ const [HEADS, GROUPS] = [4, 2];
 /** Rows of in_proj, in their order. */
 const IN = { z: 96, x: 96, B: 32, C: 32, dt: 6 };
 const CHANNELS = { x: 96, B: 32, C: 32 };
+
+/** The golden model with the gated norm inside its mixers, whose gains all differ. */
+export function normed(source: Copy): Copy {
+  const editor = new Editor(source);
+  editor.config({ mamba_rms_norm: true });
+  for (let block = 0; block < 3; block++) {
+    const gains = Uint16Array.from({ length: 96 }, (_, i) =>
+      encode("BF16", 0.5 + ((i * 7 + block) % 97) / 97),
+    );
+    editor.add(`model.layers.${block}.mamba.norm.weight`, "BF16", [96], new Uint8Array(gains.buffer));
+  }
+  return editor.copy;
+}
 
 /** @param rows of the token table and the head, padding included */
 export function falconInBridge({ tensors, files }: Copy, rows = 512): Copy {
