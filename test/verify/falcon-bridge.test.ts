@@ -67,7 +67,10 @@ describe("the norm of older releases, which is in both modules that it feeds", (
     return openedFalcon(editor.copy);
   };
 
-  it("is one norm", async () => {
+  it("is one norm, and a note says what that release computed", async () => {
+    const { notes } = await loadModelWithScales(older(), {});
+    expect(notes.join()).toMatch(/without ssm_in_multiplier and attention_in_multiplier/);
+    expect((await loadModelWithScales(openedFalcon(falconInBridge(source)), {})).notes).toEqual([]);
     expectClean(score, await verifyCheckpoints(await opened(source), older(), QUICK), "same");
   });
 

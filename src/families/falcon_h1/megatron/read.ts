@@ -11,6 +11,7 @@ import type { RotarySettings } from "../../parts/rotary.ts";
 import type { Config, Settings } from "../../structure.ts";
 import { DEFAULTS, FIELDS, isProvider } from "./fields.ts";
 import { FIXED_KEYS } from "./keys.ts";
+import { OLD_NORM } from "./rules.ts";
 
 /** Whether a record is one of this class. Its fields decide nothing: they have the same names in records of other models. */
 export const isFalconRecord = ({ model_type, _target_ }: Config): boolean =>
@@ -49,6 +50,7 @@ export function readRecord(config: Config, facts: ObservedFacts): ParsedConfig {
     settings.normBeforeGate = false;
     if (settings.eps !== MIXER_EPSILON) settings.mixerEps = MIXER_EPSILON;
   }
+  notes.push(...notesOn(settings, facts));
   const passthrough = Object.entries({ maxPositions: "seq_length", chunk: "chunk_size", expand: "expand" })
     .filter(([, key]) => typeof config[key] === "number")
     .map(([name, key]) => [name, Number(config[key])]);
@@ -57,6 +59,21 @@ export function readRecord(config: Config, facts: ObservedFacts): ParsedConfig {
     passthrough: Object.fromEntries(passthrough),
     notes,
   };
+}
+
+/**
+ * Releases of Bridge before July 2026 have the norm inside both projections and multiplied their input before it, where the
+ * norm cancels a multiplier. Config.json cannot say that function; the weights are those of the model as Transformers runs it.
+ */
+function notesOn(
+  { ssmInMultiplier, attentionInMultiplier }: Settings,
+  facts: ObservedFacts,
+): readonly string[] {
+  const isOld = facts.tensors.some(({ name }) => name.endsWith(OLD_NORM));
+  if (!isOld || (ssmInMultiplier === 1 && attentionInMultiplier === 1)) return [];
+  return [
+    "an older release of Megatron-Bridge wrote this checkpoint: it ran the model without ssm_in_multiplier and attention_in_multiplier, which are used here, as Transformers and newer releases use them",
+  ];
 }
 
 /** The value of a key; `absent` where the record has no such key. */

@@ -6,6 +6,9 @@ import type { FalconH1Dims } from "../dims.ts";
 
 const MIXER = "mamba_mixer.";
 
+/** Older releases of Bridge stored the norm as a part of both modules that it feeds; this is one of the two. */
+export const OLD_NORM = `${MIXER}in_proj.layer_norm_weight`;
+
 const hybrid = (name: string, role: string, cut = rows): Rule<FalconH1Dims> => ({
   ...{ name, on: ["hybrid"], is: is(role, cut) },
 });
@@ -16,8 +19,7 @@ const mlp = (name: string, role: string, cut = rows): Rule<FalconH1Dims> => ({
 export const rules: readonly Rule<FalconH1Dims>[] = [
   { name: "embedding.word_embeddings.weight", stage: "first", is: is("embed", paddedRows) },
 
-  // older releases stored the norm as a part of both modules that it feeds
-  { ...hybrid("norm.weight", "norm", whole), also: [`${MIXER}in_proj.layer_norm_weight`] },
+  { ...hybrid("norm.weight", "norm", whole), also: [OLD_NORM] },
   { ...hybrid("self_attention.linear_qkv.layer_norm_weight", "norm", whole), copy: true, readOnly: true },
 
   ...sharedMambaRules<FalconH1Dims>(["hybrid"], MIXER),

@@ -43,7 +43,7 @@ export function writeRecord({ settings, passthrough, software, parallelism, dtyp
   return { config, notes: notesOn(Number(settings.groups), parallelism.tp) };
 }
 
-export const ONLY_BRIDGE = "only Megatron-Bridge stores Falcon-H1";
+export const ONLY_BRIDGE = "only Megatron-Bridge stores Falcon-H1, in the format bridge";
 
 function onlyInBridge(software: string): IsologitError {
   const next = "convert it to bridge, hf or packed";
