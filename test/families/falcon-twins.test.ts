@@ -88,6 +88,28 @@ describe.each([
   });
 });
 
+/** A checkpoint that torch wrote on two ranks, with cuts and a record that follow Megatron-Bridge's source. */
+describe("two ranks that torch.distributed.checkpoint wrote", () => {
+  const torch = familyGolden("falcon_h1-bridge-tp2");
+
+  it("become the golden model, byte for byte, and are proved to be it", async () => {
+    const folder = join(work, "from-torch");
+    const { verification } = await convert(torch, folder, { to: "hf" });
+    expect(verification).toMatchObject({ verdict: "same" });
+    const weights = (path: string) => arraysOf(join(path, "model.safetensors"));
+    expect(held(await weights(folder))).toEqual(held(await weights(GOLDEN)));
+    expect((await diff(GOLDEN, folder, { weights: true })).equal).toBe(true);
+  });
+
+  it("have the names and shapes that are written here", async () => {
+    const there = join(work, "like-torch");
+    await convert(GOLDEN, there, { to: "bridge", tp: 2, verify: "off" });
+    const shapes = async (folder: string) =>
+      (await openCheckpoint(folder)).tensors.map(({ name, shape }) => `${name} ${shape}`).sort();
+    expect(await shapes(there)).toEqual(await shapes(torch));
+  });
+});
+
 it("without the carried files config.json is written from the record, and the tensors are the same", async () => {
   const [there, bare, back] = ["whole", "bare", "bare-back"].map((name) => join(work, name)) as [
     string,

@@ -1,6 +1,6 @@
 /**
  * Falcon-H1 as Megatron-Bridge stores it, cut by hand from a copy of a Hugging Face checkpoint: a few lines of their own, which
- * know neither the rules nor the uses that they try. Nobody has published such a checkpoint. Names, cuts and the record follow
+ * know neither the rules nor the uses that they try. No such checkpoint is published. Names, cuts and the record follow
  * the classes of Megatron-Bridge (`models/falcon_h1`) and Megatron core (`ssm/mamba_mixer.py`).
  */
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
