@@ -10,8 +10,8 @@ import type { Config, Settings } from "../../structure.ts";
 import { DEFAULTS, FIELDS, TARGET } from "./fields.ts";
 
 /**
- * @throws UNSUPPORTED for other software than Megatron-Bridge; PLAN_IMPOSSIBLE if its forward pass would compute another
- *   function. Both name the key of config.json
+ * @throws UNSUPPORTED for other software than Megatron-Bridge; PLAN_IMPOSSIBLE, naming the key of config.json, if its forward
+ *   pass would compute another function
  */
 export function writeRecord({ settings, passthrough, software, parallelism, dtype }: ConfigInput) {
   if (software !== "bridge") throw onlyInBridge(software);
