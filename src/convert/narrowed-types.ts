@@ -44,7 +44,8 @@ function wideTensors(source: MatchedModel, stored: readonly ExpectedTensor[]): R
   );
   const wide = new Map<string, Tensor>();
   for (const { name, onlyDtype, keepsDtype, layout } of tensorsHeld(source)) {
-    if (onlyDtype === undefined || keepsDtype === true) continue;
+    const isUsual = keepsDtype === true && source.checkpoint.widened === undefined;
+    if (onlyDtype === undefined || isUsual) continue;
     for (const role of leafRoles(layout)) if (!required.has(role)) wide.set(role, source.tensors.get(name)!);
   }
   return wide;
