@@ -3,7 +3,7 @@
 import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import type { ScaleTable } from "../checkpoint/scales/pair.ts";
-import type { DType, FloatDType, Shape } from "../core/dtype.ts";
+import type { CastDType, DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
 import type { ElementSource } from "../core/gather.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
@@ -81,7 +81,7 @@ export interface Job {
   /** absent: the bits are copied */
   readonly cast?: {
     readonly from: FloatDType;
-    readonly to: FloatDType;
+    readonly to: CastDType;
     /** the elements are decoded from codes and several scales */
     readonly fromCodes?: true;
     /** for an FP8 source: the stored scale of each run of elements */

@@ -61,16 +61,26 @@ const BLOCKS = {
 } as const;
 
 type BlockDType = keyof typeof BLOCKS;
+/** The block types that weights can be cast to. */
+export type BlockTarget = (typeof BLOCK_TARGETS)[number];
+/** What weights can be cast to. */
+export type CastDType = FloatDType | BlockTarget;
 export type DType = keyof typeof BITS | BlockDType;
 /** The types that kernels, casts and comparisons can compute with. */
 export type FloatDType = (typeof RECASTS)[RecastKind]["dtype"];
 export type Shape = readonly number[];
+
+export const BLOCK_TARGETS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"] as const;
 
 /** The types of safetensors, without those of blocks. */
 export const DTYPES = Object.keys(BITS) as readonly (keyof typeof BITS)[];
 
 export function isBlockDType(dtype: string): dtype is BlockDType {
   return Object.hasOwn(BLOCKS, dtype);
+}
+
+export function isBlockTarget(dtype: DType): dtype is BlockTarget {
+  return (BLOCK_TARGETS as readonly DType[]).includes(dtype);
 }
 
 /** Number of elements that are stored together, along the last dimension: 1 for types without blocks. */
