@@ -11,6 +11,7 @@ import type { Staging } from "../io/staging.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
+import type { FileKindReport } from "./file-kind.ts";
 
 /** Entries or files of a checkpoint that do not belong to the model and are not copied. */
 export interface DroppedEntries {
@@ -55,6 +56,8 @@ export interface Plan {
   readonly calibrated: CalibrationRecord | null;
   /** tensors whose bytes are known before the run, by `tensorKey`: calibrated scales */
   readonly known: ReadonlyMap<string, Uint8Array>;
+  /** what the kind of file makes of the weights; null: no such kind was asked for */
+  readonly fileKind: FileKindReport | null;
   /** nothing is recast, so the content root stays the same */
   readonly exact: boolean;
   /** side files that an earlier conversion carried are restored */

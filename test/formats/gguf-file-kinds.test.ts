@@ -1,15 +1,11 @@
 /** The type of each tensor of a kind of GGUF file: what llama-quantize chooses for six published shapes, and for real files. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { FILE_TYPES as KNOWN } from "../../formats/codec/gguf/types.ts";
-import {
-  FILE_TYPES,
-  type FileType,
-  meanBits,
-  type NamedShape,
-  tensorTypes,
-} from "../../formats/gguf/file-types.ts";
+import { FILE_TYPES } from "../../formats/codec/gguf/types.ts";
+import type { NamedShape } from "../../formats/format.ts";
+import { type GgufFileKind, tensorTypes } from "../../formats/gguf/file-kinds.ts";
 import { gguf } from "../../formats/gguf/format.ts";
+import { bitsOf, countOf, FILE_KINDS } from "../../src/core/dtype.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { ggufGolden } from "../support/goldens.ts";
 
@@ -41,20 +37,13 @@ function tensorsOf({ pattern, shapes }: Published): readonly NamedShape[] {
   });
 }
 
-const countsOf = ({ pattern }: Pick<Published, "pattern">, experts: number) => ({
-  layers: pattern.length,
-  experts,
-});
-
 const cases = Object.entries(published).flatMap(([model, shapes]) =>
   Object.entries(shapes.types).map(([type, expected]) => ({ model, type, shapes, expected })),
 );
 
 describe("llama-quantize chooses", () => {
   it.each(cases)("$type of $model", ({ type, shapes, expected }) => {
-    const experts = shapes.pattern.includes("E") ? 128 : 0;
-    const tensors = tensorsOf(shapes);
-    const types = tensorTypes(type.toLowerCase() as FileType, tensors, countsOf(shapes, experts));
+    const types = tensorTypes(type.toLowerCase() as GgufFileKind, tensorsOf(shapes));
     const { most, count, ...others } = expected;
     const named = new Map(
       Object.entries(others).flatMap(([dtype, names]) =>
@@ -72,11 +61,10 @@ const quantized: Record<string, Record<string, { type: string }>> = JSON.parse(
 );
 
 it.each(Object.entries(quantized))("the types of %s", async (name, expected) => {
-  const [model, fileType] = [name.slice(0, name.indexOf("-")), name.slice(name.indexOf("-") + 1)];
+  const [model, kind] = [name.slice(0, name.indexOf("-")), name.slice(name.indexOf("-") + 1)];
   const source = ggufGolden(model === "k" ? "k-bf16.gguf" : "tiny-split");
-  const { tensors, metadata } = await gguf.read(await fileStore(source));
-  const layers = metadata!.find(({ key }) => key.endsWith(".block_count"))!.value as number;
-  const types = tensorTypes(fileType as FileType, tensors, { layers, experts: 0 });
+  const { tensors } = await gguf.read(await fileStore(source));
+  const types = tensorTypes(kind as GgufFileKind, tensors);
   expect(Object.fromEntries([...types].map(([tensor, { dtype }]) => [tensor, dtype]))).toEqual(
     Object.fromEntries(Object.entries(expected).map(([tensor, { type }]) => [tensor, type])),
   );
@@ -93,22 +81,21 @@ const BITS = {
 } as const;
 
 it.each(Object.entries(BITS))("bits of a weight of %s", (model, expected) => {
-  const shapes = published[model]!;
-  const tensors = tensorsOf(shapes);
-  const counts = countsOf(shapes, shapes.pattern.includes("E") ? 128 : 0);
-  for (const [fileType, i] of Object.entries(NAMES))
-    expect(meanBits(tensors, tensorTypes(fileType as FileType, tensors, counts)), fileType).toBeCloseTo(
-      expected[i]!,
-      2,
+  const tensors = tensorsOf(published[model]!);
+  const weights = tensors.reduce((sum, { shape }) => sum + countOf(shape), 0);
+  for (const [kind, i] of Object.entries(NAMES)) {
+    const types = tensorTypes(kind as GgufFileKind, tensors);
+    const bits = tensors.reduce(
+      (sum, { name, shape }) => sum + countOf(shape) * bitsOf(types.get(name)!.dtype),
+      0,
     );
+    expect(bits / weights, kind).toBeCloseTo(expected[i]!, 2);
+  }
 });
 
 describe("single rules", () => {
-  const counts = { layers: 16, experts: 0 };
-  const chosen = (fileType: FileType, tensors: readonly NamedShape[], experts = 0) =>
-    Object.fromEntries(
-      [...tensorTypes(fileType, tensors, { ...counts, experts })].map(([name, { dtype }]) => [name, dtype]),
-    );
+  const chosen = (kind: GgufFileKind, tensors: readonly NamedShape[]) =>
+    Object.fromEntries([...tensorTypes(kind, tensors)].map(([name, { dtype }]) => [name, dtype]));
 
   it("a table of tokens without a head is stored as the head", () => {
     const table = { name: "token_embd.weight", shape: [512, 256] };
@@ -120,8 +107,12 @@ describe("single rules", () => {
   it("with exactly 8 experts, keys and values get more", () => {
     const names = ["attn_k", "attn_output", "attn_q", "attn_v"];
     const tensors = names.map((name) => ({ name: `blk.8.${name}.weight`, shape: [256, 256] }));
-    expect(Object.values(chosen("q4_k_m", tensors, 8))).toEqual(["Q8_0", "Q5_K", "Q4_K", "Q8_0"]);
-    expect(Object.values(chosen("q4_k_m", tensors, 16))).toEqual(["Q4_K", "Q4_K", "Q4_K", "Q6_K"]);
+    const withExperts = (experts: number) =>
+      Object.values(
+        chosen("q4_k_m", [...tensors, { name: "blk.9.ffn_gate_inp.weight", shape: [experts, 256] }]),
+      );
+    expect(withExperts(8)).toEqual(["Q8_0", "Q5_K", "Q4_K", "Q8_0", "F32"]);
+    expect(withExperts(16)).toEqual(["Q4_K", "Q4_K", "Q4_K", "Q6_K", "F32"]);
   });
 
   it("layers are counted in their order, not in that of their names", () => {
@@ -133,8 +124,8 @@ describe("single rules", () => {
 
   it("rows that are no whole blocks fall back, and the choice tells from what", () => {
     const tensorOf = (row: number) => [{ name: "blk.0.ffn_up.weight", shape: [8, row] }];
-    const choice = (fileType: FileType, row: number) =>
-      tensorTypes(fileType, tensorOf(row), counts).get("blk.0.ffn_up.weight");
+    const choice = (kind: GgufFileKind, row: number) =>
+      tensorTypes(kind, tensorOf(row)).get("blk.0.ffn_up.weight");
     expect(choice("q4_k_m", 2688)).toEqual({ dtype: "Q5_0", instead: "Q4_K" });
     expect(choice("q5_k_m", 2688)).toEqual({ dtype: "Q5_1", instead: "Q5_K" });
     expect(choice("q6_k", 2688)).toEqual({ dtype: "Q8_0", instead: "Q6_K" });
@@ -144,7 +135,7 @@ describe("single rules", () => {
   });
 });
 
-it("numbers and names are those that the reader knows", () => {
-  for (const [name, { number }] of Object.entries(FILE_TYPES))
-    expect(KNOWN.get(number)).toBe(name.toUpperCase());
+it("every kind has a number in the file", () => {
+  const names = new Set(FILE_TYPES.values());
+  for (const kind of Object.keys(FILE_KINDS)) expect(names).toContain(kind.toUpperCase());
 });
