@@ -2,7 +2,7 @@
 
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import { type LoadedModel, matchModel, readScaleValues } from "../checkpoint/load.ts";
-import type { FileKindReport } from "../convert/file-kind.ts";
+import type { FileKindReport } from "../convert/dtypes/file-kind.ts";
 import type { MeasureOptions, PlanOptions } from "../convert/options.ts";
 import {
   bytesRead,

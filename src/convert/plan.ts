@@ -25,7 +25,7 @@ import type { Calibration } from "../quantization/calibration.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
-import { chooseTypes, describeFileKind, fallbackWarnings } from "./file-kind.ts";
+import { chooseTypes, describeFileKind, fallbackWarnings } from "./dtypes/file-kind.ts";
 import { shareScales } from "./fused-scales.ts";
 import { planJobs } from "./jobs.ts";
 import { findNarrowedTypes } from "./narrowed-types.ts";

@@ -11,7 +11,7 @@ import type { Staging } from "../io/staging.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
-import type { FileKindReport } from "./file-kind.ts";
+import type { FileKindReport } from "./dtypes/file-kind.ts";
 
 /** Entries or files of a checkpoint that do not belong to the model and are not copied. */
 export interface DroppedEntries {

@@ -1,14 +1,14 @@
 /** Kinds of files, such as q4_k_m, that choose the type of each tensor: the choice, and what a plan tells about it. */
-import type { TypeChoice, Writer } from "../../formats/format.ts";
-import { bitsOf, blockElements, countOf, type FileKind, isFileKind } from "../core/dtype.ts";
-import { IsologitError } from "../core/errors.ts";
-import { formatQuantity } from "../core/figures.ts";
-import { shapeOf } from "../core/mapping/layout.ts";
-import type { ExpectedTensor } from "../families/expand.ts";
-import type { PluginOptions } from "../plugins/plugin.ts";
-import { registryOf } from "../plugins/registry.ts";
-import type { Policy } from "../quantization/policy.ts";
-import type { PlannedWeight } from "./planned-weights.ts";
+import type { TypeChoice, Writer } from "../../../formats/format.ts";
+import { bitsOf, blockElements, countOf, type FileKind, isFileKind } from "../../core/dtype.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { formatQuantity } from "../../core/figures.ts";
+import { shapeOf } from "../../core/mapping/layout.ts";
+import type { ExpectedTensor } from "../../families/expand.ts";
+import type { PluginOptions } from "../../plugins/plugin.ts";
+import { registryOf } from "../../plugins/registry.ts";
+import type { Policy } from "../../quantization/policy.ts";
+import type { PlannedWeight } from "../planned-weights.ts";
 
 /** What a kind of file makes of the weights of a model. */
 export interface FileKindReport {
