@@ -1,5 +1,6 @@
 /** Compares every kernel on a backend with its oracle, for the tests and for `isologit doctor --kernels`. */
-import { widthOf } from "../src/core/dtype.ts";
+import { halvesOf } from "../src/core/blocks/values.ts";
+import { blockElements, type DecodedBlock, isDecodedBlock, widthOf } from "../src/core/dtype.ts";
 import { IsologitError } from "../src/core/errors.ts";
 import { encode, type NarrowDType, tableOf, widen } from "../src/core/float.ts";
 import { splitMix64 } from "../src/core/random.ts";
@@ -111,9 +112,11 @@ export function errorOf(got: Float32Array, wanted: Float64Array, slack: number):
 }
 
 /**
- * Random bytes of an operand. "codes" applies to 8-bit and F16 types: BF16 or F32 with any bits would overflow a sum.
+ * Random bytes of an operand. "codes" applies to 8-bit, F16 and quantised types: BF16 or F32 with any bits would overflow a
+ * sum.
  */
 function fillOperand({ length, dtype, below }: Operand, fill: Fill, random: () => bigint): Uint8Array {
+  if (isDecodedBlock(dtype)) return fillBlocks(dtype, length, fill, random);
   const drawNumber = below === undefined ? () => draw(fill, random) : () => Number(random() % BigInt(below));
   const numbers = () => Float32Array.from({ length }, drawNumber);
   if (dtype === "F32") return new Uint8Array(numbers().buffer);
@@ -122,6 +125,20 @@ function fillOperand({ length, dtype, below }: Operand, fill: Fill, random: () =
       ? everyCode(dtype, length)
       : Array.from(numbers(), (value) => encode(dtype, value));
   return new Uint8Array((widthOf(dtype) === 1 ? Uint8Array.from(codes) : Uint16Array.from(codes)).buffer);
+}
+
+/** Blocks of any bits, but for their F16 numbers: small normal ones, or with "codes" any that are finite. */
+function fillBlocks(dtype: DecodedBlock, length: number, fill: Fill, random: () => bigint): Uint8Array {
+  const size = blockElements(dtype) * widthOf(dtype);
+  const bytes = Uint8Array.from({ length: length * widthOf(dtype) }, () => Number(random() & 0xffn));
+  const starts = Array.from({ length: bytes.length / size }, (_, i) => i * size);
+  const places = starts.flatMap((at) => halvesOf(dtype).map((from) => at + from));
+  const halves = everyCode("F16", places.length);
+  for (const [i, at] of places.entries()) {
+    const code = fill === "codes" ? halves[i]! : encode("F16", draw("normal", random) / 64);
+    bytes.set([code & 0xff, code >> 8], at);
+  }
+  return bytes;
 }
 
 /** `length` finite codes: all codes in turn, in steps of a prime number, which mixes large and small values. */

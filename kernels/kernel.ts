@@ -1,14 +1,14 @@
 /** Types of a kernel: its definition in float64, its WASM and WGSL forms, its error bound and its test cases. */
-import type { FloatDType } from "../src/core/dtype.ts";
+import { DECODED_BLOCKS, type NumericDType } from "../src/core/dtype.ts";
 
 /** How a test fills an operand: see `draw` in check.ts. */
 export type Fill = "normal" | "codes" | "wide" | "gate" | "ties" | "shifted";
 
-/** One operand of a kernel: a dense array of `length` elements. Activations are F32, weights as stored. */
+/** One operand of a kernel: a dense array of `length` elements, whole blocks. Activations are F32, weights as stored. */
 export interface Operand {
   readonly name: string;
   readonly length: number;
-  readonly dtype: FloatDType;
+  readonly dtype: NumericDType;
   /** the fill of a second run of every case; the first run always uses "normal" */
   readonly hard?: Fill;
   /** the operand holds indices: whole numbers from 0 to below this, as F32 */
@@ -114,7 +114,8 @@ export const STORED_DTYPES = [
   "BF16",
   "F8_E4M3",
   "F8_E5M2",
-] as const satisfies readonly FloatDType[];
+  ...DECODED_BLOCKS,
+] as const satisfies readonly NumericDType[];
 
 /** Memory of a backend. Only the backend that allocated it can use it. */
 export interface Region {

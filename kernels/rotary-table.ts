@@ -62,6 +62,13 @@ export function rotaryTable(spec: RotarySpec, first: number, tokens: number): Fl
   return table;
 }
 
+/** For each pair, the number by which the scaling divides its frequency: [rotary / 2], F32. */
+export function frequencyFactors(spec: RotarySpec): Float32Array {
+  const scaled = frequenciesOf(spec);
+  const plain = frequenciesOf({ ...spec, scaling: { kind: "none" } });
+  return Float32Array.from(plain, (frequency, i) => frequency / scaled[i]!);
+}
+
 function frequenciesOf({ rotary, theta, scaling }: RotarySpec): readonly number[] {
   const plain = Array.from({ length: rotary / 2 }, (_, i) => theta ** ((-2 * i) / rotary));
   switch (scaling.kind) {

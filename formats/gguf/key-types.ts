@@ -17,6 +17,8 @@ const TYPES = {
     ...["logit_scale", "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast"],
     "rope.scaling.yarn_beta_slow",
   ],
+  // keys of our own
+  f64: ["rope.factor", "rope.low_freq_factor", "rope.high_freq_factor", "rope.original_context_length"],
   bool: ["rope.scaling.finetuned", "expert_weights_norm"],
   string: ["rope.scaling.type"],
 } as const satisfies Partial<Record<WrittenKey["type"], readonly string[]>>;

@@ -1,5 +1,5 @@
 /** The kernels that make each element from the elements at its place: add, add-row, copy, relu2, scale, swiglu, widen. */
-import type { FloatDType } from "../../src/core/dtype.ts";
+import { blockElements, type NumericDType } from "../../src/core/dtype.ts";
 import { type KernelDefinition, ROUNDING, STORED_DTYPES } from "../kernel.ts";
 
 export interface AddParams {
@@ -149,8 +149,9 @@ export const swigluDefinition: KernelDefinition<SwigluParams> = {
 };
 
 export interface WidenParams {
+  /** elements; whole blocks of a quantised type */
   readonly count: number;
-  readonly dtype: FloatDType;
+  readonly dtype: NumericDType;
   /** factor from stored to real values, representable in F32 */
   readonly scale: number;
 }
@@ -160,11 +161,13 @@ export const widenDefinition: KernelDefinition<WidenParams> = {
   id: "widen",
   inputs: ({ count, dtype }) => [{ name: "x", length: count, dtype, hard: "codes" }],
   output: ({ count }) => ({ name: "y", length: count, dtype: "F32" }),
-  cases: STORED_DTYPES.flatMap((dtype) => [
-    { count: 1, dtype, scale: 1 },
-    { count: 259, dtype, scale: 1 },
-    { count: 1022, dtype, scale: Math.fround(0.0173) },
-  ]),
+  cases: STORED_DTYPES.flatMap((dtype) =>
+    [
+      { count: 1, dtype, scale: 1 },
+      { count: 259, dtype, scale: 1 },
+      { count: 1022, dtype, scale: Math.fround(0.0173) },
+    ].map((p) => ({ ...p, count: Math.ceil(p.count / blockElements(dtype)) * blockElements(dtype) })),
+  ),
   bound: ({ scale }) => (scale === 1 ? 0 : ROUNDING), // decoding is exact; the scale is one rounding
   oracle({ scale }, [x], y) {
     for (let i = 0; i < y.length; i++) y[i] = scale * x![i]!;
@@ -172,7 +175,7 @@ export const widenDefinition: KernelDefinition<WidenParams> = {
   wasm: {
     fn: "widen",
     scalars: ({ dtype, scale }) => [STORED_DTYPES.indexOf(dtype), scale],
-    items: ({ count }) => count,
+    items: ({ count, dtype }) => count / blockElements(dtype),
     work: ({ count }) => 2 * count,
     scratch: () => 1024, // 256 decoded floats
   },

@@ -3,10 +3,11 @@
  * out[t, outFrom + r] = scale * sum over k of w[firstRow + r, k] * x[t, inFrom + k].
  *
  * A result has the same bits in every band; in WASM also for any number of tokens and threads. FP8 weights are used as
- * the values of their codes; the scale multiplies the sum once. Columns of `out` outside the band stay as they are.
+ * the values of their codes; the scale multiplies the sum once. A row of a quantised type is whole blocks, whose own scales
+ * belong to the values. Columns of `out` outside the band stay as they are.
  * `inFrom` and `outFrom` may be larger than a row, to skip whole tokens.
  */
-import type { FloatDType } from "../../src/core/dtype.ts";
+import { DECODED_BLOCKS, isDecodedBlock, type NumericDType } from "../../src/core/dtype.ts";
 import { type KernelDefinition, ROUNDING, STORED_DTYPES } from "../kernel.ts";
 
 export interface LinearParams {
@@ -14,7 +15,7 @@ export interface LinearParams {
   /** rows of this band */
   readonly rows: number;
   readonly cols: number;
-  readonly dtype: FloatDType;
+  readonly dtype: NumericDType;
   /** factor from stored to real weights, representable in F32 */
   readonly scale: number;
   /** first row of the band among the stored rows */
@@ -29,7 +30,7 @@ const wholeMatrix = (
   tokens: number,
   rows: number,
   cols: number,
-  dtype: FloatDType,
+  dtype: NumericDType,
   scale = 1,
 ): LinearParams => ({
   ...{ tokens, rows, cols, dtype, scale: Math.fround(scale) },
@@ -59,10 +60,15 @@ export const linearDefinition: KernelDefinition<LinearParams> = {
     dtype: "F32",
   }),
   cases: [
-    ...STORED_DTYPES.flatMap((dtype) => [
+    ...STORED_DTYPES.filter((dtype) => !isDecodedBlock(dtype)).flatMap((dtype) => [
       wholeMatrix(1, 9, 32, dtype),
       wholeMatrix(3, 6, 37, dtype, 0.0173),
       { ...wholeMatrix(2, 7, 21, dtype, 3), firstRow: 3, inWidth: 30, inFrom: 5, outWidth: 19, outFrom: 11 },
+    ]),
+    ...DECODED_BLOCKS.flatMap((dtype) => [
+      wholeMatrix(1, 9, 256, dtype),
+      wholeMatrix(7, 6, 1280, dtype, 3),
+      { ...wholeMatrix(2, 7, 512, dtype), firstRow: 3, inWidth: 521, inFrom: 5, outWidth: 19, outFrom: 11 },
     ]),
     wholeMatrix(1, 3, 1, "BF16"),
     { ...wholeMatrix(3, 6, 24, "BF16"), inFrom: 2 * 24, outWidth: 7, outFrom: 4 * 7 + 1 },

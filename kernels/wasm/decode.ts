@@ -3,6 +3,10 @@
 // The code works on sixteen bytes at a time. FP8 becomes BF16 first, which holds every FP8 value: one vector of upper
 // bytes and one of lower bytes. A code without its sign is shifted to the exponent and mantissa of BF16, and the
 // difference of the biases is added. Codes below 16, which include the subnormals, also get a correction from a table.
+import { blockBytes, blockElements, decodeBlocks } from "./decode-blocks";
+
+/** Dtypes before this number are single numbers, the others blocks in the order of DECODED_BLOCKS. */
+const FIRST_BLOCK = 5;
 
 /** The dtypes as compile-time types. Each gets its own loops: a branch inside a loop costs more than the decoding. */
 class F32 {}
@@ -11,10 +15,16 @@ class BF16 {}
 class F8_E4M3 {}
 class F8_E5M2 {}
 
-/** log2 of the bytes of one element */
-@inline
-export function widthShift(dtype: i32): usize {
-  return dtype == 0 ? 2 : dtype <= 2 ? 1 : 0;
+/** Elements that are stored together. */
+export function unitElements(dtype: i32): usize {
+  return dtype < FIRST_BLOCK ? 1 : blockElements(dtype - FIRST_BLOCK);
+}
+
+/** Bytes of `elements`, which are whole blocks. */
+export function storedBytes(dtype: i32, elements: usize): usize {
+  if (dtype < FIRST_BLOCK) return elements << (dtype == 0 ? 2 : dtype <= 2 ? 1 : 0);
+  const block = dtype - FIRST_BLOCK;
+  return (elements / blockElements(block)) * blockBytes(block);
 }
 
 @inline
@@ -177,18 +187,26 @@ export function decodeFive(dtype: i32, from: usize, stride: usize, rows: i32, co
   else if (dtype == 1) fiveAs<F16>(from, stride, rows, count, to);
   else if (dtype == 2) fiveAs<BF16>(from, stride, rows, count, to);
   else if (dtype == 3) fiveAs<F8_E4M3>(from, stride, rows, count, to);
-  else fiveAs<F8_E5M2>(from, stride, rows, count, to);
+  else if (dtype == 4) fiveAs<F8_E5M2>(from, stride, rows, count, to);
+  else {
+    for (let row = 0; row < 5; row++, to += 16) {
+      decodeBlocks(dtype - FIRST_BLOCK, from, count, to, 80);
+      if (row + 1 < rows) from += stride;
+    }
+  }
 }
 
 /**
  * Decodes `count` elements into vectors of four, `step` bytes apart; the lanes after the last element are zero.
+ * `from` is the first byte of a block, and `count` whole blocks.
  *
- * @param dtype index in STORED of kernels/kernel.ts
+ * @param dtype index in STORED_DTYPES of kernels/kernel.ts
  */
 export function decode(dtype: i32, from: usize, count: i32, to: usize, step: usize): void {
   if (dtype == 0) decodeAs<F32>(from, count, to, step);
   else if (dtype == 1) decodeAs<F16>(from, count, to, step);
   else if (dtype == 2) decodeAs<BF16>(from, count, to, step);
   else if (dtype == 3) decodeAs<F8_E4M3>(from, count, to, step);
-  else decodeAs<F8_E5M2>(from, count, to, step);
+  else if (dtype == 4) decodeAs<F8_E5M2>(from, count, to, step);
+  else decodeBlocks(dtype - FIRST_BLOCK, from, count, to, step);
 }

@@ -1,9 +1,9 @@
 // Kernels that make each element from the elements at its place: add, add-row, copy, relu2, scale, swiglu, widen.
-import { decode, widthShift } from "./decode";
+import { decode, storedBytes, unitElements } from "./decode";
 import { silu4 } from "./elementary";
 import { loadPart, offset, storePart } from "./lanes";
 
-/** elements that `widen` decodes at a time */
+/** elements that `widen` decodes at a time, as many as the largest block has */
 const CHUNK = 256;
 
 /** out = a + b over elements [from, to); `out` may be `a` or `b`. */
@@ -58,16 +58,17 @@ export function swiglu(gate: usize, up: usize, out: usize, from: i32, to: i32): 
 }
 
 /**
- * y = scale * x over elements [from, to); `x` has the stored dtype.
+ * y = scale * x; `x` has the stored dtype. An item is an element, or a whole block of them.
  *
  * scratch: CHUNK floats
  */
 export function widen(dtype: i32, scale: f32, x: usize, y: usize, scratch: usize, from: i32, to: i32): void {
-  const shift = widthShift(dtype);
+  const unit = <i32>unitElements(dtype);
+  const last = to * unit;
   const factor = f32x4.splat(scale);
-  for (let chunk = from; chunk < to; chunk += CHUNK) {
-    const count = min(CHUNK, to - chunk);
-    decode(dtype, x + ((<usize>chunk) << shift), count, scratch, 16);
+  for (let chunk = from * unit; chunk < last; chunk += CHUNK) {
+    const count = min(CHUNK, last - chunk);
+    decode(dtype, x + storedBytes(dtype, chunk), count, scratch, 16);
     for (let i = 0; i < count; i += 4) {
       const v = f32x4.mul(v128.load(scratch + ((<usize>i) << 2)), factor);
       storePart(y + ((<usize>(chunk + i)) << 2), v, count - i);

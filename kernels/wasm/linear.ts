@@ -7,7 +7,7 @@
 // The additions of one output have this order: within a block, each lane sums its columns (k = lane mod 4); then the
 // four lanes are added; then block after block; then the scale multiplies. The order depends on the number of columns
 // alone: tiles, threads, bands and the number of tokens only change which outputs are computed together.
-import { decodeFive, widthShift } from "./decode";
+import { decodeFive, storedBytes } from "./decode";
 import { loadPart, mulAdd, sumLanes, sumLanesOfFour } from "./lanes";
 
 const ROWS = 5;
@@ -182,7 +182,7 @@ export function linear(
   from: i32,
   to: i32,
 ): void {
-  const shift = widthShift(dtype);
+  const rowBytes = storedBytes(dtype, cols);
   const panel = scratch + SUMS;
   const outStep = (<usize>outWidth) << 2;
   const span = max(1, PASS / (tokens * BLOCK)) * BLOCK;
@@ -192,25 +192,25 @@ export function linear(
       const count = min(ROWS, rows - row);
       for (let k = start; k < stop; k += BLOCK) {
         const columns = min(BLOCK, cols - k);
-        const element = <usize>(firstRow + row) * <usize>cols + <usize>k;
-        decodeFive(dtype, weight + (element << shift), (<usize>cols) << shift, count, columns, panel);
+        const at = weight + <usize>(firstRow + row) * rowBytes + storedBytes(dtype, k);
+        decodeFive(dtype, at, rowBytes, count, columns, panel);
         const last = columns == cols - k;
-        let at = out + ((<usize>(outFrom + row)) << 2);
+        let into = out + ((<usize>(outFrom + row)) << 2);
         for (let t = 0; t < tokens; t += 2) {
           const tile = packed + packedAt(tokens, k, t, columns);
           if (t + 1 == tokens) {
             tileOfOne(panel, tile, columns, scratch);
-            finish(scratch, at, count, k, last, scale);
+            finish(scratch, into, count, k, last, scale);
           } else {
             tileOfTwo(panel, tile, columns, scratch);
             if (count == ROWS) {
-              finishAll(scratch, at, at + outStep, k, last, scale);
+              finishAll(scratch, into, into + outStep, k, last, scale);
             } else {
-              finish(scratch, at, count, k, last, scale);
-              finish(scratch + 16, at + outStep, count, k, last, scale);
+              finish(scratch, into, count, k, last, scale);
+              finish(scratch + 16, into + outStep, count, k, last, scale);
             }
           }
-          at += 2 * outStep;
+          into += 2 * outStep;
         }
       }
     }

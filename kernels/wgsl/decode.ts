@@ -2,25 +2,17 @@
  * Decodes stored elements to F32 exactly. Exponents are re-biased as integers, because a float product replaces
  * subnormals by zero on many devices. NaNs are made from bits.
  */
-import type { FloatDType } from "../../src/core/dtype.ts";
+import { type FloatDType, isDecodedBlock, type NumericDType } from "../../src/core/dtype.ts";
+import { blockLoader } from "./decode-blocks.ts";
+import { F16_WGSL } from "./f16.ts";
 
-/** `bitsOf(codes)`: F32 bits of four codes. For subnormals it subtracts two normal numbers, which is exact. */
-const F16 = `
-fn f16Bits(code: vec4u) -> vec4u {
-  let magnitude = (code & vec4u(0x7fffu)) << vec4u(13u);
-  let sign = (code & vec4u(0x8000u)) << vec4u(16u);
-  let bias = vec4u(112u << 23u);
-  let normal = magnitude + bias + select(vec4u(0u), bias, magnitude >= vec4u(31u << 23u));
-  let tiny = bitcast<vec4f>(magnitude + vec4u(113u << 23u)) - vec4f(0x1p-14);
-  return sign | select(normal, bitcast<vec4u>(tiny), magnitude < vec4u(1u << 23u));
-}`;
-
+/** `bitsOf(codes)`: F32 bits of four codes. */
 const BITS: Readonly<Record<FloatDType, string>> = {
   F32: "fn bitsOf(code: vec4u) -> vec4u { return code; }",
   BF16: "fn bitsOf(code: vec4u) -> vec4u { return code << vec4u(16u); }",
-  F16: `${F16}\nfn bitsOf(code: vec4u) -> vec4u { return f16Bits(code); }`,
+  F16: `${F16_WGSL}\nfn bitsOf(code: vec4u) -> vec4u { return f16Bits(code); }`,
   // E5M2 is the upper half of an F16.
-  F8_E5M2: `${F16}\nfn bitsOf(code: vec4u) -> vec4u { return f16Bits(code << vec4u(8u)); }`,
+  F8_E5M2: `${F16_WGSL}\nfn bitsOf(code: vec4u) -> vec4u { return f16Bits(code << vec4u(8u)); }`,
   // E4M3 has no infinities; the code of all ones is NaN.
   F8_E4M3: `
 fn bitsOf(code: vec4u) -> vec4u {
@@ -76,12 +68,18 @@ fn codes(at: u32) -> vec4u {
 
 const WIDTH: Readonly<Record<FloatDType, 1 | 2 | 4>> = { F32: 4, F16: 2, BF16: 2, F8_E4M3: 1, F8_E5M2: 1 };
 
-/** The element type of `array`, and WGSL that defines `bitsOf(codes(at))`: the F32 bits of four elements. */
+/**
+ * The element type of `array`, and WGSL that defines `storedBits(at)`: the F32 bits of four elements.
+ *
+ * @param aligned `at` is always a multiple of four; for quantised types it must be
+ */
 export function storedLoader(
-  dtype: FloatDType,
+  dtype: NumericDType,
   array: string,
   aligned: boolean,
 ): { type: string; code: string } {
+  if (isDecodedBlock(dtype)) return blockLoader(dtype, array);
   const { type, code } = aligned ? ALIGNED[WIDTH[dtype]] : unaligned(WIDTH[dtype]);
-  return { type, code: `${BITS[dtype]}\n${code(array)}` };
+  const bits = "fn storedBits(at: u32) -> vec4u { return bitsOf(codes(at)); }";
+  return { type, code: [BITS[dtype], code(array), bits].join("\n") };
 }

@@ -1,4 +1,6 @@
 /** The kernels that make each element from the elements at its place: add, add-row, copy, relu2, scale, swiglu, widen. */
+
+import { isDecodedBlock } from "../../src/core/dtype.ts";
 import type {
   AddParams,
   AddRowParams,
@@ -93,8 +95,10 @@ export const swigluWgsl: WgslForm<SwigluParams> = {
 export const widenWgsl: WgslForm<WidenParams> = {
   passes({ count, dtype, scale }) {
     const { type, code } = storedLoader(dtype, "x", false);
+    // The loader of a quantised type takes multiples of four.
+    const bits = isDecodedBlock(dtype) ? "storedBits(i & ~3u)[i & 3u]" : "storedBits(i).x";
     const body = `
-  let bits = bitsOf(vec4u(codeAt(i))).x;
+  let bits = ${bits};
   y[i] = select(bitcast<u32>(bitcast<f32>(bits) * p.scale), bits, p.scale == 1.0);`;
     return [
       {

@@ -37,7 +37,7 @@ const shapeOf = ({ tokens, cols, inWidth, inFrom }: LinearParams): Shape => ({
 const LOADS = `
 fn weights(row: u32, k: u32) -> vec4f {
   let at = (p.firstRow + min(row, p.rows - 1u)) * p.cols + k;
-  let four = bitcast<vec4f>(bitsOf(codes(at)));
+  let four = bitcast<vec4f>(storedBits(at));
   return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) < vec4u(p.cols - k));
 }
 fn inputs(token: u32, k: u32) -> vec4f {

@@ -11,7 +11,7 @@ import {
 import { openCheckpoint } from "../checkpoint/open.ts";
 import { refuseDamaged, refuseDamagedSpan, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
-import { countOf, type FloatDType, isFloat, sameShape, widthOf } from "../core/dtype.ts";
+import { countOf, type DType, isNumeric, type NumericDType, sameShape, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { type Band, bandsOf, gatherExtents, roleSource } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
@@ -124,8 +124,8 @@ async function compareRole(role: Role, a: Reading, b: Reading, options: DiffOpti
   const [from, to] = [storedRole(a.values, role), storedRole(b.values, role)];
   const count = countOf(role.shape);
   const difference = new Difference(
-    { dtype: floatDType(from), scale: scaleIn(a.values, from.tensor) },
-    { dtype: floatDType(to), scale: scaleIn(b.values, to.tensor) },
+    { dtype: numericDType(from), scale: scaleIn(a.values, from.tensor) },
+    { dtype: numericDType(to), scale: scaleIn(b.values, to.tensor) },
     isSameForm(storedRole(a.side, role), storedRole(b.side, role)),
   );
   const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
@@ -170,7 +170,7 @@ function reader(role: Role, { side: stored, values: side, sources, find }: Readi
   };
 }
 
-function floatDType({ dtype, tensor }: { dtype: string; tensor: string }): FloatDType {
-  if (isFloat(dtype as FloatDType)) return dtype as FloatDType; // `isFloat` proves it
+function numericDType({ dtype, tensor }: { dtype: DType; tensor: string }): NumericDType {
+  if (isNumeric(dtype)) return dtype;
   throw new IsologitError("UNSUPPORTED", `values of ${dtype} are not compared`, { tensor });
 }

@@ -3,7 +3,7 @@
  * wider than the default was an option of the conversion.
  */
 
-import { type FloatDType, isFloat } from "../core/dtype.ts";
+import { type DType, isNumeric } from "../core/dtype.ts";
 import type { Finding } from "../core/finding.ts";
 import { remark } from "../core/finding.ts";
 import type { LimitOptions } from "../verify/limits.ts";
@@ -23,8 +23,8 @@ export function certifiedQuality({ rungs }: Pick<Certificate, "rungs">): Quality
 /** Limits that are wider than the default limits of this version for the same recast. */
 export function widerLimits({ limits, recast }: Pick<Certificate, "limits" | "recast">): readonly Finding[] {
   if (limits.klMean === undefined) return [];
-  const written = Object.keys(recast).map((change) => change.split(" to ")[1] as FloatDType);
-  const usual = limitsFor(new Set(written.filter(isFloat)), {});
+  const written = Object.keys(recast).map((change) => change.split(" to ")[1] as DType);
+  const usual = limitsFor(new Set(written.filter(isNumeric)), {});
   const wider = (["klMean", "klP99", "top1"] as const).filter((name) => {
     const [found, own] = [limits[name], usual[name]];
     return found !== undefined && (name === "top1" ? found < own : found > own);

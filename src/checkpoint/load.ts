@@ -1,6 +1,6 @@
 /** Loads a model from a checkpoint: matches every stored tensor to a role of the family, and pairs scales with weights. */
-import type { Checkpoint } from "../core/checkpoint.ts";
-import { type DType, isFp8 } from "../core/dtype.ts";
+import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
+import { type DType, isDecodedBlock, isFp8 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { findSampledDifference } from "../core/first-difference.ts";
 import { Sources } from "../core/read.ts";
@@ -12,7 +12,7 @@ import { withLogarithms } from "./negative-exponentials.ts";
 import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
 import { unpackCodes } from "./scales/packed-codes.ts";
-import { pairScales, type ScaleTable } from "./scales/pair.ts";
+import { pairScales, type ScaleTable, type WeightScale } from "./scales/pair.ts";
 import { readScales } from "./scales/values.ts";
 
 /** A checkpoint with every tensor matched to a role of its family. */
@@ -80,30 +80,39 @@ export async function loadModelWithScales(
   return readScaleValues(await loadModel(checkpoint, options));
 }
 
-/** Whether FP8 weights with one scale stay codes, as kernels read them. */
-type OneScale = "keep" | "decode";
+/** Which weights are decoded although kernels read them as stored: FP8 with one scale, and quantised types of ggml. */
+interface AlsoDecoded {
+  readonly oneScale?: boolean;
+  readonly blocks?: boolean;
+}
 
 /** The weights whose codes and scales are decoded when they are read, by `tensorKey`. The others have one scale or none. */
 export function encodedWeights(
   { tensors, scales }: LoadedModel,
-  oneScale: OneScale = "keep",
+  { oneScale = false, blocks = true }: AlsoDecoded = {},
 ): ReadonlyMap<string, EncodedWeight> {
   const encoded = new Map<string, EncodedWeight>();
   for (const [key, codes] of tensors) {
-    const scale = scales.scaleOf.get(codes.name);
-    const isKept = oneScale === "keep" && scale?.extent === "tensor" && isFp8(codes.dtype);
-    if (scale === undefined || isKept) continue;
-    encoded.set(key, { codes, scale, tensors });
+    const scale = scales.scaleOf.get(codes.name) ?? null;
+    const isKept =
+      scale === null ? !blocks || !isDecodedBlock(codes.dtype) : isOneScale(scale, codes) && !oneScale;
+    if (!isKept) encoded.set(key, { codes, scale, tensors });
   }
   return encoded;
 }
+
+const isOneScale = ({ extent }: WeightScale, { dtype }: Tensor): boolean =>
+  extent === "tensor" && isFp8(dtype);
 
 /**
  * The model with those weights as F32 tensors in place of their codes, as forward passes read them. Only names change;
  * values are computed when they are read.
  */
-export function decodeWeights<M extends LoadedModel>(model: M, oneScale: OneScale = "keep"): M {
-  const encoded = encodedWeights(model, oneScale);
+export function decodeWeights<M extends LoadedModel>(
+  model: M,
+  { oneScale, blocks = false }: AlsoDecoded = {},
+): M {
+  const encoded = encodedWeights(model, { oneScale: oneScale ?? false, blocks });
   if (encoded.size === 0) return model;
   const tensors = new Map(
     [...model.tensors].map(([key, tensor]) => [
@@ -133,8 +142,8 @@ export function withDecodedValues<M extends LoadedModel>(model: M): M {
   const encoded = encodedWeights(model);
   if (encoded.size === 0) return model;
   const tensors = new Map(model.tensors);
-  for (const [key, { codes }] of encoded) {
-    for (const part of ["value", "scale"] as const)
+  for (const [key, { codes, scale }] of encoded) {
+    for (const part of scale === null ? (["value"] as const) : (["value", "scale"] as const))
       tensors.set(decodedKey(key, part), decodedTensor(codes, part));
   }
   const store = decodingStore(model.checkpoint, encoded);

@@ -11,7 +11,7 @@ import {
   type TrainingPrecision,
 } from "../checkpoint/training-precision.ts";
 import { tensorKey } from "../core/checkpoint.ts";
-import { type DType, isFileKind, isFnuz, RECASTS } from "../core/dtype.ts";
+import { type DType, isBlockDType, isFileKind, isFnuz, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
@@ -80,10 +80,20 @@ export async function planConversion(
   const training = await readTrainingPrecision(source);
   const quantized = await planQuantization(matched, weights, policy, options, calibration);
   const sameDialect = dialect.id === matched.dialect.id;
-  const { jobs: separate, tensors, known: calibrated } = planJobs(matched, weights, quantized, sameDialect);
+  const planned = planJobs(matched, weights, quantized, sameDialect);
+  const { jobs: separate, known: calibrated } = planned;
+  const constants = dialect.constants?.(matched) ?? [];
+  const tensors = [
+    ...planned.tensors,
+    ...constants.map(({ name, shape }) => ({ name, dtype: "F32" as const, shape })),
+  ];
   const transformed = await transformTensors(matched, weights, separate);
   const jobs = options.fuseScales === true ? shareScales(transformed.jobs) : transformed.jobs;
-  const known = new Map([...calibrated, ...transformed.known]);
+  const computed = [
+    ...transformed.known,
+    ...constants.map(({ name, values }) => [name, bytesIn(values)] as const),
+  ];
+  const known = new Map([...calibrated, ...computed]);
   for (const { name, dtype } of tensors) refuseDtype(writer, dtype, name);
   if (matched.tied && writer.config === "file") refuseUntied(jobs);
   const keepsConfig = sameDialect && writer.config === "file";
@@ -129,7 +139,7 @@ export async function planConversion(
         ...{ version, read, cast, files: placement.files, tensors: placement.tensors, inline },
         ...pluginsReport(options),
         ...(calibration !== null && { calibration: calibrationDigest(calibration, calibrated) }),
-        ...(transformed.known.size > 0 && { known: digestsOf(transformed.known) }),
+        ...(computed.length > 0 && { known: digestsOf(computed) }),
       }),
     ),
     conversion: conversionOf(options, policy.recipe, matched.family.recipes, calibration),
@@ -193,7 +203,10 @@ function calibrationDigest({ record }: Calibration, scales: ReadonlyMap<string, 
   return { record, scales: digestsOf(scales) };
 }
 
-const digestsOf = (known: ReadonlyMap<string, Uint8Array>) =>
+const bytesIn = ({ buffer, byteOffset, byteLength }: Float32Array) =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
+const digestsOf = (known: Iterable<readonly [string, Uint8Array]>) =>
   [...known].map(([name, bytes]) => [name, sha256(bytes)]);
 
 /** @throws PLAN_IMPOSSIBLE if a recast would give tied tensors different types */
@@ -231,7 +244,11 @@ function refuseDtype(writer: Writer, dtype: DType, tensor?: string): void {
     "PLAN_IMPOSSIBLE",
     `this format cannot store ${dtype}`,
     tensor === undefined ? {} : { tensor },
-    { next: "convert it with `dtype` bf16, or to hf or packed" },
+    {
+      next: isBlockDType(dtype)
+        ? "give `dtype` f32, f16 or bf16: quantised types of ggml are stored by GGUF only"
+        : "convert it with `dtype` bf16, or to hf or packed",
+    },
   );
 }
 

@@ -7,6 +7,7 @@ import {
   type FloatDType,
   isBlockDType,
   isBlockTarget,
+  isDecodedBlock,
   isFloat,
 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -70,7 +71,7 @@ export function planWeights(
   choices: ReadonlyMap<string, TypeChoice> | null,
 ): readonly PlannedWeight[] {
   return stored.map((expected) => {
-    const from = sourceTensors(source, expected);
+    const from = sourceTensors(source, expected, policy.to !== null);
     const sourceDtype = from[0]!.dtype;
     const role = source.roles.get(leafRoles(expected.layout)[0]!)!;
     const choice = choices?.get(expected.name);
@@ -111,22 +112,28 @@ function decideByKind(
   if (!isFloat(dtype) && !isBlockTarget(dtype))
     throw new IsologitError("INTERNAL", `${dtype} is not written`);
   const decision = decideRole(role, sourceDtype, { to: dtype, recipe: null }, source);
-  if (decision.to === "keep" && sourceDtype !== dtype && isBlockDType(sourceDtype))
-    throw new IsologitError("UNSUPPORTED", `it is ${sourceDtype}, whose values are not decoded`, {
-      tensor: name,
-    });
+  if (decision.to === "keep" && sourceDtype !== dtype && isBlockDType(sourceDtype)) {
+    const message = `it is ${sourceDtype}, whose values are not decoded`;
+    throw new IsologitError("UNSUPPORTED", message, { tensor: name });
+  }
   if (decision.to === "keep") return decision;
   if (instead === undefined) return { ...decision, why: `${kind} makes it ${dtype}` };
   const row = shapeOf(layout).at(-1);
   return { ...decision, why: `${kind}, but rows of ${row} are no whole blocks of ${instead}` };
 }
 
-function sourceTensors(source: MatchedModel, { name, layout }: ExpectedTensor): readonly Tensor[] {
+/** @param isCast the tensors are cast: then quantised types of ggml are decoded to F32 first */
+function sourceTensors(
+  source: MatchedModel,
+  { name, layout }: ExpectedTensor,
+  isCast: boolean,
+): readonly Tensor[] {
   const names = new Set(
     leafRoles(layout).flatMap((role) => (source.roleSources.get(role) ?? []).map((move) => move.of!)),
   );
   const tensors = [...names].map((n) => source.tensors.get(n)!);
-  const other = tensors.find((tensor) => tensor.dtype !== tensors[0]!.dtype);
+  const valueType = ({ dtype }: Tensor): DType => (isCast && isDecodedBlock(dtype) ? "F32" : dtype);
+  const other = tensors.find((tensor) => valueType(tensor) !== valueType(tensors[0]!));
   if (other !== undefined) {
     const message = `it joins ${tensors[0]!.name} (${tensors[0]!.dtype}) and ${other.name} (${other.dtype})`;
     throw new IsologitError(

@@ -32,7 +32,7 @@ const BITS = {
 
 /**
  * Elements and bytes of a block, for the quantised types of ggml. A block has its own scales, and blocks lie along the last
- * dimension. They are stored types only: sizes and digests are known, and their values are not decoded.
+ * dimension. Types that are not among `DECODED_BLOCKS` are stored types only: sizes and digests are known, values are not.
  */
 const BLOCKS = {
   Q4_0: { elements: 32, bytes: 18 },
@@ -66,8 +66,17 @@ export type BlockTarget = (typeof BLOCK_TARGETS)[number];
 /** What weights can be cast to. */
 export type CastDType = FloatDType | BlockTarget;
 export type DType = keyof typeof BITS | BlockDType;
-/** The types that kernels, casts and comparisons can compute with. */
+/** The types whose elements are single numbers that kernels, casts and comparisons compute with. */
 export type FloatDType = (typeof RECASTS)[RecastKind]["dtype"];
+
+/** The quantised types whose values are decoded: see core/blocks/values.ts. First those of 32 elements, then those of 256. */
+export const DECODED_BLOCKS = [
+  ...(["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"] as const),
+  ...(["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"] as const),
+] as const satisfies readonly BlockDType[];
+export type DecodedBlock = (typeof DECODED_BLOCKS)[number];
+/** Every type that has values: kernels, comparisons and casts read them. */
+export type NumericDType = FloatDType | DecodedBlock;
 export type Shape = readonly number[];
 
 export const BLOCK_TARGETS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"] as const;
@@ -81,6 +90,14 @@ export function isBlockDType(dtype: string): dtype is BlockDType {
 
 export function isBlockTarget(dtype: DType): dtype is BlockTarget {
   return (BLOCK_TARGETS as readonly DType[]).includes(dtype);
+}
+
+export function isDecodedBlock(dtype: DType): dtype is DecodedBlock {
+  return (DECODED_BLOCKS as readonly DType[]).includes(dtype);
+}
+
+export function isNumeric(dtype: DType): dtype is NumericDType {
+  return isFloat(dtype) || isDecodedBlock(dtype);
 }
 
 /** Number of elements that are stored together, along the last dimension: 1 for types without blocks. */
@@ -181,8 +198,13 @@ export function bitsOf(dtype: DType): number {
   return isBlockDType(dtype) ? (8 * BLOCKS[dtype].bytes) / BLOCKS[dtype].elements : BITS[dtype];
 }
 
-/** Bytes of one element. @throws UNSUPPORTED for block types; INTERNAL for types whose elements are not whole bytes */
+/**
+ * Bytes of one element; of a quantised type the exact average, so that whole blocks have whole bytes.
+ *
+ * @throws UNSUPPORTED for quantised types that are not decoded; INTERNAL for types whose elements are not whole bytes
+ */
 export function widthOf(dtype: DType): number {
+  if (isDecodedBlock(dtype)) return bitsOf(dtype) / 8;
   if (isBlockDType(dtype)) {
     throw new IsologitError("UNSUPPORTED", `${dtype} is read for its sizes only; its values are not decoded`);
   }

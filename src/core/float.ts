@@ -2,7 +2,8 @@
  * Exact conversions between F32 and the narrow floats. Ties round to even; subnormals and the sign of zero are kept.
  * These functions are the definition: tests compare the faster kernels with them, bit for bit.
  */
-import { type FloatDType, type Fnuz, isFnuz, widthOf } from "./dtype.ts";
+import { widenBlocks } from "./blocks/values.ts";
+import { type Fnuz, isDecodedBlock, isFnuz, type NumericDType, widthOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
 
 const f32 = new Float32Array(1);
@@ -126,8 +127,9 @@ export function tableOf(dtype: NarrowDType | Fnuz): Float32Array {
   return table;
 }
 
-/** Stored little-endian elements as F32 values, exactly. No scale is applied. */
-export function widen(dtype: FloatDType, bytes: Uint8Array): Float32Array {
+/** Stored little-endian elements, or whole blocks of them, as F32 values, exactly. No scale of a tensor is applied. */
+export function widen(dtype: NumericDType, bytes: Uint8Array): Float32Array {
+  if (isDecodedBlock(dtype)) return widenBlocks(dtype, bytes, tableOf("F16"));
   const count = bytes.byteLength / widthOf(dtype);
   if (!Number.isInteger(count)) throw new IsologitError("INTERNAL", `${bytes.byteLength} bytes of ${dtype}`);
   const out = new Float32Array(count);

@@ -17,14 +17,14 @@ export interface Band {
   readonly hi: number;
 }
 
-/** Bands start at multiples of this many elements, so that a band of a type narrower than a byte is whole bytes. */
-const BAND_STEP = 64;
+/** Bands start at multiples of this many elements, so that a band is whole bytes and whole blocks of every type. */
+const BAND_STEP = 256;
 
 /**
  * Consecutive bands of at most `maxBytes` each.
  *
  * @param width bytes of one element in all buffers together
- * @param unit  every band but the last is a multiple of this many elements; a multiple of 64, and one unit must fit
+ * @param unit  every band but the last is a multiple of this many elements; a multiple of 256, and one unit must fit
  */
 export function* bandsOf(count: number, width: number, maxBytes: number, unit = BAND_STEP): Generator<Band> {
   const step = Math.max(1, Math.floor(maxBytes / width / unit)) * unit;

@@ -1,6 +1,7 @@
 /** Where elements of stored tensors lie in files, and reads of them in bounded buffers. Layouts of roles are not used here. */
 import type { Tensor } from "./checkpoint.ts";
-import { bitsOf, stridesOf } from "./dtype.ts";
+import { bitsOf, blockElements, stridesOf } from "./dtype.ts";
+import { IsologitError } from "./errors.ts";
 import { type ByteSource, readRange, type Store } from "./io.ts";
 import { boxMove, type Move, runsOf } from "./mapping/moves.ts";
 
@@ -12,10 +13,15 @@ export interface Extent {
   readonly size: number;
 }
 
-/** Where elements [lo, hi) of a stored tensor lie; `to` counts bytes from element lo. */
+/**
+ * Where elements [lo, hi) of a stored tensor lie; `to` counts bytes from element lo.
+ *
+ * @throws UNSUPPORTED, naming the tensor, for parts of blocks
+ */
 export function extentsOf(tensor: Tensor, lo: number, hi: number): Extent[] {
   const width = bitsOf(tensor.dtype) / 8; // not a whole number for packed types, which are copied in whole bytes
   const strides = stridesOf(tensor.shape);
+  const block = blockElements(tensor.dtype);
   return tensor.pieces.flatMap((piece) => {
     const move: Move = {
       of: piece.file,
@@ -25,13 +31,26 @@ export function extentsOf(tensor: Tensor, lo: number, hi: number): Extent[] {
       toAt: piece.start.reduce((sum, at, axis) => sum + at * strides[axis]!, 0),
       to: strides,
     };
-    return [...runsOf(boxMove(move), lo, hi)].map(({ from, to, count }) => ({
-      file: piece.file,
-      offset: piece.offset + from * width,
-      to: (to - lo) * width,
-      size: count * width,
-    }));
+    return [...runsOf(boxMove(move), lo, hi)].map(({ from, to, count }) => {
+      if ((from % block) + ((to - lo) % block) + (count % block) > 0) throw partOfBlock(tensor, block);
+      return {
+        file: piece.file,
+        offset: piece.offset + from * width,
+        to: (to - lo) * width,
+        size: count * width,
+      };
+    });
   });
+}
+
+function partOfBlock({ name, dtype }: Tensor, block: number): IsologitError {
+  const message = `${dtype} stores ${block} elements of a row together: columns inside such a block cannot be read alone`;
+  return new IsologitError(
+    "UNSUPPORTED",
+    message,
+    { tensor: name },
+    { next: "convert it with `dtype` bf16 first" },
+  );
 }
 
 /** Extents further apart than this are read separately; reading over a smaller gap is cheaper than a second read. */

@@ -1,9 +1,9 @@
 /** Distance of two tensors, computed band by band. */
-import { type FloatDType, widthOf } from "../core/dtype.ts";
+import { isDecodedBlock, type NumericDType, widthOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
 
 interface DiffSide {
-  readonly dtype: FloatDType;
+  readonly dtype: NumericDType;
   /** real = stored * scale; null without a scale */
   readonly scale: number | null;
 }
@@ -13,6 +13,8 @@ export class Difference {
   readonly #b: DiffSide;
   /** both sides have one form and one scale, so that bits can be compared */
   readonly #alike: boolean;
+  /** distances in units of the last place are those of single numbers */
+  readonly #hasUlp: boolean;
   #equal: boolean;
   #maxAbs = 0;
   #ulp = 0;
@@ -24,6 +26,7 @@ export class Difference {
     this.#b = b;
     this.#alike = sameForm && a.scale === b.scale;
     this.#equal = this.#alike;
+    this.#hasUlp = this.#alike && !isDecodedBlock(a.dtype);
   }
 
   /** Adds elements, as stored on either side. */
@@ -43,7 +46,7 @@ export class Difference {
       // The distance to a NaN is infinite; the distance of two infinities of one sign is 0.
       if (!(size <= this.#maxAbs) && value !== right[i]) this.#maxAbs = Number.isNaN(size) ? Infinity : size;
     }
-    if (this.#alike) this.#ulp = Math.max(this.#ulp, farthest(a, b, widthOf(this.#a.dtype)));
+    if (this.#hasUlp) this.#ulp = Math.max(this.#ulp, farthest(a, b, widthOf(this.#a.dtype)));
   }
 
   /**
@@ -57,7 +60,7 @@ export class Difference {
       equal: this.#equal,
       maxAbs: this.#maxAbs,
       relL2: Number.isNaN(relL2) ? Infinity : relL2,
-      ulp: this.#alike ? this.#ulp : null,
+      ulp: this.#hasUlp ? this.#ulp : null,
     };
   }
 }

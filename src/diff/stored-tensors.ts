@@ -1,6 +1,6 @@
 /** Differences of two checkpoints tensor by tensor, under the names that both store: for formats without a family. */
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
-import { bitsOf, blockElements, countOf, isFloat, sameShape } from "../core/dtype.ts";
+import { bitsOf, blockElements, countOf, isNumeric, sameShape } from "../core/dtype.ts";
 import { bandsOf } from "../core/gather.ts";
 import { sha256 } from "../core/hash.ts";
 import { extentsOf, Sources } from "../core/read.ts";
@@ -11,8 +11,8 @@ import type { DiffedTensor, DiffReport } from "./report.ts";
 const BAND_BYTES = 2 * 1024 * 1024;
 
 /**
- * Rows of all names of both sides, in the order of `b`, then those of `a` alone. Values of block types are not decoded: two of
- * them are equal or not.
+ * Rows of all names of both sides, in the order of `b`, then those of `a` alone. Values of some block types are
+ * not decoded: two tensors of such a type are equal or not.
  *
  * @throws the errors of reading
  */
@@ -54,7 +54,7 @@ async function compare(a: Side, b: Side, signal: AbortSignal | undefined): Promi
   const { dtype: to, shape: toShape } = b.tensor;
   if (!sameShape(shape, toShape))
     return { ...UNCOMPARED, error: `[${shape.join(", ")}] / [${toShape.join(", ")}]` };
-  const isOpaque = !isFloat(from) || !isFloat(to);
+  const isOpaque = !isNumeric(from) || !isNumeric(to);
   if (isOpaque && from !== to)
     return { ...UNCOMPARED, error: `${from} / ${to}: values of these types are not compared` };
   const difference = isOpaque

@@ -1,5 +1,6 @@
 /** A dialect: how a software names and divides the tensors of a family, and how it writes its config. */
 import type { Tensor } from "../core/checkpoint.ts";
+import type { Shape } from "../core/dtype.ts";
 import type { Layout } from "../core/mapping/layout.ts";
 import type { Config, Dims, Parallelism, Settings, Structure } from "./structure.ts";
 
@@ -56,6 +57,15 @@ export interface ObservedFacts {
   readonly vocab?: number;
   /** settings of a similar model that the user named */
   readonly like?: Settings;
+  /** names of the tensors that the dialect leaves out; `tensors` does not have them */
+  readonly ignored?: readonly string[];
+}
+
+/** A tensor that holds no role, because its values follow from the settings. It is F32. */
+export interface ConstantTensor {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly values: Float32Array;
 }
 
 /** Values of a config that the forward pass does not depend on, but that the configs of other dialects contain as well. */
@@ -104,6 +114,8 @@ export interface Dialect<D extends Dims = Dims> {
   readonly drop: readonly { readonly match: RegExp; readonly why: string }[];
   /** whether its software stores each module of all layers as one tensor; absent: it never does */
   stacksLayers?(model: Structure<D>): boolean;
+  /** tensors that its loaders require beside those of roles; absent: none */
+  constants?(model: Structure<D>): readonly ConstantTensor[];
   /** names of the empty entries that its loaders require */
   objects(model: Structure<D>): readonly string[];
   /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */

@@ -38,7 +38,7 @@ export interface Use<D extends Dims = Dims> {
    * Width of a head, if its rows are stored in pairs: rows 2j and 2j + 1 of a head produce elements j and j + width / 2 of the
    * same head. Absent: rows produce elements in order.
    */
-  pairsIn?(d: D): number;
+  pairsIn?(d: D): number | undefined;
 }
 
 /**

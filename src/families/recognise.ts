@@ -25,6 +25,7 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
     ...(checkpoint.weightFiles.length > 0 && { files: checkpoint.weightFiles.map(({ path }) => path) }),
     ...(hints.vocab !== undefined && { vocab: hints.vocab }),
     ...(like !== undefined && { like }),
+    ...(dropped.size > 0 && { ignored: [...dropped] }),
   };
   const { settings, passthrough, notes, tied = false } = dialect.settings(checkpoint.config, seen);
   if (checkpoint.loadedConfig !== undefined)

@@ -282,16 +282,22 @@ export class ModelRunner {
       if (!replaced) return known;
       this.#o.backend.release(known);
     }
-    const pieces = parts.flatMap(({ tensor, outputs }) => {
+    const pieces = parts.flatMap(({ tensor, outputs, pairsIn }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      return outputs.map(({ at, from, count }) => ({ tensor, ...elementsOf({ at, from, count }, inRow) }));
+      return outputs.map(({ at, from, count }) => ({
+        ...{ tensor, pairsIn },
+        ...elementsOf({ at, from, count }, inRow),
+      }));
     });
     const length = pieces.reduce((sum, { count }) => sum + count, 0);
     if (length === 0) throw missingPart(name, place.prefix);
     const region = this.#o.backend.allocate(4 * length);
     await this.#o.backend.upload(region, 4 * length, async (view) => {
-      for (const { tensor, at, from, count } of pieces) {
-        view.set(await this.#weights.wide(tensor, from, from + count, weights), 4 * at);
+      for (const { tensor, at, from, count, pairsIn } of pieces) {
+        const values = await this.#weights.wide(tensor, from, from + count, weights);
+        if (pairsIn !== undefined)
+          unpairHeads(new Float32Array(values.buffer, values.byteOffset, count), pairsIn);
+        view.set(values, 4 * at);
         if (weights === "stored" && !replaced) this.#o.advance(count * widthOf(tensor.dtype));
       }
     });

@@ -4,7 +4,15 @@
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { type FloatDType, isFloat, type Shape, widthOf } from "../core/dtype.ts";
+import {
+  type FloatDType,
+  isDecodedBlock,
+  isFloat,
+  isNumeric,
+  type NumericDType,
+  type Shape,
+  widthOf,
+} from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
@@ -54,7 +62,7 @@ export interface BandData {
 
 interface VersionData {
   readonly region: Region;
-  readonly dtype: FloatDType;
+  readonly dtype: NumericDType;
   readonly scale: number;
 }
 
@@ -67,14 +75,14 @@ export class Weights {
   constructor(options: WeightsOptions) {
     this.#o = options;
     const { backend, tensors, roundings, bandBytes } = options;
-    const widest = Math.max(...[...tensors.values()].map(rowBytes));
+    const widest = Math.max(...[...tensors.values()].map(mostRowBytes));
     const bytes = Math.max(bandBytes, widest);
     const growth = [...roundings].flatMap(([key, rows]) =>
       rows.map(({ rounding }) => widthOf(rounding.to) / widthOf(tensors.get(key)!.dtype)),
     );
     this.#bands = [0, 1].map(() => ({
       stored: backend.allocate(bytes),
-      recast: backend.allocate(bytes * Math.max(0, ...growth)),
+      recast: backend.allocate(Math.ceil(bytes * Math.max(0, ...growth))),
     }));
   }
 
@@ -121,9 +129,9 @@ export class Weights {
     return cuts;
   }
 
-  /** Stored elements [lo, hi) as F32 bytes, with the scale applied. Their rows must have one rounding. */
+  /** Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must have one rounding. */
   async wide(tensor: Tensor, lo: number, hi: number, version: WeightVersion): Promise<Uint8Array> {
-    const dtype = floatDType(tensor);
+    const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
     const rounding = version === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
@@ -152,7 +160,7 @@ export class Weights {
           return bytes;
         }),
       );
-      same = left!.equals(right!) || sameValues(floatDType(a), left!, right!);
+      same = left!.equals(right!) || sameValues(numericDType(a), left!, right!);
     });
     return same;
   }
@@ -168,7 +176,7 @@ export class Weights {
     const { backend, sources, signal } = this.#o;
     const regions = this.#bands[turn % 2]!;
     const columns = columnsOf(tensor.shape);
-    const dtype = floatDType(tensor);
+    const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const { rounding } = this.#roundingAt(tensor, lo);
     const stored = { region: regions.stored, dtype, scale };
@@ -197,7 +205,9 @@ export class Weights {
     const { rounder, scaleOf, signal } = this.#o;
     const key = tensorKey(tensor);
     if (rounding.read !== undefined) await rounding.read(key, lo, hi, target, signal);
-    else rounder.round(stored, floatDType(tensor), scaleOf.get(key) ?? 1, rounding, target);
+    else if (isFloat(tensor.dtype))
+      rounder.round(stored, tensor.dtype, scaleOf.get(key) ?? 1, rounding, target);
+    else throw new IsologitError("INTERNAL", `${tensor.dtype} is rounded`, { tensor: tensor.name });
   }
 
   /** The rounding of a row, and the first later row with another rounding. */
@@ -220,13 +230,13 @@ function markHandled<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-function sameValues(dtype: FloatDType, left: Uint8Array, right: Uint8Array): boolean {
+function sameValues(dtype: NumericDType, left: Uint8Array, right: Uint8Array): boolean {
   const [leftValues, rightValues] = [widen(dtype, left), widen(dtype, right)];
   return leftValues.every((value, i) => value === rightValues[i]);
 }
 
-function floatDType(tensor: Tensor): FloatDType {
-  if (isFloat(tensor.dtype)) return tensor.dtype;
+function numericDType(tensor: Tensor): NumericDType {
+  if (isNumeric(tensor.dtype)) return tensor.dtype;
   const message = `a forward pass cannot read ${tensor.dtype}`;
   const next = "use `verify` bytes, which runs no forward pass";
   throw new IsologitError("UNSUPPORTED", message, { tensor: tensor.name }, { next });
@@ -235,6 +245,11 @@ function floatDType(tensor: Tensor): FloatDType {
 /** Bytes of one row of a matrix or of a stack of matrices. */
 function rowBytes({ shape, dtype }: Tensor): number {
   return columnsOf(shape) * widthOf(dtype);
+}
+
+/** As `rowBytes`; a control reads the values of a quantised tensor in its place. */
+function mostRowBytes(tensor: Tensor): number {
+  return isDecodedBlock(tensor.dtype) ? 4 * columnsOf(tensor.shape) : rowBytes(tensor);
 }
 
 /** Elements per row; a vector has one element per row. */

@@ -2,10 +2,11 @@
 import {
   type CastDType,
   type DType,
+  isDecodedBlock,
   isFileKind,
-  isFloat,
   isFnuz,
   isFp8,
+  isNumeric,
   mainDType,
   RECASTS,
   type RecastTarget,
@@ -94,12 +95,12 @@ export function decideRole(
   const keep = (why: string): RoleDecision => ({ to: "keep", why });
   if (to === null) return keep("no dtype is asked for");
   if (dtype === to) return keep(`it is ${dtype}`);
-  if (!(isFloat(dtype) || isFnuz(dtype) || dtype === "F4")) return keep(`${dtype} is not cast`);
+  if (!(isNumeric(dtype) || isFnuz(dtype) || dtype === "F4")) return keep(`${dtype} is not cast`);
   const reason = recipe === null ? null : keptReason(recipe, spec.role, layer, model.layers);
   if (reason !== null) return keep(reason);
   if (isFp8(to) && spec.kind !== "matrix") return keep("only projections are cast to FP8");
   const precious = spec.kind === "state" || spec.kind === "router";
-  const holdsAll = to === "F32" || isFp8(dtype) || isFnuz(dtype);
+  const holdsAll = to === "F32" || isFp8(dtype) || isFnuz(dtype) || isDecodedBlock(dtype);
   if (precious && !holdsAll) return keep(`a ${spec.kind} role keeps its precision`);
   return { to, why: recipe === null ? "every weight is cast" : `recipe ${recipe.id} casts it` };
 }

@@ -46,7 +46,7 @@ export class Measuring implements AsyncDisposable {
     options: RunOptions,
   ): Promise<Measuring> {
     const readable = await readablePlan({ plan, allowOverflow: true, signal: options.signal });
-    const planned = decodeWeights(matchModel(readable.checkpoint, options), "decode");
+    const planned = decodeWeights(matchModel(readable.checkpoint, options), { oneScale: true, blocks: true });
     const values = new Sources(planned.checkpoint.store);
     const cast = new Set(
       plan.jobs.filter((job) => job.cast !== undefined).map(({ tensor }) => tensorKey(tensor)),

@@ -57,7 +57,7 @@ export async function compareVariants(
   variants: readonly Variant[],
   request: VariantsRequest,
 ): Promise<readonly LogitsSummary[]> {
-  const model = decodeWeights(stored);
+  const model = decodeWeights(stored, { blocks: true });
   await using sources = new Sources(model.checkpoint.store);
   const { backend, ids, roundings, rounder, memoryBytes, watch = ignoreEvents, signal } = request;
   const runner = createRunner(model, {

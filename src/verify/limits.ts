@@ -35,6 +35,10 @@ export interface Limits {
 /** Nothing is recast, so the logits must be equal. */
 export const SAME: Limits = { klMean: 0, klP99: 0, top1: 1 };
 
+function same(dtypes: readonly DType[], limits: Limits): Partial<Record<DType, Limits>> {
+  return Object.fromEntries(dtypes.map((dtype) => [dtype, limits]));
+}
+
 /** By written dtype. F32 from FP8 rounds code x scale for each weight; the source's forward pass scales the sum instead. */
 const BY_DTYPE: Readonly<Partial<Record<DType, Limits>>> = {
   F32: { klMean: 1e-6, klP99: 1e-5, top1: 1 },
@@ -44,6 +48,14 @@ const BY_DTYPE: Readonly<Partial<Record<DType, Limits>>> = {
   F8_E5M2: { klMean: 3e-2, klP99: 3e-1, top1: 0.95 },
   // E2M1 has two bits of mantissa less than E4M3, so the relative error is four times and the divergence 16 times as large
   F4: { klMean: 1.6e-1, klP99: 1.6, top1: 0.88 },
+  // Quantised types by the same rule, from their error on normally distributed weights: 0.005, 0.018, 0.04, 0.08, 0.15 and 0.3
+  // relative L2 (E4M3 has 0.025). Not below the limits of BF16.
+  Q8_0: { klMean: 1e-3, klP99: 1e-2, top1: 0.98 },
+  Q6_K: { klMean: 5e-3, klP99: 5e-2, top1: 0.98 },
+  ...same(["Q5_0", "Q5_1", "Q5_K"], { klMean: 3e-2, klP99: 3e-1, top1: 0.95 }),
+  ...same(["Q4_0", "Q4_1", "Q4_K", "IQ4_NL", "IQ4_XS"], { klMean: 1.2e-1, klP99: 1.2, top1: 0.9 }),
+  Q3_K: { klMean: 4e-1, klP99: 4, top1: 0.82 },
+  Q2_K: { klMean: 1.5, klP99: 15, top1: 0.64 },
 };
 
 /**

@@ -169,7 +169,7 @@ export async function runLockstep(
   const { family } = a;
   const dims = { ...a.dims, vocab: request.words ?? a.dims.vocab };
   await using sourcesA = new Sources(a.checkpoint.store);
-  await using sourcesB = new Sources(b.checkpoint.store);
+  await using sourcesB = new Sources(decodeWeights(storedB, { blocks: true }).checkpoint.store);
   const roundings = roundingsFor(storedA, storedB, request.notNearest ?? new Set(), sourcesB);
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });

@@ -6,7 +6,7 @@ import {
   type ModelWithScales,
   storedRole,
 } from "../checkpoint/load.ts";
-import { type DType, isFloat, widthOf } from "../core/dtype.ts";
+import { type DType, isDecodedBlock, isFloat, widthOf } from "../core/dtype.ts";
 import { gatherExtents } from "../core/gather.ts";
 import { boxMove, invertMoves, type Move, runsOf } from "../core/mapping/moves.ts";
 import type { Sources } from "../core/read.ts";
@@ -22,10 +22,10 @@ export function recastDtypes(a: LoadedModel, b: LoadedModel): ReadonlySet<DType>
 
 /**
  * For each stored tensor of `a`: the rounding of the rows whose roles `b` stores in another form. A weight whose codes are not
- * all the nearest ones, or which has several scales, is read from `b`: the bytes rung has compared it with the source.
+ * all the nearest ones, which has several scales, or which is or was a quantised type of ggml, is read from `b`: the bytes rung has compared it with the source.
  *
  * @param notNearest roles with codes that are not the nearest ones
- * @param sources    files of the store of `decodeWeights(b)`
+ * @param sources    files of the store of `decodeWeights(b)` with blocks
  */
 export function roundingsFor(
   a: LoadedModel,
@@ -33,12 +33,12 @@ export function roundingsFor(
   notNearest: ReadonlySet<string>,
   sources: Sources,
 ): ReadonlyMap<string, readonly RowRounding[]> {
-  const decoded = decodeWeights(b);
+  const decoded = decodeWeights(b, { blocks: true });
   return roundingsByRow(a, (role) => {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     const read = storedRole(decoded, role);
     if (isSameForm(from, to) || !isFloat(read.dtype)) return null;
-    const isRead = read.dtype !== to.dtype || notNearest.has(role.key);
+    const isRead = read.dtype !== to.dtype || isDecodedBlock(from.dtype) || notNearest.has(role.key);
     return {
       to: read.dtype,
       scale: decoded.scales.scaleOf.has(to.tensor) ? (b.scaleValues.get(to.tensor)?.[0] ?? null) : null,
@@ -65,15 +65,24 @@ export function roundingsByRow(
       const rows = roundings.get(move.of!) ?? [];
       for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
         const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
-        const last = rows.at(-1);
-        if (last?.rounding === rounding && last.hi >= lo) rows[rows.length - 1] = { ...last, hi };
-        else rows.push({ lo, hi, rounding });
+        rows.push({ lo, hi, rounding });
       }
       roundings.set(move.of!, rows);
     }
   }
-  for (const rows of roundings.values()) rows.sort((left, right) => left.lo - right.lo);
-  return roundings;
+  return new Map([...roundings].map(([key, rows]) => [key, joinRows(rows)]));
+}
+
+/** The rows in order, neighbours with one rounding as one range. A role may hold rows in another order than its tensor. */
+function joinRows(rows: readonly RowRounding[]): readonly RowRounding[] {
+  const joined: RowRounding[] = [];
+  for (const row of [...rows].sort((left, right) => left.lo - right.lo)) {
+    const last = joined.at(-1);
+    if (last?.rounding === row.rounding && last.hi >= row.lo)
+      joined[joined.length - 1] = { ...last, hi: Math.max(last.hi, row.hi) };
+    else joined.push(row);
+  }
+  return joined;
 }
 
 /** Reads the elements of a role from `b`, in the order in which a tensor of `a` stores them. */

@@ -4,8 +4,9 @@
  * from the weight by at most one unit in the last place of the code, which is the bound here.
  */
 
-import { type FloatDType, type Fnuz, isFnuz } from "../core/dtype.ts";
+import { type DecodedBlock, type FloatDType, type Fnuz, isDecodedBlock, isFnuz } from "../core/dtype.ts";
 import { FNUZ, NARROW } from "../core/float.ts";
+import { blockBound } from "./block-bound.ts";
 
 /** Types of codes. */
 export type CodeDType = "F8_E4M3" | "F8_E5M2" | Fnuz | "F4";
@@ -13,8 +14,9 @@ export type CodeDType = "F8_E4M3" | "F8_E5M2" | Fnuz | "F4";
 /** E2M1 has neither infinity nor NaN. */
 const E2M1 = { exponent: 2, mantissa: 1, max: 6 } as const;
 
-/** Largest relative error of a rounding to a normal number of a dtype: 2^-(mantissa + 1). */
-export function roundingBound(dtype: FloatDType | CodeDType): number {
+/** Largest relative error of a rounding to a normal number of a dtype: 2^-(mantissa + 1); of blocks, that of a block. */
+export function roundingBound(dtype: FloatDType | CodeDType | DecodedBlock): number {
+  if (isDecodedBlock(dtype)) return blockBound(dtype);
   if (dtype === "F32") return 2 ** -24;
   const { mantissa } = dtype === "F4" ? E2M1 : isFnuz(dtype) ? FNUZ[dtype] : NARROW[dtype];
   return 2 ** -(mantissa + 1);

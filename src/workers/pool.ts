@@ -8,7 +8,7 @@ import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
-import type { CastDType, FloatDType } from "../core/dtype.ts";
+import type { CastDType, DecodedBlock, FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
@@ -99,6 +99,23 @@ export type Call =
       readonly columns: number;
       /** factor from stored to real values of an FP8 source */
       readonly sourceScale: number | null;
+    }
+  /**
+   * digests band a as the source; b holds the values of blocks of `blocks`. `differsAt` is the first element of the first block
+   * that is too far from a
+   */
+  | {
+      readonly op: "blocksOf";
+      readonly a: number;
+      readonly from: FloatDType;
+      readonly size: number;
+      readonly b: number;
+      readonly count: number;
+      readonly blocks: DecodedBlock;
+      /** elements of a row, if rows are examined; else 0 */
+      readonly columns: number;
+      /** factor from stored to real values of an FP8 source */
+      readonly sourceScale: number | null;
     };
 
 /** What a cast destroyed in a band. */
@@ -142,6 +159,7 @@ export interface CallResults {
   finish: { sha256: string; crc32: readonly number[]; source: string };
   /** `amax` of the stored numbers in a if they are cast to FP8, else 0 */
   pair: PairResult;
+  blocksOf: PairResult;
   bound: PairResult & { readonly maxima: BlockMaxima | null };
 }
 

@@ -5,9 +5,10 @@ import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
 import { createBlockEncoder } from "../cast/encode-blocks.ts";
-import { type FloatDType, isBlockTarget, isFp8, widthOf } from "../core/dtype.ts";
+import { blockElements, type FloatDType, isBlockTarget, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
+import { firstFarBlock } from "./block-bound.ts";
 import { blockMaxima } from "./block-maxima.ts";
 import { areExact, examineDifferences, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
@@ -133,6 +134,22 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     // every element must be the nearest, and every zero have its sign
     return { differsAt, amax, dead, error: { ...error, notNearest: 0, beyond: notNearest + beyond } };
   },
+  blocksOf: ({ a, from, size, b, count, blocks: type, columns, sourceScale }) => {
+    sourceDigest().update(view(a, size));
+    const cast = { from, to: "F32", scale: null, sourceScale } as const;
+    const sums = caster.errors(cast, a, b, count, blockElements(type));
+    const far = firstFarBlock(type, sums);
+    const zeros = caster.zeros(from, a, count);
+    const zeroed = Math.max(0, caster.zeros("F32", b, count) - zeros);
+    const loss = { nonzero: count - zeros, zeroed, coarse: 0, clipped: 0 };
+    const rows = addPairs(sums, (columns || count) / blockElements(type));
+    return {
+      differsAt: far < 0 ? -1 : far * blockElements(type),
+      amax: 0,
+      dead: null,
+      error: { loss, notNearest: 0, beyond: 0, isExact: false, sums: rows },
+    };
+  },
   bound: ({ a, from, size, b, scales: scalesAt, count, codes, columns, sourceScale, blocks }) => {
     sourceDigest().update(view(a, size));
     stored.update(view(b, 4 * count), false);
@@ -153,6 +170,13 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     return { differsAt, amax: caster.amax(from, a, count), dead: null, error, maxima };
   },
 };
+
+/** Sums of pairs of numbers, `each` pairs at a time: the errors of rows from those of their blocks. */
+function addPairs(sums: Float64Array, each: number): Float64Array {
+  const added = new Float64Array(sums.length / each);
+  for (let i = 0; i < sums.length; i++) added[2 * Math.floor(i / 2 / each) + (i % 2)]! += sums[i]!;
+  return added;
+}
 
 /** F32 elements at any address. */
 function floats(at: number, count: number): Float32Array {

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import { attention, conv1d, gatedNorm, linear, relu2, rmsNorm, ssd } from "../../kernels/index.ts";
 import { type Backend, type Kernel, STORED_DTYPES } from "../../kernels/kernel.ts";
-import { type FloatDType, widthOf } from "../../src/core/dtype.ts";
+import { type NumericDType, widthOf } from "../../src/core/dtype.ts";
 
 /** One kernel at one size, and what its speed counts. */
 interface Call {
@@ -59,7 +59,7 @@ function call<P>(title: string, kernel: Kernel<P>, p: P, flop = 0, weightBytes?:
   return { title, flop, bytes: weightBytes ?? all, times };
 }
 
-function product(tokens: number, rows: number, cols: number, dtype: FloatDType): Call {
+function product(tokens: number, rows: number, cols: number, dtype: NumericDType): Call {
   const band = { firstRow: 0, inWidth: cols, inFrom: 0, outWidth: rows, outFrom: 0 };
   const p = { tokens, rows, cols, dtype, scale: 1, ...band };
   const bytes = rows * cols * widthOf(dtype);
@@ -70,7 +70,7 @@ const CALLS: readonly Call[] = [
   ...STORED_DTYPES.map((dtype) => product(64, 2048, 4096, dtype)),
   product(64, 192, 21504, "BF16"),
   ...[1, 4, 512].map((tokens) => product(tokens, 2048, 4096, "BF16")),
-  product(1, 2048, 4096, "F8_E4M3"),
+  ...(["F8_E4M3", "Q8_0", "Q4_K", "Q6_K"] as const).map((dtype) => product(1, 2048, 4096, dtype)),
   ...[64, 512].flatMap((tokens) => [
     call(
       `ssd, T=${tokens}`,

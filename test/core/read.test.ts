@@ -102,3 +102,23 @@ describe("a store of more files than may be open", () => {
     expect(openNow()).toBe(2);
   });
 });
+
+describe("a tensor of quantised blocks", () => {
+  const shape = [4, 512];
+  const pieces: Piece[] = [{ file: "f", offset: 7, start: [0, 0], shape }];
+  const tensor: Tensor = { name: "t", dtype: "Q4_K", shape, pieces };
+
+  it("is read in whole blocks", () => {
+    expect(extentsOf(tensor, 256, 1024)).toEqual([{ file: "f", offset: 7 + 144, to: 0, size: 3 * 144 }]);
+  });
+
+  it("is not read in parts of blocks", () => {
+    for (const [lo, hi] of [
+      [0, 128],
+      [32, 288],
+    ] as const)
+      expect(() => extentsOf(tensor, lo, hi)).toThrow(/columns inside such a block/);
+    const columns: Piece = { file: "f", offset: 0, start: [0, 0], shape: [4, 128], strides: [512, 1] };
+    expect(() => extentsOf({ ...tensor, shape: [4, 128], pieces: [columns] }, 0, 512)).toThrow(/Q4_K/);
+  });
+});

@@ -26,6 +26,7 @@ import {
   widen,
 } from "../../kernels/index.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
+import { blockElements } from "../../src/core/dtype.ts";
 import { decode, encode } from "../../src/core/float.ts";
 
 const backend = await createWasmBackend({ threads: 1, memoryBytes: 64 << 20 });
@@ -118,6 +119,17 @@ const mutants: Readonly<Record<string, Kernel>> = {
     dtype: p.dtype === "F8_E4M3" ? "F8_E5M2" : p.dtype,
   })),
   "widen: BF16 read as F16": running(widen, (p) => ({ ...p, dtype: p.dtype === "BF16" ? "F16" : p.dtype })),
+  "widen: Q4_0 read as IQ4_NL": running(widen, (p) => ({
+    ...p,
+    dtype: p.dtype === "Q4_0" ? "IQ4_NL" : p.dtype,
+  })),
+  "linear: Q4_0 read as IQ4_NL": running(linear, (p) => ({
+    ...p,
+    dtype: p.dtype === "Q4_0" ? "IQ4_NL" : p.dtype,
+  })),
+  "linear: halves of the runs of Q8_0 exchanged": withInputs(linear, (x, p) =>
+    replaced(x, 0, (w) => (p.dtype === "Q8_0" ? permuted(w, w.length / 32, 2, (half) => 1 - half) : w)),
+  ),
   "widen: E4M3 subnormals are zero": withInputs(widen, (x, p) =>
     replaced(x, 0, (x) => x.map((v) => (p.dtype === "F8_E4M3" && Math.abs(v) < 2 ** -6 ? 0 : v))),
   ),
@@ -179,7 +191,10 @@ const mutants: Readonly<Record<string, Kernel>> = {
   "linear: bands start at row 0": running(linear, (p) => ({ ...p, firstRow: 0 })),
   "linear: columns start at 0": running(linear, (p) => ({ ...p, inFrom: 0 })),
   "linear: writes over its neighbours": running(linear, (p) => ({ ...p, outFrom: 0 })),
-  "linear: one column short": running(linear, (p) => ({ ...p, cols: Math.max(p.cols - 1, 1) })),
+  "linear: one column or block short": running(linear, (p) => {
+    const unit = blockElements(p.dtype);
+    return { ...p, cols: p.cols > unit ? p.cols - unit : p.cols };
+  }),
   "linear: F32 weights rounded to BF16": withInputs(linear, (x, p) =>
     replaced(x, 0, (w) => (p.dtype === "F32" ? w.map((v) => decode("BF16", encode("BF16", v))) : w)),
   ),

@@ -61,6 +61,9 @@ const [few, many] = [(p: { tokens: number }) => p.tokens === 2, (p: { tokens: nu
 const ofType = (dtype: string) => (p: { dtype: string; count?: number }) =>
   p.dtype === dtype && p.count === 1022;
 
+const ofBlocks = (dtype: string) => (p: { dtype: string; count?: number }) =>
+  p.dtype === dtype && p.count === 1024;
+
 const mutants: Readonly<Record<string, Mutant>> = {
   "add: a twice": mutant(add, "+ b[i]", "+ a[i] + 0.0 * b[i]", every),
   "add-row: no bias": mutant(addRow, "+ bias[", "+ 0.0 * bias[", every),
@@ -89,6 +92,38 @@ const mutants: Readonly<Record<string, Mutant>> = {
     "(at & 1u) * 16u",
     "(1u - (at & 1u)) * 16u",
     ofType("F16"),
+  ),
+  "widen: nibbles exchanged": mutant(widen, "(i >> 2u) & 4u", "~(i >> 2u) & 4u", ofBlocks("Q4_0")),
+  "widen: nibbles of groups exchanged": mutant(widen, "(i >> 3u) & 4u", "~(i >> 3u) & 4u", ofBlocks("Q4_K")),
+  "widen: high bits of scales from the wrong place": mutant(
+    widen,
+    ">> vec2u(6u)",
+    ">> vec2u(4u)",
+    ofBlocks("Q5_K"),
+  ),
+  "widen: the mask of Q3_K belongs to runs of 64": mutant(
+    widen,
+    "wordAt(b + l), i >> 5u",
+    "wordAt(b + l), i >> 6u",
+    ofBlocks("Q3_K"),
+  ),
+  "widen: scales of Q6_K have no sign": mutant(
+    widen,
+    "signed(vec4u(byteAt(b + 192u + (i >> 4u)))).x",
+    "byteAt(b + 192u + (i >> 4u))",
+    ofBlocks("Q6_K"),
+  ),
+  "widen: scale and minimum exchanged": mutant(
+    widen,
+    "scales & 15u)) - vec4f(d.y * f32(scales >> 4u))",
+    "scales >> 4u)) - vec4f(d.y * f32(scales & 15u))",
+    ofBlocks("Q2_K"),
+  ),
+  "widen: blocks begin at whole words": mutant(
+    widen,
+    "if (shift == 0u) { return low; }",
+    "if (shift < 32u) { return low; }",
+    ofBlocks("Q8_0"),
   ),
   "rms-norm: gain is 1 + w": mutant(rmsNorm, "gain[firstColumn + i]", "(1.0 + gain[firstColumn + i])", every),
   "rms-norm: no eps": mutant(rmsNorm, "p.eps * down", "0.0 * down", every),

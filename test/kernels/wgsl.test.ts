@@ -22,6 +22,7 @@ import {
 } from "../../kernels/index.ts";
 import { type Backend, type Kernel, STORED_DTYPES } from "../../kernels/kernel.ts";
 import { MIN_CHUNKED_TOKENS } from "../../kernels/wgsl/ssd.ts";
+import { blockElements } from "../../src/core/dtype.ts";
 import { tableOf } from "../../src/core/float.ts";
 import { runOn } from "../support/kernels/run.ts";
 import { gpuBackend } from "../support/kernels/software-gpu.ts";
@@ -77,11 +78,13 @@ describe("is within its bound over random shapes, like the WASM form", () => {
   const pick = <T>(...from: readonly T[]): T => from[random(from.length)]!;
 
   it("linear: any band, columns, tokens and dtype", async () => {
-    const cases = Array.from({ length: 6 }, (): LinearParams => {
-      const [cols, inFrom, outFrom] = [1 + random(300), random(9), random(9)];
+    const cases = Array.from({ length: 12 }, (): LinearParams => {
+      const dtype = pick(...STORED_DTYPES);
+      const cols = blockElements(dtype) > 1 ? 256 * pick(1, 2, 5) : 1 + random(300);
+      const [inFrom, outFrom] = [random(9), random(9)];
       const [tokens, rows] = [pick(1, 2, 4, 5, 16, 17), 1 + random(80)];
       return {
-        ...{ tokens, rows, cols, dtype: pick(...STORED_DTYPES), scale: Math.fround(pick(1, 0.0173, 3)) },
+        ...{ tokens, rows, cols, dtype, scale: Math.fround(pick(1, 0.0173, 3)) },
         ...{ firstRow: random(5), inWidth: inFrom + cols + random(5), inFrom },
         ...{ outWidth: outFrom + rows + random(5), outFrom },
       };
@@ -155,7 +158,7 @@ describe("is within its bound over random shapes, like the WASM form", () => {
   });
 });
 
-describe.each(STORED_DTYPES.filter((dtype) => dtype !== "F32"))("every code of %s", (dtype) => {
+describe.each(["F16", "BF16", "F8_E4M3", "F8_E5M2"] as const)("every code of %s", (dtype) => {
   const table = tableOf(dtype);
   const codes = (table.length === 256 ? Uint8Array : Uint16Array).from(table.keys());
 

@@ -1,11 +1,25 @@
 /**
  * Weights of codes as F32 tensors: a store whose further files hold the decoded values, computed when they are read. The
- * memory is that of the read range. Every value is code * scale, a product in F32.
+ * memory is that of the read range. Every value is code * scale, a product in F32; blocks of ggml have their own scales.
  */
+
+import { halvesOf } from "../../core/blocks/values.ts";
 import { type Checkpoint, type Tensor, tensorKey } from "../../core/checkpoint.ts";
-import { bytesOf, countOf, type DType, type Fnuz, isFnuz, isFp8, type Shape } from "../../core/dtype.ts";
+import {
+  blockElements,
+  bytesOf,
+  countOf,
+  type DecodedBlock,
+  type DType,
+  type Fnuz,
+  isDecodedBlock,
+  isFnuz,
+  isFp8,
+  type Shape,
+  widthOf,
+} from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
-import { tableOf } from "../../core/float.ts";
+import { tableOf, widen } from "../../core/float.ts";
 import type { ByteSource, Store } from "../../core/io.ts";
 import { extentsOf, Sources } from "../../core/read.ts";
 import { sealFinder, spanOf } from "../../core/sealed-spans.ts";
@@ -16,7 +30,8 @@ import { readScale, scalesOf } from "./values.ts";
 /** A weight of codes, and its scales. */
 export interface EncodedWeight {
   readonly codes: Tensor;
-  readonly scale: WeightScale;
+  /** null: a quantised type of ggml, whose blocks hold their scales */
+  readonly scale: WeightScale | null;
   /** stored tensors of the scales, by name */
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
@@ -115,13 +130,14 @@ class DecodedSource implements ByteSource {
     for (let lo = first; lo < end; lo += PART_ELEMENTS) {
       const hi = Math.min(end, lo + PART_ELEMENTS);
       const values = await this.#decode(lo, hi, signal);
-      target.set(new Uint8Array(values.buffer), (lo - first) * 4);
+      target.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), (lo - first) * 4);
     }
   }
 
   /** Elements [lo, hi). */
   async #decode(lo: number, hi: number, signal: AbortSignal | undefined): Promise<Float32Array> {
     const { codes, scale } = this.#weight;
+    if (scale === null) return this.#blocks(lo, hi, signal);
     const values =
       this.#part === "scale" ? new Float32Array(hi - lo).fill(1) : await this.#codes(lo, hi, signal);
     const columns = columnsOf(codes.shape);
@@ -143,6 +159,23 @@ class DecodedSource implements ByteSource {
       }
     }
     return values;
+  }
+
+  /** Values of a quantised type, from the whole blocks that hold them. @throws NON_FINITE for a scale that is no number */
+  async #blocks(lo: number, hi: number, signal: AbortSignal | undefined): Promise<Float32Array> {
+    const { codes } = this.#weight;
+    if (!isDecodedBlock(codes.dtype)) throw new IsologitError("INTERNAL", `${codes.dtype} has no scale`);
+    const block = blockElements(codes.dtype);
+    const first = Math.floor(lo / block) * block;
+    const end = Math.ceil(hi / block) * block;
+    const bytes = new Uint8Array((end - first) * widthOf(codes.dtype));
+    await this.#sources.read(extentsOf(codes, first, end), bytes, signal);
+    const index = brokenBlock(codes.dtype, bytes);
+    if (index >= 0) {
+      const at = { tensor: codes.name, index: first + index * block };
+      throw new IsologitError("NON_FINITE", "the scale of a block is NaN or infinite", at);
+    }
+    return widen(codes.dtype, bytes).subarray(lo - first, hi - first);
   }
 
   /** Values of codes, without scales. */
@@ -172,7 +205,8 @@ class DecodedSource implements ByteSource {
   ): Promise<Float32Array> {
     const [first, count] = [lo * columns, (hi - lo) * columns];
     if (this.#scales?.first === first && this.#scales.values.length === count) return this.#scales.values;
-    const { scale, tensors } = this.#weight;
+    const { tensors } = this.#weight;
+    const scale = this.#weight.scale!; // of codes; blocks have none
     const stored = tensors.get(scale.tensor)!;
     await this.#compare(stored, this.#sources, signal);
     const bytes = new Uint8Array(bytesOf(stored.dtype, [count]));
@@ -195,6 +229,16 @@ class DecodedSource implements ByteSource {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#sources[Symbol.asyncDispose]();
   }
+}
+
+/** Index of the first block with an F16 number that is not finite, or -1. */
+function brokenBlock(dtype: DecodedBlock, bytes: Uint8Array): number {
+  const size = blockElements(dtype) * widthOf(dtype);
+  const highBytes = halvesOf(dtype).map((at) => at + 1);
+  for (let at = 0; at < bytes.length; at += size) {
+    for (const high of highBytes) if ((bytes[at + high]! & 0x7c) === 0x7c) return at / size;
+  }
+  return -1;
 }
 
 /** A contiguous tensor as a vector. */

@@ -4,6 +4,7 @@ import { attentionBlocks, attentionStages, attentionStreams } from "../parts/att
 import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { commonStreams, linear, norm } from "../parts/stages.ts";
 import type { LlamaDims } from "./dims.ts";
+import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 import { natives as megatron } from "./megatron-native.ts";
 
@@ -14,5 +15,5 @@ export const forward: Forward<LlamaDims> = {
   dispatched: [],
   block: (kind, d) => (kind === "mlp" ? gatedMlpStages(d) : attentionStages(d, kind === "sliding_attention")),
   head: [norm("u", "gain"), linear("u", "logits")],
-  natives: [hf, ...megatron],
+  natives: [hf, ...megatron, gguf],
 };

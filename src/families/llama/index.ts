@@ -1,8 +1,12 @@
 /** Llama 2 and 3, Mistral, Qwen2 and Qwen3: one architecture with switches. */
 import type { Family } from "../family.ts";
+import { hasArchitecture } from "../parts/gguf/keys.ts";
 import { isGpt } from "../parts/gpt/read.ts";
+import type { Config } from "../structure.ts";
 import { dims, type LlamaDims } from "./dims.ts";
 import { forward } from "./forward.ts";
+import { ARCHITECTURES } from "./gguf/config.ts";
+import { gguf } from "./gguf/dialect.ts";
 import { hf } from "./hf/dialect.ts";
 import { isModelType } from "./hf/keys.ts";
 import { megatronDialects } from "./megatron.ts";
@@ -10,18 +14,22 @@ import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
 
+/** Models of experts have the same architecture in llama.cpp, and another family here. */
+const isGguf = (config: Config): boolean =>
+  hasArchitecture(config, ARCHITECTURES) && config["llama.expert_count"] === undefined;
+
 /** Its models in Megatron. */
 const KIND = { norm: "RMSNorm", activation: "swiglu", moe: false } as const;
 
 export const llama: Family<LlamaDims> = {
   id: "llama",
-  claims: (config) => isModelType(config.model_type) || isGpt(config, KIND),
+  claims: (config) => isModelType(config.model_type) || isGpt(config, KIND) || isGguf(config),
   kinds: KINDS,
   pattern: (settings) => String(settings.pattern),
   layers,
   dims,
   roles,
-  dialects: [hf, ...megatronDialects],
+  dialects: [hf, ...megatronDialects, gguf],
   recipes,
   forward,
 };

@@ -8,7 +8,7 @@ import {
 } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { contentRoot, type Leaf } from "../../core/content-root.ts";
-import { bytesOf, isFloat } from "../../core/dtype.ts";
+import { bytesOf, isNumeric } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { Watch } from "../../core/events.ts";
 import type { Finding } from "../../core/finding.ts";
@@ -273,7 +273,7 @@ export function refuseUncomparable(a: LoadedModel, b: LoadedModel): void {
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     if (isSameForm(from, to)) continue;
     for (const [{ dtype, tensor, scaled }, other] of [[from, to] as const, [to, from] as const]) {
-      if (isFloat(dtype) || scaled !== undefined) continue;
+      if (isNumeric(dtype) || scaled !== undefined) continue;
       const message = `the tensor is ${dtype}, and ${other.dtype} on the other side: this version cannot check this recast`;
       const next = "compare it with a checkpoint of the same dtype";
       throw new IsologitError("UNSUPPORTED", message, { tensor }, { next });

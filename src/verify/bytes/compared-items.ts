@@ -4,7 +4,14 @@ import { decodedKey, isSameForm, type ModelWithScales, storedRole } from "../../
 import { areExponents } from "../../checkpoint/scales/values.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import type { Leaf } from "../../core/content-root.ts";
-import { bitsOf, countOf, type DType, type Shape } from "../../core/dtype.ts";
+import {
+  bitsOf,
+  countOf,
+  type DecodedBlock,
+  type DType,
+  isDecodedBlock,
+  type Shape,
+} from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/gather.ts";
 import type { Role } from "../../families/model.ts";
 import type { CodeDType } from "../../workers/code-bound.ts";
@@ -31,11 +38,19 @@ export interface ComparedSide {
   readonly scales: Float32Array | null;
   readonly elementSource: ElementSource;
   /** set if the elements are decoded values */
-  readonly decoded?: DecodedSide;
+  readonly decoded?: DecodedBlocks | DecodedCodes;
 }
 
-/** The codes that decoded values come from. */
-interface DecodedSide {
+/** The blocks of a quantised type of ggml that decoded values come from; they hold their scales. */
+interface DecodedBlocks {
+  readonly kind: "blocks";
+  readonly dtype: DecodedBlock;
+  readonly codes: ElementSource;
+}
+
+/** The codes with scales beside them that decoded values come from. */
+interface DecodedCodes {
+  readonly kind: "codes";
   readonly dtype: CodeDType;
   readonly codes: ElementSource;
   /** the scale of each element, F32 */
@@ -64,20 +79,21 @@ function comparedValues(role: Role, side: ModelWithScales): ComparedSide {
   const stored = comparedRole(role, side);
   const { tensor, dtype } = stored;
   if (!side.tensors.has(decodedKey(tensor))) return stored;
-  const scale = side.scales.scaleOf.get(side.tensors.get(tensor)!.name)!; // encoded weights have scales
   const sourceOf = (part: "value" | "scale") => {
     const moves = side.roleSources.get(role.key)!;
     const decoded = moves.map((move) => ({ ...move, of: decodedKey(move.of!, part) }));
     return roleSource(role.key, countOf(role.shape), new Map([[role.key, decoded]]));
   };
+  const values = { tensor, dtype: "F32", scales: null, elementSource: sourceOf("value") } as const;
+  const codes = stored.elementSource;
+  if (isDecodedBlock(dtype)) return { ...values, decoded: { kind: "blocks", dtype, codes } };
+  const scale = side.scales.scaleOf.get(side.tensors.get(tensor)!.name)!; // encoded weights of other types have scales
   return {
-    tensor,
-    dtype: "F32",
-    scales: null,
-    elementSource: sourceOf("value"),
+    ...values,
     decoded: {
+      kind: "codes",
       dtype: dtype as CodeDType, // the dtypes of encoded weights
-      codes: stored.elementSource,
+      codes,
       scales: sourceOf("scale"),
       block: scale.block,
       hasExponents: areExponents(side.tensors.get(scale.tensor)!),
@@ -104,13 +120,18 @@ export function leafSide(role: Role, side: ModelWithScales): ComparedSide {
     : comparedRole(role, side);
 }
 
+/** The stored scales of decoded values, if there is one for each row. */
+function rowScalesOf(decoded: ComparedSide["decoded"]): Float32Array | null {
+  return decoded?.kind === "codes" ? decoded.rowScales : null;
+}
+
 /** The leaf of a side: its codes with their scales, if there are one or one for each row, else its values. */
 export function leafOf(
   { key, shape }: Pick<Role, "key" | "shape">,
   { dtype, scales, decoded }: ComparedSide,
   sha256: string,
 ): Leaf {
-  return { key, shape, sha256, dtype: decoded?.dtype ?? dtype, scale: decoded?.rowScales ?? scales };
+  return { key, shape, sha256, dtype: decoded?.dtype ?? dtype, scale: rowScalesOf(decoded) ?? scales };
 }
 
 /** Bytes of one element in the checkpoint, without its scale. */

@@ -6,7 +6,15 @@
 import type { EmptyKind } from "../../cast/cast.ts";
 import type { ModelWithScales } from "../../checkpoint/load.ts";
 import { refuseDamaged, sealOfElements } from "../../checkpoint/tensor-digests.ts";
-import { countOf, type FloatDType, isFloat, isFnuz, widthOf } from "../../core/dtype.ts";
+import {
+  blockElements,
+  countOf,
+  type DecodedBlock,
+  type FloatDType,
+  isFloat,
+  isFnuz,
+  widthOf,
+} from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
 import { type Band, bandsOf, type ElementSource, gatherExtents, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
@@ -51,10 +59,11 @@ export interface ComparedContent {
 type Recast =
   | { readonly kind: "none" }
   | { readonly kind: "cast"; readonly from: FloatDType; readonly to: FloatDType }
+  | { readonly kind: "blocks"; readonly from: FloatDType; readonly blocks: DecodedBlock }
   | {
       readonly kind: "bound";
       readonly from: FloatDType;
-      readonly decoded: NonNullable<ComparedSide["decoded"]>;
+      readonly decoded: Extract<ComparedSide["decoded"], { kind: "codes" }>;
     };
 
 /** Losses are counted by row only where rows have at least this number of elements; taps of a convolution have fewer. */
@@ -139,13 +148,17 @@ export class ItemComparison {
     a: number,
     columns: number,
     probed: boolean,
-  ): Extract<Call, { op: "pair" | "bound" }> {
+  ): Extract<Call, { op: "pair" | "bound" | "blocksOf" }> {
     const { a: from, b: to, leaf } = this.#item;
     const count = hi - lo;
     const [size, toSize] = [count * widthOf(from.dtype), count * widthOf(to.dtype)];
     const b = a + size;
     const third = b + toSize;
     const sourceScale = this.#recast.kind === "none" ? null : scaleIn(from);
+    if (this.#recast.kind === "blocks") {
+      const { from: dtype, blocks } = this.#recast;
+      return { op: "blocksOf", a, from: dtype, size, sourceScale, b, count, blocks, columns };
+    }
     if (this.#recast.kind === "bound") {
       const { from: dtype, decoded } = this.#recast;
       const bands = { a, from: dtype, size, sourceScale, b, scales: third, count };
@@ -169,10 +182,12 @@ export class ItemComparison {
     const { decoded, elementSource } = this.#item[side];
     const source = decoded?.codes ?? elementSource;
     const seal = sealOfElements(source, count, this.#o[side].tensors, seals[side]);
-    const needsCodes = decoded !== undefined && (seal !== undefined || decoded.rowScales !== null);
+    // the leaf of values that blocks of scales decode is that of the values; all others are those of what is stored
+    const isOfValues = decoded?.kind === "codes" && decoded.rowScales === null;
+    const needsCodes = decoded !== undefined && (seal !== undefined || !isOfValues);
     const stored = needsCodes ? await this.#digestCodes(side, source, count) : read;
     await refuseDamaged(seal, { sha256: stored }, sources[side], signal);
-    return decoded?.rowScales === null ? read : stored;
+    return isOfValues ? read : stored;
   }
 
   async #digestCodes(side: "a" | "b", codes: ElementSource, count: number): Promise<string> {
@@ -195,6 +210,10 @@ export class ItemComparison {
     if (firstBad === Infinity)
       return this.#recast.kind === "none" ? scaleDifference(from.scales, to.scales) : null;
     if (this.#recast.kind === "none") return `the first differing element is ${firstBad}`;
+    if (this.#recast.kind === "blocks") {
+      const block = blockElements(this.#recast.blocks);
+      return `elements ${firstBad} to ${firstBad + block - 1} are too far from the source to be a quantisation of it`;
+    }
     const isExact = this.#recast.kind === "cast" && this.#o.strictScales;
     return isExact
       ? `element ${firstBad} is not the correct rounding of the source with the stored scale`
@@ -248,11 +267,12 @@ export class ItemComparison {
 
 /** Whether a side has decoded FNUZ codes. */
 function hasFnuz({ decoded }: ComparedSide): boolean {
-  return decoded !== undefined && isFnuz(decoded.dtype);
+  return decoded?.kind === "codes" && isFnuz(decoded.dtype);
 }
 
 function recastOf({ a, b, isRecast }: ComparedItem): Recast {
   if (!isRecast) return { kind: "none" };
+  if (b.decoded?.kind === "blocks") return { kind: "blocks", from: floatDTypeOf(a), blocks: b.decoded.dtype };
   if (b.decoded !== undefined) return { kind: "bound", from: floatDTypeOf(a), decoded: b.decoded };
   return { kind: "cast", from: floatDTypeOf(a), to: floatDTypeOf(b) };
 }

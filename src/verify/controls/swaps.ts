@@ -1,5 +1,7 @@
 /** Describes the faults of controls: which blocks of which stored tensor to exchange, the largest effect first. */
+import { decodedTensor } from "../../checkpoint/scales/decode.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
+import { isDecodedBlock } from "../../core/dtype.ts";
 import type { OutputRows } from "../../families/forward.ts";
 import { type BlockExchange, exchangeBlocks } from "./exchange.ts";
 
@@ -62,7 +64,8 @@ export function groupByStream(outputs: readonly OutputRows[]): ReadonlyMap<strin
 }
 
 /**
- * Attempts that exchange neighbouring blocks, the pair with the largest difference first.
+ * Attempts that exchange neighbouring blocks, the pair with the largest difference first. Columns of a quantised tensor are
+ * exchanged among its values.
  *
  * @param of     name of a block in the description, such as "head"
  * @param stream stream or parameter, for the description
@@ -81,9 +84,11 @@ export function neighbourTargets(
     return { left, right, i, unlike: distance(values(left), values(right)) };
   });
   const unit = axis === 0 ? "" : "columns of ";
+  const isDivided = isDecodedBlock(tensor.dtype) && (axis === 1 || tensor.shape.length === 1);
+  const exchanged = isDivided ? decodedTensor(tensor, "value") : tensor; // blocks of a row are not divided
   return mostUnlike(pairs).map(({ left, right, i }) => ({
     mutation: `${tensorKey(tensor)}: ${unit}${of}s ${i} and ${i + 1} of ${stream} exchanged`,
-    swaps: [{ of: tensor, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
+    swaps: [{ of: exchanged, exchange: { axis, a: left.from, b: right.from, count: left.count } }],
   }));
 }
 

@@ -1,7 +1,7 @@
 /** Lists the tensors of the first differing layer, the most suspicious first, with the probable fault of each. */
 
 import { type ModelWithScales, withDecodedValues } from "../../checkpoint/load.ts";
-import { bytesOf, countOf, isFloat, widthOf } from "../../core/dtype.ts";
+import { bytesOf, countOf, isDecodedBlock, isFloat, isNumeric, widthOf } from "../../core/dtype.ts";
 import { widen } from "../../core/float.ts";
 import { gatherExtents } from "../../core/gather.ts";
 import { Sources } from "../../core/read.ts";
@@ -90,8 +90,12 @@ async function errorFor(
     expected = rounded;
   }
   const real = (bytes: Uint8Array, { dtype, scales }: typeof from) =>
-    isFloat(dtype) ? widen(dtype, bytes).map((x) => x * (scales?.[0] ?? 1)) : null;
+    isNumeric(dtype) ? widen(dtype, bytes).map((x) => x * (scales?.[0] ?? 1)) : null;
   const [left, right] = [real(source, from), real(found, to)];
   const values = left === null || right === null ? null : { expected: left, found: right };
+  if (isDecodedBlock(to.dtype) && values !== null) {
+    const [expected, found] = [left!, right!].map((all) => new Uint8Array(all.buffer));
+    return findErrorPattern({ expected: expected!, found: found!, width: 4, shape: role.shape, values });
+  }
   return findErrorPattern({ expected, found, width: widthOf(to.dtype), shape: role.shape, values });
 }

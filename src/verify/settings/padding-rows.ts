@@ -1,7 +1,7 @@
 /** Checks the rows that a padded vocabulary adds. No role has these rows and no rung compares them, but some software uses them. */
 
 import type { Tensor } from "../../core/checkpoint.ts";
-import { countOf, type FloatDType, isFloat, widthOf } from "../../core/dtype.ts";
+import { countOf, isNumeric, type NumericDType, widthOf } from "../../core/dtype.ts";
 import type { Finding } from "../../core/finding.ts";
 import { remark } from "../../core/finding.ts";
 import { widen } from "../../core/float.ts";
@@ -30,7 +30,7 @@ export async function paddingFindings({
   for (const [name, parts] of moves) {
     const tensor = tensors.get(name)!;
     const [count, used] = [countOf(tensor.shape), parts.reduce((sum, part) => sum + countOfMove(part), 0)];
-    if (used === count || tensor.shape.length !== 2 || !isFloat(tensor.dtype)) continue;
+    if (used === count || tensor.shape.length !== 2 || !isNumeric(tensor.dtype)) continue;
     let largest = 0;
     for (const gap of gapsIn(tensor, parts)) {
       largest = Math.max(largest, await largestIn(tensor, tensor.dtype, gap, sources));
@@ -60,7 +60,7 @@ function gapsIn({ shape }: Tensor, moves: readonly Move[]): readonly Gap[] {
 /** The largest absolute value of a gap; infinity where a value is NaN. */
 async function largestIn(
   tensor: Tensor,
-  dtype: FloatDType,
+  dtype: NumericDType,
   { from, to }: Gap,
   sources: Sources,
 ): Promise<number> {

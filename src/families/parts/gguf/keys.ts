@@ -45,6 +45,11 @@ export class GgufKeys {
     return shortestDecimal(value);
   }
 
+  text(name: string, absent: string): string {
+    const value = this.#value(name) ?? absent;
+    return typeof value === "string" ? value : this.refuse(name, "must be a text");
+  }
+
   flag(name: string, absent: boolean): boolean {
     const value = this.#value(name) ?? absent;
     return typeof value === "boolean" ? value : this.refuse(name, "must be true or false");
