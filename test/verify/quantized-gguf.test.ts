@@ -76,6 +76,14 @@ describe("quantised weights become floats on request only", () => {
     expect(metricsWith(verification!, "bytes", "recast").error!.relL2).toBeCloseTo(0.0017, 3);
   });
 
+  it("each type of a fused tensor is widened, and columns are cut for ranks", async () => {
+    const out = join(work, "ranks"); // q and k are Q4_K, v is Q6_K; heads of 64 columns lie inside blocks of 256
+    const options = { to: "megatron", dtype: "f32", tp: 2, tokens: 9 } as const;
+    const { verification } = await convert(ggufGolden("k-q4_k_m.gguf"), out, options);
+    const { error } = metricsWith(verification!, "bytes", "recast");
+    expect([verification!.verdict, error!.relL2]).toEqual(["within", 0]);
+  });
+
   it("f32 keeps every value", async () => {
     const out = join(work, "f32");
     const { verification } = await convert(ggufGolden("k-q2_k.gguf"), out, {

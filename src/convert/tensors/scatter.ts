@@ -54,7 +54,7 @@ export async function scatterColumns(
   const [scale] = job.cast?.sourceScales ?? []; // one matrix has one scale
   const sourceScale =
     scale === undefined ? null : await readScale(plan.source.tensors.get(scale.scale)!, sources);
-  const origin = roleSource(role, countOf(shape), plan.source.roleSources);
+  const origin = roleSource(role, countOf(shape), job.elementSource.roles);
   const digests = parts.map(() => new Digest());
   await pipelineBands(
     worker,
@@ -70,9 +70,9 @@ export async function scatterColumns(
       const size = count * read;
       const [start, toSize] = [job.cast === undefined ? 0 : size, count * width];
       if (job.cast !== undefined) {
-        const { from, to } = job.cast;
+        const { from, to, fromCodes: ofCodes = false } = job.cast;
         const cast = { from, to, scale: null, sourceScale, toAt: at + size, toSize, count };
-        const { overflowAt } = await worker.call({ op: "band", at, size, cast, sealed: false });
+        const { overflowAt } = await worker.call({ op: "band", at, size, cast, ofCodes, sealed: false });
         if (overflowAt >= 0 && !allowOverflow && isFloat(to))
           throw overflowError(to, lo * columns + overflowAt);
       }

@@ -21,11 +21,11 @@ interface Contents {
 
 interface Layout {
   /** bytes at which the F16 numbers of a block begin: the scale, then the minimum or its scale */
-  readonly halves: readonly number[];
+  readonly halves: readonly [number] | readonly [number, number];
   /** elements that share a scale */
   readonly run: number;
-  /** @param b the bytes of a block; `d` and `m`: its F16 numbers */
-  readonly read: (b: Uint8Array, d: number, m: number, to: Contents) => void;
+  /** @param at the first byte of a block; `d` and `m`: its F16 numbers */
+  readonly read: (b: Uint8Array, at: number, d: number, m: number, to: Contents) => void;
 }
 
 /** Codes of four bits: byte j has that of element `first + j` below and that of `first + 16 + j` above. */
@@ -42,12 +42,12 @@ function readFiveBits(b: Uint8Array, at: number, to: Contents, less: number): vo
   for (let i = 0; i < 32; i++) to.codes[i]! += ((b[at + (i >> 3)]! >> (i & 7)) & 1) << 4;
 }
 
-/** The eight scales and eight minimums of Q4_K and Q5_K, six bits each, in twelve bytes from byte 4. */
-function readSixBits(b: Uint8Array, d: number, m: number, { scales, minimums }: Contents): void {
-  const s = b.subarray(4, 16);
+/** The eight scales and eight minimums of Q4_K and Q5_K, six bits each, in twelve bytes from `at`. */
+function readSixBits(b: Uint8Array, at: number, d: number, m: number, { scales, minimums }: Contents): void {
   for (let j = 0; j < 8; j++) {
-    const scale = j < 4 ? s[j]! & 63 : (s[j + 4]! & 15) | ((s[j - 4]! >> 6) << 4);
-    const minimum = j < 4 ? s[j + 4]! & 63 : (s[j + 4]! >> 4) | ((s[j]! >> 6) << 4);
+    const [s, next] = [at + j, b[at + j + 4]!];
+    const scale = j < 4 ? b[s]! & 63 : (next & 15) | ((b[s - 4]! >> 6) << 4);
+    const minimum = j < 4 ? next & 63 : (next >> 4) | ((b[s]! >> 6) << 4);
     scales[j] = d * scale;
     minimums[j] = m * minimum;
   }
@@ -72,106 +72,106 @@ const signed = (byte: number): number => (byte << 24) >> 24;
 const LAYOUTS: Readonly<Record<DecodedBlock, Layout>> = {
   Q8_0: {
     ...{ halves: [0], run: 32 },
-    read(b, d, _, to) {
+    read(b, at, d, _, to) {
       to.scales[0] = d;
-      to.codes.set(b.subarray(2, 34)); // an Int8Array takes a byte as a signed number
+      for (let i = 0; i < 32; i++) to.codes[i] = b[at + 2 + i]!; // an Int8Array takes a byte as a signed number
     },
   },
   Q4_0: {
     ...{ halves: [0], run: 32 },
-    read(b, d, _, to) {
+    read(b, at, d, _, to) {
       to.scales[0] = d;
-      readNibbles(b, 2, to, 8);
+      readNibbles(b, at + 2, to, 8);
     },
   },
   Q4_1: {
     ...{ halves: [0, 2], run: 32 },
-    read(b, d, m, to) {
+    read(b, at, d, m, to) {
       to.scales[0] = d;
       to.minimums[0] = -m;
-      readNibbles(b, 4, to, 0);
+      readNibbles(b, at + 4, to, 0);
     },
   },
   Q5_0: {
     ...{ halves: [0], run: 32 },
-    read(b, d, _, to) {
+    read(b, at, d, _, to) {
       to.scales[0] = d;
-      readFiveBits(b, 2, to, 16);
+      readFiveBits(b, at + 2, to, 16);
     },
   },
   Q5_1: {
     ...{ halves: [0, 2], run: 32 },
-    read(b, d, m, to) {
+    read(b, at, d, m, to) {
       to.scales[0] = d;
       to.minimums[0] = -m;
-      readFiveBits(b, 4, to, 0);
+      readFiveBits(b, at + 4, to, 0);
     },
   },
   IQ4_NL: {
     ...{ halves: [0], run: 32 },
-    read(b, d, _, to) {
+    read(b, at, d, _, to) {
       to.scales[0] = d;
-      readNibbles(b, 2, to, 0);
+      readNibbles(b, at + 2, to, 0);
       for (let i = 0; i < 32; i++) to.codes[i] = IQ4_VALUES[to.codes[i]!]!;
     },
   },
   Q2_K: {
     ...{ halves: [80, 82], run: 16 },
-    read(b, d, m, to) {
-      readPairs(b, 16, to);
+    read(b, at, d, m, to) {
+      readPairs(b, at + 16, to);
       for (let j = 0; j < 16; j++) {
-        to.scales[j] = d * (b[j]! & 15);
-        to.minimums[j] = m * (b[j]! >> 4);
+        to.scales[j] = d * (b[at + j]! & 15);
+        to.minimums[j] = m * (b[at + j]! >> 4);
       }
     },
   },
   Q3_K: {
     ...{ halves: [108], run: 16 },
-    read(b, d, _, to) {
-      readPairs(b, 32, to);
-      for (let i = 0; i < 256; i++) to.codes[i]! -= ((b[i & 31]! >> (i >> 5)) & 1) === 1 ? 0 : 4;
+    read(b, at, d, _, to) {
+      readPairs(b, at + 32, to);
+      for (let i = 0; i < 256; i++) to.codes[i]! -= ((b[at + (i & 31)]! >> (i >> 5)) & 1) === 1 ? 0 : 4;
       for (let j = 0; j < 16; j++) {
-        const low = (b[96 + (j & 7)]! >> (4 * (j >> 3))) & 15;
-        const high = (b[104 + (j & 3)]! >> (2 * (j >> 2))) & 3;
+        const low = (b[at + 96 + (j & 7)]! >> (4 * (j >> 3))) & 15;
+        const high = (b[at + 104 + (j & 3)]! >> (2 * (j >> 2))) & 3;
         to.scales[j] = d * ((low | (high << 4)) - 32);
       }
     },
   },
   Q4_K: {
     ...{ halves: [0, 2], run: 32 },
-    read(b, d, m, to) {
-      readSixBits(b, d, m, to);
-      readGroups(b, 16, to);
+    read(b, at, d, m, to) {
+      readSixBits(b, at + 4, d, m, to);
+      readGroups(b, at + 16, to);
     },
   },
   Q5_K: {
     ...{ halves: [0, 2], run: 32 },
-    read(b, d, m, to) {
-      readSixBits(b, d, m, to);
-      readGroups(b, 48, to);
-      for (let i = 0; i < 256; i++) to.codes[i]! += ((b[16 + (i & 31)]! >> (i >> 5)) & 1) << 4;
+    read(b, at, d, m, to) {
+      readSixBits(b, at + 4, d, m, to);
+      readGroups(b, at + 48, to);
+      for (let i = 0; i < 256; i++) to.codes[i]! += ((b[at + 16 + (i & 31)]! >> (i >> 5)) & 1) << 4;
     },
   },
   Q6_K: {
     ...{ halves: [208], run: 16 },
-    read(b, d, _, to) {
+    read(b, at, d, _, to) {
       for (let i = 0; i < 256; i++) {
         const [half, quarter, l] = [i >> 7, (i >> 5) & 3, i & 31];
-        const low = (b[64 * half + 32 * (quarter & 1) + l]! >> (4 * (quarter >> 1))) & 15;
-        const high = (b[128 + 32 * half + l]! >> (2 * quarter)) & 3;
+        const low = (b[at + 64 * half + 32 * (quarter & 1) + l]! >> (4 * (quarter >> 1))) & 15;
+        const high = (b[at + 128 + 32 * half + l]! >> (2 * quarter)) & 3;
         to.codes[i] = (low | (high << 4)) - 32;
       }
-      for (let j = 0; j < 16; j++) to.scales[j] = d * signed(b[192 + j]!);
+      for (let j = 0; j < 16; j++) to.scales[j] = d * signed(b[at + 192 + j]!);
     },
   },
   IQ4_XS: {
     ...{ halves: [0], run: 32 },
-    read(b, d, _, to) {
+    read(b, at, d, _, to) {
       for (let j = 0; j < 8; j++) {
-        const low = (b[4 + (j >> 1)]! >> (4 * (j & 1))) & 15;
-        const high = (b[2 + (j >> 2)]! >> (2 * (j & 3))) & 3;
+        const low = (b[at + 4 + (j >> 1)]! >> (4 * (j & 1))) & 15;
+        const high = (b[at + 2 + (j >> 2)]! >> (2 * (j & 3))) & 3;
         to.scales[j] = d * ((low | (high << 4)) - 32);
-        readNibbles(b, 8 + 16 * j, to, 0, 32 * j);
+        readNibbles(b, at + 8 + 16 * j, to, 0, 32 * j);
       }
       for (let i = 0; i < 256; i++) to.codes[i] = IQ4_VALUES[to.codes[i]!]!;
     },
@@ -196,22 +196,25 @@ export function widenBlocks(dtype: DecodedBlock, bytes: Uint8Array, half: Float3
     throw new IsologitError("INTERNAL", `${bytes.byteLength} bytes of ${dtype}, whose blocks have ${size}`);
   }
   const { halves, run, read } = LAYOUTS[dtype];
+  const runs = elements / run;
   const contents: Contents = {
     codes: new Int8Array(elements),
-    scales: new Float32Array(elements / run),
-    minimums: new Float32Array(elements / run),
+    scales: new Float32Array(runs),
+    minimums: new Float32Array(runs),
   };
   const { codes, scales, minimums } = contents;
-  const hasMinimums = halves.length > 1;
+  const [scaleAt, minimumAt] = halves;
+  const halfAt = (at: number) => half[bytes[at]! | (bytes[at + 1]! << 8)]!;
   const out = new Float32Array((bytes.byteLength / size) * elements);
-  for (let at = 0, to = 0; at < bytes.byteLength; at += size, to += elements) {
-    const block = bytes.subarray(at, at + size);
-    const [d = 0, m = 0] = halves.map((from) => half[block[from]! | (block[from + 1]! << 8)]!);
-    read(block, d, m, contents);
-    for (let i = 0; i < elements; i++) {
-      const product = Math.fround(scales[Math.floor(i / run)]! * codes[i]!);
-      // Subtracting a minimum of 0 would turn -0 into 0 where a type has none.
-      out[to + i] = hasMinimums ? product - minimums[Math.floor(i / run)]! : product;
+  let to = 0;
+  for (let at = 0; at < bytes.byteLength; at += size) {
+    read(bytes, at, halfAt(at + scaleAt), minimumAt === undefined ? 0 : halfAt(at + minimumAt), contents);
+    let i = 0;
+    for (let j = 0; j < runs; j++) {
+      const [scale, minimum, end] = [scales[j]!, minimums[j]!, i + run];
+      // Subtracting a minimum of 0 would turn -0 into 0 where a type has none. A product is exact.
+      if (minimumAt === undefined) for (; i < end; i++) out[to++] = scale * codes[i]!;
+      else for (; i < end; i++) out[to++] = scale * codes[i]! - minimum;
     }
   }
   return out;

@@ -10,6 +10,9 @@ import { KINDS, layers } from "./settings.ts";
 const NO_MEGATRON =
   "only Megatron-Bridge stores Falcon-H1, in tensors of its own that this version does not read";
 
+const NO_GGUF =
+  "llama.cpp multiplies weights by its multipliers in the file, which rounds them and does not come back";
+
 export const falconH1: Family<FalconH1Dims> = {
   id: "falcon_h1",
   claims: ({ model_type }) => model_type === "falcon_h1",
@@ -19,7 +22,7 @@ export const falconH1: Family<FalconH1Dims> = {
   dims,
   roles,
   dialects: [hf],
-  absentDialects: { megatron: NO_MEGATRON, "megatron-ranks": NO_MEGATRON },
+  absentDialects: { megatron: NO_MEGATRON, "megatron-ranks": NO_MEGATRON, gguf: NO_GGUF },
   recipes,
   forward,
 };
