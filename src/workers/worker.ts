@@ -4,7 +4,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
-import { blockElements, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
+import { createBlockEncoder } from "../cast/encode-blocks.ts";
+import { blockElements, type FloatDType, isBlockTarget, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { firstFarBlock } from "./block-bound.ts";
@@ -18,6 +19,7 @@ if (port === null) throw new Error("this file runs as a worker thread");
 const { memory } = workerData as { memory: WebAssembly.Memory };
 const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
 const blocks = await createBlockCaster(memory, FIRST_ADDRESS);
+const encoder = await createBlockEncoder(memory, FIRST_ADDRESS, caster);
 
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
@@ -68,7 +70,9 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     if (ofSource === true) sourceDigest().update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
     if (ofCodes === true) refuseNaN(from, at, count);
-    const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
+    let overflowAt = -1;
+    if (isBlockTarget(to)) encoder.encode(from, to, sourceScale, at, toAt, count);
+    else ({ overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count));
     stored.update(view(toAt, toSize), sealed);
     return { overflowAt };
   },
