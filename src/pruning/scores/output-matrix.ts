@@ -1,44 +1,49 @@
 /** What an output matrix adds to the stream for each unit, computed from its bands while a pass reads them. */
-import { linear } from "../../../kernels/index.ts";
+import { linear, widen } from "../../../kernels/index.ts";
 import type { Backend, Region } from "../../../kernels/kernel.ts";
 import { widthOf } from "../../core/dtype.ts";
-import { widen } from "../../core/float.ts";
 import type { BandObserver } from "../../inference/runner.ts";
 
 type Task = Parameters<BandObserver>[0];
 type Band = Parameters<BandObserver>[1];
 
-/** The squared L2 norm of each column of a matrix, [columns]. */
-export class ColumnNorms {
+/** The L2 norm of each column of a matrix, [columns]. */
+export class ColumnNorms implements Disposable {
   readonly #squares: Float64Array;
   readonly #backend: Backend;
+  readonly #values: GrowingRegion;
 
   constructor(backend: Backend, columns: number) {
     this.#backend = backend;
     this.#squares = new Float64Array(columns);
+    this.#values = new GrowingRegion(backend);
   }
 
   /** Adds the rows of a band. Bands must come in order. */
   async add({ tensor, inputOffset }: Task, { lo, hi, versions: { stored } }: Band): Promise<void> {
     const columns = tensor.shape.at(-1)!;
-    const bytes = await bytesOfBand(
-      this.#backend,
-      stored.region,
-      (hi - lo) * columns * widthOf(stored.dtype),
-    );
-    const values = widen(stored.dtype, bytes);
-    const squares = this.#squares;
-    for (let at = 0; at + columns <= values.length; at += columns) {
-      for (let i = 0; i < columns; i++) {
-        const value = stored.scale * values[at + i]!;
-        squares[inputOffset + i] = squares[inputOffset + i]! + value * value;
-      }
-    }
+    const count = (hi - lo) * columns;
+    const values = this.#values.of(4 * count);
+    const p = { count, dtype: stored.dtype, scale: Math.fround(stored.scale) };
+    await this.#backend.run(widen, p, [stored.region], values);
+    const own = this.#squares.subarray(inputOffset, inputOffset + columns);
+    addSquares(await this.#backend.view(values, count), own);
   }
 
   get norms(): Float64Array {
     return this.#squares.map(Math.sqrt);
   }
+
+  [Symbol.dispose](): void {
+    this.#values[Symbol.dispose]();
+  }
+}
+
+/** Adds the squares of each row of [rows, sums.length]. Not a loop in `add`: V8 optimises no loop that begins in an async function. */
+function addSquares(values: Float32Array, sums: Float64Array): void {
+  const columns = sums.length;
+  for (let at = 0; at + columns <= values.length; at += columns)
+    for (let i = 0; i < columns; i++) sums[i] = sums[i]! + values[at + i]! * values[at + i]!;
 }
 
 /** Results of products that wait in memory together, at most. */
@@ -55,7 +60,8 @@ export class UnitNorms implements Disposable {
   readonly #count: number;
   /** [tokens, count] sum over rows of squared products */
   readonly #squares: Float64Array;
-  readonly #regions: Region[] = [];
+  readonly #divided: GrowingRegion;
+  readonly #results: GrowingRegion;
 
   /** @param size columns of a unit */
   constructor(backend: Backend, tokens: number, count: number, size: number) {
@@ -64,6 +70,8 @@ export class UnitNorms implements Disposable {
     this.#size = size;
     this.#count = count;
     this.#squares = new Float64Array(tokens * count);
+    this.#divided = new GrowingRegion(backend);
+    this.#results = new GrowingRegion(backend);
   }
 
   /**
@@ -80,7 +88,7 @@ export class UnitNorms implements Disposable {
     const [size, tokens] = [this.#size, this.#tokens];
     const width = widthOf(stored.dtype);
     const units = columns / size;
-    const divided = this.#region(0, rows * columns * width);
+    const divided = this.#divided.of(rows * columns * width);
     const bytes = await bytesOfBand(this.#backend, stored.region, rows * columns * width);
     await this.#backend.upload(divided, rows * columns * width, (target) =>
       divideColumns(bytes, target, rows, units, size * width),
@@ -88,7 +96,7 @@ export class UnitNorms implements Disposable {
     const most = Math.max(1, Math.floor(RESULT_BYTES / (4 * tokens * rows)));
     for (let first = 0; first < units; first += most) {
       const count = Math.min(most, units - first);
-      const results = this.#region(1, 4 * count * tokens * rows); // [count, tokens, rows]
+      const results = this.#results.of(4 * count * tokens * rows); // [count, tokens, rows]
       for (let i = 0; i < count; i++) {
         const p = {
           ...{ tokens, rows, cols: size, dtype: stored.dtype, scale: Math.fround(stored.scale) },
@@ -118,18 +126,31 @@ export class UnitNorms implements Disposable {
     return this.#squares.map(Math.sqrt);
   }
 
-  /** A region of at least so many bytes, which stays allocated. */
-  #region(which: number, bytes: number): Region {
-    const known = this.#regions[which];
-    if (known !== undefined && known.bytes >= bytes) return known;
-    if (known !== undefined) this.#backend.release(known);
-    const region = this.#backend.allocate(bytes);
-    this.#regions[which] = region;
-    return region;
+  [Symbol.dispose](): void {
+    for (const region of [this.#divided, this.#results]) region[Symbol.dispose]();
+  }
+}
+
+/** A region that is replaced by a larger one when a band needs it: the first bands are short. */
+class GrowingRegion implements Disposable {
+  readonly #backend: Backend;
+  #region: Region | undefined;
+
+  constructor(backend: Backend) {
+    this.#backend = backend;
+  }
+
+  /** A region of at least so many bytes; its earlier contents are lost. */
+  of(bytes: number): Region {
+    if (this.#region !== undefined && this.#region.bytes >= bytes) return this.#region;
+    this[Symbol.dispose]();
+    this.#region = this.#backend.allocate(bytes);
+    return this.#region;
   }
 
   [Symbol.dispose](): void {
-    for (const region of this.#regions) this.#backend.release(region);
+    if (this.#region !== undefined) this.#backend.release(this.#region);
+    this.#region = undefined;
   }
 }
 

@@ -108,7 +108,7 @@ export class UnitObserver implements FirstRunObserver, Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const norms of this.#unitNorms.values()) norms[Symbol.dispose]();
+    for (const norms of [...this.#unitNorms.values(), ...this.#columns.values()]) norms[Symbol.dispose]();
   }
 }
 
