@@ -8,6 +8,7 @@ export const library: Library = {
   recast: later(async () => (await import("../src/api/recast.ts")).recast),
   verify: async (a: string, b?: string, options?: VerifyOptions) =>
     (await import("../src/api/verify.ts")).verify(a, b, options),
+  importance: later(async () => (await import("../src/api/importance.ts")).importance),
   logits: later(async () => (await import("../src/api/logits.ts")).logits),
   generate: later(async () => (await import("../src/api/generate.ts")).generate),
   inspect: later(async () => (await import("../src/api/inspect.ts")).inspect),

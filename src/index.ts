@@ -18,6 +18,7 @@ export { type DoctorReport, doctor } from "./api/doctor.ts";
 export { type DownloadOptions, type DownloadReport, download } from "./api/download.ts";
 export { type FormatsReport, formats } from "./api/formats.ts";
 export { type GenerateOptions, type GenerateReport, generate } from "./api/generate.ts";
+export { type ImportanceOptions, type ImportanceReport, importance } from "./api/importance.ts";
 export { type InspectReport, inspect } from "./api/inspect.ts";
 export { type LogitsOptions, type LogitsReport, logits } from "./api/logits.ts";
 export { type MeasurementReport, type PlanReport, plan } from "./api/plan.ts";

@@ -1,26 +1,33 @@
-/** `logits`: runs one forward pass and writes the logits to a safetensors file, in blocks of the vocabulary. */
+/** `logits`: runs forward passes and writes logits to a safetensors file: all of them in blocks of the vocabulary, or the largest. */
 
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { encodeHeader } from "../../formats/codec/safetensors.ts";
+import type { Backend } from "../../kernels/kernel.ts";
 import { checkChunks } from "../checkpoint/chunk-checks.ts";
-import { loadModelWithScales } from "../checkpoint/load.ts";
+import { loadModelWithScales, type ModelWithScales } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
-import { bytesOf, type DType, type Shape } from "../core/dtype.ts";
-import { IsologitError, systemError } from "../core/errors.ts";
+import {
+  bytesOfArray,
+  refuseExistingFile,
+  type TensorEntry,
+  type WriteTensor,
+  writeTensorFile,
+} from "../checkpoint/tensor-file.ts";
+import { IsologitError } from "../core/errors.ts";
 import type { MatchedModel } from "../families/model.ts";
 import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
-import { type PromptOptions, promptOf } from "../inference/prompts.ts";
-import { pathExists } from "../io/stamps.ts";
+import { runTopLogits } from "../inference/prompt-groups/top-logits.ts";
+import { type PromptsOptions, promptsOf } from "../inference/prompts.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 
-export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions {
+export interface LogitsOptions extends RunOptions, SourceOptions, PromptsOptions {
   /** path of the safetensors file to write */
   readonly out: string;
   /** also write the residual stream after each layer, and the experts that the router chose */
   readonly hidden?: boolean;
+  /** write only this many most probable ids of each position; then several prompts may be given */
+  readonly topK?: number;
   /** replace a file that exists */
   readonly overwrite?: boolean;
 }
@@ -28,8 +35,13 @@ export interface LogitsOptions extends RunOptions, SourceOptions, PromptOptions 
 export interface LogitsReport extends PluginsReport {
   readonly backend: string;
   readonly device: string;
+  /** of all prompts */
   readonly tokens: number;
   readonly vocab: number;
+  /** number of prompts; only with `topK` */
+  readonly prompts?: number;
+  /** ids that were written of each position; absent: all logits were written */
+  readonly topK?: number;
   readonly seconds: number;
   readonly out: string;
 }
@@ -39,10 +51,14 @@ export interface LogitsReport extends PluginsReport {
  * residual stream, `hidden.0` (embedding) to `hidden.N` (after layer N - 1) and `hidden.norm_f`, each [T, hidden] F32,
  * and the experts that each token chose in layer L, `experts.L` [T, experts per token] I32, ascending.
  *
+ * With `topK`, the file has for each prompt i the most probable ids in place of the logits: `input_ids.i` [T] I64, `topk.ids.i`
+ * [T, k] I32, `topk.logprobs.i` [T, k] F32 and `logsumexp.i` [T] F32. Each prompt runs from an empty state.
+ *
  * @param source path or `hf://` address of a checkpoint
  * @param options the file to write and the prompt
  * @returns backend, number of tokens, size of the vocabulary, seconds and the path of the file
- * @throws DESTINATION_EXISTS, UNSUPPORTED, and the errors of opening and matching a checkpoint; no file stays after an error
+ * @throws DESTINATION_EXISTS, UNSUPPORTED, and the errors of opening and matching a checkpoint; USAGE for several prompts without
+ *   `topK`; no file stays after an error
  * @example
  * await logits("./nemotron-h-8b", { out: "logits.safetensors", prompt: "The capital of France is" });
  */
@@ -52,56 +68,92 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.dims;
-  const { ids } = await promptOf(options, checkpoint, vocab);
-  if (options.overwrite !== true && (await pathExists(options.out))) {
-    throw new IsologitError("DESTINATION_EXISTS", "the file exists already", { file: options.out });
-  }
+  const prompts = await promptsOf(options, checkpoint, vocab);
+  refuseContradictions(options, prompts.length, vocab);
+  await refuseExistingFile(options.out, options.overwrite);
   await using backend = await backendFor(options);
-
-  const inner = options.hidden === true ? innerTensors(model, ids.length) : [];
-  const partial = `${options.out}.partial`;
-  try {
-    const out = await SafetensorsFile.create(partial, [
-      { name: "input_ids", dtype: "I64", shape: [ids.length] },
-      ...inner,
-      { name: "logits", dtype: "F32", shape: [ids.length, vocab] },
-    ]);
-    try {
-      await out.write("input_ids", 0, new Uint8Array(BigInt64Array.from(ids, BigInt).buffer));
-      const wanted = new Set(inner.map(({ name }) => name));
-      const keep = async (name: string, bytes: Uint8Array) => {
-        if (wanted.has(name)) await out.write(name, 0, bytes);
-      };
-      await runForwardPass(model, ids, backend, options, {
-        residual: (name, values) => keep(`hidden.${name}`, bytesOfF32(values)),
-        experts: (layer, chosen) => keep(`experts.${layer}`, new Uint8Array(Int32Array.from(chosen).buffer)),
-        logits: (block) => writeLogits(out, block, ids.length, vocab),
-      });
-    } finally {
-      await out.close();
-    }
-    await rename(partial, options.out);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw systemError(error, { file: options.out });
-  }
+  if (options.topK === undefined) await writeAllLogits(model, prompts[0]!, backend, options);
+  else await writeTopLogits(model, prompts, options.topK, backend, options);
   const seconds = (performance.now() - started) / 1000;
   return {
     backend: backend.id,
     device: backend.device,
-    tokens: ids.length,
+    tokens: prompts.reduce((sum, { length }) => sum + length, 0),
     vocab: vocab,
+    ...(options.topK !== undefined && { prompts: prompts.length, topK: options.topK }),
     seconds,
     out: options.out,
     ...pluginsReport(options),
   };
 }
 
-interface TensorEntry {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: Shape;
+function refuseContradictions({ topK, hidden }: LogitsOptions, prompts: number, vocab: number): void {
+  const refuse = (message: string, next: string) => new IsologitError("USAGE", message, {}, { next });
+  if (topK === undefined) {
+    if (prompts === 1) return;
+    throw refuse(
+      `${prompts} prompts were given, and all logits are written of one`,
+      "give `topK`, or one prompt",
+    );
+  }
+  if (!Number.isSafeInteger(topK) || topK < 1 || topK > vocab)
+    throw refuse(`\`topK\` is ${topK}`, `give a whole number from 1 to ${vocab}, the size of the vocabulary`);
+  if (hidden === true) throw refuse("`topK` was given with `hidden`", "give one of them");
 }
+
+/** Writes all logits of one prompt. */
+async function writeAllLogits(
+  model: ModelWithScales,
+  ids: readonly number[],
+  backend: Backend,
+  options: LogitsOptions,
+): Promise<void> {
+  const { vocab } = model.dims;
+  const inner = options.hidden === true ? innerTensors(model, ids.length) : [];
+  const wanted = new Set(inner.map(({ name }) => name));
+  const tensors: readonly TensorEntry[] = [
+    { name: "input_ids", dtype: "I64", shape: [ids.length] },
+    ...inner,
+    { name: "logits", dtype: "F32", shape: [ids.length, vocab] },
+  ];
+  await writeTensorFile(options.out, tensors, METADATA, async (write) => {
+    await write("input_ids", 0, bytesOfArray(BigInt64Array.from(ids, BigInt)));
+    const keep = async (name: string, bytes: Uint8Array) => {
+      if (wanted.has(name)) await write(name, 0, bytes);
+    };
+    await runForwardPass(model, ids, backend, options, {
+      residual: (name, values) => keep(`hidden.${name}`, bytesOfArray(values)),
+      experts: (layer, chosen) => keep(`experts.${layer}`, bytesOfArray(Int32Array.from(chosen))),
+      logits: (block) => writeLogits(write, block, ids.length, vocab),
+    });
+  });
+}
+
+/** Writes the most probable ids of several prompts. */
+async function writeTopLogits(
+  model: ModelWithScales,
+  prompts: readonly (readonly number[])[],
+  k: number,
+  backend: Backend,
+  options: LogitsOptions,
+): Promise<void> {
+  const tensors = prompts.flatMap(({ length }, i): readonly TensorEntry[] => [
+    { name: `input_ids.${i}`, dtype: "I64", shape: [length] },
+    { name: `topk.ids.${i}`, dtype: "I32", shape: [length, k] },
+    { name: `topk.logprobs.${i}`, dtype: "F32", shape: [length, k] },
+    { name: `logsumexp.${i}`, dtype: "F32", shape: [length] },
+  ]);
+  await writeTensorFile(options.out, tensors, METADATA, async (write) => {
+    await runTopLogits(model, prompts, k, backend, options, async (i, { ids, logprobs, logsumexp }) => {
+      await write(`input_ids.${i}`, 0, bytesOfArray(BigInt64Array.from(prompts[i]!, BigInt)));
+      await write(`topk.ids.${i}`, 0, bytesOfArray(ids));
+      await write(`topk.logprobs.${i}`, 0, bytesOfArray(logprobs));
+      await write(`logsumexp.${i}`, 0, bytesOfArray(logsumexp));
+    });
+  });
+}
+
+const METADATA = { format: "pt" };
 
 /** Tensors that a pass writes beside the logits. */
 function innerTensors({ layers, family, dims }: MatchedModel, tokens: number): readonly TensorEntry[] {
@@ -129,54 +181,13 @@ function innerTensors({ layers, family, dims }: MatchedModel, tokens: number): r
 }
 
 async function writeLogits(
-  out: SafetensorsFile,
+  write: WriteTensor,
   { lo, width, values }: LogitsBlock,
   tokens: number,
   vocab: number,
 ): Promise<void> {
   for (let t = 0; t < tokens; t++) {
     const row = values.subarray(t * width, (t + 1) * width);
-    await out.write("logits", 4 * (t * vocab + lo), bytesOfF32(row));
-  }
-}
-
-function bytesOfF32(values: Float32Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-}
-
-/** A safetensors file whose tensors may be written in any order. */
-class SafetensorsFile {
-  readonly #file: FileHandle;
-  readonly #offsets: ReadonlyMap<string, number>;
-
-  private constructor(file: FileHandle, offsets: ReadonlyMap<string, number>) {
-    this.#file = file;
-    this.#offsets = offsets;
-  }
-
-  static async create(path: string, tensors: readonly TensorEntry[]): Promise<SafetensorsFile> {
-    const header = encodeHeader(tensors, { format: "pt" });
-    const offsets = new Map<string, number>();
-    let end = header.byteLength;
-    for (const { name, dtype, shape } of tensors) {
-      offsets.set(name, end);
-      end += bytesOf(dtype, shape);
-    }
-    const file = await open(path, "w");
-    await file.write(header);
-    await file.truncate(end);
-    return new SafetensorsFile(file, offsets);
-  }
-
-  /** `at` is in bytes from the tensor's start. */
-  async write(name: string, at: number, bytes: Uint8Array): Promise<void> {
-    const offset = this.#offsets.get(name)! + at;
-    for (let done = 0; done < bytes.byteLength; ) {
-      done += (await this.#file.write(bytes, done, bytes.byteLength - done, offset + done)).bytesWritten;
-    }
-  }
-
-  async close(): Promise<void> {
-    await this.#file.close();
+    await write("logits", 4 * (t * vocab + lo), bytesOfArray(row));
   }
 }

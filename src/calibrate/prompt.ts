@@ -1,9 +1,8 @@
 /** The prompts of a calibration: those of a file, or a bundled one. */
-import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError, systemError, withLocation } from "../core/errors.ts";
-import { bundledIds, type PromptOptions, promptOf } from "../inference/prompts.ts";
+import { bundledIds, type PromptOptions, promptOf, promptsDigest, promptsOf } from "../inference/prompts.ts";
 import { CALIBRATION_FILE, type CalibrationRecord } from "../quantization/calibration.ts";
 
 interface CalibrationPrompts {
@@ -19,7 +18,7 @@ const IDS = /^\s*(\[\s*\d+(\s*,\s*\d+)*\s*\]|\d+((\s*,\s*|\s+)\d+)*)\s*$/;
 /**
  * Reads the prompts of a calibration.
  *
- * @param calibrate path of a file with the token ids of one prompt, with JSON lines (a text, a list of ids, or an object with
+ * @param calibrate path of a file with the token ids of one prompt, with a JSON list of such lists, with JSON lines (a text, a list of ids, or an object with
  *   `text`, `prompt`, `input_ids` or `ids`), or with a text for the checkpoint's tokenizer, a prompt on each line; true: the
  *   whole bundled text, or without a tokenizer the ids that a verification draws
  * @throws NOT_FOUND; USAGE, naming the line, for an id outside the vocabulary, an empty prompt, or a text without a tokenizer
@@ -49,6 +48,8 @@ async function promptsIn(
     const lines = text
       .split(/\r?\n/)
       .flatMap((line, i) => (line.trim() === "" ? [] : [{ line, number: i + 1 }]));
+    const lists = promptLists(text);
+    if (lists !== undefined) return await promptsOf({ prompts: lists }, model, vocab);
     if (lines.length < 2) return [(await promptOf(linePrompt(text) ?? { prompt: text }, model, vocab)).ids];
     const asJson = lines.map(({ line }) => linePrompt(line));
     const isJson = asJson.every((prompt) => prompt !== undefined);
@@ -58,6 +59,16 @@ async function promptsIn(
     return prompts;
   } catch (error) {
     throw withLocation(systemError(error, { file }), { file });
+  }
+}
+
+/** The prompts of a JSON list of lists, as `--ids-file` reads it; undefined for any other text. */
+function promptLists(text: string): readonly (readonly number[])[] | undefined {
+  if (!/^\s*\[\s*\[/.test(text)) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // a list on each line
   }
 }
 
@@ -106,13 +117,8 @@ function recorded(
   prompts: readonly (readonly number[])[],
   warnings: readonly string[],
 ): CalibrationPrompts {
-  const ids = prompts.flatMap((one, i) => (i === 0 ? one : [BETWEEN, ...one]));
-  const bytes = new BigInt64Array(ids.map(BigInt));
-  const sha256 = createHash("sha256").update(bytes).digest("hex");
+  const sha256 = promptsDigest(prompts);
   const tokens = prompts.reduce((sum, { length }) => sum + length, 0);
   const several = prompts.length > 1 ? { prompts: prompts.length } : {};
   return { prompts, record: { prompt, ...several, tokens, sha256 }, warnings };
 }
-
-/** In the digest, between two prompts: no token has this id. */
-const BETWEEN = -1;

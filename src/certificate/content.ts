@@ -5,9 +5,10 @@ import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { contentRoot, type Leaf } from "../core/content-root.ts";
 import { bytesOf, countOf, widthOf } from "../core/dtype.ts";
 import { withLocation } from "../core/errors.ts";
-import { bandsOf, type ElementSource, gatherExtents } from "../core/gather.ts";
+import { bandsOf, type ElementSource, gatherExtents, wholeTensorOf } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sealFinder } from "../core/sealed-spans.ts";
+import type { Role } from "../families/model.ts";
 import { leafOf, leafSide, storedWidth } from "../verify/bytes/compared-items.ts";
 import { pipelineBands } from "../workers/pipeline.ts";
 import type { WorkerPool } from "../workers/pool.ts";
@@ -25,9 +26,13 @@ export function contentBytes(model: LoadedModel): number {
   }, 0);
 }
 
+/** The SHA-256 of the first `count` elements of a stored tensor, hex, if another step has computed it. */
+type KnownDigest = (tensor: string, count: number) => string | undefined;
+
 /**
  * Reads every role and computes its digest.
  *
+ * @param known digests that are not computed again: their roles are not read
  * @throws DIGEST_MISMATCH: the bytes of a tensor do not match the digest that the format stores
  */
 export async function digestContent(
@@ -35,6 +40,7 @@ export async function digestContent(
   pool: WorkerPool,
   advance: (bytes: number) => void,
   signal: AbortSignal | undefined,
+  known: KnownDigest = () => undefined,
 ): Promise<ContentDigests> {
   const decoded = withDecodedValues(model);
   await using sources = new Sources(decoded.checkpoint.store);
@@ -63,9 +69,10 @@ export async function digestContent(
       );
       return (await worker.call({ op: "finish" })).sha256;
     };
-    const sha256 = await digest(side.elementSource, widthOf(side.dtype), (n) =>
-      advance(n * storedWidth(side)),
-    );
+    const tensor = wholeTensor(role, side);
+    const sha256 =
+      (tensor === undefined ? undefined : known(tensor, count)) ??
+      (await digest(side.elementSource, widthOf(side.dtype), (n) => advance(n * storedWidth(side))));
     const codes = side.decoded?.codes;
     const seal = sealOfElements(codes ?? side.elementSource, count, decoded.tensors, findSeal);
     if (seal !== undefined) {
@@ -75,4 +82,23 @@ export async function digestContent(
     leaves.push(leafOf(role, side, sha256));
   });
   return { root: contentRoot(model.settings, leaves), leaves };
+}
+
+/** By `tensorKey`: the stored tensors whose first elements are a role, with their number. `known` is asked for these. */
+export function wholeTensors(model: ModelWithScales): ReadonlyMap<string, number> {
+  const decoded = withDecodedValues(model);
+  return new Map(
+    [...model.roles.values()].flatMap((role): [string, number][] => {
+      const tensor = wholeTensor(role, leafSide(role, decoded));
+      return tensor === undefined ? [] : [[tensor, countOf(role.shape)]];
+    }),
+  );
+}
+
+/** The stored tensor whose first elements are the leaf of this role, if there is one. */
+function wholeTensor(
+  { shape }: Role,
+  { elementSource, decoded }: ReturnType<typeof leafSide>,
+): string | undefined {
+  return decoded === undefined ? wholeTensorOf(elementSource, countOf(shape)) : undefined;
 }

@@ -14,6 +14,8 @@ export interface Command<F extends FlagName = FlagName, O extends object = AnyOp
   readonly flags: readonly F[];
   /** help of flags that have another meaning here than in other commands, or that accept fewer values */
   readonly helps?: Readonly<Partial<Record<F, FlagHelp & Pick<Flag, "read">>>>;
+  /** `--ids-file` may hold several prompts */
+  readonly severalPrompts?: true;
   /** without the leading `isologit` */
   readonly examples: readonly string[];
   run(request: Request<O>, session: Session): Promise<Outcome>;

@@ -12,6 +12,7 @@ export type Library = Pick<
   | "recast"
   | "verify"
   | "logits"
+  | "importance"
   | "generate"
   | "inspect"
   | "scan"

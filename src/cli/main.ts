@@ -116,7 +116,7 @@ function stopped({ name }: Command, places: Arguments["positionals"], failure: I
 /** Runs the command, then removes the progress bar and the signal handlers and closes the events file. */
 async function perform(command: Command, given: Arguments, session: Session & Disposable) {
   using _ = session;
-  const options = await libraryOptions(given.flags, session);
+  const options = await libraryOptions(given.flags, command, session);
   return await command.run({ ...given, options }, session);
 }
 

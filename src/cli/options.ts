@@ -1,7 +1,7 @@
 /** All flags of this version, the groups that several commands share, and the library's options that flags set. */
 import { namesOf, type ValueOf } from "./flag.ts";
 import { CALIBRATION_FLAGS } from "./flags/calibration.ts";
-import { CHAT_FLAGS, MACHINE_FLAGS, PROMPT_FLAGS, SAMPLING_FLAGS } from "./flags/inference.ts";
+import { CHAT_FLAGS, MACHINE_FLAGS, PROMPT_FLAGS, SAMPLING_FLAGS, SCORE_FLAGS } from "./flags/inference.ts";
 import {
   DESTINATION_FLAGS,
   MEASURE_FLAGS,
@@ -37,6 +37,7 @@ export const FLAGS = {
   ...PROMPT_FLAGS,
   ...CHAT_FLAGS,
   ...SAMPLING_FLAGS,
+  ...SCORE_FLAGS,
   ...MACHINE_FLAGS,
   ...DESTINATION_FLAGS,
   ...HUB_FLAGS,

@@ -7,7 +7,7 @@ import type { Command } from "./command.ts";
 import { type Flag, longName } from "./flag.ts";
 import { type AnyOptions, FLAG_NAMES, FLAGS, type FlagName, type Flags } from "./options.ts";
 import type { Session } from "./session.ts";
-import { readIds, refuseWord } from "./values.ts";
+import { readPrompts, refuseWord } from "./values.ts";
 
 const rowOf = (name: FlagName): Flag => FLAGS[name];
 
@@ -18,9 +18,15 @@ const rowOf = (name: FlagName): Flag => FLAGS[name];
  */
 export async function libraryOptions(
   flags: Flags,
+  { name, severalPrompts }: Pick<Command, "name" | "severalPrompts">,
   { watch, signal, library }: Pick<Session, "watch" | "signal" | "library">,
 ): Promise<AnyOptions & Pick<Session, "watch" | "signal">> {
-  const ids = await promptIds(flags);
+  const prompts = await promptIds(flags);
+  const [ids] = prompts ?? [];
+  if (prompts !== undefined && prompts.length > 1 && severalPrompts !== true) {
+    const message = `${flags.idsFile} holds ${prompts.length} prompts, and ${name} runs one`;
+    throw new IsologitError("USAGE", message, {}, { next: "give a file with one list of ids" });
+  }
   const plugins = flags.plugin === undefined ? undefined : await library.loadPlugins(flags.plugin);
   const named = FLAG_NAMES.flatMap((name): [string, unknown][] => {
     const { option = name } = rowOf(name);
@@ -30,7 +36,7 @@ export async function libraryOptions(
     watch,
     signal,
     ...Object.fromEntries(named),
-    ...(ids !== undefined && { ids }),
+    ...(ids !== undefined && (prompts!.length > 1 ? { prompts } : { ids })),
     ...(plugins !== undefined && { plugins }),
   };
 }
@@ -45,19 +51,20 @@ export function environmentFlags({ flags }: Command, env: Session["env"]): Flags
   return Object.fromEntries(values); // each value was read by its flag's reader
 }
 
-/** Token ids of `--ids` or `--ids-file`; only one of these and `--prompt` may be given. */
-async function promptIds(flags: Flags): Promise<readonly number[] | undefined> {
+/** Token ids of each prompt of `--ids` or `--ids-file`; only one of these and `--prompt` may be given. */
+async function promptIds(flags: Flags): Promise<readonly (readonly number[])[] | undefined> {
   const both = (["ids", "idsFile", "prompt"] as const).filter((name) => flags[name] !== undefined);
   if (both.length > 1) {
     const [first, second] = both.map((name) => longName(FLAGS[name]));
     throw new IsologitError("USAGE", `${first} and ${second} were both given, expected one of them`);
   }
-  return flags.idsFile === undefined ? flags.ids : await idsIn(flags.idsFile);
+  if (flags.idsFile !== undefined) return await promptsIn(flags.idsFile);
+  return flags.ids === undefined ? undefined : [flags.ids];
 }
 
-async function idsIn(file: string): Promise<readonly number[]> {
+async function promptsIn(file: string): Promise<readonly (readonly number[])[]> {
   try {
-    return readIds(await readFile(file, "utf8"), "--ids-file");
+    return readPrompts(await readFile(file, "utf8"), "--ids-file");
   } catch (error) {
     throw withLocation(systemError(error, { file }), { file });
   }

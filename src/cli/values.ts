@@ -110,3 +110,17 @@ export const readIds: Reader<readonly number[]> = (given, name) => {
   const readId = integerReader(0, LARGEST_ID);
   return listed.split(/\s*,\s*|\s+/).map((id) => readId(id, `an id of ${name}`));
 };
+
+/** The ids of one prompt, as `readIds`, or of several: a JSON list of lists. */
+export const readPrompts: Reader<readonly (readonly number[])[]> = (given, name) => {
+  if (!/^\s*\[\s*\[/.test(given)) return [readIds(given, name)];
+  const lists = /^\s*\[((\s*\[[^[\]]*\]\s*,?)+)\s*\]\s*$/.exec(given);
+  const parts = lists?.[1]?.trim().split(/(?<=\])\s*,\s*(?=\[)/);
+  if (parts === undefined || parts.some((part) => !/^\[[^[\]]*\]$/.test(part)))
+    return refuseValue(
+      name,
+      `${given.trim().slice(0, 40)}…`,
+      "token ids, or a JSON list of lists of token ids",
+    );
+  return parts.map((part, i) => readIds(part, `prompt ${i} of ${name}`));
+};

@@ -7,6 +7,7 @@ export type Event =
         | "plan"
         | "sensitivity"
         | "calibrate"
+        | "importance"
         | "measure"
         | "convert"
         | "verify"
@@ -23,6 +24,7 @@ export type Event =
       readonly phase:
         | "sensitivity"
         | "calibrate"
+        | "importance"
         | "measure"
         | "convert"
         | "bytes"

@@ -9,8 +9,8 @@ import type { MatchedModel } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
 import type { RowRounding } from "./rounding.ts";
 import { ModelRunner } from "./runner.ts";
-import { TensorLookup } from "./tensor-lookup.ts";
-import type { WeightRounder } from "./weight-bands.ts";
+import { type BlockNames, TensorLookup } from "./tensor-lookup.ts";
+import type { WeightRounder, WeightsOptions } from "./weight-bands.ts";
 
 interface RunnerRequest {
   readonly backend: Backend;
@@ -22,6 +22,7 @@ interface RunnerRequest {
   readonly rounder: WeightRounder;
   readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
+  readonly onRead?: WeightsOptions["onRead"];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -69,15 +70,26 @@ export function refuseUnrunnable(model: LoadedModel): void {
  * @param head the run computes logits; without them it reads only the vectors of the head, which are not counted
  */
 export function runBytes(model: LoadedModel, stacks: readonly Layer["stack"][], head = true): number {
+  const bytes = layerBytes(model);
+  const layers = model.layers.filter(({ stack }) => stacks.includes(stack));
+  return layers.reduce((sum, layer) => sum + bytes.of(layer), head ? bytes.head : 0);
+}
+
+/** Bytes of weights that a run reads for a layer, and for the head. */
+export function layerBytes(model: LoadedModel): { of(layer: Layer): number; readonly head: number } {
   const { dims, tensors, family } = decodeWeights(model);
   const stored = new TensorLookup(nativeOf(model), dims, family.forward.experts(dims), tensors.values());
-  const blocks = model.layers
-    .filter(({ stack }) => stacks.includes(stack))
-    .flatMap((layer) => [
-      stored.layer(layer),
-      ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("mtpStart", layer)] : []),
-      ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("mtpEnd", layer)] : []),
-    ]);
-  const read = [...blocks, ...(head ? [stored.outside("head")] : [])].flatMap((names) => stored.all(names));
-  return read.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
+  const bytesIn = (blocks: readonly BlockNames[]) =>
+    blocks
+      .flatMap((names) => stored.all(names))
+      .reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
+  return {
+    of: (layer) =>
+      bytesIn([
+        stored.layer(layer),
+        ...(layer.stack === "mtp" && layer.inner === 0 ? [stored.step("mtpStart", layer)] : []),
+        ...(layer.stack === "mtp" && layer.inner === layer.of - 1 ? [stored.step("mtpEnd", layer)] : []),
+      ]),
+    head: bytesIn([stored.outside("head")]),
+  };
 }

@@ -2,6 +2,7 @@
 
 import type { Checkpoint } from "../core/checkpoint.ts";
 import { IsologitError } from "../core/errors.ts";
+import { sha256 } from "../core/hash.ts";
 import { GOLDEN, splitMix64 } from "../core/random.ts";
 import { tokenizerOf } from "../tokenizer/tokenizer.ts";
 import { TEXTS } from "./prompt-texts.ts";
@@ -16,6 +17,12 @@ export interface PromptOptions {
   readonly tokens?: number;
   /** seed of the seeded ids; default 0 */
   readonly seed?: number;
+}
+
+/** Options that choose one prompt or several. */
+export interface PromptsOptions extends PromptOptions {
+  /** token ids of several prompts, each of which runs from an empty state; replaces all other options of prompts */
+  readonly prompts?: readonly (readonly number[])[];
 }
 
 const DEFAULT_TOKENS = 64;
@@ -70,11 +77,38 @@ export async function promptOf(options: PromptOptions, model: Checkpoint, vocab:
   return { ids: [...bundled, ...seeded], textTokens: bundled.length, text, seed };
 }
 
-function checkedIds(ids: readonly number[], vocab: number): readonly number[] {
+/**
+ * The token ids of each prompt that the options choose.
+ *
+ * @throws USAGE as `promptOf`, naming the prompt
+ */
+export async function promptsOf(
+  options: PromptsOptions,
+  model: Checkpoint,
+  vocab: number,
+): Promise<readonly (readonly number[])[]> {
+  const { prompts, ...one } = options;
+  if (prompts === undefined) return [(await promptOf(one, model, vocab)).ids];
+  if (one.ids !== undefined || one.prompt !== undefined || one.tokens !== undefined)
+    throw new IsologitError("USAGE", "`prompts` was given together with `ids`, `prompt` or `tokens`");
+  if (prompts.length === 0) throw new IsologitError("USAGE", "no prompt was given");
+  return prompts.map((ids, i) => {
+    if (Array.isArray(ids)) return checkedIds(ids, vocab, `prompt ${i}: `);
+    throw new IsologitError("USAGE", `prompt ${i} is not a list of token ids`);
+  });
+}
+
+/** SHA-256, in hex, of the ids of prompts as 64-bit integers, with -1 between two prompts: no token has this id. */
+export function promptsDigest(prompts: readonly (readonly number[])[]): string {
+  const ids = prompts.flatMap((one, i) => (i === 0 ? one : [-1, ...one]));
+  return sha256(new Uint8Array(new BigInt64Array(ids.map(BigInt)).buffer));
+}
+
+function checkedIds(ids: readonly number[], vocab: number, which = ""): readonly number[] {
   const outside = ids.find((id) => !Number.isSafeInteger(id) || id < 0 || id >= vocab);
   if (outside !== undefined)
-    throw new IsologitError("USAGE", `token id ${outside} is outside this vocabulary of ${vocab}`);
-  if (ids.length === 0) throw new IsologitError("USAGE", "no token id was given");
+    throw new IsologitError("USAGE", `${which}token id ${outside} is outside this vocabulary of ${vocab}`);
+  if (ids.length === 0) throw new IsologitError("USAGE", `${which}no token id was given`);
   return ids;
 }
 

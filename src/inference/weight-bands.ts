@@ -43,6 +43,8 @@ export interface WeightsOptions {
   /** bytes of weights read at a time */
   readonly bandBytes: number;
   readonly advance: (bytes: number) => void;
+  /** receives the stored bytes of elements [lo, hi) of a tensor whenever they are read; they are valid only during the call */
+  readonly onRead?: ((tensor: Tensor, lo: number, hi: number, bytes: Uint8Array) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -137,6 +139,7 @@ export class Weights {
     const rounding = version === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
     const stored = new Uint8Array((hi - lo) * widthOf(dtype));
     await this.#o.sources.read(extentsOf(tensor, lo, hi), stored, this.#o.signal);
+    this.#o.onRead?.(tensor, lo, hi, stored);
     let bytes = stored;
     if (rounding !== undefined) {
       bytes = new Uint8Array((hi - lo) * widthOf(rounding.to));
@@ -183,6 +186,7 @@ export class Weights {
     let recast = stored;
     await backend.upload(stored.region, (hi - lo) * rowBytes(tensor), async (view) => {
       await sources.read(extentsOf(tensor, lo * columns, hi * columns), view, signal);
+      this.#o.onRead?.(tensor, lo * columns, hi * columns, view);
       if (rounding === undefined) return;
       recast = { region: regions.recast, dtype: rounding.to, scale: rounding.scale ?? 1 };
       const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);

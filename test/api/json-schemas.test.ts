@@ -43,6 +43,7 @@ describe("what the commands print follows their schemas", () => {
     [1, `diff ${tiny} ${fp8} --keep-going`],
     [0, `inspect ${fp8} --tensors`],
     [0, `logits ${tiny} --ids 1,2 --out ${work}/logits.safetensors`],
+    [0, `importance ${tiny} --ids 1,2 --out ${work}/importance.safetensors`],
     [0, `generate ${tiny} --ids 1,2 --tokens 2`],
     [0, `doctor`],
     [0, `formats`],

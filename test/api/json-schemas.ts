@@ -17,6 +17,7 @@ const REPORTS = {
   download: "DownloadReport",
   formats: "FormatsReport",
   generate: "GenerateReport",
+  importance: "ImportanceReport",
   inspect: "InspectReport",
   logits: "LogitsReport",
   plan: "PlanReport",

@@ -17,6 +17,7 @@ import { parseArgs } from "node:util";
 import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
 import { decodeTimes } from "./decode.ts";
 import { encoderSpeeds } from "./encoders.ts";
+import { importanceTimes, spread } from "./importance.ts";
 import { kernelSpeeds } from "./kernels.ts";
 import { absent, llama, llamaQuantize, torchCheckpoint, torchRecast, transformers } from "./peers.ts";
 import { startTimes } from "./start.ts";
@@ -28,7 +29,7 @@ const { values } = parseArgs({
     items: {
       type: "string",
       default:
-        "start,kernels,encoders,decode,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
+        "start,kernels,encoders,decode,importance,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -53,6 +54,8 @@ const COPIES = {
   nemo2: (source: string) => `${source}-nemo2`,
   gguf: (source: string) => `${source}-bf16.gguf`,
 };
+
+const IMPORTANCE_MEBIBYTES = 512;
 
 const memory = ["--memory", values.memory];
 const ours = (...args: readonly string[]) => [
@@ -161,7 +164,7 @@ interface Run {
 
 async function main(): Promise<void> {
   const wanted = values.items.split(",");
-  const known = ["start", "kernels", "encoders", "decode", ...PARTS.flatMap(Object.keys)];
+  const known = ["start", "kernels", "encoders", "decode", "importance", ...PARTS.flatMap(Object.keys)];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
@@ -173,6 +176,8 @@ async function main(): Promise<void> {
   if (wanted.includes("kernels")) await kernelSpeeds(3 * Number(values.rounds));
   if (wanted.includes("encoders")) await encoderSpeeds(Number(values.rounds));
   if (wanted.includes("decode")) await decodeTimes(10 * Number(values.rounds), values.work);
+  if (wanted.includes("importance"))
+    await importanceTimes(program, Number(values.rounds), values.work, IMPORTANCE_MEBIBYTES);
   for (const part of PARTS) {
     const items = Object.entries(part).flatMap(([id, item]) =>
       wanted.includes(id) ? [{ id, ...item }] : [],
@@ -278,15 +283,6 @@ function print(
       `${title.padEnd(42)}${spread(wall).padEnd(22)}${spread(ratio).padEnd(18)}${peak.toFixed(0).padStart(7)}  ${aim ?? ""}`,
     );
   }
-}
-
-/** Median, and the range it was found in. */
-function spread(numbers: readonly number[]): string {
-  if (numbers.length === 0) return "-";
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const half = Math.floor(sorted.length / 2);
-  const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
-  return `${median.toFixed(2)} (${sorted[0]!.toFixed(2)}-${sorted.at(-1)!.toFixed(2)})`;
 }
 
 await main();

@@ -32,6 +32,14 @@ const digestOf = (ids: readonly number[]): string => {
 };
 
 describe("a file", () => {
+  it("with a JSON list of lists is several prompts", async () => {
+    const { prompts, record } = await calibrationPrompts(fileWith("[[3, 1],\n [2]]\n"), mute, VOCAB);
+    expect(prompts).toEqual([[3, 1], [2]]);
+    expect(record).toMatchObject({ prompts: 2, tokens: 3 });
+    const outside = calibrationPrompts(fileWith("[[3, 1], [512]]"), mute, VOCAB);
+    await expect(outside).rejects.toMatchObject({ code: "USAGE", message: /prompt 1: token id 512/ });
+  });
+
   it.each(["3,1,2", "3 1 2\n", "[3, 1, 2]", " [\n3,\n1,\n2\n]\n", "3, 1 2"])(
     "with %j is token ids",
     async (text) => {

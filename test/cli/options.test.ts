@@ -87,6 +87,14 @@ describe("one command is one call, with the options that were given and no other
       ["a"],
       { out: "x", hidden: true, overwrite: true, tokens: 3 },
     ],
+    ["logits a --top-k 8 --ids 4", "logits", ["a"], { out: "logits.safetensors", topK: 8, ids: [4] }],
+    ["importance a", "importance", ["a"], { out: "importance.safetensors" }],
+    [
+      "importance a --cheap --out s --memory 2GiB --tokens 8",
+      "importance",
+      ["a"],
+      { out: "s", cheap: true, memoryBytes: 2 ** 31, tokens: 8 },
+    ],
     [
       "generate a --ids 1,2 --json --tokens 8 --chat --temperature 0.5 --top-k 4 --top-p 0.9 --seed 3 --ignore-eos",
       "generate",
@@ -128,6 +136,32 @@ describe("ids from a file", () => {
     const { calls } = await run(["logits", "a", "--ids-file", file]);
     expect(calls[0]?.options.ids).toEqual([3, 1, 2]);
   });
+
+  it("as a list of lists are several prompts, for the commands that run several", async () => {
+    const file = join(folder, "prompts.json");
+    writeFileSync(file, " [[3, 1,\n 2],[4]\n, [5,6]]\n");
+    for (const command of ["importance", "logits"]) {
+      const { calls } = await run([command, "a", "--ids-file", file]);
+      expect(calls[0]?.options.prompts).toEqual([[3, 1, 2], [4], [5, 6]]);
+      expect(calls[0]?.options).not.toHaveProperty("ids");
+    }
+    const { status, stderr, calls } = await run(["generate", "a", "--ids-file", file]);
+    expect([status, calls]).toEqual([2, []]);
+    expect(stderr).toContain("holds 3 prompts, and generate runs one");
+    writeFileSync(file, "[[3, 1, 2]]");
+    const { calls: one } = await run(["generate", "a", "--ids-file", file]);
+    expect(one[0]?.options.ids).toEqual([3, 1, 2]);
+  });
+
+  it.each(["[[1, 2], [3,]]", "[[1], 2]", "[[1] [2]]", "[[1], [-2]]", "[[1], []]", "[[[1]]]", "[[1], [2]"])(
+    "as a list of lists with a mistake are refused: %s",
+    async (text) => {
+      const file = join(folder, "mistake.json");
+      writeFileSync(file, text);
+      const { status, json } = await run(["importance", "a", "--json", "--ids-file", file]);
+      expect([status, json().error.code, json().error.at.file]).toEqual([2, "USAGE", file]);
+    },
+  );
 
   it("name the file when it is missing, or holds something else", async () => {
     for (const bytes of [2 ** 30, 2 ** 32]) {

@@ -18,6 +18,7 @@ const GOOD: Readonly<Record<string, string>> = {
   scan: "scan a",
   plan: "plan a b.isologit",
   logits: "logits a",
+  importance: "importance a",
   generate: "generate a --prompt x",
   download: "download a/b",
   upload: "upload a/b c",
@@ -43,12 +44,12 @@ it("knows a good call of every command", async () => {
 
 /** Written down a second time, from the promise and not from the code. */
 const PROMISED_COMMANDS =
-  "convert recast verify check inspect diff plan scan logits generate download upload cache doctor formats completion auth";
+  "convert recast verify check inspect diff plan scan logits importance generate download upload cache doctor formats completion auth";
 const PROMISED_FLAGS =
   "--to --dtype --recipe --keep-ends --quant-dialect --keep-going --calibrate --tp --pp --like --vocab-size " +
   "--max-shard-size --verify --tokens --ids --ids-file --prompt --seed --backend --device --threads --memory " +
   "--reference --tolerance --kl --top1 --resume --overwrite --include --exclude --revision --token --private " +
-  "--commit-message --create-pr --json --report --events --quiet --verbose --no-progress --plan --hidden --kernels";
+  "--commit-message --create-pr --json --report --events --quiet --verbose --no-progress --plan --hidden --kernels --cheap --top-k";
 
 it("every promise is kept or refused, none is both", () => {
   const here = commands.map(({ name }) => name);

@@ -233,6 +233,33 @@ describe("summaries", () => {
     "
   `));
 
+  it("importance", async () =>
+    expect(await shown("importance a")).toMatchInlineSnapshot(`
+    "wrote      importance.safetensors
+    prompts    2 prompts, 57 tokens; weights read 1 time, 867.9 KiB
+    stability  0.968, rank correlation of the layers' mse between two halves of the prompts
+    run on     wasm, 2 threads, SIMD
+    time       4.25 s
+
+    layer  kind     mse     kl  logits nmse  cosine  rank
+        0  mamba  0.487  0.501       0.0647   0.258   1.0
+        1  mlp    0.487  0.501       0.0647   0.258   0.0
+    "
+  `));
+
+  it("importance --cheap", async () =>
+    expect(await shown("importance a --cheap")).toMatchInlineSnapshot(`
+    "wrote    importance.safetensors
+    prompts  2 prompts, 57 tokens; weights read 1 time, 867.9 KiB
+    run on   wasm, 2 threads, SIMD
+    time     4.25 s
+
+    layer  kind   mse  kl  logits nmse  cosine  rank
+        0  mamba    -   -            -   0.258     -
+        1  mlp      -   -            -   0.258     -
+    "
+  `));
+
   it("generate: text as it comes, without what would steer a terminal; the rate is talk", async () => {
     const { stdout, stderr } = await run("generate a --ids 1,2");
     expect(stdout).toBe("a lamp\n\\u{1b}[31m burns\n");

@@ -149,6 +149,19 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
       seconds: 0.5,
       out,
     }),
+    importance: async (address, { out, cheap = false }) => ({
+      ...{ out, source: { address, format: "hf", root: "ab".repeat(32) } },
+      ...{ prompts: 2, tokens: 57, passes: 1, bytesRead: 888704, seconds: 4.25, peakRssBytes: 2 ** 28 },
+      ...{ backend: "wasm", device: "2 threads, SIMD" },
+      layers: ["mamba", "mlp"].map((kind, layer) => ({
+        ...{ layer, kind, cosine: 0.2577917 },
+        ...(cheap
+          ? { mse: null, kl: null, logitsNmse: null, rank: null }
+          : { mse: 0.4869924, kl: 0.5010242, logitsNmse: 0.0647131, rank: 1 - layer }),
+      })),
+      stability: cheap ? null : { layers: 0.968 },
+      unavailable: [],
+    }),
     generate: async (_, { onText, ids = [5] }) => {
       for (const piece of ["a lamp", "\n\u001b[31m", " burns"]) onText?.(piece);
       return {

@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   scan: async () => (await import("./scan.ts")).scan,
   plan: async () => (await import("./plan.ts")).plan,
   logits: async () => (await import("./logits.ts")).logits,
+  importance: async () => (await import("./importance.ts")).importance,
   generate: async () => (await import("./generate.ts")).generate,
   download: async () => (await import("./download.ts")).download,
   upload: async () => (await import("./upload.ts")).upload,

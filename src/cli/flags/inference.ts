@@ -18,7 +18,7 @@ export const PROMPT_FLAGS = flagGroup(PROMPT, {
   },
   idsFile: {
     spec: "--ids-file <file>",
-    option: null, // the command line reads the file and sets `ids`
+    option: null, // the command line reads the file and sets `ids` or `prompts`
     about: "file with token ids, separated by commas or white space, or as a JSON list",
     read: readText,
   },
@@ -62,6 +62,14 @@ export const SAMPLING_FLAGS = flagGroup("Sampling options:", {
   ignoreEos: {
     spec: "--ignore-eos",
     about: "continue after a token that ends the text",
+  },
+});
+
+export const SCORE_FLAGS = flagGroup("Score options:", {
+  cheap: {
+    spec: "--cheap",
+    about:
+      "run only the model itself, without runs that skip a layer: of the layers only the cosine is scored",
   },
 });
 
