@@ -1,6 +1,6 @@
 /** The interface of a format: where bytes lie in files. A format knows nothing about models. */
 import type { Checkpoint, Rank, Sidecar, Span } from "../src/core/checkpoint.ts";
-import type { DType, RecastKind, Shape } from "../src/core/dtype.ts";
+import type { DType, FileKind, RecastKind, Shape } from "../src/core/dtype.ts";
 import type { IsologitError } from "../src/core/errors.ts";
 import type { Store } from "../src/core/io.ts";
 
@@ -28,6 +28,8 @@ export interface WriteRequest {
     /** number of ranks that the tensors are cut for; default 1 */
     readonly tp?: number;
     readonly pp?: number;
+    /** the kind of file that the types of tensors were chosen for */
+    readonly fileKind?: FileKind;
   };
 }
 
@@ -45,6 +47,16 @@ export interface WantedTensor {
     /** name of the tensor with its scales, if it has several; one scale is in the digests */
     readonly scales?: string;
   };
+}
+
+/** A tensor of a destination: its name, and its shape with the slowest dimension first. */
+export type NamedShape = Pick<WantedTensor, "name" | "shape">;
+
+/** The type that a kind of file gives to a tensor. */
+export interface TypeChoice {
+  readonly dtype: DType;
+  /** the type that it would have, if its rows were whole blocks of that type */
+  readonly instead?: DType;
 }
 
 export interface WantedSidecar {
@@ -112,6 +124,8 @@ export interface Writer {
   takes?(path: string): boolean;
   /** the bytes after the end of the file that contain its certificate; absent for a folder, where the certificate is a file */
   trailer?(certificate: Uint8Array): Uint8Array;
+  /** by name, the types of a destination's tensors in a kind of file; absent: it has no such kinds */
+  tensorTypes?(kind: FileKind, tensors: readonly NamedShape[]): Promise<ReadonlyMap<string, TypeChoice>>;
   place(wanted: WriteRequest): Promise<Placement>;
   /** The bytes of `placement.seals`, in their order. Absent if a format has no seals. */
   seal?(

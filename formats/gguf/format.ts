@@ -1,5 +1,5 @@
 /** GGUF, the files of llama.cpp: one file, or the parts of one model beside each other. */
-
+import { DECODED_BLOCKS } from "../../src/core/dtype.ts";
 import { trailerBytes } from "../codec/certificate-trailer.ts";
 import type { Format } from "../format.ts";
 import { ggufNamed, hasMagic } from "./files.ts";
@@ -24,13 +24,14 @@ export const gguf: Format = {
     software: "llama.cpp",
     config: "record",
     prefix: "",
-    dtypes: ["F32", "F16", "BF16"],
+    dtypes: ["F32", "F16", "BF16", ...DECODED_BLOCKS],
     container: "file",
     endings: [".gguf"],
     takes: () => false, // it has no place for files: all are carried in keys
     inlinesFiles: true,
     notesWidening: true,
     trailer: trailerBytes,
+    tensorTypes: async (kind, tensors) => (await import("./file-kinds.ts")).tensorTypes(kind, tensors),
     place: async (wanted) => (await import("./write.ts")).placeGguf(wanted),
   },
 };

@@ -1,5 +1,5 @@
 /** Places a GGUF file: the header with keys of the model, its tokenizer and its side files; then the tensors. */
-import { type DType, isBlockDType } from "../../src/core/dtype.ts";
+import type { DType } from "../../src/core/dtype.ts";
 import { encodeGgufHeader, type WrittenKey } from "../codec/gguf/encode.ts";
 import { FILE_TYPES } from "../codec/gguf/types.ts";
 import type { Placement, WriteRequest } from "../format.ts";
@@ -27,7 +27,7 @@ export function placeGguf(wanted: WriteRequest): Placement {
   const keys: readonly WrittenKey[] = [
     ...withOwn(typedKeys(wanted.config), [
       { key: "general.type", type: "string", value: "model" },
-      { key: "general.file_type", type: "u32", value: fileTypeOf(tensors) },
+      { key: "general.file_type", type: "u32", value: fileTypeOf(wanted) },
       { key: "general.quantization_version", type: "u32", value: 2 },
       ...tokenizer.keys,
     ]),
@@ -53,15 +53,15 @@ function withOwn(model: readonly WrittenKey[], further: readonly WrittenKey[]): 
   return [...model, ...further.filter(({ key }) => !known.has(key))];
 }
 
-/** The number by which llama.cpp names the type of a file: that of most weights in matrices. */
-function fileTypeOf(tensors: WriteRequest["tensors"]): number {
+/** The number by which llama.cpp names the kind of a file: the kind that was asked for, or that of most weights in matrices. */
+function fileTypeOf({ tensors, options: { fileKind } }: WriteRequest): number {
+  const numbers = new Map([...FILE_TYPES].map(([number, name]) => [name, number]));
+  if (fileKind !== undefined) return numbers.get(fileKind.toUpperCase())!;
   const weights = new Map<DType, number>();
   for (const { dtype, shape } of tensors) {
     if (shape.length < 2) continue;
     weights.set(dtype, (weights.get(dtype) ?? 0) + shape.reduce((product, n) => product * n, 1));
   }
   const [main = "F32"] = [...weights].sort((a, b) => b[1] - a[1])[0] ?? [];
-  const name = isBlockDType(main) && main.endsWith("_K") ? `${main}_S` : main;
-  for (const [number, text] of FILE_TYPES) if (text === name || text === main) return number;
-  return 0;
+  return numbers.get(main) ?? numbers.get(`${main}_S`) ?? 0;
 }

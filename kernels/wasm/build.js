@@ -9,7 +9,10 @@ mkdirSync(out, { recursive: true });
 
 /** @param {string} path */
 const modified = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-const inputs = [...readdirSync(folder).map((name) => folder + name), `${root}package-lock.json`]; // the lock: of the compiler
+const inputs = [
+  ...readdirSync(folder, { recursive: true }).map((name) => folder + name),
+  `${root}package-lock.json`,
+]; // the lock: of the compiler
 if (modified(`${out}kernels.wasm`) > Math.max(...inputs.map(modified))) process.exit();
 
 const { default: asc } = await import("assemblyscript/asc"); // takes a second to load

@@ -1,7 +1,7 @@
 // Casts between dtypes: table gathers, exact widening, and the rounding of F32. Every function works on `count`
 // elements at addresses of any alignment; `from` and `to` must not overlap. Bits are little-endian.
 
-import { isNaN32, narrowE4M3, roundTo, widenF16 } from "./rounding";
+import { isNaN32, narrowE4M3, narrowF16, roundTo, widenF16 } from "./rounding";
 
 // ---- gathers: `table` holds the result for every source code ----
 
@@ -139,15 +139,6 @@ export function f32ToF16(from: usize, to: usize, count: i32): void {
     const v = narrowF16(i32x4.splat(load<i32>(from + ((<usize>i) << 2))));
     store<u16>(to + ((<usize>i) << 1), <u16>i32x4.extract_lane(v, 0));
   }
-}
-
-function narrowF16(v: v128): v128 {
-  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
-  // 65536 and above are infinity; rounding makes 65520 and above infinity.
-  const number = roundTo(i32x4.min_s(magnitude, i32x4.splat((127 + 16) << 23)), 10, 15);
-  const payload = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(0x3ff));
-  const code = v128.bitselect(v128.or(payload, i32x4.splat(0x7e00)), number, isNaN32(v));
-  return v128.or(code, v128.and(i32x4.shr_u(v, 16), i32x4.splat(0x8000)));
 }
 
 // code = round(clamp(w / scale)); the quotient is an F32 division. Infinities become the largest code.

@@ -13,5 +13,8 @@ export * from "./linear";
 export * from "./magnitudes";
 export * from "./moe";
 export * from "./norm";
+export * from "./quantize/blocks32";
+export * from "./quantize/q6k";
+export * from "./quantize/ranges";
 export * from "./rope";
 export * from "./scan";

@@ -42,6 +42,16 @@ export function roundTo(magnitude: v128, mantissa: i32, bias: i32): v128 {
   return v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat((127 + 1 - bias) << 23)));
 }
 
+/** F16 patterns of F32 lanes: ties to even, every NaN stays a NaN, and what is too large is infinity. */
+export function narrowF16(v: v128): v128 {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  // 65536 and above are infinity; rounding makes 65520 and above infinity.
+  const number = roundTo(i32x4.min_s(magnitude, i32x4.splat((127 + 16) << 23)), 10, 15);
+  const payload = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(0x3ff));
+  const code = v128.bitselect(v128.or(payload, i32x4.splat(0x7e00)), number, isNaN32(v));
+  return v128.or(code, v128.and(i32x4.shr_u(v, 16), i32x4.splat(0x8000)));
+}
+
 /** Codes of E4M3, one in each lane: round(clamp(w / scale)). The quotient is an F32 division. */
 export function narrowE4M3(v: v128, scale: v128): v128 {
   const magnitude = v128.and(v, i32x4.splat(0x7fffffff));

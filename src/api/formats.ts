@@ -1,6 +1,6 @@
 /** `formats`: lists what this version can read, write and recast. The report is made from the lists that the program uses. */
 import type { Format } from "../../formats/format.ts";
-import { RECAST_KINDS, RECASTS, type RecastTarget } from "../core/dtype.ts";
+import { isFileKind, RECAST_TARGETS, RECASTS, type RecastTarget } from "../core/dtype.ts";
 import { type PluginOptions, type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import { registryOf } from "../plugins/registry.ts";
 
@@ -38,7 +38,7 @@ export function formats(options: PluginOptions = {}): FormatsReport {
     })),
     dialects: families.flatMap((family) => family.dialects.map(({ id }) => ({ id, family: family.id }))),
     families: families.map(({ id, recipes }) => ({ id, recipes: recipes.map((recipe) => recipe.id) })),
-    recasts: (["keep", ...RECAST_KINDS] as const).map((id) => ({
+    recasts: RECAST_TARGETS.map((id) => ({
       id,
       writtenBy: formatsThatWrite(id, known),
     })),
@@ -49,10 +49,10 @@ export function formats(options: PluginOptions = {}): FormatsReport {
 
 /** Every format stores some of the types that `keep` leaves alone. */
 function formatsThatWrite(target: RecastTarget, known: readonly Format[]): readonly string[] {
-  return known
-    .filter(
-      ({ writes }) =>
-        writes !== undefined && (target === "keep" || writes.dtypes.includes(RECASTS[target].dtype)),
-    )
-    .map(({ id }) => id);
+  const canWrite = ({ writes }: Format): boolean => {
+    if (writes === undefined || target === "keep") return writes !== undefined;
+    if (isFileKind(target)) return writes.tensorTypes !== undefined;
+    return writes.dtypes.includes(RECASTS[target].dtype);
+  };
+  return known.filter(canWrite).map(({ id }) => id);
 }

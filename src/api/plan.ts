@@ -2,6 +2,7 @@
 
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import { type LoadedModel, matchModel, readScaleValues } from "../checkpoint/load.ts";
+import type { FileKindReport } from "../convert/dtypes/file-kind.ts";
 import type { MeasureOptions, PlanOptions } from "../convert/options.ts";
 import {
   bytesRead,
@@ -54,6 +55,8 @@ export interface PlanReport extends PluginsReport {
   readonly bytesWritten: number;
   /** memory for buffers */
   readonly peakBytes: number;
+  /** absent unless `dtype` is a kind of GGUF files */
+  readonly fileKind?: FileKindReport;
   /** absent unless `recipe` is "auto" */
   readonly search?: RecipeSearch;
   /** absent without `calibrate` */
@@ -102,6 +105,7 @@ export async function plan(
     bytesRead: bytesRead(planned),
     bytesWritten: bytesWritten(planned),
     peakBytes: planned.peakBytes,
+    ...(planned.fileKind !== null && { fileKind: planned.fileKind }),
     ...(search !== null && { search }),
     ...pluginsReport(options),
     ...(planned.calibrated !== null && {

@@ -5,7 +5,7 @@
  */
 import { z } from "zod";
 import type { RunOptions } from "../checkpoint/options.ts";
-import { FNUZ_HANDLINGS, RECAST_KINDS } from "../core/dtype.ts";
+import { FNUZ_HANDLINGS, RECAST_TARGETS } from "../core/dtype.ts";
 import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
 import { WEIGHT_SCALES } from "../plugins/quantization-dialect.ts";
@@ -48,7 +48,7 @@ const CalibrationRecord = z.strictObject({
 });
 
 export const Conversion = z.strictObject({
-  dtype: z.enum(RECAST_KINDS).exactOptional(),
+  dtype: z.enum(RECAST_TARGETS).exclude(["keep"]).exactOptional(),
   recipe: z.union([word, RecipeFile]).exactOptional(),
   keepEnds: count.exactOptional(),
   quantDialect: word.exactOptional(),

@@ -73,10 +73,12 @@ export function planJobs(
         ...(isDecoded && { elementSource: { ...elementSource, roles: decodedRoles }, sourceDtype: castFrom }),
         tensor: {
           ...{ ...placed, dtype: to, shape },
-          recast: {
-            ...{ kind: recastKind(to), sourceDtype: castFrom },
-            ...(blocks !== undefined && { scales: scaleTensor!.name }), // blocks have scales
-          },
+          ...(isFloat(to) && {
+            recast: {
+              ...{ kind: recastKind(to), sourceDtype: castFrom },
+              ...(blocks !== undefined && { scales: scaleTensor!.name }), // blocks have scales
+            },
+          }),
         },
         cast: {
           from: castFrom,

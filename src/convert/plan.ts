@@ -11,7 +11,7 @@ import {
   type TrainingPrecision,
 } from "../checkpoint/training-precision.ts";
 import { tensorKey } from "../core/checkpoint.ts";
-import { type DType, isBlockDType, isFnuz, RECASTS } from "../core/dtype.ts";
+import { type DType, isBlockDType, isFileKind, isFnuz, RECASTS } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { formatQuantity } from "../core/figures.ts";
 import { canonicalJson, sha256 } from "../core/hash.ts";
@@ -25,6 +25,7 @@ import type { Calibration } from "../quantization/calibration.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
+import { chooseTypes, describeFileKind, fallbackWarnings } from "./dtypes/file-kind.ts";
 import { shareScales } from "./fused-scales.ts";
 import { planJobs } from "./jobs.ts";
 import { findNarrowedTypes } from "./narrowed-types.ts";
@@ -64,13 +65,16 @@ export async function planConversion(
 ): Promise<Plan> {
   const { scales, checkpoint: source } = matched;
   const policy = await policyOf(options, matched.family, recipe);
-  if (policy.to !== null) refuseDtype(writer, policy.to);
+  if (policy.to !== null && !isFileKind(policy.kind)) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);
   const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
   const stored = chooseNames(matched, dialect, writer, policy, options, parallelism);
   const narrowed = await findNarrowedTypes(matched, stored, policy);
-  const weights = planWeights(matched, policy, stored, narrowed);
+  const choices = await chooseTypes(policy, writer, stored, options);
+  const weights = planWeights(matched, policy, stored, narrowed, choices);
+  const fileKind =
+    choices === null || !isFileKind(policy.kind) ? null : describeFileKind(policy.kind, weights, choices);
   const isCopy = options.fnuz === "keep" && policy.to === null && options.quantDialect === undefined;
   if (!isCopy) refuseKeptFnuz(weights);
   const training = await readTrainingPrecision(source);
@@ -118,6 +122,7 @@ export async function planConversion(
       ...(options.maxShardBytes !== undefined && { maxShardBytes: options.maxShardBytes }),
       ...(options.alignment !== undefined && { alignment: options.alignment }),
       ...ranks,
+      ...(fileKind !== null && { fileKind: fileKind.id }),
     },
   };
   const placement = await writer.place(manifest);
@@ -145,6 +150,7 @@ export async function planConversion(
     jobs,
     known,
     calibrated: calibration?.record ?? null,
+    fileKind,
     exact: options.fnuz !== "relabel" && jobs.every((job) => job.cast === undefined),
     restored,
     peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
@@ -155,6 +161,7 @@ export async function planConversion(
       ...(keepsConfig ? renameWarnings(matched, tensors) : []),
       ...skippedTensors(matched),
       ...tiedHeadWarnings(matched, stored),
+      ...(fileKind === null ? [] : fallbackWarnings(fileKind)),
       ...matched.notes,
       ...(keepsConfig ? [] : lostKeys(matched)),
       ...record.notes,

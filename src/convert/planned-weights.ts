@@ -1,8 +1,17 @@
 /** The tensors of a destination that hold roles: their names, the stored tensors that they come from, their new dtypes. */
-import type { Writer } from "../../formats/format.ts";
+import type { TypeChoice, Writer } from "../../formats/format.ts";
 import type { Tensor } from "../core/checkpoint.ts";
-import { type DType, type FloatDType, isDecodedBlock } from "../core/dtype.ts";
+import {
+  type CastDType,
+  type DType,
+  type FloatDType,
+  isBlockDType,
+  isBlockTarget,
+  isDecodedBlock,
+  isFloat,
+} from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
+import { shapeOf } from "../core/mapping/layout.ts";
 import type { Dialect } from "../families/dialect.ts";
 import { type ExpectedTensor, leafRoles, tensorsHeld, tensorsWritten } from "../families/expand.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
@@ -20,7 +29,7 @@ export interface PlannedWeight extends ExpectedTensor {
   /** in the destination */
   readonly dtype: DType;
   /** the dtype that it is cast to; null: its bits are copied */
-  readonly cast: FloatDType | null;
+  readonly cast: CastDType | null;
   /** the reason for that, in words */
   readonly why: string;
 }
@@ -51,6 +60,7 @@ export function chooseNames(
 
 /**
  * @param narrowed result of `findNarrowedTypes`
+ * @param choices  the types of a kind of file, by the names of `stored`; null: the policy decides
  * @throws PLAN_IMPOSSIBLE if the stored tensors of one destination tensor have different types
  */
 export function planWeights(
@@ -58,12 +68,17 @@ export function planWeights(
   policy: Policy,
   stored: readonly ExpectedTensor[],
   narrowed: ReadonlyMap<string, FloatDType>,
+  choices: ReadonlyMap<string, TypeChoice> | null,
 ): readonly PlannedWeight[] {
   return stored.map((expected) => {
     const from = sourceTensors(source, expected, policy.to !== null);
     const sourceDtype = from[0]!.dtype;
     const role = source.roles.get(leafRoles(expected.layout)[0]!)!;
-    const { to, why } = decideTensor(expected, role, sourceDtype, policy, source, narrowed.get(role.key));
+    const choice = choices?.get(expected.name);
+    const { to, why } =
+      choice === undefined
+        ? decideTensor(expected, role, sourceDtype, policy, source, narrowed.get(role.key))
+        : decideByKind(expected, role, sourceDtype, policy, source, choice);
     const cast = to === "keep" || to === sourceDtype ? null : to;
     return { ...expected, role, from, sourceDtype, dtype: cast ?? sourceDtype, cast, why };
   });
@@ -82,6 +97,29 @@ function decideTensor(
   if (onlyDtype !== undefined) return { to: onlyDtype, why: `its software reads it as ${onlyDtype} only` };
   if (narrowed === undefined || decision.to !== "keep") return decision;
   return { to: narrowed, why: `it was widened, and every value is a number of ${narrowed}` };
+}
+
+/** The type that a kind of file chooses, with the reason. */
+function decideByKind(
+  { name, onlyDtype, layout }: ExpectedTensor,
+  role: Role,
+  sourceDtype: DType,
+  { kind }: Policy,
+  source: MatchedModel,
+  { dtype, instead }: TypeChoice,
+): ReturnType<typeof decideRole> {
+  if (onlyDtype !== undefined) return { to: onlyDtype, why: `its software reads it as ${onlyDtype} only` };
+  if (!isFloat(dtype) && !isBlockTarget(dtype))
+    throw new IsologitError("INTERNAL", `${dtype} is not written`);
+  const decision = decideRole(role, sourceDtype, { to: dtype, recipe: null }, source);
+  if (decision.to === "keep" && sourceDtype !== dtype && isBlockDType(sourceDtype))
+    throw new IsologitError("UNSUPPORTED", `it is ${sourceDtype}, whose values are not decoded`, {
+      tensor: name,
+    });
+  if (decision.to === "keep") return decision;
+  if (instead === undefined) return { ...decision, why: `${kind} makes it ${dtype}` };
+  const row = shapeOf(layout).at(-1);
+  return { ...decision, why: `${kind}, but rows of ${row} are no whole blocks of ${instead}` };
 }
 
 /** @param isCast the tensors are cast: then quantised types of ggml are decoded to F32 first */

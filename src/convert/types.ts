@@ -3,7 +3,7 @@
 import type { Placement, WantedTensor, WriteRequest, Writer } from "../../formats/format.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import type { ScaleTable } from "../checkpoint/scales/pair.ts";
-import type { DType, FloatDType, Shape } from "../core/dtype.ts";
+import type { CastDType, DType, FloatDType, Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
 import type { ElementSource } from "../core/gather.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
@@ -11,6 +11,7 @@ import type { Staging } from "../io/staging.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
+import type { FileKindReport } from "./dtypes/file-kind.ts";
 
 /** Entries or files of a checkpoint that do not belong to the model and are not copied. */
 export interface DroppedEntries {
@@ -55,6 +56,8 @@ export interface Plan {
   readonly calibrated: CalibrationRecord | null;
   /** tensors whose bytes are known before the run, by `tensorKey`: calibrated scales */
   readonly known: ReadonlyMap<string, Uint8Array>;
+  /** what the kind of file makes of the weights; null: no such kind was asked for */
+  readonly fileKind: FileKindReport | null;
   /** nothing is recast, so the content root stays the same */
   readonly exact: boolean;
   /** side files that an earlier conversion carried are restored */
@@ -81,7 +84,7 @@ export interface Job {
   /** absent: the bits are copied */
   readonly cast?: {
     readonly from: FloatDType;
-    readonly to: FloatDType;
+    readonly to: CastDType;
     /** the elements are decoded from codes and several scales */
     readonly fromCodes?: true;
     /** for an FP8 source: the stored scale of each run of elements */

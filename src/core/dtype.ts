@@ -61,6 +61,10 @@ const BLOCKS = {
 } as const;
 
 type BlockDType = keyof typeof BLOCKS;
+/** The block types that weights can be cast to. */
+export type BlockTarget = (typeof BLOCK_TARGETS)[number];
+/** What weights can be cast to. */
+export type CastDType = FloatDType | BlockTarget;
 export type DType = keyof typeof BITS | BlockDType;
 /** The types whose elements are single numbers that kernels, casts and comparisons compute with. */
 export type FloatDType = (typeof RECASTS)[RecastKind]["dtype"];
@@ -75,6 +79,8 @@ export type DecodedBlock = (typeof DECODED_BLOCKS)[number];
 export type NumericDType = FloatDType | DecodedBlock;
 export type Shape = readonly number[];
 
+export const BLOCK_TARGETS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"] as const;
+
 /** The types of safetensors, without those of blocks. */
 export const DTYPES = Object.keys(BITS) as readonly (keyof typeof BITS)[];
 
@@ -88,6 +94,10 @@ export function isDecodedBlock(dtype: DType): dtype is DecodedBlock {
 
 export function isNumeric(dtype: DType): dtype is NumericDType {
   return isFloat(dtype) || isDecodedBlock(dtype);
+}
+
+export function isBlockTarget(dtype: DType): dtype is BlockTarget {
+  return (BLOCK_TARGETS as readonly DType[]).includes(dtype);
 }
 
 /** Number of elements that are stored together, along the last dimension: 1 for types without blocks. */
@@ -113,13 +123,48 @@ export const RECASTS = {
 } as const;
 
 export type RecastKind = keyof typeof RECASTS;
+/**
+ * Kinds of files, by llama-quantize's names, with the type of most of their matrices. A kind fixes the type of each tensor by its
+ * name and shape; the format that such files belong to has the rule.
+ */
+export const FILE_KINDS = {
+  q8_0: "Q8_0",
+  q6_k: "Q6_K",
+  q5_k_m: "Q5_K",
+  q5_k_s: "Q5_K",
+  q5_1: "Q5_1",
+  q5_0: "Q5_0",
+  q4_k_m: "Q4_K",
+  q4_k_s: "Q4_K",
+  q4_1: "Q4_1",
+  q4_0: "Q4_0",
+} as const satisfies Readonly<Record<string, BlockTarget>>;
+
+export type FileKind = keyof typeof FILE_KINDS;
 /** Value of the option `dtype`; `keep` casts nothing. */
-export type RecastTarget = "keep" | RecastKind;
+export type RecastTarget = "keep" | RecastKind | FileKind;
 /** Type of a whole model in config.json. */
 export type TorchDType = NonNullable<(typeof RECASTS)[RecastKind]["torch"]>;
 
 /** Names of `RECASTS`, in its order. */
 export const RECAST_KINDS = Object.keys(RECASTS) as readonly RecastKind[];
+
+/** Values of the option `dtype`. */
+export const RECAST_TARGETS = [
+  "keep",
+  ...RECAST_KINDS,
+  ...(Object.keys(FILE_KINDS) as FileKind[]),
+] as const satisfies readonly RecastTarget[];
+
+export function isFileKind(target: RecastTarget): target is FileKind {
+  return Object.hasOwn(FILE_KINDS, target);
+}
+
+/** The type of most matrices after a recast; null: nothing is cast. */
+export function mainDType(target: RecastTarget): CastDType | null {
+  if (target === "keep") return null;
+  return isFileKind(target) ? FILE_KINDS[target] : RECASTS[target].dtype;
+}
 
 /** The name under which weights are recast to this type. */
 export function recastKind(dtype: FloatDType): RecastKind {

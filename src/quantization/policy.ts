@@ -1,11 +1,13 @@
 /** Which roles a recast casts: decided from names and kinds, before any weight is read. */
 import {
+  type CastDType,
   type DType,
-  type FloatDType,
   isDecodedBlock,
+  isFileKind,
   isFnuz,
   isFp8,
   isNumeric,
+  mainDType,
   RECASTS,
   type RecastTarget,
   type TorchDType,
@@ -23,8 +25,8 @@ export interface PolicyOptions {
 
 export interface Policy {
   readonly kind: RecastTarget;
-  /** null: nothing is cast */
-  readonly to: FloatDType | null;
+  /** null: nothing is cast; for a kind of file, the type of most matrices */
+  readonly to: CastDType | null;
   /** null: every role is cast */
   readonly recipe: Recipe | null;
   /** the type that config.json then names for the whole model; null: its present type stays right */
@@ -45,10 +47,16 @@ export async function policyOf(
   chosen?: Recipe,
 ): Promise<Policy> {
   const { dtype: kind = "keep", keepEnds } = options;
-  const { dtype: to, torch: torchDtype } = kind === "keep" ? { dtype: null, torch: null } : RECASTS[kind];
+  const to = mainDType(kind);
+  const torchDtype = kind === "keep" || isFileKind(kind) ? null : RECASTS[kind].torch;
   if (to === null && options.recipe !== undefined) throw usage("`recipe`", "`dtype`");
   if (keepEnds !== undefined && !(Number.isSafeInteger(keepEnds) && keepEnds >= 0)) {
     throw new IsologitError("USAGE", `\`keepEnds\` is ${keepEnds}, not a number of layers`);
+  }
+  if (isFileKind(kind) && (options.recipe ?? keepEnds) !== undefined) {
+    const message = `the kind of file ${kind} chooses the type of each tensor itself`;
+    const next = "leave `recipe` and `keepEnds` out";
+    throw new IsologitError("USAGE", message, {}, { next });
   }
   const recipeName = options.recipe ?? (to !== null && isFp8(to) ? family.recipes[0]?.id : undefined);
   if (recipeName === undefined) {
@@ -62,7 +70,7 @@ export async function policyOf(
 
 /** The new type of one role, or "keep", and the reason in words. */
 interface RoleDecision {
-  readonly to: "keep" | FloatDType;
+  readonly to: "keep" | CastDType;
   readonly why: string;
 }
 

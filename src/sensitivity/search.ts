@@ -7,7 +7,7 @@ import { recipeFileOf } from "../convert/conversion-record.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import type { Job, Plan } from "../convert/types.ts";
 import { tensorKey } from "../core/checkpoint.ts";
-import { bitsOf, bytesOf, isFp8, RECASTS } from "../core/dtype.ts";
+import { bitsOf, bytesOf, isFp8, mainDType } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
 import { mainLayers } from "../families/model.ts";
@@ -99,7 +99,8 @@ function refuseSearch({ recipe, bits, dtype = "keep" }: SearchOptions): void {
     throw new IsologitError("USAGE", '`bits` has no meaning without `recipe` "auto"');
   }
   if (bits !== undefined && !(bits > 0)) throw new IsologitError("USAGE", `\`bits\` is ${bits}`);
-  if (dtype !== "keep" && isFp8(RECASTS[dtype].dtype)) return;
+  const to = mainDType(dtype);
+  if (to !== null && isFp8(to)) return;
   const message = '`recipe` "auto" chooses what becomes FP8, and no FP8 `dtype` is given';
   throw new IsologitError("USAGE", message, {}, { next: "add `dtype` fp8-e4m3" });
 }
@@ -144,7 +145,8 @@ function candidatesOf(model: LoadedModel, { jobs, manifest }: Plan): readonly Ca
 /** The limits of a search: a size, or the divergence that a verification would accept. */
 function limitsOf(options: SearchOptions, trained: boolean): RecipeSearch["limits"] {
   const { bits, dtype = "keep" } = options;
-  const recastTo = new Set(dtype === "keep" ? [] : [RECASTS[dtype].dtype]);
+  const to = mainDType(dtype);
+  const recastTo = new Set(to === null ? [] : [to]);
   const judged = judgedLimits(recastTo, trained, options);
   if (bits !== undefined) return { ...judged, bits };
   const { klMean, klP99 } = limitsFor(recastTo, options);

@@ -8,7 +8,7 @@ import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
-import type { DecodedBlock, FloatDType } from "../core/dtype.ts";
+import type { BlockTarget, CastDType, DecodedBlock, FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
@@ -17,7 +17,11 @@ import type { CodeDType } from "./code-bound.ts";
 export type Call =
   /** largest |x|, an F32 value. @throws NON_FINITE with the index, counted from `at` */
   | { readonly op: "amax"; readonly dtype: FloatDType; readonly at: number; readonly count: number }
-  /** digests the next band of a tensor, and casts it first if `cast` is given; `overflowAt` is an index or -1 */
+  /**
+   * digests the next band of a tensor, and casts it first if `cast` is given; `overflowAt` is an index or -1
+   *
+   * @throws with a cast to blocks: NON_FINITE, OVERFLOW with the index, counted from `at`
+   */
   | {
       readonly op: "band";
       /** compute checksums of chunks too, for the seals of a format */
@@ -28,7 +32,12 @@ export type Call =
       readonly ofCodes?: boolean;
       readonly at: number;
       readonly size: number;
-      readonly cast?: Cast & { readonly toAt: number; readonly toSize: number; readonly count: number };
+      readonly cast?: Omit<Cast, "to"> & {
+        readonly to: CastDType;
+        readonly toAt: number;
+        readonly toSize: number;
+        readonly count: number;
+      };
     }
   /**
    * casts rows of a matrix to E4M3 with a scale for each block, and digests the codes as `band` does. "whole": the rows are
@@ -107,6 +116,13 @@ export type Call =
       readonly columns: number;
       /** factor from stored to real values of an FP8 source */
       readonly sourceScale: number | null;
+      /** the blocks as stored: then each must have the bytes that the encoder makes of a, at `toAt` */
+      readonly exact?: {
+        readonly type: BlockTarget;
+        readonly at: number;
+        readonly size: number;
+        readonly toAt: number;
+      };
     };
 
 /** What a cast destroyed in a band. */

@@ -4,7 +4,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
-import { blockElements, type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
+import { createBlockEncoder } from "../cast/encode-blocks.ts";
+import { blockElements, type FloatDType, isBlockTarget, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { firstFarBlock } from "./block-bound.ts";
@@ -18,6 +19,7 @@ if (port === null) throw new Error("this file runs as a worker thread");
 const { memory } = workerData as { memory: WebAssembly.Memory };
 const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
 const blocks = await createBlockCaster(memory, FIRST_ADDRESS);
+const encoder = await createBlockEncoder(memory, FIRST_ADDRESS, caster);
 
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
@@ -68,7 +70,9 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     if (ofSource === true) sourceDigest().update(view(at, size));
     const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
     if (ofCodes === true) refuseNaN(from, at, count);
-    const { overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count);
+    let overflowAt = -1;
+    if (isBlockTarget(to)) encoder.encode(from, to, sourceScale, at, toAt, count);
+    else ({ overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count));
     stored.update(view(toAt, toSize), sealed);
     return { overflowAt };
   },
@@ -130,8 +134,14 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     // every element must be the nearest, and every zero have its sign
     return { differsAt, amax, dead, error: { ...error, notNearest: 0, beyond: notNearest + beyond } };
   },
-  blocksOf: ({ a, from, size, b, count, blocks: type, columns, sourceScale }) => {
+  blocksOf: ({ a, from, size, b, count, blocks: type, columns, sourceScale, exact }) => {
     sourceDigest().update(view(a, size));
+    let other = -1;
+    if (exact !== undefined) {
+      encoder.encode(from, exact.type, sourceScale, a, exact.toAt, count);
+      const found = firstDifference(view(exact.at, exact.size), view(exact.toAt, exact.size), count);
+      if (found >= 0) other = found - (found % blockElements(type));
+    }
     const cast = { from, to: "F32", scale: null, sourceScale } as const;
     const sums = caster.errors(cast, a, b, count, blockElements(type));
     const far = firstFarBlock(type, sums);
@@ -140,7 +150,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     const loss = { nonzero: count - zeros, zeroed, coarse: 0, clipped: 0 };
     const rows = addPairs(sums, (columns || count) / blockElements(type));
     return {
-      differsAt: far < 0 ? -1 : far * blockElements(type),
+      differsAt: exact === undefined && far >= 0 ? far * blockElements(type) : other,
       amax: 0,
       dead: null,
       error: { loss, notNearest: 0, beyond: 0, isExact: false, sums: rows },

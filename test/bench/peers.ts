@@ -7,7 +7,8 @@ const userland = process.env.ORACLE_DIR ?? "/var/tmp/oracle";
 
 /** Why a peer cannot run on a folder here, or undefined. */
 export function absent(id: string, source: string): string | undefined {
-  if (!["torch", "dcp", "transformers", "llama"].includes(id)) return undefined;
+  if (!["torch", "dcp", "transformers", "llama", "ggml", "quantize4", "quantize8"].includes(id))
+    return undefined;
   if (!existsSync(`${oracle}/run`)) return "there is no ../shared/oracle";
   if (!existsSync(`${userland}/.ready`)) return "the userland of ../shared/oracle is not built";
   if (id === "llama" && !existsSync(`${source}.gguf`))
@@ -46,6 +47,37 @@ export const llama = (source: string, threads: number): readonly string[] => [
   ...[`${oracle}/run`, "llama-bench", "-m", `${source}.gguf`, "-p", "64", "-n", "0"],
   ...["-t", String(threads), "-r", "1", "--no-warmup", "-o", "json"],
 ];
+
+/** llama-quantize on the same weights, in a BF16 file. */
+export const llamaQuantize = (
+  file: string,
+  out: string,
+  kind: string,
+  threads: number,
+): readonly string[] => [...[`${oracle}/run`, "llama-quantize", file, out, kind, String(threads)]];
+
+/** Prints ggml's millions of weights a second by type, one thread. */
+export const ggmlEncoders = (seconds: number): readonly string[] => [
+  ...[`${oracle}/run`, "python3", "-c", ENCODE, String(seconds)],
+];
+
+const ENCODE = `
+import ctypes, glob, json, sys, time, numpy as np
+ggml = ctypes.CDLL(sorted(glob.glob("/usr/lib/**/libggml-base.so*", recursive=True))[0])
+call = ggml.ggml_quantize_chunk
+call.restype = ctypes.c_size_t
+call.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
+x = ((np.random.rand(3, 1 << 20).sum(0) - 1.5) / 20).astype(np.float32)
+out = np.zeros(8 << 20, np.uint8)
+rates = {}
+for name, number in dict(Q4_0=2, Q4_1=3, Q5_0=6, Q5_1=7, Q8_0=8, Q4_K=12, Q5_K=13, Q6_K=14).items():
+    started, runs = time.time(), 0
+    while time.time() - started < float(sys.argv[1]):
+        call(number, x.ctypes.data, out.ctypes.data, 0, x.size // 256, 256, None)
+        runs += 1
+    rates[name] = runs * x.size / (time.time() - started) / 1e6
+print(json.dumps(rates))
+`;
 
 /** Torch's own writer of distributed checkpoints, on the same model. */
 export const torchCheckpoint = (source: string, out: string): readonly string[] => [

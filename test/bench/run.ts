@@ -16,8 +16,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
 import { decodeTimes } from "./decode.ts";
+import { encoderSpeeds } from "./encoders.ts";
 import { kernelSpeeds } from "./kernels.ts";
-import { absent, llama, torchCheckpoint, torchRecast, transformers } from "./peers.ts";
+import { absent, llama, llamaQuantize, torchCheckpoint, torchRecast, transformers } from "./peers.ts";
 import { startTimes } from "./start.ts";
 
 const { values } = parseArgs({
@@ -27,7 +28,7 @@ const { values } = parseArgs({
     items: {
       type: "string",
       default:
-        "start,kernels,decode,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama",
+        "start,kernels,encoders,decode,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -50,6 +51,7 @@ interface Item {
 const COPIES = {
   packed: (source: string) => `${source}.isologit`,
   nemo2: (source: string) => `${source}-nemo2`,
+  gguf: (source: string) => `${source}-bf16.gguf`,
 };
 
 const memory = ["--memory", values.memory];
@@ -138,7 +140,19 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
     command: (source) => llama(source, availableParallelism()),
   },
 };
-const PARTS = [FILES, FIRST_LOGITS];
+const kindOfFile = (kind: string): Item => ({
+  title: `convert hf to gguf ${kind}, --verify off`,
+  aim: "<= 0.7 x llama-quantize",
+  command: (source, out) => ours("convert", source, out, "--to", "gguf", "--dtype", kind, "--verify", "off"),
+});
+const quantize = (kind: string): Item => ({
+  title: `llama-quantize ${kind}, from BF16`,
+  needs: "gguf",
+  command: (source, out) => llamaQuantize(COPIES.gguf(source), out, kind, availableParallelism()),
+});
+const FOUR_BITS = { quantize4: quantize("q4_k_m"), q4_k_m: kindOfFile("q4_k_m") };
+const EIGHT_BITS = { quantize8: quantize("q8_0"), q8_0: kindOfFile("q8_0") };
+const PARTS = [FILES, FIRST_LOGITS, FOUR_BITS, EIGHT_BITS];
 
 interface Run {
   readonly seconds: number;
@@ -147,7 +161,7 @@ interface Run {
 
 async function main(): Promise<void> {
   const wanted = values.items.split(",");
-  const known = ["start", "kernels", "decode", ...PARTS.flatMap(Object.keys)];
+  const known = ["start", "kernels", "encoders", "decode", ...PARTS.flatMap(Object.keys)];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
@@ -157,6 +171,7 @@ async function main(): Promise<void> {
   console.log(`rounds ${values.rounds}, --memory ${values.memory}, work in ${values.work}`);
   if (wanted.includes("start")) startTimes(5 * Number(values.rounds));
   if (wanted.includes("kernels")) await kernelSpeeds(3 * Number(values.rounds));
+  if (wanted.includes("encoders")) await encoderSpeeds(Number(values.rounds));
   if (wanted.includes("decode")) await decodeTimes(10 * Number(values.rounds), values.work);
   for (const part of PARTS) {
     const items = Object.entries(part).flatMap(([id, item]) =>

@@ -65,6 +65,7 @@ function planText(report: PlanReport, view: View): string[] {
         `${destination.format}, ${formatBytes(destination.bytes)}, ${escapeControls(destination.path)}`,
       ],
       ["values", valuesText(report)],
+      ...fileKindRows(report),
       ["reads", formatBytes(report.bytesRead)],
       ["writes", `${formatBytes(report.bytesWritten)} in ${formatQuantity(files.length, "file")}`],
       ["peak memory", `${formatBytes(report.peakBytes)} of buffers`],
@@ -96,6 +97,13 @@ function valuesText({ exact, tensors }: PlanReport): string {
   );
   return isRelabelled ? "recast: no value changes" : "recast: some values are rounded";
 }
+
+const fileKindRows = ({ fileKind }: PlanReport): [string, string][] => {
+  if (fileKind === undefined) return [];
+  const { id, types, bitsPerWeight } = fileKind;
+  const counts = types.map(({ dtype, tensors }) => `${dtype} ${formatCount(tensors)}`);
+  return [[id, `${bitsPerWeight.toFixed(2)} bits a weight; tensors: ${counts.join(", ")}`]];
+};
 
 const calibrationRows = ({ calibration }: PlanReport): [string, string][] => {
   if (calibration === undefined) return [];

@@ -1,5 +1,5 @@
 /** `recast`: writes another dtype in the same format. */
-import { RECAST_KINDS } from "../../core/dtype.ts";
+import { RECAST_TARGETS } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { ConvertOptions } from "../../index.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
@@ -16,7 +16,8 @@ export const recast = defineCommand<ConvertOptions>({
   ],
   async run({ positionals: { SRC, DST }, options }, { library }) {
     if (options.dtype === undefined) {
-      const next = `add --dtype with ${RECAST_KINDS.slice(0, -1).join(", ")} or ${RECAST_KINDS.at(-1)}`;
+      const [, ...targets] = RECAST_TARGETS;
+      const next = `add --dtype with ${targets.slice(0, -1).join(", ")} or ${targets.at(-1)}`;
       throw new IsologitError("USAGE", "--dtype is missing; recast needs it", {}, { next });
     }
     return convertOutcome("recast", await library.recast(SRC!, DST!, options));

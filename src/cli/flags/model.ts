@@ -1,5 +1,5 @@
 /** Flags about checkpoints: the source, the conversion, and existing files at the destination. */
-import { FNUZ_HANDLINGS, RECAST_KINDS } from "../../core/dtype.ts";
+import { FNUZ_HANDLINGS, RECAST_TARGETS } from "../../core/dtype.ts";
 import { QUANT_DIALECTS, WEIGHT_SCALES } from "../../plugins/quantization-dialect.ts";
 import { flagGroup, oneOf } from "../flag.ts";
 import { choiceReader, decimalReader, integerReader, readSize, readText } from "../values.ts";
@@ -68,9 +68,9 @@ export const TARGET_FLAGS = flagGroup(CONVERSION, {
 export const RECAST_FLAGS = flagGroup(CONVERSION, {
   dtype: {
     spec: "--dtype <dtype>",
-    about: "dtype of the written weights",
+    about: "dtype of the written weights; q8_0 and those after it are kinds of GGUF files",
     default: "keep",
-    ...oneOf(["keep", ...RECAST_KINDS], DTYPE_ALIASES),
+    ...oneOf(RECAST_TARGETS, DTYPE_ALIASES),
   },
   recipe: {
     spec: "--recipe <name|file>",

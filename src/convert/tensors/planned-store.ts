@@ -5,10 +5,11 @@
 import { createSharedMemory, FIRST_ADDRESS } from "../../../kernels/module.ts";
 import { type BlockCaster, type BlockScales, createBlockCaster } from "../../cast/blocks.ts";
 import { type Caster, createCaster, overflowError, SCRATCH_BYTES, scaleOf } from "../../cast/cast.ts";
+import { type BlockEncoder, createBlockEncoder } from "../../cast/encode-blocks.ts";
 import type { Fp8 } from "../../cast/table.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { type Checkpoint, type Tensor, tensorKey } from "../../core/checkpoint.ts";
-import { bitsOf, bytesOf, isFp8, widthOf } from "../../core/dtype.ts";
+import { bitsOf, blockElements, bytesOf, isBlockTarget, isFp8, widthOf } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { type Band, bandsOf } from "../../core/gather.ts";
 import type { ByteSource, Store } from "../../core/io.ts";
@@ -38,7 +39,8 @@ export async function readablePlan(
   const caster = await createCaster(memory, FIRST_ADDRESS);
   const sources = new Sources(plan.source.checkpoint.store);
   const blocks = await createBlockCaster(memory, FIRST_ADDRESS);
-  const work = new PlannedWork(run, sources, memory, caster, blocks);
+  const encoder = await createBlockEncoder(memory, FIRST_ADDRESS, caster);
+  const work = new PlannedWork(run, sources, memory, caster, blocks, encoder);
   const jobs = new Map(plan.jobs.map((job) => [tensorKey(job.tensor), job]));
   const scales = new Map(plan.jobs.flatMap((job) => (job.cast?.scaleTo ? [[job.cast.scaleTo, job]] : [])));
   const tensors = new Map(planned.tensors.map((tensor) => [tensorKey(tensor), tensor]));
@@ -85,6 +87,7 @@ class PlannedWork {
   readonly #memory: WebAssembly.Memory;
   readonly #caster: Caster;
   readonly #blocks: BlockCaster;
+  readonly #encoder: BlockEncoder;
   readonly #tensorScales = new Map<Job, Promise<number>>();
   /** of each weight the scales that were read last: its codes and its scales are read in turn */
   readonly #rowScales = new Map<Job, RowScales>();
@@ -95,12 +98,14 @@ class PlannedWork {
     memory: WebAssembly.Memory,
     caster: Caster,
     blocks: BlockCaster,
+    encoder: BlockEncoder,
   ) {
     this.#run = run;
     this.#sources = sources;
     this.#memory = memory;
     this.#caster = caster;
     this.#blocks = blocks;
+    this.#encoder = encoder;
   }
 
   /** Fills `target` with stored bytes of a job's tensor, from byte `offset` on. */
@@ -110,7 +115,7 @@ class PlannedWork {
       const perByte = 8 / bitsOf(sourceDtype);
       const band = { lo: offset * perByte, hi: (offset + target.byteLength) * perByte };
       await readBand(this.#run, this.#sources, job, band, { bytes: target });
-    } else if (cast.blocks === undefined) await this.#cast(job, cast, target, offset / widthOf(cast.to));
+    } else if (cast.blocks === undefined) await this.#castRange(job, cast, target, offset);
     else await this.#readCodes(job, cast.blocks, target, offset);
   }
 
@@ -132,10 +137,28 @@ class PlannedWork {
     target.set((await scales.bytes).subarray(start, start + target.byteLength));
   }
 
+  /** The blocks that a range begins or ends in are cast as a whole. */
+  async #castRange(
+    job: Job,
+    cast: NonNullable<Job["cast"]>,
+    target: Uint8Array,
+    offset: number,
+  ): Promise<void> {
+    const unit = blockElements(cast.to);
+    const unitBytes = (unit * bitsOf(cast.to)) / 8;
+    const [lo, hi] = [Math.floor(offset / unitBytes), Math.ceil((offset + target.byteLength) / unitBytes)];
+    const size = (hi - lo) * unitBytes;
+    if (size === target.byteLength) return await this.#cast(job, cast, target, lo * unit);
+    const blocks = new Uint8Array(size);
+    await this.#cast(job, cast, blocks, lo * unit);
+    const start = offset - lo * unitBytes;
+    target.set(blocks.subarray(start, start + target.byteLength));
+  }
+
   async #cast(job: Job, cast: NonNullable<Job["cast"]>, target: Uint8Array, first: number): Promise<void> {
     const { from, to } = cast;
     const { plan, allowOverflow } = this.#run;
-    const [read, written] = [widthOf(from), widthOf(to)];
+    const [read, written] = [widthOf(from), bitsOf(to) / 8];
     const scale = isFp8(to) ? await this.#tensorScale(job) : null;
     const end = first + target.byteLength / written;
     const runs: readonly Partial<ScaledRun>[] = cast.sourceScales ?? [{}];
@@ -151,8 +174,15 @@ class PlannedWork {
         const nan = isFp8(from) || cast.fromCodes === true ? this.#caster.firstNaN(from, at, count) : -1;
         if (nan >= 0)
           throw new IsologitError("NON_FINITE", "a code of the weight is NaN", { index: lo + nan });
-        const { overflowAt } = this.#caster.cast(from, to, scale, sourceScale, at, toAt, count);
-        if (overflowAt >= 0 && !allowOverflow) throw shiftIndex(overflowError(to, overflowAt), lo);
+        try {
+          if (isBlockTarget(to)) this.#encoder.encode(from, to, sourceScale, at, toAt, count);
+          else {
+            const { overflowAt } = this.#caster.cast(from, to, scale, sourceScale, at, toAt, count);
+            if (overflowAt >= 0 && !allowOverflow) throw overflowError(to, overflowAt);
+          }
+        } catch (error) {
+          throw shiftIndex(error, lo);
+        }
         target.set(this.#view(toAt, count * written), (lo - first) * written);
       }
     }

@@ -5,7 +5,7 @@
 import type { TensorDigests } from "../../../formats/format.ts";
 import { overflowError } from "../../cast/cast.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
-import { bitsOf, countOf } from "../../core/dtype.ts";
+import { bitsOf, countOf, isFloat } from "../../core/dtype.ts";
 import { gatherExtents, roleSource } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import { Digest } from "../../workers/digest.ts";
@@ -73,7 +73,8 @@ export async function scatterColumns(
         const { from, to, fromCodes: ofCodes = false } = job.cast;
         const cast = { from, to, scale: null, sourceScale, toAt: at + size, toSize, count };
         const { overflowAt } = await worker.call({ op: "band", at, size, cast, ofCodes, sealed: false });
-        if (overflowAt >= 0 && !allowOverflow) throw overflowError(to, lo * columns + overflowAt);
+        if (overflowAt >= 0 && !allowOverflow && isFloat(to))
+          throw overflowError(to, lo * columns + overflowAt);
       }
       const matrix = bytes.subarray(start, start + toSize);
       let free = start + toSize;

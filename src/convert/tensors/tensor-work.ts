@@ -5,9 +5,9 @@ import type { BlockScales } from "../../cast/blocks.ts";
 import { overflowError, scaleOf } from "../../cast/cast.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { type Span, tensorKey } from "../../core/checkpoint.ts";
-import { bitsOf, type FloatDType, isFp8, widthOf } from "../../core/dtype.ts";
+import { bitsOf, blockElements, type FloatDType, isFloat, isFp8, widthOf } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
-import { type Band, bandsOf } from "../../core/gather.ts";
+import { type Band, bandsOf, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
@@ -112,7 +112,7 @@ export class TensorWork {
     const seal = this.#held.sealOf(job);
     const ofSource = this.#sealed || (alone && seal?.sha256 !== undefined);
     const { from, to } = cast;
-    const [read, written] = [widthOf(from), widthOf(to)];
+    const [read, written] = [widthOf(from), bitsOf(to) / 8];
     const runs = cast.sourceScales ?? [{ lo: 0, hi: job.count }];
     const scales = new Map<string, number>();
     for (const { scale: name } of cast.sourceScales ?? []) {
@@ -124,7 +124,7 @@ export class TensorWork {
     const scale = amax === null || !isFp8(to) ? null : scaleOf(amax, to);
     await pipelineBands(
       worker,
-      scaledBands(runs, read + written, worker.buffers[0]!.bytes.byteLength),
+      scaledBands(runs, read + written, worker.buffers[0]!.bytes.byteLength, blockElements(to)),
       (band, buffer) => this.#read(job, band, buffer),
       async ({ lo, hi, scale: scaleName }, buffer) => {
         const sourceScale = scaleName === undefined ? null : scales.get(scaleName)!;
@@ -136,7 +136,8 @@ export class TensorWork {
         const { overflowAt } = await worker.call({ ...band, ofCodes }).catch((error) => {
           throw shiftIndex(error, lo);
         });
-        if (overflowAt >= 0 && !allowOverflow) throw shiftIndex(overflowError(to, overflowAt), lo);
+        if (overflowAt >= 0 && !allowOverflow && isFloat(to))
+          throw shiftIndex(overflowError(to, overflowAt), lo);
         await staging.writeAt(
           place.file,
           place.offset + lo * written,
@@ -194,14 +195,21 @@ export class TensorWork {
   }
 }
 
-/** Divides each run of elements that share a scale into bands, so that all elements of a band have one scale. */
+/**
+ * Divides each run of elements that share a scale into bands, so that all elements of a band have one scale.
+ *
+ * @param block elements that are stored together; a run is whole rows, and a row whole blocks
+ */
 function* scaledBands(
   runs: readonly { readonly lo: number; readonly hi: number; readonly scale?: string }[],
   width: number,
   maxBytes: number,
+  block: number,
 ) {
   for (const run of runs) {
-    for (const { lo, hi } of bandsOf(run.hi - run.lo, width, maxBytes)) {
+    if ((run.hi - run.lo) % block !== 0)
+      throw new IsologitError("INTERNAL", "elements with one scale are not whole blocks");
+    for (const { lo, hi } of bandsOf(run.hi - run.lo, width, maxBytes, rowsUnit(block))) {
       yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
     }
   }
