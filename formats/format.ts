@@ -138,6 +138,8 @@ export interface Writer {
 export interface ReadOptions {
   /** iteration to read, for formats with `iterations`; default: the latest */
   readonly iteration?: number;
+  /** make side files that the format stores in another form, such as the keys of a tokenizer; default false */
+  readonly makeFiles?: boolean;
 }
 
 export interface Format {

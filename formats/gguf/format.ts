@@ -17,7 +17,7 @@ export const gguf: Format = {
     return paths.length === 1 ? "yes" : "maybe";
   },
 
-  read: async (store) => (await import("./read.ts")).readGguf(store),
+  read: async (store, options) => (await import("./read.ts")).readGguf(store, options),
 
   writes: {
     dialect: "gguf",

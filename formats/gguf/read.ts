@@ -5,6 +5,7 @@ import { formatBytes } from "../../src/core/figures.ts";
 import type { ByteSource, Store } from "../../src/core/io.ts";
 import { endsWithTrailer, trailerOf } from "../codec/certificate-trailer.ts";
 import { type GgufHeader, readGgufHeader } from "../codec/gguf/header.ts";
+import type { ReadOptions } from "../format.ts";
 import { isTokenizerFile } from "../tokenizer-files.ts";
 import { ggufNamed, partsAmong } from "./files.ts";
 import { carriedIn } from "./origin-keys.ts";
@@ -23,7 +24,7 @@ type Part = GgufHeader & {
 };
 
 /** @throws codes of exit status 3 */
-export async function readGguf(store: Store): Promise<Checkpoint> {
+export async function readGguf(store: Store, { makeFiles = false }: ReadOptions = {}): Promise<Checkpoint> {
   const files = await store.list();
   const named = ggufNamed(files.map(({ path }) => path));
   if (named.length === 0)
@@ -45,6 +46,8 @@ export async function readGguf(store: Store): Promise<Checkpoint> {
   const tensors = tensorsOf(parts);
   const carried = carriedIn(metadata, store);
   const widened = widenedIn(metadata, tensors);
+  const beside = files.filter(({ path }) => !paths.includes(path));
+  const made = makeFiles && carried === undefined ? await madeFiles(metadata, beside, store) : undefined;
   return {
     format: "gguf",
     dialect: "gguf",
@@ -57,15 +60,14 @@ export async function readGguf(store: Store): Promise<Checkpoint> {
     objects: [],
     sidecars: [
       ...(carried?.files.sidecars.filter(({ path }) => isTokenizerFile(path) || path === GENERATION) ?? []),
-      ...files
-        .filter(({ path }) => !paths.includes(path))
-        .map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
+      ...(made?.sidecars ?? []),
+      ...beside.map(({ path, size }) => ({ path, span: { file: path, offset: 0, size } })),
     ],
     ...(carried !== undefined && { carriedFiles: carried.files }),
     weightFiles: [],
     recasts: [],
     ...(remarks.length > 0 && { remarks }),
-    store: carried?.store ?? store,
+    store: made?.store ?? carried?.store ?? store,
   };
 }
 
@@ -83,6 +85,34 @@ async function certificateAfter(
   file: string,
 ): Promise<Span | undefined> {
   return (await endsWithTrailer(source)) ? await trailerOf(source, end, file) : undefined;
+}
+
+/** Begins the names of the files that are made; no path of a store begins with it. */
+const MADE = "/made:";
+
+/** Files of the tokenizer in the keys, unless some are beside the file, and a store that has them too. */
+async function madeFiles(
+  metadata: readonly TypedValue[],
+  beside: readonly { readonly path: string }[],
+  store: Store,
+): Promise<Pick<Checkpoint, "sidecars" | "store"> | undefined> {
+  if (beside.some(({ path }) => isTokenizerFile(path))) return undefined;
+  const made = await (await import("./tokenizer-files.ts")).tokenizerFiles(metadata, store);
+  const sidecars = [...made].map(([path, { byteLength: size }]) => ({
+    path,
+    span: { file: MADE + path, offset: 0, size },
+  }));
+  const open = async (path: string): Promise<ByteSource> => {
+    const bytes = path.startsWith(MADE) ? made.get(path.slice(MADE.length)) : undefined;
+    if (bytes === undefined) return await store.open(path);
+    return {
+      url: store.url,
+      size: bytes.byteLength,
+      readInto: async (target, offset) => target.set(bytes.subarray(offset, offset + target.byteLength)),
+      [Symbol.asyncDispose]: async () => {},
+    };
+  };
+  return { sidecars, store: { ...store, open } };
 }
 
 function tensorsOf(parts: readonly Part[]): readonly Tensor[] {

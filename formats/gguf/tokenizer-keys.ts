@@ -7,7 +7,7 @@ import { isJsonObject, parseJsonObject } from "../../src/core/json.ts";
 import type { WrittenKey } from "../codec/gguf/encode.ts";
 
 /** llama.cpp's types of tokens. */
-const TOKEN = { normal: 1, control: 3, added: 4, unused: 5 } as const;
+export const TOKEN = { normal: 1, control: 3, added: 4, unused: 5 } as const;
 
 /** Side files by path, as bytes. */
 export type FileBytes = ReadonlyMap<string, Uint8Array>;
@@ -82,7 +82,7 @@ function jsonIn(files: FileBytes, file: string): Readonly<Record<string, unknown
 }
 
 /** Patterns by which tokenizers divide a text, and llama.cpp's names of them. */
-const PATTERNS: Readonly<Record<string, string>> = {
+export const PATTERNS: Readonly<Record<string, string>> = {
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+":
     "llama-bpe",
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+":

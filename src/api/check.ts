@@ -138,7 +138,7 @@ async function openOrReport(
 ): Promise<Checkpoint | null> {
   try {
     // With `read`, a later step lists damage; so the first read that finds damage must not throw.
-    return await openCheckpoint(source, { ...options, sealed: options.read !== true });
+    return await openCheckpoint(source, { ...options, makeFiles: false, sealed: options.read !== true });
   } catch (error) {
     if (isNearMiss(error)) {
       findings.push(nearMiss(error, source));

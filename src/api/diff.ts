@@ -45,7 +45,8 @@ const BAND_BYTES = 4 * 1024 * 1024;
  * const { equal, tensors } = await diff("./nemotron-h-8b", "model.isologit");
  */
 export async function diff(a: string, b: string, options: DiffOptions = {}): Promise<DiffReport> {
-  const [openA, openB] = [await openCheckpoint(a, options), await openCheckpoint(b, options)];
+  const how = { ...options, makeFiles: false };
+  const [openA, openB] = [await openCheckpoint(a, how), await openCheckpoint(b, how)];
   if (openA.format === "gguf" && openB.format === "gguf") return await diffFiles(openA, openB, options);
   const [left, right] = [
     await loadModelWithScales(openA, options),

@@ -78,7 +78,7 @@ export async function inspect(
   source: string,
   options: RunOptions & SourceOptions & { tensors?: boolean } = {},
 ): Promise<InspectReport> {
-  const checkpoint = await openCheckpoint(source, options);
+  const checkpoint = await openCheckpoint(source, { ...options, makeFiles: false });
   const known = familyOf(checkpoint.config, registryOf(options).families) !== undefined;
   const model = known ? await loadModel(checkpoint, options) : null;
   const scales = model?.scales ?? pairScales(checkpoint.tensors, checkpoint.config);

@@ -22,7 +22,7 @@ export async function recast(
   destination: string,
   options: ConvertOptions,
 ): Promise<ConvertReport> {
-  const { format } = await openCheckpoint(source, { plugins: options.plugins });
+  const { format } = await openCheckpoint(source, { plugins: options.plugins, makeFiles: false });
   const named = formatOfEnding(destination, registryOf(options).formats);
   if (named !== undefined && named.id !== format) {
     const next = { next: "use convert, or a destination without that ending" };

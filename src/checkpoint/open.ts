@@ -18,6 +18,8 @@ import { chooseWeights, dropCopies } from "./weight-choice.ts";
 interface OpenOptions extends SourceOptions, PluginOptions {
   /** the formats that it may have; default: all */
   readonly formats?: readonly Format[];
+  /** make side files that the format stores in another form; default true */
+  readonly makeFiles?: boolean;
   /** files that are not part of the model are side files too */
   readonly keepExtra?: boolean | undefined;
   /** the data is read more than once: files of the Hub are fetched once, into the cache */
@@ -79,8 +81,9 @@ async function checkpointIn(
       `\`iteration\` is ${iteration}, but ${first.format.id} holds one checkpoint`,
     );
   }
+  const { makeFiles = true } = asked;
   const checkpoint = unpackCodes(
-    await first.format.read(store, iteration === undefined ? {} : { iteration }),
+    await first.format.read(store, { makeFiles, ...(iteration !== undefined && { iteration }) }),
   );
   const sidecars = checkpoint.sidecars.filter(({ path }) => path !== CERTIFICATE_FILE);
   const read = { ...checkpoint, sidecars };

@@ -84,11 +84,11 @@ class Matcher {
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
     if (expected.stores !== undefined) this.transformed.set(key, tensor);
-    for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
     if (expected.copy && rank === undefined) {
-      this.replicas.push({ tensor: key, of: this.roleSources.get(leaves[0]!)![0]!.of!, tied: true });
+      this.#copy(key, leaves[0]!);
       return;
     }
+    for (const leaf of leaves) this.#held.add(`${rankOf(expected)} ${leaf}`);
     if (rank !== undefined) {
       const content = canonicalJson(layout);
       const first = this.#first.get(content);
@@ -103,6 +103,14 @@ class Matcher {
       if (known === undefined) this.roleSources.set(role, [...moves]);
       else known.push(...moves);
     }
+  }
+
+  /** A copy must equal the tensor that holds its role; if there is none, `missing` names it. */
+  #copy(tensor: string, role: string): void {
+    const of = this.roleSources.get(role)?.[0]?.of;
+    if (of === undefined || of === null) return;
+    const isHead = this.#model.roles.get(role)?.spec.kind === "embedding"; // a copy of the token table
+    this.replicas.push({ tensor, of, ...(isHead ? { tied: true } : { twice: true }) });
   }
 
   /** A tied role that is not stored gets the tensor of the other role. If both are stored, they must be equal. */
@@ -138,10 +146,17 @@ class Matcher {
 }
 
 /** The error for a replica that differs from its original in element `index`. */
-export function replicaError({ tensor, of, tied }: Replica, index: number): IsologitError {
+export function replicaError({ tensor, of, tied, twice }: Replica, index: number): IsologitError {
   const at = { tensor, index };
   if (tied === true) return tiedError(tensor, of, `element ${index} differs`);
-  return new IsologitError("REPLICA_DIFFERS", `it differs from ${of}, of which it must be a copy`, at);
+  const next =
+    "training changed only one of the two: keep this checkpoint in its format, because no other can say both";
+  return new IsologitError(
+    "REPLICA_DIFFERS",
+    `it differs from ${of}, of which it must be a copy`,
+    at,
+    twice === true ? { next } : {},
+  );
 }
 
 /** Loaders differ in which of the two tensors they use, so that neither can be called the model. */

@@ -44,6 +44,8 @@ export interface Replica {
   readonly of: string;
   /** not the copy of another rank: the config ties the two roles, and both are stored */
   readonly tied?: true;
+  /** not the copy of another rank either: its software stored one tensor of the model under two names */
+  readonly twice?: true;
 }
 
 /** Entries that are not part of the model and are left out, and the reason. */

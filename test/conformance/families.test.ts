@@ -124,10 +124,13 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
   falcon_h1(random) {
     const few = () => 1 + random(3);
     const maybe = () => random(2) === 0;
+    // Megatron-Bridge has only models without biases
+    const noBias = { attention_bias: false, mlp_bias: false, projectors_bias: false, mamba_proj_bias: false };
     return {
       ...{ model_type: "falcon_h1", num_hidden_layers: few(), mlp_bias: maybe(), projectors_bias: maybe() },
       ...{ mamba_rms_norm: maybe(), mamba_norm_before_gate: maybe(), mamba_d_ssm: null },
       ...hybrid(random, 7 * few()),
+      ...(maybe() && noBias),
     };
   },
   granitemoehybrid(random) {

@@ -41,7 +41,6 @@ describe("which family a record belongs to", () => {
     expect(claimed(bridge({ position_embedding_type: "learned_absolute" }))).toBeUndefined();
   });
   it.each([
-    "megatron.bridge.models.falcon_h1.falconh1_provider.FalconH1ModelProvider",
     "megatron.bridge.models.glm.glm45_provider.GLMMoEModelProvider",
     "nemo.collections.llm.gpt.model.gemma2.Gemma2Config",
     "megatron.bridge.models.qwen_vl.qwen25_vl_provider.Qwen25VLModelProvider",

@@ -2,6 +2,8 @@
 
 import { reader as bamba } from "../../src/families/bamba/hf/config.ts";
 import { reader as falcon } from "../../src/families/falcon_h1/hf/config.ts";
+import * as falconFields from "../../src/families/falcon_h1/megatron/fields.ts";
+import * as falconKeys from "../../src/families/falcon_h1/megatron/keys.ts";
 import { reader as granite } from "../../src/families/granitemoehybrid/hf/config.ts";
 import { configReader as llama } from "../../src/families/llama/hf/keys.ts";
 import { configReader as mixtral } from "../../src/families/mixtral/hf/keys.ts";
@@ -15,6 +17,7 @@ import type { ConfigJson } from "../../src/families/parts/config-json.ts";
 import type { OnlyKey, UnreadKeys } from "../../src/families/parts/config-keys.ts";
 import { NOTED_KEYS } from "../../src/families/parts/megatron/fixed-keys.ts";
 import { PROCESS_KEYS } from "../../src/families/parts/megatron/process-keys.ts";
+import { COMMON_UNREAD_KEYS } from "../../src/families/parts/megatron/unread-keys.ts";
 import { COMMON_ONLY_KEYS } from "../../src/families/parts/transformers-keys.ts";
 
 const WHERE: Readonly<Record<string, string>> = {
@@ -71,6 +74,19 @@ export function keysPage(): string {
     "## Nemotron-H, Megatron records: keys on which nothing depends",
     unreadTable(megatron.UNREAD_KEYS),
     ...OTHERS.flatMap(([type, reader]) => familyPart(type, reader)),
+    "## falcon_h1, records of Megatron-Bridge",
+    ABOUT_FALCON,
+    table(
+      ["setting", "key", "where absent"],
+      falconFields.FIELDS.map(({ setting, key, absent }) => [
+        setting,
+        code(key),
+        absent === undefined ? "refused" : code(JSON.stringify(absent)),
+      ]),
+    ),
+    `Read by rules of their own: ${falconFields.OTHER_KEYS.map(code).join(", ")}.`,
+    onlyTable(falconKeys.FIXED_KEYS),
+    unreadTable(falconKeys.UNREAD_KEYS.filter((row) => !COMMON_UNREAD_KEYS.includes(row))),
   ]
     .join("\n\n")
     .concat("\n");
@@ -138,6 +154,11 @@ const ABOUT_FIXED = `Any other value is refused (\`UNSUPPORTED\`, exit 3), with 
 \`moe_router_score_function\` or \`moe_router_enable_expert_bias\` means Megatron's own default, which is refused too. The norm
 inside a Mamba layer has the epsilon 1e-5 in Megatron, whatever the value of \`layernorm_epsilon\` (\`megatron/core/ssm/mamba_mixer.py\`). It is computed
 with 1e-5; if the two differ, no config.json can describe the model.`;
+
+const ABOUT_FALCON = `The class \`FalconH1ModelProvider\` decides that a record is one of Falcon-H1. Defaults are those of the class; \`num_query_groups\`,
+\`kv_channels\` and \`mamba_num_heads\` may be \`null\`, and are then computed as the class computes them. \`activation_func\` must be silu, because without
+the key Megatron uses gelu. The norm inside the mixer has the epsilon 1e-5, as in Nemotron-H. Keys on which no model's forward pass depends
+are in the part on Nemotron-H.`;
 
 function absence({ setting, absent, derived }: Field): string {
   if (setting === undefined || PASSTHROUGH.includes(setting)) return "no effect";

@@ -13,7 +13,7 @@ import type { TypedValue } from "../../src/core/checkpoint.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { errorOf } from "../support/errors.ts";
-import { arraysOf, filesOf, ggufGolden, golden, workFolder } from "../support/goldens.ts";
+import { arraysOf, familyGolden, filesOf, ggufGolden, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const run = { backend: "wasm", threads: 1, tokens: 8 } as const;
@@ -50,6 +50,34 @@ describe.each(["tiny", "tiny-t5", "moe", "latent-moe", "sharded"])("%s, written 
     await convert(file, back, { ...unverified, to: "hf" });
     expect(filesOf(back)).toEqual(filesOf(golden(name)));
   });
+});
+
+describe.each(["llama", "qwen2", "qwen3", "mixtral", "qwen3_moe"])("%s, written here", (name) => {
+  it("is the same model, each deliberate fault is found, and it comes back with every file as it was", async () => {
+    const file = join(work, `${name}.gguf`);
+    const { verification } = await convert(familyGolden(name), file, run);
+    expect(verification!.verdict).toBe("within");
+    for (const { role, error } of verification!.tensors!) expect(error?.relL2 ?? 0, role).toBe(0);
+    const back = join(work, `${name} back`);
+    await convert(file, back, { ...unverified, to: "hf" });
+    expect(filesOf(back)).toEqual(filesOf(familyGolden(name)));
+  });
+});
+
+it("the four numbers of Llama 3.1's scaling come from keys of our own, or from a similar model", async () => {
+  const file = join(work, "scaled.gguf");
+  await convert(familyGolden("llama"), file, unverified);
+  const bytes = readFileSync(file, "latin1").replaceAll("isologit.rope.", "isologit.None.");
+  const genuine = join(work, "as-genuine.gguf");
+  writeFileSync(genuine, bytes, "latin1");
+  const error = await errorOf(() => inspect(genuine));
+  expect([error.code, error.at.tensor]).toEqual(["CONFIG_INVALID", "rope_freqs.weight"]);
+  const back = join(work, "scaled back");
+  await convert(genuine, back, { ...unverified, to: "hf", like: familyGolden("llama") });
+  const [found, wanted] = [back, familyGolden("llama")].map((folder) =>
+    arraysOf(join(folder, "model.safetensors")),
+  );
+  expect(await found).toEqual(await wanted);
 });
 
 it("has the keys of the genuine converter, with their types and values", async () => {
@@ -109,6 +137,17 @@ describe("what llama.cpp would run wrongly, or not at all", () => {
     const folder = await smallModel(join(work, name), pattern, { ...config });
     const error = await errorOf(() => plan(folder, join(work, "x.gguf")));
     expect([error.code, error.exit]).toEqual(["PLAN_IMPOSSIBLE", 2]);
+    expect(error.message).toMatch(says);
+  });
+
+  it.each([
+    ["mistral", /no window of 24 tokens/],
+    ["nemotron", /has no dialect gguf/],
+    ["bamba", /has no dialect gguf/],
+    ["granitemoehybrid", /has no dialect gguf/],
+    ["falcon_h1", /has no dialect gguf: .*multiplies weights by its multipliers/],
+  ] as const)("%s is refused by name", async (name, says) => {
+    const error = await errorOf(() => plan(familyGolden(name), join(work, "x.gguf")));
     expect(error.message).toMatch(says);
   });
 

@@ -67,6 +67,15 @@ describe("a tied head", async () => {
     expectClean(score, await verified(source, withHead()), "same");
   });
 
+  it("is not the token table, if that is missing", async () => {
+    const editor = withHead();
+    editor.drop("model.embed_tokens.weight");
+    score.planted++;
+    const error = await errorOf(() => verified(source, editor));
+    expect(error).toMatchObject({ code: "TENSOR_MISSING", at: { tensor: "model.embed_tokens.weight" } });
+    score.caught++;
+  });
+
   it("that was altered is refused", async () => {
     const editor = withHead();
     editor.flip("lm_head.weight", 99);

@@ -17,7 +17,10 @@ export const bamba: Family<HybridDims> = {
   dims: hybridDims,
   roles,
   dialects: [hf],
-  absentDialects: withoutMegatron("one norm over the whole inner width of a Mamba layer"),
+  absentDialects: {
+    ...withoutMegatron("one norm over the whole inner width of a Mamba layer"),
+    gguf: "this version does not write it for llama.cpp",
+  },
   recipes,
   forward,
 };

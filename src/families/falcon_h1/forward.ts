@@ -1,6 +1,6 @@
 /**
  * The forward pass of a Falcon-H1 model: attention and Mamba read one normed stream, and their outputs are added.
- * `hf/native.ts` says which stored rows produce which stream.
+ * `hf/native.ts` and `megatron/native.ts` say which stored rows produce which stream.
  * @see Falcon-H1, arXiv 2507.22448
  */
 import type { Forward, Stage } from "../forward.ts";
@@ -10,6 +10,7 @@ import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { commonStreams, kernelStage, linear, multiplier, norm } from "../parts/stages.ts";
 import type { FalconH1Dims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
+import { megatron } from "./megatron/native.ts";
 
 /** A stream of the hidden width times a number: [T, hidden]. */
 const multiplied = (to: string, from: string, factor: (d: FalconH1Dims) => number): Stage<FalconH1Dims> =>
@@ -50,5 +51,5 @@ export const forward: Forward<FalconH1Dims> = {
   block: (kind, d) => (kind === "mlp" ? mlp(d) : hybrid(d)),
   head: [norm("u", "gain"), linear("u", "logits")],
   logitsFactor: (d) => d.lmHeadMultiplier,
-  natives: [hf],
+  natives: [hf, megatron],
 };

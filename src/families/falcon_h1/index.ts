@@ -4,22 +4,25 @@ import { recipes } from "../parts/hybrid/recipes.ts";
 import { dims, type FalconH1Dims } from "./dims.ts";
 import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
+import { megatron } from "./megatron/dialect.ts";
+import { isFalconRecord } from "./megatron/read.ts";
+import { ONLY_BRIDGE } from "./megatron/write.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
 
-const NO_MEGATRON =
-  "only Megatron-Bridge stores Falcon-H1, in tensors of its own that this version does not read";
+const NO_GGUF =
+  "llama.cpp multiplies weights by its multipliers in the file, which rounds them and does not come back";
 
 export const falconH1: Family<FalconH1Dims> = {
   id: "falcon_h1",
-  claims: ({ model_type }) => model_type === "falcon_h1",
+  claims: (config) => config.model_type === "falcon_h1" || isFalconRecord(config),
   kinds: KINDS,
   pattern: (settings) => String(settings.pattern),
   layers,
   dims,
   roles,
-  dialects: [hf],
-  absentDialects: { megatron: NO_MEGATRON, "megatron-ranks": NO_MEGATRON },
+  dialects: [hf, megatron],
+  absentDialects: { "megatron-ranks": ONLY_BRIDGE, gguf: NO_GGUF },
   recipes,
   forward,
 };

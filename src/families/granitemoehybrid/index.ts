@@ -17,9 +17,10 @@ export const graniteMoeHybrid: Family<GraniteDims> = {
   dims,
   roles,
   dialects: [hf],
-  absentDialects: withoutMegatron(
-    "its multipliers and for one norm over the whole inner width of a Mamba layer",
-  ),
+  absentDialects: {
+    ...withoutMegatron("its multipliers and for one norm over the whole inner width of a Mamba layer"),
+    gguf: "this version does not write it for llama.cpp",
+  },
   recipes,
   forward,
 };

@@ -1,11 +1,9 @@
 /** Llama 2 and 3, Mistral, Qwen2 and Qwen3: one architecture with switches. */
 import type { Family } from "../family.ts";
-import { hasArchitecture } from "../parts/gguf/keys.ts";
 import { isGpt } from "../parts/gpt/read.ts";
-import type { Config } from "../structure.ts";
 import { dims, type LlamaDims } from "./dims.ts";
 import { forward } from "./forward.ts";
-import { ARCHITECTURES } from "./gguf/config.ts";
+import { isGguf } from "./gguf/config.ts";
 import { gguf } from "./gguf/dialect.ts";
 import { hf } from "./hf/dialect.ts";
 import { isModelType } from "./hf/keys.ts";
@@ -13,10 +11,6 @@ import { megatronDialects } from "./megatron.ts";
 import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
-
-/** Models of experts have the same architecture in llama.cpp, and another family here. */
-const isGguf = (config: Config): boolean =>
-  hasArchitecture(config, ARCHITECTURES) && config["llama.expert_count"] === undefined;
 
 /** Its models in Megatron. */
 const KIND = { norm: "RMSNorm", activation: "swiglu", moe: false } as const;

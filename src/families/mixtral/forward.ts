@@ -5,6 +5,7 @@ import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { MOE_DISPATCHED, moeStages, moeStreams } from "../parts/moe/stages.ts";
 import { commonStreams, linear, norm } from "../parts/stages.ts";
 import type { MixtralDims } from "./dims.ts";
+import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 import { natives as megatron } from "./megatron-native.ts";
 
@@ -18,5 +19,5 @@ export const forward: Forward<MixtralDims> = {
     return kind === "mlp" ? gatedMlpStages(d) : attentionStages(d, kind === "sliding_attention");
   },
   head: [norm("u", "gain"), linear("u", "logits")],
-  natives: [hf, ...megatron],
+  natives: [hf, ...megatron, gguf],
 };

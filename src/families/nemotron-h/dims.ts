@@ -3,8 +3,6 @@ import { IsologitError } from "../../core/errors.ts";
 import { type MambaDims, mambaWidths } from "../parts/mamba/dims.ts";
 import type { Settings } from "../structure.ts";
 
-export { inParts } from "../parts/mamba/dims.ts";
-
 /** A width is 0 where no layer of the model uses it. */
 export interface NemotronHDims extends MambaDims {
   readonly heads: number;

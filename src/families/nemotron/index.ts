@@ -23,6 +23,7 @@ export const nemotron: Family<NemotronDims> = {
   dims,
   roles,
   dialects: [hf, ...megatronDialects],
+  absentDialects: { gguf: "llama.cpp stores the gain of its norms, and this version only the gain less one" },
   recipes,
   forward,
 };

@@ -1,5 +1,5 @@
 /** Reads config.json into settings. */
-import { ConfigJson, type SettingKey } from "../../parts/config-json.ts";
+import { ConfigJson } from "../../parts/config-json.ts";
 import { modelClass, settingRow } from "../../parts/hf/keys.ts";
 import {
   hybridOnlyRows,
@@ -8,37 +8,15 @@ import {
   readHybrid,
   readShareOfHead,
 } from "../../parts/hybrid/config.ts";
-import { count, finite, flag, valueThat } from "../../parts/key-values.ts";
+import { count, finite, flag } from "../../parts/key-values.ts";
 import { refuseExcess } from "../../parts/limits.ts";
 import { expandedWidth } from "../../parts/mamba/config.ts";
 import { ROTARY_KEYS } from "../../parts/rotary.ts";
 import type { Config, Settings } from "../../structure.ts";
+import { listOf, MULTIPLIER_LISTS, MULTIPLIERS, ones } from "../multipliers.ts";
 
 const TYPE = "falcon_h1";
 const row = settingRow(TYPE);
-
-/** Multipliers of one number. */
-const MULTIPLIERS = {
-  embeddingMultiplier: "embedding_multiplier",
-  lmHeadMultiplier: "lm_head_multiplier",
-  attentionInMultiplier: "attention_in_multiplier",
-  attentionOutMultiplier: "attention_out_multiplier",
-  keyMultiplier: "key_multiplier",
-  ssmInMultiplier: "ssm_in_multiplier",
-  ssmOutMultiplier: "ssm_out_multiplier",
-} as const;
-
-/** A list of multipliers; Transformers reads null as ones. */
-const listRow = (setting: string, key: string, length: number): SettingKey =>
-  row(
-    setting,
-    key,
-    valueThat(
-      `a list of ${length} numbers`,
-      (value) => Array.isArray(value) && value.length === length && value.every(Number.isFinite),
-    ),
-    { absent: Array.from({ length }, () => 1), nullable: true },
-  );
 
 export const reader = new ConfigJson({
   architectures: ["FalconH1ForCausalLM"],
@@ -50,8 +28,10 @@ export const reader = new ConfigJson({
     row("mambaRmsNorm", "mamba_rms_norm", flag, { absent: false }),
     row("normBeforeGate", "mamba_norm_before_gate", flag, { absent: true }),
     ...Object.entries(MULTIPLIERS).map(([setting, key]) => row(setting, key, finite, { absent: 1 })),
-    listRow("ssmMultipliers", "ssm_multipliers", 5),
-    listRow("mlpMultipliers", "mlp_multipliers", 2),
+    // Transformers reads null as ones
+    ...MULTIPLIER_LISTS.map(({ setting, key, length }) =>
+      row(setting, key, listOf(length), { absent: ones(length), nullable: true }),
+    ),
   ],
   only: [
     ...hybridOnlyRows(TYPE, ["sliding_window"]),
@@ -88,7 +68,7 @@ export function readSettings(config: Config): Settings {
       ? expandedWidth(config, reader)
       : { width: reader.need(config, "inner"), says: "mamba_d_ssm" };
   const shared = readHybrid(config, reader, { kvHeads: KV_HEADS }, inner);
-  const multipliers = [...Object.keys(MULTIPLIERS), "ssmMultipliers", "mlpMultipliers"];
+  const multipliers = [...Object.keys(MULTIPLIERS), ...MULTIPLIER_LISTS.map(({ setting }) => setting)];
   return {
     pattern: "H-".repeat(blocks),
     ...shared,

@@ -1,10 +1,11 @@
-/** The Hugging Face dialect: the tensor names of published checkpoints. */
+/** The Hugging Face dialect: the tensor names and the config.json of published checkpoints. */
 import { attentionRules } from "../../parts/attention/hf-rules.ts";
 import { hfDialect, keysIn, outerRules, tiedHeadRule } from "../../parts/hf/dialect.ts";
 import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
 import type { FalconH1Dims } from "../dims.ts";
 import { reader, readSettings } from "./config.ts";
+import { writeConfig } from "./write.ts";
 
 export const hf = hfDialect<FalconH1Dims>({
   rules: [
@@ -17,5 +18,6 @@ export const hf = hfDialect<FalconH1Dims>({
     ...mlpRules<FalconH1Dims>(["mlp"], "feed_forward."),
   ],
   readSettings,
+  config: writeConfig,
   ...keysIn(reader),
 });

@@ -1,22 +1,23 @@
 /** Reads and writes the keys with which llama.cpp loads Llama, Mistral, Qwen2 and Qwen3. */
-import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput, ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import { blockCount } from "../../parts/blocks.ts";
-import { GgufKeys } from "../../parts/gguf/keys.ts";
-import { otherAngles, readGgufRotary, rotaryKeys } from "../../parts/gguf/rotary.ts";
+import { attentionKeys, readAttention, tiedHead } from "../../parts/gguf/attention-keys.ts";
+import type { Limit } from "../../parts/gguf/dialect.ts";
+import { GgufKeys, hasArchitecture } from "../../parts/gguf/keys.ts";
+import { otherAngles } from "../../parts/gguf/rotary.ts";
 import { refuseExcess } from "../../parts/limits.ts";
 import type { Config, Settings } from "../../structure.ts";
 import { type LlamaSettings, patternOf } from "../settings.ts";
 
 /** llama.cpp's names. Mistral is its `llama`. */
-export const ARCHITECTURES = ["llama", "qwen2", "qwen3"] as const;
-type Architecture = (typeof ARCHITECTURES)[number];
+const ARCHITECTURES = ["llama", "qwen2", "qwen3"] as const;
 
-/** What llama.cpp assumes where a file has no length. */
-const CONTEXT = 4096;
+/** Whether the keys are those of a model of this family. Models of experts of the architecture `llama` are of another one. */
+export const isGguf = (config: Config): boolean =>
+  hasArchitecture(config, ARCHITECTURES) && config["llama.expert_count"] === undefined;
 
 /** The architecture that has these biases and norms. */
-export function architectureOf({ qkNorm, qkvBias, outBias }: Settings): Architecture {
+function architectureOf({ qkNorm, qkvBias, outBias }: Settings): (typeof ARCHITECTURES)[number] {
   if (qkNorm === true) return "qwen3";
   return qkvBias === true && outBias !== true ? "qwen2" : "llama";
 }
@@ -25,29 +26,16 @@ export function architectureOf({ qkNorm, qkvBias, outBias }: Settings): Architec
 export function readSettings(config: Config, seen: ObservedFacts): ParsedConfig {
   const keys = new GgufKeys(config);
   const names = new Set(seen.tensors.map(({ name }) => name));
-  if (keys.has("expert_count")) {
-    const message = `${keys.architecture}.expert_count is there: this is a model of experts, of another family`;
-    throw new IsologitError("UNSUPPORTED", message);
-  }
   refuseExcess(2 * keys.blocks, 0);
-  const [hidden, heads] = [keys.count("embedding_length"), keys.count("attention.head_count")];
-  const headDim = keys.count("attention.key_length", hidden / heads);
-  const table = seen.tensors.find(({ name }) => name === "token_embd.weight");
   const settings: LlamaSettings = {
     pattern: patternOf(Array.from({ length: keys.blocks }, () => false)),
-    hidden,
-    vocab: table?.shape[0] ?? keys.count("vocab_size"),
-    eps: keys.number("attention.layer_norm_rms_epsilon"),
-    heads,
-    kvHeads: keys.count("attention.head_count_kv", heads),
-    headDim,
+    ...readAttention(keys, config, seen),
     ffn: keys.count("feed_forward_length"),
     qkvBias: names.has("blk.0.attn_q.bias"),
     outBias: names.has("blk.0.attn_output.bias"),
     mlpBias: names.has("blk.0.ffn_up.bias"),
     qkNorm: keys.architecture === "qwen3",
-    tied: table !== undefined && !names.has("output.weight"),
-    ...readGgufRotary(keys, config, headDim, seen),
+    tied: tiedHead(seen),
   };
   const passthrough = { maxPositions: keys.count("context_length"), modelType: keys.architecture };
   return { settings, passthrough, notes: [] };
@@ -57,33 +45,15 @@ export function writeConfig({ settings, passthrough }: ConfigInput): {
   readonly config: Config;
   readonly notes: readonly string[];
 } {
-  const architecture = architectureOf(settings);
-  const rotary = rotaryKeys(settings);
-  const keys: Config = {
-    block_count: blockCount(settings),
-    context_length: passthrough.maxPositions ?? CONTEXT,
-    embedding_length: settings.hidden,
-    feed_forward_length: settings.ffn,
-    "attention.head_count": settings.heads,
-    "attention.head_count_kv": settings.kvHeads,
-    ...rotary.keys,
-    "attention.layer_norm_rms_epsilon": settings.eps,
-    "attention.key_length": settings.headDim,
-    "attention.value_length": settings.headDim,
-    vocab_size: settings.vocab,
-  };
-  const named = Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value]);
-  return {
-    config: { "general.architecture": architecture, ...Object.fromEntries(named), ...rotary.own },
-    notes: [],
-  };
+  const keys = { block_count: blockCount(settings), feed_forward_length: settings.ffn };
+  return { config: attentionKeys(architectureOf(settings), settings, passthrough, keys), notes: [] };
 }
 
-/** @throws PLAN_IMPOSSIBLE for a model that llama.cpp would refuse, or compute in another way */
-export function refuseOtherFunctions(settings: Settings): void {
+/** What llama.cpp cannot compute of these models. */
+export function limits(settings: Settings): readonly Limit[] {
   const architecture = architectureOf(settings);
   const hasBias = settings.qkvBias === true || settings.outBias === true || settings.mlpBias === true;
-  const reasons: readonly (readonly [boolean, string])[] = [
+  return [
     [
       String(settings.pattern).includes("s"),
       `it has no window of ${settings.window} tokens in the architecture ${architecture}: longer texts would get other logits`,
@@ -95,8 +65,4 @@ export function refuseOtherFunctions(settings: Settings): void {
     ],
     [otherAngles(settings) !== null, String(otherAngles(settings))],
   ]; // prettier-ignore
-  const reason = reasons.find(([applies]) => applies)?.[1];
-  if (reason === undefined) return;
-  const next = "convert it to hf, packed, nemo2, bridge or megatron, which can hold it";
-  throw new IsologitError("PLAN_IMPOSSIBLE", `llama.cpp cannot run this model: ${reason}`, {}, { next });
 }

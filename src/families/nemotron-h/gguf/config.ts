@@ -11,12 +11,6 @@ export const ARCHITECTURES = { dense: "nemotron_h", experts: "nemotron_h_moe" } 
 /** The layers of a prediction step, which llama.cpp computes as one block. */
 export const STEP_PATTERN = "*E";
 
-/** The rows of the token table are the vocabulary. */
-export function vocabularyIn(config: Config): number | undefined {
-  const vocab = config[`${String(config["general.architecture"])}.vocab_size`];
-  return typeof vocab === "number" ? vocab : undefined;
-}
-
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
 export function readSettings(config: Config, { tensors }: ObservedFacts): ParsedConfig {
   const keys = new GgufKeys(config);

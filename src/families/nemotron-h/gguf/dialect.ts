@@ -1,12 +1,13 @@
 /** llama.cpp's names for the tensors of Nemotron-H: architectures nemotron_h and, with experts, nemotron_h_moe. */
 import { reshape, shapeOf } from "../../../core/mapping/layout.ts";
 import type { Dialect, Is, Rule } from "../../dialect.ts";
+import { refuseLimited, vocabularyIn } from "../../parts/gguf/dialect.ts";
 import { asF32, inPairs } from "../../parts/gguf/rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
 import { wholeParallelism } from "../../parts/whole-parallelism.ts";
 import type { NemotronHDims } from "../dims.ts";
-import { readSettings, vocabularyIn } from "./config.ts";
-import { refuseOtherFunctions, writeConfig } from "./record.ts";
+import { readSettings } from "./config.ts";
+import { limits, writeConfig } from "./record.ts";
 
 type NemotronHRule = Rule<NemotronHDims>;
 
@@ -85,7 +86,7 @@ export const gguf: Dialect<NemotronHDims> = {
   vocabulary: vocabularyIn,
   parallelism: (_, model) => wholeParallelism(model),
   cut(model) {
-    refuseOtherFunctions(model.settings);
+    refuseLimited(limits(model.settings));
     return wholeParallelism(model);
   },
   config: writeConfig,

@@ -1,6 +1,6 @@
 /** The keys with which llama.cpp loads a Nemotron-H model, and what it cannot compute. */
-import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput } from "../../dialect.ts";
+import type { Limit } from "../../parts/gguf/dialect.ts";
 import type { Config, Settings } from "../../structure.ts";
 import type { NemotronHSettings } from "../settings.ts";
 import { ARCHITECTURES, STEP_PATTERN } from "./config.ts";
@@ -72,16 +72,12 @@ export function writeConfig({ settings, passthrough }: ConfigInput): {
   };
 }
 
-/**
- * Each reason is a limit of llama.cpp as of September 2026.
- *
- * @throws PLAN_IMPOSSIBLE for a model that it would refuse, or compute in another way
- */
-export function refuseOtherFunctions(settings: Settings): void {
+/** What llama.cpp cannot compute, as of September 2026. */
+export function limits(settings: Settings): readonly Limit[] {
   const s = settings as NemotronHSettings & Readonly<Record<string, unknown>>; // the settings of this family
   const { pattern } = s;
   const steps = Number(s.mtpSteps ?? 0);
-  const reasons: readonly (readonly [boolean, string])[] = [
+  return [
     [
       pattern.includes("-") && pattern.includes("E"),
       "it makes every feed-forward layer one of experts, and this model has MLP layers too",
@@ -114,8 +110,4 @@ export function refuseOtherFunctions(settings: Settings): void {
       `it reads at most ${MAX_EXPERTS} experts a layer, and this model has ${s.experts}`,
     ],
   ]; // prettier-ignore
-  const reason = reasons.find(([applies]) => applies)?.[1];
-  if (reason === undefined) return;
-  const next = "convert it to hf, packed, nemo2, bridge or megatron, which can hold it";
-  throw new IsologitError("PLAN_IMPOSSIBLE", `llama.cpp cannot run this model: ${reason}`, {}, { next });
 }

@@ -3,18 +3,11 @@ import { IsologitError } from "../../../core/errors.ts";
 import { canonicalJson } from "../../../core/hash.ts";
 import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import { placesOf, refuseOtherValues, unsupportedKeyError } from "../../parts/config-keys.ts";
+import { MIXER_EPSILON } from "../../parts/megatron/mamba-rules.ts";
 import type { Config, Settings } from "../../structure.ts";
 import { LETTERS, refuseExcess } from "../settings.ts";
 import { classSettings } from "./classes.ts";
-import {
-  CONV_KERNEL,
-  FIELDS,
-  type Field,
-  MIXER_EPSILON,
-  namesOf,
-  normalizesScores,
-  PASSTHROUGH,
-} from "./fields.ts";
+import { CONV_KERNEL, FIELDS, type Field, namesOf, normalizesScores, PASSTHROUGH } from "./fields.ts";
 import { FIXED_KEYS } from "./keys.ts";
 import { readSizes, type Size } from "./sizes.ts";
 

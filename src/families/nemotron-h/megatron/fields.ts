@@ -162,8 +162,6 @@ export const FIELDS: readonly Field[] = [
 
 /** Taps of the convolution. Megatron has no key for them: its Mamba mixer always has this number. */
 export const CONV_KERNEL = 4;
-/** Epsilon of the norm inside a Mamba mixer: a constant in megatron/core/ssm/mamba_mixer.py, independent of the config. */
-export const MIXER_EPSILON = 1e-5;
 /** Passthrough values: they are copied to other configs, but the forward pass does not depend on them. */
 export const PASSTHROUGH = ["maxPositions", "chunk", "residualF32"];
 

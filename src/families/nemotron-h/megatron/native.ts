@@ -4,6 +4,7 @@
  * added over ranks. This table is written by hand and does not use `rules.ts`, because it checks the rules.
  */
 import type { Native } from "../../forward.ts";
+import { distMambaUses, sharedMambaUses } from "../../parts/megatron/mamba-native.ts";
 import {
   byGroup,
   columns,
@@ -18,9 +19,6 @@ import type { NemotronHDims } from "../dims.ts";
 type Size = (d: NemotronHDims) => number;
 
 const hidden: Size = (d) => d.hidden;
-const inner: Size = (d) => d.inner;
-const groupState: Size = (d) => d.groupState;
-const mambaHeads: Size = (d) => d.mambaHeads;
 
 /** NeMo's old converter gave the norm of every layer this name. */
 const OLD_NORM = "mixer.in_proj.layer_norm_weight";
@@ -28,14 +26,7 @@ const OLD_NORM = "mixer.in_proj.layer_norm_weight";
 /** Tensors of both dialects. A norm is part of the module after it; in unfused builds it is a separate module. */
 const shared = {
   embedding: [rows("embedding.word_embeddings.weight", "vocabulary", (d) => d.vocab)],
-  mamba: [
-    rows(OLD_NORM, "gain", hidden, ["norm.weight"]),
-    rows("mixer.A_log", "A_log", mambaHeads),
-    rows("mixer.D", "D", mambaHeads),
-    rows("mixer.dt_bias", "dt_bias", mambaHeads),
-    rows("mixer.norm.weight", "gate.gain", inner),
-    columns("mixer.out_proj.weight", "out", inner),
-  ],
+  mamba: [rows(OLD_NORM, "gain", hidden, ["norm.weight"]), ...sharedMambaUses<NemotronHDims>()],
   attention: [
     rows("self_attention.linear_qkv.layer_norm_weight", "gain", hidden, ["input_layernorm.weight", OLD_NORM]),
     { name: "self_attention.linear_qkv.weight", outputs: byGroup() },
@@ -79,22 +70,7 @@ export const megatron: Native<NemotronHDims> = {
   prefix,
   uses: {
     ...shared,
-    mamba: [
-      ...shared.mamba,
-      rows("mixer.in_proj.weight.z", "z", inner),
-      rows("mixer.in_proj.weight.x", "x", inner),
-      rows("mixer.in_proj.weight.B", "B", groupState),
-      rows("mixer.in_proj.weight.C", "C", groupState),
-      rows("mixer.in_proj.weight.dt", "dt", mambaHeads),
-      ...[
-        ["weight", "taps"],
-        ["bias", "bias"],
-      ].flatMap(([stored, to]) => [
-        rows(`mixer.conv1d.${stored}.x`, `${to}.x`, inner),
-        rows(`mixer.conv1d.${stored}.B`, `${to}.B`, groupState),
-        rows(`mixer.conv1d.${stored}.C`, `${to}.C`, groupState),
-      ]),
-    ],
+    mamba: [...shared.mamba, ...distMambaUses<NemotronHDims>()],
     moe: [
       ...shared.moe,
       stackedExperts("mlp.experts.experts.linear_fc1.weight", "expert.up", (d) => d.moeFfn),

@@ -1,11 +1,12 @@
 /** Writes the config record for Megatron, Megatron-Bridge or NeMo 2, by the table of fields. */
 import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput } from "../../dialect.ts";
+import { MIXER_EPSILON } from "../../parts/megatron/mamba-rules.ts";
 import { VOCAB_STEP } from "../../parts/megatron/parallelism.ts";
 import type { Software } from "../../parts/megatron/software.ts";
 import type { Config, Parallelism, Settings } from "../../structure.ts";
 import { findClass } from "./classes.ts";
-import { CONV_KERNEL, FIELDS, MIXER_EPSILON, nameIn, normalizesScores } from "./fields.ts";
+import { CONV_KERNEL, FIELDS, nameIn, normalizesScores } from "./fields.ts";
 
 const TARGETS = {
   nemo2: (settings: Settings) => `nemo.collections.llm.gpt.model.ssm.${findClass(settings)}`,

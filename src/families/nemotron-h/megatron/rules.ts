@@ -2,8 +2,7 @@
  * The rules of Megatron's two dialects. Keys of a distributed checkpoint: Mamba's projection in named parts, experts stacked.
  * Modules of each rank: fused tensors, with numbers of their own for layers and experts.
  */
-import { concat, type Layout, slice } from "../../../core/mapping/layout.ts";
-import type { Is, Rule, ShardPosition } from "../../dialect.ts";
+import type { Rule } from "../../dialect.ts";
 import {
   type Cut,
   columns,
@@ -15,8 +14,9 @@ import {
   rows,
   whole,
 } from "../../parts/megatron/cuts.ts";
+import { distMambaRules, rankMambaRules, sharedMambaRules } from "../../parts/megatron/mamba-rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
-import { inParts, type NemotronHDims } from "../dims.ts";
+import type { NemotronHDims } from "../dims.ts";
 import type { NemotronHLayerKind } from "../settings.ts";
 
 const layerRule = (
@@ -33,57 +33,9 @@ const norm = (kind: NemotronHLayerKind, name: string, also: readonly string[]): 
 
 const OLD_CONVERTER = "mixer.in_proj.layer_norm_weight";
 
-/** Rows of the parts of Mamba's convolution, in their order. */
-const convParts = (d: NemotronHDims) => ({ x: d.inner, B: d.groupState, C: d.groupState });
-
-type Parts = (d: NemotronHDims) => Readonly<Record<string, number>>;
-
-/** A rank's share of the rows of one part. */
-function partOf(
-  layout: Layout,
-  parts: Readonly<Record<string, number>>,
-  name: string,
-  at: ShardPosition,
-): Layout {
-  let from = 0;
-  for (const [key, size] of Object.entries(parts)) {
-    if (key === name) return rows(slice(layout, 0, from, from + size), at);
-    from += size;
-  }
-  return layout;
-}
-
-/** The fused tensor of one rank: its share of each part, one after the other, which is not a share of the whole tensor. */
-const fusedParts =
-  (role: string, parts: Parts): Is<NemotronHDims> =>
-  (of, d, at) => {
-    const sizes = parts(d);
-    return concat(
-      0,
-      Object.keys(sizes).map((name) => partOf(of(role), sizes, name, at)),
-    );
-  };
-
-const inNamedParts = (
-  name: string,
-  role: string,
-  parts: Parts,
-  names: readonly string[],
-): readonly Rule<NemotronHDims>[] =>
-  names.map((part) => ({
-    name: `${name}.${part}`,
-    on: ["mamba"],
-    is: (of, d, at) => partOf(of(role), parts(d), part, at),
-  }));
-
-const IN = ["z", "x", "B", "C", "dt"];
-const CONV = ["x", "B", "C"];
-
 /** Rules of a distributed checkpoint that differ from those of ranks: Mamba's fused tensors and the experts. */
 const DIST: readonly Rule<NemotronHDims>[] = [
-  ...inNamedParts("mixer.in_proj.weight", "ssm.in", inParts, IN),
-  ...inNamedParts("mixer.conv1d.weight", "ssm.conv", convParts, CONV),
-  ...inNamedParts("mixer.conv1d.bias", "ssm.conv.bias", convParts, CONV),
+  ...distMambaRules<NemotronHDims>(["mamba"]),
   { name: "mlp.experts.experts.linear_fc1.weight", on: ["moe"], is: stackExperts("moe.up") },
   { name: "mlp.experts.experts.linear_fc2.weight", on: ["moe"], is: stackExperts("moe.down") },
   ...(["moe.up", "moe.down"] as const).map(
@@ -97,19 +49,7 @@ const DIST: readonly Rule<NemotronHDims>[] = [
 ];
 
 const RANKS: readonly Rule<NemotronHDims>[] = [
-  { name: "mixer.in_proj.weight", on: ["mamba"], is: fusedParts("ssm.in", inParts) },
-  {
-    name: "mixer.conv1d.weight",
-    also: ["mixer.conv1d_weight"],
-    on: ["mamba"],
-    is: fusedParts("ssm.conv", convParts),
-  },
-  {
-    name: "mixer.conv1d.bias",
-    also: ["mixer.conv1d_bias"],
-    on: ["mamba"],
-    is: fusedParts("ssm.conv.bias", convParts),
-  },
+  ...rankMambaRules<NemotronHDims>(["mamba"]),
   layerRule("moe", "mlp.experts.linear_fc1.weight{expert}", "moe.up", expertRows, [
     "mlp.experts.local_experts.{expert}.linear_fc1.weight",
   ]),
@@ -127,11 +67,7 @@ const rulesWith = (own: readonly Rule<NemotronHDims>[]): readonly Rule<NemotronH
   norm("mlp", "mlp.linear_fc1.layer_norm_weight", ["pre_mlp_layernorm.weight", OLD_CONVERTER]),
   norm("moe", "pre_mlp_layernorm.weight", []),
 
-  layerRule("mamba", "mixer.A_log", "ssm.A_log", rows),
-  layerRule("mamba", "mixer.D", "ssm.D", rows),
-  layerRule("mamba", "mixer.dt_bias", "ssm.dt_bias", rows),
-  layerRule("mamba", "mixer.norm.weight", "ssm.norm", rows),
-  layerRule("mamba", "mixer.out_proj.weight", "ssm.out", columns),
+  ...sharedMambaRules<NemotronHDims>(["mamba"]),
 
   { name: "self_attention.linear_qkv.weight", on: ["attention"], is: interleaved() },
   layerRule("attention", "self_attention.linear_proj.weight", "attn.o", columns),

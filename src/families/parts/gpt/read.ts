@@ -134,7 +134,7 @@ export function readGpt(config: Config, facts: ObservedFacts): { model: GptModel
   const model: GptModel = {
     layers,
     hidden,
-    vocab: vocabOf(record, facts, notes),
+    vocab: vocabularyOf(config, facts, notes),
     ffn: record.count("ffn_hidden_size"),
     heads,
     kvHeads,
@@ -220,8 +220,13 @@ export function vocabularyIn(config: Config): number | undefined {
   return !isNemo1 && typeof config.vocab_size === "number" ? config.vocab_size : undefined;
 }
 
-/** A known vocabulary is used if it is not larger than the stored rows, which may be padded; otherwise the rows. */
-function vocabOf({ config }: GptRecord, facts: ObservedFacts, notes: string[]): number {
+/**
+ * A known vocabulary is used if it is not larger than the stored rows, which may be padded; otherwise the rows.
+ *
+ * @param notes gets a note if the true size is not known
+ * @throws CONFIG_INVALID where neither config nor tensors show a size
+ */
+export function vocabularyOf(config: Config, facts: ObservedFacts, notes: string[]): number {
   const table = facts.tensors.find(({ name }) => name === "embedding.word_embeddings.weight");
   const parts = facts.tensors.reduce((most, { rank }) => Math.max(most, (rank?.tp ?? 0) + 1), 1);
   const rows = table === undefined ? undefined : table.shape[0]! * parts;

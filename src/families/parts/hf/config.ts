@@ -37,13 +37,20 @@ export function readHeads(
   return { heads, kvHeads, headDim };
 }
 
+/** Values on which no forward pass depends, and their keys. */
+export const PASSTHROUGH_KEYS = {
+  maxPositions: "max_position_embeddings",
+  chunk: "mamba_chunk_size",
+  expand: "mamba_expand",
+} as const;
+
 /** Values that the configs of other dialects contain as well. */
 export function readPassthrough(config: Config): Passthrough {
-  const { max_position_embeddings: positions, model_type } = config;
-  return {
-    ...(typeof positions === "number" && { maxPositions: positions }),
-    modelType: String(model_type),
-  };
+  const numbers = Object.entries(PASSTHROUGH_KEYS).flatMap(([name, key]) => {
+    const value = config[key];
+    return typeof value === "number" ? [[name, value] as const] : [];
+  });
+  return { ...Object.fromEntries(numbers), modelType: String(config.model_type) };
 }
 
 /** Settings that most families have, and their keys: they are written as they are. */
