@@ -1,5 +1,5 @@
 /** GGUF, the files of llama.cpp: one file, or the parts of one model beside each other. */
-import { BLOCK_TARGETS } from "../../src/core/dtype.ts";
+import { DECODED_BLOCKS } from "../../src/core/dtype.ts";
 import { trailerBytes } from "../codec/certificate-trailer.ts";
 import type { Format } from "../format.ts";
 import { ggufNamed, hasMagic } from "./files.ts";
@@ -24,7 +24,7 @@ export const gguf: Format = {
     software: "llama.cpp",
     config: "record",
     prefix: "",
-    dtypes: ["F32", "F16", "BF16", ...BLOCK_TARGETS],
+    dtypes: ["F32", "F16", "BF16", ...DECODED_BLOCKS],
     container: "file",
     endings: [".gguf"],
     takes: () => false, // it has no place for files: all are carried in keys

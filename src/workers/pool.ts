@@ -8,7 +8,7 @@ import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
-import type { CastDType, DecodedBlock, FloatDType } from "../core/dtype.ts";
+import type { BlockTarget, CastDType, DecodedBlock, FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
 import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
@@ -116,6 +116,13 @@ export type Call =
       readonly columns: number;
       /** factor from stored to real values of an FP8 source */
       readonly sourceScale: number | null;
+      /** the blocks as stored: then each must have the bytes that the encoder makes of a, at `toAt` */
+      readonly exact?: {
+        readonly type: BlockTarget;
+        readonly at: number;
+        readonly size: number;
+        readonly toAt: number;
+      };
     };
 
 /** What a cast destroyed in a band. */

@@ -134,8 +134,14 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     // every element must be the nearest, and every zero have its sign
     return { differsAt, amax, dead, error: { ...error, notNearest: 0, beyond: notNearest + beyond } };
   },
-  blocksOf: ({ a, from, size, b, count, blocks: type, columns, sourceScale }) => {
+  blocksOf: ({ a, from, size, b, count, blocks: type, columns, sourceScale, exact }) => {
     sourceDigest().update(view(a, size));
+    let other = -1;
+    if (exact !== undefined) {
+      encoder.encode(from, exact.type, sourceScale, a, exact.toAt, count);
+      const found = firstDifference(view(exact.at, exact.size), view(exact.toAt, exact.size), count);
+      if (found >= 0) other = found - (found % blockElements(type));
+    }
     const cast = { from, to: "F32", scale: null, sourceScale } as const;
     const sums = caster.errors(cast, a, b, count, blockElements(type));
     const far = firstFarBlock(type, sums);
@@ -144,7 +150,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     const loss = { nonzero: count - zeros, zeroed, coarse: 0, clipped: 0 };
     const rows = addPairs(sums, (columns || count) / blockElements(type));
     return {
-      differsAt: far < 0 ? -1 : far * blockElements(type),
+      differsAt: exact === undefined && far >= 0 ? far * blockElements(type) : other,
       amax: 0,
       dead: null,
       error: { loss, notNearest: 0, beyond: 0, isExact: false, sums: rows },

@@ -16,6 +16,7 @@ import { codeOf } from "../support/errors.ts";
 import { arraysOf, floatsOf, ggufGolden, golden, idsOf, workFolder } from "../support/goldens.ts";
 import { testAdapter } from "../support/kernels/software-gpu.ts";
 import { metricsWith } from "../support/rungs.ts";
+import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const recorded = await arraysOf(ggufGolden("logits.safetensors"));
@@ -104,6 +105,27 @@ describe("quantised weights become floats on request only", () => {
       next: expect.stringContaining("`dtype`"),
     });
   });
+});
+
+it("a fresh conversion is held to the bytes of the encoder, a file of another tool to the bound of a rounding", async () => {
+  const out = join(work, "q4_k_m.gguf");
+  const { verification } = await convert(ggufGolden("k-bf16.gguf"), out, { dtype: "q4_k_m", tokens: 9 });
+  expect(verification).toMatchObject({ verdict: "within" });
+  const source = await openCheckpoint(ggufGolden("k-bf16.gguf"));
+  const written = await openCheckpoint(out);
+  const { pieces } = written.tensors.find(({ name }) => name === "blk.1.ffn_up.weight")!;
+  const file = readFileSync(out);
+  file[pieces[0]!.offset + 5 * 144 + 20]! ^= 1; // the lowest bit of a code in the sixth block
+  writeFileSync(out, file);
+  const verdictOf = async (isFresh: boolean) =>
+    (await verifyCheckpoints(source, await openCheckpoint(out), { tokens: 9 }, isFresh)).verdict;
+  expect([await verdictOf(true), await verdictOf(false)]).toEqual(["different", "within"]);
+});
+
+it("keeps the blocks from GGUF to GGUF, bit for bit", async () => {
+  const out = join(work, "kept.gguf");
+  const { verification } = await convert(ggufGolden("k-q2_k.gguf"), out, { tokens: 9 });
+  expect(verification).toMatchObject({ verdict: "same" });
 });
 
 /** A copy of a file of llama.cpp with changed bytes. */

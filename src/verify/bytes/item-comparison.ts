@@ -11,6 +11,7 @@ import {
   countOf,
   type DecodedBlock,
   type FloatDType,
+  isBlockTarget,
   isFloat,
   isFnuz,
   widthOf,
@@ -100,7 +101,8 @@ export class ItemComparison {
     let dead: EmptyKind | null | undefined;
     // A buffer holds the band of both sides, and space for the recast band or for the scales of b.
     const isRecast = this.#recast.kind !== "none";
-    const perElement = width + toWidth + (isRecast ? toWidth : 0);
+    const exact = this.#exactWidth();
+    const perElement = width + toWidth + (exact > 0 ? 2 * exact : isRecast ? toWidth : 0);
     const bufferBytes = this.#worker.buffers[0]!.bytes.byteLength;
     const columns = !isRecast || shape.length < 2 ? 0 : shape.at(-1)!;
     const unit = columns >= LEAST_COLUMNS ? rowsUnit(columns) : Infinity;
@@ -142,6 +144,13 @@ export class ItemComparison {
     };
   }
 
+  /** Bytes of an element in stored blocks whose bytes are compared with those of the encoder; 0 if they are not. */
+  #exactWidth(): number {
+    if (!this.#o.strictScales || this.#recast.kind !== "blocks") return 0;
+    const { blocks } = this.#recast;
+    return isBlockTarget(blocks) ? widthOf(blocks) : 0;
+  }
+
   /** @param columns elements of a row, if bands are whole rows; else 0 */
   #call(
     { lo, hi }: Band,
@@ -157,7 +166,10 @@ export class ItemComparison {
     const sourceScale = this.#recast.kind === "none" ? null : scaleIn(from);
     if (this.#recast.kind === "blocks") {
       const { from: dtype, blocks } = this.#recast;
-      return { op: "blocksOf", a, from: dtype, size, sourceScale, b, count, blocks, columns };
+      const call = { op: "blocksOf", a, from: dtype, size, sourceScale, b, count, blocks, columns } as const;
+      if (this.#exactWidth() === 0 || !isBlockTarget(blocks)) return call;
+      const stored = count * this.#exactWidth();
+      return { ...call, exact: { type: blocks, at: third, size: stored, toAt: third + stored } };
     }
     if (this.#recast.kind === "bound") {
       const { from: dtype, decoded } = this.#recast;
@@ -212,6 +224,8 @@ export class ItemComparison {
     if (this.#recast.kind === "none") return `the first differing element is ${firstBad}`;
     if (this.#recast.kind === "blocks") {
       const block = blockElements(this.#recast.blocks);
+      if (this.#exactWidth() > 0)
+        return `elements ${firstBad} to ${firstBad + block - 1} are not the block that the source gives`;
       return `elements ${firstBad} to ${firstBad + block - 1} are too far from the source to be a quantisation of it`;
     }
     const isExact = this.#recast.kind === "cast" && this.#o.strictScales;
@@ -242,6 +256,10 @@ export class ItemComparison {
       this.#read("a", a.elementSource, band, buffer, 0, width),
       this.#read("b", b.elementSource, band, buffer, count * width, toWidth),
     ];
+    if (this.#exactWidth() > 0)
+      reads.push(
+        this.#read("b", b.decoded!.codes, band, buffer, count * (width + toWidth), this.#exactWidth()),
+      );
     if (this.#recast.kind === "bound") {
       const { scales } = this.#recast.decoded;
       reads.push(this.#read("b", scales, band, buffer, count * (width + toWidth), 4));
