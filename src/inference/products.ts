@@ -3,24 +3,23 @@ import type { OutputRows } from "../families/forward.ts";
 import type { TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
 
-/** A product of stored rows [lo, hi) with `count` rows of a stream, starting at its row `first`. */
+/** A product of stored rows [lo, hi) with rows of a stream. */
 export interface MatmulTask extends MatrixRows {
   readonly outputs: readonly OutputRows[];
   /** element of a stream row that the first column of the matrix multiplies */
   readonly inputOffset: number;
-  readonly first: number;
-  readonly count: number;
+  /** only the rows that chose this expert; null: all rows */
+  readonly expert: number | null;
 }
 
-/** The product of all rows that a tensor use covers with rows [first, first + count) of a stream. */
+/** The product of all rows that a tensor use covers with the rows of a stream, or with those of an expert. */
 export function matmulTask(
   { tensor, outputs, inputOffset }: TensorUse,
-  first: number,
-  count: number,
+  expert: number | null = null,
 ): MatmulTask {
   const lo = Math.min(...outputs.map(({ from }) => from));
   const hi = Math.max(...outputs.map((output) => output.from + output.count));
-  return { tensor, outputs, lo, hi, inputOffset, first, count };
+  return { tensor, outputs, lo, hi, inputOffset, expert };
 }
 
 /** Products that make only elements [lo, hi) of a stream; the output begins at element lo. */
@@ -28,11 +27,10 @@ export function matmulTasksWithin(
   parts: readonly TensorUse[],
   lo: number,
   hi: number,
-  count: number,
 ): readonly MatmulTask[] {
   return parts.flatMap((part) => {
     const rows = part.outputs.map((output) => clipRows(output, lo, hi)).filter((output) => output.count > 0);
-    return rows.length === 0 ? [] : [matmulTask({ ...part, outputs: rows }, 0, count)];
+    return rows.length === 0 ? [] : [matmulTask({ ...part, outputs: rows })];
   });
 }
 
@@ -55,7 +53,7 @@ export function groupByOutput(products: readonly MatmulTask[]): readonly (readon
 
 function overlap(a: MatmulTask, b: MatmulTask): boolean {
   return (
-    a.first === b.first &&
+    a.expert === b.expert &&
     a.outputs.some((left) =>
       b.outputs.some(
         ({ to, at, count }) => to === left.to && at < left.at + left.count && left.at < at + count,

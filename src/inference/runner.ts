@@ -21,7 +21,12 @@ export interface StreamSet {
   readonly outputs: Map<string, Region>;
   /** which version of the weights this run uses */
   readonly weights: WeightVersion;
+  /** rows of the experts that this run chose; absent: those that `run` gets for all runs */
+  readonly expertRows?: DispatchedRows | undefined;
 }
+
+/** Receives each band of a linear stage that was multiplied, in order; the band stays valid until the call ends. */
+export type BandObserver = (task: MatmulTask, band: BandData) => Promise<void>;
 
 interface RunnerOptions extends WeightsOptions {
   readonly forward: Forward;
@@ -120,47 +125,46 @@ export class ModelRunner {
   /**
    * Runs one stage for each set, with one reading of the weights.
    *
-   * @param expertRows rows of this layer's experts; needed by stages of expert layers
+   * @param expertRows rows of this layer's experts; stages of expert layers need them here or in each set
+   * @param observe    receives the bands of a linear stage
    * @throws TENSOR_MISSING where stored tensors do not make every element of the outputs
    */
   async run(
     stage: Stage,
     place: BlockNames,
-    sets: readonly StreamSet[],
+    runs: readonly StreamSet[],
     expertRows?: DispatchedRows,
+    observe?: BandObserver,
   ): Promise<void> {
+    const sets = runs.map((set) => (set.expertRows === undefined ? { ...set, expertRows } : set));
     switch (stage.op) {
       case "kernel":
-        for (const set of sets) await this.#kernel(stage, place, set, expertRows);
+        for (const set of sets) await this.#kernel(stage, place, set);
         return;
       case "linear": {
         const parts = this.#stored.parts(place, stage.to);
         this.#refuseIncomplete(parts, stage.from, stage.to, place);
-        const products = parts.map((part) => matmulTask(part, 0, this.#o.tokens));
-        return this.#multiply(products, stage.from, this.#o.tokens, sets, place);
+        const products = parts.map((part) => matmulTask(part));
+        return this.#multiply(products, stage.from, sets, place, observe);
       }
       case "experts": {
-        const products = expertRows!.experts.flatMap(({ expert, from, count }) => {
+        const products = chosenExperts(sets).flatMap((expert) => {
           const parts = this.#stored.parts(place, [stage.to], expert);
           this.#refuseIncomplete(parts, stage.from, [stage.to], place);
-          return parts.map((part) => matmulTask(part, from, count));
+          return parts.map((part) => matmulTask(part, expert));
         });
-        return this.#multiply(products, stage.from, expertRows!.rows, sets, place);
+        return this.#multiply(products, stage.from, sets, place);
       }
       case "dispatch":
-        for (const { inputs, outputs } of sets) {
-          const p = {
-            rows: expertRows!.rows,
-            sources: this.#o.tokens,
-            terms: 1,
-            width: this.#widths[stage.to]!,
-          };
-          const operands = [inputs.get(stage.from)!, expertRows!.tokenOf, expertRows!.ones];
+        for (const { inputs, outputs, expertRows } of sets) {
+          const { rows, tokenOf, ones } = expertRows!;
+          const p = { rows, sources: this.#o.tokens, terms: 1, width: this.#widths[stage.to]! };
+          const operands = [inputs.get(stage.from)!, tokenOf, ones];
           await this.#o.backend.run(mix, p, operands, outputs.get(stage.to)!);
         }
         return;
       case "combine":
-        for (const { inputs, outputs } of sets) {
+        for (const { inputs, outputs, expertRows } of sets) {
           const { rows: sources, perToken: terms, rowOf } = expertRows!;
           const p = { rows: this.#o.tokens, sources, terms, width: this.#widths[stage.to]! };
           const operands = [inputs.get(stage.from)!, rowOf, inputs.get(stage.weights)!];
@@ -193,7 +197,7 @@ export class ModelRunner {
     }));
     const parts = this.#stored.parts(place, ["logits"]);
     this.#refuseIncomplete(parts, from, ["logits"], place);
-    const products = matmulTasksWithin(parts, lo, hi, this.#o.tokens);
+    const products = matmulTasksWithin(parts, lo, hi);
     const { forward, dims } = this.#o;
     const factor = forward.logitsFactor?.(dims) ?? 1;
     await this.#weights.eachBand(products, place.replacements === undefined, async (product, band) => {
@@ -236,12 +240,7 @@ export class ModelRunner {
     }
   }
 
-  async #kernel(
-    stage: KernelStage,
-    place: BlockNames,
-    set: StreamSet,
-    expertRows: DispatchedRows | undefined,
-  ): Promise<void> {
+  async #kernel(stage: KernelStage, place: BlockNames, set: StreamSet): Promise<void> {
     const { backend, dims, tokens, forward, sequences = [tokens] } = this.#o;
     const inputs = stage.from.map((name) => set.inputs.get(name)!);
     const parameters: Region[] = [];
@@ -251,7 +250,7 @@ export class ModelRunner {
       const run = { backend, dims, widths: this.#widths, sequences };
       return await runBySequence(stage, run, inputs, parameters, output);
     }
-    const rows = forward.dispatched.includes(stage.to) ? expertRows!.rows : tokens;
+    const rows = forward.dispatched.includes(stage.to) ? set.expertRows!.rows : tokens;
     const table = await positionTable(stage, { backend, dims, sequences });
     const operands = [...inputs, ...parameters, ...(table === undefined ? [] : [table])];
     await stage.run(backend, dims, rows, operands, output);
@@ -303,11 +302,13 @@ export class ModelRunner {
   async #multiply(
     products: readonly MatmulTask[],
     from: string,
-    rows: number,
     sets: readonly StreamSet[],
     { replacements }: BlockNames,
+    observe?: BandObserver,
   ): Promise<void> {
-    const { backend } = this.#o;
+    const { backend, tokens } = this.#o;
+    const dispatched = products.some(({ expert }) => expert !== null);
+    const rows = dispatched ? sets[0]!.expertRows!.rows : tokens; // the same in all runs
     for (const [turn, round] of groupByOutput(products).entries()) {
       const names = [...new Set(round.flatMap(({ outputs }) => outputs.map(({ to }) => to)))];
       const partial = (name: string) => backend.allocate(4 * rows * this.#widths[name]!);
@@ -319,6 +320,7 @@ export class ModelRunner {
           for (const output of product.outputs)
             await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
         }
+        await observe?.(product, band);
       });
       if (turn === 0) continue;
       for (const [i, { outputs }] of targets.entries()) {
@@ -334,16 +336,19 @@ export class ModelRunner {
   /** Multiplies the input stream by those rows of a band that produce one output stream, and by `factor`. */
   async #multiplyRows(
     band: BandData,
-    { tensor, inputOffset, first, count }: MatmulTask,
+    { tensor, inputOffset, expert }: MatmulTask,
     output: OutputRows,
     from: string,
-    { inputs, outputs, weights }: StreamSet,
+    { inputs, outputs, weights, expertRows }: StreamSet,
     outWidth: number,
     factor = 1,
   ): Promise<void> {
     const lo = Math.max(band.lo, output.from);
     const hi = Math.min(band.hi, output.from + output.count);
-    if (lo >= hi) return;
+    const all = { from: 0, count: this.#o.tokens };
+    const rows = expert === null ? all : expertRows!.experts.find((run) => run.expert === expert);
+    if (lo >= hi || rows === undefined) return;
+    const { from: first, count } = rows;
     const { region, dtype, scale } = band.versions[weights];
     const cols = tensor.shape.at(-1)!;
     const inWidth = this.#widths[from]!;
@@ -361,6 +366,12 @@ export class ModelRunner {
     };
     await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(output.to)!);
   }
+}
+
+/** The experts that any run chose, ascending. */
+function chosenExperts(sets: readonly StreamSet[]): readonly number[] {
+  const chosen = sets.flatMap(({ expertRows }) => expertRows!.experts.map(({ expert }) => expert));
+  return [...new Set(chosen)].sort((a, b) => a - b);
 }
 
 function missingPart(part: string, where: string): IsologitError {

@@ -8,16 +8,13 @@ import { Distance } from "../core/distance.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import { roundToBf16 } from "../core/float.ts";
 import { Sources } from "../core/read.ts";
-import type { ExpertChoice } from "../families/forward.ts";
 import { mainLayers } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
-import { Streams, stageStreams } from "../inference/activations.ts";
-import { ExpertRows } from "../inference/expert-rows.ts";
-import { runEntry } from "../inference/layers.ts";
 import { blockWords, partBytes } from "../inference/memory.ts";
 import { createRunner } from "../inference/model-runner.ts";
+import { type ModelRun, ParallelRuns } from "../inference/parallel-runs.ts";
 import type { RowRounding } from "../inference/rounding.ts";
-import type { ModelRunner, StreamSet } from "../inference/runner.ts";
+import type { ModelRunner } from "../inference/runner.ts";
 import type { WeightRounder } from "../inference/weight-bands.ts";
 import { LogitsComparison, type LogitsSummary } from "../verify/metrics.ts";
 
@@ -39,9 +36,9 @@ export interface VariantsRequest {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Variants that had the same roundings so far. */
-interface Run {
-  readonly streams: Streams;
+/** A run of the variants that had the same roundings so far. */
+interface VariantRun {
+  readonly run: ModelRun;
   /** numbers of variants; none in the run that measures noise */
   readonly variants: readonly number[];
 }
@@ -74,12 +71,11 @@ export async function compareVariants(
 
 class VariantComparison {
   readonly #model: ModelWithScales;
-  readonly #runner: ModelRunner;
+  readonly #parallel: ParallelRuns;
   readonly #variants: readonly Variant[];
   readonly #o: VariantsRequest;
   /** the first is the model itself, the second has rounded activations */
-  #runs: Run[] = [];
-  #experts: ExpertRows | undefined;
+  #runs: VariantRun[] = [];
 
   constructor(
     model: ModelWithScales,
@@ -87,110 +83,69 @@ class VariantComparison {
     variants: readonly Variant[],
     options: VariantsRequest,
   ) {
+    const { backend, ids, signal } = options;
     this.#model = model;
-    this.#runner = runner;
+    this.#parallel = new ParallelRuns({
+      ...{ model, runner, backend, signal },
+      ...{ tokens: ids.length, experts: "first" },
+    });
     this.#variants = [new Set<number>(), ...variants]; // the model itself is variant 0
     this.#o = options;
   }
 
   async run(): Promise<readonly LogitsSummary[]> {
     const { ids, watch = ignoreEvents } = this.#o;
-    const runs = [this.#variants.map((_, number) => number), []];
-    this.#runs = runs.map((variants) => ({ streams: this.#streams(), variants }));
-    for (const { streams } of this.#runs) {
-      streams.make(["residual"]);
-      await this.#runner.embed(ids, "stored", streams.regions.get("residual")!);
-    }
-    const { forward } = this.#model.family;
-    const streams = this.#runs.map((run) => run.streams);
-    await runEntry(forward, this.#runner, streams);
+    this.#runs = [{ run: await this.#parallel.start(ids), variants: [...this.#variants.keys()] }];
+    await this.#copy(this.#runs[0]!.run, []);
     const layers = mainLayers(this.#model);
     for (const layer of layers) {
       await this.#divide(layer);
-      await this.#layer(layer);
+      await this.#parallel.layer(
+        layer,
+        this.#runs.map(({ run }) => run),
+      );
+      const noise = this.#runs[1]!.run.streams;
+      await noise.put("residual", roundToBf16(await noise.view("residual")));
       watch({ type: "layer", layer: layer.index, of: layers.length, kind: layer.kind });
     }
     const summaries = await this.#head();
-    for (const { streams } of this.#runs) streams.releaseAll();
+    for (const { run } of this.#runs) run.streams.releaseAll();
     return summaries;
   }
 
-  #streams(): Streams {
-    const { dims, family } = this.#model;
-    const { forward } = family;
-    const widths = forward.streams(dims);
-    const rowsOf = (name: string) =>
-      forward.dispatched.includes(name) ? this.#experts!.rows : this.#o.ids.length;
-    return new Streams(this.#o.backend, (name) => rowsOf(name) * widths[name]!);
+  /** Adds a run that begins as a copy of another run. */
+  async #copy(from: ModelRun, variants: readonly number[]): Promise<void> {
+    const run = this.#parallel.reserve();
+    await this.#parallel.copyResidual(from, run);
+    this.#runs.push({ run, variants });
   }
 
-  /** Divides each run whose variants round this layer differently. */
+  /** Divides each run whose variants round this layer differently, and gives each run its version of the weights. */
   async #divide({ index }: Layer): Promise<void> {
-    for (const [at, { streams, variants }] of [...this.#runs.entries()]) {
+    for (const [at, { run, variants }] of [...this.#runs.entries()]) {
       const rounded = variants.filter((number) => this.#variants[number]!.has(index));
       const kept = variants.filter((number) => !rounded.includes(number));
       if (rounded.length === 0 || kept.length === 0) continue;
-      const divided = this.#streams();
-      divided.make(["residual"]);
-      await divided.put("residual", await streams.view("residual"));
-      this.#runs[at] = { streams, variants: kept };
-      this.#runs.push({ streams: divided, variants: rounded });
+      this.#runs[at] = { run, variants: kept };
+      await this.#copy(run, rounded);
     }
-  }
-
-  async #layer(layer: Layer): Promise<void> {
-    const { dims, family } = this.#model;
-    const stages = family.forward.block(layer.kind, dims);
-    const place = this.#runner.layer(layer);
-    for (const [i, stage] of stages.entries()) {
-      this.#o.signal?.throwIfAborted();
-      for (const { streams } of this.#runs) streams.make(stageStreams(stage).makes);
-      await this.#runner.run(stage, place, this.#sets(layer), this.#experts);
-      if (stage.op === "kernel" && stage.choice !== undefined)
-        await this.#followChoice(stage.to, stage.choice(dims));
-      for (const { streams } of this.#runs) streams.releaseUnused(stages, i);
-    }
-    this.#runner.forget();
-    this.#experts?.release();
-    this.#experts = undefined;
-    for (const { streams } of this.#runs) await streams.addResidual();
-    const noise = this.#runs[1]!.streams;
-    await noise.put("residual", roundToBf16(await noise.view("residual")));
-  }
-
-  #sets({ index }: Layer): readonly StreamSet[] {
-    return this.#runs.map(({ streams, variants: [first] }) =>
-      streams.set(first !== undefined && this.#variants[first]!.has(index) ? "recast" : "stored"),
-    );
-  }
-
-  /** Gives every run the experts that the model's own router chooses. */
-  async #followChoice(stream: string, choice: ExpertChoice): Promise<void> {
-    const { backend, ids } = this.#o;
-    const [own, ...others] = this.#runs;
-    const chosen = await own!.streams.view(stream);
-    for (const { streams } of others) await streams.put(stream, chosen);
-    this.#experts = await ExpertRows.of(backend, chosen, ids.length, choice, false);
+    for (const { run, variants } of this.#runs)
+      run.weights = variants.some((number) => this.#variants[number]!.has(index)) ? "recast" : "stored";
   }
 
   async #head(): Promise<readonly LogitsSummary[]> {
     const { backend, ids, textTokens, memoryBytes } = this.#o;
-    const { family, dims } = this.#model;
-    const { head } = family.forward;
-    const sets = this.#runs.map(({ streams }) => streams.set());
-    for (const stage of head.slice(0, -1)) {
-      for (const { streams } of this.#runs) streams.make(stageStreams(stage).makes);
-      await this.#runner.run(stage, this.#runner.head, sets);
-    }
-    const from = stageStreams(head.at(-1)!).reads[0]!;
-    const vocab = this.#o.words ?? dims.vocab;
+    const runs = this.#runs.map(({ run }) => run);
+    for (const run of runs) run.weights = "stored";
+    const from = await this.#parallel.head(runs);
+    const vocab = this.#o.words ?? this.#model.dims.vocab;
     const width = Math.min(vocab, blockWords(partBytes(memoryBytes) / 2, ids.length));
-    const blocks = sets.map(() => backend.allocate(4 * ids.length * width));
-    const comparisons = this.#runs.map(() => new LogitsComparison(ids, textTokens || ids.length));
+    const blocks = runs.map(() => backend.allocate(4 * ids.length * width));
+    const comparisons = runs.map(() => new LogitsComparison(ids, textTokens || ids.length));
     const noise = new Distance(ids.length);
     for (let lo = 0; lo < vocab; lo += width) {
       const count = Math.min(width, vocab - lo);
-      await this.#runner.logits(from, lo, lo + count, sets, blocks);
+      await this.#parallel.logits(from, lo, lo + count, runs, blocks);
       const own = (await backend.view(blocks[0]!, ids.length * count)).slice();
       for (const [i, block] of blocks.entries()) {
         const values = await backend.view(block, ids.length * count);
