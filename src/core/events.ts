@@ -6,6 +6,7 @@ export type Event =
       readonly phase:
         | "plan"
         | "sensitivity"
+        | "search"
         | "calibrate"
         | "measure"
         | "convert"
@@ -22,6 +23,8 @@ export type Event =
       readonly type: "advance";
       readonly phase:
         | "sensitivity"
+        | "search"
+        | "search"
         | "calibrate"
         | "measure"
         | "convert"

@@ -152,6 +152,13 @@ export class LogitsComparison {
     };
   }
 
+  /** Numbers of positions whose best token is the next token of the prompt, in each model. */
+  bestNext(): { readonly a: number; readonly b: number } {
+    const count = (of: "topA" | "topB") =>
+      this.#positions.filter((p, t) => t + 1 < this.#scored && p[of] === this.#ids[t + 1]).length;
+    return { a: count("topA"), b: count("topB") };
+  }
+
   #summarizePositions(kls: readonly number[]): PositionsSummary {
     const per = Math.max(1, Math.ceil(kls.length / MAX_KLS));
     const kl = Array.from({ length: Math.ceil(kls.length / per) }, (_, i) =>

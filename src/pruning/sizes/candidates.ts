@@ -9,21 +9,21 @@ import { type ServingMemory, servingMemory } from "./memory.ts";
 import { type PrunedShape, wholeShape } from "./shape.ts";
 
 /** What a shape must not exceed. */
-interface SizeLimits {
+export interface SizeLimits {
   readonly budget?: Budget;
   /** largest number of parameters */
   readonly parameters?: number;
 }
 
 /** A shape with its sizes. */
-interface SizedShape {
+export interface SizedShape {
   readonly shape: PrunedShape;
   readonly parameters: number;
   /** null without a budget */
   readonly memory: ServingMemory | null;
 }
 
-interface FittingShapes {
+export interface FittingShapes {
   /** shapes of the grid */
   readonly enumerated: number;
   /** those within the limits, in the order of the grid */
