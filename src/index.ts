@@ -42,6 +42,7 @@ export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
 
 export type { Plugin, PluginOptions, PluginsReport } from "./plugins/plugin.ts";
+export type { MeasuredShape, ShapeSearch } from "./pruning/search/report.ts";
 export type { RecipeSearch } from "./sensitivity/report.ts";
 export type { SearchOptions } from "./sensitivity/search.ts";
 export type { LossyPart, RecastError, TensorError } from "./verify/bytes/recast-error.ts";

@@ -4,8 +4,8 @@
  */
 import { createHash } from "node:crypto";
 import { version } from "../version.ts";
-import { recipeSection } from "./html-recipe.ts";
 import { SCRIPT } from "./html-script.ts";
+import { recipeSection } from "./html-search.ts";
 import { STYLE } from "./html-style.ts";
 import { differenceSections, problemSection } from "./html-tables.ts";
 import { divergenceAside, verificationSections } from "./html-verification.ts";

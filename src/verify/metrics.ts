@@ -152,11 +152,15 @@ export class LogitsComparison {
     };
   }
 
-  /** Numbers of positions whose best token is the next token of the prompt, in each model. */
-  bestNext(): { readonly a: number; readonly b: number } {
-    const count = (of: "topA" | "topB") =>
-      this.#positions.filter((p, t) => t + 1 < this.#scored && p[of] === this.#ids[t + 1]).length;
-    return { a: count("topA"), b: count("topB") };
+  /** Numbers of positions with the same best token, and of those whose best token is the next token of the prompt. */
+  countBest(): { readonly same: number; readonly nextA: number; readonly nextB: number } {
+    const count = (holds: (p: Position, t: number) => boolean) => this.#positions.filter(holds).length;
+    const isNext = (top: number, t: number) => t + 1 < this.#scored && top === this.#ids[t + 1];
+    return {
+      same: count(({ topA, topB }) => topA >= 0 && topA === topB),
+      nextA: count(({ topA }, t) => isNext(topA, t)),
+      nextB: count(({ topB }, t) => isNext(topB, t)),
+    };
   }
 
   #summarizePositions(kls: readonly number[]): PositionsSummary {

@@ -1,7 +1,7 @@
 /** All 243 recorded shapes of the small model, measured in one reading, and the best of each recorded budget. */
 import { expect, it } from "vitest";
 import { measureCuts } from "../../src/pruning/search/measure.ts";
-import { cutOf, heldout, parentModel, recorded, recordedScores } from "../support/minipuzzle.ts";
+import { cutOf, heldout, parentModel, recorded, recordedScores } from "../support/measured-shapes.ts";
 
 it("each has its recorded damage, and the best of each budget is the recorded one", async () => {
   const scores = await recordedScores();

@@ -3,10 +3,17 @@ import { describe, expect, it } from "vitest";
 import type { RunOptions } from "../../src/checkpoint/options.ts";
 import type { Event } from "../../src/core/events.ts";
 import { runBytes } from "../../src/inference/model-runner.ts";
+import type { Damage } from "../../src/pruning/damage.ts";
 import type { LayerCut } from "../../src/pruning/search/cut-runs.ts";
-import type { Damage } from "../../src/pruning/search/damage.ts";
 import { measureCuts } from "../../src/pruning/search/measure.ts";
-import { calibration, cutOf, heldout, parentModel, recorded, recordedScores } from "../support/minipuzzle.ts";
+import {
+  calibration,
+  cutOf,
+  heldout,
+  parentModel,
+  recorded,
+  recordedScores,
+} from "../support/measured-shapes.ts";
 
 const WASM = { backend: "wasm", threads: 1 } as const;
 const model = await parentModel();

@@ -14,7 +14,7 @@ import {
   type RecordedCandidate,
   recorded,
   recordedScores,
-} from "../support/minipuzzle.ts";
+} from "../support/measured-shapes.ts";
 
 const WASM = { backend: "wasm", threads: 1 } as const;
 const model = await parentModel();

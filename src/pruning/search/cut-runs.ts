@@ -14,8 +14,8 @@ import { blockWords, partBytes } from "../../inference/memory.ts";
 import { createRunner } from "../../inference/model-runner.ts";
 import { type ModelRun, ParallelRuns } from "../../inference/parallel-runs.ts";
 import type { Cut } from "../cut.ts";
+import { DamageMeasure, type PromptDamage } from "../damage.ts";
 import { type ChannelMask, maskChannels } from "./channel-mask.ts";
-import { type PromptDamage, PromptsComparison } from "./damage.ts";
 
 /** The parts of a cut that a search chooses. */
 export type LayerCut = Pick<Cut, "layers" | "ffn">;
@@ -157,7 +157,7 @@ class CutComparison {
     const vocab = this.#o.words ?? this.#model.dims.vocab;
     const width = Math.min(vocab, blockWords(partBytes(memoryBytes) / 2, this.#tokens));
     const blocks = runs.map(() => backend.allocate(4 * this.#tokens * width));
-    const comparisons = runs.map(() => new PromptsComparison(prompts));
+    const comparisons = runs.map(() => new DamageMeasure(prompts));
     for (let lo = 0; lo < vocab; lo += width) {
       const count = Math.min(width, vocab - lo);
       await this.#parallel.logits(from, lo, lo + count, runs, blocks);
@@ -166,7 +166,7 @@ class CutComparison {
         comparisons[i]!.add(lo, count, parent, await backend.view(block, this.#tokens * count));
     }
     for (const block of blocks) backend.release(block);
-    const damages = comparisons.map((comparison) => comparison.damages());
+    const damages = comparisons.map((comparison) => comparison.ofPrompts());
     return this.#cuts
       .slice(1)
       .map((_, i) => damages[this.#runs.findIndex(({ cuts }) => cuts.includes(i + 1))]!);

@@ -8,8 +8,8 @@ import { ignoreEvents } from "../../core/events.ts";
 import { backendFor, memoryOf, threadsOf } from "../../inference/machine.ts";
 import { blockWords, partBytes } from "../../inference/memory.ts";
 import { runBytes } from "../../inference/model-runner.ts";
+import { type Damage, damageOf, type PromptDamage } from "../damage.ts";
 import { compareCuts, type LayerCut } from "./cut-runs.ts";
-import { type Damage, damageOf, type PromptDamage } from "./damage.ts";
 
 interface MeasuredCuts {
   /** of each cut */

@@ -6,17 +6,17 @@ import type { ModelWithScales } from "../../checkpoint/load.ts";
 import type { RunOptions } from "../../checkpoint/options.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { mainLayers } from "../../families/model.ts";
+import type { Damage } from "../damage.ts";
 import type { FittingShapes, SizedShape } from "../sizes/candidates.ts";
 import type { PrunedShape } from "../sizes/shape.ts";
 import type { LayerCut } from "./cut-runs.ts";
-import type { Damage } from "./damage.ts";
 import { type EstimateScores, estimatorOf } from "./estimate.ts";
 import { measureCuts } from "./measure.ts";
 import type { MeasuredShape, ShapeSearch } from "./report.ts";
 
 /** By what the best shape is chosen. */
 export const SHAPE_RANKS = ["kl", "agreement", "accuracy", "nll"] as const;
-export type ShapeRank = (typeof SHAPE_RANKS)[number];
+type ShapeRank = (typeof SHAPE_RANKS)[number];
 
 const MEASURED = 32;
 

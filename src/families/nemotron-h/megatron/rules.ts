@@ -5,7 +5,6 @@
 import { concat, type Layout, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
 import {
-  type Cut,
   columns,
   expertColumns,
   expertRows,
@@ -13,6 +12,7 @@ import {
   is,
   paddedRows,
   rows,
+  type ShardCut,
   whole,
 } from "../../parts/megatron/cuts.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
@@ -23,7 +23,7 @@ const layerRule = (
   kind: NemotronHLayerKind,
   name: string,
   role: string,
-  cut: Cut,
+  cut: ShardCut,
   also: readonly string[] = [],
 ) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 

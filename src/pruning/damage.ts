@@ -1,5 +1,5 @@
 /** What a cut does to a model on prompts, measured on logits. */
-import { LogitsComparison } from "../../verify/metrics.ts";
+import { LogitsComparison } from "../verify/metrics.ts";
 
 /** Over all positions of all prompts. */
 export interface Damage {
@@ -28,8 +28,8 @@ export interface PromptDamage {
   readonly rightPruned: number;
 }
 
-/** Compares the logits of several prompts, whose rows follow each other. */
-export class PromptsComparison {
+/** Compares the logits of several prompts, whose rows follow each other. Each prompt is run from an empty state. */
+export class DamageMeasure {
   readonly #prompts: readonly {
     readonly first: number;
     readonly rows: number;
@@ -53,16 +53,20 @@ export class PromptsComparison {
     }
   }
 
-  damages(): readonly PromptDamage[] {
+  ofPrompts(): readonly PromptDamage[] {
     return this.#prompts.map(({ rows, comparison }) => {
-      const { klMean, top1, nllA, nllB } = comparison.summary(0);
-      const { a, b } = comparison.bestNext();
+      const { klMean, nllA, nllB } = comparison.summary(0);
+      const { same, nextA, nextB } = comparison.countBest();
       return {
-        ...{ tokens: rows, kl: klMean * rows, agreeing: Math.round(top1 * rows) },
+        ...{ tokens: rows, kl: klMean * rows, agreeing: same },
         ...{ nllParent: nllA * (rows - 1), nllPruned: nllB * (rows - 1) },
-        ...{ rightParent: a, rightPruned: b },
+        ...{ rightParent: nextA, rightPruned: nextB },
       };
     });
+  }
+
+  result(): Damage {
+    return damageOf(this.ofPrompts());
   }
 }
 
