@@ -165,6 +165,14 @@ export function movesOf(layout: Layout): readonly Move[] {
   }
 }
 
+/** The layout with other layouts of the same shapes in place of some leaves. */
+export function replaceLeaves(layout: Layout, by: ReadonlyMap<string, Layout>): Layout {
+  if (layout.op === "leaf") return by.get(layout.of) ?? layout;
+  if (layout.op === "concat")
+    return { ...layout, parts: layout.parts.map((part) => replaceLeaves(part, by)) };
+  return { ...layout, of: replaceLeaves(layout.of, by) };
+}
+
 /** Indices [from, to). */
 export interface IndexRun {
   readonly from: number;
