@@ -3,10 +3,7 @@
  * This table makes the plan; `Forward.masks` checks it and is written apart from it.
  */
 import type { Dims, Settings } from "./structure.ts";
-
-/** MLP channels, Mamba heads, query heads, channels of the hidden state. */
-export const UNITS = ["ffn", "mambaHeads", "heads", "hidden"] as const;
-export type Unit = (typeof UNITS)[number];
+import type { Unit } from "./units.ts";
 
 /** Consecutive elements of an axis: `size` for each of `count` units; null: elements that stay whole. */
 export interface AxisPart {

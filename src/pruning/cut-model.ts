@@ -5,9 +5,10 @@ import { IsologitError } from "../core/errors.ts";
 import { indexRuns, type Layout, leaf, take, takeMoves } from "../core/mapping/layout.ts";
 import type { Move } from "../core/mapping/moves.ts";
 import { mainLayers, type Role } from "../families/model.ts";
-import type { AxisPart, Prunable, Unit } from "../families/prunable.ts";
+import type { AxisPart, Prunable } from "../families/prunable.ts";
 import { rolesOf } from "../families/recognise.ts";
 import { type Layer, roleKey } from "../families/structure.ts";
+import type { Unit } from "../families/units.ts";
 import type { Cut } from "./cut.ts";
 import { renumberName } from "./renumber.ts";
 
@@ -20,7 +21,7 @@ export function prunableOf({ family }: Pick<LoadedModel, "family">): Prunable {
 }
 
 /** The units that stay in a layer of the source; undefined: all. Prediction layers lose hidden channels alone. */
-export function keptIn(cut: Cut, unit: Unit, layer: Layer | null): readonly number[] | undefined {
+function keptIn(cut: Cut, unit: Unit, layer: Layer | null): readonly number[] | undefined {
   if (unit === "hidden") return cut.hidden;
   return layer?.stack === "main" ? cut[unit].get(layer.index) : undefined;
 }

@@ -2,8 +2,8 @@
 import type { LoadedModel } from "../checkpoint/load.ts";
 import { IsologitError } from "../core/errors.ts";
 import { mainLayers } from "../families/model.ts";
-import type { Unit } from "../families/prunable.ts";
 import type { Layer } from "../families/structure.ts";
+import type { Unit } from "../families/units.ts";
 import type { Cut } from "./cut.ts";
 import { prunableOf } from "./cut-model.ts";
 import type { LayerCounts, ShapeOptions, UnitScore } from "./options.ts";

@@ -1,6 +1,7 @@
 /** What of a Nemotron-H model may be cut, role by role. Expert widths are not units: E layers are kept or dropped whole. */
-import type { AxisPart, Prunable, Unit } from "../prunable.ts";
+import type { AxisPart, Prunable } from "../prunable.ts";
 import type { Settings } from "../structure.ts";
+import type { Unit } from "../units.ts";
 import type { NemotronHDims } from "./dims.ts";
 import { LETTERS, type NemotronHLayerKind } from "./settings.ts";
 
