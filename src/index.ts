@@ -22,6 +22,7 @@ export { type InspectReport, inspect } from "./api/inspect.ts";
 export { type LogitsOptions, type LogitsReport, logits } from "./api/logits.ts";
 export { type MeasurementReport, type PlanReport, plan } from "./api/plan.ts";
 export { loadPlugins } from "./api/plugins.ts";
+export { type PruneOptions, type PruneReport, prune } from "./api/prune.ts";
 export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";

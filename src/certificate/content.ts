@@ -5,7 +5,7 @@ import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { contentRoot, type Leaf } from "../core/content-root.ts";
 import { bytesOf, countOf, widthOf } from "../core/dtype.ts";
 import { withLocation } from "../core/errors.ts";
-import { bandsOf, type ElementSource, gatherExtents } from "../core/gather.ts";
+import { bandsOf, type ElementSource, readElements } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sealFinder } from "../core/sealed-spans.ts";
 import { leafOf, leafSide, storedWidth } from "../verify/bytes/compared-items.ts";
@@ -50,11 +50,9 @@ export async function digestContent(
         async (band, buffer) => {
           signal?.throwIfAborted();
           const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
-          await sources
-            .read(gatherExtents(source, band, decoded.tensors, width), target, signal)
-            .catch((error) => {
-              throw withLocation(error, { tensor: side.tensor });
-            });
+          await readElements(source, band, decoded.tensors, width, sources, target, signal).catch((error) => {
+            throw withLocation(error, { tensor: side.tensor });
+          });
         },
         async ({ lo, hi }, buffer) => {
           await worker.call({ op: "band", sealed: false, at: buffer.at, size: (hi - lo) * width });

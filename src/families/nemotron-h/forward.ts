@@ -8,6 +8,7 @@ import { mambaBlocks, mambaStages, mambaStreams } from "../parts/mamba/stages.ts
 import { isZero, kernelStage, linear, norm, squaredRelu, stageWithHistory } from "../parts/stages.ts";
 import type { NemotronHDims } from "./dims.ts";
 import { hf } from "./hf/native.ts";
+import { masks } from "./masks.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 import type { NemotronHLayerKind } from "./settings.ts";
 
@@ -140,4 +141,5 @@ export const forward: Forward<NemotronHDims> = {
     end: [norm("u", "gain")],
   },
   natives: [hf, megatron, megatronRanks],
+  masks,
 };

@@ -5,6 +5,7 @@ import { forward } from "./forward.ts";
 import { hf } from "./hf/dialect.ts";
 import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
+import { prunable } from "./prunable.ts";
 import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
@@ -31,4 +32,5 @@ export const nemotronH: Family<NemotronHDims> = {
   dialects: [hf, megatron, megatronRanks],
   recipes,
   forward,
+  prunable,
 };

@@ -6,7 +6,7 @@ import type { Tensor } from "../../core/checkpoint.ts";
 import type { Leaf } from "../../core/content-root.ts";
 import { bitsOf, countOf, type DType, type Shape } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/gather.ts";
-import type { Role } from "../../families/model.ts";
+import { type Role, roleElements } from "../../families/model.ts";
 import type { CodeDType } from "../../workers/code-bound.ts";
 
 /** One item to compare. */
@@ -51,7 +51,7 @@ interface DecodedSide {
 /** A role as one side stores it: the numbers as stored, with their scales. */
 function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
   const { dtype, tensor } = storedRole(side, role);
-  const elementSource = roleSource(role.key, countOf(role.shape), side.roleSources);
+  const elementSource = roleElements(side, role);
   return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource };
 }
 
