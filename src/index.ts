@@ -25,6 +25,7 @@ export { loadPlugins } from "./api/plugins.ts";
 export { type PruneOptions, type PruneReport, prune } from "./api/prune.ts";
 export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
+export { type ModelSizes, type SizesOptions, sizes } from "./api/sizes.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
 export { verify } from "./api/verify.ts";
 export { type WhoamiOptions, type WhoamiReport, whoami } from "./api/whoami.ts";

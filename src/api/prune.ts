@@ -18,9 +18,9 @@ import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summ
 import { writtenFormat } from "../convert/prepare.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
-import { refuseExisting } from "../io/destination.ts";
 import { memoryOf } from "../inference/machine.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
+import { refuseExisting } from "../io/destination.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import {
   architectureOf,
@@ -31,12 +31,20 @@ import {
 import type { Cut } from "../pruning/cut.ts";
 import { cutModel, prunableOf } from "../pruning/cut-model.ts";
 import type { Damage } from "../pruning/damage.ts";
+import { refuseDistillFiles, writeDistillFiles } from "../pruning/distill.ts";
 import type { ShapeOptions } from "../pruning/options.ts";
 import { planCut } from "../pruning/plan.ts";
 import { cutPrompts } from "../pruning/prompts.ts";
 import { proveCut, refuseUnprovable } from "../pruning/proof.ts";
 import { openScores, refuseOtherModel } from "../pruning/scores.ts";
+import { findCut } from "../pruning/search/find-cut.ts";
+import { measureCuts } from "../pruning/search/measure.ts";
+import { type ShapeSearchOptions, sizeRequest } from "../pruning/search/options.ts";
+import type { ShapeSearch } from "../pruning/search/report.ts";
 import { needsScores, selectCut, shapeOf } from "../pruning/select.ts";
+import { fittingShapes, refuseExceeding, sizedShape } from "../pruning/sizes/candidates.ts";
+import { type BudgetedMemory, budgetedMemory } from "../pruning/sizes/report.ts";
+import { shapeAsked, wholeShape } from "../pruning/sizes/shape.ts";
 import type { VerifyReport } from "../verify/report.ts";
 import { version } from "../version.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
@@ -44,6 +52,7 @@ import { type WriteOptions, type WrittenFiles, writeVerified } from "./write-ver
 
 export interface PruneOptions
   extends ShapeOptions,
+    ShapeSearchOptions,
     PromptOptions,
     RunOptions,
     SourceOptions,
@@ -53,6 +62,8 @@ export interface PruneOptions
   readonly prompts?: readonly (readonly number[])[];
   /** do everything but write */
   readonly dryRun?: boolean;
+  /** folder for files that hand the pruned model to distillation with Model-Optimizer or Megatron-Bridge */
+  readonly distill?: string;
 }
 
 export interface PruneReport extends PluginsReport {
@@ -70,10 +81,10 @@ export interface PruneReport extends PluginsReport {
   readonly peakRssBytes: number;
   readonly architecture: PrunedArchitecture;
   readonly dropped: readonly DroppedLayer[];
-  /** null: no budget was given */
-  readonly memory: null;
+  /** bytes for inference under the budget; null: no budget was given */
+  readonly memory: BudgetedMemory | null;
   /** null: the shape was given */
-  readonly search: null;
+  readonly search: ShapeSearch | null;
   /** what the cut does to the predictions; null where no forward pass ran */
   readonly damage: Damage | null;
   readonly verification: VerifyReport | null;
@@ -103,12 +114,23 @@ export async function prune(
   const { planned, format, watch } = prepared;
   if (destination === undefined || options.dryRun === true)
     return reportOf(prepared, null, { bytes: 0, isRun: false });
-  return await writeVerified<PruneReport>({
+  const report = await writeVerified<PruneReport>({
     ...{ destination, planned, format, options, watch },
     prove: (path) => proveAt(path, prepared),
     cut: () => recordOf(prepared),
     report: (verification, written) => reportOf(prepared, verification, written),
   });
+  const { distill, overwrite = false } = options;
+  if (distill !== undefined && report.staged === undefined) {
+    const { model } = prepared;
+    const parameters = {
+      teacher: sizedShape(model, wholeShape(model), {}).parameters,
+      student: report.architecture.parameters,
+    };
+    const models = { teacher: source, student: destination, parameters, vocab: model.dims.vocab };
+    await writeDistillFiles(distill, models, overwrite);
+  }
+  return report;
 }
 
 type Prepared = Awaited<ReturnType<typeof preparePruning>>;
@@ -126,24 +148,27 @@ async function preparePruning(source: string, destination: string | undefined, o
   const model = await loadModel(checkpoint, options);
   prunableOf(model);
   const shape = shapeOf(model, options);
-  if (shape === null)
-    throw new IsologitError(
-      "USAGE",
-      "nothing says what stays",
-      {},
-      {
-        next: "give `layers`, `drop`, `ffn`, `mambaHeads`, `heads` or `hidden`",
-      },
-    );
+  const { limits, grid, isSearch } = sizeRequest(options, shape !== null);
+  if (shape === null && !isSearch) {
+    const next =
+      "give `layers`, `drop`, `ffn`, `mambaHeads`, `heads` or `hidden`, or a size: `budget` or `params`";
+    throw new IsologitError("USAGE", "nothing says what stays", {}, { next });
+  }
+  if (shape !== null) refuseExceeding(sizedShape(model, shapeAsked(model, shape), limits), limits);
+  const fitting = isSearch ? fittingShapes(model, limits, grid) : null;
   const format = writtenFormat(checkpoint, destination ?? "", options);
-  if (needsScores(model, shape) && options.importance === undefined) {
+  if ((shape === null || needsScores(model, shape)) && options.importance === undefined) {
     const next = "record scores with `isologit importance SRC`, and give the file with `importance`";
     throw new IsologitError("USAGE", "scores must say which parts stay, and none were given", {}, { next });
   }
+  if (options.distill !== undefined) {
+    if (destination === undefined || isDry)
+      throw new IsologitError("USAGE", "`distill` is for a model that is written, and nothing is");
+    await refuseDistillFiles(options.distill, options.overwrite === true);
+  }
   if (destination !== undefined && !isDry) {
     const { overwrite = false, resume } = options;
-    if (resume !== true)
-      await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
+    if (resume !== true) await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
     await refuseOverlap(source, destination);
   }
   await using scores = options.importance === undefined ? null : await openScores(options.importance);
@@ -153,7 +178,9 @@ async function preparePruning(source: string, destination: string | undefined, o
   const own = await ownCertificate(source, checkpoint);
   refuseContradictedSource(own, { model: loaded, ...content });
   if (scores !== null) refuseOtherModel(scores, content.root);
-  const cut = await selectCut(model, shape, scores, options);
+  const prompts = await cutPrompts(options, model);
+  const found = fitting === null ? null : await findCut(loaded, fitting, scores!, prompts.all, options); // scores were asked for above
+  const cut = found?.cut ?? (await selectCut(model, shape!, scores, options)); // without a shape there was a search
   const view = cutModel(model, cut);
   const planned = await planCut(model, view, cut, {
     writer: format.writes,
@@ -161,10 +188,10 @@ async function preparePruning(source: string, destination: string | undefined, o
     version,
     root: content.root,
   });
-  const prompts = await cutPrompts(options, model);
   await refuseUnprovable(model, matchModel(plannedCheckpoint(planned.plan), options), cut, prompts, options);
   for (const message of planned.plan.warnings) watch({ type: "warning", message });
   const dropped = await droppedLayers(model, cut, scores, options);
+  const asked = found?.shape ?? shapeAsked(model, shape!);
   return {
     ...{
       started,
@@ -181,8 +208,23 @@ async function preparePruning(source: string, destination: string | undefined, o
       complete,
     },
     ...{ planned: planned.plan, view: { ...view, model: planned.model }, prompts },
-    damage: { value: null as Damage | null },
+    memory: budgetedMemory(sizedShape(model, asked, limits), limits.budget),
+    search: found?.search ?? null,
+    damage: {
+      value: found?.damage ?? (isDry ? await maskedDamage(loaded, cut, prompts.all, options) : null),
+    },
   };
+}
+
+/** The damage of a cut that is not written; null where heads or hidden channels go, which only the written model shows. */
+async function maskedDamage(
+  model: ModelWithScales,
+  cut: Cut,
+  prompts: readonly (readonly number[])[],
+  options: PruneOptions,
+): Promise<Damage | null> {
+  if (cut.hidden !== undefined || cut.heads.size > 0 || cut.mambaHeads.size > 0) return null;
+  return (await measureCuts(model, [cut], prompts, options)).damages[0]!;
 }
 
 /** Reads the source once for its content root. */
@@ -247,6 +289,8 @@ function reportOf(
     dropped,
     cut,
     damage,
+    memory,
+    search,
   }: Prepared,
   verification: VerifyReport | null,
   { bytes, isRun, staged }: WrittenFiles,
@@ -263,8 +307,8 @@ function reportOf(
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     architecture: architectureOf(view.model, cut),
     dropped,
-    memory: null,
-    search: null,
+    memory,
+    search,
     damage: damage.value,
     verification,
     ...(staged !== undefined && { staged }),

@@ -4,7 +4,7 @@
  *
  * @see NVIDIA/Model-Optimizer, examples/megatron_bridge/distill.py, and Megatron-Bridge, docs/training/distillation.md
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { formatCount } from "../core/figures.ts";
@@ -43,13 +43,16 @@ const TOKEN_BUDGETS = [
 /** Iterations that read a number of tokens. */
 const iterationsFor = (tokens: number): number => Math.ceil(tokens / TOKENS_PER_ITERATION);
 
+const FILES = ["README.md", "distill.sh", "kd_config.yaml"] as const;
+
 /** The files, in order of their names. Equal models give equal bytes. */
 function distillFiles(models: DistilledModels): readonly TextFile[] {
-  return [
-    { path: "README.md", text: pageOf(models), executable: false },
-    { path: "distill.sh", text: scriptOf(models), executable: true },
-    { path: "kd_config.yaml", text: KD_CONFIG, executable: false },
-  ];
+  const texts: Readonly<Record<(typeof FILES)[number], string>> = {
+    "README.md": pageOf(models),
+    "distill.sh": scriptOf(models),
+    "kd_config.yaml": KD_CONFIG,
+  };
+  return FILES.map((path) => ({ path, text: texts[path], executable: path.endsWith(".sh") }));
 }
 
 /** A text as one word of a POSIX shell: names of files may hold any character. */
@@ -153,6 +156,19 @@ const gigabytes = (bytes: number): string =>
 /** A cell of a Markdown table. */
 const inTable = (text: string): string => `\`${text.replace(/[`|\n\r]/g, " ")}\``;
 
+/** Refuses a folder that has one of the files already. @throws DESTINATION_EXISTS, unless `overwrite` */
+export async function refuseDistillFiles(folder: string, overwrite: boolean): Promise<void> {
+  if (overwrite) return;
+  for (const path of FILES) {
+    const file = join(folder, path);
+    const found = await stat(file).catch(() => null); // a folder that cannot be read is reported when it is written
+    if (found !== null) throw existsError(file);
+  }
+}
+
+const existsError = (file: string, cause?: unknown): IsologitError =>
+  new IsologitError("DESTINATION_EXISTS", "a file of the distillation exists already", { file }, { cause });
+
 /**
  * Writes the files. The folder may exist; a file in it is replaced only with `overwrite`.
  *
@@ -170,10 +186,8 @@ export async function writeDistillFiles(
       await writeFile(join(folder, path), text, { mode, flag: overwrite ? "w" : "wx" });
     }
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EEXIST") {
-      const message = "a file of the distillation exists already";
-      throw new IsologitError("DESTINATION_EXISTS", message, { file: folder }, { cause: error });
-    }
+    const exists = error instanceof Error && "code" in error && error.code === "EEXIST";
+    if (exists) throw existsError(folder, error);
     throw systemError(error, { file: folder });
   }
 }

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { mainLayers } from "../../src/families/model.ts";
 import { type EstimateScores, estimatorOf } from "../../src/pruning/search/estimate.ts";
-import { likelyShapes, SHAPE_RANKS, searchShape } from "../../src/pruning/search/search.ts";
+import { SHAPE_RANKS } from "../../src/pruning/search/options.ts";
+import { likelyShapes, searchShape } from "../../src/pruning/search/search.ts";
 import { parseBudget } from "../../src/pruning/sizes/budget.ts";
 import { fittingShapes, type SizedShape, type SizeLimits } from "../../src/pruning/sizes/candidates.ts";
 import { parseGrid } from "../../src/pruning/sizes/grid.ts";

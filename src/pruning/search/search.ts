@@ -12,19 +12,16 @@ import type { PrunedShape } from "../sizes/shape.ts";
 import type { LayerCut } from "./cut-runs.ts";
 import { type EstimateScores, estimatorOf } from "./estimate.ts";
 import { measureCuts } from "./measure.ts";
+import type { ShapeRank } from "./options.ts";
 import type { MeasuredShape, ShapeSearch } from "./report.ts";
-
-/** By what the best shape is chosen. */
-export const SHAPE_RANKS = ["kl", "agreement", "accuracy", "nll"] as const;
-type ShapeRank = (typeof SHAPE_RANKS)[number];
 
 const MEASURED = 32;
 
-interface SearchRequest {
+interface SearchRequest<C extends LayerCut> {
   readonly fitting: FittingShapes;
   readonly scores: EstimateScores;
   /** what stays in a shape */
-  readonly cutOf: (shape: PrunedShape) => LayerCut | Promise<LayerCut>;
+  readonly cutOf: (shape: PrunedShape) => C | Promise<C>;
   /** token ids; each prompt begins with an empty state */
   readonly prompts: readonly (readonly number[])[];
   /** number of shapes that are measured; default 32 */
@@ -33,9 +30,9 @@ interface SearchRequest {
   readonly rank?: ShapeRank;
 }
 
-interface FoundShape {
+export interface FoundShape<C extends LayerCut> {
   readonly shape: PrunedShape;
-  readonly cut: LayerCut;
+  readonly cut: C;
   readonly damage: Damage;
   readonly search: ShapeSearch;
   /** number of times that the weights were read */
@@ -49,15 +46,15 @@ interface FoundShape {
  *
  * @throws USAGE for a number of candidates below 1, and the errors of `measureCuts`
  */
-export async function searchShape(
+export async function searchShape<C extends LayerCut>(
   model: ModelWithScales,
-  { fitting, scores, cutOf, prompts, candidates = MEASURED, rank = "kl" }: SearchRequest,
+  { fitting, scores, cutOf, prompts, candidates = MEASURED, rank = "kl" }: SearchRequest<C>,
   options: RunOptions,
-): Promise<FoundShape> {
+): Promise<FoundShape<C>> {
   if (!Number.isSafeInteger(candidates) || candidates < 1)
     throw new IsologitError("USAGE", `\`candidates\` is ${candidates}, expected at least 1`);
   const likely = likelyShapes(fitting.fitting, estimatorOf(mainLayers(model), scores)).slice(0, candidates);
-  const cuts: LayerCut[] = [];
+  const cuts: C[] = [];
   for (const { shape } of likely) cuts.push(await cutOf(shape));
   const { damages, ...run } = await measureCuts(model, cuts, prompts, options);
   const cost = (damage: Damage) => {

@@ -14,11 +14,11 @@ import { type Precision, type ServingMemory, servingMemory } from "./memory.ts";
 import { type PrunedShape, wholeShape } from "./shape.ts";
 
 /** Bytes under a budget, and what the budget allows. */
-interface BudgetedMemory extends ServingMemory {
+export interface BudgetedMemory extends ServingMemory {
   readonly limit: number;
 }
 
-interface SizesReport {
+export interface SizesReport {
   readonly architecture: Pick<PrunedShape, "counts" | "ffn"> & { readonly parameters: number };
   /** null without a budget */
   readonly memory: BudgetedMemory | null;
@@ -51,11 +51,11 @@ export function sizesOf(
 }
 
 /** The memory of a shape as reports state it. */
-const budgetedMemory = ({ memory }: SizedShape, budget: Budget | undefined): BudgetedMemory | null =>
+export const budgetedMemory = ({ memory }: SizedShape, budget: Budget | undefined): BudgetedMemory | null =>
   memory === null || budget === undefined ? null : { ...memory, limit: budget.memory };
 
 /** Bytes of one sequence, in one choice of precisions and with one context. */
-interface ServingRow extends ServingMemory {
+export interface ServingRow extends ServingMemory {
   readonly precisions: { readonly weights: Precision; readonly kv: Precision; readonly state: Precision };
   readonly context: number;
 }

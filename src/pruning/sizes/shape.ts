@@ -1,6 +1,7 @@
 /** The shape of a model, as far as pruning changes it. */
 import type { Model } from "../../families/model.ts";
 import type { Dims } from "../../families/structure.ts";
+import type { Shape } from "../select.ts";
 
 /** How many layers of each kind the main stack has, and how wide they are. A width is 0 where no layer uses it. */
 export interface PrunedShape {
@@ -21,6 +22,15 @@ export function wholeShape({ family, settings, layers }: Model): PrunedShape {
     counts: Object.fromEntries(family.kinds.map((kind) => [kind, count(kind)])),
     ...{ ffn: width("ffn"), mambaHeads: width("mambaHeads"), heads: width("heads"), hidden: width("hidden") },
   };
+}
+
+/** The shape of a model of which a part was asked for. */
+export function shapeAsked(model: Model, { widths, counts, drop }: Shape): PrunedShape {
+  const whole = wholeShape(model);
+  const left = { ...whole.counts, ...counts };
+  for (const layer of model.layers)
+    if (layer.stack === "main" && drop?.includes(layer.index)) left[layer.kind] = left[layer.kind]! - 1;
+  return { ...whole, ...widths, counts: left };
 }
 
 /** The dims of a model with the widths of a shape. */
