@@ -18,9 +18,9 @@ import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summ
 import { writtenFormat } from "../convert/prepare.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
-import { refuseExisting } from "../io/destination.ts";
 import { memoryOf } from "../inference/machine.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
+import { refuseExisting } from "../io/destination.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import {
   architectureOf,
@@ -142,8 +142,7 @@ async function preparePruning(source: string, destination: string | undefined, o
   }
   if (destination !== undefined && !isDry) {
     const { overwrite = false, resume } = options;
-    if (resume !== true)
-      await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
+    if (resume !== true) await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
     await refuseOverlap(source, destination);
   }
   await using scores = options.importance === undefined ? null : await openScores(options.importance);
