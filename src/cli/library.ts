@@ -10,6 +10,7 @@ export type Library = Pick<
   | "plan"
   | "convert"
   | "recast"
+  | "prune"
   | "verify"
   | "logits"
   | "generate"

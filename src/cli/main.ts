@@ -117,6 +117,8 @@ function stopped({ name }: Command, places: Arguments["positionals"], failure: I
 async function perform(command: Command, given: Arguments, session: Session & Disposable) {
   using _ = session;
   const options = await libraryOptions(given.flags, session);
+  if ("prompts" in options && command.severalPrompts !== true)
+    throw new IsologitError("USAGE", `--ids-file has several prompts, and ${command.name} takes one`);
   return await command.run({ ...given, options }, session);
 }
 

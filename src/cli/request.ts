@@ -20,7 +20,7 @@ export async function libraryOptions(
   flags: Flags,
   { watch, signal, library }: Pick<Session, "watch" | "signal" | "library">,
 ): Promise<AnyOptions & Pick<Session, "watch" | "signal">> {
-  const ids = await promptIds(flags);
+  const prompts = await promptIds(flags);
   const plugins = flags.plugin === undefined ? undefined : await library.loadPlugins(flags.plugin);
   const named = FLAG_NAMES.flatMap((name): [string, unknown][] => {
     const { option = name } = rowOf(name);
@@ -30,7 +30,7 @@ export async function libraryOptions(
     watch,
     signal,
     ...Object.fromEntries(named),
-    ...(ids !== undefined && { ids }),
+    ...prompts,
     ...(plugins !== undefined && { plugins }),
   };
 }
@@ -45,19 +45,26 @@ export function environmentFlags({ flags }: Command, env: Session["env"]): Flags
   return Object.fromEntries(values); // each value was read by its flag's reader
 }
 
-/** Token ids of `--ids` or `--ids-file`; only one of these and `--prompt` may be given. */
-async function promptIds(flags: Flags): Promise<readonly number[] | undefined> {
+/** Token ids of `--ids` or `--ids-file`, or several prompts of that file; only one of these and `--prompt` may be given. */
+async function promptIds(
+  flags: Flags,
+): Promise<{ readonly ids?: readonly number[]; readonly prompts?: readonly (readonly number[])[] }> {
   const both = (["ids", "idsFile", "prompt"] as const).filter((name) => flags[name] !== undefined);
   if (both.length > 1) {
     const [first, second] = both.map((name) => longName(FLAGS[name]));
     throw new IsologitError("USAGE", `${first} and ${second} were both given, expected one of them`);
   }
-  return flags.idsFile === undefined ? flags.ids : await idsIn(flags.idsFile);
+  if (flags.idsFile !== undefined) return await idsIn(flags.idsFile);
+  return flags.ids === undefined ? {} : { ids: flags.ids };
 }
 
-async function idsIn(file: string): Promise<readonly number[]> {
+/** A list of ids, or a JSON list of such lists: several prompts. */
+async function idsIn(file: string) {
   try {
-    return readIds(await readFile(file, "utf8"), "--ids-file");
+    const text = await readFile(file, "utf8");
+    if (!/^\s*\[\s*\[/.test(text)) return { ids: readIds(text, "--ids-file") };
+    const lists = text.trim().replace(/^\[\s*\[(.*)\]\s*\]$/s, "$1");
+    return { prompts: lists.split(/\]\s*,\s*\[/).map((list) => readIds(list, "--ids-file")) };
   } catch (error) {
     throw withLocation(systemError(error, { file }), { file });
   }

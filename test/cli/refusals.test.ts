@@ -12,6 +12,7 @@ const GOOD: Readonly<Record<string, string>> = {
   convert: "convert a b.isologit",
   recast: "recast a b --dtype bf16",
   verify: "verify a b",
+  prune: "prune a b --to hf --drop 1",
   inspect: "inspect a",
   check: "check a",
   diff: "diff a b",
