@@ -11,6 +11,7 @@ export type Library = Pick<
   | "convert"
   | "recast"
   | "prune"
+  | "sizes"
   | "verify"
   | "logits"
   | "generate"

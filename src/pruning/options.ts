@@ -7,6 +7,10 @@ export type UnitScore = (typeof UNIT_SCORES)[number];
 export const LAYER_SCORES = ["mse", "kl", "rank", "logits_nmse", "cosine"] as const;
 export type LayerScore = (typeof LAYER_SCORES)[number];
 
+/** By what the best of the measured shapes is chosen. */
+export const SHAPE_RANKS = ["kl", "agreement", "accuracy", "nll"] as const;
+export type ShapeRank = (typeof SHAPE_RANKS)[number];
+
 /** How many layers of a kind stay. */
 export type LayerCounts = Readonly<Record<string, number>>;
 

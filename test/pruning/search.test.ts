@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { mainLayers } from "../../src/families/model.ts";
 import { type EstimateScores, estimatorOf } from "../../src/pruning/search/estimate.ts";
-import { SHAPE_RANKS } from "../../src/pruning/search/options.ts";
+import { SHAPE_RANKS } from "../../src/pruning/options.ts";
 import { likelyShapes, searchShape } from "../../src/pruning/search/search.ts";
 import { parseBudget } from "../../src/pruning/sizes/budget.ts";
 import { fittingShapes, type SizedShape, type SizeLimits } from "../../src/pruning/sizes/candidates.ts";

@@ -168,6 +168,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
   const answers: Library = {
     plan: async () => PLANNED,
     prune: async () => PRUNED,
+    sizes: async () => ({ architecture: PRUNED.architecture, memory: null, search: null }),
     convert: async () => CONVERTED,
     recast: async () => CONVERTED,
     verify: async () => VERIFIED,

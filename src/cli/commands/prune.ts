@@ -7,13 +7,15 @@ import {
   formatPercent,
   formatQuantity,
 } from "../../core/figures.ts";
+import { IsologitError } from "../../core/errors.ts";
 import type { PruneOptions, PruneReport } from "../../index.ts";
 import { isProven } from "../../verify/verdict.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
 import { nameFlagsInVerification } from "../findings.ts";
-import { DESTINATION_OPTIONS, MACHINE, PROMPT, PRUNING, SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
+import { DESTINATION_OPTIONS, MACHINE, PROMPT, PRUNING, SIZES, SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
 import { factTable, formatDuration, type View, wrapParts } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
+import { memoryRows, searchRows, searchTable, sizesText } from "../shape-search.ts";
 import { integerReader } from "../values.ts";
 import { paintVerdict, verificationText } from "../verdict.ts";
 
@@ -28,6 +30,7 @@ export const prune = defineCommand<PruneOptions>({
     ...SOURCE_OPTIONS,
     ...PRUNING,
     "hidden",
+    ...SIZES,
     "dryRun",
     ...(["to", "tp", "pp", "maxShardSize"] as const),
     ...PROMPT,
@@ -47,9 +50,16 @@ export const prune = defineCommand<PruneOptions>({
   examples: [
     "prune ./nemotron-h-8b ./smaller --to hf --drop 7,29",
     "prune ./nemotron-h-56b ./47b --to hf --layers mamba=45,attention=5,mlp=48 --ffn 30720 --importance importance.safetensors",
+    "prune ./nemotron-h-56b ./47b --to hf --budget memory=31.7GiB,weights=fp4,kv=fp8,context=1M --importance importance.safetensors",
+    "prune hf://nvidia/Nemotron-H-56B-Base-8K --sizes --budget memory=24GiB,weights=fp4,kv=fp8",
     "prune ./nemotron-h-8b --ffn 16384 --importance importance.safetensors --dry-run",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
+    if (flags.sizes === true) {
+      if (DST !== undefined) throw new IsologitError("USAGE", "--sizes writes nothing, and DST was given");
+      const report = await library.sizes(SRC!, { ...options, ...(flags.json !== true && { table: true }) });
+      return { report, exit: 0, text: (view) => sizesText(report, view) };
+    }
     const formats = await library.formats({ plugins: options.plugins });
     const to = DST === undefined && flags.to === undefined ? undefined : targetOf(flags, DST ?? "", formats);
     if (to === undefined && DST !== undefined) refuseWithoutTarget(DST);
@@ -99,6 +109,8 @@ function pruneText(report: PruneReport, view: View): readonly string[] {
       ["layers", wrap([...kinds, escapeControls(pattern)])],
       ["widths", wrap([`hidden ${hidden}`, `ffn ${ffn}`, `mamba heads ${mambaHeads}`, `heads ${heads}`])],
       ["parameters", formatCount(parameters)],
+      ...memoryRows(report),
+      ...searchRows(report),
       ["dropped", gone.length === 0 ? null : wrap(gone)],
       ["damage", damage === null ? null : wrap(damageTexts(damage))],
       [
@@ -109,8 +121,9 @@ function pruneText(report: PruneReport, view: View): readonly string[] {
       ["time", formatDuration(report.seconds)],
     ]),
   ];
-  if (verification === null || (isProven(verification.verdict) && !view.verbose)) return short;
-  return [...short, "", ...verificationText(verification, view)];
+  const search = report.search === null ? [] : ["", ...searchTable(report.search, view)];
+  if (verification === null || (isProven(verification.verdict) && !view.verbose)) return [...short, ...search];
+  return [...short, ...search, "", ...verificationText(verification, view)];
 }
 
 function headline({ source, destination, staged, verification }: PruneReport, view: View): string {

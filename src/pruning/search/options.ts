@@ -1,12 +1,9 @@
 /** Options that ask for a shape by its size. */
 import { IsologitError } from "../../core/errors.ts";
+import type { ShapeRank } from "../options.ts";
 import { parseBudget } from "../sizes/budget.ts";
 import type { SizeLimits } from "../sizes/candidates.ts";
 import { type Grid, parseGrid } from "../sizes/grid.ts";
-
-/** By what the best shape is chosen. */
-export const SHAPE_RANKS = ["kl", "agreement", "accuracy", "nll"] as const;
-export type ShapeRank = (typeof SHAPE_RANKS)[number];
 
 export interface SizeOptions {
   /**

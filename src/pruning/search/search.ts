@@ -12,7 +12,7 @@ import type { PrunedShape } from "../sizes/shape.ts";
 import type { LayerCut } from "./cut-runs.ts";
 import { type EstimateScores, estimatorOf } from "./estimate.ts";
 import { measureCuts } from "./measure.ts";
-import type { ShapeRank } from "./options.ts";
+import type { ShapeRank } from "../options.ts";
 import type { MeasuredShape, ShapeSearch } from "./report.ts";
 
 const MEASURED = 32;
