@@ -7,7 +7,7 @@ export const library: Library = {
   convert: later(async () => (await import("../src/api/convert.ts")).convert),
   recast: later(async () => (await import("../src/api/recast.ts")).recast),
   prune: later(async () => (await import("../src/api/prune.ts")).prune),
-  sizes: later(async () => (await import("../src/api/sizes.ts")).sizes),
+  sizes: later(async () => (await import("../src/api/pruning/sizes.ts")).sizes),
   verify: async (a: string, b?: string, options?: VerifyOptions) =>
     (await import("../src/api/verify.ts")).verify(a, b, options),
   logits: later(async () => (await import("../src/api/logits.ts")).logits),

@@ -38,13 +38,13 @@ import { cutPrompts } from "../pruning/prompts.ts";
 import { proveCut, refuseUnprovable } from "../pruning/proof.ts";
 import { openScores, refuseOtherModel } from "../pruning/scores.ts";
 import { findCut } from "../pruning/search/find-cut.ts";
-import { measureCuts } from "../pruning/search/measure.ts";
+import { maskedDamage } from "../pruning/search/measure.ts";
 import { type ShapeSearchOptions, sizeRequest } from "../pruning/search/options.ts";
 import type { ShapeSearch } from "../pruning/search/report.ts";
 import { needsScores, selectCut, shapeOf } from "../pruning/select.ts";
 import { fittingShapes, refuseExceeding, sizedShape } from "../pruning/sizes/candidates.ts";
 import { type BudgetedMemory, budgetedMemory } from "../pruning/sizes/report.ts";
-import { shapeAsked, wholeShape } from "../pruning/sizes/shape.ts";
+import { shapeAsked } from "../pruning/sizes/shape.ts";
 import type { VerifyReport } from "../verify/report.ts";
 import { version } from "../version.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
@@ -120,15 +120,9 @@ export async function prune(
     cut: () => recordOf(prepared),
     report: (verification, written) => reportOf(prepared, verification, written),
   });
-  const { distill, overwrite = false } = options;
-  if (distill !== undefined && report.staged === undefined) {
-    const { model } = prepared;
-    const parameters = {
-      teacher: sizedShape(model, wholeShape(model), {}).parameters,
-      student: report.architecture.parameters,
-    };
-    const models = { teacher: source, student: destination, parameters, vocab: model.dims.vocab };
-    await writeDistillFiles(distill, models, overwrite);
+  if (options.distill !== undefined && report.staged === undefined) {
+    const student = { address: destination, parameters: report.architecture.parameters };
+    await writeDistillFiles(options.distill, prepared.model, source, student, options.overwrite === true);
   }
   return report;
 }
@@ -161,11 +155,7 @@ async function preparePruning(source: string, destination: string | undefined, o
     const next = "record scores with `isologit importance SRC`, and give the file with `importance`";
     throw new IsologitError("USAGE", "scores must say which parts stay, and none were given", {}, { next });
   }
-  if (options.distill !== undefined) {
-    if (destination === undefined || isDry)
-      throw new IsologitError("USAGE", "`distill` is for a model that is written, and nothing is");
-    await refuseDistillFiles(options.distill, options.overwrite === true);
-  }
+  await refuseDistillFiles(options, destination !== undefined && !isDry);
   if (destination !== undefined && !isDry) {
     const { overwrite = false, resume } = options;
     if (resume !== true) await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
@@ -214,17 +204,6 @@ async function preparePruning(source: string, destination: string | undefined, o
       value: found?.damage ?? (isDry ? await maskedDamage(loaded, cut, prompts.all, options) : null),
     },
   };
-}
-
-/** The damage of a cut that is not written; null where heads or hidden channels go, which only the written model shows. */
-async function maskedDamage(
-  model: ModelWithScales,
-  cut: Cut,
-  prompts: readonly (readonly number[])[],
-  options: PruneOptions,
-): Promise<Damage | null> {
-  if (cut.hidden !== undefined || cut.heads.size > 0 || cut.mambaHeads.size > 0) return null;
-  return (await measureCuts(model, [cut], prompts, options)).damages[0]!;
 }
 
 /** Reads the source once for its content root. */
@@ -276,25 +255,12 @@ function damageText(damage: Damage): Readonly<Record<string, number | string>> {
 }
 
 function reportOf(
-  {
-    started,
-    source,
-    destination,
-    options,
-    format,
-    model,
-    content,
-    planned,
-    view,
-    dropped,
-    cut,
-    damage,
-    memory,
-    search,
-  }: Prepared,
+  prepared: Prepared,
   verification: VerifyReport | null,
   { bytes, isRun, staged }: WrittenFiles,
 ): PruneReport {
+  const { started, source, destination, options, format, model, content, planned } = prepared;
+  const { view, dropped, cut, damage, memory, search } = prepared;
   const isDry = destination === undefined || options.dryRun === true;
   return {
     source: { address: source, format: model.checkpoint.format, root: content.root },

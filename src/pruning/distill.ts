@@ -8,6 +8,9 @@ import { mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { formatCount } from "../core/figures.ts";
+import type { RecognisedModel } from "../families/model.ts";
+import { sizedShape } from "./sizes/candidates.ts";
+import { wholeShape } from "./sizes/shape.ts";
 
 interface DistilledModels {
   /** path or `hf://` address of the source, which is the teacher */
@@ -156,11 +159,21 @@ const gigabytes = (bytes: number): string =>
 /** A cell of a Markdown table. */
 const inTable = (text: string): string => `\`${text.replace(/[`|\n\r]/g, " ")}\``;
 
-/** Refuses a folder that has one of the files already. @throws DESTINATION_EXISTS, unless `overwrite` */
-export async function refuseDistillFiles(folder: string, overwrite: boolean): Promise<void> {
-  if (overwrite) return;
-  for (const path of FILES) {
-    const file = join(folder, path);
+/**
+ * Refuses a folder that has one of the files already.
+ *
+ * @param isWritten whether a pruned model is written
+ * @throws USAGE if it is not; DESTINATION_EXISTS, unless `overwrite`
+ */
+export async function refuseDistillFiles(
+  { distill, overwrite = false }: { readonly distill?: string; readonly overwrite?: boolean },
+  isWritten: boolean,
+): Promise<void> {
+  if (distill === undefined) return;
+  if (!isWritten)
+    throw new IsologitError("USAGE", "`distill` is for a model that is written, and nothing is");
+  for (const path of overwrite ? [] : FILES) {
+    const file = join(distill, path);
     const found = await stat(file).catch(() => null); // a folder that cannot be read is reported when it is written
     if (found !== null) throw existsError(file);
   }
@@ -172,13 +185,23 @@ const existsError = (file: string, cause?: unknown): IsologitError =>
 /**
  * Writes the files. The folder may exist; a file in it is replaced only with `overwrite`.
  *
+ * @param teacher address of the source
  * @throws DESTINATION_EXISTS, IO_FAILED, DISK_FULL
  */
 export async function writeDistillFiles(
   folder: string,
-  models: DistilledModels,
+  source: RecognisedModel,
+  teacher: string,
+  { address: student, parameters }: { readonly address: string; readonly parameters: number },
   overwrite: boolean,
 ): Promise<void> {
+  const whole = sizedShape(source, wholeShape(source), {}).parameters;
+  const models = {
+    teacher,
+    student,
+    parameters: { teacher: whole, student: parameters },
+    vocab: source.dims.vocab,
+  };
   try {
     await mkdir(folder, { recursive: true });
     for (const { path, text, executable } of distillFiles(models)) {

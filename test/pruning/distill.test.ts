@@ -6,13 +6,13 @@ import { expect, it } from "vitest";
 import { parse } from "yaml";
 import { writeDistillFiles } from "../../src/pruning/distill.ts";
 import { workFolder } from "../support/goldens.ts";
+import { publishedModel } from "../support/published-shapes.ts";
 
 const work = workFolder();
-const MODELS = {
-  ...{ teacher: "hf://nvidia/Nemotron-H-56B-Base-8K@main", student: "./pruned 47B" },
-  parameters: { teacher: 56_324_350_464, student: 46_791_554_816 },
-  vocab: 131_072,
-};
+const whole = publishedModel("56B");
+const TEACHER = "hf://nvidia/Nemotron-H-56B-Base-8K@main";
+const write = (folder: string, address: string, overwrite = false) =>
+  writeDistillFiles(folder, whole, TEACHER, { address, parameters: 46_791_554_816 }, overwrite);
 
 /** Flags of Model-Optimizer's examples/megatron_bridge/distill.py (August 2026). */
 const KNOWN = [
@@ -37,7 +37,7 @@ function argumentsOf(folder: string, env: Record<string, string> = {}): readonly
 
 it("calls distill.py with its flags", async () => {
   const folder = join(work, "distill");
-  await writeDistillFiles(folder, MODELS, false);
+  await write(folder, "./pruned 47B");
   expect(readdirSync(folder).sort()).toEqual(["README.md", "distill.sh", "kd_config.yaml"]);
   expect(statSync(join(folder, "distill.sh")).mode & 0o111).toBe(0o111);
   const given = argumentsOf(folder);
@@ -87,17 +87,17 @@ it.each(["it's", "$(touch HACKED)", "`id`", 'a"b', "a\\b", "a}b", "a\nb"])(
   "names may hold %j",
   async (name) => {
     const folder = join(work, `named-${Buffer.from(name).toString("hex")}`);
-    await writeDistillFiles(folder, { ...MODELS, student: name }, false);
+    await write(folder, name);
     const given = argumentsOf(folder).join("\n");
     expect(given).toContain(`--student_hf_path\n${name}\n--`);
   },
 );
 
 it("replaces files only if it may", async () => {
-  const again = (overwrite: boolean) => writeDistillFiles(join(work, "distill"), MODELS, overwrite);
+  const again = (overwrite: boolean) => write(join(work, "distill"), "./pruned 47B", overwrite);
   await expect(again(false)).rejects.toMatchObject({ code: "DESTINATION_EXISTS", exit: 2 });
   await again(true);
   writeFileSync(join(work, "file"), "");
-  const below = writeDistillFiles(join(work, "file/below"), MODELS, true);
+  const below = write(join(work, "file/below"), "student", true);
   await expect(below).rejects.toMatchObject({ exit: 4 });
 });

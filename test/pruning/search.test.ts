@@ -1,8 +1,8 @@
 /** The search: what it measures is likely to hold the best shape, and of what it measures it chooses the best. */
 import { describe, expect, it } from "vitest";
 import { mainLayers } from "../../src/families/model.ts";
-import { type EstimateScores, estimatorOf } from "../../src/pruning/search/estimate.ts";
 import { SHAPE_RANKS } from "../../src/pruning/options.ts";
+import { type EstimateScores, estimatorOf } from "../../src/pruning/search/estimate.ts";
 import { likelyShapes, searchShape } from "../../src/pruning/search/search.ts";
 import { parseBudget } from "../../src/pruning/sizes/budget.ts";
 import { fittingShapes, type SizedShape, type SizeLimits } from "../../src/pruning/sizes/candidates.ts";
@@ -66,6 +66,16 @@ describe("the estimate", () => {
       const sum = dropped.reduce((total, layer) => total + losses[layer]!, 0);
       expect(estimate({ counts, ffn, mambaHeads: 8, heads: 4, hidden: 64 })).toBeCloseTo(sum, 12);
     }
+  });
+
+  it("of equal scores drops the layer with the higher index, as the selection does", () => {
+    const equal = estimatorOf(mainLayers(model), {
+      ranking: new Array(19).fill(1),
+      loss: [...Array(19).keys()],
+      channels: new Map(),
+    });
+    const shape = { ffn: 128, mambaHeads: 8, heads: 4, hidden: 64 };
+    expect(equal({ ...shape, counts: { attention: 2, mamba: 8, mlp: 7, moe: 0 } })).toBe(15 + 18);
   });
 
   it("ranks the 243 measured shapes nearly as their measured divergence", () => {

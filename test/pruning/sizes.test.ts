@@ -65,6 +65,7 @@ describe("parameters", () => {
     golden("latent-moe"),
     golden("megatron-tp2"),
     familyGolden("qwen3"),
+    familyGolden("qwen2"),
   ])("of %s are those of its roles", async (address) => {
     const model = await loadModel(await openCheckpoint(address));
     const roles = [...model.roles.values()].filter(({ spec }) => !(model.tied && spec.tiedTo));

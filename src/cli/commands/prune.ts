@@ -1,4 +1,6 @@
 /** `prune`: writes a part of a model; the cut is proved before it is put in place. */
+
+import { IsologitError } from "../../core/errors.ts";
 import {
   escapeControls,
   formatBytes,
@@ -7,15 +9,22 @@ import {
   formatPercent,
   formatQuantity,
 } from "../../core/figures.ts";
-import { IsologitError } from "../../core/errors.ts";
 import type { PruneOptions, PruneReport } from "../../index.ts";
 import { isProven } from "../../verify/verdict.ts";
 import { DESTINATION, defineCommand, type Outcome, SOURCE } from "../command.ts";
 import { nameFlagsInVerification } from "../findings.ts";
-import { DESTINATION_OPTIONS, MACHINE, PROMPT, PRUNING, SIZES, SOURCE_OPTIONS, WITH_REPORTS } from "../options.ts";
+import {
+  DESTINATION_OPTIONS,
+  MACHINE,
+  PROMPT,
+  PRUNING,
+  SIZES,
+  SOURCE_OPTIONS,
+  WITH_REPORTS,
+} from "../options.ts";
 import { factTable, formatDuration, type View, wrapParts } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
-import { memoryRows, searchRows, searchTable, sizesText } from "../shape-search.ts";
+import { memoryRows, searchRows, searchTable, sizesText } from "../searches.ts";
 import { integerReader } from "../values.ts";
 import { paintVerdict, verificationText } from "../verdict.ts";
 
@@ -79,6 +88,7 @@ function pruneOutcome(pruned: PruneReport): Outcome {
     a: source.address,
     b: staged ?? destination.path,
     report: verification,
+    ...(report.search !== null && { search: report.search }),
   } as const;
   if (isProven(verification.verdict)) return { report, subject, text, exit: 0 };
   const state =
@@ -122,7 +132,8 @@ function pruneText(report: PruneReport, view: View): readonly string[] {
     ]),
   ];
   const search = report.search === null ? [] : ["", ...searchTable(report.search, view)];
-  if (verification === null || (isProven(verification.verdict) && !view.verbose)) return [...short, ...search];
+  if (verification === null || (isProven(verification.verdict) && !view.verbose))
+    return [...short, ...search];
   return [...short, ...search, "", ...verificationText(verification, view)];
 }
 

@@ -8,6 +8,7 @@ import { ignoreEvents } from "../../core/events.ts";
 import { backendFor, memoryOf, threadsOf } from "../../inference/machine.ts";
 import { blockWords, partBytes } from "../../inference/memory.ts";
 import { runBytes } from "../../inference/model-runner.ts";
+import type { Cut } from "../cut.ts";
 import { type Damage, damageOf, type PromptDamage } from "../damage.ts";
 import { compareCuts, type LayerCut } from "./cut-runs.ts";
 
@@ -52,6 +53,17 @@ export async function measureCuts(
     damages.push(...ofCuts.map(damageOf));
   }
   return { damages, readings, backend: backend.id, device: backend.device };
+}
+
+/** The damage of a cut that is not written; null where heads or hidden channels go: only the written model shows what that does. */
+export async function maskedDamage(
+  model: ModelWithScales,
+  cut: Cut,
+  prompts: Prompts,
+  options: RunOptions,
+): Promise<Damage | null> {
+  if (cut.hidden !== undefined || cut.heads.size > 0 || cut.mambaHeads.size > 0) return null;
+  return (await measureCuts(model, [cut], prompts, options)).damages[0]!;
 }
 
 /**

@@ -28,7 +28,7 @@ export interface ShapeSearchOptions extends SizeOptions {
 }
 
 /** What options say about size. */
-export interface SizeRequest {
+interface SizeRequest {
   readonly limits: SizeLimits;
   readonly grid: Grid | undefined;
   /** whether a shape is to be searched */

@@ -7,12 +7,12 @@ import type { RunOptions } from "../../checkpoint/options.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { mainLayers } from "../../families/model.ts";
 import type { Damage } from "../damage.ts";
+import type { ShapeRank } from "../options.ts";
 import type { FittingShapes, SizedShape } from "../sizes/candidates.ts";
 import type { PrunedShape } from "../sizes/shape.ts";
 import type { LayerCut } from "./cut-runs.ts";
 import { type EstimateScores, estimatorOf } from "./estimate.ts";
 import { measureCuts } from "./measure.ts";
-import type { ShapeRank } from "../options.ts";
 import type { MeasuredShape, ShapeSearch } from "./report.ts";
 
 const MEASURED = 32;

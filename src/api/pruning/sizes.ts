@@ -1,13 +1,13 @@
 /** `prune --sizes`: what a model of some shape needs for inference, or how many shapes fit. Only headers are read. */
-import { loadModel } from "../checkpoint/load.ts";
-import { openCheckpoint } from "../checkpoint/open.ts";
-import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
-import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
-import type { ShapeOptions } from "../pruning/options.ts";
-import { type SizeOptions, sizeRequest } from "../pruning/search/options.ts";
-import { shapeOf } from "../pruning/select.ts";
-import { type ServingRow, type SizesReport, servingTable, sizesOf } from "../pruning/sizes/report.ts";
-import { shapeAsked } from "../pruning/sizes/shape.ts";
+import { loadModel } from "../../checkpoint/load.ts";
+import { openCheckpoint } from "../../checkpoint/open.ts";
+import type { RunOptions, SourceOptions } from "../../checkpoint/options.ts";
+import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
+import type { ShapeOptions } from "../../pruning/options.ts";
+import { type SizeOptions, sizeRequest } from "../../pruning/search/options.ts";
+import { shapeOf } from "../../pruning/select.ts";
+import { type ServingRow, type SizesReport, servingTable, sizesOf } from "../../pruning/sizes/report.ts";
+import { shapeAsked } from "../../pruning/sizes/shape.ts";
 
 export interface SizesOptions extends ShapeOptions, SizeOptions, RunOptions, SourceOptions {
   /** add what the model needs in usual precisions, with usual contexts */

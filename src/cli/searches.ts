@@ -1,7 +1,46 @@
-/** Sizes of shapes, and the search for one, as text. */
+/** Searches as text: for an automatic recipe and for a shape, and the sizes of shapes. */
 import { formatBytes, formatCount, formatMeasure, formatPercent, formatQuantity } from "../core/figures.ts";
-import type { ModelSizes, PruneReport, ShapeSearch } from "../index.ts";
+import type { ModelSizes, PruneReport, RecipeSearch, ShapeSearch } from "../index.ts";
 import { factTable, tableWithHead, type View } from "./render.ts";
+
+interface WithSearch {
+  readonly search?: RecipeSearch;
+}
+
+/** A row for a table of facts. */
+export function searchRow({ search }: WithSearch): [label: string, value: string | null] {
+  if (search === undefined) return ["recipe", null];
+  const { layers, chosen, points, backend, tokens, readings } = search;
+  const { cast, bitsPerWeight, klMean } = points[chosen]!;
+  return [
+    "recipe",
+    `auto: ${cast.length} of ${formatQuantity(layers.length, "layer")} cast, ${bitsPerWeight.toFixed(3)} bits a weight, KL ${formatMeasure(klMean)}; from ${formatQuantity(tokens, "token")} on ${backend}, weights read ${formatQuantity(readings, "time")}`,
+  ];
+}
+
+/** A row for each layer that can be cast, and a row for each point of the curve. */
+export function searchTables({ layers, points, chosen }: RecipeSearch, view: View): string[] {
+  const { cast } = points[chosen]!;
+  const layerRows = layers.map(({ layer, kind, bytesSaved, klMean }) => [
+    ...[`${layer}`, kind, formatBytes(bytesSaved), formatMeasure(klMean)],
+    cast.includes(layer) ? "cast" : "",
+  ]);
+  const pointRows = points.map(({ cast: { length }, bytes, bitsPerWeight, klMean, top1 }, i) => [
+    ...[
+      `${length}`,
+      formatBytes(bytes),
+      bitsPerWeight.toFixed(3),
+      formatMeasure(klMean),
+      formatMeasure(top1),
+    ],
+    i === chosen ? "chosen" : "",
+  ]);
+  return [
+    ...tableWithHead(view, ["layer", "kind", "saves", "KL of its cast", ""], layerRows, "rlrrl"),
+    "",
+    ...tableWithHead(view, ["layers cast", "bytes", "bits", "KL", "top-1", ""], pointRows, "rrrrrl"),
+  ];
+}
 
 type Row = readonly [label: string, value: string | readonly string[] | null];
 
@@ -31,7 +70,10 @@ export function searchTable({ measured }: ShapeSearch, view: View): readonly str
   return tableWithHead(view, ["layers", "ffn", size, "KL", "top-1", "loss", "accuracy"], rows, "lrrrrrr");
 }
 
-export function sizesText({ architecture, memory, search, table = [] }: ModelSizes, view: View): readonly string[] {
+export function sizesText(
+  { architecture, memory, search, table = [] }: ModelSizes,
+  view: View,
+): readonly string[] {
   const { counts, ffn, parameters } = architecture;
   return [
     ...factTable(view, [
@@ -51,7 +93,8 @@ export function sizesText({ architecture, memory, search, table = [] }: ModelSiz
 /** Precisions down, contexts across. */
 function servingTable(table: NonNullable<ModelSizes["table"]>, view: View): readonly string[] {
   const contexts = [...new Set(table.map(({ context }) => context))];
-  const nameOf = ({ precisions: { weights, kv, state } }: (typeof table)[number]) => `${weights}, ${kv}, ${state}`;
+  const nameOf = ({ precisions: { weights, kv, state } }: (typeof table)[number]) =>
+    `${weights}, ${kv}, ${state}`;
   const names = [...new Set(table.map(nameOf))];
   const rows = names.map((name) => [
     name,
