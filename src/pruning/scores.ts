@@ -14,6 +14,7 @@ export interface Scores extends AsyncDisposable {
   readonly file: string;
   /** content root of the model that was measured */
   readonly root: string;
+  has(name: string): boolean;
   /**
    * The scores of one tensor.
    *
@@ -45,6 +46,7 @@ export async function openScores(file: string): Promise<Scores> {
     return {
       file,
       root,
+      has: (name) => byName.has(name),
       read: async (name, count) => {
         const tensor = byName.get(name);
         if (tensor !== undefined) return await valuesOf(source, file, tensor, count);

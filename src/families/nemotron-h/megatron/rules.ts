@@ -5,13 +5,13 @@
 import { concat, type Layout, slice } from "../../../core/mapping/layout.ts";
 import type { Is, Rule, ShardPosition } from "../../dialect.ts";
 import {
-  type Cut,
   columns,
   expertColumns,
   expertRows,
   interleaved,
   is,
   paddedRows,
+  type RankCut,
   rows,
   whole,
 } from "../../parts/megatron/cuts.ts";
@@ -23,7 +23,7 @@ const layerRule = (
   kind: NemotronHLayerKind,
   name: string,
   role: string,
-  cut: Cut,
+  cut: RankCut,
   also: readonly string[] = [],
 ) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 
