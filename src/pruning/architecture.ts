@@ -48,7 +48,7 @@ export async function droppedLayers(
 ): Promise<readonly DroppedLayer[]> {
   const main = mainLayers(source);
   const gone = main.filter(({ index }) => !layers.includes(index));
-  const values =
-    gone.length === 0 || scores === null ? null : await scores.read(`layer.${layerScore}`, main.length);
+  const name = `layer.${layerScore}`;
+  const values = gone.length > 0 && scores?.has(name) ? await scores.read(name, main.length) : null;
   return gone.map(({ index, kind }) => ({ layer: index, kind, score: values?.[index] ?? null }));
 }

@@ -33,13 +33,13 @@ import { CutControls } from "./cut-controls.ts";
 import { type Damage, DamageMeasure } from "./damage.ts";
 import { keptUnits, LayerMask, silence } from "./masked-run.ts";
 
-export interface CutSide {
+interface CutSide {
   readonly runner: ModelRunner;
   readonly dims: Dims;
   readonly layers: readonly Layer[];
 }
 
-export interface CutLockstepOptions {
+interface CutLockstepOptions {
   readonly backend: Backend;
   readonly forward: Forward;
   readonly cut: Cut;

@@ -27,7 +27,7 @@ function keptIn(cut: Cut, unit: Unit, layer: Layer | null): readonly number[] | 
 }
 
 /** How many of each unit a cut keeps; undefined where all stay. */
-export function widthsOf(cut: Cut): Readonly<Record<Unit, number | undefined>> {
+function widthsOf(cut: Cut): Readonly<Record<Unit, number | undefined>> {
   const [ffn, mambaHeads, heads] = ([cut.ffn, cut.mambaHeads, cut.heads] as const).map(
     (lists) => [...lists.values()][0]?.length,
   );
@@ -118,6 +118,7 @@ function viewOf(
       ...source.parallelism,
       stages: [{ main: main.length, mtp: cut.layers.length - main.length }],
     },
+    cutFrom: { source, rename: (name) => renumberName(name, cut.kept) },
     roles: new Map(roles.map(({ role }) => [role.key, role])),
     holds: new Map(holds),
   };
@@ -154,11 +155,7 @@ function renumberedScales(
 }
 
 /** The layer of the source that became this one. */
-export function sourceLayer(
-  layer: Layer | null,
-  { layers }: Pick<LoadedModel, "layers">,
-  cut: Cut,
-): Layer | null {
+function sourceLayer(layer: Layer | null, { layers }: Pick<LoadedModel, "layers">, cut: Cut): Layer | null {
   if (layer === null) return null;
   const index = layer.stack === "main" ? cut.layers[layer.index]! : layer.index;
   return layers.find((other) => other.stack === layer.stack && other.index === index)!;

@@ -146,7 +146,7 @@ ${rows.join("\n")}
 - A cut of more than 50 % is better made in two rounds, each with its own distillation.
 - Teacher and student must have the same tokenizer and the same padded vocabulary: ${padded.join(", ")}. Both have
   ${formatCount(vocab)} tokens, so equal TP sizes give equal padding.
-- \`kd_config.yaml\` states the same loss for Megatron-Bridge, whose recipe scripts take it as \`--config-file\`.
+- \`kd_config.yaml\` states the same loss for Megatron-Bridge, whose recipe scripts can read it as their config file.
   \`distill.py\` has this loss by default.
 - The distilled model is in \`OUTPUT/checkpoints\`, as a distributed checkpoint of Megatron. \`isologit convert\` reads it, and
   \`isologit verify\` compares what was converted.

@@ -15,7 +15,7 @@ export function keptUnits(cut: Cut, unit: Unit, layer: Layer | null): readonly n
 }
 
 /** The elements of one row of a stream that stay, in order; null: all. */
-export type KeptElements = Int32Array | null;
+type KeptElements = Int32Array | null;
 
 /** Which elements stay in each stream of a layer. */
 export class LayerMask {

@@ -5,7 +5,7 @@ export const UNIT_SCORES = ["contribution", "activation", "preactivation"] as co
 export type UnitScore = (typeof UNIT_SCORES)[number];
 
 export const LAYER_SCORES = ["mse", "kl", "rank", "logits_nmse", "cosine"] as const;
-export type LayerScore = (typeof LAYER_SCORES)[number];
+type LayerScore = (typeof LAYER_SCORES)[number];
 
 /** By what the best of the measured shapes is chosen. */
 export const SHAPE_RANKS = ["kl", "agreement", "accuracy", "nll"] as const;

@@ -42,7 +42,7 @@ interface CutProofRequest {
   readonly options: RunOptions;
 }
 
-export interface CutProof {
+interface CutProof {
   readonly proof: Proof;
   readonly damage: Damage | null;
 }
@@ -113,7 +113,7 @@ export async function proveCut(written: ModelWithScales, request: CutProofReques
 }
 
 /** A cut is not the same model: at best its verdict is `within`. Damage does not decide. */
-export function cutVerdict({
+function cutVerdict({
   bad,
   logits,
   controls,
@@ -126,10 +126,7 @@ export function cutVerdict({
 }
 
 /** Number of elements of the source that the cut leaves out, by role; roles that stay whole are not listed. */
-export function elementsLeftOut(
-  source: LoadedModel,
-  kept: readonly CutRole[],
-): Readonly<Record<string, number>> {
+function elementsLeftOut(source: LoadedModel, kept: readonly CutRole[]): Readonly<Record<string, number>> {
   const counts = new Map<string, number>();
   const add = (role: string, elements: number) => counts.set(role, (counts.get(role) ?? 0) + elements);
   for (const { spec, shape } of source.roles.values()) add(spec.role, countOf(shape));

@@ -28,7 +28,7 @@ export function highestInGroups(scores: readonly number[], k: number, groups: nu
 }
 
 /** A number of units or layers that was asked for, before scores say which. */
-export interface Shape {
+interface AskedShape {
   readonly widths: Readonly<Partial<Record<Unit, number>>>;
   readonly counts: LayerCounts | null;
   readonly drop: readonly number[] | null;
@@ -46,7 +46,7 @@ const FLAG_OF: Readonly<Record<Unit, string>> = {
  *
  * @throws USAGE for a shape that the model cannot have
  */
-export function shapeOf(model: LoadedModel, options: ShapeOptions): Shape | null {
+export function shapeOf(model: LoadedModel, options: ShapeOptions): AskedShape | null {
   const { layers, drop } = options;
   const units = (Object.keys(FLAG_OF) as Unit[]).filter((unit) => options[unit] !== undefined);
   if (layers === undefined && drop === undefined && units.length === 0) return null;
@@ -63,7 +63,7 @@ export function shapeOf(model: LoadedModel, options: ShapeOptions): Shape | null
 }
 
 /** Whether scores must say what stays. */
-export function needsScores(model: LoadedModel, { widths, counts }: Shape): boolean {
+export function needsScores(model: LoadedModel, { widths, counts }: AskedShape): boolean {
   const kinds = countsOf(model);
   const chooses = ([kind, count]: [string, number]) => count > 0 && count < kinds[kind]!;
   return Object.keys(widths).length > 0 || Object.entries(counts ?? {}).some(chooses);
@@ -72,7 +72,7 @@ export function needsScores(model: LoadedModel, { widths, counts }: Shape): bool
 /** What stays. @param scores null where no choice is made */
 export async function selectCut(
   model: LoadedModel,
-  shape: Shape,
+  shape: AskedShape,
   scores: Scores | null,
   { score = "contribution", layerScore = "mse" }: Pick<ShapeOptions, "score" | "layerScore">,
 ): Promise<Cut> {
@@ -110,7 +110,7 @@ function scoreName(unit: Exclude<Unit, "hidden">, score: UnitScore): string {
 
 async function keptLayers(
   main: readonly Layer[],
-  { counts, drop }: Shape,
+  { counts, drop }: AskedShape,
   readScores: () => Promise<readonly number[]>,
 ): Promise<readonly number[]> {
   if (drop !== null) return main.map(({ index }) => index).filter((index) => !drop.includes(index));

@@ -174,7 +174,7 @@ export function replaceLeaves(layout: Layout, by: ReadonlyMap<string, Layout>): 
 }
 
 /** Indices [from, to). */
-export interface IndexRun {
+interface IndexRun {
   readonly from: number;
   readonly to: number;
 }

@@ -11,8 +11,8 @@ import {
   interleaved,
   is,
   paddedRows,
+  type RankCut,
   rows,
-  type ShardCut,
   whole,
 } from "../../parts/megatron/cuts.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
@@ -23,7 +23,7 @@ const layerRule = (
   kind: NemotronHLayerKind,
   name: string,
   role: string,
-  cut: ShardCut,
+  cut: RankCut,
   also: readonly string[] = [],
 ) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 
