@@ -28,7 +28,7 @@ export function highestInGroups(scores: readonly number[], k: number, groups: nu
 }
 
 /** A number of units or layers that was asked for, before scores say which. */
-interface AskedShape {
+export interface AskedShape {
   readonly widths: Readonly<Partial<Record<Unit, number>>>;
   readonly counts: LayerCounts | null;
   readonly drop: readonly number[] | null;

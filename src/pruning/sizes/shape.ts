@@ -1,7 +1,7 @@
 /** The shape of a model, as far as pruning changes it. */
 import type { Model } from "../../families/model.ts";
 import type { Dims } from "../../families/structure.ts";
-import type { Shape } from "../select.ts";
+import type { AskedShape } from "../select.ts";
 
 /** How many layers of each kind the main stack has, and how wide they are. A width is 0 where no layer uses it. */
 export interface PrunedShape {
@@ -25,7 +25,7 @@ export function wholeShape({ family, settings, layers }: Model): PrunedShape {
 }
 
 /** The shape of a model of which a part was asked for. */
-export function shapeAsked(model: Model, { widths, counts, drop }: Shape): PrunedShape {
+export function shapeAsked(model: Model, { widths, counts, drop }: AskedShape): PrunedShape {
   const whole = wholeShape(model);
   const left = { ...whole.counts, ...counts };
   for (const layer of model.layers)
