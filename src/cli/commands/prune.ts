@@ -46,8 +46,8 @@ export const prune = defineCommand<PruneOptions>({
   },
   examples: [
     "prune ./nemotron-h-8b ./smaller --to hf --drop 7,29",
-    "prune ./nemotron-h-56b ./47b --to hf --layers mamba=45,attention=5,mlp=48 --ffn 30720 --importance importance.safetensors",
-    "prune ./nemotron-h-8b --ffn 16384 --importance importance.safetensors --dry-run",
+    "prune ./56b ./47b --to hf --layers mlp=48 --ffn 30720 --importance scores.safetensors",
+    "prune ./nemotron-h-8b --ffn 16384 --importance scores.safetensors --dry-run",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
     const formats = await library.formats({ plugins: options.plugins });
