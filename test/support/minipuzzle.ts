@@ -71,3 +71,31 @@ export function digestsOf(path: string): Readonly<Record<string, string>> {
 }
 
 export const logitsOfCases = () => arraysOf(puzzle("parent.cases.safetensors"));
+
+/** Units of `parent-planted` that do nothing, by layer: rows of up, and columns of down, that are zero. */
+const DEAD: Readonly<Record<number, readonly number[]>> = {
+  1: [7, 12, 17, 22, 27, 32, 37, 42, 47],
+  3: [21, 26, 31, 36, 41, 46, 51, 56, 61],
+  6: [42, 47, 52, 57, 62, 67, 72, 77, 82],
+  8: [56, 61, 66, 71, 76, 81, 86, 91, 96],
+  11: [77, 82, 87, 92, 97, 102, 107, 112, 117],
+  13: [91, 96, 101, 106, 111, 116, 3, 121, 126],
+  16: [4, 9, 112, 117, 122, 127, 14, 19, 24],
+  18: [3, 8, 13, 18, 23, 126, 28, 33, 38],
+};
+
+/** Writes scores that are 0 for the dead units of `parent-planted`. @returns path */
+export function plantedScores(path: string, root: string): string {
+  const layers = Object.entries(DEAD);
+  const size = 4 * 128;
+  const tensors = layers.map(([layer], i) => {
+    const name = `ffn.contribution.${layer}`;
+    return { name, dtype: "F32" as const, shape: [128], begin: i * size, end: (i + 1) * size };
+  });
+  const values = layers.flatMap(([, dead]) =>
+    Array.from({ length: 128 }, (_, unit) => (dead.includes(unit) ? 0 : 1)),
+  );
+  const header = encodeHeader(tensors, { isologit: JSON.stringify({ root }) });
+  writeFileSync(path, Buffer.concat([header, Buffer.from(Float32Array.from(values).buffer)]));
+  return path;
+}

@@ -58,10 +58,10 @@ export const prune = defineCommand<PruneOptions>({
   },
   examples: [
     "prune ./nemotron-h-8b ./smaller --to hf --drop 7,29",
-    "prune ./56b ./47b --to hf --layers mamba=45,attention=5 --ffn 30720 --importance F",
+    "prune ./56b ./47b --to hf --layers mlp=48 --ffn 30720 --importance scores.safetensors",
     "prune ./56b ./47b --to hf --params 47e9 --importance scores.safetensors",
     "prune hf://nvidia/Nemotron-H-56B-Base-8K --sizes --budget memory=24GiB,weights=fp4,kv=fp8",
-    "prune ./nemotron-h-8b --ffn 16384 --importance importance.safetensors --dry-run",
+    "prune ./nemotron-h-8b --ffn 16384 --importance scores.safetensors --dry-run",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
     if (flags.sizes === true) {
