@@ -6,6 +6,8 @@ export const library: Library = {
   plan: later(async () => (await import("../src/api/plan.ts")).plan),
   convert: later(async () => (await import("../src/api/convert.ts")).convert),
   recast: later(async () => (await import("../src/api/recast.ts")).recast),
+  prune: later(async () => (await import("../src/api/prune.ts")).prune),
+  sizes: later(async () => (await import("../src/api/pruning/sizes.ts")).sizes),
   verify: async (a: string, b?: string, options?: VerifyOptions) =>
     (await import("../src/api/verify.ts")).verify(a, b, options),
   importance: later(async () => (await import("../src/api/importance.ts")).importance),

@@ -23,6 +23,8 @@ export { type InspectReport, inspect } from "./api/inspect.ts";
 export { type LogitsOptions, type LogitsReport, logits } from "./api/logits.ts";
 export { type MeasurementReport, type PlanReport, plan } from "./api/plan.ts";
 export { loadPlugins } from "./api/plugins.ts";
+export { type PruneOptions, type PruneReport, prune } from "./api/prune.ts";
+export { type ModelSizes, type SizesOptions, sizes } from "./api/pruning/sizes.ts";
 export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
@@ -43,6 +45,7 @@ export type { Family } from "./families/family.ts";
 export { families as familyList } from "./families/index.ts";
 
 export type { Plugin, PluginOptions, PluginsReport } from "./plugins/plugin.ts";
+export type { MeasuredShape, ShapeSearch } from "./pruning/search/report.ts";
 export type { RecipeSearch } from "./sensitivity/report.ts";
 export type { SearchOptions } from "./sensitivity/search.ts";
 export type { LossyPart, RecastError, TensorError } from "./verify/bytes/recast-error.ts";

@@ -2,9 +2,6 @@
 
 import type { KeyObject } from "node:crypto";
 import { calibrateModel } from "../calibrate/calibrate.ts";
-import { type Certificate, encodeCertificate } from "../certificate/certificate.ts";
-import { certificateReport, issueCertificate } from "../certificate/issue.ts";
-import { readMatchingCertificate } from "../certificate/location.ts";
 import {
   findContradictions,
   type OwnCertificate,
@@ -20,41 +17,29 @@ import {
   readScaleValues,
 } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
-import { storeAt } from "../checkpoint/store.ts";
-import { writeCertificate, writeRoot } from "../convert/amend.ts";
 import type { PlanOptions } from "../convert/options.ts";
-import type { OutsideSpan } from "../convert/outside-elements.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
 import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summary.ts";
 import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
-import { interruptedError, isResumable } from "../convert/resume.ts";
-import { runPlan } from "../convert/run.ts";
 import { belongsToOtherWeights } from "../convert/sidecars/restore.ts";
-import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
 import type { DroppedEntries, PaddingRows, Plan } from "../convert/types.ts";
 import { ORIGIN_FOLDER } from "../core/carried-files.ts";
-import { IsologitError, systemError } from "../core/errors.ts";
+import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { StrictOptions } from "../core/finding.ts";
 import type { Recipe } from "../families/family.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
-import { isFinished, refuseExisting } from "../io/destination.ts";
-import { fileStore } from "../io/file.ts";
-import { lockDestination } from "../io/lock.ts";
-import { Staging } from "../io/staging.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { RecipeSearch } from "../sensitivity/report.ts";
 import { searchRecipe } from "../sensitivity/search.ts";
 import { readKey } from "../signing/ed25519.ts";
 import type { SignOptions } from "../signing/options.ts";
-import { type SignDestination, type SignedDestination, signerFor } from "../signing/sign-destination.ts";
+import { type SignDestination, signerFor } from "../signing/sign-destination.ts";
 import type { LimitOptions } from "../verify/limits.ts";
 import type { CompareOptions, ReferenceOptions, VerifyLevel } from "../verify/options.ts";
 import type { Proof, VerifyReport } from "../verify/report.ts";
-import { isProven } from "../verify/verdict.ts";
 import { type Preparation, prepareVerification, verifyModels } from "../verify/verify.ts";
-import { version } from "../version.ts";
-import { poolSize, WorkerPool } from "../workers/pool.ts";
+import { type WriteOptions, type WrittenFiles, writeVerified } from "./write-verified.ts";
 
 export interface ConvertOptions
   extends PlanOptions,
@@ -62,17 +47,12 @@ export interface ConvertOptions
     LimitOptions,
     ReferenceOptions,
     StrictOptions,
-    SignOptions {
+    SignOptions,
+    WriteOptions {
   /** comparisons that run before the destination is published; default "logits" */
   readonly verify?: VerifyLevel;
-  /** continue an interrupted conversion from its staged files */
-  readonly resume?: boolean;
-  /** replace a destination that exists */
-  readonly overwrite?: boolean;
   /** path of a file that `plan --json` wrote: the conversion must have the same plan */
   readonly planFile?: string;
-  /** bytes between two syncs to the disk; a killed run resumes from the last sync; default 256 MiB */
-  readonly checkpointBytes?: number;
 }
 
 export interface ConvertReport extends PluginsReport {
@@ -142,46 +122,21 @@ async function runConversion(
   held?: AsyncDisposable,
 ): Promise<ConvertReport> {
   const conversion = await prepareConversion(source, destination, options, restore);
-  const { format, planned, verification, watch } = conversion;
-  const { resume = false, overwrite = false, checkpointBytes, signal } = options;
-  const target = { destination, container: format.writes.container, overwrite };
-  if (!resume) await refuseExisting(target);
-  await using lock = held ?? (await lockDestination(destination));
-  if (resume && (await isFinished(target))) return await verifyFinished(conversion, sign);
-
-  const [planId, totalBytes] = [planned.id, bytesWritten(planned)];
-  const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes });
-  let isWritten = false;
-  try {
-    const outside = await writeTensors(conversion, staging);
-    isWritten = true;
-    const staged = { staging, files: planned.placement.files, outside, watch, signal };
-    if (verification === null) {
-      await watchStaged(staged);
-      return reportOf(conversion, null, { bytes: await publish(staging, watch) });
-    }
-    const proof = await verifyStaged(staged, () => verifyAt(staging.content, conversion, verification));
-    if (planned.restored && belongsToOtherWeights(conversion.model.checkpoint, proof.report.roots.a)) {
-      await staging.discard();
-      const message = `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`;
-      watch({ type: "warning", message });
-      return await runConversion(source, destination, { ...options, resume: false }, sign, false, lock);
-    }
-    const { certificate, signed } = await certify(conversion, proof, staging, sign);
-    if (certificate === null) {
-      await staging[Symbol.asyncDispose]();
-      return reportOf(conversion, proof.report, { bytes: staging.bytes, staged: staging.folder });
-    }
-    const bytes = await publish(staging, watch);
-    await signed?.write();
-    return reportOf(conversion, withCertificate(proof, certificate, signed), { bytes });
-  } catch (error) {
-    const isAborted = signal?.aborted === true;
-    const known = isAborted ? interruptedError(destination) : systemError(error, { file: destination });
-    const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
-    await left.catch(() => {}); // the first error is reported
-    throw known;
-  }
+  const { format, planned, verification, watch, key, model } = conversion;
+  return await writeVerified({
+    ...{ destination, planned, format, options, watch, key, sign },
+    ...(held !== undefined && { held }),
+    prove: verification && ((path) => verifyAt(path, conversion, verification)),
+    report: (report, written) => reportOf(conversion, report, written),
+    retry: (roots) => {
+      if (!planned.restored || !belongsToOtherWeights(model.checkpoint, roots.a)) return null;
+      watch({
+        type: "warning",
+        message: `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`,
+      });
+      return (lock) => runConversion(source, destination, { ...options, resume: false }, sign, false, lock);
+    },
+  });
 }
 
 /** What is known of a conversion before the first write. */
@@ -261,17 +216,6 @@ async function prepare(model: LoadedModel, planned: Plan, options: CompareOption
   return { source, prepared: await prepareVerification(source, destination, options) };
 }
 
-/** Runs the plan in worker threads. @returns the written bytes outside the elements of tensors */
-async function writeTensors(
-  { planned, format, watch, options }: PreparedConversion,
-  staging: Staging,
-): Promise<readonly OutsideSpan[]> {
-  const { allowOverflow = false, signal, threads, verify } = options;
-  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
-  const running = { plan: planned, writer: format.writes, staging, pool };
-  return await runPlan({ ...running, allowOverflow, alone: verify === "off", watch, signal });
-}
-
 /** Loads what was written, and compares it with the source: a verification must not trust the plan. */
 async function verifyAt(
   path: string,
@@ -293,73 +237,10 @@ async function verifyAt(
   return proof;
 }
 
-/** Verifies a destination that an earlier run finished, and signs it. */
-async function verifyFinished(
-  conversion: PreparedConversion,
-  sign: SignDestination | null,
-): Promise<ConvertReport> {
-  const { destination, verification } = conversion;
-  const bytes = await sizeOf(destination);
-  if (verification === null) return reportOf(conversion, null, { bytes, isRun: false });
-  const proof = await verifyAt(destination, conversion, verification);
-  const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
-  const signed = isProven(proof.report.verdict) ? await sign?.(destination) : undefined;
-  await signed?.write();
-  return reportOf(conversion, withCertificate(proof, certificate, signed), { bytes, isRun: false });
-}
-
-/** Writes the certificate into the staged files, and signs them. @returns null for a verdict that certifies nothing */
-async function certify(
-  { planned, format, key, options }: PreparedConversion,
-  proof: Proof,
-  staging: Staging,
-  sign: SignDestination | null,
-): Promise<{ readonly certificate: Certificate | null; readonly signed?: SignedDestination | undefined }> {
-  await writeRoot(planned, staging, proof.report.roots.b);
-  return await withUnchangedFiles(staging, async () => {
-    const { id: plan, conversion } = planned;
-    const store = await storeAt(staging.content);
-    const { signal } = options;
-    const issue = { plan, conversion, version, key, store, signal, ...pluginsReport(options) };
-    const certificate = await issueCertificate(proof, issue);
-    if (certificate === null) return { certificate };
-    await writeCertificate(encodeCertificate(certificate), format.writes, staging, planned);
-    return { certificate, signed: await sign?.(staging.content) };
-  });
-}
-
-/** Lets the destination appear. @returns its size in bytes */
-async function publish(staging: Staging, watch: Watch): Promise<number> {
-  const { bytes } = staging;
-  const left = await staging.finish();
-  if (left !== null) {
-    const reason = left instanceof Error ? left.message : left;
-    const message = `${staging.folder} is no longer needed, but could not be removed: ${reason}`;
-    watch({ type: "warning", message });
-  }
-  return bytes;
-}
-
-/** A report of a verification, with the certificate and the bundle that followed from it. */
-const withCertificate = (
-  { report }: Proof,
-  certificate: Certificate | null,
-  signed: SignedDestination | undefined,
-): VerifyReport => ({
-  ...report,
-  certificate: certificate && certificateReport(certificate),
-  ...(signed !== undefined && { bundle: signed.report }),
-});
-
-/**
- * @param bytes size of the destination
- * @param isRun this run read the source's tensors and wrote the destination's; default true
- * @param staged where the files are, if the destination does not appear
- */
 function reportOf(
   { started, source, destination, options, format, model, planned, search }: PreparedConversion,
   verification: VerifyReport | null,
-  { bytes, isRun = true, staged }: { bytes: number; isRun?: boolean; staged?: string },
+  { bytes, isRun, staged }: WrittenFiles,
 ): ConvertReport {
   const { a = null, b = null } = verification?.roots ?? {};
   return {
@@ -378,10 +259,4 @@ function reportOf(
     ...(staged !== undefined && { staged }),
     ...pluginsReport(options),
   };
-}
-
-/** Bytes on the disk, with the certificate. */
-async function sizeOf(destination: string): Promise<number> {
-  const files = await (await fileStore(destination)).list();
-  return files.reduce((sum, { size }) => sum + size, 0);
 }

@@ -17,6 +17,30 @@ import { Signature, verifySignature } from "../signing/ed25519.ts";
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const identity = { format: z.string(), dialect: z.string(), root: hex };
 
+const count = z.int().nonnegative();
+const indices = z.array(count).readonly();
+const finite = z.number().or(z.literal(["NaN", "Infinity", "-Infinity"]));
+
+/** What a pruned model has kept of the source, by the numbers of the source, and what that cost. */
+export const CutRecord = z.strictObject({
+  layers: indices,
+  ffn: z.record(z.string(), indices),
+  mambaHeads: z.record(z.string(), indices),
+  heads: z.record(z.string(), indices),
+  hidden: indices.nullable(),
+  /** the options that chose it */
+  score: z.string(),
+  layerScore: z.string(),
+  damage: z
+    .strictObject({
+      tokens: count,
+      ...{ klMean: finite, top1: finite, nllParent: finite, nllPruned: finite },
+      ...{ accuracyParent: finite, accuracyPruned: finite },
+    })
+    .nullable(),
+});
+export type CutRecord = z.infer<typeof CutRecord>;
+
 const Body = z.strictObject({
   kind: z.literal("isologit certificate"),
   version: z.literal(1),
@@ -34,6 +58,8 @@ const Body = z.strictObject({
   plan: z.string(),
   /** the options that decide the bytes of the destination; absent if no option was given */
   conversion: Conversion.exactOptional(),
+  /** absent unless the destination was pruned */
+  cut: CutRecord.exactOptional(),
   /** number of roles by recast, such as "BF16 to F8_E4M3": 12; empty if no role was recast */
   recast: z.record(z.string(), z.int().positive()),
   verdict: z.enum(["same", "within"]),

@@ -5,7 +5,8 @@ import { refuseDamaged, sealOfElements } from "../checkpoint/tensor-digests.ts";
 import { contentRoot, type Leaf } from "../core/content-root.ts";
 import { bytesOf, countOf, widthOf } from "../core/dtype.ts";
 import { withLocation } from "../core/errors.ts";
-import { bandsOf, type ElementSource, gatherExtents, wholeTensorOf } from "../core/gather.ts";
+
+import { bandsOf, type ElementSource, readElements, wholeTensorOf } from "../core/gather.ts";
 import { Sources } from "../core/read.ts";
 import { sealFinder } from "../core/sealed-spans.ts";
 import type { Role } from "../families/model.ts";
@@ -56,11 +57,9 @@ export async function digestContent(
         async (band, buffer) => {
           signal?.throwIfAborted();
           const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
-          await sources
-            .read(gatherExtents(source, band, decoded.tensors, width), target, signal)
-            .catch((error) => {
-              throw withLocation(error, { tensor: side.tensor });
-            });
+          await readElements(source, band, decoded.tensors, width, sources, target, signal).catch((error) => {
+            throw withLocation(error, { tensor: side.tensor });
+          });
         },
         async ({ lo, hi }, buffer) => {
           await worker.call({ op: "band", sealed: false, at: buffer.at, size: (hi - lo) * width });

@@ -8,7 +8,13 @@ import type { PluginsReport } from "../plugins/plugin.ts";
 import { fingerprintOf, signDigest } from "../signing/ed25519.ts";
 import type { CertificateReport, Proof, RungReport } from "../verify/report.ts";
 import { isProven } from "../verify/verdict.ts";
-import { type Certificate, type CertificateBody, digestOfLeaf, sealCertificate } from "./certificate.ts";
+import {
+  type Certificate,
+  type CertificateBody,
+  type CutRecord,
+  digestOfLeaf,
+  sealCertificate,
+} from "./certificate.ts";
 import { certifiedQuality } from "./certified-limits.ts";
 import { digestFilesExceptRoles } from "./file-digests.ts";
 import { trailerIn } from "./location.ts";
@@ -18,6 +24,8 @@ interface Issue extends PluginsReport {
   readonly plan: string;
   /** the options that decide the bytes of the destination */
   readonly conversion: Conversion | undefined;
+  /** what was kept of the source; absent unless it was pruned */
+  readonly cut?: CutRecord;
   /** version of this tool */
   readonly version: string;
   readonly key?: KeyObject | undefined;
@@ -52,6 +60,7 @@ export async function issueCertificate(proof: Proof, issue: Issue): Promise<Cert
     },
     plan: issue.plan,
     ...(issue.conversion !== undefined && { conversion: issue.conversion }),
+    ...(issue.cut !== undefined && { cut: issue.cut }),
     recast: recastsOf(source, destination),
     verdict,
     backend: report.backend,

@@ -19,6 +19,8 @@ import { readScales } from "./scales/values.ts";
 export interface LoadedModel extends MatchedModel {
   /** the scale of each weight, and the scales that no forward pass reads */
   readonly scales: ScaleTable;
+  /** of a cut model: its source, and the name that a tensor of the source gets; null: it is left out */
+  readonly cutFrom?: { readonly source: LoadedModel; rename(name: string): string | null };
 }
 
 /** A loaded model with the values of its scales. It can be compared and run. */

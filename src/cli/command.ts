@@ -12,9 +12,9 @@ export interface Command<F extends FlagName = FlagName, O extends object = AnyOp
   /** in order; all must be given except those in `optional` */
   readonly positionals: readonly Positional[];
   readonly flags: readonly F[];
-  /** help of flags that have another meaning here than in other commands, or that accept fewer values */
-  readonly helps?: Readonly<Partial<Record<F, FlagHelp & Pick<Flag, "read">>>>;
-  /** `--ids-file` may hold several prompts */
+  /** help of flags that have another meaning here than in other commands, or that accept other values */
+  readonly helps?: Readonly<Partial<Record<F, FlagHelp & Partial<Pick<Flag, "read" | "spec">>>>>;
+  /** `--ids-file` may have several prompts */
   readonly severalPrompts?: true;
   /** without the leading `isologit` */
   readonly examples: readonly string[];

@@ -10,6 +10,8 @@ export type Library = Pick<
   | "plan"
   | "convert"
   | "recast"
+  | "prune"
+  | "sizes"
   | "verify"
   | "logits"
   | "importance"

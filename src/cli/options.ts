@@ -12,6 +12,8 @@ import {
   TARGET_FLAGS,
 } from "./flags/model.ts";
 import { FILE_FLAGS, HUB_FLAGS, OUTPUT_FLAGS } from "./flags/output.ts";
+import { PRUNING_FLAGS } from "./flags/pruning.ts";
+import { SIZE_FLAGS } from "./flags/sizes.ts";
 import {
   CERTIFICATE_FLAGS,
   CHECK_FLAGS,
@@ -27,6 +29,8 @@ export const FLAGS = {
   ...RECAST_FLAGS,
   ...CALIBRATION_FLAGS,
   ...MEASURE_FLAGS,
+  ...PRUNING_FLAGS,
+  ...SIZE_FLAGS,
   ...PLACEMENT_FLAGS,
   ...RESULT_FLAGS,
   ...CHECK_FLAGS,
@@ -63,6 +67,8 @@ export type AnyOptions = { readonly [K in FlagName as OptionOf<K> & string]?: un
 export const SOURCE_OPTIONS = namesOf(SOURCE_FLAGS);
 export const RECAST = namesOf(RECAST_FLAGS);
 export const CALIBRATION = namesOf(CALIBRATION_FLAGS);
+export const PRUNING = namesOf(PRUNING_FLAGS);
+export const SIZES = namesOf(SIZE_FLAGS);
 export const PLACEMENT = namesOf(PLACEMENT_FLAGS);
 export const LIMITS = namesOf(LIMIT_FLAGS);
 export const SIGNING = namesOf(SIGNING_FLAGS);

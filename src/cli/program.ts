@@ -68,8 +68,8 @@ function grammarOf(command: Command, stdout: Output, run: Run): Grammar {
 
 function optionOf(name: FlagName, help: Command["helps"]): Option {
   const row: Flag & { readonly heading: string } = FLAGS[name];
-  const { spec, heading, repeatable } = row;
-  const { read = row.read, ...shown } = help?.[name] ?? row;
+  const { heading, repeatable } = row;
+  const { read = row.read, spec = row.spec, ...shown } = help?.[name] ?? row;
   const option = new Option(spec, helpText(shown)).helpGroup(heading);
   if (shown.choices !== undefined) option.argChoices = [...shown.choices]; // for completion; the help text has them already
   if (read === undefined) return option;

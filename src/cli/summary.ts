@@ -11,8 +11,8 @@ import { comparedLogits, controlsText, MEANINGS } from "../report/measures.ts";
 import { divergenceText, objections, selectGravest } from "../report/problems.ts";
 import { leftOutRows } from "./left-out.ts";
 import { phaseText } from "./progress/meter.ts";
-import { searchRow } from "./recipe-search.ts";
 import { factTable, firstItems, formatDuration, type View, wrapParts } from "./render.ts";
+import { searchRow } from "./searches.ts";
 import { paintVerdict } from "./verdict.ts";
 
 /** Reasons, and remarks, that are shown without --verbose. */

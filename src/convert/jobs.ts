@@ -9,7 +9,7 @@ import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, type FloatDType, isFloat, isFp8, recastKind, type Shape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { ElementSource } from "../core/gather.ts";
-import { type Layout, movesOf, shapeOf } from "../core/mapping/layout.ts";
+import { type Layout, movesOf, replaceLeaves, shapeOf } from "../core/mapping/layout.ts";
 import { runsOf } from "../core/mapping/moves.ts";
 import { publishedName } from "../families/expand.ts";
 import type { MatchedModel } from "../families/model.ts";
@@ -51,8 +51,11 @@ export function planJobs(
     const { name, rank, layout, from, role, sourceDtype, cast: to, why } = weight;
     const placed = { name, ...(rank !== undefined && { rank }) };
     const shape = shapeOf(layout);
-    const elementSource: ElementSource = { moves: movesOf(layout), roles: source.roleSources };
-    const columns = columnShare(layout);
+    const elementSource: ElementSource = {
+      moves: movesOf(replaceLeaves(layout, source.takenRows ?? new Map())),
+      roles: source.roleSources,
+    };
+    const columns = columnShare(layout, source);
     const common = {
       ...{ role, why, elementSource, sourceDtype, count: countOf(shape) },
       ...(columns !== undefined && { columns }),
@@ -279,8 +282,10 @@ function floatType(tensor: Tensor): FloatDType {
 }
 
 /** Undefined for a layout that is not a share of a matrix's columns. */
-function columnShare(layout: Layout): ColumnShare | undefined {
+function columnShare(layout: Layout, { takenRows }: MatchedModel): ColumnShare | undefined {
   if (layout.op !== "slice" || layout.axis !== 1 || layout.of.op !== "leaf") return undefined;
   const { of: role, shape } = layout.of;
-  return shape.length === 2 ? { role, shape, from: layout.from, to: layout.to } : undefined;
+  return shape.length === 2 && takenRows?.has(role) !== true
+    ? { role, shape, from: layout.from, to: layout.to }
+    : undefined;
 }

@@ -158,7 +158,7 @@ export async function planConversion(
       ...fileWarnings(source, options),
       ...(training === null ? [] : [trainingWarning(training)]),
       ...(options.fnuz === "relabel" ? [RELABELLED] : []),
-      ...(keepsConfig ? renameWarnings(matched, tensors) : []),
+      ...(keepsConfig && matched.takenRows === undefined ? renameWarnings(matched, tensors) : []),
       ...skippedTensors(matched),
       ...tiedHeadWarnings(matched, stored),
       ...(fileKind === null ? [] : fallbackWarnings(fileKind)),

@@ -49,7 +49,9 @@ export function chooseNames(
 ): readonly ExpectedTensor[] {
   const published = tensorsWritten(source, dialect, parallelism);
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
-  if (!packed || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined) return published;
+  const isCut = source.takenRows !== undefined; // its tensors are not those that the source names
+  if (!packed || isCut || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined)
+    return published;
   if (policy.to === null) return tensorsHeld(source);
   const sameNames = published.map((tensor) => {
     const name = [tensor.name, ...tensor.also].find((candidate) => source.tensors.has(candidate));

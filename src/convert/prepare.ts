@@ -90,7 +90,7 @@ const whole = (checkpoint: Checkpoint): ChunkChecks => ({ checkpoint, complete: 
 export type WritableFormat = Format & Required<Pick<Format, "writes">>;
 
 /** The requested format, else that of the destination's ending, else that of the source. */
-function writtenFormat(source: Checkpoint, destination: string, options: PlanOptions): WritableFormat {
+export function writtenFormat(source: Checkpoint, destination: string, options: PlanOptions): WritableFormat {
   const writers = registryOf(options).formats.filter(
     (format): format is WritableFormat => format.writes !== undefined,
   );

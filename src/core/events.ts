@@ -6,6 +6,7 @@ export type Event =
       readonly phase:
         | "plan"
         | "sensitivity"
+        | "search"
         | "calibrate"
         | "importance"
         | "measure"
@@ -23,6 +24,8 @@ export type Event =
       readonly type: "advance";
       readonly phase:
         | "sensitivity"
+        | "search"
+        | "search"
         | "calibrate"
         | "importance"
         | "measure"

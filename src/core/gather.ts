@@ -2,8 +2,8 @@
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
-import { type ElementRun, type Move, runsOf } from "./mapping/moves.ts";
-import { type Extent, extentsOf } from "./read.ts";
+import { countOfMove, type ElementRun, type Move, runsOf } from "./mapping/moves.ts";
+import { type Extent, extentsOf, type Sources } from "./read.ts";
 
 /** Where the elements of a tensor come from: moves from roles, and for each role moves from stored tensors. */
 export interface ElementSource {
@@ -67,6 +67,53 @@ export function gatherExtents(
     }
   }
   return extents;
+}
+
+/** Most extents that exist at a time; a band of short runs, such as some columns of a matrix, has millions of them. */
+const MAX_EXTENTS = 2 ** 16;
+
+/**
+ * Fills `target` with the elements of a band. Padding is zeros.
+ *
+ * @param width bytes of an element
+ */
+export async function readElements(
+  source: ElementSource,
+  band: Band,
+  tensors: ReadonlyMap<string, Tensor>,
+  width: number,
+  sources: Sources,
+  target: Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  const most = Math.max(1, Math.floor((MAX_EXTENTS * meanRun(source)) / BAND_STEP)) * BAND_STEP;
+  for (let lo = band.lo; lo < band.hi; lo += most) {
+    signal?.throwIfAborted();
+    const part = { lo, hi: Math.min(band.hi, lo + most) };
+    const extents = gatherExtents(source, part, tensors, width);
+    const bytes = target.subarray((part.lo - band.lo) * width, (part.hi - band.lo) * width);
+    if (extents.reduce((sum, { size }) => sum + size, 0) < bytes.byteLength) bytes.fill(0);
+    await sources.read(extents, bytes, signal);
+  }
+}
+
+/** Mean number of elements in a run, at the level with the shorter runs. */
+function meanRun({ moves, roles }: ElementSource): number {
+  const inner = [...new Set(moves.map(({ of }) => of))].map((of) =>
+    of === null ? [] : (roles.get(of) ?? []),
+  );
+  return Math.min(...[moves, ...inner].map(meanRunOf));
+}
+
+function meanRunOf(moves: readonly Move[]): number {
+  let [elements, runs] = [0, 0];
+  for (const move of moves) {
+    const count = countOfMove(move);
+    const isRun = (move.to.at(-1) ?? 1) === 1 && (move.from.at(-1) ?? 1) === 1;
+    elements += count;
+    runs += isRun ? count / (move.size.at(-1) ?? 1) : count;
+  }
+  return runs === 0 ? Infinity : elements / runs;
 }
 
 /** The element source of one whole role. */

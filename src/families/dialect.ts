@@ -2,6 +2,7 @@
 import type { Tensor } from "../core/checkpoint.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Layout } from "../core/mapping/layout.ts";
+import type { ConfigCut } from "./prunable.ts";
 import type { Config, Dims, Parallelism, Settings, Structure } from "./structure.ts";
 
 /** One stored tensor: its name, and the expression of roles that it holds. The inverse is derived from it. */
@@ -128,6 +129,8 @@ export interface Dialect<D extends Dims = Dims> {
   isUnreadKey?(key: string): boolean;
   /** the config key of a setting; undefined if there are several or none */
   keyOf?(setting: string): string | undefined;
+  /** the keys of the config that a cut changes, with their new values; absent: its config is written anew */
+  prunedKeys?(config: Config, cut: ConfigCut): Config;
   /** size of the vocabulary, if the config is reliable; undefined: the tokenizer or the user must give it */
   vocabulary(config: Config): number | undefined;
   /** how a stored checkpoint is divided. @throws SHAPE_MISMATCH */

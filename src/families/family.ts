@@ -1,6 +1,7 @@
 /** A family is an architecture: its roles, how each dialect stores them, and how it runs. It does not know files. */
 import type { Dialect } from "./dialect.ts";
 import type { Forward } from "./forward.ts";
+import type { Prunable } from "./prunable.ts";
 import type { Config, Dims, Layer, RoleSpec, Settings } from "./structure.ts";
 
 /** Which roles are cast. A role in `keep` is kept even if `cast` names it; a role in neither is kept. */
@@ -35,4 +36,6 @@ export interface Family<D extends Dims = Dims> {
   readonly absentDialects?: Readonly<Record<string, string>>;
   readonly recipes: readonly Recipe[];
   readonly forward: Forward<D>;
+  /** absent: no part of such a model can be cut */
+  readonly prunable?: Prunable<D>;
 }

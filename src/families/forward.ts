@@ -2,6 +2,7 @@
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { Shape } from "../core/dtype.ts";
 import type { Dims } from "./structure.ts";
+import type { Unit } from "./units.ts";
 
 /** Rows [from, from + count) of a stored tensor produce elements [at, at + count) of a stream or parameter. */
 export interface OutputRows {
@@ -140,6 +141,27 @@ export interface Forward<D extends Dims = Dims> {
    */
   readonly mtp?: { readonly start: readonly Stage<D>[]; readonly end: readonly Stage<D>[] };
   readonly natives: readonly Native<D>[];
+  /** how parts are silenced in a run; absent: no part of such a model can be cut */
+  masks?(d: D): Masks;
+}
+
+/**
+ * Where the units of a model are in the streams of a run, so that those that pruning drops can be silenced. Written by hand and
+ * apart from the rules of a cut, because it checks them.
+ */
+export interface Masks {
+  /** by stream its elements in order: `size` for each of `count` units. Other streams have no such elements */
+  readonly streams: Readonly<Record<string, readonly StreamUnits[]>>;
+  /** by the stream that a norm makes: the units over which it takes its mean, and the name of its epsilon in the dims */
+  readonly norms: Readonly<Record<string, { readonly unit: Unit; readonly eps: string }>>;
+  /** equal groups of units that share inputs, such as the heads of a key and value head; 1: none */
+  readonly groups: Readonly<Record<Unit, number>>;
+}
+
+export interface StreamUnits {
+  readonly unit: Unit;
+  readonly count: number;
+  readonly size: number;
 }
 
 /** How a dialect runs: the stored tensors that each layer kind reads. */

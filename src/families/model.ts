@@ -1,7 +1,9 @@
 /** Three levels of knowledge about a model: from its config, from one checkpoint, and with the location of each role in its tensors. */
 import type { Checkpoint, Tensor } from "../core/checkpoint.ts";
-import type { Shape } from "../core/dtype.ts";
+import { countOf, type Shape } from "../core/dtype.ts";
 import type { Watch } from "../core/events.ts";
+import { type ElementSource, roleSource } from "../core/gather.ts";
+import { type Layout, movesOf } from "../core/mapping/layout.ts";
 import type { Move } from "../core/mapping/moves.ts";
 import type { Dialect, ParsedConfig } from "./dialect.ts";
 import type { Family } from "./family.ts";
@@ -61,12 +63,28 @@ export interface MatchedModel extends RecognisedModel {
   readonly tensors: ReadonlyMap<string, Tensor>;
   /** for each role the moves from stored tensors */
   readonly roleSources: ReadonlyMap<string, readonly Move[]>;
+  /**
+   * Of a cut model, for a role that has fewer rows and fewer columns than in its source: the rows that it takes, as a layout
+   * over a leaf with its own key. `roleSources` then build that leaf.
+   */
+  readonly takenRows?: ReadonlyMap<string, Layout>;
   /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
   /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` */
   readonly transformed: ReadonlyMap<string, Tensor>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly IgnoredEntries[];
+}
+
+/** The elements of a role, from stored tensors. */
+export function roleElements(
+  { roleSources, takenRows }: MatchedModel,
+  { key, shape }: Pick<Role, "key" | "shape">,
+): ElementSource {
+  const rows = takenRows?.get(key);
+  return rows === undefined
+    ? roleSource(key, countOf(shape), roleSources)
+    : { moves: movesOf(rows), roles: roleSources };
 }
 
 /** @returns a function that emits an event when a role of a later layer of the main stack than before is done */

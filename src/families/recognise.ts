@@ -116,7 +116,7 @@ export function keyRemarksOf(
 }
 
 /** All roles in execution order: those before the layers, the layers, those after them, the prediction layers. */
-function rolesOf(family: Family, d: Dims, layers: readonly Layer[]): ReadonlyMap<string, Role> {
+export function rolesOf(family: Family, d: Dims, layers: readonly Layer[]): ReadonlyMap<string, Role> {
   const roles = new Map<string, Role>();
   const add = (spec: RoleSpec, layer: Layer | null) => {
     if (spec.when?.(d) === false || (layer !== null && !ruleApplies(spec, layer))) return;

@@ -32,6 +32,8 @@ export interface ModelRun {
   weights: WeightVersion;
   /** rows of its experts in the current layer */
   expertRows: ExpertRows | undefined;
+  /** replaces the stages of the current layer that read no matrix; undefined: they run unchanged */
+  replace: ((stage: Stage) => Stage) | undefined;
 }
 
 /** Watches the first run. */
@@ -112,7 +114,7 @@ export class ParallelRuns {
     const rowsOf = (name: string) =>
       family.forward.dispatched.includes(name) ? run.expertRows!.rows : tokens;
     const streams = new Streams(backend, (name) => rowsOf(name) * widths[name]!);
-    const run: ModelRun = { streams, weights: "stored", expertRows: undefined };
+    const run: ModelRun = { streams, weights: "stored", expertRows: undefined, replace: undefined };
     streams.make(["residual"]);
     return run;
   }
@@ -136,7 +138,8 @@ export class ParallelRuns {
       for (const { streams } of group) streams.make(stageStreams(stage).makes);
       if (first !== undefined) await observer?.before(stage, (stream) => first.streams.view(stream));
       const bands = observer?.bands(stage, runs[0]!.streams.regions) ?? undefined;
-      await runner.run(stage, place, group.map(setOf), undefined, bands);
+      const own = isAlone(stage) ? (group[0]!.replace?.(stage) ?? stage) : stage;
+      await runner.run(own, place, group.map(setOf), undefined, bands);
       if (stage.op === "kernel" && stage.choice !== undefined)
         await this.#choose(stage.to, stage.choice(this.#o.model.dims), group);
       for (const { streams } of group) streams.releaseUnused(stages, at);

@@ -4,8 +4,8 @@
  */
 import { createHash } from "node:crypto";
 import { version } from "../version.ts";
-import { recipeSection } from "./html-recipe.ts";
 import { SCRIPT } from "./html-script.ts";
+import { recipeSection, shapeSearchSection } from "./html-search.ts";
 import { STYLE } from "./html-style.ts";
 import { differenceSections, problemSection } from "./html-tables.ts";
 import { divergenceAside, verificationSections } from "./html-verification.ts";
@@ -40,6 +40,7 @@ ${factsOf(subject).map(([label, value]) => markup`<dt>${label}</dt><dd>${valueTe
 <main>
 ${verification === null ? null : divergenceAside(verification)}
 ${search === undefined ? null : recipeSection(search)}
+${subject.command === "verify" && subject.search !== undefined ? shapeSearchSection(subject.search) : null}
 ${verification === null ? otherSections(subject) : verificationSections(verification)}
 </main>
 <footer>${`Written by isologit ${version}.`} This page loads nothing and sends nothing.</footer>

@@ -5,6 +5,7 @@ import type {
   DiffReport,
   FindingsReport,
   PluginsReport,
+  ShapeSearch,
   Verdict,
   VerifyReport,
 } from "../index.ts";
@@ -18,6 +19,8 @@ export type Subject =
       /** null: A was compared with its certificate */
       readonly b: string | null;
       readonly report: VerifyReport;
+      /** B is a part of A, and this search chose its shape */
+      readonly search?: ShapeSearch;
     }
   | { readonly command: "convert" | "recast"; readonly report: ConvertReport }
   | {

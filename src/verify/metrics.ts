@@ -152,6 +152,17 @@ export class LogitsComparison {
     };
   }
 
+  /** Numbers of positions with the same best token, and of those whose best token is the next token of the prompt. */
+  countBest(): { readonly same: number; readonly nextA: number; readonly nextB: number } {
+    const count = (holds: (p: Position, t: number) => boolean) => this.#positions.filter(holds).length;
+    const isNext = (top: number, t: number) => t + 1 < this.#scored && top === this.#ids[t + 1];
+    return {
+      same: count(({ topA, topB }) => topA >= 0 && topA === topB),
+      nextA: count(({ topA }, t) => isNext(topA, t)),
+      nextB: count(({ topB }, t) => isNext(topB, t)),
+    };
+  }
+
   #summarizePositions(kls: readonly number[]): PositionsSummary {
     const per = Math.max(1, Math.ceil(kls.length / MAX_KLS));
     const kl = Array.from({ length: Math.ceil(kls.length / per) }, (_, i) =>

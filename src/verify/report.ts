@@ -63,6 +63,8 @@ interface CoverMetrics {
   readonly tensors: number;
   /** one sentence for each setting that differs */
   readonly settings: readonly string[];
+  /** of a pruned model: how many elements of the source were left out, by role */
+  readonly leftOut?: Readonly<Record<string, number>>;
 }
 
 interface CertifiedCoverMetrics {

@@ -21,6 +21,7 @@ const REPORTS = {
   inspect: "InspectReport",
   logits: "LogitsReport",
   plan: "PlanReport",
+  prune: "PruneReport",
   recast: "ConvertReport",
   scan: "FindingsReport",
   upload: "UploadReport",

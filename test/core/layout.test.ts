@@ -1,6 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { countOf, type Shape, stridesOf } from "../../src/core/dtype.ts";
-import { concat, type Layout, leaf, movesOf, shapeOf, slice } from "../../src/core/mapping/layout.ts";
+import {
+  concat,
+  indexRuns,
+  type Layout,
+  leaf,
+  movesOf,
+  shapeOf,
+  slice,
+  take,
+} from "../../src/core/mapping/layout.ts";
 import { findCoverFault, invertMoves, runsOf } from "../../src/core/mapping/moves.ts";
 import { randomFrom } from "../support/random.ts";
 
@@ -23,6 +32,8 @@ function evaluate(layout: Layout): (string | null)[] {
         }
         throw new Error("outside");
       }
+      case "take":
+        return at(index.with(layout.axis, layout.indices[index[layout.axis]!]!), layout.of);
       case "pad":
         return index[0]! < shapeOf(layout.of)[0]! ? at(index, layout.of) : null;
       case "reshape":
@@ -74,7 +85,7 @@ function randomLayout(pick: (n: number) => number, depth: number): Layout {
   const of = randomLayout(pick, depth - 1);
   const shape = shapeOf(of);
   const axis = pick(shape.length);
-  switch (pick(6)) {
+  switch (pick(7)) {
     case 0: {
       const from = pick(shape[axis]!);
       return slice(of, axis, from, from + 1 + pick(shape[axis]! - from));
@@ -101,6 +112,10 @@ function randomLayout(pick: (n: number) => number, depth: number): Layout {
         [axes[i], axes[j]] = [axes[j]!, axes[i]!];
       }
       return { op: "transpose", of, axes };
+    }
+    case 5: {
+      const indices = Array.from({ length: shape[axis]! }, (_, i) => i).filter(() => pick(3) > 0);
+      return take(of, axis, indices.length > 0 ? indices : [pick(shape[axis]!)]);
     }
     default:
       return of;
@@ -140,6 +155,33 @@ describe("moves say what the expression says", () => {
       );
       for (const [to, origin] of seen) expect(origin).toBe(whole[to]);
     }
+  });
+});
+
+describe("take", () => {
+  it("of rows and of columns has one box for each run of consecutive indices", () => {
+    const kept = [0, 1, 2, 5, 7, 8];
+    expect(indexRuns(kept)).toEqual([
+      { from: 0, to: 3 },
+      { from: 5, to: 6 },
+      { from: 7, to: 9 },
+    ]);
+    expect(movesOf(take(leaf("a", [9, 4]), 0, kept))).toHaveLength(3);
+    expect(movesOf(take(leaf("a", [4, 9]), 1, kept))).toHaveLength(3);
+    expect(movesOf(take(leaf("a", [9, 4]), 0, [...Array(9).keys()]))).toEqual(movesOf(leaf("a", [9, 4])));
+  });
+
+  it("refuses indices out of order, twice, or outside", () => {
+    for (const indices of [[2, 1], [1, 1], [0, 4], [-1], [0.5]])
+      expect(() => movesOf(take(leaf("a", [4, 2]), 0, indices)), String(indices)).toThrow(
+        "take does not fit",
+      );
+  });
+
+  it("has no more moves for 2^31 elements than for few", () => {
+    const kept = Array.from({ length: 100 }, (_, i) => 3 * i);
+    expect(movesOf(take(leaf("a", [131072, 16384]), 1, kept))).toHaveLength(100);
+    expect(movesOf(take(leaf("a", [131072, 16384]), 0, kept))).toHaveLength(100);
   });
 });
 

@@ -2,6 +2,7 @@
 import { Writable } from "node:stream";
 import type { ConvertReport } from "../../src/api/convert.ts";
 import type { PlanReport } from "../../src/api/plan.ts";
+import type { PruneReport } from "../../src/api/prune.ts";
 import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";
@@ -126,6 +127,34 @@ export const PLANNED: PlanReport = {
   padding: { cut: 0, added: 0 },
 };
 
+export const PRUNED: PruneReport = {
+  source: { address: "./source", format: "hf", root: "sha256:aaaa" },
+  destination: { path: "smaller", format: "hf", root: "sha256:bbbb", bytes: 3145728 },
+  bytesRead: 6291456,
+  bytesWritten: 3145728,
+  seconds: 1.5,
+  peakRssBytes: 220 * 2 ** 20,
+  architecture: {
+    pattern: "M-M*",
+    layers: [0, 1, 4, 5],
+    counts: { mamba: 2, attention: 1, mlp: 1, moe: 0 },
+    ...{ ffn: 96, mambaHeads: 8, heads: 4, hidden: 64 },
+    parameters: 413864,
+  },
+  dropped: [
+    { layer: 2, kind: "mamba", score: 0.00123 },
+    { layer: 3, kind: "mlp", score: null },
+  ],
+  memory: null,
+  search: null,
+  damage: {
+    tokens: 163,
+    ...{ klMean: 0.125, top1: 0.71, nllParent: 4.24, nllPruned: 4.34 },
+    ...{ accuracyParent: 0.1, accuracyPruned: 0.11 },
+  },
+  verification: VERIFIED,
+};
+
 export interface Call {
   readonly name: string;
   readonly args: readonly unknown[];
@@ -138,6 +167,8 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
   const calls: Call[] = [];
   const answers: Library = {
     plan: async () => PLANNED,
+    prune: async () => PRUNED,
+    sizes: async () => ({ architecture: PRUNED.architecture, memory: null, search: null }),
     convert: async () => CONVERTED,
     recast: async () => CONVERTED,
     verify: async () => VERIFIED,

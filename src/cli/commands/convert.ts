@@ -18,9 +18,9 @@ import {
   SOURCE_OPTIONS,
   WITH_REPORTS,
 } from "../options.ts";
-import { searchRow } from "../recipe-search.ts";
 import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
+import { searchRow } from "../searches.ts";
 import { convertHeadline, convertSummary, phaseTexts } from "../summary.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 

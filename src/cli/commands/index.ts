@@ -5,6 +5,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   convert: async () => (await import("./convert.ts")).convert,
   recast: async () => (await import("./recast.ts")).recast,
   verify: async () => (await import("./verify.ts")).verify,
+  prune: async () => (await import("./prune.ts")).prune,
   inspect: async () => (await import("./inspect.ts")).inspect,
   check: async () => (await import("./check.ts")).check,
   diff: async () => (await import("./diff.ts")).diff,

@@ -13,9 +13,9 @@ import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { nameFlags } from "../flag-names.ts";
 import { leftOutRows } from "../left-out.ts";
 import { CALIBRATION, MACHINE, PLACEMENT, PROMPT, RECAST, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
-import { searchRow, searchTables } from "../recipe-search.ts";
 import { factTable, LABELS, tableWithHead, type View, wrapParts } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
+import { searchRow, searchTables } from "../searches.ts";
 
 /** Number of files that fit on a screen. */
 const FEW_FILES = 12;

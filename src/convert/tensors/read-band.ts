@@ -2,7 +2,7 @@
 import { storedKey } from "../../checkpoint/load.ts";
 import { bitsOf } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
-import { type Band, gatherExtents } from "../../core/gather.ts";
+import { type Band, readElements } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import type { BandBuffer } from "../../workers/pool.ts";
 import type { ConversionRun, Job, Plan } from "../types.ts";
@@ -23,11 +23,8 @@ export async function readBand(
 ): Promise<void> {
   signal?.throwIfAborted();
   const width = bitsOf(job.sourceDtype) / 8;
-  const extents = gatherExtents(job.elementSource, band, plan.source.tensors, width);
   const target = buffer.bytes.subarray(0, (band.hi - band.lo) * width);
-  const filled = extents.reduce((sum, { size }) => sum + size, 0);
-  if (filled < target.byteLength) target.fill(0);
-  await sources.read(extents, target, signal);
+  await readElements(job.elementSource, band, plan.source.tensors, width, sources, target, signal);
 }
 
 /** The error with the first stored tensor that a job reads, and the file of that tensor. */

@@ -6,7 +6,7 @@ import type { TensorDigests } from "../../../formats/format.ts";
 import { overflowError } from "../../cast/cast.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { bitsOf, countOf, isFloat } from "../../core/dtype.ts";
-import { gatherExtents, roleSource } from "../../core/gather.ts";
+import { readElements, roleSource } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import { Digest } from "../../workers/digest.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
@@ -63,7 +63,7 @@ export async function scatterColumns(
       signal?.throwIfAborted();
       const band = { lo: lo * columns, hi: hi * columns };
       const target = bytes.subarray(0, (band.hi - band.lo) * read);
-      await sources.read(gatherExtents(origin, band, plan.source.tensors, read), target, signal);
+      await readElements(origin, band, plan.source.tensors, read, sources, target, signal);
     },
     async ({ lo, hi }, { at, bytes }) => {
       const count = (hi - lo) * columns;

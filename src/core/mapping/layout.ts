@@ -13,6 +13,13 @@ export type Layout =
       readonly to: number;
     }
   | { readonly op: "concat"; readonly axis: number; readonly parts: readonly Layout[] }
+  /** these indices of one axis, in ascending order; the others are left out, so it has no inverse */
+  | {
+      readonly op: "take";
+      readonly of: Layout;
+      readonly axis: number;
+      readonly indices: readonly number[];
+    }
   /** rows of zeros at the end, up to `rows` in all; the inverse drops them */
   | { readonly op: "pad"; readonly of: Layout; readonly rows: number }
   | { readonly op: "reshape"; readonly of: Layout; readonly shape: Shape }
@@ -27,6 +34,12 @@ export const slice = (of: Layout, axis: number, from: number, to: number): Layou
   to,
 });
 export const concat = (axis: number, parts: readonly Layout[]): Layout => ({ op: "concat", axis, parts });
+export const take = (of: Layout, axis: number, indices: readonly number[]): Layout => ({
+  op: "take",
+  of,
+  axis,
+  indices,
+});
 
 export const pad = (of: Layout, rows: number): Layout => ({ op: "pad", of, rows });
 export const reshape = (of: Layout, shape: Shape): Layout => ({ op: "reshape", of, shape });
@@ -54,6 +67,15 @@ export function shapeOf(layout: Layout): Shape {
         layout.axis,
         rest.reduce((sum, shape) => sum + shape[layout.axis]!, first[layout.axis]!),
       );
+    }
+    case "take": {
+      const shape = shapeOf(layout.of);
+      const { axis, indices } = layout;
+      const isAscending = indices.every(
+        (index, i) => Number.isInteger(index) && index > (indices[i - 1] ?? -1),
+      );
+      if (!isAscending || !((indices.at(-1) ?? -1) < (shape[axis] ?? -1))) refuse(layout, shape);
+      return shape.with(axis, indices.length);
     }
     case "pad": {
       const shape = shapeOf(layout.of);
@@ -117,17 +139,11 @@ export function movesOf(layout: Layout): readonly Move[] {
         );
       });
     }
-    case "slice": {
-      const whole = shapeOf(layout.of);
-      const inner = stridesOf(whole)[layout.axis]!;
-      const block = whole[layout.axis]! * inner;
-      return movesOf(layout.of)
-        .flatMap((move) => splitMove(move, inner))
-        .flatMap((move) => splitMove(move, block))
-        .flatMap((move) => clipMove(move, inner, block, layout.from * inner, layout.to * inner))
-        .flatMap((move) =>
-          restrideMoves(move, block, (layout.to - layout.from) * inner, -layout.from * inner),
-        );
+    case "slice":
+      return takeMoves(movesOf(layout.of), shapeOf(layout.of), layout.axis, [layout]);
+    case "take": {
+      const runs = indexRuns(layout.indices);
+      return takeMoves(movesOf(layout.of), shapeOf(layout.of), layout.axis, runs);
     }
     case "transpose": {
       const before = stridesOf(shapeOf(layout.of));
@@ -149,4 +165,54 @@ export function movesOf(layout: Layout): readonly Move[] {
     default:
       return layout satisfies never;
   }
+}
+
+/** The layout with other layouts of the same shapes in place of some leaves. */
+export function replaceLeaves(layout: Layout, by: ReadonlyMap<string, Layout>): Layout {
+  if (layout.op === "leaf") return by.get(layout.of) ?? layout;
+  if (layout.op === "concat")
+    return { ...layout, parts: layout.parts.map((part) => replaceLeaves(part, by)) };
+  return { ...layout, of: replaceLeaves(layout.of, by) };
+}
+
+/** Indices [from, to). */
+interface IndexRun {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Ascending indices as runs of consecutive ones. */
+export function indexRuns(indices: readonly number[]): readonly IndexRun[] {
+  const runs: { from: number; to: number }[] = [];
+  for (const index of indices) {
+    const last = runs.at(-1);
+    if (last?.to === index) last.to++;
+    else runs.push({ from: index, to: index + 1 });
+  }
+  return runs;
+}
+
+/**
+ * The moves that build some indices of one axis, one run after the other, from the moves that build the whole.
+ *
+ * @param whole shape of the whole
+ */
+export function takeMoves(
+  moves: readonly Move[],
+  whole: Shape,
+  axis: number,
+  runs: readonly IndexRun[],
+): readonly Move[] {
+  const inner = stridesOf(whole)[axis]!;
+  const block = whole[axis]! * inner;
+  const next = runs.reduce((sum, { from, to }) => sum + to - from, 0) * inner;
+  const split = moves.flatMap((move) => splitMove(move, inner)).flatMap((move) => splitMove(move, block));
+  let at = 0;
+  return runs.flatMap(({ from, to }) => {
+    const shift = (at - from) * inner;
+    at += to - from;
+    return split
+      .flatMap((move) => clipMove(move, inner, block, from * inner, to * inner))
+      .flatMap((move) => restrideMoves(move, block, next, shift));
+  });
 }

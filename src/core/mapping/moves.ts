@@ -177,11 +177,10 @@ export function clipMove(move: Move, inner: number, block: number, from: number,
   const rest = reach - (size - 1) * step;
   const first = Math.min(size, Math.max(0, Math.ceil((from - start) / step)));
   const last = Math.min(size, Math.max(first, Math.floor((to - inner - rest - start) / step) + 1));
+  const middle = last > first ? [part(move, axis, first, last)] : [];
+  if (rest === 0) return middle;
   const edges = [...Array(first).keys(), ...Array.from({ length: size - last }, (_, i) => last + i)];
-  return [
-    ...(last > first ? [part(move, axis, first, last)] : []),
-    ...(rest > 0 ? edges.flatMap((i) => clipMove(part(move, axis, i, i + 1), inner, block, from, to)) : []),
-  ];
+  return [...middle, ...edges.flatMap((i) => clipMove(part(move, axis, i, i + 1), inner, block, from, to))];
 }
 
 /** Spreads blocks of `block` destination elements to a distance of `next` elements, and shifts all by `shift`. */

@@ -9,6 +9,7 @@ import { isZero, kernelStage, linear, norm, squaredRelu, stageWithHistory } from
 import type { NemotronHDims } from "./dims.ts";
 import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
+import { masks } from "./masks.ts";
 import { megatron, megatronRanks } from "./megatron/native.ts";
 import type { NemotronHLayerKind } from "./settings.ts";
 
@@ -141,4 +142,5 @@ export const forward: Forward<NemotronHDims> = {
     end: [norm("u", "gain")],
   },
   natives: [hf, megatron, megatronRanks, gguf],
+  masks,
 };

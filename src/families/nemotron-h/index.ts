@@ -8,6 +8,7 @@ import { gguf } from "./gguf/dialect.ts";
 import { hf } from "./hf/dialect.ts";
 import { isMegatronConfig } from "./megatron/config.ts";
 import { megatron, megatronRanks } from "./megatron/dialect.ts";
+import { prunable } from "./prunable.ts";
 import { recipes } from "./recipes.ts";
 import { roles } from "./roles.ts";
 import { KINDS, layers } from "./settings.ts";
@@ -38,4 +39,5 @@ export const nemotronH: Family<NemotronHDims> = {
   dialects: [hf, megatron, megatronRanks, gguf],
   recipes,
   forward,
+  prunable,
 };

@@ -6,11 +6,11 @@ import type { LoadedModel } from "../../checkpoint/load.ts";
 import type { RunOptions } from "../../checkpoint/options.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { Sources } from "../../core/read.ts";
+import { carriedElements } from "../../families/carried.ts";
 import { mainLayers } from "../../families/model.ts";
 import { memoryOf, threadsOf } from "../machine.ts";
 import { partBytes } from "../memory.ts";
 import { Decoder } from "./decoder.ts";
-import { stateCacheBytes } from "./state-cache.ts";
 
 /** Most prompt tokens read at a time. More would read the weights less often, but the streams would need more memory. */
 const MOST_AT_ONCE = 512;
@@ -41,7 +41,8 @@ export async function planDecoderMemory(
   const { family, dims } = model;
   const { forward } = family;
   const blocks = mainLayers(model).map(({ kind }) => forward.block(kind, dims));
-  const { perToken, fixed } = stateCacheBytes(blocks, forward.streams(dims), dims);
+  const carried = carriedElements(blocks, forward.streams(dims), dims);
+  const [perToken, fixed] = [4 * carried.perToken, 4 * carried.fixed]; // F32
   const memoryBytes = memoryOf(options);
   const available = backend === "wasm" ? Math.min(memoryBytes, ADDRESSABLE_BYTES) : memoryBytes;
   const bandBytes = partBytes(memoryBytes);

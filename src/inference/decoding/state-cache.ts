@@ -125,29 +125,3 @@ export class StateCache {
     if (count > 0) await this.#backend.run(copy, { count, from, at }, [x], out);
   }
 }
-
-/**
- * Size of the cache of a model.
- *
- * @param blocks stages of each layer
- * @param widths elements per row of each stream
- * @returns bytes for each token, and bytes that do not depend on the number of tokens
- */
-export function stateCacheBytes(
-  blocks: readonly (readonly Stage[])[],
-  widths: Readonly<Record<string, number>>,
-  d: Dims,
-): { readonly perToken: number; readonly fixed: number } {
-  let [perToken, fixed] = [0, 0];
-  for (const stage of blocks.flat()) {
-    if (stage.op !== "kernel" || stage.carry === undefined) continue;
-    const { carry } = stage;
-    if (carry.keeps === "state") fixed += 4 * carry.elements(d);
-    else {
-      const row = carry.of.reduce((sum, name) => sum + 4 * widths[name]!, 0);
-      if (carry.most === undefined) perToken += row;
-      else fixed += carry.most(d) * row;
-    }
-  }
-  return { perToken, fixed };
-}

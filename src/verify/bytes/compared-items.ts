@@ -13,7 +13,7 @@ import {
   type Shape,
 } from "../../core/dtype.ts";
 import { type ElementSource, roleSource } from "../../core/gather.ts";
-import type { Role } from "../../families/model.ts";
+import { type Role, roleElements } from "../../families/model.ts";
 import type { CodeDType } from "../../workers/code-bound.ts";
 
 /** One item to compare. */
@@ -66,7 +66,7 @@ interface DecodedCodes {
 /** A role as one side stores it: the numbers as stored, with their scales. */
 function comparedRole(role: Role, side: ModelWithScales): ComparedSide {
   const { dtype, tensor } = storedRole(side, role);
-  const elementSource = roleSource(role.key, countOf(role.shape), side.roleSources);
+  const elementSource = roleElements(side, role);
   return { dtype, tensor, scales: side.scaleValues.get(tensor) ?? null, elementSource };
 }
 

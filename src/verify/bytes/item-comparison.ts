@@ -17,7 +17,7 @@ import {
   widthOf,
 } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
-import { type Band, bandsOf, type ElementSource, gatherExtents, rowsUnit } from "../../core/gather.ts";
+import { type Band, bandsOf, type ElementSource, readElements, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import type { FindSeal } from "../../core/sealed-spans.ts";
 import { roundingBound } from "../../workers/code-bound.ts";
@@ -275,11 +275,13 @@ export class ItemComparison {
     at: number,
     width: number,
   ): Promise<void> {
-    const extents = gatherExtents(source, band, this.#o[side].tensors, width);
+    const { tensors } = this.#o[side];
     const target = buffer.bytes.subarray(at, at + (band.hi - band.lo) * width);
-    await this.#o.sources[side].read(extents, target, this.#o.signal).catch((error) => {
-      throw withLocation(error, { tensor: this.#item[side].tensor });
-    });
+    await readElements(source, band, tensors, width, this.#o.sources[side], target, this.#o.signal).catch(
+      (error) => {
+        throw withLocation(error, { tensor: this.#item[side].tensor });
+      },
+    );
   }
 }
 

@@ -98,7 +98,15 @@ function cacheType(declared: DeclaredQuantization | null): string | null {
  * Faults of the declared quantization that concern a verdict. Other formats do not declare quantization: they store
  * unquantized weights. Notes, such as what one engine alone does not read, say nothing about the model.
  */
-async function faultsOf({ checkpoint, scales }: LoadedModel): Promise<readonly QuantizationFault[]> {
+async function faultsOf({ checkpoint, scales, cutFrom }: LoadedModel): Promise<readonly QuantizationFault[]> {
+  if (cutFrom !== undefined) {
+    const faults = await faultsOf(cutFrom.source);
+    return faults.flatMap((fault) => {
+      if (fault.tensor === null) return [fault];
+      const tensor = cutFrom.rename(fault.tensor);
+      return tensor === null ? [] : [{ ...fault, tensor }];
+    });
+  }
   if (checkpoint.format !== "hf" && checkpoint.format !== "packed") return [];
   await using files = new Sources(checkpoint.store);
   const faults = [

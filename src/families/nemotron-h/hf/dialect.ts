@@ -13,6 +13,7 @@ import type { NemotronHDims } from "../dims.ts";
 import { LETTERS, type NemotronHSettings, refuseExcess } from "../settings.ts";
 import { keyOf, PASSTHROUGH_KEYS, writeConfig } from "./config.ts";
 import { configJson } from "./config-json.ts";
+import { prunedKeys } from "./pruned-keys.ts";
 
 const once = (name: string, role: string, also: readonly string[] = []): Rule<NemotronHDims> => ({
   name,
@@ -189,6 +190,7 @@ export const hf: Dialect<NemotronHDims> = {
   cut: wholeParallelism,
   config: writeConfig,
   keyOf,
+  prunedKeys,
   keyRemarks: (config) => configJson.remarks(config),
   isSettingKey: (key) => configJson.isSettingKey(key),
   isUnreadKey: (key) => configJson.isUnreadKey(key),

@@ -4,13 +4,13 @@
  */
 import type { Rule } from "../../dialect.ts";
 import {
-  type Cut,
   columns,
   expertColumns,
   expertRows,
   interleaved,
   is,
   paddedRows,
+  type RankCut,
   rows,
   whole,
 } from "../../parts/megatron/cuts.ts";
@@ -23,7 +23,7 @@ const layerRule = (
   kind: NemotronHLayerKind,
   name: string,
   role: string,
-  cut: Cut,
+  cut: RankCut,
   also: readonly string[] = [],
 ) => ({ name, also, on: [kind], is: is(role, cut) }) satisfies Rule<NemotronHDims>;
 

@@ -3,7 +3,7 @@ import { concat, type Layout, pad, shapeOf, slice } from "../../../core/mapping/
 import type { Is, ShardPosition } from "../../dialect.ts";
 import type { Dims } from "../../structure.ts";
 
-export type Cut = (layout: Layout, at: ShardPosition) => Layout;
+export type RankCut = (layout: Layout, at: ShardPosition) => Layout;
 
 /** An even share of one axis; with one part, the whole. */
 function share(layout: Layout, axis: number, part: number, of: number): Layout {
@@ -13,19 +13,19 @@ function share(layout: Layout, axis: number, part: number, of: number): Layout {
 }
 
 /** Every rank has the whole tensor; the copies must be equal. */
-export const whole: Cut = (layout) => layout;
-export const rows: Cut = (layout, at) => share(layout, 0, at.tp, at.of);
-export const columns: Cut = (layout, at) => share(layout, 1, at.tp, at.of);
-export const expertRows: Cut = (layout, at) => share(layout, 0, at.expertTp, at.expertOf);
-export const expertColumns: Cut = (layout, at) => share(layout, 1, at.expertTp, at.expertOf);
+export const whole: RankCut = (layout) => layout;
+export const rows: RankCut = (layout, at) => share(layout, 0, at.tp, at.of);
+export const columns: RankCut = (layout, at) => share(layout, 1, at.tp, at.of);
+export const expertRows: RankCut = (layout, at) => share(layout, 0, at.expertTp, at.expertOf);
+export const expertColumns: RankCut = (layout, at) => share(layout, 1, at.expertTp, at.expertOf);
 
 export const is =
-  <D extends Dims>(role: string, cut: Cut): Is<D> =>
+  <D extends Dims>(role: string, cut: RankCut): Is<D> =>
   (of, _, at) =>
     cut(of(role), at);
 
 /** Rows of zeros are added, up to a number that divides evenly among ranks. */
-export const paddedRows: Cut = (layout, at) => rows(pad(layout, at.rows), at);
+export const paddedRows: RankCut = (layout, at) => rows(pad(layout, at.rows), at);
 
 /**
  * Query, key and value rows by group: the queries of a group, then its key, then its value. Each rank has an equal run of
@@ -46,7 +46,7 @@ export const interleaved =
 
 /** The gate's rows of a rank, then its rows of the other projection: not a share of both together. */
 export const gatedRows =
-  <D extends Dims>(gate: string, up: string, cut: Cut = rows): Is<D> =>
+  <D extends Dims>(gate: string, up: string, cut: RankCut = rows): Is<D> =>
   (of, _, at) =>
     concat(0, [cut(of(gate), at), cut(of(up), at)]);
 

@@ -1,0 +1,183 @@
+/** Stages what is planned, writes and verifies it, and lets it appear at its destination with its certificate. */
+import type { KeyObject } from "node:crypto";
+import { type Certificate, type CutRecord, encodeCertificate } from "../certificate/certificate.ts";
+import { certificateReport, issueCertificate } from "../certificate/issue.ts";
+import { readMatchingCertificate } from "../certificate/location.ts";
+import type { RunOptions } from "../checkpoint/options.ts";
+import { storeAt } from "../checkpoint/store.ts";
+import { writeCertificate, writeRoot } from "../convert/amend.ts";
+import type { OutsideSpan } from "../convert/outside-elements.ts";
+import { bytesWritten } from "../convert/plan-summary.ts";
+import type { WritableFormat } from "../convert/prepare.ts";
+import { interruptedError, isResumable } from "../convert/resume.ts";
+import { runPlan } from "../convert/run.ts";
+import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
+import type { Plan } from "../convert/types.ts";
+import { systemError } from "../core/errors.ts";
+import type { Watch } from "../core/events.ts";
+import { isFinished, refuseExisting } from "../io/destination.ts";
+import { fileStore } from "../io/file.ts";
+import { lockDestination } from "../io/lock.ts";
+import { Staging } from "../io/staging.ts";
+import { pluginsReport } from "../plugins/plugin.ts";
+import type { SignDestination, SignedDestination } from "../signing/sign-destination.ts";
+import type { Proof, VerifyReport } from "../verify/report.ts";
+import { isProven } from "../verify/verdict.ts";
+import { version } from "../version.ts";
+import { poolSize, WorkerPool } from "../workers/pool.ts";
+
+/** Options of every command that writes a checkpoint. */
+export interface WriteOptions extends RunOptions {
+  /** continue an interrupted run from its staged files */
+  readonly resume?: boolean;
+  /** replace a destination that exists */
+  readonly overwrite?: boolean;
+  /** bytes between two syncs to the disk; a killed run resumes from the last sync; default 256 MiB */
+  readonly checkpointBytes?: number;
+}
+
+/** What became of the files. */
+export interface WrittenFiles {
+  /** size of the destination */
+  readonly bytes: number;
+  /** this run read the source's tensors and wrote the destination's */
+  readonly isRun: boolean;
+  /** where the files are, if the destination does not appear */
+  readonly staged?: string;
+}
+
+interface VerifiedWrite<R> {
+  readonly destination: string;
+  readonly planned: Plan;
+  readonly format: WritableFormat;
+  readonly options: WriteOptions & { readonly allowOverflow?: boolean };
+  readonly watch: Watch;
+  /** signs the certificate */
+  readonly key?: KeyObject | undefined;
+  readonly sign?: SignDestination | null;
+  /** the lock of the destination, if the caller holds it already */
+  readonly held?: AsyncDisposable;
+  /** loads and verifies the files at a path; null: they are not verified */
+  readonly prove: ((path: string) => Promise<Proof>) | null;
+  /** what was kept of the source, for the certificate; known after `prove` */
+  readonly cut?: () => CutRecord;
+  readonly report: (verification: VerifyReport | null, written: WrittenFiles) => R;
+  /** another run in place of this one, which is needed where the proof shows that the plan read foreign files */
+  readonly retry?: (roots: VerifyReport["roots"]) => ((lock: AsyncDisposable) => Promise<R>) | null;
+}
+
+/**
+ * @throws every code. After an error of exit status 2 or 3 before all bytes are written, and after an error about a source
+ *   that is not a model, no file stays; after other errors the staged files stay for `resume`
+ */
+export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
+  const { destination, planned, options, watch, prove, report } = work;
+  const { resume = false, overwrite = false, checkpointBytes, signal } = options;
+  const target = { destination, container: work.format.writes.container, overwrite };
+  if (!resume) await refuseExisting(target);
+  await using lock = work.held ?? (await lockDestination(destination));
+  if (resume && (await isFinished(target))) return await verifyFinished(work);
+
+  const [planId, totalBytes] = [planned.id, bytesWritten(planned)];
+  const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes });
+  let isWritten = false;
+  try {
+    const outside = await writeTensors(work, staging);
+    isWritten = true;
+    const staged = { staging, files: planned.placement.files, outside, watch, signal };
+    if (prove === null) {
+      await watchStaged(staged);
+      return report(null, { bytes: await publish(staging, watch), isRun: true });
+    }
+    const proof = await verifyStaged(staged, () => prove(staging.content));
+    const retry = work.retry?.(proof.report.roots) ?? null;
+    if (retry !== null) {
+      await staging.discard();
+      return await retry(lock);
+    }
+    const { certificate, signed } = await certify(work, proof, staging);
+    if (certificate === null) {
+      await staging[Symbol.asyncDispose]();
+      return report(proof.report, { bytes: staging.bytes, isRun: true, staged: staging.folder });
+    }
+    const bytes = await publish(staging, watch);
+    await signed?.write();
+    return report(withCertificate(proof, certificate, signed), { bytes, isRun: true });
+  } catch (error) {
+    const isAborted = signal?.aborted === true;
+    const known = isAborted ? interruptedError(destination) : systemError(error, { file: destination });
+    const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
+    await left.catch(() => {}); // the first error is reported
+    throw known;
+  }
+}
+
+/** Runs the plan in worker threads. @returns the written bytes outside the elements of tensors */
+async function writeTensors<R>(
+  { planned, format, watch, options, prove }: VerifiedWrite<R>,
+  staging: Staging,
+): Promise<readonly OutsideSpan[]> {
+  const { allowOverflow = false, signal, threads } = options;
+  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
+  const running = { plan: planned, writer: format.writes, staging, pool };
+  return await runPlan({ ...running, allowOverflow, alone: prove === null, watch, signal });
+}
+
+/** Verifies a destination that an earlier run finished, and signs it. */
+async function verifyFinished<R>({ destination, prove, sign, report }: VerifiedWrite<R>): Promise<R> {
+  const bytes = await sizeOf(destination);
+  if (prove === null) return report(null, { bytes, isRun: false });
+  const proof = await prove(destination);
+  const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
+  const signed = isProven(proof.report.verdict) ? await sign?.(destination) : undefined;
+  await signed?.write();
+  return report(withCertificate(proof, certificate, signed), { bytes, isRun: false });
+}
+
+/** Writes the certificate into the staged files, and signs them. @returns null for a verdict that certifies nothing */
+async function certify<R>(
+  { planned, format, key, options, sign, cut }: VerifiedWrite<R>,
+  proof: Proof,
+  staging: Staging,
+): Promise<{ readonly certificate: Certificate | null; readonly signed?: SignedDestination | undefined }> {
+  await writeRoot(planned, staging, proof.report.roots.b);
+  return await withUnchangedFiles(staging, async () => {
+    const { id: plan, conversion } = planned;
+    const store = await storeAt(staging.content);
+    const { signal } = options;
+    const issue = { plan, conversion, version, key, store, signal, ...pluginsReport(options) };
+    const certificate = await issueCertificate(proof, { ...issue, ...(cut !== undefined && { cut: cut() }) });
+    if (certificate === null) return { certificate };
+    await writeCertificate(encodeCertificate(certificate), format.writes, staging, planned);
+    return { certificate, signed: await sign?.(staging.content) };
+  });
+}
+
+/** Lets the destination appear. @returns its size in bytes */
+async function publish(staging: Staging, watch: Watch): Promise<number> {
+  const { bytes } = staging;
+  const left = await staging.finish();
+  if (left !== null) {
+    const reason = left instanceof Error ? left.message : left;
+    const message = `${staging.folder} is no longer needed, but could not be removed: ${reason}`;
+    watch({ type: "warning", message });
+  }
+  return bytes;
+}
+
+/** A report of a verification, with the certificate and the bundle that followed from it. */
+const withCertificate = (
+  { report }: Proof,
+  certificate: Certificate | null,
+  signed: SignedDestination | undefined,
+): VerifyReport => ({
+  ...report,
+  certificate: certificate && certificateReport(certificate),
+  ...(signed !== undefined && { bundle: signed.report }),
+});
+
+/** Bytes on the disk, with the certificate. */
+async function sizeOf(destination: string): Promise<number> {
+  const files = await (await fileStore(destination)).list();
+  return files.reduce((sum, { size }) => sum + size, 0);
+}
