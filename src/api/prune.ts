@@ -102,12 +102,17 @@ export async function prune(
   const prepared = await preparePruning(source, destination, options);
   const { planned, format, watch } = prepared;
   if (destination === undefined || options.dryRun === true)
-    return reportOf(prepared, null, { bytes: 0, isRun: false });
+    return reportOf(prepared, null, null, { bytes: 0, isRun: false });
+  let damage: Damage | null = null;
   return await writeVerified<PruneReport>({
     ...{ destination, planned, format, options, watch },
-    prove: (path) => proveAt(path, prepared),
-    cut: () => recordOf(prepared),
-    report: (verification, written) => reportOf(prepared, verification, written),
+    prove: async (path) => {
+      const proved = await proveAt(path, prepared);
+      damage = proved.damage;
+      return proved.proof;
+    },
+    cut: () => recordOf(prepared, damage),
+    report: (verification, written) => reportOf(prepared, damage, verification, written),
   });
 }
 
@@ -147,7 +152,6 @@ async function preparePruning(source: string, destination: string | undefined, o
   }
   await using scores = options.importance === undefined ? null : await openScores(options.importance);
   const loaded = await readScaleValues(model);
-  // A plan of these layers and widths finds errors of the options before the source is read.
   const content = await contentOf(loaded, options);
   const own = await ownCertificate(source, checkpoint);
   refuseContradictedSource(own, { model: loaded, ...content });
@@ -180,7 +184,6 @@ async function preparePruning(source: string, destination: string | undefined, o
       complete,
     },
     ...{ planned: planned.plan, view: { ...view, model: planned.model }, prompts },
-    damage: { value: null as Damage | null },
   };
 }
 
@@ -205,13 +208,12 @@ async function proveAt(path: string, prepared: Prepared) {
   const written = await openCheckpoint(path, { plugins, formats: [format] });
   const loaded = await loadModelWithScales(written, options);
   const request = { source: model, root: content.root, cut, view, prompts, options };
-  const { proof, damage } = await proveCut(loaded, request);
-  prepared.damage.value = damage;
+  const proved = await proveCut(loaded, request);
   await complete(signal);
-  return proof;
+  return proved;
 }
 
-function recordOf({ cut, options, damage }: Prepared): CutRecord {
+function recordOf({ cut, options }: Prepared, damage: Damage | null): CutRecord {
   const lists = (kept: Cut["ffn"]) =>
     Object.fromEntries([...kept].map(([layer, units]) => [String(layer), units]));
   const { score = "contribution", layerScore = "mse" } = options;
@@ -220,7 +222,7 @@ function recordOf({ cut, options, damage }: Prepared): CutRecord {
     ...{ ffn: lists(cut.ffn), mambaHeads: lists(cut.mambaHeads), heads: lists(cut.heads) },
     hidden: cut.hidden ?? null,
     ...{ score, layerScore },
-    damage: damage.value === null ? null : (damageText(damage.value) as CutRecord["damage"]),
+    damage: damage === null ? null : (damageText(damage) as CutRecord["damage"]), // the fields of the damage
   };
 }
 
@@ -233,20 +235,8 @@ function damageText(damage: Damage): Readonly<Record<string, number | string>> {
 }
 
 function reportOf(
-  {
-    started,
-    source,
-    destination,
-    options,
-    format,
-    model,
-    content,
-    planned,
-    view,
-    dropped,
-    cut,
-    damage,
-  }: Prepared,
+  { started, source, destination, options, format, model, content, planned, view, dropped, cut }: Prepared,
+  damage: Damage | null,
   verification: VerifyReport | null,
   { bytes, isRun, staged }: WrittenFiles,
 ): PruneReport {
@@ -264,7 +254,7 @@ function reportOf(
     dropped,
     memory: null,
     search: null,
-    damage: damage.value,
+    damage,
     verification,
     ...(staged !== undefined && { staged }),
     ...pluginsReport(options),
