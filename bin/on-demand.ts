@@ -6,11 +6,11 @@ export const library: Library = {
   plan: later(async () => (await import("../src/api/plan.ts")).plan),
   convert: later(async () => (await import("../src/api/convert.ts")).convert),
   recast: later(async () => (await import("../src/api/recast.ts")).recast),
-  prune: later(async () => (await import("../src/api/prune.ts")).prune),
+  prune: later(async () => (await import("../src/api/pruning/prune.ts")).prune),
   sizes: later(async () => (await import("../src/api/pruning/sizes.ts")).sizes),
   verify: async (a: string, b?: string, options?: VerifyOptions) =>
     (await import("../src/api/verify.ts")).verify(a, b, options),
-  importance: later(async () => (await import("../src/api/importance.ts")).importance),
+  importance: later(async () => (await import("../src/api/pruning/importance.ts")).importance),
   logits: later(async () => (await import("../src/api/logits.ts")).logits),
   generate: later(async () => (await import("../src/api/generate.ts")).generate),
   inspect: later(async () => (await import("../src/api/inspect.ts")).inspect),

@@ -2,7 +2,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { type PruneOptions, prune } from "../../src/api/prune.ts";
+import { type PruneOptions, prune } from "../../src/api/pruning/prune.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { counted, withFault } from "../support/faulty-io.ts";
 import { filesOf, workFolder } from "../support/goldens.ts";

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { logits } from "../../src/api/logits.ts";
-import { prune } from "../../src/api/prune.ts";
+import { prune } from "../../src/api/pruning/prune.ts";
 import { verify } from "../../src/api/verify.ts";
 import { relL2 } from "../../src/core/distance.ts";
 import {

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
-import { type PruneOptions, prune } from "../../src/api/prune.ts";
+import { type PruneOptions, prune } from "../../src/api/pruning/prune.ts";
 import { cases, digestsOf, optionsOf, PARENT_ROOT, puzzle, scoresFile } from "../support/cuts.ts";
 import { filesOf, golden, workFolder } from "../support/goldens.ts";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { encodeHeader } from "../../formats/codec/safetensors.ts";
 import { inspect } from "../../src/api/inspect.ts";
-import { type PruneOptions, prune } from "../../src/api/prune.ts";
+import { type PruneOptions, prune } from "../../src/api/pruning/prune.ts";
 import { codeOf } from "../support/errors.ts";
 import { fp8Dialects, golden, workFolder } from "../support/goldens.ts";
 

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { logits } from "../../src/api/logits.ts";
-import { prune } from "../../src/api/prune.ts";
+import { prune } from "../../src/api/pruning/prune.ts";
 import { relL2 } from "../../src/core/distance.ts";
 import { heldout, plantedScores, puzzle } from "../support/cuts.ts";
 import { arraysOf, floatsOf, workFolder } from "../support/goldens.ts";

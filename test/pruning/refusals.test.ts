@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { type PruneOptions, prune } from "../../src/api/prune.ts";
+import { type PruneOptions, prune } from "../../src/api/pruning/prune.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { highest, highestInGroups } from "../../src/pruning/select.ts";
 import { puzzle, scoresFile } from "../support/cuts.ts";

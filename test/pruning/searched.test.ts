@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { inspect } from "../../src/api/inspect.ts";
-import { type PruneOptions, prune } from "../../src/api/prune.ts";
+import { type PruneOptions, prune } from "../../src/api/pruning/prune.ts";
 import { sizes } from "../../src/api/pruning/sizes.ts";
 import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";

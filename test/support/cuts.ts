@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { encodeHeader, parseHeader } from "../../formats/codec/safetensors.ts";
-import type { PruneOptions } from "../../src/api/prune.ts";
+import type { PruneOptions } from "../../src/api/pruning/prune.ts";
 import { arraysOf } from "./goldens.ts";
 
 export const puzzle = (name: string): string =>

@@ -2,7 +2,7 @@
 import { Writable } from "node:stream";
 import type { ConvertReport } from "../../src/api/convert.ts";
 import type { PlanReport } from "../../src/api/plan.ts";
-import type { PruneReport } from "../../src/api/prune.ts";
+import type { PruneReport } from "../../src/api/pruning/prune.ts";
 import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";

@@ -3,7 +3,11 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
-import { type ImportanceOptions, type ImportanceReport, importance } from "../../../src/api/importance.ts";
+import {
+  type ImportanceOptions,
+  type ImportanceReport,
+  importance,
+} from "../../../src/api/pruning/importance.ts";
 import type { Event } from "../../../src/core/events.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
 import {

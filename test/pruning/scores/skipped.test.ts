@@ -1,7 +1,7 @@
 /** The scores of a layer beside a model from which the layer was taken out, which runs through other code. In every family. */
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { importance } from "../../../src/api/importance.ts";
+import { importance } from "../../../src/api/pruning/importance.ts";
 import { loadModelWithScales, type ModelWithScales } from "../../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import { mainLayers } from "../../../src/families/model.ts";

@@ -1,7 +1,7 @@
 /** Scores on a GPU, of short prompts, beside those of WASM. */
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
-import { importance } from "../../../src/api/importance.ts";
+import { importance } from "../../../src/api/pruning/importance.ts";
 import { golden, workFolder } from "../../support/goldens.ts";
 import { gpuBackend } from "../../support/kernels/software-gpu.ts";
 import { calibrationPrompts, parent, refuseScoresBeyond, scoresIn } from "../../support/minipuzzle.ts";

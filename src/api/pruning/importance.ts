@@ -1,22 +1,22 @@
 /** `importance`: scores layers and units of a model by forward passes, and writes the scores to a file for `prune`. */
 
-import { digestContent, wholeTensors } from "../certificate/content.ts";
-import { checkChunks } from "../checkpoint/chunk-checks.ts";
-import { loadModelWithScales } from "../checkpoint/load.ts";
-import { openCheckpoint } from "../checkpoint/open.ts";
-import type { SourceOptions } from "../checkpoint/options.ts";
-import { refuseExistingFile } from "../checkpoint/tensor-file.ts";
-import { ignoreEvents } from "../core/events.ts";
-import { memoryOf } from "../inference/machine.ts";
-import { refuseUnrunnable } from "../inference/model-runner.ts";
-import { type PromptsOptions, promptsDigest, promptsOf } from "../inference/prompts.ts";
-import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
-import { writeScores } from "../pruning/scores/file.ts";
-import type { LayerScore } from "../pruning/scores/layer-scores.ts";
-import { countingStore, ReadDigests } from "../pruning/scores/read-digests.ts";
-import { type ScoreOptions, scoreModel } from "../pruning/scores/score.ts";
-import type { Unavailable } from "../pruning/scores/units.ts";
-import { poolSize, WorkerPool } from "../workers/pool.ts";
+import { digestContent, wholeTensors } from "../../certificate/content.ts";
+import { checkChunks } from "../../checkpoint/chunk-checks.ts";
+import { loadModelWithScales } from "../../checkpoint/load.ts";
+import { openCheckpoint } from "../../checkpoint/open.ts";
+import type { SourceOptions } from "../../checkpoint/options.ts";
+import { refuseExistingFile } from "../../checkpoint/tensor-file.ts";
+import { ignoreEvents } from "../../core/events.ts";
+import { memoryOf } from "../../inference/machine.ts";
+import { refuseUnrunnable } from "../../inference/model-runner.ts";
+import { type PromptsOptions, promptsDigest, promptsOf } from "../../inference/prompts.ts";
+import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
+import { writeScores } from "../../pruning/scores/file.ts";
+import type { LayerScore } from "../../pruning/scores/layer-scores.ts";
+import { countingStore, ReadDigests } from "../../pruning/scores/read-digests.ts";
+import { type ScoreOptions, scoreModel } from "../../pruning/scores/score.ts";
+import type { Unavailable } from "../../pruning/scores/units.ts";
+import { poolSize, WorkerPool } from "../../workers/pool.ts";
 
 export interface ImportanceOptions extends ScoreOptions, SourceOptions, PromptsOptions {
   /** path of the safetensors file to write */

@@ -1,54 +1,54 @@
 /** `prune`: cuts layers and units out of a model, proves the cut, and publishes it only after that. */
-import type { CutRecord } from "../certificate/certificate.ts";
-import { digestContent } from "../certificate/content.ts";
-import { ownCertificate, refuseContradictedSource } from "../certificate/own-certificate.ts";
-import { checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
+import type { CutRecord } from "../../certificate/certificate.ts";
+import { digestContent } from "../../certificate/content.ts";
+import { ownCertificate, refuseContradictedSource } from "../../certificate/own-certificate.ts";
+import { checkUndigestedChunks } from "../../checkpoint/chunk-checks.ts";
 import {
   loadModel,
   loadModelWithScales,
   type ModelWithScales,
   matchModel,
   readScaleValues,
-} from "../checkpoint/load.ts";
-import { openCheckpoint } from "../checkpoint/open.ts";
-import type { RunOptions, SourceOptions } from "../checkpoint/options.ts";
-import type { PlanOptions } from "../convert/options.ts";
-import { refuseOverlap } from "../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summary.ts";
-import { writtenFormat } from "../convert/prepare.ts";
-import { IsologitError } from "../core/errors.ts";
-import { ignoreEvents } from "../core/events.ts";
-import { memoryOf } from "../inference/machine.ts";
-import type { PromptOptions } from "../inference/prompts.ts";
-import { refuseExisting } from "../io/destination.ts";
-import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
+} from "../../checkpoint/load.ts";
+import { openCheckpoint } from "../../checkpoint/open.ts";
+import type { RunOptions, SourceOptions } from "../../checkpoint/options.ts";
+import type { PlanOptions } from "../../convert/options.ts";
+import { refuseOverlap } from "../../convert/overlap.ts";
+import { bytesRead, bytesWritten, plannedCheckpoint } from "../../convert/plan-summary.ts";
+import { writtenFormat } from "../../convert/prepare.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { ignoreEvents } from "../../core/events.ts";
+import { memoryOf } from "../../inference/machine.ts";
+import type { PromptOptions } from "../../inference/prompts.ts";
+import { refuseExisting } from "../../io/destination.ts";
+import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
 import {
   architectureOf,
   type DroppedLayer,
   droppedLayers,
   type PrunedArchitecture,
-} from "../pruning/architecture.ts";
-import type { Cut } from "../pruning/cut.ts";
-import { cutModel, prunableOf } from "../pruning/cut-model.ts";
-import type { Damage } from "../pruning/damage.ts";
-import { refuseDistillFiles, writeDistillFiles } from "../pruning/distill.ts";
-import type { ShapeOptions } from "../pruning/options.ts";
-import { planCut } from "../pruning/plan.ts";
-import { cutPrompts } from "../pruning/prompts.ts";
-import { proveCut, refuseUnprovable } from "../pruning/proof.ts";
-import { openScores, refuseOtherModel } from "../pruning/scores.ts";
-import { findCut } from "../pruning/search/find-cut.ts";
-import { maskedDamage } from "../pruning/search/measure.ts";
-import { type ShapeSearchOptions, sizeRequest } from "../pruning/search/options.ts";
-import type { ShapeSearch } from "../pruning/search/report.ts";
-import { needsScores, selectCut, shapeOf } from "../pruning/select.ts";
-import { fittingShapes, refuseExceeding, sizedShape } from "../pruning/sizes/candidates.ts";
-import { type BudgetedMemory, budgetedMemory } from "../pruning/sizes/report.ts";
-import { shapeAsked } from "../pruning/sizes/shape.ts";
-import type { VerifyReport } from "../verify/report.ts";
-import { version } from "../version.ts";
-import { poolSize, WorkerPool } from "../workers/pool.ts";
-import { type WriteOptions, type WrittenFiles, writeVerified } from "./write-verified.ts";
+} from "../../pruning/architecture.ts";
+import type { Cut } from "../../pruning/cut.ts";
+import { cutModel, prunableOf } from "../../pruning/cut-model.ts";
+import type { Damage } from "../../pruning/damage.ts";
+import { refuseDistillFiles, writeDistillFiles } from "../../pruning/distill.ts";
+import type { ShapeOptions } from "../../pruning/options.ts";
+import { planCut } from "../../pruning/plan.ts";
+import { cutPrompts } from "../../pruning/prompts.ts";
+import { proveCut, refuseUnprovable } from "../../pruning/proof.ts";
+import { openScores, refuseOtherModel } from "../../pruning/scores.ts";
+import { findCut } from "../../pruning/search/find-cut.ts";
+import { maskedDamage } from "../../pruning/search/measure.ts";
+import { type ShapeSearchOptions, sizeRequest } from "../../pruning/search/options.ts";
+import type { ShapeSearch } from "../../pruning/search/report.ts";
+import { needsScores, selectCut, shapeOf } from "../../pruning/select.ts";
+import { fittingShapes, refuseExceeding, sizedShape } from "../../pruning/sizes/candidates.ts";
+import { type BudgetedMemory, budgetedMemory } from "../../pruning/sizes/report.ts";
+import { shapeAsked } from "../../pruning/sizes/shape.ts";
+import type { VerifyReport } from "../../verify/report.ts";
+import { version } from "../../version.ts";
+import { poolSize, WorkerPool } from "../../workers/pool.ts";
+import { type WriteOptions, type WrittenFiles, writeVerified } from "../write-verified.ts";
 
 export interface PruneOptions
   extends ShapeOptions,
@@ -113,12 +113,17 @@ export async function prune(
   const prepared = await preparePruning(source, destination, options);
   const { planned, format, watch } = prepared;
   if (destination === undefined || options.dryRun === true)
-    return reportOf(prepared, null, { bytes: 0, isRun: false });
+    return reportOf(prepared, prepared.damage, null, { bytes: 0, isRun: false });
+  let { damage } = prepared;
   const report = await writeVerified<PruneReport>({
     ...{ destination, planned, format, options, watch },
-    prove: (path) => proveAt(path, prepared),
-    cut: () => recordOf(prepared),
-    report: (verification, written) => reportOf(prepared, verification, written),
+    prove: async (path) => {
+      const proved = await proveAt(path, prepared);
+      damage = proved.damage;
+      return proved.proof;
+    },
+    cut: () => recordOf(prepared, damage),
+    report: (verification, written) => reportOf(prepared, damage, verification, written),
   });
   if (options.distill !== undefined && report.staged === undefined) {
     const student = { address: destination, parameters: report.architecture.parameters };
@@ -163,7 +168,6 @@ async function preparePruning(source: string, destination: string | undefined, o
   }
   await using scores = options.importance === undefined ? null : await openScores(options.importance);
   const loaded = await readScaleValues(model);
-  // A plan of these layers and widths finds errors of the options before the source is read.
   const content = await contentOf(loaded, options);
   const own = await ownCertificate(source, checkpoint);
   refuseContradictedSource(own, { model: loaded, ...content });
@@ -200,9 +204,8 @@ async function preparePruning(source: string, destination: string | undefined, o
     ...{ planned: planned.plan, view: { ...view, model: planned.model }, prompts },
     memory: budgetedMemory(sizedShape(model, asked, limits), limits.budget),
     search: found?.search ?? null,
-    damage: {
-      value: found?.damage ?? (isDry ? await maskedDamage(loaded, cut, prompts.all, options) : null),
-    },
+    /** as measured without a written file; null where only the proof measures it */
+    damage: found?.damage ?? (isDry ? await maskedDamage(loaded, cut, prompts.all, options) : null),
   };
 }
 
@@ -227,13 +230,12 @@ async function proveAt(path: string, prepared: Prepared) {
   const written = await openCheckpoint(path, { plugins, formats: [format] });
   const loaded = await loadModelWithScales(written, options);
   const request = { source: model, root: content.root, cut, view, prompts, options };
-  const { proof, damage } = await proveCut(loaded, request);
-  prepared.damage.value = damage;
+  const proved = await proveCut(loaded, request);
   await complete(signal);
-  return proof;
+  return proved;
 }
 
-function recordOf({ cut, options, damage }: Prepared): CutRecord {
+function recordOf({ cut, options }: Prepared, damage: Damage | null): CutRecord {
   const lists = (kept: Cut["ffn"]) =>
     Object.fromEntries([...kept].map(([layer, units]) => [String(layer), units]));
   const { score = "contribution", layerScore = "mse" } = options;
@@ -242,7 +244,7 @@ function recordOf({ cut, options, damage }: Prepared): CutRecord {
     ...{ ffn: lists(cut.ffn), mambaHeads: lists(cut.mambaHeads), heads: lists(cut.heads) },
     hidden: cut.hidden ?? null,
     ...{ score, layerScore },
-    damage: damage.value === null ? null : (damageText(damage.value) as CutRecord["damage"]),
+    damage: damage === null ? null : (damageText(damage) as CutRecord["damage"]), // the fields of the damage
   };
 }
 
@@ -256,11 +258,12 @@ function damageText(damage: Damage): Readonly<Record<string, number | string>> {
 
 function reportOf(
   prepared: Prepared,
+  damage: Damage | null,
   verification: VerifyReport | null,
   { bytes, isRun, staged }: WrittenFiles,
 ): PruneReport {
   const { started, source, destination, options, format, model, content, planned } = prepared;
-  const { view, dropped, cut, damage, memory, search } = prepared;
+  const { view, dropped, cut, memory, search } = prepared;
   const isDry = destination === undefined || options.dryRun === true;
   return {
     source: { address: source, format: model.checkpoint.format, root: content.root },
@@ -275,7 +278,7 @@ function reportOf(
     dropped,
     memory,
     search,
-    damage: damage.value,
+    damage,
     verification,
     ...(staged !== undefined && { staged }),
     ...pluginsReport(options),
