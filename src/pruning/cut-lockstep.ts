@@ -1,74 +1,22 @@
-/**
- * Runs a source and the model that was cut out of it, stage by stage, each on its own stored tensors. Four runs advance together:
- *
- * - `parent`: the source, whole. Its distance from `pruned` is the damage.
- * - `masked`: the source with the dropped parts silenced, layers skipped, and norms counting what is kept.
- * - `pruned`: the cut model on its own inputs.
- * - `prunedOnMasked`: the cut model on the inputs of `masked`. These two compute the same sums, so their distance at a door is the
- *   rounding of sums in another order. A larger distance locates a fault of the cut.
- *
- * All runs but `parent` use the experts that the masked source chooses.
- */
-import type { Backend } from "../../kernels/kernel.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import { Distance, relL2, sameBits } from "../core/distance.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Watch } from "../core/events.ts";
-import type { ExpertChoice, Forward, Stage } from "../families/forward.ts";
-import type { Dims, Layer } from "../families/structure.ts";
+import type { ExpertChoice, Stage } from "../families/forward.ts";
+import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "../inference/activations.ts";
 import { ExpertRows } from "../inference/expert-rows.ts";
-import { type Fingerprint, FingerprintRecorder } from "../inference/fingerprint.ts";
+import { FingerprintRecorder } from "../inference/fingerprint.ts";
 import { blockWords } from "../inference/memory.ts";
-import type { ModelRunner } from "../inference/runner.ts";
 import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { Controls } from "../verify/controls/controls.ts";
-import type { Control } from "../verify/controls/trials.ts";
 import { wiringLimit } from "../verify/limits.ts";
-import { type BadDoor, type DoorLayer, WiringComparison } from "../verify/lockstep-wiring.ts";
+import { type DoorLayer, WiringComparison } from "../verify/lockstep-wiring.ts";
 import { LogitsComparison, type LogitsSummary } from "../verify/metrics.ts";
 import type { LayerDrift } from "../verify/report.ts";
-import type { Cut } from "./cut.ts";
 import { CutControls } from "./cut-controls.ts";
+import type { CutLockstepOptions, CutLockstepResult } from "./cut-run.ts";
 import { type Damage, DamageMeasure } from "./damage.ts";
 import { keptUnits, LayerMask, silence } from "./masked-run.ts";
-
-interface CutSide {
-  readonly runner: ModelRunner;
-  readonly dims: Dims;
-  readonly layers: readonly Layer[];
-}
-
-interface CutLockstepOptions {
-  readonly backend: Backend;
-  readonly forward: Forward;
-  readonly cut: Cut;
-  readonly source: CutSide;
-  readonly pruned: CutSide;
-  /** each is run from an empty state */
-  readonly prompts: readonly (readonly number[])[];
-  /** most bytes of a block of logits, for each run */
-  readonly blockBytes: number;
-  /** compare only this number of token ids from the start of the vocabulary; default all */
-  readonly words?: number;
-  readonly watch: Watch;
-  readonly signal: AbortSignal | undefined;
-}
-
-export interface CutLockstepResult {
-  readonly layers: readonly LayerDrift[];
-  readonly wiring: { readonly maxRelL2: number; readonly limit: number };
-  /** in order of execution, by the layers of the cut model */
-  readonly bad: readonly BadDoor[];
-  readonly flips: number;
-  /** of the cut model against the masked source */
-  readonly logits: LogitsSummary;
-  /** of the cut model against the whole source */
-  readonly damage: Damage;
-  readonly controls: readonly Control[];
-  /** of the cut model on the first prompt */
-  readonly fingerprint: Fingerprint;
-}
 
 /** @throws TENSOR_MISSING, and read errors */
 export async function compareCut(options: CutLockstepOptions): Promise<CutLockstepResult> {

@@ -21,8 +21,9 @@ import type { Proof, RungReport, Verdict, VerifyReport } from "../verify/report.
 import { worseVerdict } from "../verify/verdict.ts";
 import { verifyModels } from "../verify/verify.ts";
 import type { Cut } from "./cut.ts";
-import { type CutLockstepResult, compareCut } from "./cut-lockstep.ts";
+import { compareCut } from "./cut-lockstep.ts";
 import type { CutModel, CutRole } from "./cut-model.ts";
+import type { CutLockstepResult } from "./cut-run.ts";
 import type { Damage } from "./damage.ts";
 
 /** The prompts of a proof; a certificate records the first. */
