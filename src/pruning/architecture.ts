@@ -4,7 +4,7 @@ import { countOf } from "../core/dtype.ts";
 import { mainLayers } from "../families/model.ts";
 import type { Cut } from "./cut.ts";
 import type { LayerCounts, ShapeOptions } from "./options.ts";
-import type { Scores } from "./scores.ts";
+import type { StoredScores } from "./scores/stored-scores.ts";
 import { countsOf } from "./select.ts";
 
 export interface PrunedArchitecture {
@@ -43,7 +43,7 @@ export function architectureOf(model: LoadedModel, { layers }: Cut): PrunedArchi
 export async function droppedLayers(
   source: LoadedModel,
   { layers }: Cut,
-  scores: Scores | null,
+  scores: StoredScores | null,
   { layerScore = "mse" }: Pick<ShapeOptions, "layerScore">,
 ): Promise<readonly DroppedLayer[]> {
   const main = mainLayers(source);

@@ -7,7 +7,7 @@ import type { Unit } from "../families/units.ts";
 import type { Cut } from "./cut.ts";
 import { prunableOf } from "./cut-model.ts";
 import type { LayerCounts, ShapeOptions, UnitScore } from "./options.ts";
-import type { Scores } from "./scores.ts";
+import type { StoredScores } from "./scores/stored-scores.ts";
 
 /** The `k` indices with the highest scores, ascending; of equal scores the lower index stays. */
 export function highest(scores: readonly number[], k: number): readonly number[] {
@@ -73,7 +73,7 @@ export function needsScores(model: LoadedModel, { widths, counts }: AskedShape):
 export async function selectCut(
   model: LoadedModel,
   shape: AskedShape,
-  scores: Scores | null,
+  scores: StoredScores | null,
   { score = "contribution", layerScore = "mse" }: Pick<ShapeOptions, "score" | "layerScore">,
 ): Promise<Cut> {
   const main = mainLayers(model);

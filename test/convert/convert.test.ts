@@ -227,7 +227,7 @@ describe("plan", () => {
 
   it.each([
     ["NOT_FOUND", () => convert("/nowhere/at/all", fresh(".isologit"))],
-    ["NOT_WRITTEN", () => convert(golden("tiny"), fresh(), { to: "gguf" })],
+    ["NOT_WRITTEN", () => convert(golden("tiny"), fresh(), { to: "nemo1" })],
     ["PLAN_MEMORY", () => convert(golden("tiny"), fresh(".isologit"), { memoryBytes: 1000 })],
     ["USAGE", () => convert(golden("tiny"), fresh(".isologit"), { ids: [512] })],
     ["USAGE", () => convert(golden("tiny"), join(golden("tiny"), "inside.isologit"))],

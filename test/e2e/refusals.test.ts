@@ -106,7 +106,7 @@ describe("a refusal says what, where and what next", () => {
     ["a budget too small", 2, "PLAN_MEMORY", {}, ["convert", ok, DST, "--memory", "1kB"]],
     ["an unknown flag", 2, "USAGE", {}, ["convert", ok, DST, "--fast"]],
     ["ranks of what has none", 2, "USAGE", {}, ["convert", ok, DST, "--tp", "2"]],
-    ["a promised format", 2, "NOT_WRITTEN", {}, ["convert", ok, at("out/model.gguf")]],
+    ["a promised format", 2, "NOT_WRITTEN", {}, ["convert", ok, at("out/model.nemo")]],
     ["a Hub destination", 2, "USAGE", {}, ["convert", ok, "hf://owner/name", "--to", "hf"]],
   ])("%s: %i %s", async (_, exit, code, place, args) => {
     const { status, report, stderr } = await json(...args, "--quiet");

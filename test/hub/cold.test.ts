@@ -32,9 +32,11 @@ const READERS: Readonly<Record<string, (address: string, out: string) => readonl
   plan: (address, out) => [address, out, "--to", "nemo2"],
   logits: (address, out) => [address, "--out", out],
   generate: (address) => [address, "--prompt", "A lamp"],
+  importance: (address, out) => [address, "--tokens", "8", "--out", out],
+  prune: (address, out) => [address, out, "--to", "hf", "--drop", "1", "--tokens", "8"],
 };
 /** They read a source more than once, and keep what they fetch. */
-const KEEPING = ["convert", "recast", "verify"];
+const KEEPING = ["convert", "recast", "verify", "prune"];
 const NAMES = Object.keys(READERS);
 
 beforeEach(() => {
@@ -80,7 +82,7 @@ async function ask(name: string, address: string, inside = true): Promise<Answer
     : await start(argv, { env: { PATH: process.env.PATH, ...here.env } }).ended;
   const written = !existsSync(out)
     ? null
-    : name === "logits"
+    : name === "logits" || name === "importance"
       ? readFileSync(out, "base64")
       : [...filesOf(out)];
   rmSync(out, { recursive: true, force: true });

@@ -22,6 +22,10 @@ export const CANNOT_RUN: readonly (readonly [RegExp, string])[] = [
   [/^python3 -c|^mkdir -p parts/, "it needs torch, and checkpoints of other software"],
   [/--backend webgpu|--device H100/, "it needs a GPU"],
   [/--sign sigstore|--trusted-root/, "it needs the services of Sigstore"],
+  [
+    /^isologit prune (\.\/56b|.*--(drop 7,29|ffn 16384))/,
+    "it needs the widths and layers of the published models",
+  ],
   [/--iteration 1200/, "it needs a run with the vocabulary of the published models"],
   [
     /^isologit verify \S+( --bundle model.sig)? --public-key release.pem/,
@@ -30,7 +34,7 @@ export const CANNOT_RUN: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Examples of the help texts, in their shortest form: a destination that exists is refused, and the error names --overwrite. */
-const REFUSED_AGAIN = /^isologit (convert|recast|logits) (?!.*--(overwrite|resume))/;
+const REFUSED_AGAIN = /^isologit (convert|recast|logits|prune|importance) (?!.*--(overwrite|resume))/;
 
 /** Lines that find a problem in what they are given, or a difference. */
 const EXITS_1 = /^isologit (check \.\/(damaged|nemotron-nano-fp8)|scan model\.nemo$|diff \.\/hf \.\/hf-fp8)/;
@@ -108,7 +112,14 @@ const CHECKPOINTS: Readonly<Record<string, "source" | keyof typeof MAKE | `fixtu
   "model.safetensors": "fixtures/nemotron-h/trained/model.safetensors",
   "reference.safetensors": "fixtures/nemotron-h/trained/reference.safetensors",
   "ref.safetensors": "fixtures/nemotron-h/trained/reference.safetensors",
-  "fixtures/nemotron-h/trained": "fixtures/nemotron-h/trained",
+  ...Object.fromEntries(
+    [
+      "fixtures/nemotron-h/trained",
+      "fixtures/minipuzzle/parent",
+      "fixtures/minipuzzle/parent.calibration.json",
+      "fixtures/minipuzzle/parent.heldout.json",
+    ].map((name) => [name, name as `fixtures/${string}`]),
+  ),
 };
 
 /** A pickle that would run a program. */

@@ -36,7 +36,7 @@ import type { ShapeOptions } from "../../pruning/options.ts";
 import { planCut } from "../../pruning/plan.ts";
 import { cutPrompts } from "../../pruning/prompts.ts";
 import { proveCut, refuseUnprovable } from "../../pruning/proof.ts";
-import { openScores, refuseOtherModel } from "../../pruning/scores.ts";
+import { openScores, refuseOtherModel } from "../../pruning/scores/stored-scores.ts";
 import { findCut } from "../../pruning/search/find-cut.ts";
 import { maskedDamage } from "../../pruning/search/measure.ts";
 import { type ShapeSearchOptions, sizeRequest } from "../../pruning/search/options.ts";

@@ -3,7 +3,7 @@ import { bytesOfArray, writeTensorFile } from "../../checkpoint/tensor-file.ts";
 import type { LayerScore } from "./layer-scores.ts";
 
 /** The metadata key of the record. */
-const SCORES_KEY = "isologit";
+export const SCORES_KEY = "isologit";
 
 /** What the scores belong to. */
 interface ScoresRecord {

@@ -4,7 +4,7 @@ import type { RunOptions } from "../../checkpoint/options.ts";
 import { mainLayers } from "../../families/model.ts";
 import type { Cut } from "../cut.ts";
 import type { ShapeOptions } from "../options.ts";
-import type { Scores } from "../scores.ts";
+import type { StoredScores } from "../scores/stored-scores.ts";
 import { selectCut } from "../select.ts";
 import type { FittingShapes } from "../sizes/candidates.ts";
 import { type PrunedShape, wholeShape } from "../sizes/shape.ts";
@@ -20,7 +20,7 @@ import { type FoundShape, searchShape } from "./search.ts";
 export async function findCut(
   model: ModelWithScales,
   fitting: FittingShapes,
-  scores: Scores,
+  scores: StoredScores,
   prompts: readonly (readonly number[])[],
   options: ShapeSearchOptions & Pick<ShapeOptions, "score" | "layerScore"> & RunOptions,
 ): Promise<FoundShape<Cut>> {
@@ -40,7 +40,7 @@ export async function findCut(
 
 async function estimateScores(
   model: ModelWithScales,
-  scores: Scores,
+  scores: StoredScores,
   { score = "contribution", layerScore = "mse" }: Pick<ShapeOptions, "score" | "layerScore">,
 ): Promise<EstimateScores> {
   const layers = mainLayers(model);

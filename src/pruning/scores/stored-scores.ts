@@ -1,16 +1,16 @@
 /** Reads the scores that `importance` wrote, and refuses scores of another model. */
-import { readHeader, type StoredTensor } from "../../formats/codec/safetensors.ts";
-import { sameShape } from "../core/dtype.ts";
-import { IsologitError, withLocation } from "../core/errors.ts";
-import { type ByteSource, readRange } from "../core/io.ts";
-import { isJsonObject } from "../core/json.ts";
-import { fileStore } from "../io/file.ts";
+import { readHeader, type StoredTensor } from "../../../formats/codec/safetensors.ts";
+import { sameShape } from "../../core/dtype.ts";
+import { IsologitError, withLocation } from "../../core/errors.ts";
+import { type ByteSource, readRange } from "../../core/io.ts";
+import { isJsonObject } from "../../core/json.ts";
+import { fileStore } from "../../io/file.ts";
+import { SCORES_KEY } from "./file.ts";
 
-const METADATA = "isologit";
 /** The largest models have a million scores; a larger tensor is not one of scores. */
 const MAX_SCORES = 2 ** 24;
 
-export interface Scores extends AsyncDisposable {
+export interface StoredScores extends AsyncDisposable {
   readonly file: string;
   /** content root of the model that was measured */
   readonly root: string;
@@ -26,7 +26,7 @@ export interface Scores extends AsyncDisposable {
 const RECORD = "record them with `isologit importance SRC --out FILE`";
 
 /** @throws NOT_FOUND, USAGE for a file that does not say which model was measured, and codes of a damaged file */
-export async function openScores(file: string): Promise<Scores> {
+export async function openScores(file: string): Promise<StoredScores> {
   const store = await fileStore(file);
   const [only, other] = await store.list();
   if (only === undefined || other !== undefined)
@@ -34,7 +34,7 @@ export async function openScores(file: string): Promise<Scores> {
   const source = await store.open(only.path);
   try {
     const { tensors, metadata } = await readHeader(source, file);
-    const root = rootIn(metadata?.[METADATA]);
+    const root = rootIn(metadata?.[SCORES_KEY]);
     if (root === null)
       throw new IsologitError(
         "USAGE",
@@ -51,7 +51,7 @@ export async function openScores(file: string): Promise<Scores> {
         const tensor = byName.get(name);
         if (tensor !== undefined) return await valuesOf(source, file, tensor, count);
         const message = `the file has no scores ${name}`;
-        const next = name.startsWith("layer.") ? `${RECORD}, without --cheap` : RECORD;
+        const next = name.startsWith("layer.") ? `${RECORD}, without \`cheap\`` : RECORD;
         throw new IsologitError("USAGE", message, { file, tensor: name }, { next });
       },
       [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
@@ -63,7 +63,7 @@ export async function openScores(file: string): Promise<Scores> {
 }
 
 /** @throws USAGE for scores of another model */
-export function refuseOtherModel({ file, root }: Scores, source: string): void {
+export function refuseOtherModel({ file, root }: StoredScores, source: string): void {
   if (root === source) return;
   const message = `its scores are of the model ${root}, and the source is ${source}`;
   throw new IsologitError("USAGE", message, { file }, { next: RECORD });
