@@ -1,17 +1,17 @@
 /** Scores on a GPU, of short prompts, beside those of WASM. */
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
-import { importance } from "../../../src/api/pruning/importance.ts";
-import { golden, workFolder } from "../../support/goldens.ts";
-import { gpuBackend } from "../../support/kernels/software-gpu.ts";
-import { calibrationPrompts, parent, refuseScoresBeyond, scoresIn } from "../../support/minipuzzle.ts";
+import { importance } from "../../src/api/pruning/importance.ts";
+import { golden, workFolder } from "../support/goldens.ts";
+import { gpuBackend } from "../support/kernels/software-gpu.ts";
+import { calibrationPrompts, parent, refuseScoresBeyond, scoresIn } from "../support/minipuzzle.ts";
 
 const work = workFolder();
-vi.mock("../../../kernels/backend/select.ts", async (original) => ({
-  ...(await original<typeof import("../../../kernels/backend/select.ts")>()),
+vi.mock("../../kernels/backend/select.ts", async (original) => ({
+  ...(await original<typeof import("../../kernels/backend/select.ts")>()),
   selectBackend: async ({ backend }: { backend: string }) => {
     if (backend === "webgpu") return await gpuBackend();
-    const { createWasmBackend } = await import("../../../kernels/backend/wasm.ts");
+    const { createWasmBackend } = await import("../../kernels/backend/wasm.ts");
     return await createWasmBackend({ threads: 1, memoryBytes: 256 << 20 });
   },
 }));
