@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/long/**/*.test.ts"],
+    setupFiles: ["test/support/environment.ts"],
     pool: "forks",
     maxWorkers: 2,
     testTimeout: 600_000,

@@ -54,7 +54,12 @@ export const PAGES: readonly string[] = [
   .sort();
 
 /** Pages whose lines take minutes together. */
-export const LONG_PAGES: readonly string[] = ["docs/cli.md", "docs/recipes.md", "docs/backends.md"];
+export const LONG_PAGES: readonly string[] = [
+  "docs/cli.md",
+  "docs/recipes.md",
+  "docs/backends.md",
+  "docs/pruning.md",
+];
 
 /** The shell blocks of a page, each as its lines. In a block of the kind `console` a line begins with `$`. */
 export function blocksIn(page: string): readonly (readonly DocumentedLine[])[] {
