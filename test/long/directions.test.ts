@@ -104,8 +104,13 @@ function refusalOf({ source, to, options }: Direction): "NOT_WRITTEN" | "PLAN_IM
   if (to.writes === undefined) return "NOT_WRITTEN";
   const stored = typesAfter(source.dtypes, options.dtype!).every((type) => to.writes!.dtypes.includes(type));
   const shared = nemotronH.dims(source.model.settings).groups % (options.tp ?? 1) === 0;
-  return stored && shared ? null : "PLAN_IMPOSSIBLE";
+  const pattern = String(source.model.settings.pattern);
+  const runs = to.id !== "gguf" || !(pattern.includes("-") && pattern.includes("E")); // a limit of llama.cpp
+  return stored && shared && runs ? null : "PLAN_IMPOSSIBLE";
 }
+
+/** Whether a conversion without a recast changes types: llama.cpp reads vectors as F32 only, and they return to their own type. */
+const widens = ({ source, to }: Direction): boolean => (source.format.id === "gguf") !== (to.id === "gguf");
 
 /** Directions in which nothing is left to recast. */
 let alike = 0;
@@ -136,7 +141,7 @@ describe.each(await sources())("$name", (source) => {
       for (const path of [out, `${out}, back`]) rmSync(path, { recursive: true, force: true });
     });
     const { exact, verification, destination } = await convert(source.path, out, all);
-    expect(exact).toBe(options.dtype === "keep");
+    expect(exact).toBe(options.dtype === "keep" && !widens(direction));
     expectClean(score, verification!, exact ? "same" : "within");
     expect(verification!.rungs.map(({ rung }) => rung)).toEqual(["cover", "bytes", "logits"]);
     expect(verification!.findings).toEqual(exact ? [] : [expect.stringContaining("reported, not judged")]);
