@@ -1,5 +1,10 @@
-/** Matrix products of a linear stage: which stored rows multiply which part of a stream, and which results are added. */
+/**
+ * Matrix products of a linear stage: which stored rows multiply which part of a stream, which results are added, and the order of
+ * the results of rows that are stored in pairs.
+ */
+import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { OutputRows } from "../families/forward.ts";
+import { putFloats } from "./sequences.ts";
 import type { TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
 
@@ -63,4 +68,43 @@ function overlap(a: MatmulTask, b: MatmulTask): boolean {
       ),
     )
   );
+}
+
+/** Moves elements 2j and 2j + 1 of each head of `width` elements to j and j + width / 2. */
+export function unpairHeads(values: Float32Array, width: number): void {
+  const head = new Float32Array(width);
+  for (let from = 0; from < values.length; from += width) {
+    head.set(values.subarray(from, from + width));
+    for (let j = 0; j < width / 2; j++) {
+      values[from + j] = head[2 * j]!;
+      values[from + j + width / 2] = head[2 * j + 1]!;
+    }
+  }
+}
+
+/**
+ * Puts the elements that stored pairs produced into the order of their head.
+ *
+ * @param tasks   the products that made the streams
+ * @param regions streams by name, [rows, width]
+ * @param widths  elements in one row of each stream
+ */
+export async function unpairProducts(
+  backend: Backend,
+  tasks: readonly MatmulTask[],
+  regions: ReadonlyMap<string, Region>,
+  rows: number,
+  widths: Readonly<Record<string, number>>,
+): Promise<void> {
+  for (const { outputs, pairsIn } of tasks) {
+    if (pairsIn === undefined) continue;
+    for (const { to, at, count } of outputs) {
+      const region = regions.get(to)!;
+      const width = widths[to]!;
+      const values = (await backend.view(region, rows * width)).slice();
+      for (let row = 0; row < rows; row++)
+        unpairHeads(values.subarray(row * width + at, row * width + at + count), pairsIn);
+      await putFloats(backend, region, values);
+    }
+  }
 }

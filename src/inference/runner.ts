@@ -10,7 +10,14 @@ import { IsologitError } from "../core/errors.ts";
 import type { Forward, KernelStage, Native, OutputRows, Stage } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import type { DispatchedRows } from "./expert-rows.ts";
-import { groupByOutput, type MatmulTask, matmulTask, matmulTasksWithin } from "./products.ts";
+import {
+  groupByOutput,
+  type MatmulTask,
+  matmulTask,
+  matmulTasksWithin,
+  unpairHeads,
+  unpairProducts,
+} from "./products.ts";
 import { positionTable, putFloats, runBySequence } from "./sequences.ts";
 import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
 import { type BandData, Weights, type WeightsOptions, type WeightVersion } from "./weight-bands.ts";
@@ -328,7 +335,8 @@ export class ModelRunner {
         }
         await observe?.(product, band);
       });
-      for (const { outputs: regions } of targets) await this.#restorePairs(round, regions, rows);
+      for (const { outputs: regions } of targets)
+        await unpairProducts(backend, round, regions, rows, this.#widths);
       if (turn === 0) continue;
       for (const [i, { outputs }] of targets.entries()) {
         for (const [name, region] of outputs) {
@@ -336,25 +344,6 @@ export class ModelRunner {
           await backend.run(add, { count: rows * this.#widths[name]! }, [sum, region], sum);
           backend.release(region);
         }
-      }
-    }
-  }
-
-  /** Puts elements that stored pairs of rows produced into the order of their head. */
-  async #restorePairs(
-    round: readonly MatmulTask[],
-    regions: ReadonlyMap<string, Region>,
-    rows: number,
-  ): Promise<void> {
-    for (const { outputs, pairsIn } of round) {
-      if (pairsIn === undefined) continue;
-      for (const { to, at, count } of outputs) {
-        const region = regions.get(to)!;
-        const width = this.#widths[to]!;
-        const values = (await this.#o.backend.view(region, rows * width)).slice();
-        for (let row = 0; row < rows; row++)
-          unpairHeads(values.subarray(row * width + at, row * width + at + count), pairsIn);
-        await putFloats(this.#o.backend, region, values);
       }
     }
   }
@@ -391,18 +380,6 @@ export class ModelRunner {
       outFrom: first * outWidth + output.at + lo - output.from,
     };
     await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(output.to)!);
-  }
-}
-
-/** Moves elements 2j and 2j + 1 of each head of `width` elements to j and j + width / 2. */
-function unpairHeads(values: Float32Array, width: number): void {
-  const head = new Float32Array(width);
-  for (let from = 0; from < values.length; from += width) {
-    head.set(values.subarray(from, from + width));
-    for (let j = 0; j < width / 2; j++) {
-      values[from + j] = head[2 * j]!;
-      values[from + j + width / 2] = head[2 * j + 1]!;
-    }
   }
 }
 

@@ -35,7 +35,7 @@ import { type BadDoor, type DoorLayer, WiringComparison } from "./lockstep-wirin
 import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
 import type { LayerDrift } from "./report.ts";
 
-interface LockstepOptions {
+export interface LockstepOptions {
   readonly backend: Backend;
   readonly forward: Forward;
   readonly dims: Dims;

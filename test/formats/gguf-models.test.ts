@@ -13,6 +13,7 @@ import type { TypedValue } from "../../src/core/checkpoint.ts";
 import { bytesOf } from "../../src/core/dtype.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { errorOf } from "../support/errors.ts";
+import { changeConfig } from "../support/foreign.ts";
 import { arraysOf, familyGolden, filesOf, ggufGolden, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
@@ -40,6 +41,61 @@ describe.each(GENUINE)("%s, by the genuine converter", (file, twin) => {
     expect([...found.keys()].sort()).toEqual([...wanted.keys()].sort());
     for (const [name, array] of wanted) expect(found.get(name), name).toEqual(array);
   });
+});
+
+it("a vector that is no BF16 stays F32, and so does the correction of a router, whatever it holds", async () => {
+  const gain = await withChanged(ggufGolden("latent-moe-bf16.gguf"), "blk.0.attn_norm.weight", (bytes) =>
+    bytes.writeFloatLE(1.0001, 0),
+  );
+  const both = await withChanged(gain, "blk.1.exp_probs_b.bias", (bytes) => bytes.fill(0));
+  const back = join(work, "mixed types");
+  await convert(both, back, { ...unverified, to: "hf" });
+  const arrays = await arraysOf(join(back, "model.safetensors"));
+  const dtypes = ["0.norm.weight", "1.norm.weight", "1.mixer.gate.e_score_correction_bias"].map(
+    (name) => arrays.get(`backbone.layers.${name}`)!.dtype,
+  );
+  expect(dtypes).toEqual(["F32", "BF16", "F32"]);
+});
+
+it("the tokenizer of its folder follows from the keys of a genuine file", async () => {
+  const back = join(work, "tokenizer");
+  await convert(ggufGolden("tiny-split"), back, { ...unverified, to: "hf" });
+  const [found, wanted] = [back, golden("tiny")].map((folder) =>
+    JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8")),
+  );
+  expect(found).toEqual(wanted);
+  const template = (folder: string) => readFileSync(join(folder, "chat_template.jinja"), "utf8");
+  expect(template(back)).toBe(template(golden("tiny")));
+  const config = JSON.parse(readFileSync(join(back, "tokenizer_config.json"), "utf8"));
+  expect([config.bos_token, config.eos_token, config.unk_token]).toEqual(["<s>", "</s>", "<unk>"]);
+});
+
+it("carried files are not restored beside weights that changed", async () => {
+  const file = join(work, "changed later.gguf");
+  await convert(golden("tiny"), file, run);
+  const changed = await withChanged(file, "blk.1.ffn_up.weight", (bytes) => exchange(bytes, 0, 128, 128));
+  const bytes = readFileSync(changed);
+  writeFileSync(changed, bytes.subarray(0, bytes.lastIndexOf("ISOCERT\n") - 8)); // the certificate is of the other weights
+  const warnings: string[] = [];
+  const watch = (event: { type: string; message?: string }) => {
+    if (event.type === "warning") warnings.push(event.message!);
+  };
+  await convert(changed, join(work, "not restored"), { ...run, to: "hf", watch });
+  expect(warnings.filter((message) => /belongs to other weights/.test(message))).toHaveLength(1);
+});
+
+it("keys of carried files that contradict each other are refused", async () => {
+  const file = join(work, "carried.gguf");
+  await convert(golden("tiny"), file, unverified);
+  const bytes = readFileSync(file);
+  bytes.writeBigUInt64LE(
+    2n ** 40n,
+    bytes.indexOf("isologit.origin.sizes") + "isologit.origin.sizes".length + 16,
+  );
+  const lying = join(work, "lying.gguf");
+  writeFileSync(lying, bytes);
+  const error = await errorOf(() => inspect(lying));
+  expect([error.code, error.exit]).toEqual(["HEADER_INVALID", 3]);
 });
 
 describe.each(["tiny", "tiny-t5", "moe", "latent-moe", "sharded"])("%s, written here", (name) => {
@@ -148,6 +204,28 @@ describe("what llama.cpp would run wrongly, or not at all", () => {
     ["falcon_h1", /has no dialect gguf: .*multiplies weights by its multipliers/],
   ] as const)("%s is refused by name", async (name, says) => {
     const error = await errorOf(() => plan(familyGolden(name), join(work, "x.gguf")));
+    expect(error.message).toMatch(says);
+  });
+
+  it.each<[string, string, object, RegExp]>([
+    [
+      "qwen3_moe",
+      "weights of experts that are not normalised",
+      { norm_topk_prob: false },
+      /divides the weights/,
+    ],
+    ["mixtral", "a window", { sliding_window: 16 }, /no window of 16 tokens/],
+    [
+      "llama",
+      "YaRN with parameters of its own",
+      { rope_scaling: { rope_type: "yarn", factor: 4, original_max_position_embeddings: 64, beta_fast: 16 } },
+      /no keys for these parameters of YaRN/,
+    ],
+  ])("%s with %s is refused", async (name, what, config, says) => {
+    const folder = join(work, `${name} with ${what}`);
+    cpSync(familyGolden(name), folder, { recursive: true });
+    const error = await errorOf(() => plan(changeConfig(folder, { ...config }), join(work, "x.gguf")));
+    expect([error.code, error.exit]).toEqual(["PLAN_IMPOSSIBLE", 2]);
     expect(error.message).toMatch(says);
   });
 

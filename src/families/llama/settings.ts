@@ -1,6 +1,7 @@
 /** Settings of a dense model of the Llama kind, and its layers. */
+
+import type { AttentionSettings } from "../parts/attention/settings.ts";
 import { blockLayers } from "../parts/blocks.ts";
-import type { RotarySettings } from "../parts/rotary.ts";
 
 /** Attention, attention with a window, MLP. */
 export const KINDS = ["attention", "sliding_attention", "mlp"] as const;
@@ -15,15 +16,9 @@ const LETTERS: Readonly<Record<string, (typeof KINDS)[number]>> = {
 };
 
 /** Settings of the forward pass. */
-export interface LlamaSettings extends RotarySettings {
+export interface LlamaSettings extends AttentionSettings {
   /** a letter for each layer: a block is `*-`, or `s-` with a window */
   readonly pattern: string;
-  readonly hidden: number;
-  readonly vocab: number;
-  readonly eps: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
   readonly ffn: number;
   readonly qkvBias: boolean;
   readonly outBias: boolean;

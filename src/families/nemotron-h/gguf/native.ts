@@ -1,13 +1,7 @@
 /** How a GGUF runs: which stored rows produce which stream. Written by hand, apart from the rules in `dialect.ts`. */
 import type { Native, OutputRows, Use } from "../../forward.ts";
-import { whole } from "../../parts/whole.ts";
+import { stackedExperts, whole } from "../../parts/whole.ts";
 import type { NemotronHDims } from "../dims.ts";
-
-/** All experts as one tensor: the rows of one expert after the other. */
-const stack = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
-  name,
-  outputs: (d, { expert }) => [{ to, at: 0, from: expert * count(d), count: count(d) }],
-});
 
 const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });
 
@@ -66,8 +60,8 @@ export const gguf: Native<NemotronHDims> = {
       whole("ffn_gate_inp.weight", "route", (d) => d.experts),
       whole("exp_probs_b.bias", "correction", (d) => d.experts),
       whole("ffn_latent_down.weight", "latent", (d) => d.latent),
-      stack("ffn_up_exps.weight", "expert.up", (d) => d.moeFfn),
-      stack("ffn_down_exps.weight", "expert.down", (d) => d.moeWidth),
+      stackedExperts("ffn_up_exps.weight", "expert.up", (d) => d.moeFfn),
+      stackedExperts("ffn_down_exps.weight", "expert.down", (d) => d.moeWidth),
       whole("ffn_latent_up.weight", "routed", (d) => d.hidden),
       whole("ffn_up_shexp.weight", "shared.up", (d) => d.moeShared),
       whole("ffn_down_shexp.weight", "shared", (d) => d.hidden),

@@ -2,16 +2,10 @@
  * How the Hugging Face dialect runs: which stored rows produce which stream. This table is written by hand and does not
  * use the rules in `dialect.ts`, because it checks them: if they exchange z and x, verification must find it.
  */
-import type { Native, Use } from "../../forward.ts";
+import type { Native } from "../../forward.ts";
 import { mambaUses } from "../../parts/mamba/hf-native.ts";
-import { whole } from "../../parts/whole.ts";
+import { stackedExperts, whole } from "../../parts/whole.ts";
 import type { NemotronHDims } from "../dims.ts";
-
-/** All experts as one tensor: the rows of one expert after the other. */
-const stack = (name: string, to: string, count: (d: NemotronHDims) => number): Use<NemotronHDims> => ({
-  name,
-  outputs: (d, { expert }) => [{ to, at: 0, from: expert * count(d), count: count(d) }],
-});
 
 /** The token table. It is also the head if no head is stored, which only a config that ties the two allows. */
 const TABLE = [
@@ -51,8 +45,8 @@ export const hf: Native<NemotronHDims> = {
       whole("mixer.fc1_latent_proj.weight", "latent", (d) => d.latent),
       whole("mixer.experts.{expert}.up_proj.weight", "expert.up", (d) => d.moeFfn),
       whole("mixer.experts.{expert}.down_proj.weight", "expert.down", (d) => d.moeWidth),
-      stack("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn),
-      stack("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth),
+      stackedExperts("mixer.experts.up_proj", "expert.up", (d) => d.moeFfn),
+      stackedExperts("mixer.experts.down_proj", "expert.down", (d) => d.moeWidth),
       whole("mixer.fc2_latent_proj.weight", "routed", (d) => d.hidden),
       whole("mixer.shared_experts.up_proj.weight", "shared.up", (d) => d.moeShared),
       whole("mixer.shared_experts.down_proj.weight", "shared", (d) => d.hidden),

@@ -12,8 +12,8 @@ import {
   expertUp,
   fusedParts,
   rows,
-  stackedExperts,
 } from "../../parts/megatron/native-uses.ts";
+import { stackedExperts } from "../../parts/whole.ts";
 import type { NemotronHDims } from "../dims.ts";
 
 type Size = (d: NemotronHDims) => number;

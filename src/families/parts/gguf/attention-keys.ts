@@ -1,21 +1,12 @@
 /** The keys that models of attention and MLPs have in common. */
 import type { ObservedFacts, Passthrough } from "../../dialect.ts";
 import type { Config, Settings } from "../../structure.ts";
-import type { RotarySettings } from "../rotary.ts";
+import type { AttentionSettings } from "../attention/settings.ts";
 import type { GgufKeys } from "./keys.ts";
 import { readGgufRotary, rotaryKeys } from "./rotary.ts";
 
 /** A context length for models that name none: llama.cpp refuses a file without one, and computes nothing with it. */
 const CONTEXT = 4096;
-
-interface AttentionSettings extends RotarySettings {
-  readonly hidden: number;
-  readonly vocab: number;
-  readonly eps: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-}
 
 /** @throws CONFIG_INVALID, UNSUPPORTED; each names the key */
 export function readAttention(keys: GgufKeys, config: Config, seen: ObservedFacts): AttentionSettings {

@@ -1,8 +1,9 @@
 /** Which stored tensors of Megatron's GPTModel the stages of a dense layer read. Written by hand, apart from the rules. */
 import type { Native, Use } from "../../forward.ts";
-import { byGroup, columns, expertDown, fusedParts, rows, stackedExperts } from "../megatron/native-uses.ts";
+import { byGroup, columns, expertDown, fusedParts, rows } from "../megatron/native-uses.ts";
 import type { MoeDims } from "../moe/dims.ts";
 import { productOf } from "../stages.ts";
+import { stackedExperts } from "../whole.ts";
 import type { GptDims, GptTraits } from "./traits.ts";
 
 type Size<D> = (d: D) => number;

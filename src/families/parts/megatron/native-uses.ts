@@ -56,12 +56,6 @@ export const expertDown = <D extends ExpertDims>(name: string, also: readonly st
   inputOffset: (d, { tp, shape }) => (tp % (d.moeFfn / shape[1]!)) * shape[1]!,
 });
 
-/** All experts in one tensor: the rows of one expert after the other. */
-export const stackedExperts = <D extends Dims>(name: string, to: string, size: Size<D>): Use<D> => ({
-  name,
-  outputs: (d, { expert }) => [{ to, at: 0, from: expert * size(d), count: size(d) }],
-});
-
 /** The fused tensor of one rank: its share of each part, one after the other. */
 export const fusedParts = <D extends Dims>(
   name: string,
