@@ -7,7 +7,7 @@ import { GOLDEN, splitMix64 } from "../core/random.ts";
 import { tokenizerOf } from "../tokenizer/tokenizer.ts";
 import { TEXTS } from "./prompt-texts.ts";
 
-/** Options that choose the prompt. Default: 64 seeded ids, with bundled text before them where there is a tokenizer. */
+/** Options that choose the prompt. Default: as its purpose needs (`promptOf`). */
 export interface PromptOptions {
   /** token ids; replaces text and seeded ids */
   readonly ids?: readonly number[];
@@ -26,6 +26,11 @@ export interface PromptsOptions extends PromptOptions {
 }
 
 const DEFAULT_TOKENS = 64;
+/** With 16 tokens every positive control of every golden is caught; docs/verification.md has the table. */
+const WIRING_TOKENS = 16;
+
+/** What a prompt is for: "quality" measures how well a model predicts, "wiring" shows whether two runs compute the same. */
+export type PromptPurpose = "quality" | "wiring";
 
 /** Token ids and their origin, so that the same ids can be made again. */
 export interface Prompt {
@@ -52,12 +57,17 @@ export function seededIds(tokens: number, seed: number, vocab: number): readonly
 }
 
 /**
- * The prompt that the options choose. Without options: bundled text, where the checkpoint has a tokenizer, then seeded
- * ids.
+ * The prompt that the options choose. Without options, for quality: bundled text, where the checkpoint has a tokenizer, then
+ * 64 seeded ids; for wiring: 16 seeded ids.
  *
  * @throws USAGE for an id outside the vocabulary, a prompt without tokens, or a text without a tokenizer
  */
-export async function promptOf(options: PromptOptions, model: Checkpoint, vocab: number): Promise<Prompt> {
+export async function promptOf(
+  options: PromptOptions,
+  model: Checkpoint,
+  vocab: number,
+  purpose: PromptPurpose = "quality",
+): Promise<Prompt> {
   const { ids, tokens, prompt, seed = 0 } = options;
   if (ids !== undefined) {
     if (prompt !== undefined) throw new IsologitError("USAGE", "both ids and a text were given");
@@ -71,8 +81,8 @@ export async function promptOf(options: PromptOptions, model: Checkpoint, vocab:
     const used = tokens === undefined ? null : seed;
     return { ids: [...text, ...more], textTokens: text.length, text: prompt, seed: used };
   }
-  const bundled = tokens === undefined ? await bundledIds(model, vocab) : [];
-  const seeded = seededIds(tokens ?? DEFAULT_TOKENS, seed, vocab);
+  const bundled = tokens === undefined && purpose === "quality" ? await bundledIds(model, vocab) : [];
+  const seeded = seededIds(tokens ?? (purpose === "quality" ? DEFAULT_TOKENS : WIRING_TOKENS), seed, vocab);
   const text = bundled.length === 0 ? null : TEXTS.join("");
   return { ids: [...bundled, ...seeded], textTokens: bundled.length, text, seed };
 }

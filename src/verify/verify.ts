@@ -15,8 +15,9 @@ import type { RoleDifference } from "./bytes/compared-items.ts";
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "./judge-findings.ts";
 import { givenLimits, readLimits } from "./limits.ts";
-import { type LogitsRung, logitsRung, refuseMemory } from "./logits.ts";
+import { type LogitsRung, logitsRung, neededBytes, refuseMemory } from "./logits.ts";
 import type { CompareOptions } from "./options.ts";
+import { recastDtypes } from "./recast-source.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
 import type {
   BytesMetrics,
@@ -77,9 +78,15 @@ export async function prepareVerification(
   await refuseAbsentBackend(options);
   refuseUnrunnable(a);
   refuseUnrunnable(b);
-  const prompt = await promptOf(options, a.checkpoint, a.dims.vocab);
+  const purpose = isQualityJudged(a, b, limited) ? "quality" : "wiring";
+  const prompt = await promptOf(options, a.checkpoint, a.dims.vocab, purpose);
   await refuseMemory(a, b, options, prompt.ids);
   return { options: limited, prompt };
+}
+
+/** Where nothing is recast, a right destination computes the same bits: few tokens show whether it does. */
+function isQualityJudged(a: LoadedModel, b: LoadedModel, options: CompareOptions): boolean {
+  return recastDtypes(a, b).size > 0 || Object.keys(givenLimits(options)).length > 0;
 }
 
 /**
@@ -121,7 +128,7 @@ export async function verifyModels(
   add(coverRung(a, b, settings), settings.findings);
 
   let compared: BytesResult | null = null;
-  let run: LogitsRung | null = null;
+  let run: (LogitsRung & { readonly prompt: Prompt }) | null = null;
   if (comparable) {
     compared = await runBytesRung(a, b, options, strictScales);
     const content = {
@@ -132,10 +139,8 @@ export async function verifyModels(
     const { verdict, metrics } = { verdict: bytesVerdict(compared), metrics: bytesMetrics(compared) };
     add({ rung: "bytes", verdict, metrics }, [...compared.findings, ...inspected]);
   }
-  if (prompt !== null) {
-    const totalBytes = runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]);
-    watch({ type: "phase", phase: "logits", totalBytes });
-    run = await logitsRung(a, b, limited, prompt, compared?.notNearest ?? new Set());
+  if (prompt !== null && compared !== null) {
+    run = await provenLogits(a, b, limited, prompt, compared);
     add({ rung: "logits", verdict: run.verdict, metrics: run.metrics }, run.findings);
   }
   if (unlikeStreams.length > 0) {
@@ -169,7 +174,28 @@ export async function verifyModels(
     ...(compared !== null && { tensors: comparedTensors(a, b, compared) }),
   };
   const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
-  return { report, source: a, destination: b, leaves, prompt, fingerprint };
+  return { report, source: a, destination: b, leaves, prompt: run?.prompt ?? prompt, fingerprint };
+}
+
+/** Runs the logits rung: on a longer prompt where bytes differ, or where a short one by default could not show every fault. */
+async function provenLogits(
+  a: ModelWithScales,
+  b: ModelWithScales,
+  options: CompareOptions,
+  prompt: Prompt,
+  { differences, notNearest }: BytesResult,
+): Promise<LogitsRung & { readonly prompt: Prompt }> {
+  const totalBytes = runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]);
+  const run = async (used: Prompt) => {
+    options.watch?.({ type: "phase", phase: "logits", totalBytes });
+    return { ...(await logitsRung(a, b, options, used, notNearest)), prompt: used };
+  };
+  const first = differences.length === 0 ? await run(prompt) : null;
+  if (first !== null && first.verdict !== "unproven") return first;
+  const longer = await promptOf(options, a.checkpoint, a.dims.vocab);
+  const isLonger = longer.ids.length > prompt.ids.length;
+  const fits = isLonger && (await neededBytes(a, b, options, longer.ids)) <= memoryOf(options);
+  return fits ? await run(longer) : (first ?? (await run(prompt)));
 }
 
 function coverRung(a: LoadedModel, b: LoadedModel, settings: SettingsComparison): RungReport {

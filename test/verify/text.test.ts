@@ -89,3 +89,25 @@ it("without a tokenizer positions have numbers alone", async () => {
   expect(positions.worst.length).toBeGreaterThan(0);
   for (const one of positions.worst) expect(one).not.toHaveProperty("text");
 });
+
+describe("the default number of tokens", () => {
+  const tokensOf = async (a: Copy, b: Copy, options: VerifyOptions = {}) => {
+    const report = await verifyCheckpoints(await opened(a), await opened(b), { ...QUICK, ...options });
+    return { verdict: report.verdict, tokens: metricsWith(report, "logits", "positions").tokens };
+  };
+
+  it("is 16 where nothing is recast, and more where quality counts", async () => {
+    expect(await tokensOf(tiny, tiny)).toEqual({ verdict: "same", tokens: 16 });
+    expect(await tokensOf(tiny, tiny, { kl: 1 })).toEqual({ verdict: "same", tokens: 128 });
+    expect(await tokensOf(tiny, tiny, { tokens: 5 })).toEqual({ verdict: "same", tokens: 5 });
+  });
+
+  it("grows where 16 tokens cannot show a fault", async () => {
+    const silent = new Editor(tiny);
+    const few = new Set((await promptOf({}, await opened(tiny), 512, "wiring")).ids);
+    const width = silent.get("backbone.embeddings.weight").shape[1]!;
+    silent.values("backbone.embeddings.weight", (value, i) => (few.has(Math.floor(i / width)) ? 0 : value));
+    expect(await tokensOf(silent.copy, silent.copy, { tokens: 16 })).toMatchObject({ verdict: "unproven" });
+    expect(await tokensOf(silent.copy, silent.copy)).toEqual({ verdict: "same", tokens: 128 });
+  });
+});
