@@ -9,7 +9,7 @@ export const WORD = {
   JOB: 0,
   /** number of workers that have finished the job */
   DONE: 1,
-  /** index of the function in the exports of the module */
+  /** index of the function in the exports of the module, or NO_MORE */
   FN: 2,
   /** number of arguments in `numbers` */
   COUNT: 3,
@@ -18,6 +18,9 @@ export const WORD = {
   /** the first item that no worker has started */
   NEXT: 5,
 } as const;
+
+/** In the place of a function: no job follows. */
+export const NO_MORE = -1;
 
 interface Mailbox {
   readonly words: Int32Array;

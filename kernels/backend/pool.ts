@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { builtFile } from "../../src/core/built-file.ts";
 import { IsologitError } from "../../src/core/errors.ts";
-import { MAILBOX_BYTES, NUMBER, openMailbox, WORD } from "./mailbox.ts";
+import { Idle } from "../idle.ts";
+import { MAILBOX_BYTES, NO_MORE, NUMBER, openMailbox, WORD } from "./mailbox.ts";
 import type { WorkerStart } from "./worker.ts";
 
 interface KernelJob {
@@ -23,22 +24,45 @@ interface KernelPool extends AsyncDisposable {
   run(job: KernelJob): Promise<void>;
 }
 
+/** More threads than this do not wait for the next backend. */
+const MAX_IDLE = 8;
+
+const idle = new Idle<Worker>((worker) => worker.terminate());
+
+/** A thread without a backend. */
+function takeWorker(): Worker {
+  const worker = idle.take();
+  worker?.ref();
+  // execArgv: a worker may not accept flags of this process, such as --input-type.
+  return worker ?? new Worker(builtFile(import.meta.url, "./worker.js"), { execArgv: [] });
+}
+
 export async function createKernelPool(threads: number, memory: WebAssembly.Memory): Promise<KernelPool> {
   const mailbox = new SharedArrayBuffer(MAILBOX_BYTES);
   const { words, numbers, failure } = openMailbox(mailbox);
-  const workers = Array.from({ length: threads }, (_, index) => {
+  const workers = Array.from({ length: threads }, takeWorker);
+  const ready = workers.map((worker) => once(worker, "message"));
+  for (const [index, worker] of workers.entries()) {
     const start: WorkerStart = { memory, mailbox, index, threads };
-    // execArgv: a worker may not accept flags of this process, such as --input-type.
-    return new Worker(builtFile(import.meta.url, "./worker.js"), { workerData: start, execArgv: [] });
-  });
-  await Promise.all(workers.map((worker) => once(worker, "message")));
+    worker.postMessage(start);
+  }
+  await Promise.all(ready);
 
   let settle: { resolve(): void; reject(error: unknown): void } | undefined;
+  /** no worker computes, and none has failed */
+  let isUsable = true;
+  const done = () => settle?.resolve();
+  const die = (cause: unknown) => settle?.reject(kernelError("a worker thread died", cause));
   for (const worker of workers) {
-    worker.on("message", () => settle?.resolve());
-    worker.on("error", (cause) => settle?.reject(kernelError("a worker thread died", cause)));
+    worker.on("message", done).on("error", die);
     worker.unref(); // an idle pool does not keep the process alive; while it runs, its first worker does
   }
+
+  const start = (fn: number) => {
+    words[WORD.FN] = fn;
+    Atomics.add(words, WORD.JOB, 1);
+    Atomics.notify(words, WORD.JOB);
+  };
 
   return {
     async run({ fn, args, items, scratch, scratchBytes }) {
@@ -46,27 +70,32 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
       numbers[NUMBER.ITEMS] = items;
       numbers[NUMBER.SCRATCH] = scratch;
       numbers[NUMBER.SCRATCH_BYTES] = scratchBytes;
-      words[WORD.FN] = fn;
       words[WORD.COUNT] = args.length;
       words[WORD.DONE] = 0;
       words[WORD.FAILED] = 0;
       words[WORD.NEXT] = 0;
       workers[0]!.ref();
+      isUsable = false;
       try {
         await new Promise<void>((resolve, reject) => {
           settle = { resolve, reject };
-          Atomics.add(words, WORD.JOB, 1);
-          Atomics.notify(words, WORD.JOB);
+          start(fn);
         });
       } finally {
         settle = undefined;
         workers[0]!.unref();
       }
       if (words[WORD.FAILED] !== 0) throw kernelError(Buffer.from(failure).toString().replace(/\0+$/, ""));
+      isUsable = true;
     },
 
     async [Symbol.asyncDispose]() {
-      await Promise.all(workers.map((worker) => worker.terminate()));
+      if (isUsable) start(NO_MORE);
+      for (const worker of workers) {
+        worker.off("message", done).off("error", die);
+        if (isUsable && idle.items.length < MAX_IDLE) idle.keep(worker);
+        else await worker.terminate();
+      }
     },
   };
 }

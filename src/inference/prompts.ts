@@ -30,7 +30,7 @@ const DEFAULT_TOKENS = 64;
 const WIRING_TOKENS = 16;
 
 /** What a prompt is for: "quality" measures how well a model predicts, "wiring" shows whether two runs compute the same. */
-export type PromptPurpose = "quality" | "wiring";
+type PromptPurpose = "quality" | "wiring";
 
 /** Token ids and their origin, so that the same ids can be made again. */
 export interface Prompt {

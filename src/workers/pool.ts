@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { Idle } from "../../kernels/idle.ts";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
@@ -199,6 +200,8 @@ export interface BandBuffer {
 
 export class BandWorker {
   readonly buffers: readonly BandBuffer[];
+  /** size of its memory */
+  readonly bytes: number;
   readonly #worker: Worker;
   readonly #waiting = new Map<
     number,
@@ -211,6 +214,7 @@ export class BandWorker {
   constructor(bufferBytes: number) {
     const first = FIRST_ADDRESS + SCRATCH_BYTES;
     const memory = createSharedMemory(SCRATCH_BYTES + BUFFERS * bufferBytes);
+    this.bytes = memory.buffer.byteLength;
     this.buffers = Array.from({ length: BUFFERS }, (_, i) => {
       const at = first + i * bufferBytes;
       return { at, bytes: new Uint8Array(memory.buffer, at, bufferBytes) };
@@ -245,6 +249,20 @@ export class BandWorker {
     });
   }
 
+  /** Waits for all running calls, and forgets what they digested. @returns whether the thread can serve another pool */
+  async settle(): Promise<boolean> {
+    return await this.call({ op: "finish" }).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** An idle thread does not keep the process alive. */
+  setIdle(isIdle: boolean): void {
+    if (isIdle) this.#worker.unref();
+    else this.#worker.ref();
+  }
+
   /** Calls without an answer fail. */
   async close(): Promise<void> {
     await this.#worker.terminate();
@@ -274,13 +292,32 @@ export function poolSize(memoryBytes: number, threads = availableParallelism()):
   return { workers, bufferBytes, bytes: workers * workerBytes(bufferBytes) };
 }
 
+/** To start a thread takes as long as to convert 100 MB, so a few wait for the next pool. */
+const MAX_IDLE_BYTES = 32 * 1024 * 1024;
+
+const idle = new Idle<BandWorker>((worker) => worker.close());
+
+function takeWorker(bufferBytes: number): BandWorker {
+  const worker = idle.take(({ buffers }) => buffers[0]!.bytes.byteLength === bufferBytes);
+  worker?.setIdle(false);
+  return worker ?? new BandWorker(bufferBytes);
+}
+
+async function releaseWorker(worker: BandWorker): Promise<void> {
+  const isUsable = await worker.settle();
+  const bytes = [...idle.items, worker].reduce((sum, { bytes }) => sum + bytes, 0);
+  if (!isUsable || bytes > MAX_IDLE_BYTES) return await worker.close();
+  worker.setIdle(true);
+  idle.keep(worker);
+}
+
 export class WorkerPool implements AsyncDisposable {
   readonly workers: readonly BandWorker[];
   readonly bufferBytes: number;
 
   constructor(size: PoolSize) {
     this.bufferBytes = size.bufferBytes;
-    this.workers = Array.from({ length: size.workers }, () => new BandWorker(size.bufferBytes));
+    this.workers = Array.from({ length: size.workers }, () => takeWorker(size.bufferBytes));
   }
 
   /** Runs each job once, in order, on the next free worker. The first failure stops the rest. */
@@ -299,6 +336,6 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.workers.map((worker) => worker.close()));
+    await Promise.all(this.workers.map(releaseWorker));
   }
 }
