@@ -31,7 +31,13 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
     // execArgv: a worker may not accept flags of this process, such as --input-type.
     return new Worker(builtFile(import.meta.url, "./worker.js"), { workerData: start, execArgv: [] });
   });
-  await Promise.all(workers.map((worker) => once(worker, "message")));
+  const close = () => Promise.all(workers.map((worker) => worker.terminate()));
+  try {
+    await Promise.all(workers.map((worker) => once(worker, "message")));
+  } catch (cause) {
+    await close(); // a thread that stays keeps the process alive
+    throw kernelError("a worker thread does not start", cause);
+  }
 
   let settle: { resolve(): void; reject(error: unknown): void } | undefined;
   for (const worker of workers) {
@@ -66,7 +72,7 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
     },
 
     async [Symbol.asyncDispose]() {
-      await Promise.all(workers.map((worker) => worker.terminate()));
+      await close();
     },
   };
 }

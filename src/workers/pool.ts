@@ -4,12 +4,14 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { roomForThreads } from "../../kernels/address-space.ts";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
 import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { BlockTarget, CastDType, DecodedBlock, FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
 
@@ -187,6 +189,8 @@ const BUFFERS = 3;
  * took four to seven times the system time on a busy machine; with 1 MiB the messages begin to cost time.
  */
 const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
+/** Their largest buffers fit into the 4 GiB of one memory of WebAssembly. */
+const MAX_WORKERS = 256;
 /** With smaller bands, messages take more time than the work. */
 const MIN_BUFFER_BYTES = 256 * 1024;
 
@@ -196,6 +200,16 @@ export interface BandBuffer {
   readonly at: number;
   readonly bytes: Uint8Array;
 }
+
+/** The part of a shared memory that one worker uses: its scratch memory at `at`, then its buffers. */
+export interface Lane {
+  readonly memory: WebAssembly.Memory;
+  readonly at: number;
+}
+
+/** Bytes of a lane; whole pages, so that each lane begins a page. */
+const laneBytes = (bufferBytes: number): number =>
+  Math.ceil((SCRATCH_BYTES + BUFFERS * bufferBytes) / 65536) * 65536;
 
 export class BandWorker {
   readonly buffers: readonly BandBuffer[];
@@ -208,15 +222,15 @@ export class BandWorker {
   /** set after the thread has ended: later calls fail at once */
   #ended: { readonly error: unknown } | undefined;
 
-  constructor(bufferBytes: number) {
-    const first = FIRST_ADDRESS + SCRATCH_BYTES;
-    const memory = createSharedMemory(SCRATCH_BYTES + BUFFERS * bufferBytes);
+  /** @param lane default: a memory of its own */
+  constructor(bufferBytes: number, lane: Lane = ownLane(bufferBytes)) {
+    const first = lane.at + SCRATCH_BYTES;
     this.buffers = Array.from({ length: BUFFERS }, (_, i) => {
       const at = first + i * bufferBytes;
-      return { at, bytes: new Uint8Array(memory.buffer, at, bufferBytes) };
+      return { at, bytes: new Uint8Array(lane.memory.buffer, at, bufferBytes) };
     });
     this.#worker = new Worker(builtFile(import.meta.url, "./worker.js"), {
-      workerData: { memory },
+      workerData: lane satisfies Lane,
       execArgv: [], // flags of `node -e` would be refused
     });
     this.#worker.on("message", (answer: Answer) => {
@@ -251,6 +265,11 @@ export class BandWorker {
   }
 }
 
+const ownLane = (bufferBytes: number): Lane => ({
+  memory: createSharedMemory(laneBytes(bufferBytes)),
+  at: FIRST_ADDRESS,
+});
+
 interface PoolSize {
   readonly workers: number;
   readonly bufferBytes: number;
@@ -268,7 +287,7 @@ export function poolSize(memoryBytes: number, threads = availableParallelism()):
       `${memoryBytes} bytes of buffers are allowed, at least ${least} are needed`,
     );
   }
-  const workers = Math.max(1, Math.min(threads, Math.floor(memoryBytes / least)));
+  const workers = Math.max(1, Math.min(threads, MAX_WORKERS, Math.floor(memoryBytes / least)));
   const available = Math.floor((memoryBytes / workers - SCRATCH_BYTES) / BUFFERS / 65536) * 65536;
   const bufferBytes = Math.min(MAX_BUFFER_BYTES, available);
   return { workers, bufferBytes, bytes: workers * workerBytes(bufferBytes) };
@@ -278,9 +297,25 @@ export class WorkerPool implements AsyncDisposable {
   readonly workers: readonly BandWorker[];
   readonly bufferBytes: number;
 
-  constructor(size: PoolSize) {
-    this.bufferBytes = size.bufferBytes;
-    this.workers = Array.from({ length: size.workers }, () => new BandWorker(size.bufferBytes));
+  /**
+   * Where a limit of virtual memory leaves room for fewer threads than planned, fewer start.
+   *
+   * @throws ADDRESS_SPACE
+   */
+  constructor({ workers: wanted, bufferBytes }: PoolSize, watch: Watch = ignoreEvents) {
+    const bytes = laneBytes(bufferBytes);
+    const memory = createSharedMemory(wanted * bytes);
+    const count = roomForThreads(wanted);
+    if (count < wanted)
+      watch({
+        type: "note",
+        message: `the limit of virtual memory has room for ${count} of ${wanted} threads`,
+      });
+    this.bufferBytes = bufferBytes;
+    this.workers = Array.from(
+      { length: count },
+      (_, i) => new BandWorker(bufferBytes, { memory, at: FIRST_ADDRESS + i * bytes }),
+    );
   }
 
   /** Runs each job once, in order, on the next free worker. The first failure stops the rest. */
