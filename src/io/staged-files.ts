@@ -65,8 +65,8 @@ export class StagedFiles {
   async writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void> {
     try {
       await this.#pool.use(path, async ({ handle }) => {
-        this.#changedFiles.add(path);
         await writeAll(handle, offset, bytes);
+        this.#changedFiles.add(path); // not before: a sync that runs meanwhile may miss these bytes
       });
     } catch (error) {
       throw systemError(error, { file: this.pathOf(path), offset });

@@ -27,12 +27,13 @@ export const CUTS = ["nothing", "names", "names and sizes", "bytes", "everything
 export type Cut = (typeof CUTS)[number];
 
 export class RecordedDisk {
-  /** the disk after each call */
+  /** the disk after each call that changed it */
   readonly states: Disk[] = [];
   readonly #root: string;
   readonly #open = new WeakMap<object, number>();
   #nodes = new Map<number, Node>();
   #next = 1;
+  #isChanged = true;
 
   /** @param root a folder; what it contains before the recording is taken for synced, and given by `files` */
   constructor(root: string, files: ReadonlyMap<string, Buffer>) {
@@ -55,8 +56,10 @@ export class RecordedDisk {
       const id = typeof file === "object" && file !== null ? this.#open.get(file) : undefined;
       const before = id === undefined ? undefined : this.#nodes.get(id)!.now; // a write during the sync need not be synced
       const result = await again(...args);
-      if (syncs && id !== undefined) this.#nodes.set(id, { now: this.#nodes.get(id)!.now, synced: before });
-      else if (id !== undefined) this.#change(id, name, args, result);
+      if (syncs && id !== undefined) {
+        this.#nodes.set(id, { now: this.#nodes.get(id)!.now, synced: before });
+        this.#isChanged = true;
+      } else if (id !== undefined) this.#change(id, name, args, result);
       else this.#apply(name, args, result);
       this.#keep();
       return result;
@@ -65,7 +68,10 @@ export class RecordedDisk {
     return outcome.value;
   }
 
+  /** Calls that only read leave the disk as it was. */
   #keep(): void {
+    if (!this.#isChanged) return;
+    this.#isChanged = false;
     this.states.push(new Map(this.#nodes));
   }
 
@@ -146,6 +152,7 @@ export class RecordedDisk {
 
   #set(id: number, now: Content): void {
     this.#nodes.set(id, { now, synced: this.#nodes.get(id)?.synced });
+    this.#isChanged = true;
   }
 
   #place(path: string, content: Content): void {
