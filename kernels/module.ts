@@ -1,6 +1,7 @@
 /** The compiled WebAssembly module and its instances. An instance has no state except the memory. */
 import { readFile } from "node:fs/promises";
 import { builtFile } from "../src/core/built-file.ts";
+import { memoryError } from "./address-space.ts";
 
 /** The first address that the host may use; the constants of the module lie below. */
 export const FIRST_ADDRESS = 65536;
@@ -24,8 +25,16 @@ export async function instantiateModule(memory: WebAssembly.Memory): Promise<Was
   return exports as WasmExports; // every export of the module is a function over numbers
 }
 
-/** Shared memory of at least `bytes` above FIRST_ADDRESS; the system allocates a page when it is first written. */
+/**
+ * Shared memory of at least `bytes` above FIRST_ADDRESS; the system allocates a page when it is first written.
+ *
+ * @throws ADDRESS_SPACE where a limit of the process leaves too few addresses
+ */
 export function createSharedMemory(bytes: number): WebAssembly.Memory {
   const pages = Math.ceil((FIRST_ADDRESS + bytes) / 65536);
-  return new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
+  } catch (cause) {
+    throw memoryError(cause);
+  }
 }

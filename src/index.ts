@@ -38,7 +38,7 @@ export type { MeasureOptions, PlanOptions } from "./convert/options.ts";
 export type { PlannedTensor } from "./convert/types.ts";
 export type { Checkpoint, Tensor } from "./core/checkpoint.ts";
 export { type ErrorCode, IsologitError } from "./core/errors.ts";
-export type { Event } from "./core/events.ts";
+export type { Event, EventLine } from "./core/events.ts";
 export type { Finding, FindingsReport, Severity } from "./core/finding.ts";
 export type { DiffedSidecar, DiffedTensor, DiffReport } from "./diff/report.ts";
 export type { Family } from "./families/family.ts";

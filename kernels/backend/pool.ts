@@ -46,7 +46,13 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
     const start: WorkerStart = { memory, mailbox, index, threads };
     worker.postMessage(start);
   }
-  await Promise.all(ready);
+  const close = () => Promise.all(workers.map((worker) => worker.terminate()));
+  try {
+    await Promise.all(ready);
+  } catch (cause) {
+    await close(); // a thread that stays keeps the process alive
+    throw kernelError("a worker thread does not start", cause);
+  }
 
   let settle: { resolve(): void; reject(error: unknown): void } | undefined;
   /** no worker computes, and none has failed */
@@ -90,11 +96,11 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
     },
 
     async [Symbol.asyncDispose]() {
-      if (isUsable) start(NO_MORE);
-      for (const worker of workers) {
-        worker.off("message", done).off("error", die);
-        if (isUsable && idle.items.length < MAX_IDLE) idle.keep(worker);
-        else await worker.terminate();
+      for (const worker of workers) worker.off("message", done).off("error", die);
+      if (!isUsable || idle.items.length + threads > MAX_IDLE) await close();
+      else {
+        start(NO_MORE);
+        for (const worker of workers) idle.keep(worker);
       }
     },
   };

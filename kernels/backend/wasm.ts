@@ -3,6 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { widthOf } from "../../src/core/dtype.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { widen } from "../../src/core/float.ts";
+import { roomForThreads } from "../address-space.ts";
 import type { Backend, Kernel, Operand, Region, ScriptKernel } from "../kernel.ts";
 import { createSharedMemory, FIRST_ADDRESS, instantiateModule } from "../module.ts";
 import { createHeap, createRunMemory, type HeapSpan, type RunMemory } from "./heap.ts";
@@ -23,9 +24,11 @@ const PATIENCE_MS = 10;
 /** WebAssembly's 4 GiB, without the page of the module and one page that limits every address to below 2^32. */
 export const ADDRESSABLE_BYTES = 65534 * 65536;
 
-export async function createWasmBackend({ threads, memoryBytes }: WasmOptions): Promise<Backend> {
+/** @throws ADDRESS_SPACE. Where a limit leaves room for fewer threads, fewer start. */
+export async function createWasmBackend({ threads: wanted, memoryBytes }: WasmOptions): Promise<Backend> {
   const capacity = Math.min(memoryBytes, ADDRESSABLE_BYTES);
   const memory = createSharedMemory(capacity);
+  const threads = wanted === 1 ? 1 : roomForThreads(wanted);
   const heap = createHeap(FIRST_ADDRESS, capacity);
   const functions = await instantiateModule(memory);
   const names = Object.keys(functions);

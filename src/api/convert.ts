@@ -19,7 +19,7 @@ import {
 import { openCheckpoint } from "../checkpoint/open.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint } from "../convert/plan-summary.ts";
+import { plannedCheckpoint } from "../convert/plan-summary.ts";
 import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { belongsToOtherWeights } from "../convert/sidecars/restore.ts";
 import type { DroppedEntries, PaddingRows, Plan } from "../convert/types.ts";
@@ -68,8 +68,12 @@ export interface ConvertReport extends PluginsReport {
     readonly root: string | null;
     readonly bytes: number;
   };
+  /** of the source, by this run to write; verification reads more */
   readonly bytesRead: number;
+  /** of the destination, by this run */
   readonly bytesWritten: number;
+  /** of the destination, by an earlier run that this one continued; this run compared them with their digests */
+  readonly bytesResumed: number;
   readonly seconds: number;
   readonly peakRssBytes: number;
   /** null if `verify` is "off" */
@@ -240,7 +244,7 @@ async function verifyAt(
 function reportOf(
   { started, source, destination, options, format, model, planned, search }: PreparedConversion,
   verification: VerifyReport | null,
-  { bytes, isRun, staged }: WrittenFiles,
+  { bytes, moved, staged }: WrittenFiles,
 ): ConvertReport {
   const { a = null, b = null } = verification?.roots ?? {};
   return {
@@ -248,8 +252,9 @@ function reportOf(
     exact: planned.exact,
     source: { address: source, format: model.checkpoint.format, root: a },
     destination: { path: destination, format: format.id, root: b, bytes },
-    bytesRead: isRun ? bytesRead(planned) : 0,
-    bytesWritten: isRun ? bytesWritten(planned) : 0,
+    bytesRead: moved.read,
+    bytesWritten: moved.written,
+    bytesResumed: moved.resumed,
     seconds: (performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     verification,

@@ -1,12 +1,14 @@
 /** `doctor`: reports the machine and its backends, and checks the arithmetic of the kernels. */
-import { readdir, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
+import { basename, dirname, resolve } from "node:path";
 import { openEveryBackend, probeBackends } from "../../kernels/backend/select.ts";
 import { checkKernels } from "../../kernels/check.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import { measureSpeed } from "../../kernels/speed.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
+import { findLeftovers, type Leftover } from "../io/leftovers.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import { kernelsOf } from "../plugins/registry.ts";
 
@@ -26,8 +28,10 @@ export interface DoctorReport extends PluginsReport {
     readonly extensions: readonly string[];
     readonly reason: string | null;
   }[];
-  /** staged files of unfinished conversions in the current folder */
+  /** names of the staged files of unfinished conversions */
   readonly staging: readonly string[];
+  /** what stopped runs left, and whether a process still writes there */
+  readonly leftovers: readonly Leftover[];
   readonly kernels?: readonly {
     readonly id: string;
     readonly backend: string;
@@ -44,14 +48,19 @@ export interface DoctorReport extends PluginsReport {
  * Reports what this machine can run.
  *
  * @param options `kernels` compares every kernel with its float64 oracle and measures its speed, on every backend, or on
- *   the backend that `backend` or `device` names
+ *   the backend that `backend` or `device` names; `path` is a destination or a folder in which to look for what stopped runs
+ *   left, default: the current folder
  * @returns versions, memory and disk in bytes, one entry for each backend
- * @throws NOT_AVAILABLE: this machine does not have the GPU; USAGE: there is no backend of that name
+ * @throws NOT_AVAILABLE: this machine does not have the GPU; USAGE: there is no backend of that name; NOT_FOUND, IO_FAILED
  * @example
  * const { backends } = await doctor({ kernels: true });
  */
-export async function doctor(options: RunOptions & { kernels?: boolean } = {}): Promise<DoctorReport> {
-  const disk = await statfs(".");
+export async function doctor(
+  options: RunOptions & { readonly kernels?: boolean; readonly path?: string } = {},
+): Promise<DoctorReport> {
+  const { path } = options;
+  const leftovers = await findLeftovers(path);
+  const disk = await statfs(path === undefined ? "." : dirname(resolve(path)));
   return {
     node: process.version,
     platform: `${process.platform} ${process.arch}`,
@@ -59,7 +68,8 @@ export async function doctor(options: RunOptions & { kernels?: boolean } = {}): 
     memoryBytes: totalmem(),
     diskFreeBytes: disk.bavail * disk.bsize,
     backends: await probeBackends(),
-    staging: (await readdir(".")).filter((name) => name.endsWith(".partial")).sort(),
+    staging: leftovers.filter(({ kind }) => kind !== "lock").map(({ path }) => basename(path)),
+    leftovers,
     ...(options.kernels === true && { kernels: await kernels(options) }),
     ...pluginsReport(options),
   };

@@ -1,5 +1,5 @@
 /** `download`: fetches files of a repository into the cache or into a folder. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
@@ -13,6 +13,7 @@ import { listRevision } from "../hub/read/listing.ts";
 import { fetchToFolder, isInFolder, notesFolder } from "../hub/read/local-folder.ts";
 import { type HubSettings, hubSettings } from "../hub/settings.ts";
 import { repoName, revisionName } from "../io/address.ts";
+import { makeFolders } from "../io/folders.ts";
 
 export interface DownloadOptions {
   /** paths in the repository; not together with `include` or `exclude` */
@@ -152,7 +153,7 @@ function filesNamed(listing: Listing, names: readonly string[]): readonly HubFil
 async function noteFolder(root: string, { commit, files }: Listing): Promise<void> {
   const notes = notesFolder(root);
   try {
-    await mkdir(notes, { recursive: true });
+    await makeFolders(notes);
     await writeFile(join(notes, ".gitignore"), "*");
   } catch (error) {
     throw systemError(error, { file: root });

@@ -6,11 +6,10 @@ import { readMatchingCertificate } from "../certificate/location.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { storeAt } from "../checkpoint/store.ts";
 import { writeCertificate, writeRoot } from "../convert/amend.ts";
-import type { OutsideSpan } from "../convert/outside-elements.ts";
-import { bytesWritten } from "../convert/plan-summary.ts";
+import { bytesRead, bytesWritten } from "../convert/plan-summary.ts";
 import type { WritableFormat } from "../convert/prepare.ts";
 import { interruptedError, isResumable } from "../convert/resume.ts";
-import { runPlan } from "../convert/run.ts";
+import { type CompletedRun, runPlan } from "../convert/run.ts";
 import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
 import type { Plan } from "../convert/types.ts";
 import { systemError } from "../core/errors.ts";
@@ -36,12 +35,20 @@ export interface WriteOptions extends RunOptions {
   readonly checkpointBytes?: number;
 }
 
+/** Bytes that a run moved, and those that it found complete. */
+export interface MovedBytes {
+  readonly read: number;
+  readonly written: number;
+  /** of the destination, written by an earlier run and compared with its digests by this one */
+  readonly resumed: number;
+}
+
 /** What became of the files. */
 export interface WrittenFiles {
   /** size of the destination */
   readonly bytes: number;
-  /** this run read the source's tensors and wrote the destination's */
-  readonly isRun: boolean;
+  /** what this run read of the source's tensors and side files, and wrote of the destination's, bytes */
+  readonly moved: MovedBytes;
   /** where the files are, if the destination does not appear */
   readonly staged?: string;
 }
@@ -82,12 +89,17 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes });
   let isWritten = false;
   try {
-    const outside = await writeTensors(work, staging);
+    const { outside, kept } = await writeTensors(work, staging);
+    const moved = {
+      read: bytesRead(planned) - kept.read,
+      written: totalBytes - kept.written,
+      resumed: kept.written,
+    };
     isWritten = true;
     const staged = { staging, files: planned.placement.files, outside, watch, signal };
     if (prove === null) {
       await watchStaged(staged);
-      return report(null, { bytes: await publish(staging, watch), isRun: true });
+      return report(null, { bytes: await publish(staging, watch), moved });
     }
     const proof = await verifyStaged(staged, () => prove(staging.content));
     const retry = work.retry?.(proof.report.roots) ?? null;
@@ -98,11 +110,11 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
     const { certificate, signed } = await certify(work, proof, staging);
     if (certificate === null) {
       await staging[Symbol.asyncDispose]();
-      return report(proof.report, { bytes: staging.bytes, isRun: true, staged: staging.folder });
+      return report(proof.report, { bytes: staging.bytes, moved, staged: staging.folder });
     }
     const bytes = await publish(staging, watch);
     await signed?.write();
-    return report(withCertificate(proof, certificate, signed), { bytes, isRun: true });
+    return report(withCertificate(proof, certificate, signed), { bytes, moved });
   } catch (error) {
     const isAborted = signal?.aborted === true;
     const known = isAborted ? interruptedError(destination) : systemError(error, { file: destination });
@@ -112,13 +124,13 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   }
 }
 
-/** Runs the plan in worker threads. @returns the written bytes outside the elements of tensors */
+/** Runs the plan in worker threads. */
 async function writeTensors<R>(
   { planned, format, watch, options, prove }: VerifiedWrite<R>,
   staging: Staging,
-): Promise<readonly OutsideSpan[]> {
+): Promise<CompletedRun> {
   const { allowOverflow = false, signal, threads } = options;
-  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
+  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads), watch);
   const running = { plan: planned, writer: format.writes, staging, pool };
   return await runPlan({ ...running, allowOverflow, alone: prove === null, watch, signal });
 }
@@ -126,12 +138,13 @@ async function writeTensors<R>(
 /** Verifies a destination that an earlier run finished, and signs it. */
 async function verifyFinished<R>({ destination, prove, sign, report }: VerifiedWrite<R>): Promise<R> {
   const bytes = await sizeOf(destination);
-  if (prove === null) return report(null, { bytes, isRun: false });
+  const moved = { read: 0, written: 0, resumed: bytes };
+  if (prove === null) return report(null, { bytes, moved });
   const proof = await prove(destination);
   const certificate = await readMatchingCertificate(destination, proof.report.roots.b);
   const signed = isProven(proof.report.verdict) ? await sign?.(destination) : undefined;
   await signed?.write();
-  return report(withCertificate(proof, certificate, signed), { bytes, isRun: false });
+  return report(withCertificate(proof, certificate, signed), { bytes, moved });
 }
 
 /** Writes the certificate into the staged files, and signs them. @returns null for a verdict that certifies nothing */

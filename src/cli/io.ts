@@ -1,7 +1,9 @@
 /** The process as the command line uses it: two streams, the environment, signals. Tests pass their own. */
 
 export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
-export type StopSignal = "SIGINT" | "SIGTERM";
+/** A closed terminal, or a lost connection to it, sends SIGHUP. */
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+export type StopSignal = (typeof STOP_SIGNALS)[number];
 
 export interface Io {
   readonly stdout: Output;
@@ -20,11 +22,9 @@ export function processIo(): Io {
     stderr: process.stderr,
     env: process.env,
     onSignal(listener) {
-      process.on("SIGINT", listener);
-      process.on("SIGTERM", listener);
+      for (const signal of STOP_SIGNALS) process.on(signal, listener);
       return () => {
-        process.off("SIGINT", listener);
-        process.off("SIGTERM", listener);
+        for (const signal of STOP_SIGNALS) process.off(signal, listener);
       };
     },
     exit: (status) => process.exit(status),

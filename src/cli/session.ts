@@ -1,7 +1,7 @@
 /** The surroundings of one run of a command: progress output, events file, stop signal, warnings. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { IsologitError, systemError } from "../core/errors.ts";
-import type { Event, Watch } from "../core/events.ts";
+import type { Event, EventLine, Watch } from "../core/events.ts";
 import type { RunTimes } from "../report/subject.ts";
 import { nameFlags } from "./flag-names.ts";
 import type { Io } from "./io.ts";
@@ -49,7 +49,8 @@ export async function openSession(io: Io, library: Library, flags: Flags): Promi
     warnings,
     watch(happened) {
       const event = nameFlagsInEvent(happened);
-      events.write(`${JSON.stringify(event)}\n`);
+      const line: EventLine = { time: new Date().toISOString(), ...event };
+      events.write(`${JSON.stringify(line)}\n`);
       if (event.type === "warning") warnings.add(event.message);
       clock.watch(event);
       progress.watch(event);

@@ -70,13 +70,14 @@ function headline(verdict: Verdict, text: string, view: View): readonly string[]
 const sentence = (text: string, { width }: View): readonly string[] => wrapParts(text.split(" "), width, " ");
 
 export function convertSummary(report: ConvertReport, view: View): readonly string[] {
-  const { source, destination, verification } = report;
+  const { source, destination, verification, bytesResumed } = report;
   const [first = "", ...others] = phaseTexts(view);
   const total = `${formatDuration(report.seconds)}${first === "" ? "" : `: ${first}`}`;
   const values = report.exact ? "every bit is unchanged" : (recastText(verification) ?? "recast");
   return factTable(view, [
     ["format", `${source.format} to ${destination.format}, ${formatBytes(destination.bytes)}`],
     ["values", wrap(values, view)],
+    ["written", bytesResumed === 0 ? null : `${formatBytes(report.bytesWritten)}${resumedText(report)}`],
     searchRow(report),
     ...leftOutRows(report),
     ...(verification === null ? [] : verificationRows(verification, view)),
@@ -84,6 +85,10 @@ export function convertSummary(report: ConvertReport, view: View): readonly stri
     ["", view.paint("dim", MORE)],
   ]);
 }
+
+/** `, 2.1 GB by an earlier run`; empty if this run wrote everything. */
+export const resumedText = ({ bytesResumed }: Pick<ConvertReport, "bytesResumed">): string =>
+  bytesResumed === 0 ? "" : `, ${formatBytes(bytesResumed)} by an earlier run`;
 
 export function verifySummary(report: VerifyReport, view: View): readonly string[] {
   const times = phaseTexts(view);

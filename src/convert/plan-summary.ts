@@ -55,7 +55,19 @@ export function bytesRead(plan: Plan): number {
   return plan.placement.copies.reduce((sum, { from }) => sum + from.size, tensors);
 }
 
-export function bytesOfJob({ count, sourceDtype, cast }: Job): number {
+/** What an earlier run read and wrote, and a resumed run need not. */
+export interface KeptBytes {
+  readonly read: number;
+  readonly written: number;
+}
+
+/** @param finished jobs whose tensors an earlier run wrote */
+export function keptBytes(finished: readonly Job[]): KeptBytes {
+  const sum = (bytes: (job: Job) => number) => finished.reduce((total, job) => total + bytes(job), 0);
+  return { read: sum(bytesOfJob), written: sum(({ tensor }) => bytesOf(tensor.dtype, tensor.shape)) };
+}
+
+function bytesOfJob({ count, sourceDtype, cast }: Job): number {
   const hasAmax = cast?.scaleTo !== undefined && cast.blocks === undefined;
   const times = hasAmax ? 2 + (cast.sharedWith?.length ?? 0) : 1;
   return (count * bitsOf(sourceDtype) * times) / 8;

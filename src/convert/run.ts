@@ -11,20 +11,25 @@ import { replicaError } from "../families/match.ts";
 import { layerReporter, type Replica } from "../families/model.ts";
 import type { BandWorker } from "../workers/pool.ts";
 import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
-import { bytesOfJob, bytesRead } from "./plan-summary.ts";
+import { bytesRead, type KeptBytes, keptBytes } from "./plan-summary.ts";
 import { findFinishedTensors } from "./resume.ts";
 import { groupJobs } from "./tensors/scatter.ts";
 import { readUncomparedTensors, SealedSource } from "./tensors/sealed-source.ts";
 import { TensorWork } from "./tensors/tensor-work.ts";
 import type { ConversionRun, Job, Plan } from "./types.ts";
 
+export interface CompletedRun {
+  readonly outside: readonly OutsideSpan[];
+  readonly kept: KeptBytes;
+}
+
 /**
  * Fills the staged files. Afterwards they are complete and synced, but the destination does not exist yet. A resumed run
  * keeps tensors of the earlier run and copies side files again, because those of the source may have changed.
  *
- * @returns the written bytes apart from the model's elements
+ * @returns the written bytes apart from the model's elements, and what an earlier run had done
  */
-export async function runPlan(running: ConversionRun): Promise<readonly OutsideSpan[]> {
+export async function runPlan(running: ConversionRun): Promise<CompletedRun> {
   const { plan, writer, staging, pool, watch } = running;
   const { placement, manifest } = plan;
   await using sources = new Sources(plan.source.checkpoint.store);
@@ -36,8 +41,8 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
   for (const { path, size } of placement.files) await staging.create(path, size);
   const stored = await findFinishedTensors(running);
   const finished = plan.jobs.filter((job) => isStored(job, stored));
-  const kept = finished.reduce((sum, job) => sum + bytesOfJob(job), 0);
-  watch({ type: "phase", phase: "convert", totalBytes: bytesRead(plan) - kept });
+  const kept = keptBytes(finished);
+  watch({ type: "phase", phase: "convert", totalBytes: bytesRead(plan) - kept.read });
   const sealed = new Map<string, TensorDigests>(stored);
   const seal = (name: string, result: TensorDigests) => {
     sealed.set(name, result);
@@ -97,7 +102,7 @@ export async function runPlan(running: ConversionRun): Promise<readonly OutsideS
     await staging.writeAt(file, offset, seals[i]!);
   await staging.settle();
   const names = copies.map(({ name }) => name);
-  return spansOutsideTensors(plan, sealed, names, seals);
+  return { outside: spansOutsideTensors(plan, sealed, names, seals), kept };
 }
 
 /** Whether an earlier run wrote a job's tensor, and the tensor of its scales if that is written with it. */

@@ -100,6 +100,7 @@ export const ERRORS = errorTable({
     next: "try again later; if the error stays, tell the owner of the repository",
   },
   LISTING_UNSAFE: { exit: 4, next: "do not trust the repository; its owner can rename the file" },
+  ADDRESS_SPACE: { exit: 4, next: "raise the limit of virtual memory (`ulimit -v`), or remove it" },
   GPU_LOST: { exit: 4, next: "run the command again; `backend` wasm needs no GPU" },
   GPU_MEMORY: { exit: 4, next: "free memory of the GPU, or use `backend` wasm" },
   // 5, 70
@@ -177,6 +178,17 @@ export function systemError(error: unknown, at: ErrorLocation): unknown {
     case "EDQUOT":
     case "EFBIG":
       return new IsologitError("DISK_FULL", "the disk has no room for this file", at, { cause });
+    case "EMFILE":
+    case "ENFILE":
+      return new IsologitError("IO_FAILED", "too many files are open", at, {
+        cause,
+        next: "raise the limit of open files (`ulimit -n 1024`), then try again with `resume`",
+      });
+    case "ENAMETOOLONG":
+      return new IsologitError("NOT_FOUND", "the name is longer than the file system allows", at, {
+        cause,
+        next: "choose a shorter name",
+      });
     case "ABORT_ERR":
       return new IsologitError("INTERRUPTED", "the run was stopped", at, { cause });
     default:

@@ -25,7 +25,6 @@ export type Event =
       readonly phase:
         | "sensitivity"
         | "search"
-        | "search"
         | "calibrate"
         | "importance"
         | "measure"
@@ -45,7 +44,12 @@ export type Event =
   | { readonly type: "rung"; readonly rung: string; readonly verdict: string }
   /** a network request failed and is repeated after the pause */
   | { readonly type: "retry"; readonly message: string; readonly waitSeconds: number }
+  /** a fact that changes nothing of the result, for --verbose */
+  | { readonly type: "note"; readonly message: string }
   | { readonly type: "warning"; readonly message: string };
+
+/** A line of the file of `--events`; `time` is ISO 8601 in UTC, with milliseconds. */
+export type EventLine = Event & { readonly time: string };
 
 export type Watch = (event: Event) => void;
 

@@ -2,7 +2,7 @@
 import type { Tensor } from "./checkpoint.ts";
 import { bitsOf, blockElements, stridesOf } from "./dtype.ts";
 import { IsologitError } from "./errors.ts";
-import { type ByteSource, readRange, type Store } from "./io.ts";
+import { type ByteSource, OpenPool, readRange, type Store } from "./io.ts";
 import { boxMove, type Move, runsOf } from "./mapping/moves.ts";
 
 /** `size` bytes at `offset` of `file`, which go to byte `to` of the target. */
@@ -58,49 +58,18 @@ const MAX_GAP_BYTES = 64 * 1024;
 /** Extents that are read together go through a scratch buffer of at most this many bytes. */
 const MAX_SCRATCH_BYTES = 8 * 1024 * 1024;
 
-/** A zarr checkpoint has thousands of files, and many systems let a process open only 1024 files in all. */
-const MAX_OPEN_FILES = 64;
-
-/** An open file and the number of its current users. */
-interface OpenFile {
-  readonly source: Promise<ByteSource>;
-  users: number;
-}
-
-/** The files of a store, opened at first use. If too many are open, those not used for longest are closed. */
+/** The files of a store, opened at first use. A zarr checkpoint has thousands of files, so not all stay open. */
 export class Sources implements AsyncDisposable {
-  readonly #store: Store;
-  readonly #maxOpen: number;
-  /** in the order of their last use */
-  readonly #open = new Map<string, OpenFile>();
+  readonly #pool: OpenPool<ByteSource>;
 
   /** @param maxOpen files that stay open; more are open only while more are read at the same time */
-  constructor(store: Store, maxOpen: number = MAX_OPEN_FILES) {
-    this.#store = store;
-    this.#maxOpen = maxOpen;
+  constructor(store: Store, maxOpen?: number) {
+    this.#pool = new OpenPool((path) => store.open(path), maxOpen);
   }
 
   /** The result of `work`; the file stays open until `work` ends. */
-  async use<T>(path: string, work: (source: ByteSource) => Promise<T>): Promise<T> {
-    const file = this.#open.get(path) ?? { source: this.#store.open(path), users: 0 };
-    this.#open.delete(path);
-    this.#open.set(path, file); // now the most recently used
-    file.users++;
-    try {
-      return await work(await file.source);
-    } finally {
-      file.users--;
-      await this.#closeIdle();
-    }
-  }
-
-  async #closeIdle(): Promise<void> {
-    for (const [path, { source, users }] of this.#open) {
-      if (this.#open.size <= this.#maxOpen) return;
-      if (users > 0) continue;
-      this.#open.delete(path);
-      await closeSource(source);
-    }
+  use<T>(path: string, work: (source: ByteSource) => Promise<T>): Promise<T> {
+    return this.#pool.use(path, work);
   }
 
   bytes(path: string, offset: number, size: number): Promise<Uint8Array> {
@@ -115,14 +84,8 @@ export class Sources implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { source } of this.#open.values()) await closeSource(source);
+    await this.#pool[Symbol.asyncDispose]();
   }
-}
-
-/** Closes a file. If opening it failed, `use` has already thrown that error, and there is nothing to close. */
-async function closeSource(source: Promise<ByteSource>): Promise<void> {
-  const opened = await source.catch(() => null);
-  await opened?.[Symbol.asyncDispose]();
 }
 
 async function readGroup(

@@ -3,9 +3,11 @@
  * function here holds the destination's lock.
  */
 import type { BigIntStats } from "node:fs";
-import { link, mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { link, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
+import { sha256 } from "../core/hash.ts";
+import { makeFolders, syncFolder } from "./folders.ts";
 import { fileStamp, pathsThatDiffer, type Stamps, stampsBelow } from "./inventory.ts";
 import { isMountPoint } from "./mount.ts";
 import { identityOf, pathExists, statIfPresent } from "./stamps.ts";
@@ -27,12 +29,25 @@ const VERIFIED = "verified";
 const CLEARED = "cleared";
 
 /** Staging folder of a mount point, inside it: a folder beside it is on another disk, and it cannot be renamed. */
-const INSIDE = ".isologit.partial";
+export const MOUNT_STAGING = ".isologit.partial";
 
-/** `DST.partial`; for a mount point, a folder inside it. */
+/** File systems allow 255 bytes; the longest name beside a destination is that of a lock that replaces an abandoned one. */
+const MAX_NAME_BYTES = 255 - ".partial.lock.0123456789abcdef".length;
+
+/** `DST.partial`; for a mount point, a folder inside it. A name that is too long is cut, and ends with its digest. */
 export function stagingPath(destination: string): string {
   const path = resolve(destination);
-  return isMountPoint(path) ? join(path, INSIDE) : `${path}.partial`;
+  return isMountPoint(path)
+    ? join(path, MOUNT_STAGING)
+    : `${join(dirname(path), shortName(basename(path)))}.partial`;
+}
+
+function shortName(name: string): string {
+  const bytes = Buffer.from(name);
+  if (bytes.byteLength <= MAX_NAME_BYTES) return name;
+  const mark = `~${sha256(bytes).slice(0, 16)}`;
+  const start = bytes.toString("utf8", 0, MAX_NAME_BYTES - mark.length);
+  return `${start.replace(/\uFFFD+$/, "")}${mark}`; // a character that was cut in two became U+FFFD
 }
 
 export function contentPath({ destination, container }: Omit<Destination, "overwrite">): string {
@@ -62,7 +77,7 @@ export async function stampsAt(destination: string): Promise<Stamps | null> {
   if (found === null) return null;
   if (!found.isDirectory()) return new Map([["", fileStamp(found)]]);
   const stamps = await stampsBelow(resolve(destination));
-  return new Map([...stamps].filter(([path]) => !path.startsWith(INSIDE)));
+  return new Map([...stamps].filter(([path]) => !path.startsWith(MOUNT_STAGING)));
 }
 
 /** Whether the destination is an empty folder (apart from the staging folder) and the checkpoint to write is a folder too. */
@@ -76,7 +91,7 @@ async function isVacant({ destination, container }: Omit<Destination, "overwrite
 /** Names in a folder, without the staging folder; none for a link to a folder. */
 async function namesIn(folder: string): Promise<readonly string[]> {
   if (!((await statIfPresent(folder))?.isDirectory() ?? false)) return [];
-  return (await readdir(folder)).filter((name) => !name.startsWith(INSIDE)).sort();
+  return (await readdir(folder)).filter((name) => !name.startsWith(MOUNT_STAGING)).sort();
 }
 
 /**
@@ -155,7 +170,7 @@ export async function unmarkVerified(folder: string): Promise<void> {
 
 /** Whether the destination is a mount point, with its staging folder inside. */
 function isInside({ destination }: Pick<Destination, "destination">): boolean {
-  return stagingPath(destination) === join(resolve(destination), INSIDE);
+  return stagingPath(destination) === join(resolve(destination), MOUNT_STAGING);
 }
 
 /**
@@ -202,7 +217,7 @@ async function fillMount(destination: string, folder: string): Promise<void> {
   if ((await namesIn(data)).length === 0) return;
   const isCleared = await pathExists(join(folder, CLEARED));
   for (const name of isCleared ? [] : await namesIn(destination)) {
-    await mkdir(aside, { recursive: true });
+    await makeFolders(aside);
     await rename(join(destination, name), join(aside, name));
   }
   await writeFile(join(folder, CLEARED), "");
@@ -228,15 +243,6 @@ export async function putBack(destination: string): Promise<void> {
 /** Removes the old destination that an earlier run moved aside: something new is in its place. */
 export async function dropReplaced(folder: string): Promise<void> {
   await rm(join(folder, REPLACED), { recursive: true, force: true });
-}
-
-export async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 /**

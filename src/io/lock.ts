@@ -3,11 +3,12 @@
  * the process that holds the lock: a link is created together with its content in one step, and never replaces a file.
  */
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
+import { lstat, open, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { stagingPath } from "./destination.ts";
+import { makeFolders, syncFolder } from "./folders.ts";
 import { hasEnded, markOfThisProcess, ProcessMark } from "./process-mark.ts";
 
 const Holder = z.object({ ...ProcessMark.shape, since: z.string(), token: z.string() });
@@ -31,7 +32,9 @@ export async function lockDestination(destination: string): Promise<AsyncDisposa
   let made: string | undefined;
   for (let tries = 1; ; tries++) {
     try {
-      made = (await mkdir(dirname(path), { recursive: true })) ?? made;
+      const folders = await makeFolders(dirname(path));
+      made = folders[0] ?? made;
+      for (const folder of folders) await syncFolder(dirname(folder));
       await take(path, holder);
       break;
     } catch (error) {
@@ -46,6 +49,22 @@ export async function lockDestination(destination: string): Promise<AsyncDisposa
       if (made !== undefined) await removeEmpty(dirname(path), made);
     },
   };
+}
+
+/** "abandoned" also without a lock: a process that ends by an error removes its lock and may leave staged files. */
+export type LockState = "in use" | "abandoned" | "unknown";
+
+/** @param path of the lock. @throws IO_FAILED */
+export async function lockState(path: string): Promise<LockState> {
+  try {
+    const holder = await holderAt(path);
+    if (holder === null || (await hasEnded(holder))) return "abandoned";
+    const own = await markOfThisProcess();
+    return holder.host === own.host && holder.pids === own.pids ? "in use" : "unknown";
+  } catch (error) {
+    if (error instanceof IsologitError && error.code === "DESTINATION_BUSY") return "unknown"; // no lock of this program
+    throw systemError(error, { file: path });
+  }
 }
 
 async function take(path: string, holder: Holder): Promise<void> {

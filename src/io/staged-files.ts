@@ -1,13 +1,26 @@
 /** The open files of a staged destination: created at their full size, then written and read at any offset. */
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { constants, type FileHandle, open } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
+import { OpenPool } from "../core/io.ts";
+import { makeFolders, syncFolder } from "./folders.ts";
+
+interface StagedFile extends AsyncDisposable {
+  readonly handle: FileHandle;
+}
 
 export class StagedFiles {
   readonly #data: string;
   /** name of the file where the destination is one file */
   readonly #onlyName: string;
-  readonly #files = new Map<string, FileHandle>();
+  readonly #created = new Set<string>();
+  readonly #pool = new OpenPool((path) => this.#open(path));
+  /** files and folders that changed since they were brought to the disk */
+  readonly #changedFiles = new Set<string>();
+  readonly #changedFolders = new Set<string>();
+  readonly #syncing = new Set<Promise<void>>();
+  /** set if bytes could not be brought to the disk: a later sync may succeed without them */
+  #failure: { readonly error: unknown } | undefined;
   #writtenBytes = 0;
 
   /**
@@ -37,12 +50,13 @@ export class StagedFiles {
   async create(path: string, size: number): Promise<void> {
     const place = this.pathOf(path);
     try {
-      await mkdir(dirname(place), { recursive: true });
+      const folders = await makeFolders(dirname(place));
+      for (const folder of [place, ...folders]) this.#changedFolders.add(dirname(folder));
       const created = await open(place, "a+");
       await created.close();
-      const file = await open(place, "r+");
-      this.#files.set(path, file);
-      await file.truncate(size);
+      this.#created.add(path);
+      this.#changedFiles.add(path);
+      await this.#pool.use(path, ({ handle }) => handle.truncate(size));
     } catch (error) {
       throw systemError(error, { file: place });
     }
@@ -50,7 +64,10 @@ export class StagedFiles {
 
   async writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void> {
     try {
-      await writeAll(this.#fileOf(path), offset, bytes);
+      await this.#pool.use(path, async ({ handle }) => {
+        await writeAll(handle, offset, bytes);
+        this.#changedFiles.add(path); // not before: a sync that runs meanwhile may miss these bytes
+      });
     } catch (error) {
       throw systemError(error, { file: this.pathOf(path), offset });
     }
@@ -59,42 +76,73 @@ export class StagedFiles {
 
   /** @throws STAGING_CHANGED where the file is shorter than `create` made it */
   async readAt(path: string, offset: number, target: Uint8Array): Promise<void> {
-    const file = this.#fileOf(path);
     try {
-      for (let at = 0; at < target.byteLength; ) {
-        const { bytesRead } = await file.read(target, at, target.byteLength - at, offset + at);
-        if (bytesRead === 0) throw stagingChangedError([this.nameOf(path)]);
-        at += bytesRead;
-      }
+      await this.#pool.use(path, async ({ handle }) => {
+        for (let at = 0; at < target.byteLength; ) {
+          const { bytesRead } = await handle.read(target, at, target.byteLength - at, offset + at);
+          if (bytesRead === 0) throw stagingChangedError([this.nameOf(path)]);
+          at += bytesRead;
+        }
+      });
     } catch (error) {
       throw systemError(error, { file: this.pathOf(path), offset });
     }
   }
 
-  /** Brings all written bytes to the disk. */
+  /** Brings all written bytes, and the names of all files, to the disk. */
   async sync(): Promise<void> {
-    for (const [path, file] of this.#files) {
-      await file.datasync().catch((error) => {
-        throw systemError(error, { file: this.pathOf(path) });
+    for (const folder of this.#changedFolders) {
+      await syncFolder(folder).catch((error) => {
+        throw systemError(error, { file: folder });
       });
+      this.#changedFolders.delete(folder);
     }
+    for (const path of [...this.#changedFiles])
+      await this.#pool.use(path, ({ handle }) => this.#syncFile(path, handle));
+    await Promise.all(this.#syncing); // of files that are being closed
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async #syncFile(path: string, handle: FileHandle): Promise<void> {
+    if (!this.#changedFiles.delete(path)) return; // before the call: a write meanwhile is a new change
+    const syncing = handle.datasync().catch((error) => {
+      this.#failure ??= { error: systemError(error, { file: this.pathOf(path) }) };
+    });
+    this.#syncing.add(syncing);
+    await syncing;
+    this.#syncing.delete(syncing);
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   async close(): Promise<void> {
-    for (const file of this.#files.values()) await file.close();
-    this.#files.clear();
+    await this.#pool[Symbol.asyncDispose]();
   }
 
   /** Closes every file, whatever fails: all bytes that count were synced before. */
   async abandon(): Promise<void> {
-    await Promise.allSettled([...this.#files.values()].map((file) => file.close()));
-    this.#files.clear();
+    this.#changedFiles.clear();
+    await this.close().catch(() => {});
   }
 
-  #fileOf(path: string): FileHandle {
-    const file = this.#files.get(path);
-    if (file === undefined) throw new IsologitError("INTERNAL", `${path} was not created`);
-    return file;
+  /** Opens a file that `create` made. It is closed when many others are in use; its bytes are then on the disk. */
+  async #open(path: string): Promise<StagedFile> {
+    if (!this.#created.has(path)) throw new IsologitError("INTERNAL", `${path} was not created`);
+    // O_NOFOLLOW: if a link replaced the file meanwhile, bytes elsewhere would be overwritten
+    const flags = constants.O_RDWR | (constants.O_NOFOLLOW ?? 0);
+    const handle = await open(this.pathOf(path), flags).catch((error) => {
+      if (error.code === "ENOENT" || error.code === "ELOOP") throw stagingChangedError([this.nameOf(path)]);
+      throw error;
+    });
+    return {
+      handle,
+      [Symbol.asyncDispose]: async () => {
+        try {
+          await this.#syncFile(path, handle);
+        } finally {
+          await handle.close();
+        }
+      },
+    };
   }
 }
 

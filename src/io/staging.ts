@@ -3,7 +3,7 @@
  * step, after all files are written, synced and verified, and only if they have not changed since. A journal of finished
  * tensors lets an interrupted run continue.
  */
-import { mkdir, open, rm, statfs } from "node:fs/promises";
+import { open, rm, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import {
@@ -19,9 +19,9 @@ import {
   refuseForeignStaging,
   stagingPath,
   stampsAt,
-  syncFolder,
   unmarkVerified,
 } from "./destination.ts";
+import { makeFolders, syncFolder } from "./folders.ts";
 import {
   fileStamp,
   pathsThatDiffer,
@@ -100,10 +100,11 @@ export class Staging implements AsyncDisposable {
         await dropReplaced(folder);
         await unmarkVerified(folder);
       }
-      await mkdir(join(folder, DATA), { recursive: true });
+      await makeFolders(join(folder, DATA));
       const journal = await Journal.open(join(folder, JOURNAL), options.planId);
       try {
         if (journal.entries.size === 0) await refuseFullDisk(folder, options.totalBytes);
+        for (const changed of [folder, dirname(folder)]) await syncFolder(changed);
       } catch (error) {
         await journal[Symbol.asyncDispose]();
         throw error;

@@ -4,11 +4,12 @@
  *
  * @see NVIDIA/Model-Optimizer, examples/megatron_bridge/distill.py, and Megatron-Bridge, docs/training/distillation.md
  */
-import { mkdir, stat, writeFile } from "node:fs/promises";
+import { stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { formatCount } from "../core/figures.ts";
 import type { RecognisedModel } from "../families/model.ts";
+import { makeFolders } from "../io/folders.ts";
 import { sizedShape } from "./sizes/candidates.ts";
 import { wholeShape } from "./sizes/shape.ts";
 
@@ -203,7 +204,7 @@ export async function writeDistillFiles(
     vocab: source.dims.vocab,
   };
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolders(folder);
     for (const { path, text, executable } of distillFiles(models)) {
       const mode = executable ? 0o755 : 0o644;
       await writeFile(join(folder, path), text, { mode, flag: overwrite ? "w" : "wx" });

@@ -1,8 +1,9 @@
 /** Writes reports to files: a file appears complete or not at all. */
 import { constants } from "node:fs";
-import { access, appendFile, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
+import { makeFolders } from "../io/folders.ts";
 import { htmlText } from "./html.ts";
 import { jsonText } from "./json.ts";
 import { junitText } from "./junit.ts";
@@ -30,7 +31,7 @@ export async function refuseUnwritable(files: ReportFiles): Promise<void> {
     await located(file, async () => {
       const there = await stat(file).catch(() => null);
       if (there?.isDirectory()) throw new IsologitError("IO_FAILED", "it is a folder", { file });
-      if (there === null) await mkdir(dirname(file), { recursive: true });
+      if (there === null) await makeFolders(dirname(file));
       if (there === null || there.isFile()) await access(dirname(file), constants.W_OK);
     });
   }

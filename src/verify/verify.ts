@@ -224,7 +224,7 @@ async function runBytesRung(
   strictScales: boolean,
 ): Promise<BytesResult> {
   const watch = options.watch ?? ignoreEvents;
-  await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads));
+  await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads), watch);
   watch({ type: "phase", phase: "bytes", totalBytes: bytesToCompare(a, b) });
   return await compareBytes({ a, b, pool, strictScales, phase: "bytes", watch, signal: options.signal });
 }

@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { roomForThreads } from "../../kernels/address-space.ts";
 import { Idle } from "../../kernels/idle.ts";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
 import type { BlockScales } from "../cast/blocks.ts";
@@ -11,6 +12,7 @@ import { type Cast, type EmptyKind, SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import type { BlockTarget, CastDType, DecodedBlock, FloatDType } from "../core/dtype.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../core/errors.ts";
+import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { BlockGrid, BlockMaxima } from "./block-maxima.ts";
 import type { CodeDType } from "./code-bound.ts";
 
@@ -188,6 +190,8 @@ const BUFFERS = 3;
  * took four to seven times the system time on a busy machine; with 1 MiB the messages begin to cost time.
  */
 const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
+/** Their largest buffers fit into the 4 GiB of one memory of WebAssembly. */
+const MAX_WORKERS = 256;
 /** With smaller bands, messages take more time than the work. */
 const MIN_BUFFER_BYTES = 256 * 1024;
 
@@ -198,10 +202,18 @@ export interface BandBuffer {
   readonly bytes: Uint8Array;
 }
 
+/** The part of a shared memory that one worker uses: its scratch memory at `at`, then its buffers. */
+export interface Lane {
+  readonly memory: WebAssembly.Memory;
+  readonly at: number;
+}
+
+/** Bytes of a lane; whole pages, so that each lane begins a page. */
+const laneBytes = (bufferBytes: number): number =>
+  Math.ceil((SCRATCH_BYTES + BUFFERS * bufferBytes) / 65536) * 65536;
+
 export class BandWorker {
   readonly buffers: readonly BandBuffer[];
-  /** size of its memory */
-  readonly bytes: number;
   readonly #worker: Worker;
   readonly #waiting = new Map<
     number,
@@ -211,16 +223,15 @@ export class BandWorker {
   /** set after the thread has ended: later calls fail at once */
   #ended: { readonly error: unknown } | undefined;
 
-  constructor(bufferBytes: number) {
-    const first = FIRST_ADDRESS + SCRATCH_BYTES;
-    const memory = createSharedMemory(SCRATCH_BYTES + BUFFERS * bufferBytes);
-    this.bytes = memory.buffer.byteLength;
+  /** @param lane default: a memory of its own */
+  constructor(bufferBytes: number, lane: Lane = ownLane(bufferBytes)) {
+    const first = lane.at + SCRATCH_BYTES;
     this.buffers = Array.from({ length: BUFFERS }, (_, i) => {
       const at = first + i * bufferBytes;
-      return { at, bytes: new Uint8Array(memory.buffer, at, bufferBytes) };
+      return { at, bytes: new Uint8Array(lane.memory.buffer, at, bufferBytes) };
     });
     this.#worker = new Worker(builtFile(import.meta.url, "./worker.js"), {
-      workerData: { memory },
+      workerData: lane satisfies Lane,
       execArgv: [], // flags of `node -e` would be refused
     });
     this.#worker.on("message", (answer: Answer) => {
@@ -269,6 +280,11 @@ export class BandWorker {
   }
 }
 
+const ownLane = (bufferBytes: number): Lane => ({
+  memory: createSharedMemory(laneBytes(bufferBytes)),
+  at: FIRST_ADDRESS,
+});
+
 interface PoolSize {
   readonly workers: number;
   readonly bufferBytes: number;
@@ -286,38 +302,42 @@ export function poolSize(memoryBytes: number, threads = availableParallelism()):
       `${memoryBytes} bytes of buffers are allowed, at least ${least} are needed`,
     );
   }
-  const workers = Math.max(1, Math.min(threads, Math.floor(memoryBytes / least)));
+  const workers = Math.max(1, Math.min(threads, MAX_WORKERS, Math.floor(memoryBytes / least)));
   const available = Math.floor((memoryBytes / workers - SCRATCH_BYTES) / BUFFERS / 65536) * 65536;
   const bufferBytes = Math.min(MAX_BUFFER_BYTES, available);
   return { workers, bufferBytes, bytes: workers * workerBytes(bufferBytes) };
 }
 
-/** To start a thread takes as long as to convert 100 MB, so a few wait for the next pool. */
+/** To start a thread takes as long as to convert 100 MB, so the workers of a small pool wait for the next one of their size. */
 const MAX_IDLE_BYTES = 32 * 1024 * 1024;
 
-const idle = new Idle<BandWorker>((worker) => worker.close());
-
-function takeWorker(bufferBytes: number): BandWorker {
-  const worker = idle.take(({ buffers }) => buffers[0]!.bytes.byteLength === bufferBytes);
-  worker?.setIdle(false);
-  return worker ?? new BandWorker(bufferBytes);
+interface Crew {
+  readonly wanted: number;
+  readonly bufferBytes: number;
+  readonly workers: readonly BandWorker[];
 }
 
-async function releaseWorker(worker: BandWorker): Promise<void> {
-  const isUsable = await worker.settle();
-  const bytes = [...idle.items, worker].reduce((sum, { bytes }) => sum + bytes, 0);
-  if (!isUsable || bytes > MAX_IDLE_BYTES) return await worker.close();
-  worker.setIdle(true);
-  idle.keep(worker);
-}
+const closeAll = (workers: readonly BandWorker[]) => Promise.all(workers.map((worker) => worker.close()));
+
+const idle = new Idle<Crew>(({ workers }) => closeAll(workers));
 
 export class WorkerPool implements AsyncDisposable {
   readonly workers: readonly BandWorker[];
   readonly bufferBytes: number;
+  readonly #crew: Crew;
 
-  constructor(size: PoolSize) {
-    this.bufferBytes = size.bufferBytes;
-    this.workers = Array.from({ length: size.workers }, () => takeWorker(size.bufferBytes));
+  /**
+   * Where a limit of virtual memory leaves room for fewer threads than planned, fewer start.
+   *
+   * @throws ADDRESS_SPACE
+   */
+  constructor({ workers: wanted, bufferBytes }: PoolSize, watch: Watch = ignoreEvents) {
+    const isSame = (crew: Crew) => crew.wanted === wanted && crew.bufferBytes === bufferBytes;
+    const waiting = idle.take(isSame);
+    for (const worker of waiting?.workers ?? []) worker.setIdle(false);
+    this.#crew = waiting ?? { wanted, bufferBytes, workers: startWorkers(wanted, bufferBytes, watch) };
+    this.workers = this.#crew.workers;
+    this.bufferBytes = bufferBytes;
   }
 
   /** Runs each job once, in order, on the next free worker. The first failure stops the rest. */
@@ -336,6 +356,27 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.workers.map(releaseWorker));
+    const usable = await Promise.all(this.workers.map((worker) => worker.settle()));
+    const bytes = this.workers.length * laneBytes(this.bufferBytes);
+    if (usable.includes(false) || bytes > MAX_IDLE_BYTES || idle.items.length > 0)
+      await closeAll(this.workers);
+    else {
+      for (const worker of this.workers) worker.setIdle(true);
+      idle.keep(this.#crew);
+    }
   }
+}
+
+function startWorkers(wanted: number, bufferBytes: number, watch: Watch): readonly BandWorker[] {
+  const bytes = laneBytes(bufferBytes);
+  const memory = createSharedMemory(wanted * bytes);
+  const count = roomForThreads(wanted);
+  if (count < wanted) {
+    const message = `the limit of virtual memory has room for ${count} of ${wanted} threads`;
+    watch({ type: "note", message });
+  }
+  return Array.from(
+    { length: count },
+    (_, i) => new BandWorker(bufferBytes, { memory, at: FIRST_ADDRESS + i * bytes }),
+  );
 }

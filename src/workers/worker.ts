@@ -1,7 +1,6 @@
 /** The worker thread: casts, digests and comparisons in the memory that the main thread shares. */
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
-import { FIRST_ADDRESS } from "../../kernels/module.ts";
 import { createBlockCaster } from "../cast/blocks.ts";
 import { type Caster, createCaster } from "../cast/cast.ts";
 import { createBlockEncoder } from "../cast/encode-blocks.ts";
@@ -12,14 +11,14 @@ import { firstFarBlock } from "./block-bound.ts";
 import { blockMaxima } from "./block-maxima.ts";
 import { areExact, examineDifferences, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
-import type { Answer, Call, CallResults, Loss } from "./pool.ts";
+import type { Answer, Call, CallResults, Lane, Loss } from "./pool.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("this file runs as a worker thread");
-const { memory } = workerData as { memory: WebAssembly.Memory };
-const caster: Caster = await createCaster(memory, FIRST_ADDRESS);
-const blocks = await createBlockCaster(memory, FIRST_ADDRESS);
-const encoder = await createBlockEncoder(memory, FIRST_ADDRESS, caster);
+const { memory, at: scratchAt } = workerData as Lane; // as pool.ts passes it
+const caster: Caster = await createCaster(memory, scratchAt);
+const blocks = await createBlockCaster(memory, scratchAt);
+const encoder = await createBlockEncoder(memory, scratchAt, caster);
 
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 

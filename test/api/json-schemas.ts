@@ -28,7 +28,7 @@ const REPORTS = {
   verify: "VerifyReport",
 } as const;
 
-/** The text of each schema by its name; `error` is the schema of what a command prints if it ends with an error. */
+/** The text of each schema by its name; `error` is the schema of what a command prints if it ends with an error, and `event` of a line of the file of `--events`. */
 export function schemaTexts(): ReadonlyMap<string, string> {
   const generator = createGenerator({
     path: `${root}src/{index,report/subject}.ts`,
@@ -46,6 +46,7 @@ export function schemaTexts(): ReadonlyMap<string, string> {
   const failure = generator.createSchema("Stopped").properties!.report as Schema;
   return new Map([
     ...ofCommands,
+    ["event", schemaText("event", "A line of the file of `--events`", generator.createSchema("EventLine"))],
     ["error", schemaText("error", "What `--json` prints if a command ends with an error", failure)],
   ]);
 }

@@ -50,7 +50,8 @@ commands, and \`isologit <command> --help\` shows the options of one command. Th
 A size has its unit: \`1GiB\` and the like are powers of 1024, \`5GB\` and the like are powers of 1000.
 
 With \`--json\` a command prints one object. \`docs/json/COMMAND.schema.json\`, also in the npm package, is its JSON Schema (of \`cache\` and
-\`auth\` one for each action, as [cache-ls](json/cache-ls.schema.json)), and [error](json/error.schema.json) is that of an error.
+\`auth\` one for each action, as [cache-ls](json/cache-ls.schema.json)), [error](json/error.schema.json) is that of an error,
+and [event](json/event.schema.json) that of a line of \`--events\`.
 
 Flags may also stand in a file: \`isologit.yaml\` in the current folder, or the file of \`--config\`. A key is the long name of a flag, for every
 command that has it, or the name of a command with flags of its own; environment and command line win, and each run prints which flags came from

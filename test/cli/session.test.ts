@@ -7,6 +7,7 @@ import type { StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import type { Event } from "../../src/core/events.ts";
 import { CONVERTED, run } from "../support/fake-library.ts";
+import { expectSchema } from "../support/json-schemas.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isologit-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -92,7 +93,12 @@ describe("--events", () => {
     for (const flag of ["", "--quiet", "--json"]) {
       await run([...LINE.split(" "), "--events", file, ...(flag ? [flag] : [])], working);
       const lines = readFileSync(file, "utf8").trimEnd().split("\n");
-      expect(lines.map((line) => JSON.parse(line))).toEqual(EVENTS);
+      const parsed = lines.map((line) => JSON.parse(line));
+      expect(parsed.map(({ time: _, ...event }) => event)).toEqual(EVENTS);
+      const times = parsed.map(({ time }) => new Date(time).toISOString());
+      expect(parsed.map(({ time }) => time)).toEqual(times);
+      expect(times.toSorted()).toEqual(times);
+      for (const event of parsed) expectSchema(["event"], event);
     }
   });
 

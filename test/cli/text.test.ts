@@ -279,7 +279,7 @@ describe("summaries", () => {
       cores      2 cores
       memory     8.0 GiB
       disk free  100.0 GiB
-      staged     no unfinished files
+      left over  no unfinished files
 
       backend           device
       wasm     ready    2 threads, software

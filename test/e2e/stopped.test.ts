@@ -51,6 +51,7 @@ describe("the program, on 60 MB", async () => {
   it.each([
     ["SIGINT", 5],
     ["SIGTERM", 5],
+    ["SIGHUP", 5],
     ["SIGKILL", null],
   ] as const)("%s ends it with %j, and --resume continues", async (signal, exit) => {
     const { status, stdout, stderr } = await stopped(signal);
@@ -109,8 +110,8 @@ describe("a process killed at a chosen point", () => {
       if (event.type === "advance") bytes += event.bytes;
       if (event.type === "tensor") tensors.set(event.name, event.bytes);
     };
-    await convert(model, destination, { ...given, watch });
-    return { bytes, tensors };
+    const report = await convert(model, destination, { ...given, watch });
+    return { bytes, tensors, report };
   }
 
   it("finished tensors are not moved again, though the journal's last line was cut short", async () => {
@@ -123,9 +124,14 @@ describe("a process killed at a chosen point", () => {
     const [, ...lines] = readFileSync(journal, "utf8").trim().split("\n");
     const finished = lines.map((line) => all.tensors.get(JSON.parse(line).name) ?? 0);
     appendFileSync(journal, "\0".repeat(512)); // what a power cut leaves of a line
-    const rest = await moved({ ...options, resume: true });
+    const { report, ...rest } = await moved({ ...options, resume: true });
     expect(finished.length).toBeGreaterThanOrEqual(29);
-    expect(rest.bytes).toBe(all.bytes - finished.reduce((sum, bytes) => sum + bytes));
+    const kept = finished.reduce((sum, bytes) => sum + bytes);
+    expect(rest.bytes).toBe(all.bytes - kept);
+    // the report tells apart what this run and an earlier one wrote; nothing is cast, so as much is read as written
+    const { bytesRead, bytesWritten, bytesResumed } = all.report;
+    expect([report.bytesResumed, bytesResumed]).toEqual([kept, 0]);
+    expect([report.bytesRead, report.bytesWritten]).toEqual([bytesRead - kept, bytesWritten - kept]);
     expect(readFileSync(destination).equals(right)).toBe(true);
   });
 

@@ -1,10 +1,9 @@
-/** The n-th call of the file system fails, for each n until none does: no partial destination, and a resume mends it. */
+/** Calls of the file system fail, one in each run: no partial destination, and a resume mends it. */
 import {
   appendFileSync,
   cpSync,
   existsSync,
   readdirSync,
-  readFileSync,
   rmSync,
   statSync,
   truncateSync,
@@ -14,31 +13,17 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api/convert.ts";
 import { convert } from "../../src/api/convert.ts";
-import { IsologitError } from "../../src/core/errors.ts";
-import { sha256 } from "../../src/core/hash.ts";
-import { CHANGES, counted, EVERY, intercepted, withFault } from "../support/faulty-io.ts";
-import { filesOf, workFolder } from "../support/goldens.ts";
+import { bytesAt, failEach, removeAll } from "../support/fault-loop.ts";
+import { CHANGES, EVERY, intercepted } from "../support/faulty-io.ts";
+import { workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
 const model = await smallModel(join(work, "model"), "-");
 const LEAN: ConvertOptions = { threads: 1, memoryBytes: 2 ** 20, checkpointBytes: 9_000, verify: "off" };
 
-/** Every file at an address, folder or file; empty where nothing is. */
-function bytesAt(path: string): ReadonlyMap<string, string> {
-  if (!existsSync(path)) return new Map();
-  if (statSync(path).isDirectory()) return filesOf(path);
-  return new Map([["", sha256(readFileSync(path))]]);
-}
-
-function remove(path: string): void {
-  for (const each of beside(path)) rmSync(each, { recursive: true, force: true });
-}
-
-/** All that a conversion may leave: the destination, its staged folder, its lock. */
-function beside(path: string): readonly string[] {
-  return [path, `${path}.partial`, `${path}.partial.lock`];
-}
+/** All of them fail in test/long/faults.test.ts. */
+const STEP = 6;
 
 /** A file appears by a link; a folder can only be renamed. */
 const but = <T extends string>(calls: readonly T[], left: T): readonly T[] =>
@@ -60,41 +45,14 @@ describe("a fault of the file system leaves the destination as it was or as it s
     ["every look", "a verified file", "EIO", "v.isologit", ["lstat", "write", "link"], { verify: "bytes" }],
   ] as const)("%s: %s, %s", async (_, __, code, name, calls, extra) => {
     const path = join(work, name);
-    const options = { ...LEAN, ...extra };
-    let warnings: string[] = [];
-    const watch: ConvertOptions["watch"] = (event) =>
-      event.type === "warning" && warnings.push(event.message);
-    const run = () => convert(model, path, { ...options, watch });
-    const counts = await counted(run);
-    const right = bytesAt(path);
-    remove(path);
-    for (const call of calls) {
-      expect(counts.get(call) ?? 0, call).toBeGreaterThan(0);
-      for (let n = 1; n <= counts.get(call)!; n++) {
-        if (options.overwrite) cpSync(model, path, { recursive: true });
-        const before = bytesAt(path);
-        const told = `${call} ${n}`;
-        warnings = [];
-        const outcome = await withFault(call, n, code, run);
-        if (outcome.status === "rejected") {
-          expect(outcome.reason, told).toBeInstanceOf(IsologitError);
-          expect(outcome.reason.exit, told).toBe(4);
-          expect([before, right], told).toContainEqual(bytesAt(path));
-          if (!existsSync(`${path}.partial`)) continue; // nothing was begun
-          await convert(model, path, { ...options, resume: true });
-        } else if (existsSync(`${path}.partial`)) {
-          expect(warnings, told).toEqual([expect.stringContaining(`${path}.partial is no longer needed`)]);
-          expect(bytesAt(path), told).toEqual(right);
-          await convert(model, path, { ...options, resume: true });
-        }
-        expect(bytesAt(path), told).toEqual(right);
-        expect(existsSync(`${path}.partial`), told).toBe(false);
-        if (call !== "unlink" && call !== "readlink")
-          // then a lock stays, until its process ends
-          expect(existsSync(`${path}.partial.lock`), told).toBe(false);
-        remove(path);
-      }
-    }
+    const options: ConvertOptions = { ...LEAN, ...extra };
+    const written = {
+      path,
+      run: () => convert(model, path, options),
+      mend: () => convert(model, path, { ...options, resume: existsSync(`${path}.partial`) }),
+      ...(options.overwrite === true && { prepare: () => cpSync(model, path, { recursive: true }) }),
+    };
+    expect(await failEach(written, calls, code, STEP)).toBeGreaterThanOrEqual(calls.length);
   });
 });
 
@@ -105,7 +63,7 @@ describe("calls that do less than was asked", () => {
   it("reads and writes of a few bytes give the same file", async () => {
     await run();
     const right = bytesAt(path);
-    remove(path);
+    removeAll(path);
     const halved = await intercepted((name, again, args) => {
       if (name !== "read" && name !== "write") return again(...args);
       const [bytes, at, count, position] = args as [Uint8Array, number, number, number];
@@ -114,7 +72,7 @@ describe("calls that do less than was asked", () => {
     }, run);
     expect(halved.status).toBe("fulfilled");
     expect(bytesAt(path)).toEqual(right);
-    remove(path);
+    removeAll(path);
   });
 
   it("a read that finds no more bytes is no run of zeros", async () => {
@@ -124,7 +82,7 @@ describe("calls that do less than was asked", () => {
     }, run);
     expect(ended).toMatchObject({ status: "rejected", reason: { code: "FILE_CHANGED", exit: 4 } });
     expect(existsSync(path)).toBe(false);
-    remove(path);
+    removeAll(path);
   });
 });
 

@@ -82,6 +82,7 @@ export const CONVERTED: ConvertReport = {
   destination: { path: "out.isologit", format: "packed", root: "sha256:bbbb", bytes: 3145728 },
   bytesRead: 6291456,
   bytesWritten: 3145728,
+  bytesResumed: 0,
   seconds: 1.5,
   peakRssBytes: 220 * 2 ** 20,
   verification: VERIFIED,
@@ -132,6 +133,7 @@ export const PRUNED: PruneReport = {
   destination: { path: "smaller", format: "hf", root: "sha256:bbbb", bytes: 3145728 },
   bytesRead: 6291456,
   bytesWritten: 3145728,
+  bytesResumed: 0,
   seconds: 1.5,
   peakRssBytes: 220 * 2 ** 20,
   architecture: {
@@ -286,6 +288,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
         },
       ],
       staging: [],
+      leftovers: [],
       ...(kernels
         ? {
             kernels: [

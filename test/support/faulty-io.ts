@@ -5,11 +5,12 @@ import { syncBuiltinESMExports } from "node:module";
 type Call = (...args: unknown[]) => Promise<unknown>;
 type Table = Record<string, Call>;
 
-/** Stands in for `real` on every call of this name; `again` makes the real call with these arguments. */
+/** Stands in for `real` on every call of this name; `again` makes the real call with these arguments, `file` is an open file. */
 export type Instead = (
   name: string,
   again: (...args: unknown[]) => Promise<unknown>,
   args: unknown[],
+  file: unknown,
 ) => Promise<unknown>;
 
 const CALLS = [
@@ -48,7 +49,7 @@ export async function intercepted<T>(
   const patch = (table: Table, name: string) => {
     const real = table[name]!;
     table[name] = function (this: unknown, ...args: unknown[]) {
-      return instead(name, (...given) => real.apply(this, given), args);
+      return instead(name, (...given) => real.apply(this, given), args, this);
     };
     return () => {
       table[name] = real;

@@ -274,6 +274,7 @@ export async function locateEntry(source: ByteSource, entry: ZipEntry, file: str
 export async function locateRaw(source: ByteSource, entry: ZipEntry, file: string): Promise<Span> {
   const { name, offset, limit, size } = entry;
   const at = { file, offset };
+  if (offset + LOCAL_BYTES + size > limit) throw invalid(`entry ${name} reaches past byte ${limit}`, at);
   const header = LOCAL_BYTES + Buffer.byteLength(name);
   const wanted = size <= CHECKED_BYTES ? header + MAX_EXTRA_BYTES + size : header;
   const bytes = await readRange(source, offset, Math.min(limit - offset, wanted));

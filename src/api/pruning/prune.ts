@@ -14,7 +14,7 @@ import { openCheckpoint } from "../../checkpoint/open.ts";
 import type { RunOptions, SourceOptions } from "../../checkpoint/options.ts";
 import type { PlanOptions } from "../../convert/options.ts";
 import { refuseOverlap } from "../../convert/overlap.ts";
-import { bytesRead, bytesWritten, plannedCheckpoint } from "../../convert/plan-summary.ts";
+import { plannedCheckpoint } from "../../convert/plan-summary.ts";
 import { writtenFormat } from "../../convert/prepare.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { ignoreEvents } from "../../core/events.ts";
@@ -75,8 +75,12 @@ export interface PruneReport extends PluginsReport {
     readonly root: string | null;
     readonly bytes: number;
   } | null;
+  /** of the source, by this run to write; scores and proof read more */
   readonly bytesRead: number;
+  /** of the destination, by this run */
   readonly bytesWritten: number;
+  /** of the destination, by an earlier run that this one continued */
+  readonly bytesResumed: number;
   readonly seconds: number;
   readonly peakRssBytes: number;
   readonly architecture: PrunedArchitecture;
@@ -113,7 +117,10 @@ export async function prune(
   const prepared = await preparePruning(source, destination, options);
   const { planned, format, watch } = prepared;
   if (destination === undefined || options.dryRun === true)
-    return reportOf(prepared, prepared.damage, null, { bytes: 0, isRun: false });
+    return reportOf(prepared, prepared.damage, null, {
+      bytes: 0,
+      moved: { read: 0, written: 0, resumed: 0 },
+    });
   let { damage } = prepared;
   const report = await writeVerified<PruneReport>({
     ...{ destination, planned, format, options, watch },
@@ -260,9 +267,9 @@ function reportOf(
   prepared: Prepared,
   damage: Damage | null,
   verification: VerifyReport | null,
-  { bytes, isRun, staged }: WrittenFiles,
+  { bytes, moved, staged }: WrittenFiles,
 ): PruneReport {
-  const { started, source, destination, options, format, model, content, planned } = prepared;
+  const { started, source, destination, options, format, model, content } = prepared;
   const { view, dropped, cut, memory, search } = prepared;
   const isDry = destination === undefined || options.dryRun === true;
   return {
@@ -270,8 +277,9 @@ function reportOf(
     destination: isDry
       ? null
       : { path: destination, format: format.id, root: verification?.roots.b ?? null, bytes },
-    bytesRead: isRun ? bytesRead(planned) : 0,
-    bytesWritten: isRun ? bytesWritten(planned) : 0,
+    bytesRead: moved.read,
+    bytesWritten: moved.written,
+    bytesResumed: moved.resumed,
     seconds: (performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     architecture: architectureOf(view.model, cut),

@@ -21,7 +21,7 @@ import {
 import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 import { searchRow } from "../searches.ts";
-import { convertHeadline, convertSummary, phaseTexts } from "../summary.ts";
+import { convertHeadline, convertSummary, phaseTexts, resumedText } from "../summary.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 /** Flags of the commands that write a checkpoint. */
@@ -97,7 +97,7 @@ function convertText(report: ConvertReport, view: View): readonly string[] {
       ["root", rootLines(source.root, destination.root, ["source", "written"])],
       ...leftOutRows(report),
       ["read", formatBytes(report.bytesRead)],
-      ["written", formatBytes(report.bytesWritten)],
+      ["written", `${formatBytes(report.bytesWritten)}${resumedText(report)}`],
       [
         "time",
         [`${formatDuration(took)}, ${formatRate(report.bytesWritten, took)} written`, ...phaseTexts(view)],

@@ -17,12 +17,18 @@ type DoctorOptions = NonNullable<Parameters<Library["doctor"]>[0]>;
 
 export const doctor = defineCommand<DoctorOptions>({
   name: "doctor",
-  summary: "show Node, memory, disk and backends; --kernels tests every kernel",
-  positionals: [],
+  summary: "show Node, memory, disk, backends and leftovers of stopped runs; --kernels tests every kernel",
+  positionals: [
+    {
+      name: "PATH",
+      about: "destination, or folder, where stopped runs may have left files; default: the current folder",
+      optional: true,
+    },
+  ],
   flags: ["kernels", "plugin", "backend", "device", "threads", ...OUTPUT],
-  examples: ["doctor", "doctor --kernels --json"],
-  async run({ options }, { library }) {
-    const report = await library.doctor(options);
+  examples: ["doctor", "doctor ./model.isologit", "doctor --kernels --json"],
+  async run({ options, positionals: { PATH } }, { library }) {
+    const report = await library.doctor({ ...options, ...(PATH !== undefined && { path: PATH }) });
     const failed = report.kernels?.some(({ ok }) => !ok) ?? false;
     return { report, exit: failed ? 1 : 0, text: (view) => doctorText(report, view) };
   },
@@ -30,7 +36,7 @@ export const doctor = defineCommand<DoctorOptions>({
 
 function doctorText(report: DoctorReport, view: View): string[] {
   const { paint } = view;
-  const leftovers = report.staging.map(escapeControls);
+  const leftovers = report.leftovers.map(leftoverText);
   return [
     ...factTable(view, [
       ["node", report.node],
@@ -38,7 +44,7 @@ function doctorText(report: DoctorReport, view: View): string[] {
       ["cores", formatQuantity(report.cores, "core")],
       ["memory", formatBytes(report.memoryBytes)],
       ["disk free", formatBytes(report.diskFreeBytes)],
-      ["staged", leftovers.length === 0 ? "no unfinished files" : leftovers],
+      ["left over", leftovers.length === 0 ? "no unfinished files" : leftovers],
     ]),
     "",
     ...tableWithHead(
@@ -61,6 +67,26 @@ function doctorText(report: DoctorReport, view: View): string[] {
     ),
     ...kernelTables(report.kernels ?? [], view),
   ];
+}
+
+/** `x.isologit.partial: 1.2 GB with 30 finished tensors, abandoned; --resume continues it` */
+function leftoverText({ path, kind, state, bytes, tensors }: DoctorReport["leftovers"][number]): string {
+  const what = {
+    staged: `${formatBytes(bytes)} with ${formatQuantity(tensors ?? 0, "finished tensor")}`,
+    file: `${formatBytes(bytes)} of an incomplete file`,
+    lock: "a lock",
+  }[kind];
+  const advice = {
+    staged: "the same command with --resume continues, or remove it",
+    file: "remove it",
+    lock: "the next run removes it",
+  }[kind];
+  const next = {
+    abandoned: `no process writes there: ${advice}`,
+    "in use": "a process is writing there",
+    unknown: "a process on another machine may be writing there",
+  }[state];
+  return escapeControls(`${path}: ${what}; ${next}`);
 }
 
 /** One table per device, because a device name is too long for a column. */

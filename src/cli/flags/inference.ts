@@ -8,7 +8,8 @@ export const PROMPT_FLAGS = flagGroup(PROMPT, {
   tokens: {
     spec: "--tokens <n>",
     about: "number of token ids that are drawn with the seed",
-    default: "64, after a bundled text if there is a tokenizer; 16 to compare checkpoints of which none is recast",
+    default:
+      "64, after a bundled text if there is a tokenizer; 16 to compare checkpoints of which none is recast",
     read: integerReader(1, 2 ** 20),
   },
   ids: {

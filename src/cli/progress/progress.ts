@@ -93,6 +93,8 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
       return verbose ? `layer ${event.layer + 1} of ${event.of}: ${event.kind}` : undefined;
     case "retry":
       return `${escapeControls(event.message)}; trying again in ${event.waitSeconds.toFixed(1)} s`;
+    case "note":
+      return verbose ? escapeControls(event.message) : undefined;
     case "advance":
     case "warning":
       return undefined;

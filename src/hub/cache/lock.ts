@@ -4,11 +4,12 @@
  * rename after its digest was checked, so two downloads of one blob would do no harm.
  */
 import { randomUUID } from "node:crypto";
-import { link, mkdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { systemError } from "../../core/errors.ts";
+import { makeFolders } from "../../io/folders.ts";
 import { interruptedError } from "../../io/retry.ts";
 
 const TOUCH_MS = 2_000;
@@ -27,7 +28,7 @@ export async function acquireLock(path: string, options: LockOptions = {}): Prom
   const { signal } = options;
   const ownPath = `${path}.${randomUUID()}`;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     await writeFile(ownPath, `${process.pid} on ${hostname()}\n`);
     try {
       for (let first = true; !(await tryLink(ownPath, path)); first = false) {

@@ -1,9 +1,10 @@
 /** The list of a commit's files, in the format of Python's huggingface_hub. */
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { systemError } from "../../core/errors.ts";
+import { makeFolders } from "../../io/folders.ts";
 import type { Connection } from "../connection.ts";
 import { type HubFile, type Listing, validateFiles } from "../files.ts";
 import { refPath, repoFolder, treePath } from "./layout.ts";
@@ -79,7 +80,7 @@ export async function writeTree(root: string, commit: string, files: readonly Hu
 async function replaceFile(path: string, text: string): Promise<void> {
   const draft = `${path}.${randomUUID()}.tmp`;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     await writeFile(draft, text);
     await rename(draft, path);
   } catch (error) {

@@ -1,8 +1,9 @@
 /** Downloads a file of a commit into the cache, under its digest, and links to it from the snapshot. */
 import { randomUUID } from "node:crypto";
-import { copyFile, mkdir, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
+import { copyFile, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { systemError } from "../../core/errors.ts";
+import { makeFolders } from "../../io/folders.ts";
 import { blobPath, incompletePath, type RepoFolder, repoFolder, snapshotPath } from "../cache/layout.ts";
 import { acquireLock } from "../cache/lock.ts";
 import { type Connection, offlineError } from "../connection.ts";
@@ -80,7 +81,7 @@ async function isComplete(path: string, { size }: HubFile): Promise<boolean> {
 async function linkToBlob({ root }: RepoFolder, pointer: string, blob: string): Promise<void> {
   const draft = `${pointer}.${randomUUID()}.tmp`;
   try {
-    await mkdir(dirname(pointer), { recursive: true });
+    await makeFolders(dirname(pointer));
     await symlink(relative(dirname(pointer), blob), draft).catch((error) => {
       if (["EPERM", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"].includes(error.code)) return copyFile(blob, draft);
       throw error;
@@ -96,7 +97,7 @@ async function tagCache(cache: string): Promise<void> {
   const path = join(cache, "CACHEDIR.TAG");
   if ((await readFile(path).catch(() => undefined)) !== undefined) return;
   try {
-    await mkdir(cache, { recursive: true });
+    await makeFolders(cache);
     const why = "# This folder is a cache of files of the Hugging Face Hub.\n";
     await writeFile(path, `Signature: 8a477f597d28d172789f06886806bc55\n${why}`, { flag: "wx" });
   } catch (error) {

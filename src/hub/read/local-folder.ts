@@ -2,9 +2,10 @@
  * Downloads a file of a commit into a folder of the user (`--local-dir`). Like Python's huggingface_hub it records the
  * file in `.cache/huggingface/download/PATH.metadata`, in three lines: commit, etag, seconds since 1970.
  */
-import { copyFile, mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { copyFile, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { systemError } from "../../core/errors.ts";
+import { makeFolders } from "../../io/folders.ts";
 import { findCachedFile } from "../cache/inventory.ts";
 import { repoFolder } from "../cache/layout.ts";
 import { acquireLock } from "../cache/lock.ts";
@@ -37,8 +38,8 @@ export async function fetchToFolder(
   const { signal, advance } = options;
   const { repo, commit } = listing;
   try {
-    await mkdir(dirname(note), { recursive: true });
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(note));
+    await makeFolders(dirname(path));
     await using _ = await acquireLock(`${note.slice(0, -".metadata".length)}.isologit.lock`, {
       signal,
       ...(options.waiting !== undefined && { waiting: () => options.waiting?.(file) }),

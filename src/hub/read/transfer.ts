@@ -2,9 +2,10 @@
  * Downloads one file completely or not at all. The bytes are appended to a partial file, whose length tells where an
  * interrupted download continues. The digest is computed meanwhile; only if it is right the file gets its final name.
  */
-import { type FileHandle, mkdir, open, rename, rm, statfs } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { IsologitError, systemError } from "../../core/errors.ts";
+import { makeFolders } from "../../io/folders.ts";
 import { readThroughBreaks } from "../../io/http.ts";
 import type { Connection } from "../connection.ts";
 import { hashFile, hashFor } from "../digest.ts";
@@ -32,14 +33,14 @@ export async function transferFile(connection: Connection, request: TransferRequ
   const { file, partial } = request;
   const at = { file: file.path };
   try {
-    await mkdir(dirname(partial), { recursive: true });
+    await makeFolders(dirname(partial));
     let fetched = 0;
     // An existing partial file may be damaged: then the whole file is downloaded again, once.
     for (const last of [false, true]) {
       const { received, digest } = await fillPartial(connection, request);
       fetched += received;
       if (digest === file.etag) {
-        await mkdir(dirname(request.final), { recursive: true });
+        await makeFolders(dirname(request.final));
         await rename(partial, request.final);
         return fetched;
       }

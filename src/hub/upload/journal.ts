@@ -3,10 +3,11 @@
  * complete.
  */
 import { createHash } from "node:crypto";
-import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
+import { appendFile, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { systemError } from "../../core/errors.ts";
+import { makeFolders } from "../../io/folders.ts";
 
 /** A local file at the time it was sent, and its digest on the Hub. */
 const SentSchema = z.object({ path: z.string(), size: z.number(), mtimeMs: z.number(), etag: z.string() });
@@ -59,7 +60,7 @@ export async function appendToJournal(
   lines: readonly (SentFile | OpenedRequest)[],
 ): Promise<void> {
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     await appendFile(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
   } catch (error) {
     throw systemError(error, { file: path });

@@ -1,0 +1,86 @@
+/** The n-th call of the file system fails, for each n until none does. */
+import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
+import { expect } from "vitest";
+import { IsologitError } from "../../src/core/errors.ts";
+import { sha256 } from "../../src/core/hash.ts";
+import { counted, withFault } from "./faulty-io.ts";
+import { filesOf } from "./goldens.ts";
+
+/** Every file at an address, folder or file; empty where nothing is. */
+export function bytesAt(path: string): ReadonlyMap<string, string> {
+  if (!existsSync(path)) return new Map();
+  if (statSync(path).isDirectory()) return filesOf(path);
+  return new Map([["", sha256(readFileSync(path))]]);
+}
+
+/** What a run may leave: the destination, its staged folder, its lock. */
+export function removeAll(path: string): void {
+  for (const each of [path, `${path}.partial`, `${path}.partial.lock`])
+    rmSync(each, { recursive: true, force: true });
+}
+
+/** What each error of the system is told as; both codes have exit status 4. */
+const CODES: Readonly<Record<string, string>> = {
+  EIO: "IO_FAILED",
+  EACCES: "IO_FAILED",
+  ENOSPC: "DISK_FULL",
+  EDQUOT: "DISK_FULL",
+};
+
+export interface Written {
+  /** what the run writes */
+  readonly path: string;
+  readonly run: () => Promise<unknown>;
+  /** completes what a failed run left; default: the run, again */
+  readonly mend?: () => Promise<unknown>;
+  /** before each run */
+  readonly prepare?: () => void;
+  /** removes what a run wrote; default: destination, staged folder and lock */
+  readonly remove?: () => void;
+}
+
+/**
+ * Each call fails once, each in a run of its own. A run ends well, or with an error of exit status 4; the destination is as
+ * it was or as it shall be; and a run afterwards gives the right bytes.
+ *
+ * @param step not each call but every so many, and the first of each name
+ * @returns the number of calls that failed
+ */
+export async function failEach(
+  { path, run, mend = run, prepare = () => {}, remove = () => removeAll(path) }: Written,
+  calls: readonly string[],
+  code: string,
+  step = 1,
+): Promise<number> {
+  prepare();
+  const counts = await counted(run);
+  const right = bytesAt(path);
+  expect(right.size).toBeGreaterThan(0);
+  let failed = 0;
+  for (const call of calls) {
+    for (let n = 1; n <= (counts.get(call) ?? 0); n += step) {
+      remove();
+      prepare();
+      const before = bytesAt(path);
+      const told = `${call} ${n}: ${code}`;
+      const outcome = await withFault(call, n, code, run);
+      failed++;
+      if (outcome.status === "rejected") {
+        expect(outcome.reason, told).toBeInstanceOf(IsologitError);
+        expect(outcome.reason.code, `${told}: ${outcome.reason.message}`).toBe(CODES[code]);
+        expect([before, right], told).toContainEqual(bytesAt(path));
+        await mend();
+      } else if (existsSync(`${path}.partial`)) {
+        expect(bytesAt(path), told).toEqual(right); // only the rest of the staging folder could not be removed
+        await mend();
+      }
+      expect(bytesAt(path), told).toEqual(right);
+      expect(existsSync(`${path}.partial`), told).toBe(false);
+      // a lock that cannot be read or removed stays, until its process ends
+      if (call !== "unlink" && call !== "readlink")
+        expect(existsSync(`${path}.partial.lock`), told).toBe(false);
+    }
+  }
+  remove();
+  return failed;
+}
