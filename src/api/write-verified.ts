@@ -33,6 +33,8 @@ export interface WriteOptions extends RunOptions {
   readonly overwrite?: boolean;
   /** bytes between two syncs to the disk; a killed run resumes from the last sync; default 256 MiB */
   readonly checkpointBytes?: number;
+  /** write large tensors past the page cache; "auto" (default): where system and file system can do that */
+  readonly directIo?: "auto" | "off";
 }
 
 /** Bytes that a run moved, and those that it found complete. */
@@ -79,14 +81,15 @@ interface VerifiedWrite<R> {
  */
 export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   const { destination, planned, options, watch, prove, report } = work;
-  const { resume = false, overwrite = false, checkpointBytes, signal } = options;
+  const { resume = false, overwrite = false, checkpointBytes, directIo, signal } = options;
   const target = { destination, container: work.format.writes.container, overwrite };
   if (!resume) await refuseExisting(target);
   await using lock = work.held ?? (await lockDestination(destination));
   if (resume && (await isFinished(target))) return await verifyFinished(work);
 
   const [planId, totalBytes] = [planned.id, bytesWritten(planned)];
-  const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes });
+  const isDirect = directIo !== "off";
+  const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes, isDirect });
   let isWritten = false;
   try {
     const { outside, kept } = await writeTensors(work, staging);

@@ -101,6 +101,11 @@ export async function runPlan(running: ConversionRun): Promise<CompletedRun> {
   for (const [i, { file, offset }] of placement.seals.entries())
     await staging.writeAt(file, offset, seals[i]!);
   await staging.settle();
+  if (staging.isDirectRefused)
+    watch({
+      type: "note",
+      message: "this file system does not write past the page cache: written through it",
+    });
   const names = copies.map(({ name }) => name);
   return { outside: spansOutsideTensors(plan, sealed, names, seals), kept };
 }

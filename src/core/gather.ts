@@ -25,10 +25,18 @@ const BAND_STEP = 256;
  *
  * @param width bytes of one element in all buffers together
  * @param unit  every band but the last is a multiple of this many elements; a multiple of 256, and one unit must fit
+ * @param lead  elements of the first band that come before the first unit
  */
-export function* bandsOf(count: number, width: number, maxBytes: number, unit = BAND_STEP): Generator<Band> {
+export function* bandsOf(
+  count: number,
+  width: number,
+  maxBytes: number,
+  unit = BAND_STEP,
+  lead = 0,
+): Generator<Band> {
   const step = Math.max(1, Math.floor(maxBytes / width / unit)) * unit;
-  for (let lo = 0; lo < count; lo += step) yield { lo, hi: Math.min(count, lo + step) };
+  for (let lo = 0, hi = lead === 0 ? step : step - unit + lead; lo < count; lo = hi, hi = lo + step)
+    yield { lo, hi: Math.min(count, hi) };
 }
 
 /** Elements in the smallest number of whole rows that is a `unit` of `bandsOf`. */

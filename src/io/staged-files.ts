@@ -3,10 +3,13 @@ import { constants, type FileHandle, open } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { OpenPool } from "../core/io.ts";
+import { directPart, hasDirectWrites, openDirect } from "./direct.ts";
 import { makeFolders, syncFolder } from "./folders.ts";
 
 interface StagedFile extends AsyncDisposable {
   readonly handle: FileHandle;
+  /** for writes past the page cache, opened at the first such write */
+  direct: Promise<FileHandle> | null;
 }
 
 export class StagedFiles {
@@ -21,15 +24,19 @@ export class StagedFiles {
   readonly #syncing = new Set<Promise<void>>();
   /** set if bytes could not be brought to the disk: a later sync may succeed without them */
   #failure: { readonly error: unknown } | undefined;
+  #isDirect: boolean;
+  #isDirectRefused = false;
   #writtenBytes = 0;
 
   /**
-   * @param data    folder in which the files are staged
-   * @param content path that will be the destination
+   * @param data     folder in which the files are staged
+   * @param content  path that will be the destination
+   * @param isDirect large writes go past the page cache where the system can do that
    */
-  constructor(data: string, content: string) {
+  constructor(data: string, content: string, isDirect: boolean) {
     this.#data = data;
     this.#onlyName = basename(content);
+    this.#isDirect = isDirect && hasDirectWrites;
   }
 
   /** @param path as in the placement: "" is the one file of a destination that is a file */
@@ -64,14 +71,37 @@ export class StagedFiles {
 
   async writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void> {
     try {
-      await this.#pool.use(path, async ({ handle }) => {
-        await writeAll(handle, offset, bytes);
+      await this.#pool.use(path, async (file) => {
+        await this.#write(file, path, offset, bytes);
         this.#changedFiles.add(path); // not before: a sync that runs meanwhile may miss these bytes
       });
     } catch (error) {
       throw systemError(error, { file: this.pathOf(path), offset });
     }
     this.#writtenBytes += bytes.byteLength;
+  }
+
+  /** The file system refused to write past the page cache. */
+  get isDirectRefused(): boolean {
+    return this.#isDirectRefused;
+  }
+
+  /** Whole blocks go past the page cache if they can; no block is written both ways. */
+  async #write(file: StagedFile, path: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const part = this.#isDirect ? directPart(bytes, offset) : null;
+    if (part === null) return await writeAll(file.handle, offset, bytes);
+    const [from, to] = part;
+    const middle = bytes.subarray(from, to);
+    await writeAll(file.handle, offset, bytes.subarray(0, from));
+    try {
+      file.direct ??= openDirect(this.pathOf(path));
+      await writeAll(await file.direct, offset + from, middle);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
+      [this.#isDirect, this.#isDirectRefused] = [false, true];
+      await writeAll(file.handle, offset + from, middle);
+    }
+    await writeAll(file.handle, offset + to, bytes.subarray(to));
   }
 
   /** @throws STAGING_CHANGED where the file is shorter than `create` made it */
@@ -133,16 +163,22 @@ export class StagedFiles {
       if (error.code === "ENOENT" || error.code === "ELOOP") throw stagingChangedError([this.nameOf(path)]);
       throw error;
     });
-    return {
+    const file: StagedFile = {
       handle,
+      direct: null,
       [Symbol.asyncDispose]: async () => {
         try {
           await this.#syncFile(path, handle);
         } finally {
+          await file.direct?.then(
+            (direct) => direct.close(),
+            () => {}, // it was never open
+          );
           await handle.close();
         }
       },
     };
+    return file;
   }
 }
 

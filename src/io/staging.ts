@@ -41,6 +41,8 @@ interface StagingOptions extends Destination {
   readonly resume: boolean;
   /** written bytes between two points at which data is synced and the journal may name it; default 256 MiB */
   readonly checkpointBytes?: number | undefined;
+  /** large writes go past the page cache where the system can do that; default true */
+  readonly isDirect?: boolean;
 }
 
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
@@ -71,7 +73,7 @@ export class Staging implements AsyncDisposable {
     this.folder = stagingPath(options.destination);
     this.content = contentPath(options);
     this.#data = join(this.folder, DATA);
-    this.#files = new StagedFiles(this.#data, this.content);
+    this.#files = new StagedFiles(this.#data, this.content, options.isDirect ?? true);
   }
 
   /**
@@ -146,6 +148,11 @@ export class Staging implements AsyncDisposable {
 
   async readAt(path: string, offset: number, target: Uint8Array): Promise<void> {
     await this.#files.readAt(path, offset, target);
+  }
+
+  /** The file system refused to write past the page cache. */
+  get isDirectRefused(): boolean {
+    return this.#files.isDirectRefused;
   }
 
   /** Notes a finished tensor. The journal names it after its bytes are synced. */

@@ -189,4 +189,10 @@ export const DESTINATION_FLAGS = flagGroup("Existing files:", {
     spec: "--overwrite",
     about: "replace existing files, after the new files are verified",
   },
+  directIo: {
+    spec: "--direct-io <when>",
+    about: "whether large tensors are written past the page cache",
+    default: "auto, where system and file system can do that",
+    ...oneOf(["auto", "off"]),
+  },
 });

@@ -13,6 +13,7 @@ import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
 import type { ConversionRun, Job } from "../types.ts";
 import { castBlocks } from "./block-cast.ts";
+import { directBands, shiftedTo } from "./direct-bands.ts";
 import { type Place, readBand, shiftIndex, withSource } from "./read-band.ts";
 import { type ScatterPart, scatterColumns } from "./scatter.ts";
 import type { SealedSource } from "./sealed-source.ts";
@@ -81,19 +82,16 @@ export class TensorWork {
     const worker = this.#worker;
     const width = bitsOf(job.sourceDtype) / 8;
     const seal = this.#held.sealOf(job);
+    const offsetOf = ({ lo }: Band) => place.offset + lo * width;
     await pipelineBands(
       worker,
-      bandsOf(job.count, width, worker.buffers[0]!.bytes.byteLength),
-      (band, buffer) => this.#read(job, band, buffer),
-      async ({ lo, hi }, buffer) => {
-        const bytes = buffer.bytes.subarray(0, (hi - lo) * width);
-        const digested = worker.call({
-          op: "band",
-          at: buffer.at,
-          size: bytes.byteLength,
-          sealed: this.#sealed,
-        });
-        await Promise.all([digested, staging.writeAt(place.file, place.offset + lo * width, bytes)]);
+      directBands(job.count, width, width, place.offset, worker.buffers[0]!.bytes.byteLength),
+      (band, buffer) => this.#read(job, band, shiftedTo(buffer, offsetOf(band))),
+      async (band, buffer) => {
+        const { at, bytes: all } = shiftedTo(buffer, offsetOf(band));
+        const bytes = all.subarray(0, (band.hi - band.lo) * width);
+        const digested = worker.call({ op: "band", at, size: bytes.byteLength, sealed: this.#sealed });
+        await Promise.all([digested, staging.writeAt(place.file, offsetOf(band), bytes)]);
         watch({ type: "advance", phase: "convert", bytes: bytes.byteLength });
       },
     );
@@ -122,14 +120,24 @@ export class TensorWork {
       ? await sharedAmax(plan, job, this.#sources, (part) => this.#amax(part, part.cast!.from))
       : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(amax, to);
+    const bufferBytes = worker.buffers[0]!.bytes.byteLength;
+    const block = blockElements(to);
+    const isDirect = runs.length === 1 && block === 1;
+    const bandsIn = (count: number) =>
+      isDirect
+        ? directBands(count, read + written, written, place.offset, bufferBytes)
+        : bandsOf(count, read + written, bufferBytes, rowsUnit(block));
     await pipelineBands(
       worker,
-      scaledBands(runs, read + written, worker.buffers[0]!.bytes.byteLength, blockElements(to)),
+      scaledBands(runs, block, bandsIn),
       (band, buffer) => this.#read(job, band, buffer),
       async ({ lo, hi, scale: scaleName }, buffer) => {
         const sourceScale = scaleName === undefined ? null : scales.get(scaleName)!;
         const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
-        const toAt = buffer.at + size;
+        const offset = place.offset + lo * written;
+        const free = { at: buffer.at + size, bytes: buffer.bytes.subarray(size) };
+        const target = isDirect ? shiftedTo(free, offset) : free;
+        const toAt = target.at;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
         const band = { op: "band", at: buffer.at, size, cast: call, sealed: this.#sealed, ofSource } as const;
         const ofCodes = isFp8(from) || cast.fromCodes === true;
@@ -138,11 +146,7 @@ export class TensorWork {
         });
         if (overflowAt >= 0 && !allowOverflow && isFloat(to))
           throw shiftIndex(overflowError(to, overflowAt), lo);
-        await staging.writeAt(
-          place.file,
-          place.offset + lo * written,
-          buffer.bytes.subarray(size, size + toSize),
-        );
+        await staging.writeAt(place.file, offset, target.bytes.subarray(0, toSize));
         watch({ type: "advance", phase: "convert", bytes: size });
       },
     );
@@ -202,16 +206,13 @@ export class TensorWork {
  */
 function* scaledBands(
   runs: readonly { readonly lo: number; readonly hi: number; readonly scale?: string }[],
-  width: number,
-  maxBytes: number,
   block: number,
+  bandsIn: (count: number) => Iterable<Band>,
 ) {
   for (const run of runs) {
     if ((run.hi - run.lo) % block !== 0)
       throw new IsologitError("INTERNAL", "elements with one scale are not whole blocks");
-    for (const { lo, hi } of bandsOf(run.hi - run.lo, width, maxBytes, rowsUnit(block))) {
-      yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
-    }
+    for (const { lo, hi } of bandsIn(run.hi - run.lo)) yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
   }
 }
 
