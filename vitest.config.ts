@@ -9,7 +9,7 @@ const files = readdirSync(new URL("test", import.meta.url), { recursive: true, e
 const sourceAt = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const textOf = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
 /** Files that put doubles in the place of modules or load the driver of a GPU: each of these has a process of its own. */
-const alone = files.filter((path) => /\bvi\.mock\(|\/software-gpu\.ts"/.test(textOf(path)));
+const alone = files.filter((path) => /\bvi\.mock\(|\/(software-gpu|forms)\.ts"/.test(textOf(path)));
 
 /** All other files share two processes, so that the sources are loaded and compiled twice, not once for each file. */
 export default defineConfig({

@@ -1,8 +1,8 @@
 /** Models that are unusual and right, and files that say the same in other words: no false alarm. */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Answer, type Attack, ask, attacks, convert, isRed, made, verify } from "./attack.ts";
-import { type Change, copied, fill, namesOf, pair, unchanged } from "./changes.ts";
+import { type Answer, type Attack, ask, attacks, convert, isRed, made, verify } from "../attacks/attack.ts";
+import { type Change, copied, fill, namesOf, pair, unchanged } from "../attacks/changes.ts";
 
 /** `convert` to a copy of a golden that is changed. */
 const copy =

@@ -2,10 +2,10 @@
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { library } from "../../bin/on-demand.ts";
+import { type Attack, attacks, convert } from "../attacks/attack.ts";
+import { copied, otherModel, put } from "../attacks/changes.ts";
+import { type Killed, killedAt, resumed, stagedFile } from "../attacks/killed.ts";
 import { run } from "../support/fake-library.ts";
-import { type Attack, attacks, convert } from "./attack.ts";
-import { copied, otherModel, put } from "./changes.ts";
-import { type Killed, killedAt, resumed, stagedFile } from "./killed.ts";
 
 /** A killed run whose staged files, or source, are changed before it goes on. */
 const changed =
