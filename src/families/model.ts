@@ -87,15 +87,15 @@ export function roleElements(
     : { moves: movesOf(rows), roles: roleSources };
 }
 
-/** @returns a function that emits an event when a role of a later layer of the main stack than before is done */
+/** @returns a function that emits an event when the first role of a layer of the main stack is done */
 export function layerReporter(model: MatchedModel, watch: Watch): (role: Role | null) => void {
   const of = mainLayers(model).length;
-  let last = -1;
+  const begun = new Set<Layer>();
   return (role) => {
     const layer = role?.layer ?? null;
-    if (layer === null || layer.stack !== "main" || layer.index <= last) return;
-    last = layer.index;
-    watch({ type: "layer", layer: last, of, kind: layer.kind });
+    if (layer === null || layer.stack !== "main" || begun.has(layer)) return;
+    begun.add(layer);
+    watch({ type: "layer", layer: layer.index, of, kind: layer.kind });
   };
 }
 

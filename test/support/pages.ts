@@ -59,6 +59,10 @@ export const LONG_PAGES: readonly string[] = [
   "docs/recipes.md",
   "docs/backends.md",
   "docs/pruning.md",
+  "docs/signing.md",
+  "docs/extending.md",
+  "docs/recording-references.md",
+  "docs/generate.md",
 ];
 
 /** The shell blocks of a page, each as its lines. In a block of the kind `console` a line begins with `$`. */

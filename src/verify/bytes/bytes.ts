@@ -184,7 +184,11 @@ interface ItemResult {
   readonly result: ComparedContent;
 }
 
-/** Compares items in worker threads. @returns the results, in the order of the items */
+/**
+ * Compares items in worker threads, the last first: forward passes follow, and they find the first layers in the page cache.
+ *
+ * @returns the results, in the order of the items
+ */
 async function compareItems(
   context: ItemContext,
   { pool, watch }: BytesOptions,
@@ -192,7 +196,7 @@ async function compareItems(
 ): Promise<readonly ItemResult[]> {
   const reportLayer = layerReporter(context.a, watch);
   const results = new Map<ComparedItem, ComparedContent>();
-  await pool.each(items, async (item, worker) => {
+  await pool.each(items.toReversed(), async (item, worker) => {
     results.set(item, await new ItemComparison(context, worker, item).compare());
     reportLayer(item.role);
   });
