@@ -23,7 +23,7 @@ import { bytesToMeasure, measureRecasts } from "../verify/bytes/bytes.ts";
 import type { RecastError } from "../verify/bytes/recast-error.ts";
 import type { ComparedTensor, TensorDifference } from "../verify/report.ts";
 import { comparedTensors, tensorDifferences } from "../verify/verify.ts";
-import { poolSize, WorkerPool } from "../workers/pool.ts";
+import { WorkerPool } from "../workers/pool.ts";
 
 export interface CalibrationReport extends CalibrationRecord {
   /** F32 scales of activations by the names of the tensors that hold them */
@@ -104,7 +104,7 @@ export async function plan(
     tensors: plannedTensors(planned, model.tensors),
     bytesRead: bytesRead(planned),
     bytesWritten: bytesWritten(planned),
-    peakBytes: planned.peakBytes,
+    peakBytes: planned.pool.bytes,
     ...(planned.fileKind !== null && { fileKind: planned.fileKind }),
     ...(search !== null && { search }),
     ...pluginsReport(options),
@@ -124,11 +124,11 @@ async function measurePlan(
   planned: Plan,
   options: PlanOptions,
 ): Promise<MeasurementReport> {
-  const { allowOverflow = false, signal, threads, watch = ignoreEvents } = options;
+  const { allowOverflow = false, signal, watch = ignoreEvents } = options;
   await using readable = await readablePlan({ plan: planned, allowOverflow, signal });
   const destination = matchModel(readable.checkpoint, options);
   watch({ type: "phase", phase: "measure", totalBytes: bytesToMeasure(model, destination) });
-  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads));
+  await using pool = new WorkerPool(planned.pool);
   const [a, b] = [await readScaleValues(model), await readScaleValues(destination)];
   const measured = await measureRecasts({ a, b, pool, strictScales: true, phase: "measure", watch, signal });
   return {

@@ -23,7 +23,7 @@ import type { SignDestination, SignedDestination } from "../signing/sign-destina
 import type { Proof, VerifyReport } from "../verify/report.ts";
 import { isProven } from "../verify/verdict.ts";
 import { version } from "../version.ts";
-import { poolSize, WorkerPool } from "../workers/pool.ts";
+import { WorkerPool } from "../workers/pool.ts";
 
 /** Options of every command that writes a checkpoint. */
 export interface WriteOptions extends RunOptions {
@@ -132,8 +132,8 @@ async function writeTensors<R>(
   { planned, format, watch, options, prove }: VerifiedWrite<R>,
   staging: Staging,
 ): Promise<CompletedRun> {
-  const { allowOverflow = false, signal, threads } = options;
-  await using pool = new WorkerPool(poolSize(planned.peakBytes, threads), watch);
+  const { allowOverflow = false, signal } = options;
+  await using pool = new WorkerPool(planned.pool, watch);
   const running = { plan: planned, writer: format.writes, staging, pool };
   return await runPlan({ ...running, allowOverflow, alone: prove === null, watch, signal });
 }

@@ -2,8 +2,9 @@
 
 import { storedKey } from "../checkpoint/load.ts";
 import { type Checkpoint, type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { bitsOf, bytesOf } from "../core/dtype.ts";
+import { bytesOf } from "../core/dtype.ts";
 import { widen } from "../core/float.ts";
+import { bytesOfJob } from "./held-tensors.ts";
 import type { Job, Plan, PlannedTensor } from "./types.ts";
 
 /**
@@ -46,12 +47,9 @@ export function plannedCheckpoint({ source, manifest }: Plan): Checkpoint {
   return { format, config, dialect, tensors, objects: [], sidecars: [], weightFiles: [], recasts: [], store };
 }
 
-/**
- * Bytes that a run of the plan reads. A tensor that is cast to FP8 with one scale is read twice, first for its amax, and
- * once more for each tensor that shares its scale.
- */
+/** Bytes that a run of the plan reads. */
 export function bytesRead(plan: Plan): number {
-  const tensors = plan.jobs.reduce((sum, job) => sum + bytesOfJob(job), 0);
+  const tensors = plan.jobs.reduce((sum, job) => sum + bytesOfJob(job, plan.pool.heldBytes), 0);
   return plan.placement.copies.reduce((sum, { from }) => sum + from.size, tensors);
 }
 
@@ -62,15 +60,12 @@ export interface KeptBytes {
 }
 
 /** @param finished jobs whose tensors an earlier run wrote */
-export function keptBytes(finished: readonly Job[]): KeptBytes {
+export function keptBytes(plan: Plan, finished: readonly Job[]): KeptBytes {
   const sum = (bytes: (job: Job) => number) => finished.reduce((total, job) => total + bytes(job), 0);
-  return { read: sum(bytesOfJob), written: sum(({ tensor }) => bytesOf(tensor.dtype, tensor.shape)) };
-}
-
-function bytesOfJob({ count, sourceDtype, cast }: Job): number {
-  const hasAmax = cast?.scaleTo !== undefined && cast.blocks === undefined;
-  const times = hasAmax ? 2 + (cast.sharedWith?.length ?? 0) : 1;
-  return (count * bitsOf(sourceDtype) * times) / 8;
+  return {
+    read: sum((job) => bytesOfJob(job, plan.pool.heldBytes)),
+    written: sum(({ tensor }) => bytesOf(tensor.dtype, tensor.shape)),
+  };
 }
 
 export function bytesWritten(plan: Plan): number {

@@ -26,9 +26,10 @@ import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
 import { chooseTypes, describeFileKind, fallbackWarnings } from "./dtypes/file-kind.ts";
+import { findNarrowedTypes } from "./dtypes/narrowed-types.ts";
 import { shareScales } from "./fused-scales.ts";
+import { largestHeld } from "./held-tensors.ts";
 import { planJobs } from "./jobs.ts";
-import { findNarrowedTypes } from "./narrowed-types.ts";
 import type { PlanOptions } from "./options.ts";
 import {
   droppedFiles,
@@ -153,7 +154,7 @@ export async function planConversion(
     fileKind,
     exact: options.fnuz !== "relabel" && jobs.every((job) => job.cast === undefined),
     restored,
-    peakBytes: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads).bytes,
+    pool: poolSize(options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options.threads, largestHeld(jobs)),
     warnings: [
       ...fileWarnings(source, options),
       ...(training === null ? [] : [trainingWarning(training)]),

@@ -41,7 +41,7 @@ export async function runPlan(running: ConversionRun): Promise<CompletedRun> {
   for (const { path, size } of placement.files) await staging.create(path, size);
   const stored = await findFinishedTensors(running);
   const finished = plan.jobs.filter((job) => isStored(job, stored));
-  const kept = keptBytes(finished);
+  const kept = keptBytes(plan, finished);
   watch({ type: "phase", phase: "convert", totalBytes: bytesRead(plan) - kept.read });
   const sealed = new Map<string, TensorDigests>(stored);
   const seal = (name: string, result: TensorDigests) => {

@@ -9,7 +9,7 @@ import type { ElementSource } from "../core/gather.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import type { Staging } from "../io/staging.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
-import type { WorkerPool } from "../workers/pool.ts";
+import type { PoolSize, WorkerPool } from "../workers/pool.ts";
 import type { Conversion } from "./conversion-record.ts";
 import type { FileKindReport } from "./dtypes/file-kind.ts";
 
@@ -62,8 +62,8 @@ export interface Plan {
   readonly exact: boolean;
   /** side files that an earlier conversion carried are restored */
   readonly restored: boolean;
-  /** size of all buffers, bytes */
-  readonly peakBytes: number;
+  /** the buffers of a run */
+  readonly pool: PoolSize;
   readonly warnings: readonly string[];
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;

@@ -192,6 +192,8 @@ const BUFFERS = 3;
 const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Their largest buffers fit into the 4 GiB of one memory of WebAssembly. */
 const MAX_WORKERS = 256;
+/** A memory of WebAssembly ends here. */
+const MAX_MEMORY_BYTES = 2 ** 32 - FIRST_ADDRESS;
 /** With smaller bands, messages take more time than the work. */
 const MIN_BUFFER_BYTES = 256 * 1024;
 
@@ -209,11 +211,15 @@ export interface Lane {
 }
 
 /** Bytes of a lane; whole pages, so that each lane begins a page. */
-const laneBytes = (bufferBytes: number): number =>
-  Math.ceil((SCRATCH_BYTES + BUFFERS * bufferBytes) / 65536) * 65536;
+const laneBytes = ({ bufferBytes, heldBytes }: LaneSize): number =>
+  pagesOf(SCRATCH_BYTES + BUFFERS * bufferBytes + heldBytes);
+
+const pagesOf = (bytes: number): number => Math.ceil(bytes / 65536) * 65536;
 
 export class BandWorker {
   readonly buffers: readonly BandBuffer[];
+  /** memory for a whole tensor that is used twice; it may have no bytes */
+  readonly held: BandBuffer;
   readonly #worker: Worker;
   readonly #waiting = new Map<
     number,
@@ -224,12 +230,14 @@ export class BandWorker {
   #ended: { readonly error: unknown } | undefined;
 
   /** @param lane default: a memory of its own */
-  constructor(bufferBytes: number, lane: Lane = ownLane(bufferBytes)) {
+  constructor(size: LaneSize, lane: Lane = ownLane(size)) {
     const first = lane.at + SCRATCH_BYTES;
-    this.buffers = Array.from({ length: BUFFERS }, (_, i) => {
-      const at = first + i * bufferBytes;
-      return { at, bytes: new Uint8Array(lane.memory.buffer, at, bufferBytes) };
-    });
+    const part = (at: number, bytes: number): BandBuffer => {
+      return { at, bytes: new Uint8Array(lane.memory.buffer, at, bytes) };
+    };
+    const { bufferBytes, heldBytes } = size;
+    this.buffers = Array.from({ length: BUFFERS }, (_, i) => part(first + i * bufferBytes, bufferBytes));
+    this.held = part(first + BUFFERS * bufferBytes, heldBytes);
     this.#worker = new Worker(builtFile(import.meta.url, "./worker.js"), {
       workerData: lane satisfies Lane,
       execArgv: [], // flags of `node -e` would be refused
@@ -280,20 +288,28 @@ export class BandWorker {
   }
 }
 
-const ownLane = (bufferBytes: number): Lane => ({
-  memory: createSharedMemory(laneBytes(bufferBytes)),
+const ownLane = (size: LaneSize): Lane => ({
+  memory: createSharedMemory(laneBytes(size)),
   at: FIRST_ADDRESS,
 });
 
-interface PoolSize {
-  readonly workers: number;
+interface LaneSize {
   readonly bufferBytes: number;
+  /** size of the memory in which a worker holds a whole tensor */
+  readonly heldBytes: number;
+}
+
+export interface PoolSize extends LaneSize {
+  readonly workers: number;
   /** all buffers together */
   readonly bytes: number;
 }
 
-/** @throws PLAN_MEMORY with the least memory that is enough */
-export function poolSize(memoryBytes: number, threads = availableParallelism()): PoolSize {
+/**
+ * @param largest bytes of the largest tensor that is used twice; it is held in memory if all workers may hold so many bytes
+ * @throws PLAN_MEMORY with the least memory that is enough
+ */
+export function poolSize(memoryBytes: number, threads = availableParallelism(), largest = 0): PoolSize {
   const workerBytes = (bufferBytes: number) => SCRATCH_BYTES + BUFFERS * bufferBytes;
   const least = workerBytes(MIN_BUFFER_BYTES);
   if (memoryBytes < least) {
@@ -303,17 +319,19 @@ export function poolSize(memoryBytes: number, threads = availableParallelism()):
     );
   }
   const workers = Math.max(1, Math.min(threads, MAX_WORKERS, Math.floor(memoryBytes / least)));
-  const available = Math.floor((memoryBytes / workers - SCRATCH_BYTES) / BUFFERS / 65536) * 65536;
+  const share = memoryBytes / workers;
+  const available = Math.floor((share - SCRATCH_BYTES) / BUFFERS / 65536) * 65536;
   const bufferBytes = Math.min(MAX_BUFFER_BYTES, available);
-  return { workers, bufferBytes, bytes: workers * workerBytes(bufferBytes) };
+  const free = Math.min(share, MAX_MEMORY_BYTES / workers) - workerBytes(bufferBytes);
+  const heldBytes = Math.max(0, Math.min(pagesOf(largest), Math.floor(free / 65536) * 65536));
+  return { workers, bufferBytes, heldBytes, bytes: workers * (workerBytes(bufferBytes) + heldBytes) };
 }
 
 /** To start a thread takes as long as to convert 100 MB, so the workers of a small pool wait for the next one of their size. */
 const MAX_IDLE_BYTES = 32 * 1024 * 1024;
 
 interface Crew {
-  readonly wanted: number;
-  readonly bufferBytes: number;
+  readonly size: PoolSize;
   readonly workers: readonly BandWorker[];
 }
 
@@ -331,11 +349,13 @@ export class WorkerPool implements AsyncDisposable {
    *
    * @throws ADDRESS_SPACE
    */
-  constructor({ workers: wanted, bufferBytes }: PoolSize, watch: Watch = ignoreEvents) {
-    const isSame = (crew: Crew) => crew.wanted === wanted && crew.bufferBytes === bufferBytes;
+  constructor(size: PoolSize, watch: Watch = ignoreEvents) {
+    const { workers: wanted, bufferBytes, heldBytes } = size;
+    const isSame = ({ size }: Crew) =>
+      size.workers === wanted && size.bufferBytes === bufferBytes && size.heldBytes === heldBytes;
     const waiting = idle.take(isSame);
     for (const worker of waiting?.workers ?? []) worker.setIdle(false);
-    this.#crew = waiting ?? { wanted, bufferBytes, workers: startWorkers(wanted, bufferBytes, watch) };
+    this.#crew = waiting ?? { size, workers: startWorkers(size, watch) };
     this.workers = this.#crew.workers;
     this.bufferBytes = bufferBytes;
   }
@@ -357,8 +377,7 @@ export class WorkerPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const usable = await Promise.all(this.workers.map((worker) => worker.settle()));
-    const bytes = this.workers.length * laneBytes(this.bufferBytes);
-    if (usable.includes(false) || bytes > MAX_IDLE_BYTES || idle.items.length > 0)
+    if (usable.includes(false) || this.#crew.size.bytes > MAX_IDLE_BYTES || idle.items.length > 0)
       await closeAll(this.workers);
     else {
       for (const worker of this.workers) worker.setIdle(true);
@@ -367,16 +386,16 @@ export class WorkerPool implements AsyncDisposable {
   }
 }
 
-function startWorkers(wanted: number, bufferBytes: number, watch: Watch): readonly BandWorker[] {
-  const bytes = laneBytes(bufferBytes);
-  const memory = createSharedMemory(wanted * bytes);
-  const count = roomForThreads(wanted);
-  if (count < wanted) {
-    const message = `the limit of virtual memory has room for ${count} of ${wanted} threads`;
+function startWorkers(size: PoolSize, watch: Watch): readonly BandWorker[] {
+  const bytes = laneBytes(size);
+  const memory = createSharedMemory(size.workers * bytes);
+  const count = roomForThreads(size.workers);
+  if (count < size.workers) {
+    const message = `the limit of virtual memory has room for ${count} of ${size.workers} threads`;
     watch({ type: "note", message });
   }
   return Array.from(
     { length: count },
-    (_, i) => new BandWorker(bufferBytes, { memory, at: FIRST_ADDRESS + i * bytes }),
+    (_, i) => new BandWorker(size, { memory, at: FIRST_ADDRESS + i * bytes }),
   );
 }

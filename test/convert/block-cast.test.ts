@@ -38,7 +38,7 @@ async function castAll(quantScales: "row" | "block" | "mxfp8", bufferBytes: numb
     alone: false,
   } as unknown as ConversionRun;
   await using sources = new Sources(model.checkpoint.store);
-  const worker = new BandWorker(bufferBytes);
+  const worker = new BandWorker({ bufferBytes, heldBytes: 0 });
   const places = new Map(plan.placement.tensors.map((place) => [place.name, place]));
   const digests = new Map<string, unknown>();
   try {

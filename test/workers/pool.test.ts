@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { BandWorker } from "../../src/workers/pool.ts";
 
 it("a lane whose thread has ended fails what it is asked, waiting or later", async () => {
-  const lane = new BandWorker(2 ** 18);
+  const lane = new BandWorker({ bufferBytes: 2 ** 18, heldBytes: 0 });
   await lane.call({ op: "finish" });
   const closing = lane.close();
   const waiting = lane.call({ op: "finish" });
@@ -15,7 +15,7 @@ it("a lane whose thread has ended fails what it is asked, waiting or later", asy
 
 /** Bands of two tensors, as 4-byte elements: what the lane says of each, and the digests of all. */
 async function compared(bands: readonly (readonly [a: string, b: string])[]) {
-  const lane = new BandWorker(2 ** 18);
+  const lane = new BandWorker({ bufferBytes: 2 ** 18, heldBytes: 0 });
   const [slot] = lane.buffers;
   const differsAt: number[] = [];
   for (const [a, b] of bands) {

@@ -11,6 +11,7 @@ import { type Band, bandsOf, rowsUnit } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
+import { isHeld } from "../held-tensors.ts";
 import type { ConversionRun, Job } from "../types.ts";
 import { castBlocks } from "./block-cast.ts";
 import { directBands, shiftedTo } from "./direct-bands.ts";
@@ -116,8 +117,9 @@ export class TensorWork {
     for (const { scale: name } of cast.sourceScales ?? []) {
       if (!scales.has(name)) scales.set(name, await readScale(plan.source.tensors.get(name)!, this.#sources));
     }
+    const held = isHeld(job, worker.held.bytes.byteLength) ? worker.held : null;
     const amax = isFp8(to)
-      ? await sharedAmax(plan, job, this.#sources, (part) => this.#amax(part, part.cast!.from))
+      ? await sharedAmax(plan, job, this.#sources, (part) => this.#amax(part, part.cast!.from, held))
       : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(amax, to);
     const bufferBytes = worker.buffers[0]!.bytes.byteLength;
@@ -130,16 +132,19 @@ export class TensorWork {
     await pipelineBands(
       worker,
       scaledBands(runs, block, bandsIn),
-      (band, buffer) => this.#read(job, band, buffer),
+      async (band, buffer) => {
+        if (held === null) await this.#read(job, band, buffer);
+      },
       async ({ lo, hi, scale: scaleName }, buffer) => {
         const sourceScale = scaleName === undefined ? null : scales.get(scaleName)!;
         const [count, size, toSize] = [hi - lo, (hi - lo) * read, (hi - lo) * written];
         const offset = place.offset + lo * written;
+        const at = held === null ? buffer.at : held.at + lo * read;
         const free = { at: buffer.at + size, bytes: buffer.bytes.subarray(size) };
         const target = isDirect ? shiftedTo(free, offset) : free;
         const toAt = target.at;
         const call = { from, to, scale, sourceScale, toAt, toSize, count };
-        const band = { op: "band", at: buffer.at, size, cast: call, sealed: this.#sealed, ofSource } as const;
+        const band = { op: "band", at, size, cast: call, sealed: this.#sealed, ofSource } as const;
         const ofCodes = isFp8(from) || cast.fromCodes === true;
         const { overflowAt } = await worker.call({ ...band, ofCodes }).catch((error) => {
           throw shiftIndex(error, lo);
@@ -173,19 +178,24 @@ export class TensorWork {
     return { sha256, crc32, scales: written, ...(this.#sealed && { source: { sha256: source } }) };
   }
 
-  /** Largest |stored value| of the whole tensor. The cast reads the tensor again, usually from the page cache. */
-  async #amax(job: Job, dtype: FloatDType): Promise<number> {
+  /** Largest |stored value| of the whole tensor, whose elements stay in `held`; without it the cast reads them again. */
+  async #amax(job: Job, dtype: FloatDType, held: BandBuffer | null): Promise<number> {
     const worker = this.#worker;
     const { watch } = this.#running;
+    const width = widthOf(dtype);
+    const placeOf = ({ lo }: Band, buffer: BandBuffer): BandBuffer =>
+      held === null ? buffer : { at: held.at + lo * width, bytes: held.bytes.subarray(lo * width) };
     let amax = 0;
     await pipelineBands(
       worker,
-      bandsOf(job.count, widthOf(dtype), worker.buffers[0]!.bytes.byteLength),
-      (band, buffer) => this.#read(job, band, buffer),
-      async ({ lo, hi }, buffer) => {
+      bandsOf(job.count, width, worker.buffers[0]!.bytes.byteLength),
+      (band, buffer) => this.#read(job, band, placeOf(band, buffer)),
+      async (band, buffer) => {
+        const { lo, hi } = band;
         try {
-          amax = Math.max(amax, await worker.call({ op: "amax", dtype, at: buffer.at, count: hi - lo }));
-          watch({ type: "advance", phase: "convert", bytes: (hi - lo) * widthOf(dtype) });
+          const { at } = placeOf(band, buffer);
+          amax = Math.max(amax, await worker.call({ op: "amax", dtype, at, count: hi - lo }));
+          if (held === null) watch({ type: "advance", phase: "convert", bytes: (hi - lo) * width });
         } catch (error) {
           throw shiftIndex(error, lo);
         }

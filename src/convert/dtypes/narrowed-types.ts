@@ -2,12 +2,12 @@
  * The types that widened tensors get back. Some software reads vectors as F32 only, whatever their type was at the source; on
  * the way to other software each one returns to its own type, which loses no bit.
  */
-import { type Tensor, tensorKey } from "../core/checkpoint.ts";
-import { countOf, type FloatDType } from "../core/dtype.ts";
-import { extentsOf, Sources } from "../core/read.ts";
-import { type ExpectedTensor, leafRoles, tensorsHeld } from "../families/expand.ts";
-import type { MatchedModel } from "../families/model.ts";
-import { decideRole, type Policy } from "../quantization/policy.ts";
+import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
+import { countOf, type FloatDType } from "../../core/dtype.ts";
+import { extentsOf, Sources } from "../../core/read.ts";
+import { type ExpectedTensor, leafRoles, tensorsHeld } from "../../families/expand.ts";
+import type { MatchedModel } from "../../families/model.ts";
+import { decideRole, type Policy } from "../../quantization/policy.ts";
 
 /** Elements that are read at a time. */
 const PART_ELEMENTS = 1 << 20;
