@@ -1,0 +1,77 @@
+/** `prune --sizes`, `importance` and `prune` of a model on the Hub: the numbers of the same files on disk. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, expect, it } from "vitest";
+import { importance } from "../../src/api/pruning/importance.ts";
+import { prune } from "../../src/api/pruning/prune.ts";
+import { sizes } from "../../src/api/pruning/sizes.ts";
+import { filesOf, golden, workFolder } from "../support/goldens.ts";
+import { putFolder, world } from "../support/hub/world.ts";
+import { start } from "../support/program.ts";
+
+const work = workFolder();
+const here = world(work);
+const source = golden("sharded");
+const address = "hf://nvidia/sharded";
+const SHARDS = [...filesOf(source).keys()].filter((path) => /^model-.*safetensors$/.test(path));
+const WITH_HEADERS = [...SHARDS, "reference.safetensors"];
+const WASM = { backend: "wasm", threads: 1 } as const;
+
+beforeEach(() => {
+  Object.assign(process.env, here.env);
+  delete process.env.HF_HUB_OFFLINE;
+  here.hub.repositories.clear();
+  putFolder(here.hub, "nvidia/sharded", source);
+});
+
+const weightBytes = () =>
+  here.hub.seen
+    .filter(({ method, url, server }) => /^storage GET \/objects/.test(`${server} ${method} ${url}`))
+    .reduce((sum, { bytes }) => sum + bytes, 0);
+const headerBytes = (path: string) => 16 + Number(readFileSync(join(source, path)).readBigUInt64LE(0));
+
+it.each([
+  ["the model as it is", {}],
+  ["a budget", { budget: "memory=1GiB,weights=fp4,kv=fp8" }],
+  ["a shape", { drop: [1] }],
+])("sizes, %s: from headers, within a second", async (_, options) => {
+  const began = performance.now();
+  const found = await sizes(address, { ...options, table: true });
+  expect(performance.now() - began).toBeLessThan(1000);
+  expect(weightBytes()).toBe(WITH_HEADERS.reduce((sum, path) => sum + headerBytes(path), 0));
+  expect(found).toEqual(await sizes(source, { ...options, table: true }));
+});
+
+it("the program: `prune hf://… --sizes --json`", async () => {
+  const { ended } = start(["prune", address, "--sizes", "--json"], {
+    env: { PATH: process.env.PATH, ...here.env },
+  });
+  const { status, stdout, stderr } = await ended;
+  expect(status, stderr).toBe(0);
+  expect(JSON.parse(stdout)).toEqual(await sizes(source));
+});
+
+it("importance: the same bytes, and each weight is fetched once", async () => {
+  const scored = async (from: string, name: string) => {
+    const out = join(work, name);
+    const report = await importance(from, { ...WASM, out, ids: [1, 2, 3] });
+    return { bytes: readFileSync(out).toString("base64"), root: report.source.root, layers: report.layers };
+  };
+  const theirs = await scored(address, "hub.safetensors");
+  const fetched = weightBytes();
+  expect(theirs).toEqual(await scored(source, "disk.safetensors"));
+  const whole = SHARDS.reduce((sum, path) => sum + readFileSync(join(source, path)).byteLength, 0);
+  expect(fetched).toBeGreaterThan(0.9 * whole);
+  expect(fetched).toBeLessThan(1.2 * whole);
+});
+
+it("prune: the same cut, with the address in its certificate", async () => {
+  const options = { ...WASM, to: "hf", drop: [1], ids: [1, 2, 3] };
+  const report = await prune(address, join(work, "hub"), options);
+  expect(report.verification?.verdict).toBe("within");
+  await prune(source, join(work, "disk"), options);
+  const weights = (name: string) => readFileSync(join(work, name, "model.safetensors"));
+  expect(weights("hub").equals(weights("disk"))).toBe(true);
+  const certificate = JSON.parse(readFileSync(join(work, "hub", "isologit.certificate.json"), "utf8"));
+  expect(JSON.stringify(certificate.source)).toContain("nvidia/sharded");
+});
