@@ -9,7 +9,7 @@ import { isologit, start } from "../support/program.ts";
 import { smallModel } from "../support/small.ts";
 
 const work = workFolder();
-const model = await smallModel(join(work, "model"), "M-M-", { hidden_size: 256, vocab_size: 8_000 });
+const model = await smallModel(join(work, "model"), "M-M-", { hidden_size: 128, vocab_size: 8_000 });
 const dst = join(work, "cut");
 const events = join(work, "events");
 // one thread and small bands: slow enough to be caught at work
@@ -63,7 +63,7 @@ const told = (count: number) => () =>
   existsSync(events) && readFileSync(events, "utf8").split("\n").length > count;
 
 describe("kill -9", { timeout: 120_000 }, () => {
-  it.each(Array.from({ length: 12 }, (_, i) => Math.ceil((i * lines) / 12)))(
+  it.each(Array.from({ length: 6 }, (_, i) => Math.ceil((i * lines) / 6)))(
     "after event %i",
     async (count) => {
       await killed([], told(count));
@@ -71,14 +71,14 @@ describe("kill -9", { timeout: 120_000 }, () => {
     },
   );
 
-  it.each([...noise(12, SEED)])(`after %i / 255 of a whole run (ISOLOGIT_SEED=${SEED})`, async (part) => {
+  it.each([...noise(6, SEED)])(`after %i / 255 of a whole run (ISOLOGIT_SEED=${SEED})`, async (part) => {
     await killed([], lasting((part / 255) * wholeMs));
     await resumed();
   });
 
   it("again and again, each time a little later", async () => {
     await killed([], told(Math.ceil(lines / 4)));
-    for (let step = 4; step <= 8; step++) await killed(["--resume"], lasting((step / 10) * wholeMs));
+    for (let step = 4; step <= 6; step++) await killed(["--resume"], lasting((step / 10) * wholeMs));
     await resumed();
   });
 });
