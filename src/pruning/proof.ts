@@ -33,7 +33,7 @@ import type { Damage } from "./damage.ts";
 import { rescaledTypes } from "./rescaled-gains.ts";
 
 /** The prompts of a proof; a certificate records the first. */
-export interface CutPrompts {
+interface CutPrompts {
   readonly first: Prompt;
   readonly all: readonly (readonly number[])[];
 }

@@ -2,14 +2,20 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { synthesize } from "../../fixtures/generate/synthesize.ts";
 import { spread } from "./importance.ts";
 
 const [CANDIDATES, TOKENS] = [32, 64];
 
-/** 36 shapes of an eight-layer model: all fit, the 32 that promise most are measured. */
-const GRID = "attention=1,mamba=3..4,mlp=2..3,ffn=16128..21504/672";
-const PATTERN = "M-M-M-M*";
+/** Half of the published 8B model's widths, eight layers: 0.7 GB. */
+const CONFIG = {
+  ...{ hidden_size: 2048, intermediate_size: 10752, vocab_size: 16384 },
+  ...{ num_attention_heads: 16, num_key_value_heads: 4, head_dim: 128 },
+  ...{ mamba_num_heads: 64, mamba_head_dim: 64, ssm_state_size: 128, n_groups: 8 },
+  hybrid_override_pattern: "M-M-M-M*",
+};
+/** 36 shapes: all fit, the 32 that promise most are measured. */
+const GRID = "attention=1,mamba=3..4,mlp=2..3,ffn=8064..10752/336";
 
 interface Ran {
   readonly seconds: number;
@@ -23,17 +29,10 @@ interface Ran {
  * @param program path of the executable
  * @param memory  of each run, in MiB
  */
-export async function cutTimes(
-  program: string,
-  rounds: number,
-  work: string,
-  memory: number,
-  name: Preset = "m2",
-): Promise<void> {
-  const folder = join(work, `isologit-bench-cuts-${name}`);
-  const { config, ...rest } = preset(name);
+export async function cutTimes(program: string, rounds: number, work: string, memory: number): Promise<void> {
+  const folder = join(work, "isologit-bench-cuts");
   if (!existsSync(join(folder, "config.json")))
-    await synthesize(folder, { ...rest, config: { ...config, hybrid_override_pattern: PATTERN }, seed: 0 });
+    await synthesize(folder, { config: CONFIG, seed: 0, maxShardBytes: 5e9 });
   const scores = join(work, "isologit-bench-cuts-scores.safetensors");
   const out = join(work, "isologit-bench-cuts-logits.safetensors");
   const run = (command: string, ...flags: readonly string[]): Ran => {

@@ -1,5 +1,4 @@
 /** `prune`: cuts layers and units out of a model, proves the cut, and publishes it only after that. */
-import type { CutRecord } from "../../certificate/certificate.ts";
 import { digestContent } from "../../certificate/content.ts";
 import { ownCertificate, refuseContradictedSource } from "../../certificate/own-certificate.ts";
 import { checkUndigestedChunks } from "../../checkpoint/chunk-checks.ts";
@@ -28,7 +27,6 @@ import {
   droppedLayers,
   type PrunedArchitecture,
 } from "../../pruning/architecture.ts";
-import type { Cut } from "../../pruning/cut.ts";
 import { cutModel, prunableOf } from "../../pruning/cut-model.ts";
 import type { Damage } from "../../pruning/damage.ts";
 import { refuseDistillFiles, writeDistillFiles } from "../../pruning/distill.ts";
@@ -50,6 +48,7 @@ import type { VerifyReport } from "../../verify/report.ts";
 import { version } from "../../version.ts";
 import { poolSize, WorkerPool } from "../../workers/pool.ts";
 import { type WriteOptions, type WrittenFiles, writeVerified } from "../write-verified.ts";
+import { cutRecord } from "./cut-record.ts";
 
 export interface PruneOptions
   extends ShapeOptions,
@@ -132,7 +131,7 @@ export async function prune(
       damage = proved.damage;
       return proved.proof;
     },
-    cut: () => recordOf(prepared, damage),
+    cut: () => cutRecord(prepared, damage),
     report: (verification, written) => reportOf(prepared, damage, verification, written),
   });
   if (options.distill !== undefined && report.staged === undefined) {
@@ -251,29 +250,6 @@ async function proveAt(path: string, prepared: Prepared) {
   const proved = await proveCut(loaded, request);
   await complete(signal);
   return proved;
-}
-
-function recordOf({ cut, depth, options }: Prepared, damage: Damage | null): CutRecord {
-  const lists = (kept: Cut["ffn"]) =>
-    Object.fromEntries([...kept].map(([layer, units]) => [String(layer), units]));
-  const { score = "contribution", layerScore = "mse" } = options;
-  return {
-    layers: cut.layers,
-    ...{ ffn: lists(cut.ffn), mambaHeads: lists(cut.mambaHeads), heads: lists(cut.heads) },
-    hidden: cut.hidden ?? null,
-    ...(cut.rescaledGains === true && { rescaledGains: true as const }),
-    ...{ score, layerScore },
-    ...(depth !== null && { dropOrder: depth.rounds.map(({ layer }) => layer) }),
-    damage: damage === null ? null : (damageText(damage) as CutRecord["damage"]), // the fields of the damage
-  };
-}
-
-/** Numbers that JSON cannot hold become texts. */
-function damageText(damage: Damage): Readonly<Record<string, number | string>> {
-  const entries = Object.entries(damage) as [string, number][]; // every field is a number
-  return Object.fromEntries(
-    entries.map(([name, value]) => [name, Number.isFinite(value) ? value : String(value)]),
-  );
 }
 
 function reportOf(

@@ -20,7 +20,7 @@ const MEASURED = { mse: "mse", kl: "kl", rank: "rank", logits_nmse: "logitsNmse"
 type MeasuredScore = keyof typeof MEASURED;
 
 /** A layer that went. */
-export interface DepthRound {
+interface DepthRound {
   /** number of the layer in the source */
   readonly layer: number;
   readonly kind: string;
