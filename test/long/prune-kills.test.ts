@@ -76,6 +76,25 @@ describe("kill -9", { timeout: 120_000 }, () => {
     await resumed();
   });
 
+  it("a choice in rounds is made again, and the staged files are continued", async () => {
+    const other = join(work, "shorter");
+    const rounds = ["--layers", "mamba=1,mlp=1", "--iterative", "--ids", "1,2,3", "--threads", "1"];
+    const line = ["prune", model, other, "--to", "hf", ...rounds, "--events", events];
+    expect((await isologit(...line)).status).toBe(0);
+    const whole = filesOf(other);
+    rmSync(other, { recursive: true });
+    rmSync(events, { force: true });
+    const { child, ended } = start(line);
+    const isWriting = () => existsSync(events) && readFileSync(events, "utf8").includes('"tensor"');
+    while (child.exitCode === null && !isWriting()) await pause(1);
+    child.kill("SIGKILL");
+    await ended;
+    expect([existsSync(other), existsSync(`${other}.partial`)]).toEqual([false, true]);
+    const { status, stderr } = await isologit(...line, "--resume");
+    expect(status, stderr).toBe(0);
+    expect(filesOf(other)).toEqual(whole);
+  });
+
   it("again and again, each time a little later", async () => {
     await killed([], told(Math.ceil(lines / 4)));
     for (let step = 4; step <= 6; step++) await killed(["--resume"], lasting((step / 10) * wholeMs));
