@@ -1,10 +1,12 @@
-/** The built program, killed at many instants while it prunes, and each time run again with --resume: no partial destination, and the same bytes. */
+/**
+ * The built program, killed step by step while it prunes, with an eye on its destination: nothing partial comes into view, and
+ * --resume gives the same bytes. Random kills of it are in kills.test.ts.
+ */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { filesOf, workFolder } from "../support/goldens.ts";
-import { noise } from "../support/hub/world.ts";
 import { isologit, start } from "../support/program.ts";
 import { smallModel } from "../support/small.ts";
 
@@ -16,21 +18,16 @@ const events = join(work, "events");
 const ARGS = ["prune", model, dst, "--to", "hf", "--drop", "1", "--ids", "1,2,3", "--threads", "1"];
 const args = [...ARGS, "--memory", "16MiB", "--events", events];
 
-/** Different every time, and named in the titles; ISOLOGIT_SEED gives the same again. */
-const SEED = Number(process.env.ISOLOGIT_SEED ?? Math.floor(Math.random() * 2 ** 32));
-
-const began = performance.now();
 const first = await isologit(...args);
-const wholeMs = performance.now() - began;
 expect(first.status, first.stderr).toBe(0);
 const right = filesOf(dst);
 const lines = readFileSync(events, "utf8").trim().split("\n").length;
 rmSync(dst, { recursive: true });
 
-/** Starts the program and watches its destination, which is nowhere or whole. @returns what came into view */
-async function killed(more: readonly string[], isTime: () => boolean): Promise<void> {
+/** Starts the program and watches its destination, which is absent or whole. */
+async function killed(isTime: () => boolean): Promise<void> {
   rmSync(events, { force: true });
-  const { child, ended } = start([...args, ...more]);
+  const { child, ended } = start(args);
   let isOver = false;
   void ended.then(() => {
     isOver = true;
@@ -53,11 +50,6 @@ async function resumed(): Promise<void> {
   rmSync(dst, { recursive: true });
 }
 
-const lasting = (ms: number) => {
-  const end = performance.now() + ms;
-  return () => performance.now() >= end;
-};
-
 /** True once the program has told of so many events. */
 const told = (count: number) => () =>
   existsSync(events) && readFileSync(events, "utf8").split("\n").length > count;
@@ -66,15 +58,10 @@ describe("kill -9", { timeout: 120_000 }, () => {
   it.each(Array.from({ length: 6 }, (_, i) => Math.ceil((i * lines) / 6)))(
     "after event %i",
     async (count) => {
-      await killed([], told(count));
+      await killed(told(count));
       await resumed();
     },
   );
-
-  it.each([...noise(6, SEED)])(`after %i / 255 of a whole run (ISOLOGIT_SEED=${SEED})`, async (part) => {
-    await killed([], lasting((part / 255) * wholeMs));
-    await resumed();
-  });
 
   it("a choice in rounds is made again, and the staged files are continued", async () => {
     const other = join(work, "shorter");
@@ -93,11 +80,5 @@ describe("kill -9", { timeout: 120_000 }, () => {
     const { status, stderr } = await isologit(...line, "--resume");
     expect(status, stderr).toBe(0);
     expect(filesOf(other)).toEqual(whole);
-  });
-
-  it("again and again, each time a little later", async () => {
-    await killed([], told(Math.ceil(lines / 4)));
-    for (let step = 4; step <= 6; step++) await killed(["--resume"], lasting((step / 10) * wholeMs));
-    await resumed();
   });
 });
