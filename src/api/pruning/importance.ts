@@ -81,7 +81,7 @@ export async function importance(source: string, options: ImportanceOptions): Pr
   await refuseExistingFile(options.out, options.overwrite);
 
   const restSize = poolSize(Math.min(memoryOf(options), REST_BYTES), options.threads);
-  const digests = new ReadDigests(wholeTensors(model));
+  const digests = new ReadDigests(wholeTensors(model), model.tensors);
   const scores = await scoreModel(model, prompts, options, (...read) => digests.add(...read));
   const { watch = ignoreEvents, signal } = options;
   await using pool = new WorkerPool(restSize);
