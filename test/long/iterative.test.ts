@@ -7,6 +7,18 @@ const WASM = { backend: "wasm", threads: 1 } as const;
 const scores = await recordedScores();
 
 describe("rounds", { timeout: 120_000 }, () => {
+  it("of each score begin with the layer of the least recorded score", async () => {
+    const model = await parentModel();
+    for (const layerScore of ["mse", "kl", "logits_nmse"] as const) {
+      const wanted = scores(`layer.${layerScore}`);
+      const [least] = [...wanted.keys()].sort((a, b) => wanted[a]! - wanted[b]!);
+      const counts = { mamba: 7, attention: 2, mlp: 7 };
+      const { rounds } = await dropInRounds(model, { counts, layerScore }, calibration, WASM);
+      expect(rounds[0]!.layer).toBe(least);
+      expect(Math.abs(rounds[0]!.score / wanted[least!]! - 1)).toBeLessThan(2e-4);
+    }
+  });
+
   it("of several kinds stop at their numbers, and little memory changes no bit", async () => {
     const counts = { mamba: 7, attention: 2, mlp: 7 };
     const model = await parentModel();
