@@ -113,8 +113,8 @@ async function runWithGain(
 ): Promise<void> {
   const gain = inputs.at(-1)!;
   const values = await backend.view(gain, gain.bytes / 4);
-  const region = backend.allocate(gain.bytes);
   const scaled = Float32Array.from(values, (value) => value * factor);
+  const region = backend.allocate(gain.bytes);
   await putFloats(backend, region, widen(dtype, floatBytes(dtype, scaled)));
   await run([...inputs.slice(0, -1), region]);
   backend.release(region);

@@ -177,14 +177,14 @@ async function preparePruning(source: string, destination: string | undefined, o
     if (resume !== true) await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
     await refuseOverlap(source, destination);
   }
+  const chosen = await promptsOf(options, checkpoint, model.dims.vocab);
+  const prompts = { first: chosen[0], all: chosen.map(({ ids }) => ids) };
   await using scores = options.importance === undefined ? null : await openScores(options.importance);
   const loaded = await readScaleValues(model);
   const content = await contentOf(loaded, options);
   const own = await ownCertificate(source, checkpoint);
   refuseContradictedSource(own, { model: loaded, ...content });
   if (scores !== null) refuseOtherModel(scores, content.root);
-  const chosen = await promptsOf(options, checkpoint, model.dims.vocab);
-  const prompts = { first: chosen[0], all: chosen.map(({ ids }) => ids) };
   const found = fitting === null ? null : await findCut(loaded, fitting, scores!, prompts.all, options); // scores were asked for above
   const depth = rounds === null ? null : await dropInRounds(loaded, rounds, prompts.all, options);
   const drop = depth?.rounds.map(({ layer }) => layer);
