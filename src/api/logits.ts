@@ -17,8 +17,8 @@ import type { MatchedModel } from "../families/model.ts";
 import { type LogitsBlock, runForwardPass } from "../inference/forward-pass.ts";
 import { backendFor } from "../inference/machine.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
+import { type PromptsOptions, promptsOf } from "../inference/prompt-groups/prompt-file.ts";
 import { runTopLogits } from "../inference/prompt-groups/top-logits.ts";
-import { type PromptsOptions, promptsOf } from "../inference/prompts.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 
 export interface LogitsOptions extends RunOptions, SourceOptions, PromptsOptions {
@@ -68,7 +68,7 @@ export async function logits(source: string, options: LogitsOptions): Promise<Lo
   const model = await loadModelWithScales(checkpoint, options);
   refuseUnrunnable(model);
   const { vocab } = model.dims;
-  const prompts = await promptsOf(options, checkpoint, vocab);
+  const prompts = (await promptsOf(options, checkpoint, vocab)).map(({ ids }) => ids);
   refuseContradictions(options, prompts.length, vocab);
   await refuseExistingFile(options.out, options.overwrite);
   await using backend = await backendFor(options);

@@ -28,9 +28,13 @@ export const CutRecord = z.strictObject({
   mambaHeads: z.record(z.string(), indices),
   heads: z.record(z.string(), indices),
   hidden: indices.nullable(),
+  /** gains of gated norms are those of the source times √(all heads / kept heads); absent: no value is derived */
+  rescaledGains: z.literal(true).exactOptional(),
   /** the options that chose it */
   score: z.string(),
   layerScore: z.string(),
+  /** the layers that went one at a time, each after a new measurement; absent if they were chosen at once */
+  dropOrder: indices.exactOptional(),
   damage: z
     .strictObject({
       tokens: count,

@@ -1,7 +1,14 @@
 /** All flags of this version, the groups that several commands share, and the library's options that flags set. */
 import { namesOf, type ValueOf } from "./flag.ts";
 import { CALIBRATION_FLAGS } from "./flags/calibration.ts";
-import { CHAT_FLAGS, MACHINE_FLAGS, PROMPT_FLAGS, SAMPLING_FLAGS, SCORE_FLAGS } from "./flags/inference.ts";
+import {
+  CHAT_FLAGS,
+  MACHINE_FLAGS,
+  PROMPT_FILE_FLAGS,
+  PROMPT_FLAGS,
+  SAMPLING_FLAGS,
+  SCORE_FLAGS,
+} from "./flags/inference.ts";
 import {
   DESTINATION_FLAGS,
   MEASURE_FLAGS,
@@ -39,6 +46,7 @@ export const FLAGS = {
   ...SIGNING_FLAGS,
   ...TRUST_FLAGS,
   ...PROMPT_FLAGS,
+  ...PROMPT_FILE_FLAGS,
   ...CHAT_FLAGS,
   ...SAMPLING_FLAGS,
   ...SCORE_FLAGS,
@@ -74,6 +82,8 @@ export const LIMITS = namesOf(LIMIT_FLAGS);
 export const SIGNING = namesOf(SIGNING_FLAGS);
 export const TRUST = namesOf(TRUST_FLAGS);
 export const PROMPT = namesOf(PROMPT_FLAGS);
+/** Of commands that run several prompts. */
+export const PROMPTS = [...PROMPT, ...namesOf(PROMPT_FILE_FLAGS)] as const;
 export const SAMPLING = namesOf(SAMPLING_FLAGS);
 export const MACHINE = namesOf(MACHINE_FLAGS);
 export const DESTINATION_OPTIONS = namesOf(DESTINATION_FLAGS);

@@ -51,9 +51,11 @@ export function environmentFlags({ flags }: Command, env: Session["env"]): Flags
   return Object.fromEntries(values); // each value was read by its flag's reader
 }
 
-/** Token ids of each prompt of `--ids` or `--ids-file`; only one of these and `--prompt` may be given. */
+/** Token ids of each prompt of `--ids` or `--ids-file`; only one of these, `--prompt` and `--prompt-file` may be given. */
 async function promptIds(flags: Flags): Promise<readonly (readonly number[])[] | undefined> {
-  const both = (["ids", "idsFile", "prompt"] as const).filter((name) => flags[name] !== undefined);
+  const both = (["ids", "idsFile", "prompt", "promptFile"] as const).filter(
+    (name) => flags[name] !== undefined,
+  );
   if (both.length > 1) {
     const [first, second] = both.map((name) => longName(FLAGS[name]));
     throw new IsologitError("USAGE", `${first} and ${second} were both given, expected one of them`);

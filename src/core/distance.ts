@@ -59,6 +59,11 @@ export class Distance {
     return difference === 0 ? 0 : Math.sqrt(difference / sum(this.#reference));
   }
 
+  /** Squared lengths of a - b and of a. */
+  get squares(): { readonly difference: number; readonly reference: number } {
+    return { difference: sum(this.#difference), reference: sum(this.#reference) };
+  }
+
   /** Cosine of the angle between a and b, a weaker measure; NaN if either holds a NaN or an infinity, or is all zeros. */
   get cosine(): number {
     return sum(this.#product) / Math.sqrt(sum(this.#reference) * sum(this.#other));

@@ -143,6 +143,24 @@ export function widen(dtype: NumericDType, bytes: Uint8Array): Float32Array {
   return out;
 }
 
+/** Types of weights that need no scale. */
+export type PlainFloat = "F32" | "BF16" | "F16";
+
+export const isPlainFloat = (dtype: string): dtype is PlainFloat =>
+  dtype === "F32" || dtype === "BF16" || dtype === "F16";
+
+/** The bytes of F32 values in a type, each rounded to nearest, ties to even. The inverse is `widen`. */
+export function floatBytes(dtype: PlainFloat, values: Float32Array): Uint8Array {
+  if (dtype === "F32") return new Uint8Array(values.slice().buffer);
+  const bytes = new Uint8Array(2 * values.length);
+  for (const [i, value] of values.entries()) {
+    const code = encode(dtype, value);
+    bytes[2 * i] = code & 0xff;
+    bytes[2 * i + 1] = code >>> 8;
+  }
+  return bytes;
+}
+
 /** F32 values rounded to the nearest BF16 value, ties to even. */
 export function roundToBf16(values: Float32Array): Float32Array {
   return values.map((value) => f32OfBits((encodeBits("BF16", bitsOfF32(value)) << 16) >>> 0));

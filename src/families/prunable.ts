@@ -17,6 +17,8 @@ export interface Prunable<D extends Dims = Dims> {
   readonly on: Readonly<Record<Unit, string | "every">>;
   /** number of groups of a unit, each of which keeps as many, and the name of a group in messages */
   groups(unit: Unit, d: D): { readonly count: number; readonly of: string };
+  /** the role whose values multiply the result of a norm over a unit, inside the layers that have the unit */
+  readonly gain: { readonly mambaHeads: string };
   /** the parts of each axis by role */
   axes(d: D): Readonly<Record<string, readonly (readonly AxisPart[])[]>>;
   /** settings of the model with these layers of the main stack, in order, and with these numbers of units */

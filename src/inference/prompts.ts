@@ -19,12 +19,6 @@ export interface PromptOptions {
   readonly seed?: number;
 }
 
-/** Options that choose one prompt or several. */
-export interface PromptsOptions extends PromptOptions {
-  /** token ids of several prompts, each of which runs from an empty state; replaces all other options of prompts */
-  readonly prompts?: readonly (readonly number[])[];
-}
-
 const DEFAULT_TOKENS = 64;
 /** With 16 tokens every positive control of every golden is caught; docs/verification.md has the table. */
 const WIRING_TOKENS = 16;
@@ -87,24 +81,11 @@ export async function promptOf(
   return { ids: [...bundled, ...seeded], textTokens: bundled.length, text, seed };
 }
 
-/**
- * The token ids of each prompt that the options choose.
- *
- * @throws USAGE as `promptOf`, naming the prompt
- */
-export async function promptsOf(
-  options: PromptsOptions,
-  model: Checkpoint,
-  vocab: number,
-): Promise<readonly (readonly number[])[]> {
-  const { prompts, ...one } = options;
-  if (prompts === undefined) return [(await promptOf(one, model, vocab)).ids];
-  if (one.ids !== undefined || one.prompt !== undefined || one.tokens !== undefined)
-    throw new IsologitError("USAGE", "`prompts` was given together with `ids`, `prompt` or `tokens`");
-  if (prompts.length === 0) throw new IsologitError("USAGE", "no prompt was given");
-  return prompts.map((ids, i) => {
-    if (Array.isArray(ids)) return checkedIds(ids, vocab, `prompt ${i}: `);
-    throw new IsologitError("USAGE", `prompt ${i} is not a list of token ids`);
+/** Prompts of given token ids. @throws USAGE as `promptOf`, naming the prompt */
+export function promptsOfIds(lists: readonly (readonly number[])[], vocab: number): readonly Prompt[] {
+  return lists.map((ids, i) => {
+    if (!Array.isArray(ids)) throw new IsologitError("USAGE", `prompt ${i} is not a list of token ids`);
+    return { ids: checkedIds(ids, vocab, `prompt ${i}: `), textTokens: 0, text: null, seed: null };
   });
 }
 

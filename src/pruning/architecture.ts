@@ -5,6 +5,7 @@ import { mainLayers } from "../families/model.ts";
 import type { Cut } from "./cut.ts";
 import type { LayerCounts, ShapeOptions } from "./options.ts";
 import type { StoredScores } from "./scores/stored-scores.ts";
+import type { IterativeDepth } from "./search/iterative-depth.ts";
 import { countsOf } from "./select.ts";
 
 export interface PrunedArchitecture {
@@ -22,7 +23,7 @@ export interface PrunedArchitecture {
 export interface DroppedLayer {
   readonly layer: number;
   readonly kind: string;
-  /** null: no scores were given */
+  /** of its round, where layers went one at a time; null: no scores were given */
   readonly score: number | null;
 }
 
@@ -43,11 +44,15 @@ export function architectureOf(model: LoadedModel, { layers }: Cut): PrunedArchi
 export async function droppedLayers(
   source: LoadedModel,
   { layers }: Cut,
-  scores: StoredScores | null,
+  scores: StoredScores | IterativeDepth | null,
   { layerScore = "mse" }: Pick<ShapeOptions, "layerScore">,
 ): Promise<readonly DroppedLayer[]> {
   const main = mainLayers(source);
   const gone = main.filter(({ index }) => !layers.includes(index));
+  if (scores !== null && "rounds" in scores) {
+    const values = new Map(scores.rounds.map(({ layer, score }) => [layer, score]));
+    return gone.map(({ index, kind }) => ({ layer: index, kind, score: values.get(index) ?? null }));
+  }
   const name = `layer.${layerScore}`;
   const values = gone.length > 0 && scores?.has(name) ? await scores.read(name, main.length) : null;
   return gone.map(({ index, kind }) => ({ layer: index, kind, score: values?.[index] ?? null }));

@@ -96,7 +96,7 @@ function withLists(config: Config, layers: readonly number[], file: string): Con
 }
 
 /** A store with further files. */
-function storeWith(store: Store, made: ReadonlyMap<string, Uint8Array>): Store {
+export function storeWith(store: Store, made: ReadonlyMap<string, Uint8Array>): Store {
   return {
     ...store,
     open: async (path) => {

@@ -112,8 +112,9 @@ class CutLockstep {
   }
 
   #maskOf(layer: Layer | null): LayerMask {
-    const { forward, source, cut } = this.#o;
-    return new LayerMask(forward.masks!(source.dims), (unit) => keptUnits(cut, unit, layer));
+    const { forward, source, cut, gains } = this.#o;
+    const gain = layer?.stack === "main" ? gains.get(layer.index) : undefined;
+    return new LayerMask(forward.masks!(source.dims), (unit) => keptUnits(cut, unit, layer), gain);
   }
 
   /** A layer that the cut drops: only the parent runs it. */

@@ -1,5 +1,6 @@
 /** The model that a cut leaves, as a view of its source: its settings, layers and roles, and where each role lies. */
 import type { LoadedModel } from "../checkpoint/load.ts";
+import { tensorKey } from "../core/checkpoint.ts";
 import { sameShape } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { indexRuns, type Layout, leaf, take, takeMoves } from "../core/mapping/layout.ts";
@@ -10,6 +11,7 @@ import { rolesOf } from "../families/recognise.ts";
 import { type Layer, roleKey } from "../families/structure.ts";
 import type { Unit } from "../families/units.ts";
 import type { Cut } from "./cut.ts";
+import { type CutWeight, cutScaledWeight } from "./cut-scales.ts";
 import { renumberName } from "./renumber.ts";
 
 /** @throws UNSUPPORTED for a family that has no rules for it */
@@ -51,7 +53,7 @@ export interface CutModel {
 /**
  * The source with its roles cut. It reads the same stored tensors; nothing is copied. Its config is still that of the source.
  *
- * @throws UNSUPPORTED for weights whose scales cannot be cut
+ * @throws UNSUPPORTED for weights whose scales cannot be cut: see `cutScaledWeight`
  */
 export function cutModel(source: LoadedModel, cut: Cut): CutModel {
   const { family, settings: before } = source;
@@ -72,11 +74,14 @@ export function cutModel(source: LoadedModel, cut: Cut): CutModel {
       throw new IsologitError("INTERNAL", `${role.key} is cut to [${shape}], expected [${role.shape}]`);
     return { role, from, kept: indices };
   });
-  refuseScaled(source, roles);
   const roleSources = new Map<string, readonly Move[]>();
   const takenRows = new Map<string, Layout>();
-  for (const { role, from, kept } of roles) {
-    let [moves, shape] = [source.roleSources.get(from.key)!, from.shape];
+  const weights: CutWeight[] = [];
+  for (const { role, from, kept: all } of roles) {
+    const weight = cutScaledWeight(source, from, all);
+    if (weight !== null) weights.push(weight);
+    const { kept } = weight ?? { kept: all };
+    let [moves, shape] = [weight?.moves ?? source.roleSources.get(from.key)!, weight?.shape ?? from.shape];
     // Rows beside columns would need a move for each pair of runs; rows are then taken where elements are read.
     const both = kept[0] !== undefined && kept.slice(1).some((indices) => indices !== undefined);
     for (const [axis, indices] of kept.entries()) {
@@ -88,9 +93,24 @@ export function cutModel(source: LoadedModel, cut: Cut): CutModel {
     if (both) takenRows.set(role.key, take(leaf(role.key, shape), 0, kept[0]!));
   }
   return {
-    model: viewOf(source, { settings, dims, layers, roles, roleSources, takenRows, kept: cut.layers }),
+    model: viewOf(withCutWeights(source, weights), {
+      ...{ settings, dims, layers, roles, roleSources, takenRows },
+      ...{ source, kept: cut.layers },
+    }),
     roles,
   };
+}
+
+/** The source with cut weights and scales in place of its own. */
+function withCutWeights(source: LoadedModel, weights: readonly CutWeight[]): LoadedModel {
+  if (weights.length === 0) return source;
+  const tensors = new Map(source.tensors);
+  const scaleOf = new Map(source.scales.scaleOf);
+  for (const { tensors: cut, weight, scale } of weights) {
+    for (const tensor of cut) tensors.set(tensorKey(tensor), tensor);
+    scaleOf.set(weight, scale);
+  }
+  return { ...source, tensors, scales: { ...source.scales, scaleOf } };
 }
 
 function viewOf(
@@ -98,11 +118,13 @@ function viewOf(
   cut: Pick<LoadedModel, "settings" | "dims" | "layers" | "roleSources"> & {
     readonly roles: readonly CutRole[];
     readonly takenRows: ReadonlyMap<string, Layout>;
+    /** as it is stored */
+    readonly source: LoadedModel;
     /** layers of the source that stay */
     readonly kept: readonly number[];
   },
 ): LoadedModel {
-  const { roles, kept: _, ...fields } = cut;
+  const { roles, kept: _, source: stored, ...fields } = cut;
   const main = mainLayers({ ...source, layers: cut.layers });
   const newKeys = new Map<string, string[]>();
   for (const { role, from } of roles) newKeys.set(from.key, [...(newKeys.get(from.key) ?? []), role.key]);
@@ -118,7 +140,7 @@ function viewOf(
       ...source.parallelism,
       stages: [{ main: main.length, mtp: cut.layers.length - main.length }],
     },
-    cutFrom: { source, rename: (name) => renumberName(name, cut.kept) },
+    cutFrom: { source: stored, rename: (name) => renumberName(name, cut.kept) },
     roles: new Map(roles.map(({ role }) => [role.key, role])),
     holds: new Map(holds),
   };
@@ -178,19 +200,4 @@ function keptIndices(
     at += count * size;
   }
   return isCut ? indices : undefined;
-}
-
-/** Scales for rows or blocks would have to be cut with their weights. @throws UNSUPPORTED */
-function refuseScaled(source: LoadedModel, roles: readonly CutRole[]): void {
-  for (const { from, kept } of roles) {
-    if (kept.every((indices) => indices === undefined)) continue;
-    for (const { of } of source.roleSources.get(from.key)!) {
-      const { name, dtype, stored } = source.tensors.get(of!)!;
-      const scale = source.scales.scaleOf.get(name);
-      if (stored === undefined && (scale === undefined || scale.extent === "tensor")) continue;
-      const message = `it is ${dtype} with ${scale === undefined ? "packed codes" : `a scale for each ${scale.extent}`}, and such weights cannot be cut`;
-      const next = "decode the source with `isologit recast SRC PLAIN --dtype bf16`, and prune PLAIN";
-      throw new IsologitError("UNSUPPORTED", message, { tensor: name }, { next });
-    }
-  }
 }

@@ -1,4 +1,5 @@
 /** What a run of a source beside its cut model needs, and what it gives. */
+import type { PlainFloat } from "../core/float.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import type { ModelRunner } from "../inference/runner.ts";
 import type { LockstepOptions, LockstepResult } from "../verify/lockstep.ts";
@@ -14,6 +15,8 @@ interface CutSide {
 export interface CutLockstepOptions
   extends Pick<LockstepOptions, "backend" | "forward" | "blockBytes" | "watch" | "signal"> {
   readonly cut: Cut;
+  /** by layer of the source, the type in which a rescaled gain is stored; empty: gains stay as they are */
+  readonly gains: ReadonlyMap<number, PlainFloat>;
   readonly source: CutSide;
   readonly pruned: CutSide;
   /** each is run from an empty state */

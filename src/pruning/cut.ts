@@ -10,4 +10,6 @@ export interface Cut {
   readonly heads: ReadonlyMap<number, readonly number[]>;
   /** channels of the hidden state that stay; absent: all of them */
   readonly hidden?: readonly number[];
+  /** gains of gated norms that lose heads are multiplied by √(all / kept); absent: they stay as they are */
+  readonly rescaledGains?: true;
 }

@@ -26,6 +26,9 @@ export interface PromptDamage {
   readonly nllPruned: number;
   readonly rightParent: number;
   readonly rightPruned: number;
+  /** squared distance of the logits, and squared length of those of the source */
+  readonly logitsDistance: number;
+  readonly logitsLength: number;
 }
 
 /** Compares the logits of several prompts, whose rows follow each other. Each prompt is run from an empty state. */
@@ -57,10 +60,12 @@ export class DamageMeasure {
     return this.#prompts.map(({ rows, comparison }) => {
       const { klMean, nllA, nllB } = comparison.summary(0);
       const { same, nextA, nextB } = comparison.countBest();
+      const { difference, reference } = comparison.squares;
       return {
         ...{ tokens: rows, kl: klMean * rows, agreeing: same },
         ...{ nllParent: nllA * (rows - 1), nllPruned: nllB * (rows - 1) },
         ...{ rightParent: nextA, rightPruned: nextB },
+        ...{ logitsDistance: difference, logitsLength: reference },
       };
     });
   }

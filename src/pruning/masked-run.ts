@@ -2,10 +2,13 @@
  * A run of a whole model with the parts silenced that a cut drops. Where each unit lies in a stream is said by the table of the
  * family; no layout and no rule of the cut is used here.
  */
+import type { Backend, Region } from "../../kernels/kernel.ts";
+import { floatBytes, type PlainFloat, widen } from "../core/float.ts";
 import type { KernelStage, Masks, Stage, StreamUnits } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import type { Unit } from "../families/units.ts";
 import { type Streams, stageStreams } from "../inference/activations.ts";
+import { putFloats } from "../inference/sequences.ts";
 import type { Cut } from "./cut.ts";
 
 /** The units that stay in a layer; undefined: all of them. `layer` null: outside of layers. */
@@ -21,12 +24,17 @@ type KeptElements = Int32Array | null;
 export class LayerMask {
   readonly #masks: Masks;
   readonly #keptOf: (unit: Unit) => readonly number[] | undefined;
+  readonly #gain: PlainFloat | undefined;
   readonly #known = new Map<string, KeptElements>();
 
-  /** @param keptOf the units that stay, in the order in which the cut model has them; undefined: all */
-  constructor(masks: Masks, keptOf: (unit: Unit) => readonly number[] | undefined) {
+  /**
+   * @param keptOf the units that stay, in the order in which the cut model has them; undefined: all
+   * @param gain   the type of the gain of a norm over Mamba heads, where the cut rescales it; undefined: gains stay as they are
+   */
+  constructor(masks: Masks, keptOf: (unit: Unit) => readonly number[] | undefined, gain?: PlainFloat) {
     this.#masks = masks;
     this.#keptOf = keptOf;
+    this.#gain = gain;
   }
 
   /** The units that stay; undefined: all. */
@@ -36,7 +44,8 @@ export class LayerMask {
 
   /** The mask with other units. */
   with(unit: Unit, units: readonly number[]): LayerMask {
-    return new LayerMask(this.#masks, (other) => (other === unit ? units : this.#keptOf(other)));
+    const keptOf = (other: Unit) => (other === unit ? units : this.#keptOf(other));
+    return new LayerMask(this.#masks, keptOf, this.#gain);
   }
 
   unitsOf(stream: string): readonly StreamUnits[] {
@@ -60,7 +69,8 @@ export class LayerMask {
   }
 
   /**
-   * A stage as the cut model computes it from silenced streams: a norm takes its mean over the units that stay.
+   * A stage as the cut model computes it from silenced streams: a norm takes its mean over the units that stay, and its gain,
+   * where the cut rescales it, is √(all / kept) times as large and rounded to its type.
    *
    * @returns the stage, and the number that multiplies its result
    */
@@ -70,11 +80,15 @@ export class LayerMask {
     if (stage.op !== "kernel" || norm === undefined || kept === undefined) return { stage, factor: 1 };
     const all = this.unitsOf(stage.to)[0]!.count; // a norm makes a stream of the units that it counts
     const share = kept.length / all;
+    const gain = norm.unit === "mambaHeads" ? this.#gain : undefined;
     // x / sqrt(sum / kept + eps) = sqrt(share) * x / sqrt(sum / all + share * eps)
     const run: KernelStage["run"] = (backend, d, rows, inputs, output) => {
       const values = d as unknown as Readonly<Record<string, number>>; // the table names a number of the dims
       const scaled = { ...d, [norm.eps]: values[norm.eps]! * share } as Dims;
-      return stage.run(backend, scaled, rows, inputs, output);
+      if (gain === undefined) return stage.run(backend, scaled, rows, inputs, output);
+      return runWithGain(backend, gain, 1 / Math.sqrt(share), inputs, (all) =>
+        stage.run(backend, scaled, rows, all, output),
+      );
     };
     return { stage: { ...stage, run }, factor: Math.sqrt(share) };
   }
@@ -87,6 +101,23 @@ export class LayerMask {
       at += count * size;
     }
   }
+}
+
+/** Runs with another gain, which is the last of the inputs: multiplied by a factor, and rounded to its type. */
+async function runWithGain(
+  backend: Backend,
+  dtype: PlainFloat,
+  factor: number,
+  inputs: readonly Region[],
+  run: (inputs: readonly Region[]) => Promise<void>,
+): Promise<void> {
+  const gain = inputs.at(-1)!;
+  const values = await backend.view(gain, gain.bytes / 4);
+  const scaled = Float32Array.from(values, (value) => value * factor);
+  const region = backend.allocate(gain.bytes);
+  await putFloats(backend, region, widen(dtype, floatBytes(dtype, scaled)));
+  await run([...inputs.slice(0, -1), region]);
+  backend.release(region);
 }
 
 /** The kept elements of every row: [rows, width] to [rows, kept]. */

@@ -22,6 +22,11 @@ export interface ShapeOptions {
   /** width of the MLP layers */
   readonly ffn?: number;
   readonly mambaHeads?: number;
+  /**
+   * with `mambaHeads`: multiply the gain of each gated norm by √(all heads / heads that stay), so that heads that say nothing
+   * can go without a trace. The gains are then derived, and not bits of the source
+   */
+  readonly rescaleGain?: boolean;
   /** number of query heads */
   readonly heads?: number;
   /** width of the hidden state */
@@ -30,6 +35,11 @@ export interface ShapeOptions {
   readonly score?: UnitScore;
   /** by which score layers are ranked; default "mse" */
   readonly layerScore?: LayerScore;
+  /**
+   * drop layers one at a time, until `layers` are left: each round measures the model without each layer on the prompts, and
+   * drops the layer with the least score. Scores in a file are then needed for widths only
+   */
+  readonly iterative?: boolean;
   /** path of the scores that `importance` wrote; needed wherever a choice is made */
   readonly importance?: string;
 }

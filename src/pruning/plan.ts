@@ -8,6 +8,7 @@ import { canonicalJson, sha256 } from "../core/hash.ts";
 import type { Cut } from "./cut.ts";
 import { withCutFiles } from "./cut-files.ts";
 import type { CutModel } from "./cut-model.ts";
+import { withRescaledGains } from "./rescaled-gains.ts";
 
 interface CutTarget {
   readonly writer: Writer;
@@ -15,6 +16,8 @@ interface CutTarget {
   readonly version: string;
   /** content root of the source */
   readonly root: string;
+  /** the layers that went one at a time, in this order; absent: they were chosen at once */
+  readonly order?: readonly number[];
 }
 
 /** @returns the plan, and the cut model with the files as the cut changes them */
@@ -22,10 +25,10 @@ export async function planCut(
   source: LoadedModel,
   view: CutModel,
   cut: Cut,
-  { writer, options, version, root }: CutTarget,
+  { writer, options, version, root, order }: CutTarget,
 ): Promise<{ readonly plan: Plan; readonly model: LoadedModel }> {
   const { tp, pp, maxShardBytes, memoryBytes, threads, plugins } = options;
-  const model = await withCutFiles(view.model, source, cut);
+  const model = await withRescaledGains(await withCutFiles(view.model, source, cut), source, cut);
   const carried = source.checkpoint.carriedFiles?.root ?? "";
   const plan = await planConversion(model, {
     writer,
@@ -40,7 +43,12 @@ export async function planCut(
     version,
     restore: carried === "" || carried === root, // else these files belong to other weights
   });
-  const { layers, ffn, mambaHeads, heads, hidden = null } = cut;
+  const { layers, ffn, mambaHeads, heads, hidden = null, rescaledGains = false } = cut;
   const kept = [layers, [...ffn], [...mambaHeads], [...heads], hidden];
-  return { plan: { ...plan, id: sha256(canonicalJson({ plan: plan.id, kept })) }, model };
+  const chosen = {
+    kept,
+    ...(order !== undefined && { order }),
+    ...(rescaledGains && { rescaledGains }),
+  };
+  return { plan: { ...plan, id: sha256(canonicalJson({ plan: plan.id, ...chosen })) }, model };
 }

@@ -2,7 +2,12 @@
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
-import { decodeWeights, type LoadedModel, type ModelWithScales } from "../checkpoint/load.ts";
+import {
+  decodeWeights,
+  type LoadedModel,
+  type ModelWithScales,
+  readScaleValues,
+} from "../checkpoint/load.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
 import { countOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -22,12 +27,13 @@ import { worseVerdict } from "../verify/verdict.ts";
 import { verifyModels } from "../verify/verify.ts";
 import type { Cut } from "./cut.ts";
 import { compareCut } from "./cut-lockstep.ts";
-import type { CutModel, CutRole } from "./cut-model.ts";
+import { type CutModel, type CutRole, prunableOf } from "./cut-model.ts";
 import type { CutLockstepResult } from "./cut-run.ts";
 import type { Damage } from "./damage.ts";
+import { rescaledTypes } from "./rescaled-gains.ts";
 
 /** The prompts of a proof; a certificate records the first. */
-export interface CutPrompts {
+interface CutPrompts {
   readonly first: Prompt;
   readonly all: readonly (readonly number[])[];
 }
@@ -52,13 +58,14 @@ interface CutProof {
 export async function proveCut(written: ModelWithScales, request: CutProofRequest): Promise<CutProof> {
   const { source, root, cut, view, prompts, options } = request;
   const watch = options.watch ?? ignoreEvents;
-  const model = { ...view.model, scaleValues: source.scaleValues };
+  const model = await readScaleValues(view.model); // scales of rows are cut with their weights
   const compared = await verifyModels(model, written, { ...options, verify: "bytes", strictScales: true });
   const { report } = compared;
   const leftOut = elementsLeftOut(source, view.roles);
+  const derived = elementsDerived(source, cut, view.roles);
   const rungs = report.rungs.map((rung): RungReport => {
     if (rung.rung !== "cover" || !("settings" in rung.metrics)) return rung;
-    return { ...rung, metrics: { ...rung.metrics, leftOut } };
+    return { ...rung, metrics: { ...rung.metrics, leftOut, ...(derived !== null && { derived }) } };
   });
   const isComparable = rungs.some(({ rung }) => rung === "bytes");
   const findings: Finding[] = [...report.findingDetails];
@@ -135,6 +142,21 @@ function elementsLeftOut(source: LoadedModel, kept: readonly CutRole[]): Readonl
   return Object.fromEntries([...counts].filter(([, count]) => count !== 0));
 }
 
+/** Number of elements, by role, that are computed from the source and are not its bits; null: none are. */
+function elementsDerived(
+  source: LoadedModel,
+  cut: Cut,
+  kept: readonly CutRole[],
+): Readonly<Record<string, number>> | null {
+  const layers = rescaledTypes(source, cut);
+  if (layers.size === 0) return null;
+  const { mambaHeads: gain } = prunableOf(source).gain;
+  const elements = kept
+    .filter(({ from }) => from.spec.role === gain && layers.has(from.layer!.index))
+    .reduce((sum, { role }) => sum + countOf(role.shape), 0);
+  return { [gain]: elements };
+}
+
 interface CutRun {
   readonly backend: Backend;
   readonly rounder: WeightRounder;
@@ -177,7 +199,16 @@ async function runCutLockstep(
     ...{ runner: runners[i], dims: model.dims, layers: model.layers },
   });
   const result = await compareCut({
-    ...{ backend, forward: source.family.forward, cut, prompts, blockBytes: bytes / 2, watch, signal },
+    ...{
+      backend,
+      forward: source.family.forward,
+      cut,
+      gains: rescaledTypes(storedSource, cut),
+      prompts,
+      blockBytes: bytes / 2,
+      watch,
+      signal,
+    },
     ...{ source: side(source, 0), pruned: side(pruned, 1) },
     ...(words !== undefined && { words }),
   });

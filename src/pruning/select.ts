@@ -49,6 +49,8 @@ const FLAG_OF: Readonly<Record<Unit, string>> = {
 export function shapeOf(model: LoadedModel, options: ShapeOptions): AskedShape | null {
   const { layers, drop } = options;
   const units = (Object.keys(FLAG_OF) as Unit[]).filter((unit) => options[unit] !== undefined);
+  if (options.rescaleGain === true && units.every((unit) => unit !== "mambaHeads"))
+    refuse("`rescaleGain` is for norms that lose heads, and `mambaHeads` was not given");
   if (layers === undefined && drop === undefined && units.length === 0) return null;
   if (layers !== undefined && drop !== undefined)
     refuse("`layers` and `drop` were both given, expected one of them");
@@ -74,7 +76,11 @@ export async function selectCut(
   model: LoadedModel,
   shape: AskedShape,
   scores: StoredScores | null,
-  { score = "contribution", layerScore = "mse" }: Pick<ShapeOptions, "score" | "layerScore">,
+  {
+    score = "contribution",
+    layerScore = "mse",
+    rescaleGain,
+  }: Pick<ShapeOptions, "score" | "layerScore" | "rescaleGain">,
 ): Promise<Cut> {
   const main = mainLayers(model);
   const read = (name: string, count: number) => scores!.read(name, count); // `needsScores` was asked before
@@ -100,6 +106,7 @@ export async function selectCut(
     mambaHeads: await lists("mambaHeads"),
     heads: await lists("heads"),
     ...(hidden !== undefined && { hidden: highest(await read("hidden.activation", sizes.hidden), hidden) }),
+    ...(rescaleGain === true && shape.widths.mambaHeads !== undefined && { rescaledGains: true as const }),
   };
 }
 

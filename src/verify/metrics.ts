@@ -152,6 +152,11 @@ export class LogitsComparison {
     };
   }
 
+  /** Squared lengths of a - b and of a, over all positions. */
+  get squares(): Distance["squares"] {
+    return this.#distance.squares;
+  }
+
   /** Numbers of positions with the same best token, and of those whose best token is the next token of the prompt. */
   countBest(): { readonly same: number; readonly nextA: number; readonly nextB: number } {
     const count = (holds: (p: Position, t: number) => boolean) => this.#positions.filter(holds).length;

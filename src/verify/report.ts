@@ -65,6 +65,8 @@ interface CoverMetrics {
   readonly settings: readonly string[];
   /** of a pruned model: how many elements of the source were left out, by role */
   readonly leftOut?: Readonly<Record<string, number>>;
+  /** of a pruned model: how many elements were computed from those of the source, by role; absent: none */
+  readonly derived?: Readonly<Record<string, number>>;
 }
 
 interface CertifiedCoverMetrics {

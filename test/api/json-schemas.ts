@@ -4,8 +4,8 @@ import { jsonText } from "../../src/report/json.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 
-/** The type that each command prints, by the name of the schema. */
-const REPORTS = {
+/** The type that each command prints, by the name of the schema; several where its flags decide. */
+const REPORTS: Readonly<Record<string, string | readonly string[]>> = {
   "auth-whoami": "WhoamiReport",
   "cache-ls": "CacheReport",
   "cache-rm": "CacheRmReport",
@@ -21,12 +21,12 @@ const REPORTS = {
   inspect: "InspectReport",
   logits: "LogitsReport",
   plan: "PlanReport",
-  prune: "PruneReport",
+  prune: ["PruneReport", "ModelSizes"],
   recast: "ConvertReport",
   scan: "FindingsReport",
   upload: "UploadReport",
   verify: "VerifyReport",
-} as const;
+};
 
 /** The text of each schema by its name; `error` is the schema of what a command prints if it ends with an error, and `event` of a line of the file of `--events`. */
 export function schemaTexts(): ReadonlyMap<string, string> {
@@ -37,11 +37,12 @@ export function schemaTexts(): ReadonlyMap<string, string> {
     topRef: false,
     additionalProperties: true, // a later version may add fields
   });
+  const ofType = (type: string) => generator.createSchema(type);
   const ofCommands = Object.entries(REPORTS).map(([name, type]): [string, string] => {
     const title = `What \`isologit ${name.replace("-", " ")} --json\` prints`;
+    if (typeof type !== "string") return [name, schemaText(name, title, oneOf(type.map(ofType)))];
     const first = SCHEMA_NAMES.get(type)!;
-    const schema = first === name ? generator.createSchema(type) : { $ref: fileName(first) };
-    return [name, schemaText(name, title, schema)];
+    return [name, schemaText(name, title, first === name ? ofType(type) : { $ref: fileName(first) })];
   });
   const failure = generator.createSchema("Stopped").properties!.report as Schema;
   return new Map([
@@ -51,12 +52,18 @@ export function schemaTexts(): ReadonlyMap<string, string> {
   ]);
 }
 
+/** A schema that each of several types follows. */
+function oneOf(schemas: readonly Schema[]): Schema {
+  const definitions = Object.assign({}, ...schemas.map((schema) => schema.definitions ?? {}));
+  return { anyOf: schemas.map(({ $schema: _, definitions: __, ...schema }) => schema), definitions };
+}
+
 const fileName = (name: string): string => `${name}.schema.json`;
 
 /** The first schema of each type. */
 const SCHEMA_NAMES: ReadonlyMap<string, string> = new Map(
   Object.entries(REPORTS)
-    .map(([name, type]) => [type, name] as const)
+    .flatMap(([name, type]) => (typeof type === "string" ? [[type, name] as const] : []))
     .reverse(),
 );
 

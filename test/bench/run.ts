@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { cutTimes } from "./cuts.ts";
 import { decodeTimes } from "./decode.ts";
 import { encoderSpeeds } from "./encoders.ts";
 import { importanceTimes, spread } from "./importance.ts";
@@ -29,7 +30,7 @@ const { values } = parseArgs({
     items: {
       type: "string",
       default:
-        "start,kernels,encoders,decode,importance,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
+        "start,kernels,encoders,decode,importance,cuts,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -164,7 +165,15 @@ interface Run {
 
 async function main(): Promise<void> {
   const wanted = values.items.split(",");
-  const known = ["start", "kernels", "encoders", "decode", "importance", ...PARTS.flatMap(Object.keys)];
+  const known = [
+    "start",
+    "kernels",
+    "encoders",
+    "decode",
+    "importance",
+    "cuts",
+    ...PARTS.flatMap(Object.keys),
+  ];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
   const cold = await dropCaches();
   const [cpu] = cpus();
@@ -178,6 +187,8 @@ async function main(): Promise<void> {
   if (wanted.includes("decode")) await decodeTimes(10 * Number(values.rounds), values.work);
   if (wanted.includes("importance"))
     await importanceTimes(program, Number(values.rounds), values.work, IMPORTANCE_MEBIBYTES);
+  if (wanted.includes("cuts"))
+    await cutTimes(program, Number(values.rounds), values.work, IMPORTANCE_MEBIBYTES);
   for (const part of PARTS) {
     const items = Object.entries(part).flatMap(([id, item]) =>
       wanted.includes(id) ? [{ id, ...item }] : [],

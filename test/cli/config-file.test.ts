@@ -83,6 +83,18 @@ it("lists and switches", async () => {
   expect(bare.calls[0]!.options).toMatchObject({ calibrate: true });
 });
 
+it("a flag is read as its command reads it: --hidden of prune is a number, and of logits a switch", async () => {
+  const pruned = await runWith("prune: { hidden: 48 }", "prune a --dry-run");
+  expect(pruned.calls.at(-1)).toMatchObject({ name: "prune", options: { hidden: 48 } });
+  expect((await runWith("hidden: 48", "prune a --dry-run")).calls.at(-1)!.options).toMatchObject({
+    hidden: 48,
+  });
+  expect((await runWith("hidden: true", "logits a")).calls[0]!.options).toMatchObject({ hidden: true });
+  const refused = await runWith("prune: { hidden: true }", "prune a --dry-run");
+  expect([refused.status, refused.calls]).toEqual([2, []]);
+  expect(refused.stderr).toContain("expected a text or a number");
+});
+
 it.each([
   ["token: x", "token is accepted on the command line only"],
   ["overwrite: true", "overwrite is accepted on the command line only"],

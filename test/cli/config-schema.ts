@@ -20,23 +20,40 @@ function valueSchema({ read, bare, repeatable, choices }: Flag): Schema {
   return forms.length === 1 ? one : { anyOf: forms };
 }
 
-function section(names: readonly FlagName[]): Readonly<Record<string, Schema>> {
+type Helps = (typeof commands)[number]["helps"];
+
+/** What a command reads in place of a flag's own value. */
+const ownFlag = (name: FlagName, helps: Helps): Flag => ({ ...FLAGS[name], ...helps?.[name] });
+
+/** The values of a flag in each command that reads it in its own way. */
+function sharedSchema(name: FlagName): Schema {
+  const own = commands.filter(
+    ({ flags, helps }) => flags.includes(name) && helps?.[name]?.read !== undefined,
+  );
+  const forms = [FLAGS[name], ...own.map(({ helps }) => ownFlag(name, helps))].map(valueSchema);
+  const different = [...new Map(forms.map((form) => [JSON.stringify(form), form])).values()];
+  return different.length === 1 ? different[0]! : { anyOf: different };
+}
+
+/** @param helps absent: flags of every command that has them */
+function section(names: readonly FlagName[], helps?: Helps): Readonly<Record<string, Schema>> {
   const allowed = names.filter((name) => !ONLY_ON_COMMAND_LINE.includes(name));
   return Object.fromEntries(
     allowed.map((name) => {
-      const flag: Flag = FLAGS[name];
-      return [longName(flag).slice(2), { description: helpText(flag), ...valueSchema(flag) }];
+      const flag = ownFlag(name, helps);
+      const value = helps === undefined ? sharedSchema(name) : valueSchema(flag);
+      return [longName(FLAGS[name]).slice(2), { description: helpText(flag), ...value }];
     }),
   );
 }
 
 export function configSchema(): Schema {
   const shared = section(FLAG_NAMES);
-  const ofCommands = commands.map(({ name, summary, flags }) => {
+  const ofCommands = commands.map(({ name, summary, flags, helps = {} }) => {
     const own = {
       description: `flags of ${name}: ${summary}`,
       type: "object",
-      properties: section(flags),
+      properties: section(flags, helps),
       additionalProperties: false,
     };
     return [name, name in shared ? { anyOf: [shared[name], own] } : own];

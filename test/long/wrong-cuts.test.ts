@@ -40,11 +40,16 @@ const hidden: Cut = { ...whole, hidden: HIDDEN };
 
 let counter = 0;
 
-/** Writes what `view` says, and proves it to be `cut`. */
-async function proved(view: CutModel, cut: Cut, model: ModelWithScales = source): Promise<VerifyReport> {
+/** Writes what `view` says, by the rules of `done`, and proves it to be `cut`. */
+async function proved(
+  view: CutModel,
+  cut: Cut,
+  model: ModelWithScales = source,
+  done: Cut = cut,
+): Promise<VerifyReport> {
   const format = hf as WritableFormat; // this format is written
   const options = { threads: 1 };
-  const { plan, model: planned } = await planCut(model, view, cut, {
+  const { plan, model: planned } = await planCut(model, view, done, {
     ...{ writer: format.writes, options, version: "test", root: PARENT_ROOT },
   });
   const first = { ids, textTokens: 0, text: null, seed: null };
@@ -175,6 +180,19 @@ it("a norm that counts all heads is not the pruned model's: a silent head cannot
   const report = await proved(cutModel(source, mamba), mamba, { ...source, family: simplified });
   expect(report.firstDivergence).toMatchObject({ layer: 0, door: "g" });
   expect((await proved(cutModel(source, mamba), mamba)).verdict).toBe("within");
+});
+
+it("gains that are rescaled where they should stay, or stay where they should be rescaled, are seen", async () => {
+  const rescaled: Cut = { ...mamba, rescaledGains: true };
+  for (const [done, intended] of [
+    [mamba, rescaled],
+    [rescaled, mamba],
+  ] as const) {
+    const report = await proved(cutModel(source, done), intended, source, done);
+    expect(report.rungs.find(({ rung }) => rung === "logits")?.verdict).toBe("different");
+    expect(report.firstDivergence).toMatchObject({ layer: 0, door: "g" });
+  }
+  expect((await proved(cutModel(source, rescaled), rescaled)).verdict).toBe("within");
 });
 
 it("bytes that differ from the source are named by layer and tensor, whatever the forward pass says", async () => {

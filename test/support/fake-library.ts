@@ -147,6 +147,8 @@ export const PRUNED: PruneReport = {
     { layer: 2, kind: "mamba", score: 0.00123 },
     { layer: 3, kind: "mlp", score: null },
   ],
+  depth: null,
+  gainFactor: null,
   memory: null,
   search: null,
   damage: {

@@ -9,7 +9,8 @@ import { refuseExistingFile } from "../../checkpoint/tensor-file.ts";
 import { ignoreEvents } from "../../core/events.ts";
 import { memoryOf } from "../../inference/machine.ts";
 import { refuseUnrunnable } from "../../inference/model-runner.ts";
-import { type PromptsOptions, promptsDigest, promptsOf } from "../../inference/prompts.ts";
+import { type PromptsOptions, promptsOf } from "../../inference/prompt-groups/prompt-file.ts";
+import { promptsDigest } from "../../inference/prompts.ts";
 import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
 import { writeScores } from "../../pruning/scores/file.ts";
 import type { LayerScore } from "../../pruning/scores/layer-scores.ts";
@@ -76,11 +77,11 @@ export async function importance(source: string, options: ImportanceOptions): Pr
   });
   const model = await loadModelWithScales({ ...checkpoint, store }, options);
   refuseUnrunnable(model);
-  const prompts = await promptsOf(options, checkpoint, model.dims.vocab);
+  const prompts = (await promptsOf(options, checkpoint, model.dims.vocab)).map(({ ids }) => ids);
   await refuseExistingFile(options.out, options.overwrite);
 
   const restSize = poolSize(Math.min(memoryOf(options), REST_BYTES), options.threads);
-  const digests = new ReadDigests(wholeTensors(model));
+  const digests = new ReadDigests(wholeTensors(model), model.tensors);
   const scores = await scoreModel(model, prompts, options, (...read) => digests.add(...read));
   const { watch = ignoreEvents, signal } = options;
   await using pool = new WorkerPool(restSize);

@@ -1,5 +1,4 @@
 /** `prune`: cuts layers and units out of a model, proves the cut, and publishes it only after that. */
-import type { CutRecord } from "../../certificate/certificate.ts";
 import { digestContent } from "../../certificate/content.ts";
 import { ownCertificate, refuseContradictedSource } from "../../certificate/own-certificate.ts";
 import { checkUndigestedChunks } from "../../checkpoint/chunk-checks.ts";
@@ -19,7 +18,7 @@ import { writtenFormat } from "../../convert/prepare.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { ignoreEvents } from "../../core/events.ts";
 import { memoryOf } from "../../inference/machine.ts";
-import type { PromptOptions } from "../../inference/prompts.ts";
+import { type PromptsOptions, promptsOf } from "../../inference/prompt-groups/prompt-file.ts";
 import { refuseExisting } from "../../io/destination.ts";
 import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
 import {
@@ -28,16 +27,16 @@ import {
   droppedLayers,
   type PrunedArchitecture,
 } from "../../pruning/architecture.ts";
-import type { Cut } from "../../pruning/cut.ts";
 import { cutModel, prunableOf } from "../../pruning/cut-model.ts";
 import type { Damage } from "../../pruning/damage.ts";
 import { refuseDistillFiles, writeDistillFiles } from "../../pruning/distill.ts";
 import type { ShapeOptions } from "../../pruning/options.ts";
 import { planCut } from "../../pruning/plan.ts";
-import { cutPrompts } from "../../pruning/prompts.ts";
 import { proveCut, refuseUnprovable } from "../../pruning/proof.ts";
+import { gainFactor } from "../../pruning/rescaled-gains.ts";
 import { openScores, refuseOtherModel } from "../../pruning/scores/stored-scores.ts";
 import { findCut } from "../../pruning/search/find-cut.ts";
+import { dropInRounds, type IterativeDepth, iterativeRequest } from "../../pruning/search/iterative-depth.ts";
 import { maskedDamage } from "../../pruning/search/measure.ts";
 import { type ShapeSearchOptions, sizeRequest } from "../../pruning/search/options.ts";
 import type { ShapeSearch } from "../../pruning/search/report.ts";
@@ -49,17 +48,16 @@ import type { VerifyReport } from "../../verify/report.ts";
 import { version } from "../../version.ts";
 import { poolSize, WorkerPool } from "../../workers/pool.ts";
 import { type WriteOptions, type WrittenFiles, writeVerified } from "../write-verified.ts";
+import { cutRecord } from "./cut-record.ts";
 
 export interface PruneOptions
   extends ShapeOptions,
     ShapeSearchOptions,
-    PromptOptions,
+    PromptsOptions,
     RunOptions,
     SourceOptions,
     WriteOptions,
     Pick<PlanOptions, "to" | "tp" | "pp" | "maxShardBytes"> {
-  /** several prompts, each run from an empty state; in place of the other options of a prompt */
-  readonly prompts?: readonly (readonly number[])[];
   /** do everything but write */
   readonly dryRun?: boolean;
   /** folder for files that hand the pruned model to distillation with Model-Optimizer or Megatron-Bridge */
@@ -85,6 +83,10 @@ export interface PruneReport extends PluginsReport {
   readonly peakRssBytes: number;
   readonly architecture: PrunedArchitecture;
   readonly dropped: readonly DroppedLayer[];
+  /** how `iterative` chose the layers; null without it */
+  readonly depth: IterativeDepth | null;
+  /** by what the gains of gated norms were multiplied; null: they are those of the source */
+  readonly gainFactor: number | null;
   /** bytes for inference under the budget; null: no budget was given */
   readonly memory: BudgetedMemory | null;
   /** null: the shape was given */
@@ -129,7 +131,7 @@ export async function prune(
       damage = proved.damage;
       return proved.proof;
     },
-    cut: () => recordOf(prepared, damage),
+    cut: () => cutRecord(prepared, damage),
     report: (verification, written) => reportOf(prepared, damage, verification, written),
   });
   if (options.distill !== undefined && report.staged === undefined) {
@@ -160,10 +162,12 @@ async function preparePruning(source: string, destination: string | undefined, o
       "give `layers`, `drop`, `ffn`, `mambaHeads`, `heads` or `hidden`, or a size: `budget` or `params`";
     throw new IsologitError("USAGE", "nothing says what stays", {}, { next });
   }
+  const rounds = options.iterative === true ? iterativeRequest(shape, options) : null;
   if (shape !== null) refuseExceeding(sizedShape(model, shapeAsked(model, shape), limits), limits);
   const fitting = isSearch ? fittingShapes(model, limits, grid) : null;
   const format = writtenFormat(checkpoint, destination ?? "", options);
-  if ((shape === null || needsScores(model, shape)) && options.importance === undefined) {
+  const scored = shape !== null && rounds !== null ? { ...shape, counts: null } : shape; // rounds choose layers without scores
+  if ((scored === null || needsScores(model, scored)) && options.importance === undefined) {
     const next = "record scores with `isologit importance SRC`, and give the file with `importance`";
     throw new IsologitError("USAGE", "scores must say which parts stay, and none were given", {}, { next });
   }
@@ -173,25 +177,30 @@ async function preparePruning(source: string, destination: string | undefined, o
     if (resume !== true) await refuseExisting({ destination, container: format.writes.container, overwrite }); // before the source is read
     await refuseOverlap(source, destination);
   }
+  const chosen = await promptsOf(options, checkpoint, model.dims.vocab);
+  const prompts = { first: chosen[0], all: chosen.map(({ ids }) => ids) };
   await using scores = options.importance === undefined ? null : await openScores(options.importance);
   const loaded = await readScaleValues(model);
   const content = await contentOf(loaded, options);
   const own = await ownCertificate(source, checkpoint);
   refuseContradictedSource(own, { model: loaded, ...content });
   if (scores !== null) refuseOtherModel(scores, content.root);
-  const prompts = await cutPrompts(options, model);
   const found = fitting === null ? null : await findCut(loaded, fitting, scores!, prompts.all, options); // scores were asked for above
-  const cut = found?.cut ?? (await selectCut(model, shape!, scores, options)); // without a shape there was a search
+  const depth = rounds === null ? null : await dropInRounds(loaded, rounds, prompts.all, options);
+  const drop = depth?.rounds.map(({ layer }) => layer);
+  const wanted = drop === undefined ? shape! : { ...shape!, counts: null, drop }; // without a shape there was a search
+  const cut = found?.cut ?? (await selectCut(model, wanted, scores, options));
   const view = cutModel(model, cut);
   const planned = await planCut(model, view, cut, {
     writer: format.writes,
     options,
     version,
     root: content.root,
+    ...(drop !== undefined && { order: drop }),
   });
   await refuseUnprovable(model, matchModel(plannedCheckpoint(planned.plan), options), cut, prompts, options);
   for (const message of planned.plan.warnings) watch({ type: "warning", message });
-  const dropped = await droppedLayers(model, cut, scores, options);
+  const dropped = await droppedLayers(model, cut, depth ?? scores, options);
   const asked = found?.shape ?? shapeAsked(model, shape!);
   return {
     ...{
@@ -206,6 +215,7 @@ async function preparePruning(source: string, destination: string | undefined, o
       own,
       cut,
       dropped,
+      depth,
       complete,
     },
     ...{ planned: planned.plan, view: { ...view, model: planned.model }, prompts },
@@ -242,27 +252,6 @@ async function proveAt(path: string, prepared: Prepared) {
   return proved;
 }
 
-function recordOf({ cut, options }: Prepared, damage: Damage | null): CutRecord {
-  const lists = (kept: Cut["ffn"]) =>
-    Object.fromEntries([...kept].map(([layer, units]) => [String(layer), units]));
-  const { score = "contribution", layerScore = "mse" } = options;
-  return {
-    layers: cut.layers,
-    ...{ ffn: lists(cut.ffn), mambaHeads: lists(cut.mambaHeads), heads: lists(cut.heads) },
-    hidden: cut.hidden ?? null,
-    ...{ score, layerScore },
-    damage: damage === null ? null : (damageText(damage) as CutRecord["damage"]), // the fields of the damage
-  };
-}
-
-/** Numbers that JSON cannot hold become texts. */
-function damageText(damage: Damage): Readonly<Record<string, number | string>> {
-  const entries = Object.entries(damage) as [string, number][]; // every field is a number
-  return Object.fromEntries(
-    entries.map(([name, value]) => [name, Number.isFinite(value) ? value : String(value)]),
-  );
-}
-
 function reportOf(
   prepared: Prepared,
   damage: Damage | null,
@@ -270,7 +259,7 @@ function reportOf(
   { bytes, moved, staged }: WrittenFiles,
 ): PruneReport {
   const { started, source, destination, options, format, model, content } = prepared;
-  const { view, dropped, cut, memory, search } = prepared;
+  const { view, dropped, depth, cut, memory, search } = prepared;
   const isDry = destination === undefined || options.dryRun === true;
   return {
     source: { address: source, format: model.checkpoint.format, root: content.root },
@@ -284,6 +273,8 @@ function reportOf(
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     architecture: architectureOf(view.model, cut),
     dropped,
+    depth,
+    gainFactor: gainFactor(model, cut),
     memory,
     search,
     damage,

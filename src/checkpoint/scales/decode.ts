@@ -8,7 +8,6 @@ import { type Checkpoint, type Tensor, tensorKey } from "../../core/checkpoint.t
 import {
   blockElements,
   bytesOf,
-  countOf,
   type DecodedBlock,
   type DType,
   type Fnuz,
@@ -210,7 +209,7 @@ class DecodedSource implements ByteSource {
     const stored = tensors.get(scale.tensor)!;
     await this.#compare(stored, this.#sources, signal);
     const bytes = new Uint8Array(bytesOf(stored.dtype, [count]));
-    await this.#sources.read(extentsOf(flat(stored), first, first + count), bytes, signal);
+    await this.#sources.read(extentsOf(stored, first, first + count), bytes, signal);
     const values = scalesOf(stored, bytes, first);
     if (scale.second !== undefined) {
       const { tensor, op } = scale.second;
@@ -239,16 +238,6 @@ function brokenBlock(dtype: DecodedBlock, bytes: Uint8Array): number {
     for (const high of highBytes) if ((bytes[at + high]! & 0x7c) === 0x7c) return at / size;
   }
   return -1;
-}
-
-/** A contiguous tensor as a vector. */
-function flat(tensor: Tensor): Tensor {
-  const [piece, ...others] = tensor.pieces;
-  if (piece === undefined || others.length > 0 || piece.strides !== undefined) {
-    throw new IsologitError("UNSUPPORTED", "a scale in several pieces is not read", { tensor: tensor.name });
-  }
-  const shape = [countOf(tensor.shape)];
-  return { ...tensor, shape, pieces: [{ ...piece, start: [0], shape }] };
 }
 
 function rowsOf(shape: Shape): number {

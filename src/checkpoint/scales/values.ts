@@ -1,8 +1,9 @@
 /** Reads the values of scales. Scales are not computed from weights. */
 import type { Tensor } from "../../core/checkpoint.ts";
-import { bytesOf, type DType, isFloat } from "../../core/dtype.ts";
+import { bytesOf, countOf, type DType, isFloat } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { widen } from "../../core/float.ts";
+import { extentsOf } from "../../core/read.ts";
 
 /** Reads ranges of the files of a checkpoint. */
 export interface RangeReader {
@@ -19,12 +20,10 @@ export async function readScale(tensor: Tensor, files: RangeReader): Promise<num
 
 /** All scales of a tensor as F32, in stored order. @throws SCALE_INVALID */
 export async function readScales(tensor: Tensor, files: RangeReader): Promise<Float32Array> {
-  const [piece, ...others] = tensor.pieces;
-  if (piece === undefined || others.length > 0 || piece.strides !== undefined) {
-    throw new IsologitError("UNSUPPORTED", "a scale in several pieces is not read", { tensor: tensor.name });
-  }
-  const size = bytesOf(tensor.dtype, tensor.shape, { tensor: tensor.name });
-  return scalesOf(tensor, await files.bytes(piece.file, piece.offset, size));
+  const bytes = new Uint8Array(bytesOf(tensor.dtype, tensor.shape, { tensor: tensor.name }));
+  for (const { file, offset, size, to } of extentsOf(tensor, 0, countOf(tensor.shape)))
+    bytes.set(await files.bytes(file, offset, size), to);
+  return scalesOf(tensor, bytes);
 }
 
 /** Least normal number of the types in which a scale loses precision below it. Subnormal weights need subnormal F32 scales. */

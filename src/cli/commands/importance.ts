@@ -2,7 +2,7 @@
 import { escapeControls, formatBytes, formatMeasure, formatQuantity } from "../../core/figures.ts";
 import type { ImportanceOptions, ImportanceReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
-import { MACHINE, PROMPT, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
+import { MACHINE, PROMPTS, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { factTable, formatDuration, tableWithHead, type View } from "../render.ts";
 
 const DEFAULT_OUT = "importance.safetensors";
@@ -11,7 +11,7 @@ export const importance = defineCommand<ImportanceOptions>({
   name: "importance",
   summary: "score how much the model needs each layer, MLP channel, Mamba head and query head",
   positionals: [SOURCE],
-  flags: [...SOURCE_OPTIONS, "out", "cheap", ...PROMPT, ...MACHINE, "overwrite", ...WITH_EVENTS],
+  flags: [...SOURCE_OPTIONS, "out", "cheap", ...PROMPTS, ...MACHINE, "overwrite", ...WITH_EVENTS],
   helps: {
     out: { about: "safetensors file to write", default: DEFAULT_OUT },
     idsFile: {

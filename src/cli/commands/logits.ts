@@ -2,7 +2,7 @@
 import { escapeControls, formatCount, formatQuantity } from "../../core/figures.ts";
 import type { LogitsOptions, LogitsReport } from "../../index.ts";
 import { defineCommand, SOURCE } from "../command.ts";
-import { MACHINE, PROMPT, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
+import { MACHINE, PROMPTS, SOURCE_OPTIONS, WITH_EVENTS } from "../options.ts";
 import { factTable, formatDuration, type View } from "../render.ts";
 
 const DEFAULT_OUT = "logits.safetensors";
@@ -11,7 +11,7 @@ export const logits = defineCommand<LogitsOptions>({
   name: "logits",
   summary: "run a forward pass and write its logits, or the largest of each position, to a safetensors file",
   positionals: [SOURCE],
-  flags: [...SOURCE_OPTIONS, "out", "hidden", "topK", ...PROMPT, ...MACHINE, "overwrite", ...WITH_EVENTS],
+  flags: [...SOURCE_OPTIONS, "out", "hidden", "topK", ...PROMPTS, ...MACHINE, "overwrite", ...WITH_EVENTS],
   helps: {
     topK: {
       about:

@@ -16,7 +16,7 @@ import { nameFlagsInVerification } from "../findings.ts";
 import {
   DESTINATION_OPTIONS,
   MACHINE,
-  PROMPT,
+  PROMPTS,
   PRUNING,
   SIZES,
   SOURCE_OPTIONS,
@@ -42,7 +42,7 @@ export const prune = defineCommand<PruneOptions>({
     ...SIZES,
     "dryRun",
     ...(["to", "tp", "pp", "maxShardSize"] as const),
-    ...PROMPT,
+    ...PROMPTS,
     ...MACHINE,
     ...DESTINATION_OPTIONS,
     ...WITH_REPORTS,
@@ -101,7 +101,7 @@ function pruneOutcome(pruned: PruneReport): Outcome {
 }
 
 function pruneText(report: PruneReport, view: View): readonly string[] {
-  const { architecture, dropped, verification, damage } = report;
+  const { architecture, dropped, depth, gainFactor, verification, damage } = report;
   if (view.quiet) return verification === null ? [] : [paintVerdict(view.paint, verification.verdict)];
   const { counts, ffn, mambaHeads, heads, hidden, parameters, pattern } = architecture;
   const wide = view.width - LABEL_COLUMNS;
@@ -119,9 +119,14 @@ function pruneText(report: PruneReport, view: View): readonly string[] {
       ["layers", wrap([...kinds, escapeControls(pattern)])],
       ["widths", wrap([`hidden ${hidden}`, `ffn ${ffn}`, `mamba heads ${mambaHeads}`, `heads ${heads}`])],
       ["parameters", formatCount(parameters)],
+      [
+        "gains",
+        gainFactor === null ? null : `of gated norms × ${gainFactor.toFixed(4)}, rounded to their type`,
+      ],
       ...memoryRows(report),
       ...searchRows(report),
       ["dropped", gone.length === 0 ? null : wrap(gone)],
+      ["in rounds", depth === null ? null : wrap(depthTexts(depth))],
       ["damage", damage === null ? null : wrap(damageTexts(damage))],
       [
         "",
@@ -147,6 +152,10 @@ function headline({ source, destination, staged, verification }: PruneReport, vi
   const state = staged === undefined ? "existed already" : "was not written";
   return `${word}: ${to} ${state}: it is not proved to be the intended part of ${from}`;
 }
+
+/** `by mse: 13, 16, 3`, in the order in which the layers went */
+const depthTexts = ({ layerScore, rounds }: NonNullable<PruneReport["depth"]>): readonly string[] =>
+  rounds.map(({ layer }, i) => (i === 0 ? `by ${layerScore}: ${layer}` : `${layer}`));
 
 const damageTexts = (damage: NonNullable<PruneReport["damage"]>): readonly string[] => [
   `KL mean ${formatMeasure(damage.klMean)} nats`,

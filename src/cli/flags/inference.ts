@@ -36,6 +36,15 @@ export const PROMPT_FLAGS = flagGroup(PROMPT, {
   },
 });
 
+export const PROMPT_FILE_FLAGS = flagGroup(PROMPT, {
+  promptFile: {
+    spec: "--prompt-file <file>",
+    about:
+      "file of prompts, each run from an empty state: texts for the tokenizer.json of the checkpoint, one a line, JSON lines with a text or ids, or token ids",
+    read: readText,
+  },
+});
+
 export const CHAT_FLAGS = flagGroup(PROMPT, {
   chat: {
     spec: "--chat",

@@ -39,6 +39,11 @@ export const PRUNING_FLAGS = flagGroup("What stays:", {
     about: "number of Mamba heads, as many in each group",
     read: width,
   },
+  rescaleGain: {
+    spec: "--rescale-gain",
+    about:
+      "with --mamba-heads: multiply the gains of the gated norms by the root of all heads / heads that stay, so that silent heads go without a trace",
+  },
   heads: {
     spec: "--heads <n>",
     about: "number of query heads, as many for each key and value head",
@@ -56,6 +61,11 @@ export const PRUNING_FLAGS = flagGroup("What stays:", {
     about: "score by which layers are ranked",
     default: "mse",
     ...oneOf(LAYER_SCORES),
+  },
+  iterative: {
+    spec: "--iterative",
+    about:
+      "with --layers: drop layers one at a time, the least first, and measure all others again on the prompts after each; needs no scores",
   },
   importance: {
     spec: "--importance <file>",

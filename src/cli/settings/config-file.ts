@@ -25,7 +25,7 @@ const TRUSTED: readonly FlagName[] = [...TRUST, ...SIGNING, "plugin"];
 
 /** @param commands names of all commands. @throws USAGE naming file and key; NOT_FOUND for the file of `--config` */
 export async function fileFlags(
-  { name, flags }: Command,
+  { name, flags, helps = {} }: Command,
   commands: readonly string[],
   given: string | undefined,
 ): Promise<Flags> {
@@ -43,8 +43,8 @@ export async function fileFlags(
   const shared = entries.filter((entry) => !sections.includes(entry));
   const own = Object.entries(sections.find(([key]) => key === name)?.[1] ?? {});
   const found = {
-    ...flagsIn(shared, file, (flag) => flags.includes(flag)),
-    ...flagsIn(own, `${file}: ${name}`, (flag, key) => {
+    ...flagsIn(shared, file, helps, (flag) => flags.includes(flag)),
+    ...flagsIn(own, `${file}: ${name}`, helps, (flag, key) => {
       if (flags.includes(flag)) return true;
       throw invalid(file, `${key} is not a flag of ${name}`);
     }),
@@ -80,15 +80,18 @@ async function parsed(text: string, file: string): Promise<Readonly<Record<strin
   throw invalid(file, "it is not a map of flags");
 }
 
-/** The flags of some keys, each read by the reader of its flag. */
+/** The flags of some keys, each read by the reader that its flag has in the command. */
 function flagsIn(
   entries: readonly (readonly [string, unknown])[],
   place: string,
+  helps: NonNullable<Command["helps"]>,
   isWanted: (flag: FlagName, key: string) => boolean,
 ): Flags {
   const values = entries.flatMap(([key, value]): [string, unknown][] => {
     const flag = flagOf(key, place);
-    return isWanted(flag, key) ? [[flag, flagValue(FLAGS[flag], value, `${key} in ${place}`)]] : [];
+    return isWanted(flag, key)
+      ? [[flag, flagValue({ ...FLAGS[flag], ...helps[flag] }, value, `${key} in ${place}`)]]
+      : [];
   });
   return Object.fromEntries(values); // each value was read by its flag's reader
 }

@@ -68,6 +68,7 @@ export const prunable: Prunable<NemotronHDims> = {
     if (unit === "mambaHeads") return { count: d.groups, of: "group" };
     return { count: unit === "heads" ? d.kvHeads : 1, of: unit === "heads" ? "key and value head" : "model" };
   },
+  gain: { mambaHeads: "ssm.norm" },
   axes,
   settings(settings, layers, widths) {
     const all = String(settings.pattern);

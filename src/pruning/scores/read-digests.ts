@@ -8,19 +8,27 @@ import type { Store } from "../../core/io.ts";
 /** The SHA-256 of stored tensors whose elements a pass reads in order; so that the content root needs no second reading. */
 export class ReadDigests {
   readonly #wanted: ReadonlyMap<string, number>;
+  readonly #stored: ReadonlyMap<string, Tensor>;
   readonly #begun = new Map<string, { readonly hash: Hash; next: number }>();
   readonly #done = new Map<string, string>();
 
-  /** @param wanted by `tensorKey`: number of elements from the first on */
-  constructor(wanted: ReadonlyMap<string, number>) {
+  /**
+   * @param wanted by `tensorKey`: number of elements from the first on
+   * @param stored by `tensorKey`: the tensors as they are stored
+   */
+  constructor(wanted: ReadonlyMap<string, number>, stored: ReadonlyMap<string, Tensor>) {
     this.#wanted = wanted;
+    this.#stored = stored;
   }
 
-  /** Takes elements [lo, hi) of a tensor. Elements out of order are left out, and the tensor then has no digest. */
+  /**
+   * Takes elements [lo, hi) of a tensor. Elements out of order are left out, and the tensor then has no digest; values that were
+   * decoded from codes with a scale for each row are not what is stored, and have none either.
+   */
   add(tensor: Tensor, lo: number, hi: number, bytes: Uint8Array): void {
     const key = tensorKey(tensor);
     const count = this.#wanted.get(key);
-    if (count === undefined || this.#done.has(key)) return;
+    if (count === undefined || this.#done.has(key) || this.#stored.get(key)?.dtype !== tensor.dtype) return;
     if (lo === 0) this.#begun.set(key, { hash: createHash("sha256"), next: 0 });
     const begun = this.#begun.get(key);
     if (begun?.next !== lo) return;

@@ -17,6 +17,12 @@ import type { Cut } from "../cut.ts";
 import { DamageMeasure, type PromptDamage } from "../damage.ts";
 import { type ChannelMask, maskChannels } from "./channel-mask.ts";
 
+/** What a cut changes on one prompt, as sums over its tokens. */
+export interface PromptChange extends PromptDamage {
+  /** squared distance of the final norm's output */
+  readonly normDistance: number;
+}
+
 /** The parts of a cut that a search chooses. */
 export type LayerCut = Pick<Cut, "layers" | "ffn">;
 
@@ -39,16 +45,16 @@ interface CutRun {
 }
 
 /**
- * Compares the logits of each cut with those of the model.
+ * Compares the logits of each cut, and what the head reads, with those of the model.
  *
- * @returns for each cut the damage on each prompt
+ * @returns for each cut the change on each prompt
  * @throws UNSUPPORTED where the model does not run, TENSOR_MISSING, and read errors
  */
 export async function compareCuts(
   stored: ModelWithScales,
   cuts: readonly LayerCut[],
   request: CutsRequest,
-): Promise<readonly (readonly PromptDamage[])[]> {
+): Promise<readonly (readonly PromptChange[])[]> {
   const model = decodeWeights(stored);
   await using sources = new Sources(model.checkpoint.store);
   const { backend, prompts, memoryBytes, watch = ignoreEvents, signal } = request;
@@ -61,9 +67,9 @@ export async function compareCuts(
     advance: (bytes) => watch({ type: "advance", phase: "search", bytes }),
   });
   const parallel = new ParallelRuns({ model, runner, backend, tokens, experts: "own", signal });
-  const damages = await new CutComparison(model, parallel, cuts, tokens, request).run();
+  const changes = await new CutComparison(model, parallel, cuts, tokens, request).run();
   runner.close();
-  return damages;
+  return changes;
 }
 
 class CutComparison {
@@ -90,7 +96,7 @@ class CutComparison {
     this.#o = options;
   }
 
-  async run(): Promise<readonly (readonly PromptDamage[])[]> {
+  async run(): Promise<readonly (readonly PromptChange[])[]> {
     const { prompts, watch = ignoreEvents } = this.#o;
     const run = await this.#parallel.start(prompts.flat());
     this.#runs = [{ run, cuts: [...this.#cuts.keys()] }];
@@ -100,9 +106,9 @@ class CutComparison {
       await this.#layer(layer);
       watch({ type: "layer", layer: layer.index, of: layers.length, kind: layer.kind });
     }
-    const damages = await this.#head();
+    const changes = await this.#head();
     for (const { run } of this.#runs) run.streams.releaseAll();
-    return damages;
+    return changes;
   }
 
   /** Divides each run whose cuts treat a layer in different ways. */
@@ -150,10 +156,11 @@ class CutComparison {
     for (const { run } of keeping) run.replace = undefined;
   }
 
-  async #head(): Promise<readonly (readonly PromptDamage[])[]> {
+  async #head(): Promise<readonly (readonly PromptChange[])[]> {
     const { backend, prompts, memoryBytes } = this.#o;
     const runs = this.#runs.map(({ run }) => run);
     const from = await this.#parallel.head(runs);
+    const normDistances = await this.#normDistances(from);
     const vocab = this.#o.words ?? this.#model.dims.vocab;
     const width = Math.min(vocab, blockWords(partBytes(memoryBytes) / 2, this.#tokens));
     const blocks = runs.map(() => backend.allocate(4 * this.#tokens * width));
@@ -166,10 +173,33 @@ class CutComparison {
         comparisons[i]!.add(lo, count, parent, await backend.view(block, this.#tokens * count));
     }
     for (const block of blocks) backend.release(block);
-    const damages = comparisons.map((comparison) => comparison.ofPrompts());
+    const changes = comparisons.map((comparison, run) =>
+      comparison.ofPrompts().map((damage, i) => ({ ...damage, normDistance: normDistances[run]![i]! })),
+    );
     return this.#cuts
       .slice(1)
-      .map((_, i) => damages[this.#runs.findIndex(({ cuts }) => cuts.includes(i + 1))]!);
+      .map((_, i) => changes[this.#runs.findIndex(({ cuts }) => cuts.includes(i + 1))]!);
+  }
+
+  /** Squared distances of what the head reads from the same of the model: for each run one number for each prompt. */
+  async #normDistances(from: string): Promise<readonly (readonly number[])[]> {
+    const { prompts } = this.#o;
+    const [parent] = this.#runs as [CutRun, ...CutRun[]];
+    const whole = (await parent.run.streams.view(from)).slice(); // [tokens, hidden]
+    const hidden = whole.length / this.#tokens;
+    const distances: number[][] = [];
+    for (const { run } of this.#runs) {
+      const own = await run.streams.view(from);
+      let at = 0;
+      distances.push(
+        prompts.map(({ length }) => {
+          let sum = 0;
+          for (const end = at + length * hidden; at < end; at++) sum += (whole[at]! - own[at]!) ** 2;
+          return sum;
+        }),
+      );
+    }
+    return distances;
   }
 }
 

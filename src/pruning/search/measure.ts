@@ -9,12 +9,14 @@ import { backendFor, memoryOf, threadsOf } from "../../inference/machine.ts";
 import { blockWords, partBytes } from "../../inference/memory.ts";
 import { runBytes } from "../../inference/model-runner.ts";
 import type { Cut } from "../cut.ts";
-import { type Damage, damageOf, type PromptDamage } from "../damage.ts";
-import { compareCuts, type LayerCut } from "./cut-runs.ts";
+import { type Damage, damageOf } from "../damage.ts";
+import { compareCuts, type LayerCut, type PromptChange } from "./cut-runs.ts";
 
 interface MeasuredCuts {
   /** of each cut */
   readonly damages: readonly Damage[];
+  /** of each cut, for each prompt */
+  readonly changes: readonly (readonly PromptChange[])[];
   /** number of times that the weights were read */
   readonly readings: number;
   readonly backend: string;
@@ -42,17 +44,17 @@ export async function measureCuts(
   const readings = cutGroups.length * promptGroups.length;
   watch({ type: "phase", phase: "search", totalBytes: readings * runBytes(model, ["main"]) });
   await using backend = await backendFor(options);
-  const damages: Damage[] = [];
+  const changes: PromptChange[][] = [];
   for (const group of cutGroups) {
-    const ofCuts: PromptDamage[][] = group.map(() => []);
+    const ofCuts: PromptChange[][] = group.map(() => []);
     for (const prompts of promptGroups) {
       const request = { backend, prompts, memoryBytes, watch, signal };
       const found = await compareCuts(model, group, request);
       for (const [i, ofPrompts] of found.entries()) ofCuts[i]!.push(...ofPrompts);
     }
-    damages.push(...ofCuts.map(damageOf));
+    changes.push(...ofCuts);
   }
-  return { damages, readings, backend: backend.id, device: backend.device };
+  return { damages: changes.map(damageOf), changes, readings, backend: backend.id, device: backend.device };
 }
 
 /** The damage of a cut that is not written; null where heads or hidden channels go: only the written model shows what that does. */

@@ -8,8 +8,12 @@ import {
   type ImportanceReport,
   importance,
 } from "../../../src/api/pruning/importance.ts";
+import { digestContent } from "../../../src/certificate/content.ts";
+import { loadModelWithScales } from "../../../src/checkpoint/load.ts";
+import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import type { Event } from "../../../src/core/events.ts";
-import { golden, workFolder } from "../../support/goldens.ts";
+import { poolSize, WorkerPool } from "../../../src/workers/pool.ts";
+import { fp8Dialects, golden, workFolder } from "../../support/goldens.ts";
 import {
   calibrationPrompts,
   goldenScores,
@@ -131,6 +135,18 @@ describe("other forms of the same model give the same scores", () => {
     refuseScoresBeyond(a.scores, b.scores);
   });
 });
+
+it.each(["ct-channel-dynamic", "fp8-block-8x32", "ct-mxfp8", "ct-nvfp4", "modelopt-fp8"])(
+  "the file names the root that a certificate would: %s",
+  async (name) => {
+    const model = await loadModelWithScales(await openCheckpoint(fp8Dialects(name)), {});
+    await using pool = new WorkerPool(poolSize(2 ** 26, 1));
+    const { root } = await digestContent(model, pool, () => {}, undefined);
+    const out = join(work, `${name}.safetensors`);
+    const report = await importance(fp8Dialects(name), { out, ids: [1, 2, 3], cheap: true, threads: 1 });
+    expect(report.source.root).toBe(root);
+  },
+);
 
 describe("dead parts of a model", () => {
   it("have scores of exactly 0", async () => {
