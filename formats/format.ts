@@ -116,6 +116,8 @@ export interface Writer {
   readonly container: "folder" | "file";
   /** endings of a destination that mean this format */
   readonly endings: readonly string[];
+  /** writes a folder of several files instead of one file, where a size of files is given; absent: the writer follows the size itself */
+  readonly inParts?: Writer;
   /** `place` gets the bytes of all side files, because they are part of a header */
   readonly inlinesFiles?: true;
   /** it notes from which type each tensor was widened, so that widening loses nothing */

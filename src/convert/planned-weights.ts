@@ -49,9 +49,10 @@ export function chooseNames(
 ): readonly ExpectedTensor[] {
   const published = tensorsWritten(source, dialect, parallelism);
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
+  const isSame = writer.inlinesFiles === true; // parts hold the tensors of the one file, in its order
   const isCut = source.takenRows !== undefined; // its tensors are not those that the source names
-  if (!packed || isCut || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined)
-    return published;
+  const keepsNames = isSame || (packed && options.maxShardBytes === undefined);
+  if (!keepsNames || isCut || dialect.id !== source.dialect.id) return published;
   if (policy.to === null) return tensorsHeld(source);
   const sameNames = published.map((tensor) => {
     const name = [tensor.name, ...tensor.also].find((candidate) => source.tensors.has(candidate));

@@ -96,7 +96,7 @@ export function writtenFormat(source: Checkpoint, destination: string, options: 
   );
   const wanted = options.to ?? formatOfEnding(destination, writers)?.id ?? source.format;
   const format = writers.find(({ id }) => id === wanted);
-  if (format !== undefined) return format;
+  if (format !== undefined) return inPartsIfAsked(format, destination, options);
   const known = writers.map(({ id }) => id).join(", ");
   throw new IsologitError(
     "NOT_WRITTEN",
@@ -105,6 +105,20 @@ export function writtenFormat(source: Checkpoint, destination: string, options: 
 }
 
 /** The format that the ending of a destination means. */
+/** @throws USAGE for a destination that is named as one file */
+function inPartsIfAsked(
+  format: WritableFormat,
+  destination: string,
+  { maxShardBytes }: PlanOptions,
+): WritableFormat {
+  const { endings, inParts } = format.writes;
+  if (maxShardBytes === undefined || inParts === undefined) return format;
+  if (!endings.some((ending) => destination.endsWith(ending))) return { ...format, writes: inParts };
+  const message = `with \`maxShardBytes\` the destination is a folder of files, and ${destination} is named as one file`;
+  const next = `give the path of a folder, and \`to\` ${format.id}`;
+  throw new IsologitError("USAGE", message, {}, { next });
+}
+
 export function formatOfEnding(destination: string, formats: readonly Format[]): Format | undefined {
   return formats.find(({ writes }) => writes?.endings.some((ending) => destination.endsWith(ending)));
 }

@@ -137,8 +137,8 @@ export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
   maxShardSize: {
     spec: "--max-shard-size <size>",
     option: "maxShardBytes",
-    about: "largest size of a weight file",
-    default: "5GB",
+    about: "largest size of a weight file; a GGUF then becomes a folder of several files",
+    default: "5GB, and one GGUF",
     read: readSize,
   },
   align: {
