@@ -16,7 +16,10 @@ const WRITER: Writer = {
   inlinesFiles: true,
   notesWidening: true,
   trailer: trailerBytes,
-  tensorTypes: async (kind, tensors) => (await import("./file-kinds.ts")).tensorTypes(kind, tensors),
+  tensorTypes: {
+    ofKind: async (kind, tensors) => (await import("./file-kinds.ts")).tensorTypes(kind, tensors),
+    possible: async (tensors) => (await import("./file-kinds.ts")).possibleTypes(tensors),
+  },
   place: async (wanted) => (await import("./write.ts")).placeGguf(wanted),
 };
 

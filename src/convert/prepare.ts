@@ -1,6 +1,6 @@
 /** Opens a source, chooses the format of the destination, and plans the conversion. */
 import { readFile } from "node:fs/promises";
-import type { Format } from "../../formats/format.ts";
+import type { Format, Writer } from "../../formats/format.ts";
 import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
 import { type LoadedModel, loadModel, matchModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
@@ -21,6 +21,7 @@ interface Preparing<S> {
   readonly searchRecipe: (
     model: LoadedModel,
     planWith: (recipe: Recipe) => Promise<Plan>,
+    writer: Writer,
   ) => Promise<{ readonly recipe: Recipe; readonly search: S } | null>;
   /** runs the source for `calibrate`; null if that is not asked for */
   readonly calibrate: (model: LoadedModel) => Promise<Calibration | null>;
@@ -57,7 +58,7 @@ export async function preparePlan<S>(
       ...(recipe !== undefined && { recipe }),
       calibration: options.calibrate === undefined ? null : anyScales(model),
     });
-  const found = await searchRecipe(model, planWith);
+  const found = await searchRecipe(model, planWith, format.writes);
   if (options.calibrate !== undefined) await planWith(found?.recipe);
   const planned = await planConversion(asked, {
     ...common,
@@ -104,7 +105,6 @@ export function writtenFormat(source: Checkpoint, destination: string, options: 
   );
 }
 
-/** The format that the ending of a destination means. */
 /** @throws USAGE for a destination that is named as one file */
 function inPartsIfAsked(
   format: WritableFormat,
@@ -119,6 +119,7 @@ function inPartsIfAsked(
   throw new IsologitError("USAGE", message, {}, { next });
 }
 
+/** The format that the ending of a destination means. */
 export function formatOfEnding(destination: string, formats: readonly Format[]): Format | undefined {
   return formats.find(({ writes }) => writes?.endings.some((ending) => destination.endsWith(ending)));
 }
