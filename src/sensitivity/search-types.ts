@@ -8,12 +8,11 @@ import type { TypeChooser } from "../../formats/format.ts";
 import { type LoadedModel, readScaleValues } from "../checkpoint/load.ts";
 import { recipeFileOf } from "../convert/conversion-record.ts";
 import type { Plan } from "../convert/types.ts";
-import { bytesOf, countOf, type DType, FILE_KINDS, type FileKind } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
 import { promptOf } from "../inference/prompts.ts";
-import { type Limits, limitExcesses, looksTrained, readLimits } from "../verify/limits.ts";
+import { limitExcesses, looksTrained, readLimits } from "../verify/limits.ts";
 import {
   bytesWith,
   fillSize,
@@ -28,14 +27,8 @@ import { bestOf } from "./curve.ts";
 import { Measuring } from "./measuring.ts";
 import { AUTO, type SearchOptions, searchLimits } from "./options.ts";
 import type { RecipePoint, RecipeSearch } from "./report.ts";
-import {
-  type Assignment,
-  recipeOfTypes,
-  roundTypes,
-  type TypedTensor,
-  typedTensors,
-  variantOf,
-} from "./typed-tensors.ts";
+import { bytesWithin, pointAt, type Space, spaceOf } from "./type-space.ts";
+import { type Assignment, recipeOfTypes, roundTypes, typedTensors, variantOf } from "./typed-tensors.ts";
 
 /** Assignments that are measured at a time. */
 const AT_ONCE = 24;
@@ -71,53 +64,14 @@ export async function searchTypes(
     free.map((i) => new Map([[tensors[i]!.name, tensors[i]!.types[0]!]])),
   );
   const alone = tensors.map((_, i) => summaries[free.indexOf(i)]?.klMean ?? 0);
-  const points = new Map<string, Measured>();
-  const measure = async (assignments: readonly Assignment[]) => {
-    const wanted = new Map(assignments.map((assignment) => [assignment.join(), assignment]));
-    for (const known of points.keys()) wanted.delete(known);
-    const next = [...wanted.values()].slice(0, AT_ONCE);
-    if (next.length === 0) return;
-    const found = await measuring.run(next.map((assignment) => variantOf(tensors, assignment)));
-    for (const [i, assignment] of next.entries())
-      points.set(assignment.join(), { assignment, point: pointAt(space, assignment, found[i]!) });
-  };
-
   const trained = looksTrained(summaries[0]!, prompt.textTokens || prompt.ids.length, model.dims.vocab);
   const limits = searchLimits(options, new Set(tensors.map(({ types }) => types[0]!)), trained);
-  const [ladders, flatter] = [1, 0.5].map((exponent) => laddersOf(tensors, alone, exponent)) as [
-    Ladders,
-    Ladders,
-  ];
-  const most = limits.bits === undefined ? Infinity : bytesWithin(space, limits.bits);
-  const smallest = tensors.map(() => 0);
-  const best = () => {
-    const all = [...points.values()];
-    const index = bestOf(
-      all.map(({ point }) => point),
-      limits,
-    );
-    return index === null ? null : all[index]!.assignment;
-  };
+  const points = new MeasuredPoints(space, limits, measuring);
+  await measurePoints(points, alone);
 
-  await measure([...space.kinds.keys()]);
-  await measure(spread(pathOf(ladders), AT_ONCE));
-  if (most < Infinity && bytesWith(ladders, smallest) <= most)
-    await measure(EXPONENTS.map((exponent) => fillSize(laddersOf(tensors, alone, exponent), smallest, most)));
-  for (let round = 0; round < ROUNDS; round++) {
-    const start = best();
-    if (start === null) break;
-    if (most < Infinity) await measure(neighboursOf(round % 2 === 0 ? ladders : flatter, start, most));
-    else
-      await measure([
-        ...between(points, start, pathOf(round % 2 === 0 ? ladders : flatter), ladders),
-        ...reductionsOf(ladders, start, AT_ONCE),
-      ]);
-  }
-  const sorted = [...points.values()].sort((a, b) => b.point.bytes - a.point.bytes);
-  const all = sorted.map(({ point }) => point);
-  const chosen = bestOf(all, limits);
-  if (chosen === null) throw beyondLimits(all, limits);
-  const recipe = recipeOfTypes(AUTO, tensors, sorted[chosen]!.assignment);
+  const { sorted, chosen } = points.ranked();
+  const { assignment } = sorted[chosen]!;
+  const recipe = recipeOfTypes(AUTO, tensors, assignment);
   const { backend, device, readings } = measuring;
   return {
     recipe,
@@ -127,13 +81,37 @@ export async function searchTypes(
       layers: [],
       tensors: free.map((i) => {
         const { name: tensor, role, layer, types } = tensors[i]!;
-        const dtype = types[sorted[chosen]!.assignment[i]!]!;
+        const dtype = types[assignment[i]!]!;
         return { tensor, role, layer, smallest: types[0]!, klMean: alone[i]!, dtype };
       }),
-      points: all,
+      points: sorted.map(({ point }) => point),
       chosen,
     },
   };
+}
+
+/** Measures the kinds of files and the curve, then the assignments that fill the size, then those near the best one. */
+async function measurePoints(points: MeasuredPoints, alone: readonly number[]): Promise<void> {
+  const { tensors, kinds } = points.space;
+  const { bits } = points.limits;
+  const laddersAt = (exponent: number) => laddersOf(tensors, alone, exponent);
+  const ladders = laddersAt(1);
+  await points.measure([...kinds.keys()]);
+  await points.measure(spread(pathOf(ladders), AT_ONCE));
+  const most = bits === undefined ? null : bytesWithin(points.space, bits);
+  const smallest = tensors.map(() => 0);
+  if (most !== null && bytesWith(ladders, smallest) <= most)
+    await points.measure(EXPONENTS.map((exponent) => fillSize(laddersAt(exponent), smallest, most)));
+  for (let round = 0; round < ROUNDS; round++) {
+    const start = points.best();
+    if (start === null) return;
+    const own = round % 2 === 0 ? ladders : laddersAt(0.5);
+    await points.measure(
+      most === null
+        ? [...points.below(start, pathOf(own), ladders), ...reductionsOf(ladders, start, AT_ONCE)]
+        : neighboursOf(own, start, most),
+    );
+  }
 }
 
 interface Measured {
@@ -141,94 +119,59 @@ interface Measured {
   readonly point: RecipePoint;
 }
 
-/** What the sizes and the names of points follow from. */
-interface Space {
-  readonly tensors: readonly TypedTensor[];
-  /** of the tensors without a choice */
-  readonly otherBytes: number;
-  /** number of weights in the tensors with a choice */
-  readonly weights: number;
-  /** the plain kinds of files, by their assignments */
-  readonly kinds: ReadonlyMap<Assignment, FileKind>;
-}
+/** The assignments that were measured. */
+class MeasuredPoints {
+  readonly space: Space;
+  readonly limits: RecipeSearch["limits"];
+  readonly #measuring: Measuring;
+  readonly #points = new Map<string, Measured>();
 
-async function spaceOf(
-  { manifest }: Plan,
-  tensors: readonly TypedTensor[],
-  chooser: TypeChooser,
-): Promise<Space> {
-  const free = tensors.filter(({ types }) => types.length > 1);
-  if (free.length === 0) {
-    const message =
-      '`recipe` "auto" finds no tensor whose type it can choose: no matrix has rows of whole blocks';
-    throw new IsologitError("PLAN_IMPOSSIBLE", message);
+  constructor(space: Space, limits: RecipeSearch["limits"], measuring: Measuring) {
+    this.space = space;
+    this.limits = limits;
+    this.#measuring = measuring;
   }
-  const names = new Set(free.map(({ name }) => name));
-  const others = manifest.tensors.filter(({ name }) => !names.has(name));
-  const kinds = new Map<Assignment, FileKind>();
-  for (const kind of Object.keys(FILE_KINDS) as FileKind[]) {
-    const types = await chooser.ofKind(kind, manifest.tensors);
-    const assignment = tensors.map(({ name, types: all }) => all.indexOf(types.get(name)!.dtype));
-    if (!assignment.includes(-1)) kinds.set(assignment, kind);
+
+  /** Measures the first AT_ONCE of these that are new. */
+  async measure(assignments: readonly Assignment[]): Promise<void> {
+    const wanted = new Map(assignments.map((assignment) => [assignment.join(), assignment]));
+    for (const known of this.#points.keys()) wanted.delete(known);
+    const next = [...wanted].slice(0, AT_ONCE);
+    if (next.length === 0) return;
+    const { tensors } = this.space;
+    const found = await this.#measuring.run(next.map(([, assignment]) => variantOf(tensors, assignment)));
+    for (const [i, [key, assignment]] of next.entries())
+      this.#points.set(key, { assignment, point: pointAt(this.space, assignment, found[i]!) });
   }
-  return {
-    tensors,
-    otherBytes: others.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0),
-    weights: free.reduce((sum, { shape }) => sum + countOf(shape), 0),
-    kinds,
-  };
-}
 
-/** Bytes of all typed tensors at a mean size of a weight with a choice. */
-function bytesWithin({ tensors, weights }: Space, bits: number): number {
-  const fixed = tensors.filter(({ types }) => types.length === 1);
-  return (bits * weights) / 8 + fixed.reduce((sum, { types, shape }) => sum + bytesOf(types[0]!, shape), 0);
-}
-
-function pointAt(
-  { tensors, otherBytes, weights, kinds }: Space,
-  assignment: Assignment,
-  limits: Limits,
-): RecipePoint {
-  const types: Partial<Record<DType, number>> = {};
-  let bytes = 0;
-  for (const [i, { types: all, shape }] of tensors.entries()) {
-    const dtype = all[assignment[i]!]!;
-    if (all.length === 1) continue;
-    types[dtype] = (types[dtype] ?? 0) + 1;
-    bytes += bytesOf(dtype, shape);
+  /** Null if no point is within the limits. */
+  best(): Assignment | null {
+    const all = [...this.#points.values()];
+    const points = all.map(({ point }) => point);
+    const index = bestOf(points, this.limits);
+    return index === null ? null : all[index]!.assignment;
   }
-  const kind = [...kinds].find(([own]) => own.join() === assignment.join())?.[1];
-  const { klMean, klP99, top1 } = limits;
-  return {
-    ...{
-      cast: [],
-      bytes: bytes + otherBytes,
-      bitsPerWeight: (8 * bytes) / weights,
-      klMean,
-      klP99,
-      top1,
-      types,
-    },
-    ...(kind !== undefined && { kind }),
-  };
-}
 
-/** Assignments of a path between the best point and the largest smaller one. */
-function between(
-  points: ReadonlyMap<string, Measured>,
-  best: Assignment,
-  path: readonly Assignment[],
-  ladders: Ladders,
-): readonly Assignment[] {
-  const high = bytesWith(ladders, best);
-  const sizes = [...points.values()].map(({ assignment }) => bytesWith(ladders, assignment));
-  const low = Math.max(0, ...sizes.filter((size) => size < high));
-  const inside = path.filter((assignment) => {
-    const size = bytesWith(ladders, assignment);
-    return size > low && size < high;
-  });
-  return spread(inside, AT_ONCE / 2);
+  /** Assignments of a path that are smaller than another one, and larger than all smaller ones that were measured. */
+  below(start: Assignment, path: readonly Assignment[], ladders: Ladders): readonly Assignment[] {
+    const high = bytesWith(ladders, start);
+    const sizes = [...this.#points.values()].map(({ assignment }) => bytesWith(ladders, assignment));
+    const low = Math.max(0, ...sizes.filter((size) => size < high));
+    const inside = path.filter((assignment) => {
+      const size = bytesWith(ladders, assignment);
+      return size > low && size < high;
+    });
+    return spread(inside, AT_ONCE / 2);
+  }
+
+  /** The largest first. @throws PLAN_IMPOSSIBLE if no point is within the limits */
+  ranked(): { readonly sorted: readonly Measured[]; readonly chosen: number } {
+    const sorted = [...this.#points.values()].sort((a, b) => b.point.bytes - a.point.bytes);
+    const points = sorted.map(({ point }) => point);
+    const chosen = bestOf(points, this.limits);
+    if (chosen === null) throw beyondLimits(points, this.limits);
+    return { sorted, chosen };
+  }
 }
 
 /** @param points the largest first */

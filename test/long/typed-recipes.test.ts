@@ -105,3 +105,17 @@ it("gives the same numbers in little memory, with more readings", async () => {
   expect(narrow.readings).toBeGreaterThan(wide.readings);
   expect({ ...narrow, readings: wide.readings }).toEqual(wide);
 });
+
+it("types that cannot hold a weight are not chosen", async () => {
+  const plain = join(work, "large plain");
+  await convert(ggufGolden("k-bf16.gguf"), plain, { to: "hf", dtype: "bf16", verify: "off" });
+  const editor = new Editor(await copyOf(plain));
+  const name = "backbone.layers.1.mixer.up_proj.weight";
+  editor.bytes(name, (bytes) => bytes.set([0xc3, 0x47], 0)); // 99840, beyond F16
+  const source = written(editor.copy, join(work, "large"));
+  const { report, types } = await converted(source, { ...AUTO, kl: 0.01 });
+  expect(report.verification!.verdict).toBe("within");
+  expect(types["blk.1.ffn_up.weight"]).not.toBe("F16");
+  const { points } = report.search!;
+  expect(points.some(({ klMean }) => !Number.isFinite(klMean))).toBe(true); // it was tried
+});
