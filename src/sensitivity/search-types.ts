@@ -125,6 +125,8 @@ class MeasuredPoints {
   readonly limits: RecipeSearch["limits"];
   readonly #measuring: Measuring;
   readonly #points = new Map<string, Measured>();
+  /** assignments with a type that cannot hold a weight: their logits are no numbers */
+  readonly #impossible = new Set<string>();
 
   constructor(space: Space, limits: RecipeSearch["limits"], measuring: Measuring) {
     this.space = space;
@@ -135,13 +137,16 @@ class MeasuredPoints {
   /** Measures the first AT_ONCE of these that are new. */
   async measure(assignments: readonly Assignment[]): Promise<void> {
     const wanted = new Map(assignments.map((assignment) => [assignment.join(), assignment]));
-    for (const known of this.#points.keys()) wanted.delete(known);
+    for (const known of [...this.#points.keys(), ...this.#impossible]) wanted.delete(known);
     const next = [...wanted].slice(0, AT_ONCE);
     if (next.length === 0) return;
     const { tensors } = this.space;
     const found = await this.#measuring.run(next.map(([, assignment]) => variantOf(tensors, assignment)));
-    for (const [i, [key, assignment]] of next.entries())
-      this.#points.set(key, { assignment, point: pointAt(this.space, assignment, found[i]!) });
+    for (const [i, [key, assignment]] of next.entries()) {
+      if (Number.isFinite(found[i]!.klMean))
+        this.#points.set(key, { assignment, point: pointAt(this.space, assignment, found[i]!) });
+      else this.#impossible.add(key);
+    }
   }
 
   /** Null if no point is within the limits. */
@@ -168,6 +173,8 @@ class MeasuredPoints {
   ranked(): { readonly sorted: readonly Measured[]; readonly chosen: number } {
     const sorted = [...this.#points.values()].sort((a, b) => b.point.bytes - a.point.bytes);
     const points = sorted.map(({ point }) => point);
+    if (points.length === 0)
+      throw new IsologitError("NON_FINITE", "the logits are no numbers with any types that were tried");
     const chosen = bestOf(points, this.limits);
     if (chosen === null) throw beyondLimits(points, this.limits);
     return { sorted, chosen };
