@@ -47,7 +47,10 @@ it("a model with a sensitive layer: as the verification finds, better than Q4_K_
   expect(Math.abs(klMean / metrics.klMean - 1)).toBeLessThan(1e-5);
   expect(Math.abs(klP99 / metrics.klP99 - 1)).toBeLessThan(1e-4);
   expect([top1, said]).toEqual([metrics.top1, bytes]);
-  for (const { tensor, dtype } of tensors!) expect(types[tensor], tensor).toBe(dtype);
+  for (const { tensor, dtype, klMean: alone } of tensors!) {
+    expect(types[tensor], tensor).toBe(dtype);
+    expect(alone, tensor).toBeGreaterThan(0);
+  }
   expect(bitsPerWeight).toBeLessThanOrEqual(4.75);
 
   const usual = points.find(({ kind }) => kind === "q4_k_m")!;
