@@ -59,6 +59,13 @@ export interface TypeChoice {
   readonly instead?: DType;
 }
 
+/** Chooses the types of a destination's tensors; the results are by name. */
+export interface TypeChooser {
+  ofKind(kind: FileKind, tensors: readonly NamedShape[]): Promise<ReadonlyMap<string, TypeChoice>>;
+  /** all types that each tensor can have, fewest bits first; a single one where its software reads no other */
+  possible(tensors: readonly NamedShape[]): Promise<ReadonlyMap<string, readonly DType[]>>;
+}
+
 export interface WantedSidecar {
   readonly path: string;
   readonly bytes: Uint8Array;
@@ -109,6 +116,8 @@ export interface Writer {
   readonly config: "file" | "record";
   /** for which ranks its tensors can be cut: tensor parallel, pipeline parallel; absent: none */
   readonly ranks?: readonly ("tp" | "pp")[];
+  /** writes a folder of several files instead of one file, where a size of files is given; absent: the writer follows the size itself */
+  readonly inParts?: Writer;
   /** prefix of every stored name */
   readonly prefix: string;
   readonly dtypes: readonly DType[];
@@ -124,8 +133,8 @@ export interface Writer {
   takes?(path: string): boolean;
   /** the bytes after the end of the file that contain its certificate; absent for a folder, where the certificate is a file */
   trailer?(certificate: Uint8Array): Uint8Array;
-  /** by name, the types of a destination's tensors in a kind of file; absent: it has no such kinds */
-  tensorTypes?(kind: FileKind, tensors: readonly NamedShape[]): Promise<ReadonlyMap<string, TypeChoice>>;
+  /** the types that its tensors can have one by one; absent: it has no kinds of files, and recipes cannot name types */
+  readonly tensorTypes?: TypeChooser;
   place(wanted: WriteRequest): Promise<Placement>;
   /** The bytes of `placement.seals`, in their order. Absent if a format has no seals. */
   seal?(

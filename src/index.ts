@@ -46,8 +46,8 @@ export { families as familyList } from "./families/index.ts";
 
 export type { Plugin, PluginOptions, PluginsReport } from "./plugins/plugin.ts";
 export type { MeasuredShape, ShapeSearch } from "./pruning/search/report.ts";
+export type { SearchOptions } from "./sensitivity/options.ts";
 export type { RecipeSearch } from "./sensitivity/report.ts";
-export type { SearchOptions } from "./sensitivity/search.ts";
 export type { LossyPart, RecastError, TensorError } from "./verify/bytes/recast-error.ts";
 export type { CompareOptions } from "./verify/options.ts";
 export type {

@@ -37,6 +37,24 @@ export function tensorTypes(
   );
 }
 
+/** Types of matrices, fewest bits first: for rows of whole blocks of 256, and of 32. */
+const LADDERS = {
+  256: ["Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16"],
+  32: ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16"],
+} as const satisfies Readonly<Record<number, readonly DType[]>>;
+
+/** All types that are worth a choice for each tensor: each next one of a matrix has more bits and is more exact. */
+export function possibleTypes(tensors: readonly NamedShape[]): ReadonlyMap<string, readonly DType[]> {
+  return new Map(
+    tensors.map((tensor): [string, readonly DType[]] => {
+      const row = tensor.shape.at(-1)!;
+      if (!isMatrix(tensor)) return [tensor.name, ["F32"]];
+      if (row % 32 !== 0) return [tensor.name, ["F16"]];
+      return [tensor.name, LADDERS[row % 256 === 0 ? 256 : 32]];
+    }),
+  );
+}
+
 function isMatrix({ name, shape }: NamedShape): boolean {
   const first = shape.findIndex((n) => n !== 1); // dimensions of 1 at the slow end do not count
   if (first < 0 || shape.length - first < 2) return false;

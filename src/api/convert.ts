@@ -1,6 +1,7 @@
 /** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
 
 import type { KeyObject } from "node:crypto";
+import type { Writer } from "../../formats/format.ts";
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import {
   findContradictions,
@@ -185,8 +186,8 @@ async function prepareConversion(
   const { verify: level = "logits", ...shared } = options;
   const isVerified = level !== "off";
   const calibrate = (loaded: LoadedModel) => calibrateModel(loaded, options);
-  const search = (loaded: LoadedModel, planWith: (recipe: Recipe) => Promise<Plan>) =>
-    searchRecipe(loaded, options, planWith);
+  const search = (loaded: LoadedModel, planWith: (recipe: Recipe) => Promise<Plan>, writer: Writer) =>
+    searchRecipe(loaded, options, planWith, writer);
   const how = { searchRecipe: search, calibrate, restore, keep: true, checksums: isVerified };
   const {
     format,

@@ -17,8 +17,9 @@ import type { DroppedEntries, PaddingRows, Plan, PlannedTensor } from "../conver
 import { ignoreEvents } from "../core/events.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
+import type { SearchOptions } from "../sensitivity/options.ts";
 import type { RecipeSearch } from "../sensitivity/report.ts";
-import { type SearchOptions, searchRecipe } from "../sensitivity/search.ts";
+import { searchRecipe } from "../sensitivity/search.ts";
 import { bytesToMeasure, measureRecasts } from "../verify/bytes/bytes.ts";
 import type { RecastError } from "../verify/bytes/recast-error.ts";
 import type { ComparedTensor, TensorDifference } from "../verify/report.ts";
@@ -87,7 +88,7 @@ export async function plan(
 ): Promise<PlanReport> {
   const { measure = false } = options;
   const { format, model, planned, search } = await preparePlan(source, destination, options, {
-    searchRecipe: (loaded, planWith) => searchRecipe(loaded, options, planWith),
+    searchRecipe: (loaded, planWith, writer) => searchRecipe(loaded, options, planWith, writer),
     calibrate: (loaded) => calibrateModel(loaded, options),
     keep: measure,
   });

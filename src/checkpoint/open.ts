@@ -109,7 +109,10 @@ async function withUnfinishedRemark(checkpoint: Checkpoint): Promise<Checkpoint>
 /** The headers were read with range requests. From here on, the first read of a file downloads the whole file. */
 function withCachingStore(checkpoint: Checkpoint, store: HubStore, watch: Watch | undefined): Checkpoint {
   const files = checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file));
-  return { ...checkpoint, store: store.cachingStore([...new Set(files)], watch) };
+  const caching = store.cachingStore([...new Set(files)], watch);
+  // A reader adds files of its own, such as those made from keys, under paths that begin with a slash; the Hub has none of them.
+  const open = (path: string) => (path.startsWith("/") ? checkpoint.store : caching).open(path);
+  return { ...checkpoint, store: { ...caching, open } };
 }
 
 /** Adds facts that the config does not have: the vocabulary of the tokenizer or of the user, and the `like` checkpoint. */

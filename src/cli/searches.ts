@@ -1,5 +1,12 @@
 /** Searches as text: for an automatic recipe and for a shape, and the sizes of shapes. */
-import { formatBytes, formatCount, formatMeasure, formatPercent, formatQuantity } from "../core/figures.ts";
+import {
+  escapeControls,
+  formatBytes,
+  formatCount,
+  formatMeasure,
+  formatPercent,
+  formatQuantity,
+} from "../core/figures.ts";
 import type { ModelSizes, PruneReport, RecipeSearch, ShapeSearch } from "../index.ts";
 import { factTable, tableWithHead, type View } from "./render.ts";
 
@@ -10,16 +17,22 @@ interface WithSearch {
 /** A row for a table of facts. */
 export function searchRow({ search }: WithSearch): [label: string, value: string | null] {
   if (search === undefined) return ["recipe", null];
-  const { layers, chosen, points, backend, tokens, readings } = search;
+  const { layers, tensors, chosen, points, backend, tokens, readings } = search;
   const { cast, bitsPerWeight, klMean } = points[chosen]!;
+  const what =
+    tensors === undefined
+      ? `${cast.length} of ${formatQuantity(layers.length, "layer")} cast`
+      : `types of ${formatQuantity(tensors.length, "tensor")}`;
   return [
     "recipe",
-    `auto: ${cast.length} of ${formatQuantity(layers.length, "layer")} cast, ${bitsPerWeight.toFixed(3)} bits a weight, KL ${formatMeasure(klMean)}; from ${formatQuantity(tokens, "token")} on ${backend}, weights read ${formatQuantity(readings, "time")}`,
+    `auto: ${what}, ${bitsPerWeight.toFixed(3)} bits a weight, KL ${formatMeasure(klMean)}; from ${formatQuantity(tokens, "token")} on ${backend}, weights read ${formatQuantity(readings, "time")}`,
   ];
 }
 
 /** A row for each layer that can be cast, and a row for each point of the curve. */
-export function searchTables({ layers, points, chosen }: RecipeSearch, view: View): string[] {
+export function searchTables(search: RecipeSearch, view: View): string[] {
+  const { layers, tensors, points, chosen } = search;
+  if (tensors !== undefined) return typeTables({ ...search, tensors }, view);
   const { cast } = points[chosen]!;
   const layerRows = layers.map(({ layer, kind, bytesSaved, klMean }) => [
     ...[`${layer}`, kind, formatBytes(bytesSaved), formatMeasure(klMean)],
@@ -41,6 +54,33 @@ export function searchTables({ layers, points, chosen }: RecipeSearch, view: Vie
     ...tableWithHead(view, ["layers cast", "bytes", "bits", "KL", "top-1", ""], pointRows, "rrrrrl"),
   ];
 }
+
+/** A row for each tensor whose type was chosen, and a row for each point that was measured. */
+function typeTables(
+  { tensors, points, chosen }: RecipeSearch & Required<Pick<RecipeSearch, "tensors">>,
+  view: View,
+): string[] {
+  const tensorRows = tensors.map(({ tensor, smallest, klMean, dtype }) => [
+    ...[escapeControls(tensor), smallest, formatMeasure(klMean), dtype],
+  ]);
+  const pointRows = points.map(({ bytes, bitsPerWeight, klMean, top1, types = {}, kind = "" }, i) => [
+    ...[formatBytes(bytes), bitsPerWeight.toFixed(3), formatMeasure(klMean), formatMeasure(top1)],
+    i === chosen ? "chosen" : kind,
+    typeCounts(types),
+  ]);
+  return [
+    ...tableWithHead(view, ["tensor", "smallest", "KL of it", "chosen"], tensorRows, "llrl"),
+    "",
+    ...tableWithHead(view, ["bytes", "bits", "KL", "top-1", "", "tensors"], pointRows, "rrrrll"),
+  ];
+}
+
+/** `Q4_K 12, Q6_K 3` */
+const typeCounts = (types: Readonly<Record<string, number>>): string =>
+  Object.entries(types)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([dtype, count]) => `${dtype} ${formatCount(count)}`)
+    .join(", ");
 
 type Row = readonly [label: string, value: string | readonly string[] | null];
 

@@ -10,6 +10,7 @@ import type { Recipe } from "../families/family.ts";
 import { isHubAddress } from "../io/address.ts";
 import { WEIGHT_SCALES } from "../plugins/quantization-dialect.ts";
 import { CALIBRATION_FILE, CALIBRATION_RULES, type Calibration } from "../quantization/calibration.ts";
+import { RECIPE_TYPES, TENSOR_NAME } from "../quantization/recipe.ts";
 import type { PlanOptions } from "./options.ts";
 
 const count = z.int().nonnegative();
@@ -28,6 +29,8 @@ export interface RecipeFile {
   readonly keep: readonly string[];
   readonly keep_layers: readonly number[];
   readonly keep_mamba_before_attention: boolean;
+  /** absent unless the recipe names the types of tensors */
+  readonly types?: Readonly<Record<string, readonly string[]>>;
 }
 
 const RecipeFile = z.strictObject({
@@ -37,6 +40,10 @@ const RecipeFile = z.strictObject({
   keep: z.array(pattern).readonly(),
   keep_layers: z.array(count).readonly(),
   keep_mamba_before_attention: z.boolean(),
+  types: z
+    .partialRecord(z.enum(RECIPE_TYPES), z.array(z.string().regex(TENSOR_NAME)).readonly())
+    .readonly()
+    .exactOptional(),
 }) satisfies z.ZodType<RecipeFile>;
 
 /** The prompt of a calibration; a file of the user is recorded by its content only. */
@@ -105,13 +112,22 @@ export function conversionOf(
 }
 
 /** The recipe as a file; `keep_ends` is the number that was used, because the option takes precedence over the file. */
-export const recipeFileOf = ({ id, keepEnds, cast, keep, keepLayers, keepBefore }: Recipe): RecipeFile => ({
+export const recipeFileOf = ({
+  id,
+  keepEnds,
+  cast,
+  keep,
+  keepLayers,
+  keepBefore,
+  types,
+}: Recipe): RecipeFile => ({
   id,
   keep_ends: keepEnds,
   cast,
   keep: keep ?? [],
   keep_layers: keepLayers ?? [],
   keep_mamba_before_attention: keepBefore !== undefined && keepBefore.length > 0,
+  ...(types !== undefined && { types }),
 });
 
 /** Address on the Hub; undefined for a local path, because a certificate contains no local paths. */

@@ -25,7 +25,7 @@ import type { Calibration } from "../quantization/calibration.ts";
 import { policyOf } from "../quantization/policy.ts";
 import { DEFAULT_MEMORY_BYTES, poolSize } from "../workers/pool.ts";
 import { conversionOf } from "./conversion-record.ts";
-import { chooseTypes, describeFileKind, fallbackWarnings } from "./dtypes/file-kind.ts";
+import { chooseTypes, describeFileKind, fallbackWarnings, typeRule } from "./dtypes/file-kind.ts";
 import { findNarrowedTypes } from "./dtypes/narrowed-types.ts";
 import { shareScales } from "./fused-scales.ts";
 import { largestHeld } from "./held-tensors.ts";
@@ -66,7 +66,8 @@ export async function planConversion(
 ): Promise<Plan> {
   const { scales, checkpoint: source } = matched;
   const policy = await policyOf(options, matched.family, recipe);
-  if (policy.to !== null && !isFileKind(policy.kind)) refuseDtype(writer, policy.to);
+  const rule = typeRule(policy);
+  if (policy.to !== null && rule === null) refuseDtype(writer, policy.to);
   const dialect = dialectOf(matched.family, writer.dialect);
   const ranks = ranksFor(options, writer);
   const parallelism = dialect.cut(matched, { tp: 1, pp: 1, ...ranks });
@@ -74,8 +75,7 @@ export async function planConversion(
   const narrowed = await findNarrowedTypes(matched, stored, policy);
   const choices = await chooseTypes(policy, writer, stored, options);
   const weights = planWeights(matched, policy, stored, narrowed, choices);
-  const fileKind =
-    choices === null || !isFileKind(policy.kind) ? null : describeFileKind(policy.kind, weights, choices);
+  const fileKind = choices === null || rule === null ? null : describeFileKind(rule, weights, choices);
   const isCopy = options.fnuz === "keep" && policy.to === null && options.quantDialect === undefined;
   if (!isCopy) refuseKeptFnuz(weights);
   const training = await readTrainingPrecision(source);
@@ -123,7 +123,7 @@ export async function planConversion(
       ...(options.maxShardBytes !== undefined && { maxShardBytes: options.maxShardBytes }),
       ...(options.alignment !== undefined && { alignment: options.alignment }),
       ...ranks,
-      ...(fileKind !== null && { fileKind: fileKind.id }),
+      ...(isFileKind(policy.kind) && { fileKind: policy.kind }),
     },
   };
   const placement = await writer.place(manifest);

@@ -49,9 +49,10 @@ export function chooseNames(
 ): readonly ExpectedTensor[] {
   const published = tensorsWritten(source, dialect, parallelism);
   const packed = source.checkpoint.format === "packed" || writer.container === "file";
+  const isSame = writer.inlinesFiles === true; // parts hold the tensors of the one file, in its order
   const isCut = source.takenRows !== undefined; // its tensors are not those that the source names
-  if (!packed || isCut || dialect.id !== source.dialect.id || options.maxShardBytes !== undefined)
-    return published;
+  const keepsNames = isSame || (packed && options.maxShardBytes === undefined);
+  if (!keepsNames || isCut || dialect.id !== source.dialect.id) return published;
   if (policy.to === null) return tensorsHeld(source);
   const sameNames = published.map((tensor) => {
     const name = [tensor.name, ...tensor.also].find((candidate) => source.tensors.has(candidate));
@@ -62,7 +63,7 @@ export function chooseNames(
 
 /**
  * @param narrowed result of `findNarrowedTypes`
- * @param choices  the types of a kind of file, by the names of `stored`; null: the policy decides
+ * @param choices  the types of a kind of file or a recipe, by the names of `stored`; null: the policy decides
  * @throws PLAN_IMPOSSIBLE if the stored tensors of one destination tensor have different types
  */
 export function planWeights(
@@ -101,12 +102,12 @@ function decideTensor(
   return { to: narrowed, why: `it was widened, and every value is a number of ${narrowed}` };
 }
 
-/** The type that a kind of file chooses, with the reason. */
+/** The type that a kind of file or a recipe chooses, with the reason. */
 function decideByKind(
   { name, onlyDtype, layout }: ExpectedTensor,
   role: Role,
   sourceDtype: DType,
-  { kind }: Policy,
+  policy: Policy,
   source: MatchedModel,
   { dtype, instead }: TypeChoice,
 ): ReturnType<typeof decideRole> {
@@ -119,9 +120,10 @@ function decideByKind(
     throw new IsologitError("UNSUPPORTED", message, { tensor: name });
   }
   if (decision.to === "keep") return decision;
-  if (instead === undefined) return { ...decision, why: `${kind} makes it ${dtype}` };
+  const rule = policy.recipe === null ? policy.kind : `recipe ${policy.recipe.id}`;
+  if (instead === undefined) return { ...decision, why: `${rule} makes it ${dtype}` };
   const row = shapeOf(layout).at(-1);
-  return { ...decision, why: `${kind}, but rows of ${row} are no whole blocks of ${instead}` };
+  return { ...decision, why: `${rule}, but rows of ${row} are no whole blocks of ${instead}` };
 }
 
 /** @param isCast the tensors are cast: then quantised types of ggml are decoded to F32 first */

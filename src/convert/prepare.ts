@@ -1,6 +1,6 @@
 /** Opens a source, chooses the format of the destination, and plans the conversion. */
 import { readFile } from "node:fs/promises";
-import type { Format } from "../../formats/format.ts";
+import type { Format, Writer } from "../../formats/format.ts";
 import { type ChunkChecks, checkUndigestedChunks } from "../checkpoint/chunk-checks.ts";
 import { type LoadedModel, loadModel, matchModel } from "../checkpoint/load.ts";
 import { openCheckpoint } from "../checkpoint/open.ts";
@@ -21,6 +21,7 @@ interface Preparing<S> {
   readonly searchRecipe: (
     model: LoadedModel,
     planWith: (recipe: Recipe) => Promise<Plan>,
+    writer: Writer,
   ) => Promise<{ readonly recipe: Recipe; readonly search: S } | null>;
   /** runs the source for `calibrate`; null if that is not asked for */
   readonly calibrate: (model: LoadedModel) => Promise<Calibration | null>;
@@ -57,7 +58,7 @@ export async function preparePlan<S>(
       ...(recipe !== undefined && { recipe }),
       calibration: options.calibrate === undefined ? null : anyScales(model),
     });
-  const found = await searchRecipe(model, planWith);
+  const found = await searchRecipe(model, planWith, format.writes);
   if (options.calibrate !== undefined) await planWith(found?.recipe);
   const planned = await planConversion(asked, {
     ...common,
@@ -96,12 +97,26 @@ export function writtenFormat(source: Checkpoint, destination: string, options: 
   );
   const wanted = options.to ?? formatOfEnding(destination, writers)?.id ?? source.format;
   const format = writers.find(({ id }) => id === wanted);
-  if (format !== undefined) return format;
+  if (format !== undefined) return inPartsIfAsked(format, destination, options);
   const known = writers.map(({ id }) => id).join(", ");
   throw new IsologitError(
     "NOT_WRITTEN",
     `the format ${wanted} is not written by this version; it writes ${known}`,
   );
+}
+
+/** @throws USAGE for a destination that is named as one file */
+function inPartsIfAsked(
+  format: WritableFormat,
+  destination: string,
+  { maxShardBytes }: PlanOptions,
+): WritableFormat {
+  const { endings, inParts } = format.writes;
+  if (maxShardBytes === undefined || inParts === undefined) return format;
+  if (!endings.some((ending) => destination.endsWith(ending))) return { ...format, writes: inParts };
+  const message = `with \`maxShardBytes\` the destination is a folder of files, and ${destination} is named as one file`;
+  const next = `give the path of a folder, and \`to\` ${format.id}`;
+  throw new IsologitError("USAGE", message, {}, { next });
 }
 
 /** The format that the ending of a destination means. */

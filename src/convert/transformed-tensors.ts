@@ -21,7 +21,8 @@ interface TransformedTensors {
 }
 
 /**
- * Computes -exp(v) of the roles that the destination stores so. Where the source stores the same function, its bits are copied.
+ * Computes -exp(v) of the roles that the destination stores so. Where the source stores the same function, its bits are
+ * copied.
  *
  * @throws NON_FINITE for a value whose function is no finite number below 0, and read errors
  */
@@ -38,12 +39,9 @@ export async function transformTensors(
   await using sources = new Sources(source.checkpoint.store);
   for (const job of jobs.filter(isTransformed)) {
     const stored = storedFunction(source, job);
-    if (stored !== undefined) {
-      known.set(tensorKey(job.tensor), await readTensor(stored, sources));
-      continue;
-    }
     const values = await readValues(source, job, sources);
-    const numbers = values.map(negativeExponential);
+    const numbers =
+      stored === undefined ? values.map(negativeExponential) : await readNumbers(stored, sources);
     refuseNonFinite(numbers, job.tensor);
     known.set(tensorKey(job.tensor), new Uint8Array(numbers.buffer));
     if (values.some((value, i) => !Object.is(valueOfExponential(numbers[i]!), value)))
@@ -58,10 +56,10 @@ function storedFunction(source: MatchedModel, { role }: Job): Tensor | undefined
   return source.transformed.get(move?.of ?? "");
 }
 
-async function readTensor(tensor: Tensor, sources: Sources): Promise<Uint8Array> {
-  const bytes = new Uint8Array(bytesOf(tensor.dtype, tensor.shape));
+async function readNumbers(tensor: Tensor, sources: Sources): Promise<Float32Array> {
+  const bytes = new Uint8Array(bytesOf("F32", tensor.shape)); // negative exponentials are F32
   await sources.read(extentsOf(tensor, 0, countOf(tensor.shape)), bytes);
-  return bytes;
+  return new Float32Array(bytes.buffer);
 }
 
 async function readValues({ tensors }: MatchedModel, job: Job, sources: Sources): Promise<Float32Array> {

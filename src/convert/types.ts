@@ -56,7 +56,7 @@ export interface Plan {
   readonly calibrated: CalibrationRecord | null;
   /** tensors whose bytes are known before the run, by `tensorKey`: calibrated scales */
   readonly known: ReadonlyMap<string, Uint8Array>;
-  /** what the kind of file makes of the weights; null: no such kind was asked for */
+  /** what the kind of file, or the recipe with types, makes of the weights; null: neither was asked for */
   readonly fileKind: FileKindReport | null;
   /** nothing is recast, so the content root stays the same */
   readonly exact: boolean;

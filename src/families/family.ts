@@ -18,6 +18,8 @@ export interface Recipe {
   readonly keepLayers?: readonly number[];
   /** main-stack layers of `kind` directly before one of kind `next` are kept */
   readonly keepBefore?: readonly { readonly kind: string; readonly next: string }[];
+  /** in place of all rules above: the names of the destination's tensors, by their type */
+  readonly types?: Readonly<Record<string, readonly string[]>>;
 }
 
 export interface Family<D extends Dims = Dims> {

@@ -12,7 +12,7 @@ import { ExpertRows } from "./expert-rows.ts";
 import { runEntry } from "./layers.ts";
 import type { BandObserver, ModelRunner, StreamSet } from "./runner.ts";
 import type { BlockNames } from "./tensor-lookup.ts";
-import type { WeightVersion } from "./weight-bands.ts";
+import type { WeightChoice } from "./weight-bands.ts";
 
 interface ParallelRunsOptions {
   readonly model: MatchedModel;
@@ -28,8 +28,8 @@ interface ParallelRunsOptions {
 /** One run. Between two layers, only its residual stream is allocated. */
 export interface ModelRun {
   readonly streams: Streams;
-  /** version of the weights in the current layer */
-  weights: WeightVersion;
+  /** versions of the weights in the current layer */
+  weights: WeightChoice;
   /** rows of its experts in the current layer */
   expertRows: ExpertRows | undefined;
   /** replaces the stages of the current layer that read no matrix; undefined: they run unchanged */
@@ -51,11 +51,12 @@ export class ParallelRuns {
     this.#o = options;
   }
 
-  /** A run after the embedding. */
-  async start(ids: readonly number[]): Promise<ModelRun> {
+  /** A run after the embedding, with the token table in the version that is chosen. */
+  async start(ids: readonly number[], weights: WeightChoice = "stored"): Promise<ModelRun> {
     const { model, runner } = this.#o;
     const run = this.#create();
-    await runner.embed(ids, "stored", run.streams.regions.get("residual")!);
+    run.weights = weights;
+    await runner.embed(ids, weights, run.streams.regions.get("residual")!);
     await runEntry(model.family.forward, runner, [run.streams]);
     return run;
   }

@@ -17,11 +17,19 @@ export interface Rounding {
   ) => Promise<void>;
 }
 
-/** The rounding of rows [lo, hi) of a stored tensor. */
+/** The roundings of rows [lo, hi) of a stored tensor. */
 export interface RowRounding {
   readonly lo: number;
   readonly hi: number;
-  readonly rounding: Rounding;
+  readonly rounded: RoundedUnit;
+}
+
+/** What one part of a model may be rounded to. */
+export interface RoundedUnit {
+  /** by which a run chooses a version for this part alone */
+  readonly unit: string;
+  /** by the name of a version */
+  readonly versions: Readonly<Record<string, Rounding>>;
 }
 
 /** Bytes of stored elements cast at a time. */

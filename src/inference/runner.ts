@@ -20,14 +20,14 @@ import {
 } from "./products.ts";
 import { positionTable, putFloats, runBySequence } from "./sequences.ts";
 import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
-import { type BandData, Weights, type WeightsOptions, type WeightVersion } from "./weight-bands.ts";
+import { type BandData, type WeightChoice, Weights, type WeightsOptions } from "./weight-bands.ts";
 
 /** The streams of one run by name: those that a stage reads and those that it writes. */
 export interface StreamSet {
   readonly inputs: Map<string, Region>;
   readonly outputs: Map<string, Region>;
-  /** which version of the weights this run uses */
-  readonly weights: WeightVersion;
+  /** which versions of the weights this run uses */
+  readonly weights: WeightChoice;
   /** rows of the experts that this run chose; absent: those that `run` gets for all runs */
   readonly expertRows?: DispatchedRows | undefined;
 }
@@ -105,7 +105,7 @@ export class ModelRunner {
    */
   async embed(
     ids: readonly number[],
-    weights: WeightVersion,
+    weights: WeightChoice,
     output: Region,
     replacements: ReadonlyMap<string, Tensor> = new Map(),
   ): Promise<void> {
@@ -207,12 +207,18 @@ export class ModelRunner {
     const products = matmulTasksWithin(parts, lo, hi);
     const { forward, dims } = this.#o;
     const factor = forward.logitsFactor?.(dims) ?? 1;
-    await this.#weights.eachBand(products, place.replacements === undefined, async (product, band) => {
-      for (const block of blocks) {
-        for (const output of product.outputs)
-          await this.#multiplyRows(band, product, output, from, block, hi - lo, factor);
-      }
-    });
+    const choices = sets.map(({ weights }) => weights);
+    await this.#weights.eachBand(
+      products,
+      place.replacements === undefined,
+      choices,
+      async (product, band) => {
+        for (const block of blocks) {
+          for (const output of product.outputs)
+            await this.#multiplyRows(band, product, output, from, block, hi - lo, factor);
+        }
+      },
+    );
   }
 
   /** Whether `count` elements of `a` from `atA` on equal those of `b` from `atB` on. */
@@ -279,10 +285,11 @@ export class ModelRunner {
   }
 
   /** A vector as F32, made from the stored tensors whose rows hold it; it stays allocated until `forget`. */
-  async parameter(name: string, place: BlockNames, weights: WeightVersion): Promise<Region> {
+  async parameter(name: string, place: BlockNames, weights: WeightChoice): Promise<Region> {
     const parts = this.#stored.parts(place, [name]);
     const replaced = parts.some(({ tensor }) => tensor === place.replacements?.get(tensorKey(tensor)));
-    const key = `${replaced ? "replaced" : weights} ${name}`;
+    const versions = parts.map(({ tensor }) => this.#weights.versionsOf(tensor, weights)).join();
+    const key = `${replaced ? "replaced" : versions} ${name}`;
     const known = this.#parameters.get(key);
     if (known !== undefined) {
       if (!replaced) return known;
@@ -328,7 +335,8 @@ export class ModelRunner {
       const targets = sets.map((set) =>
         turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
       );
-      await this.#weights.eachBand(round, replacements === undefined, async (product, band) => {
+      const choices = sets.map(({ weights }) => weights);
+      await this.#weights.eachBand(round, replacements === undefined, choices, async (product, band) => {
         for (const set of targets) {
           for (const output of product.outputs)
             await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
@@ -364,7 +372,7 @@ export class ModelRunner {
     const rows = expert === null ? all : expertRows!.experts.find((run) => run.expert === expert);
     if (lo >= hi || rows === undefined) return;
     const { from: first, count } = rows;
-    const { region, dtype, scale } = band.versions[weights];
+    const { region, dtype, scale } = band.version(weights);
     const cols = tensor.shape.at(-1)!;
     const inWidth = this.#widths[from]!;
     const p = {

@@ -16,13 +16,15 @@ import {
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
-import type { Rounding, RowRounding } from "./rounding.ts";
+import type { RoundedUnit, Rounding, RowRounding } from "./rounding.ts";
 
 /** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
 const FIRST_BAND = 1 / 8;
 
-/** Which values of a weight: "stored", or "recast": rounded as the destination stores them. */
-export type WeightVersion = "stored" | "recast";
+/** Which values of a weight: "stored", or the name of a version of its roundings, such as "recast". */
+export type WeightVersion = string;
+/** The version of every weight, or of each unit; a unit without the version is as it is stored. */
+export type WeightChoice = WeightVersion | ((unit: string) => WeightVersion);
 
 /** Rounds weights as the destination's recast does. */
 export interface WeightRounder {
@@ -55,11 +57,12 @@ export interface MatrixRows {
   readonly hi: number;
 }
 
-/** The data of rows [lo, hi), in both versions. */
+/** The data of rows [lo, hi), in the versions that were asked for. */
 export interface BandData {
   readonly lo: number;
   readonly hi: number;
-  readonly versions: Readonly<Record<WeightVersion, VersionData>>;
+  readonly stored: VersionData;
+  version(choice: WeightChoice): VersionData;
 }
 
 interface VersionData {
@@ -72,7 +75,7 @@ interface VersionData {
 export class Weights {
   readonly #o: WeightsOptions;
   /** two buffers: one is filled while the other is used */
-  readonly #bands: readonly { readonly stored: Region; readonly recast: Region }[];
+  readonly #bands: readonly { readonly stored: Region; readonly rounded: readonly Region[] }[];
 
   constructor(options: WeightsOptions) {
     this.#o = options;
@@ -80,11 +83,14 @@ export class Weights {
     const widest = Math.max(...[...tensors.values()].map(mostRowBytes));
     const bytes = Math.max(bandBytes, widest);
     const growth = [...roundings].flatMap(([key, rows]) =>
-      rows.map(({ rounding }) => widthOf(rounding.to) / widthOf(tensors.get(key)!.dtype)),
+      rows.flatMap(({ rounded }) =>
+        Object.values(rounded.versions).map(({ to }) => widthOf(to) / widthOf(tensors.get(key)!.dtype)),
+      ),
     );
+    const roundedBytes = Math.ceil(bytes * growth.reduce((most, factor) => Math.max(most, factor), 0));
     this.#bands = [0, 1].map(() => ({
       stored: backend.allocate(bytes),
-      recast: backend.allocate(Math.ceil(bytes * Math.max(0, ...growth))),
+      rounded: Array.from({ length: mostVersions(roundings) }, () => backend.allocate(roundedBytes)),
     }));
   }
 
@@ -93,14 +99,19 @@ export class Weights {
    * backend always has work waiting; the next band is read meanwhile.
    *
    * @param progress whether this reading counts in the progress of the run
+   * @param choices  the versions that `use` reads
    */
   async eachBand<R extends MatrixRows>(
     wanted: readonly R[],
     progress: boolean,
+    choices: readonly WeightChoice[],
     use: (rows: R, band: BandData) => Promise<void>,
   ): Promise<void> {
     const cuts = this.#cuts(wanted);
-    const fill = (i: number) => markHandled(this.#fill(cuts[i]!.rows.tensor, cuts[i]!.lo, cuts[i]!.hi, i));
+    const fill = (i: number) => {
+      const { rows, lo, hi } = cuts[i]!;
+      return markHandled(this.#fill(rows.tensor, lo, hi, i, choices));
+    };
     let filled = cuts.length === 0 ? undefined : fill(0);
     const uses: Promise<void>[] = [];
     try {
@@ -116,7 +127,7 @@ export class Weights {
     }
   }
 
-  /** Cuts rows into bands; all rows of a band have one rounding. The first bands are short so that computing starts early. */
+  /** Cuts rows into bands; all rows of a band are of one unit. The first bands are short so that computing starts early. */
   #cuts<R extends MatrixRows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
     const cuts: { rows: R; lo: number; hi: number }[] = [];
     for (const rows of wanted) {
@@ -131,12 +142,19 @@ export class Weights {
     return cuts;
   }
 
-  /** Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must have one rounding. */
-  async wide(tensor: Tensor, lo: number, hi: number, version: WeightVersion): Promise<Uint8Array> {
+  /** Names the versions that a choice takes of a tensor. Equal names mean equal values. */
+  versionsOf(tensor: Tensor, choice: WeightChoice): string {
+    if (typeof choice === "string") return choice;
+    const rows = this.#o.roundings.get(tensorKey(tensor)) ?? [];
+    return rows.length === 0 ? "stored" : rows.map(({ rounded }) => choice(rounded.unit)).join("+");
+  }
+
+  /** Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must be of one unit. */
+  async wide(tensor: Tensor, lo: number, hi: number, choice: WeightChoice): Promise<Uint8Array> {
     const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
-    const rounding = version === "recast" ? this.#roundingAt(tensor, row).rounding : undefined;
+    const rounding = roundingOf(this.#roundingAt(tensor, row).rounded, choice);
     const stored = new Uint8Array((hi - lo) * widthOf(dtype));
     await this.#o.sources.read(extentsOf(tensor, lo, hi), stored, this.#o.signal);
     this.#o.onRead?.(tensor, lo, hi, stored);
@@ -169,32 +187,42 @@ export class Weights {
   }
 
   close(): void {
-    for (const { stored, recast } of this.#bands) {
-      this.#o.backend.release(stored);
-      this.#o.backend.release(recast);
-    }
+    for (const { stored, rounded } of this.#bands)
+      for (const region of [stored, ...rounded]) this.#o.backend.release(region);
   }
 
-  async #fill(tensor: Tensor, lo: number, hi: number, turn: number): Promise<BandData> {
+  async #fill(
+    tensor: Tensor,
+    lo: number,
+    hi: number,
+    turn: number,
+    choices: readonly WeightChoice[],
+  ): Promise<BandData> {
     const { backend, sources, signal } = this.#o;
     const regions = this.#bands[turn % 2]!;
     const columns = columnsOf(tensor.shape);
     const dtype = numericDType(tensor);
+    const { rounded } = this.#roundingAt(tensor, lo);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
-    const { rounding } = this.#roundingAt(tensor, lo);
     const stored = { region: regions.stored, dtype, scale };
-    let recast = stored;
+    const versions = new Map<Rounding | undefined, VersionData>([[undefined, stored]]);
+    for (const rounding of choices.map((choice) => roundingOf(rounded, choice))) {
+      if (rounding === undefined || versions.has(rounding)) continue;
+      const region = regions.rounded[versions.size - 1]!; // there is one for each version of a unit
+      versions.set(rounding, { region, dtype: rounding.to, scale: rounding.scale ?? 1 });
+    }
     await backend.upload(stored.region, (hi - lo) * rowBytes(tensor), async (view) => {
       await sources.read(extentsOf(tensor, lo * columns, hi * columns), view, signal);
       this.#o.onRead?.(tensor, lo * columns, hi * columns, view);
-      if (rounding === undefined) return;
-      recast = { region: regions.recast, dtype: rounding.to, scale: rounding.scale ?? 1 };
-      const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);
-      await backend.upload(recast.region, size, (target) =>
-        this.#round(tensor, lo * columns, hi * columns, view, rounding, target),
-      );
+      for (const [rounding, { region }] of versions) {
+        if (rounding === undefined) continue;
+        const size = (view.byteLength / widthOf(dtype)) * widthOf(rounding.to);
+        await backend.upload(region, size, (target) =>
+          this.#round(tensor, lo * columns, hi * columns, view, rounding, target),
+        );
+      }
     });
-    return { lo, hi, versions: { stored, recast } };
+    return { lo, hi, stored, version: (choice) => versions.get(roundingOf(rounded, choice))! };
   }
 
   /** Fills `target` with elements [lo, hi) of a tensor as the destination stores them. */
@@ -214,18 +242,32 @@ export class Weights {
     else throw new IsologitError("INTERNAL", `${tensor.dtype} is rounded`, { tensor: tensor.name });
   }
 
-  /** The rounding of a row, and the first later row with another rounding. */
+  /** What a row may be rounded to, and the first later row of another unit. */
   #roundingAt(
     tensor: Tensor,
     row: number,
-  ): { readonly rounding: Rounding | undefined; readonly until: number } {
+  ): { readonly rounded: RoundedUnit | undefined; readonly until: number } {
     const rows = this.#o.roundings.get(tensorKey(tensor)) ?? [];
     const found = rows.find(({ hi }) => row < hi);
-    if (found === undefined) return { rounding: undefined, until: Infinity };
+    if (found === undefined) return { rounded: undefined, until: Infinity };
     return row < found.lo
-      ? { rounding: undefined, until: found.lo }
-      : { rounding: found.rounding, until: found.hi };
+      ? { rounded: undefined, until: found.lo }
+      : { rounded: found.rounded, until: found.hi };
   }
+}
+
+/** Number of roundings that one band may need together. */
+export function mostVersions(roundings: WeightsOptions["roundings"]): number {
+  const counts = [...roundings.values()].flatMap((rows) =>
+    rows.map(({ rounded }) => Object.keys(rounded.versions).length),
+  );
+  return counts.reduce((most, count) => Math.max(most, count), 0);
+}
+
+/** Undefined for weights as they are stored. */
+function roundingOf(rounded: RoundedUnit | undefined, choice: WeightChoice): Rounding | undefined {
+  if (rounded === undefined || choice === "stored") return undefined;
+  return rounded.versions[typeof choice === "string" ? choice : choice(rounded.unit)];
 }
 
 /** Marks a promise as handled so that an early rejection does not end the process; the caller awaits it later. */

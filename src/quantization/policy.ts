@@ -14,7 +14,7 @@ import {
 } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
-import { findRecipe, keptReason, type LayerAt, type RoleKind } from "./recipe.ts";
+import { findRecipe, keptReason, type LayerAt, RECIPE_FILE, type RoleKind } from "./recipe.ts";
 
 /** Options that decide which weights are cast. */
 export interface PolicyOptions {
@@ -23,9 +23,12 @@ export interface PolicyOptions {
   readonly keepEnds?: number;
 }
 
+/** The type of matrices that a recipe with types does not name, where their rows are whole blocks. */
+const TYPE_OF_OTHERS = "Q8_0";
+
 export interface Policy {
   readonly kind: RecastTarget;
-  /** null: nothing is cast; for a kind of file, the type of most matrices */
+  /** null: nothing is cast; for a kind of file, the type of most matrices; for a recipe with types, that of the others */
   readonly to: CastDType | null;
   /** null: every role is cast */
   readonly recipe: Recipe | null;
@@ -49,7 +52,7 @@ export async function policyOf(
   const { dtype: kind = "keep", keepEnds } = options;
   const to = mainDType(kind);
   const torchDtype = kind === "keep" || isFileKind(kind) ? null : RECASTS[kind].torch;
-  if (to === null && options.recipe !== undefined) throw usage("`recipe`", "`dtype`");
+  if (to === null && options.recipe !== undefined) return await policyOfTypes(options, family, chosen);
   if (keepEnds !== undefined && !(Number.isSafeInteger(keepEnds) && keepEnds >= 0)) {
     throw new IsologitError("USAGE", `\`keepEnds\` is ${keepEnds}, not a number of layers`);
   }
@@ -64,8 +67,25 @@ export async function policyOf(
     return { kind, to, recipe: null, torchDtype };
   }
   const recipe = chosen ?? (await findRecipe(recipeName, family.recipes, family.roles));
+  if (recipe.types !== undefined) {
+    const message = `the recipe ${recipe.id} chooses the type of each tensor itself`;
+    throw new IsologitError("USAGE", message, {}, { next: "leave `dtype` out" });
+  }
   if (to !== null && isFp8(to)) refuseNonProjections(recipe, family.roles);
   return { kind, to, torchDtype: null, recipe: { ...recipe, keepEnds: keepEnds ?? recipe.keepEnds } };
+}
+
+/** The policy of a recipe that names the type of each tensor: such a recipe alone has a meaning without `dtype`. */
+async function policyOfTypes(
+  { recipe: name, keepEnds }: PolicyOptions,
+  family: { readonly recipes: readonly Recipe[]; readonly roles: readonly RoleKind[] },
+  chosen: Recipe | undefined,
+): Promise<Policy> {
+  const isFile = name !== undefined && RECIPE_FILE.test(name);
+  const recipe = chosen ?? (isFile ? await findRecipe(name, family.recipes, family.roles) : undefined);
+  if (recipe?.types === undefined) throw usage("`recipe`", "`dtype`");
+  if (keepEnds !== undefined) throw usage("`keepEnds`", "a recipe that casts layers");
+  return { kind: "keep", to: TYPE_OF_OTHERS, torchDtype: null, recipe };
 }
 
 /** The new type of one role, or "keep", and the reason in words. */

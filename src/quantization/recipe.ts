@@ -1,6 +1,7 @@
 /** Recipes: which roles a recast touches. `docs/recipes.md` describes the YAML file for its authors. */
 import { readFile } from "node:fs/promises";
 import type { Document } from "yaml";
+import { BLOCK_TARGETS } from "../core/dtype.ts";
 import { IsologitError, systemError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
 import type { Layer, RoleSpec } from "../families/structure.ts";
@@ -9,8 +10,16 @@ import type { Layer, RoleSpec } from "../families/structure.ts";
 export type RoleKind = Pick<RoleSpec, "role" | "kind">;
 export type LayerAt = Pick<Layer, "stack" | "index" | "kind" | "of">;
 
-/** Largest recipe file, in characters. A real recipe has about a dozen lines. */
-const MAX_RECIPE_LENGTH = 64 * 1024;
+/** The types that a recipe may give to tensors of a GGUF. */
+export const RECIPE_TYPES = [...BLOCK_TARGETS, "F16", "BF16", "F32"] as const;
+/** A name of a tensor in GGUF. */
+export const TENSOR_NAME = /^[\w.-]{1,63}$/;
+
+/** Largest recipe file, in characters. A recipe of layers has about a dozen lines, one of tensors a name for each of some 500. */
+const MAX_RECIPE_LENGTH = 256 * 1024;
+
+/** Endings of a recipe file. */
+export const RECIPE_FILE = /\.ya?ml$/;
 
 /** What `keep_mamba_before_attention` keeps, as in the 30B release. */
 const MAMBA_BEFORE_ATTENTION = { kind: "mamba", next: "attention" } as const;
@@ -31,7 +40,7 @@ export async function findRecipe(
 ): Promise<Recipe> {
   const named = known.find(({ id }) => id === nameOrPath);
   if (named !== undefined) return named;
-  if (!/\.ya?ml$/.test(nameOrPath)) {
+  if (!RECIPE_FILE.test(nameOrPath)) {
     const ids = known.map(({ id }) => id).join(", ");
     throw new IsologitError(
       "RECIPE_INVALID",
@@ -73,7 +82,12 @@ export async function parseRecipe(text: string, file: string, roles: readonly Ro
     const path = issue.code === "unrecognized_keys" ? [...issue.path, issue.keys[0]!] : issue.path;
     throw invalid(file, lineOf(path), [path.join("."), issue.message].filter(Boolean).join(": "));
   }
-  const { id, keep_ends, cast, keep, keep_layers, keep_mamba_before_attention } = parsed.data;
+  const { id, keep_ends, cast, keep, keep_layers, keep_mamba_before_attention, types } = parsed.data;
+  const rules = [...cast, ...keep, ...keep_layers].length + keep_ends > 0 || keep_mamba_before_attention;
+  if (types === undefined && cast.length === 0)
+    throw invalid(file, lineOf(["cast"]), "cast: expected at least one role");
+  if (types !== undefined && rules)
+    throw invalid(file, lineOf(["types"]), "types: the other keys have no meaning beside it, except id");
   for (const [key, patterns] of Object.entries({ cast, keep })) {
     for (const [i, pattern] of patterns.entries()) {
       if (roles.some(({ role }) => recipeNamesRole(pattern, role))) continue;
@@ -87,6 +101,7 @@ export async function parseRecipe(text: string, file: string, roles: readonly Ro
     keep,
     keepLayers: keep_layers,
     keepBefore: keep_mamba_before_attention ? [MAMBA_BEFORE_ATTENTION] : [],
+    ...(types !== undefined && { types }),
   };
 }
 
@@ -111,13 +126,20 @@ async function recipeSchema() {
       .regex(/^[\w.-]{1,64}$/, "expected up to 64 letters, digits, dots, dashes")
       .describe("name of the recipe"),
     keep_ends: z.int().min(0).default(0).describe("layers at each end of the main stack that are kept"),
-    cast: z.array(pattern).min(1).describe("roles to cast: a role, prefix.*, or *"),
+    cast: z.array(pattern).default([]).describe("roles to cast: a role, prefix.*, or *"),
     keep: z.array(pattern).default([]).describe("roles to keep although cast names them"),
     keep_layers: z.array(z.int().min(0)).default([]).describe("layers of the main stack that are kept"),
     keep_mamba_before_attention: z
       .boolean()
       .default(false)
       .describe("keep Mamba layers directly before an attention layer"),
+    types: z
+      .partialRecord(
+        z.enum(RECIPE_TYPES),
+        z.array(z.string().regex(TENSOR_NAME, "expected a name of a tensor")),
+      )
+      .exactOptional()
+      .describe("for GGUF, in place of cast: names of tensors by their type; the others become Q8_0"),
   });
 }
 

@@ -5,9 +5,10 @@ import { chartOf } from "./chart.ts";
 import { htmlTable, numberCell } from "./html-tables.ts";
 import { type Markup, markup } from "./markup.ts";
 
-/** The curve of an automatic recipe, and the sensitivity of each layer. */
-export function recipeSection({ layers, points, chosen, limits, tokens, readings }: RecipeSearch): Markup {
-  const { cast, bitsPerWeight, klMean } = points[chosen]!;
+/** The curve of an automatic recipe, and the sensitivity of each layer or tensor. */
+export function recipeSection(search: RecipeSearch): Markup {
+  const { points, chosen, limits, tokens, readings } = search;
+  const { bitsPerWeight, klMean } = points[chosen]!;
   const chart = chartOf({
     title: "Mean KL divergence of each recipe, nats, logarithmic",
     axis: "bits a weight",
@@ -16,14 +17,43 @@ export function recipeSection({ layers, points, chosen, limits, tokens, readings
     ...(limits.klMean !== undefined && { limit: { value: limits.klMean, text: "limit" } }),
     mark: { place: chosen, text: "chosen" },
   });
+  const { outcome, caption, table } = search.tensors === undefined ? layerTexts(search) : typeTexts(search);
+  return markup`<h2>Automatic recipe</h2>
+<p>${`${outcome}: ${bitsPerWeight.toFixed(3)} bits a weight at a mean KL divergence of ${formatMeasure(klMean)}. Measured on ${formatQuantity(tokens, "token")}; the weights were read ${formatQuantity(readings, "time")}.`}</p>
+<figure><div class="wide">${chart}</div><figcaption>${`Each dot is a recipe that was run: ${caption}. KL divergence from the source, in nats.`}</figcaption></figure>
+${table}`;
+}
+
+interface SensitivityTexts {
+  readonly outcome: string;
+  readonly caption: string;
+  readonly table: Markup;
+}
+
+function layerTexts({ layers, points, chosen }: RecipeSearch): SensitivityTexts {
+  const { cast } = points[chosen]!;
   const rows = layers.map(
     ({ layer, kind, bytesSaved, klMean: alone }) =>
       markup`<tr>${numberCell("layer", layer)}<td>${kind}</td><td>${formatBytes(bytesSaved)}</td>${numberCell("KL of its cast", alone)}<td>${cast.includes(layer) ? "cast" : "kept"}</td></tr>\n`,
   );
-  return markup`<h2>Automatic recipe</h2>
-<p>${`${cast.length} of ${formatQuantity(layers.length, "layer")} are cast: ${bitsPerWeight.toFixed(3)} bits a weight at a mean KL divergence of ${formatMeasure(klMean)}. Measured on ${formatQuantity(tokens, "token")}; the weights were read ${formatQuantity(readings, "time")}.`}</p>
-<figure><div class="wide">${chart}</div><figcaption>Each dot is a recipe that was run: from nothing cast, left, to all projections cast, right. KL divergence from the source, in nats.</figcaption></figure>
-<details><summary>Sensitivity of each layer</summary>${htmlTable(["layer", "kind", "saves", "KL of its cast", "outcome"], rows, [0, 2, 3], "")}</details>`;
+  return {
+    outcome: `${cast.length} of ${formatQuantity(layers.length, "layer")} are cast`,
+    caption: "from nothing cast, left, to all projections cast, right",
+    table: markup`<details><summary>Sensitivity of each layer</summary>${htmlTable(["layer", "kind", "saves", "KL of its cast", "outcome"], rows, [0, 2, 3], "")}</details>`,
+  };
+}
+
+function typeTexts({ tensors = [] }: RecipeSearch): SensitivityTexts {
+  const rows = tensors.map(
+    ({ tensor, smallest, klMean, dtype }) =>
+      markup`<tr><td>${tensor}</td><td>${smallest}</td>${numberCell("KL of its smallest type", klMean)}<td>${dtype}</td></tr>\n`,
+  );
+  const columns = ["tensor", "smallest type", "KL of its smallest type", "chosen"];
+  return {
+    outcome: `${formatQuantity(tensors.length, "tensor")} have chosen types`,
+    caption: "from the largest, left, to the smallest, right",
+    table: markup`<details><summary>Sensitivity of each tensor</summary>${htmlTable(columns, rows, [2], "")}</details>`,
+  };
 }
 
 /** The size of each measured shape against its divergence. */

@@ -1,23 +1,16 @@
 /** Runs the variants of a search in as few readings of the weights as the memory allows. */
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
-import { decodeWeights, type ModelWithScales, matchModel, storedRole } from "../checkpoint/load.ts";
+import type { ModelWithScales } from "../checkpoint/load.ts";
 import type { RunOptions } from "../checkpoint/options.ts";
-import { readablePlan } from "../convert/tensors/planned-store.ts";
-import type { Plan } from "../convert/types.ts";
-import { tensorKey } from "../core/checkpoint.ts";
-import { isFloat } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
-import { Sources } from "../core/read.ts";
-import type { Role } from "../families/model.ts";
 import { backendFor, memoryOf, threadsOf } from "../inference/machine.ts";
 import { blockWords, partBytes } from "../inference/memory.ts";
 import { runBytes } from "../inference/model-runner.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../inference/rounding.ts";
 import type { LogitsSummary } from "../verify/metrics.ts";
-import { readerOf, roundingsByRow } from "../verify/recast-source.ts";
 import { compareVariants, type Variant, type VariantsRequest } from "./variants.ts";
 
 export class Measuring implements AsyncDisposable {
@@ -39,30 +32,23 @@ export class Measuring implements AsyncDisposable {
     this.#sources = sources;
   }
 
+  /**
+   * @param rounded what the variants round
+   * @param sources what it reads; closed at the end
+   */
   static async open(
     source: ModelWithScales,
-    plan: Plan,
+    { roundings, units }: Pick<VariantsRequest, "roundings" | "units">,
+    sources: readonly AsyncDisposable[],
     { ids, textTokens }: Prompt,
     options: RunOptions,
   ): Promise<Measuring> {
-    const readable = await readablePlan({ plan, allowOverflow: true, signal: options.signal });
-    const planned = decodeWeights(matchModel(readable.checkpoint, options), { oneScale: true, blocks: true });
-    const values = new Sources(planned.checkpoint.store);
-    const cast = new Set(
-      plan.jobs.filter((job) => job.cast !== undefined).map(({ tensor }) => tensorKey(tensor)),
-    );
-    const isCast = ({ key }: Role) => cast.has(planned.roleSources.get(key)![0]!.of!);
-    const roundings = roundingsByRow(source, (role) => {
-      const { dtype } = storedRole(planned, role);
-      if (!isCast(role) || !isFloat(dtype)) return null;
-      return { to: dtype, scale: null, read: readerOf(source, planned, role, values) };
-    });
     const memoryBytes = memoryOf(options);
     const { watch = ignoreEvents, signal } = options;
     const backend = await backendFor({ ...options, memoryBytes: memoryBytes - ROUNDER_BYTES });
     const rounder = await Rounder.create();
-    const request = { backend, ids, textTokens, roundings, rounder, memoryBytes, watch, signal };
-    return new Measuring(source, request, options, [values, readable]);
+    const request = { backend, ids, textTokens, roundings, units, rounder, memoryBytes, watch, signal };
+    return new Measuring(source, request, options, sources);
   }
 
   get backend(): string {

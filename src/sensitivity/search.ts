@@ -2,9 +2,9 @@
  * The automatic recipe: forward passes measure what it costs to cast each layer, and then what it costs to cast more and more
  * of them, the cheapest first. The recipe is the smallest point of this curve within the limits.
  */
+import type { Writer } from "../../formats/format.ts";
 import { type LoadedModel, readScaleValues } from "../checkpoint/load.ts";
 import { recipeFileOf } from "../convert/conversion-record.ts";
-import type { PlanOptions } from "../convert/options.ts";
 import type { Job, Plan } from "../convert/types.ts";
 import { tensorKey } from "../core/checkpoint.ts";
 import { bitsOf, bytesOf, isFp8, mainDType } from "../core/dtype.ts";
@@ -12,31 +12,23 @@ import { IsologitError } from "../core/errors.ts";
 import type { Recipe } from "../families/family.ts";
 import { mainLayers } from "../families/model.ts";
 import { refuseUnrunnable } from "../inference/model-runner.ts";
-import { type PromptOptions, promptOf } from "../inference/prompts.ts";
-import {
-  judgedLimits,
-  type LimitOptions,
-  limitsFor,
-  looksTrained,
-  readLimits,
-  SAME,
-} from "../verify/limits.ts";
+import { promptOf } from "../inference/prompts.ts";
+import { looksTrained, readLimits, SAME } from "../verify/limits.ts";
 import { bestOf, likelySets, outsideLimits, pointOf, sizesOf } from "./curve.ts";
 import { Measuring } from "./measuring.ts";
+import { AUTO, type SearchOptions, searchLimits } from "./options.ts";
 import type { LayerSensitivity, RecipeSearch } from "./report.ts";
-
-/** The name by which options ask for the automatic recipe. */
-export const AUTO = "auto";
-
-export type SearchOptions = PlanOptions & PromptOptions & LimitOptions;
+import { castingLayers, LAYER_UNITS, roundLayers } from "./rounded-layers.ts";
+import { searchTypes } from "./search-types.ts";
 
 /** A layer that can be cast. */
 type Candidate = Omit<LayerSensitivity, "klMean">;
 
 /**
- * Searches the automatic recipe.
+ * Searches the automatic recipe: layers to cast, or the type of each tensor where the destination's tensors have types one by one.
  *
  * @param planWith plans the conversion with a recipe
+ * @param writer   of the destination
  * @returns null if the options name another recipe or none
  * @throws USAGE for options without a meaning; UNSUPPORTED for a model that does not run, or that is quantised already;
  *   PLAN_IMPOSSIBLE where no recipe is within the limits; PLAN_MEMORY; NON_FINITE for a weight; read errors
@@ -45,9 +37,13 @@ export async function searchRecipe(
   model: LoadedModel,
   given: SearchOptions,
   planWith: (recipe: Recipe) => Promise<Plan>,
+  { tensorTypes }: Writer,
 ): Promise<{ readonly recipe: Recipe; readonly search: RecipeSearch } | null> {
-  refuseSearch(given);
+  const { dtype = "keep" } = given;
+  const chooser = dtype === "keep" ? tensorTypes : undefined;
+  refuseSearch(given, tensorTypes);
   if (given.recipe !== AUTO) return null;
+  if (chooser !== undefined) return await searchTypes(model, given, planWith, chooser);
   refuseUnrunnable(model);
   const options = await readLimits(given);
   const widest = widestRecipe(model, options);
@@ -55,21 +51,24 @@ export async function searchRecipe(
   const candidates = candidatesOf(model, plan);
   const prompt = await promptOf(options, model.checkpoint, model.dims.vocab);
   const source = await readScaleValues(model);
-  await using measuring = await Measuring.open(source, plan, prompt, options);
+  const { roundings, sources } = await roundLayers(source, plan, options);
+  const rounded = { roundings, units: LAYER_UNITS };
+  await using measuring = await Measuring.open(source, rounded, sources, prompt, options);
 
-  const alone = await measuring.run(candidates.map(({ layer }) => new Set([layer])));
+  const alone = await measuring.run(candidates.map(({ layer }) => castingLayers([layer])));
   const layers = candidates
     .map((candidate, i) => ({ ...candidate, klMean: alone[i]!.klMean }))
     .sort((a, b) => a.klMean / a.bytesSaved - b.klMean / b.bytesSaved || a.layer - b.layer);
   const sizes = sizesOf(model, plan, layers);
   const measure = async (sets: readonly (readonly LayerSensitivity[])[]) => {
-    const summaries = await measuring.run(sets.map((set) => new Set(set.map(({ layer }) => layer))));
+    const summaries = await measuring.run(sets.map((set) => castingLayers(set.map(({ layer }) => layer))));
     return summaries.map((summary, i) => pointOf(sets[i]!, sizes, summary));
   };
 
   const curve = await measure(layers.map((_, i) => layers.slice(0, i + 1)));
   const trained = looksTrained(alone[0]!, prompt.textTokens || prompt.ids.length, model.dims.vocab);
-  const limits = limitsOf(options, trained);
+  const to = mainDType(dtype);
+  const limits = searchLimits(options, new Set(to === null ? [] : [to]), trained);
   const coarse = [pointOf([], sizes, SAME), ...curve];
   const start = coarse[bestOf(coarse, limits) ?? 0]!;
   const likely = likelySets(coarse, start, layers, limits, sizes);
@@ -93,7 +92,10 @@ export async function searchRecipe(
 }
 
 /** @throws USAGE for options without a meaning */
-function refuseSearch({ recipe, bits, dtype = "keep" }: SearchOptions): void {
+function refuseSearch(
+  { recipe, bits, dtype = "keep" }: SearchOptions,
+  tensorTypes: Writer["tensorTypes"],
+): void {
   if (recipe !== AUTO) {
     if (bits === undefined) return;
     throw new IsologitError("USAGE", '`bits` has no meaning without `recipe` "auto"');
@@ -101,8 +103,13 @@ function refuseSearch({ recipe, bits, dtype = "keep" }: SearchOptions): void {
   if (bits !== undefined && !(bits > 0)) throw new IsologitError("USAGE", `\`bits\` is ${bits}`);
   const to = mainDType(dtype);
   if (to !== null && isFp8(to)) return;
+  if (tensorTypes !== undefined) {
+    if (to === null) return;
+    const message = `\`recipe\` "auto" chooses the type of each tensor, and \`dtype\` ${dtype} does too`;
+    throw new IsologitError("USAGE", message, {}, { next: "leave `dtype` out" });
+  }
   const message = '`recipe` "auto" chooses what becomes FP8, and no FP8 `dtype` is given';
-  throw new IsologitError("USAGE", message, {}, { next: "add `dtype` fp8-e4m3" });
+  throw new IsologitError("USAGE", message, {}, { next: "add `dtype` fp8-e4m3, or choose `to` gguf" });
 }
 
 /** The recipe that casts all that an automatic one may cast. */
@@ -140,15 +147,4 @@ function candidatesOf(model: LoadedModel, { jobs, manifest }: Plan): readonly Ca
   });
   if (candidates.length > 0) return candidates;
   throw new IsologitError("PLAN_IMPOSSIBLE", '`recipe` "auto" finds no weight to cast in this model');
-}
-
-/** The limits of a search: a size, or the divergence that a verification would accept. */
-function limitsOf(options: SearchOptions, trained: boolean): RecipeSearch["limits"] {
-  const { bits, dtype = "keep" } = options;
-  const to = mainDType(dtype);
-  const recastTo = new Set(to === null ? [] : [to]);
-  const judged = judgedLimits(recastTo, trained, options);
-  if (bits !== undefined) return { ...judged, bits };
-  const { klMean, klP99 } = limitsFor(recastTo, options);
-  return { klMean, klP99, ...judged };
 }

@@ -1,5 +1,5 @@
 /**
- * Runs many variants of one model with one reading of its weights. In a variant, some layers have rounded weights. Variants
+ * Runs many variants of one model with one reading of its weights. In a variant, some units have rounded weights. Variants
  * with the same roundings so far share one run: a run divides at the first layer that its variants round differently.
  */
 import type { Backend } from "../../kernels/kernel.ts";
@@ -15,11 +15,23 @@ import { createRunner } from "../inference/model-runner.ts";
 import { type ModelRun, ParallelRuns } from "../inference/parallel-runs.ts";
 import type { RowRounding } from "../inference/rounding.ts";
 import type { ModelRunner } from "../inference/runner.ts";
-import type { WeightRounder } from "../inference/weight-bands.ts";
+import {
+  mostVersions,
+  type WeightChoice,
+  type WeightRounder,
+  type WeightVersion,
+} from "../inference/weight-bands.ts";
 import { LogitsComparison, type LogitsSummary } from "../verify/metrics.ts";
 
-/** The main layers, by number, whose weights are rounded. */
-export type Variant = ReadonlySet<number>;
+/** Of each unit whose weights are rounded, the version. */
+export type Variant = ReadonlyMap<string, WeightVersion>;
+
+/** The units of the weights, by the place of the model that reads them. */
+export interface UnitPlaces {
+  readonly embedding: readonly string[];
+  of(layer: Layer): readonly string[];
+  readonly head: readonly string[];
+}
 
 export interface VariantsRequest {
   readonly backend: Backend;
@@ -28,6 +40,7 @@ export interface VariantsRequest {
   readonly textTokens: number;
   /** by stored tensor: how its rows are rounded */
   readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
+  readonly units: UnitPlaces;
   readonly rounder: WeightRounder;
   /** compare only this number of token ids from the start of the vocabulary; default all */
   readonly words?: number;
@@ -60,7 +73,7 @@ export async function compareVariants(
   const runner = createRunner(model, {
     ...{ backend, sources, roundings, rounder, signal },
     tokens: ids.length,
-    bandBytes: partBytes(memoryBytes),
+    bandBytes: partBytes(memoryBytes / Math.max(1, mostVersions(roundings))),
     advance: (bytes) => watch({ type: "advance", phase: "sensitivity", bytes }),
   });
   const comparison = new VariantComparison(model, runner, variants, request);
@@ -89,17 +102,19 @@ class VariantComparison {
       ...{ model, runner, backend, signal },
       ...{ tokens: ids.length, experts: "first" },
     });
-    this.#variants = [new Set<number>(), ...variants]; // the model itself is variant 0
+    this.#variants = [new Map<string, WeightVersion>(), ...variants]; // the model itself is variant 0
     this.#o = options;
   }
 
   async run(): Promise<readonly LogitsSummary[]> {
-    const { ids, watch = ignoreEvents } = this.#o;
-    this.#runs = [{ run: await this.#parallel.start(ids), variants: [...this.#variants.keys()] }];
-    await this.#copy(this.#runs[0]!.run, []);
+    const { ids, units, watch = ignoreEvents } = this.#o;
+    for (const variants of this.#alike([...this.#variants.keys()], units.embedding)) {
+      this.#runs.push({ run: await this.#parallel.start(ids, this.#choiceOf(variants)), variants });
+      if (this.#runs.length === 1) await this.#copy(this.#runs[0]!.run, []);
+    }
     const layers = mainLayers(this.#model);
     for (const layer of layers) {
-      await this.#divide(layer);
+      await this.#divide(units.of(layer));
       await this.#parallel.layer(
         layer,
         this.#runs.map(({ run }) => run),
@@ -120,23 +135,36 @@ class VariantComparison {
     this.#runs.push({ run, variants });
   }
 
-  /** Divides each run whose variants round this layer differently, and gives each run its version of the weights. */
-  async #divide({ index }: Layer): Promise<void> {
+  /** Divides each run whose variants round these units differently, and gives each run its versions of the weights. */
+  async #divide(units: readonly string[]): Promise<void> {
     for (const [at, { run, variants }] of [...this.#runs.entries()]) {
-      const rounded = variants.filter((number) => this.#variants[number]!.has(index));
-      const kept = variants.filter((number) => !rounded.includes(number));
-      if (rounded.length === 0 || kept.length === 0) continue;
-      this.#runs[at] = { run, variants: kept };
-      await this.#copy(run, rounded);
+      const [first = [], ...others] = this.#alike(variants, units);
+      this.#runs[at] = { run, variants: first };
+      for (const other of others) await this.#copy(run, other);
     }
-    for (const { run, variants } of this.#runs)
-      run.weights = variants.some((number) => this.#variants[number]!.has(index)) ? "recast" : "stored";
+    for (const { run, variants } of this.#runs) run.weights = this.#choiceOf(variants);
+  }
+
+  /** Variants by number in groups with equal versions of these units, in the order of their first numbers. */
+  #alike(variants: readonly number[], units: readonly string[]): readonly (readonly number[])[] {
+    const groups = new Map<string, number[]>();
+    for (const number of variants) {
+      const key = units.map((unit) => this.#variants[number]!.get(unit) ?? "stored").join();
+      groups.set(key, [...(groups.get(key) ?? []), number]);
+    }
+    return [...groups.values()];
+  }
+
+  /** The versions of the units that these variants have in common. */
+  #choiceOf([first]: readonly number[]): WeightChoice {
+    if (first === undefined) return "stored"; // the run that measures noise
+    return (unit) => this.#variants[first]!.get(unit) ?? "stored";
   }
 
   async #head(): Promise<readonly LogitsSummary[]> {
-    const { backend, ids, textTokens, memoryBytes } = this.#o;
+    const { backend, ids, textTokens, units, memoryBytes } = this.#o;
+    await this.#divide(units.head);
     const runs = this.#runs.map(({ run }) => run);
-    for (const run of runs) run.weights = "stored";
     const from = await this.#parallel.head(runs);
     const vocab = this.#o.words ?? this.#model.dims.vocab;
     const width = Math.min(vocab, blockWords(partBytes(memoryBytes) / 2, ids.length));

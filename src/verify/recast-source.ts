@@ -11,7 +11,7 @@ import { gatherExtents } from "../core/gather.ts";
 import { boxMove, invertMoves, type Move, runsOf } from "../core/mapping/moves.ts";
 import type { Sources } from "../core/read.ts";
 import type { Role } from "../families/model.ts";
-import type { Rounding, RowRounding } from "../inference/rounding.ts";
+import type { RoundedUnit, Rounding, RowRounding } from "../inference/rounding.ts";
 import { columnsOf } from "../inference/weight-bands.ts";
 
 /** Dtypes of the weights that `b` stores in another form than `a`; for codes, the dtype of the codes. */
@@ -39,11 +39,12 @@ export function roundingsFor(
     const read = storedRole(decoded, role);
     if (isSameForm(from, to) || !isFloat(read.dtype)) return null;
     const isRead = read.dtype !== to.dtype || isDecodedBlock(from.dtype) || notNearest.has(role.key);
-    return {
+    const recast = {
       to: read.dtype,
       scale: decoded.scales.scaleOf.has(to.tensor) ? (b.scaleValues.get(to.tensor)?.[0] ?? null) : null,
       ...(isRead && { read: readerOf(a, decoded, role, sources) }),
     };
+    return { unit: role.key, versions: { recast } };
   });
 }
 
@@ -54,18 +55,18 @@ export function roundingsFor(
  */
 export function roundingsByRow(
   { roles, roleSources, tensors }: LoadedModel,
-  roundingOf: (role: Role) => Rounding | null,
+  roundingOf: (role: Role) => RoundedUnit | null,
 ): ReadonlyMap<string, readonly RowRounding[]> {
   const roundings = new Map<string, RowRounding[]>();
   for (const role of roles.values()) {
-    const rounding = roundingOf(role);
-    if (rounding === null) continue;
+    const rounded = roundingOf(role);
+    if (rounded === null) continue;
     for (const move of roleSources.get(role.key)!) {
       const columns = columnsOf(tensors.get(move.of!)!.shape);
       const rows = roundings.get(move.of!) ?? [];
       for (const run of runsOf(boxMove(move), -Infinity, Infinity)) {
         const [lo, hi] = [Math.floor(run.from / columns), Math.ceil((run.from + run.count) / columns)];
-        rows.push({ lo, hi, rounding });
+        rows.push({ lo, hi, rounded });
       }
       roundings.set(move.of!, rows);
     }
@@ -73,12 +74,12 @@ export function roundingsByRow(
   return new Map([...roundings].map(([key, rows]) => [key, joinRows(rows)]));
 }
 
-/** The rows in order, neighbours with one rounding as one range. A role may hold rows in another order than its tensor. */
+/** The rows in order, neighbours of one role as one range. A role may hold rows in another order than its tensor. */
 function joinRows(rows: readonly RowRounding[]): readonly RowRounding[] {
   const joined: RowRounding[] = [];
   for (const row of [...rows].sort((left, right) => left.lo - right.lo)) {
     const last = joined.at(-1);
-    if (last?.rounding === row.rounding && last.hi >= row.lo)
+    if (last?.rounded === row.rounded && last.hi >= row.lo)
       joined[joined.length - 1] = { ...last, hi: Math.max(last.hi, row.hi) };
     else joined.push(row);
   }

@@ -1,8 +1,10 @@
 /** What people read. */
 import { describe, expect, it } from "vitest";
+import { inspect } from "../../src/api/inspect.ts";
 import { loadCommands } from "../../src/cli/commands/index.ts";
 import { version } from "../../src/version.ts";
 import { CONVERTED, DIFFERENT, METRICS, run, VERIFIED } from "../support/fake-library.ts";
+import { ggufGolden } from "../support/goldens.ts";
 
 const commands = await loadCommands();
 
@@ -398,5 +400,105 @@ describe("help", () => {
     const { status, stdout } = await run("--version");
     expect([status, stdout]).toEqual([0, `${version}\n`]);
     expect(stdout).toMatch(/^\d+\.\d+\.\d+/);
+  });
+});
+
+describe("GGUF", () => {
+  it("inspect tells the family, what the file says of itself, and layers by kind", async () => {
+    const text = await shown("inspect a", { inspect: () => inspect(ggufGolden("tiny-q8_0.gguf")) });
+    expect(text).toMatchInlineSnapshot(`
+      "format        gguf
+      family        nemotron-h
+      architecture  nemotron_h
+      name          tiny
+      file type     Q8_0
+      context       1,048,576 tokens
+      tokenizer     gpt2, pre-tokenizer gpt-2, 512 tokens, chat template of 145 B
+      pattern       M-M*-M*-M
+      layers        4 mamba, 2 attention, 3 mlp
+      sizes         hidden 64, MLP 96, attention heads 4, KV heads 2, per head 16,
+                    Mamba heads 8, per Mamba head 16, Mamba groups 2, state 16
+      vocabulary    512 tokens
+      parameters    248,800
+      size          272.8 KiB
+      quantization  stores 24 Q8_0, blocks of 32, scaledTensors 0
+
+      dtype  tensors      bytes   share
+      Q8_0        24  252.9 KiB  92.7 %
+      F32         34   19.9 KiB   7.3 %
+      "
+    `);
+  });
+
+  it("of an unknown family, too", async () => {
+    const known = await inspect(ggufGolden("tiny-q8_0.gguf"));
+    const layers = { mamba: 0, attention: 0, mlp: 0, moe: 0 };
+    const report = { ...known, family: null, dialect: null, pattern: null, dims: null, layers };
+    const text = await shown("inspect a", { inspect: async () => report });
+    expect(text.split("\n").slice(0, 6).join("\n")).toMatchInlineSnapshot(`
+      "format        gguf
+      family        unknown
+      architecture  nemotron_h
+      name          tiny
+      file type     Q8_0
+      layers        9"
+    `);
+  });
+
+  it("plan with types that a search found", async () => {
+    const base = JSON.parse(await shown("plan a b.isologit --json"));
+    const point = (bits: number, klMean: number, types: object, kind?: string) => ({
+      ...{ cast: [], bytes: bits * 1e5, bitsPerWeight: bits, klMean, klP99: 10 * klMean, top1: 1, types },
+      ...(kind !== undefined && { kind }),
+    });
+    const search = {
+      ...{ recipe: {}, tokens: 64, readings: 3, backend: "wasm", device: "2 threads", limits: { bits: 6 } },
+      layers: [],
+      tensors: [
+        {
+          tensor: "blk.0.ffn_up.weight",
+          role: "mlp.up",
+          layer: 0,
+          smallest: "Q4_K",
+          klMean: 0.01,
+          dtype: "Q6_K",
+        },
+        {
+          tensor: "output.weight",
+          role: "head",
+          layer: null,
+          smallest: "Q4_K",
+          klMean: 0.001,
+          dtype: "Q4_K",
+        },
+      ],
+      points: [point(8.5, 1e-4, { Q8_0: 2 }, "q8_0"), point(5.5, 0.004, { Q6_K: 1, Q4_K: 1 })],
+      chosen: 1,
+    };
+    const text = await shown("plan a b.isologit", { plan: async () => ({ ...base, search }) });
+    expect(text.slice(text.indexOf("recipe "))).toMatchInlineSnapshot(`
+      "recipe       auto: types of 2 tensors, 5.500 bits a weight, KL 0.004; from 64 tokens on wasm, weights read 3 times
+      warning      12 padded rows stay: no file says the true vocabulary
+
+      dtype  becomes    tensors     bytes
+      BF16   unchanged        1  64.0 KiB
+      BF16   F8_E4M3          1  18.5 KiB
+
+      role    becomes    tensors  why
+      embed   unchanged        1  recipe nemotron-h does not name it
+      ssm.in  F8_E4M3          1  recipe nemotron-h casts it
+
+      tensor               smallest  KL of it  chosen
+      blk.0.ffn_up.weight  Q4_K          0.01  Q6_K
+      output.weight        Q4_K         0.001  Q4_K
+
+          bytes   bits      KL  top-1          tensors
+      830.1 KiB  8.500  1.0e-4      1  q8_0    Q8_0 2
+      537.1 KiB  5.500   0.004      1  chosen  Q4_K 1, Q6_K 1
+
+        bytes  file
+      3.0 MiB  (the destination itself)
+      "
+    `);
   });
 });

@@ -1,5 +1,5 @@
 /** Kinds of GGUF files: conversions give the tensors of llama-quantize, by any number of threads, in one step from every source. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { gguf } from "../../formats/gguf/format.ts";
@@ -10,7 +10,7 @@ import { sha256 } from "../../src/core/hash.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { bytesIn } from "../support/content.ts";
 import { errorOf } from "../support/errors.ts";
-import { fp8Dialects, ggufGolden, golden, workFolder } from "../support/goldens.ts";
+import { filesOf, fp8Dialects, ggufGolden, golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
 const quantized: Record<string, Record<string, { type: string; sha256: string }>> = JSON.parse(
@@ -142,4 +142,50 @@ describe("what is refused", () => {
       expect(error).toMatchObject({ code: "NON_FINITE", at: { tensor: name, index: 12345 } });
     }
   });
+});
+
+it("a conversion that was stopped goes on, in one file and in parts, and gives the bytes of one that was not", async () => {
+  const source = ggufGolden("k-bf16.gguf");
+  for (const [name, size] of [
+    ["stopped.gguf", {}],
+    ["stopped", { to: "gguf", maxShardBytes: 150_000 }],
+  ] as const) {
+    const [whole, out] = [join(work, `whole-${name}`), join(work, name)];
+    const options = { dtype: "q4_k_m", verify: "off", threads: 1, checkpointBytes: 1, ...size } as const;
+    await convert(source, whole, options);
+    const stop = new AbortController();
+    let tensors = 0;
+    const watch = (event: { readonly type: string }) => {
+      if (event.type === "tensor" && ++tensors === 8) stop.abort();
+    };
+    const { code } = await errorOf(() => convert(source, out, { ...options, watch, signal: stop.signal }));
+    expect(code).toBe("INTERRUPTED");
+    const journal = readFileSync(join(`${out}.partial`, "journal.ndjson"), "utf8");
+    expect(journal.split("\n").length).toBeGreaterThan(4);
+    const { bytesWritten } = await convert(source, out, { ...options, resume: true });
+    expect(bytesWritten).toBeGreaterThan(0);
+    expect(contentOf(out)).toEqual(contentOf(whole));
+  }
+});
+
+/** The files of a folder, or the one file. */
+const contentOf = (path: string) =>
+  statSync(path).isDirectory() ? [...filesOf(path).entries()] : readFileSync(path).toString("base64");
+
+it("plan with `measure` tells the errors that a verification of the written file finds", async () => {
+  const source = ggufGolden("k-bf16.gguf");
+  const options = { dtype: "q4_k_m", threads: 1 } as const;
+  const { measurement } = await plan(source, join(work, "measured.gguf"), { ...options, measure: true });
+  const { verification } = await convert(source, join(work, "measured.gguf"), {
+    ...options,
+    verify: "bytes",
+  });
+  const written = verification!.tensors!.filter(({ error }) => error !== undefined && error.relL2 > 0);
+  expect(measurement).toMatchObject({ differences: [], findings: [] });
+  const measured = measurement!.tensors.filter(({ error }) => error!.relL2 > 0);
+  expect(measured.length).toBeGreaterThan(8);
+  expect(measured.map(({ b, error }) => [b, error!.relL2])).toEqual(
+    written.map(({ b, error }) => [b, error!.relL2]),
+  );
+  expect(measurement!.error!.relL2).toBeGreaterThan(0.03);
 });

@@ -62,6 +62,30 @@ it("parts of a GGUF, and one file among several, are read by their headers", asy
   await expect(inspect(`hf://${REPO}`)).rejects.toMatchObject({ code: "FORMAT_AMBIGUOUS" });
 });
 
+it("a GGUF converts from the Hub, in one file and in parts, into the bytes of the local ones", async () => {
+  here.hub.repositories.clear();
+  putFolder(here.hub, REPO, ggufGolden("tiny-split"));
+  put(here.hub, "org/one", { "q8.gguf": readFileSync(ggufGolden("tiny-q8_0.gguf")) });
+  const options = { to: "hf", dtype: "bf16", verify: "bytes", threads: 1 } as const;
+  for (const [address, local] of [
+    [`hf://${REPO}`, "tiny-split"],
+    ["hf://org/one/q8.gguf", "tiny-q8_0.gguf"],
+  ] as const) {
+    const [remote, wanted] = [mkdtempSync(join(work, "remote-")), mkdtempSync(join(work, "local-"))];
+    const { source, verification } = await convert(address, join(remote, "out"), options);
+    await convert(ggufGolden(local), join(wanted, "out"), options);
+    expect([source.format, verification!.verdict]).toEqual(["gguf", "within"]);
+    const weights = (folder: string) => filesOf(join(folder, "out")).get("model.safetensors");
+    expect(weights(remote)).toBe(weights(wanted));
+    expect(weights(remote)).toMatch(/^[0-9a-f]{64}$/);
+  }
+  const [own, back] = [join(work, "own.gguf"), join(work, "own back")];
+  await convert(golden("tiny"), own, { verify: "off" });
+  put(here.hub, "org/own", { "own.gguf": readFileSync(own) });
+  await convert("hf://org/own", back, { to: "hf", verify: "off" });
+  expect(filesOf(back)).toEqual(filesOf(golden("tiny"))); // the files that were carried in keys, too
+});
+
 it("a commit stays the same after later commits", async () => {
   const first = here.hub.repositories.get(REPO)!.refs.get("main")!;
   put(here.hub, REPO, { "config.json": Buffer.from("{}") });

@@ -6,6 +6,7 @@ import { preparePlan } from "../../src/convert/prepare.ts";
 import type { Plan } from "../../src/convert/types.ts";
 import { promptOf } from "../../src/inference/prompts.ts";
 import { Measuring } from "../../src/sensitivity/measuring.ts";
+import { castingLayers, LAYER_UNITS, roundLayers } from "../../src/sensitivity/rounded-layers.ts";
 import { searchRecipe } from "../../src/sensitivity/search.ts";
 import { golden } from "../support/goldens.ts";
 
@@ -23,8 +24,8 @@ async function searched(name: string, limit: { readonly kl: number } | { readonl
   const options = { ...AUTO, ...limit };
   let widest: Plan | undefined;
   const { search } = await preparePlan(golden(name), "planned", options, {
-    searchRecipe: (model, planWith) =>
-      searchRecipe(model, options, async (recipe) => (widest ??= await planWith(recipe))),
+    searchRecipe: (model, planWith, writer) =>
+      searchRecipe(model, options, async (recipe) => (widest ??= await planWith(recipe)), writer),
     calibrate: async () => null,
   });
   return { found: search!.points[search!.chosen]!, search: search!, widest: widest! };
@@ -35,13 +36,15 @@ it.each(["tiny", "moe", "latent-moe"])("%s: close to the best of all sets", asyn
   const { layers, points } = search;
   const source = await loadModelWithScales(await openCheckpoint(golden(name)), {});
   const prompt = await promptOf(AUTO, source.checkpoint, source.dims.vocab);
-  await using measuring = await Measuring.open(source, widest, prompt, AUTO);
+  const { roundings, sources } = await roundLayers(source, widest, AUTO);
+  const rounded = { roundings, units: LAYER_UNITS };
+  await using measuring = await Measuring.open(source, rounded, sources, prompt, AUTO);
   const sets = Array.from({ length: 2 ** layers.length }, (_, mask) =>
     layers.filter((_, i) => ((mask >> i) & 1) === 1),
   );
   const kls: number[] = [];
   for (let at = 0; at < sets.length; at += 128) {
-    const variants = sets.slice(at, at + 128).map((set) => new Set(set.map(({ layer }) => layer)));
+    const variants = sets.slice(at, at + 128).map((set) => castingLayers(set.map(({ layer }) => layer)));
     kls.push(...(await measuring.run(variants)).map(({ klMean }) => klMean));
   }
   const [{ bytes: most, bitsPerWeight }] = points as [(typeof points)[0]];

@@ -223,7 +223,7 @@ describe("a recipe file", () => {
     ["no map", "- mlp.up\n", /^line 1: /],
     ["an empty file", "", /./],
     ["aliases", "id: a\ncast: &x [mlp.up]\nkeep: *x\n", /aliases/],
-    ["a novel", `id: a\ncast: [mlp.up]\n${"#".repeat(70_000)}`, /more than 65536/],
+    ["a novel", `id: a\ncast: [mlp.up]\n${"#".repeat(270_000)}`, /more than 262144/],
   ])("with %s is refused by its line", async (_, text, message) => {
     expect(await code(() => parseRecipe(text, "r.yaml", roles))).toMatchObject({
       code: "RECIPE_INVALID",

@@ -31,8 +31,8 @@ function inspectText(report: InspectReport, view: View): string[] {
     ...factTable(view, [
       ["format", report.format],
       ["dialect", gguf === undefined ? (report.dialect ?? "unknown") : null],
-      ["family", gguf === undefined ? (report.family ?? "unknown") : null],
-      ...(gguf === undefined ? [] : ggufRows(gguf, wide)),
+      ["family", report.family ?? "unknown"],
+      ...(gguf === undefined ? [] : ggufRows(gguf, wide, kinds.length > 0)),
       ["pattern", report.pattern === null ? null : pieces(escapeControls(report.pattern), wide)],
       ["layers", kinds.length === 0 ? null : kinds.map(([kind, count]) => `${count} ${kind}`).join(", ")],
       ["sizes", report.dims === null ? null : wrapParts(sizeTexts(report.dims), wide)],
@@ -69,8 +69,12 @@ function inspectText(report: InspectReport, view: View): string[] {
 
 type Row = readonly [label: string, value: readonly string[] | string | null];
 
-/** What a GGUF says of its model. Its tensors are not matched to a family. */
-function ggufRows(gguf: NonNullable<InspectReport["gguf"]>, wide: number): readonly Row[] {
+/**
+ * What a GGUF says of its model.
+ *
+ * @param hasKinds the layers are told by kind, because the family is known
+ */
+function ggufRows(gguf: NonNullable<InspectReport["gguf"]>, wide: number, hasKinds: boolean): readonly Row[] {
   const { architecture, name, fileType, layers, contextLength, tokenizer, parts } = gguf;
   const tokens = tokenizer.tokens === null ? [] : [formatQuantity(tokenizer.tokens, "token")];
   const { model, pre, chatTemplateBytes: template } = tokenizer;
@@ -84,7 +88,7 @@ function ggufRows(gguf: NonNullable<InspectReport["gguf"]>, wide: number): reado
     ["architecture", architecture === null ? "unknown" : escapeControls(architecture)],
     ["name", name === null ? null : escapeControls(name)],
     ["file type", fileType],
-    ["layers", layers === null ? null : formatCount(layers)],
+    ["layers", layers === null || hasKinds ? null : formatCount(layers)],
     ["context", contextLength === null ? null : formatQuantity(contextLength, "token")],
     ["tokenizer", wrapParts(about, wide)],
     ["parts", parts.length === 1 ? null : formatQuantity(parts.length, "file")],

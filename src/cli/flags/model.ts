@@ -75,7 +75,7 @@ export const RECAST_FLAGS = flagGroup(CONVERSION, {
   recipe: {
     spec: "--recipe <name|file>",
     about:
-      "which weights are cast: a name that `isologit formats` lists, a YAML file, or auto: measure every layer and keep the most sensitive",
+      "which weights are cast: a name that `isologit formats` lists, a YAML file, or auto: measure every layer and keep the most sensitive, or measure the type of each tensor of a GGUF",
     default: "the first recipe of the family for FP8, else all weights",
     read: readText,
   },
@@ -137,8 +137,8 @@ export const PLACEMENT_FLAGS = flagGroup(CONVERSION, {
   maxShardSize: {
     spec: "--max-shard-size <size>",
     option: "maxShardBytes",
-    about: "largest size of a weight file",
-    default: "5GB",
+    about: "largest size of a weight file; a GGUF then becomes a folder of several files",
+    default: "5GB, and one GGUF",
     read: readSize,
   },
   align: {

@@ -1,18 +1,23 @@
-/** Kinds of files, such as q4_k_m, that choose the type of each tensor: the choice, and what a plan tells about it. */
-import type { TypeChoice, Writer } from "../../../formats/format.ts";
-import { bitsOf, blockElements, countOf, type FileKind, isFileKind } from "../../core/dtype.ts";
+/**
+ * Destinations whose tensors have a type each, by a kind of file, such as q4_k_m, or by a recipe: the choice, and what a plan
+ * tells about it.
+ */
+import type { NamedShape, TypeChoice, TypeChooser, Writer } from "../../../formats/format.ts";
+import { bitsOf, blockElements, countOf, type DType, isFileKind } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import { formatQuantity } from "../../core/figures.ts";
 import { shapeOf } from "../../core/mapping/layout.ts";
 import type { ExpectedTensor } from "../../families/expand.ts";
+import type { Recipe } from "../../families/family.ts";
 import type { PluginOptions } from "../../plugins/plugin.ts";
 import { registryOf } from "../../plugins/registry.ts";
 import type { Policy } from "../../quantization/policy.ts";
 import type { PlannedWeight } from "../planned-weights.ts";
 
-/** What a kind of file makes of the weights of a model. */
+/** What a kind of file, or a recipe with types, makes of the weights of a model. */
 export interface FileKindReport {
-  readonly id: FileKind;
+  /** the kind of file, or the id of the recipe */
+  readonly id: string;
   /** mean of all weights, vectors included */
   readonly bitsPerWeight: number;
   readonly types: readonly { readonly dtype: string; readonly tensors: number; readonly weights: number }[];
@@ -30,32 +35,64 @@ interface TypeFallback {
   readonly rows: readonly number[];
 }
 
+/** The kind of file, or the id of the recipe, that gives each tensor a type; null: there is none. */
+export function typeRule({ kind, recipe }: Pick<Policy, "kind" | "recipe">): string | null {
+  if (isFileKind(kind)) return kind;
+  return recipe?.types === undefined ? null : recipe.id;
+}
+
 /**
- * The types of a kind of file, by the names of the stored tensors; null if the policy is no such kind.
+ * The types of a kind of file or of a recipe, by the names of the stored tensors; null if the policy is none of them.
  *
- * @throws USAGE if the destination has no kinds of files
+ * @throws USAGE if the destination has no types tensor by tensor; RECIPE_INVALID for a tensor or a type that it cannot have
  */
 export async function chooseTypes(
-  { kind }: Policy,
+  { kind, recipe }: Policy,
   writer: Writer,
   stored: readonly ExpectedTensor[],
   options: PluginOptions,
 ): Promise<ReadonlyMap<string, TypeChoice> | null> {
-  if (!isFileKind(kind)) return null;
-  if (writer.tensorTypes !== undefined)
-    return await writer.tensorTypes(
-      kind,
-      stored.map(({ name, layout }) => ({ name, shape: shapeOf(layout) })),
-    );
+  const rule = typeRule({ kind, recipe });
+  if (rule === null) return null;
+  const { tensorTypes: chooser } = writer;
+  const tensors = stored.map(({ name, layout }) => ({ name, shape: shapeOf(layout) }));
+  if (chooser !== undefined)
+    return isFileKind(kind) ? await chooser.ofKind(kind, tensors) : await typesOf(recipe!, chooser, tensors); // a rule is one of them
   const able = registryOf(options).formats.filter(({ writes }) => writes?.tensorTypes !== undefined);
-  const message = `\`dtype\` ${kind} has no meaning for what ${writer.software} loads`;
+  const what = isFileKind(kind) ? `\`dtype\` ${rule}` : `the recipe ${rule} with types`;
+  const message = `${what} has no meaning for what ${writer.software} loads`;
   const next = `choose \`to\` ${able.map(({ id }) => id).join(" or ")}, or another \`dtype\``;
   throw new IsologitError("USAGE", message, {}, { next });
 }
 
+/** The types of a recipe; a matrix that it does not name becomes Q8_0, as in the kind of file of that name. */
+async function typesOf(
+  { id, types = {} }: Recipe,
+  chooser: TypeChooser,
+  tensors: readonly NamedShape[],
+): Promise<ReadonlyMap<string, TypeChoice>> {
+  const choices = new Map(await chooser.ofKind("q8_0", tensors));
+  const possible = await chooser.possible(tensors);
+  for (const [dtype, names] of Object.entries(types) as [DType, readonly string[]][]) {
+    for (const name of names) {
+      const able = possible.get(name);
+      if (able?.includes(dtype) === true) {
+        choices.set(name, { dtype });
+        continue;
+      }
+      const message =
+        able === undefined
+          ? `recipe ${id} names ${name}, and the destination has no such tensor`
+          : `recipe ${id} makes ${name} ${dtype}; it can be ${able.join(", ")}`;
+      throw new IsologitError("RECIPE_INVALID", message);
+    }
+  }
+  return choices;
+}
+
 /** @param choices what `chooseTypes` returned */
 export function describeFileKind(
-  id: FileKind,
+  id: string,
   weights: readonly PlannedWeight[],
   choices: ReadonlyMap<string, TypeChoice>,
 ): FileKindReport {

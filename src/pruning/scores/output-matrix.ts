@@ -20,7 +20,7 @@ export class ColumnNorms implements Disposable {
   }
 
   /** Adds the rows of a band. Bands must come in order. */
-  async add({ tensor, inputOffset }: Task, { lo, hi, versions: { stored } }: Band): Promise<void> {
+  async add({ tensor, inputOffset }: Task, { lo, hi, stored }: Band): Promise<void> {
     const columns = tensor.shape.at(-1)!;
     const count = (hi - lo) * columns;
     const values = this.#values.of(4 * count);
@@ -79,11 +79,7 @@ export class UnitNorms implements Disposable {
    *
    * @param input [tokens, count * size]
    */
-  async add(
-    { tensor, inputOffset }: Task,
-    { lo, hi, versions: { stored } }: Band,
-    input: Region,
-  ): Promise<void> {
+  async add({ tensor, inputOffset }: Task, { lo, hi, stored }: Band, input: Region): Promise<void> {
     const [columns, rows] = [tensor.shape.at(-1)!, hi - lo];
     const [size, tokens] = [this.#size, this.#tokens];
     const width = widthOf(stored.dtype);
