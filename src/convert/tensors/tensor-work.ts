@@ -180,7 +180,8 @@ export class TensorWork {
       (band, buffer) => this.#read(job, band, buffer),
       async ({ lo, hi }, buffer) => {
         try {
-          amax = Math.max(amax, await worker.call({ op: "amax", dtype, at: buffer.at, count: hi - lo }));
+          const largest = await worker.call({ op: "amax", dtype, at: buffer.at, count: hi - lo });
+          amax = Math.max(amax, largest); // not read before the answer: two bands are in work at a time
           watch({ type: "advance", phase: "convert", bytes: (hi - lo) * widthOf(dtype) });
         } catch (error) {
           throw shiftIndex(error, lo);
