@@ -14,6 +14,7 @@ import {
 import { FILE_FLAGS, HUB_FLAGS, OUTPUT_FLAGS } from "./flags/output.ts";
 import { PRUNING_FLAGS } from "./flags/pruning.ts";
 import { SIZE_FLAGS } from "./flags/sizes.ts";
+import { DISPATCH_FLAGS, TASK_FLAGS } from "./flags/tasks.ts";
 import {
   CERTIFICATE_FLAGS,
   CHECK_FLAGS,
@@ -32,6 +33,8 @@ export const FLAGS = {
   ...PRUNING_FLAGS,
   ...SIZE_FLAGS,
   ...PLACEMENT_FLAGS,
+  ...TASK_FLAGS,
+  ...DISPATCH_FLAGS,
   ...RESULT_FLAGS,
   ...CHECK_FLAGS,
   ...LIMIT_FLAGS,
@@ -77,6 +80,7 @@ export const PROMPT = namesOf(PROMPT_FLAGS);
 export const SAMPLING = namesOf(SAMPLING_FLAGS);
 export const MACHINE = namesOf(MACHINE_FLAGS);
 export const DESTINATION_OPTIONS = namesOf(DESTINATION_FLAGS);
+export const DISPATCH = namesOf(DISPATCH_FLAGS);
 /** Every command has these. */
 export const OUTPUT = namesOf(OUTPUT_FLAGS);
 /** Of commands that report progress. */

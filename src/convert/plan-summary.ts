@@ -67,7 +67,7 @@ export function keptBytes(finished: readonly Job[]): KeptBytes {
   return { read: sum(bytesOfJob), written: sum(({ tensor }) => bytesOf(tensor.dtype, tensor.shape)) };
 }
 
-function bytesOfJob({ count, sourceDtype, cast }: Job): number {
+export function bytesOfJob({ count, sourceDtype, cast }: Job): number {
   const hasAmax = cast?.scaleTo !== undefined && cast.blocks === undefined;
   const times = hasAmax ? 2 + (cast.sharedWith?.length ?? 0) : 1;
   return (count * bitsOf(sourceDtype) * times) / 8;
