@@ -5,6 +5,11 @@ import type { VerifyOptions } from "../src/index.ts";
 export const library: Library = {
   plan: later(async () => (await import("../src/api/plan.ts")).plan),
   convert: later(async () => (await import("../src/api/convert.ts")).convert),
+  convertPlan: later(async () => (await import("../src/api/tasks/merge.ts")).convertPlan),
+  convertTask: later(async () => (await import("../src/api/tasks/convert-task.ts")).convertTask),
+  merge: later(async () => (await import("../src/api/tasks/merge.ts")).merge),
+  dispatchSlurm: later(async () => (await import("../src/api/tasks/dispatch.ts")).dispatchSlurm),
+  dispatchK8s: later(async () => (await import("../src/api/tasks/dispatch-k8s.ts")).dispatchK8s),
   recast: later(async () => (await import("../src/api/recast.ts")).recast),
   prune: later(async () => (await import("../src/api/pruning/prune.ts")).prune),
   sizes: later(async () => (await import("../src/api/pruning/sizes.ts")).sizes),

@@ -106,12 +106,46 @@ export async function convert(
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  if (options.bundle !== undefined && options.verify === "off")
-    throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
+  refuseUnverifiedBundle(options);
   const sign = await signerFor(destination, options);
   if (sign === null) return await runConversion(source, destination, options, null, true);
   const { sign: _, ...unsigned } = options; // `sign` is the key of the bundle, and the bundle signs the certificate as one of the files
   return await runConversion(source, destination, unsigned, sign, true);
+}
+
+/** Tasks whose work a conversion completes. */
+export interface MergedTasks {
+  readonly lock: AsyncDisposable;
+  readonly count: number;
+  /** what the journals of the tasks begin with */
+  readonly mark: string;
+}
+
+/** As `convert`, but the tensors were written by tasks. */
+export async function convertMerged(
+  source: string,
+  destination: string,
+  options: ConvertOptions,
+  tasks: MergedTasks,
+): Promise<ConvertReport> {
+  refuseUnverifiedBundle(options);
+  const sign = await signerFor(destination, options);
+  const { sign: _, ...unsigned } = options;
+  return await runConversion(
+    source,
+    destination,
+    sign === null ? options : unsigned,
+    sign,
+    true,
+    tasks.lock,
+    tasks,
+  );
+}
+
+/** @throws USAGE */
+function refuseUnverifiedBundle({ bundle, verify }: ConvertOptions): void {
+  if (bundle !== undefined && verify === "off")
+    throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
 }
 
 /**
@@ -125,12 +159,14 @@ async function runConversion(
   sign: SignDestination | null,
   restore: boolean,
   held?: AsyncDisposable,
+  tasks?: MergedTasks,
 ): Promise<ConvertReport> {
   const conversion = await prepareConversion(source, destination, options, restore);
   const { format, planned, verification, watch, key, model } = conversion;
   return await writeVerified({
     ...{ destination, planned, format, options, watch, key, sign },
     ...(held !== undefined && { held }),
+    ...(tasks !== undefined && { tasks }),
     prove: verification && ((path) => verifyAt(path, conversion, verification)),
     report: (report, written) => reportOf(conversion, report, written),
     retry: (roots) => {
@@ -139,7 +175,16 @@ async function runConversion(
         type: "warning",
         message: `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`,
       });
-      return (lock) => runConversion(source, destination, { ...options, resume: false }, sign, false, lock);
+      const { planFile: _, ...again } = { ...options, resume: false }; // another plan, without the restored files
+      return (lock) =>
+        runConversion(
+          source,
+          destination,
+          tasks === undefined ? { ...options, resume: false } : again,
+          sign,
+          false,
+          lock,
+        );
     },
   });
 }

@@ -1,5 +1,6 @@
-/** `plan`: reports what `convert` would do. No file is written. */
+/** `plan`: reports what `convert` would do. */
 
+import { rename, rm, writeFile } from "node:fs/promises";
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import { type LoadedModel, matchModel, readScaleValues } from "../checkpoint/load.ts";
 import type { FileKindReport } from "../convert/dtypes/file-kind.ts";
@@ -14,6 +15,7 @@ import {
 import { preparePlan } from "../convert/prepare.ts";
 import { readablePlan } from "../convert/tensors/planned-store.ts";
 import type { DroppedEntries, PaddingRows, Plan, PlannedTensor } from "../convert/types.ts";
+import { systemError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
@@ -25,6 +27,7 @@ import type { RecastError } from "../verify/bytes/recast-error.ts";
 import type { ComparedTensor, TensorDifference } from "../verify/report.ts";
 import { comparedTensors, tensorDifferences } from "../verify/verify.ts";
 import { WorkerPool } from "../workers/pool.ts";
+import { type PlannedRun, plannedRun } from "./plan-file.ts";
 
 export interface CalibrationReport extends CalibrationRecord {
   /** F32 scales of activations by the names of the tensors that hold them */
@@ -64,13 +67,20 @@ export interface PlanReport extends PluginsReport {
   readonly calibration?: CalibrationReport;
   /** absent without `measure` */
   readonly measurement?: MeasurementReport;
+  /** what other processes need to run the plan: `convert` with `planFile`, its tasks, and `merge` */
+  readonly run: PlannedRun;
   readonly warnings: readonly string[];
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
 }
 
+export interface PlanFileOptions {
+  /** path of a file to write the report to, for `convert` and `merge` */
+  readonly out?: string;
+}
+
 /**
- * Plans a conversion. No file is written. Weights are read only by the forward passes of `recipe` "auto" and `calibrate`, and
+ * Plans a conversion. No file is written, except the plan with `out`. Weights are read only by the forward passes of `recipe` "auto" and `calibrate`, and
  * for `measure`.
  *
  * @param source path or `hf://` address of a checkpoint
@@ -84,7 +94,7 @@ export interface PlanReport extends PluginsReport {
 export async function plan(
   source: string,
   destination: string,
-  options: SearchOptions & MeasureOptions = {},
+  options: SearchOptions & MeasureOptions & PlanFileOptions = {},
 ): Promise<PlanReport> {
   const { measure = false } = options;
   const { format, model, planned, search } = await preparePlan(source, destination, options, {
@@ -93,7 +103,7 @@ export async function plan(
     keep: measure,
   });
   const measurement = measure ? await measurePlan(model, planned, options) : null;
-  return {
+  const report: PlanReport = {
     id: planned.id,
     exact: planned.exact,
     source: { address: source, format: model.checkpoint.format, bytes: sourceBytes(model.checkpoint) },
@@ -113,10 +123,25 @@ export async function plan(
       calibration: { ...planned.calibrated, scales: knownScales(planned) },
     }),
     ...(measurement !== null && { measurement }),
+    run: await plannedRun(source, destination, { ...options, to: format.id }, planned),
     warnings: planned.warnings,
     dropped: planned.dropped,
     padding: planned.padding,
   };
+  if (options.out !== undefined) await writePlan(options.out, report);
+  return report;
+}
+
+/** The file appears complete or not at all: tasks may be about to read it. */
+async function writePlan(file: string, report: PlanReport): Promise<void> {
+  const part = `${file}.${process.pid}`;
+  try {
+    await writeFile(part, `${JSON.stringify(report, null, 2)}\n`);
+    await rename(part, file);
+  } catch (error) {
+    await rm(part, { force: true });
+    throw systemError(error, { file });
+  }
 }
 
 /** Compares the source with the planned destination, which is cast while it is read. */

@@ -11,8 +11,9 @@ import type { WritableFormat } from "../convert/prepare.ts";
 import { interruptedError, isResumable } from "../convert/resume.ts";
 import { type CompletedRun, runPlan } from "../convert/run.ts";
 import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
+import { tensorsAtBorders, unfinishedTasks } from "../convert/tasks/shares.ts";
 import type { Plan } from "../convert/types.ts";
-import { systemError } from "../core/errors.ts";
+import { IsologitError, systemError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { isFinished, refuseExisting } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
@@ -66,6 +67,8 @@ interface VerifiedWrite<R> {
   readonly sign?: SignDestination | null;
   /** the lock of the destination, if the caller holds it already */
   readonly held?: AsyncDisposable;
+  /** tasks that wrote the tensors; their files are never removed after an error */
+  readonly tasks?: { readonly count: number; readonly mark: string };
   /** loads and verifies the files at a path; null: they are not verified */
   readonly prove: ((path: string) => Promise<Proof>) | null;
   /** what was kept of the source, for the certificate; known after `prove` */
@@ -87,11 +90,15 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   await using lock = work.held ?? (await lockDestination(destination));
   if (resume && (await isFinished(target))) return await verifyFinished(work);
 
-  const [planId, totalBytes] = [planned.id, bytesWritten(planned)];
+  const { tasks } = work;
+  const [planId, totalBytes] = [tasks?.mark ?? planned.id, bytesWritten(planned)];
+  const part = tasks === undefined ? undefined : "merge";
   const isDirect = directIo !== "off";
-  const staging = await Staging.open({ ...target, planId, totalBytes, resume, checkpointBytes, isDirect });
+  const staged = { resume, checkpointBytes, isDirect, part } as const;
+  const staging = await Staging.open({ ...target, ...staged, planId, totalBytes });
   let isWritten = false;
   try {
+    if (tasks !== undefined) refuseUnfinished(planned, tasks.count, staging);
     const { outside, kept } = await writeTensors(work, staging);
     const moved = {
       read: bytesRead(planned) - kept.read,
@@ -121,20 +128,46 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   } catch (error) {
     const isAborted = signal?.aborted === true;
     const known = isAborted ? interruptedError(destination) : systemError(error, { file: destination });
-    const left = isResumable(known, isWritten) ? staging[Symbol.asyncDispose]() : staging.discard();
+    const isKept = tasks !== undefined || isResumable(known, isWritten);
+    const left = isKept ? staging[Symbol.asyncDispose]() : staging.discard();
     await left.catch(() => {}); // the first error is reported
     throw known;
   }
 }
 
+/** @throws TASKS_UNFINISHED */
+function refuseUnfinished(plan: Plan, count: number, { finished, folder }: Staging): void {
+  const unfinished = unfinishedTasks(plan, count, finished);
+  if (unfinished.length === 0) return;
+  const listed = unfinished
+    .slice(0, FEW_TASKS)
+    .map(
+      ({ task, missing, tensors }) => `${task.index}/${count} (${missing} of ${tensors} tensors are missing)`,
+    );
+  const more = unfinished.length > FEW_TASKS ? `, and ${unfinished.length - FEW_TASKS} more` : "";
+  throw new IsologitError("TASKS_UNFINISHED", `tasks have not ended: ${listed.join(", ")}${more}`, {
+    file: folder,
+  });
+}
+
+/** Tasks that a message names. */
+const FEW_TASKS = 16;
+
+/** Tensors that lie inside the share of a task, so that no other host wrote into their pages. */
+function inside(plan: Plan, count: number): (key: string) => boolean {
+  const borders = tensorsAtBorders(plan, count);
+  return (key) => !borders.has(key);
+}
+
 /** Runs the plan in worker threads. */
 async function writeTensors<R>(
-  { planned, format, watch, options, prove }: VerifiedWrite<R>,
+  { planned, format, watch, options, prove, tasks }: VerifiedWrite<R>,
   staging: Staging,
 ): Promise<CompletedRun> {
   const { allowOverflow = false, signal } = options;
   await using pool = new WorkerPool(planned.pool, watch);
-  const running = { plan: planned, writer: format.writes, staging, pool };
+  const trusted = tasks === undefined || prove === null ? undefined : inside(planned, tasks.count);
+  const running = { plan: planned, writer: format.writes, staging, pool, trusted };
   return await runPlan({ ...running, allowOverflow, alone: prove === null, watch, signal });
 }
 

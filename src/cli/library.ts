@@ -9,6 +9,11 @@ export type Library = Pick<
   typeof library,
   | "plan"
   | "convert"
+  | "convertPlan"
+  | "convertTask"
+  | "merge"
+  | "dispatchSlurm"
+  | "dispatchK8s"
   | "recast"
   | "prune"
   | "sizes"

@@ -21,6 +21,7 @@ import {
 import { FILE_FLAGS, HUB_FLAGS, OUTPUT_FLAGS } from "./flags/output.ts";
 import { PRUNING_FLAGS } from "./flags/pruning.ts";
 import { SIZE_FLAGS } from "./flags/sizes.ts";
+import { DISPATCH_FLAGS, TASK_FLAGS } from "./flags/tasks.ts";
 import {
   CERTIFICATE_FLAGS,
   CHECK_FLAGS,
@@ -39,6 +40,8 @@ export const FLAGS = {
   ...PRUNING_FLAGS,
   ...SIZE_FLAGS,
   ...PLACEMENT_FLAGS,
+  ...TASK_FLAGS,
+  ...DISPATCH_FLAGS,
   ...RESULT_FLAGS,
   ...CHECK_FLAGS,
   ...LIMIT_FLAGS,
@@ -87,6 +90,7 @@ export const PROMPTS = [...PROMPT, ...namesOf(PROMPT_FILE_FLAGS)] as const;
 export const SAMPLING = namesOf(SAMPLING_FLAGS);
 export const MACHINE = namesOf(MACHINE_FLAGS);
 export const DESTINATION_OPTIONS = namesOf(DESTINATION_FLAGS);
+export const DISPATCH = namesOf(DISPATCH_FLAGS);
 /** Every command has these. */
 export const OUTPUT = namesOf(OUTPUT_FLAGS);
 /** Of commands that report progress. */

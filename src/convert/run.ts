@@ -13,6 +13,7 @@ import type { BandWorker } from "../workers/pool.ts";
 import { gapsIn, type OutsideSpan, spansOutsideTensors } from "./outside-elements.ts";
 import { bytesRead, type KeptBytes, keptBytes } from "./plan-summary.ts";
 import { findFinishedTensors } from "./resume.ts";
+import type { Place } from "./tensors/read-band.ts";
 import { groupJobs } from "./tensors/scatter.ts";
 import { readUncomparedTensors, SealedSource } from "./tensors/sealed-source.ts";
 import { TensorWork } from "./tensors/tensor-work.ts";
@@ -44,10 +45,6 @@ export async function runPlan(running: ConversionRun): Promise<CompletedRun> {
   const kept = keptBytes(plan, finished);
   watch({ type: "phase", phase: "convert", totalBytes: bytesRead(plan) - kept.read });
   const sealed = new Map<string, TensorDigests>(stored);
-  const seal = (name: string, result: TensorDigests) => {
-    sealed.set(name, result);
-    staging.note({ name, ...result });
-  };
   if (staging.isResumed) await clearGaps(running);
   for (const { file, offset, bytes } of placement.inline) await staging.writeAt(file, offset, bytes);
   for (const sidecar of manifest.sidecars) {
@@ -71,8 +68,46 @@ export async function runPlan(running: ConversionRun): Promise<CompletedRun> {
   });
 
   await pool.each(plan.source.replicas, (pair, worker) => refuseUnlike(running, sources, worker, pair));
+  await writeJobs({ running, sources, held, places, stored, sealed }, plan.jobs);
+
+  if (running.alone) await readUncomparedTensors(running, sources, held);
+
+  const seals = (await writer.seal?.(manifest, placement, sealed)) ?? [];
+  for (const [i, { file, offset }] of placement.seals.entries())
+    await staging.writeAt(file, offset, seals[i]!);
+  await staging.settle();
+  if (staging.isDirectRefused) {
+    const message = "this file system does not write past the page cache: written through it";
+    watch({ type: "note", message });
+  }
+  const names = copies.map(({ name }) => name);
+  return { outside: spansOutsideTensors(plan, sealed, names, seals), kept };
+}
+
+/** What the jobs of a run share. */
+interface JobContext {
+  readonly running: ConversionRun;
+  readonly sources: Sources;
+  readonly held: SealedSource;
+  readonly places: ReadonlyMap<string, Place>;
+  /** what an earlier run wrote, by `tensorKey` */
+  readonly stored: ReadonlyMap<string, TensorDigests>;
+  /** receives the digests of each written tensor */
+  readonly sealed: Map<string, TensorDigests>;
+}
+
+/** Runs jobs, except those whose tensors are stored. */
+export async function writeJobs(
+  { running, sources, held, places, stored, sealed }: JobContext,
+  all: readonly Job[],
+): Promise<void> {
+  const { plan, staging, pool, watch } = running;
+  const seal = (name: string, result: TensorDigests) => {
+    sealed.set(name, result);
+    staging.note({ name, ...result });
+  };
   const reportLayer = layerReporter(plan.source, watch);
-  await pool.each([...groupJobs(plan.jobs, pool.bufferBytes)], async (jobs, worker) => {
+  await pool.each([...groupJobs(all, pool.bufferBytes)], async (jobs, worker) => {
     const left = jobs.filter((job) => !isStored(job, stored));
     const work = new TensorWork(running, sources, held, worker);
     const results = left.length === 0 ? [] : await work.run(left, places);
@@ -94,24 +129,10 @@ export async function runPlan(running: ConversionRun): Promise<CompletedRun> {
       reportLayer(job.role);
     }
   });
-
-  if (running.alone) await readUncomparedTensors(running, sources, held);
-
-  const seals = (await writer.seal?.(manifest, placement, sealed)) ?? [];
-  for (const [i, { file, offset }] of placement.seals.entries())
-    await staging.writeAt(file, offset, seals[i]!);
-  await staging.settle();
-  if (staging.isDirectRefused)
-    watch({
-      type: "note",
-      message: "this file system does not write past the page cache: written through it",
-    });
-  const names = copies.map(({ name }) => name);
-  return { outside: spansOutsideTensors(plan, sealed, names, seals), kept };
 }
 
 /** Whether an earlier run wrote a job's tensor, and the tensor of its scales if that is written with it. */
-function isStored({ tensor, cast }: Job, stored: ReadonlyMap<string, unknown>): boolean {
+export function isStored({ tensor, cast }: Job, stored: ReadonlyMap<string, unknown>): boolean {
   const hasScales = cast?.blocks === undefined || stored.has(cast.scaleTo!);
   return stored.has(tensorKey(tensor)) && hasScales;
 }

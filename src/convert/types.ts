@@ -123,6 +123,8 @@ export interface ConversionRun {
   readonly allowOverflow: boolean;
   /** no verification will read the source again, so this run compares all of its seals */
   readonly alone: boolean;
+  /** tensors that an earlier run wrote and that need not be read again, because the verification reads them */
+  readonly trusted?: ((key: string) => boolean) | undefined;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }

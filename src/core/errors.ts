@@ -89,6 +89,7 @@ export const ERRORS = errorTable({
   FILE_CHANGED: { exit: 4, next: "let the writer of the source finish, then start again" },
   STAGING_CHANGED: { exit: 4, next: "stop other programs that write there, then continue with `resume`" },
   DESTINATION_BUSY: { exit: 4, next: "wait until the other process ends, then use `resume`" },
+  TASKS_UNFINISHED: { exit: 4, next: "run the named tasks again, then merge" },
   NETWORK: {
     exit: 4,
     next: "check the connection, then run the same command again; downloaded parts are kept",

@@ -46,6 +46,16 @@ export type Event =
   | { readonly type: "retry"; readonly message: string; readonly waitSeconds: number }
   /** a fact that changes nothing of the result, for --verbose */
   | { readonly type: "note"; readonly message: string }
+  /** ids of jobs that the engine of a cluster has accepted */
+  | { readonly type: "submitted"; readonly jobs: readonly string[] }
+  /** how many tasks of a dispatched conversion are in each state */
+  | {
+      readonly type: "tasks";
+      readonly done: number;
+      readonly running: number;
+      readonly waiting: number;
+      readonly failed: number;
+    }
   | { readonly type: "warning"; readonly message: string };
 
 /** A line of the file of `--events`; `time` is ISO 8601 in UTC, with milliseconds. */

@@ -79,7 +79,7 @@ function digestOf(entry: JournalEntry, planId: string): string {
  * Entries of the journal, and the size of their lines in bytes. Reading stops at the first damaged line: a crash cuts the
  * last line short, or leaves zeros in its place.
  */
-async function readEntries(
+export async function readEntries(
   path: string,
   planId: string,
 ): Promise<{ entries: ReadonlyMap<string, JournalEntry>; size: number }> {

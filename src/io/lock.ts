@@ -9,9 +9,16 @@ import { z } from "zod";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { stagingPath } from "./destination.ts";
 import { makeFolders, syncFolder } from "./folders.ts";
-import { hasEnded, markOfThisProcess, ProcessMark } from "./process-mark.ts";
+import { BEAT_SECONDS, beat, isSilent, keepBeating } from "./processes/heartbeat.ts";
+import { hasEnded, isInSight, markOfThisProcess, ProcessMark } from "./processes/process-mark.ts";
 
-const Holder = z.object({ ...ProcessMark.shape, since: z.string(), token: z.string() });
+const Holder = z.object({
+  ...ProcessMark.shape,
+  since: z.string(),
+  token: z.string(),
+  /** the holder renews the time of the lock so often */
+  beatSeconds: z.number().positive().max(3600).optional(),
+});
 type Holder = z.infer<typeof Holder>;
 
 const MAX_TRIES = 10;
@@ -20,15 +27,36 @@ const MAX_BYTES = 65_536;
 
 export const lockPath = (destination: string): string => `${stagingPath(destination)}.lock`;
 
+/** A lock that this process holds; disposal releases it. */
+export interface Lock extends AsyncDisposable {
+  /** aborted when another process has taken the lock over */
+  readonly lost: AbortSignal;
+  /** whether this process holds it still */
+  isHeld(): Promise<boolean>;
+}
+
+export interface LockOptions {
+  /**
+   * renew the time of the lock. After a minute without that, a process on another host takes the lock over: an engine may
+   * start a task again on another host after the first host failed. Only for work that two processes may do at once
+   */
+  readonly beats?: boolean;
+}
+
 /**
- * Takes the lock; disposal releases it. A lock whose process has ended is taken over.
+ * Takes the lock of a destination. A lock whose process has ended is taken over.
  *
  * @throws DESTINATION_BUSY if another process holds it, or may hold it
  */
-export async function lockDestination(destination: string): Promise<AsyncDisposable> {
-  const path = lockPath(destination);
+export async function lockDestination(destination: string, options: LockOptions = {}): Promise<Lock> {
+  return await lockAt(lockPath(destination), options);
+}
+
+/** As `lockDestination`, for a lock at any path. */
+export async function lockAt(path: string, { beats = false }: LockOptions = {}): Promise<Lock> {
   const token = randomBytes(8).toString("hex");
-  const holder: Holder = { ...(await markOfThisProcess()), since: new Date().toISOString(), token };
+  const mark = { ...(await markOfThisProcess()), since: new Date().toISOString(), token };
+  let holder: Holder = beats ? { ...mark, beatSeconds: BEAT_SECONDS } : mark;
   let made: string | undefined;
   for (let tries = 1; ; tries++) {
     try {
@@ -36,16 +64,27 @@ export async function lockDestination(destination: string): Promise<AsyncDisposa
       made = folders[0] ?? made;
       for (const folder of folders) await syncFolder(dirname(folder));
       await take(path, holder);
-      break;
+      if (holder.beatSeconds === undefined || (await beat(path))) break;
+      await unlink(path); // this file system keeps no times of links
+      holder = mark;
     } catch (error) {
       // Another run may have removed the folders that it had created.
       if (codeOf(error) !== "ENOENT" || tries === MAX_TRIES) throw systemError(error, { file: path });
     }
   }
+  const isHeld = async () => (await holderAt(path))?.token === token;
+  const lost = new AbortController();
+  const beating =
+    holder.beatSeconds === undefined
+      ? null
+      : keepBeating(path, isHeld, () => lost.abort(busy(path, null, "another process took its lock over")));
   return {
+    lost: lost.signal,
+    isHeld,
     // A lock that cannot be removed is taken over by the next process, which sees that this one has ended.
     async [Symbol.asyncDispose]() {
-      if ((await holderAt(path).catch(() => null))?.token === token) await unlink(path).catch(() => {});
+      beating?.stop();
+      if (await isHeld().catch(() => false)) await unlink(path).catch(() => {});
       if (made !== undefined) await removeEmpty(dirname(path), made);
     },
   };
@@ -72,13 +111,18 @@ async function take(path: string, holder: Holder): Promise<void> {
     const other = await holderAt(path);
     if (other === null) continue; // released meanwhile
     if (other.token === holder.token) return; // a network file system sent the request twice
-    if (!(await hasEnded(other))) throw busy(path, other);
+    if (!(await wasLeft(path, other))) throw busy(path, other);
     // Several processes may find the lock abandoned. The one that creates this second lock may replace it.
     const guard = `${path}.${other.token}`;
     await take(guard, holder);
     if ((await holderAt(path))?.token === other.token) return await rename(guard, path);
     await unlink(guard);
   }
+}
+
+async function wasLeft(path: string, holder: Holder): Promise<boolean> {
+  if (await hasEnded(holder)) return true;
+  return holder.beatSeconds !== undefined && !(await isInSight(holder)) && (await isSilent(path));
 }
 
 /** @returns false if there is a lock already */
@@ -125,10 +169,14 @@ async function textAt(path: string): Promise<string> {
   return about.isFile() && about.size <= MAX_BYTES ? await readFile(path, "utf8") : "";
 }
 
-function busy(path: string, holder: Holder | null): IsologitError {
+function busy(
+  path: string,
+  holder: Holder | null,
+  unknown = "an unknown process holds its lock",
+): IsologitError {
   const who =
     holder === null
-      ? "an unknown process holds its lock"
+      ? unknown
       : `process ${holder.pid} on ${holder.host} has been writing it since ${holder.since}`;
   const next = `wait until that process ends, then use \`resume\`; if it ended long ago, delete ${path}`;
   return new IsologitError("DESTINATION_BUSY", who, { file: path }, { next });

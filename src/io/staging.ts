@@ -30,9 +30,10 @@ import {
   type Stamps,
   stampsBelow,
 } from "./inventory.ts";
-import { Journal, type JournalEntry } from "./journal.ts";
+import { Journal, type JournalEntry, readEntries } from "./journal.ts";
 import { StagedFiles, stagingChangedError, writeAll } from "./staged-files.ts";
-import { pathExists, statIfPresent } from "./stamps.ts";
+import { entriesBelow, pathExists, statIfPresent } from "./stamps.ts";
+import { MERGE_JOURNAL, refuseOtherDivision, refuseTasks, type Task, taskJournal, tasksIn } from "./tasks.ts";
 
 interface StagingOptions extends Destination {
   readonly planId: string;
@@ -43,6 +44,11 @@ interface StagingOptions extends Destination {
   readonly checkpointBytes?: number | undefined;
   /** large writes go past the page cache where the system can do that; default true */
   readonly isDirect?: boolean;
+  /**
+   * a task: this process writes a part of the files, beside other processes; "merge": it completes what tasks wrote; absent:
+   * it writes everything
+   */
+  readonly part?: Task | "merge" | undefined;
 }
 
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
@@ -65,11 +71,16 @@ export class Staging implements AsyncDisposable {
   #checkpointAt = 0;
   #checkpoint: Promise<void> = Promise.resolve();
 
-  private constructor(options: StagingOptions, journal: Journal, before: Stamps | null) {
+  private constructor(
+    options: StagingOptions,
+    journal: Journal,
+    before: Stamps | null,
+    finished: ReadonlyMap<string, JournalEntry> = journal.entries,
+  ) {
     this.#options = options;
     this.#journal = journal;
     this.#before = before;
-    this.finished = journal.entries;
+    this.finished = finished;
     this.folder = stagingPath(options.destination);
     this.content = contentPath(options);
     this.#data = join(this.folder, DATA);
@@ -83,9 +94,10 @@ export class Staging implements AsyncDisposable {
    * another plan; DISK_FULL before anything is written
    */
   static async open(options: StagingOptions): Promise<Staging> {
-    const { destination, overwrite, resume } = options;
+    const { destination, overwrite, resume, part } = options;
     const folder = stagingPath(destination);
     try {
+      if (typeof part === "object") return await Staging.#openTask(options, part, folder);
       await refuseExisting(options);
       const isStaged = await pathExists(folder);
       if (isStaged && !resume && !overwrite) {
@@ -94,6 +106,7 @@ export class Staging implements AsyncDisposable {
         });
       }
       if (isStaged && resume) await refuseForeignStaging(folder);
+      if (isStaged && part === undefined) await refuseTasks(folder, !resume);
       await putBack(destination);
       await refuseExisting(options);
       const before = await stampsAt(destination);
@@ -103,18 +116,49 @@ export class Staging implements AsyncDisposable {
         await unmarkVerified(folder);
       }
       await makeFolders(join(folder, DATA));
-      const journal = await Journal.open(join(folder, JOURNAL), options.planId);
+      const isMerge = part === "merge";
+      const finished = isMerge ? await entriesOfTasks(folder, options.planId) : undefined;
+      const journal = await Journal.open(join(folder, isMerge ? MERGE_JOURNAL : JOURNAL), options.planId);
       try {
-        if (journal.entries.size === 0) await refuseFullDisk(folder, options.totalBytes);
+        if (!isMerge && journal.entries.size === 0) await refuseFullDisk(folder, options.totalBytes);
         for (const changed of [folder, dirname(folder)]) await syncFolder(changed);
       } catch (error) {
         await journal[Symbol.asyncDispose]();
         throw error;
       }
-      return new Staging(options, journal, before);
+      return new Staging(options, journal, before, finished);
     } catch (error) {
       throw systemError(error, { file: folder });
     }
+  }
+
+  /** Joins the tasks that write the same files. Nothing is removed: other tasks may have written it. */
+  static async #openTask(options: StagingOptions, task: Task, folder: string): Promise<Staging> {
+    await refuseExisting(options);
+    await refuseForeignStaging(folder);
+    const data = join(folder, DATA);
+    await makeFolders(data);
+    for (const changed of [folder, dirname(folder)]) await syncFolder(changed);
+    if (await pathExists(join(folder, JOURNAL))) {
+      const message = "a run in one process left its staged files here";
+      const next = "finish that run with `resume`, or remove the folder";
+      throw new IsologitError("STAGING_EXISTS", message, { file: folder }, { next });
+    }
+    const journal = await Journal.open(join(folder, taskJournal(task)), options.planId);
+    try {
+      // after the own journal is there: of two tasks of different plans that begin together, one sees the other
+      const tasks = await tasksIn(folder);
+      refuseOtherDivision(tasks, folder, task.count);
+      const other = tasks.find(({ index }) => index !== task.index);
+      if (other !== undefined) await readEntries(join(folder, taskJournal(other)), options.planId);
+      const { staged, links } = await contentOf(data);
+      if (links.length > 0) throw stagingChangedError(links);
+      await refuseFullDisk(folder, options.totalBytes - staged, false);
+    } catch (error) {
+      await journal[Symbol.asyncDispose]();
+      throw error;
+    }
+    return new Staging(options, journal, null);
   }
 
   /** Staged files may hold bytes of an earlier run. */
@@ -267,15 +311,40 @@ export class Staging implements AsyncDisposable {
     await this.settle().catch(() => {}); // on a full disk the journal names the tensors that it could
     await this.#files.abandon();
     await this.#journal[Symbol.asyncDispose]().catch(() => {});
-    await putBack(this.#options.destination);
+    if (typeof this.#options.part !== "object") await putBack(this.#options.destination);
   }
 }
 
-async function refuseFullDisk(folder: string, totalBytes: number): Promise<void> {
+/** What the journals of all tasks name, and what an interrupted merge wrote again. @throws PLAN_CHANGED */
+async function entriesOfTasks(folder: string, planId: string): Promise<ReadonlyMap<string, JournalEntry>> {
+  const journals = [...(await tasksIn(folder)).map(taskJournal), MERGE_JOURNAL];
+  const all = new Map<string, JournalEntry>();
+  for (const name of journals) {
+    const { entries } = await readEntries(join(folder, name), planId);
+    for (const [key, entry] of entries) all.set(key, entry);
+  }
+  return all;
+}
+
+/** Bytes on the disk below a folder, and files in it that are links or have a second name. */
+async function contentOf(
+  folder: string,
+): Promise<{ readonly staged: number; readonly links: readonly string[] }> {
+  const entries = await entriesBelow(folder);
+  const isOwn = ({ about }: (typeof entries)[number]) =>
+    about.isDirectory() || (about.isFile() && about.nlink === 1n);
+  return {
+    staged: entries.reduce((sum, { about }) => sum + Number(about.blocks) * 512, 0),
+    links: entries.filter((entry) => !isOwn(entry)).map(({ path }) => path),
+  };
+}
+
+/** @param removes remove the folder, in which nothing is written yet */
+async function refuseFullDisk(folder: string, totalBytes: number, removes = true): Promise<void> {
   const { bavail, bsize } = await statfs(folder);
   const freeBytes = bavail * bsize;
   if (freeBytes >= totalBytes) return;
-  await rm(folder, { recursive: true });
+  if (removes) await rm(folder, { recursive: true });
   const message = `${totalBytes} bytes are needed, ${freeBytes} are free`;
   throw new IsologitError("DISK_FULL", message, { file: folder });
 }

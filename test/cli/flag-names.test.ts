@@ -107,7 +107,7 @@ it("the library spells no flag in a message", () => {
         (file) => `${folder}/${file}`,
       ),
     )
-    .filter((file) => /^(?!src\/(cli|report)\/).*\.ts$/.test(file) && file !== CARD);
+    .filter((file) => /^(?!src\/(cli|report|dispatch)\/).*\.ts$/.test(file) && file !== CARD); // dispatch writes whole commands
   const spelling = files.flatMap((file) =>
     readFileSync(join(root, file), "utf8")
       .split("\n")

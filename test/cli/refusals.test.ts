@@ -10,6 +10,8 @@ const commands = await loadCommands();
 /** A call of each command that would succeed. */
 const GOOD: Readonly<Record<string, string>> = {
   convert: "convert a b.isologit",
+  merge: "merge plan.json",
+  dispatch: "dispatch slurm a b.isologit --tasks 2",
   recast: "recast a b --dtype bf16",
   verify: "verify a b",
   prune: "prune a b --to hf --drop 1",
@@ -45,7 +47,7 @@ it("knows a good call of every command", async () => {
 
 /** Written down a second time, from the promise and not from the code. */
 const PROMISED_COMMANDS =
-  "convert recast verify check inspect diff plan prune scan logits importance generate download upload cache doctor formats completion auth";
+  "convert recast verify check inspect diff plan prune scan logits importance generate download upload cache doctor formats completion auth merge dispatch";
 const PROMISED_FLAGS =
   "--to --dtype --recipe --keep-ends --quant-dialect --keep-going --calibrate --tp --pp --like --vocab-size " +
   "--max-shard-size --verify --tokens --ids --ids-file --prompt --seed --backend --device --threads --memory " +

@@ -1,9 +1,11 @@
 /** What conversions write about FP8 weights: names and shapes of scales, both JSON files, what is left out and reported. */
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, type MockInstance, onTestFinished, vi } from "vitest";
 import { check } from "../../src/api/check.ts";
-import type { ConvertOptions } from "../../src/api/convert.ts";
+import { type ConvertOptions, convert } from "../../src/api/convert.ts";
+import { smallModel } from "../../src/conformance/small-model.ts";
+import { BandWorker, type Call } from "../../src/workers/pool.ts";
 import { type Arrays, changeConfig, convertForeign, saveArrays } from "../support/foreign.ts";
 import { arraysOf, golden, workFolder } from "../support/goldens.ts";
 
@@ -261,4 +263,35 @@ describe("scales of the KV cache", () => {
     expect(endings(arrays, ".k_scale")).toEqual([]);
     expect(warnings).toMatch(/left out: the source declares no FP8 KV cache/);
   });
+});
+
+it("the scale covers every band of a tensor, in whatever order its worker answers", async () => {
+  const model = await smallModel(place(), "-", { intermediate_size: 16_384 });
+  const small = {
+    dtype: "fp8-e4m3",
+    recipe: "all-linear",
+    threads: 1,
+    memoryBytes: 4 * 2 ** 20,
+    to: "hf",
+  } as const;
+  const real = BandWorker.prototype.call as (call: Call) => Promise<unknown>;
+  const answered: number[] = [];
+  const slow = vi.spyOn(BandWorker.prototype, "call") as unknown as MockInstance<
+    (call: Call) => Promise<unknown>
+  >;
+  onTestFinished(() => slow.mockRestore());
+  for (const lateOnes of [0, 1]) {
+    let bands = 0;
+    slow.mockImplementation(async function (this: unknown, call) {
+      const isLate = call.op === "amax" && bands++ % 2 === lateOnes;
+      const answer = await real.call(this, call);
+      if (call.op === "amax") answered.push(Number(answer));
+      if (isLate) await new Promise((wake) => setTimeout(wake, 30));
+      return answer;
+    });
+    const report = await convert(model, place(), { ...small, verify: "bytes" });
+    expect(report.verification?.verdict).toBe("within");
+    expect(bands).toBe(4); // two of each matrix
+  }
+  expect(new Set(answered).size).toBeGreaterThan(2); // bands have different maxima, else the order would not matter
 });

@@ -13,8 +13,9 @@ import {
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { lockDestination, lockPath } from "../../src/io/lock.ts";
-import { markOfThisProcess, type ProcessMark } from "../../src/io/process-mark.ts";
+import { lockAt, lockDestination, lockPath } from "../../src/io/lock.ts";
+import { BEAT_SECONDS, isSilent, keepBeating } from "../../src/io/processes/heartbeat.ts";
+import { markOfThisProcess, type ProcessMark } from "../../src/io/processes/process-mark.ts";
 import { intercepted } from "../support/faulty-io.ts";
 import { workFolder } from "../support/goldens.ts";
 
@@ -125,4 +126,38 @@ it("makes the folders above, and takes them away again where they stay empty", a
   writeFileSync(deep, "");
   await released(kept);
   expect(existsSync(deep)).toBe(true);
+});
+
+describe("a lock with a heartbeat", () => {
+  it("is believed for as long as it beats, by a process that cannot see its holder", async () => {
+    const lock = await lockAt(path, { beats: true });
+    expect(JSON.parse(readlinkSync(path)).beatSeconds).toBe(BEAT_SECONDS);
+    expect(await isSilent(path, 1)).toBe(true);
+    const beating = keepBeating(path, lock.isHeld, () => {}, 5);
+    expect(await isSilent(path, 20)).toBe(false);
+    beating.stop();
+    await released(lock);
+    expect(await isSilent(path, 1)).toBe(true); // it is gone
+  });
+
+  it("notices that another process took it over", async () => {
+    const lock = await lockAt(path, { beats: true });
+    const lost = new Promise<void>((resolve) => {
+      keepBeating(path, lock.isHeld, resolve, 5);
+    });
+    unlinkSync(path);
+    holds({ host: "elsewhere" });
+    await lost;
+    await released(lock); // the lock of the other process stays
+    expect(lstatSync(path).isSymbolicLink()).toBe(true);
+    unlinkSync(path);
+  });
+
+  it("is refused at once where its holder can be seen", async () => {
+    const lock = await lockAt(path, { beats: true });
+    const before = performance.now();
+    await expect(lockAt(path)).rejects.toMatchObject({ code: "DESTINATION_BUSY" });
+    expect(performance.now() - before).toBeLessThan(1000);
+    await released(lock);
+  });
 });

@@ -3,6 +3,7 @@ import { Writable } from "node:stream";
 import type { ConvertReport } from "../../src/api/convert.ts";
 import type { PlanReport } from "../../src/api/plan.ts";
 import type { PruneReport } from "../../src/api/pruning/prune.ts";
+import type { TaskReport } from "../../src/api/tasks/convert-task.ts";
 import type { Io, StopSignal } from "../../src/cli/io.ts";
 import type { Library } from "../../src/cli/library.ts";
 import { main } from "../../src/cli/main.ts";
@@ -126,6 +127,26 @@ export const PLANNED: PlanReport = {
   warnings: ["12 padded rows stay: no file says the true vocabulary"],
   dropped: [],
   padding: { cut: 0, added: 0 },
+  run: {
+    source: "/models/source",
+    destination: "/models/out.isologit",
+    options: { to: "packed" },
+    stamps: [{ path: "model.safetensors", size: 6291456, modified: "1790000000000000000" }],
+  },
+};
+
+export const TASK: TaskReport = {
+  plan: "plan-1",
+  task: { index: 1, count: 4 },
+  source: { address: "/models/source" },
+  destination: { path: "/models/out.isologit" },
+  staged: "/models/out.isologit.partial",
+  tensors: 46,
+  kept: 6,
+  bytesRead: 1572864,
+  bytesWritten: 786432,
+  seconds: 0.5,
+  peakRssBytes: 200 * 2 ** 20,
 };
 
 export const PRUNED: PruneReport = {
@@ -174,6 +195,16 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
     prune: async () => PRUNED,
     sizes: async () => ({ architecture: PRUNED.architecture, memory: null, search: null }),
     convert: async () => CONVERTED,
+    convertPlan: async () => CONVERTED,
+    convertTask: async () => TASK,
+    merge: async () => CONVERTED,
+    dispatchSlurm: async (_, __, { tasks }) => ({
+      ...{ engine: "slurm", plan: "plan-1", tasks, folder: "/models/out.dispatch" },
+      ...{ scripts: ["tasks.sh", "merge.sh"], jobs: { tasks: "7", merge: "8" }, result: CONVERTED },
+    }),
+    dispatchK8s: async (_, { tasks }) => ({
+      ...{ engine: "k8s", tasks, jobs: ["a-plan", "a-tasks", "a-merge"], manifest: "kind: Job\n" },
+    }),
     recast: async () => CONVERTED,
     verify: async () => VERIFIED,
     logits: async (_, { out }) => ({

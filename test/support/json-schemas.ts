@@ -11,8 +11,9 @@ for (const file of readdirSync(folder)) ajv.addSchema(closed(readFileSync(new UR
  *
  * @param argv the arguments, which begin with the command
  */
-export function expectSchema([command, action]: readonly string[], report: object): void {
-  const names = "error" in report ? ["error"] : [command, `${command}-${action}`];
+export function expectSchema([command, ...rest]: readonly string[], report: object): void {
+  const action = rest.includes("--task") ? "task" : rest[0];
+  const names = "error" in report ? ["error"] : [`${command}-${action}`, command];
   const [validate] = names.flatMap((name) => ajv.getSchema(`${name}.schema.json`) ?? []);
   if (!validate!(report)) throw new Error(`${command}: ${ajv.errorsText(validate!.errors)}`);
 }

@@ -1,4 +1,5 @@
 /** `convert`: writes another format; the result is verified before it is put in place. */
+import { IsologitError } from "../../core/errors.ts";
 import { escapeControls, formatBytes } from "../../core/figures.ts";
 import type { ConvertOptions, ConvertReport } from "../../index.ts";
 import { valuesText } from "../../report/recast-errors.ts";
@@ -22,6 +23,7 @@ import { factTable, formatDuration, formatRate, type View } from "../render.ts";
 import { refuseWithoutTarget, targetOf } from "../request.ts";
 import { searchRow } from "../searches.ts";
 import { convertHeadline, convertSummary, phaseTexts, resumedText } from "../summary.ts";
+import { refuseForTask, taskOf, taskOutcome } from "../tasks/share.ts";
 import { rootLines, verificationText } from "../verdict.ts";
 
 /** Flags of the commands that write a checkpoint. */
@@ -41,21 +43,48 @@ export const CONVERT_FLAGS = [
   ...WITH_REPORTS,
 ] as const;
 
+/** With a plan both may be left out. */
+const OF_PLAN = {
+  source: { ...SOURCE, optional: true },
+  destination: { ...DESTINATION, optional: true },
+} as const;
+
 export const convert = defineCommand<ConvertOptions>({
   name: "convert",
   summary: "write a checkpoint in another format and prove that it is the same model",
-  positionals: [SOURCE, DESTINATION],
-  flags: ["to", ...CONVERT_FLAGS],
+  positionals: [OF_PLAN.source, OF_PLAN.destination],
+  flags: ["to", ...CONVERT_FLAGS, "task"],
   examples: [
     "convert ./nemotron-h-8b model.isologit",
+    "convert --plan plan.json --task 0/8",
     "convert model.isologit ./restored --to hf --max-shard-size 5GB",
     "convert ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --kl 0.02",
     "convert ./nemotron-h-8b model.isologit --resume",
   ],
-  async run({ positionals: { SRC, DST }, flags, options }, { library }) {
-    const to = targetOf(flags, DST!, await library.formats({ plugins: options.plugins }));
-    if (to === undefined && options.planFile === undefined) refuseWithoutTarget(DST!);
-    const report = await library.convert(SRC!, DST!, { ...options, ...(to !== undefined && { to }) });
+  async run({ positionals: { SRC, DST }, flags, options }, { library, env }) {
+    const { planFile, ...given } = options;
+    if (flags.task !== undefined) {
+      refuseForTask(
+        flags,
+        [SRC, DST].filter((place) => place !== undefined),
+      );
+      const { resume: _, ...ofTask } = given; // a task always continues
+      return taskOutcome(await library.convertTask(planFile!, taskOf(flags.task, env), ofTask));
+    }
+    if (SRC === undefined && planFile !== undefined)
+      return convertOutcome("convert", await library.convertPlan(planFile, given));
+    if (DST === undefined) {
+      const missing = SRC === undefined ? "SRC" : "DST";
+      throw new IsologitError(
+        "USAGE",
+        `missing required argument '${missing}'`,
+        {},
+        { next: "run `isologit convert --help`" },
+      );
+    }
+    const to = targetOf(flags, DST, await library.formats({ plugins: options.plugins }));
+    if (to === undefined && planFile === undefined) refuseWithoutTarget(DST);
+    const report = await library.convert(SRC!, DST, { ...options, ...(to !== undefined && { to }) });
     return convertOutcome("convert", report);
   },
 });

@@ -3,6 +3,8 @@ import type { Command } from "../command.ts";
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   convert: async () => (await import("./convert.ts")).convert,
+  merge: async () => (await import("./tasks/merge.ts")).merge,
+  dispatch: async () => (await import("./tasks/dispatch.ts")).dispatch,
   recast: async () => (await import("./recast.ts")).recast,
   verify: async () => (await import("./verify.ts")).verify,
   prune: async () => (await import("./prune.ts")).prune,

@@ -7,7 +7,13 @@ import {
   formatPercent,
   formatQuantity,
 } from "../../core/figures.ts";
-import type { MeasureOptions, PlannedTensor, PlanReport, SearchOptions } from "../../index.ts";
+import type {
+  MeasureOptions,
+  PlanFileOptions,
+  PlannedTensor,
+  PlanReport,
+  SearchOptions,
+} from "../../index.ts";
 import { errorTexts, measuredTensors, partTexts } from "../../report/recast-errors.ts";
 import { DESTINATION, defineCommand, SOURCE } from "../command.ts";
 import { nameFlags } from "../flag-names.ts";
@@ -20,7 +26,7 @@ import { searchRow, searchTables } from "../searches.ts";
 /** Number of files that fit on a screen. */
 const FEW_FILES = 12;
 
-export const plan = defineCommand<SearchOptions & MeasureOptions>({
+export const plan = defineCommand<SearchOptions & MeasureOptions & PlanFileOptions>({
   name: "plan",
   summary: "show what `convert` would do: names, casts, bytes, peak memory",
   positionals: [SOURCE, DESTINATION],
@@ -34,15 +40,19 @@ export const plan = defineCommand<SearchOptions & MeasureOptions>({
     "kl",
     "top1",
     "tolerance",
+    "out",
     ...PROMPT,
     ...MACHINE,
     ...WITH_EVENTS,
   ],
+  helps: {
+    out: { about: "also write the plan to this file, for `convert --plan` and `merge`" },
+  },
   examples: [
     "plan ./nemotron-h-8b model.isologit",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --verbose",
     "plan ./nemotron-h-8b ./fp8 --to hf --dtype fp8-e4m3 --measure",
-    "plan ./nemotron-h-8b model.isologit --json > plan.json",
+    "plan ./nemotron-h-8b model.isologit --out plan.json",
   ],
   async run({ positionals: { SRC, DST }, flags, options }, { library }) {
     const to = targetOf(flags, DST!, await library.formats({ plugins: options.plugins }));

@@ -95,6 +95,12 @@ function lineOf(event: Event, verbose: boolean): string | undefined {
       return `${escapeControls(event.message)}; trying again in ${event.waitSeconds.toFixed(1)} s`;
     case "note":
       return verbose ? escapeControls(event.message) : undefined;
+    case "submitted":
+      return `submitted: ${event.jobs.map(escapeControls).join(", ")}`;
+    case "tasks": {
+      const states = [`${event.done} done`, `${event.running} running`, `${event.waiting} waiting`];
+      return `tasks: ${[...states, ...(event.failed === 0 ? [] : [`${event.failed} failed`])].join(", ")}`;
+    }
     case "advance":
     case "warning":
       return undefined;

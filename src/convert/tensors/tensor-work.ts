@@ -194,7 +194,8 @@ export class TensorWork {
         const { lo, hi } = band;
         try {
           const { at } = placeOf(band, buffer);
-          amax = Math.max(amax, await worker.call({ op: "amax", dtype, at, count: hi - lo }));
+          const largest = await worker.call({ op: "amax", dtype, at, count: hi - lo });
+          amax = Math.max(amax, largest); // not read before the answer: two bands are in work at a time
           if (held === null) watch({ type: "advance", phase: "convert", bytes: (hi - lo) * width });
         } catch (error) {
           throw shiftIndex(error, lo);

@@ -31,6 +31,13 @@ export async function markOfThisProcess(): Promise<ProcessMark> {
   };
 }
 
+/** Whether a process would be among those that this process sees, if it ran. */
+export async function isInSight(other: ProcessMark): Promise<boolean> {
+  const own = await markOfThisProcess();
+  const sameMachine = other.host === own.host && other.machine === own.machine && other.boot === own.boot;
+  return sameMachine && other.pids === own.pids;
+}
+
 /** True only if it is certain that the process has ended. A process on another host or in another container may run. */
 export async function hasEnded(other: ProcessMark): Promise<boolean> {
   const own = await markOfThisProcess();

@@ -1,0 +1,108 @@
+/** `convert --plan FILE --task I/N`: writes one share of a plan. */
+
+import { IsologitError } from "../../core/errors.ts";
+import { escapeControls, formatBytes, formatQuantity } from "../../core/figures.ts";
+import type { TaskReport } from "../../index.ts";
+import type { Outcome } from "../command.ts";
+import { longName } from "../flag.ts";
+import type { GivenTask } from "../flags/tasks.ts";
+import { FLAGS, type FlagName, type Flags, MACHINE, OUTPUT } from "../options.ts";
+import { factTable, formatDuration, type View } from "../render.ts";
+import type { Session } from "../session.ts";
+
+/** Flags that a task accepts: the plan decides what is written, and `merge` verifies. */
+const OF_TASKS: readonly FlagName[] = [
+  ...(["plan", "task", "overwrite", "resume", "plugin", "events"] as const),
+  ...MACHINE,
+  ...OUTPUT,
+];
+
+/** @throws USAGE */
+export function refuseForTask(flags: Flags, positionals: readonly unknown[]): void {
+  const refuse = (what: string) => {
+    const next = "give it to `isologit plan` or to `isologit merge`";
+    throw new IsologitError("USAGE", `${what} has no meaning with --task`, {}, { next });
+  };
+  if (flags.plan === undefined) throw new IsologitError("USAGE", "--task needs --plan");
+  if (positionals.length > 0) refuse("SRC");
+  for (const name of Object.keys(flags) as FlagName[]) {
+    // flags have no other keys
+    if (!OF_TASKS.includes(name)) refuse(longName(FLAGS[name]));
+  }
+}
+
+/** Variables with which an engine numbers the tasks of one job. */
+interface Numbered {
+  readonly engine: string;
+  readonly index: number;
+  /** absent: the engine does not say it */
+  readonly count?: number;
+}
+
+/**
+ * The number of a task, also from the variables of an engine.
+ *
+ * @throws USAGE where no engine numbers the process, or another number of tasks runs
+ */
+export function taskOf({ index, count }: GivenTask, env: Session["env"]): { index: number; count: number } {
+  if (index !== "auto") return { index, count: count! }; // the flag's reader accepts no number without a count
+  const numbered = numberedBy(env);
+  if (numbered === null) {
+    const next = "give --task I/N, or run it in an array job";
+    throw new IsologitError(
+      "USAGE",
+      "--task is auto, and neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set",
+      {},
+      { next },
+    );
+  }
+  const all = count ?? numbered.count;
+  if (all === undefined) {
+    throw new IsologitError(
+      "USAGE",
+      `${numbered.engine} does not say the number of tasks: give --task auto/N`,
+    );
+  }
+  if (numbered.count !== undefined && numbered.count !== all) {
+    const next = "to run single tasks again, give --task I/N";
+    const message = `the array of ${numbered.engine} has ${numbered.count} tasks, and --task says ${all}`;
+    throw new IsologitError("USAGE", message, {}, { next });
+  }
+  return { index: numbered.index, count: all };
+}
+
+function numberedBy(env: Session["env"]): Numbered | null {
+  const number = (name: string): number | undefined => {
+    const text = env[name];
+    return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
+  };
+  const id = number("SLURM_ARRAY_TASK_ID");
+  const count = number("SLURM_ARRAY_TASK_COUNT");
+  if (id !== undefined) {
+    const index = id - (number("SLURM_ARRAY_TASK_MIN") ?? 0);
+    return { engine: "Slurm", index, ...(count !== undefined && { count }) };
+  }
+  const completion = number("JOB_COMPLETION_INDEX");
+  return completion === undefined ? null : { engine: "Kubernetes", index: completion };
+}
+
+export function taskOutcome(report: TaskReport): Outcome {
+  return { report, exit: 0, text: (view) => taskText(report, view) };
+}
+
+function taskText(report: TaskReport, view: View): readonly string[] {
+  const { task, tensors, kept, staged } = report;
+  const name = `task ${task.index}/${task.count}`;
+  const headline = `${name}: ${formatQuantity(tensors, "tensor")} in ${escapeControls(staged)}`;
+  if (view.quiet) return [headline];
+  return [
+    headline,
+    ...factTable(view, [
+      ["written", `${formatQuantity(tensors - kept, "tensor")}, ${formatBytes(report.bytesWritten)}`],
+      ["earlier run", kept === 0 ? null : `${formatQuantity(kept, "tensor")} were there already`],
+      ["read", formatBytes(report.bytesRead)],
+      ["time", formatDuration(report.seconds)],
+      ["plan", view.verbose ? escapeControls(report.plan) : null],
+    ]),
+  ];
+}

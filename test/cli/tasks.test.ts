@@ -1,0 +1,115 @@
+/** Which task a process is, and what the commands of tasks accept. */
+import { describe, expect, it } from "vitest";
+import { IsologitError } from "../../src/core/errors.ts";
+import { CONVERTED, DIFFERENT, run } from "../support/fake-library.ts";
+
+const TASK = "convert --plan p.json --task";
+
+/** The task that the library is asked for. */
+async function taskOf(line: string, env: Readonly<Record<string, string>> = {}) {
+  let asked: unknown;
+  const over = {
+    convertTask: async (_: string, task: { index: number; count: number }) => {
+      asked = task;
+      throw new IsologitError("TASKS_UNFINISHED", "seen");
+    },
+  };
+  const { status, stderr } = await run(line, { env, over });
+  return { status, asked, stderr };
+}
+
+const slurm = (id: number, min: number, count: number) => ({
+  SLURM_ARRAY_TASK_ID: String(id),
+  SLURM_ARRAY_TASK_MIN: String(min),
+  SLURM_ARRAY_TASK_COUNT: String(count),
+});
+
+describe("the number of a task", () => {
+  it.each<[string, Record<string, string>, number, number]>([
+    ["3/8", {}, 3, 8],
+    ["0/1", slurm(5, 1, 9), 0, 1],
+    ["auto", slurm(1, 1, 8), 0, 8],
+    ["auto", slurm(8, 1, 8), 7, 8],
+    ["auto/8", slurm(7, 0, 8), 7, 8],
+    ["auto/8", { JOB_COMPLETION_INDEX: "2" }, 2, 8],
+  ])("%s with %j", async (given, env, index, count) => {
+    expect((await taskOf(`${TASK} ${given}`, env)).asked).toEqual({ index, count });
+  });
+
+  it.each<[string, Record<string, string>, string]>([
+    ["3", {}, '--task is "3", expected I/N, such as 0/8, or auto'],
+    ["1/x", {}, '--task is "1/x"'],
+    ["auto", {}, "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set"],
+    [
+      "auto",
+      { JOB_COMPLETION_INDEX: "2" },
+      "Kubernetes does not say the number of tasks: give --task auto/N",
+    ],
+    ["auto/8", slurm(5, 3, 2), "the array of Slurm has 2 tasks, and --task says 8"],
+  ])("refuses %s with %j", async (given, env, saying) => {
+    const { status, asked, stderr } = await taskOf(`${TASK} ${given}`, env);
+    expect([status, asked]).toEqual([2, undefined]);
+    expect(stderr).toContain(saying);
+  });
+});
+
+describe("a task", () => {
+  it.each([
+    ["convert a b.isologit --task 0/2", "--task needs --plan"],
+    [`${TASK} 0/2 --verify off`, "--verify has no meaning with --task"],
+    [`${TASK} 0/2 --dtype f32`, "--dtype has no meaning with --task"],
+    [`${TASK} 0/2 --tokens 16`, "--tokens has no meaning with --task"],
+    ["convert a b --plan p.json --task 0/2", "SRC has no meaning with --task"],
+    ["convert", "missing required argument 'SRC'"],
+  ])("refuses %s", async (line, saying) => {
+    const { status, stderr, calls } = await run(line);
+    expect([status, calls]).toEqual([2, []]);
+    expect(stderr).toContain(saying);
+  });
+
+  it("prints what it wrote and what was there", async () => {
+    const { stdout, calls } = await run(`${TASK} 1/4 --memory 64MiB --overwrite`);
+    expect(stdout).toMatch(/^task 1\/4: 46 tensors in \/models\/out.isologit.partial\n/);
+    expect(stdout).toContain("40 tensors, 768.0 KiB");
+    expect(stdout).toContain("6 tensors were there already");
+    expect(calls).toEqual([
+      { name: "convertTask", args: ["p.json"], options: { memoryBytes: 2 ** 26, overwrite: true } },
+    ]);
+    const { json } = await run(`${TASK} 1/4 --json`);
+    expect(json()).toMatchObject({ task: { index: 1, count: 4 }, kept: 6 });
+  });
+});
+
+it("a plan without tasks runs in one process", async () => {
+  const { calls } = await run("convert --plan p.json --verify bytes");
+  expect(calls).toEqual([{ name: "convertPlan", args: ["p.json"], options: { verify: "bytes" } }]);
+});
+
+it("merge prints and ends as convert does", async () => {
+  const good = await run("merge p.json --tokens 16 --json");
+  expect([good.status, good.json().plan]).toEqual([0, "plan-1"]);
+  expect(good.calls).toEqual([{ name: "merge", args: ["p.json"], options: { tokens: 16 } }]);
+  const over = { merge: async () => ({ ...CONVERTED, verification: DIFFERENT, staged: "x.partial" }) };
+  const bad = await run("merge p.json", { over });
+  expect([bad.status, bad.stderr]).toEqual([1, expect.stringContaining("the verdict is different")]);
+});
+
+it("dispatch slurm gives the nodes what they need, and ends as the merge ended", async () => {
+  const line =
+    "dispatch slurm a b --to hf --dtype fp8-e4m3 --tasks 4 --memory 2GiB --verify bytes --kl 0.1 --ids 1,2 --sbatch time=1 --sbatch mem=4G";
+  const { status, calls, stdout } = await run(line);
+  expect([status, stdout.includes("tasks 7, merge 8")]).toEqual([0, true]);
+  expect(calls[0]!.options).toMatchObject({
+    ...{ to: "hf", dtype: "fp8-e4m3", tasks: 4, kl: 0.1, ids: [1, 2], sbatch: ["time=1", "mem=4G"] },
+    taskWords: ["--memory", "2147483648B"],
+    mergeWords: ["--memory", "2147483648B", "--verify", "bytes"],
+  });
+  const over = {
+    dispatchSlurm: async () => ({
+      ...({ engine: "slurm", plan: "plan-1", tasks: 4, folder: "/f", scripts: [] } as const),
+      ...{ jobs: { tasks: "7", merge: "8" }, result: { ...CONVERTED, verification: DIFFERENT, staged: "x" } },
+    }),
+  };
+  const bad = await run(`${line} --json`, { over });
+  expect([bad.status, bad.json().result.verification.verdict]).toEqual([1, "different"]);
+});
