@@ -155,10 +155,24 @@ describe("staged files that change while they are verified", () => {
     };
   };
 
+  /** Knows the sync of the journal: the first of a file or folder after elements were brought to the disk. */
+  const journalSync = () => {
+    let isWritten = false;
+    return (name: string): boolean => {
+      isWritten ||= name === "datasync";
+      return isWritten && name === "sync";
+    };
+  };
+
   it("after the verification, before the last step: refused", async () => {
     const destination = fresh();
     const data = join(`${destination}.partial`, "data");
-    const isSynced = (name: string, args: unknown[]) => name === "open" && args[0] === data;
+    const isJournal = journalSync();
+    let isJournaled = false;
+    const isSynced = (name: string, args: unknown[]) => {
+      isJournaled ||= isJournal(name);
+      return isJournaled && name === "open" && args[0] === data;
+    };
     const outcome = await intercepted(
       atCall(isSynced, () => writeFileSync(join(data, "config.json"), "{}")),
       () => convert(model, destination, { ...quick, to: "hf" }),
@@ -177,14 +191,11 @@ describe("staged files that change while they are verified", () => {
       const file = join(`${destination}.partial`, "data", name);
       const outcome = await intercepted(
         // the journal is synced when all is written
-        atCall(
-          (name) => name === "sync",
-          () => {
-            const bytes = readFileSync(file);
-            bytes[bytes.byteLength - 10]! ^= 0x40;
-            writeFileSync(file, bytes);
-          },
-        ),
+        atCall(journalSync(), () => {
+          const bytes = readFileSync(file);
+          bytes[bytes.byteLength - 10]! ^= 0x40;
+          writeFileSync(file, bytes);
+        }),
         () => convert(model, destination, { ...quick, to }),
       );
       if (to === "packed") expect(outcome).toMatchObject({ reason: { code: "DIGEST_MISMATCH" } });
