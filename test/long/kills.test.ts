@@ -65,7 +65,9 @@ it(`${KILLS} kills with seed ${SEED}`, { timeout: 3_600_000 }, async () => {
       const { child, ended } = start(inWork(isBegun ? [...RUNS[name]!, "--resume"] : RUNS[name]!), {
         cwd: work,
       });
-      const timer = setTimeout(() => child.kill("SIGKILL"), random(Math.ceil(ms)));
+      // a run writes in the second half of its time
+      const instant = random(3) === 0 ? random(Math.ceil(ms)) : Math.ceil(ms / 2) + random(Math.ceil(ms / 2));
+      const timer = setTimeout(() => child.kill("SIGKILL"), instant);
       const { signal } = await ended;
       clearTimeout(timer);
       if (signal !== "SIGKILL") {

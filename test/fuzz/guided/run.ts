@@ -33,7 +33,7 @@ const { values } = parseArgs({
 const { corpus } = values;
 const faultFolder = join(corpus ?? tmpdir(), corpus === undefined ? "isologit-fuzz-faults" : "faults");
 /** A thread that tries one input for longer is ended; a busy machine may take long for an input of two seconds. */
-const HANG_MS = 20_000;
+const HANG_MS = 60_000;
 
 let faults = 0;
 const targets = values.targets.split(",").map((name) => ({ name, seeds: seedsOf(name) }));
@@ -57,6 +57,7 @@ const watch = setInterval(() => {
   const input = sha256(tried());
   if (input !== last.input) last = { time: performance.now(), input };
   else if (performance.now() - last.time > HANG_MS) {
+    clearInterval(watch);
     tell(atWork(), tried(), "it hangs");
     void worker.terminate();
   }
