@@ -1,6 +1,6 @@
 /**
  * Fuzzes one parser in a thread. Inputs are tried in groups: V8 tells what ran during a group, and only if some of it is new
- * each input of the group is tried alone. Those that reach new code join the corpus and are changed further.
+ * its halves are tried again, down to single inputs. Those that reach new code join the corpus and are changed further.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { IsologitError } from "../../../src/core/errors.ts";
@@ -58,6 +58,7 @@ async function fuzz(name: string, target: Target, seeds: readonly Uint8Array[]):
   /** faults by their first lines: one input of each is enough */
   const known = new Set<string>();
   let [runs, slowestMs, characters] = [0, 0, 0];
+  const isOver = () => work.stops && known.size > 0;
   const judge = async (bytes: Uint8Array) => {
     input.set(bytes);
     Atomics.store(size, 0, bytes.byteLength);
@@ -77,6 +78,25 @@ async function fuzz(name: string, target: Target, seeds: readonly Uint8Array[]):
     return changed(parent, corpus[random(corpus.length)]!, random);
   };
 
+  /** Tries inputs; of those that reach new code, halves are tried until each is found. @returns whether there are some */
+  const search = async (group: readonly Uint8Array[]): Promise<boolean> => {
+    for (const bytes of group) if (!isOver()) await judge(bytes);
+    const [only] = group;
+    if (group.length === 1) {
+      const fresh = coverage.take();
+      if (fresh === 0) return false;
+      characters += fresh;
+      corpus.push(only!);
+      say({ target: name, type: "kept", input: only! });
+      return true;
+    }
+    if (coverage.fresh() === 0) return false;
+    const middle = group.length >> 1;
+    await search(group.slice(0, middle));
+    await search(group.slice(middle));
+    return true;
+  };
+
   coverage.forget();
   for (const bytes of seeds) {
     await judge(bytes);
@@ -85,21 +105,10 @@ async function fuzz(name: string, target: Target, seeds: readonly Uint8Array[]):
   }
   const most = target.isSlow === true ? Math.ceil(work.runs / 10) : work.runs;
   let groupSize = GROUP.least;
-  const isOver = () => work.stops && known.size > 0;
   while (!isOver() && runs < most && performance.now() - started < work.seconds * 1000) {
     const group = Array.from({ length: Math.min(groupSize, most - runs) }, child);
-    for (const bytes of group) if (!isOver()) await judge(bytes);
-    const isNew = coverage.fresh() > 0;
+    const isNew = await search(group);
     groupSize = isNew ? Math.max(GROUP.least, groupSize / 2) : Math.min(GROUP.most, groupSize * 2);
-    if (!isNew) continue;
-    for (const bytes of group) {
-      await judge(bytes);
-      const fresh = coverage.take();
-      if (fresh === 0) continue;
-      characters += fresh;
-      corpus.push(bytes);
-      say({ target: name, type: "kept", input: bytes });
-    }
   }
   const seconds = Math.round((performance.now() - started) / 100) / 10;
   const end = { runs, corpus: corpus.length, characters, slowestMs: Math.round(slowestMs), seconds };
