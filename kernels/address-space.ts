@@ -57,10 +57,9 @@ function addressesError(memoryBytes: number, cause?: unknown): IsologitError {
   const needed = used + memoryBytes + THREAD_BYTES + SPARE_BYTES;
   const has = limit === null ? "the system refuses them" : `this process may have ${gib(limit)} GiB`;
   const message = `${gib(needed)} GiB of virtual memory are needed, most of them as addresses without memory; ${has}`;
-  const enough = gib(needed - memoryBytes + COMPARED_MEMORY_BYTES);
   const other =
     memoryBytes === MEMORY_BYTES
-      ? `, or set NODE_OPTIONS=${COMPARE}, with which ${enough} GiB are enough and kernels are a little slower`
+      ? `, or set NODE_OPTIONS=${COMPARE}: each memory then takes ${gib(COMPARED_MEMORY_BYTES)} GiB of addresses in place of ${gib(MEMORY_BYTES)}`
       : "";
   const next = `raise the limit (\`ulimit -v ${Math.ceil(needed / 1024)}\`)${other}`;
   return new IsologitError("ADDRESS_SPACE", message, {}, { cause, next });

@@ -59,11 +59,14 @@ export class StagedFiles {
     try {
       const folders = await makeFolders(dirname(place));
       for (const folder of [place, ...folders]) this.#changedFolders.add(dirname(folder));
-      const created = await open(place, "a+");
-      await created.close();
+      const file = await open(place, "a+"); // not from the pool, which would sync each of many empty files when it closes them
+      try {
+        await file.truncate(size);
+      } finally {
+        await file.close();
+      }
       this.#created.add(path);
       this.#changedFiles.add(path);
-      await this.#pool.use(path, ({ handle }) => handle.truncate(size));
     } catch (error) {
       throw systemError(error, { file: place });
     }

@@ -1,4 +1,4 @@
-/** Limits that clusters and file systems set: address space, open files, long names. */
+/** Limits that clusters and file systems set: address space, long names. */
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -32,19 +32,6 @@ describe("a limit of virtual memory", () => {
     await convert(model, whole, { verify: "bytes" });
     expect(bytesAt(path)).toEqual(bytesAt(whole));
   });
-});
-
-it("more shards than the process may have open files are read and written", async () => {
-  const shards = await smallModel(join(work, "shards"), "M".repeat(64), { vocab_size: 8 }, 1_000);
-  const count = readdirSync(shards).length;
-  expect(count).toBeGreaterThan(256);
-  const [packed, back] = [join(work, "p.isologit"), join(work, "back")];
-  const line = `ulimit -n 256; isologit convert ${shards} ${packed} --verify bytes && isologit convert ${packed} ${back} --to hf --verify bytes`;
-  const { status, stderr } = await shell(line);
-  expect([status, stderr]).toEqual([0, expect.any(String)]);
-  expect(readdirSync(back).filter((name) => name.endsWith(".safetensors"))).toEqual(
-    readdirSync(shards).filter((name) => name.endsWith(".safetensors")),
-  );
 });
 
 it.each<[string, string, ConvertOptions]>([

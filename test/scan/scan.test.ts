@@ -178,6 +178,21 @@ describe("a folder with", () => {
     expect(finding!.at.offset).toBeLessThan(start + bad!.byteLength);
   });
 
+  it.each([-5, 0, 100])("a zip with an entry %i bytes behind the start of its directory", async (behind) => {
+    const bytes = readFileSync(join(hostile, "benign-tensor.pt"));
+    const directory = bytes.readUInt32LE(bytes.byteLength - 22 + 16);
+    bytes.writeUInt32LE(directory + behind, directory + 42); // where the first entry's header is said to be
+    const path = join(work, `behind-${behind}.pt`);
+    writeFileSync(path, bytes);
+    const { ok, findings } = await scan(path, { keepGoing: true });
+    expect(ok).toBe(false);
+    const first = {
+      rule: "damaged",
+      message: expect.stringContaining("ARCHIVE_INVALID: entry archive/data.pkl"),
+    };
+    expect(findings[0]).toMatchObject(first);
+  });
+
   it("a .nemo in gzip, and a pickle without an ending", async () => {
     const path = folder("nested", {
       "model.nemo": gzipSync(readFileSync(join(hostile, "tar-ckpt-system.nemo"))),

@@ -6,9 +6,9 @@ import { tarStore } from "../../formats/codec/tar/read.ts";
 import { readTorch } from "../../formats/codec/torch-zip/read.ts";
 import { readZarr } from "../../formats/codec/zarr.ts";
 import { stringifyJson } from "../../src/core/json.ts";
+import { fuzz } from "../fuzz/attempts.ts";
+import { spoiltBytes, spoiltJson } from "../fuzz/mutate.ts";
 import { memorySource, memoryStore } from "../support/memory-store.ts";
-import { fuzz } from "./attempts.ts";
-import { spoiltBytes, spoiltJson } from "./mutate.ts";
 
 const folder = new URL("../../fixtures/hostile/pickles/", import.meta.url);
 const read = (name: string) => new Uint8Array(readFileSync(new URL(name, folder)));
