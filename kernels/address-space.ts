@@ -33,6 +33,9 @@ function addressSpace(): AddressSpace | null {
   }
 }
 
+/** Whether memory and threads that nobody uses should be given back at once. */
+export const isAddressSpaceLimited = (): boolean => addressSpace() !== null;
+
 /**
  * The number of threads that may start, at most `wanted`.
  *

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { builtFile } from "../../src/core/built-file.ts";
 import { IsologitError } from "../../src/core/errors.ts";
+import { isAddressSpaceLimited } from "../address-space.ts";
 import { Idle } from "../idle.ts";
 import { MAILBOX_BYTES, NO_MORE, NUMBER, openMailbox, WORD } from "./mailbox.ts";
 import type { WorkerStart } from "./worker.ts";
@@ -97,7 +98,8 @@ export async function createKernelPool(threads: number, memory: WebAssembly.Memo
 
     async [Symbol.asyncDispose]() {
       for (const worker of workers) worker.off("message", done).off("error", die);
-      if (!isUsable || idle.items.length + threads > MAX_IDLE) await close();
+      const isRoomy = idle.items.length + threads <= MAX_IDLE && !isAddressSpaceLimited();
+      if (!isUsable || !isRoomy) await close();
       else {
         start(NO_MORE);
         for (const worker of workers) idle.keep(worker);

@@ -59,7 +59,7 @@ export async function logitsRung(
     textTokens,
     notNearest,
     memoryBytes: memoryOf(options),
-    rounder: await Rounder.create(),
+    rounder: recastTo.size > 0 ? await Rounder.create() : NO_ROUNDER,
     watch,
     signal: options.signal,
   });
@@ -143,6 +143,13 @@ export function logitsVerdict(
   if (!controls.some(({ caught, matrix }) => caught === true && matrix)) return "unproven";
   return recast ? "within" : "same";
 }
+
+/** Nothing is rounded where nothing is recast; a rounder has a memory, and with it 10 GiB of addresses. */
+const NO_ROUNDER: WeightRounder = {
+  round() {
+    throw new IsologitError("INTERNAL", "a weight is rounded, and nothing is recast");
+  },
+};
 
 interface LockstepRequest {
   readonly backend: Backend;

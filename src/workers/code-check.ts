@@ -2,8 +2,8 @@
 import { type Cast, CLIPPED_FROM } from "../cast/cast.ts";
 import { type FloatDType, isFp8, widthOf } from "../core/dtype.ts";
 import { tableOf } from "../core/float.ts";
+import type { CastError, Loss } from "./calls.ts";
 import { type CodeDType, codeCheck } from "./code-bound.ts";
-import type { CastError, Loss } from "./pool.ts";
 
 interface BeyondBound extends Pick<CastError, "notNearest" | "beyond"> {
   /** index of the first element beyond its bound, or -1 */

@@ -9,9 +9,10 @@ import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { firstFarBlock } from "./block-bound.ts";
 import { blockMaxima } from "./block-maxima.ts";
+import type { Answer, Call, CallResults, Loss } from "./calls.ts";
 import { areExact, examineDifferences, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
-import type { Answer, Call, CallResults, Lane, Loss } from "./pool.ts";
+import type { Lane } from "./pool.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("this file runs as a worker thread");

@@ -5,7 +5,8 @@ import { describe, expect, it, type MockInstance, onTestFinished, vi } from "vit
 import { check } from "../../src/api/check.ts";
 import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { smallModel } from "../../src/conformance/small-model.ts";
-import { BandWorker, type Call } from "../../src/workers/pool.ts";
+import type { Call } from "../../src/workers/calls.ts";
+import { BandWorker } from "../../src/workers/pool.ts";
 import { type Arrays, changeConfig, convertForeign, saveArrays } from "../support/foreign.ts";
 import { arraysOf, golden, workFolder } from "../support/goldens.ts";
 

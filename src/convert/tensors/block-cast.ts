@@ -3,9 +3,10 @@ import type { BlockScales } from "../../cast/blocks.ts";
 import { widthOf } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { Sources } from "../../core/read.ts";
+import type { Call } from "../../workers/calls.ts";
 import { Digest } from "../../workers/digest.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
-import type { BandBuffer, BandWorker, Call } from "../../workers/pool.ts";
+import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
 import type { ConversionRun, Job } from "../types.ts";
 import { type Place, readBand, shiftIndex } from "./read-band.ts";
 

@@ -2,7 +2,7 @@
  * The error of a recast: how far the stored values of one role are from the values that they were rounded from. A scale that
  * a tensor shares can be right for its large rows and wrong for its small ones, so rows and named parts are measured too.
  */
-import type { CastError } from "../../workers/pool.ts";
+import type { CastError } from "../../workers/calls.ts";
 
 /** The error of a recast tensor, or of all of them together. */
 export interface RecastError {

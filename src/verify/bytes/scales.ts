@@ -22,8 +22,8 @@ import { type DecodedBlock, type FloatDType, isDecodedBlock, isFnuz, isFp8 } fro
 import { formatMeasure } from "../../core/figures.ts";
 import { bitsOfF32 } from "../../core/float.ts";
 import type { Role } from "../../families/model.ts";
+import type { Loss } from "../../workers/calls.ts";
 import { type CodeDType, roundingBound } from "../../workers/code-bound.ts";
-import type { Loss } from "../../workers/pool.ts";
 import type { ErrorSums, LossyPart, RecastError, TensorError } from "./recast-error.ts";
 
 /** A recast role, with the results of its bands. */
