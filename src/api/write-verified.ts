@@ -32,7 +32,7 @@ export interface WriteOptions extends RunOptions {
   readonly resume?: boolean;
   /** replace a destination that exists */
   readonly overwrite?: boolean;
-  /** bytes between two syncs to the disk; a killed run resumes from the last sync; default 256 MiB */
+  /** bytes between two syncs to the disk; a killed run resumes from the last sync; default 1 GiB */
   readonly checkpointBytes?: number;
   /** write large tensors past the page cache; "auto" (default): where system and file system can do that */
   readonly directIo?: "auto" | "off";

@@ -40,7 +40,7 @@ interface StagingOptions extends Destination {
   /** bytes of all files together; the disk must have room for them */
   readonly totalBytes: number;
   readonly resume: boolean;
-  /** written bytes between two points at which data is synced and the journal may name it; default 256 MiB */
+  /** written bytes between two points at which data is synced and the journal may name it; default 1 GiB */
   readonly checkpointBytes?: number | undefined;
   /** large writes go past the page cache where the system can do that; default true */
   readonly isDirect?: boolean;
@@ -51,7 +51,7 @@ interface StagingOptions extends Destination {
   readonly part?: Task | "merge" | undefined;
 }
 
-const CHECKPOINT_BYTES = 256 * 1024 * 1024;
+const CHECKPOINT_BYTES = 1024 ** 3;
 
 export class Staging implements AsyncDisposable {
   /** `DST.partial` */

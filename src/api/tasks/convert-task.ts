@@ -23,7 +23,7 @@ export const MAX_TASKS = 10_000;
 export interface TaskOptions extends RunOptions {
   /** `merge` will replace a destination that exists */
   readonly overwrite?: boolean;
-  /** bytes between two syncs to the disk; a killed task resumes from the last sync; default 256 MiB */
+  /** bytes between two syncs to the disk; a killed task resumes from the last sync; default 1 GiB */
   readonly checkpointBytes?: number;
   /** as for `convert` */
   readonly directIo?: "auto" | "off";
