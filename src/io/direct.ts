@@ -4,11 +4,14 @@
  */
 import { constants, type FileHandle, open } from "node:fs/promises";
 
-/** The largest unit that a disk in use asks for, and a page of memory. */
-export const DIRECT_BLOCK = 4096;
+/**
+ * Disks ask for 4096 bytes at most. But the page cache must not hold a page that is partly written past it, and the largest pages in use
+ * have 64 KiB.
+ */
+export const DIRECT_BLOCK = 65536;
 
 /** Shorter writes gain nothing. */
-const MIN_BYTES = 16 * DIRECT_BLOCK;
+const MIN_BYTES = 2 * DIRECT_BLOCK;
 
 /** Whether this system has direct writes at all. */
 export const hasDirectWrites = constants.O_DIRECT !== undefined;

@@ -20,7 +20,8 @@ export function directBands(
 ): Generator<Band> {
   const unit = DIRECT_BLOCK / written;
   const room = bufferBytes - DIRECT_BLOCK; // for the shift
-  if (!Number.isInteger(unit) || offset % written !== 0) return bandsOf(count, width, room);
+  const fits = unit * width <= room;
+  if (!Number.isInteger(unit) || offset % written !== 0 || !fits) return bandsOf(count, width, room);
   return bandsOf(count, width, room, unit, (-offset & (DIRECT_BLOCK - 1)) / written);
 }
 
