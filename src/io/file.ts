@@ -180,7 +180,10 @@ async function refuseChanged(
   whereIs: (path: string) => string,
 ): Promise<void> {
   for (const [path, stamp] of seen) {
-    const about = await stat(whereIs(path), { bigint: true }).catch(() => null);
+    const about = await stat(whereIs(path), { bigint: true }).catch((error) => {
+      if (error.code !== "ENOENT") throw systemError(error, { file: path });
+      return null;
+    });
     if (about === null || stampIn(about) !== stamp)
       throw changedError({ file: path }, "since it was first opened");
   }

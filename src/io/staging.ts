@@ -264,9 +264,12 @@ export class Staging implements AsyncDisposable {
       try {
         const { state } = fileStamp(await file.stat({ bigint: true }));
         if (stamp !== undefined && state !== stamp.state) throw stagingChangedError([name]);
-        await writeAll(file, offset, bytes);
-        await file.sync();
-        this.#stamps.set(name, fileStamp(await file.stat({ bigint: true })));
+        try {
+          await writeAll(file, offset, bytes);
+          await file.sync();
+        } finally {
+          this.#stamps.set(name, fileStamp(await file.stat({ bigint: true }))); // a failed write is no change by others
+        }
       } finally {
         await file.close();
       }

@@ -52,7 +52,9 @@ export async function acquireLock(path: string, options: LockOptions = {}): Prom
   return {
     async [Symbol.asyncDispose]() {
       clearInterval(touch);
-      await rm(path, { force: true });
+      await rm(path, { force: true }).catch((error) => {
+        throw systemError(error, { file: path });
+      });
     },
   };
 }
