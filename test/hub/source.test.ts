@@ -45,7 +45,13 @@ describe("reads headers and nothing else", () => {
     expect(weightBytes()).toBe(WITH_HEADERS.reduce((sum, path) => sum + headerBytes(path), 0));
     expect(ours).toEqual({
       ...(await from(source)),
-      ...(command === "plan" && { source: expect.objectContaining({ address }) }),
+      ...(command === "plan" && {
+        source: expect.objectContaining({ address }),
+        run: expect.objectContaining({
+          source: expect.stringMatching(/^hf:\/\/nvidia\/[^@]+@[0-9a-f]{40}$/),
+          stamps: [],
+        }),
+      }),
     });
   });
 });
