@@ -1,15 +1,12 @@
 /** The automatic recipe of GGUF on more kinds of models, and in little memory. */
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { gguf } from "../../formats/gguf/format.ts";
 import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
-import { bytesOf } from "../../src/core/dtype.ts";
-import { fileStore } from "../../src/io/file.ts";
 import type { SearchOptions } from "../../src/sensitivity/options.ts";
 import type { RecipeSearch } from "../../src/sensitivity/report.ts";
-import type { LogitsMetrics } from "../../src/verify/report.ts";
 import { familyGolden, fp8Dialects, ggufGolden, golden, workFolder } from "../support/goldens.ts";
+import { converted, sensitisedModel } from "../support/typed-recipes.ts";
 import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
@@ -23,27 +20,12 @@ async function searched(source: string, options: SearchOptions): Promise<RecipeS
 }
 
 let outputs = 0;
-async function converted(source: string, options: ConvertOptions) {
-  const out = join(work, `out-${outputs++}.gguf`);
-  const report = await convert(source, out, { ...RUN, ...options });
-  const rung = report.verification!.rungs.find((one) => one.rung === "logits")!;
-  const { tensors } = await gguf.read(await fileStore(out));
-  const bytes = tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
-  const types = Object.fromEntries(tensors.map(({ name, dtype }) => [name, dtype]));
-  return { out, report, metrics: rung.metrics as LogitsMetrics, bytes, types };
-}
+const convertedTo = (source: string, options: ConvertOptions) =>
+  converted(source, join(work, `out-${outputs++}.gguf`), { ...RUN, ...options });
 
-/** A BF16 folder of the model whose rows are whole blocks of 256, in which one layer adds far more to the stream than the others. */
 let sensitised: string;
 beforeAll(async () => {
-  const plain = join(work, "plain");
-  await convert(ggufGolden("k-bf16.gguf"), plain, { to: "hf", dtype: "bf16", verify: "off" });
-  const editor = new Editor(await copyOf(plain));
-  editor.bytes("backbone.layers.1.mixer.down_proj.weight", (bytes) => {
-    const numbers = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
-    for (const [i, bits] of numbers.entries()) numbers[i] = bits + (4 << 7); // times 16
-  });
-  sensitised = written(editor.copy, join(work, "sensitised"));
+  sensitised = await sensitisedModel(work);
 });
 
 describe("the search agrees with the verification of what is written", () => {
@@ -54,7 +36,7 @@ describe("the search agrees with the verification of what is written", () => {
     ["a GGUF", ggufGolden("k-bf16.gguf"), { kl: 0.003 }],
     ["codes of FP8", fp8Dialects("ct-block-128"), { bits: 6 }],
   ] as const)("%s", async (_, source, limits) => {
-    const { report, metrics, bytes, types } = await converted(source, { ...AUTO, ...limits });
+    const { report, metrics, bytes, types } = await convertedTo(source, { ...AUTO, ...limits });
     const { search, verification } = report;
     const { klMean, klP99, top1, bytes: said, bitsPerWeight } = chosenOf(search!);
     expect(verification!.verdict).toBe("within");
@@ -73,11 +55,11 @@ it.each([
 ] as const)(
   "with no more bytes than %s, a model with a sensitive layer diverges less",
   async (kind, share) => {
-    const usual = await converted(sensitised, { dtype: kind });
+    const usual = await convertedTo(sensitised, { dtype: kind });
     const { points } = await searched(sensitised, { bits: 8 });
     const { bitsPerWeight, klMean } = points.find((point) => point.kind === kind)!;
     expect(Math.abs(klMean / usual.metrics.klMean - 1)).toBeLessThan(1e-5);
-    const { metrics, bytes } = await converted(sensitised, { ...AUTO, bits: bitsPerWeight });
+    const { metrics, bytes } = await convertedTo(sensitised, { ...AUTO, bits: bitsPerWeight });
     expect(bytes).toBeLessThanOrEqual(usual.bytes);
     expect(metrics.klMean).toBeLessThan(share * usual.metrics.klMean);
   },
@@ -113,7 +95,7 @@ it("types that cannot hold a weight are not chosen", async () => {
   const name = "backbone.layers.1.mixer.up_proj.weight";
   editor.bytes(name, (bytes) => bytes.set([0xc3, 0x47], 0)); // 99840, beyond F16
   const source = written(editor.copy, join(work, "large"));
-  const { report, types } = await converted(source, { ...AUTO, kl: 0.01 });
+  const { report, types } = await convertedTo(source, { ...AUTO, kl: 0.01 });
   expect(report.verification!.verdict).toBe("within");
   expect(types["blk.1.ffn_up.weight"]).not.toBe("F16");
   const { points } = report.search!;

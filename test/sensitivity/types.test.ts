@@ -2,45 +2,26 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { gguf } from "../../formats/gguf/format.ts";
-import { type ConvertOptions, convert } from "../../src/api/convert.ts";
+import type { ConvertOptions } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
-import { bytesOf } from "../../src/core/dtype.ts";
-import { fileStore } from "../../src/io/file.ts";
-import type { LogitsMetrics } from "../../src/verify/report.ts";
 import { ggufGolden, workFolder } from "../support/goldens.ts";
-import { copyOf, Editor, written } from "../support/verify/planted.ts";
+import { converted, sensitisedModel } from "../support/typed-recipes.ts";
 
 const work = workFolder();
 const RUN = { backend: "wasm", threads: 1, tokens: 16 } as const;
 const AUTO = { ...RUN, recipe: "auto" } as const;
 
 let outputs = 0;
-async function converted(source: string, options: ConvertOptions) {
-  const out = join(work, `out-${outputs++}.gguf`);
-  const report = await convert(source, out, { ...RUN, ...options });
-  const rung = report.verification!.rungs.find((one) => one.rung === "logits")!;
-  const { tensors } = await gguf.read(await fileStore(out));
-  const bytes = tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
-  const types = Object.fromEntries(tensors.map(({ name, dtype }) => [name, dtype]));
-  return { out, report, metrics: rung.metrics as LogitsMetrics, bytes, types };
-}
+const convertedTo = (source: string, options: ConvertOptions) =>
+  converted(source, join(work, `out-${outputs++}.gguf`), { ...RUN, ...options });
 
-/** A BF16 folder of the model whose rows are whole blocks of 256, in which one layer adds far more to the stream than the others. */
 let sensitised: string;
 beforeAll(async () => {
-  const plain = join(work, "plain");
-  await convert(ggufGolden("k-bf16.gguf"), plain, { to: "hf", dtype: "bf16", verify: "off" });
-  const editor = new Editor(await copyOf(plain));
-  editor.bytes("backbone.layers.1.mixer.down_proj.weight", (bytes) => {
-    const numbers = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
-    for (const [i, bits] of numbers.entries()) numbers[i] = bits + (4 << 7); // times 16
-  });
-  sensitised = written(editor.copy, join(work, "sensitised"));
+  sensitised = await sensitisedModel(work);
 });
 
 it("a model with a sensitive layer: as the verification finds, better than Q4_K_M of the same size, and kept as a file", async () => {
-  const { out, report, metrics, bytes, types } = await converted(sensitised, { ...AUTO, bits: 4.75 });
+  const { out, report, metrics, bytes, types } = await convertedTo(sensitised, { ...AUTO, bits: 4.75 });
   const { points, chosen, tensors, recipe } = report.search!;
   const { klMean, klP99, top1, bytes: said, bitsPerWeight } = points[chosen]!;
   expect(report.verification!.verdict).toBe("within");

@@ -12,7 +12,7 @@ import type { Session } from "../session.ts";
 
 /** Flags that a task accepts: the plan decides what is written, and `merge` verifies. */
 const OF_TASKS: readonly FlagName[] = [
-  ...(["plan", "task", "overwrite", "resume", "plugin", "events"] as const),
+  ...(["plan", "task", "overwrite", "resume", "directIo", "plugin", "events"] as const),
   ...MACHINE,
   ...OUTPUT,
 ];
