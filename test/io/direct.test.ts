@@ -1,5 +1,5 @@
 /** Writes past the page cache: the same bytes as other writes, wherever they begin and end. */
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import { createSharedMemory } from "../../kernels/module.ts";
 import { splitMix64 } from "../../src/core/random.ts";
 import { DIRECT_BLOCK, directPart, hasDirectWrites } from "../../src/io/direct.ts";
 import { StagedFiles } from "../../src/io/staged-files.ts";
+import { isOpenDirect } from "../support/open-direct.ts";
 
 const work = mkdtempSync(join(tmpdir(), "direct-"));
 afterAll(() => rmSync(work, { recursive: true }));
@@ -35,17 +36,6 @@ describe("the part of a write that goes past the page cache", () => {
     expect(directPart(part, offset)).toBeNull();
   });
 });
-
-/** Whether this process has a file open for direct writes. */
-const isOpenDirect = (path: string): boolean =>
-  readdirSync("/proc/self/fd").some((fd) => {
-    try {
-      const flags = /^flags:\s+(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))![1]!;
-      return readlinkSync(`/proc/self/fd/${fd}`) === path && (Number.parseInt(flags, 8) & 0o40000) !== 0;
-    } catch {
-      return false; // the descriptor of the folder itself is closed by now
-    }
-  });
 
 describe.each([true, false])("a staged file, direct: %s", (isDirect) => {
   it("holds what was written, in any order and at any place", async () => {

@@ -1,18 +1,23 @@
-/** A tensor that is cast to FP8 with one scale is read once where a worker can hold it, with the same result. */
+/** Tensors of several bands: cast to FP8 they are read once where a worker can hold them, and written past the page cache. */
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import { SCRATCH_BYTES } from "../../src/cast/cast.ts";
 import type { Event } from "../../src/core/events.ts";
+import { hasDirectWrites } from "../../src/io/direct.ts";
 import { bytesAt } from "../support/fault-loop.ts";
 import { workFolder } from "../support/goldens.ts";
+import { isOpenDirect } from "../support/open-direct.ts";
 import { smallModel } from "../support/small.ts";
 
 /** Three buffers, and no room for a tensor. */
 const LEAST = SCRATCH_BYTES + 3 * 2 ** 18;
 
 const work = workFolder();
-const model = await smallModel(join(work, "model"), "M-", { hidden_size: 256, vocab_size: 64 });
+const model = await smallModel(join(work, "model"), "M-", {
+  ...{ hidden_size: 1024, vocab_size: 64 },
+  intermediate_size: 3072, // 6 MiB, and a band has at most 4
+});
 
 async function recast(name: string, memoryBytes: number) {
   const path = join(work, name);
@@ -34,3 +39,23 @@ it("reads each byte once, and the bytes written are those of a run that reads tw
   expect(weights).toBeGreaterThan(held.bytesRead / 2);
   expect(weights).toBeLessThan(held.bytesRead);
 });
+
+it.each([{}, { dtype: "fp8-e4m3", keepEnds: 0 }] as const)(
+  "is written past the page cache: %o",
+  async (cast) => {
+    const file = (out: string) => join(`${out}.partial`, "data", "model.safetensors");
+    const seen = async (directIo: "auto" | "off") => {
+      const out = join(work, `${directIo}-${Object.keys(cast).length}`);
+      let [isDirect, isRefused] = [false, false];
+      const watch = ({ type }: Event) => {
+        if (type === "advance") isDirect ||= isOpenDirect(file(out));
+        if (type === "note") isRefused = true;
+      };
+      await convert(model, out, { ...cast, to: "hf", threads: 1, verify: "off", directIo, watch });
+      return { isDirect: isDirect || isRefused, bytes: bytesAt(out) };
+    };
+    const [past, through] = [await seen("auto"), await seen("off")];
+    expect([past.isDirect, through.isDirect]).toEqual([hasDirectWrites, false]);
+    expect(past.bytes).toEqual(through.bytes);
+  },
+);
