@@ -94,7 +94,7 @@ describe("a worker that takes its next job early", () => {
       );
       return { ended };
     });
-    const outcome = running.finally(() => pool[Symbol.asyncDispose]());
+    const outcome = running.finally(() => void pool[Symbol.asyncDispose]());
     outcome.catch(() => {}); // the tests await it later
     return { log, release, outcome };
   }
@@ -121,7 +121,13 @@ describe("a worker that takes its next job early", () => {
 
   it("stops at a failure, after what it had started has ended", async () => {
     const { log, release, outcome } = await started(["a", "b", "c"], "a");
+    let isOver = false;
+    outcome.catch(() => {
+      isOver = true;
+    });
     await release("a");
+    await new Promise((wake) => setTimeout(wake, 20));
+    expect(isOver).toBe(false);
     await release("b");
     await expect(outcome).rejects.toThrow("no room for a");
     expect(log).toEqual(["read a", "read b", "wrote a", "wrote b"]);
