@@ -7,11 +7,12 @@ import { Worker } from "node:worker_threads";
 import { isAddressSpaceLimited, roomForThreads } from "../../kernels/address-space.ts";
 import { Idle } from "../../kernels/idle.ts";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
-import { SCRATCH_BYTES } from "../cast/cast.ts";
+import { SCRATCH_BYTES as CAST_SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { Answer, Call, CallResults } from "./calls.ts";
+import { CHECKSUM_SCRATCH_BYTES } from "./checksum.ts";
 
 /** Default of the option for memory. */
 export const DEFAULT_MEMORY_BYTES = 1024 ** 3;
@@ -29,6 +30,9 @@ const MAX_WORKERS = 256;
 const MAX_MEMORY_BYTES = 2 ** 32 - FIRST_ADDRESS;
 /** With smaller bands, messages take more time than the work. */
 const MIN_BUFFER_BYTES = 256 * 1024;
+
+/** Memory of a worker for its casts, and behind it for checksums. */
+export const SCRATCH_BYTES = CAST_SCRATCH_BYTES + CHECKSUM_SCRATCH_BYTES;
 
 /** Memory for one band, shared with a worker. */
 export interface BandBuffer {

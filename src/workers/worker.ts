@@ -2,7 +2,7 @@
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { createBlockCaster } from "../cast/blocks.ts";
-import { type Caster, createCaster } from "../cast/cast.ts";
+import { type Caster, createCaster, SCRATCH_BYTES } from "../cast/cast.ts";
 import { createBlockEncoder } from "../cast/encode-blocks.ts";
 import { blockElements, type FloatDType, isBlockTarget, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
@@ -10,6 +10,7 @@ import { widen } from "../core/float.ts";
 import { firstFarBlock } from "./block-bound.ts";
 import { blockMaxima } from "./block-maxima.ts";
 import type { Answer, BandCast, Call, CallResults, Loss } from "./calls.ts";
+import { createChecksum } from "./checksum.ts";
 import { areExact, examineDifferences, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
 import type { Lane } from "./pool.ts";
@@ -20,10 +21,11 @@ const { memory, at: scratchAt } = workerData as Lane; // as pool.ts passes it
 const caster: Caster = await createCaster(memory, scratchAt);
 const blocks = await createBlockCaster(memory, scratchAt);
 const encoder = await createBlockEncoder(memory, scratchAt, caster);
+const checksum = await createChecksum(memory, scratchAt + SCRATCH_BYTES);
 
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
-let stored = new Digest();
+let stored = new Digest(checksum);
 /** Digest of the source's bytes, from the first band that differs from the stored bytes on; before, `stored` is both. */
 let source: Hash | undefined;
 /** of parts of a matrix that are stored apart */
@@ -94,7 +96,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
       const step = to - from;
       for (let row = 0, start = matrix + from; row < rows; row++, start += rowBytes)
         bytes.copyWithin(toAt + row * step, start, start + step);
-      columns[i] ??= new Digest();
+      columns[i] ??= new Digest(checksum);
       columns[i].update(view(toAt, rows * step), sealed);
     }
     return { overflowAt };
@@ -121,7 +123,7 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
     const result = stored.result();
     const sourceSha256 = source?.digest("hex") ?? result.sha256;
     const ofColumns = columns.map((digest) => digest.result());
-    stored = new Digest();
+    stored = new Digest(checksum);
     source = undefined;
     columns = [];
     return { ...result, source: sourceSha256, columns: ofColumns };
