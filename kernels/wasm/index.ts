@@ -6,6 +6,7 @@
 export * from "./attention";
 export * from "./blocks";
 export * from "./cast";
+export * from "./checksum";
 export * from "./conv1d";
 export * from "./elementwise";
 export * from "./errors";

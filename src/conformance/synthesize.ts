@@ -24,49 +24,83 @@ interface Synthesis {
   readonly families?: readonly Family[];
 }
 
+interface SyntheticTensor {
+  readonly name: string;
+  readonly role: string;
+  readonly dtype: "BF16";
+  readonly shape: Shape;
+}
+
 /** Writes the folder. Equal arguments give equal bytes. */
 export async function synthesize(
   folder: string,
   { config, seed, maxShardBytes, families = house }: Synthesis,
 ): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  const whole =
-    config.model_type === undefined
-      ? { ...FIXED, num_hidden_layers: String(config.hybrid_override_pattern).length, ...config }
-      : config;
-  await writeFile(join(folder, "config.json"), `${stringifyJson(whole)}\n`);
-  const checkpoint = {
-    format: "hf",
-    dialect: "hf",
-    config: whole,
-    tensors: [],
-    objects: [],
-    sidecars: [],
-    weightFiles: [],
-    recasts: [],
-  };
-  const model = modelOf({ ...checkpoint, store: nowhere }, families);
-  const tensors = tensorsWritten(model, model.dialect).flatMap(({ name, layout }) => {
-    const { spec } = model.roles.get(leafRoles(layout)[0]!)!;
-    if (model.tied && spec.tiedTo !== undefined) return [];
-    return [{ name, role: spec.role, dtype: "BF16" as const, shape: shapeOf(layout) }];
-  });
+  await writeConfig(folder, config);
+  const tensors = tensorsOf(config, families);
   const noise = new Noise(seed, Math.max(...tensors.map(({ shape }) => countOf(shape))));
   const shards = split(tensors, maxShardBytes);
   for (const [i, shard] of shards.entries()) {
     const file = await open(join(folder, shardName(i, shards.length)), "w");
-    await file.write(encodeHeader(shard, { format: "pt" }));
-    for (const { role, shape } of shard) for (const part of noise.fill(role, shape)) await file.write(part);
+    let writing: Promise<unknown> = file.write(encodeHeader(shard, { format: "pt" }));
+    for (const { role, shape } of shard) {
+      for (const part of noise.fill(role, shape)) {
+        await writing; // while this part was made, the one before was written
+        writing = file.write(part);
+      }
+    }
+    await writing;
     await file.close();
   }
   if (shards.length > 1) {
     const places = shards.flatMap((shard, i) =>
       shard.map(({ name }) => [name, shardName(i, shards.length)] as const),
     );
-    const total = tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
-    await writeFile(join(folder, "model.safetensors.index.json"), encodeIndex(new Map(places), total));
+    const index = encodeIndex(new Map(places), bytesOfAll(tensors));
+    await writeFile(join(folder, "model.safetensors.index.json"), index);
   }
 }
+
+/** As `synthesize`, in one file without a byte of the weights: all are 0, and no disk holds them. */
+export async function synthesizeZeros(folder: string, config: Synthesis["config"]): Promise<void> {
+  await writeConfig(folder, config);
+  const tensors = tensorsOf(config, house);
+  const header = encodeHeader(tensors, { format: "pt" });
+  const file = await open(join(folder, shardName(0, 1)), "w");
+  await file.write(header);
+  await file.truncate(header.byteLength + bytesOfAll(tensors));
+  await file.close();
+}
+
+/** Size of all weights of the model that a config describes. */
+export const modelBytes = (config: Synthesis["config"]): number => bytesOfAll(tensorsOf(config, house));
+
+async function writeConfig(folder: string, config: Synthesis["config"]): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "config.json"), `${stringifyJson(wholeConfig(config))}\n`);
+}
+
+function wholeConfig(config: Synthesis["config"]): Synthesis["config"] {
+  if (config.model_type !== undefined) return config;
+  return { ...FIXED, num_hidden_layers: String(config.hybrid_override_pattern).length, ...config };
+}
+
+/** In the order of the file. */
+function tensorsOf(config: Synthesis["config"], families: readonly Family[]): readonly SyntheticTensor[] {
+  const checkpoint = {
+    ...{ format: "hf", dialect: "hf", tensors: [], objects: [], sidecars: [], weightFiles: [], recasts: [] },
+    ...{ config: wholeConfig(config), store: nowhere },
+  };
+  const model = modelOf(checkpoint, families);
+  return tensorsWritten(model, model.dialect).flatMap(({ name, layout }) => {
+    const { spec } = model.roles.get(leafRoles(layout)[0]!)!;
+    if (model.tied && spec.tiedTo !== undefined) return [];
+    return [{ name, role: spec.role, dtype: "BF16" as const, shape: shapeOf(layout) }];
+  });
+}
+
+const bytesOfAll = (tensors: readonly SyntheticTensor[]): number =>
+  tensors.reduce((sum, { dtype, shape }) => sum + bytesOf(dtype, shape), 0);
 
 /** Without time_step_limit: its usual [0, Infinity] is the default, and Transformers takes `0.0` only for its zero. */
 const FIXED = {
@@ -95,8 +129,8 @@ function shardName(i: number, of: number): string {
   return of === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(of)}.safetensors`;
 }
 
-function split<T extends { dtype: "BF16"; shape: Shape }>(tensors: readonly T[], maxBytes: number): T[][] {
-  const shards: T[][] = [[]];
+function split(tensors: readonly SyntheticTensor[], maxBytes: number): SyntheticTensor[][] {
+  const shards: SyntheticTensor[][] = [[]];
   let filled = 0;
   for (const tensor of tensors) {
     const size = bytesOf(tensor.dtype, tensor.shape);
@@ -156,13 +190,16 @@ class Noise {
 
   *#normal(count: number, spread: number): Generator<Uint8Array> {
     const factor = spread * (0.9 + 0.2 * this.#uniform());
-    let at = (++this.#tensors * 1_000_003) % this.#block.length;
+    const block = this.#block;
+    let at = (++this.#tensors * 1_000_003) % block.length;
     const part = new Float32Array(Math.min(PART, count));
     for (let done = 0; done < count; done += PART) {
       const size = Math.min(PART, count - done);
-      for (let i = 0; i < size; i++) {
-        part[i] = this.#block[at]! * factor;
-        at = at + 1 === this.#block.length ? 0 : at + 1;
+      for (let filled = 0; filled < size; ) {
+        const run = Math.min(size - filled, block.length - at);
+        for (let i = 0; i < run; i++) part[filled + i] = block[at + i]! * factor;
+        filled += run;
+        at = (at + run) % block.length;
       }
       yield narrow(part.subarray(0, size));
     }

@@ -107,10 +107,7 @@ export async function writeJobs(
     staging.note({ name, ...result });
   };
   const reportLayer = layerReporter(plan.source, watch);
-  await pool.each([...groupJobs(all, pool.bufferBytes)], async (jobs, worker) => {
-    const left = jobs.filter((job) => !isStored(job, stored));
-    const work = new TensorWork(running, sources, held, worker);
-    const results = left.length === 0 ? [] : await work.run(left, places);
+  const finish = async (jobs: readonly Job[], left: readonly Job[], results: readonly TensorDigests[]) => {
     for (const [i, { scales, ...result }] of results.entries()) {
       const { tensor, cast } = left[i]!;
       seal(tensorKey(tensor), result);
@@ -128,6 +125,12 @@ export async function writeJobs(
       watch({ type: "tensor", name: tensorKey(job.tensor), bytes });
       reportLayer(job.role);
     }
+  };
+  await pool.eachStarted([...groupJobs(all, pool.bufferBytes)], async (jobs, worker) => {
+    const left = jobs.filter((job) => !isStored(job, stored));
+    const work = new TensorWork(running, sources, held, worker);
+    const digests = left.length === 0 ? Promise.resolve([]) : (await work.start(left, places)).digests;
+    return { ended: digests.then((results) => finish(jobs, left, results)) };
   });
 }
 

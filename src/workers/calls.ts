@@ -25,12 +25,7 @@ export type Call =
       readonly ofCodes?: boolean;
       readonly at: number;
       readonly size: number;
-      readonly cast?: Omit<Cast, "to"> & {
-        readonly to: CastDType;
-        readonly toAt: number;
-        readonly toSize: number;
-        readonly count: number;
-      };
+      readonly cast?: BandCast;
     }
   /**
    * casts rows of a matrix to E4M3 with a scale for each block, and digests the codes as `band` does. "whole": the rows are
@@ -50,6 +45,20 @@ export type Call =
       readonly toAt: number;
       readonly sealed: boolean;
       readonly ofSource: boolean;
+    }
+  /**
+   * copies columns of the rows of a matrix, which are cast first if `cast` is given, to a place for each part, and digests each part
+   * alone. `from` and `to` are bytes in a row, which has `rowBytes` after the cast
+   */
+  | {
+      readonly op: "columns";
+      readonly at: number;
+      readonly rows: number;
+      readonly rowBytes: number;
+      readonly parts: readonly { readonly from: number; readonly to: number; readonly toAt: number }[];
+      readonly sealed: boolean;
+      readonly cast?: BandCast;
+      readonly ofCodes?: boolean;
     }
   /** digests of all bands since the last `finish`; `source` is the digest before a cast, else that of the stored bytes */
   | { readonly op: "finish" }
@@ -118,6 +127,14 @@ export type Call =
       };
     };
 
+/** A cast of the elements of a band, and where the result goes. */
+export interface BandCast extends Omit<Cast, "to"> {
+  readonly to: CastDType;
+  readonly toAt: number;
+  readonly toSize: number;
+  readonly count: number;
+}
+
 /** What a cast destroyed in a band. */
 export interface Loss {
   /** elements of a that are not 0 */
@@ -128,6 +145,11 @@ export interface Loss {
   readonly coarse: number;
   /** elements that exceed the largest number of the destination's dtype */
   readonly clipped: number;
+}
+
+interface StoredDigests {
+  readonly sha256: string;
+  readonly crc32: readonly number[];
 }
 
 interface PairResult {
@@ -156,7 +178,9 @@ export interface CallResults {
   band: { overflowAt: number };
   /** size of the scales after the codes, bytes */
   blocks: { scaleBytes: number };
-  finish: { sha256: string; crc32: readonly number[]; source: string };
+  columns: { overflowAt: number };
+  /** `columns`: of the parts of such calls */
+  finish: StoredDigests & { source: string; columns: readonly StoredDigests[] };
   /** `amax` of the stored numbers in a if they are cast to FP8, else 0 */
   pair: PairResult;
   blocksOf: PairResult;

@@ -2,11 +2,18 @@
 import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { CHUNK_BYTES } from "../../formats/format.ts";
+import type { Checksum } from "./checksum.ts";
 
 export class Digest {
+  readonly #checksum: Checksum;
   readonly #sha = createHash("sha256");
   readonly #crcs: number[] = [];
   #filled = 0;
+
+  /** @param checksum default: zlib's, for bytes in any memory */
+  constructor(checksum: Checksum = crc32) {
+    this.#checksum = checksum;
+  }
 
   /** A checksum covers CHUNK_BYTES of the tensor, wherever bands end. */
   update(bytes: Uint8Array, checksums: boolean): void {
@@ -15,7 +22,7 @@ export class Digest {
     for (let at = 0; at < bytes.byteLength; ) {
       if (this.#filled === 0) this.#crcs.push(0);
       const size = Math.min(bytes.byteLength - at, CHUNK_BYTES - this.#filled);
-      this.#crcs.push(crc32(bytes.subarray(at, at + size), this.#crcs.pop()));
+      this.#crcs.push(this.#checksum(bytes.subarray(at, at + size), this.#crcs.pop()));
       this.#filled = (this.#filled + size) % CHUNK_BYTES;
       at += size;
     }

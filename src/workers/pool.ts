@@ -7,11 +7,12 @@ import { Worker } from "node:worker_threads";
 import { isAddressSpaceLimited, roomForThreads } from "../../kernels/address-space.ts";
 import { Idle } from "../../kernels/idle.ts";
 import { createSharedMemory, FIRST_ADDRESS } from "../../kernels/module.ts";
-import { SCRATCH_BYTES } from "../cast/cast.ts";
+import { SCRATCH_BYTES as CAST_SCRATCH_BYTES } from "../cast/cast.ts";
 import { builtFile } from "../core/built-file.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { Answer, Call, CallResults } from "./calls.ts";
+import { CHECKSUM_SCRATCH_BYTES } from "./checksum.ts";
 
 /** Default of the option for memory. */
 export const DEFAULT_MEMORY_BYTES = 1024 ** 3;
@@ -29,6 +30,9 @@ const MAX_WORKERS = 256;
 const MAX_MEMORY_BYTES = 2 ** 32 - FIRST_ADDRESS;
 /** With smaller bands, messages take more time than the work. */
 const MIN_BUFFER_BYTES = 256 * 1024;
+
+/** Memory of a worker for its casts, and behind it for checksums. */
+export const SCRATCH_BYTES = CAST_SCRATCH_BYTES + CHECKSUM_SCRATCH_BYTES;
 
 /** Memory for one band, shared with a worker. */
 export interface BandBuffer {
@@ -59,6 +63,9 @@ export class BandWorker {
     { resolve: (value: unknown) => void; reject: (error: unknown) => void }
   >();
   #next = 0;
+  /** of each buffer, the end of its last use; a use never fails */
+  readonly #uses: Promise<void>[];
+  #turn = 0;
   /** set after the thread has ended: later calls fail at once */
   #ended: { readonly error: unknown } | undefined;
 
@@ -70,6 +77,7 @@ export class BandWorker {
     };
     const { bufferBytes, heldBytes } = size;
     this.buffers = Array.from({ length: BUFFERS }, (_, i) => part(first + i * bufferBytes, bufferBytes));
+    this.#uses = this.buffers.map(() => Promise.resolve());
     this.held = part(first + BUFFERS * bufferBytes, heldBytes);
     this.#worker = new Worker(builtFile(import.meta.url, "./worker.js"), {
       workerData: lane satisfies Lane,
@@ -99,6 +107,16 @@ export class BandWorker {
       this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
       this.#worker.postMessage({ ...call, id });
     });
+  }
+
+  /** The buffer that was used longest ago, when it is free. `keep` keeps it until a use ends. */
+  async nextBuffer(): Promise<{ readonly buffer: BandBuffer; readonly keep: (used: Promise<void>) => void }> {
+    const i = this.#turn++ % this.buffers.length;
+    await this.#uses[i];
+    const keep = (used: Promise<void>) => {
+      this.#uses[i] = used;
+    };
+    return { buffer: this.buffers[i]!, keep };
   }
 
   /** Waits for all running calls, and forgets what they digested. @returns whether the thread can serve another pool */
@@ -195,14 +213,41 @@ export class WorkerPool implements AsyncDisposable {
 
   /** Runs each job once, in order, on the next free worker. The first failure stops the rest. */
   async each<J>(jobs: readonly J[], work: (job: J, worker: BandWorker) => Promise<void>): Promise<void> {
+    await this.eachStarted(jobs, async (job, worker) => {
+      await work(job, worker);
+      return { ended: Promise.resolve() };
+    });
+  }
+
+  /**
+   * As `each`, but a worker takes its next job when it has started one: two are in its hands at most.
+   *
+   * @param start returns when nothing of the job is left to be read
+   */
+  async eachStarted<J>(
+    jobs: readonly J[],
+    start: (job: J, worker: BandWorker) => Promise<{ readonly ended: Promise<void> }>,
+  ): Promise<void> {
     let next = 0;
     let failed = false;
-    const run = async (worker: BandWorker) => {
-      while (next < jobs.length && !failed) await work(jobs[next++]!, worker);
-    };
     const stop = (error: unknown) => {
       failed = true;
       throw error;
+    };
+    const run = async (worker: BandWorker) => {
+      const running: Promise<void>[] = [];
+      try {
+        while (next < jobs.length && !failed) {
+          const { ended } = await start(jobs[next++]!, worker);
+          const checked = ended.catch(stop);
+          checked.catch(() => {}); // marks an early failure as handled; it is awaited after the next start
+          running.push(checked);
+          if (running.length > 1) await running.shift();
+        }
+      } finally {
+        await Promise.allSettled(running); // so that no buffer is touched later
+      }
+      await Promise.all(running);
     };
     const ended = await Promise.allSettled(this.workers.map((worker) => run(worker).catch(stop)));
     for (const worker of ended) if (worker.status === "rejected") throw worker.reason;

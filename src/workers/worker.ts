@@ -2,14 +2,15 @@
 import type { Hash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { createBlockCaster } from "../cast/blocks.ts";
-import { type Caster, createCaster } from "../cast/cast.ts";
+import { type Caster, createCaster, SCRATCH_BYTES } from "../cast/cast.ts";
 import { createBlockEncoder } from "../cast/encode-blocks.ts";
 import { blockElements, type FloatDType, isBlockTarget, isFp8, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { firstFarBlock } from "./block-bound.ts";
 import { blockMaxima } from "./block-maxima.ts";
-import type { Answer, Call, CallResults, Loss } from "./calls.ts";
+import type { Answer, BandCast, Call, CallResults, Loss } from "./calls.ts";
+import { createChecksum } from "./checksum.ts";
 import { areExact, examineDifferences, valuesBeyond } from "./code-check.ts";
 import { Digest } from "./digest.ts";
 import type { Lane } from "./pool.ts";
@@ -20,12 +21,15 @@ const { memory, at: scratchAt } = workerData as Lane; // as pool.ts passes it
 const caster: Caster = await createCaster(memory, scratchAt);
 const blocks = await createBlockCaster(memory, scratchAt);
 const encoder = await createBlockEncoder(memory, scratchAt, caster);
+const checksum = await createChecksum(memory, scratchAt + SCRATCH_BYTES);
 
 type Casting = NonNullable<Extract<Call, { op: "pair" }>["cast"]>;
 
-let stored = new Digest();
+let stored = new Digest(checksum);
 /** Digest of the source's bytes, from the first band that differs from the stored bytes on; before, `stored` is both. */
 let source: Hash | undefined;
+/** of parts of a matrix that are stored apart */
+let columns: Digest[] = [];
 
 function view(at: number, size: number): Uint8Array {
   return new Uint8Array(memory.buffer, at, size);
@@ -40,6 +44,18 @@ function sourceDigest(): Hash {
 function refuseNaN(dtype: FloatDType, at: number, count: number): void {
   const index = caster.firstNaN(dtype, at, count);
   if (index >= 0) throw new IsologitError("NON_FINITE", "a code of the weight is NaN", { index });
+}
+
+/** @returns index of the first number that became infinite, or -1 */
+function castBand(
+  at: number,
+  { from, to, scale, sourceScale, toAt, count }: BandCast,
+  ofCodes: boolean,
+): number {
+  if (ofCodes) refuseNaN(from, at, count);
+  if (!isBlockTarget(to)) return caster.cast(from, to, scale, sourceScale, at, toAt, count).overflowAt;
+  encoder.encode(from, to, sourceScale, at, toAt, count);
+  return -1;
 }
 
 /** Index of the first element in which two bands of `count` elements differ, or -1. */
@@ -62,18 +78,27 @@ function lossOf(cast: Casting, at: number, count: number): Loss {
 
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
-  band: ({ at, size, cast, sealed, ofSource, ofCodes }) => {
+  band: ({ at, size, cast, sealed, ofSource, ofCodes = false }) => {
     if (cast === undefined) {
       stored.update(view(at, size), sealed);
       return { overflowAt: -1 };
     }
     if (ofSource === true) sourceDigest().update(view(at, size));
-    const { from, to, scale, sourceScale, toAt, toSize, count } = cast;
-    if (ofCodes === true) refuseNaN(from, at, count);
-    let overflowAt = -1;
-    if (isBlockTarget(to)) encoder.encode(from, to, sourceScale, at, toAt, count);
-    else ({ overflowAt } = caster.cast(from, to, scale, sourceScale, at, toAt, count));
-    stored.update(view(toAt, toSize), sealed);
+    const overflowAt = castBand(at, cast, ofCodes);
+    stored.update(view(cast.toAt, cast.toSize), sealed);
+    return { overflowAt };
+  },
+  columns: ({ at, rows, rowBytes, parts, sealed, cast, ofCodes = false }) => {
+    const overflowAt = cast === undefined ? -1 : castBand(at, cast, ofCodes);
+    const matrix = cast?.toAt ?? at;
+    const bytes = new Uint8Array(memory.buffer);
+    for (const [i, { from, to, toAt }] of parts.entries()) {
+      const step = to - from;
+      for (let row = 0, start = matrix + from; row < rows; row++, start += rowBytes)
+        bytes.copyWithin(toAt + row * step, start, start + step);
+      columns[i] ??= new Digest(checksum);
+      columns[i].update(view(toAt, rows * step), sealed);
+    }
     return { overflowAt };
   },
   blocks: ({ part, first, scales, at, rows, toAt, sealed, ofSource }) => {
@@ -97,9 +122,11 @@ const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResu
   finish: () => {
     const result = stored.result();
     const sourceSha256 = source?.digest("hex") ?? result.sha256;
-    stored = new Digest();
+    const ofColumns = columns.map((digest) => digest.result());
+    stored = new Digest(checksum);
     source = undefined;
-    return { ...result, source: sourceSha256 };
+    columns = [];
+    return { ...result, source: sourceSha256, columns: ofColumns };
   },
   pair: ({ a, size, b, toSize, count, cast, probe }) => {
     const dead = probe === undefined || count === 0 ? null : caster.emptyKind(probe, a, count);

@@ -3,6 +3,10 @@
  * them once, each in the same run; starts beside an empty node; and the speed of the kernels alone.
  *
  *   npm run bench -- [--preset m2,m6] [--rounds 3] [--items cp,keep,…] [--work FOLDER] [--memory 256MiB]
+ *   npm run bench -- --preset 8B --size 16GB --items cp,bare,keep,fp8,nemo2,bytes,read,verify --work FOLDER
+ *
+ * The second line takes a published model (see fixtures/generate/synthesize.ts), with as many of its layers as fit into the size. The
+ * work folder needs room for three times the size.
  *
  * Every figure includes syncing to disk. As root on Linux the page cache is dropped before each run; elsewhere the
  * figures are warm, and say so. Only ratios within a run mean anything: a virtual machine's disk changes by the hour.
@@ -14,7 +18,7 @@ import { availableParallelism, cpus, freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { type Preset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
+import { bytesIn, isPreset, preset, synthesize } from "../../fixtures/generate/synthesize.ts";
 import { cutTimes } from "./cuts.ts";
 import { decodeTimes } from "./decode.ts";
 import { encoderSpeeds } from "./encoders.ts";
@@ -26,11 +30,12 @@ import { startTimes } from "./start.ts";
 const { values } = parseArgs({
   options: {
     preset: { type: "string", default: "m2,m6" },
+    size: { type: "string" },
     rounds: { type: "string", default: "3" },
     items: {
       type: "string",
       default:
-        "start,kernels,encoders,decode,importance,cuts,cp,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,verify64,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
+        "start,kernels,encoders,decode,importance,cuts,cp,bare,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,verify64,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
@@ -67,16 +72,18 @@ const ours = (...args: readonly string[]) => [
   "--json",
   "--quiet",
 ];
+const readWeights = (source: string) => ["sh", "-c", 'cat "$0"/*.safetensors > /dev/null', source];
 /** Each part's first item is what the others are compared to. */
 const FILES: Readonly<Record<string, Item>> = {
   cp: { title: "cp -r", command: (source, out) => ["cp", "-r", source, out] },
+  bare: { title: "read the weights once", command: readWeights },
   loop: {
     title: "read and write, nothing else: the floor",
     command: (source, out) => [process.execPath, loop, source, out],
   },
   keep: {
     title: "convert to packed, --verify off",
-    aim: "<= 1.2 x cp",
+    aim: "<= 0.95 x cp",
     command: (source, out) => ours("convert", source, out, "--to", "packed", "--verify", "off"),
   },
   unpack: {
@@ -86,7 +93,7 @@ const FILES: Readonly<Record<string, Item>> = {
   },
   fp8: {
     title: "recast to fp8-e4m3, --verify off",
-    aim: "<= 1.2 x cp, 0.4 x torch",
+    aim: "<= 0.85 x cp, 0.4 x torch",
     command: (source, out) =>
       ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off"),
   },
@@ -96,7 +103,7 @@ const FILES: Readonly<Record<string, Item>> = {
   },
   nemo2: {
     title: "convert to nemo2, --verify off",
-    aim: "<= 1.3 x cp, <= 400 MiB",
+    aim: "<= 1.0 x cp, <= 400 MiB",
     command: (source, out) => ours("convert", source, out, "--to", "nemo2", "--verify", "off"),
   },
   unnemo: {
@@ -117,10 +124,7 @@ const FILES: Readonly<Record<string, Item>> = {
   },
 };
 const FIRST_LOGITS: Readonly<Record<string, Item>> = {
-  read: {
-    title: "read the weights once",
-    command: (source) => ["sh", "-c", 'cat "$0"/*.safetensors > /dev/null', source],
-  },
+  read: { title: "read the weights once", command: readWeights },
   logits: {
     title: "logits, 64 tokens",
     aim: "<= 2 x read, 0.4 x Transformers, 1.5 x llama.cpp; 600 MiB",
@@ -163,9 +167,16 @@ const FOUR_BITS = { quantize4: quantize("q4_k_m"), q4_k_m: kindOfFile("q4_k_m") 
 const EIGHT_BITS = { quantize8: quantize("q8_0"), q8_0: kindOfFile("q8_0") };
 const PARTS = [FILES, FIRST_LOGITS, FOUR_BITS, EIGHT_BITS];
 
-interface Run {
-  readonly seconds: number;
+/** What a child used, 0 where the system does not tell. */
+interface Used {
+  /** user and system */
+  readonly processorSeconds: number;
+  /** most resident bytes */
   readonly peakBytes: number;
+}
+
+interface Run extends Used {
+  readonly seconds: number;
 }
 
 async function main(): Promise<void> {
@@ -203,9 +214,14 @@ async function main(): Promise<void> {
 }
 
 async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
-  for (const name of values.preset.split(",") as Preset[]) {
-    const source = join(values.work, `isologit-bench-${name}`);
-    if (!existsSync(join(source, "config.json"))) await synthesize(source, { ...preset(name), seed: 0 });
+  const { size } = values;
+  for (const name of values.preset.split(",")) {
+    if (!isPreset(name)) throw new Error(`no preset ${name}`);
+    const title = size === undefined ? name : `${name}-${size}`;
+    const source = join(values.work, `isologit-bench-${title}`);
+    const maxBytes = size === undefined ? undefined : bytesIn(size);
+    if (!existsSync(join(source, "config.json")))
+      await synthesize(source, { ...preset(name, maxBytes), seed: 0 });
     const items = all.filter(({ id }) => absent(id, source) === undefined);
     for (const { id, title } of all) {
       const why = absent(id, source);
@@ -221,7 +237,7 @@ async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const item of items) runs.get(item.id)!.push(await measured(item, source));
     }
-    print(name, items, runs);
+    print(title, items, runs);
   }
 }
 
@@ -232,35 +248,47 @@ async function measured(item: Item, source: string): Promise<Run> {
   await prefault();
   await dropCaches();
   const started = performance.now();
-  const peakBytes = await run(item.command(source, out));
+  const used = await run(item.command(source, out));
   if (existsSync(out)) await run(["sync", "-f", out]);
   const seconds = (performance.now() - started) / 1000;
   await rm(out, { recursive: true, force: true });
-  return { seconds, peakBytes };
+  return { seconds, ...used };
 }
 
-/** Runs a child to its end. @returns its peak resident bytes, 0 where the system does not tell */
-async function run(command: readonly string[]): Promise<number> {
+/** Runs a child to its end. */
+async function run(command: readonly string[]): Promise<Used> {
   const [file, ...args] = command;
   const child = spawn(file!, args, { stdio: ["ignore", "ignore", "inherit"] });
-  const peak = watchPeak(child);
+  const used = watchChild(child);
   const code = await new Promise<number | null>((resolve, reject) =>
     child.on("error", reject).on("close", resolve),
   );
   if (code !== 0) throw new Error(`${command.join(" ")} exited with ${code}`);
-  return peak();
+  return used();
 }
 
-/** VmHWM of /proc, read while the child lives: the high-water mark, so the last reading is enough. */
-function watchPeak(child: ChildProcess): () => number {
-  let peak = 0;
+/** Linux counts processor time in these. */
+const TICKS_PER_SECOND = 100;
+
+/** Reads /proc while the child lives. Both figures only grow, so that the last reading is enough; it is 20 ms old at most. */
+function watchChild(child: ChildProcess): () => Used {
+  const used = { processorSeconds: 0, peakBytes: 0 };
+  const textOf = (name: string) => readFile(`/proc/${child.pid}/${name}`, "utf8").catch(() => "");
   const read = async () => {
-    const text = await readFile(`/proc/${child.pid}/status`, "utf8").catch(() => "");
-    peak = Math.max(peak, 1024 * Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? 0));
+    const [status, stat] = [await textOf("status"), await textOf("stat")];
+    const peakBytes = 1024 * Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0);
+    // after the name in brackets: user and system time of the process, then of its children that have ended
+    const times = stat
+      .slice(stat.lastIndexOf(")") + 2)
+      .split(" ")
+      .slice(11, 15);
+    const processorSeconds = times.reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
+    used.peakBytes = Math.max(used.peakBytes, peakBytes);
+    used.processorSeconds = Math.max(used.processorSeconds, processorSeconds);
   };
   const timer = setInterval(read, 20);
   child.on("close", () => clearInterval(timer));
-  return () => peak;
+  return () => used;
 }
 
 async function dropCaches(): Promise<boolean> {
@@ -288,16 +316,19 @@ function print(
 ): void {
   const base = runs.get(items[0]!.id)!;
   console.log(
-    `\n${name.padEnd(42)}wall s (min-max)      / ${items[0]!.id.padEnd(4)} (min-max)  peak MiB  aim`,
+    `\n${name.padEnd(42)}wall s (min-max)      / ${items[0]!.id.padEnd(4)} (min-max)  processor s (min-max)  peak MiB  aim`,
   );
   for (const { id, title, aim } of items) {
     const mine = runs.get(id)!;
     const wall = mine.map(({ seconds }) => seconds);
     const ratio = mine.map(({ seconds }, i) => seconds / base[i]!.seconds);
+    const processor = mine.map(({ processorSeconds }) => processorSeconds);
     const peak = Math.max(...mine.map(({ peakBytes }) => peakBytes)) / 2 ** 20;
-    console.log(
-      `${title.padEnd(42)}${spread(wall).padEnd(22)}${spread(ratio).padEnd(18)}${peak.toFixed(0).padStart(7)}  ${aim ?? ""}`,
-    );
+    const columns = [
+      ...[title.padEnd(42), spread(wall).padEnd(22), spread(ratio).padEnd(18), spread(processor).padEnd(22)],
+      ...[peak.toFixed(0).padStart(8), "  ", aim ?? ""],
+    ];
+    console.log(columns.join(""));
   }
 }
 

@@ -44,7 +44,7 @@ async function castAll(quantScales: "row" | "block" | "mxfp8", bufferBytes: numb
   try {
     const work = new TensorWork(running, sources, new SealedSource(plan.source, sources, undefined), worker);
     for (const job of plan.jobs.filter(({ cast }) => cast !== undefined))
-      digests.set(tensorKey(job.tensor), await work.run([job], places));
+      digests.set(tensorKey(job.tensor), await (await work.start([job], places)).digests);
   } finally {
     await worker.close();
   }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { expect, it } from "vitest";
-import { BandWorker } from "../../src/workers/pool.ts";
+import { describe, expect, it } from "vitest";
+import { startBands } from "../../src/workers/pipeline.ts";
+import { BandWorker, poolSize, WorkerPool } from "../../src/workers/pool.ts";
 
 it("a lane whose thread has ended fails what it is asked, waiting or later", async () => {
   const lane = new BandWorker({ bufferBytes: 2 ** 18, heldBytes: 0 });
@@ -65,5 +66,70 @@ it.each([
     source: sha256(bands.map(([a]) => a).join("")),
     sha256: sha256(bands.map(([, b]) => b).join("")),
     afterwards: sha256(""),
+  });
+});
+
+describe("a worker that takes its next job early", () => {
+  const letters = (text: string) => text.split("");
+
+  /** Each job is one or more letters; a band is a letter, and is in use until `release` is called with it. */
+  async function started(jobs: readonly string[], fails = "") {
+    const log: string[] = [];
+    const open = new Map<string, () => void>();
+    const release = async (letter: string) => {
+      while (!open.has(letter)) await new Promise((wake) => setTimeout(wake, 1));
+      open.get(letter)!();
+    };
+    const pool = new WorkerPool(poolSize(2 ** 21, 1));
+    const running = pool.eachStarted(jobs, async (job, worker) => {
+      const { ended } = await startBands(
+        worker,
+        letters(job),
+        async (letter) => void log.push(`read ${letter}`),
+        async (letter) => {
+          await new Promise<void>((end) => open.set(letter, end));
+          log.push(`wrote ${letter}`);
+          if (fails === letter) throw new Error(`no room for ${letter}`);
+        },
+      );
+      return { ended };
+    });
+    const outcome = running.finally(() => void pool[Symbol.asyncDispose]());
+    outcome.catch(() => {}); // the tests await it later
+    return { log, release, outcome };
+  }
+
+  it("reads the next tensor while the last one is written, and no third one", async () => {
+    const { log, release, outcome } = await started(["a", "b", "c"]);
+    await release("b");
+    expect(log).toEqual(["read a", "read b", "wrote b"]);
+    for (const letter of "ac") await release(letter);
+    await outcome;
+    expect(log.slice(-3)).toEqual(["wrote a", "read c", "wrote c"]);
+  });
+
+  it("fills no buffer that is in use", async () => {
+    const { log, release, outcome } = await started(["abc", "d"]);
+    await release("b");
+    await release("c");
+    expect(log).not.toContain("read d");
+    await release("a");
+    await release("d");
+    await outcome;
+    expect(log.indexOf("read d")).toBeGreaterThan(log.indexOf("wrote a"));
+  });
+
+  it("stops at a failure, after what it had started has ended", async () => {
+    const { log, release, outcome } = await started(["a", "b", "c"], "a");
+    let isOver = false;
+    outcome.catch(() => {
+      isOver = true;
+    });
+    await release("a");
+    await new Promise((wake) => setTimeout(wake, 20));
+    expect(isOver).toBe(false);
+    await release("b");
+    await expect(outcome).rejects.toThrow("no room for a");
+    expect(log).toEqual(["read a", "read b", "wrote a", "wrote b"]);
   });
 });

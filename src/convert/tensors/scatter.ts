@@ -2,16 +2,16 @@
  * Writes several tensors that are columns of one matrix, as the ranks of a row-parallel layer store it. The rows are read
  * once and scattered; tensor by tensor, eight ranks would read the matrix eight times.
  */
-import type { TensorDigests } from "../../../formats/format.ts";
 import { overflowError } from "../../cast/cast.ts";
 import { readScale } from "../../checkpoint/scales/values.ts";
 import { bitsOf, countOf, isFloat } from "../../core/dtype.ts";
 import { readElements, roleSource } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
-import { Digest } from "../../workers/digest.ts";
-import { pipelineBands } from "../../workers/pipeline.ts";
+import { startBands } from "../../workers/pipeline.ts";
 import type { BandWorker } from "../../workers/pool.ts";
 import type { ColumnShare, ConversionRun, Job } from "../types.ts";
+import { ROOM_TO_SHIFT, shiftedTo } from "./direct-bands.ts";
+import type { StartedTensors } from "./started.ts";
 
 /** A job for columns of a matrix, and the place of its tensor. */
 export interface ScatterPart {
@@ -39,13 +39,13 @@ function rowsIn({ columns, sourceDtype, tensor, cast }: Job, bufferBytes: number
   return Math.floor(bufferBytes / rowBytes);
 }
 
-/** @returns digests of each part, in order */
+/** Starts tensors that are columns of one matrix. */
 export async function scatterColumns(
   running: ConversionRun,
   sources: Sources,
   worker: BandWorker,
   parts: readonly ScatterPart[],
-): Promise<readonly TensorDigests[]> {
+): Promise<StartedTensors> {
   const { plan, writer, staging, watch, allowOverflow, signal } = running;
   const { job } = parts[0]!;
   const { role, shape } = job.columns;
@@ -55,10 +55,12 @@ export async function scatterColumns(
   const sourceScale =
     scale === undefined ? null : await readScale(plan.source.tensors.get(scale.scale)!, sources);
   const origin = roleSource(role, countOf(shape), job.elementSource.roles);
-  const digests = parts.map(() => new Digest());
-  await pipelineBands(
+  const bufferBytes = worker.buffers[0]!.bytes.byteLength;
+  const room = bufferBytes - parts.length * ROOM_TO_SHIFT;
+  const isShifted = room >= bufferBytes / 2 && rowsIn(job, room) > 0;
+  const bands = await startBands(
     worker,
-    runs(rows, rowsIn(job, worker.buffers[0]!.bytes.byteLength)),
+    runs(rows, rowsIn(job, isShifted ? room : bufferBytes)),
     async ({ lo, hi }, { bytes }) => {
       signal?.throwIfAborted();
       const band = { lo: lo * columns, hi: hi * columns };
@@ -67,34 +69,34 @@ export async function scatterColumns(
     },
     async ({ lo, hi }, { at, bytes }) => {
       const count = (hi - lo) * columns;
-      const size = count * read;
-      const [start, toSize] = [job.cast === undefined ? 0 : size, count * width];
-      if (job.cast !== undefined) {
+      const [size, toSize] = [count * read, count * width];
+      let free = job.cast === undefined ? size : size + toSize;
+      const shares = parts.map(({ job: { columns: share }, place }) => {
+        const step = (share.to - share.from) * width;
+        const offset = place.offset + lo * step;
+        const after = { at: at + free, bytes: bytes.subarray(free) };
+        const target = isShifted ? shiftedTo(after, offset) : after;
+        const out = target.bytes.subarray(0, (hi - lo) * step);
+        free = target.at - at + out.byteLength;
+        const [from, to] = [share.from * width, share.to * width];
+        return { file: place.file, offset, out, share: { from, to, toAt: target.at } };
+      });
+      const cut = { at, rows: hi - lo, rowBytes: columns * width, parts: shares.map(({ share }) => share) };
+      const call = { op: "columns", ...cut, sealed: writer.seal !== undefined } as const;
+      if (job.cast === undefined) await worker.call(call);
+      else {
         const { from, to, fromCodes: ofCodes = false } = job.cast;
         const cast = { from, to, scale: null, sourceScale, toAt: at + size, toSize, count };
-        const { overflowAt } = await worker.call({ op: "band", at, size, cast, ofCodes, sealed: false });
+        const { overflowAt } = await worker.call({ ...call, cast, ofCodes });
         if (overflowAt >= 0 && !allowOverflow && isFloat(to))
           throw overflowError(to, lo * columns + overflowAt);
       }
-      const matrix = bytes.subarray(start, start + toSize);
-      let free = start + toSize;
-      const writes = parts.map(({ job: { columns: share }, place }, i) => {
-        const step = (share.to - share.from) * width;
-        const out = bytes.subarray(free, free + (hi - lo) * step);
-        free += out.byteLength;
-        for (let row = 0; row < hi - lo; row++) {
-          const from = (row * columns + share.from) * width;
-          out.set(matrix.subarray(from, from + step), row * step);
-        }
-        digests[i]!.update(out, writer.seal !== undefined);
-        return staging.writeAt(place.file, place.offset + lo * step, out);
-      });
-      await Promise.all(writes);
+      await Promise.all(shares.map(({ file, offset, out }) => staging.writeAt(file, offset, out)));
       watch({ type: "advance", phase: "convert", bytes: size });
     },
   );
-  if (job.cast !== undefined) await worker.call({ op: "finish" }); // discards the digest of the rows
-  return digests.map((digest) => digest.result());
+  const finished = Promise.all([worker.call({ op: "finish" }), bands.ended]);
+  return { digests: finished.then(([{ columns }]) => columns) };
 }
 
 function* runs(count: number, step: number): Generator<{ lo: number; hi: number }> {

@@ -7,9 +7,10 @@ import { readScale } from "../../checkpoint/scales/values.ts";
 import { type Span, tensorKey } from "../../core/checkpoint.ts";
 import { bitsOf, blockElements, type FloatDType, isFloat, isFp8, widthOf } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
-import { type Band, bandsOf, rowsUnit } from "../../core/gather.ts";
+import { type Band, bandsOf } from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
-import { pipelineBands } from "../../workers/pipeline.ts";
+import type { CallResults } from "../../workers/calls.ts";
+import { pipelineBands, type StartedBands, startBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
 import { isHeld } from "../held-tensors.ts";
 import type { ConversionRun, Job } from "../types.ts";
@@ -19,6 +20,7 @@ import { type Place, readBand, shiftIndex, withSource } from "./read-band.ts";
 import { type ScatterPart, scatterColumns } from "./scatter.ts";
 import type { SealedSource } from "./sealed-source.ts";
 import { sharedAmax } from "./shared-amax.ts";
+import type { StartedTensors } from "./started.ts";
 
 /** Copies a side file, or writes one tensor, or several that are columns of one matrix. */
 export class TensorWork {
@@ -60,33 +62,59 @@ export class TensorWork {
     return { sha256, crc32 };
   }
 
-  /** Runs one job, or several jobs for columns of one matrix. @returns digests for each */
-  async run(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<readonly TensorDigests[]> {
+  /**
+   * Starts one job, or several jobs for columns of one matrix. The worker may start the next one as soon as this returns: what it
+   * digests is kept apart.
+   */
+  async start(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<StartedTensors> {
     const [job] = jobs as [Job];
-    const parts = jobs.map((part) => ({ job: part, place: places.get(tensorKey(part.tensor))! }));
-    try {
-      if (jobs.length > 1)
-        return await scatterColumns(this.#running, this.#sources, this.#worker, parts.map(scatterPart));
-      const { place } = parts[0]!;
-      const { cast } = job;
-      if (cast === undefined) return [await this.#keep(job, place)];
-      if (cast.blocks === undefined) return [await this.#cast(job, cast, place)];
-      const scalePlace = places.get(cast.scaleTo!)!; // blocks have scales
-      return [await this.#castBlocks(job, cast.blocks, place, scalePlace)];
-    } catch (error) {
+    const located = (error: unknown): never => {
       throw withSource(this.#running.plan, job, error);
-    }
+    };
+    const { digests } = await this.#start(jobs, places).catch(located);
+    const written = digests.catch(located);
+    written.catch(() => {}); // marks an early failure as handled; the caller awaits it later
+    return { digests: written };
   }
 
-  async #keep(job: Job, place: { file: string; offset: number }): Promise<TensorDigests> {
+  async #start(jobs: readonly Job[], places: ReadonlyMap<string, Place>): Promise<StartedTensors> {
+    const [job] = jobs as [Job];
+    const parts = jobs.map((part) => ({ job: part, place: places.get(tensorKey(part.tensor))! }));
+    if (jobs.length > 1)
+      return await scatterColumns(this.#running, this.#sources, this.#worker, parts.map(scatterPart));
+    const { place } = parts[0]!;
+    const { cast } = job;
+    if (cast === undefined) return await this.#keep(job, place);
+    if (cast.blocks === undefined) return await this.#cast(job, cast, place);
+    const scalePlace = places.get(cast.scaleTo!)!; // blocks have scales
+    return await this.#castBlocks(job, cast.blocks, place, scalePlace);
+  }
+
+  /** Asks for the digests of started bands before the bands of the next tensor are digested. */
+  #finish(
+    bands: StartedBands,
+    digestsOf: (finished: CallResults["finish"]) => Promise<TensorDigests>,
+  ): StartedTensors {
+    const finished = Promise.all([this.#worker.call({ op: "finish" }), bands.ended]);
+    return { digests: finished.then(async ([result]) => [await digestsOf(result)]) };
+  }
+
+  async #keep(job: Job, place: { file: string; offset: number }): Promise<StartedTensors> {
     const { staging, watch } = this.#running;
     const worker = this.#worker;
     const width = bitsOf(job.sourceDtype) / 8;
     const seal = this.#held.sealOf(job);
     const offsetOf = ({ lo }: Band) => place.offset + lo * width;
-    await pipelineBands(
+    const bands = await startBands(
       worker,
-      directBands(job.count, width, width, place.offset, worker.buffers[0]!.bytes.byteLength),
+      directBands(
+        { lo: 0, hi: job.count },
+        width,
+        width,
+        1,
+        place.offset,
+        worker.buffers[0]!.bytes.byteLength,
+      ),
       (band, buffer) => this.#read(job, band, shiftedTo(buffer, offsetOf(band))),
       async (band, buffer) => {
         const { at, bytes: all } = shiftedTo(buffer, offsetOf(band));
@@ -96,16 +124,17 @@ export class TensorWork {
         watch({ type: "advance", phase: "convert", bytes: bytes.byteLength });
       },
     );
-    const { sha256, crc32 } = await worker.call({ op: "finish" });
-    await this.#held.refuse(seal, { sha256, ...(this.#sealed && { crc32 }) });
-    return { sha256, crc32 };
+    return this.#finish(bands, async ({ sha256, crc32 }) => {
+      await this.#held.refuse(seal, { sha256, ...(this.#sealed && { crc32 }) });
+      return { sha256, crc32 };
+    });
   }
 
   async #cast(
     job: Job,
     cast: NonNullable<Job["cast"]>,
     place: { file: string; offset: number },
-  ): Promise<TensorDigests> {
+  ): Promise<StartedTensors> {
     const { staging, watch, allowOverflow, plan, alone } = this.#running;
     const worker = this.#worker;
     const seal = this.#held.sealOf(job);
@@ -118,20 +147,18 @@ export class TensorWork {
       if (!scales.has(name)) scales.set(name, await readScale(plan.source.tensors.get(name)!, this.#sources));
     }
     const held = isHeld(job, worker.held.bytes.byteLength) ? worker.held : null;
+    if (held !== null) await worker.settle(); // the tensor before may be there, and its digests have been asked for
     const amax = isFp8(to)
       ? await sharedAmax(plan, job, this.#sources, (part) => this.#amax(part, part.cast!.from, held))
       : null;
     const scale = amax === null || !isFp8(to) ? null : scaleOf(amax, to);
     const bufferBytes = worker.buffers[0]!.bytes.byteLength;
     const block = blockElements(to);
-    const isDirect = runs.length === 1 && block === 1;
-    const bandsIn = (count: number) =>
-      isDirect
-        ? directBands(count, read + written, written, place.offset, bufferBytes)
-        : bandsOf(count, read + written, bufferBytes, rowsUnit(block));
-    await pipelineBands(
+    const bands = await startBands(
       worker,
-      scaledBands(runs, block, bandsIn),
+      scaledBands(runs, block, (run) =>
+        directBands(run, read + written, written, block, place.offset, bufferBytes),
+      ),
       async (band, buffer) => {
         if (held === null) await this.#read(job, band, buffer);
       },
@@ -141,9 +168,8 @@ export class TensorWork {
         const offset = place.offset + lo * written;
         const at = held === null ? buffer.at : held.at + lo * read;
         const free = { at: buffer.at + size, bytes: buffer.bytes.subarray(size) };
-        const target = isDirect ? shiftedTo(free, offset) : free;
-        const toAt = target.at;
-        const call = { from, to, scale, sourceScale, toAt, toSize, count };
+        const target = shiftedTo(free, offset);
+        const call = { from, to, scale, sourceScale, toAt: target.at, toSize, count };
         const band = { op: "band", at, size, cast: call, sealed: this.#sealed, ofSource } as const;
         const ofCodes = isFp8(from) || cast.fromCodes === true;
         const { overflowAt } = await worker.call({ ...band, ofCodes }).catch((error) => {
@@ -155,27 +181,30 @@ export class TensorWork {
         watch({ type: "advance", phase: "convert", bytes: size });
       },
     );
-    const { sha256, crc32, source } = await worker.call({ op: "finish" });
-    if (ofSource) await this.#held.refuse(seal, { sha256: source });
-    return {
-      sha256,
-      crc32,
-      source: {
-        ...(this.#sealed && { sha256: source }),
-        ...(amax !== null && scale !== null && { amax, scale }),
-      },
-    };
+    return this.#finish(bands, async ({ sha256, crc32, source }) => {
+      if (ofSource) await this.#held.refuse(seal, { sha256: source });
+      return {
+        sha256,
+        crc32,
+        source: {
+          ...(this.#sealed && { sha256: source }),
+          ...(amax !== null && scale !== null && { amax, scale }),
+        },
+      };
+    });
   }
 
-  async #castBlocks(job: Job, scales: BlockScales, place: Place, scalePlace: Place): Promise<TensorDigests> {
+  async #castBlocks(job: Job, scales: BlockScales, place: Place, scalePlace: Place): Promise<StartedTensors> {
     const { alone } = this.#running;
     const seal = this.#held.sealOf(job);
     const ofSource = this.#sealed || (alone && seal?.sha256 !== undefined);
     const context = { running: this.#running, sources: this.#sources, worker: this.#worker };
-    const written = await castBlocks(context, { job, scales, place, scalePlace, ofSource });
-    const { sha256, crc32, source } = await this.#worker.call({ op: "finish" });
-    if (ofSource) await this.#held.refuse(seal, { sha256: source });
-    return { sha256, crc32, scales: written, ...(this.#sealed && { source: { sha256: source } }) };
+    const { ended, digest } = await castBlocks(context, { job, scales, place, scalePlace, ofSource });
+    return this.#finish({ ended }, async ({ sha256, crc32, source }) => {
+      if (ofSource) await this.#held.refuse(seal, { sha256: source });
+      const written = { sha256, crc32, scales: digest.result() };
+      return { ...written, ...(this.#sealed && { source: { sha256: source } }) };
+    });
   }
 
   /** Largest |stored value| of the whole tensor, whose elements stay in `held`; without it the cast reads them again. */
@@ -216,14 +245,14 @@ export class TensorWork {
  * @param block elements that are stored together; a run is whole rows, and a row whole blocks
  */
 function* scaledBands(
-  runs: readonly { readonly lo: number; readonly hi: number; readonly scale?: string }[],
+  runs: readonly (Band & { readonly scale?: string })[],
   block: number,
-  bandsIn: (count: number) => Iterable<Band>,
+  bandsIn: (run: Band) => Iterable<Band>,
 ) {
   for (const run of runs) {
     if ((run.hi - run.lo) % block !== 0)
       throw new IsologitError("INTERNAL", "elements with one scale are not whole blocks");
-    for (const { lo, hi } of bandsIn(run.hi - run.lo)) yield { ...run, lo: run.lo + lo, hi: run.lo + hi };
+    for (const band of bandsIn(run)) yield { ...run, ...band };
   }
 }
 
