@@ -41,7 +41,7 @@ const { texts }: Expected = jsonOf("expected.json");
 /** The files of a tokenizer, some of them changed or left out, and the config of the model. */
 function filesWith(changed: Readonly<Record<string, object | Uint8Array | null>> = {}) {
   const names = ["tokenizer.json", "tokenizer.model", "tokenizer_config.json"];
-  const files = new Map(names.map((name) => [name, bytesOf(name)]));
+  const files = new Map<string, Uint8Array>(names.map((name) => [name, bytesOf(name)]));
   files.set("config.json", new Uint8Array(readFileSync(join(familyGolden("llama"), "config.json"))));
   for (const [path, value] of Object.entries(changed))
     if (value === null) files.delete(path);
@@ -174,7 +174,7 @@ describe("ids of a tokenizer", () => {
     const { model: published, ...steps } = jsonOf("tokenizer.json");
     const ofOne = ({ post_processor: { single }, ...others }: typeof steps) => ({ ...others, single }); // not of a pair of texts
     expect(ofOne(rest)).toEqual(ofOne(steps));
-    expect(areAlike(model.merges, published.merges)).toBe(true);
+    expect(areAlike(model.merges, published.merges, (text) => published.vocab[text])).toBe(true);
     const added = steps.added_tokens.map(({ content, id }: { content: string; id: number }) => [content, id]);
     expect(model.vocab).toEqual({ ...published.vocab, ...Object.fromEntries(added) });
   });

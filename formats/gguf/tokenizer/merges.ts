@@ -16,10 +16,10 @@ export interface ScoredPiece {
 const MAX_COMPARED_CHARACTERS = 1e9;
 
 /**
- * All merges that give a piece, the highest score first. Of one piece those with the longest left part are first, as in the files
- * of Llama 2.
+ * All merges that give a piece, in the order of a list: the highest score first, and of equal scores the longest left part, then
+ * the longest right part. So a run of spaces, whose pieces have one score in Llama 2, grows from its left end, as with scores.
  *
- * @param pieces by id; of equal scores the first piece is first
+ * @param pieces by id; of merges that are equal in all that, the first piece is first
  * @throws LIMIT_EXCEEDED for texts so long that dividing them would take minutes
  */
 export function mergesOf(pieces: readonly ScoredPiece[]): readonly Merge[] {
@@ -27,43 +27,65 @@ export function mergesOf(pieces: readonly ScoredPiece[]): readonly Merge[] {
   if (compared > MAX_COMPARED_CHARACTERS)
     throw new IsologitError("LIMIT_EXCEEDED", "the tokens of the tokenizer are too long to be divided");
   const texts = new Set(pieces.map(({ text }) => text));
-  return pieces
-    .toSorted((a, b) => b.score - a.score)
-    .flatMap(({ text }) => {
-      const merges: Merge[] = [];
-      for (let at = text.length - 1; at > 0; at--) {
-        const [left, right] = [text.slice(0, at), text.slice(at)];
-        if (texts.has(left) && texts.has(right)) merges.push([left, right]);
-      }
-      return merges;
-    });
+  const merges: { readonly merge: Merge; readonly score: number }[] = [];
+  for (const { text, score } of pieces)
+    for (let at = 1; at < text.length; at++) {
+      const merge = [text.slice(0, at), text.slice(at)] as const;
+      if (texts.has(merge[0]) && texts.has(merge[1])) merges.push({ merge, score });
+    }
+  return merges.sort((a, b) => b.score - a.score || byLength(a.merge, b.merge)).map(({ merge }) => merge);
 }
 
+const byLength = (a: Merge, b: Merge): number => b[0].length - a[0].length || b[1].length - a[1].length;
+
 /**
- * Scores by which the pieces are merged in the order of a list: those that a trainer gives, which counts down by id, if ids have
- * that order. A text that no merge gives comes last.
+ * Scores by which pieces are merged in the order of a list: those of a trainer, which count down by id, as long as ids have the
+ * order of the list, and lower ones after that. Pieces whose merges lie between each other have one score.
  *
- * @param ids by text
+ * @param ids of the pieces that are plain text; none is missing among the pieces that a merge gives
  */
 export function scoresOf(
   ids: ReadonlyMap<string, number>,
   merges: readonly Merge[],
 ): (text: string) => number {
-  const merged = [...new Set(merges.map(([left, right]) => left + right))];
-  const first = ids.get(merged[0] ?? "") ?? 0;
-  const isById = merged.every((text, i) => i === 0 || ids.get(merged[i - 1]!)! < ids.get(text)!);
-  if (isById) return (text) => -(ids.get(text)! - first);
-  const ranks = new Map(merged.map((text, rank) => [text, rank]));
-  return (text) => -(ranks.get(text) ?? ids.size);
+  const all = [...ids.values()];
+  const lowest = all.reduce((a, b) => Math.min(a, b), Number.MAX_SAFE_INTEGER);
+  const last = new Map(merges.map((merge, i) => [merge.join(""), i]));
+  const scores = new Map<string, number>();
+  let next = lowest - all.reduce((a, b) => Math.max(a, b), lowest) - 1; // below all that count by id
+  let [end, score, before, countsById] = [-1, 0, -1, true];
+  for (const [i, merge] of merges.entries()) {
+    const text = merge.join("");
+    if (i > end) {
+      const id = ids.get(text)!;
+      countsById &&= id > before;
+      score = countsById ? -(id - lowest) : next--;
+      before = id;
+    }
+    end = Math.max(end, last.get(text)!);
+    if (!scores.has(text)) scores.set(text, score);
+  }
+  return (text) => scores.get(text) ?? -(ids.get(text)! - lowest);
 }
 
-/** Whether both lists give the same pieces in the same order, and each piece from the same pairs. */
-export function areAlike(a: readonly Merge[], b: readonly Merge[]): boolean {
+/**
+ * Whether two lists merge the same pairs in the same order. Pairs that give one piece have no order among them, and pairs of one
+ * score only that of the lengths of their parts.
+ *
+ * @param scoreOf of a piece
+ */
+export function areAlike(
+  a: readonly Merge[],
+  b: readonly Merge[],
+  scoreOf: (text: string) => number | undefined,
+): boolean {
   const pairs = new Set(b.map((pair) => JSON.stringify(pair)));
+  const isAlike = (one: Merge, other: Merge) => {
+    const [text, otherText] = [one.join(""), other.join("")];
+    return text === otherText || (scoreOf(text) === scoreOf(otherText) && byLength(one, other) === 0);
+  };
   return (
-    a.length === b.length &&
-    a.every(([left, right], i) => left + right === b[i]![0] + b[i]![1]) &&
-    a.every((pair) => pairs.has(JSON.stringify(pair)))
+    a.length === b.length && a.every((merge, i) => isAlike(merge, b[i]!) && pairs.has(JSON.stringify(merge)))
   );
 }
 

@@ -116,10 +116,11 @@ function fromJson(source: TokenizerSource, file: SentencePieceModel | null): Voc
     if (text === model.unk_token) return TOKEN.unknown;
     return isByteText(text) ? TOKEN.byte : TOKEN.normal;
   };
-  const isPlain = (text: string) => typeOf(text) === TOKEN.normal && !addedIds.has(ids.get(text)!);
+  const isPlain = (text: string) =>
+    ids.has(text) && typeOf(text) === TOKEN.normal && !addedIds.has(ids.get(text)!);
   const listed: readonly unknown[] = Array.isArray(model.merges) ? model.merges : [];
   const merges = listed.map(pairIn).filter((pair) => [...pair, pair.join("")].every(isPlain));
-  const scoreOf = scoresOf(ids, merges);
+  const scoreOf = scoresOf(new Map([...ids].filter(([text]) => isPlain(text))), merges);
   const pieces = isFile
     ? file.pieces.map((piece, id) => ({ id, ...piece }))
     : [...ids].map(([text, id]) => {
@@ -127,12 +128,13 @@ function fromJson(source: TokenizerSource, file: SentencePieceModel | null): Voc
         return { id, text, type, score: type === TOKEN.normal ? scoreOf(text) : 0 };
       });
   const plain = pieces.filter(({ text }) => isPlain(text)).sort((a, b) => a.id - b.id);
+  const scores = new Map(plain.map(({ text, score }) => [text, score]));
   const { addsPrefix, notes } = divisionOf(tokenizer!, plain);
   return {
     ...{ pieces, addsPrefix },
     notes: [
       ...(file !== null && !isFile ? (["file"] as const) : []),
-      ...(areAlike(merges, mergesOf(plain)) ? [] : (["merges"] as const)),
+      ...(areAlike(merges, mergesOf(plain), (text) => scores.get(text)) ? [] : (["merges"] as const)),
       ...notes,
     ],
   };
