@@ -7,7 +7,7 @@ import { IsologitError } from "../../../src/core/errors.ts";
 /** Left and right part. */
 export type Merge = readonly [string, string];
 
-export interface ScoredPiece {
+interface ScoredPiece {
   readonly text: string;
   readonly score: number;
 }

@@ -13,7 +13,7 @@ const MAX_PIECES = 2 ** 20;
 const FIRST_BYTE = 0x0a;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-export interface Piece {
+export interface SentencePiece {
   readonly text: string;
   readonly score: number;
   /** 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte */
@@ -23,7 +23,7 @@ export interface Piece {
 export interface SentencePieceModel {
   readonly kind: (typeof KINDS)[number];
   /** by id */
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly SentencePiece[];
   /** ids of special tokens; -1 for a token that the model does not have */
   readonly ids: Readonly<Record<"unk" | "bos" | "eos" | "pad", number>>;
   /** whether each text gets a space before it */
@@ -40,7 +40,7 @@ export const isSentencePieceModel = (bytes: Uint8Array): boolean => bytes[0] ===
  * @see sentencepiece_model.proto of google/sentencepiece: the numbers of the fields
  */
 export function readSentencePieceModel(bytes: Uint8Array, file: string): SentencePieceModel {
-  const pieces: Piece[] = [];
+  const pieces: SentencePiece[] = [];
   const trainer = { kind: 1, unk: 0, bos: 1, eos: 2, pad: -1, suffix: 0 };
   const normalizer = { charsmap: 0, addsPrefix: 1, removesSpaces: 1 };
   for (const field of wireFields(bytes, { file })) {
@@ -78,7 +78,7 @@ function setNumbers<Name extends string>(
   }
 }
 
-function readPiece(message: Uint8Array, at: ErrorLocation): Piece {
+function readPiece(message: Uint8Array, at: ErrorLocation): SentencePiece {
   let [text, score, type] = ["", 0, NORMAL];
   for (const field of wireFields(message, at)) {
     if (field.number === 1 && field.kind === "bytes") text = textIn(field.value, at);

@@ -7,8 +7,8 @@ import type { WrittenKey } from "../../codec/gguf/encode.ts";
 import { areAlike, type Merge, mergeIn, mergesOf, scoresOf } from "./merges.ts";
 import {
   isSentencePieceModel,
-  type Piece,
   readSentencePieceModel,
+  type SentencePiece,
   type SentencePieceModel,
 } from "./model-file.ts";
 import {
@@ -38,8 +38,10 @@ type Note = keyof typeof NOTES;
 
 /** A vocabulary from one of the files. */
 interface Vocabulary {
-  readonly pieces: readonly (Piece & { readonly id: number })[];
+  readonly pieces: readonly (SentencePiece & { readonly id: number })[];
   readonly addsPrefix: boolean;
+  /** ids of special tokens where no other file says them */
+  readonly ids: Partial<SentencePieceModel["ids"]>;
   readonly notes: readonly Note[];
 }
 
@@ -72,7 +74,7 @@ export function sentencePieceKeys(
   const notes = vocabulary.notes.map((note) => `${NOTES[note]}: some texts get other tokens`);
   const idOf: WrittenTokenizer["idOf"] = (name, text) => {
     const id = table.tokens.indexOf(String(text));
-    return id < 0 ? file?.ids[name] : id;
+    return id < 0 ? vocabulary.ids[name] : id;
   };
   return { keys, notes, addsBos: true, idOf };
 }
@@ -96,7 +98,8 @@ function fromFile(file: SentencePieceModel | null): Vocabulary | string {
   if (file === null) return "the model has no tokenizer.json, and no tokenizer.model of SentencePiece";
   if (file.kind !== "bpe") return `its tokenizer is SentencePiece's ${file.kind}, and not its BPE`;
   const pieces = file.pieces.map((piece, id) => ({ id, ...piece }));
-  return { pieces, addsPrefix: file.addsPrefix, notes: file.normalizes ? ["divides"] : [] };
+  const { addsPrefix, ids, normalizes } = file;
+  return { pieces, addsPrefix, ids, notes: normalizes ? ["divides"] : [] };
 }
 
 /** @param file has the scores, which tokenizer.json has not */
@@ -130,8 +133,9 @@ function fromJson(source: TokenizerSource, file: SentencePieceModel | null): Voc
   const plain = pieces.filter(({ text }) => isPlain(text)).sort((a, b) => a.id - b.id);
   const scores = new Map(plain.map(({ text, score }) => [text, score]));
   const { addsPrefix, notes } = divisionOf(tokenizer!, plain);
+  const unk = ids.get(String(model.unk_token));
   return {
-    ...{ pieces, addsPrefix },
+    ...{ pieces, addsPrefix, ids: isFile ? file.ids : unk === undefined ? {} : { unk } },
     notes: [
       ...(file !== null && !isFile ? (["file"] as const) : []),
       ...(areAlike(merges, mergesOf(plain), (text) => scores.get(text)) ? [] : (["merges"] as const)),
@@ -151,7 +155,7 @@ const pairIn = (value: unknown): Merge =>
  */
 function divisionOf(
   tokenizer: Readonly<Record<string, unknown>>,
-  plain: readonly Piece[],
+  plain: readonly SentencePiece[],
 ): { readonly addsPrefix: boolean; readonly notes: readonly Note[] } {
   let [replaces, prepends, prependsSometimes, isOther] = [false, false, false, false];
   for (const step of stepsOf(tokenizer.normalizer, "normalizers")) {

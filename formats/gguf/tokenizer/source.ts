@@ -25,7 +25,7 @@ export interface TokenizerSource {
   readonly chatTemplate: string | null;
 }
 
-export interface AddedToken {
+interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special: boolean;
