@@ -5,7 +5,9 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { encodeGgufHeader, type WrittenKey } from "../../formats/codec/gguf/encode.ts";
 import { gguf } from "../../formats/gguf/format.ts";
+import { tokenizerFiles } from "../../formats/gguf/tokenizer/files.ts";
 import { tokenizerKeys } from "../../formats/gguf/tokenizer/keys.ts";
 import { areAlike } from "../../formats/gguf/tokenizer/merges.ts";
 import { readSentencePieceModel } from "../../formats/gguf/tokenizer/model-file.ts";
@@ -18,6 +20,7 @@ import { readRange } from "../../src/core/io.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
 import { familyGolden, filesOf, workFolder } from "../support/goldens.ts";
+import { memoryStore } from "../support/memory-store.ts";
 
 const work = workFolder();
 const run = { verify: "off", threads: 1 } as const;
@@ -227,10 +230,101 @@ describe("ids of a tokenizer", () => {
   });
 });
 
+describe("single keys", () => {
+  const alone = (changed: Parameters<typeof filesWith>[0]) =>
+    valuesOf(filesWith({ "tokenizer.json": null, "config.json": {}, ...changed }));
+  const withAdded = (content: string) => {
+    const { added_tokens, ...rest } = jsonOf("tokenizer.json");
+    return filesWith({
+      "tokenizer.json": { ...rest, added_tokens: [...added_tokens, { id: 502, content, special: false }] },
+    });
+  };
+
+  it("are those of tokenizer.model where no other file says them", () => {
+    const found = alone({ "tokenizer_config.json": null });
+    const { bos_token_id, eos_token_id, unknown_token_id, padding_token_id, add_bos_token, token_type } =
+      found;
+    expect([bos_token_id, eos_token_id, unknown_token_id, padding_token_id]).toEqual([1, 2, 0, undefined]);
+    expect([add_bos_token, (token_type as number[]).slice(0, 4)]).toEqual([true, [2, 3, 3, 6]]);
+  });
+
+  it("name tokens that only tokenizer.model has", () => {
+    expect(alone({ "tokenizer_config.json": { pad_token: "</s>" } }).padding_token_id).toBe(2);
+    expect(alone({ "added_tokens.json": { "<tool>": 500 }, "tokenizer_config.json": null }).tokens).toContain(
+      "<tool>",
+    );
+  });
+
+  it("follow settings before anything else, and no id that is no token", () => {
+    const settings = { add_bos_token: false, add_prefix_space: false, pad_token: "none" };
+    const files = filesWith({ "tokenizer_config.json": settings, "config.json": { pad_token_id: -1 } });
+    const { add_bos_token, add_space_prefix, padding_token_id } = valuesOf(files);
+    expect([add_bos_token, add_space_prefix, padding_token_id]).toEqual([false, false, undefined]);
+    const unset = { "tokenizer_config.json": { pad_token: "<no>" }, "config.json": { pad_token_id: ROWS } };
+    expect(valuesOf(filesWith(unset)).padding_token_id).toBeUndefined();
+  });
+
+  it.each([
+    ["<|turn|>", "<|turn|>", 3],
+    ["▁▁deep", "  deep", 4],
+  ])("write the added token %s as %s, of type %i", (content, text, type) => {
+    const { tokens, token_type } = valuesOf(withAdded(content)) as { tokens: string[]; token_type: number[] };
+    expect([tokens[502], token_type[502]]).toEqual([text, type]);
+  });
+});
+
+describe("files made of keys", () => {
+  const vocabulary: readonly WrittenKey[] = [
+    { key: "tokenizer.ggml.model", type: "string", value: "llama" },
+    { key: "tokenizer.ggml.tokens", type: "string[]", value: ["<unk>", "<s>", "</s>", "a", "b", "ab", "aa"] },
+    { key: "tokenizer.ggml.scores", type: "f32[]", value: [0, 0, 0, -2, -3, -1, -1] },
+    { key: "tokenizer.ggml.token_type", type: "i32[]", value: [2, 3, 3, 1, 1, 1, 4] },
+  ];
+  const made = async (keys: readonly WrittenKey[]) => {
+    const bytes = encodeGgufHeader(keys, []).bytes;
+    const store = memoryStore("m", new Map([["m.gguf", bytes]]));
+    return await tokenizerFiles((await gguf.read(store)).metadata!, store);
+  };
+
+  it("have the defaults of llama.cpp where keys are missing, and merge into no added token", async () => {
+    const files = await made(vocabulary);
+    const read = (path: string) => JSON.parse(new TextDecoder().decode(files.get(path)));
+    const { added_tokens, model, post_processor, normalizer } = read("tokenizer.json");
+    expect(added_tokens.map(({ content, special }: AddedToken) => [content, special])).toEqual([
+      ...[
+        ["<unk>", true],
+        ["<s>", true],
+        ["</s>", true],
+      ],
+      ["aa", false],
+    ]);
+    expect([model.unk_token, model.merges]).toEqual(["<unk>", [["a", "b"]]]);
+    expect(post_processor.single[0]).toEqual({ SpecialToken: { id: "<s>", type_id: 0 } });
+    expect(normalizer.normalizers[0]).toEqual({ type: "Prepend", prepend: "▁" });
+    const { bos_token, eos_token, unk_token } = read("tokenizer_config.json");
+    expect([bos_token, eos_token, unk_token]).toEqual(["<s>", "</s>", "<unk>"]);
+  });
+
+  it.each(["model", "tokens", "scores", "token_type"])("are none without %s", async (missing) => {
+    expect([...(await made(vocabulary.filter(({ key }) => !key.endsWith(missing)))).keys()]).toEqual([]);
+  });
+
+  it("are refused for a special token that does not exist", async () => {
+    const bos = { key: "tokenizer.ggml.bos_token_id", type: "u32", value: 7 } as const;
+    await expect(made([...vocabulary, bos])).rejects.toMatchObject({ code: "HEADER_INVALID" });
+  });
+});
+
+interface AddedToken {
+  readonly content: string;
+  readonly special: boolean;
+}
+
 describe("what llama.cpp does otherwise", () => {
   const { model, ...steps } = jsonOf("tokenizer.json");
   const withJson = (changed: object) => filesWith({ "tokenizer.json": { model, ...steps, ...changed } });
   const metaspace = jsonOf("metaspace.json");
+  const space = steps.normalizer.normalizers[1];
 
   it.each<[string, ReadonlyMap<string, Uint8Array>, readonly RegExp[]]>([
     ["the steps of Transformers 5", withJson(metaspace), [/puts a space before each text/]],
@@ -243,6 +337,11 @@ describe("what llama.cpp does otherwise", () => {
       [/does not normalise or divide/],
     ],
     ["another normalizer", withJson({ normalizer: { type: "NFKC" } }), [/does not normalise or divide/]],
+    [
+      "another text before each text",
+      withJson({ normalizer: { type: "Sequence", normalizers: [{ type: "Prepend", prepend: "x" }, space] } }),
+      [/does not normalise or divide/],
+    ],
     [
       "a merge that is missing",
       withJson({ model: { ...model, merges: model.merges.slice(1) } }),
