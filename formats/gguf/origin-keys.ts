@@ -8,7 +8,7 @@ import { IsologitError } from "../../src/core/errors.ts";
 import { type ByteSource, readRange, type Store } from "../../src/core/io.ts";
 import { safePath } from "../../src/core/safe-path.ts";
 import type { WrittenKey } from "../codec/gguf/encode.ts";
-import type { FileBytes } from "./tokenizer-keys.ts";
+import type { FileBytes } from "./tokenizer/source.ts";
 
 export const ROOT_KEY = "isologit.origin.root";
 const PATHS = "isologit.origin.paths";

@@ -97,7 +97,7 @@ async function madeFiles(
   store: Store,
 ): Promise<Pick<Checkpoint, "sidecars" | "store"> | undefined> {
   if (beside.some(({ path }) => isTokenizerFile(path))) return undefined;
-  const made = await (await import("./tokenizer-files.ts")).tokenizerFiles(metadata, store);
+  const made = await (await import("./tokenizer/files.ts")).tokenizerFiles(metadata, store);
   const sidecars = [...made].map(([path, { byteLength: size }]) => ({
     path,
     span: { file: MADE + path, offset: 0, size },

@@ -7,7 +7,7 @@ import type { Placement, WantedTensor, WriteRequest } from "../format.ts";
 import { typedKeys } from "./key-types.ts";
 import { originKeys, originPath, ROOT_KEY } from "./origin-keys.ts";
 import { sourceTypesKey } from "./source-types.ts";
-import { tokenizerKeys } from "./tokenizer-keys.ts";
+import { tokenizerKeys } from "./tokenizer/keys.ts";
 
 /** Path of the only file in a placement. */
 const FILE = "";

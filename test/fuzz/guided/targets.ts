@@ -11,6 +11,8 @@ import { parseYaml } from "../../../formats/codec/yaml.ts";
 import { readZarr } from "../../../formats/codec/zarr.ts";
 import { ggufFacts } from "../../../formats/gguf/facts.ts";
 import { gguf } from "../../../formats/gguf/format.ts";
+import { tokenizerFiles } from "../../../formats/gguf/tokenizer/files.ts";
+import { tokenizerKeys } from "../../../formats/gguf/tokenizer/keys.ts";
 import { parseIndex } from "../../../formats/hf/index-json.ts";
 import { formats } from "../../../formats/index.ts";
 import { packed } from "../../../formats/packed/format.ts";
@@ -146,6 +148,21 @@ export const TARGETS: Readonly<Record<string, Target>> = {
     async run(bytes) {
       ggufFacts(await load(new Map([["m.gguf", bytes]]), gguf));
     },
+  },
+  "gguf-tokenizer": {
+    seeds: [],
+    async run(bytes) {
+      const whole = withZeros(bytes, 1 << 16);
+      await tokenizerFiles((await readGgufHeader(source(whole), "x")).metadata, storeOf(whole));
+    },
+  },
+  "tokenizer-model": {
+    seeds: ["sentencepiece/tokenizer.model"],
+    run: (bytes) => tokenizerKeys(new Map([["tokenizer.model", bytes]]), 600),
+  },
+  "tokenizer-json": {
+    seeds: ["sentencepiece/tokenizer.json", "nemotron-h/tiny/tokenizer.json"],
+    run: (bytes) => tokenizerKeys(new Map([["tokenizer.json", bytes]]), 600),
   },
   packed: {
     seeds: ["hostile/packed/head-size.isologit", "hostile/packed/index-tail.isologit"],
