@@ -18,8 +18,8 @@ export interface Rule<D extends Dims = Dims> {
   readonly onlyDtype?: "F32";
   /** published checkpoints of other dialects have that type too; else it was widened for this dialect */
   readonly keepsDtype?: true;
-  /** what is stored of a value v of the role; absent: v. "-exp": -exp(v) in F32 */
-  readonly stores?: "-exp";
+  /** what is stored of a value v of the role, in F32; absent: v. "-exp": -exp(v); "+1": v + 1 */
+  readonly stores?: "-exp" | "+1";
   /** read if it exists but never written: the same roles as other rules, divided differently */
   readonly readOnly?: true;
   /** models for which this is false do not have the tensor */

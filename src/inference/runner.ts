@@ -297,8 +297,8 @@ export class ModelRunner {
     }
     const pieces = parts.flatMap(({ tensor, outputs, pairsIn }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      return outputs.map(({ at, from, count }) => ({
-        ...{ tensor, pairsIn },
+      return outputs.map(({ at, from, count, plus = 0 }) => ({
+        ...{ tensor, pairsIn, plus },
         ...elementsOf({ at, from, count }, inRow),
       }));
     });
@@ -306,8 +306,8 @@ export class ModelRunner {
     if (length === 0) throw missingPart(name, place.prefix);
     const region = this.#o.backend.allocate(4 * length);
     await this.#o.backend.upload(region, 4 * length, async (view) => {
-      for (const { tensor, at, from, count, pairsIn } of pieces) {
-        const values = await this.#weights.wide(tensor, from, from + count, weights);
+      for (const { tensor, at, from, count, pairsIn, plus } of pieces) {
+        const values = await this.#weights.wide(tensor, from, from + count, weights, plus);
         if (pairsIn !== undefined)
           unpairHeads(new Float32Array(values.buffer, values.byteOffset, count), pairsIn);
         view.set(values, 4 * at);

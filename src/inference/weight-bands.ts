@@ -149,8 +149,12 @@ export class Weights {
     return rows.length === 0 ? "stored" : rows.map(({ rounded }) => choice(rounded.unit)).join("+");
   }
 
-  /** Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must be of one unit. */
-  async wide(tensor: Tensor, lo: number, hi: number, choice: WeightChoice): Promise<Uint8Array> {
+  /**
+   * Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must be of one unit.
+   *
+   * @param plus what the stored numbers have been added to their values; values that are read from elsewhere are right as they are
+   */
+  async wide(tensor: Tensor, lo: number, hi: number, choice: WeightChoice, plus = 0): Promise<Uint8Array> {
     const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
@@ -166,6 +170,8 @@ export class Weights {
     const wide = widen(rounding?.to ?? dtype, bytes);
     const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
     if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
+    if (plus !== 0 && rounding?.read === undefined)
+      for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! - plus;
     return new Uint8Array(wide.buffer);
   }
 
