@@ -1,7 +1,7 @@
 /**
- * Small tensors that store a function of each value of their role: -exp(v) for the numbers A of Mamba's heads, of which
- * checkpoints of training store A_log, and v + 1 for gains of which they store the gain less 1. They become F32 tensors of the
- * values, computed when they are read.
+ * Tensors that store a function of each value of their role: -exp(v) for the numbers A of Mamba's heads, of which checkpoints of
+ * training store A_log, and v + 1 for gains of which they store the gain less 1, both small, and products with multipliers.
+ * They become F32 tensors of the values, computed when they are read.
  */
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
@@ -11,6 +11,7 @@ import type { ByteSource, Store } from "../core/io.ts";
 import { extentsOf, Sources } from "../core/read.ts";
 import type { Rule } from "../families/dialect.ts";
 import type { MatchedModel, TransformedTensor } from "../families/model.ts";
+import { Quotients, refuseBlocks } from "./products.ts";
 
 /** Begins the keys that hold the values of a tensor where they do not follow from what it stores. */
 export const VALUES_KEY = "isologit.values.";
@@ -76,14 +77,16 @@ const unitOf = (number: number): number => 2 ** Math.max(Math.floor(Math.log2(Ma
 export function withStoredValues<M extends MatchedModel>(model: M): M {
   // a planned tensor is not written yet
   const stored = new Map([...model.transformed].filter(([, { tensor }]) => tensor.pieces.length > 0));
+  for (const transformed of stored.values()) refuseBlocks(transformed);
   if (stored.size === 0) return model;
   const tensors = new Map(
     [...model.tensors].map(([key, tensor]) => [key, stored.has(key) ? valuesTensor(tensor) : tensor]),
   );
-  const { store, config } = model.checkpoint;
+  const { store, config, widened } = model.checkpoint;
   const open = async (path: string): Promise<ByteSource> => {
     const found = path.startsWith(PREFIX) ? stored.get(path.slice(PREFIX.length)) : undefined;
     if (found === undefined) return await store.open(path);
+    if ("times" in found) return new Quotients(store, found, widened?.get(tensorKey(found.tensor)));
     return await valuesOf(found, store, config[VALUES_KEY + found.tensor.name]);
   };
   return { ...model, tensors, checkpoint: { ...model.checkpoint, store: { ...store, open } } };
@@ -94,7 +97,8 @@ export function withStoredValues<M extends MatchedModel>(model: M): M {
  * from this file. Of -exp(v) a run reads v, as its kernels do.
  */
 export function runTensors({ tensors, transformed }: MatchedModel): ReadonlyMap<string, Tensor> {
-  const stored = [...transformed].filter(([, { stores }]) => stores !== "-exp");
+  const isRead = (form: TransformedTensor) => "times" in form || form.stores !== "-exp";
+  const stored = [...transformed].filter(([, form]) => isRead(form));
   return new Map([...tensors, ...stored.map(([key, { tensor }]) => [key, tensor] as const)]);
 }
 
@@ -106,7 +110,7 @@ function valuesTensor(tensor: Tensor): Tensor {
 
 /** All values of a tensor. @param known values that the file has beside the tensor */
 async function valuesOf(
-  { tensor, stores }: TransformedTensor,
+  { tensor, stores }: Extract<TransformedTensor, { stores: unknown }>,
   store: Store,
   known: unknown,
 ): Promise<ByteSource> {

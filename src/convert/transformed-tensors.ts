@@ -45,7 +45,9 @@ export async function transformTensors(
     const computed = storedFunction(name);
     const values = await readValues(source, job, sources);
     const numbers =
-      stored?.stores === name ? await readNumbers(stored.tensor, sources) : values.map(computed.of);
+      stored !== undefined && "stores" in stored && stored.stores === name
+        ? await readNumbers(stored.tensor, sources)
+        : values.map(computed.of);
     refuseImpossible(numbers, computed, job.tensor);
     known.set(tensorKey(job.tensor), new Uint8Array(numbers.buffer));
     if (values.some((value, i) => !Object.is(computed.valueOf(numbers[i]!), value)))

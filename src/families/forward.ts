@@ -10,6 +10,8 @@ export interface OutputRows {
   readonly at: number;
   readonly from: number;
   readonly count: number;
+  /** what multiplies each value where it is stored; absent: 1 */
+  readonly times?: number;
   /** what is added to each value of a parameter where it is stored; absent: 0 */
   readonly plus?: number;
 }

@@ -83,8 +83,9 @@ class Matcher {
     if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
-    const { stores } = expected;
+    const { stores, times } = expected;
     if (stores !== undefined) this.transformed.set(key, { tensor, stores });
+    if (times !== undefined) this.transformed.set(key, { tensor, times });
     if (expected.copy && rank === undefined) {
       this.#copy(key, leaves[0]!);
       return;

@@ -56,10 +56,16 @@ export interface IgnoredEntries {
   readonly names: readonly string[];
 }
 
-/** A stored tensor whose numbers are a function of its role's values: see `Rule.stores`. */
-export interface TransformedTensor {
-  readonly tensor: Tensor;
-  readonly stores: NonNullable<Rule["stores"]>;
+/** A stored tensor whose numbers are a function of its role's values: see `Rule.stores` and `Rule.times`. */
+export type TransformedTensor =
+  | { readonly tensor: Tensor; readonly stores: NonNullable<Rule["stores"]> }
+  | { readonly tensor: Tensor; readonly times: readonly ElementFactor[] };
+
+/** A number that multiplies the values of elements [lo, hi). */
+export interface ElementFactor {
+  readonly lo: number;
+  readonly hi: number;
+  readonly factor: number;
 }
 
 /** A model together with the location of its roles in one checkpoint. */
@@ -76,7 +82,7 @@ export interface MatchedModel extends RecognisedModel {
   readonly takenRows?: ReadonlyMap<string, Layout>;
   /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
-  /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` */
+  /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` and `Rule.times` */
   readonly transformed: ReadonlyMap<string, TransformedTensor>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly IgnoredEntries[];

@@ -44,7 +44,7 @@ export function matmulTasksWithin(
 function clipRows(output: OutputRows, lo: number, hi: number): OutputRows {
   const first = Math.max(lo, output.at);
   const count = Math.max(0, Math.min(hi, output.at + output.count) - first);
-  return { to: output.to, at: first - lo, from: output.from + first - output.at, count };
+  return { ...output, at: first - lo, from: output.from + first - output.at, count };
 }
 
 /** Groups products into rounds, in order: two products that make the same output elements are in different rounds. */
