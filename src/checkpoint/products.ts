@@ -1,11 +1,11 @@
 /** Tensors that store the products of values with multipliers of the model: their values, and the way back to them. */
-import { type Tensor, tensorKey } from "../core/checkpoint.ts";
+import type { Tensor } from "../core/checkpoint.ts";
 import { bytesOf, type FloatDType, isFloat, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import { encode, roundToBf16, widen } from "../core/float.ts";
 import type { ByteSource, Store } from "../core/io.ts";
 import { extentsOf, Sources } from "../core/read.ts";
-import type { ElementFactor, TransformedTensor } from "../families/model.ts";
+import type { ElementFactor, MatchedModel, TransformedTensor } from "../families/model.ts";
 
 /** Elements that are computed at a time. */
 const PART_ELEMENTS = 1 << 20;
@@ -24,10 +24,9 @@ export const returns = (dtype: FloatDType, times: readonly ElementFactor[]): boo
 
 const isPowerOfTwo = (factor: number): boolean => Number.isInteger(Math.log2(Math.abs(factor)));
 
-/** @throws UNSUPPORTED for products in blocks, from which the values do not follow */
-export function refuseBlocks(form: TransformedTensor): void {
-  const { name, dtype } = form.tensor;
-  if (!("times" in form) || isFloat(dtype)) return;
+/** The type of a tensor's products. @throws UNSUPPORTED for blocks, from which the values do not follow */
+function floatType({ name, dtype }: Tensor): FloatDType {
+  if (isFloat(dtype)) return dtype;
   const message = `it is ${dtype}, and holds weights multiplied by the multipliers of the model`;
   const next = "give the file of floats that it was made from, or the Hugging Face folder";
   throw new IsologitError("UNSUPPORTED", message, { tensor: name }, { next });
@@ -57,6 +56,11 @@ function roundTo(values: Float32Array, noted: "BF16" | "F16" | undefined): Float
   return widen("F16", new Uint8Array(Uint16Array.from(values, (value) => encode("F16", value)).buffer));
 }
 
+/** @throws UNSUPPORTED for a tensor of a model that holds products in blocks */
+export function refuseBlocks({ transformed }: MatchedModel): void {
+  for (const form of transformed.values()) if ("times" in form) floatType(form.tensor);
+}
+
 /** A file with the values of a tensor of products, as F32. The memory is that of the read range. */
 export class Quotients implements ByteSource {
   readonly url: string;
@@ -67,14 +71,16 @@ export class Quotients implements ByteSource {
   readonly #times: readonly ElementFactor[];
   readonly #noted: "BF16" | "F16" | undefined;
 
-  /** @param noted the type of the values before they were multiplied; undefined: they are not rounded */
+  /**
+   * @param noted the type of the values before they were multiplied; undefined: they are not rounded
+   * @throws UNSUPPORTED as `refuseBlocks`
+   */
   constructor(store: Store, { tensor, times }: Products, noted: "BF16" | "F16" | undefined) {
-    if (!isFloat(tensor.dtype)) throw new IsologitError("INTERNAL", `${tensorKey(tensor)} holds blocks`);
     this.url = store.url;
     this.size = bytesOf("F32", tensor.shape);
     this.#sources = new Sources(store);
     this.#tensor = tensor;
-    this.#dtype = tensor.dtype;
+    this.#dtype = floatType(tensor);
     this.#times = times;
     this.#noted = noted;
   }

@@ -11,7 +11,7 @@ import type { ByteSource, Store } from "../core/io.ts";
 import { extentsOf, Sources } from "../core/read.ts";
 import type { Rule } from "../families/dialect.ts";
 import type { MatchedModel, TransformedTensor } from "../families/model.ts";
-import { Quotients, refuseBlocks } from "./products.ts";
+import { Quotients } from "./products.ts";
 
 /** Begins the keys that hold the values of a tensor where they do not follow from what it stores. */
 export const VALUES_KEY = "isologit.values.";
@@ -77,7 +77,6 @@ const unitOf = (number: number): number => 2 ** Math.max(Math.floor(Math.log2(Ma
 export function withStoredValues<M extends MatchedModel>(model: M): M {
   // a planned tensor is not written yet
   const stored = new Map([...model.transformed].filter(([, { tensor }]) => tensor.pieces.length > 0));
-  for (const transformed of stored.values()) refuseBlocks(transformed);
   if (stored.size === 0) return model;
   const tensors = new Map(
     [...model.tensors].map(([key, tensor]) => [key, stored.has(key) ? valuesTensor(tensor) : tensor]),

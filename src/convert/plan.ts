@@ -5,6 +5,7 @@
 
 import type { WriteRequest, Writer } from "../../formats/format.ts";
 import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
+import { refuseBlocks } from "../checkpoint/products.ts";
 import {
   describeTraining,
   readTrainingPrecision,
@@ -66,6 +67,7 @@ export async function planConversion(
   { writer, options, version, restore = true, recipe, calibration = null }: PlanTarget,
 ): Promise<Plan> {
   const { scales, checkpoint: source } = matched;
+  refuseBlocks(matched);
   const policy = await policyOf(options, matched.family, recipe);
   const rule = typeRule(policy);
   if (policy.to !== null && rule === null) refuseDtype(writer, policy.to);

@@ -6,7 +6,7 @@ import type { ConfigCut } from "./prunable.ts";
 import type { Config, Dims, Parallelism, Settings, Structure } from "./structure.ts";
 
 /** A number that multiplies the values of `rows` rows. */
-export interface RowFactor {
+interface RowFactor {
   readonly rows: number;
   readonly factor: number;
 }
