@@ -35,7 +35,11 @@ export function typedKeys(config: Readonly<Record<string, unknown>>): readonly W
   })); // each type above is that of its values
 }
 
+/** Begin keys of our own: exact numbers of keys that llama.cpp reads as F32, and multipliers that it has no keys for. */
+const EXACT = ["isologit.exact.", "isologit.multipliers."];
+
 function typeOf(key: string, value: unknown): WrittenKey["type"] {
+  if (EXACT.some((start) => key.startsWith(start))) return "f64";
   const name = key.slice(key.indexOf(".") + 1);
   const found = Object.entries(TYPES).find(([, names]) => (names as readonly string[]).includes(name));
   if (found !== undefined) return found[0] as keyof typeof TYPES; // a key of the table

@@ -18,6 +18,7 @@ export type {
   Carry,
   ExpertChoice,
   Forward,
+  HeadPairs,
   KernelStage,
   Native,
   OutputRows,

@@ -68,7 +68,7 @@ export async function digestContent(
       );
       return (await worker.call({ op: "finish" })).sha256;
     };
-    const tensor = wholeTensor(role, side);
+    const tensor = wholeTensor(model, role, side);
     const sha256 =
       (tensor === undefined ? undefined : known(tensor, count)) ??
       (await digest(side.elementSource, widthOf(side.dtype), (n) => advance(n * storedWidth(side))));
@@ -88,16 +88,19 @@ export function wholeTensors(model: ModelWithScales): ReadonlyMap<string, number
   const decoded = withDecodedValues(model);
   return new Map(
     [...model.roles.values()].flatMap((role): [string, number][] => {
-      const tensor = wholeTensor(role, leafSide(role, decoded));
+      const tensor = wholeTensor(model, role, leafSide(role, decoded));
       return tensor === undefined ? [] : [[tensor, countOf(role.shape)]];
     }),
   );
 }
 
-/** The stored tensor whose first elements are the leaf of this role, if there is one. */
+/** The stored tensor whose first elements are the leaf of this role, if there is one. It stores values, and no function of them. */
 function wholeTensor(
+  { transformed }: ModelWithScales,
   { shape }: Role,
   { elementSource, decoded }: ReturnType<typeof leafSide>,
 ): string | undefined {
-  return decoded === undefined ? wholeTensorOf(elementSource, countOf(shape)) : undefined;
+  if (decoded !== undefined) return undefined;
+  const key = wholeTensorOf(elementSource, countOf(shape));
+  return key === undefined || transformed.has(key) ? undefined : key;
 }

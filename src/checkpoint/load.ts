@@ -8,12 +8,12 @@ import { matchRoles, replicaError } from "../families/match.ts";
 import type { MatchedModel, Role } from "../families/model.ts";
 import type { PluginOptions } from "../plugins/plugin.ts";
 import { registryOf } from "../plugins/registry.ts";
-import { withLogarithms } from "./negative-exponentials.ts";
 import { type DecodedPart, decodedTensor, decodingStore, type EncodedWeight } from "./scales/decode.ts";
 import type { ScaleBlocks } from "./scales/extent.ts";
 import { unpackCodes } from "./scales/packed-codes.ts";
 import { pairScales, type ScaleTable, type WeightScale } from "./scales/pair.ts";
 import { readScales } from "./scales/values.ts";
+import { withStoredValues } from "./stored-functions.ts";
 
 /** A checkpoint with every tensor matched to a role of its family. */
 export interface LoadedModel extends MatchedModel {
@@ -38,7 +38,7 @@ export function matchModel(stored: Checkpoint, options: PluginOptions): LoadedMo
   const checkpoint = unpackCodes(stored);
   const scales = pairScales(checkpoint.tensors, checkpoint.config);
   const matched = matchRoles(checkpoint, registryOf(options).families, scales.scaleTensors);
-  return { ...withLogarithms(matched), scales };
+  return { ...withStoredValues(matched), scales };
 }
 
 /**

@@ -5,6 +5,7 @@
 
 import type { WriteRequest, Writer } from "../../formats/format.ts";
 import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
+import { refuseBlocks } from "../checkpoint/products.ts";
 import {
   describeTraining,
   readTrainingPrecision,
@@ -42,6 +43,7 @@ import {
 import { chooseNames, type PlannedWeight, planWeights } from "./planned-weights.ts";
 import { planQuantization } from "./quantized-output.ts";
 import { planSidecars } from "./sidecars/sidecars.ts";
+import { multiplyTensors } from "./tensors/multiplied-tensors.ts";
 import { transformTensors } from "./transformed-tensors.ts";
 import type { Job, Plan } from "./types.ts";
 
@@ -65,6 +67,7 @@ export async function planConversion(
   { writer, options, version, restore = true, recipe, calibration = null }: PlanTarget,
 ): Promise<Plan> {
   const { scales, checkpoint: source } = matched;
+  refuseBlocks(matched);
   const policy = await policyOf(options, matched.family, recipe);
   const rule = typeRule(policy);
   if (policy.to !== null && rule === null) refuseDtype(writer, policy.to);
@@ -84,12 +87,14 @@ export async function planConversion(
   const planned = planJobs(matched, weights, quantized, sameDialect);
   const { jobs: separate, known: calibrated } = planned;
   const constants = dialect.constants?.(matched) ?? [];
+  const transformed = await transformTensors(matched, weights, separate);
+  const multiplied = multiplyTensors(withDecodedValues(matched), weights, transformed.jobs, policy);
+  const jobs = options.fuseScales === true ? shareScales(multiplied.jobs) : multiplied.jobs;
+  const written = new Map(multiplied.jobs.map(({ tensor }) => [tensorKey(tensor), tensor]));
   const tensors = [
-    ...planned.tensors,
+    ...planned.tensors.map((tensor) => written.get(tensorKey(tensor)) ?? tensor),
     ...constants.map(({ name, shape }) => ({ name, dtype: "F32" as const, shape })),
   ];
-  const transformed = await transformTensors(matched, weights, separate);
-  const jobs = options.fuseScales === true ? shareScales(transformed.jobs) : transformed.jobs;
   const computed = [
     ...transformed.known,
     ...constants.map(({ name, values }) => [name, bytesIn(values)] as const),
@@ -144,7 +149,7 @@ export async function planConversion(
       }),
     ),
     conversion: conversionOf(options, policy.recipe, matched.family.recipes, calibration),
-    source: withDecodedValues(matched),
+    source: multiplied.source,
     scales,
     manifest,
     placement,

@@ -5,6 +5,12 @@ import type { Layout } from "../core/mapping/layout.ts";
 import type { ConfigCut } from "./prunable.ts";
 import type { Config, Dims, Parallelism, Settings, Structure } from "./structure.ts";
 
+/** A number that multiplies the values of `rows` rows. */
+interface RowFactor {
+  readonly rows: number;
+  readonly factor: number;
+}
+
 /** One stored tensor: its name, and the expression of roles that it holds. The inverse is derived from it. */
 export interface Rule<D extends Dims = Dims> {
   /** name when written; `{expert}` stands for a number; rules with `on` or `mtp` get the prefix of their stack before it */
@@ -18,8 +24,13 @@ export interface Rule<D extends Dims = Dims> {
   readonly onlyDtype?: "F32";
   /** published checkpoints of other dialects have that type too; else it was widened for this dialect */
   readonly keepsDtype?: true;
-  /** what is stored of a value v of the role; absent: v. "-exp": -exp(v) in F32 */
-  readonly stores?: "-exp";
+  /** what is stored of a value v of the role, in F32; absent: v. "-exp": -exp(v); "+1": v + 1 */
+  readonly stores?: "-exp" | "+1";
+  /**
+   * Numbers by which values are multiplied where they are stored, in F32: one for the tensor, or one for each run of rows, in
+   * their order; 1: the values are stored as they are. A number is not 0
+   */
+  times?(d: D): number | readonly RowFactor[];
   /** read if it exists but never written: the same roles as other rules, divided differently */
   readonly readOnly?: true;
   /** models for which this is false do not have the tensor */

@@ -1,9 +1,10 @@
 /** The tensors that a dialect stores for a model: its rules applied to all layers, experts and ranks. */
 import { type Rank, tensorKey } from "../core/checkpoint.ts";
-import { type Layout, leaf } from "../core/mapping/layout.ts";
+import { countOf, type Shape } from "../core/dtype.ts";
+import { type Layout, leaf, shapeOf } from "../core/mapping/layout.ts";
 import type { Dialect, Rule, ShardPosition } from "./dialect.ts";
-import type { MatchedModel, Model } from "./model.ts";
-import { type Layer, type Parallelism, type RoleSpec, roleKey } from "./structure.ts";
+import type { ElementFactor, MatchedModel, Model } from "./model.ts";
+import { type Dims, type Layer, type Parallelism, type RoleSpec, roleKey } from "./structure.ts";
 
 /** One tensor that a dialect expects: its name, other names that are read, and its layout. */
 export interface ExpectedTensor extends Pick<Rule, "onlyDtype" | "keepsDtype" | "stores"> {
@@ -14,6 +15,8 @@ export interface ExpectedTensor extends Pick<Rule, "onlyDtype" | "keepsDtype" | 
   readonly readOnly: boolean;
   /** it must equal another tensor that holds the same roles */
   readonly copy: boolean;
+  /** values are multiplied where they are stored, by these numbers; absent: they are stored as they are */
+  readonly times?: readonly ElementFactor[];
   readonly layout: Layout;
 }
 
@@ -97,6 +100,8 @@ function tensorsOn(
     };
     const [name, ...also] = namesOf([rule.name, ...(rule.also ?? [])].map(spell), dialect);
     try {
+      const layout = rule.is(role, dims, position);
+      const times = factorsOf(rule, dims, shapeOf(layout));
       stored.push({
         name: name!,
         also,
@@ -104,9 +109,10 @@ function tensorsOn(
         readOnly: rule.readOnly === true,
         copy: rule.copy === true,
         ...(rule.onlyDtype !== undefined && { onlyDtype: rule.onlyDtype }),
+        ...(times !== undefined && { onlyDtype: "F32", times }),
         ...(rule.keepsDtype !== undefined && { keepsDtype: rule.keepsDtype }),
         ...(rule.stores !== undefined && { stores: rule.stores }),
-        layout: rule.is(role, dims, position),
+        layout,
       });
     } catch (error) {
       if (!(error instanceof AbsentRole)) throw error; // the model does not have the role, so the tensor does not exist
@@ -133,6 +139,21 @@ function namesOf(names: readonly string[], { renamed }: Dialect): readonly strin
   const { stored, loaded } = renamed;
   const others = names.filter((name) => name.startsWith(stored));
   return [...names, ...others.map((name) => loaded + name.slice(stored.length))];
+}
+
+/** The numbers of a rule, for runs of elements; undefined if all are 1. */
+function factorsOf(rule: Rule, dims: Dims, shape: Shape): readonly ElementFactor[] | undefined {
+  const factors = rule.times?.(dims) ?? 1;
+  const [rows = 1] = shape;
+  const inRow = countOf(shape) / rows;
+  const runs = typeof factors === "number" ? [{ rows, factor: factors }] : factors;
+  if (runs.every(({ factor }) => factor === 1)) return undefined;
+  let hi = 0;
+  return runs.map(({ rows: count, factor }) => {
+    const lo = hi;
+    hi += count * inRow;
+    return { lo, hi, factor };
+  });
 }
 
 class AbsentRole extends Error {}

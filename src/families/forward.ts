@@ -10,6 +10,10 @@ export interface OutputRows {
   readonly at: number;
   readonly from: number;
   readonly count: number;
+  /** what multiplies each value where it is stored; absent: 1 */
+  readonly times?: number;
+  /** what is added to each value of a parameter where it is stored; absent: 0 */
+  readonly plus?: number;
 }
 
 /** Which part of a parameter a stored tensor is. */
@@ -20,6 +24,15 @@ export interface TensorPosition {
   readonly expert: number;
   /** a stack of matrices counts as one matrix, [all rows, columns] */
   readonly shape: Shape;
+}
+
+/**
+ * Heads of `width` rows, of which the first `paired` are stored in pairs: rows 2j and 2j + 1 of a head produce elements j and
+ * j + paired / 2 of the same head.
+ */
+export interface HeadPairs {
+  readonly width: number;
+  readonly paired: number;
 }
 
 /** How a block uses a stored tensor. Written by hand and not derived from the rules, because it checks them. */
@@ -35,11 +48,8 @@ export interface Use<D extends Dims = Dims> {
    * column multiplies. The partial sums of the ranks are added in the order of ranks. Default 0.
    */
   inputOffset?(d: D, at: TensorPosition): number;
-  /**
-   * Width of a head, if its rows are stored in pairs: rows 2j and 2j + 1 of a head produce elements j and j + width / 2 of the
-   * same head. Absent: rows produce elements in order.
-   */
-  pairsIn?(d: D): number | undefined;
+  /** How rows of a head are stored in pairs. Absent: rows produce elements in order. */
+  pairsIn?(d: D): HeadPairs | undefined;
 }
 
 /**

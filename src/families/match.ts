@@ -11,7 +11,7 @@ import { findCoverFault, invertMoves, type Move } from "../core/mapping/moves.ts
 import { type ExpectedTensor, leafRoles, tensorsRead } from "./expand.ts";
 import type { Family } from "./family.ts";
 import { causesOf, causeText, misfitOf, type ShapeMisfit } from "./likely-cause.ts";
-import type { MatchedModel, RecognisedModel, Replica, Role } from "./model.ts";
+import type { MatchedModel, RecognisedModel, Replica, Role, TransformedTensor } from "./model.ts";
 import { droppedFrom, modelOf } from "./recognise.ts";
 
 /**
@@ -52,7 +52,7 @@ export function matchRoles(
 class Matcher {
   readonly roleSources = new Map<string, Move[]>();
   readonly holds = new Map<string, readonly string[]>();
-  readonly transformed = new Map<string, Tensor>();
+  readonly transformed = new Map<string, TransformedTensor>();
   readonly replicas: Replica[] = [];
   readonly misfits: ShapeMisfit[] = [];
   readonly #model: RecognisedModel;
@@ -83,7 +83,9 @@ class Matcher {
     if (!sameShape(tensor.shape, shapeOf(layout))) this.misfits.push(misfitOf(tensor, layout, this.#model));
     const leaves = leafRoles(layout);
     this.holds.set(key, leaves);
-    if (expected.stores !== undefined) this.transformed.set(key, tensor);
+    const { stores, times } = expected;
+    if (stores !== undefined) this.transformed.set(key, { tensor, stores });
+    if (times !== undefined) this.transformed.set(key, { tensor, times });
     if (expected.copy && rank === undefined) {
       this.#copy(key, leaves[0]!);
       return;

@@ -5,7 +5,7 @@ import type { Watch } from "../core/events.ts";
 import { type ElementSource, roleSource } from "../core/gather.ts";
 import { type Layout, movesOf } from "../core/mapping/layout.ts";
 import type { Move } from "../core/mapping/moves.ts";
-import type { Dialect, ParsedConfig } from "./dialect.ts";
+import type { Dialect, ParsedConfig, Rule } from "./dialect.ts";
 import type { Family } from "./family.ts";
 import type { Dims, Layer, Parallelism, RoleSpec, Settings } from "./structure.ts";
 
@@ -56,6 +56,18 @@ export interface IgnoredEntries {
   readonly names: readonly string[];
 }
 
+/** A stored tensor whose numbers are a function of its role's values: see `Rule.stores` and `Rule.times`. */
+export type TransformedTensor =
+  | { readonly tensor: Tensor; readonly stores: NonNullable<Rule["stores"]> }
+  | { readonly tensor: Tensor; readonly times: readonly ElementFactor[] };
+
+/** A number that multiplies the values of elements [lo, hi). */
+export interface ElementFactor {
+  readonly lo: number;
+  readonly hi: number;
+  readonly factor: number;
+}
+
 /** A model together with the location of its roles in one checkpoint. */
 export interface MatchedModel extends RecognisedModel {
   readonly checkpoint: Checkpoint;
@@ -70,8 +82,8 @@ export interface MatchedModel extends RecognisedModel {
   readonly takenRows?: ReadonlyMap<string, Layout>;
   /** for each stored tensor the roles that it holds */
   readonly holds: ReadonlyMap<string, readonly string[]>;
-  /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` */
-  readonly transformed: ReadonlyMap<string, Tensor>;
+  /** the stored tensors whose numbers are a function of their role's values: see `Rule.stores` and `Rule.times` */
+  readonly transformed: ReadonlyMap<string, TransformedTensor>;
   readonly replicas: readonly Replica[];
   readonly dropped: readonly IgnoredEntries[];
 }

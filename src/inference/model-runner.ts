@@ -1,6 +1,7 @@
 /** Creates model runners, refuses models that cannot run natively, and counts the bytes that a run reads. */
 import type { Backend } from "../../kernels/kernel.ts";
 import { decodeWeights, type LoadedModel, type ModelWithScales } from "../checkpoint/load.ts";
+import { runTensors } from "../checkpoint/stored-functions.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Sources } from "../core/read.ts";
@@ -33,14 +34,14 @@ interface RunnerRequest {
  * @throws UNSUPPORTED where its dialect cannot run
  */
 export function createRunner(model: ModelWithScales, running: RunnerRequest): ModelRunner {
-  const { dims, tensors, family, scales, scaleValues } = model;
+  const { dims, family, scales, scaleValues } = model;
   const scaleOf = new Map([...scales.scaleOf.keys()].map((name) => [name, scaleValues.get(name)?.[0] ?? 1]));
   return new ModelRunner({
     ...running,
     forward: family.forward,
     native: nativeOf(model),
     dims,
-    tensors,
+    tensors: runTensors(model),
     scaleOf,
   });
 }
@@ -77,7 +78,8 @@ export function runBytes(model: LoadedModel, stacks: readonly Layer["stack"][], 
 
 /** Bytes of weights that a run reads for a layer, and for the head. */
 export function layerBytes(model: LoadedModel): { of(layer: Layer): number; readonly head: number } {
-  const { dims, tensors, family } = decodeWeights(model);
+  const { dims, family } = model;
+  const tensors = runTensors(decodeWeights(model));
   const stored = new TensorLookup(nativeOf(model), dims, family.forward.experts(dims), tensors.values());
   const bytesIn = (blocks: readonly BlockNames[]) =>
     blocks

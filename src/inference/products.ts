@@ -3,7 +3,7 @@
  * the results of rows that are stored in pairs.
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
-import type { OutputRows } from "../families/forward.ts";
+import type { HeadPairs, OutputRows } from "../families/forward.ts";
 import { putFloats } from "./sequences.ts";
 import type { TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
@@ -15,8 +15,7 @@ export interface MatmulTask extends MatrixRows {
   readonly inputOffset: number;
   /** only the rows that chose this expert; null: all rows */
   readonly expert: number | null;
-  /** width of a head whose rows are stored in pairs */
-  readonly pairsIn?: number;
+  readonly pairsIn?: HeadPairs;
 }
 
 /** The product of all rows that a tensor use covers with the rows of a stream, or with those of an expert. */
@@ -45,7 +44,7 @@ export function matmulTasksWithin(
 function clipRows(output: OutputRows, lo: number, hi: number): OutputRows {
   const first = Math.max(lo, output.at);
   const count = Math.max(0, Math.min(hi, output.at + output.count) - first);
-  return { to: output.to, at: first - lo, from: output.from + first - output.at, count };
+  return { ...output, at: first - lo, from: output.from + first - output.at, count };
 }
 
 /** Groups products into rounds, in order: two products that make the same output elements are in different rounds. */
@@ -70,14 +69,14 @@ function overlap(a: MatmulTask, b: MatmulTask): boolean {
   );
 }
 
-/** Moves elements 2j and 2j + 1 of each head of `width` elements to j and j + width / 2. */
-export function unpairHeads(values: Float32Array, width: number): void {
-  const head = new Float32Array(width);
+/** Moves elements 2j and 2j + 1 of the pairs in each head to j and j + paired / 2. */
+export function unpairHeads(values: Float32Array, { width, paired }: HeadPairs): void {
+  const pairs = new Float32Array(paired);
   for (let from = 0; from < values.length; from += width) {
-    head.set(values.subarray(from, from + width));
-    for (let j = 0; j < width / 2; j++) {
-      values[from + j] = head[2 * j]!;
-      values[from + j + width / 2] = head[2 * j + 1]!;
+    pairs.set(values.subarray(from, from + paired));
+    for (let j = 0; j < paired / 2; j++) {
+      values[from + j] = pairs[2 * j]!;
+      values[from + j + paired / 2] = pairs[2 * j + 1]!;
     }
   }
 }

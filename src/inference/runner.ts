@@ -117,16 +117,26 @@ export class ModelRunner {
         const found = rows.find(({ at, count }) => id >= at && id < at + count);
         if (found === undefined) throw missingPart("word", `${id}`);
         const from = (found.from + id - found.at) * hidden;
-        view.set(await this.#weights.wide(found.tensor, from, from + hidden, weights), 4 * t * hidden);
+        view.set(await this.#weights.wide(found.tensor, from, from + hidden, weights, found), 4 * t * hidden);
       }
     });
   }
 
-  /** The columns at which ranks split a stage's sums. Two checkpoints with equal cuts add in the same order. */
-  cuts(stage: Stage, place: BlockNames): string {
+  /**
+   * How a stage computes: the columns at which ranks split its sums, and what of its values is stored. Two checkpoints with equal
+   * arithmetic add in the same order and round alike.
+   */
+  arithmetic(stage: Stage, place: BlockNames): string {
+    if (stage.op === "kernel") return formsIn(this.#stored.parts(place, stage.parameters));
     if (stage.op !== "linear" && stage.op !== "experts") return "";
     const parts = this.#stored.parts(place, [stage.to].flat());
-    return [...new Set(parts.map(({ inputOffset }) => inputOffset))].sort((a, b) => a - b).join();
+    const cuts = [...new Set(parts.map(({ inputOffset }) => inputOffset))].sort((a, b) => a - b);
+    return cuts.join() + formsIn(parts);
+  }
+
+  /** What of its values the token table stores, as in `arithmetic`. */
+  get tableArithmetic(): string {
+    return formsIn(this.tables);
   }
 
   /**
@@ -297,17 +307,17 @@ export class ModelRunner {
     }
     const pieces = parts.flatMap(({ tensor, outputs, pairsIn }) => {
       const inRow = countOf(tensor.shape) / tensor.shape[0]!;
-      return outputs.map(({ at, from, count }) => ({
-        ...{ tensor, pairsIn },
-        ...elementsOf({ at, from, count }, inRow),
+      return outputs.map((output) => ({
+        ...{ tensor, pairsIn, ...output },
+        ...elementsOf(output, inRow),
       }));
     });
     const length = pieces.reduce((sum, { count }) => sum + count, 0);
     if (length === 0) throw missingPart(name, place.prefix);
     const region = this.#o.backend.allocate(4 * length);
     await this.#o.backend.upload(region, 4 * length, async (view) => {
-      for (const { tensor, at, from, count, pairsIn } of pieces) {
-        const values = await this.#weights.wide(tensor, from, from + count, weights);
+      for (const { tensor, at, from, count, pairsIn, ...form } of pieces) {
+        const values = await this.#weights.wide(tensor, from, from + count, weights, form);
         if (pairsIn !== undefined)
           unpairHeads(new Float32Array(values.buffer, values.byteOffset, count), pairsIn);
         view.set(values, 4 * at);
@@ -372,7 +382,8 @@ export class ModelRunner {
     const rows = expert === null ? all : expertRows!.experts.find((run) => run.expert === expert);
     if (lo >= hi || rows === undefined) return;
     const { from: first, count } = rows;
-    const { region, dtype, scale } = band.version(weights);
+    const { region, dtype, scale, areValues } = band.version(weights);
+    const { times = 1 } = areValues ? {} : output;
     const cols = tensor.shape.at(-1)!;
     const inWidth = this.#widths[from]!;
     const p = {
@@ -380,7 +391,7 @@ export class ModelRunner {
       rows: hi - lo,
       cols,
       dtype,
-      scale: Math.fround(scale * factor),
+      scale: Math.fround((scale * factor) / times),
       firstRow: lo - band.lo,
       inWidth,
       inFrom: first * inWidth + inputOffset,
@@ -389,6 +400,15 @@ export class ModelRunner {
     };
     await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(output.to)!);
   }
+}
+
+/** What is stored of the values of these tensors, where it is not the values. */
+function formsIn(parts: readonly TensorUse[]): string {
+  const forms = parts.flatMap(({ outputs }) => outputs.map(({ times = 1, plus = 0 }) => `${times} ${plus}`));
+  return [...new Set(forms)]
+    .filter((form) => form !== "1 0")
+    .sort()
+    .join();
 }
 
 /** The experts that any run chose, ascending. */
@@ -403,6 +423,9 @@ function missingPart(part: string, where: string): IsologitError {
 }
 
 /** Converts positions in rows to positions in elements, `inRow` elements per row. */
-function elementsOf({ at, from, count }: Omit<OutputRows, "to">, inRow: number): Omit<OutputRows, "to"> {
+function elementsOf(
+  { at, from, count }: OutputRows,
+  inRow: number,
+): Pick<OutputRows, "at" | "from" | "count"> {
   return { at: at * inRow, from: from * inRow, count: count * inRow };
 }

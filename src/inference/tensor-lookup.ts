@@ -5,7 +5,7 @@
 import { type Piece, type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { stridesOf, widthOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
-import type { Native, OutputRows, TensorPosition, Use } from "../families/forward.ts";
+import type { HeadPairs, Native, OutputRows, TensorPosition, Use } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 
 /** Where the stored tensors of a block are: name prefix, pipeline stage, and the use of each tensor. */
@@ -26,8 +26,7 @@ export interface TensorUse {
   readonly outputs: readonly OutputRows[];
   /** the element of the input stream that its first column multiplies */
   readonly inputOffset: number;
-  /** width of a head whose rows are stored in pairs; see `Use` */
-  readonly pairsIn?: number;
+  readonly pairsIn?: HeadPairs;
 }
 
 /** The stored tensors of a checkpoint, by block. */

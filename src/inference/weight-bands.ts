@@ -16,6 +16,7 @@ import {
 import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
+import type { OutputRows } from "../families/forward.ts";
 import type { RoundedUnit, Rounding, RowRounding } from "./rounding.ts";
 
 /** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
@@ -69,7 +70,12 @@ interface VersionData {
   readonly region: Region;
   readonly dtype: NumericDType;
   readonly scale: number;
+  /** the numbers are values of roles, whatever form the tensor stores */
+  readonly areValues: boolean;
 }
+
+/** What of a value is stored. Numbers that a rounding reads from elsewhere are values already. */
+type StoredForm = Pick<OutputRows, "times" | "plus">;
 
 /** The stored weights of one checkpoint. Call `close` at the end. */
 export class Weights {
@@ -149,8 +155,18 @@ export class Weights {
     return rows.length === 0 ? "stored" : rows.map(({ rounded }) => choice(rounded.unit)).join("+");
   }
 
-  /** Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must be of one unit. */
-  async wide(tensor: Tensor, lo: number, hi: number, choice: WeightChoice): Promise<Uint8Array> {
+  /**
+   * Stored elements [lo, hi), whole blocks, as F32 bytes, with the scale applied. Their rows must be of one unit.
+   *
+   * @param stored what of a value is stored: its product with `times`, and the sum with `plus`
+   */
+  async wide(
+    tensor: Tensor,
+    lo: number,
+    hi: number,
+    choice: WeightChoice,
+    { times = 1, plus = 0 }: StoredForm = {},
+  ): Promise<Uint8Array> {
     const dtype = numericDType(tensor);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
     const row = Math.floor(lo / columnsOf(tensor.shape));
@@ -166,6 +182,8 @@ export class Weights {
     const wide = widen(rounding?.to ?? dtype, bytes);
     const factor = rounding === undefined ? scale : (rounding.scale ?? 1);
     if (factor !== 1) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! * factor;
+    if ((times !== 1 || plus !== 0) && rounding?.read === undefined)
+      for (let i = 0; i < wide.length; i++) wide[i] = (wide[i]! - plus) / times;
     return new Uint8Array(wide.buffer);
   }
 
@@ -204,12 +222,13 @@ export class Weights {
     const dtype = numericDType(tensor);
     const { rounded } = this.#roundingAt(tensor, lo);
     const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
-    const stored = { region: regions.stored, dtype, scale };
+    const stored = { region: regions.stored, dtype, scale, areValues: false };
     const versions = new Map<Rounding | undefined, VersionData>([[undefined, stored]]);
     for (const rounding of choices.map((choice) => roundingOf(rounded, choice))) {
       if (rounding === undefined || versions.has(rounding)) continue;
       const region = regions.rounded[versions.size - 1]!; // there is one for each version of a unit
-      versions.set(rounding, { region, dtype: rounding.to, scale: rounding.scale ?? 1 });
+      const areValues = rounding.read !== undefined;
+      versions.set(rounding, { region, dtype: rounding.to, scale: rounding.scale ?? 1, areValues });
     }
     await backend.upload(stored.region, (hi - lo) * rowBytes(tensor), async (view) => {
       await sources.read(extentsOf(tensor, lo * columns, hi * columns), view, signal);

@@ -264,7 +264,8 @@ class CutLockstep {
       await source.runner.run(known.stage, names[0], [this.#masked.set()], this.#rows);
     }
     const sameOrder =
-      source.runner.cuts(stage, names[0]) === pruned.runner.cuts(twin, names[1]) && !mask.changesSums(stage);
+      source.runner.arithmetic(stage, names[0]) === pruned.runner.arithmetic(twin, names[1]) &&
+      !mask.changesSums(stage);
     const limit = wiringLimit(sameOrder, Math.max(...reads.map((name) => this.#widths[name]!)));
     const whole = new Map<string, Float32Array>();
     for (const name of makes) {
@@ -349,7 +350,8 @@ class CutLockstep {
     const damage = new DamageMeasure(prompts);
     const wiring = new Distance(tokens);
     const sameOrder =
-      source.runner.cuts(last, names[0]) === pruned.runner.cuts(last, names[1]) && !mask.changesSums(last);
+      source.runner.arithmetic(last, names[0]) === pruned.runner.arithmetic(last, names[1]) &&
+      !mask.changesSums(last);
     const limit = wiringLimit(sameOrder, this.#widths[from]!);
     for (let lo = 0; lo < vocab; lo += width) {
       const hi = Math.min(vocab, lo + width);

@@ -125,11 +125,11 @@ export function limitExcesses(quality: Quality, limits: Partial<Limits>): readon
 const MAX_WIRING = 1e-5;
 
 /**
- * Largest accepted relative L2 between two runs of the same numbers. Zero where both sides add in the same order, as two
- * checkpoints of one dialect do on one backend; otherwise the rounding of a sum of `terms` products.
+ * Largest accepted relative L2 between two runs of the same numbers. Zero where both sides add in the same order and store the
+ * same form of values, as two checkpoints of one dialect do on one backend; otherwise the rounding of a sum of `terms` products.
  */
-export function wiringLimit(sameOrder: boolean, terms: number): number {
-  return sameOrder ? 0 : Math.min(MAX_WIRING, terms * 2 ** -24);
+export function wiringLimit(isAlike: boolean, terms: number): number {
+  return isAlike ? 0 : Math.min(MAX_WIRING, terms * 2 ** -24);
 }
 
 /** Reads the tolerance file into the options; limits given directly win over the file. @throws USAGE, NOT_FOUND */

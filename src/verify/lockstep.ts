@@ -88,6 +88,9 @@ interface Section {
 /** The place of the embedding in reports. */
 const EMBEDDING: DoorLayer = { layer: -1, kind: "embedding" };
 
+/** A word whose values are stored multiplied is rounded where it is multiplied, and where it is divided again. */
+const PRODUCT_ROUNDINGS = 2;
+
 class Lockstep {
   readonly #o: LockstepOptions;
   readonly #widths: Readonly<Record<string, number>>;
@@ -224,10 +227,13 @@ class Lockstep {
       await (run === this.#destination ? b : a).embed(ids, weights, run.regions.get(stream)!);
     }
     const tensors = b.tables.map(({ tensor }) => tensorKey(tensor));
-    await this.#wiring.compareDoor(stream, this.#destination, 0, { layer, kind, tensors });
+    const isAlike = a.tableArithmetic === b.tableArithmetic;
+    if (!isAlike) this.#inOrder = false;
+    const limit = wiringLimit(isAlike, PRODUCT_ROUNDINGS);
+    await this.#wiring.compareDoor(stream, this.#destination, limit, { layer, kind, tensors });
     await this.#wiring.noteZeros(stream, null);
     if (stream !== "residual") return;
-    const site = { layer, kind, limit: 0, slot: "embedding", expectedZeros: this.#wiring.expectedZeros };
+    const site = { layer, kind, limit, slot: "embedding", expectedZeros: this.#wiring.expectedZeros };
     await this.#controls.embed(site, this.#recastSource.regions.get(stream)!);
   }
 
@@ -240,9 +246,9 @@ class Lockstep {
     if (!ownInputs) this.#destinationOnSourceInputs.make(makes);
     await a.run(stage, names[0], this.#setsOfA(), this.#expertRows);
     await b.run(stage, names[1], this.#setsOfB(ownInputs), this.#expertRows);
-    const sameOrder = a.cuts(stage, names[0]) === b.cuts(stage, names[1]);
-    if (!sameOrder) this.#inOrder = false;
-    const limit = wiringLimit(sameOrder, Math.max(...reads.map((name) => this.#widths[name]!)));
+    const isAlike = a.arithmetic(stage, names[0]) === b.arithmetic(stage, names[1]);
+    if (!isAlike) this.#inOrder = false;
+    const limit = wiringLimit(isAlike, Math.max(...reads.map((name) => this.#widths[name]!)));
     const actual = ownInputs ? this.#destination : this.#destinationOnSourceInputs;
     let largest = 0;
     for (const name of makes) {
@@ -326,6 +332,9 @@ class Lockstep {
     const last = forward.head.at(-1)!;
     for (const stage of forward.head.slice(0, -1)) await this.#stage(stage, section);
     const from = stageStreams(last).reads[0]!;
+    const isAlike = a.arithmetic(last, a.head) === b.arithmetic(last, b.head);
+    if (!isAlike) this.#inOrder = false;
+    const limit = wiringLimit(isAlike, this.#widths[from]!);
     const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(this.#wiring.areEqual([from]))];
     const width = Math.min(dims.vocab, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
@@ -346,7 +355,7 @@ class Lockstep {
       noise.add(source!, noisySource ?? source!);
       if (lo === 0) {
         const { expectedZeros } = this.#wiring;
-        const site = { layer, kind: section.kind, limit: 0, slot: "head: logits", expectedZeros };
+        const site = { layer, kind: section.kind, limit, slot: "head: logits", expectedZeros };
         await this.#controls.logits(site, from, hi, this.#recastSource, recastSource ?? source!);
       }
     }
@@ -355,7 +364,7 @@ class Lockstep {
     a.forget();
     b.forget();
     const tensors = b.makers(last, b.head, "logits");
-    this.#wiring.judge(wiring.relL2, 0, { layer, kind: section.kind, door: "logits", tensors });
+    this.#wiring.judge(wiring.relL2, limit, { layer, kind: section.kind, door: "logits", tensors });
     return quality.summary(Number.isFinite(noise.maxAbs) ? noise.maxAbs : 0);
   }
 }

@@ -22,7 +22,8 @@ export function recastDtypes(a: LoadedModel, b: LoadedModel): ReadonlySet<DType>
 
 /**
  * For each stored tensor of `a`: the rounding of the rows whose roles `b` stores in another form. A weight whose codes are not
- * all the nearest ones, which has several scales, or which is or was a quantised type of ggml, is read from `b`: the bytes rung has compared it with the source.
+ * all the nearest ones, which has several scales, which is or was a quantised type of ggml, or of which `a` stores a function, is read
+ * from `b`: the bytes rung has compared it with the source.
  *
  * @param notNearest roles with codes that are not the nearest ones
  * @param sources    files of the store of `decodeWeights(b)` with blocks
@@ -38,7 +39,9 @@ export function roundingsFor(
     const [from, to] = [storedRole(a, role), storedRole(b, role)];
     const read = storedRole(decoded, role);
     if (isSameForm(from, to) || !isFloat(read.dtype)) return null;
-    const isRead = read.dtype !== to.dtype || isDecodedBlock(from.dtype) || notNearest.has(role.key);
+    const isFunction = a.transformed.has(from.tensor);
+    const isRead =
+      read.dtype !== to.dtype || isDecodedBlock(from.dtype) || notNearest.has(role.key) || isFunction;
     const recast = {
       to: read.dtype,
       scale: decoded.scales.scaleOf.has(to.tensor) ? (b.scaleValues.get(to.tensor)?.[0] ?? null) : null,

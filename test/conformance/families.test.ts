@@ -9,7 +9,8 @@ type Random = Parameters<FamilyTrial["config"]>[0];
 function hybrid(random: Random, hidden: number): Config {
   const few = () => 1 + random(3);
   const maybe = () => random(2) === 0;
-  const [kvHeads, groups] = [few(), few()];
+  // llama.cpp has no norm over several groups, and no biases of a mixer
+  const [kvHeads, groups] = [few(), random(3) > 0 ? 1 : few()];
   const heads = groups * few();
   return {
     hidden_size: heads * hidden,
@@ -22,7 +23,7 @@ function hybrid(random: Random, hidden: number): Config {
     mamba_n_heads: heads,
     mamba_n_groups: groups,
     mamba_d_state: 13,
-    mamba_proj_bias: maybe(),
+    mamba_proj_bias: random(4) === 0,
     tie_word_embeddings: maybe(),
   };
 }
@@ -114,7 +115,7 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
   bamba(random) {
     const few = () => 1 + random(3);
     const maybe = () => random(2) === 0;
-    const num_hidden_layers = few();
+    const num_hidden_layers = 1 + few();
     return {
       ...{ model_type: "bamba", num_hidden_layers, mlp_bias: maybe() },
       attn_layer_indices: Array.from({ length: num_hidden_layers }, (_, i) => i).filter(maybe),
@@ -153,13 +154,14 @@ const CONFIGS: Readonly<Record<string, FamilyTrial["config"]>> = {
     const few = () => 1 + random(3);
     const maybe = () => random(2) === 0;
     const kvHeads = few();
+    const heads = kvHeads * few();
     return {
       model_type: "nemotron",
       num_hidden_layers: few(),
-      hidden_size: 7 * few(),
+      hidden_size: maybe() ? 12 * heads : 7 * few(), // llama.cpp has only queries of the hidden width
       vocab_size: 31,
       intermediate_size: 11 * few(),
-      num_attention_heads: kvHeads * few(),
+      num_attention_heads: heads,
       num_key_value_heads: kvHeads,
       head_dim: 12,
       attention_bias: maybe(),

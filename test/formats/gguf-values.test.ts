@@ -4,13 +4,14 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { gguf } from "../../formats/gguf/format.ts";
 import { convert } from "../../src/api/convert.ts";
-import { negativeExponential, valueOfExponential } from "../../src/checkpoint/negative-exponentials.ts";
+import { storedFunction } from "../../src/checkpoint/stored-functions.ts";
 import { fileStore } from "../../src/io/file.ts";
 import { seeded } from "../support/cast/arena.ts";
 import { arraysOf, floatsOf, golden, workFolder } from "../support/goldens.ts";
 import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
+const negativeExponential = storedFunction("-exp");
 const unverified = { verify: "off", threads: 1 } as const;
 const [LOST, KEPT] = [0, 2]; // Mamba layers: one whose values do not follow from what is stored, one whose values do
 const nameOf = (layer: number) => `backbone.layers.${layer}.mixer.A_log`;
@@ -41,7 +42,7 @@ async function valuesBack(path: string, layer: number): Promise<readonly number[
 
 it("the test has values that do not follow from their exponentials", () => {
   const followed = [...values].filter((value) =>
-    Object.is(valueOfExponential(negativeExponential(value)), value),
+    Object.is(negativeExponential.valueOf(negativeExponential.of(value)), value),
   );
   expect(followed.length).toBeGreaterThan(0);
   expect(followed.length).toBeLessThan(values.length);
@@ -76,20 +77,20 @@ describe("a key that contradicts the tensor is not believed", () => {
   it("by another number", async () => {
     const path = changed("another", (bytes) => bytes.writeFloatLE(1.5, HEAD));
     const [first, ...others] = await valuesBack(path, LOST);
-    expect(first).toBe(valueOfExponential(negativeExponential(values[0]!)));
+    expect(first).toBe(negativeExponential.valueOf(negativeExponential.of(values[0]!)));
     expect(others).toEqual([...values].slice(1));
   });
 
   it("by a number that is none", async () => {
     const path = changed("nan", (bytes) => bytes.writeFloatLE(Number.NaN, HEAD));
     const [first] = await valuesBack(path, LOST);
-    expect(first).toBe(valueOfExponential(negativeExponential(values[0]!)));
+    expect(first).toBe(negativeExponential.valueOf(negativeExponential.of(values[0]!)));
   });
 
   it("by another type", async () => {
     const path = changed("type", (bytes) => bytes.writeUInt32LE(4, 4)); // whole numbers in place of F32
     expect(await valuesBack(path, LOST)).toEqual(
-      [...values].map((value) => valueOfExponential(negativeExponential(value))),
+      [...values].map((value) => negativeExponential.valueOf(negativeExponential.of(value))),
     );
   });
 });

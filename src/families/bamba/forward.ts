@@ -1,10 +1,11 @@
-/** The forward pass of a Bamba model. `hf/native.ts` says which stored rows produce which stream. */
+/** The forward pass of a Bamba model. `native.ts` of each dialect says which stored rows produce which stream. */
 import type { Forward } from "../forward.ts";
 import { attentionBlocks, attentionStages, attentionStreams } from "../parts/attention/stages.ts";
 import type { HybridDims } from "../parts/hybrid/dims.ts";
 import { mambaBlocks, mambaStages, mambaStreams } from "../parts/mamba/stages.ts";
 import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { commonStreams, linear, norm } from "../parts/stages.ts";
+import { gguf, wholeHeadPairs } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 
 export const forward: Forward<HybridDims> = {
@@ -17,5 +18,5 @@ export const forward: Forward<HybridDims> = {
     return kind === "attention" ? attentionStages(d, false) : gatedMlpStages(d);
   },
   head: [norm("u", "gain"), linear("u", "logits")],
-  natives: [hf],
+  natives: [hf, gguf, wholeHeadPairs],
 };

@@ -1,6 +1,6 @@
 /**
  * The forward pass of a Falcon-H1 model: attention and Mamba read one normed stream, and their outputs are added.
- * `hf/native.ts` and `megatron/native.ts` say which stored rows produce which stream.
+ * `native.ts` of each dialect says which stored rows produce which stream.
  * @see Falcon-H1, arXiv 2507.22448
  */
 import type { Forward, Stage } from "../forward.ts";
@@ -9,6 +9,7 @@ import { mambaBlocks, mambaStages, mambaStreams } from "../parts/mamba/stages.ts
 import { gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { commonStreams, kernelStage, linear, multiplier, norm } from "../parts/stages.ts";
 import type { FalconH1Dims } from "./dims.ts";
+import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 import { megatron } from "./megatron/native.ts";
 
@@ -51,5 +52,5 @@ export const forward: Forward<FalconH1Dims> = {
   block: (kind, d) => (kind === "mlp" ? mlp(d) : hybrid(d)),
   head: [norm("u", "gain"), linear("u", "logits")],
   logitsFactor: (d) => d.lmHeadMultiplier,
-  natives: [hf, megatron],
+  natives: [hf, megatron, gguf],
 };

@@ -1,4 +1,4 @@
-/** The forward pass of a Granite 4.0 model. `hf/native.ts` says which stored rows produce which stream. */
+/** The forward pass of a Granite 4.0 model. `native.ts` of each dialect says which stored rows produce which stream. */
 import type { Forward, Stage } from "../forward.ts";
 import { attentionBlocks, attentionMixer, attentionStreams } from "../parts/attention/stages.ts";
 import { mambaBlocks, mambaStages, mambaStreams } from "../parts/mamba/stages.ts";
@@ -6,6 +6,7 @@ import { gatedMlp, gatedMlpStages, mlpStreams } from "../parts/mlp/stages.ts";
 import { MOE_DISPATCHED, moeStages, moeStreams } from "../parts/moe/stages.ts";
 import { commonStreams, kernelStage, linear, multiplier, norm } from "../parts/stages.ts";
 import type { GraniteDims } from "./dims.ts";
+import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 
 type Stages = readonly Stage<GraniteDims>[];
@@ -45,5 +46,5 @@ export const forward: Forward<GraniteDims> = {
   block: (kind, d) => [...branch(kind, d), multiplier("out", "branch", hidden, (d) => d.residualMultiplier)],
   head: [norm("u", "gain"), linear("u", "logits")],
   logitsFactor: (d) => 1 / d.logitsScaling,
-  natives: [hf],
+  natives: [hf, gguf],
 };

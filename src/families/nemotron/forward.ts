@@ -4,6 +4,7 @@ import { attentionBlocks, attentionStages, attentionStreams } from "../parts/att
 import { mlpStreams, squaredReluMlpStages } from "../parts/mlp/stages.ts";
 import { commonStreams, kernelStage, linear } from "../parts/stages.ts";
 import type { NemotronDims } from "./dims.ts";
+import { gguf } from "./gguf/native.ts";
 import { hf } from "./hf/native.ts";
 import { natives as megatron } from "./megatron-native.ts";
 
@@ -23,5 +24,5 @@ export const forward: Forward<NemotronDims> = {
   block: (kind, d) =>
     kind === "mlp" ? squaredReluMlpStages(d, layerNorm) : attentionStages(d, false, layerNorm),
   head: [layerNorm, linear("u", "logits")],
-  natives: [hf, ...megatron],
+  natives: [hf, ...megatron, gguf],
 };

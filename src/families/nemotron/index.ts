@@ -5,6 +5,8 @@ import { isGpt } from "../parts/gpt/read.ts";
 import type { Config } from "../structure.ts";
 import { dims, type NemotronDims } from "./dims.ts";
 import { forward } from "./forward.ts";
+import { isGguf } from "./gguf/config.ts";
+import { gguf } from "./gguf/dialect.ts";
 import { hf } from "./hf/dialect.ts";
 import { megatronDialects } from "./megatron.ts";
 import { recipes } from "./recipes.ts";
@@ -22,14 +24,14 @@ export const nemotron: Family<NemotronDims> = {
   layers,
   dims,
   roles,
-  dialects: [hf, ...megatronDialects],
-  absentDialects: { gguf: "llama.cpp stores the gain of its norms, and this version only the gain less one" },
+  dialects: [hf, ...megatronDialects, gguf],
   recipes,
   forward,
 };
 
 function claims(config: Config): boolean {
-  if (config.model_type !== "nemotron-nas") return config.model_type === "nemotron" || isGpt(config, KIND);
+  if (config.model_type !== "nemotron-nas")
+    return config.model_type === "nemotron" || isGpt(config, KIND) || isGguf(config);
   const message =
     "model_type is nemotron-nas: its blocks differ from each other in width, and some have no attention or no MLP";
   throw new IsologitError(

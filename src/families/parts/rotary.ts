@@ -157,8 +157,9 @@ export function rotarySpec(settings: Settings): RotarySpec {
   }
 }
 
-/** The keys of config.json for these settings, as published files spell them. */
+/** The keys of config.json for these settings, as published files spell them; none for a model without positions. */
 export function rotaryConfig(settings: Settings): Config {
+  if (settings.rotary === undefined) return {};
   const kind = settings.ropeScaling as keyof typeof NUMBERS;
   const numbers = NUMBERS[kind].map(([setting, key]) => [key, settings[setting]] as const);
   const scaling =

@@ -6,6 +6,7 @@ import type { HybridDims } from "../../parts/hybrid/dims.ts";
 import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { mlpRules } from "../../parts/mlp/hf-rules.ts";
 import { reader, readSettings } from "./config.ts";
+import { writeConfig } from "./write.ts";
 
 export const hf = hfDialect<HybridDims>({
   rules: [
@@ -18,5 +19,6 @@ export const hf = hfDialect<HybridDims>({
     ...mlpRules<HybridDims>(["mlp"], "feed_forward."),
   ],
   readSettings,
+  config: writeConfig,
   ...keysIn(reader),
 });

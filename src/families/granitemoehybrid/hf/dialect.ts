@@ -6,6 +6,7 @@ import { mambaRules } from "../../parts/mamba/hf-rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
 import type { GraniteDims } from "../dims.ts";
 import { reader, readSettings } from "./config.ts";
+import { writeConfig } from "./write.ts";
 
 const sharedRules = (on: string, role: string): readonly Rule<GraniteDims>[] => [
   { name: "shared_mlp.input_linear.weight", on: [on], is: (of) => of(`${role}.in`) },
@@ -27,5 +28,6 @@ export const hf = hfDialect<GraniteDims>({
     ...sharedRules("moe", "moe.shared"),
   ],
   readSettings,
+  config: writeConfig,
   ...keysIn(reader),
 });

@@ -1,11 +1,11 @@
 /** How a GGUF runs: which stored rows produce which stream. Written by hand, apart from the rules in `dialect.ts`. */
 import type { Native } from "../../forward.ts";
-import { attentionUses, embeddingUses, headUses } from "../../parts/gguf/attention-native.ts";
+import { attentionUses, embeddingUses, headUses, wholeHeads } from "../../parts/gguf/attention-native.ts";
 import { stackedExperts, whole } from "../../parts/whole.ts";
 import type { MixtralDims } from "../dims.ts";
 
 /** Mixtral is llama.cpp's `llama`, which has the rows of a head in pairs; qwen3moe does not. */
-const attention = attentionUses<MixtralDims>((d) => (d.qkNorm === 1 ? undefined : d.headDim));
+const attention = attentionUses<MixtralDims>((d) => (d.qkNorm === 1 ? undefined : wholeHeads(d)));
 
 export const gguf: Native<MixtralDims> = {
   dialect: "gguf",

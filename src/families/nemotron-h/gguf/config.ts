@@ -2,6 +2,7 @@
 import { IsologitError } from "../../../core/errors.ts";
 import type { ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import { GgufKeys } from "../../parts/gguf/keys.ts";
+import { readMamba } from "../../parts/gguf/mamba-keys.ts";
 import type { Config } from "../../structure.ts";
 import { type NemotronHSettings, refuseExcess } from "../settings.ts";
 
@@ -31,7 +32,7 @@ export function readSettings(config: Config, { tensors }: ObservedFacts): Parsed
       ? keys.number("attention.layer_norm_rms_epsilon")
       : keys.number("attention.layer_norm_epsilon"),
     ...{ dtMin: 0, dtMax: "Infinity" as const },
-    ...(has("M") && mambaSettings(keys)),
+    ...(has("M") && readMamba(keys)),
     ...(has("*") && {
       heads: keys.count("attention.head_count"),
       kvHeads: keys.common("attention.head_count_kv", blocksWith(layersOf("*"), main, steps)),
@@ -58,22 +59,6 @@ function patternOf(keys: GgufKeys, main: number, hasExperts: boolean): string {
 /** The given layers of the main stack, and the blocks of prediction steps. */
 function blocksWith(layers: readonly number[], main: number, steps: number): readonly number[] {
   return [...layers, ...Array.from({ length: steps }, (_, i) => main + i)];
-}
-
-function mambaSettings(keys: GgufKeys) {
-  const [mambaHeads, inner] = [keys.count("ssm.time_step_rank"), keys.count("ssm.inner_size")];
-  const groups = keys.count("ssm.group_count");
-  if (inner % mambaHeads !== 0)
-    keys.refuse("ssm.inner_size", `must be a multiple of the heads, ${mambaHeads}`);
-  if (mambaHeads % groups !== 0)
-    keys.refuse("ssm.time_step_rank", `must be a multiple of ssm.group_count, ${groups}`);
-  return {
-    mambaHeads,
-    mambaHeadDim: inner / mambaHeads,
-    state: keys.count("ssm.state_size"),
-    groups,
-    convKernel: keys.count("ssm.conv_kernel"),
-  };
 }
 
 function expertSettings(keys: GgufKeys) {

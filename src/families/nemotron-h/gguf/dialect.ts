@@ -1,7 +1,7 @@
 /** llama.cpp's names for the tensors of Nemotron-H: architectures nemotron_h and, with experts, nemotron_h_moe. */
-import { reshape, shapeOf } from "../../../core/mapping/layout.ts";
-import type { Dialect, Is, Rule } from "../../dialect.ts";
+import type { Dialect, Rule } from "../../dialect.ts";
 import { refuseLimited, vocabularyIn } from "../../parts/gguf/dialect.ts";
+import { mambaRules } from "../../parts/gguf/mamba-rules.ts";
 import { asF32, inPairs } from "../../parts/gguf/rules.ts";
 import { stackExperts } from "../../parts/stacked-experts.ts";
 import { wholeParallelism } from "../../parts/whole-parallelism.ts";
@@ -22,31 +22,10 @@ const step = (mtp: "first" | "last", name: string, role: string): NemotronHRule 
   is: (of) => of(role),
 });
 
-/** A vector of heads as a column. */
-const column =
-  (role: string): Is<NemotronHDims> =>
-  (of) => {
-    const vector = of(role);
-    return reshape(vector, [...shapeOf(vector), 1]);
-  };
-
 const rules: readonly NemotronHRule[] = [
   once("token_embd.weight", "embed"),
   asF32({ name: "attn_norm.weight", on: "every", mtp: "never", is: (of) => of("norm") }),
-  ...on("mamba", { "ssm_in.weight": "ssm.in", "ssm_out.weight": "ssm.out" }),
-  ...[
-    ...on("mamba", { "ssm_conv1d.bias": "ssm.conv.bias", "ssm_dt.bias": "ssm.dt_bias" }),
-    { name: "ssm_a", on: ["mamba"], stores: "-exp", is: column("ssm.A_log") } as const,
-    { name: "ssm_d", on: ["mamba"], is: column("ssm.D") } as const,
-    {
-      ...{ name: "ssm_conv1d.weight", on: ["mamba"] },
-      is: (of, d) => reshape(of("ssm.conv"), [d.conv, d.taps]),
-    } satisfies NemotronHRule,
-    {
-      ...{ name: "ssm_norm.weight", on: ["mamba"] },
-      is: (of, d) => reshape(of("ssm.norm"), [d.groups, d.inner / d.groups]),
-    } satisfies NemotronHRule,
-  ].map(asF32),
+  ...mambaRules<NemotronHDims>(["mamba"]),
   { name: "attn_q.weight", on: ["attention"], is: inPairs("attn.q", (d) => d.heads) },
   { name: "attn_k.weight", on: ["attention"], is: inPairs("attn.k", (d) => d.kvHeads) },
   ...on("attention", { "attn_v.weight": "attn.v", "attn_output.weight": "attn.o" }),

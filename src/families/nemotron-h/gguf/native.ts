@@ -1,24 +1,15 @@
 /** How a GGUF runs: which stored rows produce which stream. Written by hand, apart from the rules in `dialect.ts`. */
-import type { Native, OutputRows, Use } from "../../forward.ts";
+import type { HeadPairs, Native } from "../../forward.ts";
+import { mambaUses } from "../../parts/gguf/mamba-native.ts";
 import { stackedExperts, whole } from "../../parts/whole.ts";
 import type { NemotronHDims } from "../dims.ts";
-
-const rows = (to: string, from: number, count: number): OutputRows => ({ to, at: 0, from, count });
 
 const GAIN = whole<NemotronHDims>("attn_norm.weight", "gain", (d) => d.hidden);
 
 /** In a prediction step the block has two layers, and this is the norm of the second one, which has the experts. */
 const SECOND_GAIN = "post_attention_norm.weight";
 
-/** x, B and C, as the convolution has them. */
-const channels = (name: string, parameter: string): Use<NemotronHDims> => ({
-  name,
-  outputs: (d) => [
-    rows(`${parameter}.x`, 0, d.inner),
-    rows(`${parameter}.B`, d.inner, d.groupState),
-    rows(`${parameter}.C`, d.inner + d.groupState, d.groupState),
-  ],
-});
+const pairsIn = ({ headDim }: NemotronHDims): HeadPairs => ({ width: headDim, paired: headDim });
 
 const HEAD: readonly [string, string] = ["output.weight", "token_embd.weight"];
 
@@ -27,30 +18,11 @@ export const gguf: Native<NemotronHDims> = {
   prefix: { main: "blk.{layer}.", mtp: "blk.{after}.", step: "blk.{after}." },
   uses: {
     embedding: [whole(HEAD[1], "vocabulary", (d) => d.vocab)],
-    mamba: [
-      GAIN,
-      {
-        name: "ssm_in.weight",
-        outputs: (d) => [
-          rows("z", 0, d.inner),
-          rows("x", d.inner, d.inner),
-          rows("B", 2 * d.inner, d.groupState),
-          rows("C", 2 * d.inner + d.groupState, d.groupState),
-          rows("dt", 2 * d.inner + 2 * d.groupState, d.mambaHeads),
-        ],
-      },
-      channels("ssm_conv1d.weight", "taps"),
-      channels("ssm_conv1d.bias", "bias"),
-      whole("ssm_a", "A_log", (d) => d.mambaHeads), // the logarithm of its negative is what a run reads
-      whole("ssm_d", "D", (d) => d.mambaHeads),
-      whole("ssm_dt.bias", "dt_bias", (d) => d.mambaHeads),
-      whole("ssm_norm.weight", "gate.gain", (d) => d.groups), // [groups, inner / groups]: a row is a group
-      whole("ssm_out.weight", "out", (d) => d.hidden),
-    ],
+    mamba: [GAIN, ...mambaUses<NemotronHDims>()],
     attention: [
       GAIN,
-      { ...whole("attn_q.weight", "q", (d) => d.q), pairsIn: (d) => d.headDim },
-      { ...whole("attn_k.weight", "k", (d) => d.kv), pairsIn: (d) => d.headDim },
+      { ...whole("attn_q.weight", "q", (d) => d.q), pairsIn },
+      { ...whole("attn_k.weight", "k", (d) => d.kv), pairsIn },
       whole("attn_v.weight", "v", (d) => d.kv),
       whole("attn_output.weight", "out", (d) => d.hidden),
     ],

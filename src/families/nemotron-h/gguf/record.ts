@@ -1,6 +1,7 @@
 /** The keys with which llama.cpp loads a Nemotron-H model, and what it cannot compute. */
 import type { ConfigInput } from "../../dialect.ts";
 import type { Limit } from "../../parts/gguf/dialect.ts";
+import { mambaKeys, mambaLimits } from "../../parts/gguf/mamba-keys.ts";
 import type { Config, Settings } from "../../structure.ts";
 import type { NemotronHSettings } from "../settings.ts";
 import { ARCHITECTURES, STEP_PATTERN } from "./config.ts";
@@ -42,11 +43,7 @@ export function writeConfig({ settings, passthrough }: ConfigInput): {
     }),
     vocab_size: s.vocab,
     "rope.dimension_count": Math.floor(s.hidden / Number(s.heads ?? 1)),
-    "ssm.conv_kernel": s.convKernel,
-    "ssm.state_size": s.state,
-    "ssm.group_count": s.groups,
-    "ssm.inner_size": Number(s.mambaHeads) * Number(s.mambaHeadDim),
-    "ssm.time_step_rank": s.mambaHeads,
+    ...mambaKeys(s),
     "rope.scaling.finetuned": false,
     ...(s.headDim !== undefined && {
       "attention.key_length": s.headDim,
@@ -84,10 +81,7 @@ export function limits(settings: Settings): readonly Limit[] {
     ],
     [!pattern.includes("M"), "it needs a Mamba layer, and this model has none"],
     [!pattern.includes("*"), "it needs an attention layer, and this model has none"],
-    [
-      s.dtMin !== 0 || s.dtMax !== "Infinity",
-      "it does not clamp time steps, and this model does (time_step_limit)",
-    ],
+    ...mambaLimits(s),
     [
       s.mixerEps !== undefined,
       `it has one epsilon for all norms, and this model has ${s.eps} and ${s.mixerEps}`,

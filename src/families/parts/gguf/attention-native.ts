@@ -1,5 +1,5 @@
 /** Which stored tensors of a GGUF the stages of attention layers and of the head read. Written by hand, apart from the rules. */
-import type { Use } from "../../forward.ts";
+import type { HeadPairs, Use } from "../../forward.ts";
 import type { AttentionDims } from "../attention/dims.ts";
 import { productOf } from "../stages.ts";
 import { whole } from "../whole.ts";
@@ -16,15 +16,27 @@ export const headUses = <D extends AttentionDims>(): readonly Use<D>[] => [
   { ...whole<D>("output.weight", "logits", (d) => d.vocab), also: [TABLE] },
 ];
 
-/** @param pairsIn width of a head whose rows are stored in pairs; undefined: they are in order */
-export function attentionUses<D extends AttentionDims>(
-  pairsIn: (d: D) => number | undefined,
+/** Uses of an attention layer with the norm before it. */
+export const attentionUses = <D extends AttentionDims>(
+  pairsIn: (d: D) => HeadPairs | undefined,
+  to?: string,
+): readonly Use<D>[] => [
+  whole("attn_norm.weight", "gain", (d) => d.hidden),
+  ...attentionMixerUses<D>(pairsIn, to),
+];
+
+/**
+ * @param pairsIn how rows of a head are stored in pairs; undefined: they are in order
+ * @param to      the stream that the output projection produces
+ */
+export function attentionMixerUses<D extends AttentionDims>(
+  pairsIn: (d: D) => HeadPairs | undefined,
+  to = "out",
 ): readonly Use<D>[] {
   const product = (name: string, to: string, bias: (d: D) => number, count: (d: D) => number): Use<D> =>
     whole(name, (d) => productOf(to, bias(d)), count);
   const isBiased = (d: D) => d.qkvBias;
   return [
-    whole("attn_norm.weight", "gain", (d) => d.hidden),
     { ...product("attn_q.weight", "q", isBiased, (d) => d.q), pairsIn },
     { ...product("attn_k.weight", "k", isBiased, (d) => d.kv), pairsIn },
     product("attn_v.weight", "v", isBiased, (d) => d.kv),
@@ -35,10 +47,13 @@ export function attentionUses<D extends AttentionDims>(
     whole("attn_k_norm.weight", "k.gain", (d) => d.headDim),
     product(
       "attn_output.weight",
-      "out",
+      to,
       (d) => d.outBias,
       (d) => d.hidden,
     ),
-    whole("attn_output.bias", "out.bias", (d) => d.hidden),
+    whole("attn_output.bias", `${to}.bias`, (d) => d.hidden),
   ];
 }
+
+/** Heads with all rows in pairs. */
+export const wholeHeads = (d: AttentionDims): HeadPairs => ({ width: d.headDim, paired: d.headDim });

@@ -20,15 +20,17 @@ export const layerRules = <D extends Dims>(
 /**
  * @param on          kinds of layers with attention
  * @param turnsHalves whether the architecture turns halves of a head, as Hugging Face does; else it turns neighbours
+ * @param turned      elements of each head that are in pairs where it turns neighbours; default all
  */
 export function attentionRules<D extends AttentionDims>(
   on: readonly string[],
   turnsHalves: (d: D) => boolean,
+  turned?: (d: D) => number,
 ): readonly Rule<D>[] {
   /** Queries or keys, weight and bias. */
-  const turned = (name: string, role: string, heads: (d: D) => number): Rule<D>[] => {
+  const rotated = (name: string, role: string, heads: (d: D) => number): Rule<D>[] => {
     const isOf = (part: string): Rule<D>["is"] => {
-      const paired = inPairs<D>(part, heads);
+      const paired = inPairs<D>(part, heads, turned);
       return (of, d, at) => (turnsHalves(d) ? of(part) : paired(of, d, at));
     };
     return [
@@ -38,8 +40,8 @@ export function attentionRules<D extends AttentionDims>(
   };
   return [
     ...layerRules<D>(on, { "attn_norm.weight": "norm" }).map(asF32),
-    ...turned("attn_q", "attn.q", (d) => d.heads),
-    ...turned("attn_k", "attn.k", (d) => d.kvHeads),
+    ...rotated("attn_q", "attn.q", (d) => d.heads),
+    ...rotated("attn_k", "attn.k", (d) => d.kvHeads),
     ...layerRules<D>(on, { "attn_v.weight": "attn.v", "attn_output.weight": "attn.o" }),
     ...layerRules<D>(on, {
       "attn_v.bias": "attn.v.bias",

@@ -4,6 +4,9 @@ import type { Config } from "../../structure.ts";
 
 const ARCHITECTURE = "general.architecture";
 
+/** Begins keys of our own with the exact number of another key. */
+const EXACT = "isologit.exact.";
+
 /** llama.cpp's limit of layers; it is compared before a list with a number for each layer is used. */
 const MAX_LAYERS = 512;
 
@@ -38,11 +41,17 @@ export class GgufKeys {
     return this.refuse(name, "must be a whole number from 1");
   }
 
-  /** A finite number. The file has F32: the shortest decimal that rounds to the same F32 is returned, as a config has it. */
+  /**
+   * A finite number. The file has F32: the number of `exactKeys` is returned, or the shortest decimal that rounds to the same F32,
+   * as a config has it.
+   */
   number(name: string, absent?: number): number {
     const value = this.#value(name) ?? absent;
     if (typeof value !== "number" || !Number.isFinite(value)) return this.refuse(name, "must be a number");
-    return shortestDecimal(value);
+    const exact = this.#config[EXACT + this.#key(name)];
+    return typeof exact === "number" && Math.fround(exact) === Math.fround(value)
+      ? exact
+      : shortestDecimal(value);
   }
 
   text(name: string, absent: string): string {
@@ -77,15 +86,31 @@ export class GgufKeys {
 
   /** @throws CONFIG_INVALID */
   refuse(name: string, rule: string): never {
-    const key = `${this.architecture}.${name}`;
+    const key = this.#key(name);
     const value = this.#value(name);
     const found = value === undefined ? "is absent" : `is ${JSON.stringify(value)}`;
     throw new IsologitError("CONFIG_INVALID", `the key ${key} ${found}; it ${rule}`);
   }
 
-  #value(name: string): unknown {
-    return this.#config[`${this.architecture}.${name}`] ?? undefined;
+  #key(name: string): string {
+    return `${this.architecture}.${name}`;
   }
+
+  #value(name: string): unknown {
+    return this.#config[this.#key(name)] ?? undefined;
+  }
+}
+
+/**
+ * Keys of our own, `isologit.exact.KEY`, for the numbers that their F32 does not give back.
+ *
+ * @param keys below the architecture
+ */
+export function exactKeys(keys: Config, architecture: string): Config {
+  const isLost = (value: unknown): value is number =>
+    typeof value === "number" && !Number.isInteger(value) && shortestDecimal(value) !== value;
+  const lost = Object.entries(keys).filter(([, value]) => isLost(value));
+  return Object.fromEntries(lost.map(([name, value]) => [`${EXACT}${architecture}.${name}`, value]));
 }
 
 /** The shortest decimal whose nearest F32 is that of `value`. */

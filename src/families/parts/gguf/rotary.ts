@@ -84,9 +84,10 @@ function readLlama3(
   throw new IsologitError("CONFIG_INVALID", message, { tensor: FACTORS }, { next });
 }
 
-/** Keys below the architecture, and keys of our own. */
+/** Keys below the architecture, and keys of our own; none for a model without positions. */
 export function rotaryKeys(settings: Settings): { readonly keys: Config; readonly own: Config } {
   const { rotary, ropeTheta, ropeScaling, ropeFactor, ropeOriginalPositions } = settings;
+  if (rotary === undefined) return { keys: {}, own: {} };
   const isScaled = ropeScaling === "linear" || ropeScaling === "yarn";
   return {
     keys: {
