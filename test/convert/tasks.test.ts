@@ -18,7 +18,7 @@ import { plan } from "../../src/api/plan.ts";
 import { convertPlan } from "../../src/api/tasks/merge.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { lockDestination } from "../../src/io/lock.ts";
-import { lockTask } from "../../src/io/tasks.ts";
+import { lockTask } from "../../src/io/tasks/task-files.ts";
 import { workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
 import { contentAt, type Divided, divide } from "../support/tasks.ts";
