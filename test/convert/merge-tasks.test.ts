@@ -12,9 +12,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions } from "../../src/api/convert.ts";
+import { type ConvertOptions, convert } from "../../src/api/convert.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Event } from "../../src/core/events.ts";
+import { spanOf } from "../../src/core/sealed-spans.ts";
 import { intercepted, withFault } from "../support/faulty-io.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
@@ -79,6 +81,8 @@ describe("the report of one process", () => {
     const whole = await written("out", options, from);
     const single = await whole.merged();
     expect(merged.verification).toEqual({ ...single.verification, comparedByTasks: compared });
+    const roles = single.verification!.tensors!.length;
+    expect(compared).toBeGreaterThanOrEqual(roles); // and copies on ranks
     expect(contentAt(run.destination)).toEqual(contentAt(whole.destination));
     expect(existsSync(run.staging)).toBe(false);
   });
@@ -169,6 +173,16 @@ describe("the merge compares again", () => {
     expect(contentAt(run.destination)).toEqual(await run.alone());
   });
 
+  it("side files that changed since: they are written again", async () => {
+    const run = await shards();
+    await compareAll(run, 2);
+    writeFileSync(join(run.staging, "data/config.json"), "{}");
+    const { report, warnings } = await mergedWithWarnings(run);
+    expect(report.verification).toMatchObject({ verdict: "same" });
+    expect(warnings.join()).toContain(AGAIN);
+    expect(contentAt(run.destination)).toEqual(await run.alone());
+  });
+
   it("what an earlier merge had begun to certify, and asks for no task again", async () => {
     const run = await packed();
     await compareAll(run, 2);
@@ -182,21 +196,32 @@ describe("the merge compares again", () => {
 });
 
 describe("a difference", () => {
-  it("that a task found is the verdict of the merge, with the report of one process", async () => {
-    const run = await shards();
-    await completed(run);
-    spoil(stagedFile(run));
-    const reports = await compareAll(run, 2);
-    expect(reports.map(({ different }) => different)).toEqual([1, 0]);
-    const report = await run.merged({ tasks: 2 });
-    const whole = await shards();
-    await completed(whole);
-    spoil(stagedFile(whole));
-    const single = await whole.merged();
-    const compared = reports.reduce((sum, report) => sum + report.compared, 0);
-    expect(report.verification).toEqual({ ...single.verification, comparedByTasks: compared });
-    expect(report.verification).toMatchObject({ verdict: "different" });
-  });
+  it.each<[string, ConvertOptions, string]>([
+    ["of an exact copy", { to: "hf" }, "the first differing element is"],
+    [
+      "of one FP8 code, by one step,",
+      { to: "hf", dtype: "fp8-e4m3", recipe: "all-linear" },
+      "is not the correct rounding of the source with the stored scale",
+    ],
+  ])(
+    "%s that a task found is the verdict of the merge, with the report of one process",
+    async (_, options, saying) => {
+      const run = await written("out", options, model, 1);
+      await completed(run);
+      spoil(stagedFile(run));
+      const reports = await compareAll(run, 2);
+      expect(reports.reduce((sum, { different }) => sum + different, 0)).toBe(1);
+      const report = await run.merged({ tasks: 2 });
+      const whole = await written("out", options, model, 1);
+      await completed(whole);
+      spoil(stagedFile(whole));
+      const single = await whole.merged();
+      const compared = reports.reduce((sum, report) => sum + report.compared, 0);
+      expect(report.verification).toEqual({ ...single.verification, comparedByTasks: compared });
+      expect(report.verification).toMatchObject({ verdict: "different" });
+      expect(JSON.stringify(report.verification)).toContain(saying);
+    },
+  );
 
   /** Completes the staged files without a comparison that counts. */
   async function completed(run: Divided): Promise<void> {
@@ -206,6 +231,21 @@ describe("a difference", () => {
 });
 
 describe("a task that compares", () => {
+  it("finds damage of a source in rows that no role has", async () => {
+    const source = join(work, "ranks");
+    await convert(model, source, { to: "megatron", tp: 2, verify: "off" });
+    const { tensors } = await openCheckpoint(source);
+    const table = tensors.find(({ name }) => name.includes("word_embeddings")); // of the first rank
+    const { file, offset, size } = spanOf(table!)!; // an archive has a tensor in one piece
+    const bytes = readFileSync(join(source, file));
+    expect(bytes[offset + size - 1]).toBe(0); // the rows without a token
+    bytes[offset + size - 1] = 1;
+    writeFileSync(join(source, file), bytes);
+    const run = await written("out", { to: "hf" }, source);
+    expect(await refusal(run.compared(0, 1))).toMatchObject({ code: "DIGEST_MISMATCH", exit: 3 });
+    expect(await refusal(run.merged())).toMatchObject({ code: "DIGEST_MISMATCH", exit: 3 });
+  });
+
   it("runs beside the others, and the first of them completes the files", async () => {
     const run = await written("out", { to: "hf", dtype: "fp8-e4m3", recipe: "all-linear" });
     const reports = await Promise.all([3, 2, 1, 0].map((index) => run.compared(index, 4)));
